@@ -1,0 +1,26 @@
+//! lameduck: a reverse proxy whose rolling restarts cost no request.
+//!
+//! Read in this order:
+//! 1. [`core`]: what a backend is, when it may take a request, what a drain is. Pure: no socket, no clock.
+//! 2. [`gate`]: the one atomic word that makes "still open?" and "one more in flight" a single step.
+//! 3. [`registry`]: the one writer. Events go in; a new snapshot, gate moves and announcements come out.
+//! 4. [`proxy`]: the data plane: route, pick, permit, connection, forward, retry, log.
+//! 5. [`app`]: the composition root, where all of it is wired on one screen.
+//!
+//! Dependency rule: [`core`] imports `std` alone. [`probe`], [`proxy`] and [`admin`] know `core`'s types
+//! and the registry's handle, and not each other. Only [`app`] sees everything.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod core;
+pub mod demo;
+pub mod gate;
+pub mod idle;
+pub mod interrupt;
+pub mod probe;
+pub mod proxy;
+pub mod registry;
+pub mod server;
+pub mod telemetry;

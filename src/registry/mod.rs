@@ -1,0 +1,2 @@
+//! The registry: the one writer.
+pub mod view;

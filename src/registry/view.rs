@@ -1,0 +1,156 @@
+//! What the registry tells people: the JSON of the admin API and of `status --json`, both ways.
+
+use serde::{Deserialize, Serialize};
+
+/// One pool.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct PoolView {
+    /// Its name.
+    pub name: String,
+    /// `least_requests`, `round_robin` or `random`.
+    pub balance: String,
+    /// Backends that take requests now.
+    pub eligible: usize,
+    /// Requests that wait because nothing is eligible.
+    pub held: usize,
+    /// Its backends, by name and age.
+    pub backends: Vec<BackendView>,
+}
+
+/// One backend.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct BackendView {
+    /// Its name; the second of two with the same name is shown `NAME~2`.
+    pub name: String,
+    /// `host:port` or `unix:/path`.
+    pub address: String,
+    /// Its share.
+    pub weight: u32,
+    /// Counts the processes that were behind this backend.
+    pub incarnation: u64,
+    /// `ready`, `starting`, `down`, `draining` or `drained`.
+    pub state: String,
+    /// `starting`, `up` or `down`.
+    pub health: String,
+    /// Where it came from: `config`, `api` or `lease`.
+    pub source: String,
+    /// The last probe's result, for people: `200 in 1.2ms`, `connection refused`, …
+    pub last_probe: Option<String>,
+    /// Open drains.
+    pub drains: Vec<DrainView>,
+    /// In flight: requests, streams and upgrades together.
+    pub in_flight: u32,
+    /// Open connections of ours to it, the probe's included.
+    pub connections: u32,
+    /// Requests sent to it since the proxy started.
+    pub requests: u64,
+}
+
+/// One drain. Times are RFC 3339, UTC.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct DrainView {
+    /// `app`, `supervisor`, `operator` or `config`.
+    pub actor: String,
+    /// Tells this actor's drains apart.
+    pub id: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: String,
+    /// When what is in flight is cut.
+    pub deadline: Option<String>,
+    /// `resumed` or `restarted`.
+    pub until: String,
+    /// When it ends by itself.
+    pub expires: Option<String>,
+}
+
+/// Body of `POST …/drain`. Durations as in the config (`"30s"`).
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainRequest {
+    /// The deadline, from now; the pool's `drain.deadline` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// `resumed` (default) or `restarted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// When it ends by itself, from now. Default: never for operators, deadline + 60 s for supervisors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// Why, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// `operator` (default) or `supervisor`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Tells this actor's drains apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Answer only when it ended (default true).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<bool>,
+}
+
+/// Answer of `POST …/drain`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct DrainResponse {
+    /// `drained`, `timed_out`, `died`, `resumed`, or `asked` where nobody waited.
+    pub outcome: String,
+    /// Still in flight.
+    pub in_flight: u32,
+    /// Cut at the deadline.
+    pub cut: u32,
+    /// Lost with the process, where it died.
+    pub lost: u32,
+    /// How long the answer took.
+    pub waited_ms: u64,
+}
+
+/// Body of `POST …/resume`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResumeRequest {
+    /// Lift everybody's drains, not only the operator's.
+    pub all: bool,
+    /// Wait this long until it is ready (`"30s"`); absent: don't wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<String>,
+}
+
+/// Body of `PUT …/backends/{name}`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterRequest {
+    /// `host:port` or `unix:/path`.
+    pub address: String,
+    /// Its share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// Wait this long until it is ready; absent: don't wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<String>,
+}
+
+/// One line of `GET /v1/events`, as JSON in `data:`; `event:` is `kind`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct EventView {
+    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`.
+    pub kind: String,
+    /// RFC 3339, UTC, with milliseconds.
+    pub time: String,
+    /// Where it concerns one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Where it concerns one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+    /// Before, for `state`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// After, for `state`; the outcome, for `drain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Why, for people.
+    pub reason: String,
+}
