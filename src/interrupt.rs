@@ -1,1 +1,158 @@
-//! interrupt.
+//! How the outside reaches a connection's task without a lock or a channel on its way: one word and one waker.
+//!
+//! A connection registers once, when it is opened; a request costs a relaxed load and, when it has to wait,
+//! one waker registration. The one who raises the level wakes the task, which then decides for itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use crate::core::Time;
+
+/// How urgent it is. Levels only rise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Go on.
+    Run = 0,
+    /// Finish what is in flight, then close; an idle connection closes now.
+    Finish = 1,
+    /// Streams and upgrades end in their orderly way at [`Interrupt::at`].
+    End = 2,
+    /// As [`Level::End`], for a backend that is about to be restarted (WebSocket code 1012 instead of 1001).
+    EndRestart = 3,
+    /// Drop it now.
+    Cut = 4,
+}
+
+impl Level {
+    fn from_u8(value: u8) -> Self {
+        match value {
+            0 => Level::Run,
+            1 => Level::Finish,
+            2 => Level::End,
+            3 => Level::EndRestart,
+            _ => Level::Cut,
+        }
+    }
+}
+
+/// One connection's interrupt.
+#[derive(Debug, Default)]
+pub struct Interrupt {
+    level: AtomicU8,
+    at: AtomicU64,
+    waker: AtomicWaker,
+}
+
+impl Interrupt {
+    /// The level now.
+    pub fn level(&self) -> Level {
+        Level::from_u8(self.level.load(Ordering::Acquire))
+    }
+
+    /// When [`Level::End`] is to be obeyed.
+    pub fn at(&self) -> Time {
+        Time::from_millis(self.at.load(Ordering::Acquire))
+    }
+
+    /// The task to wake when the level rises. Check [`Interrupt::level`] after calling it.
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Raises the level (never lowers it) and wakes the task.
+    pub fn raise(&self, level: Level, at: Time) {
+        self.at.store(at.as_millis() as u64, Ordering::Release);
+        self.level.fetch_max(level as u8, Ordering::AcqRel);
+        self.waker.wake();
+    }
+}
+
+/// A set of open connections: counts them and reaches all of them.
+#[derive(Debug, Default)]
+pub struct Interrupts {
+    open: AtomicU32,
+    members: Mutex<Vec<Arc<Interrupt>>>,
+}
+
+impl Interrupts {
+    /// Counts a connection in. Its [`Member`] must outlive the connection's descriptor.
+    pub fn join(&self) -> Arc<Interrupt> {
+        let interrupt = Arc::new(Interrupt::default());
+        self.members.lock().push(interrupt.clone());
+        self.open.fetch_add(1, Ordering::AcqRel);
+        interrupt
+    }
+
+    /// Counts it out again.
+    pub fn leave(&self, interrupt: &Arc<Interrupt>) {
+        let mut members = self.members.lock();
+        if let Some(index) = members
+            .iter()
+            .position(|member| Arc::ptr_eq(member, interrupt))
+        {
+            members.swap_remove(index);
+            self.open.fetch_sub(1, Ordering::AcqRel);
+        }
+        drop(members);
+        // Pairs with the gate's own read-modify-write: whoever leaves last sees both counts at zero.
+        fence(Ordering::SeqCst);
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> u32 {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Raises everybody's level at once.
+    pub fn raise(&self, level: Level) {
+        for member in self.members.lock().iter() {
+            member.raise(level, Time::ZERO);
+        }
+    }
+
+    /// Raises everybody's level, each to be obeyed at its own moment, evenly spread from `from` to `until`.
+    pub fn raise_spread(&self, level: Level, from: Time, until: Time) {
+        let members = self.members.lock();
+        let step = until.saturating_sub(from) / (members.len().max(1) as u32);
+        for (index, member) in members.iter().enumerate() {
+            member.raise(level, from + step * index as u32);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_only_rise() {
+        let interrupt = Interrupt::default();
+        interrupt.raise(Level::Cut, Time::ZERO);
+        interrupt.raise(Level::Finish, Time::ZERO);
+        assert_eq!(interrupt.level(), Level::Cut);
+    }
+
+    #[test]
+    fn a_spread_reaches_each_member_at_its_own_moment() {
+        let set = Interrupts::default();
+        let members: Vec<_> = (0..4).map(|_| set.join()).collect();
+        set.raise_spread(Level::End, Time::from_secs(10), Time::from_secs(14));
+        let at: Vec<_> = members.iter().map(|member| member.at().as_secs()).collect();
+        assert_eq!(at, [10, 11, 12, 13]);
+    }
+
+    #[test]
+    fn leaving_twice_counts_once() {
+        let set = Interrupts::default();
+        let one = set.join();
+        let _two = set.join();
+        set.leave(&one);
+        set.leave(&one);
+        assert_eq!(set.open(), 1);
+    }
+}

@@ -1,2 +1,13 @@
-//! The registry: the one writer.
+//! The registry: the one writer of what is known about backends.
+//!
+//! Events go in (probes, API, configuration, signals of the data plane); a new [`snapshot::Snapshot`], gate
+//! moves, evictions and announcements come out. Everybody else holds a [`handle::Handle`].
+
+pub mod counters;
+pub mod endpoint;
+pub mod handle;
+pub mod snapshot;
 pub mod view;
+
+pub use endpoint::{Endpoint, Key};
+pub use handle::{Handle, Refusal};

@@ -1,0 +1,249 @@
+//! A backend as the data plane sees it: gate, epoch, open and idle connections, counters. All atomics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+use arc_swap::ArcSwapOption;
+use pingora::protocols::Stream;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::counters::Counters;
+use crate::config::Address;
+use crate::core::Time;
+use crate::gate::{Gate, Left};
+use crate::idle::Idle;
+use crate::interrupt::{Interrupt, Interrupts};
+
+/// Idle connections kept per backend.
+const IDLE_SLOTS: usize = 512;
+
+/// Identity of a backend for the life of the process: never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub u64);
+
+/// Where to connect to, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// An IP address and port.
+    Socket(std::net::SocketAddr),
+    /// A unix socket.
+    Unix(std::path::PathBuf),
+}
+
+/// What the data plane tells the registry about a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signal {
+    /// The gate is closed, nothing is in flight and no connection of ours is open.
+    Quiesced {
+        /// Which backend.
+        key: Key,
+        /// In which epoch.
+        epoch: u64,
+    },
+    /// Traffic saw 503, refused or reset.
+    Hint(Key),
+    /// A pooled connection was closed by its peer.
+    PeerClosed(Key),
+}
+
+/// The run-time side of one backend.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its identity.
+    pub key: Key,
+    /// Its pool's name.
+    pub pool: Arc<str>,
+    /// Its name as shown (`api-0`, `api-0~2`).
+    pub name: Arc<str>,
+    /// Its address as configured.
+    pub address: Address,
+    /// Its share.
+    pub weight: u32,
+    /// Closed bit and in-flight count.
+    pub gate: Gate,
+    /// Every connection of ours to it, the probe's included.
+    pub connections: Interrupts,
+    /// Idle ones among them, ready for reuse.
+    pub idle: Idle<Connection>,
+    /// What it did so far.
+    pub counters: Counters,
+    resolved: ArcSwapOption<Resolved>,
+    epoch: AtomicU64,
+    hinted: AtomicBool,
+    signals: UnboundedSender<Signal>,
+}
+
+impl Endpoint {
+    /// A backend's run-time side; the gate starts closed.
+    pub fn new(
+        key: Key,
+        pool: Arc<str>,
+        name: Arc<str>,
+        address: Address,
+        weight: u32,
+        signals: UnboundedSender<Signal>,
+    ) -> Self {
+        let resolved = match &address {
+            Address::Socket(address) => Some(Arc::new(Resolved::Socket(*address))),
+            Address::Unix(path) => Some(Arc::new(Resolved::Unix(path.clone()))),
+            Address::Name(..) => None,
+        };
+        Self {
+            key,
+            pool,
+            name,
+            address,
+            weight,
+            gate: Gate::new(false),
+            connections: Interrupts::default(),
+            idle: Idle::new(IDLE_SLOTS),
+            counters: Counters::default(),
+            resolved: ArcSwapOption::from(resolved),
+            epoch: AtomicU64::new(0),
+            hinted: AtomicBool::new(false),
+            signals,
+        }
+    }
+
+    /// Where to connect to; `None` while its name has not been resolved.
+    pub fn resolved(&self) -> Option<Arc<Resolved>> {
+        self.resolved.load_full()
+    }
+
+    /// Notes what its name resolves to.
+    pub fn set_resolved(&self, resolved: Resolved) {
+        self.resolved.store(Some(Arc::new(resolved)));
+    }
+
+    /// The epoch: connections opened in an earlier one are never used again.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Begins a new epoch: idle connections are closed now, the others when their request ends.
+    pub fn begin_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+        fence(Ordering::SeqCst);
+        self.idle.retain(|connection| connection.epoch == epoch);
+    }
+
+    /// Counts a new connection of ours in. The ticket must be dropped after the descriptor is closed.
+    pub fn connection_opened(self: &Arc<Self>) -> Ticket {
+        Ticket {
+            interrupt: self.connections.join(),
+            endpoint: self.clone(),
+        }
+    }
+
+    /// Enters the gate: one request in flight until the permit is dropped.
+    pub fn permit(self: &Arc<Self>, max_in_flight: u32) -> Option<Permit> {
+        self.gate.try_enter_below(max_in_flight).then(|| Permit {
+            endpoint: self.clone(),
+        })
+    }
+
+    /// Puts a connection back for reuse, unless its epoch is over.
+    pub fn release(&self, connection: Box<Connection>) {
+        let epoch = connection.epoch;
+        if epoch != self.epoch() || self.idle.put(connection).is_err() {
+            return;
+        }
+        // An eviction may have passed between the check and the put: look again, and evict what it missed.
+        fence(Ordering::SeqCst);
+        let now = self.epoch();
+        if now != epoch {
+            self.idle.retain(|connection| connection.epoch == now);
+        }
+    }
+
+    /// Traffic saw something odd: asks for a probe. Many hints make one.
+    pub fn hint(&self) {
+        if !self.hinted.swap(true, Ordering::AcqRel) {
+            let _ = self.signals.send(Signal::Hint(self.key));
+        }
+    }
+
+    /// The registry has seen the hint; the next one counts again.
+    pub fn hint_seen(&self) {
+        self.hinted.store(false, Ordering::Release);
+    }
+
+    /// A pooled connection was found closed by its peer.
+    pub fn peer_closed(&self) {
+        let _ = self.signals.send(Signal::PeerClosed(self.key));
+    }
+
+    /// Whether the gate is closed, nothing is in flight and no connection of ours is open.
+    pub fn is_quiet(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.gate.is_closed() && self.gate.in_flight() == 0 && self.connections.open() == 0
+    }
+
+    fn signal_if_quiet(&self) {
+        if self.is_quiet() {
+            let _ = self.signals.send(Signal::Quiesced {
+                key: self.key,
+                epoch: self.epoch(),
+            });
+        }
+    }
+}
+
+/// One request in flight; given back on drop.
+#[derive(Debug)]
+pub struct Permit {
+    endpoint: Arc<Endpoint>,
+}
+
+impl Permit {
+    /// Whose.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.endpoint.gate.leave() == Left::LastOut {
+            self.endpoint.signal_if_quiet();
+        }
+    }
+}
+
+/// One open connection of ours; counted out on drop.
+#[derive(Debug)]
+pub struct Ticket {
+    interrupt: Arc<Interrupt>,
+    endpoint: Arc<Endpoint>,
+}
+
+impl Ticket {
+    /// How the outside reaches the one who uses the connection.
+    pub fn interrupt(&self) -> &Arc<Interrupt> {
+        &self.interrupt
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.endpoint.connections.leave(&self.interrupt);
+        if self.endpoint.gate.is_closed() {
+            self.endpoint.signal_if_quiet();
+        }
+    }
+}
+
+/// An upstream connection with what is needed to judge its reuse.
+#[derive(Debug)]
+pub struct Connection {
+    /// The stream. Declared before the ticket: the descriptor closes first.
+    pub stream: Stream,
+    /// The epoch it was opened in.
+    pub epoch: u64,
+    /// Idle after this it must not be reused.
+    pub expires: Time,
+    /// Requests it has carried.
+    pub requests: u32,
+    /// Counts it among the backend's open connections.
+    pub ticket: Ticket,
+}

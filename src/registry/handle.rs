@@ -1,0 +1,343 @@
+//! The handle: how everybody else talks to the registry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use thiserror::Error;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::endpoint::Key;
+use super::snapshot::Snapshot;
+use super::view::{
+    BackendView, DrainRequest, DrainResponse, EventView, PoolView, RegisterRequest, ResumeRequest,
+};
+use crate::config::Config;
+use crate::core::backend::Event;
+
+/// Why the registry refused. Each says what to do now.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// No such pool.
+    #[error("there is no pool `{name}`; known pools: {known}")]
+    UnknownPool {
+        /// What was asked for.
+        name: String,
+        /// Those that exist, for people.
+        known: String,
+    },
+    /// No such backend.
+    #[error("pool `{pool}` has no backend `{name}`; known backends: {known}")]
+    UnknownBackend {
+        /// The pool.
+        pool: String,
+        /// What was asked for.
+        name: String,
+        /// Those that exist, for people.
+        known: String,
+    },
+    /// A value that can't be taken.
+    #[error("{0}")]
+    Invalid(String),
+    /// It would contradict the configuration.
+    #[error("{0}")]
+    Conflict(String),
+    /// The wait ran out.
+    #[error("`{pool}/{name}` was not ready within {waited:?}: it is {state}")]
+    NotReady {
+        /// The pool.
+        pool: String,
+        /// The backend.
+        name: String,
+        /// How long the caller waited.
+        waited: Duration,
+        /// What it is instead.
+        state: String,
+    },
+    /// The proxy is exiting.
+    #[error("lameduck is shutting down")]
+    ShuttingDown,
+}
+
+/// What the registry's task is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Drain {
+        pool: String,
+        name: String,
+        request: DrainRequest,
+        remove: bool,
+        reply: oneshot::Sender<Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal>>,
+    },
+    Resume {
+        pool: String,
+        name: String,
+        all: bool,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Register {
+        pool: String,
+        name: String,
+        request: RegisterRequest,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Views {
+        reply: oneshot::Sender<Vec<PoolView>>,
+    },
+    Apply {
+        config: Arc<Config>,
+        reply: oneshot::Sender<Vec<String>>,
+    },
+    Report {
+        key: Key,
+        event: Event,
+        detail: String,
+    },
+}
+
+/// Talks to the registry's task. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) events: broadcast::Sender<Arc<EventView>>,
+}
+
+impl Handle {
+    /// The data plane's view of the world. Never blocks.
+    pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Every state change from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<EventView>> {
+        self.events.subscribe()
+    }
+
+    /// What a probe found, with a line for people.
+    pub fn report(&self, key: Key, event: Event, detail: String) {
+        let _ = self.commands.send(Command::Report { key, event, detail });
+    }
+
+    /// Every pool, as people see it.
+    pub async fn pools(&self) -> Result<Vec<PoolView>, Refusal> {
+        self.ask(|reply| Command::Views { reply }).await
+    }
+
+    /// One pool.
+    pub async fn pool(&self, name: &str) -> Result<PoolView, Refusal> {
+        let pools = self.pools().await?;
+        let known = pools
+            .iter()
+            .map(|pool| pool.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        pools
+            .into_iter()
+            .find(|pool| pool.name == name)
+            .ok_or_else(|| Refusal::UnknownPool {
+                name: name.to_owned(),
+                known,
+            })
+    }
+
+    /// The backends that `name` means: all of that name, or the one `NAME~2`.
+    pub async fn backends(&self, pool: &str, name: &str) -> Result<Vec<BackendView>, Refusal> {
+        let view = self.pool(pool).await?;
+        let known = view
+            .backends
+            .iter()
+            .map(|backend| backend.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        let found: Vec<_> = view
+            .backends
+            .into_iter()
+            .filter(|backend| means(name, &backend.name))
+            .collect();
+        if found.is_empty() {
+            return Err(Refusal::UnknownBackend {
+                pool: pool.to_owned(),
+                name: name.to_owned(),
+                known: if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known
+                },
+            });
+        }
+        Ok(found)
+    }
+
+    /// Drains a backend; with `wait` (the default) answers when the drain ended.
+    pub async fn drain(
+        &self,
+        pool: &str,
+        name: &str,
+        request: DrainRequest,
+    ) -> Result<DrainResponse, Refusal> {
+        self.drain_or_remove(pool, name, request, false).await
+    }
+
+    /// Drains a registered backend, then removes it.
+    pub async fn deregister(
+        &self,
+        pool: &str,
+        name: &str,
+        request: DrainRequest,
+    ) -> Result<DrainResponse, Refusal> {
+        self.drain_or_remove(pool, name, request, true).await
+    }
+
+    async fn drain_or_remove(
+        &self,
+        pool: &str,
+        name: &str,
+        request: DrainRequest,
+        remove: bool,
+    ) -> Result<DrainResponse, Refusal> {
+        let began = crate::clock::now();
+        let wait = request.wait.unwrap_or(true);
+        let (pool, name) = (pool.to_owned(), name.to_owned());
+        let (asked_pool, asked_name) = (pool.clone(), name.clone());
+        let endings = self
+            .ask(|reply| Command::Drain {
+                pool,
+                name,
+                request,
+                remove,
+                reply,
+            })
+            .await??;
+        let mut answer = DrainResponse {
+            outcome: "asked".to_owned(),
+            in_flight: 0,
+            cut: 0,
+            lost: 0,
+            waited_ms: 0,
+        };
+        if wait {
+            for ending in endings {
+                answer = worse(answer, ending.await.map_err(|_| Refusal::ShuttingDown)?);
+            }
+        } else if let Ok(views) = self.backends(&asked_pool, &asked_name).await {
+            answer.in_flight = views.iter().map(|view| view.in_flight).sum();
+        }
+        answer.waited_ms = (crate::clock::now() - began).as_millis() as u64;
+        Ok(answer)
+    }
+
+    /// Lifts drains; with `wait`, answers when the backend is ready.
+    pub async fn resume(
+        &self,
+        pool: &str,
+        name: &str,
+        request: ResumeRequest,
+    ) -> Result<BackendView, Refusal> {
+        let wait = request.wait.as_deref().map(parse_duration).transpose()?;
+        self.ask(|reply| Command::Resume {
+            pool: pool.to_owned(),
+            name: name.to_owned(),
+            all: request.all,
+            reply,
+        })
+        .await??;
+        self.wait_ready(pool, name, wait).await
+    }
+
+    /// Registers a backend, or moves it to another address (a new incarnation; the old one drains).
+    pub async fn register(
+        &self,
+        pool: &str,
+        name: &str,
+        request: RegisterRequest,
+    ) -> Result<BackendView, Refusal> {
+        let wait = request.wait.as_deref().map(parse_duration).transpose()?;
+        self.ask(|reply| Command::Register {
+            pool: pool.to_owned(),
+            name: name.to_owned(),
+            request,
+            reply,
+        })
+        .await??;
+        self.wait_ready(pool, name, wait).await
+    }
+
+    /// Makes the registry agree with a configuration; says what changed.
+    pub async fn apply(&self, config: Arc<Config>) -> Result<Vec<String>, Refusal> {
+        self.ask(|reply| Command::Apply { config, reply }).await
+    }
+
+    async fn wait_ready(
+        &self,
+        pool: &str,
+        name: &str,
+        wait: Option<Duration>,
+    ) -> Result<BackendView, Refusal> {
+        // Subscribed before the first look, so that no change falls in between.
+        let mut events = self.subscribe();
+        let until = tokio::time::Instant::now() + wait.unwrap_or_default();
+        loop {
+            let newest = self.backends(pool, name).await?.pop();
+            let view = newest.ok_or(Refusal::ShuttingDown)?;
+            let Some(waited) = wait else { return Ok(view) };
+            if view.state == "ready" {
+                return Ok(view);
+            }
+            // Lagging behind the events is as good a reason to look again as an event.
+            if let Err(_elapsed) = tokio::time::timeout_at(until, events.recv()).await {
+                return Err(Refusal::NotReady {
+                    pool: pool.to_owned(),
+                    name: name.to_owned(),
+                    waited,
+                    state: view.state,
+                });
+            }
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .map_err(|_| Refusal::ShuttingDown)?;
+        answer.await.map_err(|_| Refusal::ShuttingDown)
+    }
+}
+
+/// Whether a name as given (`api-0`, `api-0~2`) means the backend shown as `shown`.
+pub(super) fn means(given: &str, shown: &str) -> bool {
+    given == shown
+        || shown
+            .rsplit_once('~')
+            .is_some_and(|(base, _)| base == given)
+}
+
+/// Parses a duration as the config writes it.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, Refusal> {
+    humantime::parse_duration(text).map_err(|error| {
+        Refusal::Invalid(format!(
+            "`{text}` is not a duration ({error}); write it like \"30s\" or \"500ms\""
+        ))
+    })
+}
+
+fn worse(one: DrainResponse, other: DrainResponse) -> DrainResponse {
+    const ORDER: [&str; 5] = ["asked", "drained", "resumed", "timed_out", "died"];
+    let rank = |response: &DrainResponse| ORDER.iter().position(|name| *name == response.outcome);
+    let outcome = if rank(&other) > rank(&one) {
+        other.outcome.clone()
+    } else {
+        one.outcome.clone()
+    };
+    DrainResponse {
+        outcome,
+        in_flight: one.in_flight + other.in_flight,
+        cut: one.cut + other.cut,
+        lost: one.lost + other.lost,
+        waited_ms: one.waited_ms.max(other.waited_ms),
+    }
+}
