@@ -1,1 +1,90 @@
-//! probe.
+//! Probes: one task per backend asks it how it is, and keeps one idle connection open, the *sentinel*, because
+//! its end is the first that is heard of a process that stops.
+//!
+//! The probes decide nothing: each result goes to one method, [`Report::report`].
+
+mod answer;
+mod connect;
+mod http;
+mod identity;
+mod jitter;
+mod resolve;
+mod sentinel;
+mod task;
+mod tcp;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::config;
+use crate::core::backend::Event;
+use crate::registry::{Endpoint, Handle, Key};
+
+/// What to probe, and how.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The backend. Probes use its resolved address, and count their connections among its own.
+    pub endpoint: Arc<Endpoint>,
+    /// `[pool.health]`.
+    pub health: Arc<config::Health>,
+}
+
+/// How often to probe. The registry changes it as the backend's state changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cadence {
+    /// From the start of a probe to the start of the next, ± 10 %.
+    pub interval: Duration,
+    /// Whether a connection may be kept between probes. While a backend drains, none may: each probe
+    /// closes its own.
+    pub keep: bool,
+}
+
+/// Who hears of it.
+pub trait Report: Send + Sync + 'static {
+    /// An [`Event::Probed`] or [`Event::PeerClosed`], with a line for people.
+    fn report(&self, key: Key, event: Event, detail: String);
+}
+
+impl Report for Handle {
+    fn report(&self, key: Key, event: Event, detail: String) {
+        Handle::report(self, key, event, detail);
+    }
+}
+
+/// A running prober; dropping it ends its task and closes its connection.
+#[derive(Debug)]
+pub struct Prober {
+    wake: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Prober {
+    /// Probes without waiting for the next turn. Many calls make one probe: there is one in flight at a time,
+    /// and at most one in 20 ms.
+    pub fn probe_now(&self) {
+        self.wake.notify_one();
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Starts probing, the first time at once. Must be called on a tokio runtime (the control runtime).
+pub fn spawn(
+    target: Target,
+    cadence: watch::Receiver<Cadence>,
+    reporter: Arc<dyn Report>,
+) -> Prober {
+    let wake = Arc::new(Notify::new());
+    let task = tokio::spawn(task::Task::new(target, cadence, reporter, wake.clone()).run());
+    Prober { wake, task }
+}
+
+#[cfg(test)]
+mod tests;

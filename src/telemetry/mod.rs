@@ -1,3 +1,4 @@
 //! What is told about the proxy's work: the access log, metrics, and the process's own log.
 
 pub mod access_log;
+pub mod tracing;
