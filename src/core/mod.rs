@@ -6,7 +6,10 @@
 
 pub mod backend;
 pub mod balance;
+mod closing;
 pub mod drain;
+pub mod event;
+mod health;
 pub mod hold;
 pub mod pool;
 pub mod retry;
