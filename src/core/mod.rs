@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod balance;
+pub mod budget;
 mod closing;
 pub mod drain;
 pub mod event;
