@@ -4,17 +4,15 @@ use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Poll;
-use std::time::Duration;
 
 use super::h1::client::Client;
 use crate::core::Time;
-use crate::core::hold::{Admission, Limits, admit};
+use crate::clock;
+use crate::config;
+use crate::core::hold::{self, Admission, Limits, OnEmpty, Waiter, admit, second_look};
 use crate::interrupt::Level;
 use crate::registry::Handle;
 use crate::registry::snapshot::{Pool, PoolShared};
-
-/// When a request that was refused by eligible backends tries again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,29 +48,36 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Waits until the pool has something eligible, at most until `deadline`.
-pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, deadline: Time, can_wait: bool) -> Held {
+/// Waits until the pool has something eligible; `since` is when the request first had to wait.
+pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, since: Time, may_fail_open: bool) -> Held {
     let shared = &pool.shared;
+    let config = &pool.config.hold;
     let limits = Limits {
-        on_empty: pool.config.hold.on_empty.into(),
-        max_requests: pool.config.hold.max_requests as u64,
-        max_bytes: pool.config.hold.max_bytes,
+        on_empty: match config.on_empty {
+            config::OnEmpty::Hold => OnEmpty::Hold,
+            config::OnEmpty::Fail => OnEmpty::Fail,
+            config::OnEmpty::FailOpen => OnEmpty::FailOpen,
+        },
+        timeout: config.timeout,
+        max_requests: config.max_requests,
+        max_bytes: config.max_bytes,
     };
     let bytes = client.buffer.len() as u64;
-    let (count, held_bytes) =
-        (shared.held.load(Ordering::Relaxed) as u64, shared.held_bytes.load(Ordering::Relaxed));
-    match admit(count, held_bytes, bytes, &limits) {
-        Admission::Hold if can_wait => {}
-        Admission::Hold => return Held::GaveUp("no backend is ready"),
-        Admission::Full => return Held::GaveUp("no backend is ready, and too many requests wait already"),
-        Admission::Fail => return Held::GaveUp("no backend is ready"),
+    let held = hold::Held {
+        requests: shared.held.load(Ordering::Relaxed),
+        bytes: shared.held_bytes.load(Ordering::Relaxed),
+    };
+    let waiter = Waiter { bytes, since, may_fail_open };
+    let deadline = match admit(held, waiter, &limits, clock::now()) {
+        Admission::Hold { until } => until,
+        Admission::Fail(refusal) => return Held::GaveUp(refusal.as_str()),
         Admission::FailOpen => return Held::FailOpen,
-    }
+    };
     let _place = Place::new(shared, bytes);
     // Whoever publishes a snapshot looks at `held` afterwards; we counted first and look at the snapshot now.
     // Where something is eligible and yet refused us (it was tried, or is full), no publication will wake us.
     fence(Ordering::SeqCst);
-    let mut look_again = has_ready(registry, pool).then(|| Box::pin(tokio::time::sleep(LOOK_AGAIN)));
+    let mut look_again = has_ready(registry, pool).then(|| Box::pin(tokio::time::sleep(second_look(0))));
     let mut released = Box::pin(shared.release.acquire());
     poll_fn(|cx| {
         if let Poll::Ready(permit) = released.as_mut().poll(cx) {

@@ -102,7 +102,7 @@ impl Member {
             .to_owned(),
             source: self.source.as_str().to_owned(),
             last_probe: self.last_probe.clone(),
-            drains: backend.drains().map(drain_view).collect(),
+            drains: backend.drains().map(|(_, drain)| drain_view(drain)).collect(),
             in_flight: self.endpoint.gate.in_flight(),
             connections: self.endpoint.connections.open(),
             requests: self.endpoint.counters.requests(),
@@ -143,16 +143,16 @@ pub fn address_text(address: &Address) -> String {
 fn drain_view(drain: &Drain) -> DrainView {
     let people = |at: Time| clock::rfc3339(clock::wall(at));
     DrainView {
-        actor: actor_name(drain.order.actor).to_owned(),
-        id: drain.order.id.clone(),
-        reason: drain.order.reason.clone(),
+        actor: actor_name(drain.actor).to_owned(),
+        id: drain.id.clone(),
+        reason: drain.reason.clone(),
         since: people(drain.since),
-        deadline: drain.order.deadline.map(people),
-        until: match drain.order.until {
+        deadline: drain.deadline.map(people),
+        until: match drain.until {
             Until::Resumed => "resumed",
             Until::Restarted => "restarted",
         }
         .to_owned(),
-        expires: drain.order.expires.map(people),
+        expires: drain.expires.map(people),
     }
 }

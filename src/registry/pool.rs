@@ -20,10 +20,13 @@ use crate::core::Time;
 use crate::core::backend::{Effect, Event, Policy, State};
 use crate::core::balance::{Algorithm, Balancer};
 use crate::core::drain::Actor;
-use crate::core::hold::Pace;
+use crate::core::hold::Pacer;
 use crate::core::pool as core_pool;
-use crate::core::retry::AtomicBudget;
+use crate::core::retry::{AtomicBudget, Rates};
 use crate::telemetry::metrics::PoolCounters;
+
+/// When permits that nobody took are taken back.
+const LEFTOVER: Duration = Duration::from_millis(50);
 
 /// A pool's backends and what they share.
 pub struct PoolState {
@@ -65,7 +68,7 @@ impl PoolState {
                 held: AtomicUsize::new(0),
                 held_bytes: AtomicU64::new(0),
                 release: Semaphore::new(0),
-                budget: AtomicBudget::new(),
+                budget: AtomicBudget::new(Rates::with_ratio(config.retry.budget), clock::now()),
                 counters: PoolCounters::default(),
             }),
             health: Arc::new(config.health.clone()),
@@ -214,7 +217,7 @@ impl PoolState {
     /// Who drains it, for the log.
     pub fn actors(&self, key: Key) -> String {
         let Some(backend) = self.core.get(&key) else { return String::new() };
-        backend.drains().map(|drain| actor_name(drain.order.actor)).collect::<Vec<_>>().join(",")
+        backend.drains().map(|(_, drain)| actor_name(drain.actor)).collect::<Vec<_>>().join(",")
     }
 
     /// As people see it.
@@ -283,13 +286,18 @@ impl PoolState {
         if running || self.shared.held.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let (shared, ready) = (self.shared.clone(), self.ready as u32);
+        let (shared, ready) = (self.shared.clone(), self.ready);
         self.releasing = Some(tokio::spawn(async move {
-            let mut pace = Pace::new(ready);
-            while let held @ 1.. = shared.held.load(Ordering::SeqCst) {
-                shared.release.add_permits(held.min(pace.next() as usize));
-                tokio::time::sleep(Pace::STEP).await;
+            let mut pacer = Pacer::new();
+            loop {
+                let held = shared.held.load(Ordering::SeqCst);
+                let release = pacer.release(held, ready, clock::now());
+                shared.release.add_permits(release.count);
+                let Some(again) = release.again else { break };
+                tokio::time::sleep_until(clock::instant(again)).await;
             }
+            // Those that were let go take their permits now; what is left over would let later ones jump.
+            tokio::time::sleep(LEFTOVER).await;
             shared.release.forget_permits(usize::MAX);
         }));
     }
@@ -306,7 +314,7 @@ impl PoolState {
                 });
             }
             let Some(backend) = self.core.get(key) else { continue };
-            for drain in backend.drains().filter(|drain| drain.order.actor != Actor::App) {
+            for (_, drain) in backend.drains().filter(|(_, drain)| drain.actor != Actor::App) {
                 state.drains.push(persist::KeptDrain {
                     pool: self.name.to_string(),
                     backend: member.endpoint.name.to_string(),
@@ -332,5 +340,3 @@ fn policy(config: &config::Pool) -> Policy {
         close_spread: config.drain.close_spread,
     }
 }
-
-const _: Duration = Pace::STEP;

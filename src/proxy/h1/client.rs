@@ -12,8 +12,7 @@ use pingora::protocols::Stream;
 use tokio::io::AsyncWrite;
 
 use super::buffer::{Buffer, LARGE};
-use super::request::{Limits, RequestError, RequestHead};
-use super::span::Progress;
+use super::request::{Limits, Progress, RequestError, RequestHead};
 use super::timer::Timer;
 use super::transaction;
 use crate::clock;

@@ -12,17 +12,17 @@ use pingora::protocols::Stream;
 use tokio::io::AsyncWrite;
 
 use super::buffer::{Buffer, LARGE};
-use super::chunked::ChunkDecoder;
+use super::chunked::{ChunkDecoder, start_chunk};
 use super::client::Client;
-use super::request::{RequestHead, Version};
+use super::method::Version;
+use super::request::{Progress, RequestHead};
 use super::response::{ResponseBody, ResponseHead};
-use super::span::Progress;
 use super::upload::{Upload, UploadError};
 use crate::clock;
 use crate::config;
 use crate::core::Time;
 use crate::interrupt::Level;
-use crate::proxy::headers::{ResponseEdit, write_response};
+use crate::proxy::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::plane::Plane;
 use crate::registry::endpoint::Connection;
 
@@ -101,7 +101,10 @@ enum Download {
     Length(u64),
     Chunked(Box<ChunkDecoder>),
     /// As above, but the client gets the bare data.
-    Unchunked(Box<ChunkDecoder>),
+    Dechunked(Box<ChunkDecoder>),
+    /// Until the backend closes; the client gets chunks, so that it can tell an end from a break.
+    Rechunked,
+    /// Until the backend closes, for a client that knows no chunks.
     UntilClose,
 }
 
@@ -353,14 +356,16 @@ impl<'a> Exchange<'a> {
                 Ok(Poll::Ready(()))
             }
             Poll::Ready(result) => {
-                if let Receiving::Body(Download::UntilClose) = self.receiving
-                    && result.is_ok()
-                    && self.connection.ticket.interrupt().level() < Level::Cut
-                {
-                    self.receiving = Receiving::Done;
-                    return Ok(Poll::Ready(()));
+                let whole = result.is_ok() && self.connection.ticket.interrupt().level() < Level::Cut;
+                match self.receiving {
+                    Receiving::Body(Download::UntilClose) if whole => {}
+                    Receiving::Body(Download::Rechunked) if whole => {
+                        self.outgoing.extend_from_slice(b"0\r\n\r\n");
+                    }
+                    _ => return Err(self.died(result.is_err())),
                 }
-                Err(self.died(result.is_err()))
+                self.receiving = Receiving::Done;
+                Ok(Poll::Ready(()))
             }
         }
     }
@@ -406,13 +411,19 @@ impl<'a> Exchange<'a> {
                             self.receiving = Receiving::Done;
                         }
                     }
-                    Download::Unchunked(decoder) => {
+                    Download::Dechunked(decoder) => {
                         let (taken, complete) =
                             decoder.decode(bytes, self.outgoing).map_err(malformed)?;
                         self.incoming.consume(taken);
                         if complete {
                             self.receiving = Receiving::Done;
                         }
+                    }
+                    Download::Rechunked => {
+                        start_chunk(self.outgoing, bytes.len());
+                        self.outgoing.extend_from_slice(bytes);
+                        self.outgoing.extend_from_slice(b"\r\n");
+                        self.incoming.clear();
                     }
                     Download::UntilClose => self.passable = bytes.len(),
                 }
@@ -438,7 +449,7 @@ impl<'a> Exchange<'a> {
         if progress == Progress::Partial {
             return Ok(());
         }
-        if self.response.is_interim() {
+        if self.response.interim() {
             return self.digest_interim();
         }
         let now = clock::now();
@@ -446,8 +457,13 @@ impl<'a> Exchange<'a> {
         self.tally.answered = Some(now);
         self.progress = now;
         let old_client = self.order.request.version == Version::Http10;
-        let until_close = matches!(self.response.body, ResponseBody::UntilClose)
-            || (old_client && matches!(self.response.body, ResponseBody::Chunked));
+        let framing = match self.response.body {
+            ResponseBody::Chunked if old_client => ClientFraming::Dechunked,
+            ResponseBody::UntilClose if !old_client => ClientFraming::Chunked,
+            _ => ClientFraming::Same,
+        };
+        let until_close = old_client
+            && matches!(self.response.body, ResponseBody::Chunked | ResponseBody::UntilClose);
         // A response that overtakes its request's body leaves a connection that nobody can make sense of.
         self.keep_alive = self.order.request.keep_alive
             && self.upload.is_complete()
@@ -462,7 +478,7 @@ impl<'a> Exchange<'a> {
             &ResponseEdit {
                 close: !self.keep_alive && !upgraded,
                 client_version: self.order.request.version,
-                dechunk: old_client,
+                framing,
                 via: self.client.via,
             },
         );
@@ -475,12 +491,13 @@ impl<'a> Exchange<'a> {
             ResponseBody::Chunked => {
                 let decoder = Box::new(ChunkDecoder::new(MAX_TRAILER));
                 Receiving::Body(if old_client {
-                    Download::Unchunked(decoder)
+                    Download::Dechunked(decoder)
                 } else {
                     Download::Chunked(decoder)
                 })
             }
-            ResponseBody::UntilClose => Receiving::Body(Download::UntilClose),
+            ResponseBody::UntilClose if old_client => Receiving::Body(Download::UntilClose),
+            ResponseBody::UntilClose => Receiving::Body(Download::Rechunked),
         };
         if !self.incoming.is_empty() { self.digest() } else { Ok(()) }
     }
@@ -499,7 +516,7 @@ impl<'a> Exchange<'a> {
                 &ResponseEdit {
                     close: false,
                     client_version: self.order.request.version,
-                    dechunk: false,
+                    framing: ClientFraming::Same,
                     via: self.client.via,
                 },
             );
