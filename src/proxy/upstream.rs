@@ -26,11 +26,11 @@ impl Candidate for Arc<Endpoint> {
     }
 }
 
-/// Backends that a request has been refused by: it is not sent there again.
+/// Backends that a request is not sent to again.
 #[derive(Debug, Default)]
-pub struct Tried(Vec<Key>);
+pub struct Excluded(Vec<Key>);
 
-impl Tried {
+impl Excluded {
     /// Adds one.
     pub fn add(&mut self, key: Key) {
         self.0.push(key);
@@ -41,36 +41,33 @@ impl Tried {
         self.0.clear();
     }
 
-    /// Whether any was tried.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether it is excluded.
+    pub fn has(&self, key: Key) -> bool {
+        self.0.contains(&key)
     }
 }
 
-/// Picks an eligible backend that was not tried yet and enters its gate.
-///
-/// `avoid` is left out only while there is another choice (a retry should go elsewhere, but may stay).
-pub fn admit(pool: &Pool, candidates: &[Arc<Endpoint>], tried: &Tried, avoid: Option<Key>) -> Option<Permit> {
+/// Picks an eligible backend and enters its gate. Excluded ones are left out while there is any other.
+pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     let limit = pool.config.upstream.max_in_flight;
-    let listed = |key: Key| tried.0.contains(&key) || avoid == Some(key);
-    let mut excluded: Vec<usize> = Vec::new();
-    if !tried.is_empty() || avoid.is_some() {
-        excluded.extend((0..candidates.len()).filter(|index| listed(candidates[*index].key)));
+    let mut out: Vec<usize> = Vec::new();
+    if !excluded.0.is_empty() {
+        out.extend((0..pool.ready.len()).filter(|index| excluded.has(pool.ready[*index].key)));
     }
-    for _ in 0..candidates.len() {
+    for _ in 0..pool.ready.len() {
         let cursor = pool.shared.cursor.fetch_add(1, Ordering::Relaxed);
-        let index = pool.balancer.pick(candidates, cursor, fastrand::u64(..), &excluded)?;
-        if let Some(permit) = candidates[index].permit(limit) {
+        let index = pool.balancer.pick(&pool.ready, cursor, fastrand::u64(..), &out)?;
+        if let Some(permit) = pool.ready[index].permit(limit) {
             return Some(permit);
         }
-        excluded.push(index);
+        out.push(index);
     }
     None
 }
 
-/// Enters the gate-less way: for `fail_open`, where the gate is closed by the app alone.
-pub fn admit_anyway(candidates: &[Arc<Endpoint>], tried: &Tried) -> Option<Permit> {
-    let open: Vec<_> = candidates.iter().filter(|endpoint| !tried.0.contains(&endpoint.key)).collect();
+/// Enters a backend that fail-open may try, though its gate is closed.
+pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+    let open: Vec<_> = pool.last_resort.iter().filter(|endpoint| !excluded.has(endpoint.key)).collect();
     fastrand::choice(open).map(|endpoint| endpoint.permit_anyway())
 }
 

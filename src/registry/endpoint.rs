@@ -57,6 +57,8 @@ pub struct Endpoint {
     pub name: Arc<str>,
     /// Its address as configured.
     pub address: Address,
+    /// The address as a `Host` field has it.
+    pub authority: Box<str>,
     /// Closed bit and in-flight count.
     pub gate: Gate,
     /// Every connection of ours to it, the probe's included.
@@ -92,6 +94,11 @@ impl Endpoint {
             key,
             pool,
             name,
+            authority: match &address {
+                Address::Socket(address) => address.to_string().into(),
+                Address::Name(host, port) => format!("{host}:{port}").into(),
+                Address::Unix(_) => "localhost".into(),
+            },
             address,
             weight: AtomicU32::new(weight),
             ready_since: AtomicU64::new(0),

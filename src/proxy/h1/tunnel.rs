@@ -34,6 +34,17 @@ pub enum TunnelEnd {
     Cut,
 }
 
+impl TunnelEnd {
+    /// For the log; empty where it ended well.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Peers => "",
+            Self::Orderly => "closed_orderly",
+            Self::Cut => "cut",
+        }
+    }
+}
+
 /// One direction.
 struct Lane {
     buffer: Buffer,
