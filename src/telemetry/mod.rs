@@ -1,1 +1,3 @@
-//! telemetry.
+//! What is told about the proxy's work: the access log, metrics, and the process's own log.
+
+pub mod access_log;
