@@ -16,6 +16,8 @@ use crate::demo::screen::{Picture, Screen};
 
 /// How long the load runs before the first restart, and after the last.
 const CALM: Duration = Duration::from_secs(1);
+/// Each drain's deadline, far above the 2 s of the slowest request.
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Exit code when interrupted.
 const INTERRUPTED: u8 = 130;
 
@@ -158,7 +160,10 @@ async fn roll_all(
     for round in 1..=rolls {
         screen.round(round);
         for instance in instances.iter_mut() {
-            roll::restart(instance, proxy, &|name, step| screen.step(name, step)).await?;
+            roll::restart(instance, proxy, DEADLINE, &|name, step| {
+                screen.step(name, step)
+            })
+            .await?;
         }
     }
     tokio::time::sleep(CALM).await;

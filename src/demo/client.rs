@@ -21,6 +21,8 @@ pub struct Response {
     pub app: Option<String>,
     /// `Retry-After`, in seconds.
     pub retry_after: Option<u64>,
+    /// Whether it said `Connection: close`.
+    pub closing: bool,
     /// The body, de-chunked.
     pub body: Vec<u8>,
 }
@@ -40,6 +42,7 @@ struct Head {
     status: u16,
     app: Option<String>,
     retry_after: Option<u64>,
+    closing: bool,
     content_length: Option<usize>,
     chunked: bool,
     keep_alive: bool,
@@ -89,6 +92,7 @@ impl Connection {
             status: head.status,
             app: head.app,
             retry_after: head.retry_after,
+            closing: head.closing,
             body,
         })
     }
@@ -167,6 +171,7 @@ fn parse_head(buffer: &[u8]) -> Result<Option<Head>, Loss> {
         status: parsed.code.unwrap_or(0),
         app: None,
         retry_after: None,
+        closing: false,
         content_length: None,
         chunked: false,
         keep_alive: parsed.version == Some(1),
@@ -178,7 +183,7 @@ fn parse_head(buffer: &[u8]) -> Result<Option<Head>, Loss> {
                 head.content_length = Some(value.parse().map_err(|_| Loss::Corrupted)?)
             }
             "transfer-encoding" => head.chunked = value.to_ascii_lowercase().ends_with("chunked"),
-            "connection" if value.eq_ignore_ascii_case("close") => head.keep_alive = false,
+            "connection" => head.closing |= value.eq_ignore_ascii_case("close"),
             "x-demo-app" => head.app = Some(value.to_owned()),
             "retry-after" => head.retry_after = value.parse().ok(),
             _ => {}

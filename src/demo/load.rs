@@ -156,6 +156,8 @@ async fn dispatch(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
             at,
             latency: 0,
             outcome: Err(Loss::Unfinished),
+            closing: false,
+            retry_after: None,
         });
         running.spawn(one(shared.clone(), id, kind, at));
         while running.try_join_next().is_some() {}
@@ -165,10 +167,16 @@ async fn dispatch(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
 
 /// One request, from its due time to its line in the log.
 async fn one(shared: Arc<Shared>, id: u64, kind: Kind, at: u64) {
-    let outcome = match tokio::time::timeout(shared.plan.timeout, send(&shared, id, kind)).await {
-        Ok(outcome) => outcome,
+    let response = match tokio::time::timeout(shared.plan.timeout, send(&shared, id, kind)).await {
+        Ok(response) => response,
         Err(_) => Err(Loss::TimedOut),
     };
+    let closing = response.as_ref().is_ok_and(|response| response.closing);
+    let retry_after = response
+        .as_ref()
+        .ok()
+        .and_then(|response| response.retry_after);
+    let outcome = response.and_then(|response| judge(kind, &body(id, kind), &response));
     let counter = if outcome.is_ok() {
         &shared.answered
     } else {
@@ -178,23 +186,29 @@ async fn one(shared: Arc<Shared>, id: u64, kind: Kind, at: u64) {
     let latency = monotonic_ns().saturating_sub(at);
     // Ids are indices: each was pushed before its request was spawned.
     if let Some(sent) = shared.log.lock().get_mut(id as usize) {
-        (sent.latency, sent.outcome) = (latency, outcome);
+        *sent = Sent {
+            id,
+            kind,
+            at,
+            latency,
+            outcome,
+            closing,
+            retry_after,
+        };
     }
 }
 
-async fn send(shared: &Shared, id: u64, kind: Kind) -> Result<u16, Loss> {
+async fn send(shared: &Shared, id: u64, kind: Kind) -> Result<Response, Loss> {
     // The semaphore is never closed.
     let _permit = shared.permits.acquire().await;
     let mut connection = match reusable(shared) {
         Some(connection) => connection,
         None => Connection::open(shared.plan.address).await?,
     };
-    let body = body(id, kind);
-    let response = connection
-        .exchange(&request(&shared.plan, id, kind, &body))
-        .await?;
+    let request = request(&shared.plan, id, kind, &body(id, kind));
+    let response = connection.exchange(&request).await?;
     shared.idle.lock().push(connection);
-    judge(kind, &body, response)
+    Ok(response)
 }
 
 /// The connection used last that still lives; those found closed are dropped.
@@ -236,7 +250,7 @@ fn request(plan: &Plan, id: u64, kind: Kind, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn judge(kind: Kind, body: &str, response: Response) -> Result<u16, Loss> {
+fn judge(kind: Kind, body: &str, response: &Response) -> Result<u16, Loss> {
     if response.app.is_none() {
         return Err(Loss::ProxyError(response.status));
     }
@@ -277,19 +291,20 @@ mod tests {
             status,
             app: app.map(str::to_owned),
             retry_after: None,
+            closing: false,
             body: body.as_bytes().to_vec(),
         };
         assert_eq!(
-            judge(Kind::Get, "", response(None, 502, "")),
+            judge(Kind::Get, "", &response(None, 502, "")),
             Err(Loss::ProxyError(502))
         );
-        assert_eq!(judge(Kind::Get, "", response(Some("a"), 500, "")), Ok(500));
+        assert_eq!(judge(Kind::Get, "", &response(Some("a"), 500, "")), Ok(500));
         assert_eq!(
-            judge(Kind::Post, "x", response(Some("a"), 200, "x")),
+            judge(Kind::Post, "x", &response(Some("a"), 200, "x")),
             Ok(200)
         );
         assert_eq!(
-            judge(Kind::Post, "x", response(Some("a"), 200, "y")),
+            judge(Kind::Post, "x", &response(Some("a"), 200, "y")),
             Err(Loss::Corrupted)
         );
     }

@@ -67,6 +67,10 @@ pub struct Sent {
     pub latency: u64,
     /// The app's status, or how it was lost.
     pub outcome: Result<u16, Loss>,
+    /// Whether the answer said `Connection: close`: who answered wants to go.
+    pub closing: bool,
+    /// The answer's `Retry-After`, in seconds.
+    pub retry_after: Option<u64>,
 }
 
 /// One process of an app: a restart makes another.
@@ -277,6 +281,8 @@ mod tests {
             at: 1_000,
             latency: 1_000_000 * (id + 1),
             outcome,
+            closing: false,
+            retry_after: None,
         }
     }
 

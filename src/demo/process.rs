@@ -151,6 +151,15 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Its helpers too (the workers of a peer's proxy): it leads a process group of its own.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = sys::kill_group(self.pid, libc::SIGKILL);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

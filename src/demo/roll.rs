@@ -27,18 +27,20 @@ pub enum Step {
     Ready(Duration),
 }
 
-/// Restarts one instance behind lameduck without a lost request, telling each step.
+/// Restarts one instance behind lameduck without a lost request, telling each step. `deadline` is the
+/// drain's: streams are ended by then, and requests that take longer would be cut.
 ///
 /// # Errors
 /// When a step fails or takes more than 30 s, or the drain ended with requests cut.
 pub async fn restart(
     instance: &mut Instance,
     proxy: &Proxy,
+    deadline: Duration,
     tell: &dyn Fn(&str, Step),
 ) -> Result<()> {
     let name = instance.name().to_owned();
     tell(&name, Step::Draining);
-    let drained = proxy.drain(&name, PATIENCE).await?;
+    let drained = proxy.drain(&name, deadline).await?;
     ensure!(
         drained.outcome == "drained",
         "the drain of {name} ended as {:?} with {} in flight, {} cut and {} lost",

@@ -34,6 +34,20 @@ pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     }
 }
 
+/// Sends `signal` to all processes of the group that `leader` leads, its helpers included.
+///
+/// # Errors
+/// What kill(2) says, e.g. that there is no such group.
+#[allow(unsafe_code, reason = "std knows no process groups")]
+pub fn kill_group(leader: u32, signal: i32) -> io::Result<()> {
+    let leader = i32::try_from(leader).map_err(io::Error::other)?;
+    // SAFETY: as in `kill`.
+    match unsafe { libc::kill(-leader, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Makes the child die with the thread that starts it, and puts it into a process group of its own, so that
 /// Ctrl-C in a terminal reaches the parent alone, which then stops its children in good order.
 #[allow(unsafe_code, reason = "pre_exec is unsafe by itself")]
