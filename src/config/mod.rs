@@ -35,5 +35,6 @@ pub use diff::{Change, Diff, diff};
 pub use from_args::{Flags, resolve};
 pub use load::{Loaded, load, parse};
 pub use runtime::*;
+pub use values::check_name;
 #[cfg(test)]
 mod scratch;

@@ -329,7 +329,7 @@ pub(super) const MAX_NAME: usize = 100;
 ///
 /// # Errors
 /// Empty, too long, or with a character other than letters, digits, `.`, `_` and `-`.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("a name can't be empty".into());
     }

@@ -10,7 +10,6 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 
 use super::h1;
-use super::h1::client::Client;
 use crate::config;
 use crate::interrupt::Interrupts;
 use crate::registry::Handle;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::ReadBuf;
 
 use super::plane::Plane;
 use crate::config;

@@ -13,13 +13,13 @@ use super::handle::{Command, Handle, Refusal, means, parse_duration};
 use super::member::{Source, actor_name, state_name};
 use super::persist;
 use super::pool::PoolState;
-use super::probing::{Cadence, Probing};
+use super::probing::Probing;
 use super::snapshot::Snapshot;
 use super::view::{DrainRequest, DrainResponse, EventView, RegisterRequest};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Address, Config};
 use crate::core::Time;
-use crate::core::backend::{Effect, Event, Probe, State};
+use crate::core::backend::{Effect, Event, State};
 use crate::core::drain::{Actor, Order, Outcome, Until};
 use crate::interrupt::Level;
 use crate::proxy::route::RouteTable;
@@ -55,7 +55,7 @@ pub fn spawn(
         commands,
         snapshot: Arc::new(ArcSwap::from_pointee(Snapshot {
             config: config.clone(),
-            routes: RouteTable::new(&[], &[]),
+            routes: RouteTable::new(&[], &[] as &[&str]),
             pools: Vec::new(),
         })),
         events: broadcast::channel(1024).0,
@@ -337,7 +337,7 @@ impl Writer {
     }
 
     fn register(&mut self, pool: &str, name: &str, request: &RegisterRequest) -> Result<(), Refusal> {
-        let address = crate::config::parse_address(&request.address).map_err(Refusal::Invalid)?;
+        let address = request.address.parse::<Address>().map_err(|error| Refusal::Invalid(error.to_string()))?;
         crate::config::check_name(name).map_err(Refusal::Invalid)?;
         let weight = request.weight.unwrap_or(1);
         if weight > 1000 {
@@ -381,7 +381,7 @@ impl Writer {
         &mut self,
         pool: &str,
         name: &str,
-        address: crate::config::Address,
+        address: Address,
         weight: u32,
         source: Source,
     ) -> Key {
@@ -439,7 +439,7 @@ impl Writer {
     /// Makes pools and backends agree with a configuration; says what changed.
     fn apply(&mut self, config: Arc<Config>) -> Vec<String> {
         let now = clock::now();
-        let mut changes: Vec<String> = crate::config::diff(&self.config, &config).lines();
+        let mut changes: Vec<String> = crate::config::diff(&self.config, &config).changes.iter().map(ToString::to_string).collect();
         let first = self.pools.is_empty();
         for pool in &config.pools {
             match self.pools.iter_mut().find(|state| *state.name == *pool.name && !state.retired) {

@@ -1,3 +1,4 @@
-//! What is told about the proxy's work: the access log, metrics, and the process's own log.
+//! Telemetry: what the proxy tells of itself, without ever making a request wait for it.
 
 pub mod access_log;
+pub mod metrics;

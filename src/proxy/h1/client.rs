@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pingora::protocols::Stream;
-use tokio::io::AsyncWrite;
 
 use super::buffer::{Buffer, LARGE};
 use super::request::{Limits, Progress, RequestError, RequestHead};
@@ -125,7 +124,7 @@ pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
     };
     let mut head = RequestHead::new();
     let next = if plane.is_full(&config.server) {
-        plane.refused_connection();
+        plane.counters.refused("max_connections");
         answer_error(&mut client, 503, "too many connections", config.server.header_timeout).await
     } else {
         serve_requests(plane, &mut client, &mut head, &config.server).await
@@ -149,11 +148,12 @@ async fn serve_requests(
             Arrival::Request => {}
             Arrival::Nothing => return Next::Close,
             Arrival::Late => {
+                plane.counters.refused("header_timeout");
                 return answer_error(client, 408, "the request's head took too long", limits.header_timeout)
                     .await;
             }
             Arrival::Bad(error) => {
-                plane.refused_request(client, error.status(), error.reason());
+                plane.counters.refused(error.reason());
                 return answer_error(client, error.status(), error.reason(), limits.header_timeout).await;
             }
         }

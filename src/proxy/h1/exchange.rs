@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pingora::protocols::Stream;
-use tokio::io::AsyncWrite;
 
 use super::buffer::{Buffer, LARGE};
 use super::chunked::{ChunkDecoder, start_chunk};

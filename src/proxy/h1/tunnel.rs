@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pingora::protocols::Stream;
-use tokio::io::AsyncWrite;
 
 use super::buffer::{Buffer, LARGE};
 use super::client::Client;
