@@ -32,7 +32,7 @@ test: setup ## Run all tests; those that need Node are skipped, aloud, without i
 lint: setup ## Check format, lints and documentation
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
 bench: setup ## Count instructions per request (needs valgrind)
 	@command -v valgrind >/dev/null || { \
