@@ -47,14 +47,14 @@ impl Closing {
         self.undecided
     }
 
-    /// Another order came, and its asker waits too. Says whether the closing starts over: it was quiet, but
+    /// Another order came, and its asker may wait too. Says whether the closing starts over: it was quiet, but
     /// fail-open has sent requests since.
-    pub fn join(&mut self, in_flight: u32, epoch: u64) -> bool {
+    pub fn join(&mut self, in_flight: u32, waits: bool, epoch: u64) -> bool {
         if self.quiet && in_flight > 0 {
             *self = Self::new(epoch);
             return true;
         }
-        if !self.quiet {
+        if waits && !self.quiet {
             self.announced = false;
         }
         false

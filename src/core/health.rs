@@ -1,8 +1,8 @@
 //! What probes say: rows of passes, failures and time-outs, and when another process has taken over.
 
 use super::Time;
-use super::backend::Health;
 use super::event::{Policy, Probe};
+use super::state::Health;
 
 /// What the backend's drains and pool mean for the judgement of a probe.
 #[derive(Debug, Clone, Copy)]
@@ -134,8 +134,9 @@ impl Judge {
     }
 
     /// Whether the next probe should come soon.
-    pub fn in_a_hurry(&self, policy: &Policy) -> bool {
-        let on_its_way = self.passes > 0 && self.passes < policy.rise;
+    pub fn in_a_hurry(&self, policy: &Policy, waits_for_passes: bool) -> bool {
+        let waits = waits_for_passes || self.health == Health::Down;
+        let on_its_way = waits && self.passes > 0 && self.passes < policy.rise;
         let falling = self.failures > 0 && self.health == Health::Up;
         self.health == Health::Starting || self.hinted || on_its_way || falling
     }
