@@ -5,6 +5,7 @@ pub mod connection;
 pub mod fields;
 pub mod framing;
 pub mod method;
+pub mod refusal;
 pub mod request;
 pub mod response;
 pub mod span;
