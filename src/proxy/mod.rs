@@ -1,3 +1,4 @@
 //! The data plane.
 
 pub mod h1;
+pub mod route;
