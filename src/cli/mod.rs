@@ -1,2 +1,3 @@
-//! cli.
-pub mod demo;
+//! The command line: one file for each subcommand, no logic that the library lacks.
+
+pub mod check;

@@ -146,6 +146,12 @@ impl Report {
         start..floor(&self.text, span.end).clamp(start, line_end)
     }
 
+    /// The errors, without the warnings.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        let is_error = |d: &&Diagnostic| d.severity == Severity::Error;
+        self.diagnostics.iter().filter(is_error)
+    }
+
     /// Everything as JSON values, one object for each finding.
     pub fn json(&self) -> serde_json::Value {
         self.diagnostics
@@ -263,6 +269,13 @@ impl ConfigError {
     pub fn is_usage(&self) -> bool {
         matches!(self, ConfigError::Flags { .. })
     }
+}
+
+/// Whether messages to this stream should have colours: a terminal that can, and nobody who objects
+/// (<https://no-color.org>).
+pub fn wants_colour(stream: &impl std::io::IsTerminal) -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    stream.is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|t| t != "dumb")
 }
 
 impl fmt::Display for ConfigError {

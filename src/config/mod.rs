@@ -17,6 +17,7 @@ mod environment;
 mod file;
 pub mod from_args;
 mod health;
+mod keys;
 mod later;
 pub mod load;
 pub mod print;
@@ -34,6 +35,7 @@ pub use diagnostics::{ConfigError, Diagnostic, Report, Severity};
 pub use diff::{Change, Diff, diff};
 pub use from_args::{Flags, resolve};
 pub use load::{Loaded, load, parse};
+pub(crate) use routes::MAX_PREFIX;
 pub use runtime::*;
 pub use values::check_name;
 #[cfg(test)]

@@ -172,18 +172,6 @@ fn pools(config: &Config, f: &mut Findings) {
         backends(&path, pool, config, f);
         health(&path, &pool.health, f);
         drain(&path, &pool.drain, f);
-        if pool.hold.on_empty != OnEmpty::Hold {
-            for key in ["timeout", "max_requests", "max_bytes"] {
-                let at = format!("{path}.hold.{key}");
-                if f.written(&at) {
-                    f.warning(
-                        f.place(&at),
-                        format!("`{key}` has no effect: with this `on_empty` no request waits"),
-                        "remove it, or write `on_empty = \"hold\"`",
-                    );
-                }
-            }
-        }
     }
 }
 
