@@ -30,10 +30,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Connect {
     /// The proxy's admin API: a socket's path, or http://HOST:PORT [default: the first that answers of
     /// /run/lameduck/lameduck.sock and $XDG_RUNTIME_DIR/lameduck.sock]
-    #[arg(long, value_name = "PATH|URL", env = "LAMEDUCK_ADMIN", help_heading = "Connection")]
+    #[arg(
+        long,
+        value_name = "PATH|URL",
+        env = "LAMEDUCK_ADMIN",
+        help_heading = "Connection"
+    )]
     pub admin: Option<Endpoint>,
     /// File with the token that changes over TCP need
-    #[arg(long, value_name = "FILE", env = "LAMEDUCK_TOKEN_FILE", help_heading = "Connection")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LAMEDUCK_TOKEN_FILE",
+        help_heading = "Connection"
+    )]
     pub token_file: Option<PathBuf>,
 }
 
@@ -85,7 +95,8 @@ impl Client {
     /// # Errors
     /// When the proxy can't be reached, or refuses.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Exit> {
-        self.call(Method::GET, path, None::<&Value>, Wait::Short).await
+        self.call(Method::GET, path, None::<&Value>, Wait::Short)
+            .await
     }
 
     /// Any request with a JSON answer.
@@ -277,9 +288,9 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> Exit {
     };
     match status {
         StatusCode::GATEWAY_TIMEOUT => Exit::late(detail),
-        StatusCode::UNAUTHORIZED => {
-            Exit::failed(format!("{detail} Here: --token-file or LAMEDUCK_TOKEN_FILE."))
-        }
+        StatusCode::UNAUTHORIZED => Exit::failed(format!(
+            "{detail} Here: --token-file or LAMEDUCK_TOKEN_FILE."
+        )),
         _ => Exit::failed(detail),
     }
 }
@@ -355,7 +366,10 @@ mod tests {
     fn a_refusal_is_told_in_the_server_s_words() {
         let body = br#"{"detail":"there is no pool `x`;\u001b[2J known pools: app."}"#;
         let exit = refusal(StatusCode::NOT_FOUND, body);
-        assert_eq!(exit, Exit::failed("there is no pool `x`;\u{fffd}[2J known pools: app."));
+        assert_eq!(
+            exit,
+            Exit::failed("there is no pool `x`;\u{fffd}[2J known pools: app.")
+        );
         assert_eq!(refusal(StatusCode::GATEWAY_TIMEOUT, body).code, 3);
         let exit = refusal(StatusCode::BAD_GATEWAY, b"<html>");
         assert!(exit.message.contains("502"), "{}", exit.message);

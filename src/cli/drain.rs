@@ -246,7 +246,10 @@ mod tests {
         let exit = call.interrupted();
         assert_eq!(exit.code, 130);
         assert!(exit.message.contains("stays asked for"));
-        assert!(exit.message.contains("`lameduck resume app/app-1` lifts it"));
+        assert!(
+            exit.message
+                .contains("`lameduck resume app/app-1` lifts it")
+        );
         call.verb = "deregister";
         assert!(call.interrupted().message.contains("then removed"));
     }

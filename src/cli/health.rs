@@ -45,7 +45,11 @@ pub async fn run(args: HealthArgs) -> Result<(), Exit> {
     } else {
         print(&format!("{}: {line}", args.target))?;
     }
-    if healthy { Ok(()) } else { Err(Exit::failed("")) }
+    if healthy {
+        Ok(())
+    } else {
+        Err(Exit::failed(""))
+    }
 }
 
 /// Ready, or draining in good order: its process lives and has passed its checks.
@@ -73,7 +77,10 @@ fn judge(target: &Target, pool: &PoolView) -> (bool, String) {
         Some(bad) => (false, describe(bad)),
         None => match meant.last() {
             Some(newest) => (true, describe(newest)),
-            None => (false, "no such backend; `lameduck status` lists them".to_owned()),
+            None => (
+                false,
+                "no such backend; `lameduck status` lists them".to_owned(),
+            ),
         },
     }
 }
@@ -142,7 +149,10 @@ mod tests {
         ]);
         assert!(judge(&"app".parse().unwrap(), &pool).0);
         let (healthy, line) = judge(&"app/b".parse().unwrap(), &pool);
-        assert!(!healthy && line == "starting, last probe: connection refused", "{line}");
+        assert!(
+            !healthy && line == "starting, last probe: connection refused",
+            "{line}"
+        );
         assert!(!judge(&"app/b~2".parse().unwrap(), &pool).0);
         assert!(!judge(&"app/c".parse().unwrap(), &pool).0);
         assert!(!judge(&"app".parse().unwrap(), &super::tests::pool(&[])).0);

@@ -71,7 +71,7 @@ impl Cli {
     pub fn dispatch(self) -> u8 {
         match self.command {
             Command::Run(args) => run::run(args),
-            Command::Check(args) => check::run(args),
+            Command::Check(args) => check(args),
             Command::Status(args) => block_on(status::run(args)),
             Command::Health(args) => block_on(health::run(args)),
             Command::Drain(args) => block_on(drain::run(args)),
@@ -83,6 +83,11 @@ impl Cli {
             Command::DemoApp(args) => crate::demo::app::run(args),
         }
     }
+}
+
+fn check(mut args: check::CheckArgs) -> u8 {
+    args.colour = output::colour_on(&std::io::stderr());
+    check::run(args, &mut std::io::stdout(), &mut std::io::stderr())
 }
 
 fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {
@@ -161,7 +166,10 @@ mod tests {
             ("lameduck drain app/", "app/app-1"),
             ("lameduck drain app/a --timeout soon", "30s"),
             ("lameduck drain app/a --until never", "restarted"),
-            ("lameduck register app/a 127.0.0.1:1 --weight 0", "0 is not in 1.."),
+            (
+                "lameduck register app/a 127.0.0.1:1 --weight 0",
+                "0 is not in 1..",
+            ),
             ("lameduck register app/a", "<ADDRESS>"),
             ("lameduck status --admin ftp://x", "http://127.0.0.1:9901"),
             ("lameduck roll app", "unrecognized subcommand"),
@@ -175,7 +183,9 @@ mod tests {
     #[test]
     fn help_names_what_exists_and_nothing_else() {
         let help = Cli::command().render_help().to_string();
-        for there in ["run", "check", "status", "health", "drain", "resume", "reload"] {
+        for there in [
+            "run", "check", "status", "health", "drain", "resume", "reload",
+        ] {
             assert!(help.contains(&format!("\n  {there} ")), "{help}");
         }
         for absent in ["roll ", "exec ", "doctor", "demo-app"] {

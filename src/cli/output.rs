@@ -32,9 +32,14 @@ pub fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "lameduck: {text}");
 }
 
-/// Whether standard output takes colour: a terminal, and `NO_COLOR` unset or empty.
+/// Whether standard output takes colour.
 pub fn colour() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    colour_on(&io::stdout())
+}
+
+/// Whether this stream takes colour: it is a terminal, and `NO_COLOR` is unset or empty.
+pub fn colour_on(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Makes text from elsewhere harmless: it must not move the cursor or fake a line.
@@ -101,7 +106,10 @@ mod tests {
 
     #[test]
     fn control_characters_don_t_reach_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\r\nc"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
+        assert_eq!(
+            printable("a\x1b[2Jb\r\nc"),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}c"
+        );
         assert_eq!(printable("déploiement 42"), "déploiement 42");
     }
 

@@ -45,6 +45,8 @@ pub async fn run(args: RegisterArgs) -> Result<(), Exit> {
         wait: args.wait,
     };
     let path = args.backend.path();
-    let view: BackendView = client.call(Method::PUT, &path, Some(&request), wait).await?;
+    let view: BackendView = client
+        .call(Method::PUT, &path, Some(&request), wait)
+        .await?;
     report(&args.backend, &view, args.json)
 }

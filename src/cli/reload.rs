@@ -41,6 +41,10 @@ pub async fn run(args: ReloadArgs) -> Result<(), Exit> {
     if reloaded.changes.is_empty() {
         return print("reloaded: nothing changed");
     }
-    let lines: Vec<String> = reloaded.changes.iter().map(|line| printable(line)).collect();
+    let lines: Vec<String> = reloaded
+        .changes
+        .iter()
+        .map(|line| printable(line))
+        .collect();
     print(&lines.join("\n"))
 }

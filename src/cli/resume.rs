@@ -41,7 +41,9 @@ pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
         wait: args.wait,
     };
     let path = format!("{}/resume", args.backend.path());
-    let view: BackendView = client.call(Method::POST, &path, Some(&request), wait).await?;
+    let view: BackendView = client
+        .call(Method::POST, &path, Some(&request), wait)
+        .await?;
     report(&args.backend, &view, args.json)
 }
 
@@ -71,7 +73,9 @@ fn describe(backend: &BackendName, view: &BackendView) -> String {
         ));
     }
     if view.drains.iter().any(|drain| drain.actor != "operator") {
-        text.push_str(&format!("\n  `lameduck resume {backend} --all` lifts these too"));
+        text.push_str(&format!(
+            "\n  `lameduck resume {backend} --all` lifts these too"
+        ));
     }
     text
 }

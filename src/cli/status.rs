@@ -49,12 +49,19 @@ pub async fn run(args: StatusArgs) -> Result<(), Exit> {
         return print_json(&pools);
     }
     let unready = unready(&client).await?;
-    print(&render(&pools, unready.as_deref(), SystemTime::now(), colour()))
+    print(&render(
+        &pools,
+        unready.as_deref(),
+        SystemTime::now(),
+        colour(),
+    ))
 }
 
 async fn pools(client: &Client, only: Option<&str>) -> Result<Vec<PoolView>, Exit> {
     match only {
-        Some(pool) => Ok(vec![client.get(&format!("/v1/pools/{}", segment(pool))).await?]),
+        Some(pool) => Ok(vec![
+            client.get(&format!("/v1/pools/{}", segment(pool))).await?,
+        ]),
         None => client.get("/v1/pools").await,
     }
 }
@@ -111,7 +118,12 @@ async fn look(
         return serde_json::to_string(&pools).map_err(|error| Exit::failed(error.to_string()));
     }
     let unready = unready(client).await?;
-    Ok(render(&pools, unready.as_deref(), SystemTime::now(), colour()))
+    Ok(render(
+        &pools,
+        unready.as_deref(),
+        SystemTime::now(),
+        colour(),
+    ))
 }
 
 async fn changed(events: &mut Option<Events>) -> Result<(), Exit> {
@@ -166,7 +178,14 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header([
-            "NAME", "STATE", "HEALTH", "IN-FLIGHT", "CONNS", "REQS", "WEIGHT", "ADDRESS",
+            "NAME",
+            "STATE",
+            "HEALTH",
+            "IN-FLIGHT",
+            "CONNS",
+            "REQS",
+            "WEIGHT",
+            "ADDRESS",
         ]);
     // Whether there is colour is decided in one place.
     match colour {
@@ -186,7 +205,11 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
         ]);
     }
     let mut lines = table.lines();
-    text.extend(lines.next().map(|header| format!("\n {}", header.trim_end())));
+    text.extend(
+        lines
+            .next()
+            .map(|header| format!("\n {}", header.trim_end())),
+    );
     for (line, backend) in lines.zip(&pool.backends) {
         text.push_str(&format!("\n {}", line.trim_end()));
         for note in notes(backend, now) {
@@ -206,7 +229,11 @@ fn painted(state: &str) -> Cell {
 }
 
 fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
-    let mut notes: Vec<String> = backend.drains.iter().map(|drain| note(drain, now)).collect();
+    let mut notes: Vec<String> = backend
+        .drains
+        .iter()
+        .map(|drain| note(drain, now))
+        .collect();
     if let ("starting" | "down", Some(probe)) = (&*backend.state, &backend.last_probe) {
         notes.push(format!("last probe: {}", printable(probe)));
     }

@@ -88,7 +88,12 @@ fn what_has_passed_is_not_counted_down() {
     let (_, now) = world();
     assert!(left(Some("2024-12-31T23:59:59Z"), now).is_none());
     assert!(left(Some("soon"), now).is_none());
-    assert_eq!(left(Some("2025-01-01T00:00:00.001Z"), now).unwrap().to_string(), "1s");
+    assert_eq!(
+        left(Some("2025-01-01T00:00:00.001Z"), now)
+            .unwrap()
+            .to_string(),
+        "1s"
+    );
 }
 
 #[test]

@@ -168,7 +168,11 @@ mod tests {
         let second: BackendName = "app/api-0~2".parse().unwrap();
         assert!(second.means("api-0~2") && !second.means("api-0"));
         for bad in ["app", "/api", "app/", ""] {
-            assert!(bad.parse::<BackendName>().unwrap_err().contains("app/app-1"));
+            assert!(
+                bad.parse::<BackendName>()
+                    .unwrap_err()
+                    .contains("app/app-1")
+            );
         }
     }
 
@@ -187,7 +191,13 @@ mod tests {
         let tcp = |authority: &str| Ok(Endpoint::Tcp(authority.into()));
         assert_eq!("http://localhost:9901/".parse(), tcp("localhost:9901"));
         assert_eq!("http://[::1]:9901".parse(), tcp("[::1]:9901"));
-        for bad in ["", "https://x:1", "http://x", "http://x:1/v1", "127.0.0.1:9901"] {
+        for bad in [
+            "",
+            "https://x:1",
+            "http://x",
+            "http://x:1/v1",
+            "127.0.0.1:9901",
+        ] {
             let error = bad.parse::<Endpoint>().unwrap_err();
             assert!(error.contains("http://127.0.0.1:9901"), "{bad}: {error}");
         }

@@ -6,7 +6,11 @@
 
 pub mod backend;
 pub mod balance;
+pub mod budget;
+mod closing;
 pub mod drain;
+pub mod event;
+mod health;
 pub mod hold;
 pub mod pool;
 pub mod retry;

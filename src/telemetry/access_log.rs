@@ -1,0 +1,145 @@
+//! The access log: one line a request, and no request ever waits for it.
+//!
+//! A line is formatted straight into one of a few buffers, each with its own lock that is only ever *tried*;
+//! one thread swaps the buffers out and writes them. If the disk or the reader of a pipe can't keep up, the
+//! buffers fill to a bound, and further lines are dropped and counted.
+
+mod escape;
+mod format;
+mod record;
+mod sink;
+mod stamp;
+mod writer;
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use record::Record;
+pub use sink::Error;
+
+use crate::config;
+use sink::Sink;
+use writer::Shared;
+
+/// How long the last lines may take when the log is dropped; a stuck disk must not keep the process alive.
+const LAST_FLUSH: Duration = Duration::from_secs(1);
+
+/// The access log. Cheap to clone; the last clone to be dropped writes what is left.
+#[derive(Clone, Debug)]
+pub struct AccessLog(Option<Arc<Open>>);
+
+#[derive(Debug)]
+struct Open {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl AccessLog {
+    /// Opens it. Nothing is opened, and [`AccessLog::record`] does nothing, where the configuration says `off`.
+    pub fn open(config: &config::AccessLog) -> Result<Self, Error> {
+        match Sink::open(&config.sink)? {
+            None => Ok(Self::off()),
+            Some(sink) => Self::start(sink, config.format),
+        }
+    }
+
+    /// A log that goes nowhere.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    fn start(sink: Sink, format: config::LogFormat) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::new(format));
+        let writer = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn({
+                let shared = shared.clone();
+                move || writer::run(&shared, sink)
+            })
+            .map_err(Error::Thread)?;
+        Ok(Self(Some(Arc::new(Open {
+            shared,
+            writer: Some(writer),
+        }))))
+    }
+
+    /// Whether lines go anywhere: callers may skip the work of filling a [`Record`].
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Notes one request. Never waits, and allocates nothing once the buffers have grown to their size.
+    pub fn record(&self, record: &Record<'_>) {
+        let Some(open) = &self.0 else { return };
+        if open.shared.push(own_shard(), record)
+            && let Some(writer) = &open.writer
+        {
+            writer.thread().unpark();
+        }
+    }
+
+    /// Opens the file anew (after a log rotation); the old one is kept, with a warning, if that fails.
+    pub fn reopen(&self) {
+        if let Some(open) = &self.0 {
+            open.shared.ask_reopen();
+            open.wake();
+        }
+    }
+
+    /// Writes out everything recorded so far; says whether that was done in time.
+    pub fn flush(&self, within: Duration) -> bool {
+        self.0.as_ref().is_none_or(|open| open.flush(within))
+    }
+
+    /// Lines lost so far, because the sink could not keep up or refused them.
+    pub fn dropped(&self) -> u64 {
+        self.0.as_ref().map_or(0, |open| open.shared.dropped())
+    }
+}
+
+impl Open {
+    fn wake(&self) {
+        if let Some(writer) = &self.writer {
+            writer.thread().unpark();
+        }
+    }
+
+    fn flush(&self, within: Duration) -> bool {
+        let ticket = self.shared.ask_flush();
+        self.wake();
+        self.shared.await_flush(ticket, within)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let flushed = self.flush(LAST_FLUSH);
+        self.shared.ask_stop();
+        self.wake();
+        // A writer that is stuck in `write` is left behind: it holds no lock that anybody waits for.
+        if let Some(writer) = self.writer.take()
+            && flushed
+        {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// This thread's preferred buffer: threads are dealt out in turn.
+fn own_shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    const UNSET: usize = usize::MAX;
+    thread_local!(static OWN: Cell<usize> = const { Cell::new(UNSET) });
+    OWN.with(|own| {
+        if own.get() == UNSET {
+            own.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        own.get()
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! The buffers, and the thread that empties them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+use parking_lot::{Condvar, Mutex};
+
+use super::format;
+use super::record::Record;
+use super::sink::Sink;
+use super::stamp::Stamp;
+use crate::config::LogFormat;
+
+/// All buffers together never hold more (but for the line that crosses it).
+const MAX_BUFFERED: usize = 8 << 20;
+/// A buffer this full is written at once.
+const WAKE_AT: usize = 32 << 10;
+/// What a buffer has room for without growing: the mark above and a few long lines.
+const ROOM: usize = 48 << 10;
+/// Longest time a line waits for company.
+const LINGER: Duration = Duration::from_millis(100);
+/// Passes without a line before the writer sleeps until it is woken.
+const IDLE_PASSES: u32 = 20;
+/// At most one warning about lost lines in this long.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+struct Shard {
+    lines: Vec<u8>,
+    count: u64,
+    stamp: Stamp,
+}
+
+/// What the data plane and the writer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    format: LogFormat,
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    /// The bound of one buffer.
+    limit: usize,
+    dropped: AtomicU64,
+    /// The writer sleeps without a timer: the next line must wake it.
+    asleep: AtomicBool,
+    reopen: AtomicBool,
+    stop: AtomicBool,
+    flush_asked: AtomicU64,
+    flush_done: Mutex<u64>,
+    flushed: Condvar,
+}
+
+impl Shared {
+    pub(super) fn new(format: LogFormat) -> Self {
+        // Twice as many as threads that record, so that one held by a preempted thread leaves a free one.
+        let cores = std::thread::available_parallelism().map_or(4, usize::from);
+        let count = (cores * 2).clamp(4, 64).next_power_of_two();
+        Self {
+            format,
+            shards: (0..count)
+                .map(|_| {
+                    CachePadded::new(Mutex::new(Shard {
+                        lines: Vec::with_capacity(ROOM),
+                        ..Shard::default()
+                    }))
+                })
+                .collect(),
+            limit: MAX_BUFFERED / count,
+            dropped: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            reopen: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            flush_asked: AtomicU64::new(0),
+            flush_done: Mutex::new(0),
+            flushed: Condvar::new(),
+        }
+    }
+
+    /// Adds a line to the first buffer that is free and has room; says whether the writer must be woken.
+    pub(super) fn push(&self, first: usize, record: &Record<'_>) -> bool {
+        let mask = self.shards.len() - 1;
+        for step in 0..self.shards.len() {
+            let Some(mut shard) = self.shards[first.wrapping_add(step) & mask].try_lock() else {
+                continue;
+            };
+            let Shard {
+                lines,
+                count,
+                stamp,
+            } = &mut *shard;
+            let before = lines.len();
+            if before >= self.limit {
+                continue;
+            }
+            format::line(lines, self.format, stamp, record);
+            *count += 1;
+            let crossed = before < WAKE_AT && lines.len() >= WAKE_AT;
+            // Read under the lock. The writer sets it first and looks at every buffer after: either it sees
+            // this line, or this sees it asleep.
+            let asleep = self.asleep.load(Ordering::Relaxed);
+            drop(shard);
+            return crossed || (asleep && self.asleep.swap(false, Ordering::AcqRel));
+        }
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn ask_reopen(&self) {
+        self.reopen.store(true, Ordering::Release);
+    }
+
+    pub(super) fn ask_stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    pub(super) fn ask_flush(&self) -> u64 {
+        self.flush_asked.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    pub(super) fn await_flush(&self, ticket: u64, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        let mut done = self.flush_done.lock();
+        while *done < ticket {
+            if self.flushed.wait_until(&mut done, until).timed_out() {
+                return *done >= ticket;
+            }
+        }
+        true
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Acquire)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.shards
+            .iter()
+            .all(|shard| shard.lock().lines.is_empty())
+    }
+
+    fn has_order(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+            || self.reopen.load(Ordering::Acquire)
+            || self.flush_asked.load(Ordering::Acquire) != *self.flush_done.lock()
+    }
+}
+
+/// The writer's life.
+pub(super) fn run(shared: &Shared, mut sink: Sink) {
+    let mut spare = Vec::with_capacity(ROOM);
+    let mut warning = Warning::default();
+    let mut idle = 0;
+    loop {
+        // Read before the buffers: whatever was recorded before the order is in them.
+        let stopping = shared.stop.load(Ordering::Acquire);
+        let asked = shared.flush_asked.load(Ordering::Acquire);
+        let reopening = shared.reopen.swap(false, Ordering::AcqRel);
+        let wrote = write_all(shared, &mut sink, &mut spare, &mut warning);
+        if reopening && let Err(error) = sink.reopen() {
+            tracing::warn!("{error}; going on with the file that was open");
+        }
+        *shared.flush_done.lock() = asked;
+        shared.flushed.notify_all();
+        if stopping {
+            return;
+        }
+        warning.tell(shared.dropped());
+        idle = if wrote { 0 } else { idle + 1 };
+        wait(shared, idle);
+    }
+}
+
+/// Waits for the next pass: a short while, or, after a quiet time, until somebody wakes it.
+fn wait(shared: &Shared, idle: u32) {
+    if shared.has_order() {
+        return;
+    }
+    if idle < IDLE_PASSES {
+        std::thread::park_timeout(LINGER);
+        return;
+    }
+    shared.asleep.store(true, Ordering::SeqCst);
+    if shared.is_empty() && !shared.has_order() {
+        std::thread::park();
+    }
+    shared.asleep.store(false, Ordering::SeqCst);
+}
+
+fn write_all(shared: &Shared, sink: &mut Sink, spare: &mut Vec<u8>, warning: &mut Warning) -> bool {
+    let mut wrote = false;
+    for shard in &shared.shards {
+        let count = {
+            let mut shard = shard.lock();
+            if shard.lines.is_empty() {
+                continue;
+            }
+            std::mem::swap(&mut shard.lines, spare);
+            std::mem::take(&mut shard.count)
+        };
+        wrote = true;
+        if let Err(error) = sink.write(spare, || shared.stop.load(Ordering::Acquire)) {
+            shared.dropped.fetch_add(count, Ordering::Relaxed);
+            warning.error = Some(error);
+        }
+        spare.clear();
+        if spare.capacity() > 4 * ROOM {
+            spare.shrink_to(ROOM);
+        }
+    }
+    wrote
+}
+
+/// Says that lines were lost, and no more often than is useful.
+#[derive(Debug, Default)]
+struct Warning {
+    told: u64,
+    last: Option<Instant>,
+    error: Option<std::io::Error>,
+}
+
+impl Warning {
+    fn tell(&mut self, dropped: u64) {
+        if dropped == self.told || self.last.is_some_and(|last| last.elapsed() < WARN_EVERY) {
+            return;
+        }
+        let lost = dropped - self.told;
+        match self.error.take() {
+            Some(error) => tracing::warn!(
+                lost,
+                "the access log can't be written: {error}; check the disk and the reader of the log"
+            ),
+            None => tracing::warn!(
+                lost,
+                "the access log's reader or disk is too slow, lines were dropped"
+            ),
+        }
+        self.told = dropped;
+        self.last = Some(Instant::now());
+    }
+}
