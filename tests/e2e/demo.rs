@@ -73,11 +73,18 @@ async fn an_interrupt_leaves_nothing_behind() {
         0,
         "files were left behind"
     );
-    // The last of them may still be on its way out: they are killed, and reaped by nobody we could wait for.
+    // The last of them may still be on its way out: they are killed, and nobody waits for them.
     until("the children's end", Duration::from_secs(5), async || {
-        children.iter().all(|pid| sys::kill(*pid, 0).is_err())
+        !children.iter().any(runs)
     })
     .await;
+}
+
+/// Whether a process runs; one that has ended and that nobody has reaped yet doesn't.
+fn runs(pid: &u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// The processes that `pid` started.
