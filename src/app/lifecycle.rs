@@ -135,7 +135,7 @@ impl Lifecycle {
         listeners: &mut Listeners,
     ) -> Result<Vec<String>, String> {
         let options = self.options.clone();
-        let loaded = tokio::task::spawn_blocking(move || options.load().map_err(|error| error.to_string()));
+        let loaded = tokio::task::spawn_blocking(move || options.load().map_err(|error| error.render(false)));
         let config = Arc::new(loaded.await.map_err(|error| error.to_string())??.config);
         let change = listeners.prepare(&config.listeners).map_err(|error| error.to_string())?;
         let changes = registry.apply(config.clone()).await.map_err(|error| error.to_string())?;
@@ -215,7 +215,8 @@ impl Process for Lifecycle {
     }
 
     fn config_json(&self) -> serde_json::Value {
-        crate::config::print::json(&self.config())
+        // What is printed parses back, so it is the one description of the effective values.
+        toml::from_str(&crate::config::print::print(&self.config())).unwrap_or_default()
     }
 
     async fn reload(&self) -> Result<Vec<String>, String> {

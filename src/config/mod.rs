@@ -38,5 +38,6 @@ pub use load::{Loaded, load, parse};
 pub(crate) use routes::MAX_PREFIX;
 pub use runtime::*;
 pub use values::check_name;
+
 #[cfg(test)]
 mod scratch;
