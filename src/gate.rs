@@ -51,6 +51,11 @@ impl Gate {
         }
     }
 
+    /// Enters whether it is open or not (`fail_open`): what is counted is still given back.
+    pub fn enter_anyway(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Gives one back.
     pub fn leave(&self) -> Left {
         let before = self.0.fetch_sub(1, Ordering::AcqRel);

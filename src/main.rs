@@ -1,2 +1,13 @@
-//! Thin binary.
-fn main() {}
+//! The `lameduck` binary: parse, dispatch, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lameduck::cli::Cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    ExitCode::from(Cli::parse().dispatch())
+}

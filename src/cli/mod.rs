@@ -1,1 +1,210 @@
-//! cli.
+//! The command line: one file per subcommand, and no logic that the library lacks.
+//!
+//! [`exit`] has the exit codes, [`client`] talks to a running proxy's admin API, [`values`] parses what people
+//! type, [`output`] prints. Commands that talk to the proxy run on a single-threaded runtime.
+
+pub mod check;
+pub mod client;
+pub mod demo;
+pub mod deregister;
+pub mod drain;
+pub mod exit;
+pub mod health;
+pub mod output;
+pub mod register;
+pub mod reload;
+pub mod resume;
+pub mod run;
+pub mod status;
+pub mod values;
+
+use clap::{Parser, Subcommand};
+
+use exit::Exit;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lameduck",
+    version,
+    about = "A reverse proxy whose rolling restarts cost no request",
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 a deadline or --wait ran out, 4 the backend died \
+                  while draining, 5 the proxy can't be reached, 130 interrupted.",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy
+    Run(run::RunArgs),
+    /// Validate a configuration
+    Check(check::CheckArgs),
+    /// Show pools and backends
+    Status(status::StatusArgs),
+    /// Exit 0 if a backend is ready, or draining in good order
+    Health(health::HealthArgs),
+    /// Take a backend out and wait until nothing is in flight on it
+    Drain(drain::DrainArgs),
+    /// Lift a drain
+    Resume(resume::ResumeArgs),
+    /// Add a backend that runs already, or move one to another address
+    Register(register::RegisterArgs),
+    /// Drain a registered backend, then remove it
+    Deregister(deregister::DeregisterArgs),
+    /// Make the proxy read its configuration again
+    Reload(reload::ReloadArgs),
+    /// Show it all at work: a demo app, restarted under load
+    Demo(demo::DemoArgs),
+    /// The app of the demo
+    #[command(hide = true)]
+    DemoApp(crate::demo::app::DemoAppArgs),
+}
+
+impl Cli {
+    /// Does what was asked; returns the exit code.
+    pub fn dispatch(self) -> u8 {
+        match self.command {
+            Command::Run(args) => run::run(args),
+            Command::Check(args) => check(args),
+            Command::Status(args) => block_on(status::run(args)),
+            Command::Health(args) => block_on(health::run(args)),
+            Command::Drain(args) => block_on(drain::run(args)),
+            Command::Resume(args) => block_on(resume::run(args)),
+            Command::Register(args) => block_on(register::run(args)),
+            Command::Deregister(args) => block_on(deregister::run(args)),
+            Command::Reload(args) => block_on(reload::run(args)),
+            Command::Demo(args) => demo::run(args),
+            Command::DemoApp(args) => crate::demo::app::run(args),
+        }
+    }
+}
+
+fn check(mut args: check::CheckArgs) -> u8 {
+    args.colour = output::colour_on(&std::io::stderr());
+    check::run(args, &mut std::io::stdout(), &mut std::io::stderr())
+}
+
+fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => Err(Exit::failed(format!(
+            "can't start: {error}; the system may be out of descriptors (`ulimit -n`)"
+        ))),
+    };
+    match ended {
+        Ok(()) => 0,
+        Err(exit) => exit.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_a_variable_and_every_argument_a_help_text() {
+        for command in Cli::command().get_subcommands() {
+            if command.is_hide_set() {
+                continue;
+            }
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                let place = format!("{} {}", command.get_name(), argument.get_id());
+                assert!(argument.get_help().is_some(), "{place} has no help");
+                if argument.get_long().is_some_and(|long| long != "help") {
+                    let variable = argument.get_env().unwrap_or_default().to_string_lossy();
+                    assert!(variable.starts_with("LAMEDUCK_"), "{place} has no variable");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_contract_s_lines_parse() {
+        for line in [
+            "lameduck status",
+            "lameduck status app --watch --json",
+            "lameduck health app",
+            "lameduck health app/app-1",
+            "lameduck drain app/app-1 --timeout 30s --until restarted --expires 10m --no-wait --reason x",
+            "lameduck drain app/app-1~2 --admin /tmp/sock",
+            "lameduck resume app/app-1 --all --wait 30s",
+            "lameduck register app/app-1 127.0.0.1:3001 --weight 2 --wait 30s",
+            "lameduck deregister app/app-1 --timeout 30s",
+            "lameduck reload --admin http://127.0.0.1:9901 --token-file /tmp/token",
+            "lameduck demo",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn usage_errors_are_2_and_show_an_example() {
+        for (line, says) in [
+            ("lameduck drain app", "app/app-1"),
+            ("lameduck drain app/", "app/app-1"),
+            ("lameduck drain app/a --timeout soon", "30s"),
+            ("lameduck drain app/a --until never", "restarted"),
+            (
+                "lameduck register app/a 127.0.0.1:1 --weight 0",
+                "0 is not in 1..",
+            ),
+            ("lameduck register app/a", "<ADDRESS>"),
+            ("lameduck status --admin ftp://x", "http://127.0.0.1:9901"),
+            ("lameduck roll app", "unrecognized subcommand"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(says), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_names_what_exists_and_nothing_else() {
+        let help = Cli::command().render_help().to_string();
+        for there in [
+            "run", "check", "status", "health", "drain", "resume", "reload",
+        ] {
+            assert!(help.contains(&format!("\n  {there} ")), "{help}");
+        }
+        for absent in ["roll ", "exec ", "doctor", "demo-app"] {
+            assert!(!help.contains(&format!("\n  {absent}")), "{help}");
+        }
+    }
+
+    #[test]
+    fn the_docs_have_every_command_and_option() {
+        let docs = include_str!("../../docs/cli.md");
+        for command in Cli::command().get_subcommands() {
+            if command.is_hide_set() || command.get_name() == "demo" {
+                continue;
+            }
+            let name = command.get_name();
+            assert!(docs.contains(&format!("lameduck {name}")), "{name}");
+            for long in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(docs.contains(&format!("--{long}")), "{name} --{long}");
+            }
+        }
+    }
+}

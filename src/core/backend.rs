@@ -1,145 +1,461 @@
-//! One backend: health × drains. `step` is the only way to change it, [`Backend::state`] the only predicate.
+//! One backend: health × drains. [`Backend::step`] is the only way to change it, [`Backend::state`] the only
+//! predicate.
 
 use super::Time;
-use super::drain::{Order, Outcome};
+use super::closing::Closing;
+use super::drain::{Actor, Drain, Drains, Order, Outcome, Until};
+pub use super::event::{Context, Effect, Event, Policy, Probe};
+use super::health::{Judge, Sample, Setting};
+use super::losses::Losses;
+pub use super::state::{Health, State};
 
-/// What probes say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// Not one `rise` yet in this incarnation.
-    Starting,
-    /// Passes its probes.
-    Up,
-    /// Fails them.
-    Down,
+/// The id of the app's own drain: it has one at most.
+pub const APP_DRAIN: &str = "app";
+
+/// One backend. It starts closed.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    judge: Judge,
+    drains: Drains,
+    /// Present while the set of drains isn't empty.
+    closing: Option<Closing>,
+    losses: Losses,
+    epoch: u64,
+    incarnation: u64,
 }
 
-/// What a backend is to the balancer and to people. Derived from health and drains; first match wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
-    /// Drains not empty, nothing in flight, no connection of ours open.
-    Drained,
-    /// Drains not empty.
-    Draining,
-    /// Waits for its first `rise` passes.
-    Starting,
-    /// Fails its probes.
-    Down,
-    /// Eligible: the one state that takes new requests.
-    Ready,
+/// What one step collects.
+struct Turn<'a> {
+    context: &'a Context,
+    policy: &'a Policy,
+    now: Time,
+    acts: Vec<Effect>,
+    reason: String,
+    shut: bool,
+    bumped: bool,
+    probe: bool,
+    /// Somebody asked for what follows, so that nobody has to be alarmed.
+    planned: bool,
+    alert: bool,
 }
 
-/// The result of one probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probe {
-    /// 2xx, or what `expect` lists.
-    Pass,
-    /// 503: the app says that it is draining.
-    Unavailable,
-    /// Connection refused (or the unix socket is gone): nobody listens.
-    Refused,
-    /// Connected, then reset or closed without an answer.
-    Reset,
-    /// Another status.
-    Status(u16),
-    /// No answer within `timeout`.
-    Timeout,
+impl Turn<'_> {
+    fn because(&mut self, reason: impl Into<String>) {
+        self.reason = reason.into();
+    }
 }
 
-/// The numbers that judge a backend. Runtime form of `[pool.health]` and `[pool.drain]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// Passes in a row that make it up.
-    pub rise: u32,
-    /// Failures in a row that make it down.
-    pub fall: u32,
-    /// Time-outs in a row that make it down; never the last eligible one.
-    pub fall_timeout: u32,
-    /// Between probes.
-    pub interval: Time,
-    /// Between probes while starting, and after a first failure or hint.
-    pub fast_interval: Time,
-    /// A backend that stopped by itself becomes `down` (with an alert) when it stays away longer.
-    pub absent_after: Time,
-    /// Whether an app's own 503 sets a cutting deadline.
-    pub cut_on_503: bool,
-    /// The drain's deadline where the asker names none.
-    pub drain_deadline: Time,
+impl Backend {
+    /// A backend that nobody has closed: it waits for its first `rise` passes.
+    pub fn new(now: Time) -> Self {
+        Self {
+            judge: Judge::new(now),
+            drains: Drains::default(),
+            closing: None,
+            losses: Losses::default(),
+            epoch: 0,
+            incarnation: 1,
+        }
+    }
+
+    /// A backend as it was before the proxy restarted: closed by these drains, with nothing in flight. A drain
+    /// that ends with a restart waits for one that this proxy sees; one that nobody saw is left to its expiry.
+    pub fn restore(now: Time, drains: impl IntoIterator<Item = Drain>) -> Self {
+        let mut backend = Self::new(now);
+        for drain in drains {
+            backend.drains.put_back(drain, backend.incarnation, true);
+        }
+        if !backend.drains.is_empty() {
+            backend.closing = Some(Closing::quiet(backend.epoch));
+        }
+        backend
+    }
+
+    /// The one predicate, derived from drains and health.
+    pub fn state(&self) -> State {
+        match (&self.closing, self.judge.health()) {
+            (Some(closing), _) if closing.is_quiet() => State::Drained,
+            (Some(_), _) => State::Draining,
+            (None, Health::Starting) => State::Starting,
+            (None, Health::Down) => State::Down,
+            (None, Health::Up) => State::Ready,
+        }
+    }
+
+    /// Whether it takes new requests.
+    pub fn is_eligible(&self) -> bool {
+        self.state() == State::Ready
+    }
+
+    /// What probes say.
+    pub fn health(&self) -> Health {
+        self.judge.health()
+    }
+
+    /// Changes at each closing and each incarnation; keys the pooled connections.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Counts the processes seen behind it, from 1.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// The open drains, by actor and id.
+    pub fn drains(&self) -> impl Iterator<Item = (&(Actor, String), &Drain)> {
+        self.drains.iter()
+    }
+
+    /// Whether fail-open may use it: it is down, or nobody but the app itself has closed it.
+    pub fn may_fail_open(&self) -> bool {
+        match self.state() {
+            State::Drained | State::Draining => self.drains.only_app(),
+            State::Down => true,
+            State::Starting | State::Ready => false,
+        }
+    }
+
+    /// When it wants [`Event::Tick`]. After that tick the next one is later.
+    pub fn next_deadline(&self, policy: &Policy) -> Option<Time> {
+        let cut = self
+            .closing
+            .as_ref()
+            .and_then(|closing| closing.next_deadline(&self.drains, policy));
+        let absent = self.judge.absent_at(policy, self.waits_for_passes());
+        [cut, self.drains.next_expiry(), absent]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The time between two probes: `fast_interval` in transition, else `interval`.
+    pub fn probe_interval(&self, policy: &Policy) -> Time {
+        // A drain that ends with a restart is watched closely, so that the new process is seen soon.
+        let watched = self.drains.restarting() || self.drains.any_expired();
+        if watched || self.judge.in_a_hurry(policy, self.waits_for_passes()) {
+            policy.fast_interval.min(policy.interval)
+        } else {
+            policy.interval
+        }
+    }
+
+    /// Takes in one event; says what the edge has to do, in this order.
+    pub fn step(
+        &mut self,
+        event: Event,
+        context: &Context,
+        policy: &Policy,
+        now: Time,
+    ) -> Vec<Effect> {
+        let before = self.state();
+        let mut turn = Turn {
+            context,
+            policy,
+            now,
+            acts: Vec::new(),
+            reason: String::new(),
+            shut: false,
+            bumped: false,
+            probe: false,
+            planned: false,
+            alert: false,
+        };
+        match event {
+            Event::Probed {
+                probe,
+                began,
+                listener,
+            } => {
+                self.probed(
+                    Sample {
+                        probe,
+                        began,
+                        listener,
+                    },
+                    &mut turn,
+                );
+            }
+            Event::PeerClosed => {
+                self.judge.peer_closed(now);
+                turn.probe = true;
+            }
+            Event::Hint => {
+                self.judge.hint();
+                turn.probe = true;
+            }
+            Event::Lost { requests } => {
+                self.losses.add(requests, now);
+                self.judge.hint();
+                turn.probe = true;
+            }
+            Event::Drain(order) => self.close(order, &mut turn),
+            Event::Resume { all } => self.resume(all, &mut turn),
+            Event::LeaseEnded { id } => {
+                self.drains
+                    .lift(|drain| drain.actor == Actor::Supervisor && drain.id == id);
+                turn.because("its lease ended");
+                turn.planned = true;
+            }
+            Event::Quiesced { epoch } => self.quiesced(epoch, &mut turn),
+            Event::Replaced => {
+                self.judge = Judge::new(now);
+                self.reborn(&mut turn);
+                turn.probe = true;
+            }
+            Event::Tick => {}
+        }
+        self.pass_time(&mut turn);
+        self.finish(turn, before)
+    }
+
+    fn probed(&mut self, sample: Sample, turn: &mut Turn<'_>) {
+        let setting = Setting {
+            drained: !self.drains.is_empty(),
+            drained_by_app: self.drains.has(Actor::App),
+            last_eligible: turn.context.last_eligible,
+        };
+        let finding = self.judge.take(sample, setting, turn.policy, turn.now);
+        if finding.stale {
+            return;
+        }
+        if finding.reborn {
+            self.reborn(turn);
+        } else {
+            let given_up = self.judge.failures() >= turn.policy.fall;
+            self.losses.weigh(sample, given_up);
+            self.settle_if_decided(turn);
+        }
+        if finding.unavailable {
+            let deadline = turn
+                .policy
+                .cut_on_503
+                .then(|| turn.now.saturating_add(turn.policy.drain_deadline));
+            self.close_by_app("its health check answered 503", deadline, turn);
+        } else if finding.stopping {
+            self.close_by_app(
+                "stopping: it closed its connections and refuses new ones",
+                None,
+                turn,
+            );
+        } else if finding.fell {
+            let row = if sample.probe == Probe::Timeout {
+                self.judge.timeouts()
+            } else {
+                self.judge.failures()
+            };
+            turn.because(format!("{row} probes failed, the last: {}", sample.probe));
+        } else if finding.risen {
+            self.drains.lift_passed(self.incarnation);
+            turn.because(format!("passed {} probes in a row", turn.policy.rise));
+        }
+    }
+
+    /// The app's drain is put once; later signs change nothing but its reason.
+    fn close_by_app(&mut self, reason: &str, deadline: Option<Time>, turn: &mut Turn<'_>) {
+        if self.drains.explain(Actor::App, APP_DRAIN, reason) {
+            return;
+        }
+        let order = Order {
+            actor: Actor::App,
+            id: APP_DRAIN.to_owned(),
+            reason: reason.to_owned(),
+            deadline,
+            until: Until::Resumed,
+            expires: None,
+        };
+        self.close(order, turn);
+        turn.because(reason);
+    }
+
+    fn close(&mut self, order: Order, turn: &mut Turn<'_>) {
+        let told = if order.reason.is_empty() {
+            "no reason given"
+        } else {
+            &order.reason
+        };
+        turn.because(format!("drain by {}: {told}", order.actor.as_str()));
+        if order.actor == Actor::App {
+            self.judge.ask_again(turn.now);
+        }
+        let waits = order.actor != Actor::App;
+        self.drains.put(order, self.incarnation, turn.now);
+        let in_flight = turn.context.in_flight;
+        match &mut self.closing {
+            Some(closing) => {
+                if closing.join(in_flight, waits, self.epoch.saturating_add(1)) {
+                    turn.shut = true;
+                    self.bump(turn);
+                }
+            }
+            None => {
+                turn.shut = true;
+                self.judge.forget_before(turn.now);
+                self.bump(turn);
+                self.closing = Some(Closing::new(self.epoch));
+            }
+        }
+    }
+
+    fn resume(&mut self, all: bool, turn: &mut Turn<'_>) {
+        turn.because(if all {
+            "every drain lifted"
+        } else {
+            "resumed by operator"
+        });
+        turn.planned = true;
+        let apps_own = all && self.drains.has(Actor::App);
+        self.drains
+            .lift(|drain| all || drain.actor == Actor::Operator);
+        if apps_own {
+            self.judge.doubt(turn.now, turn.policy);
+            turn.probe = true;
+        }
+    }
+
+    fn quiesced(&mut self, epoch: u64, turn: &mut Turn<'_>) {
+        let Some(closing) = &mut self.closing else {
+            return;
+        };
+        if turn.context.in_flight > 0 || !closing.hears(epoch, self.epoch) {
+            return;
+        }
+        if !self.losses.is_decided() {
+            closing.postpone();
+            turn.probe = true;
+            return;
+        }
+        self.settle(turn);
+    }
+
+    /// Another process is behind it. What the old one has in flight goes on.
+    fn reborn(&mut self, turn: &mut Turn<'_>) {
+        self.incarnation = self.incarnation.saturating_add(1);
+        self.bump(turn);
+        turn.because(format!(
+            "another process is behind it (incarnation {})",
+            self.incarnation
+        ));
+        match self.closing {
+            Some(_) => self.losses.succeeded(),
+            None => self.losses = Losses::default(),
+        }
+        self.settle_if_decided(turn);
+    }
+
+    fn settle_if_decided(&mut self, turn: &mut Turn<'_>) {
+        let undecided = self.closing.as_ref().is_some_and(Closing::is_undecided);
+        if undecided && self.losses.is_decided() {
+            self.settle(turn);
+        }
+    }
+
+    fn settle(&mut self, turn: &mut Turn<'_>) {
+        let Some(closing) = &mut self.closing else {
+            return;
+        };
+        let lost = self.losses.requests();
+        let outcome = if lost > 0 {
+            Outcome::Died { lost }
+        } else {
+            Outcome::Drained
+        };
+        turn.acts.extend(closing.settle(outcome));
+        if lost > 0 {
+            turn.because(format!("its process died and took {lost} requests along"));
+            turn.alert = true;
+        } else {
+            turn.because("nothing is in flight and no connection is open");
+        }
+        self.losses = Losses::default();
+    }
+
+    /// Expiries, absence and deadlines that are due.
+    fn pass_time(&mut self, turn: &mut Turn<'_>) {
+        if self.drains.expire(turn.now) {
+            self.judge.ask_again(turn.now);
+            turn.probe = true;
+        }
+        let absent = self.judge.absent_at(turn.policy, self.waits_for_passes());
+        if absent.is_some_and(|at| at <= turn.now) {
+            self.drains.lift_absent();
+            self.judge.give_up();
+            turn.because(format!(
+                "no sign of life for {:?}",
+                turn.policy.absent_after
+            ));
+            if self.drains.is_empty()
+                && let Some(closing) = &mut self.closing
+            {
+                let lost = self.losses.requests();
+                turn.acts.extend(closing.announce(Outcome::Died { lost }));
+            }
+        }
+        if self.drains.is_empty() {
+            self.open(turn);
+        } else if let Some(closing) = &mut self.closing {
+            let in_flight = turn.context.in_flight;
+            let was_quiet = closing.is_quiet();
+            turn.acts
+                .extend(closing.due(&mut self.drains, turn.policy, turn.now, in_flight));
+            if closing.is_quiet() && !was_quiet {
+                turn.because("nothing is in flight and no connection is open");
+                self.losses = Losses::default();
+            }
+        }
+    }
+
+    /// The set is empty: the closing is over. Health alone decides from here.
+    fn open(&mut self, turn: &mut Turn<'_>) {
+        if let Some(mut closing) = self.closing.take() {
+            turn.acts.extend(closing.announce(Outcome::Resumed));
+            self.losses = Losses::default();
+        }
+    }
+
+    /// Whether only passes can open it (other things being equal).
+    fn waits_for_passes(&self) -> bool {
+        self.drains.has(Actor::App) || self.drains.any_expired()
+    }
+
+    fn bump(&mut self, turn: &mut Turn<'_>) {
+        if !std::mem::replace(&mut turn.bumped, true) {
+            self.epoch = self.epoch.saturating_add(1);
+        }
+    }
+
+    fn finish(&mut self, mut turn: Turn<'_>, from: State) -> Vec<Effect> {
+        let to = self.state();
+        let left = from == State::Ready && to != State::Ready;
+        if left {
+            self.bump(&mut turn);
+        }
+        let mut effects = Vec::new();
+        if left || turn.shut {
+            effects.push(Effect::CloseGate);
+        }
+        if turn.bumped {
+            effects.push(Effect::NewEpoch(self.epoch));
+        }
+        effects.append(&mut turn.acts);
+        if from != to {
+            let alert = turn.alert || (to == State::Down && !turn.planned);
+            effects.push(Effect::Changed {
+                from,
+                to,
+                reason: turn.reason,
+                alert,
+            });
+        }
+        if to == State::Ready && from != State::Ready {
+            effects.push(Effect::OpenGate);
+        }
+        if turn.probe {
+            effects.push(Effect::ProbeNow);
+        }
+        effects
+    }
 }
 
-/// What happens to a backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A probe ended.
-    Probed {
-        /// Its result.
-        probe: Probe,
-        /// When it was begun: one that began before a drain or restart says nothing about what came after.
-        began: Time,
-        /// Identity of the listening socket where it can be known (same host): a change is a new incarnation.
-        listener: Option<u64>,
-    },
-    /// The sentinel or a pooled connection was closed by its peer. Asks for a probe, proves nothing.
-    PeerClosed,
-    /// Traffic saw 503, refused or reset. Asks for a probe, evicts nothing.
-    Hint,
-    /// Somebody asks for a drain.
-    Drain(Order),
-    /// The operator's drains are lifted; with `all`, everybody's.
-    Resume {
-        /// Lift every actor's drains.
-        all: bool,
-    },
-    /// A lease ended: its drains (actor supervisor, this id) are lifted.
-    LeaseEnded {
-        /// The lease's id.
-        id: String,
-    },
-    /// The edge saw the gate closed, permits at zero and every connection of ours closed, in this epoch.
-    Quiesced {
-        /// The epoch it saw.
-        epoch: u64,
-    },
-    /// Another process is behind it (registered again, another address).
-    Replaced,
-    /// Time passed: a deadline, an expiry or `absent_after` may be due.
-    Tick,
-}
-
-/// What the edge has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Open the gate.
-    OpenGate,
-    /// Close the gate; idle connections of older epochs are evicted, pooled ones no longer picked.
-    CloseGate,
-    /// A new epoch: connections of earlier ones are evicted and never picked again.
-    NewEpoch(u64),
-    /// Probe at once.
-    ProbeNow,
-    /// End streams and upgrades in their orderly way, spread evenly between these two times. `restarting`
-    /// picks close code 1012 over 1001.
-    EndStreams {
-        /// From here…
-        from: Time,
-        /// …to here (the deadline).
-        until: Time,
-        /// The drain ends with a restart.
-        restarting: bool,
-    },
-    /// The deadline: cut what is in flight.
-    Cut,
-    /// Tell everybody who waits for this backend's drain.
-    Announce(Outcome),
-    /// The state changed: for log, event stream and snapshot.
-    Changed {
-        /// Before.
-        from: State,
-        /// After.
-        to: State,
-        /// Why, for people.
-        reason: String,
-        /// Somebody should look at it (planned drains never alert).
-        alert: bool,
-    },
-}
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Drains: what we were told about a backend. Kept as a set, keyed by actor and id; open means empty.
 
+use std::collections::BTreeMap;
+
 use super::Time;
 
 /// Who asked for a drain. Each actor lifts its own drains and nobody else's.
@@ -60,4 +62,205 @@ pub enum Outcome {
     },
     /// The drain was lifted before it was complete.
     Resumed,
+}
+
+impl Actor {
+    /// As the API and the metrics write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Supervisor => "supervisor",
+            Self::Operator => "operator",
+            Self::Config => "config",
+        }
+    }
+}
+
+impl Until {
+    /// As the API writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resumed => "resumed",
+            Self::Restarted => "restarted",
+        }
+    }
+}
+
+impl Outcome {
+    /// As the API and the metrics write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Died { .. } => "died",
+            Self::Resumed => "resumed",
+        }
+    }
+}
+
+/// One open drain: the order, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// See [`Order::actor`].
+    pub actor: Actor,
+    /// See [`Order::id`].
+    pub id: String,
+    /// See [`Order::reason`].
+    pub reason: String,
+    /// See [`Order::deadline`].
+    pub deadline: Option<Time>,
+    /// See [`Order::until`].
+    pub until: Until,
+    /// See [`Order::expires`].
+    pub expires: Option<Time>,
+    /// When the first order with this actor and id came.
+    pub since: Time,
+}
+
+/// A drain and what is remembered of it.
+#[derive(Debug, Clone)]
+struct Entry {
+    drain: Drain,
+    /// The incarnation that it was asked for; `restarted` means a later one.
+    incarnation: u64,
+    /// Its expiry has passed: fresh passes lift it.
+    expired: bool,
+    /// Its deadline has been dealt with.
+    spent: bool,
+}
+
+/// The set of open drains of one backend. Empty means open.
+#[derive(Debug, Clone, Default)]
+pub struct Drains(BTreeMap<(Actor, String), Entry>);
+
+impl Drains {
+    /// Nothing is closed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Every drain, by actor and id.
+    pub fn iter(&self) -> impl Iterator<Item = (&(Actor, String), &Drain)> {
+        self.0.iter().map(|(key, entry)| (key, &entry.drain))
+    }
+
+    /// Whether this actor has one open.
+    pub fn has(&self, actor: Actor) -> bool {
+        self.0.keys().any(|key| key.0 == actor)
+    }
+
+    /// Whether nobody but the app has one open (true where there is none).
+    pub fn only_app(&self) -> bool {
+        self.0.keys().all(|key| key.0 == Actor::App)
+    }
+
+    /// Whether one of them ends with a restart.
+    pub fn restarting(&self) -> bool {
+        self.0
+            .values()
+            .any(|entry| entry.drain.until == Until::Restarted)
+    }
+
+    /// Whether one of them has passed its expiry and waits for fresh passes.
+    pub fn any_expired(&self) -> bool {
+        self.0.values().any(|entry| entry.expired)
+    }
+
+    /// Puts a drain in its place. It is meant for the process that is there now: `restarted` counts from
+    /// `incarnation`, also where it replaces an earlier order.
+    pub(super) fn put(&mut self, order: Order, incarnation: u64, now: Time) {
+        let key = (order.actor, order.id.clone());
+        let since = self.0.get(&key).map_or(now, |entry| entry.drain.since);
+        let drain = Drain {
+            actor: order.actor,
+            id: order.id,
+            reason: order.reason,
+            deadline: order.deadline,
+            until: order.until,
+            expires: order.expires,
+            since,
+        };
+        self.put_back(drain, incarnation, false);
+    }
+
+    /// Puts a drain in as it was. `spent`: there is nothing left for its deadline to cut.
+    pub(super) fn put_back(&mut self, drain: Drain, incarnation: u64, spent: bool) {
+        let entry = Entry {
+            incarnation,
+            expired: false,
+            spent,
+            drain,
+        };
+        self.0
+            .insert((entry.drain.actor, entry.drain.id.clone()), entry);
+    }
+
+    /// Gives an open drain another reason; says whether there is one.
+    pub(super) fn explain(&mut self, actor: Actor, id: &str, reason: &str) -> bool {
+        let found = self
+            .0
+            .values_mut()
+            .find(|entry| entry.drain.actor == actor && entry.drain.id == id);
+        found.is_some_and(|entry| {
+            reason.clone_into(&mut entry.drain.reason);
+            true
+        })
+    }
+
+    /// Takes out what `which` names; says whether there was any.
+    pub(super) fn lift(&mut self, which: impl Fn(&Drain) -> bool) -> bool {
+        let before = self.0.len();
+        self.0.retain(|_, entry| !which(&entry.drain));
+        self.0.len() != before
+    }
+
+    /// Takes out what fresh passes of `incarnation` lift: the app's, what waited for a restart, what expired.
+    pub(super) fn lift_passed(&mut self, incarnation: u64) -> bool {
+        let before = self.0.len();
+        self.0.retain(|key, entry| {
+            let restarted =
+                entry.drain.until == Until::Restarted && entry.incarnation < incarnation;
+            !(key.0 == Actor::App || restarted || entry.expired)
+        });
+        self.0.len() != before
+    }
+
+    /// Takes out what only fresh passes could have lifted, when those will not come.
+    pub(super) fn lift_absent(&mut self) -> bool {
+        let before = self.0.len();
+        self.0
+            .retain(|key, entry| key.0 != Actor::App && !entry.expired);
+        self.0.len() != before
+    }
+
+    /// Notes the expiries that are due; says whether there was any.
+    pub(super) fn expire(&mut self, now: Time) -> bool {
+        let mut any = false;
+        for entry in self.0.values_mut() {
+            if !entry.expired && entry.drain.expires.is_some_and(|at| at <= now) {
+                entry.expired = true;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// The next expiry.
+    pub(super) fn next_expiry(&self) -> Option<Time> {
+        let open = self.0.values().filter(|entry| !entry.expired);
+        open.filter_map(|entry| entry.drain.expires).min()
+    }
+
+    /// The earliest deadline that has not been dealt with.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let open = self.0.values().filter(|entry| !entry.spent);
+        open.filter_map(|entry| entry.drain.deadline).min()
+    }
+
+    /// Deadlines up to `now` have been dealt with.
+    pub(super) fn spend(&mut self, now: Time) {
+        for entry in self.0.values_mut() {
+            entry.spent |= entry.drain.deadline.is_some_and(|at| at <= now);
+        }
+    }
 }

@@ -1,1 +1,337 @@
-//! hold.
+//! Requests that wait because nothing is eligible: who may wait, for how long, and how they are let go.
+
+use super::Time;
+
+/// What to do with a request while nothing is eligible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnEmpty {
+    /// It waits.
+    #[default]
+    Hold,
+    /// 503 at once.
+    Fail,
+    /// It goes to a backend that is down or drained by the app itself; where there is none, it waits.
+    FailOpen,
+}
+
+/// `[pool.hold]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// What to do while nothing is eligible.
+    pub on_empty: OnEmpty,
+    /// Longest wait of one request, over all its waits. Default 10 s.
+    pub timeout: Time,
+    /// Waiting requests at most. Default 1000.
+    pub max_requests: usize,
+    /// Their buffered bytes at most. Default 16 MiB.
+    pub max_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            on_empty: OnEmpty::Hold,
+            timeout: Time::from_secs(10),
+            max_requests: 1000,
+            max_bytes: 16 << 20,
+        }
+    }
+}
+
+/// The requests that wait already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// How many.
+    pub requests: usize,
+    /// Bytes that are buffered for them.
+    pub bytes: u64,
+}
+
+/// A request that found nothing eligible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiter {
+    /// Bytes that it would hold while it waits.
+    pub bytes: u64,
+    /// When it first waited (now, for the first time).
+    pub since: Time,
+    /// Some backend may be used by fail-open and was not tried by this request.
+    pub may_fail_open: bool,
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It waits, until then at most; after that [`Refusal::TooLong`].
+    Hold {
+        /// When its wait is over.
+        until: Time,
+    },
+    /// 503 with `Retry-After`.
+    Fail(Refusal),
+    /// It may try a backend for which [`Backend::may_fail_open`](super::backend::Backend::may_fail_open) holds.
+    FailOpen,
+}
+
+/// Why it may not wait (any longer).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The configuration says so.
+    Configured,
+    /// Too many wait.
+    Requests,
+    /// Too many bytes are buffered.
+    Bytes,
+    /// It has waited long enough.
+    TooLong,
+}
+
+impl Refusal {
+    /// For the access log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Configured => "on_empty",
+            Self::Requests => "hold_requests",
+            Self::Bytes => "hold_bytes",
+            Self::TooLong => "hold_timeout",
+        }
+    }
+}
+
+/// Whether a request may wait.
+pub fn admit(held: Held, waiter: Waiter, limits: &Limits, now: Time) -> Admission {
+    match limits.on_empty {
+        OnEmpty::Fail => return Admission::Fail(Refusal::Configured),
+        OnEmpty::FailOpen if waiter.may_fail_open => return Admission::FailOpen,
+        OnEmpty::FailOpen | OnEmpty::Hold => {}
+    }
+    let until = waiter.since.saturating_add(limits.timeout);
+    if until <= now {
+        return Admission::Fail(Refusal::TooLong);
+    }
+    if held.requests >= limits.max_requests {
+        return Admission::Fail(Refusal::Requests);
+    }
+    if held.bytes.saturating_add(waiter.bytes) > limits.max_bytes {
+        return Admission::Fail(Refusal::Bytes);
+    }
+    Admission::Hold { until }
+}
+
+/// The `Retry-After` of those that failed, in seconds: about as long as a restart takes, and never 0.
+pub const RETRY_AFTER: u32 = 2;
+
+/// When a request that waits although something is eligible (it has tried that, and could not connect) should
+/// try again, counted from the start of its wait: the state may never change, if the refusal was a passing one.
+/// `round` counts its waits, from 0.
+pub const fn second_look(round: u32) -> Time {
+    let doublings = if round > 4 { 4 } else { round };
+    Time::from_millis(50 << doublings)
+}
+
+/// Requests per eligible backend that are let go at once, at first: what a cold process takes without harm.
+const FIRST: u64 = 4;
+/// Between two releases; each is twice as large as the one before. 1000 requests on one backend take 80 ms.
+const PACE: Time = Time::from_millis(10);
+
+/// How many of those that wait may go now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// This many, the oldest first.
+    pub count: usize,
+    /// Ask again then (or when something became eligible); `None`: nobody has to wait any more, or nothing is
+    /// eligible.
+    pub again: Option<Time>,
+}
+
+/// Lets held requests go gradually, so that they don't fall on the first instance that is ready.
+#[derive(Debug, Clone, Default)]
+pub struct Pacer {
+    /// When the present release began.
+    began: Option<Time>,
+    /// What it has let go so far.
+    gone: u64,
+}
+
+impl Pacer {
+    /// Nothing has been let go.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many of `waiting` may go now, with so many backends `eligible`. Over when nobody waits or nothing is
+    /// eligible: the next one begins small again.
+    pub fn release(&mut self, waiting: usize, eligible: usize, now: Time) -> Release {
+        if waiting == 0 || eligible == 0 {
+            *self = Self::new();
+            return Release {
+                count: 0,
+                again: None,
+            };
+        }
+        let began = *self.began.get_or_insert(now);
+        let steps = now.saturating_sub(began).as_millis() / PACE.as_millis();
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        // 1 + 2 + 4 + … releases of the first one's size.
+        let sizes = 1_u64
+            .checked_shl(steps.saturating_add(1))
+            .map_or(u64::MAX, |power| power - 1);
+        let allowed = sizes.saturating_mul(FIRST).saturating_mul(eligible as u64);
+        let count = usize::try_from(allowed.saturating_sub(self.gone))
+            .unwrap_or(usize::MAX)
+            .min(waiting);
+        self.gone = self.gone.saturating_add(count as u64);
+        if count == waiting {
+            *self = Self::new();
+            return Release { count, again: None };
+        }
+        let again = began.saturating_add(PACE.saturating_mul(steps.saturating_add(1)));
+        Release {
+            count,
+            again: Some(again),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_secs(100);
+
+    fn waiter() -> Waiter {
+        Waiter {
+            bytes: 100,
+            since: NOW,
+            may_fail_open: true,
+        }
+    }
+
+    #[test]
+    fn it_waits_within_the_limits() {
+        let limits = Limits {
+            max_requests: 2,
+            max_bytes: 250,
+            ..Limits::default()
+        };
+        let ask = |requests, bytes| admit(Held { requests, bytes }, waiter(), &limits, NOW);
+        assert_eq!(
+            ask(1, 150),
+            Admission::Hold {
+                until: NOW + limits.timeout
+            }
+        );
+        assert_eq!(ask(2, 150), Admission::Fail(Refusal::Requests));
+        assert_eq!(ask(1, 151), Admission::Fail(Refusal::Bytes));
+        assert_eq!(ask(1, u64::MAX), Admission::Fail(Refusal::Bytes));
+    }
+
+    #[test]
+    fn all_its_waits_together_have_one_timeout() {
+        let limits = Limits::default();
+        let second = Waiter {
+            since: NOW - Time::from_secs(7),
+            ..waiter()
+        };
+        let until = NOW + Time::from_secs(3);
+        assert_eq!(
+            admit(Held::default(), second, &limits, NOW),
+            Admission::Hold { until }
+        );
+        assert_eq!(
+            admit(Held::default(), second, &limits, until),
+            Admission::Fail(Refusal::TooLong)
+        );
+    }
+
+    #[test]
+    fn on_empty_decides_first() {
+        let fail = Limits {
+            on_empty: OnEmpty::Fail,
+            ..Limits::default()
+        };
+        assert_eq!(
+            admit(Held::default(), waiter(), &fail, NOW),
+            Admission::Fail(Refusal::Configured)
+        );
+        let open = Limits {
+            on_empty: OnEmpty::FailOpen,
+            ..Limits::default()
+        };
+        assert_eq!(
+            admit(Held::default(), waiter(), &open, NOW),
+            Admission::FailOpen
+        );
+        let nothing = Waiter {
+            may_fail_open: false,
+            ..waiter()
+        };
+        assert!(matches!(
+            admit(Held::default(), nothing, &open, NOW),
+            Admission::Hold { .. }
+        ));
+    }
+
+    #[test]
+    fn release_begins_small_and_doubles() {
+        let mut pacer = Pacer::new();
+        let (mut waiting, mut now, mut counts) = (1000, NOW, Vec::new());
+        loop {
+            let release = pacer.release(waiting, 1, now);
+            counts.push(release.count);
+            waiting -= release.count;
+            let Some(again) = release.again else { break };
+            assert_eq!(again, now + PACE);
+            now = again;
+        }
+        assert_eq!(counts, [4, 8, 16, 32, 64, 128, 256, 492]);
+        assert_eq!(waiting, 0);
+        assert_eq!(
+            pacer.release(10, 1, now).count,
+            4,
+            "the next one begins small again"
+        );
+    }
+
+    #[test]
+    fn more_backends_take_more_and_asking_twice_gives_nothing() {
+        let mut pacer = Pacer::new();
+        assert_eq!(pacer.release(1000, 3, NOW).count, 12);
+        assert_eq!(
+            pacer.release(988, 3, NOW),
+            Release {
+                count: 0,
+                again: Some(NOW + PACE)
+            }
+        );
+        assert_eq!(
+            pacer.release(988, 4, NOW).count,
+            4,
+            "a fourth became eligible"
+        );
+        assert_eq!(
+            pacer.release(984, 0, NOW + PACE),
+            Release {
+                count: 0,
+                again: None
+            }
+        );
+        assert_eq!(
+            pacer.release(984, 1, NOW + PACE * 2).count,
+            4,
+            "and all over again"
+        );
+        assert_eq!(
+            pacer.release(980, 1, NOW + PACE * 1000).count,
+            980,
+            "late is no harm"
+        );
+    }
+
+    #[test]
+    fn a_second_look_comes_ever_later() {
+        let looks: Vec<u128> = [0, 1, 4, 99]
+            .map(|round| second_look(round).as_millis())
+            .into();
+        assert_eq!(looks, [50, 100, 800, 800]);
+    }
+}

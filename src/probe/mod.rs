@@ -14,7 +14,6 @@ mod task;
 mod tcp;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -23,6 +22,8 @@ use crate::config;
 use crate::core::backend::Event;
 use crate::registry::{Endpoint, Handle, Key};
 
+pub use crate::registry::probing::Cadence;
+
 /// What to probe, and how.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -30,16 +31,6 @@ pub struct Target {
     pub endpoint: Arc<Endpoint>,
     /// `[pool.health]`.
     pub health: Arc<config::Health>,
-}
-
-/// How often to probe. The registry changes it as the backend's state changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cadence {
-    /// From the start of a probe to the start of the next, ± 10 %.
-    pub interval: Duration,
-    /// Whether a connection may be kept between probes. While a backend drains, none may: each probe
-    /// closes its own.
-    pub keep: bool,
 }
 
 /// Who hears of it.

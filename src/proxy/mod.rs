@@ -1,3 +1,14 @@
-//! The data plane.
+//! The data plane: route → pick → permit → connection → forward → retry → log.
+//!
+//! [`h1`] is the HTTP/1 plane. What it decides with is here, in plain functions that another protocol's plane
+//! can call: [`route`], [`upstream`], [`hold`], [`headers`], [`errors`], [`request_id`], [`websocket`].
 
+pub mod errors;
 pub mod h1;
+pub mod headers;
+pub mod hold;
+pub mod plane;
+pub mod request_id;
+pub mod route;
+pub mod upstream;
+pub mod websocket;

@@ -1,7 +1,7 @@
 //! A backend as the data plane sees it: gate, epoch, open and idle connections, counters. All atomics.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwapOption;
 use pingora::protocols::Stream;
@@ -57,8 +57,8 @@ pub struct Endpoint {
     pub name: Arc<str>,
     /// Its address as configured.
     pub address: Address,
-    /// Its share.
-    pub weight: u32,
+    /// The address as a `Host` field has it.
+    pub authority: Box<str>,
     /// Closed bit and in-flight count.
     pub gate: Gate,
     /// Every connection of ours to it, the probe's included.
@@ -67,6 +67,8 @@ pub struct Endpoint {
     pub idle: Idle<Connection>,
     /// What it did so far.
     pub counters: Counters,
+    weight: AtomicU32,
+    ready_since: AtomicU64,
     resolved: ArcSwapOption<Resolved>,
     epoch: AtomicU64,
     hinted: AtomicBool,
@@ -92,8 +94,14 @@ impl Endpoint {
             key,
             pool,
             name,
+            authority: match &address {
+                Address::Socket(address) => address.to_string().into(),
+                Address::Name(host, port) => format!("{host}:{port}").into(),
+                Address::Unix(_) => "localhost".into(),
+            },
             address,
-            weight,
+            weight: AtomicU32::new(weight),
+            ready_since: AtomicU64::new(0),
             gate: Gate::new(false),
             connections: Interrupts::default(),
             idle: Idle::new(IDLE_SLOTS),
@@ -103,6 +111,26 @@ impl Endpoint {
             hinted: AtomicBool::new(false),
             signals,
         }
+    }
+
+    /// Its share.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Changes its share; the balancer takes it from the next snapshot on.
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Ordering::Relaxed);
+    }
+
+    /// Notes that it became ready: slow start counts from here.
+    pub fn mark_ready(&self, now: Time) {
+        self.ready_since.store(now.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// When it last became ready.
+    pub fn ready_since(&self) -> Time {
+        Time::from_millis(self.ready_since.load(Ordering::Relaxed))
     }
 
     /// Where to connect to; `None` while its name has not been resolved.
@@ -140,6 +168,12 @@ impl Endpoint {
         self.gate.try_enter_below(max_in_flight).then(|| Permit {
             endpoint: self.clone(),
         })
+    }
+
+    /// Counts a request in although the gate is closed: for `fail_open`, and for nobody else.
+    pub fn permit_anyway(self: &Arc<Self>) -> Permit {
+        self.gate.enter_anyway();
+        Permit { endpoint: self.clone() }
     }
 
     /// Puts a connection back for reuse, unless its epoch is over.

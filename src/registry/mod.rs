@@ -6,8 +6,14 @@
 pub mod counters;
 pub mod endpoint;
 pub mod handle;
+mod member;
+pub mod persist;
+mod pool;
+pub mod probing;
 pub mod snapshot;
 pub mod view;
+mod writer;
 
 pub use endpoint::{Endpoint, Key};
 pub use handle::{Handle, Refusal};
+pub use writer::{Observer, spawn};

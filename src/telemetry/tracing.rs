@@ -2,9 +2,8 @@
 
 use std::io::IsTerminal;
 
-use thiserror::Error;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// What to log: `debug`, or `info,lameduck::probe=debug` (default `info`).
 pub const FILTER: &str = "LAMEDUCK_LOG";
@@ -16,28 +15,23 @@ pub const FORMAT: &str = "LAMEDUCK_LOG_FORMAT";
 const QUIET: &str =
     "pingora=warn,pingora_core=warn,pingora_proxy=warn,pingora_pool=warn,pingora_runtime=warn";
 
-/// A second log was asked for.
-#[derive(Debug, Error)]
-#[error("can't start logging: {0}; it may be started once in a process")]
-pub struct Error(#[from] TryInitError);
-
-/// Starts it, as the environment says. Records of the `log` crate (Pingora's) come along.
-pub fn init() -> Result<(), Error> {
+/// Starts it, as the environment says. Records of the `log` crate (Pingora's) come along. A second call changes
+/// nothing.
+pub fn init() {
     let asked = std::env::var(FILTER).unwrap_or_default();
     let (filter, complaint) = filter(&asked);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    if std::env::var(FORMAT).is_ok_and(|format| format.eq_ignore_ascii_case("json")) {
-        builder.json().flatten_event(true).finish().try_init()?;
+    let started = if std::env::var(FORMAT).is_ok_and(|format| format.eq_ignore_ascii_case("json")) {
+        builder.json().flatten_event(true).finish().try_init()
     } else {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        builder.with_ansi(colour).finish().try_init()?;
-    }
-    if let Some(complaint) = complaint {
+        builder.with_ansi(colour).finish().try_init()
+    };
+    if let (Ok(()), Some(complaint)) = (started, complaint) {
         tracing::warn!("{complaint}");
     }
-    Ok(())
 }
 
 /// The filter asked for; where it can't be read, the default one and what to tell about it.

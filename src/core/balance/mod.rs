@@ -1,1 +1,97 @@
-//! balance.
+//! Which of the eligible backends takes the next request: one file per algorithm.
+//!
+//! A [`Balancer`] is built once per snapshot. [`Balancer::pick`] allocates nothing and takes no lock; what
+//! changes from pick to pick (a cursor, a random number) is the caller's.
+
+mod least_requests;
+mod random;
+mod round_robin;
+
+/// How to choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Algorithm {
+    /// Fewest in flight per weight.
+    #[default]
+    LeastRequests,
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// Weighted random.
+    Random,
+}
+
+/// An eligible backend, as the balancer sees it.
+pub trait Candidate {
+    /// Requests in flight on it now.
+    fn in_flight(&self) -> u32;
+    /// Its share. 0: only where there is nothing else.
+    fn weight(&self) -> u32;
+}
+
+/// One algorithm, prepared for one list of candidates.
+#[derive(Debug, Clone)]
+pub enum Balancer {
+    /// Looks at loads as they are.
+    LeastRequests,
+    /// Follows a schedule.
+    RoundRobin(round_robin::Schedule),
+    /// Draws from a table.
+    Random(random::Table),
+}
+
+impl Balancer {
+    /// Prepares `algorithm` for candidates of these weights, in this order.
+    pub fn new(algorithm: Algorithm, weights: &[u32]) -> Self {
+        match algorithm {
+            Algorithm::LeastRequests => Self::LeastRequests,
+            Algorithm::RoundRobin => Self::RoundRobin(round_robin::Schedule::new(weights)),
+            Algorithm::Random => Self::Random(random::Table::new(weights)),
+        }
+    }
+
+    /// The index of the candidate to use, none of `excluded`; `None` where nothing is left.
+    ///
+    /// `candidates` are those the balancer was built for, in the same order. `cursor` counts picks (an atomic
+    /// of the caller's), `random` is a fresh random number. Candidates of weight 0 are picked only where
+    /// every other one is excluded.
+    pub fn pick<C: Candidate>(
+        &self,
+        candidates: &[C],
+        cursor: u64,
+        random: u64,
+        excluded: &[usize],
+    ) -> Option<usize> {
+        let picked = match self {
+            Self::LeastRequests => least_requests::pick(candidates, random, excluded),
+            Self::RoundRobin(schedule) => schedule.pick(candidates, cursor, excluded),
+            Self::Random(table) => table.pick(candidates, random, excluded),
+        };
+        picked.or_else(|| last_resort(candidates, random, excluded))
+    }
+}
+
+/// Any that is not excluded, whatever its weight: the search starts at a random place.
+fn last_resort<C: Candidate>(candidates: &[C], random: u64, excluded: &[usize]) -> Option<usize> {
+    around(candidates.len(), below(random, candidates.len()))
+        .find(|index| !excluded.contains(index))
+}
+
+/// Every index once, from `start` on and around.
+fn around(length: usize, start: usize) -> impl Iterator<Item = usize> {
+    (start..length).chain(0..start.min(length))
+}
+
+/// A number below `length` (0 for 0), as evenly spread as `random`'s upper half is.
+fn below(random: u64, length: usize) -> usize {
+    (((random >> 32) * length as u64) >> 32) as usize
+}
+
+/// Another random number made of this one (the finaliser of splitmix64).
+fn remix(random: u64) -> u64 {
+    let mut z = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+# What a developer calls, and what CI calls. `make help` lists the targets.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+.PHONY: help demo test lint bench release prove fuzz setup
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Pingora compiles zlib-ng from C: cmake and a C compiler, whether or not TLS is used.
+setup: ## Install what the build and the tests need, or say what to install
+	@missing=; \
+	command -v cmake >/dev/null || missing="$$missing cmake"; \
+	command -v make >/dev/null || missing="$$missing make"; \
+	command -v cc >/dev/null || missing="$$missing gcc g++"; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -q && apt-get install -qy $$missing; \
+	  else \
+	    echo "Please install:$$missing (Pingora compiles zlib-ng with them), then try again." >&2; exit 1; \
+	  fi; \
+	fi
+	@command -v $(CARGO) >/dev/null || { echo "Please install Rust 1.88 or later: https://rustup.rs" >&2; exit 1; }
+
+demo: setup ## Roll a demo app twice under load, and count what was lost
+	$(CARGO) run --release -- demo
+
+test: setup ## Run all tests; those that need Node are skipped, aloud, without it
+	tests/setup.sh
+	$(CARGO) test
+
+lint: setup ## Check format, lints and documentation
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+bench: setup ## Count instructions per request (needs valgrind)
+	@command -v valgrind >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy valgrind; \
+	  else echo "Please install valgrind: it counts the instructions." >&2; exit 1; fi; }
+	benches/run
+
+release: setup ## Build the optimised binary
+	$(CARGO) build --release --locked
+	@echo "target/release/lameduck"
+
+prove: setup ## Run the end-to-end tests at full length; figures go to target/prove/
+	tests/setup.sh
+	rm -rf target/prove
+	LAMEDUCK_PROVE=1 $(CARGO) test --release --test e2e -- --test-threads 1
+	@cat target/prove/results.md
+
+# Each target for a minute; FUZZ_SECONDS=3600 for longer.
+fuzz: setup ## Fuzz the parsers (needs nightly Rust and cargo-fuzz)
+	@$(CARGO) +nightly --version >/dev/null 2>&1 || { echo "Please run: rustup toolchain install nightly" >&2; exit 1; }
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "Please run: cargo install cargo-fuzz" >&2; exit 1; }
+	@for target in $$($(CARGO) +nightly fuzz list); do \
+	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$${FUZZ_SECONDS:-60} || exit 1; \
+	done

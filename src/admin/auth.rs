@@ -1,0 +1,199 @@
+//! Who may do what: by the door a request came through and the bearer token it carries (RFC 6750).
+//!
+//! | door | probes `/-/*` | reading | changes |
+//! |---|---|---|---|
+//! | unix socket | yes | yes | yes |
+//! | `http` on loopback | yes | yes | token |
+//! | `http` off loopback | yes | token | token |
+//! | `probes` | yes | `/metrics` only | no |
+//!
+//! Where a token is needed and none is configured, the answer is 403 and says how to configure one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq;
+use tokio::io::AsyncReadExt;
+
+use super::problem::{Kind, Problem};
+use super::{Admin, Door};
+
+/// Longest token file: a mistaken path must not make us read gigabytes.
+const LONGEST: u64 = 4096;
+
+/// The bearer token, in a file. It is read at each use, so a new one counts from the next request on.
+#[derive(Debug)]
+pub struct Token {
+    path: PathBuf,
+}
+
+impl Token {
+    /// The token in this file.
+    ///
+    /// # Errors
+    /// When it can't be read or is empty: what and what to do, for people.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        let token = Self {
+            path: path.to_owned(),
+        };
+        let shown = path.display();
+        match std::fs::File::open(path).and_then(|file| read_limited(io::Read::take(file, LONGEST)))
+        {
+            Ok(secret) if !secret.is_empty() => Ok(token),
+            Ok(_) => Err(format!(
+                "the token file {shown} is empty; put a long random word into it \
+                 (`openssl rand -hex 32 > {shown}`)"
+            )),
+            Err(error) => Err(format!(
+                "can't read the token file {shown}: {error}; set [admin] token_file to a file that \
+                 this user may read"
+            )),
+        }
+    }
+
+    /// Whether `given` is the token as the file has it now.
+    async fn matches(&self, given: &[u8]) -> io::Result<bool> {
+        let file = tokio::fs::File::open(&self.path).await?;
+        let mut secret = Vec::new();
+        file.take(LONGEST).read_to_end(&mut secret).await?;
+        let secret = secret.trim_ascii();
+        // An empty file must not let an empty token in.
+        Ok(!secret.is_empty() && bool::from(secret.ct_eq(given)))
+    }
+}
+
+fn read_limited(mut from: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut secret = Vec::new();
+    from.read_to_end(&mut secret)?;
+    Ok(secret.trim_ascii().to_vec())
+}
+
+/// Layer that lets through what may pass.
+pub(super) async fn guard(
+    State((admin, door)): State<(Admin, Door)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Door::Http { loopback } = door {
+        let free = is_free(request.method(), request.uri().path(), loopback);
+        if !free && let Err(problem) = authorize(&admin, request.headers()).await {
+            return problem.into_response();
+        }
+    }
+    next.run(request).await
+}
+
+fn is_free(method: &Method, path: &str, loopback: bool) -> bool {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    reads && (loopback || path.starts_with("/-/"))
+}
+
+async fn authorize(admin: &Admin, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(token) = &admin.token else {
+        return Err(Problem::new(
+            Kind::NoTokenConfigured,
+            "This needs a token over TCP, and no token is configured. Set [admin] token_file and restart \
+             lameduck, or use the unix socket, which needs none.",
+        ));
+    };
+    let Some(given) = bearer(headers) else {
+        let detail = "This needs a token over TCP. Send `Authorization: Bearer TOKEN` with the content of \
+                      [admin] token_file, or use the unix socket, which needs none.";
+        return Err(unauthorized(detail, "Bearer realm=\"lameduck\""));
+    };
+    match token.matches(given).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(unauthorized(
+            "The token is not the one in [admin] token_file. A changed file counts at once.",
+            "Bearer realm=\"lameduck\", error=\"invalid_token\"",
+        )),
+        Err(error) => {
+            // The path goes to the log, not to a stranger.
+            tracing::warn!(path = %token.path.display(), %error, "can't read the admin token file");
+            Err(Problem::new(
+                Kind::NoTokenConfigured,
+                "The server can't read its token file, so nobody is let in over TCP. Its log says why.",
+            ))
+        }
+    }
+}
+
+fn unauthorized(detail: &str, challenge: &'static str) -> Problem {
+    Problem::new(Kind::TokenRequired, detail).header(
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static(challenge),
+    )
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, rest) = value.split_at_checked("Bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| rest.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_changed_token_counts_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "one\n").unwrap();
+        let token = Token::load(&path).unwrap();
+        assert!(token.matches(b"one").await.unwrap());
+        assert!(!token.matches(b"on").await.unwrap());
+        assert!(!token.matches(b"").await.unwrap());
+        std::fs::write(&path, "two\n").unwrap();
+        assert!(!token.matches(b"one").await.unwrap());
+        assert!(token.matches(b"two").await.unwrap());
+        std::fs::write(&path, "\n").unwrap();
+        assert!(!token.matches(b"").await.unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(token.matches(b"two").await.is_err());
+    }
+
+    #[test]
+    fn a_missing_or_empty_file_is_refused_with_a_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let error = Token::load(&path).unwrap_err();
+        assert!(error.contains("[admin] token_file"), "{error}");
+        std::fs::write(&path, " \n").unwrap();
+        let error = Token::load(&path).unwrap_err();
+        assert!(
+            error.contains("is empty") && error.contains("openssl"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_free_depends_on_the_address() {
+        assert!(is_free(&Method::GET, "/v1/pools", true));
+        assert!(is_free(&Method::HEAD, "/-/ready", false));
+        assert!(!is_free(&Method::GET, "/v1/pools", false));
+        assert!(!is_free(&Method::GET, "/metrics", false));
+        assert!(!is_free(&Method::POST, "/v1/lame-duck", true));
+        assert!(!is_free(&Method::POST, "/-/live", false));
+    }
+
+    #[test]
+    fn the_scheme_is_case_insensitive() {
+        let with = |value: &'static str| {
+            let headers =
+                HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]);
+            bearer(&headers).map(<[u8]>::to_vec)
+        };
+        assert_eq!(with("Bearer abc").unwrap(), b"abc");
+        assert_eq!(with("bearer  abc").unwrap(), b"abc");
+        assert_eq!(with("Basic abc"), None);
+        assert_eq!(with("Bea"), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! What can be done to a backend: drain, resume, register, deregister.
+
+use axum::extract::State;
+use serde::Deserialize;
+
+use super::Admin;
+use super::body::{Json, Params, Place};
+use super::problem::Problem;
+use crate::registry::view::{
+    BackendView, DrainRequest, DrainResponse, RegisterRequest, ResumeRequest,
+};
+
+/// `POST …/{name}/drain`: blocks until the drain ended, unless asked not to. A client that hangs up takes
+/// back nothing: the drain goes on.
+pub(super) async fn drain(
+    State(admin): State<Admin>,
+    Place((pool, name)): Place<(String, String)>,
+    Json(request): Json<DrainRequest>,
+) -> Result<axum::Json<DrainResponse>, Problem> {
+    Ok(axum::Json(
+        admin.registry.drain(&pool, &name, request).await?,
+    ))
+}
+
+/// `POST …/{name}/resume`.
+pub(super) async fn resume(
+    State(admin): State<Admin>,
+    Place((pool, name)): Place<(String, String)>,
+    Json(request): Json<ResumeRequest>,
+) -> Result<axum::Json<BackendView>, Problem> {
+    Ok(axum::Json(
+        admin.registry.resume(&pool, &name, request).await?,
+    ))
+}
+
+/// `PUT …/{name}`: registers a backend, or moves it to another address.
+pub(super) async fn register(
+    State(admin): State<Admin>,
+    Place((pool, name)): Place<(String, String)>,
+    Json(request): Json<RegisterRequest>,
+) -> Result<axum::Json<BackendView>, Problem> {
+    Ok(axum::Json(
+        admin.registry.register(&pool, &name, request).await?,
+    ))
+}
+
+/// Query of `DELETE …/{name}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Removal {
+    timeout: Option<String>,
+    reason: Option<String>,
+    wait: Option<bool>,
+}
+
+/// `DELETE …/{name}?timeout=30s`: drains, then removes.
+pub(super) async fn deregister(
+    State(admin): State<Admin>,
+    Place((pool, name)): Place<(String, String)>,
+    Params(removal): Params<Removal>,
+) -> Result<axum::Json<DrainResponse>, Problem> {
+    let request = DrainRequest {
+        timeout: removal.timeout,
+        reason: removal.reason,
+        wait: removal.wait,
+        ..DrainRequest::default()
+    };
+    Ok(axum::Json(
+        admin.registry.deregister(&pool, &name, request).await?,
+    ))
+}

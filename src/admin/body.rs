@@ -1,0 +1,228 @@
+//! Requests' bodies and parameters: read whole, within limits, before a handler runs.
+
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+
+use super::problem::{Kind, Problem};
+
+/// Largest body. Every body of this API is under 1 KiB.
+const LIMIT: usize = 64 * 1024;
+/// How much more of a body that is too large is read and dropped, so that the client gets to see the answer
+/// (closing with unread data resets the connection).
+const DISCARD: usize = 8 * 1024 * 1024;
+/// Time for a body to be complete.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads the body before anything else looks at the request: no handler meets a slow or an endless one.
+pub(super) async fn intake(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match read(&parts.headers, body).await {
+        Ok(bytes) => {
+            next.run(Request::from_parts(parts, Body::from(bytes)))
+                .await
+        }
+        Err(problem) => problem
+            .header(header::CONNECTION, HeaderValue::from_static("close"))
+            .into_response(),
+    }
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    // A client that asks first needs no byte to be read.
+    let announced = body.size_hint().lower();
+    if headers.contains_key(header::EXPECT) && announced > LIMIT as u64 {
+        return Err(too_large());
+    }
+    tokio::time::timeout(PATIENCE, collect(body))
+        .await
+        .unwrap_or_else(|_elapsed| {
+            let detail = format!("The body was not complete within {PATIENCE:?}. Send it at once.");
+            Err(Problem::new(Kind::BodyTooSlow, detail))
+        })
+}
+
+async fn collect(mut body: Body) -> Result<Bytes, Problem> {
+    let mut read = Vec::new();
+    let mut total = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let detail = format!("The body can't be read: {error}. Check its framing.");
+            Problem::new(Kind::Http(axum::http::StatusCode::BAD_REQUEST), detail)
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        total += data.len();
+        if total > LIMIT + DISCARD {
+            break;
+        }
+        if total <= LIMIT {
+            read.extend_from_slice(&data);
+        }
+    }
+    if total > LIMIT {
+        return Err(too_large());
+    }
+    Ok(read.into())
+}
+
+fn too_large() -> Problem {
+    let detail = format!("Bodies may have up to {LIMIT} bytes; none of this API's needs 1,024.");
+    Problem::new(Kind::BodyTooLarge, detail).member("limit", LIMIT)
+}
+
+/// A JSON body. An empty one is the type's default.
+pub(super) struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = collect(body).await?;
+        if bytes.is_empty() {
+            return parse(b"{}").map(Self);
+        }
+        if !is_json(&parts.headers) {
+            let detail = "The body must come with `Content-Type: application/json` (curl: \
+                          -H 'content-type: application/json').";
+            return Err(Problem::new(Kind::NotJson, detail)
+                .header(header::ACCEPT, HeaderValue::from_static("application/json")));
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let detail = format!("{error}. GET /v1/openapi.json describes what this path takes.");
+        Problem::new(Kind::BadJson, detail)
+            .member("line", error.line())
+            .member("column", error.column())
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    value.is_some_and(|value| {
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json")
+    })
+}
+
+/// Parameters in the path.
+pub(super) struct Place<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Place<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
+        read.map(|Path(value)| Self(value)).map_err(|error| {
+            let detail = format!("{}. Names are UTF-8, percent-encoded.", error.body_text());
+            Problem::new(Kind::BadPath, detail)
+        })
+    }
+}
+
+/// Parameters in the query.
+pub(super) struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
+        read.map(|Query(value)| Self(value)).map_err(|error| {
+            let detail = format!(
+                "{}. GET /v1/openapi.json describes what this path takes.",
+                error.body_text()
+            );
+            Problem::new(Kind::BadQuery, detail)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::registry::view::DrainRequest;
+
+    fn refused(problem: Problem) -> serde_json::Value {
+        problem.document(None)
+    }
+
+    #[tokio::test]
+    async fn large_bodies_are_refused_whatever_their_form() {
+        let body = Body::from(vec![b' '; LIMIT]);
+        assert_eq!(read(&HeaderMap::new(), body).await.unwrap().len(), LIMIT);
+        let body = Body::from(vec![b' '; LIMIT + 1]);
+        let problem = refused(read(&HeaderMap::new(), body).await.unwrap_err());
+        assert_eq!(problem["status"], 413);
+        let endless = futures_util::stream::repeat_with(|| {
+            Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 4096]))
+        });
+        let problem = refused(
+            read(&HeaderMap::new(), Body::from_stream(endless))
+                .await
+                .unwrap_err(),
+        );
+        assert_eq!(problem["status"], 413);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let stuck = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        let problem = refused(
+            read(&HeaderMap::new(), Body::from_stream(stuck))
+                .await
+                .unwrap_err(),
+        );
+        assert_eq!(problem["status"], 408);
+    }
+
+    #[test]
+    fn bad_json_names_line_and_column() {
+        let problem = refused(parse::<DrainRequest>(b"{\n  \"timeout\": }").unwrap_err());
+        assert_eq!(
+            (&problem["line"], &problem["column"]),
+            (&2.into(), &14.into())
+        );
+        let problem = refused(parse::<DrainRequest>(b"{\"tiemout\": \"30s\"}").unwrap_err());
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(
+            detail.starts_with("unknown field `tiemout`, expected one of `timeout`"),
+            "{detail}"
+        );
+    }
+
+    #[test]
+    fn json_is_told_by_its_media_type() {
+        let json = |value: &'static str| {
+            is_json(&HeaderMap::from_iter([(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(value),
+            )]))
+        };
+        assert!(json("application/json"));
+        assert!(json("Application/JSON; charset=utf-8"));
+        assert!(!json("application/x-www-form-urlencoded"));
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,94 @@
+//! Is it alive, started, ready? And: be lame duck.
+
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::body::{Json, Params};
+use super::problem::{Kind, Problem};
+
+/// `GET /-/live`: the process works. Answering is the proof.
+pub(super) async fn live() -> &'static str {
+    "live\n"
+}
+
+/// `GET /-/started`: the configuration is loaded and the listeners are bound. Never waits for an app.
+pub(super) async fn started(State(admin): State<Admin>) -> Result<&'static str, Problem> {
+    if !admin.process.started() {
+        let detail = "Still starting: not every listener is bound. Ask again.";
+        return Err(Problem::new(Kind::NotReady, detail));
+    }
+    Ok("started\n")
+}
+
+/// Query of `GET /-/ready`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadyQuery {
+    pool: Option<String>,
+}
+
+/// `GET /-/ready[?pool=]`: the first round of probes is over and the proxy is not lame duck; with `pool`,
+/// also: that pool has a backend that takes requests.
+pub(super) async fn ready(
+    State(admin): State<Admin>,
+    Params(query): Params<ReadyQuery>,
+) -> Result<&'static str, Problem> {
+    if admin.process.is_lame_duck() {
+        let detail = "Lame duck: still serving, but send new clients elsewhere. DELETE /v1/lame-duck ends it, \
+                      unless the process is stopping.";
+        return Err(Problem::new(Kind::NotReady, detail));
+    }
+    admin
+        .process
+        .ready()
+        .map_err(|why| Problem::new(Kind::NotReady, why))?;
+    if let Some(name) = query.pool {
+        let pool = admin.registry.pool(&name).await?;
+        if pool.eligible == 0 {
+            let detail = format!(
+                "Pool `{name}` has no backend that takes requests ({} in all). GET /v1/pools/{name} says why.",
+                pool.backends.len()
+            );
+            return Err(Problem::new(Kind::NotReady, detail));
+        }
+    }
+    Ok("ready\n")
+}
+
+/// Body of `POST /v1/lame-duck`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LameDuck {
+    reason: Option<String>,
+}
+
+/// `POST /v1/lame-duck`: not ready any more, but serving.
+pub(super) async fn lame_duck(
+    State(admin): State<Admin>,
+    Json(request): Json<LameDuck>,
+) -> axum::Json<Value> {
+    let reason = request.reason.as_deref().unwrap_or("asked for by the API");
+    admin.process.lame_duck(true, reason);
+    lame_duck_state(&admin)
+}
+
+/// `DELETE /v1/lame-duck`: back to normal.
+pub(super) async fn end_lame_duck(State(admin): State<Admin>) -> axum::Json<Value> {
+    admin.process.lame_duck(false, "lifted by the API");
+    lame_duck_state(&admin)
+}
+
+fn lame_duck_state(admin: &Admin) -> axum::Json<Value> {
+    axum::Json(json!({ "lame_duck": admin.process.is_lame_duck() }))
+}
+
+/// `GET /v1/listeners`: where clients connect to, with the real port where 0 was asked for.
+pub(super) async fn listeners(State(admin): State<Admin>) -> axum::Json<Value> {
+    let addresses = admin.process.listeners();
+    let listeners = addresses
+        .iter()
+        .map(|address| json!({ "address": address.to_string() }));
+    axum::Json(listeners.collect())
+}

@@ -1,0 +1,378 @@
+//! Binds the admin API's doors, before traffic flows, with errors that say what to do.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use thiserror::Error;
+
+use crate::config;
+
+/// Backlog of the unix socket; far more than the connections served at once.
+const BACKLOG: i32 = 128;
+
+/// Why a door can't be opened. The text says what to do.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct BindError(String);
+
+/// Every door of the admin API, bound but not yet served.
+#[derive(Debug)]
+pub struct Bound {
+    /// The unix socket.
+    pub(super) unix: Option<(UnixListener, SocketFile)>,
+    /// `admin.http`.
+    pub(super) http: Option<TcpListener>,
+    /// `admin.probes`.
+    pub(super) probes: Option<TcpListener>,
+    /// What works, but not as one would expect; for the log.
+    pub warnings: Vec<String>,
+}
+
+impl Bound {
+    /// The unix socket's path, if there is one.
+    pub fn socket(&self) -> Option<&Path> {
+        self.unix.as_ref().map(|(_, file)| file.path.as_path())
+    }
+
+    /// Where `admin.http` listens, with its real port.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http.as_ref()?.local_addr().ok()
+    }
+
+    /// Where `admin.probes` listens, with its real port.
+    pub fn probes(&self) -> Option<SocketAddr> {
+        self.probes.as_ref()?.local_addr().ok()
+    }
+}
+
+/// A socket's file; removed on drop, if it is still ours.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if ours {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Where the socket is looked for and bound when nobody names a path, in this order.
+pub fn default_sockets() -> Vec<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let mut paths = vec![PathBuf::from("/run/lameduck/lameduck.sock")];
+    // The specification tells to ignore relative paths.
+    paths.extend(
+        runtime
+            .filter(|dir| dir.is_absolute())
+            .map(|dir| dir.join("lameduck.sock")),
+    );
+    paths
+}
+
+/// Binds what the configuration asks for.
+///
+/// A socket that the configuration names must be bound. Without one, the first default that can be bound
+/// is taken; if none can, the proxy works all the same, and a warning says so.
+///
+/// # Errors
+/// What can't be bound, why, and what to do.
+pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
+    let mut warnings = Vec::new();
+    let unix = match &admin.socket {
+        Some(path) => Some(bind_unix(path, admin)?),
+        None => bind_default(&default_sockets(), admin, &mut warnings),
+    };
+    let http = admin.http.map(|at| bind_tcp("http", at)).transpose()?;
+    let probes = admin.probes.map(|at| bind_tcp("probes", at)).transpose()?;
+    if let Some(at) = admin.http
+        && admin.token_file.is_none()
+        && !at.ip().is_loopback()
+    {
+        warnings.push(format!(
+            "[admin] http {at} is off loopback and has no token_file: it serves /-/* only"
+        ));
+    }
+    Ok(Bound {
+        unix,
+        http,
+        probes,
+        warnings,
+    })
+}
+
+fn bind_default(
+    paths: &[PathBuf],
+    admin: &config::Admin,
+    warnings: &mut Vec<String>,
+) -> Option<(UnixListener, SocketFile)> {
+    let mut failures = Vec::new();
+    for path in paths {
+        // Owned by root, /run is where only root may make the directory; others just fail below.
+        if let Some(dir) = path.parent() {
+            let _ = fs::create_dir(dir);
+        }
+        match bind_unix(path, admin) {
+            Ok(bound) => return Some(bound),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    warnings.push(format!(
+        "no admin socket: {}. The proxy works, but `lameduck status` and the like can't reach it: set [admin] \
+         socket (or --admin) to a path that this user may write",
+        failures.join("; ")
+    ));
+    None
+}
+
+fn bind_tcp(key: &str, at: SocketAddr) -> Result<TcpListener, BindError> {
+    let bound = TcpListener::bind(at).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another process (another lameduck?) listens there: stop it, or choose another port"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "this host has no such address: choose one that it has"
+            }
+            io::ErrorKind::PermissionDenied => "choose a port of 1024 or more",
+            _ => "choose another address",
+        };
+        BindError(format!("can't bind [admin] {key} {at}: {error}; {remedy}"))
+    })
+}
+
+fn bind_unix(path: &Path, admin: &config::Admin) -> Result<(UnixListener, SocketFile), BindError> {
+    let shown = path.display();
+    let group = admin.group.as_deref().map(group_id).transpose()?;
+    make_room(path)?;
+    let (listener, file) = listen_unix(path).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "make its directory first, or choose another [admin] socket",
+            io::ErrorKind::PermissionDenied => {
+                "let this user write to its directory, or choose another [admin] socket"
+            }
+            io::ErrorKind::InvalidInput => {
+                "a socket's path has at most 107 bytes: choose a shorter [admin] socket"
+            }
+            io::ErrorKind::AddrInUse => "another lameduck took it this instant: stop one of them",
+            _ => "choose another [admin] socket",
+        };
+        BindError(format!(
+            "can't bind the admin socket {shown}: {error}; {remedy}"
+        ))
+    })?;
+    // Whom it belongs to first: until then only its owner may connect.
+    if let Some(group) = group {
+        std::os::unix::fs::chown(path, None, Some(group)).map_err(|error| {
+            BindError(format!(
+                "can't give the admin socket {shown} to group {group}: {error}; only root and the group's \
+                 members can: add this user to the group, or drop [admin] group"
+            ))
+        })?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(admin.mode)).map_err(|error| {
+        BindError(format!(
+            "can't set the mode of the admin socket {shown} to {:04o}: {error}; choose another [admin] socket",
+            admin.mode
+        ))
+    })?;
+    Ok((listener, file))
+}
+
+/// Removes the socket file of a dead process; refuses to take anything else's place.
+fn make_room(path: &Path) -> Result<(), BindError> {
+    let shown = path.display();
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !found.file_type().is_socket() {
+        return Err(BindError(format!(
+            "{shown} exists and is not a socket; lameduck won't delete it: remove it, or choose another \
+             [admin] socket"
+        )));
+    }
+    if !is_dead(path) {
+        return Err(BindError(format!(
+            "a running process listens on the admin socket {shown} (another lameduck?): stop it (`lameduck \
+             status --admin {shown}` shows it), or choose another [admin] socket"
+        )));
+    }
+    fs::remove_file(path).map_err(|error| {
+        BindError(format!(
+            "can't remove the stale admin socket {shown}: {error}; remove it, or choose another [admin] socket"
+        ))
+    })
+}
+
+/// Whether nobody listens: only a refused connect proves it.
+fn is_dead(path: &Path) -> bool {
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // A full backlog must not block us.
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    connect().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    // On Linux the file inherits the descriptor's mode, so it is never open to others, not even for an
+    // instant. Elsewhere this fails, and the umask decides until the mode is set.
+    let descriptor = File::from(OwnedFd::from(socket));
+    let _ = descriptor.set_permissions(Permissions::from_mode(0o600));
+    let socket = Socket::from(OwnedFd::from(descriptor));
+    socket.bind(&address)?;
+    let found = fs::symlink_metadata(path)?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        identity: (found.dev(), found.ino()),
+    };
+    socket.listen(BACKLOG)?;
+    Ok((UnixListener::from(OwnedFd::from(socket)), file))
+}
+
+/// A group's number: given as such, or found in `/etc/group`. (Asking libc would need unsafe code; a group
+/// from elsewhere can be given by number.)
+fn group_id(name: &str) -> Result<u32, BindError> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    find_group(&groups, name).ok_or_else(|| {
+        BindError(format!(
+            "[admin] group `{name}` is not in /etc/group; create it (`groupadd {name}`), or give the group's \
+             number"
+        ))
+    })
+}
+
+fn find_group(groups: &str, name: &str) -> Option<u32> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn settings(socket: Option<PathBuf>) -> config::Admin {
+        config::Admin {
+            socket,
+            mode: 0o640,
+            group: None,
+            http: None,
+            token_file: None,
+            probes: None,
+        }
+    }
+
+    #[test]
+    fn the_socket_has_its_mode_and_goes_with_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let bound = bind(&settings(Some(path.clone()))).unwrap();
+        assert_eq!(bound.socket(), Some(path.as_path()));
+        let mode = fs::metadata(&path).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o640);
+        drop(bound);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_dead_process_s_socket_is_replaced_and_a_live_one_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        // std leaves the file behind, as a killed process does.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let bound = bind(&settings(Some(path.clone()))).unwrap();
+        let error = bind(&settings(Some(path.clone()))).unwrap_err().to_string();
+        assert!(error.contains("a running process listens"), "{error}");
+        assert!(error.contains("lameduck status --admin"), "{error}");
+        drop(bound);
+        bind(&settings(Some(path))).unwrap();
+    }
+
+    #[test]
+    fn a_successor_s_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let first = bind(&settings(Some(path.clone()))).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _second = bind(&settings(Some(path.clone()))).unwrap();
+        drop(first);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn other_files_are_never_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        let error = bind(&settings(Some(path.clone()))).unwrap_err().to_string();
+        assert!(error.contains("not a socket"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"data");
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let missing = settings(Some("/nonexistent/lameduck.sock".into()));
+        let error = bind(&missing).unwrap_err().to_string();
+        assert!(error.contains("make its directory first"), "{error}");
+        let long = settings(Some(PathBuf::from("/tmp").join("x".repeat(200))));
+        let error = bind(&long).unwrap_err().to_string();
+        assert!(error.contains("107 bytes"), "{error}");
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings(Some(dir.path().join("sock")));
+        settings.http = Some(taken.local_addr().unwrap());
+        let error = bind(&settings).unwrap_err().to_string();
+        assert!(error.contains("[admin] http 127.0.0.1:"), "{error}");
+        assert!(error.contains("choose another port"), "{error}");
+        settings.group = Some("no-such-group".to_owned());
+        let error = bind(&settings).unwrap_err().to_string();
+        assert!(error.contains("groupadd no-such-group"), "{error}");
+    }
+
+    #[test]
+    fn without_a_name_the_first_default_that_works_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = dir.path().join("sock");
+        let paths = ["/nonexistent/a/lameduck.sock".into(), good.clone()];
+        let mut warnings = Vec::new();
+        let bound = bind_default(&paths, &settings(None), &mut warnings).unwrap();
+        assert_eq!(bound.1.path, good);
+        assert!(warnings.is_empty());
+        assert!(bind_default(&paths, &settings(None), &mut warnings).is_none());
+        assert!(warnings[0].contains("/nonexistent/a") && warnings[0].contains("--admin"));
+    }
+
+    #[test]
+    fn groups_are_found_by_name() {
+        let groups = "root:x:0:\nwww-data:x:33:a,b\nbroken\n";
+        assert_eq!(find_group(groups, "www-data"), Some(33));
+        assert_eq!(find_group(groups, "broken"), None);
+        assert_eq!(find_group(groups, "www"), None);
+    }
+}

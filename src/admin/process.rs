@@ -1,0 +1,40 @@
+//! What the API needs to know about the process, beyond backends.
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+
+/// The process as the admin API sees it. The composition root implements it.
+#[async_trait]
+pub trait Process: Send + Sync {
+    /// Whether the configuration is loaded and every listener bound. Never waits for an app.
+    fn started(&self) -> bool;
+
+    /// Whether the first round of probes is over and the proxy is not lame duck; if not, why, for people.
+    ///
+    /// # Errors
+    /// Why it is not ready.
+    fn ready(&self) -> Result<(), String>;
+
+    /// The public addresses, with the real port where port 0 was asked for.
+    fn listeners(&self) -> Vec<SocketAddr>;
+
+    /// Begins or ends lame duck: not ready, still serving, clients are asked to go elsewhere.
+    fn lame_duck(&self, on: bool, reason: &str);
+
+    /// Whether it is lame duck.
+    fn is_lame_duck(&self) -> bool;
+
+    /// The effective configuration: every value, defaults too.
+    fn config_json(&self) -> serde_json::Value;
+
+    /// Reads the configuration again; takes a good one as a difference and refuses a bad one whole.
+    /// Says what changed.
+    ///
+    /// # Errors
+    /// The diagnostics, rendered for people.
+    async fn reload(&self) -> Result<Vec<String>, String>;
+
+    /// Prometheus' text format.
+    fn metrics(&self) -> String;
+}

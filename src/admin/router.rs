@@ -1,0 +1,110 @@
+//! The map: every path of the API and who answers it.
+
+use axum::extract::State;
+use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Router, middleware};
+
+use super::problem::{Kind, Problem, complete};
+use super::{
+    Admin, Door, auth, backends, body, config, events, lifecycle, metrics, openapi, pools,
+};
+
+/// What each listener serves, the one for probes too.
+fn probes() -> Vec<(&'static str, MethodRouter<Admin>)> {
+    vec![
+        ("/-/live", get(lifecycle::live)),
+        ("/-/started", get(lifecycle::started)),
+        ("/-/ready", get(lifecycle::ready)),
+        ("/metrics", get(metrics::scrape)),
+    ]
+}
+
+/// The API proper.
+fn api() -> Vec<(&'static str, MethodRouter<Admin>)> {
+    vec![
+        ("/v1/pools", get(pools::list)),
+        ("/v1/pools/{pool}", get(pools::one)),
+        ("/v1/pools/{pool}/backends", get(pools::backends)),
+        (
+            "/v1/pools/{pool}/backends/{name}",
+            get(pools::backend)
+                .put(backends::register)
+                .delete(backends::deregister),
+        ),
+        (
+            "/v1/pools/{pool}/backends/{name}/drain",
+            post(backends::drain),
+        ),
+        (
+            "/v1/pools/{pool}/backends/{name}/resume",
+            post(backends::resume),
+        ),
+        ("/v1/events", get(events::stream)),
+        (
+            "/v1/lame-duck",
+            post(lifecycle::lame_duck).merge(delete(lifecycle::end_lame_duck)),
+        ),
+        ("/v1/listeners", get(lifecycle::listeners)),
+        ("/v1/config", get(config::effective)),
+        ("/v1/config/reload", post(config::reload)),
+        ("/v1/openapi.json", get(openapi::document)),
+    ]
+}
+
+/// The whole service behind one door.
+pub(super) fn router(admin: Admin, door: Door) -> Router {
+    let mut paths = probes();
+    if door != Door::Probes {
+        paths.extend(api());
+    }
+    let router = paths
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods)
+        });
+    router
+        .fallback(move |State(_): State<Admin>| async move { no_such_path(door) })
+        .layer(middleware::from_fn_with_state(
+            (admin.clone(), door),
+            auth::guard,
+        ))
+        .layer(middleware::from_fn(body::intake))
+        .layer(middleware::from_fn(complete))
+        .with_state(admin)
+}
+
+fn no_such_path(door: Door) -> Problem {
+    let detail = match door {
+        Door::Probes => {
+            "There is nothing here. This listener ([admin] probes) serves /-/live, /-/started, /-/ready and \
+             /metrics only; the rest is on the unix socket and on [admin] http."
+        }
+        _ => "There is nothing here. GET /v1/openapi.json lists every path.",
+    };
+    Problem::new(Kind::NoSuchPath, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn openapi_and_router_have_the_same_paths() {
+        let document: serde_json::Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
+        let described: BTreeSet<&str> = document["paths"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let routed: BTreeSet<&str> = probes()
+            .into_iter()
+            .chain(api())
+            .map(|(path, _)| path)
+            .collect();
+        assert_eq!(described, routed);
+    }
+}

@@ -1,0 +1,211 @@
+//! `lameduck demo`: three instances of a built-in app, lameduck, a steady load, and two rolling restarts.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::demo::instance::{Instance, Program};
+use crate::demo::load::{Load, Plan};
+use crate::demo::oracle::{Account, Evidence};
+use crate::demo::proxy::{Proxy, Settings};
+use crate::demo::roll;
+use crate::demo::scratch::Scratch;
+use crate::demo::screen::{Picture, Screen};
+
+/// How long the load runs before the first restart, and after the last.
+const CALM: Duration = Duration::from_secs(1);
+/// Each drain's deadline, far above the 2 s of the slowest request.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Exit code when interrupted.
+const INTERRUPTED: u8 = 130;
+
+/// Restarts a demo app behind lameduck under load, and counts what was lost.
+///
+/// Starts instances of a built-in app, lameduck in front of them, and a steady load (80 % GET, 10 % POST,
+/// 10 % GET that take 2 s). Then every instance is restarted, one after the other: drain, SIGTERM, start,
+/// ready. Needs nothing but this binary. Exits with 1 if a request was lost.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DemoArgs {
+    /// Requests a second.
+    #[arg(long, default_value_t = 200, env = "LAMEDUCK_DEMO_RATE", value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub rate: u32,
+    /// How often every instance is restarted.
+    #[arg(long, default_value_t = 2, env = "LAMEDUCK_DEMO_ROLLS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rolls: u32,
+    /// Instances of the app; at least two, or there is nowhere to go while one restarts.
+    #[arg(long, default_value_t = 3, env = "LAMEDUCK_DEMO_INSTANCES", value_parser = clap::value_parser!(u16).range(2..=20))]
+    pub instances: u16,
+    /// Leave everything running at the end, to look around, until Ctrl-C.
+    #[arg(long, env = "LAMEDUCK_DEMO_KEEP")]
+    pub keep: bool,
+    /// Print the account as JSON; progress goes to standard error.
+    #[arg(long, env = "LAMEDUCK_DEMO_JSON")]
+    pub json: bool,
+}
+
+/// Runs the demo; returns the exit code: 0 if nothing was lost, 1 if something was, 130 if interrupted.
+pub fn run(args: DemoArgs) -> u8 {
+    // One thread: children are bound to the life of the thread that started them.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(until_interrupted(&args)));
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lameduck demo: {error:#}");
+            1
+        }
+    }
+}
+
+/// Everything that was started is owned by the play: when an interrupt ends it early, all of it goes.
+async fn until_interrupted(args: &DemoArgs) -> Result<u8> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = play(args) => ended,
+        _ = interrupt.recv() => Ok(INTERRUPTED),
+        _ = terminate.recv() => Ok(INTERRUPTED),
+    }
+}
+
+async fn play(args: &DemoArgs) -> Result<u8> {
+    let exe = std::env::current_exe().context("can't tell where this binary is")?;
+    let scratch = Scratch::new("lameduck-demo").context("can't make a temporary directory")?;
+    let screen = Screen::new(args.json);
+    let DemoArgs {
+        rate,
+        rolls,
+        instances,
+        ..
+    } = *args;
+    screen.line(&format!(
+        "\nlameduck demo: {instances} instances of an app, {rate} requests/s, every instance restarted {}.\n",
+        times(rolls)
+    ));
+    let mut instances = launch(&exe, args.instances, scratch.path()).await?;
+    let mut proxy = Proxy::start(&exe, "proxy", scratch.path(), &settings(), &instances).await?;
+    introduce(&screen, &proxy);
+    let load = Load::start(Plan::new(proxy.address(), rate));
+    tokio::select! {
+        rolled = roll_all(&mut instances, &proxy, rolls, &screen) => rolled?,
+        () = show(&screen, &proxy, &load) => {}
+    }
+    let sent = load.stop().await;
+    screen.end();
+    let (held, retried) = proxy.counts().await?;
+    let lives = instances
+        .iter()
+        .map(Instance::lives)
+        .collect::<Result<Vec<_>>>()?
+        .concat();
+    let account = Account::of(&Evidence {
+        sent,
+        lives,
+        held,
+        retried,
+    });
+    report(&account, &screen, args.json)?;
+    if args.keep {
+        screen.line("\n  All of it is still running, without the load. Ctrl-C ends it.");
+        std::future::pending::<()>().await;
+    }
+    // In good order: it is alone and idle, so this takes no time. What is left is killed when dropped.
+    proxy.stop(Duration::from_secs(5)).await?;
+    Ok(u8::from(!account.is_clean()))
+}
+
+async fn launch(exe: &Path, count: u16, dir: &Path) -> Result<Vec<Instance>> {
+    let mut instances = Vec::new();
+    for n in 1..=count {
+        instances.push(Instance::launch(&format!("app-{n}"), &Program::built_in(exe), dir).await?);
+    }
+    Ok(instances)
+}
+
+/// The defaults, but for a shutdown that doesn't keep the visitor waiting.
+fn settings() -> Settings {
+    Settings {
+        server: "lame_duck = \"0s\"".into(),
+        ..Settings::default()
+    }
+}
+
+fn introduce(screen: &Screen, proxy: &Proxy) {
+    let lameduck: PathBuf = std::env::args_os()
+        .next()
+        .map_or_else(|| "lameduck".into(), Into::into);
+    screen.line(&format!("  proxy   http://{}/", proxy.address()));
+    screen.line(&format!("  admin   {}", proxy.socket().display()));
+    screen.line(&format!("  config  {}", proxy.config().display()));
+    screen.line(&format!(
+        "  watch   {} status --watch --admin {}\n",
+        lameduck.display(),
+        proxy.socket().display()
+    ));
+}
+
+async fn roll_all(
+    instances: &mut [Instance],
+    proxy: &Proxy,
+    rolls: u32,
+    screen: &Screen,
+) -> Result<()> {
+    tokio::time::sleep(CALM).await;
+    for round in 1..=rolls {
+        screen.round(round);
+        for instance in instances.iter_mut() {
+            roll::restart(instance, proxy, DEADLINE, &|name, step| {
+                screen.step(name, step)
+            })
+            .await?;
+        }
+    }
+    tokio::time::sleep(CALM).await;
+    Ok(())
+}
+
+/// Redraws the live picture ten times a second; never ends.
+async fn show(screen: &Screen, proxy: &Proxy, load: &Load) {
+    let mut due = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        due.tick().await;
+        let pool = proxy.pool().await.ok();
+        screen.picture(Picture {
+            progress: load.progress(),
+            pool,
+        });
+    }
+}
+
+fn report(account: &Account, screen: &Screen, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(account)?);
+        return Ok(());
+    }
+    screen.line(&format!("\n{account}"));
+    screen.line(&match account.is_clean() {
+        true => screen.paint(
+            32,
+            "  Not one request was lost, and none reached an instance that was being stopped.",
+        ),
+        false => screen.paint(
+            31,
+            "  The promise was broken: see the lines above. Please report this.",
+        ),
+    });
+    Ok(())
+}
+
+fn times(rolls: u32) -> String {
+    match rolls {
+        1 => "once".into(),
+        2 => "twice".into(),
+        n => format!("{n} times"),
+    }
+}

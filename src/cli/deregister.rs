@@ -1,0 +1,48 @@
+//! `lameduck deregister`: drain a registered backend, then remove it.
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use hyper::Method;
+use serde_json::Value;
+
+use super::client::{Client, Connect};
+use super::drain::{Call, who};
+use super::exit::Exit;
+use super::values::{BackendName, duration, segment};
+
+/// Options of `lameduck deregister`.
+#[derive(Debug, Clone, Args)]
+pub struct DeregisterArgs {
+    /// The backend, for example app/app-1
+    #[arg(value_name = "POOL/NAME")]
+    pub backend: BackendName,
+    /// Cut what is still in flight after this long [default: the pool's drain.deadline]
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_TIMEOUT", value_parser = duration)]
+    pub timeout: Option<String>,
+    /// Print the answer as JSON
+    #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// How it ended, if not well.
+pub async fn run(args: DeregisterArgs) -> Result<(), Exit> {
+    let client = Client::new(&args.connect)?;
+    let query: Vec<String> = [("timeout", args.timeout), ("reason", who())]
+        .into_iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", segment(&value?))))
+        .collect();
+    let path = format!("{}?{}", args.backend.path(), query.join("&"));
+    let call = Call {
+        client: &client,
+        backend: &args.backend,
+        verb: "deregister",
+        json: args.json,
+    };
+    let answer = call.wait(Method::DELETE, &path, None::<&Value>).await?;
+    call.conclude(&answer)
+}

@@ -1,0 +1,256 @@
+//! `lameduck drain`: take a backend out and wait until nothing is in flight on it.
+
+use std::time::{Duration, Instant};
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
+use hyper::Method;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::client::{Client, Connect, Wait};
+use super::exit::Exit;
+use super::output::{Progress, count, print, print_json};
+use super::values::{BackendName, duration, segment};
+use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
+
+/// Between two looks at what is in flight.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Options of `lameduck drain`.
+#[derive(Debug, Clone, Args)]
+pub struct DrainArgs {
+    /// The backend, for example app/app-1
+    #[arg(value_name = "POOL/NAME")]
+    pub backend: BackendName,
+    /// Cut what is still in flight after this long [default: the pool's drain.deadline]
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_TIMEOUT", value_parser = duration)]
+    pub timeout: Option<String>,
+    /// What ends the drain by itself
+    #[arg(long, value_enum, env = "LAMEDUCK_UNTIL", default_value = "resumed")]
+    pub until: Until,
+    /// End the drain after this long even if nobody resumes [default: never]
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_EXPIRES", value_parser = duration)]
+    pub expires: Option<String>,
+    /// Return at once instead of waiting for the end
+    #[arg(long, env = "LAMEDUCK_NO_WAIT", value_parser = FalseyValueParser::new())]
+    pub no_wait: bool,
+    /// Why, shown by status and logs
+    #[arg(long, value_name = "TEXT", env = "LAMEDUCK_REASON")]
+    pub reason: Option<String>,
+    /// Print the answer as JSON
+    #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// What ends a drain by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Until {
+    /// Nothing: only `lameduck resume`
+    Resumed,
+    /// A new process behind the backend that passes its health checks
+    Restarted,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// How it ended, if not well.
+pub async fn run(args: DrainArgs) -> Result<(), Exit> {
+    let client = Client::new(&args.connect)?;
+    let until = match args.until {
+        Until::Resumed => "resumed",
+        Until::Restarted => "restarted",
+    };
+    let request = DrainRequest {
+        timeout: args.timeout,
+        until: Some(until.to_owned()),
+        expires: args.expires,
+        reason: args.reason.or_else(who),
+        wait: Some(!args.no_wait),
+        ..DrainRequest::default()
+    };
+    let path = format!("{}/drain", args.backend.path());
+    let call = Call {
+        client: &client,
+        backend: &args.backend,
+        verb: "drain",
+        json: args.json,
+    };
+    let answer = call.wait(Method::POST, &path, Some(&request)).await?;
+    call.conclude(&answer)
+}
+
+/// The reason where none is given: at least who it was.
+pub(super) fn who() -> Option<String> {
+    let user = std::env::var("USER").ok().filter(|user| !user.is_empty())?;
+    Some(format!("asked for by {user}"))
+}
+
+/// A drain under way, asked for by `drain` or `deregister`.
+pub(super) struct Call<'a> {
+    pub(super) client: &'a Client,
+    pub(super) backend: &'a BackendName,
+    /// `drain` or `deregister`.
+    pub(super) verb: &'static str,
+    pub(super) json: bool,
+}
+
+impl Call<'_> {
+    /// Asks, shows the progress, and waits for the end.
+    pub(super) async fn wait(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<DrainResponse, Exit> {
+        let cannot = |error: std::io::Error| Exit::failed(format!("can't catch signals: {error}"));
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        let progress = Progress::new(!self.json);
+        tokio::select! {
+            answer = self.client.call(method, path, body, Wait::Ever) => answer,
+            () = self.show(progress) => Err(Exit::failed("the progress display ended")),
+            _ = interrupt.recv() => Err(self.interrupted()),
+            _ = terminate.recv() => Err(self.interrupted()),
+        }
+    }
+
+    fn interrupted(&self) -> Exit {
+        let backend = self.backend;
+        Exit::interrupted(match self.verb {
+            "deregister" => format!(
+                "interrupted; {backend} goes on draining and is then removed. `lameduck resume {backend}` keeps it."
+            ),
+            _ => format!(
+                "interrupted; the drain of {backend} stays asked for. `lameduck resume {backend}` lifts it."
+            ),
+        })
+    }
+
+    /// Redraws the progress until it is dropped.
+    async fn show(&self, mut progress: Progress) {
+        if !progress.is_visible() {
+            std::future::pending::<()>().await;
+        }
+        let began = Instant::now();
+        let path = format!("/v1/pools/{}", segment(&self.backend.pool));
+        loop {
+            // The first look comes late enough for a drain that is over at once to show nothing.
+            tokio::time::sleep(LOOK).await;
+            if let Ok(pool) = self.client.get::<PoolView>(&path).await {
+                let meant = pool.backends.iter();
+                let meant = meant.filter(|shown| self.backend.means(&shown.name));
+                let in_flight = meant.map(|shown| u64::from(shown.in_flight)).sum();
+                progress.show(&format!(
+                    "draining {}: {} in flight, {} s",
+                    self.backend,
+                    count(in_flight, "request"),
+                    began.elapsed().as_secs()
+                ));
+            }
+        }
+    }
+
+    /// Prints the answer; the exit code says how it ended.
+    pub(super) fn conclude(&self, answer: &DrainResponse) -> Result<(), Exit> {
+        if self.json {
+            print_json(answer)?;
+        }
+        let backend = self.backend;
+        let done = match self.verb {
+            "deregister" => "drained and removed",
+            _ => "drained",
+        };
+        let text = match answer.outcome.as_str() {
+            "drained" => format!("{backend}: {done} in {} ms", answer.waited_ms),
+            "asked" => format!(
+                "{backend}: {} asked for, {} in flight",
+                self.verb,
+                count(answer.in_flight.into(), "request")
+            ),
+            "timed_out" => {
+                return Err(Exit::late(format!(
+                    "{backend}: the deadline passed, {} cut; a longer --timeout lets more of them finish",
+                    count(answer.cut.into(), "request")
+                )));
+            }
+            "died" => {
+                return Err(Exit::died(format!(
+                    "{backend}: its process died while draining, {} lost; its own logs say why",
+                    count(answer.lost.into(), "request")
+                )));
+            }
+            "resumed" => {
+                return Err(Exit::failed(format!(
+                    "{backend}: somebody lifted the drain before it was complete; it takes requests again"
+                )));
+            }
+            other => {
+                return Err(Exit::failed(format!(
+                    "{backend}: unknown outcome `{other}`; proxy and command may differ in version \
+                     (`lameduck --version`)"
+                )));
+            }
+        };
+        if self.json { Ok(()) } else { print(&text) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_its_exit_code() {
+        let client = Client::new(&Connect::default()).unwrap();
+        let backend = "app/app-1".parse().unwrap();
+        let call = Call {
+            client: &client,
+            backend: &backend,
+            verb: "drain",
+            json: false,
+        };
+        for (outcome, code, says) in [
+            ("timed_out", 3, "2 requests cut"),
+            ("died", 4, "1 request lost"),
+            ("resumed", 1, "lifted the drain"),
+            ("exploded", 1, "unknown outcome `exploded`"),
+        ] {
+            let answer = DrainResponse {
+                outcome: outcome.into(),
+                in_flight: 0,
+                cut: 2,
+                lost: 1,
+                waited_ms: 5,
+            };
+            let exit = call.conclude(&answer).unwrap_err();
+            assert_eq!(exit.code, code, "{outcome}");
+            assert!(exit.message.contains(says), "{}", exit.message);
+        }
+    }
+
+    #[test]
+    fn an_interrupt_says_what_stays_and_how_to_lift_it() {
+        let client = Client::new(&Connect::default()).unwrap();
+        let backend = "app/app-1".parse().unwrap();
+        let mut call = Call {
+            client: &client,
+            backend: &backend,
+            verb: "drain",
+            json: false,
+        };
+        let exit = call.interrupted();
+        assert_eq!(exit.code, 130);
+        assert!(exit.message.contains("stays asked for"));
+        assert!(
+            exit.message
+                .contains("`lameduck resume app/app-1` lifts it")
+        );
+        call.verb = "deregister";
+        assert!(call.interrupted().message.contains("then removed"));
+    }
+}

@@ -1,0 +1,52 @@
+//! How a command ends: the exit codes, and what is said on standard error.
+
+/// An end other than success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit code.
+    pub code: u8,
+    /// What happened and what to do, for people; empty: nothing is left to say.
+    pub message: String,
+}
+
+impl Exit {
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// 1: it failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(1, message)
+    }
+
+    /// 3: a deadline passed, or `--wait` ran out.
+    pub fn late(message: impl Into<String>) -> Self {
+        Self::new(3, message)
+    }
+
+    /// 4: the backend died while draining.
+    pub fn died(message: impl Into<String>) -> Self {
+        Self::new(4, message)
+    }
+
+    /// 5: the proxy can't be reached.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(5, message)
+    }
+
+    /// 130: interrupted.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self::new(130, message)
+    }
+
+    /// Says it on standard error; returns the code.
+    pub fn report(&self) -> u8 {
+        if !self.message.is_empty() {
+            super::output::complain(&self.message);
+        }
+        self.code
+    }
+}

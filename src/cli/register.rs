@@ -1,0 +1,52 @@
+//! `lameduck register`: add a backend that runs already, or move one to another address.
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use hyper::Method;
+
+use super::client::{Client, Connect};
+use super::exit::Exit;
+use super::resume::{patience, report};
+use super::values::{BackendName, duration};
+use crate::registry::view::{BackendView, RegisterRequest};
+
+/// Options of `lameduck register`.
+#[derive(Debug, Clone, Args)]
+pub struct RegisterArgs {
+    /// The backend, for example app/app-1
+    #[arg(value_name = "POOL/NAME")]
+    pub backend: BackendName,
+    /// Where it listens: HOST:PORT or unix:/PATH
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
+    /// Its share of the requests [default: 1]
+    #[arg(long, value_name = "N", env = "LAMEDUCK_WEIGHT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub weight: Option<u32>,
+    /// Wait up to this long until it is ready
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
+    pub wait: Option<String>,
+    /// Print the backend as JSON
+    #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// How it ended, if not well.
+pub async fn run(args: RegisterArgs) -> Result<(), Exit> {
+    let client = Client::new(&args.connect)?;
+    let wait = patience(args.wait.as_deref());
+    let request = RegisterRequest {
+        address: args.address,
+        weight: args.weight,
+        wait: args.wait,
+    };
+    let path = args.backend.path();
+    let view: BackendView = client
+        .call(Method::PUT, &path, Some(&request), wait)
+        .await?;
+    report(&args.backend, &view, args.json)
+}

@@ -1,0 +1,50 @@
+//! `lameduck reload`: make the proxy read its configuration again.
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use hyper::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::client::{Client, Connect, Wait};
+use super::exit::Exit;
+use super::output::{print, print_json, printable};
+
+/// Options of `lameduck reload`.
+#[derive(Debug, Clone, Args)]
+pub struct ReloadArgs {
+    /// Print what changed as JSON
+    #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Reloaded {
+    changes: Vec<String>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// How it ended, if not well: a refused configuration's diagnostics, for one.
+pub async fn run(args: ReloadArgs) -> Result<(), Exit> {
+    let client = Client::new(&args.connect)?;
+    let path = "/v1/config/reload";
+    let reloaded: Reloaded = client
+        .call(Method::POST, path, None::<&Value>, Wait::Short)
+        .await?;
+    if args.json {
+        return print_json(&reloaded);
+    }
+    if reloaded.changes.is_empty() {
+        return print("reloaded: nothing changed");
+    }
+    let lines: Vec<String> = reloaded
+        .changes
+        .iter()
+        .map(|line| printable(line))
+        .collect();
+    print(&lines.join("\n"))
+}

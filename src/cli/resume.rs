@@ -1,0 +1,105 @@
+//! `lameduck resume`: lift drains.
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use hyper::Method;
+
+use super::client::{Client, Connect, Wait};
+use super::exit::Exit;
+use super::output::{print, print_json, printable};
+use super::values::{BackendName, duration};
+use crate::registry::view::{BackendView, ResumeRequest};
+
+/// Options of `lameduck resume`.
+#[derive(Debug, Clone, Args)]
+pub struct ResumeArgs {
+    /// The backend, for example app/app-1
+    #[arg(value_name = "POOL/NAME")]
+    pub backend: BackendName,
+    /// Lift everybody's drains, not only those of operators
+    #[arg(long, env = "LAMEDUCK_ALL", value_parser = FalseyValueParser::new())]
+    pub all: bool,
+    /// Wait up to this long until it is ready
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
+    pub wait: Option<String>,
+    /// Print the backend as JSON
+    #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// How it ended, if not well.
+pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
+    let client = Client::new(&args.connect)?;
+    let wait = patience(args.wait.as_deref());
+    let request = ResumeRequest {
+        all: args.all,
+        wait: args.wait,
+    };
+    let path = format!("{}/resume", args.backend.path());
+    let view: BackendView = client
+        .call(Method::POST, &path, Some(&request), wait)
+        .await?;
+    report(&args.backend, &view, args.json)
+}
+
+/// How long the answer may take.
+pub(super) fn patience(wait: Option<&str>) -> Wait {
+    match wait.and_then(|wait| humantime::parse_duration(wait).ok()) {
+        Some(time) => Wait::For(time),
+        None => Wait::Short,
+    }
+}
+
+/// Prints what the backend is now.
+pub(super) fn report(backend: &BackendName, view: &BackendView, json: bool) -> Result<(), Exit> {
+    if json {
+        return print_json(view);
+    }
+    print(&describe(backend, view))
+}
+
+fn describe(backend: &BackendName, view: &BackendView) -> String {
+    let mut text = format!("{backend}: {} at {}", view.state, printable(&view.address));
+    for drain in &view.drains {
+        text.push_str(&format!(
+            "\n  still drained by {}: {}",
+            printable(&drain.actor),
+            printable(&drain.reason)
+        ));
+    }
+    if view.drains.iter().any(|drain| drain.actor != "operator") {
+        text.push_str(&format!(
+            "\n  `lameduck resume {backend} --all` lifts these too"
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_still_holds_it_is_named() {
+        let view: BackendView = serde_json::from_value(serde_json::json!({
+            "name": "app-1", "address": "127.0.0.1:1", "weight": 1, "incarnation": 1,
+            "state": "draining", "health": "up", "source": "config", "last_probe": null,
+            "in_flight": 0, "connections": 0, "requests": 0,
+            "drains": [{"actor": "supervisor", "id": "x", "reason": "restart", "since": "",
+                        "deadline": null, "until": "resumed", "expires": null}],
+        }))
+        .unwrap();
+        let text = describe(&"app/app-1".parse().unwrap(), &view);
+        assert_eq!(
+            text,
+            "app/app-1: draining at 127.0.0.1:1\n  still drained by supervisor: restart\n  \
+             `lameduck resume app/app-1 --all` lifts these too"
+        );
+    }
+}

@@ -1,0 +1,276 @@
+//! `lameduck status`: pools and backends as a table, once or live.
+
+use std::io::IsTerminal;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use hyper::Method;
+use serde_json::Value;
+
+use super::client::{Client, Connect, Events, Wait};
+use super::exit::Exit;
+use super::output::{colour, count, print, print_json, printable};
+use super::values::segment;
+use crate::registry::view::{BackendView, DrainView, PoolView};
+
+/// Between two looks when nothing happens: numbers change without events.
+const REFRESH: Duration = Duration::from_secs(1);
+/// Between two looks when a lot happens.
+const PACE: Duration = Duration::from_millis(50);
+
+/// Options of `lameduck status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Only this pool
+    pub pool: Option<String>,
+    /// Stay and redraw at every change, until Ctrl-C
+    #[arg(long, short, env = "LAMEDUCK_WATCH", value_parser = FalseyValueParser::new())]
+    pub watch: bool,
+    /// Print JSON; with --watch, a line for each change
+    #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// How it ended, if not well.
+pub async fn run(args: StatusArgs) -> Result<(), Exit> {
+    let client = Client::new(&args.connect)?;
+    if args.watch {
+        return watch(&client, &args).await;
+    }
+    let pools = pools(&client, args.pool.as_deref()).await?;
+    if args.json {
+        return print_json(&pools);
+    }
+    let unready = unready(&client).await?;
+    print(&render(
+        &pools,
+        unready.as_deref(),
+        SystemTime::now(),
+        colour(),
+    ))
+}
+
+async fn pools(client: &Client, only: Option<&str>) -> Result<Vec<PoolView>, Exit> {
+    match only {
+        Some(pool) => Ok(vec![
+            client.get(&format!("/v1/pools/{}", segment(pool))).await?,
+        ]),
+        None => client.get("/v1/pools").await,
+    }
+}
+
+/// Why the proxy itself is not ready, if so.
+async fn unready(client: &Client) -> Result<Option<String>, Exit> {
+    let (status, body) = client
+        .raw(Method::GET, "/-/ready", None::<&Value>, Wait::Short)
+        .await?;
+    let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let why = problem["detail"].as_str().map(printable);
+    Ok(why.filter(|_| !status.is_success()))
+}
+
+async fn watch(client: &Client, args: &StatusArgs) -> Result<(), Exit> {
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut events = None;
+    let mut last = None;
+    loop {
+        let looked = look(client, args, &mut events).await;
+        let text = match looked {
+            Ok(text) => text,
+            // The first failure is the answer; later ones may pass, as when the proxy restarts.
+            Err(exit) if last.is_none() => return Err(exit),
+            Err(exit) if args.json => return Err(exit),
+            Err(exit) => exit.message,
+        };
+        draw(&text, last.as_ref(), args.json)?;
+        last = Some(text);
+        tokio::select! {
+            _ = &mut interrupt => return Err(Exit::interrupted("")),
+            () = tokio::time::sleep(REFRESH) => {}
+            ended = changed(&mut events) => {
+                if ended.is_err() {
+                    events = None;
+                }
+                tokio::time::sleep(PACE).await;
+            }
+        }
+    }
+}
+
+async fn look(
+    client: &Client,
+    args: &StatusArgs,
+    events: &mut Option<Events>,
+) -> Result<String, Exit> {
+    // Subscribed before looking, so that no change falls in between.
+    if events.is_none() {
+        *events = client.events(args.pool.as_deref()).await.ok();
+    }
+    let pools = pools(client, args.pool.as_deref()).await?;
+    if args.json {
+        return serde_json::to_string(&pools).map_err(|error| Exit::failed(error.to_string()));
+    }
+    let unready = unready(client).await?;
+    Ok(render(
+        &pools,
+        unready.as_deref(),
+        SystemTime::now(),
+        colour(),
+    ))
+}
+
+async fn changed(events: &mut Option<Events>) -> Result<(), Exit> {
+    match events {
+        Some(events) => events.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn draw(text: &str, last: Option<&String>, json: bool) -> Result<(), Exit> {
+    let terminal = std::io::stdout().is_terminal() && !json;
+    if !terminal {
+        return if last.is_some_and(|last| last == text) {
+            Ok(())
+        } else {
+            print(text)
+        };
+    }
+    // Over the old picture instead of after clearing it: no flicker.
+    let lines = text.replace('\n', "\x1b[K\n");
+    let clear = if last.is_none() { "\x1b[2J" } else { "" };
+    print(&format!("{clear}\x1b[H{lines}\x1b[K\n\x1b[J"))
+}
+
+/// The picture for people.
+fn render(pools: &[PoolView], unready: Option<&str>, now: SystemTime, colour: bool) -> String {
+    let mut blocks = Vec::new();
+    if let Some(why) = unready {
+        blocks.push(format!("Proxy not ready: {why}"));
+    }
+    blocks.extend(pools.iter().map(|pool| render_pool(pool, now, colour)));
+    if pools.is_empty() {
+        blocks.push("no pools".to_owned());
+    }
+    blocks.join("\n\n")
+}
+
+fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
+    let mut text = format!(
+        "{} ({}): {} of {} eligible, {} held",
+        printable(&pool.name),
+        pool.balance,
+        pool.eligible,
+        count(pool.backends.len() as u64, "backend"),
+        count(pool.held as u64, "request"),
+    );
+    if pool.backends.is_empty() {
+        return text;
+    }
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header([
+            "NAME",
+            "STATE",
+            "HEALTH",
+            "IN-FLIGHT",
+            "CONNS",
+            "REQS",
+            "WEIGHT",
+            "ADDRESS",
+        ]);
+    // Whether there is colour is decided in one place.
+    match colour {
+        true => table.enforce_styling(),
+        false => table.force_no_tty(),
+    };
+    for backend in &pool.backends {
+        table.add_row([
+            Cell::new(printable(&backend.name)),
+            painted(&backend.state),
+            painted(&backend.health),
+            Cell::new(backend.in_flight),
+            Cell::new(backend.connections),
+            Cell::new(backend.requests),
+            Cell::new(backend.weight),
+            Cell::new(printable(&backend.address)),
+        ]);
+    }
+    let mut lines = table.lines();
+    text.extend(
+        lines
+            .next()
+            .map(|header| format!("\n {}", header.trim_end())),
+    );
+    for (line, backend) in lines.zip(&pool.backends) {
+        text.push_str(&format!("\n {}", line.trim_end()));
+        for note in notes(backend, now) {
+            text.push_str(&format!("\n    - {note}"));
+        }
+    }
+    text
+}
+
+fn painted(state: &str) -> Cell {
+    let colour = match state {
+        "ready" | "up" => Color::Green,
+        "starting" | "draining" | "drained" => Color::Yellow,
+        _ => Color::Red,
+    };
+    Cell::new(printable(state)).fg(colour)
+}
+
+fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
+    let mut notes: Vec<String> = backend
+        .drains
+        .iter()
+        .map(|drain| note(drain, now))
+        .collect();
+    if let ("starting" | "down", Some(probe)) = (&*backend.state, &backend.last_probe) {
+        notes.push(format!("last probe: {}", printable(probe)));
+    }
+    notes
+}
+
+fn note(drain: &DrainView, now: SystemTime) -> String {
+    let mut parts = Vec::new();
+    if let Some(left) = left(drain.deadline.as_deref(), now) {
+        parts.push(format!("cuts in {left}"));
+    }
+    if drain.until == "restarted" {
+        parts.push("until restarted".to_owned());
+    }
+    if let Some(left) = left(drain.expires.as_deref(), now) {
+        parts.push(format!("expires in {left}"));
+    }
+    let ends = match parts.join(", ") {
+        empty if empty.is_empty() => empty,
+        ends => format!(" ({ends})"),
+    };
+    let reason = match drain.reason.as_str() {
+        "" => "no reason given".to_owned(),
+        reason => printable(reason),
+    };
+    format!("drain by {}: {reason}{ends}", printable(&drain.actor))
+}
+
+/// What is left until then, in whole seconds; `None` once it has passed.
+fn left(until: Option<&str>, now: SystemTime) -> Option<humantime::FormattedDuration> {
+    let until = humantime::parse_rfc3339(until?).ok()?;
+    let left = until.duration_since(now).ok()?;
+    // Rounded up: "0s" would say that it has happened.
+    let seconds = left.as_millis().div_ceil(1000) as u64;
+    Some(humantime::format_duration(Duration::from_secs(seconds)))
+}
+
+#[cfg(test)]
+#[path = "status_test.rs"]
+mod tests;

@@ -1,0 +1,103 @@
+//! The picture that `lameduck status` draws.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn backend(name: &str, state: &str, health: &str) -> BackendView {
+    BackendView {
+        name: name.into(),
+        address: "127.0.0.1:3001".into(),
+        weight: 1,
+        incarnation: 1,
+        state: state.into(),
+        health: health.into(),
+        source: "config".into(),
+        last_probe: Some("connection refused".into()),
+        drains: Vec::new(),
+        in_flight: 3,
+        connections: 4,
+        requests: 1200,
+    }
+}
+
+fn world() -> (Vec<PoolView>, SystemTime) {
+    let now = humantime::parse_rfc3339("2025-01-01T00:00:00Z").unwrap();
+    let mut draining = backend("app-2", "draining", "up");
+    draining.drains.push(DrainView {
+        actor: "operator".into(),
+        id: "operator".into(),
+        reason: "deploy\x1b[2J".into(),
+        since: "2024-12-31T23:59:48Z".into(),
+        deadline: Some("2025-01-01T00:00:17.200Z".into()),
+        until: "restarted".into(),
+        expires: Some("2025-01-01T00:01:30Z".into()),
+    });
+    let pool = PoolView {
+        name: "app".into(),
+        balance: "least_requests".into(),
+        eligible: 1,
+        held: 0,
+        backends: vec![
+            backend("app-1", "ready", "up"),
+            draining,
+            backend("app-3", "down", "down"),
+        ],
+    };
+    (vec![pool], now)
+}
+
+#[test]
+fn the_picture() {
+    let (pools, now) = world();
+    let text = render(&pools, None, now, false);
+    let expected = "\
+app (least_requests): 1 of 3 backends eligible, 0 requests held
+  NAME   STATE     HEALTH  IN-FLIGHT  CONNS  REQS  WEIGHT  ADDRESS
+  app-1  ready     up      3          4      1200  1       127.0.0.1:3001
+  app-2  draining  up      3          4      1200  1       127.0.0.1:3001
+    - drain by operator: deploy\u{fffd}[2J (cuts in 18s, until restarted, expires in 1m 30s)
+  app-3  down      down    3          4      1200  1       127.0.0.1:3001
+    - last probe: connection refused";
+    assert_eq!(text, expected, "\n{text}");
+}
+
+#[test]
+fn colour_changes_nothing_but_colour() {
+    let (pools, now) = world();
+    let plain = render(&pools, Some("lame duck"), now, false);
+    assert!(plain.starts_with("Proxy not ready: lame duck\n\napp ("));
+    assert!(!plain.contains('\x1b'));
+    let coloured = render(&pools, Some("lame duck"), now, true);
+    assert!(coloured.contains('\x1b'));
+    let mut stripped = String::new();
+    let mut inside = false;
+    for c in coloured.chars() {
+        match c {
+            '\x1b' => inside = true,
+            'm' if inside => inside = false,
+            c if !inside => stripped.push(c),
+            _ => {}
+        }
+    }
+    let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(squeeze(&stripped), squeeze(&plain));
+}
+
+#[test]
+fn what_has_passed_is_not_counted_down() {
+    let (_, now) = world();
+    assert!(left(Some("2024-12-31T23:59:59Z"), now).is_none());
+    assert!(left(Some("soon"), now).is_none());
+    assert_eq!(
+        left(Some("2025-01-01T00:00:00.001Z"), now)
+            .unwrap()
+            .to_string(),
+        "1s"
+    );
+}
+
+#[test]
+fn no_pools_are_said_to_be_none() {
+    let (_, now) = world();
+    assert_eq!(render(&[], None, now, false), "no pools");
+}

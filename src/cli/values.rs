@@ -1,0 +1,205 @@
+//! What people type: names, durations, addresses of the API.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// `POOL/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendName {
+    /// The pool.
+    pub pool: String,
+    /// The backend: `api-0` means all of that name, `api-0~2` one.
+    pub name: String,
+}
+
+impl FromStr for BackendName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((pool, name)) if !pool.is_empty() && !name.is_empty() => Ok(Self {
+                pool: pool.to_owned(),
+                name: name.to_owned(),
+            }),
+            _ => Err(
+                "write POOL/NAME, for example app/app-1; `lameduck status` lists them".to_owned(),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.pool, self.name)
+    }
+}
+
+impl BackendName {
+    /// Its path in the API.
+    pub fn path(&self) -> String {
+        format!(
+            "/v1/pools/{}/backends/{}",
+            segment(&self.pool),
+            segment(&self.name)
+        )
+    }
+
+    /// Whether it means the backend shown as `shown`.
+    pub fn means(&self, shown: &str) -> bool {
+        let base = shown.rsplit_once('~').map(|(base, _)| base);
+        shown == self.name || base == Some(&self.name)
+    }
+}
+
+/// `POOL` or `POOL/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// All of a pool.
+    Pool(String),
+    /// One backend.
+    Backend(BackendName),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('/') {
+            return text.parse().map(Target::Backend);
+        }
+        if text.is_empty() {
+            return Err("write POOL or POOL/NAME, for example app/app-1".to_owned());
+        }
+        Ok(Target::Pool(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Pool(pool) => f.write_str(pool),
+            Target::Backend(backend) => backend.fmt(f),
+        }
+    }
+}
+
+/// Where the admin API is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// `host:port`.
+    Tcp(String),
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(rest) = text.strip_prefix("http://") {
+            let authority = rest.trim_end_matches('/');
+            let port = authority.rsplit_once(':').map(|(_, port)| port);
+            if port.is_some_and(|port| port.parse::<u16>().is_ok()) && !authority.contains('/') {
+                return Ok(Endpoint::Tcp(authority.to_owned()));
+            }
+            return Err(
+                "write http://HOST:PORT and nothing after it, for example http://127.0.0.1:9901"
+                    .to_owned(),
+            );
+        }
+        let path = text.strip_prefix("unix:").unwrap_or(text);
+        let is_path = text.starts_with("unix:") || path.contains('/') || path.ends_with(".sock");
+        if path.is_empty() || path.contains("://") || !is_path {
+            return Err(
+                "write a socket's path, for example /run/lameduck/lameduck.sock, or \
+                 http://127.0.0.1:9901 (TLS is not spoken here)"
+                    .to_owned(),
+            );
+        }
+        Ok(Endpoint::Unix(path.into()))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Unix(path) => path.display().fmt(f),
+            Endpoint::Tcp(authority) => write!(f, "http://{authority}"),
+        }
+    }
+}
+
+/// Checks a duration; the server gets it as it was written.
+///
+/// # Errors
+/// With examples.
+pub fn duration(text: &str) -> Result<String, String> {
+    match humantime::parse_duration(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}; write it like 30s, 500ms or 2m")),
+    }
+}
+
+/// Encodes one segment of a path (RFC 3986 §2.3: the unreserved characters stay).
+pub fn segment(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_have_two_parts() {
+        let name: BackendName = "app/api-0".parse().unwrap();
+        assert_eq!(name.path(), "/v1/pools/app/backends/api-0");
+        assert!(name.means("api-0") && name.means("api-0~2"));
+        assert!(!name.means("api-01"));
+        let second: BackendName = "app/api-0~2".parse().unwrap();
+        assert!(second.means("api-0~2") && !second.means("api-0"));
+        for bad in ["app", "/api", "app/", ""] {
+            assert!(
+                bad.parse::<BackendName>()
+                    .unwrap_err()
+                    .contains("app/app-1")
+            );
+        }
+    }
+
+    #[test]
+    fn odd_names_are_encoded() {
+        let name: BackendName = "a b/c/d?#é".parse().unwrap();
+        assert_eq!(name.path(), "/v1/pools/a%20b/backends/c%2Fd%3F%23%C3%A9");
+    }
+
+    #[test]
+    fn endpoints_are_paths_or_urls() {
+        let unix = |path: &str| Ok(Endpoint::Unix(path.into()));
+        assert_eq!("/run/x.sock".parse(), unix("/run/x.sock"));
+        assert_eq!("unix:x".parse(), unix("x"));
+        assert_eq!("x.sock".parse(), unix("x.sock"));
+        let tcp = |authority: &str| Ok(Endpoint::Tcp(authority.into()));
+        assert_eq!("http://localhost:9901/".parse(), tcp("localhost:9901"));
+        assert_eq!("http://[::1]:9901".parse(), tcp("[::1]:9901"));
+        for bad in [
+            "",
+            "https://x:1",
+            "http://x",
+            "http://x:1/v1",
+            "127.0.0.1:9901",
+        ] {
+            let error = bad.parse::<Endpoint>().unwrap_err();
+            assert!(error.contains("http://127.0.0.1:9901"), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! What a reload changes. Pure: two configurations in, a list of changes out.
+
+use super::print::{self, Entries};
+use super::runtime::*;
+use std::fmt;
+use std::net::SocketAddr;
+
+/// One setting that changed, with its values as TOML.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// Its section as the file has it: `[pool.health]`.
+    pub section: &'static str,
+    /// Its key.
+    pub key: &'static str,
+    /// Before; empty where the key did not apply.
+    pub from: String,
+    /// After; empty where the key no longer applies.
+    pub to: String,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // The fields are what their names say.
+pub enum Change {
+    /// A pool that was not there, with all its backends.
+    PoolAdded { pool: String },
+    /// A pool that is gone, with all its backends.
+    PoolRemoved { pool: String },
+    /// A pool's balancing, health check or another policy.
+    PoolSetting { pool: String, setting: Setting },
+    /// A pool's `[pool.health]` was added or removed: whether the check may fall back to TCP.
+    HealthFallback { pool: String, allowed: bool },
+    /// A backend in a pool that stays.
+    BackendAdded { pool: String, backend: Backend },
+    /// A backend that is gone from a pool that stays: it drains, then leaves.
+    BackendRemoved { pool: String, backend: Backend },
+    /// Same name, another address: a new incarnation; the old one drains.
+    BackendReplaced {
+        pool: String,
+        from: Backend,
+        to: Backend,
+    },
+    /// Same backend, another weight.
+    BackendWeight {
+        pool: String,
+        name: String,
+        from: u32,
+        to: u32,
+    },
+    /// A route that was not there.
+    RouteAdded { route: Route },
+    /// A route that is gone.
+    RouteRemoved { route: Route },
+    /// A route that leads to another pool.
+    RouteMoved { from: Route, to: Route },
+    /// A listener to open.
+    ListenerAdded { listener: Listener },
+    /// A listener to close, letting its connections finish.
+    ListenerRemoved { listener: Listener },
+    /// A listener whose options changed: the address has to be bound again.
+    ListenerChanged {
+        address: SocketAddr,
+        reuse_port: bool,
+    },
+    /// A setting of `[server]`, `[admin]`, `[access_log]` or `[headers]`.
+    Setting(Setting),
+}
+
+/// All changes from one configuration to another.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Diff {
+    /// In the order in which they are best told: server, listeners, pools, routes.
+    pub changes: Vec<Change>,
+}
+
+impl Diff {
+    /// Nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// What a reload can't apply and only a restart will.
+    pub fn needs_restart(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.needs_restart())
+    }
+}
+
+/// One line for each change; nothing for no change.
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for change in &self.changes {
+            writeln!(f, "{change}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Change {
+    /// Whether it takes effect only when the process starts anew.
+    pub fn needs_restart(&self) -> bool {
+        match self {
+            Change::ListenerChanged { .. } => true,
+            Change::Setting(setting) => match setting.section {
+                "[server]" => matches!(setting.key, "threads" | "state_dir"),
+                "[admin]" => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// A value for people; a key that does not apply has none.
+fn shown(value: &str) -> &str {
+    if value.is_empty() { "(none)" } else { value }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}: {} → {}",
+            self.section,
+            self.key,
+            shown(&self.from),
+            shown(&self.to)
+        )
+    }
+}
+
+struct Shown<'a>(&'a Route);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}{}",
+            self.0.host.as_deref().unwrap_or("*"),
+            self.0.path_prefix
+        )
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::PoolAdded { pool } => write!(f, "pool {pool}: added"),
+            Change::PoolRemoved { pool } => write!(f, "pool {pool}: removed"),
+            Change::PoolSetting { pool, setting } => write!(f, "pool {pool}: {setting}"),
+            Change::HealthFallback {
+                pool,
+                allowed: true,
+            } => {
+                write!(
+                    f,
+                    "pool {pool}: [pool.health] is no longer written: the check may fall back to TCP"
+                )
+            }
+            Change::HealthFallback {
+                pool,
+                allowed: false,
+            } => {
+                write!(
+                    f,
+                    "pool {pool}: [pool.health] is written: the check no longer falls back to TCP"
+                )
+            }
+            Change::BackendAdded { pool, backend } => {
+                write!(
+                    f,
+                    "backend {pool}/{}: added at {}",
+                    backend.name, backend.address
+                )
+            }
+            Change::BackendRemoved { pool, backend } => {
+                write!(
+                    f,
+                    "backend {pool}/{}: removed ({}); it drains first",
+                    backend.name, backend.address
+                )
+            }
+            Change::BackendReplaced { pool, from, to } => {
+                write!(
+                    f,
+                    "backend {pool}/{}: {} → {}; the old one drains",
+                    to.name, from.address, to.address
+                )?;
+                if from.weight != to.weight {
+                    write!(f, "; weight {} → {}", from.weight, to.weight)?;
+                }
+                Ok(())
+            }
+            Change::BackendWeight {
+                pool,
+                name,
+                from,
+                to,
+            } => {
+                write!(f, "backend {pool}/{name}: weight {from} → {to}")
+            }
+            Change::RouteAdded { route } => {
+                write!(f, "route {}: added, to pool {}", Shown(route), route.pool)
+            }
+            Change::RouteRemoved { route } => write!(
+                f,
+                "route {}: removed (was to pool {})",
+                Shown(route),
+                route.pool
+            ),
+            Change::RouteMoved { from, to } => {
+                write!(f, "route {}: pool {} → {}", Shown(to), from.pool, to.pool)
+            }
+            Change::ListenerAdded { listener } => write!(f, "listener {}: added", listener.address),
+            Change::ListenerRemoved { listener } => {
+                write!(f, "listener {}: removed", listener.address)
+            }
+            Change::ListenerChanged {
+                address,
+                reuse_port,
+            } => {
+                write!(f, "listener {address}: reuse_port = {reuse_port}")
+            }
+            Change::Setting(setting) => write!(f, "{setting}"),
+        }?;
+        if self.needs_restart() {
+            f.write_str(" (needs a restart)")?;
+        }
+        Ok(())
+    }
+}
+
+/// What has to change to get from `old` to `new`.
+pub fn diff(old: &Config, new: &Config) -> Diff {
+    let mut changes = Vec::new();
+    for (section, old, new) in [
+        (
+            "[server]",
+            print::server(&old.server),
+            print::server(&new.server),
+        ),
+        (
+            "[admin]",
+            print::admin(&old.admin),
+            print::admin(&new.admin),
+        ),
+        (
+            "[access_log]",
+            print::access_log(&old.access_log),
+            print::access_log(&new.access_log),
+        ),
+        (
+            "[headers]",
+            print::headers(&old.headers),
+            print::headers(&new.headers),
+        ),
+    ] {
+        changes.extend(settings(section, old, new).map(Change::Setting));
+    }
+    listeners(&old.listeners, &new.listeners, &mut changes);
+    for pool in &old.pools {
+        if !new.pools.iter().any(|other| other.name == pool.name) {
+            changes.push(Change::PoolRemoved {
+                pool: pool.name.clone(),
+            });
+        }
+    }
+    for pool in &new.pools {
+        match old.pools.iter().find(|other| other.name == pool.name) {
+            Some(other) => self::pool(other, pool, &mut changes),
+            None => changes.push(Change::PoolAdded {
+                pool: pool.name.clone(),
+            }),
+        }
+    }
+    routes(&old.routes, &new.routes, &mut changes);
+    Diff { changes }
+}
+
+/// The keys whose values differ, those that only one side has included.
+fn settings(section: &'static str, old: Entries, new: Entries) -> impl Iterator<Item = Setting> {
+    let value = |entries: &Entries, key: &str| {
+        let found = entries.iter().find(|(other, _)| *other == key);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let mut keys: Vec<&'static str> = new.iter().map(|(key, _)| *key).collect();
+    keys.extend(
+        old.iter()
+            .map(|(key, _)| *key)
+            .filter(|key| !new.iter().any(|(other, _)| other == key)),
+    );
+    keys.into_iter().filter_map(move |key| {
+        let (from, to) = (value(&old, key), value(&new, key));
+        (from != to).then_some(Setting {
+            section,
+            key,
+            from,
+            to,
+        })
+    })
+}
+
+fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
+    let find = |list: &[Listener], address| list.iter().find(|l| l.address == address).cloned();
+    for listener in old {
+        if find(new, listener.address).is_none() {
+            changes.push(Change::ListenerRemoved {
+                listener: listener.clone(),
+            });
+        }
+    }
+    for listener in new {
+        match find(old, listener.address) {
+            None => changes.push(Change::ListenerAdded {
+                listener: listener.clone(),
+            }),
+            Some(other) if other != *listener => changes.push(Change::ListenerChanged {
+                address: listener.address,
+                reuse_port: listener.reuse_port,
+            }),
+            Some(_) => {}
+        }
+    }
+}
+
+fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
+    let pool = || new.name.clone();
+    let mut sections = vec![(
+        "[[pool]]",
+        vec![("balance", print::text(&old.balance.to_string()))],
+        vec![("balance", print::text(&new.balance.to_string()))],
+    )];
+    if old.health.explicit != new.health.explicit {
+        changes.push(Change::HealthFallback {
+            pool: pool(),
+            allowed: !new.health.explicit,
+        });
+    }
+    sections.push((
+        "[pool.health]",
+        print::health(&old.health),
+        print::health(&new.health),
+    ));
+    let policies = print::policies(old).into_iter().zip(print::policies(new));
+    sections.extend(policies.map(|((header, old), (_, new))| (header, old, new)));
+    for (section, old, new) in sections {
+        let changed = settings(section, old, new);
+        changes.extend(changed.map(|setting| Change::PoolSetting {
+            pool: pool(),
+            setting,
+        }));
+    }
+    for backend in &old.backends {
+        if !new.backends.iter().any(|other| other.name == backend.name) {
+            changes.push(Change::BackendRemoved {
+                pool: pool(),
+                backend: backend.clone(),
+            });
+        }
+    }
+    for backend in &new.backends {
+        match old.backends.iter().find(|other| other.name == backend.name) {
+            None => changes.push(Change::BackendAdded {
+                pool: pool(),
+                backend: backend.clone(),
+            }),
+            Some(other) if other.address != backend.address => {
+                changes.push(Change::BackendReplaced {
+                    pool: pool(),
+                    from: other.clone(),
+                    to: backend.clone(),
+                })
+            }
+            Some(other) if other.weight != backend.weight => changes.push(Change::BackendWeight {
+                pool: pool(),
+                name: backend.name.clone(),
+                from: other.weight,
+                to: backend.weight,
+            }),
+            Some(_) => {}
+        }
+    }
+}
+
+fn routes(old: &[Route], new: &[Route], changes: &mut Vec<Change>) {
+    let twin = |list: &[Route], route: &Route| {
+        list.iter()
+            .find(|other| other.host == route.host && other.path_prefix == route.path_prefix)
+            .cloned()
+    };
+    for route in old {
+        if twin(new, route).is_none() {
+            changes.push(Change::RouteRemoved {
+                route: route.clone(),
+            });
+        }
+    }
+    for route in new {
+        match twin(old, route) {
+            None => changes.push(Change::RouteAdded {
+                route: route.clone(),
+            }),
+            Some(from) if from.pool != route.pool => changes.push(Change::RouteMoved {
+                from,
+                to: route.clone(),
+            }),
+            Some(_) => {}
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What the configuration needs of the machine: files that must be there.
+
+use super::reader::Findings;
+use super::runtime::Config;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Check the files that the configuration names.
+pub(super) fn check(config: &Config, f: &mut Findings) {
+    if let Some(path) = &config.admin.token_file {
+        token(path, f);
+    }
+}
+
+/// The token must be there and not empty, or the admin API would be locked, or open, without anybody noticing.
+fn token(path: &Path, f: &mut Findings) {
+    let at = f.place("admin.token_file");
+    let name = path.display();
+    let open = std::fs::File::open(path).and_then(|file| {
+        let mode = file.metadata()?.permissions().mode();
+        let mut start = String::new();
+        // A token is a line; reading /dev/zero to its end would be the end of us.
+        file.take(4096).read_to_string(&mut start)?;
+        Ok((mode, start))
+    });
+    let (mode, start) = match open {
+        Ok(read) => read,
+        Err(error) => {
+            let remedy = match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    format!("make one: `openssl rand -hex 32 > {name} && chmod 640 {name}`")
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    format!("let lameduck's user read it: `ls -l {name}` shows who may")
+                }
+                _ => "name a text file that holds the token".into(),
+            };
+            f.error(
+                at,
+                format!("`token_file`: can't read {name}: {}", plain(&error)),
+                remedy,
+            );
+            return;
+        }
+    };
+    if start.trim().is_empty() {
+        f.error(
+            at.clone(),
+            format!("`token_file`: {name} is empty: nobody could give the right token"),
+            format!("make one: `openssl rand -hex 32 > {name}`"),
+        );
+    }
+    if mode & 0o002 != 0 {
+        f.error(
+            at,
+            format!(
+                "`token_file`: everybody on this machine may change {name} (mode 0{:o})",
+                mode & 0o777
+            ),
+            format!("close it: `chmod 640 {name}`"),
+        );
+    } else if mode & 0o004 != 0 {
+        f.warning(
+            at,
+            format!(
+                "`token_file`: everybody on this machine may read {name} (mode 0{:o})",
+                mode & 0o777
+            ),
+            format!(
+                "close it: `chmod 640 {name}` (in Kubernetes: `defaultMode: 0440` on the volume)"
+            ),
+        );
+    }
+}
+
+/// An I/O error without the number that only programmers read.
+pub(super) fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let plain = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = plain.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
+}

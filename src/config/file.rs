@@ -1,0 +1,371 @@
+//! From the TOML tree to run-time types, one function for each section. Every value is judged by itself here;
+//! how values fit together is `validate`'s business.
+
+use super::reader::{Findings, Problem, Table};
+use super::runtime::*;
+use super::values::{self, Read, backend_address, choice, name, quoted, text, wrong};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use toml::de::{DeTable, DeValue};
+
+const COUNT: std::ops::RangeInclusive<i64> = 0..=1_000_000_000;
+
+/// The whole file. Relative paths in it are taken from `base`.
+pub(super) fn config(root: &DeTable<'_>, base: &Path, found: &mut Findings) -> Config {
+    let top = Table::new("", String::new(), Some(root), found);
+    Config {
+        server: server(&top.child("server", "server", found).0, base, found),
+        admin: admin(&top.child("admin", "admin", found).0, base, found),
+        access_log: access_log(&top.child("access_log", "access_log", found).0, base, found),
+        headers: headers(&top.child("headers", "headers", found).0, found),
+        listeners: each(&top, "listener", "listener", found, listener),
+        pools: each(&top, "pool", "pool", found, pool),
+        routes: each(&top, "route", "route", found, super::routes::route),
+    }
+}
+
+fn each<T>(
+    parent: &Table<'_>,
+    key: &str,
+    section: &'static str,
+    found: &mut Findings,
+    read: impl Fn(&Table<'_>, &mut Findings) -> T,
+) -> Vec<T> {
+    let tables = parent.children(key, section, found);
+    tables.iter().map(|table| read(table, found)).collect()
+}
+
+fn server(t: &Table<'_>, base: &Path, f: &mut Findings) -> Server {
+    let d = Server::default();
+    Server {
+        threads: t.number("threads", d.threads, 0..=1024, f),
+        lame_duck: t.duration("lame_duck", d.lame_duck, f),
+        deadline: t.duration("deadline", d.deadline, f),
+        state_dir: t.path("state_dir", base, f),
+        max_connections: t.number("max_connections", d.max_connections, COUNT, f),
+        header_timeout: t.some_time("header_timeout", d.header_timeout, f),
+        idle_timeout: t.some_time("idle_timeout", d.idle_timeout, f),
+        body_timeout: t.some_time("body_timeout", d.body_timeout, f),
+        max_header: max_header(t, d.max_header, f),
+        max_body: t.size("max_body", d.max_body, f),
+    }
+}
+
+fn max_header(t: &Table<'_>, default: usize, f: &mut Findings) -> usize {
+    let bytes = t.size("max_header", default as u64, f);
+    match usize::try_from(bytes) {
+        Ok(bytes) if (1 << 10..=1 << 20).contains(&bytes) => bytes,
+        _ => {
+            f.error(
+                f.place(&t.at("max_header")),
+                format!("`max_header` is {bytes} bytes, and must be from 1KiB to 1MiB"),
+                "write a size such as \"64KiB\"; browsers send up to about 16KiB",
+            );
+            default
+        }
+    }
+}
+
+fn admin(t: &Table<'_>, base: &Path, f: &mut Findings) -> Admin {
+    let d = Admin::default();
+    Admin {
+        socket: t.read("socket", d.socket, f, |key, value| {
+            let text = text(key, value, "/run/lameduck/lameduck.sock")?;
+            let path = base.join(text.strip_prefix("unix:").unwrap_or(text));
+            let length = path.as_os_str().len();
+            if length > super::address::MAX_UNIX_PATH {
+                let why = format!(
+                    "the path has {length} bytes, and a unix socket's can have {}",
+                    super::address::MAX_UNIX_PATH
+                );
+                return Err(wrong(
+                    key,
+                    quoted(text),
+                    why,
+                    "use a shorter directory, such as /run/lameduck",
+                ));
+            }
+            Ok((!text.is_empty()).then_some(path))
+        }),
+        mode: t.read("mode", d.mode, f, mode),
+        group: t.read("group", d.group, f, |key, value| {
+            let group = text(key, value, "deploy")?;
+            if group.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
+                return Err(wrong(
+                    key,
+                    quoted(group),
+                    "it is not the name of a group",
+                    "write the name as `getent group` shows it",
+                ));
+            }
+            Ok((!group.is_empty()).then(|| group.to_string()))
+        }),
+        http: t.listen("http", d.http, f),
+        token_file: t.path("token_file", base, f),
+        probes: t.listen("probes", d.probes, f),
+    }
+}
+
+fn mode(key: &str, value: &DeValue<'_>) -> Read<u32> {
+    let text = text(key, value, "0660")?;
+    let octal = text.strip_prefix("0o").unwrap_or(text);
+    let octal_digits = !octal.is_empty() && octal.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    match u32::from_str_radix(octal, 8) {
+        Ok(mode) if octal_digits && mode <= 0o777 => Ok(mode),
+        _ => Err(wrong(
+            key,
+            quoted(text),
+            "it is not a file mode",
+            "write three octal digits after a 0, such as \"0660\" (owner and group) or \"0600\" (owner only)",
+        )),
+    }
+}
+
+fn access_log(t: &Table<'_>, base: &Path, f: &mut Findings) -> AccessLog {
+    AccessLog {
+        sink: t.read("path", LogSink::Stdout, f, |key, value| {
+            match text(key, value, "stdout")? {
+                "off" => Ok(LogSink::Off),
+                "stdout" => Ok(LogSink::Stdout),
+                "stderr" => Err(wrong(
+                    key,
+                    "\"stderr\"",
+                    "that is where lameduck's own messages go",
+                    "write \"stdout\", \"off\" or a path",
+                )),
+                "" => Err(wrong(
+                    key,
+                    "\"\"",
+                    "it is empty",
+                    "write \"off\" for none, \"stdout\" or a path",
+                )),
+                path => Ok(LogSink::File(base.join(path))),
+            }
+        }),
+        format: t.read("format", LogFormat::Json, f, |key, value| {
+            choice(
+                key,
+                value,
+                &[("json", LogFormat::Json), ("combined", LogFormat::Combined)],
+            )
+        }),
+    }
+}
+
+fn headers(t: &Table<'_>, f: &mut Findings) -> Headers {
+    let d = Headers::default();
+    Headers {
+        trusted: t.read("trusted", d.trusted, f, |key, value| {
+            items(key, value, "[\"10.0.0.0/8\"]")?
+                .map(|item| network(key, item))
+                .collect()
+        }),
+        x_forwarded: t.boolean("x_forwarded", d.x_forwarded, f),
+        forwarded: t.boolean("forwarded", d.forwarded, f),
+        via: t.boolean("via", d.via, f),
+        request_id: t.boolean("request_id", d.request_id, f),
+    }
+}
+
+/// The items of a list.
+pub(super) fn items<'v, 't>(
+    key: &str,
+    value: &'v DeValue<'t>,
+    example: &str,
+) -> Read<impl Iterator<Item = &'v DeValue<'t>>> {
+    match value {
+        DeValue::Array(items) => Ok(items.iter().map(toml::Spanned::get_ref)),
+        other => Err(Problem::new(
+            format!(
+                "`{key}` is {}, but must be a list",
+                super::reader::article(other.type_str())
+            ),
+            format!("write it in brackets, such as `{key} = {example}`"),
+        )),
+    }
+}
+
+fn network(key: &str, value: &DeValue<'_>) -> Read<ipnet::IpNet> {
+    let text = text(key, value, "10.0.0.0/8")?;
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Ok(address.into());
+    }
+    let network: ipnet::IpNet = text.parse().map_err(|_| {
+        wrong(
+            key,
+            quoted(text),
+            "it is not a network",
+            "write an address and a prefix length, such as \"10.0.0.0/8\" or \"fd00::/8\"",
+        )
+    })?;
+    if network.trunc() != network {
+        let why = "the address has bits set beyond its prefix length";
+        return Err(wrong(
+            key,
+            quoted(text),
+            why,
+            format!(
+                "write \"{}\", or \"{}\" for that one address",
+                network.trunc(),
+                network.addr()
+            ),
+        ));
+    }
+    Ok(network)
+}
+
+fn listener(t: &Table<'_>, f: &mut Findings) -> Listener {
+    let stand_in = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Listener {
+        address: t.require("address", stand_in, f, values::listen),
+        reuse_port: t.boolean("reuse_port", false, f),
+    }
+}
+
+fn pool(t: &Table<'_>, f: &mut Findings) -> Pool {
+    let pool_name = t.require("name", String::new(), f, name);
+    let backends = t.children("backend", "pool.backend", f);
+    let backends = backends.iter().enumerate().map(|(i, table)| {
+        let default = if pool_name.is_empty() {
+            "backend"
+        } else {
+            &pool_name
+        };
+        Backend {
+            name: table.read("name", format!("{default}-{}", i + 1), f, name),
+            address: table.require(
+                "address",
+                Address::Name(String::new(), 0),
+                f,
+                backend_address,
+            ),
+            weight: table.number("weight", 1, 0..=1000, f),
+        }
+    });
+    let backends = backends.collect();
+    let (health_table, explicit) = t.child("health", "pool.health", f);
+    Pool {
+        balance: t.read("balance", Balance::LeastRequests, f, |key, value| {
+            choice(key, value, &BALANCE)
+        }),
+        backends,
+        health: super::health::health(&health_table, explicit, f),
+        drain: drain(&t.child("drain", "pool.drain", f).0, f),
+        upstream: upstream(&t.child("upstream", "pool.upstream", f).0, f),
+        retry: retry(&t.child("retry", "pool.retry", f).0, f),
+        hold: hold(&t.child("hold", "pool.hold", f).0, f),
+        slow_start: t.child("slow_start", "pool.slow_start", f).0.duration(
+            "window",
+            std::time::Duration::ZERO,
+            f,
+        ),
+        name: pool_name,
+    }
+}
+
+/// The words for balancing algorithms.
+pub(super) const BALANCE: [(&str, Balance); 3] = [
+    ("least_requests", Balance::LeastRequests),
+    ("round_robin", Balance::RoundRobin),
+    ("random", Balance::Random),
+];
+
+/// The words for what to do while nothing is eligible.
+pub(super) const ON_EMPTY: [(&str, OnEmpty); 3] = [
+    ("hold", OnEmpty::Hold),
+    ("fail", OnEmpty::Fail),
+    ("fail_open", OnEmpty::FailOpen),
+];
+
+fn drain(t: &Table<'_>, f: &mut Findings) -> Drain {
+    let d = Drain::default();
+    Drain {
+        deadline: t.duration("deadline", d.deadline, f),
+        close_spread: t.duration("close_spread", d.close_spread, f),
+        cut_on_503: t.boolean("cut_on_503", d.cut_on_503, f),
+    }
+}
+
+fn upstream(t: &Table<'_>, f: &mut Findings) -> Upstream {
+    let d = Upstream::default();
+    Upstream {
+        connect_timeout: t.some_time("connect_timeout", d.connect_timeout, f),
+        read_timeout: t.some_time("read_timeout", d.read_timeout, f),
+        idle_timeout: t.duration("idle_timeout", d.idle_timeout, f),
+        max_in_flight: t.number("max_in_flight", d.max_in_flight, COUNT, f),
+        preserve_host: t.boolean("preserve_host", d.preserve_host, f),
+    }
+}
+
+fn retry(t: &Table<'_>, f: &mut Findings) -> Retry {
+    let d = Retry::default();
+    Retry {
+        attempts: t.number("attempts", d.attempts, 1..=100, f),
+        budget: t.read("budget", d.budget, f, budget),
+        idempotency_key: t.boolean("idempotency_key", d.idempotency_key, f),
+    }
+}
+
+fn budget(key: &str, value: &DeValue<'_>) -> Read<f64> {
+    let written = match value {
+        DeValue::Float(float) => float.as_str(),
+        DeValue::Integer(integer) => integer.as_str(),
+        other => {
+            return Err(Problem::new(
+                format!(
+                    "`{key}` is {}, but must be a number",
+                    super::reader::article(other.type_str())
+                ),
+                format!("write a share from 0 to 1, without quotes: `{key} = 0.2` is 20 %"),
+            ));
+        }
+    };
+    match written.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share.abs()),
+        Ok(percent) if percent > 1.0 && percent <= 100.0 => Err(wrong(
+            key,
+            written,
+            "it is a share of the requests, from 0 to 1",
+            format!("write `{key} = {}` for {percent} %", percent / 100.0),
+        )),
+        _ => Err(wrong(
+            key,
+            written,
+            "it is a share of the requests, from 0 to 1",
+            format!("write `{key} = 0.2` for 20 %"),
+        )),
+    }
+}
+
+fn hold(t: &Table<'_>, f: &mut Findings) -> Hold {
+    let d = Hold::default();
+    Hold {
+        on_empty: t.read("on_empty", d.on_empty, f, |key, value| {
+            choice(key, value, &ON_EMPTY)
+        }),
+        timeout: t.some_time("timeout", d.timeout, f),
+        max_requests: t.read(
+            "max_requests",
+            d.max_requests,
+            f,
+            |key, value| match values::integer(key, value, &COUNT)? {
+                0 => Err(Problem::new(
+                    format!("`{key}` can't be 0: no request could wait"),
+                    "write `on_empty = \"fail\"` instead, if none shall wait",
+                )),
+                number => Ok(usize::try_from(number).unwrap_or(usize::MAX)),
+            },
+        ),
+        max_bytes: {
+            let bytes = t.size("max_bytes", d.max_bytes, f);
+            if bytes == 0 {
+                f.error(
+                    f.place(&t.at("max_bytes")),
+                    "`max_bytes` can't be 0: no request with a body could wait",
+                    "write a size such as \"16MiB\"",
+                );
+            }
+            bytes
+        },
+    }
+}

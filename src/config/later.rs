@@ -1,0 +1,147 @@
+//! What people may look for and this version does not have. Named, so that nobody hunts for a spelling.
+
+/// Something that is planned.
+pub(super) struct Later {
+    /// What this version does instead.
+    now: &'static str,
+    /// What to do until then.
+    pub(super) meanwhile: &'static str,
+}
+
+impl Later {
+    /// The message, about `what` (a key, or a key with its value).
+    pub(super) fn message(&self, what: &str) -> String {
+        format!("{what} is not in this version of lameduck: {}", self.now)
+    }
+}
+
+const TLS: (&str, &str) = (
+    "listeners speak HTTP/1 without TLS",
+    "remove it, and end TLS in front of lameduck for now",
+);
+const UPSTREAM_TLS: (&str, &str) = (
+    "backends are spoken to without TLS",
+    "remove it, and let the app listen without TLS on a private address",
+);
+const GRPC: (&str, &str) = (
+    "health checks are \"http\" or \"tcp\"",
+    "use `type = \"http\"` with an HTTP health path, or `type = \"tcp\"`",
+);
+const BALANCE: (&str, &str) = (
+    "there are \"least_requests\", \"round_robin\" and \"random\"",
+    "use `balance = \"least_requests\"`, which also evens out backends of different speed",
+);
+const STICKY: (&str, &str) = (
+    "each request goes to the best backend",
+    "remove it, and keep session data outside the app's memory",
+);
+const OUTLIER: (&str, &str) = (
+    "only health checks take a backend out",
+    "remove it; a 503 or a reset in traffic already triggers a probe at once",
+);
+const REWRITE: (&str, &str) = (
+    "paths reach the app as the client sent them",
+    "remove it, and let the app serve the whole path",
+);
+const HEADERS: (&str, &str) = (
+    "only the fields of [headers] are added",
+    "remove it, and set fields in the app",
+);
+const DISCOVERY: (&str, &str) = (
+    "backends come from the file, the admin API and launchers",
+    "list backends as [[pool.backend]], or add them at run time with `lameduck register`",
+);
+const UPGRADE: (&str, &str) = (
+    "the binary can't be replaced in place",
+    "remove it; `reuse_port = true` on the listener lets a second lameduck take over",
+);
+const DASHBOARD: (&str, &str) = (
+    "there is no web page",
+    "remove it, and use `lameduck status --watch`",
+);
+
+/// Section, key or value, what and what to do.
+const LATER: &[(&str, &str, (&str, &str))] = &[
+    ("", "tls", TLS),
+    ("", "discovery", DISCOVERY),
+    ("", "dashboard", DASHBOARD),
+    ("server", "upgrade", UPGRADE),
+    ("server", "tls", TLS),
+    ("server", "http2", TLS),
+    ("admin", "dashboard", DASHBOARD),
+    ("headers", "add", HEADERS),
+    ("headers", "set", HEADERS),
+    ("headers", "remove", HEADERS),
+    ("headers", "request", HEADERS),
+    ("headers", "response", HEADERS),
+    ("listener", "tls", TLS),
+    ("listener", "cert", TLS),
+    ("listener", "certificate", TLS),
+    ("listener", "key", TLS),
+    ("listener", "acme", TLS),
+    ("listener", "http2", TLS),
+    ("listener", "h2", TLS),
+    (
+        "listener",
+        "proxy_protocol",
+        (
+            "the client's address is that of the connection",
+            "remove it; where a proxy stands in front, list it in [headers] trusted",
+        ),
+    ),
+    ("pool", "sticky", STICKY),
+    ("pool", "outlier", OUTLIER),
+    ("pool", "outlier_detection", OUTLIER),
+    ("pool", "discovery", DISCOVERY),
+    ("pool", "tls", UPSTREAM_TLS),
+    ("pool.upstream", "tls", UPSTREAM_TLS),
+    ("pool.upstream", "http2", UPSTREAM_TLS),
+    ("pool.backend", "tls", UPSTREAM_TLS),
+    ("pool.health", "service", GRPC),
+    ("pool.health", "grpc", GRPC),
+    ("route", "rewrite", REWRITE),
+    ("route", "strip_prefix", REWRITE),
+    ("route", "redirect", REWRITE),
+    ("route", "headers", HEADERS),
+    ("route", "set_headers", HEADERS),
+];
+
+/// Values of a key: `section.key`, value, what and what to do.
+const LATER_VALUES: &[(&str, &str, (&str, &str))] = &[
+    ("balance", "ewma", BALANCE),
+    ("balance", "hash", BALANCE),
+    ("type", "grpc", GRPC),
+];
+
+fn find(
+    list: &'static [(&str, &str, (&'static str, &'static str))],
+    section: &str,
+    word: &str,
+) -> Option<Later> {
+    list.iter()
+        .find(|entry| entry.0 == section && entry.1 == word)
+        .map(|&(_, _, (now, meanwhile))| Later { now, meanwhile })
+}
+
+/// A key of a section that is planned.
+pub(super) fn key(section: &str, key: &str) -> Option<Later> {
+    find(LATER, section, key)
+}
+
+/// A value of a key that is planned.
+pub(super) fn value(key: &str, value: &str) -> Option<Later> {
+    find(LATER_VALUES, key, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema;
+
+    #[test]
+    fn nothing_is_both_there_and_later() {
+        for (section, key, _) in LATER {
+            assert!(!schema::section(section).knows(key), "{section}.{key}");
+        }
+    }
+}

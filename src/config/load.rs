@@ -1,0 +1,116 @@
+//! The front door: a file or a text in, a configuration and its warnings out.
+
+use super::diagnostics::{ConfigError, Report};
+use super::environment;
+use super::reader::Findings;
+use super::runtime::{Config, Listener};
+use super::{file, validate};
+use std::path::{Path, PathBuf};
+use toml::de::DeTable;
+
+/// Where a configuration is looked for when `-c` names none.
+pub const DEFAULT_PATHS: [&str; 2] = ["./lameduck.toml", "/etc/lameduck/lameduck.toml"];
+
+/// A configuration that can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// It.
+    pub config: Config,
+    /// What works and is probably not meant so.
+    pub warnings: Report,
+    /// The file it came from; `None`: flags, or a text.
+    pub path: Option<PathBuf>,
+}
+
+/// Read and check a file.
+///
+/// # Errors
+/// It can't be read, or it has errors: all of them are in the report.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    load_with(path, None)
+}
+
+/// As [`load`], with the listeners of the file replaced by `listeners` (the flag `--listen`).
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(path: &Path, listeners: Option<Vec<Listener>>) -> Result<Loaded, ConfigError> {
+    let unreadable = |why: String, remedy: &str| ConfigError::Unreadable {
+        path: path.to_path_buf(),
+        why,
+        remedy: remedy.into(),
+    };
+    let bytes = std::fs::read(path).map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::NotFound => "name the right file with `-c FILE`",
+            std::io::ErrorKind::PermissionDenied => "let lameduck's user read it",
+            std::io::ErrorKind::IsADirectory => {
+                "name the file in it, such as `-c DIR/lameduck.toml`"
+            }
+            _ => "see whether it is a plain file",
+        };
+        unreadable(environment::plain(&error), remedy)
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .split(|b| *b == b'\n')
+            .count();
+        unreadable(
+            format!("line {line} is not UTF-8"),
+            "save the file as UTF-8",
+        )
+    })?;
+    let mut loaded = read(&path.display().to_string(), &text, listeners, true)?;
+    loaded.path = Some(path.to_path_buf());
+    Ok(loaded)
+}
+
+/// Check a text. `name` is shown in messages, and relative paths in the text are taken from its directory.
+/// Files that the text names are not looked at: that is [`load`]'s.
+///
+/// # Errors
+/// It has errors: all of them are in the report.
+pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
+    read(name, text, None, false)
+}
+
+fn read(
+    name: &str,
+    text: &str,
+    listeners: Option<Vec<Listener>>,
+    look: bool,
+) -> Result<Loaded, ConfigError> {
+    let mut found = Findings::default();
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut config = None;
+    if errors.is_empty() {
+        let base = Path::new(name).parent().unwrap_or(Path::new(""));
+        let mut read = file::config(root.get_ref(), base, &mut found);
+        if let Some(listeners) = listeners {
+            found.forget("listener");
+            read.listeners = listeners;
+        }
+        validate::config(&read, &mut found);
+        if look {
+            environment::check(&read, &mut found);
+        }
+        config = Some(read);
+    } else {
+        super::syntax::explain(text, &errors, &mut found);
+    }
+    let mut diagnostics = found.diagnostics;
+    diagnostics.sort_by_key(|d| d.span.as_ref().map_or(usize::MAX, |span| span.start));
+    let report = Report {
+        name: name.into(),
+        text: text.into(),
+        diagnostics,
+    };
+    match config {
+        Some(config) if report.errors().next().is_none() => Ok(Loaded {
+            config,
+            warnings: report,
+            path: None,
+        }),
+        _ => Err(ConfigError::Invalid(report)),
+    }
+}

@@ -1,0 +1,275 @@
+//! A configuration as TOML: every effective value, and it parses back to the same configuration.
+
+use super::duration::format as time;
+use super::file::{BALANCE, ON_EMPTY};
+use super::runtime::*;
+use super::size::format as size;
+
+/// Keys with their values as TOML.
+pub(super) type Entries = Vec<(&'static str, String)>;
+
+/// The whole configuration as TOML. A pool whose file has no `[pool.health]` shows the values of it as
+/// comments: written out, the section would be taken at its word and lose its fall-back to TCP.
+pub fn print(config: &Config) -> String {
+    let mut out = String::new();
+    section(&mut out, "[server]", &server(&config.server));
+    section(&mut out, "[admin]", &admin(&config.admin));
+    section(&mut out, "[access_log]", &access_log(&config.access_log));
+    section(&mut out, "[headers]", &headers(&config.headers));
+    for listener in &config.listeners {
+        section(&mut out, "[[listener]]", &self::listener(listener));
+    }
+    for pool in &config.pools {
+        let own = vec![
+            ("name", text(&pool.name)),
+            ("balance", word(&BALANCE, pool.balance)),
+        ];
+        section(&mut out, "[[pool]]", &own);
+        for backend in &pool.backends {
+            section(&mut out, "[[pool.backend]]", &self::backend(backend));
+        }
+        let health = health(&pool.health);
+        if pool.health.explicit {
+            section(&mut out, "[pool.health]", &health);
+        } else {
+            out.push_str("# [pool.health] is not written; 404, 405 and 501 turn this check into a TCP connect.\n");
+            for (key, value) in &health {
+                out.push_str(&format!("# {key} = {value}\n"));
+            }
+            out.push('\n');
+        }
+        for (header, entries) in policies(pool) {
+            section(&mut out, header, &entries);
+        }
+    }
+    for route in &config.routes {
+        section(&mut out, "[[route]]", &self::route(route));
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
+
+fn section(out: &mut String, header: &str, entries: &Entries) {
+    out.push_str(&format!("{header}\n"));
+    for (key, value) in entries {
+        out.push_str(&format!("{key} = {value}\n"));
+    }
+    out.push('\n');
+}
+
+/// A TOML basic string (TOML 1.0, "String").
+pub(super) fn text(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn word<T: PartialEq>(words: &[(&str, T)], value: T) -> String {
+    let found = words.iter().find(|(_, other)| *other == value);
+    text(found.map_or("", |(word, _)| word))
+}
+
+/// `None` is written as an empty text.
+fn maybe(value: Option<impl ToString>) -> String {
+    text(&value.map(|value| value.to_string()).unwrap_or_default())
+}
+
+fn path(value: &Option<std::path::PathBuf>) -> String {
+    maybe(value.as_ref().map(|path| path.display()))
+}
+
+fn quoted_time(value: std::time::Duration) -> String {
+    text(&time(value))
+}
+
+pub(super) fn server(server: &Server) -> Entries {
+    vec![
+        ("threads", server.threads.to_string()),
+        ("lame_duck", quoted_time(server.lame_duck)),
+        ("deadline", quoted_time(server.deadline)),
+        ("state_dir", path(&server.state_dir)),
+        ("max_connections", server.max_connections.to_string()),
+        ("header_timeout", quoted_time(server.header_timeout)),
+        ("idle_timeout", quoted_time(server.idle_timeout)),
+        ("body_timeout", quoted_time(server.body_timeout)),
+        ("max_header", text(&size(server.max_header as u64))),
+        ("max_body", text(&size(server.max_body))),
+    ]
+}
+
+pub(super) fn admin(admin: &Admin) -> Entries {
+    vec![
+        ("socket", path(&admin.socket)),
+        ("mode", text(&format!("{:04o}", admin.mode))),
+        ("group", maybe(admin.group.as_ref())),
+        ("http", maybe(admin.http)),
+        ("token_file", path(&admin.token_file)),
+        ("probes", maybe(admin.probes)),
+    ]
+}
+
+pub(super) fn access_log(log: &AccessLog) -> Entries {
+    let sink = match &log.sink {
+        LogSink::Off => "off".into(),
+        LogSink::Stdout => "stdout".into(),
+        LogSink::File(path) => path.display().to_string(),
+    };
+    let format = match log.format {
+        LogFormat::Json => "json",
+        LogFormat::Combined => "combined",
+    };
+    vec![("path", text(&sink)), ("format", text(format))]
+}
+
+pub(super) fn headers(headers: &Headers) -> Entries {
+    let trusted: Vec<_> = headers
+        .trusted
+        .iter()
+        .map(|net| text(&net.to_string()))
+        .collect();
+    vec![
+        ("trusted", format!("[{}]", trusted.join(", "))),
+        ("x_forwarded", headers.x_forwarded.to_string()),
+        ("forwarded", headers.forwarded.to_string()),
+        ("via", headers.via.to_string()),
+        ("request_id", headers.request_id.to_string()),
+    ]
+}
+
+fn listener(listener: &Listener) -> Entries {
+    vec![
+        ("address", text(&listener.address.to_string())),
+        ("reuse_port", listener.reuse_port.to_string()),
+    ]
+}
+
+fn backend(backend: &Backend) -> Entries {
+    vec![
+        ("name", text(&backend.name)),
+        ("address", text(&backend.address.to_string())),
+        ("weight", backend.weight.to_string()),
+    ]
+}
+
+pub(super) fn health(health: &Health) -> Entries {
+    let mut entries = match &health.check {
+        Check::Tcp => vec![("type", text("tcp"))],
+        Check::Http {
+            path,
+            host,
+            method,
+            headers,
+            expect,
+        } => {
+            let headers: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| format!("{} = {}", text(name), text(value)))
+                .collect();
+            let headers = if headers.is_empty() {
+                "{}".into()
+            } else {
+                format!("{{ {} }}", headers.join(", "))
+            };
+            let expect: Vec<_> = expect.iter().map(|range| statuses(*range)).collect();
+            vec![
+                ("type", text("http")),
+                ("path", text(path)),
+                ("host", maybe(host.as_ref())),
+                ("method", text(method)),
+                ("headers", headers),
+                ("expect", format!("[{}]", expect.join(", "))),
+            ]
+        }
+    };
+    entries.extend([
+        ("port", health.port.unwrap_or(0).to_string()),
+        ("interval", quoted_time(health.interval)),
+        ("timeout", quoted_time(health.timeout)),
+        ("fast_interval", quoted_time(health.fast_interval)),
+        ("rise", health.rise.to_string()),
+        ("fall", health.fall.to_string()),
+        ("fall_timeout", health.fall_timeout.to_string()),
+        ("absent_after", quoted_time(health.absent_after)),
+    ]);
+    entries
+}
+
+fn statuses((low, high): (u16, u16)) -> String {
+    if low == high {
+        low.to_string()
+    } else if low % 100 == 0 && high == low + 99 {
+        text(&format!("{}xx", low / 100))
+    } else {
+        text(&format!("{low}-{high}"))
+    }
+}
+
+/// Everything of a pool but its name, backends and health check.
+pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
+    let (drain, upstream, retry, hold) = (&pool.drain, &pool.upstream, &pool.retry, &pool.hold);
+    vec![
+        (
+            "[pool.drain]",
+            vec![
+                ("deadline", quoted_time(drain.deadline)),
+                ("close_spread", quoted_time(drain.close_spread)),
+                ("cut_on_503", drain.cut_on_503.to_string()),
+            ],
+        ),
+        (
+            "[pool.upstream]",
+            vec![
+                ("connect_timeout", quoted_time(upstream.connect_timeout)),
+                ("read_timeout", quoted_time(upstream.read_timeout)),
+                ("idle_timeout", quoted_time(upstream.idle_timeout)),
+                ("max_in_flight", upstream.max_in_flight.to_string()),
+                ("preserve_host", upstream.preserve_host.to_string()),
+            ],
+        ),
+        (
+            "[pool.retry]",
+            vec![
+                ("attempts", retry.attempts.to_string()),
+                ("budget", format!("{:?}", retry.budget)),
+                ("idempotency_key", retry.idempotency_key.to_string()),
+            ],
+        ),
+        ("[pool.hold]", self::hold(hold)),
+        (
+            "[pool.slow_start]",
+            vec![("window", quoted_time(pool.slow_start))],
+        ),
+    ]
+}
+
+fn hold(hold: &Hold) -> Entries {
+    vec![
+        ("on_empty", word(&ON_EMPTY, hold.on_empty)),
+        ("timeout", quoted_time(hold.timeout)),
+        ("max_requests", hold.max_requests.to_string()),
+        ("max_bytes", text(&size(hold.max_bytes))),
+    ]
+}
+
+fn route(route: &Route) -> Entries {
+    vec![
+        ("host", text(route.host.as_deref().unwrap_or("*"))),
+        ("path_prefix", text(&route.path_prefix)),
+        ("pool", text(&route.pool)),
+    ]
+}
+
+impl std::fmt::Display for Balance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let found = BALANCE.iter().find(|(_, balance)| balance == self);
+        f.write_str(found.map_or("", |(word, _)| word))
+    }
+}

@@ -1,0 +1,348 @@
+//! Reads one table of the TOML, key by key, and notes every problem instead of stopping at the first.
+
+use super::diagnostics::{Diagnostic, Severity};
+use super::schema::{self, Section};
+use super::{later, suggest};
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// What was found so far: problems, and where each value stands, keyed by path (`pool[0].health.rise`).
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) diagnostics: Vec<Diagnostic>,
+    places: HashMap<String, Range<usize>>,
+    bad: HashSet<String>,
+}
+
+impl Findings {
+    /// Note an error.
+    pub(super) fn error(
+        &mut self,
+        span: Option<Range<usize>>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.push(Severity::Error, span, message.into(), remedy.into())
+    }
+
+    /// Note a warning.
+    pub(super) fn warning(
+        &mut self,
+        span: Option<Range<usize>>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.push(Severity::Warning, span, message.into(), remedy.into())
+    }
+
+    fn push(
+        &mut self,
+        severity: Severity,
+        span: Option<Range<usize>>,
+        message: String,
+        remedy: String,
+    ) -> &mut Diagnostic {
+        let at = self.diagnostics.len();
+        self.diagnostics
+            .push(Diagnostic::new(severity, span, message, remedy));
+        &mut self.diagnostics[at]
+    }
+
+    /// Where the value at this path stands; where it is not written, its section's header.
+    pub(super) fn place(&self, path: &str) -> Option<Range<usize>> {
+        let mut path = path;
+        loop {
+            if let Some(span) = self.places.get(path) {
+                return Some(span.clone());
+            }
+            path = path.rsplit_once('.')?.0;
+        }
+    }
+
+    /// Whether the user wrote something at this path.
+    pub(super) fn written(&self, path: &str) -> bool {
+        self.places.contains_key(path)
+    }
+
+    /// Whether all of these paths hold what the user meant: judging a default that stands in for a broken value
+    /// would only echo the first error.
+    pub(super) fn sound(&self, paths: &[&str]) -> bool {
+        !paths.iter().any(|path| self.bad.contains(*path))
+    }
+
+    /// Forget what was found in a part of the file that something else replaces.
+    pub(super) fn forget(&mut self, path: &str) {
+        let below = |other: &str| other.starts_with(path);
+        self.places.retain(|other, _| !below(other));
+        self.bad.retain(|other| !below(other));
+    }
+
+    pub(super) fn mark_bad(&mut self, path: String) {
+        self.bad.insert(path);
+    }
+}
+
+/// Why a value was not taken.
+pub(super) struct Problem {
+    /// What is wrong.
+    pub(super) message: String,
+    /// Words below the caret.
+    pub(super) label: String,
+    /// What to do.
+    pub(super) remedy: String,
+}
+
+impl Problem {
+    pub(super) fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Problem {
+            message: message.into(),
+            label: String::new(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+/// One table with its place in the schema.
+pub(super) struct Table<'t> {
+    section: &'static Section,
+    /// `pool[0].health`; empty at the top.
+    pub(super) path: String,
+    table: Option<&'t DeTable<'t>>,
+}
+
+impl<'t> Table<'t> {
+    /// A table; `None` where the user did not write it: every key then has its default.
+    pub(super) fn new(
+        section: &'static str,
+        path: String,
+        table: Option<&'t DeTable<'t>>,
+        found: &mut Findings,
+    ) -> Self {
+        let table = Table {
+            section: schema::section(section),
+            path,
+            table,
+        };
+        table.refuse_unknown(found);
+        table
+    }
+
+    /// The path of one of its keys.
+    pub(super) fn at(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_string()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    /// The value of a key, if written; notes where it stands.
+    fn get(&self, key: &str, found: &mut Findings) -> Option<&'t Spanned<DeValue<'t>>> {
+        debug_assert!(
+            self.section.knows(key),
+            "{key} is not in the schema of {}",
+            self.section.header
+        );
+        let value = self.table?.get(key)?;
+        found.places.insert(self.at(key), value.span());
+        Some(value)
+    }
+
+    /// The value of a key, read by `read`; the default where it is not written or wrong.
+    pub(super) fn read<T>(
+        &self,
+        key: &str,
+        default: T,
+        found: &mut Findings,
+        read: impl FnOnce(&str, &DeValue<'t>) -> Result<T, Problem>,
+    ) -> T {
+        let Some(value) = self.get(key, found) else {
+            return default;
+        };
+        match read(key, value.get_ref()) {
+            Ok(read) => read,
+            Err(problem) => {
+                found
+                    .error(Some(value.span()), problem.message, problem.remedy)
+                    .label(problem.label);
+                found.mark_bad(self.at(key));
+                default
+            }
+        }
+    }
+
+    /// As [`Table::read`], and an error where it is not written. A stand-in is returned so that reading goes on.
+    pub(super) fn require<T>(
+        &self,
+        key: &str,
+        stand_in: T,
+        found: &mut Findings,
+        read: impl FnOnce(&str, &DeValue<'t>) -> Result<T, Problem>,
+    ) -> T {
+        if self.table.is_some_and(|table| !table.contains_key(key)) {
+            let example = self.section.key(key).map_or("", |key| key.example);
+            found.error(
+                found.place(&self.path),
+                format!("{} has no `{key}`", self.section.header),
+                format!("add `{key} = {example}`"),
+            );
+            found.mark_bad(self.at(key));
+            return stand_in;
+        }
+        self.read(key, stand_in, found, read)
+    }
+
+    /// A sub-table. The second value says whether the user wrote it.
+    pub(super) fn child(
+        &self,
+        key: &str,
+        section: &'static str,
+        found: &mut Findings,
+    ) -> (Table<'t>, bool) {
+        let path = self.at(key);
+        let value = self.get(key, found);
+        let header = schema::section(section).header;
+        let table = match value.map(|value| (value.span(), value.get_ref())) {
+            Some((_, DeValue::Table(table))) => Some(table),
+            Some((span, other)) => {
+                let remedy = if other.is_array() {
+                    format!("write it once, with single brackets: `{header}`")
+                } else {
+                    format!("write `{header}` on a line of its own, and its keys below")
+                };
+                let what = match other {
+                    DeValue::Array(_) => "given as a list".to_string(),
+                    _ => article(other.type_str()),
+                };
+                found.error(
+                    Some(span),
+                    format!("`{key}` is {what}, but it is a section"),
+                    remedy,
+                );
+                None
+            }
+            None => None,
+        };
+        (Table::new(section, path, table, found), table.is_some())
+    }
+
+    /// The tables of an array of tables.
+    pub(super) fn children(
+        &self,
+        key: &str,
+        section: &'static str,
+        found: &mut Findings,
+    ) -> Vec<Table<'t>> {
+        let header = schema::section(section).header;
+        let Some(value) = self.get(key, found) else {
+            return Vec::new();
+        };
+        match value.get_ref() {
+            DeValue::Array(items) => {
+                let mut tables = Vec::new();
+                for item in items.iter() {
+                    let DeValue::Table(table) = item.get_ref() else {
+                        found.error(
+                            Some(item.span()),
+                            format!(
+                                "`{key}` has {} in it, but each is a section",
+                                article(item.get_ref().type_str())
+                            ),
+                            format!("write one `{header}` for each, and its keys below"),
+                        );
+                        found.mark_bad(self.at(key));
+                        continue;
+                    };
+                    let path = format!("{}[{}]", self.at(key), tables.len());
+                    found.places.insert(path.clone(), item.span());
+                    tables.push(Table::new(section, path, Some(table), found));
+                }
+                tables
+            }
+            DeValue::Table(table) => {
+                let single = header.trim_matches(['[', ']']);
+                found.error(
+                    Some(value.span()),
+                    format!("`[{single}]` needs double brackets: there can be more than one"),
+                    format!("write `{header}`"),
+                );
+                let path = format!("{}[0]", self.at(key));
+                found.places.insert(path.clone(), value.span());
+                vec![Table::new(section, path, Some(table), found)]
+            }
+            other => {
+                found.error(
+                    Some(value.span()),
+                    format!(
+                        "`{key}` is {}, but each {key} is a section",
+                        article(other.type_str())
+                    ),
+                    format!("write `{header}` on a line of its own, and its keys below"),
+                );
+                found.mark_bad(self.at(key));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Every key that the schema does not know is an error, with the best advice that we have.
+    fn refuse_unknown(&self, found: &mut Findings) {
+        for key in self.table.into_iter().flat_map(|table| table.keys()) {
+            let name: &str = key.get_ref();
+            if self.section.knows(name) {
+                continue;
+            }
+            let span = Some(key.span());
+            let header = self.section.header;
+            if let Some(later) = later::key(self.section.name, name) {
+                found.error(span, later.message(&format!("`{name}`")), later.meanwhile);
+                continue;
+            }
+            let place = if header.is_empty() {
+                "at the top of the file".to_string()
+            } else {
+                format!("in {header}")
+            };
+            let remedy = self.advice(name);
+            found.error(span, format!("there is no `{name}` {place}"), remedy);
+        }
+    }
+
+    fn advice(&self, name: &str) -> String {
+        let header = self.section.header;
+        if let Some(near) = suggest::nearest(name, self.section.names()) {
+            return format!("did you mean {}?", self.section.shown(near));
+        }
+        if let Some(other) = schema::elsewhere(name) {
+            return format!("`{name}` belongs in {other}");
+        }
+        let known: Vec<_> = self
+            .section
+            .names()
+            .map(|key| self.section.shown(key))
+            .collect();
+        let list = known.join(", ");
+        if header.is_empty() {
+            format!("the sections are {list}")
+        } else {
+            format!("the keys of {header} are {list}")
+        }
+    }
+}
+
+/// `integer` → `an integer`.
+pub(super) fn article(kind: &str) -> String {
+    let kind = match kind {
+        "string" => "text",
+        "boolean" => return "true or false".into(),
+        "array" => "list",
+        other => other,
+    };
+    match kind {
+        "text" => "text".into(),
+        _ if kind.starts_with(['a', 'e', 'i', 'o', 'u']) => format!("an {kind}"),
+        _ => format!("a {kind}"),
+    }
+}

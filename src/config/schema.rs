@@ -1,0 +1,114 @@
+//! Every section and key of the file: what it means, its form, its default.
+//!
+//! Unknown keys are found with it, `docs/configuration.md` has its reference from it, and tests hold its
+//! defaults against the code's.
+
+pub use super::keys::SECTIONS;
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// As written.
+    pub name: &'static str,
+    /// The form of its value, for people.
+    pub form: &'static str,
+    /// The default as TOML; `None`: it must be written.
+    pub default: Option<&'static str>,
+    /// A value for advice, as TOML.
+    pub example: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+/// One section.
+#[derive(Debug)]
+pub struct Section {
+    /// `pool.health`; empty: the top of the file.
+    pub name: &'static str,
+    /// `[pool.health]` or `[[pool]]`.
+    pub header: &'static str,
+    /// What it is for.
+    pub doc: &'static str,
+    /// Its keys, in the order of the reference.
+    pub keys: &'static [Key],
+}
+
+/// A section by name. The names are ours, not the user's.
+///
+/// # Panics
+/// If the code asks for a section that is not in [`SECTIONS`]; every reader is run by the tests.
+pub(super) fn section(name: &str) -> &'static Section {
+    SECTIONS
+        .iter()
+        .find(|section| section.name == name)
+        .expect("sections are named by this module's own callers")
+}
+
+impl Section {
+    /// One of its keys.
+    pub fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The sections directly below it, with the last part of their name.
+    pub fn children(&self) -> impl Iterator<Item = (&'static str, &'static Section)> + '_ {
+        SECTIONS.iter().filter_map(|section| {
+            let (parent, own) = section.name.rsplit_once('.').unwrap_or(("", section.name));
+            (parent == self.name && !own.is_empty()).then_some((own, section))
+        })
+    }
+
+    /// Whether it has such a key or section.
+    pub fn knows(&self, name: &str) -> bool {
+        self.names().any(|known| known == name)
+    }
+
+    /// Its keys, then its sections.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let keys = self.keys.iter().map(|key| key.name);
+        keys.chain(self.children().map(|(own, _)| own))
+    }
+
+    /// How a key or section of it is written: `` `rise` `` or `[pool.health]`.
+    pub(super) fn shown(&self, name: &str) -> String {
+        self.children().find(|(own, _)| *own == name).map_or_else(
+            || format!("`{name}`"),
+            |(_, section)| section.header.to_string(),
+        )
+    }
+}
+
+/// The sections that have a key or sub-section of this name, for people: `[pool.health] or [pool.hold]`.
+pub(super) fn elsewhere(name: &str) -> Option<String> {
+    let keys = SECTIONS
+        .iter()
+        .filter(|section| section.key(name).is_some());
+    let mut places: Vec<String> = keys.map(|section| section.header.to_string()).collect();
+    let sections = SECTIONS
+        .iter()
+        .filter(|section| section.name.ends_with(&format!(".{name}")));
+    places.extend(sections.map(|section| format!("a pool: write {}", section.header)));
+    (!places.is_empty()).then(|| places.join(" or "))
+}
+
+/// The reference of all sections, in Markdown.
+pub fn reference() -> String {
+    let mut out = String::new();
+    for section in &SECTIONS[1..] {
+        out.push_str(&format!("### `{}`\n\n{}\n\n", section.header, section.doc));
+        out.push_str("| key | form | default | meaning |\n|---|---|---|---|\n");
+        for key in section.keys {
+            let default = match key.default {
+                Some(default) => format!("`{default}`"),
+                None if key.doc.contains("Left out") => "see right".into(),
+                None => "(needed)".into(),
+            };
+            out.push_str(&format!(
+                "| `{}` | {} | {default} | {} |\n",
+                key.name, key.form, key.doc
+            ));
+        }
+        out.push('\n');
+    }
+    out
+}

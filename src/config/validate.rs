@@ -1,0 +1,399 @@
+//! How the values fit together. Runs over the finished configuration, however it came about; findings point
+//! at the place in the file where there is one.
+
+use super::duration::format as time;
+use super::reader::Findings;
+use super::runtime::*;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// Check everything that takes more than one value to judge.
+pub(super) fn config(config: &Config, f: &mut Findings) {
+    server(&config.server, f);
+    admin(&config.admin, f);
+    listeners(config, f);
+    pools(config, f);
+    routes(config, f);
+}
+
+fn server(server: &Server, f: &mut Findings) {
+    let (lame_duck, deadline) = ("server.lame_duck", "server.deadline");
+    if server.lame_duck >= server.deadline && f.sound(&[lame_duck, deadline]) {
+        let at = if f.written(deadline) {
+            deadline
+        } else {
+            lame_duck
+        };
+        let also = if f.written(lame_duck) {
+            lame_duck
+        } else {
+            deadline
+        };
+        let remedy = "make `deadline` longer than `lame_duck`: what is left of it is the time for requests to finish";
+        let message = format!(
+            "`deadline` ({}) is not longer than `lame_duck` ({}): every shutdown would cut requests",
+            time(server.deadline),
+            time(server.lame_duck)
+        );
+        let (at, also) = (
+            f.place(at),
+            Some(f.place(also)).filter(|_| at != also).flatten(),
+        );
+        f.error(at, message, remedy)
+            .also(also, "and this is how long it goes on accepting");
+    }
+}
+
+fn admin(admin: &Admin, f: &mut Findings) {
+    if admin.mode & 0o002 != 0 {
+        f.warning(
+            f.place("admin.mode"),
+            format!(
+                "`mode = \"0{:o}\"`: everybody on this machine may drain backends",
+                admin.mode
+            ),
+            "write \"0660\" and let those who may in through `group`",
+        );
+    }
+    if admin.mode & 0o600 != 0o600 {
+        f.warning(
+            f.place("admin.mode"),
+            format!(
+                "`mode = \"0{:03o}\"`: its owner can't use the admin socket",
+                admin.mode
+            ),
+            "write \"0660\" or \"0600\"",
+        );
+    }
+    if let Some(http) = admin.http
+        && !http.ip().is_loopback()
+        && admin.token_file.is_none()
+        && f.sound(&["admin.http", "admin.token_file"])
+    {
+        f.warning(
+            f.place("admin.http"),
+            format!("`http = \"{http}\"` is off loopback and there is no `token_file`: only /-/* is served there"),
+            "add `token_file = \"/etc/lameduck/token\"`, or use `probes` for /-/* and /metrics, or listen on 127.0.0.1",
+        );
+    }
+    if let (Some(http), Some(probes)) = (admin.http, admin.probes)
+        && clash(http, probes)
+    {
+        f.error(
+            f.place("admin.probes"),
+            format!(
+                "`probes = \"{probes}\"` and `http = \"{http}\"` can't both listen on port {}",
+                probes.port()
+            ),
+            "give them different ports, or write `http = \"\"`",
+        );
+    }
+}
+
+/// Whether the second bind of these two would fail.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let overlap = a.ip() == b.ip()
+        || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    a.port() != 0 && a.port() == b.port() && overlap
+}
+
+fn listeners(config: &Config, f: &mut Findings) {
+    if config.listeners.is_empty() && f.sound(&["listener"]) {
+        f.error(
+            None,
+            "there is no [[listener]]: nobody could connect",
+            "add a line `[[listener]]` and below it `address = \"0.0.0.0:8080\"`",
+        );
+    }
+    for (i, listener) in config.listeners.iter().enumerate() {
+        let at = f.place(&format!("listener[{i}].address"));
+        let address = listener.address;
+        let earlier = config.listeners[..i]
+            .iter()
+            .position(|other| clash(other.address, address));
+        if let Some(j) = earlier {
+            let other = config.listeners[j].address;
+            let first = f.place(&format!("listener[{j}].address"));
+            let message = if other == address {
+                format!("two listeners have the address {address}")
+            } else {
+                format!(
+                    "{address} and {other} can't both listen on port {}",
+                    address.port()
+                )
+            };
+            f.error(
+                at.clone(),
+                message,
+                "remove one of them, or give it another port",
+            )
+            .also(first, "the other one");
+        }
+        for (key, admin) in [("http", config.admin.http), ("probes", config.admin.probes)] {
+            let path = format!("admin.{key}");
+            if let Some(admin) = admin
+                && clash(admin, address)
+            {
+                let other = f.place(&path).filter(|_| f.written(&path));
+                f.error(
+                    at.clone(),
+                    format!("the listener {address} and `{key} = \"{admin}\"` of [admin] can't both listen on port {}", address.port()),
+                    format!("give one of them another port (`{key} = \"\"` turns that one off)"),
+                )
+                .also(other, "the admin API");
+            }
+        }
+    }
+}
+
+fn pools(config: &Config, f: &mut Findings) {
+    if config.pools.is_empty() && f.sound(&["pool"]) {
+        f.error(
+            None,
+            "there is no [[pool]]: requests would have nowhere to go",
+            "add a line `[[pool]]`, below it `name = \"app\"`, and a [[pool.backend]] with the app's address",
+        );
+    }
+    for (i, pool) in config.pools.iter().enumerate() {
+        let path = format!("pool[{i}]");
+        let name = format!("{path}.name");
+        let twin = config.pools[..i]
+            .iter()
+            .position(|other| other.name == pool.name);
+        if let (Some(j), true) = (twin, !pool.name.is_empty()) {
+            let first = f.place(&format!("pool[{j}].name"));
+            f.error(
+                f.place(&name),
+                format!("two pools have the name \"{}\"", pool.name),
+                "give one of them another name",
+            )
+            .also(first, "the other one");
+        }
+        backends(&path, pool, config, f);
+        health(&path, &pool.health, f);
+        drain(&path, &pool.drain, f);
+    }
+}
+
+fn backends(path: &str, pool: &Pool, config: &Config, f: &mut Findings) {
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    let mut addresses: HashMap<&Address, usize> = HashMap::new();
+    for (i, backend) in pool.backends.iter().enumerate() {
+        let (name, address) = (
+            format!("{path}.backend[{i}].name"),
+            format!("{path}.backend[{i}].address"),
+        );
+        if let Some(j) = names.insert(&backend.name, i)
+            && f.sound(&[&name])
+        {
+            let first = f.place(&format!("{path}.backend[{j}].name"));
+            f.error(
+                f.place(&name),
+                format!(
+                    "two backends of pool \"{}\" have the name \"{}\"",
+                    pool.name, backend.name
+                ),
+                "give one of them another name, or leave both out",
+            )
+            .also(first, "the other one");
+        }
+        if !f.sound(&[&address]) {
+            continue;
+        }
+        if let Some(j) = addresses.insert(&backend.address, i) {
+            let first = f.place(&format!("{path}.backend[{j}].address"));
+            f.warning(
+                f.place(&address),
+                format!(
+                    "two backends of pool \"{}\" have the address {}: one process, counted twice",
+                    pool.name, backend.address
+                ),
+                "remove one of them; a larger share is written `weight = 2`",
+            )
+            .also(first, "the other one");
+        }
+        if let Address::Socket(socket) = backend.address {
+            if socket.ip().is_unspecified() {
+                f.warning(
+                    f.place(&address),
+                    format!(
+                        "`address = \"{socket}\"`: {} is for listening, not for connecting",
+                        socket.ip()
+                    ),
+                    format!(
+                        "write where the app is, such as \"127.0.0.1:{}\"",
+                        socket.port()
+                    ),
+                );
+            }
+            if let Some(listener) = config.listeners.iter().find(|l| reaches(socket, l.address)) {
+                f.error(
+                    f.place(&address),
+                    format!("`address = \"{socket}\"` is lameduck's own listener {}: each request would go round and round", listener.address),
+                    "write the address that the app listens on",
+                );
+            }
+        }
+    }
+    if !pool.backends.is_empty()
+        && pool
+            .backends
+            .iter()
+            .enumerate()
+            .all(|(i, b)| b.weight == 0 && f.sound(&[&format!("{path}.backend[{i}].weight")]))
+    {
+        f.warning(
+            f.place(&format!("{path}.backend[0].weight")),
+            format!(
+                "every backend of pool \"{}\" has weight 0: none gets a request",
+                pool.name
+            ),
+            "give at least one a weight of 1 or more",
+        );
+    }
+}
+
+/// Whether a connect to `to` arrives at a listener on `on`.
+fn reaches(to: SocketAddr, on: SocketAddr) -> bool {
+    let local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    to.port() == on.port()
+        && on.port() != 0
+        && (to.ip() == on.ip()
+            || (local(to.ip()) && on.ip().is_unspecified())
+            || (to.ip().is_unspecified() && on.ip().is_loopback()))
+}
+
+fn health(path: &str, health: &Health, f: &mut Findings) {
+    let at = |key: &str| format!("{path}.health.{key}");
+    let (interval, timeout, fast) = (at("interval"), at("timeout"), at("fast_interval"));
+    if health.timeout > health.interval && f.sound(&[&timeout, &interval]) {
+        let place = if f.written(&timeout) {
+            &timeout
+        } else {
+            &interval
+        };
+        f.warning(
+            f.place(place),
+            format!(
+                "`timeout` ({}) is longer than `interval` ({}): a backend that hangs is probed less often than `interval` says",
+                time(health.timeout),
+                time(health.interval)
+            ),
+            format!("write `timeout = \"{}\"` or less", time(health.interval)),
+        );
+    }
+    if health.fast_interval > health.interval && f.sound(&[&fast, &interval]) {
+        let place = if f.written(&fast) { &fast } else { &interval };
+        f.warning(
+            f.place(place),
+            format!(
+                "`fast_interval` ({}) is longer than `interval` ({}): probes would slow down when they should hurry",
+                time(health.fast_interval),
+                time(health.interval)
+            ),
+            format!("write `fast_interval = \"{}\"` or less", time(health.interval)),
+        );
+    }
+}
+
+fn drain(path: &str, drain: &Drain, f: &mut Findings) {
+    let (deadline, spread) = (
+        format!("{path}.drain.deadline"),
+        format!("{path}.drain.close_spread"),
+    );
+    if drain.close_spread > drain.deadline && f.sound(&[&deadline, &spread]) {
+        let place = if f.written(&spread) {
+            &spread
+        } else {
+            &deadline
+        };
+        f.error(
+            f.place(place),
+            format!(
+                "`close_spread` ({}) is longer than `deadline` ({}): closing would have to begin before the drain does",
+                time(drain.close_spread),
+                time(drain.deadline)
+            ),
+            format!("write `close_spread = \"{}\"` or less, or a longer `deadline`", time(drain.deadline)),
+        );
+    }
+}
+
+fn routes(config: &Config, f: &mut Findings) {
+    let names_sound = (0..config.pools.len()).all(|i| f.sound(&[&format!("pool[{i}].name")]))
+        && f.sound(&["pool"]);
+    for (i, route) in config.routes.iter().enumerate() {
+        let at = |key: &str| format!("route[{i}].{key}");
+        let pool = at("pool");
+        if names_sound && f.sound(&[&pool]) && !config.pools.iter().any(|p| p.name == route.pool) {
+            let names = || config.pools.iter().map(|pool| pool.name.as_str());
+            let remedy = match super::suggest::nearest(&route.pool, names()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None if config.pools.is_empty() => "add the [[pool]]".into(),
+                None => format!(
+                    "the pools are \"{}\"",
+                    names().collect::<Vec<_>>().join("\", \"")
+                ),
+            };
+            f.error(
+                f.place(&pool),
+                format!("there is no pool \"{}\"", route.pool),
+                remedy,
+            );
+        }
+        if !f.sound(&[&at("host"), &at("path_prefix")]) {
+            continue;
+        }
+        let same =
+            |other: &Route| other.host == route.host && other.path_prefix == route.path_prefix;
+        let earlier = config.routes[..i].iter().enumerate().find(|(j, other)| {
+            same(other)
+                && f.sound(&[
+                    &format!("route[{j}].host"),
+                    &format!("route[{j}].path_prefix"),
+                ])
+        });
+        if let Some((j, _)) = earlier {
+            let first = f.place(&format!("route[{j}]"));
+            f.error(
+                f.place(&format!("route[{i}]")),
+                format!(
+                    "two routes match {}{}",
+                    route.host.as_deref().unwrap_or("any host, "),
+                    route.path_prefix
+                ),
+                "remove one of them, or change its `host` or `path_prefix`",
+            )
+            .also(first, "the other one");
+        }
+    }
+    if !names_sound || !f.sound(&["route"]) {
+        return;
+    }
+    if config.routes.is_empty() && config.pools.len() > 1 {
+        f.error(
+            f.place("pool[1]"),
+            format!(
+                "there are {} pools and no [[route]]: which one is a request for?",
+                config.pools.len()
+            ),
+            "add a [[route]] with `pool`, and a `host` or `path_prefix`, for each pool",
+        );
+    } else if !config.routes.is_empty() {
+        for (i, pool) in config.pools.iter().enumerate() {
+            if !config.routes.iter().any(|route| route.pool == pool.name) {
+                f.warning(
+                    f.place(&format!("pool[{i}].name")),
+                    format!(
+                        "no route leads to pool \"{}\": it gets no request",
+                        pool.name
+                    ),
+                    format!(
+                        "add a [[route]] with `pool = \"{}\"`, or remove the pool",
+                        pool.name
+                    ),
+                );
+            }
+        }
+    }
+}

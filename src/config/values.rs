@@ -1,0 +1,350 @@
+//! Single values: from TOML to Rust, or a problem that says what to write instead.
+
+use super::reader::{Findings, Problem, Table, article};
+use super::runtime::Address;
+use super::{address, duration, later, size, suggest};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::de::DeValue;
+
+/// A value's result.
+pub(super) type Read<T> = Result<T, Problem>;
+
+fn wrong_type<T>(key: &str, value: &DeValue<'_>, wanted: &str, remedy: String) -> Read<T> {
+    let is = article(value.type_str());
+    Err(Problem::new(
+        format!("`{key}` is {is}, but must be {wanted}"),
+        remedy,
+    ))
+}
+
+/// The problem of a value that has the right type and is wrong.
+pub(super) fn wrong(
+    key: &str,
+    value: impl std::fmt::Display,
+    why: impl std::fmt::Display,
+    remedy: impl Into<String>,
+) -> Problem {
+    Problem::new(format!("`{key} = {value}`: {why}"), remedy)
+}
+
+/// Text in quotes, as the user wrote it, in case of control characters made visible.
+pub(super) fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(80).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!(
+        "\"{}{more}\"",
+        short
+            .escape_debug()
+            .to_string()
+            .replace("\\'", "'")
+            .replace("\\\"", "\"")
+    )
+}
+
+/// Text of one kind; `example` is for the remedy of a wrong type.
+pub(super) fn text<'t>(key: &str, value: &'t DeValue<'_>, example: &str) -> Read<&'t str> {
+    match value {
+        DeValue::String(text) => Ok(text),
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+            wrong_type(
+                key,
+                value,
+                "text",
+                format!("write it in quotes, such as `{key} = \"{example}\"`"),
+            )
+        }
+        _ => wrong_type(
+            key,
+            value,
+            "text",
+            format!("write one value, such as `{key} = \"{example}\"`"),
+        ),
+    }
+}
+
+/// The value of an integer, in whatever radix it was written.
+fn whole(value: &DeValue<'_>) -> Option<i64> {
+    let integer = value.as_integer()?;
+    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+pub(super) fn integer(key: &str, value: &DeValue<'_>, range: &RangeInclusive<i64>) -> Read<i64> {
+    let (low, high) = (range.start(), range.end());
+    match value {
+        DeValue::Integer(written) => match whole(value) {
+            Some(number) if range.contains(&number) => Ok(number),
+            _ => Err(wrong(
+                key,
+                written,
+                format!("it must be from {low} to {high}"),
+                format!("write a number from {low} to {high}"),
+            )),
+        },
+        DeValue::String(text) if text.trim().parse::<i64>().is_ok() => wrong_type(
+            key,
+            value,
+            "a number",
+            format!("write it without quotes: `{key} = {}`", text.trim()),
+        ),
+        DeValue::Float(_) => wrong_type(
+            key,
+            value,
+            "a whole number",
+            format!("write `{key} = {low}` or more, without a point"),
+        ),
+        _ => wrong_type(
+            key,
+            value,
+            "a number",
+            format!("write a number from {low} to {high}, without quotes"),
+        ),
+    }
+}
+
+fn boolean(key: &str, value: &DeValue<'_>) -> Read<bool> {
+    match value {
+        DeValue::Boolean(value) => Ok(*value),
+        DeValue::String(text) if ["true", "false"].contains(&text.as_ref()) => wrong_type(
+            key,
+            value,
+            "true or false",
+            format!("write it without quotes: `{key} = {text}`"),
+        ),
+        _ => wrong_type(
+            key,
+            value,
+            "true or false",
+            format!("write `{key} = true` or `{key} = false`"),
+        ),
+    }
+}
+
+fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
+    match value {
+        DeValue::String(text) => duration::parse(text).map_err(|why| {
+            let remedy = match text.trim().parse::<u64>() {
+                Ok(number) => format!("say the unit: `{key} = \"{number}s\"` for seconds, `{key} = \"{number}ms\"` for milliseconds"),
+                Err(_) => "units are d, h, m, s, ms and us: write \"30s\", \"100ms\" or \"1m30s\"".into(),
+            };
+            wrong(key, quoted(text), why, remedy)
+        }),
+        DeValue::Integer(number) => wrong_type(
+            key,
+            value,
+            "a duration",
+            format!("write it in quotes with its unit: `{key} = \"{number}s\"` for seconds, `{key} = \"{number}ms\"` for milliseconds"),
+        ),
+        _ => wrong_type(key, value, "a duration", format!("write it in quotes with its unit: `{key} = \"30s\"`")),
+    }
+}
+
+fn size_of(key: &str, value: &DeValue<'_>) -> Read<u64> {
+    match value {
+        DeValue::String(text) => size::parse(text).map_err(|why| {
+            let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+            let digits = if digits.is_empty() { "64" } else { &digits };
+            wrong(
+                key,
+                quoted(text),
+                why,
+                format!("units are B, KiB, MiB, GiB, TiB (1024) and kB, MB, GB, TB (1000): write \"{digits}KiB\" or \"{digits}MiB\""),
+            )
+        }),
+        // Bytes are the one unit that needs no name.
+        DeValue::Integer(written) => whole(value)
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .ok_or_else(|| wrong(key, written, "it can't be negative", "write a size such as \"64KiB\"")),
+        _ => wrong_type(key, value, "a size", format!("write it in quotes with its unit: `{key} = \"64KiB\"`")),
+    }
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, T)]) -> Read<T> {
+    let words: Vec<String> = choices
+        .iter()
+        .map(|(word, _)| format!("\"{word}\""))
+        .collect();
+    let all = words.join(" or ");
+    let DeValue::String(text) = value else {
+        return wrong_type(
+            key,
+            value,
+            &all,
+            format!("write `{key} = {}`", words.join("` or `")),
+        )
+        .map_err(|mut problem: Problem| {
+            problem.remedy = format!("write one of {all}, in quotes");
+            problem
+        });
+    };
+    if let Some((_, choice)) = choices.iter().find(|(word, _)| word == text) {
+        return Ok(*choice);
+    }
+    if let Some(later) = later::value(key, text) {
+        return Err(Problem::new(
+            later.message(&format!("`{key} = \"{text}\"`")),
+            later.meanwhile,
+        ));
+    }
+    let near = suggest::nearest(text, choices.iter().map(|(word, _)| *word));
+    Err(wrong(
+        key,
+        quoted(text),
+        format!("it must be {all}"),
+        match near {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("write one of {all}"),
+        },
+    ))
+}
+
+fn path_of(key: &str, value: &DeValue<'_>, base: &Path) -> Read<Option<PathBuf>> {
+    let text = text(key, value, "/path/to/it")?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.contains(|c: char| c.is_control()) {
+        return Err(wrong(
+            key,
+            quoted(text),
+            "it has a control character in it",
+            "write a path of plain characters",
+        ));
+    }
+    // Relative paths belong to the file, wherever the process was started.
+    Ok(Some(base.join(text)))
+}
+
+impl Table<'_> {
+    pub(super) fn boolean(&self, key: &str, default: bool, found: &mut Findings) -> bool {
+        self.read(key, default, found, boolean)
+    }
+
+    pub(super) fn duration(&self, key: &str, default: Duration, found: &mut Findings) -> Duration {
+        self.read(key, default, found, duration_of)
+    }
+
+    /// A duration that must not be zero, because nothing could happen in it.
+    pub(super) fn some_time(&self, key: &str, default: Duration, found: &mut Findings) -> Duration {
+        self.read(key, default, found, |key, value| {
+            match duration_of(key, value)? {
+                Duration::ZERO => Err(Problem::new(
+                    format!("`{key}` can't be zero"),
+                    format!(
+                        "write how long, such as `{key} = \"{}\"`",
+                        duration::format(default)
+                    ),
+                )),
+                time => Ok(time),
+            }
+        })
+    }
+
+    pub(super) fn size(&self, key: &str, default: u64, found: &mut Findings) -> u64 {
+        self.read(key, default, found, size_of)
+    }
+
+    /// A whole number within a range that its type can hold.
+    pub(super) fn number<T>(
+        &self,
+        key: &str,
+        default: T,
+        range: RangeInclusive<i64>,
+        found: &mut Findings,
+    ) -> T
+    where
+        T: TryFrom<i64>,
+    {
+        let read = |key: &str, value: &DeValue<'_>| integer(key, value, &range).map(Some);
+        let number = self.read(key, None, found, read);
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .unwrap_or(default)
+    }
+
+    pub(super) fn path(&self, key: &str, base: &Path, found: &mut Findings) -> Option<PathBuf> {
+        self.read(key, None, found, |key, value| path_of(key, value, base))
+    }
+
+    /// An IP address and a port to listen on; `""` is none.
+    pub(super) fn listen(
+        &self,
+        key: &str,
+        default: Option<SocketAddr>,
+        found: &mut Findings,
+    ) -> Option<SocketAddr> {
+        self.read(key, default, found, |key, value| {
+            match text(key, value, "127.0.0.1:9901")? {
+                "" => Ok(None),
+                _ => listen(key, value).map(Some),
+            }
+        })
+    }
+}
+
+pub(super) fn listen(key: &str, value: &DeValue<'_>) -> Read<SocketAddr> {
+    let text = text(key, value, "127.0.0.1:8080")?;
+    address::listen(text).map_err(|error| wrong(key, quoted(text), error.message, error.remedy))
+}
+
+pub(super) fn backend_address(key: &str, value: &DeValue<'_>) -> Read<Address> {
+    let text = text(key, value, "127.0.0.1:3000")?;
+    text.parse().map_err(|error: address::AddressError| {
+        wrong(key, quoted(text), error.message, error.remedy)
+    })
+}
+
+/// A name of a pool or backend. `~` and `/` would be ambiguous in `POOL/NAME~2`.
+pub(super) fn name(key: &str, value: &DeValue<'_>) -> Read<String> {
+    let text = text(key, value, "app")?;
+    check_name(text).map(|()| text.to_string()).map_err(|why| {
+        let good: String = text
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                    c
+                } else {
+                    '-'
+                }
+            })
+            .take(MAX_NAME)
+            .collect();
+        let remedy = if good.is_empty() { "app" } else { &good };
+        wrong(
+            key,
+            quoted(text),
+            why,
+            format!("write `{key} = \"{remedy}\"`"),
+        )
+    })
+}
+
+/// Names become labels of metrics, parts of URLs and of commands: keep them short.
+pub(super) const MAX_NAME: usize = 100;
+
+/// Whether this can be the name of a pool or backend; the error is a clause for people.
+///
+/// # Errors
+/// Empty, too long, or with a character other than letters, digits, `.`, `_` and `-`.
+pub fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("a name can't be empty".into());
+    }
+    if name.len() > MAX_NAME {
+        return Err(format!("a name has at most {MAX_NAME} characters"));
+    }
+    match name
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || "._-".contains(*c)))
+    {
+        Some(' ') => Err("a name has no spaces".into()),
+        Some(c) => Err(format!(
+            "`{}` can't be in a name, only letters, digits, `.`, `_` and `-`",
+            c.escape_debug()
+        )),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,74 @@
+//! Fewest requests in flight per weight.
+//!
+//! Few candidates are all looked at: exact, and with so few it costs no more than a good random choice. Above
+//! that, two random choices: nearly as good, at a cost that doesn't grow (Mitzenmacher, "The power of two
+//! choices in randomized load balancing").
+
+use super::{Candidate, around, below, remix};
+
+/// Up to this many are all looked at. 16 loads of an atomic are one or two cache misses each at worst.
+const EXACT: usize = 16;
+
+/// Draws for each of the two choices before all are looked at after all: only excluded candidates and those
+/// of weight 0 cost a draw.
+const DRAWS: usize = 4;
+
+pub(super) fn pick<C: Candidate>(
+    candidates: &[C],
+    random: u64,
+    excluded: &[usize],
+) -> Option<usize> {
+    if candidates.len() > EXACT
+        && let Some(index) = better_of_two(candidates, random, excluded)
+    {
+        return Some(index);
+    }
+    let mut best: Option<(usize, u32, u32)> = None;
+    // From a random place on, so that ties spread.
+    for index in around(candidates.len(), below(random, candidates.len())) {
+        let Some((load, weight)) = weigh(candidates, index, excluded) else {
+            continue;
+        };
+        if best
+            .is_none_or(|(_, best_load, best_weight)| lighter(load, weight, best_load, best_weight))
+        {
+            best = Some((index, load, weight));
+        }
+    }
+    best.map(|(index, _, _)| index)
+}
+
+fn better_of_two<C: Candidate>(candidates: &[C], random: u64, excluded: &[usize]) -> Option<usize> {
+    let mut random = random;
+    let mut draw = |other: Option<usize>| {
+        for _ in 0..DRAWS {
+            let index = below(random, candidates.len());
+            random = remix(random);
+            if other != Some(index)
+                && let Some((load, weight)) = weigh(candidates, index, excluded)
+            {
+                return Some((index, load, weight));
+            }
+        }
+        None
+    };
+    let (first, load, weight) = draw(None)?;
+    let Some((second, second_load, second_weight)) = draw(Some(first)) else {
+        return Some(first);
+    };
+    let better = lighter(second_load, second_weight, load, weight);
+    Some(if better { second } else { first })
+}
+
+fn weigh<C: Candidate>(candidates: &[C], index: usize, excluded: &[usize]) -> Option<(u32, u32)> {
+    let candidate = &candidates[index];
+    let weight = candidate.weight();
+    (weight > 0 && !excluded.contains(&index)).then(|| (candidate.in_flight(), weight))
+}
+
+/// Compares loads per weight as if the request were already there: an idle pool heeds weights too.
+fn lighter(load: u32, weight: u32, than_load: u32, than_weight: u32) -> bool {
+    let left = (u64::from(load) + 1) * u64::from(than_weight);
+    let right = (u64::from(than_load) + 1) * u64::from(weight);
+    left < right
+}

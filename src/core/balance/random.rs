@@ -1,0 +1,98 @@
+//! Weighted random: an alias table made beforehand (Vose, "A linear algorithm for generating random numbers
+//! with a given distribution"), so that a draw costs the same for any number of candidates.
+
+use super::{Candidate, below, remix};
+
+/// One column per candidate: the odds of staying in it, and where to go otherwise.
+#[derive(Debug, Clone)]
+pub struct Table(Box<[Column]>);
+
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    /// Out of 2^32.
+    stay: u64,
+    other: usize,
+}
+
+impl Table {
+    /// Empty where nobody has a weight.
+    pub(super) fn new(weights: &[u32]) -> Self {
+        let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+        if total == 0 {
+            return Self(Box::default());
+        }
+        // Heights are scaled so that the mean is `total`: a column lower than that is filled up by a higher one.
+        let count = weights.len() as u128;
+        let mut height: Vec<u128> = weights
+            .iter()
+            .map(|weight| u128::from(*weight) * count)
+            .collect();
+        let full = u128::from(total);
+        let (mut low, mut high): (Vec<usize>, Vec<usize>) =
+            (0..weights.len()).partition(|index| height[*index] < full);
+        let mut columns: Vec<Column> = (0..weights.len())
+            .map(|index| Column {
+                stay: 1 << 32,
+                other: index,
+            })
+            .collect();
+        while let (Some(short), Some(tall)) = (low.pop(), high.last().copied()) {
+            let stay = (height[short] << 32) / full;
+            columns[short] = Column {
+                stay: u64::try_from(stay).unwrap_or(1 << 32),
+                other: tall,
+            };
+            height[tall] -= full - height[short];
+            if height[tall] < full {
+                high.pop();
+                low.push(tall);
+            }
+        }
+        Self(columns.into())
+    }
+
+    pub(super) fn pick<C: Candidate>(
+        &self,
+        candidates: &[C],
+        random: u64,
+        excluded: &[usize],
+    ) -> Option<usize> {
+        if !self.0.is_empty() {
+            let drawn = below(random, self.0.len());
+            let column = self.0[drawn];
+            let coin = random & 0xffff_ffff;
+            let index = if coin < column.stay {
+                drawn
+            } else {
+                column.other
+            };
+            if index < candidates.len() && !excluded.contains(&index) {
+                return Some(index);
+            }
+        }
+        among_the_rest(candidates, remix(random), excluded)
+    }
+}
+
+/// After a retry's exclusions: a draw among those left, by their weights.
+fn among_the_rest<C: Candidate>(
+    candidates: &[C],
+    random: u64,
+    excluded: &[usize],
+) -> Option<usize> {
+    let left = || {
+        let all = candidates.iter().enumerate();
+        all.filter(|(index, _)| !excluded.contains(index))
+            .map(|(index, candidate)| (index, u64::from(candidate.weight())))
+    };
+    let total: u64 = left().map(|(_, weight)| weight).sum();
+    // Nobody has a weight: the caller's last resort.
+    let mut mark = random.checked_rem(total)?;
+    for (index, weight) in left() {
+        if mark < weight {
+            return Some(index);
+        }
+        mark -= weight;
+    }
+    None
+}

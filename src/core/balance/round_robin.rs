@@ -1,0 +1,87 @@
+//! Smooth weighted round robin: a schedule made beforehand, and a cursor of the caller's.
+//!
+//! Weights 5, 1, 1 give `a a b a c a a`, not `a a a a a b c`: the heavy one's turns are spread over the round.
+
+use super::{Candidate, around};
+
+/// Entries of a schedule at most. Greater rounds are scaled down: at 4096 a share is off by 1/4096 at most.
+const LONGEST: u64 = 4096;
+
+/// Entries looked at before any other candidate is taken: only excluded ones cost a look.
+const LOOKS: usize = 32;
+
+/// One round of turns.
+#[derive(Debug, Clone)]
+pub struct Schedule(Box<[u32]>);
+
+impl Schedule {
+    pub(super) fn new(weights: &[u32]) -> Self {
+        let weights = reduce(weights);
+        let round: i64 = weights.iter().sum();
+        let mut credit = vec![0_i64; weights.len()];
+        let mut turns = Vec::with_capacity(usize::try_from(round).unwrap_or_default());
+        // At each turn everybody earns his weight, and the richest goes and pays a whole round.
+        for _ in 0..round {
+            let mut richest = 0;
+            for index in 0..weights.len() {
+                credit[index] += weights[index];
+                if credit[index] > credit[richest] {
+                    richest = index;
+                }
+            }
+            credit[richest] -= round;
+            turns.push(u32::try_from(richest).unwrap_or_default());
+        }
+        Self(turns.into())
+    }
+
+    pub(super) fn pick<C: Candidate>(
+        &self,
+        candidates: &[C],
+        cursor: u64,
+        excluded: &[usize],
+    ) -> Option<usize> {
+        let start = (cursor % (self.0.len() as u64).max(1)) as usize;
+        let usable = |index: &usize| *index < candidates.len() && !excluded.contains(index);
+        let mut turns = around(self.0.len(), start).map(|turn| self.0[turn] as usize);
+        let found = turns.by_ref().take(LOOKS).find(usable);
+        found.or_else(|| {
+            let start = if candidates.is_empty() {
+                0
+            } else {
+                cursor as usize % candidates.len()
+            };
+            let mut rest = around(candidates.len(), start);
+            rest.find(|index| candidates[*index].weight() > 0 && usable(index))
+        })
+    }
+}
+
+/// Weights over their greatest common divisor, and scaled down to [`LONGEST`] in sum. Nobody who had a share
+/// is left without.
+fn reduce(weights: &[u32]) -> Vec<i64> {
+    let divisor = weights
+        .iter()
+        .fold(0, |divisor, weight| gcd(divisor, *weight))
+        .max(1);
+    let sum: u64 = weights
+        .iter()
+        .map(|weight| u64::from(weight / divisor))
+        .sum();
+    let scale = |weight: u32| {
+        let weight = u64::from(weight / divisor);
+        if sum <= LONGEST {
+            weight
+        } else {
+            (weight * LONGEST / sum).max(u64::from(weight > 0))
+        }
+    };
+    weights
+        .iter()
+        .map(|weight| i64::try_from(scale(*weight)).unwrap_or_default())
+        .collect()
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

@@ -1,0 +1,172 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+#[derive(Clone, Copy)]
+struct Fake {
+    in_flight: u32,
+    weight: u32,
+}
+
+impl Candidate for Fake {
+    fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+    fn weight(&self) -> u32 {
+        self.weight
+    }
+}
+
+const ALL: [Algorithm; 3] = [
+    Algorithm::LeastRequests,
+    Algorithm::RoundRobin,
+    Algorithm::Random,
+];
+
+fn fakes(weights: &[u32]) -> Vec<Fake> {
+    weights
+        .iter()
+        .map(|weight| Fake {
+            in_flight: 0,
+            weight: *weight,
+        })
+        .collect()
+}
+
+/// How often each is picked in `rounds`, the load growing with each pick where `keep` says so.
+fn shares(algorithm: Algorithm, weights: &[u32], rounds: u64, keep: bool) -> Vec<u64> {
+    let balancer = Balancer::new(algorithm, weights);
+    let mut candidates = fakes(weights);
+    let mut counts = vec![0; weights.len()];
+    let mut random = 1;
+    for cursor in 0..rounds {
+        random = remix(random);
+        let index = balancer.pick(&candidates, cursor, random, &[]).unwrap();
+        counts[index] += 1;
+        candidates[index].in_flight += u32::from(keep);
+    }
+    counts
+}
+
+#[test]
+fn nothing_to_pick_from() {
+    for algorithm in ALL {
+        assert_eq!(
+            Balancer::new(algorithm, &[]).pick::<Fake>(&[], 7, 7, &[]),
+            None
+        );
+        let one = fakes(&[3]);
+        assert_eq!(Balancer::new(algorithm, &[3]).pick(&one, 7, 7, &[0]), None);
+    }
+}
+
+#[test]
+fn the_excluded_are_never_picked_and_what_is_left_always_is() {
+    let weights: Vec<u32> = (0..40).map(|n| n % 4).collect();
+    for algorithm in ALL {
+        for count in [2, 3, 17, 40] {
+            let weights = &weights[..count];
+            let balancer = Balancer::new(algorithm, weights);
+            let candidates = fakes(weights);
+            for keep in 0..count {
+                let excluded: Vec<usize> = (0..count).filter(|index| *index != keep).collect();
+                for n in 0..50 {
+                    let picked = balancer.pick(&candidates, n, remix(n), &excluded);
+                    assert_eq!(picked, Some(keep), "{algorithm:?}, {count} candidates");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weight_zero_only_where_nothing_else_is_left() {
+    for algorithm in ALL {
+        let counts = shares(algorithm, &[0, 1, 0, 2], 1000, false);
+        assert_eq!((counts[0], counts[2]), (0, 0), "{algorithm:?}");
+        let counts = shares(algorithm, &[0, 0, 0], 3000, false);
+        assert!(
+            counts.iter().all(|count| *count > 500),
+            "{algorithm:?}: {counts:?}"
+        );
+    }
+}
+
+#[test]
+fn shares_follow_weights() {
+    for algorithm in ALL {
+        // The load stays, as with long requests; least_requests has nothing else to go by.
+        let counts = shares(algorithm, &[1, 2, 5], 8000, true);
+        for (count, expected) in counts.iter().zip([1000, 2000, 5000]) {
+            assert!(count.abs_diff(expected) < 150, "{algorithm:?}: {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn ties_spread() {
+    let counts = shares(Algorithm::LeastRequests, &[1; 5], 5000, false);
+    assert!(
+        counts.iter().all(|count| count.abs_diff(1000) < 150),
+        "{counts:?}"
+    );
+    let counts = shares(Algorithm::LeastRequests, &[1; 50], 50_000, false);
+    assert!(
+        counts.iter().all(|count| count.abs_diff(1000) < 200),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn least_requests_takes_the_least_loaded() {
+    let mut candidates = fakes(&[1; 16]);
+    for (load, candidate) in candidates.iter_mut().enumerate() {
+        candidate.in_flight = 20 - load as u32;
+    }
+    for random in 0..100 {
+        let picked = Balancer::LeastRequests.pick(&candidates, 0, remix(random), &[]);
+        assert_eq!(picked, Some(15));
+    }
+}
+
+#[test]
+fn two_choices_avoid_the_overloaded() {
+    let mut candidates = fakes(&[1; 100]);
+    candidates[42].in_flight = 1000;
+    for random in 0..10_000 {
+        let picked = Balancer::LeastRequests.pick(&candidates, 0, remix(random), &[]);
+        assert_ne!(picked, Some(42), "two different ones are compared");
+    }
+}
+
+#[test]
+fn round_robin_spreads_a_heavy_ones_turns() {
+    let balancer = Balancer::new(Algorithm::RoundRobin, &[5, 1, 1]);
+    let candidates = fakes(&[5, 1, 1]);
+    let turns: Vec<usize> = (0..7)
+        .map(|cursor| balancer.pick(&candidates, cursor, 0, &[]).unwrap())
+        .collect();
+    assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
+}
+
+#[test]
+fn a_schedule_is_bounded_and_leaves_nobody_out() {
+    let weights = [u32::MAX, 1, 1_000_000];
+    let counts = shares(Algorithm::RoundRobin, &weights, 5000, false);
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    let counts = shares(Algorithm::RoundRobin, &[600, 400], 5, false);
+    assert_eq!(counts, [3, 2], "reduced by the common divisor");
+}
+
+#[test]
+fn a_random_draw_after_exclusions_heeds_weights() {
+    let weights = [100, 1, 3];
+    let balancer = Balancer::new(Algorithm::Random, &weights);
+    let candidates = fakes(&weights);
+    let mut counts = [0_u64; 3];
+    for n in 0..4000 {
+        counts[balancer.pick(&candidates, 0, remix(n), &[0]).unwrap()] += 1;
+    }
+    assert_eq!(counts[0], 0);
+    assert!(counts[2].abs_diff(3000) < 150, "{counts:?}");
+}

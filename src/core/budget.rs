@@ -1,0 +1,267 @@
+//! The retry budget: a token bucket that requests fill by a share of themselves, and time by a floor.
+//!
+//! In thousandths of a token and milliseconds, so that it is exact without floating point: `per_second` tokens a
+//! second are `per_second` thousandths a millisecond.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Time;
+
+const TOKEN: u64 = 1000;
+
+/// How fast it fills, and how much it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Thousandths of a token for each request of the pool. Default 200: 20 %.
+    pub per_request: u64,
+    /// Tokens a second, whatever the traffic. Default 10.
+    pub per_second: u64,
+    /// Tokens at most, so that a quiet hour doesn't pay for a storm. Default 1000: an instance that dies may take
+    /// that many requests with it at once.
+    pub burst: u64,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            per_request: 200,
+            per_second: 10,
+            burst: 1000,
+        }
+    }
+}
+
+impl Rates {
+    /// The default rates with another share of requests (0.2 is 20 %; what is no number, or less than 0, is 0;
+    /// more than 1 is 1).
+    pub fn with_ratio(ratio: f64) -> Self {
+        // The clamp makes the cast exact enough; NaN casts to 0.
+        let per_request = (ratio.clamp(0.0, 1.0) * TOKEN as f64).round() as u64;
+        Self {
+            per_request,
+            ..Self::default()
+        }
+    }
+
+    fn cap(&self) -> u64 {
+        self.burst.saturating_mul(TOKEN)
+    }
+
+    /// A full bucket would allow a burst before the first request; ten seconds of the floor are a start.
+    fn start(&self) -> u64 {
+        self.per_second.saturating_mul(10 * TOKEN).min(self.cap())
+    }
+
+    /// What the whole milliseconds since `last` (in milliseconds) are worth.
+    fn floor(&self, last: u64, now: u64) -> u64 {
+        now.saturating_sub(last).saturating_mul(self.per_second)
+    }
+}
+
+fn millis(time: Time) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The budget, for one owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    rates: Rates,
+    thousandths: u64,
+    filled: u64,
+}
+
+impl Budget {
+    /// A budget with ten seconds of its floor in it.
+    pub fn new(rates: Rates, now: Time) -> Self {
+        Self {
+            rates,
+            thousandths: rates.start(),
+            filled: millis(now),
+        }
+    }
+
+    /// One request came: it pays its share.
+    pub fn on_request(&mut self) {
+        self.add(self.rates.per_request);
+    }
+
+    /// Whether there is a token.
+    pub fn available(&mut self, now: Time) -> bool {
+        let now = millis(now);
+        self.add(self.rates.floor(self.filled, now));
+        self.filled = self.filled.max(now);
+        self.thousandths >= TOKEN
+    }
+
+    /// Takes a token if there is one.
+    pub fn take(&mut self, now: Time) -> bool {
+        let any = self.available(now);
+        if any {
+            self.thousandths -= TOKEN;
+        }
+        any
+    }
+
+    fn add(&mut self, thousandths: u64) {
+        self.thousandths = self
+            .thousandths
+            .saturating_add(thousandths)
+            .min(self.rates.cap());
+    }
+}
+
+/// The same for many threads, without a lock. Each operation is atomic; none waits.
+#[derive(Debug)]
+pub struct AtomicBudget {
+    rates: Rates,
+    thousandths: AtomicU64,
+    filled: AtomicU64,
+}
+
+impl AtomicBudget {
+    /// See [`Budget::new`].
+    pub fn new(rates: Rates, now: Time) -> Self {
+        let Budget {
+            rates,
+            thousandths,
+            filled,
+        } = Budget::new(rates, now);
+        Self {
+            rates,
+            thousandths: AtomicU64::new(thousandths),
+            filled: AtomicU64::new(filled),
+        }
+    }
+
+    /// See [`Budget::on_request`].
+    pub fn on_request(&self) {
+        self.add(self.rates.per_request);
+    }
+
+    /// See [`Budget::available`]. Another thread may be quicker to take it.
+    pub fn available(&self, now: Time) -> bool {
+        let now = millis(now);
+        // Who moves the time forward fills in what has passed: nobody fills in the same time twice.
+        let last = self.filled.fetch_max(now, Ordering::Relaxed);
+        self.add(self.rates.floor(last, now));
+        self.thousandths.load(Ordering::Relaxed) >= TOKEN
+    }
+
+    /// See [`Budget::take`].
+    pub fn take(&self, now: Time) -> bool {
+        self.available(now)
+            && self
+                .thousandths
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                    left.checked_sub(TOKEN)
+                })
+                .is_ok()
+    }
+
+    fn add(&self, thousandths: u64) {
+        let cap = self.rates.cap();
+        // A full bucket, the usual case, costs one load and no write.
+        if thousandths > 0 && self.thousandths.load(Ordering::Relaxed) < cap {
+            let more = |left: u64| Some(left.saturating_add(thousandths).min(cap));
+            let _ = self
+                .thousandths
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_secs(5);
+
+    fn empty(rates: Rates) -> (Budget, AtomicBudget) {
+        let (mut one, many) = (Budget::new(rates, NOW), AtomicBudget::new(rates, NOW));
+        while one.take(NOW) {}
+        while many.take(NOW) {}
+        (one, many)
+    }
+
+    #[test]
+    fn it_starts_with_ten_seconds_of_its_floor() {
+        let (mut one, many) = (
+            Budget::new(Rates::default(), NOW),
+            AtomicBudget::new(Rates::default(), NOW),
+        );
+        assert_eq!((0..200).filter(|_| one.take(NOW)).count(), 100);
+        assert_eq!((0..200).filter(|_| many.take(NOW)).count(), 100);
+    }
+
+    #[test]
+    fn five_requests_pay_for_one_retry() {
+        let (mut one, many) = empty(Rates {
+            per_second: 0,
+            ..Rates::default()
+        });
+        for n in 1..=50 {
+            one.on_request();
+            many.on_request();
+            assert_eq!(one.take(NOW), n % 5 == 0);
+            assert_eq!(many.take(NOW), n % 5 == 0);
+        }
+    }
+
+    #[test]
+    fn time_pays_ten_a_second_even_in_small_steps() {
+        let (mut one, many) = empty(Rates::default());
+        let mut taken = (0, 0);
+        for step in 1..=10_000 {
+            let now = NOW + Time::from_micros(200) * step;
+            taken.0 += u32::from(one.take(now));
+            taken.1 += u32::from(many.take(now));
+        }
+        assert_eq!(taken, (20, 20), "two seconds");
+        // A clock that stands still or goes back pays nothing.
+        assert!(!one.take(NOW) && !many.take(NOW));
+    }
+
+    #[test]
+    fn it_holds_no_more_than_its_burst() {
+        let rates = Rates {
+            burst: 7,
+            ..Rates::default()
+        };
+        let (mut one, many) = (Budget::new(rates, NOW), AtomicBudget::new(rates, NOW));
+        let later = NOW + Time::from_secs(1_000_000);
+        for _ in 0..1000 {
+            one.on_request();
+            many.on_request();
+        }
+        assert_eq!((0..50).filter(|_| one.take(later)).count(), 7);
+        assert_eq!((0..50).filter(|_| many.take(later)).count(), 7);
+    }
+
+    #[test]
+    fn threads_take_no_token_twice() {
+        let rates = Rates {
+            per_second: 0,
+            ..Rates::default()
+        };
+        let (_, many) = empty(rates);
+        for _ in 0..500 {
+            many.on_request();
+        }
+        let taken = std::thread::scope(|scope| {
+            let take = || (0..100).filter(|_| many.take(NOW)).count();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_default())
+                .sum::<usize>()
+        });
+        assert_eq!(taken, 100);
+    }
+
+    #[test]
+    fn odd_ratios_are_put_right() {
+        for (ratio, per_request) in [(0.2, 200), (-1.0, 0), (f64::NAN, 0), (9.0, 1000)] {
+            assert_eq!(Rates::with_ratio(ratio).per_request, per_request);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! One closing: from the first drain to the moment when the set is empty again. Those who wait are told once.
+
+use super::Time;
+use super::drain::{Drains, Outcome};
+use super::event::{Effect, Policy};
+
+/// How far a closing has come.
+#[derive(Debug, Clone)]
+pub(super) struct Closing {
+    /// The epoch that it began with.
+    epoch: u64,
+    /// Nothing in flight, no connection of ours open.
+    quiet: bool,
+    /// It is quiet, but requests broke on the way: the next probe tells whether the process died.
+    undecided: bool,
+    /// Those who wait have been told.
+    announced: bool,
+    /// The deadline for which streams have been asked to end.
+    ending: Option<Time>,
+}
+
+impl Closing {
+    pub fn new(epoch: u64) -> Self {
+        Self {
+            epoch,
+            quiet: false,
+            undecided: false,
+            announced: false,
+            ending: None,
+        }
+    }
+
+    /// A closing from before the proxy started: nothing of it is in flight here, and nobody waits.
+    pub fn quiet(epoch: u64) -> Self {
+        Self {
+            quiet: true,
+            announced: true,
+            ..Self::new(epoch)
+        }
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    pub fn is_undecided(&self) -> bool {
+        self.undecided
+    }
+
+    /// Another order came, and its asker may wait too. Says whether the closing starts over: it was quiet, but
+    /// fail-open has sent requests since.
+    pub fn join(&mut self, in_flight: u32, waits: bool, epoch: u64) -> bool {
+        if self.quiet && in_flight > 0 {
+            *self = Self::new(epoch);
+            return true;
+        }
+        if waits && !self.quiet {
+            self.announced = false;
+        }
+        false
+    }
+
+    /// Whether "quiesced" in this epoch is news.
+    pub fn hears(&self, epoch: u64, current: u64) -> bool {
+        !self.quiet && (self.epoch..=current).contains(&epoch)
+    }
+
+    /// It is quiet; whether the process died is to be found out first.
+    pub fn postpone(&mut self) {
+        self.undecided = true;
+    }
+
+    /// It is quiet, and this is how it ended for those who have not been told.
+    pub fn settle(&mut self, outcome: Outcome) -> Option<Effect> {
+        self.quiet = true;
+        self.undecided = false;
+        self.announce(outcome)
+    }
+
+    /// Tells those who wait, once.
+    pub fn announce(&mut self, outcome: Outcome) -> Option<Effect> {
+        (!std::mem::replace(&mut self.announced, true)).then_some(Effect::Announce(outcome))
+    }
+
+    /// When streams have to begin to end, or requests have to be cut.
+    pub fn next_deadline(&self, drains: &Drains, policy: &Policy) -> Option<Time> {
+        let deadline = drains.deadline().filter(|_| !self.quiet)?;
+        if self.undecided || self.ending == Some(deadline) {
+            return Some(deadline);
+        }
+        Some(deadline.saturating_sub(policy.close_spread))
+    }
+
+    /// What the deadline asks for now.
+    pub fn due(
+        &mut self,
+        drains: &mut Drains,
+        policy: &Policy,
+        now: Time,
+        in_flight: u32,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while let Some(deadline) = drains.deadline().filter(|_| !self.quiet) {
+            if self.undecided {
+                if deadline <= now {
+                    effects.extend(self.settle(Outcome::Drained));
+                }
+                return effects;
+            }
+            if deadline.saturating_sub(policy.close_spread) > now {
+                return effects;
+            }
+            if self.ending != Some(deadline) {
+                self.ending = Some(deadline);
+                effects.push(Effect::EndStreams {
+                    from: deadline
+                        .saturating_sub(policy.close_spread)
+                        .max(now)
+                        .min(deadline),
+                    until: deadline,
+                    restarting: drains.restarting(),
+                });
+            }
+            if deadline > now {
+                return effects;
+            }
+            drains.spend(now);
+            effects.push(Effect::Cut);
+            effects.extend(self.announce(Outcome::TimedOut { cut: in_flight }));
+        }
+        effects
+    }
+}

@@ -1,0 +1,168 @@
+//! What goes into [`Backend::step`](super::backend::Backend::step) and what comes out of it.
+
+use super::Time;
+use super::drain::{Order, Outcome};
+use super::state::State;
+
+/// The result of one probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// 2xx, or what `expect` lists.
+    Pass,
+    /// 503: the app says that it is draining.
+    Unavailable,
+    /// Connection refused (or the unix socket is gone): nobody listens.
+    Refused,
+    /// Connected, then reset or closed without an answer.
+    Reset,
+    /// Another status.
+    Status(u16),
+    /// No answer within `timeout`.
+    Timeout,
+}
+
+/// The numbers that judge a backend. Runtime form of `[pool.health]` and `[pool.drain]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Passes in a row that make it up.
+    pub rise: u32,
+    /// Failures in a row that make it down.
+    pub fall: u32,
+    /// Time-outs in a row that make it down; never the last eligible one.
+    pub fall_timeout: u32,
+    /// Between probes.
+    pub interval: Time,
+    /// Between probes while starting, and after a first failure or hint.
+    pub fast_interval: Time,
+    /// A backend that stopped by itself becomes `down` (with an alert) when it stays away longer.
+    pub absent_after: Time,
+    /// Whether an app's own 503 sets a cutting deadline.
+    pub cut_on_503: bool,
+    /// The drain's deadline where the asker names none.
+    pub drain_deadline: Time,
+    /// Streams and upgrades end this long before the deadline, spread over it.
+    pub close_spread: Time,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            rise: 2,
+            fall: 3,
+            fall_timeout: 5,
+            interval: Time::from_secs(1),
+            fast_interval: Time::from_millis(100),
+            absent_after: Time::from_secs(30),
+            cut_on_503: false,
+            drain_deadline: Time::from_secs(30),
+            close_spread: Time::from_secs(5),
+        }
+    }
+}
+
+/// What only the edge knows at the time of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Context {
+    /// Requests, streams and upgrades in flight on this backend.
+    pub in_flight: u32,
+    /// It is eligible, and nobody else in its pool is.
+    pub last_eligible: bool,
+}
+
+/// What happens to a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A probe ended.
+    Probed {
+        /// Its result.
+        probe: Probe,
+        /// When it was begun: one that began before a drain or restart says nothing about what came after.
+        began: Time,
+        /// Identity of the listening socket where it can be known (same host): a change is a new incarnation.
+        listener: Option<u64>,
+    },
+    /// The sentinel or a pooled connection was closed by its peer. Asks for a probe, proves nothing.
+    PeerClosed,
+    /// Traffic saw 503, refused or reset. Asks for a probe, evicts nothing.
+    Hint,
+    /// Requests broke on it: their connections died before the responses were complete, whether or not they
+    /// could be retried elsewhere. Asks for a probe; if that finds the process gone, a drain that waits ends as
+    /// [`Outcome::Died`] with these.
+    Lost {
+        /// How many.
+        requests: u32,
+    },
+    /// Somebody asks for a drain.
+    Drain(Order),
+    /// The operator's drains are lifted; with `all`, everybody's. Where `all` lifts the app's own, `rise` new
+    /// passes are asked for: nobody can vouch for a process that says 503 or refuses.
+    Resume {
+        /// Lift every actor's drains.
+        all: bool,
+    },
+    /// A lease ended: its drains (actor supervisor, this id) are lifted.
+    LeaseEnded {
+        /// The lease's id.
+        id: String,
+    },
+    /// The edge saw the gate closed, permits at zero and every connection of ours closed, in this epoch.
+    Quiesced {
+        /// The epoch it saw.
+        epoch: u64,
+    },
+    /// Another process is behind it (registered again, another address).
+    Replaced,
+    /// Time passed: a deadline, an expiry or `absent_after` may be due.
+    Tick,
+}
+
+/// What the edge has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Open the gate.
+    OpenGate,
+    /// Close the gate; idle connections of older epochs are evicted, pooled ones no longer picked.
+    CloseGate,
+    /// A new epoch: connections of earlier ones are evicted and never picked again.
+    NewEpoch(u64),
+    /// Probe at once.
+    ProbeNow,
+    /// End streams and upgrades in their orderly way, spread evenly between these two times. `restarting`
+    /// picks close code 1012 over 1001.
+    EndStreams {
+        /// From here…
+        from: Time,
+        /// …to here (the deadline).
+        until: Time,
+        /// The drain ends with a restart.
+        restarting: bool,
+    },
+    /// The deadline: cut what is in flight.
+    Cut,
+    /// Tell everybody who waits for this backend's drain.
+    Announce(Outcome),
+    /// The state changed: for log, event stream and snapshot.
+    Changed {
+        /// Before.
+        from: State,
+        /// After.
+        to: State,
+        /// Why, for people.
+        reason: String,
+        /// Somebody should look at it (planned drains never alert).
+        alert: bool,
+    },
+}
+
+impl std::fmt::Display for Probe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pass => f.write_str("passed"),
+            Self::Unavailable => f.write_str("503"),
+            Self::Refused => f.write_str("connection refused"),
+            Self::Reset => f.write_str("connection reset"),
+            Self::Status(status) => write!(f, "status {status}"),
+            Self::Timeout => f.write_str("timed out"),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What probes say: rows of passes, failures and time-outs, and when another process has taken over.
+
+use super::Time;
+use super::event::{Policy, Probe};
+use super::state::Health;
+
+/// What the backend's drains and pool mean for the judgement of a probe.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setting {
+    /// Drains are open.
+    pub drained: bool,
+    /// The app's own is among them.
+    pub drained_by_app: bool,
+    /// It is the last eligible one.
+    pub last_eligible: bool,
+}
+
+/// One probe, as it ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    pub probe: Probe,
+    pub began: Time,
+    pub listener: Option<u64>,
+}
+
+/// What a probe changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Finding {
+    /// It began too early to say anything. Nothing else is set then.
+    pub stale: bool,
+    /// Another process answers.
+    pub reborn: bool,
+    /// The row of passes is long enough.
+    pub risen: bool,
+    /// The app says that it is draining.
+    pub unavailable: bool,
+    /// It closed its connections and now refuses: it is stopping.
+    pub stopping: bool,
+    /// The row of failures or of time-outs is long enough.
+    pub fell: bool,
+}
+
+/// The judge of one backend's probes.
+#[derive(Debug, Clone)]
+pub(super) struct Judge {
+    health: Health,
+    passes: u32,
+    failures: u32,
+    timeouts: u32,
+    /// Probes that began earlier say nothing.
+    fresh_since: Time,
+    /// No answer worth the name since.
+    failing_since: Option<Time>,
+    /// A connect was refused and none has been accepted since.
+    refused: bool,
+    /// This incarnation has answered.
+    met: bool,
+    listener: Option<u64>,
+    /// The peer closed a connection then, and no later probe was answered.
+    closed_by_peer: Option<Time>,
+    /// Something asked for a closer look.
+    hinted: bool,
+}
+
+impl Judge {
+    pub fn new(now: Time) -> Self {
+        Self {
+            health: Health::Starting,
+            passes: 0,
+            failures: 0,
+            timeouts: 0,
+            fresh_since: now,
+            failing_since: None,
+            refused: false,
+            met: false,
+            listener: None,
+            closed_by_peer: None,
+            hinted: false,
+        }
+    }
+
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    pub fn timeouts(&self) -> u32 {
+        self.timeouts
+    }
+
+    /// Traffic or a connection asks for a closer look.
+    pub fn hint(&mut self) {
+        self.hinted = true;
+    }
+
+    /// The peer closed a connection.
+    pub fn peer_closed(&mut self, now: Time) {
+        self.hinted = true;
+        self.closed_by_peer = Some(now);
+    }
+
+    /// Probes that began before `now` say nothing any more.
+    pub fn forget_before(&mut self, now: Time) {
+        self.fresh_since = now;
+    }
+
+    /// A new row of passes is asked for, begun from `now` on.
+    pub fn ask_again(&mut self, now: Time) {
+        self.passes = 0;
+        self.fresh_since = now;
+    }
+
+    /// Its health is unknown until a new row of passes, unless it has just had one.
+    pub fn doubt(&mut self, now: Time, policy: &Policy) {
+        if self.health == Health::Up && self.passes < policy.rise.max(1) {
+            self.health = Health::Starting;
+            self.ask_again(now);
+        }
+    }
+
+    /// It stayed away too long.
+    pub fn give_up(&mut self) {
+        self.health = Health::Down;
+    }
+
+    /// When it has stayed away too long: for those that only passes could open.
+    pub fn absent_at(&self, policy: &Policy, waits_for_passes: bool) -> Option<Time> {
+        let waits = waits_for_passes || self.health == Health::Starting;
+        let since = self.failing_since.filter(|_| waits)?;
+        Some(since.saturating_add(policy.absent_after))
+    }
+
+    /// Whether the next probe should come soon.
+    pub fn in_a_hurry(&self, policy: &Policy, waits_for_passes: bool) -> bool {
+        let waits = waits_for_passes || self.health == Health::Down;
+        let on_its_way = waits && self.passes > 0 && self.passes < policy.rise;
+        let falling = self.failures > 0 && self.health == Health::Up;
+        self.health == Health::Starting || self.hinted || on_its_way || falling
+    }
+
+    /// Takes in one probe.
+    pub fn take(
+        &mut self,
+        sample: Sample,
+        setting: Setting,
+        policy: &Policy,
+        now: Time,
+    ) -> Finding {
+        if sample.began < self.fresh_since {
+            return Finding {
+                stale: true,
+                ..Finding::default()
+            };
+        }
+        let mut finding = Finding::default();
+        if self.is_another(sample, setting) {
+            finding.reborn = true;
+            *self = Self::new(sample.began);
+        }
+        self.listener = sample.listener.or(self.listener);
+        self.hinted = false;
+        match sample.probe {
+            Probe::Pass => {
+                self.answered(sample.began);
+                self.alive();
+                self.passes = self.passes.saturating_add(1);
+                finding.risen = self.passes >= policy.rise;
+                if finding.risen {
+                    self.health = Health::Up;
+                }
+            }
+            Probe::Unavailable => {
+                self.answered(sample.began);
+                self.alive();
+                self.passes = 0;
+                finding.unavailable = self.health != Health::Starting;
+            }
+            Probe::Status(_) => {
+                self.answered(sample.began);
+                finding.fell = self.failed(setting, policy, now);
+            }
+            Probe::Reset => finding.fell = self.failed(setting, policy, now),
+            Probe::Refused => {
+                self.refused = true;
+                finding.stopping =
+                    self.health == Health::Up && self.closed_by_peer.take().is_some();
+                let by_app = setting.drained_by_app || finding.stopping;
+                let setting = Setting {
+                    drained_by_app: by_app,
+                    ..setting
+                };
+                finding.fell = self.failed(setting, policy, now);
+            }
+            Probe::Timeout => {
+                self.passes = 0;
+                self.timeouts = self.timeouts.saturating_add(1);
+                self.failing_since.get_or_insert(now);
+                let long = self.timeouts >= policy.fall_timeout && !setting.last_eligible;
+                finding.fell = long && self.fall(setting);
+            }
+        }
+        finding
+    }
+
+    /// Another listening socket, or an answer after a refusal. The first process to answer at all is no new
+    /// one, unless somebody closed this backend or gave it up before.
+    fn is_another(&self, sample: Sample, setting: Setting) -> bool {
+        if let (Some(was), Some(is)) = (self.listener, sample.listener)
+            && was != is
+        {
+            return true;
+        }
+        let answers = matches!(
+            sample.probe,
+            Probe::Pass | Probe::Unavailable | Probe::Status(_)
+        );
+        let known = self.met || setting.drained || self.health == Health::Down;
+        answers && self.refused && known
+    }
+
+    fn answered(&mut self, began: Time) {
+        self.met = true;
+        self.refused = false;
+        if self.closed_by_peer.is_some_and(|at| at <= began) {
+            self.closed_by_peer = None;
+        }
+    }
+
+    fn alive(&mut self) {
+        self.failures = 0;
+        self.timeouts = 0;
+        self.failing_since = None;
+    }
+
+    fn failed(&mut self, setting: Setting, policy: &Policy, now: Time) -> bool {
+        self.passes = 0;
+        self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
+        self.failures >= policy.fall && self.fall(setting)
+    }
+
+    /// One that stops by itself is given `absent_after`; one that starts is not down.
+    fn fall(&mut self, setting: Setting) -> bool {
+        if self.health != Health::Up || setting.drained_by_app {
+            return false;
+        }
+        self.health = Health::Down;
+        true
+    }
+}

@@ -1,0 +1,310 @@
+//! A small HTTP/1.1 client that is exact about how an exchange ended. It retries nothing.
+
+use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::oracle::Loss;
+
+/// Largest response that is read; the demo's are small.
+const MAX_RESPONSE: usize = 4 << 20;
+
+/// What came back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The instance that answered (its `x-demo-app`), `None` if the proxy did.
+    pub app: Option<String>,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u64>,
+    /// Whether it said `Connection: close`.
+    pub closing: bool,
+    /// The body, de-chunked.
+    pub body: Vec<u8>,
+}
+
+/// One keep-alive connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    /// Whether the last response left it usable.
+    keep_alive: bool,
+}
+
+/// Header fields of a response that matter here.
+struct Head {
+    length: usize,
+    status: u16,
+    app: Option<String>,
+    retry_after: Option<u64>,
+    closing: bool,
+    content_length: Option<usize>,
+    chunked: bool,
+    keep_alive: bool,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Loss::Refused`] when nobody accepted.
+    pub async fn open(address: SocketAddr) -> Result<Self, Loss> {
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|_| Loss::Refused)?;
+        let _ = stream.set_nodelay(true);
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(1024),
+            keep_alive: true,
+        })
+    }
+
+    /// Whether another request may be sent: the last response allowed it, and the peer hasn't closed.
+    pub fn is_reusable(&self) -> bool {
+        // Asked of the kernel, not of the runtime's cached readiness: a close that has arrived counts.
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = socket2::SockRef::from(&self.stream).peek(&mut byte);
+        self.keep_alive && matches!(peeked, Err(e) if e.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Sends a whole request, given as bytes, and reads the response to its end.
+    ///
+    /// # Errors
+    /// How the exchange was lost. The connection is then of no more use.
+    pub async fn exchange(&mut self, request: &[u8]) -> Result<Response, Loss> {
+        self.keep_alive = false;
+        self.buffer.clear();
+        // A failed write proves nothing yet: an early answer may be waiting to be read.
+        let written = self.stream.write_all(request).await;
+        let head = match (self.head().await, written) {
+            (Err(Loss::Empty), Err(_)) => return Err(Loss::Reset),
+            (head, _) => head?,
+        };
+        let body = self.body(&head).await?;
+        self.keep_alive = head.keep_alive;
+        Ok(Response {
+            status: head.status,
+            app: head.app,
+            retry_after: head.retry_after,
+            closing: head.closing,
+            body,
+        })
+    }
+
+    async fn head(&mut self) -> Result<Head, Loss> {
+        loop {
+            match parse_head(&self.buffer)? {
+                // Interim responses (RFC 9110 §15.2) come before the one that counts.
+                Some(head) if head.status < 200 && head.status != 101 => {
+                    drop(self.buffer.drain(..head.length))
+                }
+                Some(head) => return Ok(head),
+                None => match self.fill().await {
+                    Ok(0) if self.buffer.is_empty() => return Err(Loss::Empty),
+                    Ok(0) => return Err(Loss::Truncated),
+                    Ok(_) => {}
+                    Err(_) if self.buffer.is_empty() => return Err(Loss::Reset),
+                    Err(_) => return Err(Loss::Truncated),
+                },
+            }
+        }
+    }
+
+    async fn body(&mut self, head: &Head) -> Result<Vec<u8>, Loss> {
+        self.buffer.drain(..head.length);
+        if head.status == 101 || head.status == 204 || head.status == 304 {
+            return Ok(Vec::new());
+        }
+        if head.chunked {
+            loop {
+                if let Some(body) = decode_chunks(&self.buffer)? {
+                    return Ok(body);
+                }
+                self.more().await?;
+            }
+        }
+        if let Some(length) = head.content_length {
+            while self.buffer.len() < length {
+                self.more().await?;
+            }
+            return if self.buffer.len() == length {
+                Ok(std::mem::take(&mut self.buffer))
+            } else {
+                Err(Loss::Corrupted)
+            };
+        }
+        while self.fill().await.map_err(|_| Loss::Truncated)? > 0 {}
+        Ok(std::mem::take(&mut self.buffer))
+    }
+
+    async fn more(&mut self) -> Result<(), Loss> {
+        match self.fill().await {
+            Ok(n) if n > 0 => Ok(()),
+            _ => Err(Loss::Truncated),
+        }
+    }
+
+    async fn fill(&mut self) -> io::Result<usize> {
+        if self.buffer.len() > MAX_RESPONSE {
+            return Err(io::Error::other("response too large"));
+        }
+        self.stream.read_buf(&mut self.buffer).await
+    }
+}
+
+fn parse_head(buffer: &[u8]) -> Result<Option<Head>, Loss> {
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut parsed = httparse::Response::new(&mut fields);
+    let length = match parsed.parse(buffer) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(Loss::Corrupted),
+    };
+    let mut head = Head {
+        length,
+        status: parsed.code.unwrap_or(0),
+        app: None,
+        retry_after: None,
+        closing: false,
+        content_length: None,
+        chunked: false,
+        keep_alive: parsed.version == Some(1),
+    };
+    for field in parsed.headers.iter() {
+        let value = std::str::from_utf8(field.value).unwrap_or("").trim();
+        match field.name.to_ascii_lowercase().as_str() {
+            "content-length" => {
+                head.content_length = Some(value.parse().map_err(|_| Loss::Corrupted)?)
+            }
+            "transfer-encoding" => head.chunked = value.to_ascii_lowercase().ends_with("chunked"),
+            "connection" => head.closing |= value.eq_ignore_ascii_case("close"),
+            "x-demo-app" => head.app = Some(value.to_owned()),
+            "retry-after" => head.retry_after = value.parse().ok(),
+            _ => {}
+        }
+    }
+    // Only a close can end a body without a length.
+    head.keep_alive &=
+        head.chunked || head.content_length.is_some() || matches!(head.status, 204 | 304);
+    Ok(Some(head))
+}
+
+/// The whole body, or `None` while the last chunk hasn't come (RFC 9112 §7.1).
+fn decode_chunks(mut rest: &[u8]) -> Result<Option<Vec<u8>>, Loss> {
+    let mut body = Vec::new();
+    loop {
+        let (start, size) = match httparse::parse_chunk_size(rest) {
+            Ok(httparse::Status::Complete((start, size))) => {
+                (start, usize::try_from(size).map_err(|_| Loss::Corrupted)?)
+            }
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(Loss::Corrupted),
+        };
+        rest = &rest[start..];
+        if size == 0 {
+            // No trailers are expected: the empty line, or what leads to it.
+            return match rest {
+                b"\r\n" => Ok(Some(body)),
+                b"" | b"\r" => Ok(None),
+                _ => Err(Loss::Corrupted),
+            };
+        }
+        let Some(chunk) = rest.get(..size) else {
+            return Ok(None);
+        };
+        body.extend_from_slice(chunk);
+        match &rest[size..] {
+            [b'\r', b'\n', after @ ..] => rest = after,
+            b"" | b"\r" => return Ok(None),
+            _ => return Err(Loss::Corrupted),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// A server that answers one request with `bytes` and closes.
+    async fn against(bytes: &'static [u8]) -> (Connection, Result<Response, Loss>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+        });
+        let mut connection = Connection::open(address).await.unwrap();
+        let response = connection
+            .exchange(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await;
+        server.await.unwrap();
+        (connection, response)
+    }
+
+    #[tokio::test]
+    async fn reads_lengths_chunks_and_bodies_that_end_with_the_connection() {
+        for bytes in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nx-demo-app: a\r\n\r\nhello"[..],
+            b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nx-demo-app: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nx-demo-app: a\r\n\r\nhello",
+        ] {
+            let response = against(bytes).await.1.unwrap();
+            assert_eq!((response.status, response.app.as_deref(), &response.body[..]), (200, Some("a"), &b"hello"[..]));
+        }
+    }
+
+    #[tokio::test]
+    async fn tells_the_ways_of_losing_apart() {
+        for (bytes, loss) in [
+            (&b""[..], Loss::Empty),
+            (b"HTTP/1.1 200 OK\r\nConte", Loss::Truncated),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+                Loss::Truncated,
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+                Loss::Truncated,
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+                Loss::Corrupted,
+            ),
+            (b"nonsense\r\n\r\n", Loss::Corrupted),
+        ] {
+            assert_eq!(against(bytes).await.1, Err(loss));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_connect_is_refused() {
+        let address = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        assert_eq!(
+            Connection::open(address).await.map(drop),
+            Err(Loss::Refused)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_is_not_used_again() {
+        let (connection, response) = against(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        assert!(response.is_ok());
+        // The server's close may take a moment to arrive.
+        connection.stream.readable().await.unwrap();
+        assert!(!connection.is_reusable());
+    }
+}

@@ -1,0 +1,207 @@
+//! One instance of an app: a port that outlives its processes, and what is known about each of them.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::journal;
+use super::oracle::Life;
+use super::process::Process;
+
+/// How to start an app: a command that understands `--name N --port P --log FILE`, as the built-in one does,
+/// and prints `{"address":"HOST:PORT"}` once it listens.
+#[derive(Debug, Clone)]
+pub struct Program(Vec<OsString>);
+
+impl Program {
+    /// From the command's words, the program first.
+    pub fn new<W: Into<OsString>>(words: impl IntoIterator<Item = W>) -> Self {
+        Self(words.into_iter().map(Into::into).collect())
+    }
+
+    /// The built-in app, as part of the lameduck binary `exe`.
+    pub fn built_in(exe: &Path) -> Self {
+        Self::new([exe.as_os_str().to_owned(), "demo-app".into()])
+    }
+
+    /// The same with more arguments.
+    pub fn with(mut self, words: &[&str]) -> Self {
+        self.0.extend(words.iter().map(OsString::from));
+        self
+    }
+}
+
+/// One process, past or present.
+#[derive(Debug, Clone)]
+struct Record {
+    journal: PathBuf,
+    signalled: Option<u64>,
+    exited: Option<u64>,
+}
+
+/// A running instance.
+#[derive(Debug)]
+pub struct Instance {
+    name: String,
+    program: Program,
+    dir: PathBuf,
+    address: SocketAddr,
+    process: Process,
+    records: Vec<Record>,
+}
+
+impl Instance {
+    /// Starts the first process, on a free port. Journals are kept in `dir`.
+    ///
+    /// # Errors
+    /// When it doesn't start and listen.
+    pub async fn launch(name: &str, program: &Program, dir: &Path) -> Result<Self> {
+        let (process, address, record) = begin(name, program, dir, 0, 1).await?;
+        let (name, program, dir) = (name.to_owned(), program.clone(), dir.to_owned());
+        Ok(Self {
+            name,
+            program,
+            dir,
+            address,
+            process,
+            records: vec![record],
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens; the same for all its processes.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The present process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// How many processes there were, the present one included.
+    pub fn generation(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Sends SIGTERM, and remembers the instant before.
+    ///
+    /// # Errors
+    /// When the process is gone already.
+    pub fn terminate(&mut self) -> Result<()> {
+        let before = self.process.signal(libc::SIGTERM)?;
+        if let Some(record) = self.records.last_mut() {
+            record.signalled = Some(before);
+        }
+        Ok(())
+    }
+
+    /// Waits for the process to exit; returns how long that took since the signal.
+    ///
+    /// # Errors
+    /// When it was not signalled, or still runs after `patience`.
+    pub async fn exited(&mut self, patience: Duration) -> Result<Duration> {
+        let (_, exited) = self.process.wait(patience).await?;
+        let record = self
+            .records
+            .last_mut()
+            .context("an instance has a process")?;
+        record.exited = Some(exited);
+        let signalled = record
+            .signalled
+            .with_context(|| format!("{} exited without a signal", self.name))?;
+        Ok(Duration::from_nanos(exited.saturating_sub(signalled)))
+    }
+
+    /// Starts the next process on the same port; the one before must have exited.
+    ///
+    /// # Errors
+    /// When it doesn't start, or listens somewhere else.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let generation = self.records.len() + 1;
+        let (process, address, record) = begin(
+            &self.name,
+            &self.program,
+            &self.dir,
+            self.address.port(),
+            generation,
+        )
+        .await?;
+        ensure!(
+            address == self.address,
+            "{} listens on {address}, not on {}",
+            self.name,
+            self.address
+        );
+        self.process = process;
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// What the oracle wants to know: each process with its arrivals.
+    ///
+    /// # Errors
+    /// When a journal can't be read.
+    pub fn lives(&self) -> Result<Vec<Life>> {
+        self.records
+            .iter()
+            .map(|record| self.life(record))
+            .collect()
+    }
+
+    fn life(&self, record: &Record) -> Result<Life> {
+        let lines = journal::read(&record.journal)?;
+        let arrival = |line: &journal::Line| {
+            let id = line
+                .id
+                .as_ref()
+                .filter(|_| line.event == "arrival")?
+                .parse()
+                .ok()?;
+            Some((id, line.t))
+        };
+        let arrivals = lines.iter().filter_map(arrival).collect();
+        Ok(Life {
+            name: self.name.clone(),
+            signalled: record.signalled,
+            exited: record.exited,
+            arrivals,
+        })
+    }
+}
+
+async fn begin(
+    name: &str,
+    program: &Program,
+    dir: &Path,
+    port: u16,
+    generation: usize,
+) -> Result<(Process, SocketAddr, Record)> {
+    let journal = dir.join(format!("{name}.{generation}.journal"));
+    let (executable, arguments) = program.0.split_first().context("an app needs a command")?;
+    let mut command = Command::new(executable);
+    command
+        .args(arguments)
+        .args(["--name", name, "--port", &port.to_string()])
+        .arg("--log")
+        .arg(&journal);
+    let mut process = Process::start(name, command, &dir.join(format!("{name}.{generation}.err")))?;
+    let address = process.address().await?;
+    Ok((
+        process,
+        address,
+        Record {
+            journal,
+            signalled: None,
+            exited: None,
+        },
+    ))
+}

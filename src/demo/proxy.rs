@@ -1,0 +1,264 @@
+//! lameduck as a child process: its configuration, its start, and what one asks it.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use super::admin;
+use super::instance::Instance;
+use super::process::Process;
+use crate::registry::view::{DrainResponse, PoolView};
+
+/// How long the proxy may take until it is ready.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The one pool's name.
+pub const POOL: &str = "app";
+
+/// A running lameduck with one pool, [`POOL`].
+#[derive(Debug)]
+pub struct Proxy {
+    process: Process,
+    socket: PathBuf,
+    config: PathBuf,
+    address: SocketAddr,
+}
+
+/// What differs from proxy to proxy.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Whether a second proxy may listen there too.
+    pub reuse_port: bool,
+    /// More of the pool's keys and sub-tables, as TOML, e.g. `[pool.drain]\ndeadline = "5s"`.
+    pub pool: String,
+    /// `[server]`'s keys, as TOML.
+    pub server: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            listen,
+            reuse_port: false,
+            pool: String::new(),
+            server: String::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The configuration file.
+    pub fn toml(&self, socket: &Path, backends: &[(String, SocketAddr)]) -> String {
+        let socket = socket.display().to_string();
+        let mut text = format!(
+            "[server]\n{}\n\n[admin]\nsocket = {socket:?}\n\n",
+            self.server.trim()
+        );
+        text.push_str("[access_log]\npath = \"off\"\n\n");
+        let _ = writeln!(text, "[[listener]]\naddress = \"{}\"", self.listen);
+        if self.reuse_port {
+            text.push_str("reuse_port = true\n");
+        }
+        let _ = writeln!(text, "\n[[pool]]\nname = {POOL:?}");
+        for (name, address) in backends {
+            let _ = writeln!(
+                text,
+                "\n[[pool.backend]]\nname = {name:?}\naddress = \"{address}\""
+            );
+        }
+        let _ = writeln!(text, "\n{}", self.pool.trim());
+        text
+    }
+}
+
+impl Proxy {
+    /// Starts `exe run` in front of `instances`, and waits until its first round of probes is over. Its files
+    /// (configuration, admin socket, log) are kept in `dir` under `name`.
+    ///
+    /// # Errors
+    /// When it doesn't start or isn't ready in time, with its last words.
+    pub async fn start(
+        exe: &Path,
+        name: &str,
+        dir: &Path,
+        settings: &Settings,
+        instances: &[Instance],
+    ) -> Result<Self> {
+        let backends: Vec<_> = instances
+            .iter()
+            .map(|i| (i.name().to_owned(), i.address()))
+            .collect();
+        let (socket, config) = (
+            dir.join(format!("{name}.sock")),
+            dir.join(format!("{name}.toml")),
+        );
+        std::fs::write(&config, settings.toml(&socket, &backends))?;
+        let mut command = Command::new(exe);
+        command
+            .arg("run")
+            .arg("-c")
+            .arg(&config)
+            .env_remove("LAMEDUCK_ADMIN");
+        let mut process = Process::start(name, command, &dir.join(format!("{name}.log")))?;
+        process.ignore_output();
+        let mut proxy = Self {
+            process,
+            socket,
+            config,
+            address: settings.listen,
+        };
+        proxy.ready().await?;
+        proxy.address = proxy.listener().await?;
+        Ok(proxy)
+    }
+
+    async fn ready(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.process.check()?;
+            match admin::request(&self.socket, "GET", "/-/ready", None).await {
+                Ok((200, _)) => return Ok(()),
+                Ok((status, body)) if begun.elapsed() > PATIENCE => {
+                    let body = String::from_utf8_lossy(&body).into_owned();
+                    bail!(
+                        "the proxy isn't ready after {PATIENCE:?}: {status} {body}{}",
+                        self.process.last_words()
+                    )
+                }
+                Err(error) if begun.elapsed() > PATIENCE => {
+                    return Err(error.context(self.process.last_words()));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    async fn listener(&self) -> Result<SocketAddr> {
+        #[derive(serde::Deserialize)]
+        struct Listener {
+            address: SocketAddr,
+        }
+        let answer = admin::call(&self.socket, "GET", "/v1/listeners", None).await?;
+        let listeners: Vec<Listener> =
+            serde_json::from_value(answer).context("GET /v1/listeners")?;
+        Ok(listeners
+            .first()
+            .context("the proxy has no listener")?
+            .address)
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The admin socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// The process itself.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// The pool as the admin API shows it.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, or says something else.
+    pub async fn pool(&self) -> Result<PoolView> {
+        let answer = admin::call(&self.socket, "GET", &format!("/v1/pools/{POOL}"), None).await?;
+        serde_json::from_value(answer).context("GET /v1/pools/app: not a pool")
+    }
+
+    /// Drains a backend and waits until it is drained or the deadline has passed.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, or refuses.
+    pub async fn drain(&self, name: &str, deadline: Duration) -> Result<DrainResponse> {
+        let path = format!("/v1/pools/{POOL}/backends/{name}/drain");
+        let body = json!({ "timeout": format!("{}ms", deadline.as_millis()), "reason": "rolling restart" });
+        let answer = admin::call(&self.socket, "POST", &path, Some(&body)).await?;
+        serde_json::from_value(answer).context("the answer to drain")
+    }
+
+    /// Lifts the operator's drain and waits until the backend is ready.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, or the backend isn't ready in time.
+    pub async fn resume(&self, name: &str, patience: Duration) -> Result<()> {
+        let path = format!("/v1/pools/{POOL}/backends/{name}/resume");
+        let body = json!({ "wait": format!("{}ms", patience.as_millis()) });
+        admin::call(&self.socket, "POST", &path, Some(&body)).await?;
+        let pool = self.pool().await?;
+        let state = pool
+            .backends
+            .into_iter()
+            .find(|b| b.name == name)
+            .map(|b| b.state);
+        ensure!(
+            state.as_deref() == Some("ready"),
+            "{name} was resumed and is {}",
+            state.unwrap_or_else(|| "gone".into())
+        );
+        Ok(())
+    }
+
+    /// Requests held and attempts repeated so far, from the metrics; `None` where a metric isn't there.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached.
+    pub async fn counts(&self) -> Result<(Option<u64>, Option<u64>)> {
+        let (_, text) = admin::request(&self.socket, "GET", "/metrics", None).await?;
+        let text = String::from_utf8_lossy(&text);
+        Ok((
+            admin::metric(&text, "lameduck_hold_duration_seconds_count"),
+            admin::metric(&text, "lameduck_retries_total"),
+        ))
+    }
+
+    /// Asks it to stop and waits for its exit.
+    ///
+    /// # Errors
+    /// When it is gone already, or still runs after `patience`.
+    pub async fn stop(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.process.signal(libc::SIGTERM)?;
+        Ok(self.process.wait(patience).await?.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_has_what_was_set() {
+        let settings = Settings {
+            reuse_port: true,
+            pool: "[pool.drain]\ndeadline = \"5s\"".into(),
+            ..Settings::default()
+        };
+        let backends = [("app-1".to_owned(), SocketAddr::from(([127, 0, 0, 1], 4711)))];
+        let text = settings.toml(Path::new("/tmp/a b.sock"), &backends);
+        let value: toml::Value = toml::from_str(&text).expect("it is TOML");
+        assert_eq!(value["admin"]["socket"].as_str(), Some("/tmp/a b.sock"));
+        assert_eq!(value["listener"][0]["reuse_port"].as_bool(), Some(true));
+        assert_eq!(
+            value["pool"][0]["backend"][0]["address"].as_str(),
+            Some("127.0.0.1:4711")
+        );
+        assert_eq!(value["pool"][0]["drain"]["deadline"].as_str(), Some("5s"));
+    }
+}

@@ -1,0 +1,76 @@
+//! The rolling restart: drain → SIGTERM → exit → start → ready, one instance after the other.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::instance::Instance;
+use super::proxy::Proxy;
+
+/// How long each step may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A step of one instance's restart, told as it begins or ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// No new requests from now on; those in flight are finished.
+    Draining,
+    /// Nothing in flight any more, after this long.
+    Drained(Duration),
+    /// SIGTERM has been sent.
+    Stopping,
+    /// The process exited, this long after the signal.
+    Stopped(Duration),
+    /// The next process listens; it takes no requests before it has passed its probes.
+    Started,
+    /// It takes requests again, this long after its process was started.
+    Ready(Duration),
+}
+
+/// Restarts one instance behind lameduck without a lost request, telling each step. `deadline` is the
+/// drain's: streams are ended by then, and requests that take longer would be cut.
+///
+/// # Errors
+/// When a step fails or takes more than 30 s, or the drain ended with requests cut.
+pub async fn restart(
+    instance: &mut Instance,
+    proxy: &Proxy,
+    deadline: Duration,
+    tell: &dyn Fn(&str, Step),
+) -> Result<()> {
+    let name = instance.name().to_owned();
+    tell(&name, Step::Draining);
+    let drained = proxy.drain(&name, deadline).await?;
+    ensure!(
+        drained.outcome == "drained",
+        "the drain of {name} ended as {:?} with {} in flight, {} cut and {} lost",
+        drained.outcome,
+        drained.in_flight,
+        drained.cut,
+        drained.lost
+    );
+    tell(
+        &name,
+        Step::Drained(Duration::from_millis(drained.waited_ms)),
+    );
+    stop_and_start(instance, tell).await?;
+    let begun = Instant::now();
+    proxy.resume(&name, PATIENCE).await?;
+    tell(&name, Step::Ready(begun.elapsed()));
+    Ok(())
+}
+
+/// Restarts one process, whatever is in front of it.
+///
+/// # Errors
+/// When it doesn't stop or start within 30 s.
+pub async fn stop_and_start(instance: &mut Instance, tell: &dyn Fn(&str, Step)) -> Result<()> {
+    let name = instance.name().to_owned();
+    instance.terminate()?;
+    tell(&name, Step::Stopping);
+    let took = instance.exited(PATIENCE).await?;
+    tell(&name, Step::Stopped(took));
+    instance.start_again().await?;
+    tell(&name, Step::Started);
+    Ok(())
+}

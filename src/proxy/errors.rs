@@ -1,0 +1,114 @@
+//! Answers that the proxy makes itself.
+
+/// Appends a whole response: status line, `text/plain` body of one line, `Content-Length`.
+///
+/// `detail` is one line for people: what is wrong and what to do; line breaks and other controls in it become
+/// spaces. `close` says `Connection: close` (always say so to HTTP/1.0). `head_only`, for HEAD: the same
+/// head, no body. `retry_after`, in seconds: when it is worth to ask again.
+///
+/// The answer is never cacheable: what it says is true of this moment only.
+pub fn write_local_response(
+    out: &mut Vec<u8>,
+    status: u16,
+    detail: &str,
+    close: bool,
+    head_only: bool,
+    retry_after: Option<u32>,
+) {
+    let mut number = itoa::Buffer::new();
+    let phrase = reason_phrase(status);
+    out.reserve(256 + detail.len());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(number.format(status).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(phrase.as_bytes());
+    out.extend_from_slice(b"\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: ");
+    let body = if detail.is_empty() { phrase } else { detail };
+    out.extend_from_slice(number.format(body.len() + 1).as_bytes());
+    if let Some(seconds) = retry_after {
+        out.extend_from_slice(b"\r\nRetry-After: ");
+        out.extend_from_slice(number.format(seconds).as_bytes());
+    }
+    if close {
+        out.extend_from_slice(b"\r\nConnection: close");
+    }
+    out.extend_from_slice(b"\r\n\r\n");
+    if !head_only {
+        out.extend(
+            body.bytes()
+                .map(|b| if b < b' ' || b == 0x7f { b' ' } else { b }),
+        );
+        out.push(b'\n');
+    }
+}
+
+/// The phrase of each status that the proxy answers with (RFC 9110 §15, RFC 6585 §5).
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        400..=499 => "Client Error",
+        _ => "Server Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn text(
+        status: u16,
+        detail: &str,
+        close: bool,
+        head_only: bool,
+        retry_after: Option<u32>,
+    ) -> String {
+        let mut out = Vec::new();
+        write_local_response(&mut out, status, detail, close, head_only, retry_after);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_whole_response() {
+        assert_eq!(
+            text(503, "no instance of shop is ready", true, false, Some(2)),
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\
+             Content-Length: 29\r\nRetry-After: 2\r\nConnection: close\r\n\r\nno instance of shop is ready\n"
+        );
+    }
+
+    /// RFC 9110 §9.3.2: HEAD gets the fields of GET.
+    #[test]
+    fn a_head_has_the_same_length_and_no_body() {
+        let get = text(502, "x", false, false, None);
+        let head = text(502, "x", false, true, None);
+        assert_eq!(get.strip_suffix("x\n"), Some(head.as_str()));
+    }
+
+    #[test]
+    fn a_detail_can_not_break_the_line_and_may_be_missing() {
+        assert!(
+            text(400, "a\r\nb", false, false, None).ends_with("Content-Length: 5\r\n\r\na  b\n")
+        );
+        assert!(text(404, "", false, false, None).ends_with("\r\n\r\nNot Found\n"));
+        assert!(text(799, "", false, false, None).starts_with("HTTP/1.1 799 Server Error\r\n"));
+    }
+}

@@ -1,0 +1,136 @@
+//! What is remembered of a request for its log line and the metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::Client;
+use super::exchange::Tally;
+use super::fields::FieldKind;
+use super::request::RequestHead;
+use crate::clock;
+use crate::core::Time;
+use crate::proxy::plane::Plane;
+use crate::proxy::request_id::RequestId;
+use crate::registry::endpoint::Endpoint;
+use crate::registry::snapshot::Pool;
+use crate::telemetry::access_log::Record;
+
+/// What is remembered of a request.
+#[derive(Debug)]
+pub struct Account {
+    /// When its head was complete.
+    pub began: Time,
+    /// How long it was on hold.
+    pub held: Duration,
+    /// How many backends or connections were tried.
+    pub attempts: u32,
+    /// Why it was tried again, or not again.
+    pub retry_reason: &'static str,
+    /// The last backend tried.
+    pub backend: Option<Arc<Endpoint>>,
+    /// Whether the last attempt used a connection that had carried requests before.
+    pub reused: bool,
+    /// How it ended, where not well.
+    pub end: &'static str,
+    /// Why we answered by ourselves.
+    pub cause: &'static str,
+    /// Body bytes read from the client.
+    pub bytes_in: u64,
+    /// Bytes of the client's buffer that belong to this request.
+    pub occupied: usize,
+    status: u16,
+    bytes_out: u64,
+    answered: Option<Time>,
+}
+
+impl Account {
+    /// An account that begins now.
+    pub fn new(began: Time) -> Self {
+        Self {
+            began,
+            held: Duration::ZERO,
+            attempts: 0,
+            retry_reason: "",
+            backend: None,
+            reused: false,
+            end: "",
+            cause: "",
+            bytes_in: 0,
+            occupied: 0,
+            status: 0,
+            bytes_out: 0,
+            answered: None,
+        }
+    }
+
+    /// Takes over what an attempt counted.
+    pub fn tally(&mut self, tally: Tally) {
+        self.status = tally.status;
+        self.bytes_out += tally.bytes_out;
+        self.answered = tally.answered;
+        if tally.status > 0 {
+            self.end = "";
+        }
+    }
+
+    /// An answer of our own.
+    pub fn local(&mut self, status: u16, cause: &'static str, bytes: u64) {
+        self.status = status;
+        self.cause = cause;
+        self.bytes_out += bytes;
+    }
+
+    /// When the backend's answer began; failing that, when the request did.
+    pub fn answered(&self) -> Time {
+        self.answered.unwrap_or(self.began)
+    }
+
+    /// Counts the request and writes its line.
+    pub fn close(
+        &self,
+        plane: &Plane,
+        client: &Client,
+        head: &RequestHead,
+        id: &RequestId,
+        pool: Option<&Pool>,
+    ) {
+        let duration = clock::now().saturating_sub(self.began);
+        if let Some(pool) = pool {
+            let ours = if self.cause.is_empty() { None } else { Some(self.status) };
+            pool.shared.counters.finished(duration, ours);
+        }
+        if !plane.access_log.is_on() {
+            return;
+        }
+        let buffer = client.buffer.bytes();
+        let field = |name: &[u8]| {
+            let named = |field: &&super::span::Field| {
+                field.kind == FieldKind::Other && field.name.of(buffer).eq_ignore_ascii_case(name)
+            };
+            head.fields.iter().find(named).map_or(&b""[..], |field| field.value.of(buffer))
+        };
+        plane.access_log.record(&Record {
+            time: self.began,
+            client: &client.ip,
+            method: head.method_span.of(buffer),
+            target: head.target.of(buffer),
+            host: head.authority.of(buffer),
+            version: head.version.as_str(),
+            status: self.status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration,
+            upstream: self.answered.map_or(Duration::ZERO, |at| at.saturating_sub(self.began + self.held)),
+            held: self.held,
+            pool: pool.map_or("", |pool| &pool.name),
+            backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),
+            attempts: self.attempts,
+            retry_reason: self.retry_reason,
+            request_id: id.as_str().as_bytes(),
+            user_agent: field(b"user-agent"),
+            referer: field(b"referer"),
+            end: self.end,
+            cause: self.cause,
+        });
+    }
+}

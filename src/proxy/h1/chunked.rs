@@ -1,0 +1,314 @@
+//! Chunked bodies (RFC 9112 §7.1), read strictly.
+//!
+//! How to use: one [`ChunkDecoder`] per body. [`ChunkDecoder::skim`] finds where the body ends while its raw
+//! bytes are passed on as they are; [`ChunkDecoder::decode`] takes the chunks' content out. Feed each byte
+//! once, in any pieces; the first number returned says how many bytes of this piece belong to the body.
+//! When it is complete, the rest of the piece belongs to the next message.
+//!
+//! Every line must end in CR LF, sizes are at most 16 hex digits, extensions and trailers are bounded in
+//! total, and no trailer may change where a message ends, where it goes or who sent it.
+
+use super::fields::{is_tchar, is_value_byte};
+
+/// Bytes of chunk extensions in one body. Nobody uses any; without a bound, one-byte chunks with long
+/// extensions cost much and deliver nothing.
+const MAX_EXTENSIONS: usize = 16 * 1024;
+/// Bytes of extensions of one chunk.
+const MAX_EXTENSION: usize = 256;
+/// Digits of a chunk's size: as many as fit 64 bits.
+const MAX_DIGITS: u8 = 16;
+/// Longer than any name in [`FORBIDDEN`]; of a longer one, the start is enough to know.
+const NAME_ROOM: usize = 24;
+
+/// Why a chunked body is refused. Where it ends is unknown, so the connection must be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // `reason` says what each one means.
+pub enum ChunkError {
+    BadSize,
+    BadExtension,
+    ExtensionsTooLong,
+    BadLineEnd,
+    BadTrailer,
+    TrailersTooLong,
+    ForbiddenTrailer,
+}
+
+impl ChunkError {
+    /// What is wrong, in a few words that never change.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadSize => "malformed chunk size",
+            Self::BadExtension => "malformed chunk extension",
+            Self::ExtensionsTooLong => "chunk extensions too long",
+            Self::BadLineEnd => "chunk not ended by CR LF",
+            Self::BadTrailer => "malformed trailer",
+            Self::TrailersTooLong => "trailers too long",
+            Self::ForbiddenTrailer => "forbidden trailer",
+        }
+    }
+}
+
+impl std::fmt::Display for ChunkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for ChunkError {}
+
+/// What the next byte is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Size,
+    /// Whitespace after the size: only an extension may follow it.
+    SizePadding,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    LastLf,
+    Done,
+    Failed(ChunkError),
+}
+
+/// Follows one chunked body.
+#[derive(Debug, Clone)]
+pub struct ChunkDecoder {
+    state: State,
+    digits: u8,
+    /// Bytes of the current chunk still to come.
+    remaining: u64,
+    payload: u64,
+    extension: usize,
+    extensions: usize,
+    trailers: usize,
+    max_trailer: usize,
+    name: [u8; NAME_ROOM],
+    name_len: usize,
+}
+
+impl ChunkDecoder {
+    /// For a new body. `max_trailer` bounds the bytes of all trailer lines together.
+    pub fn new(max_trailer: usize) -> Self {
+        Self {
+            state: State::Size,
+            digits: 0,
+            remaining: 0,
+            payload: 0,
+            extension: 0,
+            extensions: 0,
+            trailers: 0,
+            max_trailer,
+            name: [0; NAME_ROOM],
+            name_len: 0,
+        }
+    }
+
+    /// Bytes of content so far, without the framing: what a limit on the body's size counts.
+    pub fn payload(&self) -> u64 {
+        self.payload
+    }
+
+    /// Whether the body is complete.
+    pub fn is_complete(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Follows the body without taking it apart: how many bytes of `input` belong to it, and whether it is complete.
+    pub fn skim(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
+        self.run(input, |_| {})
+    }
+
+    /// As [`ChunkDecoder::skim`], and appends the content to `out`. Trailers are dropped.
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), ChunkError> {
+        self.run(input, |data| out.extend_from_slice(data))
+    }
+
+    #[inline]
+    fn run(
+        &mut self,
+        input: &[u8],
+        mut content: impl FnMut(&[u8]),
+    ) -> Result<(usize, bool), ChunkError> {
+        let mut at = 0;
+        while at < input.len() {
+            match self.state {
+                State::Data => {
+                    let here = usize::try_from(self.remaining)
+                        .unwrap_or(usize::MAX)
+                        .min(input.len() - at);
+                    content(&input[at..at + here]);
+                    at += here;
+                    self.remaining -= here as u64;
+                    self.payload = self.payload.saturating_add(here as u64);
+                    if self.remaining == 0 {
+                        self.state = State::DataCr;
+                    }
+                }
+                State::Done => break,
+                State::Failed(error) => return Err(error),
+                _ => {
+                    if let Err(error) = self.step(input[at]) {
+                        self.state = State::Failed(error);
+                        return Err(error);
+                    }
+                    at += 1;
+                }
+            }
+        }
+        match self.state {
+            State::Failed(error) => Err(error),
+            state => Ok((at, state == State::Done)),
+        }
+    }
+
+    /// One byte of framing.
+    fn step(&mut self, byte: u8) -> Result<(), ChunkError> {
+        self.state = match (self.state, byte) {
+            (State::Size, b'\r') if self.digits > 0 => State::SizeLf,
+            (State::Size, b';') if self.digits > 0 => self.extension(0)?,
+            (State::Size, b' ' | b'\t') if self.digits > 0 => {
+                self.extension(0)?;
+                State::SizePadding
+            }
+            (State::Size, _) => self.size_digit(byte)?,
+            // Bad whitespace before an extension must be taken (RFC 9112 §7.1.1), before CR LF it is an error.
+            (State::SizePadding, b' ' | b'\t') => {
+                self.extension(1)?;
+                State::SizePadding
+            }
+            (State::SizePadding, b';') => self.extension(1)?,
+            (State::SizePadding, _) => return Err(ChunkError::BadSize),
+            (State::Extension, b'\r') => State::SizeLf,
+            (State::Extension, _) if is_value_byte(byte) => self.extension(1)?,
+            (State::Extension, _) => return Err(ChunkError::BadExtension),
+            (State::SizeLf, b'\n') => self.size_done(),
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size,
+            (State::TrailerStart, b'\r') => State::LastLf,
+            (State::TrailerStart | State::TrailerName, _) => self.trailer_name(byte)?,
+            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerValue, _) if is_value_byte(byte) => {
+                self.trailer_byte(State::TrailerValue)?
+            }
+            (State::TrailerValue, _) => return Err(ChunkError::BadTrailer),
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::LastLf, b'\n') => State::Done,
+            _ => return Err(ChunkError::BadLineEnd),
+        };
+        Ok(())
+    }
+
+    fn size_digit(&mut self, byte: u8) -> Result<State, ChunkError> {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            _ => return Err(ChunkError::BadSize),
+        };
+        if self.digits == MAX_DIGITS {
+            return Err(ChunkError::BadSize);
+        }
+        self.digits += 1;
+        self.remaining = self.remaining << 4 | u64::from(digit);
+        Ok(State::Size)
+    }
+
+    fn size_done(&mut self) -> State {
+        self.digits = 0;
+        self.extension = 0;
+        if self.remaining == 0 {
+            State::TrailerStart
+        } else {
+            State::Data
+        }
+    }
+
+    fn extension(&mut self, bytes: usize) -> Result<State, ChunkError> {
+        self.extension += bytes;
+        self.extensions += bytes;
+        if self.extension > MAX_EXTENSION || self.extensions > MAX_EXTENSIONS {
+            return Err(ChunkError::ExtensionsTooLong);
+        }
+        Ok(State::Extension)
+    }
+
+    fn trailer_byte(&mut self, next: State) -> Result<State, ChunkError> {
+        self.trailers += 1;
+        if self.trailers > self.max_trailer {
+            Err(ChunkError::TrailersTooLong)
+        } else {
+            Ok(next)
+        }
+    }
+
+    fn trailer_name(&mut self, byte: u8) -> Result<State, ChunkError> {
+        if byte == b':' && self.name_len > 0 {
+            let known = &self.name[..self.name_len.min(NAME_ROOM)];
+            if is_forbidden(known) {
+                return Err(ChunkError::ForbiddenTrailer);
+            }
+            self.name_len = 0;
+            return self.trailer_byte(State::TrailerValue);
+        }
+        // Also refuses folded lines (RFC 9112 §5.2) and whitespace before the colon (§5.1).
+        if !is_tchar(byte) {
+            return Err(ChunkError::BadTrailer);
+        }
+        if let Some(room) = self.name.get_mut(self.name_len) {
+            *room = if byte == b'_' {
+                b'-'
+            } else {
+                byte.to_ascii_lowercase()
+            };
+        }
+        self.name_len += 1;
+        self.trailer_byte(State::TrailerName)
+    }
+}
+
+/// Trailers that a receiver which merges them into the header would act on: framing, routing, who is asking
+/// (RFC 9110 §6.5.1).
+fn is_forbidden(lower: &[u8]) -> bool {
+    const FORBIDDEN: [&[u8]; 17] = [
+        b"authorization",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-real-ip",
+        b"x-request-id",
+    ];
+    FORBIDDEN.contains(&lower) || lower.starts_with(b"x-forwarded")
+}
+
+/// Appends a chunk's first line; the content and then CR LF must follow. `size` must not be 0.
+pub fn start_chunk(out: &mut Vec<u8>, size: usize) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.push(DIGITS[size >> (digit * 4) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What ends a chunked body without trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+#[cfg(test)]
+mod tests;

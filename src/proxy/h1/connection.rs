@@ -1,0 +1,112 @@
+//! `Connection` (RFC 9110 §7.6.1): what holds for this hop alone.
+
+use super::fields::{FieldKind, is_tchar, tokens};
+use super::span::Field;
+
+/// Most options one head may nominate fields with. Nobody needs more than a few; without a bound, a head
+/// full of options times a hundred fields would cost milliseconds.
+const MAX_NOMINATIONS: u32 = 32;
+
+/// The options of all `Connection` fields of a head.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `close`: wins over `keep-alive` (RFC 9112 §9.3).
+    pub close: bool,
+    /// `keep-alive`.
+    pub keep_alive: bool,
+    /// `upgrade`.
+    pub upgrade: bool,
+    /// Other options, each of which names a field that goes no further.
+    pub nominations: u32,
+}
+
+/// More than [`MAX_NOMINATIONS`] options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyOptions;
+
+impl Options {
+    /// Reads one `Connection` field.
+    pub fn read(&mut self, value: &[u8]) -> Result<(), TooManyOptions> {
+        for option in tokens(value) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else if !option.eq_ignore_ascii_case(b"te") {
+                self.nominations += 1;
+            }
+            if self.nominations > MAX_NOMINATIONS {
+                return Err(TooManyOptions);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Marks each field that a `Connection` option names as dropped, unless it is one that is meant for
+/// the other end: a client must not be able to make the proxy strip what the app relies on.
+pub fn drop_nominated(buf: &[u8], fields: &mut [Field]) {
+    for at in 0..fields.len() {
+        if fields[at].kind != FieldKind::Connection {
+            continue;
+        }
+        for option in tokens(fields[at].value.of(buf)) {
+            if !option.iter().copied().all(is_tchar) || is_end_to_end(option) {
+                continue;
+            }
+            for field in fields.iter_mut() {
+                if field.kind == FieldKind::Other && field.name.of(buf).eq_ignore_ascii_case(option)
+                {
+                    field.kind = FieldKind::Dropped;
+                }
+            }
+        }
+    }
+}
+
+/// Fields that can't be stripped by nomination, besides all those with a kind of their own
+/// (`Host`, framing, `X-Forwarded-…`, `Forwarded`, `Via`, `X-Request-Id`, `Content-Type`, …).
+fn is_end_to_end(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 12] = [
+        b"accept",
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-range",
+        b"cookie",
+        b"date",
+        b"location",
+        b"origin",
+        b"range",
+        b"set-cookie",
+        b"www-authenticate",
+    ];
+    NAMES
+        .iter()
+        .any(|end_to_end| name.eq_ignore_ascii_case(end_to_end))
+        || (name.len() > 4 && name[..4].eq_ignore_ascii_case(b"sec-"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn options_add_up_over_fields() {
+        let mut options = Options::default();
+        options.read(b"Keep-Alive, TE").unwrap();
+        options.read(b" ,close,, UPGRADE , x-mine").unwrap();
+        assert!(options.close && options.keep_alive && options.upgrade);
+        assert_eq!(options.nominations, 1);
+    }
+
+    #[test]
+    fn nominations_are_bounded() {
+        let mut options = Options::default();
+        assert_eq!(options.read("a,".repeat(32).as_bytes()), Ok(()));
+        assert_eq!(options.read(b"b"), Err(TooManyOptions));
+    }
+}

@@ -1,0 +1,231 @@
+//! Field names and values: which fields the proxy acts on, and how lists are read.
+//!
+//! Each field is classified once, when it is parsed. From then on a set of kinds is one word, see
+//! [`FieldKind::bit`], and "which of these lines go on" costs one AND per field.
+
+/// What the proxy has to do with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FieldKind {
+    /// Nothing: it goes on as it came.
+    Other,
+    /// `Host`.
+    Host,
+    /// `Content-Length`.
+    ContentLength,
+    /// `Transfer-Encoding`.
+    TransferEncoding,
+    /// `Connection`.
+    Connection,
+    /// `Keep-Alive`.
+    KeepAlive,
+    /// `Proxy-Connection`, which never was a standard; dropped.
+    ProxyConnection,
+    /// `TE`.
+    Te,
+    /// `Trailer`.
+    Trailer,
+    /// `Upgrade`.
+    Upgrade,
+    /// `HTTP2-Settings`, part of an upgrade to h2c that the proxy doesn't do; dropped.
+    Http2Settings,
+    /// `Expect`.
+    Expect,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `X-Forwarded-Proto`.
+    XForwardedProto,
+    /// `X-Forwarded-Host`.
+    XForwardedHost,
+    /// Says something that only a trusted hop may say: any other `X-Forwarded-…`, `X-Real-IP`, and these
+    /// spelled with `_`, which CGI and WSGI apps can't tell from `-`.
+    Claim,
+    /// `Via`.
+    Via,
+    /// `X-Request-Id`.
+    XRequestId,
+    /// `Content-Type`.
+    ContentType,
+    /// `Idempotency-Key`.
+    IdempotencyKey,
+    /// `Content_Length` or `Transfer_Encoding`: no honest sender has a reason for it.
+    FramingImitation,
+    /// Not to be sent on: nominated by `Connection`, or a repeated `Content-Length`.
+    Dropped,
+}
+
+impl FieldKind {
+    /// Its bit in a set of kinds.
+    #[inline]
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// Classifies a field name, whatever its case.
+#[inline]
+pub fn classify(name: &[u8]) -> FieldKind {
+    let Some(first) = name.first() else {
+        return FieldKind::Other;
+    };
+    let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
+    match (name.len(), first | 0x20) {
+        (2, b't') if is(b"te") => FieldKind::Te,
+        (3, b'v') if is(b"via") => FieldKind::Via,
+        (4, b'h') if is(b"host") => FieldKind::Host,
+        (6, b'e') if is(b"expect") => FieldKind::Expect,
+        (7, b't') if is(b"trailer") => FieldKind::Trailer,
+        (7, b'u') if is(b"upgrade") => FieldKind::Upgrade,
+        (9, b'f') if is(b"forwarded") => FieldKind::Forwarded,
+        (10, b'c') if is(b"connection") => FieldKind::Connection,
+        (10, b'k') if is(b"keep-alive") => FieldKind::KeepAlive,
+        (12, b'c') if is(b"content-type") => FieldKind::ContentType,
+        (14, b'c') if is(b"content-length") => FieldKind::ContentLength,
+        (14, b'c') if is(b"content_length") => FieldKind::FramingImitation,
+        (14, b'h') if is(b"http2-settings") => FieldKind::Http2Settings,
+        (15, b'i') if is(b"idempotency-key") => FieldKind::IdempotencyKey,
+        (16, b'p') if is(b"proxy-connection") => FieldKind::ProxyConnection,
+        (17, b't') if is(b"transfer-encoding") => FieldKind::TransferEncoding,
+        (17, b't') if is(b"transfer_encoding") => FieldKind::FramingImitation,
+        (9.., b'x') => classify_x(name),
+        _ => FieldKind::Other,
+    }
+}
+
+/// The names that start with `x`: who the client claims to be.
+fn classify_x(name: &[u8]) -> FieldKind {
+    match name.len() {
+        9 if eq_folded(name, b"x-real-ip") => FieldKind::Claim,
+        12 if name.eq_ignore_ascii_case(b"x-request-id") => FieldKind::XRequestId,
+        12 if eq_folded(name, b"x-request-id") => FieldKind::Claim,
+        15 if name.eq_ignore_ascii_case(b"x-forwarded-for") => FieldKind::XForwardedFor,
+        16 if name.eq_ignore_ascii_case(b"x-forwarded-host") => FieldKind::XForwardedHost,
+        17 if name.eq_ignore_ascii_case(b"x-forwarded-proto") => FieldKind::XForwardedProto,
+        11.. if eq_folded(&name[..11], b"x-forwarded") => FieldKind::Claim,
+        _ => FieldKind::Other,
+    }
+}
+
+/// Whether two names are equal for an app that folds case and takes `_` for `-`.
+fn eq_folded(name: &[u8], lower: &[u8]) -> bool {
+    let fold = |b: &u8| {
+        if *b == b'_' {
+            b'-'
+        } else {
+            b.to_ascii_lowercase()
+        }
+    };
+    name.len() == lower.len() && name.iter().zip(lower).all(|(a, b)| fold(a) == *b)
+}
+
+/// Whether a byte may be in a token, and so in a field name (RFC 9110 §5.6.2).
+#[inline]
+pub fn is_tchar(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\''
+        | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+}
+
+/// Whether a byte may be in a field value (RFC 9110 §5.5): tab, space, visible ASCII and obs-text.
+#[inline]
+pub fn is_value_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+/// Strips the optional whitespace around a list's element (RFC 9110 §5.6.3).
+pub fn trim_ows(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// The elements of a comma-separated list, trimmed; empty ones too, for those who refuse them.
+pub fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(trim_ows)
+}
+
+/// The elements of a comma-separated list without empty ones (RFC 9110 §5.6.1.2).
+pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    elements(value).filter(|element| !element.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        for (name, kind) in [
+            ("HOST", FieldKind::Host),
+            ("content-Length", FieldKind::ContentLength),
+            ("Transfer-Encoding", FieldKind::TransferEncoding),
+            ("connection", FieldKind::Connection),
+            ("Keep-Alive", FieldKind::KeepAlive),
+            ("Proxy-Connection", FieldKind::ProxyConnection),
+            ("TE", FieldKind::Te),
+            ("trailer", FieldKind::Trailer),
+            ("Upgrade", FieldKind::Upgrade),
+            ("HTTP2-Settings", FieldKind::Http2Settings),
+            ("Expect", FieldKind::Expect),
+            ("Forwarded", FieldKind::Forwarded),
+            ("x-forwarded-FOR", FieldKind::XForwardedFor),
+            ("X-Forwarded-Proto", FieldKind::XForwardedProto),
+            ("X-Forwarded-Host", FieldKind::XForwardedHost),
+            ("Via", FieldKind::Via),
+            ("X-Request-ID", FieldKind::XRequestId),
+            ("Content-Type", FieldKind::ContentType),
+            ("Idempotency-Key", FieldKind::IdempotencyKey),
+        ] {
+            assert_eq!(classify(name.as_bytes()), kind, "{name}");
+        }
+        for name in [
+            "",
+            "H",
+            "Hosts",
+            "Accept",
+            "User-Agent",
+            "X-Y",
+            "x-custom-name",
+            "Content-Lengths",
+        ] {
+            assert_eq!(classify(name.as_bytes()), FieldKind::Other, "{name}");
+        }
+    }
+
+    #[test]
+    fn claims_are_known_in_every_spelling() {
+        for name in [
+            "X-Forwarded-Port",
+            "X_Forwarded_For",
+            "x_forwarded-proto",
+            "X-Real-IP",
+            "x_real_ip",
+            "X-Forwarded",
+            "X_Request_Id",
+        ] {
+            assert_eq!(classify(name.as_bytes()), FieldKind::Claim, "{name}");
+        }
+        assert_eq!(classify(b"Content_Length"), FieldKind::FramingImitation);
+        assert_eq!(classify(b"TRANSFER_ENCODING"), FieldKind::FramingImitation);
+    }
+
+    #[test]
+    fn lists() {
+        let got: Vec<_> = tokens(b" a ,, \tb,c\t ,").collect();
+        assert_eq!(got, [b"a", b"b", b"c"]);
+        assert_eq!(elements(b"a,,b").count(), 3);
+        assert_eq!(trim_ows(b" \t "), b"");
+    }
+
+    #[test]
+    fn bits_are_distinct() {
+        assert_eq!(FieldKind::Other.bit(), 1);
+        assert_eq!(FieldKind::Dropped.bit(), 1 << 22);
+    }
+}

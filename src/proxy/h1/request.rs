@@ -1,0 +1,421 @@
+//! A request's head, parsed in place (RFC 9112 §3, §5, §6).
+//!
+//! How to use: keep one [`RequestHead`] and one buffer per connection. Read into the buffer, call
+//! [`RequestHead::parse`] with everything from the head's first byte on; [`Progress::Partial`] says to read
+//! more. After [`Progress::Complete`] the head is `buf[..head.len]`, the body starts at `buf[head.len]`, and the
+//! spans are valid for as long as those bytes stay where they are. Nothing is allocated once the field list
+//! has grown to its usual size.
+//!
+//! Syntax is checked by `httparse`, and everything that it lets pass and that could mean two things to two
+//! readers is refused here. The answer doesn't depend on how the bytes were split into reads: a prefix of a
+//! head is either partial or has the same error.
+
+use std::mem::MaybeUninit;
+
+use super::connection::{self, Options};
+use super::fields::{FieldKind, classify, tokens};
+use super::framing::{Framing, Verdict};
+pub use super::method::{Method, Upgrade, Version};
+pub use super::refusal::RequestError;
+use super::span::{Field, Span};
+pub use super::target::Form;
+use super::target::{self, TargetError};
+
+/// Most fields a head may have; one more is 431.
+pub const MAX_FIELDS: usize = 100;
+
+/// Whether a head is all there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It is.
+    Complete,
+    /// Read more bytes and parse again from the start.
+    Partial,
+}
+
+/// Bounds on a request's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the whole head; beyond: 431.
+    pub max_header: usize,
+    /// Bytes of the request target; beyond: 414.
+    pub max_uri: usize,
+}
+
+/// Where a request's body ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Body {
+    /// There is none.
+    #[default]
+    None,
+    /// This many bytes follow.
+    Length(u64),
+    /// Chunks follow.
+    Chunked,
+}
+
+impl Body {
+    /// Whether no byte follows the head.
+    pub fn is_empty(self) -> bool {
+        matches!(self, Body::None | Body::Length(0))
+    }
+}
+
+/// A request's head. Valid after a [`Progress::Complete`]; reuse it for the next request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Bytes of the head, with its blank line and any empty lines before it.
+    pub len: usize,
+    /// The method.
+    pub method: Method,
+    /// The method as it was sent.
+    pub method_span: Span,
+    /// The target as it was sent.
+    pub target: Span,
+    /// What to ask the app for; see [`target::Target::origin`].
+    pub origin: Span,
+    /// The form of the target.
+    pub form: Form,
+    /// The path without the query, for routing; `/` where there is none.
+    pub path: Span,
+    /// Host without port, for routing; empty if none was given. In the case it was sent in.
+    pub host: Span,
+    /// Host with port: the target's, if that was in absolute form, else that of `Host`.
+    pub authority: Span,
+    /// The version of the request.
+    pub version: Version,
+    /// The fields, in order.
+    pub fields: Vec<Field>,
+    /// The kinds that occur, as [`FieldKind::bit`]s.
+    pub kinds: u32,
+    /// Where the body ends.
+    pub body: Body,
+    /// Whether the client wants to go on after this request (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// Whether the client waits for a 100 before it sends the body (RFC 9110 §10.1.1).
+    pub expect_continue: bool,
+    /// Another protocol that the client offers to switch to, if it is one that is passed on.
+    pub upgrade: Option<Upgrade>,
+    /// That protocol's token.
+    pub upgrade_protocol: Span,
+    /// Whether there is an `Idempotency-Key`.
+    pub idempotency_key: bool,
+    /// Whether the client takes trailers (`TE: trailers`, RFC 9110 §10.1.4).
+    pub te_trailers: bool,
+    /// Where the first field line, or else the blank line, starts.
+    pub(crate) fields_start: u32,
+    /// Whether `Content-Length` must be written anew.
+    pub(crate) rewrite_length: bool,
+}
+
+/// What is collected while going over the fields.
+#[derive(Default)]
+struct Seen {
+    framing: Framing,
+    options: Options,
+    host: Option<Span>,
+    upgrade: Span,
+}
+
+impl RequestHead {
+    /// An empty one, to parse into.
+    pub fn new() -> Self {
+        Self {
+            fields: Vec::with_capacity(24),
+            ..Self::default()
+        }
+    }
+
+    /// Parses the head that starts at `buf[0]`; at most two empty lines before it are skipped (RFC 9112 §2.2).
+    ///
+    /// Bytes after the head aren't looked at. After an error the head's content means nothing.
+    pub fn parse(&mut self, buf: &[u8], limits: &Limits) -> Result<Progress, RequestError> {
+        let max = limits.max_header.min(u32::MAX as usize);
+        let window = &buf[..buf.len().min(max)];
+        let Some(start) = skip_empty_lines(window)? else {
+            return Ok(Progress::Partial);
+        };
+        let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        let outcome = parsed.parse_with_uninit_headers(&window[start..], &mut storage);
+        let length = match outcome {
+            Ok(httparse::Status::Complete(length)) => start + length,
+            Ok(httparse::Status::Partial) => {
+                return partial(window, start, buf.len() > max, limits);
+            }
+            Err(error) => return Err(syntax_error(window, start, error, limits)),
+        };
+        self.len = length;
+        let (method, target) = (
+            parsed.method.unwrap_or_default(),
+            parsed.path.unwrap_or_default(),
+        );
+        self.method = Method::from_bytes(method.as_bytes());
+        self.method_span = Span::new(start, start + method.len());
+        self.target = Span::within(window, target.as_bytes());
+        self.version = if parsed.version == Some(0) {
+            Version::Http10
+        } else {
+            Version::Http11
+        };
+        if target.len() > limits.max_uri {
+            return Err(RequestError::TargetTooLong);
+        }
+        self.read(window, parsed.headers)?;
+        Ok(Progress::Complete)
+    }
+
+    /// Everything that `httparse` doesn't know.
+    fn read(&mut self, buf: &[u8], headers: &[httparse::Header<'_>]) -> Result<(), RequestError> {
+        // " HTTP/1.1" and CR LF follow the target: httparse takes exactly one space and eight bytes.
+        let line_end = self.target.end as usize + 9;
+        self.fields.clear();
+        self.fields_start = (line_end + 2) as u32;
+        self.kinds = 0;
+        self.idempotency_key = false;
+        self.te_trailers = false;
+        self.expect_continue = false;
+        let mut seen = Seen::default();
+        for header in headers {
+            let (name, value) = (header.name.as_bytes(), header.value);
+            let mut field = Field {
+                name: Span::within(buf, name),
+                value: Span::within(buf, value),
+                kind: classify(name),
+            };
+            ends_in_crlf(buf, field.name.start as usize)?;
+            if field.kind != FieldKind::Other {
+                field.kind = self.act_on(field, value, &mut seen)?;
+                self.kinds |= field.kind.bit();
+            }
+            self.fields.push(field);
+        }
+        ends_in_crlf(buf, self.len)?;
+        ends_in_crlf(buf, self.len - 2)?;
+        self.read_target(buf, line_end, seen.host)?;
+        self.rewrite_length = seen.framing.length_needs_rewriting();
+        self.body = match seen.framing.verdict(self.version)? {
+            Verdict::Unframed => Body::None,
+            Verdict::Length(length) => Body::Length(length),
+            Verdict::Chunked => Body::Chunked,
+        };
+        if seen.options.nominations > 0 {
+            connection::drop_nominated(buf, &mut self.fields);
+            self.kinds |= FieldKind::Dropped.bit();
+        }
+        self.keep_alive = match self.version {
+            Version::Http11 => !seen.options.close,
+            Version::Http10 => seen.options.keep_alive && !seen.options.close,
+        };
+        self.read_upgrade(buf, &seen);
+        Ok(())
+    }
+
+    /// Notes what a field says; returns the kind to keep it as.
+    fn act_on(
+        &mut self,
+        field: Field,
+        value: &[u8],
+        seen: &mut Seen,
+    ) -> Result<FieldKind, RequestError> {
+        match field.kind {
+            FieldKind::Host if seen.host.is_some() => return Err(RequestError::ManyHosts),
+            FieldKind::Host => seen.host = Some(field.value),
+            FieldKind::ContentLength => {
+                seen.framing.content_length(value)?;
+                if self.kinds & FieldKind::ContentLength.bit() != 0 {
+                    return Ok(FieldKind::Dropped);
+                }
+            }
+            FieldKind::TransferEncoding => seen.framing.transfer_encoding(value)?,
+            FieldKind::FramingImitation => return Err(RequestError::FramingImitation),
+            FieldKind::Connection => seen
+                .options
+                .read(value)
+                .map_err(|_| RequestError::TooManyOptions)?,
+            FieldKind::Upgrade if seen.upgrade.is_empty() => seen.upgrade = field.value,
+            FieldKind::Expect if !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(RequestError::BadExpectation);
+            }
+            // RFC 9110 §10.1.1: of no meaning in HTTP/1.0.
+            FieldKind::Expect if self.version == Version::Http10 => return Ok(FieldKind::Dropped),
+            FieldKind::Expect => self.expect_continue = true,
+            FieldKind::Te => {
+                self.te_trailers |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"trailers"))
+            }
+            FieldKind::IdempotencyKey => self.idempotency_key = true,
+            _ => {}
+        }
+        Ok(field.kind)
+    }
+
+    /// The target, and with it the host: that of the target wins (RFC 9112 §3.2.2), but `Host` must be right
+    /// all the same (RFC 9112 §3.2).
+    fn read_target(
+        &mut self,
+        buf: &[u8],
+        line_end: usize,
+        host: Option<Span>,
+    ) -> Result<(), RequestError> {
+        if self.method == Method::Connect {
+            return Err(RequestError::ConnectMethod);
+        }
+        let target =
+            target::parse(buf, self.target, self.method, line_end).map_err(
+                |error| match error {
+                    TargetError::Malformed => RequestError::BadTarget,
+                    TargetError::Authority => RequestError::BadHost,
+                },
+            )?;
+        if host.is_none() && self.version == Version::Http11 {
+            return Err(RequestError::NoHost);
+        }
+        let host = host.unwrap_or_default();
+        let mut host_length =
+            target::host_length(host.of(buf)).map_err(|_| RequestError::BadHost)?;
+        self.authority = host;
+        if let Some(authority) = target.authority {
+            host_length =
+                target::host_length(authority.of(buf)).map_err(|_| RequestError::BadHost)?;
+            self.authority = authority;
+        }
+        self.host = Span {
+            start: self.authority.start,
+            end: self.authority.start + host_length as u32,
+        };
+        self.path = target.path;
+        self.origin = target.origin;
+        self.form = target.form;
+        Ok(())
+    }
+
+    /// An upgrade is passed on for a GET of HTTP/1.1 without a body; otherwise the offer is dropped, which a
+    /// server may always do (RFC 9110 §7.8). Of a list, the first protocol that can be tunnelled is kept.
+    fn read_upgrade(&mut self, buf: &[u8], seen: &Seen) {
+        self.upgrade = None;
+        self.upgrade_protocol = Span::default();
+        let offered = seen.options.upgrade && !seen.upgrade.is_empty();
+        if !offered
+            || self.method != Method::Get
+            || self.version != Version::Http11
+            || !self.body.is_empty()
+        {
+            return;
+        }
+        if let Some(protocol) = tokens(seen.upgrade.of(buf)).find(|token| can_be_tunnelled(token)) {
+            self.upgrade_protocol = Span::within(buf, protocol);
+            self.upgrade = Some(upgrade_kind(protocol));
+        }
+    }
+}
+
+/// What a protocol's token stands for.
+pub(crate) fn upgrade_kind(protocol: &[u8]) -> Upgrade {
+    if protocol.eq_ignore_ascii_case(b"websocket") {
+        Upgrade::WebSocket
+    } else {
+        Upgrade::Other
+    }
+}
+
+/// Not `h2c`, `HTTP/…` and `TLS/…`: behind these, requests would go past the proxy unseen.
+fn can_be_tunnelled(protocol: &[u8]) -> bool {
+    let starts = |prefix: &[u8]| {
+        protocol
+            .get(..prefix.len())
+            .is_some_and(|p| p.eq_ignore_ascii_case(prefix))
+    };
+    !(starts(b"h2") || starts(b"http") || starts(b"tls"))
+        && protocol
+            .iter()
+            .all(|b| super::fields::is_tchar(*b) || *b == b'/')
+}
+
+/// Where the request line starts; `None` where more bytes are needed to know.
+fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, RequestError> {
+    let mut start = 0;
+    while start < 4 {
+        match &buf[start..] {
+            [] | [b'\r'] => return Ok(None),
+            [b'\r', b'\n', ..] => start += 2,
+            _ => break,
+        }
+    }
+    match buf.get(start) {
+        None => Ok(None),
+        Some(b'\r' | b'\n') => Err(RequestError::BadRequestLine),
+        Some(_) => Ok(Some(start)),
+    }
+}
+
+/// httparse takes a bare LF for a line's end; RFC 9112 §2.2 lets us refuse it, and other readers differ on it.
+#[inline]
+pub(crate) fn ends_in_crlf(buf: &[u8], at: usize) -> Result<(), RequestError> {
+    match at.checked_sub(2).and_then(|start| buf.get(start..at)) {
+        Some(b"\r\n") => Ok(()),
+        _ => Err(RequestError::BadLineEnd),
+    }
+}
+
+/// The length of the target so far, if the line got that far: everything up to a byte that can't be in one.
+fn target_so_far(line: &[u8]) -> Option<(usize, &[u8])> {
+    let space = line
+        .iter()
+        .position(|b| !super::fields::is_tchar(*b))
+        .filter(|at| line[*at] == b' ')?;
+    let rest = &line[space + 1..];
+    let length = rest
+        .iter()
+        .position(|b| *b <= b' ' || *b == 0x7f)
+        .unwrap_or(rest.len());
+    Some((length, &rest[length..]))
+}
+
+#[cold]
+fn partial(
+    window: &[u8],
+    start: usize,
+    full: bool,
+    limits: &Limits,
+) -> Result<Progress, RequestError> {
+    match target_so_far(&window[start..]) {
+        Some((length, _)) if length > limits.max_uri => Err(RequestError::TargetTooLong),
+        _ if full => Err(RequestError::HeadTooLarge),
+        _ => Ok(Progress::Partial),
+    }
+}
+
+/// Says what `httparse` disliked, from what can be seen of the line so far and no more: the answer must be the
+/// same when more of it is there.
+#[cold]
+fn syntax_error(
+    window: &[u8],
+    start: usize,
+    error: httparse::Error,
+    limits: &Limits,
+) -> RequestError {
+    let line = &window[start..];
+    match target_so_far(line) {
+        Some((length, _)) if length > limits.max_uri => return RequestError::TargetTooLong,
+        // HTTP/0.9 (`GET /` and nothing more), and any version but 1.0 and 1.1.
+        Some((length, [b'\r' | b'\n', ..])) if length > 0 => return RequestError::BadVersion,
+        Some((length, [b' ', version @ ..])) if length > 0 && error == httparse::Error::Version => {
+            return if version.starts_with(b"HTTP/") {
+                RequestError::BadVersion
+            } else {
+                RequestError::BadRequestLine
+            };
+        }
+        _ => {}
+    }
+    match error {
+        httparse::Error::HeaderName => RequestError::BadFieldName,
+        httparse::Error::HeaderValue => RequestError::BadFieldValue,
+        httparse::Error::NewLine => RequestError::BadLineEnd,
+        httparse::Error::TooManyHeaders => RequestError::TooManyFields,
+        _ => RequestError::BadRequestLine,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! Where something is in the connection's buffer.
+//!
+//! A parsed head holds no bytes: it holds spans, and each reader passes the buffer that was parsed.
+//! The buffer must not have moved in between; reading another buffer gives wrong bytes but never a panic.
+
+use super::fields::FieldKind;
+
+/// A range of bytes in the buffer that was parsed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Offset after the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// From offsets. A head is far shorter than 4 GiB: the parsers look at no more.
+    pub(crate) fn new(start: usize, end: usize) -> Self {
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
+    }
+
+    /// Where `part`, a subslice of `buf`, is.
+    pub(crate) fn within(buf: &[u8], part: &[u8]) -> Self {
+        let start = (part.as_ptr() as usize).wrapping_sub(buf.as_ptr() as usize);
+        Self::new(start, start.wrapping_add(part.len()))
+    }
+
+    /// The bytes; empty where `buf` is too short, which is then not the buffer that was parsed.
+    #[inline]
+    pub fn of<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
+        buf.get(self.start as usize..self.end as usize)
+            .unwrap_or(&[])
+    }
+
+    /// Whether it spans nothing.
+    pub fn is_empty(&self) -> bool {
+        self.start >= self.end
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+}
+
+/// One field line of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// The name as it was sent.
+    pub name: Span,
+    /// The value without the whitespace around it.
+    pub value: Span,
+    /// What the proxy has to do with it.
+    pub kind: FieldKind,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_bytes_it_was_made_from() {
+        let buf = b"Host: example.org";
+        let span = Span::within(buf, &buf[6..]);
+        assert_eq!(span.of(buf), b"example.org");
+        assert_eq!(span.len(), 11);
+        assert!(!span.is_empty());
+    }
+
+    #[test]
+    fn a_shorter_buffer_reads_as_nothing_instead_of_a_panic() {
+        assert_eq!(Span::new(4, 9).of(b"abc"), b"");
+        assert_eq!(Span { start: 3, end: 1 }.of(b"abcd"), b"");
+        assert_eq!(Span { start: 3, end: 1 }.len(), 0);
+    }
+}

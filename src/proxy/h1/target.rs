@@ -1,0 +1,338 @@
+//! The request target (RFC 9112 §3.2) and the authority: whom a request is for.
+
+use super::method::Method;
+use super::span::Span;
+
+/// A target, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The path without the query, for routing.
+    pub path: Span,
+    /// The authority of an absolute-form target, which replaces `Host` (RFC 9112 §3.2.2).
+    pub authority: Option<Span>,
+    /// What to ask the app for, in origin form; starts with `?` where the path is empty.
+    pub origin: Span,
+    /// The form it came in.
+    pub form: Form,
+}
+
+/// The forms that are served; authority-form is CONNECT's alone, and CONNECT is refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Form {
+    /// `/path?query`.
+    #[default]
+    Origin,
+    /// `http://host/path?query`.
+    Absolute,
+    /// `*`, of OPTIONS.
+    Asterisk,
+}
+
+/// Why a target or an authority is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetError {
+    /// None of the forms, a fragment, or a scheme other than http and https.
+    Malformed,
+    /// Not `host [":" port]`.
+    Authority,
+}
+
+/// Takes a target apart. `line_end` is the offset after the request line's version.
+///
+/// Where there is no path, [`Target::path`] is `/` all the same: it then points to a slash that is always
+/// there, of `://` or of `HTTP/1.1`.
+pub fn parse(
+    buf: &[u8],
+    target: Span,
+    method: Method,
+    line_end: usize,
+) -> Result<Target, TargetError> {
+    let bytes = target.of(buf);
+    // A fragment is never sent (RFC 9112 §3.2); readers that do see one differ on where the path ends.
+    if memchr::memchr(b'#', bytes).is_some() {
+        return Err(TargetError::Malformed);
+    }
+    let start = target.start as usize;
+    match bytes {
+        [b'/', ..] => Ok(Target {
+            path: path_of(bytes, start),
+            authority: None,
+            origin: target,
+            form: Form::Origin,
+        }),
+        [b'*'] if method == Method::Options => {
+            let slash = line_end.saturating_sub(4);
+            Ok(Target {
+                path: Span::new(slash, slash + 1),
+                authority: None,
+                origin: target,
+                form: Form::Asterisk,
+            })
+        }
+        _ => absolute(bytes, start, method),
+    }
+}
+
+/// `http://authority/path?query` (RFC 9110 §4.2): other schemes aren't ours to serve.
+fn absolute(bytes: &[u8], start: usize, method: Method) -> Result<Target, TargetError> {
+    let after_scheme = match bytes {
+        [scheme @ .., _] if scheme.len() >= 7 && scheme[..7].eq_ignore_ascii_case(b"http://") => 7,
+        [scheme @ .., _] if scheme.len() >= 8 && scheme[..8].eq_ignore_ascii_case(b"https://") => 8,
+        _ => return Err(TargetError::Malformed),
+    };
+    let rest = &bytes[after_scheme..];
+    let length = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
+    // An empty host is invalid with http (RFC 9110 §4.2.1).
+    if length == 0 || host_length(&rest[..length])? == 0 {
+        return Err(TargetError::Authority);
+    }
+    let origin_start = start + after_scheme + length;
+    let origin = Span::new(origin_start, start + bytes.len());
+    let tail = &rest[length..];
+    let path = match tail.first() {
+        Some(b'/') => path_of(tail, origin_start),
+        _ => Span::new(start + after_scheme - 1, start + after_scheme),
+    };
+    // RFC 9112 §3.2.4: OPTIONS for a whole server, in absolute form, is `*` for the last hop.
+    let form = if tail.is_empty() && method == Method::Options {
+        Form::Asterisk
+    } else {
+        Form::Absolute
+    };
+    let authority = Some(Span::new(start + after_scheme, origin_start));
+    Ok(Target {
+        path,
+        authority,
+        origin,
+        form,
+    })
+}
+
+fn path_of(bytes: &[u8], start: usize) -> Span {
+    Span::new(
+        start,
+        start + memchr::memchr(b'?', bytes).unwrap_or(bytes.len()),
+    )
+}
+
+/// Checks `host [":" port]` (RFC 9110 §7.2, RFC 3986 §3.2) and returns the host's length.
+///
+/// Refused: user information (RFC 9110 §4.2.4), spaces, a comma (it would read as two hosts in
+/// `X-Forwarded-Host`), and a port that isn't a number up to 65535. An empty host is allowed here.
+pub fn host_length(authority: &[u8]) -> Result<usize, TargetError> {
+    let length = match authority {
+        [b'[', rest @ ..] => {
+            let close = memchr::memchr(b']', rest).ok_or(TargetError::Authority)?;
+            if close < 2
+                || !rest[..close]
+                    .iter()
+                    .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+            {
+                return Err(TargetError::Authority);
+            }
+            close + 2
+        }
+        _ => {
+            let length = memchr::memchr(b':', authority).unwrap_or(authority.len());
+            check_name(&authority[..length])?;
+            length
+        }
+    };
+    match &authority[length..] {
+        [] => Ok(length),
+        [b':', port @ ..] if length > 0 && is_port(port) => Ok(length),
+        _ => Err(TargetError::Authority),
+    }
+}
+
+/// A registered name or an IPv4 address (RFC 3986 §3.2.2), percent-encoding complete.
+fn check_name(name: &[u8]) -> Result<(), TargetError> {
+    let mut rest = name;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => tail,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => tail,
+            b'%' => match tail {
+                [a, b, tail @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => tail,
+                _ => return Err(TargetError::Authority),
+            },
+            _ => return Err(TargetError::Authority),
+        };
+    }
+    Ok(())
+}
+
+/// An empty port is the scheme's default (RFC 3986 §3.2.3).
+fn is_port(digits: &[u8]) -> bool {
+    digits.len() <= 5
+        && digits.iter().all(u8::is_ascii_digit)
+        && digits
+            .iter()
+            .fold(0u32, |port, digit| port * 10 + u32::from(digit - b'0'))
+            <= 65535
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(target: &str, method: Method) -> Result<(String, String, String, Form), TargetError> {
+        let line = format!("X {target} HTTP/1.1");
+        let buf = line.as_bytes();
+        let parsed = parse(buf, Span::new(2, 2 + target.len()), method, buf.len())?;
+        let text = |span: Span| String::from_utf8(span.of(buf).to_vec()).unwrap();
+        Ok((
+            text(parsed.path),
+            parsed.authority.map(text).unwrap_or_default(),
+            text(parsed.origin),
+            parsed.form,
+        ))
+    }
+
+    fn own(
+        path: &str,
+        authority: &str,
+        origin: &str,
+        form: Form,
+    ) -> Result<(String, String, String, Form), TargetError> {
+        Ok((path.into(), authority.into(), origin.into(), form))
+    }
+
+    #[test]
+    fn origin_form() {
+        assert_eq!(read("/", Method::Get), own("/", "", "/", Form::Origin));
+        assert_eq!(
+            read("/a/b?c=d?e", Method::Get),
+            own("/a/b", "", "/a/b?c=d?e", Form::Origin)
+        );
+        assert_eq!(
+            read("//a", Method::Get),
+            own("//a", "", "//a", Form::Origin)
+        );
+        assert_eq!(
+            read("/http://x/", Method::Get),
+            own("/http://x/", "", "/http://x/", Form::Origin)
+        );
+    }
+
+    /// RFC 9112 §3.2.2.
+    #[test]
+    fn absolute_form() {
+        assert_eq!(
+            read("http://a.b:80/c?d", Method::Get),
+            own("/c", "a.b:80", "/c?d", Form::Absolute)
+        );
+        assert_eq!(
+            read("HTTPS://a", Method::Get),
+            own("/", "a", "", Form::Absolute)
+        );
+        assert_eq!(
+            read("http://a?q", Method::Get),
+            own("/", "a", "?q", Form::Absolute)
+        );
+        assert_eq!(
+            read("http://[::1]:8080/", Method::Get),
+            own("/", "[::1]:8080", "/", Form::Absolute)
+        );
+        for bad in [
+            "ftp://a/",
+            "http:/a",
+            "http:a",
+            "a",
+            "a:80",
+            "example.org:443",
+            "http//a",
+        ] {
+            assert_eq!(read(bad, Method::Get), Err(TargetError::Malformed), "{bad}");
+        }
+        for bad in [
+            "http:///x",
+            "http://u@a/",
+            "http://u:p@a/",
+            "http://:80/",
+            "http://a:b/",
+            "http://a,b/",
+            "http://a\\b/",
+        ] {
+            assert_eq!(read(bad, Method::Get), Err(TargetError::Authority), "{bad}");
+        }
+        assert_eq!(read("http://", Method::Get), Err(TargetError::Malformed));
+    }
+
+    /// RFC 9112 §3.2.4.
+    #[test]
+    fn asterisk_form_is_of_options_alone() {
+        assert_eq!(
+            read("*", Method::Options),
+            own("/", "", "*", Form::Asterisk)
+        );
+        assert_eq!(
+            read("http://a", Method::Options),
+            own("/", "a", "", Form::Asterisk)
+        );
+        assert_eq!(
+            read("http://a/", Method::Options),
+            own("/", "a", "/", Form::Absolute)
+        );
+        assert_eq!(read("*", Method::Get), Err(TargetError::Malformed));
+        assert_eq!(read("*a", Method::Options), Err(TargetError::Malformed));
+    }
+
+    #[test]
+    fn no_fragments() {
+        for bad in ["/#", "/a#b", "http://a/#b", "/?q#"] {
+            assert_eq!(read(bad, Method::Get), Err(TargetError::Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn authorities() {
+        for (good, length) in [
+            ("a", 1),
+            ("a:1", 1),
+            ("a:65535", 1),
+            ("a:", 1),
+            ("", 0),
+            ("a_b.c-d", 7),
+            ("[::1]", 5),
+            ("[::1]:80", 5),
+            ("[1:2::3.4.5.6]", 14),
+            ("a%20b", 5),
+            ("127.0.0.1:8", 9),
+        ] {
+            assert_eq!(host_length(good.as_bytes()), Ok(length), "{good}");
+        }
+        for bad in [
+            "a:65536",
+            "a:000080",
+            "a:x",
+            "a:1:2",
+            "a b",
+            "a/b",
+            "a@b",
+            "a?b",
+            "[::1",
+            "[]",
+            "[:]",
+            "[::1]x",
+            "[g::]",
+            "::1",
+            ":80",
+            "a%2",
+            "a%zz",
+            "a,b",
+            "a\"b",
+            "a<b",
+            "ä",
+            "[::1%eth0]",
+            "a\tb",
+        ] {
+            assert_eq!(
+                host_length(bad.as_bytes()),
+                Err(TargetError::Authority),
+                "{bad}"
+            );
+        }
+    }
+}

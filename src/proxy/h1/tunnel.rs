@@ -1,0 +1,258 @@
+//! After a 101: bytes both ways, until either side ends it, the drain's deadline does, or the shutdown's.
+//!
+//! WebSocket frames are followed (not unpacked), so that an orderly end can be put between two of them:
+//! close code 1001 ("going away"), or 1012 ("service restart") where the backend is about to be restarted.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pingora::protocols::Stream;
+
+use super::buffer::{Buffer, LARGE};
+use super::client::Client;
+use crate::clock;
+use crate::core::Time;
+use crate::interrupt::Level;
+use crate::proxy::websocket::{FrameTracker, close_frame};
+use crate::registry::endpoint::Connection;
+
+/// How long the peers may take to answer a close frame.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How a tunnel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TunnelEnd {
+    /// One of the peers ended it.
+    Peers,
+    /// We ended it in the protocol's orderly way.
+    Orderly,
+    /// It was cut.
+    Cut,
+}
+
+impl TunnelEnd {
+    /// For the log; empty where it ended well.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Peers => "",
+            Self::Orderly => "closed_orderly",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+/// One direction.
+struct Lane {
+    buffer: Buffer,
+    /// Frames seen in it; `None` where the protocol isn't WebSocket.
+    frames: Option<FrameTracker>,
+    /// Bytes of `buffer` that may go out.
+    passable: usize,
+    /// Our close frame, once it is to be sent.
+    farewell: Vec<u8>,
+    farewell_sent: usize,
+    /// Nothing of the source is passed on any more.
+    closing: bool,
+    /// The source has ended.
+    ended: bool,
+    /// The sink was told.
+    shut: bool,
+}
+
+impl Lane {
+    fn new(buffer: Buffer, websocket: bool) -> Self {
+        Self {
+            buffer,
+            frames: websocket.then(FrameTracker::new),
+            passable: 0,
+            farewell: Vec::new(),
+            farewell_sent: 0,
+            closing: false,
+            ended: false,
+            shut: false,
+        }
+    }
+
+    /// The source has said its last: by a close frame, or by its end.
+    fn is_silent(&self) -> bool {
+        self.ended || self.frames.as_ref().is_some_and(FrameTracker::saw_close)
+    }
+
+    /// Lets go what was read; while an end is wanted, only up to the next frame boundary.
+    fn admit(&mut self, farewell: Option<&[u8]>) {
+        let fresh = &self.buffer.bytes()[self.passable..];
+        let Some(frames) = &mut self.frames else {
+            self.passable = self.buffer.len();
+            return;
+        };
+        if self.closing {
+            // Only the answer to our close frame is of interest now.
+            frames.feed(fresh);
+            self.buffer.cut(self.passable, self.buffer.len() - self.passable);
+            return;
+        }
+        if let Some(farewell) = farewell
+            && let Some(boundary) = frames.next_boundary(fresh)
+        {
+            frames.feed(&fresh[..boundary]);
+            if !frames.saw_close() {
+                self.farewell = farewell.to_vec();
+            }
+            frames.feed(&fresh[boundary..]);
+            self.passable += boundary;
+            self.buffer.cut(self.passable, self.buffer.len() - self.passable);
+            self.closing = true;
+            return;
+        }
+        frames.feed(fresh);
+        self.passable = self.buffer.len();
+    }
+
+    /// Moves what can be moved; an error ends the tunnel.
+    fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        farewell: Option<&[u8]>,
+    ) -> io::Result<bool> {
+        let mut moved = false;
+        loop {
+            self.admit(farewell);
+            while self.passable > 0 {
+                match Pin::new(&mut **to).poll_write(cx, &self.buffer.bytes()[..self.passable]) {
+                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(result) => {
+                        let count = result?;
+                        self.buffer.consume(count);
+                        self.passable -= count;
+                        moved = true;
+                    }
+                    Poll::Pending => return Ok(moved),
+                }
+            }
+            while self.farewell_sent < self.farewell.len() {
+                match Pin::new(&mut **to).poll_write(cx, &self.farewell[self.farewell_sent..]) {
+                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(result) => {
+                        self.farewell_sent += result?;
+                        moved = true;
+                    }
+                    Poll::Pending => return Ok(moved),
+                }
+            }
+            if Pin::new(&mut **to).poll_flush(cx)?.is_pending() {
+                return Ok(moved);
+            }
+            if self.ended {
+                if !self.shut && Pin::new(&mut **to).poll_shutdown(cx)?.is_ready() {
+                    self.shut = true;
+                    moved = true;
+                }
+                return Ok(moved);
+            }
+            match self.buffer.poll_fill(cx, from, LARGE) {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(result) => {
+                    result?;
+                }
+                Poll::Pending => return Ok(moved),
+            }
+            moved = true;
+        }
+    }
+}
+
+/// Runs a tunnel to its end. `incoming` is what the backend sent behind its 101.
+pub async fn run(
+    client: &mut Client,
+    connection: &mut Connection,
+    incoming: Buffer,
+    websocket: bool,
+) -> TunnelEnd {
+    let mut up = Lane::new(std::mem::take(&mut client.buffer), websocket);
+    let mut down = Lane::new(incoming, websocket);
+    let mut ending: Option<Ending> = None;
+    let end = poll_fn(|cx| {
+        client.interrupt.register(cx.waker());
+        connection.ticket.interrupt().register(cx.waker());
+        let wish = wish(client, connection);
+        if wish == Wish::Cut {
+            return Poll::Ready(TunnelEnd::Cut);
+        }
+        if let Wish::EndAt(at, code) = wish
+            && ending.is_none()
+            && client.timer.poll(cx, at).is_ready()
+        {
+            if !websocket {
+                return Poll::Ready(TunnelEnd::Cut);
+            }
+            ending = Some(Ending::new(code));
+        }
+        loop {
+            let frames = ending.as_ref().map(|ending| (&ending.to_client[..], &ending.to_backend[..]));
+            let (to_client, to_backend) = frames.unzip();
+            let moved_up = up.poll_move(cx, &mut client.stream, &mut connection.stream, to_backend);
+            let moved_down = down.poll_move(cx, &mut connection.stream, &mut client.stream, to_client);
+            match (moved_up, moved_down) {
+                (Ok(false), Ok(false)) => break,
+                (Ok(_), Ok(_)) => {}
+                _ => return Poll::Ready(TunnelEnd::Peers),
+            }
+        }
+        match &ending {
+            None if up.shut && down.shut => Poll::Ready(TunnelEnd::Peers),
+            None => Poll::Pending,
+            Some(_) if up.is_silent() && down.is_silent() => Poll::Ready(TunnelEnd::Orderly),
+            Some(ending) => client.timer.poll(cx, ending.until).map(|()| TunnelEnd::Orderly),
+        }
+    })
+    .await;
+    up.buffer.give_back();
+    down.buffer.give_back();
+    end
+}
+
+/// An orderly end under way.
+struct Ending {
+    to_client: Vec<u8>,
+    to_backend: Vec<u8>,
+    until: Time,
+}
+
+impl Ending {
+    fn new(code: u16) -> Self {
+        let reason = if code == 1012 { "service restart" } else { "going away" };
+        // RFC 6455 §5.3: what goes to the server is masked, with a key nobody can foresee.
+        let mask = fastrand::u32(..).to_be_bytes();
+        Self {
+            to_client: close_frame(code, reason, None).to_vec(),
+            to_backend: close_frame(code, reason, Some(mask)).to_vec(),
+            until: clock::now() + FAREWELL,
+        }
+    }
+}
+
+/// What the outside wants of the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    GoOn,
+    EndAt(Time, u16),
+    Cut,
+}
+
+fn wish(client: &Client, connection: &Connection) -> Wish {
+    let upstream = connection.ticket.interrupt();
+    match client.interrupt.level().max(upstream.level()) {
+        Level::Cut => Wish::Cut,
+        Level::EndRestart | Level::End => {
+            let code = if upstream.level() == Level::EndRestart { 1012 } else { 1001 };
+            let by_backend = upstream.level() >= Level::End;
+            Wish::EndAt(if by_backend { upstream.at() } else { client.interrupt.at() }, code)
+        }
+        Level::Run | Level::Finish => Wish::GoOn,
+    }
+}

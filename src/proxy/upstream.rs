@@ -1,0 +1,151 @@
+//! From a pool to a connection: pick a backend, enter its gate, reuse a connection or open one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+
+use pingora::upstreams::peer::HttpPeer;
+use thiserror::Error;
+use tokio::io::ReadBuf;
+
+use super::plane::Plane;
+use crate::config;
+use crate::core::Time;
+use crate::core::balance::Candidate;
+use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved};
+use crate::registry::snapshot::Pool;
+
+impl Candidate for Arc<Endpoint> {
+    fn in_flight(&self) -> u32 {
+        self.gate.in_flight()
+    }
+
+    fn weight(&self) -> u32 {
+        Endpoint::weight(self)
+    }
+}
+
+/// Backends that a request is not sent to again.
+#[derive(Debug, Default)]
+pub struct Excluded(Vec<Key>);
+
+impl Excluded {
+    /// Adds one.
+    pub fn add(&mut self, key: Key) {
+        self.0.push(key);
+    }
+
+    /// Starts over (the world has changed).
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Whether it is excluded.
+    pub fn has(&self, key: Key) -> bool {
+        self.0.contains(&key)
+    }
+}
+
+/// Picks an eligible backend and enters its gate. Excluded ones are left out while there is any other.
+pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+    let limit = pool.config.upstream.max_in_flight;
+    let mut out: Vec<usize> = Vec::new();
+    if !excluded.0.is_empty() {
+        out.extend((0..pool.ready.len()).filter(|index| excluded.has(pool.ready[*index].key)));
+    }
+    for _ in 0..pool.ready.len() {
+        let cursor = pool.shared.cursor.fetch_add(1, Ordering::Relaxed);
+        let index = pool.balancer.pick(&pool.ready, cursor, fastrand::u64(..), &out)?;
+        if let Some(permit) = pool.ready[index].permit(limit) {
+            return Some(permit);
+        }
+        out.push(index);
+    }
+    None
+}
+
+/// Enters a backend that fail-open may try, though its gate is closed.
+pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+    let open: Vec<_> = pool.last_resort.iter().filter(|endpoint| !excluded.has(endpoint.key)).collect();
+    fastrand::choice(open).map(|endpoint| endpoint.permit_anyway())
+}
+
+/// An idle connection that is still good, if there is one.
+pub fn reuse(endpoint: &Arc<Endpoint>, now: Time) -> Option<Box<Connection>> {
+    loop {
+        let mut connection = endpoint.idle.take()?;
+        if connection.epoch != endpoint.epoch() || connection.expires <= now {
+            continue;
+        }
+        match look(&mut connection) {
+            Look::Quiet => return Some(connection),
+            Look::Closed => endpoint.peer_closed(),
+            Look::Talking => {}
+        }
+    }
+}
+
+/// What a look at an idle connection finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing: as it should be.
+    Quiet,
+    /// The backend has closed it.
+    Closed,
+    /// The backend says something that nobody asked for: nothing good can come of it.
+    Talking,
+}
+
+/// Looks at an idle connection without waiting.
+pub fn look(connection: &mut Connection) -> Look {
+    let mut byte = [0u8; 1];
+    let mut space = ReadBuf::new(&mut byte);
+    let mut context = Context::from_waker(Waker::noop());
+    match Pin::new(&mut *connection.stream).poll_read(&mut context, &mut space) {
+        Poll::Pending => Look::Quiet,
+        Poll::Ready(Ok(())) if !space.filled().is_empty() => Look::Talking,
+        Poll::Ready(_) => Look::Closed,
+    }
+}
+
+/// Why there is no connection. Nothing was sent: another backend may be tried, whatever the method.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The address did not take the connection.
+    #[error("{0}")]
+    Failed(String),
+    /// The backend's name has not been resolved yet.
+    #[error("its name is not resolved")]
+    Unresolved,
+    /// It began to drain, or restarted, in the meantime.
+    #[error("it began to drain while the connection was being opened")]
+    Moved,
+}
+
+/// Opens a connection. The caller holds a permit of the same backend.
+pub async fn connect(
+    plane: &Plane,
+    endpoint: &Arc<Endpoint>,
+    upstream: &config::Upstream,
+) -> Result<Box<Connection>, ConnectError> {
+    let epoch = endpoint.epoch();
+    let resolved = endpoint.resolved().ok_or(ConnectError::Unresolved)?;
+    let mut peer = match &*resolved {
+        Resolved::Socket(address) => HttpPeer::new(*address, false, String::new()),
+        Resolved::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
+            .map_err(|error| ConnectError::Failed(error.to_string()))?,
+    };
+    peer.options.connection_timeout = Some(upstream.connect_timeout);
+    let ticket = endpoint.connection_opened();
+    let stream = plane
+        .connector
+        .new_stream(&peer)
+        .await
+        .map_err(|error| ConnectError::Failed(error.to_string()))?;
+    let connection = Connection { stream, epoch, expires: Time::MAX, requests: 0, ticket };
+    if endpoint.epoch() != epoch {
+        return Err(ConnectError::Moved);
+    }
+    Ok(Box::new(connection))
+}

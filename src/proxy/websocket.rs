@@ -1,0 +1,138 @@
+//! WebSocket frames (RFC 6455 §5), followed from outside.
+//!
+//! How to use: after a 101, one [`FrameTracker`] per direction; [`FrameTracker::feed`] it every byte that was
+//! passed on, in order. To end the connection in order, wait for a frame's end in that direction
+//! ([`FrameTracker::at_boundary`], or [`FrameTracker::next_boundary`] within bytes that are about to be passed
+//! on), send [`close_frame`], and nothing more that way. Towards the app (the client's direction) frames must be masked.
+//! Nothing is copied and no payload is looked at.
+
+/// Longest frame header: 2 bytes, 8 of length, 4 of mask.
+const MAX_HEADER: usize = 14;
+/// Longest reason: a control frame's payload is at most 125 bytes, two of which are the code (RFC 6455 §5.5).
+const MAX_REASON: usize = 123;
+
+/// Follows the frames of one direction.
+#[derive(Debug, Clone, Default)]
+pub struct FrameTracker {
+    header: [u8; MAX_HEADER],
+    header_len: u8,
+    payload: u64,
+    saw_close: bool,
+    broken: bool,
+}
+
+impl FrameTracker {
+    /// Before the first frame.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Follows bytes that were passed on.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.broken {
+            let taken = self.step(rest);
+            rest = &rest[taken..];
+        }
+    }
+
+    /// Whether a frame could start here. False once the bytes were no WebSocket frames.
+    pub fn at_boundary(&self) -> bool {
+        self.header_len == 0 && self.payload == 0 && !self.broken
+    }
+
+    /// Where in `bytes`, which come next and weren't fed yet, the frame now open ends: there a close frame
+    /// can go in. `Some(0)` where none is open; `None` where it doesn't end in `bytes`.
+    pub fn next_boundary(&self, bytes: &[u8]) -> Option<usize> {
+        let mut ahead = self.clone();
+        let mut at = 0;
+        while !ahead.at_boundary() {
+            if at == bytes.len() || ahead.broken {
+                return None;
+            }
+            at += ahead.step(&bytes[at..]);
+        }
+        Some(at)
+    }
+
+    /// Whether a close frame began in this direction: the peers are ending it by themselves.
+    pub fn saw_close(&self) -> bool {
+        self.saw_close
+    }
+
+    /// Whether these can't be WebSocket frames (a length above 2^63 - 1, RFC 6455 §5.2). There is no
+    /// boundary any more, so the end can't be an orderly one.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Takes bytes of at most one frame, at least one byte; returns how many. `bytes` isn't empty.
+    fn step(&mut self, bytes: &[u8]) -> usize {
+        if self.payload > 0 {
+            let here = usize::try_from(self.payload)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
+            self.payload -= here as u64;
+            return here;
+        }
+        self.header[usize::from(self.header_len)] = bytes[0];
+        self.header_len += 1;
+        if self.header_len >= 2 && self.header_len == self.header_size() {
+            self.header_done();
+        }
+        1
+    }
+
+    /// How long this header is, from its second byte.
+    fn header_size(&self) -> u8 {
+        let mask = if self.header[1] & 0x80 == 0 { 0 } else { 4 };
+        match self.header[1] & 0x7f {
+            127 => 10 + mask,
+            126 => 4 + mask,
+            _ => 2 + mask,
+        }
+    }
+
+    fn header_done(&mut self) {
+        let bytes = |from: usize, to: usize| {
+            self.header[from..to]
+                .iter()
+                .fold(0u64, |n, b| n << 8 | u64::from(*b))
+        };
+        self.payload = match self.header[1] & 0x7f {
+            127 => bytes(2, 10),
+            126 => bytes(2, 4),
+            short => u64::from(short),
+        };
+        self.broken = self.payload > i64::MAX as u64;
+        self.saw_close |= self.header[0] & 0x0f == 8;
+        self.header_len = 0;
+    }
+}
+
+/// A close frame (RFC 6455 §5.5.1): 1001 "going away", 1012 "service restart". The reason is cut to the 123
+/// bytes that fit. `mask` is needed towards a server, where it should be random (§5.3), and forbidden towards a client.
+pub fn close_frame(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
+    let mut end = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let reason = &reason.as_bytes()[..end];
+    let mut frame = Vec::with_capacity(8 + reason.len());
+    let masked = if mask.is_some() { 0x80 } else { 0 };
+    frame.extend_from_slice(&[0x88, masked | (2 + reason.len() as u8)]);
+    frame.extend_from_slice(mask.as_ref().map_or(&[], |key| &key[..]));
+    let start = frame.len();
+    frame.extend_from_slice(&code.to_be_bytes());
+    frame.extend_from_slice(reason);
+    if let Some(key) = mask {
+        frame[start..]
+            .iter_mut()
+            .zip(key.iter().cycle())
+            .for_each(|(byte, k)| *byte ^= k);
+    }
+    frame
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+//! What the registry needs of a prober. The registry does not know how one works; `app` brings it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::endpoint::Endpoint;
+use crate::config;
+
+/// Starts a prober for each backend.
+pub trait Probing: Send {
+    /// Starts probing `endpoint`; results go to the registry's handle. Dropping the result stops it.
+    fn start(
+        &self,
+        endpoint: Arc<Endpoint>,
+        health: Arc<config::Health>,
+        cadence: Cadence,
+    ) -> Box<dyn Prober>;
+}
+
+/// One backend's prober.
+pub trait Prober: Send {
+    /// Probe at once.
+    fn now(&self);
+    /// Probe like this from now on.
+    fn set(&self, cadence: Cadence);
+}
+
+/// How often to probe, and whether the probe's connection may stay open in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cadence {
+    /// Between probes.
+    pub interval: Duration,
+    /// False while draining: nothing of ours may keep the app from stopping.
+    pub keep: bool,
+}

@@ -1,0 +1,179 @@
+//! One public address: bound by us, served by Pingora's accept loop, emptied before it closes.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::server::Fds;
+use pingora::services::Service as _;
+use pingora::services::listening::Service;
+use socket2::{Domain, SockRef, Socket, Type};
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use crate::config;
+use crate::proxy::h1;
+use crate::proxy::plane::{Entry, Plane};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// After new connections are refused, for handshakes under way to end up in the accept queue.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// A public address that can't be listened on.
+#[derive(Debug, Error)]
+#[error("can't listen on {address}: {why}; {remedy}")]
+pub struct BindError {
+    address: SocketAddr,
+    why: std::io::Error,
+    remedy: &'static str,
+}
+
+/// A bound address that nobody serves yet.
+#[derive(Debug)]
+pub struct Bound {
+    config: config::Listener,
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds and listens. Connections queue from here on.
+    pub fn bind(config: &config::Listener) -> Result<Self, BindError> {
+        let error = |why: std::io::Error| BindError {
+            address: config.address,
+            remedy: match why.kind() {
+                std::io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
+                std::io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=)"
+                }
+                std::io::ErrorKind::AddrNotAvailable => "choose an address of this machine, or 0.0.0.0",
+                _ => "see the reason",
+            },
+            why,
+        };
+        let socket = listen(config).map_err(error)?;
+        let address = socket.local_addr().map_err(error)?;
+        Ok(Self { config: config.clone(), socket, address })
+    }
+
+    /// Where it listens, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves it on a runtime.
+    pub fn start(self, runtime: &Handle, plane: &Arc<Plane>) -> std::io::Result<Listener> {
+        let key = self.address.to_string();
+        let mut fds = Fds::new();
+        // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
+        fds.add(key.clone(), OwnedFd::from(self.socket.try_clone()?).into_raw_fd());
+        let fds = Arc::new(Mutex::new(fds));
+        let mut service = Service::new(key.clone(), Entry(plane.clone()));
+        // Our codec has buffers of its own: Pingora's would only be copied through.
+        service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
+        let (stop, stopped) = watch::channel(false);
+        let accepting = runtime.spawn(async move {
+            service.start_service(Some(fds), stopped, 1).await;
+        });
+        Ok(Listener {
+            config: self.config,
+            socket: self.socket,
+            address: self.address,
+            stop,
+            accepting,
+            plane: plane.clone(),
+        })
+    }
+}
+
+fn listen(config: &config::Listener) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(config.address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if config.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&config.address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A public address that is being served.
+pub struct Listener {
+    config: config::Listener,
+    socket: TcpListener,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+    plane: Arc<Plane>,
+}
+
+impl Listener {
+    /// As configured.
+    pub fn config(&self) -> &config::Listener {
+        &self.config
+    }
+
+    /// Where it listens, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting. Whoever is connected already, accepted or not, is still served.
+    pub async fn stop(self, runtime: &Handle) {
+        // A connection that the kernel has established but nobody accepted would be reset by the close. So new
+        // ones are turned away first (their SYN is dropped: the client's kernel asks again, and finds whoever
+        // listens then), those in the queue are accepted, and only then is the socket closed.
+        if let Err(error) = drop_syns(&self.socket) {
+            debug!(%error, "can't turn new connections away before closing");
+        }
+        tokio::time::sleep(SETTLE).await;
+        let _ = self.stop.send(true);
+        if let Err(error) = self.accepting.await {
+            warn!(%error, address = %self.address, "the accept loop ended abnormally");
+        }
+        while let Ok((stream, peer)) = self.socket.accept() {
+            let plane = self.plane.clone();
+            runtime.spawn(async move {
+                let _ = stream.set_nodelay(true);
+                let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+                match stream {
+                    Ok(stream) => {
+                        h1::client::serve(&plane, Box::new(L4Stream::from(stream)), peer).await;
+                    }
+                    Err(error) => debug!(%error, "a queued connection was gone before it was accepted"),
+                }
+            });
+        }
+    }
+}
+
+/// Drops TCP segments that open a connection (Linux: a classic BPF filter on the listening socket).
+#[cfg(target_os = "linux")]
+fn drop_syns(socket: &TcpListener) -> std::io::Result<()> {
+    use socket2::SockFilter;
+    // ld [13] (the flags of the TCP header); jset 0x02 (SYN): drop, else accept.
+    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const JUMP_IF_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    SockRef::from(socket).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(JUMP_IF_SET, 0, 1, 0x02),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}
+
+#[cfg(not(target_os = "linux"))]
+fn drop_syns(_: &TcpListener) -> std::io::Result<()> {
+    Ok(())
+}

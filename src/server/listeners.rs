@@ -1,0 +1,63 @@
+//! The set of public addresses, kept in agreement with the configuration.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::listener::{BindError, Bound, Listener};
+use crate::config;
+use crate::proxy::plane::Plane;
+
+/// The public addresses that are served.
+pub struct Listeners {
+    runtime: Handle,
+    plane: Arc<Plane>,
+    open: Vec<Listener>,
+}
+
+/// What a configuration adds, bound already, and what it drops.
+pub struct Change {
+    add: Vec<Bound>,
+    keep: Vec<config::Listener>,
+}
+
+impl Listeners {
+    /// None yet; they will run on this runtime.
+    pub fn new(runtime: Handle, plane: Arc<Plane>) -> Self {
+        Self { runtime, plane, open: Vec::new() }
+    }
+
+    /// Binds what is new, without touching what is there: a bad configuration changes nothing.
+    pub fn prepare(&self, wanted: &[config::Listener]) -> Result<Change, BindError> {
+        let has = |listener: &&config::Listener| self.open.iter().any(|open| open.config() == *listener);
+        let add = wanted.iter().filter(|listener| !has(listener)).map(Bound::bind);
+        Ok(Change { add: add.collect::<Result<_, _>>()?, keep: wanted.to_vec() })
+    }
+
+    /// Serves what is new, and stops what is no longer wanted.
+    pub async fn apply(&mut self, change: Change) -> std::io::Result<()> {
+        for bound in change.add {
+            self.open.push(bound.start(&self.runtime, &self.plane)?);
+        }
+        let (keep, drop): (Vec<_>, Vec<_>) =
+            self.open.drain(..).partition(|open| change.keep.contains(open.config()));
+        self.open = keep;
+        for listener in drop {
+            listener.stop(&self.runtime).await;
+        }
+        Ok(())
+    }
+
+    /// Where they listen, with the real ports.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.open.iter().map(Listener::address).collect()
+    }
+
+    /// Stops accepting everywhere.
+    pub async fn stop(&mut self) {
+        for listener in self.open.drain(..) {
+            listener.stop(&self.runtime).await;
+        }
+    }
+}

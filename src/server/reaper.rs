@@ -1,0 +1,39 @@
+//! Closes idle upstream connections whose time is over, or whose backend has closed them.
+//!
+//! Reuse takes the newest first, so old ones would otherwise stay until the app closes them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::proxy::plane::Plane;
+use crate::proxy::upstream::{Look, look};
+
+/// Between two rounds.
+const ROUND: Duration = Duration::from_millis(500);
+
+/// Runs for as long as the process.
+pub async fn run(plane: Arc<Plane>) {
+    let mut round = tokio::time::interval(ROUND);
+    round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        round.tick().await;
+        let pools = plane.registry.snapshot().pools.clone();
+        for endpoint in pools.iter().flat_map(|pool| &pool.backends) {
+            let (now, epoch) = (clock::now(), endpoint.epoch());
+            endpoint.idle.retain(|connection| {
+                if connection.epoch != epoch || connection.expires <= now {
+                    return false;
+                }
+                match look(connection) {
+                    Look::Quiet => true,
+                    Look::Talking => false,
+                    Look::Closed => {
+                        endpoint.peer_closed();
+                        false
+                    }
+                }
+            });
+        }
+    }
+}

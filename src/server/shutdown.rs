@@ -1,0 +1,75 @@
+//! Our own end: lame duck, stop accepting, finish what is in flight, exit.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::listeners::Listeners;
+use crate::clock;
+use crate::config;
+use crate::core::Time;
+use crate::interrupt::Level;
+use crate::proxy::plane::Plane;
+
+/// How often the last connections are counted.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Streams and upgrades end over at most this long before the deadline.
+const SPREAD: Duration = Duration::from_secs(5);
+
+/// What is cut gets this long to notice.
+const LAST_MOMENT: Duration = Duration::from_millis(250);
+
+/// How a shutdown went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Farewell {
+    /// Connections that were cut at the deadline.
+    pub cut: u32,
+    /// How long it took, lame duck included.
+    pub took: Duration,
+}
+
+/// Ends the data plane in order. `lame_since`: when the lame duck began, if somebody asked for it before.
+///
+/// 1. Each response says `Connection: close`, and everybody is still accepted, for `lame_duck`.
+/// 2. The listeners close; connections that the kernel had queued are still served.
+/// 3. Idle connections close; requests in flight finish; it ends the instant nothing is left.
+/// 4. Before `deadline`, streams and upgrades end in their orderly way; at it, the rest is cut.
+pub async fn run(
+    plane: &Plane,
+    listeners: &mut Listeners,
+    server: &config::Server,
+    lame_since: Option<Time>,
+) -> Farewell {
+    let began = clock::now();
+    let deadline = began + server.deadline;
+    plane.set_lame(true);
+    let accept_until = (lame_since.unwrap_or(began) + server.lame_duck).min(deadline);
+    info!(connections = plane.clients.open(), "lame duck: still accepting, asking clients to go elsewhere");
+    tokio::time::sleep_until(clock::instant(accept_until)).await;
+    listeners.stop().await;
+    plane.clients.raise(Level::Finish);
+    info!(connections = plane.clients.open(), "no longer accepting; finishing what is in flight");
+
+    let spread = SPREAD.min(server.deadline / 2);
+    wait(plane, deadline.saturating_sub(spread)).await;
+    if plane.clients.open() > 0 {
+        plane.clients.raise_spread(Level::End, clock::now(), deadline);
+        wait(plane, deadline).await;
+    }
+    let cut = plane.clients.open();
+    if cut > 0 {
+        warn!(cut, "the deadline has passed: cutting what is left");
+        plane.clients.raise(Level::Cut);
+        wait(plane, clock::now() + LAST_MOMENT).await;
+    }
+    Farewell { cut, took: clock::now() - began }
+}
+
+async fn wait(plane: &Plane, until: Time) {
+    while plane.clients.open() > 0 && clock::now() < until {
+        // A connection may have been accepted just when the others were told.
+        plane.clients.raise(Level::Finish);
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,59 @@
+// Plain node:http. --stop graceful: the full handler. abrupt: none at all. linger: /health says 503 at once,
+// but it goes on accepting for 3 s.
+'use strict';
+const http = require('node:http');
+const app = require('./common');
+
+const LINGER = 3_000;
+let signalled = false;
+let closing = false;
+
+function respond(response, status, body) {
+  response.writeHead(status, { 'content-type': 'text/plain', 'content-length': Buffer.byteLength(body) });
+  response.end(body);
+}
+
+const server = http.createServer((request, response) => {
+  app.arrival(request);
+  response.setHeader('x-demo-app', app.options.name);
+  if (closing) response.setHeader('connection', 'close');
+  switch (`${request.method} ${request.url.split('?')[0]}`) {
+    case 'GET /health': return respond(response, signalled ? 503 : 200, signalled ? 'stopping\n' : 'ok\n');
+    case 'GET /': return respond(response, 200, `hello from ${app.options.name}\n`);
+    case 'POST /echo':
+      response.writeHead(200);
+      return request.pipe(response);
+    case 'GET /slow':
+      return setTimeout(() => {
+        // What was begun before the signal and is answered after it says so too.
+        if (closing) response.setHeader('connection', 'close');
+        respond(response, 200, 'slow\n');
+      }, app.slowness(request.url));
+    case 'GET /sse':
+      response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+      return app.streamEvents(response);
+    default: return respond(response, 404, 'nothing here\n');
+  }
+});
+const closeSockets = app.echoSockets(server);
+
+function stop() {
+  closing = true;
+  server.close(() => app.exit(0));
+  server.closeIdleConnections();
+  // A response already begun can't say `Connection: close` any more: its connection is closed once idle.
+  setInterval(() => server.closeIdleConnections(), 5).unref();
+  app.endStreams();
+  closeSockets();
+}
+
+if (app.options.stop !== 'abrupt') {
+  process.once('SIGTERM', () => {
+    app.event('signalled');
+    signalled = true;
+    app.forceExit();
+    if (app.options.stop === 'linger') setTimeout(stop, LINGER);
+    else stop();
+  });
+}
+server.listen(Number(app.options.port), '127.0.0.1', () => app.listening(server));

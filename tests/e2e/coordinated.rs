@@ -1,0 +1,162 @@
+//! The main job: `drain` → SIGTERM → start → `resume --wait`, under load, for each kind of app.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use lameduck::demo::load::{Load, Plan};
+use lameduck::demo::proxy::Settings;
+use lameduck::demo::roll::{self, Step};
+use lameduck::demo::sys::monotonic_ns;
+
+use crate::harness::apps::App;
+use crate::harness::front::Front;
+use crate::harness::results::{Row, record};
+use crate::harness::streams::{End, How, Streams};
+use crate::harness::{Bench, Scale, scale, turn};
+
+/// Streams are ended over this long before a drain's deadline.
+const SPREAD: Duration = Duration::from_secs(1);
+/// How far a busy machine may be off the plan.
+const SLACK: Duration = Duration::from_millis(500);
+
+async fn rolling_restart(app: App) {
+    let _turn = turn().await;
+    let Some(mut bench) = Bench::start("coordinated", app, 3).await else {
+        return;
+    };
+    let Scale {
+        rate,
+        run,
+        streams,
+        deadline,
+    } = scale();
+    let settings = Settings {
+        pool: "[pool.drain]\nclose_spread = \"1s\"".into(),
+        ..Settings::default()
+    };
+    let front = Front::lameduck(&bench, &settings).await;
+    let Front::Lameduck(proxy) = &front else {
+        unreachable!()
+    };
+    let load = Load::start(Plan::new(front.address(), rate));
+    let streams = Streams::open(front.address(), streams).await;
+    let drains = RefCell::new(Vec::new());
+    let begun = Instant::now();
+    // At least one whole round; then until the time is over.
+    while begun.elapsed() < run {
+        for instance in &mut bench.instances {
+            let tell = |_: &str, step| {
+                if step == Step::Draining {
+                    drains.borrow_mut().push(monotonic_ns());
+                }
+            };
+            roll::restart(instance, proxy, deadline, &tell)
+                .await
+                .unwrap();
+        }
+    }
+    let ends = streams.close();
+    let account = bench.account(load.stop().await, &front).await;
+    let name = app.name();
+    assert!(account.is_clean(), "{name}:\n{account}");
+    assert_eq!(
+        (account.delivered_twice, account.app_errors),
+        (0, 0),
+        "{name}:\n{account}"
+    );
+    let stop = account.slowest_stop_ms.unwrap();
+    assert!(
+        stop < if app.lingers() { 3_200.0 } else { 100.0 },
+        "{name}: a stop took {stop} ms"
+    );
+    let ended = judge_ends(&ends, &drains.borrow(), deadline);
+    let (proxy, app) = ("lameduck".to_owned(), name.to_owned());
+    record(Row {
+        test: "coordinated",
+        proxy,
+        app,
+        account,
+        notes: ended,
+    });
+}
+
+/// Streams end in order, and only within the spread before a drain's deadline.
+fn judge_ends(ends: &[End], drains: &[u64], deadline: Duration) -> Vec<String> {
+    let planned = |at: u64| {
+        let since = drains
+            .iter()
+            .filter(|&&drain| drain <= at)
+            .max()
+            .map(|&drain| Duration::from_nanos(at - drain));
+        since.is_some_and(|since| (deadline - SPREAD - SLACK..=deadline + SLACK).contains(&since))
+    };
+    let (mut sockets, mut events, mut unanswered_total) = (0, 0, 0);
+    for End { at, how } in ends {
+        match how {
+            How::Closed {
+                code, unanswered, ..
+            } => {
+                assert!(
+                    matches!(code, 1001 | 1012),
+                    "a WebSocket was closed with {code}: {ends:#?}"
+                );
+                sockets += 1;
+                unanswered_total += unanswered;
+            }
+            How::Finished => events += 1,
+            How::Broken(why) => panic!("{why}"),
+        }
+        assert!(
+            planned(*at),
+            "a stream ended outside of the drains' last second: {how:?}"
+        );
+    }
+    assert!(
+        sockets > 0 && events > 0,
+        "no drain ended a stream: {ends:?}"
+    );
+    vec![format!(
+        "{} restarts; {sockets} WebSockets closed in order, {unanswered_total} messages unanswered; {events} event streams ended in order",
+        drains.len()
+    )]
+}
+
+#[tokio::test]
+async fn built_in() {
+    rolling_restart(App::BuiltIn).await;
+}
+
+#[tokio::test]
+async fn built_in_without_handler() {
+    rolling_restart(App::BuiltInAbrupt).await;
+}
+
+#[tokio::test]
+async fn built_in_that_accepts_3_s_more() {
+    rolling_restart(App::BuiltInLinger).await;
+}
+
+#[tokio::test]
+async fn node_http() {
+    rolling_restart(App::Node).await;
+}
+
+#[tokio::test]
+async fn node_http_without_handler() {
+    rolling_restart(App::NodeAbrupt).await;
+}
+
+#[tokio::test]
+async fn node_http_that_accepts_3_s_more() {
+    rolling_restart(App::NodeLinger).await;
+}
+
+#[tokio::test]
+async fn express_with_http_terminator() {
+    rolling_restart(App::Express).await;
+}
+
+#[tokio::test]
+async fn fastify_with_close_with_grace() {
+    rolling_restart(App::Fastify).await;
+}

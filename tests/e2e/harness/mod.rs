@@ -1,0 +1,149 @@
+//! What the tests share: instances of apps, a proxy in front of them, load, streams, and the results file.
+
+pub mod apps;
+pub mod front;
+pub mod results;
+pub mod streams;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use lameduck::demo::instance::Instance;
+use lameduck::demo::oracle::{Account, Evidence, Sent};
+use lameduck::demo::scratch::Scratch;
+use tokio::sync::{Mutex, MutexGuard};
+
+use apps::App;
+use front::Front;
+
+/// The binary under test.
+pub fn exe() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_lameduck"))
+}
+
+/// Whether the full figures are asked for.
+pub fn proving() -> bool {
+    std::env::var_os("LAMEDUCK_PROVE").is_some_and(|value| value == "1")
+}
+
+/// Waits for this test's turn: those under load don't run side by side.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
+}
+
+/// Says aloud that a test can't run here. In CI, where everything is there, it fails instead.
+pub fn skip(test: &str, what: &str) {
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{test}: needs {what}"
+    );
+    // Not `eprintln!`, whose text the test runner swallows when a test passes.
+    let _ = writeln!(std::io::stderr(), "{test}: skipped: needs {what}");
+}
+
+/// How much load, and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    /// Requests a second.
+    pub rate: u32,
+    /// The least that a run takes.
+    pub run: Duration,
+    /// WebSockets, and as many event streams.
+    pub streams: usize,
+    /// A drain's deadline: above the 2 s of the slow requests. Streams are ended over its last second.
+    pub deadline: Duration,
+}
+
+pub fn scale() -> Scale {
+    if proving() {
+        Scale {
+            rate: 500,
+            run: Duration::from_secs(60),
+            streams: 20,
+            deadline: Duration::from_secs(5),
+        }
+    } else {
+        Scale {
+            rate: 150,
+            run: Duration::from_secs(8),
+            streams: 6,
+            deadline: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Three instances of an app and a directory for their files.
+pub struct Bench {
+    pub instances: Vec<Instance>,
+    // Last: instances that still run write into it.
+    pub scratch: Scratch,
+}
+
+impl Bench {
+    /// Starts `count` instances named `app-1`…; `None` if this machine lacks what they need.
+    pub async fn start(test: &str, app: App, count: usize) -> Option<Self> {
+        let Some(program) = app.program() else {
+            skip(test, "node (run tests/setup.sh)");
+            return None;
+        };
+        let scratch = Scratch::new("lameduck-e2e").unwrap();
+        let mut instances = Vec::new();
+        for n in 1..=count {
+            instances.push(
+                Instance::launch(&format!("app-{n}"), &program, scratch.path())
+                    .await
+                    .unwrap(),
+            );
+        }
+        Some(Self { instances, scratch })
+    }
+
+    /// The account of what was sent.
+    pub async fn account(&self, sent: Vec<Sent>, front: &Front) -> Account {
+        let lives = self
+            .instances
+            .iter()
+            .flat_map(|instance| instance.lives().unwrap())
+            .collect();
+        let (held, retried) = match front {
+            Front::Lameduck(proxy) => proxy.counts().await.unwrap(),
+            Front::Peer { .. } | Front::Direct(_) => (None, None),
+        };
+        Account::of(&Evidence {
+            sent,
+            lives,
+            held,
+            retried,
+        })
+    }
+}
+
+/// Waits until `condition` holds, asking every 10 ms; panics with `what` after `patience`.
+pub async fn until(what: &str, patience: Duration, mut condition: impl AsyncFnMut() -> bool) {
+    let end = tokio::time::Instant::now() + patience;
+    while !condition().await {
+        assert!(
+            tokio::time::Instant::now() < end,
+            "still waiting after {patience:?}: {what}"
+        );
+        // Nothing tells us when; asking is all there is.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// One request on a connection of its own: status and body.
+pub async fn get(
+    address: SocketAddr,
+    path: &str,
+) -> Result<(u16, String), lameduck::demo::oracle::Loss> {
+    let mut connection = lameduck::demo::client::Connection::open(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let response = connection.exchange(request.as_bytes()).await?;
+    Ok((
+        response.status,
+        String::from_utf8_lossy(&response.body).into_owned(),
+    ))
+}

@@ -1,0 +1,16 @@
+//! End to end: real apps, real proxies, real signals, and the oracle.
+//!
+//! `cargo test --test e2e` runs everything shortened; `make prove` (LAMEDUCK_PROVE=1) runs the full figures
+//! and writes them to `target/prove/`. Tests under load take turns: two at once would measure each other.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod app;
+mod cli;
+mod coordinated;
+mod demo;
+mod detects;
+mod harness;
+mod outage;
+mod reload;
+mod shutdown;
+mod yardstick;

@@ -1,0 +1,117 @@
+//! A database outage: every instance says 503 on `/health`, and none of them is to be restarted.
+
+use std::time::{Duration, Instant};
+
+use lameduck::demo::load::{Load, Plan};
+use lameduck::demo::oracle::{Kind, Loss};
+use lameduck::demo::proxy::Settings;
+use lameduck::demo::sys::monotonic_ns;
+
+use crate::harness::apps::App;
+use crate::harness::front::Front;
+use crate::harness::results::{Row, record};
+use crate::harness::streams::Streams;
+use crate::harness::{Bench, proving, scale, turn, until};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a request is held: `hold.timeout` below.
+const HOLD: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn nothing_is_cut_and_all_is_back() {
+    let _turn = turn().await;
+    let mut bench = Bench::start("outage", App::BuiltIn, 3).await.unwrap();
+    let settings = Settings {
+        pool: "[pool.hold]\ntimeout = \"2s\"".into(),
+        ..Settings::default()
+    };
+    let front = Front::lameduck(&bench, &settings).await;
+    let Front::Lameduck(proxy) = &front else {
+        unreachable!()
+    };
+    let load = Load::start(Plan::new(front.address(), scale().rate));
+    let streams = Streams::open(front.address(), 3).await;
+    until("requests", PATIENCE, async || {
+        load.progress().answered > 300
+    })
+    .await;
+
+    let out = switch(&mut bench);
+    until("the outage to be seen", PATIENCE, async || {
+        proxy.pool().await.unwrap().eligible == 0
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(if proving() { 60 } else { 5 })).await;
+    let back = switch(&mut bench);
+    let begun = Instant::now();
+    until("all to be back", PATIENCE, async || {
+        proxy.pool().await.unwrap().eligible == 3
+    })
+    .await;
+    let recovery = begun.elapsed();
+    let answered = load.progress().answered;
+    until("requests", PATIENCE, async || {
+        load.progress().answered > answered + 300
+    })
+    .await;
+
+    assert_eq!(streams.close(), [], "a stream was ended");
+    let sent = load.stop().await;
+    let mut refused = 0;
+    for request in &sent {
+        match request.outcome {
+            Ok(200) => {}
+            Err(Loss::ProxyError(503)) => {
+                refused += 1;
+                assert!(
+                    request.retry_after.is_some(),
+                    "503 without Retry-After: {request:?}"
+                );
+                let held = Duration::from_nanos(request.latency);
+                assert!(
+                    held >= HOLD - Duration::from_millis(50),
+                    "not held: {request:?}"
+                );
+                assert!(
+                    request.at + request.latency > out && request.at < back,
+                    "503 outside of the outage: {request:?}"
+                );
+            }
+            _ => panic!("cut: {request:?}"),
+        }
+    }
+    assert!(refused > 0, "no request was refused in the outage");
+    assert!(
+        sent.iter()
+            .any(|s| s.kind == Kind::Slow && s.at < out && s.at + s.latency > out),
+        "none was in flight"
+    );
+    // `rise` = 2 passes at the interval of 1 s, one of them jittered.
+    assert!(
+        recovery < Duration::from_millis(2_800),
+        "back after {recovery:?}"
+    );
+    let account = bench.account(sent, &front).await;
+    assert_eq!(
+        (account.delivered_twice, account.unexplained, account.lost),
+        (0, 0, refused),
+        "{account}"
+    );
+    let notes = vec![format!(
+        "{refused} refused with Retry-After by design; all back after {recovery:?}"
+    )];
+    record(Row {
+        test: "outage",
+        proxy: "lameduck".into(),
+        app: App::BuiltIn.name().into(),
+        account,
+        notes,
+    });
+}
+
+fn switch(bench: &mut Bench) -> u64 {
+    for instance in &mut bench.instances {
+        instance.process().signal(libc::SIGUSR1).unwrap();
+    }
+    monotonic_ns()
+}

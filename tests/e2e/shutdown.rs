@@ -1,0 +1,99 @@
+//! lameduck's own SIGTERM under load, while a second one takes over the address by SO_REUSEPORT.
+
+use std::time::Duration;
+
+use lameduck::demo::load::{Load, Plan};
+use lameduck::demo::proxy::{Proxy, Settings};
+
+use crate::harness::apps::App;
+use crate::harness::front::Front;
+use crate::harness::results::{Row, record};
+use crate::harness::{Bench, exe, proving, scale, turn, until};
+
+const LAME_DUCK: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn every_accepted_request_is_answered() {
+    let _turn = turn().await;
+    let bench = Bench::start("shutdown", App::BuiltIn, 3).await.unwrap();
+    let first = Settings {
+        reuse_port: true,
+        server: "lame_duck = \"1s\"".into(),
+        ..Settings::default()
+    };
+    let dir = bench.scratch.path();
+    let mut old = Proxy::start(exe(), "old", dir, &first, &bench.instances)
+        .await
+        .unwrap();
+    let load = Load::start(Plan::new(old.address(), scale().rate));
+    let mut notes = Vec::new();
+    let mut total = 0;
+    for round in 1..=if proving() { 20 } else { 2 } {
+        // Requests in flight on the old one, slow ones among them.
+        let before = load.progress().sent;
+        until("requests", Duration::from_secs(20), async || {
+            load.progress().sent > before + 400
+        })
+        .await;
+        let second = Settings {
+            listen: old.address(),
+            ..first.clone()
+        };
+        let new = Proxy::start(
+            exe(),
+            &format!("new{round}"),
+            dir,
+            &second,
+            &bench.instances,
+        )
+        .await
+        .unwrap();
+        assert_eq!(new.address(), old.address());
+        let signalled = old.process().signal(libc::SIGTERM).unwrap();
+        let (status, exited) = old.process().wait(Duration::from_secs(30)).await.unwrap();
+        assert!(status.success(), "{status}{}", old.process().last_words());
+        old = new;
+        total += 1;
+        notes.push((signalled, exited));
+    }
+    let sent = load.stop().await;
+    let waits: Vec<Duration> = notes
+        .iter()
+        .map(|&(signalled, exited)| idle_before_exit(&sent, signalled, exited))
+        .collect();
+    let front = Front::Lameduck(old);
+    let account = bench.account(sent, &front).await;
+    assert!(account.is_clean(), "{account}");
+    assert_eq!(account.delivered_twice, 0, "{account}");
+    let slowest = waits.iter().max().unwrap();
+    assert!(
+        *slowest < Duration::from_millis(100),
+        "idle for {slowest:?} before its exit"
+    );
+    let notes = vec![format!(
+        "{total} hand-overs; exit at most {slowest:?} after the last answer"
+    )];
+    record(Row {
+        test: "own SIGTERM",
+        proxy: "lameduck".into(),
+        app: App::BuiltIn.name().into(),
+        account,
+        notes,
+    });
+}
+
+/// From the last answer of the one that stops (only its answers say `Connection: close`), or the end of its
+/// lame-duck time if that is later, to its exit.
+fn idle_before_exit(
+    sent: &[lameduck::demo::oracle::Sent],
+    signalled: u64,
+    exited: u64,
+) -> Duration {
+    let answers = sent.iter().filter(|s| s.closing).map(|s| s.at + s.latency);
+    let last = answers
+        .filter(|&at| at > signalled && at <= exited)
+        .max()
+        .unwrap_or(signalled);
+    let busy_until = last.max(signalled + LAME_DUCK.as_nanos() as u64);
+    Duration::from_nanos(exited.saturating_sub(busy_until))
+}
