@@ -165,10 +165,11 @@ fn who_waits_is_told_even_if_no_probe_can_tell() {
     rig.on(Event::Drain(order));
     rig.on(Event::Lost { requests: 1 });
     rig.quiesce();
-    assert_eq!(rig.backend.next_deadline(&rig.policy), Some(deadline));
     let effects = rig.tick_at(deadline);
-    assert_eq!(announced(&effects), [Outcome::Drained]);
-    assert!(!effects.contains(&Effect::Cut));
+    assert_eq!(announced(&effects), [Outcome::TimedOut { cut: 0 }]);
+    assert_eq!(rig.state(), State::Draining);
+    assert!(announced(&rig.probe(Probe::Pass)).is_empty());
+    assert_eq!(rig.state(), State::Drained);
 }
 
 #[test]
