@@ -308,7 +308,7 @@ impl Backend {
         self.drains
             .lift(|drain| all || drain.actor == Actor::Operator);
         if apps_own {
-            self.judge.doubt(turn.now, turn.policy);
+            self.judge.doubt(turn.now);
             turn.probe = true;
         }
     }

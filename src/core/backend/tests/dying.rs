@@ -57,6 +57,17 @@ fn one_that_stopped_is_down_with_an_alert_when_it_stays_away() {
 }
 
 #[test]
+fn absence_counts_from_the_stop_not_from_earlier_failures() {
+    let mut rig = Rig::ready();
+    rig.context.last_eligible = true;
+    rig.probe(Probe::Timeout);
+    rig.now += Time::from_secs(60);
+    rig.on(Event::PeerClosed);
+    assert!(!alerts(&rig.probe(Probe::Refused)));
+    assert_eq!(rig.state(), State::Draining);
+}
+
+#[test]
 fn a_503_before_the_end_makes_no_difference_to_absence() {
     let mut rig = Rig::ready();
     rig.probe(Probe::Unavailable);
