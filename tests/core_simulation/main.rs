@@ -6,6 +6,8 @@
 //! `LAMEDUCK_SIM_SEEDS=10000` runs that many instead of 256.
 
 mod edge;
+mod life;
+mod people;
 mod process;
 mod rng;
 mod traffic;

@@ -1,17 +1,18 @@
-//! The world: time, processes, people and scripts. What the proxy does is in `edge` and `traffic`.
+//! The world: time, and what must hold at its end. Processes live in `life`, drains are asked for in `people`;
+//! what the proxy does is in `edge` and `traffic`.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use lameduck::core::Time;
 use lameduck::core::backend::{Event, Policy, State};
-use lameduck::core::drain::{Actor, Order, Outcome, Until};
+use lameduck::core::drain::Outcome;
 use lameduck::core::hold::Pacer;
 use lameduck::core::pool::Pool;
 use lameduck::core::retry::{Budget, Rates};
 
 use crate::edge::Slot;
-use crate::process::{Ailment, Manners, Phase};
+use crate::process::{Manners, Phase};
 use crate::rng::Rng;
 use crate::traffic::Request;
 
@@ -134,7 +135,7 @@ pub struct World {
     pub next_tick: Option<Time>,
     /// Requests arrive until then.
     pub traffic_until: Time,
-    chaos_until: Time,
+    pub chaos_until: Time,
     serial: u64,
     agenda: BinaryHeap<Reverse<(Time, u64, Next)>>,
 }
@@ -237,256 +238,6 @@ impl World {
     fn lives(&self, slot: usize, generation: u64) -> bool {
         let process = &self.slots[slot].process;
         process.generation == generation && process.phase != Phase::Dead
-    }
-
-    // Processes.
-
-    fn start(&mut self, slot: usize) {
-        let boot = self.rng.millis(150, 2000);
-        // On the same host a restart may be faster than any probe.
-        let boot = if self.sees_listeners && self.rng.percent(30) {
-            self.rng.millis(1, 20)
-        } else {
-            boot
-        };
-        let process = &mut self.slots[slot].process;
-        process.generation += 1;
-        process.phase = Phase::Booting;
-        process.ailment = None;
-        let generation = process.generation;
-        self.after(boot, Next::Grow { slot, generation });
-    }
-
-    fn grow(&mut self, slot: usize) {
-        let phase = self.slots[slot].process.phase;
-        let generation = self.slots[slot].process.generation;
-        let slowly = phase == Phase::Booting && self.rng.percent(30);
-        self.slots[slot].process.phase = match phase {
-            Phase::Booting if slowly => Phase::NotYet,
-            Phase::Booting | Phase::NotYet => Phase::Serving,
-            other => other,
-        };
-        if slowly {
-            let delay = self.rng.millis(10, 1000);
-            self.after(delay, Next::Grow { slot, generation });
-        }
-    }
-
-    fn terminate(&mut self, slot: usize) {
-        let process = &mut self.slots[slot].process;
-        if self.settings.manners == Manners::None || process.phase == Phase::Booting {
-            return self.die(slot);
-        }
-        if !matches!(process.phase, Phase::NotYet | Phase::Serving) {
-            return;
-        }
-        process.phase = Phase::Lame;
-        let generation = process.generation;
-        let lame = if self.rng.percent(50) {
-            Time::ZERO
-        } else {
-            self.rng.millis(0, 3000)
-        };
-        self.after(lame, Next::Close { slot, generation });
-        self.after(Time::from_secs(30), Next::Exit { slot, generation });
-    }
-
-    /// A process that has closed its listener ends with its last request.
-    pub fn exit_if_done(&mut self, slot: usize) {
-        if self.slots[slot].process.phase == Phase::Finishing && self.slots[slot].flying.is_empty()
-        {
-            self.die(slot);
-        }
-    }
-
-    fn die(&mut self, slot: usize) {
-        let process = &mut self.slots[slot].process;
-        if process.phase == Phase::Dead {
-            return;
-        }
-        process.phase = Phase::Dead;
-        let generation = process.generation;
-        for request in self.slots[slot].flying.clone() {
-            let attempt = self.requests[request].attempt;
-            let notice = self.rng.micros(50, 1500);
-            self.after(notice, Next::Broken { request, attempt });
-        }
-        self.drop_idle(slot);
-        let away = if self.rng.percent(5) {
-            self.rng.millis(20_000, 45_000)
-        } else {
-            self.rng.millis(0, 1000)
-        };
-        // A scripted stop is no time for a long absence.
-        let away = if self.now < self.chaos_until {
-            away
-        } else {
-            away.min(Time::from_millis(300))
-        };
-        self.after(away, Next::Start { slot, generation });
-    }
-
-    /// The process closes its idle connections; the proxy notices a little later.
-    fn drop_idle(&mut self, slot: usize) {
-        let generation = self.slots[slot].process.generation;
-        if self.slots[slot].close_by_peer(generation) {
-            let notice = self.rng.micros(50, 1500);
-            self.after(notice, Next::PeerClosed { slot });
-        }
-    }
-
-    // People and scripts.
-
-    pub fn roll_all(&mut self, from: u64) {
-        self.at(
-            Time::from_secs(from),
-            Next::Roll {
-                slot: 0,
-                then: true,
-            },
-        );
-    }
-
-    pub fn terminate_all(&mut self, from: u64, apart: u64) {
-        for slot in 0..self.slots.len() {
-            let time = Time::from_secs(from + apart * slot as u64);
-            self.at(time, Next::Terminate { slot });
-        }
-    }
-
-    pub fn chaos(&mut self, from: u64, until: u64) {
-        self.chaos_until = Time::from_secs(until);
-        self.at(Time::from_secs(from), Next::Chaos);
-    }
-
-    fn roll(&mut self, slot: usize, then: bool) {
-        let deadline = Some(self.now + Time::from_secs(30));
-        let order = Order {
-            actor: Actor::Supervisor,
-            id: format!("deploy-{}", self.waiters.len()),
-            reason: "roll".into(),
-            deadline,
-            until: Until::Restarted,
-            expires: deadline.map(|at| at + Time::from_secs(60)),
-        };
-        self.drain(slot, order, Some(then));
-    }
-
-    fn drain(&mut self, slot: usize, order: Order, roll: Option<bool>) {
-        self.waiters.push(Waiter {
-            told: Vec::new(),
-            roll,
-        });
-        self.slots[slot].waiters.push(self.waiters.len() - 1);
-        self.step(slot, Event::Drain(order));
-        if self.pool.get(&slot).unwrap().state() == State::Drained {
-            self.tell(slot, Outcome::Drained);
-        }
-    }
-
-    /// Tells everybody who waits for this slot's drain.
-    pub fn tell(&mut self, slot: usize, outcome: Outcome) {
-        for waiter in std::mem::take(&mut self.slots[slot].waiters) {
-            self.waiters[waiter].told.push(outcome);
-            self.tally.outcomes[match outcome {
-                Outcome::Drained => 0,
-                Outcome::Died { .. } => 1,
-                Outcome::TimedOut { .. } => 2,
-                Outcome::Resumed => 3,
-            }] += 1;
-            if let Some(then) = self.waiters[waiter].roll
-                && outcome != Outcome::Resumed
-            {
-                // The script now kills it, in whatever way.
-                self.slots[slot].rolling = then;
-                self.die(slot);
-            }
-        }
-    }
-
-    /// A slot became ready: a roll goes on with the next.
-    pub fn ready(&mut self, slot: usize) {
-        if std::mem::take(&mut self.slots[slot].rolling) && slot + 1 < self.slots.len() {
-            self.after(
-                Time::from_millis(200),
-                Next::Roll {
-                    slot: slot + 1,
-                    then: true,
-                },
-            );
-        }
-    }
-
-    fn some_chaos(&mut self) {
-        if self.now >= self.chaos_until {
-            return self.clean_up();
-        }
-        let slot = self.rng.within(0, self.slots.len() as u64) as usize;
-        let generation = self.slots[slot].process.generation;
-        match self.rng.within(0, 10) {
-            0 => self.die(slot),
-            1 => self.terminate(slot),
-            2 | 3 => {
-                let ailments = [Ailment::Outage, Ailment::Slow, Ailment::Sick];
-                let ailment = ailments[self.rng.within(0, 3) as usize];
-                self.slots[slot].process.ailment = Some(ailment);
-                let delay = self.rng.millis(100, 15_000);
-                self.after(delay, Next::Recover { slot, generation });
-            }
-            4 | 5 => self.roll(slot, false),
-            6 => {
-                let all = self.rng.percent(50);
-                self.step(slot, Event::Resume { all });
-            }
-            7 => self.step(slot, Event::Hint),
-            _ => self.operator_drains(slot),
-        }
-        let pause = self.rng.millis(50, 4000);
-        self.after(pause, Next::Chaos);
-    }
-
-    fn operator_drains(&mut self, slot: usize) {
-        let deadline = self
-            .rng
-            .percent(60)
-            .then(|| self.now + self.rng.millis(0, 10_000));
-        let expires = self
-            .rng
-            .percent(30)
-            .then(|| self.now + self.rng.millis(1000, 30_000));
-        let until = if self.rng.percent(30) {
-            Until::Restarted
-        } else {
-            Until::Resumed
-        };
-        let order = Order {
-            actor: Actor::Operator,
-            id: "operator".into(),
-            reason: "chaos".into(),
-            deadline,
-            until,
-            expires,
-        };
-        self.drain(slot, order, None);
-        if self.rng.percent(60) {
-            let delay = self.rng.millis(1, 8000);
-            self.after(delay, Next::Resume { slot });
-        }
-    }
-
-    /// The chaos is over. People lift what would otherwise stay for ever; what expires is left to its expiry.
-    fn clean_up(&mut self) {
-        for slot in 0..self.slots.len() {
-            self.slots[slot].process.ailment = None;
-            let forgotten = |backend: &lameduck::core::backend::Backend| {
-                backend
-                    .drains()
-                    .any(|(_, drain)| drain.actor == Actor::Operator && drain.expires.is_none())
-            };
-            if forgotten(self.pool.get(&slot).unwrap()) {
-                self.step(slot, Event::Resume { all: false });
-            }
-        }
     }
 
     // What must hold at the end.
