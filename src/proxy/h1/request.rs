@@ -362,7 +362,7 @@ fn target_so_far(line: &[u8]) -> Option<(usize, &[u8])> {
     let space = line
         .iter()
         .position(|b| !super::fields::is_tchar(*b))
-        .filter(|at| line[*at] == b' ')?;
+        .filter(|at| *at > 0 && line[*at] == b' ')?;
     let rest = &line[space + 1..];
     let length = rest
         .iter()

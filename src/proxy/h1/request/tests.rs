@@ -245,6 +245,7 @@ fn request_lines() {
         "GET / http/1.1",
         "GET / HTTPS/1.1",
         "/ HTTP/1.1",
+        " HTTP/1.1",
     ] {
         let text = format!("{line}\r\nHost: a\r\n\r\n");
         let error = parse(&text).unwrap_err();
