@@ -89,17 +89,17 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
         put(out, &[b"Host: ", host, b"\r\n"]);
     }
     copy_fields(out, buf, &head.fields, from, head.len, drop & head.kinds);
-    if head.rewrite_length {
-        if let Body::Length(length) = head.body {
-            put(
-                out,
-                &[
-                    b"Content-Length: ",
-                    itoa::Buffer::new().format(length).as_bytes(),
-                    b"\r\n",
-                ],
-            );
-        }
+    if let Body::Length(length) = head.body
+        && head.rewrite_length
+    {
+        put(
+            out,
+            &[
+                b"Content-Length: ",
+                itoa::Buffer::new().format(length).as_bytes(),
+                b"\r\n",
+            ],
+        );
     }
     if head.body == Body::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

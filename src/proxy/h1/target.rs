@@ -147,20 +147,45 @@ pub fn host_length(authority: &[u8]) -> Result<usize, TargetError> {
 
 /// A registered name or an IPv4 address (RFC 3986 §3.2.2), percent-encoding complete.
 fn check_name(name: &[u8]) -> Result<(), TargetError> {
-    let mut rest = name;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => tail,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => tail,
-            b'%' => match tail {
-                [a, b, tail @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => tail,
-                _ => return Err(TargetError::Authority),
-            },
-            _ => return Err(TargetError::Authority),
-        };
+    let mut percent = false;
+    for byte in name {
+        match NAME_BYTES[usize::from(*byte)] {
+            NameByte::Plain => {}
+            NameByte::Percent => percent = true,
+            NameByte::Refused => return Err(TargetError::Authority),
+        }
+    }
+    let encoded = |after: &[u8]| matches!(after, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    if percent && !name.split(|b| *b == b'%').skip(1).all(encoded) {
+        return Err(TargetError::Authority);
     }
     Ok(())
 }
+
+/// What a byte is in a registered name.
+#[derive(Clone, Copy)]
+enum NameByte {
+    Refused,
+    Plain,
+    Percent,
+}
+
+/// A table, because every request's host is checked byte by byte.
+static NAME_BYTES: [NameByte; 256] = {
+    let mut table = [NameByte::Refused; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        table[byte as usize] = match byte {
+            b'%' => NameByte::Percent,
+            b'-' | b'.' | b'_' | b'~' => NameByte::Plain,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => NameByte::Plain,
+            _ if byte.is_ascii_alphanumeric() => NameByte::Plain,
+            _ => NameByte::Refused,
+        };
+        byte += 1;
+    }
+    table
+};
 
 /// An empty port is the scheme's default (RFC 3986 §3.2.3).
 fn is_port(digits: &[u8]) -> bool {
