@@ -115,3 +115,14 @@ fn chunked_bodies() {
 fn websocket_frames() {
     run("frame_tracker", 4, bodies::frame_tracker);
 }
+
+proptest::proptest! {
+    /// Bytes that look like nothing at all.
+    #[test]
+    fn any_bytes(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..120)) {
+        bodies::request_head(&bytes);
+        bodies::response_head(&bytes);
+        bodies::chunk_decoder(&bytes);
+        bodies::frame_tracker(&bytes);
+    }
+}

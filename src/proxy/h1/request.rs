@@ -36,7 +36,7 @@ pub enum Progress {
 /// Bounds on a request's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the whole head; beyond: 431.
+    /// Bytes of the whole head; beyond: 431. The buffer must have room for one more, or this is never noticed.
     pub max_header: usize,
     /// Bytes of the request target; beyond: 414.
     pub max_uri: usize,

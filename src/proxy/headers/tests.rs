@@ -463,6 +463,32 @@ fn framings() {
     );
 }
 
+#[test]
+fn the_framing_that_a_client_can_take() {
+    use ClientFraming::{Chunked, Dechunked, Same};
+    for (body, old, new) in [
+        (ResponseBody::None, Same, Same),
+        (ResponseBody::Length(1), Same, Same),
+        (ResponseBody::Chunked, Dechunked, Same),
+        (ResponseBody::UntilClose, Same, Chunked),
+    ] {
+        let head = ResponseHead {
+            body,
+            ..ResponseHead::new()
+        };
+        assert_eq!(
+            ClientFraming::choose(&head, Version::Http10),
+            old,
+            "{body:?}"
+        );
+        assert_eq!(
+            ClientFraming::choose(&head, Version::Http11),
+            new,
+            "{body:?}"
+        );
+    }
+}
+
 /// RFC 9110 §7.8, §15.2.
 #[test]
 fn switching_and_interim() {
