@@ -37,5 +37,3 @@ pub use from_args::{Flags, resolve};
 pub use load::{Loaded, load, parse};
 pub(crate) use routes::MAX_PREFIX;
 pub use runtime::*;
-#[cfg(test)]
-mod scratch;

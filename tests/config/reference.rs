@@ -78,8 +78,7 @@ fn every_key_of_the_schema_is_read() {
             };
             let text = format!("{parents}{} = 1979-05-27\n", key.name);
             let report = parse("x.toml", &text).unwrap_err().report();
-            let complains =
-                |message: &str| message.contains(&format!("`{}` is a datetime", key.name));
+            let complains = |message: &str| message.contains(&format!("`{}` is a date", key.name));
             assert!(
                 report.diagnostics.iter().any(|d| complains(&d.message)),
                 "{} {}: {}",

@@ -108,7 +108,7 @@ budget = 1e-7
 idempotency_key = true
 [pool.hold]
 on_empty = "fail_open"
-timeout = "1s"
+timeout = "3s"
 max_requests = 5
 max_bytes = "1000kB"
 [pool.slow_start]
