@@ -3,7 +3,7 @@
 //! `NAME.toml` has its expected rendering in `NAME.txt`. After a deliberate change, run the tests with
 //! `LAMEDUCK_BLESS=1` and read the difference as a user would.
 
-use lameduck::config::load;
+use lameduck::config::{load, parse};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -110,3 +110,33 @@ fn every_message_says_where_and_what_to_do() {
 
 const BROKEN: usize = 121;
 const WARNED: usize = 10;
+
+#[test]
+fn odd_texts_are_judged_and_never_a_panic() {
+    let good = "[[listener]]\naddress = \"127.0.0.1:80\"\n[[pool]]\nname = \"a\"\n";
+    assert!(parse("x.toml", good).is_ok());
+    // Windows editors begin files with a byte order mark.
+    assert!(parse("x.toml", &format!("\u{feff}{good}")).is_ok());
+    for deep in ["[", "{a=", "[[a]]\n", "a.", "a=[", "'''", "\"\\"] {
+        let text = format!("x = {}", deep.repeat(20_000));
+        assert!(parse("x.toml", &text).is_err());
+        assert!(parse("x.toml", &deep.repeat(20_000)).is_err());
+    }
+    for control in ["\0", "\u{7f}", "\r", "a = 1\r", "\u{202e} = 1"] {
+        assert!(parse("x.toml", control).is_err(), "{control:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_text_says_which_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.toml");
+    std::fs::write(&path, b"[server]\nthreads = 1\n# \xff\n").unwrap();
+    let text = load(&path).unwrap_err().to_string();
+    assert!(text.contains("x.toml: line 3 is not UTF-8"), "{text}");
+    let text = load(dir.path()).unwrap_err().to_string();
+    assert!(
+        text.contains(": is a directory") && text.contains("help: name the file in it"),
+        "{text}"
+    );
+}
