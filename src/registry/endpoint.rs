@@ -42,6 +42,8 @@ pub enum Signal {
     },
     /// Traffic saw 503, refused or reset.
     Hint(Key),
+    /// A request broke: its connection died before the response was complete.
+    Lost(Key),
     /// A pooled connection was closed by its peer.
     PeerClosed(Key),
 }
@@ -198,6 +200,12 @@ impl Endpoint {
         if !self.hinted.swap(true, Ordering::AcqRel) {
             let _ = self.signals.send(Signal::Hint(self.key));
         }
+    }
+
+    /// A request broke on it. To be said before its permit is given back: a drain that waits must not be told
+    /// "drained" first.
+    pub fn request_lost(&self) {
+        let _ = self.signals.send(Signal::Lost(self.key));
     }
 
     /// The registry has seen the hint; the next one counts again.

@@ -148,6 +148,7 @@ impl Writer {
     fn signal(&mut self, signal: Signal) {
         match signal {
             Signal::Quiesced { key, epoch } => self.step(key, Event::Quiesced { epoch }),
+            Signal::Lost(key) => self.step(key, Event::Lost { requests: 1 }),
             Signal::PeerClosed(key) => self.step(key, Event::PeerClosed),
             Signal::Hint(key) => {
                 if let Some(member) = self.pools.iter().find_map(|pool| pool.members.get(&key)) {

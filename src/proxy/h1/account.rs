@@ -69,7 +69,11 @@ impl Account {
         self.bytes_out += tally.bytes_out;
         self.answered = tally.answered;
         if tally.status > 0 {
-            self.end = "";
+            self.end = if tally.ended_orderly {
+                "closed_orderly"
+            } else {
+                ""
+            };
         }
     }
 

@@ -446,16 +446,19 @@ impl Transaction<'_> {
             Failure::Truncated(_) => "truncated",
         };
         match failure {
-            Failure::Died { .. } | Failure::BadResponse(_) => endpoint.hint(),
+            Failure::Died { .. } => endpoint.request_lost(),
+            Failure::BadResponse(_) => endpoint.hint(),
             Failure::Truncated(cause) => {
                 self.account.cause = cause;
-                endpoint.hint();
+                if cause == exchange::UPSTREAM_CLOSED {
+                    endpoint.request_lost();
+                }
             }
             _ => {}
         }
         if matches!(
             failure,
-            Failure::Cut | Failure::Truncated("cut by the drain's deadline")
+            Failure::Cut | Failure::Truncated(exchange::CUT_BY_DRAIN)
         ) {
             let buffer = self.client.buffer.bytes();
             tracing::warn!(
