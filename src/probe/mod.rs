@@ -1,80 +1,81 @@
-//! placeholder
-#![allow(missing_docs)]
-use crate::core::backend::{Event, Probe};
-use crate::registry::{Endpoint, Handle, Key, endpoint::Resolved, probing::Cadence};
+//! Probes: one task per backend asks it how it is, and keeps one idle connection open, the *sentinel*, because
+//! its end is the first that is heard of a process that stops.
+//!
+//! The probes decide nothing: each result goes to one method, [`Report::report`].
+
+mod answer;
+mod connect;
+mod http;
+mod identity;
+mod jitter;
+mod resolve;
+mod sentinel;
+mod task;
+mod tcp;
+
 use std::sync::Arc;
+
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::config;
+use crate::core::backend::Event;
+use crate::registry::{Endpoint, Handle, Key};
+
+pub use crate::registry::probing::Cadence;
+
+/// What to probe, and how.
+#[derive(Debug, Clone)]
 pub struct Target {
+    /// The backend. Probes use its resolved address, and count their connections among its own.
     pub endpoint: Arc<Endpoint>,
-    pub health: Arc<crate::config::Health>,
+    /// `[pool.health]`.
+    pub health: Arc<config::Health>,
 }
+
+/// Who hears of it.
 pub trait Report: Send + Sync + 'static {
+    /// An [`Event::Probed`] or [`Event::PeerClosed`], with a line for people.
     fn report(&self, key: Key, event: Event, detail: String);
 }
+
 impl Report for Handle {
     fn report(&self, key: Key, event: Event, detail: String) {
-        Handle::report(self, key, event, detail)
+        Handle::report(self, key, event, detail);
     }
 }
-pub struct Prober(tokio::task::JoinHandle<()>, Arc<Notify>);
+
+/// A running prober; dropping it ends its task and closes its connection.
+#[derive(Debug)]
+pub struct Prober {
+    wake: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
 impl Prober {
+    /// Probes without waiting for the next turn. Many calls make one probe: there is one in flight at a time,
+    /// and at most one in 20 ms.
     pub fn probe_now(&self) {
-        self.1.notify_one()
+        self.wake.notify_one();
     }
 }
+
 impl Drop for Prober {
     fn drop(&mut self) {
-        self.0.abort()
+        self.task.abort();
     }
 }
-pub fn spawn(t: Target, c: watch::Receiver<Cadence>, r: Arc<dyn Report>) -> Prober {
-    let n = Arc::new(Notify::new());
-    let n2 = n.clone();
-    Prober(
-        tokio::spawn(async move {
-            loop {
-                let began = crate::clock::now();
-                let p = one(&t).await;
-                r.report(
-                    t.endpoint.key,
-                    Event::Probed {
-                        probe: p,
-                        began,
-                        listener: None,
-                    },
-                    format!("{p:?}"),
-                );
-                let i = c.borrow().interval;
-                tokio::select! { _ = n.notified() => {}, _ = tokio::time::sleep(i) => {} }
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        }),
-        n2,
-    )
+
+/// Starts probing, the first time at once. Must be called on a tokio runtime (the control runtime).
+pub fn spawn(
+    target: Target,
+    cadence: watch::Receiver<Cadence>,
+    reporter: Arc<dyn Report>,
+) -> Prober {
+    let wake = Arc::new(Notify::new());
+    let task = tokio::spawn(task::Task::new(target, cadence, reporter, wake.clone()).run());
+    Prober { wake, task }
 }
-async fn one(t: &Target) -> Probe {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let Some(r) = t.endpoint.resolved() else {
-        return Probe::Refused;
-    };
-    let Resolved::Socket(a) = &*r else {
-        return Probe::Refused;
-    };
-    let ticket = t.endpoint.connection_opened();
-    let Ok(mut s) = tokio::net::TcpStream::connect(a).await else {
-        return Probe::Refused;
-    };
-    let _ = s
-        .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .await;
-    let mut b = vec![0; 4096];
-    let n = s.read(&mut b).await.unwrap_or(0);
-    drop(s);
-    drop(ticket);
-    match b[..n].get(9..12) {
-        Some(b"200") => Probe::Pass,
-        Some(b"503") => Probe::Unavailable,
-        None => Probe::Reset,
-        _ => Probe::Status(0),
-    }
-}
+
+#[cfg(test)]
+mod tests;

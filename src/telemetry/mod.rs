@@ -1,4 +1,4 @@
-//! Telemetry: what the proxy tells of itself, without ever making a request wait for it.
+//! What is told about the proxy's work: the access log, metrics, and the process's own log.
 
 pub mod access_log;
 pub mod metrics;

@@ -1,7 +1,82 @@
-//! placeholder
-/// Init.
+//! The process's own log: to standard error, for people or as JSON.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// What to log: `debug`, or `info,lameduck::probe=debug` (default `info`).
+pub const FILTER: &str = "LAMEDUCK_LOG";
+/// `json` for one JSON object a line; anything else is for people.
+pub const FORMAT: &str = "LAMEDUCK_LOG_FORMAT";
+
+/// Said before the user's own directives, so that those win. Pingora tells at `info` what only its own
+/// developers can use.
+const QUIET: &str =
+    "pingora=warn,pingora_core=warn,pingora_proxy=warn,pingora_pool=warn,pingora_runtime=warn";
+
+/// Starts it, as the environment says. Records of the `log` crate (Pingora's) come along. A second call changes
+/// nothing.
 pub fn init() {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
+    let asked = std::env::var(FILTER).unwrap_or_default();
+    let (filter, complaint) = filter(&asked);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = if std::env::var(FORMAT).is_ok_and(|format| format.eq_ignore_ascii_case("json")) {
+        builder.json().flatten_event(true).finish().try_init()
+    } else {
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        builder.with_ansi(colour).finish().try_init()
+    };
+    if let (Ok(()), Some(complaint)) = (started, complaint) {
+        tracing::warn!("{complaint}");
+    }
+}
+
+/// The filter asked for; where it can't be read, the default one and what to tell about it.
+fn filter(asked: &str) -> (EnvFilter, Option<String>) {
+    let asked = if asked.is_empty() { "info" } else { asked };
+    match EnvFilter::try_new(format!("{QUIET},{asked}")) {
+        Ok(filter) => (filter, None),
+        Err(error) => (
+            EnvFilter::new(format!("{QUIET},info")),
+            Some(format!(
+                "{FILTER}={asked:?} can't be read ({error}); logging at `info`. Write it like \"debug\" or \
+                 \"info,lameduck::probe=debug\""
+            )),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pingora_is_quiet_unless_asked_for() {
+        let (default, complaint) = filter("");
+        assert!(complaint.is_none());
+        let text = default.to_string();
+        assert!(text.contains("pingora_core=warn"), "{text}");
+        assert!(
+            text.split(',').any(|directive| directive == "info"),
+            "{text}"
+        );
+        let text = filter("pingora_core=debug").0.to_string();
+        assert!(text.contains("pingora_core=debug"), "{text}");
+        assert!(!text.contains("pingora_core=warn"), "{text}");
+    }
+
+    #[test]
+    fn an_unreadable_filter_is_told_and_falls_back() {
+        let (filter, complaint) = filter("lameduck=loudly");
+        assert!(filter.to_string().contains("info"));
+        let complaint = complaint.unwrap_or_default();
+        assert!(
+            complaint.contains("LAMEDUCK_LOG=\"lameduck=loudly\""),
+            "{complaint}"
+        );
+        assert!(complaint.contains("Write it like"), "{complaint}");
+    }
 }

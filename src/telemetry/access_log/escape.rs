@@ -66,8 +66,8 @@ fn is_special(byte: u8) -> bool {
 }
 
 /// Copies `from` to `to` (of the same length) and says whether no byte needs an escape; where one does, the
-/// copy is of no use. Copying and looking are one pass, eight or sixteen bytes at a time; the last block
-/// overlaps the one before, which is cheaper than byte by byte.
+/// copy is of no use. Eight or sixteen bytes at a time; the last block overlaps the one before, which is
+/// cheaper than byte by byte.
 #[inline(always)]
 pub(super) fn copy_plain(to: &mut [u8], from: &[u8]) -> bool {
     match from.len() {

@@ -42,7 +42,7 @@ impl<'a> Out<'a> {
         };
         let plain = escape::copy_plain(room, bytes);
         if plain {
-            self.room.split_off_mut(..bytes.len());
+            let _ = self.room.split_off_mut(..bytes.len());
         }
         plain
     }

@@ -1,0 +1,129 @@
+//! A probe's connection: any stream, counted among the backend's connections until its descriptor is closed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::identity;
+use super::resolve::Resolver;
+use crate::registry::Endpoint;
+use crate::registry::endpoint::{Resolved, Ticket};
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Declared before the ticket: the descriptor closes first.
+    socket: Socket,
+    _ticket: Ticket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Connects to where the backend's name leads now, and says which listening socket took the connection.
+/// `port` takes the place of the backend's own.
+pub(super) async fn connect(
+    endpoint: &Arc<Endpoint>,
+    port: Option<u16>,
+    resolver: &Resolver,
+) -> io::Result<(Connection, Option<u64>)> {
+    resolver.first_answer(endpoint).await?;
+    let Some(resolved) = endpoint.resolved() else {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the backend's name has no address",
+        ));
+    };
+    // Counted before the first packet: a connection in the peer's accept queue is one already.
+    let ticket = endpoint.connection_opened();
+    let (socket, listener) = match &*resolved {
+        Resolved::Unix(path) => {
+            let stream = UnixStream::connect(path).await?;
+            (Socket::Unix(stream), identity::of_unix(path))
+        }
+        Resolved::Socket(address) => {
+            let stream = connect_any(endpoint, *address, port, resolver).await?;
+            let _ = stream.set_nodelay(true);
+            let listener = identity::of_tcp(&stream);
+            (Socket::Tcp(stream), listener)
+        }
+    };
+    let connection = Connection {
+        socket,
+        _ticket: ticket,
+    };
+    Ok((connection, listener))
+}
+
+/// The current address first. Where a name has more (`localhost` is `::1` and `127.0.0.1`) and nobody listens
+/// on this one, the next is tried, and becomes the current one if it answers.
+async fn connect_any(
+    endpoint: &Endpoint,
+    current: SocketAddr,
+    port: Option<u16>,
+    resolver: &Resolver,
+) -> io::Result<TcpStream> {
+    let with_port =
+        |address: SocketAddr| SocketAddr::new(address.ip(), port.unwrap_or_else(|| address.port()));
+    let refused = match TcpStream::connect(with_port(current)).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => error,
+        other => return other,
+    };
+    for address in resolver.addresses() {
+        if address != current
+            && let Ok(stream) = TcpStream::connect(with_port(address)).await
+        {
+            endpoint.set_resolved(Resolved::Socket(address));
+            return Ok(stream);
+        }
+    }
+    Err(refused)
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(context, into),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(context, into),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Socket::Unix(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

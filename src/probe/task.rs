@@ -1,0 +1,238 @@
+//! The life of one prober: wait, probe, report; hear the sentinel's end in between.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::answer::Answer;
+use super::http::Http;
+use super::jitter::jittered;
+use super::resolve::Resolver;
+use super::sentinel::Sentinel;
+use super::{Cadence, Report, Target, tcp};
+use crate::clock;
+use crate::core::backend::{Event, Probe};
+
+/// Between the starts of two probes, whoever asks for them.
+const SPACING: Duration = Duration::from_millis(20);
+/// A sentinel that the peer closes sooner than this is of no use…
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// …and after so many of them in a row (an app that closes every connection would be probed in a circle)…
+const SHORT_LIVES: u32 = 3;
+/// …none is kept for this long.
+const WITHOUT: Duration = Duration::from_secs(60);
+
+pub(super) struct Task {
+    target: Target,
+    cadence: watch::Receiver<Cadence>,
+    reporter: Arc<dyn Report>,
+    wake: Arc<Notify>,
+    /// `None`: the TCP check.
+    http: Option<Http>,
+    /// The app knows no health URL: a TCP check takes its place.
+    fallen_back: bool,
+    told_fallback: bool,
+    told_shortage: bool,
+    sentinel: Option<Sentinel>,
+    short_lives: u32,
+    without_until: Option<Instant>,
+    /// When the last probe began.
+    last: Option<Instant>,
+}
+
+enum Next {
+    Probe,
+    Stop,
+}
+
+impl Task {
+    pub(super) fn new(
+        target: Target,
+        cadence: watch::Receiver<Cadence>,
+        reporter: Arc<dyn Report>,
+        wake: Arc<Notify>,
+    ) -> Self {
+        Self {
+            http: Http::new(&target),
+            target,
+            cadence,
+            reporter,
+            wake,
+            fallen_back: false,
+            told_fallback: false,
+            told_shortage: false,
+            sentinel: None,
+            short_lives: 0,
+            without_until: None,
+            last: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let resolver = Resolver::start(&self.target.endpoint);
+        let mut next = Instant::now();
+        while let Next::Probe = self.wait(next).await {
+            self.last = Some(Instant::now());
+            let began = clock::now();
+            if let Some(answer) = self.probe(&resolver).await {
+                self.conclude(answer, began);
+            }
+            next = self.next_turn();
+        }
+    }
+
+    /// Waits for the next turn, or for what makes it come earlier.
+    async fn wait(&mut self, mut next: Instant) -> Next {
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.cadence.changed() => {
+                    if changed.is_err() {
+                        return Next::Stop;
+                    }
+                    if !self.cadence.borrow_and_update().keep {
+                        self.sentinel = None;
+                    }
+                    next = self.next_turn();
+                }
+                idle = closed(&mut self.sentinel) => {
+                    self.sentinel_closed(idle);
+                    next = self.soonest();
+                }
+                () = self.wake.notified() => next = next.min(self.soonest()),
+                () = sleep_until(next) => return Next::Probe,
+            }
+        }
+    }
+
+    /// `None`: given up, because a drain began, which this probe could say nothing about.
+    async fn probe(&mut self, resolver: &Resolver) -> Option<Answer> {
+        let may_keep = self.cadence.borrow_and_update().keep;
+        let keep = may_keep
+            && self
+                .without_until
+                .is_none_or(|until| until < Instant::now());
+        let sentinel = self.sentinel.take();
+        let (target, http) = (&self.target, &self.http);
+        let fallen_back = self.fallen_back;
+        let probe = async {
+            match http {
+                Some(http) if !fallen_back => http.probe(target, resolver, sentinel, keep).await,
+                _ => tcp::probe(target, resolver, sentinel, keep).await,
+            }
+        };
+        tokio::select! {
+            answer = probe => Some(answer),
+            // Dropping the probe closes its connection: nothing of ours may be open in a drain.
+            () = keeping_ends(&mut self.cadence), if may_keep => None,
+        }
+    }
+
+    fn conclude(&mut self, mut answer: Answer, began: crate::core::Time) {
+        if answer.sentinel_died {
+            self.report_closed();
+        }
+        self.sentinel = answer.kept.take();
+        let Some(probe) = answer.probe else {
+            if !std::mem::replace(&mut self.told_shortage, true) {
+                tracing::warn!(
+                    pool = %self.target.endpoint.pool, backend = %self.target.endpoint.name,
+                    "{}; its health is not known: raise the limit on open files (ulimit -n, LimitNOFILE)",
+                    answer.detail
+                );
+            }
+            return;
+        };
+        self.told_shortage = false;
+        let (probe, detail) = self.reconsider(probe, answer.detail);
+        self.reporter.report(
+            self.target.endpoint.key,
+            Event::Probed {
+                probe,
+                began,
+                listener: answer.listener,
+            },
+            detail,
+        );
+    }
+
+    /// Without a `[pool.health]` section, an app that knows no `/health` is checked by connecting to it.
+    fn reconsider(&mut self, probe: Probe, detail: String) -> (Probe, String) {
+        match (probe, &self.http) {
+            // The process is gone. The next one may know the URL.
+            (Probe::Refused, _) => self.fallen_back = false,
+            (Probe::Status(404 | 405 | 501), Some(http)) if !self.target.health.explicit => {
+                self.fallen_back = true;
+                let path = http.path().to_owned();
+                // Its connection was an HTTP one; the TCP check makes its own.
+                self.sentinel = None;
+                if !std::mem::replace(&mut self.told_fallback, true) {
+                    tracing::warn!(
+                        pool = %self.target.endpoint.pool, backend = %self.target.endpoint.name,
+                        "the app answers {detail:?} to {path}: from now on it counts as healthy while it accepts \
+                         connections, and can't say that it is about to stop. Give it a health URL, or set \
+                         `path` in [pool.health] (`type = \"tcp\"` if that is what you want)"
+                    );
+                }
+                return (Probe::Pass, format!("{detail}; it accepts connections"));
+            }
+            _ => {}
+        }
+        (probe, detail)
+    }
+
+    fn sentinel_closed(&mut self, idle: Duration) {
+        self.sentinel = None;
+        self.short_lives = if idle < SHORT_LIFE {
+            self.short_lives + 1
+        } else {
+            0
+        };
+        if self.short_lives >= SHORT_LIVES {
+            self.short_lives = 0;
+            self.without_until = Some(Instant::now() + WITHOUT);
+        }
+        self.report_closed();
+    }
+
+    fn report_closed(&self) {
+        self.reporter.report(
+            self.target.endpoint.key,
+            Event::PeerClosed,
+            "the app closed the probe's idle connection".to_owned(),
+        );
+    }
+
+    fn next_turn(&self) -> Instant {
+        let interval = self.cadence.borrow().interval.max(SPACING);
+        self.last
+            .map_or_else(Instant::now, |last| last + jittered(interval))
+    }
+
+    fn soonest(&self) -> Instant {
+        let now = Instant::now();
+        self.last.map_or(now, |last| now.max(last + SPACING))
+    }
+}
+
+/// Waits until the peer closes the sentinel; says how long it had been idle. Without one it waits for ever.
+async fn closed(sentinel: &mut Option<Sentinel>) -> Duration {
+    match sentinel {
+        Some(sentinel) => {
+            sentinel.closed().await;
+            sentinel.idle_since.elapsed()
+        }
+        None => pending().await,
+    }
+}
+
+/// Waits until no connection may be kept any more.
+async fn keeping_ends(cadence: &mut watch::Receiver<Cadence>) {
+    if cadence.wait_for(|cadence| !cadence.keep).await.is_err() {
+        // Nobody changes it any more; the wait between probes sees that and stops.
+        pending::<()>().await;
+    }
+}
