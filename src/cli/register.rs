@@ -48,5 +48,6 @@ pub async fn run(args: RegisterArgs) -> Result<(), Exit> {
     let view: BackendView = client
         .call(Method::PUT, &path, Some(&request), wait)
         .await?;
-    report(&args.backend, &view, args.json)
+    report(&args.backend, &view, args.json);
+    Ok(())
 }
