@@ -1,1 +1,177 @@
-//! app.
+//! The composition root: everything wired, top to bottom.
+//!
+//! Two runtimes: the data plane has its own threads; registry, probes, admin API and signals share another one,
+//! so that a flood of requests can't delay a drain, nor a slow admin client a request.
+
+mod lifecycle;
+mod wiring;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::admin;
+use crate::clock;
+use crate::config::{Flags, Loaded, resolve};
+use crate::proxy::plane::Plane;
+use crate::registry;
+use crate::server::listeners::Listeners;
+use crate::server::{reaper, shutdown};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use lifecycle::{Lifecycle, Order};
+
+/// How long the last access-log lines may take at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Threads of the control runtime: one for registry, probes and admin, and one to spare for a slow disk.
+const CONTROL_THREADS: usize = 2;
+
+/// What `lameduck run` was told.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `-c`.
+    pub config: Option<PathBuf>,
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--backend`.
+    pub backends: Vec<String>,
+    /// `--health-path`.
+    pub health_path: Option<String>,
+    /// `--admin`: the admin socket, whatever the file says.
+    pub admin: Option<PathBuf>,
+}
+
+impl Options {
+    /// Reads the configuration (again).
+    pub fn load(&self) -> Result<Loaded, crate::config::ConfigError> {
+        let flags = Flags {
+            listen: self.listen.as_deref(),
+            backends: &self.backends,
+            health_path: self.health_path.as_deref(),
+        };
+        let mut loaded = resolve(self.config.as_deref(), flags)?;
+        if let Some(socket) = &self.admin {
+            loaded.config.admin.socket = Some(socket.clone());
+        }
+        Ok(loaded)
+    }
+}
+
+/// Runs the proxy until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting. Once it serves, nothing ends it but a signal.
+pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
+    clock::now();
+    let config = Arc::new(loaded.config);
+    let control = Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("can't start the control threads")?;
+    let data =
+        data_runtime(config.server.threads).context("can't start the data plane's threads")?;
+    let access_log = AccessLog::open(&config.access_log)?;
+
+    control.block_on(async {
+        let bound = admin::listen::bind(&config.admin)?;
+        for warning in &bound.warnings {
+            warn!("{warning}");
+        }
+        let token = config
+            .admin
+            .token_file
+            .as_deref()
+            .map(admin::auth::Token::load)
+            .transpose();
+        let token = token.map_err(anyhow::Error::msg)?;
+        let kept = wiring::restore(&config)?;
+
+        let (orders, mut order_queue) = tokio::sync::mpsc::unbounded_channel();
+        let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));
+        let observer = wiring::Watcher::new(lifecycle.clone(), config.server.state_dir.clone());
+        let handle = registry::spawn(config.clone(), kept, wiring::probing, Box::new(observer));
+        let metrics = Metrics::new(handle.clone());
+        let plane = Arc::new(Plane::new(
+            handle.clone(),
+            access_log.clone(),
+            metrics.plane(),
+        ));
+
+        let mut listeners = Listeners::new(data.handle().clone(), plane.clone());
+        let change = listeners.prepare(&config.listeners)?;
+        listeners.apply(change).await?;
+        data.spawn(reaper::run(plane.clone()));
+        lifecycle.serving(plane.clone(), metrics, listeners.addresses());
+
+        let (stop_admin, admin_stopped) = watch::channel(false);
+        announce(&listeners, &bound);
+        let admin = tokio::spawn(admin::serve(
+            bound,
+            handle.clone(),
+            lifecycle.clone(),
+            token,
+            admin_stopped,
+        ));
+
+        lifecycle.watch_signals()?;
+        while let Some(order) = order_queue.recv().await {
+            match order {
+                Order::Stop => break,
+                Order::ReopenLogs => access_log.reopen(),
+                Order::Reload(reply) => {
+                    let outcome = lifecycle.reload(&handle, &mut listeners).await;
+                    access_log.reopen();
+                    let _ = reply.send(outcome);
+                }
+            }
+        }
+
+        let server = lifecycle.config().server.clone();
+        let farewell = shutdown::run(&plane, &mut listeners, &server, lifecycle.lame_since()).await;
+        info!(
+            cut = farewell.cut,
+            took_ms = farewell.took.as_millis() as u64,
+            "bye"
+        );
+        let _ = stop_admin.send(true);
+        drop(admin);
+        if !access_log.flush(LAST_LINES) {
+            warn!("the last lines of the access log could not be written");
+        }
+        anyhow::Ok(())
+    })?;
+    data.shutdown_background();
+    control.shutdown_background();
+    Ok(())
+}
+
+fn data_runtime(threads: usize) -> std::io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    builder.thread_name("proxy").enable_all().build()
+}
+
+fn announce(listeners: &Listeners, bound: &admin::listen::Bound) {
+    for address in listeners.addresses() {
+        info!(%address, "listening");
+    }
+    if let Some(path) = bound.socket() {
+        info!(socket = %path.display(), "admin API");
+    }
+    if let Some(address) = bound.http() {
+        info!(%address, "admin API");
+    }
+    if let Some(address) = bound.probes() {
+        info!(%address, "probes and metrics");
+    }
+}

@@ -1,11 +1,9 @@
-//! `lameduck check`: is this configuration good?
+//! `lameduck check`: is this configuration good, and what does it amount to?
 
+use crate::config::{Config, ConfigError, Flags, Loaded, Report, print::print, resolve};
+use clap::builder::FalseyValueParser;
 use std::io::Write;
 use std::path::PathBuf;
-
-use clap::builder::FalseyValueParser;
-
-use crate::config::{Flags, resolve};
 
 /// Options of `lameduck check`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -16,23 +14,196 @@ pub struct CheckArgs {
     /// Print every effective value, as a configuration that means the same
     #[arg(long, env = "LAMEDUCK_PRINT", value_parser = FalseyValueParser::new())]
     pub print: bool,
+    /// Print the result as JSON
+    #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new(), conflicts_with = "print")]
+    pub json: bool,
     /// Colours in messages; set by whoever knows what `err` is.
     #[arg(skip)]
     pub colour: bool,
 }
 
-/// Checks a configuration; returns the exit code.
+/// Check a configuration. What was asked for goes to `out`, messages go to `err`.
+///
+/// Returns the exit code: 0 good, 1 broken or not there, 2 wrong usage. Write errors are not ours to judge:
+/// somebody closed the pipe.
 pub fn run(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
-    match resolve(args.config.as_deref(), Flags::default()) {
+    let result = resolve(args.config.as_deref(), Flags::default());
+    let code = match &result {
+        Ok(_) => 0,
+        Err(error) if error.is_usage() => 2,
+        Err(_) => 1,
+    };
+    // A reader that went away changes nothing about the configuration.
+    let _ = if args.json {
+        writeln!(out, "{:#}", json(&result))
+    } else {
+        text(&args, &result, out, err)
+    };
+    code
+}
+
+fn text(
+    args: &CheckArgs,
+    result: &Result<Loaded, ConfigError>,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> std::io::Result<()> {
+    match result {
         Ok(loaded) => {
+            write!(err, "{}", loaded.warnings.render(args.colour))?;
+            let line = format!("{}: ok ({})", loaded.warnings.name, summary(&loaded.config));
             if args.print {
-                let _ = write!(out, "{}", crate::config::print::print(&loaded.config));
+                // So that `--print > file` is a configuration.
+                write!(out, "{}", print(&loaded.config))?;
+                writeln!(err, "{line}")
+            } else {
+                writeln!(out, "{line}")
             }
-            0
         }
         Err(error) => {
-            let _ = write!(err, "{}", error.render(args.colour));
-            1
+            write!(err, "{}", error.render(args.colour))?;
+            match error {
+                ConfigError::Invalid(report) => {
+                    let errors = report.errors().count();
+                    writeln!(err, "\n{}: {}", report.name, count(errors, "error"))
+                }
+                _ => Ok(()),
+            }
         }
+    }
+}
+
+fn json(result: &Result<Loaded, ConfigError>) -> serde_json::Value {
+    let (report, config): (Report, Option<&Config>) = match result {
+        Ok(loaded) => (loaded.warnings.clone(), Some(&loaded.config)),
+        Err(error) => (error.report(), None),
+    };
+    serde_json::json!({
+        "file": report.name,
+        "ok": config.is_some(),
+        "listeners": config.map(|c| c.listeners.len()),
+        "pools": config.map(|c| c.pools.len()),
+        "backends": config.map(backends),
+        "diagnostics": report.json(),
+    })
+}
+
+fn backends(config: &Config) -> usize {
+    config.pools.iter().map(|pool| pool.backends.len()).sum()
+}
+
+/// `1 listener, 2 pools, 5 backends`.
+fn summary(config: &Config) -> String {
+    [
+        count(config.listeners.len(), "listener"),
+        count(config.pools.len(), "pool"),
+        count(backends(config), "backend"),
+    ]
+    .join(", ")
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: CheckArgs,
+    }
+
+    const GOOD: &str = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"\n\
+         [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[[pool.backend]]\naddress = \"127.0.0.1:3001\"\n";
+
+    /// Exit code, output, messages; with the file's directory taken out.
+    fn check(text: &str, options: &[&str]) -> (u8, String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.toml");
+        std::fs::write(&path, text).unwrap();
+        let line = ["check", "-c", path.to_str().unwrap()];
+        let args = Cli::parse_from(line.iter().chain(options)).args;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = run(args, &mut out, &mut err);
+        let prefix = format!("{}/", dir.path().display());
+        let shown = |bytes| String::from_utf8(bytes).unwrap().replace(&prefix, "");
+        (code, shown(out), shown(err))
+    }
+
+    #[test]
+    fn a_good_file_is_ok() {
+        let expected = "x.toml: ok (1 listener, 1 pool, 2 backends)\n";
+        assert_eq!(check(GOOD, &[]), (0, expected.into(), String::new()));
+    }
+
+    #[test]
+    fn print_gives_a_configuration_and_nothing_else_on_stdout() {
+        let (code, out, err) = check(GOOD, &["--print"]);
+        assert_eq!(
+            (code, err.as_str()),
+            (0, "x.toml: ok (1 listener, 1 pool, 2 backends)\n")
+        );
+        assert_eq!(check(&out, &["--print"]).1, out);
+    }
+
+    #[test]
+    fn a_broken_file_is_shown_and_counted() {
+        let (code, out, err) = check(&GOOD.replace("3001", "0"), &[]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(err.contains("--> x.toml:8:11"), "{err}");
+        assert!(err.ends_with("\nx.toml: 1 error\n"), "{err}");
+    }
+
+    #[test]
+    fn json_is_for_programs() {
+        let (code, out, err) = check(&GOOD.replace("3001", "0"), &["--json"]);
+        assert_eq!((code, err.as_str()), (1, ""));
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(json["ok"], false);
+        let first = &json["diagnostics"][0];
+        assert_eq!(
+            (&first["severity"], &first["line"], &first["column"]),
+            (&"error".into(), &8.into(), &11.into())
+        );
+        let (code, out, _) = check(GOOD, &["--json"]);
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (code, &json["ok"], &json["backends"]),
+            (0, &true.into(), &2.into())
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_said_to_be_missing() {
+        let args = CheckArgs {
+            config: Some("/nowhere/x.toml".into()),
+            ..CheckArgs::default()
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        assert_eq!(run(args, &mut out, &mut err), 1);
+        let err = String::from_utf8(err).unwrap();
+        assert!(
+            err.starts_with("error: can't read /nowhere/x.toml: no such file or directory\n"),
+            "{err}"
+        );
+        assert!(
+            err.contains("help: name the right file with `-c FILE`"),
+            "{err}"
+        );
+    }
+
+    #[test]
+    fn colour_is_for_whoever_asks() {
+        let error = ConfigError::NotFound {
+            searched: vec!["a".into()],
+        };
+        assert!(error.render(true).contains('\u{1b}'));
+        assert!(!error.render(false).contains('\u{1b}'));
     }
 }

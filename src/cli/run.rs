@@ -2,33 +2,62 @@
 
 use std::path::PathBuf;
 
-/// Options of `lameduck run`.
-#[derive(Debug, Clone, Default, clap::Args)]
+use clap::Args;
+
+use crate::app::{self, Options};
+use crate::telemetry;
+
+use super::output::{colour_on, complain};
+
+/// What `lameduck run` takes.
+#[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The configuration [default: ./lameduck.toml, then /etc/lameduck/lameduck.toml]
+    /// Configuration file; by default ./lameduck.toml, then /etc/lameduck/lameduck.toml
     #[arg(short, long, value_name = "FILE", env = "LAMEDUCK_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Where to listen, HOST:PORT
-    #[arg(long, value_name = "ADDRESS", env = "LAMEDUCK_LISTEN")]
+    /// Where to listen, instead of what the file says; without a file, 127.0.0.1:8080
+    #[arg(long, value_name = "ADDR", env = "LAMEDUCK_LISTEN")]
     pub listen: Option<String>,
-    /// A backend of the pool `app`: [NAME=]HOST:PORT or [NAME=]unix:/PATH; may be given several times
+    /// A backend (repeatable): no file is needed then
     #[arg(
         long,
-        value_name = "[NAME=]ADDRESS",
+        value_name = "[NAME=]ADDR",
         env = "LAMEDUCK_BACKEND",
         value_delimiter = ','
     )]
     pub backend: Vec<String>,
-    /// Path of the health check
+    /// The path that `--backend`s are probed at; by default /health
     #[arg(long, value_name = "PATH", env = "LAMEDUCK_HEALTH_PATH")]
     pub health_path: Option<String>,
-    /// Path of the admin socket
+    /// The admin socket, instead of what the file says
     #[arg(long, value_name = "PATH", env = "LAMEDUCK_ADMIN")]
     pub admin: Option<PathBuf>,
 }
 
-/// Runs the proxy until it is told to stop; returns the exit code.
+/// Runs the proxy; returns the exit code.
 pub fn run(args: RunArgs) -> u8 {
-    super::output::complain(&format!("this build has no proxy: {args:?}"));
-    1
+    let options = Options {
+        config: args.config,
+        listen: args.listen,
+        backends: args.backend,
+        health_path: args.health_path,
+        admin: args.admin,
+    };
+    let colour = colour_on(&std::io::stderr());
+    let loaded = match options.load() {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprint!("{}", error.render(colour));
+            return if error.is_usage() { 2 } else { 1 };
+        }
+    };
+    eprint!("{}", loaded.warnings.render(colour));
+    telemetry::tracing::init();
+    match app::run(options, loaded) {
+        Ok(()) => 0,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            1
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, for people: what, where, why, and what to do.
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
@@ -130,6 +130,9 @@ impl Report {
                     .annotations(also)
             }),
         );
+        if diagnostic.span.is_none() && !self.name.is_empty() {
+            group = group.element(Origin::path(self.name.as_str()));
+        }
         if !diagnostic.remedy.is_empty() {
             group = group.element(Level::HELP.message(diagnostic.remedy.as_str()));
         }
@@ -144,6 +147,12 @@ impl Report {
             .find('\n')
             .map_or(self.text.len(), |at| start + at);
         start..floor(&self.text, span.end).clamp(start, line_end)
+    }
+
+    /// The errors, without the warnings.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        let is_error = |d: &&Diagnostic| d.severity == Severity::Error;
+        self.diagnostics.iter().filter(is_error)
     }
 
     /// Everything as JSON values, one object for each finding.
@@ -263,6 +272,13 @@ impl ConfigError {
     pub fn is_usage(&self) -> bool {
         matches!(self, ConfigError::Flags { .. })
     }
+}
+
+/// Whether messages to this stream should have colours: a terminal that can, and nobody who objects
+/// (<https://no-color.org>).
+pub fn wants_colour(stream: &impl std::io::IsTerminal) -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    stream.is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|t| t != "dumb")
 }
 
 impl fmt::Display for ConfigError {

@@ -1,6 +1,6 @@
 //! The front door: a file or a text in, a configuration and its warnings out.
 
-use super::diagnostics::{ConfigError, Diagnostic, Report, Severity};
+use super::diagnostics::{ConfigError, Report};
 use super::environment;
 use super::reader::Findings;
 use super::runtime::{Config, Listener};
@@ -105,9 +105,8 @@ fn read(
         text: text.into(),
         diagnostics,
     };
-    let is_error = |d: &Diagnostic| d.severity == Severity::Error;
     match config {
-        Some(config) if !report.diagnostics.iter().any(is_error) => Ok(Loaded {
+        Some(config) if report.errors().next().is_none() => Ok(Loaded {
             config,
             warnings: report,
             path: None,

@@ -250,18 +250,13 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
     ]
 }
 
-/// Without the limits where nothing ever waits: written, they would be warned about.
 fn hold(hold: &Hold) -> Entries {
-    let mut entries = vec![("on_empty", word(&ON_EMPTY, hold.on_empty))];
-    let limits = [
+    vec![
+        ("on_empty", word(&ON_EMPTY, hold.on_empty)),
         ("timeout", quoted_time(hold.timeout)),
         ("max_requests", hold.max_requests.to_string()),
         ("max_bytes", text(&size(hold.max_bytes))),
-    ];
-    if hold.on_empty == OnEmpty::Hold {
-        entries.extend(limits);
-    }
-    entries
+    ]
 }
 
 fn route(route: &Route) -> Entries {

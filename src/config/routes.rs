@@ -145,11 +145,8 @@ fn prefix(text: &str) -> Result<String, Refusal> {
         ));
     }
     let bare = text.trim_end_matches('/');
-    Ok(if bare.is_empty() {
-        "/".into()
-    } else {
-        bare.into()
-    })
+    let bare = upper_percents(bare);
+    Ok(if bare.is_empty() { "/".into() } else { bare })
 }
 
 /// Percent-encoding where it is needed, and there only: so that equal prefixes look equal.
@@ -183,6 +180,17 @@ fn canonical_percents(text: &str) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// `%2f` and `%2F` are the same (RFC 3986, section 6.2.2.1).
+fn upper_percents(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut out: String = parts.next().unwrap_or_default().into();
+    for part in parts {
+        let (digits, rest) = part.split_at(part.len().min(2));
+        out.extend(["%", &digits.to_ascii_uppercase(), rest]);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -220,7 +228,7 @@ mod tests {
     fn prefixes_have_one_form() {
         assert_eq!(prefix("/").unwrap(), "/");
         assert_eq!(prefix("/api/").unwrap(), "/api");
-        assert_eq!(prefix("/a%20b").unwrap(), "/a%20b");
+        assert_eq!(prefix("/a%2fb").unwrap(), "/a%2Fb");
         for bad in [
             "api",
             "/api/*",

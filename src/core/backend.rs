@@ -5,69 +5,12 @@ use super::Time;
 use super::closing::Closing;
 use super::drain::{Actor, Drain, Drains, Order, Outcome, Until};
 pub use super::event::{Context, Effect, Event, Policy, Probe};
-use super::health::{Finding, Judge, Sample, Setting};
-
-/// What probes say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// Not one `rise` yet in this incarnation.
-    Starting,
-    /// Passes its probes.
-    Up,
-    /// Fails them.
-    Down,
-}
-
-impl Health {
-    /// As the API writes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Up => "up",
-            Self::Down => "down",
-        }
-    }
-}
-
-/// What a backend is to the balancer and to people. Derived from health and drains; first match wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
-    /// Drains not empty, nothing in flight, no connection of ours open.
-    Drained,
-    /// Drains not empty.
-    Draining,
-    /// Waits for its first `rise` passes.
-    Starting,
-    /// Fails its probes.
-    Down,
-    /// Eligible: the one state that takes new requests.
-    Ready,
-}
-
-impl State {
-    /// As the API and the metrics write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Drained => "drained",
-            Self::Draining => "draining",
-            Self::Starting => "starting",
-            Self::Down => "down",
-            Self::Ready => "ready",
-        }
-    }
-}
+use super::health::{Judge, Sample, Setting};
+use super::losses::Losses;
+pub use super::state::{Health, State};
 
 /// The id of the app's own drain: it has one at most.
 pub const APP_DRAIN: &str = "app";
-
-/// Requests that broke on a backend since its last sign of life.
-#[derive(Debug, Clone, Copy, Default)]
-struct Losses {
-    requests: u32,
-    at: Time,
-    /// Its process is known to be gone.
-    gone: bool,
-}
 
 /// One backend. It starts closed.
 #[derive(Debug, Clone)]
@@ -190,7 +133,7 @@ impl Backend {
     pub fn probe_interval(&self, policy: &Policy) -> Time {
         // A drain that ends with a restart is watched closely, so that the new process is seen soon.
         let watched = self.drains.restarting() || self.drains.any_expired();
-        if watched || self.judge.in_a_hurry(policy) {
+        if watched || self.judge.in_a_hurry(policy, self.waits_for_passes()) {
             policy.fast_interval.min(policy.interval)
         } else {
             policy.interval
@@ -242,8 +185,7 @@ impl Backend {
                 turn.probe = true;
             }
             Event::Lost { requests } => {
-                self.losses.requests = self.losses.requests.saturating_add(requests);
-                self.losses.at = now;
+                self.losses.add(requests, now);
                 self.judge.hint();
                 turn.probe = true;
             }
@@ -279,8 +221,11 @@ impl Backend {
         }
         if finding.reborn {
             self.reborn(turn);
+        } else {
+            let given_up = self.judge.failures() >= turn.policy.fall;
+            self.losses.weigh(sample, given_up);
+            self.settle_if_decided(turn);
         }
-        self.weigh_losses(sample, finding, turn);
         if finding.unavailable {
             let deadline = turn
                 .policy
@@ -333,11 +278,12 @@ impl Backend {
         if order.actor == Actor::App {
             self.judge.ask_again(turn.now);
         }
+        let waits = order.actor != Actor::App;
         self.drains.put(order, self.incarnation, turn.now);
         let in_flight = turn.context.in_flight;
         match &mut self.closing {
             Some(closing) => {
-                if closing.join(in_flight, self.epoch.saturating_add(1)) {
+                if closing.join(in_flight, waits, self.epoch.saturating_add(1)) {
                     turn.shut = true;
                     self.bump(turn);
                 }
@@ -362,7 +308,7 @@ impl Backend {
         self.drains
             .lift(|drain| all || drain.actor == Actor::Operator);
         if apps_own {
-            self.judge.doubt(turn.now, turn.policy);
+            self.judge.doubt(turn.now);
             turn.probe = true;
         }
     }
@@ -374,7 +320,7 @@ impl Backend {
         if turn.context.in_flight > 0 || !closing.hears(epoch, self.epoch) {
             return;
         }
-        if self.losses.requests > 0 && !self.losses.gone {
+        if !self.losses.is_decided() {
             closing.postpone();
             turn.probe = true;
             return;
@@ -391,31 +337,15 @@ impl Backend {
             self.incarnation
         ));
         match self.closing {
-            Some(_) => self.losses.gone |= self.losses.requests > 0,
+            Some(_) => self.losses.succeeded(),
             None => self.losses = Losses::default(),
-        }
-        self.settle_if_decided(turn);
-    }
-
-    /// Did the process that broke requests die? A refusal, a successor or a row of failures says yes; an
-    /// answer or a time-out of a probe begun later says no.
-    fn weigh_losses(&mut self, sample: Sample, finding: Finding, turn: &mut Turn<'_>) {
-        if self.losses.requests == 0 || self.losses.gone || finding.reborn {
-            return;
-        }
-        let given_up = self.judge.failures() >= turn.policy.fall;
-        match sample.probe {
-            Probe::Refused => self.losses.gone = true,
-            Probe::Reset => self.losses.gone = given_up,
-            _ if sample.began >= self.losses.at => self.losses = Losses::default(),
-            _ => {}
         }
         self.settle_if_decided(turn);
     }
 
     fn settle_if_decided(&mut self, turn: &mut Turn<'_>) {
         let undecided = self.closing.as_ref().is_some_and(Closing::is_undecided);
-        if undecided && (self.losses.gone || self.losses.requests == 0) {
+        if undecided && self.losses.is_decided() {
             self.settle(turn);
         }
     }
@@ -424,7 +354,7 @@ impl Backend {
         let Some(closing) = &mut self.closing else {
             return;
         };
-        let lost = self.losses.requests;
+        let lost = self.losses.requests();
         let outcome = if lost > 0 {
             Outcome::Died { lost }
         } else {
@@ -457,7 +387,7 @@ impl Backend {
             if self.drains.is_empty()
                 && let Some(closing) = &mut self.closing
             {
-                let lost = self.losses.requests;
+                let lost = self.losses.requests();
                 turn.acts.extend(closing.announce(Outcome::Died { lost }));
             }
         }
@@ -465,13 +395,8 @@ impl Backend {
             self.open(turn);
         } else if let Some(closing) = &mut self.closing {
             let in_flight = turn.context.in_flight;
-            let was_quiet = closing.is_quiet();
-            turn.acts
-                .extend(closing.due(&mut self.drains, turn.policy, turn.now, in_flight));
-            if closing.is_quiet() && !was_quiet {
-                turn.because("nothing is in flight and no connection is open");
-                self.losses = Losses::default();
-            }
+            let due = closing.due(&mut self.drains, turn.policy, turn.now, in_flight);
+            turn.acts.extend(due);
         }
     }
 
@@ -526,3 +451,6 @@ impl Backend {
         effects
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,14 +47,14 @@ impl Closing {
         self.undecided
     }
 
-    /// Another order came, and its asker waits too. Says whether the closing starts over: it was quiet, but
+    /// Another order came, and its asker may wait too. Says whether the closing starts over: it was quiet, but
     /// fail-open has sent requests since.
-    pub fn join(&mut self, in_flight: u32, epoch: u64) -> bool {
+    pub fn join(&mut self, in_flight: u32, waits: bool, epoch: u64) -> bool {
         if self.quiet && in_flight > 0 {
             *self = Self::new(epoch);
             return true;
         }
-        if !self.quiet {
+        if waits && !self.quiet {
             self.announced = false;
         }
         false
@@ -85,7 +85,7 @@ impl Closing {
     /// When streams have to begin to end, or requests have to be cut.
     pub fn next_deadline(&self, drains: &Drains, policy: &Policy) -> Option<Time> {
         let deadline = drains.deadline().filter(|_| !self.quiet)?;
-        if self.undecided || self.ending == Some(deadline) {
+        if self.ending == Some(deadline) {
             return Some(deadline);
         }
         Some(deadline.saturating_sub(policy.close_spread))
@@ -101,12 +101,6 @@ impl Closing {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         while let Some(deadline) = drains.deadline().filter(|_| !self.quiet) {
-            if self.undecided {
-                if deadline <= now {
-                    effects.extend(self.settle(Outcome::Drained));
-                }
-                return effects;
-            }
             if deadline.saturating_sub(policy.close_spread) > now {
                 return effects;
             }

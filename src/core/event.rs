@@ -1,8 +1,8 @@
 //! What goes into [`Backend::step`](super::backend::Backend::step) and what comes out of it.
 
 use super::Time;
-use super::backend::State;
 use super::drain::{Order, Outcome};
+use super::state::State;
 
 /// The result of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

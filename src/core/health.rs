@@ -1,8 +1,8 @@
 //! What probes say: rows of passes, failures and time-outs, and when another process has taken over.
 
 use super::Time;
-use super::backend::Health;
 use super::event::{Policy, Probe};
+use super::state::Health;
 
 /// What the backend's drains and pool mean for the judgement of a probe.
 #[derive(Debug, Clone, Copy)]
@@ -107,18 +107,19 @@ impl Judge {
         self.fresh_since = now;
     }
 
-    /// A new row of passes is asked for, begun from `now` on.
+    /// A new row of passes is asked for, begun from `now` on. Absence, too, counts from now.
     pub fn ask_again(&mut self, now: Time) {
         self.passes = 0;
         self.fresh_since = now;
+        self.failing_since = self.failing_since.map(|_| now);
     }
 
-    /// Its health is unknown until a new row of passes, unless it has just had one.
-    pub fn doubt(&mut self, now: Time, policy: &Policy) {
-        if self.health == Health::Up && self.passes < policy.rise.max(1) {
+    /// Nobody can vouch for it: its health is unknown until a new row of passes.
+    pub fn doubt(&mut self, now: Time) {
+        if self.health == Health::Up {
             self.health = Health::Starting;
-            self.ask_again(now);
         }
+        self.ask_again(now);
     }
 
     /// It stayed away too long.
@@ -134,8 +135,9 @@ impl Judge {
     }
 
     /// Whether the next probe should come soon.
-    pub fn in_a_hurry(&self, policy: &Policy) -> bool {
-        let on_its_way = self.passes > 0 && self.passes < policy.rise;
+    pub fn in_a_hurry(&self, policy: &Policy, waits_for_passes: bool) -> bool {
+        let waits = waits_for_passes || self.health == Health::Down;
+        let on_its_way = waits && self.passes > 0 && self.passes < policy.rise;
         let falling = self.failures > 0 && self.health == Health::Up;
         self.health == Health::Starting || self.hinted || on_its_way || falling
     }

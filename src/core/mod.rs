@@ -1,8 +1,9 @@
 //! The decisions, pure: `std` only, no async, no socket, no clock. Time and randomness are arguments.
 //!
-//! [`backend`] is the heart: one backend's health × drains and the single function that derives its state.
-//! [`pool`] holds the backends of one app and their deadlines. [`balance`] picks; [`retry`] and [`hold`]
-//! judge what becomes of a request that found no backend or lost one.
+//! [`backend`] is the heart: one backend's health × drains and the single function that derives its state; the
+//! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
+//! deadlines. [`balance`] picks; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
+//! that lost its backend or found none.
 
 pub mod backend;
 pub mod balance;
@@ -12,8 +13,10 @@ pub mod drain;
 pub mod event;
 mod health;
 pub mod hold;
+mod losses;
 pub mod pool;
 pub mod retry;
+mod state;
 
 /// A point in time: what has passed since an origin of the caller's choosing (the process's start).
 ///

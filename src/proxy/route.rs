@@ -13,8 +13,7 @@
 //!    differ by path: an app would resolve it to a path that another route is for. Clients resolve them
 //!    before they send. Where the host's only prefix is `/` there is nothing to confuse, and it matches.
 
-use crate::config::Route;
-const MAX_PREFIX: usize = 512;
+use crate::config::{MAX_PREFIX, Route};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 

@@ -133,3 +133,6 @@ pub fn close_frame(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
     }
     frame
 }
+
+#[cfg(test)]
+mod tests;

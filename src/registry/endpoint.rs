@@ -125,7 +125,8 @@ impl Endpoint {
 
     /// Notes that it became ready: slow start counts from here.
     pub fn mark_ready(&self, now: Time) {
-        self.ready_since.store(now.as_millis() as u64, Ordering::Relaxed);
+        self.ready_since
+            .store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// When it last became ready.
@@ -173,7 +174,9 @@ impl Endpoint {
     /// Counts a request in although the gate is closed: for `fail_open`, and for nobody else.
     pub fn permit_anyway(self: &Arc<Self>) -> Permit {
         self.gate.enter_anyway();
-        Permit { endpoint: self.clone() }
+        Permit {
+            endpoint: self.clone(),
+        }
     }
 
     /// Puts a connection back for reuse, unless its epoch is over.

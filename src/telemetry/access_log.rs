@@ -6,6 +6,7 @@
 
 mod escape;
 mod format;
+mod out;
 mod record;
 mod sink;
 mod stamp;

@@ -309,3 +309,6 @@ pub fn start_chunk(out: &mut Vec<u8>, size: usize) {
 
 /// What ends a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+#[cfg(test)]
+mod tests;

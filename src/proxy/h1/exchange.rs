@@ -254,7 +254,9 @@ impl<'a> Exchange<'a> {
                 let most = self.client.buffer.len() + LARGE;
                 match self.client.poll_read(cx, most) {
                     Poll::Ready(Ok(count)) if count > 0 => {
-                        self.upload.absorb(&self.client.buffer).map_err(Failure::BadBody)?;
+                        self.upload
+                            .absorb(&self.client.buffer)
+                            .map_err(Failure::BadBody)?;
                         self.progress = clock::now();
                         moved = true;
                     }
@@ -345,7 +347,10 @@ impl<'a> Exchange<'a> {
         if !self.incoming.has_room(most) {
             return Err(self.broken("response head too large"));
         }
-        match self.incoming.poll_fill(cx, &mut self.connection.stream, most) {
+        match self
+            .incoming
+            .poll_fill(cx, &mut self.connection.stream, most)
+        {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(Ok(count)) if count > 0 => {
                 if self.begun {
@@ -355,7 +360,8 @@ impl<'a> Exchange<'a> {
                 Ok(Poll::Ready(()))
             }
             Poll::Ready(result) => {
-                let whole = result.is_ok() && self.connection.ticket.interrupt().level() < Level::Cut;
+                let whole =
+                    result.is_ok() && self.connection.ticket.interrupt().level() < Level::Cut;
                 match self.receiving {
                     Receiving::Body(Download::UntilClose) if whole => {}
                     Receiving::Body(Download::Rechunked) if whole => {
@@ -384,7 +390,11 @@ impl<'a> Exchange<'a> {
     }
 
     fn broken(&self, reason: &'static str) -> Failure {
-        if self.begun { Failure::Truncated(reason) } else { Failure::BadResponse(reason) }
+        if self.begun {
+            Failure::Truncated(reason)
+        } else {
+            Failure::BadResponse(reason)
+        }
     }
 
     /// Turns what was read into what can be passed on.
@@ -462,7 +472,10 @@ impl<'a> Exchange<'a> {
             _ => ClientFraming::Same,
         };
         let until_close = old_client
-            && matches!(self.response.body, ResponseBody::Chunked | ResponseBody::UntilClose);
+            && matches!(
+                self.response.body,
+                ResponseBody::Chunked | ResponseBody::UntilClose
+            );
         // A response that overtakes its request's body leaves a connection that nobody can make sense of.
         self.keep_alive = self.order.request.keep_alive
             && self.upload.is_complete()
@@ -498,7 +511,11 @@ impl<'a> Exchange<'a> {
             ResponseBody::UntilClose if old_client => Receiving::Body(Download::UntilClose),
             ResponseBody::UntilClose => Receiving::Body(Download::Rechunked),
         };
-        if !self.incoming.is_empty() { self.digest() } else { Ok(()) }
+        if !self.incoming.is_empty() {
+            self.digest()
+        } else {
+            Ok(())
+        }
     }
 
     /// RFC 9110 §15.2: interim responses go to clients that can take them, and are dropped for others.
@@ -570,7 +587,11 @@ impl<'a> Exchange<'a> {
         let upstream = self.connection.ticket.interrupt();
         upstream.register(cx.waker());
         if upstream.level() == Level::Cut {
-            return Err(if self.begun { Failure::Truncated("cut by the drain's deadline") } else { Failure::Cut });
+            return Err(if self.begun {
+                Failure::Truncated("cut by the drain's deadline")
+            } else {
+                Failure::Cut
+            });
         }
         if self.client.interrupt.level() == Level::Cut {
             return Err(Failure::Truncated("cut by the shutdown's deadline"));
@@ -587,11 +608,17 @@ impl<'a> Exchange<'a> {
         } else if self.begun && self.response.is_event_stream {
             return Poll::Pending;
         } else if self.begun {
-            (self.order.upstream.read_timeout, Failure::Truncated("upstream sent nothing for too long"))
+            (
+                self.order.upstream.read_timeout,
+                Failure::Truncated("upstream sent nothing for too long"),
+            )
         } else {
             (self.order.upstream.read_timeout, Failure::Timeout)
         };
-        self.client.timer.poll(cx, self.progress + limit).map(|()| Err(failure))
+        self.client
+            .timer
+            .poll(cx, self.progress + limit)
+            .map(|()| Err(failure))
     }
 }
 
@@ -604,7 +631,9 @@ fn poll_write_both(
 ) -> Poll<io::Result<usize>> {
     let stream = Pin::new(&mut **stream);
     match (first.is_empty(), second.is_empty()) {
-        (false, false) => stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]),
+        (false, false) => {
+            stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+        }
         (false, true) => stream.poll_write(cx, first),
         (true, _) => stream.poll_write(cx, second),
     }

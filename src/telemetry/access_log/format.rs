@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::escape;
+use super::out::Out;
 use super::record::Record;
 use super::stamp::Stamp;
 use crate::config::LogFormat;
@@ -14,45 +15,76 @@ const MAX_FIELD: usize = 2048;
 /// Marks text that was left out.
 const MORE: &[u8] = "…".as_bytes();
 
-/// Appends one line, with its end.
-pub(super) fn line(out: &mut Vec<u8>, format: LogFormat, stamp: &mut Stamp, record: &Record<'_>) {
-    match format {
-        LogFormat::Json => json(out, stamp, record),
-        LogFormat::Combined => combined(out, stamp, record),
-    }
+/// Room that any line of this record fits in: no byte becomes more than six.
+pub(super) fn room(record: &Record<'_>) -> usize {
+    /// Names, punctuation, numbers, the date, and the marks of what was left out.
+    const FIXED: usize = 1024;
+    let fields: usize = [
+        record.client.as_bytes(),
+        record.method,
+        record.host,
+        record.version.as_bytes(),
+        record.pool.as_bytes(),
+        record.backend.as_bytes(),
+        record.retry_reason.as_bytes(),
+        record.end.as_bytes(),
+        record.cause.as_bytes(),
+        record.request_id,
+        record.user_agent,
+        record.referer,
+    ]
+    .iter()
+    .map(|field| field.len().min(MAX_FIELD))
+    .sum();
+    FIXED + 6 * (fields + record.target.len().min(MAX_TARGET))
 }
 
-fn json(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>) {
-    out.extend_from_slice(b"{\"time\":\"");
+/// Writes one line, with its end; says how long it is, unless it didn't fit.
+pub(super) fn line(
+    room: &mut [u8],
+    format: LogFormat,
+    stamp: &mut Stamp,
+    record: &Record<'_>,
+) -> Option<usize> {
+    let mut out = Out::new(room);
+    match format {
+        LogFormat::Json => json(&mut out, stamp, record),
+        LogFormat::Combined => combined(&mut out, stamp, record),
+    }
+    out.written()
+}
+
+fn json(out: &mut Out<'_>, stamp: &mut Stamp, record: &Record<'_>) {
+    out.put(b"{\"time\":\"");
     stamp.iso(out, record.time);
-    out.extend_from_slice(b"\",\"client\":\"");
+    out.put(b"\",\"client\":\"");
     text(out, record.client.as_bytes(), MAX_FIELD);
-    out.extend_from_slice(b"\",\"method\":\"");
+    out.put(b"\",\"method\":\"");
     text(out, record.method, MAX_FIELD);
-    out.extend_from_slice(b"\",\"host\":\"");
+    out.put(b"\",\"host\":\"");
     text(out, record.host, MAX_FIELD);
-    out.extend_from_slice(b"\",\"target\":\"");
+    out.put(b"\",\"target\":\"");
     text(out, record.target, MAX_TARGET);
-    out.extend_from_slice(b"\",\"version\":\"");
+    out.put(b"\",\"version\":\"");
     text(out, record.version.as_bytes(), MAX_FIELD);
-    out.extend_from_slice(b"\",\"status\":");
-    number(out, u64::from(record.status));
-    out.extend_from_slice(b",\"bytes_in\":");
-    number(out, record.bytes_in);
-    out.extend_from_slice(b",\"bytes_out\":");
-    number(out, record.bytes_out);
-    out.extend_from_slice(b",\"duration_ms\":");
+    out.put(b"\",\"status\":");
+    out.number(u64::from(record.status));
+    out.put(b",\"bytes_in\":");
+    out.number(record.bytes_in);
+    out.put(b",\"bytes_out\":");
+    out.number(record.bytes_out);
+    out.put(b",\"duration_ms\":");
     millis(out, record.duration);
-    out.extend_from_slice(b",\"upstream_ms\":");
+    out.put(b",\"upstream_ms\":");
     millis(out, record.upstream);
-    out.extend_from_slice(b",\"pool\":\"");
+    out.put(b",\"pool\":\"");
     text(out, record.pool.as_bytes(), MAX_FIELD);
-    out.extend_from_slice(b"\",\"backend\":\"");
+    out.put(b"\",\"backend\":\"");
     text(out, record.backend.as_bytes(), MAX_FIELD);
-    out.extend_from_slice(b"\",\"attempts\":");
-    number(out, u64::from(record.attempts));
+    out.put(b"\",\"attempts\":");
+    out.number(u64::from(record.attempts));
     if !record.held.is_zero() {
-        out.extend_from_slice(b",\"held_ms\":");
+        out.put(b",\"held_ms\":");
         millis(out, record.held);
     }
     optional(out, b",\"retry_reason\":\"", record.retry_reason.as_bytes());
@@ -61,121 +93,116 @@ fn json(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>) {
     optional(out, b",\"request_id\":\"", record.request_id);
     optional(out, b",\"user_agent\":\"", record.user_agent);
     optional(out, b",\"referer\":\"", record.referer);
-    out.extend_from_slice(b"}\n");
+    out.put(b"}\n");
 }
 
-fn optional(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+fn optional(out: &mut Out<'_>, key: &[u8], value: &[u8]) {
     if !value.is_empty() {
-        out.extend_from_slice(key);
+        out.put(key);
         text(out, value, MAX_FIELD);
-        out.push(b'"');
+        out.put(b"\"");
     }
 }
 
-fn text(out: &mut Vec<u8>, bytes: &[u8], limit: usize) {
+fn text(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
     match bytes.get(..limit) {
         Some(head) if bytes.len() > limit => {
             escape::json(out, head);
-            out.extend_from_slice(MORE);
+            out.put(MORE);
         }
         _ => escape::json(out, bytes),
     }
 }
 
 /// `client - - [date] "request" status bytes "referer" "user agent"`, then lameduck's own as `key=value`.
-fn combined(out: &mut Vec<u8>, stamp: &mut Stamp, record: &Record<'_>) {
+fn combined(out: &mut Out<'_>, stamp: &mut Stamp, record: &Record<'_>) {
     word(out, record.client.as_bytes());
-    out.extend_from_slice(b" - - [");
+    out.put(b" - - [");
     stamp.combined(out, record.time);
-    out.extend_from_slice(b"] \"");
+    out.put(b"] \"");
     quoted(out, record.method, MAX_FIELD);
-    out.push(b' ');
+    out.put(b" ");
     quoted(out, record.target, MAX_TARGET);
-    out.push(b' ');
+    out.put(b" ");
     quoted(out, record.version.as_bytes(), MAX_FIELD);
-    out.extend_from_slice(b"\" ");
+    out.put(b"\" ");
     // Three digits always, as nginx writes it: 000 where no status was sent.
     let status = record.status.min(999);
-    out.extend_from_slice(&[
+    out.put(&[
         b'0' + (status / 100) as u8,
         b'0' + (status / 10 % 10) as u8,
         b'0' + (status % 10) as u8,
         b' ',
     ]);
-    number(out, record.bytes_out);
-    out.extend_from_slice(b" \"");
+    out.number(record.bytes_out);
+    out.put(b" \"");
     or_dash(out, record.referer);
-    out.extend_from_slice(b"\" \"");
+    out.put(b"\" \"");
     or_dash(out, record.user_agent);
-    out.extend_from_slice(b"\" host=\"");
+    out.put(b"\" host=\"");
     or_dash(out, record.host);
-    out.extend_from_slice(b"\" pool=");
+    out.put(b"\" pool=");
     word(out, record.pool.as_bytes());
-    out.extend_from_slice(b" backend=");
+    out.put(b" backend=");
     word(out, record.backend.as_bytes());
-    out.extend_from_slice(b" attempts=");
-    number(out, u64::from(record.attempts));
-    out.extend_from_slice(b" duration_ms=");
+    out.put(b" attempts=");
+    out.number(u64::from(record.attempts));
+    out.put(b" duration_ms=");
     millis(out, record.duration);
-    out.extend_from_slice(b" upstream_ms=");
+    out.put(b" upstream_ms=");
     millis(out, record.upstream);
-    out.extend_from_slice(b" held_ms=");
+    out.put(b" held_ms=");
     millis(out, record.held);
-    out.extend_from_slice(b" bytes_in=");
-    number(out, record.bytes_in);
-    out.extend_from_slice(b" retry_reason=");
+    out.put(b" bytes_in=");
+    out.number(record.bytes_in);
+    out.put(b" retry_reason=");
     word(out, record.retry_reason.as_bytes());
-    out.extend_from_slice(b" end=");
+    out.put(b" end=");
     word(out, record.end.as_bytes());
-    out.extend_from_slice(b" cause=\"");
+    out.put(b" cause=\"");
     or_dash(out, record.cause.as_bytes());
-    out.extend_from_slice(b"\" request_id=\"");
+    out.put(b"\" request_id=\"");
     or_dash(out, record.request_id);
-    out.extend_from_slice(b"\"\n");
+    out.put(b"\"\n");
 }
 
-fn or_dash(out: &mut Vec<u8>, bytes: &[u8]) {
+fn or_dash(out: &mut Out<'_>, bytes: &[u8]) {
     if bytes.is_empty() {
-        out.push(b'-');
+        out.put(b"-");
     } else {
         quoted(out, bytes, MAX_FIELD);
     }
 }
 
-/// A value without quotes: one that could be taken for two becomes escaped, as a field with a quote would.
-fn word(out: &mut Vec<u8>, bytes: &[u8]) {
-    let from = out.len();
-    or_dash(out, bytes);
-    for byte in &mut out[from..] {
-        if *byte == b' ' {
-            *byte = b'_';
-        }
+/// A value without quotes: its spaces become `_`, so that it can't be taken for two.
+fn word(out: &mut Out<'_>, bytes: &[u8]) {
+    let mut parts = bytes.split(|byte| *byte == b' ');
+    or_dash(out, parts.next().unwrap_or_default());
+    for part in parts {
+        out.put(b"_");
+        quoted(out, part, MAX_FIELD);
     }
 }
 
-fn quoted(out: &mut Vec<u8>, bytes: &[u8], limit: usize) {
+fn quoted(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
     match bytes.get(..limit) {
         Some(head) if bytes.len() > limit => {
             escape::combined(out, head);
-            out.extend_from_slice(b"...");
+            out.put(b"...");
         }
         _ => escape::combined(out, bytes),
     }
 }
 
-fn number(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
 /// Milliseconds with three decimals.
-fn millis(out: &mut Vec<u8>, value: Duration) {
+fn millis(out: &mut Out<'_>, value: Duration) {
     let micros = value
         .as_secs()
         .saturating_mul(1_000_000)
         .saturating_add(u64::from(value.subsec_micros()));
-    number(out, micros / 1000);
+    out.number(micros / 1000);
     let fraction = (micros % 1000) as u32;
-    out.extend_from_slice(&[
+    out.put(&[
         b'.',
         b'0' + (fraction / 100) as u8,
         b'0' + (fraction / 10 % 10) as u8,

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::out::Out;
 use crate::clock;
 use crate::core::Time;
 
@@ -37,7 +38,7 @@ impl Default for Stamp {
 
 impl Stamp {
     /// `2026-07-29T12:34:56.789Z`
-    pub(super) fn iso(&mut self, out: &mut Vec<u8>, time: Time) {
+    pub(super) fn iso(&mut self, out: &mut Out<'_>, time: Time) {
         let millis = self.at(time);
         let fraction = [
             b'.',
@@ -46,14 +47,14 @@ impl Stamp {
             b'0' + (millis % 10) as u8,
             b'Z',
         ];
-        out.extend_from_slice(&self.iso[..19]);
-        out.extend_from_slice(&fraction);
+        out.put(&self.iso[..19]);
+        out.put(&fraction);
     }
 
     /// `29/Jul/2026:12:34:56 +0000`
-    pub(super) fn combined(&mut self, out: &mut Vec<u8>, time: Time) {
+    pub(super) fn combined(&mut self, out: &mut Out<'_>, time: Time) {
         self.at(time);
-        out.extend_from_slice(&self.combined);
+        out.put(&self.combined);
     }
 
     /// Makes the texts be those of this moment's second; gives the milliseconds within it.
@@ -125,13 +126,12 @@ mod tests {
     #[test]
     fn milliseconds_follow_the_time() {
         let mut stamp = Stamp::default();
-        let mut out = Vec::new();
         let now = clock::now();
         for millis in [0, 7, 450, 999, 1_000, 5_250, 0] {
-            out.clear();
+            let mut room = [0; 24];
             let time = now + Duration::from_millis(millis);
-            stamp.iso(&mut out, time);
-            let text = std::str::from_utf8(&out).expect("ASCII");
+            stamp.iso(&mut Out::new(&mut room), time);
+            let text = std::str::from_utf8(&room).expect("ASCII");
             let parsed = humantime::parse_rfc3339(text).expect("RFC 3339");
             let wanted = clock::wall(time);
             let apart = wanted

@@ -47,6 +47,13 @@ fn full() -> Record<'static> {
     }
 }
 
+fn line_of(format: LogFormat, record: &Record<'_>) -> Vec<u8> {
+    let mut room = vec![0; format::room(record)];
+    let length = format::line(&mut room, format, &mut stamp::Stamp::default(), record).unwrap();
+    room.truncate(length);
+    room
+}
+
 #[test]
 fn a_json_line_has_every_field() {
     let dir = tempfile::tempdir().unwrap();
@@ -71,13 +78,7 @@ fn a_json_line_has_every_field() {
 #[test]
 fn the_documentation_names_every_field() {
     let document = include_str!("../../../docs/access-log.md");
-    let mut out = Vec::new();
-    format::line(
-        &mut out,
-        LogFormat::Json,
-        &mut stamp::Stamp::default(),
-        &full(),
-    );
+    let out = line_of(LogFormat::Json, &full());
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
     assert_eq!(line.len(), 21);
     for field in line.keys() {
@@ -87,13 +88,7 @@ fn the_documentation_names_every_field() {
 
 #[test]
 fn what_is_not_known_is_left_out() {
-    let mut out = Vec::new();
-    format::line(
-        &mut out,
-        LogFormat::Json,
-        &mut stamp::Stamp::default(),
-        &Record::default(),
-    );
+    let out = line_of(LogFormat::Json, &Record::default());
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
     for absent in [
         "held_ms",
@@ -276,14 +271,11 @@ proptest! {
             held: Duration::MAX,
             ..Record::default()
         };
-        let mut stamp = stamp::Stamp::default();
-        let mut out = Vec::new();
-        format::line(&mut out, LogFormat::Json, &mut stamp, &record);
+        let out = line_of(LogFormat::Json, &record);
         prop_assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         let line: Value = serde_json::from_slice(&out).unwrap();
         prop_assert_eq!(line["host"].as_str().unwrap(), host.as_str());
-        out.clear();
-        format::line(&mut out, LogFormat::Combined, &mut stamp, &record);
+        let mut out = line_of(LogFormat::Combined, &record);
         prop_assert!(out.pop() == Some(b'\n'));
         prop_assert!(out.iter().all(|byte| (b' '..0x7f).contains(byte)));
         prop_assert_eq!(out.iter().filter(|byte| **byte == b'"').count() % 2, 0);

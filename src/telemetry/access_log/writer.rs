@@ -12,12 +12,12 @@ use super::sink::Sink;
 use super::stamp::Stamp;
 use crate::config::LogFormat;
 
-/// All buffers together never hold more (but for the line that crosses it).
+/// All buffers together never hold more (but for the lines that cross it).
 const MAX_BUFFERED: usize = 8 << 20;
 /// A buffer this full is written at once.
 const WAKE_AT: usize = 32 << 10;
 /// What a buffer has room for without growing: the mark above and a few long lines.
-const ROOM: usize = 48 << 10;
+const ROOM: usize = 64 << 10;
 /// Longest time a line waits for company.
 const LINGER: Duration = Duration::from_millis(100);
 /// Passes without a line before the writer sleeps until it is woken.
@@ -25,11 +25,39 @@ const IDLE_PASSES: u32 = 20;
 /// At most one warning about lost lines in this long.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Default)]
+/// Lines that wait. The vector is always as long as its room: what is written is its first `used` bytes.
+#[derive(Debug)]
 struct Shard {
-    lines: Vec<u8>,
+    room: Vec<u8>,
+    used: usize,
     count: u64,
     stamp: Stamp,
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self {
+            room: vec![0; ROOM],
+            used: 0,
+            count: 0,
+            stamp: Stamp::default(),
+        }
+    }
+
+    fn add(&mut self, format: LogFormat, record: &Record<'_>) -> bool {
+        let needed = self.used + format::room(record);
+        if needed > self.room.len() {
+            // Rare: the writer is behind, or this is a very long line.
+            self.room.resize(needed.next_power_of_two(), 0);
+        }
+        let room = &mut self.room[self.used..];
+        let Some(length) = format::line(room, format, &mut self.stamp, record) else {
+            return false;
+        };
+        self.used += length;
+        self.count += 1;
+        true
+    }
 }
 
 /// What the data plane and the writer share.
@@ -57,12 +85,7 @@ impl Shared {
         Self {
             format,
             shards: (0..count)
-                .map(|_| {
-                    CachePadded::new(Mutex::new(Shard {
-                        lines: Vec::with_capacity(ROOM),
-                        ..Shard::default()
-                    }))
-                })
+                .map(|_| CachePadded::new(Mutex::new(Shard::new())))
                 .collect(),
             limit: MAX_BUFFERED / count,
             dropped: AtomicU64::new(0),
@@ -82,18 +105,14 @@ impl Shared {
             let Some(mut shard) = self.shards[first.wrapping_add(step) & mask].try_lock() else {
                 continue;
             };
-            let Shard {
-                lines,
-                count,
-                stamp,
-            } = &mut *shard;
-            let before = lines.len();
+            let before = shard.used;
             if before >= self.limit {
                 continue;
             }
-            format::line(lines, self.format, stamp, record);
-            *count += 1;
-            let crossed = before < WAKE_AT && lines.len() >= WAKE_AT;
+            if !shard.add(self.format, record) {
+                break;
+            }
+            let crossed = before < WAKE_AT && shard.used >= WAKE_AT;
             // Read under the lock. The writer sets it first and looks at every buffer after: either it sees
             // this line, or this sees it asleep.
             let asleep = self.asleep.load(Ordering::Relaxed);
@@ -137,9 +156,7 @@ impl Shared {
     }
 
     fn is_empty(&self) -> bool {
-        self.shards
-            .iter()
-            .all(|shard| shard.lock().lines.is_empty())
+        self.shards.iter().all(|shard| shard.lock().used == 0)
     }
 
     fn has_order(&self) -> bool {
@@ -151,7 +168,7 @@ impl Shared {
 
 /// The writer's life.
 pub(super) fn run(shared: &Shared, mut sink: Sink) {
-    let mut spare = Vec::with_capacity(ROOM);
+    let mut spare = vec![0; ROOM];
     let mut warning = Warning::default();
     let mut idle = 0;
     loop {
@@ -193,22 +210,25 @@ fn wait(shared: &Shared, idle: u32) {
 fn write_all(shared: &Shared, sink: &mut Sink, spare: &mut Vec<u8>, warning: &mut Warning) -> bool {
     let mut wrote = false;
     for shard in &shared.shards {
-        let count = {
+        let (used, count) = {
             let mut shard = shard.lock();
-            if shard.lines.is_empty() {
+            if shard.used == 0 {
                 continue;
             }
-            std::mem::swap(&mut shard.lines, spare);
-            std::mem::take(&mut shard.count)
+            std::mem::swap(&mut shard.room, spare);
+            (
+                std::mem::take(&mut shard.used),
+                std::mem::take(&mut shard.count),
+            )
         };
         wrote = true;
-        if let Err(error) = sink.write(spare, || shared.stop.load(Ordering::Acquire)) {
+        if let Err(error) = sink.write(&spare[..used], || shared.stop.load(Ordering::Acquire)) {
             shared.dropped.fetch_add(count, Ordering::Relaxed);
             warning.error = Some(error);
         }
-        spare.clear();
-        if spare.capacity() > 4 * ROOM {
-            spare.shrink_to(ROOM);
+        if spare.len() > 4 * ROOM {
+            spare.truncate(ROOM);
+            spare.shrink_to_fit();
         }
     }
     wrote

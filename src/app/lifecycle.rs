@@ -1,0 +1,262 @@
+//! The process's own life: started, ready, lame duck, reload, stop.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use super::Options;
+use crate::admin::Process;
+use crate::clock;
+use crate::config::Config;
+use crate::core::Time;
+use crate::proxy::plane::Plane;
+use crate::registry::Handle;
+use crate::registry::view::DrainResponse;
+use crate::server::listeners::Listeners;
+use crate::telemetry::metrics::Metrics;
+
+/// A second signal within this time is the same one, sent twice (to the process and to its group, say).
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
+/// What the main loop is asked to do.
+pub enum Order {
+    /// End in order.
+    Stop,
+    /// Log files were rotated.
+    ReopenLogs,
+    /// Read the configuration again.
+    Reload(oneshot::Sender<Result<Vec<String>, String>>),
+}
+
+/// The process's state.
+pub struct Lifecycle {
+    options: Options,
+    config: ArcSwap<Config>,
+    orders: mpsc::UnboundedSender<Order>,
+    serving: OnceLock<(Arc<Plane>, Metrics)>,
+    addresses: Mutex<Vec<SocketAddr>>,
+    first_round: OnceLock<()>,
+    /// Since when, and why.
+    lame: Mutex<Option<(Time, String)>>,
+    stopping: OnceLock<Time>,
+}
+
+impl Lifecycle {
+    /// A process that is about to start.
+    pub fn new(
+        options: Options,
+        config: Arc<Config>,
+        orders: mpsc::UnboundedSender<Order>,
+    ) -> Self {
+        Self {
+            options,
+            config: ArcSwap::from(config),
+            orders,
+            serving: OnceLock::new(),
+            addresses: Mutex::new(Vec::new()),
+            first_round: OnceLock::new(),
+            lame: Mutex::new(None),
+            stopping: OnceLock::new(),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Listeners are bound.
+    pub fn serving(&self, plane: Arc<Plane>, metrics: Metrics, addresses: Vec<SocketAddr>) {
+        *self.addresses.lock() = addresses;
+        let _ = self.serving.set((plane, metrics));
+    }
+
+    /// Each backend has been probed once.
+    pub fn first_round_finished(&self) {
+        if self.first_round.set(()).is_ok() {
+            info!("the first round of probes is over: ready");
+        }
+    }
+
+    /// An instance registered: an app that restarted alone must not leave the proxy lame.
+    pub fn registered(&self) {
+        if self.stopping.get().is_none() && self.lame.lock().is_some() {
+            self.set_lame(false, "an instance registered");
+        }
+    }
+
+    /// A drain ended.
+    pub fn drain_ended(&self, pool: &str, response: &DrainResponse) {
+        if let Some((_, metrics)) = self.serving.get() {
+            metrics.drain_ended(pool, response);
+        }
+    }
+
+    /// Since when it is lame duck.
+    pub fn lame_since(&self) -> Option<Time> {
+        self.lame.lock().as_ref().map(|(since, _)| *since)
+    }
+
+    fn set_lame(&self, on: bool, reason: &str) {
+        let mut lame = self.lame.lock();
+        if on == lame.is_some() {
+            return;
+        }
+        info!(on, reason, "lame duck");
+        *lame = on.then(|| (clock::now(), reason.to_owned()));
+        if let Some((plane, _)) = self.serving.get() {
+            plane.set_lame(on);
+        }
+    }
+
+    /// Reads the configuration again and applies it; a bad one changes nothing.
+    pub async fn reload(
+        &self,
+        registry: &Handle,
+        listeners: &mut Listeners,
+    ) -> Result<Vec<String>, String> {
+        let outcome = self.try_reload(registry, listeners).await;
+        if let Some((_, metrics)) = self.serving.get() {
+            metrics.reloaded(outcome.is_ok());
+        }
+        match &outcome {
+            Ok(changes) => info!(changes = changes.len(), "configuration reloaded"),
+            Err(error) => {
+                warn!("the configuration was refused, the old one stays in force\n{error}")
+            }
+        }
+        outcome
+    }
+
+    async fn try_reload(
+        &self,
+        registry: &Handle,
+        listeners: &mut Listeners,
+    ) -> Result<Vec<String>, String> {
+        let options = self.options.clone();
+        let loaded = tokio::task::spawn_blocking(move || {
+            options.load().map_err(|error| error.render(false))
+        });
+        let config = Arc::new(loaded.await.map_err(|error| error.to_string())??.config);
+        let change = listeners
+            .prepare(&config.listeners)
+            .map_err(|error| error.to_string())?;
+        let changes = registry
+            .apply(config.clone())
+            .await
+            .map_err(|error| error.to_string())?;
+        listeners
+            .apply(change)
+            .await
+            .map_err(|error| error.to_string())?;
+        *self.addresses.lock() = listeners.addresses();
+        self.config.store(config);
+        Ok(changes)
+    }
+
+    /// Listens for signals: TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs.
+    pub fn watch_signals(self: &Arc<Self>) -> std::io::Result<()> {
+        for kind in [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::quit(),
+        ] {
+            let (mut signals, lifecycle) = (signal(kind)?, self.clone());
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    lifecycle.stop_signal();
+                }
+            });
+        }
+        for (kind, reload) in [
+            (SignalKind::hangup(), true),
+            (SignalKind::user_defined1(), false),
+        ] {
+            let (mut signals, orders) = (signal(kind)?, self.orders.clone());
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    let order = if reload {
+                        Order::Reload(oneshot::channel().0)
+                    } else {
+                        Order::ReopenLogs
+                    };
+                    let _ = orders.send(order);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn stop_signal(&self) {
+        let now = clock::now();
+        let first = *self.stopping.get_or_init(|| {
+            info!("told to stop");
+            let _ = self.orders.send(Order::Stop);
+            now
+        });
+        if now.saturating_sub(first) > SAME_SIGNAL {
+            warn!("told to stop again: exiting now, cutting what is in flight");
+            std::process::exit(1);
+        }
+    }
+}
+
+#[async_trait]
+impl Process for Lifecycle {
+    fn started(&self) -> bool {
+        self.serving.get().is_some()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.stopping.get().is_some() {
+            return Err("lameduck is stopping".to_owned());
+        }
+        if let Some((_, reason)) = &*self.lame.lock() {
+            return Err(format!("lame duck: {reason}"));
+        }
+        if self.first_round.get().is_none() {
+            return Err("the first round of probes is not over".to_owned());
+        }
+        Ok(())
+    }
+
+    fn listeners(&self) -> Vec<SocketAddr> {
+        self.addresses.lock().clone()
+    }
+
+    fn lame_duck(&self, on: bool, reason: &str) {
+        if self.stopping.get().is_none() {
+            self.set_lame(on, reason);
+        }
+    }
+
+    fn is_lame_duck(&self) -> bool {
+        self.stopping.get().is_some() || self.lame.lock().is_some()
+    }
+
+    fn config_json(&self) -> serde_json::Value {
+        // What is printed parses back, so it is the one description of the effective values.
+        toml::from_str(&crate::config::print::print(&self.config())).unwrap_or_default()
+    }
+
+    async fn reload(&self) -> Result<Vec<String>, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || "lameduck is stopping".to_owned();
+        self.orders.send(Order::Reload(reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    fn metrics(&self) -> String {
+        self.serving
+            .get()
+            .map(|(_, metrics)| metrics.encode())
+            .unwrap_or_default()
+    }
+}

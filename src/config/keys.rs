@@ -1,0 +1,211 @@
+//! The table of all sections and keys, as data. [`schema`](super::schema) says what can be asked of it.
+
+use super::schema::{Key, Section};
+
+const fn key(
+    name: &'static str,
+    form: &'static str,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        name,
+        form,
+        default: Some(default),
+        example: default,
+        doc,
+    }
+}
+
+const fn needed(
+    name: &'static str,
+    form: &'static str,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        name,
+        form,
+        default: None,
+        example,
+        doc,
+    }
+}
+
+/// All of them, in the order in which people should write them.
+#[rustfmt::skip] // One key a line: it is a table.
+pub const SECTIONS: &[Section] = &[
+    Section {
+        name: "",
+        header: "",
+        doc: "",
+        keys: &[],
+    },
+    Section {
+        name: "server",
+        header: "[server]",
+        doc: "Threads, shutdown, and the limits of client connections.",
+        keys: &[
+            key("threads", "integer", "0", "Threads that carry traffic. `0`: one for each core. A change needs a restart."),
+            key("lame_duck", "duration", "\"5s\"", "How long to go on accepting connections after TERM, while `/-/ready` already says 503, so that whoever routes to this proxy can notice."),
+            key("deadline", "duration", "\"30s\"", "Hard end of a shutdown, counted from TERM: what is still in flight then is cut. Must be longer than `lame_duck`; keep it below the supervisor's kill time."),
+            key("state_dir", "directory", "\"\"", "Where drains survive a restart of the proxy. `\"\"`: they don't. A change needs a restart."),
+            key("max_connections", "integer", "0", "Client connections at once; further ones wait in the kernel's queue. `0`: no limit."),
+            key("header_timeout", "duration", "\"10s\"", "Time for a request's header block to arrive, from its first byte."),
+            key("idle_timeout", "duration", "\"60s\"", "How long a client connection may stay open between two requests."),
+            key("body_timeout", "duration", "\"30s\"", "Longest time without progress while a request's or response's body is on its way to or from the client. There is no limit on the total."),
+            key("max_header", "size", "\"64KiB\"", "Largest request header block. At least 1KiB, at most 1MiB."),
+            key("max_body", "size", "\"0\"", "Largest request body. `\"0\"`: no limit."),
+        ],
+    },
+    Section {
+        name: "admin",
+        header: "[admin]",
+        doc: "The admin API. A change here needs a restart.",
+        keys: &[
+            key("socket", "path", "\"\"", "Unix socket of the API. `\"\"`: `/run/lameduck/lameduck.sock`, or `$XDG_RUNTIME_DIR/lameduck.sock` where that can't be bound."),
+            key("mode", "text, octal", "\"0660\"", "Permissions of the socket: who may write to it may drain backends."),
+            key("group", "text", "\"\"", "Group of the socket. `\"\"`: the process's own."),
+            key("http", "IP address and port", "\"127.0.0.1:9901\"", "TCP address of the whole API. Without `token_file` it is read-only, and off loopback it serves `/-/*` only. `\"\"`: none."),
+            key("token_file", "path", "\"\"", "File with the bearer token that changes over TCP need (and, off loopback, everything but `/-/*`). `\"\"`: none."),
+            key("probes", "IP address and port", "\"\"", "TCP address for `/-/*` and `/metrics` only: for a kubelet, a load balancer, Prometheus. `\"\"`: none."),
+        ],
+    },
+    Section {
+        name: "access_log",
+        header: "[access_log]",
+        doc: "One line for each request.",
+        keys: &[
+            key("path", "\"stdout\", \"off\" or path", "\"stdout\"", "Where the lines go. A file is opened again on HUP and USR1."),
+            key("format", "\"json\" or \"combined\"", "\"json\"", "One JSON object a line, or the format of Apache and nginx with lameduck's fields at the end."),
+        ],
+    },
+    Section {
+        name: "headers",
+        header: "[headers]",
+        doc: "Header fields that are added to requests on their way to the app.",
+        keys: &[
+            key("trusted", "list of networks", "[]", "Clients whose own `X-Forwarded-*` and `Forwarded` are kept and added to, such as `[\"10.0.0.0/8\"]`. Everybody else's are replaced."),
+            key("x_forwarded", "true or false", "true", "`X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`."),
+            key("forwarded", "true or false", "false", "`Forwarded` (RFC 7239)."),
+            key("via", "true or false", "false", "`Via` (RFC 9110, section 7.6.3)."),
+            key("request_id", "true or false", "true", "`X-Request-Id`: the client's where it is sane, else a new one."),
+        ],
+    },
+    Section {
+        name: "listener",
+        header: "[[listener]]",
+        doc: "Where clients connect. At least one; `lameduck run --listen` replaces all of them.",
+        keys: &[
+            needed("address", "IP address and port", "\"0.0.0.0:8080\"", "Where to listen. Port 0: any free one."),
+            key("reuse_port", "true or false", "false", "`SO_REUSEPORT`: a second lameduck may listen on the same address and take over. A change needs a restart."),
+        ],
+    },
+    Section {
+        name: "pool",
+        header: "[[pool]]",
+        doc: "The instances of one app. At least one.",
+        keys: &[
+            needed("name", "text", "\"app\"", "Unique. Letters, digits, `.`, `_` and `-`."),
+            key("balance", "\"least_requests\", \"round_robin\" or \"random\"", "\"least_requests\"", "How to choose among backends that are ready: fewest requests in flight, in turn, or by chance; all by weight."),
+        ],
+    },
+    Section {
+        name: "pool.backend",
+        header: "[[pool.backend]]",
+        doc: "One instance. A pool may start without any and be filled by `lameduck register`, `lameduck exec` or the API.",
+        keys: &[
+            Key {
+                name: "name",
+                form: "text",
+                default: None,
+                example: "\"app-1\"",
+                doc: "Unique in its pool. Letters, digits, `.`, `_` and `-`. Left out: the pool's name, a dash and its place, from 1.",
+            },
+            needed("address", "address", "\"127.0.0.1:3000\"", "`host:port` (a name is resolved again and again), `[v6]:port`, or `unix:/path`."),
+            key("weight", "integer, 0 to 1000", "1", "Its share of the traffic against its neighbours'. `0`: probed, and sent nothing."),
+        ],
+    },
+    Section {
+        name: "pool.health",
+        header: "[pool.health]",
+        doc: "How the pool's backends are probed. Leave the whole section out and it is `GET /health`, where an app that answers 404, 405 or 501 is checked by a TCP connect instead, with a warning. A section that is written is taken at its word.",
+        keys: &[
+            key("type", "\"http\" or \"tcp\"", "\"http\"", "Send a request, or only connect."),
+            key("path", "text", "\"/health\"", "What to ask for (http)."),
+            key("host", "text", "\"\"", "The `Host` field (http). `\"\"`: the backend's address."),
+            key("method", "text", "\"GET\"", "The method (http)."),
+            key("headers", "table of texts", "{}", "Further fields (http), such as `{ \"X-Probe\" = \"lameduck\" }`."),
+            key("expect", "list", "[\"2xx\"]", "Statuses that pass (http): `204`, `\"2xx\"`, `\"200-299\"`. A 503 always means draining, unless listed."),
+            key("port", "integer", "0", "Probe another port than the backend's. `0`: the same."),
+            key("interval", "duration", "\"1s\"", "From one probe to the next."),
+            key("timeout", "duration", "\"1s\"", "For one probe."),
+            key("fast_interval", "duration", "\"100ms\"", "From one probe to the next while starting, and after a first failure."),
+            key("rise", "integer", "2", "Passes in a row before a backend takes traffic."),
+            key("fall", "integer", "3", "Failures in a row that make it down."),
+            key("fall_timeout", "integer", "5", "Timed-out probes in a row that make it down. They never take out the last backend that is ready."),
+            key("absent_after", "duration", "\"30s\"", "A backend that stopped by itself becomes down, with an alert, when it stays away longer."),
+        ],
+    },
+    Section {
+        name: "pool.drain",
+        header: "[pool.drain]",
+        doc: "How backends leave.",
+        keys: &[
+            key("deadline", "duration", "\"30s\"", "How long a drain may take; what is still in flight then is cut. `lameduck drain --timeout` overrides it."),
+            key("close_spread", "duration", "\"5s\"", "WebSockets and event streams are closed in order, spread over this long before the deadline. At most `deadline`."),
+            key("cut_on_503", "true or false", "false", "Whether an app that says 503 of itself gets a deadline. `false`: its work is never cut, so that a database outage costs no request."),
+        ],
+    },
+    Section {
+        name: "pool.upstream",
+        header: "[pool.upstream]",
+        doc: "Connections to the backends.",
+        keys: &[
+            key("connect_timeout", "duration", "\"1s\"", "For a connect. Nothing was sent then, so another backend is tried."),
+            key("read_timeout", "duration", "\"60s\"", "Longest time without a byte from the backend. Not for upgrades and event streams."),
+            key("idle_timeout", "duration", "\"4s\"", "How long an unused connection is kept. Shorter where the app's `Keep-Alive` says so; stay below the app's own (5 s in Node.js)."),
+            key("max_in_flight", "integer", "0", "Requests in flight on one backend; further ones wait. `0`: no limit."),
+            key("preserve_host", "true or false", "true", "Send the client's `Host`; else the backend's address."),
+        ],
+    },
+    Section {
+        name: "pool.retry",
+        header: "[pool.retry]",
+        doc: "Second tries of requests that failed without an answer. Only what is safe is tried again.",
+        keys: &[
+            key("attempts", "integer, 1 to 100", "3", "Tries of one request, the first included. `1`: no retry."),
+            key("budget", "number, 0 to 1", "0.2", "Retries, as a share of the pool's requests, where it is not proven that the backend never saw the request."),
+            key("idempotency_key", "true or false", "false", "Whether a request with an `Idempotency-Key` may be tried again, whatever its method."),
+        ],
+    },
+    Section {
+        name: "pool.hold",
+        header: "[pool.hold]",
+        doc: "What happens to requests while no backend is ready.",
+        keys: &[
+            key("on_empty", "\"hold\", \"fail\" or \"fail_open\"", "\"hold\"", "Let them wait; answer 503 at once; or try backends that are down or drain themselves (never those that somebody else drained)."),
+            key("timeout", "duration", "\"10s\"", "Longest wait; then 503 with `Retry-After`."),
+            key("max_requests", "integer", "1000", "Requests that may wait at once."),
+            key("max_bytes", "size", "\"16MiB\"", "Memory for the bodies of waiting requests."),
+        ],
+    },
+    Section {
+        name: "pool.slow_start",
+        header: "[pool.slow_start]",
+        doc: "A gentle start.",
+        keys: &[
+            key("window", "duration", "\"0s\"", "How long a backend that became ready takes to reach its full share. `\"0s\"`: at once."),
+        ],
+    },
+    Section {
+        name: "route",
+        header: "[[route]]",
+        doc: "Which requests go to which pool. With one pool and no route, everything goes there.",
+        keys: &[
+            key("host", "text", "\"*\"", "The request's host, without port: `www.example.org`, `*.example.org` (one or more labels), or `*` for any."),
+            key("path_prefix", "text", "\"/\"", "Whole leading segments of the path: `/api` matches `/api` and `/api/x`, not `/apis`."),
+            needed("pool", "text", "\"app\"", "The pool's name."),
+        ],
+    },
+];

@@ -1,0 +1,386 @@
+use super::*;
+
+#[test]
+fn a_drain_closes_at_once_and_quiesced_completes_it_once() {
+    let mut rig = Rig::ready();
+    rig.context.in_flight = 1;
+    let effects = rig.drain(Actor::Operator);
+    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    let epoch = rig.backend.epoch();
+    assert!(
+        rig.on(Event::Quiesced { epoch }).is_empty(),
+        "one is in flight"
+    );
+    rig.context.in_flight = 0;
+    assert!(
+        rig.on(Event::Quiesced { epoch: epoch - 1 }).is_empty(),
+        "an older epoch"
+    );
+    assert!(
+        rig.on(Event::Quiesced { epoch: epoch + 1 }).is_empty(),
+        "no epoch of ours"
+    );
+    assert_eq!(
+        announced(&rig.on(Event::Quiesced { epoch })),
+        [Outcome::Drained]
+    );
+    assert_eq!(rig.state(), State::Drained);
+    assert!(rig.on(Event::Quiesced { epoch }).is_empty());
+}
+
+#[test]
+fn quiesced_counts_although_a_new_process_came_meanwhile() {
+    let mut rig = Rig::ready();
+    rig.drain(Actor::Operator);
+    let epoch = rig.backend.epoch();
+    rig.on(Event::Replaced);
+    assert_eq!(rig.backend.epoch(), epoch + 1);
+    assert_eq!(
+        announced(&rig.on(Event::Quiesced { epoch })),
+        [Outcome::Drained]
+    );
+}
+
+#[test]
+fn a_new_closing_for_each_first_drain_only() {
+    let mut rig = Rig::ready();
+    rig.drain(Actor::Operator);
+    assert!(rig.drain(Actor::Supervisor).is_empty());
+    assert!(rig.drain(Actor::Config).is_empty());
+    assert_eq!(rig.backend.epoch(), 1);
+    rig.on(Event::Resume { all: true });
+    rig.drain(Actor::Operator);
+    assert_eq!(rig.backend.epoch(), 2);
+}
+
+#[test]
+fn no_probe_reopens_what_others_have_closed() {
+    for actor in [Actor::Supervisor, Actor::Operator, Actor::Config] {
+        let mut rig = Rig::ready();
+        rig.drain(actor);
+        rig.passes(50);
+        rig.probe(Probe::Unavailable);
+        rig.passes(50);
+        assert_eq!(rig.state(), State::Draining, "{actor:?}");
+        assert_eq!(rig.backend.drains().count(), 1, "only the app's was lifted");
+        assert!(!rig.backend.may_fail_open());
+    }
+}
+
+#[test]
+fn each_lifts_its_own() {
+    let mut rig = Rig::ready();
+    for actor in [Actor::Supervisor, Actor::Operator, Actor::Config] {
+        rig.drain(actor);
+    }
+    rig.on(Event::Resume { all: false });
+    rig.on(Event::LeaseEnded {
+        id: "another".into(),
+    });
+    assert_eq!(rig.backend.drains().count(), 2);
+    rig.on(Event::LeaseEnded {
+        id: "deploy".into(),
+    });
+    assert_eq!(rig.backend.drains().count(), 1);
+    let effects = rig.on(Event::Resume { all: true });
+    assert_eq!(announced(&effects), [Outcome::Resumed]);
+    assert!(effects.contains(&Effect::OpenGate));
+}
+
+#[test]
+fn resume_all_asks_a_process_that_says_503_for_passes() {
+    let mut rig = Rig::ready();
+    rig.probe(Probe::Unavailable);
+    assert!(rig.backend.may_fail_open());
+    rig.on(Event::Resume { all: true });
+    assert_eq!(rig.state(), State::Starting);
+    rig.passes(2);
+    assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
+fn resumed_after_drained_is_told_nobody() {
+    let mut rig = Rig::ready();
+    rig.drain(Actor::Operator);
+    rig.quiesce();
+    let effects = rig.on(Event::Resume { all: false });
+    assert!(announced(&effects).is_empty());
+    assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
+fn a_pass_from_before_the_app_drained_lifts_nothing() {
+    let mut rig = Rig::ready();
+    let before = rig.now;
+    rig.probe(Probe::Unavailable);
+    for _ in 0..10 {
+        rig.probe_begun(Probe::Pass, before);
+    }
+    assert_eq!(rig.state(), State::Draining);
+}
+
+fn restarted(rig: &Rig) -> Order {
+    Order {
+        until: Until::Restarted,
+        ..rig.order(Actor::Supervisor)
+    }
+}
+
+#[test]
+fn until_restarted_ends_when_the_new_process_has_passed() {
+    let mut rig = Rig::ready();
+    let order = restarted(&rig);
+    rig.on(Event::Drain(order));
+    rig.quiesce();
+    rig.passes(50);
+    assert_eq!(rig.state(), State::Drained, "it is still the old one");
+    assert_eq!(
+        rig.backend.probe_interval(&rig.policy),
+        rig.policy.fast_interval
+    );
+    for _ in 0..5 {
+        rig.probe(Probe::Refused);
+    }
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Drained);
+    let effects = rig.probe(Probe::Pass);
+    assert!(effects.contains(&Effect::OpenGate) && announced(&effects).is_empty());
+}
+
+#[test]
+fn until_restarted_sees_a_restart_between_two_probes() {
+    let mut rig = Rig::new();
+    rig.listener = Some(7);
+    rig.passes(2);
+    let order = restarted(&rig);
+    rig.on(Event::Drain(order));
+    rig.passes(1);
+    rig.listener = Some(8);
+    rig.passes(2);
+    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 2));
+}
+
+#[test]
+fn a_second_order_means_the_process_that_is_there_then() {
+    let mut rig = Rig::ready();
+    let order = restarted(&rig);
+    rig.on(Event::Drain(order.clone()));
+    rig.on(Event::Replaced);
+    rig.on(Event::Drain(order));
+    rig.passes(5);
+    assert_eq!(rig.state(), State::Draining);
+    rig.on(Event::Replaced);
+    rig.passes(2);
+    assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
+fn the_deadline_ends_streams_then_cuts() {
+    let mut rig = Rig::ready();
+    let deadline = rig.now + Time::from_secs(30);
+    let order = Order {
+        deadline: Some(deadline),
+        ..restarted(&rig)
+    };
+    rig.on(Event::Drain(order));
+    rig.context.in_flight = 4;
+    let begin = deadline - rig.policy.close_spread;
+    assert_eq!(rig.backend.next_deadline(&rig.policy), Some(begin));
+    assert!(rig.tick_at(begin - TICK).is_empty());
+    let ends = Effect::EndStreams {
+        from: begin,
+        until: deadline,
+        restarting: true,
+    };
+    assert_eq!(rig.tick_at(begin), [ends]);
+    assert!(rig.tick_at(deadline - TICK).is_empty());
+    let cut = [Effect::Cut, Effect::Announce(Outcome::TimedOut { cut: 4 })];
+    assert_eq!(rig.tick_at(deadline), cut);
+    assert_eq!(rig.backend.next_deadline(&rig.policy), None);
+    assert!(announced(&rig.quiesce()).is_empty(), "they have been told");
+    assert_eq!(rig.state(), State::Drained);
+}
+
+#[test]
+fn connections_that_linger_end_at_the_deadline_too() {
+    let mut rig = Rig::ready();
+    let deadline = rig.now + Time::from_secs(1);
+    let order = Order {
+        deadline: Some(deadline),
+        ..rig.order(Actor::Operator)
+    };
+    // Shorter than the spread: streams begin to end at once.
+    let effects = rig.on(Event::Drain(order));
+    let from = rig.now;
+    assert!(effects.contains(&Effect::EndStreams {
+        from,
+        until: deadline,
+        restarting: false
+    }));
+    assert_eq!(
+        announced(&rig.tick_at(deadline)),
+        [Outcome::TimedOut { cut: 0 }]
+    );
+    rig.quiesce();
+    assert_eq!(rig.state(), State::Drained);
+}
+
+#[test]
+fn the_earliest_deadline_counts_and_a_complete_drain_cuts_nothing() {
+    let mut rig = Rig::ready();
+    rig.context.in_flight = 1;
+    for (actor, seconds) in [(Actor::Operator, 60), (Actor::Supervisor, 20)] {
+        let deadline = Some(rig.now + Time::from_secs(seconds));
+        let order = Order {
+            deadline,
+            ..rig.order(actor)
+        };
+        rig.on(Event::Drain(order));
+    }
+    let supervisors = rig
+        .backend
+        .drains()
+        .find(|(key, _)| key.0 == Actor::Supervisor);
+    let begin = supervisors.unwrap().1.deadline.unwrap() - rig.policy.close_spread;
+    assert_eq!(rig.backend.next_deadline(&rig.policy), Some(begin));
+    rig.quiesce();
+    assert_eq!(rig.backend.next_deadline(&rig.policy), None);
+    assert!(rig.tick_at(begin + Time::from_secs(90)).is_empty());
+}
+
+#[test]
+fn a_second_order_moves_the_deadline() {
+    let mut rig = Rig::ready();
+    rig.context.in_flight = 1;
+    let sooner = Order {
+        deadline: Some(rig.now + Time::from_secs(2)),
+        ..rig.order(Actor::Operator)
+    };
+    rig.on(Event::Drain(sooner.clone()));
+    let later = rig.now + Time::from_secs(50);
+    rig.on(Event::Drain(Order {
+        deadline: Some(later),
+        ..sooner
+    }));
+    assert_eq!(rig.backend.drains().count(), 1);
+    assert!(rig.tick_at(later - Time::from_secs(6)).is_empty());
+    assert_eq!(
+        announced(&rig.tick_at(later)),
+        [Outcome::TimedOut { cut: 1 }]
+    );
+}
+
+#[test]
+fn who_asks_after_a_time_out_gets_an_answer_of_its_own() {
+    let mut rig = Rig::ready();
+    rig.context.in_flight = 1;
+    let order = Order {
+        deadline: Some(rig.now),
+        ..rig.order(Actor::Operator)
+    };
+    assert_eq!(
+        announced(&rig.on(Event::Drain(order))),
+        [Outcome::TimedOut { cut: 1 }]
+    );
+    rig.drain(Actor::Supervisor);
+    assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);
+}
+
+#[test]
+fn an_expiry_reopens_only_after_fresh_passes() {
+    let mut rig = Rig::ready();
+    let expires = rig.now + Time::from_secs(90);
+    let order = Order {
+        expires: Some(expires),
+        ..rig.order(Actor::Operator)
+    };
+    rig.on(Event::Drain(order));
+    rig.quiesce();
+    rig.passes(20);
+    assert_eq!(rig.backend.next_deadline(&rig.policy), Some(expires));
+    assert_eq!(rig.tick_at(expires), [Effect::ProbeNow]);
+    assert_eq!(rig.backend.next_deadline(&rig.policy), None);
+    rig.probe_begun(Probe::Pass, expires - TICK);
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Drained);
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
+fn an_expired_drain_over_a_dead_process_becomes_down_with_an_alert() {
+    let mut rig = Rig::ready();
+    let expires = rig.now + Time::from_secs(9);
+    let order = Order {
+        expires: Some(expires),
+        ..rig.order(Actor::Supervisor)
+    };
+    rig.on(Event::Drain(order));
+    rig.quiesce();
+    rig.probe(Probe::Refused);
+    rig.tick_at(expires);
+    assert_eq!(rig.state(), State::Drained);
+    assert!(alerts(&rig.tick_at(expires + rig.policy.absent_after)));
+    assert_eq!(rig.state(), State::Down);
+}
+
+#[test]
+fn a_drain_survives_a_restart_of_the_proxy() {
+    let mut rig = Rig::ready();
+    let order = restarted(&rig);
+    rig.on(Event::Drain(Order {
+        deadline: Some(rig.now),
+        expires: Some(rig.now * 2),
+        ..order
+    }));
+    let drains: Vec<Drain> = rig
+        .backend
+        .drains()
+        .map(|(_, drain)| drain.clone())
+        .collect();
+    rig.backend = Backend::restore(rig.now, drains.clone());
+    assert_eq!(
+        (rig.state(), rig.backend.incarnation()),
+        (State::Drained, 1)
+    );
+    assert!(
+        rig.tick_at(rig.now + TICK).is_empty(),
+        "nothing of ours is left to cut"
+    );
+    assert!(rig.backend.drains().map(|(_, drain)| drain).eq(&drains));
+    rig.passes(5);
+    assert_eq!(rig.state(), State::Drained);
+    rig.probe(Probe::Refused);
+    rig.passes(2);
+    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(Backend::restore(rig.now, []).state(), State::Starting);
+}
+
+#[test]
+fn a_drain_waits_for_requests_that_fail_open_has_sent() {
+    let mut rig = Rig::ready();
+    rig.probe(Probe::Unavailable);
+    rig.quiesce();
+    assert_eq!(rig.state(), State::Drained);
+    rig.context.in_flight = 1;
+    let effects = rig.drain(Actor::Operator);
+    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(2)]);
+    assert_eq!(rig.state(), State::Draining);
+    assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);
+}
+
+#[test]
+fn a_drain_while_starting_or_down_closes_too() {
+    let mut rig = Rig::new();
+    assert_eq!(
+        rig.drain(Actor::Operator)[..2],
+        [Effect::CloseGate, Effect::NewEpoch(1)]
+    );
+    rig.passes(2);
+    rig.on(Event::Resume { all: false });
+    assert_eq!(
+        rig.state(),
+        State::Ready,
+        "it has passed its probes meanwhile"
+    );
+}

@@ -1,0 +1,276 @@
+use super::*;
+
+#[test]
+fn it_starts_closed_and_opens_at_its_first_rise() {
+    let mut rig = Rig::new();
+    assert_eq!(
+        (rig.state(), rig.backend.epoch(), rig.backend.incarnation()),
+        (State::Starting, 0, 1)
+    );
+    assert!(rig.probe(Probe::Pass).is_empty());
+    let effects = rig.probe(Probe::Pass);
+    assert!(matches!(
+        effects.as_slice(),
+        [
+            Effect::Changed {
+                from: State::Starting,
+                to: State::Ready,
+                alert: false,
+                ..
+            },
+            Effect::OpenGate
+        ]
+    ));
+}
+
+#[test]
+fn passes_count_only_in_a_row() {
+    let mut rig = Rig::new();
+    for other in [
+        Probe::Unavailable,
+        Probe::Status(500),
+        Probe::Reset,
+        Probe::Timeout,
+    ] {
+        rig.passes(1);
+        rig.probe(other);
+        assert_eq!(rig.state(), State::Starting, "{other:?}");
+    }
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Starting);
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
+fn a_503_while_starting_is_just_not_yet() {
+    let mut rig = Rig::new();
+    for _ in 0..1000 {
+        assert!(rig.probe(Probe::Unavailable).is_empty());
+        rig.now += Time::from_secs(1);
+    }
+    assert_eq!(
+        (rig.state(), rig.backend.drains().count()),
+        (State::Starting, 0)
+    );
+}
+
+#[test]
+fn a_503_drains_at_once_without_alert_or_deadline() {
+    let mut rig = Rig::ready();
+    rig.context.in_flight = 3;
+    let effects = rig.probe(Probe::Unavailable);
+    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    assert!(matches!(
+        effects[2],
+        Effect::Changed {
+            from: State::Ready,
+            to: State::Draining,
+            alert: false,
+            ..
+        }
+    ));
+    assert_eq!(effects.len(), 3);
+    let drains: Vec<_> = rig.backend.drains().collect();
+    assert_eq!(
+        (drains[0].1.actor, drains[0].1.deadline),
+        (Actor::App, None)
+    );
+    assert_eq!(rig.backend.next_deadline(&rig.policy), None);
+}
+
+#[test]
+fn a_503_lasts_as_long_as_it_is_said_and_rise_passes_lift_it() {
+    let mut rig = Rig::ready();
+    for _ in 0..100 {
+        rig.probe(Probe::Unavailable);
+        rig.now += Time::from_secs(1);
+    }
+    assert_eq!(rig.backend.drains().count(), 1);
+    rig.quiesce();
+    assert_eq!(rig.state(), State::Drained);
+    rig.passes(1);
+    rig.probe(Probe::Unavailable);
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Drained);
+    assert!(rig.probe(Probe::Pass).contains(&Effect::OpenGate));
+}
+
+#[test]
+fn cut_on_503_sets_the_deadline_of_the_pool() {
+    let mut rig = Rig::ready();
+    rig.policy.cut_on_503 = true;
+    rig.context.in_flight = 2;
+    rig.probe(Probe::Unavailable);
+    let said = rig.now;
+    // Saying it again doesn't move it.
+    rig.probe(Probe::Unavailable);
+    let deadline = said + rig.policy.drain_deadline;
+    assert_eq!(
+        rig.backend.next_deadline(&rig.policy),
+        Some(deadline - rig.policy.close_spread)
+    );
+    assert_eq!(
+        announced(&rig.tick_at(deadline)),
+        [Outcome::TimedOut { cut: 2 }]
+    );
+}
+
+#[test]
+fn failures_in_a_row_make_it_down_with_an_alert() {
+    let mut rig = Rig::ready();
+    rig.probe(Probe::Reset);
+    rig.probe(Probe::Status(500));
+    assert_eq!(rig.state(), State::Ready);
+    let effects = rig.probe(Probe::Reset);
+    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    assert!(alerts(&effects));
+    assert_eq!(
+        (rig.state(), rig.backend.may_fail_open()),
+        (State::Down, true)
+    );
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Down, "back up needs rise");
+    rig.passes(1);
+    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 1));
+}
+
+#[test]
+fn a_failure_that_is_not_repeated_is_forgotten() {
+    let mut rig = Rig::ready();
+    for _ in 0..20 {
+        rig.probe(Probe::Status(500));
+        rig.probe(Probe::Reset);
+        rig.passes(1);
+        assert_eq!(rig.state(), State::Ready);
+    }
+}
+
+#[test]
+fn timeouts_are_counted_apart() {
+    let mut rig = Rig::ready();
+    for n in 1..5 {
+        rig.probe(Probe::Timeout);
+        assert_eq!(rig.state(), State::Ready, "{n}");
+    }
+    rig.probe(Probe::Status(500));
+    assert_eq!(rig.state(), State::Ready);
+    assert!(alerts(&rig.probe(Probe::Timeout)));
+    assert_eq!(rig.state(), State::Down);
+}
+
+#[test]
+fn timeouts_spare_the_last_eligible_but_failures_do_not() {
+    let mut rig = Rig::ready();
+    rig.context.last_eligible = true;
+    for _ in 0..100 {
+        rig.probe(Probe::Timeout);
+    }
+    assert_eq!(rig.state(), State::Ready);
+    for _ in 0..3 {
+        rig.probe(Probe::Refused);
+    }
+    assert_eq!(rig.state(), State::Down);
+}
+
+#[test]
+fn probes_are_fast_in_transition_only() {
+    let mut rig = Rig::new();
+    let policy = Policy::default();
+    let fast = |rig: &Rig| rig.backend.probe_interval(&policy) == policy.fast_interval;
+    assert!(fast(&rig), "starting");
+    rig.passes(2);
+    assert!(!fast(&rig), "ready");
+    rig.probe(Probe::Timeout);
+    assert!(
+        !fast(&rig),
+        "slow is not dead, and fast probes would make it slower"
+    );
+    rig.probe(Probe::Reset);
+    assert!(fast(&rig), "after a first failure");
+    rig.passes(1);
+    assert!(!fast(&rig), "ready again");
+    assert_eq!(rig.on(Event::Hint), [Effect::ProbeNow]);
+    assert!(fast(&rig), "after a hint");
+    rig.passes(1);
+    assert!(!fast(&rig), "the hint was looked into");
+    for _ in 0..3 {
+        rig.probe(Probe::Reset);
+    }
+    assert!(!fast(&rig), "down");
+    rig.passes(1);
+    assert!(fast(&rig), "on its way up");
+}
+
+#[test]
+fn refused_and_later_accepted_is_another_process() {
+    let mut rig = Rig::ready();
+    rig.probe(Probe::Refused);
+    let effects = rig.probe(Probe::Pass);
+    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    assert_eq!(
+        (rig.state(), rig.backend.incarnation()),
+        (State::Starting, 2)
+    );
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
+fn the_first_process_to_answer_is_the_first_incarnation() {
+    let mut rig = Rig::new();
+    rig.probe(Probe::Refused);
+    rig.probe(Probe::Refused);
+    rig.passes(2);
+    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 1));
+}
+
+#[test]
+fn another_listening_socket_is_another_process() {
+    let mut rig = Rig::new();
+    rig.listener = Some(41);
+    rig.passes(2);
+    rig.listener = None;
+    rig.passes(1);
+    assert_eq!(rig.backend.incarnation(), 1, "unknown is not another");
+    rig.listener = Some(42);
+    let effects = rig.probe(Probe::Pass);
+    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    assert_eq!(
+        (rig.state(), rig.backend.incarnation()),
+        (State::Starting, 2)
+    );
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Ready, "the probe that showed it counts");
+}
+
+#[test]
+fn replaced_asks_for_fresh_passes() {
+    let mut rig = Rig::ready();
+    let old = rig.now;
+    let effects = rig.on(Event::Replaced);
+    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    assert_eq!(effects.last(), Some(&Effect::ProbeNow));
+    for _ in 0..5 {
+        rig.probe_begun(Probe::Pass, old);
+    }
+    assert_eq!(
+        rig.state(),
+        State::Starting,
+        "the old address passed, not this one"
+    );
+    rig.passes(2);
+    assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
+fn one_that_never_comes_up_is_down_after_absent_after() {
+    let mut rig = Rig::new();
+    rig.probe(Probe::Refused);
+    let since = rig.now;
+    let deadline = since + rig.policy.absent_after;
+    assert_eq!(rig.backend.next_deadline(&rig.policy), Some(deadline));
+    assert!(alerts(&rig.tick_at(deadline)));
+    assert_eq!(rig.state(), State::Down);
+    assert_eq!(rig.backend.next_deadline(&rig.policy), None);
+}

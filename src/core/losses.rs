@@ -1,0 +1,50 @@
+//! Requests that broke on a backend: did its process die, or was it one connection?
+
+use super::Time;
+use super::event::Probe;
+use super::health::Sample;
+
+/// Requests that broke since the last sign of life.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Losses {
+    requests: u32,
+    /// When the last one broke.
+    at: Time,
+    /// The process is known to be gone.
+    gone: bool,
+}
+
+impl Losses {
+    pub fn requests(self) -> u32 {
+        self.requests
+    }
+
+    /// Whether it can be said what became of the process.
+    pub fn is_decided(self) -> bool {
+        self.requests == 0 || self.gone
+    }
+
+    pub fn add(&mut self, requests: u32, now: Time) {
+        self.requests = self.requests.saturating_add(requests);
+        self.at = now;
+    }
+
+    /// Another process is there.
+    pub fn succeeded(&mut self) {
+        self.gone = self.requests > 0;
+    }
+
+    /// A refusal or a row of failures says that the process is gone; an answer to a probe begun later, or that
+    /// probe's time-out, that it is not.
+    pub fn weigh(&mut self, sample: Sample, given_up: bool) {
+        if self.is_decided() {
+            return;
+        }
+        match sample.probe {
+            Probe::Refused => self.gone = true,
+            Probe::Reset => self.gone = given_up,
+            _ if sample.began >= self.at => *self = Self::default(),
+            _ => {}
+        }
+    }
+}

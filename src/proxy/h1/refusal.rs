@@ -1,0 +1,168 @@
+//! Why a head is refused, and what to answer.
+//!
+//! Each variant is one rule of the parsers; the RFC section is with the code that applies it.
+
+use super::framing::FramingError;
+
+/// Why a request is refused. The connection can't be used any more: where it ends is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // `reason` says what each one means.
+pub enum RequestError {
+    BadRequestLine,
+    BadVersion,
+    BadTarget,
+    TargetTooLong,
+    HeadTooLarge,
+    TooManyFields,
+    BadFieldName,
+    BadFieldValue,
+    BadLineEnd,
+    NoHost,
+    ManyHosts,
+    BadHost,
+    BadLength,
+    LengthsDiffer,
+    LengthAndEncoding,
+    BadEncoding,
+    UnknownCoding,
+    EncodingIn10,
+    ConnectMethod,
+    BadExpectation,
+    TooManyOptions,
+    FramingImitation,
+}
+
+impl RequestError {
+    /// The status to answer with.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::TargetTooLong => 414,
+            Self::BadExpectation => 417,
+            Self::HeadTooLarge | Self::TooManyFields => 431,
+            Self::UnknownCoding | Self::ConnectMethod => 501,
+            Self::BadVersion => 505,
+            _ => 400,
+        }
+    }
+
+    /// What is wrong, in a few words that never change: for the log, a metric's label and the answer's body.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadRequestLine => "malformed request line",
+            Self::BadVersion => "HTTP version not supported",
+            Self::BadTarget => "malformed request target",
+            Self::TargetTooLong => "request target too long",
+            Self::HeadTooLarge => "request header too large",
+            Self::TooManyFields => "too many header fields",
+            Self::BadFieldName => "malformed header field name",
+            Self::BadFieldValue => "malformed header field value",
+            Self::BadLineEnd => "line not ended by CR LF",
+            Self::NoHost => "Host missing",
+            Self::ManyHosts => "more than one Host",
+            Self::BadHost => "malformed Host",
+            Self::BadLength => "malformed Content-Length",
+            Self::LengthsDiffer => "different Content-Length values",
+            Self::LengthAndEncoding => "both Content-Length and Transfer-Encoding",
+            Self::BadEncoding => "malformed Transfer-Encoding",
+            Self::UnknownCoding => "unknown transfer coding",
+            Self::EncodingIn10 => "Transfer-Encoding in HTTP/1.0",
+            Self::ConnectMethod => "CONNECT not supported",
+            Self::BadExpectation => "unknown expectation",
+            Self::TooManyOptions => "too many Connection options",
+            Self::FramingImitation => "header field name imitates a framing field",
+        }
+    }
+}
+
+impl std::fmt::Display for RequestError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+impl From<FramingError> for RequestError {
+    fn from(error: FramingError) -> Self {
+        match error {
+            FramingError::BadLength => Self::BadLength,
+            FramingError::LengthsDiffer => Self::LengthsDiffer,
+            FramingError::LengthAndEncoding => Self::LengthAndEncoding,
+            FramingError::BadEncoding => Self::BadEncoding,
+            FramingError::UnknownCoding => Self::UnknownCoding,
+            FramingError::EncodingIn10 => Self::EncodingIn10,
+        }
+    }
+}
+
+/// Why a response is refused: always a 502 to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // `reason` says what each one means.
+pub enum ResponseError {
+    BadStatusLine,
+    BadVersion,
+    HeadTooLarge,
+    TooManyFields,
+    BadFieldName,
+    BadFieldValue,
+    BadLineEnd,
+    BadLength,
+    LengthsDiffer,
+    LengthAndEncoding,
+    BadEncoding,
+    UnknownCoding,
+    EncodingIn10,
+    TooManyOptions,
+    FramingImitation,
+    UnaskedUpgrade,
+}
+
+impl ResponseError {
+    /// The status to answer the client with: always 502.
+    pub fn status(&self) -> u16 {
+        502
+    }
+
+    /// What is wrong, in a few words that never change: for the log, a metric's label and the answer's body.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadStatusLine => "malformed status line",
+            Self::BadVersion => "HTTP version not supported",
+            Self::HeadTooLarge => "response header too large",
+            Self::TooManyFields => "too many header fields",
+            Self::BadFieldName => "malformed header field name",
+            Self::BadFieldValue => "malformed header field value",
+            Self::BadLineEnd => "line not ended by CR LF",
+            Self::BadLength => "malformed Content-Length",
+            Self::LengthsDiffer => "different Content-Length values",
+            Self::LengthAndEncoding => "both Content-Length and Transfer-Encoding",
+            Self::BadEncoding => "malformed Transfer-Encoding",
+            Self::UnknownCoding => "unknown transfer coding",
+            Self::EncodingIn10 => "Transfer-Encoding in HTTP/1.0",
+            Self::TooManyOptions => "too many Connection options",
+            Self::FramingImitation => "header field name imitates a framing field",
+            Self::UnaskedUpgrade => "101 without an upgrade that was asked for",
+        }
+    }
+}
+
+impl std::fmt::Display for ResponseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for ResponseError {}
+
+impl From<FramingError> for ResponseError {
+    fn from(error: FramingError) -> Self {
+        match error {
+            FramingError::BadLength => Self::BadLength,
+            FramingError::LengthsDiffer => Self::LengthsDiffer,
+            FramingError::LengthAndEncoding => Self::LengthAndEncoding,
+            FramingError::BadEncoding => Self::BadEncoding,
+            FramingError::UnknownCoding => Self::UnknownCoding,
+            FramingError::EncodingIn10 => Self::EncodingIn10,
+        }
+    }
+}
