@@ -76,7 +76,8 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("can't start the control threads")?;
-    let data = data_runtime(config.server.threads).context("can't start the data plane's threads")?;
+    let data =
+        data_runtime(config.server.threads).context("can't start the data plane's threads")?;
     let access_log = AccessLog::open(&config.access_log)?;
 
     control.block_on(async {
@@ -84,7 +85,12 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         for warning in &bound.warnings {
             warn!("{warning}");
         }
-        let token = config.admin.token_file.as_deref().map(admin::auth::Token::load).transpose();
+        let token = config
+            .admin
+            .token_file
+            .as_deref()
+            .map(admin::auth::Token::load)
+            .transpose();
         let token = token.map_err(anyhow::Error::msg)?;
         let kept = wiring::restore(&config)?;
 
@@ -93,7 +99,11 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         let observer = wiring::Watcher::new(lifecycle.clone(), config.server.state_dir.clone());
         let handle = registry::spawn(config.clone(), kept, wiring::probing, Box::new(observer));
         let metrics = Metrics::new(handle.clone());
-        let plane = Arc::new(Plane::new(handle.clone(), access_log.clone(), metrics.plane()));
+        let plane = Arc::new(Plane::new(
+            handle.clone(),
+            access_log.clone(),
+            metrics.plane(),
+        ));
 
         let mut listeners = Listeners::new(data.handle().clone(), plane.clone());
         let change = listeners.prepare(&config.listeners)?;
@@ -103,8 +113,13 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
 
         let (stop_admin, admin_stopped) = watch::channel(false);
         announce(&listeners, &bound);
-        let admin =
-            tokio::spawn(admin::serve(bound, handle.clone(), lifecycle.clone(), token, admin_stopped));
+        let admin = tokio::spawn(admin::serve(
+            bound,
+            handle.clone(),
+            lifecycle.clone(),
+            token,
+            admin_stopped,
+        ));
 
         lifecycle.watch_signals()?;
         while let Some(order) = order_queue.recv().await {
@@ -121,7 +136,11 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
 
         let server = lifecycle.config().server.clone();
         let farewell = shutdown::run(&plane, &mut listeners, &server, lifecycle.lame_since()).await;
-        info!(cut = farewell.cut, took_ms = farewell.took.as_millis() as u64, "bye");
+        info!(
+            cut = farewell.cut,
+            took_ms = farewell.took.as_millis() as u64,
+            "bye"
+        );
         let _ = stop_admin.send(true);
         drop(admin);
         if !access_log.flush(LAST_LINES) {
@@ -156,4 +175,3 @@ fn announce(listeners: &Listeners, bound: &admin::listen::Bound) {
         info!(%address, "probes and metrics");
     }
 }
-

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error, IgnoredAny};
 
 use super::problem::{Kind, Problem};
 
@@ -107,12 +107,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let detail = format!("{error}. GET /v1/openapi.json describes what this path takes.");
-        Problem::new(Kind::BadJson, detail)
-            .member("line", error.line())
-            .member("column", error.column())
-    })
+    // serde takes an array for a struct, too: `[]` would be a drain with every default.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| bad_json(&error))?;
+        let error = serde_json::Error::custom("expected an object, such as {}");
+        return Err(bad_json(&error));
+    }
+    serde_json::from_slice(bytes).map_err(|error| bad_json(&error))
+}
+
+fn bad_json(error: &serde_json::Error) -> Problem {
+    let detail = format!("{error}. GET /v1/openapi.json describes what this path takes.");
+    let problem = Problem::new(Kind::BadJson, detail);
+    match error.line() {
+        0 => problem,
+        line => problem
+            .member("line", line)
+            .member("column", error.column()),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

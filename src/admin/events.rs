@@ -67,3 +67,61 @@ fn event(
     let data = serde_json::to_string(&*change).ok()?;
     Some(Ok(Event::default().event(&change.kind).data(data)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use axum::response::IntoResponse;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn change(pool: Option<&str>) -> Arc<EventView> {
+        Arc::new(EventView {
+            kind: "config".into(),
+            time: "2025-01-01T00:00:00.000Z".into(),
+            pool: pool.map(str::to_owned),
+            backend: None,
+            from: None,
+            to: None,
+            reason: "line one\nline two".into(),
+        })
+    }
+
+    async fn streamed(filter: Filter) -> String {
+        let changes = vec![
+            Ok(change(Some("app"))),
+            Err(BroadcastStreamRecvError::Lagged(3)),
+            Ok(change(Some("other"))),
+            Ok(change(None)),
+        ];
+        let events: Vec<_> = changes
+            .into_iter()
+            .filter_map(|change| event(change, &filter))
+            .collect();
+        let body = Sse::new(stream::iter(events)).into_response().into_body();
+        String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_how_much_it_missed() {
+        let text = streamed(Filter { pool: None }).await;
+        assert!(
+            text.contains("event: lagged\ndata: {\"missed\":3}\n\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches("event: config\ndata: {").count(), 3, "{text}");
+        // A line break in a reason doesn't break the stream's lines.
+        assert!(text.contains(r"line one\nline two"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn other_pools_are_left_out_on_demand() {
+        let pool = Some("app".to_owned());
+        let text = streamed(Filter { pool }).await;
+        assert_eq!(text.matches("event: config").count(), 2, "{text}");
+        assert!(!text.contains("other"), "{text}");
+    }
+}

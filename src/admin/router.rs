@@ -62,15 +62,18 @@ pub(super) fn router(admin: Admin, door: Door) -> Router {
         .fold(Router::new(), |router, (path, methods)| {
             router.route(path, methods)
         });
-    router
+    let api = router
         .fallback(move |State(_): State<Admin>| async move { no_such_path(door) })
         .layer(middleware::from_fn_with_state(
             (admin.clone(), door),
             auth::guard,
         ))
         .layer(middleware::from_fn(body::intake))
+        .with_state(admin);
+    // Around the router, not in it: the router adds `Allow` to a 405 outside of its own layers.
+    Router::new()
+        .fallback_service(api)
         .layer(middleware::from_fn(complete))
-        .with_state(admin)
 }
 
 fn no_such_path(door: Door) -> Problem {

@@ -36,7 +36,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For responses that are under way when the process stops.
 const GRACE: Duration = Duration::from_secs(2);
-/// Largest header block, and read buffer.
+/// Largest header block; the read buffer is twice as large.
 const MAX_HEADER: usize = 32 * 1024;
 
 /// Serves the admin API until `stop` says true (or its sender is gone), then finishes what is under way
@@ -163,7 +163,8 @@ async fn converse(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER)
+        .max_header_size(MAX_HEADER)
+        .max_buf_size(2 * MAX_HEADER)
         .serve_connection(stream, service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {

@@ -50,7 +50,11 @@ pub struct Lifecycle {
 
 impl Lifecycle {
     /// A process that is about to start.
-    pub fn new(options: Options, config: Arc<Config>, orders: mpsc::UnboundedSender<Order>) -> Self {
+    pub fn new(
+        options: Options,
+        config: Arc<Config>,
+        orders: mpsc::UnboundedSender<Order>,
+    ) -> Self {
         Self {
             options,
             config: ArcSwap::from(config),
@@ -124,7 +128,9 @@ impl Lifecycle {
         }
         match &outcome {
             Ok(changes) => info!(changes = changes.len(), "configuration reloaded"),
-            Err(error) => warn!("the configuration was refused, the old one stays in force\n{error}"),
+            Err(error) => {
+                warn!("the configuration was refused, the old one stays in force\n{error}")
+            }
         }
         outcome
     }
@@ -135,11 +141,21 @@ impl Lifecycle {
         listeners: &mut Listeners,
     ) -> Result<Vec<String>, String> {
         let options = self.options.clone();
-        let loaded = tokio::task::spawn_blocking(move || options.load().map_err(|error| error.render(false)));
+        let loaded = tokio::task::spawn_blocking(move || {
+            options.load().map_err(|error| error.render(false))
+        });
         let config = Arc::new(loaded.await.map_err(|error| error.to_string())??.config);
-        let change = listeners.prepare(&config.listeners).map_err(|error| error.to_string())?;
-        let changes = registry.apply(config.clone()).await.map_err(|error| error.to_string())?;
-        listeners.apply(change).await.map_err(|error| error.to_string())?;
+        let change = listeners
+            .prepare(&config.listeners)
+            .map_err(|error| error.to_string())?;
+        let changes = registry
+            .apply(config.clone())
+            .await
+            .map_err(|error| error.to_string())?;
+        listeners
+            .apply(change)
+            .await
+            .map_err(|error| error.to_string())?;
         *self.addresses.lock() = listeners.addresses();
         self.config.store(config);
         Ok(changes)
@@ -147,7 +163,11 @@ impl Lifecycle {
 
     /// Listens for signals: TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs.
     pub fn watch_signals(self: &Arc<Self>) -> std::io::Result<()> {
-        for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()] {
+        for kind in [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::quit(),
+        ] {
             let (mut signals, lifecycle) = (signal(kind)?, self.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
@@ -155,11 +175,18 @@ impl Lifecycle {
                 }
             });
         }
-        for (kind, reload) in [(SignalKind::hangup(), true), (SignalKind::user_defined1(), false)] {
+        for (kind, reload) in [
+            (SignalKind::hangup(), true),
+            (SignalKind::user_defined1(), false),
+        ] {
             let (mut signals, orders) = (signal(kind)?, self.orders.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
-                    let order = if reload { Order::Reload(oneshot::channel().0) } else { Order::ReopenLogs };
+                    let order = if reload {
+                        Order::Reload(oneshot::channel().0)
+                    } else {
+                        Order::ReopenLogs
+                    };
                     let _ = orders.send(order);
                 }
             });
@@ -227,6 +254,9 @@ impl Process for Lifecycle {
     }
 
     fn metrics(&self) -> String {
-        self.serving.get().map(|(_, metrics)| metrics.encode()).unwrap_or_default()
+        self.serving
+            .get()
+            .map(|(_, metrics)| metrics.encode())
+            .unwrap_or_default()
     }
 }

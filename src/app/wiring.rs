@@ -30,7 +30,10 @@ impl Probing for Probes {
     ) -> Box<dyn Prober> {
         let (sender, receiver) = watch::channel(cadence);
         let target = probe::Target { endpoint, health };
-        Box::new(Probe { prober: probe::spawn(target, receiver, self.0.clone()), cadence: sender })
+        Box::new(Probe {
+            prober: probe::spawn(target, receiver, self.0.clone()),
+            cadence: sender,
+        })
     }
 }
 

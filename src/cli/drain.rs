@@ -157,7 +157,7 @@ impl Call<'_> {
     /// Prints the answer; the exit code says how it ended.
     pub(super) fn conclude(&self, answer: &DrainResponse) -> Result<(), Exit> {
         if self.json {
-            print_json(answer)?;
+            print_json(answer);
         }
         let backend = self.backend;
         let done = match self.verb {
@@ -195,7 +195,10 @@ impl Call<'_> {
                 )));
             }
         };
-        if self.json { Ok(()) } else { print(&text) }
+        if !self.json {
+            print(&text);
+        }
+        Ok(())
     }
 }
 

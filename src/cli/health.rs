@@ -41,9 +41,9 @@ pub async fn run(args: HealthArgs) -> Result<(), Exit> {
             "target": args.target.to_string(),
             "healthy": healthy,
             "reason": line,
-        }))?;
+        }));
     } else {
-        print(&format!("{}: {line}", args.target))?;
+        print(&format!("{}: {line}", args.target));
     }
     if healthy {
         Ok(())

@@ -167,8 +167,8 @@ mod tests {
             ("lameduck drain app/a --timeout soon", "30s"),
             ("lameduck drain app/a --until never", "restarted"),
             (
-                "lameduck register app/a 127.0.0.1:1 --weight 0",
-                "0 is not in 1..",
+                "lameduck register app/a 127.0.0.1:1 --weight 1001",
+                "1001 is not in",
             ),
             ("lameduck register app/a", "<ADDRESS>"),
             ("lameduck status --admin ftp://x", "http://127.0.0.1:9901"),

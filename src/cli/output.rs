@@ -4,27 +4,28 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::exit::Exit;
+/// Prints text and a newline on standard output. If nobody reads it, so be it: what a command did is told by
+/// its exit code.
+pub fn print(text: &str) {
+    let _ = try_print(text);
+}
 
-/// Prints text and a newline on standard output.
+/// As [`print`], for those who would print for ever.
 ///
 /// # Errors
-/// When nobody reads it any more; there is nothing left to say then.
-pub fn print(text: &str) -> Result<(), Exit> {
+/// When nobody reads it any more.
+pub fn try_print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")
-        .and_then(|()| out.flush())
-        .map_err(|_| Exit::failed(""))
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 /// Prints a value as one line of JSON.
-///
-/// # Errors
-/// As [`print`].
-pub fn print_json(value: &impl Serialize) -> Result<(), Exit> {
-    let text = serde_json::to_string(value)
-        .map_err(|error| Exit::failed(format!("can't print this as JSON: {error}")))?;
-    print(&text)
+pub fn print_json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => print(&text),
+        Err(error) => complain(&format!("can't print this as JSON: {error}")),
+    }
 }
 
 /// Says something on standard error.

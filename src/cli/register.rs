@@ -20,7 +20,7 @@ pub struct RegisterArgs {
     #[arg(value_name = "ADDRESS")]
     pub address: String,
     /// Its share of the requests [default: 1]
-    #[arg(long, value_name = "N", env = "LAMEDUCK_WEIGHT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", env = "LAMEDUCK_WEIGHT", value_parser = clap::value_parser!(u32).range(..=1000))]
     pub weight: Option<u32>,
     /// Wait up to this long until it is ready
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
@@ -48,5 +48,6 @@ pub async fn run(args: RegisterArgs) -> Result<(), Exit> {
     let view: BackendView = client
         .call(Method::PUT, &path, Some(&request), wait)
         .await?;
-    report(&args.backend, &view, args.json)
+    report(&args.backend, &view, args.json);
+    Ok(())
 }

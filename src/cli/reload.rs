@@ -36,15 +36,16 @@ pub async fn run(args: ReloadArgs) -> Result<(), Exit> {
         .call(Method::POST, path, None::<&Value>, Wait::Short)
         .await?;
     if args.json {
-        return print_json(&reloaded);
+        print_json(&reloaded);
+    } else if reloaded.changes.is_empty() {
+        print("reloaded: nothing changed");
+    } else {
+        let lines: Vec<String> = reloaded
+            .changes
+            .iter()
+            .map(|line| printable(line))
+            .collect();
+        print(&lines.join("\n"));
     }
-    if reloaded.changes.is_empty() {
-        return print("reloaded: nothing changed");
-    }
-    let lines: Vec<String> = reloaded
-        .changes
-        .iter()
-        .map(|line| printable(line))
-        .collect();
-    print(&lines.join("\n"))
+    Ok(())
 }

@@ -44,7 +44,8 @@ pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
     let view: BackendView = client
         .call(Method::POST, &path, Some(&request), wait)
         .await?;
-    report(&args.backend, &view, args.json)
+    report(&args.backend, &view, args.json);
+    Ok(())
 }
 
 /// How long the answer may take.
@@ -56,11 +57,12 @@ pub(super) fn patience(wait: Option<&str>) -> Wait {
 }
 
 /// Prints what the backend is now.
-pub(super) fn report(backend: &BackendName, view: &BackendView, json: bool) -> Result<(), Exit> {
+pub(super) fn report(backend: &BackendName, view: &BackendView, json: bool) {
     if json {
-        return print_json(view);
+        print_json(view);
+    } else {
+        print(&describe(backend, view));
     }
-    print(&describe(backend, view))
 }
 
 fn describe(backend: &BackendName, view: &BackendView) -> String {

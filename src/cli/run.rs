@@ -19,7 +19,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDR", env = "LAMEDUCK_LISTEN")]
     pub listen: Option<String>,
     /// A backend (repeatable): no file is needed then
-    #[arg(long, value_name = "[NAME=]ADDR", env = "LAMEDUCK_BACKEND", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "[NAME=]ADDR",
+        env = "LAMEDUCK_BACKEND",
+        value_delimiter = ','
+    )]
     pub backend: Vec<String>,
     /// The path that `--backend`s are probed at; by default /health
     #[arg(long, value_name = "PATH", env = "LAMEDUCK_HEALTH_PATH")]

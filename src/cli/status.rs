@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::client::{Client, Connect, Events, Wait};
 use super::exit::Exit;
-use super::output::{colour, count, print, print_json, printable};
+use super::output::{colour, count, print, print_json, printable, try_print};
 use super::values::segment;
 use crate::registry::view::{BackendView, DrainView, PoolView};
 
@@ -46,7 +46,8 @@ pub async fn run(args: StatusArgs) -> Result<(), Exit> {
     }
     let pools = pools(&client, args.pool.as_deref()).await?;
     if args.json {
-        return print_json(&pools);
+        print_json(&pools);
+        return Ok(());
     }
     let unready = unready(&client).await?;
     print(&render(
@@ -54,7 +55,8 @@ pub async fn run(args: StatusArgs) -> Result<(), Exit> {
         unready.as_deref(),
         SystemTime::now(),
         colour(),
-    ))
+    ));
+    Ok(())
 }
 
 async fn pools(client: &Client, only: Option<&str>) -> Result<Vec<PoolView>, Exit> {
@@ -89,7 +91,10 @@ async fn watch(client: &Client, args: &StatusArgs) -> Result<(), Exit> {
             Err(exit) if args.json => return Err(exit),
             Err(exit) => exit.message,
         };
-        draw(&text, last.as_ref(), args.json)?;
+        // Nobody looks any more: that is how watching ends in a pipe.
+        if draw(&text, last.as_ref(), args.json).is_err() {
+            return Ok(());
+        }
         last = Some(text);
         tokio::select! {
             _ = &mut interrupt => return Err(Exit::interrupted("")),
@@ -133,19 +138,19 @@ async fn changed(events: &mut Option<Events>) -> Result<(), Exit> {
     }
 }
 
-fn draw(text: &str, last: Option<&String>, json: bool) -> Result<(), Exit> {
+fn draw(text: &str, last: Option<&String>, json: bool) -> std::io::Result<()> {
     let terminal = std::io::stdout().is_terminal() && !json;
     if !terminal {
         return if last.is_some_and(|last| last == text) {
             Ok(())
         } else {
-            print(text)
+            try_print(text)
         };
     }
     // Over the old picture instead of after clearing it: no flicker.
     let lines = text.replace('\n', "\x1b[K\n");
     let clear = if last.is_none() { "\x1b[2J" } else { "" };
-    print(&format!("{clear}\x1b[H{lines}\x1b[K\n\x1b[J"))
+    try_print(&format!("{clear}\x1b[H{lines}\x1b[K\n\x1b[J"))
 }
 
 /// The picture for people.

@@ -164,9 +164,17 @@ fn host_port(text: &str) -> Result<(Host, u16), AddressError> {
         });
     }
     if text.parse::<Ipv6Addr>().is_ok() {
+        // `::1:3000` is an address by itself, and hardly meant as one.
+        let split = text
+            .rsplit_once(':')
+            .filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok());
+        let remedy = match split {
+            Some((host, port)) => format!("write `[{host}]:{port}`, or `[{text}]:PORT`"),
+            None => format!("write `[{text}]:PORT`"),
+        };
         return Err(AddressError::new(
             "an IPv6 address needs brackets, and a port",
-            format!("write `[{text}]:PORT`"),
+            remedy,
         ));
     }
     if text.parse::<u16>().is_ok() {

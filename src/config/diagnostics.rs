@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, for people: what, where, why, and what to do.
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
@@ -130,6 +130,9 @@ impl Report {
                     .annotations(also)
             }),
         );
+        if diagnostic.span.is_none() && !self.name.is_empty() {
+            group = group.element(Origin::path(self.name.as_str()));
+        }
         if !diagnostic.remedy.is_empty() {
             group = group.element(Level::HELP.message(diagnostic.remedy.as_str()));
         }

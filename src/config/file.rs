@@ -155,11 +155,7 @@ fn access_log(t: &Table<'_>, base: &Path, f: &mut Findings) -> AccessLog {
 fn headers(t: &Table<'_>, f: &mut Findings) -> Headers {
     let d = Headers::default();
     Headers {
-        trusted: t.read("trusted", d.trusted, f, |key, value| {
-            items(key, value, "[\"10.0.0.0/8\"]")?
-                .map(|item| network(key, item))
-                .collect()
-        }),
+        trusted: t.list("trusted", d.trusted, "[\"10.0.0.0/8\"]", f, network),
         x_forwarded: t.boolean("x_forwarded", d.x_forwarded, f),
         forwarded: t.boolean("forwarded", d.forwarded, f),
         via: t.boolean("via", d.via, f),
@@ -167,48 +163,27 @@ fn headers(t: &Table<'_>, f: &mut Findings) -> Headers {
     }
 }
 
-/// The items of a list.
-pub(super) fn items<'v, 't>(
-    key: &str,
-    value: &'v DeValue<'t>,
-    example: &str,
-) -> Read<impl Iterator<Item = &'v DeValue<'t>>> {
-    match value {
-        DeValue::Array(items) => Ok(items.iter().map(toml::Spanned::get_ref)),
-        other => Err(Problem::new(
-            format!(
-                "`{key}` is {}, but must be a list",
-                super::reader::article(other.type_str())
-            ),
-            format!("write it in brackets, such as `{key} = {example}`"),
-        )),
-    }
-}
-
 fn network(key: &str, value: &DeValue<'_>) -> Read<ipnet::IpNet> {
     let text = text(key, value, "10.0.0.0/8")?;
+    let problem = |why: &str, remedy: String| {
+        Problem::new(format!("`{key}` has {}: {why}", quoted(text)), remedy)
+    };
     if let Ok(address) = text.parse::<std::net::IpAddr>() {
         return Ok(address.into());
     }
     let network: ipnet::IpNet = text.parse().map_err(|_| {
-        wrong(
-            key,
-            quoted(text),
-            "it is not a network",
-            "write an address and a prefix length, such as \"10.0.0.0/8\" or \"fd00::/8\"",
-        )
+        let remedy = "write an address and a prefix length, such as \"10.0.0.0/8\" or \"fd00::/8\"";
+        problem("it is not a network", remedy.into())
     })?;
     if network.trunc() != network {
-        let why = "the address has bits set beyond its prefix length";
-        return Err(wrong(
-            key,
-            quoted(text),
-            why,
-            format!(
-                "write \"{}\", or \"{}\" for that one address",
-                network.trunc(),
-                network.addr()
-            ),
+        let remedy = format!(
+            "write \"{}\", or \"{}\" for that one address",
+            network.trunc(),
+            network.addr()
+        );
+        return Err(problem(
+            "the address has bits set beyond its prefix length",
+            remedy,
         ));
     }
     Ok(network)
@@ -314,7 +289,7 @@ fn budget(key: &str, value: &DeValue<'_>) -> Read<f64> {
             return Err(Problem::new(
                 format!(
                     "`{key}` is {}, but must be a number",
-                    super::reader::article(other.type_str())
+                    super::reader::describe(other)
                 ),
                 format!("write a share from 0 to 1, without quotes: `{key} = 0.2` is 20 %"),
             ));

@@ -1,6 +1,5 @@
 //! `[pool.health]`, as written.
 
-use super::file::items;
 use super::reader::{Findings, Problem, Table};
 use super::runtime::{Check, Health};
 use super::values::{Read, choice, quoted, text, wrong};
@@ -64,18 +63,7 @@ fn http(t: &Table<'_>, f: &mut Findings) -> Check {
         }),
         method: t.read("method", "GET".into(), f, method),
         headers: t.read("headers", Vec::new(), f, fields),
-        expect: t.read("expect", vec![(200, 299)], f, |key, value| {
-            let ranges: Vec<_> = items(key, value, "[\"2xx\"]")?
-                .map(|item| statuses(key, item))
-                .collect::<Read<_>>()?;
-            if ranges.is_empty() {
-                return Err(Problem::new(
-                    format!("`{key}` is empty: no answer could pass"),
-                    "write `expect = [\"2xx\"]`, or remove it",
-                ));
-            }
-            Ok(ranges)
-        }),
+        expect: expect(t, f),
     }
 }
 
@@ -104,6 +92,19 @@ pub(super) fn check_path(path: &str) -> Result<(), (&'static str, String)> {
         ));
     }
     Ok(())
+}
+
+fn expect(t: &Table<'_>, f: &mut Findings) -> Vec<(u16, u16)> {
+    let at = t.at("expect");
+    let ranges = t.list("expect", vec![(200, 299)], "[\"2xx\"]", f, statuses);
+    if ranges.is_empty() && f.sound(&[&at]) {
+        f.error(
+            f.place(&at),
+            "`expect` is empty: no answer could pass",
+            "write `expect = [\"2xx\"]`, or remove it",
+        );
+    }
+    ranges
 }
 
 fn is_token(text: &str) -> bool {
@@ -149,7 +150,7 @@ fn fields(key: &str, value: &DeValue<'_>) -> Read<Vec<(String, String)>> {
         return Err(Problem::new(
             format!(
                 "`{key}` is {}, but must be a table of texts",
-                super::reader::article(value.type_str())
+                super::reader::describe(value)
             ),
             format!("write `{key} = {{ \"X-Probe\" = \"lameduck\" }}`"),
         ));

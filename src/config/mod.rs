@@ -2,8 +2,8 @@
 //!
 //! In reading order: [`runtime`] is what the rest of the program sees; [`schema`] lists every key with its
 //! meaning and default; `file` turns TOML into run-time values and `validate` checks how they fit together,
-//! both collecting every error on the way; [`load`] is the front door. [`print`] is the way back to TOML,
-//! [`diff`] what a reload changes.
+//! both collecting every error on the way; [`mod@load`] is the front door. [`print`] is the way back to TOML,
+//! [`mod@diff`] what a reload changes.
 //!
 //! The TOML is walked as a tree of spanned values rather than through serde: serde stops at the first error,
 //! and somebody with three mistakes should see three.
@@ -38,4 +38,3 @@ pub use load::{Loaded, load, parse};
 pub(crate) use routes::MAX_PREFIX;
 pub use runtime::*;
 pub use values::check_name;
-

@@ -88,8 +88,6 @@ impl Findings {
 pub(super) struct Problem {
     /// What is wrong.
     pub(super) message: String,
-    /// Words below the caret.
-    pub(super) label: String,
     /// What to do.
     pub(super) remedy: String,
 }
@@ -98,7 +96,6 @@ impl Problem {
     pub(super) fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Problem {
             message: message.into(),
-            label: String::new(),
             remedy: remedy.into(),
         }
     }
@@ -164,13 +161,46 @@ impl<'t> Table<'t> {
         match read(key, value.get_ref()) {
             Ok(read) => read,
             Err(problem) => {
-                found
-                    .error(Some(value.span()), problem.message, problem.remedy)
-                    .label(problem.label);
+                found.error(Some(value.span()), problem.message, problem.remedy);
                 found.mark_bad(self.at(key));
                 default
             }
         }
+    }
+
+    /// A list whose items are read one by one; each wrong one is an error of its own. `example` is for advice.
+    pub(super) fn list<T>(
+        &self,
+        key: &str,
+        default: Vec<T>,
+        example: &str,
+        found: &mut Findings,
+        read: impl Fn(&str, &DeValue<'t>) -> Result<T, Problem>,
+    ) -> Vec<T> {
+        let Some(value) = self.get(key, found) else {
+            return default;
+        };
+        let mut problem = |span, problem: Problem| {
+            found.error(Some(span), problem.message, problem.remedy);
+            found.mark_bad(self.at(key));
+        };
+        let DeValue::Array(items) = value.get_ref() else {
+            let is = describe(value.get_ref());
+            let remedy = format!("write it in brackets, such as `{key} = {example}`");
+            problem(
+                value.span(),
+                Problem::new(format!("`{key}` is {is}, but must be a list"), remedy),
+            );
+            return default;
+        };
+        let mut list = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            match read(key, item.get_ref()) {
+                Ok(read) => list.push(read),
+                Err(wrong) => problem(item.span(), wrong),
+            }
+        }
+        list
     }
 
     /// As [`Table::read`], and an error where it is not written. A stand-in is returned so that reading goes on.
@@ -207,20 +237,20 @@ impl<'t> Table<'t> {
         let table = match value.map(|value| (value.span(), value.get_ref())) {
             Some((_, DeValue::Table(table))) => Some(table),
             Some((span, other)) => {
-                let remedy = if other.is_array() {
-                    format!("write it once, with single brackets: `{header}`")
+                let tables = other
+                    .as_array()
+                    .is_some_and(|items| items.iter().all(|i| i.get_ref().is_table()));
+                let (message, remedy) = if tables {
+                    let message =
+                        format!("`[{header}]` has double brackets, but there can be only one");
+                    (message, format!("write it once: `{header}`"))
                 } else {
-                    format!("write `{header}` on a line of its own, and its keys below")
+                    (
+                        format!("`{key}` is {}, but it is a section", describe(other)),
+                        format!("write `{header}` on a line of its own, and its keys below"),
+                    )
                 };
-                let what = match other {
-                    DeValue::Array(_) => "given as a list".to_string(),
-                    _ => article(other.type_str()),
-                };
-                found.error(
-                    Some(span),
-                    format!("`{key}` is {what}, but it is a section"),
-                    remedy,
-                );
+                found.error(Some(span), message, remedy);
                 None
             }
             None => None,
@@ -248,7 +278,7 @@ impl<'t> Table<'t> {
                             Some(item.span()),
                             format!(
                                 "`{key}` has {} in it, but each is a section",
-                                article(item.get_ref().type_str())
+                                describe(item.get_ref())
                             ),
                             format!("write one `{header}` for each, and its keys below"),
                         );
@@ -277,7 +307,7 @@ impl<'t> Table<'t> {
                     Some(value.span()),
                     format!(
                         "`{key}` is {}, but each {key} is a section",
-                        article(other.type_str())
+                        describe(other)
                     ),
                     format!("write `{header}` on a line of its own, and its keys below"),
                 );
@@ -332,17 +362,15 @@ impl<'t> Table<'t> {
     }
 }
 
-/// `integer` → `an integer`.
-pub(super) fn article(kind: &str) -> String {
-    let kind = match kind {
-        "string" => "text",
-        "boolean" => return "true or false".into(),
-        "array" => "list",
-        other => other,
-    };
-    match kind {
-        "text" => "text".into(),
-        _ if kind.starts_with(['a', 'e', 'i', 'o', 'u']) => format!("an {kind}"),
-        _ => format!("a {kind}"),
+/// A value for people: `the number 30`, `the text "4"`, `a list`.
+pub(super) fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the text {}", super::values::quoted(text)),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(_) => "a date".into(),
+        DeValue::Array(_) => "a list".into(),
+        DeValue::Table(_) => "a table".into(),
     }
 }

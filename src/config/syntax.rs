@@ -1,66 +1,113 @@
 //! Text that is not TOML: what the parser says, with advice for the usual slips.
 
 use super::reader::Findings;
+use super::schema::SECTIONS;
 use toml::de::Error;
 
-/// Note what the parser found. Only the first error of each line: the rest is its echo.
+/// Note what the parser found first. What it finds after that is mostly an echo.
 pub(super) fn explain(text: &str, errors: &[Error], found: &mut Findings) {
-    let mut last_line = None;
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        let before = text.get(..span.start).unwrap_or(text);
-        let line_number = before.matches('\n').count();
-        if last_line == Some(line_number) {
-            continue;
-        }
-        last_line = Some(line_number);
-        let line = text.lines().nth(line_number).unwrap_or("").trim();
-        let (message, remedy) = advice(error.message(), line);
-        found.error(Some(span), message, remedy);
-    }
+    let Some(error) = errors
+        .iter()
+        .min_by_key(|error| error.span().map_or(0, |span| span.start))
+    else {
+        return;
+    };
+    let span = error.span().unwrap_or(0..0);
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = text
+        .split('\n')
+        .nth(before.matches('\n').count())
+        .unwrap_or("")
+        .trim();
+    let at = text.get(span.clone()).unwrap_or("");
+    let (message, remedy) = advice(error.message(), line, at);
+    found.error(Some(span), message, remedy);
 }
 
-fn advice(message: &str, line: &str) -> (String, String) {
-    let not_toml = |what: &str| format!("this is not TOML: {what}");
+fn advice(message: &str, line: &str, at: &str) -> (String, String) {
     if message.contains("duplicate key") {
+        let remedy = if line.starts_with('[') {
+            "put both parts into one section; a section that there may be many of has double brackets, such as `[[pool]]`"
+        } else {
+            "keep one of the two"
+        };
+        return (format!("`{at}` was already written above"), remedy.into());
+    }
+    if message.contains("comma between array elements") || message.contains("unclosed array, ") {
         return (
-            "this was already written above".into(),
-            "keep one of the two; a section that there may be many of has double brackets, such as `[[pool]]`".into(),
+            "a list is not closed, or a comma is missing in it".into(),
+            "write `]` at the end of the list, and a comma between its items".into(),
         );
     }
-    let value = line
-        .split_once('=')
-        .map(|(key, value)| (key.trim(), value.trim()));
-    if let Some((key, value)) = value
-        && !value.is_empty()
-        && !value.starts_with(['"', '\'', '[', '{'])
-    {
-        let bare = value.split('#').next().unwrap_or(value).trim();
-        let remedy = match bare.to_ascii_lowercase().as_str() {
-            word @ ("true" | "false") => format!("write `{key} = {word}`, in small letters"),
-            "yes" | "on" => format!("write `{key} = true`"),
-            "no" | "off" => format!("write `{key} = false`, or `{key} = \"{bare}\"` if it is text"),
-            _ => format!(
-                "write text in quotes: `{key} = \"{}\"`",
-                bare.trim_end_matches(['"', '\'', ';', ','])
+    if line.starts_with('[') && !line.contains('=') {
+        let name = line.trim_matches(['[', ']', ' ']);
+        let remedy = match header(name) {
+            Some(header) => format!("write `{header}` on a line of its own"),
+            None => format!(
+                "write `[{name}]`, or `[[{name}]]` where there may be many, on a line of its own"
             ),
         };
-        return (not_toml(message), remedy);
+        return (format!("this is not a section: {message}"), remedy);
     }
-    let remedy = match value {
-        Some((key, "")) => format!("write a value after `{key} =`"),
-        Some((key, value)) if value.starts_with(['"', '\'']) => {
-            format!("`{key}`: one value on one line, with a quote at each end")
-        }
-        Some(_) => "close what was opened, and put commas between items".into(),
-        None if line.starts_with('[') => {
-            "write `[section]` or `[[section]]` on a line of its own".into()
-        }
-        None if line.contains(':') => {
-            let key = line.split(':').next().unwrap_or("key").trim();
-            format!("write `{key} = value`, with an equals sign")
-        }
-        None => "write `key = value`, `[section]` or `# comment`".into(),
+    let Some((key, value)) = line.split_once('=') else {
+        return match line.split_once([':', ' ']) {
+            Some((key, value)) if !key.is_empty() => {
+                let remedy = match (header(key), value.trim()) {
+                    (Some(header), _) => {
+                        format!("write `{header}` on a line of its own, and `key = value` below it")
+                    }
+                    (None, "") => format!("write `{key} = value`"),
+                    (None, value) => format!("write `{key} = {value}`, with text in quotes"),
+                };
+                ("there is no equals sign".into(), remedy)
+            }
+            _ => (
+                format!("this is not TOML: {message}"),
+                "write `key = value`, `[section]` or `# comment`".into(),
+            ),
+        };
     };
-    (not_toml(message), remedy)
+    let (key, value) = (key.trim(), value.trim());
+    let bare = value.split('#').next().unwrap_or(value).trim();
+    if bare.is_empty() {
+        return (
+            format!("`{key}` has no value"),
+            format!("write it after `{key} =`, or remove the line"),
+        );
+    }
+    if value.starts_with(['"', '\'']) {
+        return (
+            format!("the value of `{key}` is not one text in quotes: {message}"),
+            "put a quote at each end, on one line; inside, write \\\" for a quote and \\\\ for a backslash".into(),
+        );
+    }
+    if value.starts_with(['[', '{']) {
+        return (
+            format!("the value of `{key}` is not complete: {message}"),
+            "close every bracket, and put commas between items".into(),
+        );
+    }
+    let remedy = match bare.to_ascii_lowercase().as_str() {
+        word @ ("true" | "false") => format!("write `{key} = {word}`, in small letters"),
+        "yes" | "on" => format!("write `{key} = true`"),
+        "no" | "off" => format!("write `{key} = false`, or `{key} = \"{bare}\"` if it is text"),
+        _ => format!(
+            "write text in quotes: `{key} = \"{}\"`",
+            bare.trim_end_matches(['"', '\'', ';', ','])
+        ),
+    };
+    (
+        format!(
+            "`{key} = {bare}`: this is neither a number, nor true or false, nor text in quotes"
+        ),
+        remedy,
+    )
+}
+
+/// How a section of this name is written, if there is one.
+fn header(name: &str) -> Option<&'static str> {
+    let mut sections = SECTIONS.iter().filter(|section| !section.name.is_empty());
+    sections
+        .find(|section| section.name == name.trim())
+        .map(|section| section.header)
 }

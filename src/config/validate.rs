@@ -7,6 +7,12 @@ use super::runtime::*;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+/// A duration with where it comes from: somebody who wrote one of two values should see why the other is there.
+fn told(f: &Findings, path: &str, value: std::time::Duration) -> String {
+    let by_default = if f.written(path) { "" } else { " by default" };
+    format!("{}{by_default}", time(value))
+}
+
 /// Check everything that takes more than one value to judge.
 pub(super) fn config(config: &Config, f: &mut Findings) {
     server(&config.server, f);
@@ -32,8 +38,8 @@ fn server(server: &Server, f: &mut Findings) {
         let remedy = "make `deadline` longer than `lame_duck`: what is left of it is the time for requests to finish";
         let message = format!(
             "`deadline` ({}) is not longer than `lame_duck` ({}): every shutdown would cut requests",
-            time(server.deadline),
-            time(server.lame_duck)
+            told(f, deadline, server.deadline),
+            told(f, lame_duck, server.lame_duck)
         );
         let (at, also) = (
             f.place(at),
@@ -276,8 +282,8 @@ fn health(path: &str, health: &Health, f: &mut Findings) {
             f.place(place),
             format!(
                 "`timeout` ({}) is longer than `interval` ({}): a backend that hangs is probed less often than `interval` says",
-                time(health.timeout),
-                time(health.interval)
+                told(f, &timeout, health.timeout),
+                told(f, &interval, health.interval)
             ),
             format!("write `timeout = \"{}\"` or less", time(health.interval)),
         );
@@ -288,8 +294,8 @@ fn health(path: &str, health: &Health, f: &mut Findings) {
             f.place(place),
             format!(
                 "`fast_interval` ({}) is longer than `interval` ({}): probes would slow down when they should hurry",
-                time(health.fast_interval),
-                time(health.interval)
+                told(f, &fast, health.fast_interval),
+                told(f, &interval, health.interval)
             ),
             format!("write `fast_interval = \"{}\"` or less", time(health.interval)),
         );
@@ -311,8 +317,8 @@ fn drain(path: &str, drain: &Drain, f: &mut Findings) {
             f.place(place),
             format!(
                 "`close_spread` ({}) is longer than `deadline` ({}): closing would have to begin before the drain does",
-                time(drain.close_spread),
-                time(drain.deadline)
+                told(f, &spread, drain.close_spread),
+                told(f, &deadline, drain.deadline)
             ),
             format!("write `close_spread = \"{}\"` or less, or a longer `deadline`", time(drain.deadline)),
         );
@@ -367,7 +373,21 @@ fn routes(config: &Config, f: &mut Findings) {
             .also(first, "the other one");
         }
     }
-    if !names_sound || !f.sound(&["route"]) {
+    // Where a route leads nowhere, or two pools have one name, the rest would be an echo.
+    let known = |route: &Route| config.pools.iter().any(|pool| pool.name == route.pool);
+    let unique = |pool: &Pool| {
+        config
+            .pools
+            .iter()
+            .filter(|other| other.name == pool.name)
+            .count()
+            == 1
+    };
+    if !names_sound
+        || !f.sound(&["route"])
+        || !config.routes.iter().all(known)
+        || !config.pools.iter().all(unique)
+    {
         return;
     }
     if config.routes.is_empty() && config.pools.len() > 1 {

@@ -1,6 +1,6 @@
 //! Single values: from TOML to Rust, or a problem that says what to write instead.
 
-use super::reader::{Findings, Problem, Table, article};
+use super::reader::{Findings, Problem, Table, describe};
 use super::runtime::Address;
 use super::{address, duration, later, size, suggest};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use toml::de::DeValue;
 pub(super) type Read<T> = Result<T, Problem>;
 
 fn wrong_type<T>(key: &str, value: &DeValue<'_>, wanted: &str, remedy: String) -> Read<T> {
-    let is = article(value.type_str());
+    let is = describe(value);
     Err(Problem::new(
         format!("`{key}` is {is}, but must be {wanted}"),
         remedy,
@@ -76,11 +76,14 @@ pub(super) fn integer(key: &str, value: &DeValue<'_>, range: &RangeInclusive<i64
     match value {
         DeValue::Integer(written) => match whole(value) {
             Some(number) if range.contains(&number) => Ok(number),
-            _ => Err(wrong(
+            number => Err(wrong(
                 key,
                 written,
                 format!("it must be from {low} to {high}"),
-                format!("write a number from {low} to {high}"),
+                match number {
+                    Some(number) if number < *low => format!("write `{key} = {low}` or more"),
+                    _ => format!("write `{key} = {high}` or less"),
+                },
             )),
         },
         DeValue::String(text) if text.trim().parse::<i64>().is_ok() => wrong_type(
@@ -167,18 +170,14 @@ pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, 
         .iter()
         .map(|(word, _)| format!("\"{word}\""))
         .collect();
-    let all = words.join(" or ");
+    let all = match words.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} or {last}", before.join(", ")),
+        _ => words.concat(),
+    };
+    let first = words.first().map_or("", String::as_str);
+    let such_as = format!("write one of them in quotes, such as `{key} = {first}`");
     let DeValue::String(text) = value else {
-        return wrong_type(
-            key,
-            value,
-            &all,
-            format!("write `{key} = {}`", words.join("` or `")),
-        )
-        .map_err(|mut problem: Problem| {
-            problem.remedy = format!("write one of {all}, in quotes");
-            problem
-        });
+        return wrong_type(key, value, &all, such_as);
     };
     if let Some((_, choice)) = choices.iter().find(|(word, _)| word == text) {
         return Ok(*choice);
@@ -196,7 +195,7 @@ pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, 
         format!("it must be {all}"),
         match near {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("write one of {all}"),
+            None => such_as,
         },
     ))
 }
@@ -286,15 +285,32 @@ impl Table<'_> {
 }
 
 pub(super) fn listen(key: &str, value: &DeValue<'_>) -> Read<SocketAddr> {
-    let text = text(key, value, "127.0.0.1:8080")?;
-    address::listen(text).map_err(|error| wrong(key, quoted(text), error.message, error.remedy))
+    let text = address_text(key, value)?;
+    address::listen(&text)
+        .map_err(|error| wrong(key, shown(value, &text), error.message, error.remedy))
 }
 
 pub(super) fn backend_address(key: &str, value: &DeValue<'_>) -> Read<Address> {
-    let text = text(key, value, "127.0.0.1:3000")?;
+    let text = address_text(key, value)?;
     text.parse().map_err(|error: address::AddressError| {
-        wrong(key, quoted(text), error.message, error.remedy)
+        wrong(key, shown(value, &text), error.message, error.remedy)
     })
+}
+
+/// An address as written; a bare number is taken for text, so that it is judged as the port that it is meant for.
+fn address_text(key: &str, value: &DeValue<'_>) -> Read<String> {
+    match value {
+        DeValue::Integer(number) => Ok(number.to_string()),
+        _ => text(key, value, "127.0.0.1:8080").map(str::to_string),
+    }
+}
+
+fn shown(value: &DeValue<'_>, text: &str) -> String {
+    if value.is_integer() {
+        text.to_string()
+    } else {
+        quoted(text)
+    }
 }
 
 /// A name of a pool or backend. `~` and `/` would be ambiguous in `POOL/NAME~2`.

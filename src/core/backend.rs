@@ -308,7 +308,7 @@ impl Backend {
         self.drains
             .lift(|drain| all || drain.actor == Actor::Operator);
         if apps_own {
-            self.judge.doubt(turn.now, turn.policy);
+            self.judge.doubt(turn.now);
             turn.probe = true;
         }
     }
@@ -395,13 +395,8 @@ impl Backend {
             self.open(turn);
         } else if let Some(closing) = &mut self.closing {
             let in_flight = turn.context.in_flight;
-            let was_quiet = closing.is_quiet();
-            turn.acts
-                .extend(closing.due(&mut self.drains, turn.policy, turn.now, in_flight));
-            if closing.is_quiet() && !was_quiet {
-                turn.because("nothing is in flight and no connection is open");
-                self.losses = Losses::default();
-            }
+            let due = closing.due(&mut self.drains, turn.policy, turn.now, in_flight);
+            turn.acts.extend(due);
         }
     }
 

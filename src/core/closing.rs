@@ -85,7 +85,7 @@ impl Closing {
     /// When streams have to begin to end, or requests have to be cut.
     pub fn next_deadline(&self, drains: &Drains, policy: &Policy) -> Option<Time> {
         let deadline = drains.deadline().filter(|_| !self.quiet)?;
-        if self.undecided || self.ending == Some(deadline) {
+        if self.ending == Some(deadline) {
             return Some(deadline);
         }
         Some(deadline.saturating_sub(policy.close_spread))
@@ -101,12 +101,6 @@ impl Closing {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         while let Some(deadline) = drains.deadline().filter(|_| !self.quiet) {
-            if self.undecided {
-                if deadline <= now {
-                    effects.extend(self.settle(Outcome::Drained));
-                }
-                return effects;
-            }
             if deadline.saturating_sub(policy.close_spread) > now {
                 return effects;
             }

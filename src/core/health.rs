@@ -107,18 +107,19 @@ impl Judge {
         self.fresh_since = now;
     }
 
-    /// A new row of passes is asked for, begun from `now` on.
+    /// A new row of passes is asked for, begun from `now` on. Absence, too, counts from now.
     pub fn ask_again(&mut self, now: Time) {
         self.passes = 0;
         self.fresh_since = now;
+        self.failing_since = self.failing_since.map(|_| now);
     }
 
-    /// Its health is unknown until a new row of passes, unless it has just had one.
-    pub fn doubt(&mut self, now: Time, policy: &Policy) {
-        if self.health == Health::Up && self.passes < policy.rise.max(1) {
+    /// Nobody can vouch for it: its health is unknown until a new row of passes.
+    pub fn doubt(&mut self, now: Time) {
+        if self.health == Health::Up {
             self.health = Health::Starting;
-            self.ask_again(now);
         }
+        self.ask_again(now);
     }
 
     /// It stayed away too long.

@@ -89,17 +89,17 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
         put(out, &[b"Host: ", host, b"\r\n"]);
     }
     copy_fields(out, buf, &head.fields, from, head.len, drop & head.kinds);
-    if head.rewrite_length {
-        if let Body::Length(length) = head.body {
-            put(
-                out,
-                &[
-                    b"Content-Length: ",
-                    itoa::Buffer::new().format(length).as_bytes(),
-                    b"\r\n",
-                ],
-            );
-        }
+    if let Body::Length(length) = head.body
+        && head.rewrite_length
+    {
+        put(
+            out,
+            &[
+                b"Content-Length: ",
+                itoa::Buffer::new().format(length).as_bytes(),
+                b"\r\n",
+            ],
+        );
     }
     if head.body == Body::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -285,6 +285,18 @@ pub enum ClientFraming {
     Chunked,
 }
 
+impl ClientFraming {
+    /// What to do for this client: take chunks apart for HTTP/1.0 (RFC 9112 §7.1), make chunks for HTTP/1.1 where the
+    /// backend ends the body by closing, so that a body cut short can be told from a whole one.
+    pub fn choose(head: &ResponseHead, client_version: Version) -> Self {
+        match (head.body, client_version) {
+            (ResponseBody::Chunked, Version::Http10) => Self::Dechunked,
+            (ResponseBody::UntilClose, Version::Http11) => Self::Chunked,
+            _ => Self::Same,
+        }
+    }
+}
+
 /// The edits of a response.
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseEdit {
@@ -292,7 +304,7 @@ pub struct ResponseEdit {
     pub close: bool,
     /// The version of the request.
     pub client_version: Version,
-    /// How the client gets the body.
+    /// How the client gets the body: [`ClientFraming::choose`].
     pub framing: ClientFraming,
     /// Add `Via`.
     pub via: bool,

@@ -6,9 +6,9 @@ use std::sync::atomic::{Ordering, fence};
 use std::task::Poll;
 
 use super::h1::client::Client;
-use crate::core::Time;
 use crate::clock;
 use crate::config;
+use crate::core::Time;
 use crate::core::hold::{self, Admission, Limits, OnEmpty, Waiter, admit, second_look};
 use crate::interrupt::Level;
 use crate::registry::Handle;
@@ -44,12 +44,20 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.shared.held.fetch_sub(1, Ordering::SeqCst);
-        self.shared.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shared
+            .held_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 /// Waits until the pool has something eligible; `since` is when the request first had to wait.
-pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, since: Time, may_fail_open: bool) -> Held {
+pub async fn wait(
+    registry: &Handle,
+    pool: &Pool,
+    client: &mut Client,
+    since: Time,
+    may_fail_open: bool,
+) -> Held {
     let shared = &pool.shared;
     let config = &pool.config.hold;
     let limits = Limits {
@@ -67,7 +75,11 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, since: Ti
         requests: shared.held.load(Ordering::Relaxed),
         bytes: shared.held_bytes.load(Ordering::Relaxed),
     };
-    let waiter = Waiter { bytes, since, may_fail_open };
+    let waiter = Waiter {
+        bytes,
+        since,
+        may_fail_open,
+    };
     let deadline = match admit(held, waiter, &limits, clock::now()) {
         Admission::Hold { until } => until,
         Admission::Fail(refusal) => return Held::GaveUp(refusal.as_str()),
@@ -77,7 +89,8 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, since: Ti
     // Whoever publishes a snapshot looks at `held` afterwards; we counted first and look at the snapshot now.
     // Where something is eligible and yet refused us (it was tried, or is full), no publication will wake us.
     fence(Ordering::SeqCst);
-    let mut look_again = has_ready(registry, pool).then(|| Box::pin(tokio::time::sleep(second_look(0))));
+    let mut look_again =
+        has_ready(registry, pool).then(|| Box::pin(tokio::time::sleep(second_look(0))));
     let mut released = Box::pin(shared.release.acquire());
     poll_fn(|cx| {
         if let Poll::Ready(permit) = released.as_mut().poll(cx) {
@@ -86,7 +99,10 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, since: Ti
             }
             return Poll::Ready(Held::Released);
         }
-        if look_again.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
+        if look_again
+            .as_mut()
+            .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+        {
             return Poll::Ready(Held::Released);
         }
         if client.timer.poll(cx, deadline).is_ready() {
@@ -96,13 +112,20 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, since: Ti
         if client.interrupt.level() == Level::Cut {
             return Poll::Ready(Held::GaveUp("lameduck is shutting down"));
         }
-        if client.poll_gone(cx) { Poll::Ready(Held::ClientGone) } else { Poll::Pending }
+        if client.poll_gone(cx) {
+            Poll::Ready(Held::ClientGone)
+        } else {
+            Poll::Pending
+        }
     })
     .await
 }
 
 fn has_ready(registry: &Handle, pool: &Pool) -> bool {
     let snapshot = registry.snapshot();
-    let same = snapshot.pools.iter().find(|other| Arc::ptr_eq(&other.shared, &pool.shared));
+    let same = snapshot
+        .pools
+        .iter()
+        .find(|other| Arc::ptr_eq(&other.shared, &pool.shared));
     same.is_some_and(|pool| !pool.ready.is_empty())
 }

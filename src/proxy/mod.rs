@@ -10,5 +10,6 @@ pub mod hold;
 pub mod plane;
 pub mod request_id;
 pub mod route;
+pub mod sse;
 pub mod upstream;
 pub mod websocket;

@@ -75,7 +75,9 @@ pub struct Entry(pub Arc<Plane>);
 impl ServerApp for Entry {
     async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
         let digest = stream.get_socket_digest();
-        let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet().copied());
+        let peer = digest
+            .as_ref()
+            .and_then(|digest| digest.peer_addr()?.as_inet().copied());
         // A client that is gone before its address could be read has nothing to be served.
         if let Some(peer) = peer {
             h1::client::serve(&self.0, stream, peer).await;

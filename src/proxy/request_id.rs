@@ -56,10 +56,14 @@ mod tests {
 
     #[test]
     fn made_ones_are_unique_and_hexadecimal() {
-        let ids: std::collections::HashSet<String> =
-            (0..1000).map(|number| RequestId::made(number).as_str().to_owned()).collect();
+        let ids: std::collections::HashSet<String> = (0..1000)
+            .map(|number| RequestId::made(number).as_str().to_owned())
+            .collect();
         assert_eq!(ids.len(), 1000);
-        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+        assert!(
+            ids.iter()
+                .all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+        );
     }
 
     #[test]

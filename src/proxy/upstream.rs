@@ -56,7 +56,9 @@ pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     }
     for _ in 0..pool.ready.len() {
         let cursor = pool.shared.cursor.fetch_add(1, Ordering::Relaxed);
-        let index = pool.balancer.pick(&pool.ready, cursor, fastrand::u64(..), &out)?;
+        let index = pool
+            .balancer
+            .pick(&pool.ready, cursor, fastrand::u64(..), &out)?;
         if let Some(permit) = pool.ready[index].permit(limit) {
             return Some(permit);
         }
@@ -67,7 +69,11 @@ pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
 
 /// Enters a backend that fail-open may try, though its gate is closed.
 pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
-    let open: Vec<_> = pool.last_resort.iter().filter(|endpoint| !excluded.has(endpoint.key)).collect();
+    let open: Vec<_> = pool
+        .last_resort
+        .iter()
+        .filter(|endpoint| !excluded.has(endpoint.key))
+        .collect();
     fastrand::choice(open).map(|endpoint| endpoint.permit_anyway())
 }
 
@@ -143,7 +149,13 @@ pub async fn connect(
         .new_stream(&peer)
         .await
         .map_err(|error| ConnectError::Failed(error.to_string()))?;
-    let connection = Connection { stream, epoch, expires: Time::MAX, requests: 0, ticket };
+    let connection = Connection {
+        stream,
+        epoch,
+        expires: Time::MAX,
+        requests: 0,
+        ticket,
+    };
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
     }

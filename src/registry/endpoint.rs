@@ -42,6 +42,8 @@ pub enum Signal {
     },
     /// Traffic saw 503, refused or reset.
     Hint(Key),
+    /// A request broke: its connection died before the response was complete.
+    Lost(Key),
     /// A pooled connection was closed by its peer.
     PeerClosed(Key),
 }
@@ -125,7 +127,8 @@ impl Endpoint {
 
     /// Notes that it became ready: slow start counts from here.
     pub fn mark_ready(&self, now: Time) {
-        self.ready_since.store(now.as_millis() as u64, Ordering::Relaxed);
+        self.ready_since
+            .store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// When it last became ready.
@@ -173,7 +176,9 @@ impl Endpoint {
     /// Counts a request in although the gate is closed: for `fail_open`, and for nobody else.
     pub fn permit_anyway(self: &Arc<Self>) -> Permit {
         self.gate.enter_anyway();
-        Permit { endpoint: self.clone() }
+        Permit {
+            endpoint: self.clone(),
+        }
     }
 
     /// Puts a connection back for reuse, unless its epoch is over.
@@ -195,6 +200,12 @@ impl Endpoint {
         if !self.hinted.swap(true, Ordering::AcqRel) {
             let _ = self.signals.send(Signal::Hint(self.key));
         }
+    }
+
+    /// A request broke on it. To be said before its permit is given back: a drain that waits must not be told
+    /// "drained" first.
+    pub fn request_lost(&self) {
+        let _ = self.signals.send(Signal::Lost(self.key));
     }
 
     /// The registry has seen the hint; the next one counts again.

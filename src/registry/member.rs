@@ -58,7 +58,9 @@ pub struct Member {
 impl Member {
     /// Tells everybody who waits how the drain ended.
     pub fn announce(&mut self, outcome: Outcome) -> DrainResponse {
-        let waited = self.draining_since.map(|since| clock::now().saturating_sub(since));
+        let waited = self
+            .draining_since
+            .map(|since| clock::now().saturating_sub(since));
         let (name, cut, lost) = match outcome {
             Outcome::Drained => ("drained", 0, 0),
             Outcome::TimedOut { cut } => ("timed_out", cut, 0),
@@ -102,7 +104,10 @@ impl Member {
             .to_owned(),
             source: self.source.as_str().to_owned(),
             last_probe: self.last_probe.clone(),
-            drains: backend.drains().map(|(_, drain)| drain_view(drain)).collect(),
+            drains: backend
+                .drains()
+                .map(|(_, drain)| drain_view(drain))
+                .collect(),
             in_flight: self.endpoint.gate.in_flight(),
             connections: self.endpoint.connections.open(),
             requests: self.endpoint.counters.requests(),

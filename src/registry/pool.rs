@@ -97,9 +97,15 @@ impl PoolState {
         let mut difference = Difference::default();
         let configured = |member: &&Member| member.source == Source::Config && !member.leaving;
         for (key, member) in self.members.iter().filter(|(_, member)| configured(member)) {
-            match wanted.backends.iter().find(|backend| backend.name == member.base) {
+            match wanted
+                .backends
+                .iter()
+                .find(|backend| backend.name == member.base)
+            {
                 None => {
-                    difference.leaving.push((*key, "no longer in the configuration".to_owned()));
+                    difference
+                        .leaving
+                        .push((*key, "no longer in the configuration".to_owned()));
                 }
                 Some(backend) if backend.address != member.endpoint.address => {
                     let reason = format!("moved to {}", address_text(&backend.address));
@@ -110,7 +116,12 @@ impl PoolState {
             }
         }
         for backend in &wanted.backends {
-            if !self.members.values().filter(configured).any(|member| member.base == backend.name) {
+            if !self
+                .members
+                .values()
+                .filter(configured)
+                .any(|member| member.base == backend.name)
+            {
                 difference.joining.push(backend.clone());
             }
         }
@@ -118,7 +129,10 @@ impl PoolState {
     }
 
     /// Adds a backend; it starts closed and is probed at once.
-    #[allow(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call site; a struct would only rename them"
+    )]
     pub fn add(
         &mut self,
         key: Key,
@@ -130,10 +144,19 @@ impl PoolState {
         probing: &dyn Probing,
     ) {
         let shown = self.free_name(name);
-        let endpoint =
-            Arc::new(Endpoint::new(key, self.name.clone(), shown.into(), address, weight, signals));
+        let endpoint = Arc::new(Endpoint::new(
+            key,
+            self.name.clone(),
+            shown.into(),
+            address,
+            weight,
+            signals,
+        ));
         self.core.insert(key, clock::now());
-        let cadence = Cadence { interval: self.config.health.fast_interval, keep: true };
+        let cadence = Cadence {
+            interval: self.config.health.fast_interval,
+            keep: true,
+        };
         self.members.insert(
             key,
             Member {
@@ -152,23 +175,37 @@ impl PoolState {
     }
 
     fn free_name(&self, name: &str) -> String {
-        let taken = |shown: &str| self.members.values().any(|member| &*member.endpoint.name == shown);
+        let taken = |shown: &str| {
+            self.members
+                .values()
+                .any(|member| &*member.endpoint.name == shown)
+        };
         if !taken(name) {
             return name.to_owned();
         }
-        (2u32..).map(|n| format!("{name}~{n}")).find(|shown| !taken(shown)).unwrap_or_default()
+        (2u32..)
+            .map(|n| format!("{name}~{n}"))
+            .find(|shown| !taken(shown))
+            .unwrap_or_default()
     }
 
     /// Steps one backend.
     pub fn step(&mut self, key: Key, event: Event, now: Time) -> Vec<(Key, Effect)> {
-        let in_flight = self.members.get(&key).map_or(0, |member| member.endpoint.gate.in_flight());
+        let in_flight = self
+            .members
+            .get(&key)
+            .map_or(0, |member| member.endpoint.gate.in_flight());
         self.core.step(&key, event, in_flight, now)
     }
 
     /// Steps whatever is due.
     pub fn tick(&mut self, now: Time) -> Vec<(Key, Effect)> {
         let members = &self.members;
-        self.core.tick(now, |key| members.get(key).map_or(0, |member| member.endpoint.gate.in_flight()))
+        self.core.tick(now, |key| {
+            members
+                .get(key)
+                .map_or(0, |member| member.endpoint.gate.in_flight())
+        })
     }
 
     /// When [`PoolState::tick`] is due.
@@ -178,7 +215,8 @@ impl PoolState {
 
     /// Tells the prober what the state asks for.
     pub fn refresh_cadence(&mut self, key: Key) {
-        let (Some(backend), Some(member)) = (self.core.get(&key), self.members.get_mut(&key)) else {
+        let (Some(backend), Some(member)) = (self.core.get(&key), self.members.get_mut(&key))
+        else {
             return;
         };
         member.set_cadence(Cadence {
@@ -194,30 +232,48 @@ impl PoolState {
 
     /// Whether the backend is from the configuration.
     pub fn is_configured(&self, key: Key) -> bool {
-        self.members.get(&key).is_some_and(|member| member.source == Source::Config)
+        self.members
+            .get(&key)
+            .is_some_and(|member| member.source == Source::Config)
     }
 
     /// Whether the configuration has a backend of that name.
     pub fn is_configured_name(&self, name: &str) -> bool {
-        self.config.backends.iter().any(|backend| backend.name == name)
+        self.config
+            .backends
+            .iter()
+            .any(|backend| backend.name == name)
     }
 
     /// The registered backend of that name that stays.
     pub fn current(&self, name: &str) -> Option<Key> {
         let stays = |member: &Member| member.base == name && !member.leaving;
-        self.members.iter().rev().find(|(_, member)| stays(member)).map(|(key, _)| *key)
+        self.members
+            .iter()
+            .rev()
+            .find(|(_, member)| stays(member))
+            .map(|(key, _)| *key)
     }
 
     /// The registered backend of that name and address that stays.
     pub fn registered(&self, name: &str, address: &Address) -> Option<Key> {
-        self.current(name)
-            .filter(|key| self.members.get(key).is_some_and(|member| member.endpoint.address == *address))
+        self.current(name).filter(|key| {
+            self.members
+                .get(key)
+                .is_some_and(|member| member.endpoint.address == *address)
+        })
     }
 
     /// Who drains it, for the log.
     pub fn actors(&self, key: Key) -> String {
-        let Some(backend) = self.core.get(&key) else { return String::new() };
-        backend.drains().map(|(_, drain)| actor_name(drain.actor)).collect::<Vec<_>>().join(",")
+        let Some(backend) = self.core.get(&key) else {
+            return String::new();
+        };
+        backend
+            .drains()
+            .map(|(_, drain)| actor_name(drain.actor))
+            .collect::<Vec<_>>()
+            .join(",")
     }
 
     /// As people see it.
@@ -252,7 +308,9 @@ impl PoolState {
             shared: self.shared.clone(),
         };
         for (key, member) in &self.members {
-            let Some(backend) = self.core.get(key) else { continue };
+            let Some(backend) = self.core.get(key) else {
+                continue;
+            };
             pool.backends.push(member.endpoint.clone());
             if backend.is_eligible() {
                 pool.ready.push(member.endpoint.clone());
@@ -260,7 +318,11 @@ impl PoolState {
                 pool.last_resort.push(member.endpoint.clone());
             }
         }
-        let weights: Vec<u32> = pool.ready.iter().map(|endpoint| endpoint.weight()).collect();
+        let weights: Vec<u32> = pool
+            .ready
+            .iter()
+            .map(|endpoint| endpoint.weight())
+            .collect();
         pool.balancer = Balancer::new(
             match self.config.balance {
                 config::Balance::LeastRequests => Algorithm::LeastRequests,
@@ -275,7 +337,10 @@ impl PoolState {
 
     /// Lets waiting requests go, at a pace that does not run a cold instance over.
     pub fn release_held(&mut self) {
-        let running = self.releasing.as_ref().is_some_and(|task| !task.is_finished());
+        let running = self
+            .releasing
+            .as_ref()
+            .is_some_and(|task| !task.is_finished());
         if self.ready == 0 {
             if let Some(task) = self.releasing.take() {
                 task.abort();
@@ -313,8 +378,13 @@ impl PoolState {
                     weight: member.endpoint.weight(),
                 });
             }
-            let Some(backend) = self.core.get(key) else { continue };
-            for (_, drain) in backend.drains().filter(|(_, drain)| drain.actor != Actor::App) {
+            let Some(backend) = self.core.get(key) else {
+                continue;
+            };
+            for (_, drain) in backend
+                .drains()
+                .filter(|(_, drain)| drain.actor != Actor::App)
+            {
                 state.drains.push(persist::KeptDrain {
                     pool: self.name.to_string(),
                     backend: member.endpoint.name.to_string(),

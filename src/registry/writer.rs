@@ -148,6 +148,7 @@ impl Writer {
     fn signal(&mut self, signal: Signal) {
         match signal {
             Signal::Quiesced { key, epoch } => self.step(key, Event::Quiesced { epoch }),
+            Signal::Lost(key) => self.step(key, Event::Lost { requests: 1 }),
             Signal::PeerClosed(key) => self.step(key, Event::PeerClosed),
             Signal::Hint(key) => {
                 if let Some(member) = self.pools.iter().find_map(|pool| pool.members.get(&key)) {
@@ -162,13 +163,28 @@ impl Writer {
         match command {
             Command::Report { key, event, detail } => self.report(key, event, detail),
             Command::Views { reply } => {
-                let views = self.pools.iter().filter(|pool| !pool.retired).map(PoolState::view);
+                let views = self
+                    .pools
+                    .iter()
+                    .filter(|pool| !pool.retired)
+                    .map(PoolState::view);
                 let _ = reply.send(views.collect());
             }
-            Command::Drain { pool, name, request, remove, reply } => {
+            Command::Drain {
+                pool,
+                name,
+                request,
+                remove,
+                reply,
+            } => {
                 let _ = reply.send(self.drain(&pool, &name, &request, remove));
             }
-            Command::Resume { pool, name, all, reply } => {
+            Command::Resume {
+                pool,
+                name,
+                all,
+                reply,
+            } => {
                 let outcome = self.find(&pool, &name).map(|keys| {
                     for key in keys {
                         self.step(key, Event::Resume { all });
@@ -177,7 +193,12 @@ impl Writer {
                 });
                 let _ = reply.send(outcome);
             }
-            Command::Register { pool, name, request, reply } => {
+            Command::Register {
+                pool,
+                name,
+                request,
+                reply,
+            } => {
                 let _ = reply.send(self.register(&pool, &name, &request));
             }
             Command::Apply { config, reply } => {
@@ -187,7 +208,11 @@ impl Writer {
     }
 
     fn report(&mut self, key: Key, event: Event, detail: String) {
-        let Some(member) = self.pools.iter_mut().find_map(|pool| pool.members.get_mut(&key)) else {
+        let Some(member) = self
+            .pools
+            .iter_mut()
+            .find_map(|pool| pool.members.get_mut(&key))
+        else {
             return;
         };
         if matches!(event, Event::Probed { .. }) {
@@ -199,7 +224,11 @@ impl Writer {
 
     fn step(&mut self, key: Key, event: Event) {
         let now = clock::now();
-        let Some(pool) = self.pools.iter_mut().find(|pool| pool.members.contains_key(&key)) else {
+        let Some(pool) = self
+            .pools
+            .iter_mut()
+            .find(|pool| pool.members.contains_key(&key))
+        else {
             return;
         };
         let effects = pool.step(key, event, now);
@@ -208,7 +237,11 @@ impl Writer {
 
     fn tick(&mut self) {
         let now = clock::now();
-        let effects: Vec<_> = self.pools.iter_mut().flat_map(|pool| pool.tick(now)).collect();
+        let effects: Vec<_> = self
+            .pools
+            .iter_mut()
+            .flat_map(|pool| pool.tick(now))
+            .collect();
         self.carry_out(effects);
     }
 
@@ -220,13 +253,21 @@ impl Writer {
             self.effect(key, effect);
         }
         for key in touched.into_keys() {
-            let Some(pool) = self.pools.iter_mut().find(|pool| pool.members.contains_key(&key))
+            let Some(pool) = self
+                .pools
+                .iter_mut()
+                .find(|pool| pool.members.contains_key(&key))
             else {
                 continue;
             };
             pool.refresh_cadence(key);
-            let Some(member) = pool.members.get(&key) else { continue };
-            if pool.core.get(&key).is_some_and(|backend| backend.state() == State::Draining)
+            let Some(member) = pool.members.get(&key) else {
+                continue;
+            };
+            if pool
+                .core
+                .get(&key)
+                .is_some_and(|backend| backend.state() == State::Draining)
                 && member.endpoint.is_quiet()
             {
                 let epoch = member.endpoint.epoch();
@@ -236,10 +277,16 @@ impl Writer {
     }
 
     fn effect(&mut self, key: Key, effect: Effect) {
-        let Some(pool) = self.pools.iter_mut().find(|pool| pool.members.contains_key(&key)) else {
+        let Some(pool) = self
+            .pools
+            .iter_mut()
+            .find(|pool| pool.members.contains_key(&key))
+        else {
             return;
         };
-        let Some(member) = pool.members.get_mut(&key) else { return };
+        let Some(member) = pool.members.get_mut(&key) else {
+            return;
+        };
         let endpoint = member.endpoint.clone();
         match effect {
             Effect::OpenGate => {
@@ -254,24 +301,45 @@ impl Writer {
             }
             Effect::NewEpoch(epoch) => endpoint.begin_epoch(epoch),
             Effect::ProbeNow => member.prober.now(),
-            Effect::EndStreams { from, until, restarting } => {
-                let level = if restarting { Level::EndRestart } else { Level::End };
+            Effect::EndStreams {
+                from,
+                until,
+                restarting,
+            } => {
+                let level = if restarting {
+                    Level::EndRestart
+                } else {
+                    Level::End
+                };
                 endpoint.connections.raise_spread(level, from, until);
             }
             Effect::Cut => endpoint.connections.raise(Level::Cut),
             Effect::Announce(outcome) => {
                 let response = member.announce(outcome);
-                let (pool_name, gone) = (pool.name.clone(), member.leaving && outcome != Outcome::Resumed);
+                let (pool_name, gone) = (
+                    pool.name.clone(),
+                    member.leaving && outcome != Outcome::Resumed,
+                );
                 info!(pool = %pool_name, backend = %endpoint.name, outcome = %response.outcome,
                       cut = response.cut, lost = response.lost, "drain ended");
                 self.observer.drain_ended(&pool_name, &response);
-                self.event("drain", Some((&pool_name, &endpoint.name)), None, Some(response.outcome),
-                           "the drain ended".to_owned());
+                self.event(
+                    "drain",
+                    Some((&pool_name, &endpoint.name)),
+                    None,
+                    Some(response.outcome),
+                    "the drain ended".to_owned(),
+                );
                 if gone {
                     self.remove(key);
                 }
             }
-            Effect::Changed { from, to, reason, alert } => {
+            Effect::Changed {
+                from,
+                to,
+                reason,
+                alert,
+            } => {
                 self.dirty = true;
                 let pool_name = pool.name.clone();
                 let draining = matches!(to, State::Draining | State::Drained);
@@ -287,8 +355,13 @@ impl Writer {
                     info!(pool = %pool_name, backend = %endpoint.name, from = old, to = new, actor = actors,
                           reason, "state changed");
                 }
-                self.event("state", Some((&pool_name, &endpoint.name)), Some(old.to_owned()),
-                           Some(new.to_owned()), reason);
+                self.event(
+                    "state",
+                    Some((&pool_name, &endpoint.name)),
+                    Some(old.to_owned()),
+                    Some(new.to_owned()),
+                    reason,
+                );
             }
         }
     }
@@ -310,8 +383,13 @@ impl Writer {
         for key in keys {
             let (sender, receiver) = oneshot::channel();
             endings.push(receiver);
-            let Ok(pool) = self.pool_mut(pool) else { continue };
-            let quiet = pool.core.get(&key).is_some_and(|backend| backend.state() == State::Drained);
+            let Ok(pool) = self.pool_mut(pool) else {
+                continue;
+            };
+            let quiet = pool
+                .core
+                .get(&key)
+                .is_some_and(|backend| backend.state() == State::Drained);
             if let Some(member) = pool.members.get_mut(&key) {
                 member.leaving |= remove;
                 member.waiters.push(sender);
@@ -327,7 +405,10 @@ impl Writer {
     }
 
     fn refuse_configured(&self, pool: &str, name: &str, keys: &[Key]) -> Result<(), Refusal> {
-        let configured = self.pools.iter().any(|state| keys.iter().any(|key| state.is_configured(*key)));
+        let configured = self
+            .pools
+            .iter()
+            .any(|state| keys.iter().any(|key| state.is_configured(*key)));
         if configured {
             return Err(Refusal::Conflict(format!(
                 "`{pool}/{name}` is in the configuration file: remove it there and reload, or `lameduck drain` it"
@@ -336,12 +417,22 @@ impl Writer {
         Ok(())
     }
 
-    fn register(&mut self, pool: &str, name: &str, request: &RegisterRequest) -> Result<(), Refusal> {
-        let address = request.address.parse::<Address>().map_err(|error| Refusal::Invalid(error.to_string()))?;
+    fn register(
+        &mut self,
+        pool: &str,
+        name: &str,
+        request: &RegisterRequest,
+    ) -> Result<(), Refusal> {
+        let address = request
+            .address
+            .parse::<Address>()
+            .map_err(|error| Refusal::Invalid(error.to_string()))?;
         crate::config::check_name(name).map_err(Refusal::Invalid)?;
         let weight = request.weight.unwrap_or(1);
         if weight > 1000 {
-            return Err(Refusal::Invalid(format!("weight {weight} is out of range: use 0 to 1000")));
+            return Err(Refusal::Invalid(format!(
+                "weight {weight} is out of range: use 0 to 1000"
+            )));
         }
         let now = clock::now();
         let deadline = {
@@ -355,7 +446,10 @@ impl Writer {
         };
         let state = self.pool_mut(pool)?;
         if let Some(key) = state.registered(name, &address) {
-            let unchanged = state.core.get(&key).is_some_and(|backend| backend.is_eligible());
+            let unchanged = state
+                .core
+                .get(&key)
+                .is_some_and(|backend| backend.is_eligible());
             if let Some(member) = state.members.get(&key) {
                 member.endpoint.set_weight(weight);
             }
@@ -366,10 +460,20 @@ impl Writer {
             let old = state.current(name);
             let key = self.add(pool, name, address, weight, Source::Api);
             if let Some(old) = old {
-                self.leave(old, deadline, format!("replaced by another address ({})", request.address));
+                self.leave(
+                    old,
+                    deadline,
+                    format!("replaced by another address ({})", request.address),
+                );
             }
             let shown = self.shown(key);
-            self.event("registered", Some((pool, &shown)), None, None, format!("at {}", request.address));
+            self.event(
+                "registered",
+                Some((pool, &shown)),
+                None,
+                None,
+                format!("at {}", request.address),
+            );
         }
         self.observer.registered();
         self.unsaved = true;
@@ -388,7 +492,11 @@ impl Writer {
         let key = Key(self.next_key);
         self.next_key += 1;
         let (signals, probing) = (self.signals.clone(), &*self.probing);
-        if let Some(state) = self.pools.iter_mut().find(|state| &*state.name == pool && !state.retired) {
+        if let Some(state) = self
+            .pools
+            .iter_mut()
+            .find(|state| &*state.name == pool && !state.retired)
+        {
             state.add(key, name, address, weight, source, signals, probing);
         }
         self.dirty = true;
@@ -397,10 +505,17 @@ impl Writer {
 
     /// Drains a backend and removes it afterwards.
     fn leave(&mut self, key: Key, deadline: Time, reason: String) {
-        let Some(pool) = self.pools.iter_mut().find(|pool| pool.members.contains_key(&key)) else {
+        let Some(pool) = self
+            .pools
+            .iter_mut()
+            .find(|pool| pool.members.contains_key(&key))
+        else {
             return;
         };
-        let drained = pool.core.get(&key).is_some_and(|backend| backend.state() == State::Drained);
+        let drained = pool
+            .core
+            .get(&key)
+            .is_some_and(|backend| backend.state() == State::Drained);
         if let Some(member) = pool.members.get_mut(&key) {
             member.leaving = true;
         }
@@ -421,38 +536,63 @@ impl Writer {
 
     fn remove(&mut self, key: Key) {
         for pool in &mut self.pools {
-            let Some(mut member) = pool.members.remove(&key) else { continue };
+            let Some(mut member) = pool.members.remove(&key) else {
+                continue;
+            };
             pool.core.remove(&key);
             member.announce(Outcome::Drained);
             member.endpoint.gate.close();
             member.endpoint.begin_epoch(u64::MAX);
             member.endpoint.connections.raise(Level::Cut);
             let (pool, name) = (pool.name.clone(), member.endpoint.name.clone());
-            self.event("deregistered", Some((&pool, &name)), None, None, "it has left".to_owned());
+            self.event(
+                "deregistered",
+                Some((&pool, &name)),
+                None,
+                None,
+                "it has left".to_owned(),
+            );
             self.dirty = true;
             self.unsaved = true;
             break;
         }
-        self.pools.retain(|pool| !(pool.retired && pool.members.is_empty()));
+        self.pools
+            .retain(|pool| !(pool.retired && pool.members.is_empty()));
     }
 
     /// Makes pools and backends agree with a configuration; says what changed.
     fn apply(&mut self, config: Arc<Config>) -> Vec<String> {
         let now = clock::now();
-        let mut changes: Vec<String> = crate::config::diff(&self.config, &config).changes.iter().map(ToString::to_string).collect();
+        let mut changes: Vec<String> = crate::config::diff(&self.config, &config)
+            .changes
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let first = self.pools.is_empty();
         for pool in &config.pools {
-            match self.pools.iter_mut().find(|state| *state.name == *pool.name && !state.retired) {
+            match self
+                .pools
+                .iter_mut()
+                .find(|state| *state.name == *pool.name && !state.retired)
+            {
                 Some(state) => state.reconfigure(Arc::new(pool.clone()), &*self.probing),
                 None => self.pools.push(PoolState::new(Arc::new(pool.clone()))),
             }
-            let Ok(state) = self.pool_mut(&pool.name) else { continue };
+            let Ok(state) = self.pool_mut(&pool.name) else {
+                continue;
+            };
             let difference = state.compare(pool);
             for (key, reason) in difference.leaving {
                 self.leave(key, now + pool.drain.deadline, reason);
             }
             for backend in difference.joining {
-                self.add(&pool.name, &backend.name, backend.address, backend.weight, Source::Config);
+                self.add(
+                    &pool.name,
+                    &backend.name,
+                    backend.address,
+                    backend.weight,
+                    Source::Config,
+                );
             }
         }
         let gone: Vec<_> = self
@@ -462,34 +602,56 @@ impl Writer {
             .flat_map(|state| {
                 state.retired = true;
                 let deadline = now + state.config.drain.deadline;
-                state.members.keys().map(move |key| (*key, deadline)).collect::<Vec<_>>()
+                state
+                    .members
+                    .keys()
+                    .map(move |key| (*key, deadline))
+                    .collect::<Vec<_>>()
             })
             .collect();
         for (key, deadline) in gone {
-            self.leave(key, deadline, "its pool is no longer in the configuration".to_owned());
+            self.leave(
+                key,
+                deadline,
+                "its pool is no longer in the configuration".to_owned(),
+            );
         }
-        self.pools.retain(|pool| !(pool.retired && pool.members.is_empty()));
+        self.pools
+            .retain(|pool| !(pool.retired && pool.members.is_empty()));
         self.config = config;
         self.dirty = true;
         if first {
             changes.clear();
         } else {
-            self.event("config", None, None, None, format!("{} changes", changes.len()));
+            self.event(
+                "config",
+                None,
+                None,
+                None,
+                format!("{} changes", changes.len()),
+            );
         }
         changes
     }
 
     fn restore(&mut self, state: persist::State) {
         for kept in state.registrations {
-            let request =
-                RegisterRequest { address: kept.address, weight: Some(kept.weight), wait: None };
+            let request = RegisterRequest {
+                address: kept.address,
+                weight: Some(kept.weight),
+                wait: None,
+            };
             if let Err(refusal) = self.register(&kept.pool, &kept.name, &request) {
                 warn!(pool = kept.pool, backend = kept.name, %refusal, "a registration could not be restored");
             }
         }
         for kept in state.drains {
             let Ok(keys) = self.find(&kept.pool, &kept.backend) else {
-                warn!(pool = kept.pool, backend = kept.backend, "a drain could not be restored: no such backend");
+                warn!(
+                    pool = kept.pool,
+                    backend = kept.backend,
+                    "a drain could not be restored: no such backend"
+                );
                 continue;
             };
             for key in keys {
@@ -509,11 +671,19 @@ impl Writer {
 
     fn publish(&mut self) {
         self.dirty = false;
-        let pools: Vec<_> =
-            self.pools.iter_mut().filter(|pool| !pool.retired).map(PoolState::snapshot).collect();
+        let pools: Vec<_> = self
+            .pools
+            .iter_mut()
+            .filter(|pool| !pool.retired)
+            .map(PoolState::snapshot)
+            .collect();
         let names: Vec<&str> = pools.iter().map(|pool| &*pool.name).collect();
         let routes = RouteTable::new(&self.config.routes, &names);
-        self.handle.snapshot.store(Arc::new(Snapshot { config: self.config.clone(), routes, pools }));
+        self.handle.snapshot.store(Arc::new(Snapshot {
+            config: self.config.clone(),
+            routes,
+            pools,
+        }));
         for pool in &mut self.pools {
             pool.release_held();
         }
@@ -528,21 +698,35 @@ impl Writer {
             .map(|(key, _)| *key)
             .collect();
         if keys.is_empty() {
-            let known: Vec<_> = state.members.values().map(|member| &*member.endpoint.name).collect();
+            let known: Vec<_> = state
+                .members
+                .values()
+                .map(|member| &*member.endpoint.name)
+                .collect();
             return Err(Refusal::UnknownBackend {
                 pool: pool.to_owned(),
                 name: name.to_owned(),
-                known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
+                known: if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                },
             });
         }
         Ok(keys)
     }
 
     fn pool(&self, name: &str) -> Result<&PoolState, Refusal> {
-        self.pools.iter().find(|pool| &*pool.name == name && !pool.retired).ok_or_else(|| {
-            let known: Vec<_> = self.pools.iter().map(|pool| &*pool.name).collect();
-            Refusal::UnknownPool { name: name.to_owned(), known: known.join(", ") }
-        })
+        self.pools
+            .iter()
+            .find(|pool| &*pool.name == name && !pool.retired)
+            .ok_or_else(|| {
+                let known: Vec<_> = self.pools.iter().map(|pool| &*pool.name).collect();
+                Refusal::UnknownPool {
+                    name: name.to_owned(),
+                    known: known.join(", "),
+                }
+            })
     }
 
     fn pool_mut(&mut self, name: &str) -> Result<&mut PoolState, Refusal> {
@@ -555,7 +739,9 @@ impl Writer {
 
     fn shown(&self, key: Key) -> String {
         let member = self.pools.iter().find_map(|pool| pool.members.get(&key));
-        member.map(|member| member.endpoint.name.to_string()).unwrap_or_default()
+        member
+            .map(|member| member.endpoint.name.to_string())
+            .unwrap_or_default()
     }
 
     fn event(
@@ -607,8 +793,14 @@ fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Order, 
     };
     Ok(Order {
         actor,
-        id: request.id.clone().unwrap_or_else(|| actor_name(actor).to_owned()),
-        reason: request.reason.clone().unwrap_or_else(|| format!("asked by {}", actor_name(actor))),
+        id: request
+            .id
+            .clone()
+            .unwrap_or_else(|| actor_name(actor).to_owned()),
+        reason: request
+            .reason
+            .clone()
+            .unwrap_or_else(|| format!("asked by {}", actor_name(actor))),
         deadline: Some(now + timeout),
         until,
         expires,

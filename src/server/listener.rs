@@ -55,14 +55,20 @@ impl Bound {
                 std::io::ErrorKind::PermissionDenied => {
                     "ports below 1024 need CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=)"
                 }
-                std::io::ErrorKind::AddrNotAvailable => "choose an address of this machine, or 0.0.0.0",
+                std::io::ErrorKind::AddrNotAvailable => {
+                    "choose an address of this machine, or 0.0.0.0"
+                }
                 _ => "see the reason",
             },
             why,
         };
         let socket = listen(config).map_err(error)?;
         let address = socket.local_addr().map_err(error)?;
-        Ok(Self { config: config.clone(), socket, address })
+        Ok(Self {
+            config: config.clone(),
+            socket,
+            address,
+        })
     }
 
     /// Where it listens, with the real port.
@@ -75,7 +81,10 @@ impl Bound {
         let key = self.address.to_string();
         let mut fds = Fds::new();
         // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
-        fds.add(key.clone(), OwnedFd::from(self.socket.try_clone()?).into_raw_fd());
+        fds.add(
+            key.clone(),
+            OwnedFd::from(self.socket.try_clone()?).into_raw_fd(),
+        );
         let fds = Arc::new(Mutex::new(fds));
         let mut service = Service::new(key.clone(), Entry(plane.clone()));
         // Our codec has buffers of its own: Pingora's would only be copied through.
@@ -145,12 +154,16 @@ impl Listener {
             let plane = self.plane.clone();
             runtime.spawn(async move {
                 let _ = stream.set_nodelay(true);
-                let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+                let stream = stream
+                    .set_nonblocking(true)
+                    .and_then(|()| tokio::net::TcpStream::from_std(stream));
                 match stream {
                     Ok(stream) => {
                         h1::client::serve(&plane, Box::new(L4Stream::from(stream)), peer).await;
                     }
-                    Err(error) => debug!(%error, "a queued connection was gone before it was accepted"),
+                    Err(error) => {
+                        debug!(%error, "a queued connection was gone before it was accepted")
+                    }
                 }
             });
         }

@@ -25,14 +25,25 @@ pub struct Change {
 impl Listeners {
     /// None yet; they will run on this runtime.
     pub fn new(runtime: Handle, plane: Arc<Plane>) -> Self {
-        Self { runtime, plane, open: Vec::new() }
+        Self {
+            runtime,
+            plane,
+            open: Vec::new(),
+        }
     }
 
     /// Binds what is new, without touching what is there: a bad configuration changes nothing.
     pub fn prepare(&self, wanted: &[config::Listener]) -> Result<Change, BindError> {
-        let has = |listener: &&config::Listener| self.open.iter().any(|open| open.config() == *listener);
-        let add = wanted.iter().filter(|listener| !has(listener)).map(Bound::bind);
-        Ok(Change { add: add.collect::<Result<_, _>>()?, keep: wanted.to_vec() })
+        let has =
+            |listener: &&config::Listener| self.open.iter().any(|open| open.config() == *listener);
+        let add = wanted
+            .iter()
+            .filter(|listener| !has(listener))
+            .map(Bound::bind);
+        Ok(Change {
+            add: add.collect::<Result<_, _>>()?,
+            keep: wanted.to_vec(),
+        })
     }
 
     /// Serves what is new, and stops what is no longer wanted.
@@ -40,8 +51,10 @@ impl Listeners {
         for bound in change.add {
             self.open.push(bound.start(&self.runtime, &self.plane)?);
         }
-        let (keep, drop): (Vec<_>, Vec<_>) =
-            self.open.drain(..).partition(|open| change.keep.contains(open.config()));
+        let (keep, drop): (Vec<_>, Vec<_>) = self
+            .open
+            .drain(..)
+            .partition(|open| change.keep.contains(open.config()));
         self.open = keep;
         for listener in drop {
             listener.stop(&self.runtime).await;

@@ -45,16 +45,24 @@ pub async fn run(
     let deadline = began + server.deadline;
     plane.set_lame(true);
     let accept_until = (lame_since.unwrap_or(began) + server.lame_duck).min(deadline);
-    info!(connections = plane.clients.open(), "lame duck: still accepting, asking clients to go elsewhere");
+    info!(
+        connections = plane.clients.open(),
+        "lame duck: still accepting, asking clients to go elsewhere"
+    );
     tokio::time::sleep_until(clock::instant(accept_until)).await;
     listeners.stop().await;
     plane.clients.raise(Level::Finish);
-    info!(connections = plane.clients.open(), "no longer accepting; finishing what is in flight");
+    info!(
+        connections = plane.clients.open(),
+        "no longer accepting; finishing what is in flight"
+    );
 
     let spread = SPREAD.min(server.deadline / 2);
     wait(plane, deadline.saturating_sub(spread)).await;
     if plane.clients.open() > 0 {
-        plane.clients.raise_spread(Level::End, clock::now(), deadline);
+        plane
+            .clients
+            .raise_spread(Level::End, clock::now(), deadline);
         wait(plane, deadline).await;
     }
     let cut = plane.clients.open();
@@ -63,7 +71,10 @@ pub async fn run(
         plane.clients.raise(Level::Cut);
         wait(plane, clock::now() + LAST_MOMENT).await;
     }
-    Farewell { cut, took: clock::now() - began }
+    Farewell {
+        cut,
+        took: clock::now() - began,
+    }
 }
 
 async fn wait(plane: &Plane, until: Time) {

@@ -69,7 +69,11 @@ impl Account {
         self.bytes_out += tally.bytes_out;
         self.answered = tally.answered;
         if tally.status > 0 {
-            self.end = "";
+            self.end = if tally.ended_orderly {
+                "closed_orderly"
+            } else {
+                ""
+            };
         }
     }
 
@@ -96,7 +100,11 @@ impl Account {
     ) {
         let duration = clock::now().saturating_sub(self.began);
         if let Some(pool) = pool {
-            let ours = if self.cause.is_empty() { None } else { Some(self.status) };
+            let ours = if self.cause.is_empty() {
+                None
+            } else {
+                Some(self.status)
+            };
             pool.shared.counters.finished(duration, ours);
         }
         if !plane.access_log.is_on() {
@@ -107,7 +115,10 @@ impl Account {
             let named = |field: &&super::span::Field| {
                 field.kind == FieldKind::Other && field.name.of(buffer).eq_ignore_ascii_case(name)
             };
-            head.fields.iter().find(named).map_or(&b""[..], |field| field.value.of(buffer))
+            head.fields
+                .iter()
+                .find(named)
+                .map_or(&b""[..], |field| field.value.of(buffer))
         };
         plane.access_log.record(&Record {
             time: self.began,
@@ -120,7 +131,9 @@ impl Account {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             duration,
-            upstream: self.answered.map_or(Duration::ZERO, |at| at.saturating_sub(self.began + self.held)),
+            upstream: self.answered.map_or(Duration::ZERO, |at| {
+                at.saturating_sub(self.began + self.held)
+            }),
             held: self.held,
             pool: pool.map_or("", |pool| &pool.name),
             backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),

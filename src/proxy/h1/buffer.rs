@@ -128,14 +128,22 @@ mod tests {
 
     #[test]
     fn cutting_keeps_what_stands_before() {
-        let mut buffer = Buffer { data: b"xxHEADbodynext".to_vec(), start: 2, end: 14 };
+        let mut buffer = Buffer {
+            data: b"xxHEADbodynext".to_vec(),
+            start: 2,
+            end: 14,
+        };
         buffer.cut(4, 4);
         assert_eq!(buffer.bytes(), b"HEADnext");
     }
 
     #[test]
     fn a_consumed_buffer_begins_anew() {
-        let mut buffer = Buffer { data: b"abc".to_vec(), start: 0, end: 3 };
+        let mut buffer = Buffer {
+            data: b"abc".to_vec(),
+            start: 0,
+            end: 3,
+        };
         buffer.consume(3);
         assert_eq!((buffer.start, buffer.end), (0, 0));
     }

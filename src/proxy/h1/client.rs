@@ -103,7 +103,9 @@ impl Client {
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>, deadline: Time) -> Poll<io::Result<()>> {
-        self.timer.poll(cx, deadline).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        self.timer
+            .poll(cx, deadline)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -125,12 +127,23 @@ pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
     let mut head = RequestHead::new();
     let next = if plane.is_full(&config.server) {
         plane.counters.refused("max_connections");
-        answer_error(&mut client, 503, "too many connections", config.server.header_timeout).await
+        answer_error(
+            &mut client,
+            503,
+            "too many connections",
+            config.server.header_timeout,
+        )
+        .await
     } else {
         serve_requests(plane, &mut client, &mut head, &config.server).await
     };
     close(&mut client, next).await;
-    let Client { stream, buffer, interrupt, .. } = client;
+    let Client {
+        stream,
+        buffer,
+        interrupt,
+        ..
+    } = client;
     buffer.give_back();
     drop(stream);
     plane.clients.leave(&interrupt);
@@ -149,12 +162,23 @@ async fn serve_requests(
             Arrival::Nothing => return Next::Close,
             Arrival::Late => {
                 plane.counters.refused("header_timeout");
-                return answer_error(client, 408, "the request's head took too long", limits.header_timeout)
-                    .await;
+                return answer_error(
+                    client,
+                    408,
+                    "the request's head took too long",
+                    limits.header_timeout,
+                )
+                .await;
             }
             Arrival::Bad(error) => {
                 plane.counters.refused(error.reason());
-                return answer_error(client, error.status(), error.reason(), limits.header_timeout).await;
+                return answer_error(
+                    client,
+                    error.status(),
+                    error.reason(),
+                    limits.header_timeout,
+                )
+                .await;
             }
         }
         match transaction::run(plane, client, head).await {
@@ -178,7 +202,10 @@ fn poll_head(
     idle_since: Time,
     cx: &mut Context<'_>,
 ) -> Poll<Arrival> {
-    let sizes = Limits { max_header: limits.max_header, max_uri: MAX_URI };
+    let sizes = Limits {
+        max_header: limits.max_header,
+        max_uri: MAX_URI,
+    };
     loop {
         if !client.buffer.is_empty() {
             match head.parse(client.buffer.bytes(), &sizes) {

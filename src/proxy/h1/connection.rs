@@ -27,6 +27,11 @@ pub struct TooManyOptions;
 impl Options {
     /// Reads one `Connection` field.
     pub fn read(&mut self, value: &[u8]) -> Result<(), TooManyOptions> {
+        // What nearly everybody sends.
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+            return Ok(());
+        }
         for option in tokens(value) {
             if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;

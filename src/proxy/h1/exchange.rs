@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use pingora::protocols::Stream;
 
 use super::buffer::{Buffer, LARGE};
-use super::chunked::{ChunkDecoder, start_chunk};
+use super::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
 use super::client::Client;
 use super::method::Version;
 use super::request::{Progress, RequestHead};
@@ -23,6 +23,7 @@ use crate::core::Time;
 use crate::interrupt::Level;
 use crate::proxy::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::plane::Plane;
+use crate::proxy::sse::EventTracker;
 use crate::registry::endpoint::Connection;
 
 /// Largest trailer section of a response, in bytes.
@@ -30,6 +31,12 @@ const MAX_TRAILER: usize = 64 * 1024;
 
 /// Interim responses (1xx) taken before the final one; more is a broken or hostile backend.
 const MAX_INTERIM: u32 = 16;
+
+/// Why a response could not be finished: the backend's doing…
+pub const UPSTREAM_CLOSED: &str = "upstream closed in mid-response";
+
+/// …or the drain's.
+pub const CUT_BY_DRAIN: &str = "cut by the drain's deadline";
 
 /// How an attempt ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +110,19 @@ enum Download {
     Dechunked(Box<ChunkDecoder>),
     /// Until the backend closes; the client gets chunks, so that it can tell an end from a break.
     Rechunked,
+    /// Server-sent events, in chunks of our own: such a stream can be ended between two events.
+    Events(Box<Events>),
     /// Until the backend closes, for a client that knows no chunks.
     UntilClose,
+}
+
+/// A stream of events under way.
+#[derive(Debug)]
+struct Events {
+    /// `None`: the backend sends until it closes.
+    decoder: Option<ChunkDecoder>,
+    data: Vec<u8>,
+    tracker: EventTracker,
 }
 
 /// What the exchange needs to know of the request.
@@ -132,6 +150,8 @@ pub struct Tally {
     pub bytes_out: u64,
     /// When the response's head was complete.
     pub answered: Option<Time>,
+    /// We ended it in its protocol's orderly way.
+    pub ended_orderly: bool,
 }
 
 /// One attempt.
@@ -154,6 +174,8 @@ pub struct Exchange<'a> {
     interim: u32,
     begun: bool,
     keep_alive: bool,
+    /// The stream of events is to end after the event under way.
+    ending: bool,
     progress: Time,
     unflushed_up: bool,
     unflushed_down: bool,
@@ -188,6 +210,7 @@ impl<'a> Exchange<'a> {
             interim: 0,
             begun: false,
             keep_alive: false,
+            ending: false,
             progress: order.began,
             unflushed_up: false,
             unflushed_down: false,
@@ -217,6 +240,9 @@ impl<'a> Exchange<'a> {
         }
         self.poll_flush(cx)?;
         self.poll_interrupts(cx)?;
+        if self.poll_farewell(cx) {
+            return self.poll(cx);
+        }
         self.poll_deadline(cx)
     }
 
@@ -254,7 +280,9 @@ impl<'a> Exchange<'a> {
                 let most = self.client.buffer.len() + LARGE;
                 match self.client.poll_read(cx, most) {
                     Poll::Ready(Ok(count)) if count > 0 => {
-                        self.upload.absorb(&self.client.buffer).map_err(Failure::BadBody)?;
+                        self.upload
+                            .absorb(&self.client.buffer)
+                            .map_err(Failure::BadBody)?;
                         self.progress = clock::now();
                         moved = true;
                     }
@@ -272,6 +300,10 @@ impl<'a> Exchange<'a> {
         let waiting_for_body = self.sending == Sending::Refused && !self.upload.is_complete();
         while !self.client.finished && !waiting_for_body && self.client.buffer.has_room(LARGE) {
             match self.client.poll_read(cx, LARGE) {
+                // Nobody listens to events on a connection it has half closed; this client has left.
+                Poll::Ready(Ok(0)) if self.begun && self.response.is_event_stream => {
+                    return Err(Failure::ClientGone);
+                }
                 Poll::Ready(Ok(0)) => self.client.finished = true,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return Err(Failure::ClientGone),
@@ -345,7 +377,10 @@ impl<'a> Exchange<'a> {
         if !self.incoming.has_room(most) {
             return Err(self.broken("response head too large"));
         }
-        match self.incoming.poll_fill(cx, &mut self.connection.stream, most) {
+        match self
+            .incoming
+            .poll_fill(cx, &mut self.connection.stream, most)
+        {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(Ok(count)) if count > 0 => {
                 if self.begun {
@@ -355,11 +390,17 @@ impl<'a> Exchange<'a> {
                 Ok(Poll::Ready(()))
             }
             Poll::Ready(result) => {
-                let whole = result.is_ok() && self.connection.ticket.interrupt().level() < Level::Cut;
+                let whole =
+                    result.is_ok() && self.connection.ticket.interrupt().level() < Level::Cut;
                 match self.receiving {
                     Receiving::Body(Download::UntilClose) if whole => {}
                     Receiving::Body(Download::Rechunked) if whole => {
-                        self.outgoing.extend_from_slice(b"0\r\n\r\n");
+                        self.outgoing.extend_from_slice(LAST_CHUNK);
+                    }
+                    Receiving::Body(Download::Events(ref events))
+                        if whole && events.decoder.is_none() =>
+                    {
+                        self.outgoing.extend_from_slice(LAST_CHUNK);
                     }
                     _ => return Err(self.died(result.is_err())),
                 }
@@ -371,7 +412,7 @@ impl<'a> Exchange<'a> {
 
     fn died(&self, reset: bool) -> Failure {
         if self.begun {
-            return Failure::Truncated("upstream closed in mid-response");
+            return Failure::Truncated(UPSTREAM_CLOSED);
         }
         if self.connection.ticket.interrupt().level() == Level::Cut {
             return Failure::Cut;
@@ -384,7 +425,11 @@ impl<'a> Exchange<'a> {
     }
 
     fn broken(&self, reason: &'static str) -> Failure {
-        if self.begun { Failure::Truncated(reason) } else { Failure::BadResponse(reason) }
+        if self.begun {
+            Failure::Truncated(reason)
+        } else {
+            Failure::BadResponse(reason)
+        }
     }
 
     /// Turns what was read into what can be passed on.
@@ -424,12 +469,77 @@ impl<'a> Exchange<'a> {
                         self.outgoing.extend_from_slice(b"\r\n");
                         self.incoming.clear();
                     }
+                    Download::Events(_) => return self.digest_events(),
                     Download::UntilClose => self.passable = bytes.len(),
                 }
                 Ok(())
             }
             Receiving::Done => Ok(()),
         }
+    }
+
+    fn digest_events(&mut self) -> Result<(), Failure> {
+        let Receiving::Body(Download::Events(events)) = &mut self.receiving else {
+            return Ok(());
+        };
+        events.data.clear();
+        let mut complete = false;
+        match &mut events.decoder {
+            Some(decoder) => {
+                let (taken, last) = decoder
+                    .decode(self.incoming.bytes(), &mut events.data)
+                    .map_err(|_| Failure::Truncated("malformed chunk from upstream"))?;
+                self.incoming.consume(taken);
+                complete = last;
+            }
+            None => {
+                events.data.extend_from_slice(self.incoming.bytes());
+                self.incoming.clear();
+            }
+        }
+        if self.ending
+            && let Some(end) = events.tracker.last_end(&events.data)
+        {
+            events.data.truncate(end);
+            complete = true;
+            self.tally.ended_orderly = true;
+        }
+        events.tracker.feed(&events.data);
+        if !events.data.is_empty() {
+            start_chunk(self.outgoing, events.data.len());
+            self.outgoing.extend_from_slice(&events.data);
+            self.outgoing.extend_from_slice(b"\r\n");
+        }
+        if complete {
+            self.outgoing.extend_from_slice(LAST_CHUNK);
+            self.receiving = Receiving::Done;
+        }
+        Ok(())
+    }
+
+    /// A drain or a shutdown wants streams to end: between two events, at this connection's own moment.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> bool {
+        let Receiving::Body(Download::Events(events)) = &self.receiving else {
+            return false;
+        };
+        let upstream = self.connection.ticket.interrupt();
+        let at = if upstream.level() >= Level::End {
+            upstream.at()
+        } else if self.client.interrupt.level() >= Level::End {
+            self.client.interrupt.at()
+        } else {
+            return false;
+        };
+        if self.ending || self.client.timer.poll(cx, at).is_pending() {
+            return false;
+        }
+        self.ending = true;
+        if events.tracker.is_between_events() && self.is_delivered() {
+            self.outgoing.extend_from_slice(LAST_CHUNK);
+            self.receiving = Receiving::Done;
+            self.tally.ended_orderly = true;
+        }
+        true
     }
 
     fn digest_head(&mut self) -> Result<(), Failure> {
@@ -451,18 +561,23 @@ impl<'a> Exchange<'a> {
         if self.response.interim() {
             return self.digest_interim();
         }
+        if self.response.status == 101 && !self.response.agrees(self.order.request.upgrade) {
+            return Err(Failure::BadResponse(
+                "101 to another protocol than was asked for",
+            ));
+        }
         let now = clock::now();
         self.tally.status = self.response.status;
         self.tally.answered = Some(now);
         self.progress = now;
         let old_client = self.order.request.version == Version::Http10;
-        let framing = match self.response.body {
-            ResponseBody::Chunked if old_client => ClientFraming::Dechunked,
-            ResponseBody::UntilClose if !old_client => ClientFraming::Chunked,
-            _ => ClientFraming::Same,
-        };
+        let framing = ClientFraming::choose(self.response, self.order.request.version);
+        let events = !old_client && self.response.is_event_stream;
         let until_close = old_client
-            && matches!(self.response.body, ResponseBody::Chunked | ResponseBody::UntilClose);
+            && matches!(
+                self.response.body,
+                ResponseBody::Chunked | ResponseBody::UntilClose
+            );
         // A response that overtakes its request's body leaves a connection that nobody can make sense of.
         self.keep_alive = self.order.request.keep_alive
             && self.upload.is_complete()
@@ -487,6 +602,14 @@ impl<'a> Exchange<'a> {
             _ if upgraded => Receiving::Done,
             ResponseBody::None | ResponseBody::Length(0) => Receiving::Done,
             ResponseBody::Length(length) => Receiving::Body(Download::Length(length)),
+            ResponseBody::Chunked | ResponseBody::UntilClose if events => {
+                let chunked = matches!(self.response.body, ResponseBody::Chunked);
+                Receiving::Body(Download::Events(Box::new(Events {
+                    decoder: chunked.then(|| ChunkDecoder::new(MAX_TRAILER)),
+                    data: Vec::new(),
+                    tracker: EventTracker::default(),
+                })))
+            }
             ResponseBody::Chunked => {
                 let decoder = Box::new(ChunkDecoder::new(MAX_TRAILER));
                 Receiving::Body(if old_client {
@@ -498,7 +621,11 @@ impl<'a> Exchange<'a> {
             ResponseBody::UntilClose if old_client => Receiving::Body(Download::UntilClose),
             ResponseBody::UntilClose => Receiving::Body(Download::Rechunked),
         };
-        if !self.incoming.is_empty() { self.digest() } else { Ok(()) }
+        if !self.incoming.is_empty() {
+            self.digest()
+        } else {
+            Ok(())
+        }
     }
 
     /// RFC 9110 §15.2: interim responses go to clients that can take them, and are dropped for others.
@@ -542,6 +669,7 @@ impl<'a> Exchange<'a> {
         Poll::Ready(Ok(End::Complete {
             reusable: self.response.keep_alive
                 && self.sending == Sending::Done
+                && !self.tally.ended_orderly
                 && self.incoming.is_empty()
                 && !until_close,
             keep_alive: self.keep_alive && self.upload.is_complete(),
@@ -570,7 +698,11 @@ impl<'a> Exchange<'a> {
         let upstream = self.connection.ticket.interrupt();
         upstream.register(cx.waker());
         if upstream.level() == Level::Cut {
-            return Err(if self.begun { Failure::Truncated("cut by the drain's deadline") } else { Failure::Cut });
+            return Err(if self.begun {
+                Failure::Truncated(CUT_BY_DRAIN)
+            } else {
+                Failure::Cut
+            });
         }
         if self.client.interrupt.level() == Level::Cut {
             return Err(Failure::Truncated("cut by the shutdown's deadline"));
@@ -587,11 +719,17 @@ impl<'a> Exchange<'a> {
         } else if self.begun && self.response.is_event_stream {
             return Poll::Pending;
         } else if self.begun {
-            (self.order.upstream.read_timeout, Failure::Truncated("upstream sent nothing for too long"))
+            (
+                self.order.upstream.read_timeout,
+                Failure::Truncated("upstream sent nothing for too long"),
+            )
         } else {
             (self.order.upstream.read_timeout, Failure::Timeout)
         };
-        self.client.timer.poll(cx, self.progress + limit).map(|()| Err(failure))
+        self.client
+            .timer
+            .poll(cx, self.progress + limit)
+            .map(|()| Err(failure))
     }
 }
 
@@ -604,7 +742,9 @@ fn poll_write_both(
 ) -> Poll<io::Result<usize>> {
     let stream = Pin::new(&mut **stream);
     match (first.is_empty(), second.is_empty()) {
-        (false, false) => stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]),
+        (false, false) => {
+            stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+        }
         (false, true) => stream.poll_write(cx, first),
         (true, _) => stream.poll_write(cx, second),
     }

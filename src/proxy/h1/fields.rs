@@ -64,45 +64,59 @@ impl FieldKind {
     }
 }
 
-/// Classifies a field name, whatever its case.
+/// Classifies a field name, whatever its case. `name` must be a token, which every parsed name is.
 #[inline]
 pub fn classify(name: &[u8]) -> FieldKind {
     let Some(first) = name.first() else {
         return FieldKind::Other;
     };
-    let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
     match (name.len(), first | 0x20) {
-        (2, b't') if is(b"te") => FieldKind::Te,
-        (3, b'v') if is(b"via") => FieldKind::Via,
-        (4, b'h') if is(b"host") => FieldKind::Host,
-        (6, b'e') if is(b"expect") => FieldKind::Expect,
-        (7, b't') if is(b"trailer") => FieldKind::Trailer,
-        (7, b'u') if is(b"upgrade") => FieldKind::Upgrade,
-        (9, b'f') if is(b"forwarded") => FieldKind::Forwarded,
-        (10, b'c') if is(b"connection") => FieldKind::Connection,
-        (10, b'k') if is(b"keep-alive") => FieldKind::KeepAlive,
-        (12, b'c') if is(b"content-type") => FieldKind::ContentType,
-        (14, b'c') if is(b"content-length") => FieldKind::ContentLength,
-        (14, b'c') if is(b"content_length") => FieldKind::FramingImitation,
-        (14, b'h') if is(b"http2-settings") => FieldKind::Http2Settings,
-        (15, b'i') if is(b"idempotency-key") => FieldKind::IdempotencyKey,
-        (16, b'p') if is(b"proxy-connection") => FieldKind::ProxyConnection,
-        (17, b't') if is(b"transfer-encoding") => FieldKind::TransferEncoding,
-        (17, b't') if is(b"transfer_encoding") => FieldKind::FramingImitation,
+        (2, b't') if is(name, b"te") => FieldKind::Te,
+        (3, b'v') if is(name, b"via") => FieldKind::Via,
+        (4, b'h') if is(name, b"host") => FieldKind::Host,
+        (6, b'e') if is(name, b"expect") => FieldKind::Expect,
+        (7, b't') if is(name, b"trailer") => FieldKind::Trailer,
+        (7, b'u') if is(name, b"upgrade") => FieldKind::Upgrade,
+        (9, b'f') if is(name, b"forwarded") => FieldKind::Forwarded,
+        (10, b'c') if is(name, b"connection") => FieldKind::Connection,
+        (10, b'k') if is(name, b"keep-alive") => FieldKind::KeepAlive,
+        (12, b'c') if is(name, b"content-type") => FieldKind::ContentType,
+        (14, b'c') if is(name, b"content-length") => FieldKind::ContentLength,
+        (14, b'c') if eq_folded(name, b"content-length") => FieldKind::FramingImitation,
+        (14, b'h') if is(name, b"http2-settings") => FieldKind::Http2Settings,
+        (15, b'i') if is(name, b"idempotency-key") => FieldKind::IdempotencyKey,
+        (16, b'p') if is(name, b"proxy-connection") => FieldKind::ProxyConnection,
+        (17, b't') if is(name, b"transfer-encoding") => FieldKind::TransferEncoding,
+        (17, b't') if eq_folded(name, b"transfer-encoding") => FieldKind::FramingImitation,
         (9.., b'x') => classify_x(name),
         _ => FieldKind::Other,
     }
+}
+
+/// Whether a token is this name, which is in lower case, in any case.
+///
+/// Every byte is folded by `| 0x20`: that maps only control bytes, which no token has, to anything but a letter's
+/// lower case that is in these names. The length is a constant, so this becomes a few wide compares.
+#[inline(always)]
+fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
+    let Ok(name) = <&[u8; N]>::try_from(name) else {
+        return false;
+    };
+    name.iter()
+        .zip(lower)
+        .fold(0, |differs, (a, b)| differs | ((a | 0x20) ^ b))
+        == 0
 }
 
 /// The names that start with `x`: who the client claims to be.
 fn classify_x(name: &[u8]) -> FieldKind {
     match name.len() {
         9 if eq_folded(name, b"x-real-ip") => FieldKind::Claim,
-        12 if name.eq_ignore_ascii_case(b"x-request-id") => FieldKind::XRequestId,
+        12 if is(name, b"x-request-id") => FieldKind::XRequestId,
         12 if eq_folded(name, b"x-request-id") => FieldKind::Claim,
-        15 if name.eq_ignore_ascii_case(b"x-forwarded-for") => FieldKind::XForwardedFor,
-        16 if name.eq_ignore_ascii_case(b"x-forwarded-host") => FieldKind::XForwardedHost,
-        17 if name.eq_ignore_ascii_case(b"x-forwarded-proto") => FieldKind::XForwardedProto,
+        15 if is(name, b"x-forwarded-for") => FieldKind::XForwardedFor,
+        16 if is(name, b"x-forwarded-host") => FieldKind::XForwardedHost,
+        17 if is(name, b"x-forwarded-proto") => FieldKind::XForwardedProto,
         11.. if eq_folded(&name[..11], b"x-forwarded") => FieldKind::Claim,
         _ => FieldKind::Other,
     }

@@ -55,6 +55,14 @@ pub enum FramingError {
 impl Framing {
     /// Reads a `Content-Length`. A list of equal numbers is one number (RFC 9110 §8.6).
     pub fn content_length(&mut self, value: &[u8]) -> Result<(), FramingError> {
+        // What everybody sends: one number.
+        if let [b'1'..=b'9', ..] = value
+            && self.length.is_none()
+            && let Ok(length) = parse_length(value)
+        {
+            self.length = Some(length);
+            return Ok(());
+        }
         for element in elements(value) {
             let length = parse_length(element)?;
             if element.len() != value.len() || (element.len() > 1 && element[0] == b'0') {

@@ -118,6 +118,11 @@ pub enum ResponseError {
 }
 
 impl ResponseError {
+    /// The status to answer the client with: always 502.
+    pub fn status(&self) -> u16 {
+        502
+    }
+
     /// What is wrong, in a few words that never change: for the log, a metric's label and the answer's body.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -35,7 +35,9 @@ impl Timer {
                 return Poll::Ready(());
             }
             let at = clock::instant(deadline);
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            let sleep = self
+                .sleep
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
             sleep.as_mut().reset(at);
             self.at = deadline;
             self.waiting = true;

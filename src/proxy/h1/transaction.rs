@@ -41,7 +41,11 @@ struct Answer {
 
 impl Answer {
     const fn new(status: u16, cause: &'static str) -> Self {
-        Self { status, cause, retry_after: None }
+        Self {
+            status,
+            cause,
+            retry_after: None,
+        }
     }
 }
 
@@ -81,8 +85,13 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
     let mut account = Account::new(began);
     let (pool, config) = {
         let snapshot = plane.registry.snapshot();
-        let route = snapshot.routes.lookup(head.host.of(buffer), head.path.of(buffer));
-        (route.and_then(|index| snapshot.pools.get(index).cloned()), snapshot.config.clone())
+        let route = snapshot
+            .routes
+            .lookup(head.host.of(buffer), head.path.of(buffer));
+        (
+            route.and_then(|index| snapshot.pools.get(index).cloned()),
+            snapshot.config.clone(),
+        )
     };
     let upload = Upload::new(head.body, head.len, config.server.max_body);
     let next = match (&pool, upload) {
@@ -154,15 +163,24 @@ impl Transaction<'_> {
         let now = clock::now();
         let last_resort = upstream::admit_anyway(&self.pool, &self.excluded);
         let began = *since.get_or_insert(now);
-        let held =
-            hold::wait(&self.plane.registry, &self.pool, self.client, began, last_resort.is_some()).await;
+        let held = hold::wait(
+            &self.plane.registry,
+            &self.pool,
+            self.client,
+            began,
+            last_resort.is_some(),
+        )
+        .await;
         self.account.held += clock::now().saturating_sub(now);
         self.pool.shared.counters.held(self.account.held);
         match held {
             Held::FailOpen => return Ok(last_resort),
             Held::Released => {}
             Held::GaveUp(cause) => {
-                let answer = Answer { retry_after: Some(RETRY_AFTER), ..Answer::new(503, cause) };
+                let answer = Answer {
+                    retry_after: Some(RETRY_AFTER),
+                    ..Answer::new(503, cause)
+                };
                 return Err(self.answer(answer).await);
             }
             Held::ClientGone => {
@@ -182,7 +200,10 @@ impl Transaction<'_> {
     /// Takes the newest snapshot of the same pool.
     fn look_again(&mut self) {
         let snapshot = self.plane.registry.snapshot();
-        let newest = snapshot.pools.iter().find(|pool| Arc::ptr_eq(&pool.shared, &self.pool.shared));
+        let newest = snapshot
+            .pools
+            .iter()
+            .find(|pool| Arc::ptr_eq(&pool.shared, &self.pool.shared));
         if let Some(pool) = newest {
             self.pool = pool.clone();
         }
@@ -197,9 +218,9 @@ impl Transaction<'_> {
             Attempt::Over(next) => return Some(next),
             Attempt::NotConnected => retry::Failure::ConnectFailed,
             Attempt::Failed(failure) => match failure {
-                Failure::Died { .. } | Failure::Cut => {
-                    retry::Failure::DiedBeforeResponse { reused: self.account.reused }
-                }
+                Failure::Died { .. } | Failure::Cut => retry::Failure::DiedBeforeResponse {
+                    reused: self.account.reused,
+                },
                 Failure::Timeout => retry::Failure::Timeout,
                 _ => return Some(self.give_up(Some(failure)).await),
             },
@@ -208,7 +229,11 @@ impl Transaction<'_> {
         self.look_again();
         self.tried.note(failure);
         match self.judge(failure) {
-            Verdict::Retry { reason, spend_budget, .. } => {
+            Verdict::Retry {
+                reason,
+                spend_budget,
+                ..
+            } => {
                 let counters = &self.pool.shared.counters;
                 if spend_budget && !self.pool.shared.budget.take(clock::now()) {
                     counters.retried(reason, false);
@@ -242,7 +267,11 @@ impl Transaction<'_> {
             ..retry::Limits::default()
         };
         let left = retry::Left {
-            others: self.pool.ready.iter().any(|endpoint| !self.excluded.has(endpoint.key)),
+            others: self
+                .pool
+                .ready
+                .iter()
+                .any(|endpoint| !self.excluded.has(endpoint.key)),
             token: self.pool.shared.budget.available(clock::now()),
         };
         retry::decide(failure, &request, self.tried, &limits, left)
@@ -250,13 +279,18 @@ impl Transaction<'_> {
 
     async fn give_up_as(&mut self, failure: retry::Failure) -> Next {
         let answer = match failure {
-            retry::Failure::ConnectFailed => {
-                Answer { retry_after: Some(RETRY_AFTER), ..Answer::new(503, "no backend could be reached") }
-            }
+            retry::Failure::ConnectFailed => Answer {
+                retry_after: Some(RETRY_AFTER),
+                ..Answer::new(503, "no backend could be reached")
+            },
             retry::Failure::Timeout => Answer::new(504, "the backend did not answer in time"),
             _ => Answer::new(502, "the backend closed the connection before it answered"),
         };
-        self.account.end = if failure == retry::Failure::Timeout { "timeout" } else { "upstream_died" };
+        self.account.end = if failure == retry::Failure::Timeout {
+            "timeout"
+        } else {
+            "upstream_died"
+        };
         self.answer(answer).await
     }
 
@@ -271,7 +305,14 @@ impl Transaction<'_> {
     }
 
     async fn answer(&mut self, answer: Answer) -> Next {
-        answer_locally(self.client, self.head, self.account, answer, self.upload.is_complete()).await
+        answer_locally(
+            self.client,
+            self.head,
+            self.account,
+            answer,
+            self.upload.is_complete(),
+        )
+        .await
     }
 
     /// One attempt on the backend that was entered.
@@ -281,16 +322,18 @@ impl Transaction<'_> {
         self.account.reused = reused.is_some();
         let mut connection = match reused {
             Some(connection) => connection,
-            None => match upstream::connect(self.plane, &endpoint, &self.pool.config.upstream).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    if !matches!(error, ConnectError::Moved) {
-                        endpoint.hint();
+            None => {
+                match upstream::connect(self.plane, &endpoint, &self.pool.config.upstream).await {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        if !matches!(error, ConnectError::Moved) {
+                            endpoint.hint();
+                        }
+                        tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, %error, "connect failed");
+                        return Attempt::NotConnected;
                     }
-                    tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, %error, "connect failed");
-                    return Attempt::NotConnected;
                 }
-            },
+            }
         };
         let mut scratch = Scratch::take();
         self.write_head(&endpoint, &mut scratch.head);
@@ -323,7 +366,10 @@ impl Transaction<'_> {
             endpoint.hint();
         }
         let outcome = match end {
-            Ok(End::Complete { reusable, keep_alive }) => {
+            Ok(End::Complete {
+                reusable,
+                keep_alive,
+            }) => {
                 incoming.give_back();
                 if reusable {
                     let promised = scratch.response.keep_alive_timeout;
@@ -340,12 +386,20 @@ impl Transaction<'_> {
                 self.client.buffer.consume(self.upload.occupied());
                 let end = tunnel::run(self.client, &mut connection, incoming, websocket).await;
                 self.account.end = end.as_str();
-                Attempt::Over(if end == TunnelEnd::Cut { Next::Abort } else { Next::Close })
+                Attempt::Over(if end == TunnelEnd::Cut {
+                    Next::Abort
+                } else {
+                    Next::Close
+                })
             }
             Err(failure) => {
                 incoming.give_back();
                 self.note(failure, &endpoint);
-                if failure.is_clean() { Attempt::Failed(failure) } else { Attempt::Over(Next::Abort) }
+                if failure.is_clean() {
+                    Attempt::Failed(failure)
+                } else {
+                    Attempt::Over(Next::Abort)
+                }
             }
         };
         scratch.give_back();
@@ -358,7 +412,8 @@ impl Transaction<'_> {
     fn keep(&self, endpoint: &Endpoint, mut connection: Box<Connection>, promised: Option<u32>) {
         let mut idle = self.pool.config.upstream.idle_timeout;
         if let Some(seconds) = promised {
-            idle = idle.min(Duration::from_secs(u64::from(seconds)).saturating_sub(KEEP_ALIVE_MARGIN));
+            idle =
+                idle.min(Duration::from_secs(u64::from(seconds)).saturating_sub(KEEP_ALIVE_MARGIN));
         }
         connection.expires = self.account.answered().saturating_add(idle);
         endpoint.release(connection);
@@ -391,14 +446,20 @@ impl Transaction<'_> {
             Failure::Truncated(_) => "truncated",
         };
         match failure {
-            Failure::Died { .. } | Failure::BadResponse(_) => endpoint.hint(),
+            Failure::Died { .. } => endpoint.request_lost(),
+            Failure::BadResponse(_) => endpoint.hint(),
             Failure::Truncated(cause) => {
                 self.account.cause = cause;
-                endpoint.hint();
+                if cause == exchange::UPSTREAM_CLOSED {
+                    endpoint.request_lost();
+                }
             }
             _ => {}
         }
-        if matches!(failure, Failure::Cut | Failure::Truncated("cut by the drain's deadline")) {
+        if matches!(
+            failure,
+            Failure::Cut | Failure::Truncated(exchange::CUT_BY_DRAIN)
+        ) {
             let buffer = self.client.buffer.bytes();
             tracing::warn!(
                 pool = %endpoint.pool,
@@ -431,7 +492,14 @@ async fn answer_locally(
     let keep_alive = head.keep_alive && body_complete && !client.finished;
     let mut out = Vec::with_capacity(256);
     let head_only = head.method == Method::Head;
-    write_local_response(&mut out, answer.status, answer.cause, !keep_alive, head_only, answer.retry_after);
+    write_local_response(
+        &mut out,
+        answer.status,
+        answer.cause,
+        !keep_alive,
+        head_only,
+        answer.retry_after,
+    );
     account.local(answer.status, answer.cause, out.len() as u64);
     match client.write_all(&out, clock::now() + PATIENCE).await {
         Ok(()) if keep_alive => Next::KeepAlive,

@@ -91,7 +91,8 @@ impl Lane {
         if self.closing {
             // Only the answer to our close frame is of interest now.
             frames.feed(fresh);
-            self.buffer.cut(self.passable, self.buffer.len() - self.passable);
+            self.buffer
+                .cut(self.passable, self.buffer.len() - self.passable);
             return;
         }
         if let Some(farewell) = farewell
@@ -103,7 +104,8 @@ impl Lane {
             }
             frames.feed(&fresh[boundary..]);
             self.passable += boundary;
-            self.buffer.cut(self.passable, self.buffer.len() - self.passable);
+            self.buffer
+                .cut(self.passable, self.buffer.len() - self.passable);
             self.closing = true;
             return;
         }
@@ -193,10 +195,13 @@ pub async fn run(
             ending = Some(Ending::new(code));
         }
         loop {
-            let frames = ending.as_ref().map(|ending| (&ending.to_client[..], &ending.to_backend[..]));
+            let frames = ending
+                .as_ref()
+                .map(|ending| (&ending.to_client[..], &ending.to_backend[..]));
             let (to_client, to_backend) = frames.unzip();
             let moved_up = up.poll_move(cx, &mut client.stream, &mut connection.stream, to_backend);
-            let moved_down = down.poll_move(cx, &mut connection.stream, &mut client.stream, to_client);
+            let moved_down =
+                down.poll_move(cx, &mut connection.stream, &mut client.stream, to_client);
             match (moved_up, moved_down) {
                 (Ok(false), Ok(false)) => break,
                 (Ok(_), Ok(_)) => {}
@@ -207,7 +212,10 @@ pub async fn run(
             None if up.shut && down.shut => Poll::Ready(TunnelEnd::Peers),
             None => Poll::Pending,
             Some(_) if up.is_silent() && down.is_silent() => Poll::Ready(TunnelEnd::Orderly),
-            Some(ending) => client.timer.poll(cx, ending.until).map(|()| TunnelEnd::Orderly),
+            Some(ending) => client
+                .timer
+                .poll(cx, ending.until)
+                .map(|()| TunnelEnd::Orderly),
         }
     })
     .await;
@@ -225,7 +233,11 @@ struct Ending {
 
 impl Ending {
     fn new(code: u16) -> Self {
-        let reason = if code == 1012 { "service restart" } else { "going away" };
+        let reason = if code == 1012 {
+            "service restart"
+        } else {
+            "going away"
+        };
         // RFC 6455 §5.3: what goes to the server is masked, with a key nobody can foresee.
         let mask = fastrand::u32(..).to_be_bytes();
         Self {
@@ -249,9 +261,20 @@ fn wish(client: &Client, connection: &Connection) -> Wish {
     match client.interrupt.level().max(upstream.level()) {
         Level::Cut => Wish::Cut,
         Level::EndRestart | Level::End => {
-            let code = if upstream.level() == Level::EndRestart { 1012 } else { 1001 };
+            let code = if upstream.level() == Level::EndRestart {
+                1012
+            } else {
+                1001
+            };
             let by_backend = upstream.level() >= Level::End;
-            Wish::EndAt(if by_backend { upstream.at() } else { client.interrupt.at() }, code)
+            Wish::EndAt(
+                if by_backend {
+                    upstream.at()
+                } else {
+                    client.interrupt.at()
+                },
+                code,
+            )
         }
         Level::Run | Level::Finish => Wish::GoOn,
     }

@@ -46,9 +46,14 @@ impl Upload {
     pub fn new(body: Body, head: usize, limit: u64) -> Result<Self, UploadError> {
         let (framing, complete) = match body {
             Body::None => (Framing::Length(0), true),
-            Body::Length(length) if limit > 0 && length > limit => return Err(UploadError::TooLarge),
+            Body::Length(length) if limit > 0 && length > limit => {
+                return Err(UploadError::TooLarge);
+            }
             Body::Length(length) => (Framing::Length(length), length == 0),
-            Body::Chunked => (Framing::Chunked(Box::new(ChunkDecoder::new(MAX_TRAILER))), false),
+            Body::Chunked => (
+                Framing::Chunked(Box::new(ChunkDecoder::new(MAX_TRAILER))),
+                false,
+            ),
         };
         Ok(Self {
             framing,
@@ -76,8 +81,7 @@ impl Upload {
                 taken as usize
             }
             Framing::Chunked(decoder) => {
-                let (taken, complete) =
-                    decoder.skim(fresh).map_err(|_| UploadError::Malformed)?;
+                let (taken, complete) = decoder.skim(fresh).map_err(|_| UploadError::Malformed)?;
                 self.complete = complete;
                 taken
             }

@@ -57,6 +57,17 @@ fn one_that_stopped_is_down_with_an_alert_when_it_stays_away() {
 }
 
 #[test]
+fn absence_counts_from_the_stop_not_from_earlier_failures() {
+    let mut rig = Rig::ready();
+    rig.context.last_eligible = true;
+    rig.probe(Probe::Timeout);
+    rig.now += Time::from_secs(60);
+    rig.on(Event::PeerClosed);
+    assert!(!alerts(&rig.probe(Probe::Refused)));
+    assert_eq!(rig.state(), State::Draining);
+}
+
+#[test]
 fn a_503_before_the_end_makes_no_difference_to_absence() {
     let mut rig = Rig::ready();
     rig.probe(Probe::Unavailable);
@@ -165,10 +176,11 @@ fn who_waits_is_told_even_if_no_probe_can_tell() {
     rig.on(Event::Drain(order));
     rig.on(Event::Lost { requests: 1 });
     rig.quiesce();
-    assert_eq!(rig.backend.next_deadline(&rig.policy), Some(deadline));
     let effects = rig.tick_at(deadline);
-    assert_eq!(announced(&effects), [Outcome::Drained]);
-    assert!(!effects.contains(&Effect::Cut));
+    assert_eq!(announced(&effects), [Outcome::TimedOut { cut: 0 }]);
+    assert_eq!(rig.state(), State::Draining);
+    assert!(announced(&rig.probe(Probe::Pass)).is_empty());
+    assert_eq!(rig.state(), State::Drained);
 }
 
 #[test]

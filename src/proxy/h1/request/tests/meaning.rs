@@ -1,0 +1,162 @@
+//! What the fields mean: bodies, connections, expectations, upgrades.
+
+use super::*;
+
+/// RFC 9112 §6; the spellings are tested in `framing`.
+#[test]
+fn bodies() {
+    assert_eq!(post("").unwrap().body, Body::None);
+    assert_eq!(post("Content-Length: 5\r\n").unwrap().body, Body::Length(5));
+    assert_eq!(
+        post("Transfer-Encoding: chunked\r\n").unwrap().body,
+        Body::Chunked
+    );
+    assert_eq!(get("Content-Length: 5\r\n").unwrap().body, Body::Length(5));
+    assert!(post("Content-Length: 0\r\n").unwrap().body.is_empty());
+    for (fields, error) in [
+        (
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            RequestError::LengthAndEncoding,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            RequestError::LengthAndEncoding,
+        ),
+        (
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            RequestError::LengthsDiffer,
+        ),
+        ("Content-Length: 5, 6\r\n", RequestError::LengthsDiffer),
+        ("Content-Length: +5\r\n", RequestError::BadLength),
+        ("Content-Length: 5 5\r\n", RequestError::BadLength),
+        ("Content-Length:\r\n", RequestError::BadLength),
+        (
+            "Transfer-Encoding: gzip, chunked\r\n",
+            RequestError::UnknownCoding,
+        ),
+        (
+            "Transfer-Encoding: chunked, gzip\r\n",
+            RequestError::BadEncoding,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            RequestError::BadEncoding,
+        ),
+        ("Transfer-Encoding:\r\n", RequestError::BadEncoding),
+    ] {
+        assert_eq!(post(fields), Err(error), "{fields}");
+    }
+    assert_eq!(RequestError::UnknownCoding.status(), 501);
+    refused(
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        RequestError::EncodingIn10,
+    );
+    let twice = post("Content-Length: 5\r\nContent-Length: 5\r\n").unwrap();
+    assert_eq!(
+        kinds(&twice),
+        [
+            FieldKind::Host,
+            FieldKind::ContentLength,
+            FieldKind::Dropped
+        ]
+    );
+}
+
+/// RFC 9112 §9.3.
+#[test]
+fn keep_alive() {
+    assert!(get("").unwrap().keep_alive);
+    assert!(!get("Connection: close\r\n").unwrap().keep_alive);
+    assert!(!get("Connection: keep-alive, Close\r\n").unwrap().keep_alive);
+    assert!(
+        !get("Connection: keep-alive\r\nConnection: close\r\n")
+            .unwrap()
+            .keep_alive
+    );
+    let old = |field: &str| {
+        parse(&format!("GET / HTTP/1.0\r\n{field}\r\n"))
+            .unwrap()
+            .keep_alive
+    };
+    assert!(!old(""));
+    assert!(old("Connection: Keep-Alive\r\n"));
+    assert!(!old("Connection: keep-alive, close\r\n"));
+    assert!(!old("Proxy-Connection: keep-alive\r\n"));
+}
+
+/// RFC 9110 §7.6.1: what is nominated goes no further, unless the app relies on it.
+#[test]
+fn nominations() {
+    let head = get("Connection: x-hop, X-Forwarded-For, host, Authorization, Sec-Foo\r\nX-Hop: 1\r\nAuthorization: 2\r\nX-Forwarded-For: 3\r\nSec-Foo: 4\r\nX-HOP: 5\r\n").unwrap();
+    use FieldKind::{Connection, Dropped, Host, Other, XForwardedFor};
+    assert_eq!(
+        kinds(&head),
+        [
+            Host,
+            Connection,
+            Dropped,
+            Other,
+            XForwardedFor,
+            Other,
+            Dropped
+        ]
+    );
+    let many = format!("Connection: {}\r\n", "x,".repeat(33));
+    assert_eq!(get(&many), Err(RequestError::TooManyOptions));
+}
+
+/// RFC 9110 §10.1.1.
+#[test]
+fn expectations() {
+    assert!(
+        post("Expect: 100-Continue\r\nContent-Length: 1\r\n")
+            .unwrap()
+            .expect_continue
+    );
+    for value in ["", "200-ok", "100-continue, more", "100-continue;q"] {
+        let error = post(&format!("Expect: {value}\r\n")).unwrap_err();
+        assert_eq!(error.status(), 417, "{value}");
+    }
+    let old =
+        parse("POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n").unwrap();
+    assert!(!old.expect_continue);
+    assert_eq!(old.fields[0].kind, FieldKind::Dropped);
+}
+
+/// RFC 9110 §7.8, RFC 6455 §4.1.
+#[test]
+fn upgrades() {
+    let upgrade = |fields: &str| get(fields).unwrap().upgrade;
+    assert_eq!(
+        upgrade("Connection: Upgrade\r\nUpgrade: WebSocket\r\n"),
+        Some(Upgrade::WebSocket)
+    );
+    assert_eq!(
+        upgrade("Connection: keep-alive, upgrade\r\nUpgrade: tcp\r\n"),
+        Some(Upgrade::Other)
+    );
+    assert_eq!(
+        upgrade("Connection: upgrade\r\nUpgrade: h2c, websocket\r\n"),
+        Some(Upgrade::WebSocket)
+    );
+    for none in [
+        "Upgrade: websocket\r\n",
+        "Connection: upgrade\r\n",
+        "Connection: upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: a\r\n",
+        "Connection: upgrade\r\nUpgrade: HTTP/2.0\r\n",
+        "Connection: upgrade\r\nUpgrade: TLS/1.0\r\n",
+        "Connection: upgrade\r\nUpgrade: a b\r\n",
+        "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n",
+        "Connection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        assert_eq!(upgrade(none), None, "{none}");
+    }
+    assert_eq!(
+        post("Connection: upgrade\r\nUpgrade: websocket\r\n")
+            .unwrap()
+            .upgrade,
+        None
+    );
+    let old = "GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(parse(old).unwrap().upgrade, None);
+}

@@ -1,0 +1,215 @@
+//! The commands, as processes, against the server: output and exit codes.
+
+use std::process::{Output, Stdio};
+use std::sync::atomic::Ordering;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::server::{PATIENCE, Server};
+
+fn command(server: &Server, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lameduck"));
+    command
+        .args(line.split_whitespace())
+        .env_clear()
+        .env("LAMEDUCK_ADMIN", &server.socket)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+async fn run(server: &Server, line: &str) -> (i32, String, String) {
+    let output = tokio::time::timeout(PATIENCE, command(server, line).output()).await;
+    told(output.expect("it ends").unwrap())
+}
+
+fn told(output: Output) -> (i32, String, String) {
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn status_shows_the_pool() {
+    let server = Server::start().await;
+    let (code, out, err) = run(&server, "status").await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.starts_with("app (least_requests): 2 of 2 backends eligible"),
+        "{out}"
+    );
+    assert!(out.contains("app-1  ready"), "{out}");
+    assert!(!out.contains('\x1b'), "{out:?}");
+    let (code, out, _) = run(&server, "status app --json").await;
+    let pools: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &pools[0]["eligible"]), (0, &2.into()));
+    let (code, out, err) = run(&server, "status nope").await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("known pools: app"), "{err}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn drain_health_resume() {
+    let server = Server::start().await;
+    assert_eq!(
+        run(&server, "health app/app-1").await.1,
+        "app/app-1: ready\n"
+    );
+    let (code, out, err) = run(&server, "drain app/app-1 --reason x").await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("app/app-1: drained in "), "{out}");
+    let (code, out, _) = run(&server, "health app/app-1 --json").await;
+    let health: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &health["healthy"]), (0, &true.into()));
+    assert_eq!(run(&server, "health app").await.0, 0);
+    assert_eq!(run(&server, "health app/nope").await.0, 1);
+    let (code, out, _) = run(&server, "resume app/app-1 --wait 5s").await;
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "app/app-1: ready at 127.0.0.1:3001\n")
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_that_runs_out_is_3() {
+    let server = Server::start().await;
+    let _permit = server.endpoint("app-1").permit(0).unwrap();
+    let (code, _, err) = run(&server, "drain app/app-1 --timeout 50ms").await;
+    assert_eq!(code, 3);
+    assert!(err.contains("1 request cut"), "{err}");
+    let (code, out, _) = run(&server, "drain app/app-1 --no-wait --json").await;
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &answer["outcome"]), (0, &"asked".into()));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_interrupted_drain_is_130_and_stays() {
+    let server = Server::start().await;
+    let _permit = server.endpoint("app-1").permit(0).unwrap();
+    let mut command = command(&server, "drain app/app-1");
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    server
+        .until(|pool| pool["backends"][0]["state"] == "draining")
+        .await;
+    let pid = child.id().unwrap().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let (code, _, err) = told(output.expect("it ends").unwrap());
+    assert_eq!(code, 130);
+    assert!(
+        err.contains("`lameduck resume app/app-1` lifts it"),
+        "{err}"
+    );
+    let pool = server.world().await;
+    assert_eq!(pool[0]["backends"][0]["state"], "draining");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn register_and_deregister() {
+    let server = Server::start().await;
+    let (code, out, err) = run(&server, "register app/new 127.0.0.1:3003 --wait 5s").await;
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "app/new: ready at 127.0.0.1:3003\n"),
+        "{err}"
+    );
+    let (code, out, _) = run(&server, "deregister app/new --timeout 1s").await;
+    assert_eq!(code, 0);
+    assert!(out.starts_with("app/new: drained and removed in "), "{out}");
+    let (code, _, err) = run(&server, "deregister app/app-1").await;
+    assert_eq!(code, 1);
+    assert!(err.contains("configuration file"), "{err}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn reload_prints_changes_or_diagnostics() {
+    let server = Server::start().await;
+    let (code, out, _) = run(&server, "reload").await;
+    assert_eq!((code, out.as_str()), (0, "pool app: balance random\n"));
+    server.process.bad_config.store(true, Ordering::SeqCst);
+    let (code, out, err) = run(&server, "reload --json").await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    // Two lines stay two lines.
+    assert!(
+        err.contains("unknown key `pol`\n --> lameduck.toml:3:1"),
+        "{err}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_proxy_it_is_5_and_both_sockets_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_lameduck"))
+        .arg("status")
+        .env_clear()
+        .env("XDG_RUNTIME_DIR", dir.path())
+        .output();
+    let (code, _, err) = told(output.await.unwrap());
+    assert_eq!(code, 5);
+    assert!(err.contains("/run/lameduck/lameduck.sock"), "{err}");
+    assert!(
+        err.contains(&dir.path().join("lameduck.sock").display().to_string()),
+        "{err}"
+    );
+    assert!(err.contains("LAMEDUCK_ADMIN"), "{err}");
+}
+
+#[tokio::test]
+async fn watching_prints_each_change_and_survives_a_closed_pipe() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let server = Server::start().await;
+    let mut command = command(&server, "status app --watch --json");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = tokio::time::timeout(PATIENCE, lines.next_line())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&first).unwrap()[0]["eligible"],
+        2
+    );
+    server
+        .ask("POST", "/v1/pools/app/backends/app-1/drain", None)
+        .await;
+    let changed = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if serde_json::from_str::<Value>(&line).unwrap()[0]["eligible"] == 1 {
+                return;
+            }
+        }
+        panic!("it ended");
+    };
+    tokio::time::timeout(PATIENCE, changed).await.unwrap();
+    drop(lines);
+    // The next change finds nobody who reads: it ends, without a backtrace.
+    server
+        .ask("POST", "/v1/pools/app/backends/app-1/resume", None)
+        .await;
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let (code, _, err) = told(output.expect("it ends").unwrap());
+    assert_eq!((code, err.as_str()), (0, ""));
+    server.stop().await;
+}

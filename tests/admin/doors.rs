@@ -1,0 +1,177 @@
+//! Who may do what, through which listener.
+
+use std::net::SocketAddr;
+
+use crate::http::{Answer, Http};
+use crate::server::{Doors, Server};
+
+async fn ask(at: SocketAddr, method: &str, path: &str, token: Option<&str>) -> Answer {
+    let request = Http::new(method, path);
+    match token {
+        Some(token) => request.header(&format!("authorization: Bearer {token}")),
+        None => request,
+    }
+    .over_tcp(at)
+    .await
+}
+
+const RESUME: &str = "/v1/pools/app/backends/app-1/resume";
+const CHANGES: [(&str, &str); 6] = [
+    ("POST", RESUME),
+    ("POST", "/v1/pools/app/backends/app-1/drain"),
+    ("DELETE", "/v1/pools/app/backends/app-1"),
+    ("POST", "/v1/lame-duck"),
+    ("POST", "/v1/config/reload"),
+    ("BREW", "/no/such/path"),
+];
+
+#[tokio::test]
+async fn on_loopback_reading_is_free_and_changes_need_the_token() {
+    let doors = Doors {
+        http: Some("127.0.0.1:0"),
+        token: true,
+        ..Doors::default()
+    };
+    let server = Server::with(doors).await;
+    let http = server.http.unwrap();
+    let before = server.world().await;
+    for path in ["/-/live", "/-/ready", "/metrics", "/v1/pools", "/v1/config"] {
+        assert_eq!(ask(http, "GET", path, None).await.status, 200, "{path}");
+    }
+    for (method, path) in CHANGES {
+        let answer = ask(http, method, path, None).await;
+        answer.problem(401, "token-required");
+        assert_eq!(
+            answer.header("www-authenticate"),
+            Some("Bearer realm=\"lameduck\"")
+        );
+        for wrong in ["wrong", "s3cre", "s3cret2"] {
+            let answer = ask(http, method, path, Some(wrong)).await;
+            answer.problem(401, "token-required");
+            assert!(
+                answer
+                    .header("www-authenticate")
+                    .unwrap()
+                    .contains("invalid_token")
+            );
+        }
+    }
+    assert_eq!(server.world().await, before);
+    assert!(
+        !server
+            .process
+            .lame
+            .load(std::sync::atomic::Ordering::SeqCst)
+    );
+
+    assert_eq!(ask(http, "POST", RESUME, Some("s3cret")).await.status, 200);
+    std::fs::write(&server.token_file, "another\n").unwrap();
+    ask(http, "POST", RESUME, Some("s3cret"))
+        .await
+        .problem(401, "token-required");
+    assert_eq!(ask(http, "POST", RESUME, Some("another")).await.status, 200);
+    std::fs::remove_file(&server.token_file).unwrap();
+    let problem = ask(http, "POST", RESUME, Some("another")).await;
+    let problem = problem.problem(403, "no-token-configured");
+    // A stranger need not know where the file would be.
+    assert!(!problem["detail"].as_str().unwrap().contains("/token"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_token_file_changes_over_tcp_are_refused_with_a_remedy() {
+    let doors = Doors {
+        http: Some("127.0.0.1:0"),
+        ..Doors::default()
+    };
+    let server = Server::with(doors).await;
+    let http = server.http.unwrap();
+    for token in [None, Some("s3cret")] {
+        for (method, path) in CHANGES {
+            let problem = ask(http, method, path, token)
+                .await
+                .problem(403, "no-token-configured");
+            assert!(
+                problem["detail"]
+                    .as_str()
+                    .unwrap()
+                    .contains("[admin] token_file")
+            );
+        }
+    }
+    assert_eq!(ask(http, "GET", "/v1/pools", None).await.status, 200);
+    // The same through the socket needs no token.
+    assert_eq!(server.ask("POST", RESUME, None).await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn off_loopback_only_the_probes_are_free() {
+    let doors = Doors {
+        http: Some("0.0.0.0:0"),
+        token: true,
+        ..Doors::default()
+    };
+    let server = Server::with(doors).await;
+    let http = SocketAddr::from(([127, 0, 0, 1], server.http.unwrap().port()));
+    for path in ["/-/live", "/-/started", "/-/ready?pool=app"] {
+        assert_eq!(ask(http, "GET", path, None).await.status, 200, "{path}");
+    }
+    for path in [
+        "/metrics",
+        "/v1/pools",
+        "/v1/events",
+        "/no/such/path",
+        "/-/../v1/pools",
+    ] {
+        let answer = ask(http, "GET", path, None).await;
+        assert!(
+            matches!(answer.status, 401 | 404),
+            "{path}: {}",
+            answer.body
+        );
+        assert!(!answer.body.contains("app-1"), "{path}: {}", answer.body);
+    }
+    assert_eq!(
+        ask(http, "GET", "/v1/pools", Some("s3cret")).await.status,
+        200
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_listener_for_probes_serves_nothing_else() {
+    let doors = Doors {
+        probes: true,
+        token: true,
+        ..Doors::default()
+    };
+    let server = Server::with(doors).await;
+    let probes = server.probes.unwrap();
+    for path in [
+        "/-/live",
+        "/-/started",
+        "/-/ready",
+        "/-/ready?pool=app",
+        "/metrics",
+    ] {
+        assert_eq!(ask(probes, "GET", path, None).await.status, 200, "{path}");
+    }
+    for (method, path) in [
+        ("GET", "/v1/pools"),
+        ("GET", "/v1/config"),
+        ("GET", "/v1/openapi.json"),
+        ("POST", RESUME),
+        ("POST", "/v1/lame-duck"),
+    ] {
+        let problem = ask(probes, method, path, Some("s3cret")).await;
+        let problem = problem.problem(404, "no-such-path");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("[admin] probes")
+        );
+    }
+    server.stop().await;
+}

@@ -1,0 +1,152 @@
+//! Large, slow and stuck clients hurt nobody but themselves.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::http::Http;
+use crate::server::{Doors, PATIENCE, Server};
+
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test]
+async fn a_mebibyte_is_refused_and_the_client_gets_to_know() {
+    let doors = Doors {
+        http: Some("127.0.0.1:0"),
+        probes: true,
+        ..Doors::default()
+    };
+    let server = Server::with(doors).await;
+    let before = server.world().await;
+    let body = vec![b'['; MIB];
+    for (method, path) in [
+        ("POST", "/v1/pools/app/backends/app-1/drain"),
+        ("PUT", "/v1/pools/app/backends/new"),
+        ("POST", "/v1/config/reload"),
+        ("GET", "/v1/pools"),
+        ("BREW", "/no/such/path"),
+    ] {
+        let request = || Http::new(method, path);
+        let whole = request().json(&String::from_utf8(body.clone()).unwrap());
+        whole
+            .over_unix(&server.socket)
+            .await
+            .problem(413, "body-too-large");
+        let chunked = request().chunked(&body);
+        chunked
+            .over_unix(&server.socket)
+            .await
+            .problem(413, "body-too-large");
+        let tcp = request()
+            .body(body.clone())
+            .over_tcp(server.http.unwrap())
+            .await;
+        tcp.problem(413, "body-too-large");
+        let probes = request()
+            .body(body.clone())
+            .over_tcp(server.probes.unwrap())
+            .await;
+        probes.problem(413, "body-too-large");
+    }
+    assert_eq!(server.world().await, before);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_before_sending_is_told_before_sending() {
+    let server = Server::start().await;
+    let request = Http::new("POST", "/v1/lame-duck")
+        .header("expect: 100-continue")
+        .header(&format!("content-length: {MIB}"));
+    request
+        .over_unix(&server.socket)
+        .await
+        .problem(413, "body-too-large");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_header_is_refused() {
+    let server = Server::start().await;
+    let request = Http::new("GET", "/v1/pools").header(&format!("x: {}", "y".repeat(40_000)));
+    // The HTTP stack answers this one, before there is a path to speak of.
+    assert_eq!(request.over_unix(&server.socket).await.status, 431);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn garbage_is_refused() {
+    let server = Server::start().await;
+    let mut stream = UnixStream::connect(&server.socket).await.unwrap();
+    stream
+        .write_all(b"\x16\x03\x01\x02\x00 hello\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn stuck_clients_use_up_their_own_listener_only() {
+    let doors = Doors {
+        http: Some("127.0.0.1:0"),
+        ..Doors::default()
+    };
+    let server = Server::with(doors).await;
+    let mut stuck = Vec::new();
+    for _ in 0..64 {
+        let mut stream = UnixStream::connect(&server.socket).await.unwrap();
+        // A header that never ends.
+        stream
+            .write_all(b"GET /v1/pools HTTP/1.1\r\n")
+            .await
+            .unwrap();
+        stuck.push(stream);
+    }
+    let mut one_more = UnixStream::connect(&server.socket).await.unwrap();
+    let mut answer = String::new();
+    one_more.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(
+        answer.contains("retry-after: 1") && answer.contains("too-many-connections"),
+        "{answer}"
+    );
+    let tcp = Http::new("GET", "/v1/pools")
+        .over_tcp(server.http.unwrap())
+        .await;
+    assert_eq!(tcp.status, 200);
+    // Room comes back with the first that goes.
+    drop(stuck);
+    let freed = async {
+        loop {
+            let answer = Http::new("GET", "/v1/pools")
+                .over_unix(&server.socket)
+                .await;
+            if answer.status == 200 {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, freed).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_header_that_never_ends_is_given_up_after_10_s() {
+    let server = Server::start().await;
+    let mut stream = UnixStream::connect(&server.socket).await.unwrap();
+    stream
+        .write_all(b"GET /v1/pools HTTP/1.1\r\n")
+        .await
+        .unwrap();
+    let began = Instant::now();
+    let mut answer = Vec::new();
+    let ended =
+        tokio::time::timeout(Duration::from_secs(15), stream.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "still open");
+    assert!(began.elapsed() > Duration::from_secs(9));
+    server.stop().await;
+}

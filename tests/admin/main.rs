@@ -1,0 +1,10 @@
+//! The admin API and the commands that use it, against a real server on a unix socket and on TCP.
+#![allow(clippy::unwrap_used)]
+
+mod commands;
+mod doors;
+mod http;
+mod limits;
+mod mistakes;
+mod server;
+mod works;

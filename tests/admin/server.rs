@@ -1,0 +1,267 @@
+//! A real admin server on real sockets, over a real registry whose backends pass every probe.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lameduck::admin::{self, Process, Token};
+use lameduck::core::backend::{Event, Probe};
+use lameduck::registry::persist;
+use lameduck::registry::probing::{Cadence, Prober, Probing};
+use lameduck::registry::view::DrainResponse;
+use lameduck::registry::{Endpoint, Handle, Observer};
+use lameduck::{clock, config, registry};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::http::{Answer, Http};
+
+/// One pool with two backends, both of which become ready by themselves.
+pub const CONFIG: &str = r#"
+[[listener]]
+address = "127.0.0.1:0"
+[[pool]]
+name = "app"
+[[pool.backend]]
+name = "app-1"
+address = "127.0.0.1:3001"
+[[pool.backend]]
+name = "app-2"
+address = "127.0.0.1:3002"
+"#;
+
+/// Longest wait for anything that should happen.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which doors to open beside the unix socket.
+#[derive(Default)]
+pub struct Doors {
+    pub http: Option<&'static str>,
+    pub probes: bool,
+    pub token: bool,
+}
+
+pub struct Server {
+    pub socket: PathBuf,
+    pub http: Option<SocketAddr>,
+    pub probes: Option<SocketAddr>,
+    pub token_file: PathBuf,
+    pub registry: Handle,
+    pub process: Arc<Stage>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<std::io::Result<()>>,
+    _dir: TempDir,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::with(Doors::default()).await
+    }
+
+    pub async fn with(doors: Doors) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let loaded = config::parse("test.toml", CONFIG).unwrap();
+        let token_file = dir.path().join("token");
+        std::fs::write(&token_file, "s3cret\n").unwrap();
+        let mut config = loaded.config;
+        config.admin = config::Admin {
+            socket: Some(dir.path().join("sock")),
+            mode: 0o600,
+            group: None,
+            http: doors.http.map(|at| at.parse().unwrap()),
+            token_file: doors.token.then(|| token_file.clone()),
+            probes: doors.probes.then(|| "127.0.0.1:0".parse().unwrap()),
+        };
+        let bound = admin::bind(&config.admin).unwrap();
+        let token = config.admin.token_file.as_deref().map(Token::load);
+        let token = token.transpose().unwrap();
+        let registry = registry::spawn(
+            Arc::new(config),
+            persist::State::default(),
+            |handle| Box::new(Fit(handle.clone())),
+            Box::new(Nobody),
+        );
+        let process = Arc::new(Stage::default());
+        let (stop, stopped) = watch::channel(false);
+        let (socket, http, probes) = (
+            bound.socket().unwrap().to_owned(),
+            bound.http(),
+            bound.probes(),
+        );
+        let serving = tokio::spawn(admin::serve(
+            bound,
+            registry.clone(),
+            process.clone(),
+            token,
+            stopped,
+        ));
+        let server = Self {
+            socket,
+            http,
+            probes,
+            token_file,
+            registry,
+            process,
+            stop,
+            serving,
+            _dir: dir,
+        };
+        server.until(|pool| pool["eligible"] == 2).await;
+        server
+    }
+
+    /// A request through the unix socket.
+    pub async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let request = Http::new(method, path);
+        match body {
+            Some(body) => request.json(&body.to_string()),
+            None => request,
+        }
+        .over_unix(&self.socket)
+        .await
+    }
+
+    /// What `/v1/pools` says, without what changes by itself.
+    pub async fn world(&self) -> Value {
+        let mut world = self.ask("GET", "/v1/pools", None).await.json();
+        for pool in world.as_array_mut().unwrap() {
+            for backend in pool["backends"].as_array_mut().unwrap() {
+                backend["last_probe"] = Value::Null;
+            }
+        }
+        world
+    }
+
+    /// Waits until the pool is as wanted, looking again at each event.
+    pub async fn until(&self, wanted: impl Fn(&Value) -> bool) {
+        let mut events = self.registry.subscribe();
+        let looked = async {
+            while !wanted(&self.ask("GET", "/v1/pools/app", None).await.json()) {
+                // Numbers change without events.
+                let _ = tokio::time::timeout(Duration::from_millis(50), events.recv()).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, looked).await.is_err() {
+            panic!("not in time: {}", self.world().await);
+        }
+    }
+
+    /// A ready backend, as the data plane sees it.
+    pub fn endpoint(&self, name: &str) -> Arc<Endpoint> {
+        let snapshot = self.registry.snapshot();
+        let mut found = snapshot.pools[0].backends.iter();
+        found
+            .find(|endpoint| &*endpoint.name == name)
+            .unwrap()
+            .clone()
+    }
+
+    /// Stops it, in good order.
+    pub async fn stop(self) {
+        self.stop.send(true).unwrap();
+        let ended = tokio::time::timeout(PATIENCE, self.serving).await;
+        ended.expect("it stops").unwrap().unwrap();
+    }
+}
+
+/// A prober that finds every backend fit, again and again.
+struct Fit(Handle);
+
+struct Probes(JoinHandle<()>);
+
+impl Probing for Fit {
+    fn start(
+        &self,
+        endpoint: Arc<Endpoint>,
+        _: Arc<config::Health>,
+        _: Cadence,
+    ) -> Box<dyn Prober> {
+        let handle = self.0.clone();
+        Box::new(Probes(tokio::spawn(async move {
+            loop {
+                let event = Event::Probed {
+                    probe: Probe::Pass,
+                    began: clock::now(),
+                    listener: None,
+                };
+                handle.report(endpoint.key, event, "200 in 1ms".to_owned());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })))
+    }
+}
+
+impl Prober for Probes {
+    fn now(&self) {}
+    fn set(&self, _: Cadence) {}
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn first_round_finished(&self) {}
+    fn registered(&self) {}
+    fn persist(&self, _: persist::State) {}
+    fn drain_ended(&self, _: &str, _: &DrainResponse) {}
+}
+
+/// The process's part, played with switches.
+#[derive(Default)]
+pub struct Stage {
+    pub unstarted: AtomicBool,
+    pub unready: AtomicBool,
+    pub lame: AtomicBool,
+    pub bad_config: AtomicBool,
+}
+
+#[async_trait]
+impl Process for Stage {
+    fn started(&self) -> bool {
+        !self.unstarted.load(Ordering::SeqCst)
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.unready.load(Ordering::SeqCst) {
+            false => Ok(()),
+            true => Err("The first round of probes is not over.".to_owned()),
+        }
+    }
+
+    fn listeners(&self) -> Vec<SocketAddr> {
+        vec!["127.0.0.1:41234".parse().unwrap()]
+    }
+
+    fn lame_duck(&self, on: bool, _: &str) {
+        self.lame.store(on, Ordering::SeqCst);
+    }
+
+    fn is_lame_duck(&self) -> bool {
+        self.lame.load(Ordering::SeqCst)
+    }
+
+    fn config_json(&self) -> Value {
+        json!({ "pool": [{ "name": "app" }] })
+    }
+
+    async fn reload(&self) -> Result<Vec<String>, String> {
+        match self.bad_config.load(Ordering::SeqCst) {
+            false => Ok(vec!["pool app: balance random".to_owned()]),
+            true => Err("error: unknown key `pol`\n --> lameduck.toml:3:1".to_owned()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        "lameduck_build_info 1\n".to_owned()
+    }
+}

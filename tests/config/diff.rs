@@ -1,0 +1,162 @@
+//! What a reload changes, as people read it.
+
+use lameduck::config::{Change, Config, diff, parse};
+
+const BASE: &str = r#"
+[server]
+deadline = "30s"
+[[listener]]
+address = "0.0.0.0:8080"
+[[pool]]
+name = "web"
+[[pool.backend]]
+name = "a"
+address = "127.0.0.1:3000"
+[[pool.backend]]
+name = "b"
+address = "127.0.0.1:3001"
+[[pool]]
+name = "api"
+[[route]]
+pool = "web"
+[[route]]
+path_prefix = "/api"
+pool = "api"
+"#;
+
+fn config(text: &str) -> Config {
+    parse("x.toml", text)
+        .unwrap_or_else(|error| panic!("{error}"))
+        .config
+}
+
+/// The changes from the base to the base with replacements, one line each.
+fn changes(replacements: &[(&str, &str)]) -> String {
+    let mut text = BASE.to_string();
+    for (from, to) in replacements {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    diff(&config(BASE), &config(&text)).to_string()
+}
+
+#[test]
+fn nothing_changes() {
+    let same = diff(&config(BASE), &config(BASE));
+    assert!(same.is_empty());
+    assert_eq!(same.to_string(), "");
+    // Writing a default down, or in other words, changes nothing.
+    assert_eq!(
+        changes(&[("deadline = \"30s\"", "deadline = \"0.5m\"\nthreads = 0")]),
+        ""
+    );
+}
+
+#[test]
+fn each_change_has_its_line() {
+    for (replacements, lines) in [
+        (
+            &[("127.0.0.1:3001", "127.0.0.1:4001")][..],
+            "backend web/b: 127.0.0.1:3001 → 127.0.0.1:4001; the old one drains\n",
+        ),
+        (
+            &[("\"127.0.0.1:3001\"", "\"unix:/b\"\nweight = 3")],
+            "backend web/b: 127.0.0.1:3001 → unix:/b; the old one drains; weight 1 → 3\n",
+        ),
+        (
+            &[("\"127.0.0.1:3001\"", "\"127.0.0.1:3001\"\nweight = 2")],
+            "backend web/b: weight 1 → 2\n",
+        ),
+        (
+            &[("name = \"b\"", "name = \"c\"")],
+            "backend web/b: removed (127.0.0.1:3001); it drains first\nbackend web/c: added at 127.0.0.1:3001\n",
+        ),
+        (
+            &[
+                ("name = \"api\"", "name = \"v2\""),
+                ("pool = \"api\"", "pool = \"v2\""),
+            ],
+            "pool api: removed\npool v2: added\nroute */api: pool api → v2\n",
+        ),
+        (
+            &[("name = \"api\"", "name = \"api\"\nbalance = \"random\"")],
+            "pool api: [[pool]] balance: \"least_requests\" → \"random\"\n",
+        ),
+        (
+            &[(
+                "name = \"api\"",
+                "name = \"api\"\n[pool.drain]\ndeadline = \"1m\"",
+            )],
+            "pool api: [pool.drain] deadline: \"30s\" → \"1m\"\n",
+        ),
+        (
+            &[("name = \"api\"", "name = \"api\"\n[pool.health]")],
+            "pool api: [pool.health] is written: the check no longer falls back to TCP\n",
+        ),
+        (
+            &[(
+                "path_prefix = \"/api\"",
+                "host = \"a.org\"\npath_prefix = \"/api\"",
+            )],
+            "route */api: removed (was to pool api)\nroute a.org/api: added, to pool api\n",
+        ),
+        (
+            &[("0.0.0.0:8080", "0.0.0.0:80")],
+            "listener 0.0.0.0:8080: removed\nlistener 0.0.0.0:80: added\n",
+        ),
+        (
+            &[("0.0.0.0:8080\"", "0.0.0.0:8080\"\nreuse_port = true")],
+            "listener 0.0.0.0:8080: reuse_port = true (needs a restart)\n",
+        ),
+        (
+            &[("\"30s\"", "\"1m\"")],
+            "[server] deadline: \"30s\" → \"1m\"\n",
+        ),
+        (
+            &[("\"30s\"", "\"30s\"\nthreads = 4")],
+            "[server] threads: 0 → 4 (needs a restart)\n",
+        ),
+        (
+            &[("[server]", "[admin]\nhttp = \"\"\n[server]")],
+            "[admin] http: \"127.0.0.1:9901\" → \"\" (needs a restart)\n",
+        ),
+    ] {
+        assert_eq!(changes(replacements), lines, "{replacements:?}");
+    }
+}
+
+#[test]
+fn a_check_of_another_kind_shows_what_no_longer_applies() {
+    let lines = changes(&[(
+        "name = \"api\"",
+        "name = \"api\"\n[pool.health]\ntype = \"tcp\"",
+    )]);
+    assert!(
+        lines.contains("[pool.health] type: \"http\" → \"tcp\"\n"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("[pool.health] path: \"/health\" → (none)\n"),
+        "{lines}"
+    );
+}
+
+#[test]
+fn order_of_backends_and_routes_is_no_change() {
+    let mut other = config(BASE);
+    other.pools.reverse();
+    other.routes.reverse();
+    for pool in &mut other.pools {
+        pool.backends.reverse();
+    }
+    assert!(diff(&config(BASE), &other).is_empty());
+}
+
+#[test]
+fn restarts_are_told_apart() {
+    let text = BASE.replace("[server]", "[server]\nthreads = 2\nidle_timeout = \"9s\"");
+    let changes = diff(&config(BASE), &config(&text));
+    let restart: Vec<_> = changes.needs_restart().collect();
+    assert_eq!(changes.changes.len(), 2);
+    assert!(matches!(restart[..], [Change::Setting(setting)] if setting.key == "threads"));
+}

@@ -1,0 +1,154 @@
+//! The reference in the documentation, the examples and the code say the same.
+
+use super::messages::files;
+use lameduck::config::print::print;
+use lameduck::config::schema::{SECTIONS, reference};
+use lameduck::config::{duration, load, parse};
+
+const DOC: &str = "docs/configuration.md";
+const BEGIN: &str = "<!-- reference: begin (generated; see tests/config/reference.rs) -->\n";
+const END: &str = "<!-- reference: end -->";
+
+#[test]
+fn the_reference_is_the_schema() {
+    let text = std::fs::read_to_string(DOC).unwrap();
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let expected = format!("{before}{BEGIN}\n{}{END}{after}", reference());
+    if std::env::var_os("LAMEDUCK_BLESS").is_some() {
+        std::fs::write(DOC, &expected).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(DOC).unwrap(),
+        expected,
+        "run the tests with LAMEDUCK_BLESS=1"
+    );
+}
+
+#[test]
+fn the_defaults_of_the_schema_are_the_defaults_of_the_code() {
+    let minimal = "[[listener]]\naddress = \"0.0.0.0:8080\"\n\n[[pool]]\nname = \"app\"\n\
+        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[[route]]\npool = \"app\"\n";
+    let printed = print(&parse("x.toml", minimal).unwrap().config);
+    let mut keys = 0;
+    for section in &SECTIONS[1..] {
+        let body = printed
+            .split(&format!("{}\n", section.header))
+            .nth(1)
+            .unwrap();
+        let body = body.split("\n\n").next().unwrap();
+        for key in section.keys {
+            keys += 1;
+            let line = body
+                .lines()
+                .find(|line| line.starts_with(&format!("{} = ", key.name)));
+            let line =
+                line.unwrap_or_else(|| panic!("{} {} is not printed", section.header, key.name));
+            if let Some(default) = key.default {
+                let value = line.split_once(" = ").unwrap().1;
+                // "60s" is printed as "1m".
+                let time = |text: &str| duration::parse(text.trim_matches('"')).ok();
+                let same =
+                    value == default || time(value).is_some_and(|t| time(default) == Some(t));
+                assert!(
+                    same,
+                    "{} {line}, but the reference has {default}",
+                    section.header
+                );
+            }
+        }
+        assert_eq!(
+            body.lines().count(),
+            section.keys.len(),
+            "{} prints keys it has not",
+            section.header
+        );
+    }
+    assert!(keys > 60, "{keys}");
+}
+
+#[test]
+fn every_key_of_the_schema_is_read() {
+    for section in &SECTIONS[1..] {
+        for key in section.keys {
+            // No key takes a date, so whoever reads it must complain about it.
+            let parents = match section.name.split_once('.') {
+                Some(_) => format!("[[pool]]\n{}\n", section.header),
+                None => format!("{}\n", section.header),
+            };
+            let text = format!("{parents}{} = 1979-05-27\n", key.name);
+            let report = parse("x.toml", &text).unwrap_err().report();
+            let complains = |message: &str| message.contains(&format!("`{}` is a date", key.name));
+            assert!(
+                report.diagnostics.iter().any(|d| complains(&d.message)),
+                "{} {}: {}",
+                section.header,
+                key.name,
+                report.render(false)
+            );
+        }
+    }
+}
+
+#[test]
+fn every_example_works_without_a_warning() {
+    let files = files("config");
+    assert_eq!(
+        files.len(),
+        5,
+        "an example was added or lost: adjust the number, and docs/configuration.md"
+    );
+    let doc = std::fs::read_to_string(DOC).unwrap();
+    for path in files {
+        let loaded = load(&path).unwrap_or_else(|error| panic!("{error}"));
+        let warnings = loaded.warnings.render(false);
+        assert!(warnings.is_empty(), "{warnings}");
+        let name = path.display().to_string();
+        assert!(doc.contains(&name), "{DOC} does not mention {name}");
+    }
+}
+
+#[test]
+fn the_annotated_example_shows_every_key_with_its_default() {
+    let text = std::fs::read_to_string("config/lameduck.toml").unwrap();
+    // With every comment taken off a key or a section it must be a configuration still, with the same values.
+    let uncommented: String = text.lines().map(uncomment).collect();
+    let explicit =
+        parse("config/lameduck.toml", &uncommented).unwrap_or_else(|error| panic!("{error}"));
+    for section in &SECTIONS[1..] {
+        let body = uncommented.split(&format!("{}\n", section.header)).nth(1);
+        let body = body.unwrap_or_else(|| panic!("{} is not there", section.header));
+        let body = body.split("\n[").next().unwrap();
+        for key in section.keys {
+            let found = body
+                .lines()
+                .any(|line| line.starts_with(&format!("{} = ", key.name)));
+            assert!(found, "{} {} is not shown", section.header, key.name);
+        }
+    }
+    let mut plain = load("config/lameduck.toml".as_ref()).unwrap().config;
+    // Writing [pool.health] and [[route]] down is the one thing that means something by itself.
+    for pool in &mut plain.pools {
+        pool.health.explicit = true;
+    }
+    plain.routes = explicit.config.routes.clone();
+    assert_eq!(explicit.config, plain);
+}
+
+/// `# key = value` and `# [section]` without the mark; prose stays a comment.
+fn uncomment(line: &str) -> String {
+    let bare = line
+        .strip_prefix("# ")
+        .or(line.strip_prefix('#'))
+        .unwrap_or(line);
+    let name = bare.split(" = ").next().unwrap_or("");
+    let key = bare.contains(" = ")
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c));
+    if key || bare.starts_with('[') {
+        format!("{bare}\n")
+    } else {
+        format!("{line}\n")
+    }
+}

@@ -1,0 +1,211 @@
+//! `--print` and back: the same configuration.
+
+use lameduck::config::print::print;
+use lameduck::config::*;
+use proptest::prelude::*;
+use std::time::Duration;
+
+#[track_caller]
+fn assert_round_trip(config: &Config) {
+    let text = print(config);
+    let again = parse("printed.toml", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    assert_eq!(&again.config, config, "{text}");
+    assert_eq!(print(&again.config), text);
+}
+
+#[test]
+fn examples_and_files_with_warnings_round_trip() {
+    let mut count = 0;
+    for dir in ["config", "tests/config/warned"] {
+        for path in super::messages::files(dir) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            // Relative paths were resolved when it was read: printed for a file elsewhere they must be the same.
+            let mut config = parse(path.to_str().unwrap(), &text).unwrap().config;
+            config.admin.token_file = config
+                .admin
+                .token_file
+                .map(|path| std::path::absolute(path).unwrap());
+            assert_round_trip(&config);
+            count += 1;
+        }
+    }
+    assert!(count >= 10);
+}
+
+#[test]
+fn every_value_can_differ_from_its_default() {
+    let text = r#"
+[server]
+threads = 4
+lame_duck = "1m1ms"
+deadline = "2h"
+state_dir = "/var/lib/lame \"duck\""
+max_connections = 10000
+header_timeout = "1.5s"
+idle_timeout = "2m"
+body_timeout = "1d"
+max_header = "16KiB"
+max_body = 1000001
+[admin]
+socket = "/tmp/with\\backslash\u0022.sock"
+mode = "0600"
+group = "www-data"
+http = "[::1]:9000"
+token_file = "/etc/lameduck/token"
+probes = "0.0.0.0:9902"
+[access_log]
+path = "/var/log/lameduck/ä.log"
+format = "combined"
+[headers]
+trusted = ["10.0.0.0/8", "fd00::/8", "192.0.2.1"]
+x_forwarded = false
+forwarded = true
+via = true
+request_id = false
+[[listener]]
+address = "[::]:8080"
+reuse_port = true
+[[listener]]
+address = "127.0.0.1:0"
+reuse_port = true
+[[pool]]
+name = "a.B-c_1"
+balance = "random"
+[[pool.backend]]
+name = "x"
+address = "unix:/run/a b.sock"
+weight = 0
+[[pool.backend]]
+address = "App.internal:80"
+weight = 1000
+[pool.health]
+host = "x:80"
+path = "/up?deep=1"
+method = "HEAD"
+headers = { "X-B" = "tab\tquote\"", "x-a" = "" }
+expect = [204, "3xx", "400-404", "503"]
+port = 81
+interval = "250ms"
+timeout = "200ms"
+fast_interval = "7us"
+rise = 1
+fall = 1000
+fall_timeout = 7
+absent_after = "0"
+[pool.drain]
+deadline = "1s"
+close_spread = "0s"
+cut_on_503 = true
+[pool.upstream]
+connect_timeout = "3s"
+read_timeout = "1h"
+idle_timeout = "0"
+max_in_flight = 100
+preserve_host = false
+[pool.retry]
+attempts = 1
+budget = 1e-7
+idempotency_key = true
+[pool.hold]
+on_empty = "fail_open"
+timeout = "3s"
+max_requests = 5
+max_bytes = "1000kB"
+[pool.slow_start]
+window = "30s"
+[[pool]]
+name = "tcp"
+balance = "round_robin"
+[pool.health]
+type = "tcp"
+[pool.retry]
+budget = 0
+[pool.hold]
+on_empty = "fail"
+[[route]]
+host = "*.Example.org"
+path_prefix = "/a/%2f/"
+pool = "tcp"
+[[route]]
+host = "[::1]"
+pool = "a.B-c_1"
+"#;
+    let config = parse("x.toml", text)
+        .unwrap_or_else(|error| panic!("{error}"))
+        .config;
+    assert_round_trip(&config);
+    // Every key of the file differs from a default pool's, so that a key that print forgets is noticed.
+    let defaults = print(
+        &parse(
+            "y.toml",
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[[pool]]\nname = \"p\"\n[pool.health]",
+        )
+        .unwrap()
+        .config,
+    );
+    let printed = print(&config);
+    let first = printed.split("[[pool]]\nname = \"tcp\"").next().unwrap();
+    for line in defaults
+        .lines()
+        .filter(|line| line.contains(" = ") && !line.starts_with("type"))
+    {
+        assert!(
+            !first.lines().any(|other| other == line),
+            "{line} is at its default"
+        );
+    }
+}
+
+#[test]
+fn an_implied_health_check_stays_implied() {
+    let flags = ["127.0.0.1:3000".to_string()];
+    let config = Config::from_args(None, &flags, None).unwrap();
+    assert!(!config.pools[0].health.explicit);
+    assert_round_trip(&config);
+    assert!(print(&config).contains("\n# path = \"/health\"\n"));
+    assert_round_trip(&Config::from_args(Some("[::]:80"), &flags, Some("/up")).unwrap());
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    (1u64..10_000_000_000).prop_map(Duration::from_micros)
+}
+
+proptest! {
+    #[test]
+    fn any_numbers_round_trip(
+        times in prop::collection::vec(duration(), 6),
+        numbers in prop::collection::vec(1u32..1000, 6),
+        budget in 0.0f64..=1.0,
+        bytes in 1..i64::MAX as u64,
+        path in "/\\PC{0,12}",
+    ) {
+        let mut config = Config::from_args(None, &["127.0.0.1:3000".to_string()], Some("/up")).unwrap();
+        let pool = &mut config.pools[0];
+        pool.health.absent_after = times[0];
+        pool.upstream.connect_timeout = times[1];
+        pool.upstream.read_timeout = times[2];
+        pool.hold.timeout = times[3];
+        pool.slow_start = times[4];
+        pool.drain.close_spread = times[5];
+        pool.drain.deadline = times[5];
+        pool.health.rise = numbers[0];
+        pool.upstream.max_in_flight = numbers[1];
+        pool.backends[0].weight = numbers[2];
+        pool.retry.budget = budget;
+        pool.hold.max_bytes = bytes;
+        config.server.max_body = bytes;
+        config.server.threads = numbers[3] as usize;
+        config.server.max_connections = numbers[4] as usize;
+        if !path.chars().any(char::is_control) {
+            config.server.state_dir = Some(path.into());
+        }
+        assert_round_trip(&config);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "(\\[\\[?(server|pool|pool.health|listener|route|pool.backend)\\]\\]?\n|(name|address|path|expect|interval|weight|host) = (\"[a-z0-9:/%*.é]{0,6}\"|-?[0-9]{1,3}|\\[\"?[0-9x]{0,3}\"?\\]|true|\\{\\})\n|\\PC{0,5}\n){0,8}") {
+        if let Err(error) = parse("x.toml", &text) {
+            prop_assert!(!error.render(false).is_empty());
+        }
+    }
+}
