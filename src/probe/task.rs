@@ -148,6 +148,8 @@ impl Task {
         };
         self.told_shortage = false;
         let (probe, detail) = self.reconsider(probe, answer.detail);
+        let took = clock::now().saturating_sub(began);
+        self.target.endpoint.counters.probes.ended(probe, took);
         self.reporter.report(
             self.target.endpoint.key,
             Event::Probed {

@@ -1,30 +1,194 @@
-//! placeholder
-#![allow(missing_docs)]
+//! Metrics for Prometheus. The request path adds to plain atomics that hang where it already is (a pool, a
+//! backend, the plane); labels are put to them when somebody scrapes. Series of a backend that has left are gone
+//! because its counters are.
+
+mod collect;
+mod families;
+mod histogram;
+mod reasons;
+mod states;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-#[derive(Debug, Default)]
-pub struct PoolCounters;
+
+use parking_lot::Mutex;
+use prometheus::TextEncoder;
+use prometheus::process_collector::ProcessCollector;
+
+use crate::registry::Handle;
+use crate::registry::view::DrainResponse;
+use crate::telemetry::access_log::AccessLog;
+
+pub use histogram::Histogram;
+use reasons::Reasons;
+use states::States;
+
+/// Local answers are errors: 400 to 599.
+const FIRST_LOCAL: u16 = 400;
+
+/// What one pool did so far. It outlives snapshots and reloads.
+#[derive(Debug)]
+pub struct PoolCounters {
+    durations: Histogram,
+    holds: Histogram,
+    retried: Reasons,
+    denied: Reasons,
+    local: Box<[AtomicU64]>,
+}
+
+impl Default for PoolCounters {
+    fn default() -> Self {
+        Self {
+            durations: Histogram::default(),
+            holds: Histogram::default(),
+            retried: Reasons::default(),
+            denied: Reasons::default(),
+            local: (FIRST_LOCAL..600).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+}
+
 impl PoolCounters {
-    pub fn held(&self, _held: Duration) {}
-    pub fn retried(&self, _reason: &'static str, _done: bool) {}
-    pub fn finished(&self, _duration: Duration, _ours: Option<u16>) {}
+    /// A request had to wait this long because nothing was eligible.
+    pub fn held(&self, held: Duration) {
+        self.holds.observe(held);
+    }
+
+    /// A failed attempt is tried again; or, with `done` false, would have been if the budget allowed it.
+    pub fn retried(&self, reason: &'static str, done: bool) {
+        if done { &self.retried } else { &self.denied }.add(reason);
+    }
+
+    /// A request ended; `ours` is the status where lameduck answered by itself.
+    pub fn finished(&self, duration: Duration, ours: Option<u16>) {
+        self.durations.observe(duration);
+        let local = ours.and_then(|status| status.checked_sub(FIRST_LOCAL));
+        if let Some(counter) = local.and_then(|index| self.local.get(usize::from(index))) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn local(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        (FIRST_LOCAL..)
+            .zip(&self.local)
+            .map(|(status, counter)| (status, counter.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+    }
 }
+
+/// What the data plane counts before a pool is known.
 #[derive(Debug, Default)]
-pub struct PlaneCounters;
+pub struct PlaneCounters {
+    refused: Reasons,
+}
+
 impl PlaneCounters {
-    pub fn refused(&self, _reason: &'static str) {}
+    /// A connection or request was turned away before it was routed.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.add(reason);
+    }
 }
+
+/// Everything that is counted, and its text form. Cheap to clone.
 #[derive(Clone)]
-pub struct Metrics(std::sync::Arc<PlaneCounters>);
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Handle,
+    plane: Arc<PlaneCounters>,
+    states: States,
+    drains: Mutex<BTreeMap<String, Drains>>,
+    reloads_applied: AtomicU64,
+    reloads_refused: AtomicU64,
+    attached: OnceLock<Attached>,
+    process: ProcessCollector,
+}
+
+/// What exists only after the metrics do.
+struct Attached {
+    access_log: AccessLog,
+    clients: Box<dyn Fn() -> u32 + Send + Sync>,
+}
+
+/// Ended drains of one pool.
+#[derive(Debug, Default)]
+struct Drains {
+    outcomes: BTreeMap<&'static str, u64>,
+    durations: Histogram,
+    cut: u64,
+    lost: u64,
+}
+
 impl Metrics {
-    pub fn new(_h: crate::registry::Handle) -> Self {
-        Metrics(Default::default())
+    /// Metrics of what this registry knows. Must be called on a tokio runtime (the control runtime).
+    pub fn new(registry: Handle) -> Self {
+        Self(Arc::new(Inner {
+            states: States::watch(&registry),
+            registry,
+            plane: Arc::default(),
+            drains: Mutex::default(),
+            reloads_applied: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+            attached: OnceLock::new(),
+            process: ProcessCollector::for_self(),
+        }))
     }
-    pub fn plane(&self) -> std::sync::Arc<PlaneCounters> {
-        self.0.clone()
+
+    /// The data plane's own counters.
+    pub fn plane(&self) -> Arc<PlaneCounters> {
+        self.0.plane.clone()
     }
-    pub fn drain_ended(&self, _p: &str, _r: &crate::registry::view::DrainResponse) {}
-    pub fn reloaded(&self, _ok: bool) {}
+
+    /// Adds the access log's losses, and the number of client connections, which `clients` tells.
+    pub fn attach(&self, access_log: AccessLog, clients: impl Fn() -> u32 + Send + Sync + 'static) {
+        let _ = self.0.attached.set(Attached {
+            access_log,
+            clients: Box::new(clients),
+        });
+    }
+
+    /// A drain ended.
+    pub fn drain_ended(&self, pool: &str, response: &DrainResponse) {
+        // Labels come from a fixed list, whatever the outcome is called one day.
+        const OUTCOMES: [&str; 4] = ["drained", "timed_out", "died", "resumed"];
+        let outcome = OUTCOMES
+            .into_iter()
+            .find(|outcome| *outcome == response.outcome)
+            .unwrap_or("other");
+        let mut pools = self.0.drains.lock();
+        let drains = pools.entry(pool.to_owned()).or_default();
+        *drains.outcomes.entry(outcome).or_default() += 1;
+        drains
+            .durations
+            .observe(Duration::from_millis(response.waited_ms));
+        drains.cut += u64::from(response.cut);
+        drains.lost += u64::from(response.lost);
+    }
+
+    /// The configuration was read again; `applied` is false where it was refused.
+    pub fn reloaded(&self, applied: bool) {
+        let counter = if applied {
+            &self.0.reloads_applied
+        } else {
+            &self.0.reloads_refused
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All of it in Prometheus' text format, version 0.0.4.
     pub fn encode(&self) -> String {
-        String::new()
+        let families = collect::collect(&self.0);
+        TextEncoder::new()
+            .encode_to_string(&families)
+            .unwrap_or_else(|error| {
+                // It fails on families without a name or a series only, and none is made.
+                tracing::error!("metrics can't be written: {error}");
+                String::new()
+            })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use super::*;
+
+fn drain(deadline: Option<Duration>, expires: Option<Duration>) -> drain::Drain {
+    drain::Drain {
+        actor: drain::Actor::Operator,
+        id: "deploy \"7\"".into(),
+        reason: "new release\n→ 1.2".into(),
+        deadline,
+        until: drain::Until::Restarted,
+        expires,
+        since: clock::now(),
+    }
+}
+
+fn state() -> State {
+    let now = clock::now();
+    State {
+        drains: vec![
+            KeptDrain {
+                pool: "api".into(),
+                backend: "api-0~2".into(),
+                drain: Drain::from(&drain(
+                    Some(now + Duration::from_secs(30)),
+                    Some(now + Duration::from_secs(3600)),
+                )),
+            },
+            KeptDrain {
+                pool: "web".into(),
+                backend: "web-1".into(),
+                drain: Drain::from(&drain(None, None)),
+            },
+        ],
+        registrations: vec![Registration {
+            pool: "api".into(),
+            name: "api-7".into(),
+            address: "unix:/run/api.sock".into(),
+            weight: 3,
+        }],
+    }
+}
+
+#[test]
+fn what_is_saved_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    // A directory that is not there yet is made.
+    let dir = dir.path().join("var/lib/lameduck");
+    let saved = state();
+    save(&dir, &saved).unwrap();
+    let loaded = load(&dir).unwrap();
+    assert_eq!(loaded.registrations, saved.registrations);
+    for (loaded, saved) in loaded.drains.iter().zip(&saved.drains) {
+        let (loaded, saved) = (loaded.drain.order(), saved.drain.order());
+        assert_eq!(
+            (&loaded.actor, &loaded.id, &loaded.reason, loaded.until),
+            (&saved.actor, &saved.id, &saved.reason, saved.until)
+        );
+        // The file has milliseconds.
+        for (loaded, saved) in [
+            (loaded.deadline, saved.deadline),
+            (loaded.expires, saved.expires),
+        ] {
+            assert_eq!(loaded.is_some(), saved.is_some());
+            let (loaded, saved) = (loaded.unwrap_or_default(), saved.unwrap_or_default());
+            assert!(loaded.abs_diff(saved) <= Duration::from_millis(1));
+        }
+    }
+    let mode = std::fs::metadata(dir.join(FILE))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777 & 0o007, 0, "readable by everybody");
+}
+
+#[test]
+fn nothing_kept_is_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(load(dir.path()).unwrap(), State::default());
+    assert_eq!(load(&dir.path().join("none")).unwrap(), State::default());
+}
+
+#[test]
+fn a_truncated_file_is_moved_aside_at_any_length() {
+    let dir = tempfile::tempdir().unwrap();
+    save(dir.path(), &state()).unwrap();
+    let path = dir.path().join(FILE);
+    let whole = std::fs::read(&path).unwrap();
+    let text_end = whole.len() - 1;
+    for length in (0..text_end).step_by(7) {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        assert_eq!(
+            load(dir.path()).unwrap(),
+            State::default(),
+            "{length} bytes"
+        );
+        assert!(!path.exists());
+        assert_eq!(
+            std::fs::read(dir.path().join(BAD)).unwrap(),
+            &whole[..length]
+        );
+    }
+    // The next run starts anew, and can save.
+    save(dir.path(), &state()).unwrap();
+    assert_eq!(load(dir.path()).unwrap().drains.len(), 2);
+}
+
+#[test]
+fn a_kill_between_write_and_rename_leaves_the_old_state() {
+    let dir = tempfile::tempdir().unwrap();
+    save(dir.path(), &state()).unwrap();
+    // What a killed process leaves: half a new file beside the old one.
+    std::fs::write(dir.path().join(NEW), b"{\"version\":1,\"dra").unwrap();
+    assert_eq!(load(dir.path()).unwrap().drains.len(), 2);
+    save(dir.path(), &State::default()).unwrap();
+    assert_eq!(load(dir.path()).unwrap(), State::default());
+    assert!(!dir.path().join(NEW).exists());
+}
+
+#[test]
+fn a_newer_version_is_not_guessed_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = br#"{"version":2,"drains":{"api":[]}}"#;
+    std::fs::write(dir.path().join(FILE), text).unwrap();
+    assert_eq!(load(dir.path()).unwrap(), State::default());
+    assert_eq!(std::fs::read(dir.path().join(BAD)).unwrap(), text);
+    let why = parse(text).unwrap_err();
+    assert_eq!(why, "it has version 2, this lameduck knows version 1");
+}
+
+#[test]
+fn what_was_due_in_the_meantime_is_due_at_once() {
+    let text =
+        br#"{"version":1,"drains":[{"pool":"api","backend":"api-0","drain":{"actor":"supervisor",
+        "id":"1","reason":"","since":"2020-01-01T00:00:00Z","deadline":"2020-01-01T00:00:30Z",
+        "until":"resumed"}}],"registrations":[]}"#;
+    let state = parse(text).unwrap();
+    let order = state.drains[0].drain.order();
+    assert_eq!(order.deadline, Some(Duration::ZERO));
+    assert_eq!(order.expires, None);
+}
+
+#[test]
+fn a_directory_that_is_none_is_named_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    for error in [
+        save(&file, &State::default()).unwrap_err(),
+        load(&file).unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(text.contains(&file.display().to_string()), "{text}");
+        assert!(text.contains("state_dir"), "{text}");
+    }
+}
