@@ -105,6 +105,9 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             metrics.plane(),
         ));
 
+        let clients = plane.clone();
+        metrics.attach(access_log.clone(), move || clients.clients.open());
+
         let mut listeners = Listeners::new(data.handle().clone(), plane.clone());
         let change = listeners.prepare(&config.listeners)?;
         listeners.apply(change).await?;
