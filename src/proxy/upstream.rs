@@ -76,6 +76,13 @@ pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     warming.and_then(|index| pool.ready[index].permit(limit))
 }
 
+/// Whether there is a backend that fail-open may try.
+pub fn has_last_resort(pool: &Pool, excluded: &Excluded) -> bool {
+    pool.last_resort
+        .iter()
+        .any(|endpoint| !excluded.has(endpoint.key))
+}
+
 /// Enters a backend that fail-open may try, though its gate is closed.
 pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     let open: Vec<_> = pool
