@@ -21,7 +21,7 @@ use crate::config::{Flags, Loaded, resolve};
 use crate::proxy::plane::Plane;
 use crate::registry;
 use crate::server::listeners::Listeners;
-use crate::server::{reaper, shutdown};
+use crate::server::{descriptors, reaper, shutdown};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use lifecycle::{Lifecycle, Order};
@@ -69,6 +69,7 @@ impl Options {
 /// What kept it from starting. Once it serves, nothing ends it but a signal.
 pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     clock::now();
+    descriptors::raise_limit();
     let config = Arc::new(loaded.config);
     let control = Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
@@ -104,6 +105,9 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             access_log.clone(),
             metrics.plane(),
         ));
+
+        let clients = plane.clone();
+        metrics.attach(access_log.clone(), move || clients.clients.open());
 
         let mut listeners = Listeners::new(data.handle().clone(), plane.clone());
         let change = listeners.prepare(&config.listeners)?;

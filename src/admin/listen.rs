@@ -83,7 +83,7 @@ pub fn default_sockets() -> Vec<PathBuf> {
 
 /// Binds what the configuration asks for.
 ///
-/// A socket that the configuration names must be bound. Without one, the first default that can be bound
+/// What the configuration names must be bound; the default `http` address need not. Without a named socket, the first default that can be bound
 /// is taken; if none can, the proxy works all the same, and a warning says so.
 ///
 /// # Errors
@@ -94,7 +94,7 @@ pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
         Some(path) => Some(bind_unix(path, admin)?),
         None => bind_default(&default_sockets(), admin, &mut warnings),
     };
-    let http = admin.http.map(|at| bind_tcp("http", at)).transpose()?;
+    let http = bind_http(admin, &mut warnings)?;
     let probes = admin.probes.map(|at| bind_tcp("probes", at)).transpose()?;
     if let Some(at) = admin.http
         && admin.token_file.is_none()
@@ -134,6 +134,24 @@ fn bind_default(
         failures.join("; ")
     ));
     None
+}
+
+/// The default address may be another lameduck's on the same host: nobody asked for it, so that is a warning.
+fn bind_http(
+    admin: &config::Admin,
+    warnings: &mut Vec<String>,
+) -> Result<Option<TcpListener>, BindError> {
+    let Some(at) = admin.http else {
+        return Ok(None);
+    };
+    match bind_tcp("http", at) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if admin.http == config::Admin::default().http => {
+            warnings.push(format!("{error} ([admin] http = \"\" turns it off)"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn bind_tcp(key: &str, at: SocketAddr) -> Result<TcpListener, BindError> {

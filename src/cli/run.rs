@@ -30,8 +30,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH", env = "LAMEDUCK_HEALTH_PATH")]
     pub health_path: Option<String>,
     /// The admin socket, instead of what the file says
-    #[arg(long, value_name = "PATH", env = "LAMEDUCK_ADMIN")]
+    #[arg(long, value_name = "PATH", env = "LAMEDUCK_ADMIN", value_parser = socket_path)]
     pub admin: Option<PathBuf>,
+}
+
+/// The commands take a URL in `LAMEDUCK_ADMIN`, too; the proxy can only make a socket.
+fn socket_path(text: &str) -> Result<PathBuf, String> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Err(
+            "write the path of a unix socket; TCP is [admin] http in the configuration".to_owned(),
+        );
+    }
+    Ok(PathBuf::from(text))
 }
 
 /// Runs the proxy; returns the exit code.

@@ -50,7 +50,7 @@ pub const SECTIONS: &[Section] = &[
             key("lame_duck", "duration", "\"5s\"", "How long to go on accepting connections after TERM, while `/-/ready` already says 503, so that whoever routes to this proxy can notice."),
             key("deadline", "duration", "\"30s\"", "Hard end of a shutdown, counted from TERM: what is still in flight then is cut. Must be longer than `lame_duck`; keep it below the supervisor's kill time."),
             key("state_dir", "directory", "\"\"", "Where drains survive a restart of the proxy. `\"\"`: they don't. A change needs a restart."),
-            key("max_connections", "integer", "0", "Client connections at once; further ones wait in the kernel's queue. `0`: no limit."),
+            key("max_connections", "integer", "0", "Client connections at once; further ones get a 503 and are closed. `0`: no limit."),
             key("header_timeout", "duration", "\"10s\"", "Time for a request's header block to arrive, from its first byte."),
             key("idle_timeout", "duration", "\"60s\"", "How long a client connection may stay open between two requests."),
             key("body_timeout", "duration", "\"30s\"", "Longest time without progress while a request's or response's body is on its way to or from the client. There is no limit on the total."),

@@ -47,24 +47,40 @@ impl Excluded {
     }
 }
 
-/// Picks an eligible backend and enters its gate. Excluded ones are left out while there is any other.
+/// Picks an eligible backend and enters its gate. Excluded ones are left out, and so are those that are still
+/// warming up (slow start) while there is any other.
 pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     let limit = pool.config.upstream.max_in_flight;
+    let warm_up = pool.config.slow_start;
     let mut out: Vec<usize> = Vec::new();
     if !excluded.0.is_empty() {
         out.extend((0..pool.ready.len()).filter(|index| excluded.has(pool.ready[*index].key)));
     }
+    let mut warming: Option<usize> = None;
     for _ in 0..pool.ready.len() {
-        let cursor = pool.shared.cursor.fetch_add(1, Ordering::Relaxed);
-        let index = pool
-            .balancer
-            .pick(&pool.ready, cursor, fastrand::u64(..), &out)?;
-        if let Some(permit) = pool.ready[index].permit(limit) {
+        let (cursor, random) = (
+            pool.shared.cursor.fetch_add(1, Ordering::Relaxed),
+            fastrand::u64(..),
+        );
+        let Some(index) = pool.balancer.pick(&pool.ready, cursor, random, &out) else {
+            break;
+        };
+        let endpoint = &pool.ready[index];
+        if endpoint.is_warming(warm_up, random as u32) {
+            warming.get_or_insert(index);
+        } else if let Some(permit) = endpoint.permit(limit) {
             return Some(permit);
         }
         out.push(index);
     }
-    None
+    warming.and_then(|index| pool.ready[index].permit(limit))
+}
+
+/// Whether there is a backend that fail-open may try.
+pub fn has_last_resort(pool: &Pool, excluded: &Excluded) -> bool {
+    pool.last_resort
+        .iter()
+        .any(|endpoint| !excluded.has(endpoint.key))
 }
 
 /// Enters a backend that fail-open may try, though its gate is closed.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use pingora::protocols::Stream;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::counters::Counters;
+use crate::clock;
 use crate::config::Address;
 use crate::core::Time;
 use crate::gate::{Gate, Left};
@@ -131,9 +133,16 @@ impl Endpoint {
             .store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// When it last became ready.
-    pub fn ready_since(&self) -> Time {
-        Time::from_millis(self.ready_since.load(Ordering::Relaxed))
+    /// Whether it should pass up this request: for `window` after it became ready, its share of requests grows
+    /// from nothing to the full one. `random` is a fresh random number.
+    pub fn is_warming(&self, window: Duration, random: u32) -> bool {
+        if window.is_zero() {
+            return false;
+        }
+        let since = Time::from_millis(self.ready_since.load(Ordering::Relaxed));
+        let age = clock::now().saturating_sub(since);
+        age < window
+            && age.as_secs_f64() < window.as_secs_f64() * f64::from(random) / f64::from(u32::MAX)
     }
 
     /// Where to connect to; `None` while its name has not been resolved.
@@ -291,4 +300,32 @@ pub struct Connection {
     pub requests: u32,
     /// Counts it among the backend's open connections.
     pub ticket: Ticket,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> Endpoint {
+        let (signals, _) = tokio::sync::mpsc::unbounded_channel();
+        let address = Address::Socket(([127, 0, 0, 1], 9).into());
+        Endpoint::new(Key(0), "pool".into(), "one".into(), address, 1, signals)
+    }
+
+    #[test]
+    fn a_backend_that_has_just_become_ready_passes_up_nearly_everything() {
+        let endpoint = endpoint();
+        endpoint.mark_ready(clock::now());
+        assert!(endpoint.is_warming(Duration::from_secs(3600), u32::MAX / 2));
+        assert!(!endpoint.is_warming(Duration::from_secs(3600), 0));
+    }
+
+    #[test]
+    fn without_a_window_and_after_it_nothing_is_passed_up() {
+        let endpoint = endpoint();
+        endpoint.mark_ready(clock::now());
+        assert!(!endpoint.is_warming(Duration::ZERO, u32::MAX));
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(!endpoint.is_warming(Duration::from_millis(2), u32::MAX));
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::account::Account;
 use super::client::{Client, Next};
 use super::exchange::{self, End, Exchange, Failure};
-use super::method::{Method, Upgrade};
+use super::method::{Method, Upgrade, Version};
 use super::request::RequestHead;
 use super::scratch::Scratch;
 use super::tunnel::{self, TunnelEnd};
@@ -161,20 +161,20 @@ impl Transaction<'_> {
     /// Waits for something eligible; with fail-open, enters a backend that is not.
     async fn wait(&mut self, since: &mut Option<Time>) -> Result<Option<Permit>, Next> {
         let now = clock::now();
-        let last_resort = upstream::admit_anyway(&self.pool, &self.excluded);
+        let may_fail_open = upstream::has_last_resort(&self.pool, &self.excluded);
         let began = *since.get_or_insert(now);
         let held = hold::wait(
             &self.plane.registry,
             &self.pool,
             self.client,
             began,
-            last_resort.is_some(),
+            may_fail_open,
         )
         .await;
         self.account.held += clock::now().saturating_sub(now);
         self.pool.shared.counters.held(self.account.held);
         match held {
-            Held::FailOpen => return Ok(last_resort),
+            Held::FailOpen => return Ok(upstream::admit_anyway(&self.pool, &self.excluded)),
             Held::Released => {}
             Held::GaveUp(cause) => {
                 let answer = Answer {
@@ -318,7 +318,8 @@ impl Transaction<'_> {
     /// One attempt on the backend that was entered.
     async fn on_backend(&mut self, permit: Permit) -> Attempt {
         let endpoint = permit.endpoint().clone();
-        let reused = upstream::reuse(&endpoint, self.account.began);
+        let began = clock::now();
+        let reused = upstream::reuse(&endpoint, began);
         self.account.reused = reused.is_some();
         let mut connection = match reused {
             Some(connection) => connection,
@@ -342,7 +343,7 @@ impl Transaction<'_> {
         let order = exchange::Order {
             request: self.head,
             head: &scratch.head,
-            began: clock::now(),
+            began,
             upstream: &self.pool.config.upstream,
             body_timeout: self.config.server.body_timeout,
             max_header: self.config.server.max_header,
@@ -489,7 +490,9 @@ async fn answer_locally(
     body_complete: bool,
 ) -> Next {
     // What is left of the body would be taken for the next request.
-    let keep_alive = head.keep_alive && body_complete && !client.finished;
+    // And an HTTP/1.0 client wants to be told that its connection stays open, which such an answer does not do.
+    let keep_alive =
+        head.keep_alive && head.version == Version::Http11 && body_complete && !client.finished;
     let mut out = Vec::with_capacity(256);
     let head_only = head.method == Method::Head;
     write_local_response(
