@@ -82,7 +82,7 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Counts a connection in. Its [`Member`] must outlive the connection's descriptor.
+    /// Counts a connection in. Count it out ([`Interrupts::leave`]) after its descriptor is closed.
     pub fn join(&self) -> Arc<Interrupt> {
         let interrupt = Arc::new(Interrupt::default());
         let mut members = self.members.lock();
