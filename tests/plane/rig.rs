@@ -70,6 +70,25 @@ impl Backend {
         self.listener = None;
     }
 
+    /// From now on connects hang, for as long as what is returned is held: the accept queue is full, so the
+    /// kernel drops what asks for more (and the other side's asks again, after a second).
+    pub async fn listen_with_a_full_queue(&mut self) -> (TcpListener, Vec<TcpStream>) {
+        self.listener = None;
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let mut queue = Vec::new();
+        for _ in 0..8 {
+            let connecting = TcpStream::connect(self.address);
+            match tokio::time::timeout(Duration::from_millis(100), connecting).await {
+                Ok(stream) => queue.push(stream.unwrap()),
+                Err(_) => return (listener, queue),
+            }
+        }
+        panic!("the queue never fills");
+    }
+
     /// What the health check answers from now on.
     pub fn set_health(&self, status: u16) {
         self.health.store(status, Ordering::SeqCst);
