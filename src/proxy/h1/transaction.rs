@@ -72,6 +72,8 @@ struct Transaction<'a> {
     /// Backends that it is not sent to again.
     excluded: Excluded,
     tried: Tried,
+    /// A pooled connection has failed it: the next attempt opens its own.
+    fresh: bool,
 }
 
 /// Answers the request whose head is at the start of the client's buffer.
@@ -115,6 +117,7 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
                 upload,
                 excluded: Excluded::default(),
                 tried: Tried::default(),
+                fresh: false,
             };
             transaction.run().await
         }
@@ -231,9 +234,9 @@ impl Transaction<'_> {
         self.tried.note(failure);
         match self.judge(failure) {
             Verdict::Retry {
+                elsewhere,
                 reason,
                 spend_budget,
-                ..
             } => {
                 let counters = &self.pool.shared.counters;
                 if spend_budget && !self.pool.shared.budget.take(clock::now()) {
@@ -243,6 +246,10 @@ impl Transaction<'_> {
                 counters.retried(reason, true);
                 self.account.retry_reason = reason;
                 self.upload.rewind();
+                self.fresh = true;
+                if !elsewhere {
+                    self.excluded.clear();
+                }
                 None
             }
             Verdict::Hold => {
@@ -320,7 +327,11 @@ impl Transaction<'_> {
     async fn on_backend(&mut self, permit: Permit) -> Attempt {
         let endpoint = permit.endpoint().clone();
         let began = clock::now();
-        let reused = upstream::reuse(&endpoint, began);
+        let reused = if self.fresh {
+            None
+        } else {
+            upstream::reuse(&endpoint, began)
+        };
         self.account.reused = reused.is_some();
         let mut connection = match reused {
             Some(connection) => connection,
