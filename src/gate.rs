@@ -1,7 +1,7 @@
 //! The gate: a closed bit and the number in flight, in one atomic word.
 //!
 //! Choosing a backend and counting the request is one step, so no request can slip in after "closed" was
-//! read as "drained". Checked with loom (`RUSTFLAGS="--cfg loom" cargo test --lib gate`).
+//! read as "drained". Checked with loom (`cargo test --manifest-path tests/loom/Cargo.toml`).
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, Ordering};

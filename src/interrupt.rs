@@ -4,7 +4,7 @@
 //! one waker registration. The one who raises the level wakes the task, which then decides for itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
@@ -45,6 +45,8 @@ impl Level {
 pub struct Interrupt {
     level: AtomicU8,
     at: AtomicU64,
+    /// Its place in the set, kept under the set's lock: leaving must not search among ten thousand.
+    slot: AtomicUsize,
     waker: AtomicWaker,
 }
 
@@ -80,10 +82,13 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Counts a connection in. Its [`Member`] must outlive the connection's descriptor.
+    /// Counts a connection in. Count it out ([`Interrupts::leave`]) after its descriptor is closed.
     pub fn join(&self) -> Arc<Interrupt> {
         let interrupt = Arc::new(Interrupt::default());
-        self.members.lock().push(interrupt.clone());
+        let mut members = self.members.lock();
+        interrupt.slot.store(members.len(), Ordering::Relaxed);
+        members.push(interrupt.clone());
+        drop(members);
         self.open.fetch_add(1, Ordering::AcqRel);
         interrupt
     }
@@ -91,11 +96,15 @@ impl Interrupts {
     /// Counts it out again.
     pub fn leave(&self, interrupt: &Arc<Interrupt>) {
         let mut members = self.members.lock();
-        if let Some(index) = members
-            .iter()
-            .position(|member| Arc::ptr_eq(member, interrupt))
+        let slot = interrupt.slot.load(Ordering::Relaxed);
+        if members
+            .get(slot)
+            .is_some_and(|member| Arc::ptr_eq(member, interrupt))
         {
-            members.swap_remove(index);
+            members.swap_remove(slot);
+            if let Some(moved) = members.get(slot) {
+                moved.slot.store(slot, Ordering::Relaxed);
+            }
             self.open.fetch_sub(1, Ordering::AcqRel);
         }
         drop(members);
@@ -144,6 +153,18 @@ mod tests {
         set.raise_spread(Level::End, Time::from_secs(10), Time::from_secs(14));
         let at: Vec<_> = members.iter().map(|member| member.at().as_secs()).collect();
         assert_eq!(at, [10, 11, 12, 13]);
+    }
+
+    #[test]
+    fn members_leave_in_any_order() {
+        let set = Interrupts::default();
+        let mut members: Vec<_> = (0..50).map(|_| set.join()).collect();
+        for left in (0..50).rev() {
+            let member = members.swap_remove(left * 7 % (left + 1));
+            set.leave(&member);
+            assert_eq!(set.open() as usize, left);
+        }
+        set.raise(Level::Cut);
     }
 
     #[test]

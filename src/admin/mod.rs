@@ -1,7 +1,7 @@
 //! The admin API: JSON over HTTP/1 on a unix socket and, where configured, on TCP.
 //!
-//! Read in this order: [`router`] is the map of paths; [`problem`] is what every error looks like; [`auth`]
-//! says who may do what through which door; [`listen`] binds the doors before traffic flows; [`server`]
+//! Read in this order: `router` is the map of paths; [`problem`] is what every error looks like; [`auth`]
+//! says who may do what through which door; [`listen`] binds the doors before traffic flows; `server`
 //! serves them. The rest is one file per group of paths. Everything that is known comes from the registry's
 //! handle and from [`Process`], which the composition root implements.
 

@@ -10,7 +10,7 @@ pub fn print(text: &str) {
     let _ = try_print(text);
 }
 
-/// As [`print`], for those who would print for ever.
+/// As [`print()`], for those who would print for ever.
 ///
 /// # Errors
 /// When nobody reads it any more.

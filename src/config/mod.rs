@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`runtime`] is what the rest of the program sees; [`schema`] lists every key with its
 //! meaning and default; `file` turns TOML into run-time values and `validate` checks how they fit together,
-//! both collecting every error on the way; [`mod@load`] is the front door. [`print`] is the way back to TOML,
+//! both collecting every error on the way; [`mod@load`] is the front door. [`mod@print`] is the way back to TOML,
 //! [`mod@diff`] what a reload changes.
 //!
 //! The TOML is walked as a tree of spanned values rather than through serde: serde stops at the first error,

@@ -4,15 +4,14 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tokio::net::TcpStream;
 
-/// The kernel lists listening sockets before all others, so reading stops early; this bounds it on a host with
-/// more than a thousand of them.
+/// Bounds the reading on a host with more than a thousand listening sockets.
 const MAX_READ: u64 = 256 << 10;
 /// `TCP_LISTEN` in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
@@ -24,15 +23,23 @@ pub(super) fn of_tcp(stream: &TcpStream) -> Option<u64> {
     if !peer.ip().is_loopback() && local.ip() != peer.ip() {
         return None;
     }
-    let read = |path| {
-        let mut text = String::new();
-        let file = File::open(path).ok()?;
-        file.take(MAX_READ).read_to_string(&mut text).ok()?;
-        Some(text)
-    };
-    let four = read("/proc/self/net/tcp").unwrap_or_default();
-    let six = read("/proc/self/net/tcp6").unwrap_or_default();
-    listener(four.lines().chain(six.lines()), peer)
+    let (four, six) = (
+        listening("/proc/self/net/tcp"),
+        listening("/proc/self/net/tcp6"),
+    );
+    listener(four.chain(six), peer)
+}
+
+/// The lines of the listening sockets, which come first: on a busy host the rest is long.
+fn listening(path: &str) -> impl Iterator<Item = String> {
+    let file = File::open(path).ok();
+    let lines = file.map(|file| BufReader::new(file.take(MAX_READ)).lines());
+    lines
+        .into_iter()
+        .flatten()
+        .map_while(Result::ok)
+        .skip(1)
+        .take_while(|line| line.split_ascii_whitespace().nth(3) == Some(LISTEN))
 }
 
 /// What the path leads to. Its inode number alone may come back after a re-bind, so its birth counts too.
@@ -46,11 +53,11 @@ pub(super) fn of_unix(path: &Path) -> Option<u64> {
 
 /// The most specific listener for this address, as the kernel chooses it. Several of the same rank
 /// (SO_REUSEPORT) have no one identity.
-fn listener<'a>(lines: impl Iterator<Item = &'a str>, peer: SocketAddr) -> Option<u64> {
+fn listener(lines: impl Iterator<Item = impl AsRef<str>>, peer: SocketAddr) -> Option<u64> {
     let mut best: Option<(u8, u64)> = None;
     let mut tied = false;
     for line in lines {
-        let mut columns = line.split_ascii_whitespace().skip(1);
+        let mut columns = line.as_ref().split_ascii_whitespace().skip(1);
         let Some(local) = columns.next().and_then(parse_address) else {
             continue;
         };

@@ -164,7 +164,7 @@ impl Task {
     /// Without a `[pool.health]` section, an app that knows no `/health` is checked by connecting to it.
     fn reconsider(&mut self, probe: Probe, detail: String) -> (Probe, String) {
         match (probe, &self.http) {
-            // The process is gone. The next one may know the URL.
+            // The process is gone. The next one may know the health URL.
             (Probe::Refused, _) => self.fallen_back = false,
             (Probe::Status(404 | 405 | 501), Some(http)) if !self.target.health.explicit => {
                 self.fallen_back = true;
@@ -200,7 +200,9 @@ impl Task {
         self.report_closed();
     }
 
-    fn report_closed(&self) {
+    fn report_closed(&mut self) {
+        // Perhaps the process goes, and the next one knows the health URL.
+        self.fallen_back = false;
         self.reporter.report(
             self.target.endpoint.key,
             Event::PeerClosed,

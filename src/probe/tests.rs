@@ -1,184 +1,20 @@
 //! Against real servers on loopback.
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
+mod rig;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::config::{Address, Check};
 use crate::core::backend::Probe;
-
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-/// Long enough that nothing in a test happens because of it.
-const NEVER: Duration = Duration::from_secs(3600);
-const SOON: Duration = Duration::from_secs(5);
-
-struct Channel(UnboundedSender<(Event, String)>);
-
-impl Report for Channel {
-    fn report(&self, _: Key, event: Event, detail: String) {
-        let _ = self.0.send((event, detail));
-    }
-}
-
-/// A prober with a channel where the registry would be.
-struct Rig {
-    endpoint: Arc<Endpoint>,
-    cadence: watch::Sender<Cadence>,
-    reports: UnboundedReceiver<(Event, String)>,
-    prober: Prober,
-}
-
-impl Rig {
-    fn new(address: Address, change: impl FnOnce(&mut config::Health)) -> Self {
-        let mut health = config::Health {
-            check: Check::Http {
-                path: "/health".into(),
-                host: None,
-                method: "GET".into(),
-                headers: vec![("X-Probe".into(), "1".into())],
-                expect: vec![(200, 299)],
-            },
-            explicit: true,
-            port: None,
-            interval: NEVER,
-            timeout: SOON,
-            fast_interval: NEVER,
-            rise: 2,
-            fall: 3,
-            fall_timeout: 5,
-            absent_after: NEVER,
-        };
-        change(&mut health);
-        let (signals, _) = unbounded_channel();
-        let endpoint = Arc::new(Endpoint::new(
-            Key(1),
-            "app".into(),
-            "app-1".into(),
-            address,
-            1,
-            signals,
-        ));
-        let (cadence, receiver) = watch::channel(Cadence {
-            interval: health.interval,
-            keep: true,
-        });
-        let (reporter, reports) = unbounded_channel();
-        let prober = spawn(
-            Target {
-                endpoint: endpoint.clone(),
-                health: Arc::new(health),
-            },
-            receiver,
-            Arc::new(Channel(reporter)),
-        );
-        Self {
-            endpoint,
-            cadence,
-            reports,
-            prober,
-        }
-    }
-
-    async fn next(&mut self) -> (Event, String) {
-        timeout(SOON, self.reports.recv()).await.unwrap().unwrap()
-    }
-
-    async fn probed(&mut self) -> (Probe, String) {
-        match self.next().await {
-            (Event::Probed { probe, .. }, detail) => (probe, detail),
-            (other, _) => panic!("{other:?}"),
-        }
-    }
-
-    async fn connections_become(&self, wanted: u32) {
-        timeout(SOON, async {
-            while self.endpoint.connections.open() != wanted {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-        .unwrap();
-    }
-}
-
-/// A server that does one thing to each request it reads, and counts requests and connections.
-#[derive(Default)]
-struct Seen {
-    connections: AtomicUsize,
-    requests: AtomicUsize,
-    last: parking_lot::Mutex<String>,
-}
-
-struct App {
-    address: SocketAddr,
-    seen: Arc<Seen>,
-    /// Ends all of it, its connections too.
-    task: tokio::task::JoinSet<()>,
-}
-
-async fn read_head(stream: &mut TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    String::from_utf8(head).ok()
-}
-
-/// `answers`: one after another, the last one for ever; `None`: close without an answer.
-async fn app_on(listener: TcpListener, answers: Vec<Option<String>>) -> App {
-    let address = listener.local_addr().unwrap();
-    let seen = Arc::new(Seen::default());
-    let mut task = tokio::task::JoinSet::new();
-    task.spawn({
-        let seen = seen.clone();
-        async move {
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
-                seen.connections.fetch_add(1, Ordering::SeqCst);
-                let (seen, answers) = (seen.clone(), answers.clone());
-                connections.spawn(async move {
-                    while let Some(head) = read_head(&mut stream).await {
-                        *seen.last.lock() = head;
-                        let turn = seen.requests.fetch_add(1, Ordering::SeqCst);
-                        match &answers[turn.min(answers.len() - 1)] {
-                            Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
-                            None => return,
-                        }
-                    }
-                });
-            }
-        }
-    });
-    App {
-        address,
-        seen,
-        task,
-    }
-}
-
-async fn app(answers: &[&str]) -> App {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let answers = answers
-        .iter()
-        .map(|answer| Some((*answer).into()))
-        .collect();
-    app_on(listener, answers).await
-}
-
-fn status(line: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {line}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
+use rig::{NEVER, OK, Rig, SOON, app, app_on, read_head, status};
 
 async fn one(answer: &str) -> (Probe, String) {
     let app = app(&[answer]).await;

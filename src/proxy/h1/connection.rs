@@ -20,7 +20,7 @@ pub struct Options {
     pub nominations: u32,
 }
 
-/// More than [`MAX_NOMINATIONS`] options.
+/// More options than anybody has a use for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyOptions;
 

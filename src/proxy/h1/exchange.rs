@@ -226,18 +226,15 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Failure>> {
-        loop {
-            let up = self.poll_up(cx)?;
-            let down = self.poll_down(cx)?;
-            if let Receiving::Done = self.receiving
-                && self.is_delivered()
-            {
-                return self.poll_end(cx);
-            }
-            if !up && !down {
-                break;
-            }
+        // Each direction goes on until it has to wait, and neither waits for the other: once is enough.
+        self.poll_up(cx)?;
+        self.poll_down(cx)?;
+        if let Receiving::Done = self.receiving
+            && self.is_delivered()
+        {
+            return self.poll_end(cx);
         }
+        self.watch_client(cx)?;
         self.poll_flush(cx)?;
         self.poll_interrupts(cx)?;
         if self.poll_farewell(cx) {
@@ -248,8 +245,7 @@ impl<'a> Exchange<'a> {
 
     // ---- towards the backend
 
-    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
-        let mut moved = false;
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         while self.sending == Sending::Active {
             let head = &self.order.head[self.head_sent..];
             let body = self.upload.unsent(&self.client.buffer);
@@ -260,17 +256,12 @@ impl<'a> Exchange<'a> {
                         self.head_sent += of_head;
                         self.upload.advance(count - of_head);
                         self.unflushed_up = true;
-                        moved = true;
                     }
-                    Poll::Ready(_) => {
-                        self.sending = Sending::Refused;
-                        return Ok(true);
-                    }
-                    Poll::Pending => return Ok(moved),
+                    Poll::Ready(_) => self.sending = Sending::Refused,
+                    Poll::Pending => return Ok(()),
                 }
             } else if self.upload.is_complete() {
                 self.sending = Sending::Done;
-                moved = true;
             } else {
                 if self.begun {
                     self.upload.release(&mut self.client.buffer);
@@ -284,21 +275,22 @@ impl<'a> Exchange<'a> {
                             .absorb(&self.client.buffer)
                             .map_err(Failure::BadBody)?;
                         self.progress = clock::now();
-                        moved = true;
                     }
                     Poll::Ready(_) => return Err(Failure::ClientGone),
-                    Poll::Pending => return Ok(moved),
+                    Poll::Pending => return Ok(()),
                 }
             }
         }
-        self.watch_client(cx)?;
-        Ok(moved)
+        Ok(())
     }
 
     /// Notices a client that is gone. A client that has merely finished sending still wants its answer.
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        let waiting_for_body = self.sending == Sending::Refused && !self.upload.is_complete();
-        while !self.client.finished && !waiting_for_body && self.client.buffer.has_room(LARGE) {
+        // While the body is on its way, `poll_up` reads; what a refused body leaves unread stays unread.
+        while !self.client.finished
+            && self.upload.is_complete()
+            && self.client.buffer.has_room(LARGE)
+        {
             match self.client.poll_read(cx, LARGE) {
                 // Nobody listens to events on a connection it has half closed; this client has left.
                 Poll::Ready(Ok(0)) if self.begun && self.response.is_event_stream => {
@@ -315,39 +307,30 @@ impl<'a> Exchange<'a> {
 
     // ---- towards the client
 
-    fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
-        let mut moved = false;
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         loop {
             if !self.is_delivered() {
-                if !self.poll_deliver(cx)? {
-                    return Ok(moved);
+                if self.poll_deliver(cx)?.is_pending() {
+                    return Ok(());
                 }
-                moved = true;
                 continue;
             }
             if let Receiving::Done = self.receiving {
-                return Ok(moved);
+                return Ok(());
             }
-            if self.incoming.is_empty() || self.needs_more() {
-                match self.poll_receive(cx)? {
-                    Poll::Ready(()) => moved = true,
-                    Poll::Pending => return Ok(moved),
-                }
+            // Nothing can be passed on, so what is here is at most a part of a head.
+            if self.poll_receive(cx)?.is_pending() {
+                return Ok(());
             }
             self.digest()?;
         }
-    }
-
-    /// A head that is only partly here, or framing of which nothing can be passed on yet.
-    fn needs_more(&self) -> bool {
-        matches!(self.receiving, Receiving::Head) || self.passable == 0
     }
 
     fn is_delivered(&self) -> bool {
         self.outgoing_sent == self.outgoing.len() && self.passable == 0
     }
 
-    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
+    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
         let own = &self.outgoing[self.outgoing_sent..];
         let passing = &self.incoming.bytes()[..self.passable];
         match poll_write_both(cx, &mut self.client.stream, own, passing) {
@@ -362,10 +345,10 @@ impl<'a> Exchange<'a> {
                 self.passable -= count - of_own;
                 self.tally.bytes_out += count as u64;
                 self.unflushed_down = true;
-                Ok(true)
+                Ok(Poll::Ready(()))
             }
             Poll::Ready(_) => Err(Failure::ClientGone),
-            Poll::Pending => Ok(false),
+            Poll::Pending => Ok(Poll::Pending),
         }
     }
 

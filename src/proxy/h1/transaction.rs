@@ -171,8 +171,9 @@ impl Transaction<'_> {
             may_fail_open,
         )
         .await;
-        self.account.held += clock::now().saturating_sub(now);
-        self.pool.shared.counters.held(self.account.held);
+        let waited = clock::now().saturating_sub(now);
+        self.account.held += waited;
+        self.pool.shared.counters.held(waited);
         match held {
             Held::FailOpen => return Ok(upstream::admit_anyway(&self.pool, &self.excluded)),
             Held::Released => {}

@@ -1,0 +1,161 @@
+//! The gate under loom: every interleaving, and every reordering that the memory model allows.
+//!
+//! The source is the proxy's own file, compiled with loom's atomics in place of the standard ones.
+
+#[path = "../../../src/gate.rs"]
+pub mod gate;
+
+#[cfg(test)]
+mod tests {
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use loom::thread::{self, JoinHandle};
+
+    use super::gate::{Gate, Left};
+
+    /// Enters and leaves; what leaving found, if it got in.
+    fn visitor(gate: &Arc<Gate>) -> JoinHandle<Option<Left>> {
+        let gate = gate.clone();
+        thread::spawn(move || gate.try_enter().then(|| gate.leave()))
+    }
+
+    fn last_outs(visitors: Vec<JoinHandle<Option<Left>>>) -> usize {
+        visitors
+            .into_iter()
+            .map(|visitor| visitor.join().unwrap())
+            .filter(|left| *left == Some(Left::LastOut))
+            .count()
+    }
+
+    /// The promise that "drained" rests on: a closing that found somebody in flight is told exactly once when
+    /// the last one has left; one that found nobody, never.
+    #[test]
+    fn one_last_out_for_each_closing_of_a_busy_gate() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(true));
+            let visitors = vec![visitor(&gate), visitor(&gate)];
+            let busy = gate.close() > 0;
+            assert_eq!(last_outs(visitors), usize::from(busy));
+            assert_eq!(gate.in_flight(), 0);
+            assert!(gate.is_closed());
+        });
+    }
+
+    #[test]
+    fn nobody_enters_after_close_has_returned() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(true));
+            let returned = Arc::new(AtomicBool::new(false));
+            let late = thread::spawn({
+                let (gate, returned) = (gate.clone(), returned.clone());
+                move || {
+                    let after = returned.load(Ordering::Acquire);
+                    let entered = gate.try_enter();
+                    assert!(!(after && entered), "entered a gate that was closed");
+                    if entered {
+                        gate.leave();
+                    }
+                }
+            });
+            let early = visitor(&gate);
+            gate.close();
+            returned.store(true, Ordering::Release);
+            late.join().unwrap();
+            early.join().unwrap();
+        });
+    }
+
+    /// A drain that is lifted and asked for again: the second one is not left waiting.
+    #[test]
+    fn closed_opened_and_closed_again() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(true));
+            let visitor = visitor(&gate);
+            let first = gate.close();
+            gate.open();
+            let second = gate.close();
+            match visitor.join().unwrap() {
+                Some(Left::LastOut) => assert!(first + second > 0),
+                // It left while the gate was open: nobody was told, and nobody waits.
+                Some(Left::Busy) | None => assert_eq!(second, 0),
+            }
+        });
+    }
+
+    #[test]
+    fn a_limit_is_never_passed() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(true));
+            let inside = Arc::new(AtomicUsize::new(0));
+            let visitors: Vec<_> = (0..2)
+                .map(|_| {
+                    let (gate, inside) = (gate.clone(), inside.clone());
+                    thread::spawn(move || {
+                        if gate.try_enter_below(1) {
+                            assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0);
+                            inside.fetch_sub(1, Ordering::Relaxed);
+                            gate.leave();
+                        }
+                    })
+                })
+                .collect();
+            for visitor in visitors {
+                visitor.join().unwrap();
+            }
+            assert_eq!(gate.in_flight(), 0);
+        });
+    }
+
+    /// Who is told that everybody has left also sees what they did.
+    #[test]
+    fn the_last_one_out_sees_what_the_others_did() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(true));
+            assert!(gate.try_enter() && gate.try_enter());
+            gate.close();
+            let done = Arc::new(AtomicUsize::new(0));
+            let leavers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (gate, done) = (gate.clone(), done.clone());
+                    thread::spawn(move || {
+                        done.fetch_add(1, Ordering::Relaxed);
+                        let left = gate.leave();
+                        if left == Left::LastOut {
+                            assert_eq!(done.load(Ordering::Relaxed), 2);
+                        }
+                        left
+                    })
+                })
+                .collect();
+            let told = leavers
+                .into_iter()
+                .map(|leaver| leaver.join().unwrap())
+                .filter(|left| *left == Left::LastOut)
+                .count();
+            assert_eq!(told, 1);
+        });
+    }
+
+    /// `fail_open` enters a closed gate: the drain that waits is told when that one has left, too.
+    #[test]
+    fn who_entered_anyway_is_waited_for() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(true));
+            let visitor = visitor(&gate);
+            let busy = gate.close() > 0;
+            gate.enter_anyway();
+            let own = gate.leave();
+            let other = visitor.join().unwrap();
+            let told = [Some(own), other]
+                .into_iter()
+                .filter(|left| *left == Some(Left::LastOut))
+                .count();
+            // Ours and, if it was still inside when the gate closed, possibly the visitor's before ours.
+            assert!(
+                (1..=1 + usize::from(busy)).contains(&told),
+                "told {told} times"
+            );
+            assert_eq!(gate.in_flight(), 0);
+        });
+    }
+}
