@@ -17,9 +17,11 @@ use std::{env, process, str, thread};
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
-const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench/1\r\nAccept: */*\r\n\r\n";
+const REQUEST: &[u8] =
+    b"GET /hello HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench/1\r\nAccept: */*\r\n\r\n";
 
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
     Content-Length: 13\r\n\r\nHello, world\n";
 
 fn main() {
