@@ -66,10 +66,14 @@ impl Interrupt {
         self.waker.register(waker);
     }
 
-    /// Raises the level (never lowers it) and wakes the task.
+    /// Raises the level (never lowers it) and wakes the task, if that is news to it. One raiser at a time.
     pub fn raise(&self, level: Level, at: Time) {
-        self.at.store(at.as_millis() as u64, Ordering::Release);
-        self.level.fetch_max(level as u8, Ordering::AcqRel);
+        let (now, at) = (self.level(), at.as_millis() as u64);
+        if level < now || (level == now && at == self.at.load(Ordering::Acquire)) {
+            return;
+        }
+        self.at.store(at, Ordering::Release);
+        self.level.store(level as u8, Ordering::Release);
         self.waker.wake();
     }
 }
@@ -144,6 +148,32 @@ mod tests {
         interrupt.raise(Level::Cut, Time::ZERO);
         interrupt.raise(Level::Finish, Time::ZERO);
         assert_eq!(interrupt.level(), Level::Cut);
+    }
+
+    #[test]
+    fn a_lower_level_moves_no_deadline_and_wakes_nobody() {
+        struct Count(AtomicU32);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let count = Arc::new(Count(AtomicU32::new(0)));
+        let waker = Waker::from(count.clone());
+        let interrupt = Interrupt::default();
+        let woken_by = |level, at| {
+            interrupt.register(&waker);
+            let before = count.0.load(Ordering::SeqCst);
+            interrupt.raise(level, Time::from_secs(at));
+            (
+                count.0.load(Ordering::SeqCst) - before,
+                interrupt.at().as_secs(),
+            )
+        };
+        assert_eq!(woken_by(Level::End, 10), (1, 10));
+        assert_eq!(woken_by(Level::Finish, 0), (0, 10));
+        assert_eq!(woken_by(Level::End, 10), (0, 10));
+        assert_eq!(woken_by(Level::End, 20), (1, 20));
     }
 
     #[test]

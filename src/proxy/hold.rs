@@ -39,6 +39,15 @@ impl<'a> Place<'a> {
         shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         Self { shared, bytes }
     }
+
+    /// Counts what has arrived in the meantime; says how large the buffer may become at most.
+    fn grow(&mut self, buffered: u64, max_bytes: u64) -> usize {
+        let more = buffered.saturating_sub(self.bytes);
+        let held = self.shared.held_bytes.fetch_add(more, Ordering::Relaxed) + more;
+        self.bytes += more;
+        let left = max_bytes.saturating_sub(held);
+        usize::try_from(buffered.saturating_add(left)).unwrap_or(usize::MAX)
+    }
 }
 
 impl Drop for Place<'_> {
@@ -85,7 +94,7 @@ pub async fn wait(
         Admission::Fail(refusal) => return Held::GaveUp(refusal.as_str()),
         Admission::FailOpen => return Held::FailOpen,
     };
-    let _place = Place::new(shared, bytes);
+    let mut place = Place::new(shared, bytes);
     // Whoever publishes a snapshot looks at `held` afterwards; we counted first and look at the snapshot now.
     // Where something is eligible and yet refused us (it was tried, or is full), no publication will wake us.
     fence(Ordering::SeqCst);
@@ -112,7 +121,11 @@ pub async fn wait(
         if client.interrupt.level() == Level::Cut {
             return Poll::Ready(Held::GaveUp("lameduck is shutting down"));
         }
-        if client.poll_gone(cx) {
+        // What no room is left for stays in the kernel, and holds the client back.
+        let most = place.grow(client.buffer.len() as u64, limits.max_bytes);
+        let gone = client.poll_gone(cx, most);
+        place.grow(client.buffer.len() as u64, limits.max_bytes);
+        if gone {
             Poll::Ready(Held::ClientGone)
         } else {
             Poll::Pending

@@ -145,13 +145,16 @@ pub enum ConnectError {
     Moved,
 }
 
-/// Opens a connection. The caller holds a permit of the same backend.
+/// Opens a connection to the backend that was entered.
 pub async fn connect(
     plane: &Plane,
-    endpoint: &Arc<Endpoint>,
+    permit: &Permit,
     upstream: &config::Upstream,
 ) -> Result<Box<Connection>, ConnectError> {
-    let epoch = endpoint.epoch();
+    let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
+    if endpoint.epoch() != epoch {
+        return Err(ConnectError::Moved);
+    }
     let resolved = endpoint.resolved().ok_or(ConnectError::Unresolved)?;
     let mut peer = match &*resolved {
         Resolved::Socket(address) => HttpPeer::new(*address, false, String::new()),

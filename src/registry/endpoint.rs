@@ -177,8 +177,11 @@ impl Endpoint {
 
     /// Enters the gate: one request in flight until the permit is dropped.
     pub fn permit(self: &Arc<Self>, max_in_flight: u32) -> Option<Permit> {
+        // Read first: a drain that begins after it is noticed by its new epoch.
+        let epoch = self.epoch();
         self.gate.try_enter_below(max_in_flight).then(|| Permit {
             endpoint: self.clone(),
+            epoch,
         })
     }
 
@@ -187,19 +190,35 @@ impl Endpoint {
         self.gate.enter_anyway();
         Permit {
             endpoint: self.clone(),
+            epoch: self.epoch(),
         }
     }
 
-    /// Puts a connection back for reuse, unless its epoch is over.
+    /// Puts a connection back for reuse, unless its epoch is over or the gate is closed: what fail-open sends to a
+    /// drained backend must leave no connection behind.
     pub fn release(&self, connection: Box<Connection>) {
         let epoch = connection.epoch;
-        if epoch != self.epoch() || self.idle.put(connection).is_err() {
+        if epoch != self.epoch() || self.gate.is_closed() || self.idle.put(connection).is_err() {
             return;
         }
-        // An eviction may have passed between the check and the put: look again, and evict what it missed.
+        self.evict_missed(epoch);
+    }
+
+    /// Drops each idle connection that `keep` refuses.
+    pub fn sweep(&self, mut keep: impl FnMut(&mut Connection) -> bool) {
+        let epoch = self.epoch();
+        self.idle
+            .retain(|connection| connection.epoch == epoch && keep(connection));
+        self.evict_missed(epoch);
+    }
+
+    /// An eviction may have passed while we had a connection of `epoch` in hand: evicts what it missed.
+    fn evict_missed(&self, epoch: u64) {
         fence(Ordering::SeqCst);
         let now = self.epoch();
-        if now != epoch {
+        if self.gate.is_closed() {
+            self.idle.retain(|_| false);
+        } else if now != epoch {
             self.idle.retain(|connection| connection.epoch == now);
         }
     }
@@ -247,12 +266,18 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct Permit {
     endpoint: Arc<Endpoint>,
+    epoch: u64,
 }
 
 impl Permit {
     /// Whose.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// The epoch in which the gate was entered. Once the endpoint has another, this request goes elsewhere.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 }
 

@@ -27,6 +27,19 @@ pub struct Buffer {
     data: Vec<u8>,
     start: usize,
     end: usize,
+    /// The last read left no room: more is on its way, and fewer, larger reads would fetch it.
+    filled: bool,
+}
+
+impl From<Vec<u8>> for Buffer {
+    fn from(data: Vec<u8>) -> Self {
+        Self {
+            end: data.len(),
+            start: 0,
+            data,
+            filled: false,
+        }
+    }
 }
 
 impl Buffer {
@@ -38,12 +51,20 @@ impl Buffer {
     /// Gives the memory back to this thread. Grown buffers are freed: few connections need them at a time.
     pub fn give_back(mut self) {
         self.clear();
+        self.filled = false;
         if self.data.len() == SMALL {
             SPARES.with_borrow_mut(|spares| {
                 if spares.len() < SPARE {
                     spares.push(self);
                 }
             });
+        }
+    }
+
+    /// Frees the memory of a body that has gone through, unless something is left in it.
+    pub fn shrink(&mut self) {
+        if self.data.len() > SMALL && self.is_empty() {
+            *self = Self::take();
         }
     }
 
@@ -98,7 +119,7 @@ impl Buffer {
         stream: &mut Stream,
         most: usize,
     ) -> Poll<io::Result<usize>> {
-        if self.end == self.data.len() {
+        if self.end == self.data.len() || self.filled {
             self.make_room(most);
         }
         let limit = self.data.len().min(self.start + most);
@@ -106,6 +127,7 @@ impl Buffer {
         ready!(Pin::new(&mut **stream).poll_read(cx, &mut space))?;
         let count = space.filled().len();
         self.end += count;
+        self.filled = self.end == limit;
         Poll::Ready(Ok(count))
     }
 
@@ -115,7 +137,7 @@ impl Buffer {
             self.end -= self.start;
             self.start = 0;
         }
-        if self.end == self.data.len() {
+        if self.end == self.data.len() || (self.filled && self.data.len() < most) {
             let wanted = (self.data.len() * 2).clamp(SMALL, most.max(SMALL));
             self.data.resize(wanted, 0);
         }
@@ -124,7 +146,31 @@ impl Buffer {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::future::poll_fn;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    /// A system call per 4 KiB would cost a large body several times its CPU.
+    #[tokio::test]
+    async fn a_body_that_streams_through_is_read_in_large_pieces() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut stream: Stream = Box::new(pingora::protocols::l4::stream::Stream::from(ours));
+        tokio::spawn(async move { theirs.write_all(&vec![0; 1 << 20]).await });
+        let (mut buffer, mut total, mut largest) = (Buffer::default(), 0, 0);
+        while total < 1 << 20 {
+            let count = poll_fn(|cx| buffer.poll_fill(cx, &mut stream, LARGE))
+                .await
+                .unwrap();
+            buffer.consume(count);
+            total += count;
+            largest = largest.max(count);
+        }
+        assert_eq!(largest, LARGE);
+        buffer.shrink();
+        assert!(buffer.data.len() <= SMALL);
+    }
 
     #[test]
     fn cutting_keeps_what_stands_before() {
@@ -132,6 +178,7 @@ mod tests {
             data: b"xxHEADbodynext".to_vec(),
             start: 2,
             end: 14,
+            filled: false,
         };
         buffer.cut(4, 4);
         assert_eq!(buffer.bytes(), b"HEADnext");
@@ -139,11 +186,7 @@ mod tests {
 
     #[test]
     fn a_consumed_buffer_begins_anew() {
-        let mut buffer = Buffer {
-            data: b"abc".to_vec(),
-            start: 0,
-            end: 3,
-        };
+        let mut buffer = Buffer::from(b"abc".to_vec());
         buffer.consume(3);
         assert_eq!((buffer.start, buffer.end), (0, 0));
     }

@@ -24,10 +24,12 @@ use crate::proxy::plane::Plane;
 /// Longest request target, in bytes (nginx and HAProxy take 8 and 16 KiB of request line).
 const MAX_URI: usize = 16 * 1024;
 
-/// How much of what a client still sends is read and thrown away, and for how long, before its connection is
-/// closed: a close with unread bytes becomes a reset that can destroy the answer (RFC 9112 §9.6).
-const LINGER_BYTES: usize = 256 * 1024;
-const LINGER_TIME: Duration = Duration::from_secs(1);
+/// What a client still sends is read and thrown away before its connection is closed: a close with unread bytes
+/// becomes a reset that can destroy the answer (RFC 9112 §9.6). For so long at most…
+const LINGER_TIME: Duration = Duration::from_secs(10);
+
+/// …and for so long without a byte.
+const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
 /// What becomes of the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +72,12 @@ impl Client {
         self.buffer.poll_fill(cx, &mut self.stream, most)
     }
 
-    /// Whether the client has gone while nothing of its answer was on the way. What it sends is kept.
-    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        while self.buffer.has_room(LARGE) {
-            match self.poll_read(cx, LARGE) {
+    /// Whether the client has gone while nothing of its answer was on the way. What it sends is kept, as far as
+    /// `most` bytes of it.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>, most: usize) -> bool {
+        let most = most.min(LARGE);
+        while !self.finished && self.buffer.has_room(most) {
+            match self.poll_read(cx, most) {
                 Poll::Ready(Ok(count)) if count > 0 => {}
                 Poll::Ready(_) => return true,
                 Poll::Pending => break,
@@ -109,10 +113,21 @@ impl Client {
     }
 }
 
+/// Counts a connection out.
+struct Counted<'a>(&'a Plane, Arc<Interrupt>);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.clients.leave(&self.1);
+    }
+}
+
 /// Serves a client until its connection ends.
 pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
     let config = plane.registry.snapshot().config.clone();
     let interrupt = plane.clients.join();
+    // Before the client, so that it is dropped after the client's descriptor, even in a panic.
+    let _counted = Counted(plane, interrupt.clone());
     let mut client = Client {
         stream,
         buffer: Buffer::take(),
@@ -138,15 +153,7 @@ pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
         serve_requests(plane, &mut client, &mut head, &config.server).await
     };
     close(&mut client, next).await;
-    let Client {
-        stream,
-        buffer,
-        interrupt,
-        ..
-    } = client;
-    buffer.give_back();
-    drop(stream);
-    plane.clients.leave(&interrupt);
+    std::mem::take(&mut client.buffer).give_back();
 }
 
 async fn serve_requests(
@@ -157,7 +164,8 @@ async fn serve_requests(
 ) -> Next {
     let mut idle_since = clock::now();
     loop {
-        match poll_fn(|cx| poll_head(client, head, limits, idle_since, cx)).await {
+        let mut begun = None;
+        match poll_fn(|cx| poll_head(client, head, limits, idle_since, &mut begun, cx)).await {
             Arrival::Request => {}
             Arrival::Nothing => return Next::Close,
             Arrival::Late => {
@@ -185,6 +193,7 @@ async fn serve_requests(
             Next::KeepAlive => idle_since = clock::now(),
             end => return end,
         }
+        client.buffer.shrink();
     }
 }
 
@@ -200,6 +209,7 @@ fn poll_head(
     head: &mut RequestHead,
     limits: &config::Server,
     idle_since: Time,
+    begun: &mut Option<Time>,
     cx: &mut Context<'_>,
 ) -> Poll<Arrival> {
     let sizes = Limits {
@@ -226,12 +236,14 @@ fn poll_head(
     if level == Level::Cut || (level >= Level::Finish && client.buffer.is_empty()) {
         return Poll::Ready(Arrival::Nothing);
     }
-    let (limit, end) = if client.buffer.is_empty() {
-        (limits.idle_timeout, Arrival::Nothing)
+    let (deadline, end) = if client.buffer.is_empty() {
+        (idle_since + limits.idle_timeout, Arrival::Nothing)
     } else {
-        (limits.header_timeout, Arrival::Late)
+        // The head's time begins when its first bytes are here and the rest is not.
+        let begun = *begun.get_or_insert_with(clock::now);
+        (begun + limits.header_timeout, Arrival::Late)
     };
-    client.timer.poll(cx, idle_since + limit).map(|()| end)
+    client.timer.poll(cx, deadline).map(|()| end)
 }
 
 /// Answers with an error of our own and closes.
@@ -247,28 +259,35 @@ async fn answer_error(client: &mut Client, status: u16, detail: &str, patience: 
 /// Closes the connection in the way its end asks for.
 async fn close(client: &mut Client, next: Next) {
     match next {
-        Next::KeepAlive | Next::Close => {
-            let deadline = clock::now() + LINGER_TIME;
-            poll_fn(|cx| match Pin::new(&mut *client.stream).poll_shutdown(cx) {
-                Poll::Pending => client.timer.poll(cx, deadline),
-                Poll::Ready(_) => Poll::Ready(()),
-            })
-            .await;
-        }
-        Next::Linger => linger(client).await,
+        Next::KeepAlive | Next::Close => linger(client, Unread::Ignored).await,
+        Next::Linger => linger(client, Unread::Expected).await,
         // A reset instead of an orderly end: even a body without a length can't be mistaken for a whole one.
         Next::Abort => super::socket::reset_on_close(client.stream.id()),
     }
 }
 
-async fn linger(client: &mut Client) {
-    let deadline = clock::now() + LINGER_TIME;
-    let mut left = LINGER_BYTES;
+/// What is known of bytes that the client has sent and nobody will read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    /// There may be some here already (requests behind the last one); none is waited for.
+    Ignored,
+    /// It may still be sending.
+    Expected,
+}
+
+/// Ends our direction, and reads on until the client has ended its own or nothing comes any more.
+async fn linger(client: &mut Client, mut unread: Unread) {
+    let end = clock::now() + LINGER_TIME;
+    let mut patience = clock::now() + LINGER_PAUSE;
     let mut shut = false;
     poll_fn(|cx| {
+        client.interrupt.register(cx.waker());
+        if client.interrupt.level() == Level::Cut {
+            return Poll::Ready(());
+        }
         if !shut {
             match Pin::new(&mut *client.stream).poll_shutdown(cx) {
-                Poll::Pending => return client.timer.poll(cx, deadline),
+                Poll::Pending => return client.timer.poll(cx, patience),
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => shut = true,
             }
@@ -276,9 +295,16 @@ async fn linger(client: &mut Client) {
         loop {
             client.buffer.clear();
             match client.poll_read(cx, LARGE) {
-                Poll::Ready(Ok(count)) if count > 0 && count < left => left -= count,
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    unread = Unread::Expected;
+                    patience = end.min(clock::now() + LINGER_PAUSE);
+                }
                 Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return client.timer.poll(cx, deadline),
+                Poll::Pending if unread == Unread::Ignored => return Poll::Ready(()),
+                Poll::Pending => return client.timer.poll(cx, patience),
+            }
+            if clock::now() >= end {
+                return Poll::Ready(());
             }
         }
     })

@@ -177,6 +177,8 @@ pub struct Exchange<'a> {
     /// The stream of events is to end after the event under way.
     ending: bool,
     progress: Time,
+    /// A peer did not take all that there was for it.
+    stalled: bool,
     unflushed_up: bool,
     unflushed_down: bool,
     tally: Tally,
@@ -212,6 +214,7 @@ impl<'a> Exchange<'a> {
             keep_alive: false,
             ending: false,
             progress: order.began,
+            stalled: false,
             unflushed_up: false,
             unflushed_down: false,
             tally: Tally::default(),
@@ -221,7 +224,10 @@ impl<'a> Exchange<'a> {
 
     /// Runs it to its end. What was read beyond a 101's head comes back as the buffer.
     pub async fn run(mut self) -> (Result<End, Failure>, Tally, Buffer) {
-        let end = poll_fn(|cx| self.poll(cx)).await;
+        let mut end = poll_fn(|cx| self.poll(cx)).await;
+        if self.outgoing_sent > 0 && end.is_err_and(Failure::is_clean) {
+            end = Err(Failure::Truncated("an interim response broke off"));
+        }
         (end, self.tally, self.incoming)
     }
 
@@ -256,9 +262,13 @@ impl<'a> Exchange<'a> {
                         self.head_sent += of_head;
                         self.upload.advance(count - of_head);
                         self.unflushed_up = true;
+                        self.note_progress();
                     }
                     Poll::Ready(_) => self.sending = Sending::Refused,
-                    Poll::Pending => return Ok(()),
+                    Poll::Pending => {
+                        self.stalled = true;
+                        return Ok(());
+                    }
                 }
             } else if self.upload.is_complete() {
                 self.sending = Sending::Done;
@@ -271,9 +281,13 @@ impl<'a> Exchange<'a> {
                 let most = self.client.buffer.len() + LARGE;
                 match self.client.poll_read(cx, most) {
                     Poll::Ready(Ok(count)) if count > 0 => {
-                        self.upload
-                            .absorb(&self.client.buffer)
-                            .map_err(Failure::BadBody)?;
+                        if let Err(error) = self.upload.absorb(&self.client.buffer) {
+                            return Err(if self.begun {
+                                Failure::Truncated("the request's body went wrong in mid-response")
+                            } else {
+                                Failure::BadBody(error)
+                            });
+                        }
                         self.progress = clock::now();
                     }
                     Poll::Ready(_) => return Err(Failure::ClientGone),
@@ -345,10 +359,21 @@ impl<'a> Exchange<'a> {
                 self.passable -= count - of_own;
                 self.tally.bytes_out += count as u64;
                 self.unflushed_down = true;
+                self.note_progress();
                 Ok(Poll::Ready(()))
             }
             Poll::Ready(_) => Err(Failure::ClientGone),
-            Poll::Pending => Ok(Poll::Pending),
+            Poll::Pending => {
+                self.stalled = true;
+                Ok(Poll::Pending)
+            }
+        }
+    }
+
+    /// Something was written. After a stall that is progress; what goes through at once needs no clock.
+    fn note_progress(&mut self) {
+        if std::mem::take(&mut self.stalled) {
+            self.progress = clock::now();
         }
     }
 
@@ -687,17 +712,28 @@ impl<'a> Exchange<'a> {
                 Failure::Cut
             });
         }
+        self.client.interrupt.register(cx.waker());
         if self.client.interrupt.level() == Level::Cut {
             return Err(Failure::Truncated("cut by the shutdown's deadline"));
         }
         Ok(())
     }
 
+    /// Whether it is the client's turn to send: the backend has all that is here, and is not being asked first
+    /// whether it wants the body (RFC 9110 §10.1.1).
+    fn waits_for_body(&self) -> bool {
+        let asked_first = self.order.request.expect_continue;
+        self.sending == Sending::Active
+            && !self.upload.is_complete()
+            && self.head_sent == self.order.head.len()
+            && self.upload.unsent(&self.client.buffer).is_empty()
+            && !(asked_first && self.interim == 0 && self.upload.total() == 0)
+    }
+
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Failure>> {
-        let sending_body = self.sending == Sending::Active && !self.upload.is_complete();
         let (limit, failure) = if !self.is_delivered() {
             (self.order.body_timeout, Failure::ClientGone)
-        } else if sending_body && !self.begun {
+        } else if !self.begun && self.waits_for_body() {
             (self.order.body_timeout, Failure::BodyTimeout)
         } else if self.begun && self.response.is_event_stream {
             return Poll::Pending;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
+use super::buffer::Buffer;
 use super::client::{Client, Next};
 use super::exchange::{self, End, Exchange, Failure};
 use super::method::{Method, Upgrade, Version};
@@ -27,6 +28,9 @@ use crate::registry::snapshot::Pool;
 
 /// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+
+/// How a request ended that a drain's deadline has cut, for the log.
+const CUT: &str = "cut";
 
 /// How long a client may take to take an answer of ours.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,7 +76,7 @@ struct Transaction<'a> {
     /// Backends that it is not sent to again.
     excluded: Excluded,
     tried: Tried,
-    /// A pooled connection has failed it: the next attempt opens its own.
+    /// Only a new connection will do: where one has died, the other kept ones are likely to be as dead.
     fresh: bool,
 }
 
@@ -99,10 +103,12 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
     let next = match (&pool, upload) {
         (None, _) => {
             let answer = Answer::new(404, "no route matches this host and path");
-            answer_locally(client, head, &mut account, answer, false).await
+            account.occupied = head.len;
+            let whole = head.body.is_empty();
+            answer_locally(plane, client, head, &mut account, answer, whole).await
         }
         (Some(_), Err(error)) => {
-            answer_locally(client, head, &mut account, body_answer(error), false).await
+            answer_locally(plane, client, head, &mut account, body_answer(error), false).await
         }
         (Some(pool), Ok(upload)) => {
             pool.shared.budget.on_request();
@@ -143,7 +149,11 @@ impl Transaction<'_> {
         }
         let mut waiting_since = None;
         loop {
-            let Some(permit) = upstream::admit(&self.pool, &self.excluded) else {
+            let mut entered = upstream::admit(&self.pool, &self.excluded);
+            if entered.is_none() && self.look_again() {
+                entered = upstream::admit(&self.pool, &self.excluded);
+            }
+            let Some(permit) = entered else {
                 match self.wait(&mut waiting_since).await {
                     Ok(Some(permit)) => {
                         if let Some(next) = self.attempt(permit).await {
@@ -201,15 +211,19 @@ impl Transaction<'_> {
         Ok(None)
     }
 
-    /// Takes the newest snapshot of the same pool.
-    fn look_again(&mut self) {
+    /// Takes the newest snapshot of the same pool; says whether it is another one.
+    fn look_again(&mut self) -> bool {
         let snapshot = self.plane.registry.snapshot();
         let newest = snapshot
             .pools
             .iter()
             .find(|pool| Arc::ptr_eq(&pool.shared, &self.pool.shared));
-        if let Some(pool) = newest {
-            self.pool = pool.clone();
+        match newest {
+            Some(pool) if !Arc::ptr_eq(pool, &self.pool) => {
+                self.pool = pool.clone();
+                true
+            }
+            _ => false,
         }
     }
 
@@ -246,7 +260,7 @@ impl Transaction<'_> {
                 counters.retried(reason, true);
                 self.account.retry_reason = reason;
                 self.upload.rewind();
-                self.fresh = true;
+                self.fresh |= failure != retry::Failure::ConnectFailed;
                 if !elsewhere {
                     self.excluded.clear();
                 }
@@ -292,12 +306,15 @@ impl Transaction<'_> {
                 ..Answer::new(503, "no backend could be reached")
             },
             retry::Failure::Timeout => Answer::new(504, "the backend did not answer in time"),
+            _ if self.account.end == CUT => {
+                Answer::new(502, "the backend is stopping and did not answer in time")
+            }
             _ => Answer::new(502, "the backend closed the connection before it answered"),
         };
-        self.account.end = if failure == retry::Failure::Timeout {
-            "timeout"
-        } else {
-            "upstream_died"
+        self.account.end = match failure {
+            retry::Failure::Timeout => "timeout",
+            _ if self.account.end == CUT => CUT,
+            _ => "upstream_died",
         };
         self.answer(answer).await
     }
@@ -314,6 +331,7 @@ impl Transaction<'_> {
 
     async fn answer(&mut self, answer: Answer) -> Next {
         answer_locally(
+            self.plane,
             self.client,
             self.head,
             self.account,
@@ -325,31 +343,36 @@ impl Transaction<'_> {
 
     /// One attempt on the backend that was entered.
     async fn on_backend(&mut self, permit: Permit) -> Attempt {
-        let endpoint = permit.endpoint().clone();
+        let outcome = self.exchange(&permit).await;
+        // The connection is pooled or closed by now; only then may the backend be called idle.
+        drop(permit);
+        outcome
+    }
+
+    async fn exchange(&mut self, permit: &Permit) -> Attempt {
+        let endpoint = permit.endpoint();
         let began = clock::now();
         let reused = if self.fresh {
             None
         } else {
-            upstream::reuse(&endpoint, began)
+            upstream::reuse(endpoint, began)
         };
         self.account.reused = reused.is_some();
         let mut connection = match reused {
             Some(connection) => connection,
-            None => {
-                match upstream::connect(self.plane, &endpoint, &self.pool.config.upstream).await {
-                    Ok(connection) => connection,
-                    Err(error) => {
-                        if !matches!(error, ConnectError::Moved) {
-                            endpoint.hint();
-                        }
-                        tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, %error, "connect failed");
-                        return Attempt::NotConnected;
+            None => match upstream::connect(self.plane, permit, &self.pool.config.upstream).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    if !matches!(error, ConnectError::Moved) {
+                        endpoint.hint();
                     }
+                    tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, %error, "connect failed");
+                    return Attempt::NotConnected;
                 }
-            }
+            },
         };
         let mut scratch = Scratch::take();
-        self.write_head(&endpoint, &mut scratch.head);
+        self.write_head(endpoint, &mut scratch.head);
         endpoint.counters.sent();
         connection.requests += 1;
         let order = exchange::Order {
@@ -386,7 +409,7 @@ impl Transaction<'_> {
                 incoming.give_back();
                 if reusable {
                     let promised = scratch.response.keep_alive_timeout;
-                    self.keep(&endpoint, connection, promised);
+                    self.keep(endpoint, connection, promised);
                 }
                 Attempt::Over(match (keep_alive, self.upload.is_complete()) {
                     (true, _) => Next::KeepAlive,
@@ -396,18 +419,20 @@ impl Transaction<'_> {
             }
             Ok(End::Upgraded) => {
                 let websocket = self.head.upgrade == Some(Upgrade::WebSocket);
+                // The log still wants to read the head when the tunnel has used the buffer.
+                let head = self.client.buffer.bytes()[..self.head.len].to_vec();
                 self.client.buffer.consume(self.upload.occupied());
                 let end = tunnel::run(self.client, &mut connection, incoming, websocket).await;
+                self.client.buffer = Buffer::from(head);
                 self.account.end = end.as_str();
-                Attempt::Over(if end == TunnelEnd::Cut {
-                    Next::Abort
-                } else {
-                    Next::Close
+                Attempt::Over(match end {
+                    TunnelEnd::Cut | TunnelEnd::Broken => Next::Abort,
+                    TunnelEnd::Peers | TunnelEnd::Orderly => Next::Close,
                 })
             }
             Err(failure) => {
                 incoming.give_back();
-                self.note(failure, &endpoint);
+                self.note(failure, endpoint);
                 if failure.is_clean() {
                     Attempt::Failed(failure)
                 } else {
@@ -416,8 +441,6 @@ impl Transaction<'_> {
             }
         };
         scratch.give_back();
-        // The connection is pooled or closed by now; only then may the backend be called idle.
-        drop(permit);
         outcome
     }
 
@@ -452,7 +475,7 @@ impl Transaction<'_> {
         self.account.end = match failure {
             Failure::Died { .. } => "upstream_died",
             Failure::Timeout => "timeout",
-            Failure::Cut => "cut",
+            Failure::Cut => CUT,
             Failure::BadResponse(_) => "bad_response",
             Failure::BadBody(_) | Failure::BodyTimeout => "bad_request",
             Failure::ClientGone => "client_closed",
@@ -495,6 +518,7 @@ fn body_answer(error: UploadError) -> Answer {
 
 /// Gives the client an answer of our own.
 async fn answer_locally(
+    plane: &Plane,
     client: &mut Client,
     head: &RequestHead,
     account: &mut Account,
@@ -503,8 +527,11 @@ async fn answer_locally(
 ) -> Next {
     // What is left of the body would be taken for the next request.
     // And an HTTP/1.0 client wants to be told that its connection stays open, which such an answer does not do.
-    let keep_alive =
-        head.keep_alive && head.version == Version::Http11 && body_complete && !client.finished;
+    let keep_alive = head.keep_alive
+        && head.version == Version::Http11
+        && body_complete
+        && !client.finished
+        && !plane.is_lame();
     let mut out = Vec::with_capacity(256);
     let head_only = head.method == Method::Head;
     write_local_response(

@@ -6,13 +6,14 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pingora::protocols::Stream;
 
 use super::buffer::{Buffer, LARGE};
 use super::client::Client;
+use super::socket::reset_on_close;
 use crate::clock;
 use crate::core::Time;
 use crate::interrupt::Level;
@@ -27,6 +28,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub enum TunnelEnd {
     /// One of the peers ended it.
     Peers,
+    /// The connection of one of them broke: the other must not take that for an end.
+    Broken,
     /// We ended it in the protocol's orderly way.
     Orderly,
     /// It was cut.
@@ -38,6 +41,7 @@ impl TunnelEnd {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Peers => "",
+            Self::Broken => "broken",
             Self::Orderly => "closed_orderly",
             Self::Cut => "cut",
         }
@@ -60,6 +64,8 @@ struct Lane {
     ended: bool,
     /// The sink was told.
     shut: bool,
+    /// The sink takes no more.
+    dead: bool,
 }
 
 impl Lane {
@@ -73,12 +79,18 @@ impl Lane {
             closing: false,
             ended: false,
             shut: false,
+            dead: false,
         }
     }
 
     /// The source has said its last: by a close frame, or by its end.
     fn is_silent(&self) -> bool {
         self.ended || self.frames.as_ref().is_some_and(FrameTracker::saw_close)
+    }
+
+    /// What passes here can't be WebSocket frames: there is no place for one of ours.
+    fn is_broken(&self) -> bool {
+        self.frames.as_ref().is_some_and(FrameTracker::is_broken)
     }
 
     /// Lets go what was read; while an end is wanted, only up to the next frame boundary.
@@ -113,58 +125,66 @@ impl Lane {
         self.passable = self.buffer.len();
     }
 
-    /// Moves what can be moved; an error ends the tunnel.
+    /// Whether our close frame, or nothing after the peers' own, is all that was left to be sent.
+    fn has_said_farewell(&self) -> bool {
+        self.dead
+            || (self.closing && self.passable == 0 && self.farewell_sent == self.farewell.len())
+    }
+
+    /// Moves what can be moved, until it has to wait. A sink that takes no more ends this direction: what its peer
+    /// said before still arrives in the other. An error of the source ends the tunnel.
     fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         farewell: Option<&[u8]>,
-    ) -> io::Result<bool> {
-        let mut moved = false;
-        loop {
+    ) -> io::Result<()> {
+        while !self.dead {
             self.admit(farewell);
-            while self.passable > 0 {
-                match Pin::new(&mut **to).poll_write(cx, &self.buffer.bytes()[..self.passable]) {
-                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(result) => {
-                        let count = result?;
-                        self.buffer.consume(count);
-                        self.passable -= count;
-                        moved = true;
-                    }
-                    Poll::Pending => return Ok(moved),
+            match self.poll_empty(cx, to) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    self.dead = true;
+                    (self.ended, self.shut) = (true, true);
+                    return Ok(());
                 }
-            }
-            while self.farewell_sent < self.farewell.len() {
-                match Pin::new(&mut **to).poll_write(cx, &self.farewell[self.farewell_sent..]) {
-                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(result) => {
-                        self.farewell_sent += result?;
-                        moved = true;
-                    }
-                    Poll::Pending => return Ok(moved),
-                }
-            }
-            if Pin::new(&mut **to).poll_flush(cx)?.is_pending() {
-                return Ok(moved);
+                Poll::Pending => return Ok(()),
             }
             if self.ended {
-                if !self.shut && Pin::new(&mut **to).poll_shutdown(cx)?.is_ready() {
-                    self.shut = true;
-                    moved = true;
-                }
-                return Ok(moved);
+                // An error here is as good an end as any.
+                self.shut = self.shut || Pin::new(&mut **to).poll_shutdown(cx).is_ready();
+                return Ok(());
             }
             match self.buffer.poll_fill(cx, from, LARGE) {
-                Poll::Ready(Ok(0)) => self.ended = true,
-                Poll::Ready(result) => {
-                    result?;
-                }
-                Poll::Pending => return Ok(moved),
+                Poll::Ready(count) => self.ended = count? == 0,
+                Poll::Pending => return Ok(()),
             }
-            moved = true;
         }
+        Ok(())
+    }
+
+    /// Writes what may go out.
+    fn poll_empty(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
+        while self.passable > 0 {
+            let passing = &self.buffer.bytes()[..self.passable];
+            let count = ready!(poll_some(cx, to, passing))?;
+            self.buffer.consume(count);
+            self.passable -= count;
+        }
+        while self.farewell_sent < self.farewell.len() {
+            let left = &self.farewell[self.farewell_sent..];
+            self.farewell_sent += ready!(poll_some(cx, to, left))?;
+        }
+        Pin::new(&mut **to).poll_flush(cx)
+    }
+}
+
+/// Writes at least one byte.
+fn poll_some(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match ready!(Pin::new(&mut **to).poll_write(cx, bytes)) {
+        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        result => Poll::Ready(result),
     }
 }
 
@@ -178,6 +198,7 @@ pub async fn run(
     let mut up = Lane::new(std::mem::take(&mut client.buffer), websocket);
     let mut down = Lane::new(incoming, websocket);
     let mut ending: Option<Ending> = None;
+    let mut abandoned = None;
     let end = poll_fn(|cx| {
         client.interrupt.register(cx.waker());
         connection.ticket.interrupt().register(cx.waker());
@@ -194,31 +215,44 @@ pub async fn run(
             }
             ending = Some(Ending::new(code));
         }
-        loop {
-            let frames = ending
-                .as_ref()
-                .map(|ending| (&ending.to_client[..], &ending.to_backend[..]));
-            let (to_client, to_backend) = frames.unzip();
-            let moved_up = up.poll_move(cx, &mut client.stream, &mut connection.stream, to_backend);
-            let moved_down =
-                down.poll_move(cx, &mut connection.stream, &mut client.stream, to_client);
-            match (moved_up, moved_down) {
-                (Ok(false), Ok(false)) => break,
-                (Ok(_), Ok(_)) => {}
-                _ => return Poll::Ready(TunnelEnd::Peers),
+        let frames = ending
+            .as_ref()
+            .map(|ending| (&ending.to_client[..], &ending.to_backend[..]));
+        let (to_client, to_backend) = frames.unzip();
+        let upstream = &mut connection.stream;
+        let moved_up = up.poll_move(cx, &mut client.stream, upstream, to_backend);
+        let moved_down = down.poll_move(cx, upstream, &mut client.stream, to_client);
+        if moved_up.is_err() || moved_down.is_err() {
+            return Poll::Ready(TunnelEnd::Broken);
+        }
+        if up.shut && down.shut {
+            return Poll::Ready(TunnelEnd::Peers);
+        }
+        let Some(ending) = &mut ending else {
+            if !websocket || !(up.ended || down.ended) {
+                return Poll::Pending;
             }
+            // RFC 6455 §7.1.1: when one side has closed the connection, the other has nothing more to say.
+            let until = *abandoned.get_or_insert_with(|| clock::now() + FAREWELL);
+            return client.timer.poll(cx, until).map(|()| TunnelEnd::Peers);
+        };
+        if up.is_silent() && down.is_silent() {
+            return Poll::Ready(TunnelEnd::Orderly);
         }
-        match &ending {
-            None if up.shut && down.shut => Poll::Ready(TunnelEnd::Peers),
-            None => Poll::Pending,
-            Some(_) if up.is_silent() && down.is_silent() => Poll::Ready(TunnelEnd::Orderly),
-            Some(ending) => client
-                .timer
-                .poll(cx, ending.until)
-                .map(|()| TunnelEnd::Orderly),
+        if up.is_broken() || down.is_broken() {
+            return Poll::Ready(TunnelEnd::Cut);
         }
+        if !(up.has_said_farewell() && down.has_said_farewell()) {
+            // A frame is on its way. It may take as long as the drain's deadline lets it.
+            return Poll::Pending;
+        }
+        let until = *ending.until.get_or_insert_with(|| clock::now() + FAREWELL);
+        client.timer.poll(cx, until).map(|()| TunnelEnd::Orderly)
     })
     .await;
+    if matches!(end, TunnelEnd::Broken | TunnelEnd::Cut) {
+        reset_on_close(connection.stream.id());
+    }
     up.buffer.give_back();
     down.buffer.give_back();
     end
@@ -228,7 +262,8 @@ pub async fn run(
 struct Ending {
     to_client: Vec<u8>,
     to_backend: Vec<u8>,
-    until: Time,
+    /// How long the answers are waited for, from when both peers have been told.
+    until: Option<Time>,
 }
 
 impl Ending {
@@ -243,7 +278,7 @@ impl Ending {
         Self {
             to_client: close_frame(code, reason, None).to_vec(),
             to_backend: close_frame(code, reason, Some(mask)).to_vec(),
-            until: clock::now() + FAREWELL,
+            until: None,
         }
     }
 }

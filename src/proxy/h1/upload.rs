@@ -88,7 +88,11 @@ impl Upload {
         };
         self.here += taken;
         self.total += taken as u64;
-        if self.limit > 0 && self.total > self.limit {
+        let content = match &self.framing {
+            Framing::Length(_) => self.total,
+            Framing::Chunked(decoder) => decoder.payload(),
+        };
+        if self.limit > 0 && content > self.limit {
             return Err(UploadError::TooLarge);
         }
         Ok(())

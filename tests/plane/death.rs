@@ -1,0 +1,241 @@
+//! Backends that die, refuse, or have closed a kept connection.
+
+use std::time::Duration;
+
+use super::rig::{GET, Rig, Setup};
+
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+
+/// RFC 9110 §9.2.2: an idempotent request that got no answer is tried elsewhere.
+#[tokio::test]
+async fn a_get_without_an_answer_is_tried_elsewhere() {
+    let rig = Rig::of(2).await;
+    for reset in [false, true] {
+        let mut client = rig.ask(GET).await;
+        let (index, mut backend) = rig.first().await;
+        backend.head().await;
+        if reset {
+            backend.reset()
+        } else {
+            drop(backend)
+        }
+        let mut other = rig.backends[1 - index].accept().await;
+        other.head().await;
+        other
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+            .await;
+        assert_eq!(client.response().await.text(), "x");
+    }
+}
+
+/// The same with a body: it is sent again from its start.
+#[tokio::test]
+async fn a_put_is_sent_again_with_its_body() {
+    let rig = Rig::of(2).await;
+    let mut client = rig
+        .ask("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf")
+        .await;
+    let (index, mut backend) = rig.first().await;
+    backend.head().await;
+    backend.expect("half").await;
+    drop(backend);
+    let mut other = rig.backends[1 - index].accept().await;
+    other.head().await;
+    other.expect("half").await;
+    client.send("more").await;
+    other.expect("more").await;
+    other.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// A body that has outgrown the buffer can't be sent again.
+#[tokio::test]
+async fn a_body_that_is_gone_is_not_sent_again() {
+    let rig = Rig::of(2).await;
+    let mut client = rig
+        .ask("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+        .await;
+    let (_, mut backend) = rig.first().await;
+    backend.head().await;
+    let ((), _) = tokio::join!(client.send(vec![b'x'; 999_999]), backend.exactly(999_999));
+    drop(backend);
+    assert_eq!(client.response().await.status(), 502);
+}
+
+/// RFC 9110 §9.2.2: a POST that may have been applied is not repeated.
+#[tokio::test]
+async fn a_post_without_an_answer_is_a_502() {
+    let rig = Rig::of(2).await;
+    let mut client = rig.ask(POST).await;
+    let (_, mut backend) = rig.first().await;
+    backend.request().await;
+    drop(backend);
+    assert_eq!(client.response().await.status(), 502);
+    // The client's connection is as good as before.
+    client.send(GET).await;
+    let (_, mut backend) = rig.first().await;
+    backend.head().await;
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// Nothing was sent where a connect is refused: any method goes elsewhere.
+#[tokio::test]
+async fn a_post_that_was_refused_goes_elsewhere() {
+    let mut rig = Rig::of(2).await;
+    rig.backends[0].refuse();
+    for _ in 0..6 {
+        let mut client = rig.ask(POST).await;
+        let mut backend = rig.backends[1].accept().await;
+        assert_eq!(backend.request().await.text(), "body");
+        backend
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+            .await;
+        assert_eq!(client.response().await.text(), "x");
+    }
+    let log = rig.access_log(6).await;
+    let retried = log
+        .iter()
+        .filter(|line| line["retry_reason"] == "connect_failed");
+    assert!(retried.count() > 0, "{log:?}");
+}
+
+/// A connect that is refused everywhere is held and tried again until a backend listens.
+#[tokio::test]
+async fn a_refused_request_waits_for_the_listener() {
+    let mut rig = Rig::one().await;
+    let address = rig.backends[0].address;
+    rig.backends[0].refuse();
+    let mut client = rig.ask(POST).await;
+    client.quiet(Duration::from_millis(200)).await;
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let (stream, _) = tokio::time::timeout(Duration::from_secs(5), listener.accept())
+        .await
+        .unwrap()
+        .unwrap();
+    let mut backend = super::wire::Wire::new(stream);
+    assert_eq!(backend.request().await.text(), "body");
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// A kept connection that the backend has closed is invisible to the client, be the close seen before or not.
+#[tokio::test]
+async fn a_stale_connection_is_invisible() {
+    let rig = Rig::one().await;
+    let (mut client, mut backend) = rig.get().await;
+    for pause in [0, 0, 0, 20, 20] {
+        backend.answer("x").await;
+        drop(backend);
+        assert_eq!(client.response().await.text(), "x");
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        client.send(GET).await;
+        backend = rig.backends[0].accept().await;
+        backend.head().await;
+    }
+    backend.answer("last").await;
+    assert_eq!(client.response().await.text(), "last");
+}
+
+/// A kept connection that takes the request and then closes: a fresh one, to the same backend, at once.
+#[tokio::test]
+async fn a_connection_that_dies_with_its_second_request_is_replaced_at_once() {
+    let rig = Rig::one().await;
+    let (mut client, mut backend) = rig.get().await;
+    backend.answer("x").await;
+    client.response().await;
+    client.send(GET).await;
+    backend.head().await;
+    drop(backend);
+    let began = std::time::Instant::now();
+    let mut fresh = rig.backends[0].accept().await;
+    fresh.head().await;
+    let took = began.elapsed();
+    fresh.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+    assert!(
+        took < Duration::from_millis(40),
+        "{took:?}: it was held instead of tried again"
+    );
+}
+
+/// The only backend may be tried again even where nothing may be held.
+#[tokio::test]
+async fn a_retry_on_the_only_backend_is_no_hold() {
+    let rig = Rig::new(Setup {
+        pool: "[pool.hold]\non_empty = \"fail\"",
+        ..Setup::default()
+    })
+    .await;
+    let (mut client, mut backend) = rig.get().await;
+    backend.answer("x").await;
+    client.response().await;
+    client.send(GET).await;
+    backend.head().await;
+    drop(backend);
+    let mut fresh = rig.backends[0].accept().await;
+    fresh.head().await;
+    fresh.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// A restart leaves many stale connections behind: a retry doesn't take the next of them.
+#[tokio::test]
+async fn a_retry_takes_a_fresh_connection() {
+    let rig = Rig::one().await;
+    let mut pairs = Vec::new();
+    for _ in 0..5 {
+        pairs.push(rig.get().await);
+    }
+    let mut kept = Vec::new();
+    for (mut client, mut backend) in pairs {
+        backend.answer("x").await;
+        client.response().await;
+        kept.push(backend);
+    }
+    let mut client = rig.ask(GET).await;
+    // Whichever of them gets it dies with it.
+    let serving = kept
+        .iter_mut()
+        .map(|backend| Box::pin(backend.head_or_end()));
+    let (_, index, _) = futures_util::future::select_all(serving).await;
+    drop(kept.swap_remove(index));
+    let mut fresh = rig.backends[0].accept().await;
+    fresh.head().await;
+    fresh.answer("fresh").await;
+    assert_eq!(client.response().await.text(), "fresh");
+}
+
+/// Attempts are bounded: the third death is the answer.
+#[tokio::test]
+async fn attempts_are_bounded() {
+    let rig = Rig::one().await;
+    let mut client = rig.ask(GET).await;
+    for _ in 0..3 {
+        rig.backends[0].accept().await.head().await;
+    }
+    assert_eq!(client.response().await.status(), 502);
+    assert!(!rig.backends[0].is_called(Duration::from_millis(50)).await);
+}
+
+/// A backend's whole kept pool is closed when it is found closed: nothing is leaked.
+#[tokio::test]
+async fn connections_are_counted_out() {
+    let rig = Rig::one().await;
+    for _ in 0..3 {
+        let (mut client, mut backend) = rig.get().await;
+        backend
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+            .await;
+        client.response().await;
+        backend.closed().await;
+    }
+    let (client, mut backend) = rig.get().await;
+    client.reset();
+    backend.gone().await;
+    // The probe's own may stay.
+    rig.until("no connection left", |pool| {
+        pool.backends[0].in_flight == 0 && pool.backends[0].connections <= 1
+    })
+    .await;
+}

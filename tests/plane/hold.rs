@@ -1,0 +1,226 @@
+//! Requests that wait because nothing is eligible.
+
+use std::time::Duration;
+
+use super::rig::{GET, Rig, Setup};
+
+async fn rig(pool: &'static str) -> Rig {
+    Rig::new(Setup {
+        pool,
+        ..Setup::default()
+    })
+    .await
+}
+
+async fn held(rig: &Rig, count: usize) {
+    rig.until("held requests", |pool| pool.held == count).await;
+}
+
+/// A request waits, and goes on as soon as a backend is back.
+#[tokio::test]
+async fn a_request_waits_for_a_backend() {
+    let rig = Rig::one().await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    let mut get = rig.ask(GET).await;
+    let mut post = rig
+        .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo")
+        .await;
+    held(&rig, 2).await;
+    post.send("dy").await;
+    rig.resume(0).await;
+    let mut methods = Vec::new();
+    let mut backends = Vec::new();
+    for _ in 0..2 {
+        let mut backend = rig.backends[0].accept().await;
+        let request = backend.request().await;
+        methods.push((request.head[..4].to_owned(), request.text().to_owned()));
+        backend.answer("x").await;
+        backends.push(backend);
+    }
+    methods.sort();
+    assert_eq!(
+        methods,
+        [
+            ("GET ".into(), String::new()),
+            ("POST".into(), "body".into())
+        ]
+    );
+    assert_eq!(get.response().await.text(), "x");
+    assert_eq!(post.response().await.text(), "x");
+    held(&rig, 0).await;
+}
+
+/// `hold.timeout`: a 503 that says when to come again; the connection is kept.
+#[tokio::test]
+async fn a_wait_that_is_too_long_is_a_503() {
+    let rig = rig("[pool.hold]\ntimeout = \"200ms\"").await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    let mut client = rig.ask(GET).await;
+    for _ in 0..2 {
+        let response = client.response().await;
+        assert_eq!(response.status(), 503);
+        assert!(response.field("retry-after").is_some());
+        assert_eq!(response.field("connection"), None);
+        client.send(GET).await;
+    }
+}
+
+/// `on_empty = "fail"`: at once.
+#[tokio::test]
+async fn on_empty_may_fail_at_once() {
+    let rig = rig("[pool.hold]\non_empty = \"fail\"").await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    let mut client = rig.ask(GET).await;
+    let response = client.response().await;
+    assert_eq!(
+        (response.status(), response.field("retry-after")),
+        (503, Some("2"))
+    );
+}
+
+/// `on_empty = "fail_open"`: what is drained by the app itself, or down, is tried; what an operator drained is not.
+#[tokio::test]
+async fn fail_open_tries_what_the_app_has_closed() {
+    let rig = rig("[pool.hold]\non_empty = \"fail_open\"\ntimeout = \"300ms\"").await;
+    rig.backends[0].set_health(503);
+    rig.until_state(0, "drained").await;
+    let (mut client, mut backend) = rig.get().await;
+    backend.answer("open").await;
+    assert_eq!(client.response().await.text(), "open");
+    // Nothing is kept on a backend that should be quiet.
+    backend.gone().await;
+    rig.until_state(0, "drained").await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    client.send(GET).await;
+    assert_eq!(client.response().await.status(), 503);
+}
+
+/// `hold.max_requests`: one more is refused, and a place is free again when one leaves.
+#[tokio::test]
+async fn places_are_bounded_and_given_back() {
+    let rig = rig("[pool.hold]\nmax_requests = 2").await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    let first = rig.ask(GET).await;
+    let mut second = rig.ask(GET).await;
+    held(&rig, 2).await;
+    assert_eq!(rig.ask(GET).await.response().await.status(), 503);
+    first.reset();
+    held(&rig, 1).await;
+    let left = rig.ask(GET).await;
+    held(&rig, 2).await;
+    drop(left);
+    held(&rig, 1).await;
+    rig.resume(0).await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend.answer("x").await;
+    assert_eq!(second.response().await.text(), "x");
+    held(&rig, 0).await;
+}
+
+/// `hold.max_bytes` bounds what waits, what arrives in the meantime included: no more is read than there is room for.
+#[tokio::test]
+async fn bytes_are_bounded() {
+    let rig = rig("[pool.hold]\nmax_bytes = \"64KiB\"").await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";
+    let (mut first, mut second) = (rig.ask(head).await, rig.ask(head).await);
+    held(&rig, 2).await;
+    for client in [&mut first, &mut second] {
+        client.send(vec![b'x'; 60_000]).await;
+    }
+    // It takes a moment until they are read; nothing shows from outside when.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut third = rig.ask(GET).await;
+    assert_eq!(third.response().await.status(), 503);
+    rig.resume(0).await;
+    for _ in 0..2 {
+        let mut backend = rig.backends[0].accept().await;
+        assert_eq!(backend.request().await.body.len(), 60_000);
+        backend
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+            .await;
+    }
+    assert_eq!(first.response().await.text(), "x");
+    assert_eq!(second.response().await.text(), "x");
+}
+
+/// Many that wait are all let go.
+#[tokio::test]
+async fn everybody_is_let_go() {
+    let rig = Rig::one().await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(
+            rig.ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                .await,
+        );
+    }
+    held(&rig, 100).await;
+    rig.resume(0).await;
+    let began = std::time::Instant::now();
+    let serving = async {
+        loop {
+            let mut backend = rig.backends[0].accept().await;
+            tokio::spawn(async move {
+                while backend.head_or_end().await.is_some() {
+                    backend.answer("x").await;
+                }
+            });
+        }
+    };
+    let reading = async {
+        for client in &mut clients {
+            assert_eq!(client.response().await.text(), "x");
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        () = serving => {}
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// `max_in_flight`: what finds no room waits for it.
+#[tokio::test]
+async fn a_full_backend_makes_requests_wait() {
+    let rig = rig("[pool.upstream]\nmax_in_flight = 1").await;
+    let (mut first, mut backend) = rig.get().await;
+    let mut second = rig.ask(GET).await;
+    held(&rig, 1).await;
+    backend.answer("one").await;
+    assert_eq!(first.response().await.text(), "one");
+    backend.head().await;
+    backend.answer("two").await;
+    assert_eq!(second.response().await.text(), "two");
+}
+
+/// A unix-socket backend serves like any other.
+#[tokio::test]
+async fn a_unix_socket_will_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut wire = super::wire::Wire::unix(stream);
+            tokio::spawn(async move {
+                while let Some(head) = wire.head_or_end().await {
+                    wire.answer(head.lines().next().unwrap()).await;
+                }
+            });
+        }
+    });
+    let pool = format!(
+        "[[pool.backend]]\nname = \"u\"\naddress = \"unix:{}\"\n[pool.health]\nrise = 1\nfast_interval = \"10ms\"",
+        path.display()
+    );
+    let rig = Rig::start(dir, "", "", &pool, Vec::new()).await;
+    let mut client = rig.client().await;
+    for _ in 0..3 {
+        client.send(GET).await;
+        assert_eq!(client.response().await.text(), "GET / HTTP/1.1");
+    }
+}

@@ -1,0 +1,206 @@
+//! Bounds, and requests that are refused.
+
+use super::rig::{GET, Rig, Setup};
+
+/// `max_connections`: one more is told so at once, and there is room again when one leaves.
+#[tokio::test]
+async fn too_many_connections_are_a_503() {
+    let rig = Rig::new(Setup {
+        server: "max_connections = 2",
+        ..Setup::default()
+    })
+    .await;
+    let (mut first, mut backend) = rig.get().await;
+    let (second, mut other) = rig.get().await;
+    backend.answer("x").await;
+    first.response().await;
+    let mut third = rig.client().await;
+    let response = third.response().await;
+    assert_eq!(response.status(), 503);
+    assert!(response.has("Connection: close"));
+    third.closed().await;
+    drop(third);
+    second.reset();
+    other.gone().await;
+    let mut fourth = rig.ask(GET).await;
+    backend.head().await;
+    backend.answer("room").await;
+    assert_eq!(fourth.response().await.text(), "room");
+}
+
+/// `max_header`: a head that outgrows it is a 431 (RFC 6585 §5).
+#[tokio::test]
+async fn a_head_that_is_too_large_is_a_431() {
+    let rig = Rig::new(Setup {
+        server: "max_header = \"4KiB\"",
+        ..Setup::default()
+    })
+    .await;
+    let mut client = rig
+        .ask(format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+            "x".repeat(5000)
+        ))
+        .await;
+    assert_eq!(client.response().await.status(), 431);
+    client.closed().await;
+    let mut unfinished = rig
+        .ask(format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX: {}",
+            "x".repeat(5000)
+        ))
+        .await;
+    assert_eq!(unfinished.response().await.status(), 431);
+    let mut fits = rig
+        .ask(format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+            "x".repeat(3900)
+        ))
+        .await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend.answer("x").await;
+    assert_eq!(fits.response().await.text(), "x");
+}
+
+/// The largest head that is allowed, by default, with a body behind it.
+#[tokio::test]
+async fn the_largest_head_goes_through_with_its_body() {
+    let rig = Rig::one().await;
+    let mut head = String::from("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n");
+    while head.len() < 64 * 1024 - 1100 {
+        head += &format!("X-{}: {}\r\n", head.len(), "x".repeat(1000));
+    }
+    let pad = 64 * 1024 - head.len() - "P: \r\n\r\n".len();
+    head += &format!("P: {}\r\n\r\n", "x".repeat(pad));
+    assert_eq!(head.len(), 64 * 1024);
+    let mut client = rig.ask(&head).await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    let ((), body) = tokio::join!(client.send(vec![b'y'; 200_000]), backend.exactly(200_000));
+    assert!(body.iter().all(|byte| *byte == b'y'));
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// A response head has the same bound.
+#[tokio::test]
+async fn a_response_head_that_is_too_large_is_a_502() {
+    let rig = Rig::new(Setup {
+        server: "max_header = \"4KiB\"",
+        ..Setup::default()
+    })
+    .await;
+    let (mut client, mut backend) = rig.get().await;
+    backend
+        .send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: {}\r\n\r\n",
+            "x".repeat(5000)
+        ))
+        .await;
+    assert_eq!(client.response().await.status(), 502);
+    backend.gone().await;
+}
+
+/// RFC 9112 §2.2, §3, §5, §6: what two readers could read differently is refused, and nobody after it suffers.
+#[tokio::test]
+async fn bad_requests_are_refused() {
+    let rig = Rig::one().await;
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
+        ("GET / HTTP/1.1\nHost: a\n\n", 400),
+        ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET /\r\n\r\n", 505),
+        ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            501,
+        ),
+        ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 1\r\n\r\n",
+            400,
+        ),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
+        ("GET / HTTP/1.1\r\nHost: a\r\nExpect: magic\r\n\r\n", 417),
+        ("\x16\x03\x01\x02\x00\x01\x00", 400),
+    ] {
+        let mut client = rig.ask(request).await;
+        let response = client.response().await;
+        assert_eq!(response.status(), status, "{request:?}");
+        assert!(response.has("Connection: close"), "{request:?}");
+        client.closed().await;
+        rig.canary().await;
+    }
+}
+
+/// No route: a 404 of our own. The client did nothing wrong, so its connection is kept.
+#[tokio::test]
+async fn no_route_is_a_404() {
+    let rig = Rig::new(Setup {
+        tables: "[[route]]\nhost = \"known\"\npool = \"app\"",
+        ..Setup::default()
+    })
+    .await;
+    let mut client = rig.ask("GET / HTTP/1.1\r\nHost: unknown\r\n\r\n").await;
+    let response = client.response().await;
+    assert_eq!(response.status(), 404);
+    assert_eq!(response.field("connection"), None);
+    client.send("GET / HTTP/1.1\r\nHost: known\r\n\r\n").await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+    client
+        .send("POST / HTTP/1.1\r\nHost: unknown\r\nContent-Length: 4\r\n\r\nbody")
+        .await;
+    let response = client.response().await;
+    assert_eq!(response.status(), 404);
+    assert!(response.has("Connection: close"));
+    client.closed().await;
+}
+
+/// A large body doesn't leave a large buffer with an idle connection.
+#[tokio::test]
+async fn idle_connections_cost_little_memory() {
+    let rig = Rig::one().await;
+    let mut idle = Vec::new();
+    let before = rig.memory();
+    let mut backend = None;
+    for _ in 0..200 {
+        let mut client = rig
+            .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65000\r\n\r\n")
+            .await;
+        client.send(vec![b'x'; 65_000]).await;
+        if backend.is_none() {
+            backend = Some(rig.backends[0].accept().await);
+        }
+        let backend = backend.as_mut().unwrap();
+        backend.request().await;
+        backend.answer("x").await;
+        client.response().await;
+        idle.push(client);
+    }
+    let more = rig.memory().saturating_sub(before);
+    assert!(more < 8 << 20, "{more} bytes more for 200 idle connections");
+}

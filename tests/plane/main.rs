@@ -1,0 +1,18 @@
+//! The HTTP/1 data plane against scripted backends and clients: every byte on both sides is the test's.
+#![allow(clippy::unwrap_used)]
+
+mod bulk;
+mod death;
+mod drain;
+mod early;
+mod framing;
+mod headers;
+mod hold;
+mod interim;
+mod keepalive;
+mod limits;
+mod rig;
+mod shutdown;
+mod timeouts;
+mod upgrade;
+mod wire;

@@ -1,0 +1,438 @@
+//! A real proxy process between scripted clients and scripted backends.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use lameduck::demo::admin;
+use lameduck::registry::view::{BackendView, DrainResponse, PoolView};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::wire::{PATIENCE, Wire};
+
+/// What differs from the defaults.
+#[derive(Default)]
+pub struct Setup {
+    /// How many backends; 0 means 1.
+    pub backends: usize,
+    /// Keys of `[server]`.
+    pub server: &'static str,
+    /// Sub-tables of the pool.
+    pub pool: &'static str,
+    /// Whole tables, before the pool.
+    pub tables: &'static str,
+}
+
+/// A backend: its listener is the test's, its health check answers by itself.
+pub struct Backend {
+    pub name: String,
+    pub address: SocketAddr,
+    listener: Option<TcpListener>,
+    health: Arc<AtomicU16>,
+    _healthy: Aborting,
+}
+
+struct Aborting(JoinHandle<()>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Backend {
+    /// The next connection of the proxy.
+    pub async fn accept(&self) -> Wire {
+        let accepting = self.listener.as_ref().unwrap().accept();
+        let (stream, _) = tokio::time::timeout(PATIENCE, accepting)
+            .await
+            .expect("the proxy doesn't connect")
+            .unwrap();
+        Wire::new(stream)
+    }
+
+    /// Whether a connection comes within `patience`.
+    pub async fn is_called(&self, patience: Duration) -> bool {
+        let accepting = self.listener.as_ref().unwrap().accept();
+        tokio::time::timeout(patience, accepting).await.is_ok()
+    }
+
+    /// From now on connections are refused, though the health check passes.
+    pub fn refuse(&mut self) {
+        self.listener = None;
+    }
+
+    /// What the health check answers from now on.
+    pub fn set_health(&self, status: u16) {
+        self.health.store(status, Ordering::SeqCst);
+    }
+}
+
+/// Serves health checks until it is aborted.
+async fn healthy(listener: TcpListener, status: Arc<AtomicU16>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            return;
+        };
+        tokio::spawn(check(stream, status.clone()));
+    }
+}
+
+async fn check(mut stream: TcpStream, status: Arc<AtomicU16>) {
+    let mut buffer = [0; 1024];
+    while let Ok(count) = stream.read(&mut buffer).await
+        && count > 0
+    {
+        let status = status.load(Ordering::SeqCst);
+        let answer = format!("HTTP/1.1 {status} Health\r\nContent-Length: 0\r\n\r\n");
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The proxy and its backends.
+pub struct Rig {
+    pub backends: Vec<Backend>,
+    pub address: SocketAddr,
+    pub socket: PathBuf,
+    child: Child,
+    log: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl Rig {
+    /// One backend, everything as by default.
+    pub async fn one() -> Self {
+        Self::new(Setup::default()).await
+    }
+
+    /// So many backends, everything as by default.
+    pub async fn of(backends: usize) -> Self {
+        Self::new(Setup {
+            backends,
+            ..Setup::default()
+        })
+        .await
+    }
+
+    pub async fn new(setup: Setup) -> Self {
+        let (backends, port) = backends(setup.backends.max(1)).await;
+        let dir = tempfile::tempdir().unwrap();
+        let mut pool = String::new();
+        for backend in &backends {
+            let Backend { name, address, .. } = backend;
+            let _ = writeln!(
+                pool,
+                "[[pool.backend]]\nname = {name:?}\naddress = \"{address}\""
+            );
+        }
+        let _ = writeln!(
+            pool,
+            "[pool.health]\nport = {port}\npath = \"/health\"\nrise = 1\ninterval = \"200ms\"\nfast_interval = \"10ms\"\n{}",
+            setup.pool
+        );
+        Self::start(dir, setup.server, setup.tables, &pool, backends).await
+    }
+
+    /// A proxy in front of a pool whose tables the test has written.
+    pub async fn start(
+        dir: tempfile::TempDir,
+        server: &str,
+        tables: &str,
+        pool: &str,
+        backends: Vec<Backend>,
+    ) -> Self {
+        let (socket, config, log) = (
+            dir.path().join("s"),
+            dir.path().join("c.toml"),
+            dir.path().join("log"),
+        );
+        let text = format!(
+            "[server]\nthreads = 2\n{server}\n[admin]\nsocket = {socket:?}\nhttp = \"\"\n\
+             [access_log]\npath = {:?}\n[[listener]]\naddress = \"127.0.0.1:0\"\n{tables}\n\
+             [[pool]]\nname = \"app\"\n{pool}\n",
+            dir.path().join("access"),
+        );
+        std::fs::write(&config, text).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_lameduck"))
+            .arg("run")
+            .arg("-c")
+            .arg(&config)
+            .env_remove("LAMEDUCK_ADMIN")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut rig = Self {
+            backends,
+            address,
+            socket,
+            child,
+            log,
+            dir,
+        };
+        rig.wait_until_ready().await;
+        let listeners = admin::call(&rig.socket, "GET", "/v1/listeners", None)
+            .await
+            .unwrap();
+        rig.address = listeners[0]["address"].as_str().unwrap().parse().unwrap();
+        rig
+    }
+
+    async fn wait_until_ready(&mut self) {
+        for _ in 0..2000 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the proxy exited: {status}\n{}", self.log());
+            }
+            if matches!(
+                admin::request(&self.socket, "GET", "/-/ready", None).await,
+                Ok((200, _))
+            ) {
+                return;
+            }
+            // Nothing tells us when; asking is all there is.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the proxy isn't ready\n{}", self.log());
+    }
+
+    /// What the proxy wrote to standard error.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The access log, once it has at least `lines` lines.
+    pub async fn access_log(&self, lines: usize) -> Vec<serde_json::Value> {
+        let path = self.dir.path().join("access");
+        for _ in 0..1000 {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if text.lines().count() >= lines {
+                return text
+                    .lines()
+                    .map(|line| serde_json::from_str(line).unwrap())
+                    .collect();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the access log has no {lines} lines");
+    }
+
+    /// A new client.
+    pub async fn client(&self) -> Wire {
+        Wire::connect(self.address).await
+    }
+
+    /// A new client that has sent this request.
+    pub async fn ask(&self, request: impl AsRef<[u8]>) -> Wire {
+        let mut client = self.client().await;
+        client.send(request).await;
+        client
+    }
+
+    /// A new client's `GET /`, and the backend's new connection that has read it.
+    pub async fn get(&self) -> (Wire, Wire) {
+        let client = self.ask(GET).await;
+        let mut backend = self.backends[0].accept().await;
+        backend.head().await;
+        (client, backend)
+    }
+
+    /// The first connection that any backend gets, and whose.
+    pub async fn first(&self) -> (usize, Wire) {
+        let accepting = self
+            .backends
+            .iter()
+            .enumerate()
+            .filter(|(_, b)| b.listener.is_some());
+        let accepting = accepting
+            .map(|(index, backend)| Box::pin(async move { (index, backend.accept().await) }));
+        futures_util::future::select_all(accepting).await.0
+    }
+
+    /// A request on a connection of its own is answered by a backend that is called for it.
+    pub async fn canary(&self) {
+        let mut client = self.ask("GET /canary HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let (_, mut backend) = self.first().await;
+        assert!(backend.head().await.starts_with("GET /canary "));
+        backend
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nalso")
+            .await;
+        assert_eq!(client.response().await.text(), "also");
+    }
+
+    /// The pool as the admin API shows it.
+    pub async fn pool(&self) -> PoolView {
+        let view = admin::call(&self.socket, "GET", "/v1/pools/app", None)
+            .await
+            .unwrap();
+        serde_json::from_value(view).unwrap()
+    }
+
+    /// One backend as the admin API shows it.
+    pub async fn view(&self, index: usize) -> BackendView {
+        let name = &self.backends[index].name;
+        self.pool()
+            .await
+            .backends
+            .into_iter()
+            .find(|view| view.name == *name)
+            .unwrap()
+    }
+
+    /// Waits until the pool is as the test needs it.
+    pub async fn until(&self, what: &str, condition: impl Fn(&PoolView) -> bool) {
+        let mut last = None;
+        for _ in 0..1000 {
+            let pool = self.pool().await;
+            if condition(&pool) {
+                return;
+            }
+            last = Some(pool);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("never came: {what}; the pool is {last:#?}\n{}", self.log());
+    }
+
+    /// Waits until a backend is in this state.
+    pub async fn until_state(&self, index: usize, state: &str) {
+        let name = self.backends[index].name.clone();
+        self.until(state, |pool| {
+            pool.backends
+                .iter()
+                .any(|view| view.name == name && view.state == state)
+        })
+        .await;
+    }
+
+    /// Asks for a drain; its end comes with the task.
+    pub fn drain(&self, index: usize, timeout: &str, until: &str) -> JoinHandle<DrainResponse> {
+        let path = format!("/v1/pools/app/backends/{}/drain", self.backends[index].name);
+        let body = json!({ "timeout": timeout, "until": until });
+        let socket = self.socket.clone();
+        tokio::spawn(async move {
+            let answer = admin::call(&socket, "POST", &path, Some(&body))
+                .await
+                .unwrap();
+            serde_json::from_value(answer).unwrap()
+        })
+    }
+
+    /// Begins a drain: it has taken effect when this returns.
+    pub async fn begin_drain(
+        &self,
+        index: usize,
+        timeout: &str,
+        until: &str,
+    ) -> JoinHandle<DrainResponse> {
+        let drain = self.drain(index, timeout, until);
+        let name = self.backends[index].name.clone();
+        self.until("a drain", |pool| {
+            pool.backends
+                .iter()
+                .any(|view| view.name == name && view.state.starts_with("drain"))
+        })
+        .await;
+        drain
+    }
+
+    /// Lifts the operator's drain and waits until it is ready.
+    pub async fn resume(&self, index: usize) {
+        let path = format!(
+            "/v1/pools/app/backends/{}/resume",
+            self.backends[index].name
+        );
+        admin::call(&self.socket, "POST", &path, Some(&json!({ "wait": "5s" })))
+            .await
+            .unwrap();
+    }
+
+    /// The proxy's memory in use, in bytes.
+    pub fn memory(&self) -> usize {
+        let path = format!("/proc/{}/statm", self.child.id().unwrap());
+        let text = std::fs::read_to_string(path).unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    /// CPU time that the proxy has used, in clock ticks (10 ms each).
+    pub fn ticks(&self) -> u64 {
+        let path = format!("/proc/{}/stat", self.child.id().unwrap());
+        let text = std::fs::read_to_string(path).unwrap();
+        let fields: Vec<&str> = text
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// Asks the proxy to stop.
+    pub fn terminate(&self) {
+        let pid = pid_of(&self.child);
+        #[allow(unsafe_code)]
+        // SAFETY: our own child, which has not been waited for.
+        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
+        assert_eq!(sent, 0);
+    }
+
+    /// Waits for its exit.
+    pub async fn exited(&mut self) -> std::process::ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("it doesn't exit")
+            .unwrap()
+    }
+}
+
+fn pid_of(child: &Child) -> i32 {
+    i32::try_from(child.id().unwrap()).unwrap()
+}
+
+/// A plain request.
+pub const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// `count` backends on loopback addresses of their own; their health checks share one port.
+pub async fn backends(count: usize) -> (Vec<Backend>, u16) {
+    for _ in 0..100 {
+        if let Some(found) = try_backends(count).await {
+            return found;
+        }
+    }
+    panic!("no port is free on all of {count} loopback addresses");
+}
+
+async fn try_backends(count: usize) -> Option<(Vec<Backend>, u16)> {
+    let mut port = 0;
+    let mut backends = Vec::new();
+    for n in 1..=count {
+        let ip = [127, 0, 0, n as u8];
+        let health = TcpListener::bind((std::net::Ipv4Addr::from(ip), port))
+            .await
+            .ok()?;
+        port = health.local_addr().unwrap().port();
+        let listener = TcpListener::bind((std::net::Ipv4Addr::from(ip), 0))
+            .await
+            .ok()?;
+        let status = Arc::new(AtomicU16::new(200));
+        backends.push(Backend {
+            name: format!("b{n}"),
+            address: listener.local_addr().unwrap(),
+            listener: Some(listener),
+            health: status.clone(),
+            _healthy: Aborting(tokio::spawn(healthy(health, status))),
+        });
+    }
+    Some((backends, port))
+}

@@ -1,0 +1,157 @@
+//! The proxy's own end.
+
+use std::time::{Duration, Instant};
+
+use super::rig::{GET, Rig, Setup};
+use super::upgrade::websocket;
+use super::wire::Ended;
+
+async fn rig(server: &'static str) -> Rig {
+    Rig::new(Setup {
+        server,
+        tables: "",
+        ..Setup::default()
+    })
+    .await
+}
+
+/// While lame, everybody is served and told to go elsewhere; our own answers say so too.
+#[tokio::test]
+async fn every_response_of_a_lame_duck_says_close() {
+    let rig = Rig::new(Setup {
+        server: "lame_duck = \"2s\"",
+        tables: "[[route]]\nhost = \"a\"\npool = \"app\"",
+        ..Setup::default()
+    })
+    .await;
+    let (mut client, mut backend) = rig.get().await;
+    backend.answer("x").await;
+    client.response().await;
+    let mut lost = rig.client().await;
+    rig.terminate();
+    wait_until_lame(&rig).await;
+    client.send(GET).await;
+    backend.head().await;
+    backend.answer("x").await;
+    assert!(client.response().await.has("Connection: close"));
+    client.closed().await;
+    lost.send("GET / HTTP/1.1\r\nHost: elsewhere\r\n\r\n").await;
+    let response = lost.response().await;
+    assert_eq!(response.status(), 404);
+    assert!(response.has("Connection: close"), "{}", response.head);
+    lost.closed().await;
+    let mut late = rig.ask(GET).await;
+    backend.head().await;
+    backend.answer("served").await;
+    assert_eq!(late.response().await.text(), "served");
+}
+
+async fn wait_until_lame(rig: &Rig) {
+    for _ in 0..1000 {
+        let ready = lameduck::demo::admin::request(&rig.socket, "GET", "/-/ready", None).await;
+        if !matches!(ready, Ok((200, _))) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it never became lame");
+}
+
+/// It finishes what is in flight, closes what is idle, and is gone the instant nothing is left.
+#[tokio::test]
+async fn it_goes_when_nothing_is_left() {
+    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
+    let mut idle = rig.client().await;
+    let (mut client, mut backend) = rig.get().await;
+    rig.terminate();
+    idle.closed().await;
+    client.quiet(Duration::from_millis(100)).await;
+    backend.answer("to the end").await;
+    let began = Instant::now();
+    assert_eq!(client.response().await.text(), "to the end");
+    client.closed().await;
+    assert!(rig.exited().await.success());
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+/// At the deadline a request that still waits is cut, at once: nobody hangs on.
+#[tokio::test]
+async fn what_is_left_at_the_deadline_is_cut() {
+    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"500ms\"").await;
+    let (mut waiting, _backend) = rig.get().await;
+    let (mut reading, mut sending) = rig.get().await;
+    sending
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        .await;
+    reading.head().await;
+    reading.expect("half").await;
+    let began = Instant::now();
+    rig.terminate();
+    assert_eq!(waiting.rest().await.1, Ended::Reset);
+    assert_eq!(reading.rest().await.1, Ended::Reset);
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(400), "{took:?}");
+    assert!(
+        took < Duration::from_millis(700),
+        "{took:?}: it was not the deadline that cut them"
+    );
+    rig.exited().await;
+}
+
+/// Streams end before the deadline, in their orderly way, spread over the time that is left.
+#[tokio::test]
+async fn websockets_end_before_the_deadline_one_after_the_other() {
+    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"2s\"").await;
+    let mut clients = Vec::new();
+    let mut backends = Vec::new();
+    for _ in 0..4 {
+        let (client, backend) = websocket(&rig).await;
+        clients.push(client);
+        backends.push(backend);
+    }
+    rig.terminate();
+    let began = Instant::now();
+    let mut ended = Vec::new();
+    for mut client in clients {
+        ended.push(tokio::spawn(async move {
+            let head = client.exactly(2).await;
+            assert_eq!(head[0], 0x88);
+            let payload = client.exactly(usize::from(head[1])).await;
+            assert_eq!(payload[..2], 1001_u16.to_be_bytes());
+            Instant::now()
+        }));
+    }
+    let mut times = Vec::new();
+    for task in ended {
+        times.push(task.await.unwrap() - began);
+    }
+    times.sort();
+    assert!(times[0] > Duration::from_millis(800), "{times:?}");
+    assert!(times[3] < Duration::from_millis(2100), "{times:?}");
+    assert!(
+        times[3] - times[0] > Duration::from_millis(500),
+        "not spread: {times:?}"
+    );
+    drop(backends);
+    rig.exited().await;
+}
+
+/// A shutdown that waits costs no CPU.
+#[tokio::test]
+async fn waiting_for_the_end_does_not_spin() {
+    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
+    let (mut client, mut backend) = rig.get().await;
+    rig.terminate();
+    client.quiet(Duration::from_millis(100)).await;
+    let before = rig.ticks();
+    client.quiet(Duration::from_millis(500)).await;
+    let used = rig.ticks() - before;
+    assert!(used < 20, "{used} ticks of CPU in half a second");
+    backend.answer("x").await;
+    client.response().await;
+    rig.exited().await;
+}
