@@ -20,9 +20,9 @@ pub async fn run(plane: Arc<Plane>) {
         round.tick().await;
         let pools = plane.registry.snapshot().pools.clone();
         for endpoint in pools.iter().flat_map(|pool| &pool.backends) {
-            let (now, epoch) = (clock::now(), endpoint.epoch());
-            endpoint.idle.retain(|connection| {
-                if connection.epoch != epoch || connection.expires <= now {
+            let now = clock::now();
+            endpoint.weed(|connection| {
+                if connection.expires <= now {
                     return false;
                 }
                 match look(connection) {
