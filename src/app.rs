@@ -97,7 +97,8 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
 
         let (orders, mut order_queue) = tokio::sync::mpsc::unbounded_channel();
         let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));
-        let observer = wiring::Watcher::new(lifecycle.clone(), config.server.state_dir.clone());
+        let keeper = config.server.state_dir.clone().map(wiring::Keeper::start);
+        let observer = wiring::Watcher::new(lifecycle.clone(), keeper.clone());
         let handle = registry::spawn(config.clone(), kept, wiring::probing, Box::new(observer));
         let metrics = Metrics::new(handle.clone());
         let plane = Arc::new(Plane::new(
@@ -147,6 +148,9 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         );
         let _ = stop_admin.send(true);
         drop(admin);
+        if let Some(keeper) = keeper {
+            keeper.save();
+        }
         if !access_log.flush(LAST_LINES) {
             warn!("the last lines of the access log could not be written");
         }

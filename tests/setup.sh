@@ -1,8 +1,18 @@
 #!/usr/bin/env bash
-# Fetches what the end-to-end tests need beside Rust: the Node apps' packages. Without Node it says so and
-# leaves; the tests that need it are then skipped, aloud (in CI they fail instead).
+# Fetches what the end-to-end tests need beside Rust: nginx and HAProxy as yardsticks, and the Node apps'
+# packages. What can't be had is named, and the tests that need it are skipped, aloud (in CI they fail instead).
 set -eu
 cd "$(dirname "$0")/apps"
+missing=
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
+command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || missing="$missing haproxy"
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy $missing
+  else
+    echo "skipped: needs$missing (the yardstick tests)" >&2
+  fi
+fi
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
   echo "skipped: needs node 20 or later with npm (for tests/apps); https://nodejs.org or your package manager" >&2
   [ "${CI:-}" = true ] && exit 1

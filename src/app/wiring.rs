@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -55,17 +56,12 @@ impl Prober for Probe {
 /// What the registry tells the process.
 pub struct Watcher {
     lifecycle: Arc<Lifecycle>,
-    keeper: Option<watch::Sender<persist::State>>,
+    keeper: Option<Arc<Keeper>>,
 }
 
 impl Watcher {
-    /// Watches; with a `state_dir`, keeps drains and registrations there.
-    pub fn new(lifecycle: Arc<Lifecycle>, state_dir: Option<PathBuf>) -> Self {
-        let keeper = state_dir.map(|dir| {
-            let (sender, receiver) = watch::channel(persist::State::default());
-            tokio::spawn(keep(dir, receiver));
-            sender
-        });
+    /// Watches; with a keeper, drains and registrations are kept.
+    pub fn new(lifecycle: Arc<Lifecycle>, keeper: Option<Arc<Keeper>>) -> Self {
         Self { lifecycle, keeper }
     }
 }
@@ -81,7 +77,7 @@ impl Observer for Watcher {
 
     fn persist(&self, state: persist::State) {
         if let Some(keeper) = &self.keeper {
-            let _ = keeper.send(state);
+            keeper.newest.send_replace(Some(state));
         }
     }
 
@@ -90,13 +86,39 @@ impl Observer for Watcher {
     }
 }
 
-/// Writes the newest state whenever it changes; a slow disk skips versions, it never delays the registry.
-async fn keep(dir: PathBuf, mut states: watch::Receiver<persist::State>) {
-    while states.changed().await.is_ok() {
-        let state = states.borrow_and_update().clone();
-        let dir = dir.clone();
-        let saved = tokio::task::spawn_blocking(move || persist::save(&dir, &state)).await;
-        if let Ok(Err(error)) = saved {
+/// Keeps drains and registrations in `state_dir`.
+pub struct Keeper {
+    dir: PathBuf,
+    newest: watch::Sender<Option<persist::State>>,
+    /// One save at a time: they share the temporary file.
+    saving: Mutex<()>,
+}
+
+impl Keeper {
+    /// Keeps them in `dir`. A slow disk skips versions; it never delays the registry.
+    pub fn start(dir: PathBuf) -> Arc<Self> {
+        let keeper = Arc::new(Self {
+            dir,
+            newest: watch::Sender::new(None),
+            saving: Mutex::new(()),
+        });
+        let (mut newest, saver) = (keeper.newest.subscribe(), keeper.clone());
+        tokio::spawn(async move {
+            while newest.changed().await.is_ok() {
+                let saver = saver.clone();
+                let _ = tokio::task::spawn_blocking(move || saver.save()).await;
+            }
+        });
+        keeper
+    }
+
+    /// Writes the newest state. To be called at the end, too: the last change may be younger than the last save.
+    pub fn save(&self) {
+        let _turn = self.saving.lock();
+        let newest = self.newest.borrow().clone();
+        if let Some(state) = newest
+            && let Err(error) = persist::save(&self.dir, &state)
+        {
             warn!(%error, "drains and registrations could not be saved: a restart of the proxy would forget them");
         }
     }

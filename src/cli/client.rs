@@ -284,7 +284,7 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> Exit {
         empty if empty.is_empty() => {
             format!("the proxy answered {status} without a reason; is this lameduck's admin API?")
         }
-        detail => detail,
+        detail => in_our_words(&detail),
     };
     match status {
         StatusCode::GATEWAY_TIMEOUT => Exit::late(detail),
@@ -292,6 +292,21 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> Exit {
             "{detail} Here: --token-file or LAMEDUCK_TOKEN_FILE."
         )),
         _ => Exit::failed(detail),
+    }
+}
+
+/// The API names its own paths; whoever sits at a terminal has commands for them. A configuration's diagnostics
+/// bring their own "error:".
+fn in_our_words(detail: &str) -> String {
+    if detail.starts_with("error:") {
+        return format!("the configuration is refused, the old one stays in force\n{detail}");
+    }
+    let Some((text, rest)) = detail.split_once(". GET /v1/pools") else {
+        return detail.to_owned();
+    };
+    match rest.contains("lists them") {
+        true => format!("{text}; `lameduck status` lists them"),
+        false => detail.to_owned(),
     }
 }
 
@@ -371,6 +386,18 @@ mod tests {
             Exit::failed("there is no pool `x`;\u{fffd}[2J known pools: app.")
         );
         assert_eq!(refusal(StatusCode::GATEWAY_TIMEOUT, body).code, 3);
+        let body =
+            br#"{"detail":"there is no pool `x`; known pools: app. GET /v1/pools lists them."}"#;
+        assert_eq!(
+            refusal(StatusCode::NOT_FOUND, body).message,
+            "there is no pool `x`; known pools: app; `lameduck status` lists them"
+        );
+        let body = br#"{"detail":"error: there is no `x` in [server]\n --> a.toml:1:1"}"#;
+        let message = refusal(StatusCode::UNPROCESSABLE_ENTITY, body).message;
+        assert_eq!(
+            message,
+            "the configuration is refused, the old one stays in force\nerror: there is no `x` in [server]\n --> a.toml:1:1"
+        );
         let exit = refusal(StatusCode::BAD_GATEWAY, b"<html>");
         assert!(exit.message.contains("502"), "{}", exit.message);
     }

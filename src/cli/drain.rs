@@ -179,7 +179,8 @@ impl Call<'_> {
             }
             "died" => {
                 return Err(Exit::died(format!(
-                    "{backend}: its process died while draining, {} lost; its own logs say why",
+                    "{backend}: its process died while draining, with {} in flight (what could safely be sent \
+                     again was); its own logs say why",
                     count(answer.lost.into(), "request")
                 )));
             }
@@ -219,7 +220,7 @@ mod tests {
         };
         for (outcome, code, says) in [
             ("timed_out", 3, "2 requests cut"),
-            ("died", 4, "1 request lost"),
+            ("died", 4, "with 1 request in flight"),
             ("resumed", 1, "lifted the drain"),
             ("exploded", 1, "unknown outcome `exploded`"),
         ] {

@@ -31,8 +31,7 @@ use exit::Exit;
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 a deadline or --wait ran out, 4 the backend died \
                   while draining, 5 the proxy can't be reached, 130 interrupted.",
     subcommand_required = true,
-    arg_required_else_help = true,
-    disable_help_subcommand = true
+    arg_required_else_help = true
 )]
 pub struct Cli {
     #[command(subcommand)]

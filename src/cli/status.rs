@@ -237,7 +237,7 @@ fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
     let mut notes: Vec<String> = backend
         .drains
         .iter()
-        .map(|drain| note(drain, now))
+        .map(|drain| note(drain, &backend.state, now))
         .collect();
     if let ("starting" | "down", Some(probe)) = (&*backend.state, &backend.last_probe) {
         notes.push(format!("last probe: {}", printable(probe)));
@@ -245,13 +245,17 @@ fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
     notes
 }
 
-fn note(drain: &DrainView, now: SystemTime) -> String {
+fn note(drain: &DrainView, state: &str, now: SystemTime) -> String {
     let mut parts = Vec::new();
-    if let Some(left) = left(drain.deadline.as_deref(), now) {
+    // Once drained there is nothing left to cut.
+    if let Some(left) = left(drain.deadline.as_deref(), now).filter(|_| state != "drained") {
         parts.push(format!("cuts in {left}"));
     }
-    if drain.until == "restarted" {
-        parts.push("until restarted".to_owned());
+    match (drain.until.as_str(), drain.actor.as_str()) {
+        ("restarted", _) => parts.push("until restarted".to_owned()),
+        (_, "operator" | "supervisor") => parts.push("until resumed".to_owned()),
+        // The app's ends with passed probes, the configuration's with the backend.
+        _ => {}
     }
     if let Some(left) = left(drain.expires.as_deref(), now) {
         parts.push(format!("expires in {left}"));

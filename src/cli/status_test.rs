@@ -101,3 +101,27 @@ fn no_pools_are_said_to_be_none() {
     let (_, now) = world();
     assert_eq!(render(&[], None, now, false), "no pools");
 }
+
+#[test]
+fn a_note_says_how_a_drain_ends_and_cuts_nothing_where_nothing_is_left() {
+    let (mut pools, now) = world();
+    let mut drain = pools[0].backends.remove(1).drains.remove(0);
+    drain.reason = "deploy 42".into();
+    drain.expires = None;
+    let text = |drain: &DrainView, state: &str| note(drain, state, now);
+    assert_eq!(
+        text(&drain, "drained"),
+        "drain by operator: deploy 42 (until restarted)"
+    );
+    drain.until = "resumed".into();
+    assert_eq!(
+        text(&drain, "draining"),
+        "drain by operator: deploy 42 (cuts in 18s, until resumed)"
+    );
+    assert_eq!(
+        text(&drain, "drained"),
+        "drain by operator: deploy 42 (until resumed)"
+    );
+    drain.actor = "app".into();
+    assert_eq!(text(&drain, "drained"), "drain by app: deploy 42");
+}

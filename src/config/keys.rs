@@ -113,7 +113,7 @@ pub const SECTIONS: &[Section] = &[
     Section {
         name: "pool.backend",
         header: "[[pool.backend]]",
-        doc: "One instance. A pool may start without any and be filled by `lameduck register`, `lameduck exec` or the API.",
+        doc: "One instance. A pool may start without any and be filled by `lameduck register` or the API.",
         keys: &[
             Key {
                 name: "name",

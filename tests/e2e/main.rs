@@ -12,5 +12,6 @@ mod detects;
 mod harness;
 mod outage;
 mod reload;
+mod restarts;
 mod shutdown;
 mod yardstick;
