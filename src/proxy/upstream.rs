@@ -9,6 +9,7 @@ use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 use tokio::io::ReadBuf;
 
+use super::h1;
 use super::plane::Plane;
 use crate::config;
 use crate::core::Time;
@@ -173,10 +174,22 @@ pub async fn connect(
         epoch,
         expires: Time::MAX,
         requests: 0,
+        sent: 0,
         ticket,
     };
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
     }
     Ok(Box::new(connection))
+}
+
+/// Whether a backend that has closed this connection did so before it got anything of the last request.
+///
+/// It closed without having acknowledged a byte of it: the request met a socket that nobody reads from any more.
+/// Bytes that it did acknowledge may have been read, so where the kernel can't tell, the answer is no.
+pub fn is_undelivered(connection: &Connection) -> bool {
+    // A first request is different: a listener that dies with a full queue has acknowledged what nobody reads.
+    connection.requests > 1
+        && h1::socket::bytes_acknowledged(connection.stream.id())
+            .is_some_and(|acknowledged| acknowledged <= connection.sent)
 }

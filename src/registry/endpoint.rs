@@ -375,6 +375,8 @@ pub struct Connection {
     pub expires: Time,
     /// Requests it has carried.
     pub requests: u32,
+    /// Bytes that these were, as far as they were written.
+    pub sent: u64,
     /// Counts it among the backend's open connections.
     pub ticket: Ticket,
 }

@@ -57,7 +57,7 @@ pub enum End {
 pub enum Failure {
     /// The backend closed or reset before a byte of response.
     Died {
-        /// By reset rather than by close.
+        /// By a reset that no close came before.
         reset: bool,
     },
     /// No byte of response within `read_timeout`.
@@ -148,6 +148,8 @@ pub struct Tally {
     pub status: u16,
     /// Bytes written to the client.
     pub bytes_out: u64,
+    /// Bytes written to the backend.
+    pub bytes_up: u64,
     /// When the response's head was complete.
     pub answered: Option<Time>,
     /// We ended it in its protocol's orderly way.
@@ -177,6 +179,8 @@ pub struct Exchange<'a> {
     /// The stream of events is to end after the event under way.
     ending: bool,
     progress: Time,
+    /// The backend has reset a connection that it had not closed.
+    reset: bool,
     /// A peer did not take all that there was for it.
     stalled: bool,
     unflushed_up: bool,
@@ -214,6 +218,7 @@ impl<'a> Exchange<'a> {
             keep_alive: false,
             ending: false,
             progress: order.began,
+            reset: false,
             stalled: false,
             unflushed_up: false,
             unflushed_down: false,
@@ -261,10 +266,14 @@ impl<'a> Exchange<'a> {
                         let of_head = count.min(head.len());
                         self.head_sent += of_head;
                         self.upload.advance(count - of_head);
+                        self.tally.bytes_up += count as u64;
                         self.unflushed_up = true;
                         self.note_progress();
                     }
-                    Poll::Ready(_) => self.sending = Sending::Refused,
+                    Poll::Ready(result) => {
+                        self.sending = Sending::Refused;
+                        self.reset |= result.is_err_and(|error| is_reset(&error));
+                    }
                     Poll::Pending => {
                         self.stalled = true;
                         return Ok(());
@@ -410,7 +419,10 @@ impl<'a> Exchange<'a> {
                     {
                         self.outgoing.extend_from_slice(LAST_CHUNK);
                     }
-                    _ => return Err(self.died(result.is_err())),
+                    _ => {
+                        self.reset |= result.is_err_and(|error| is_reset(&error));
+                        return Err(self.died());
+                    }
                 }
                 self.receiving = Receiving::Done;
                 Ok(Poll::Ready(()))
@@ -418,7 +430,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn died(&self, reset: bool) -> Failure {
+    fn died(&self) -> Failure {
         if self.begun {
             return Failure::Truncated(UPSTREAM_CLOSED);
         }
@@ -426,7 +438,7 @@ impl<'a> Exchange<'a> {
             return Failure::Cut;
         }
         if self.incoming.is_empty() {
-            Failure::Died { reset }
+            Failure::Died { reset: self.reset }
         } else {
             Failure::BadResponse("upstream closed within the response head")
         }
@@ -751,6 +763,11 @@ impl<'a> Exchange<'a> {
             .poll(cx, self.progress + limit)
             .map(|()| Err(failure))
     }
+}
+
+/// A reset of an open connection. Behind the peer's close it is reported as a broken pipe instead.
+fn is_reset(error: &io::Error) -> bool {
+    error.kind() != io::ErrorKind::BrokenPipe
 }
 
 /// Writes two pieces as one.

@@ -78,6 +78,8 @@ struct Transaction<'a> {
     tried: Tried,
     /// Only a new connection will do: where one has died, the other kept ones are likely to be as dead.
     fresh: bool,
+    /// The last attempt's connection had been closed by the backend before the request reached it.
+    undelivered: bool,
 }
 
 /// Answers the request whose head is at the start of the client's buffer.
@@ -124,6 +126,7 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
                 excluded: Excluded::default(),
                 tried: Tried::default(),
                 fresh: false,
+                undelivered: false,
             };
             transaction.run().await
         }
@@ -244,6 +247,7 @@ impl Transaction<'_> {
             Attempt::Over(next) => return Some(next),
             Attempt::NotConnected => retry::Failure::ConnectFailed,
             Attempt::Failed(failure) => match failure {
+                Failure::Died { .. } if self.undelivered => retry::Failure::StaleProven,
                 Failure::Died { .. } | Failure::Cut => retry::Failure::DiedBeforeResponse {
                     reused: self.account.reused,
                 },
@@ -403,6 +407,9 @@ impl Transaction<'_> {
         .run()
         .await;
         self.account.tally(tally);
+        self.undelivered = matches!(end, Err(Failure::Died { reset: false }))
+            && upstream::is_undelivered(&connection);
+        connection.sent += tally.bytes_up;
         if tally.status > 0 {
             endpoint.counters.answered(tally.status);
         }
