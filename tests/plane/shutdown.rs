@@ -91,8 +91,18 @@ async fn what_is_left_at_the_deadline_is_cut() {
     reading.expect("half").await;
     let began = Instant::now();
     rig.terminate();
-    assert_eq!(waiting.rest().await.1, Ended::Reset);
-    assert_eq!(reading.rest().await.1, Ended::Reset);
+    assert_eq!(
+        waiting.rest().await,
+        (Vec::new(), Ended::Reset),
+        "{}",
+        rig.log()
+    );
+    assert_eq!(
+        reading.rest().await,
+        (Vec::new(), Ended::Reset),
+        "{}",
+        rig.log()
+    );
     let took = began.elapsed();
     assert!(took > Duration::from_millis(400), "{took:?}");
     assert!(

@@ -127,6 +127,10 @@ impl Wire {
         tokio::time::timeout(PATIENCE, sending)
             .await
             .expect("it takes no bytes")
+            .inspect_err(|_| {
+                // The kernel reports a reset once: a read after it would look like an orderly end.
+                self.ended.get_or_insert(Ended::Reset);
+            })
     }
 
     /// Sends it in pieces that arrive one by one.
