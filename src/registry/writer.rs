@@ -231,7 +231,14 @@ impl Writer {
         else {
             return;
         };
+        let open_to_failures = |pool: &PoolState| {
+            let backend = pool.core.get(&key);
+            backend.is_some_and(|backend| backend.may_fail_open())
+        };
+        let before = open_to_failures(pool);
         let effects = pool.step(key, event, now);
+        // An operator's drain on top of the app's own changes no state, and yet ends fail-open.
+        self.dirty |= before != open_to_failures(pool);
         self.carry_out(effects);
     }
 
@@ -242,6 +249,8 @@ impl Writer {
             .iter_mut()
             .flat_map(|pool| pool.tick(now))
             .collect();
+        // A drain that has expired may have been all that kept fail-open away.
+        self.dirty = true;
         self.carry_out(effects);
     }
 

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+
 use super::rig::{GET, Rig, Setup};
+use super::wire::Wire;
 
 async fn rig(pool: &'static str) -> Rig {
     Rig::new(Setup {
@@ -91,6 +95,8 @@ async fn fail_open_tries_what_the_app_has_closed() {
     backend.gone().await;
     rig.until_state(0, "drained").await;
     rig.begin_drain(0, "5s", "resumed").await;
+    rig.until("both drains", |pool| pool.backends[0].drains.len() == 2)
+        .await;
     client.send(GET).await;
     assert_eq!(client.response().await.status(), 503);
 }
@@ -197,30 +203,46 @@ async fn a_full_backend_makes_requests_wait() {
     assert_eq!(second.response().await.text(), "two");
 }
 
-/// A unix-socket backend serves like any other.
-#[tokio::test]
-async fn a_unix_socket_will_do() {
+/// A proxy in front of one backend on a unix socket, and the connections that carry traffic, each with its
+/// first request's head read.
+pub async fn unix() -> (Rig, mpsc::UnboundedReceiver<Wire>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app");
-    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    let (traffic, arrived) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let mut wire = super::wire::Wire::unix(stream);
+            let (mut wire, traffic) = (Wire::unix(stream), traffic.clone());
             tokio::spawn(async move {
                 while let Some(head) = wire.head_or_end().await {
-                    wire.answer(head.lines().next().unwrap()).await;
+                    if !head.starts_with("GET /health ") {
+                        let _ = traffic.send(wire);
+                        return;
+                    }
+                    wire.answer("").await;
                 }
             });
         }
     });
     let pool = format!(
-        "[[pool.backend]]\nname = \"u\"\naddress = \"unix:{}\"\n[pool.health]\nrise = 1\nfast_interval = \"10ms\"",
+        "[[pool.backend]]\nname = \"u\"\naddress = \"unix:{}\"\n[pool.health]\nrise = 1",
         path.display()
     );
-    let rig = Rig::start(dir, "", "", &pool, Vec::new()).await;
-    let mut client = rig.client().await;
-    for _ in 0..3 {
-        client.send(GET).await;
-        assert_eq!(client.response().await.text(), "GET / HTTP/1.1");
+    (Rig::start(dir, "", "", &pool, Vec::new()).await, arrived)
+}
+
+/// A unix-socket backend serves like any other.
+#[tokio::test]
+async fn a_unix_socket_will_do() {
+    let (rig, mut arrived) = unix().await;
+    let mut client = rig.ask(GET).await;
+    let mut backend = arrived.recv().await.unwrap();
+    for last in [false, true] {
+        backend.answer("x").await;
+        assert_eq!(client.response().await.text(), "x");
+        if !last {
+            client.send(GET).await;
+            backend.head().await;
+        }
     }
 }

@@ -14,6 +14,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {
     /// Makes the close a reset.
     fn make_reset(&self) {}
+
+    /// Makes the peer's next write fail, while it can go on reading. TCP has no such thing.
+    fn refuse_input(&self) {}
 }
 
 impl Bytes for TcpStream {
@@ -24,7 +27,12 @@ impl Bytes for TcpStream {
     }
 }
 
-impl Bytes for tokio::net::UnixStream {}
+impl Bytes for tokio::net::UnixStream {
+    fn refuse_input(&self) {
+        let socket = socket2::SockRef::from(self);
+        socket.shutdown(std::net::Shutdown::Read).unwrap();
+    }
+}
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,6 +314,11 @@ impl Wire {
     /// Ends our direction; the other goes on.
     pub async fn finish(&mut self) {
         self.stream.shutdown().await.unwrap();
+    }
+
+    /// Makes the peer's next write fail (unix sockets).
+    pub fn refuse_input(&self) {
+        self.stream.refuse_input();
     }
 
     /// Drops the connection by RST.

@@ -639,6 +639,7 @@ impl<'a> Exchange<'a> {
     /// RFC 9110 §15.2: interim responses go to clients that can take them, and are dropped for others.
     fn digest_interim(&mut self) -> Result<(), Failure> {
         self.interim += 1;
+        self.progress = clock::now();
         if self.interim > MAX_INTERIM {
             return Err(Failure::BadResponse("too many interim responses"));
         }

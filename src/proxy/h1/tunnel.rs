@@ -223,7 +223,13 @@ pub async fn run(
         let moved_up = up.poll_move(cx, &mut client.stream, upstream, to_backend);
         let moved_down = down.poll_move(cx, upstream, &mut client.stream, to_client);
         if moved_up.is_err() || moved_down.is_err() {
-            return Poll::Ready(TunnelEnd::Broken);
+            // A reset towards the other peer would destroy what is still on its way there. WebSocket peers know a
+            // whole message when they see one; others must not take a break for an end.
+            return Poll::Ready(if websocket {
+                TunnelEnd::Peers
+            } else {
+                TunnelEnd::Broken
+            });
         }
         if up.shut && down.shut {
             return Poll::Ready(TunnelEnd::Peers);
