@@ -303,20 +303,20 @@ async fn those_who_hang_up_are_forgotten() {
     assert_eq!(told(waiting).await.outcome, "drained");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn losses_are_counted_before_quiet() {
     // The permit goes back at once: "drained" must not overtake what was lost.
     let rig = Rig::two().await;
-    for _ in 0..50 {
+    for _ in 0..100 {
         let endpoint = rig.endpoint("a");
         let permit = endpoint.permit(0).unwrap();
         let waiting = rig.draining("a", DrainRequest::default()).await;
-        std::thread::spawn(move || {
+        let lost = std::thread::spawn(move || {
             endpoint.request_lost();
             drop(permit);
         });
+        lost.join().unwrap();
         rig.settled().await;
-        sleep(Duration::from_millis(2)).await;
         rig.probe("a", Probe::Refused);
         assert_eq!(told(waiting).await.outcome, "died");
         rig.resume("a", true).await.unwrap();
