@@ -300,7 +300,11 @@ impl Model {
         } else if reborn {
             (self.row, self.row_since) = (0, self.now);
         }
-        let doubted = matches!(event, Event::Resume { all: true }) && app(before);
+        // A person or a lease took back what had drained, or overruled the app.
+        let lifted = matches!(event, Event::Resume { .. } | Event::LeaseEnded { .. })
+            && self.backend.drains().count() < before.drains().count();
+        let overruled = app(before) && !app(&self.backend);
+        let doubted = lifted && (overruled || before.state() == State::Drained);
         if asked_again || doubted {
             (self.row, self.row_since) = (0, self.now);
         }
@@ -323,6 +327,7 @@ impl Model {
             }
             Event::Resume { .. } | Event::LeaseEnded { .. } => {
                 assert_eq!(before.health(), Health::Up);
+                assert_eq!(before.state(), State::Draining, "opened on old health");
             }
             other => panic!("{other:?} opened it"),
         }

@@ -236,6 +236,7 @@ impl From<Refusal> for Problem {
                 ),
             )
             .member("state", state.as_str()),
+            Refusal::Failed => Problem::new(Kind::Http(StatusCode::INTERNAL_SERVER_ERROR), text),
             Refusal::ShuttingDown => Problem::new(
                 Kind::ShuttingDown,
                 format!("{text}; nothing can be changed any more. Ask again when it is back."),
@@ -330,6 +331,7 @@ mod tests {
                 },
                 504,
             ),
+            (Refusal::Failed, 500),
             (Refusal::ShuttingDown, 503),
         ];
         for (refusal, status) in refusals {

@@ -192,10 +192,11 @@ impl Backend {
             Event::Drain(order) => self.close(order, &mut turn),
             Event::Resume { all } => self.resume(all, &mut turn),
             Event::LeaseEnded { id } => {
-                self.drains
-                    .lift(|drain| drain.actor == Actor::Supervisor && drain.id == id);
                 turn.because("its lease ended");
-                turn.planned = true;
+                self.lift(
+                    |drain| drain.actor == Actor::Supervisor && drain.id == id,
+                    &mut turn,
+                );
             }
             Event::Quiesced { epoch } => self.quiesced(epoch, &mut turn),
             Event::Replaced => {
@@ -303,11 +304,20 @@ impl Backend {
         } else {
             "resumed by operator"
         });
+        self.lift(|drain| all || drain.actor == Actor::Operator, turn);
+    }
+
+    /// Somebody takes drains back. What was known of the process counts only if it can't have been replaced
+    /// unseen: not while it was drained (none of our connections was open, so none could break), and not if the
+    /// app's own word is overruled. Then it opens after `rise` passes begun from now on.
+    fn lift(&mut self, which: impl Fn(&Drain) -> bool, turn: &mut Turn<'_>) {
+        let apps_own = self.drains.has(Actor::App);
         turn.planned = true;
-        let apps_own = all && self.drains.has(Actor::App);
-        self.drains
-            .lift(|drain| all || drain.actor == Actor::Operator);
-        if apps_own {
+        if !self.drains.lift(which) {
+            return;
+        }
+        let overruled = apps_own && !self.drains.has(Actor::App);
+        if overruled || self.state() == State::Drained {
             self.judge.doubt(turn.now);
             turn.probe = true;
         }

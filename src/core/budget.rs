@@ -114,6 +114,8 @@ impl Budget {
 #[derive(Debug)]
 pub struct AtomicBudget {
     rates: Rates,
+    /// `rates.per_request` as it is now.
+    per_request: AtomicU64,
     thousandths: AtomicU64,
     filled: AtomicU64,
 }
@@ -128,14 +130,21 @@ impl AtomicBudget {
         } = Budget::new(rates, now);
         Self {
             rates,
+            per_request: AtomicU64::new(rates.per_request),
             thousandths: AtomicU64::new(thousandths),
             filled: AtomicU64::new(filled),
         }
     }
 
+    /// Another share of requests from now on; see [`Rates::with_ratio`]. What is in it stays.
+    pub fn set_ratio(&self, ratio: f64) {
+        let rates = Rates::with_ratio(ratio);
+        self.per_request.store(rates.per_request, Ordering::Relaxed);
+    }
+
     /// See [`Budget::on_request`].
     pub fn on_request(&self) {
-        self.add(self.rates.per_request);
+        self.add(self.per_request.load(Ordering::Relaxed));
     }
 
     /// See [`Budget::available`]. Another thread may be quicker to take it.
@@ -205,6 +214,17 @@ mod tests {
             assert_eq!(one.take(NOW), n % 5 == 0);
             assert_eq!(many.take(NOW), n % 5 == 0);
         }
+    }
+
+    #[test]
+    fn another_ratio_counts_from_then_on() {
+        let (_, many) = empty(Rates {
+            per_second: 0,
+            ..Rates::default()
+        });
+        many.set_ratio(1.0);
+        many.on_request();
+        assert!(many.take(NOW) && !many.take(NOW));
     }
 
     #[test]

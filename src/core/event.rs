@@ -94,13 +94,14 @@ pub enum Event {
     },
     /// Somebody asks for a drain.
     Drain(Order),
-    /// The operator's drains are lifted; with `all`, everybody's. Where `all` lifts the app's own, `rise` new
-    /// passes are asked for: nobody can vouch for a process that says 503 or refuses.
+    /// The operator's drains are lifted; with `all`, everybody's. Where `all` lifts the app's own, or where the
+    /// backend was drained, `rise` new passes are asked for: nobody can vouch for a process that says 503 or
+    /// refuses, nor for one that nobody watched.
     Resume {
         /// Lift every actor's drains.
         all: bool,
     },
-    /// A lease ended: its drains (actor supervisor, this id) are lifted.
+    /// A lease ended: its drains (actor supervisor, this id) are lifted; from drained, as in [`Event::Resume`].
     LeaseEnded {
         /// The lease's id.
         id: String,

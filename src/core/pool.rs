@@ -1,6 +1,6 @@
 //! The backends of one app, their policy and their deadlines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Time;
 use super::backend::{Backend, Context, Effect, Event, Policy};
@@ -9,8 +9,18 @@ use super::drain::Drain;
 /// Backends by key. The key is the caller's: what tells two instances apart.
 #[derive(Debug, Clone)]
 pub struct Pool<K> {
-    backends: BTreeMap<K, Backend>,
+    backends: BTreeMap<K, Entry>,
     policy: Policy,
+    /// How many are eligible.
+    eligible: usize,
+    /// Who wants its tick when: the deadline of each entry that has one.
+    due: BTreeSet<(Time, K)>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    backend: Backend,
+    deadline: Option<Time>,
 }
 
 impl<K: Ord + Clone> Pool<K> {
@@ -19,6 +29,8 @@ impl<K: Ord + Clone> Pool<K> {
         Self {
             backends: BTreeMap::new(),
             policy,
+            eligible: 0,
+            due: BTreeSet::new(),
         }
     }
 
@@ -31,11 +43,19 @@ impl<K: Ord + Clone> Pool<K> {
     /// drains stay: [`Self::next_deadline`] has to be asked again.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
+        let entries = std::mem::take(&mut self.backends);
+        self.due.clear();
+        self.eligible = 0;
+        for (key, entry) in entries {
+            self.put(key, entry.backend);
+        }
     }
 
     /// A new backend, in the place of any with this key, which is handed back.
     pub fn insert(&mut self, key: K, now: Time) -> Option<Backend> {
-        self.backends.insert(key, Backend::new(now))
+        let former = self.remove(&key);
+        self.put(key, Backend::new(now));
+        former
     }
 
     /// A backend as it was before the proxy restarted: see [`Backend::restore`].
@@ -45,22 +65,31 @@ impl<K: Ord + Clone> Pool<K> {
         now: Time,
         drains: impl IntoIterator<Item = Drain>,
     ) -> Option<Backend> {
-        self.backends.insert(key, Backend::restore(now, drains))
+        let former = self.remove(&key);
+        self.put(key, Backend::restore(now, drains));
+        former
     }
 
     /// Takes a backend out. Who waits for its drain has to be told by the caller.
     pub fn remove(&mut self, key: &K) -> Option<Backend> {
-        self.backends.remove(key)
+        let Entry { backend, deadline } = self.backends.remove(key)?;
+        if let Some(at) = deadline {
+            self.due.remove(&(at, key.clone()));
+        }
+        self.eligible -= usize::from(backend.is_eligible());
+        Some(backend)
     }
 
     /// One of them.
     pub fn get(&self, key: &K) -> Option<&Backend> {
-        self.backends.get(key)
+        self.backends.get(key).map(|entry| &entry.backend)
     }
 
     /// All of them, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &Backend)> {
-        self.backends.iter()
+        self.backends
+            .iter()
+            .map(|(key, entry)| (key, &entry.backend))
     }
 
     /// How many there are.
@@ -75,58 +104,63 @@ impl<K: Ord + Clone> Pool<K> {
 
     /// How many take new requests.
     pub fn eligible(&self) -> usize {
-        self.backends
-            .values()
-            .filter(|backend| backend.is_eligible())
-            .count()
+        self.eligible
     }
 
     /// One event for one backend. A key that is not (or no longer) there changes nothing.
     pub fn step(&mut self, key: &K, event: Event, in_flight: u32, now: Time) -> Vec<(K, Effect)> {
-        let eligible = self.eligible();
-        let Some(backend) = self.backends.get_mut(key) else {
+        let alone = self.eligible == 1;
+        let Some(Entry { backend, deadline }) = self.backends.get_mut(key) else {
             return Vec::new();
         };
-        let last_eligible = eligible == 1 && backend.is_eligible();
-        let effects = backend.step(
-            event,
-            &Context {
-                in_flight,
-                last_eligible,
-            },
-            &self.policy,
-            now,
-        );
+        let was_eligible = backend.is_eligible();
+        let context = Context {
+            in_flight,
+            last_eligible: alone && was_eligible,
+        };
+        let effects = backend.step(event, &context, &self.policy, now);
+        self.eligible -= usize::from(was_eligible);
+        self.eligible += usize::from(backend.is_eligible());
+        let next = backend.next_deadline(&self.policy);
+        let former = std::mem::replace(deadline, next);
+        if former != next {
+            self.due.extend(next.map(|at| (at, key.clone())));
+            if let Some(at) = former {
+                self.due.remove(&(at, key.clone()));
+            }
+        }
         effects
             .into_iter()
             .map(|effect| (key.clone(), effect))
             .collect()
     }
 
+    /// Those whose deadline is due.
+    pub fn due(&self, now: Time) -> Vec<K> {
+        let due = self.due.iter().take_while(|(at, _)| *at <= now);
+        due.map(|(_, key)| key.clone()).collect()
+    }
+
     /// Time passed: every backend whose deadline is due takes its step.
     pub fn tick(&mut self, now: Time, in_flight: impl Fn(&K) -> u32) -> Vec<(K, Effect)> {
-        let due = |backend: &Backend| {
-            backend
-                .next_deadline(&self.policy)
-                .is_some_and(|at| at <= now)
-        };
-        let keys: Vec<K> = self
-            .backends
+        self.due(now)
             .iter()
-            .filter(|(_, backend)| due(backend))
-            .map(|(key, _)| key.clone())
-            .collect();
-        keys.iter()
             .flat_map(|key| self.step(key, Event::Tick, in_flight(key), now))
             .collect()
     }
 
-    /// When it wants [`Self::tick`]. Asked for again after each step, it costs one look at each backend.
+    /// When it wants [`Self::tick`]; ask again after each step.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.backends
-            .values()
-            .filter_map(|backend| backend.next_deadline(&self.policy))
-            .min()
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    fn put(&mut self, key: K, backend: Backend) {
+        let deadline = backend.next_deadline(&self.policy);
+        if let Some(at) = deadline {
+            self.due.insert((at, key.clone()));
+        }
+        self.eligible += usize::from(backend.is_eligible());
+        self.backends.insert(key, Entry { backend, deadline });
     }
 }
 
@@ -201,6 +235,27 @@ mod tests {
             ("a", Effect::Announce(Outcome::TimedOut { cut: 2 }))
         );
         assert_eq!(pool.next_deadline(), Some(SECOND * 85));
+    }
+
+    #[test]
+    fn the_count_and_the_deadlines_follow_every_change() {
+        let mut pool = up(&["a", "b"]);
+        assert_eq!((pool.eligible(), pool.next_deadline()), (2, None));
+        pool.step(&"a", Event::Replaced, 0, SECOND);
+        pool.step(&"a", probed(Probe::Refused, SECOND), 0, SECOND);
+        assert_eq!(pool.eligible(), 1);
+        assert_eq!(pool.next_deadline(), Some(SECOND * 31));
+        pool.set_policy(Policy {
+            absent_after: SECOND * 5,
+            ..Policy::default()
+        });
+        assert_eq!(pool.next_deadline(), Some(SECOND * 6));
+        assert!(pool.due(SECOND * 5).is_empty());
+        assert_eq!(pool.due(SECOND * 6), ["a"]);
+        pool.insert("b", SECOND);
+        assert_eq!(pool.eligible(), 0, "a new one in its place");
+        pool.remove(&"a");
+        assert_eq!(pool.next_deadline(), None);
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
         .iter()
         .filter(|endpoint| !excluded.has(endpoint.key))
         .collect();
-    fastrand::choice(open).map(|endpoint| endpoint.permit_anyway())
+    fastrand::choice(open).and_then(|endpoint| endpoint.permit_anyway())
 }
 
 /// An idle connection that is still good, if there is one.

@@ -14,7 +14,7 @@ use crate::config::Address;
 use crate::core::Time;
 use crate::gate::{Gate, Left};
 use crate::idle::Idle;
-use crate::interrupt::{Interrupt, Interrupts};
+use crate::interrupt::{Interrupt, Interrupts, Level};
 
 /// Idle connections kept per backend.
 const IDLE_SLOTS: usize = 512;
@@ -32,22 +32,22 @@ pub enum Resolved {
     Unix(std::path::PathBuf),
 }
 
-/// What the data plane tells the registry about a backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Signal {
-    /// The gate is closed, nothing is in flight and no connection of ours is open.
-    Quiesced {
-        /// Which backend.
-        key: Key,
-        /// In which epoch.
-        epoch: u64,
-    },
+/// There is news of a backend. One stands for all until the registry looks: however fast connections break, the
+/// queue holds one entry per backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal(pub Key);
+
+/// What the data plane has to tell the registry about a backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct News {
+    /// Requests that broke: their connections died before the responses were complete.
+    pub lost: u32,
     /// Traffic saw 503, refused or reset.
-    Hint(Key),
-    /// A request broke: its connection died before the response was complete.
-    Lost(Key),
+    pub hint: bool,
     /// A pooled connection was closed by its peer.
-    PeerClosed(Key),
+    pub peer_closed: bool,
+    /// In this epoch the gate was closed, nothing in flight, and no connection of ours open.
+    pub quiet: Option<u64>,
 }
 
 /// The run-time side of one backend.
@@ -75,7 +75,14 @@ pub struct Endpoint {
     ready_since: AtomicU64,
     resolved: ArcSwapOption<Resolved>,
     epoch: AtomicU64,
+    last_resort: AtomicBool,
+    /// A signal is on its way: what is noted below will be seen.
+    told: AtomicBool,
+    lost: AtomicU32,
     hinted: AtomicBool,
+    peer_closed: AtomicBool,
+    /// One more than the epoch; 0: not quiet.
+    quiet: AtomicU64,
     signals: UnboundedSender<Signal>,
 }
 
@@ -112,7 +119,12 @@ impl Endpoint {
             counters: Counters::default(),
             resolved: ArcSwapOption::from(resolved),
             epoch: AtomicU64::new(0),
+            last_resort: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            lost: AtomicU32::new(0),
             hinted: AtomicBool::new(false),
+            peer_closed: AtomicBool::new(false),
+            quiet: AtomicU64::new(0),
             signals,
         }
     }
@@ -164,7 +176,31 @@ impl Endpoint {
     pub fn begin_epoch(&self, epoch: u64) {
         self.epoch.store(epoch, Ordering::Release);
         fence(Ordering::SeqCst);
-        self.idle.retain(|connection| connection.epoch == epoch);
+        self.weed(|_| true);
+    }
+
+    /// Closes idle connections of earlier epochs, and those that `keep` refuses.
+    ///
+    /// Who looks at a connection has it in hand for that time, where the eviction of a new epoch can't see it. So
+    /// each one looks at the epoch again after putting back: of two that meet, one sees the other.
+    pub fn weed(&self, mut keep: impl FnMut(&mut Connection) -> bool) {
+        loop {
+            let epoch = self.epoch();
+            self.idle
+                .retain(|connection| connection.epoch == epoch && keep(connection));
+            fence(Ordering::SeqCst);
+            if self.epoch() == epoch {
+                return;
+            }
+        }
+    }
+
+    /// It has left: nothing of ours may stay open.
+    pub(super) fn retire(&self) {
+        self.set_last_resort(false);
+        self.gate.close();
+        self.begin_epoch(u64::MAX);
+        self.connections.raise(Level::Cut);
     }
 
     /// Counts a new connection of ours in. The ticket must be dropped after the descriptor is closed.
@@ -185,65 +221,58 @@ impl Endpoint {
         })
     }
 
-    /// Counts a request in although the gate is closed: for `fail_open`, and for nobody else.
-    pub fn permit_anyway(self: &Arc<Self>) -> Permit {
+    /// Counts a request in although the gate is closed: for `fail_open`, and for nobody else. `None`: it may not
+    /// be used, not even as a last resort, because somebody other than the app has closed it meanwhile.
+    pub fn permit_anyway(self: &Arc<Self>) -> Option<Permit> {
         self.gate.enter_anyway();
-        Permit {
+        let permit = Permit {
             endpoint: self.clone(),
             epoch: self.epoch(),
-        }
+        };
+        // Counted first, looked afterwards; `set_last_resort` does it the other way round.
+        fence(Ordering::SeqCst);
+        self.last_resort.load(Ordering::Acquire).then_some(permit)
     }
 
-    /// Puts a connection back for reuse, unless its epoch is over or the gate is closed: what fail-open sends to a
-    /// drained backend must leave no connection behind.
+    /// Whether fail-open may use it. Once this is false, whoever is still let in is in the gate's count.
+    pub(super) fn set_last_resort(&self, may: bool) {
+        self.last_resort.store(may, Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Puts a connection back for reuse, unless its epoch is over or nothing may be kept open.
     pub fn release(&self, connection: Box<Connection>) {
         let epoch = connection.epoch;
+        // Closed in the same epoch: fail-open has used it. Idle, it would keep the app from stopping.
         if epoch != self.epoch() || self.gate.is_closed() || self.idle.put(connection).is_err() {
             return;
         }
-        self.evict_missed(epoch);
-    }
-
-    /// Drops each idle connection that `keep` refuses.
-    pub fn sweep(&self, mut keep: impl FnMut(&mut Connection) -> bool) {
-        let epoch = self.epoch();
-        self.idle
-            .retain(|connection| connection.epoch == epoch && keep(connection));
-        self.evict_missed(epoch);
-    }
-
-    /// An eviction may have passed while we had a connection of `epoch` in hand: evicts what it missed.
-    fn evict_missed(&self, epoch: u64) {
+        // An eviction may have passed between the check and the put: look again, and evict what it missed.
         fence(Ordering::SeqCst);
-        let now = self.epoch();
         if self.gate.is_closed() {
             self.idle.retain(|_| false);
-        } else if now != epoch {
-            self.idle.retain(|connection| connection.epoch == now);
+        } else if self.epoch() != epoch {
+            self.weed(|_| true);
         }
     }
 
     /// Traffic saw something odd: asks for a probe. Many hints make one.
     pub fn hint(&self) {
-        if !self.hinted.swap(true, Ordering::AcqRel) {
-            let _ = self.signals.send(Signal::Hint(self.key));
-        }
+        self.hinted.store(true, Ordering::Release);
+        self.tell();
     }
 
     /// A request broke on it. To be said before its permit is given back: a drain that waits must not be told
     /// "drained" first.
     pub fn request_lost(&self) {
-        let _ = self.signals.send(Signal::Lost(self.key));
-    }
-
-    /// The registry has seen the hint; the next one counts again.
-    pub fn hint_seen(&self) {
-        self.hinted.store(false, Ordering::Release);
+        self.lost.fetch_add(1, Ordering::AcqRel);
+        self.tell();
     }
 
     /// A pooled connection was found closed by its peer.
     pub fn peer_closed(&self) {
-        let _ = self.signals.send(Signal::PeerClosed(self.key));
+        self.peer_closed.store(true, Ordering::Release);
+        self.tell();
     }
 
     /// Whether the gate is closed, nothing is in flight and no connection of ours is open.
@@ -252,12 +281,35 @@ impl Endpoint {
         self.gate.is_closed() && self.gate.in_flight() == 0 && self.connections.open() == 0
     }
 
-    fn signal_if_quiet(&self) {
+    /// Tells the registry if it is quiet. The epoch is read first: an epoch that begins in between will be told
+    /// of by whoever begins it, and quiet in the old one is no news there.
+    pub(super) fn tell_if_quiet(&self) {
+        fence(Ordering::SeqCst);
+        let epoch = self.epoch();
         if self.is_quiet() {
-            let _ = self.signals.send(Signal::Quiesced {
-                key: self.key,
-                epoch: self.epoch(),
-            });
+            self.quiet
+                .fetch_max(epoch.saturating_add(1), Ordering::AcqRel);
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        // What is told of was noted before; the registry takes the mark away before it reads.
+        if !self.told.swap(true, Ordering::AcqRel) {
+            let _ = self.signals.send(Signal(self.key));
+        }
+    }
+
+    /// What there is to tell, once. "Quiet" is read before "lost": a request that broke gave its permit back after
+    /// saying so, so quiet never comes without the losses before it.
+    pub(super) fn take_news(&self) -> News {
+        self.told.swap(false, Ordering::AcqRel);
+        let quiet = self.quiet.swap(0, Ordering::AcqRel).checked_sub(1);
+        News {
+            quiet,
+            lost: self.lost.swap(0, Ordering::AcqRel),
+            hint: self.hinted.swap(false, Ordering::AcqRel),
+            peer_closed: self.peer_closed.swap(false, Ordering::AcqRel),
         }
     }
 }
@@ -284,7 +336,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.endpoint.gate.leave() == Left::LastOut {
-            self.endpoint.signal_if_quiet();
+            self.endpoint.tell_if_quiet();
         }
     }
 }
@@ -307,7 +359,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.endpoint.connections.leave(&self.interrupt);
         if self.endpoint.gate.is_closed() {
-            self.endpoint.signal_if_quiet();
+            self.endpoint.tell_if_quiet();
         }
     }
 }
@@ -328,29 +380,4 @@ pub struct Connection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn endpoint() -> Endpoint {
-        let (signals, _) = tokio::sync::mpsc::unbounded_channel();
-        let address = Address::Socket(([127, 0, 0, 1], 9).into());
-        Endpoint::new(Key(0), "pool".into(), "one".into(), address, 1, signals)
-    }
-
-    #[test]
-    fn a_backend_that_has_just_become_ready_passes_up_nearly_everything() {
-        let endpoint = endpoint();
-        endpoint.mark_ready(clock::now());
-        assert!(endpoint.is_warming(Duration::from_secs(3600), u32::MAX / 2));
-        assert!(!endpoint.is_warming(Duration::from_secs(3600), 0));
-    }
-
-    #[test]
-    fn without_a_window_and_after_it_nothing_is_passed_up() {
-        let endpoint = endpoint();
-        endpoint.mark_ready(clock::now());
-        assert!(!endpoint.is_warming(Duration::ZERO, u32::MAX));
-        std::thread::sleep(Duration::from_millis(5));
-        assert!(!endpoint.is_warming(Duration::from_millis(2), u32::MAX));
-    }
-}
+mod tests;

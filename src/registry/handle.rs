@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::endpoint::Key;
+use super::request::parse_duration;
 use super::snapshot::Snapshot;
 use super::view::{
     BackendView, DrainRequest, DrainResponse, EventView, PoolView, RegisterRequest, ResumeRequest,
@@ -54,6 +55,11 @@ pub enum Refusal {
         /// What it is instead.
         state: String,
     },
+    /// A fault of ours: it may be half done.
+    #[error(
+        "lameduck failed while it did this, and its log says how; see `status` for what is in force now"
+    )]
+    Failed,
     /// The proxy is exiting.
     #[error("lameduck is shutting down")]
     ShuttingDown,
@@ -81,8 +87,17 @@ pub(super) enum Command {
         request: RegisterRequest,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
-    Views {
+    Pools {
         reply: oneshot::Sender<Vec<PoolView>>,
+    },
+    Pool {
+        name: String,
+        reply: oneshot::Sender<Result<PoolView, Refusal>>,
+    },
+    Backends {
+        pool: String,
+        name: String,
+        reply: oneshot::Sender<Result<Vec<BackendView>, Refusal>>,
     },
     Apply {
         config: Arc<Config>,
@@ -121,52 +136,20 @@ impl Handle {
 
     /// Every pool, as people see it.
     pub async fn pools(&self) -> Result<Vec<PoolView>, Refusal> {
-        self.ask(|reply| Command::Views { reply }).await
+        self.ask(|reply| Command::Pools { reply }).await
     }
 
     /// One pool.
     pub async fn pool(&self, name: &str) -> Result<PoolView, Refusal> {
-        let pools = self.pools().await?;
-        let known = pools
-            .iter()
-            .map(|pool| pool.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ");
-        pools
-            .into_iter()
-            .find(|pool| pool.name == name)
-            .ok_or_else(|| Refusal::UnknownPool {
-                name: name.to_owned(),
-                known,
-            })
+        let name = name.to_owned();
+        self.ask(|reply| Command::Pool { name, reply }).await?
     }
 
-    /// The backends that `name` means: all of that name, or the one `NAME~2`.
+    /// The backends that `name` means, the newest last: all of that name, or the one `NAME~2`.
     pub async fn backends(&self, pool: &str, name: &str) -> Result<Vec<BackendView>, Refusal> {
-        let view = self.pool(pool).await?;
-        let known = view
-            .backends
-            .iter()
-            .map(|backend| backend.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ");
-        let found: Vec<_> = view
-            .backends
-            .into_iter()
-            .filter(|backend| means(name, &backend.name))
-            .collect();
-        if found.is_empty() {
-            return Err(Refusal::UnknownBackend {
-                pool: pool.to_owned(),
-                name: name.to_owned(),
-                known: if known.is_empty() {
-                    "none".to_owned()
-                } else {
-                    known
-                },
-            });
-        }
-        Ok(found)
+        let (pool, name) = (pool.to_owned(), name.to_owned());
+        self.ask(|reply| Command::Backends { pool, name, reply })
+            .await?
     }
 
     /// Drains a backend; with `wait` (the default) answers when the drain ended.
@@ -218,7 +201,7 @@ impl Handle {
         };
         if wait {
             for ending in endings {
-                answer = worse(answer, ending.await.map_err(|_| Refusal::ShuttingDown)?);
+                answer = worse(answer, ending.await.map_err(|_| self.no_answer())?);
             }
         } else if let Ok(views) = self.backends(&asked_pool, &asked_name).await {
             answer.in_flight = views.iter().map(|view| view.in_flight).sum();
@@ -284,8 +267,8 @@ impl Handle {
             if view.state == "ready" {
                 return Ok(view);
             }
-            // Lagging behind the events is as good a reason to look again as an event.
-            if let Err(_elapsed) = tokio::time::timeout_at(until, events.recv()).await {
+            let changed = change(&mut events, pool, name);
+            if let Err(_elapsed) = tokio::time::timeout_at(until, changed).await {
                 return Err(Refusal::NotReady {
                     pool: pool.to_owned(),
                     name: name.to_owned(),
@@ -304,7 +287,25 @@ impl Handle {
         self.commands
             .send(command(reply))
             .map_err(|_| Refusal::ShuttingDown)?;
-        answer.await.map_err(|_| Refusal::ShuttingDown)
+        answer.await.map_err(|_| self.no_answer())
+    }
+
+    /// Why an answer that was promised did not come.
+    fn no_answer(&self) -> Refusal {
+        match self.commands.is_closed() {
+            true => Refusal::ShuttingDown,
+            false => Refusal::Failed,
+        }
+    }
+}
+
+/// Waits until something is said about these backends. Lagging behind is as good a reason to look again.
+async fn change(events: &mut broadcast::Receiver<Arc<EventView>>, pool: &str, name: &str) {
+    while let Ok(event) = events.recv().await {
+        let shown = event.backend.as_deref().unwrap_or_default();
+        if event.pool.as_deref() == Some(pool) && means(name, shown) {
+            return;
+        }
     }
 }
 
@@ -314,15 +315,6 @@ pub(super) fn means(given: &str, shown: &str) -> bool {
         || shown
             .rsplit_once('~')
             .is_some_and(|(base, _)| base == given)
-}
-
-/// Parses a duration as the config writes it.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, Refusal> {
-    humantime::parse_duration(text).map_err(|error| {
-        Refusal::Invalid(format!(
-            "`{text}` is not a duration ({error}); write it like \"30s\" or \"500ms\""
-        ))
-    })
 }
 
 fn worse(one: DrainResponse, other: DrainResponse) -> DrainResponse {

@@ -3,6 +3,8 @@
 //! Events go in (probes, API, configuration, signals of the data plane); a new [`snapshot::Snapshot`], gate
 //! moves, evictions and announcements come out. Everybody else holds a [`handle::Handle`].
 
+mod apply;
+mod command;
 pub mod counters;
 pub mod endpoint;
 pub mod handle;
@@ -10,6 +12,8 @@ mod member;
 pub mod persist;
 mod pool;
 pub mod probing;
+mod release;
+mod request;
 pub mod snapshot;
 pub mod view;
 mod writer;

@@ -1,32 +1,28 @@
 //! One pool as the registry keeps it: the core's backends, and each one's run-time side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::endpoint::{Endpoint, Key, Signal};
-use super::member::{Member, Source, actor_name, address_text};
+use super::member::{Member, Source};
 use super::persist;
 use super::probing::{Cadence, Probing};
+use super::release::Releaser;
 use super::snapshot::{Pool, PoolShared};
 use super::view::PoolView;
 use crate::clock;
 use crate::config::{self, Address};
 use crate::core::Time;
-use crate::core::backend::{Effect, Event, Policy, State};
+use crate::core::backend::{Backend, Effect, Event, Policy, State};
 use crate::core::balance::{Algorithm, Balancer};
-use crate::core::drain::Actor;
-use crate::core::hold::Pacer;
+use crate::core::drain::{Actor, Drain, Until};
 use crate::core::pool as core_pool;
 use crate::core::retry::{AtomicBudget, Rates};
 use crate::telemetry::metrics::PoolCounters;
-
-/// When permits that nobody took are taken back.
-const LEFTOVER: Duration = Duration::from_millis(50);
 
 /// A pool's backends and what they share.
 pub struct PoolState {
@@ -40,10 +36,28 @@ pub struct PoolState {
     pub members: BTreeMap<Key, Member>,
     /// No longer configured; goes with its last backend.
     pub retired: bool,
+    /// The published snapshot is out of date.
+    pub dirty: bool,
+    /// What has to survive the process changed.
+    pub unsaved: bool,
     shared: Arc<PoolShared>,
     health: Arc<config::Health>,
-    releasing: Option<tokio::task::JoinHandle<()>>,
-    ready: usize,
+    releaser: Releaser,
+    published: Arc<Pool>,
+}
+
+/// A backend that is to be added.
+pub struct Joining {
+    /// Its name without `~2`.
+    pub name: String,
+    /// Where it listens.
+    pub address: Address,
+    /// Its share.
+    pub weight: u32,
+    /// Where it comes from.
+    pub source: Source,
+    /// Drains that it is under from the start.
+    pub drains: Vec<Drain>,
 }
 
 /// What a configuration asks of a pool's backends.
@@ -52,28 +66,40 @@ pub struct Difference {
     /// To be drained and removed, with the reason.
     pub leaving: Vec<(Key, String)>,
     /// To be added.
-    pub joining: Vec<config::Backend>,
+    pub joining: Vec<Joining>,
 }
 
 impl PoolState {
     /// A pool without backends.
     pub fn new(config: Arc<config::Pool>) -> Self {
+        let shared = Arc::new(PoolShared {
+            cursor: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
+            held_bytes: AtomicU64::new(0),
+            release: Semaphore::new(0),
+            budget: AtomicBudget::new(Rates::with_ratio(config.retry.budget), clock::now()),
+            counters: PoolCounters::default(),
+        });
+        let name: Arc<str> = config.name.as_str().into();
         Self {
-            name: config.name.as_str().into(),
             core: core_pool::Pool::new(policy(&config)),
             members: BTreeMap::new(),
             retired: false,
-            shared: Arc::new(PoolShared {
-                cursor: AtomicU64::new(0),
-                held: AtomicUsize::new(0),
-                held_bytes: AtomicU64::new(0),
-                release: Semaphore::new(0),
-                budget: AtomicBudget::new(Rates::with_ratio(config.retry.budget), clock::now()),
-                counters: PoolCounters::default(),
-            }),
+            dirty: true,
+            unsaved: false,
             health: Arc::new(config.health.clone()),
-            releasing: None,
-            ready: 0,
+            releaser: Releaser::new(shared.clone()),
+            published: Arc::new(Pool {
+                name: name.clone(),
+                config: config.clone(),
+                backends: Vec::new(),
+                ready: Vec::new(),
+                last_resort: Vec::new(),
+                balancer: Balancer::new(Algorithm::Random, &[]),
+                shared: shared.clone(),
+            }),
+            name,
+            shared,
             config,
         }
     }
@@ -81,10 +107,16 @@ impl PoolState {
     /// Takes new settings; probers are started anew only if the check itself changed.
     pub fn reconfigure(&mut self, config: Arc<config::Pool>, probing: &dyn Probing) {
         self.core.set_policy(policy(&config));
-        let probe_changed = *self.health != config.health;
-        self.health = Arc::new(config.health.clone());
+        self.shared.budget.set_ratio(config.retry.budget);
         self.config = config;
-        if probe_changed {
+        self.retired = false;
+        self.dirty = true;
+        let keys: Vec<_> = self.members.keys().copied().collect();
+        for key in keys {
+            self.refresh_cadence(key);
+        }
+        if *self.health != self.config.health {
+            self.health = Arc::new(self.config.health.clone());
             for member in self.members.values_mut() {
                 member.prober =
                     probing.start(member.endpoint.clone(), self.health.clone(), member.cadence);
@@ -92,86 +124,90 @@ impl PoolState {
         }
     }
 
-    /// What the configuration asks for, beside what there is. Weights are taken over on the spot.
+    /// What the configuration asks for, beside what there is. Weights are taken over on the spot, and so is a
+    /// backend that was registered and is now configured with the same name and address.
     pub fn compare(&mut self, wanted: &config::Pool) -> Difference {
         let mut difference = Difference::default();
-        let configured = |member: &&Member| member.source == Source::Config && !member.leaving;
-        for (key, member) in self.members.iter().filter(|(_, member)| configured(member)) {
-            match wanted
-                .backends
-                .iter()
-                .find(|backend| backend.name == member.base)
-            {
-                None => {
-                    difference
-                        .leaving
-                        .push((*key, "no longer in the configuration".to_owned()));
-                }
-                Some(backend) if backend.address != member.endpoint.address => {
-                    let reason = format!("moved to {}", address_text(&backend.address));
-                    difference.leaving.push((*key, reason));
-                    difference.joining.push(backend.clone());
-                }
-                Some(backend) => member.endpoint.set_weight(backend.weight),
-            }
+        let mut stay: HashMap<String, Key> = HashMap::new();
+        for (key, member) in self.members.iter().filter(|(_, member)| !member.leaving) {
+            stay.insert(member.base.clone(), *key);
         }
         for backend in &wanted.backends {
-            if !self
-                .members
-                .values()
-                .filter(configured)
-                .any(|member| member.base == backend.name)
+            let mut drains = Vec::new();
+            if let Some(key) = stay.remove(&backend.name)
+                && let Some(member) = self.members.get_mut(&key)
             {
-                difference.joining.push(backend.clone());
+                if member.endpoint.address == backend.address {
+                    member.source = Source::Config;
+                    member.endpoint.set_weight(backend.weight);
+                    continue;
+                }
+                let reason = format!("moved to {}", backend.address);
+                difference.leaving.push((key, reason));
+                drains = self.inheritance(key);
             }
+            difference.joining.push(Joining {
+                name: backend.name.clone(),
+                address: backend.address.clone(),
+                weight: backend.weight,
+                source: Source::Config,
+                drains,
+            });
+        }
+        for key in stay.into_values().filter(|key| self.is_configured(*key)) {
+            let reason = "no longer in the configuration".to_owned();
+            difference.leaving.push((key, reason));
         }
         difference
     }
 
+    /// Drains that a backend hands on to the one that takes its name at another address: those that only a person
+    /// or a supervisor ends. A new process is what the others wait for.
+    pub fn inheritance(&self, key: Key) -> Vec<Drain> {
+        let drains = self.core.get(&key).into_iter().flat_map(Backend::drains);
+        drains
+            .map(|(_, drain)| drain.clone())
+            .filter(|drain| matches!(drain.actor, Actor::Operator | Actor::Supervisor))
+            .filter(|drain| drain.until == Until::Resumed)
+            .collect()
+    }
+
     /// Adds a backend; it starts closed and is probed at once.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one call site; a struct would only rename them"
-    )]
     pub fn add(
         &mut self,
         key: Key,
-        name: &str,
-        address: Address,
-        weight: u32,
-        source: Source,
+        joining: Joining,
         signals: UnboundedSender<Signal>,
         probing: &dyn Probing,
     ) {
-        let shown = self.free_name(name);
         let endpoint = Arc::new(Endpoint::new(
             key,
             self.name.clone(),
-            shown.into(),
-            address,
-            weight,
+            self.free_name(&joining.name).into(),
+            joining.address,
+            joining.weight,
             signals,
         ));
-        self.core.insert(key, clock::now());
+        self.core.restore(key, clock::now(), joining.drains);
         let cadence = Cadence {
             interval: self.config.health.fast_interval,
             keep: true,
         };
-        self.members.insert(
-            key,
-            Member {
-                prober: probing.start(endpoint.clone(), self.health.clone(), cadence),
-                endpoint,
-                base: name.to_owned(),
-                source,
-                cadence,
-                last_probe: None,
-                probed: false,
-                waiters: Vec::new(),
-                draining_since: None,
-                leaving: false,
-            },
-        );
+        let member = Member {
+            prober: probing.start(endpoint.clone(), self.health.clone(), cadence),
+            endpoint,
+            base: joining.name,
+            source: joining.source,
+            cadence,
+            last_probe: None,
+            probed: false,
+            waiters: Vec::new(),
+            draining_since: None,
+            leaving: false,
+        };
+        self.members.insert(key, member);
+        self.refresh_cadence(key);
+        (self.dirty, self.unsaved) = (true, true);
     }
 
     fn free_name(&self, name: &str) -> String {
@@ -189,32 +225,38 @@ impl PoolState {
             .unwrap_or_default()
     }
 
-    /// Steps one backend.
+    /// Takes a backend out.
+    pub fn remove(&mut self, key: Key) -> Option<Member> {
+        let member = self.members.remove(&key)?;
+        self.core.remove(&key);
+        (self.dirty, self.unsaved) = (true, true);
+        Some(member)
+    }
+
+    /// Steps one backend; notes what the step changed for the snapshot, the prober and the kept state.
     pub fn step(&mut self, key: Key, event: Event, now: Time) -> Vec<(Key, Effect)> {
-        let in_flight = self
-            .members
-            .get(&key)
-            .map_or(0, |member| member.endpoint.gate.in_flight());
-        self.core.step(&key, event, in_flight, now)
-    }
-
-    /// Steps whatever is due.
-    pub fn tick(&mut self, now: Time) -> Vec<(Key, Effect)> {
-        let members = &self.members;
-        self.core.tick(now, |key| {
-            members
-                .get(key)
-                .map_or(0, |member| member.endpoint.gate.in_flight())
-        })
-    }
-
-    /// When [`PoolState::tick`] is due.
-    pub fn next_deadline(&self) -> Option<Time> {
-        self.core.next_deadline()
+        let Some(endpoint) = self.members.get(&key).map(|member| member.endpoint.clone()) else {
+            return Vec::new();
+        };
+        if matches!(&event, Event::Drain(order) if order.actor != Actor::App) {
+            // Before what is in flight is counted: nobody may slip in afterwards.
+            endpoint.set_last_resort(false);
+        }
+        let before = self.core.get(&key).map(outline);
+        let in_flight = endpoint.gate.in_flight();
+        let effects = self.core.step(&key, event, in_flight, now);
+        let after = self.core.get(&key).map(outline);
+        endpoint.set_last_resort(after.is_some_and(|outline| outline.last_resort));
+        if before != after {
+            self.dirty = true;
+            self.unsaved |= before.map(|was| was.kept) != after.map(|is| is.kept);
+        }
+        self.refresh_cadence(key);
+        effects
     }
 
     /// Tells the prober what the state asks for.
-    pub fn refresh_cadence(&mut self, key: Key) {
+    fn refresh_cadence(&mut self, key: Key) {
         let (Some(backend), Some(member)) = (self.core.get(&key), self.members.get_mut(&key))
         else {
             return;
@@ -225,55 +267,43 @@ impl PoolState {
         });
     }
 
-    /// Whether each backend has been probed once.
-    pub fn first_round_finished(&self) -> bool {
-        self.members.values().all(|member| member.probed)
+    /// Its state; `None` if it is not here.
+    pub fn state(&self, key: Key) -> Option<State> {
+        self.core.get(&key).map(Backend::state)
     }
 
-    /// Whether the backend is from the configuration.
+    /// Whether each backend that stays has been probed once.
+    pub fn first_round_finished(&self) -> bool {
+        let mut staying = self.members.values().filter(|member| !member.leaving);
+        staying.all(|member| member.probed)
+    }
+
+    /// Whether the backend is from the configuration, and stays.
     pub fn is_configured(&self, key: Key) -> bool {
-        self.members
-            .get(&key)
-            .is_some_and(|member| member.source == Source::Config)
+        let member = self.members.get(&key);
+        member.is_some_and(|member| member.source == Source::Config && !member.leaving)
     }
 
     /// Whether the configuration has a backend of that name.
     pub fn is_configured_name(&self, name: &str) -> bool {
-        self.config
-            .backends
-            .iter()
-            .any(|backend| backend.name == name)
+        let mut backends = self.config.backends.iter();
+        backends.any(|backend| backend.name == name)
     }
 
-    /// The registered backend of that name that stays.
+    /// The backend of that name that stays.
     pub fn current(&self, name: &str) -> Option<Key> {
         let stays = |member: &Member| member.base == name && !member.leaving;
-        self.members
-            .iter()
-            .rev()
+        let mut members = self.members.iter().rev();
+        members
             .find(|(_, member)| stays(member))
             .map(|(key, _)| *key)
     }
 
-    /// The registered backend of that name and address that stays.
-    pub fn registered(&self, name: &str, address: &Address) -> Option<Key> {
-        self.current(name).filter(|key| {
-            self.members
-                .get(key)
-                .is_some_and(|member| member.endpoint.address == *address)
-        })
-    }
-
     /// Who drains it, for the log.
     pub fn actors(&self, key: Key) -> String {
-        let Some(backend) = self.core.get(&key) else {
-            return String::new();
-        };
-        backend
-            .drains()
-            .map(|(_, drain)| actor_name(drain.actor))
-            .collect::<Vec<_>>()
-            .join(",")
+        let drains = self.core.get(&key).into_iter().flat_map(Backend::drains);
+        let actors: Vec<_> = drains.map(|(_, drain)| drain.actor.as_str()).collect();
+        actors.join(",")
     }
 
     /// As people see it.
@@ -286,7 +316,7 @@ impl PoolState {
                 config::Balance::Random => "random",
             }
             .to_owned(),
-            eligible: self.ready,
+            eligible: self.core.eligible(),
             held: self.shared.held.load(Ordering::Relaxed),
             backends: self
                 .members
@@ -296,75 +326,48 @@ impl PoolState {
         }
     }
 
-    /// As the data plane sees it.
+    /// As the data plane sees it; made anew only if something changed.
     pub fn snapshot(&mut self) -> Arc<Pool> {
-        let mut pool = Pool {
-            name: self.name.clone(),
-            config: self.config.clone(),
-            backends: Vec::with_capacity(self.members.len()),
-            ready: Vec::new(),
-            last_resort: Vec::new(),
-            balancer: Balancer::new(Algorithm::Random, &[]),
-            shared: self.shared.clone(),
-        };
+        if std::mem::take(&mut self.dirty) {
+            self.published = Arc::new(self.make_snapshot());
+        }
+        self.published.clone()
+    }
+
+    fn make_snapshot(&self) -> Pool {
+        let (mut backends, mut ready) = (Vec::with_capacity(self.members.len()), Vec::new());
+        let mut last_resort = Vec::new();
         for (key, member) in &self.members {
             let Some(backend) = self.core.get(key) else {
                 continue;
             };
-            pool.backends.push(member.endpoint.clone());
+            backends.push(member.endpoint.clone());
             if backend.is_eligible() {
-                pool.ready.push(member.endpoint.clone());
+                ready.push(member.endpoint.clone());
             } else if backend.may_fail_open() {
-                pool.last_resort.push(member.endpoint.clone());
+                last_resort.push(member.endpoint.clone());
             }
         }
-        let weights: Vec<u32> = pool
-            .ready
-            .iter()
-            .map(|endpoint| endpoint.weight())
-            .collect();
-        pool.balancer = Balancer::new(
-            match self.config.balance {
-                config::Balance::LeastRequests => Algorithm::LeastRequests,
-                config::Balance::RoundRobin => Algorithm::RoundRobin,
-                config::Balance::Random => Algorithm::Random,
-            },
-            &weights,
-        );
-        self.ready = pool.ready.len();
-        Arc::new(pool)
+        let weights: Vec<u32> = ready.iter().map(|endpoint| endpoint.weight()).collect();
+        let algorithm = match self.config.balance {
+            config::Balance::LeastRequests => Algorithm::LeastRequests,
+            config::Balance::RoundRobin => Algorithm::RoundRobin,
+            config::Balance::Random => Algorithm::Random,
+        };
+        Pool {
+            name: self.name.clone(),
+            config: self.config.clone(),
+            backends,
+            ready,
+            last_resort,
+            balancer: Balancer::new(algorithm, &weights),
+            shared: self.shared.clone(),
+        }
     }
 
-    /// Lets waiting requests go, at a pace that does not run a cold instance over.
-    pub fn release_held(&mut self) {
-        let running = self
-            .releasing
-            .as_ref()
-            .is_some_and(|task| !task.is_finished());
-        if self.ready == 0 {
-            if let Some(task) = self.releasing.take() {
-                task.abort();
-            }
-            self.shared.release.forget_permits(usize::MAX);
-            return;
-        }
-        if running || self.shared.held.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let (shared, ready) = (self.shared.clone(), self.ready);
-        self.releasing = Some(tokio::spawn(async move {
-            let mut pacer = Pacer::new();
-            loop {
-                let held = shared.held.load(Ordering::SeqCst);
-                let release = pacer.release(held, ready, clock::now());
-                shared.release.add_permits(release.count);
-                let Some(again) = release.again else { break };
-                tokio::time::sleep_until(clock::instant(again)).await;
-            }
-            // Those that were let go take their permits now; what is left over would let later ones jump.
-            tokio::time::sleep(LEFTOVER).await;
-            shared.release.forget_permits(usize::MAX);
-        }));
+    /// The snapshot is out: requests that wait may go if there is somewhere to go.
+    pub fn published(&mut self) {
+        self.releaser.published(self.published.ready.len());
     }
 
     /// What has to survive a restart of the proxy.
@@ -374,24 +377,41 @@ impl PoolState {
                 state.registrations.push(persist::Registration {
                     pool: self.name.to_string(),
                     name: member.base.clone(),
-                    address: address_text(&member.endpoint.address),
+                    address: member.endpoint.address.to_string(),
                     weight: member.endpoint.weight(),
                 });
             }
-            let Some(backend) = self.core.get(key) else {
-                continue;
-            };
-            for (_, drain) in backend
-                .drains()
-                .filter(|(_, drain)| drain.actor != Actor::App)
-            {
-                state.drains.push(persist::KeptDrain {
+            let drains = self.core.get(key).into_iter().flat_map(Backend::drains);
+            let kept = drains.filter(|(_, drain)| drain.actor != Actor::App);
+            state
+                .drains
+                .extend(kept.map(|(_, drain)| persist::KeptDrain {
                     pool: self.name.to_string(),
-                    backend: member.endpoint.name.to_string(),
+                    // Not as shown: the next run finds nobody else of that name.
+                    backend: member.base.clone(),
                     drain: persist::Drain::from(drain),
-                });
-            }
+                }));
         }
+    }
+}
+
+/// What of a backend matters outside of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Outline {
+    eligible: bool,
+    last_resort: bool,
+    /// Drains that survive the process.
+    kept: usize,
+}
+
+fn outline(backend: &Backend) -> Outline {
+    let others = backend
+        .drains()
+        .filter(|(_, drain)| drain.actor != Actor::App);
+    Outline {
+        eligible: backend.is_eligible(),
+        last_resort: backend.may_fail_open(),
+        kept: others.count(),
     }
 }
 

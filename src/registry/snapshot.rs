@@ -18,7 +18,7 @@ pub struct Snapshot {
     /// The configuration it was made from.
     pub config: Arc<config::Config>,
     /// Host and path to an index of `pools`.
-    pub routes: RouteTable,
+    pub routes: Arc<RouteTable>,
     /// By the index that routes give.
     pub pools: Vec<Arc<Pool>>,
 }

@@ -21,7 +21,7 @@ pub async fn run(plane: Arc<Plane>) {
         let pools = plane.registry.snapshot().pools.clone();
         for endpoint in pools.iter().flat_map(|pool| &pool.backends) {
             let now = clock::now();
-            endpoint.sweep(|connection| {
+            endpoint.weed(|connection| {
                 if connection.expires <= now {
                     return false;
                 }

@@ -188,7 +188,15 @@ impl Transaction<'_> {
         self.account.held += waited;
         self.pool.shared.counters.held(waited);
         match held {
-            Held::FailOpen => return Ok(upstream::admit_anyway(&self.pool, &self.excluded)),
+            Held::FailOpen => {
+                let permit = upstream::admit_anyway(&self.pool, &self.excluded);
+                if permit.is_none() {
+                    // It was closed by somebody just now; the snapshot that says so is on its way.
+                    tokio::task::yield_now().await;
+                    self.look_again();
+                }
+                return Ok(permit);
+            }
             Held::Released => {}
             Held::GaveUp(cause) => {
                 let answer = Answer {

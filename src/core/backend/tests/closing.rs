@@ -99,13 +99,61 @@ fn resume_all_asks_a_process_that_says_503_for_passes() {
 }
 
 #[test]
-fn resumed_after_drained_is_told_nobody() {
+fn resumed_after_drained_is_told_nobody_and_asks_for_fresh_passes() {
     let mut rig = Rig::ready();
     rig.drain(Actor::Operator);
     rig.quiesce();
+    rig.passes(20);
+    let before = rig.now;
     let effects = rig.on(Event::Resume { all: false });
     assert!(announced(&effects).is_empty());
+    assert_eq!(effects.last(), Some(&Effect::ProbeNow));
+    assert_eq!(
+        rig.backend.probe_interval(&rig.policy),
+        rig.policy.fast_interval
+    );
+    rig.probe_begun(Probe::Pass, before);
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Starting, "one fresh pass of two");
+    rig.passes(1);
     assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
+fn resumed_before_drained_opens_at_once() {
+    let mut rig = Rig::ready();
+    rig.context.in_flight = 1;
+    rig.drain(Actor::Operator);
+    let effects = rig.on(Event::Resume { all: false });
+    assert_eq!(announced(&effects), [Outcome::Resumed]);
+    assert!(effects.contains(&Effect::OpenGate) && !effects.contains(&Effect::ProbeNow));
+}
+
+#[test]
+fn a_lease_that_ends_after_drained_asks_for_fresh_passes_too() {
+    let mut rig = Rig::ready();
+    rig.drain(Actor::Supervisor);
+    rig.drain(Actor::Operator);
+    rig.quiesce();
+    rig.on(Event::LeaseEnded {
+        id: "deploy".into(),
+    });
+    // What passes while the operator's is still open is fresh, but not fresh enough for the next lifting.
+    rig.passes(5);
+    assert_eq!(rig.state(), State::Drained);
+    rig.on(Event::Resume { all: false });
+    assert_eq!(rig.state(), State::Starting);
+    rig.passes(2);
+    assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
+fn a_resume_that_lifts_nothing_doubts_nothing() {
+    let mut rig = Rig::ready();
+    rig.drain(Actor::Supervisor);
+    rig.quiesce();
+    assert!(rig.on(Event::Resume { all: false }).is_empty());
+    assert_eq!(rig.backend.health(), Health::Up);
 }
 
 #[test]

@@ -1,0 +1,240 @@
+//! Pools and backends come and go: by the configuration, by registrations, and from the last run's kept state.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::warn;
+
+use super::endpoint::Key;
+use super::handle::Refusal;
+use super::member::Source;
+use super::persist::{self, KeptDrain};
+use super::pool::{Joining, PoolState};
+use super::request;
+use super::view::RegisterRequest;
+use super::writer::Writer;
+use crate::clock;
+use crate::config::Config;
+use crate::core::Time;
+use crate::core::backend::{Event, State};
+use crate::core::drain::Drain;
+use crate::proxy::route::RouteTable;
+
+/// A kept drain whose backend does not come back is forgotten after this time.
+const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Writer {
+    /// Makes pools and backends agree with a configuration; says what changed.
+    pub(super) fn apply(&mut self, config: Arc<Config>) -> Vec<String> {
+        let now = clock::now();
+        let changes = crate::config::diff(&self.config, &config).changes;
+        for pool in &config.pools {
+            let wanted = Arc::new(pool.clone());
+            let index = match self
+                .pools
+                .iter()
+                .position(|state| *state.name == *pool.name)
+            {
+                Some(index) => {
+                    // A pool that was about to go stays the same pool: who waits in it need not know.
+                    self.pools[index].reconfigure(wanted, &*self.probing);
+                    index
+                }
+                None => {
+                    self.pools.push(PoolState::new(wanted));
+                    self.pools.len() - 1
+                }
+            };
+            let difference = self.pools[index].compare(pool);
+            // First those that come: a name must not be without a backend in between.
+            for joining in difference.joining {
+                self.add(index, joining);
+            }
+            for (key, reason) in difference.leaving {
+                self.leave(key, now + pool.drain.deadline, reason);
+            }
+        }
+        let gone: Vec<_> = self
+            .pools
+            .iter_mut()
+            .filter(|state| !config.pools.iter().any(|pool| *pool.name == *state.name))
+            .flat_map(|state| {
+                state.retired = true;
+                let deadline = now + state.config.drain.deadline;
+                let keys: Vec<_> = state.members.keys().copied().collect();
+                keys.into_iter().map(move |key| (key, deadline))
+            })
+            .collect();
+        for (key, deadline) in gone {
+            let reason = "its pool is no longer in the configuration";
+            self.leave(key, deadline, reason.to_owned());
+        }
+        self.clear_retired();
+        self.config = config;
+        let staying = self.pools.iter().filter(|pool| !pool.retired);
+        let names: Vec<&str> = staying.map(|pool| &*pool.name).collect();
+        self.routes = Arc::new(RouteTable::new(&self.config.routes, &names));
+        (self.dirty, self.unsaved) = (true, true);
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    /// Registers a backend, or moves it to another address: the old one drains, under the same name.
+    pub(super) fn register(
+        &mut self,
+        pool: &str,
+        name: &str,
+        request: &RegisterRequest,
+    ) -> Result<(), Refusal> {
+        let (address, weight) = request::registration(name, request)?;
+        let index = self.index(pool)?;
+        let state = &mut self.pools[index];
+        if state.is_configured_name(name) {
+            return Err(Refusal::Conflict(format!(
+                "`{pool}/{name}` is in the configuration file; registered backends need a name of their own"
+            )));
+        }
+        let old = state.current(name);
+        let here = |key: &Key| {
+            let member = state.members.get(key);
+            member.is_some_and(|member| member.endpoint.address == address)
+        };
+        if let Some(key) = old.filter(here) {
+            if let Some(member) = state.members.get(&key) {
+                member.endpoint.set_weight(weight);
+            }
+            (state.dirty, state.unsaved) = (true, true);
+            // One that is ready, or about to be, has said nothing new.
+            if !matches!(state.state(key), Some(State::Ready | State::Starting)) {
+                self.step(key, Event::Replaced);
+            }
+        } else {
+            let deadline = clock::now() + state.config.drain.deadline;
+            let drains = old.map(|key| state.inheritance(key)).unwrap_or_default();
+            let joining = Joining {
+                name: name.to_owned(),
+                address,
+                weight,
+                source: Source::Api,
+                drains,
+            };
+            let shown = self.add(index, joining);
+            let at = format!("at {}", request.address);
+            self.event("registered", Some((pool, &shown)), None, None, at);
+            if let Some(old) = old {
+                let reason = format!("replaced by another address ({})", request.address);
+                self.leave(old, deadline, reason);
+            }
+        }
+        self.observer.registered();
+        Ok(())
+    }
+
+    /// Adds a backend under the drains that were kept for it; says how it is shown.
+    fn add(&mut self, index: usize, mut joining: Joining) -> String {
+        let key = Key(self.next_key);
+        self.next_key += 1;
+        self.homes.insert(key, index);
+        let state = &mut self.pools[index];
+        let name = state.name.clone();
+        let mine = |kept: &mut KeptDrain| *kept.pool == *name && kept.backend == joining.name;
+        let kept: Vec<_> = self.kept.extract_if(.., mine).collect();
+        joining.drains.extend(kept.iter().map(restored));
+        state.add(key, joining, self.signals.clone(), &*self.probing);
+        let member = state.members.get(&key);
+        member.map_or_else(String::new, |member| member.endpoint.name.to_string())
+    }
+
+    /// Drains a backend and removes it afterwards.
+    pub(super) fn leave(&mut self, key: Key, deadline: Time, reason: String) {
+        if let Some(pool) = self.home_mut(key) {
+            pool.unsaved = true;
+            if let Some(member) = pool.members.get_mut(&key) {
+                member.leaving = true;
+            }
+        }
+        self.step(key, Event::Drain(request::leaving(reason, deadline)));
+        self.answer_if_drained(key);
+    }
+
+    /// It has left; who waited has been told.
+    pub(super) fn remove(&mut self, key: Key) {
+        let Some(pool) = self.home_mut(key) else {
+            return;
+        };
+        let (name, member) = (pool.name.clone(), pool.remove(key));
+        self.homes.remove(&key);
+        if let Some(member) = member {
+            member.endpoint.retire();
+            let whom = Some((&*name, &*member.endpoint.name));
+            self.event("deregistered", whom, None, None, "it has left".to_owned());
+        }
+        self.clear_retired();
+    }
+
+    /// Forgets retired pools whose last backend has left.
+    fn clear_retired(&mut self) {
+        let before = self.pools.len();
+        self.pools
+            .retain(|pool| !pool.retired || !pool.members.is_empty());
+        if self.pools.len() != before {
+            let keys = |(index, pool): (usize, &PoolState)| {
+                let keys: Vec<_> = pool.members.keys().map(|key| (*key, index)).collect();
+                keys
+            };
+            self.homes = self.pools.iter().enumerate().flat_map(keys).collect();
+        }
+    }
+
+    /// Remembers the drains that the last run kept, for backends that are about to be added, and for those that
+    /// come later: a restart of the proxy must not open what somebody has closed.
+    pub(super) fn recall(&mut self, drains: Vec<KeptDrain>) {
+        let (now, wall) = (clock::now(), SystemTime::now());
+        self.kept = drains;
+        self.kept.retain(|kept| {
+            // One that has expired asks for fresh passes, and so does a start.
+            let expired = kept.drain.order().expires.is_some_and(|at| at <= now);
+            let age = wall.duration_since(kept.drain.since()).unwrap_or_default();
+            !expired && age < FORGET
+        });
+    }
+
+    /// Registers again what the last run had registered.
+    pub(super) fn register_again(&mut self, registrations: Vec<persist::Registration>) {
+        for kept in registrations {
+            let request = RegisterRequest {
+                address: kept.address,
+                weight: Some(kept.weight),
+                wait: None,
+            };
+            if let Err(refusal) = self.register(&kept.pool, &kept.name, &request) {
+                warn!(pool = kept.pool, backend = kept.name, %refusal, "a registration could not be restored");
+            }
+        }
+    }
+
+    /// What has to survive a restart of the proxy.
+    pub(super) fn keepsake(&self) -> persist::State {
+        let mut state = persist::State {
+            drains: self.kept.clone(),
+            ..persist::State::default()
+        };
+        for pool in self.pools.iter().filter(|pool| !pool.retired) {
+            pool.keep(&mut state);
+        }
+        state
+    }
+}
+
+/// A drain as it was. Nothing that it could cut is in flight in this run.
+fn restored(kept: &KeptDrain) -> Drain {
+    let order = kept.drain.order();
+    Drain {
+        actor: order.actor,
+        id: order.id,
+        reason: order.reason,
+        deadline: order.deadline,
+        until: order.until,
+        expires: order.expires,
+        since: clock::from_wall(kept.drain.since()),
+    }
+}

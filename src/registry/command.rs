@@ -1,0 +1,183 @@
+//! What the registry is asked to do: probe results, and what people want to know or to change.
+
+use tokio::sync::oneshot;
+
+use super::endpoint::Key;
+use super::handle::{Command, Refusal, means};
+use super::pool::PoolState;
+use super::request;
+use super::view::{DrainRequest, DrainResponse};
+use super::writer::Writer;
+use crate::clock;
+use crate::core::backend::Event;
+
+impl Writer {
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::Report { key, event, detail } => self.report(key, event, detail),
+            Command::Pools { reply } => {
+                let pools = self.pools.iter().filter(|pool| !pool.retired);
+                let views = pools.map(PoolState::view).collect();
+                self.reply(reply, views);
+            }
+            Command::Pool { name, reply } => {
+                let view = self.index(&name).map(|index| self.pools[index].view());
+                self.reply(reply, view);
+            }
+            Command::Backends { pool, name, reply } => {
+                let views = self.find(&pool, &name).map(|(index, keys)| {
+                    let state = &self.pools[index];
+                    let both = |key| state.members.get(&key).zip(state.core.get(&key));
+                    let both = keys.into_iter().filter_map(both);
+                    both.map(|(member, backend)| member.view(backend)).collect()
+                });
+                self.reply(reply, views);
+            }
+            Command::Drain {
+                pool,
+                name,
+                request,
+                remove,
+                reply,
+            } => {
+                let endings = self.drain(&pool, &name, &request, remove);
+                self.reply(reply, endings);
+            }
+            Command::Resume {
+                pool,
+                name,
+                all,
+                reply,
+            } => {
+                let outcome = self.resume(&pool, &name, all);
+                self.reply(reply, outcome);
+            }
+            Command::Register {
+                pool,
+                name,
+                request,
+                reply,
+            } => {
+                let outcome = self.register(&pool, &name, &request);
+                self.reply(reply, outcome);
+            }
+            Command::Apply { config, reply } => {
+                let changes = self.apply(config);
+                self.event(
+                    "config",
+                    None,
+                    None,
+                    None,
+                    format!("{} changes", changes.len()),
+                );
+                self.reply(reply, changes);
+            }
+        }
+    }
+
+    fn report(&mut self, key: Key, event: Event, detail: String) {
+        let member = self
+            .home_mut(key)
+            .and_then(|pool| pool.members.get_mut(&key));
+        if let Some(member) = member
+            && matches!(event, Event::Probed { .. })
+        {
+            member.probed = true;
+            member.last_probe = Some(detail);
+        }
+        self.step(key, event);
+    }
+
+    fn drain(
+        &mut self,
+        pool: &str,
+        name: &str,
+        request: &DrainRequest,
+        remove: bool,
+    ) -> Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal> {
+        let (index, keys) = self.find(pool, name)?;
+        let state = &mut self.pools[index];
+        let mut order = request::order(request, state.config.drain.deadline, clock::now())?;
+        if remove {
+            if keys.iter().any(|key| state.is_configured(*key)) {
+                return Err(Refusal::Conflict(format!(
+                    "`{pool}/{name}` is in the configuration file: remove it there and reload, or `lameduck drain` it"
+                )));
+            }
+            let deadline = order.deadline.unwrap_or_else(clock::now);
+            order = request::leaving(order.reason, deadline);
+        }
+        state.unsaved = true;
+        let mut endings = Vec::new();
+        for key in keys {
+            let (sender, receiver) = oneshot::channel();
+            endings.push(receiver);
+            if let Some(member) = self.pools[index].members.get_mut(&key) {
+                member.leaving |= remove;
+                member.wait(sender);
+            }
+            self.step(key, Event::Drain(order.clone()));
+            self.answer_if_drained(key);
+        }
+        Ok(endings)
+    }
+
+    fn resume(&mut self, pool: &str, name: &str, all: bool) -> Result<(), Refusal> {
+        let kept = self.kept.len();
+        self.kept
+            .retain(|kept| kept.pool != pool || kept.backend != name);
+        self.unsaved |= kept != self.kept.len();
+        let (index, keys) = self.find(pool, name)?;
+        let state = &self.pools[index];
+        let stays = |key: &Key| state.members.get(key).is_some_and(|member| !member.leaving);
+        let staying: Vec<_> = keys.into_iter().filter(stays).collect();
+        if staying.is_empty() {
+            return Err(Refusal::Conflict(format!(
+                "`{pool}/{name}` is leaving and can't be resumed: register it again, or put it back into the \
+                 configuration file and reload"
+            )));
+        }
+        for key in staying {
+            self.step(key, Event::Resume { all });
+        }
+        Ok(())
+    }
+
+    /// The pool of this name.
+    pub(super) fn index(&self, name: &str) -> Result<usize, Refusal> {
+        let is = |pool: &PoolState| &*pool.name == name && !pool.retired;
+        self.pools.iter().position(is).ok_or_else(|| {
+            let staying = self.pools.iter().filter(|pool| !pool.retired);
+            Refusal::UnknownPool {
+                name: name.to_owned(),
+                known: listed(staying.map(|pool| &*pool.name)),
+            }
+        })
+    }
+
+    /// The backends that `name` means.
+    fn find(&self, pool: &str, name: &str) -> Result<(usize, Vec<Key>), Refusal> {
+        let index = self.index(pool)?;
+        let members = &self.pools[index].members;
+        let meant = members
+            .iter()
+            .filter(|(_, member)| means(name, &member.endpoint.name));
+        let keys: Vec<_> = meant.map(|(key, _)| *key).collect();
+        if keys.is_empty() {
+            return Err(Refusal::UnknownBackend {
+                pool: pool.to_owned(),
+                name: name.to_owned(),
+                known: listed(members.values().map(|member| &*member.endpoint.name)),
+            });
+        }
+        Ok((index, keys))
+    }
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.collect();
+    match names.as_slice() {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
+}

@@ -1,0 +1,113 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn endpoint() -> Endpoint {
+    let (signals, _) = tokio::sync::mpsc::unbounded_channel();
+    let address = Address::Socket(([127, 0, 0, 1], 9).into());
+    Endpoint::new(Key(0), "pool".into(), "one".into(), address, 1, signals)
+}
+
+#[test]
+fn a_backend_that_has_just_become_ready_passes_up_nearly_everything() {
+    let endpoint = endpoint();
+    endpoint.mark_ready(clock::now());
+    assert!(endpoint.is_warming(Duration::from_secs(3600), u32::MAX / 2));
+    assert!(!endpoint.is_warming(Duration::from_secs(3600), 0));
+}
+
+#[test]
+fn without_a_window_and_after_it_nothing_is_passed_up() {
+    let endpoint = endpoint();
+    endpoint.mark_ready(clock::now());
+    assert!(!endpoint.is_warming(Duration::ZERO, u32::MAX));
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(!endpoint.is_warming(Duration::from_millis(2), u32::MAX));
+}
+
+fn connection(endpoint: &Arc<Endpoint>) -> Box<Connection> {
+    let (ours, _theirs) = tokio::net::UnixStream::pair().unwrap();
+    let stream = pingora::protocols::l4::stream::Stream::from(ours);
+    Box::new(Connection {
+        stream: Box::new(stream),
+        epoch: endpoint.epoch(),
+        expires: Time::MAX,
+        requests: 1,
+        ticket: endpoint.connection_opened(),
+    })
+}
+
+fn open() -> Arc<Endpoint> {
+    let endpoint = Arc::new(endpoint());
+    endpoint.gate.open();
+    endpoint
+}
+
+#[tokio::test]
+async fn only_what_may_stay_open_is_kept() {
+    let endpoint = open();
+    endpoint.release(connection(&endpoint));
+    assert_eq!(endpoint.idle.len(), 1);
+    let old = connection(&endpoint);
+    endpoint.begin_epoch(1);
+    assert_eq!(endpoint.idle.len(), 0);
+    endpoint.release(old);
+    assert_eq!(endpoint.connections.open(), 0, "an epoch that is over");
+    endpoint.gate.close();
+    endpoint.release(connection(&endpoint));
+    assert_eq!(endpoint.connections.open(), 0, "fail-open keeps nothing");
+}
+
+#[tokio::test]
+async fn an_eviction_misses_nothing_that_somebody_has_in_hand() {
+    let endpoint = open();
+    endpoint.release(connection(&endpoint));
+    let mut looks = 0;
+    // A new epoch begins while the reaper looks at a connection, which is in no slot then.
+    endpoint.weed(|_| {
+        looks += 1;
+        endpoint.begin_epoch(1);
+        true
+    });
+    assert_eq!((looks, endpoint.idle.len()), (1, 0));
+    assert_eq!(endpoint.connections.open(), 0);
+}
+
+#[tokio::test]
+async fn news_is_told_once_and_losses_come_no_later_than_quiet() {
+    let (signals, mut queue) = tokio::sync::mpsc::unbounded_channel();
+    let address = Address::Socket(([127, 0, 0, 1], 9).into());
+    let endpoint = Endpoint::new(Key(4), "pool".into(), "one".into(), address, 1, signals);
+    let endpoint = Arc::new(endpoint);
+    endpoint.gate.open();
+    endpoint.begin_epoch(7);
+    let permits = [endpoint.permit(0).unwrap(), endpoint.permit(0).unwrap()];
+    endpoint.gate.close();
+    for permit in permits {
+        endpoint.request_lost();
+        drop(permit);
+    }
+    endpoint.hint();
+    assert_eq!(queue.try_recv(), Ok(Signal(Key(4))));
+    assert!(queue.try_recv().is_err(), "one signal for all of it");
+    let news = News {
+        lost: 2,
+        hint: true,
+        peer_closed: false,
+        quiet: Some(7),
+    };
+    assert_eq!(endpoint.take_news(), news);
+    assert_eq!(endpoint.take_news(), News::default());
+    endpoint.peer_closed();
+    assert_eq!(queue.try_recv(), Ok(Signal(Key(4))));
+}
+
+#[test]
+fn one_that_has_left_is_shut_for_good() {
+    let endpoint = open();
+    let (permit, ticket) = (endpoint.permit(0).unwrap(), endpoint.connection_opened());
+    endpoint.retire();
+    assert_eq!(ticket.interrupt().level(), Level::Cut);
+    assert!(endpoint.permit(0).is_none() && endpoint.permit_anyway().is_none());
+    drop(ticket);
+    drop(permit);
+}

@@ -1,0 +1,151 @@
+//! What survives a restart of the proxy.
+
+use lameduck::core::backend::Probe;
+use lameduck::registry::persist;
+use lameduck::registry::view::DrainRequest;
+
+use crate::rig::{Rig, TWO, pool, restarted, within};
+
+/// The same proxy, started again with what it kept.
+fn again(rig: &Rig, text: &str) -> Rig {
+    Rig::restored(text, rig.kept())
+}
+
+fn drained(state: &persist::State) -> Vec<&str> {
+    state.drains.iter().map(|kept| &*kept.backend).collect()
+}
+
+#[tokio::test]
+async fn drains_and_registrations_are_kept_as_they_change() {
+    let rig = Rig::two().await;
+    assert_eq!(rig.kept(), persist::State::default());
+    rig.drain("a").await.unwrap();
+    assert_eq!(drained(&rig.kept()), ["a"]);
+    rig.register("api-0", 4000).await.unwrap();
+    assert_eq!(rig.kept().registrations[0].address, "127.0.0.1:4000");
+    rig.resume("a", false).await.unwrap();
+    assert!(rig.kept().drains.is_empty());
+    rig.handle
+        .deregister("app", "api-0", within("1s"))
+        .await
+        .unwrap();
+    assert_eq!(rig.kept(), persist::State::default());
+}
+
+#[tokio::test]
+async fn a_drain_that_passes_have_ended_is_not_kept() {
+    let rig = Rig::two().await;
+    rig.handle
+        .drain("app", "a", restarted("10s"))
+        .await
+        .unwrap();
+    assert_eq!(drained(&rig.kept()), ["a"]);
+    rig.probe("a", Probe::Refused);
+    rig.ready("a").await;
+    assert!(rig.kept().drains.is_empty());
+}
+
+#[tokio::test]
+async fn the_apps_own_word_is_not_kept() {
+    let rig = Rig::two().await;
+    rig.probe("a", Probe::Unavailable);
+    rig.becomes("a", "drained").await;
+    assert!(rig.kept().drains.is_empty());
+}
+
+#[tokio::test]
+async fn a_drained_backend_is_still_drained() {
+    let rig = Rig::two().await;
+    rig.drain("a").await.unwrap();
+    let rig = again(&rig, &pool("", &TWO));
+    assert_eq!(rig.state("a").await, "drained");
+    assert!(
+        rig.told.ended.lock().unwrap().is_empty(),
+        "that end was told before"
+    );
+    rig.probe("a", Probe::Pass);
+    rig.probe("a", Probe::Pass);
+    rig.ready("b").await;
+    assert_eq!(rig.state("a").await, "drained");
+    assert_eq!(drained(&rig.kept()), ["a"]);
+    assert_eq!(rig.drain("a").await.unwrap().outcome, "drained");
+    rig.resume("a", false).await.unwrap();
+    rig.ready("a").await;
+}
+
+#[tokio::test]
+async fn registrations_come_back_with_their_drains() {
+    let rig = Rig::new(&pool("", &[]));
+    for port in [4000, 4001] {
+        rig.register("api-0", port).await.unwrap();
+        rig.register("api-1", port + 100).await.unwrap();
+    }
+    // Both are shown as `~2` by now.
+    rig.drain("api-0").await.unwrap();
+    let rig = again(&rig, &pool("", &[]));
+    assert_eq!(rig.state("api-0").await, "drained");
+    assert_eq!(rig.state("api-1").await, "starting");
+    assert_eq!(rig.view("api-0").await.unwrap().address, "127.0.0.1:4001");
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_backend_that_comes_later() {
+    let rig = Rig::new(&pool("", &[]));
+    rig.register("api-0", 4000).await.unwrap();
+    rig.drain("api-0").await.unwrap();
+    let drains = rig.kept().drains;
+    let later = persist::State {
+        drains,
+        registrations: Vec::new(),
+    };
+    // It survives another restart on the way.
+    let rig = Rig::restored(&pool("", &TWO), later);
+    rig.settled().await;
+    assert_eq!(drained(&rig.kept()), ["api-0"]);
+    let rig = again(&rig, &pool("", &[]));
+    assert_eq!(rig.register("api-0", 4005).await.unwrap().state, "drained");
+    assert_eq!(rig.kept().drains.len(), 1);
+    let rig = again(&rig, &pool("", &[("api-0", 4005)]));
+    assert_eq!(rig.state("api-0").await, "drained", "configured by now");
+    assert!(rig.kept().registrations.is_empty());
+}
+
+#[tokio::test]
+async fn one_that_waits_for_its_backend_can_be_lifted() {
+    let rig = Rig::two().await;
+    rig.drain("a").await.unwrap();
+    let rig = again(&rig, &pool("", &[TWO[1]]));
+    assert!(rig.resume("a", false).await.is_err(), "it is not there");
+    assert!(rig.kept().drains.is_empty());
+    rig.apply(&pool("", &TWO)).await;
+    assert_eq!(rig.state("a").await, "starting");
+}
+
+#[tokio::test]
+async fn an_expired_drain_is_forgotten() {
+    let rig = Rig::two().await;
+    let request = DrainRequest {
+        expires: Some("1ms".into()),
+        ..within("1s")
+    };
+    rig.handle.drain("app", "a", request).await.unwrap();
+    let kept = rig.kept();
+    assert_eq!(kept.drains.len(), 1);
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let rig = Rig::restored(&pool("", &TWO), kept);
+    assert_eq!(rig.state("a").await, "starting");
+}
+
+#[tokio::test]
+async fn a_configured_name_wins_over_a_kept_registration() {
+    let rig = Rig::new(&pool("", &[]));
+    rig.register("a", 4000).await.unwrap();
+    let rig = again(&rig, &pool("", &TWO));
+    let view = rig.view("a").await.unwrap();
+    assert_eq!(
+        (&*view.address, &*view.source),
+        ("127.0.0.1:3001", "config")
+    );
+    rig.settled().await;
+    assert!(rig.kept().registrations.is_empty());
+}

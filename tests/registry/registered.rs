@@ -1,0 +1,253 @@
+//! Backends that come and go by themselves.
+
+use std::sync::atomic::Ordering;
+
+use lameduck::core::backend::Probe;
+use lameduck::registry::Refusal;
+use lameduck::registry::view::{DrainRequest, RegisterRequest};
+
+use crate::rig::{Rig, Waiting, pool, told, within};
+
+fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(name, state): &(&str, &str)| ((*name).to_owned(), (*state).to_owned());
+    list.iter().map(owned).collect()
+}
+
+async fn deregister(rig: &Rig, name: &'static str, request: DrainRequest) -> Waiting {
+    let handle = rig.handle.clone();
+    let task = tokio::spawn(async move { handle.deregister("app", name, request).await });
+    tokio::task::yield_now().await;
+    rig.settled().await;
+    task
+}
+
+#[tokio::test]
+async fn it_starts_closed_and_is_shown() {
+    let mut rig = Rig::new(&pool("", &[]));
+    let view = rig.register("api-0", 4000).await.unwrap();
+    assert_eq!(
+        (&*view.state, &*view.source, view.weight),
+        ("starting", "api", 1)
+    );
+    assert_eq!(rig.told.registered.load(Ordering::SeqCst), 1);
+    assert_eq!(rig.snapshot().backends.len(), 1);
+    rig.ready("api-0").await;
+    assert_eq!(rig.snapshot().ready.len(), 1);
+    let events = rig.events();
+    assert_eq!(events, ["registered api-0", "state api-0 ready"]);
+}
+
+#[tokio::test]
+async fn the_same_address_again_changes_nothing_but_the_weight() {
+    let rig = Rig::new(&pool("", &[]));
+    rig.register("api-0", 4000).await.unwrap();
+    rig.probe("api-0", Probe::Pass);
+    rig.register("api-0", 4000).await.unwrap();
+    rig.probe("api-0", Probe::Pass);
+    rig.becomes("api-0", "ready").await;
+    let request = RegisterRequest {
+        address: "127.0.0.1:4000".into(),
+        weight: Some(7),
+        wait: None,
+    };
+    let view = rig.handle.register("app", "api-0", request).await.unwrap();
+    assert_eq!(
+        (&*view.state, view.weight, view.incarnation),
+        ("ready", 7, 1)
+    );
+    assert_eq!(rig.snapshot().ready[0].weight(), 7);
+}
+
+#[tokio::test]
+async fn the_same_address_after_a_drain_is_a_new_process() {
+    let rig = Rig::new(&pool("", &[]));
+    rig.register("api-0", 4000).await.unwrap();
+    rig.ready("api-0").await;
+    let drain = rig
+        .handle
+        .drain("app", "api-0", crate::rig::restarted("5s"));
+    drain.await.unwrap();
+    let view = rig.register("api-0", 4000).await.unwrap();
+    assert_eq!((&*view.state, view.incarnation), ("drained", 2));
+    rig.ready("api-0").await;
+}
+
+#[tokio::test]
+async fn another_address_drains_the_old_one_under_the_same_name() {
+    let rig = Rig::new(&pool("", &[]));
+    rig.register("api-0", 4000).await.unwrap();
+    rig.ready("api-0").await;
+    let old = rig.endpoint("api-0");
+    let permit = old.permit(0).unwrap();
+    let view = rig.register("api-0", 4001).await.unwrap();
+    assert_eq!((&*view.name, &*view.address), ("api-0~2", "127.0.0.1:4001"));
+    let both = [("api-0", "draining"), ("api-0~2", "starting")];
+    assert_eq!(rig.states().await, pairs(&both));
+    let meant = |name: &'static str| rig.handle.backends("app", name);
+    assert_eq!(
+        meant("api-0").await.unwrap().len(),
+        2,
+        "the name means both"
+    );
+    assert_eq!(meant("api-0~2").await.unwrap().len(), 1);
+    rig.ready("api-0~2").await;
+    assert_eq!(rig.snapshot().ready.len(), 1);
+    drop(permit);
+    rig.becomes("api-0", "gone").await;
+    assert_eq!(rig.snapshot().backends.len(), 1);
+    assert!(!rig.probes.lock()[&old.key].running);
+    // The next one finds the name free again.
+    assert_eq!(rig.register("api-0", 4002).await.unwrap().name, "api-0");
+}
+
+#[tokio::test]
+async fn a_drain_by_name_waits_for_both() {
+    let rig = Rig::new(&pool("", &[]));
+    rig.register("api-0", 4000).await.unwrap();
+    rig.ready("api-0").await;
+    let permit = rig.endpoint("api-0").permit(0).unwrap();
+    rig.register("api-0", 4001).await.unwrap();
+    let waiting = rig.draining("api-0", DrainRequest::default()).await;
+    assert!(!waiting.is_finished());
+    drop(permit);
+    assert_eq!(told(waiting).await.outcome, "drained");
+    assert_eq!(rig.states().await, pairs(&[("api-0~2", "drained")]));
+}
+
+#[tokio::test]
+async fn what_an_operator_has_closed_stays_closed_at_another_address() {
+    let rig = Rig::new(&pool("", &[]));
+    rig.register("api-0", 4000).await.unwrap();
+    rig.ready("api-0").await;
+    rig.drain("api-0").await.unwrap();
+    let view = rig.register("api-0", 4001).await.unwrap();
+    assert_eq!((&*view.state, view.drains.len()), ("drained", 1));
+    rig.probe(&view.name, Probe::Pass);
+    rig.probe(&view.name, Probe::Pass);
+    rig.settled().await;
+    assert_eq!(rig.state(&view.name).await, "drained");
+    rig.resume("api-0", false).await.unwrap();
+    rig.ready(&view.name).await;
+}
+
+#[tokio::test]
+async fn a_restart_at_another_address_is_a_restart() {
+    let rig = Rig::new(&pool("", &[]));
+    rig.register("api-0", 4000).await.unwrap();
+    rig.ready("api-0").await;
+    let drain = rig
+        .handle
+        .drain("app", "api-0", crate::rig::restarted("5s"));
+    drain.await.unwrap();
+    let view = rig.register("api-0", 4001).await.unwrap();
+    assert_eq!(view.state, "starting");
+    rig.ready(&view.name).await;
+}
+
+#[tokio::test]
+async fn deregistered_when_drained() {
+    let mut rig = Rig::new(&pool("", &[]));
+    rig.register("api-0", 4000).await.unwrap();
+    rig.ready("api-0").await;
+    rig.events();
+    let endpoint = rig.endpoint("api-0");
+    let permit = endpoint.permit(0).unwrap();
+    let waiting = deregister(&rig, "api-0", within("10s")).await;
+    assert_eq!(rig.state("api-0").await, "draining");
+    drop(permit);
+    assert_eq!(told(waiting).await.outcome, "drained");
+    assert_eq!(rig.states().await, []);
+    assert!(rig.snapshot().backends.is_empty());
+    assert!(endpoint.permit(0).is_none());
+    let events = rig.events();
+    assert_eq!(events.last().unwrap(), "deregistered api-0");
+    let again = rig.handle.deregister("app", "api-0", within("1s")).await;
+    assert!(matches!(again, Err(Refusal::UnknownBackend { .. })));
+}
+
+#[tokio::test]
+async fn one_that_leaves_is_gone_at_the_deadline_too() {
+    let rig = Rig::new(&pool("", &[]));
+    rig.register("api-0", 4000).await.unwrap();
+    rig.ready("api-0").await;
+    let endpoint = rig.endpoint("api-0");
+    let (permit, connection) = (endpoint.permit(0).unwrap(), endpoint.connection_opened());
+    let waiting = deregister(&rig, "api-0", within("50ms")).await;
+    let answer = told(waiting).await;
+    assert_eq!((&*answer.outcome, answer.cut), ("timed_out", 1));
+    assert_eq!(rig.states().await, []);
+    // What is left of it says no more, and breaks nothing.
+    drop(connection);
+    drop(permit);
+    endpoint.hint();
+    rig.settled().await;
+}
+
+#[tokio::test]
+async fn what_leaves_is_not_resumed() {
+    let rig = Rig::new(&pool("", &[]));
+    rig.register("api-0", 4000).await.unwrap();
+    rig.ready("api-0").await;
+    let permit = rig.endpoint("api-0").permit(0).unwrap();
+    let waiting = deregister(&rig, "api-0", within("10s")).await;
+    for all in [false, true] {
+        let refusal = rig.resume("api-0", all).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal}");
+    }
+    assert_eq!(rig.state("api-0").await, "draining");
+    // Registered again it is another one, even at the same address.
+    let view = rig.register("api-0", 4000).await.unwrap();
+    assert_eq!((&*view.name, &*view.state), ("api-0~2", "starting"));
+    rig.resume("api-0", false).await.unwrap();
+    drop(permit);
+    assert_eq!(told(waiting).await.outcome, "drained");
+    assert_eq!(rig.states().await, pairs(&[("api-0~2", "starting")]));
+}
+
+#[tokio::test]
+async fn configured_names_and_wrong_values_are_refused() {
+    let rig = Rig::two().await;
+    let refusal = rig.register("a", 4000).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal}");
+    let refusal = rig.handle.deregister("app", "a", within("1s")).await;
+    assert!(matches!(refusal, Err(Refusal::Conflict(_))));
+    let request = |address: &str, weight| RegisterRequest {
+        address: address.into(),
+        weight,
+        wait: None,
+    };
+    for (name, request) in [
+        ("c", request("nowhere", None)),
+        ("c", request("127.0.0.1:0", None)),
+        ("c", request("127.0.0.1:1", Some(1001))),
+        ("c~2", request("127.0.0.1:1", None)),
+        ("", request("127.0.0.1:1", None)),
+    ] {
+        let refusal = rig.handle.register("app", name, request).await;
+        assert!(
+            matches!(refusal, Err(Refusal::Invalid(_))),
+            "{name}: {refusal:?}"
+        );
+    }
+    let refusal = rig
+        .handle
+        .register("web", "c", request("127.0.0.1:1", None))
+        .await;
+    assert!(matches!(refusal, Err(Refusal::UnknownPool { .. })));
+    assert_eq!(rig.states().await, pairs(&[("a", "ready"), ("b", "ready")]));
+}
+
+#[tokio::test]
+async fn registering_can_wait_until_ready() {
+    let rig = Rig::new(&pool("", &[]));
+    let request = RegisterRequest {
+        address: "127.0.0.1:4000".into(),
+        weight: None,
+        wait: Some("10s".into()),
+    };
+    let handle = rig.handle.clone();
+    let waiting = tokio::spawn(async move { handle.register("app", "api-0", request).await });
+    rig.becomes("api-0", "starting").await;
+    rig.ready("api-0").await;
+    assert_eq!(waiting.await.unwrap().unwrap().state, "ready");
+}
