@@ -30,6 +30,7 @@ fn pages() -> Vec<Page> {
         "README.md".into(),
         "CHANGELOG.md".into(),
         "CONTRIBUTING.md".into(),
+        "deploy/README.md".into(),
     ];
     paths.extend(docs());
     paths
@@ -218,6 +219,27 @@ fn commands_are_understood() {
         }
     }
     assert!(seen >= 20, "only {seen} commands found");
+}
+
+/// As in the documentation, in the units that people install.
+#[test]
+fn units_run_what_is_there() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir("deploy/systemd").unwrap() {
+        let path = entry.unwrap().path();
+        let unit = Block {
+            language: "ini".into(),
+            line: 0,
+            text: std::fs::read_to_string(&path).unwrap(),
+        };
+        for line in typed(&unit) {
+            for parsed in commands(&line).iter().filter_map(|words| understood(words)) {
+                seen += 1;
+                assert!(parsed.is_ok(), "{}: {line}\n{parsed:?}", path.display());
+            }
+        }
+    }
+    assert!(seen >= 5, "only {seen} commands found");
 }
 
 /// The anchor that a heading gets.
