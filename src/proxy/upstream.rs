@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
@@ -183,13 +184,34 @@ pub async fn connect(
     Ok(Box::new(connection))
 }
 
-/// Whether a backend that has closed this connection did so before it got anything of the last request.
+/// How long the reset that proves it is waited for: 1 + 2 + 4 + 8 + 16 ms, more than a round trip within a site.
+const RESET_LOOKS: u32 = 5;
+
+/// Whether the last request (`written` bytes) on a connection that the backend has closed surely never reached it.
 ///
-/// It closed without having acknowledged a byte of it: the request met a socket that nobody reads from any more.
-/// Bytes that it did acknowledge may have been read, so where the kernel can't tell, the answer is no.
-pub fn is_undelivered(connection: &Connection) -> bool {
+/// RFC 9110 §9.2.2 lets a proxy repeat any request of which it knows that. What has to come together: the backend
+/// closed first (the caller has read the end of the stream), its kernel has acknowledged nothing of the request,
+/// and has answered it with a reset, which only a socket that nobody reads from does. A peer that has only
+/// half-closed still reads, and sends no reset. One that reads a part and then closes does, so the request must
+/// have gone out in one segment: then a part can't have arrived.
+pub async fn is_undelivered(connection: &Connection, written: u64) -> bool {
     // A first request is different: a listener that dies with a full queue has acknowledged what nobody reads.
-    connection.requests > 1
-        && h1::socket::bytes_acknowledged(connection.stream.id())
-            .is_some_and(|acknowledged| acknowledged <= connection.sent)
+    if connection.requests <= 1 {
+        return false;
+    }
+    for look in 0..=RESET_LOOKS {
+        let Some(fate) = h1::socket::fate(connection.stream.id()) else {
+            return false;
+        };
+        if fate.acknowledged > connection.sent || written > fate.segment {
+            return false;
+        }
+        if fate.is_reset {
+            return true;
+        }
+        if look < RESET_LOOKS {
+            tokio::time::sleep(Duration::from_millis(1 << look)).await;
+        }
+    }
+    false
 }

@@ -17,13 +17,26 @@ pub fn reset_on_close(descriptor: RawFd) {
     let _ = SockRef::from(&borrowed).set_linger(Some(Duration::ZERO));
 }
 
-/// How many of the bytes written the peer's kernel has acknowledged; `None` where this can't be known (unix
-/// sockets, systems other than Linux). For connections that we opened.
+/// What the kernel knows of a TCP connection that we opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fate {
+    /// Bytes that the peer's kernel has acknowledged.
+    pub acknowledged: u64,
+    /// It is closed in both directions: the peer has answered what we sent with a reset.
+    pub is_reset: bool,
+    /// The largest segment that is sent in one piece, in bytes.
+    pub segment: u64,
+}
+
+/// Asks the kernel (`TCP_INFO`); `None` where this can't be known (unix sockets, systems other than Linux).
 #[cfg(target_os = "linux")]
-pub fn bytes_acknowledged(descriptor: RawFd) -> Option<u64> {
+pub fn fate(descriptor: RawFd) -> Option<Fate> {
     // `struct tcp_info` up to `tcpi_bytes_acked` (Linux 4.1), which the libc crate's lacks.
-    const OFFSET: usize = 120;
-    let mut info = [0u8; OFFSET + 8];
+    const STATE: usize = 0;
+    const SEGMENT: usize = 16;
+    const ACKNOWLEDGED: usize = 120;
+    const TCP_CLOSE: u8 = 7;
+    let mut info = [0u8; ACKNOWLEDGED + 8];
     let mut length = info.len() as libc::socklen_t;
     #[allow(unsafe_code)]
     // SAFETY: the kernel writes at most `length` bytes into `info`, and says how many.
@@ -39,14 +52,25 @@ pub fn bytes_acknowledged(descriptor: RawFd) -> Option<u64> {
     if result != 0 || (length as usize) < info.len() {
         return None;
     }
-    let acknowledged = info[OFFSET..].try_into().map(u64::from_ne_bytes).ok()?;
-    // The SYN counts as one.
-    Some(acknowledged.saturating_sub(1))
+    let acknowledged = info[ACKNOWLEDGED..]
+        .try_into()
+        .map(u64::from_ne_bytes)
+        .ok()?;
+    let segment = info[SEGMENT..SEGMENT + 4]
+        .try_into()
+        .map(u32::from_ne_bytes)
+        .ok()?;
+    Some(Fate {
+        // The SYN counts as one.
+        acknowledged: acknowledged.saturating_sub(1),
+        is_reset: info[STATE] == TCP_CLOSE,
+        segment: u64::from(segment),
+    })
 }
 
 /// Not known here.
 #[cfg(not(target_os = "linux"))]
-pub fn bytes_acknowledged(_: RawFd) -> Option<u64> {
+pub fn fate(_: RawFd) -> Option<Fate> {
     None
 }
 
@@ -63,22 +87,36 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
-        assert_eq!(bytes_acknowledged(ours.as_raw_fd()), Some(0));
+        let acknowledged = |ours: &TcpStream| fate(ours.as_raw_fd()).unwrap().acknowledged;
+        assert_eq!(acknowledged(&ours), 0);
         ours.write_all(b"request").unwrap();
         theirs.read_exact(&mut [0; 7]).unwrap();
         theirs.write_all(b"!").unwrap();
         ours.read_exact(&mut [0; 1]).unwrap();
-        assert_eq!(bytes_acknowledged(ours.as_raw_fd()), Some(7));
+        assert_eq!(acknowledged(&ours), 7);
         drop(theirs);
         assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
         ours.write_all(b"too late").unwrap();
         assert!(matches!(ours.read(&mut [0; 1]), Ok(0) | Err(_)));
-        assert_eq!(bytes_acknowledged(ours.as_raw_fd()), Some(7));
+        assert_eq!(acknowledged(&ours), 7);
+        assert!(fate(ours.as_raw_fd()).unwrap().is_reset);
+    }
+
+    #[test]
+    fn a_half_closed_peer_that_still_reads_is_no_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
+        ours.write_all(b"request").unwrap();
+        theirs.read_exact(&mut [0; 7]).unwrap();
+        assert!(!fate(ours.as_raw_fd()).unwrap().is_reset);
     }
 
     #[test]
     fn a_unix_socket_does_not_say() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(bytes_acknowledged(ours.as_raw_fd()), None);
+        assert_eq!(fate(ours.as_raw_fd()), None);
     }
 }

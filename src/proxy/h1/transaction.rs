@@ -408,7 +408,7 @@ impl Transaction<'_> {
         .await;
         self.account.tally(tally);
         self.undelivered = matches!(end, Err(Failure::Died { reset: false }))
-            && upstream::is_undelivered(&connection);
+            && upstream::is_undelivered(&connection, tally.bytes_up).await;
         connection.sent += tally.bytes_up;
         if tally.status > 0 {
             endpoint.counters.answered(tally.status);
