@@ -32,6 +32,7 @@ fn connection(endpoint: &Arc<Endpoint>) -> Box<Connection> {
         epoch: endpoint.epoch(),
         expires: Time::MAX,
         requests: 1,
+        sent: 0,
         ticket: endpoint.connection_opened(),
     })
 }
