@@ -126,7 +126,13 @@ fn typed(block: &Block) -> Vec<String> {
             // A unit's `ExecStop=-/usr/bin/lameduck …`.
             "ini" => line
                 .split_once('=')
-                .map(|(_, value)| value.trim_start_matches('-').to_owned()),
+                .filter(|(key, _)| key.starts_with("Exec") || key.trim().ends_with("_cmd"))
+                .map(|(_, value)| {
+                    value
+                        .trim_start_matches([' ', '-', '"'])
+                        .trim_end_matches('"')
+                })
+                .map(str::to_owned),
             _ => None,
         })
         .collect()
