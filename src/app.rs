@@ -29,6 +29,9 @@ use lifecycle::{Lifecycle, Order};
 /// How long the last access-log lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// How long the admin API may take to end.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
 /// Threads of the control runtime: one for registry, probes and admin, and one to spare for a slow disk.
 const CONTROL_THREADS: usize = 2;
 
@@ -147,7 +150,8 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             "bye"
         );
         let _ = stop_admin.send(true);
-        drop(admin);
+        // The socket's file goes with it, so that nobody knocks at a door without a house.
+        let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
         if let Some(keeper) = keeper {
             keeper.save();
         }

@@ -90,6 +90,7 @@ async fn play(args: &DemoArgs) -> Result<u8> {
     ));
     let mut instances = launch(&exe, args.instances, scratch.path()).await?;
     let mut proxy = Proxy::start(&exe, "proxy", scratch.path(), &settings(), &instances).await?;
+    proxy.eligible().await?;
     introduce(&screen, &proxy);
     let load = Load::start(Plan::new(proxy.address(), rate));
     tokio::select! {

@@ -455,7 +455,8 @@ impl Backend {
         if to == State::Ready && from != State::Ready {
             effects.push(Effect::OpenGate);
         }
-        if turn.probe {
+        // Drained, it was probed without keeping a connection: the next probe's becomes the sentinel.
+        if turn.probe || (from == State::Drained && to == State::Ready) {
             effects.push(Effect::ProbeNow);
         }
         effects

@@ -114,16 +114,24 @@ impl Proxy {
             config,
             address: settings.listen,
         };
-        proxy.ready().await?;
+        proxy.answers("/-/ready").await?;
         proxy.address = proxy.listener().await?;
         Ok(proxy)
     }
 
-    async fn ready(&mut self) -> Result<()> {
+    /// Waits until an instance may take requests.
+    ///
+    /// # Errors
+    /// When none may in time, with the proxy's last words.
+    pub async fn eligible(&mut self) -> Result<()> {
+        self.answers(&format!("/-/ready?pool={POOL}")).await
+    }
+
+    async fn answers(&mut self, path: &str) -> Result<()> {
         let begun = Instant::now();
         loop {
             self.process.check()?;
-            match admin::request(&self.socket, "GET", "/-/ready", None).await {
+            match admin::request(&self.socket, "GET", path, None).await {
                 Ok((200, _)) => return Ok(()),
                 Ok((status, body)) if begun.elapsed() > PATIENCE => {
                     let body = String::from_utf8_lossy(&body).into_owned();

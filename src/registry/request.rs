@@ -70,7 +70,8 @@ pub fn leaving(reason: String, deadline: Time) -> Order {
 /// The address and weight that a registration means.
 pub fn registration(name: &str, request: &RegisterRequest) -> Result<(Address, u32), Refusal> {
     let address = request.address.parse::<Address>();
-    let address = address.map_err(|error| Refusal::Invalid(error.to_string()))?;
+    let address =
+        address.map_err(|error| Refusal::Invalid(format!("`{}`: {error}", request.address)))?;
     check_name(name).map_err(Refusal::Invalid)?;
     match request.weight.unwrap_or(1) {
         weight @ 0..=1000 => Ok((address, weight)),

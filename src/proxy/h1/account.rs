@@ -66,7 +66,7 @@ impl Account {
     /// Takes over what an attempt counted.
     pub fn tally(&mut self, tally: Tally) {
         self.status = tally.status;
-        self.bytes_out += tally.bytes_out;
+        self.bytes_out += tally.bytes_out.saturating_sub(tally.head_out);
         self.answered = tally.answered;
         if tally.status > 0 {
             self.end = if tally.ended_orderly {
@@ -87,6 +87,16 @@ impl Account {
     /// When the backend's answer began; failing that, when the request did.
     pub fn answered(&self) -> Time {
         self.answered.unwrap_or(self.began)
+    }
+
+    /// How long backends were waited for: until one answered, or all the time that was not spent on hold.
+    fn upstream(&self, duration: Duration) -> Duration {
+        let waited = match self.answered {
+            Some(at) => at.saturating_sub(self.began),
+            None if self.attempts > 0 => duration,
+            None => Duration::ZERO,
+        };
+        waited.saturating_sub(self.held)
     }
 
     /// Counts the request and writes its line.
@@ -131,9 +141,7 @@ impl Account {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             duration,
-            upstream: self.answered.map_or(Duration::ZERO, |at| {
-                at.saturating_sub(self.began + self.held)
-            }),
+            upstream: self.upstream(duration),
             held: self.held,
             pool: pool.map_or("", |pool| &pool.name),
             backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),

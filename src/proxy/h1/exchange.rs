@@ -3,6 +3,8 @@
 //! The client may still be sending while the response arrives (early responses, 100-continue, streams both
 //! ways), so neither side waits for the other: each wake-up moves whatever can move.
 
+mod down;
+
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,27 +12,19 @@ use std::task::{Context, Poll};
 
 use pingora::protocols::Stream;
 
+use down::Receiving;
+
 use super::buffer::{Buffer, LARGE};
-use super::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
 use super::client::Client;
-use super::method::Version;
-use super::request::{Progress, RequestHead};
+use super::request::RequestHead;
 use super::response::{ResponseBody, ResponseHead};
 use super::upload::{Upload, UploadError};
 use crate::clock;
 use crate::config;
 use crate::core::Time;
 use crate::interrupt::Level;
-use crate::proxy::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::plane::Plane;
-use crate::proxy::sse::EventTracker;
 use crate::registry::endpoint::Connection;
-
-/// Largest trailer section of a response, in bytes.
-const MAX_TRAILER: usize = 64 * 1024;
-
-/// Interim responses (1xx) taken before the final one; more is a broken or hostile backend.
-const MAX_INTERIM: u32 = 16;
 
 /// Why a response could not be finished: the backend's doing…
 pub const UPSTREAM_CLOSED: &str = "upstream closed in mid-response";
@@ -93,38 +87,6 @@ enum Sending {
     Refused,
 }
 
-/// And downwards.
-#[derive(Debug)]
-enum Receiving {
-    Head,
-    Body(Download),
-    Done,
-}
-
-/// What is left of a response's body.
-#[derive(Debug)]
-enum Download {
-    Length(u64),
-    Chunked(Box<ChunkDecoder>),
-    /// As above, but the client gets the bare data.
-    Dechunked(Box<ChunkDecoder>),
-    /// Until the backend closes; the client gets chunks, so that it can tell an end from a break.
-    Rechunked,
-    /// Server-sent events, in chunks of our own: such a stream can be ended between two events.
-    Events(Box<Events>),
-    /// Until the backend closes, for a client that knows no chunks.
-    UntilClose,
-}
-
-/// A stream of events under way.
-#[derive(Debug)]
-struct Events {
-    /// `None`: the backend sends until it closes.
-    decoder: Option<ChunkDecoder>,
-    data: Vec<u8>,
-    tracker: EventTracker,
-}
-
 /// What the exchange needs to know of the request.
 pub struct Order<'a> {
     /// The client's request.
@@ -148,6 +110,8 @@ pub struct Tally {
     pub status: u16,
     /// Bytes written to the client.
     pub bytes_out: u64,
+    /// Of those, heads.
+    pub head_out: u64,
     /// Bytes written to the backend.
     pub bytes_up: u64,
     /// When the response's head was complete.
@@ -326,350 +290,6 @@ impl<'a> Exchange<'a> {
             }
         }
         Ok(())
-    }
-
-    // ---- towards the client
-
-    fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        loop {
-            if !self.is_delivered() {
-                if self.poll_deliver(cx)?.is_pending() {
-                    return Ok(());
-                }
-                continue;
-            }
-            if let Receiving::Done = self.receiving {
-                return Ok(());
-            }
-            // Nothing can be passed on, so what is here is at most a part of a head.
-            if self.poll_receive(cx)?.is_pending() {
-                return Ok(());
-            }
-            self.digest()?;
-        }
-    }
-
-    fn is_delivered(&self) -> bool {
-        self.outgoing_sent == self.outgoing.len() && self.passable == 0
-    }
-
-    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
-        let own = &self.outgoing[self.outgoing_sent..];
-        let passing = &self.incoming.bytes()[..self.passable];
-        match poll_write_both(cx, &mut self.client.stream, own, passing) {
-            Poll::Ready(Ok(count)) if count > 0 => {
-                let of_own = count.min(own.len());
-                self.outgoing_sent += of_own;
-                if self.outgoing_sent == self.outgoing.len() {
-                    self.outgoing.clear();
-                    self.outgoing_sent = 0;
-                }
-                self.incoming.consume(count - of_own);
-                self.passable -= count - of_own;
-                self.tally.bytes_out += count as u64;
-                self.unflushed_down = true;
-                self.note_progress();
-                Ok(Poll::Ready(()))
-            }
-            Poll::Ready(_) => Err(Failure::ClientGone),
-            Poll::Pending => {
-                self.stalled = true;
-                Ok(Poll::Pending)
-            }
-        }
-    }
-
-    /// Something was written. After a stall that is progress; what goes through at once needs no clock.
-    fn note_progress(&mut self) {
-        if std::mem::take(&mut self.stalled) {
-            self.progress = clock::now();
-        }
-    }
-
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
-        let most = match self.receiving {
-            Receiving::Head => self.order.max_header,
-            _ => LARGE,
-        };
-        if !self.incoming.has_room(most) {
-            return Err(self.broken("response head too large"));
-        }
-        match self
-            .incoming
-            .poll_fill(cx, &mut self.connection.stream, most)
-        {
-            Poll::Pending => Ok(Poll::Pending),
-            Poll::Ready(Ok(count)) if count > 0 => {
-                if self.begun {
-                    // The clock is read once per piece, and not at all for an answer in one piece.
-                    self.progress = clock::now();
-                }
-                Ok(Poll::Ready(()))
-            }
-            Poll::Ready(result) => {
-                let whole =
-                    result.is_ok() && self.connection.ticket.interrupt().level() < Level::Cut;
-                match self.receiving {
-                    Receiving::Body(Download::UntilClose) if whole => {}
-                    Receiving::Body(Download::Rechunked) if whole => {
-                        self.outgoing.extend_from_slice(LAST_CHUNK);
-                    }
-                    Receiving::Body(Download::Events(ref events))
-                        if whole && events.decoder.is_none() =>
-                    {
-                        self.outgoing.extend_from_slice(LAST_CHUNK);
-                    }
-                    _ => {
-                        self.reset |= result.is_err_and(|error| is_reset(&error));
-                        return Err(self.died());
-                    }
-                }
-                self.receiving = Receiving::Done;
-                Ok(Poll::Ready(()))
-            }
-        }
-    }
-
-    fn died(&self) -> Failure {
-        if self.begun {
-            return Failure::Truncated(UPSTREAM_CLOSED);
-        }
-        if self.connection.ticket.interrupt().level() == Level::Cut {
-            return Failure::Cut;
-        }
-        if self.incoming.is_empty() {
-            Failure::Died { reset: self.reset }
-        } else {
-            Failure::BadResponse("upstream closed within the response head")
-        }
-    }
-
-    fn broken(&self, reason: &'static str) -> Failure {
-        if self.begun {
-            Failure::Truncated(reason)
-        } else {
-            Failure::BadResponse(reason)
-        }
-    }
-
-    /// Turns what was read into what can be passed on.
-    fn digest(&mut self) -> Result<(), Failure> {
-        match &mut self.receiving {
-            Receiving::Head => self.digest_head(),
-            Receiving::Body(download) => {
-                let bytes = self.incoming.bytes();
-                let malformed = |_| Failure::Truncated("malformed chunk from upstream");
-                match download {
-                    Download::Length(left) => {
-                        let taken = (*left).min(bytes.len() as u64);
-                        *left -= taken;
-                        self.passable = taken as usize;
-                        if *left == 0 {
-                            self.receiving = Receiving::Done;
-                        }
-                    }
-                    Download::Chunked(decoder) => {
-                        let (taken, complete) = decoder.skim(bytes).map_err(malformed)?;
-                        self.passable = taken;
-                        if complete {
-                            self.receiving = Receiving::Done;
-                        }
-                    }
-                    Download::Dechunked(decoder) => {
-                        let (taken, complete) =
-                            decoder.decode(bytes, self.outgoing).map_err(malformed)?;
-                        self.incoming.consume(taken);
-                        if complete {
-                            self.receiving = Receiving::Done;
-                        }
-                    }
-                    Download::Rechunked => {
-                        start_chunk(self.outgoing, bytes.len());
-                        self.outgoing.extend_from_slice(bytes);
-                        self.outgoing.extend_from_slice(b"\r\n");
-                        self.incoming.clear();
-                    }
-                    Download::Events(_) => return self.digest_events(),
-                    Download::UntilClose => self.passable = bytes.len(),
-                }
-                Ok(())
-            }
-            Receiving::Done => Ok(()),
-        }
-    }
-
-    fn digest_events(&mut self) -> Result<(), Failure> {
-        let Receiving::Body(Download::Events(events)) = &mut self.receiving else {
-            return Ok(());
-        };
-        events.data.clear();
-        let mut complete = false;
-        match &mut events.decoder {
-            Some(decoder) => {
-                let (taken, last) = decoder
-                    .decode(self.incoming.bytes(), &mut events.data)
-                    .map_err(|_| Failure::Truncated("malformed chunk from upstream"))?;
-                self.incoming.consume(taken);
-                complete = last;
-            }
-            None => {
-                events.data.extend_from_slice(self.incoming.bytes());
-                self.incoming.clear();
-            }
-        }
-        if self.ending
-            && let Some(end) = events.tracker.last_end(&events.data)
-        {
-            events.data.truncate(end);
-            complete = true;
-            self.tally.ended_orderly = true;
-        }
-        events.tracker.feed(&events.data);
-        if !events.data.is_empty() {
-            start_chunk(self.outgoing, events.data.len());
-            self.outgoing.extend_from_slice(&events.data);
-            self.outgoing.extend_from_slice(b"\r\n");
-        }
-        if complete {
-            self.outgoing.extend_from_slice(LAST_CHUNK);
-            self.receiving = Receiving::Done;
-        }
-        Ok(())
-    }
-
-    /// A drain or a shutdown wants streams to end: between two events, at this connection's own moment.
-    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> bool {
-        let Receiving::Body(Download::Events(events)) = &self.receiving else {
-            return false;
-        };
-        let upstream = self.connection.ticket.interrupt();
-        let at = if upstream.level() >= Level::End {
-            upstream.at()
-        } else if self.client.interrupt.level() >= Level::End {
-            self.client.interrupt.at()
-        } else {
-            return false;
-        };
-        if self.ending || self.client.timer.poll(cx, at).is_pending() {
-            return false;
-        }
-        self.ending = true;
-        if events.tracker.is_between_events() && self.is_delivered() {
-            self.outgoing.extend_from_slice(LAST_CHUNK);
-            self.receiving = Receiving::Done;
-            self.tally.ended_orderly = true;
-        }
-        true
-    }
-
-    fn digest_head(&mut self) -> Result<(), Failure> {
-        if self.incoming.is_empty() {
-            return Ok(());
-        }
-        let progress = self
-            .response
-            .parse(
-                self.incoming.bytes(),
-                self.order.request.method,
-                self.order.request.upgrade.is_some(),
-                self.order.max_header,
-            )
-            .map_err(|error| Failure::BadResponse(error.reason()))?;
-        if progress == Progress::Partial {
-            return Ok(());
-        }
-        if self.response.interim() {
-            return self.digest_interim();
-        }
-        if self.response.status == 101 && !self.response.agrees(self.order.request.upgrade) {
-            return Err(Failure::BadResponse(
-                "101 to another protocol than was asked for",
-            ));
-        }
-        let now = clock::now();
-        self.tally.status = self.response.status;
-        self.tally.answered = Some(now);
-        self.progress = now;
-        let old_client = self.order.request.version == Version::Http10;
-        let framing = ClientFraming::choose(self.response, self.order.request.version);
-        let events = !old_client && self.response.is_event_stream;
-        let until_close = old_client
-            && matches!(
-                self.response.body,
-                ResponseBody::Chunked | ResponseBody::UntilClose
-            );
-        // A response that overtakes its request's body leaves a connection that nobody can make sense of.
-        self.keep_alive = self.order.request.keep_alive
-            && self.upload.is_complete()
-            && !self.client.finished
-            && !until_close
-            && !self.plane.is_lame();
-        let upgraded = self.response.status == 101;
-        write_response(
-            self.outgoing,
-            self.incoming.bytes(),
-            self.response,
-            &ResponseEdit {
-                close: !self.keep_alive && !upgraded,
-                client_version: self.order.request.version,
-                framing,
-                via: self.client.via,
-            },
-        );
-        self.incoming.consume(self.response.len);
-        self.begun = true;
-        self.receiving = match self.response.body {
-            _ if upgraded => Receiving::Done,
-            ResponseBody::None | ResponseBody::Length(0) => Receiving::Done,
-            ResponseBody::Length(length) => Receiving::Body(Download::Length(length)),
-            ResponseBody::Chunked | ResponseBody::UntilClose if events => {
-                let chunked = matches!(self.response.body, ResponseBody::Chunked);
-                Receiving::Body(Download::Events(Box::new(Events {
-                    decoder: chunked.then(|| ChunkDecoder::new(MAX_TRAILER)),
-                    data: Vec::new(),
-                    tracker: EventTracker::default(),
-                })))
-            }
-            ResponseBody::Chunked => {
-                let decoder = Box::new(ChunkDecoder::new(MAX_TRAILER));
-                Receiving::Body(if old_client {
-                    Download::Dechunked(decoder)
-                } else {
-                    Download::Chunked(decoder)
-                })
-            }
-            ResponseBody::UntilClose if old_client => Receiving::Body(Download::UntilClose),
-            ResponseBody::UntilClose => Receiving::Body(Download::Rechunked),
-        };
-        if !self.incoming.is_empty() {
-            self.digest()
-        } else {
-            Ok(())
-        }
-    }
-
-    /// RFC 9110 §15.2: interim responses go to clients that can take them, and are dropped for others.
-    fn digest_interim(&mut self) -> Result<(), Failure> {
-        self.interim += 1;
-        self.progress = clock::now();
-        if self.interim > MAX_INTERIM {
-            return Err(Failure::BadResponse("too many interim responses"));
-        }
-        if self.order.request.version != Version::Http10 {
-            write_response(
-                self.outgoing,
-                self.incoming.bytes(),
-                self.response,
-                &ResponseEdit {
-                    close: false,
-                    client_version: self.order.request.version,
-                    framing: ClientFraming::Same,
-                    via: self.client.via,
-                },
-            );
-        }
-        self.incoming.consume(self.response.len);
-        self.digest_head()
     }
 
     // ---- endings

@@ -1,0 +1,191 @@
+//! One attempt on one backend: a connection, an exchange on it, and what becomes of both.
+
+use std::time::Duration;
+
+use super::super::buffer::Buffer;
+use super::super::client::Next;
+use super::super::exchange::{self, End, Exchange, Failure};
+use super::super::method::Upgrade;
+use super::super::scratch::Scratch;
+use super::super::tunnel::{self, TunnelEnd};
+use super::{Attempt, CUT, Transaction};
+use crate::clock;
+use crate::proxy::headers::{RequestEdit, write_request};
+use crate::proxy::upstream::{self, ConnectError};
+use crate::registry::endpoint::{Connection, Endpoint, Permit};
+
+/// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
+const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+
+impl Transaction<'_> {
+    /// One attempt on the backend that was entered.
+    pub(super) async fn on_backend(&mut self, permit: Permit) -> Attempt {
+        let outcome = self.exchange(&permit).await;
+        // The connection is pooled or closed by now; only then may the backend be called idle.
+        drop(permit);
+        outcome
+    }
+
+    async fn exchange(&mut self, permit: &Permit) -> Attempt {
+        let endpoint = permit.endpoint();
+        let began = clock::now();
+        let reused = if self.fresh {
+            None
+        } else {
+            upstream::reuse(endpoint, began)
+        };
+        self.account.reused = reused.is_some();
+        let mut connection = match reused {
+            Some(connection) => connection,
+            None => match upstream::connect(self.plane, permit, &self.pool.config.upstream).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    if !matches!(error, ConnectError::Moved) {
+                        endpoint.hint();
+                    }
+                    tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, %error, "connect failed");
+                    return Attempt::NotConnected;
+                }
+            },
+        };
+        let mut scratch = Scratch::take();
+        self.write_head(endpoint, &mut scratch.head);
+        endpoint.counters.sent();
+        connection.requests += 1;
+        let order = exchange::Order {
+            request: self.head,
+            head: &scratch.head,
+            began,
+            upstream: &self.pool.config.upstream,
+            body_timeout: self.config.server.body_timeout,
+            max_header: self.config.server.max_header,
+        };
+        let (end, tally, incoming) = Exchange::new(
+            order,
+            self.plane,
+            self.client,
+            &mut self.upload,
+            &mut connection,
+            &mut scratch.response,
+            &mut scratch.outgoing,
+        )
+        .run()
+        .await;
+        self.account.tally(tally);
+        self.undelivered = matches!(end, Err(Failure::Died { reset: false }))
+            && upstream::is_undelivered(&connection, tally.bytes_up).await;
+        connection.sent += tally.bytes_up;
+        if tally.status > 0 {
+            endpoint.counters.answered(tally.status);
+        }
+        if tally.status == 503 {
+            endpoint.hint();
+        }
+        let outcome = match end {
+            Ok(End::Complete {
+                reusable,
+                keep_alive,
+            }) => {
+                incoming.give_back();
+                if reusable {
+                    let promised = scratch.response.keep_alive_timeout;
+                    self.keep(endpoint, connection, promised);
+                }
+                Attempt::Over(match (keep_alive, self.upload.is_complete()) {
+                    (true, _) => Next::KeepAlive,
+                    (false, true) => Next::Close,
+                    (false, false) => Next::Linger,
+                })
+            }
+            Ok(End::Upgraded) => {
+                let websocket = self.head.upgrade == Some(Upgrade::WebSocket);
+                // The log still wants to read the head when the tunnel has used the buffer.
+                let head = self.client.buffer.bytes()[..self.head.len].to_vec();
+                self.client.buffer.consume(self.upload.occupied());
+                let end = tunnel::run(self.client, &mut connection, incoming, websocket).await;
+                self.client.buffer = Buffer::from(head);
+                self.account.end = end.as_str();
+                Attempt::Over(match end {
+                    TunnelEnd::Cut | TunnelEnd::Broken => Next::Abort,
+                    TunnelEnd::Peers | TunnelEnd::Orderly => Next::Close,
+                })
+            }
+            Err(failure) => {
+                incoming.give_back();
+                self.note(failure, endpoint);
+                if failure.is_clean() {
+                    Attempt::Failed(failure)
+                } else {
+                    Attempt::Over(Next::Abort)
+                }
+            }
+        };
+        scratch.give_back();
+        outcome
+    }
+
+    /// Keeps a connection for the next request, for as long as the app said it would.
+    fn keep(&self, endpoint: &Endpoint, mut connection: Box<Connection>, promised: Option<u32>) {
+        let mut idle = self.pool.config.upstream.idle_timeout;
+        if let Some(seconds) = promised {
+            idle =
+                idle.min(Duration::from_secs(u64::from(seconds)).saturating_sub(KEEP_ALIVE_MARGIN));
+        }
+        connection.expires = self.account.answered().saturating_add(idle);
+        endpoint.release(connection);
+    }
+
+    fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
+        out.clear();
+        let preserve = self.pool.config.upstream.preserve_host;
+        let edit = RequestEdit {
+            policy: &self.config.headers,
+            client_ip: &self.client.ip,
+            trusted: self.client.trusted,
+            scheme: "http",
+            request_id: self.id.as_str(),
+            host_override: (!preserve).then_some(&*endpoint.authority),
+            fallback_host: &endpoint.authority,
+        };
+        write_request(out, self.client.buffer.bytes(), self.head, &edit);
+    }
+
+    /// Takes note of a failed attempt: for the log, for people, and as a hint for the prober.
+    fn note(&mut self, failure: Failure, endpoint: &Endpoint) {
+        self.account.end = match failure {
+            Failure::Died { .. } => "upstream_died",
+            Failure::Timeout => "timeout",
+            Failure::Cut => CUT,
+            Failure::BadResponse(_) => "bad_response",
+            Failure::BadBody(_) | Failure::BodyTimeout => "bad_request",
+            Failure::ClientGone => "client_closed",
+            Failure::Truncated(exchange::CUT_BY_DRAIN) => CUT,
+            Failure::Truncated(_) => "truncated",
+        };
+        match failure {
+            Failure::Died { .. } => endpoint.request_lost(),
+            Failure::BadResponse(_) => endpoint.hint(),
+            Failure::Truncated(cause) => {
+                self.account.cause = cause;
+                if cause == exchange::UPSTREAM_CLOSED {
+                    endpoint.request_lost();
+                }
+            }
+            _ => {}
+        }
+        if matches!(
+            failure,
+            Failure::Cut | Failure::Truncated(exchange::CUT_BY_DRAIN)
+        ) {
+            let buffer = self.client.buffer.bytes();
+            tracing::warn!(
+                pool = %endpoint.pool,
+                backend = %endpoint.name,
+                method = self.head.method.as_str(),
+                path = %String::from_utf8_lossy(self.head.path.of(buffer)),
+                age_ms = clock::now().saturating_sub(self.account.began).as_millis() as u64,
+                "a request was cut at the drain's deadline"
+            );
+        }
+    }
+}
