@@ -315,11 +315,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
-            for n in 0u64.. {
+            let mut requests = 0u64;
+            loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = [0; 4096];
-                let _ = stream.read(&mut request).await;
-                if n % 3 != 0 {
+                // A connection that is closed without a request is nobody's loss.
+                if stream.read(&mut request).await.is_ok_and(|count| count > 0) {
+                    requests += 1;
+                } else {
+                    continue;
+                }
+                if requests % 3 != 0 {
                     let answer = b"HTTP/1.1 200 OK\r\nx-demo-app: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
                     let _ = stream.write_all(answer).await;
                 }
@@ -336,11 +342,7 @@ mod tests {
         let log = load.stop().await;
         server.abort();
         let lost = log.iter().filter(|sent| sent.outcome.is_err()).count();
-        assert!(
-            lost >= 20 && lost <= log.len() / 3 + 1,
-            "{lost} of {}",
-            log.len()
-        );
+        assert!(lost.abs_diff(log.len() / 3) <= 1, "{lost} of {}", log.len());
         assert!(
             log.iter()
                 .all(|sent| matches!(sent.outcome, Ok(200) | Err(Loss::Empty | Loss::Reset)))
