@@ -116,7 +116,8 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         let mut listeners = Listeners::new(data.handle().clone(), plane.clone());
         let change = listeners.prepare(&config.listeners)?;
         listeners.apply(change).await?;
-        data.spawn(reaper::run(plane.clone()));
+        // Not on the data plane's runtime: what runs there is connections, and the shutdown counts them.
+        tokio::spawn(reaper::run(plane.clone()));
         lifecycle.serving(plane.clone(), metrics, listeners.addresses());
 
         let (stop_admin, admin_stopped) = watch::channel(false);

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -37,6 +37,10 @@ pub struct Plan {
     pub post_percent: u64,
     /// Share of `GET /slow`, in percent. The rest is `GET /`.
     pub slow_percent: u64,
+    /// A connection that was idle for longer is not used again. A server that stops has to close idle connections
+    /// at some moment, and a request sent at that very moment is lost (RFC 9112 §9.5 leaves it to clients to cope):
+    /// a client that retries nothing stays below the server's lame duck.
+    pub max_idle: Duration,
 }
 
 impl Plan {
@@ -50,6 +54,7 @@ impl Plan {
             slow: Duration::from_secs(2),
             post_percent: 10,
             slow_percent: 10,
+            max_idle: Duration::from_millis(500),
         }
     }
 
@@ -84,7 +89,7 @@ impl Progress {
 struct Shared {
     plan: Plan,
     permits: Semaphore,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<(Connection, Instant)>>,
     log: Mutex<Vec<Sent>>,
     answered: AtomicU64,
     lost: AtomicU64,
@@ -207,15 +212,15 @@ async fn send(shared: &Shared, id: u64, kind: Kind) -> Result<Response, Loss> {
     };
     let request = request(&shared.plan, id, kind, &body(id, kind));
     let response = connection.exchange(&request).await?;
-    shared.idle.lock().push(connection);
+    shared.idle.lock().push((connection, Instant::now()));
     Ok(response)
 }
 
-/// The connection used last that still lives; those found closed are dropped.
+/// The connection used last that still lives; those found closed, or idle for too long, are dropped.
 fn reusable(shared: &Shared) -> Option<Connection> {
     let mut idle = shared.idle.lock();
-    while let Some(connection) = idle.pop() {
-        if connection.is_reusable() {
+    while let Some((connection, since)) = idle.pop() {
+        if since.elapsed() < shared.plan.max_idle && connection.is_reusable() {
             return Some(connection);
         }
     }
@@ -325,7 +330,7 @@ mod tests {
                 } else {
                     continue;
                 }
-                if requests % 3 != 0 {
+                if !requests.is_multiple_of(3) {
                     let answer = b"HTTP/1.1 200 OK\r\nx-demo-app: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
                     let _ = stream.write_all(answer).await;
                 }

@@ -67,6 +67,11 @@ impl Listeners {
         self.open.iter().map(Listener::address).collect()
     }
 
+    /// Whether the data plane's runtime still has tasks: connections, and accept loops.
+    pub fn have_tasks(&self) -> bool {
+        self.runtime.metrics().num_alive_tasks() > 0
+    }
+
     /// Stops accepting everywhere.
     pub async fn stop(&mut self) {
         for listener in self.open.drain(..) {

@@ -58,18 +58,18 @@ pub async fn run(
     );
 
     let spread = SPREAD.min(server.deadline / 2);
-    wait(plane, deadline.saturating_sub(spread)).await;
+    wait(plane, listeners, deadline.saturating_sub(spread)).await;
     if plane.clients.open() > 0 {
         plane
             .clients
             .raise_spread(Level::End, clock::now(), deadline);
-        wait(plane, deadline).await;
+        wait(plane, listeners, deadline).await;
     }
     let cut = plane.clients.open();
     if cut > 0 {
         warn!(cut, "the deadline has passed: cutting what is left");
         plane.clients.raise(Level::Cut);
-        wait(plane, clock::now() + LAST_MOMENT).await;
+        wait(plane, listeners, clock::now() + LAST_MOMENT).await;
     }
     Farewell {
         cut,
@@ -77,8 +77,9 @@ pub async fn run(
     }
 }
 
-async fn wait(plane: &Plane, until: Time) {
-    while plane.clients.open() > 0 && clock::now() < until {
+/// Waits until every connection has ended, those too that were accepted and whose task has not run yet.
+async fn wait(plane: &Plane, listeners: &Listeners, until: Time) {
+    while (plane.clients.open() > 0 || listeners.have_tasks()) && clock::now() < until {
         // A connection may have been accepted just when the others were told.
         plane.clients.raise(Level::Finish);
         tokio::time::sleep(LOOK).await;

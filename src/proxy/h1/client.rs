@@ -31,6 +31,9 @@ const LINGER_TIME: Duration = Duration::from_secs(10);
 /// …and for so long without a byte.
 const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a connection that was accepted at the last moment of a shutdown may take to bring its request.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// What becomes of the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -162,10 +165,13 @@ async fn serve_requests(
     head: &mut RequestHead,
     limits: &config::Server,
 ) -> Next {
-    let mut idle_since = clock::now();
+    let mut waiting = Waiting {
+        since: clock::now(),
+        begun: None,
+        first: true,
+    };
     loop {
-        let mut begun = None;
-        match poll_fn(|cx| poll_head(client, head, limits, idle_since, &mut begun, cx)).await {
+        match poll_fn(|cx| poll_head(client, head, limits, &mut waiting, cx)).await {
             Arrival::Request => {}
             Arrival::Nothing => return Next::Close,
             Arrival::Late => {
@@ -190,9 +196,14 @@ async fn serve_requests(
             }
         }
         match transaction::run(plane, client, head).await {
-            Next::KeepAlive => idle_since = clock::now(),
+            Next::KeepAlive => {}
             end => return end,
         }
+        waiting = Waiting {
+            since: clock::now(),
+            begun: None,
+            first: false,
+        };
         client.buffer.shrink();
     }
 }
@@ -204,12 +215,34 @@ enum Arrival {
     Bad(RequestError),
 }
 
+/// The wait for a request.
+struct Waiting {
+    /// Since when.
+    since: Time,
+    /// When the first bytes of its head were here and the rest was not.
+    begun: Option<Time>,
+    /// It is the connection's first.
+    first: bool,
+}
+
+impl Waiting {
+    /// Until when a connection that is to be closed waits all the same, because a request may be on its way: nobody
+    /// opens one for nothing, and what the kernel has already was sent before the client could know.
+    fn reprieve(&self, client: &Client) -> Option<Time> {
+        let now = clock::now();
+        if self.first && now < self.since + FIRST_REQUEST {
+            return Some(self.since + FIRST_REQUEST);
+        }
+        // The runtime is about to hear of it, too.
+        super::socket::has_unread(client.stream.id()).then(|| now + FIRST_REQUEST)
+    }
+}
+
 fn poll_head(
     client: &mut Client,
     head: &mut RequestHead,
     limits: &config::Server,
-    idle_since: Time,
-    begun: &mut Option<Time>,
+    waiting: &mut Waiting,
     cx: &mut Context<'_>,
 ) -> Poll<Arrival> {
     let sizes = Limits {
@@ -233,15 +266,18 @@ fn poll_head(
     }
     client.interrupt.register(cx.waker());
     let level = client.interrupt.level();
-    if level == Level::Cut || (level >= Level::Finish && client.buffer.is_empty()) {
+    if level == Level::Cut {
         return Poll::Ready(Arrival::Nothing);
     }
-    let (deadline, end) = if client.buffer.is_empty() {
-        (idle_since + limits.idle_timeout, Arrival::Nothing)
-    } else {
-        // The head's time begins when its first bytes are here and the rest is not.
-        let begun = *begun.get_or_insert_with(clock::now);
+    let (deadline, end) = if !client.buffer.is_empty() {
+        let begun = *waiting.begun.get_or_insert_with(clock::now);
         (begun + limits.header_timeout, Arrival::Late)
+    } else if level < Level::Finish {
+        (waiting.since + limits.idle_timeout, Arrival::Nothing)
+    } else if let Some(reprieve) = waiting.reprieve(client) {
+        (reprieve, Arrival::Nothing)
+    } else {
+        return Poll::Ready(Arrival::Nothing);
     };
     client.timer.poll(cx, deadline).map(|()| end)
 }

@@ -17,6 +17,22 @@ pub fn reset_on_close(descriptor: RawFd) {
     let _ = SockRef::from(&borrowed).set_linger(Some(Duration::ZERO));
 }
 
+/// Whether something has arrived that nobody has read: asked of the kernel itself, because the runtime may not have
+/// heard of it yet.
+pub fn has_unread(descriptor: RawFd) -> bool {
+    if descriptor < 0 {
+        return false;
+    }
+    #[allow(unsafe_code)]
+    // SAFETY: the caller owns the stream that this descriptor belongs to, and keeps it open during the call.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    // The descriptor is non-blocking: nothing there is an error, and the end of the stream is 0.
+    SockRef::from(&borrowed)
+        .peek(&mut byte)
+        .is_ok_and(|count| count > 0)
+}
+
 /// What the kernel knows of a TCP connection that we opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fate {
