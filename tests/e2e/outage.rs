@@ -22,7 +22,8 @@ async fn nothing_is_cut_and_all_is_back() {
     let _turn = turn().await;
     let mut bench = Bench::start("outage", App::BuiltIn, 3).await.unwrap();
     let settings = Settings {
-        pool: "[pool.hold]\ntimeout = \"2s\"".into(),
+        // 2 s of 500 requests/s would just fill the default of 1000.
+        pool: "[pool.hold]\ntimeout = \"2s\"\nmax_requests = 5000".into(),
         ..Settings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
