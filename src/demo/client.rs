@@ -189,9 +189,9 @@ fn parse_head(buffer: &[u8]) -> Result<Option<Head>, Loss> {
             _ => {}
         }
     }
-    // Only a close can end a body without a length.
-    head.keep_alive &=
-        head.chunked || head.content_length.is_some() || matches!(head.status, 204 | 304);
+    // The peer may say that it closes; and only a close can end a body without a length.
+    let framed = head.chunked || head.content_length.is_some() || matches!(head.status, 204 | 304);
+    head.keep_alive &= framed && !head.closing;
     Ok(Some(head))
 }
 
@@ -297,6 +297,16 @@ mod tests {
             Connection::open(address).await.map(drop),
             Err(Loss::Refused)
         );
+    }
+
+    #[test]
+    fn a_peer_that_says_close_is_believed() {
+        let head = |fields: &str| {
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{fields}\r\n");
+            parse_head(text.as_bytes()).unwrap().unwrap()
+        };
+        assert!(head("").keep_alive);
+        assert!(!head("Connection: close\r\n").keep_alive);
     }
 
     #[tokio::test]
