@@ -102,7 +102,7 @@ impl Change {
             Change::ListenerChanged { .. } => true,
             Change::Setting(setting) => match setting.section {
                 "[server]" => matches!(setting.key, "threads" | "state_dir"),
-                "[admin]" => true,
+                "[admin]" | "[access_log]" => true,
                 _ => false,
             },
             _ => false,

@@ -19,7 +19,7 @@ pub struct Listeners {
 /// What a configuration adds, bound already, and what it drops.
 pub struct Change {
     add: Vec<Bound>,
-    keep: Vec<config::Listener>,
+    keep: Vec<SocketAddr>,
 }
 
 impl Listeners {
@@ -34,15 +34,18 @@ impl Listeners {
 
     /// Binds what is new, without touching what is there: a bad configuration changes nothing.
     pub fn prepare(&self, wanted: &[config::Listener]) -> Result<Change, BindError> {
-        let has =
-            |listener: &&config::Listener| self.open.iter().any(|open| open.config() == *listener);
+        // By address: other options of an address that is listened on need a restart.
+        let has = |listener: &&config::Listener| {
+            let mut open = self.open.iter();
+            open.any(|open| open.config().address == listener.address)
+        };
         let add = wanted
             .iter()
             .filter(|listener| !has(listener))
             .map(Bound::bind);
         Ok(Change {
             add: add.collect::<Result<_, _>>()?,
-            keep: wanted.to_vec(),
+            keep: wanted.iter().map(|listener| listener.address).collect(),
         })
     }
 
@@ -54,7 +57,7 @@ impl Listeners {
         let (keep, drop): (Vec<_>, Vec<_>) = self
             .open
             .drain(..)
-            .partition(|open| change.keep.contains(open.config()));
+            .partition(|open| change.keep.contains(&open.config().address));
         self.open = keep;
         for listener in drop {
             listener.stop(&self.runtime).await;

@@ -160,3 +160,11 @@ fn restarts_are_told_apart() {
     assert_eq!(changes.changes.len(), 2);
     assert!(matches!(restart[..], [Change::Setting(setting)] if setting.key == "threads"));
 }
+
+/// The log's file is opened once: a reload must not claim to have taken another one.
+#[test]
+fn another_access_log_needs_a_restart() {
+    let text = format!("{BASE}\n[access_log]\nformat = \"combined\"\n");
+    let changes = diff(&config(BASE), &config(&text));
+    assert_eq!(changes.needs_restart().count(), 1, "{changes}");
+}

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use lameduck::demo::admin;
 use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::proxy::Settings;
+use lameduck::demo::proxy::{Proxy, Settings};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
 use crate::harness::results::{Row, record};
-use crate::harness::{Bench, proving, scale, turn, until};
+use crate::harness::{Bench, exe, get, proving, scale, turn, until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -107,4 +107,38 @@ async fn reloaded(socket: &std::path::Path) -> u64 {
         "lameduck_config_reload_total",
     )
     .unwrap_or(0)
+}
+
+/// What only a restart can change is named, and does not keep the rest of the file from being taken.
+#[tokio::test]
+async fn another_reuse_port_waits_for_a_restart() {
+    let bench = Bench::start("reload-restart", App::BuiltIn, 1)
+        .await
+        .unwrap();
+    let settings = Settings::default();
+    let proxy = Proxy::start(
+        exe(),
+        "proxy",
+        bench.scratch.path(),
+        &settings,
+        &bench.instances,
+    )
+    .await
+    .unwrap();
+    let text = std::fs::read_to_string(proxy.config()).unwrap();
+    let listener = format!("address = \"{}\"", settings.listen);
+    let changed = text.replace(&listener, &format!("{listener}\nreuse_port = true"));
+    assert_ne!(text, changed);
+    std::fs::write(proxy.config(), changed).unwrap();
+    let answer = admin::call(proxy.socket(), "POST", "/v1/config/reload", None)
+        .await
+        .unwrap();
+    assert!(
+        answer["changes"].to_string().contains("needs a restart"),
+        "{answer}"
+    );
+    until("an answer", PATIENCE, async || {
+        matches!(get(proxy.address(), "/").await, Ok((200, _)))
+    })
+    .await;
 }

@@ -131,17 +131,13 @@ impl Transaction<'_> {
             if entered.is_none() && self.look_again() {
                 entered = upstream::admit(&self.pool, &self.excluded);
             }
-            let Some(permit) = entered else {
-                match self.wait(&mut waiting_since).await {
-                    Ok(Some(permit)) => {
-                        if let Some(next) = self.attempt(permit).await {
-                            return next;
-                        }
-                    }
-                    Ok(None) => {}
+            let permit = match entered {
+                Some(permit) => permit,
+                None => match self.wait(&mut waiting_since).await {
+                    Ok(Some(permit)) => permit,
+                    Ok(None) => continue,
                     Err(next) => return next,
-                }
-                continue;
+                },
             };
             if let Some(next) = self.attempt(permit).await {
                 return next;
@@ -227,7 +223,7 @@ impl Transaction<'_> {
                     reused: self.account.reused,
                 },
                 Failure::Timeout => retry::Failure::Timeout,
-                _ => return Some(self.give_up(Some(failure)).await),
+                _ => return Some(self.give_up(failure).await),
             },
         };
         self.excluded.add(key);

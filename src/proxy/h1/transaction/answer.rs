@@ -57,11 +57,11 @@ impl Transaction<'_> {
         self.answer(answer).await
     }
 
-    pub(super) async fn give_up(&mut self, failure: Option<Failure>) -> Next {
+    pub(super) async fn give_up(&mut self, failure: Failure) -> Next {
         let answer = match failure {
-            Some(Failure::BadResponse(cause)) => Answer::new(502, cause),
-            Some(Failure::BadBody(error)) => body_answer(error),
-            Some(Failure::BodyTimeout) => Answer::new(408, "the request's body made no progress"),
+            Failure::BadResponse(cause) => Answer::new(502, cause),
+            Failure::BadBody(error) => body_answer(error),
+            Failure::BodyTimeout => Answer::new(408, "the request's body made no progress"),
             _ => Answer::new(502, "the backend's answer could not be passed on"),
         };
         self.answer(answer).await
