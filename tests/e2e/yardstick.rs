@@ -17,7 +17,7 @@ const SETTLE: Duration = Duration::from_millis(1500);
 
 async fn signal_only(proxy: Option<Kind>, app: App) {
     let _turn = turn().await;
-    let name = proxy.map_or("lameduck", Kind::name);
+    let name = proxy.map_or("lameduck".to_owned(), Kind::title);
     let Some(mut bench) = Bench::start("yardstick", app, 3).await else {
         return;
     };
@@ -26,7 +26,7 @@ async fn signal_only(proxy: Option<Kind>, app: App) {
         Some(kind) => Front::peer(&bench, kind).await,
     };
     let Some(front) = front else {
-        return skip("yardstick", name);
+        return skip("yardstick", &name);
     };
     let load = Load::start(Plan::new(front.address(), scale().rate));
     tokio::time::sleep(SETTLE).await;
@@ -45,7 +45,7 @@ async fn signal_only(proxy: Option<Kind>, app: App) {
     let latest = account
         .reached_stopping_latest_ms
         .map(|ms| format!("last arrival {ms:.0} ms after the signal"));
-    let (proxy, app) = (name.to_owned(), app.name().to_owned());
+    let (proxy, app) = (name, app.name().to_owned());
     record(Row {
         test: "SIGTERM only",
         proxy,
