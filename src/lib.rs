@@ -24,4 +24,5 @@ pub mod probe;
 pub mod proxy;
 pub mod registry;
 pub mod server;
+pub mod supervisor;
 pub mod telemetry;

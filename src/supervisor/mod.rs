@@ -1,0 +1,5 @@
+//! What faces supervisors: what lameduck tells the one above it, and what it does for the ones of the apps.
+//!
+//! [`notify`] speaks sd_notify(3).
+
+pub mod notify;
