@@ -52,14 +52,24 @@ pub struct DemoAppArgs {
     #[arg(long, default_value = "app")]
     pub name: String,
     /// Port on 127.0.0.1; 0 takes a free one. The address is printed as one line of JSON.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, env = "PORT", default_value_t = 0)]
     pub port: u16,
     /// File to write every arriving request to.
     #[arg(long)]
     pub log: Option<PathBuf>,
+    /// Directory to write such a file into, NAME.PID.journal: for apps that something else starts.
+    #[arg(long, conflicts_with = "log")]
+    pub journals: Option<PathBuf>,
     /// What to do on SIGTERM.
     #[arg(long, value_enum, default_value = "graceful")]
     pub stop: Stop,
+}
+
+impl DemoAppArgs {
+    fn journal(&self) -> Option<PathBuf> {
+        let own = |dir: &PathBuf| dir.join(format!("{}.{}.journal", self.name, std::process::id()));
+        self.log.clone().or_else(|| self.journals.as_ref().map(own))
+    }
 }
 
 /// Runs the app until it was told to stop. Returns the exit code.
@@ -92,7 +102,7 @@ struct App {
 }
 
 async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
-    let journal = Journal::open(args.log.as_deref())?;
+    let journal = Journal::open(args.journal().as_deref())?;
     let mut outage = signal(SignalKind::user_defined1())?;
     // Before the address is known to anybody: a signal must find its handler.
     let mut stop = match args.stop {

@@ -14,4 +14,5 @@ mod outage;
 mod reload;
 mod restarts;
 mod shutdown;
+mod supervisors;
 mod yardstick;

@@ -1,0 +1,156 @@
+//! Supervisors that people use, for real, with the files of `deploy/`: they restart the instances under load, and
+//! the oracle counts. What a file leaves to its user (paths, ports) is filled in by [`deployed`]; the rest is as
+//! shipped.
+
+mod systemd;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use lameduck::demo::admin;
+use lameduck::demo::journal;
+use lameduck::demo::load::{Load, Plan};
+use lameduck::demo::oracle::{Account, Evidence, Life, Sent};
+use lameduck::demo::proxy::POOL;
+use lameduck::demo::scratch::Scratch;
+use lameduck::registry::view::PoolView;
+use tokio::process::Command;
+
+use crate::harness::results::{Row, record};
+use crate::harness::{proving, until};
+
+/// Instances in each fleet.
+const INSTANCES: usize = 3;
+/// How long a command of a supervisor's may take: a drain with 2 s requests, a stop and a start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a fleet's proxy is, and where its apps write what reached them.
+struct Fleet {
+    socket: PathBuf,
+    address: SocketAddr,
+    scratch: Scratch,
+}
+
+impl Fleet {
+    /// A directory for one test's files, with the one for journals in it.
+    fn scratch() -> Scratch {
+        let scratch = Scratch::new("lameduck-fleet").unwrap();
+        std::fs::create_dir(journals(&scratch)).unwrap();
+        scratch
+    }
+
+    async fn pool(&self) -> Option<PoolView> {
+        let path = format!("/v1/pools/{POOL}");
+        let answer = admin::call(&self.socket, "GET", &path, None).await.ok()?;
+        serde_json::from_value(answer).ok()
+    }
+
+    /// Waits until `count` instances take requests and nothing else is registered.
+    async fn ready(&self, count: usize) {
+        let mut seen = None;
+        until("instances to be ready", PATIENCE, async || {
+            seen = self.pool().await;
+            let all_ready = |pool: &PoolView| {
+                pool.backends.len() == count && pool.backends.iter().all(|b| b.state == "ready")
+            };
+            seen.as_ref().is_some_and(all_ready)
+        })
+        .await;
+    }
+
+    /// Lets `restart` restart everything, for as many rounds as are asked for, under load; nothing may be lost.
+    async fn survives(&self, supervisor: &str, mut restart: impl AsyncFnMut()) {
+        self.ready(INSTANCES).await;
+        let load = Load::start(Plan::new(self.address, 300));
+        let rounds = if proving() { 3 } else { 1 };
+        for _ in 0..rounds {
+            restart().await;
+            self.ready(INSTANCES).await;
+        }
+        let account = self.account(load.stop().await);
+        assert!(account.is_clean(), "{supervisor}:\n{account}");
+        assert_eq!(account.delivered_twice, 0, "{supervisor}:\n{account}");
+        assert!(
+            account.stops >= (rounds * INSTANCES) as u64,
+            "{supervisor} stopped too few:\n{account}"
+        );
+        record(Row {
+            test: "supervisor",
+            proxy: "lameduck".to_owned(),
+            app: supervisor.to_owned(),
+            account,
+            notes: Vec::new(),
+        });
+    }
+
+    fn account(&self, sent: Vec<Sent>) -> Account {
+        Account::of(&Evidence {
+            sent,
+            lives: lives(&journals(&self.scratch)),
+            held: None,
+            retried: None,
+        })
+    }
+}
+
+fn journals(scratch: &Scratch) -> PathBuf {
+    scratch.path().join("journals")
+}
+
+/// What the apps wrote down, one life for each process. Nobody but the app sees the signal of a supervisor.
+fn lives(journals: &Path) -> Vec<Life> {
+    let life = |path: PathBuf| {
+        let lines = journal::read(&path).unwrap();
+        let instant = |event| Some(lines.iter().find(|line| line.event == event)?.t);
+        let arrival = |line: &journal::Line| Some((line.id.as_ref()?.parse().ok()?, line.t));
+        Life {
+            name: path.file_stem().unwrap().to_string_lossy().into_owned(),
+            signalled: instant("signalled"),
+            exited: instant("exit"),
+            arrivals: lines.iter().filter_map(arrival).collect(),
+        }
+    };
+    let files = std::fs::read_dir(journals).unwrap();
+    files.map(|file| life(file.unwrap().path())).collect()
+}
+
+/// A file of `deploy/` with its paths replaced by this machine's; each of them must occur.
+fn deployed(file: &str, replaced: &[(&str, &str)]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy")
+        .join(file);
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    for (shipped, here) in replaced {
+        assert!(text.contains(shipped), "deploy/{file} has no {shipped:?}");
+        text = text.replace(shipped, here);
+    }
+    text
+}
+
+/// Runs a command to its end, which must be a good one.
+async fn run(command: &mut Command) -> Output {
+    let shown = format!("{:?}", command.as_std());
+    let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
+    let output = output
+        .unwrap_or_else(|_| panic!("{shown} still runs after {PATIENCE:?}"))
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{shown}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Addresses that were free a moment ago, for instances whose ports are written into files.
+fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    // All are held until all are found: the same one must not come twice.
+    let held: Vec<_> = (0..count)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    held.iter().map(|l| l.local_addr().unwrap()).collect()
+}

@@ -1,0 +1,235 @@
+//! systemd as PID 1 of namespaces of its own, with the shipped units of the proxy and of the app.
+
+use std::path::PathBuf;
+use std::process::Command as StdCommand;
+use std::time::Duration;
+
+use lameduck::demo::process::Process;
+use tokio::process::Command;
+
+use super::{Fleet, INSTANCES, deployed, free_addresses, journals};
+use crate::harness::{exe, skip, turn, until};
+
+const SCRIPT: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/e2e/supervisors/systemd-container.sh"
+);
+
+/// A running systemd, with the proxy and three instances under it.
+struct Systemd {
+    fleet: Fleet,
+    /// In whose namespaces the commands run.
+    init: u32,
+    container: Process,
+}
+
+impl Systemd {
+    /// `template` is one of the shipped units for instances; `backends`: whether the proxy's config names them.
+    async fn boot(template: &str, backends: bool) -> Option<Self> {
+        if !able() {
+            skip("systemd", "root, namespaces, and /lib/systemd/systemd");
+            return None;
+        }
+        let scratch = Fleet::scratch();
+        let dir = scratch.path();
+        let app = format!(
+            "/usr/bin/lameduck demo-app --name %i --journals {}",
+            journals(&scratch).display()
+        );
+        let (units, etc) = (dir.join("units"), dir.join("etc"));
+        let file = |path: PathBuf, text: &str| {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        // The units that others lean on, empty: what a whole Debian starts is not the question here.
+        for target in [
+            "sysinit",
+            "basic",
+            "shutdown",
+            "umount",
+            "final",
+            "network-online",
+            "multi-user",
+        ] {
+            file(
+                units.join(format!("{target}.target")),
+                "[Unit]\nDefaultDependencies=no\n",
+            );
+        }
+        file(
+            units.join("lameduck.service"),
+            &deployed("systemd/lameduck.service", &[]),
+        );
+        file(
+            units.join("app.target"),
+            &deployed("systemd/app.target", &[]),
+        );
+        file(
+            units.join(template),
+            &deployed(
+                &format!("systemd/{template}"),
+                &[("/usr/bin/node /srv/app/app.mjs", &app)],
+            ),
+        );
+        let addresses = free_addresses(INSTANCES + 1);
+        let mut config = format!(
+            "[[listener]]\naddress = \"{}\"\n\n[[pool]]\nname = \"app\"\n",
+            addresses[0]
+        );
+        for (n, address) in addresses[1..].iter().enumerate() {
+            let name = format!("app-{}", n + 1);
+            if backends {
+                config +=
+                    &format!("\n[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
+            }
+            file(
+                etc.join(format!("app/{name}.env")),
+                &format!("PORT={}\n", address.port()),
+            );
+        }
+        file(etc.join("lameduck/lameduck.toml"), &config);
+
+        let mut command = StdCommand::new(SCRIPT);
+        command.arg(dir).arg(exe());
+        let mut container = Process::start("systemd", command, &dir.join("systemd.log")).unwrap();
+        container.ignore_output();
+        let mut init = None;
+        until(
+            "systemd to be PID 1 of its namespace",
+            Duration::from_secs(20),
+            async || {
+                container.check().unwrap();
+                init = child_named(container.pid(), "systemd");
+                init.is_some()
+            },
+        )
+        .await;
+        let init = init.unwrap();
+        let fleet = Fleet {
+            socket: format!("/proc/{init}/root/run/lameduck/lameduck.sock").into(),
+            address: addresses[0],
+            scratch,
+        };
+        let booted = Self {
+            fleet,
+            init,
+            container,
+        };
+        until(
+            "systemd to take commands",
+            Duration::from_secs(20),
+            async || {
+                let mut answer = booted.systemctl();
+                answer
+                    .arg("show-environment")
+                    .output()
+                    .await
+                    .is_ok_and(|o| o.status.success())
+            },
+        )
+        .await;
+        Some(booted)
+    }
+
+    fn systemctl(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args([
+                "--mount",
+                "--pid",
+                "--ipc",
+                "--cgroup",
+                "--target",
+                &self.init.to_string(),
+            ])
+            .arg("systemctl");
+        command
+    }
+
+    /// `systemctl VERB UNIT`, with what the unit said last if it fails.
+    async fn tell(&self, verb: &str, unit: &str) {
+        let mut command = self.systemctl();
+        let output = command
+            .args([verb, unit])
+            .kill_on_drop(true)
+            .output()
+            .await
+            .unwrap();
+        if !output.status.success() {
+            let mut status = self.systemctl();
+            let status = status.args(["status", "--no-pager", unit]).output().await;
+            panic!(
+                "systemctl {verb} {unit}: {}\n{}{}",
+                String::from_utf8_lossy(&output.stderr),
+                status.map_or(String::new(), |o| String::from_utf8_lossy(&o.stdout)
+                    .into_owned()),
+                self.container.last_words()
+            );
+        }
+    }
+}
+
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        // Its namespace's PID 1 takes everything with it; then the cgroups are empty.
+        let _ = lameduck::demo::sys::kill(self.init, libc::SIGKILL);
+        let name = self.fleet.scratch.path().file_name().unwrap();
+        for hierarchy in ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"] {
+            let _ = StdCommand::new("find")
+                .arg(PathBuf::from(hierarchy).join(name))
+                .args(["-depth", "-type", "d", "-delete"])
+                .stderr(std::process::Stdio::null())
+                .status();
+        }
+    }
+}
+
+/// Whether this machine can run it.
+fn able() -> bool {
+    let unshare = StdCommand::new("unshare")
+        .args(["--mount", "--pid", "--cgroup", "--fork", "true"])
+        .stderr(std::process::Stdio::null())
+        .status();
+    unshare.is_ok_and(|status| status.success())
+        && std::path::Path::new("/lib/systemd/systemd").exists()
+}
+
+fn child_named(parent: u32, name: &str) -> Option<u32> {
+    let children =
+        std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    let mut children = children.split_whitespace();
+    children.find_map(|child| {
+        let comm = std::fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+        (comm.trim() == name).then(|| child.parse().ok())?
+    })
+}
+
+async fn rolling_restart(template: &str, title: &str, backends: bool) {
+    let _turn = turn().await;
+    let Some(systemd) = Systemd::boot(template, backends).await else {
+        return;
+    };
+    let unit = |n: usize| template.replace("@.", &format!("@app-{n}."));
+    systemd.tell("start", "lameduck.service").await;
+    for n in 1..=INSTANCES {
+        systemd.tell("start", &unit(n)).await;
+    }
+    systemd
+        .fleet
+        .survives(title, async || {
+            for n in 1..=INSTANCES {
+                systemd.tell("restart", &unit(n)).await;
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn hooks() {
+    rolling_restart("app@.service", "systemd, drain hooks", true).await;
+}
+
+#[tokio::test]
+async fn launcher() {
+    rolling_restart("app-exec@.service", "systemd, launcher", false).await;
+}
