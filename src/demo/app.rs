@@ -104,10 +104,13 @@ struct App {
 async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
     let journal = Journal::open(args.journal().as_deref())?;
     let mut outage = signal(SignalKind::user_defined1())?;
-    // Before the address is known to anybody: a signal must find its handler.
+    // Before the address is known to anybody: a signal must find its handler. PM2 stops with SIGINT.
     let mut stop = match args.stop {
         Stop::Abrupt => None,
-        Stop::Graceful | Stop::Linger => Some(signal(SignalKind::terminate())?),
+        Stop::Graceful | Stop::Linger => Some([
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ]),
     };
     let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, args.port))).await?;
     let (close, closing) = watch::channel(false);
@@ -156,9 +159,12 @@ async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
         .map_err(|_| std::io::Error::other("work was still in flight after 30 s: forced exit"))
 }
 
-async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
+async fn received(signals: &mut Option<[tokio::signal::unix::Signal; 2]>) {
+    match signals {
+        Some([terminate, interrupt]) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        },
         None => std::future::pending().await,
     }
 }

@@ -7,8 +7,9 @@ const { WebSocketServer } = require('ws');
 const { values: options } = parseArgs({
   options: {
     name: { type: 'string', default: 'app' },
-    port: { type: 'string', default: '0' },
+    port: { type: 'string', default: process.env.PORT ?? '0' },
     log: { type: 'string' },
+    journals: { type: 'string' },
     stop: { type: 'string', default: 'graceful' },
   },
 });
@@ -16,7 +17,9 @@ const { values: options } = parseArgs({
 // An app forces its exit when a stop takes longer.
 const FORCED_EXIT = 30_000;
 
-const file = options.log ? fs.openSync(options.log, 'a') : undefined;
+// Either a file, or a directory for a file of this process's own.
+const log = options.log ?? (options.journals && `${options.journals}/${options.name}.${process.pid}.journal`);
+const file = log ? fs.openSync(log, 'a') : undefined;
 
 // One line per event, unbuffered. hrtime is CLOCK_MONOTONIC on Linux, so that lines of different processes
 // can be put in order; as a string first, because it doesn't fit a double for ever.

@@ -48,12 +48,15 @@ function stop() {
 }
 
 if (app.options.stop !== 'abrupt') {
-  process.once('SIGTERM', () => {
+  const told = () => {
+    if (signalled) return;
     app.event('signalled');
     signalled = true;
     app.forceExit();
     if (app.options.stop === 'linger') setTimeout(stop, LINGER);
     else stop();
-  });
+  };
+  // PM2 stops with SIGINT, everybody else with SIGTERM.
+  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, told);
 }
 server.listen(Number(app.options.port), '127.0.0.1', () => app.listening(server));

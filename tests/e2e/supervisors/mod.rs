@@ -2,25 +2,31 @@
 //! the oracle counts. What a file leaves to its user (paths, ports) is filled in by [`deployed`]; the rest is as
 //! shipped.
 
+mod oxmgr;
+mod processes;
 mod systemd;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command as StdCommand, Output};
 use std::time::Duration;
 
 use lameduck::demo::admin;
 use lameduck::demo::journal;
 use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::oracle::{Account, Evidence, Life, Sent};
-use lameduck::demo::proxy::POOL;
+use lameduck::demo::process::Process;
+use lameduck::demo::proxy::{POOL, Proxy, Settings};
 use lameduck::demo::scratch::Scratch;
+use lameduck::demo::sys::kill;
 use lameduck::registry::view::PoolView;
 use tokio::process::Command;
 
 use crate::harness::results::{Row, record};
-use crate::harness::{proving, until};
+use crate::harness::{exe, proving, until};
 
+/// The environment variable by which a fleet's processes are found.
+const MARK: &str = "LAMEDUCK_FLEET";
 /// Instances in each fleet.
 const INSTANCES: usize = 3;
 /// How long a command of a supervisor's may take: a drain with 2 s requests, a stop and a start.
@@ -30,10 +36,65 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Fleet {
     socket: PathBuf,
     address: SocketAddr,
+    /// Unless the supervisor under test runs it.
+    _proxy: Option<Proxy>,
     scratch: Scratch,
 }
 
 impl Fleet {
+    /// With a proxy of its own; `pool` is the rest of the pool's configuration.
+    async fn start(pool: &str) -> Self {
+        let scratch = Self::scratch();
+        let settings = Settings {
+            pool: pool.to_owned(),
+            ..Settings::default()
+        };
+        let proxy = Proxy::start(exe(), "proxy", scratch.path(), &settings, &[])
+            .await
+            .unwrap();
+        Self {
+            socket: proxy.socket().to_owned(),
+            address: proxy.address(),
+            _proxy: Some(proxy),
+            scratch,
+        }
+    }
+
+    /// A shipped file with this machine's paths; the app is the built-in one.
+    fn deployed(&self, file: &str) -> String {
+        let exe = exe().display().to_string();
+        let app = format!(
+            "{exe} demo-app --journals {}",
+            journals(&self.scratch).display()
+        );
+        let all = [
+            ("/usr/bin/lameduck", exe.as_str()),
+            ("/usr/bin/node /srv/app/app.mjs", app.as_str()),
+        ];
+        let text = deployed(file, &[]);
+        let present = all
+            .into_iter()
+            .filter(|(shipped, _)| text.contains(shipped));
+        deployed(file, &present.collect::<Vec<_>>())
+    }
+
+    /// A command that finds the proxy, whose processes end with this fleet at the latest.
+    fn command(&self, program: &Path) -> StdCommand {
+        let mut command = StdCommand::new(program);
+        command
+            .env("LAMEDUCK_ADMIN", &self.socket)
+            .env(MARK, self.scratch.path());
+        command
+    }
+
+    /// Starts a supervisor that stays in the foreground.
+    fn supervise(&self, name: &str, command: StdCommand) -> Process {
+        let log = self.scratch.path().join(format!("{name}.err"));
+        let mut process = Process::start(name, command, &log).unwrap();
+        process.ignore_output();
+        process
+    }
+
     /// A directory for one test's files, with the one for journals in it.
     fn scratch() -> Scratch {
         let scratch = Scratch::new("lameduck-fleet").unwrap();
@@ -64,9 +125,16 @@ impl Fleet {
     async fn survives(&self, supervisor: &str, mut restart: impl AsyncFnMut()) {
         self.ready(INSTANCES).await;
         let load = Load::start(Plan::new(self.address, 300));
+        // Until as many of the 2 s requests are in flight as ever.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let rounds = if proving() { 3 } else { 1 };
-        for _ in 0..rounds {
+        let before = self.exited();
+        for round in 1..=rounds {
             restart().await;
+            until("all instances to be replaced", PATIENCE, async || {
+                self.exited() >= before + round * INSTANCES
+            })
+            .await;
             self.ready(INSTANCES).await;
         }
         let account = self.account(load.stop().await);
@@ -85,6 +153,12 @@ impl Fleet {
         });
     }
 
+    /// Processes of the app that have come to their end in order.
+    fn exited(&self) -> usize {
+        let lives = lives(&journals(&self.scratch));
+        lives.iter().filter(|life| life.exited.is_some()).count()
+    }
+
     fn account(&self, sent: Vec<Sent>) -> Account {
         Account::of(&Evidence {
             sent,
@@ -92,6 +166,24 @@ impl Fleet {
             held: None,
             retried: None,
         })
+    }
+}
+
+impl Drop for Fleet {
+    /// Supervisors detach their children; a failed test must not leave them behind.
+    fn drop(&mut self) {
+        let mark = format!("{MARK}={}", self.scratch.path().display());
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
+            if environment.split(|&b| b == 0).any(|v| v == mark.as_bytes())
+                && let Some(pid) = process
+                    .file_name()
+                    .to_str()
+                    .and_then(|pid| pid.parse().ok())
+            {
+                let _ = kill(pid, libc::SIGKILL);
+            }
+        }
     }
 }
 
@@ -130,8 +222,10 @@ fn deployed(file: &str, replaced: &[(&str, &str)]) -> String {
 }
 
 /// Runs a command to its end, which must be a good one.
-async fn run(command: &mut Command) -> Output {
-    let shown = format!("{:?}", command.as_std());
+async fn run(command: &mut StdCommand) -> Output {
+    let shown = format!("{command:?}");
+    let command = std::mem::replace(command, StdCommand::new("true"));
+    let mut command = Command::from(command);
     let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
     let output = output
         .unwrap_or_else(|_| panic!("{shown} still runs after {PATIENCE:?}"))

@@ -108,6 +108,7 @@ impl Systemd {
         let fleet = Fleet {
             socket: format!("/proc/{init}/root/run/lameduck/lameduck.sock").into(),
             address: addresses[0],
+            _proxy: None,
             scratch,
         };
         let booted = Self {

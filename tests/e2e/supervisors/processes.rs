@@ -1,0 +1,248 @@
+//! Process managers that run in this machine's own namespaces: PM2, supervisord, runit, s6, honcho.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lameduck::demo::load::{Load, Plan};
+use lameduck::demo::oracle::Loss;
+use lameduck::demo::sys::monotonic_ns;
+
+use super::{Fleet, INSTANCES, PATIENCE, run};
+use crate::harness::{skip, turn};
+
+/// Where tests/setup.sh puts what comes from PyPI.
+fn python(program: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("../supervisors-venv/bin")
+        .join(program);
+    path.is_file().then_some(path)
+}
+
+/// A program on the PATH.
+pub fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Writes a service directory from the shipped one.
+fn service(fleet: &Fleet, shipped: &str, name: &str, files: &[&str]) -> PathBuf {
+    let dir = fleet.scratch.path().join("services").join(name);
+    for file in files {
+        let path = dir.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, fleet.deployed(&format!("{shipped}/{file}"))).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    }
+    dir
+}
+
+#[tokio::test]
+async fn pm2() {
+    let _turn = turn().await;
+    let pm2 = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/node_modules/.bin/pm2");
+    if !pm2.is_file() {
+        return skip("pm2", "node and PM2 (run tests/setup.sh)");
+    }
+    let fleet = Fleet::start("").await;
+    let config = fleet.scratch.path().join("ecosystem.config.cjs");
+    std::fs::write(&config, fleet.deployed("pm2/ecosystem.config.cjs")).unwrap();
+    let command = |words: &[&str]| {
+        let mut command = fleet.command(&pm2);
+        command
+            .args(words)
+            .env("PM2_HOME", fleet.scratch.path().join("pm2"))
+            .env("CI", "true");
+        command
+    };
+    run(command(&["start"]).arg(&config)).await;
+    fleet
+        .survives("PM2", async || {
+            run(&mut command(&["restart", "app"])).await;
+            fleet.ready(INSTANCES).await;
+            run(&mut command(&["reload", "app"])).await;
+        })
+        .await;
+    run(&mut command(&["kill"])).await;
+}
+
+#[tokio::test]
+async fn supervisord() {
+    let _turn = turn().await;
+    let (Some(daemon), Some(ctl)) = (python("supervisord"), python("supervisorctl")) else {
+        return skip("supervisord", "supervisord (run tests/setup.sh)");
+    };
+    let fleet = Fleet::start("").await;
+    let dir = fleet.scratch.path().display().to_string();
+    let config = fleet.scratch.path().join("supervisord.conf");
+    let text = format!(
+        "[supervisord]\nnodaemon=true\nuser=root\nlogfile={dir}/supervisord.log\npidfile={dir}/supervisord.pid\n\
+         childlogdir={dir}\n\n[unix_http_server]\nfile={dir}/supervisor.sock\n\n\
+         [supervisorctl]\nserverurl=unix://{dir}/supervisor.sock\n\n[rpcinterface:supervisor]\n\
+         supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\n{}",
+        // Its own expansions know `%`, and none of our paths has one.
+        fleet.deployed("supervisord/app.conf")
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut command = fleet.command(&daemon);
+    command.arg("-n").arg("-c").arg(&config);
+    let mut daemon = fleet.supervise("supervisord", command);
+    fleet
+        .survives("supervisord", async || {
+            for n in 0..INSTANCES {
+                let mut command = fleet.command(&ctl);
+                run(command
+                    .arg("-c")
+                    .arg(&config)
+                    .args(["restart", &format!("app:app-{n}")]))
+                .await;
+                fleet.ready(INSTANCES).await;
+            }
+        })
+        .await;
+    daemon.signal(libc::SIGTERM).unwrap();
+    daemon.wait(PATIENCE).await.unwrap();
+}
+
+async fn runit(title: &str, fleet: Fleet, directories: Vec<PathBuf>) {
+    let services = fleet.scratch.path().join("services");
+    let mut command = fleet.command(Path::new("runsvdir"));
+    command.arg(&services);
+    let mut scanner = fleet.supervise("runsvdir", command);
+    fleet
+        .survives(title, async || {
+            for dir in &directories {
+                let mut command = fleet.command(Path::new("sv"));
+                run(command.args(["-w", "75", "restart"]).arg(dir)).await;
+                fleet.ready(INSTANCES).await;
+            }
+        })
+        .await;
+    // SIGHUP tells it to stop everything first (runsvdir(8)).
+    scanner.signal(libc::SIGHUP).unwrap();
+    scanner.wait(PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn runit_with_the_launcher() {
+    let _turn = turn().await;
+    if installed("runsvdir").is_none() {
+        return skip("runit_with_the_launcher", "runit");
+    }
+    let fleet = Fleet::start("").await;
+    let directories = (1..=INSTANCES)
+        .map(|n| service(&fleet, "runit/app-exec", &format!("app-{n}"), &["run"]))
+        .collect();
+    runit("runit, launcher", fleet, directories).await;
+}
+
+#[tokio::test]
+async fn runit_with_a_drain_in_control_t() {
+    let _turn = turn().await;
+    if installed("runsvdir").is_none() {
+        return skip("runit_with_a_drain_in_control_t", "runit");
+    }
+    let addresses = super::free_addresses(INSTANCES);
+    let backends: String = (1..=INSTANCES)
+        .map(|n| {
+            let address = addresses[n - 1];
+            format!("[[pool.backend]]\nname = \"app-{n}\"\naddress = \"{address}\"\n")
+        })
+        .collect();
+    let fleet = Fleet::start(&backends).await;
+    let directories = (1..=INSTANCES)
+        .map(|n| {
+            let name = format!("app-{n}");
+            let dir = service(&fleet, "runit/app", &name, &["run", "control/t"]);
+            std::fs::create_dir(dir.join("env")).unwrap();
+            std::fs::write(dir.join("env/PORT"), addresses[n - 1].port().to_string()).unwrap();
+            dir
+        })
+        .collect();
+    runit("runit, drain in control/t", fleet, directories).await;
+}
+
+#[tokio::test]
+async fn s6() {
+    let _turn = turn().await;
+    if installed("s6-svscan").is_none() {
+        return skip("s6", "s6");
+    }
+    let fleet = Fleet::start("").await;
+    let files = ["run", "notification-fd", "timeout-kill"];
+    let directories: Vec<_> = (1..=INSTANCES)
+        .map(|n| service(&fleet, "s6/app-1", &format!("app-{n}"), &files))
+        .collect();
+    let mut command = fleet.command(Path::new("s6-svscan"));
+    command.arg(fleet.scratch.path().join("services"));
+    let mut scanner = fleet.supervise("s6-svscan", command);
+    fleet
+        .survives("s6", async || {
+            for dir in &directories {
+                let mut command = fleet.command(Path::new("s6-svc"));
+                // Returns when the new process has said that it is ready.
+                run(command.args(["-wR", "-T", "75000", "-r"]).arg(dir)).await;
+                fleet.ready(INSTANCES).await;
+            }
+        })
+        .await;
+    scanner.signal(libc::SIGTERM).unwrap();
+    scanner.wait(PATIENCE).await.unwrap();
+}
+
+/// honcho stops all at once. What was sent before is answered; what comes after is told to come again.
+#[tokio::test]
+async fn honcho() {
+    let _turn = turn().await;
+    let Some(honcho) = python("honcho") else {
+        return skip("honcho", "honcho (run tests/setup.sh)");
+    };
+    let fleet = Fleet::start("[pool.hold]\ntimeout = \"1s\"").await;
+    let procfile = fleet.scratch.path().join("Procfile");
+    std::fs::write(&procfile, fleet.deployed("foreman/Procfile")).unwrap();
+    let mut command = fleet.command(&honcho);
+    command
+        .arg("start")
+        .arg("-f")
+        .arg(&procfile)
+        .arg("-d")
+        .arg(fleet.scratch.path());
+    let mut manager = fleet.supervise("honcho", command);
+    fleet.ready(INSTANCES).await;
+    let load = Load::start(Plan::new(fleet.address, 300));
+    // Until slow requests are in flight on all instances.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let stopped = monotonic_ns();
+    manager.signal(libc::SIGTERM).unwrap();
+    manager.wait(PATIENCE).await.unwrap();
+    let sent = load.stop().await;
+    for request in &sent {
+        match request.outcome {
+            Ok(_) => {}
+            Err(Loss::ProxyError(503)) if request.retry_after.is_some() => assert!(
+                request.at + request.latency >= stopped,
+                "refused before the stop: {request:?}"
+            ),
+            Err(_) => panic!("{request:?}"),
+        }
+        // Slack: the signal goes through honcho and three launchers before a gate closes.
+        assert!(
+            request.outcome.is_ok() || request.at + 20_000_000 >= stopped,
+            "was in flight: {request:?}"
+        );
+    }
+    let account = fleet.account(sent);
+    assert_eq!(
+        (
+            account.reached_stopping,
+            account.unexplained,
+            account.stops,
+            account.delivered_twice
+        ),
+        (0, 0, INSTANCES as u64, 0),
+        "{account}"
+    );
+}
