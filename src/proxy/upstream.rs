@@ -215,3 +215,6 @@ pub async fn is_undelivered(connection: &Connection, written: u64) -> bool {
     }
     false
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -3,6 +3,7 @@
 
 mod bulk;
 mod death;
+mod delivery;
 mod drain;
 mod early;
 mod framing;
@@ -11,6 +12,7 @@ mod hold;
 mod interim;
 mod keepalive;
 mod limits;
+mod races;
 mod rig;
 mod shutdown;
 mod timeouts;

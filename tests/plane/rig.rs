@@ -70,6 +70,11 @@ impl Backend {
         self.listener = None;
     }
 
+    /// The listener is the test's own from now on.
+    pub fn take_listener(&mut self) -> std::net::TcpListener {
+        self.listener.take().unwrap().into_std().unwrap()
+    }
+
     /// From now on connects hang, for as long as what is returned is held: the accept queue is full, so the
     /// kernel drops what asks for more (and the other side's asks again, after a second).
     pub async fn listen_with_a_full_queue(&mut self) -> (TcpListener, Vec<TcpStream>) {
