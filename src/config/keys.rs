@@ -186,7 +186,7 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             key("on_empty", "\"hold\", \"fail\" or \"fail_open\"", "\"hold\"", "Let them wait; answer 503 at once; or try backends that are down or drain themselves (never those that somebody else drained)."),
             key("timeout", "duration", "\"10s\"", "Longest wait; then 503 with `Retry-After`."),
-            key("max_requests", "integer", "1000", "Requests that may wait at once."),
+            key("max_requests", "integer", "10000", "Requests that may wait at once. As many as come in `timeout` at 1,000 a second."),
             key("max_bytes", "size", "\"16MiB\"", "Memory for the bodies of waiting requests."),
         ],
     },

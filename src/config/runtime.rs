@@ -263,7 +263,7 @@ pub struct Hold {
     pub on_empty: OnEmpty,
     /// Longest wait. Default 10 s.
     pub timeout: Duration,
-    /// Waiting requests. Default 1000.
+    /// Waiting requests. Default 10,000.
     pub max_requests: usize,
     /// Their buffered bytes. Default 16 MiB.
     pub max_bytes: u64,

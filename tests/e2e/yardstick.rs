@@ -14,7 +14,7 @@ use crate::harness::apps::App;
 use crate::harness::front::{Front, Kind};
 use crate::harness::results::{Row, record};
 use crate::harness::stops::Runs;
-use crate::harness::{Bench, proving, scale, skip, turn};
+use crate::harness::{Bench, failures, proving, scale, skip, turn};
 
 /// Between two restarts: peers don't say when they have noticed that an instance is back.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -84,17 +84,6 @@ async fn run(proxy: Option<Kind>, app: App, end: End) -> Option<(Evidence, Strin
     // Dropped first, so that the log is complete.
     drop(front);
     Some((evidence, failures(&access_log)))
-}
-
-/// The lines of the access log that tell of a failure: a lost request's reason is there.
-fn failures(access_log: &std::path::Path) -> String {
-    let text = std::fs::read_to_string(access_log).unwrap_or_default();
-    let is_failure = |line: &&str| line.contains("\"cause\":");
-    text.lines()
-        .filter(is_failure)
-        .take(20)
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 async fn yardstick(app: App, end: End) {

@@ -6,6 +6,7 @@ mod death;
 mod delivery;
 mod drain;
 mod early;
+mod evictions;
 mod framing;
 mod headers;
 mod hold;

@@ -94,7 +94,7 @@ impl Backend {
         panic!("the queue never fills");
     }
 
-    /// What the health check answers from now on.
+    /// What the health check answers from now on; 0: nothing, ever.
     pub fn set_health(&self, status: u16) {
         self.health.store(status, Ordering::SeqCst);
     }
@@ -116,6 +116,9 @@ async fn check(mut stream: TcpStream, status: Arc<AtomicU16>) {
         && count > 0
     {
         let status = status.load(Ordering::SeqCst);
+        if status == 0 {
+            return std::future::pending().await;
+        }
         let answer = format!("HTTP/1.1 {status} Health\r\nContent-Length: 0\r\n\r\n");
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;

@@ -127,6 +127,17 @@ impl Bench {
     }
 }
 
+/// The lines of the access log that tell of a failure: a lost request's reason is there.
+pub fn failures(access_log: &Path) -> String {
+    let text = std::fs::read_to_string(access_log).unwrap_or_default();
+    let is_failure = |line: &&str| line.contains("\"cause\":");
+    text.lines()
+        .filter(is_failure)
+        .take(20)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
 /// Waits until `condition` holds, asking every 10 ms; panics with `what` after `patience`.
 pub async fn until(what: &str, patience: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let end = tokio::time::Instant::now() + patience;
