@@ -174,7 +174,7 @@ pub const SECTIONS: &[Section] = &[
         header: "[pool.retry]",
         doc: "Second tries of requests that failed without an answer. Only what is safe is tried again.",
         keys: &[
-            key("attempts", "integer, 1 to 100", "3", "Tries of one request, the first included. `1`: no retry."),
+            key("attempts", "integer, 1 to 100", "3", "Tries of one request that may have reached an app, the first included. `1`: no retry. Those that broke after a second or more don't count, within limits."),
             key("budget", "number, 0 to 1", "0.2", "Retries, as a share of the pool's requests, where it is not proven that the backend never saw the request."),
             key("idempotency_key", "true or false", "false", "Whether a request with an `Idempotency-Key` may be tried again, whatever its method."),
         ],

@@ -248,7 +248,7 @@ pub struct Upstream {
 /// `[pool.retry]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
-    /// Attempts in total. Default 3.
+    /// Attempts that may have reached an app, those that broke late left out. Default 3.
     pub attempts: u32,
     /// Unproven retries as a share of requests. Default 0.2.
     pub budget: f64,

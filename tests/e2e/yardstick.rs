@@ -93,7 +93,7 @@ async fn yardstick(app: App, end: End) {
             count("LAMEDUCK_PROVE_RUNS", 4),
             count("LAMEDUCK_PROVE_PEER_RUNS", 2),
         ),
-        false => (1, 1),
+        false => (1, u64::from(end == End::Sigterm)),
     };
     let proxies = [None, Some(Kind::Nginx), Some(Kind::HaProxy)];
     let mut all = proxies.map(|_| Runs::default());
