@@ -225,10 +225,10 @@ impl Model {
 
     fn step(&mut self, event: Event) -> Vec<Effect> {
         let before = self.backend.clone();
-        let last_eligible = before.is_eligible();
+        let irreplaceable = before.is_eligible();
         let context = Context {
             in_flight: self.in_flight,
-            last_eligible,
+            irreplaceable,
         };
         let effects = self
             .backend

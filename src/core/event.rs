@@ -28,7 +28,7 @@ pub struct Policy {
     pub rise: u32,
     /// Failures in a row that make it down.
     pub fall: u32,
-    /// Time-outs in a row that make it down; never the last eligible one.
+    /// Time-outs in a row that make it down, while another eligible one answers in time.
     pub fall_timeout: u32,
     /// Between probes.
     pub interval: Time,
@@ -65,8 +65,9 @@ impl Default for Policy {
 pub struct Context {
     /// Requests, streams and upgrades in flight on this backend.
     pub in_flight: u32,
-    /// It is eligible, and nobody else in its pool is.
-    pub last_eligible: bool,
+    /// It is eligible, and no other eligible one of its pool answers its probes in time: where all of them are slow at
+    /// once, it is the machine or the network, and taking some out would only burden the rest.
+    pub irreplaceable: bool,
 }
 
 /// What happens to a backend.

@@ -4,6 +4,7 @@
 //! and writes them to `target/prove/`. Tests under load take turns: two at once would measure each other.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod alone;
 mod app;
 mod cli;
 mod coordinated;
