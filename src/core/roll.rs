@@ -4,7 +4,7 @@
 //! Backends are meant by their name without `~2`, as a supervisor knows them: while two instances of a name
 //! overlap, they are drained together and restarted by one command.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Time;
 
@@ -155,43 +155,27 @@ pub struct Roll {
     finished: bool,
 }
 
-/// The names to restart, each once: those that take no requests first, as they cost nothing.
-fn names(seen: &[Seen]) -> Vec<String> {
-    let mut ready: BTreeMap<&str, bool> = BTreeMap::new();
-    let mut order = Vec::new();
-    for one in seen.iter().filter(|one| !one.leaving) {
-        let known = ready.entry(&one.name).or_insert_with(|| {
-            order.push(one.name.clone());
-            false
-        });
-        *known |= one.ready;
-    }
-    order.sort_by_key(|name| ready.get(name.as_str()).copied().unwrap_or_default());
-    order
-}
-
 impl Roll {
-    /// A roll of what is there now.
+    /// A roll of `targets`, those first that take no requests: they cost nothing. `seen` is all that is there now.
     ///
     /// # Errors
     /// When there is nothing to do, or not enough is ready to do it.
-    pub fn new(plan: Plan, seen: Vec<Seen>) -> Result<Self, Refusal> {
-        let names = names(&seen);
-        if names.is_empty() {
+    pub fn new(plan: Plan, targets: &[String], seen: Vec<Seen>) -> Result<Self, Refusal> {
+        if targets.is_empty() {
             return Err(Refusal::Empty);
         }
-        let roll = Self {
+        let turns = targets.iter().map(|name| (name.clone(), Phase::Pending));
+        let mut roll = Self {
             plan,
-            turns: names
-                .into_iter()
-                .map(|name| (name, Phase::Pending))
-                .collect(),
+            turns: turns.collect(),
             seen,
             blocked: None,
             ending: None,
             finished: false,
         };
-        let ready = roll.ready().len();
+        let takes: BTreeSet<String> = roll.ready().into_iter().map(str::to_owned).collect();
+        roll.turns.sort_by_key(|(name, _)| takes.contains(name));
+        let ready = takes.len();
         if !roll.plan.allow_empty && ready <= roll.plan.max_unavailable {
             return Err(Refusal::Capacity { ready });
         }
