@@ -73,9 +73,14 @@ pub async fn run(args: RollArgs) -> Result<(), Exit> {
     // Before anything is drained: an interrupt must always find its handler.
     let interrupts = interrupts()?;
     let client = Client::new(&args.connect)?;
+    let settings = plan::settings(&client, &args).await?;
+    // The right to roll first: what is planned must not change in between by another's doing.
+    let held = match args.dry_run {
+        true => None,
+        false => Some(Remote::open(client.clone(), &args.pool, &settings).await?),
+    };
     let path = format!("/v1/pools/{}", segment(&args.pool));
     let pool: PoolView = client.get(&path).await?;
-    let settings = plan::settings(&client, &args).await?;
     let template = Template::new(args.command.clone());
     let targets = plan::targets(&args, &pool, &template)?;
     let plan = Plan {
@@ -85,12 +90,11 @@ pub async fn run(args: RollArgs) -> Result<(), Exit> {
         ready_timeout: time(&args.ready_timeout),
     };
     let roll = plan::roll(plan, &targets, &pool, &settings);
-    if args.dry_run {
+    let Some((remote, mut watch)) = held else {
         return plan::print(&args, roll, &pool, &template, &settings);
-    }
+    };
     let roll = roll?;
     let names: Vec<String> = roll.names().map(str::to_owned).collect();
-    let (remote, mut watch) = Remote::open(client, &args.pool, &settings).await?;
     let mut show = Show::new(&args.pool, &names, args.json);
     show.begin(&args, &settings);
     let report = driver::run(Job {

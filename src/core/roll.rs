@@ -212,6 +212,7 @@ impl Roll {
             Event::Ran(name, well) => self.ran(&name, well, now, &mut acts),
             Event::Broke(why) => {
                 self.stop(End::Failed(Failure::Broke(why)), &mut acts);
+                self.give_up(&mut acts);
             }
             Event::Interrupted => self.interrupted(&mut acts),
             Event::Tick => {}
@@ -249,14 +250,17 @@ impl Roll {
     }
 
     fn ran(&mut self, name: &str, well: bool, now: Time, acts: &mut Vec<Effect>) {
-        let interrupted = self.ending == Some(End::Interrupted);
+        let waits = !matches!(
+            self.ending,
+            Some(End::Interrupted | End::Failed(Failure::Broke(_)))
+        );
         let Some(phase) = self.phase(name) else {
             return;
         };
         let Phase::Running(_, old) = phase else {
             return;
         };
-        if well && !interrupted {
+        if well && waits {
             *phase = Phase::Returning(now, std::mem::take(old));
             return;
         }
@@ -272,16 +276,22 @@ impl Roll {
     fn interrupted(&mut self, acts: &mut Vec<Effect>) {
         let again = self.ending == Some(End::Interrupted);
         self.stop(End::Interrupted, acts);
+        self.give_up(acts);
         for (name, phase) in &mut self.turns {
-            match phase {
-                Phase::Running(..) if again => {
-                    acts.push(Effect::Kill(name.clone()));
-                }
-                Phase::Returning(..) => {}
-                _ => continue,
+            if again && matches!(phase, Phase::Running(..)) {
+                *phase = Phase::Over;
+                acts.extend([Effect::Kill(name.clone()), Effect::Undo(name.clone())]);
             }
-            acts.push(Effect::Undo(name.clone()));
-            *phase = Phase::Over;
+        }
+    }
+
+    /// Nobody waits any more for those that have been restarted.
+    fn give_up(&mut self, acts: &mut Vec<Effect>) {
+        for (name, phase) in &mut self.turns {
+            if matches!(phase, Phase::Returning(..)) {
+                *phase = Phase::Over;
+                acts.push(Effect::Undo(name.clone()));
+            }
         }
     }
 

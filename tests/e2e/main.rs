@@ -13,5 +13,6 @@ mod harness;
 mod outage;
 mod reload;
 mod restarts;
+mod roll;
 mod shutdown;
 mod yardstick;

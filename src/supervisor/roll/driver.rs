@@ -179,7 +179,7 @@ pub async fn run<P: Proxy, W: Watch>(job: Job<'_, P, W>) -> Report {
         trouble: None,
         failed: None,
     };
-    let mut interrupted = false;
+    let (mut interrupted, mut watching) = (false, true);
     let end = loop {
         if let Some(end) = driver.settle().await {
             break end;
@@ -192,9 +192,12 @@ pub async fn run<P: Proxy, W: Watch>(job: Job<'_, P, W>) -> Report {
                 driver.events.push_back(Event::Interrupted);
             }
             Some(done) = driver.work.next() => driver.done(done).await,
-            changed = watch.changed() => match changed {
+            changed = watch.changed(), if watching => match changed {
                 Ok(()) => driver.look().await,
-                Err(trouble) => driver.broke(trouble),
+                Err(trouble) => {
+                    watching = false;
+                    driver.broke(trouble);
+                }
             },
             () = sleep_until(alarm) => driver.events.push_back(Event::Tick),
         }
