@@ -1,7 +1,9 @@
 //! What faces supervisors: what lameduck tells the one above it, and what it does with the ones of the apps.
 //!
 //! [`notify`] speaks sd_notify(3). [`roll`] restarts the backends of a pool through their supervisor's own
-//! command.
+//! command. [`service`] is the proxy as a service itself; [`reap`] are the duties of process 1.
 
 pub mod notify;
+pub mod reap;
 pub mod roll;
+pub mod service;
