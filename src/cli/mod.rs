@@ -14,6 +14,7 @@ pub mod output;
 pub mod register;
 pub mod reload;
 pub mod resume;
+pub mod roll;
 pub mod run;
 pub mod status;
 pub mod values;
@@ -56,6 +57,8 @@ enum Command {
     Register(register::RegisterArgs),
     /// Drain a registered backend, then remove it
     Deregister(deregister::DeregisterArgs),
+    /// Restart the backends of a pool one after the other, without losing a request
+    Roll(roll::RollArgs),
     /// Make the proxy read its configuration again
     Reload(reload::ReloadArgs),
     /// Show it all at work: a demo app, restarted under load
@@ -77,6 +80,7 @@ impl Cli {
             Command::Resume(args) => block_on(resume::run(args)),
             Command::Register(args) => block_on(register::run(args)),
             Command::Deregister(args) => block_on(deregister::run(args)),
+            Command::Roll(args) => block_on(roll::run(args)),
             Command::Reload(args) => block_on(reload::run(args)),
             Command::Demo(args) => demo::run(args),
             Command::DemoApp(args) => crate::demo::app::run(args),
@@ -152,6 +156,7 @@ mod tests {
             "lameduck register app/app-1 127.0.0.1:3001 --weight 2 --wait 30s",
             "lameduck deregister app/app-1 --timeout 30s",
             "lameduck reload --admin http://127.0.0.1:9901 --token-file /tmp/token",
+            "lameduck roll app --max-unavailable 2 --dry-run -- systemctl restart api@{name} -v",
             "lameduck demo",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
@@ -171,7 +176,8 @@ mod tests {
             ),
             ("lameduck register app/a", "<ADDRESS>"),
             ("lameduck status --admin ftp://x", "http://127.0.0.1:9901"),
-            ("lameduck roll app", "unrecognized subcommand"),
+            ("lameduck roll app", "<CMD>"),
+            ("lameduck roll app --max-unavailable 0 -- x", "0 is not in"),
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
@@ -183,11 +189,11 @@ mod tests {
     fn help_names_what_exists_and_nothing_else() {
         let help = Cli::command().render_help().to_string();
         for there in [
-            "run", "check", "status", "health", "drain", "resume", "reload",
+            "run", "check", "status", "health", "drain", "resume", "roll", "reload",
         ] {
             assert!(help.contains(&format!("\n  {there} ")), "{help}");
         }
-        for absent in ["roll ", "exec ", "doctor", "demo-app"] {
+        for absent in ["exec ", "doctor", "demo-app"] {
             assert!(!help.contains(&format!("\n  {absent}")), "{help}");
         }
     }

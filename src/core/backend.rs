@@ -191,6 +191,11 @@ impl Backend {
             }
             Event::Drain(order) => self.close(order, &mut turn),
             Event::Resume { all } => self.resume(all, &mut turn),
+            Event::Withdrawn { actor, id } => {
+                turn.because("whoever drained it took that back");
+                self.lift(|drain| drain.actor == actor && drain.id == id, &mut turn);
+            }
+            Event::Orphaned { actor, id, expires } => self.drains.hasten(actor, &id, expires),
             Event::LeaseEnded { id } => {
                 turn.because("its lease ended");
                 self.lift(

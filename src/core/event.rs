@@ -1,7 +1,7 @@
 //! What goes into [`Backend::step`](super::backend::Backend::step) and what comes out of it.
 
 use super::Time;
-use super::drain::{Order, Outcome};
+use super::drain::{Actor, Order, Outcome};
 use super::state::State;
 
 /// The result of one probe.
@@ -101,6 +101,23 @@ pub enum Event {
     Resume {
         /// Lift every actor's drains.
         all: bool,
+    },
+    /// Whoever asked for this drain takes it back, and nothing else: lifted as in [`Event::Resume`].
+    Withdrawn {
+        /// Who asked.
+        actor: Actor,
+        /// The drain's id.
+        id: String,
+    },
+    /// Whoever asked for this drain is gone and will not come back to lift it: it expires at this time at the
+    /// latest.
+    Orphaned {
+        /// Who asked.
+        actor: Actor,
+        /// The drain's id.
+        id: String,
+        /// When it ends by itself, after fresh passes.
+        expires: Time,
     },
     /// A lease ended: its drains (actor supervisor, this id) are lifted; from drained, as in [`Event::Resume`].
     LeaseEnded {

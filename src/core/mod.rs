@@ -2,7 +2,7 @@
 //!
 //! [`backend`] is the heart: one backend's health × drains and the single function that derives its state; the
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
-//! deadlines. [`balance`] picks; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
+//! deadlines. [`roll`] restarts them one after the other. [`balance`] picks; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
 //! that lost its backend or found none.
 
 pub mod backend;
@@ -16,6 +16,7 @@ pub mod hold;
 mod losses;
 pub mod pool;
 pub mod retry;
+pub mod roll;
 mod state;
 
 /// A point in time: what has passed since an origin of the caller's choosing (the process's start).

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::endpoint::Key;
-use super::request::parse_duration;
+use super::request::{self, Which, parse_duration};
 use super::snapshot::Snapshot;
 use super::view::{
     BackendView, DrainRequest, DrainResponse, EventView, PoolView, RegisterRequest, ResumeRequest,
@@ -78,7 +78,7 @@ pub(super) enum Command {
     Resume {
         pool: String,
         name: String,
-        all: bool,
+        which: Which,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     Register {
@@ -102,6 +102,15 @@ pub(super) enum Command {
     Apply {
         config: Arc<Config>,
         reply: oneshot::Sender<Vec<String>>,
+    },
+    BeginRoll {
+        pool: String,
+        by: String,
+        reply: oneshot::Sender<Result<String, Refusal>>,
+    },
+    EndRoll {
+        pool: String,
+        id: String,
     },
     Report {
         key: Key,
@@ -218,10 +227,11 @@ impl Handle {
         request: ResumeRequest,
     ) -> Result<BackendView, Refusal> {
         let wait = request.wait.as_deref().map(parse_duration).transpose()?;
+        let which = request::which(&request)?;
         self.ask(|reply| Command::Resume {
             pool: pool.to_owned(),
             name: name.to_owned(),
-            all: request.all,
+            which,
             reply,
         })
         .await??;
@@ -279,7 +289,7 @@ impl Handle {
         }
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, Refusal> {

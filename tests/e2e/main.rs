@@ -14,5 +14,6 @@ mod harness;
 mod outage;
 mod reload;
 mod restarts;
+mod roll;
 mod shutdown;
 mod yardstick;

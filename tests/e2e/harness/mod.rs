@@ -5,6 +5,7 @@ pub mod front;
 pub mod results;
 pub mod stops;
 pub mod streams;
+pub mod supervisor;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
