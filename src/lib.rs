@@ -25,5 +25,6 @@ pub mod probe;
 pub mod proxy;
 pub mod registry;
 pub mod server;
+pub mod sockets;
 pub mod supervisor;
 pub mod telemetry;

@@ -90,6 +90,11 @@ impl Client {
         })
     }
 
+    /// Where it looks for the proxy, and the token: for those who speak without a runtime.
+    pub fn into_parts(self) -> (Vec<Endpoint>, Option<String>) {
+        (self.endpoints, self.token)
+    }
+
     /// `GET`.
     ///
     /// # Errors
@@ -237,7 +242,7 @@ impl Client {
     }
 }
 
-fn unreachable_message(failures: &[(&Endpoint, io::Error)]) -> String {
+pub(crate) fn unreachable_message(failures: &[(&Endpoint, io::Error)]) -> String {
     let tried: Vec<String> = failures
         .iter()
         .map(|(endpoint, error)| format!("{endpoint} ({})", reason(error)))

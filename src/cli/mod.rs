@@ -8,6 +8,7 @@ pub mod client;
 pub mod demo;
 pub mod deregister;
 pub mod drain;
+pub mod exec;
 pub mod exit;
 pub mod health;
 pub mod output;
@@ -59,6 +60,8 @@ enum Command {
     Deregister(deregister::DeregisterArgs),
     /// Restart the backends of a pool one after the other, without losing a request
     Roll(roll::RollArgs),
+    /// Run an app so that it is drained before it is stopped
+    Exec(exec::ExecArgs),
     /// Make the proxy read its configuration again
     Reload(reload::ReloadArgs),
     /// Show it all at work: a demo app, restarted under load
@@ -69,6 +72,15 @@ enum Command {
 }
 
 impl Cli {
+    /// Does what the process's arguments ask for; returns the exit code.
+    pub fn run() -> u8 {
+        // A launcher stays beside its app for as long as that runs: it does without what the others need.
+        match std::env::args_os().nth(1) {
+            Some(word) if word == "exec" => exec::run_words(std::env::args_os().skip(1)),
+            _ => Self::parse().dispatch(),
+        }
+    }
+
     /// Does what was asked; returns the exit code.
     pub fn dispatch(self) -> u8 {
         match self.command {
@@ -81,6 +93,7 @@ impl Cli {
             Command::Register(args) => block_on(register::run(args)),
             Command::Deregister(args) => block_on(deregister::run(args)),
             Command::Roll(args) => block_on(roll::run(args)),
+            Command::Exec(args) => exec::run(args, false),
             Command::Reload(args) => block_on(reload::run(args)),
             Command::Demo(args) => demo::run(args),
             Command::DemoApp(args) => crate::demo::app::run(args),
@@ -155,6 +168,8 @@ mod tests {
             "lameduck resume app/app-1 --all --wait 30s",
             "lameduck register app/app-1 127.0.0.1:3001 --weight 2 --wait 30s",
             "lameduck deregister app/app-1 --timeout 30s",
+            "lameduck exec --pool app --name api-0 --port auto --port-env PORT --drain-timeout 70s --lame-duck 5s -- node app.js --port 1",
+            "lameduck exec --no-port -- worker",
             "lameduck reload --admin http://127.0.0.1:9901 --token-file /tmp/token",
             "lameduck roll app --max-unavailable 2 --dry-run -- systemctl restart api@{name} -v",
             "lameduck demo",
@@ -178,6 +193,9 @@ mod tests {
             ("lameduck status --admin ftp://x", "http://127.0.0.1:9901"),
             ("lameduck roll app", "<CMD>"),
             ("lameduck roll app --max-unavailable 0 -- x", "0 is not in"),
+            ("lameduck exec -- app", "--pool"),
+            ("lameduck exec --pool app", "<CMD>"),
+            ("lameduck exec --pool app --port 0 -- app", "auto"),
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
@@ -193,7 +211,7 @@ mod tests {
         ] {
             assert!(help.contains(&format!("\n  {there} ")), "{help}");
         }
-        for absent in ["exec ", "doctor", "demo-app"] {
+        for absent in ["doctor", "demo-app"] {
             assert!(!help.contains(&format!("\n  {absent}")), "{help}");
         }
     }

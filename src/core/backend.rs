@@ -71,6 +71,17 @@ impl Backend {
         backend
     }
 
+    /// The same, as one process in a row behind one name: the count goes on at `incarnation`. A drain that ends
+    /// with a restart waits for a later one.
+    pub fn counted_from(mut self, incarnation: u64) -> Self {
+        let drains: Vec<Drain> = self.drains().map(|(_, drain)| drain.clone()).collect();
+        self.incarnation = incarnation.max(1);
+        for drain in drains {
+            self.drains.put_back(drain, self.incarnation, true);
+        }
+        self
+    }
+
     /// The one predicate, derived from drains and health.
     pub fn state(&self) -> State {
         match (&self.closing, self.judge.health()) {

@@ -2,8 +2,9 @@
 //!
 //! [`backend`] is the heart: one backend's health × drains and the single function that derives its state; the
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
-//! deadlines. [`roll`] restarts them one after the other. [`balance`] picks; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
-//! that lost its backend or found none.
+//! deadlines. [`balance`] picks; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
+//! that lost its backend or found none. Two more sit beside the proxy: [`roll`] restarts backends one after the
+//! other, and [`launch`] is what a launcher does about its app.
 
 pub mod backend;
 pub mod balance;
@@ -13,6 +14,7 @@ pub mod drain;
 pub mod event;
 mod health;
 pub mod hold;
+pub mod launch;
 mod losses;
 pub mod pool;
 pub mod retry;

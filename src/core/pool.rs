@@ -58,15 +58,17 @@ impl<K: Ord + Clone> Pool<K> {
         former
     }
 
-    /// A backend as it was before the proxy restarted: see [`Backend::restore`].
+    /// A backend under drains that are older than it (see [`Backend::restore`]); its first process counts as
+    /// `incarnation`.
     pub fn restore(
         &mut self,
         key: K,
         now: Time,
+        incarnation: u64,
         drains: impl IntoIterator<Item = Drain>,
     ) -> Option<Backend> {
         let former = self.remove(&key);
-        self.put(key, Backend::restore(now, drains));
+        self.put(key, Backend::restore(now, drains).counted_from(incarnation));
         former
     }
 

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::endpoint::Key;
 use super::handle::{Command, Refusal, means};
+use super::lease;
 use super::pool::PoolState;
 use super::request::{self, Which};
 use super::view::{DrainRequest, DrainResponse};
@@ -66,6 +67,28 @@ impl Writer {
                 self.reply(reply, outcome);
             }
             Command::EndRoll { pool, id } => self.end_roll(&pool, &id),
+            Command::Lease {
+                pool,
+                name,
+                request,
+                reply,
+            } => {
+                let outcome = self.lease(&pool, &name, &request);
+                self.reply(reply, outcome);
+            }
+            Command::LeaseStatus { key, reply } => {
+                let status = self.lease_status(key);
+                self.reply(reply, status);
+            }
+            Command::LeaseDrain {
+                lease,
+                request,
+                reply,
+            } => {
+                let ending = self.lease_drain(&lease, &request);
+                self.reply(reply, ending);
+            }
+            Command::LeaseBroken { key } => self.lease_broken(key),
             Command::Apply { config, reply } => {
                 let changes = self.apply(config);
                 self.event(
@@ -100,7 +123,7 @@ impl Writer {
         request: &DrainRequest,
         remove: bool,
     ) -> Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal> {
-        let (index, keys) = self.find(pool, name)?;
+        let (index, mut keys) = self.find(pool, name)?;
         let state = &mut self.pools[index];
         let mut order = request::order(request, state.config.drain.deadline, clock::now())?;
         if remove {
@@ -108,6 +131,10 @@ impl Writer {
                 return Err(Refusal::Conflict(format!(
                     "`{pool}/{name}` is in the configuration file: remove it there and reload, or `lameduck drain` it"
                 )));
+            }
+            keys.retain(|key| !state.is_lease(*key));
+            if keys.is_empty() {
+                return Err(lease::held(pool, name));
             }
             let deadline = order.deadline.unwrap_or_else(clock::now);
             order = request::leaving(order.reason, deadline);

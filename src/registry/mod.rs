@@ -8,6 +8,7 @@ mod command;
 pub mod counters;
 pub mod endpoint;
 pub mod handle;
+pub mod lease;
 mod member;
 pub mod persist;
 mod pool;
