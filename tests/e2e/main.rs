@@ -4,6 +4,7 @@
 //! and writes them to `target/prove/`. Tests under load take turns: two at once would measure each other.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod alone;
 mod app;
 mod cli;
 mod coordinated;
@@ -13,6 +14,7 @@ mod harness;
 mod outage;
 mod reload;
 mod restarts;
+mod roll;
 mod shutdown;
 mod supervisors;
 mod yardstick;
