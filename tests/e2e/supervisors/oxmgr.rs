@@ -185,14 +185,14 @@ async fn oxmgr() {
         command
     };
     run(command(&["apply"]).arg(&oxfile)).await;
-    for verb in ["restart", "reload"] {
-        fleet
-            .survives(&format!("Oxmgr, {verb}"), async || {
+    fleet
+        .survives("Oxmgr", async || {
+            for verb in ["restart", "reload"] {
                 for n in 0..INSTANCES {
                     run(&mut command(&[verb, &format!("app-{n}")])).await;
                 }
-            })
-            .await;
-    }
+            }
+        })
+        .await;
     run(&mut command(&["daemon", "stop"])).await;
 }
