@@ -7,6 +7,7 @@ pub mod check;
 pub mod client;
 pub mod demo;
 pub mod deregister;
+pub mod doctor;
 pub mod drain;
 pub mod exit;
 pub mod health;
@@ -58,6 +59,8 @@ enum Command {
     Deregister(deregister::DeregisterArgs),
     /// Make the proxy read its configuration again
     Reload(reload::ReloadArgs),
+    /// Say what in a supervisor's configuration will cut requests
+    Doctor(doctor::DoctorArgs),
     /// Show it all at work: a demo app, restarted under load
     Demo(demo::DemoArgs),
     /// The app of the demo
@@ -78,6 +81,7 @@ impl Cli {
             Command::Register(args) => block_on(register::run(args)),
             Command::Deregister(args) => block_on(deregister::run(args)),
             Command::Reload(args) => block_on(reload::run(args)),
+            Command::Doctor(args) => doctor(args),
             Command::Demo(args) => demo::run(args),
             Command::DemoApp(args) => crate::demo::app::run(args),
         }
@@ -87,6 +91,11 @@ impl Cli {
 fn check(mut args: check::CheckArgs) -> u8 {
     args.colour = output::colour_on(&std::io::stderr());
     check::run(args, &mut std::io::stdout(), &mut std::io::stderr())
+}
+
+fn doctor(mut args: doctor::DoctorArgs) -> u8 {
+    args.colour = output::colour();
+    doctor::run(args, &mut std::io::stdout(), &mut std::io::stderr())
 }
 
 fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {
@@ -152,6 +161,7 @@ mod tests {
             "lameduck register app/app-1 127.0.0.1:3001 --weight 2 --wait 30s",
             "lameduck deregister app/app-1 --timeout 30s",
             "lameduck reload --admin http://127.0.0.1:9901 --token-file /tmp/token",
+            "lameduck doctor oxfile.toml --strict -c x.toml --app-stop 10s --json",
             "lameduck demo",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
@@ -183,11 +193,11 @@ mod tests {
     fn help_names_what_exists_and_nothing_else() {
         let help = Cli::command().render_help().to_string();
         for there in [
-            "run", "check", "status", "health", "drain", "resume", "reload",
+            "run", "check", "status", "health", "drain", "resume", "reload", "doctor",
         ] {
             assert!(help.contains(&format!("\n  {there} ")), "{help}");
         }
-        for absent in ["roll ", "exec ", "doctor", "demo-app"] {
+        for absent in ["roll ", "exec ", "demo-app"] {
             assert!(!help.contains(&format!("\n  {absent}")), "{help}");
         }
     }
