@@ -92,8 +92,12 @@ fn killed(process: &Process, after: Duration) -> String {
     } else {
         ", the default"
     };
+    let from = match process.supervisor {
+        Supervisor::Kubernetes => "its pod's deletion",
+        _ => "its signal",
+    };
     format!(
-        "`{}` is killed {} after its signal ({}{default})",
+        "`{}` is killed {} after {from} ({}{default})",
         process.name,
         format(after),
         process.supervisor.kill_key(),
