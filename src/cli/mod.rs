@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod client;
+pub mod copy;
 pub mod demo;
 pub mod deregister;
 pub mod doctor;
@@ -61,6 +62,8 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Say what in a supervisor's configuration will cut requests
     Doctor(doctor::DoctorArgs),
+    /// Copy this binary to where an app's container can run it
+    Copy(copy::CopyArgs),
     /// Show it all at work: a demo app, restarted under load
     Demo(demo::DemoArgs),
     /// The app of the demo
@@ -82,6 +85,10 @@ impl Cli {
             Command::Deregister(args) => block_on(deregister::run(args)),
             Command::Reload(args) => block_on(reload::run(args)),
             Command::Doctor(args) => doctor(args),
+            Command::Copy(args) => match copy::run(&args) {
+                Ok(()) => 0,
+                Err(exit) => exit.report(),
+            },
             Command::Demo(args) => demo::run(args),
             Command::DemoApp(args) => crate::demo::app::run(args),
         }
@@ -155,13 +162,14 @@ mod tests {
             "lameduck status app --watch --json",
             "lameduck health app",
             "lameduck health app/app-1",
-            "lameduck drain app/app-1 --timeout 30s --until restarted --expires 10m --no-wait --reason x",
+            "lameduck drain app/app-1 --timeout 30s --until restarted --expires 10m --no-wait --reason x --lame-duck 8s",
             "lameduck drain app/app-1~2 --admin /tmp/sock",
             "lameduck resume app/app-1 --all --wait 30s",
             "lameduck register app/app-1 127.0.0.1:3001 --weight 2 --wait 30s",
             "lameduck deregister app/app-1 --timeout 30s",
             "lameduck reload --admin http://127.0.0.1:9901 --token-file /tmp/token",
             "lameduck doctor oxfile.toml --strict -c x.toml --app-stop 10s --json",
+            "lameduck copy /shared/lameduck",
             "lameduck demo",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());

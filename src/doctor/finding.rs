@@ -6,6 +6,9 @@ use super::checks::Check;
 use super::model::Place;
 use crate::config::{Diagnostic, Report, Severity};
 
+/// More findings than this in one file help nobody; it keeps a hostile file from taking for ever.
+const MOST: usize = 100;
+
 /// One of the files.
 #[derive(Debug, Clone, Default)]
 pub struct Input {
@@ -81,6 +84,7 @@ impl Findings {
         diagnostic.code = check.code;
         diagnostic.why = check.why.into();
         if let Some(report) = self.reports.get_mut(place.file)
+            && report.diagnostics.len() < MOST
             && !report.diagnostics.contains(&diagnostic)
         {
             report.diagnostics.push(diagnostic);

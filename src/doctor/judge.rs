@@ -292,7 +292,7 @@ pub(super) fn grace_with_hook(
 ) {
     let pool = call.pool.as_deref().and_then(|pool| proxy.pool(pool));
     let must = Sum::default()
-        .and(call.slept, "sleep")
+        .and(call.lame_duck, "lame duck")
         .and(call.timeout.unwrap_or(proxy.drain(pool)), "drain");
     let all = must
         .clone()

@@ -369,12 +369,17 @@ impl<'p> Pod<'p> {
             if !hook.call.no_wait {
                 judge::grace_with_hook(process, &hook.call, self.proxy, self.assumed, found);
             }
-            if sidecar && hook.call.slept.is_zero() {
+            if sidecar && hook.call.lame_duck.is_zero() {
                 let what = format!(
                     "`{}` is drained the moment its pod is deleted",
                     process.name
                 );
-                found.warning(check::LAME_DUCK, &hook.place, what, "command: [\"sh\", \"-c\", \"sleep 8 && exec lameduck drain …\"], with the 8 s added to the grace period");
+                found.warning(
+                    check::LAME_DUCK,
+                    &hook.place,
+                    what,
+                    "--lame-duck 8s, with the 8 s added to the grace period",
+                );
             }
             return;
         }

@@ -106,7 +106,7 @@ fn process(
     };
     let env = process.env.clone();
     if let Some(command) = text("pre_reload_cmd")
-        && let Role::Hook(call) = Line::parse(command).role(&env)
+        && let Role::Hook(call) = Line::script(command).role(&env)
     {
         let reopens = call.until_restarted || call.verb != "drain";
         if !reopens && process.launch().is_none() {
@@ -142,7 +142,7 @@ pub(super) fn signal(name: &str) -> String {
 
 /// The path of the first URL in a command (`curl -f http://localhost:3000/health || exit 1`).
 pub(super) fn url_path(command: &str) -> Option<String> {
-    let line = Line::parse(command);
+    let line = Line::script(command);
     line.commands.iter().flatten().find_map(|word| {
         let url = word.split_once("://").map(|(_, rest)| rest).or_else(|| {
             let host = word.split(['/', ':']).next().unwrap_or_default();

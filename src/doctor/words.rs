@@ -58,8 +58,8 @@ pub(super) struct Call {
     pub(super) until_restarted: bool,
     pub(super) expires: bool,
     pub(super) admin: Option<String>,
-    /// `sleep` before it, in the same line.
-    pub(super) slept: Duration,
+    /// Before the drain: `--lame-duck`, or `sleep` in the same line.
+    pub(super) lame_duck: Duration,
 }
 
 impl Launch {
@@ -70,9 +70,14 @@ impl Launch {
 }
 
 impl Line {
-    /// From text.
+    /// From text that no shell sees: `;` and `(` are characters like others.
     pub(super) fn parse(text: &str) -> Self {
-        Self::of(split(text), 0)
+        Self::of(split(text, false), 0)
+    }
+
+    /// From text that a shell runs.
+    pub(super) fn script(text: &str) -> Self {
+        Self::of(split(text, true), 0)
     }
 
     /// From words that somebody has split already.
@@ -94,7 +99,7 @@ impl Line {
                 .and_then(|at| words.get(at + 1));
             match script {
                 Some(script) if depth < 4 => {
-                    let inner = Self::of(split(script), depth + 1);
+                    let inner = Self::of(split(script, true), depth + 1);
                     line.shell = true;
                     line.commands.extend(inner.commands);
                 }
@@ -120,7 +125,10 @@ impl Line {
                         self.shell && self.commands.len() > 1 && words[0] != "exec";
                     return Role::Launcher(launch);
                 }
-                Role::Hook(call) => return Role::Hook(Call { slept, ..call }),
+                Role::Hook(call) => {
+                    let lame_duck = call.lame_duck + slept;
+                    return Role::Hook(Call { lame_duck, ..call });
+                }
                 other => return other,
             }
         }
@@ -266,12 +274,14 @@ fn call(verb: &str, words: &[&str], env: &[(String, String)]) -> Call {
         until_restarted: of("until") == Some("restarted"),
         expires: of("expires").is_some(),
         admin: of("admin").map(str::to_owned),
-        slept: Duration::ZERO,
+        lame_duck: of("lame-duck")
+            .and_then(|time| duration::parse(time).ok())
+            .unwrap_or_default(),
     }
 }
 
-/// Knows quotes, backslashes, comments, and what joins commands.
-fn split(text: &str) -> Vec<Vec<String>> {
+/// Knows quotes, backslashes, and, for a shell, what joins commands.
+fn split(text: &str, shell: bool) -> Vec<Vec<String>> {
     let mut all: Vec<Vec<String>> = vec![Vec::new()];
     let (mut word, mut quote, mut inside) = (String::new(), None, false);
     let mut end = |word: &mut String, inside: &mut bool, next: bool| {
@@ -293,7 +303,9 @@ fn split(text: &str) -> Vec<Vec<String>> {
                 quote = Some(c);
                 inside = true;
             }
-            (None, ';' | '&' | '|' | '\n' | '(' | ')') => end(&mut word, &mut inside, true),
+            (None, ';' | '&' | '|' | '\n' | '(' | ')') if shell => {
+                end(&mut word, &mut inside, true)
+            }
             (None, c) if c.is_whitespace() => end(&mut word, &mut inside, false),
             (None, c) => word.push(c),
         }
@@ -329,6 +341,11 @@ mod tests {
             assert!(!launch.behind_shell, "{text}");
         }
         assert!(launch_of("node lameduck exec").is_none());
+        // supervisord's `%(name)s`, with no shell anywhere.
+        let plain = launch_of("lameduck exec --pool a --name %(n)s --drain-timeout 9s -- b");
+        assert!(
+            plain.is_some_and(|launch| !launch.behind_shell && launch.drains_for().as_secs() == 9)
+        );
         let behind = launch_of("sh -c 'cd /srv && lameduck exec --pool a -- b'");
         assert!(behind.is_some_and(|launch| launch.behind_shell));
     }
@@ -336,7 +353,7 @@ mod tests {
     #[test]
     fn hooks_and_variables() {
         let env = [("LAMEDUCK_TIMEOUT".to_owned(), "7s".to_owned())];
-        let line = Line::parse("sleep 5 && lameduck drain api/%i --no-wait --until restarted");
+        let line = Line::script("sleep 5 && lameduck drain api/%i --no-wait --until restarted");
         let Role::Hook(call) = line.role(&env) else {
             panic!("{line:?}")
         };
@@ -346,6 +363,6 @@ mod tests {
         );
         assert_eq!(call.timeout, Some(Duration::from_secs(7)));
         assert!(call.no_wait && call.until_restarted);
-        assert_eq!(call.slept, Duration::from_secs(5));
+        assert_eq!(call.lame_duck, Duration::from_secs(5));
     }
 }

@@ -9,6 +9,7 @@ mod command;
 mod corpus;
 mod documentation;
 mod robust;
+mod schemas;
 
 use lameduck::config::{self, Config};
 use lameduck::doctor::{Examined, Options, examine, look};
