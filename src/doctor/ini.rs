@@ -143,7 +143,7 @@ mod tests {
             "# c\n[Service]\nExecStop=-/bin/a \\\n# in between\n  --b\nExecStop=c ; d\nstray\n";
         let (sections, strays) = parse(text, Dialect::Systemd);
         let values: Vec<_> = sections[0].keys.iter().map(|k| k.value.as_str()).collect();
-        assert_eq!(values, ["-/bin/a  --b", "c ; d"]);
+        assert_eq!(values, ["-/bin/a --b", "c ; d"]);
         assert_eq!(&text[strays[0].span.clone()], "stray");
         assert_eq!(&text[sections[0].keys[1].span.clone()], "ExecStop=c ; d");
     }
