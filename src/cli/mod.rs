@@ -5,8 +5,10 @@
 
 pub mod check;
 pub mod client;
+pub mod copy;
 pub mod demo;
 pub mod deregister;
+pub mod doctor;
 pub mod drain;
 pub mod exec;
 pub mod exit;
@@ -64,6 +66,10 @@ enum Command {
     Exec(exec::ExecArgs),
     /// Make the proxy read its configuration again
     Reload(reload::ReloadArgs),
+    /// Say what in a supervisor's configuration will cut requests
+    Doctor(doctor::DoctorArgs),
+    /// Copy this binary to where an app's container can run it
+    Copy(copy::CopyArgs),
     /// Show it all at work: a demo app, restarted under load
     Demo(demo::DemoArgs),
     /// The app of the demo
@@ -95,6 +101,11 @@ impl Cli {
             Command::Roll(args) => block_on(roll::run(args)),
             Command::Exec(args) => exec::run(args, false),
             Command::Reload(args) => block_on(reload::run(args)),
+            Command::Doctor(args) => doctor(args),
+            Command::Copy(args) => match copy::run(&args) {
+                Ok(()) => 0,
+                Err(exit) => exit.report(),
+            },
             Command::Demo(args) => demo::run(args),
             Command::DemoApp(args) => crate::demo::app::run(args),
         }
@@ -104,6 +115,11 @@ impl Cli {
 fn check(mut args: check::CheckArgs) -> u8 {
     args.colour = output::colour_on(&std::io::stderr());
     check::run(args, &mut std::io::stdout(), &mut std::io::stderr())
+}
+
+fn doctor(mut args: doctor::DoctorArgs) -> u8 {
+    args.colour = output::colour();
+    doctor::run(args, &mut std::io::stdout(), &mut std::io::stderr())
 }
 
 fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {
@@ -163,7 +179,7 @@ mod tests {
             "lameduck status app --watch --json",
             "lameduck health app",
             "lameduck health app/app-1",
-            "lameduck drain app/app-1 --timeout 30s --until restarted --expires 10m --no-wait --reason x",
+            "lameduck drain app/app-1 --timeout 30s --until restarted --expires 10m --no-wait --reason x --lame-duck 8s",
             "lameduck drain app/app-1~2 --admin /tmp/sock",
             "lameduck resume app/app-1 --all --wait 30s",
             "lameduck register app/app-1 127.0.0.1:3001 --weight 2 --wait 30s",
@@ -172,6 +188,8 @@ mod tests {
             "lameduck exec --no-port -- worker",
             "lameduck reload --admin http://127.0.0.1:9901 --token-file /tmp/token",
             "lameduck roll app --max-unavailable 2 --dry-run -- systemctl restart api@{name} -v",
+            "lameduck doctor oxfile.toml --strict -c x.toml --app-stop 10s --json",
+            "lameduck copy /shared/lameduck",
             "lameduck demo",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
@@ -207,11 +225,12 @@ mod tests {
     fn help_names_what_exists_and_nothing_else() {
         let help = Cli::command().render_help().to_string();
         for there in [
-            "run", "check", "status", "health", "drain", "resume", "roll", "reload",
+            "run", "check", "status", "health", "drain", "resume", "roll", "exec", "reload",
+            "doctor",
         ] {
             assert!(help.contains(&format!("\n  {there} ")), "{help}");
         }
-        for absent in ["doctor", "demo-app"] {
+        for absent in ["demo-app"] {
             assert!(!help.contains(&format!("\n  {absent}")), "{help}");
         }
     }

@@ -31,6 +31,10 @@ pub struct Diagnostic {
     pub also: Option<(Range<usize>, String)>,
     /// What to do now.
     pub remedy: String,
+    /// The check that found it, such as `kill-timeout`; empty where there is no catalogue.
+    pub code: &'static str,
+    /// Why it matters; may be empty.
+    pub why: String,
 }
 
 impl Diagnostic {
@@ -48,6 +52,8 @@ impl Diagnostic {
             label: String::new(),
             also: None,
             remedy: tame(&remedy.into()),
+            code: "",
+            why: String::new(),
         }
     }
 
@@ -87,6 +93,10 @@ struct JsonDiagnostic<'a> {
     message: &'a str,
     label: &'a str,
     help: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    code: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    why: &'a str,
 }
 
 impl Report {
@@ -113,25 +123,30 @@ impl Report {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group = level.primary_title(diagnostic.message.as_str()).elements(
-            diagnostic.span.as_ref().map(|span| {
-                let mut main = AnnotationKind::Primary.span(self.clip(span));
-                if !diagnostic.label.is_empty() {
-                    main = main.label(diagnostic.label.as_str());
-                }
-                let also = diagnostic.also.as_ref().map(|(span, label)| {
-                    AnnotationKind::Context
-                        .span(self.clip(span))
-                        .label(label.as_str())
-                });
-                Snippet::source(self.text.as_str())
-                    .path(self.name.as_str())
-                    .annotation(main)
-                    .annotations(also)
-            }),
-        );
+        let mut title = level.primary_title(diagnostic.message.as_str());
+        if !diagnostic.code.is_empty() {
+            title = title.id(diagnostic.code);
+        }
+        let mut group = title.elements(diagnostic.span.as_ref().map(|span| {
+            let mut main = AnnotationKind::Primary.span(self.clip(span));
+            if !diagnostic.label.is_empty() {
+                main = main.label(diagnostic.label.as_str());
+            }
+            let also = diagnostic.also.as_ref().map(|(span, label)| {
+                AnnotationKind::Context
+                    .span(self.clip(span))
+                    .label(label.as_str())
+            });
+            Snippet::source(self.text.as_str())
+                .path(self.name.as_str())
+                .annotation(main)
+                .annotations(also)
+        }));
         if diagnostic.span.is_none() && !self.name.is_empty() {
             group = group.element(Origin::path(self.name.as_str()));
+        }
+        if !diagnostic.why.is_empty() {
+            group = group.element(Level::NOTE.message(diagnostic.why.as_str()));
         }
         if !diagnostic.remedy.is_empty() {
             group = group.element(Level::HELP.message(diagnostic.remedy.as_str()));
@@ -169,6 +184,8 @@ impl Report {
                     message: &diagnostic.message,
                     label: &diagnostic.label,
                     help: &diagnostic.remedy,
+                    code: diagnostic.code,
+                    why: &diagnostic.why,
                 })
             })
             .collect()

@@ -1,0 +1,64 @@
+//! `lameduck copy`: this binary, to where another container can run it. Its image is made from scratch and has no `cp`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::exit::Exit;
+
+/// Options of `lameduck copy`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CopyArgs {
+    /// A file's name, or a directory that is there
+    #[arg(value_name = "PATH")]
+    pub to: PathBuf,
+}
+
+/// Copies. Who runs an older copy at the moment keeps it.
+///
+/// # Errors
+/// When it can't be read or written.
+pub fn run(args: &CopyArgs) -> Result<(), Exit> {
+    let to = match args.to.is_dir() {
+        true => args.to.join("lameduck"),
+        false => args.to.clone(),
+    };
+    copy(&to).map_err(|error| {
+        Exit::failed(format!(
+            "can't copy the binary to {}: {error}; name a file in a directory that this user may write to",
+            to.display()
+        ))
+    })
+}
+
+fn copy(to: &Path) -> std::io::Result<()> {
+    let mut fresh = to.as_os_str().to_owned();
+    fresh.push(".new");
+    std::fs::copy(std::env::current_exe()?, &fresh)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o755))?;
+    // A file that is being run can't be written to, but can be replaced.
+    std::fs::rename(&fresh, to)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn it_can_be_run_there_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        for to in [dir.path().to_path_buf(), dir.path().join("lameduck")] {
+            run(&CopyArgs { to }).unwrap();
+            let meta = dir.path().join("lameduck").metadata().unwrap();
+            assert_eq!(meta.permissions().mode() & 0o777, 0o755);
+            assert!(meta.len() > 0);
+        }
+        let to = "/nowhere/lameduck".into();
+        assert!(
+            run(&CopyArgs { to })
+                .unwrap_err()
+                .message
+                .contains("/nowhere")
+        );
+    }
+}

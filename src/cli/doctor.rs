@@ -1,0 +1,133 @@
+//! `lameduck doctor`: what in a supervisor's configuration will cut requests.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+
+use super::output::count;
+use crate::config::{self, Config, Severity, duration};
+use crate::doctor::{Examined, Options, examine, look};
+
+/// Options of `lameduck doctor`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DoctorArgs {
+    /// Oxfile, PM2 ecosystem file, systemd units, supervisord.conf, Kubernetes manifest, Compose file [default: those in
+    /// the current directory]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// lameduck's own configuration [default: ./lameduck.toml, then /etc/lameduck/lameduck.toml, if there is one]
+    #[arg(short, long, value_name = "FILE", env = "LAMEDUCK_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// What the app needs from its signal to its end, once nothing is in flight
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_APP_STOP", default_value = "5s", value_parser = duration::parse)]
+    pub app_stop: Duration,
+    /// Exit 1 for warnings too
+    #[arg(long, env = "LAMEDUCK_STRICT", value_parser = FalseyValueParser::new())]
+    pub strict: bool,
+    /// Print the findings as JSON
+    #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    /// Colours in findings; set by whoever knows what `out` is.
+    #[arg(skip)]
+    pub colour: bool,
+}
+
+/// Examines. Findings go to `out`, what could not be read to `err`.
+///
+/// Returns the exit code: 0 nothing, 1 something that will cut requests (with `--strict`: or may), 2 wrong usage.
+/// Write errors are not ours to judge: somebody closed the pipe.
+pub fn run(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
+    let config = match own(args.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            let _ = write!(err, "{}", error.render(false));
+            return 2;
+        }
+    };
+    let paths = match args.files.is_empty() {
+        true => look::here(Path::new(".")),
+        false => args.files.clone(),
+    };
+    if paths.is_empty() {
+        let _ = writeln!(
+            err,
+            "lameduck: nothing to examine here: looked for {}; name the files: `lameduck doctor FILE...`",
+            look::LOOKED_FOR
+        );
+        return 2;
+    }
+    let (files, errors) = look::read(&paths);
+    for error in &errors {
+        let _ = writeln!(err, "lameduck: {error}");
+    }
+    let examined = examine(
+        &files,
+        config,
+        Options {
+            app_stop: args.app_stop,
+        },
+    );
+    // A reader that went away changes nothing about the files.
+    let _ = if args.json {
+        writeln!(out, "{:#}", json(&examined))
+    } else {
+        text(&examined, args.colour, out)
+    };
+    let bad = |severity| severity == Severity::Error || args.strict;
+    let mut all = examined
+        .reports
+        .iter()
+        .flat_map(|report| &report.diagnostics);
+    match all.any(|diagnostic| bad(diagnostic.severity)) {
+        _ if !errors.is_empty() => 2,
+        found => u8::from(found),
+    }
+}
+
+/// lameduck's own configuration: what was named must be good; what was not need not be there.
+fn own(named: Option<&Path>) -> Result<Option<Config>, config::ConfigError> {
+    let path = named.or_else(|| {
+        let mut defaults = config::load::DEFAULT_PATHS.iter().map(Path::new);
+        defaults.find(|path| path.exists())
+    });
+    path.map(|path| Ok(config::load(path)?.config)).transpose()
+}
+
+fn text(examined: &Examined, colour: bool, out: &mut impl Write) -> std::io::Result<()> {
+    let (mut errors, mut warnings) = (0, 0);
+    for report in &examined.reports {
+        let shown = report.render(colour);
+        if !shown.is_empty() {
+            writeln!(out, "{shown}")?;
+        }
+        let bad = report.errors().count() as u64;
+        errors += bad;
+        warnings += report.diagnostics.len() as u64 - bad;
+    }
+    for (report, kind) in examined.reports.iter().zip(&examined.kinds) {
+        let of = match report.diagnostics.len() {
+            0 => "nothing found".to_owned(),
+            n => count(n as u64, "finding"),
+        };
+        writeln!(out, "{} ({kind}): {of}", report.name)?;
+    }
+    if errors + warnings > 0 {
+        writeln!(
+            out,
+            "{} (will cut requests), {} (may)",
+            count(errors, "error"),
+            count(warnings, "warning")
+        )?;
+    }
+    Ok(())
+}
+
+fn json(examined: &Examined) -> serde_json::Value {
+    let files = examined.reports.iter().zip(&examined.kinds);
+    let files: Vec<_> = files
+        .map(|(report, kind)| serde_json::json!({ "file": report.name, "kind": kind, "findings": report.json() }))
+        .collect();
+    serde_json::json!({ "files": files })
+}

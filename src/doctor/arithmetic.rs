@@ -1,0 +1,40 @@
+//! Sums of times, shown as sums.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::config::duration::format;
+
+/// What a stop takes, part by part. Parts of no time are left out.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sum {
+    parts: Vec<(Duration, &'static str)>,
+}
+
+impl Sum {
+    pub(super) fn and(mut self, time: Duration, what: &'static str) -> Self {
+        if !time.is_zero() {
+            self.parts.push((time, what));
+        }
+        self
+    }
+
+    pub(super) fn total(&self) -> Duration {
+        self.parts
+            .iter()
+            .fold(Duration::ZERO, |sum, (time, _)| sum.saturating_add(*time))
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (time, what)) in self.parts.iter().enumerate() {
+            let plus = if n == 0 { "" } else { " + " };
+            write!(f, "{plus}{} {what}", format(*time))?;
+        }
+        if self.parts.len() > 1 {
+            write!(f, " = {}", format(self.total()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! Findings, collected by file.
+
+use std::ops::Range;
+
+use super::checks::Check;
+use super::model::Place;
+use crate::config::{Diagnostic, Report, Severity};
+
+/// More findings than this in one file help nobody; it keeps a hostile file from taking for ever.
+const MOST: usize = 100;
+
+/// One of the files.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    /// As the user named it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// What was found so far, one report for each file.
+#[derive(Debug)]
+pub(super) struct Findings {
+    reports: Vec<Report>,
+    /// For a generated text (a `.js` file's JSON): no positions.
+    placeless: Vec<bool>,
+}
+
+impl Findings {
+    pub(super) fn new(files: &[Input]) -> Self {
+        let report = |file: &Input| Report {
+            name: file.name.clone(),
+            text: file.text.clone(),
+            diagnostics: Vec::new(),
+        };
+        Findings {
+            reports: files.iter().map(report).collect(),
+            placeless: vec![false; files.len()],
+        }
+    }
+
+    /// Positions in this file mean nothing to its reader.
+    pub(super) fn without_positions(&mut self, file: usize) {
+        if let Some(flag) = self.placeless.get_mut(file) {
+            *flag = true;
+        }
+    }
+
+    /// It will cut requests.
+    pub(super) fn error(
+        &mut self,
+        check: Check,
+        place: &Place,
+        what: impl Into<String>,
+        instead: impl Into<String>,
+    ) {
+        self.add(Severity::Error, check, place, what.into(), instead.into());
+    }
+
+    /// It may cut requests.
+    pub(super) fn warning(
+        &mut self,
+        check: Check,
+        place: &Place,
+        what: impl Into<String>,
+        instead: impl Into<String>,
+    ) {
+        self.add(Severity::Warning, check, place, what.into(), instead.into());
+    }
+
+    pub(super) fn add(
+        &mut self,
+        severity: Severity,
+        check: Check,
+        place: &Place,
+        what: String,
+        instead: String,
+    ) {
+        let span: Option<Range<usize>> = match self.placeless.get(place.file) {
+            Some(false) => Some(place.span.clone()),
+            _ => None,
+        };
+        let mut diagnostic = Diagnostic::new(severity, span, what, instead);
+        diagnostic.code = check.code;
+        diagnostic.why = check.why.into();
+        if let Some(report) = self.reports.get_mut(place.file)
+            && report.diagnostics.len() < MOST
+            && !report.diagnostics.contains(&diagnostic)
+        {
+            report.diagnostics.push(diagnostic);
+        }
+    }
+
+    /// The reports, each in the order of its text.
+    pub(super) fn finish(mut self) -> Vec<Report> {
+        for report in &mut self.reports {
+            let start = |d: &Diagnostic| d.span.as_ref().map_or(usize::MAX, |span| span.start);
+            report.diagnostics.sort_by_key(start);
+        }
+        self.reports
+    }
+}

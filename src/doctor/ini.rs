@@ -1,0 +1,162 @@
+//! The two INI dialects: systemd units (repeated keys, `\` continues a line) and supervisord (indented lines
+//! continue a value, `;` begins a comment).
+
+use std::ops::Range;
+
+/// Which rules hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// systemd.syntax(7).
+    Systemd,
+    /// supervisord, which uses Python's `ConfigParser`.
+    Supervisord,
+}
+
+/// `[NAME]` with its keys in order.
+#[derive(Debug, Clone)]
+pub(super) struct Section {
+    pub(super) name: String,
+    pub(super) span: Range<usize>,
+    pub(super) keys: Vec<Key>,
+}
+
+/// `name = value`, once.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) span: Range<usize>,
+}
+
+impl Section {
+    /// The last value of a key; where several are allowed, the others are in `keys`.
+    pub(super) fn last(&self, name: &str) -> Option<&Key> {
+        self.keys.iter().rev().find(|key| key.name == name)
+    }
+}
+
+/// A line that is neither a section, a key, nor a comment.
+#[derive(Debug)]
+pub(super) struct Stray {
+    pub(super) span: Range<usize>,
+    pub(super) message: &'static str,
+}
+
+/// The sections of a text, and the lines that can't be understood.
+pub(super) fn parse(text: &str, dialect: Dialect) -> (Vec<Section>, Vec<Stray>) {
+    let (mut sections, mut strays) = (Vec::<Section>::new(), Vec::new());
+    let mut at = 0;
+    // systemd: the line before ended with a backslash.
+    let mut continued = false;
+    for raw in text.split_inclusive('\n') {
+        let start = at;
+        at += raw.len();
+        let line = raw.trim_end_matches(['\n', '\r']);
+        let trimmed = line.trim().trim_start_matches('\u{feff}');
+        let span = start + (line.len() - line.trim_start().len())..start + line.trim_end().len();
+        let is_comment = trimmed.starts_with(['#', ';']);
+        let key = sections.last_mut().and_then(|s| s.keys.last_mut());
+        if continued {
+            // Comments within a continued line are skipped, systemd.syntax(7).
+            if is_comment {
+                continue;
+            }
+            continued = trimmed.ends_with('\\');
+            if let Some(key) = key {
+                key.value.push(' ');
+                key.value.push_str(trimmed.trim_end_matches('\\').trim());
+            }
+            continue;
+        }
+        if trimmed.is_empty() || is_comment {
+            continue;
+        }
+        let indented = line.starts_with([' ', '\t']);
+        if let (Dialect::Supervisord, true, Some(key)) = (dialect, indented, key) {
+            key.value.push('\n');
+            key.value.push_str(uncommented(trimmed, dialect));
+        } else if let Some(name) = trimmed.strip_prefix('[') {
+            let name = name.split(']').next().unwrap_or_default().to_owned();
+            if !trimmed.contains(']') {
+                let message = "the section's name has no `]`";
+                strays.push(Stray {
+                    span: span.clone(),
+                    message,
+                });
+            }
+            sections.push(Section {
+                name,
+                span,
+                keys: Vec::new(),
+            });
+        } else if let Some((name, value)) = trimmed.split_once(separator(dialect)) {
+            continued = dialect == Dialect::Systemd && value.ends_with('\\');
+            let value = if continued {
+                value.trim_end_matches('\\')
+            } else {
+                value
+            };
+            let key = Key {
+                name: name.trim().to_owned(),
+                value: uncommented(value.trim(), dialect).to_owned(),
+                span: span.clone(),
+            };
+            match sections.last_mut() {
+                Some(section) => section.keys.push(key),
+                None => strays.push(Stray {
+                    span,
+                    message: "it stands before the first `[section]`",
+                }),
+            }
+        } else {
+            strays.push(Stray {
+                span,
+                message: "it is neither `[section]`, `key = value`, nor a comment",
+            });
+        }
+    }
+    (sections, strays)
+}
+
+fn separator(dialect: Dialect) -> &'static [char] {
+    match dialect {
+        Dialect::Systemd => &['='],
+        Dialect::Supervisord => &['=', ':'],
+    }
+}
+
+/// Without what follows ` ;`, which supervisord drops and systemd doesn't.
+fn uncommented(value: &str, dialect: Dialect) -> &str {
+    match (dialect, value.find(" ;")) {
+        (Dialect::Supervisord, Some(at)) => value[..at].trim_end(),
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units() {
+        let text =
+            "# c\n[Service]\nExecStop=-/bin/a \\\n# in between\n  --b\nExecStop=c ; d\nstray\n";
+        let (sections, strays) = parse(text, Dialect::Systemd);
+        let values: Vec<_> = sections[0].keys.iter().map(|k| k.value.as_str()).collect();
+        assert_eq!(values, ["-/bin/a --b", "c ; d"]);
+        assert_eq!(&text[strays[0].span.clone()], "stray");
+        assert_eq!(&text[sections[0].keys[1].span.clone()], "ExecStop=c ; d");
+    }
+
+    #[test]
+    fn supervisord_s() {
+        let text = "[program:x]\ncommand=a b ; why\nenvironment = A=\"1\",\n  B=2\n";
+        let (sections, strays) = parse(text, Dialect::Supervisord);
+        assert!(strays.is_empty());
+        assert_eq!(
+            sections[0].last("command").map(|k| k.value.as_str()),
+            Some("a b")
+        );
+        assert_eq!(sections[0].keys[1].value, "A=\"1\",\nB=2");
+    }
+}

@@ -1,0 +1,139 @@
+//! `lameduck doctor`: what in a supervisor's configuration will cut requests.
+//!
+//! In reading order: [`checks`] is the catalogue; `model` is what every reader makes of its file: processes, and
+//! how they are stopped; `judge` holds the checks that are the same under every supervisor, `arithmetic` their sums.
+//! One reader for each supervisor (`oxfile`, `pm2`, `systemd`, `supervisord`, `kubernetes`, `compose`) over three
+//! forms of text (`tree` for TOML, `yaml` for YAML and JSON, `ini`). `recognise` tells them apart.
+
+mod arithmetic;
+pub mod checks;
+mod compose;
+mod finding;
+mod ini;
+mod judge;
+mod keep_alive;
+mod kubernetes;
+pub mod look;
+mod model;
+mod oxfile;
+mod pm2;
+mod proxy;
+mod recognise;
+mod supervisord;
+mod systemd;
+mod tree;
+mod words;
+mod yaml;
+
+pub use finding::Input;
+
+use std::time::Duration;
+
+use crate::config::{Config, Report, Severity};
+use finding::Findings;
+use judge::Assumed;
+use model::{Place, Process};
+use proxy::Proxy;
+use recognise::Form;
+
+/// What an examination found.
+#[derive(Debug)]
+pub struct Examined {
+    /// One for each file, in their order.
+    pub reports: Vec<Report>,
+    /// What each file was taken for, such as "Oxmgr's Oxfile".
+    pub kinds: Vec<&'static str>,
+}
+
+/// Options of an examination.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// What an app is taken to need from its signal to its end, with nothing in flight. Default 5 s.
+    pub app_stop: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            app_stop: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Judges files next to lameduck's own configuration, if there is one. Never panics, whatever the files hold.
+pub fn examine(files: &[Input], config: Option<Config>, options: Options) -> Examined {
+    let mut found = Findings::new(files);
+    let mut kinds = Vec::new();
+    let mut forms = Vec::new();
+    for (n, file) in files.iter().enumerate() {
+        if file.name.ends_with(look::GENERATED) {
+            found.without_positions(n);
+        }
+        let form = recognise::form(n, file, &mut found);
+        kinds.push(form.name());
+        forms.push(form);
+    }
+    let assumed = Assumed {
+        app_stop: options.app_stop,
+    };
+    let proxy = Proxy::new(config.or_else(|| embedded(&forms, files, &mut found)));
+    let mut processes: Vec<Process> = Vec::new();
+    for (n, form) in forms.iter().enumerate() {
+        match form {
+            Form::Oxfile(root) => processes.extend(oxfile::read(n, root, &mut found)),
+            Form::Pm2(root) => processes.extend(pm2::read(n, root, &mut found)),
+            Form::Supervisord(sections) => {
+                processes.extend(supervisord::read(n, sections, &mut found))
+            }
+            Form::Compose(root) => processes.extend(compose::read(n, root, &mut found)),
+            Form::Kubernetes(documents) => {
+                processes.extend(kubernetes::read(n, documents, &proxy, assumed, &mut found));
+            }
+            Form::Systemd(_) | Form::Unknown => {}
+        }
+    }
+    for unit in recognise::units(files, forms) {
+        processes.extend(systemd::read(&unit, &mut found));
+    }
+    for process in &processes {
+        judge::process(process, &proxy, assumed, &mut found);
+    }
+    Examined {
+        reports: found.finish(),
+        kinds,
+    }
+}
+
+/// A manifest may bring the configuration along.
+fn embedded(forms: &[Form], files: &[Input], found: &mut Findings) -> Option<Config> {
+    let manifests = forms.iter().enumerate().filter_map(|(n, form)| match form {
+        Form::Kubernetes(documents) => Some((n, kubernetes::embedded(documents)?)),
+        _ => None,
+    });
+    for (file, (node, text)) in manifests {
+        match crate::config::parse(&files[file].name, text) {
+            Ok(loaded) => return Some(loaded.config),
+            Err(error) => {
+                let report = error.report();
+                let first = report
+                    .errors()
+                    .next()
+                    .map_or(String::new(), |d| d.message.clone());
+                let place = Place {
+                    file,
+                    span: node.span.clone(),
+                };
+                let what = format!("the lameduck.toml in it is refused: {first}");
+                found.add(
+                    Severity::Error,
+                    checks::BROKEN,
+                    &place,
+                    what,
+                    "`lameduck check -c lameduck.toml` says everything that is wrong with it"
+                        .into(),
+                );
+            }
+        }
+    }
+    None
+}

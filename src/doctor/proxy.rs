@@ -1,0 +1,77 @@
+//! What lameduck's own configuration says, with the defaults where there is none.
+
+use std::time::Duration;
+
+use crate::config::{Check, Config, Pool};
+
+/// The health path where nothing else is known.
+const HEALTH: &str = "/health";
+
+/// The proxy's side.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Proxy {
+    config: Option<Config>,
+}
+
+impl Proxy {
+    pub(super) fn new(config: Option<Config>) -> Self {
+        Proxy { config }
+    }
+
+    pub(super) fn config(&self) -> Option<&Config> {
+        self.config.as_ref()
+    }
+
+    pub(super) fn pools(&self) -> &[Pool] {
+        self.config.as_ref().map_or(&[], |config| &config.pools)
+    }
+
+    /// The pool that a process belongs to: by the pool's name or a backend's, a number at the end left out.
+    pub(super) fn pool_of(&self, process: &str) -> Option<&Pool> {
+        let stem = process
+            .trim_end_matches(|c: char| c.is_ascii_digit())
+            .trim_end_matches(['-', '_', '@', '.']);
+        let is = |name: &str| name == process || name == stem;
+        self.pools()
+            .iter()
+            .find(|pool| is(&pool.name) || pool.backends.iter().any(|b| is(&b.name)))
+    }
+
+    pub(super) fn pool(&self, name: &str) -> Option<&Pool> {
+        self.pools().iter().find(|pool| pool.name == name)
+    }
+
+    /// How long a drain lasts for which no time is given.
+    pub(super) fn drain(&self, pool: Option<&Pool>) -> Duration {
+        pool.or(self.pools().first())
+            .map_or(Duration::from_secs(30), |pool| pool.drain.deadline)
+    }
+
+    /// How long the proxy itself needs after its signal, lame duck included.
+    pub(super) fn deadline(&self) -> Duration {
+        let config = self.config.as_ref();
+        config.map_or(Duration::from_secs(30), |c| {
+            c.server.deadline.max(c.server.lame_duck)
+        })
+    }
+
+    /// How long kept connections to the app may be idle.
+    pub(super) fn idle(&self, pool: Option<&Pool>) -> Duration {
+        pool.or(self.pools().first())
+            .map_or(Duration::from_secs(4), |pool| pool.upstream.idle_timeout)
+    }
+
+    /// Whether an app of this pool (any pool, if it isn't known) answers 503 at this path while it drains.
+    pub(super) fn says_503(&self, pool: Option<&Pool>, path: &str) -> bool {
+        let path = path.split(['?', '#']).next().unwrap_or(path);
+        let of = |pool: &Pool| match &pool.health.check {
+            Check::Http { path: health, .. } => health.split('?').next() == Some(path),
+            Check::Tcp => path == HEALTH,
+        };
+        match (pool, self.pools()) {
+            (Some(pool), _) => of(pool),
+            (None, []) => [HEALTH, "/healthz", "/ready", "/readyz"].contains(&path),
+            (None, pools) => pools.iter().any(of),
+        }
+    }
+}

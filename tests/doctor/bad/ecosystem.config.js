@@ -1,0 +1,2 @@
+// expect-anywhere: pm2-cluster, same-port, uncoordinated
+module.exports = { apps: [{ name: 'api', script: 'server.js', instances: 2 * 2 }] };

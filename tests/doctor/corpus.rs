@@ -1,0 +1,142 @@
+//! Planted mistakes are found, each at its line; nothing else is.
+
+use super::{examined, files};
+use lameduck::doctor::checks;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What is planted in a file: (line, code); line 0: anywhere.
+fn planted(name: &str) -> BTreeSet<(usize, String)> {
+    let name = name.trim_end_matches(" (evaluated)");
+    let text = std::fs::read_to_string(name).unwrap();
+    let mut all = BTreeSet::new();
+    for (n, line) in text.lines().enumerate() {
+        for (mark, at) in [("expect: ", n + 1), ("expect-anywhere: ", 0)] {
+            let codes = line.split_once(mark).map_or("", |(_, codes)| codes);
+            all.extend(
+                codes
+                    .split(", ")
+                    .filter(|c| !c.is_empty())
+                    .map(|code| (at, code.to_owned())),
+            );
+        }
+    }
+    let beside = std::fs::read_to_string(format!("{name}.expect")).unwrap_or_default();
+    for line in beside.lines() {
+        let (n, code) = line.split_once(' ').unwrap();
+        all.insert((n.parse().unwrap(), code.to_owned()));
+    }
+    all
+}
+
+#[test]
+fn every_planted_mistake_is_found_where_it_is() {
+    let mut codes = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for path in files("tests/doctor/bad") {
+        for report in &examined(&[path]).reports {
+            let expected = planted(&report.name);
+            let json = report.json();
+            let found: BTreeSet<_> = json
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|finding| {
+                    let line = finding["line"].as_u64().unwrap_or(0);
+                    (
+                        usize::try_from(line).unwrap(),
+                        finding["code"].as_str().unwrap().to_owned(),
+                    )
+                })
+                .collect();
+            for (line, code) in expected.difference(&found) {
+                wrong.push(format!("{}:{line}: {code} was not found", report.name));
+            }
+            for (line, code) in found.difference(&expected) {
+                wrong.push(format!(
+                    "{}:{line}: {code} was found, and is not planted",
+                    report.name
+                ));
+            }
+            codes.extend(expected.into_iter().map(|(_, code)| code));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // `broken-file` has its own test.
+    let missing: Vec<_> = checks::ALL
+        .iter()
+        .map(|check| check.code)
+        .filter(|code| *code != "broken-file" && !codes.contains(*code))
+        .collect();
+    assert!(missing.is_empty(), "no file plants {missing:?}");
+}
+
+#[test]
+fn good_files_have_nothing() {
+    for path in files("tests/doctor/good") {
+        for (report, kind) in examined(std::slice::from_ref(&path))
+            .reports
+            .iter()
+            .zip(examined(&[path]).kinds)
+        {
+            assert!(report.diagnostics.is_empty(), "{}", report.render(false));
+            assert_ne!(kind, "unknown", "{}", report.name);
+        }
+    }
+}
+
+#[test]
+fn what_people_install_has_nothing() {
+    let mut seen = 0;
+    for dir in ["deploy/systemd", "deploy/kubernetes"] {
+        for entry in std::fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let config = lameduck::config::load(Path::new("config/minimal.toml"))
+                .unwrap()
+                .config;
+            let config = (dir == "deploy/systemd").then_some(config);
+            let (files, errors) = lameduck::doctor::look::read(std::slice::from_ref(&path));
+            assert!(errors.is_empty(), "{errors:?}");
+            let examined =
+                lameduck::doctor::examine(&files, config, lameduck::doctor::Options::default());
+            for report in examined.reports {
+                assert!(report.diagnostics.is_empty(), "{}", report.render(false));
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 2, "{seen}");
+}
+
+#[test]
+fn whole_outputs_word_for_word() {
+    let mut wrong = Vec::new();
+    for name in [
+        "oxfile.toml",
+        "ecosystem.config.yaml",
+        "launched.service",
+        "supervisord.conf",
+        "compose.yaml",
+        "sidecar.k8s.yaml",
+    ] {
+        let path = Path::new("tests/doctor/bad").join(name);
+        let shown: String = examined(&[path])
+            .reports
+            .iter()
+            .map(|report| report.render(false))
+            .collect();
+        let expected = Path::new("tests/doctor/shown").join(format!("{name}.txt"));
+        if std::env::var_os("LAMEDUCK_BLESS").is_some() {
+            std::fs::create_dir_all("tests/doctor/shown").unwrap();
+            std::fs::write(&expected, &shown).unwrap();
+        }
+        let before = std::fs::read_to_string(&expected).unwrap_or_default();
+        if before != shown {
+            wrong.push(format!(
+                "{}: expected\n{before}\nbut got\n{shown}",
+                expected.display()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
