@@ -59,10 +59,6 @@ pub(super) async fn register(
     Json(request): Json<RegisterRequest>,
 ) -> Result<axum::Json<BackendView>, Problem> {
     bounded("wait", request.wait.as_ref())?;
-    // An app that was restarted alone must not leave the proxy lame.
-    if admin.process.is_lame_duck() {
-        admin.process.lame_duck(false, "an instance registers");
-    }
     Ok(axum::Json(
         admin.registry.register(&pool, &name, request).await?,
     ))

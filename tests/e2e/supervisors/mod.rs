@@ -2,6 +2,7 @@
 //! the oracle counts. What a file leaves to its user (paths, ports) is filled in by [`deployed`]; the rest is as
 //! shipped.
 
+mod kubernetes;
 mod oxmgr;
 mod processes;
 mod systemd;
@@ -137,7 +138,7 @@ impl Fleet {
             .await;
             self.ready(INSTANCES).await;
         }
-        let account = self.account(load.stop().await);
+        let account = account(load.stop().await, &self.scratch);
         assert!(account.is_clean(), "{supervisor}:\n{account}");
         assert_eq!(account.delivered_twice, 0, "{supervisor}:\n{account}");
         assert!(
@@ -157,15 +158,6 @@ impl Fleet {
     fn exited(&self) -> usize {
         let lives = lives(&journals(&self.scratch));
         lives.iter().filter(|life| life.exited.is_some()).count()
-    }
-
-    fn account(&self, sent: Vec<Sent>) -> Account {
-        Account::of(&Evidence {
-            sent,
-            lives: lives(&journals(&self.scratch)),
-            held: None,
-            retried: None,
-        })
     }
 }
 
@@ -206,6 +198,15 @@ fn lives(journals: &Path) -> Vec<Life> {
     };
     let files = std::fs::read_dir(journals).unwrap();
     files.map(|file| life(file.unwrap().path())).collect()
+}
+
+fn account(sent: Vec<Sent>, scratch: &Scratch) -> Account {
+    Account::of(&Evidence {
+        sent,
+        lives: lives(&journals(scratch)),
+        held: None,
+        retried: None,
+    })
 }
 
 /// A file of `deploy/` with its paths replaced by this machine's; each of them must occur.

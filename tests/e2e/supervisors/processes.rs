@@ -9,7 +9,7 @@ use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::oracle::Loss;
 use lameduck::demo::sys::monotonic_ns;
 
-use super::{Fleet, INSTANCES, PATIENCE, run};
+use super::{Fleet, INSTANCES, PATIENCE, account, run};
 use crate::harness::{skip, turn};
 
 /// Where tests/setup.sh puts what comes from PyPI.
@@ -234,7 +234,7 @@ async fn honcho() {
             "was in flight: {request:?}"
         );
     }
-    let account = fleet.account(sent);
+    let account = account(sent, &fleet.scratch);
     assert_eq!(
         (
             account.reached_stopping,
