@@ -241,6 +241,11 @@ impl Launch {
         self.phase != Phase::Running
     }
 
+    /// Whether the app is gone, and some of its processes are not.
+    pub fn buries(&self) -> bool {
+        matches!(self.phase, Phase::Leftovers { .. })
+    }
+
     /// When it wants [`Event::Tick`].
     pub fn next_deadline(&self) -> Option<Time> {
         match self.phase {

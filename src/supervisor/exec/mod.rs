@@ -1,11 +1,12 @@
 //! `lameduck exec`: stands between a supervisor and an app, so that the app is drained before it is stopped.
 //!
 //! Read in this order: [`crate::core::launch`] decides; this file carries out; [`app`] starts processes and
-//! [`tree`] finds their listeners; [`link`] holds the lease over [`http`]; [`above`] speaks to the supervisor;
+//! [`tree`] finds their listeners; [`guard`] keeps them from outliving us; [`link`] holds the lease over [`http`]; [`above`] speaks to the supervisor;
 //! [`sys`] has the system calls. One thread, and a small one for the lease: no runtime, no pool.
 
 pub mod above;
 mod app;
+mod guard;
 pub mod http;
 mod link;
 mod post;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use above::Above;
 use app::{App, Unable};
+use guard::Guard;
 use http::{Failure, Remote};
 use link::{Instance, Link};
 use post::{Letterbox, Post, post};
@@ -37,6 +39,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const LOOK_LATER: Duration = Duration::from_millis(100);
 /// …this time.
 const SOON: Duration = Duration::from_secs(5);
+/// A worker has started what it is a wrapper for after this time.
+const SETTLED: Duration = Duration::from_secs(1);
 /// An app that finds its port taken gets another one, so often.
 const PORTS: u32 = 5;
 
@@ -105,11 +109,12 @@ fn try_run(options: Options) -> Result<Fate, Unable> {
     let mut launcher = Launcher {
         launch: Launch::new(options.plan.clone()),
         begun: Instant::now(),
-        next_look: options.plan.port.then_some(Duration::ZERO),
+        next_look: Some(if options.plan.port { LOOK } else { SETTLED }),
         next_sign: above.watchdog.map(|_| Duration::ZERO),
         said_foreign: false,
         tries: 1,
         link: None,
+        guard: None,
         options,
         app,
         above,
@@ -172,6 +177,7 @@ struct Launcher {
     letterbox: Letterbox,
     post: Post,
     link: Option<Link>,
+    guard: Option<Guard>,
     /// When to look for the app's listener; `None`: it was found.
     next_look: Option<Duration>,
     /// When to give systemd's watchdog a sign of life.
@@ -281,13 +287,34 @@ impl Launcher {
             Some(fate) if self.start_again(fate) => {}
             Some(fate) => {
                 self.next_look = None;
-                self.happened(Event::Exited {
-                    fate,
-                    leftovers: left,
-                });
+                let leftovers = left && self.somebody_left();
+                self.happened(Event::Exited { fate, leftovers });
             }
-            None if !left => self.happened(Event::NobodyLeft),
+            None if self.launch.buries() && !(left && self.somebody_left()) => {
+                self.happened(Event::NobodyLeft);
+            }
             None => {}
+        }
+    }
+
+    fn somebody_left(&self) -> bool {
+        let guard = self.guard.as_ref().map(Guard::pid);
+        let mut processes = tree::descendants().into_iter();
+        processes.any(|process| Some(process) != guard)
+    }
+
+    /// An app that has started others is watched over by another process.
+    fn post_guard(&mut self) {
+        let mut processes = tree::descendants().into_iter();
+        if processes.all(|process| process == self.app.pid()) || self.guard.is_some() {
+            return;
+        }
+        match Guard::start(self.app.pid()) {
+            Ok(guard) => self.guard = Some(guard),
+            Err(error) => complain(&format!(
+                "exec: can't start a guard process: {error}; if the launcher is killed, what the app has started \
+                 lives on"
+            )),
         }
     }
 
@@ -333,17 +360,18 @@ impl Launcher {
     /// Looks for the app's listener, and registers it.
     fn look(&mut self) {
         let now = self.now();
-        let Some(port) = self
-            .app
-            .port()
-            .filter(|_| self.next_look.is_some_and(|at| at <= now))
-        else {
+        if self.next_look.is_none_or(|at| at > now) {
             return;
-        };
+        }
         if self.launch.is_ending() {
             self.next_look = None;
             return;
         }
+        let Some(port) = self.app.port() else {
+            self.next_look = None;
+            self.post_guard();
+            return;
+        };
         let address = match tree::look(port) {
             Found::Ours(address) => address,
             Found::Unknown(address) => {
@@ -363,6 +391,8 @@ impl Launcher {
             Found::Foreign | Found::Nobody => return self.look_later(now),
         };
         self.next_look = None;
+        // Before there is another thread.
+        self.post_guard();
         let link = Link::new(self.instance(port), self.post.clone());
         match link.keep(tree::reachable(address)) {
             Ok(()) => {
