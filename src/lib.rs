@@ -10,6 +10,7 @@
 //! Dependency rule: [`core`] imports `std` alone. [`probe`], [`proxy`] and [`admin`] know `core`'s types
 //! and the registry's handle, and not each other. Only [`app`] sees everything.
 
+pub mod activation;
 pub mod admin;
 pub mod app;
 pub mod cli;

@@ -18,6 +18,7 @@ mod openapi;
 mod pools;
 pub mod problem;
 pub mod process;
+mod roll;
 mod router;
 mod server;
 mod stall;

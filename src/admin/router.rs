@@ -7,6 +7,7 @@ use axum::{Router, middleware};
 use super::problem::{Kind, Problem, complete};
 use super::{
     Admin, Door, auth, backends, body, config, events, leases, lifecycle, metrics, openapi, pools,
+    roll,
 };
 
 /// What each listener serves, the one for probes too.
@@ -39,6 +40,7 @@ fn api() -> Vec<(&'static str, MethodRouter<Admin>)> {
             "/v1/pools/{pool}/backends/{name}/resume",
             post(backends::resume),
         ),
+        ("/v1/pools/{pool}/roll", post(roll::hold)),
         (
             "/v1/pools/{pool}/backends/{name}/lease",
             post(leases::lease),

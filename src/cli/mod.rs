@@ -15,6 +15,7 @@ pub mod output;
 pub mod register;
 pub mod reload;
 pub mod resume;
+pub mod roll;
 pub mod run;
 pub mod status;
 pub mod values;
@@ -57,6 +58,8 @@ enum Command {
     Register(register::RegisterArgs),
     /// Drain a registered backend, then remove it
     Deregister(deregister::DeregisterArgs),
+    /// Restart the backends of a pool one after the other, without losing a request
+    Roll(roll::RollArgs),
     /// Run an app so that it is drained before it is stopped
     Exec(exec::ExecArgs),
     /// Make the proxy read its configuration again
@@ -89,6 +92,7 @@ impl Cli {
             Command::Resume(args) => block_on(resume::run(args)),
             Command::Register(args) => block_on(register::run(args)),
             Command::Deregister(args) => block_on(deregister::run(args)),
+            Command::Roll(args) => block_on(roll::run(args)),
             Command::Exec(args) => exec::run(args, false),
             Command::Reload(args) => block_on(reload::run(args)),
             Command::Demo(args) => demo::run(args),
@@ -167,6 +171,7 @@ mod tests {
             "lameduck exec --pool app --name api-0 --port auto --port-env PORT --drain-timeout 70s --lame-duck 5s -- node app.js --port 1",
             "lameduck exec --no-port -- worker",
             "lameduck reload --admin http://127.0.0.1:9901 --token-file /tmp/token",
+            "lameduck roll app --max-unavailable 2 --dry-run -- systemctl restart api@{name} -v",
             "lameduck demo",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
@@ -186,10 +191,11 @@ mod tests {
             ),
             ("lameduck register app/a", "<ADDRESS>"),
             ("lameduck status --admin ftp://x", "http://127.0.0.1:9901"),
+            ("lameduck roll app", "<CMD>"),
+            ("lameduck roll app --max-unavailable 0 -- x", "0 is not in"),
             ("lameduck exec -- app", "--pool"),
             ("lameduck exec --pool app", "<CMD>"),
             ("lameduck exec --pool app --port 0 -- app", "auto"),
-            ("lameduck roll app", "unrecognized subcommand"),
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
@@ -201,11 +207,11 @@ mod tests {
     fn help_names_what_exists_and_nothing_else() {
         let help = Cli::command().render_help().to_string();
         for there in [
-            "run", "check", "status", "health", "drain", "resume", "reload",
+            "run", "check", "status", "health", "drain", "resume", "roll", "reload",
         ] {
             assert!(help.contains(&format!("\n  {there} ")), "{help}");
         }
-        for absent in ["roll ", "doctor", "demo-app"] {
+        for absent in ["doctor", "demo-app"] {
             assert!(!help.contains(&format!("\n  {absent}")), "{help}");
         }
     }

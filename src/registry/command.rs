@@ -6,7 +6,7 @@ use super::endpoint::Key;
 use super::handle::{Command, Refusal, means};
 use super::lease;
 use super::pool::PoolState;
-use super::request;
+use super::request::{self, Which};
 use super::view::{DrainRequest, DrainResponse};
 use super::writer::Writer;
 use crate::clock;
@@ -47,10 +47,10 @@ impl Writer {
             Command::Resume {
                 pool,
                 name,
-                all,
+                which,
                 reply,
             } => {
-                let outcome = self.resume(&pool, &name, all);
+                let outcome = self.resume(&pool, &name, &which);
                 self.reply(reply, outcome);
             }
             Command::Register {
@@ -62,6 +62,11 @@ impl Writer {
                 let outcome = self.register(&pool, &name, &request);
                 self.reply(reply, outcome);
             }
+            Command::BeginRoll { pool, by, reply } => {
+                let outcome = self.begin_roll(&pool, &by);
+                self.reply(reply, outcome);
+            }
+            Command::EndRoll { pool, id } => self.end_roll(&pool, &id),
             Command::Lease {
                 pool,
                 name,
@@ -149,10 +154,12 @@ impl Writer {
         Ok(endings)
     }
 
-    fn resume(&mut self, pool: &str, name: &str, all: bool) -> Result<(), Refusal> {
+    fn resume(&mut self, pool: &str, name: &str, which: &Which) -> Result<(), Refusal> {
         let kept = self.kept.len();
-        self.kept
-            .retain(|kept| kept.pool != pool || kept.backend != name);
+        self.kept.retain(|kept| {
+            let drain = kept.drain.order();
+            kept.pool != pool || kept.backend != name || !which.means(drain.actor, &drain.id)
+        });
         self.unsaved |= kept != self.kept.len();
         let (index, keys) = self.find(pool, name)?;
         let state = &self.pools[index];
@@ -165,7 +172,7 @@ impl Writer {
             )));
         }
         for key in staying {
-            self.step(key, Event::Resume { all });
+            self.step(key, which.event());
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::endpoint::Key;
 use super::lease::Lease;
-use super::request::parse_duration;
+use super::request::{self, Which, parse_duration};
 use super::snapshot::Snapshot;
 use super::view::{
     BackendView, DrainRequest, DrainResponse, EventView, LeaseDrainRequest, LeaseEvent,
@@ -85,7 +85,7 @@ pub(super) enum Command {
     Resume {
         pool: String,
         name: String,
-        all: bool,
+        which: Which,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     Register {
@@ -127,6 +127,15 @@ pub(super) enum Command {
     Apply {
         config: Arc<Config>,
         reply: oneshot::Sender<Vec<String>>,
+    },
+    BeginRoll {
+        pool: String,
+        by: String,
+        reply: oneshot::Sender<Result<String, Refusal>>,
+    },
+    EndRoll {
+        pool: String,
+        id: String,
     },
     Report {
         key: Key,
@@ -243,10 +252,11 @@ impl Handle {
         request: ResumeRequest,
     ) -> Result<BackendView, Refusal> {
         let wait = request.wait.as_deref().map(parse_duration).transpose()?;
+        let which = request::which(&request)?;
         self.ask(|reply| Command::Resume {
             pool: pool.to_owned(),
             name: name.to_owned(),
-            all: request.all,
+            which,
             reply,
         })
         .await??;

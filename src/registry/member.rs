@@ -107,6 +107,7 @@ impl Member {
     /// As people see it.
     pub fn view(&self, backend: &Backend) -> BackendView {
         BackendView {
+            id: self.endpoint.key.0,
             name: self.endpoint.name.to_string(),
             address: self.endpoint.address.to_string(),
             weight: self.endpoint.weight(),

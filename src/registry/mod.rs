@@ -15,10 +15,12 @@ mod pool;
 pub mod probing;
 mod release;
 mod request;
+mod roll;
 pub mod snapshot;
 pub mod view;
 mod writer;
 
 pub use endpoint::{Endpoint, Key};
 pub use handle::{Handle, Refusal};
+pub use roll::RollPermit;
 pub use writer::{Observer, spawn};

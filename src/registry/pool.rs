@@ -298,6 +298,11 @@ impl PoolState {
         });
     }
 
+    /// The backends' keys.
+    pub fn keys(&self) -> Vec<Key> {
+        self.members.keys().copied().collect()
+    }
+
     /// Its state; `None` if it is not here.
     pub fn state(&self, key: Key) -> Option<State> {
         self.core.get(&key).map(Backend::state)

@@ -20,6 +20,10 @@ pub struct PoolView {
 /// One backend.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendView {
+    /// Its number, which no other backend gets while the proxy runs: with `incarnation`, it tells one process from
+    /// every other.
+    #[serde(default)]
+    pub id: u64,
     /// Its name; the second of two with the same name is shown `NAME~2`.
     pub name: String,
     /// `host:port` or `unix:/path`.
@@ -113,6 +117,12 @@ pub struct DrainResponse {
 pub struct ResumeRequest {
     /// Lift everybody's drains, not only the operator's.
     pub all: bool,
+    /// With `actor` or `id`, only this one drain is lifted: `operator` (default) or `supervisor`…
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// …and its id, by default the actor's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Wait this long until it is ready (`"30s"`); absent: don't wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
@@ -130,6 +140,14 @@ pub struct RegisterRequest {
     /// Wait this long until it is ready; absent: don't wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
+}
+
+/// Body of `POST …/roll`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RollRequest {
+    /// Who rolls, for people.
+    pub by: String,
 }
 
 /// Body of `POST …/backends/{name}/lease`.
@@ -210,7 +228,7 @@ pub enum LeaseEvent {
 /// One line of `GET /v1/events`, as JSON in `data:`; `event:` is `kind`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventView {
-    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`.
+    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`.
     pub kind: String,
     /// RFC 3339, UTC, with milliseconds.
     pub time: String,

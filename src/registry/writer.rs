@@ -15,6 +15,7 @@ use super::handle::{Command, Handle};
 use super::persist::{self, KeptDrain};
 use super::pool::PoolState;
 use super::probing::Probing;
+use super::roll::Rolling;
 use super::snapshot::Snapshot;
 use super::view::{DrainResponse, EventView, LeaseEvent};
 use crate::clock;
@@ -70,6 +71,7 @@ pub fn spawn(
         config: config.clone(),
         routes,
         kept: Vec::new(),
+        rolls: HashMap::new(),
         next_key: 0,
         dirty: false,
         unsaved: false,
@@ -99,6 +101,8 @@ pub(super) struct Writer {
     pub homes: HashMap<Key, usize>,
     /// Drains of the last run whose backends have not come back.
     pub kept: Vec<KeptDrain>,
+    /// Rolls under way, by pool.
+    pub rolls: HashMap<String, Rolling>,
     pub next_key: u64,
     pub dirty: bool,
     pub unsaved: bool,
@@ -396,7 +400,9 @@ impl Writer {
             kind: kind.to_owned(),
             time: clock::rfc3339(clock::wall(clock::now())),
             pool: whom.map(|(pool, _)| pool.to_owned()),
-            backend: whom.map(|(_, backend)| backend.to_owned()),
+            backend: whom
+                .map(|(_, backend)| backend.to_owned())
+                .filter(|backend| !backend.is_empty()),
             from: from.map(str::to_owned),
             to: to.map(str::to_owned),
             reason,

@@ -54,7 +54,7 @@ impl Signals {
     }
 
     /// The next signal, if one is there.
-    pub fn next(&mut self) -> Option<i32> {
+    pub fn read(&mut self) -> Option<i32> {
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];
         self.0.read_exact(&mut info).ok()?;
         // `ssi_signo` is the first field.
