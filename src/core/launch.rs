@@ -4,6 +4,9 @@
 //! to be done comes out, in this order.
 
 use super::Time;
+pub use event::{Effect, Ending, Event, Fate, Plan, signal_name};
+
+mod event;
 
 /// SIGHUP and its like go to the app as they come; these three are drained for first.
 const STOPS: [i32; 3] = [2, 3, 15];
@@ -28,113 +31,6 @@ const FAILED: Time = Time::from_secs(5);
 const SLOW: Time = Time::from_secs(10);
 /// After this long without an exit, it is said that the app ignores its signal.
 const IGNORED: Time = Time::from_secs(10);
-
-/// What was asked for on the command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// It listens on a port, and is registered under a lease.
-    pub port: bool,
-    /// The drain's deadline.
-    pub drain_timeout: Time,
-    /// How long the proxy is lame duck before the drain.
-    pub lame_duck: Time,
-    /// An app that is not ready by then has failed.
-    pub ready_timeout: Option<Time>,
-}
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It exited.
-    Code(i32),
-    /// A signal killed it.
-    Signal(i32),
-    /// The launcher gave it up.
-    GivenUp,
-}
-
-/// How a drain ended, as the proxy tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Nothing in flight, no connection open.
-    Drained,
-    /// The deadline cut this many requests.
-    TimedOut {
-        /// How many.
-        cut: u32,
-    },
-    /// The app died and took requests along.
-    Died {
-        /// How many.
-        lost: u32,
-    },
-    /// Somebody lifted it.
-    Resumed,
-}
-
-/// What happens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The app's process runs.
-    Started,
-    /// A listener of the app's was found on its port.
-    Listening,
-    /// The lease is held.
-    Registered,
-    /// The proxy sends it requests, or no longer does.
-    Ready(bool),
-    /// The drain of the lease ended.
-    Drained(Ending),
-    /// The drain could not be asked for.
-    DrainRefused(String),
-    /// The lease broke.
-    LeaseLost,
-    /// A signal came.
-    Signal(i32),
-    /// The app exited; `leftovers`: some of its processes still run.
-    Exited {
-        /// How.
-        fate: Fate,
-        /// Whether something is left.
-        leftovers: bool,
-    },
-    /// The last of its processes is gone.
-    NobodyLeft,
-    /// Time passed.
-    Tick,
-}
-
-/// What has to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Ask for a lease, and again whenever it breaks.
-    Register,
-    /// No longer ask for one.
-    StopRegistering,
-    /// End the lease.
-    DropLease,
-    /// Tell the supervisor that it is ready.
-    TellReady,
-    /// Tell the supervisor that it stops, which takes up to this long.
-    TellStopping(Time),
-    /// Ask the proxy to be lame duck.
-    AskLameDuck,
-    /// Ask the proxy to drain the lease.
-    AskDrain(Time),
-    /// Send the app a signal.
-    Send(i32),
-    /// Send all of the app's processes a signal.
-    SendAll(i32),
-    /// Say something on standard error.
-    Say(String),
-    /// Say why it is not ready.
-    Explain {
-        /// Since the start.
-        after: Time,
-    },
-    /// End like this.
-    End(Fate),
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lease {
@@ -198,30 +94,6 @@ pub struct Launch {
     last_stop: Option<(i32, Time)>,
 }
 
-/// The names that people know.
-pub fn signal_name(signal: i32) -> String {
-    match signal {
-        1 => "SIGHUP".to_owned(),
-        2 => "SIGINT".to_owned(),
-        3 => "SIGQUIT".to_owned(),
-        6 => "SIGABRT".to_owned(),
-        9 => "SIGKILL".to_owned(),
-        11 => "SIGSEGV".to_owned(),
-        15 => "SIGTERM".to_owned(),
-        other => format!("signal {other}"),
-    }
-}
-
-impl std::fmt::Display for Fate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(signal) => f.write_str(&signal_name(*signal)),
-            Self::GivenUp => f.write_str("given up"),
-        }
-    }
-}
-
 impl Launch {
     /// A launcher whose app is about to start.
     pub fn new(plan: Plan) -> Self {
@@ -239,6 +111,11 @@ impl Launch {
     /// Whether it has been told to stop, or the app is gone.
     pub fn is_ending(&self) -> bool {
         self.phase != Phase::Running
+    }
+
+    /// Whether the app is gone, and some of its processes are not.
+    pub fn buries(&self) -> bool {
+        matches!(self.phase, Phase::Leftovers { .. })
     }
 
     /// When it wants [`Event::Tick`].

@@ -128,7 +128,10 @@ async fn openapi_and_router_have_the_same_methods() {
     let server = Server::start().await;
     let document = server.ask("GET", "/v1/openapi.json", None).await.json();
     for (path, item) in document["paths"].as_object().unwrap() {
-        let asked = path.replace("{pool}", "app").replace("{name}", "app-1");
+        let asked = path
+            .replace("{pool}", "app")
+            .replace("{name}", "app-1")
+            .replace("{lease}", "x");
         let answer = server.ask("BREW", &asked, None).await;
         answer.problem(405, "method-not-allowed");
         let allow = answer.header("allow").unwrap();

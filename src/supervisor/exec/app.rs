@@ -89,7 +89,8 @@ impl App {
     pub fn signal_all(&self, signal: i32) {
         let _ = kill_group(self.pid, signal);
         for process in tree::descendants() {
-            // Its own group has the signal already; a second one may count as "at once".
+            // Its own group has the signal already; a second one may count as "at once". The guard blocks what
+            // can be blocked.
             if tree::group(process) != Some(self.pid) {
                 let _ = kill(process, signal);
             }

@@ -76,7 +76,7 @@ impl Stream {
     }
 
     /// Our own address, as the proxy's host sees it; `None` on this host.
-    fn from_outside(&self) -> Option<IpAddr> {
+    fn outside_address(&self) -> Option<IpAddr> {
         match self {
             Stream::Unix(_) => None,
             Stream::Tcp(stream) => {
@@ -94,7 +94,7 @@ pub struct Lines(BufReader<Stream>);
 
 impl Lines {
     /// The next line; `None` when the connection has ended.
-    pub fn next(&mut self) -> Option<String> {
+    pub fn read(&mut self) -> Option<String> {
         let mut line = String::new();
         match self.0.by_ref().take(LIMIT).read_line(&mut line) {
             Ok(1..) if line.ends_with('\n') => Some(line),
@@ -162,7 +162,7 @@ impl Remote {
         for endpoint in &self.endpoints {
             match connect(endpoint) {
                 Ok(stream) => {
-                    let body = body(stream.from_outside());
+                    let body = body(stream.outside_address());
                     return self.ask(endpoint, stream, method, path, body.as_ref());
                 }
                 Err(error) => failures.push((endpoint, error)),

@@ -205,7 +205,7 @@ impl Link {
             serde_json::to_value(self.request(address, outside)).ok()
         })?;
         self.held().connection = lines.hang_up();
-        while let Some(line) = lines.next() {
+        while let Some(line) = lines.read() {
             // Lines of a newer proxy that we don't know change nothing.
             if let Ok(event) = serde_json::from_str(&line) {
                 self.tell(event);

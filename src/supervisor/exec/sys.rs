@@ -54,7 +54,7 @@ impl Signals {
     }
 
     /// The next signal, if one is there.
-    pub fn next(&mut self) -> Option<i32> {
+    pub fn read(&mut self) -> Option<i32> {
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];
         self.0.read_exact(&mut info).ok()?;
         // `ssi_signo` is the first field.
@@ -146,6 +146,44 @@ pub fn start(command: &mut Command) -> io::Result<u32> {
         });
     }
     command.spawn().map(|child| child.id())
+}
+
+/// Forks a process that waits for the other end of `line` to close. If nothing was written to it by then, it kills
+/// the group that `leader` leads.
+///
+/// # Errors
+/// Those of fork(2).
+#[allow(unsafe_code, reason = "std can't fork")]
+pub fn fork_guard(line: RawFd, leader: u32) -> io::Result<u32> {
+    let leader = i32::try_from(leader).map_err(io::Error::other)?;
+    // SAFETY: one thread, and the child calls nothing but the system until it exits; it runs no destructor.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                // Whatever is sent to the launcher's group must not reach this one.
+                libc::setsid();
+                let mut all: libc::sigset_t = std::mem::zeroed();
+                libc::sigfillset(&mut all);
+                libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+                // Nobody may wait for our end of a descriptor that was handed to the app.
+                let line = libc::dup2(line, 0);
+                libc::syscall(libc::SYS_close_range, 1u32, u32::MAX, 0u32);
+                let mut byte = 0u8;
+                loop {
+                    match libc::read(line, (&raw mut byte).cast(), 1) {
+                        1 => libc::_exit(0),
+                        0 => break,
+                        _ if *libc::__errno_location() == libc::EINTR => {}
+                        _ => break,
+                    }
+                }
+                libc::kill(-leader, libc::SIGKILL);
+                libc::_exit(0)
+            }
+            pid if pid > 0 => Ok(pid.unsigned_abs()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 /// The number in decimal, with a zero byte behind it.

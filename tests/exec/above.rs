@@ -1,0 +1,197 @@
+//! What the supervisor above sees, and what the app below gets.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::rig::{Launched, PATIENCE, Rig};
+
+/// The rig's usual app, with changes to the launcher's own surroundings.
+fn with(rig: &mut Rig, options: &[&str], change: impl FnOnce(&mut Command)) -> Launched {
+    let journal = rig.scratch.path().join("app.journal");
+    let mut all = vec!["--pool", "app", "--name", "api-0"];
+    all.extend(options);
+    let script = "env > \"$LOG.env\"; echo $$ > \"$LOG.pid\"; exec \"$EXE\" demo-app --port $PORT --log \"$LOG\"";
+    let mut command = rig.exec(&all, &["sh", "-c", script]);
+    command.env("EXE", crate::rig::exe()).env("LOG", journal);
+    change(&mut command);
+    rig.spawn(command)
+}
+
+fn environment(rig: &Rig) -> String {
+    std::fs::read_to_string(rig.scratch.path().join("app.journal.env")).unwrap()
+}
+
+#[tokio::test]
+async fn systemd_is_told_when_requests_come_and_not_before() {
+    let mut rig = Rig::start().await;
+    let path = rig.scratch.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut launched = with(&mut rig, &[], |command| {
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "200000");
+    });
+    let read = |socket: UnixDatagram, wanted: &'static str| {
+        tokio::task::spawn_blocking(move || {
+            for _ in 0..1000 {
+                let mut buffer = [0; 1024];
+                let length = socket.recv(&mut buffer).unwrap();
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                if text.contains(wanted) {
+                    return text;
+                }
+            }
+            panic!("no {wanted}");
+        })
+    };
+    let ready = read(socket.try_clone().unwrap(), "READY=1").await.unwrap();
+    assert_eq!(
+        rig.state("api-0").await.as_deref(),
+        Some("ready"),
+        "{ready}"
+    );
+    read(socket.try_clone().unwrap(), "WATCHDOG=1")
+        .await
+        .unwrap();
+    let environment = environment(&rig);
+    for name in ["NOTIFY_SOCKET=", "WATCHDOG_USEC="] {
+        assert!(!environment.contains(name), "{environment}");
+    }
+    launched.process.signal(libc::SIGTERM).unwrap();
+    let stopping = read(socket, "STOPPING=1").await.unwrap();
+    assert!(stopping.contains("EXTEND_TIMEOUT_USEC="), "{stopping}");
+    assert!(launched.exited().await.success());
+}
+
+/// Hands a descriptor down under its own number.
+fn inherit(command: &mut Command, theirs: &OwnedFd) -> String {
+    use std::os::unix::process::CommandExt;
+    let number = theirs.as_raw_fd();
+    #[allow(unsafe_code, reason = "std closes every descriptor at exec")]
+    // SAFETY: fcntl with integers, in the child.
+    unsafe {
+        command.pre_exec(move || {
+            libc::fcntl(number, libc::F_SETFD, 0);
+            Ok(())
+        });
+    }
+    number.to_string()
+}
+
+fn line(from: &UnixStream) -> String {
+    use std::io::{BufRead, BufReader};
+    from.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut text = String::new();
+    BufReader::new(from).read_line(&mut text).unwrap();
+    text
+}
+
+#[tokio::test]
+async fn pm2_and_s6_are_told_through_their_descriptors() {
+    let mut rig = Rig::start().await;
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let theirs = OwnedFd::from(theirs);
+    let mut launched = with(&mut rig, &[], |command| {
+        let number = inherit(command, &theirs);
+        command.env("NODE_CHANNEL_FD", number);
+    });
+    let told = tokio::task::spawn_blocking(move || line(&ours))
+        .await
+        .unwrap();
+    assert_eq!(told, "\"ready\"\n");
+    assert!(
+        environment(&rig).contains("NODE_CHANNEL_FD="),
+        "kept, and so is the descriptor"
+    );
+    assert!(launched.stop().await.success());
+    drop(theirs);
+
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let theirs = OwnedFd::from(theirs);
+    let number = theirs.as_raw_fd().to_string();
+    let mut launched = with(&mut rig, &["--notify-fd", &number], |command| {
+        drop(inherit(command, &theirs));
+        // Closed, as some supervisors leave it.
+        command.env("NODE_CHANNEL_FD", "77");
+    });
+    let told = tokio::task::spawn_blocking(move || line(&ours))
+        .await
+        .unwrap();
+    assert_eq!(told, "\n");
+    assert!(
+        !environment(&rig).contains("NODE_CHANNEL_FD="),
+        "Node would abort"
+    );
+    assert!(launched.stop().await.success());
+}
+
+#[tokio::test]
+async fn sockets_are_handed_on_in_the_app_s_name() {
+    let mut rig = Rig::start().await;
+    let mut launched = with(&mut rig, &[], |command| {
+        command.env("LISTEN_PID", "1").env("LISTEN_FDS", "0");
+    });
+    rig.ready("api-0").await;
+    let pid = std::fs::read_to_string(rig.scratch.path().join("app.journal.pid")).unwrap();
+    let environment = environment(&rig);
+    assert!(
+        environment.contains(&format!("LISTEN_PID={}\n", pid.trim())),
+        "{environment}"
+    );
+    assert_eq!(launched.app().to_string(), pid.trim());
+    assert!(launched.stop().await.success());
+}
+
+/// A signal to the launcher's group, as Oxmgr sends it, does not reach the app before it is drained.
+#[tokio::test]
+async fn a_signal_to_the_whole_group_is_the_launcher_s() {
+    let mut rig = Rig::start().await;
+    let mut launched = rig.launch("api-0", &[]);
+    rig.ready("api-0").await;
+    let slow = tokio::spawn(crate::endings::get(rig.proxy.address(), "/slow?ms=800"));
+    crate::endings::in_flight(&rig, 1).await;
+    lameduck::demo::sys::kill_group(launched.process.pid(), libc::SIGTERM).unwrap();
+    // And once more, to the process: the same signal.
+    launched.process.signal(libc::SIGTERM).unwrap();
+    assert_eq!(slow.await.unwrap().unwrap(), 200);
+    assert!(launched.exited().await.success(), "{}", launched.said());
+    assert!(!launched.said().contains("again"), "{}", launched.said());
+}
+
+#[tokio::test]
+async fn other_signals_reach_the_app_as_they_come() {
+    let mut rig = Rig::start().await;
+    let mut launched = rig.launch("api-0", &[]);
+    rig.ready("api-0").await;
+    // The demo app plays an outage then.
+    launched.process.signal(libc::SIGUSR1).unwrap();
+    crate::rig::until("the app has had USR1", async || {
+        rig.state("api-0")
+            .await
+            .is_some_and(|state| state.starts_with("drain"))
+    })
+    .await;
+    assert!(launched.stop().await.success());
+}
+
+#[tokio::test]
+async fn workers_without_a_port_are_not_registered_and_stop_at_once() {
+    let mut rig = Rig::start().await;
+    let command = rig.exec(
+        &["--no-port"],
+        &[
+            "sh",
+            "-c",
+            "trap 'exit 3' TERM; echo up >&2; while :; do sleep 0.01; done",
+        ],
+    );
+    let mut launched = rig.spawn(command);
+    launched.says("up").await;
+    let begun = std::time::Instant::now();
+    assert_eq!(launched.stop().await.code(), Some(3));
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(rig.backends().await.is_empty());
+}

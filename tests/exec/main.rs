@@ -1,0 +1,11 @@
+//! The launcher, for real: processes, signals, load and the oracle.
+//!
+//! Tests under load take turns: two at once would measure each other.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod above;
+mod deaths;
+mod endings;
+mod proxy;
+mod rig;
+mod rolling;

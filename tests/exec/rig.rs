@@ -1,0 +1,240 @@
+//! A proxy with one empty pool, and apps under launchers.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use lameduck::demo::journal;
+use lameduck::demo::oracle::{Account, Evidence, Life, Sent};
+use lameduck::demo::process::Process;
+use lameduck::demo::proxy::{Proxy, Settings};
+use lameduck::demo::scratch::Scratch;
+use lameduck::registry::view::BackendView;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Longest wait for anything that should happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The binary under test.
+pub fn exe() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_lameduck"))
+}
+
+/// Whether the full figures are asked for.
+pub fn proving() -> bool {
+    std::env::var_os("LAMEDUCK_PROVE").is_some_and(|value| value == "1")
+}
+
+/// Waits for this test's turn.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
+}
+
+/// Says a figure aloud where figures are asked for.
+pub fn figure(text: &str) {
+    if proving() {
+        let _ = writeln!(std::io::stderr(), "figure: {text}");
+    }
+}
+
+/// Waits until `condition` holds, asking every 5 ms; panics with `what` after [`PATIENCE`].
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < end, "still waiting: {what}");
+        // Nothing tells us when; asking is all there is.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub struct Rig {
+    pub proxy: Proxy,
+    pub settings: Settings,
+    lives: Vec<(String, PathBuf, Option<u64>)>,
+    // Last: processes that still run write into it.
+    pub scratch: Scratch,
+}
+
+/// A launcher with its app.
+pub struct Launched {
+    pub process: Process,
+    pub journal: PathBuf,
+    errors: PathBuf,
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        let scratch = Scratch::new("lameduck-exec").unwrap();
+        let mut settings = Settings {
+            server: "lame_duck = \"0s\"".into(),
+            ..Settings::default()
+        };
+        let proxy = Proxy::start(exe(), "proxy", scratch.path(), &settings, &[])
+            .await
+            .unwrap();
+        settings.listen = proxy.address();
+        Self {
+            proxy,
+            settings,
+            lives: Vec::new(),
+            scratch,
+        }
+    }
+
+    /// Starts the proxy again, on the same socket and port.
+    pub async fn proxy_again(&mut self) {
+        let dir = self.scratch.path();
+        self.proxy = Proxy::start(exe(), "proxy", dir, &self.settings, &[])
+            .await
+            .unwrap();
+    }
+
+    /// A launcher's command line: these options, this command.
+    pub fn exec(&self, options: &[&str], command: &[&str]) -> Command {
+        let mut exec = Command::new(exe());
+        exec.arg("exec").args(options).arg("--").args(command);
+        for name in ["NOTIFY_SOCKET", "INVOCATION_ID", "HOSTNAME", "LISTEN_PID"] {
+            exec.env_remove(name);
+        }
+        exec.env("LAMEDUCK_ADMIN", self.proxy.socket());
+        exec
+    }
+
+    /// Starts a command and keeps what it says.
+    pub fn spawn(&mut self, command: Command) -> Launched {
+        let n = self.lives.len();
+        let errors = self.scratch.path().join(format!("{n}.err"));
+        let mut process = Process::start("launcher", command, &errors).unwrap();
+        process.ignore_output();
+        let journal = self.scratch.path().join(format!("{n}.journal"));
+        self.lives.push((n.to_string(), journal.clone(), None));
+        Launched {
+            process,
+            journal,
+            errors,
+        }
+    }
+
+    /// The demo app under a launcher, in a shell script that is run with `$EXE` and `$LOG`.
+    pub fn script(&mut self, options: &[&str], script: &str) -> Launched {
+        let journal = self
+            .scratch
+            .path()
+            .join(format!("{}.journal", self.lives.len()));
+        let mut all = vec!["--pool", "app"];
+        all.extend(options);
+        let mut command = self.exec(&all, &["sh", "-c", script]);
+        command.env("EXE", exe()).env("LOG", journal);
+        self.spawn(command)
+    }
+
+    /// The demo app under a launcher.
+    pub fn launch(&mut self, name: &str, options: &[&str]) -> Launched {
+        let mut all = vec!["--name", name];
+        if !options.contains(&"--drain-timeout") {
+            all.extend(["--drain-timeout", "10s"]);
+        }
+        all.extend(options);
+        let app = format!("exec \"$EXE\" demo-app --name {name} --port $PORT --log \"$LOG\"");
+        self.script(&all, &app)
+    }
+
+    /// All backends of the pool.
+    pub async fn backends(&self) -> Vec<BackendView> {
+        self.proxy.pool().await.unwrap().backends
+    }
+
+    /// The state of the one that is shown so; `None`: it is not there.
+    pub async fn state(&self, shown: &str) -> Option<String> {
+        let mut backends = self.backends().await.into_iter();
+        backends
+            .find(|backend| backend.name == shown)
+            .map(|backend| backend.state)
+    }
+
+    /// Waits until it takes requests.
+    pub async fn ready(&self, shown: &str) {
+        let what = format!("{shown} is ready");
+        until(&what, async || {
+            self.state(shown).await.as_deref() == Some("ready")
+        })
+        .await;
+    }
+
+    /// Waits until it has left.
+    pub async fn gone(&self, shown: &str) {
+        let what = format!("{shown} has left");
+        until(&what, async || self.state(shown).await.is_none()).await;
+    }
+
+    /// What the oracle says. An app was told to stop when its own handler says so.
+    pub fn account(&self, sent: Vec<Sent>) -> Account {
+        let lives = self.lives.iter().filter(|(_, journal, _)| journal.exists());
+        let lives = lives.map(|(name, path, exited)| {
+            let lines = journal::read(path).unwrap();
+            let at = |event: &str| {
+                lines
+                    .iter()
+                    .find(|line| line.event == event)
+                    .map(|line| line.t)
+            };
+            let arrivals = lines.iter().filter(|line| line.event == "arrival");
+            let arrivals =
+                arrivals.filter_map(|line| Some((line.id.as_ref()?.parse().ok()?, line.t)));
+            Life {
+                name: name.clone(),
+                signalled: at("signalled"),
+                exited: exited.or(at("exit")),
+                arrivals: arrivals.collect(),
+            }
+        });
+        let lives = lives.collect();
+        Account::of(&Evidence {
+            sent,
+            lives,
+            held: None,
+            retried: None,
+        })
+    }
+}
+
+impl Launched {
+    /// Waits for its end.
+    pub async fn exited(&mut self) -> ExitStatus {
+        self.process.wait(PATIENCE).await.unwrap().0
+    }
+
+    /// Tells it to stop, and waits for its end.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.process.signal(libc::SIGTERM).unwrap();
+        self.exited().await
+    }
+
+    /// What launcher and app have said on standard error.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.errors).unwrap_or_default()
+    }
+
+    /// Waits until it says this.
+    pub async fn says(&self, text: &str) {
+        let what = format!("the launcher says `{text}`");
+        until(&what, async || self.said().contains(text)).await;
+    }
+
+    /// The app's process: the launcher's child.
+    pub fn app(&self) -> u32 {
+        let launcher = self.process.pid();
+        let children =
+            std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children"));
+        let children = children.unwrap();
+        children.split_whitespace().next().unwrap().parse().unwrap()
+    }
+}
+
+/// Whether a process is there, and not only its exit status.
+pub fn runs(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
+}
