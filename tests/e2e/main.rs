@@ -14,5 +14,6 @@ mod outage;
 mod reload;
 mod restarts;
 mod roll;
+mod service;
 mod shutdown;
 mod yardstick;
