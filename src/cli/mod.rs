@@ -153,6 +153,8 @@ mod tests {
             "lameduck drain app/app-1 --timeout 30s --until restarted --expires 10m --no-wait --reason x",
             "lameduck drain app/app-1~2 --admin /tmp/sock",
             "lameduck resume app/app-1 --all --wait 30s",
+            "lameduck resume app/app-1 --actor supervisor --wait-ready",
+            "lameduck drain app/app-1 --actor supervisor --until restarted",
             "lameduck register app/app-1 127.0.0.1:3001 --weight 2 --wait 30s",
             "lameduck deregister app/app-1 --timeout 30s",
             "lameduck reload --admin http://127.0.0.1:9901 --token-file /tmp/token",

@@ -10,6 +10,7 @@ mod coordinated;
 mod demo;
 mod detects;
 mod harness;
+mod hooks;
 mod outage;
 mod reload;
 mod restarts;
