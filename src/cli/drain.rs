@@ -79,7 +79,6 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
         expires: args.expires,
         reason: args.reason.or_else(who),
         wait: Some(!args.no_wait),
-        ..DrainRequest::default()
     };
     let path = format!("{}/drain", args.backend.path());
     let call = Call {

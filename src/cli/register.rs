@@ -26,7 +26,7 @@ pub struct RegisterArgs {
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
     pub wait: Option<String>,
     /// Wait until it is ready, up to 60 s
-    #[arg(long, env = "LAMEDUCK_WAIT_READY", conflicts_with = "wait", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "LAMEDUCK_WAIT_READY", value_parser = FalseyValueParser::new())]
     pub wait_ready: bool,
     /// Print the backend as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]

@@ -20,13 +20,13 @@ pub struct ResumeArgs {
     #[arg(long, env = "LAMEDUCK_ALL", value_parser = FalseyValueParser::new())]
     pub all: bool,
     /// Whose drains to lift: every person's [default], or that of a supervisor's hook
-    #[arg(long, value_enum, env = "LAMEDUCK_ACTOR", conflicts_with = "all")]
+    #[arg(long, value_enum, env = "LAMEDUCK_ACTOR")]
     pub actor: Option<Actor>,
     /// Wait up to this long until it is ready
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
     pub wait: Option<String>,
     /// Wait until it is ready, up to 60 s
-    #[arg(long, env = "LAMEDUCK_WAIT_READY", conflicts_with = "wait", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "LAMEDUCK_WAIT_READY", value_parser = FalseyValueParser::new())]
     pub wait_ready: bool,
     /// Print the backend as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
