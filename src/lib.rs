@@ -7,7 +7,7 @@
 //! 4. [`proxy`]: the data plane: route, pick, permit, connection, forward, retry, log.
 //! 5. [`app`]: the composition root, where all of it is wired on one screen.
 //!
-//! Dependency rule: [`core`] imports `std` alone. [`probe`], [`proxy`] and [`admin`] know `core`'s types
+//! Dependency rule: [`core`] imports `std` alone. [`probe`], [`proxy`], [`admin`] and [`supervisor`] know `core`'s types
 //! and the registry's handle, and not each other. Only [`app`] sees everything.
 
 pub mod activation;

@@ -109,6 +109,10 @@ fn the_parts_do_not_know_each_other() {
         ("proxy", &["probe", "admin", "app", "server"]),
         ("admin", &["probe", "proxy", "app", "server"]),
         ("registry", &["probe", "admin", "app", "server"]),
+        (
+            "supervisor",
+            &["probe", "proxy", "admin", "app", "server", "cli"],
+        ),
         ("server", &["probe", "admin", "app", "registry"]),
         (
             "config",

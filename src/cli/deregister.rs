@@ -6,15 +6,15 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::client::{Client, Connect};
-use super::drain::{Call, who};
+use super::drain::{Call, patience, who};
 use super::exit::Exit;
-use super::values::{BackendName, duration, segment};
+use super::values::{BackendName, backend, duration, segment};
 
 /// Options of `lameduck deregister`.
 #[derive(Debug, Clone, Args)]
 pub struct DeregisterArgs {
     /// The backend, for example app/app-1
-    #[arg(value_name = "POOL/NAME")]
+    #[arg(value_name = "POOL/NAME", value_parser = backend)]
     pub backend: BackendName,
     /// Cut what is still in flight after this long [default: the pool's drain.deadline]
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_TIMEOUT", value_parser = duration)]
@@ -32,6 +32,7 @@ pub struct DeregisterArgs {
 /// How it ended, if not well.
 pub async fn run(args: DeregisterArgs) -> Result<(), Exit> {
     let client = Client::new(&args.connect)?;
+    let patience = patience(args.timeout.as_deref());
     let query: Vec<String> = [("timeout", args.timeout), ("reason", who())]
         .into_iter()
         .filter_map(|(key, value)| Some(format!("{key}={}", segment(&value?))))
@@ -43,6 +44,8 @@ pub async fn run(args: DeregisterArgs) -> Result<(), Exit> {
         verb: "deregister",
         json: args.json,
     };
-    let answer = call.wait(Method::DELETE, &path, None::<&Value>).await?;
+    let answer = call
+        .wait(Method::DELETE, &path, None::<&Value>, patience)
+        .await?;
     call.conclude(&answer)
 }

@@ -6,12 +6,13 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use hyper::Method;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{Client, Connect, Wait};
 use super::exit::Exit;
 use super::output::{Progress, count, print, print_json};
-use super::values::{BackendName, duration, segment};
+use super::values::{Actor, BackendName, backend, duration, segment};
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
 
 /// Between two looks at what is in flight.
@@ -21,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Args)]
 pub struct DrainArgs {
     /// The backend, for example app/app-1
-    #[arg(value_name = "POOL/NAME")]
+    #[arg(value_name = "POOL/NAME", value_parser = backend)]
     pub backend: BackendName,
     /// Cut what is still in flight after this long [default: the pool's drain.deadline]
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_TIMEOUT", value_parser = duration)]
@@ -29,7 +30,10 @@ pub struct DrainArgs {
     /// What ends the drain by itself
     #[arg(long, value_enum, env = "LAMEDUCK_UNTIL", default_value = "resumed")]
     pub until: Until,
-    /// End the drain after this long even if nobody resumes [default: never]
+    /// In whose name: a supervisor's drain is lifted neither by people's `resume` nor lifts theirs
+    #[arg(long, value_enum, env = "LAMEDUCK_ACTOR", default_value = "operator")]
+    pub actor: Actor,
+    /// End the drain after this long even if nobody resumes [default: never; for supervisors, deadline + 60s]
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_EXPIRES", value_parser = duration)]
     pub expires: Option<String>,
     /// Return at once instead of waiting for the end
@@ -67,13 +71,17 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
         Until::Resumed => "resumed",
         Until::Restarted => "restarted",
     };
+    // A drain until the next restart must not take the place of a person's that has no end.
+    let once = args.actor == Actor::Operator && args.until == Until::Restarted;
+    let patience = patience(args.timeout.as_deref());
     let request = DrainRequest {
+        actor: Some(args.actor.as_str().to_owned()),
+        id: once.then(|| "restart".to_owned()),
         timeout: args.timeout,
         until: Some(until.to_owned()),
         expires: args.expires,
         reason: args.reason.or_else(who),
         wait: Some(!args.no_wait),
-        ..DrainRequest::default()
     };
     if let Some(time) = args.lame_duck.filter(|time| !time.is_zero()) {
         let body = serde_json::json!({ "reason": request.reason });
@@ -90,7 +98,9 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
         verb: "drain",
         json: args.json,
     };
-    let answer = call.wait(Method::POST, &path, Some(&request)).await?;
+    let answer = call
+        .wait(Method::POST, &path, Some(&request), patience)
+        .await?;
     call.conclude(&answer)
 }
 
@@ -98,6 +108,12 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
 pub(super) fn who() -> Option<String> {
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty())?;
     Some(format!("asked for by {user}"))
+}
+
+/// How long a drain's answer may take: where no time is given, that is the pool's to say.
+pub(super) fn patience(timeout: Option<&str>) -> Wait {
+    let time = timeout.and_then(|timeout| humantime::parse_duration(timeout).ok());
+    time.map_or(Wait::Ever, Wait::For)
 }
 
 /// A drain under way, asked for by `drain` or `deregister`.
@@ -116,13 +132,18 @@ impl Call<'_> {
         method: Method,
         path: &str,
         body: Option<&impl Serialize>,
+        patience: Wait,
     ) -> Result<DrainResponse, Exit> {
         let cannot = |error: std::io::Error| Exit::failed(format!("can't catch signals: {error}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        // A proxy that takes connections and does nothing must not hold up a hook for as long as a drain may take.
+        self.client
+            .raw(Method::GET, "/-/live", None::<&Value>, Wait::Short)
+            .await?;
         let progress = Progress::new(!self.json);
         tokio::select! {
-            answer = self.client.call(method, path, body, Wait::Ever) => answer,
+            answer = self.client.call(method, path, body, patience) => answer,
             () = self.show(progress) => Err(Exit::failed("the progress display ended")),
             _ = interrupt.recv() => Err(self.interrupted()),
             _ = terminate.recv() => Err(self.interrupted()),

@@ -182,6 +182,8 @@ mod tests {
             "lameduck drain app/app-1 --timeout 30s --until restarted --expires 10m --no-wait --reason x --lame-duck 8s",
             "lameduck drain app/app-1~2 --admin /tmp/sock",
             "lameduck resume app/app-1 --all --wait 30s",
+            "lameduck resume app/app-1 --actor supervisor --wait-ready",
+            "lameduck drain app/app-1 --actor supervisor --until restarted",
             "lameduck register app/app-1 127.0.0.1:3001 --weight 2 --wait 30s",
             "lameduck deregister app/app-1 --timeout 30s",
             "lameduck exec --pool app --name api-0 --port auto --port-env PORT --drain-timeout 70s --lame-duck 5s -- node app.js --port 1",

@@ -6,15 +6,15 @@ use hyper::Method;
 
 use super::client::{Client, Connect};
 use super::exit::Exit;
-use super::resume::{patience, report};
-use super::values::{BackendName, duration};
+use super::resume::{asked, patience, report};
+use super::values::{BackendName, backend, duration};
 use crate::registry::view::{BackendView, RegisterRequest};
 
 /// Options of `lameduck register`.
 #[derive(Debug, Clone, Args)]
 pub struct RegisterArgs {
     /// The backend, for example app/app-1
-    #[arg(value_name = "POOL/NAME")]
+    #[arg(value_name = "POOL/NAME", value_parser = backend)]
     pub backend: BackendName,
     /// Where it listens: HOST:PORT or unix:/PATH
     #[arg(value_name = "ADDRESS")]
@@ -25,6 +25,9 @@ pub struct RegisterArgs {
     /// Wait up to this long until it is ready
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
     pub wait: Option<String>,
+    /// Wait until it is ready, up to 60 s
+    #[arg(long, env = "LAMEDUCK_WAIT_READY", value_parser = FalseyValueParser::new())]
+    pub wait_ready: bool,
     /// Print the backend as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
@@ -38,11 +41,12 @@ pub struct RegisterArgs {
 /// How it ended, if not well.
 pub async fn run(args: RegisterArgs) -> Result<(), Exit> {
     let client = Client::new(&args.connect)?;
-    let wait = patience(args.wait.as_deref());
+    let asked = asked(args.wait, args.wait_ready);
+    let wait = patience(asked.as_deref());
     let request = RegisterRequest {
         address: args.address,
         weight: args.weight,
-        wait: args.wait,
+        wait: asked,
     };
     let path = args.backend.path();
     let view: BackendView = client

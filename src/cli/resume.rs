@@ -7,21 +7,27 @@ use hyper::Method;
 use super::client::{Client, Connect, Wait};
 use super::exit::Exit;
 use super::output::{print, print_json, printable};
-use super::values::{BackendName, duration};
+use super::values::{Actor, BackendName, backend, duration};
 use crate::registry::view::{BackendView, ResumeRequest};
 
 /// Options of `lameduck resume`.
 #[derive(Debug, Clone, Args)]
 pub struct ResumeArgs {
     /// The backend, for example app/app-1
-    #[arg(value_name = "POOL/NAME")]
+    #[arg(value_name = "POOL/NAME", value_parser = backend)]
     pub backend: BackendName,
     /// Lift everybody's drains, not only those of operators
     #[arg(long, env = "LAMEDUCK_ALL", value_parser = FalseyValueParser::new())]
     pub all: bool,
+    /// Whose drains to lift: every person's [default], or that of a supervisor's hook
+    #[arg(long, value_enum, env = "LAMEDUCK_ACTOR")]
+    pub actor: Option<Actor>,
     /// Wait up to this long until it is ready
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
     pub wait: Option<String>,
+    /// Wait until it is ready, up to 60 s
+    #[arg(long, env = "LAMEDUCK_WAIT_READY", value_parser = FalseyValueParser::new())]
+    pub wait_ready: bool,
     /// Print the backend as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
@@ -35,10 +41,13 @@ pub struct ResumeArgs {
 /// How it ended, if not well.
 pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
     let client = Client::new(&args.connect)?;
-    let wait = patience(args.wait.as_deref());
+    let asked = asked(args.wait, args.wait_ready);
+    let wait = patience(asked.as_deref());
+    let actor = args.actor.filter(|actor| *actor == Actor::Supervisor);
     let request = ResumeRequest {
         all: args.all,
-        wait: args.wait,
+        actor: actor.map(|actor| actor.as_str().to_owned()),
+        wait: asked,
         ..ResumeRequest::default()
     };
     let path = format!("{}/resume", args.backend.path());
@@ -47,6 +56,14 @@ pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
         .await?;
     report(&args.backend, &view, args.json);
     Ok(())
+}
+
+/// What `--wait-ready` means.
+const READY: &str = "60s";
+
+/// How long to wait, by `--wait` or `--wait-ready`.
+pub(super) fn asked(wait: Option<String>, ready: bool) -> Option<String> {
+    wait.or_else(|| ready.then(|| READY.to_owned()))
 }
 
 /// How long the answer may take.

@@ -52,6 +52,46 @@ impl BackendName {
     }
 }
 
+/// The variable with which Oxmgr tells its `pre_reload_cmd` which process is meant.
+const OXMGR_PROCESS: &str = "OXMGR_PROCESS";
+
+/// `POOL/NAME`; in a hook of Oxmgr's, `POOL` alone means the process that the hook is run for.
+///
+/// # Errors
+/// With an example.
+pub fn backend(text: &str) -> Result<BackendName, String> {
+    named_by(text, std::env::var(OXMGR_PROCESS).ok())
+}
+
+fn named_by(text: &str, process: Option<String>) -> Result<BackendName, String> {
+    match process.filter(|name| !name.is_empty()) {
+        Some(name) if !text.is_empty() && !text.contains('/') => Ok(BackendName {
+            pool: text.to_owned(),
+            name,
+        }),
+        _ => text.parse(),
+    }
+}
+
+/// In whose name a command speaks. Each lifts its own drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Actor {
+    /// A person
+    Operator,
+    /// A supervisor's hook: such a drain expires by itself, 60 s after its deadline
+    Supervisor,
+}
+
+impl Actor {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Supervisor => "supervisor",
+        }
+    }
+}
+
 /// `POOL` or `POOL/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -174,6 +214,15 @@ mod tests {
                     .contains("app/app-1")
             );
         }
+    }
+
+    #[test]
+    fn a_hook_of_oxmgr_s_need_not_name_the_process() {
+        let named = |text, process: &str| named_by(text, Some(process.to_owned()));
+        assert_eq!(named("app", "api-0"), "app/api-0".parse());
+        assert_eq!(named("app/x", "api-0"), "app/x".parse());
+        assert!(named("app/", "api-0").is_err());
+        assert!(named("app", "").is_err() && named_by("app", None).is_err());
     }
 
     #[test]

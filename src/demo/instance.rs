@@ -154,6 +154,26 @@ impl Instance {
         Ok(())
     }
 
+    /// Starts the next process while the one before still has the port, then stops that one: with a program that
+    /// waits for its port, as the built-in one does, there is next to no time between the two. Returns how long
+    /// the old one took to stop.
+    ///
+    /// # Errors
+    /// When the old one doesn't stop, or the new one doesn't listen.
+    pub async fn replace(&mut self, patience: Duration) -> Result<Duration> {
+        let generation = self.records.len() + 1;
+        let port = self.address.port();
+        let (mut next, record) = spawn(&self.name, &self.program, &self.dir, port, generation)?;
+        // It has to have come as far as waiting for the port; nothing tells us when.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.terminate()?;
+        let took = self.exited(patience).await?;
+        next.address().await?;
+        self.process = next;
+        self.records.push(record);
+        Ok(took)
+    }
+
     /// What the oracle wants to know: each process with its arrivals.
     ///
     /// # Errors
@@ -193,6 +213,18 @@ async fn begin(
     port: u16,
     generation: usize,
 ) -> Result<(Process, SocketAddr, Record)> {
+    let (mut process, record) = spawn(name, program, dir, port, generation)?;
+    let address = process.address().await?;
+    Ok((process, address, record))
+}
+
+fn spawn(
+    name: &str,
+    program: &Program,
+    dir: &Path,
+    port: u16,
+    generation: usize,
+) -> Result<(Process, Record)> {
     let journal = dir.join(format!("{name}.{generation}.journal"));
     let (executable, arguments) = program.0.split_first().context("an app needs a command")?;
     let mut command = Command::new(executable);
@@ -201,15 +233,11 @@ async fn begin(
         .args(["--name", name, "--port", &port.to_string()])
         .arg("--log")
         .arg(&journal);
-    let mut process = Process::start(name, command, &dir.join(format!("{name}.{generation}.err")))?;
-    let address = process.address().await?;
-    Ok((
-        process,
-        address,
-        Record {
-            journal,
-            signalled: None,
-            exited: None,
-        },
-    ))
+    let process = Process::start(name, command, &dir.join(format!("{name}.{generation}.err")))?;
+    let record = Record {
+        journal,
+        signalled: None,
+        exited: None,
+    };
+    Ok((process, record))
 }

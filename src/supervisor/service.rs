@@ -178,6 +178,10 @@ async fn watchdog(pulse: Pulse, every: Duration) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::config;
+    use crate::registry::probing::{Cadence, Prober, Probing};
+    use crate::registry::view::DrainResponse;
+    use crate::registry::{Endpoint, Observer, persist, spawn};
 
     fn pool(name: &str, states: &[&str]) -> PoolView {
         let backends: Vec<_> = states
@@ -194,6 +198,57 @@ mod tests {
             "name": name, "balance": "random", "eligible": 0, "held": 0, "backends": backends,
         }))
         .unwrap()
+    }
+
+    /// A registry without a backend needs neither probes nor anybody to tell.
+    struct Nothing;
+
+    impl Probing for Nothing {
+        fn start(&self, _: Arc<Endpoint>, _: Arc<config::Health>, _: Cadence) -> Box<dyn Prober> {
+            unreachable!("there is no backend")
+        }
+    }
+
+    impl Observer for Nothing {
+        fn first_round_finished(&self) {}
+        fn registered(&self) {}
+        fn persist(&self, _: persist::State) {}
+        fn drain_ended(&self, _: &str, _: &DrainResponse) {}
+    }
+
+    #[tokio::test]
+    async fn the_pulse_is_lost_with_the_data_plane_and_with_the_registry() {
+        let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"";
+        let config = Arc::new(config::parse("test", text).unwrap().config);
+        let control = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let data = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let started = control.spawn(async move {
+            let kept = persist::State::default();
+            spawn(config, kept, |_| Box::new(Nothing), Box::new(Nothing))
+        });
+        let registry = started.await.unwrap();
+        let pulse = Pulse {
+            registry,
+            data: data.handle().clone(),
+        };
+        let (soon, long) = (Duration::from_millis(100), Duration::from_secs(10));
+        assert!(pulse.is_there(long).await);
+        for runtime in [&data, &control] {
+            let (release, blocked) = std::sync::mpsc::channel::<()>();
+            runtime.spawn(async move { blocked.recv().is_ok() });
+            assert!(!pulse.is_there(soon).await);
+            release.send(()).unwrap();
+            assert!(pulse.is_there(long).await);
+        }
+        data.shutdown_background();
+        control.shutdown_background();
     }
 
     #[test]

@@ -88,6 +88,41 @@ fn each_lifts_its_own() {
 }
 
 #[test]
+fn one_drain_can_be_taken_back_alone() {
+    let mut rig = Rig::ready();
+    for actor in [Actor::Supervisor, Actor::Operator] {
+        rig.drain(actor);
+    }
+    let taken = |actor, id: &str| Event::Withdrawn {
+        actor,
+        id: id.into(),
+    };
+    rig.on(taken(Actor::Operator, "another"));
+    assert_eq!(rig.backend.drains().count(), 2);
+    rig.on(taken(Actor::Operator, "deploy"));
+    let left: Vec<_> = rig.backend.drains().map(|(key, _)| key.0).collect();
+    assert_eq!(left, [Actor::Supervisor]);
+}
+
+#[test]
+fn a_drain_that_nobody_will_lift_expires_and_asks_for_passes() {
+    let mut rig = Rig::ready();
+    rig.drain(Actor::Operator);
+    let expires = rig.now + Time::from_secs(10);
+    rig.on(Event::Orphaned {
+        actor: Actor::Operator,
+        id: "deploy".into(),
+        expires,
+    });
+    rig.passes(5);
+    assert_eq!(rig.state(), State::Draining);
+    rig.now = expires;
+    rig.on(Event::Tick);
+    rig.passes(2);
+    assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
 fn resume_all_asks_a_process_that_says_503_for_passes() {
     let mut rig = Rig::ready();
     rig.probe(Probe::Unavailable);

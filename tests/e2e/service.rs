@@ -1,0 +1,335 @@
+//! The proxy under a supervisor of its own: sd_notify, socket activation, process 1.
+
+use std::io::Write as _;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lameduck::demo::load::{Load, Plan};
+use lameduck::demo::process::Process;
+use lameduck::demo::proxy::Settings;
+use lameduck::demo::{admin, sys};
+use serde_json::json;
+
+use crate::harness::apps::App;
+use crate::harness::front::Front;
+use crate::harness::{Bench, exe, get, scale, turn, until};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A configuration for `listen`, and the admin socket that it names.
+fn configure(bench: &Bench, name: &str, settings: &Settings) -> (PathBuf, PathBuf) {
+    let dir = bench.scratch.path();
+    let (socket, config) = (
+        dir.join(format!("{name}.sock")),
+        dir.join(format!("{name}.toml")),
+    );
+    let instances = bench.instances.iter();
+    let backends: Vec<_> = instances
+        .map(|one| (one.name().to_owned(), one.address()))
+        .collect();
+    std::fs::write(&config, settings.toml(&socket, &backends)).unwrap();
+    (config, socket)
+}
+
+fn run(config: &Path) -> Command {
+    let mut command = Command::new(exe());
+    command.arg("run").arg("-c").arg(config);
+    command.env_remove("LAMEDUCK_ADMIN");
+    command
+}
+
+fn start(bench: &Bench, name: &str, command: Command) -> Process {
+    let log = bench.scratch.path().join(format!("{name}.log"));
+    let mut process = Process::start(name, command, &log).unwrap();
+    process.ignore_output();
+    process
+}
+
+/// Waits for a datagram that has this in it; returns it with those before it.
+fn heard(socket: &UnixDatagram, what: &str) -> Vec<String> {
+    let end = Instant::now() + PATIENCE;
+    let mut all = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        assert!(!left.is_zero(), "no {what:?} in {all:?}");
+        socket.set_read_timeout(Some(left)).unwrap();
+        let Ok(length) = socket.recv(&mut buffer) else {
+            continue;
+        };
+        all.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        if all.iter().any(|text| text.contains(what)) {
+            return all;
+        }
+    }
+}
+
+#[tokio::test]
+async fn its_supervisor_is_told_what_it_does() {
+    let bench = Bench::start("service", App::BuiltIn, 2).await.unwrap();
+    let settings = Settings {
+        server: "lame_duck = \"300ms\"".into(),
+        ..Settings::default()
+    };
+    let (config, socket) = configure(&bench, "proxy", &settings);
+    let path = bench.scratch.path().join("notify");
+    let supervisor = UnixDatagram::bind(&path).unwrap();
+    let mut command = run(&config);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "400000");
+    let mut proxy = start(&bench, "proxy", command);
+
+    let first = heard(&supervisor, "READY=1");
+    assert_eq!(first, ["READY=1"], "nothing comes before it");
+    let (status, _) = admin::request(&socket, "GET", "/-/started", None)
+        .await
+        .unwrap();
+    assert_eq!(status, 200);
+    heard(&supervisor, "STATUS=app: 2 ready");
+    heard(&supervisor, "WATCHDOG=1");
+
+    let drain = json!({ "wait": true });
+    admin::call(
+        &socket,
+        "POST",
+        "/v1/pools/app/backends/app-1/drain",
+        Some(&drain),
+    )
+    .await
+    .unwrap();
+    heard(&supervisor, "STATUS=app: 1 ready, 1 drained");
+
+    admin::call(&socket, "POST", "/v1/config/reload", None)
+        .await
+        .unwrap();
+    let reload = heard(&supervisor, "READY=1");
+    let begun = reload
+        .iter()
+        .find(|text| text.contains("RELOADING=1"))
+        .unwrap();
+    let at: u64 = begun
+        .split("MONOTONIC_USEC=")
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(at <= sys::monotonic_ns() / 1000 && at > 0);
+
+    // A process that stands still does not say that it is alive.
+    proxy.signal(libc::SIGSTOP).unwrap();
+    supervisor
+        .set_read_timeout(Some(Duration::from_millis(600)))
+        .unwrap();
+    let mut buffer = [0; 4096];
+    while supervisor.recv(&mut buffer).is_ok() {}
+    proxy.signal(libc::SIGCONT).unwrap();
+    heard(&supervisor, "WATCHDOG=1");
+
+    proxy.signal(libc::SIGTERM).unwrap();
+    heard(&supervisor, "STOPPING=1");
+    heard(&supervisor, "EXTEND_TIMEOUT_USEC=");
+    assert!(proxy.wait(PATIENCE).await.unwrap().0.success());
+}
+
+/// Another process's watchdog, and no supervisor at all, change nothing.
+#[tokio::test]
+async fn a_supervisor_that_is_gone_does_not_matter() {
+    let bench = Bench::start("service", App::BuiltIn, 1).await.unwrap();
+    let (config, socket) = configure(&bench, "proxy", &Settings::default());
+    let mut command = run(&config);
+    command
+        .env("NOTIFY_SOCKET", bench.scratch.path().join("nobody"))
+        .env("WATCHDOG_USEC", "100000")
+        .env("WATCHDOG_PID", "1");
+    let mut proxy = start(&bench, "proxy", command);
+    until("ready", PATIENCE, async || {
+        proxy.check().unwrap();
+        matches!(
+            admin::request(&socket, "GET", "/-/ready", None).await,
+            Ok((200, _))
+        )
+    })
+    .await;
+}
+
+/// As a supervisor would start it: descriptor 3 is the socket, and the variables say so.
+#[allow(unsafe_code)]
+fn activated(config: &Path, socket: &impl AsRawFd, name: &str) -> Command {
+    let mut command = Command::new("sh");
+    let script = "LISTEN_PID=$$ exec \"$0\" run -c \"$1\"";
+    command.args(["-c", script]).arg(exe()).arg(config);
+    command
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDNAMES", name)
+        .env_remove("LAMEDUCK_ADMIN");
+    let fd = socket.as_raw_fd();
+    // SAFETY: dup2 is async-signal-safe, and the closure touches nothing else.
+    unsafe {
+        command.pre_exec(move || match libc::dup2(fd, 3) {
+            3 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    command
+}
+
+/// One process after the other on the supervisor's socket: in between, connections wait in its queue.
+#[tokio::test]
+async fn a_restart_on_an_activated_socket_refuses_nobody() {
+    let _turn = turn().await;
+    let bench = Bench::start("activation", App::BuiltIn, 2).await.unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = Settings {
+        listen: address,
+        server: "lame_duck = \"100ms\"".into(),
+        ..Settings::default()
+    };
+    let (config, socket) = configure(&bench, "proxy", &settings);
+    let ready = async |process: &mut Process| {
+        until("ready", PATIENCE, async || {
+            process.check().unwrap();
+            let path = "/-/ready?pool=app";
+            matches!(
+                admin::request(&socket, "GET", path, None).await,
+                Ok((200, _))
+            )
+        })
+        .await;
+    };
+    let mut proxy = start(&bench, "proxy-1", activated(&config, &listener, "web"));
+    ready(&mut proxy).await;
+    let load = Load::start(Plan::new(address, scale().rate));
+    for n in 2..=4 {
+        proxy.signal(libc::SIGTERM).unwrap();
+        assert!(proxy.wait(PATIENCE).await.unwrap().0.success());
+        // Nobody accepts now.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let name = format!("proxy-{n}");
+        proxy = start(&bench, &name, activated(&config, &listener, "web"));
+        ready(&mut proxy).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let account = bench
+        .account(load.stop().await, &Front::Direct(address))
+        .await;
+    assert!(account.is_clean(), "{account}");
+    assert_eq!(account.delivered_twice, 0, "{account}");
+}
+
+#[tokio::test]
+async fn a_socket_that_fits_nothing_is_named() {
+    let bench = Bench::start("activation", App::BuiltIn, 1).await.unwrap();
+    let (config, socket) = configure(&bench, "proxy", &Settings::default());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut proxy = start(&bench, "proxy", activated(&config, &listener, "web"));
+    until("ready", PATIENCE, async || {
+        proxy.check().unwrap();
+        matches!(
+            admin::request(&socket, "GET", "/-/ready", None).await,
+            Ok((200, _))
+        )
+    })
+    .await;
+    let log = std::fs::read_to_string(bench.scratch.path().join("proxy.log")).unwrap();
+    let expected = format!(
+        "has passed a socket ({}, web)",
+        listener.local_addr().unwrap()
+    );
+    assert!(log.contains(&expected), "{log}");
+}
+
+/// The admin socket, too, can be the supervisor's; its file stays when the proxy goes.
+#[tokio::test]
+async fn the_admin_socket_can_be_activated() {
+    let bench = Bench::start("activation", App::BuiltIn, 1).await.unwrap();
+    let (config, _) = configure(&bench, "proxy", &Settings::default());
+    let path = bench.scratch.path().join("supervisors.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let mut proxy = start(&bench, "proxy", activated(&config, &listener, "admin"));
+    until("ready", PATIENCE, async || {
+        proxy.check().unwrap();
+        matches!(
+            admin::request(&path, "GET", "/-/ready", None).await,
+            Ok((200, _))
+        )
+    })
+    .await;
+    proxy.signal(libc::SIGTERM).unwrap();
+    assert!(proxy.wait(PATIENCE).await.unwrap().0.success());
+    assert!(path.exists());
+}
+
+/// The children of a process.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    let lists =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let lists: Vec<String> = lists.collect();
+    lists
+        .iter()
+        .flat_map(|list| list.split_whitespace())
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+#[tokio::test]
+async fn as_process_1_it_reaps_orphans_and_stops_when_told() {
+    let may = Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "true"])
+        .status();
+    if !may.is_ok_and(|status| status.success()) {
+        // Not even CI can be expected to allow this.
+        let _ = writeln!(std::io::stderr(), "skipped: needs the right to unshare(1)");
+        return;
+    }
+    let bench = Bench::start("pid-1", App::BuiltIn, 1).await.unwrap();
+    let settings = Settings {
+        server: "lame_duck = \"0s\"".into(),
+        ..Settings::default()
+    };
+    let (config, socket) = configure(&bench, "proxy", &settings);
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    command.arg(exe()).arg("run").arg("-c").arg(&config);
+    let mut outer = start(&bench, "proxy", command);
+    until("ready", PATIENCE, async || {
+        outer.check().unwrap();
+        matches!(
+            admin::request(&socket, "GET", "/-/ready", None).await,
+            Ok((200, _))
+        )
+    })
+    .await;
+    let proxy = children(outer.pid())[0];
+
+    // A process that loses its parent while it runs: it becomes the proxy's child, and then must not stay.
+    let orphan = Command::new("nsenter")
+        .args(["--pid", "--target", &proxy.to_string()])
+        .args(["sh", "-c", "sleep 0.5 & exit 0"])
+        .status();
+    assert!(orphan.unwrap().success());
+    until("the orphan to arrive", PATIENCE, async || {
+        !children(proxy).is_empty()
+    })
+    .await;
+    until("the orphan to be reaped", PATIENCE, async || {
+        children(proxy).is_empty()
+    })
+    .await;
+
+    let listeners = admin::call(&socket, "GET", "/v1/listeners", None)
+        .await
+        .unwrap();
+    let address = listeners[0]["address"].as_str().unwrap().parse().unwrap();
+    assert_eq!(get(address, "/").await.unwrap().0, 200);
+    sys::kill(proxy, libc::SIGTERM).unwrap();
+    assert!(outer.wait(PATIENCE).await.unwrap().0.success());
+}
