@@ -10,6 +10,9 @@ use lameduck::core::drain::{Actor, Drain, Order, Outcome, Until};
 use lameduck::gate::{Gate, Left};
 use proptest::prelude::*;
 
+#[path = "properties/roll.rs"]
+mod roll;
+
 #[derive(Debug, Clone)]
 enum Act {
     Wait(u64),
