@@ -14,4 +14,5 @@ mod outage;
 mod reload;
 mod restarts;
 mod shutdown;
+mod soak;
 mod yardstick;
