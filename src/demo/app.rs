@@ -223,6 +223,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/", get(hello))
         .route("/echo", post(echo))
         .route("/slow", get(slow))
+        .route("/large", get(large))
         .route("/sse", get(events))
         .route("/ws", get(websocket))
         .route("/health", get(health))
@@ -235,6 +236,11 @@ async fn hello(State(app): State<Arc<App>>) -> String {
 
 async fn echo(body: Bytes) -> Bytes {
     body
+}
+
+/// A body that no socket buffer takes whole from a client that reads slowly.
+async fn large() -> Vec<u8> {
+    vec![b'x'; 4 << 20]
 }
 
 #[derive(serde::Deserialize)]

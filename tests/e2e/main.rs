@@ -10,6 +10,7 @@ mod coordinated;
 mod demo;
 mod detects;
 mod harness;
+mod hostile;
 mod outage;
 mod reload;
 mod restarts;

@@ -4,6 +4,7 @@ pub mod apps;
 pub mod front;
 pub mod results;
 pub mod streams;
+pub mod watch;
 
 use std::io::Write as _;
 use std::net::SocketAddr;

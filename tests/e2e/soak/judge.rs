@@ -84,10 +84,12 @@ pub fn explain(
                 None
             }
         }
-        // Three attempts, each of which was taken along by a process that was killed.
+        // Three attempts, each of which was taken along by a process that was killed, or cut in a drain.
         Loss::ProxyError(502) if log.end == "upstream_died" && log.attempts >= 3 => {
             let killed = world.deaths.iter().filter(|death| death.span.meets(span));
-            (killed.count() >= 3).then_some("each attempt's process was killed")
+            let cut = world.cut.iter().filter(|(_, cut)| cut.meets(span));
+            (killed.count() + cut.count() >= 3)
+                .then_some("three processes took it along, or were made to drop it")
         }
         Loss::ProxyError(502) if log.end == "cut" && !idempotent => {
             let deadline = |(name, cut): &(String, Span)| *name == log.backend && cut.meets(span);

@@ -11,7 +11,6 @@ mod judge;
 mod lanes;
 mod plan;
 mod report;
-mod watch;
 mod world;
 
 use std::io::Write as _;
@@ -29,11 +28,11 @@ use tokio::time::Instant;
 
 use crate::harness::apps::App;
 use crate::harness::streams::Streams;
+use crate::harness::watch::{self, Watch};
 use crate::harness::{exe, skip, turn, until};
 use hostile::Hostile;
 use lanes::Stage;
 use report::Report;
-use watch::Watch;
 use world::Diary;
 
 /// One of each temper.
@@ -120,7 +119,11 @@ async fn stage(dir: &Path, scale: Scale) -> Stage {
     }
     let settings = Settings {
         reuse_port: true,
-        server: "lame_duck = \"1s\"\nheader_timeout = \"2s\"\nbody_timeout = \"2s\"\nidle_timeout = \"5s\"".into(),
+        // A proxy that stops ends its streams by its deadline: no later than a drain.
+        server: format!(
+            "lame_duck = \"1s\"\ndeadline = \"{}ms\"\nheader_timeout = \"2s\"\nbody_timeout = \"2s\"\nidle_timeout = \"5s\"",
+            scale.deadline.as_millis()
+        ),
         // Ten seconds of the full rate; close_spread below the deadline of each drain.
         pool: format!(
             "[pool.hold]\ntimeout = \"{HOLD}\"\nmax_requests = 5000\n[pool.drain]\nclose_spread = \"1s\""

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use lameduck::demo::oracle::{Account, Kind, Life, Sent};
 
+use super::hostile;
 use super::judge::{self, Log};
-use super::watch::{Sample, early_and_late};
 use super::world::World;
-use super::{hostile, watch};
 use crate::harness::streams::{End, How};
+use crate::harness::watch::{self, Sample, early_and_late};
 
 /// An answer that took longer is counted as late.
 const LATE: u64 = 1_000_000_000;
