@@ -8,6 +8,7 @@ mod connect;
 mod http;
 mod identity;
 mod jitter;
+mod listening;
 mod resolve;
 mod sentinel;
 mod task;
