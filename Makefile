@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test lint bench release prove fuzz setup
+.PHONY: help demo test lint bench release prove soak fuzz setup
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ prove: setup ## Run the end-to-end tests at full length; figures go to target/pr
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test plane races
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test e2e -- --test-threads 1
 	@cat target/prove/results.md target/prove/races.md
+
+# SOAK_SECONDS=1800 for half an hour, SOAK_SEED=N for a run again.
+soak: setup ## Ten minutes of chaos against the oracle; figures go to target/prove/soak.md
+	tests/setup.sh
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(CARGO) test --release --test e2e soak:: -- --test-threads 1
 
 # Each target for a minute; FUZZ_SECONDS=3600 for longer.
 fuzz: setup ## Fuzz the parsers (needs nightly Rust and cargo-fuzz)

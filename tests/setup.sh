@@ -26,7 +26,7 @@ from_pypi supervisors-venv supervisor==4.3.0 honcho==2.0.0 'setuptools<81'
 # Kubernetes' schemas, for deploy/kubernetes.
 from_pypi schemas-venv kubernetes-validate==1.37.0
 missing=
-for package in runit:runsvdir s6:s6-svscan systemd:systemctl; do
+for package in runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"
 done
 [ -d "$peers" ] || command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
@@ -35,7 +35,7 @@ if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy $missing
   else
-    echo "skipped: needs$missing (the yardsticks and some supervisors)" >&2
+    echo "skipped: needs$missing (the yardsticks, some supervisors, slow clients)" >&2
   fi
 fi
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then

@@ -33,6 +33,8 @@ const FORCED_EXIT: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(3);
 /// How long to try for a port that the instance before us may still hold.
 const BIND_PATIENCE: Duration = Duration::from_secs(5);
+/// How long `/health` takes while SIGUSR2 makes it slow: longer than a probe's default timeout.
+const SLOW_HEALTH: Duration = Duration::from_millis(1_500);
 
 /// What the app does on SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -95,6 +97,8 @@ struct App {
     signalled: AtomicBool,
     /// SIGUSR1 toggles a played outage: `/health` says 503, everything else works.
     outage: AtomicBool,
+    /// SIGUSR2 toggles slow answers of `/health`; everything else works.
+    slow_health: AtomicBool,
     /// True once the app no longer wants connections.
     closing: watch::Receiver<bool>,
     /// Whoever still works holds a clone; the exit waits for all of them.
@@ -104,6 +108,7 @@ struct App {
 async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
     let journal = Journal::open(args.journal().as_deref())?;
     let mut outage = signal(SignalKind::user_defined1())?;
+    let mut slow_health = signal(SignalKind::user_defined2())?;
     // Before the address is known to anybody: a signal must find its handler. PM2 stops with SIGINT.
     let mut stop = match args.stop {
         Stop::Abrupt => None,
@@ -120,6 +125,7 @@ async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
         journal,
         signalled: AtomicBool::new(false),
         outage: AtomicBool::new(false),
+        slow_health: AtomicBool::new(false),
         closing,
         busy: busy.downgrade(),
     });
@@ -140,6 +146,7 @@ async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
             _ = outage.recv() => { app.outage.fetch_xor(true, Ordering::Relaxed); }
+            _ = slow_health.recv() => { app.slow_health.fetch_xor(true, Ordering::Relaxed); }
             () = received(&mut stop), if last_accept.is_none() => {
                 app.signalled.store(true, Ordering::Relaxed);
                 app.journal.event("signalled");
@@ -232,6 +239,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/", get(hello))
         .route("/echo", post(echo))
         .route("/slow", get(slow))
+        .route("/large", get(large))
         .route("/sse", get(events))
         .route("/ws", get(websocket))
         .route("/health", get(health))
@@ -244,6 +252,11 @@ async fn hello(State(app): State<Arc<App>>) -> String {
 
 async fn echo(body: Bytes) -> Bytes {
     body
+}
+
+/// A body that no socket buffer takes whole from a client that reads slowly.
+async fn large() -> Vec<u8> {
+    vec![b'x'; 4 << 20]
 }
 
 #[derive(serde::Deserialize)]
@@ -263,6 +276,9 @@ async fn slow(Query(slow): Query<Slow>) -> String {
 }
 
 async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    if app.slow_health.load(Ordering::Relaxed) {
+        tokio::time::sleep(SLOW_HEALTH).await;
+    }
     if app.signalled.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
     } else if app.outage.load(Ordering::Relaxed) {

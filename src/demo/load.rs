@@ -249,7 +249,7 @@ fn request(plan: &Plan, id: u64, kind: Kind, body: &str) -> Vec<u8> {
         Kind::Get | Kind::Slow => String::new(),
     };
     format!(
-        "{target} HTTP/1.1\r\nHost: {}\r\nx-demo-id: {id}\r\n{length}\r\n{body}",
+        "{target} HTTP/1.1\r\nHost: {}\r\nx-demo-id: {id}\r\nx-request-id: {id}\r\n{length}\r\n{body}",
         plan.address
     )
     .into_bytes()

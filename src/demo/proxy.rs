@@ -98,11 +98,25 @@ impl Proxy {
             .iter()
             .map(|i| (i.name().to_owned(), i.address()))
             .collect();
+        Self::start_with(exe, name, dir, settings, &backends).await
+    }
+
+    /// The same, in front of backends given by name and address.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub async fn start_with(
+        exe: &Path,
+        name: &str,
+        dir: &Path,
+        settings: &Settings,
+        backends: &[(String, SocketAddr)],
+    ) -> Result<Self> {
         let (socket, config) = (
             dir.join(format!("{name}.sock")),
             dir.join(format!("{name}.toml")),
         );
-        std::fs::write(&config, settings.toml(&socket, &backends))?;
+        std::fs::write(&config, settings.toml(&socket, backends))?;
         let mut command = Command::new(exe);
         command
             .arg("run")

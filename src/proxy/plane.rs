@@ -80,7 +80,9 @@ impl ServerApp for Entry {
             .and_then(|digest| digest.peer_addr()?.as_inet().copied());
         // A client that is gone before its address could be read has nothing to be served.
         if let Some(peer) = peer {
-            h1::client::serve(&self.0, stream, peer).await;
+            // A task of its own: Pingora's keeps the room that a TLS handshake would need, 8 KiB, while it lives.
+            let plane = self.0.clone();
+            tokio::spawn(async move { h1::client::serve(&plane, stream, peer).await });
         }
         None
     }

@@ -34,6 +34,10 @@ const LINGER_PAUSE: Duration = Duration::from_secs(1);
 /// How long a connection that was accepted at the last moment of a shutdown may take to bring its request.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
+/// A connection that was idle for this long gives up all memory that only requests need. A busy one never comes to
+/// that, and pays nothing for it.
+const REST: Duration = Duration::from_secs(1);
+
 /// What becomes of the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -133,7 +137,7 @@ pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
     let _counted = Counted(plane, interrupt.clone());
     let mut client = Client {
         stream,
-        buffer: Buffer::take(),
+        buffer: Buffer::default(),
         timer: Timer::default(),
         interrupt,
         finished: false,
@@ -159,57 +163,72 @@ pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
     std::mem::take(&mut client.buffer).give_back();
 }
 
+/// Keeps a connection. While it waits for a request, it is small.
 async fn serve_requests(
     plane: &Arc<Plane>,
     client: &mut Client,
     head: &mut RequestHead,
     limits: &config::Server,
 ) -> Next {
-    let mut waiting = Waiting {
-        since: clock::now(),
-        begun: None,
-        first: true,
-    };
+    let mut waiting = Waiting::new(true);
     loop {
-        match poll_fn(|cx| poll_head(client, head, limits, &mut waiting, cx)).await {
-            Arrival::Request => {}
-            Arrival::Nothing => return Next::Close,
-            Arrival::Late => {
-                plane.counters.refused("header_timeout");
-                return answer_error(
-                    client,
-                    408,
-                    "the request's head took too long",
-                    limits.header_timeout,
-                )
-                .await;
-            }
-            Arrival::Bad(error) => {
-                plane.counters.refused(error.reason());
-                return answer_error(
-                    client,
-                    error.status(),
-                    error.reason(),
-                    limits.header_timeout,
-                )
-                .await;
-            }
+        waiting.resting = true;
+        if let Err(end) = next_request(plane, client, head, limits, &mut waiting).await {
+            return end;
         }
+        // Boxed, because what a request under way needs is many times what an idle connection needs.
+        let requests = Box::pin(serve_busily(plane, client, head, limits));
+        match requests.await {
+            Ok(idle) => waiting = idle,
+            Err(end) => return end,
+        }
+    }
+}
+
+/// Answers the request that is here and those that follow it, until none comes for a moment.
+async fn serve_busily(
+    plane: &Arc<Plane>,
+    client: &mut Client,
+    head: &mut RequestHead,
+    limits: &config::Server,
+) -> Result<Waiting, Next> {
+    loop {
         match transaction::run(plane, client, head).await {
             Next::KeepAlive => {}
-            end => return end,
+            end => return Err(end),
         }
-        waiting = Waiting {
-            since: clock::now(),
-            begun: None,
-            first: false,
-        };
         client.buffer.shrink();
+        let mut waiting = Waiting::new(false);
+        if !next_request(plane, client, head, limits, &mut waiting).await? {
+            return Ok(waiting);
+        }
     }
+}
+
+/// Waits for a request's head. False: none has come for a moment, and the connection may rest.
+async fn next_request(
+    plane: &Plane,
+    client: &mut Client,
+    head: &mut RequestHead,
+    limits: &config::Server,
+    waiting: &mut Waiting,
+) -> Result<bool, Next> {
+    let (reason, status, detail) =
+        match poll_fn(|cx| poll_head(client, head, limits, waiting, cx)).await {
+            Arrival::Request => return Ok(true),
+            Arrival::Pause => return Ok(false),
+            Arrival::Nothing => return Err(Next::Close),
+            Arrival::Late => ("header_timeout", 408, "the request's head took too long"),
+            Arrival::Bad(error) => (error.reason(), error.status(), error.reason()),
+        };
+    plane.counters.refused(reason);
+    Err(answer_error(client, status, detail, limits.header_timeout).await)
 }
 
 enum Arrival {
     Request,
+    /// Nothing for a moment.
+    Pause,
     Nothing,
     Late,
     Bad(RequestError),
@@ -223,9 +242,20 @@ struct Waiting {
     begun: Option<Time>,
     /// It is the connection's first.
     first: bool,
+    /// The connection has given up all memory that it can do without.
+    resting: bool,
 }
 
 impl Waiting {
+    fn new(first: bool) -> Self {
+        Self {
+            since: clock::now(),
+            begun: None,
+            first,
+            resting: false,
+        }
+    }
+
     /// Until when a connection that is to be closed waits all the same, because a request may be on its way: nobody
     /// opens one for nothing, and what the kernel has already was sent before the client could know.
     fn reprieve(&self, client: &Client) -> Option<Time> {
@@ -249,6 +279,9 @@ fn poll_head(
         max_header: limits.max_header,
         max_uri: MAX_URI,
     };
+    if waiting.resting && client.buffer.is_empty() {
+        client.buffer = Buffer::take();
+    }
     loop {
         if !client.buffer.is_empty() {
             match head.parse(client.buffer.bytes(), &sizes) {
@@ -264,6 +297,9 @@ fn poll_head(
             Poll::Pending => break,
         }
     }
+    if waiting.resting && client.buffer.is_empty() {
+        std::mem::take(&mut client.buffer).give_back();
+    }
     client.interrupt.register(cx.waker());
     let level = client.interrupt.level();
     if level == Level::Cut {
@@ -273,7 +309,11 @@ fn poll_head(
         let begun = *waiting.begun.get_or_insert_with(clock::now);
         (begun + limits.header_timeout, Arrival::Late)
     } else if level < Level::Finish {
-        (waiting.since + limits.idle_timeout, Arrival::Nothing)
+        if waiting.resting || limits.idle_timeout <= REST {
+            (waiting.since + limits.idle_timeout, Arrival::Nothing)
+        } else {
+            (waiting.since + REST, Arrival::Pause)
+        }
     } else if let Some(reprieve) = waiting.reprieve(client) {
         (reprieve, Arrival::Nothing)
     } else {

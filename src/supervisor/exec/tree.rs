@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::sockets::{self, Listening};
+use crate::sockets;
 
 /// What was found on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +21,7 @@ pub enum Found {
 
 /// Who listens on `port`.
 pub fn look(port: u16) -> Found {
-    let there: Vec<Listening> = sockets::listening()
-        .filter(|socket| socket.address.port() == port)
-        .collect();
+    let there = sockets::on_port(port);
     if there.is_empty() {
         return Found::Nobody;
     }
@@ -46,7 +44,8 @@ pub fn look(port: u16) -> Found {
 /// The ports that the app does listen on.
 pub fn ports() -> BTreeSet<u16> {
     let sockets = Sockets::of_app();
-    let ours = sockets::listening().filter(|found| sockets.inodes.contains(&found.inode));
+    let there = sockets::all().into_iter();
+    let ours = there.filter(|found| sockets.inodes.contains(&found.inode));
     ours.map(|found| found.address.port()).collect()
 }
 

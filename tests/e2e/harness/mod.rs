@@ -6,6 +6,7 @@ pub mod results;
 pub mod stops;
 pub mod streams;
 pub mod supervisor;
+pub mod watch;
 
 use std::io::Write as _;
 use std::net::SocketAddr;

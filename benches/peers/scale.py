@@ -1,0 +1,151 @@
+"""What lameduck takes of a machine that hardly asks anything of it: idle clients, and many probed backends."""
+
+import resource
+import socket
+import subprocess
+import time
+
+import proxies
+from measures import ticks
+
+REQUEST = b"GET /hello HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench/1\r\nAccept: */*\r\n\r\n"
+# The end of the backend's one answer.
+END = b"Hello, world\n"
+
+
+class Lameduck(proxies.Lameduck):
+    """One that keeps idle clients for as long as it is measured."""
+
+    def configure(self):
+        super().configure()
+        config = self.dir / "lameduck.toml"
+        config.write_text(config.read_text().replace("[server]", '[server]\nidle_timeout = "600s"'))
+
+
+class ManyBackends(proxies.Lameduck):
+    """One whose pool has many backends: one process, as many addresses of the loopback network."""
+
+    count = 0
+
+    def configure(self):
+        super().configure()
+        config = self.dir / "lameduck.toml"
+        port = self.backend.rpartition(":")[2]
+        addresses = (f"127.0.{1 + number // 250}.{1 + number % 250}:{port}" for number in range(self.count))
+        backends = "".join(f'[[pool.backend]]\naddress = "{address}"\n' for address in addresses)
+        text = config.read_text()
+        config.write_text(text[:text.index("[[pool.backend]]")] + backends)
+
+    def ready(self):
+        if not super().ready():
+            return False
+        status, body = self.admin("/metrics")
+        ready = body.count(b'state="ready"} 1\n')
+        return status == 200 and ready >= self.count
+
+
+def resident(pid):
+    """Resident memory in bytes."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as status:
+        line = next(line for line in status if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
+
+
+def idle(lab, clients):
+    """Memory with so many idle keep-alive clients, after one request each, and after one of all of them at once."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < clients + 200:
+        raise proxies.Failed(f"{clients} clients need ulimit -n {clients + 200}; it is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    proxy = Lameduck(lab.scratch / "idle", lab.backend_address, lab.binary, lab).start()
+    sockets = []
+    try:
+        lab.load(proxy, 16, 1_000)
+        empty = settled(proxy.process.pid)
+        host, _, port = proxy.address.rpartition(":")
+        for _ in range(clients):
+            client = socket.create_connection((host, int(port)), timeout=30)
+            sockets.append(client)
+            client.sendall(REQUEST)
+            answer(client)
+        one_by_one = settled(proxy.process.pid)
+        for client in sockets:
+            client.sendall(REQUEST)
+        for client in sockets:
+            answer(client)
+        at_once = settled(proxy.process.pid)
+        started = time.monotonic()
+        before = sum(ticks(proxy.process.pid))
+        time.sleep(10)
+        busy = (sum(ticks(proxy.process.pid)) - before) / (time.monotonic() - started)
+    finally:
+        for client in sockets:
+            client.close()
+        proxy.stop()
+    return {
+        "clients": clients,
+        "empty_bytes": empty,
+        "bytes": one_by_one,
+        "bytes_per_client": round((one_by_one - empty) / clients),
+        "bytes_after_all_at_once": at_once,
+        "core_share": round(busy, 4),
+    }
+
+
+def answer(client):
+    data = b""
+    while not data.endswith(END):
+        chunk = client.recv(65536)
+        if not chunk:
+            raise proxies.Failed("a client's connection was closed")
+        data += chunk
+
+
+def settled(pid):
+    """Memory once what is kept for a moment (connections to the backend: 4 s) has gone."""
+    time.sleep(6)
+    return resident(pid)
+
+
+def probes(lab, backends, seconds):
+    """CPU time and memory of probing so many backends every second, and nothing else."""
+    process = subprocess.Popen([*lab.aside, lab.peer, "backend", "0.0.0.0:0"], stdout=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().strip()
+        proxy = ManyBackends(lab.scratch / "probes", address, lab.binary, lab)
+        proxy.count = backends
+        proxy.start(lab.core)
+        try:
+            time.sleep(5)
+            passed = probe_count(proxy)
+            user, system = ticks(proxy.process.pid)
+            started = time.monotonic()
+            time.sleep(seconds)
+            elapsed = time.monotonic() - started
+            after = ticks(proxy.process.pid)
+            passed = probe_count(proxy) - passed
+            memory = resident(proxy.process.pid)
+        finally:
+            proxy.stop()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    if passed < 0.8 * backends * elapsed:
+        raise proxies.Failed(f"only {passed} probes passed in {elapsed:.0f} s")
+    user, system = ((after[index] - before) / elapsed for index, before in enumerate((user, system)))
+    return {
+        "backends": backends,
+        "probes_per_second": round(passed / elapsed),
+        "core_share": round(user + system, 4),
+        "core_share_user": round(user, 4),
+        "cpu_us_per_probe": round(1e6 * (user + system) * elapsed / passed, 1),
+        "bytes": memory,
+    }
+
+
+def probe_count(proxy):
+    """Probes that passed so far, of all backends."""
+    lines = proxy.admin("/metrics")[1].decode().splitlines()
+    return sum(int(float(line.rpartition(" ")[2])) for line in lines
+               if line.startswith("lameduck_probe_total{") and 'result="pass"' in line)
