@@ -23,5 +23,6 @@ pub mod interrupt;
 pub mod probe;
 pub mod proxy;
 pub mod registry;
+pub mod room;
 pub mod server;
 pub mod telemetry;

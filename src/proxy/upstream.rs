@@ -50,8 +50,16 @@ impl Excluded {
 }
 
 /// Picks an eligible backend and enters its gate. Excluded ones are left out, and so are those that are still
-/// warming up (slow start) while there is any other.
+/// warming up (slow start) while there is any other. Where some wait for room already, they come first.
 pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+    if pool.config.upstream.max_in_flight > 0 && pool.shared.queue.room.is_waited_for() {
+        return None;
+    }
+    admit_waiter(pool, excluded)
+}
+
+/// As [`admit`], for one whose turn it is.
+pub fn admit_waiter(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     let limit = pool.config.upstream.max_in_flight;
     let warm_up = pool.config.slow_start;
     let mut out: Vec<usize> = Vec::new();
@@ -76,6 +84,12 @@ pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
         out.push(index);
     }
     warming.and_then(|index| pool.ready[index].permit(limit))
+}
+
+/// Whether something is eligible that this request has not tried: if it got no permit, all of that is full.
+pub fn waits_for_room(pool: &Pool, excluded: &Excluded) -> bool {
+    let mut ready = pool.ready.iter();
+    pool.config.upstream.max_in_flight > 0 && ready.any(|endpoint| !excluded.has(endpoint.key))
 }
 
 /// Whether there is a backend that fail-open may try.

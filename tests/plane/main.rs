@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bulk;
+mod clients;
 mod death;
 mod drain;
 mod early;
@@ -11,8 +12,11 @@ mod hold;
 mod interim;
 mod keepalive;
 mod limits;
+mod rates;
 mod rig;
+mod room;
 mod shutdown;
 mod timeouts;
+mod total;
 mod upgrade;
 mod wire;

@@ -248,6 +248,30 @@ impl Rig {
         panic!("the access log has no {lines} lines");
     }
 
+    /// How often clients ran into this limit.
+    pub async fn limited(&self, limit: &str) -> u64 {
+        let (_, text) = admin::request(&self.socket, "GET", "/metrics", None)
+            .await
+            .unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let series = format!("lameduck_limited_total{{limit=\"{limit}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&series));
+        line.expect("there is no such limit").parse().unwrap()
+    }
+
+    /// The next line of the access log is about this limit, and its metric says `count`.
+    pub async fn was_limited(&self, limit: &str, lines: usize, status: u16) -> serde_json::Value {
+        let line = self.access_log(lines).await.swap_remove(lines - 1);
+        assert_eq!(
+            (line["end"].as_str(), line["status"].as_u64()),
+            (Some(limit), Some(status.into())),
+            "{line}"
+        );
+        assert!(line["cause"].is_string(), "{line}");
+        assert_eq!(self.limited(limit).await, 1);
+        line
+    }
+
     /// A new client.
     pub async fn client(&self) -> Wire {
         Wire::connect(self.address).await

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use pingora::protocols::Stream;
 
+use super::account::{self, Refusal};
 use super::buffer::{Buffer, LARGE};
-use super::request::{Limits, Progress, RequestError, RequestHead};
+use super::request::{Limits, Progress, RequestHead};
 use super::timer::Timer;
 use super::transaction;
 use crate::clock;
@@ -19,10 +20,12 @@ use crate::config;
 use crate::core::Time;
 use crate::interrupt::{Interrupt, Level};
 use crate::proxy::errors::write_local_response;
+use crate::proxy::per_client::OneOf;
 use crate::proxy::plane::Plane;
+use crate::telemetry::metrics::Limit;
 
-/// Longest request target, in bytes (nginx and HAProxy take 8 and 16 KiB of request line).
-const MAX_URI: usize = 16 * 1024;
+/// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
+const METHOD: usize = 16;
 
 /// What a client still sends is read and thrown away before its connection is closed: a close with unread bytes
 /// becomes a reset that can destroy the answer (RFC 9112 §9.6). For so long at most…
@@ -142,77 +145,83 @@ pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
         trusted: is_trusted(&config.headers, address),
         via: config.headers.via,
     };
-    let mut head = RequestHead::new();
-    let next = if plane.is_full(&config.server) {
-        plane.counters.refused("max_connections");
-        answer_error(
-            &mut client,
-            503,
-            "too many connections",
-            config.server.header_timeout,
-        )
-        .await
-    } else {
-        serve_requests(plane, &mut client, &mut head, &config.server).await
+    let next = match admit(plane, &config.server, address) {
+        Ok(_one_of_its_client) => serve_requests(plane, &mut client, &config.server).await,
+        Err(refusal) => {
+            let turned_away = plane.turn_away();
+            match refuse(plane, &mut client, refusal, &config.server).await {
+                Next::Linger if turned_away.many => Next::Close,
+                Next::Linger => {
+                    // Still turned away: it must not count while it takes its leave.
+                    linger(&mut client, Unread::Expected).await;
+                    Next::Close
+                }
+                next => next,
+            }
+        }
     };
     close(&mut client, next).await;
     std::mem::take(&mut client.buffer).give_back();
 }
 
-async fn serve_requests(
-    plane: &Arc<Plane>,
-    client: &mut Client,
-    head: &mut RequestHead,
+/// Whether one connection more may be served.
+fn admit<'a>(
+    plane: &'a Plane,
     limits: &config::Server,
-) -> Next {
-    let mut waiting = Waiting {
-        since: clock::now(),
-        begun: None,
-        first: true,
-    };
+    address: SocketAddr,
+) -> Result<Option<OneOf<'a>>, Refusal> {
+    if plane.is_full(limits) {
+        let refusal = Refusal::limited(Limit::Connections, 503, "too many connections");
+        return Err(refusal);
+    }
+    match limits.max_connections_per_client {
+        0 => Ok(None),
+        limit => match plane.per_client.enter(address.ip(), limit) {
+            None => Err(Refusal::limited(
+                Limit::ConnectionsPerClient,
+                429,
+                "too many connections from this address",
+            )),
+            one => Ok(one),
+        },
+    }
+}
+
+async fn serve_requests(plane: &Arc<Plane>, client: &mut Client, limits: &config::Server) -> Next {
+    let mut head = RequestHead::new();
+    let mut waiting = Waiting::new(true);
+    let mut requests = 0;
     loop {
-        match poll_fn(|cx| poll_head(client, head, limits, &mut waiting, cx)).await {
+        match poll_fn(|cx| poll_head(client, &mut head, limits, &mut waiting, cx)).await {
             Arrival::Request => {}
             Arrival::Nothing => return Next::Close,
-            Arrival::Late => {
-                plane.counters.refused("header_timeout");
-                return answer_error(
-                    client,
-                    408,
-                    "the request's head took too long",
-                    limits.header_timeout,
-                )
-                .await;
+            Arrival::Idle => {
+                plane.counters.limited(Limit::IdleTimeout);
+                return Next::Close;
             }
-            Arrival::Bad(error) => {
-                plane.counters.refused(error.reason());
-                return answer_error(
-                    client,
-                    error.status(),
-                    error.reason(),
-                    limits.header_timeout,
-                )
-                .await;
-            }
+            Arrival::Bad(refusal) => return refuse(plane, client, refusal, limits).await,
         }
-        match transaction::run(plane, client, head).await {
+        requests += 1;
+        if requests == limits.max_requests_per_connection && head.keep_alive {
+            plane.counters.limited(Limit::Requests);
+            head.keep_alive = false;
+        }
+        match transaction::run(plane, client, &head).await {
             Next::KeepAlive => {}
             end => return end,
         }
-        waiting = Waiting {
-            since: clock::now(),
-            begun: None,
-            first: false,
-        };
+        waiting = Waiting::new(false);
         client.buffer.shrink();
     }
 }
 
 enum Arrival {
     Request,
+    /// It has gone, or is to go.
     Nothing,
-    Late,
-    Bad(RequestError),
+    /// `idle_timeout`.
+    Idle,
+    Bad(Refusal),
 }
 
 /// The wait for a request.
@@ -223,9 +232,34 @@ struct Waiting {
     begun: Option<Time>,
     /// It is the connection's first.
     first: bool,
+    /// How much of a head had come when it was parsed last; 0: nothing of it yet.
+    parsed: usize,
 }
 
 impl Waiting {
+    fn new(first: bool) -> Self {
+        Self {
+            since: clock::now(),
+            begun: None,
+            first,
+            parsed: 0,
+        }
+    }
+
+    /// Whether what came since the head was parsed last is worth parsing it again. Parsing begins at its first byte
+    /// each time, so a head that comes byte by byte would cost the square of its length.
+    fn is_worth_parsing(&self, bytes: &[u8], limits: &config::Server) -> bool {
+        let Some(fresh) = bytes.get(self.parsed..) else {
+            return true;
+        };
+        let crosses = |bound| self.parsed <= bound && bytes.len() > bound;
+        self.parsed == 0
+            || fresh.len() >= self.parsed / 4
+            || crosses(limits.max_header)
+            || crosses(limits.max_uri + METHOD)
+            || memchr::memchr(b'\n', fresh).is_some()
+    }
+
     /// Until when a connection that is to be closed waits all the same, because a request may be on its way: nobody
     /// opens one for nothing, and what the kernel has already was sent before the client could know.
     fn reprieve(&self, client: &Client) -> Option<Time> {
@@ -247,14 +281,15 @@ fn poll_head(
 ) -> Poll<Arrival> {
     let sizes = Limits {
         max_header: limits.max_header,
-        max_uri: MAX_URI,
+        max_uri: limits.max_uri,
     };
     loop {
-        if !client.buffer.is_empty() {
-            match head.parse(client.buffer.bytes(), &sizes) {
+        let bytes = client.buffer.bytes();
+        if !bytes.is_empty() && waiting.is_worth_parsing(bytes, limits) {
+            match head.parse(bytes, &sizes) {
                 Ok(Progress::Complete) => return Poll::Ready(Arrival::Request),
-                Ok(Progress::Partial) => {}
-                Err(error) => return Poll::Ready(Arrival::Bad(error)),
+                Ok(Progress::Partial) => waiting.parsed = bytes.len(),
+                Err(error) => return Poll::Ready(Arrival::Bad(error.into())),
             }
         }
         // The parser refuses a head that outgrows `max_header`, so there is always room for one byte more.
@@ -271,9 +306,11 @@ fn poll_head(
     }
     let (deadline, end) = if !client.buffer.is_empty() {
         let begun = *waiting.begun.get_or_insert_with(clock::now);
-        (begun + limits.header_timeout, Arrival::Late)
+        let detail = "the request's head took too long";
+        let late = Refusal::limited(Limit::HeaderTimeout, 408, detail);
+        (begun + limits.header_timeout, Arrival::Bad(late))
     } else if level < Level::Finish {
-        (waiting.since + limits.idle_timeout, Arrival::Nothing)
+        (waiting.since + limits.idle_timeout, Arrival::Idle)
     } else if let Some(reprieve) = waiting.reprieve(client) {
         (reprieve, Arrival::Nothing)
     } else {
@@ -282,11 +319,20 @@ fn poll_head(
     client.timer.poll(cx, deadline).map(|()| end)
 }
 
-/// Answers with an error of our own and closes.
-async fn answer_error(client: &mut Client, status: u16, detail: &str, patience: Duration) -> Next {
+/// Answers with an error of our own, counts and logs it, and closes.
+async fn refuse(
+    plane: &Plane,
+    client: &mut Client,
+    refusal: Refusal,
+    limits: &config::Server,
+) -> Next {
     let mut out = Vec::with_capacity(256);
-    write_local_response(&mut out, status, detail, true, false, None);
-    match client.write_all(&out, clock::now() + patience).await {
+    write_local_response(&mut out, refusal.status, refusal.detail, true, false, None);
+    account::refused(plane, client, &refusal);
+    match client
+        .write_all(&out, clock::now() + limits.header_timeout)
+        .await
+    {
         Ok(()) => Next::Linger,
         Err(_) => Next::Abort,
     }
