@@ -177,23 +177,23 @@ impl Transaction<'_> {
                     tokio::task::yield_now().await;
                     self.look_again();
                 }
-                return Ok(permit);
+                Ok(permit)
             }
-            Held::Admitted(permit) => return Ok(Some(permit)),
-            Held::Released(place) => return self.leave_hold(place).await,
+            Held::Admitted(permit) => Ok(Some(permit)),
+            Held::Released(place) => self.leave_hold(place).await,
             Held::TooLate => {
                 let answer = Answer {
                     retry_after: Some(RETRY_AFTER),
                     ..Answer::limited(Limit::TotalTimeout, 503)
                 };
-                return Err(self.answer(answer).await);
+                Err(self.answer(answer).await)
             }
             Held::GaveUp(cause) => {
                 let answer = Answer {
                     retry_after: Some(RETRY_AFTER),
                     ..Answer::new(503, cause)
                 };
-                return Err(self.answer(answer).await);
+                Err(self.answer(answer).await)
             }
             Held::ClientGone => {
                 self.account.end = "client_closed";
