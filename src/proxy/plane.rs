@@ -31,7 +31,9 @@ pub struct Plane {
     pub per_client: PerClient,
     /// What is counted for the whole plane.
     pub counters: Arc<PlaneCounters>,
-    /// Of the open client connections, those that are only being told to go away.
+    /// Of the open client connections, those that are served…
+    served: AtomicU32,
+    /// …and those that are only being told to go away.
     turned_away: AtomicU32,
     lame: AtomicBool,
     /// The last answer's time, for the shutdown's account.
@@ -48,6 +50,7 @@ impl Plane {
             clients: Interrupts::default(),
             per_client: PerClient::default(),
             counters,
+            served: AtomicU32::new(0),
             turned_away: AtomicU32::new(0),
             lame: AtomicBool::new(false),
             requests: AtomicU64::new(0),
@@ -69,14 +72,12 @@ impl Plane {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether the client connection that was counted last is one too many. Those that are being turned away don't
-    /// count: whoever opens more than it may takes no room from others.
-    pub fn is_full(&self, limits: &config::Server) -> bool {
-        let served = || {
-            let turned_away = self.turned_away.load(Ordering::Relaxed);
-            self.clients.open().saturating_sub(turned_away) as usize
-        };
-        limits.max_connections > 0 && served() > limits.max_connections
+    /// Counts a client connection in that is to be served; `None`: it is one too many. Those that are being turned
+    /// away don't count: whoever opens more than it may takes no room from others.
+    pub fn admit(&self, limits: &config::Server) -> Option<Served<'_>> {
+        let others = self.served.fetch_add(1, Ordering::Relaxed) as usize;
+        let served = Served(self);
+        (limits.max_connections == 0 || others < limits.max_connections).then_some(served)
     }
 
     /// Counts a connection that is told to go away, for as long as that takes.
@@ -92,6 +93,15 @@ impl Plane {
 /// So many connections that are turned away are closed with patience; further ones at once, so that a flood of them
 /// holds no descriptors.
 const PATIENT: u32 = 256;
+
+/// A connection that is served; counted out on drop.
+pub struct Served<'a>(&'a Plane);
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.served.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A connection that is told to go away.
 pub struct TurnedAway<'a> {

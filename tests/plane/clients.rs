@@ -6,6 +6,8 @@ use super::wire::{Ended, Wire};
 async fn rig(server: &'static str) -> Rig {
     Rig::new(Setup {
         server,
+        // Kept for the whole test, however long that takes on a busy machine.
+        pool: "[pool.upstream]\nidle_timeout = \"60s\"",
         ..Setup::default()
     })
     .await

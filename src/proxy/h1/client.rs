@@ -21,7 +21,7 @@ use crate::core::Time;
 use crate::interrupt::{Interrupt, Level};
 use crate::proxy::errors::write_local_response;
 use crate::proxy::per_client::OneOf;
-use crate::proxy::plane::Plane;
+use crate::proxy::plane::{Plane, Served};
 use crate::telemetry::metrics::Limit;
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
@@ -134,6 +134,8 @@ pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
     let interrupt = plane.clients.join();
     // Before the client, so that it is dropped after the client's descriptor, even in a panic.
     let _counted = Counted(plane, interrupt.clone());
+    // Likewise: it counts until it is closed.
+    let admission = admit(plane, &config.server, address);
     let mut client = Client {
         stream,
         buffer: Buffer::take(),
@@ -145,19 +147,17 @@ pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
         trusted: is_trusted(&config.headers, address),
         via: config.headers.via,
     };
-    let next = match admit(plane, &config.server, address) {
-        Ok(_one_of_its_client) => serve_requests(plane, &mut client, &config.server).await,
+    let next = match admission {
+        Ok(ref _held_until_closed) => serve_requests(plane, &mut client, &config.server).await,
         Err(refusal) => {
             let turned_away = plane.turn_away();
-            match refuse(plane, &mut client, refusal, &config.server).await {
+            let next = refuse(plane, &mut client, refusal, &config.server).await;
+            let next = match next {
                 Next::Linger if turned_away.many => Next::Close,
-                Next::Linger => {
-                    // Still turned away: it must not count while it takes its leave.
-                    linger(&mut client, Unread::Expected).await;
-                    Next::Close
-                }
                 next => next,
-            }
+            };
+            close(&mut client, next).await;
+            return;
         }
     };
     close(&mut client, next).await;
@@ -169,20 +169,20 @@ fn admit<'a>(
     plane: &'a Plane,
     limits: &config::Server,
     address: SocketAddr,
-) -> Result<Option<OneOf<'a>>, Refusal> {
-    if plane.is_full(limits) {
+) -> Result<(Served<'a>, Option<OneOf<'a>>), Refusal> {
+    let Some(served) = plane.admit(limits) else {
         let refusal = Refusal::limited(Limit::Connections, 503, "too many connections");
         return Err(refusal);
-    }
+    };
     match limits.max_connections_per_client {
-        0 => Ok(None),
+        0 => Ok((served, None)),
         limit => match plane.per_client.enter(address.ip(), limit) {
             None => Err(Refusal::limited(
                 Limit::ConnectionsPerClient,
                 429,
                 "too many connections from this address",
             )),
-            one => Ok(one),
+            one => Ok((served, one)),
         },
     }
 }
