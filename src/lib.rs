@@ -25,6 +25,7 @@ pub mod interrupt;
 pub mod probe;
 pub mod proxy;
 pub mod registry;
+pub mod room;
 pub mod server;
 pub mod sockets;
 pub mod supervisor;

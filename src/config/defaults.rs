@@ -16,10 +16,17 @@ impl Default for Server {
             deadline: s(30),
             state_dir: None,
             max_connections: 0,
+            max_connections_per_client: 0,
+            max_requests_per_connection: 0,
             header_timeout: s(10),
             idle_timeout: s(60),
             body_timeout: s(30),
+            min_body_rate: 0,
+            min_response_rate: 0,
+            rate_grace: s(5),
+            total_timeout: None,
             max_header: 64 << 10,
+            max_uri: 16 << 10,
             max_body: 0,
         }
     }

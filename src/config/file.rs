@@ -6,6 +6,7 @@ use super::runtime::*;
 use super::values::{self, Read, backend_address, choice, name, quoted, text, wrong};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 const COUNT: std::ops::RangeInclusive<i64> = 0..=1_000_000_000;
@@ -43,23 +44,45 @@ fn server(t: &Table<'_>, base: &Path, f: &mut Findings) -> Server {
         deadline: t.duration("deadline", d.deadline, f),
         state_dir: t.path("state_dir", base, f),
         max_connections: t.number("max_connections", d.max_connections, COUNT, f),
+        max_connections_per_client: t.number(
+            "max_connections_per_client",
+            d.max_connections_per_client,
+            COUNT,
+            f,
+        ),
+        max_requests_per_connection: t.number(
+            "max_requests_per_connection",
+            d.max_requests_per_connection,
+            COUNT,
+            f,
+        ),
         header_timeout: t.some_time("header_timeout", d.header_timeout, f),
         idle_timeout: t.some_time("idle_timeout", d.idle_timeout, f),
         body_timeout: t.some_time("body_timeout", d.body_timeout, f),
-        max_header: max_header(t, d.max_header, f),
+        min_body_rate: t.size("min_body_rate", d.min_body_rate, f),
+        min_response_rate: t.size("min_response_rate", d.min_response_rate, f),
+        rate_grace: t.some_time("rate_grace", d.rate_grace, f),
+        total_timeout: Some(t.duration("total_timeout", Duration::ZERO, f))
+            .filter(|time| !time.is_zero()),
+        max_header: head_size(t, "max_header", d.max_header, f),
+        max_uri: head_size(t, "max_uri", d.max_uri, f),
         max_body: t.size("max_body", d.max_body, f),
     }
 }
 
-fn max_header(t: &Table<'_>, default: usize, f: &mut Findings) -> usize {
-    let bytes = t.size("max_header", default as u64, f);
+/// The size of a head or of a part of it: small enough to be buffered, large enough to be of use.
+fn head_size(t: &Table<'_>, key: &str, default: usize, f: &mut Findings) -> usize {
+    let bytes = t.size(key, default as u64, f);
     match usize::try_from(bytes) {
         Ok(bytes) if (1 << 10..=1 << 20).contains(&bytes) => bytes,
         _ => {
             f.error(
-                f.place(&t.at("max_header")),
-                format!("`max_header` is {bytes} bytes, and must be from 1KiB to 1MiB"),
-                "write a size such as \"64KiB\"; browsers send up to about 16KiB",
+                f.place(&t.at(key)),
+                format!("`{key}` is {bytes} bytes, and must be from 1KiB to 1MiB"),
+                format!(
+                    "write a size such as \"{}\"; browsers send up to about 16KiB of headers",
+                    super::size::format(default as u64)
+                ),
             );
             default
         }
@@ -231,7 +254,7 @@ fn pool(t: &Table<'_>, f: &mut Findings) -> Pool {
         hold: hold(&t.child("hold", "pool.hold", f).0, f),
         slow_start: t.child("slow_start", "pool.slow_start", f).0.duration(
             "window",
-            std::time::Duration::ZERO,
+            Duration::ZERO,
             f,
         ),
         name: pool_name,

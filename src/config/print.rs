@@ -97,10 +97,26 @@ pub(super) fn server(server: &Server) -> Entries {
         ("deadline", quoted_time(server.deadline)),
         ("state_dir", path(&server.state_dir)),
         ("max_connections", server.max_connections.to_string()),
+        (
+            "max_connections_per_client",
+            server.max_connections_per_client.to_string(),
+        ),
+        (
+            "max_requests_per_connection",
+            server.max_requests_per_connection.to_string(),
+        ),
         ("header_timeout", quoted_time(server.header_timeout)),
         ("idle_timeout", quoted_time(server.idle_timeout)),
         ("body_timeout", quoted_time(server.body_timeout)),
+        ("min_body_rate", text(&size(server.min_body_rate))),
+        ("min_response_rate", text(&size(server.min_response_rate))),
+        ("rate_grace", quoted_time(server.rate_grace)),
+        (
+            "total_timeout",
+            quoted_time(server.total_timeout.unwrap_or_default()),
+        ),
         ("max_header", text(&size(server.max_header as u64))),
+        ("max_uri", text(&size(server.max_uri as u64))),
         ("max_body", text(&size(server.max_body))),
     ]
 }

@@ -36,14 +36,28 @@ pub struct Server {
     pub state_dir: Option<PathBuf>,
     /// Client connections at once; 0: no limit.
     pub max_connections: usize,
+    /// Of those, from one address (IPv6: one /64); 0: no limit.
+    pub max_connections_per_client: usize,
+    /// Requests on one client connection; the last one's response closes it. 0: no limit.
+    pub max_requests_per_connection: u64,
     /// Time for a request's header block to be complete. Default 10 s.
     pub header_timeout: Duration,
     /// Idle keep-alive time of a client connection. Default 60 s.
     pub idle_timeout: Duration,
     /// Longest time without progress of a body, either way. Default 30 s.
     pub body_timeout: Duration,
+    /// Slowest request body, in bytes a second of waiting for it; 0: no limit.
+    pub min_body_rate: u64,
+    /// Slowest taking of a response, in bytes a second of waiting for the client; 0: no limit.
+    pub min_response_rate: u64,
+    /// What both rates leave to a client before they count. Default 5 s.
+    pub rate_grace: Duration,
+    /// For a whole request and its response, from the complete head on; `None`: no limit (the default).
+    pub total_timeout: Option<Duration>,
     /// Largest header block, in bytes. Default 64 KiB.
     pub max_header: usize,
+    /// Longest request target, in bytes. Default 16 KiB.
+    pub max_uri: usize,
     /// Largest request body, in bytes; 0: no limit.
     pub max_body: u64,
 }

@@ -16,6 +16,7 @@ fn told(f: &Findings, path: &str, value: std::time::Duration) -> String {
 /// Check everything that takes more than one value to judge.
 pub(super) fn config(config: &Config, f: &mut Findings) {
     server(&config.server, f);
+    limits(&config.server, f);
     admin(&config.admin, f);
     listeners(config, f);
     pools(config, f);
@@ -47,6 +48,53 @@ fn server(server: &Server, f: &mut Findings) {
         );
         f.error(at, message, remedy)
             .also(also, "and this is how long it goes on accepting");
+    }
+}
+
+/// Limits of `[server]` that other ones keep from ever being reached.
+fn limits(server: &Server, f: &mut Findings) {
+    let d = Server::default();
+    let (total, each) = (
+        "server.max_connections",
+        "server.max_connections_per_client",
+    );
+    if server.max_connections > 0
+        && server.max_connections_per_client > server.max_connections
+        && f.sound(&[total, each])
+    {
+        f.warning(
+            f.place(each),
+            format!(
+                "`max_connections_per_client` ({}) is more than `max_connections` ({}): one client can take them all",
+                server.max_connections_per_client, server.max_connections
+            ),
+            "write a small part of `max_connections`",
+        );
+    }
+    let (uri, header) = ("server.max_uri", "server.max_header");
+    if server.max_uri > server.max_header && server.max_uri != d.max_uri && f.sound(&[uri, header])
+    {
+        f.warning(
+            f.place(uri),
+            format!(
+                "`max_uri` ({}) is more than `max_header` ({}), which counts the target, too: it is never reached",
+                super::size::format(server.max_uri as u64),
+                super::size::format(server.max_header as u64)
+            ),
+            "write a smaller `max_uri`, or a larger `max_header`",
+        );
+    }
+    // Not "written": `check --print` writes the defaults, too.
+    let grace = "server.rate_grace";
+    if server.rate_grace != d.rate_grace
+        && server.min_body_rate == 0
+        && server.min_response_rate == 0
+    {
+        f.warning(
+            f.place(grace),
+            "`rate_grace` is for `min_body_rate` and `min_response_rate`, and there is neither",
+            "add `min_body_rate = \"1KiB\"`, or remove it",
+        );
     }
 }
 

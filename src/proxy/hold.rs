@@ -6,38 +6,74 @@ use std::sync::atomic::{Ordering, fence};
 use std::task::Poll;
 
 use super::h1::client::Client;
+use super::upstream::{Excluded, admit_waiter};
 use crate::clock;
 use crate::config;
 use crate::core::Time;
 use crate::core::hold::{self, Admission, Limits, OnEmpty, Waiter, admit, second_look};
 use crate::interrupt::Level;
 use crate::registry::Handle;
+use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::{Pool, PoolShared};
 
+/// Who waits for room looks for itself only in case a reload has just brought the limit.
+const ROOM_ROUND: u32 = 4;
+
 /// How a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Held {
-    /// Try again.
-    Released,
+    /// Try again, and let go of the place afterwards.
+    Released(Place),
+    /// There was room after all.
+    Admitted(Permit),
     /// It may not wait, or has waited long enough: 503.
     GaveUp(&'static str),
+    /// `total_timeout` is over: 503.
+    TooLate,
     /// Nothing is eligible and the pool fails open.
     FailOpen,
     /// The client has gone.
     ClientGone,
 }
 
-/// Counts a waiting request for as long as it waits.
-struct Place<'a> {
-    shared: &'a PoolShared,
-    bytes: u64,
+/// A request that has to wait.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// When it first had to.
+    pub since: Time,
+    /// When its `total_timeout` is over.
+    pub ends: Option<Time>,
+    /// Some backend may be used by fail-open and was not tried by this request.
+    pub may_fail_open: bool,
+    /// Something is eligible, and only full.
+    pub for_room: bool,
+    /// Backends that it is not sent to again.
+    pub excluded: &'a Excluded,
 }
 
-impl<'a> Place<'a> {
-    fn new(shared: &'a PoolShared, bytes: u64) -> Self {
+/// A place in the queue: counts a waiting request for as long as it waits.
+#[derive(Debug)]
+pub struct Place {
+    shared: Arc<PoolShared>,
+    bytes: u64,
+    for_room: bool,
+    /// It was let go, and has not tried its luck yet.
+    granted: bool,
+}
+
+impl Place {
+    /// The second value: see [`Room::wait`](crate::room::Room::wait).
+    fn new(shared: Arc<PoolShared>, bytes: u64, for_room: bool) -> (Self, bool) {
         shared.held.fetch_add(1, Ordering::SeqCst);
         shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Self { shared, bytes }
+        let first = for_room && shared.queue.room.wait();
+        let place = Self {
+            shared,
+            bytes,
+            for_room,
+            granted: false,
+        };
+        (place, first)
     }
 
     /// Counts what has arrived in the meantime; says how large the buffer may become at most.
@@ -48,25 +84,31 @@ impl<'a> Place<'a> {
         let left = max_bytes.saturating_sub(held);
         usize::try_from(buffered.saturating_add(left)).unwrap_or(usize::MAX)
     }
+
+    /// It has tried: what it was let go for is taken, by this request or by another.
+    pub fn used(&mut self) {
+        self.granted = false;
+    }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.shared.held.fetch_sub(1, Ordering::SeqCst);
         self.shared
             .held_bytes
             .fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.for_room {
+            self.shared.queue.room.leave();
+        }
+        // Let go, and it came to nothing: the next one may.
+        if self.granted {
+            self.shared.queue.on_room(true);
+        }
     }
 }
 
-/// Waits until the pool has something eligible; `since` is when the request first had to wait.
-pub async fn wait(
-    registry: &Handle,
-    pool: &Pool,
-    client: &mut Client,
-    since: Time,
-    may_fail_open: bool,
-) -> Held {
+/// Waits until the pool has something eligible, with room.
+pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wish<'_>) -> Held {
     let shared = &pool.shared;
     let config = &pool.config.hold;
     let limits = Limits {
@@ -86,59 +128,77 @@ pub async fn wait(
     };
     let waiter = Waiter {
         bytes,
-        since,
-        may_fail_open,
+        since: wish.since,
+        may_fail_open: wish.may_fail_open,
     };
-    let deadline = match admit(held, waiter, &limits, clock::now()) {
+    let mut deadline = match admit(held, waiter, &limits, clock::now()) {
         Admission::Hold { until } => until,
         Admission::Fail(refusal) => return Held::GaveUp(refusal.as_str()),
         Admission::FailOpen => return Held::FailOpen,
     };
-    let mut place = Place::new(shared, bytes);
+    let mut late = Held::GaveUp(match wish.for_room {
+        true => "no backend had room in time",
+        false => "no backend became ready in time",
+    });
+    if let Some(ends) = wish.ends.filter(|ends| *ends < deadline) {
+        (deadline, late) = (ends, Held::TooLate);
+    }
+    let (mut place, first) = Place::new(shared.clone(), bytes, wish.for_room);
     // Whoever publishes a snapshot looks at `held` afterwards; we counted first and look at the snapshot now.
     // Where something is eligible and yet refused us (it was tried, or is full), no publication will wake us.
     fence(Ordering::SeqCst);
-    let mut look_again =
-        has_ready(registry, pool).then(|| Box::pin(tokio::time::sleep(second_look(0))));
-    let mut released = Box::pin(shared.release.acquire());
-    poll_fn(|cx| {
+    let newest = newest(registry, pool);
+    if first
+        && let Some(newest) = &newest
+        && let Some(permit) = admit_waiter(newest, wish.excluded)
+    {
+        return Held::Admitted(permit);
+    }
+    let round = if wish.for_room { ROOM_ROUND } else { 0 };
+    let mut look_again = newest
+        .is_some_and(|newest| !newest.ready.is_empty())
+        .then(|| Box::pin(tokio::time::sleep(second_look(round))));
+    let mut released = Box::pin(shared.queue.release.acquire());
+    let end = poll_fn(|cx| {
         if let Poll::Ready(permit) = released.as_mut().poll(cx) {
             if let Ok(permit) = permit {
                 permit.forget();
             }
-            return Poll::Ready(Held::Released);
+            place.granted = true;
+            return Poll::Ready(None);
         }
         if look_again
             .as_mut()
             .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
         {
-            return Poll::Ready(Held::Released);
+            return Poll::Ready(None);
         }
         if client.timer.poll(cx, deadline).is_ready() {
-            return Poll::Ready(Held::GaveUp("no backend became ready in time"));
+            return Poll::Ready(Some(std::mem::replace(&mut late, Held::ClientGone)));
         }
         client.interrupt.register(cx.waker());
         if client.interrupt.level() == Level::Cut {
-            return Poll::Ready(Held::GaveUp("lameduck is shutting down"));
+            return Poll::Ready(Some(Held::GaveUp("lameduck is shutting down")));
         }
         // What no room is left for stays in the kernel, and holds the client back.
         let most = place.grow(client.buffer.len() as u64, limits.max_bytes);
         let gone = client.poll_gone(cx, most);
         place.grow(client.buffer.len() as u64, limits.max_bytes);
         if gone {
-            Poll::Ready(Held::ClientGone)
+            Poll::Ready(Some(Held::ClientGone))
         } else {
             Poll::Pending
         }
     })
-    .await
+    .await;
+    end.unwrap_or(Held::Released(place))
 }
 
-fn has_ready(registry: &Handle, pool: &Pool) -> bool {
+/// The pool as it is now.
+fn newest(registry: &Handle, pool: &Pool) -> Option<Arc<Pool>> {
     let snapshot = registry.snapshot();
-    let same = snapshot
-        .pools
-        .iter()
-        .find(|other| Arc::ptr_eq(&other.shared, &pool.shared));
-    same.is_some_and(|pool| !pool.ready.is_empty())
+    let mut pools = snapshot.pools.iter();
+    pools
+        .find(|other| Arc::ptr_eq(&other.shared, &pool.shared))
+        .cloned()
 }

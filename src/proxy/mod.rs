@@ -7,6 +7,7 @@ pub mod errors;
 pub mod h1;
 pub mod headers;
 pub mod hold;
+pub mod per_client;
 pub mod plane;
 pub mod request_id;
 pub mod route;

@@ -1,7 +1,7 @@
 //! What every request of the data plane shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
@@ -10,6 +10,7 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 
 use super::h1;
+use super::per_client::PerClient;
 use crate::config;
 use crate::interrupt::Interrupts;
 use crate::registry::Handle;
@@ -26,8 +27,14 @@ pub struct Plane {
     pub access_log: AccessLog,
     /// The open client connections, and how the shutdown reaches them.
     pub clients: Interrupts,
+    /// Those of each client address, where that is limited.
+    pub per_client: PerClient,
     /// What is counted for the whole plane.
     pub counters: Arc<PlaneCounters>,
+    /// Of the open client connections, those that are served…
+    served: AtomicU32,
+    /// …and those that are only being told to go away.
+    turned_away: AtomicU32,
     lame: AtomicBool,
     /// The last answer's time, for the shutdown's account.
     requests: AtomicU64,
@@ -41,7 +48,10 @@ impl Plane {
             connector: TransportConnector::new(None),
             access_log,
             clients: Interrupts::default(),
+            per_client: PerClient::default(),
             counters,
+            served: AtomicU32::new(0),
+            turned_away: AtomicU32::new(0),
             lame: AtomicBool::new(false),
             requests: AtomicU64::new(0),
         }
@@ -62,9 +72,47 @@ impl Plane {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether one client connection more would be too many.
-    pub fn is_full(&self, limits: &config::Server) -> bool {
-        limits.max_connections > 0 && self.clients.open() as usize > limits.max_connections
+    /// Counts a client connection in that is to be served; `None`: it is one too many. Those that are being turned
+    /// away don't count: whoever opens more than it may takes no room from others.
+    pub fn admit(&self, limits: &config::Server) -> Option<Served<'_>> {
+        let others = self.served.fetch_add(1, Ordering::Relaxed) as usize;
+        let served = Served(self);
+        (limits.max_connections == 0 || others < limits.max_connections).then_some(served)
+    }
+
+    /// Counts a connection that is told to go away, for as long as that takes.
+    pub fn turn_away(&self) -> TurnedAway<'_> {
+        let others = self.turned_away.fetch_add(1, Ordering::Relaxed);
+        TurnedAway {
+            plane: self,
+            many: others >= PATIENT,
+        }
+    }
+}
+
+/// So many connections that are turned away are closed with patience; further ones at once, so that a flood of them
+/// holds no descriptors.
+const PATIENT: u32 = 256;
+
+/// A connection that is served; counted out on drop.
+pub struct Served<'a>(&'a Plane);
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.served.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that is told to go away.
+pub struct TurnedAway<'a> {
+    plane: &'a Plane,
+    /// There are many of them now.
+    pub many: bool,
+}
+
+impl Drop for TurnedAway<'_> {
+    fn drop(&mut self) {
+        self.plane.turned_away.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -69,8 +69,16 @@ impl Excluded {
 
 /// Picks an eligible backend and enters its gate. Excluded ones are left out; and while there is any other, so are
 /// those that are still warming up (slow start), and for a request whose backend has died, those that a rolling
-/// restart would come to next.
+/// restart would come to next. Where some wait for room already, they come first.
 pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+    if pool.config.upstream.max_in_flight > 0 && pool.shared.queue.room.is_waited_for() {
+        return None;
+    }
+    admit_waiter(pool, excluded)
+}
+
+/// As [`admit`], for one whose turn it is.
+pub fn admit_waiter(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     let leave_out = |test: &dyn Fn(&Endpoint) -> bool| -> Vec<usize> {
         let all = pool.ready.iter().enumerate();
         all.filter(|(_, endpoint)| test(endpoint))
@@ -119,6 +127,12 @@ fn enter(pool: &Pool, mut out: Vec<usize>) -> Option<Permit> {
         out.push(index);
     }
     warming.and_then(|index| pool.ready[index].permit(limit))
+}
+
+/// Whether something is eligible that this request has not tried: if it got no permit, all of that is full.
+pub fn waits_for_room(pool: &Pool, excluded: &Excluded) -> bool {
+    let mut ready = pool.ready.iter();
+    pool.config.upstream.max_in_flight > 0 && ready.any(|endpoint| !excluded.has(endpoint))
 }
 
 /// Whether there is a backend that fail-open may try.

@@ -9,6 +9,7 @@ use pingora::protocols::Stream;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::counters::Counters;
+use super::snapshot::Queue;
 use crate::clock;
 use crate::config::Address;
 use crate::core::Time;
@@ -84,6 +85,8 @@ pub struct Endpoint {
     /// One more than the epoch; 0: not quiet.
     quiet: AtomicU64,
     signals: UnboundedSender<Signal>,
+    /// Its pool's: who waits there is told of room here.
+    queue: Arc<Queue>,
 }
 
 impl Endpoint {
@@ -95,6 +98,7 @@ impl Endpoint {
         address: Address,
         weight: u32,
         signals: UnboundedSender<Signal>,
+        queue: Arc<Queue>,
     ) -> Self {
         let resolved = match &address {
             Address::Socket(address) => Some(Arc::new(Resolved::Socket(*address))),
@@ -126,6 +130,7 @@ impl Endpoint {
             peer_closed: AtomicBool::new(false),
             quiet: AtomicU64::new(0),
             signals,
+            queue,
         }
     }
 
@@ -222,6 +227,7 @@ impl Endpoint {
         self.gate.try_enter_below(max_in_flight).then(|| Permit {
             endpoint: self.clone(),
             epoch,
+            limited: max_in_flight > 0,
         })
     }
 
@@ -232,6 +238,7 @@ impl Endpoint {
         let permit = Permit {
             endpoint: self.clone(),
             epoch: self.epoch(),
+            limited: false,
         };
         // Counted first, looked afterwards; `set_last_resort` does it the other way round.
         fence(Ordering::SeqCst);
@@ -323,6 +330,7 @@ impl Endpoint {
 pub struct Permit {
     endpoint: Arc<Endpoint>,
     epoch: u64,
+    limited: bool,
 }
 
 impl Permit {
@@ -339,8 +347,11 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.endpoint.gate.leave() == Left::LastOut {
-            self.endpoint.tell_if_quiet();
+        let endpoint = &self.endpoint;
+        if endpoint.gate.leave() == Left::LastOut {
+            endpoint.tell_if_quiet();
+        } else if !endpoint.gate.is_closed() {
+            endpoint.queue.on_room(self.limited);
         }
     }
 }

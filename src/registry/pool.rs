@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::endpoint::{Endpoint, Key, Signal};
@@ -80,7 +79,7 @@ impl PoolState {
             cursor: AtomicU64::new(0),
             held: AtomicUsize::new(0),
             held_bytes: AtomicU64::new(0),
-            release: Semaphore::new(0),
+            queue: Arc::default(),
             budget: AtomicBudget::new(Rates::with_ratio(config.retry.budget), clock::now()),
             counters: PoolCounters::default(),
         });
@@ -200,6 +199,7 @@ impl PoolState {
             joining.address,
             joining.weight,
             signals,
+            self.shared.queue.clone(),
         ));
         self.core
             .restore(key, clock::now(), incarnation, joining.drains);

@@ -38,7 +38,7 @@ impl Releaser {
             if let Some(task) = self.task.take() {
                 task.abort();
             }
-            self.shared.release.forget_permits(usize::MAX);
+            self.shared.queue.release.forget_permits(usize::MAX);
             return;
         }
         let running = self.task.as_ref().is_some_and(|task| !task.is_finished());
@@ -57,9 +57,11 @@ impl Drop for Releaser {
     }
 }
 
-/// Goes on for as long as somebody waits: one that was slow to ask for its permit gets another.
+/// Goes on for as long as somebody waits: one that was slow to ask for its permit gets another. Those that wait for
+/// room on full backends are let go once, because there is another backend now, or a higher limit; from then on
+/// whoever makes room tells them.
 async fn run(shared: Arc<PoolShared>, ready: Arc<AtomicUsize>) {
-    while shared.held.load(Ordering::SeqCst) > 0 {
+    loop {
         let mut pacer = Pacer::new();
         loop {
             let (held, ready) = (
@@ -67,12 +69,15 @@ async fn run(shared: Arc<PoolShared>, ready: Arc<AtomicUsize>) {
                 ready.load(Ordering::SeqCst),
             );
             let release = pacer.release(held, ready, clock::now());
-            shared.release.add_permits(release.count);
+            shared.queue.release.add_permits(release.count);
             let Some(again) = release.again else { break };
             tokio::time::sleep_until(clock::instant(again)).await;
         }
         // Those that were let go take their permits now; what is left over would let later ones jump.
         tokio::time::sleep(LEFTOVER).await;
-        shared.release.forget_permits(usize::MAX);
+        shared.queue.release.forget_permits(usize::MAX);
+        if shared.held.load(Ordering::SeqCst) <= shared.queue.room.waiting() {
+            return;
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::config;
 use crate::core::balance::Balancer;
 use crate::core::retry::AtomicBudget;
 use crate::proxy::route::RouteTable;
+use crate::room::Room;
 use crate::telemetry::metrics::PoolCounters;
 
 /// The world at one moment.
@@ -51,10 +52,42 @@ pub struct PoolShared {
     pub held: AtomicUsize,
     /// Bytes they keep buffered.
     pub held_bytes: AtomicU64,
-    /// Each permit lets one waiting request try again; first come, first served.
-    pub release: Semaphore,
+    /// Where they wait.
+    pub queue: Arc<Queue>,
     /// Unproven retries.
     pub budget: AtomicBudget,
     /// For metrics.
     pub counters: PoolCounters,
+}
+
+/// Where requests wait for something eligible, or for room on a backend that is full.
+#[derive(Debug)]
+pub struct Queue {
+    /// Each permit lets one waiting request try again; first come, first served.
+    pub release: Semaphore,
+    /// Those among them that wait for room. New requests queue up behind them.
+    pub room: Room,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            release: Semaphore::new(0),
+            room: Room::new(),
+        }
+    }
+}
+
+impl Queue {
+    /// A request has left an open gate. `limited`: there is a `max_in_flight`, as far as it knew.
+    pub fn on_room(&self, limited: bool) {
+        let wanted = match limited {
+            true => self.room.is_wanted(),
+            // Only a reload that has brought the limit just now lets anybody wait for this one.
+            false => self.room.is_waited_for(),
+        };
+        if wanted {
+            self.release.add_permits(1);
+        }
+    }
 }

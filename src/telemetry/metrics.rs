@@ -5,6 +5,7 @@
 mod collect;
 mod families;
 mod histogram;
+mod limits;
 mod reasons;
 mod states;
 
@@ -22,6 +23,8 @@ use crate::registry::view::DrainResponse;
 use crate::telemetry::access_log::AccessLog;
 
 pub use histogram::Histogram;
+pub use limits::Limit;
+use limits::Limited;
 use reasons::Reasons;
 use states::States;
 
@@ -82,12 +85,18 @@ impl PoolCounters {
 #[derive(Debug, Default)]
 pub struct PlaneCounters {
     refused: Reasons,
+    limited: Limited,
 }
 
 impl PlaneCounters {
     /// A connection or request was turned away before it was routed.
     pub fn refused(&self, reason: &'static str) {
         self.refused.add(reason);
+    }
+
+    /// A client ran into a limit.
+    pub fn limited(&self, limit: Limit) {
+        self.limited.add(limit);
     }
 }
 

@@ -41,10 +41,17 @@ lame_duck = "1m1ms"
 deadline = "2h"
 state_dir = "/var/lib/lame \"duck\""
 max_connections = 10000
+max_connections_per_client = 100
+max_requests_per_connection = 1000
 header_timeout = "1.5s"
 idle_timeout = "2m"
 body_timeout = "1d"
+min_body_rate = "1KiB"
+min_response_rate = 500
+rate_grace = "7s"
+total_timeout = "1h"
 max_header = "16KiB"
+max_uri = "4KiB"
 max_body = 1000001
 [admin]
 socket = "/tmp/with\\backslash\u0022.sock"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
-use super::rig::{GET, Rig, Setup};
+use super::rig::{GET, Rig, Setup, backends};
 use super::wire::Wire;
 
 async fn rig(pool: &'static str) -> Rig {
@@ -187,6 +187,35 @@ async fn everybody_is_let_go() {
     }
     let took = began.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// A backend that is new, and was in no snapshot when the wait began, takes those that wait.
+#[tokio::test]
+async fn a_new_backend_takes_those_that_wait() {
+    let rig = Rig::of(2).await;
+    let drain = rig.begin_drain(0, "10s", "resumed").await;
+    let other = rig.begin_drain(1, "10s", "resumed").await;
+    let mut client = rig.ask(GET).await;
+    held(&rig, 1).await;
+    // Its health is asked for at the pool's port, where the first backend's check answers for it, too.
+    let (backends, _) = backends(1).await;
+    let newcomer = &backends[0];
+    let body = serde_json::json!({ "address": newcomer.address.to_string() });
+    lameduck::demo::admin::call(
+        &rig.socket,
+        "PUT",
+        "/v1/pools/app/backends/new",
+        Some(&body),
+    )
+    .await
+    .unwrap();
+    let mut backend = newcomer.accept().await;
+    backend.head().await;
+    backend.answer("new").await;
+    assert_eq!(client.response().await.text(), "new");
+    for drain in [drain, other] {
+        assert_eq!(drain.await.unwrap().outcome, "drained");
+    }
 }
 
 /// `max_in_flight`: what finds no room waits for it.

@@ -221,3 +221,84 @@ async fn idle_connections_cost_little_memory() {
         cost[1]
     );
 }
+
+/// Each bound on a size has its status, its count, and a line in the log with the request as far as it was there.
+#[tokio::test]
+async fn sizes_are_counted_and_logged() {
+    let rig = Rig::new(Setup {
+        server: "max_header = \"4KiB\"\nmax_uri = \"1KiB\"\nmax_body = \"10B\"",
+        ..Setup::default()
+    })
+    .await;
+    let (long, longer) = ("u".repeat(2000), "x".repeat(5000));
+    let many = "a: b\r\n".repeat(101);
+    for (request, status, limit, count) in [
+        (format!("GET /{long} HTTP/1.1\r\n"), 414, "max_uri", 1),
+        (format!("GET /{long}"), 414, "max_uri", 2),
+        (
+            format!("GET /big HTTP/1.1\r\nX: {longer}"),
+            431,
+            "max_header",
+            1,
+        ),
+        (
+            format!("GET /many HTTP/1.1\r\n{many}\r\n"),
+            431,
+            "max_header",
+            2,
+        ),
+        (
+            "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n".into(),
+            413,
+            "max_body",
+            1,
+        ),
+    ] {
+        let mut client = rig.ask(&request).await;
+        assert_eq!(client.response().await.status(), status, "{request:.60}");
+        client.closed().await;
+        assert_eq!(rig.limited(limit).await, count, "{request:.60}");
+    }
+    let log = rig.access_log(5).await;
+    for (limit, target) in [
+        ("max_header", "/big"),
+        ("max_header", "/many"),
+        ("max_body", "/body"),
+    ] {
+        let line = log.iter().find(|line| line["target"] == target);
+        assert_eq!(line.unwrap_or_else(|| panic!("{log:#?}"))["end"], limit);
+    }
+    rig.canary().await;
+}
+
+/// What is no request at all is in the log, too.
+#[tokio::test]
+async fn what_is_refused_is_logged() {
+    let rig = Rig::one().await;
+    let mut client = rig.ask("GET /x HTTP/1.1\r\nHost : a\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 400);
+    let line = &rig.access_log(1).await[0];
+    assert_eq!(line["end"], "refused");
+    assert_eq!(
+        (&line["method"], &line["target"]),
+        (&"GET".into(), &"/x".into())
+    );
+    assert_eq!(line["cause"], "malformed header field name");
+}
+
+/// A long head that comes in small pieces is read like any other.
+#[tokio::test]
+async fn a_long_head_in_small_pieces_goes_through() {
+    let rig = Rig::one().await;
+    let mut head = format!("GET /{} HTTP/1.1\r\nHost: a\r\n", "u".repeat(900));
+    for n in 0..20 {
+        head += &format!("X-{n}: {}\r\n", "x".repeat(50));
+    }
+    head += "\r\n";
+    let mut client = rig.client().await;
+    client.send_in_pieces(&head, 7).await;
+    let mut backend = rig.backends[0].accept().await;
+    assert!(backend.head().await.contains("X-19: xxx"));
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}

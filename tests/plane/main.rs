@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bulk;
+mod clients;
 mod death;
 mod delivery;
 mod drain;
@@ -14,8 +15,11 @@ mod interim;
 mod keepalive;
 mod limits;
 mod races;
+mod rates;
 mod rig;
+mod room;
 mod shutdown;
 mod timeouts;
+mod total;
 mod upgrade;
 mod wire;

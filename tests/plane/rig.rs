@@ -256,6 +256,29 @@ impl Rig {
         panic!("the access log has no {lines} lines");
     }
 
+    /// How often clients ran into this limit.
+    pub async fn limited(&self, limit: &str) -> u64 {
+        let (_, text) = admin::request(&self.socket, "GET", "/metrics", None)
+            .await
+            .unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let series = format!("lameduck_limited_total{{limit=\"{limit}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&series));
+        line.expect("there is no such limit").parse().unwrap()
+    }
+
+    /// One of the access log's `lines` lines is about this limit, with this status, and the metric counts one.
+    pub async fn was_limited(&self, limit: &str, lines: usize, status: u16) -> serde_json::Value {
+        // Lines of two threads may change places.
+        let log = self.access_log(lines).await;
+        let line = log.iter().find(|line| line["end"] == limit);
+        let line = line.unwrap_or_else(|| panic!("no line about {limit} in {log:#?}"));
+        assert_eq!(line["status"], status, "{line}");
+        assert!(line["cause"].is_string(), "{line}");
+        assert_eq!(self.limited(limit).await, 1);
+        line.clone()
+    }
+
     /// A new client.
     pub async fn client(&self) -> Wire {
         Wire::connect(self.address).await

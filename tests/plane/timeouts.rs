@@ -30,15 +30,31 @@ async fn a_head_that_takes_too_long_is_a_408() {
 async fn a_trickling_head_is_a_408_too() {
     let rig = rig("header_timeout = \"200ms\"", "").await;
     let mut client = rig.ask("GET / HTTP/1.1\r\nHost: a\r\nX: ").await;
-    let trickling = async {
-        for _ in 0..100 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    for _ in 0..200 {
+        let waiting = tokio::time::timeout(Duration::from_millis(20), client.head_or_end());
+        if let Ok(head) = waiting.await {
+            assert!(head.unwrap().starts_with("HTTP/1.1 408 "));
+            let line = rig.was_limited("header_timeout", 1, 408).await;
+            assert_eq!(line["target"], "/");
+            return;
         }
-    };
-    tokio::select! {
-        () = trickling => panic!("no 408 in two seconds"),
-        head = client.head() => assert!(head.starts_with("HTTP/1.1 408 ")),
+        // It may be closed by now: the answer, read next, says why.
+        let _ = client.try_send("x").await;
     }
+    panic!("nobody minds");
+}
+
+/// `idle_timeout`: a connection without a request is closed in good order, before its first one and after one.
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let rig = rig("idle_timeout = \"300ms\"", "").await;
+    let mut fresh = rig.client().await;
+    let (mut client, mut backend) = rig.get().await;
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+    fresh.closed().await;
+    client.closed().await;
+    assert_eq!(rig.limited("idle_timeout").await, 2);
 }
 
 /// The head's time begins with its first byte, not with the end of the request before.
@@ -73,6 +89,7 @@ async fn an_upload_that_stops_is_a_408() {
     assert_eq!(client.response().await.status(), 408);
     client.closed().await;
     backend.gone().await;
+    rig.was_limited("body_timeout", 1, 408).await;
 }
 
 /// A client that waits for its 100 isn't slow: it is the backend that has to say something.
@@ -196,6 +213,7 @@ async fn a_client_that_stops_reading_is_given_up() {
         "it was never given up"
     );
     assert_eq!(client.rest().await.1, Ended::Reset);
+    rig.was_limited("body_timeout", 1, 200).await;
 }
 
 /// Slow is not stopped: each piece that a client takes counts as progress.

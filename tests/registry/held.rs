@@ -42,7 +42,7 @@ async fn hold(handle: &Handle, pool: &Pool, stall: Duration) {
         }
     };
     tokio::select! {
-        permit = shared.release.acquire() => permit.unwrap().forget(),
+        permit = shared.queue.release.acquire() => permit.unwrap().forget(),
         () = look_again => {}
     }
 }

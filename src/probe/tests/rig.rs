@@ -66,6 +66,7 @@ impl Rig {
             address,
             1,
             signals,
+            Arc::default(),
         ));
         let (cadence, receiver) = watch::channel(Cadence {
             interval: health.interval,

@@ -1,4 +1,4 @@
-//! What is remembered of a request for its log line and the metrics.
+//! What is remembered of a request for its log line and the metrics, and the same for what never became one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::client::Client;
 use super::exchange::Tally;
 use super::fields::FieldKind;
-use super::request::RequestHead;
+use super::request::{RequestError, RequestHead};
 use crate::clock;
 use crate::core::Time;
 use crate::proxy::plane::Plane;
@@ -14,6 +14,7 @@ use crate::proxy::request_id::RequestId;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::snapshot::Pool;
 use crate::telemetry::access_log::Record;
+use crate::telemetry::metrics::Limit;
 
 /// What is remembered of a request.
 #[derive(Debug)]
@@ -151,4 +152,70 @@ impl Account {
             cause: self.cause,
         });
     }
+}
+
+/// Why a connection, or what came on it, is turned away before it is a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The answer's status.
+    pub status: u16,
+    /// Why, for people.
+    pub detail: &'static str,
+    /// Why, as a metric's label.
+    reason: &'static str,
+    limit: Option<Limit>,
+}
+
+impl Refusal {
+    /// A limit of `[server]` was reached.
+    pub fn limited(limit: Limit, status: u16, detail: &'static str) -> Self {
+        Self {
+            status,
+            detail,
+            reason: limit.key(),
+            limit: Some(limit),
+        }
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        Self {
+            status: error.status(),
+            detail: error.reason(),
+            reason: error.reason(),
+            limit: match error {
+                RequestError::TargetTooLong => Some(Limit::Uri),
+                RequestError::HeadTooLarge | RequestError::TooManyFields => Some(Limit::Header),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// Counts a refusal and writes its line, with as much of a request line as there is.
+pub fn refused(plane: &Plane, client: &Client, refusal: &Refusal) {
+    plane.counters.refused(refusal.reason);
+    if let Some(limit) = refusal.limit {
+        plane.counters.limited(limit);
+    }
+    if !plane.access_log.is_on() {
+        return;
+    }
+    let mut lines = client
+        .buffer
+        .bytes()
+        .split(|byte| matches!(byte, b'\r' | b'\n'));
+    let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let mut words = first.splitn(3, |byte| *byte == b' ');
+    plane.access_log.record(&Record {
+        time: clock::now(),
+        client: &client.ip,
+        method: words.next().unwrap_or_default(),
+        target: words.next().unwrap_or_default(),
+        status: refusal.status,
+        end: refusal.limit.map_or("refused", Limit::key),
+        cause: refusal.detail,
+        ..Record::default()
+    });
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use pingora::protocols::Stream;
 
+use super::account::{self, Refusal};
 use super::buffer::{Buffer, LARGE};
-use super::request::{Limits, Progress, RequestError, RequestHead};
+use super::request::{Limits, Progress, RequestHead};
 use super::timer::Timer;
 use super::transaction;
 use crate::clock;
@@ -19,10 +20,12 @@ use crate::config;
 use crate::core::Time;
 use crate::interrupt::{Interrupt, Level};
 use crate::proxy::errors::write_local_response;
-use crate::proxy::plane::Plane;
+use crate::proxy::per_client::OneOf;
+use crate::proxy::plane::{Plane, Served};
+use crate::telemetry::metrics::Limit;
 
-/// Longest request target, in bytes (nginx and HAProxy take 8 and 16 KiB of request line).
-const MAX_URI: usize = 16 * 1024;
+/// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
+const METHOD: usize = 16;
 
 /// What a client still sends is read and thrown away before its connection is closed: a close with unread bytes
 /// becomes a reset that can destroy the answer (RFC 9112 §9.6). For so long at most…
@@ -63,6 +66,8 @@ pub struct Client {
     pub interrupt: Arc<Interrupt>,
     /// The client has finished sending (it may still be reading).
     pub finished: bool,
+    /// Requests that have come on it.
+    pub requests: u64,
     /// The client's address.
     pub address: SocketAddr,
     /// The client's IP address as text.
@@ -135,32 +140,61 @@ pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
     let interrupt = plane.clients.join();
     // Before the client, so that it is dropped after the client's descriptor, even in a panic.
     let _counted = Counted(plane, interrupt.clone());
+    // Likewise: it counts until it is closed.
+    let admission = admit(plane, &config.server, address);
     let mut client = Client {
         stream,
         buffer: Buffer::default(),
         timer: Timer::default(),
         interrupt,
         finished: false,
+        requests: 0,
         address,
         ip: address.ip().to_canonical().to_string(),
         trusted: is_trusted(&config.headers, address),
         via: config.headers.via,
     };
     let mut head = RequestHead::new();
-    let next = if plane.is_full(&config.server) {
-        plane.counters.refused("max_connections");
-        answer_error(
-            &mut client,
-            503,
-            "too many connections",
-            config.server.header_timeout,
-        )
-        .await
-    } else {
-        serve_requests(plane, &mut client, &mut head, &config.server).await
+    let next = match admission {
+        Ok(ref _held_until_closed) => {
+            serve_requests(plane, &mut client, &mut head, &config.server).await
+        }
+        Err(refusal) => {
+            let turned_away = plane.turn_away();
+            let next = refuse(plane, &mut client, refusal, &config.server).await;
+            let next = match next {
+                Next::Linger if turned_away.many => Next::Close,
+                next => next,
+            };
+            close(&mut client, next).await;
+            return;
+        }
     };
     close(&mut client, next).await;
     std::mem::take(&mut client.buffer).give_back();
+}
+
+/// Whether one connection more may be served.
+fn admit<'a>(
+    plane: &'a Plane,
+    limits: &config::Server,
+    address: SocketAddr,
+) -> Result<(Served<'a>, Option<OneOf<'a>>), Refusal> {
+    let Some(served) = plane.admit(limits) else {
+        let refusal = Refusal::limited(Limit::Connections, 503, "too many connections");
+        return Err(refusal);
+    };
+    match limits.max_connections_per_client {
+        0 => Ok((served, None)),
+        limit => match plane.per_client.enter(address.ip(), limit) {
+            None => Err(Refusal::limited(
+                Limit::ConnectionsPerClient,
+                429,
+                "too many connections from this address",
+            )),
+            one => Ok((served, one)),
+        },
+    }
 }
 
 /// Keeps a connection. While it waits for a request, it is small.
@@ -213,25 +247,33 @@ async fn next_request(
     limits: &config::Server,
     waiting: &mut Waiting,
 ) -> Result<bool, Next> {
-    let (reason, status, detail) =
-        match poll_fn(|cx| poll_head(client, head, limits, waiting, cx)).await {
-            Arrival::Request => return Ok(true),
-            Arrival::Pause => return Ok(false),
-            Arrival::Nothing => return Err(Next::Close),
-            Arrival::Late => ("header_timeout", 408, "the request's head took too long"),
-            Arrival::Bad(error) => (error.reason(), error.status(), error.reason()),
-        };
-    plane.counters.refused(reason);
-    Err(answer_error(client, status, detail, limits.header_timeout).await)
+    match poll_fn(|cx| poll_head(client, head, limits, waiting, cx)).await {
+        Arrival::Request => {}
+        Arrival::Pause => return Ok(false),
+        Arrival::Nothing => return Err(Next::Close),
+        Arrival::Idle => {
+            plane.counters.limited(Limit::IdleTimeout);
+            return Err(Next::Close);
+        }
+        Arrival::Bad(refusal) => return Err(refuse(plane, client, refusal, limits).await),
+    }
+    client.requests += 1;
+    if client.requests == limits.max_requests_per_connection && head.keep_alive {
+        plane.counters.limited(Limit::Requests);
+        head.keep_alive = false;
+    }
+    Ok(true)
 }
 
 enum Arrival {
     Request,
     /// Nothing for a moment.
     Pause,
+    /// It has gone, or is to go.
     Nothing,
-    Late,
-    Bad(RequestError),
+    /// `idle_timeout`.
+    Idle,
+    Bad(Refusal),
 }
 
 /// The wait for a request.
@@ -244,6 +286,8 @@ struct Waiting {
     first: bool,
     /// The connection has given up all memory that it can do without.
     resting: bool,
+    /// How much of a head had come when it was parsed last; 0: nothing of it yet.
+    parsed: usize,
 }
 
 impl Waiting {
@@ -253,7 +297,22 @@ impl Waiting {
             begun: None,
             first,
             resting: false,
+            parsed: 0,
         }
+    }
+
+    /// Whether what came since the head was parsed last is worth parsing it again. Parsing begins at its first byte
+    /// each time, so a head that comes byte by byte would cost the square of its length.
+    fn is_worth_parsing(&self, bytes: &[u8], limits: &config::Server) -> bool {
+        let Some(fresh) = bytes.get(self.parsed..) else {
+            return true;
+        };
+        let crosses = |bound| self.parsed <= bound && bytes.len() > bound;
+        self.parsed == 0
+            || fresh.len() >= self.parsed / 4
+            || crosses(limits.max_header)
+            || crosses(limits.max_uri + METHOD)
+            || memchr::memchr(b'\n', fresh).is_some()
     }
 
     /// Until when a connection that is to be closed waits all the same, because a request may be on its way: nobody
@@ -277,17 +336,18 @@ fn poll_head(
 ) -> Poll<Arrival> {
     let sizes = Limits {
         max_header: limits.max_header,
-        max_uri: MAX_URI,
+        max_uri: limits.max_uri,
     };
     if waiting.resting && client.buffer.is_empty() {
         client.buffer = Buffer::take();
     }
     loop {
-        if !client.buffer.is_empty() {
-            match head.parse(client.buffer.bytes(), &sizes) {
+        let bytes = client.buffer.bytes();
+        if !bytes.is_empty() && waiting.is_worth_parsing(bytes, limits) {
+            match head.parse(bytes, &sizes) {
                 Ok(Progress::Complete) => return Poll::Ready(Arrival::Request),
-                Ok(Progress::Partial) => {}
-                Err(error) => return Poll::Ready(Arrival::Bad(error)),
+                Ok(Progress::Partial) => waiting.parsed = bytes.len(),
+                Err(error) => return Poll::Ready(Arrival::Bad(error.into())),
             }
         }
         // The parser refuses a head that outgrows `max_header`, so there is always room for one byte more.
@@ -307,10 +367,12 @@ fn poll_head(
     }
     let (deadline, end) = if !client.buffer.is_empty() {
         let begun = *waiting.begun.get_or_insert_with(clock::now);
-        (begun + limits.header_timeout, Arrival::Late)
+        let detail = "the request's head took too long";
+        let late = Refusal::limited(Limit::HeaderTimeout, 408, detail);
+        (begun + limits.header_timeout, Arrival::Bad(late))
     } else if level < Level::Finish {
         if waiting.resting || limits.idle_timeout <= REST {
-            (waiting.since + limits.idle_timeout, Arrival::Nothing)
+            (waiting.since + limits.idle_timeout, Arrival::Idle)
         } else {
             (waiting.since + REST, Arrival::Pause)
         }
@@ -322,11 +384,20 @@ fn poll_head(
     client.timer.poll(cx, deadline).map(|()| end)
 }
 
-/// Answers with an error of our own and closes.
-async fn answer_error(client: &mut Client, status: u16, detail: &str, patience: Duration) -> Next {
+/// Answers with an error of our own, counts and logs it, and closes.
+async fn refuse(
+    plane: &Plane,
+    client: &mut Client,
+    refusal: Refusal,
+    limits: &config::Server,
+) -> Next {
     let mut out = Vec::with_capacity(256);
-    write_local_response(&mut out, status, detail, true, false, None);
-    match client.write_all(&out, clock::now() + patience).await {
+    write_local_response(&mut out, refusal.status, refusal.detail, true, false, None);
+    account::refused(plane, client, &refusal);
+    match client
+        .write_all(&out, clock::now() + limits.header_timeout)
+        .await
+    {
         Ok(()) => Next::Linger,
         Err(_) => Next::Abort,
     }

@@ -16,8 +16,10 @@ use down::Receiving;
 
 use super::buffer::{Buffer, LARGE};
 use super::client::Client;
+use super::pace::Pace;
 use super::request::RequestHead;
 use super::response::{ResponseBody, ResponseHead};
+use super::socket::unsent;
 use super::upload::{Upload, UploadError};
 use crate::clock;
 use crate::config;
@@ -25,6 +27,7 @@ use crate::core::Time;
 use crate::interrupt::Level;
 use crate::proxy::plane::Plane;
 use crate::registry::endpoint::Connection;
+use crate::telemetry::metrics::Limit;
 
 /// Why a response could not be finished: the backend's doing…
 pub const UPSTREAM_CLOSED: &str = "upstream closed in mid-response";
@@ -62,9 +65,14 @@ pub enum Failure {
     BadResponse(&'static str),
     /// The client's body could not be taken.
     BadBody(UploadError),
-    /// The client's body made no progress.
-    BodyTimeout,
-    /// The client went away, or stopped taking the response.
+    /// A limit of `[server]` was reached.
+    Limited {
+        /// Which.
+        limit: Limit,
+        /// What the client can still be told; `None`: it is cut.
+        answer: Option<u16>,
+    },
+    /// The client went away.
     ClientGone,
     /// The response had begun and could not be finished (stable reason): the connection is cut, so that the
     /// client can tell.
@@ -74,7 +82,10 @@ pub enum Failure {
 impl Failure {
     /// Whether the client can still be given another answer.
     pub fn is_clean(self) -> bool {
-        !matches!(self, Failure::ClientGone | Failure::Truncated(_))
+        !matches!(
+            self,
+            Failure::ClientGone | Failure::Truncated(_) | Failure::Limited { answer: None, .. }
+        )
     }
 }
 
@@ -97,10 +108,10 @@ pub struct Order<'a> {
     pub began: Time,
     /// The pool's settings.
     pub upstream: &'a config::Upstream,
-    /// `body_timeout`.
-    pub body_timeout: Time,
-    /// Largest response head.
-    pub max_header: usize,
+    /// `[server]`.
+    pub server: &'a config::Server,
+    /// When `total_timeout` is over, if there is one.
+    pub ends: Option<Time>,
 }
 
 /// What the log wants to know afterwards.
@@ -143,6 +154,10 @@ pub struct Exchange<'a> {
     /// The stream of events is to end after the event under way.
     ending: bool,
     progress: Time,
+    /// The client sends no slower than this…
+    pace_up: Pace,
+    /// …and takes no slower than this.
+    pace_down: Pace,
     /// The backend has reset a connection that it had not closed.
     reset: bool,
     /// A peer did not take all that there was for it.
@@ -182,6 +197,8 @@ impl<'a> Exchange<'a> {
             keep_alive: false,
             ending: false,
             progress: order.began,
+            pace_up: Pace::new(order.server.min_body_rate, order.server.rate_grace),
+            pace_down: Pace::new(order.server.min_response_rate, order.server.rate_grace),
             reset: false,
             stalled: false,
             unflushed_up: false,
@@ -255,13 +272,16 @@ impl<'a> Exchange<'a> {
                 match self.client.poll_read(cx, most) {
                     Poll::Ready(Ok(count)) if count > 0 => {
                         if let Err(error) = self.upload.absorb(&self.client.buffer) {
-                            return Err(if self.begun {
-                                Failure::Truncated("the request's body went wrong in mid-response")
-                            } else {
-                                Failure::BadBody(error)
+                            return Err(match error {
+                                _ if !self.begun => Failure::BadBody(error),
+                                UploadError::TooLarge => self.limited(Limit::Body, 413),
+                                UploadError::Malformed => Failure::Truncated(
+                                    "the request's body went wrong in mid-response",
+                                ),
                             });
                         }
                         self.progress = clock::now();
+                        self.pace_up.moved(self.progress);
                     }
                     Poll::Ready(_) => return Err(Failure::ClientGone),
                     Poll::Pending => return Ok(()),
@@ -364,24 +384,76 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Failure>> {
-        let (limit, failure) = if !self.is_delivered() {
-            (self.order.body_timeout, Failure::ClientGone)
-        } else if !self.begun && self.waits_for_body() {
-            (self.order.body_timeout, Failure::BodyTimeout)
-        } else if self.begun && self.response.is_event_stream {
+        let Some((at, failure)) = self.deadline() else {
             return Poll::Pending;
-        } else if self.begun {
-            (
-                self.order.upstream.read_timeout,
-                Failure::Truncated("upstream sent nothing for too long"),
-            )
-        } else {
-            (self.order.upstream.read_timeout, Failure::Timeout)
         };
-        self.client
-            .timer
-            .poll(cx, self.progress + limit)
-            .map(|()| Err(failure))
+        self.client.timer.poll(cx, at).map(|()| Err(failure))
+    }
+
+    /// Whoever is waited for now: until when, and what it means if nothing has come by then.
+    fn deadline(&mut self) -> Option<(Time, Failure)> {
+        let server = self.order.server;
+        let for_body = self.waits_for_body();
+        let (mut at, mut failure) = if !self.is_delivered() {
+            let end = self.progress + server.body_timeout;
+            (end, self.cut(Limit::BodyTimeout))
+        } else if !self.begun && for_body {
+            let end = self.progress + server.body_timeout;
+            (end, self.limited(Limit::BodyTimeout, 408))
+        } else if self.begun && self.response.is_event_stream {
+            return None;
+        } else {
+            let end = self.progress + self.order.upstream.read_timeout;
+            (
+                end,
+                match self.begun {
+                    true => Failure::Truncated("upstream sent nothing for too long"),
+                    false => Failure::Timeout,
+                },
+            )
+        };
+        let mut sooner = |end: Option<Time>, then: Failure| {
+            if let Some(end) = end.filter(|end| *end < at) {
+                (at, failure) = (end, then);
+            }
+        };
+        if !self.is_delivered() && self.pace_down.is_waiting() {
+            let taken = self
+                .tally
+                .bytes_out
+                .saturating_sub(unsent(self.client.stream.id()));
+            sooner(
+                self.pace_down.deadline(taken),
+                self.cut(Limit::ResponseRate),
+            );
+        } else if for_body {
+            if self.pace_up.wants_to_know() {
+                self.pace_up.wait(clock::now());
+            }
+            let end = self.pace_up.deadline(self.upload.total());
+            sooner(end, self.limited(Limit::BodyRate, 408));
+        }
+        if self.order.ends.is_some() && !(self.begun && self.response.is_event_stream) {
+            let status = if for_body { 408 } else { 504 };
+            sooner(self.order.ends, self.limited(Limit::TotalTimeout, status));
+        }
+        Some((at, failure))
+    }
+
+    /// A limit was reached: an answer where none has begun.
+    fn limited(&self, limit: Limit, status: u16) -> Failure {
+        Failure::Limited {
+            limit,
+            answer: (!self.begun).then_some(status),
+        }
+    }
+
+    /// A limit was reached, and nobody is there to be told.
+    fn cut(&self, limit: Limit) -> Failure {
+        Failure::Limited {
+            limit,
+            answer: None,
+        }
     }
 }
 

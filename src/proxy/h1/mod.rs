@@ -19,6 +19,7 @@ pub mod exchange;
 pub mod fields;
 pub mod framing;
 pub mod method;
+pub mod pace;
 pub mod refusal;
 pub mod request;
 pub mod response;

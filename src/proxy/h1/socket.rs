@@ -33,6 +33,26 @@ pub fn has_unread(descriptor: RawFd) -> bool {
         .is_ok_and(|count| count > 0)
 }
 
+/// Bytes that were written and that the peer has not acknowledged (`SIOCOUTQ`); 0 where this can't be known.
+#[cfg(target_os = "linux")]
+pub fn unsent(descriptor: RawFd) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    #[allow(unsafe_code)]
+    // SAFETY: this request of `ioctl` writes one `int` to where the pointer points, and nothing else.
+    let result = unsafe { libc::ioctl(descriptor, libc::TIOCOUTQ, &mut bytes) };
+    if result == 0 {
+        u64::try_from(bytes).unwrap_or(0)
+    } else {
+        0
+    }
+}
+
+/// Not known here.
+#[cfg(not(target_os = "linux"))]
+pub fn unsent(_: RawFd) -> u64 {
+    0
+}
+
 /// What the kernel knows of a TCP connection that we opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fate {

@@ -18,12 +18,13 @@ use crate::core::Time;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry::{self, Tried, Verdict};
 use crate::proxy::headers::incoming_request_id;
-use crate::proxy::hold::{self, Held};
+use crate::proxy::hold::{self, Held, Place};
 use crate::proxy::plane::Plane;
 use crate::proxy::request_id::RequestId;
 use crate::proxy::upstream::{self, Excluded};
 use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::Pool;
+use crate::telemetry::metrics::Limit;
 
 /// How a request ended that a drain's deadline has cut, for the log.
 const CUT: &str = "cut";
@@ -148,14 +149,21 @@ impl Transaction<'_> {
     /// Waits for something eligible; with fail-open, enters a backend that is not.
     async fn wait(&mut self, since: &mut Option<Time>) -> Result<Option<Permit>, Next> {
         let now = clock::now();
-        let may_fail_open = upstream::has_last_resort(&self.pool, &self.excluded);
+        let for_room = upstream::waits_for_room(&self.pool, &self.excluded);
+        // Backends that are full are no reason to try those that are down.
+        let may_fail_open = !for_room && upstream::has_last_resort(&self.pool, &self.excluded);
         let began = *since.get_or_insert(now);
         let held = hold::wait(
             &self.plane.registry,
             &self.pool,
             self.client,
-            began,
-            may_fail_open,
+            hold::Wish {
+                since: began,
+                ends: self.ends(),
+                may_fail_open,
+                for_room,
+                excluded: &self.excluded,
+            },
         )
         .await;
         let waited = clock::now().saturating_sub(now);
@@ -169,28 +177,48 @@ impl Transaction<'_> {
                     tokio::task::yield_now().await;
                     self.look_again();
                 }
-                return Ok(permit);
+                Ok(permit)
             }
-            Held::Released => {}
+            Held::Admitted(permit) => Ok(Some(permit)),
+            Held::Released(place) => self.leave_hold(place).await,
+            Held::TooLate => {
+                let answer = Answer {
+                    retry_after: Some(RETRY_AFTER),
+                    ..Answer::limited(Limit::TotalTimeout, 503)
+                };
+                Err(self.answer(answer).await)
+            }
             Held::GaveUp(cause) => {
                 let answer = Answer {
                     retry_after: Some(RETRY_AFTER),
                     ..Answer::new(503, cause)
                 };
-                return Err(self.answer(answer).await);
+                Err(self.answer(answer).await)
             }
             Held::ClientGone => {
                 self.account.end = "client_closed";
-                return Err(Next::Close);
+                Err(Next::Close)
             }
         }
+    }
+
+    /// Let go: its place in the queue is kept until it has been tried whether there is room.
+    async fn leave_hold(&mut self, mut place: Place) -> Result<Option<Permit>, Next> {
         if let Err(error) = self.upload.absorb(&self.client.buffer) {
+            drop(place);
             return Err(self.answer(body_answer(error)).await);
         }
         // The world has changed: those that refused may take it now.
         self.excluded.clear();
         self.look_again();
-        Ok(None)
+        place.used();
+        Ok(upstream::admit_waiter(&self.pool, &self.excluded))
+    }
+
+    /// When `total_timeout` is over, if there is one.
+    fn ends(&self) -> Option<Time> {
+        let total = self.config.server.total_timeout?;
+        Some(self.account.began.saturating_add(total))
     }
 
     /// Takes the newest snapshot of the same pool; says whether it is another one.

@@ -31,8 +31,15 @@ async fn kept() -> (Box<Connection>, TcpStream) {
 
 async fn open(address: std::net::SocketAddr) -> Box<Connection> {
     let (signals, _) = tokio::sync::mpsc::unbounded_channel();
-    let (pool, name) = ("pool".into(), "one".into());
-    let endpoint = Endpoint::new(Key(0), pool, name, Address::Socket(address), 1, signals);
+    let endpoint = Endpoint::new(
+        Key(0),
+        "pool".into(),
+        "one".into(),
+        Address::Socket(address),
+        1,
+        signals,
+        Arc::default(),
+    );
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let stream = pingora::protocols::l4::stream::Stream::from(stream);

@@ -4,7 +4,15 @@ use super::*;
 fn endpoint() -> Endpoint {
     let (signals, _) = tokio::sync::mpsc::unbounded_channel();
     let address = Address::Socket(([127, 0, 0, 1], 9).into());
-    Endpoint::new(Key(0), "pool".into(), "one".into(), address, 1, signals)
+    Endpoint::new(
+        Key(0),
+        "pool".into(),
+        "one".into(),
+        address,
+        1,
+        signals,
+        Arc::default(),
+    )
 }
 
 #[test]
@@ -77,7 +85,15 @@ async fn an_eviction_misses_nothing_that_somebody_has_in_hand() {
 async fn news_is_told_once_and_losses_come_no_later_than_quiet() {
     let (signals, mut queue) = tokio::sync::mpsc::unbounded_channel();
     let address = Address::Socket(([127, 0, 0, 1], 9).into());
-    let endpoint = Endpoint::new(Key(4), "pool".into(), "one".into(), address, 1, signals);
+    let endpoint = Endpoint::new(
+        Key(4),
+        "pool".into(),
+        "one".into(),
+        address,
+        1,
+        signals,
+        Arc::default(),
+    );
     let endpoint = Arc::new(endpoint);
     endpoint.gate.open();
     endpoint.begin_epoch(7);

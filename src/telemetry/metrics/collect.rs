@@ -177,7 +177,7 @@ fn drains(inner: &Inner, snapshot: &Snapshot) -> [Family; 4] {
     [total, durations, cut, lost]
 }
 
-fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
+fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {
     let mut connections = Family::gauge(
         "lameduck_connections",
         "Open connections, by side: client or upstream.",
@@ -189,6 +189,10 @@ fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
     let mut refused = Family::counter(
         "lameduck_refused_total",
         "Connections and requests turned away before they were routed, by reason.",
+    );
+    let mut limited = Family::counter(
+        "lameduck_limited_total",
+        "Connections and requests that ran into a limit of [server], by its key.",
     );
     let mut reloads = Family::counter(
         "lameduck_config_reload_total",
@@ -208,6 +212,9 @@ fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
     for (reason, count) in inner.plane.refused.read() {
         refused.add(&[("reason", reason)], count);
     }
+    for (limit, count) in inner.plane.limited.read() {
+        limited.add(&[("limit", limit)], count);
+    }
     for (outcome, counter) in [
         ("applied", &inner.reloads_applied),
         ("refused", &inner.reloads_refused),
@@ -215,5 +222,5 @@ fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
         reloads.add(&[("outcome", outcome)], counter.load(Ordering::Relaxed));
     }
     build.add(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    [connections, dropped, refused, reloads, build]
+    [connections, dropped, refused, limited, reloads, build]
 }

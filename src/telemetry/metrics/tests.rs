@@ -134,6 +134,7 @@ async fn counts_arrive_with_their_labels() {
         counters.retried("connection_died", false);
     }
     metrics.plane().refused("header_timeout");
+    metrics.plane().limited(super::Limit::HeaderTimeout);
     metrics.reloaded(true);
     metrics.reloaded(false);
     metrics.drain_ended("api", &ended("timed_out", 4));
@@ -212,6 +213,10 @@ async fn counts_arrive_with_their_labels() {
         of("lameduck_refused_total", &[("reason", "header_timeout")]),
         Some(1.0)
     );
+    for (limit, count) in [("header_timeout", 1.0), ("max_body", 0.0)] {
+        let found = of("lameduck_limited_total", &[("limit", limit)]);
+        assert_eq!(found, Some(count), "{limit}");
+    }
     assert_eq!(
         of("lameduck_config_reload_total", &[("outcome", "refused")]),
         Some(1.0)
@@ -323,7 +328,8 @@ async fn documented_are_exactly_those_that_exist() {
     assert_eq!(exist, documented.iter().map(String::as_str).collect());
     // Labels as documented, and no others.
     let bounded = [
-        "pool", "backend", "code", "state", "result", "outcome", "reason", "side", "version", "le",
+        "pool", "backend", "code", "state", "result", "outcome", "reason", "side", "limit",
+        "version", "le",
     ];
     for (name, labels, _) in parse(&text) {
         for (label, _) in labels {

@@ -1,9 +1,11 @@
-//! The gate under loom: every interleaving, and every reordering that the memory model allows.
+//! The gate, and the count of those who wait at it, under loom: every interleaving, and every reordering that the memory model allows.
 //!
-//! The source is the proxy's own file, compiled with loom's atomics in place of the standard ones.
+//! The sources are the proxy's own files, compiled with loom's atomics in place of the standard ones.
 
 #[path = "../../../src/gate.rs"]
 pub mod gate;
+#[path = "../../../src/room.rs"]
+pub mod room;
 
 #[cfg(test)]
 mod tests {
@@ -12,6 +14,7 @@ mod tests {
     use loom::thread::{self, JoinHandle};
 
     use super::gate::{Gate, Left};
+    use super::room::Room;
 
     /// Enters and leaves; what leaving found, if it got in.
     fn visitor(gate: &Arc<Gate>) -> JoinHandle<Option<Left>> {
@@ -156,6 +159,75 @@ mod tests {
                 "told {told} times"
             );
             assert_eq!(gate.in_flight(), 0);
+        });
+    }
+
+    /// One that waits for room either finds it at once or is told of it, whenever the one inside leaves.
+    #[test]
+    fn who_waits_for_room_is_never_forgotten() {
+        loom::model(|| {
+            let (gate, room) = (Arc::new(Gate::new(true)), Arc::new(Room::new()));
+            assert!(gate.try_enter_below(1));
+            let told = Arc::new(AtomicUsize::new(0));
+            let leaver = thread::spawn({
+                let (gate, room, told) = (gate.clone(), room.clone(), told.clone());
+                move || {
+                    gate.leave();
+                    if room.is_wanted() {
+                        told.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+            let entered = gate.try_enter_below(1) || (room.wait() && gate.try_enter_below(1));
+            leaver.join().unwrap();
+            assert!(
+                entered || told.load(Ordering::Relaxed) > 0,
+                "it waits for ever"
+            );
+        });
+    }
+
+    /// Two wait: the second need not look, because whoever leaves tells the first, and the first, leaving, tells it.
+    #[test]
+    fn the_second_one_that_waits_is_told_by_the_first() {
+        // Every interleaving takes minutes; those with up to two switches that nobody asked for, a second.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let (gate, room) = (Arc::new(Gate::new(true)), Arc::new(Room::new()));
+            let told = Arc::new(AtomicUsize::new(0));
+            let leave = |gate: &Gate, room: &Room, told: &AtomicUsize| {
+                gate.leave();
+                if room.is_wanted() {
+                    told.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            assert!(gate.try_enter_below(1));
+            let waiters: Vec<_> = (0..2)
+                .map(|_| {
+                    let (gate, room, told) = (gate.clone(), room.clone(), told.clone());
+                    thread::spawn(move || {
+                        let entered = room.wait() && gate.try_enter_below(1);
+                        if entered {
+                            room.leave();
+                            leave(&gate, &room, &told);
+                        }
+                        entered
+                    })
+                })
+                .collect();
+            leave(&gate, &room, &told);
+            let entered = waiters
+                .into_iter()
+                .map(|waiter| waiter.join().unwrap())
+                .filter(|entered| *entered)
+                .count();
+            // Each telling lets one in, who tells the next when it leaves: one is enough for all that still wait.
+            let waiting = 2 - entered;
+            assert!(
+                waiting == 0 || told.load(Ordering::Relaxed) > 0,
+                "{waiting} wait for ever"
+            );
         });
     }
 }

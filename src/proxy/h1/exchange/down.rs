@@ -91,11 +91,17 @@ impl Exchange<'_> {
                 self.tally.bytes_out += count as u64;
                 self.unflushed_down = true;
                 self.note_progress();
+                if self.pace_down.is_waiting() {
+                    self.pace_down.moved(clock::now());
+                }
                 Ok(Poll::Ready(()))
             }
             Poll::Ready(_) => Err(Failure::ClientGone),
             Poll::Pending => {
                 self.stalled = true;
+                if self.pace_down.wants_to_know() {
+                    self.pace_down.wait(clock::now());
+                }
                 Ok(Poll::Pending)
             }
         }
@@ -110,7 +116,7 @@ impl Exchange<'_> {
 
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
         let most = match self.receiving {
-            Receiving::Head => self.order.max_header,
+            Receiving::Head => self.order.server.max_header,
             _ => LARGE,
         };
         if !self.incoming.has_room(most) {
@@ -294,7 +300,7 @@ impl Exchange<'_> {
                 self.incoming.bytes(),
                 self.order.request.method,
                 self.order.request.upgrade.is_some(),
-                self.order.max_header,
+                self.order.server.max_header,
             )
             .map_err(|error| Failure::BadResponse(error.reason()))?;
         if progress == Progress::Partial {

@@ -14,6 +14,7 @@ use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
 use crate::proxy::errors::write_local_response;
 use crate::proxy::plane::Plane;
+use crate::telemetry::metrics::Limit;
 
 /// How long a client may take to take an answer of ours.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,6 +25,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) cause: &'static str,
     pub(super) retry_after: Option<u32>,
+    /// The limit of `[server]` that it is about.
+    pub(super) limit: Option<Limit>,
 }
 
 impl Answer {
@@ -32,6 +35,23 @@ impl Answer {
             status,
             cause,
             retry_after: None,
+            limit: None,
+        }
+    }
+
+    /// A limit of `[server]` was reached.
+    pub(super) const fn limited(limit: Limit, status: u16) -> Self {
+        let cause = match limit {
+            Limit::BodyTimeout => "the request's body made no progress",
+            Limit::BodyRate => "the request's body came too slowly",
+            Limit::Body => "the request's body is larger than max_body",
+            _ if status == 408 => "the request took too long to arrive",
+            _ if status == 504 => "the backend took longer than total_timeout",
+            _ => "no backend became ready within total_timeout",
+        };
+        Self {
+            limit: Some(limit),
+            ..Self::new(status, cause)
         }
     }
 }
@@ -61,7 +81,10 @@ impl Transaction<'_> {
         let answer = match failure {
             Failure::BadResponse(cause) => Answer::new(502, cause),
             Failure::BadBody(error) => body_answer(error),
-            Failure::BodyTimeout => Answer::new(408, "the request's body made no progress"),
+            Failure::Limited {
+                limit,
+                answer: Some(status),
+            } => Answer::limited(limit, status),
             _ => Answer::new(502, "the backend's answer could not be passed on"),
         };
         self.answer(answer).await
@@ -82,7 +105,7 @@ impl Transaction<'_> {
 
 pub(super) fn body_answer(error: UploadError) -> Answer {
     match error {
-        UploadError::TooLarge => Answer::new(413, "the request's body is larger than max_body"),
+        UploadError::TooLarge => Answer::limited(Limit::Body, 413),
         UploadError::Malformed => Answer::new(400, "the request's chunked body is malformed"),
     }
 }
@@ -96,6 +119,10 @@ pub(super) async fn answer_locally(
     answer: Answer,
     body_complete: bool,
 ) -> Next {
+    if let Some(limit) = answer.limit {
+        plane.counters.limited(limit);
+        account.end = limit.key();
+    }
     // What is left of the body would be taken for the next request.
     // And an HTTP/1.0 client wants to be told that its connection stays open, which such an answer does not do.
     let keep_alive = head.keep_alive
@@ -120,7 +147,9 @@ pub(super) async fn answer_locally(
         Ok(()) if body_complete => Next::Close,
         Ok(()) => Next::Linger,
         Err(_) => {
-            account.end = "client_closed";
+            if answer.limit.is_none() {
+                account.end = "client_closed";
+            }
             Next::Abort
         }
     }

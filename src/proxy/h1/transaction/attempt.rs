@@ -56,8 +56,8 @@ impl Transaction<'_> {
             head: &scratch.head,
             began,
             upstream: &self.pool.config.upstream,
-            body_timeout: self.config.server.body_timeout,
-            max_header: self.config.server.max_header,
+            server: &self.config.server,
+            ends: self.ends(),
         };
         let (end, tally, incoming) = Exchange::new(
             order,
@@ -156,7 +156,8 @@ impl Transaction<'_> {
             Failure::Timeout => "timeout",
             Failure::Cut => CUT,
             Failure::BadResponse(_) => "bad_response",
-            Failure::BadBody(_) | Failure::BodyTimeout => "bad_request",
+            Failure::BadBody(_) => "bad_request",
+            Failure::Limited { limit, .. } => limit.key(),
             Failure::ClientGone => "client_closed",
             Failure::Truncated(exchange::CUT_BY_DRAIN) => CUT,
             Failure::Truncated(_) => "truncated",
@@ -164,6 +165,14 @@ impl Transaction<'_> {
         match failure {
             Failure::Died { .. } => endpoint.request_lost(),
             Failure::BadResponse(_) => endpoint.hint(),
+            // Where an answer can be given, it is counted with that.
+            Failure::Limited {
+                limit,
+                answer: None,
+            } => {
+                self.plane.counters.limited(limit);
+                self.account.cause = "cut at a limit of [server]";
+            }
             Failure::Truncated(cause) => {
                 self.account.cause = cause;
                 if cause == exchange::UPSTREAM_CLOSED {
