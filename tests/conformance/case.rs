@@ -44,6 +44,8 @@ pub enum Downstream {
     Own(u16),
     /// Exactly these bytes.
     Bytes(Vec<u8>),
+    /// These bytes, and then an answer of lameduck's own with this status.
+    Then(Vec<u8>, u16),
 }
 
 /// What must have become of the client's connection.
@@ -218,15 +220,28 @@ impl Case {
         self
     }
 
+    /// The backend gets `head` and behind it `sent`; the client gets `got`, and its connection ends in good order.
+    pub fn tunnelled(mut self, head: &str, sent: &[u8], got: &str) -> Self {
+        self.upstream = Upstream::Bytes([head.as_bytes(), sent].concat());
+        self.downstream = Downstream::Bytes(got.as_bytes().to_vec());
+        self.end = End::Closed;
+        self
+    }
+
     /// Then its connection is closed.
     pub fn closes(mut self) -> Self {
         self.end = End::Closed;
         if let Downstream::Bytes(bytes) = &mut self.downstream
             && let Some(status) = bytes.windows(4).position(|four| four == b"\r\n\r\n")
-            && self.goes_on
         {
             bytes.splice(status..status, *b"\r\nConnection: close");
         }
+        self
+    }
+
+    /// Then its connection is closed, though nothing in what it got has announced it; or lameduck's own answer has.
+    pub fn end_closed(mut self) -> Self {
+        self.end = End::Closed;
         self
     }
 

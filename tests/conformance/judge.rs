@@ -65,6 +65,10 @@ fn downstream(case: &Case, evidence: &Evidence) -> Result<(), String> {
         // What a reset overtakes is lost.
         Downstream::Bytes(wanted) if case.end == End::Cut && wanted.starts_with(own) => Ok(()),
         Downstream::Bytes(wanted) if wanted == own => Ok(()),
+        Downstream::Then(first, status) => match own.strip_prefix(first.as_slice()) {
+            Some(rest) => own_answer(rest, *status, case.end),
+            None => Err(format!("the client should first get {}", shown(first))),
+        },
         Downstream::Bytes(wanted) => Err(format!(
             "the client should get\n   {}\nit got\n   {}",
             shown(wanted),

@@ -293,6 +293,7 @@ fn verdict(case: &Case) -> String {
     let client = match &case.downstream {
         Downstream::Own(status) if backend.is_empty() => format!("refused, {status}"),
         Downstream::Own(status) => format!("{status}"),
+        Downstream::Then(_, status) => format!("answered; what is behind it is refused, {status}"),
         Downstream::Bytes(bytes) if bytes.is_empty() => "no answer".to_owned(),
         Downstream::Bytes(bytes) if is_echo(bytes) => "answered".to_owned(),
         Downstream::Bytes(bytes) => format!("the client gets {}", code_whole(bytes)),
