@@ -115,6 +115,7 @@ async fn listen(listener: TcpListener, shared: Rc<Shared>) {
                 connection,
                 buffer: Vec::new(),
                 index: None,
+                tunnel: false,
             };
             // Either side may end it at any point.
             let _ = serving.serve().await;
@@ -131,6 +132,8 @@ struct Serving {
     buffer: Vec<u8>,
     /// Where the request under way is among those received.
     index: Option<usize>,
+    /// What comes is no HTTP any more.
+    tunnel: bool,
 }
 
 /// What is left to do with a connection.
@@ -172,7 +175,7 @@ impl Serving {
         entry.raw = self.buffer.clone();
         if let Some(head) = Head::read(&self.buffer) {
             entry.body = Body::read(head.of_request(), &self.buffer[head.len..]);
-            if let Some(body) = &entry.body {
+            if let Some(body) = entry.body.as_ref().filter(|_| !self.tunnel) {
                 entry.raw.truncate(head.len + body.len);
             }
             entry.head = head;
@@ -251,6 +254,8 @@ impl Serving {
                 return Ok(Left::Close);
             }
             Reply::Tunnel => {
+                self.tunnel = true;
+                self.note();
                 while self.more().await? {}
                 return Ok(Left::Close);
             }

@@ -35,6 +35,8 @@ pub enum Upstream {
     Nothing,
     /// These bytes, without the lines that lameduck adds to every request.
     Bytes(Vec<u8>),
+    /// The start of these bytes, or nothing: how much depends on how they arrive.
+    Part(Vec<u8>),
 }
 
 /// What the client must have got.
@@ -177,9 +179,18 @@ impl Case {
 
     /// Nothing reaches the backend; lameduck says this status and closes.
     pub fn refused(mut self, status: u16) -> Self {
+        self.upstream = Upstream::Nothing;
         self.downstream = Downstream::Own(status);
         self.end = End::Closed;
         self
+    }
+
+    /// lameduck says this status and closes, when a part of what was sent may have reached the backend.
+    pub fn refused_late(mut self, status: u16) -> Self {
+        self.upstream = Upstream::Part(self.sent());
+        self.downstream = Downstream::Own(status);
+        self.end = End::Closed;
+        self.discards()
     }
 
     /// The backend gets these bytes; the client gets its echo.
@@ -217,6 +228,12 @@ impl Case {
     /// The client gets an answer of lameduck's own instead, and goes on.
     pub fn told(mut self, status: u16) -> Self {
         self.downstream = Downstream::Own(status);
+        self
+    }
+
+    /// The client gets these bytes, and then an answer of lameduck's own.
+    pub fn then_told(mut self, first: &str, status: u16) -> Self {
+        self.downstream = Downstream::Then(first.as_bytes().to_vec(), status);
         self
     }
 

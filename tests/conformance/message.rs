@@ -113,10 +113,10 @@ impl Body {
             if size == 0 {
                 break;
             }
-            let content = bytes.get(body.len..body.len + size)?;
-            bytes.get(body.len + size..body.len + size + 2)?;
-            body.content.extend_from_slice(content);
-            body.len += size + 2;
+            let end = body.len.checked_add(size)?.checked_add(2)?;
+            let content = bytes.get(body.len..end)?;
+            body.content.extend_from_slice(&content[..size]);
+            body.len = end;
         }
         loop {
             let (trailer, len) = line(&bytes[body.len..])?;

@@ -286,7 +286,7 @@ pub fn list(cases: &[Case]) -> String {
 
 fn verdict(case: &Case) -> String {
     let backend = match &case.upstream {
-        Upstream::Nothing => String::new(),
+        Upstream::Nothing | Upstream::Part(_) => String::new(),
         Upstream::Bytes(bytes) if *bytes == case.sent() => "forwarded as it is; ".to_owned(),
         Upstream::Bytes(bytes) => format!("forwarded as {}; ", code_whole(bytes)),
     };

@@ -53,6 +53,7 @@ pub fn cases() -> Vec<Case> {
         .half_closes()
         .verbatim()
         .gets("")
+        .cut()
         .discards(),
         case(
             "a client that ends its direction within a chunk",
@@ -63,6 +64,7 @@ pub fn cases() -> Vec<Case> {
         .half_closes()
         .verbatim()
         .gets("")
+        .cut()
         .discards(),
         case(
             "a client that ends its direction before the last chunk",
@@ -73,6 +75,7 @@ pub fn cases() -> Vec<Case> {
         .half_closes()
         .verbatim()
         .gets("")
+        .cut()
         .discards(),
         case("a client that leaves within a body", "RFC 9112 §8")
             .sends(format!("{HEAD}hello"))

@@ -44,11 +44,10 @@ pub fn cases() -> Vec<Case> {
             .gets(OK)
             .closes(),
         case("a 1xx and then nothing", RULE)
-            .sends(GET)
+            .post("Content-Length: 5\r\n", "hello")
             .answer_and_close(HINTS)
             .verbatim()
-            .gets(HINTS)
-            .cut(),
+            .then_told(HINTS, 502),
         case("100-continue, waited for", EXPECT)
             .sends(EXPECTS)
             .once_answered()

@@ -73,7 +73,9 @@ pub fn cases() -> Vec<Case> {
             "a CR in a name",
             "GET / HTTP/1.1\r\nHost: a\r\nX\rY: z\r\n\r\n",
         ),
-        refused("a CR in a target", "GET /\r HTTP/1.1\r\nHost: a\r\n\r\n"),
+        case("a CR in a target", RULE)
+            .sends("GET /\r HTTP/1.1\r\nHost: a\r\n\r\n")
+            .refused(505),
         refused("a CR in a method", "G\rET / HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused(
             "an LF in a name",

@@ -33,7 +33,10 @@ pub fn cases() -> Vec<Case> {
             "GET /http://x@y:80/",
         )
         .verbatim(),
-        asked("a letter beyond ASCII in a path", RULE, "GET /é").refused(400),
+        asked("a letter beyond ASCII in a path", RULE, "GET /é").verbatim(),
+        case("bytes in a path that are no UTF-8", RULE)
+            .sends(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n")
+            .refused(400),
         asked("a NUL in a path", RULE, "GET /\0").refused(400),
         asked("DEL in a path", RULE, "GET /\x7f").refused(400),
         asked("a fragment", RULE, "GET /b#c").refused(400),

@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = vec![
         sent("a trailer", "X-Sum: 1\r\n").verbatim().reuses(),
         sent("two trailers", "X-Sum: 1\r\nX-More: 2\r\n").verbatim(),
-        sent("trailers of 10 KB", &format!("X-Sum: {}\r\n", "1".repeat(10_000))).refused(400),
+        sent("trailers of 10 KB", &format!("X-Sum: {}\r\n", "1".repeat(10_000))).refused_late(400),
         case("a trailer that is announced", "RFC 9110 §6.6.2")
             .post("Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n")
             .verbatim(),

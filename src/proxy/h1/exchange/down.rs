@@ -349,13 +349,13 @@ impl Exchange<'_> {
             ResponseBody::Chunked | ResponseBody::UntilClose if events => {
                 let chunked = matches!(self.response.body, ResponseBody::Chunked);
                 Receiving::Body(Download::Events(Box::new(Events {
-                    decoder: chunked.then(|| ChunkDecoder::new(MAX_TRAILER)),
+                    decoder: chunked.then(|| ChunkDecoder::of_response(MAX_TRAILER)),
                     data: Vec::new(),
                     tracker: EventTracker::default(),
                 })))
             }
             ResponseBody::Chunked => {
-                let decoder = Box::new(ChunkDecoder::new(MAX_TRAILER));
+                let decoder = Box::new(ChunkDecoder::of_response(MAX_TRAILER));
                 Receiving::Body(if old_client {
                     Download::Dechunked(decoder)
                 } else {
