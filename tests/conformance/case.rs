@@ -219,6 +219,11 @@ impl Case {
         sends.collect::<Vec<_>>().concat()
     }
 
+    /// Whether the last thing that the client does is to end its direction.
+    pub fn half_closes_last(&self) -> bool {
+        matches!(self.client.last(), Some(Act::HalfClose))
+    }
+
     /// The client gets these bytes instead.
     pub fn gets(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.downstream = Downstream::Bytes(bytes.as_ref().to_vec());

@@ -21,6 +21,8 @@ const SHOWN: usize = 48;
 struct Story {
     backend: String,
     client: String,
+    /// As the backend's, whatever the framing and the case of names.
+    heard: String,
     /// As the client's, but with one word for all errors: which status says no makes no difference.
     essence: String,
 }
@@ -51,7 +53,7 @@ impl Table {
             let ours = story(&ours.evidence[at]);
             let other = |(_, run): &(&str, Option<&Run>)| {
                 let story = story(&run.as_ref()?.evidence[at]);
-                let same = story.backend == ours.backend && story.essence == ours.essence;
+                let same = story.heard == ours.heard && story.essence == ours.essence;
                 (!same).then_some(story)
             };
             let others = named.iter().map(other).collect();
@@ -144,8 +146,11 @@ fn story(evidence: &Evidence) -> Story {
         requests.join(", then ")
     };
     let (client, essence) = answers(evidence);
+    // How it was framed on the way, and how a trailer's name was written, changes nothing of what was said.
+    let heard = backend.replace(" chunked", "").to_ascii_lowercase();
     Story {
         backend,
+        heard,
         client,
         essence,
     }
@@ -222,7 +227,7 @@ fn answers(evidence: &Evidence) -> (String, String) {
             essence.push(if head.status() >= 400 {
                 "error".to_owned()
             } else {
-                word.clone()
+                word.to_ascii_lowercase()
             });
             words.push(word);
         }

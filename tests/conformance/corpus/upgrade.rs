@@ -4,10 +4,9 @@ use crate::case::{Case, Reply, case, echo};
 
 const RULE: &str = "RFC 9110 §7.8";
 const PLAIN: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-const OFFER: &str =
-    "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-const SWITCH: &str =
-    "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+const OFFER: &str = "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+const KEY: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// The offer goes no further; the request does.
@@ -71,9 +70,9 @@ pub fn cases() -> Vec<Case> {
             .told(502)
             .discards(),
         case("a 101 to a POST", RULE)
-            .post("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n", "hello")
+            .post(&format!("{KEY}Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n"), "hello")
             .answer(SWITCH)
-            .forwarded("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+            .forwarded(format!("POST / HTTP/1.1\r\nHost: a\r\n{KEY}Content-Length: 5\r\n\r\nhello"))
             .told(502)
             .discards(),
         dropped("h2c", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"),
@@ -85,17 +84,17 @@ pub fn cases() -> Vec<Case> {
         dropped("an upgrade to nothing", "Connection: upgrade\r\n"),
         dropped("an upgrade to an empty protocol", "Connection: upgrade\r\nUpgrade:\r\n"),
         case("h2c or a WebSocket", RULE)
-            .get("Connection: upgrade\r\nUpgrade: h2c, websocket\r\n")
+            .get(&format!("{KEY}Connection: upgrade\r\nUpgrade: h2c, websocket\r\n"))
             .forwarded(OFFER),
         case("an upgrade in HTTP/1.0", RULE)
-            .sends("GET / HTTP/1.0\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-            .forwarded(PLAIN)
+            .sends(format!("GET / HTTP/1.0\r\nHost: a\r\n{KEY}Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"))
+            .forwarded(format!("GET / HTTP/1.1\r\nHost: a\r\n{KEY}\r\n"))
             .closes(),
         case("an upgrade of a POST", RULE)
-            .post("Connection: upgrade\r\nUpgrade: websocket\r\n", "")
-            .forwarded("POST / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            .post(&format!("{KEY}Connection: upgrade\r\nUpgrade: websocket\r\n"), "")
+            .forwarded(format!("POST / HTTP/1.1\r\nHost: a\r\n{KEY}\r\n")),
         case("an upgrade of a GET with a body", RULE)
-            .sends("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\nhello")
-            .forwarded("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"),
+            .sends(format!("GET / HTTP/1.1\r\nHost: a\r\n{KEY}Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\nhello"))
+            .forwarded(format!("GET / HTTP/1.1\r\nHost: a\r\n{KEY}Content-Length: 5\r\n\r\nhello")),
     ]
 }
