@@ -284,12 +284,6 @@ impl Case {
         self.reused = Some(false);
         self
     }
-
-    /// Why nginx or HAProxy does something else.
-    pub fn differs(mut self, why: &'static str) -> Self {
-        self.differs = why;
-        self
-    }
 }
 
 /// The backend's echo, with these field lines in it.

@@ -65,7 +65,7 @@ async fn the_corpus() {
     let unexplained = table.unexplained();
     assert!(
         unexplained.is_empty(),
-        "{} differences without a word of explanation (`.differs(…)`)\n{}",
+        "{} differences without a word in corpus/why/\n{}",
         unexplained.len(),
         unexplained.join("\n")
     );

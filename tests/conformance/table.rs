@@ -31,6 +31,8 @@ struct Story {
 pub struct Table {
     peers: Vec<String>,
     rows: Vec<Row>,
+    /// Every byte that anybody got.
+    evidence: String,
 }
 
 struct Row {
@@ -49,6 +51,14 @@ impl Table {
             Some(run) => format!("{name} {}", run.version),
             None => format!("{name} (not there)"),
         });
+        let mut evidence = String::new();
+        for (at, case) in cases.iter().enumerate() {
+            let _ = writeln!(evidence, "== {} ({})", case.name, case.rule);
+            for (name, run) in [("lameduck", Some(ours))].iter().chain(&named) {
+                let played = run.map(|run| run.evidence[at].to_string());
+                let _ = write!(evidence, " {name}\n{}", played.unwrap_or_default());
+            }
+        }
         let row = |(at, case): (usize, &Case)| {
             let ours = story(&ours.evidence[at]);
             let other = |(_, run): &(&str, Option<&Run>)| {
@@ -68,6 +78,7 @@ impl Table {
         Self {
             peers: peers.collect(),
             rows: cases.iter().enumerate().map(row).collect(),
+            evidence,
         }
     }
 
@@ -116,10 +127,11 @@ impl Table {
         text
     }
 
-    /// Writes `target/conformance.md`, and the page itself if that was asked for.
+    /// Writes `target/conformance.md` and, byte for byte, `target/conformance.txt`; and the page itself if that was asked for.
     pub fn write(&self) {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../conformance.md");
-        std::fs::write(target, self.markdown()).unwrap();
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
+        std::fs::write(target.join("conformance.md"), self.markdown()).unwrap();
+        std::fs::write(target.join("conformance.txt"), &self.evidence).unwrap();
         if std::env::var_os("LAMEDUCK_BLESS").is_some_and(|value| value == "1") {
             let page = format!(
                 "{}\n{}\n{}",

@@ -18,6 +18,7 @@ mod target;
 mod trailers;
 mod truncated;
 mod upgrade;
+mod why;
 
 use super::case::Case;
 
@@ -43,8 +44,17 @@ pub fn all() -> Vec<Case> {
         ("Truncated and overlong", truncated::cases()),
         ("Malformed responses", responses::cases()),
     ];
-    themes
+    let mut all: Vec<Case> = themes
         .into_iter()
         .flat_map(|(theme, cases)| cases.into_iter().map(move |case| Case { theme, ..case }))
-        .collect()
+        .collect();
+    for (why, names) in why::all() {
+        for name in *names {
+            let case = all.iter_mut().find(|case| case.name == *name);
+            let case = case.unwrap_or_else(|| panic!("no case is called {name:?}"));
+            assert!(case.differs.is_empty(), "explained twice: {name}");
+            case.differs = why;
+        }
+    }
+    all
 }

@@ -48,12 +48,10 @@ pub fn cases() -> Vec<Case> {
             .gets("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n")
             .reuses(),
         answered("a response's trailer Content-Length", "Content-Length: 5\r\n")
-            .gets("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n")
-            .cut()
+            .told(502)
             .discards(),
         answered("a response's trailer without a colon", "hello\r\n")
-            .gets("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n")
-            .cut()
+            .told(502)
             .discards(),
         case("a response's trailer for HTTP/1.0", RULE)
             .sends("GET / HTTP/1.0\r\nHost: a\r\n\r\n")

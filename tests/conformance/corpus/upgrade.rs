@@ -32,7 +32,7 @@ pub fn cases() -> Vec<Case> {
             .half_closes()
             .replies([text(SWITCH), text("\x01\x05hello"), Reply::Tunnel])
             .tunnelled(OFFER, b"\x81\x80abcd", &format!("{SWITCH}\x01\x05hello")),
-        case("another protocol", RULE)
+        case("a protocol of one's own", RULE)
             .sends("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo/1\r\n\r\n")
             .once_answered()
             .sends("hello")
