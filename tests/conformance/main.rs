@@ -35,14 +35,15 @@ use front::Target;
 #[tokio::test]
 async fn the_corpus() {
     let cases = corpus::all();
-    let playing = async {
-        tokio::join!(
-            run::play_all(Target::Lameduck, &cases),
-            run::play_all(Target::Nginx, &cases),
-            run::play_all(Target::HaProxy, &cases),
-        )
-    };
-    let (ours, nginx, haproxy) = tokio::task::LocalSet::new().run_until(playing).await;
+    tokio::task::LocalSet::new().run_until(play(&cases)).await;
+}
+
+async fn play(cases: &[case::Case]) {
+    let (ours, mut nginx, mut haproxy) = tokio::join!(
+        run::play_all(Target::Lameduck, cases),
+        run::play_all(Target::Nginx, cases),
+        run::play_all(Target::HaProxy, cases),
+    );
     let ours = ours.unwrap();
     let mut wrong = Vec::new();
     for (case, evidence) in cases.iter().zip(&ours.evidence) {
@@ -53,7 +54,17 @@ async fn the_corpus() {
             ));
         }
     }
-    let table = table::Table::new(&cases, &ours, nginx.as_ref(), haproxy.as_ref());
+    let mut table = table::Table::new(cases, &ours, nginx.as_ref(), haproxy.as_ref());
+    // On a machine that stands still for seconds, the others' timeouts pass; what differs then doesn't twice.
+    let unexplained = table.unexplained();
+    if !unexplained.is_empty() {
+        for (target, run) in [(Target::Nginx, &mut nginx), (Target::HaProxy, &mut haproxy)] {
+            if let Some(run) = run {
+                run.again(target, cases, &unexplained).await;
+            }
+        }
+        table = table::Table::new(cases, &ours, nginx.as_ref(), haproxy.as_ref());
+    }
     table.write();
     assert!(
         wrong.is_empty(),
@@ -62,7 +73,11 @@ async fn the_corpus() {
         cases.len(),
         wrong.join("\n")
     );
-    let unexplained = table.unexplained();
+    let unexplained: Vec<String> = table
+        .unexplained()
+        .into_iter()
+        .map(|at| table.row(at))
+        .collect();
     assert!(
         unexplained.is_empty(),
         "{} differences without a word in corpus/why/\n{}",

@@ -61,25 +61,37 @@ pub async fn play_all(target: Target, cases: &[Case]) -> Option<Run> {
         skip(target.name());
         return None;
     };
+    let all: Vec<usize> = (0..cases.len()).collect();
+    let evidence = play_some(target, cases, &all).await;
+    Some(Run { version, evidence })
+}
+
+impl Run {
+    /// Plays some cases once more, and keeps what comes of them now.
+    pub async fn again(&mut self, target: Target, cases: &[Case], some: &[usize]) {
+        let evidence = play_some(target, cases, some).await;
+        for (index, evidence) in some.iter().zip(evidence) {
+            self.evidence[*index] = evidence;
+        }
+    }
+}
+
+async fn play_some(target: Target, cases: &[Case], some: &[usize]) -> Vec<Evidence> {
     let next = Cell::new(0);
-    let evidence = RefCell::new(vec![None; cases.len()]);
-    join_all((0..LANES).map(async |_| {
+    let evidence = RefCell::new(vec![None; some.len()]);
+    join_all((0..LANES.min(some.len())).map(async |_| {
         let lane = target.start().await;
         loop {
-            let index = next.get();
-            let Some(case) = cases.get(index) else { return };
-            next.set(index + 1);
-            let found = play(&lane, case, index).await;
-            evidence.borrow_mut()[index] = Some(found);
+            let turn = next.get();
+            let Some(index) = some.get(turn) else { return };
+            next.set(turn + 1);
+            let found = play(&lane, &cases[*index], *index).await;
+            evidence.borrow_mut()[turn] = Some(found);
         }
     }))
     .await;
-    let evidence = evidence
-        .into_inner()
-        .into_iter()
-        .map(Option::unwrap)
-        .collect();
-    Some(Run { version, evidence })
+    let evidence = evidence.into_inner().into_iter();
+    evidence.map(Option::unwrap).collect()
 }
 
 async fn play(lane: &Lane, case: &Case, index: usize) -> Evidence {

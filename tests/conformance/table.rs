@@ -88,12 +88,18 @@ impl Table {
             .filter(|row| row.others.iter().any(Option::is_some))
     }
 
-    /// The cases in which somebody differs and nobody says why.
-    pub fn unexplained(&self) -> Vec<String> {
-        let silent = self.differences().filter(|row| row.why.is_empty());
-        silent
-            .map(|row| format!("   {}: {}", row.name, self.cells(row)))
-            .collect()
+    /// The cases in which somebody differs and nobody says why: their places.
+    pub fn unexplained(&self) -> Vec<usize> {
+        let rows = self.rows.iter().enumerate();
+        let silent =
+            rows.filter(|(_, row)| row.why.is_empty() && row.others.iter().any(Option::is_some));
+        silent.map(|(at, _)| at).collect()
+    }
+
+    /// One case, with what all did.
+    pub fn row(&self, at: usize) -> String {
+        let row = &self.rows[at];
+        format!("   {}: {}", row.name, self.cells(row))
     }
 
     fn cells(&self, row: &Row) -> String {

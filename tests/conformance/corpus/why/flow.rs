@@ -150,6 +150,18 @@ pub const WHY: &[Why] = &[
     ),
     // Malformed responses
     (
+        "A length that is none frames nothing: 502. Older nginx takes such a body to the end, or the first length",
+        &[
+            "a response's two lengths that differ",
+            "a response's list of lengths that differ",
+            "a response's length that is negative",
+            "a response's length with a plus sign",
+            "a response's length that is no number",
+            "a response's empty length",
+            "a response's length of 2^64 + 5",
+        ],
+    ),
+    (
         "What doesn't start as a response of HTTP/1 does is none, and may be left over from something else: 502. \
          nginx takes it for HTTP/0.9 and passes it on bare, head and all",
         &[

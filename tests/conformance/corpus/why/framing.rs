@@ -110,6 +110,7 @@ pub const WHY: &[Why] = &[
             "a last chunk ended by LF",
             "a size ended by LF",
             "content ended by LF",
+            "content that is too short",
             "a trailer ended by LF",
             "a response's lines ended by LF",
             "a status line ended by LF",

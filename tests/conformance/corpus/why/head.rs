@@ -196,6 +196,7 @@ pub const WHY: &[Why] = &[
             "no Host",
             "no Host but X-Forwarded-Host",
             "a malformed request behind a good one",
+            "a request behind a malformed one",
             "two equal Hosts",
             "two Hosts that differ",
             "a Host and an empty one",
