@@ -32,7 +32,7 @@ enum Front {
         _rig: Box<Rig>,
     },
     Peer {
-        _process: Process,
+        _process: Box<Process>,
         _dir: tempfile::TempDir,
     },
 }
@@ -101,7 +101,7 @@ impl Target {
                         address,
                         backend,
                         _front: Front::Peer {
-                            _process: process,
+                            _process: Box::new(process),
                             _dir: dir,
                         },
                     };

@@ -119,16 +119,19 @@ impl Table {
             "## Differences\n\nWith {} and {}. `→` is what the backend got, `←` what the client got.\n",
             self.peers[0], self.peers[1]
         );
-        let mut theme = "";
-        for row in self.differences() {
-            if row.theme != theme {
-                theme = row.theme;
+        let rows: Vec<_> = self.differences().collect();
+        for theme in distinct(rows.iter().map(|row| row.theme)) {
+            let _ = writeln!(text, "\n### {theme}: who differs");
+            let here: Vec<_> = rows.iter().filter(|row| row.theme == theme).collect();
+            for why in distinct(here.iter().map(|row| row.why)) {
                 let _ = write!(
                     text,
-                    "\n### {theme}: who differs\n\n| case | lameduck | nginx | HAProxy | why |\n|---|---|---|---|---|\n"
+                    "\n{why}.\n\n| case | lameduck | nginx | HAProxy |\n|---|---|---|---|\n"
                 );
+                for row in here.iter().filter(|row| row.why == why) {
+                    let _ = writeln!(text, "| {} | {} |", row.name, self.cells(row));
+                }
             }
-            let _ = writeln!(text, "| {} | {} | {} |", row.name, self.cells(row), row.why);
         }
         text
     }
@@ -152,8 +155,37 @@ impl Table {
 
 impl Story {
     fn cell(&self) -> String {
-        format!("→ {} ← {}", self.backend, self.client).replace('|', "\\|")
+        let (backend, client) = (
+            short(&self.backend, 4 * SHOWN),
+            short(&self.client, 4 * SHOWN),
+        );
+        format!("→ {backend} ← {client}").replace('|', "\\|")
     }
+}
+
+/// Each of them once, in the order of their first appearance.
+fn distinct<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for theme in all {
+        if !seen.contains(&theme) {
+            seen.push(theme);
+        }
+    }
+    seen
+}
+
+/// At most so many characters, and a sign that there were more.
+fn short(text: &str, most: usize) -> String {
+    let mut start: String = text.chars().take(most).collect();
+    if start.len() < text.len() {
+        // Code that is cut off must end all the same.
+        start.push_str(if start.matches('`').count() % 2 == 1 {
+            "…`"
+        } else {
+            "…"
+        });
+    }
+    start
 }
 
 fn story(evidence: &Evidence) -> Story {
@@ -187,9 +219,10 @@ fn request(received: &Received) -> String {
         .fields
         .iter()
         .filter(|(name, value)| {
-            !ignored.contains(&name.as_str()) && !(name == "host" && value == "a")
+            // What every case has, and what every proxy adds.
+            let usual = [("host", "a"), ("x-forwarded-for", "127.0.0.1")];
+            !ignored.contains(&name.as_str()) && !usual.contains(&(name.as_str(), value.as_str()))
         })
-        .filter(|(name, value)| !(name == "x-forwarded-for" && value == "127.0.0.1"))
         .map(|(name, value)| format!(" {}", code(format!("{name}: {value}").as_bytes())))
         .collect();
     fields.sort();
@@ -276,12 +309,11 @@ fn answers(evidence: &Evidence) -> (String, String) {
 }
 
 fn code(bytes: &[u8]) -> String {
-    let text = shown(bytes);
-    let mut short: String = text.chars().take(SHOWN).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    format!("`{}`", short.replace('`', "'"))
+    code_up_to(bytes, SHOWN)
+}
+
+fn code_up_to(bytes: &[u8], most: usize) -> String {
+    format!("`{}`", short(&shown(bytes).replace('`', "'"), most))
 }
 
 /// All cases with what lameduck does, as the corpus says.
@@ -311,7 +343,7 @@ fn verdict(case: &Case) -> String {
     let backend = match &case.upstream {
         Upstream::Nothing | Upstream::Part(_) => String::new(),
         Upstream::Bytes(bytes) if *bytes == case.sent() => "forwarded as it is; ".to_owned(),
-        Upstream::Bytes(bytes) => format!("forwarded as {}; ", code_whole(bytes)),
+        Upstream::Bytes(bytes) => format!("forwarded as {}; ", code_up_to(bytes, 4 * SHOWN)),
     };
     let client = match &case.downstream {
         Downstream::Own(status) if backend.is_empty() => format!("refused, {status}"),
@@ -319,7 +351,7 @@ fn verdict(case: &Case) -> String {
         Downstream::Then(_, status) => format!("answered; what is behind it is refused, {status}"),
         Downstream::Bytes(bytes) if bytes.is_empty() => "no answer".to_owned(),
         Downstream::Bytes(bytes) if is_echo(bytes) => "answered".to_owned(),
-        Downstream::Bytes(bytes) => format!("the client gets {}", code_whole(bytes)),
+        Downstream::Bytes(bytes) => format!("the client gets {}", code_up_to(bytes, 4 * SHOWN)),
     };
     let end = match case.end {
         End::Kept if case.goes_on => "",
@@ -349,14 +381,4 @@ fn is_echo(bytes: &[u8]) -> bool {
     ]
     .iter()
     .any(|e| e.as_bytes() == bytes)
-}
-
-fn code_whole(bytes: &[u8]) -> String {
-    const MOST: usize = 160;
-    let text = shown(bytes);
-    let mut short: String = text.chars().take(MOST).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    format!("`{}`", short.replace('`', "'"))
 }
