@@ -48,8 +48,9 @@ release: setup ## Build the optimised binary
 prove: setup ## Run the end-to-end tests at full length; figures go to target/prove/
 	tests/setup.sh
 	rm -rf target/prove
+	LAMEDUCK_PROVE=1 $(CARGO) test --release --test plane races
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test e2e -- --test-threads 1
-	@cat target/prove/results.md
+	@cat target/prove/results.md target/prove/races.md
 
 # Each target for a minute; FUZZ_SECONDS=3600 for longer.
 fuzz: setup ## Fuzz the parsers (needs nightly Rust and cargo-fuzz)

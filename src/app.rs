@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::activation::Inherited;
 use crate::admin;
 use crate::clock;
 use crate::config::{Flags, Loaded, resolve};
@@ -22,6 +23,8 @@ use crate::proxy::plane::Plane;
 use crate::registry;
 use crate::server::listeners::Listeners;
 use crate::server::{descriptors, reaper, shutdown};
+use crate::supervisor::reap;
+use crate::supervisor::service::Service;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use lifecycle::{Lifecycle, Order};
@@ -85,7 +88,8 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     let access_log = AccessLog::open(&config.access_log)?;
 
     control.block_on(async {
-        let bound = admin::listen::bind(&config.admin)?;
+        let inherited = Arc::new(Inherited::take());
+        let bound = admin::listen::bind_or_inherit(&config.admin, &inherited)?;
         for warning in &bound.warnings {
             warn!("{warning}");
         }
@@ -113,9 +117,13 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         let clients = plane.clone();
         metrics.attach(access_log.clone(), move || clients.clients.open());
 
-        let mut listeners = Listeners::new(data.handle().clone(), plane.clone());
+        let mut listeners =
+            Listeners::new(data.handle().clone(), plane.clone()).inheriting(inherited.clone());
         let change = listeners.prepare(&config.listeners)?;
         listeners.apply(change).await?;
+        for warning in inherited.warnings() {
+            warn!("{warning}");
+        }
         // Not on the data plane's runtime: what runs there is connections, and the shutdown counts them.
         tokio::spawn(reaper::run(plane.clone()));
         lifecycle.serving(plane.clone(), metrics, listeners.addresses());
@@ -131,19 +139,25 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         ));
 
         lifecycle.watch_signals()?;
+        reap::reap_orphans();
+        let service = Service::default();
+        service.ready(&handle, data.handle());
         while let Some(order) = order_queue.recv().await {
             match order {
                 Order::Stop => break,
                 Order::ReopenLogs => access_log.reopen(),
                 Order::Reload(reply) => {
+                    service.reloading();
                     let outcome = lifecycle.reload(&handle, &mut listeners).await;
                     access_log.reopen();
+                    service.reloaded();
                     let _ = reply.send(outcome);
                 }
             }
         }
 
         let server = lifecycle.config().server.clone();
+        service.stopping(server.deadline);
         let farewell = shutdown::run(&plane, &mut listeners, &server, lifecycle.lame_since()).await;
         info!(
             cut = farewell.cut,

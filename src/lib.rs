@@ -10,6 +10,7 @@
 //! Dependency rule: [`core`] imports `std` alone. [`probe`], [`proxy`] and [`admin`] know `core`'s types
 //! and the registry's handle, and not each other. Only [`app`] sees everything.
 
+pub mod activation;
 pub mod admin;
 pub mod app;
 pub mod cli;
@@ -24,4 +25,6 @@ pub mod probe;
 pub mod proxy;
 pub mod registry;
 pub mod server;
+pub mod sockets;
+pub mod supervisor;
 pub mod telemetry;

@@ -33,6 +33,9 @@ enum Act {
     },
     Resume(bool),
     LeaseEnded(u8),
+    Withdrawn(Actor, u8),
+    /// Expires so many milliseconds from now.
+    Orphaned(Actor, u8, u64),
     Replaced,
     /// Seen so many epochs ago.
     Quiesced(u64),
@@ -64,11 +67,13 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (1..4_u32).prop_map(Act::Lost),
         4 => Just(Act::Enter),
         4 => Just(Act::Leave),
-        2 => (actor, 0..2_u8, deadline, any::<bool>(), expires).prop_map(
+        2 => (actor.clone(), 0..2_u8, deadline, any::<bool>(), expires).prop_map(
             |(actor, id, deadline, restarted, expires)| Act::Drain { actor, id, deadline, restarted, expires }
         ),
         1 => any::<bool>().prop_map(Act::Resume),
         1 => (0..2_u8).prop_map(Act::LeaseEnded),
+        1 => (actor.clone(), 0..2_u8).prop_map(|(actor, id)| Act::Withdrawn(actor, id)),
+        1 => (actor.clone(), 0..2_u8, 1..20_000_u64).prop_map(|(actor, id, ms)| Act::Orphaned(actor, id, ms)),
         1 => Just(Act::Replaced),
         4 => (0..3_u64).prop_map(Act::Quiesced),
     ];
@@ -95,6 +100,14 @@ fn policies() -> impl Strategy<Value = Policy> {
 struct Known {
     drain: Drain,
     incarnation: u64,
+}
+
+/// Whether somebody takes drains back.
+fn is_lift(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Resume { .. } | Event::LeaseEnded { .. } | Event::Withdrawn { .. }
+    )
 }
 
 struct Model {
@@ -191,6 +204,14 @@ impl Model {
             }
             Act::Resume(all) => drop(self.step(Event::Resume { all })),
             Act::LeaseEnded(id) => drop(self.step(Event::LeaseEnded { id: id.to_string() })),
+            Act::Withdrawn(actor, id) => {
+                let id = id.to_string();
+                self.step(Event::Withdrawn { actor, id });
+            }
+            Act::Orphaned(actor, id, ms) => {
+                let (id, expires) = (id.to_string(), self.now + Time::from_millis(ms));
+                self.step(Event::Orphaned { actor, id, expires });
+            }
             Act::Replaced => drop(self.step(Event::Replaced)),
             Act::Quiesced(ago) => {
                 let epoch = self.backend.epoch().saturating_sub(ago);
@@ -225,10 +246,10 @@ impl Model {
 
     fn step(&mut self, event: Event) -> Vec<Effect> {
         let before = self.backend.clone();
-        let last_eligible = before.is_eligible();
+        let irreplaceable = before.is_eligible();
         let context = Context {
             in_flight: self.in_flight,
-            last_eligible,
+            irreplaceable,
         };
         let effects = self
             .backend
@@ -301,8 +322,7 @@ impl Model {
             (self.row, self.row_since) = (0, self.now);
         }
         // A person or a lease took back what had drained, or overruled the app.
-        let lifted = matches!(event, Event::Resume { .. } | Event::LeaseEnded { .. })
-            && self.backend.drains().count() < before.drains().count();
+        let lifted = is_lift(event) && self.backend.drains().count() < before.drains().count();
         let overruled = app(before) && !app(&self.backend);
         let doubted = lifted && (overruled || before.state() == State::Drained);
         if asked_again || doubted {
@@ -325,7 +345,7 @@ impl Model {
                     self.row
                 );
             }
-            Event::Resume { .. } | Event::LeaseEnded { .. } => {
+            _ if is_lift(event) => {
                 assert_eq!(before.health(), Health::Up);
                 assert_eq!(before.state(), State::Draining, "opened on old health");
             }
@@ -360,6 +380,7 @@ impl Model {
             let asked = match event {
                 Event::Resume { all } => *all || key.0 == Actor::Operator,
                 Event::LeaseEnded { id } => key.0 == Actor::Supervisor && key.1 == *id,
+                Event::Withdrawn { actor, id } => key.0 == *actor && key.1 == *id,
                 _ => false,
             };
             let restarted = known.drain.until == Until::Restarted

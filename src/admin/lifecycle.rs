@@ -62,15 +62,20 @@ pub(super) async fn ready(
 #[serde(deny_unknown_fields)]
 pub(super) struct LameDuck {
     reason: Option<String>,
+    lease: Option<String>,
 }
 
-/// `POST /v1/lame-duck`: not ready any more, but serving.
+/// `POST /v1/lame-duck`: not ready any more, but serving. Asked for by a lease, it ends with it, unless nothing
+/// is left to be ready for.
 pub(super) async fn lame_duck(
     State(admin): State<Admin>,
     Json(request): Json<LameDuck>,
 ) -> axum::Json<Value> {
     let reason = request.reason.as_deref().unwrap_or("asked for by the API");
-    admin.process.lame_duck(true, reason);
+    match &request.lease {
+        Some(lease) => admin.process.lame_duck_of_lease(lease, reason),
+        None => admin.process.lame_duck(true, reason),
+    }
     lame_duck_state(&admin)
 }
 

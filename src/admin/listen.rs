@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
+use crate::activation::Inherited;
 use crate::config;
 
 /// Backlog of the unix socket; far more than the connections served at once.
@@ -55,13 +56,14 @@ impl Bound {
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    identity: (u64, u64),
+    /// `None`: the supervisor's.
+    identity: Option<(u64, u64)>,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+            .is_ok_and(|found| Some((found.dev(), found.ino())) == self.identity);
         if ours {
             let _ = fs::remove_file(&self.path);
         }
@@ -89,13 +91,41 @@ pub fn default_sockets() -> Vec<PathBuf> {
 /// # Errors
 /// What can't be bound, why, and what to do.
 pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
+    bind_or_inherit(admin, &Inherited::default())
+}
+
+/// The same, with sockets that the supervisor has bound: they are used where they fit.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<Bound, BindError> {
     let mut warnings = Vec::new();
-    let unix = match &admin.socket {
-        Some(path) => Some(bind_unix(path, admin)?),
-        None => bind_default(&default_sockets(), admin, &mut warnings),
+    let paths = match &admin.socket {
+        Some(path) => vec![path.clone()],
+        None => default_sockets(),
     };
-    let http = bind_http(admin, &mut warnings)?;
-    let probes = admin.probes.map(|at| bind_tcp("probes", at)).transpose()?;
+    // Its file, mode and group are the supervisor's.
+    let given = paths.iter().find_map(|path| {
+        let listener = inherited.unix(path)?;
+        let bound = listener.local_addr().ok();
+        let bound = bound.and_then(|address| Some(address.as_pathname()?.to_owned()));
+        let path = bound.unwrap_or_else(|| path.clone());
+        let identity = None;
+        Some((listener, SocketFile { path, identity }))
+    });
+    let unix = match (given, &admin.socket) {
+        (Some(given), _) => Some(given),
+        (None, Some(path)) => Some(bind_unix(path, admin)?),
+        (None, None) => bind_default(&paths, admin, &mut warnings),
+    };
+    let http = match admin.http.and_then(|at| inherited.tcp(at)) {
+        Some(given) => Some(given),
+        None => bind_http(admin, &mut warnings)?,
+    };
+    let probes = match admin.probes.and_then(|at| inherited.tcp(at)) {
+        Some(given) => Some(given),
+        None => admin.probes.map(|at| bind_tcp("probes", at)).transpose()?,
+    };
     if let Some(at) = admin.http
         && admin.token_file.is_none()
         && !at.ip().is_loopback()
@@ -261,7 +291,7 @@ fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let found = fs::symlink_metadata(path)?;
     let file = SocketFile {
         path: path.to_owned(),
-        identity: (found.dev(), found.ino()),
+        identity: Some((found.dev(), found.ino())),
     };
     socket.listen(BACKLOG)?;
     Ok((UnixListener::from(OwnedFd::from(socket)), file))

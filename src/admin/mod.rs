@@ -10,6 +10,7 @@ mod backends;
 mod body;
 mod config;
 mod events;
+mod leases;
 mod lifecycle;
 pub mod listen;
 mod metrics;
@@ -17,13 +18,14 @@ mod openapi;
 mod pools;
 pub mod problem;
 pub mod process;
+mod roll;
 mod router;
 mod server;
 mod stall;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::registry::Handle;
 
@@ -39,6 +41,8 @@ struct Admin {
     process: Arc<dyn Process>,
     token: Option<Arc<Token>>,
     stop: watch::Receiver<bool>,
+    /// Leases have places of their own: each takes a connection for as long as its app runs.
+    leases: Arc<Semaphore>,
 }
 
 /// Through which listener a request came. It decides what it may do.

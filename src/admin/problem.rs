@@ -36,6 +36,8 @@ pub enum Kind {
     UnknownPool,
     /// [`Refusal::UnknownBackend`].
     UnknownBackend,
+    /// [`Refusal::UnknownLease`].
+    UnknownLease,
     /// [`Refusal::Invalid`].
     InvalidValue,
     /// [`Refusal::Conflict`].
@@ -56,7 +58,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind with a slug of its own.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::NoSuchPath,
         Kind::MethodNotAllowed,
         Kind::BodyTooLarge,
@@ -69,6 +71,7 @@ impl Kind {
         Kind::NoTokenConfigured,
         Kind::UnknownPool,
         Kind::UnknownBackend,
+        Kind::UnknownLease,
         Kind::InvalidValue,
         Kind::Conflict,
         Kind::WaitRanOut,
@@ -102,6 +105,7 @@ impl Kind {
             ),
             Kind::UnknownPool => (S::NOT_FOUND, "unknown-pool", "Unknown pool"),
             Kind::UnknownBackend => (S::NOT_FOUND, "unknown-backend", "Unknown backend"),
+            Kind::UnknownLease => (S::NOT_FOUND, "unknown-lease", "Unknown lease"),
             Kind::InvalidValue => (S::UNPROCESSABLE_ENTITY, "invalid-value", "Invalid value"),
             Kind::Conflict => (
                 S::CONFLICT,
@@ -226,6 +230,9 @@ impl From<Refusal> for Problem {
                     "{text}. GET /v1/pools/{pool} lists them; PUT registers one that runs already."
                 );
                 Problem::new(Kind::UnknownBackend, detail)
+            }
+            Refusal::UnknownLease(_) => {
+                Problem::new(Kind::UnknownLease, format!("{text}. Ask for a new one."))
             }
             Refusal::Invalid(_) => Problem::new(Kind::InvalidValue, text),
             Refusal::Conflict(_) => Problem::new(Kind::Conflict, text),

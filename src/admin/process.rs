@@ -22,6 +22,12 @@ pub trait Process: Send + Sync {
     /// Begins or ends lame duck: not ready, still serving, clients are asked to go elsewhere.
     fn lame_duck(&self, on: bool, reason: &str);
 
+    /// Begins lame duck for a lease: ends also when the lease does, while other backends take requests.
+    fn lame_duck_of_lease(&self, lease: &str, reason: &str) {
+        let _ = lease;
+        self.lame_duck(true, reason);
+    }
+
     /// Whether it is lame duck.
     fn is_lame_duck(&self) -> bool;
 

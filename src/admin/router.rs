@@ -6,7 +6,8 @@ use axum::{Router, middleware};
 
 use super::problem::{Kind, Problem, complete};
 use super::{
-    Admin, Door, auth, backends, body, config, events, lifecycle, metrics, openapi, pools,
+    Admin, Door, auth, backends, body, config, events, leases, lifecycle, metrics, openapi, pools,
+    roll,
 };
 
 /// What each listener serves, the one for probes too.
@@ -39,6 +40,12 @@ fn api() -> Vec<(&'static str, MethodRouter<Admin>)> {
             "/v1/pools/{pool}/backends/{name}/resume",
             post(backends::resume),
         ),
+        ("/v1/pools/{pool}/roll", post(roll::hold)),
+        (
+            "/v1/pools/{pool}/backends/{name}/lease",
+            post(leases::lease),
+        ),
+        ("/v1/leases/{lease}/drain", post(leases::drain)),
         ("/v1/events", get(events::stream)),
         (
             "/v1/lame-duck",

@@ -12,6 +12,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -28,6 +29,10 @@ use crate::registry::Handle;
 
 /// Connections at once per door. A blocking drain takes one for as long as it lasts.
 const CONNECTIONS: usize = 64;
+/// Leases at once, of all doors together: as many instances as launchers may hold.
+const LEASES: usize = 4096;
+/// A peer over TCP that answers nothing for this long is gone, and its lease with it.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Connections over the limit that are told so at the same time; beyond that they are just closed.
 const TURNED_AWAY: usize = 64;
 /// For a request's header, and for an idle connection.
@@ -56,6 +61,7 @@ pub async fn serve(
         process,
         token: token.map(Arc::new),
         stop: stop.clone(),
+        leases: Arc::new(Semaphore::new(LEASES)),
     };
     let mut doors = JoinSet::new();
     // Held until the end: dropping it removes the file.
@@ -85,6 +91,17 @@ pub async fn serve(
     Ok(())
 }
 
+/// A connection's place among those of its door.
+#[derive(Clone)]
+pub(super) struct Seat(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Seat {
+    /// Gives the place back: this connection is counted elsewhere from now on.
+    pub(super) fn give_back(&self) {
+        drop(self.0.lock().take());
+    }
+}
+
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // A sender that is gone is a process that is going.
     let _ = stop.wait_for(|stop| *stop).await;
@@ -107,6 +124,8 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 // A socket that is gone already says so when it is read.
                 let _ = stream.set_nodelay(true);
+                #[cfg(target_os = "linux")]
+                let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE));
                 Ok(Box::new(stream))
             }
         }
@@ -152,11 +171,14 @@ async fn open(listener: Listener, router: Router, stop: watch::Receiver<bool>) {
 async fn converse(
     stream: Box<dyn Duplex>,
     router: Router,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
     stop: watch::Receiver<bool>,
 ) {
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+    let seat = Seat(Arc::new(Mutex::new(Some(place))));
+    let kept = seat.clone();
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
+        request.extensions_mut().insert(seat.clone());
         async move { Ok::<_, Infallible>(into_ok(router.oneshot(request.map(Body::new)).await)) }
     });
     let stream = TokioIo::new(Stall::new(stream, WRITE_TIMEOUT));
@@ -177,6 +199,7 @@ async fn converse(
     if let Err(error) = ended {
         tracing::debug!(%error, "an admin connection ended");
     }
+    drop(kept);
 }
 
 fn into_ok<T>(result: Result<T, Infallible>) -> T {

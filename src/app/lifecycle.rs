@@ -45,6 +45,8 @@ pub struct Lifecycle {
     first_round: OnceLock<()>,
     /// Since when, and why.
     lame: Mutex<Option<(Time, String)>>,
+    /// The lease that asked for it, if one did.
+    lame_lease: Mutex<Option<String>>,
     stopping: OnceLock<Time>,
 }
 
@@ -63,6 +65,7 @@ impl Lifecycle {
             addresses: Mutex::new(Vec::new()),
             first_round: OnceLock::new(),
             lame: Mutex::new(None),
+            lame_lease: Mutex::new(None),
             stopping: OnceLock::new(),
         }
     }
@@ -92,6 +95,15 @@ impl Lifecycle {
         }
     }
 
+    /// A lease ended. Its lame duck ends with it, so that one instance that goes for good does not leave the proxy
+    /// lame for the others; where it was the last, there is nothing to be ready for until another registers.
+    pub fn lease_ended(&self, lease: &str, eligible: usize) {
+        let asked = self.lame_lease.lock().as_deref() == Some(lease);
+        if asked && eligible > 0 && self.stopping.get().is_none() {
+            self.set_lame(false, "the lease that asked for it has ended");
+        }
+    }
+
     /// A drain ended.
     pub fn drain_ended(&self, pool: &str, response: &DrainResponse) {
         if let Some((_, metrics)) = self.serving.get() {
@@ -110,6 +122,7 @@ impl Lifecycle {
             return;
         }
         info!(on, reason, "lame duck");
+        *self.lame_lease.lock() = None;
         *lame = on.then(|| (clock::now(), reason.to_owned()));
         if let Some((plane, _)) = self.serving.get() {
             plane.set_lame(on);
@@ -234,6 +247,14 @@ impl Process for Lifecycle {
     fn lame_duck(&self, on: bool, reason: &str) {
         if self.stopping.get().is_none() {
             self.set_lame(on, reason);
+        }
+    }
+
+    fn lame_duck_of_lease(&self, lease: &str, reason: &str) {
+        // Somebody else's lasts longer.
+        if self.stopping.get().is_none() && self.lame.lock().is_none() {
+            self.set_lame(true, reason);
+            *self.lame_lease.lock() = Some(lease.to_owned());
         }
     }
 

@@ -75,6 +75,10 @@ impl Observer for Watcher {
         self.lifecycle.registered();
     }
 
+    fn lease_ended(&self, lease: &str, eligible: usize) {
+        self.lifecycle.lease_ended(lease, eligible);
+    }
+
     fn persist(&self, state: persist::State) {
         if let Some(keeper) = &self.keeper {
             keeper.newest.send_replace(Some(state));

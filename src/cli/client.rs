@@ -90,6 +90,11 @@ impl Client {
         })
     }
 
+    /// Where it looks for the proxy, and the token: for those who speak without a runtime.
+    pub fn into_parts(self) -> (Vec<Endpoint>, Option<String>) {
+        (self.endpoints, self.token)
+    }
+
     /// `GET`.
     ///
     /// # Errors
@@ -161,16 +166,32 @@ impl Client {
         let query = pool.map_or_else(String::new, |pool| {
             format!("?pool={}", super::values::segment(pool))
         });
-        let path = format!("/v1/events{query}");
-        let response = timeout(PATIENCE, self.send(Method::GET, &path, None::<&Value>))
+        self.stream(Method::GET, &format!("/v1/events{query}"), None::<&Value>)
             .await
-            .map_err(|_elapsed| Exit::unreachable("the proxy did not answer"))??;
-        if !response.status().is_success() {
-            return Err(Exit::failed("the proxy has no events"));
-        }
-        Ok(Events {
-            body: response.into_body(),
-        })
+    }
+
+    /// Any request that is answered with a stream of server-sent events.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, or refuses.
+    pub async fn stream(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Events, Exit> {
+        let asked = async {
+            let response = self.send(method, path, body).await?;
+            let status = response.status();
+            let body = response.into_body();
+            if status.is_success() {
+                return Ok(Events { body });
+            }
+            let bytes = body.collect().await.map_err(broken)?.to_bytes();
+            Err(refusal(status, &bytes))
+        };
+        let silent = |_elapsed| Exit::unreachable("the proxy did not answer");
+        timeout(PATIENCE, asked).await.map_err(silent)?
     }
 
     async fn send(
@@ -221,7 +242,7 @@ impl Client {
     }
 }
 
-fn unreachable_message(failures: &[(&Endpoint, io::Error)]) -> String {
+pub(crate) fn unreachable_message(failures: &[(&Endpoint, io::Error)]) -> String {
     let tried: Vec<String> = failures
         .iter()
         .map(|(endpoint, error)| format!("{endpoint} ({})", reason(error)))
@@ -310,7 +331,7 @@ fn in_our_words(detail: &str) -> String {
     }
 }
 
-/// The event stream, reduced to "something changed".
+/// A stream of events.
 #[derive(Debug)]
 pub struct Events {
     body: Incoming,
@@ -322,12 +343,22 @@ impl Events {
     /// # Errors
     /// When the stream ended.
     pub async fn changed(&mut self) -> Result<(), Exit> {
+        self.next().await.map(drop)
+    }
+
+    /// Waits for the next event, as it came. Safe to drop and call again.
+    ///
+    /// # Errors
+    /// When the stream ended.
+    pub async fn next(&mut self) -> Result<Bytes, Exit> {
         loop {
             let ended = || Exit::unreachable("the proxy closed the event stream");
             let frame = self.body.frame().await.ok_or_else(ended)?.map_err(broken)?;
             // Comments only keep the stream alive.
-            if frame.data_ref().is_some_and(|data| !data.starts_with(b":")) {
-                return Ok(());
+            if let Ok(data) = frame.into_data()
+                && !data.starts_with(b":")
+            {
+                return Ok(data);
             }
         }
     }

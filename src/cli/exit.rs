@@ -22,6 +22,11 @@ impl Exit {
         Self::new(1, message)
     }
 
+    /// 2: wrong usage that the parser can't see.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(2, message)
+    }
+
     /// 3: a deadline passed, or `--wait` ran out.
     pub fn late(message: impl Into<String>) -> Self {
         Self::new(3, message)

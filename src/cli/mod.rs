@@ -8,12 +8,14 @@ pub mod client;
 pub mod demo;
 pub mod deregister;
 pub mod drain;
+pub mod exec;
 pub mod exit;
 pub mod health;
 pub mod output;
 pub mod register;
 pub mod reload;
 pub mod resume;
+pub mod roll;
 pub mod run;
 pub mod status;
 pub mod values;
@@ -56,6 +58,10 @@ enum Command {
     Register(register::RegisterArgs),
     /// Drain a registered backend, then remove it
     Deregister(deregister::DeregisterArgs),
+    /// Restart the backends of a pool one after the other, without losing a request
+    Roll(roll::RollArgs),
+    /// Run an app so that it is drained before it is stopped
+    Exec(exec::ExecArgs),
     /// Make the proxy read its configuration again
     Reload(reload::ReloadArgs),
     /// Show it all at work: a demo app, restarted under load
@@ -66,6 +72,15 @@ enum Command {
 }
 
 impl Cli {
+    /// Does what the process's arguments ask for; returns the exit code.
+    pub fn run() -> u8 {
+        // A launcher stays beside its app for as long as that runs: it does without what the others need.
+        match std::env::args_os().nth(1) {
+            Some(word) if word == "exec" => exec::run_words(std::env::args_os().skip(1)),
+            _ => Self::parse().dispatch(),
+        }
+    }
+
     /// Does what was asked; returns the exit code.
     pub fn dispatch(self) -> u8 {
         match self.command {
@@ -77,6 +92,8 @@ impl Cli {
             Command::Resume(args) => block_on(resume::run(args)),
             Command::Register(args) => block_on(register::run(args)),
             Command::Deregister(args) => block_on(deregister::run(args)),
+            Command::Roll(args) => block_on(roll::run(args)),
+            Command::Exec(args) => exec::run(args, false),
             Command::Reload(args) => block_on(reload::run(args)),
             Command::Demo(args) => demo::run(args),
             Command::DemoApp(args) => crate::demo::app::run(args),
@@ -151,7 +168,10 @@ mod tests {
             "lameduck resume app/app-1 --all --wait 30s",
             "lameduck register app/app-1 127.0.0.1:3001 --weight 2 --wait 30s",
             "lameduck deregister app/app-1 --timeout 30s",
+            "lameduck exec --pool app --name api-0 --port auto --port-env PORT --drain-timeout 70s --lame-duck 5s -- node app.js --port 1",
+            "lameduck exec --no-port -- worker",
             "lameduck reload --admin http://127.0.0.1:9901 --token-file /tmp/token",
+            "lameduck roll app --max-unavailable 2 --dry-run -- systemctl restart api@{name} -v",
             "lameduck demo",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
@@ -171,7 +191,11 @@ mod tests {
             ),
             ("lameduck register app/a", "<ADDRESS>"),
             ("lameduck status --admin ftp://x", "http://127.0.0.1:9901"),
-            ("lameduck roll app", "unrecognized subcommand"),
+            ("lameduck roll app", "<CMD>"),
+            ("lameduck roll app --max-unavailable 0 -- x", "0 is not in"),
+            ("lameduck exec -- app", "--pool"),
+            ("lameduck exec --pool app", "<CMD>"),
+            ("lameduck exec --pool app --port 0 -- app", "auto"),
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
@@ -183,11 +207,11 @@ mod tests {
     fn help_names_what_exists_and_nothing_else() {
         let help = Cli::command().render_help().to_string();
         for there in [
-            "run", "check", "status", "health", "drain", "resume", "reload",
+            "run", "check", "status", "health", "drain", "resume", "roll", "reload",
         ] {
             assert!(help.contains(&format!("\n  {there} ")), "{help}");
         }
-        for absent in ["roll ", "exec ", "doctor", "demo-app"] {
+        for absent in ["doctor", "demo-app"] {
             assert!(!help.contains(&format!("\n  {absent}")), "{help}");
         }
     }

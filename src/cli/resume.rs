@@ -39,6 +39,7 @@ pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
     let request = ResumeRequest {
         all: args.all,
         wait: args.wait,
+        ..ResumeRequest::default()
     };
     let path = format!("{}/resume", args.backend.path());
     let view: BackendView = client

@@ -5,6 +5,7 @@ use super::*;
 
 fn backend(name: &str, state: &str, health: &str) -> BackendView {
     BackendView {
+        id: 1,
         name: name.into(),
         address: "127.0.0.1:3001".into(),
         weight: 1,

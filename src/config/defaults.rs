@@ -143,7 +143,7 @@ impl Default for Hold {
         Hold {
             on_empty: OnEmpty::Hold,
             timeout: s(10),
-            max_requests: 1000,
+            max_requests: 10_000,
             max_bytes: 16 << 20,
         }
     }

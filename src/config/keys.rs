@@ -174,7 +174,7 @@ pub const SECTIONS: &[Section] = &[
         header: "[pool.retry]",
         doc: "Second tries of requests that failed without an answer. Only what is safe is tried again.",
         keys: &[
-            key("attempts", "integer, 1 to 100", "3", "Tries of one request, the first included. `1`: no retry."),
+            key("attempts", "integer, 1 to 100", "3", "Tries of one request that may have reached an app, the first included. `1`: no retry. Those that broke after a second or more don't count, within limits."),
             key("budget", "number, 0 to 1", "0.2", "Retries, as a share of the pool's requests, where it is not proven that the backend never saw the request."),
             key("idempotency_key", "true or false", "false", "Whether a request with an `Idempotency-Key` may be tried again, whatever its method."),
         ],
@@ -186,7 +186,7 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             key("on_empty", "\"hold\", \"fail\" or \"fail_open\"", "\"hold\"", "Let them wait; answer 503 at once; or try backends that are down or drain themselves (never those that somebody else drained)."),
             key("timeout", "duration", "\"10s\"", "Longest wait; then 503 with `Retry-After`."),
-            key("max_requests", "integer", "1000", "Requests that may wait at once."),
+            key("max_requests", "integer", "10000", "Requests that may wait at once. As many as come in `timeout` at 1,000 a second."),
             key("max_bytes", "size", "\"16MiB\"", "Memory for the bodies of waiting requests."),
         ],
     },

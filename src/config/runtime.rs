@@ -248,7 +248,7 @@ pub struct Upstream {
 /// `[pool.retry]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
-    /// Attempts in total. Default 3.
+    /// Attempts that may have reached an app, those that broke late left out. Default 3.
     pub attempts: u32,
     /// Unproven retries as a share of requests. Default 0.2.
     pub budget: f64,
@@ -263,7 +263,7 @@ pub struct Hold {
     pub on_empty: OnEmpty,
     /// Longest wait. Default 10 s.
     pub timeout: Duration,
-    /// Waiting requests. Default 1000.
+    /// Waiting requests. Default 10,000.
     pub max_requests: usize,
     /// Their buffered bytes. Default 16 MiB.
     pub max_bytes: u64,

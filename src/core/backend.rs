@@ -71,6 +71,17 @@ impl Backend {
         backend
     }
 
+    /// The same, as one process in a row behind one name: the count goes on at `incarnation`. A drain that ends
+    /// with a restart waits for a later one.
+    pub fn counted_from(mut self, incarnation: u64) -> Self {
+        let drains: Vec<Drain> = self.drains().map(|(_, drain)| drain.clone()).collect();
+        self.incarnation = incarnation.max(1);
+        for drain in drains {
+            self.drains.put_back(drain, self.incarnation, true);
+        }
+        self
+    }
+
     /// The one predicate, derived from drains and health.
     pub fn state(&self) -> State {
         match (&self.closing, self.judge.health()) {
@@ -191,6 +202,11 @@ impl Backend {
             }
             Event::Drain(order) => self.close(order, &mut turn),
             Event::Resume { all } => self.resume(all, &mut turn),
+            Event::Withdrawn { actor, id } => {
+                turn.because("whoever drained it took that back");
+                self.lift(|drain| drain.actor == actor && drain.id == id, &mut turn);
+            }
+            Event::Orphaned { actor, id, expires } => self.drains.hasten(actor, &id, expires),
             Event::LeaseEnded { id } => {
                 turn.because("its lease ended");
                 self.lift(
@@ -214,7 +230,7 @@ impl Backend {
         let setting = Setting {
             drained: !self.drains.is_empty(),
             drained_by_app: self.drains.has(Actor::App),
-            last_eligible: turn.context.last_eligible,
+            irreplaceable: turn.context.irreplaceable,
         };
         let finding = self.judge.take(sample, setting, turn.policy, turn.now);
         if finding.stale {
@@ -250,6 +266,11 @@ impl Backend {
             self.drains.lift_passed(self.incarnation);
             turn.because(format!("passed {} probes in a row", turn.policy.rise));
         }
+    }
+
+    /// Probes in a row that timed out, the last one included.
+    pub fn timeouts(&self) -> u32 {
+        self.judge.timeouts()
     }
 
     /// The app's drain is put once; later signs change nothing but its reason.

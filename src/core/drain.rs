@@ -233,6 +233,14 @@ impl Drains {
         self.0.len() != before
     }
 
+    /// Makes one of them expire at `at`, if it would not before.
+    pub(super) fn hasten(&mut self, actor: Actor, id: &str, at: Time) {
+        if let Some(entry) = self.0.get_mut(&(actor, id.to_owned())) {
+            let sooner = entry.drain.expires.map_or(at, |expires| expires.min(at));
+            entry.drain.expires = Some(sooner);
+        }
+    }
+
     /// Notes the expiries that are due; says whether there was any.
     pub(super) fn expire(&mut self, now: Time) -> bool {
         let mut any = false;

@@ -1,7 +1,7 @@
 //! What goes into [`Backend::step`](super::backend::Backend::step) and what comes out of it.
 
 use super::Time;
-use super::drain::{Order, Outcome};
+use super::drain::{Actor, Order, Outcome};
 use super::state::State;
 
 /// The result of one probe.
@@ -28,7 +28,7 @@ pub struct Policy {
     pub rise: u32,
     /// Failures in a row that make it down.
     pub fall: u32,
-    /// Time-outs in a row that make it down; never the last eligible one.
+    /// Time-outs in a row that make it down, while another eligible one answers in time.
     pub fall_timeout: u32,
     /// Between probes.
     pub interval: Time,
@@ -65,8 +65,9 @@ impl Default for Policy {
 pub struct Context {
     /// Requests, streams and upgrades in flight on this backend.
     pub in_flight: u32,
-    /// It is eligible, and nobody else in its pool is.
-    pub last_eligible: bool,
+    /// It is eligible, and no other eligible one of its pool answers its probes in time: where all of them are slow at
+    /// once, it is the machine or the network, and taking some out would only burden the rest.
+    pub irreplaceable: bool,
 }
 
 /// What happens to a backend.
@@ -100,6 +101,23 @@ pub enum Event {
     Resume {
         /// Lift every actor's drains.
         all: bool,
+    },
+    /// Whoever asked for this drain takes it back, and nothing else: lifted as in [`Event::Resume`].
+    Withdrawn {
+        /// Who asked.
+        actor: Actor,
+        /// The drain's id.
+        id: String,
+    },
+    /// Whoever asked for this drain is gone and will not come back to lift it: it expires at this time at the
+    /// latest.
+    Orphaned {
+        /// Who asked.
+        actor: Actor,
+        /// The drain's id.
+        id: String,
+        /// When it ends by itself, after fresh passes.
+        expires: Time,
     },
     /// A lease ended: its drains (actor supervisor, this id) are lifted; from drained, as in [`Event::Resume`].
     LeaseEnded {

@@ -11,8 +11,8 @@ pub(super) struct Setting {
     pub drained: bool,
     /// The app's own is among them.
     pub drained_by_app: bool,
-    /// It is the last eligible one.
-    pub last_eligible: bool,
+    /// No other eligible one answers in time.
+    pub irreplaceable: bool,
 }
 
 /// One probe, as it ended.
@@ -199,7 +199,7 @@ impl Judge {
                 self.passes = 0;
                 self.timeouts = self.timeouts.saturating_add(1);
                 self.failing_since.get_or_insert(now);
-                let long = self.timeouts >= policy.fall_timeout && !setting.last_eligible;
+                let long = self.timeouts >= policy.fall_timeout && !setting.irreplaceable;
                 finding.fell = long && self.fall(setting);
             }
         }

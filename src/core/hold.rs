@@ -21,7 +21,8 @@ pub struct Limits {
     pub on_empty: OnEmpty,
     /// Longest wait of one request, over all its waits. Default 10 s.
     pub timeout: Time,
-    /// Waiting requests at most. Default 1000.
+    /// Waiting requests at most. Default 10,000: what comes in `timeout` at 1,000 a second. Each has its client's
+    /// connection anyway; what memory they take beyond that, `max_bytes` bounds.
     pub max_requests: usize,
     /// Their buffered bytes at most. Default 16 MiB.
     pub max_bytes: u64,
@@ -32,7 +33,7 @@ impl Default for Limits {
         Self {
             on_empty: OnEmpty::Hold,
             timeout: Time::from_secs(10),
-            max_requests: 1000,
+            max_requests: 10_000,
             max_bytes: 16 << 20,
         }
     }

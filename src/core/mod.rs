@@ -3,7 +3,8 @@
 //! [`backend`] is the heart: one backend's health × drains and the single function that derives its state; the
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
 //! deadlines. [`balance`] picks; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
-//! that lost its backend or found none.
+//! that lost its backend or found none. Two more sit beside the proxy: [`roll`] restarts backends one after the
+//! other, and [`launch`] is what a launcher does about its app.
 
 pub mod backend;
 pub mod balance;
@@ -13,9 +14,11 @@ pub mod drain;
 pub mod event;
 mod health;
 pub mod hold;
+pub mod launch;
 mod losses;
 pub mod pool;
 pub mod retry;
+pub mod roll;
 mod state;
 
 /// A point in time: what has passed since an origin of the caller's choosing (the process's start).

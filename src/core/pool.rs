@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Time;
-use super::backend::{Backend, Context, Effect, Event, Policy};
+use super::backend::{Backend, Context, Effect, Event, Policy, Probe};
 use super::drain::Drain;
 
 /// Backends by key. The key is the caller's: what tells two instances apart.
@@ -58,15 +58,17 @@ impl<K: Ord + Clone> Pool<K> {
         former
     }
 
-    /// A backend as it was before the proxy restarted: see [`Backend::restore`].
+    /// A backend under drains that are older than it (see [`Backend::restore`]); its first process counts as
+    /// `incarnation`.
     pub fn restore(
         &mut self,
         key: K,
         now: Time,
+        incarnation: u64,
         drains: impl IntoIterator<Item = Drain>,
     ) -> Option<Backend> {
         let former = self.remove(&key);
-        self.put(key, Backend::restore(now, drains));
+        self.put(key, Backend::restore(now, drains).counted_from(incarnation));
         former
     }
 
@@ -109,14 +111,14 @@ impl<K: Ord + Clone> Pool<K> {
 
     /// One event for one backend. A key that is not (or no longer) there changes nothing.
     pub fn step(&mut self, key: &K, event: Event, in_flight: u32, now: Time) -> Vec<(K, Effect)> {
-        let alone = self.eligible == 1;
+        let irreplaceable = is_timeout(&event) && !self.another_answers(key);
         let Some(Entry { backend, deadline }) = self.backends.get_mut(key) else {
             return Vec::new();
         };
         let was_eligible = backend.is_eligible();
         let context = Context {
             in_flight,
-            last_eligible: alone && was_eligible,
+            irreplaceable: irreplaceable && was_eligible,
         };
         let effects = backend.step(event, &context, &self.policy, now);
         self.eligible -= usize::from(was_eligible);
@@ -133,6 +135,13 @@ impl<K: Ord + Clone> Pool<K> {
             .into_iter()
             .map(|effect| (key.clone(), effect))
             .collect()
+    }
+
+    /// Whether another eligible one has answered its last probe in time.
+    fn another_answers(&self, key: &K) -> bool {
+        self.backends.iter().any(|(other, Entry { backend, .. })| {
+            other != key && backend.is_eligible() && backend.timeouts() == 0
+        })
     }
 
     /// Those whose deadline is due.
@@ -164,10 +173,20 @@ impl<K: Ord + Clone> Pool<K> {
     }
 }
 
+fn is_timeout(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Probed {
+            probe: Probe::Timeout,
+            ..
+        }
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::backend::{Probe, State};
+    use crate::core::backend::State;
     use crate::core::drain::{Actor, Order, Outcome, Until};
 
     const SECOND: Time = Time::from_secs(1);
@@ -190,22 +209,26 @@ mod tests {
         pool
     }
 
+    /// A starved machine: probes time out everywhere, and nobody is better than the others.
     #[test]
-    fn timeouts_never_take_out_the_last_eligible() {
-        let mut pool = up(&["a", "b"]);
+    fn timeouts_take_out_nobody_where_nobody_answers() {
+        let mut pool = up(&["a", "b", "c"]);
+        let names = ["a", "b", "c"];
         for n in 1..=20 {
-            for name in ["a", "b"] {
+            for name in names {
                 pool.step(&name, probed(Probe::Timeout, SECOND * n), 0, SECOND * n);
             }
         }
-        assert_eq!(pool.get(&"a").map(Backend::state), Some(State::Down));
-        assert_eq!(pool.get(&"b").map(Backend::state), Some(State::Ready));
-        // With company again, it may go.
-        for n in 21..=22 {
-            pool.step(&"a", probed(Probe::Pass, SECOND * n), 0, SECOND * n);
+        assert_eq!(pool.eligible(), 3);
+        // Once another one answers, they may go.
+        pool.step(&"a", probed(Probe::Pass, SECOND * 21), 0, SECOND * 21);
+        for name in ["b", "c"] {
+            pool.step(&name, probed(Probe::Timeout, SECOND * 22), 0, SECOND * 22);
         }
-        pool.step(&"b", probed(Probe::Timeout, SECOND * 23), 0, SECOND * 23);
-        assert_eq!(pool.get(&"b").map(Backend::state), Some(State::Down));
+        let state = |name| pool.get(name).map(Backend::state);
+        assert_eq!(state(&"a"), Some(State::Ready));
+        assert_eq!(state(&"b"), Some(State::Down));
+        assert_eq!(state(&"c"), Some(State::Down));
     }
 
     #[test]

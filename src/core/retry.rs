@@ -3,6 +3,7 @@
 //! The rule behind the table is RFC 9110 §9.2.2: a request that is not idempotent is repeated only where it is
 //! known that the original was never applied.
 
+use super::Time;
 pub use super::budget::{AtomicBudget, Budget, Rates};
 
 /// How an attempt failed.
@@ -14,9 +15,8 @@ pub enum Failure {
     StaleProven,
     /// The connection died before a byte of the response, and what the backend got is not known.
     DiedBeforeResponse {
-        /// The connection had carried requests before. Makes no difference to the verdict: a dying listener
-        /// resets fresh connections too.
-        reused: bool,
+        /// How long the attempt had been under way.
+        after: Time,
     },
     /// HTTP/2 REFUSED_STREAM (RFC 9113 §8.7): not processed.
     RefusedStream,
@@ -29,6 +29,19 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// For the access log and `lameduck_retries_total`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectFailed => "connect_failed",
+            Self::StaleProven => "stale_connection",
+            Self::DiedBeforeResponse { .. } => "connection_died",
+            Self::RefusedStream => "refused_stream",
+            Self::GoAway => "goaway",
+            Self::Timeout => "timed_out",
+            Self::ResponseBegun => "response_begun",
+        }
+    }
+
     /// Whether the request surely was not processed.
     pub const fn is_proven(self) -> bool {
         matches!(
@@ -37,6 +50,9 @@ impl Failure {
         )
     }
 }
+
+/// Why a request is given up that might have been tried again, were there a token left.
+pub const OUT_OF_BUDGET: &str = "budget";
 
 /// What matters of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +68,8 @@ pub struct Request {
 /// `[pool.retry]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Attempts in total that may have reached an app. Default 3.
+    /// Attempts in total that may have reached an app. Default 3. Those that broke only after [`LONG`] don't count,
+    /// but at most `attempts - 1` more are made for them.
     pub attempts: u32,
     /// Attempts in total that surely did not. Default 10: in a rolling restart each instance may refuse once.
     pub proven_attempts: u32,
@@ -70,11 +87,18 @@ impl Default for Limits {
     }
 }
 
+/// An attempt that breaks after this time was broken by a restart: a request that itself breaks what it reaches does
+/// so sooner, as a rule. It is made again at most once in this time, so that it can't do much harm, and a request that
+/// takes longer than the pause between two restarts survives more than three of them.
+pub const LONG: Time = Time::from_secs(1);
+
 /// The failed attempts of one request, the last included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tried {
     /// Those that may have reached an app.
     pub unproven: u32,
+    /// Of those, the ones that were under way for [`LONG`] or more.
+    pub long: u32,
     /// Those that surely did not.
     pub proven: u32,
 }
@@ -88,6 +112,18 @@ impl Tried {
             &mut self.unproven
         };
         *count = count.saturating_add(1);
+        if matches!(failure, Failure::DiedBeforeResponse { after } if after >= LONG) {
+            self.long = self.long.saturating_add(1);
+        }
+    }
+
+    /// Whether no attempt is left of the kind that `failure` belongs to.
+    fn is_spent(self, failure: Failure, limits: &Limits) -> bool {
+        if failure.is_proven() {
+            return self.proven >= limits.proven_attempts;
+        }
+        let most = limits.attempts.saturating_mul(2).saturating_sub(1);
+        self.unproven.saturating_sub(self.long) >= limits.attempts || self.unproven >= most
     }
 }
 
@@ -129,23 +165,11 @@ pub fn decide(
     limits: &Limits,
     left: Left,
 ) -> Verdict {
-    let reason = match failure {
-        Failure::ConnectFailed => "connect_failed",
-        Failure::StaleProven => "stale_connection",
-        Failure::DiedBeforeResponse { .. } => "connection_died",
-        Failure::RefusedStream => "refused_stream",
-        Failure::GoAway => "goaway",
-        Failure::Timeout => {
-            return Verdict::GiveUp {
-                reason: "timed_out",
-            };
-        }
-        Failure::ResponseBegun => {
-            return Verdict::GiveUp {
-                reason: "response_begun",
-            };
-        }
-    };
+    if matches!(failure, Failure::Timeout | Failure::ResponseBegun) {
+        return Verdict::GiveUp {
+            reason: failure.as_str(),
+        };
+    }
     let proven = failure.is_proven();
     let idempotent = request.idempotent || (limits.idempotency_key && request.has_idempotency_key);
     if !proven && !idempotent {
@@ -159,249 +183,36 @@ pub fn decide(
             reason: "body_gone",
         };
     }
-    let (made, most) = if proven {
-        (tried.proven, limits.proven_attempts)
-    } else {
-        (tried.unproven, limits.attempts)
-    };
-    if made >= most {
+    if tried.is_spent(failure, limits) {
         return Verdict::GiveUp { reason: "attempts" };
     }
     if failure == Failure::ConnectFailed && !left.others {
         return Verdict::Hold;
     }
     if !proven && !left.token {
-        return Verdict::GiveUp { reason: "budget" };
+        return Verdict::GiveUp {
+            reason: OUT_OF_BUDGET,
+        };
     }
-    let same_will_do = matches!(failure, Failure::StaleProven | Failure::GoAway);
     Verdict::Retry {
-        elsewhere: left.others && !same_will_do,
-        reason,
+        elsewhere: left.others,
+        reason: failure.as_str(),
         spend_budget: !proven,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A roll that is under way goes on: for so long after one backend has become ready, the others are likely to be next.
+const ROLL: Time = Time::from_secs(60);
 
-    const GET: Request = Request {
-        idempotent: true,
-        has_idempotency_key: false,
-        body_replayable: true,
-    };
-    const POST: Request = Request {
-        idempotent: false,
-        ..GET
-    };
-    const LEFT: Left = Left {
-        others: true,
-        token: true,
-    };
-    const DIED: [Failure; 2] = [
-        Failure::DiedBeforeResponse { reused: true },
-        Failure::DiedBeforeResponse { reused: false },
-    ];
-    const PROVEN: [Failure; 4] = [
-        Failure::ConnectFailed,
-        Failure::StaleProven,
-        Failure::RefusedStream,
-        Failure::GoAway,
-    ];
+/// Backends that become ready within this time are of one age.
+const TOGETHER: Time = Time::from_millis(500);
 
-    fn judge(failure: Failure, request: Request, left: Left) -> Verdict {
-        let mut tried = Tried::default();
-        tried.note(failure);
-        decide(failure, &request, tried, &Limits::default(), left)
-    }
-
-    #[test]
-    fn proven_failures_retry_any_method_without_budget() {
-        let broke = Left {
-            token: false,
-            ..LEFT
-        };
-        for failure in PROVEN {
-            let verdict = judge(failure, POST, broke);
-            assert!(
-                matches!(
-                    verdict,
-                    Verdict::Retry {
-                        spend_budget: false,
-                        ..
-                    }
-                ),
-                "{failure:?}: {verdict:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn unproven_ones_retry_idempotent_requests_on_the_budget() {
-        for failure in DIED {
-            let retry = Verdict::Retry {
-                elsewhere: true,
-                reason: "connection_died",
-                spend_budget: true,
-            };
-            assert_eq!(judge(failure, GET, LEFT), retry);
-            assert_eq!(
-                judge(failure, POST, LEFT),
-                Verdict::GiveUp {
-                    reason: "not_idempotent"
-                }
-            );
-            let broke = Left {
-                token: false,
-                ..LEFT
-            };
-            assert_eq!(
-                judge(failure, GET, broke),
-                Verdict::GiveUp { reason: "budget" }
-            );
-            let alone = Left {
-                others: false,
-                ..LEFT
-            };
-            assert!(matches!(
-                judge(failure, GET, alone),
-                Verdict::Retry {
-                    elsewhere: false,
-                    ..
-                }
-            ));
-        }
-    }
-
-    #[test]
-    fn an_idempotency_key_counts_only_where_configured() {
-        let request = Request {
-            has_idempotency_key: true,
-            ..POST
-        };
-        let limits = Limits {
-            idempotency_key: true,
-            ..Limits::default()
-        };
-        let tried = Tried {
-            unproven: 1,
-            proven: 0,
-        };
-        assert_eq!(
-            judge(DIED[0], request, LEFT),
-            Verdict::GiveUp {
-                reason: "not_idempotent"
-            }
-        );
-        let verdict = decide(DIED[0], &request, tried, &limits, LEFT);
-        assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
-    }
-
-    #[test]
-    fn a_body_that_is_gone_cannot_be_sent_again() {
-        let gone = Request {
-            body_replayable: false,
-            ..GET
-        };
-        for failure in [
-            DIED[0],
-            Failure::StaleProven,
-            Failure::RefusedStream,
-            Failure::GoAway,
-        ] {
-            assert_eq!(
-                judge(failure, gone, LEFT),
-                Verdict::GiveUp {
-                    reason: "body_gone"
-                }
-            );
-        }
-        assert!(matches!(
-            judge(Failure::ConnectFailed, gone, LEFT),
-            Verdict::Retry { .. }
-        ));
-    }
-
-    #[test]
-    fn no_backend_left_to_connect_to_holds() {
-        assert_eq!(
-            judge(
-                Failure::ConnectFailed,
-                POST,
-                Left {
-                    others: false,
-                    ..LEFT
-                }
-            ),
-            Verdict::Hold
-        );
-    }
-
-    #[test]
-    fn a_stale_connection_may_be_replaced_on_the_same_backend() {
-        for failure in [Failure::StaleProven, Failure::GoAway] {
-            assert!(matches!(
-                judge(failure, POST, LEFT),
-                Verdict::Retry {
-                    elsewhere: false,
-                    ..
-                }
-            ));
-        }
-        assert!(matches!(
-            judge(Failure::ConnectFailed, POST, LEFT),
-            Verdict::Retry {
-                elsewhere: true,
-                ..
-            }
-        ));
-    }
-
-    #[test]
-    fn slow_is_not_dead_and_a_begun_response_is_final() {
-        assert_eq!(
-            judge(Failure::Timeout, GET, LEFT),
-            Verdict::GiveUp {
-                reason: "timed_out"
-            }
-        );
-        assert_eq!(
-            judge(Failure::ResponseBegun, GET, LEFT),
-            Verdict::GiveUp {
-                reason: "response_begun"
-            }
-        );
-    }
-
-    #[test]
-    fn each_kind_has_its_own_cap() {
-        let limits = Limits::default();
-        for (failure, most) in [(DIED[0], 3), (Failure::ConnectFailed, 10)] {
-            let mut tried = Tried {
-                unproven: 0,
-                proven: 0,
-            };
-            let mut attempts = 1;
-            loop {
-                tried.note(failure);
-                match decide(failure, &GET, tried, &limits, LEFT) {
-                    Verdict::Retry { .. } => attempts += 1,
-                    verdict => {
-                        assert_eq!(verdict, Verdict::GiveUp { reason: "attempts" });
-                        break;
-                    }
-                }
-            }
-            assert_eq!(attempts, most, "{failure:?}");
-        }
-        // Many refused connects leave the three attempts that may reach an app.
-        let tried = Tried {
-            unproven: 1,
-            proven: 9,
-        };
-        assert!(matches!(
-            decide(DIED[0], &GET, tried, &limits, LEFT),
-            Verdict::Retry { .. }
-        ));
-    }
+/// Since when a backend must have been ready for a request whose backend has just died under it: a rolling restart
+/// comes last to the one that it came to last. `None`: any will do. `ready` is since when each one is.
+pub fn youngest(ready: impl Iterator<Item = Time>, now: Time) -> Option<Time> {
+    let last = ready.max()?;
+    (now.saturating_sub(last) < ROLL).then(|| last.saturating_sub(TOGETHER))
 }
+
+#[cfg(test)]
+mod tests;

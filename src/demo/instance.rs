@@ -97,7 +97,15 @@ impl Instance {
     /// # Errors
     /// When the process is gone already.
     pub fn terminate(&mut self) -> Result<()> {
-        let before = self.process.signal(libc::SIGTERM)?;
+        self.signal_end(libc::SIGTERM)
+    }
+
+    /// Sends a signal that ends it, and remembers the instant before.
+    ///
+    /// # Errors
+    /// When the process is gone already.
+    pub fn signal_end(&mut self, signal: i32) -> Result<()> {
+        let before = self.process.signal(signal)?;
         if let Some(record) = self.records.last_mut() {
             record.signalled = Some(before);
         }

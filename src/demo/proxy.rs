@@ -39,6 +39,8 @@ pub struct Settings {
     pub pool: String,
     /// `[server]`'s keys, as TOML.
     pub server: String,
+    /// The access log's path; "off" for none.
+    pub access_log: String,
 }
 
 impl Default for Settings {
@@ -49,6 +51,7 @@ impl Default for Settings {
             reuse_port: false,
             pool: String::new(),
             server: String::new(),
+            access_log: "off".to_owned(),
         }
     }
 }
@@ -61,7 +64,7 @@ impl Settings {
             "[server]\n{}\n\n[admin]\nsocket = {socket:?}\n\n",
             self.server.trim()
         );
-        text.push_str("[access_log]\npath = \"off\"\n\n");
+        let _ = writeln!(text, "[access_log]\npath = {:?}\n", self.access_log);
         let _ = writeln!(text, "[[listener]]\naddress = \"{}\"", self.listen);
         if self.reuse_port {
             text.push_str("reuse_port = true\n");

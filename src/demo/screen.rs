@@ -259,6 +259,7 @@ mod tests {
 
     fn picture() -> Picture {
         let backend = BackendView {
+            id: 1,
             name: "app-1".into(),
             address: "127.0.0.1:1".into(),
             weight: 1,

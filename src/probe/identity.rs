@@ -2,19 +2,14 @@
 //! the restart was.
 
 use std::collections::hash_map::DefaultHasher;
-use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::{BufRead, BufReader, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tokio::net::TcpStream;
 
-/// Bounds the reading on a host with more than a thousand listening sockets.
-const MAX_READ: u64 = 256 << 10;
-/// `TCP_LISTEN` in `/proc/net/tcp`.
-const LISTEN: &str = "0A";
+use crate::sockets::{self, Listening};
 
 /// The inode of the socket that accepted this connection; `None` if it is another host's or can't be told.
 pub(super) fn of_tcp(stream: &TcpStream) -> Option<u64> {
@@ -23,23 +18,7 @@ pub(super) fn of_tcp(stream: &TcpStream) -> Option<u64> {
     if !peer.ip().is_loopback() && local.ip() != peer.ip() {
         return None;
     }
-    let (four, six) = (
-        listening("/proc/self/net/tcp"),
-        listening("/proc/self/net/tcp6"),
-    );
-    listener(four.chain(six), peer)
-}
-
-/// The lines of the listening sockets, which come first: on a busy host the rest is long.
-fn listening(path: &str) -> impl Iterator<Item = String> {
-    let file = File::open(path).ok();
-    let lines = file.map(|file| BufReader::new(file.take(MAX_READ)).lines());
-    lines
-        .into_iter()
-        .flatten()
-        .map_while(Result::ok)
-        .skip(1)
-        .take_while(|line| line.split_ascii_whitespace().nth(3) == Some(LISTEN))
+    listener(sockets::listening(), peer)
 }
 
 /// What the path leads to. Its inode number alone may come back after a re-bind, so its birth counts too.
@@ -53,21 +32,14 @@ pub(super) fn of_unix(path: &Path) -> Option<u64> {
 
 /// The most specific listener for this address, as the kernel chooses it. Several of the same rank
 /// (SO_REUSEPORT) have no one identity.
-fn listener(lines: impl Iterator<Item = impl AsRef<str>>, peer: SocketAddr) -> Option<u64> {
+fn listener(listening: impl Iterator<Item = Listening>, peer: SocketAddr) -> Option<u64> {
     let mut best: Option<(u8, u64)> = None;
     let mut tied = false;
-    for line in lines {
-        let mut columns = line.as_ref().split_ascii_whitespace().skip(1);
-        let Some(local) = columns.next().and_then(parse_address) else {
-            continue;
-        };
-        if columns.nth(1) != Some(LISTEN) || local.port() != peer.port() {
+    for Listening { address, inode } in listening {
+        if address.port() != peer.port() {
             continue;
         }
-        let Some(rank) = rank(local.ip(), peer.ip()) else {
-            continue;
-        };
-        let Some(inode) = columns.nth(5).and_then(|column| column.parse().ok()) else {
+        let Some(rank) = rank(address.ip(), peer.ip()) else {
             continue;
         };
         match best {
@@ -95,28 +67,6 @@ fn rank(listening: IpAddr, peer: IpAddr) -> Option<u8> {
     }
 }
 
-/// `0100007F:1F90`: words of the address as the host's byte order shows them, then the port.
-fn parse_address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| {
-        let digits = address.get(at * 8..at * 8 + 8)?;
-        Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
-    };
-    let ip = match address.len() {
-        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
-        32 => {
-            let mut octets = [0; 16];
-            for (at, chunk) in octets.chunks_exact_mut(4).enumerate() {
-                chunk.copy_from_slice(&word(at)?);
-            }
-            IpAddr::V6(Ipv6Addr::from(octets))
-        }
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -136,7 +86,10 @@ nonsense : here";
     #[test]
     #[cfg(target_endian = "little")]
     fn the_most_specific_listener_wins() {
-        let find = |address: &str| listener(TABLE.lines(), address.parse().unwrap());
+        let find = |address: &str| {
+            let table = TABLE.lines().filter_map(sockets::parse);
+            listener(table, address.parse().unwrap())
+        };
         assert_eq!(find("127.0.0.1:8080"), Some(222));
         assert_eq!(find("192.0.2.1:8080"), Some(111));
         assert_eq!(find("[::1]:8080"), Some(777));

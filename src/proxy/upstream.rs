@@ -12,9 +12,11 @@ use tokio::io::ReadBuf;
 
 use super::h1;
 use super::plane::Plane;
+use crate::clock;
 use crate::config;
 use crate::core::Time;
 use crate::core::balance::Candidate;
+use crate::core::retry;
 use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved};
 use crate::registry::snapshot::Pool;
 
@@ -28,36 +30,77 @@ impl Candidate for Arc<Endpoint> {
     }
 }
 
-/// Backends that a request is not sent to again.
+/// What a request's failed attempts say about where it should go next.
 #[derive(Debug, Default)]
-pub struct Excluded(Vec<Key>);
+pub struct Excluded {
+    /// Backends that it is not sent to again, and in which epoch: a process that was restarted meanwhile is another.
+    tried: Vec<(Key, u64)>,
+    /// A backend has died under it: see [`retry::youngest`].
+    prefer_youngest: bool,
+}
 
 impl Excluded {
-    /// Adds one.
-    pub fn add(&mut self, key: Key) {
-        self.0.push(key);
+    /// Adds one that was entered in this epoch.
+    pub fn add(&mut self, key: Key, epoch: u64) {
+        self.tried.push((key, epoch));
     }
 
-    /// Starts over (the world has changed).
+    /// Its backend has died under it: the others may be next.
+    pub fn prefer_youngest(&mut self) {
+        self.prefer_youngest = true;
+    }
+
+    /// All may be tried again (the world has changed).
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.tried.clear();
     }
 
     /// Whether it is excluded.
-    pub fn has(&self, key: Key) -> bool {
-        self.0.contains(&key)
+    pub fn has(&self, endpoint: &Endpoint) -> bool {
+        !self.tried.is_empty() && self.tried.contains(&(endpoint.key, endpoint.epoch()))
+    }
+
+    /// Whether something eligible is left.
+    pub fn leaves_any(&self, pool: &Pool) -> bool {
+        let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
+        pool.ready.iter().any(left)
     }
 }
 
-/// Picks an eligible backend and enters its gate. Excluded ones are left out, and so are those that are still
-/// warming up (slow start) while there is any other.
+/// Picks an eligible backend and enters its gate. Excluded ones are left out; and while there is any other, so are
+/// those that are still warming up (slow start), and for a request whose backend has died, those that a rolling
+/// restart would come to next.
 pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+    let leave_out = |test: &dyn Fn(&Endpoint) -> bool| -> Vec<usize> {
+        let all = pool.ready.iter().enumerate();
+        all.filter(|(_, endpoint)| test(endpoint))
+            .map(|(index, _)| index)
+            .collect()
+    };
+    if excluded.prefer_youngest {
+        let ready = pool.ready.iter().filter(|endpoint| !excluded.has(endpoint));
+        let since = ready.map(|endpoint| endpoint.ready_since());
+        if let Some(young) = retry::youngest(since, clock::now()) {
+            let random = fastrand::u32(..);
+            let out = leave_out(&|endpoint| {
+                excluded.has(endpoint)
+                    || endpoint.ready_since() < young
+                    || endpoint.is_warming(pool.config.slow_start, random)
+            });
+            if let Some(permit) = enter(pool, out) {
+                return Some(permit);
+            }
+        }
+    }
+    match excluded.tried.is_empty() {
+        true => enter(pool, Vec::new()),
+        false => enter(pool, leave_out(&|endpoint| excluded.has(endpoint))),
+    }
+}
+
+fn enter(pool: &Pool, mut out: Vec<usize>) -> Option<Permit> {
     let limit = pool.config.upstream.max_in_flight;
     let warm_up = pool.config.slow_start;
-    let mut out: Vec<usize> = Vec::new();
-    if !excluded.0.is_empty() {
-        out.extend((0..pool.ready.len()).filter(|index| excluded.has(pool.ready[*index].key)));
-    }
     let mut warming: Option<usize> = None;
     for _ in 0..pool.ready.len() {
         let (cursor, random) = (
@@ -82,7 +125,7 @@ pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
 pub fn has_last_resort(pool: &Pool, excluded: &Excluded) -> bool {
     pool.last_resort
         .iter()
-        .any(|endpoint| !excluded.has(endpoint.key))
+        .any(|endpoint| !excluded.has(endpoint))
 }
 
 /// Enters a backend that fail-open may try, though its gate is closed.
@@ -90,7 +133,7 @@ pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     let open: Vec<_> = pool
         .last_resort
         .iter()
-        .filter(|endpoint| !excluded.has(endpoint.key))
+        .filter(|endpoint| !excluded.has(endpoint))
         .collect();
     fastrand::choice(open).and_then(|endpoint| endpoint.permit_anyway())
 }
@@ -215,3 +258,6 @@ pub async fn is_undelivered(connection: &Connection, written: u64) -> bool {
     }
     false
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::endpoint::Key;
 use super::handle::Refusal;
+use super::lease;
 use super::member::Source;
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
@@ -93,6 +94,9 @@ impl Writer {
                 "`{pool}/{name}` is in the configuration file; registered backends need a name of their own"
             )));
         }
+        if state.is_leased(name) {
+            return Err(lease::held(pool, name));
+        }
         let old = state.current(name);
         let here = |key: &Key| {
             let member = state.members.get(key);
@@ -116,6 +120,7 @@ impl Writer {
                 weight,
                 source: Source::Api,
                 drains,
+                tenure: None,
             };
             let shown = self.add(index, joining);
             let at = format!("at {}", request.address);
@@ -130,7 +135,7 @@ impl Writer {
     }
 
     /// Adds a backend under the drains that were kept for it; says how it is shown.
-    fn add(&mut self, index: usize, mut joining: Joining) -> String {
+    pub(super) fn add(&mut self, index: usize, mut joining: Joining) -> String {
         let key = Key(self.next_key);
         self.next_key += 1;
         self.homes.insert(key, index);
@@ -161,10 +166,14 @@ impl Writer {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
-        let (name, member) = (pool.name.clone(), pool.remove(key));
+        let name = pool.name.clone();
+        let inherited = pool.bequest(key);
+        let member = pool.remove(key);
         self.homes.remove(&key);
         if let Some(member) = member {
             member.endpoint.retire();
+            self.kept.extend(inherited);
+            self.lease_over(&member);
             let whom = Some((&*name, &*member.endpoint.name));
             self.event("deregistered", whom, None, None, "it has left".to_owned());
         }

@@ -4,8 +4,9 @@ use tokio::sync::oneshot;
 
 use super::endpoint::Key;
 use super::handle::{Command, Refusal, means};
+use super::lease;
 use super::pool::PoolState;
-use super::request;
+use super::request::{self, Which};
 use super::view::{DrainRequest, DrainResponse};
 use super::writer::Writer;
 use crate::clock;
@@ -46,10 +47,10 @@ impl Writer {
             Command::Resume {
                 pool,
                 name,
-                all,
+                which,
                 reply,
             } => {
-                let outcome = self.resume(&pool, &name, all);
+                let outcome = self.resume(&pool, &name, &which);
                 self.reply(reply, outcome);
             }
             Command::Register {
@@ -61,6 +62,33 @@ impl Writer {
                 let outcome = self.register(&pool, &name, &request);
                 self.reply(reply, outcome);
             }
+            Command::BeginRoll { pool, by, reply } => {
+                let outcome = self.begin_roll(&pool, &by);
+                self.reply(reply, outcome);
+            }
+            Command::EndRoll { pool, id } => self.end_roll(&pool, &id),
+            Command::Lease {
+                pool,
+                name,
+                request,
+                reply,
+            } => {
+                let outcome = self.lease(&pool, &name, &request);
+                self.reply(reply, outcome);
+            }
+            Command::LeaseStatus { key, reply } => {
+                let status = self.lease_status(key);
+                self.reply(reply, status);
+            }
+            Command::LeaseDrain {
+                lease,
+                request,
+                reply,
+            } => {
+                let ending = self.lease_drain(&lease, &request);
+                self.reply(reply, ending);
+            }
+            Command::LeaseBroken { key } => self.lease_broken(key),
             Command::Apply { config, reply } => {
                 let changes = self.apply(config);
                 self.event(
@@ -95,7 +123,7 @@ impl Writer {
         request: &DrainRequest,
         remove: bool,
     ) -> Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal> {
-        let (index, keys) = self.find(pool, name)?;
+        let (index, mut keys) = self.find(pool, name)?;
         let state = &mut self.pools[index];
         let mut order = request::order(request, state.config.drain.deadline, clock::now())?;
         if remove {
@@ -103,6 +131,10 @@ impl Writer {
                 return Err(Refusal::Conflict(format!(
                     "`{pool}/{name}` is in the configuration file: remove it there and reload, or `lameduck drain` it"
                 )));
+            }
+            keys.retain(|key| !state.is_lease(*key));
+            if keys.is_empty() {
+                return Err(lease::held(pool, name));
             }
             let deadline = order.deadline.unwrap_or_else(clock::now);
             order = request::leaving(order.reason, deadline);
@@ -122,10 +154,12 @@ impl Writer {
         Ok(endings)
     }
 
-    fn resume(&mut self, pool: &str, name: &str, all: bool) -> Result<(), Refusal> {
+    fn resume(&mut self, pool: &str, name: &str, which: &Which) -> Result<(), Refusal> {
         let kept = self.kept.len();
-        self.kept
-            .retain(|kept| kept.pool != pool || kept.backend != name);
+        self.kept.retain(|kept| {
+            let drain = kept.drain.order();
+            kept.pool != pool || kept.backend != name || !which.means(drain.actor, &drain.id)
+        });
         self.unsaved |= kept != self.kept.len();
         let (index, keys) = self.find(pool, name)?;
         let state = &self.pools[index];
@@ -138,7 +172,7 @@ impl Writer {
             )));
         }
         for key in staying {
-            self.step(key, Event::Resume { all });
+            self.step(key, which.event());
         }
         Ok(())
     }

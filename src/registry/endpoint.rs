@@ -145,14 +145,18 @@ impl Endpoint {
             .store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Since when it has been ready, in whole milliseconds.
+    pub fn ready_since(&self) -> Time {
+        Time::from_millis(self.ready_since.load(Ordering::Relaxed))
+    }
+
     /// Whether it should pass up this request: for `window` after it became ready, its share of requests grows
     /// from nothing to the full one. `random` is a fresh random number.
     pub fn is_warming(&self, window: Duration, random: u32) -> bool {
         if window.is_zero() {
             return false;
         }
-        let since = Time::from_millis(self.ready_since.load(Ordering::Relaxed));
-        let age = clock::now().saturating_sub(since);
+        let age = clock::now().saturating_sub(self.ready_since());
         age < window
             && age.as_secs_f64() < window.as_secs_f64() * f64::from(random) / f64::from(u32::MAX)
     }

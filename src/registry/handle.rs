@@ -8,10 +8,12 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::endpoint::Key;
-use super::request::parse_duration;
+use super::lease::Lease;
+use super::request::{self, Which, parse_duration};
 use super::snapshot::Snapshot;
 use super::view::{
-    BackendView, DrainRequest, DrainResponse, EventView, PoolView, RegisterRequest, ResumeRequest,
+    BackendView, DrainRequest, DrainResponse, EventView, LeaseDrainRequest, LeaseEvent,
+    LeaseRequest, PoolView, RegisterRequest, ResumeRequest,
 };
 use crate::config::Config;
 use crate::core::backend::Event;
@@ -37,6 +39,11 @@ pub enum Refusal {
         /// Those that exist, for people.
         known: String,
     },
+    /// No such lease.
+    #[error(
+        "there is no lease `{0}`: its connection has ended, or this lameduck has started since"
+    )]
+    UnknownLease(String),
     /// A value that can't be taken.
     #[error("{0}")]
     Invalid(String),
@@ -78,7 +85,7 @@ pub(super) enum Command {
     Resume {
         pool: String,
         name: String,
-        all: bool,
+        which: Which,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     Register {
@@ -86,6 +93,24 @@ pub(super) enum Command {
         name: String,
         request: RegisterRequest,
         reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Lease {
+        pool: String,
+        name: String,
+        request: LeaseRequest,
+        reply: oneshot::Sender<Result<Lease, Refusal>>,
+    },
+    LeaseStatus {
+        key: Key,
+        reply: oneshot::Sender<Option<LeaseEvent>>,
+    },
+    LeaseDrain {
+        lease: String,
+        request: LeaseDrainRequest,
+        reply: oneshot::Sender<Result<oneshot::Receiver<DrainResponse>, Refusal>>,
+    },
+    LeaseBroken {
+        key: Key,
     },
     Pools {
         reply: oneshot::Sender<Vec<PoolView>>,
@@ -102,6 +127,15 @@ pub(super) enum Command {
     Apply {
         config: Arc<Config>,
         reply: oneshot::Sender<Vec<String>>,
+    },
+    BeginRoll {
+        pool: String,
+        by: String,
+        reply: oneshot::Sender<Result<String, Refusal>>,
+    },
+    EndRoll {
+        pool: String,
+        id: String,
     },
     Report {
         key: Key,
@@ -218,10 +252,11 @@ impl Handle {
         request: ResumeRequest,
     ) -> Result<BackendView, Refusal> {
         let wait = request.wait.as_deref().map(parse_duration).transpose()?;
+        let which = request::which(&request)?;
         self.ask(|reply| Command::Resume {
             pool: pool.to_owned(),
             name: name.to_owned(),
-            all: request.all,
+            which,
             reply,
         })
         .await??;
@@ -279,7 +314,7 @@ impl Handle {
         }
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, Refusal> {
@@ -291,7 +326,7 @@ impl Handle {
     }
 
     /// Why an answer that was promised did not come.
-    fn no_answer(&self) -> Refusal {
+    pub(super) fn no_answer(&self) -> Refusal {
         match self.commands.is_closed() {
             true => Refusal::ShuttingDown,
             false => Refusal::Failed,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::endpoint::Endpoint;
+use super::lease::Tenure;
 use super::probing::{Cadence, Prober};
 use super::view::{BackendView, DrainResponse, DrainView};
 use crate::clock;
 use crate::core::Time;
 use crate::core::backend::Backend;
-use crate::core::drain::{Drain, Outcome};
+use crate::core::drain::{Actor, Drain, Outcome};
 
 /// Where a backend came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Source {
     Config,
     /// `register` or the API.
     Api,
+    /// A launcher's lease.
+    Lease,
 }
 
 impl Source {
@@ -26,6 +29,7 @@ impl Source {
         match self {
             Source::Config => "config",
             Source::Api => "api",
+            Source::Lease => "lease",
         }
     }
 }
@@ -41,6 +45,8 @@ pub struct Member {
     pub base: String,
     /// Where it came from.
     pub source: Source,
+    /// The lease that it is there for.
+    pub tenure: Option<Tenure>,
     /// Its prober.
     pub prober: Box<dyn Prober>,
     /// What the prober was last told.
@@ -83,6 +89,13 @@ impl Member {
         }
     }
 
+    /// Whether a drain concerns the backend's name, and not only what is behind it now: the app's own word and
+    /// a lease's drain end with the process.
+    pub fn outlives(&self, drain: &Drain) -> bool {
+        let leases = |tenure: &Tenure| drain.actor == Actor::Supervisor && drain.id == tenure.id();
+        drain.actor != Actor::App && !self.tenure.as_ref().is_some_and(leases)
+    }
+
     /// Passes a changed cadence on.
     pub fn set_cadence(&mut self, cadence: Cadence) {
         if self.cadence != cadence {
@@ -94,6 +107,7 @@ impl Member {
     /// As people see it.
     pub fn view(&self, backend: &Backend) -> BackendView {
         BackendView {
+            id: self.endpoint.key.0,
             name: self.endpoint.name.to_string(),
             address: self.endpoint.address.to_string(),
             weight: self.endpoint.weight(),

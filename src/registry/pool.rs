@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::endpoint::{Endpoint, Key, Signal};
+use super::lease::{Incarnations, Tenure};
 use super::member::{Member, Source};
 use super::persist;
 use super::probing::{Cadence, Probing};
@@ -44,6 +45,7 @@ pub struct PoolState {
     health: Arc<config::Health>,
     releaser: Releaser,
     published: Arc<Pool>,
+    incarnations: Incarnations,
 }
 
 /// A backend that is to be added.
@@ -58,6 +60,8 @@ pub struct Joining {
     pub source: Source,
     /// Drains that it is under from the start.
     pub drains: Vec<Drain>,
+    /// The lease that it is there for.
+    pub tenure: Option<Tenure>,
 }
 
 /// What a configuration asks of a pool's backends.
@@ -89,6 +93,7 @@ impl PoolState {
             unsaved: false,
             health: Arc::new(config.health.clone()),
             releaser: Releaser::new(shared.clone()),
+            incarnations: Incarnations::default(),
             published: Arc::new(Pool {
                 name: name.clone(),
                 config: config.clone(),
@@ -129,7 +134,9 @@ impl PoolState {
     pub fn compare(&mut self, wanted: &config::Pool) -> Difference {
         let mut difference = Difference::default();
         let mut stay: HashMap<String, Key> = HashMap::new();
-        for (key, member) in self.members.iter().filter(|(_, member)| !member.leaving) {
+        // Leases are none of the configuration's business: a launcher holds them.
+        let ours = |member: &Member| !member.leaving && member.source != Source::Lease;
+        for (key, member) in self.members.iter().filter(|(_, member)| ours(member)) {
             stay.insert(member.base.clone(), *key);
         }
         for backend in &wanted.backends {
@@ -152,6 +159,7 @@ impl PoolState {
                 weight: backend.weight,
                 source: Source::Config,
                 drains,
+                tenure: None,
             });
         }
         for key in stay.into_values().filter(|key| self.is_configured(*key)) {
@@ -162,13 +170,17 @@ impl PoolState {
     }
 
     /// Drains that a backend hands on to the one that takes its name at another address: those that only a person
-    /// or a supervisor ends. A new process is what the others wait for.
+    /// or a supervisor's hook ends. A new process is what the others wait for.
     pub fn inheritance(&self, key: Key) -> Vec<Drain> {
+        let outlives = |drain: &Drain| {
+            let member = self.members.get(&key);
+            member.is_some_and(|member| member.outlives(drain))
+        };
         let drains = self.core.get(&key).into_iter().flat_map(Backend::drains);
         drains
             .map(|(_, drain)| drain.clone())
             .filter(|drain| matches!(drain.actor, Actor::Operator | Actor::Supervisor))
-            .filter(|drain| drain.until == Until::Resumed)
+            .filter(|drain| drain.until == Until::Resumed && outlives(drain))
             .collect()
     }
 
@@ -180,6 +192,7 @@ impl PoolState {
         signals: UnboundedSender<Signal>,
         probing: &dyn Probing,
     ) {
+        let incarnation = self.next_incarnation(&joining);
         let endpoint = Arc::new(Endpoint::new(
             key,
             self.name.clone(),
@@ -188,7 +201,8 @@ impl PoolState {
             joining.weight,
             signals,
         ));
-        self.core.restore(key, clock::now(), joining.drains);
+        self.core
+            .restore(key, clock::now(), incarnation, joining.drains);
         let cadence = Cadence {
             interval: self.config.health.fast_interval,
             keep: true,
@@ -198,6 +212,7 @@ impl PoolState {
             endpoint,
             base: joining.name,
             source: joining.source,
+            tenure: joining.tenure,
             cadence,
             last_probe: None,
             probed: false,
@@ -208,6 +223,18 @@ impl PoolState {
         self.members.insert(key, member);
         self.refresh_cadence(key);
         (self.dirty, self.unsaved) = (true, true);
+    }
+
+    /// The count of processes under one name goes on, whether they come one after the other or overlap.
+    fn next_incarnation(&self, joining: &Joining) -> u64 {
+        let nonce = joining.tenure.as_ref().and_then(Tenure::nonce);
+        let here = self.members.iter();
+        let here = here.filter(|(_, member)| member.base == joining.name);
+        let here = here.filter_map(|(key, member)| {
+            let nonce = member.tenure.as_ref().and_then(Tenure::nonce);
+            Some((self.core.get(key)?.incarnation(), nonce))
+        });
+        self.incarnations.next(&joining.name, nonce, here)
     }
 
     fn free_name(&self, name: &str) -> String {
@@ -228,7 +255,11 @@ impl PoolState {
     /// Takes a backend out.
     pub fn remove(&mut self, key: Key) -> Option<Member> {
         let member = self.members.remove(&key)?;
-        self.core.remove(&key);
+        if let Some(backend) = self.core.remove(&key) {
+            let nonce = member.tenure.as_ref().and_then(Tenure::nonce);
+            self.incarnations
+                .note(&member.base, backend.incarnation(), nonce);
+        }
         (self.dirty, self.unsaved) = (true, true);
         Some(member)
     }
@@ -265,6 +296,11 @@ impl PoolState {
             interval: backend.probe_interval(self.core.policy()),
             keep: !matches!(backend.state(), State::Draining | State::Drained),
         });
+    }
+
+    /// The backends' keys.
+    pub fn keys(&self) -> Vec<Key> {
+        self.members.keys().copied().collect()
     }
 
     /// Its state; `None` if it is not here.
@@ -382,7 +418,7 @@ impl PoolState {
                 });
             }
             let drains = self.core.get(key).into_iter().flat_map(Backend::drains);
-            let kept = drains.filter(|(_, drain)| drain.actor != Actor::App);
+            let kept = drains.filter(|(_, drain)| member.outlives(drain));
             state
                 .drains
                 .extend(kept.map(|(_, drain)| persist::KeptDrain {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::handle::Refusal;
-use super::view::{DrainRequest, RegisterRequest};
+use super::view::{DrainRequest, RegisterRequest, ResumeRequest};
 use crate::config::{Address, check_name};
 use crate::core::Time;
+use crate::core::backend::Event;
 use crate::core::drain::{Actor, Order, Until};
 
 /// A supervisor's drain ends by itself this long after its deadline (a crashed deploy must not strand a backend).
@@ -18,15 +19,7 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 pub fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Order, Refusal> {
     let duration = |text: &Option<String>| text.as_deref().map(parse_duration).transpose();
     let timeout = duration(&request.timeout)?.unwrap_or(default);
-    let actor = match request.actor.as_deref() {
-        None | Some("operator") => Actor::Operator,
-        Some("supervisor") => Actor::Supervisor,
-        Some(other) => {
-            return Err(Refusal::Invalid(format!(
-                "actor `{other}` can't ask for a drain: use \"operator\" or \"supervisor\""
-            )));
-        }
-    };
+    let actor = actor(request.actor.as_deref())?;
     let until = match request.until.as_deref() {
         None | Some("resumed") => Until::Resumed,
         Some("restarted") => Until::Restarted,
@@ -53,6 +46,67 @@ pub fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Ord
         until,
         expires,
     })
+}
+
+/// Which drains a resume lifts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Everybody's.
+    All,
+    /// Every operator's.
+    Operators,
+    /// This one.
+    One(Actor, String),
+}
+
+impl Which {
+    /// Whether a drain of this actor and id is meant.
+    pub fn means(&self, actor: Actor, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Operators => actor == Actor::Operator,
+            Self::One(whose, which) => *whose == actor && which == id,
+        }
+    }
+
+    /// What the core is told.
+    pub fn event(&self) -> Event {
+        match self {
+            Self::All => Event::Resume { all: true },
+            Self::Operators => Event::Resume { all: false },
+            Self::One(actor, id) => Event::Withdrawn {
+                actor: *actor,
+                id: id.clone(),
+            },
+        }
+    }
+}
+
+/// Which drains a request means: without actor and id, every operator's.
+pub fn which(request: &ResumeRequest) -> Result<Which, Refusal> {
+    if request.all {
+        return Ok(Which::All);
+    }
+    if request.actor.is_none() && request.id.is_none() {
+        return Ok(Which::Operators);
+    }
+    let actor = actor(request.actor.as_deref())?;
+    let id = request.id.clone();
+    Ok(Which::One(
+        actor,
+        id.unwrap_or_else(|| actor.as_str().to_owned()),
+    ))
+}
+
+/// Who asks; an operator, where nobody says.
+fn actor(name: Option<&str>) -> Result<Actor, Refusal> {
+    match name {
+        None | Some("operator") => Ok(Actor::Operator),
+        Some("supervisor") => Ok(Actor::Supervisor),
+        Some(other) => Err(Refusal::Invalid(format!(
+            "actor `{other}` can't drain or resume: use \"operator\" or \"supervisor\""
+        ))),
+    }
 }
 
 /// The order that ends with the backend's leaving: nothing lifts it.

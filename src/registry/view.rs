@@ -20,6 +20,10 @@ pub struct PoolView {
 /// One backend.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendView {
+    /// Its number, which no other backend gets while the proxy runs: with `incarnation`, it tells one process from
+    /// every other.
+    #[serde(default)]
+    pub id: u64,
     /// Its name; the second of two with the same name is shown `NAME~2`.
     pub name: String,
     /// `host:port` or `unix:/path`.
@@ -113,6 +117,12 @@ pub struct DrainResponse {
 pub struct ResumeRequest {
     /// Lift everybody's drains, not only the operator's.
     pub all: bool,
+    /// With `actor` or `id`, only this one drain is lifted: `operator` (default) or `supervisor`…
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// …and its id, by default the actor's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Wait this long until it is ready (`"30s"`); absent: don't wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
@@ -132,10 +142,93 @@ pub struct RegisterRequest {
     pub wait: Option<String>,
 }
 
+/// Body of `POST …/roll`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RollRequest {
+    /// Who rolls, for people.
+    pub by: String,
+}
+
+/// Body of `POST …/backends/{name}/lease`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRequest {
+    /// `host:port` or `unix:/path`.
+    pub address: String,
+    /// Its share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// The app's process, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Tells this process from every other one: who asks again with the same one is the same process, and takes
+    /// the place of its earlier lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+}
+
+/// Body of `POST /v1/leases/{lease}/drain`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct LeaseDrainRequest {
+    /// The deadline, from now; the pool's `drain.deadline` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Why, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Answer only when it ended (default true). The lease's stream tells the end in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<bool>,
+}
+
+/// One line of a lease's stream.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum LeaseEvent {
+    /// The first line.
+    Registered {
+        /// The lease's id, for `/v1/leases/{lease}/drain` and for `/v1/lame-duck`.
+        lease: String,
+        /// The pool.
+        pool: String,
+        /// The name as shown: `NAME~2` where another one has the name already.
+        name: String,
+        /// Counts the processes under this name.
+        incarnation: u64,
+        /// Its state now.
+        state: String,
+    },
+    /// The state changed.
+    State {
+        /// The new one.
+        state: String,
+        /// Why, for people.
+        reason: String,
+        /// In flight.
+        in_flight: u32,
+    },
+    /// A drain ended.
+    Drain(DrainResponse),
+    /// Sent every 2 s, so that each side notices when the other one is gone without a word.
+    Alive {
+        /// Its state now.
+        state: String,
+        /// In flight.
+        in_flight: u32,
+        /// The last probe's result, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_probe: Option<String>,
+    },
+    /// The last line: the backend has left, though the connection holds.
+    Left,
+}
+
 /// One line of `GET /v1/events`, as JSON in `data:`; `event:` is `kind`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventView {
-    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`.
+    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`.
     pub kind: String,
     /// RFC 3339, UTC, with milliseconds.
     pub time: String,

@@ -15,8 +15,9 @@ use super::handle::{Command, Handle};
 use super::persist::{self, KeptDrain};
 use super::pool::PoolState;
 use super::probing::Probing;
+use super::roll::Rolling;
 use super::snapshot::Snapshot;
-use super::view::{DrainResponse, EventView};
+use super::view::{DrainResponse, EventView, LeaseEvent};
 use crate::clock;
 use crate::config::Config;
 use crate::core::Time;
@@ -41,6 +42,8 @@ pub trait Observer: Send {
     fn persist(&self, state: persist::State);
     /// A drain ended.
     fn drain_ended(&self, pool: &str, response: &DrainResponse);
+    /// A lease ended; this many backends of all pools still take requests.
+    fn lease_ended(&self, _lease: &str, _eligible: usize) {}
 }
 
 /// Starts the registry's task on the current runtime.
@@ -68,6 +71,7 @@ pub fn spawn(
         config: config.clone(),
         routes,
         kept: Vec::new(),
+        rolls: HashMap::new(),
         next_key: 0,
         dirty: false,
         unsaved: false,
@@ -97,14 +101,16 @@ pub(super) struct Writer {
     pub homes: HashMap<Key, usize>,
     /// Drains of the last run whose backends have not come back.
     pub kept: Vec<KeptDrain>,
+    /// Rolls under way, by pool.
+    pub rolls: HashMap<String, Rolling>,
     pub next_key: u64,
     pub dirty: bool,
     pub unsaved: bool,
     first_round: bool,
-    outbox: Vec<Message>,
+    pub outbox: Vec<Message>,
     pub probing: Box<dyn Probing>,
     pub observer: Box<dyn Observer>,
-    handle: Handle,
+    pub handle: Handle,
     pub signals: mpsc::UnboundedSender<Signal>,
 }
 
@@ -320,6 +326,7 @@ impl Writer {
                           reason, "state changed");
                 }
                 let whom = Some((&*name, &*endpoint.name));
+                self.tell_lease(key, |member| member.lease_state(to, &reason));
                 self.event("state", whom, Some(old), Some(new), reason);
             }
         }
@@ -337,6 +344,7 @@ impl Writer {
         let response = member.ending(outcome);
         let (waiters, leaving) = (std::mem::take(&mut member.waiters), member.leaving);
         let endpoint = member.endpoint.clone();
+        self.tell_lease(key, |_| LeaseEvent::Drain(response.clone()));
         info!(pool = %name, backend = %endpoint.name, outcome = %response.outcome,
               cut = response.cut, lost = response.lost, "drain ended");
         self.observer.drain_ended(&name, &response);
@@ -392,7 +400,9 @@ impl Writer {
             kind: kind.to_owned(),
             time: clock::rfc3339(clock::wall(clock::now())),
             pool: whom.map(|(pool, _)| pool.to_owned()),
-            backend: whom.map(|(_, backend)| backend.to_owned()),
+            backend: whom
+                .map(|(_, backend)| backend.to_owned())
+                .filter(|backend| !backend.is_empty()),
             from: from.map(str::to_owned),
             to: to.map(str::to_owned),
             reason,

@@ -43,6 +43,8 @@ pub struct Bound {
     config: config::Listener,
     socket: TcpListener,
     address: SocketAddr,
+    /// The supervisor's: it stays open when we close ours.
+    inherited: bool,
 }
 
 impl Bound {
@@ -68,7 +70,18 @@ impl Bound {
             config: config.clone(),
             socket,
             address,
+            inherited: false,
         })
+    }
+
+    /// Takes a socket that the supervisor has bound.
+    pub fn inherit(config: &config::Listener, socket: TcpListener) -> Self {
+        Self {
+            address: socket.local_addr().unwrap_or(config.address),
+            config: config.clone(),
+            socket,
+            inherited: true,
+        }
     }
 
     /// Where it listens, with the real port.
@@ -97,6 +110,7 @@ impl Bound {
             config: self.config,
             socket: self.socket,
             address: self.address,
+            inherited: self.inherited,
             stop,
             accepting,
             plane: plane.clone(),
@@ -121,6 +135,7 @@ pub struct Listener {
     config: config::Listener,
     socket: TcpListener,
     address: SocketAddr,
+    inherited: bool,
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
     plane: Arc<Plane>,
@@ -139,6 +154,13 @@ impl Listener {
 
     /// Stops accepting. Whoever is connected already, accepted or not, is still served.
     pub async fn stop(self, runtime: &Handle) {
+        if self.inherited {
+            // The queue is the next process's: nothing is reset, as the supervisor keeps the socket. A filter, on
+            // the other hand, would stay on it.
+            let _ = self.stop.send(true);
+            ended(self.accepting.await, self.address);
+            return;
+        }
         // A connection that the kernel has established but nobody accepted would be reset by the close. So new
         // ones are turned away first (their SYN is dropped: the client's kernel asks again, and finds whoever
         // listens then), those in the queue are accepted, and only then is the socket closed.
@@ -147,9 +169,7 @@ impl Listener {
         }
         tokio::time::sleep(SETTLE).await;
         let _ = self.stop.send(true);
-        if let Err(error) = self.accepting.await {
-            warn!(%error, address = %self.address, "the accept loop ended abnormally");
-        }
+        ended(self.accepting.await, self.address);
         while let Ok((stream, peer)) = self.socket.accept() {
             let plane = self.plane.clone();
             runtime.spawn(async move {
@@ -167,6 +187,12 @@ impl Listener {
                 }
             });
         }
+    }
+}
+
+fn ended(accepting: Result<(), tokio::task::JoinError>, address: SocketAddr) {
+    if let Err(error) = accepting {
+        warn!(%error, %address, "the accept loop ended abnormally");
     }
 }
 

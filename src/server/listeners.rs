@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::listener::{BindError, Bound, Listener};
+use crate::activation::Inherited;
 use crate::config;
 use crate::proxy::plane::Plane;
 
@@ -14,6 +15,7 @@ pub struct Listeners {
     runtime: Handle,
     plane: Arc<Plane>,
     open: Vec<Listener>,
+    inherited: Arc<Inherited>,
 }
 
 /// What a configuration adds, bound already, and what it drops.
@@ -29,7 +31,14 @@ impl Listeners {
             runtime,
             plane,
             open: Vec::new(),
+            inherited: Arc::default(),
         }
+    }
+
+    /// The same, with sockets that the supervisor has bound: they are used where they fit.
+    pub fn inheriting(mut self, inherited: Arc<Inherited>) -> Self {
+        self.inherited = inherited;
+        self
     }
 
     /// Binds what is new, without touching what is there: a bad configuration changes nothing.
@@ -42,7 +51,10 @@ impl Listeners {
         let add = wanted
             .iter()
             .filter(|listener| !has(listener))
-            .map(Bound::bind);
+            .map(|listener| match self.inherited.tcp(listener.address) {
+                Some(socket) => Ok(Bound::inherit(listener, socket)),
+                None => Bound::bind(listener),
+            });
         Ok(Change {
             add: add.collect::<Result<_, _>>()?,
             keep: wanted.iter().map(|listener| listener.address).collect(),

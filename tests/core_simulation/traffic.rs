@@ -178,7 +178,7 @@ impl World {
         self.step(slot, Event::Lost { requests: 1 });
         // A step may cut, too.
         if self.is_current(request, attempt) {
-            self.failed(request, Failure::DiedBeforeResponse { reused: false });
+            self.failed(request, Failure::DiedBeforeResponse { after: Time::ZERO });
         }
     }
 

@@ -4,6 +4,7 @@
 //! and writes them to `target/prove/`. Tests under load take turns: two at once would measure each other.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod alone;
 mod app;
 mod cli;
 mod coordinated;
@@ -13,5 +14,6 @@ mod harness;
 mod outage;
 mod reload;
 mod restarts;
+mod roll;
 mod shutdown;
 mod yardstick;

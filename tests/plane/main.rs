@@ -3,14 +3,17 @@
 
 mod bulk;
 mod death;
+mod delivery;
 mod drain;
 mod early;
+mod evictions;
 mod framing;
 mod headers;
 mod hold;
 mod interim;
 mod keepalive;
 mod limits;
+mod races;
 mod rig;
 mod shutdown;
 mod timeouts;

@@ -70,6 +70,11 @@ impl Backend {
         self.listener = None;
     }
 
+    /// The listener is the test's own from now on.
+    pub fn take_listener(&mut self) -> std::net::TcpListener {
+        self.listener.take().unwrap().into_std().unwrap()
+    }
+
     /// From now on connects hang, for as long as what is returned is held: the accept queue is full, so the
     /// kernel drops what asks for more (and the other side's asks again, after a second).
     pub async fn listen_with_a_full_queue(&mut self) -> (TcpListener, Vec<TcpStream>) {
@@ -89,7 +94,7 @@ impl Backend {
         panic!("the queue never fills");
     }
 
-    /// What the health check answers from now on.
+    /// What the health check answers from now on; 0: nothing, ever.
     pub fn set_health(&self, status: u16) {
         self.health.store(status, Ordering::SeqCst);
     }
@@ -111,6 +116,9 @@ async fn check(mut stream: TcpStream, status: Arc<AtomicU16>) {
         && count > 0
     {
         let status = status.load(Ordering::SeqCst);
+        if status == 0 {
+            return std::future::pending().await;
+        }
         let answer = format!("HTTP/1.1 {status} Health\r\nContent-Length: 0\r\n\r\n");
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;

@@ -36,7 +36,10 @@ async fn waiting_for_it_takes_as_long_as_the_passes() {
     rig.drain("a").await.unwrap();
     let resume = |wait: &str| {
         let (handle, wait) = (rig.handle.clone(), Some(wait.to_owned()));
-        let request = ResumeRequest { all: false, wait };
+        let request = ResumeRequest {
+            wait,
+            ..ResumeRequest::default()
+        };
         tokio::spawn(async move { handle.resume("app", "a", request).await })
     };
     let refusal = resume("20ms").await.unwrap().unwrap_err();

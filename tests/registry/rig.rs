@@ -291,7 +291,10 @@ impl Rig {
     }
 
     pub async fn resume(&self, name: &str, all: bool) -> Result<BackendView, Refusal> {
-        let request = ResumeRequest { all, wait: None };
+        let request = ResumeRequest {
+            all,
+            ..ResumeRequest::default()
+        };
         self.handle.resume("app", name, request).await
     }
 

@@ -28,8 +28,6 @@ pub struct Account {
     pub retry_reason: &'static str,
     /// The last backend tried.
     pub backend: Option<Arc<Endpoint>>,
-    /// Whether the last attempt used a connection that had carried requests before.
-    pub reused: bool,
     /// How it ended, where not well.
     pub end: &'static str,
     /// Why we answered by ourselves.
@@ -52,7 +50,6 @@ impl Account {
             attempts: 0,
             retry_reason: "",
             backend: None,
-            reused: false,
             end: "",
             cause: "",
             bytes_in: 0,

@@ -48,7 +48,7 @@ struct Transaction<'a> {
     id: &'a RequestId,
     account: &'a mut Account,
     upload: Upload,
-    /// Backends that it is not sent to again.
+    /// Where it is not sent to again.
     excluded: Excluded,
     tried: Tried,
     /// Only a new connection will do: where one has died, the other kept ones are likely to be as dead.
@@ -213,20 +213,24 @@ impl Transaction<'_> {
     async fn attempt(&mut self, permit: Permit) -> Option<Next> {
         self.account.attempts += 1;
         self.account.backend = Some(permit.endpoint().clone());
-        let key = permit.endpoint().key;
+        let (key, epoch) = (permit.endpoint().key, permit.epoch());
+        let began = clock::now();
         let failure = match self.on_backend(permit).await {
             Attempt::Over(next) => return Some(next),
             Attempt::NotConnected => retry::Failure::ConnectFailed,
             Attempt::Failed(failure) => match failure {
                 Failure::Died { .. } if self.undelivered => retry::Failure::StaleProven,
-                Failure::Died { .. } | Failure::Cut => retry::Failure::DiedBeforeResponse {
-                    reused: self.account.reused,
-                },
+                Failure::Died { .. } | Failure::Cut => {
+                    self.excluded.prefer_youngest();
+                    retry::Failure::DiedBeforeResponse {
+                        after: clock::now().saturating_sub(began),
+                    }
+                }
                 Failure::Timeout => retry::Failure::Timeout,
                 _ => return Some(self.give_up(failure).await),
             },
         };
-        self.excluded.add(key);
+        self.excluded.add(key, epoch);
         self.look_again();
         self.tried.note(failure);
         match self.judge(failure) {
@@ -235,12 +239,10 @@ impl Transaction<'_> {
                 reason,
                 spend_budget,
             } => {
-                let counters = &self.pool.shared.counters;
                 if spend_budget && !self.pool.shared.budget.take(clock::now()) {
-                    counters.retried(reason, false);
-                    return Some(self.give_up_as(failure).await);
+                    return Some(self.no_retry(failure, retry::OUT_OF_BUDGET).await);
                 }
-                counters.retried(reason, true);
+                self.pool.shared.counters.retried(reason, true);
                 self.account.retry_reason = reason;
                 self.upload.rewind();
                 self.fresh |= failure != retry::Failure::ConnectFailed;
@@ -253,8 +255,18 @@ impl Transaction<'_> {
                 self.account.retry_reason = "connect_failed";
                 None
             }
-            Verdict::GiveUp { .. } => Some(self.give_up_as(failure).await),
+            Verdict::GiveUp { reason } => Some(self.no_retry(failure, reason).await),
         }
+    }
+
+    /// It isn't tried again, for this reason.
+    async fn no_retry(&mut self, failure: retry::Failure, reason: &'static str) -> Next {
+        if reason == retry::OUT_OF_BUDGET {
+            let counters = &self.pool.shared.counters;
+            counters.retried(failure.as_str(), false);
+        }
+        self.account.retry_reason = reason;
+        self.give_up_as(failure).await
     }
 
     fn judge(&self, failure: retry::Failure) -> Verdict {
@@ -269,11 +281,7 @@ impl Transaction<'_> {
             ..retry::Limits::default()
         };
         let left = retry::Left {
-            others: self
-                .pool
-                .ready
-                .iter()
-                .any(|endpoint| !self.excluded.has(endpoint.key)),
+            others: self.excluded.leaves_any(&self.pool),
             token: self.pool.shared.budget.available(clock::now()),
         };
         retry::decide(failure, &request, self.tried, &limits, left)

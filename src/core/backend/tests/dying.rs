@@ -59,7 +59,7 @@ fn one_that_stopped_is_down_with_an_alert_when_it_stays_away() {
 #[test]
 fn absence_counts_from_the_stop_not_from_earlier_failures() {
     let mut rig = Rig::ready();
-    rig.context.last_eligible = true;
+    rig.context.irreplaceable = true;
     rig.probe(Probe::Timeout);
     rig.now += Time::from_secs(60);
     rig.on(Event::PeerClosed);

@@ -160,9 +160,9 @@ fn timeouts_are_counted_apart() {
 }
 
 #[test]
-fn timeouts_spare_the_last_eligible_but_failures_do_not() {
+fn timeouts_spare_the_irreplaceable_but_failures_do_not() {
     let mut rig = Rig::ready();
-    rig.context.last_eligible = true;
+    rig.context.irreplaceable = true;
     for _ in 0..100 {
         rig.probe(Probe::Timeout);
     }

@@ -34,7 +34,6 @@ impl Transaction<'_> {
         } else {
             upstream::reuse(endpoint, began)
         };
-        self.account.reused = reused.is_some();
         let mut connection = match reused {
             Some(connection) => connection,
             None => match upstream::connect(self.plane, permit, &self.pool.config.upstream).await {

@@ -1,0 +1,96 @@
+//! Leases: a launcher's open connection stands for a running instance.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::Admin;
+use super::body::{Json, Place};
+use super::problem::{Kind, Problem};
+use super::server::Seat;
+use crate::registry::lease::Lease;
+use crate::registry::view::{DrainResponse, LeaseDrainRequest, LeaseRequest};
+
+/// Between two lines of a silent stream.
+const ALIVE: Duration = Duration::from_secs(2);
+
+/// `POST …/{name}/lease`: registers an instance for as long as this connection holds; the answer is a stream of
+/// what happens to it, one line of JSON each.
+pub(super) async fn lease(
+    State(admin): State<Admin>,
+    Place((pool, name)): Place<(String, String)>,
+    Extension(seat): Extension<Seat>,
+    Json(request): Json<LeaseRequest>,
+) -> Result<Response, Problem> {
+    let place = admin.leases.clone().try_acquire_owned().map_err(|_| {
+        let detail = "Too many leases are held. Each stands for a running instance: stop some.";
+        Problem::new(Kind::TooManyConnections, detail)
+    })?;
+    let lease = admin.registry.lease(&pool, &name, request).await?;
+    seat.give_back();
+    let mut alive = interval(ALIVE);
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    alive.reset();
+    let held = Held {
+        lease,
+        alive,
+        stop: admin.stop.clone(),
+        _place: place,
+    };
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    let lines = stream::unfold(held, Held::line);
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// A lease and its connection. hyper drops it when the client hangs up: that is what ends the lease.
+struct Held {
+    lease: Lease,
+    alive: Interval,
+    stop: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Held {
+    async fn line(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+        let news = tokio::select! {
+            biased;
+            event = self.lease.next() => Some(event?),
+            () = stopped(&mut self.stop) => return None,
+            _ = self.alive.tick() => None,
+        };
+        let event = match news {
+            Some(event) => event,
+            None => self.lease.status().await?,
+        };
+        let mut line = serde_json::to_vec(&event).ok()?;
+        line.push(b'\n');
+        Some((Ok(line.into()), self))
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone is a process that is going.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// `POST /v1/leases/{lease}/drain`: drains the lease's own instance, and no other of its name.
+pub(super) async fn drain(
+    State(admin): State<Admin>,
+    Place(lease): Place<String>,
+    Json(request): Json<LeaseDrainRequest>,
+) -> Result<axum::Json<DrainResponse>, Problem> {
+    Ok(axum::Json(
+        admin.registry.drain_lease(&lease, request).await?,
+    ))
+}

@@ -1,0 +1,230 @@
+//! `lameduck roll`: restart the backends of a pool one after the other, by their supervisor's own command.
+
+mod plan;
+mod remote;
+mod show;
+
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::client::{Client, Connect};
+use super::exit::Exit;
+use super::output::{count, printable};
+use super::values::{duration, segment};
+use crate::core::roll::{End, Failure, Plan};
+use crate::registry::view::{BackendView, PoolView};
+use crate::supervisor::roll::command::Template;
+use crate::supervisor::roll::driver::{self, Job, Report, base};
+use remote::Remote;
+use show::Show;
+
+/// Options of `lameduck roll`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  lameduck roll api -- systemctl restart api@{name}
+  lameduck roll api -- oxmgr restart {name}
+  lameduck roll api --drain-timeout 2m -- ssh {host} sudo systemctl restart api")]
+pub struct RollArgs {
+    /// The pool, for example app
+    #[arg(value_name = "POOL")]
+    pub pool: String,
+    /// Backends that are out at the same time, at most
+    #[arg(long, value_name = "N", env = "LAMEDUCK_MAX_UNAVAILABLE", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_unavailable: u32,
+    /// Go on even if that leaves no backend ready: requests wait in the proxy then, as [pool.hold] allows
+    #[arg(long, env = "LAMEDUCK_ALLOW_EMPTY", value_parser = FalseyValueParser::new())]
+    pub allow_empty: bool,
+    /// Leave out backends that somebody else has drained, instead of refusing
+    #[arg(long, env = "LAMEDUCK_SKIP_DRAINED", value_parser = FalseyValueParser::new())]
+    pub skip_drained: bool,
+    /// The longest that one drain may take; then it stops [default: the pool's drain.deadline]
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_DRAIN_TIMEOUT", value_parser = duration)]
+    pub drain_timeout: Option<String>,
+    /// The longest that one command may take
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_COMMAND_TIMEOUT", default_value = "10m", value_parser = duration)]
+    pub command_timeout: String,
+    /// The longest from a command's end until a new process is ready
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_READY_TIMEOUT", default_value = "60s", value_parser = duration)]
+    pub ready_timeout: String,
+    /// Print what would be done, and do nothing
+    #[arg(long, env = "LAMEDUCK_DRY_RUN", value_parser = FalseyValueParser::new())]
+    pub dry_run: bool,
+    /// Print one JSON object for each step
+    #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    #[command(flatten)]
+    connect: Connect,
+    /// What restarts one backend; {name}, {address}, {host}, {port} and {pool} are replaced. No shell is involved
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// How it ended, if not well.
+pub async fn run(args: RollArgs) -> Result<(), Exit> {
+    // Before anything is drained: an interrupt must always find its handler.
+    let interrupts = interrupts()?;
+    let client = Client::new(&args.connect)?;
+    let settings = plan::settings(&client, &args).await?;
+    // The right to roll first: what is planned must not change in between by another's doing.
+    let held = match args.dry_run {
+        true => None,
+        false => Some(Remote::open(client.clone(), &args.pool, &settings).await?),
+    };
+    let path = format!("/v1/pools/{}", segment(&args.pool));
+    let pool: PoolView = client.get(&path).await?;
+    let template = Template::new(args.command.clone());
+    let targets = plan::targets(&args, &pool, &template)?;
+    let plan = Plan {
+        max_unavailable: args.max_unavailable as usize,
+        allow_empty: args.allow_empty,
+        command_timeout: time(&args.command_timeout),
+        ready_timeout: time(&args.ready_timeout),
+    };
+    let roll = plan::roll(plan, &targets, &pool, &settings);
+    let Some((remote, mut watch)) = held else {
+        return plan::print(&args, roll, &pool, &template, &settings);
+    };
+    let roll = roll?;
+    let names: Vec<String> = roll.names().map(str::to_owned).collect();
+    let mut show = Show::new(&args.pool, &names, args.json);
+    show.begin(&args, &settings);
+    let report = driver::run(Job {
+        roll,
+        pool,
+        proxy: &remote,
+        watch: &mut watch,
+        id: remote.id(),
+        template: &template,
+        teller: &mut show,
+        interrupts,
+    })
+    .await;
+    let end = conclude(&args, &report);
+    show.end(&report, names.len(), end.as_ref().err());
+    end
+}
+
+/// One message for each signal that means "stop".
+fn interrupts() -> Result<mpsc::UnboundedReceiver<()>, Exit> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
+        let mut signals =
+            signal(kind).map_err(|error| Exit::failed(format!("can't catch signals: {error}")))?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                let _ = sender.send(());
+            }
+        });
+    }
+    Ok(receiver)
+}
+
+/// A duration that the command line has checked.
+fn time(text: &str) -> Duration {
+    humantime::parse_duration(text).unwrap_or_default()
+}
+
+/// What the end means for the exit code, and its text.
+fn conclude(args: &RollArgs, report: &Report) -> Result<(), Exit> {
+    let pool = &args.pool;
+    let failure = match &report.end {
+        End::Done => return Ok(()),
+        End::Interrupted => {
+            return Err(match &report.trouble {
+                Some(trouble) => Exit::interrupted(format!("interrupted; {}", trouble.text)),
+                None => Exit::interrupted(
+                    "interrupted; nothing is left drained. Run it again to restart the rest",
+                ),
+            });
+        }
+        End::Failed(failure) => failure,
+    };
+    let last = |name: &str| {
+        let mut meant = report.pool.backends.iter().rev();
+        let meant = meant.find(|backend| base(&backend.name) == name);
+        meant.map_or_else(|| "it is gone".to_owned(), describe)
+    };
+    Err(match failure {
+        Failure::Cut(name, cut) => Exit::late(format!(
+            "{pool}/{name}: the drain's deadline passed, {} cut; it was not restarted. A longer --drain-timeout \
+             lets more of them finish",
+            count((*cut).into(), "request")
+        )),
+        Failure::Died(name, lost) => Exit::died(format!(
+            "{pool}/{name}: its process died while draining, with {} in flight; its own logs say why",
+            count((*lost).into(), "request")
+        )),
+        Failure::Lifted(name) => Exit::failed(format!(
+            "{pool}/{name}: somebody lifted its drain, so it was not restarted"
+        )),
+        Failure::Command(name) => {
+            let (how, output) = failed(report, name);
+            Exit::failed(format!("{pool}/{name}: the command failed ({how}){output}"))
+        }
+        Failure::CommandTimeout(name) => {
+            let (_, output) = failed(report, name);
+            Exit::late(format!(
+                "{pool}/{name}: the command did not end within {} and was stopped; see --command-timeout{output}",
+                args.command_timeout
+            ))
+        }
+        Failure::NotRestarted(name) => Exit::late(format!(
+            "{pool}/{name}: the command ended well, but within {} nothing showed that a new process is behind it \
+             ({}). Does the command restart this backend?",
+            args.ready_timeout,
+            last(name)
+        )),
+        Failure::NotReady(name) => Exit::late(format!(
+            "{pool}/{name}: its new process was not ready within {} ({}); see its logs, or --ready-timeout",
+            args.ready_timeout,
+            last(name)
+        )),
+        Failure::Capacity(name) => Exit::failed(format!(
+            "{pool}/{name} is the only backend that is ready, and no other became so within {}; `lameduck status \
+             {pool}` says why. --allow-empty would go on",
+            args.ready_timeout
+        )),
+        Failure::Broke(why) => match &report.trouble {
+            Some(trouble) if trouble.gone => Exit::unreachable(format!(
+                "the proxy is gone in the middle of the roll: {why}. What it had drained ends by itself: with its \
+                 restart, or when the drain expires"
+            )),
+            _ => Exit::failed(why.clone()),
+        },
+    })
+}
+
+fn describe(backend: &BackendView) -> String {
+    let probe = backend.last_probe.as_deref().unwrap_or("none yet");
+    format!("{}, last probe: {}", backend.state, printable(probe))
+}
+
+/// How the command failed, and its output, indented.
+fn failed(report: &Report, name: &str) -> (String, String) {
+    match &report.failed {
+        Some((whose, ran)) if whose == name => {
+            let lines = ran.output.lines().map(printable);
+            let output: String = lines.map(|line| format!("\n  | {line}")).collect();
+            let output = match output.as_str() {
+                "" => "; it wrote nothing".to_owned(),
+                _ => format!("; it wrote:{output}"),
+            };
+            (ran.describe(), output)
+        }
+        _ => ("unknown".to_owned(), String::new()),
+    }
+}

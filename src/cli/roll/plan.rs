@@ -1,0 +1,168 @@
+//! Before a roll: what is to be restarted, whether it can be, and the plan for `--dry-run`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::super::client::Client;
+use super::super::exit::Exit;
+use super::super::output::{print as say, print_json, printable};
+use super::{RollArgs, time};
+use crate::core::roll::{Plan, Refusal, Roll};
+use crate::registry::view::PoolView;
+use crate::supervisor::roll::command::Template;
+use crate::supervisor::roll::driver::{address, base, is_leaving, seen};
+
+/// What a drain of ours may outlive the roll by, where the proxy can't tell that the roll is gone.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// What the pool's configuration means for a roll.
+pub struct Settings {
+    /// The drain's deadline.
+    pub drain: Duration,
+    /// When a drain ends even if nobody lifts it.
+    pub expires: Duration,
+    /// Whether requests wait while nothing is ready, and for how long.
+    pub hold: Option<String>,
+}
+
+/// Reads what the proxy has in force.
+pub async fn settings(client: &Client, args: &RollArgs) -> Result<Settings, Exit> {
+    let config: Value = client.get("/v1/config").await?;
+    let pools = config["pool"].as_array();
+    let pool = pools.and_then(|pools| pools.iter().find(|pool| pool["name"] == *args.pool));
+    let text = |section: &str, key: &str| pool.and_then(|pool| pool[section][key].as_str());
+    let drain = match &args.drain_timeout {
+        Some(timeout) => time(timeout),
+        None => time(text("drain", "deadline").unwrap_or("30s")),
+    };
+    let holds = text("hold", "on_empty") == Some("hold");
+    let hold = text("hold", "timeout").filter(|_| holds);
+    let whole = drain.saturating_add(time(&args.command_timeout));
+    let whole = whole.saturating_add(time(&args.ready_timeout));
+    Ok(Settings {
+        drain,
+        expires: whole.saturating_add(SLACK),
+        hold: hold.map(str::to_owned),
+    })
+}
+
+/// The backends to restart, by name; refuses what can't end well.
+pub fn targets(args: &RollArgs, pool: &PoolView, template: &Template) -> Result<Vec<String>, Exit> {
+    let mut targets: Vec<String> = Vec::new();
+    for backend in pool.backends.iter().filter(|one| !is_leaving(one)) {
+        let name = base(&backend.name);
+        let foreign = backend.drains.iter();
+        let mut foreign = foreign.filter(|drain| drain.actor != "app" && drain.actor != "config");
+        match foreign.next() {
+            Some(_) if args.skip_drained => targets.retain(|known| known != name),
+            Some(drain) => {
+                return Err(Exit::failed(format!(
+                    "{}/{name} is drained by {} ({}) and would not come back: `lameduck resume {}/{name}{}` it \
+                     first, or leave it out with --skip-drained",
+                    args.pool,
+                    drain.actor,
+                    printable(&drain.reason),
+                    args.pool,
+                    if drain.actor == "operator" {
+                        ""
+                    } else {
+                        " --all"
+                    },
+                )));
+            }
+            None if targets.iter().any(|known| known == name) => {}
+            None => targets.push(name.to_owned()),
+        }
+    }
+    if targets.len() > 1 && !template.names_a_backend() {
+        return Err(Exit::usage(format!(
+            "the command is the same for all {} backends of {}: say which one it is to restart, with {{name}}, \
+             {{address}}, {{host}} or {{port}}, for example `-- systemctl restart api@{{name}}`",
+            targets.len(),
+            args.pool
+        )));
+    }
+    for name in &targets {
+        let at = address(pool, name).unwrap_or_default();
+        template
+            .for_backend(&args.pool, name, at)
+            .map_err(Exit::usage)?;
+    }
+    Ok(targets)
+}
+
+/// The roll, if there is enough capacity for it.
+pub fn roll(
+    plan: Plan,
+    targets: &[String],
+    pool: &PoolView,
+    settings: &Settings,
+) -> Result<Roll, Exit> {
+    let name = &pool.name;
+    let out = plan.max_unavailable;
+    // Others count for the capacity, and have no turn.
+    let all = pool.backends.iter().map(seen).collect();
+    Roll::new(plan, targets, all).map_err(|refusal| {
+        Exit::failed(match refusal {
+            Refusal::Empty => format!(
+                "there is nothing to roll in {name}: it has no backend that stays (`lameduck status {name}`)"
+            ),
+            Refusal::Capacity { ready } => {
+                let held = match &settings.hold {
+                    Some(timeout) => format!("requests then wait in the proxy for up to {timeout}"),
+                    None => "requests then fail, as this pool does not hold them ([pool.hold] on_empty)".to_owned(),
+                };
+                let fewer = if out > 1 { "a smaller --max-unavailable, or " } else { "" };
+                format!(
+                    "not enough is ready in {name}: {ready} now, and with {out} out none would be left. Add or mend \
+                     backends (`lameduck status {name}`), or use {fewer}--allow-empty: {held}"
+                )
+            }
+        })
+    })
+}
+
+/// `--dry-run`.
+pub fn print(
+    args: &RollArgs,
+    roll: Result<Roll, Exit>,
+    pool: &PoolView,
+    template: &Template,
+    settings: &Settings,
+) -> Result<(), Exit> {
+    let roll = roll?;
+    let steps = roll.names().map(|name| {
+        let at = address(pool, name).unwrap_or_default();
+        let words = template.for_backend(&args.pool, name, at);
+        (name, at, words.unwrap_or_default())
+    });
+    let drain = humantime::format_duration(settings.drain).to_string();
+    if args.json {
+        let backends: Vec<_> = steps
+            .map(|(name, at, words)| json!({ "backend": name, "address": at, "command": words }))
+            .collect();
+        print_json(&json!({
+            "pool": args.pool, "max_unavailable": args.max_unavailable, "drain_timeout": drain,
+            "command_timeout": args.command_timeout, "ready_timeout": args.ready_timeout, "backends": backends,
+        }));
+        return Ok(());
+    }
+    say(&format!(
+        "would restart {} of {}, {} at a time:",
+        super::count(roll.names().count() as u64, "backend"),
+        args.pool,
+        args.max_unavailable
+    ));
+    for (n, (name, at, words)) in steps.enumerate() {
+        say(&format!(
+            "{:>3}. {name} at {}: drain (up to {drain}), `{}` (up to {}), wait until a new process is ready (up to {})",
+            n + 1,
+            printable(at),
+            printable(&words.join(" ")),
+            args.command_timeout,
+            args.ready_timeout
+        ));
+    }
+    Ok(())
+}

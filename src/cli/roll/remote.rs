@@ -1,0 +1,197 @@
+//! The proxy as a roll sees it: over the admin API.
+
+use std::future::Future;
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
+
+use super::super::client::{Client, Events, Wait};
+use super::super::exit::Exit;
+use super::super::values::{BackendName, segment};
+use super::plan::Settings;
+use crate::registry::view::{
+    BackendView, DrainRequest, DrainResponse, PoolView, ResumeRequest, RollRequest,
+};
+use crate::supervisor::roll::driver::{Proxy, Trouble, Watch};
+
+/// Between two looks, whatever the events say.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Drains, lifts, looks.
+pub struct Remote {
+    client: Client,
+    pool: String,
+    id: String,
+    reason: String,
+    drain: Duration,
+    expires: Duration,
+}
+
+/// The pool's events, and the connection that holds the right to roll.
+pub struct Changes {
+    events: Events,
+    held: Events,
+    next: Instant,
+}
+
+impl Remote {
+    /// Takes the right to roll the pool, and listens to what happens in it.
+    pub async fn open(
+        client: Client,
+        pool: &str,
+        settings: &Settings,
+    ) -> Result<(Self, Changes), Exit> {
+        let by = who();
+        let path = format!("/v1/pools/{}/roll", segment(pool));
+        let request = RollRequest { by: by.clone() };
+        let mut held = client.stream(Method::POST, &path, Some(&request)).await?;
+        let first = held.next().await?;
+        let id = id(&first).ok_or_else(|| {
+            Exit::failed("the proxy did not say which roll this is; is it of the same version (`lameduck --version`)?")
+        })?;
+        let events = client.events(Some(pool)).await?;
+        let remote = Self {
+            client,
+            pool: pool.to_owned(),
+            id,
+            reason: format!("roll by {by}"),
+            drain: settings.drain,
+            expires: settings.expires,
+        };
+        let changes = Changes {
+            events,
+            held,
+            next: Instant::now(),
+        };
+        Ok((remote, changes))
+    }
+
+    /// The id that drains of this roll bear.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn path(&self, name: &str, what: &str) -> String {
+        let backend = BackendName {
+            pool: self.pool.clone(),
+            name: name.to_owned(),
+        };
+        format!("{}/{what}", backend.path())
+    }
+}
+
+/// The id in `event: held\ndata: {"id":"…"}`.
+fn id(event: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(event).ok()?;
+    let data = text.lines().find_map(|line| line.strip_prefix("data:"))?;
+    let data: Value = serde_json::from_str(data.trim()).ok()?;
+    Some(data["id"].as_str()?.to_owned())
+}
+
+/// Who rolls, for whoever comes second.
+fn who() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let at = if host.trim().is_empty() { "" } else { "@" };
+    format!("{user}{at}{} (pid {})", host.trim(), std::process::id())
+}
+
+fn trouble(exit: Exit) -> Trouble {
+    Trouble {
+        gone: exit.code == 5,
+        text: exit.message,
+    }
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{}ms", time.as_millis())
+}
+
+impl Proxy for Remote {
+    fn drain(&self, name: &str) -> impl Future<Output = Result<DrainResponse, Trouble>> + 'static {
+        let request = DrainRequest {
+            timeout: Some(milliseconds(self.drain)),
+            until: Some("restarted".to_owned()),
+            expires: Some(milliseconds(self.expires)),
+            reason: Some(self.reason.clone()),
+            actor: Some("operator".to_owned()),
+            id: Some(self.id.clone()),
+            wait: Some(true),
+        };
+        let (client, path, wait) = (
+            self.client.clone(),
+            self.path(name, "drain"),
+            Wait::For(self.drain),
+        );
+        async move {
+            let answer = client.call(Method::POST, &path, Some(&request), wait);
+            answer.await.map_err(trouble)
+        }
+    }
+
+    async fn lift(&self, name: &str) -> Result<(), Trouble> {
+        let request = ResumeRequest {
+            actor: Some("operator".to_owned()),
+            id: Some(self.id.clone()),
+            ..ResumeRequest::default()
+        };
+        let path = self.path(name, "resume");
+        let lifted = self
+            .client
+            .call(Method::POST, &path, Some(&request), Wait::Short);
+        let lifted: Result<BackendView, Exit> = lifted.await;
+        match lifted {
+            Ok(_) => Ok(()),
+            // It may have left the pool; then there is nothing to lift.
+            Err(exit) if exit.code != 5 => match self.look().await {
+                Ok(pool) if !still_ours(&pool, &self.id) => Ok(()),
+                _ => Err(trouble(exit)),
+            },
+            Err(exit) => Err(trouble(exit)),
+        }
+    }
+
+    async fn look(&self) -> Result<PoolView, Trouble> {
+        let path = format!("/v1/pools/{}", segment(&self.pool));
+        self.client.get(&path).await.map_err(trouble)
+    }
+}
+
+fn still_ours(pool: &PoolView, id: &str) -> bool {
+    let mut drains = pool.backends.iter().flat_map(|backend| &backend.drains);
+    drains.any(|drain| drain.id == id)
+}
+
+impl Watch for Changes {
+    async fn changed(&mut self) -> Result<(), Trouble> {
+        tokio::select! {
+            changed = self.events.changed() => changed.map_err(trouble)?,
+            ended = self.held.next() => {
+                let text = match ended {
+                    Ok(_) => "it is stopping".to_owned(),
+                    Err(exit) => exit.message,
+                };
+                return Err(Trouble { gone: true, text });
+            }
+            () = sleep_until(self.next) => {}
+        }
+        self.next = Instant::now() + LOOK;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_first_event_has_the_id() {
+        let event = b"event: held\ndata: {\"id\":\"roll-1\"}\n\n";
+        assert_eq!(id(event).as_deref(), Some("roll-1"));
+        assert_eq!(id(b"event: held\n\n"), None);
+        assert!(who().contains("(pid "));
+    }
+}

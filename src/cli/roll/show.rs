@@ -1,0 +1,248 @@
+//! What a roll shows: in-place lines on a terminal, one line for each step elsewhere, or JSON.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::super::exit::Exit;
+use super::super::output::{count, print, print_json, printable};
+use super::RollArgs;
+use super::plan::Settings;
+use crate::clock;
+use crate::registry::view::PoolView;
+use crate::supervisor::roll::driver::{Report, Step, Teller, base};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Lines,
+    Terminal,
+}
+
+/// Shows the steps of a roll.
+pub struct Show {
+    pool: String,
+    form: Form,
+    /// Each backend's line, for terminals.
+    lines: Vec<(String, String)>,
+    /// Lines on the terminal that will be drawn over.
+    drawn: usize,
+    began: Instant,
+}
+
+impl Show {
+    /// For the backends of these names.
+    pub fn new(pool: &str, names: &[String], json: bool) -> Self {
+        let form = match (json, std::io::stdout().is_terminal()) {
+            (true, _) => Form::Json,
+            (false, true) => Form::Terminal,
+            (false, false) => Form::Lines,
+        };
+        let lines = names.iter().map(|name| (name.clone(), String::new()));
+        Self {
+            pool: pool.to_owned(),
+            form,
+            lines: lines.collect(),
+            drawn: 0,
+            began: Instant::now(),
+        }
+    }
+
+    /// What is about to be done.
+    pub fn begin(&mut self, args: &RollArgs, settings: &Settings) {
+        let drain = humantime::format_duration(settings.drain).to_string();
+        let backends: Vec<&str> = self.lines.iter().map(|(name, _)| name.as_str()).collect();
+        match self.form {
+            Form::Json => self.json(
+                None,
+                json!({ "step": "begin", "backends": backends, "max_unavailable": args.max_unavailable,
+                        "drain_timeout": drain }),
+            ),
+            _ => print(&format!(
+                "rolling {}: {}, {} at a time",
+                self.pool,
+                count(backends.len() as u64, "backend"),
+                args.max_unavailable
+            )),
+        }
+        self.draw();
+    }
+
+    /// How it ended.
+    pub fn end(&mut self, report: &Report, total: usize, failure: Option<&Exit>) {
+        if self.form == Form::Json {
+            let mut end = json!({
+                "step": "end", "exit_code": failure.map_or(0, |exit| exit.code),
+                "took_ms": self.began.elapsed().as_millis() as u64,
+            });
+            if let Some(exit) = failure {
+                end["reason"] = exit.message.clone().into();
+            }
+            if let Some((name, ran)) = &report.failed {
+                end["failed"] =
+                    json!({ "backend": name, "status": ran.describe(), "output": ran.output });
+            }
+            return self.json(None, end);
+        }
+        if failure.is_none() {
+            print(&format!(
+                "rolled {}: {} in {}",
+                self.pool,
+                count(total as u64, "backend"),
+                short(self.began.elapsed())
+            ));
+        }
+    }
+
+    fn json(&self, backend: Option<&str>, mut event: Value) {
+        event["time"] = clock::rfc3339(std::time::SystemTime::now()).into();
+        event["pool"] = self.pool.as_str().into();
+        if let Some(backend) = backend {
+            event["backend"] = backend.into();
+        }
+        print_json(&event);
+    }
+
+    fn set(&mut self, name: &str, text: String) {
+        if let Some((_, line)) = self.lines.iter_mut().find(|(known, _)| known == name) {
+            *line = text;
+        }
+        self.draw();
+    }
+
+    fn draw(&mut self) {
+        if self.form != Form::Terminal {
+            return;
+        }
+        let mut out = std::io::stdout().lock();
+        let width = self.lines.iter().map(|(name, _)| name.len()).max();
+        let width = width.unwrap_or_default();
+        let mut text = String::new();
+        if self.drawn > 0 {
+            text.push_str(&format!("\x1b[{}A", self.drawn));
+        }
+        for (name, line) in &self.lines {
+            // One row each, whatever the terminal's width: no wrap while it is written.
+            text.push_str(&format!(
+                "\r\x1b[K\x1b[?7l  {name:width$}  {line}\x1b[?7h\n"
+            ));
+        }
+        self.drawn = self.lines.len();
+        let _ = out.write_all(text.as_bytes());
+        let _ = out.flush();
+    }
+}
+
+/// `412 ms`, `3.2 s`, `2m 5s`.
+fn short(time: Duration) -> String {
+    match time.as_millis() {
+        millis @ 0..1000 => format!("{millis} ms"),
+        millis @ 1000..60_000 => format!("{:.1} s", millis as f64 / 1000.0),
+        _ => humantime::format_duration(Duration::from_secs(time.as_secs())).to_string(),
+    }
+}
+
+/// A step in words, and as JSON.
+fn words(step: &Step<'_>) -> (String, Value) {
+    let millis = |time: &Duration| time.as_millis() as u64;
+    match step {
+        Step::Draining => ("draining".to_owned(), json!({ "step": "draining" })),
+        Step::Drained(answer) => (
+            format!(
+                "drained in {}",
+                short(Duration::from_millis(answer.waited_ms))
+            ),
+            json!({ "step": "drained", "waited_ms": answer.waited_ms }),
+        ),
+        Step::Running(command) => (
+            format!("running `{}`", printable(&command.join(" "))),
+            json!({ "step": "running", "command": command }),
+        ),
+        Step::Ran(ran, took) if ran.is_well() => (
+            format!("restarted in {}, waiting until it is ready", short(*took)),
+            json!({ "step": "ran", "took_ms": millis(took), "status": ran.describe() }),
+        ),
+        Step::Ran(ran, took) => (
+            format!(
+                "the command failed after {}: {}",
+                short(*took),
+                ran.describe()
+            ),
+            json!({ "step": "ran", "took_ms": millis(took), "status": ran.describe() }),
+        ),
+        Step::Ready(took) => (
+            format!("ready, {} after the restart", short(*took)),
+            json!({ "step": "ready", "took_ms": millis(took) }),
+        ),
+        Step::Gone => (
+            "left the pool by itself".to_owned(),
+            json!({ "step": "gone" }),
+        ),
+        Step::Waiting => (
+            "waiting: no other backend is ready".to_owned(),
+            json!({ "step": "waiting" }),
+        ),
+        Step::Killing => (
+            "stopping its command".to_owned(),
+            json!({ "step": "killing" }),
+        ),
+        Step::Undone => ("drain lifted".to_owned(), json!({ "step": "undone" })),
+        Step::NotUndone(trouble) => (
+            format!("its drain could not be lifted: {}", trouble.text),
+            json!({ "step": "not_undone", "reason": trouble.text }),
+        ),
+    }
+}
+
+impl Teller for Show {
+    fn step(&mut self, name: &str, step: Step<'_>) {
+        let (text, event) = words(&step);
+        match self.form {
+            Form::Json => self.json(Some(name), event),
+            Form::Lines => print(&format!("{}/{name}: {text}", self.pool)),
+            Form::Terminal => self.set(name, text),
+        }
+    }
+
+    fn looked(&mut self, pool: &PoolView) {
+        if self.form != Form::Terminal {
+            return;
+        }
+        for (name, line) in &mut self.lines {
+            if line.starts_with("draining") {
+                let meant = pool.backends.iter().filter(|one| base(&one.name) == name);
+                let in_flight = meant.map(|one| u64::from(one.in_flight)).sum();
+                *line = format!("draining: {} in flight", count(in_flight, "request"));
+            }
+        }
+        self.draw();
+    }
+
+    fn interrupted(&mut self, again: bool) {
+        let text = match again {
+            false => "interrupted: running commands are left to their end; once more ends them",
+            true => "interrupted again: ending commands",
+        };
+        match self.form {
+            Form::Json => self.json(None, json!({ "step": "interrupted", "again": again })),
+            _ => {
+                super::super::output::complain(text);
+                // The next drawing goes below it.
+                self.drawn = 0;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(short(Duration::from_millis(412)), "412 ms");
+        assert_eq!(short(Duration::from_millis(3249)), "3.2 s");
+        assert_eq!(short(Duration::from_millis(125_400)), "2m 5s");
+    }
+}

@@ -1,0 +1,416 @@
+//! One roll of a pool: drain → restart → wait until a new process is ready → next. Pure: [`Roll::step`] is the only
+//! way to change it, and it says what to do.
+//!
+//! Backends are meant by their name without `~2`, as a supervisor knows them: while two instances of a name
+//! overlap, they are drained together and restarted by one command.
+
+use std::collections::BTreeSet;
+
+use super::Time;
+
+/// What a roll may do, and how long it waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Backends that are out at the same time, at most.
+    pub max_unavailable: usize,
+    /// Goes on even if that leaves none ready: requests are then held by the proxy.
+    pub allow_empty: bool,
+    /// The longest that one command may take.
+    pub command_timeout: Time,
+    /// After the command: the longest until a new process is ready. Also the longest wait for others to be ready
+    /// before one is taken out.
+    pub ready_timeout: Time,
+}
+
+/// One backend as the proxy shows it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its name without `~2`.
+    pub name: String,
+    /// Tells its process from every other: the proxy's number for the backend, and its incarnation.
+    pub process: (u64, u64),
+    /// It takes requests.
+    pub ready: bool,
+    /// It is about to go for good.
+    pub leaving: bool,
+}
+
+/// How the proxy says that a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing is in flight, no connection is open.
+    Quiet,
+    /// The deadline passed, and so many requests were cut.
+    Cut(u32),
+    /// The process died, and so many requests with it.
+    Died(u32),
+    /// Somebody lifted it.
+    Lifted,
+}
+
+/// What happens to a roll.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The pool as it is now.
+    Looked(Vec<Seen>),
+    /// A drain ended.
+    Drained(String, Drained),
+    /// A command ended; whether it says that all is well.
+    Ran(String, bool),
+    /// Something that the roll needs can't be done (the proxy refuses, say). The text is for people.
+    Broke(String),
+    /// Somebody wants it to end. The second time: at once.
+    Interrupted,
+    /// Time passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask the proxy to drain it, until it has restarted.
+    Drain(String),
+    /// Run the command for it.
+    Run(String),
+    /// End its command, by force if need be.
+    Kill(String),
+    /// Lift our drain of it.
+    Undo(String),
+    /// It is done: a new process takes requests. With how long that took after the command.
+    Ready(String, Time),
+    /// It needs nothing any more: it left the pool.
+    Gone(String),
+    /// It has to wait until another one is ready.
+    Waiting(String),
+    /// It is over. Nothing follows.
+    Finish(End),
+}
+
+/// How a roll ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Every backend has a new process.
+    Done,
+    /// It stopped at this failure.
+    Failed(Failure),
+    /// Somebody interrupted it.
+    Interrupted,
+}
+
+/// What made it stop, and at which backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The drain's deadline cut requests.
+    Cut(String, u32),
+    /// The process died while draining.
+    Died(String, u32),
+    /// Somebody lifted our drain before the command ran.
+    Lifted(String),
+    /// The command failed.
+    Command(String),
+    /// The command took too long.
+    CommandTimeout(String),
+    /// The command ended well, and yet no new process was seen.
+    NotRestarted(String),
+    /// A new process came, and was not ready in time.
+    NotReady(String),
+    /// To take it out would have left none ready.
+    Capacity(String),
+    /// See [`Event::Broke`].
+    Broke(String),
+}
+
+/// Why a roll does not even begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is nothing to restart.
+    Empty,
+    /// Fewer would be ready than one.
+    Capacity {
+        /// Ready now.
+        ready: usize,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Pending,
+    Draining,
+    /// Since when, and the processes that were behind it before.
+    Running(Time, BTreeSet<(u64, u64)>),
+    Returning(Time, BTreeSet<(u64, u64)>),
+    Over,
+}
+
+/// One roll.
+#[derive(Debug, Clone)]
+pub struct Roll {
+    plan: Plan,
+    turns: Vec<(String, Phase)>,
+    seen: Vec<Seen>,
+    /// Since when the next one waits for others to be ready.
+    blocked: Option<Time>,
+    /// It began to end.
+    ending: Option<End>,
+    finished: bool,
+}
+
+impl Roll {
+    /// A roll of `targets`, those first that take no requests: they cost nothing. `seen` is all that is there now.
+    ///
+    /// # Errors
+    /// When there is nothing to do, or not enough is ready to do it.
+    pub fn new(plan: Plan, targets: &[String], seen: Vec<Seen>) -> Result<Self, Refusal> {
+        if targets.is_empty() {
+            return Err(Refusal::Empty);
+        }
+        let turns = targets.iter().map(|name| (name.clone(), Phase::Pending));
+        let mut roll = Self {
+            plan,
+            turns: turns.collect(),
+            seen,
+            blocked: None,
+            ending: None,
+            finished: false,
+        };
+        let takes: BTreeSet<String> = roll.ready().into_iter().map(str::to_owned).collect();
+        roll.turns.sort_by_key(|(name, _)| takes.contains(name));
+        let ready = takes.len();
+        if !roll.plan.allow_empty && ready <= roll.plan.max_unavailable {
+            return Err(Refusal::Capacity { ready });
+        }
+        Ok(roll)
+    }
+
+    /// The names in the order of their turns.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.turns.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// When it wants [`Event::Tick`].
+    pub fn next_deadline(&self) -> Option<Time> {
+        let turns = self.turns.iter().filter_map(|(_, phase)| match phase {
+            Phase::Running(since, _) => Some(since.saturating_add(self.plan.command_timeout)),
+            Phase::Returning(since, _) => Some(since.saturating_add(self.plan.ready_timeout)),
+            _ => None,
+        });
+        let blocked = self
+            .blocked
+            .map(|at| at.saturating_add(self.plan.ready_timeout));
+        turns.chain(blocked).min().filter(|_| !self.finished)
+    }
+
+    /// Takes in one event; says what to do, in this order.
+    pub fn step(&mut self, event: Event, now: Time) -> Vec<Effect> {
+        let mut acts = Vec::new();
+        if self.finished {
+            return acts;
+        }
+        match event {
+            Event::Looked(seen) => self.seen = seen,
+            Event::Drained(name, drained) => self.drained(&name, drained, now, &mut acts),
+            Event::Ran(name, well) => self.ran(&name, well, now, &mut acts),
+            Event::Broke(why) => {
+                self.stop(End::Failed(Failure::Broke(why)), &mut acts);
+                self.give_up(&mut acts);
+            }
+            Event::Interrupted => self.interrupted(&mut acts),
+            Event::Tick => {}
+        }
+        self.look_after(now, &mut acts);
+        self.begin(now, &mut acts);
+        let over = |(_, phase): &(String, Phase)| match phase {
+            Phase::Pending => self.ending.is_some(),
+            phase => *phase == Phase::Over,
+        };
+        if self.turns.iter().all(over) {
+            self.finished = true;
+            acts.push(Effect::Finish(self.ending.clone().unwrap_or(End::Done)));
+        }
+        acts
+    }
+
+    fn drained(&mut self, name: &str, drained: Drained, now: Time, acts: &mut Vec<Effect>) {
+        let processes = self.processes(name);
+        let Some(phase) = self.phase(name).filter(|phase| **phase == Phase::Draining) else {
+            return;
+        };
+        let name = name.to_owned();
+        let failure = match drained {
+            Drained::Quiet => {
+                *phase = Phase::Running(now, processes);
+                acts.push(Effect::Run(name));
+                return;
+            }
+            Drained::Cut(cut) => Failure::Cut(name, cut),
+            Drained::Died(lost) => Failure::Died(name, lost),
+            Drained::Lifted => Failure::Lifted(name),
+        };
+        self.stop(End::Failed(failure), acts);
+    }
+
+    fn ran(&mut self, name: &str, well: bool, now: Time, acts: &mut Vec<Effect>) {
+        let waits = !matches!(
+            self.ending,
+            Some(End::Interrupted | End::Failed(Failure::Broke(_)))
+        );
+        let Some(phase) = self.phase(name) else {
+            return;
+        };
+        let Phase::Running(_, old) = phase else {
+            return;
+        };
+        if well && waits {
+            *phase = Phase::Returning(now, std::mem::take(old));
+            return;
+        }
+        *phase = Phase::Over;
+        acts.push(Effect::Undo(name.to_owned()));
+        if !well {
+            self.stop(End::Failed(Failure::Command(name.to_owned())), acts);
+        }
+    }
+
+    /// What is drained and not yet touched opens again. A command that runs is left to its end, or its instance
+    /// would take requests while it is being stopped; the second time, it is not.
+    fn interrupted(&mut self, acts: &mut Vec<Effect>) {
+        let again = self.ending == Some(End::Interrupted);
+        self.stop(End::Interrupted, acts);
+        self.give_up(acts);
+        for (name, phase) in &mut self.turns {
+            if again && matches!(phase, Phase::Running(..)) {
+                *phase = Phase::Over;
+                acts.extend([Effect::Kill(name.clone()), Effect::Undo(name.clone())]);
+            }
+        }
+    }
+
+    /// Nobody waits any more for those that have been restarted.
+    fn give_up(&mut self, acts: &mut Vec<Effect>) {
+        for (name, phase) in &mut self.turns {
+            if matches!(phase, Phase::Returning(..)) {
+                *phase = Phase::Over;
+                acts.push(Effect::Undo(name.clone()));
+            }
+        }
+    }
+
+    /// No new turns, and what has not been touched yet opens again. The first reason counts, but people overrule.
+    fn stop(&mut self, end: End, acts: &mut Vec<Effect>) {
+        if self.ending.is_none() || end == End::Interrupted {
+            self.ending = Some(end);
+        }
+        self.blocked = None;
+        for (name, phase) in &mut self.turns {
+            if *phase == Phase::Draining {
+                *phase = Phase::Over;
+                acts.push(Effect::Undo(name.clone()));
+            }
+        }
+    }
+
+    /// What came back, what is late, what left.
+    fn look_after(&mut self, now: Time, acts: &mut Vec<Effect>) {
+        for index in 0..self.turns.len() {
+            let (name, phase) = &self.turns[index];
+            let name = name.clone();
+            let failure = match phase {
+                Phase::Pending if self.ending.is_none() && self.processes(&name).is_empty() => {
+                    self.turns[index].1 = Phase::Over;
+                    acts.push(Effect::Gone(name));
+                    continue;
+                }
+                Phase::Running(since, _)
+                    if now >= since.saturating_add(self.plan.command_timeout) =>
+                {
+                    acts.push(Effect::Kill(name.clone()));
+                    Failure::CommandTimeout(name.clone())
+                }
+                Phase::Returning(since, old) => {
+                    let mut fresh = self.seen.iter().filter(|one| {
+                        one.name == name && !one.leaving && !old.contains(&one.process)
+                    });
+                    let (came, ready) =
+                        (fresh.clone().next().is_some(), fresh.any(|one| one.ready));
+                    if ready {
+                        acts.push(Effect::Ready(name, now.saturating_sub(*since)));
+                        self.turns[index].1 = Phase::Over;
+                        continue;
+                    }
+                    if now < since.saturating_add(self.plan.ready_timeout) {
+                        continue;
+                    }
+                    match came {
+                        true => Failure::NotReady(name.clone()),
+                        false => Failure::NotRestarted(name.clone()),
+                    }
+                }
+                _ => continue,
+            };
+            self.turns[index].1 = Phase::Over;
+            acts.push(Effect::Undo(name));
+            self.stop(End::Failed(failure), acts);
+        }
+    }
+
+    /// Takes out the next ones, as many as may be out.
+    fn begin(&mut self, now: Time, acts: &mut Vec<Effect>) {
+        while self.ending.is_none() && self.active().count() < self.plan.max_unavailable {
+            let pending = |(_, phase): &(String, Phase)| *phase == Phase::Pending;
+            let Some(index) = self.turns.iter().position(pending) else {
+                return;
+            };
+            let name = self.turns[index].0.clone();
+            let mut left = self.ready();
+            for active in self.active() {
+                left.remove(active);
+            }
+            // One that takes no requests costs nothing to take out.
+            if left.remove(name.as_str()) && left.is_empty() && !self.plan.allow_empty {
+                let since = *self.blocked.get_or_insert_with(|| {
+                    acts.push(Effect::Waiting(name.clone()));
+                    now
+                });
+                if now >= since.saturating_add(self.plan.ready_timeout) {
+                    self.stop(End::Failed(Failure::Capacity(name)), acts);
+                }
+                return;
+            }
+            self.blocked = None;
+            self.turns[index].1 = Phase::Draining;
+            acts.push(Effect::Drain(name));
+        }
+    }
+
+    fn phase(&mut self, name: &str) -> Option<&mut Phase> {
+        let mut turns = self.turns.iter_mut();
+        turns
+            .find(|(other, _)| other == name)
+            .map(|(_, phase)| phase)
+    }
+
+    /// Those that are out, or on their way.
+    fn active(&self) -> impl Iterator<Item = &str> {
+        let out = |phase: &Phase| !matches!(phase, Phase::Pending | Phase::Over);
+        let out = self.turns.iter().filter(move |(_, phase)| out(phase));
+        out.map(|(name, _)| name.as_str())
+    }
+
+    /// The names that take requests.
+    fn ready(&self) -> BTreeSet<&str> {
+        let ready = self.seen.iter().filter(|one| one.ready);
+        ready.map(|one| one.name.as_str()).collect()
+    }
+
+    /// The processes of that name that stay.
+    fn processes(&self, name: &str) -> BTreeSet<(u64, u64)> {
+        let meant = self
+            .seen
+            .iter()
+            .filter(|one| one.name == name && !one.leaving);
+        meant.map(|one| one.process).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

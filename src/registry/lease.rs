@@ -1,0 +1,411 @@
+//! Leases: a launcher's open connection stands for a running instance. While it holds, the instance is
+//! registered; when it breaks, the instance leaves.
+
+use std::collections::HashMap;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+use super::endpoint::Key;
+use super::handle::{Command, Handle, Refusal};
+use super::member::{Member, Source};
+use super::persist::{self, KeptDrain};
+use super::pool::{Joining, PoolState};
+use super::request;
+use super::view::{DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest};
+use super::writer::Writer;
+use crate::clock;
+use crate::core::backend::{Event, State};
+use crate::core::drain::{Actor, Order, Until};
+
+/// Names whose last incarnation is remembered after they have left, per pool.
+const REMEMBERED: usize = 4096;
+
+/// The registry's side of a lease.
+#[derive(Debug)]
+pub struct Tenure {
+    id: String,
+    nonce: Option<String>,
+    events: mpsc::UnboundedSender<LeaseEvent>,
+}
+
+impl Tenure {
+    /// The lease's id: never used twice, not even by another run of the proxy.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What tells the process behind it from every other one.
+    pub fn nonce(&self) -> Option<&str> {
+        self.nonce.as_deref()
+    }
+}
+
+/// The holder's side of a lease. Dropping it ends the lease.
+#[derive(Debug)]
+pub struct Lease {
+    holder: Holder,
+    /// What happens to the instance, from `registered` on.
+    events: mpsc::UnboundedReceiver<LeaseEvent>,
+}
+
+/// Ends the lease on drop.
+struct Holder {
+    handle: Handle,
+    key: Key,
+}
+
+impl std::fmt::Debug for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Holder").field(&self.key).finish()
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self
+            .handle
+            .commands
+            .send(Command::LeaseBroken { key: self.key });
+    }
+}
+
+impl Lease {
+    /// The next event; `None` when the instance has left. Safe to drop and call again.
+    pub async fn next(&mut self) -> Option<LeaseEvent> {
+        self.events.recv().await
+    }
+
+    /// How the instance is now; `None` when it has left.
+    pub async fn status(&self) -> Option<LeaseEvent> {
+        let Holder { handle, key } = &self.holder;
+        let (key, asked) = (*key, handle.clone());
+        let status = asked.ask(|reply| Command::LeaseStatus { key, reply });
+        status.await.ok().flatten()
+    }
+}
+
+impl Handle {
+    /// Registers an instance for as long as the lease is held. Others of its name stay: they may overlap.
+    ///
+    /// # Errors
+    /// When the pool is unknown, the address or name is none, or the configuration has the name.
+    pub async fn lease(
+        &self,
+        pool: &str,
+        name: &str,
+        request: LeaseRequest,
+    ) -> Result<Lease, Refusal> {
+        let (pool, name) = (pool.to_owned(), name.to_owned());
+        self.ask(|reply| Command::Lease {
+            pool,
+            name,
+            request,
+            reply,
+        })
+        .await?
+    }
+
+    /// Drains the instance of a lease: this drain ends with the lease, and not before (other than by
+    /// `resume --all`). With `wait` (the default) answers when the drain ended.
+    ///
+    /// # Errors
+    /// When there is no such lease (any more), or the timeout is none.
+    pub async fn drain_lease(
+        &self,
+        lease: &str,
+        request: LeaseDrainRequest,
+    ) -> Result<DrainResponse, Refusal> {
+        let began = clock::now();
+        let wait = request.wait.unwrap_or(true);
+        let lease = lease.to_owned();
+        let ending = self
+            .ask(|reply| Command::LeaseDrain {
+                lease,
+                request,
+                reply,
+            })
+            .await??;
+        if !wait {
+            return Ok(DrainResponse {
+                outcome: "asked".to_owned(),
+                in_flight: 0,
+                cut: 0,
+                lost: 0,
+                waited_ms: 0,
+            });
+        }
+        let mut answer = ending.await.map_err(|_| self.no_answer())?;
+        answer.waited_ms = clock::now().saturating_sub(began).as_millis() as u64;
+        Ok(answer)
+    }
+}
+
+/// Why somebody else's lease can't be changed.
+pub(super) fn held(pool: &str, name: &str) -> Refusal {
+    Refusal::Conflict(format!(
+        "`{pool}/{name}` is registered by its launcher (`lameduck exec`) for as long as it runs: stop it through its \
+         supervisor, or `lameduck drain` it"
+    ))
+}
+
+impl Writer {
+    pub(super) fn lease(
+        &mut self,
+        pool: &str,
+        name: &str,
+        request: &LeaseRequest,
+    ) -> Result<Lease, Refusal> {
+        let plain = RegisterRequest {
+            address: request.address.clone(),
+            weight: request.weight,
+            wait: None,
+        };
+        let (address, weight) = request::registration(name, &plain)?;
+        let index = self.index(pool)?;
+        let state = &self.pools[index];
+        if state.is_configured_name(name) {
+            return Err(Refusal::Conflict(format!(
+                "`{pool}/{name}` is in the configuration file; launchers need names of their own (--name)"
+            )));
+        }
+        let deadline = clock::now() + state.config.drain.deadline;
+        let earlier = state.leases_of(name, request.nonce.as_deref());
+        let heir = state.current(name);
+        let drains = heir.map(|key| state.inheritance(key)).unwrap_or_default();
+        let (sender, events) = mpsc::unbounded_channel();
+        let id = format!("{:016x}", fastrand::u64(..));
+        let joining = Joining {
+            name: name.to_owned(),
+            address,
+            weight,
+            source: Source::Lease,
+            drains,
+            tenure: Some(Tenure {
+                id: id.clone(),
+                nonce: request.nonce.clone(),
+                events: sender.clone(),
+            }),
+        };
+        let key = Key(self.next_key);
+        let shown = self.add(index, joining);
+        let state = &self.pools[index];
+        let backend = state.core.get(&key);
+        let registered = LeaseEvent::Registered {
+            lease: id,
+            pool: pool.to_owned(),
+            name: shown.clone(),
+            incarnation: backend.map_or(1, |backend| backend.incarnation()),
+            state: state.state(key).map_or("", State::as_str).to_owned(),
+        };
+        let process = request.pid.map(|pid| format!(" (process {pid})"));
+        let at = format!("at {}{}", request.address, process.unwrap_or_default());
+        self.event("registered", Some((pool, &shown)), None, None, at);
+        // Said before anything that happens to it later.
+        let _ = sender.send(registered);
+        for key in earlier {
+            self.leave(key, deadline, "its launcher has come back".to_owned());
+        }
+        self.observer.registered();
+        Ok(Lease {
+            holder: Holder {
+                handle: self.handle.clone(),
+                key,
+            },
+            events,
+        })
+    }
+
+    pub(super) fn lease_status(&self, key: Key) -> Option<LeaseEvent> {
+        let state = self.pools.get(*self.homes.get(&key)?)?;
+        let member = state.members.get(&key)?;
+        Some(LeaseEvent::Alive {
+            state: state.state(key)?.as_str().to_owned(),
+            in_flight: member.endpoint.gate.in_flight(),
+            last_probe: member.last_probe.clone(),
+        })
+    }
+
+    pub(super) fn lease_drain(
+        &mut self,
+        lease: &str,
+        asked: &LeaseDrainRequest,
+    ) -> Result<oneshot::Receiver<DrainResponse>, Refusal> {
+        let unknown = || Refusal::UnknownLease(lease.to_owned());
+        let mut leases = self.pools.iter_mut().flat_map(|pool| {
+            let default = pool.config.drain.deadline;
+            let members = pool.members.iter_mut();
+            members.map(move |(key, member)| (*key, member, default))
+        });
+        let is_it = |member: &Member| {
+            let tenure = member.tenure.as_ref();
+            tenure.is_some_and(|tenure| tenure.id == lease) && !member.leaving
+        };
+        let found = leases.find(|(_, member, _)| is_it(member));
+        let (key, member, default) = found.ok_or_else(unknown)?;
+        let timeout = asked.timeout.as_deref().map(request::parse_duration);
+        let timeout = timeout.transpose()?.unwrap_or(default);
+        let (sender, receiver) = oneshot::channel();
+        member.wait(sender);
+        self.step(
+            key,
+            Event::Drain(Order {
+                actor: Actor::Supervisor,
+                id: lease.to_owned(),
+                reason: match &asked.reason {
+                    Some(reason) => reason.clone(),
+                    None => "its supervisor stops it".to_owned(),
+                },
+                deadline: Some(clock::now() + timeout),
+                until: Until::Resumed,
+                // The lease's end is its end. An app that takes its time to stop must not come back.
+                expires: None,
+            }),
+        );
+        self.answer_if_drained(key);
+        Ok(receiver)
+    }
+
+    /// The connection is gone: so is the launcher, and with it the app.
+    pub(super) fn lease_broken(&mut self, key: Key) {
+        let Some(pool) = self.home_mut(key) else {
+            return;
+        };
+        let (name, deadline) = (pool.name.clone(), clock::now() + pool.config.drain.deadline);
+        let state = pool.state(key);
+        let Some(member) = pool.members.get(&key) else {
+            return;
+        };
+        if member.leaving {
+            return;
+        }
+        if state == Some(State::Drained) {
+            self.remove(key);
+            return;
+        }
+        let in_flight = member.endpoint.gate.in_flight();
+        let reason = format!("its launcher is gone, with {in_flight} in flight");
+        if state != Some(State::Draining) {
+            warn!(pool = %name, backend = %member.endpoint.name, in_flight,
+                  "a launcher is gone without a drain: was it killed?");
+        }
+        self.leave(key, deadline, reason);
+    }
+
+    /// A leased backend has left.
+    pub(super) fn lease_over(&mut self, member: &Member) {
+        let Some(tenure) = &member.tenure else {
+            return;
+        };
+        let events = tenure.events.clone();
+        self.outbox
+            .push(Box::new(move || drop(events.send(LeaseEvent::Left))));
+        let eligible = self.pools.iter().map(|pool| pool.core.eligible()).sum();
+        self.observer.lease_ended(&tenure.id, eligible);
+    }
+
+    /// Tells a lease's holder, when the snapshot is out.
+    pub(super) fn tell_lease(&mut self, key: Key, event: impl FnOnce(&Member) -> LeaseEvent) {
+        let Some(member) = self.home_mut(key).and_then(|pool| pool.members.get(&key)) else {
+            return;
+        };
+        if let Some(tenure) = &member.tenure {
+            let (events, event) = (tenure.events.clone(), event(member));
+            self.outbox.push(Box::new(move || drop(events.send(event))));
+        }
+    }
+}
+
+impl Member {
+    /// What a change of state looks like to the lease's holder.
+    pub(super) fn lease_state(&self, to: State, reason: &str) -> LeaseEvent {
+        LeaseEvent::State {
+            state: to.as_str().to_owned(),
+            reason: reason.to_owned(),
+            in_flight: self.endpoint.gate.in_flight(),
+        }
+    }
+}
+
+impl PoolState {
+    /// Whether a launcher holds this one.
+    pub(super) fn is_lease(&self, key: Key) -> bool {
+        let member = self.members.get(&key);
+        member.is_some_and(|member| member.source == Source::Lease)
+    }
+
+    /// Whether a launcher holds a backend of this name.
+    pub(super) fn is_leased(&self, name: &str) -> bool {
+        let mut members = self.members.values();
+        members
+            .any(|member| member.source == Source::Lease && member.base == name && !member.leaving)
+    }
+
+    /// The leases of this name that the same process holds.
+    fn leases_of(&self, name: &str, nonce: Option<&str>) -> Vec<Key> {
+        let same = |member: &Member| {
+            let held = member.tenure.as_ref().and_then(Tenure::nonce);
+            member.base == name && !member.leaving && held.is_some() && held == nonce
+        };
+        let members = self.members.iter().filter(|(_, member)| same(member));
+        members.map(|(key, _)| *key).collect()
+    }
+
+    /// What a leased backend leaves behind for the next one of its name: what an operator has closed stays closed
+    /// when the app is restarted, as it does for a configured backend.
+    pub(super) fn bequest(&self, key: Key) -> Vec<KeptDrain> {
+        let Some(member) = self.members.get(&key) else {
+            return Vec::new();
+        };
+        let mut others = self.members.iter();
+        let heir = others
+            .any(|(other, others)| *other != key && others.base == member.base && !others.leaving);
+        if member.source != Source::Lease || heir {
+            return Vec::new();
+        }
+        let drains = self.inheritance(key).into_iter();
+        drains
+            .map(|drain| KeptDrain {
+                pool: self.name.to_string(),
+                backend: member.base.clone(),
+                drain: persist::Drain::from(&drain),
+            })
+            .collect()
+    }
+}
+
+/// The last incarnation of each name.
+#[derive(Debug, Default)]
+pub(super) struct Incarnations(HashMap<String, (u64, Option<String>)>);
+
+impl Incarnations {
+    /// The number of the next process under this name. `here`: those that are still there. One that comes again
+    /// with the same nonce is the same process.
+    pub(super) fn next<'a>(
+        &'a self,
+        name: &str,
+        nonce: Option<&str>,
+        here: impl Iterator<Item = (u64, Option<&'a str>)>,
+    ) -> u64 {
+        let before = self.0.get(name);
+        let before = before.map(|(number, nonce)| (*number, nonce.as_deref()));
+        let last = here.chain(before).max_by_key(|(number, _)| *number);
+        match last {
+            Some((number, last)) if nonce.is_some() && last == nonce => number,
+            Some((number, _)) => number.saturating_add(1),
+            None => 1,
+        }
+    }
+
+    /// One has left.
+    pub(super) fn note(&mut self, name: &str, number: u64, nonce: Option<&str>) {
+        // Names that are made up anew each time must not fill the memory.
+        if self.0.len() >= REMEMBERED && !self.0.contains_key(name) {
+            self.0.clear();
+        }
+        let entry = self.0.entry(name.to_owned()).or_default();
+        if number >= entry.0 {
+            *entry = (number, nonce.map(str::to_owned));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Rolls under way: one for each pool, held by whoever runs it for as long as it lives.
+
+use std::time::Duration;
+
+use tracing::info;
+
+use super::handle::{Command, Handle, Refusal};
+use super::writer::Writer;
+use crate::clock;
+use crate::core::Time;
+use crate::core::backend::Event;
+use crate::core::drain::Actor;
+
+/// Drains that a roll has left behind end after this time: whatever it had started may still be at work.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
+
+/// One roll under way.
+#[derive(Debug)]
+pub(super) struct Rolling {
+    id: String,
+    /// Who runs it, for people.
+    by: String,
+    since: Time,
+}
+
+/// The right to roll a pool; given back on drop, which drains of the roll's don't outlive by much.
+pub struct RollPermit {
+    handle: Handle,
+    pool: String,
+    id: String,
+}
+
+impl RollPermit {
+    /// The id that drains of this roll bear (actor `operator`).
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Drop for RollPermit {
+    fn drop(&mut self) {
+        let (pool, id) = (std::mem::take(&mut self.pool), std::mem::take(&mut self.id));
+        let _ = self.handle.commands.send(Command::EndRoll { pool, id });
+    }
+}
+
+impl Handle {
+    /// Takes the right to roll a pool. `by`: who, for whoever comes second.
+    ///
+    /// # Errors
+    /// When there is no such pool, or it is being rolled: by whom, and since when.
+    pub async fn begin_roll(&self, pool: &str, by: &str) -> Result<RollPermit, Refusal> {
+        let (pool, by) = (pool.to_owned(), by.to_owned());
+        let asked = pool.clone();
+        let id = self.ask(|reply| Command::BeginRoll { pool, by, reply });
+        Ok(RollPermit {
+            id: id.await??,
+            pool: asked,
+            handle: self.clone(),
+        })
+    }
+}
+
+impl Writer {
+    pub(super) fn begin_roll(&mut self, pool: &str, by: &str) -> Result<String, Refusal> {
+        self.index(pool)?;
+        let now = clock::now();
+        if let Some(rolling) = self.rolls.get(pool) {
+            let age = now.saturating_sub(rolling.since).as_secs();
+            return Err(Refusal::Conflict(format!(
+                "`{pool}` is being rolled by {}, since {age} s: wait for its end, or interrupt it (Ctrl-C)",
+                rolling.by
+            )));
+        }
+        // By the wall clock: drains may outlive this process, and another run's ids must be others.
+        let since = clock::wall(now).duration_since(std::time::UNIX_EPOCH);
+        let id = format!("roll-{}", since.unwrap_or_default().as_micros());
+        info!(pool, by, id, "roll begins");
+        let rolling = Rolling {
+            id: id.clone(),
+            by: by.to_owned(),
+            since: now,
+        };
+        self.rolls.insert(pool.to_owned(), rolling);
+        self.event("roll", Some((pool, "")), None, Some("begun"), by.to_owned());
+        Ok(id)
+    }
+
+    /// Whoever ran it has let go. What it has not lifted it won't lift any more.
+    pub(super) fn end_roll(&mut self, pool: &str, id: &str) {
+        if self.rolls.get(pool).is_none_or(|rolling| rolling.id != id) {
+            return;
+        }
+        let Some(rolling) = self.rolls.remove(pool) else {
+            return;
+        };
+        info!(pool, by = rolling.by, id, "roll ends");
+        let expires = clock::now() + LEFT_BEHIND;
+        let keys = self.index(pool).map(|index| self.pools[index].keys());
+        for key in keys.unwrap_or_default() {
+            let (actor, id) = (Actor::Operator, id.to_owned());
+            self.step(key, Event::Orphaned { actor, id, expires });
+        }
+        self.event("roll", Some((pool, "")), None, Some("ended"), rolling.by);
+    }
+}

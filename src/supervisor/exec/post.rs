@@ -1,0 +1,67 @@
+//! How the launcher's threads tell its loop what happened.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::core::launch::Event;
+
+/// Where a thread drops its events.
+#[derive(Debug, Clone)]
+pub struct Post {
+    events: Sender<Event>,
+    bell: Arc<UnixStream>,
+}
+
+/// Where the loop finds them.
+#[derive(Debug)]
+pub struct Letterbox {
+    events: Receiver<Event>,
+    bell: UnixStream,
+}
+
+/// A post and its letterbox.
+///
+/// # Errors
+/// When the system is out of descriptors.
+pub fn post() -> std::io::Result<(Post, Letterbox)> {
+    let (events, received) = channel();
+    let (ring, bell) = UnixStream::pair()?;
+    // A bell that has been rung enough need not be rung again.
+    ring.set_nonblocking(true)?;
+    bell.set_nonblocking(true)?;
+    let post = Post {
+        events,
+        bell: Arc::new(ring),
+    };
+    let letterbox = Letterbox {
+        events: received,
+        bell,
+    };
+    Ok((post, letterbox))
+}
+
+impl Post {
+    /// Tells the loop.
+    pub fn send(&self, event: Event) {
+        let _ = self.events.send(event);
+        let _ = (&*self.bell).write(&[1]);
+    }
+}
+
+impl Letterbox {
+    /// Everything that has come.
+    pub fn take(&mut self) -> Vec<Event> {
+        let mut rung = [0; 64];
+        while matches!(self.bell.read(&mut rung), Ok(1..)) {}
+        self.events.try_iter().collect()
+    }
+}
+
+impl AsRawFd for Letterbox {
+    fn as_raw_fd(&self) -> RawFd {
+        self.bell.as_raw_fd()
+    }
+}

@@ -1,0 +1,273 @@
+//! The system calls of the launcher that std does not offer.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::core::launch::Fate;
+
+/// Signals that the launcher takes itself; whatever else comes does what it does by default.
+const TAKEN: [i32; 8] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGHUP,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+    libc::SIGCHLD,
+];
+
+/// The signals, as something to read from.
+#[derive(Debug)]
+pub struct Signals(File);
+
+impl Signals {
+    /// Takes the signals: from now on they wait to be read. To be called before any thread is started: threads
+    /// inherit it.
+    ///
+    /// # Errors
+    /// Those of signalfd(2).
+    #[allow(unsafe_code, reason = "std knows no signals")]
+    pub fn take() -> io::Result<Self> {
+        // SAFETY: a sigset is plain data that sigemptyset initialises; all pointers are to it; a descriptor that
+        // signalfd returned is open and nobody else's.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            for signal in TAKEN {
+                libc::sigaddset(&mut set, signal);
+            }
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) {
+                0 => {}
+                error => return Err(io::Error::from_raw_os_error(error)),
+            }
+            let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Self(File::from(OwnedFd::from_raw_fd(fd))))
+        }
+    }
+
+    /// The next signal, if one is there.
+    pub fn next(&mut self) -> Option<i32> {
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        self.0.read_exact(&mut info).ok()?;
+        // `ssi_signo` is the first field.
+        let number = info.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))?;
+        i32::try_from(number).ok()
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Waits until one of the descriptors can be read, or until `timeout`.
+#[allow(unsafe_code, reason = "std has no poll")]
+pub fn wait(descriptors: &[RawFd], timeout: Option<Duration>) {
+    let mut polled: Vec<libc::pollfd> = descriptors
+        .iter()
+        .map(|&fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    // Rounded up: a deadline must have passed when we look at it.
+    let milliseconds = timeout.map_or(-1, |timeout| {
+        i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+    });
+    // SAFETY: pointer and length are the vector's. An error (EINTR) only means to look earlier.
+    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as _, milliseconds) };
+}
+
+/// Orphans of the app become our children, so that we know of them and reap them.
+#[allow(unsafe_code, reason = "std has no prctl")]
+pub fn adopt_orphans() {
+    // SAFETY: prctl with integers touches no memory. Old kernels refuse: then orphans go to init as ever.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as libc::c_ulong) };
+}
+
+/// Changes our own environment, which the app inherits.
+#[allow(
+    unsafe_code,
+    reason = "safe while there is one thread, and that is so until the app is registered"
+)]
+pub fn set_variable(name: &str, value: Option<&str>) {
+    // SAFETY: the launcher has no other thread yet that could read the environment.
+    match value {
+        Some(value) => unsafe { std::env::set_var(name, value) },
+        None => unsafe { std::env::remove_var(name) },
+    }
+}
+
+/// Starts the app in a session of its own, to be killed with us, and to be told its own process id if it is handed
+/// sockets (`LISTEN_PID`, sd_listen_fds(3)).
+///
+/// # Errors
+/// Those of fork and exec.
+#[allow(unsafe_code, reason = "pre_exec is unsafe by itself")]
+pub fn start(command: &mut Command) -> io::Result<u32> {
+    let sockets = std::env::var_os("LISTEN_PID").is_some();
+    let parent = std::process::id();
+    // SAFETY: between fork and exec of a process with one thread, everything may be called. Nothing in here panics.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::setsid() < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // We may have been killed before that.
+            if libc::getppid() as u32 != parent {
+                libc::_exit(125);
+            }
+            // What the launcher takes is blocked in it, and masks are inherited.
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            match libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) {
+                0 => {}
+                error => return Err(io::Error::from_raw_os_error(error)),
+            }
+            if sockets {
+                let mut digits = [0u8; 12];
+                digits_of(libc::getpid().unsigned_abs(), &mut digits);
+                libc::setenv(c"LISTEN_PID".as_ptr(), digits.as_ptr().cast(), 1);
+            }
+            Ok(())
+        });
+    }
+    command.spawn().map(|child| child.id())
+}
+
+/// The number in decimal, with a zero byte behind it.
+fn digits_of(mut number: u32, into: &mut [u8; 12]) {
+    let mut reversed = [0u8; 11];
+    let mut length = 0;
+    for place in &mut reversed {
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
+        length += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    for (to, from) in into.iter_mut().zip(reversed[..length].iter().rev()) {
+        *to = *from;
+    }
+    into[length] = 0;
+}
+
+/// What became of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaped {
+    /// This one ended.
+    Ended(u32, Fate),
+    /// All that are left still run.
+    Running,
+    /// There is none.
+    Nobody,
+}
+
+/// Reaps one child, if one has ended.
+#[allow(unsafe_code, reason = "std only waits for children that it started")]
+pub fn reap() -> Reaped {
+    let mut status = 0;
+    // SAFETY: `status` is writable for the whole call.
+    match unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } {
+        0 => Reaped::Running,
+        pid if pid > 0 => {
+            let fate = match libc::WIFSIGNALED(status) {
+                true => Fate::Signal(libc::WTERMSIG(status)),
+                false => Fate::Code(libc::WEXITSTATUS(status)),
+            };
+            Reaped::Ended(pid.unsigned_abs(), fate)
+        }
+        _ => Reaped::Nobody,
+    }
+}
+
+/// Dies of this signal, as the app did. Returns only where the kernel does not let us (as process 1).
+#[allow(unsafe_code, reason = "std knows no signals")]
+pub fn die_of(signal: i32) {
+    // SAFETY: integers and a local set; the default action needs no handler of ours. A second core file of the
+    // launcher would only hide the app's.
+    unsafe {
+        let none = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        libc::setrlimit(libc::RLIMIT_CORE, &none);
+        libc::signal(signal, libc::SIG_DFL);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+        libc::kill(libc::getpid(), signal);
+    }
+}
+
+/// Writes to a descriptor that was handed to us by number. Whether it is open shows then.
+///
+/// # Errors
+/// Those of write(2).
+#[allow(
+    unsafe_code,
+    reason = "std owns what it writes to; this one is the app's too"
+)]
+pub fn write_to(descriptor: RawFd, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: pointer and length are the slice's; a descriptor that is not open is an error, nothing else.
+    match unsafe { libc::write(descriptor, bytes.as_ptr().cast(), bytes.len()) } {
+        written if written == bytes.len() as isize => Ok(()),
+        written if written < 0 => Err(io::Error::last_os_error()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// Keeps a descriptor that was handed to us from the app.
+#[allow(unsafe_code, reason = "std sets this on its own descriptors only")]
+pub fn keep_from_app(descriptor: RawFd) {
+    // SAFETY: integers; a descriptor that is not open is an error, nothing else.
+    unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
+/// Closes a descriptor that was handed to us: whoever waits at its other end shall not wait for more.
+#[allow(unsafe_code, reason = "it was never std's")]
+pub fn close(descriptor: RawFd) {
+    // SAFETY: nobody in this process uses it: it was handed to us for this purpose by number.
+    unsafe { libc::close(descriptor) };
+}
+
+/// Whether a descriptor is open.
+#[allow(unsafe_code, reason = "borrowing by number is unsafe by itself")]
+pub fn is_open(descriptor: RawFd) -> bool {
+    // SAFETY: only asked whether it can be duplicated, which does no harm to whatever it is.
+    descriptor >= 0
+        && unsafe { BorrowedFd::borrow_raw(descriptor) }
+            .try_clone_to_owned()
+            .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_c_strings() {
+        let mut digits = [0xff; 12];
+        for number in [0, 7, 10, 4_194_304, u32::MAX] {
+            digits_of(number, &mut digits);
+            let end = digits.iter().position(|byte| *byte == 0);
+            let text = std::str::from_utf8(&digits[..end.unwrap_or(12)]);
+            assert_eq!(text, Ok(number.to_string().as_str()));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! sd_notify(3): telling the supervisor above us that we are ready, alive or about to stop.
+//!
+//! The protocol is one datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names: a path, or with a
+//! leading `@` a name in Linux's abstract namespace. Nobody answers.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// The variable with the socket's address.
+pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+
+/// A supervisor that doesn't read its socket must not hold us up for longer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Tells the supervisor that `NOTIFY_SOCKET` names `state`: one or more lines such as `READY=1`. `false`: there
+/// is none to tell (the variable is unset or empty).
+///
+/// # Errors
+/// When the variable names no socket address, or nobody reads there.
+pub fn notify(state: &str) -> io::Result<bool> {
+    match std::env::var_os(NOTIFY_SOCKET) {
+        Some(address) if !address.is_empty() => tell(&address, state).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+/// As [`notify`], to the socket at `address`.
+///
+/// # Errors
+/// As there.
+pub fn tell(address: &OsStr, state: &str) -> io::Result<()> {
+    let address = resolve(address)?;
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
+fn resolve(address: &OsStr) -> io::Result<SocketAddr> {
+    match address.as_bytes() {
+        [b'/', ..] => SocketAddr::from_pathname(address),
+        #[cfg(target_os = "linux")]
+        [b'@', name @ ..] => {
+            use std::os::linux::net::SocketAddrExt;
+            SocketAddr::from_abstract_name(name)
+        }
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{NOTIFY_SOCKET} is `{}`, which is neither a path nor an abstract name (`@…`)",
+                address.to_string_lossy()
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn received(socket: &UnixDatagram) -> String {
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_path_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        tell(path.as_os_str(), "READY=1\nSTATUS=here").unwrap();
+        assert_eq!(received(&socket), "READY=1\nSTATUS=here");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_abstract_name_is_told() {
+        use std::os::linux::net::SocketAddrExt;
+        let name = format!("lameduck-notify-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        tell(OsStr::new(&format!("@{name}")), "STOPPING=1").unwrap();
+        assert_eq!(received(&socket), "STOPPING=1");
+    }
+
+    #[test]
+    fn nobody_there_and_nonsense_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        let error = tell(missing.as_os_str(), "READY=1").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let error = tell(OsStr::new("vsock:2:1"), "READY=1").unwrap_err();
+        assert!(error.to_string().contains("vsock:2:1"), "{error}");
+    }
+
+    #[test]
+    fn a_supervisor_that_does_not_read_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deaf");
+        let _deaf = UnixDatagram::bind(&path).unwrap();
+        let full = (0..10_000).find_map(|_| tell(path.as_os_str(), "STATUS=again").err());
+        assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
+    }
+}

@@ -1,0 +1,61 @@
+//! The duties of process 1: in a container, processes that lose their parent become ours, and stay zombies until
+//! somebody asks for their exit status.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{debug, warn};
+
+/// Reaps orphans for as long as the process runs, if they come to us: as process 1, or as a child subreaper.
+/// `lameduck run` starts no children of its own, so every exit status is an orphan's.
+///
+/// Signals need nothing more: the kernel drops for process 1 only those without a handler, and each that stops or
+/// reloads the proxy has one.
+pub fn reap_orphans() {
+    if std::process::id() != 1 && !is_subreaper() {
+        return;
+    }
+    let mut children = match signal(SignalKind::child()) {
+        Ok(children) => children,
+        Err(error) => {
+            warn!(%error, "can't watch for orphans: they will stay zombies");
+            return;
+        }
+    };
+    debug!("reaping orphans");
+    tokio::spawn(async move {
+        loop {
+            // Also those from before the handler was there.
+            while let Some(pid) = reap() {
+                debug!(pid, "reaped an orphan");
+            }
+            if children.recv().await.is_none() {
+                return;
+            }
+        }
+    });
+}
+
+/// Takes one exit status; `None`: there is none now.
+#[allow(
+    unsafe_code,
+    reason = "std only waits for children that it has started"
+)]
+fn reap() -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: `status` is a live integer of ours for the whole call.
+    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+    (pid > 0).then_some(pid)
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "prctl has no safe form")]
+fn is_subreaper() -> bool {
+    let mut is: libc::c_int = 0;
+    // SAFETY: PR_GET_CHILD_SUBREAPER writes one integer to the address it is given.
+    let asked = unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut is) };
+    asked == 0 && is != 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_subreaper() -> bool {
+    false
+}

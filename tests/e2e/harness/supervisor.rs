@@ -1,0 +1,72 @@
+//! A supervisor of the test's own: shell commands ask it to restart instances, and wait until it has.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lameduck::demo::instance::Instance;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Bench;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Owns the instances while it works.
+pub struct Supervisor {
+    dir: PathBuf,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Vec<Instance>>,
+}
+
+impl Supervisor {
+    /// Takes over the instances of a bench.
+    pub fn start(bench: &mut Bench) -> Self {
+        let dir = bench.scratch.path().join("supervisor");
+        std::fs::create_dir_all(&dir).unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let instances = std::mem::take(&mut bench.instances);
+        let task = tokio::spawn(serve(dir.clone(), instances, stopped));
+        Self { dir, stop, task }
+    }
+
+    /// The shell script that restarts the instance named `$1`, and ends when the new process runs. With
+    /// `sleep`, after so many seconds.
+    pub fn restart(&self, sleep: &str) -> Vec<String> {
+        let dir = self.dir.display();
+        let script = format!(
+            "sleep {sleep}; : > {dir}/$1.ask; while [ ! -e {dir}/$1.done ]; do sleep 0.01; done; rm {dir}/$1.done"
+        );
+        ["sh", "-c", &script, "restart", "{name}"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// Gives the instances back.
+    pub async fn end(self, bench: &mut Bench) {
+        self.stop.send(true).unwrap();
+        bench.instances = self.task.await.unwrap();
+    }
+}
+
+async fn serve(
+    dir: PathBuf,
+    mut instances: Vec<Instance>,
+    stopped: watch::Receiver<bool>,
+) -> Vec<Instance> {
+    while !*stopped.borrow() {
+        for instance in &mut instances {
+            if take(&dir.join(format!("{}.ask", instance.name()))) {
+                instance.terminate().unwrap();
+                instance.exited(PATIENCE).await.unwrap();
+                instance.start_again().await.unwrap();
+                std::fs::write(dir.join(format!("{}.done", instance.name())), "").unwrap();
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    instances
+}
+
+fn take(file: &Path) -> bool {
+    std::fs::remove_file(file).is_ok()
+}
