@@ -18,6 +18,9 @@ mod front;
 mod judge;
 mod message;
 #[allow(dead_code)]
+#[path = "../e2e/harness/peer.rs"]
+mod peer;
+#[allow(dead_code)]
 #[path = "../plane/rig.rs"]
 mod rig;
 mod run;

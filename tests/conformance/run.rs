@@ -17,7 +17,8 @@ const LANES: usize = 6;
 
 /// What came of all cases.
 pub struct Run {
-    pub version: String,
+    /// Name and version.
+    pub title: String,
     /// In the order of the cases.
     pub evidence: Vec<Evidence>,
 }
@@ -57,13 +58,13 @@ impl fmt::Display for Evidence {
 
 /// Plays all cases; `None`, aloud, where the proxy isn't installed.
 pub async fn play_all(target: Target, cases: &[Case]) -> Option<Run> {
-    let Some((_, version)) = target.program() else {
+    let Some(title) = target.title() else {
         skip(target.name());
         return None;
     };
     let all: Vec<usize> = (0..cases.len()).collect();
     let evidence = play_some(target, cases, &all).await;
-    Some(Run { version, evidence })
+    Some(Run { title, evidence })
 }
 
 impl Run {

@@ -48,7 +48,7 @@ impl Table {
     pub fn new(cases: &[Case], ours: &Run, nginx: Option<&Run>, haproxy: Option<&Run>) -> Self {
         let named = [("nginx", nginx), ("HAProxy", haproxy)];
         let peers = named.iter().map(|(name, run)| match run {
-            Some(run) => format!("{name} {}", run.version),
+            Some(run) => run.title.clone(),
             None => format!("{name} (not there)"),
         });
         let mut evidence = String::new();
