@@ -48,6 +48,9 @@ pub fn cases() -> Vec<Case> {
         hop("a Connection that names itself", "Connection: Connection\r\n", ""),
         hop("an option that is no token", "Connection: X Hop\r\nX: 1\r\n", "X: 1\r\n"),
         hop("an empty Connection", "Connection:\r\n", ""),
+        case("Max-Forwards", "RFC 9110 §7.6.2")
+            .sends("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
+            .verbatim(),
         hop("Keep-Alive", "Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n", ""),
         hop("Proxy-Connection", "Proxy-Connection: close\r\n", ""),
         hop("TE: gzip", "TE: gzip\r\nConnection: TE\r\n", ""),

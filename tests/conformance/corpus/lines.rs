@@ -18,6 +18,12 @@ pub fn cases() -> Vec<Case> {
         case("two empty lines before a request", RULE)
             .sends(format!("\r\n\r\n{GET}"))
             .forwarded(GET),
+        case("a head in pieces", RULE)
+            .sends("GET / HT")
+            .sends("TP/1.1\r")
+            .sends("\nHost: a\r\nX: y\r\n\r")
+            .sends("\n")
+            .forwarded("GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n"),
         refused(
             "three empty lines before a request",
             "\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -85,6 +85,22 @@ pub fn cases() -> Vec<Case> {
             whole,
             "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
         ),
+        case("a response in pieces", "RFC 9112 §2.1")
+            .sends(GET)
+            .replies(
+                [
+                    "HTTP/1.1 20",
+                    "0 OK\r\nTransfer-Encoding: chunked\r",
+                    "\n\r\n5\r",
+                    "\nhel",
+                    "lo\r\n0\r\n\r",
+                    "\n",
+                ]
+                .map(|piece| Reply::Send(piece.into())),
+            )
+            .verbatim()
+            .gets(chunked.as_str())
+            .reuses(),
         case("a body to the end", "RFC 9112 §6.3")
             .sends(GET)
             .answer_and_close("HTTP/1.1 200 OK\r\n\r\nhello")
