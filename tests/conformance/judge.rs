@@ -11,12 +11,13 @@ pub fn judge(case: &Case, evidence: &Evidence) -> Result<(), String> {
     evidence.canary.clone()?;
     upstream(case, evidence)?;
     downstream(case, evidence)?;
-    if let (Some(wanted), Some(reused)) = (case.reused, evidence.reused)
-        && wanted != reused
-    {
-        return Err(format!("the upstream connection was used again: {reused}"));
+    match (case.reused, evidence.reused) {
+        (Some(wanted), Some(reused)) if wanted != reused => {
+            Err(format!("the upstream connection was used again: {reused}"))
+        }
+        (Some(true), None) => Err("there was no upstream connection to use again".to_owned()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn upstream(case: &Case, evidence: &Evidence) -> Result<(), String> {

@@ -6,7 +6,7 @@ pub const WHY: &[Why] = &[
     // Upgrade
     (
         "A 101 that doesn't agree with what was asked leaves two protocols on one connection, and with it a way past \
-         the proxy. nginx tunnels whatever says 101",
+         the proxy. nginx tunnels whatever says 101, HAProxy most of it",
         &[
             "a 101 without Upgrade",
             "a 101 without Connection",

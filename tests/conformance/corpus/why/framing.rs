@@ -94,8 +94,9 @@ pub const WHY: &[Why] = &[
     ),
     // Lines
     (
-        "Both take a bare LF for a line's end, which RFC 9112 §2.2 allows. Apps differ on it (Node refuses it), and \
-         lameduck passes lines on as they came: so it takes CR LF alone. No client or app server of today sends it",
+        "nginx and HAProxy take a bare LF for a line's end in most places, which RFC 9112 §2.2 allows. Apps differ on it \
+         (Node refuses it), and lameduck passes lines on as they came: so it takes CR LF alone. No browser, client \
+         library or app server that we know of sends anything else",
         &[
             "a coding behind a bare LF",
             "an LF before a request",
@@ -198,7 +199,8 @@ pub const WHY: &[Why] = &[
         ],
     ),
     (
-        "More than 8 KiB of trailers is refused, as a header would be that large; nginx drops them",
+        "More than 8 KiB of trailers is refused, as a header of that kind would be. nginx drops \
+         trailers, HAProxy takes more",
         &["trailers of 10 KB"],
     ),
     (

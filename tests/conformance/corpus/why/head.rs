@@ -138,7 +138,7 @@ pub const WHY: &[Why] = &[
         ],
     ),
     (
-        "A fragment is never sent (RFC 9110 §4.1); readers differ on whether the path ends there",
+        "A fragment is never sent (RFC 9110 §7.1); nginx passes it on, and readers differ on whether the path ends there",
         &["a fragment", "a fragment behind a query"],
     ),
     (
@@ -264,7 +264,7 @@ pub const WHY: &[Why] = &[
         ],
     ),
     (
-        "gRPC needs to know that the client takes trailers, which lameduck passes on; nginx drops them and says so",
+        "gRPC needs to know that the client takes trailers, which lameduck and HAProxy pass on; nginx drops that field and the trailers",
         &["TE: trailers", "TE: gzip"],
     ),
     (
