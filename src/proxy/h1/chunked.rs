@@ -5,7 +5,7 @@
 //! once, in any pieces; the first number returned says how many bytes of this piece belong to the body.
 //! When it is complete, the rest of the piece belongs to the next message.
 //!
-//! Every line must end in CR LF, sizes are at most 16 hex digits, extensions and trailers are bounded in
+//! Every line must end in CR LF, sizes are at most 16 hex digits and below 2^63, extensions and trailers are bounded in
 //! total, and no trailer may change where a message ends, where it goes or who sent it.
 
 use super::fields::{is_tchar, is_value_byte};
@@ -15,7 +15,8 @@ use super::fields::{is_tchar, is_value_byte};
 const MAX_EXTENSIONS: usize = 16 * 1024;
 /// Bytes of extensions of one chunk.
 const MAX_EXTENSION: usize = 256;
-/// Digits of a chunk's size: as many as fit 64 bits.
+/// Digits of a chunk's size: as many as fit 64 bits. The size itself is at most that of a signed number, which
+/// many apps count with (as with `Content-Length`).
 const MAX_DIGITS: u8 = 16;
 /// Longer than any name in [`FORBIDDEN`]; of a longer one, the start is enough to know.
 const NAME_ROOM: usize = 24;
@@ -88,6 +89,7 @@ pub struct ChunkDecoder {
     extensions: usize,
     trailers: usize,
     max_trailer: usize,
+    takes_padding: bool,
     name: [u8; NAME_ROOM],
     name_len: usize,
 }
@@ -104,8 +106,18 @@ impl ChunkDecoder {
             extensions: 0,
             trailers: 0,
             max_trailer,
+            takes_padding: false,
             name: [0; NAME_ROOM],
             name_len: 0,
+        }
+    }
+
+    /// For a response's body: blanks between a size and its CR LF are taken. Old servers pad sizes to a fixed width,
+    /// and every client understands them; from a client, nothing honest sends them.
+    pub fn of_response(max_trailer: usize) -> Self {
+        Self {
+            takes_padding: true,
+            ..Self::new(max_trailer)
         }
     }
 
@@ -177,12 +189,10 @@ impl ChunkDecoder {
                 State::SizePadding
             }
             (State::Size, _) => self.size_digit(byte)?,
-            // Bad whitespace before an extension must be taken (RFC 9112 §7.1.1), before CR LF it is an error.
-            (State::SizePadding, b' ' | b'\t') => {
-                self.extension(1)?;
-                State::SizePadding
-            }
+            // Bad whitespace before an extension must be taken (RFC 9112 §7.1.1), before CR LF it may be refused.
+            (State::SizePadding, b' ' | b'\t') => self.padding()?,
             (State::SizePadding, b';') => self.extension(1)?,
+            (State::SizePadding, b'\r') if self.takes_padding => State::SizeLf,
             (State::SizePadding, _) => return Err(ChunkError::BadSize),
             (State::Extension, b'\r') => State::SizeLf,
             (State::Extension, _) if is_value_byte(byte) => self.extension(1)?,
@@ -216,6 +226,9 @@ impl ChunkDecoder {
         }
         self.digits += 1;
         self.remaining = self.remaining << 4 | u64::from(digit);
+        if self.remaining > i64::MAX as u64 {
+            return Err(ChunkError::BadSize);
+        }
         Ok(State::Size)
     }
 
@@ -236,6 +249,15 @@ impl ChunkDecoder {
             return Err(ChunkError::ExtensionsTooLong);
         }
         Ok(State::Extension)
+    }
+
+    /// Padding is a few bytes of every chunk, so a long response may have any amount of it.
+    fn padding(&mut self) -> Result<State, ChunkError> {
+        self.extension(1)?;
+        if self.takes_padding {
+            self.extensions -= 1;
+        }
+        Ok(State::SizePadding)
     }
 
     fn trailer_byte(&mut self, next: State) -> Result<State, ChunkError> {

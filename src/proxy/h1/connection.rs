@@ -74,24 +74,29 @@ pub fn drop_nominated(buf: &[u8], fields: &mut [Field]) {
 /// Fields that can't be stripped by nomination, besides all those with a kind of their own
 /// (`Host`, framing, `X-Forwarded-…`, `Forwarded`, `Via`, `X-Request-Id`, `Content-Type`, …).
 fn is_end_to_end(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 12] = [
-        b"accept",
+    const NAMES: [&[u8]; 11] = [
         b"authorization",
         b"cache-control",
-        b"content-encoding",
-        b"content-range",
         b"cookie",
         b"date",
+        b"etag",
         b"location",
         b"origin",
         b"range",
         b"set-cookie",
+        b"vary",
         b"www-authenticate",
     ];
+    /// Families of fields: of content, of negotiation, of conditions, of CORS, of the browser's own.
+    const STARTS: [&[u8]; 5] = [b"accept", b"access-control-", b"content-", b"if-", b"sec-"];
+    let starts = |start: &[u8]| {
+        name.get(..start.len())
+            .is_some_and(|found| found.eq_ignore_ascii_case(start))
+    };
     NAMES
         .iter()
         .any(|end_to_end| name.eq_ignore_ascii_case(end_to_end))
-        || (name.len() > 4 && name[..4].eq_ignore_ascii_case(b"sec-"))
+        || STARTS.into_iter().any(starts)
 }
 
 #[cfg(test)]

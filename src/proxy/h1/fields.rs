@@ -50,7 +50,8 @@ pub enum FieldKind {
     ContentType,
     /// `Idempotency-Key`.
     IdempotencyKey,
-    /// `Content_Length` or `Transfer_Encoding`: no honest sender has a reason for it.
+    /// `Content_Length` or `Transfer_Encoding`: no honest client has a reason for it, and a CGI or WSGI app takes it
+    /// for the real one. In a response it means nothing to anybody, and is passed on.
     FramingImitation,
     /// Not to be sent on: nominated by `Connection`, or a repeated `Content-Length`.
     Dropped,

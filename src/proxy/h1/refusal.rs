@@ -113,7 +113,6 @@ pub enum ResponseError {
     UnknownCoding,
     EncodingIn10,
     TooManyOptions,
-    FramingImitation,
     UnaskedUpgrade,
 }
 
@@ -140,7 +139,6 @@ impl ResponseError {
             Self::UnknownCoding => "unknown transfer coding",
             Self::EncodingIn10 => "Transfer-Encoding in HTTP/1.0",
             Self::TooManyOptions => "too many Connection options",
-            Self::FramingImitation => "header field name imitates a framing field",
             Self::UnaskedUpgrade => "101 without an upgrade that was asked for",
         }
     }

@@ -199,7 +199,6 @@ impl ResponseHead {
                 }
             }
             FieldKind::TransferEncoding => seen.framing.transfer_encoding(value)?,
-            FieldKind::FramingImitation => return Err(ResponseError::FramingImitation),
             FieldKind::Connection => seen
                 .options
                 .read(value)

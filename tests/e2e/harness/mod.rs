@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod front;
+pub mod peer;
 pub mod results;
 pub mod stops;
 pub mod streams;

@@ -103,8 +103,24 @@ fn sizes() {
         refused(bad, ChunkError::BadSize);
     }
     let mut decoder = ChunkDecoder::new(0);
-    assert_eq!(decoder.skim(b"FFFFFFFFFFFFFFFF\r\nabc"), Ok((21, false)));
+    assert_eq!(decoder.skim(b"7FFFFFFFFFFFFFFF\r\nabc"), Ok((21, false)));
     assert_eq!(decoder.payload(), 3);
+    refused("8000000000000000\r\n", ChunkError::BadSize);
+}
+
+/// A response's sizes may be padded, however many there are; a request's may not.
+#[test]
+fn padded_sizes() {
+    let body = "1    \r\nx\r\n".repeat(10_000) + "0 \t\r\n\r\n";
+    let mut decoder = ChunkDecoder::of_response(0);
+    assert_eq!(decoder.skim(body.as_bytes()), Ok((body.len(), true)));
+    assert_eq!(decoder.payload(), 10_000);
+    let endless = format!("1{}", " ".repeat(300));
+    for bad in ["1 x\r\n", "1 \n", " 1\r\n", &endless] {
+        ChunkDecoder::of_response(0)
+            .skim(bad.as_bytes())
+            .unwrap_err();
+    }
 }
 
 /// RFC 9112 §2.2, §7.1: a bare LF, or anything else, in place of CR LF.

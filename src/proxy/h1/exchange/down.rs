@@ -345,7 +345,8 @@ impl Exchange<'_> {
                 via: self.client.via,
             },
         );
-        self.tally.head_out += (self.outgoing.len() - before) as u64;
+        let head = (self.outgoing.len() - before) as u64;
+        self.tally.head_out += head;
         self.incoming.consume(self.response.len);
         self.begun = true;
         self.receiving = match self.response.body {
@@ -355,13 +356,13 @@ impl Exchange<'_> {
             ResponseBody::Chunked | ResponseBody::UntilClose if events => {
                 let chunked = matches!(self.response.body, ResponseBody::Chunked);
                 Receiving::Body(Download::Events(Box::new(Events {
-                    decoder: chunked.then(|| ChunkDecoder::new(MAX_TRAILER)),
+                    decoder: chunked.then(|| ChunkDecoder::of_response(MAX_TRAILER)),
                     data: Vec::new(),
                     tracker: EventTracker::default(),
                 })))
             }
             ResponseBody::Chunked => {
-                let decoder = Box::new(ChunkDecoder::new(MAX_TRAILER));
+                let decoder = Box::new(ChunkDecoder::of_response(MAX_TRAILER));
                 Receiving::Body(if old_client {
                     Download::Dechunked(decoder)
                 } else {
@@ -371,11 +372,20 @@ impl Exchange<'_> {
             ResponseBody::UntilClose if old_client => Receiving::Body(Download::UntilClose),
             ResponseBody::UntilClose => Receiving::Body(Download::Rechunked),
         };
-        if !self.incoming.is_empty() {
-            self.digest()
-        } else {
-            Ok(())
+        if self.incoming.is_empty() {
+            return Ok(());
         }
+        self.digest().map_err(|failure| match failure {
+            // The head has gone nowhere yet, so the client can still be told.
+            Failure::Truncated(reason) if self.outgoing_sent == 0 => {
+                self.begun = false;
+                self.tally.status = 0;
+                self.tally.answered = None;
+                self.tally.head_out -= head;
+                Failure::BadResponse(reason)
+            }
+            other => other,
+        })
     }
 
     /// RFC 9110 §15.2: interim responses go to clients that can take them, and are dropped for others.

@@ -1,0 +1,125 @@
+//! The HTTP/1 corpus: what lameduck does with each message, byte for byte, and what nginx and HAProxy do with it.
+//!
+//! Each case in [`corpus`] says what a client sends, how the backend answers, and what must come of it, with the
+//! section of the RFC that says so. It is played against a lameduck, an nginx and an HAProxy, each with a backend
+//! of its own that keeps what it receives; after each case a **canary** asks on a connection of its own, through
+//! the same upstream connections, and must get its own answer. lameduck must do what the case says. What the two
+//! others do isn't judged, but where it differs from lameduck, the case must say why ([`table`]).
+//!
+//! To add a case: a `case(…)` in the file of its theme. `LAMEDUCK_BLESS=1 cargo test --test conformance` writes
+//! docs/conformance.md anew.
+#![allow(clippy::unwrap_used)]
+
+mod backend;
+mod case;
+mod client;
+mod corpus;
+mod front;
+mod judge;
+mod message;
+#[allow(dead_code)]
+#[path = "../e2e/harness/peer.rs"]
+mod peer;
+#[allow(dead_code)]
+#[path = "../plane/rig.rs"]
+mod rig;
+mod run;
+mod table;
+#[allow(dead_code)]
+#[path = "../plane/wire.rs"]
+mod wire;
+
+use std::collections::BTreeSet;
+
+use front::Target;
+
+/// All cases against lameduck: each one must come out as it says.
+/// Then the same against the others, and every difference must be explained.
+#[tokio::test]
+async fn the_corpus() {
+    let cases = corpus::all();
+    tokio::task::LocalSet::new().run_until(play(&cases)).await;
+}
+
+async fn play(cases: &[case::Case]) {
+    let (ours, mut nginx, mut haproxy) = tokio::join!(
+        run::play_all(Target::Lameduck, cases),
+        run::play_all(Target::Nginx, cases),
+        run::play_all(Target::HaProxy, cases),
+    );
+    let ours = ours.unwrap();
+    let mut wrong = Vec::new();
+    for (case, evidence) in cases.iter().zip(&ours.evidence) {
+        if let Err(why) = judge::judge(case, evidence) {
+            wrong.push(format!(
+                "== {} ({})\n{why}\n{evidence}",
+                case.name, case.rule
+            ));
+        }
+    }
+    let mut table = table::Table::new(cases, &ours, nginx.as_ref(), haproxy.as_ref());
+    // On a machine that stands still for seconds, the others' timeouts pass; what differs then doesn't twice.
+    let unexplained = table.unexplained();
+    if !unexplained.is_empty() {
+        for (target, run) in [(Target::Nginx, &mut nginx), (Target::HaProxy, &mut haproxy)] {
+            if let Some(run) = run {
+                run.again(target, cases, &unexplained).await;
+            }
+        }
+        table = table::Table::new(cases, &ours, nginx.as_ref(), haproxy.as_ref());
+    }
+    table.write();
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases are not as stated\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+    let unexplained: Vec<String> = table
+        .unexplained()
+        .into_iter()
+        .map(|at| table.row(at))
+        .collect();
+    let message = format!(
+        "{} differences without a word in corpus/why/\n{}",
+        unexplained.len(),
+        unexplained.join("\n")
+    );
+    if unexplained.is_empty() || table.has_known_peers() || run::is_ci() {
+        assert!(unexplained.is_empty(), "{message}");
+    } else {
+        run::say(&format!(
+            "{message}\nlameduck does as stated; this nginx or HAProxy is one that nobody has tried yet"
+        ));
+    }
+}
+
+#[test]
+fn cases_have_names_of_their_own_and_name_their_rule() {
+    let cases = corpus::all();
+    assert!(cases.len() >= 150, "only {} cases", cases.len());
+    let mut names = BTreeSet::new();
+    for case in &cases {
+        assert!(names.insert(case.name), "twice: {}", case.name);
+        assert!(
+            case.rule.starts_with("RFC "),
+            "{}: {}",
+            case.name,
+            case.rule
+        );
+    }
+}
+
+/// The page lists every case with what the corpus says of it.
+#[test]
+fn the_page_is_up_to_date() {
+    let page = std::fs::read_to_string(table::PAGE).unwrap_or_default();
+    let cases = corpus::all();
+    let list = table::list(&cases);
+    assert!(
+        page.ends_with(&list),
+        "{} doesn't list the cases as they are; write it anew: LAMEDUCK_BLESS=1 cargo test --test conformance",
+        table::PAGE
+    );
+}

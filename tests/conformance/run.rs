@@ -1,0 +1,153 @@
+//! Plays the cases against one proxy, several at a time, and keeps the evidence.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::Write as _;
+
+use futures_util::future::join_all;
+
+use super::backend::{CANARY, OWN, Received};
+use super::case::Case;
+use super::client::{self, Ended, Got};
+use super::front::{Lane, Target};
+use super::message::{Body, Head, shown};
+
+/// Proxies of a kind, each with its backend: cases that wait don't hold up the others.
+const LANES: usize = 6;
+
+/// What came of all cases.
+pub struct Run {
+    /// Name and version.
+    pub title: String,
+    /// In the order of the cases.
+    pub evidence: Vec<Evidence>,
+}
+
+/// What came of one.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// What the backend got of the case.
+    pub received: Vec<Received>,
+    pub got: Got,
+    /// Whether the request behind it, on the same connection, reached the backend.
+    pub went_on: bool,
+    /// What the canary got instead of its own answer.
+    pub canary: Result<(), String>,
+    /// Whether the next request came on the same upstream connection.
+    pub reused: Option<bool>,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for request in &self.received {
+            writeln!(
+                f,
+                "   backend ({}): {}",
+                request.connection,
+                shown(&request.raw)
+            )?;
+        }
+        writeln!(
+            f,
+            "   client: {} ({:?})",
+            shown(&self.got.bytes),
+            self.got.ended
+        )
+    }
+}
+
+/// Plays all cases; `None`, aloud, where the proxy isn't installed.
+pub async fn play_all(target: Target, cases: &[Case]) -> Option<Run> {
+    let Some(title) = target.title() else {
+        skip(target.name());
+        return None;
+    };
+    let all: Vec<usize> = (0..cases.len()).collect();
+    let evidence = play_some(target, cases, &all).await;
+    Some(Run { title, evidence })
+}
+
+impl Run {
+    /// Plays some cases once more, and keeps what comes of them now.
+    pub async fn again(&mut self, target: Target, cases: &[Case], some: &[usize]) {
+        let evidence = play_some(target, cases, some).await;
+        for (index, evidence) in some.iter().zip(evidence) {
+            self.evidence[*index] = evidence;
+        }
+    }
+}
+
+async fn play_some(target: Target, cases: &[Case], some: &[usize]) -> Vec<Evidence> {
+    let next = Cell::new(0);
+    let evidence = RefCell::new(vec![None; some.len()]);
+    join_all((0..LANES.min(some.len())).map(async |_| {
+        let lane = target.start().await;
+        loop {
+            let turn = next.get();
+            let Some(index) = some.get(turn) else { return };
+            next.set(turn + 1);
+            let found = play(&lane, &cases[*index], *index).await;
+            evidence.borrow_mut()[turn] = Some(found);
+        }
+    }))
+    .await;
+    let evidence = evidence.into_inner().into_iter();
+    evidence.map(Option::unwrap).collect()
+}
+
+async fn play(lane: &Lane, case: &Case, index: usize) -> Evidence {
+    lane.backend.begin(&case.backend);
+    let got = client::play(lane.address, &lane.backend, case).await;
+    let path = format!("{CANARY}{index}");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let answer = client::ask(lane.address, request.as_bytes()).await;
+    let canary = own_answer(&answer, &path);
+    let all = lane.backend.received();
+    let (own, received): (Vec<_>, Vec<_>) = all.into_iter().partition(Received::is_own);
+    let last = received.last().map(|request| request.connection);
+    let next = own.first().map(|request| request.connection);
+    Evidence {
+        went_on: own.iter().any(|request| request.head.line[1] == OWN),
+        reused: last.zip(next).map(|(last, next)| last == next),
+        received,
+        got,
+        canary,
+    }
+}
+
+/// Whether this is one answer, whole, to the request for this path.
+fn own_answer(got: &Got, path: &str) -> Result<(), String> {
+    let expected = format!("answer to GET {path}");
+    let whole = Head::read(&got.bytes).is_some_and(|head| {
+        let rest = &got.bytes[head.len..];
+        let body = Body::read(head.of_response("GET"), rest);
+        head.status() == 200
+            && body
+                .is_some_and(|body| body.content == expected.as_bytes() && body.len == rest.len())
+    });
+    if whole && got.ended == Ended::Closed {
+        Ok(())
+    } else {
+        Err(format!(
+            "the canary got {} ({:?})",
+            shown(&got.bytes),
+            got.ended
+        ))
+    }
+}
+
+/// Says aloud that the differences to this one can't be seen here. In CI it is there.
+fn skip(what: &str) {
+    assert!(!is_ci(), "the corpus needs {what}");
+    say(&format!("conformance: skipped: needs {what}"));
+}
+
+/// Whether this runs in CI, where everything is there in versions that are known.
+pub fn is_ci() -> bool {
+    std::env::var("CI").as_deref() == Ok("true")
+}
+
+/// Not `eprintln!`, whose text the test runner swallows when a test passes.
+pub fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
