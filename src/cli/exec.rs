@@ -106,6 +106,7 @@ fn time(text: &str) -> Result<Duration, String> {
 
 /// Runs what these words ask for, `exec` the first of them.
 pub fn run_words(words: impl Iterator<Item = OsString>) -> u8 {
+    exec::slim::start_again();
     let command = ExecArgs::augment_args(Command::new("exec"))
         .bin_name("lameduck exec")
         .about("Run an app so that it is drained before it is stopped");

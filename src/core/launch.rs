@@ -143,7 +143,7 @@ impl Launch {
         match event {
             Event::Started => self.started(now, &mut todo),
             Event::Listening => todo.push(Effect::Register),
-            Event::Registered => self.lease = Lease::Held,
+            Event::Registered => self.registered(now, &mut todo),
             Event::Ready(ready) => self.readiness(ready, &mut todo),
             Event::Drained(ending) => self.drained(ending, now, &mut todo),
             Event::DrainRefused(why) => self.refused(&why, now, &mut todo),
@@ -176,6 +176,16 @@ impl Launch {
         } else {
             self.ready = true;
             todo.push(Effect::TellReady);
+        }
+    }
+
+    fn registered(&mut self, now: Time, todo: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Running => self.lease = Lease::Held,
+            // Asked for before the signal came, granted after it.
+            Phase::Pause { signal, .. } => self.drain(signal, now, todo),
+            Phase::LameDuck { .. } | Phase::Draining { .. } => {}
+            _ => todo.push(Effect::DropLease),
         }
     }
 

@@ -4,6 +4,7 @@
 mod commands;
 mod doors;
 mod http;
+mod leases;
 mod limits;
 mod mistakes;
 mod server;

@@ -195,3 +195,34 @@ async fn workers_without_a_port_are_not_registered_and_stop_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(3));
     assert!(rig.backends().await.is_empty());
 }
+
+/// As small as it can be, and nothing of that is inherited by the app.
+#[tokio::test]
+async fn a_launcher_takes_little_and_its_app_does_not_notice() {
+    let mut rig = Rig::start().await;
+    let mut launched = with(&mut rig, &[], |_| ());
+    rig.ready("api-0").await;
+    let status = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let number = |text: &str, name: &str| -> Option<u64> {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    let (own, app) = (status(launched.process.pid()), status(launched.app()));
+    let threads = number(&own, "Threads:").unwrap();
+    assert!(threads <= 2, "the loop and the lease: {threads}");
+    // The unoptimised program's code is three times as large.
+    let (resident, limit) = (
+        number(&own, "VmRSS:").unwrap(),
+        if cfg!(debug_assertions) { 15 } else { 5 },
+    );
+    crate::rig::figure(&format!("a launcher's resident memory: {resident} KiB"));
+    assert!(resident < limit * 1024, "{own}");
+    // Kernels without it say nothing.
+    assert_ne!(number(&app, "THP_enabled:"), Some(0));
+    let environment = environment(&rig);
+    assert!(
+        !environment.contains("MIMALLOC") && !environment.contains("SLIM"),
+        "{environment}"
+    );
+    assert!(launched.stop().await.success());
+}

@@ -163,32 +163,23 @@ async fn a_listener_that_is_not_the_app_s_does_not_count() {
 async fn a_port_that_was_taken_meanwhile_is_replaced() {
     let mut rig = Rig::start().await;
     // The first time, the script lets somebody else have the port, and fails as an app would.
-    let thief = "python3 -c 'import socket,os,time\ns=socket.socket();s.bind((\"127.0.0.1\",int(os.environ[\"PORT\"])));s.listen()\nprint(\"ok\",flush=True);time.sleep(60)'";
-    if std::process::Command::new("python3")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "needs python3"
-        );
-        eprintln!("a_port_that_was_taken_meanwhile_is_replaced: skipped: needs python3");
-        return;
-    }
-    let script = format!(
-        "if [ ! -e \"$LOG.once\" ]; then touch \"$LOG.once\"; (setsid {thief} > \"$LOG.ok\" &) ; \
-         while ! grep -q ok \"$LOG.ok\" 2>/dev/null; do sleep 0.01; done; exit 1; fi; \
-         exec \"$EXE\" demo-app --port $PORT --log \"$LOG\""
-    );
-    let mut launched = rig.script(&["--name", "api-0"], &script);
+    let script = "if [ ! -e \"$LOG.taken\" ]; then echo $PORT > \"$LOG.new\"; mv \"$LOG.new\" \"$LOG.port\"; \
+                  while [ ! -e \"$LOG.taken\" ]; do sleep 0.01; done; exit 1; fi; \
+                  exec \"$EXE\" demo-app --port $PORT --log \"$LOG\"";
+    let mut launched = rig.script(&["--name", "api-0"], script);
+    let beside = |end: &str| launched.journal.with_extension(format!("journal.{end}"));
+    until("the port is known", async || beside("port").exists()).await;
+    let port = std::fs::read_to_string(beside("port")).unwrap();
+    let port: u16 = port.trim().parse().unwrap();
+    let _thief = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    std::fs::write(beside("taken"), "").unwrap();
     rig.ready("api-0").await;
     assert!(
         launched.said().contains("another try"),
         "{}",
         launched.said()
     );
-    launched.stop().await;
+    assert!(launched.stop().await.success());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod drains;
 mod faults;
 mod held;
 mod kept;
+mod leases;
 mod lifted;
 mod registered;
 mod reload;

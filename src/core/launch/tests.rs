@@ -296,3 +296,14 @@ fn a_lease_that_comes_back_is_drained_again() {
         "{begun:?}"
     );
 }
+
+#[test]
+fn a_lease_that_is_granted_too_late_is_not_kept_open() {
+    let mut launch = ready(plan());
+    launch.step(Event::LeaseLost, s(5));
+    launch.step(Event::Signal(15), s(10));
+    let late = launch.step(Event::Registered, s(10) + ms(100));
+    assert_eq!(deeds(&late), [&Effect::AskDrain(s(4))]);
+    launch.step(Event::Drained(Ending::Drained), s(11));
+    assert_eq!(launch.step(Event::Registered, s(11)), [Effect::DropLease]);
+}

@@ -9,6 +9,7 @@ use super::app::{self, App};
 use super::guard::Guard;
 use super::link::{Instance, Link};
 use super::post::{Letterbox, Post};
+use super::slim;
 use super::sys::{self, Reaped, Signals};
 use super::tree::{self, Found};
 use crate::cli::output::complain;
@@ -131,6 +132,7 @@ impl Launcher {
                     None => "running".to_owned(),
                 };
                 self.above.ready(&status);
+                slim::shed_code();
             }
             Effect::TellStopping(within) => {
                 // With some to spare, for the app's own stop.

@@ -11,6 +11,7 @@ pub mod http;
 mod launcher;
 mod link;
 mod post;
+pub mod slim;
 mod sys;
 mod tree;
 

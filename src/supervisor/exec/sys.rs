@@ -108,6 +108,14 @@ pub fn set_variable(name: &str, value: Option<&str>) {
     }
 }
 
+/// Lets go of pages of a file that nothing was written to: whoever touches one gets it from the page cache again.
+#[allow(unsafe_code, reason = "std has no madvise")]
+pub fn forget_pages(from: usize, length: usize) {
+    // SAFETY: the caller names mappings of files that can't be written to, so that no content is lost; an address that
+    // is none is an error, nothing else.
+    unsafe { libc::madvise(from as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+}
+
 /// Starts the app in a session of its own, to be killed with us, and to be told its own process id if it is handed
 /// sockets (`LISTEN_PID`, sd_listen_fds(3)).
 ///
@@ -117,6 +125,7 @@ pub fn set_variable(name: &str, value: Option<&str>) {
 pub fn start(command: &mut Command) -> io::Result<u32> {
     let sockets = std::env::var_os("LISTEN_PID").is_some();
     let parent = std::process::id();
+    let slim = super::slim::is_slim();
     // SAFETY: between fork and exec of a process with one thread, everything may be called. Nothing in here panics.
     unsafe {
         command.pre_exec(move || {
@@ -129,6 +138,9 @@ pub fn start(command: &mut Command) -> io::Result<u32> {
             // We may have been killed before that.
             if libc::getppid() as u32 != parent {
                 libc::_exit(125);
+            }
+            if slim {
+                libc::prctl(libc::PR_SET_THP_DISABLE, 0, 0, 0, 0);
             }
             // What the launcher takes is blocked in it, and masks are inherited.
             let mut none: libc::sigset_t = std::mem::zeroed();
