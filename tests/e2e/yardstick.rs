@@ -1,8 +1,8 @@
 //! The yardstick: restarts that nobody coordinates, behind lameduck and behind its tuned peers, run by run in turn.
 //! The peers' figures are only recorded; lameduck's have to keep what it promises.
 //!
-//! LAMEDUCK_PROVE_RUNS says how many runs `make prove` makes with each app (default 4; the full figure is 20),
-//! LAMEDUCK_PROVE_PEER_RUNS how many of those also have the peers (default 2). LAMEDUCK_PROVE_RATE is for machines that
+//! LAMEDUCK_PROVE_RUNS says how many runs `make prove` makes with each app (default 3; the full figure is 20),
+//! LAMEDUCK_PROVE_PEER_RUNS how many of those also have the peers (default 1). LAMEDUCK_PROVE_RATE is for machines that
 //! are too slow for 300 requests a second.
 
 use std::time::Duration;
@@ -94,8 +94,8 @@ async fn yardstick(app: App, end: End) {
     let _turn = turn().await;
     let (runs, with_peers) = match proving() {
         true => (
-            count("LAMEDUCK_PROVE_RUNS", 4),
-            count("LAMEDUCK_PROVE_PEER_RUNS", 2),
+            count("LAMEDUCK_PROVE_RUNS", 3),
+            count("LAMEDUCK_PROVE_PEER_RUNS", 1),
         ),
         false => (1, u64::from(end == End::Sigterm)),
     };
