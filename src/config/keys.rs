@@ -150,7 +150,7 @@ pub const SECTIONS: &[Section] = &[
             key("fast_interval", "duration", "\"100ms\"", "From one probe to the next while starting, and after a first failure."),
             key("rise", "integer", "2", "Passes in a row before a backend takes traffic."),
             key("fall", "integer", "3", "Failures in a row that make it down."),
-            key("fall_timeout", "integer", "5", "Timed-out probes in a row that make it down. They never take out the last backend that is ready."),
+            key("fall_timeout", "integer", "5", "Timed-out probes in a row that make it down. They take out nobody while no other ready backend answers in time."),
             key("absent_after", "duration", "\"30s\"", "A backend that stopped by itself becomes down, with an alert, when it stays away longer."),
         ],
     },

@@ -183,17 +183,10 @@ impl Judge {
                 self.answered(sample.began);
                 finding.fell = self.failed(setting, policy, now);
             }
-            Probe::Reset => finding.fell = self.failed(setting, policy, now),
+            Probe::Reset => self.turned_away(&mut finding, setting, policy, now),
             Probe::Refused => {
                 self.refused = true;
-                finding.stopping =
-                    self.health == Health::Up && self.closed_by_peer.take().is_some();
-                let by_app = setting.drained_by_app || finding.stopping;
-                let setting = Setting {
-                    drained_by_app: by_app,
-                    ..setting
-                };
-                finding.fell = self.failed(setting, policy, now);
+                self.turned_away(&mut finding, setting, policy, now);
             }
             Probe::Timeout => {
                 self.passes = 0;
@@ -241,6 +234,17 @@ impl Judge {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         self.failures >= policy.fall && self.fall(setting)
+    }
+
+    /// No connection, or one that was closed at once: some apps go on accepting while they stop, and close what comes.
+    /// Where they have just closed another one, too, they are stopping.
+    fn turned_away(&mut self, finding: &mut Finding, setting: Setting, policy: &Policy, now: Time) {
+        finding.stopping = self.health == Health::Up && self.closed_by_peer.take().is_some();
+        let setting = Setting {
+            drained_by_app: setting.drained_by_app || finding.stopping,
+            ..setting
+        };
+        finding.fell = self.failed(setting, policy, now);
     }
 
     /// One that stops by itself is given `absent_after`; one that starts is not down.

@@ -150,6 +150,9 @@ impl Task {
         let (probe, detail) = self.reconsider(probe, answer.detail);
         let took = clock::now().saturating_sub(began);
         self.target.endpoint.counters.probes.ended(probe, took);
+        if probe == Probe::Pass {
+            self.target.endpoint.suspicion.clear(began);
+        }
         self.reporter.report(
             self.target.endpoint.key,
             Event::Probed {
@@ -201,6 +204,8 @@ impl Task {
     }
 
     fn report_closed(&mut self) {
+        // Before the registry hears of it, which takes longer.
+        self.target.endpoint.suspicion.raise();
         // Perhaps the process goes, and the next one knows the health URL.
         self.fallen_back = false;
         self.reporter.report(

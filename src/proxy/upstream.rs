@@ -60,6 +60,14 @@ impl Excluded {
         !self.tried.is_empty() && self.tried.contains(&(endpoint.key, endpoint.epoch()))
     }
 
+    /// Where they are in the list of those that are ready.
+    fn indices(&self, pool: &Pool) -> Vec<usize> {
+        match self.tried.is_empty() {
+            true => Vec::new(),
+            false => indices(pool, |endpoint| self.has(endpoint)),
+        }
+    }
+
     /// Whether something eligible is left.
     pub fn leaves_any(&self, pool: &Pool) -> bool {
         let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
@@ -67,9 +75,15 @@ impl Excluded {
     }
 }
 
+fn indices(pool: &Pool, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> {
+    (0..pool.ready.len())
+        .filter(|index| test(&pool.ready[*index]))
+        .collect()
+}
+
 /// Picks an eligible backend and enters its gate. Excluded ones are left out; and while there is any other, so are
-/// those that are still warming up (slow start), and for a request whose backend has died, those that a rolling
-/// restart would come to next. Where some wait for room already, they come first.
+/// those that are still warming up (slow start) or may be on their way out, and for a request whose backend has died,
+/// those that a rolling restart would come to next. Where some wait for room already, they come first.
 pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     if pool.config.upstream.max_in_flight > 0 && pool.shared.queue.room.is_waited_for() {
         return None;
@@ -79,37 +93,38 @@ pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
 
 /// As [`admit`], for one whose turn it is.
 pub fn admit_waiter(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
-    let leave_out = |test: &dyn Fn(&Endpoint) -> bool| -> Vec<usize> {
-        let all = pool.ready.iter().enumerate();
-        all.filter(|(_, endpoint)| test(endpoint))
-            .map(|(index, _)| index)
-            .collect()
-    };
     if excluded.prefer_youngest {
         let ready = pool.ready.iter().filter(|endpoint| !excluded.has(endpoint));
         let since = ready.map(|endpoint| endpoint.ready_since());
         if let Some(young) = retry::youngest(since, clock::now()) {
-            let random = fastrand::u32(..);
-            let out = leave_out(&|endpoint| {
-                excluded.has(endpoint)
-                    || endpoint.ready_since() < young
-                    || endpoint.is_warming(pool.config.slow_start, random)
-            });
-            if let Some(permit) = enter(pool, out) {
+            let older = |endpoint: &Endpoint| endpoint.ready_since() < young;
+            let out = indices(pool, |endpoint| excluded.has(endpoint) || older(endpoint));
+            if let Some(permit) = enter(pool, out, Choice::Best) {
                 return Some(permit);
             }
         }
     }
-    match excluded.tried.is_empty() {
-        true => enter(pool, Vec::new()),
-        false => enter(pool, leave_out(&|endpoint| excluded.has(endpoint))),
-    }
+    enter(pool, excluded.indices(pool), Choice::Any)
 }
 
-fn enter(pool: &Pool, mut out: Vec<usize>) -> Option<Permit> {
+/// The same, but none that may be on its way out.
+pub fn admit_unsuspected(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+    enter(pool, excluded.indices(pool), Choice::Best)
+}
+
+/// Which ones will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// Those against which nothing speaks.
+    Best,
+    /// If need be, those that still warm up, or may be on their way out.
+    Any,
+}
+
+fn enter(pool: &Pool, mut out: Vec<usize>, choice: Choice) -> Option<Permit> {
     let limit = pool.config.upstream.max_in_flight;
     let warm_up = pool.config.slow_start;
-    let mut warming: Option<usize> = None;
+    let mut second: Vec<usize> = Vec::new();
     for _ in 0..pool.ready.len() {
         let (cursor, random) = (
             pool.shared.cursor.fetch_add(1, Ordering::Relaxed),
@@ -119,14 +134,19 @@ fn enter(pool: &Pool, mut out: Vec<usize>) -> Option<Permit> {
             break;
         };
         let endpoint = &pool.ready[index];
-        if endpoint.is_warming(warm_up, random as u32) {
-            warming.get_or_insert(index);
+        if endpoint.is_warming(warm_up, random as u32) || endpoint.suspicion.is_raised() {
+            second.push(index);
         } else if let Some(permit) = endpoint.permit(limit) {
             return Some(permit);
         }
         out.push(index);
     }
-    warming.and_then(|index| pool.ready[index].permit(limit))
+    if choice == Choice::Best {
+        return None;
+    }
+    second
+        .into_iter()
+        .find_map(|index| pool.ready[index].permit(limit))
 }
 
 /// Whether something is eligible that this request has not tried: if it got no permit, all of that is full.

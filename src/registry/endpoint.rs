@@ -1,5 +1,7 @@
 //! A backend as the data plane sees it: gate, epoch, open and idle connections, counters. All atomics.
 
+mod suspicion;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use pingora::protocols::Stream;
 use tokio::sync::mpsc::UnboundedSender;
+
+pub use suspicion::Suspicion;
 
 use super::counters::Counters;
 use super::snapshot::Queue;
@@ -72,6 +76,8 @@ pub struct Endpoint {
     pub idle: Idle<Connection>,
     /// What it did so far.
     pub counters: Counters,
+    /// It may be on its way out.
+    pub suspicion: Suspicion,
     weight: AtomicU32,
     ready_since: AtomicU64,
     resolved: ArcSwapOption<Resolved>,
@@ -121,6 +127,7 @@ impl Endpoint {
             connections: Interrupts::default(),
             idle: Idle::new(IDLE_SLOTS),
             counters: Counters::default(),
+            suspicion: Suspicion::default(),
             resolved: ArcSwapOption::from(resolved),
             epoch: AtomicU64::new(0),
             last_resort: AtomicBool::new(false),
@@ -276,12 +283,14 @@ impl Endpoint {
     /// A request broke on it. To be said before its permit is given back: a drain that waits must not be told
     /// "drained" first.
     pub fn request_lost(&self) {
+        self.suspicion.raise();
         self.lost.fetch_add(1, Ordering::AcqRel);
         self.tell();
     }
 
     /// A pooled connection was found closed by its peer.
     pub fn peer_closed(&self) {
+        self.suspicion.raise();
         self.peer_closed.store(true, Ordering::Release);
         self.tell();
     }

@@ -54,6 +54,44 @@ async fn an_url_that_always_says_503_evicts_nobody() {
     );
 }
 
+/// A backend that closes a kept connection may be stopping: until a probe has passed, the other one is better, and
+/// nobody is taken out.
+#[tokio::test]
+async fn a_backend_that_closes_connections_is_avoided_for_a_moment() {
+    let rig = Rig::new(Setup {
+        backends: 2,
+        pool: "timeout = \"5s\"",
+        ..Setup::default()
+    })
+    .await;
+    ready(&rig, 2).await;
+    for _ in 0..3 {
+        let mut client = rig.ask(GET).await;
+        let (closing, mut backend) = rig.first().await;
+        backend.head().await;
+        backend.answer("x").await;
+        client.response().await;
+        // No probe says that it is well.
+        rig.backends[closing].set_health(0);
+        drop(backend);
+        for _ in 0..4 {
+            let mut client = rig
+                .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+                .await;
+            let mut other = rig.backends[1 - closing].accept().await;
+            other.head().await;
+            other
+                .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\ny")
+                .await;
+            assert_eq!(client.response().await.text(), "y");
+        }
+        assert_eq!(rig.pool().await.eligible, 2);
+        rig.backends[closing].set_health(200);
+        // It is over when it has lasted a second, at the latest.
+        tokio::time::sleep(Duration::from_millis(1_050)).await;
+    }
+}
+
 const QUICK: &str = "timeout = \"100ms\"\nfall_timeout = 2";
 
 async fn ready(rig: &Rig, count: usize) {

@@ -1,7 +1,7 @@
 //! What a row of runs with many stops comes to: which methods were lost, how long a stopping instance was still sent
 //! requests, and how long it took to exit once its own work was done. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use lameduck::demo::oracle::{Account, Evidence, Kind, Sent};
 
@@ -75,10 +75,10 @@ impl Stops {
         let sent: HashMap<u64, &Sent> = evidence.sent.iter().map(|sent| (sent.id, sent)).collect();
         let mut arrivals: HashMap<u64, u64> = HashMap::new();
         let mut stops = Self::default();
+        for (id, _) in evidence.lives.iter().flat_map(|life| &life.arrivals) {
+            *arrivals.entry(*id).or_default() += 1;
+        }
         for life in &evidence.lives {
-            for (id, _) in &life.arrivals {
-                *arrivals.entry(*id).or_default() += 1;
-            }
             let Some(signalled) = life.signalled else {
                 continue;
             };
@@ -89,14 +89,13 @@ impl Stops {
             let Some(exited) = life.exited else {
                 continue;
             };
-            // Answered by this process, as far as is known: its client had the answer by then.
-            let own: HashSet<u64> = life.arrivals.iter().map(|(id, _)| *id).collect();
+            // What nobody else has got was answered by this process, and before its exit, even where the client took
+            // note of it later.
+            let own = life.arrivals.iter().filter(|(id, _)| arrivals[id] == 1);
             let answered = own
-                .iter()
-                .filter_map(|id| sent.get(id))
+                .filter_map(|(id, _)| sent.get(id))
                 .filter(|sent| sent.outcome.is_ok())
-                .map(|sent| sent.at + sent.latency)
-                .filter(|at| *at <= exited)
+                .map(|sent| (sent.at + sent.latency).min(exited))
                 .max()
                 .unwrap_or(0);
             let idle = exited.saturating_sub(answered.max(signalled));

@@ -27,6 +27,21 @@ fn closed_then_refused_is_stopping() {
     assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 2));
 }
 
+/// Some servers go on accepting until all is done, and close what comes.
+#[test]
+fn closed_then_reset_is_stopping_too() {
+    let mut rig = Rig::ready();
+    rig.on(Event::PeerClosed);
+    assert!(!alerts(&rig.probe(Probe::Reset)));
+    assert_eq!(rig.state(), State::Draining);
+    // It was a passing thing: back after `rise` passes, the same process.
+    rig.passes(2);
+    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 1));
+    // Without the closed connection before it, a reset is a failure like others.
+    rig.probe(Probe::Reset);
+    assert_eq!(rig.state(), State::Ready);
+}
+
 #[test]
 fn an_old_pass_doesnt_clear_the_hint() {
     let mut rig = Rig::ready();

@@ -18,28 +18,48 @@ use crate::registry::endpoint::{Connection, Endpoint, Permit};
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 impl Transaction<'_> {
-    /// One attempt on the backend that was entered.
-    pub(super) async fn on_backend(&mut self, permit: Permit) -> Attempt {
-        let outcome = self.exchange(&permit).await;
+    /// A kept connection of the backend that was entered, if there is one. Where none is left because the backend has
+    /// closed them, it may be stopping, and a new one would end in a listener's queue that nobody serves any more:
+    /// then another backend is better, if there is one.
+    pub(super) fn connection_of(&self, mut permit: Permit) -> (Permit, Option<Box<Connection>>) {
+        if self.fresh {
+            return (permit, None);
+        }
+        for _ in 0..self.pool.ready.len() {
+            let reused = upstream::reuse(permit.endpoint(), clock::now());
+            if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
+                return (permit, reused);
+            }
+            match upstream::admit_unsuspected(&self.pool, &self.excluded) {
+                Some(other) => permit = other,
+                None => break,
+            }
+        }
+        (permit, None)
+    }
+
+    /// One attempt on the backend that was entered; on a new connection, unless there is one to be reused.
+    pub(super) async fn on_backend(
+        &mut self,
+        permit: Permit,
+        reused: Option<Box<Connection>>,
+    ) -> Attempt {
+        let outcome = self.exchange(&permit, reused).await;
         // The connection is pooled or closed by now; only then may the backend be called idle.
         drop(permit);
         outcome
     }
 
-    async fn exchange(&mut self, permit: &Permit) -> Attempt {
+    async fn exchange(&mut self, permit: &Permit, reused: Option<Box<Connection>>) -> Attempt {
         let endpoint = permit.endpoint();
         let began = clock::now();
-        let reused = if self.fresh {
-            None
-        } else {
-            upstream::reuse(endpoint, began)
-        };
         let mut connection = match reused {
             Some(connection) => connection,
             None => match upstream::connect(self.plane, permit, &self.pool.config.upstream).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     if !matches!(error, ConnectError::Moved) {
+                        endpoint.suspicion.raise();
                         endpoint.hint();
                     }
                     tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, %error, "connect failed");

@@ -1,0 +1,65 @@
+//! A backend that may be on its way out: one of its connections was closed, and no probe has passed since.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::clock;
+use crate::core::Time;
+
+/// A probe decides within milliseconds; where none does, the suspicion is over after this.
+const LASTS: Time = Time::from_secs(1);
+
+/// While it is raised, requests go to other backends, if there are any. It evicts nobody.
+#[derive(Debug, Default)]
+pub struct Suspicion {
+    /// Microseconds of the clock plus one; 0: none.
+    since: AtomicU64,
+}
+
+impl Suspicion {
+    /// A sign of it was seen just now.
+    pub fn raise(&self) {
+        self.since
+            .store(microseconds(clock::now()), Ordering::Release);
+    }
+
+    /// A probe that began then has passed.
+    pub fn clear(&self, began: Time) {
+        let since = self.since.load(Ordering::Acquire);
+        if since != 0 && since <= microseconds(began) {
+            // Raised anew in between, it stays.
+            let _ = self
+                .since
+                .compare_exchange(since, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is raised.
+    pub fn is_raised(&self) -> bool {
+        let since = self.since.load(Ordering::Acquire);
+        since != 0 && microseconds(clock::now()).saturating_sub(since) < LASTS.as_micros() as u64
+    }
+}
+
+fn microseconds(time: Time) -> u64 {
+    (time.as_micros() as u64).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_probe_that_began_later_clears_it() {
+        let suspicion = Suspicion::default();
+        assert!(!suspicion.is_raised());
+        let before = clock::now();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        suspicion.raise();
+        assert!(suspicion.is_raised());
+        suspicion.clear(before);
+        assert!(suspicion.is_raised());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        suspicion.clear(clock::now());
+        assert!(!suspicion.is_raised());
+    }
+}
