@@ -52,9 +52,5 @@ prove: setup ## Run the end-to-end tests at full length; figures go to target/pr
 	@cat target/prove/results.md
 
 # Each target for a minute; FUZZ_SECONDS=3600 for longer.
-fuzz: setup ## Fuzz the parsers (needs nightly Rust and cargo-fuzz)
-	@$(CARGO) +nightly --version >/dev/null 2>&1 || { echo "Please run: rustup toolchain install nightly" >&2; exit 1; }
-	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "Please run: cargo install cargo-fuzz" >&2; exit 1; }
-	@for target in $$($(CARGO) +nightly fuzz list); do \
-	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$${FUZZ_SECONDS:-60} || exit 1; \
-	done
+fuzz: setup ## Fuzz the parsers (needs cargo-fuzz and a C++ compiler)
+	@CARGO="$(CARGO)" fuzz/run
