@@ -72,10 +72,11 @@ impl Content {
     }
 }
 
-/// Fields by name, those of one name in order.
-fn sorted(fields: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// Fields by name, those of one name in order; without `Content-Length`, of which hyper keeps one.
+fn by_name(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<&(Vec<u8>, Vec<u8>)> {
+    let fields = fields.iter().filter(|(name, _)| name != b"content-length");
     let mut fields: Vec<_> = fields.collect();
-    fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+    fields.sort_by_key(|(name, _)| name);
     fields
 }
 

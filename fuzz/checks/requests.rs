@@ -2,13 +2,14 @@
 
 use lameduck::config;
 use lameduck::proxy::h1::fields::FieldKind;
+use lameduck::proxy::h1::method::Method;
 use lameduck::proxy::h1::request::{Body, Form, Limits, Progress, RequestHead};
 use lameduck::proxy::h1::span::Span;
 use lameduck::proxy::headers::{RequestEdit, write_request};
 
 use super::peer::{self, Seen};
 use super::strict::{self, Framing};
-use super::{Content, fold, sorted};
+use super::{Content, by_name, fold};
 
 const LIMITS: Limits = Limits {
     max_header: 4096,
@@ -32,6 +33,22 @@ const ADDED: [&str; 11] = [
     "forwarded",
     "via",
 ];
+
+const EDIT: RequestEdit<'static> = RequestEdit {
+    policy: &config::Headers {
+        trusted: vec![],
+        x_forwarded: true,
+        forwarded: true,
+        via: true,
+        request_id: false,
+    },
+    client_ip: "192.0.2.1",
+    trusted: false,
+    scheme: "http",
+    request_id: "",
+    host_override: None,
+    fallback_host: "backend:80",
+};
 
 /// A request as lameduck read it.
 struct Ours<'a> {
@@ -170,11 +187,7 @@ fn same(ours: &Ours<'_>, seen: &Seen) {
     }
     assert_eq!(seen.minor, ours.head.version as u8);
     framed_alike(ours.head.body, seen);
-    let unframed = |(name, _): &(Vec<u8>, Vec<u8>)| name != b"content-length";
-    assert_eq!(
-        sorted(ours.fields().into_iter().filter(unframed)),
-        sorted(seen.fields.iter().cloned().filter(unframed))
-    );
+    assert_eq!(by_name(&ours.fields()), by_name(&seen.fields));
 }
 
 /// To hyper, no body and a body of no byte are the same.
@@ -199,21 +212,10 @@ pub fn request_forwarding(data: &[u8]) {
         return;
     };
     for (trusted, host_override) in [(false, None), (true, None), (false, Some("app:1"))] {
-        let policy = config::Headers {
-            trusted: vec![],
-            x_forwarded: true,
-            forwarded: trusted,
-            via: true,
-            request_id: false,
-        };
         let edit = RequestEdit {
-            policy: &policy,
-            client_ip: "192.0.2.1",
             trusted,
-            scheme: "http",
-            request_id: "",
             host_override,
-            fallback_host: "backend:80",
+            ..EDIT
         };
         let mut out = Vec::new();
         write_request(&mut out, ours.bytes, &ours.head, &edit);
@@ -288,4 +290,31 @@ fn lenient(head: &strict::Head<'_>) {
         }
     }
     assert_eq!(values(b"host").len(), 1);
+}
+
+/// What the app gets for a whole connection, and what it must find there: method, target and content of each
+/// request. A method that not every reader knows is replaced by PUT.
+#[allow(dead_code)] // Of examples/forward.rs alone.
+pub fn forward(data: &[u8]) -> (Vec<u8>, Vec<[Vec<u8>; 3]>) {
+    let (mut wire, mut requests) = (Vec::new(), Vec::new());
+    for ours in read(data) {
+        let Content::Whole(content, length) = &ours.body else {
+            break;
+        };
+        if ours.head.upgrade.is_some() {
+            break;
+        }
+        let method = match ours.head.method {
+            Method::Other => Method::Put,
+            known => known,
+        };
+        let mut head = Vec::new();
+        write_request(&mut head, ours.bytes, &ours.head, &EDIT);
+        wire.extend_from_slice(method.as_bytes());
+        wire.extend_from_slice(&head[ours.head.method_span.len()..]);
+        wire.extend_from_slice(&ours.bytes[ours.head.len..ours.head.len + length]);
+        let origin = ours.origin().into_bytes();
+        requests.push([method.as_bytes().to_vec(), origin, content.clone()]);
+    }
+    (wire, requests)
 }
