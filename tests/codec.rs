@@ -129,6 +129,11 @@ fn requests_forwarded() {
 }
 
 #[test]
+fn chunks_read_by_others() {
+    run("chunks", 17, requests::chunk_reading);
+}
+
+#[test]
 fn responses_read_by_others() {
     run("responses", 36, responses::response_reading);
 }

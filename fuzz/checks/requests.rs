@@ -205,6 +205,14 @@ fn is_canary(seen: &Seen) {
     assert_eq!(seen.request.1, "/canary");
 }
 
+/// A chunked body, and what follows it, as [`request_reading`] and [`request_forwarding`] have it.
+pub fn chunk_reading(data: &[u8]) {
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let request = [HEAD, data].concat();
+    request_reading(&request);
+    request_forwarding(&request);
+}
+
 /// What the app gets for a client's bytes: the same request, for the strict reader, for hyper, and for readers as
 /// lenient as there are; and no field that nobody sent or that nobody wanted added.
 pub fn request_forwarding(data: &[u8]) {
