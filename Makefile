@@ -34,6 +34,7 @@ lint: setup ## Check format, lints and documentation
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	$(CARGO) check --manifest-path fuzz/codec/Cargo.toml
 
 # What can't be installed is skipped, aloud; lameduck's own instructions need valgrind and nothing else.
 bench: setup ## Count instructions, system calls and CPU time per request, beside nginx and HAProxy
