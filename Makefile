@@ -34,6 +34,7 @@ lint: setup ## Check format, lints and documentation
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	$(CARGO) check --manifest-path fuzz/codec/Cargo.toml
 
 # What can't be installed is skipped, aloud; lameduck's own instructions need valgrind and nothing else.
 bench: setup ## Count instructions, system calls and CPU time per request, beside nginx and HAProxy
@@ -58,9 +59,5 @@ soak: setup ## Ten minutes of chaos against the oracle; figures go to target/pro
 	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(CARGO) test --release --test e2e soak:: -- --test-threads 1
 
 # Each target for a minute; FUZZ_SECONDS=3600 for longer.
-fuzz: setup ## Fuzz the parsers (needs nightly Rust and cargo-fuzz)
-	@$(CARGO) +nightly --version >/dev/null 2>&1 || { echo "Please run: rustup toolchain install nightly" >&2; exit 1; }
-	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "Please run: cargo install cargo-fuzz" >&2; exit 1; }
-	@for target in $$($(CARGO) +nightly fuzz list); do \
-	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$${FUZZ_SECONDS:-60} || exit 1; \
-	done
+fuzz: setup ## Fuzz the parsers (needs cargo-fuzz and a C++ compiler)
+	@CARGO="$(CARGO)" fuzz/run

@@ -1,13 +1,15 @@
 //! The fuzz targets' checks as an ordinary test: on each seed, and on random mutations of the seeds.
 //!
 //! The seed of the random numbers is printed when a test fails; `LAMEDUCK_FUZZ_SEED=N` runs it again, and
-//! `LAMEDUCK_FUZZ_ROUNDS=N` runs more than the default 3000 mutations per target.
+//! `LAMEDUCK_FUZZ_ROUNDS=N` runs more than the default 3000 mutations per check.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../fuzz/bodies.rs"]
-mod bodies;
+#[path = "../fuzz/checks/mod.rs"]
+mod checks;
 
 use std::path::Path;
+
+use checks::{parsers, requests, responses};
 
 /// Bytes that the grammars give a meaning, so that mutations reach more than the first error.
 const WORDS: [&[u8]; 24] = [
@@ -37,10 +39,10 @@ const WORDS: [&[u8]; 24] = [
     b"\xff",
 ];
 
-fn seeds(target: &str) -> Vec<Vec<u8>> {
+fn seeds(kind: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/seeds")
-        .join(target);
+        .join(kind);
     let mut files: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -79,9 +81,9 @@ fn number(variable: &str) -> Option<u64> {
         .map(|text| text.parse().unwrap())
 }
 
-fn run(target: &str, expected_seeds: usize, body: fn(&[u8])) {
-    let seeds = seeds(target);
-    assert_eq!(seeds.len(), expected_seeds, "seeds of {target}");
+fn run(kind: &str, expected_seeds: usize, body: fn(&[u8])) {
+    let seeds = seeds(kind);
+    assert_eq!(seeds.len(), expected_seeds, "seeds of {kind}");
     seeds.iter().for_each(|bytes| body(bytes));
     let seed = number("LAMEDUCK_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -90,7 +92,7 @@ fn run(target: &str, expected_seeds: usize, body: fn(&[u8])) {
         let outcome = std::panic::catch_unwind(|| body(&bytes));
         assert!(
             outcome.is_ok(),
-            "{target}: LAMEDUCK_FUZZ_SEED={seed}, round {round}: {}",
+            "{kind}: LAMEDUCK_FUZZ_SEED={seed}, round {round}: {}",
             bytes.escape_ascii()
         );
     }
@@ -98,31 +100,58 @@ fn run(target: &str, expected_seeds: usize, body: fn(&[u8])) {
 
 #[test]
 fn request_heads() {
-    run("request_head", 12, bodies::request_head);
+    run("requests", 68, parsers::request_head);
 }
 
 #[test]
 fn response_heads() {
-    run("response_head", 10, bodies::response_head);
+    run("responses", 36, parsers::response_head);
 }
 
 #[test]
 fn chunked_bodies() {
-    run("chunk_decoder", 7, bodies::chunk_decoder);
+    run("chunks", 17, parsers::chunk_decoder);
 }
 
 #[test]
 fn websocket_frames() {
-    run("frame_tracker", 4, bodies::frame_tracker);
+    run("frames", 4, parsers::frame_tracker);
+}
+
+#[test]
+fn requests_read_by_others() {
+    run("requests", 68, requests::request_reading);
+}
+
+#[test]
+fn requests_forwarded() {
+    run("requests", 68, requests::request_forwarding);
+}
+
+#[test]
+fn chunks_read_by_others() {
+    run("chunks", 17, requests::chunk_reading);
+}
+
+#[test]
+fn responses_read_by_others() {
+    run("responses", 36, responses::response_reading);
+}
+
+#[test]
+fn responses_forwarded() {
+    run("responses", 36, responses::response_forwarding);
 }
 
 proptest::proptest! {
     /// Bytes that look like nothing at all.
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..120)) {
-        bodies::request_head(&bytes);
-        bodies::response_head(&bytes);
-        bodies::chunk_decoder(&bytes);
-        bodies::frame_tracker(&bytes);
+        parsers::request_head(&bytes);
+        parsers::response_head(&bytes);
+        parsers::chunk_decoder(&bytes);
+        parsers::frame_tracker(&bytes);
+        requests::request_reading(&bytes);
+        responses::response_reading(&bytes);
     }
 }

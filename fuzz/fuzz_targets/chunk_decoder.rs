@@ -1,8 +1,8 @@
-//! Run with `cargo +nightly fuzz run chunk_decoder fuzz/corpus/chunk_decoder fuzz/seeds/chunk_decoder`.
+//! Run with `make fuzz`, or see docs/testing.md.
 #![no_main]
 
-#[path = "../bodies.rs"]
-#[allow(dead_code)] // Each target uses one of the bodies.
-mod bodies;
+#[path = "../checks/mod.rs"]
+#[allow(dead_code)] // Each target uses one of the checks.
+mod checks;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::chunk_decoder(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::parsers::chunk_decoder(data));

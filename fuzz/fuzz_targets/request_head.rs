@@ -1,8 +1,8 @@
-//! Run with `cargo +nightly fuzz run request_head fuzz/corpus/request_head fuzz/seeds/request_head`.
+//! Run with `make fuzz`, or see docs/testing.md.
 #![no_main]
 
-#[path = "../bodies.rs"]
-#[allow(dead_code)] // Each target uses one of the bodies.
-mod bodies;
+#[path = "../checks/mod.rs"]
+#[allow(dead_code)] // Each target uses one of the checks.
+mod checks;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::request_head(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::parsers::request_head(data));

@@ -1,8 +1,4 @@
-//! What the fuzz targets check, on any bytes. `tests/codec.rs` runs the same on the seeds and on mutations of them.
-//!
-//! A parser of hostile bytes must not panic; must give the same answer however the bytes were split into
-//! reads; must let nothing pass that a simpler reader would read differently; and what the proxy writes
-//! must be read in the same way again.
+//! Each parser against itself, and against what the proxy writes.
 
 use lameduck::config;
 use lameduck::proxy::h1::chunked::{ChunkDecoder, ChunkError, LAST_CHUNK, start_chunk};

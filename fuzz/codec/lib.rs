@@ -1,0 +1,36 @@
+//! lameduck's codec alone, from the files of the product, under the same paths: what the fuzz targets check.
+//!
+//! The whole product has ten times the crates, and with coverage in each of them it takes too long to build. What reads
+//! hostile bytes needs `httparse` and little else. `tests/codec.rs` runs the same checks against the product itself.
+#![allow(missing_docs, dead_code)]
+
+pub mod config {
+    /// The part of `[headers]` that the codec reads.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Headers {
+        pub trusted: Vec<std::net::IpAddr>,
+        pub x_forwarded: bool,
+        pub forwarded: bool,
+        pub via: bool,
+        pub request_id: bool,
+    }
+}
+
+#[path = "../../src/proxy"]
+pub mod proxy {
+    pub mod headers;
+    pub mod websocket;
+
+    pub mod h1 {
+        pub mod chunked;
+        pub mod connection;
+        pub mod fields;
+        pub mod framing;
+        pub mod method;
+        pub mod refusal;
+        pub mod request;
+        pub mod response;
+        pub mod span;
+        pub mod target;
+    }
+}
