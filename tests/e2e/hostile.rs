@@ -246,8 +246,10 @@ async fn slowhttptest_with_5000_connections() {
             account,
             notes,
         });
+        // A thousand ranges are ignored, and answered at once: those connections don't stay.
+        let stays = mode != Mode::Range;
         assert!(
-            figures.connections > 2_000,
+            !stays || figures.connections > 2_000,
             "{mode:?}: no attack: {figures}"
         );
         assert!(figures.is_kept(2.0), "{mode:?}: {figures}");
