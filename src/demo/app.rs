@@ -254,9 +254,19 @@ async fn echo(body: Bytes) -> Bytes {
     body
 }
 
-/// A body that no socket buffer takes whole from a client that reads slowly.
-async fn large() -> Vec<u8> {
-    vec![b'x'; 4 << 20]
+#[derive(serde::Deserialize)]
+struct Large {
+    #[serde(default = "two_mebibytes")]
+    kib: usize,
+}
+
+/// More than a socket's buffers take from a client that reads slowly.
+fn two_mebibytes() -> usize {
+    2_048
+}
+
+async fn large(Query(large): Query<Large>) -> Vec<u8> {
+    vec![b'x'; large.kib.min(8_192) << 10]
 }
 
 #[derive(serde::Deserialize)]

@@ -79,7 +79,7 @@ pub fn explain(
             } else if !killed.is_empty() && arrived.is_empty() {
                 Some("POST, on its way into a process that was killed")
             } else if !died.is_empty() && arrived.is_empty() {
-                Some("POST, in the accept queue of a process that stopped")
+                Some("POST, sent to a process that was stopping, which never saw it")
             } else {
                 None
             }

@@ -3,7 +3,8 @@
 //! `make soak` runs it for `SOAK_SECONDS` (600), `make test` for a few seconds. What is done comes from a seed,
 //! which is printed; `SOAK_SEED=N make soak` does the same again, as far as time allows. The timeline (each
 //! action, each death, each wait's end, in nanoseconds of `CLOCK_MONOTONIC`) goes to
-//! `target/prove/soak.timeline.jsonl`, the figures to `target/prove/soak.md`; after a failure, journals, access
+//! `target/prove/soak.timeline.jsonl`, the figures to `target/prove/soak.md`, each explained loss with its evidence to
+//! `target/prove/soak.lost.txt`; after a failure, journals, access
 //! logs and the proxy's own log are kept, too.
 
 mod hostile;
@@ -227,6 +228,7 @@ async fn chaos() {
     }
     report.judge(&sent, &lives, &ends, scratch.path());
     std::fs::write(out().join("soak.md"), report.to_string()).unwrap();
+    std::fs::write(out().join("soak.lost.txt"), report.lost.join("\n")).unwrap();
     say(&format!("\n{report}"));
     if !report.failures().is_empty() {
         let kept = scratch.path().to_owned();

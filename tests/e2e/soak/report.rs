@@ -36,6 +36,8 @@ pub struct Report {
     pub samples: Vec<Sample>,
     pub explained: BTreeMap<&'static str, u64>,
     pub unexplained: Vec<String>,
+    /// Each explained loss with its evidence.
+    pub lost: Vec<String>,
     pub twice_posts: Vec<u64>,
     pub twice_others: u64,
     pub reached_drained: Vec<u64>,
@@ -59,7 +61,12 @@ impl Report {
             let log = logs.get(&request.id);
             let arrived = arrivals.get(&request.id).map_or(&[][..], Vec::as_slice);
             match judge::explain(request, log, arrived, &self.world) {
-                Some(rule) => *self.explained.entry(rule).or_default() += 1,
+                Some(rule) => {
+                    *self.explained.entry(rule).or_default() += 1;
+                    self.lost.push(format!(
+                        "{rule}: {request:?}; {log:?}; arrived: {arrived:?}"
+                    ));
+                }
                 None => {
                     let at = (request.at.saturating_sub(self.begun)) as f64 / 1e9;
                     self.unexplained.push(format!(
