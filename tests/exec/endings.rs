@@ -11,21 +11,15 @@ use crate::rig::{Rig, until};
 /// One request; its status.
 pub async fn get(address: SocketAddr, path: &'static str) -> Result<u16, Loss> {
     let mut connection = Connection::open(address).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nx-demo-id: 1\r\nConnection: close\r\n\r\n"
+    );
     Ok(connection.exchange(request.as_bytes()).await?.status)
 }
 
-/// Waits until this many requests are in flight.
-pub async fn in_flight(rig: &Rig, wanted: u32) {
-    until("requests are in flight", async || {
-        let backends = rig.backends().await;
-        backends
-            .iter()
-            .map(|backend| backend.in_flight)
-            .sum::<u32>()
-            >= wanted
-    })
-    .await;
+/// Waits until this many requests have reached their apps. (One that is only counted may still go elsewhere.)
+pub async fn in_flight(rig: &Rig, wanted: usize) {
+    until("requests are in flight", async || rig.arrivals() >= wanted).await;
 }
 
 /// Runs a launcher to its end; exit code and what it said.

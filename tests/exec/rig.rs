@@ -169,6 +169,15 @@ impl Rig {
         until(&what, async || self.state(shown).await.is_none()).await;
     }
 
+    /// How many requests have reached apps.
+    pub fn arrivals(&self) -> usize {
+        let texts = self
+            .lives
+            .iter()
+            .filter_map(|(_, journal, _)| std::fs::read_to_string(journal).ok());
+        texts.map(|text| text.matches("\"arrival\"").count()).sum()
+    }
+
     /// What the oracle says. An app was told to stop when its own handler says so.
     pub fn account(&self, sent: Vec<Sent>) -> Account {
         let lives = self.lives.iter().filter(|(_, journal, _)| journal.exists());
