@@ -18,9 +18,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::exit::Exit;
-use super::output::printable;
-use super::values::Endpoint;
 use crate::admin::listen::default_sockets;
+use crate::output::printable;
+use crate::typed::{self, Endpoint, segment};
 
 /// For a connect over TCP, and for answers that don't wait for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -163,9 +163,7 @@ impl Client {
     /// # Errors
     /// When the proxy can't be reached, or refuses.
     pub async fn events(&self, pool: Option<&str>) -> Result<Events, Exit> {
-        let query = pool.map_or_else(String::new, |pool| {
-            format!("?pool={}", super::values::segment(pool))
-        });
+        let query = pool.map_or_else(String::new, |pool| format!("?pool={}", segment(pool)));
         self.stream(Method::GET, &format!("/v1/events{query}"), None::<&Value>)
             .await
     }
@@ -238,36 +236,7 @@ impl Client {
                 Err(error) => failures.push((endpoint, error)),
             }
         }
-        Err(Exit::unreachable(unreachable_message(&failures)))
-    }
-}
-
-pub(crate) fn unreachable_message(failures: &[(&Endpoint, io::Error)]) -> String {
-    let tried: Vec<String> = failures
-        .iter()
-        .map(|(endpoint, error)| format!("{endpoint} ({})", reason(error)))
-        .collect();
-    let denied = failures
-        .iter()
-        .any(|(_, error)| error.kind() == io::ErrorKind::PermissionDenied);
-    let remedy = if denied {
-        "Run this as the proxy's user, or as a member of its socket's group ([admin] group)."
-    } else {
-        "Is it running (`lameduck run`)? If its admin API is elsewhere, name it with --admin or LAMEDUCK_ADMIN."
-    };
-    format!(
-        "can't reach the proxy: tried {}. {remedy}",
-        tried.join(" and ")
-    )
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such socket".to_owned(),
-        io::ErrorKind::ConnectionRefused => "nobody listens".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::TimedOut => "no answer".to_owned(),
-        _ => error.to_string(),
+        Err(Exit::unreachable(typed::unreachable(&failures)))
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::client::{Client, Connect};
 use super::drain::{Call, patience, who};
 use super::exit::Exit;
-use super::values::{BackendName, backend, duration, segment};
+use crate::typed::{BackendName, backend, duration, segment};
 
 /// Options of `lameduck deregister`.
 #[derive(Debug, Clone, Args)]

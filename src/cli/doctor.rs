@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 
-use super::output::count;
 use crate::config::{self, Config, Severity, duration};
 use crate::doctor::{Examined, Options, examine, look};
+use crate::output::count;
 
 /// Options of `lameduck doctor`.
 #[derive(Debug, Clone, clap::Args)]

@@ -11,9 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{Client, Connect, Wait};
 use super::exit::Exit;
-use super::output::{Progress, count, print, print_json};
-use super::values::{Actor, BackendName, backend, duration, segment};
+use crate::output::{Progress, count, print, print_json};
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
+use crate::typed::{Actor, BackendName, backend, duration, segment};
 
 /// Between two looks at what is in flight.
 const LOOK: Duration = Duration::from_millis(500);

@@ -96,7 +96,7 @@ fn variable(text: &str) -> Result<String, String> {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    super::values::duration(text)?;
+    crate::typed::duration(text)?;
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     match time <= Duration::from_secs(24 * 3600) {
         true => Ok(time),
@@ -123,7 +123,7 @@ pub fn run(args: ExecArgs, chosen: bool) -> u8 {
     let client = match Client::new(&args.connect) {
         Ok(client) => client,
         Err(exit) => {
-            super::output::complain(&exit.message);
+            crate::output::complain(&exit.message);
             return 125;
         }
     };

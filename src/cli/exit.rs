@@ -50,7 +50,7 @@ impl Exit {
     /// Says it on standard error; returns the code.
     pub fn report(&self) -> u8 {
         if !self.message.is_empty() {
-            super::output::complain(&self.message);
+            crate::output::complain(&self.message);
         }
         self.code
     }

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::client::{Client, Connect};
 use super::exit::Exit;
-use super::output::{count, print, print_json};
-use super::values::{Target, segment};
+use crate::output::{count, print, print_json};
 use crate::registry::view::{BackendView, PoolView};
+use crate::typed::{Target, segment};
 
 /// Options of `lameduck health`.
 #[derive(Debug, Clone, Args)]
@@ -86,7 +86,7 @@ fn judge(target: &Target, pool: &PoolView) -> (bool, String) {
 }
 
 fn describe(backend: &BackendView) -> String {
-    let probe = backend.last_probe.as_deref().map(super::output::printable);
+    let probe = backend.last_probe.as_deref().map(crate::output::printable);
     match (backend.state.as_str(), probe) {
         ("starting" | "down", Some(probe)) => format!("{}, last probe: {probe}", backend.state),
         ("draining" | "drained", _) => format!(

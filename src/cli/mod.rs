@@ -13,14 +13,12 @@ pub mod drain;
 pub mod exec;
 pub mod exit;
 pub mod health;
-pub mod output;
 pub mod register;
 pub mod reload;
 pub mod resume;
 pub mod roll;
 pub mod run;
 pub mod status;
-pub mod values;
 
 use clap::{Parser, Subcommand};
 
@@ -113,12 +111,12 @@ impl Cli {
 }
 
 fn check(mut args: check::CheckArgs) -> u8 {
-    args.colour = output::colour_on(&std::io::stderr());
+    args.colour = crate::output::colour_on(&std::io::stderr());
     check::run(args, &mut std::io::stdout(), &mut std::io::stderr())
 }
 
 fn doctor(mut args: doctor::DoctorArgs) -> u8 {
-    args.colour = output::colour();
+    args.colour = crate::output::colour();
     doctor::run(args, &mut std::io::stdout(), &mut std::io::stderr())
 }
 

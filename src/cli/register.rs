@@ -7,8 +7,8 @@ use hyper::Method;
 use super::client::{Client, Connect};
 use super::exit::Exit;
 use super::resume::{asked, patience, report};
-use super::values::{BackendName, backend, duration};
 use crate::registry::view::{BackendView, RegisterRequest};
+use crate::typed::{BackendName, backend, duration};
 
 /// Options of `lameduck register`.
 #[derive(Debug, Clone, Args)]

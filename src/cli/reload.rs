@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::client::{Client, Connect, Wait};
 use super::exit::Exit;
-use super::output::{print, print_json, printable};
+use crate::output::{print, print_json, printable};
 
 /// Options of `lameduck reload`.
 #[derive(Debug, Clone, Args)]

@@ -6,9 +6,9 @@ use hyper::Method;
 
 use super::client::{Client, Connect, Wait};
 use super::exit::Exit;
-use super::output::{print, print_json, printable};
-use super::values::{Actor, BackendName, backend, duration};
+use crate::output::{print, print_json, printable};
 use crate::registry::view::{BackendView, ResumeRequest};
+use crate::typed::{Actor, BackendName, backend, duration};
 
 /// Options of `lameduck resume`.
 #[derive(Debug, Clone, Args)]

@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 
 use super::client::{Client, Connect};
 use super::exit::Exit;
-use super::output::{count, printable};
-use super::values::{duration, segment};
 use crate::core::roll::{End, Failure, Plan};
+use crate::output::{count, printable};
 use crate::registry::view::{BackendView, PoolView};
 use crate::supervisor::roll::command::Template;
 use crate::supervisor::roll::driver::{self, Job, Report, base};
+use crate::typed::{duration, segment};
 use remote::Remote;
 use show::Show;
 

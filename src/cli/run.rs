@@ -7,7 +7,7 @@ use clap::Args;
 use crate::app::{self, Options};
 use crate::telemetry;
 
-use super::output::{colour_on, complain};
+use crate::output::{colour_on, complain};
 
 /// What `lameduck run` takes.
 #[derive(Debug, Args)]

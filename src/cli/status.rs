@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::client::{Client, Connect, Events, Wait};
 use super::exit::Exit;
-use super::output::{colour, count, print, print_json, printable, try_print};
-use super::values::segment;
+use crate::output::{colour, count, print, print_json, printable, try_print};
 use crate::registry::view::{BackendView, DrainView, PoolView};
+use crate::typed::segment;
 
 /// Between two looks when nothing happens: numbers change without events.
 const REFRESH: Duration = Duration::from_secs(1);

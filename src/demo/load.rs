@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::client::{Connection, Response};
 use super::oracle::{Kind, Loss, Sent};
-use super::sys::monotonic_ns;
+use crate::sys::monotonic_ns;
 
 /// More requests than this are not sent: an endless run must not eat the memory (about 100 MB by then).
 const MAX_REQUESTS: u64 = 2_000_000;

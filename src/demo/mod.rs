@@ -17,4 +17,3 @@ pub mod proxy;
 pub mod roll;
 pub mod scratch;
 pub mod screen;
-pub mod sys;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
-use super::sys;
+use crate::sys;
 
 /// A running child: killed when this is dropped, and when our thread ends in any other way.
 #[derive(Debug)]

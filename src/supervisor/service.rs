@@ -11,9 +11,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::notify::{NOTIFY_SOCKET, notify};
-use crate::demo::sys::monotonic_ns;
 use crate::registry::Handle;
 use crate::registry::view::PoolView;
+use crate::sys::monotonic_ns;
 
 /// Between two `STATUS=`, at least.
 const STATUS_SPACING: Duration = Duration::from_secs(1);
@@ -242,7 +242,13 @@ mod tests {
         assert!(pulse.is_there(long).await);
         for runtime in [&data, &control] {
             let (release, blocked) = std::sync::mpsc::channel::<()>();
-            runtime.spawn(async move { blocked.recv().is_ok() });
+            let (enter, entered) = std::sync::mpsc::channel();
+            runtime.spawn(async move {
+                let _ = enter.send(());
+                blocked.recv().is_ok()
+            });
+            // Before that, the one worker may still take up the pulse.
+            entered.recv().unwrap();
             assert!(!pulse.is_there(soon).await);
             release.send(()).unwrap();
             assert!(pulse.is_there(long).await);

@@ -6,7 +6,7 @@ use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::oracle::{Evidence, Kind, Sent};
 use lameduck::demo::proxy::Settings;
 use lameduck::demo::roll;
-use lameduck::demo::sys::monotonic_ns;
+use lameduck::sys::monotonic_ns;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;

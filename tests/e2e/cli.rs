@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use lameduck::demo::admin;
 use lameduck::demo::client::Connection;
 use lameduck::demo::process::Process;
-use lameduck::demo::{admin, sys};
+use lameduck::sys;
 
 use crate::harness::apps::App;
 use crate::harness::{Bench, exe, get, until};

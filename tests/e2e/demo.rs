@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use lameduck::demo::oracle::Account;
-use lameduck::demo::sys;
+use lameduck::sys;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 

@@ -11,7 +11,7 @@ use lameduck::demo::admin;
 use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::oracle::{Kind, Sent};
 use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::demo::sys::monotonic_ns;
+use lameduck::sys::monotonic_ns;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;

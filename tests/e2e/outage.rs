@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::oracle::{Kind, Loss};
 use lameduck::demo::proxy::Settings;
-use lameduck::demo::sys::monotonic_ns;
+use lameduck::sys::monotonic_ns;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;

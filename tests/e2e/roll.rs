@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::demo::sys;
+use lameduck::sys;
 use tokio::process::{Child, Command};
 
 use crate::harness::apps::App;

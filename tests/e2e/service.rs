@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lameduck::demo::admin;
 use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::process::Process;
 use lameduck::demo::proxy::Settings;
-use lameduck::demo::{admin, sys};
+use lameduck::sys;
 use serde_json::json;
 
 use crate::harness::apps::App;

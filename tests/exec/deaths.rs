@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use lameduck::demo::admin;
-use lameduck::demo::sys::kill;
+use lameduck::sys::kill;
 
 use crate::endings::{get, in_flight};
 use crate::rig::{Rig, figure, proving, runs, until};

@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::client::{Client, Events, Wait};
 use super::super::exit::Exit;
-use super::super::values::{BackendName, segment};
 use super::plan::Settings;
 use crate::registry::view::{
     BackendView, DrainRequest, DrainResponse, PoolView, ResumeRequest, RollRequest,
 };
 use crate::supervisor::roll::driver::{Proxy, Trouble, Watch};
+use crate::typed::{BackendName, segment};
 
 /// Between two looks, whatever the events say.
 const LOOK: Duration = Duration::from_secs(1);

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::super::exit::Exit;
-use super::super::output::{count, print, print_json, printable};
 use super::RollArgs;
 use super::plan::Settings;
 use crate::clock;
+use crate::output::{count, print, print_json, printable};
 use crate::registry::view::PoolView;
 use crate::supervisor::roll::driver::{Report, Step, Teller, base};
 
@@ -227,7 +227,7 @@ impl Teller for Show {
         match self.form {
             Form::Json => self.json(None, json!({ "step": "interrupted", "again": again })),
             _ => {
-                super::super::output::complain(text);
+                crate::output::complain(text);
                 // The next drawing goes below it.
                 self.drawn = 0;
             }

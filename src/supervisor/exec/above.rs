@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use super::sys;
-use crate::cli::output::complain;
+use crate::output::complain;
 use crate::supervisor::notify;
 
 /// What PM2 does where nobody says otherwise.

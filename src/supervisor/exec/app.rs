@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::process::Command;
 
 use super::{sys, tree};
-use crate::demo::sys::{kill, kill_group};
+use crate::sys::{kill, kill_group};
 
 /// Why the launcher can't do its work.
 #[derive(Debug)]

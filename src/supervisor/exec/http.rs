@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::values::Endpoint;
+use crate::typed::Endpoint;
 
 /// For connecting over TCP, and for a response's head.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -168,7 +168,7 @@ impl Remote {
                 Err(error) => failures.push((endpoint, error)),
             }
         }
-        let text = crate::cli::client::unreachable_message(&failures);
+        let text = crate::typed::unreachable(&failures);
         Err(Failure::Unreachable(text))
     }
 
@@ -224,7 +224,7 @@ fn refusal(status: u16, text: &str) -> Failure {
     let slug = slug.rsplit(':').next().unwrap_or_default().to_owned();
     let detail = match member("detail") {
         empty if empty.is_empty() => format!("status {status}; is this lameduck's admin API?"),
-        detail => crate::cli::output::printable(&detail),
+        detail => crate::output::printable(&detail),
     };
     Failure::Refused {
         status,

@@ -12,10 +12,10 @@ use super::post::{Letterbox, Post};
 use super::slim;
 use super::sys::{self, Reaped, Signals};
 use super::tree::{self, Found};
-use crate::cli::output::complain;
-use crate::cli::values::BackendName;
 use crate::core::launch::{Effect, Event, Fate, Launch};
-use crate::demo::sys::{kill, kill_group};
+use crate::output::complain;
+use crate::sys::{kill, kill_group};
+use crate::typed::BackendName;
 
 /// The app's port is looked for this often at first…
 const LOOK: Duration = Duration::from_millis(10);

@@ -10,10 +10,10 @@ use serde_json::json;
 
 use super::http::{Failure, HangUp, Remote};
 use super::post::Post;
-use crate::cli::output::complain;
-use crate::cli::values::{BackendName, segment};
 use crate::core::launch::{Ending, Event};
+use crate::output::complain;
 use crate::registry::view::{LeaseEvent, LeaseRequest};
+use crate::typed::{BackendName, segment};
 
 /// Between two attempts: a proxy that was restarted knows us again within a second.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -25,9 +25,9 @@ use launcher::Launcher;
 use post::post;
 use sys::Signals;
 
-use crate::cli::output::complain;
-use crate::cli::values::segment;
 use crate::core::launch::{Fate, Plan};
+use crate::output::complain;
+use crate::typed::segment;
 
 /// The launcher's own failures, as shells and `env` count them.
 const FAILED: u8 = 125;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
-use crate::demo::sys::kill_group;
+use crate::sys::kill_group;
 
 /// What of a command's output is kept: its end.
 const KEPT: u64 = 16 << 10;
@@ -241,7 +241,7 @@ mod tests {
         let ran = run(shell("sleep 5 & echo $!"), killed).await;
         assert!(ran.is_well());
         let pid: u32 = ran.output.trim().parse().unwrap();
-        crate::demo::sys::kill(pid, libc::SIGKILL).unwrap();
+        crate::sys::kill(pid, libc::SIGKILL).unwrap();
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use lameduck::demo::admin;
 use lameduck::demo::instance::Instance;
 use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::demo::sys::{self, monotonic_ns};
+use lameduck::sys::{self, monotonic_ns};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard};

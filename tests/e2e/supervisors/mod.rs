@@ -19,8 +19,8 @@ use lameduck::demo::oracle::{Account, Evidence, Life, Sent};
 use lameduck::demo::process::Process;
 use lameduck::demo::proxy::{POOL, Proxy, Settings};
 use lameduck::demo::scratch::Scratch;
-use lameduck::demo::sys::kill;
 use lameduck::registry::view::PoolView;
+use lameduck::sys::kill;
 use tokio::process::Command;
 
 use crate::harness::results::{Row, record};

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lameduck::demo::process::Process;
-use lameduck::demo::sys::kill_group;
+use lameduck::sys::kill_group;
 use serde::Deserialize;
 
 use super::processes::installed;

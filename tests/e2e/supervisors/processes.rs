@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::oracle::Loss;
-use lameduck::demo::sys::monotonic_ns;
+use lameduck::sys::monotonic_ns;
 
 use super::{Fleet, INSTANCES, PATIENCE, account, run};
 use crate::harness::{skip, turn};

@@ -173,7 +173,7 @@ impl Systemd {
 impl Drop for Systemd {
     fn drop(&mut self) {
         // Its namespace's PID 1 takes everything with it; then the cgroups are empty.
-        let _ = lameduck::demo::sys::kill(self.init, libc::SIGKILL);
+        let _ = lameduck::sys::kill(self.init, libc::SIGKILL);
         let name = self.fleet.scratch.path().file_name().unwrap();
         for hierarchy in ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"] {
             let _ = StdCommand::new("find")

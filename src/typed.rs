@@ -1,6 +1,7 @@
-//! What people type: names, durations, addresses of the API.
+//! What people type on command lines: names, durations, where the proxy's API is.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -167,6 +168,36 @@ impl fmt::Display for Endpoint {
             Endpoint::Unix(path) => path.display().fmt(f),
             Endpoint::Tcp(authority) => write!(f, "http://{authority}"),
         }
+    }
+}
+
+/// What to tell somebody when none of these answers: each with its reason, and what to do.
+pub fn unreachable(failures: &[(&Endpoint, io::Error)]) -> String {
+    let tried: Vec<String> = failures
+        .iter()
+        .map(|(endpoint, error)| format!("{endpoint} ({})", reason(error)))
+        .collect();
+    let denied = failures
+        .iter()
+        .any(|(_, error)| error.kind() == io::ErrorKind::PermissionDenied);
+    let remedy = if denied {
+        "Run this as the proxy's user, or as a member of its socket's group ([admin] group)."
+    } else {
+        "Is it running (`lameduck run`)? If its admin API is elsewhere, name it with --admin or LAMEDUCK_ADMIN."
+    };
+    format!(
+        "can't reach the proxy: tried {}. {remedy}",
+        tried.join(" and ")
+    )
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such socket".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nobody listens".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::TimedOut => "no answer".to_owned(),
+        _ => error.to_string(),
     }
 }
 
