@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::oracle::Loss;
+use lameduck::demo::proxy::POOL;
 use lameduck::sys::monotonic_ns;
 
 use super::{Fleet, INSTANCES, PATIENCE, account, run};
-use crate::harness::{skip, turn};
+use crate::harness::{exe, skip, turn};
 
 /// Where tests/setup.sh puts what comes from PyPI.
 fn python(program: &str) -> Option<PathBuf> {
@@ -92,15 +93,10 @@ async fn supervisord() {
     let mut daemon = fleet.supervise("supervisord", command);
     fleet
         .survives("supervisord", async || {
-            for n in 0..INSTANCES {
-                let mut command = fleet.command(&ctl);
-                run(command
-                    .arg("-c")
-                    .arg(&config)
-                    .args(["restart", &format!("app:app-{n}")]))
-                .await;
-                fleet.ready(INSTANCES).await;
-            }
+            // As deploy/README.md has it: a roll drains, and the launcher finds that done.
+            let mut roll = fleet.command(exe());
+            roll.args(["roll", POOL, "--"]).arg(&ctl).arg("-c");
+            run(roll.arg(&config).args(["restart", "app:{name}"])).await;
         })
         .await;
     daemon.signal(libc::SIGTERM).unwrap();
