@@ -184,7 +184,14 @@ impl Remote {
         body: Option<&Value>,
     ) -> Result<Lines, Failure> {
         let broken = |error: io::Error| {
-            Failure::Unreachable(format!("the proxy at {endpoint} does not answer: {error}"))
+            let why = match error.kind() {
+                // What the kernel says of a time that has passed is no help.
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    format!("nothing came within {PATIENCE:?}; is it stopped or overloaded?")
+                }
+                _ => format!("{error}."),
+            };
+            Failure::Unreachable(format!("the proxy at {endpoint} does not answer: {why}"))
         };
         let body = body.map(Value::to_string).unwrap_or_default();
         let host = match endpoint {
@@ -354,6 +361,24 @@ mod tests {
         let full = connect_unix(&path).unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= PATIENCE);
+    }
+
+    #[test]
+    fn a_proxy_that_takes_the_connection_and_says_nothing_is_told_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let _silent = UnixListener::bind(&path).unwrap();
+        let remote = Remote {
+            endpoints: vec![Endpoint::Unix(path)],
+            token: None,
+        };
+        let Err(Failure::Unreachable(why)) = remote.call("GET", "/", None) else {
+            panic!("it can't have answered");
+        };
+        assert!(
+            why.ends_with("nothing came within 5s; is it stopped or overloaded?"),
+            "{why}"
+        );
     }
 
     #[test]
