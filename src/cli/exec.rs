@@ -9,7 +9,7 @@ use clap::{Args, Command, FromArgMatches};
 
 use super::client::{Client, Connect};
 use crate::config::check_name;
-use crate::core::launch::Plan;
+use crate::core::launch::{DEFAULT_DRAIN, Plan};
 use crate::supervisor::exec::{self, Options, http::Remote};
 
 /// Options of `lameduck exec`.
@@ -35,7 +35,7 @@ pub struct ExecArgs {
     #[arg(long, env = "LAMEDUCK_NO_PORT", value_parser = FalseyValueParser::new())]
     pub no_port: bool,
     /// What is in flight at a stop gets this long; keep it below the supervisor's kill timeout
-    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_DRAIN_TIMEOUT", default_value = "4s", value_parser = time)]
+    #[arg(long, value_name = "DURATION", env = "LAMEDUCK_DRAIN_TIMEOUT", default_value = DEFAULT_DRAIN, value_parser = time)]
     pub drain_timeout: Duration,
     /// At a stop, make the proxy lame duck for this long first: for a proxy that serves this app alone, and
     /// stops with it

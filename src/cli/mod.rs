@@ -247,4 +247,27 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_doctor_knows_which_options_take_no_value() {
+        use crate::doctor::FLAGS;
+        let cli = Cli::command();
+        let mut seen = std::collections::BTreeSet::new();
+        for name in ["exec", "drain", "resume", "register", "deregister"] {
+            let command = cli.find_subcommand(name).unwrap();
+            for option in command.get_arguments() {
+                let Some(long) = option.get_long() else {
+                    continue;
+                };
+                let flag = !option.get_action().takes_values();
+                assert_eq!(flag, FLAGS.contains(&long), "{name} --{long}");
+                // And by which variable it is set.
+                let variable = option.get_env().unwrap().to_str().unwrap();
+                let named = long.to_uppercase().replace('-', "_");
+                assert_eq!(variable, format!("LAMEDUCK_{named}"));
+                seen.extend(flag.then_some(long));
+            }
+        }
+        assert_eq!(seen, FLAGS.into());
+    }
 }

@@ -4,7 +4,7 @@
 //! to be done comes out, in this order.
 
 use super::Time;
-pub use event::{Effect, Ending, Event, Fate, Plan, signal_name};
+pub use event::{DEFAULT_DRAIN, Effect, Ending, Event, Fate, Plan, signal_name};
 
 mod event;
 
@@ -15,7 +15,9 @@ const TERM: i32 = 15;
 /// SIGKILL.
 const KILL: i32 = 9;
 
-/// The same signal within this time is the same one, sent twice (to the process and to its group, say).
+/// The same signal within this time is the same one, sent twice (to the process and to its group, say), and so is
+/// another of the three while there is a drain: Ctrl-C reaches the whole group as SIGINT, and what runs the group
+/// answers it with SIGTERM to each.
 const SAME_SIGNAL: Time = Time::from_secs(1);
 /// Without a lease nothing is known of what is in flight: it gets this long, or the drain's time if that is less.
 const UNKNOWN: Time = Time::from_secs(1);
@@ -197,7 +199,13 @@ impl Launch {
     }
 
     fn stop(&mut self, signal: i32, now: Time, todo: &mut Vec<Effect>) {
-        let same = |(last, at): (i32, Time)| last == signal && now.saturating_sub(at) < SAME_SIGNAL;
+        let waits = matches!(
+            self.phase,
+            Phase::LameDuck { .. } | Phase::Draining { .. } | Phase::Pause { .. }
+        );
+        let same = |(last, at): (i32, Time)| {
+            (last == signal || waits) && now.saturating_sub(at) < SAME_SIGNAL
+        };
         if self.last_stop.is_some_and(same) {
             return;
         }
@@ -367,6 +375,13 @@ impl Launch {
                         "the app ended before it was ready ({fate})"
                     )));
                 }
+                if leftovers {
+                    todo.push(Effect::Say(format!(
+                        "the app's first process has ended ({fate}) and left others running: they are told to stop. \
+                         Under a launcher an app stays in the foreground: turn its daemon mode off, or start its \
+                         server with `exec`"
+                    )));
+                }
                 self.bury(fate, leftovers, now, todo);
             }
             Phase::Forwarded { .. } => self.bury(fate, leftovers, now, todo),
@@ -376,6 +391,9 @@ impl Launch {
 
     fn bury(&mut self, fate: Fate, leftovers: bool, now: Time, todo: &mut Vec<Effect>) {
         if leftovers {
+            // The instance leaves now, not when the last of them has ended.
+            todo.push(Effect::StopRegistering);
+            todo.push(Effect::DropLease);
             todo.push(Effect::SendAll(TERM));
             let until = now + LEFTOVERS;
             self.phase = Phase::Leftovers { fate, until };

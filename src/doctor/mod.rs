@@ -26,6 +26,8 @@ mod words;
 mod yaml;
 
 pub use finding::Input;
+#[cfg(test)]
+pub(crate) use words::FLAGS;
 
 use std::time::Duration;
 

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::duration;
+use crate::core::launch::DEFAULT_DRAIN;
 
-/// What `exec` drains for when nothing is said: below the kill timeouts of most supervisors.
-pub(super) const LAUNCHER_DRAIN: Duration = Duration::from_secs(4);
+/// Options of `exec` and of the hooks that take no value. The command line's own tests hold this against what clap
+/// knows: clap itself would refuse values that are still to be filled in, such as `%(program_name)s`.
+pub(crate) const FLAGS: [&str; 5] = ["no-port", "no-wait", "json", "all", "wait-ready"];
 
 /// One command line: the commands in it, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,7 +67,8 @@ pub(super) struct Call {
 impl Launch {
     /// How long it drains.
     pub(super) fn drains_for(&self) -> Duration {
-        self.drain.unwrap_or(LAUNCHER_DRAIN)
+        let default = || duration::parse(DEFAULT_DRAIN).unwrap_or_default();
+        self.drain.unwrap_or_else(default)
     }
 }
 
@@ -198,15 +201,15 @@ fn role(words: &[String], env: &[(String, String)]) -> Role {
     }
 }
 
-/// Options and arguments; `flags` take no value.
-fn options<'w>(words: &[&'w str], flags: &[&str]) -> (Vec<(&'w str, &'w str)>, Vec<&'w str>) {
+/// Options and arguments.
+fn options<'w>(words: &[&'w str]) -> (Vec<(&'w str, &'w str)>, Vec<&'w str>) {
     let (mut options, mut arguments) = (Vec::new(), Vec::new());
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.strip_prefix("--") {
             Some(option) => match option.split_once('=') {
                 Some(pair) => options.push(pair),
-                None if flags.contains(&option) => options.push((option, "true")),
+                None if FLAGS.contains(&option) => options.push((option, "true")),
                 None => options.push((option, words.next().copied().unwrap_or_default())),
             },
             None => arguments.push(*word),
@@ -234,7 +237,7 @@ fn launch(words: &[&str], env: &[(String, String)]) -> Launch {
         .iter()
         .position(|word| *word == "--")
         .unwrap_or(words.len());
-    let (options, loose) = options(&words[..end], &["no-port"]);
+    let (options, loose) = options(&words[..end]);
     let of = |name: &str| value(&options, env, name);
     let text = |name: &str| of(name).map(str::to_owned);
     let app = words
@@ -261,7 +264,7 @@ fn truthy(text: &str) -> bool {
 }
 
 fn call(verb: &str, words: &[&str], env: &[(String, String)]) -> Call {
-    let (options, arguments) = options(words, &["no-wait", "json", "all", "wait-ready"]);
+    let (options, arguments) = options(words);
     let of = |name: &str| value(&options, env, name);
     Call {
         verb: verb.to_owned(),

@@ -12,6 +12,7 @@ use super::member::Source;
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
 use super::request;
+use super::roll;
 use super::view::RegisterRequest;
 use super::writer::Writer;
 use crate::clock;
@@ -199,6 +200,12 @@ impl Writer {
     pub(super) fn recall(&mut self, drains: Vec<KeptDrain>) {
         let (now, wall) = (clock::now(), SystemTime::now());
         self.kept = drains;
+        // Who ran a roll has lost the right to it with the last run, and may be gone.
+        for kept in &mut self.kept {
+            if roll::is_of_a_roll(&kept.drain.order()) {
+                kept.drain.hasten(wall + roll::LEFT_BEHIND);
+            }
+        }
         self.kept.retain(|kept| {
             // One that has expired asks for fresh passes, and so does a start.
             let expired = kept.drain.order().expires.is_some_and(|at| at <= now);

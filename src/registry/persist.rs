@@ -134,6 +134,11 @@ impl Drain {
         }
     }
 
+    /// It ends then, if not earlier.
+    pub fn hasten(&mut self, expires: SystemTime) {
+        self.expires = Some(self.expires.map_or(expires, |at| at.min(expires)));
+    }
+
     /// Since when it was open in the run that kept it.
     pub fn since(&self) -> SystemTime {
         self.since

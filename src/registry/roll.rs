@@ -9,10 +9,13 @@ use super::writer::Writer;
 use crate::clock;
 use crate::core::Time;
 use crate::core::backend::Event;
-use crate::core::drain::Actor;
+use crate::core::drain::{Actor, Order};
+
+/// How the ids of rolls, and of their drains, begin.
+const PREFIX: &str = "roll-";
 
 /// Drains that a roll has left behind end after this time: whatever it had started may still be at work.
-const LEFT_BEHIND: Duration = Duration::from_secs(10);
+pub(super) const LEFT_BEHIND: Duration = Duration::from_secs(10);
 
 /// One roll under way.
 #[derive(Debug)]
@@ -42,6 +45,11 @@ impl Drop for RollPermit {
         let (pool, id) = (std::mem::take(&mut self.pool), std::mem::take(&mut self.id));
         let _ = self.handle.commands.send(Command::EndRoll { pool, id });
     }
+}
+
+/// Whether a drain is a roll's.
+pub(super) fn is_of_a_roll(order: &Order) -> bool {
+    order.actor == Actor::Operator && order.id.starts_with(PREFIX)
 }
 
 impl Handle {
@@ -74,7 +82,7 @@ impl Writer {
         }
         // By the wall clock: drains may outlive this process, and another run's ids must be others.
         let since = clock::wall(now).duration_since(std::time::UNIX_EPOCH);
-        let id = format!("roll-{}", since.unwrap_or_default().as_micros());
+        let id = format!("{PREFIX}{}", since.unwrap_or_default().as_micros());
         info!(pool, by, id, "roll begins");
         let rolling = Rolling {
             id: id.clone(),

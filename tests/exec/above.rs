@@ -132,7 +132,8 @@ async fn pm2_and_s6_are_told_through_their_descriptors() {
 async fn sockets_are_handed_on_in_the_app_s_name() {
     let mut rig = Rig::start().await;
     let mut launched = with(&mut rig, &[], |command| {
-        command.env("LISTEN_PID", "1").env("LISTEN_FDS", "0");
+        // As systemd does it: they are meant for the launcher.
+        in_shell(command, "LISTEN_FDS=0 LISTEN_PID=$$ exec \"$0\" \"$@\"");
     });
     rig.ready("api-0").await;
     let pid = std::fs::read_to_string(rig.scratch.path().join("app.journal.pid")).unwrap();
@@ -142,6 +143,31 @@ async fn sockets_are_handed_on_in_the_app_s_name() {
         "{environment}"
     );
     assert_eq!(launched.app().to_string(), pid.trim());
+    assert!(launched.stop().await.success());
+}
+
+/// Starts the command from a shell, as `$0` with `$@`.
+fn in_shell(command: &mut Command, script: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(command.get_program());
+    shell.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    *command = shell;
+}
+
+#[tokio::test]
+async fn sockets_that_were_meant_for_another_process_are_not_handed_on() {
+    let mut rig = Rig::start().await;
+    let mut launched = with(&mut rig, &[], |command| {
+        command.env("LISTEN_PID", "1").env("LISTEN_FDS", "1");
+    });
+    rig.ready("api-0").await;
+    assert!(environment(&rig).contains("LISTEN_PID=1\n"));
     assert!(launched.stop().await.success());
 }
 

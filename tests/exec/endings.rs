@@ -1,7 +1,7 @@
 //! Each way in which it can go wrong has a message and an exit code.
 
 use std::net::SocketAddr;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 
 use lameduck::demo::client::Connection;
 use lameduck::demo::oracle::Loss;
@@ -40,6 +40,29 @@ async fn the_app_s_end_is_the_launcher_s() {
     assert_eq!(end(&mut rig, &pool, &["true"]).await.0, Some(0));
     let mut launched = rig.script(&[], "kill -ABRT $$");
     assert_eq!(launched.exited().await.signal(), Some(libc::SIGABRT));
+}
+
+#[tokio::test]
+async fn an_ignored_sigchld_that_was_inherited_does_not_hide_the_app_s_end() {
+    let mut rig = Rig::start().await;
+    let mut command = rig.exec(&["--no-port"], &["sh", "-c", "exit 3"]);
+    // SAFETY: signal(2) is async-signal-safe.
+    #[allow(unsafe_code, reason = "std knows no signals")]
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    assert_eq!(rig.spawn(command).exited().await.code(), Some(3));
+}
+
+#[tokio::test]
+async fn an_app_that_goes_into_the_background_is_told_to_stay_in_front() {
+    let mut rig = Rig::start().await;
+    let (code, said) = end(&mut rig, &["--no-port"], &["sh", "-c", "sleep 60 &"]).await;
+    assert_eq!(code, Some(0));
+    assert!(said.contains("stays in the foreground"), "{said}");
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! What survives a restart of the proxy.
 
+use std::time::Duration;
+
+use lameduck::clock;
 use lameduck::core::backend::Probe;
 use lameduck::registry::persist;
 use lameduck::registry::view::DrainRequest;
@@ -134,6 +137,33 @@ async fn an_expired_drain_is_forgotten() {
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     let rig = Rig::restored(&pool("", &TWO), kept);
     assert_eq!(rig.state("a").await, "starting");
+}
+
+#[tokio::test]
+async fn the_drain_of_a_roll_that_the_restart_has_broken_ends_soon() {
+    let rig = Rig::two().await;
+    let roll = rig.handle.begin_roll("app", "a test").await.unwrap();
+    let (of_roll, own) = (Some(roll.id().to_owned()), Some("roll-call".to_owned()));
+    for (id, actor) in [(of_roll, "operator"), (own, "supervisor")] {
+        let request = DrainRequest {
+            id,
+            actor: Some(actor.into()),
+            expires: Some("10m".into()),
+            ..within("1s")
+        };
+        rig.handle.drain("app", "a", request).await.unwrap();
+    }
+    // Killed: nobody has let go of the roll.
+    let rig = again(&rig, &pool("", &TWO));
+    let soon = clock::now() + Duration::from_secs(11);
+    let expires = |actor: &str| {
+        let kept = rig.kept().drains.into_iter().map(|kept| kept.drain.order());
+        let mut of = kept.filter(|order| order.actor.as_str() == actor);
+        of.next().unwrap().expires.unwrap()
+    };
+    rig.settled().await;
+    assert!(expires("operator") <= soon);
+    assert!(expires("supervisor") > soon, "not a roll's");
 }
 
 #[tokio::test]

@@ -2,6 +2,10 @@
 
 use crate::core::Time;
 
+/// The drain's deadline where nobody chooses one, as people write it: Oxmgr, PM2, Docker and Nomad kill after 5 to
+/// 10 s.
+pub const DEFAULT_DRAIN: &str = "4s";
+
 /// What was asked for on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {

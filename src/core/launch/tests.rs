@@ -72,11 +72,18 @@ fn the_same_signal_within_a_second_is_one_and_a_later_one_goes_on_at_once() {
 }
 
 #[test]
-fn another_stop_signal_goes_on_at_once() {
+fn ctrl_c_and_the_group_s_term_are_one_stop_and_do_not_skip_the_drain() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(15), s(10));
-    let other = launch.step(Event::Signal(3), s(10) + ms(10));
+    launch.step(Event::Signal(2), s(10));
+    assert_eq!(launch.step(Event::Signal(15), s(10) + ms(10)), []);
+    // A later one means it.
+    let other = launch.step(Event::Signal(3), s(11) + ms(1));
     assert_eq!(deeds(&other), [&Effect::Send(3)]);
+    // With nothing to drain, or nothing more, none is kept back.
+    assert_eq!(
+        launch.step(Event::Signal(15), s(11) + ms(2)),
+        [Effect::Send(15)]
+    );
 }
 
 #[test]
@@ -222,13 +229,18 @@ fn what_the_app_leaves_running_is_ended() {
     let leftovers = true;
     assert_eq!(
         launch.step(Event::Exited { fate, leftovers }, s(11)),
-        [Effect::SendAll(15)]
+        [
+            Effect::StopRegistering,
+            Effect::DropLease,
+            Effect::SendAll(15)
+        ]
     );
     let mut other = launch.step(Event::NobodyLeft, s(12));
     assert_eq!(other.pop(), Some(Effect::End(fate)));
 
     let mut launch = ready(plan());
-    launch.step(Event::Exited { fate, leftovers }, s(11));
+    let ended = launch.step(Event::Exited { fate, leftovers }, s(11));
+    assert!(said(&ended).contains("stays in the foreground"));
     let killed = launch.step(Event::Tick, s(11) + LEFTOVERS);
     assert_eq!(deeds(&killed), [&Effect::SendAll(9), &Effect::End(fate)]);
 }

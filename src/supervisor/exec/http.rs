@@ -4,10 +4,13 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::typed::Endpoint;
 
@@ -181,7 +184,14 @@ impl Remote {
         body: Option<&Value>,
     ) -> Result<Lines, Failure> {
         let broken = |error: io::Error| {
-            Failure::Unreachable(format!("the proxy at {endpoint} does not answer: {error}"))
+            let why = match error.kind() {
+                // What the kernel says of a time that has passed is no help.
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    format!("nothing came within {PATIENCE:?}; is it stopped or overloaded?")
+                }
+                _ => format!("{error}."),
+            };
+            Failure::Unreachable(format!("the proxy at {endpoint} does not answer: {why}"))
         };
         let body = body.map(Value::to_string).unwrap_or_default();
         let host = match endpoint {
@@ -235,7 +245,7 @@ fn refusal(status: u16, text: &str) -> Failure {
 
 fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
     match endpoint {
-        Endpoint::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
+        Endpoint::Unix(path) => connect_unix(path).map(Stream::Unix),
         Endpoint::Tcp(authority) => {
             let mut last = io::ErrorKind::NotFound.into();
             let addresses: Vec<SocketAddr> = authority.to_socket_addrs()?.collect();
@@ -251,6 +261,21 @@ fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
             Err(last)
         }
     }
+}
+
+/// As std does, but not for ever: a proxy that is frozen takes connections until its queue is full, and from then on
+/// the caller waits.
+fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // unix(7): the time to send is also the time to connect.
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket
+        .connect(&SockAddr::unix(path)?)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+            _ => error,
+        })?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 /// Reads a response's head; its status.
@@ -321,6 +346,38 @@ mod tests {
         assert_eq!(
             (status, &*slug, &*detail),
             (404, "unknown-pool", "no\u{fffd}")
+        );
+    }
+
+    #[test]
+    fn a_frozen_proxy_with_a_full_queue_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let frozen = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        frozen.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        frozen.listen(0).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        let begun = std::time::Instant::now();
+        let full = connect_unix(&path).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= PATIENCE);
+    }
+
+    #[test]
+    fn a_proxy_that_takes_the_connection_and_says_nothing_is_told_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let _silent = UnixListener::bind(&path).unwrap();
+        let remote = Remote {
+            endpoints: vec![Endpoint::Unix(path)],
+            token: None,
+        };
+        let Err(Failure::Unreachable(why)) = remote.call("GET", "/", None) else {
+            panic!("it can't have answered");
+        };
+        assert!(
+            why.ends_with("nothing came within 5s; is it stopped or overloaded?"),
+            "{why}"
         );
     }
 

@@ -21,6 +21,9 @@ const TAKEN: [i32; 8] = [
     libc::SIGCHLD,
 ];
 
+/// A launcher has opened fewer before it forks, wherever its limit may be.
+const MOST_DESCRIPTORS: libc::rlim_t = 4096;
+
 /// The signals, as something to read from.
 #[derive(Debug)]
 pub struct Signals(File);
@@ -34,8 +37,10 @@ impl Signals {
     #[allow(unsafe_code, reason = "std knows no signals")]
     pub fn take() -> io::Result<Self> {
         // SAFETY: a sigset is plain data that sigemptyset initialises; all pointers are to it; a descriptor that
-        // signalfd returned is open and nobody else's.
+        // signalfd returned is open and nobody else's. The default action needs no handler of ours.
         unsafe {
+            // A supervisor that ignores it hands that on, and the kernel then reaps the app before we do.
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut set);
             for signal in TAKEN {
@@ -117,14 +122,15 @@ pub fn forget_pages(from: usize, length: usize) {
 }
 
 /// Starts the app in a session of its own, to be killed with us, and to be told its own process id if it is handed
-/// sockets (`LISTEN_PID`, sd_listen_fds(3)).
+/// sockets (`LISTEN_PID`, sd_listen_fds(3)) that were meant for us.
 ///
 /// # Errors
 /// Those of fork and exec.
 #[allow(unsafe_code, reason = "pre_exec is unsafe by itself")]
 pub fn start(command: &mut Command) -> io::Result<u32> {
-    let sockets = std::env::var_os("LISTEN_PID").is_some();
     let parent = std::process::id();
+    // Where another process is meant, its descriptors are not the app's either.
+    let sockets = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == parent.to_string());
     let slim = super::slim::is_slim();
     // SAFETY: between fork and exec of a process with one thread, everything may be called. Nothing in here panics.
     unsafe {
@@ -179,7 +185,7 @@ pub fn fork_guard(line: RawFd, leader: u32) -> io::Result<u32> {
                 libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
                 // Nobody may wait for our end of a descriptor that was handed to the app.
                 let line = libc::dup2(line, 0);
-                libc::syscall(libc::SYS_close_range, 1u32, u32::MAX, 0u32);
+                close_from(1);
                 let mut byte = 0u8;
                 loop {
                     match libc::read(line, (&raw mut byte).cast(), 1) {
@@ -194,6 +200,25 @@ pub fn fork_guard(line: RawFd, leader: u32) -> io::Result<u32> {
             }
             pid if pid > 0 => Ok(pid.unsigned_abs()),
             _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Closes this descriptor and all above it. Kernels before 5.9, and containers that filter system calls, know no
+/// close_range(2): there they are closed one by one.
+#[allow(unsafe_code, reason = "std closes only what it opened")]
+fn close_from(first: RawFd) {
+    // SAFETY: to be called by a process that does nothing with its descriptors but what its caller knows of; a number
+    // that is not open is an error, nothing else.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, u32::MAX, 0u32) == 0 {
+            return;
+        }
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        let end = RawFd::try_from(limit.rlim_cur.min(MOST_DESCRIPTORS)).unwrap_or(RawFd::MAX);
+        for descriptor in first..end {
+            libc::close(descriptor);
         }
     }
 }
