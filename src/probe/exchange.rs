@@ -208,7 +208,7 @@ fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<Head>, httparse::Error> 
     let (mut close, mut keep, mut chunked, mut announced) = (false, false, None, None);
     for field in parsed.headers.iter() {
         if field.name.eq_ignore_ascii_case("connection") {
-            close |= elements(field.value).any(is_close);
+            close |= elements(field.value).any(|option| option.eq_ignore_ascii_case(b"close"));
             keep |= elements(field.value).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
             // The last coding of the last field decides.
@@ -240,13 +240,8 @@ fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<Head>, httparse::Error> 
     }))
 }
 
-/// Whether a connection option is the one that ends it.
-pub(super) fn is_close(option: &[u8]) -> bool {
-    option.eq_ignore_ascii_case(b"close")
-}
-
 /// The elements of a list.
-pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 

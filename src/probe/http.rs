@@ -27,8 +27,6 @@ pub(super) struct Http {
     keeping: Box<[u8]>,
     /// …and the one with which it ends.
     closing: Box<[u8]>,
-    /// A configured field ends it in any case.
-    never_kept: bool,
     expect: Vec<(u16, u16)>,
 }
 
@@ -70,16 +68,12 @@ impl Http {
             Uri::from_static("/")
         });
         let keeping = written(&method, &uri, &fields);
-        let never_kept = fields
-            .get(CONNECTION)
-            .is_some_and(|value| exchange::elements(value.as_bytes()).any(exchange::is_close));
         fields.insert(CONNECTION, HeaderValue::from_static("close"));
         Some(Self {
             path: uri.path().to_owned(),
             bodiless: method == Method::HEAD,
             keeping,
             closing: written(&method, &uri, &fields),
-            never_kept,
             expect: expect.clone(),
         })
     }
@@ -99,7 +93,6 @@ impl Http {
     ) -> Answer {
         let began = Instant::now();
         let deadline = began + target.health.timeout;
-        let keep = keep && !self.never_kept;
         let kept = sentinel.and_then(Sentinel::into_http);
         let reused = kept.is_some();
         if let Some((connection, listener)) = kept {
