@@ -35,8 +35,9 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// How long the admin API may take to end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
-/// Threads of the control runtime: one for registry, probes and admin, and one to spare for a slow disk.
-const CONTROL_THREADS: usize = 2;
+/// Threads of the control runtime: registry, probes and admin share one. With two, each probe would wake one from
+/// the other. So nothing there may wait for a disk or compute for long: that goes to the threads for blocking work.
+const CONTROL_THREADS: usize = 1;
 
 /// What `lameduck run` was told.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +83,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         .thread_name("control")
         .enable_all()
         .build()
-        .context("can't start the control threads")?;
+        .context("can't start the control thread")?;
     let data =
         data_runtime(config.server.threads).context("can't start the data plane's threads")?;
     let access_log = AccessLog::open(&config.access_log)?;

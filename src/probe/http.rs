@@ -1,24 +1,18 @@
 //! The HTTP check, on a connection that is kept where it may be.
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use super::Target;
 use super::answer::Answer;
-use super::connect::connect;
+use super::connect::{Connection, connect};
+use super::exchange::{self, Answered, Failed};
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
 use crate::config::{Address, Check};
 use crate::core::backend::Probe;
 
-/// A longer body is not read to its end, and its connection not kept.
-const MAX_BODY: usize = 64 << 10;
 /// How much of a refusing answer's body is shown to people.
 const SHOWN: usize = 80;
 const AGENT: &str = concat!("lameduck/", env!("CARGO_PKG_VERSION"), " (health probe)");
@@ -26,9 +20,13 @@ const AGENT: &str = concat!("lameduck/", env!("CARGO_PKG_VERSION"), " (health pr
 /// The request, made once.
 #[derive(Debug)]
 pub(super) struct Http {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    path: String,
+    /// It is a HEAD: no body follows.
+    bodiless: bool,
+    /// The request with which the connection stays open…
+    keeping: Box<[u8]>,
+    /// …and the one with which it ends.
+    closing: Box<[u8]>,
     expect: Vec<(u16, u16)>,
 }
 
@@ -61,23 +59,28 @@ impl Http {
                 ),
             }
         }
+        let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::GET);
+        let uri = path.parse().unwrap_or_else(|error| {
+            tracing::warn!(
+                pool = %target.endpoint.pool,
+                "health probes ask for `/`: the path {path:?} can't be sent ({error})"
+            );
+            Uri::from_static("/")
+        });
+        let keeping = written(&method, &uri, &fields);
+        fields.insert(CONNECTION, HeaderValue::from_static("close"));
         Some(Self {
-            method: Method::from_bytes(method.as_bytes()).unwrap_or(Method::GET),
-            uri: path.parse().unwrap_or_else(|error| {
-                tracing::warn!(
-                    pool = %target.endpoint.pool,
-                    "health probes ask for `/`: the path {path:?} can't be sent ({error})"
-                );
-                Uri::from_static("/")
-            }),
-            headers: fields,
+            path: uri.path().to_owned(),
+            bodiless: method == Method::HEAD,
+            keeping,
+            closing: written(&method, &uri, &fields),
             expect: expect.clone(),
         })
     }
 
     /// The path, for people.
     pub(super) fn path(&self) -> &str {
-        self.uri.path()
+        &self.path
     }
 
     /// One probe: on the sentinel if there is one, else, or if that died just now, on a fresh connection.
@@ -90,11 +93,14 @@ impl Http {
     ) -> Answer {
         let began = Instant::now();
         let deadline = began + target.health.timeout;
-        let reused = sentinel.is_some();
-        if let Some(sentinel) = sentinel {
-            match timeout_at(deadline, self.ask(sentinel, keep)).await {
+        let kept = sentinel.and_then(Sentinel::into_http);
+        let reused = kept.is_some();
+        if let Some((connection, listener)) = kept {
+            match timeout_at(deadline, self.ask(connection, keep)).await {
                 Err(_) => return Answer::timeout(target.health.timeout),
-                Ok(Ok(answered)) => return self.judge(answered, began, deadline, keep).await,
+                Ok(Ok(answered)) => {
+                    return self.judge(answered, listener, began, deadline, keep).await;
+                }
                 // The keep-alive race. It says that the peer closed, and nothing more.
                 Ok(Err(_)) => {}
             }
@@ -103,81 +109,43 @@ impl Http {
             let (connection, listener) = connect(&target.endpoint, target.health.port, resolver)
                 .await
                 .map_err(|error| Answer::of_connect(&error))?;
-            let (sender, driver) = http1::handshake(TokioIo::new(connection))
-                .await
-                .map_err(|error| no_answer(&error))?;
-            let task = tokio::spawn(async move {
-                // How it ended is seen by whoever asks on it.
-                let _ = driver.await;
-            });
-            let sentinel = Sentinel::http(task, sender, listener);
-            self.ask(sentinel, keep)
-                .await
-                .map_err(|error| no_answer(&error))
+            let answered = self.ask(connection, keep).await;
+            let answered = answered.map_err(|failed| no_answer(&failed))?;
+            Ok((answered, listener))
         };
         let mut answer = match timeout_at(deadline, fresh).await {
             Err(_) => Answer::timeout(target.health.timeout),
             Ok(Err(failed)) => failed,
-            Ok(Ok(answered)) => self.judge(answered, began, deadline, keep).await,
+            Ok(Ok((answered, listener))) => {
+                self.judge(answered, listener, began, deadline, keep).await
+            }
         };
         answer.sentinel_died = reused;
         answer
     }
 
-    async fn ask(&self, mut sentinel: Sentinel, keep: bool) -> hyper::Result<Answered> {
-        let mut request = Request::new(Empty::new());
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        if !keep {
-            request
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        let response = match &mut sentinel.sender {
-            Some(sender) => send(sender, request).await?,
-            // A connection of the TCP check, which the configuration has just left: it isn't kept there.
-            None => return Ok(Answered::Nothing),
-        };
-        Ok(Answered::Response(sentinel, response))
+    async fn ask(&self, connection: Connection, keep: bool) -> Result<Answered, Failed> {
+        let request = if keep { &self.keeping } else { &self.closing };
+        exchange::ask(connection, request, self.bodiless).await
     }
 
     async fn judge(
         &self,
-        answered: Answered,
+        mut answered: Answered,
+        listener: Option<u64>,
         began: Instant,
         deadline: Instant,
         keep: bool,
     ) -> Answer {
-        let Answered::Response(mut sentinel, response) = answered else {
-            return Answer::new(Probe::Reset, "the connection was not an HTTP one");
-        };
-        let status = response.status();
-        let took = took(began);
-        let listener = sentinel.listener;
-        let closing = response
-            .headers()
-            .get_all(CONNECTION)
-            .iter()
-            .any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+        let (status, took) = (answered.status, took(began));
         // The status is the answer; a body that is slow, long or cut only costs the connection.
-        let body = timeout_at(deadline, drain(response.into_body())).await;
-        let (whole, shown) = body.unwrap_or_default();
-        let mut kept = None;
-        if keep
-            && whole
-            && !closing
-            && let Some(sender) = &mut sentinel.sender
-            && let Ok(Ok(())) = timeout_at(deadline, sender.ready()).await
-        {
-            sentinel.idle_since = Instant::now();
-            kept = Some(sentinel);
-        }
-        let probe = self.verdict(status.as_u16());
+        let reusable = timeout_at(deadline, answered.finish()).await == Ok(true);
+        let probe = self.verdict(status);
+        let detail = describe(status, probe, &took, answered.body());
         Answer {
             listener,
-            kept,
-            ..Answer::new(probe, describe(status, probe, &took, &shown))
+            kept: (keep && reusable).then(|| Sentinel::http(answered.into_connection(), listener)),
+            ..Answer::new(probe, detail)
         }
     }
 
@@ -196,38 +164,17 @@ impl Http {
     }
 }
 
-enum Answered {
-    Response(Sentinel, Response<Incoming>),
-    Nothing,
-}
-
-async fn send(
-    sender: &mut SendRequest<Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
-) -> hyper::Result<Response<Incoming>> {
-    sender.ready().await?;
-    sender.send_request(request).await
-}
-
-/// Reads the body; says whether that reached its end, and its first line for people.
-async fn drain(mut body: Incoming) -> (bool, String) {
-    let mut length = 0;
-    let mut head = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return (false, first_line(&head));
-        };
-        let Some(data) = frame.data_ref() else {
-            continue;
-        };
-        length += data.len();
-        let room = (4 * SHOWN).saturating_sub(head.len());
-        head.extend_from_slice(&data[..data.len().min(room)]);
-        if length > MAX_BODY {
-            return (false, first_line(&head));
-        }
+/// The request's bytes.
+fn written(method: &Method, uri: &Uri, fields: &HeaderMap) -> Box<[u8]> {
+    let mut bytes = format!("{method} {uri} HTTP/1.1\r\n").into_bytes();
+    for (name, value) in fields {
+        bytes.extend_from_slice(name.as_ref());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
     }
-    (true, first_line(&head))
+    bytes.extend_from_slice(b"\r\n");
+    bytes.into()
 }
 
 fn first_line(bytes: &[u8]) -> String {
@@ -240,23 +187,23 @@ fn first_line(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn describe(status: StatusCode, probe: Probe, took: &str, body: &str) -> String {
+fn describe(status: u16, probe: Probe, took: &str, body: &[u8]) -> String {
     if probe == Probe::Pass {
-        return format!("{} in {took}", status.as_u16());
+        return format!("{status} in {took}");
     }
-    let reason = status.canonical_reason().unwrap_or_default();
-    let line = format!("{} {reason}", status.as_u16());
-    match body {
+    let known = StatusCode::from_u16(status).ok();
+    let reason = known.and_then(|status| status.canonical_reason());
+    let line = format!("{status} {}", reason.unwrap_or_default());
+    match &*first_line(&body[..body.len().min(4 * SHOWN)]) {
         "" => line.trim_end().to_owned(),
         body => format!("{}: {body}", line.trim_end()),
     }
 }
 
-fn no_answer(error: &hyper::Error) -> Answer {
-    let detail = if error.is_parse() {
-        format!("the answer was not HTTP/1: {error}")
-    } else {
-        "the connection was closed before an answer".to_owned()
+fn no_answer(failed: &Failed) -> Answer {
+    let detail = match failed {
+        Failed::Garbled(error) => format!("the answer was not HTTP/1: {error}"),
+        Failed::Closed => "the connection was closed before an answer".to_owned(),
     };
     Answer::new(Probe::Reset, detail)
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod connect;
+mod exchange;
 mod http;
 mod identity;
 mod jitter;

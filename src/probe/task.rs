@@ -9,11 +9,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::answer::Answer;
 use super::http::Http;
-use super::jitter::jittered;
+use super::jitter::next_start;
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
 use super::{Cadence, Report, Target, tcp};
 use crate::clock;
+use crate::core::Time;
 use crate::core::backend::{Event, Probe};
 
 /// Between the starts of two probes, whoever asks for them.
@@ -40,7 +41,7 @@ pub(super) struct Task {
     short_lives: u32,
     without_until: Option<Instant>,
     /// When the last probe began.
-    last: Option<Instant>,
+    last: Option<Time>,
 }
 
 enum Next {
@@ -73,10 +74,10 @@ impl Task {
 
     pub(super) async fn run(mut self) {
         let resolver = Resolver::start(&self.target.endpoint);
-        let mut next = Instant::now();
+        let mut next = clock::now();
         while let Next::Probe = self.wait(next).await {
-            self.last = Some(Instant::now());
             let began = clock::now();
+            self.last = Some(began);
             if let Some(answer) = self.probe(&resolver).await {
                 self.conclude(answer, began);
             }
@@ -85,7 +86,7 @@ impl Task {
     }
 
     /// Waits for the next turn, or for what makes it come earlier.
-    async fn wait(&mut self, mut next: Instant) -> Next {
+    async fn wait(&mut self, mut next: Time) -> Next {
         loop {
             tokio::select! {
                 biased;
@@ -103,7 +104,7 @@ impl Task {
                     next = self.soonest();
                 }
                 () = self.wake.notified() => next = next.min(self.soonest()),
-                () = sleep_until(next) => return Next::Probe,
+                () = sleep_until(clock::instant(next)) => return Next::Probe,
             }
         }
     }
@@ -131,7 +132,7 @@ impl Task {
         }
     }
 
-    fn conclude(&mut self, mut answer: Answer, began: crate::core::Time) {
+    fn conclude(&mut self, mut answer: Answer, began: Time) {
         if answer.sentinel_died {
             self.report_closed();
         }
@@ -215,14 +216,14 @@ impl Task {
         );
     }
 
-    fn next_turn(&self) -> Instant {
+    fn next_turn(&self) -> Time {
         let interval = self.cadence.borrow().interval.max(SPACING);
         self.last
-            .map_or_else(Instant::now, |last| last + jittered(interval))
+            .map_or_else(clock::now, |last| next_start(last, interval))
     }
 
-    fn soonest(&self) -> Instant {
-        let now = Instant::now();
+    fn soonest(&self) -> Time {
+        let now = clock::now();
         self.last.map_or(now, |last| now.max(last + SPACING))
     }
 }

@@ -137,6 +137,74 @@ async fn the_connection_is_reused_and_its_end_is_reported_with_a_probe() {
 }
 
 #[tokio::test]
+async fn whatever_marks_its_end_the_answer_is_read_and_the_connection_kept_where_it_may_be() {
+    for (answer, kept) in [
+        ("HTTP/1.1 204 No Content\r\n\r\n", true),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            true,
+        ),
+        (
+            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            true,
+        ),
+        (
+            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+            true,
+        ),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", false),
+        (
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+            false,
+        ),
+        // A byte that nobody asked for.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok!", false),
+    ] {
+        let app = app(&[answer]).await;
+        let mut rig = Rig::new(Address::Socket(app.address), |_| {});
+        for _ in 0..3 {
+            let (probe, detail) = rig.probed().await;
+            assert_eq!(probe, Probe::Pass, "{answer:?}: {detail}");
+            rig.connections_become(u32::from(kept)).await;
+            rig.prober.probe_now();
+        }
+        rig.probed().await;
+        let connections = app.seen.connections.load(Ordering::SeqCst);
+        assert_eq!(connections, if kept { 1 } else { 4 }, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_pieces_is_one_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        read_head(&mut stream).await.unwrap();
+        for byte in status("503 Service Unavailable", "draining").bytes() {
+            stream.write_all(&[byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        stream
+    });
+    let mut rig = Rig::new(Address::Socket(address), |_| {});
+    let expected = "503 Service Unavailable: draining".into();
+    assert_eq!(rig.probed().await, (Probe::Unavailable, expected));
+    rig.connections_become(1).await;
+    drop(app.await.unwrap());
+    assert_eq!(rig.next().await.0, Event::PeerClosed);
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_no_answer() {
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(80 << 10));
+    let (probe, detail) = one(&long).await;
+    assert_eq!(probe, Probe::Reset);
+    assert!(detail.starts_with("the answer was not HTTP/1"), "{detail}");
+}
+
+#[tokio::test]
 async fn no_connection_is_kept_while_draining() {
     let app = app(&[OK]).await;
     let mut rig = Rig::new(Address::Socket(app.address), |_| {});
