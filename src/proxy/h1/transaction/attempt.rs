@@ -58,7 +58,8 @@ impl Transaction<'_> {
             None => match self.connect(permit).await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    if !matches!(error, ConnectError::Moved) {
+                    // A drain is known already, and slow is not dead.
+                    if !matches!(error, ConnectError::Moved | ConnectError::Ignored) {
                         endpoint.suspicion.raise();
                         endpoint.hint();
                     }
