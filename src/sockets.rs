@@ -4,13 +4,15 @@
 //! do as well, and takes its place where netlink is shut off; but whoever reads it to the end of the listeners has
 //! the kernel walk through its whole table of connections, a millisecond of CPU time and more, and a thousand
 //! backends that start at once ask ten thousand times a second.
+//!
+//! [`queue`] asks the same way after one connection.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+pub mod queue;
 
 /// One listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,18 +36,48 @@ pub fn on_port(port: u16) -> Vec<Listening> {
 
 /// `NETLINK_SOCK_DIAG` and what is said over it: linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
 mod netlink {
-    pub const FAMILY: i32 = 16;
-    pub const SOCK_DIAG: i32 = 4;
+    use std::io;
+
+    use socket2::{Domain, Protocol, Socket, Type};
+
+    const FAMILY: i32 = 16;
+    const SOCK_DIAG: i32 = 4;
     pub const BY_FAMILY: u16 = 20;
     pub const ERROR: u16 = 2;
     pub const DONE: u16 = 3;
+    /// `NLM_F_REQUEST`.
+    pub const ONE: u16 = 1;
     /// `NLM_F_REQUEST | NLM_F_DUMP`.
     pub const DUMP: u16 = 0x301;
-    pub const TCP: u8 = 6;
+    const TCP: u8 = 6;
     pub const LISTEN: u32 = 1 << 10;
     /// Lengths of the two headers: any message's, and a socket's description.
     pub const HEADER: usize = 16;
     pub const DESCRIPTION: usize = 72;
+
+    pub fn open() -> io::Result<Socket> {
+        let protocol = Protocol::from(SOCK_DIAG);
+        Socket::new(Domain::from(FAMILY), Type::DGRAM, Some(protocol))
+    }
+
+    /// `struct nlmsghdr`, `struct inet_diag_req_v2`: TCP sockets of this family in these states.
+    pub fn question(flags: u16, family: u8, states: u32) -> [u8; 72] {
+        let mut bytes = [0; 72];
+        bytes[..4].copy_from_slice(&72u32.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes[16] = family;
+        bytes[17] = TCP;
+        bytes[20..24].copy_from_slice(&states.to_ne_bytes());
+        bytes
+    }
+
+    /// The inode in a `struct inet_diag_msg`; 0: no process has the socket.
+    pub fn inode(description: &[u8]) -> Option<u32> {
+        Some(u32::from_ne_bytes(
+            description.get(68..72)?.try_into().ok()?,
+        ))
+    }
 }
 
 /// Where nobody answers in this time, nobody will.
@@ -55,11 +87,7 @@ fn by_netlink(port: u16) -> io::Result<Vec<Listening>> {
     if !cfg!(target_os = "linux") {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    let socket = Socket::new(
-        Domain::from(netlink::FAMILY),
-        Type::DGRAM,
-        Some(Protocol::from(netlink::SOCK_DIAG)),
-    )?;
+    let socket = netlink::open()?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
@@ -75,15 +103,9 @@ fn by_netlink(port: u16) -> io::Result<Vec<Listening>> {
     Ok(found)
 }
 
-/// `struct nlmsghdr`, `struct inet_diag_req_v2`: all listening TCP sockets of this family on this port.
+/// All listening TCP sockets of this family on this port.
 fn question(family: u8, port: u16) -> [u8; 72] {
-    let mut bytes = [0; 72];
-    bytes[..4].copy_from_slice(&72u32.to_ne_bytes());
-    bytes[4..6].copy_from_slice(&netlink::BY_FAMILY.to_ne_bytes());
-    bytes[6..8].copy_from_slice(&netlink::DUMP.to_ne_bytes());
-    bytes[16] = family;
-    bytes[17] = netlink::TCP;
-    bytes[20..24].copy_from_slice(&netlink::LISTEN.to_ne_bytes());
+    let mut bytes = netlink::question(netlink::DUMP, family, netlink::LISTEN);
     bytes[24..26].copy_from_slice(&port.to_be_bytes());
     bytes
 }
@@ -118,10 +140,9 @@ fn description(bytes: &[u8]) -> Option<Listening> {
         libc::AF_INET6 => IpAddr::from(<[u8; 16]>::try_from(&bytes[8..24]).ok()?),
         _ => return None,
     };
-    let inode = u32::from_ne_bytes(bytes[68..72].try_into().ok()?);
     Some(Listening {
         address: SocketAddr::new(ip, port),
-        inode: u64::from(inode),
+        inode: u64::from(netlink::inode(bytes)?),
     })
 }
 

@@ -18,6 +18,8 @@ pub enum Failure {
         /// How long the attempt had been under way.
         after: Time,
     },
+    /// A drain's deadline has cut it before a byte of the response: our own doing.
+    CutByDrain,
     /// HTTP/2 REFUSED_STREAM (RFC 9113 §8.7): not processed.
     RefusedStream,
     /// HTTP/2 GOAWAY with a last stream id below this request's (RFC 9113 §6.8): not processed.
@@ -35,6 +37,7 @@ impl Failure {
             Self::ConnectFailed => "connect_failed",
             Self::StaleProven => "stale_connection",
             Self::DiedBeforeResponse { .. } => "connection_died",
+            Self::CutByDrain => "cut_by_drain",
             Self::RefusedStream => "refused_stream",
             Self::GoAway => "goaway",
             Self::Timeout => "timed_out",
@@ -65,11 +68,18 @@ pub struct Request {
     pub body_replayable: bool,
 }
 
+impl Request {
+    /// Whether it may be sent again though the backend may have got it (RFC 9110 §9.2.2).
+    pub const fn may_be_repeated(&self, limits: &Limits) -> bool {
+        self.idempotent || (limits.idempotency_key && self.has_idempotency_key)
+    }
+}
+
 /// `[pool.retry]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Attempts in total that may have reached an app. Default 3. Those that broke only after [`LONG`] don't count,
-    /// but at most `attempts - 1` more are made for them.
+    /// Attempts in total that may have reached an app. Default 3. Those that broke only after [`LONG`], or that a drain
+    /// has cut, don't count, but at most `attempts - 1` more are made for them.
     pub attempts: u32,
     /// Attempts in total that surely did not. Default 10: in a rolling restart each instance may refuse once.
     pub proven_attempts: u32,
@@ -97,7 +107,7 @@ pub const LONG: Time = Time::from_secs(1);
 pub struct Tried {
     /// Those that may have reached an app.
     pub unproven: u32,
-    /// Of those, the ones that were under way for [`LONG`] or more.
+    /// Of those, the ones that were under way for [`LONG`] or more, or that a drain has cut.
     pub long: u32,
     /// Those that surely did not.
     pub proven: u32,
@@ -112,7 +122,12 @@ impl Tried {
             &mut self.unproven
         };
         *count = count.saturating_add(1);
-        if matches!(failure, Failure::DiedBeforeResponse { after } if after >= LONG) {
+        let is_spared = match failure {
+            Failure::DiedBeforeResponse { after } => after >= LONG,
+            Failure::CutByDrain => true,
+            _ => false,
+        };
+        if is_spared {
             self.long = self.long.saturating_add(1);
         }
     }
@@ -171,8 +186,7 @@ pub fn decide(
         };
     }
     let proven = failure.is_proven();
-    let idempotent = request.idempotent || (limits.idempotency_key && request.has_idempotency_key);
-    if !proven && !idempotent {
+    if !proven && !request.may_be_repeated(limits) {
         return Verdict::GiveUp {
             reason: "not_idempotent",
         };
@@ -189,7 +203,9 @@ pub fn decide(
     if failure == Failure::ConnectFailed && !left.others {
         return Verdict::Hold;
     }
-    if !proven && !left.token {
+    // What we have cut is no sign of trouble, and there is no more of it than the drained backend had in flight.
+    let spend_budget = !proven && failure != Failure::CutByDrain;
+    if spend_budget && !left.token {
         return Verdict::GiveUp {
             reason: OUT_OF_BUDGET,
         };
@@ -197,7 +213,7 @@ pub fn decide(
     Verdict::Retry {
         elsewhere: left.others,
         reason: failure.as_str(),
-        spend_budget: !proven,
+        spend_budget,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::core::balance::Candidate;
 use crate::core::retry;
 use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved};
 use crate::registry::snapshot::Pool;
+use crate::sockets::queue::Place;
 
 impl Candidate for Arc<Endpoint> {
     fn in_flight(&self) -> u32 {
@@ -71,6 +72,14 @@ impl Excluded {
     /// Whether something eligible is left.
     pub fn leaves_any(&self, pool: &Pool) -> bool {
         let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
+        pool.ready.iter().any(left)
+    }
+
+    /// Whether something eligible is left besides this one.
+    pub fn leaves_any_but(&self, pool: &Pool, one: &Endpoint) -> bool {
+        let left = |endpoint: &Arc<Endpoint>| {
+            endpoint.key != one.key && !self.has(endpoint) && !endpoint.gate.is_closed()
+        };
         pool.ready.iter().any(left)
     }
 }
@@ -222,6 +231,12 @@ pub enum ConnectError {
     /// It began to drain, or restarted, in the meantime.
     #[error("it began to drain while the connection was being opened")]
     Moved,
+    /// The listener is gone, with its queue.
+    #[error("it closed the connection before it had accepted it")]
+    NotAccepted,
+    /// No process has taken the connection out of the listener's queue in time.
+    #[error("it did not accept the connection in time")]
+    Ignored,
 }
 
 /// Opens a connection to the backend that was entered.
@@ -253,12 +268,65 @@ pub async fn connect(
         expires: Time::MAX,
         requests: 0,
         sent: 0,
+        accepted: false,
         ticket,
     };
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
     }
     Ok(Box::new(connection))
+}
+
+/// For so long the look for the acceptance is repeated as often as others let us; after that, each millisecond.
+const AT_ONCE: Duration = Duration::from_micros(100);
+
+/// Waits until the backend's process has accepted a new connection, for a request that must not be lost with a
+/// listener's queue: nothing is sent before, so that any method can go elsewhere. Where the kernel can't tell (another
+/// host or network namespace, unix sockets, systems other than Linux), nothing is waited for.
+///
+/// # Errors
+/// When the connection died in the queue, the backend began to drain, or nobody accepted it within `patience`, and
+/// `others` might. Where there are no others, a connection that nobody accepts is as good as one can get.
+pub async fn accepted(
+    connection: &mut Connection,
+    permit: &Permit,
+    patience: Duration,
+    others: bool,
+) -> Result<(), ConnectError> {
+    let began = clock::now();
+    loop {
+        match h1::socket::place(connection.stream.id()) {
+            Some(Place::Process) => {
+                connection.accepted = true;
+                return Ok(());
+            }
+            Some(Place::Queue) => {}
+            None => {
+                let is_closed = match h1::socket::fate(connection.stream.id()) {
+                    Some(fate) if fate.is_reset => true,
+                    _ => look(connection) == Look::Closed,
+                };
+                return match is_closed {
+                    true => Err(ConnectError::NotAccepted),
+                    false => Ok(()),
+                };
+            }
+        }
+        if permit.endpoint().epoch() != permit.epoch() {
+            return Err(ConnectError::Moved);
+        }
+        let waited = clock::now().saturating_sub(began);
+        if waited < AT_ONCE {
+            tokio::task::yield_now().await;
+        } else if waited < patience {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        } else {
+            return match others {
+                true => Err(ConnectError::Ignored),
+                false => Ok(()),
+            };
+        }
+    }
 }
 
 /// How long the reset that proves it is waited for: 1 + 2 + 4 + 8 + 16 ms, more than a round trip within a site.
@@ -272,8 +340,9 @@ const RESET_LOOKS: u32 = 5;
 /// half-closed still reads, and sends no reset. One that reads a part and then closes does, so the request must
 /// have gone out in one segment: then a part can't have arrived.
 pub async fn is_undelivered(connection: &Connection, written: u64) -> bool {
-    // A first request is different: a listener that dies with a full queue has acknowledged what nobody reads.
-    if connection.requests <= 1 {
+    // A first request is different, unless it was known that the connection had left its listener's queue: a listener
+    // that dies with a full one has acknowledged what nobody reads.
+    if connection.requests <= 1 && !connection.accepted {
         return false;
     }
     for look in 0..=RESET_LOOKS {

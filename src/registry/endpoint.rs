@@ -401,6 +401,8 @@ pub struct Connection {
     pub requests: u32,
     /// Bytes that these were, as far as they were written.
     pub sent: u64,
+    /// It is known that the backend's process has accepted it, and that it isn't in the listener's queue.
+    pub accepted: bool,
     /// Counts it among the backend's open connections.
     pub ticket: Ticket,
 }

@@ -150,6 +150,7 @@ async fn a_get_that_is_cut_is_tried_elsewhere() {
     other.head().await;
     other.answer("elsewhere").await;
     assert_eq!(client.response().await.text(), "elsewhere");
+    assert_eq!(rig.access_log(1).await[0]["retry_reason"], "cut_by_drain");
     rig.until_state(index, "drained").await;
     assert!(
         rig.log().contains("cut at the drain's deadline"),

@@ -14,6 +14,7 @@ mod hold;
 mod interim;
 mod keepalive;
 mod limits;
+mod queue;
 mod races;
 mod rates;
 mod rig;

@@ -88,6 +88,29 @@ fn unproven_ones_retry_idempotent_requests_on_the_budget() {
     }
 }
 
+/// Our own doing takes no token; but it proves nothing.
+#[test]
+fn what_a_drain_has_cut_is_free_for_idempotent_requests_alone() {
+    let broke = Left {
+        token: false,
+        ..LEFT
+    };
+    assert_eq!(
+        judge(Failure::CutByDrain, GET, broke),
+        Verdict::Retry {
+            elsewhere: true,
+            reason: "cut_by_drain",
+            spend_budget: false,
+        }
+    );
+    assert_eq!(
+        judge(Failure::CutByDrain, POST, LEFT),
+        Verdict::GiveUp {
+            reason: "not_idempotent"
+        }
+    );
+}
+
 #[test]
 fn an_idempotency_key_counts_only_where_configured() {
     let request = Request {
@@ -189,7 +212,12 @@ fn slow_is_not_dead_and_a_begun_response_is_final() {
 #[test]
 fn each_kind_has_its_own_cap() {
     let limits = Limits::default();
-    for (failure, most) in [(DIED[0], 3), (DIED[1], 5), (Failure::ConnectFailed, 10)] {
+    for (failure, most) in [
+        (DIED[0], 3),
+        (DIED[1], 5),
+        (Failure::CutByDrain, 5),
+        (Failure::ConnectFailed, 10),
+    ] {
         let mut tried = Tried::default();
         let mut attempts = 1;
         loop {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use crate::sockets::queue::{self, Place};
+
 /// Makes the coming close a reset (RST), so that the peer can't take what it got for the whole.
 pub fn reset_on_close(descriptor: RawFd) {
     if descriptor < 0 {
@@ -31,6 +33,21 @@ pub fn has_unread(descriptor: RawFd) -> bool {
     SockRef::from(&borrowed)
         .peek(&mut byte)
         .is_ok_and(|count| count > 0)
+}
+
+/// Where the peer's end of a TCP connection is: in its listener's queue, or a process's. `None` where this can't be
+/// known.
+pub fn place(descriptor: RawFd) -> Option<Place> {
+    if descriptor < 0 {
+        return None;
+    }
+    #[allow(unsafe_code)]
+    // SAFETY: the caller owns the stream that this descriptor belongs to, and keeps it open during the call.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let socket = SockRef::from(&borrowed);
+    let ours = socket.local_addr().ok()?.as_socket()?;
+    let theirs = socket.peer_addr().ok()?.as_socket()?;
+    queue::place(ours, theirs)
 }
 
 /// Bytes that were written and that the peer has not acknowledged (`SIOCOUTQ`); 0 where this can't be known.

@@ -249,7 +249,11 @@ impl Transaction<'_> {
             Attempt::NotConnected => retry::Failure::ConnectFailed,
             Attempt::Failed(failure) => match failure {
                 Failure::Died { .. } if self.undelivered => retry::Failure::StaleProven,
-                Failure::Died { .. } | Failure::Cut => {
+                Failure::Cut => {
+                    self.excluded.prefer_youngest();
+                    retry::Failure::CutByDrain
+                }
+                Failure::Died { .. } => {
                     self.excluded.prefer_youngest();
                     retry::Failure::DiedBeforeResponse {
                         after: clock::now().saturating_sub(began),
@@ -298,21 +302,32 @@ impl Transaction<'_> {
         self.give_up_as(failure).await
     }
 
-    fn judge(&self, failure: retry::Failure) -> Verdict {
-        let request = retry::Request {
+    fn request(&self) -> retry::Request {
+        retry::Request {
             idempotent: self.head.method.is_idempotent(),
             has_idempotency_key: self.head.idempotency_key,
             body_replayable: self.upload.is_replayable(),
-        };
-        let limits = retry::Limits {
+        }
+    }
+
+    fn limits(&self) -> retry::Limits {
+        retry::Limits {
             attempts: self.pool.config.retry.attempts,
             idempotency_key: self.pool.config.retry.idempotency_key,
             ..retry::Limits::default()
-        };
+        }
+    }
+
+    /// Whether it may be sent again though a backend may have got it.
+    fn may_be_repeated(&self) -> bool {
+        self.request().may_be_repeated(&self.limits())
+    }
+
+    fn judge(&self, failure: retry::Failure) -> Verdict {
         let left = retry::Left {
             others: self.excluded.leaves_any(&self.pool),
             token: self.pool.shared.budget.available(clock::now()),
         };
-        retry::decide(failure, &request, self.tried, &limits, left)
+        retry::decide(failure, &self.request(), self.tried, &self.limits(), left)
     }
 }

@@ -49,6 +49,7 @@ async fn open(address: std::net::SocketAddr) -> Box<Connection> {
         expires: Time::MAX,
         requests: 0,
         sent: 0,
+        accepted: false,
         ticket: Arc::new(endpoint).connection_opened(),
     })
 }
@@ -114,6 +115,31 @@ async fn a_first_request_is_never_proven() {
     drop(listener);
     assert!(ended(&mut connection).await.is_err());
     assert!(!is_undelivered(&connection, SECOND.len() as u64).await);
+}
+
+/// Once it is known to be out of the queue, the first request is judged like any other.
+#[tokio::test]
+async fn a_first_request_on_an_accepted_connection_is_proven() {
+    for is_read in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut connection = open(listener.local_addr().unwrap()).await;
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        let Some(place) = h1::socket::place(connection.stream.id()) else {
+            return;
+        };
+        connection.accepted = place == Place::Process;
+        if is_read {
+            write(&mut connection, FIRST).await.unwrap();
+            theirs.read_exact(&mut [0; FIRST.len()]).await.unwrap();
+            drop(theirs);
+        } else {
+            drop(theirs);
+            write(&mut connection, FIRST).await.unwrap();
+        }
+        assert!(!ended(&mut connection).await.is_ok_and(|count| count > 0));
+        let undelivered = is_undelivered(&connection, FIRST.len() as u64).await;
+        assert_eq!(undelivered, !is_read);
+    }
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ fn connection(endpoint: &Arc<Endpoint>) -> Box<Connection> {
         expires: Time::MAX,
         requests: 1,
         sent: 0,
+        accepted: false,
         ticket: endpoint.connection_opened(),
     })
 }

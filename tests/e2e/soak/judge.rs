@@ -84,12 +84,9 @@ pub fn explain(
                 None
             }
         }
-        // Three attempts, each of which was taken along by a process that was killed, or cut in a drain.
-        Loss::ProxyError(502) if log.end == "upstream_died" && log.attempts >= 3 => {
-            let killed = world.deaths.iter().filter(|death| death.span.meets(span));
-            let cut = world.cut.iter().filter(|(_, cut)| cut.meets(span));
-            (killed.count() + cut.count() >= 3)
-                .then_some("three processes took it along, or were made to drop it")
+        Loss::ProxyError(502) if log.end == "upstream_died" && log.retry_reason == "attempts" => {
+            taken_along(log, arrived, world, span)
+                .then_some("idempotent, taken along by as many processes as it has attempts")
         }
         Loss::ProxyError(502) if log.end == "cut" && !idempotent => {
             let deadline = |(name, cut): &(String, Span)| *name == log.backend && cut.meets(span);
@@ -109,6 +106,33 @@ pub fn explain(
         }
         _ => None,
     }
+}
+
+/// How many attempts may reach an app before a request is given up (`[pool.retry] attempts`).
+const ATTEMPTS: usize = 3;
+
+/// Whether each process that had it was killed with it, and enough others were killed meanwhile, the last attempt's
+/// among them, to make up for the attempts that left no trace. What a drain has cut uses up none.
+fn taken_along(log: &Log, arrived: &[Arrival], world: &World, span: Span) -> bool {
+    let killed = (world.deaths.iter()).filter(|d| d.end == End::Hard && d.span.meets(span));
+    let mut killed: Vec<&Death> = killed.collect();
+    let mut taken = 0;
+    let mut last = false;
+    for (name, life, at) in arrived {
+        let with = |d: &&Death| d.instance == *name && d.life == *life && *at <= d.span.to;
+        if let Some(death) = killed.iter().position(with) {
+            killed.swap_remove(death);
+            taken += 1;
+            last |= *name == log.backend;
+            continue;
+        }
+        let cut = |(cut, when): &(String, Span)| cut == name && *at <= when.to && when.meets(span);
+        if !world.cut.iter().any(cut) {
+            return false;
+        }
+    }
+    last |= killed.iter().any(|death| death.instance == log.backend);
+    last && log.attempts as usize >= ATTEMPTS && taken + killed.len() >= ATTEMPTS
 }
 
 /// Requests that must arrive once and arrived more often: POSTs, by the ids that `is_post` knows.
@@ -225,6 +249,58 @@ mod tests {
             explain(&sent, Some(&log("upstream_died")), &[], &then),
             None
         );
+    }
+
+    #[test]
+    fn three_deaths_explain_an_idempotent_one_only_where_it_was() {
+        let sent = Sent {
+            kind: Kind::Get,
+            ..post(Loss::ProxyError(502))
+        };
+        let log = Log {
+            attempts: 3,
+            retry_reason: "attempts".into(),
+            ..log("upstream_died")
+        };
+        let death = |instance: &str, end| Death {
+            instance: instance.into(),
+            life: 0,
+            end,
+            span: Span {
+                from: 10 * S + 2,
+                to: 10 * S + 3,
+            },
+        };
+        let world = |deaths| World {
+            deaths,
+            ..World::default()
+        };
+        let at = |name: &str| (name.to_owned(), 0, 10 * S + 1);
+        let three = || ["a", "b", "c"].map(|name| death(name, End::Hard)).to_vec();
+        let explained = |arrived: &[Arrival], world: &World| {
+            explain(&sent, Some(&log), arrived, world).is_some()
+        };
+        assert!(explained(&[], &world(three())));
+        assert!(explained(&[at("a"), at("b")], &world(three())));
+        // It was somewhere else, too, and that did not die; the last one did not; one of them finished its work.
+        assert!(!explained(&[at("d")], &world(three())));
+        let others = ["b", "c", "d"].map(|name| death(name, End::Hard));
+        assert!(!explained(&[], &world(others.to_vec())));
+        let mut graceful = three();
+        graceful[1].end = End::Graceful;
+        assert!(!explained(&[], &world(graceful)));
+        // A second visit to the same process is no second death.
+        assert!(!explained(&[at("a"), at("a")], &world(three())));
+        // What was cut is no attempt.
+        let mut cut = world(three());
+        let span = Span {
+            from: 10 * S,
+            to: 10 * S + 5,
+        };
+        cut.cut.push(("d".into(), span));
+        assert!(explained(&[at("d"), at("a")], &cut));
+        cut.deaths.pop();
+        assert!(!explained(&[at("d"), at("a")], &cut));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Report {
     pub samples: Vec<Sample>,
     pub explained: BTreeMap<&'static str, u64>,
     pub unexplained: Vec<String>,
+    /// POSTs sent; the other requests are idempotent.
+    pub posts: u64,
     /// Each explained loss with its evidence.
     pub lost: Vec<String>,
     pub twice_posts: Vec<u64>,
@@ -80,6 +82,7 @@ impl Report {
             .filter(|s| s.kind == Kind::Post)
             .map(|s| s.id)
             .collect();
+        self.posts = posts.len() as u64;
         let is_post = |id| id >= hostile::FIRST_POST || posts.contains(&id);
         (self.twice_posts, self.twice_others) = judge::duplicated(&arrivals, is_post);
         self.reached_drained = judge::reached_drained(&arrivals, &self.world);
@@ -224,14 +227,21 @@ impl fmt::Display for Report {
         writeln!(f, "| | |\n|-|-|")?;
         let mut row = |label: &str, value: String| writeln!(f, "|{label}|{value}|");
         row("sent", account.sent.to_string())?;
+        row("– of them POSTs", self.posts.to_string())?;
         row("answered", account.answered.to_string())?;
         row("lost, unexplained", self.unexplained.len().to_string())?;
         row(
             "lost, explained",
             self.explained.values().sum::<u64>().to_string(),
         )?;
-        for (rule, count) in &self.explained {
-            row(&format!("– {rule}"), count.to_string())?;
+        for (rule, &count) in &self.explained {
+            let (of, what) = match rule.starts_with("POST") {
+                true => (self.posts, "POSTs"),
+                false => (account.sent, "requests"),
+            };
+            let share = count as f64 * 10_000.0 / of.max(1) as f64;
+            let value = format!("{count}: {share:.1} in 10,000 {what}");
+            row(&format!("– {rule}"), value)?;
         }
         row("POSTs delivered twice", self.twice_posts.len().to_string())?;
         row("others delivered twice", self.twice_others.to_string())?;

@@ -55,10 +55,11 @@ impl Transaction<'_> {
         let began = clock::now();
         let mut connection = match reused {
             Some(connection) => connection,
-            None => match upstream::connect(self.plane, permit, &self.pool.config.upstream).await {
+            None => match self.connect(permit).await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    if !matches!(error, ConnectError::Moved) {
+                    // A drain is known already, and slow is not dead.
+                    if !matches!(error, ConnectError::Moved | ConnectError::Ignored) {
                         endpoint.suspicion.raise();
                         endpoint.hint();
                     }
@@ -152,6 +153,19 @@ impl Transaction<'_> {
         }
         connection.expires = self.account.answered().saturating_add(idle);
         endpoint.release(connection);
+    }
+
+    /// A new connection: one that the backend has accepted, as far as that can be known, for a request that must not be
+    /// sent twice, and for one that has met a death already. What nobody has accepted uses up none of its attempts.
+    async fn connect(&self, permit: &Permit) -> Result<Box<Connection>, ConnectError> {
+        let settings = &self.pool.config.upstream;
+        let mut connection = upstream::connect(self.plane, permit, settings).await?;
+        if self.tried.unproven > 0 || !self.may_be_repeated() {
+            let others = self.excluded.leaves_any_but(&self.pool, permit.endpoint());
+            let patience = settings.connect_timeout;
+            upstream::accepted(&mut connection, permit, patience, others).await?;
+        }
+        Ok(connection)
     }
 
     fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
