@@ -88,13 +88,25 @@ fn good_files_have_nothing() {
 #[test]
 fn what_people_install_has_nothing() {
     let mut seen = 0;
-    for dir in ["deploy/systemd", "deploy/kubernetes"] {
-        for entry in std::fs::read_dir(dir).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            let config = lameduck::config::load(Path::new("config/minimal.toml"))
+    for dir in [
+        "systemd",
+        "kubernetes",
+        "oxmgr",
+        "pm2",
+        "supervisord",
+        "docker",
+    ] {
+        let entries = std::fs::read_dir(Path::new("deploy").join(dir)).unwrap();
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            // No supervisor's, and no app's either.
+            if path.ends_with("Dockerfile") {
+                continue;
+            }
+            let config = lameduck::config::load(Path::new("config/container.toml"))
                 .unwrap()
                 .config;
-            let config = (dir == "deploy/systemd").then_some(config);
+            // The manifests bring their own.
+            let config = (dir != "kubernetes").then_some(config);
             let (files, errors) = lameduck::doctor::look::read(std::slice::from_ref(&path));
             assert!(errors.is_empty(), "{errors:?}");
             let examined =
@@ -105,7 +117,7 @@ fn what_people_install_has_nothing() {
             }
         }
     }
-    assert!(seen >= 2, "{seen}");
+    assert!(seen >= 12, "{seen}");
 }
 
 #[test]
