@@ -7,7 +7,7 @@ use lameduck::demo::instance::Instance;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Bench;
+use super::{Bench, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,11 +34,26 @@ impl Supervisor {
     pub fn restart(&self, sleep: &str) -> Vec<String> {
         let dir = self.dir.display();
         let script = format!(
-            "sleep {sleep}; : > {dir}/$1.ask; while [ ! -e {dir}/$1.done ]; do sleep 0.01; done; rm {dir}/$1.done"
+            ": > {dir}/$1.begun; sleep {sleep}; : > {dir}/$1.ask; while [ ! -e {dir}/$1.done ]; do sleep 0.01; done; rm {dir}/$1.done"
         );
         ["sh", "-c", &script, "restart", "{name}"]
             .map(str::to_owned)
             .to_vec()
+    }
+
+    /// A script that does nothing, for as long as the test runs.
+    pub fn endless(&self) -> Vec<String> {
+        let dir = self.dir.display();
+        let script = format!(": > {dir}/$1.begun; while [ -e {dir} ]; do sleep 0.1; done");
+        ["sh", "-c", &script, "endless", "{name}"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// Waits until the script for this instance runs.
+    pub async fn begun(&self, name: &str) {
+        let file = self.dir.join(format!("{name}.begun"));
+        until("the command", PATIENCE, async || take(&file)).await;
     }
 
     /// Gives the instances back.
