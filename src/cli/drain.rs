@@ -15,6 +15,8 @@ use crate::output::{Progress, count, print, print_json};
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
 use crate::typed::{Actor, BackendName, backend, duration, segment};
 
+/// How long a proxy may take to show that it is alive.
+const ALIVE: Duration = Duration::from_secs(3);
 /// Between two looks at what is in flight.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -138,9 +140,15 @@ impl Call<'_> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
         // A proxy that takes connections and does nothing must not hold up a hook for as long as a drain may take.
-        self.client
-            .raw(Method::GET, "/-/live", None::<&Value>, Wait::Short)
-            .await?;
+        let alive = self
+            .client
+            .raw(Method::GET, "/-/live", None::<&Value>, Wait::Short);
+        tokio::time::timeout(ALIVE, alive).await.map_err(|_elapsed| {
+            Exit::unreachable(format!(
+                "the proxy takes connections but does not answer within {}; it may be overloaded or stopped (SIGSTOP)",
+                humantime::format_duration(ALIVE)
+            ))
+        })??;
         let progress = Progress::new(!self.json);
         tokio::select! {
             answer = self.client.call(method, path, body, patience) => answer,

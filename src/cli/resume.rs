@@ -19,7 +19,7 @@ pub struct ResumeArgs {
     /// Lift everybody's drains, not only those of operators
     #[arg(long, env = "LAMEDUCK_ALL", value_parser = FalseyValueParser::new())]
     pub all: bool,
-    /// Whose drains to lift: every person's [default], or that of a supervisor's hook
+    /// Whose drains to lift: every person's (by default), or that of a supervisor's hook
     #[arg(long, value_enum, env = "LAMEDUCK_ACTOR")]
     pub actor: Option<Actor>,
     /// Wait up to this long until it is ready

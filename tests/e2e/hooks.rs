@@ -2,7 +2,7 @@
 //! ready, although the restart is over long before the next probe (one a second, at any pace).
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::proxy::{Proxy, Settings};
@@ -204,4 +204,26 @@ async fn a_person_s_drain_survives_a_hook_s() {
     }
     assert_eq!(shell(&socket, "lameduck resume app/$1", &name).await, 0);
     ready(&proxy, &name).await;
+}
+
+/// A hook must not hold up its supervisor when the proxy is gone or stands still.
+#[tokio::test]
+async fn a_proxy_that_does_not_answer_is_5_soon() {
+    let bench = Bench::start("hooks", App::BuiltIn, 1).await.unwrap();
+    let dir = bench.scratch.path().to_owned();
+    let mut proxy = Proxy::start(exe(), "proxy", &dir, &settings(), &bench.instances)
+        .await
+        .unwrap();
+    let hook = "lameduck drain app/$1 --actor supervisor --until restarted --timeout 60s";
+    proxy.process().signal(libc::SIGSTOP).unwrap();
+    let begun = Instant::now();
+    assert_eq!(shell(proxy.socket(), hook, "app-1").await, 5);
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    proxy.process().signal(libc::SIGKILL).unwrap();
+    proxy.process().wait(PATIENCE).await.unwrap();
+    assert_eq!(shell(proxy.socket(), hook, "app-1").await, 5);
 }

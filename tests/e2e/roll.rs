@@ -68,28 +68,12 @@ impl Stage {
         self.proxy.socket().to_owned()
     }
 
-    /// A command that does nothing, for as long as the test runs.
-    fn endless(&self) -> [String; 5] {
-        let dir = self.bench.scratch.path().display();
-        let script = format!("while [ -e {dir} ]; do sleep 0.1; done");
-        ["sh", "-c", &script, "sh", "{name}"].map(str::to_owned)
-    }
-
     /// Waits until all are in this state, with no drain left.
     async fn states(&self, state: &str) {
         until(state, PATIENCE, async || {
             let pool = self.proxy.pool().await.unwrap();
             let mut backends = pool.backends.iter();
             backends.all(|backend| backend.state == state && backend.drains.is_empty())
-        })
-        .await;
-    }
-
-    async fn draining(&self, name: &str) {
-        until("a drain", PATIENCE, async || {
-            let pool = self.proxy.pool().await.unwrap();
-            let mut backends = pool.backends.iter();
-            backends.any(|backend| backend.name == name && backend.state == "drained")
         })
         .await;
     }
@@ -214,7 +198,7 @@ async fn the_last_one_is_not_taken_out_unless_told_to() {
 async fn a_second_roll_is_told_who_holds_the_first() {
     let stage = Stage::new(2).await;
     let first = start(&stage.socket(), &[], &stage.supervisor.restart("1"));
-    stage.draining("app-1").await;
+    stage.supervisor.begun("app-1").await;
     let second = start(&stage.socket(), &[], &stage.supervisor.restart("0"));
     let (code, _, errors) = end(second).await;
     assert_eq!(code, 1, "{errors}");
@@ -276,7 +260,7 @@ async fn a_command_that_restarts_nothing_is_noticed() {
 async fn an_interrupted_roll_leaves_nothing_drained() {
     let stage = Stage::new(2).await;
     let roll = start(&stage.socket(), &[], &stage.supervisor.restart("1"));
-    stage.draining("app-1").await;
+    stage.supervisor.begun("app-1").await;
     let begun = Instant::now();
     sys::kill(roll.id().unwrap(), libc::SIGINT).unwrap();
     let (code, lines, errors) = end(roll).await;
@@ -291,8 +275,8 @@ async fn an_interrupted_roll_leaves_nothing_drained() {
     stage.states("ready").await;
 
     // Twice: the command goes, too.
-    let roll = start(&stage.socket(), &[], &stage.endless());
-    stage.draining("app-1").await;
+    let roll = start(&stage.socket(), &[], &stage.supervisor.endless());
+    stage.supervisor.begun("app-1").await;
     let pid = roll.id().unwrap();
     sys::kill(pid, libc::SIGTERM).unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -325,8 +309,8 @@ async fn a_killed_roll_lets_go() {
 
     // One that was killed before it had restarted anything: its drain ends by itself.
     let stage = Stage::new(2).await;
-    let mut first = start(&stage.socket(), &[], &stage.endless());
-    stage.draining("app-1").await;
+    let mut first = start(&stage.socket(), &[], &stage.supervisor.endless());
+    stage.supervisor.begun("app-1").await;
     let begun = Instant::now();
     first.start_kill().unwrap();
     first.wait().await.unwrap();

@@ -41,10 +41,19 @@ impl Supervisor {
             .to_vec()
     }
 
-    /// Waits until that script runs for this instance.
+    /// A script that does nothing, for as long as the test runs.
+    pub fn endless(&self) -> Vec<String> {
+        let dir = self.dir.display();
+        let script = format!(": > {dir}/$1.begun; while [ -e {dir} ]; do sleep 0.1; done");
+        ["sh", "-c", &script, "endless", "{name}"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// Waits until the script for this instance runs.
     pub async fn begun(&self, name: &str) {
         let file = self.dir.join(format!("{name}.begun"));
-        until("the command", PATIENCE, async || file.exists()).await;
+        until("the command", PATIENCE, async || take(&file)).await;
     }
 
     /// Gives the instances back.
