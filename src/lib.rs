@@ -6,6 +6,8 @@
 //! 3. [`registry`]: the one writer. Events go in; a new snapshot, gate moves and announcements come out.
 //! 4. [`proxy`]: the data plane: route, pick, permit, connection, forward, retry, log.
 //! 5. [`app`]: the composition root, where all of it is wired on one screen.
+//! 6. [`supervisor`]: beside the proxy: the launcher (`lameduck exec`), the roll, and what supervisors are told.
+//!    [`doctor`] reads their configurations.
 //!
 //! Dependency rule: [`core`] imports `std` alone. [`probe`], [`proxy`], [`admin`] and [`supervisor`] know `core`'s types
 //! and the registry's handle, and not each other. Only [`app`] sees everything.
