@@ -76,6 +76,10 @@ pub(super) fn process(process: &Process, proxy: &Proxy, assumed: Assumed, found:
 /// The health check that is right.
 fn health_line(process: &Process, pool: &str, name: &str) -> String {
     match process.supervisor {
+        // It sets the variable where there are several, and runs the command without a shell.
+        Supervisor::Oxmgr | Supervisor::OldOxmgr if process.instances.is_some() => {
+            format!("health_cmd = \"sh -c 'lameduck health {pool}/{pool}-$NODE_APP_INSTANCE'\"")
+        }
         Supervisor::Oxmgr | Supervisor::OldOxmgr => {
             format!("health_cmd = \"lameduck health {pool}/{name}\"")
         }

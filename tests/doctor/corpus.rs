@@ -152,3 +152,15 @@ fn whole_outputs_word_for_word() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn several_instances_under_oxmgr_are_checked_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("oxfile.toml");
+    let text = "version = 1\n[[apps]]\nname = \"api\"\ncommand = \"lameduck exec --pool api -- node app.mjs\"\n\
+                instances = 3\nhealth_cmd = \"curl -f http://127.0.0.1:3000/health\"\n";
+    std::fs::write(&path, text).unwrap();
+    let shown = examined(&[path]).reports[0].render(false);
+    let line = "health_cmd = \"sh -c 'lameduck health api/api-$NODE_APP_INSTANCE'\"";
+    assert!(shown.contains(line), "{shown}");
+}
