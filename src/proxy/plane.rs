@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
-use pingora::connectors::TransportConnector;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 
@@ -40,12 +40,20 @@ pub struct Plane {
     requests: AtomicU64,
 }
 
+/// For backends that speak no TLS. Without a file named, Pingora would read the system's certificates now, and panic
+/// where there are none, as in an image made from scratch.
+fn plain_connector() -> TransportConnector {
+    let mut options = ConnectorOptions::new(0);
+    options.ca_file = Some("/dev/null".to_owned());
+    TransportConnector::new(Some(options))
+}
+
 impl Plane {
     /// A data plane on this registry.
     pub fn new(registry: Handle, access_log: AccessLog, counters: Arc<PlaneCounters>) -> Self {
         Self {
             registry,
-            connector: TransportConnector::new(None),
+            connector: plain_connector(),
             access_log,
             clients: Interrupts::default(),
             per_client: PerClient::default(),

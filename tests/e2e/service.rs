@@ -69,6 +69,24 @@ fn heard(socket: &UnixDatagram, what: &str) -> Vec<String> {
     }
 }
 
+/// An image from scratch has none.
+#[tokio::test]
+async fn it_needs_no_certificates_of_the_system() {
+    let bench = Bench::start("service", App::BuiltIn, 1).await.unwrap();
+    let (config, socket) = configure(&bench, "bare", &Settings::default());
+    let mut command = run(&config);
+    command
+        .env("SSL_CERT_FILE", "/nowhere/ca.crt")
+        .env("SSL_CERT_DIR", "/nowhere");
+    let mut proxy = start(&bench, "bare", command);
+    until("it to be ready", PATIENCE, async || {
+        proxy.check().unwrap();
+        let answer = admin::request(&socket, "GET", "/-/ready?pool=app", None).await;
+        matches!(answer, Ok((200, _)))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn its_supervisor_is_told_what_it_does() {
     let bench = Bench::start("service", App::BuiltIn, 2).await.unwrap();
