@@ -257,6 +257,10 @@ impl Model {
         let effects = self
             .backend
             .step(event.clone(), &context, &self.policy, self.now);
+        if before.drains().count() == 0 && self.backend.drains().count() > 0 {
+            // Before its effects: a deadline that is over already is announced in the same step.
+            self.awaited = true;
+        }
         self.note_row(&event, &before);
         for effect in &effects {
             match effect {
@@ -373,7 +377,6 @@ impl Model {
             .map(|(key, drain)| (key.clone(), drain.clone()))
             .collect();
         if before.drains().count() == 0 && !open.is_empty() {
-            self.awaited = true;
             assert!(self.backend.epoch() > before.epoch());
         }
         for (key, known) in &self.known {
@@ -485,4 +488,19 @@ proptest! {
         }
         prop_assert_eq!(format!("{:?}", one.backend), format!("{:?}", two.backend));
     }
+}
+
+/// A deadline that is over when the drain is asked for is announced at once, and a resume then tells nobody again.
+#[test]
+fn a_drain_whose_deadline_is_over_is_announced_once() {
+    let mut model = Model::new(Policy::default());
+    model.act(Act::Drain {
+        actor: Actor::Supervisor,
+        id: 0,
+        deadline: Some(0),
+        restarted: false,
+        expires: None,
+    });
+    assert!(!model.awaited);
+    model.act(Act::Resume(true));
 }
