@@ -1,9 +1,10 @@
 //! The data plane: route → pick → permit → connection → forward → retry → log.
 //!
-//! [`h1`] is the HTTP/1 plane. What it decides with is here, in plain functions that another protocol's plane
+//! [`front`] takes a connection from a listener; [`h1`] is the HTTP/1 plane. What it decides with is here, in plain functions that another protocol's plane
 //! can call: [`route`], [`upstream`], [`hold`], [`headers`], [`errors`], [`request_id`], [`websocket`].
 
 pub mod errors;
+pub mod front;
 pub mod h1;
 pub mod headers;
 pub mod hold;

@@ -3,13 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use async_trait::async_trait;
-use pingora::apps::ServerApp;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
-use pingora::protocols::Stream;
-use pingora::server::ShutdownWatch;
 
-use super::h1;
 use super::per_client::PerClient;
 use crate::config;
 use crate::interrupt::Interrupts;
@@ -121,25 +116,5 @@ pub struct TurnedAway<'a> {
 impl Drop for TurnedAway<'_> {
     fn drop(&mut self) {
         self.plane.turned_away.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// One listener's way into the plane.
-pub struct Entry(pub Arc<Plane>);
-
-#[async_trait]
-impl ServerApp for Entry {
-    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
-        let digest = stream.get_socket_digest();
-        let peer = digest
-            .as_ref()
-            .and_then(|digest| digest.peer_addr()?.as_inet().copied());
-        // A client that is gone before its address could be read has nothing to be served.
-        if let Some(peer) = peer {
-            // A task of its own: Pingora's keeps the room that a TLS handshake would need, 8 KiB, while it lives.
-            let plane = self.0.clone();
-            tokio::spawn(async move { h1::client::serve(&plane, stream, peer).await });
-        }
-        None
     }
 }

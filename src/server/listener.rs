@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::config;
-use crate::proxy::h1;
-use crate::proxy::plane::{Entry, Plane};
+use crate::proxy::front::{self, Entry, Front};
+use crate::proxy::plane::Plane;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -99,7 +99,11 @@ impl Bound {
             OwnedFd::from(self.socket.try_clone()?).into_raw_fd(),
         );
         let fds = Arc::new(Mutex::new(fds));
-        let mut service = Service::new(key.clone(), Entry(plane.clone()));
+        let front = Arc::new(Front {
+            plane: plane.clone(),
+            listener: self.config,
+        });
+        let mut service = Service::new(key.clone(), Entry(front.clone()));
         // Our codec has buffers of its own: Pingora's would only be copied through.
         service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
         let (stop, stopped) = watch::channel(false);
@@ -107,13 +111,12 @@ impl Bound {
             service.start_service(Some(fds), stopped, 1).await;
         });
         Ok(Listener {
-            config: self.config,
+            front,
             socket: self.socket,
             address: self.address,
             inherited: self.inherited,
             stop,
             accepting,
-            plane: plane.clone(),
         })
     }
 }
@@ -132,19 +135,18 @@ fn listen(config: &config::Listener) -> std::io::Result<TcpListener> {
 
 /// A public address that is being served.
 pub struct Listener {
-    config: config::Listener,
+    front: Arc<Front>,
     socket: TcpListener,
     address: SocketAddr,
     inherited: bool,
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
-    plane: Arc<Plane>,
 }
 
 impl Listener {
     /// As configured.
     pub fn config(&self) -> &config::Listener {
-        &self.config
+        &self.front.listener
     }
 
     /// Where it listens, with the real port.
@@ -171,7 +173,7 @@ impl Listener {
         let _ = self.stop.send(true);
         ended(self.accepting.await, self.address);
         while let Ok((stream, peer)) = self.socket.accept() {
-            let plane = self.plane.clone();
+            let front = self.front.clone();
             runtime.spawn(async move {
                 let _ = stream.set_nodelay(true);
                 let stream = stream
@@ -179,7 +181,7 @@ impl Listener {
                     .and_then(|()| tokio::net::TcpStream::from_std(stream));
                 match stream {
                     Ok(stream) => {
-                        h1::client::serve(&plane, Box::new(L4Stream::from(stream)), peer).await;
+                        front::receive(&front, Box::new(L4Stream::from(stream)), peer).await;
                     }
                     Err(error) => {
                         debug!(%error, "a queued connection was gone before it was accepted")

@@ -130,11 +130,11 @@ impl Account {
         };
         plane.access_log.record(&Record {
             time: self.began,
-            client: &client.ip,
+            client: &client.origin.ip,
             method: head.method_span.of(buffer),
             target: head.target.of(buffer),
             host: head.authority.of(buffer),
-            version: head.version.as_str(),
+            version: client.origin.protocol.unwrap_or(head.version.as_str()),
             status: self.status,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
@@ -210,7 +210,7 @@ pub fn refused(plane: &Plane, client: &Client, refusal: &Refusal) {
     let mut words = first.splitn(3, |byte| *byte == b' ');
     plane.access_log.record(&Record {
         time: clock::now(),
-        client: &client.ip,
+        client: &client.origin.ip,
         method: words.next().unwrap_or_default(),
         target: words.next().unwrap_or_default(),
         status: refusal.status,

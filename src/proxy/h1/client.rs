@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,12 +15,12 @@ use super::request::{Limits, Progress, RequestHead};
 use super::timer::Timer;
 use super::transaction;
 use crate::clock;
-use crate::config;
+use crate::config::{self, Config};
 use crate::core::Time;
 use crate::interrupt::{Interrupt, Level};
 use crate::proxy::errors::write_local_response;
-use crate::proxy::per_client::OneOf;
-use crate::proxy::plane::{Plane, Served};
+use crate::proxy::front::Origin;
+use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::Limit;
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
@@ -68,12 +67,8 @@ pub struct Client {
     pub finished: bool,
     /// Requests that have come on it.
     pub requests: u64,
-    /// The client's address.
-    pub address: SocketAddr,
-    /// The client's IP address as text.
-    pub ip: String,
-    /// Whether its `X-Forwarded-*` are believed.
-    pub trusted: bool,
+    /// Who it is.
+    pub origin: Origin,
     /// Whether responses get a `Via`.
     pub via: bool,
 }
@@ -125,76 +120,52 @@ impl Client {
     }
 }
 
-/// Counts a connection out.
-struct Counted<'a>(&'a Plane, Arc<Interrupt>);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.clients.leave(&self.1);
+impl Client {
+    fn new(stream: Stream, origin: Origin, interrupt: Arc<Interrupt>, config: &Config) -> Self {
+        Self {
+            stream,
+            buffer: Buffer::default(),
+            timer: Timer::default(),
+            interrupt,
+            finished: false,
+            requests: 0,
+            origin,
+            via: config.headers.via,
+        }
     }
 }
 
 /// Serves a client until its connection ends.
-pub async fn serve(plane: &Arc<Plane>, stream: Stream, address: SocketAddr) {
-    let config = plane.registry.snapshot().config.clone();
-    let interrupt = plane.clients.join();
-    // Before the client, so that it is dropped after the client's descriptor, even in a panic.
-    let _counted = Counted(plane, interrupt.clone());
-    // Likewise: it counts until it is closed.
-    let admission = admit(plane, &config.server, address);
-    let mut client = Client {
-        stream,
-        buffer: Buffer::default(),
-        timer: Timer::default(),
-        interrupt,
-        finished: false,
-        requests: 0,
-        address,
-        ip: address.ip().to_canonical().to_string(),
-        trusted: is_trusted(&config.headers, address),
-        via: config.headers.via,
-    };
+pub async fn serve(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+) {
+    let mut client = Client::new(stream, origin, interrupt, config);
     let mut head = RequestHead::new();
-    let next = match admission {
-        Ok(ref _held_until_closed) => {
-            serve_requests(plane, &mut client, &mut head, &config.server).await
-        }
-        Err(refusal) => {
-            let turned_away = plane.turn_away();
-            let next = refuse(plane, &mut client, refusal, &config.server).await;
-            let next = match next {
-                Next::Linger if turned_away.many => Next::Close,
-                next => next,
-            };
-            close(&mut client, next).await;
-            return;
-        }
-    };
+    let next = serve_requests(plane, &mut client, &mut head, &config.server).await;
     close(&mut client, next).await;
     std::mem::take(&mut client.buffer).give_back();
 }
 
-/// Whether one connection more may be served.
-fn admit<'a>(
-    plane: &'a Plane,
-    limits: &config::Server,
-    address: SocketAddr,
-) -> Result<(Served<'a>, Option<OneOf<'a>>), Refusal> {
-    let Some(served) = plane.admit(limits) else {
-        let refusal = Refusal::limited(Limit::Connections, 503, "too many connections");
-        return Err(refusal);
+/// Tells a client why it isn't served, and closes its connection.
+pub async fn turn_away(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+    refusal: Refusal,
+) {
+    let mut client = Client::new(stream, origin, interrupt, config);
+    let turned_away = plane.turn_away();
+    let next = match refuse(plane, &mut client, refusal, &config.server).await {
+        Next::Linger if turned_away.many => Next::Close,
+        next => next,
     };
-    match limits.max_connections_per_client {
-        0 => Ok((served, None)),
-        limit => match plane.per_client.enter(address.ip(), limit) {
-            None => Err(Refusal::limited(
-                Limit::ConnectionsPerClient,
-                429,
-                "too many connections from this address",
-            )),
-            one => Ok((served, one)),
-        },
-    }
+    close(&mut client, next).await;
 }
 
 /// Keeps a connection. While it waits for a request, it is small.
@@ -456,9 +427,4 @@ async fn linger(client: &mut Client, mut unread: Unread) {
         }
     })
     .await;
-}
-
-fn is_trusted(headers: &config::Headers, address: SocketAddr) -> bool {
-    let ip = address.ip().to_canonical();
-    headers.trusted.iter().any(|network| network.contains(&ip))
 }

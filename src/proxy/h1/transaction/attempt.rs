@@ -173,9 +173,9 @@ impl Transaction<'_> {
         let preserve = self.pool.config.upstream.preserve_host;
         let edit = RequestEdit {
             policy: &self.config.headers,
-            client_ip: &self.client.ip,
-            trusted: self.client.trusted,
-            scheme: "http",
+            client_ip: &self.client.origin.ip,
+            trusted: self.client.origin.trusted,
+            scheme: self.client.origin.scheme,
             request_id: self.id.as_str(),
             host_override: (!preserve).then_some(&*endpoint.authority),
             fallback_host: &endpoint.authority,
