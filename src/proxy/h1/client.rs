@@ -34,7 +34,7 @@ const LINGER_TIME: Duration = Duration::from_secs(10);
 const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a connection that was accepted at the last moment of a shutdown may take to bring its request.
-const FIRST_REQUEST: Duration = Duration::from_millis(500);
+pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// A connection that was idle for this long gives up all memory that only requests need. A busy one never comes to
 /// that, and pays nothing for it.
