@@ -123,6 +123,16 @@ pub struct Headers {
     pub request_id: bool,
 }
 
+impl Headers {
+    /// Whether what this address says of others is believed.
+    pub fn trusts(&self, address: std::net::IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted
+            .iter()
+            .any(|network| network.contains(&address))
+    }
+}
+
 /// `[[listener]]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {

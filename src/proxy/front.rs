@@ -43,7 +43,7 @@ impl Origin {
         Self {
             address,
             ip: ip.to_string(),
-            trusted: headers.trusted.iter().any(|network| network.contains(&ip)),
+            trusted: headers.trusts(ip),
             scheme: "http",
             protocol: None,
         }

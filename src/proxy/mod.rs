@@ -4,6 +4,7 @@
 //! can call: [`route`], [`upstream`], [`hold`], [`headers`], [`errors`], [`request_id`], [`websocket`].
 
 pub mod errors;
+pub mod forwarded;
 pub mod front;
 pub mod h1;
 pub mod headers;

@@ -9,6 +9,7 @@ use super::fields::FieldKind;
 use super::request::{RequestError, RequestHead};
 use crate::clock;
 use crate::core::Time;
+use crate::proxy::forwarded;
 use crate::proxy::plane::Plane;
 use crate::proxy::request_id::RequestId;
 use crate::registry::endpoint::Endpoint;
@@ -128,9 +129,14 @@ impl Account {
                 .find(named)
                 .map_or(&b""[..], |field| field.value.of(buffer))
         };
+        let told = client.origin.trusted.then(|| {
+            let config = &plane.registry.snapshot().config;
+            forwarded::client(buffer, head, |address| config.headers.trusts(address))
+        });
+        let told = told.flatten().map(|address| address.to_string());
         plane.access_log.record(&Record {
             time: self.began,
-            client: &client.origin.ip,
+            client: told.as_deref().unwrap_or(&client.origin.ip),
             method: head.method_span.of(buffer),
             target: head.target.of(buffer),
             host: head.authority.of(buffer),
