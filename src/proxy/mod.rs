@@ -6,6 +6,7 @@
 pub mod errors;
 pub mod front;
 pub mod h1;
+pub mod h2;
 pub mod headers;
 pub mod hold;
 pub mod per_client;
