@@ -60,7 +60,7 @@ pub enum Change {
     /// A listener whose options changed: the address has to be bound again.
     ListenerChanged {
         address: SocketAddr,
-        reuse_port: bool,
+        setting: Setting,
     },
     /// A setting of `[server]`, `[admin]`, `[access_log]` or `[headers]`.
     Setting(Setting),
@@ -214,11 +214,8 @@ impl fmt::Display for Change {
             Change::ListenerRemoved { listener } => {
                 write!(f, "listener {}: removed", listener.address)
             }
-            Change::ListenerChanged {
-                address,
-                reuse_port,
-            } => {
-                write!(f, "listener {address}: reuse_port = {reuse_port}")
+            Change::ListenerChanged { address, setting } => {
+                write!(f, "listener {address}: {} = {}", setting.key, setting.to)
             }
             Change::Setting(setting) => write!(f, "{setting}"),
         }?;
@@ -313,11 +310,14 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
             None => changes.push(Change::ListenerAdded {
                 listener: listener.clone(),
             }),
-            Some(other) if other != *listener => changes.push(Change::ListenerChanged {
-                address: listener.address,
-                reuse_port: listener.reuse_port,
-            }),
-            Some(_) => {}
+            Some(other) => {
+                let (old, new) = (print::listener(&other), print::listener(listener));
+                let changed = settings("[[listener]]", old, new);
+                changes.extend(changed.map(|setting| Change::ListenerChanged {
+                    address: listener.address,
+                    setting,
+                }));
+            }
         }
     }
 }

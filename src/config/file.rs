@@ -217,6 +217,7 @@ fn listener(t: &Table<'_>, f: &mut Findings) -> Listener {
     Listener {
         address: t.require("address", stand_in, f, values::listen),
         reuse_port: t.boolean("reuse_port", false, f),
+        proxy_protocol: t.boolean("proxy_protocol", false, f),
     }
 }
 

@@ -106,6 +106,7 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             needed("address", "IP address and port", "\"0.0.0.0:8080\"", "Where to listen. Port 0: any free one."),
             key("reuse_port", "true or false", "false", "`SO_REUSEPORT`: a second lameduck may listen on the same address and take over. A change needs a restart."),
+            key("proxy_protocol", "true or false", "false", "Each connection begins with a PROXY protocol header, version 1 or 2, that names the client. Only `trusted` of `[headers]` may send one, and nobody else is served here. A change needs a restart."),
         ],
     },
     Section {

@@ -81,14 +81,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("listener", "acme", TLS),
     ("listener", "http2", TLS),
     ("listener", "h2", TLS),
-    (
-        "listener",
-        "proxy_protocol",
-        (
-            "the client's address is that of the connection",
-            "remove it; where a proxy stands in front, list it in [headers] trusted",
-        ),
-    ),
     ("pool", "sticky", STICKY),
     ("pool", "outlier", OUTLIER),
     ("pool", "outlier_detection", OUTLIER),

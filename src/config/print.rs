@@ -160,10 +160,11 @@ pub(super) fn headers(headers: &Headers) -> Entries {
     ]
 }
 
-fn listener(listener: &Listener) -> Entries {
+pub(super) fn listener(listener: &Listener) -> Entries {
     vec![
         ("address", text(&listener.address.to_string())),
         ("reuse_port", listener.reuse_port.to_string()),
+        ("proxy_protocol", listener.proxy_protocol.to_string()),
     ]
 }
 

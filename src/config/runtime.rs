@@ -130,6 +130,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// SO_REUSEPORT, so that a second proxy can take over the address. Default false.
     pub reuse_port: bool,
+    /// Each connection begins with a PROXY protocol header, from a peer in `headers.trusted`. Default false.
+    pub proxy_protocol: bool,
 }
 
 /// An address of a backend or a probe.

@@ -3,6 +3,8 @@
 //! Each step takes a stream and leaves one behind, so that what follows needs not know of it. From here on a client is
 //! a stream of HTTP/1 messages with an [`Origin`].
 
+pub mod proxy_protocol;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -93,7 +95,16 @@ pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
     let interrupt = plane.clients.join();
     // Before the client, so that it is dropped after the client's descriptor, even in a panic.
     let _counted = Counted(plane, interrupt.clone());
-    let origin = Origin::new(peer, &config.headers);
+    let (stream, origin) = if front.listener.proxy_protocol {
+        // Boxed: only these listeners pay for it.
+        let introduced = proxy_protocol::introduced(plane, stream, peer, &interrupt, &config);
+        match Box::pin(introduced).await {
+            Some(introduced) => introduced,
+            None => return,
+        }
+    } else {
+        (stream, Origin::new(peer, &config.headers))
+    };
     // Likewise: it counts until it is closed.
     match admit(plane, &config.server, origin.address) {
         Ok(_held_until_closed) => {

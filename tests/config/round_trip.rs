@@ -72,9 +72,11 @@ request_id = false
 [[listener]]
 address = "[::]:8080"
 reuse_port = true
+proxy_protocol = true
 [[listener]]
 address = "127.0.0.1:0"
 reuse_port = true
+proxy_protocol = true
 [[pool]]
 name = "a.B-c_1"
 balance = "random"

@@ -14,6 +14,7 @@ mod hold;
 mod interim;
 mod keepalive;
 mod limits;
+mod proxy_protocol;
 mod queue;
 mod races;
 mod rates;

@@ -176,6 +176,16 @@ impl Refusal {
             limit: Some(limit),
         }
     }
+
+    /// One that the client isn't told: it is not known what it speaks, or it is not to know.
+    pub fn silent(detail: &'static str) -> Self {
+        Self {
+            status: 0,
+            detail,
+            reason: detail,
+            limit: None,
+        }
+    }
 }
 
 impl From<RequestError> for Refusal {
@@ -195,6 +205,11 @@ impl From<RequestError> for Refusal {
 
 /// Counts a refusal and writes its line, with as much of a request line as there is.
 pub fn refused(plane: &Plane, client: &Client, refusal: &Refusal) {
+    turned_away(plane, &client.origin.ip, client.buffer.bytes(), refusal);
+}
+
+/// The same for one that never became a client: `seen` is what it has sent.
+pub fn turned_away(plane: &Plane, ip: &str, seen: &[u8], refusal: &Refusal) {
     plane.counters.refused(refusal.reason);
     if let Some(limit) = refusal.limit {
         plane.counters.limited(limit);
@@ -202,15 +217,12 @@ pub fn refused(plane: &Plane, client: &Client, refusal: &Refusal) {
     if !plane.access_log.is_on() {
         return;
     }
-    let mut lines = client
-        .buffer
-        .bytes()
-        .split(|byte| matches!(byte, b'\r' | b'\n'));
+    let mut lines = seen.split(|byte| matches!(byte, b'\r' | b'\n'));
     let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
     let mut words = first.splitn(3, |byte| *byte == b' ');
     plane.access_log.record(&Record {
         time: clock::now(),
-        client: &client.origin.ip,
+        client: ip,
         method: words.next().unwrap_or_default(),
         target: words.next().unwrap_or_default(),
         status: refusal.status,
