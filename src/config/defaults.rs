@@ -18,6 +18,8 @@ impl Default for Server {
             max_connections: 0,
             max_connections_per_client: 0,
             max_requests_per_connection: 0,
+            max_concurrent_streams: 128,
+            max_stream_resets: 500,
             header_timeout: s(10),
             idle_timeout: s(60),
             body_timeout: s(30),

@@ -147,6 +147,7 @@ fn build(flags: Flags<'_>) -> Result<(Config, Report), ConfigError> {
         None => Listener {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             reuse_port: false,
+            http2: false,
             proxy_protocol: false,
         },
     };
@@ -192,6 +193,7 @@ fn listener(listen: &str) -> Result<Listener, ConfigError> {
     Ok(Listener {
         address,
         reuse_port: false,
+        http2: false,
         proxy_protocol: false,
     })
 }

@@ -79,8 +79,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("listener", "certificate", TLS),
     ("listener", "key", TLS),
     ("listener", "acme", TLS),
-    ("listener", "http2", TLS),
-    ("listener", "h2", TLS),
     ("pool", "sticky", STICKY),
     ("pool", "outlier", OUTLIER),
     ("pool", "outlier_detection", OUTLIER),

@@ -105,6 +105,11 @@ pub(super) fn server(server: &Server) -> Entries {
             "max_requests_per_connection",
             server.max_requests_per_connection.to_string(),
         ),
+        (
+            "max_concurrent_streams",
+            server.max_concurrent_streams.to_string(),
+        ),
+        ("max_stream_resets", server.max_stream_resets.to_string()),
         ("header_timeout", quoted_time(server.header_timeout)),
         ("idle_timeout", quoted_time(server.idle_timeout)),
         ("body_timeout", quoted_time(server.body_timeout)),
@@ -164,6 +169,7 @@ pub(super) fn listener(listener: &Listener) -> Entries {
     vec![
         ("address", text(&listener.address.to_string())),
         ("reuse_port", listener.reuse_port.to_string()),
+        ("http2", listener.http2.to_string()),
         ("proxy_protocol", listener.proxy_protocol.to_string()),
     ]
 }

@@ -40,6 +40,10 @@ pub struct Server {
     pub max_connections_per_client: usize,
     /// Requests on one client connection; the last one's response closes it. 0: no limit.
     pub max_requests_per_connection: u64,
+    /// Streams of one HTTP/2 connection at once. Default 128.
+    pub max_concurrent_streams: u32,
+    /// Streams that a client may reset within 10 s, where these are more than half; 0: no limit. Default 500.
+    pub max_stream_resets: u32,
     /// Time for a request's header block to be complete. Default 10 s.
     pub header_timeout: Duration,
     /// Idle keep-alive time of a client connection. Default 60 s.
@@ -140,6 +144,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// SO_REUSEPORT, so that a second proxy can take over the address. Default false.
     pub reuse_port: bool,
+    /// HTTP/2 is spoken, too: without TLS, to clients that begin with it. Default false.
+    pub http2: bool,
     /// Each connection begins with a PROXY protocol header, from a peer in `headers.trusted`. Default false.
     pub proxy_protocol: bool,
 }

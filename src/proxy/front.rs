@@ -15,6 +15,7 @@ use pingora::server::ShutdownWatch;
 
 use super::h1;
 use super::h1::account::Refusal;
+use super::h2;
 use super::per_client::OneOf;
 use super::plane::{Plane, Served};
 use crate::config;
@@ -107,7 +108,22 @@ pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
     // Likewise: it counts until it is closed.
     match admit(plane, &config.server, origin.address) {
         Ok(_held_until_closed) => {
-            h1::client::serve(plane, stream, origin, interrupt, &config).await;
+            if front.listener.http2 {
+                // Boxed: only these listeners pay for it.
+                let chosen = h2::preface::choose(plane, stream, &interrupt, &config.server);
+                match Box::pin(chosen).await {
+                    Some((stream, true)) => {
+                        let served = h2::server::serve(plane, stream, origin, interrupt, &config);
+                        Box::pin(served).await;
+                    }
+                    Some((stream, false)) => {
+                        h1::client::serve(plane, stream, origin, interrupt, &config).await;
+                    }
+                    None => {}
+                }
+            } else {
+                h1::client::serve(plane, stream, origin, interrupt, &config).await;
+            }
         }
         Err(refusal) => {
             h1::client::turn_away(plane, stream, origin, interrupt, &config, refusal).await;

@@ -7,6 +7,7 @@ pub mod errors;
 pub mod forwarded;
 pub mod front;
 pub mod h1;
+pub mod h2;
 pub mod headers;
 pub mod hold;
 pub mod per_client;
