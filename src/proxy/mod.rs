@@ -12,6 +12,7 @@ pub mod headers;
 pub mod hold;
 pub mod per_client;
 pub mod plane;
+mod redirect;
 pub mod request_id;
 pub mod route;
 pub mod sse;
