@@ -106,7 +106,7 @@ fn each_change_has_its_line() {
         ),
         (
             &[("0.0.0.0:8080\"", "0.0.0.0:8080\"\nreuse_port = true")],
-            "listener 0.0.0.0:8080: reuse_port = true (needs a restart)\n",
+            "listener 0.0.0.0:8080: [[listener]] reuse_port: false → true (needs a restart)\n",
         ),
         (
             &[("\"30s\"", "\"1m\"")],

@@ -72,9 +72,22 @@ request_id = false
 [[listener]]
 address = "[::]:8080"
 reuse_port = true
+http2 = true
+hsts = "365d"
+[listener.tls]
+cert = "/tls/a \"b\".pem"
+key = "/tls/a.key"
+client_auth = "optional"
+client_ca = "/tls/ca.pem"
+min_version = "1.3"
+[[listener.tls.certificates]]
+cert = "/tls/c.pem"
+key = "/tls/c.key"
 [[listener]]
 address = "127.0.0.1:0"
 reuse_port = true
+redirect_https = 8443
+http2 = true
 [[pool]]
 name = "a.B-c_1"
 balance = "random"
