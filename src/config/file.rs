@@ -57,6 +57,13 @@ fn server(t: &Table<'_>, base: &Path, f: &mut Findings) -> Server {
             COUNT,
             f,
         ),
+        max_concurrent_streams: t.number(
+            "max_concurrent_streams",
+            d.max_concurrent_streams,
+            1..=10_000,
+            f,
+        ),
+        max_stream_resets: t.number("max_stream_resets", d.max_stream_resets, COUNT, f),
         header_timeout: t.some_time("header_timeout", d.header_timeout, f),
         idle_timeout: t.some_time("idle_timeout", d.idle_timeout, f),
         body_timeout: t.some_time("body_timeout", d.body_timeout, f),

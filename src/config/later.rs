@@ -73,14 +73,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("headers", "response", HEADERS),
     ("listener", "acme", ACME),
     ("listener.tls", "acme", ACME),
-    (
-        "listener",
-        "proxy_protocol",
-        (
-            "the client's address is that of the connection",
-            "remove it; where a proxy stands in front, list it in [headers] trusted",
-        ),
-    ),
     ("pool", "sticky", STICKY),
     ("pool", "outlier", OUTLIER),
     ("pool", "outlier_detection", OUTLIER),

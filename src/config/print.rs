@@ -109,6 +109,11 @@ pub(super) fn server(server: &Server) -> Entries {
             "max_requests_per_connection",
             server.max_requests_per_connection.to_string(),
         ),
+        (
+            "max_concurrent_streams",
+            server.max_concurrent_streams.to_string(),
+        ),
+        ("max_stream_resets", server.max_stream_resets.to_string()),
         ("header_timeout", quoted_time(server.header_timeout)),
         ("idle_timeout", quoted_time(server.idle_timeout)),
         ("body_timeout", quoted_time(server.body_timeout)),
@@ -176,6 +181,7 @@ pub(super) fn listener(listener: &Listener) -> Entries {
         ("http2", listener.http2.to_string()),
         ("redirect_https", redirect),
         ("hsts", quoted_time(listener.hsts)),
+        ("proxy_protocol", listener.proxy_protocol.to_string()),
     ]
 }
 

@@ -184,6 +184,17 @@ fn listeners(config: &Config, f: &mut Findings) {
             )
             .also(first, "the other one");
         }
+        let proxied = format!("listener[{i}].proxy_protocol");
+        if listener.proxy_protocol
+            && config.headers.trusted.is_empty()
+            && f.sound(&[&proxied, "headers.trusted"])
+        {
+            f.error(
+                f.place(&proxied),
+                "`proxy_protocol = true`, and no address is trusted to say who the client is: nobody could connect",
+                "list the proxy in front under [headers], such as `trusted = [\"10.0.0.0/8\"]`",
+            );
+        }
         for (key, admin) in [("http", config.admin.http), ("probes", config.admin.probes)] {
             let path = format!("admin.{key}");
             if let Some(admin) = admin

@@ -4,6 +4,7 @@
 //! a stream of HTTP/1 messages with an [`Origin`].
 
 mod handshake;
+pub mod proxy_protocol;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use pingora::server::ShutdownWatch;
 
 use super::h1;
 use super::h1::account::Refusal;
+use super::h2;
 use super::per_client::OneOf;
 use super::plane::{Plane, Served};
 use crate::config;
@@ -51,7 +53,7 @@ impl Origin {
         Self {
             address,
             ip: ip.to_string(),
-            trusted: headers.trusted.iter().any(|network| network.contains(&ip)),
+            trusted: headers.trusts(ip),
             scheme: "http",
             protocol: None,
             identity: None,
@@ -114,22 +116,31 @@ pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
     // Before the client, so that it is dropped after the client's descriptor, even in a panic.
     let _counted = Counted(plane, interrupt.clone());
     let settings = front.settings.load_full();
-    let mut origin = Origin::new(peer, &config.headers);
+    let (stream, mut origin) = if settings.listener.proxy_protocol {
+        // Boxed: only these listeners pay for it.
+        let introduced = proxy_protocol::introduced(plane, stream, peer, &interrupt, &config);
+        match Box::pin(introduced).await {
+            Some(introduced) => introduced,
+            None => return,
+        }
+    } else {
+        (stream, Origin::new(peer, &config.headers))
+    };
     origin.redirect_https = settings.listener.redirect_https;
     // Likewise: it counts until it is closed.
     match admit(plane, &config.server, origin.address) {
-        Ok(_held_until_closed) => {
-            if let Some(server) = &settings.tls {
+        // Boxed: only these listeners pay for it.
+        Ok(_held_until_closed) => match &settings.tls {
+            Some(server) => {
                 origin.hsts = settings.listener.hsts.as_secs();
-                // Boxed: what a handshake needs is no business of connections without TLS.
-                Box::pin(handshake::serve(
-                    plane, server, stream, origin, interrupt, &config,
-                ))
-                .await;
-                return;
+                let served = handshake::serve(plane, server, stream, origin, interrupt, &config);
+                Box::pin(served).await;
             }
-            h1::client::serve(plane, stream, origin, interrupt, &config).await;
-        }
+            None if settings.listener.http2 => {
+                Box::pin(either(plane, stream, origin, interrupt, &config)).await;
+            }
+            None => h1::client::serve(plane, stream, origin, interrupt, &config).await,
+        },
         // An answer would cost a handshake: too much for one who is one too many.
         Err(refusal) if settings.tls.is_some() => {
             h1::client::dismiss(plane, stream, origin, interrupt, &config, refusal);
@@ -137,6 +148,25 @@ pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
         Err(refusal) => {
             h1::client::turn_away(plane, stream, origin, interrupt, &config, refusal).await;
         }
+    }
+}
+
+/// Serves a client without TLS that may speak HTTP/2.
+async fn either(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Arc<config::Config>,
+) {
+    match h2::preface::choose(plane, stream, &interrupt, &config.server).await {
+        Some((stream, true)) => {
+            h2::server::serve(plane, stream, origin, interrupt, config).await;
+        }
+        Some((stream, false)) => {
+            h1::client::serve(plane, stream, origin, interrupt, config).await;
+        }
+        None => {}
     }
 }
 

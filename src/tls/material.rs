@@ -14,6 +14,9 @@ use crate::config::{ClientAuth, ListenerTls, TlsVersion};
 /// Sessions of TLS 1.2 clients without tickets that are remembered.
 const SESSIONS: usize = 4096;
 
+/// HTTP/2 over TLS (RFC 9113, section 3.2).
+pub const H2: &[u8] = b"h2";
+
 /// Part of the configuration that a problem is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -136,6 +139,9 @@ fn whole(settings: &ListenerTls, why: String) -> Vec<(Part, Problem)> {
 
 /// What is offered by ALPN (RFC 7301), best first.
 fn protocols(http2: bool) -> Vec<Vec<u8>> {
-    let _ = http2;
-    vec![b"http/1.1".to_vec()]
+    let mut all = vec![b"http/1.1".to_vec()];
+    if http2 {
+        all.insert(0, H2.to_vec());
+    }
+    all
 }

@@ -106,7 +106,14 @@ fn each_change_has_its_line() {
         ),
         (
             &[("0.0.0.0:8080\"", "0.0.0.0:8080\"\nreuse_port = true")],
-            "listener 0.0.0.0:8080: [[listener]] reuse_port: false → true (needs a restart)\n",
+            "listener 0.0.0.0:8080: reuse_port = true (needs a restart)\n",
+        ),
+        (
+            &[(
+                "[[listener]]",
+                "[headers]\ntrusted = [\"10.0.0.1\"]\n[[listener]]\nproxy_protocol = true",
+            )],
+            "[headers] trusted: [] → [\"10.0.0.1/32\"]\nlistener 0.0.0.0:8080: proxy_protocol = true\n",
         ),
         (
             &[("\"30s\"", "\"1m\"")],

@@ -19,9 +19,11 @@ use crate::interrupt::{Interrupt, Level};
 use crate::proxy::h1;
 use crate::proxy::h1::account::Refusal;
 use crate::proxy::h1::timer::Timer;
+use crate::proxy::h2;
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::{Handshake, Limit};
 use crate::tls::client::identity;
+use crate::tls::material::H2;
 use crate::tls::server::Server;
 use crate::tls::stream::{Raw, TlsStream};
 
@@ -52,7 +54,7 @@ pub(super) async fn serve(
     stream: Stream,
     mut origin: Origin,
     interrupt: Arc<Interrupt>,
-    config: &Config,
+    config: &Arc<Config>,
 ) {
     let mut patience = Patience {
         interrupt: interrupt.clone(),
@@ -71,7 +73,12 @@ pub(super) async fn serve(
             origin.scheme = "https";
             let certificate = session.peer_certificates().and_then(<[_]>::first);
             origin.identity = certificate.and_then(identity);
-            h1::client::serve(plane, Box::new(stream), origin, interrupt, config).await;
+            // What the handshake has agreed on (ALPN, RFC 7301).
+            if session.alpn_protocol() == Some(H2) {
+                h2::server::serve(plane, Box::new(stream), origin, interrupt, config).await;
+            } else {
+                h1::client::serve(plane, Box::new(stream), origin, interrupt, config).await;
+            }
         }
         Err(Failed { outcome, stream }) => {
             debug!(client = %origin.ip, outcome = outcome.name(), "a TLS handshake failed");

@@ -11,7 +11,7 @@ use pingora::protocols::Stream;
 
 use super::account::{self, Refusal};
 use super::buffer::{Buffer, LARGE};
-use super::request::{Limits, Progress, RequestHead};
+use super::request::{Limits, Progress, RequestError, RequestHead};
 use super::timer::Timer;
 use super::transaction;
 use crate::clock;
@@ -29,13 +29,13 @@ const METHOD: usize = 16;
 
 /// What a client still sends is read and thrown away before its connection is closed: a close with unread bytes
 /// becomes a reset that can destroy the answer (RFC 9112 §9.6). For so long at most…
-const LINGER_TIME: Duration = Duration::from_secs(10);
+pub const LINGER_TIME: Duration = Duration::from_secs(10);
 
 /// …and for so long without a byte.
-const LINGER_PAUSE: Duration = Duration::from_secs(1);
+pub const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a connection that was accepted at the last moment of a shutdown may take to bring its request.
-const FIRST_REQUEST: Duration = Duration::from_millis(500);
+pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// A connection that was idle for this long gives up all memory that only requests need. A busy one never comes to
 /// that, and pays nothing for it.
@@ -148,6 +148,46 @@ pub async fn serve(
     let mut head = RequestHead::new();
     let next = serve_requests(plane, &mut client, &mut head, &config.server).await;
     close(&mut client, next).await;
+    std::mem::take(&mut client.buffer).give_back();
+}
+
+/// Serves a stream that brings one request and nothing after it: one of another protocol's, in HTTP/1's dress. Its head
+/// is in `buffer`, where it can be said at all (`unfit`).
+pub async fn serve_one(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    buffer: Buffer,
+    unfit: Option<RequestError>,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+) {
+    let mut client = Client::new(stream, origin, interrupt, config);
+    client.buffer = buffer;
+    client.requests = 1;
+    let mut head = RequestHead::new();
+    let limits = &config.server;
+    let parsed = match unfit {
+        Some(error) => Err(error),
+        None => head.parse(client.buffer.bytes(), &limits.into()),
+    };
+    let next = match parsed {
+        Ok(Progress::Complete) => transaction::run(plane, &mut client, &head).await,
+        // All of it is here, so it is too long to be taken.
+        Ok(Progress::Partial) => {
+            refuse(
+                plane,
+                &mut client,
+                RequestError::HeadTooLarge.into(),
+                limits,
+            )
+            .await
+        }
+        Err(error) => refuse(plane, &mut client, error.into(), limits).await,
+    };
+    if next != Next::Abort {
+        let _ = poll_fn(|cx| Pin::new(&mut *client.stream).poll_shutdown(cx)).await;
+    }
     std::mem::take(&mut client.buffer).give_back();
 }
 
@@ -339,10 +379,7 @@ fn poll_head(
     waiting: &mut Waiting,
     cx: &mut Context<'_>,
 ) -> Poll<Arrival> {
-    let sizes = Limits {
-        max_header: limits.max_header,
-        max_uri: limits.max_uri,
-    };
+    let sizes = Limits::from(limits);
     if waiting.resting && client.buffer.is_empty() {
         client.buffer = Buffer::take();
     }

@@ -97,7 +97,7 @@ fn requests(snapshot: &Snapshot) -> [Family; 7] {
     [answered, local, durations, retries, held, held_bytes, holds]
 }
 
-fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
+fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {
     let mut sent = Family::counter(
         "lameduck_backend_requests_total",
         "Requests sent to a backend, answered or not, repeated ones included.",
@@ -105,6 +105,10 @@ fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
     let mut in_flight = Family::gauge(
         "lameduck_in_flight",
         "Requests, streams and upgrades in flight on a backend.",
+    );
+    let mut kinds = Family::gauge(
+        "lameduck_in_flight_by_kind",
+        "The same by kind: request, stream (of events) or upgrade.",
     );
     let mut states = Family::gauge(
         "lameduck_backend_state",
@@ -121,7 +125,11 @@ fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
     each_backend(snapshot, |pool, endpoint| {
         let labels = [("pool", &*pool.name), ("backend", &*endpoint.name)];
         sent.add(&labels, endpoint.counters.requests());
-        in_flight.add(&labels, endpoint.gate.in_flight().into());
+        let total = endpoint.gate.in_flight();
+        in_flight.add(&labels, total.into());
+        for (kind, number) in endpoint.kinds.split(total).kinds() {
+            kinds.add(&[labels[0], labels[1], ("kind", kind)], number.into());
+        }
         open.add(&labels, endpoint.connections.open().into());
         idle.add(&labels, endpoint.idle.len() as u64);
         let current = inner.states.of(&pool.name, &endpoint.name);
@@ -130,7 +138,7 @@ fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
             states.add(&labels, u64::from(state == current));
         }
     });
-    [sent, in_flight, states, open, idle]
+    [sent, in_flight, kinds, states, open, idle]
 }
 
 fn probes(snapshot: &Snapshot) -> [Family; 2] {

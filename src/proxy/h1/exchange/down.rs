@@ -12,6 +12,7 @@ use crate::clock;
 use crate::interrupt::Level;
 use crate::proxy::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::sse::EventTracker;
+use crate::registry::endpoint::Kind;
 
 /// Largest trailer section of a response, in bytes.
 const MAX_TRAILER: usize = 64 * 1024;
@@ -373,6 +374,9 @@ impl Exchange<'_> {
             ResponseBody::UntilClose if old_client => Receiving::Body(Download::UntilClose),
             ResponseBody::UntilClose => Receiving::Body(Download::Rechunked),
         };
+        if self.response.is_event_stream && matches!(self.receiving, Receiving::Body(_)) {
+            self.lasting = Some(self.connection.ticket.lasting(Kind::Stream));
+        }
         if self.incoming.is_empty() {
             return Ok(());
         }
