@@ -340,6 +340,7 @@ fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
         print::health(&old.health),
         print::health(&new.health),
     ));
+    sections.push(("[pool.tls]", print::tls(&old.tls), print::tls(&new.tls)));
     let policies = print::policies(old).into_iter().zip(print::policies(new));
     sections.extend(policies.map(|((header, old), (_, new))| (header, old, new)));
     for (section, old, new) in sections {

@@ -6,11 +6,12 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Check the files that the configuration names.
-pub(super) fn check(config: &Config, f: &mut Findings) {
+/// Check the files that the configuration names; what was read of them is kept where it will be used.
+pub(super) fn check(config: &mut Config, f: &mut Findings) {
     if let Some(path) = &config.admin.token_file {
         token(path, f);
     }
+    super::upstream_tls::load(&mut config.pools, f);
 }
 
 /// The token must be there and not empty, or the admin API would be locked, or open, without anybody noticing.
@@ -75,7 +76,7 @@ fn token(path: &Path, f: &mut Findings) {
 }
 
 /// An I/O error without the number that only programmers read.
-pub(super) fn plain(error: &std::io::Error) -> String {
+pub(crate) fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     let plain = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = plain.chars();

@@ -28,11 +28,13 @@ pub mod schema;
 pub mod size;
 mod suggest;
 mod syntax;
+mod upstream_tls;
 mod validate;
 mod values;
 
 pub use diagnostics::{ConfigError, Diagnostic, Report, Severity};
 pub use diff::{Change, Diff, diff};
+pub(crate) use environment::plain as plain_error;
 pub use from_args::{Flags, resolve};
 pub use load::{Loaded, load, parse};
 pub(crate) use routes::MAX_PREFIX;

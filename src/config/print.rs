@@ -1,7 +1,7 @@
 //! A configuration as TOML: every effective value, and it parses back to the same configuration.
 
 use super::duration::format as time;
-use super::file::{BALANCE, ON_EMPTY};
+use super::file::{BALANCE, ON_EMPTY, PROXY_PROTOCOL};
 use super::runtime::*;
 use super::size::format as size;
 
@@ -40,6 +40,9 @@ pub fn print(config: &Config) -> String {
         }
         for (header, entries) in policies(pool) {
             section(&mut out, header, &entries);
+        }
+        if pool.tls.is_some() {
+            section(&mut out, "[pool.tls]", &tls(&pool.tls));
         }
     }
     for route in &config.routes {
@@ -178,6 +181,11 @@ fn backend(backend: &Backend) -> Entries {
 pub(super) fn health(health: &Health) -> Entries {
     let mut entries = match &health.check {
         Check::Tcp => vec![("type", text("tcp"))],
+        Check::Grpc { service, host } => vec![
+            ("type", text("grpc")),
+            ("service", text(service)),
+            ("host", maybe(host.as_ref())),
+        ],
         Check::Http {
             path,
             host,
@@ -207,6 +215,7 @@ pub(super) fn health(health: &Health) -> Entries {
     };
     entries.extend([
         ("port", health.port.unwrap_or(0).to_string()),
+        ("tls", health.tls.to_string()),
         ("interval", quoted_time(health.interval)),
         ("timeout", quoted_time(health.timeout)),
         ("fast_interval", quoted_time(health.fast_interval)),
@@ -248,6 +257,10 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
                 ("idle_timeout", quoted_time(upstream.idle_timeout)),
                 ("max_in_flight", upstream.max_in_flight.to_string()),
                 ("preserve_host", upstream.preserve_host.to_string()),
+                (
+                    "proxy_protocol",
+                    word(&PROXY_PROTOCOL, upstream.proxy_protocol),
+                ),
             ],
         ),
         (
@@ -263,6 +276,20 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
             "[pool.slow_start]",
             vec![("window", quoted_time(pool.slow_start))],
         ),
+    ]
+}
+
+/// `[pool.tls]`; nothing where it is not written.
+pub(super) fn tls(tls: &Option<UpstreamTls>) -> Entries {
+    let Some(tls) = tls else {
+        return Vec::new();
+    };
+    vec![
+        ("ca", path(&tls.ca)),
+        ("server_name", maybe(tls.server_name.as_ref())),
+        ("cert", path(&tls.cert)),
+        ("key", path(&tls.key)),
+        ("verify", tls.verify.to_string()),
     ]
 }
 

@@ -1,0 +1,3 @@
+//! TLS, spoken by rustls directly.
+
+pub mod client;
