@@ -41,7 +41,9 @@ pub(super) fn health(t: &Table<'_>, explicit: bool, f: &mut Findings) -> Health 
     let service = t.read("service", String::new(), f, service);
     let http = http(t, host.clone(), f);
     for (key, _) in KEYS.iter().filter(|(_, kinds)| !kinds.contains(&kind)) {
-        if f.written(&t.at(key)) {
+        // Written empty it says what holds anyway.
+        let empty = *key == "service" && service.is_empty();
+        if f.written(&t.at(key)) && !empty {
             misplaced(key, kind, t, f);
         }
     }

@@ -210,6 +210,7 @@ pub(super) fn health(health: &Health) -> Entries {
                 ("method", text(method)),
                 ("headers", headers),
                 ("expect", format!("[{}]", expect.join(", "))),
+                ("service", text("")),
             ]
         }
     };
