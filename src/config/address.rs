@@ -324,10 +324,7 @@ mod tests {
             ("a:+80", "`+80` is not a port"),
             ("a:80/x", "an address has no path"),
             ("http://a:80/x", "it is a URL"),
-            (
-                "https://a:80",
-                "TLS has a section of its own",
-            ),
+            ("https://a:80", "TLS has a section of its own"),
             ("300.1.1.1:80", "`300.1.1.1` is not an IPv4 address"),
             ("a b:80", "`a b` is not a host name"),
             ("-a:80", "`-a` is not a host name"),

@@ -23,7 +23,7 @@ use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved};
 use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
 use crate::tls::client::Alpn;
-pub use dress::{Behalf, note_written};
+pub use dress::{Behalf, note_refusal, note_written};
 use dress::{Dressed, dressed};
 
 impl Candidate for Arc<Endpoint> {
@@ -371,7 +371,7 @@ const RESET_LOOKS: u32 = 5;
 /// Over TLS the bytes are those of its records, and a backend that has refused the handshake has read none of them.
 pub async fn is_undelivered(connection: &Connection, written: u64) -> bool {
     let written = match dress::tls_of(connection) {
-        Some(tls) if tls.is_refused() => return true,
+        Some(tls) if tls.refusal().is_some() => return true,
         Some(tls) => tls.written().saturating_sub(connection.sent),
         None => written,
     };

@@ -97,13 +97,24 @@ async fn shake_hands(
 /// People hear of it: where probes don't go through the same handshake, nothing else would tell them.
 fn refused(endpoint: &Endpoint, error: &io::Error) -> ConnectError {
     let why = explain(error);
+    complain(endpoint, &why);
+    ConnectError::Handshake(why)
+}
+
+fn complain(endpoint: &Endpoint, why: &str) {
     if endpoint.may_complain() {
         tracing::warn!(
             pool = %endpoint.pool, backend = %endpoint.name,
             "no request is sent to it: {why}"
         );
     }
-    ConnectError::Handshake(why)
+}
+
+/// The same, where the backend has said so after the handshake.
+pub fn note_refusal(connection: &Connection, endpoint: &Endpoint) {
+    if let Some(why) = tls_of(connection).and_then(TlsStream::refusal) {
+        complain(endpoint, why);
+    }
 }
 
 /// "Any address", of the client's family.

@@ -59,12 +59,20 @@ fn certificate(why: &CertificateError) -> String {
                 true => format!("its certificate has no name in it, and should be for {expected}"),
                 false => format!(
                     "its certificate is not for {expected}, but for {}; `server_name` in [pool.tls] says which name it must have",
-                    presented.join(", ")
+                    presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ")
                 ),
             }
         }
         other => format!("its certificate is refused: {other:?}"),
     }
+}
+
+/// `DnsName("app.internal")` without what only programmers read.
+fn bare(name: &str) -> &str {
+    let inner = name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
 }
 
 fn refusal(alert: AlertDescription) -> String {

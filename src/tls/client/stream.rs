@@ -14,7 +14,7 @@ use pingora::protocols::{
 use rustls::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::explain::{cause, is_of_our_certificate};
+use super::explain::{cause, explain, is_of_our_certificate};
 
 /// The stream below TLS, with a count of what was written to it.
 #[derive(Debug)]
@@ -85,8 +85,8 @@ pub struct TlsStream {
     inner: tokio_rustls::client::TlsStream<Counted>,
     /// A byte of the application has come.
     heard: bool,
-    /// The backend has ended the handshake after we took it for complete.
-    refused: bool,
+    /// The backend has ended the handshake after we took it for complete; why, for people.
+    refused: Option<String>,
 }
 
 impl TlsStream {
@@ -95,7 +95,7 @@ impl TlsStream {
         Self {
             inner,
             heard: false,
-            refused: false,
+            refused: None,
         }
     }
 
@@ -104,10 +104,10 @@ impl TlsStream {
         self.inner.get_ref().0.written
     }
 
-    /// Whether the backend has refused us instead of answering. In TLS 1.3 a client that has sent its certificate may
+    /// Why the backend has refused us instead of answering, if it has. In TLS 1.3 a client that has sent its certificate may
     /// go on at once, and hears of the refusal later (RFC 8446 §4.4.2.4); what it has sent meanwhile, nobody reads.
-    pub fn is_refused(&self) -> bool {
-        self.refused
+    pub fn refusal(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     fn below(&self) -> &Stream {
@@ -126,10 +126,11 @@ impl AsyncRead for TlsStream {
         match &result {
             Poll::Ready(Ok(())) => self.heard |= into.filled().len() > before,
             Poll::Ready(Err(error)) if !self.heard => {
-                self.refused |= matches!(
-                    cause(error),
-                    Some(Error::AlertReceived(alert)) if is_of_our_certificate(*alert)
-                );
+                if let Some(Error::AlertReceived(alert)) = cause(error)
+                    && is_of_our_certificate(*alert)
+                {
+                    self.refused = Some(explain(error));
+                }
             }
             _ => {}
         }

@@ -95,6 +95,9 @@ impl Transaction<'_> {
         self.account.tally(tally);
         self.undelivered = matches!(end, Err(Failure::Died { reset: false }))
             && upstream::is_undelivered(&connection, tally.bytes_up).await;
+        if self.undelivered {
+            upstream::note_refusal(&connection, endpoint);
+        }
         upstream::note_written(&mut connection, tally.bytes_up);
         if tally.status > 0 {
             endpoint.counters.answered(tally.status);
