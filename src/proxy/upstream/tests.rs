@@ -46,6 +46,7 @@ async fn open(address: std::net::SocketAddr) -> Box<Connection> {
     Box::new(Connection {
         stream: Box::new(stream),
         epoch: 0,
+        transport: 0,
         expires: Time::MAX,
         requests: 0,
         sent: 0,

@@ -38,6 +38,7 @@ fn connection(endpoint: &Arc<Endpoint>) -> Box<Connection> {
     Box::new(Connection {
         stream: Box::new(stream),
         epoch: endpoint.epoch(),
+        transport: 0,
         expires: Time::MAX,
         requests: 1,
         sent: 0,
