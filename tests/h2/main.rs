@@ -8,6 +8,9 @@ mod heads;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/rig.rs"]
 mod rig;
+mod shutdown;
+mod upgrade;
+mod websocket;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/wire.rs"]
 mod wire;
