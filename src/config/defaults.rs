@@ -68,6 +68,21 @@ impl Default for Headers {
     }
 }
 
+impl Listener {
+    /// A listener on this address, everything else at its default: HTTP/1 without TLS.
+    pub fn on(address: SocketAddr) -> Self {
+        Listener {
+            address,
+            reuse_port: false,
+            http2: false,
+            proxy_protocol: false,
+            redirect_https: None,
+            hsts: Duration::ZERO,
+            tls: None,
+        }
+    }
+}
+
 impl Pool {
     /// A pool without backends, every policy at its default.
     pub fn named(name: impl Into<String>) -> Self {

@@ -108,8 +108,43 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             needed("address", "IP address and port", "\"0.0.0.0:8080\"", "Where to listen. Port 0: any free one."),
             key("reuse_port", "true or false", "false", "`SO_REUSEPORT`: a second lameduck may listen on the same address and take over. A change needs a restart."),
-            key("http2", "true or false", "false", "Also speak HTTP/2 without TLS to clients that begin with it (prior knowledge)."),
-            key("proxy_protocol", "true or false", "false", "Each connection begins with a PROXY protocol header, version 1 or 2, that names the client. Only `trusted` of `[headers]` may send one, and nobody else is served here. A change needs a restart."),
+            key("http2", "true or false", "false", "HTTP/2. With TLS it is offered to clients that can (ALPN), and `true` by default; without TLS it is for clients that know already (prior knowledge)."),
+            key("proxy_protocol", "true or false", "false", "Each connection begins with a PROXY protocol header, version 1 or 2, that names the client. Only `trusted` of `[headers]` may send one, and nobody else is served here."),
+            key("redirect_https", "true, false or port", "false", "Answer every request with a redirect to HTTPS, on port 443 (`true`) or another: 301 for GET and HEAD, 308 for other methods. Not with `tls`."),
+            key("hsts", "duration", "\"0s\"", "`Strict-Transport-Security` on every response, with this `max-age`, unless the app sends its own. Needs `tls`. `\"0s\"`: none."),
+        ],
+    },
+    Section {
+        name: "listener.tls",
+        header: "[listener.tls]",
+        doc: "TLS on a listener; in one line: `tls = { cert = \"FILE\", key = \"FILE\" }`. The files are read again on a reload and when they change.",
+        keys: &[
+            Key {
+                name: "cert",
+                form: "path",
+                default: None,
+                example: "\"/etc/lameduck/tls/fullchain.pem\"",
+                doc: "PEM file with the certificate, then the intermediate ones. Left out: the first of `certificates` is the default one.",
+            },
+            Key {
+                name: "key",
+                form: "path",
+                default: None,
+                example: "\"/etc/lameduck/tls/privkey.pem\"",
+                doc: "PEM file with its private key, not encrypted. Left out together with `cert`.",
+            },
+            key("client_auth", "\"off\", \"optional\" or \"required\"", "\"off\"", "Whether clients show a certificate. The app learns of it in `X-Client-Cert-…`."),
+            key("client_ca", "path", "\"\"", "PEM file with the certificates of those who may sign clients'. Needed unless `client_auth = \"off\"`."),
+            key("min_version", "\"1.2\" or \"1.3\"", "\"1.2\"", "The oldest version of TLS that is spoken."),
+        ],
+    },
+    Section {
+        name: "listener.tls.certificates",
+        header: "[[listener.tls.certificates]]",
+        doc: "Further certificates; a client gets the one that has the name it asks for (SNI), else the first.",
+        keys: &[
+            needed("cert", "path", "\"/etc/lameduck/tls/fullchain.pem\"", "As in `[listener.tls]`."),
+            needed("key", "path", "\"/etc/lameduck/tls/privkey.pem\"", "As in `[listener.tls]`."),
         ],
     },
     Section {

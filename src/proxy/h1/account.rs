@@ -9,6 +9,7 @@ use super::fields::FieldKind;
 use super::request::{RequestError, RequestHead};
 use crate::clock;
 use crate::core::Time;
+use crate::proxy::forwarded;
 use crate::proxy::plane::Plane;
 use crate::proxy::request_id::RequestId;
 use crate::registry::endpoint::Endpoint;
@@ -76,9 +77,13 @@ impl Account {
     }
 
     /// An answer of our own.
-    pub fn local(&mut self, status: u16, cause: &'static str, bytes: u64) {
+    pub fn local(&mut self, status: u16, cause: &'static str) {
         self.status = status;
         self.cause = cause;
+    }
+
+    /// So much body of an answer of our own.
+    pub fn local_bytes(&mut self, bytes: u64) {
         self.bytes_out += bytes;
     }
 
@@ -128,9 +133,14 @@ impl Account {
                 .find(named)
                 .map_or(&b""[..], |field| field.value.of(buffer))
         };
+        let told = client.origin.trusted.then(|| {
+            let config = &plane.registry.snapshot().config;
+            forwarded::client(buffer, head, |address| config.headers.trusts(address))
+        });
+        let told = told.flatten().map(|address| address.to_string());
         plane.access_log.record(&Record {
             time: self.began,
-            client: &client.origin.ip,
+            client: told.as_deref().unwrap_or(&client.origin.ip),
             method: head.method_span.of(buffer),
             target: head.target.of(buffer),
             host: head.authority.of(buffer),
@@ -186,6 +196,16 @@ impl Refusal {
             limit: None,
         }
     }
+}
+
+impl Refusal {
+    /// Plain HTTP where TLS is spoken.
+    pub const PLAIN_HTTP: Self = Self {
+        status: 400,
+        detail: "this port speaks HTTPS, and the request came as plain HTTP: use https://",
+        reason: "plain_http",
+        limit: None,
+    };
 }
 
 impl From<RequestError> for Refusal {

@@ -22,6 +22,7 @@ use crate::proxy::errors::write_local_response;
 use crate::proxy::front::Origin;
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::Limit;
+use crate::tls::stream::TlsStream;
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
 const METHOD: usize = 16;
@@ -208,6 +209,35 @@ pub async fn turn_away(
     close(&mut client, next).await;
 }
 
+/// Closes a connection that is not spoken to: with patience, so that the last bytes that were sent to the client are not
+/// destroyed by a reset, unless many are being turned away.
+pub async fn part(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+) {
+    let turned_away = plane.turn_away();
+    if !turned_away.many {
+        let mut client = Client::new(stream, origin, interrupt, config);
+        close(&mut client, Next::Linger).await;
+    }
+}
+
+/// Counts and logs a client that is not served, without a word to it.
+pub fn dismiss(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+    refusal: Refusal,
+) {
+    let client = Client::new(stream, origin, interrupt, config);
+    account::refused(plane, &client, &refusal);
+}
+
 /// Keeps a connection. While it waits for a request, it is small.
 async fn serve_requests(
     plane: &Arc<Plane>,
@@ -334,7 +364,11 @@ impl Waiting {
             return Some(self.since + FIRST_REQUEST);
         }
         // The runtime is about to hear of it, too.
-        super::socket::has_unread(client.stream.id()).then(|| now + FIRST_REQUEST)
+        // And of a TLS record, a part may have been read that nobody could make sense of yet.
+        let tls = client.stream.as_any().downcast_ref::<TlsStream>();
+        (super::socket::has_unread(client.stream.id())
+            || tls.is_some_and(TlsStream::is_within_record))
+        .then(|| now + FIRST_REQUEST)
     }
 }
 
