@@ -4,7 +4,10 @@
 mod bodies;
 mod client;
 mod ends;
+mod floods;
 mod heads;
+mod load;
+mod restarts;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/rig.rs"]
 mod rig;
