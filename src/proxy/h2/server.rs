@@ -91,6 +91,8 @@ async fn shake_hands(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(limits.max_concurrent_streams)
+        // What is opened and reset within one read: not much on a busy connection. The meter counts all resets.
+        .max_pending_accept_reset_streams(limits.max_concurrent_streams as usize)
         // A field counts 32 bytes more here than in HTTP/1, whose own limit is the one that is told and counted.
         .max_header_list_size(u32::try_from(limits.max_header * 2).unwrap_or(u32::MAX))
         .enable_connect_protocol();
