@@ -17,7 +17,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     frame.extend([kind, flags]);
     frame.extend(stream.to_be_bytes());
@@ -65,7 +65,7 @@ fn goaway(mut seen: &[u8]) -> Option<u32> {
 }
 
 /// Serves whoever calls, until dropped.
-fn serve(rig: &mut Rig) -> tokio::task::JoinHandle<()> {
+pub fn serve(rig: &mut Rig) -> tokio::task::JoinHandle<()> {
     let listener = rig.backends[0].take_listener();
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     tokio::spawn(async move {
@@ -211,4 +211,40 @@ async fn cancelled_requests_leave_nothing_behind() {
     let quick = client.get("/").await;
     assert_eq!(answer(quick).await.text(), "here");
     backend.abort();
+}
+
+/// Streams that wait for a slow backend: many, and each of them small.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_streams_are_many_and_small() {
+    const CONNECTIONS: usize = 10;
+    const STREAMS: usize = 100;
+    let mut rig = rig("").await;
+    let listener = rig.backends[0].take_listener();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    let mut clients = Vec::new();
+    let mut waiting = Vec::new();
+    let mut backends = Vec::new();
+    let mut before = 0;
+    for n in 0..CONNECTIONS {
+        let mut client = Client::new(&rig).await;
+        for _ in 0..STREAMS {
+            waiting.push(client.get("/wait").await);
+            backends.push(soon(listener.accept()).await.unwrap().0);
+        }
+        clients.push(client);
+        if n == 0 {
+            before = rig.memory();
+        }
+    }
+    let each = rig.memory().saturating_sub(before) / ((CONNECTIONS - 1) * STREAMS);
+    println!("{each} bytes for each waiting stream");
+    assert!(each < 48 << 10, "{each} bytes for each waiting stream");
+    for mut backend in backends {
+        let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nhere";
+        backend.write_all(answer).await.unwrap();
+        let _ = backend.read(&mut [0; 4096]).await;
+    }
+    for response in waiting {
+        assert_eq!(answer(response).await.text(), "here");
+    }
 }

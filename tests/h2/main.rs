@@ -12,6 +12,7 @@ mod restarts;
 #[path = "../plane/rig.rs"]
 mod rig;
 mod shutdown;
+mod tools;
 mod upgrade;
 mod websocket;
 #[allow(dead_code, reason = "shared with tests/plane")]
