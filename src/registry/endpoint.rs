@@ -407,6 +407,8 @@ pub struct Connection {
     pub epoch: u64,
     /// Idle after this it must not be reused.
     pub expires: Time,
+    /// Idle after this it may carry only what can be sent twice: the backend may be about to close it.
+    pub safe_until: Time,
     /// Requests it has carried.
     pub requests: u32,
     /// Bytes that these were, as far as they were written.

@@ -47,6 +47,7 @@ async fn open(address: std::net::SocketAddr) -> Box<Connection> {
         stream: Box::new(stream),
         epoch: 0,
         expires: Time::MAX,
+        safe_until: Time::MAX,
         requests: 0,
         sent: 0,
         accepted: false,

@@ -39,6 +39,7 @@ fn connection(endpoint: &Arc<Endpoint>) -> Box<Connection> {
         stream: Box::new(stream),
         epoch: endpoint.epoch(),
         expires: Time::MAX,
+        safe_until: Time::MAX,
         requests: 1,
         sent: 0,
         accepted: false,
