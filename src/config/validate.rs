@@ -160,6 +160,7 @@ fn listeners(config: &Config, f: &mut Findings) {
         );
     }
     for (i, listener) in config.listeners.iter().enumerate() {
+        super::listener::check(&format!("listener[{i}]"), listener, f);
         let at = f.place(&format!("listener[{i}].address"));
         let address = listener.address;
         let earlier = config.listeners[..i]

@@ -77,9 +77,13 @@ impl Account {
     }
 
     /// An answer of our own.
-    pub fn local(&mut self, status: u16, cause: &'static str, bytes: u64) {
+    pub fn local(&mut self, status: u16, cause: &'static str) {
         self.status = status;
         self.cause = cause;
+    }
+
+    /// So much body of an answer of our own.
+    pub fn local_bytes(&mut self, bytes: u64) {
         self.bytes_out += bytes;
     }
 
@@ -192,6 +196,16 @@ impl Refusal {
             limit: None,
         }
     }
+}
+
+impl Refusal {
+    /// Plain HTTP where TLS is spoken.
+    pub const PLAIN_HTTP: Self = Self {
+        status: 400,
+        detail: "this port speaks HTTPS, and the request came as plain HTTP: use https://",
+        reason: "plain_http",
+        limit: None,
+    };
 }
 
 impl From<RequestError> for Refusal {

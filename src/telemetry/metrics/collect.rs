@@ -23,6 +23,9 @@ pub(super) fn collect(inner: &Inner) -> Vec<MetricFamily> {
     families.extend(probes(&snapshot));
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
+    if !inner.certificates.is_empty() {
+        families.extend(tls(inner));
+    }
     let mut families: Vec<_> = families.into_iter().filter_map(Family::finish).collect();
     families.extend(inner.process.collect());
     families
@@ -183,6 +186,37 @@ fn drains(inner: &Inner, snapshot: &Snapshot) -> [Family; 4] {
         lost.add(&[label], drains.lost);
     }
     [total, durations, cut, lost]
+}
+
+/// Only where a listener has TLS.
+fn tls(inner: &Inner) -> [Family; 3] {
+    let mut handshakes = Family::counter(
+        "lameduck_tls_handshakes_total",
+        "TLS handshakes with clients, by outcome: full and resumed are the good ones.",
+    );
+    let mut expiry = Family::gauge(
+        "lameduck_certificate_expiry_timestamp_seconds",
+        "When a certificate in use expires, as Unix time, by its first name and its file.",
+    );
+    let mut reloads = Family::counter(
+        "lameduck_certificate_reload_total",
+        "Times that changed certificate files were noticed, by outcome: applied or refused.",
+    );
+    for (outcome, count) in inner.plane.handshakes.read() {
+        handshakes.add(&[("outcome", outcome)], count);
+    }
+    for served in inner.certificates.served() {
+        let labels = [
+            ("listener", &*served.listener.to_string()),
+            ("name", served.names.first().map_or("", String::as_str)),
+            ("file", &*served.file.display().to_string()),
+        ];
+        expiry.add(&labels, u64::try_from(served.not_after).unwrap_or(0));
+    }
+    let (taken, refused) = inner.certificates.looks();
+    reloads.add(&[("outcome", "applied")], taken);
+    reloads.add(&[("outcome", "refused")], refused);
+    [handshakes, expiry, reloads]
 }
 
 fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {

@@ -344,6 +344,7 @@ impl Exchange<'_> {
                 client_version: self.order.request.version,
                 framing,
                 via: self.client.via,
+                hsts: self.client.origin.hsts,
             },
         );
         let head = (self.outgoing.len() - before) as u64;
@@ -410,6 +411,7 @@ impl Exchange<'_> {
                     client_version: self.order.request.version,
                     framing: ClientFraming::Same,
                     via: self.client.via,
+                    hsts: 0,
                 },
             );
             self.tally.head_out += (self.outgoing.len() - before) as u64;

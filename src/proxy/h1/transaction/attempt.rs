@@ -189,6 +189,7 @@ impl Transaction<'_> {
             client_ip: &self.client.origin.ip,
             trusted: self.client.origin.trusted,
             scheme: self.client.origin.scheme,
+            identity: self.client.origin.identity.as_deref().unwrap_or_default(),
             request_id: self.id.as_str(),
             host_override: (!preserve).then_some(&*endpoint.authority),
             fallback_host: &endpoint.authority,
