@@ -5,6 +5,7 @@ mod bulk;
 mod clients;
 mod death;
 mod delivery;
+mod doubts;
 mod drain;
 mod early;
 mod evictions;
