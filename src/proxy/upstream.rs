@@ -186,8 +186,13 @@ pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     fastrand::choice(open).and_then(|endpoint| endpoint.permit_anyway())
 }
 
-/// An idle connection that is still good, if there is one.
-pub fn reuse(endpoint: &Arc<Endpoint>, now: Time) -> Option<Box<Connection>> {
+/// An idle connection that is still good, if there is one; for a request that must not be sent twice (`once`), one
+/// that the backend is not about to close, as far as that can be known.
+pub fn reuse(
+    endpoint: &Arc<Endpoint>,
+    now: Time,
+    once: impl Fn() -> bool,
+) -> Option<Box<Connection>> {
     loop {
         let mut connection = endpoint.idle.take()?;
         let of = (connection.epoch, connection.transport);
@@ -195,6 +200,10 @@ pub fn reuse(endpoint: &Arc<Endpoint>, now: Time) -> Option<Box<Connection>> {
             continue;
         }
         match look(&mut connection) {
+            Look::Quiet if connection.safe_until <= now && once() => {
+                endpoint.release(connection);
+                return None;
+            }
             Look::Quiet => return Some(connection),
             Look::Closed => endpoint.peer_closed(),
             Look::Talking => {}
@@ -290,6 +299,7 @@ pub async fn connect(
         epoch,
         transport: number,
         expires: Time::MAX,
+        safe_until: Time::MAX,
         requests: 0,
         sent: dressed.sent,
         accepted: dressed.accepted,

@@ -460,6 +460,8 @@ pub struct Connection {
     pub transport: u32,
     /// Idle after this it must not be reused.
     pub expires: Time,
+    /// Idle after this it may carry only what can be sent twice: the backend may be about to close it.
+    pub safe_until: Time,
     /// Requests it has carried.
     pub requests: u32,
     /// Bytes that were written to the network for these and before them, as far as they were written.

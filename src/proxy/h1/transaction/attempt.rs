@@ -18,6 +18,10 @@ use crate::registry::endpoint::{Connection, Endpoint, Kind, Permit};
 /// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
+/// An app that doesn't say how long it keeps a connection may close it at any moment: a request that must not be sent
+/// twice takes one that was idle for less, or a new one. Apps that keep them for one second exist, for less hardly.
+const UNANNOUNCED: Duration = Duration::from_millis(750);
+
 impl Transaction<'_> {
     /// A kept connection of the backend that was entered, if there is one. Where none is left because the backend has
     /// closed them, it may be stopping, and a new one would end in a listener's queue that nobody serves any more:
@@ -27,7 +31,8 @@ impl Transaction<'_> {
             return (permit, None);
         }
         for _ in 0..self.pool.ready.len() {
-            let reused = upstream::reuse(permit.endpoint(), clock::now());
+            let once = || !self.may_be_repeated();
+            let reused = upstream::reuse(permit.endpoint(), clock::now(), once);
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
                 return (permit, reused);
             }
@@ -161,7 +166,14 @@ impl Transaction<'_> {
             idle =
                 idle.min(Duration::from_secs(u64::from(seconds)).saturating_sub(KEEP_ALIVE_MARGIN));
         }
-        connection.expires = self.account.answered().saturating_add(idle);
+        let since = self.account.answered();
+        connection.expires = since.saturating_add(idle);
+        let safe = if promised.is_some() {
+            idle
+        } else {
+            UNANNOUNCED
+        };
+        connection.safe_until = since.saturating_add(safe);
         endpoint.release(connection);
     }
 
