@@ -103,6 +103,57 @@ async fn protocols_are_agreed_on() {
     assert_eq!(rig.series(unsupported).await, Some(1.0));
 }
 
+/// HTTP/2 has the same identity, scheme and policy as HTTP/1.
+#[tokio::test]
+async fn http2_is_spoken_where_it_was_agreed_on() {
+    let tls = "client_auth = \"optional\"\nclient_ca = \"$DIR/ca.pem\"";
+    let rig = Rig::with(tls, "hsts = \"1d\"", "").await;
+    let me = rig.authority.sign(&["me.example"]);
+    let client = Client {
+        shows: Some(&me),
+        protocols: &["h2"],
+        ..Client::default()
+    };
+    let stream = connect(rig.address(), "localhost", client.config(&rig.authority))
+        .await
+        .unwrap();
+    let (mut requests, connection) = h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let request =
+        http::Request::get("https://localhost/two").header("x-client-cert-subject", "forged");
+    let (response, _) = requests
+        .send_request(request.body(()).unwrap(), true)
+        .unwrap();
+    let response = tokio::time::timeout(PATIENCE, response)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(
+        response.headers()["strict-transport-security"],
+        "max-age=86400"
+    );
+    let (mut body, mut text) = (response.into_body(), Vec::new());
+    while let Some(data) = body.data().await {
+        text.extend_from_slice(&data.unwrap());
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert!(
+        text.contains("X-Client-Cert-San: DNS:me.example\r\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("X-Forwarded-Proto: https\r\n") && !text.contains("forged"),
+        "{text}"
+    );
+    drop(requests);
+    tokio::time::timeout(PATIENCE, driver)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+}
+
 #[tokio::test]
 async fn http1_only_where_http2_is_off() {
     let rig = Rig::with("", "http2 = false", "").await;
