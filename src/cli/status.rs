@@ -202,7 +202,7 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
             Cell::new(printable(&backend.name)),
             painted(&backend.state),
             painted(&backend.health),
-            Cell::new(backend.in_flight),
+            Cell::new(in_flight(backend)),
             Cell::new(backend.connections),
             Cell::new(backend.requests),
             Cell::new(backend.weight),
@@ -222,6 +222,21 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
         }
     }
     text
+}
+
+/// How much is in flight, and how much of it lasts: streams and upgrades end when a drain's deadline comes near, so
+/// who waits for a drain wants to know.
+fn in_flight(backend: &BackendView) -> String {
+    let kinds = &backend.in_flight_by_kind;
+    let lasting: Vec<_> = [(kinds.stream, "stream"), (kinds.upgrade, "upgrade")]
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, kind)| count(number.into(), kind))
+        .collect();
+    match lasting.is_empty() {
+        true => backend.in_flight.to_string(),
+        false => format!("{} ({})", backend.in_flight, lasting.join(", ")),
+    }
 }
 
 fn painted(state: &str) -> Cell {

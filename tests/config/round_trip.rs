@@ -43,6 +43,8 @@ state_dir = "/var/lib/lame \"duck\""
 max_connections = 10000
 max_connections_per_client = 100
 max_requests_per_connection = 1000
+max_concurrent_streams = 64
+max_stream_resets = 0
 header_timeout = "1.5s"
 idle_timeout = "2m"
 body_timeout = "1d"
@@ -72,9 +74,13 @@ request_id = false
 [[listener]]
 address = "[::]:8080"
 reuse_port = true
+http2 = true
+proxy_protocol = true
 [[listener]]
 address = "127.0.0.1:0"
 reuse_port = true
+http2 = true
+proxy_protocol = true
 [[pool]]
 name = "a.B-c_1"
 balance = "random"
