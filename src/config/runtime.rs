@@ -368,7 +368,7 @@ pub struct UpstreamTls {
     /// Whether the backends' certificates are verified. Default true.
     pub verify: bool,
     /// All of that, ready for use; `None` until the files have been read.
-    pub client: Option<Arc<tls::client::Client>>,
+    pub client: Option<Arc<tls::upstream::Client>>,
 }
 
 /// `[pool.retry]`.

@@ -22,7 +22,7 @@ use crate::core::retry;
 use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved};
 use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
-use crate::tls::client::Alpn;
+use crate::tls::upstream::Alpn;
 pub use dress::{Behalf, note_refusal, note_written};
 use dress::{Dressed, dressed};
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::ConnectError;
 use crate::proxy_header;
 use crate::registry::endpoint::{Connection, Endpoint, Transport};
-use crate::tls::client::{Alpn, Client, Counted, TlsStream, explain};
+use crate::tls::upstream::{Alpn, Client, Counted, TlsStream, explain};
 
 /// On whose behalf a connection is opened.
 #[derive(Debug, Clone, Copy)]

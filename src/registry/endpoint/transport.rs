@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::config::{self, ProxyProtocol};
-use crate::tls::client::Client;
+use crate::tls::upstream::Client;
 
 /// What comes between a TCP connection and HTTP.
 #[derive(Debug, Clone, Default, PartialEq)]
