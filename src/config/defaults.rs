@@ -148,6 +148,7 @@ impl Default for Upstream {
             idle_timeout: s(4),
             max_in_flight: 0,
             preserve_host: true,
+            http2: false,
         }
     }
 }

@@ -292,6 +292,7 @@ fn upstream(t: &Table<'_>, f: &mut Findings) -> Upstream {
         idle_timeout: t.duration("idle_timeout", d.idle_timeout, f),
         max_in_flight: t.number("max_in_flight", d.max_in_flight, COUNT, f),
         preserve_host: t.boolean("preserve_host", d.preserve_host, f),
+        http2: t.boolean("http2", d.http2, f),
     }
 }
 

@@ -213,6 +213,7 @@ pub const SECTIONS: &[Section] = &[
             key("idle_timeout", "duration", "\"4s\"", "How long an unused connection is kept. Shorter where the app's `Keep-Alive` says so; stay below the app's own (5 s in Node.js)."),
             key("max_in_flight", "integer", "0", "Requests in flight on one backend; further ones wait. `0`: no limit."),
             key("preserve_host", "true or false", "true", "Send the client's `Host`; else the backend's address."),
+            key("http2", "true or false", "false", "Speak HTTP/2 with the backends, by prior knowledge: what gRPC apps want. Requests share connections then; upgrades (WebSockets) still go over HTTP/1.1, each on its own."),
         ],
     },
     Section {

@@ -79,7 +79,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("pool", "discovery", DISCOVERY),
     ("pool", "tls", UPSTREAM_TLS),
     ("pool.upstream", "tls", UPSTREAM_TLS),
-    ("pool.upstream", "http2", UPSTREAM_TLS),
     ("pool.backend", "tls", UPSTREAM_TLS),
     ("pool.health", "service", GRPC),
     ("pool.health", "grpc", GRPC),

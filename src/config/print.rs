@@ -292,6 +292,7 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
                 ("idle_timeout", quoted_time(upstream.idle_timeout)),
                 ("max_in_flight", upstream.max_in_flight.to_string()),
                 ("preserve_host", upstream.preserve_host.to_string()),
+                ("http2", upstream.http2.to_string()),
             ],
         ),
         (

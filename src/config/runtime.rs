@@ -323,6 +323,8 @@ pub struct Upstream {
     pub max_in_flight: u32,
     /// Send the client's Host (the default) or the backend's address.
     pub preserve_host: bool,
+    /// Whether the backends are spoken to in HTTP/2. Default false.
+    pub http2: bool,
 }
 
 /// `[pool.retry]`.

@@ -6,18 +6,20 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use pingora::protocols::{Stream, TcpKeepalive};
 use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 use tokio::io::ReadBuf;
 
 use super::h1;
+use super::h2::client_stream::ClientStream;
 use super::plane::Plane;
 use crate::clock;
 use crate::config;
 use crate::core::Time;
 use crate::core::balance::Candidate;
 use crate::core::retry;
-use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved};
+use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved, Ticket};
 use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
 
@@ -245,6 +247,25 @@ pub async fn connect(
     permit: &Permit,
     upstream: &config::Upstream,
 ) -> Result<Box<Connection>, ConnectError> {
+    let (stream, ticket) = dial(plane, permit, upstream).await?;
+    let connection = Connection {
+        stream,
+        epoch: permit.epoch(),
+        expires: Time::MAX,
+        requests: 0,
+        sent: 0,
+        accepted: false,
+        ticket,
+    };
+    Ok(Box::new(connection))
+}
+
+/// Opens what a connection is made of.
+pub async fn dial(
+    plane: &Plane,
+    permit: &Permit,
+    upstream: &config::Upstream,
+) -> Result<(Stream, Ticket), ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
@@ -256,26 +277,30 @@ pub async fn connect(
             .map_err(|error| ConnectError::Failed(error.to_string()))?,
     };
     peer.options.connection_timeout = Some(upstream.connect_timeout);
+    if upstream.http2 {
+        peer.options.tcp_keepalive = Some(KEEP_ALIVE);
+    }
     let ticket = endpoint.connection_opened();
     let stream = plane
         .connector
         .new_stream(&peer)
         .await
         .map_err(|error| ConnectError::Failed(error.to_string()))?;
-    let connection = Connection {
-        stream,
-        epoch,
-        expires: Time::MAX,
-        requests: 0,
-        sent: 0,
-        accepted: false,
-        ticket,
-    };
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
     }
-    Ok(Box::new(connection))
+    Ok((stream, ticket))
 }
+
+/// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed
+/// within 25 seconds. HTTP/2's own PINGs are taken for abuse by gRPC servers.
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(10),
+    interval: Duration::from_secs(5),
+    count: 3,
+    #[cfg(target_os = "linux")]
+    user_timeout: Duration::from_secs(25),
+};
 
 /// For so long the look for the acceptance is repeated as often as others let us; after that, each millisecond.
 const AT_ONCE: Duration = Duration::from_micros(100);
@@ -294,6 +319,9 @@ pub async fn accepted(
     others: bool,
 ) -> Result<(), ConnectError> {
     let began = clock::now();
+    if connection.accepted {
+        return Ok(());
+    }
     loop {
         match h1::socket::place(connection.stream.id()) {
             Some(Place::Process) => {
@@ -332,6 +360,19 @@ pub async fn accepted(
 /// How long the reset that proves it is waited for: 1 + 2 + 4 + 8 + 16 ms, more than a round trip within a site.
 const RESET_LOOKS: u32 = 5;
 
+/// Why the last request (`written` bytes) on a connection that has failed surely never reached the backend, if that is
+/// so. `reset`: a connection that the backend had not closed was reset.
+pub async fn undelivered(
+    connection: &Connection,
+    written: u64,
+    reset: bool,
+) -> Option<retry::Failure> {
+    if let Some(stream) = ClientStream::of(connection) {
+        return stream.unseen();
+    }
+    (!reset && is_undelivered(connection, written).await).then_some(retry::Failure::StaleProven)
+}
+
 /// Whether the last request (`written` bytes) on a connection that the backend has closed surely never reached it.
 ///
 /// RFC 9110 §9.2.2 lets a proxy repeat any request of which it knows that. What has to come together: the backend
@@ -339,7 +380,7 @@ const RESET_LOOKS: u32 = 5;
 /// and has answered it with a reset, which only a socket that nobody reads from does. A peer that has only
 /// half-closed still reads, and sends no reset. One that reads a part and then closes does, so the request must
 /// have gone out in one segment: then a part can't have arrived.
-pub async fn is_undelivered(connection: &Connection, written: u64) -> bool {
+async fn is_undelivered(connection: &Connection, written: u64) -> bool {
     // A first request is different, unless it was known that the connection had left its listener's queue: a listener
     // that dies with a full one has acknowledged what nobody reads.
     if connection.requests <= 1 && !connection.accepted {

@@ -126,6 +126,7 @@ read_timeout = "1h"
 idle_timeout = "0"
 max_in_flight = 100
 preserve_host = false
+http2 = true
 [pool.retry]
 attempts = 1
 budget = 1e-7

@@ -10,6 +10,8 @@ use super::super::scratch::Scratch;
 use super::super::tunnel::{self, TunnelEnd};
 use super::{Attempt, CUT, Transaction};
 use crate::clock;
+use crate::core::retry;
+use crate::proxy::h2::session;
 use crate::proxy::headers::{RequestEdit, write_request};
 use crate::proxy::upstream::{self, ConnectError};
 use crate::registry::endpoint::{Connection, Endpoint, Kind, Permit};
@@ -26,7 +28,10 @@ impl Transaction<'_> {
             return (permit, None);
         }
         for _ in 0..self.pool.ready.len() {
-            let reused = upstream::reuse(permit.endpoint(), clock::now());
+            let reused = match self.is_for_session() {
+                true => session::reuse(&permit),
+                false => upstream::reuse(permit.endpoint(), clock::now()),
+            };
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
                 return (permit, reused);
             }
@@ -36,6 +41,11 @@ impl Transaction<'_> {
             }
         }
         (permit, None)
+    }
+
+    /// Whether it goes over HTTP/2. There are no upgrades in it (RFC 9113 §8.6).
+    fn is_for_session(&self) -> bool {
+        self.pool.config.upstream.http2 && self.head.upgrade.is_none()
     }
 
     /// One attempt on the backend that was entered; on a new connection, unless there is one to be reused.
@@ -92,8 +102,12 @@ impl Transaction<'_> {
         .run()
         .await;
         self.account.tally(tally);
-        self.undelivered = matches!(end, Err(Failure::Died { reset: false }))
-            && upstream::is_undelivered(&connection, tally.bytes_up).await;
+        self.undelivered = match end {
+            Err(Failure::Died { reset }) => {
+                upstream::undelivered(&connection, tally.bytes_up, reset).await
+            }
+            _ => None,
+        };
         connection.sent += tally.bytes_up;
         if tally.status > 0 {
             endpoint.counters.answered(tally.status);
@@ -160,6 +174,10 @@ impl Transaction<'_> {
     /// sent twice, and for one that has met a death already. What nobody has accepted uses up none of its attempts.
     async fn connect(&self, permit: &Permit) -> Result<Box<Connection>, ConnectError> {
         let settings = &self.pool.config.upstream;
+        if self.is_for_session() {
+            // Boxed: it is rarely more than a look at what is open.
+            return Box::pin(session::connect(self.plane, permit, settings)).await;
+        }
         let mut connection = upstream::connect(self.plane, permit, settings).await?;
         if self.tried.unproven > 0 || !self.may_be_repeated() {
             let others = self.excluded.leaves_any_but(&self.pool, permit.endpoint());
@@ -199,6 +217,15 @@ impl Transaction<'_> {
             Failure::Truncated(_) => "truncated",
         };
         match failure {
+            // It has said so itself: nothing has broken.
+            Failure::Died { .. }
+                if matches!(
+                    self.undelivered,
+                    Some(retry::Failure::RefusedStream | retry::Failure::GoAway)
+                ) =>
+            {
+                endpoint.hint();
+            }
             Failure::Died { .. } => endpoint.request_lost(),
             Failure::BadResponse(_) => endpoint.hint(),
             // Where an answer can be given, it is counted with that.
