@@ -2,11 +2,34 @@
 //!
 //! gRPC over HTTP/2: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
+use std::time::Duration;
+
 /// DEADLINE_EXCEEDED.
 pub const DEADLINE_EXCEEDED: u8 = 4;
 
 /// UNAVAILABLE: clients may try again.
 pub const UNAVAILABLE: u8 = 14;
+
+/// What a client is told whose call is ended because the backend is about to stop.
+pub const STOPPING: &str = "the backend is stopping; try again";
+
+/// What `grpc-timeout` says: at most eight digits, and a unit.
+pub fn timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if !matches!(digits.len(), 1..=8) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(count * 3600),
+        b'M' => Duration::from_secs(count * 60),
+        b'S' => Duration::from_secs(count),
+        b'm' => Duration::from_millis(count),
+        b'u' => Duration::from_micros(count),
+        b'n' => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
 
 /// Whether a `Content-Type` is gRPC's: `application/grpc`, with or without a `+format`. gRPC-Web is another protocol.
 pub fn is_grpc(content_type: &[u8]) -> bool {
@@ -128,6 +151,24 @@ mod tests {
     }
 
     #[test]
+    fn timeouts_have_units() {
+        for (value, millis) in [
+            ("250m", Some(250)),
+            ("3S", Some(3000)),
+            ("99999999n", Some(99)),
+            ("1H", Some(3_600_000)),
+            ("S", None),
+            ("123456789S", None),
+            ("+1S", None),
+            ("1s", None),
+            ("", None),
+        ] {
+            let read = timeout(value.as_bytes()).map(|timeout| timeout.as_millis());
+            assert_eq!(read, millis, "{value}");
+        }
+    }
+
+    #[test]
     fn an_answer_is_trailers_alone() {
         let mut out = Vec::new();
         write_answer(&mut out, 504, "50 % of\nit", true);
@@ -154,7 +195,10 @@ mod tests {
                 }
             }
             let whole = [8, 13];
-            assert!(ends.iter().all(|end| whole.contains(end)), "{size}: {ends:?}");
+            assert!(
+                ends.iter().all(|end| whole.contains(end)),
+                "{size}: {ends:?}"
+            );
             assert!(!tracker.is_between_messages(), "256 bytes are announced");
             if size == 1 {
                 assert_eq!(ends, whole);

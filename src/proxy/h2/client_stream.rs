@@ -176,12 +176,7 @@ impl ClientStream {
         Ok(())
     }
 
-    fn write_head(
-        &mut self,
-        status: StatusCode,
-        fields: &HeaderMap,
-        form: Form,
-    ) -> io::Result<()> {
+    fn write_head(&mut self, status: StatusCode, fields: &HeaderMap, form: Form) -> io::Result<()> {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(io::ErrorKind::InvalidData.into());
         }

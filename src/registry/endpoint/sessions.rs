@@ -153,7 +153,11 @@ impl Sessions {
         least
             .enter()
             // They are not all alike: another may have room.
-            .or_else(|| open.iter().filter(usable).find_map(|session| session.enter()))
+            .or_else(|| {
+                open.iter()
+                    .filter(usable)
+                    .find_map(|session| session.enter())
+            })
     }
 
     /// As [`Sessions::enter`], but on a busy one rather than on none.

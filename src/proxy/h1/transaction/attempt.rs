@@ -86,7 +86,11 @@ impl Transaction<'_> {
             request: self.head,
             head: &scratch.head,
             began,
-            upstream: &self.pool.config.upstream,
+            read_timeout: exchange::patience(
+                self.head,
+                self.client.buffer.bytes(),
+                self.pool.config.upstream.read_timeout,
+            ),
             server: &self.config.server,
             ends: self.ends(),
         };

@@ -103,15 +103,14 @@ impl Request {
             .get(header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
         self.upload = match length {
-            _ if is_chunked => Upload::Chunked(Box::new((
-                ChunkDecoder::new(MAX_TRAILER),
-                Vec::new(),
-            ))),
+            _ if is_chunked => {
+                Upload::Chunked(Box::new((ChunkDecoder::new(MAX_TRAILER), Vec::new())))
+            }
             None | Some(0) => Upload::Done,
             Some(length) => Upload::Length(length),
         };
-        let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
-            .map_err(|_| ours())?;
+        let method =
+            Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| ours())?;
         let bodiless = method == Method::HEAD;
         let uri = host.and_then(|host| {
             let mut parts = http::uri::Parts::default();
