@@ -9,6 +9,7 @@ pub mod h1;
 pub mod headers;
 pub mod hold;
 pub mod per_client;
+pub mod plain;
 pub mod plane;
 pub mod request_id;
 pub mod route;

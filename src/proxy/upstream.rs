@@ -6,18 +6,16 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 use tokio::io::ReadBuf;
 
-use super::h1;
-use super::plane::Plane;
+use super::{h1, plain};
 use crate::clock;
 use crate::config;
 use crate::core::Time;
 use crate::core::balance::Candidate;
 use crate::core::retry;
-use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved};
+use crate::registry::endpoint::{Connection, Endpoint, Key, Permit};
 use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
 
@@ -184,16 +182,32 @@ pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
 /// An idle connection that is still good, if there is one.
 pub fn reuse(endpoint: &Arc<Endpoint>, now: Time) -> Option<Box<Connection>> {
     loop {
-        let mut connection = endpoint.idle.take()?;
+        let own = endpoint.idle.take_own();
+        let is_own = own.is_some();
+        let mut connection = own.or_else(|| endpoint.idle.take())?;
         if connection.epoch != endpoint.epoch() || connection.expires <= now {
             continue;
         }
         match look(&mut connection) {
-            Look::Quiet => return Some(connection),
+            Look::Quiet if is_own => return Some(connection),
+            Look::Quiet => match moved_here(connection) {
+                Some(connection) => return Some(connection),
+                None => continue,
+            },
             Look::Closed => endpoint.peer_closed(),
             Look::Talking => {}
         }
     }
+}
+
+/// Another thread's connection as one of this thread's.
+fn moved_here(connection: Box<Connection>) -> Option<Box<Connection>> {
+    let connection = *connection;
+    let stream = plain::moved_here(connection.stream).ok()?;
+    Some(Box::new(Connection {
+        stream,
+        ..connection
+    }))
 }
 
 /// What a look at an idle connection finds.
@@ -241,7 +255,6 @@ pub enum ConnectError {
 
 /// Opens a connection to the backend that was entered.
 pub async fn connect(
-    plane: &Plane,
     permit: &Permit,
     upstream: &config::Upstream,
 ) -> Result<Box<Connection>, ConnectError> {
@@ -250,16 +263,8 @@ pub async fn connect(
         return Err(ConnectError::Moved);
     }
     let resolved = endpoint.resolved().ok_or(ConnectError::Unresolved)?;
-    let mut peer = match &*resolved {
-        Resolved::Socket(address) => HttpPeer::new(*address, false, String::new()),
-        Resolved::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
-            .map_err(|error| ConnectError::Failed(error.to_string()))?,
-    };
-    peer.options.connection_timeout = Some(upstream.connect_timeout);
     let ticket = endpoint.connection_opened();
-    let stream = plane
-        .connector
-        .new_stream(&peer)
+    let stream = plain::connect(&resolved, upstream.connect_timeout)
         .await
         .map_err(|error| ConnectError::Failed(error.to_string()))?;
     let connection = Connection {

@@ -1,25 +1,19 @@
-//! One public address: bound by us, served by Pingora's accept loop, emptied before it closes.
+//! One public address: bound, served, and emptied before it closes.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::server::Fds;
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
 use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
+use super::accept;
+use super::threads::Threads;
 use crate::config;
-use crate::proxy::front::{self, Entry, Front};
+use crate::proxy::front::Front;
 use crate::proxy::plane::Plane;
 
 /// Connections that wait to be accepted.
@@ -89,29 +83,22 @@ impl Bound {
         self.address
     }
 
-    /// Serves it on a runtime.
-    pub fn start(self, runtime: &Handle, plane: &Arc<Plane>) -> std::io::Result<Listener> {
-        let key = self.address.to_string();
-        let mut fds = Fds::new();
-        // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
-        fds.add(
-            key.clone(),
-            OwnedFd::from(self.socket.try_clone()?).into_raw_fd(),
-        );
-        let fds = Arc::new(Mutex::new(fds));
+    /// Serves it on these threads.
+    pub fn start(self, threads: &Arc<Threads>, plane: &Arc<Plane>) -> std::io::Result<Listener> {
         let front = Arc::new(Front {
             plane: plane.clone(),
             listener: self.config,
         });
-        let mut service = Service::new(key.clone(), Entry(front.clone()));
-        // Our codec has buffers of its own: Pingora's would only be copied through.
-        service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
-        let (stop, stopped) = watch::channel(false);
-        let accepting = runtime.spawn(async move {
-            service.start_service(Some(fds), stopped, 1).await;
-        });
+        let (stop, stopped) = oneshot::channel();
+        let queue = {
+            let _runtime = threads.accept().enter();
+            accept::queue(self.socket.try_clone()?)?
+        };
+        let looping = accept::run(queue, front.clone(), threads.clone(), stopped);
+        let accepting = threads.accept().spawn(looping);
         Ok(Listener {
             front,
+            threads: threads.clone(),
             socket: self.socket,
             address: self.address,
             inherited: self.inherited,
@@ -136,10 +123,11 @@ fn listen(config: &config::Listener) -> std::io::Result<TcpListener> {
 /// A public address that is being served.
 pub struct Listener {
     front: Arc<Front>,
+    threads: Arc<Threads>,
     socket: TcpListener,
     address: SocketAddr,
     inherited: bool,
-    stop: watch::Sender<bool>,
+    stop: oneshot::Sender<()>,
     accepting: JoinHandle<()>,
 }
 
@@ -155,11 +143,11 @@ impl Listener {
     }
 
     /// Stops accepting. Whoever is connected already, accepted or not, is still served.
-    pub async fn stop(self, runtime: &Handle) {
+    pub async fn stop(self) {
         if self.inherited {
             // The queue is the next process's: nothing is reset, as the supervisor keeps the socket. A filter, on
             // the other hand, would stay on it.
-            let _ = self.stop.send(true);
+            let _ = self.stop.send(());
             ended(self.accepting.await, self.address);
             return;
         }
@@ -170,25 +158,9 @@ impl Listener {
             debug!(%error, "can't turn new connections away before closing");
         }
         tokio::time::sleep(SETTLE).await;
-        let _ = self.stop.send(true);
+        let _ = self.stop.send(());
         ended(self.accepting.await, self.address);
-        while let Ok((stream, peer)) = self.socket.accept() {
-            let front = self.front.clone();
-            runtime.spawn(async move {
-                let _ = stream.set_nodelay(true);
-                let stream = stream
-                    .set_nonblocking(true)
-                    .and_then(|()| tokio::net::TcpStream::from_std(stream));
-                match stream {
-                    Ok(stream) => {
-                        front::receive(&front, Box::new(L4Stream::from(stream)), peer).await;
-                    }
-                    Err(error) => {
-                        debug!(%error, "a queued connection was gone before it was accepted")
-                    }
-                }
-            });
-        }
+        accept::accept_queue(&self.socket, &self.front, &self.threads);
     }
 }
 

@@ -3,16 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
 use super::listener::{BindError, Bound, Listener};
+use super::threads::Threads;
 use crate::activation::Inherited;
 use crate::config;
 use crate::proxy::plane::Plane;
 
 /// The public addresses that are served.
 pub struct Listeners {
-    runtime: Handle,
+    threads: Arc<Threads>,
     plane: Arc<Plane>,
     open: Vec<Listener>,
     inherited: Arc<Inherited>,
@@ -25,10 +24,10 @@ pub struct Change {
 }
 
 impl Listeners {
-    /// None yet; they will run on this runtime.
-    pub fn new(runtime: Handle, plane: Arc<Plane>) -> Self {
+    /// None yet; they will run on these threads.
+    pub fn new(threads: Arc<Threads>, plane: Arc<Plane>) -> Self {
         Self {
-            runtime,
+            threads,
             plane,
             open: Vec::new(),
             inherited: Arc::default(),
@@ -64,7 +63,7 @@ impl Listeners {
     /// Serves what is new, and stops what is no longer wanted.
     pub async fn apply(&mut self, change: Change) -> std::io::Result<()> {
         for bound in change.add {
-            self.open.push(bound.start(&self.runtime, &self.plane)?);
+            self.open.push(bound.start(&self.threads, &self.plane)?);
         }
         let (keep, drop): (Vec<_>, Vec<_>) = self
             .open
@@ -72,7 +71,7 @@ impl Listeners {
             .partition(|open| change.keep.contains(&open.config().address));
         self.open = keep;
         for listener in drop {
-            listener.stop(&self.runtime).await;
+            listener.stop().await;
         }
         Ok(())
     }
@@ -82,15 +81,15 @@ impl Listeners {
         self.open.iter().map(Listener::address).collect()
     }
 
-    /// Whether the data plane's runtime still has tasks: connections, and accept loops.
+    /// Whether the data plane's threads still have tasks: connections.
     pub fn have_tasks(&self) -> bool {
-        self.runtime.metrics().num_alive_tasks() > 0
+        self.threads.have_tasks()
     }
 
     /// Stops accepting everywhere.
     pub async fn stop(&mut self) {
         for listener in self.open.drain(..) {
-            listener.stop(&self.runtime).await;
+            listener.stop().await;
         }
     }
 }

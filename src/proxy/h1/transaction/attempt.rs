@@ -159,7 +159,7 @@ impl Transaction<'_> {
     /// sent twice, and for one that has met a death already. What nobody has accepted uses up none of its attempts.
     async fn connect(&self, permit: &Permit) -> Result<Box<Connection>, ConnectError> {
         let settings = &self.pool.config.upstream;
-        let mut connection = upstream::connect(self.plane, permit, settings).await?;
+        let mut connection = upstream::connect(permit, settings).await?;
         if self.tried.unproven > 0 || !self.may_be_repeated() {
             let others = self.excluded.leaves_any_but(&self.pool, permit.endpoint());
             let patience = settings.connect_timeout;
