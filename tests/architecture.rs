@@ -129,6 +129,30 @@ fn the_parts_do_not_know_each_other() {
     }
 }
 
+/// The data plane's threads have no timers: what asks tokio for one there panics. [`lameduck::clock`] has some.
+#[test]
+fn the_data_plane_has_its_timers_from_the_clock() {
+    for path in sources("src/proxy") {
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        let is_test = |line: &(usize, String)| line.1.contains("#[cfg(test)]");
+        for (n, line) in code(&path).into_iter().take_while(|line| !is_test(line)) {
+            let asks = [
+                "tokio::time::sleep",
+                "tokio::time::timeout",
+                "tokio::time::interval",
+            ];
+            let imports = line.contains("use tokio::time") && !line.contains("Sleep;");
+            assert!(
+                !imports && !asks.iter().any(|call| line.contains(call)),
+                "{}:{n}: crate::clock has timers that work on every thread",
+                path.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn a_file_can_be_read_in_one_sitting() {
     let mut long = Vec::new();

@@ -17,6 +17,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::clock;
 use crate::registry::endpoint::Resolved;
 
 /// A TCP or unix socket as a [`Stream`].
@@ -44,9 +45,7 @@ pub async fn connect(to: &Resolved, patience: Duration) -> io::Result<Stream> {
         })
     };
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
-    tokio::time::timeout(patience, connecting)
-        .await
-        .map_err(late)?
+    clock::timeout(patience, connecting).await.map_err(late)?
 }
 
 /// The same connection on this thread's runtime, after it was another's: its wake-ups need not cross threads. What

@@ -190,7 +190,7 @@ pub fn reuse(endpoint: &Arc<Endpoint>, now: Time) -> Option<Box<Connection>> {
         }
         match look(&mut connection) {
             Look::Quiet if is_own => return Some(connection),
-            Look::Quiet => match moved_here(connection) {
+            Look::Quiet => match moved_here(*connection) {
                 Some(connection) => return Some(connection),
                 None => continue,
             },
@@ -201,8 +201,7 @@ pub fn reuse(endpoint: &Arc<Endpoint>, now: Time) -> Option<Box<Connection>> {
 }
 
 /// Another thread's connection as one of this thread's.
-fn moved_here(connection: Box<Connection>) -> Option<Box<Connection>> {
-    let connection = *connection;
+fn moved_here(connection: Connection) -> Option<Box<Connection>> {
     let stream = plain::moved_here(connection.stream).ok()?;
     Some(Box::new(Connection {
         stream,
@@ -324,7 +323,7 @@ pub async fn accepted(
         if waited < AT_ONCE {
             tokio::task::yield_now().await;
         } else if waited < patience {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            clock::sleep(Duration::from_millis(1)).await;
         } else {
             return match others {
                 true => Err(ConnectError::Ignored),
@@ -361,7 +360,7 @@ pub async fn is_undelivered(connection: &Connection, written: u64) -> bool {
             return true;
         }
         if look < RESET_LOOKS {
-            tokio::time::sleep(Duration::from_millis(1 << look)).await;
+            clock::sleep(Duration::from_millis(1 << look)).await;
         }
     }
     false

@@ -2,15 +2,15 @@
 //! nothing on a request's way is shared with another thread's scheduler, and none is woken to look for work.
 //!
 //! One thread more accepts for all of them and deals the connections out, so that a burst of new ones takes its turn
-//! with the requests of those that are there, and busy threads get fewer.
+//! with the requests of those that are there, and busy threads get fewer. It also has the timers of all.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-use crate::lane;
+use crate::{clock, lane};
 
 /// The threads; they end some time after this is dropped.
 #[derive(Debug)]
@@ -33,16 +33,21 @@ impl Threads {
         };
         lane::set_count(count);
         let mut until = Vec::with_capacity(count + 1);
-        let mut spawn = |name: &str, lane| {
+        let mut spawn = |name: &str, lane, runtime: Runtime| {
             let (dropped, end) = oneshot::channel();
             until.push(dropped);
-            spawn(name, lane, end)
+            spawn(name, lane, runtime, end)
+        };
+        let accept = Builder::new_current_thread().enable_all().build()?;
+        clock::set_timers(accept.handle().clone());
+        let data = |index| {
+            // Without a time driver: see `clock::set_timers`.
+            let runtime = Builder::new_current_thread().enable_io().build()?;
+            spawn("proxy", index, runtime)
         };
         Ok(Self {
-            data: (0..count)
-                .map(|index| spawn("proxy", index))
-                .collect::<io::Result<_>>()?,
-            accept: spawn("accept", 0)?,
+            data: (0..count).map(data).collect::<io::Result<_>>()?,
+            accept: spawn("accept", 0, accept)?,
             next: AtomicUsize::new(0),
             _until: until,
         })
@@ -76,8 +81,12 @@ impl Threads {
 }
 
 /// A thread that drives a runtime until the sender of `end` is gone.
-fn spawn(name: &str, lane: usize, end: oneshot::Receiver<()>) -> io::Result<Handle> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+fn spawn(
+    name: &str,
+    lane: usize,
+    runtime: Runtime,
+    end: oneshot::Receiver<()>,
+) -> io::Result<Handle> {
     let handle = runtime.handle().clone();
     std::thread::Builder::new()
         .name(name.to_owned())
