@@ -10,6 +10,7 @@ use super::super::scratch::Scratch;
 use super::super::tunnel::{self, TunnelEnd};
 use super::{Attempt, CUT, Transaction};
 use crate::clock;
+use crate::core::Time;
 use crate::proxy::headers::{RequestEdit, write_request};
 use crate::proxy::upstream::{self, ConnectError};
 use crate::registry::endpoint::{Connection, Endpoint, Permit};
@@ -21,12 +22,16 @@ impl Transaction<'_> {
     /// A kept connection of the backend that was entered, if there is one. Where none is left because the backend has
     /// closed them, it may be stopping, and a new one would end in a listener's queue that nobody serves any more:
     /// then another backend is better, if there is one.
-    pub(super) fn connection_of(&self, mut permit: Permit) -> (Permit, Option<Box<Connection>>) {
+    pub(super) fn connection_of(
+        &self,
+        mut permit: Permit,
+        now: Time,
+    ) -> (Permit, Option<Box<Connection>>) {
         if self.fresh {
             return (permit, None);
         }
         for _ in 0..self.pool.ready.len() {
-            let reused = upstream::reuse(permit.endpoint(), clock::now());
+            let reused = upstream::reuse(permit.endpoint(), now);
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
                 return (permit, reused);
             }
@@ -43,16 +48,21 @@ impl Transaction<'_> {
         &mut self,
         permit: Permit,
         reused: Option<Box<Connection>>,
+        began: Time,
     ) -> Attempt {
-        let outcome = self.exchange(&permit, reused).await;
+        let outcome = self.exchange(&permit, reused, began).await;
         // The connection is pooled or closed by now; only then may the backend be called idle.
         drop(permit);
         outcome
     }
 
-    async fn exchange(&mut self, permit: &Permit, reused: Option<Box<Connection>>) -> Attempt {
+    async fn exchange(
+        &mut self,
+        permit: &Permit,
+        reused: Option<Box<Connection>>,
+        began: Time,
+    ) -> Attempt {
         let endpoint = permit.endpoint();
-        let began = clock::now();
         let mut connection = match reused {
             Some(connection) => connection,
             None => match self.connect(permit).await {
