@@ -35,4 +35,5 @@ pub mod sockets;
 pub mod supervisor;
 pub mod sys;
 pub mod telemetry;
+pub mod tls;
 pub mod typed;

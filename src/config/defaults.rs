@@ -18,6 +18,8 @@ impl Default for Server {
             max_connections: 0,
             max_connections_per_client: 0,
             max_requests_per_connection: 0,
+            max_concurrent_streams: 128,
+            max_stream_resets: 500,
             header_timeout: s(10),
             idle_timeout: s(60),
             body_timeout: s(30),
@@ -62,6 +64,21 @@ impl Default for Headers {
             forwarded: false,
             via: false,
             request_id: true,
+        }
+    }
+}
+
+impl Listener {
+    /// A listener on this address, everything else at its default: HTTP/1 without TLS.
+    pub fn on(address: SocketAddr) -> Self {
+        Listener {
+            address,
+            reuse_port: false,
+            http2: false,
+            proxy_protocol: false,
+            redirect_https: None,
+            hsts: Duration::ZERO,
+            tls: None,
         }
     }
 }

@@ -4,7 +4,6 @@
 use super::reader::{Findings, Problem, Table};
 use super::runtime::*;
 use super::values::{self, Read, backend_address, choice, name, quoted, text, wrong};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
@@ -19,7 +18,9 @@ pub(super) fn config(root: &DeTable<'_>, base: &Path, found: &mut Findings) -> C
         admin: admin(&top.child("admin", "admin", found).0, base, found),
         access_log: access_log(&top.child("access_log", "access_log", found).0, base, found),
         headers: headers(&top.child("headers", "headers", found).0, found),
-        listeners: each(&top, "listener", "listener", found, listener),
+        listeners: each(&top, "listener", "listener", found, |table, found| {
+            super::listener::listener(table, base, found)
+        }),
         pools: each(&top, "pool", "pool", found, pool),
         routes: each(&top, "route", "route", found, super::routes::route),
     }
@@ -56,6 +57,13 @@ fn server(t: &Table<'_>, base: &Path, f: &mut Findings) -> Server {
             COUNT,
             f,
         ),
+        max_concurrent_streams: t.number(
+            "max_concurrent_streams",
+            d.max_concurrent_streams,
+            1..=10_000,
+            f,
+        ),
+        max_stream_resets: t.number("max_stream_resets", d.max_stream_resets, COUNT, f),
         header_timeout: t.some_time("header_timeout", d.header_timeout, f),
         idle_timeout: t.some_time("idle_timeout", d.idle_timeout, f),
         body_timeout: t.some_time("body_timeout", d.body_timeout, f),
@@ -210,14 +218,6 @@ fn network(key: &str, value: &DeValue<'_>) -> Read<ipnet::IpNet> {
         ));
     }
     Ok(network)
-}
-
-fn listener(t: &Table<'_>, f: &mut Findings) -> Listener {
-    let stand_in = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Listener {
-        address: t.require("address", stand_in, f, values::listen),
-        reuse_port: t.boolean("reuse_port", false, f),
-    }
 }
 
 fn pool(t: &Table<'_>, f: &mut Findings) -> Pool {

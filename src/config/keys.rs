@@ -53,6 +53,8 @@ pub const SECTIONS: &[Section] = &[
             key("max_connections", "integer", "0", "Client connections at once; further ones get a 503 and are closed. `0`: no limit."),
             key("max_connections_per_client", "integer", "0", "Of those, from one address (IPv6: from one /64); further ones get a 429 and are closed. The address is the peer's: everybody behind one proxy or NAT counts as one client. `0`: no limit."),
             key("max_requests_per_connection", "integer", "0", "Requests on one client connection; the response to the last one says `Connection: close`. `0`: no limit."),
+            key("max_concurrent_streams", "integer, 1 to 10000", "128", "Requests of HTTP/2 on one client connection at once; further ones are refused, and can be sent again."),
+            key("max_stream_resets", "integer", "500", "Requests of HTTP/2 that a client may cancel within 10 s on one connection, where these are more than half of all; then the connection is closed (rapid reset). `0`: no limit."),
             key("header_timeout", "duration", "\"10s\"", "Time for a request's header block to arrive, from its first byte; then 408."),
             key("idle_timeout", "duration", "\"60s\"", "How long a client connection may stay open between two requests."),
             key("body_timeout", "duration", "\"30s\"", "Longest time without progress while a request's or response's body is on its way to or from the client; then 408, or the connection is cut."),
@@ -106,6 +108,43 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             needed("address", "IP address and port", "\"0.0.0.0:8080\"", "Where to listen. Port 0: any free one."),
             key("reuse_port", "true or false", "false", "`SO_REUSEPORT`: a second lameduck may listen on the same address and take over. A change needs a restart."),
+            key("http2", "true or false", "false", "HTTP/2. With TLS it is offered to clients that can (ALPN), and `true` by default; without TLS it is for clients that know already (prior knowledge)."),
+            key("proxy_protocol", "true or false", "false", "Each connection begins with a PROXY protocol header, version 1 or 2, that names the client. Only `trusted` of `[headers]` may send one, and nobody else is served here."),
+            key("redirect_https", "true, false or port", "false", "Answer every request with a redirect to HTTPS, on port 443 (`true`) or another: 301 for GET and HEAD, 308 for other methods. Not with `tls`."),
+            key("hsts", "duration", "\"0s\"", "`Strict-Transport-Security` on every response, with this `max-age`, unless the app sends its own. Needs `tls`. `\"0s\"`: none."),
+        ],
+    },
+    Section {
+        name: "listener.tls",
+        header: "[listener.tls]",
+        doc: "TLS on a listener; in one line: `tls = { cert = \"FILE\", key = \"FILE\" }`. The files are read again on a reload and when they change.",
+        keys: &[
+            Key {
+                name: "cert",
+                form: "path",
+                default: None,
+                example: "\"/etc/lameduck/tls/fullchain.pem\"",
+                doc: "PEM file with the certificate, then the intermediate ones. Left out: the first of `certificates` is the default one.",
+            },
+            Key {
+                name: "key",
+                form: "path",
+                default: None,
+                example: "\"/etc/lameduck/tls/privkey.pem\"",
+                doc: "PEM file with its private key, not encrypted. Left out together with `cert`.",
+            },
+            key("client_auth", "\"off\", \"optional\" or \"required\"", "\"off\"", "Whether clients show a certificate. The app learns of it in `X-Client-Cert-…`."),
+            key("client_ca", "path", "\"\"", "PEM file with the certificates of those who may sign clients'. Needed unless `client_auth = \"off\"`."),
+            key("min_version", "\"1.2\" or \"1.3\"", "\"1.2\"", "The oldest version of TLS that is spoken."),
+        ],
+    },
+    Section {
+        name: "listener.tls.certificates",
+        header: "[[listener.tls.certificates]]",
+        doc: "Further certificates; a client gets the one that has the name it asks for (SNI), else the first.",
+        keys: &[
+            needed("cert", "path", "\"/etc/lameduck/tls/fullchain.pem\"", "As in `[listener.tls]`."),
+            needed("key", "path", "\"/etc/lameduck/tls/privkey.pem\"", "As in `[listener.tls]`."),
         ],
     },
     Section {

@@ -15,9 +15,9 @@ impl Later {
     }
 }
 
-const TLS: (&str, &str) = (
-    "listeners speak HTTP/1 without TLS",
-    "remove it, and end TLS in front of lameduck for now",
+const ACME: (&str, &str) = (
+    "certificates come from files",
+    "remove it, and let an ACME client (certbot, lego) write the files of `tls`: they are read again when they change",
 );
 const UPSTREAM_TLS: (&str, &str) = (
     "backends are spoken to without TLS",
@@ -62,33 +62,17 @@ const DASHBOARD: (&str, &str) = (
 
 /// Section, key or value, what and what to do.
 const LATER: &[(&str, &str, (&str, &str))] = &[
-    ("", "tls", TLS),
     ("", "discovery", DISCOVERY),
     ("", "dashboard", DASHBOARD),
     ("server", "upgrade", UPGRADE),
-    ("server", "tls", TLS),
-    ("server", "http2", TLS),
     ("admin", "dashboard", DASHBOARD),
     ("headers", "add", HEADERS),
     ("headers", "set", HEADERS),
     ("headers", "remove", HEADERS),
     ("headers", "request", HEADERS),
     ("headers", "response", HEADERS),
-    ("listener", "tls", TLS),
-    ("listener", "cert", TLS),
-    ("listener", "certificate", TLS),
-    ("listener", "key", TLS),
-    ("listener", "acme", TLS),
-    ("listener", "http2", TLS),
-    ("listener", "h2", TLS),
-    (
-        "listener",
-        "proxy_protocol",
-        (
-            "the client's address is that of the connection",
-            "remove it; where a proxy stands in front, list it in [headers] trusted",
-        ),
-    ),
+    ("listener", "acme", ACME),
+    ("listener.tls", "acme", ACME),
     ("pool", "sticky", STICKY),
     ("pool", "outlier", OUTLIER),
     ("pool", "outlier_detection", OUTLIER),

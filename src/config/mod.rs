@@ -19,6 +19,7 @@ pub mod from_args;
 mod health;
 mod keys;
 mod later;
+mod listener;
 pub mod load;
 pub mod print;
 mod reader;
@@ -33,6 +34,7 @@ mod values;
 
 pub use diagnostics::{ConfigError, Diagnostic, Report, Severity};
 pub use diff::{Change, Diff, diff};
+pub(crate) use environment::plain;
 pub use from_args::{Flags, resolve};
 pub use load::{Loaded, load, parse};
 pub(crate) use routes::MAX_PREFIX;

@@ -2,6 +2,7 @@
 
 use super::duration::format as time;
 use super::file::{BALANCE, ON_EMPTY};
+use super::listener::{CLIENT_AUTH, MIN_VERSION};
 use super::runtime::*;
 use super::size::format as size;
 
@@ -18,6 +19,9 @@ pub fn print(config: &Config) -> String {
     section(&mut out, "[headers]", &headers(&config.headers));
     for listener in &config.listeners {
         section(&mut out, "[[listener]]", &self::listener(listener));
+        for (header, entries) in tls(listener) {
+            section(&mut out, header, &entries);
+        }
     }
     for pool in &config.pools {
         let own = vec![
@@ -105,6 +109,11 @@ pub(super) fn server(server: &Server) -> Entries {
             "max_requests_per_connection",
             server.max_requests_per_connection.to_string(),
         ),
+        (
+            "max_concurrent_streams",
+            server.max_concurrent_streams.to_string(),
+        ),
+        ("max_stream_resets", server.max_stream_resets.to_string()),
         ("header_timeout", quoted_time(server.header_timeout)),
         ("idle_timeout", quoted_time(server.idle_timeout)),
         ("body_timeout", quoted_time(server.body_timeout)),
@@ -160,11 +169,46 @@ pub(super) fn headers(headers: &Headers) -> Entries {
     ]
 }
 
-fn listener(listener: &Listener) -> Entries {
+pub(super) fn listener(listener: &Listener) -> Entries {
+    let redirect = match listener.redirect_https {
+        None => "false".into(),
+        Some(443) => "true".into(),
+        Some(port) => port.to_string(),
+    };
     vec![
         ("address", text(&listener.address.to_string())),
         ("reuse_port", listener.reuse_port.to_string()),
+        ("http2", listener.http2.to_string()),
+        ("redirect_https", redirect),
+        ("hsts", quoted_time(listener.hsts)),
+        ("proxy_protocol", listener.proxy_protocol.to_string()),
     ]
+}
+
+/// `[listener.tls]` and what is below it; nothing without TLS.
+pub(super) fn tls(listener: &Listener) -> Vec<(&'static str, Entries)> {
+    let Some(tls) = &listener.tls else {
+        return Vec::new();
+    };
+    let files = |files: &CertificateFiles| {
+        let shown = |path: &std::path::Path| text(&path.display().to_string());
+        vec![("cert", shown(&files.cert)), ("key", shown(&files.key))]
+    };
+    let (first, more) = match tls.certificates.split_first() {
+        Some((first, more)) => (files(first), more),
+        None => (Vec::new(), &[][..]),
+    };
+    let mut own = first;
+    own.extend([
+        ("client_auth", word(&CLIENT_AUTH, tls.client_auth)),
+        ("client_ca", path(&tls.client_ca)),
+        ("min_version", word(&MIN_VERSION, tls.min_version)),
+    ]);
+    let mut sections = vec![("[listener.tls]", own)];
+    for certificate in more {
+        sections.push(("[[listener.tls.certificates]]", files(certificate)));
+    }
+    sections
 }
 
 fn backend(backend: &Backend) -> Entries {

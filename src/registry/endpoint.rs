@@ -1,5 +1,6 @@
 //! A backend as the data plane sees it: gate, epoch, open and idle connections, counters. All atomics.
 
+mod kinds;
 mod suspicion;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use pingora::protocols::Stream;
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use kinds::{Kind, Kinds, Lasting};
 pub use suspicion::Suspicion;
 
 use super::counters::Counters;
@@ -70,6 +72,8 @@ pub struct Endpoint {
     pub authority: Box<str>,
     /// Closed bit and in-flight count.
     pub gate: Gate,
+    /// What those in flight have become.
+    pub kinds: Kinds,
     /// Every connection of ours to it, the probe's included.
     pub connections: Interrupts,
     /// Idle ones among them, ready for reuse.
@@ -124,6 +128,7 @@ impl Endpoint {
             weight: AtomicU32::new(weight),
             ready_since: AtomicU64::new(0),
             gate: Gate::new(false),
+            kinds: Kinds::default(),
             connections: Interrupts::default(),
             idle: Idle::new(IDLE_SLOTS),
             counters: Counters::default(),
@@ -376,6 +381,11 @@ impl Ticket {
     /// How the outside reaches the one who uses the connection.
     pub fn interrupt(&self) -> &Arc<Interrupt> {
         &self.interrupt
+    }
+
+    /// The request on this connection has become something that lasts.
+    pub fn lasting(&self, kind: Kind) -> Lasting {
+        Lasting::new(self.endpoint.clone(), kind)
     }
 }
 

@@ -13,7 +13,7 @@ use super::persist;
 use super::probing::{Cadence, Probing};
 use super::release::Releaser;
 use super::snapshot::{Pool, PoolShared};
-use super::view::PoolView;
+use super::view::{InFlight, PoolView};
 use crate::clock;
 use crate::config::{self, Address};
 use crate::core::Time;
@@ -217,6 +217,7 @@ impl PoolState {
             last_probe: None,
             probed: false,
             waiters: Vec::new(),
+            cut: InFlight::default(),
             draining_since: None,
             leaving: false,
         };
@@ -275,7 +276,14 @@ impl PoolState {
         }
         let before = self.core.get(&key).map(outline);
         let in_flight = endpoint.gate.in_flight();
+        let kinds = endpoint.kinds.split(in_flight);
         let effects = self.core.step(&key, event, in_flight, now);
+        if let Some(member) = self.members.get_mut(&key)
+            && effects.iter().any(|(_, effect)| *effect == Effect::Cut)
+        {
+            // Counted before the cut: afterwards they are gone.
+            member.cut = kinds;
+        }
         let after = self.core.get(&key).map(outline);
         endpoint.set_last_resort(after.is_some_and(|outline| outline.last_resort));
         if before != after {

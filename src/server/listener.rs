@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -13,8 +14,10 @@ use tracing::{debug, warn};
 use super::accept;
 use super::threads::Threads;
 use crate::config;
-use crate::proxy::front::Front;
+use crate::proxy::front::{Front, Settings};
 use crate::proxy::plane::Plane;
+use crate::tls::material::Material;
+use crate::tls::server::Server;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -84,10 +87,15 @@ impl Bound {
     }
 
     /// Serves it on these threads.
-    pub fn start(self, threads: &Arc<Threads>, plane: &Arc<Plane>) -> std::io::Result<Listener> {
+    pub fn start(
+        self,
+        threads: &Arc<Threads>,
+        plane: &Arc<Plane>,
+        tls: Option<Material>,
+    ) -> std::io::Result<Listener> {
         let front = Arc::new(Front {
             plane: plane.clone(),
-            listener: self.config,
+            settings: ArcSwap::from_pointee(settings(self.config, tls, None)),
         });
         let (stop, stopped) = oneshot::channel();
         let queue = {
@@ -106,6 +114,26 @@ impl Bound {
             accepting,
         })
     }
+}
+
+/// A listener's settings; where it had TLS before, that takes the new material.
+fn settings(
+    listener: config::Listener,
+    material: Option<Material>,
+    before: Option<Arc<Server>>,
+) -> Settings {
+    let tls = match (&listener.tls, material, before) {
+        (Some(tls), Some(material), Some(server)) => {
+            server.apply(tls.clone(), listener.http2, material);
+            Some(server)
+        }
+        (Some(tls), Some(material), None) => {
+            let server = Server::new(tls.clone(), listener.http2, material);
+            Some(Arc::new(server))
+        }
+        _ => None,
+    };
+    Settings { listener, tls }
 }
 
 fn listen(config: &config::Listener) -> std::io::Result<TcpListener> {
@@ -132,9 +160,20 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// As configured.
-    pub fn config(&self) -> &config::Listener {
-        &self.front.listener
+    /// The address as configured.
+    pub fn configured(&self) -> SocketAddr {
+        self.front.settings.load().listener.address
+    }
+
+    /// Its TLS now, if it has any.
+    pub fn tls(&self) -> Option<Arc<Server>> {
+        self.front.settings.load().tls.clone()
+    }
+
+    /// Takes other options of the same address. Connections that are there keep theirs.
+    pub fn reconfigure(&self, config: config::Listener, tls: Option<Material>) {
+        let new = settings(config, tls, self.tls());
+        self.front.settings.store(Arc::new(new));
     }
 
     /// Where it listens, with the real port.

@@ -43,6 +43,8 @@ state_dir = "/var/lib/lame \"duck\""
 max_connections = 10000
 max_connections_per_client = 100
 max_requests_per_connection = 1000
+max_concurrent_streams = 64
+max_stream_resets = 0
 header_timeout = "1.5s"
 idle_timeout = "2m"
 body_timeout = "1d"
@@ -72,9 +74,24 @@ request_id = false
 [[listener]]
 address = "[::]:8080"
 reuse_port = true
+http2 = true
+proxy_protocol = true
+hsts = "365d"
+[listener.tls]
+cert = "/tls/a \"b\".pem"
+key = "/tls/a.key"
+client_auth = "optional"
+client_ca = "/tls/ca.pem"
+min_version = "1.3"
+[[listener.tls.certificates]]
+cert = "/tls/c.pem"
+key = "/tls/c.key"
 [[listener]]
 address = "127.0.0.1:0"
 reuse_port = true
+proxy_protocol = true
+redirect_https = 8443
+http2 = true
 [[pool]]
 name = "a.B-c_1"
 balance = "random"
@@ -155,6 +172,8 @@ pool = "a.B-c_1"
     for line in defaults
         .lines()
         .filter(|line| line.contains(" = ") && !line.starts_with("type"))
+        // No listener has both.
+        .filter(|line| !line.starts_with("redirect_https") && !line.starts_with("hsts"))
     {
         assert!(
             !first.lines().any(|other| other == line),

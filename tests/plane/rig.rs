@@ -261,22 +261,26 @@ impl Rig {
         panic!("the access log has no {lines} lines");
     }
 
-    /// How often clients ran into this limit.
-    pub async fn limited(&self, limit: &str) -> u64 {
-        self.metric(&format!("lameduck_limited_total{{limit=\"{limit}\"}} "))
-            .await
-    }
-
-    /// The value of the series that begins so.
-    pub async fn metric(&self, series: &str) -> u64 {
+    /// A metric's value, by its whole name with labels.
+    pub async fn metric(&self, series: &str) -> Option<u64> {
         let (_, text) = admin::request(&self.socket, "GET", "/metrics", None)
             .await
             .unwrap();
         let text = String::from_utf8(text.to_vec()).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(series));
-        line.unwrap_or_else(|| panic!("no {series} in\n{text}"))
-            .parse()
-            .unwrap()
+        let value = |line: &str| Some(line.strip_prefix(series)?.strip_prefix(' ')?.to_owned());
+        Some(text.lines().find_map(value)?.parse().unwrap())
+    }
+
+    /// How often clients ran into this limit.
+    pub async fn limited(&self, limit: &str) -> u64 {
+        let series = format!("lameduck_limited_total{{limit=\"{limit}\"}}");
+        self.metric(&series).await.expect("there is no such limit")
+    }
+
+    /// How many connections and requests were turned away for this reason.
+    pub async fn refused(&self, reason: &str) -> u64 {
+        let series = format!("lameduck_refused_total{{reason=\"{reason}\"}}");
+        self.metric(&series).await.unwrap_or(0)
     }
 
     /// One of the access log's `lines` lines is about this limit, with this status, and the metric counts one.

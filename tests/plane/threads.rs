@@ -15,9 +15,9 @@ async fn rig(server: &'static str) -> Rig {
 
 /// Waits until so many connections are kept.
 async fn kept(rig: &Rig, count: u64) {
-    const IDLE: &str = "lameduck_backend_idle_connections{pool=\"app\",backend=\"b1\"} ";
+    const IDLE: &str = "lameduck_backend_idle_connections{pool=\"app\",backend=\"b1\"}";
     for _ in 0..2000 {
-        if rig.metric(IDLE).await == count {
+        if rig.metric(IDLE).await == Some(count) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::core::Time;
 use crate::proxy::headers::{RequestEdit, write_request};
 use crate::proxy::upstream::{self, ConnectError};
-use crate::registry::endpoint::{Connection, Endpoint, Permit};
+use crate::registry::endpoint::{Connection, Endpoint, Kind, Permit};
 
 /// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
@@ -132,6 +132,7 @@ impl Transaction<'_> {
                 // The log still wants to read the head when the tunnel has used the buffer.
                 let head = self.client.buffer.bytes()[..self.head.len].to_vec();
                 self.client.buffer.consume(self.upload.occupied());
+                let _counted = connection.ticket.lasting(Kind::Upgrade);
                 let end = tunnel::run(self.client, &mut connection, incoming, websocket).await;
                 self.client.buffer = Buffer::from(head);
                 self.account.end = end.as_str();
@@ -186,6 +187,7 @@ impl Transaction<'_> {
             client_ip: &self.client.origin.ip,
             trusted: self.client.origin.trusted,
             scheme: self.client.origin.scheme,
+            identity: self.client.origin.identity.as_deref().unwrap_or_default(),
             request_id: self.id.as_str(),
             host_override: (!preserve).then_some(&*endpoint.authority),
             fallback_host: &endpoint.authority,
