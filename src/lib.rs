@@ -24,6 +24,7 @@ pub mod doctor;
 pub mod gate;
 pub mod idle;
 pub mod interrupt;
+pub mod lane;
 pub mod output;
 pub mod probe;
 pub mod proxy;
