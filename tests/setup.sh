@@ -26,7 +26,7 @@ from_pypi supervisors-venv supervisor==4.3.0 honcho==2.0.0 'setuptools<81'
 # Kubernetes' schemas, for deploy/kubernetes.
 from_pypi schemas-venv kubernetes-validate==1.37.0
 missing=
-for package in runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest; do
+for package in runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest nghttp2-client:h2load; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"
 done
 [ -d "$peers" ] || command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
