@@ -11,6 +11,8 @@ const { values: options } = parseArgs({
     log: { type: 'string' },
     journals: { type: 'string' },
     stop: { type: 'string', default: 'graceful' },
+    cert: { type: 'string' },
+    key: { type: 'string' },
   },
 });
 
