@@ -306,6 +306,7 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
                     "proxy_protocol",
                     word(&PROXY_PROTOCOL, upstream.proxy_protocol),
                 ),
+                ("http2", upstream.http2.to_string()),
             ],
         ),
         (
