@@ -90,9 +90,12 @@ fn the_core_is_pure() {
         for (n, line) in code(&path).into_iter().take_while(|line| !is_test(line)) {
             let place = format!("{}:{n}: {line}", path.display());
             for name in &crates {
-                let used = line.contains(&format!("{name}::"));
-                // `bytes::` would be found in `as_bytes::`.
-                let whole = used && !line.contains(&format!("_{name}::"));
+                // `bytes::` would be found in `as_bytes::`, and `ring::` in `String::`.
+                let path = format!("{name}::");
+                let is_part = |at: usize| {
+                    line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+                };
+                let whole = line.match_indices(&path).any(|(at, _)| !is_part(at));
                 assert!(!whole, "{place}: the core imports std alone");
             }
             for name in IMPURE {
