@@ -49,13 +49,7 @@ pub async fn run(args: StatusArgs) -> Result<(), Exit> {
         print_json(&pools);
         return Ok(());
     }
-    let unready = unready(&client).await?;
-    print(&render(
-        &pools,
-        unready.as_deref(),
-        SystemTime::now(),
-        colour(),
-    ));
+    print(&shown(&client, &args, &pools).await?);
     Ok(())
 }
 
@@ -122,13 +116,44 @@ async fn look(
     if args.json {
         return serde_json::to_string(&pools).map_err(|error| Exit::failed(error.to_string()));
     }
+    shown(client, args, &pools).await
+}
+
+/// Pools, and what is to be said of the proxy itself.
+async fn shown(client: &Client, args: &StatusArgs, pools: &[PoolView]) -> Result<String, Exit> {
     let unready = unready(client).await?;
-    Ok(render(
-        &pools,
-        unready.as_deref(),
-        SystemTime::now(),
-        colour(),
-    ))
+    let mut text = render(pools, unready.as_deref(), SystemTime::now(), colour());
+    if args.pool.is_none() {
+        let listeners: Value = client.get("/v1/listeners").await?;
+        text.push_str(&certificates(&listeners));
+    }
+    Ok(text)
+}
+
+/// A line for each certificate; nothing without TLS.
+fn certificates(listeners: &Value) -> String {
+    let mut text = String::new();
+    let none = Vec::new();
+    for listener in listeners.as_array().unwrap_or(&none) {
+        for certificate in listener["certificates"].as_array().unwrap_or(&none) {
+            let names = certificate["names"].as_array().unwrap_or(&none).iter();
+            let names: Vec<_> = names.filter_map(Value::as_str).map(printable).collect();
+            let said = |value: &Value| printable(value.as_str().unwrap_or("?"));
+            text.push_str(&format!(
+                "\n\n{}: certificate of {} expires in {} ({}, {})",
+                said(&listener["address"]),
+                if names.is_empty() {
+                    "nobody".to_owned()
+                } else {
+                    names.join(", ")
+                },
+                count(certificate["days_left"].as_u64().unwrap_or(0), "day"),
+                said(&certificate["expires"]),
+                said(&certificate["file"]),
+            ));
+        }
+    }
+    text
 }
 
 async fn changed(events: &mut Option<Events>) -> Result<(), Exit> {

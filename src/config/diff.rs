@@ -58,7 +58,7 @@ pub enum Change {
     /// A listener to close, letting its connections finish.
     ListenerRemoved { listener: Listener },
     /// An option of a listener that stays.
-    ListenerSetting {
+    ListenerChanged {
         address: SocketAddr,
         setting: Setting,
     },
@@ -100,7 +100,7 @@ impl Change {
     pub fn needs_restart(&self) -> bool {
         match self {
             // The address would have to be bound again.
-            Change::ListenerSetting { setting, .. } => setting.key == "reuse_port",
+            Change::ListenerChanged { setting, .. } => setting.key == "reuse_port",
             Change::Setting(setting) => match setting.section {
                 "[server]" => matches!(setting.key, "threads" | "state_dir"),
                 "[admin]" | "[access_log]" => true,
@@ -215,8 +215,13 @@ impl fmt::Display for Change {
             Change::ListenerRemoved { listener } => {
                 write!(f, "listener {}: removed", listener.address)
             }
-            Change::ListenerSetting { address, setting } => {
-                write!(f, "listener {address}: {setting}")
+            Change::ListenerChanged { address, setting } => {
+                write!(
+                    f,
+                    "listener {address}: {} = {}",
+                    setting.key,
+                    shown(&setting.to)
+                )
             }
             Change::Setting(setting) => write!(f, "{setting}"),
         }?;
@@ -334,7 +339,7 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
                         entries(after).unwrap_or_default(),
                     ));
                 }
-                changes.extend(changed.into_iter().map(|setting| Change::ListenerSetting {
+                changes.extend(changed.into_iter().map(|setting| Change::ListenerChanged {
                     address: listener.address,
                     setting,
                 }));

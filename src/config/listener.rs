@@ -28,8 +28,8 @@ pub(super) fn listener(t: &Table<'_>, base: &Path, f: &mut Findings) -> Listener
     let tls = written.then_some(tls);
     Listener {
         reuse_port: t.boolean("reuse_port", false, f),
-        proxy_protocol: t.boolean("proxy_protocol", false, f),
         http2: t.boolean("http2", tls.is_some(), f),
+        proxy_protocol: t.boolean("proxy_protocol", false, f),
         redirect_https: t.read("redirect_https", None, f, redirect),
         hsts: t.duration("hsts", Duration::ZERO, f),
         tls,

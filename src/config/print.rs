@@ -182,9 +182,9 @@ pub(super) fn listener(listener: &Listener) -> Entries {
         ("address", text(&listener.address.to_string())),
         ("reuse_port", listener.reuse_port.to_string()),
         ("http2", listener.http2.to_string()),
-        ("proxy_protocol", listener.proxy_protocol.to_string()),
         ("redirect_https", redirect),
         ("hsts", quoted_time(listener.hsts)),
+        ("proxy_protocol", listener.proxy_protocol.to_string()),
     ]
 }
 

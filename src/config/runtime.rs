@@ -147,10 +147,10 @@ pub struct Listener {
     pub address: SocketAddr,
     /// SO_REUSEPORT, so that a second proxy can take over the address. Default false.
     pub reuse_port: bool,
-    /// Each connection begins with a PROXY protocol header, from a peer in `headers.trusted`. Default false.
-    pub proxy_protocol: bool,
     /// HTTP/2: by ALPN with TLS (the default there), else by prior knowledge.
     pub http2: bool,
+    /// Each connection begins with a PROXY protocol header, from a peer in `headers.trusted`. Default false.
+    pub proxy_protocol: bool,
     /// Answer each request with a redirect to this HTTPS port; `None`: serve it (the default).
     pub redirect_https: Option<u16>,
     /// `Strict-Transport-Security` on each response; zero: none (the default). With TLS only.

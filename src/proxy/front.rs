@@ -117,7 +117,7 @@ pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
     let _counted = Counted(plane, interrupt.clone());
     let settings = front.settings.load_full();
     let (stream, mut origin) = if settings.listener.proxy_protocol {
-        // Boxed, as every step below: only connections that need it pay for it.
+        // Boxed: only these listeners pay for it.
         let introduced = proxy_protocol::introduced(plane, stream, peer, &interrupt, &config);
         match Box::pin(introduced).await {
             Some(introduced) => introduced,
@@ -129,29 +129,18 @@ pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
     origin.redirect_https = settings.listener.redirect_https;
     // Likewise: it counts until it is closed.
     match admit(plane, &config.server, origin.address) {
-        Ok(_held_until_closed) => {
-            if let Some(server) = &settings.tls {
+        // Boxed: only these listeners pay for it.
+        Ok(_held_until_closed) => match &settings.tls {
+            Some(server) => {
                 origin.hsts = settings.listener.hsts.as_secs();
-                Box::pin(handshake::serve(
-                    plane, server, stream, origin, interrupt, &config,
-                ))
-                .await;
-            } else if settings.listener.http2 {
-                let chosen = h2::preface::choose(plane, stream, &interrupt, &config.server);
-                match Box::pin(chosen).await {
-                    Some((stream, true)) => {
-                        let served = h2::server::serve(plane, stream, origin, interrupt, &config);
-                        Box::pin(served).await;
-                    }
-                    Some((stream, false)) => {
-                        h1::client::serve(plane, stream, origin, interrupt, &config).await;
-                    }
-                    None => {}
-                }
-            } else {
-                h1::client::serve(plane, stream, origin, interrupt, &config).await;
+                let served = handshake::serve(plane, server, stream, origin, interrupt, &config);
+                Box::pin(served).await;
             }
-        }
+            None if settings.listener.http2 => {
+                Box::pin(either(plane, stream, origin, interrupt, &config)).await;
+            }
+            None => h1::client::serve(plane, stream, origin, interrupt, &config).await,
+        },
         // An answer would cost a handshake: too much for one who is one too many.
         Err(refusal) if settings.tls.is_some() => {
             h1::client::dismiss(plane, stream, origin, interrupt, &config, refusal);
@@ -159,6 +148,25 @@ pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
         Err(refusal) => {
             h1::client::turn_away(plane, stream, origin, interrupt, &config, refusal).await;
         }
+    }
+}
+
+/// Serves a client without TLS that may speak HTTP/2.
+async fn either(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Arc<config::Config>,
+) {
+    match h2::preface::choose(plane, stream, &interrupt, &config.server).await {
+        Some((stream, true)) => {
+            h2::server::serve(plane, stream, origin, interrupt, config).await;
+        }
+        Some((stream, false)) => {
+            h1::client::serve(plane, stream, origin, interrupt, config).await;
+        }
+        None => {}
     }
 }
 

@@ -14,6 +14,9 @@ use crate::config::{ClientAuth, ListenerTls, TlsVersion};
 /// Sessions of TLS 1.2 clients without tickets that are remembered.
 const SESSIONS: usize = 4096;
 
+/// HTTP/2 over TLS (RFC 9113, section 3.2).
+pub const H2: &[u8] = b"h2";
+
 /// Part of the configuration that a problem is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -136,10 +139,9 @@ fn whole(settings: &ListenerTls, why: String) -> Vec<(Part, Problem)> {
 
 /// What is offered by ALPN (RFC 7301), best first.
 fn protocols(http2: bool) -> Vec<Vec<u8>> {
-    let offered: &[&[u8]] = if http2 {
-        &[b"h2", b"http/1.1"]
-    } else {
-        &[b"http/1.1"]
-    };
-    offered.iter().map(|name| name.to_vec()).collect()
+    let mut all = vec![b"http/1.1".to_vec()];
+    if http2 {
+        all.insert(0, H2.to_vec());
+    }
+    all
 }

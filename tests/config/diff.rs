@@ -113,7 +113,7 @@ fn each_change_has_its_line() {
                 "[[listener]]",
                 "[headers]\ntrusted = [\"10.0.0.1\"]\n[[listener]]\nproxy_protocol = true",
             )],
-            "[headers] trusted: [] → [\"10.0.0.1/32\"]\nlistener 0.0.0.0:8080: proxy_protocol = true (needs a restart)\n",
+            "[headers] trusted: [] → [\"10.0.0.1/32\"]\nlistener 0.0.0.0:8080: proxy_protocol = true\n",
         ),
         (
             &[("\"30s\"", "\"1m\"")],

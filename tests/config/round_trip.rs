@@ -76,11 +76,22 @@ address = "[::]:8080"
 reuse_port = true
 http2 = true
 proxy_protocol = true
+hsts = "365d"
+[listener.tls]
+cert = "/tls/a \"b\".pem"
+key = "/tls/a.key"
+client_auth = "optional"
+client_ca = "/tls/ca.pem"
+min_version = "1.3"
+[[listener.tls.certificates]]
+cert = "/tls/c.pem"
+key = "/tls/c.key"
 [[listener]]
 address = "127.0.0.1:0"
 reuse_port = true
-http2 = true
 proxy_protocol = true
+redirect_https = 8443
+http2 = true
 [[pool]]
 name = "a.B-c_1"
 balance = "random"
@@ -175,6 +186,8 @@ pool = "a.B-c_1"
         .filter(|line| line.contains(" = "))
         // They say nothing new of an HTTP check.
         .filter(|line| !line.starts_with("type") && !line.starts_with("service"))
+        // No listener has both.
+        .filter(|line| !line.starts_with("redirect_https") && !line.starts_with("hsts"))
     {
         assert!(
             !first.lines().any(|other| other == line),

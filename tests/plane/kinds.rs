@@ -32,7 +32,7 @@ async fn requests_streams_and_upgrades_are_told_apart() {
     assert_eq!((view.in_flight, view.in_flight_by_kind), (4, all));
     for (kind, number) in all.kinds() {
         let series =
-            format!("lameduck_in_flight_by_kind{{backend=\"b1\",kind=\"{kind}\",pool=\"app\"}}");
+            format!("lameduck_in_flight_by_kind{{pool=\"app\",backend=\"b1\",kind=\"{kind}\"}}");
         assert_eq!(rig.metric(&series).await, Some(number.into()), "{series}");
     }
     let (mut client, mut backend) = streams.pop().unwrap();

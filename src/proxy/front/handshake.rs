@@ -23,6 +23,7 @@ use crate::proxy::h2;
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::{Handshake, Limit};
 use crate::tls::client::identity;
+use crate::tls::material::H2;
 use crate::tls::server::Server;
 use crate::tls::stream::{Raw, TlsStream};
 
@@ -72,11 +73,11 @@ pub(super) async fn serve(
             origin.scheme = "https";
             let certificate = session.peer_certificates().and_then(<[_]>::first);
             origin.identity = certificate.and_then(identity);
-            let http2 = session.alpn_protocol() == Some(b"h2");
-            let stream: Stream = Box::new(stream);
-            match http2 {
-                true => h2::server::serve(plane, stream, origin, interrupt, config).await,
-                false => h1::client::serve(plane, stream, origin, interrupt, config).await,
+            // What the handshake has agreed on (ALPN, RFC 7301).
+            if session.alpn_protocol() == Some(H2) {
+                h2::server::serve(plane, Box::new(stream), origin, interrupt, config).await;
+            } else {
+                h1::client::serve(plane, Box::new(stream), origin, interrupt, config).await;
             }
         }
         Err(Failed { outcome, stream }) => {

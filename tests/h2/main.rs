@@ -1,0 +1,13 @@
+//! HTTP/2 from clients: the `h2` crate, or raw frames, in front of a real proxy with scripted HTTP/1.1 backends.
+#![allow(clippy::unwrap_used)]
+
+mod bodies;
+mod client;
+mod ends;
+mod heads;
+#[allow(dead_code, reason = "shared with tests/plane")]
+#[path = "../plane/rig.rs"]
+mod rig;
+#[allow(dead_code, reason = "shared with tests/plane")]
+#[path = "../plane/wire.rs"]
+mod wire;
