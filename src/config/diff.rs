@@ -323,7 +323,7 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
                     print::listener(listener),
                 )
                 .collect();
-                let tls = |listener: &Listener| print::tls(listener).into_iter();
+                let tls = |listener: &Listener| print::listener_tls(listener).into_iter();
                 let (mut before, mut after) = (tls(&other), tls(listener));
                 // Certificates are compared by their place.
                 loop {

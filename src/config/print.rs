@@ -19,7 +19,7 @@ pub fn print(config: &Config) -> String {
     section(&mut out, "[headers]", &headers(&config.headers));
     for listener in &config.listeners {
         section(&mut out, "[[listener]]", &self::listener(listener));
-        for (header, entries) in tls(listener) {
+        for (header, entries) in listener_tls(listener) {
             section(&mut out, header, &entries);
         }
     }
@@ -189,7 +189,7 @@ pub(super) fn listener(listener: &Listener) -> Entries {
 }
 
 /// `[listener.tls]` and what is below it; nothing without TLS.
-pub(super) fn tls(listener: &Listener) -> Vec<(&'static str, Entries)> {
+pub(super) fn listener_tls(listener: &Listener) -> Vec<(&'static str, Entries)> {
     let Some(tls) = &listener.tls else {
         return Vec::new();
     };
@@ -306,6 +306,7 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
                     "proxy_protocol",
                     word(&PROXY_PROTOCOL, upstream.proxy_protocol),
                 ),
+                ("http2", upstream.http2.to_string()),
             ],
         ),
         (

@@ -17,7 +17,7 @@ use super::session::{Reply, Session, grpc_timeout};
 use crate::config::Check;
 use crate::core::backend::Probe;
 use crate::tls::upstream::Alpn;
-use message::Serving;
+use message::ServingStatus;
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
 const AGENT: &str = concat!("grpc-lameduck/", env!("CARGO_PKG_VERSION"));
@@ -168,12 +168,12 @@ impl Grpc {
         }
     }
 
-    fn serving(&self, answer: Option<Serving>, began: Instant) -> (Probe, String) {
+    fn serving(&self, answer: Option<ServingStatus>, began: Instant) -> (Probe, String) {
         match answer {
-            Some(Serving::Serving) => (Probe::Pass, format!("SERVING in {}", took(began))),
-            Some(Serving::NotServing) => (Probe::Unavailable, "NOT_SERVING".to_owned()),
-            Some(Serving::ServiceUnknown) => (Probe::Status(NOT_FOUND), self.unknown()),
-            Some(Serving::Unknown) => {
+            Some(ServingStatus::Serving) => (Probe::Pass, format!("SERVING in {}", took(began))),
+            Some(ServingStatus::NotServing) => (Probe::Unavailable, "NOT_SERVING".to_owned()),
+            Some(ServingStatus::ServiceUnknown) => (Probe::Status(NOT_FOUND), self.unknown()),
+            Some(ServingStatus::Unknown) => {
                 let detail = "UNKNOWN: the app has not said yet whether it serves";
                 (Probe::Status(200), detail.to_owned())
             }

@@ -14,6 +14,7 @@ mod encrypted;
 mod harness;
 mod hooks;
 mod hostile;
+mod keepalive;
 mod outage;
 mod reload;
 mod restarts;

@@ -6,6 +6,7 @@ mod bulk;
 mod clients;
 mod death;
 mod delivery;
+mod doubts;
 mod drain;
 mod early;
 mod encrypted;

@@ -3,7 +3,7 @@
 
 /// What a `HealthCheckResponse` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Serving {
+pub(super) enum ServingStatus {
     Unknown,
     Serving,
     NotServing,
@@ -31,7 +31,7 @@ pub(super) fn request(service: &str) -> Vec<u8> {
 }
 
 /// Reads a `HealthCheckResponse`; `None`: it is none.
-pub(super) fn response(framed: &[u8]) -> Option<Serving> {
+pub(super) fn response(framed: &[u8]) -> Option<ServingStatus> {
     let (&compressed, rest) = framed.split_first()?;
     let (length, message) = rest.split_first_chunk::<4>()?;
     if compressed != 0 || u32::from_be_bytes(*length) as usize != message.len() {
@@ -57,10 +57,10 @@ pub(super) fn response(framed: &[u8]) -> Option<Serving> {
         }
     }
     Some(match status {
-        1 => Serving::Serving,
-        2 => Serving::NotServing,
-        3 => Serving::ServiceUnknown,
-        _ => Serving::Unknown,
+        1 => ServingStatus::Serving,
+        2 => ServingStatus::NotServing,
+        3 => ServingStatus::ServiceUnknown,
+        _ => ServingStatus::Unknown,
     })
 }
 
@@ -101,14 +101,20 @@ mod tests {
 
     #[test]
     fn responses_are_read_as_grpcio_writes_them() {
-        assert_eq!(response(b"\0\0\0\0\0"), Some(Serving::Unknown));
-        assert_eq!(response(b"\0\0\0\0\x02\x08\x01"), Some(Serving::Serving));
-        assert_eq!(response(b"\0\0\0\0\x02\x08\x02"), Some(Serving::NotServing));
-        let unknown = Some(Serving::ServiceUnknown);
+        assert_eq!(response(b"\0\0\0\0\0"), Some(ServingStatus::Unknown));
+        assert_eq!(
+            response(b"\0\0\0\0\x02\x08\x01"),
+            Some(ServingStatus::Serving)
+        );
+        assert_eq!(
+            response(b"\0\0\0\0\x02\x08\x02"),
+            Some(ServingStatus::NotServing)
+        );
+        let unknown = Some(ServingStatus::ServiceUnknown);
         assert_eq!(response(b"\0\0\0\0\x02\x08\x03"), unknown);
         // A field of a later version.
         let later = b"\0\0\0\0\x06\x12\x02hi\x08\x01";
-        assert_eq!(response(later), Some(Serving::Serving));
+        assert_eq!(response(later), Some(ServingStatus::Serving));
     }
 
     #[test]

@@ -53,6 +53,7 @@ async fn open(address: std::net::SocketAddr) -> Box<Connection> {
         epoch: 0,
         transport: 0,
         expires: Time::MAX,
+        safe_until: Time::MAX,
         requests: 0,
         sent: 0,
         accepted: false,

@@ -40,6 +40,7 @@ fn connection(endpoint: &Arc<Endpoint>) -> Box<Connection> {
         epoch: endpoint.epoch(),
         transport: 0,
         expires: Time::MAX,
+        safe_until: Time::MAX,
         requests: 1,
         sent: 0,
         accepted: false,

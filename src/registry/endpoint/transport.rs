@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use http::uri::Scheme;
+
 use crate::config::{self, ProxyProtocol};
 use crate::tls::upstream::Client;
 
@@ -35,9 +37,26 @@ impl Transport {
         }
     }
 
+    /// The same for one backend: what is remembered of one is no use with another.
+    pub fn for_one(&self) -> Self {
+        let mut own = self.clone();
+        if let Tls::On(client) = &self.tls {
+            own.tls = Tls::On(Arc::new(client.for_one()));
+        }
+        own
+    }
+
     /// Nothing comes between.
     pub fn is_plain(&self) -> bool {
         matches!(self.tls, Tls::Off) && self.proxy_protocol == ProxyProtocol::Off
+    }
+
+    /// How HTTP/2 names what requests come over (RFC 9113 §8.3.1).
+    pub fn scheme(&self) -> Scheme {
+        match self.tls {
+            Tls::Off => Scheme::HTTP,
+            Tls::On(_) | Tls::Unread => Scheme::HTTPS,
+        }
     }
 
     /// TLS, if it is wanted.
