@@ -12,6 +12,8 @@ use crate::tls::upstream::Client;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transport {
     tls: Tls,
+    /// Whether HTTP/2 is what it is asked for.
+    pub http2: bool,
     /// Whether connections begin with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
 }
@@ -33,6 +35,7 @@ impl Transport {
                 None => Tls::Off,
                 Some(tls) => tls.client.clone().map_or(Tls::Unread, Tls::On),
             },
+            http2: pool.upstream.http2,
             proxy_protocol: pool.upstream.proxy_protocol,
         }
     }
