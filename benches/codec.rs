@@ -60,6 +60,7 @@ fn main() {
         client_ip: "192.0.2.1",
         trusted: false,
         scheme: "http",
+        identity: "",
         request_id: "0123456789abcdef01234567",
         host_override: None,
         fallback_host: "127.0.0.1:3000",
@@ -69,6 +70,7 @@ fn main() {
         client_version: Version::Http11,
         framing: ClientFraming::Same,
         via: false,
+        hsts: 0,
     };
     let (mut request, mut response, mut out) = (
         RequestHead::new(),

@@ -27,6 +27,7 @@ use crate::supervisor::reap;
 use crate::supervisor::service::Service;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::tls;
 use lifecycle::{Lifecycle, Order};
 
 /// How long the last access-log lines may take at the end.
@@ -109,11 +110,8 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         let observer = wiring::Watcher::new(lifecycle.clone(), keeper.clone());
         let handle = registry::spawn(config.clone(), kept, wiring::probing, Box::new(observer));
         let metrics = Metrics::new(handle.clone());
-        let plane = Arc::new(Plane::new(
-            handle.clone(),
-            access_log.clone(),
-            metrics.plane(),
-        ));
+        let plane = Plane::new(handle.clone(), access_log.clone(), metrics.plane());
+        let plane = Arc::new(plane.telling(metrics.certificates()));
 
         let clients = plane.clone();
         metrics.attach(access_log.clone(), move || clients.clients.open());
@@ -127,6 +125,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         }
         // Not on the data plane's runtime: what runs there is connections, and the shutdown counts them.
         tokio::spawn(reaper::run(plane.clone()));
+        tokio::spawn(tls::watch::run(plane.certificates.clone()));
         lifecycle.serving(plane.clone(), metrics, listeners.addresses());
 
         let (stop_admin, admin_stopped) = watch::channel(false);

@@ -9,7 +9,7 @@ mod checks;
 
 use std::path::Path;
 
-use checks::{parsers, requests, responses};
+use checks::{introductions, parsers, requests, responses};
 
 /// Bytes that the grammars give a meaning, so that mutations reach more than the first error.
 const WORDS: [&[u8]; 24] = [
@@ -119,6 +119,11 @@ fn websocket_frames() {
 }
 
 #[test]
+fn introductions_by_proxies() {
+    run("introductions", 17, introductions::introduction);
+}
+
+#[test]
 fn requests_read_by_others() {
     run("requests", 68, requests::request_reading);
 }
@@ -151,6 +156,7 @@ proptest::proptest! {
         parsers::response_head(&bytes);
         parsers::chunk_decoder(&bytes);
         parsers::frame_tracker(&bytes);
+        introductions::introduction(&bytes);
         requests::request_reading(&bytes);
         responses::response_reading(&bytes);
     }

@@ -30,6 +30,10 @@ fi
 from_pypi supervisors-venv supervisor==4.3.0 honcho==2.0.0 'setuptools<81'
 # Kubernetes' schemas, for deploy/kubernetes.
 from_pypi schemas-venv kubernetes-validate==1.37.0
+# The standard gRPC health service.
+from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
+# Judges TLS.
+from_pypi scan-venv sslyze==6.3.1
 missing=
 for package in runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"

@@ -4,9 +4,10 @@
 //! reads; must let nothing pass that a simpler reader would read differently; and what the proxy writes
 //! must be read in the same way again.
 //!
-//! [`parsers`] checks each parser against itself. [`requests`] and [`responses`] check it against others: a strict
+//! [`introductions`] is about what stands before the first request. [`parsers`] checks each parser against itself. [`requests`] and [`responses`] check it against others: a strict
 //! reader that knows nothing but the RFCs' grammar ([`strict`]), and hyper ([`peer`]).
 
+pub mod introductions;
 pub mod parsers;
 mod peer;
 pub mod requests;

@@ -57,6 +57,7 @@ pub fn request_head(data: &[u8]) {
             client_ip: "192.0.2.1",
             trusted,
             scheme: "http",
+            identity: "",
             request_id: "id",
             host_override: None,
             fallback_host: "backend:80",
@@ -144,6 +145,7 @@ pub fn response_head(data: &[u8]) {
             client_version: Version::Http11,
             framing: ClientFraming::Same,
             via: true,
+            hsts: 0,
         };
         let mut out = Vec::new();
         write_response(&mut out, data, &head, &edit);

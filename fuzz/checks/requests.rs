@@ -45,6 +45,7 @@ const EDIT: RequestEdit<'static> = RequestEdit {
     client_ip: "192.0.2.1",
     trusted: false,
     scheme: "http",
+    identity: "",
     request_id: "",
     host_override: None,
     fallback_host: "backend:80",

@@ -167,6 +167,7 @@ pub fn response_forwarding(data: &[u8]) {
             client_version,
             framing,
             via: true,
+            hsts: 0,
         };
         let mut out = Vec::new();
         write_response(&mut out, ours.bytes, &ours.head, &edit);
@@ -233,6 +234,7 @@ pub fn forward(data: &[u8]) -> Option<(Vec<u8>, &'static str, u16, Vec<u8>)> {
         client_version: Version::Http11,
         framing: ClientFraming::choose(&ours.head, Version::Http11),
         via: true,
+        hsts: 0,
     };
     let mut wire = Vec::new();
     write_response(&mut wire, ours.bytes, &ours.head, &edit);

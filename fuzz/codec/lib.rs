@@ -21,6 +21,12 @@ pub mod proxy {
     pub mod headers;
     pub mod websocket;
 
+    pub mod front {
+        pub mod proxy_protocol {
+            pub mod header;
+        }
+    }
+
     pub mod h1 {
         pub mod chunked;
         pub mod connection;

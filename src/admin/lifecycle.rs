@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Admin;
 use super::body::{Json, Params};
 use super::problem::{Kind, Problem};
+use crate::tls::server::Served;
 
 /// `GET /-/live`: the process works. Answering is the proof.
 pub(super) async fn live() -> &'static str {
@@ -91,9 +92,24 @@ fn lame_duck_state(admin: &Admin) -> axum::Json<Value> {
 
 /// `GET /v1/listeners`: where clients connect to, with the real port where 0 was asked for.
 pub(super) async fn listeners(State(admin): State<Admin>) -> axum::Json<Value> {
-    let addresses = admin.process.listeners();
-    let listeners = addresses
-        .iter()
-        .map(|address| json!({ "address": address.to_string() }));
+    let (addresses, served) = (admin.process.listeners(), admin.process.certificates());
+    let listeners = addresses.iter().map(|address| {
+        let mut listener = json!({ "address": address.to_string() });
+        let of_it = served.iter().filter(|served| served.listener == *address);
+        let certificates: Vec<Value> = of_it.map(certificate).collect();
+        if !certificates.is_empty() {
+            listener["certificates"] = certificates.into();
+        }
+        listener
+    });
     axum::Json(listeners.collect())
+}
+
+fn certificate(served: &Served) -> Value {
+    json!({
+        "names": served.names,
+        "file": served.file.display().to_string(),
+        "expires": served.expires,
+        "days_left": served.left.as_secs() / 86_400,
+    })
 }

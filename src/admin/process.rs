@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 
+use crate::tls::server::Served;
+
 /// The process as the admin API sees it. The composition root implements it.
 #[async_trait]
 pub trait Process: Send + Sync {
@@ -18,6 +20,11 @@ pub trait Process: Send + Sync {
 
     /// The public addresses, with the real port where port 0 was asked for.
     fn listeners(&self) -> Vec<SocketAddr>;
+
+    /// The certificates that they serve.
+    fn certificates(&self) -> Vec<Served> {
+        Vec::new()
+    }
 
     /// Begins or ends lame duck: not ready, still serving, clients are asked to go elsewhere.
     fn lame_duck(&self, on: bool, reason: &str);

@@ -21,6 +21,7 @@ use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
 use crate::server::listeners::Listeners;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::server::Served;
 
 /// A second signal within this time is the same one, sent twice (to the process and to its group, say).
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
@@ -242,6 +243,11 @@ impl Process for Lifecycle {
 
     fn listeners(&self) -> Vec<SocketAddr> {
         self.addresses.lock().clone()
+    }
+
+    fn certificates(&self) -> Vec<Served> {
+        let serving = self.serving.get();
+        serving.map_or_else(Vec::new, |(plane, _)| plane.certificates.served())
     }
 
     fn lame_duck(&self, on: bool, reason: &str) {

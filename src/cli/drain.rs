@@ -247,6 +247,7 @@ impl Call<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::registry::view::InFlight;
 
     #[test]
     fn each_outcome_has_its_exit_code() {
@@ -268,6 +269,7 @@ mod tests {
                 outcome: outcome.into(),
                 in_flight: 0,
                 cut: 2,
+                cut_by_kind: InFlight::default(),
                 lost: 1,
                 waited_ms: 5,
             };

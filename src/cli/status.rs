@@ -49,13 +49,7 @@ pub async fn run(args: StatusArgs) -> Result<(), Exit> {
         print_json(&pools);
         return Ok(());
     }
-    let unready = unready(&client).await?;
-    print(&render(
-        &pools,
-        unready.as_deref(),
-        SystemTime::now(),
-        colour(),
-    ));
+    print(&shown(&client, &args, &pools).await?);
     Ok(())
 }
 
@@ -122,13 +116,44 @@ async fn look(
     if args.json {
         return serde_json::to_string(&pools).map_err(|error| Exit::failed(error.to_string()));
     }
+    shown(client, args, &pools).await
+}
+
+/// Pools, and what is to be said of the proxy itself.
+async fn shown(client: &Client, args: &StatusArgs, pools: &[PoolView]) -> Result<String, Exit> {
     let unready = unready(client).await?;
-    Ok(render(
-        &pools,
-        unready.as_deref(),
-        SystemTime::now(),
-        colour(),
-    ))
+    let mut text = render(pools, unready.as_deref(), SystemTime::now(), colour());
+    if args.pool.is_none() {
+        let listeners: Value = client.get("/v1/listeners").await?;
+        text.push_str(&certificates(&listeners));
+    }
+    Ok(text)
+}
+
+/// A line for each certificate; nothing without TLS.
+fn certificates(listeners: &Value) -> String {
+    let mut text = String::new();
+    let none = Vec::new();
+    for listener in listeners.as_array().unwrap_or(&none) {
+        for certificate in listener["certificates"].as_array().unwrap_or(&none) {
+            let names = certificate["names"].as_array().unwrap_or(&none).iter();
+            let names: Vec<_> = names.filter_map(Value::as_str).map(printable).collect();
+            let said = |value: &Value| printable(value.as_str().unwrap_or("?"));
+            text.push_str(&format!(
+                "\n\n{}: certificate of {} expires in {} ({}, {})",
+                said(&listener["address"]),
+                if names.is_empty() {
+                    "nobody".to_owned()
+                } else {
+                    names.join(", ")
+                },
+                count(certificate["days_left"].as_u64().unwrap_or(0), "day"),
+                said(&certificate["expires"]),
+                said(&certificate["file"]),
+            ));
+        }
+    }
+    text
 }
 
 async fn changed(events: &mut Option<Events>) -> Result<(), Exit> {
@@ -202,7 +227,7 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
             Cell::new(printable(&backend.name)),
             painted(&backend.state),
             painted(&backend.health),
-            Cell::new(backend.in_flight),
+            Cell::new(in_flight(backend)),
             Cell::new(backend.connections),
             Cell::new(backend.requests),
             Cell::new(backend.weight),
@@ -222,6 +247,21 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
         }
     }
     text
+}
+
+/// How much is in flight, and how much of it lasts: streams and upgrades end when a drain's deadline comes near, so
+/// who waits for a drain wants to know.
+fn in_flight(backend: &BackendView) -> String {
+    let kinds = &backend.in_flight_by_kind;
+    let lasting: Vec<_> = [(kinds.stream, "stream"), (kinds.upgrade, "upgrade")]
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, kind)| count(number.into(), kind))
+        .collect();
+    match lasting.is_empty() {
+        true => backend.in_flight.to_string(),
+        false => format!("{} ({})", backend.in_flight, lasting.join(", ")),
+    }
 }
 
 fn painted(state: &str) -> Cell {

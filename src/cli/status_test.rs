@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::registry::view::InFlight;
 
 fn backend(name: &str, state: &str, health: &str) -> BackendView {
     BackendView {
@@ -16,6 +17,10 @@ fn backend(name: &str, state: &str, health: &str) -> BackendView {
         last_probe: Some("connection refused".into()),
         drains: Vec::new(),
         in_flight: 3,
+        in_flight_by_kind: InFlight {
+            request: 3,
+            ..InFlight::default()
+        },
         connections: 4,
         requests: 1200,
     }
@@ -33,6 +38,11 @@ fn world() -> (Vec<PoolView>, SystemTime) {
         until: "restarted".into(),
         expires: Some("2025-01-01T00:01:30Z".into()),
     });
+    draining.in_flight_by_kind = InFlight {
+        request: 0,
+        stream: 1,
+        upgrade: 2,
+    };
     let pool = PoolView {
         name: "app".into(),
         balance: "least_requests".into(),
@@ -53,11 +63,11 @@ fn the_picture() {
     let text = render(&pools, None, now, false);
     let expected = "\
 app (least_requests): 1 of 3 backends eligible, 0 requests held
-  NAME   STATE     HEALTH  IN-FLIGHT  CONNS  REQS  WEIGHT  ADDRESS
-  app-1  ready     up      3          4      1200  1       127.0.0.1:3001
-  app-2  draining  up      3          4      1200  1       127.0.0.1:3001
+  NAME   STATE     HEALTH  IN-FLIGHT                 CONNS  REQS  WEIGHT  ADDRESS
+  app-1  ready     up      3                         4      1200  1       127.0.0.1:3001
+  app-2  draining  up      3 (1 stream, 2 upgrades)  4      1200  1       127.0.0.1:3001
     - drain by operator: deploy\u{fffd}[2J (cuts in 18s, until restarted, expires in 1m 30s)
-  app-3  down      down    3          4      1200  1       127.0.0.1:3001
+  app-3  down      down    3                         4      1200  1       127.0.0.1:3001
     - last probe: connection refused";
     assert_eq!(text, expected, "\n{text}");
 }

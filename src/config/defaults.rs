@@ -18,6 +18,8 @@ impl Default for Server {
             max_connections: 0,
             max_connections_per_client: 0,
             max_requests_per_connection: 0,
+            max_concurrent_streams: 128,
+            max_stream_resets: 500,
             header_timeout: s(10),
             idle_timeout: s(60),
             body_timeout: s(30),
@@ -66,6 +68,21 @@ impl Default for Headers {
     }
 }
 
+impl Listener {
+    /// A listener on this address, everything else at its default: HTTP/1 without TLS.
+    pub fn on(address: SocketAddr) -> Self {
+        Listener {
+            address,
+            reuse_port: false,
+            http2: false,
+            proxy_protocol: false,
+            redirect_https: None,
+            hsts: Duration::ZERO,
+            tls: None,
+        }
+    }
+}
+
 impl Pool {
     /// A pool without backends, every policy at its default.
     pub fn named(name: impl Into<String>) -> Self {
@@ -76,6 +93,7 @@ impl Pool {
             health: Health::default(),
             drain: Drain::default(),
             upstream: Upstream::default(),
+            tls: None,
             retry: Retry::default(),
             hold: Hold::default(),
             slow_start: Duration::ZERO,
@@ -90,6 +108,7 @@ impl Default for Health {
             check: Check::default(),
             explicit: false,
             port: None,
+            tls: true,
             interval: s(1),
             timeout: s(1),
             fast_interval: Duration::from_millis(100),
@@ -131,6 +150,20 @@ impl Default for Upstream {
             idle_timeout: s(4),
             max_in_flight: 0,
             preserve_host: true,
+            proxy_protocol: ProxyProtocol::Off,
+        }
+    }
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        UpstreamTls {
+            ca: None,
+            server_name: None,
+            cert: None,
+            key: None,
+            verify: true,
+            client: None,
         }
     }
 }

@@ -57,10 +57,10 @@ pub enum Change {
     ListenerAdded { listener: Listener },
     /// A listener to close, letting its connections finish.
     ListenerRemoved { listener: Listener },
-    /// A listener whose options changed: the address has to be bound again.
+    /// An option of a listener that stays.
     ListenerChanged {
         address: SocketAddr,
-        reuse_port: bool,
+        setting: Setting,
     },
     /// A setting of `[server]`, `[admin]`, `[access_log]` or `[headers]`.
     Setting(Setting),
@@ -99,7 +99,8 @@ impl Change {
     /// Whether it takes effect only when the process starts anew.
     pub fn needs_restart(&self) -> bool {
         match self {
-            Change::ListenerChanged { .. } => true,
+            // The address would have to be bound again.
+            Change::ListenerChanged { setting, .. } => setting.key == "reuse_port",
             Change::Setting(setting) => match setting.section {
                 "[server]" => matches!(setting.key, "threads" | "state_dir"),
                 "[admin]" | "[access_log]" => true,
@@ -214,11 +215,13 @@ impl fmt::Display for Change {
             Change::ListenerRemoved { listener } => {
                 write!(f, "listener {}: removed", listener.address)
             }
-            Change::ListenerChanged {
-                address,
-                reuse_port,
-            } => {
-                write!(f, "listener {address}: reuse_port = {reuse_port}")
+            Change::ListenerChanged { address, setting } => {
+                write!(
+                    f,
+                    "listener {address}: {} = {}",
+                    setting.key,
+                    shown(&setting.to)
+                )
             }
             Change::Setting(setting) => write!(f, "{setting}"),
         }?;
@@ -313,11 +316,34 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
             None => changes.push(Change::ListenerAdded {
                 listener: listener.clone(),
             }),
-            Some(other) if other != *listener => changes.push(Change::ListenerChanged {
-                address: listener.address,
-                reuse_port: listener.reuse_port,
-            }),
-            Some(_) => {}
+            Some(other) => {
+                let mut changed: Vec<_> = settings(
+                    "[[listener]]",
+                    print::listener(&other),
+                    print::listener(listener),
+                )
+                .collect();
+                let tls = |listener: &Listener| print::listener_tls(listener).into_iter();
+                let (mut before, mut after) = (tls(&other), tls(listener));
+                // Certificates are compared by their place.
+                loop {
+                    let (before, after) = (before.next(), after.next());
+                    let Some(section) = before.as_ref().or(after.as_ref()).map(|(name, _)| *name)
+                    else {
+                        break;
+                    };
+                    let entries = |side: Option<(_, Entries)>| side.map(|(_, own)| own);
+                    changed.extend(settings(
+                        section,
+                        entries(before).unwrap_or_default(),
+                        entries(after).unwrap_or_default(),
+                    ));
+                }
+                changes.extend(changed.into_iter().map(|setting| Change::ListenerChanged {
+                    address: listener.address,
+                    setting,
+                }));
+            }
         }
     }
 }
@@ -339,6 +365,11 @@ fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
         "[pool.health]",
         print::health(&old.health),
         print::health(&new.health),
+    ));
+    sections.push((
+        "[pool.tls]",
+        print::pool_tls(&old.tls),
+        print::pool_tls(&new.tls),
     ));
     let policies = print::policies(old).into_iter().zip(print::policies(new));
     sections.extend(policies.map(|((header, old), (_, new))| (header, old, new)));

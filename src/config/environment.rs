@@ -1,15 +1,84 @@
 //! What the configuration needs of the machine: files that must be there.
 
 use super::reader::Findings;
-use super::runtime::Config;
+use super::runtime::{Config, ListenerTls};
+use crate::tls::material::{Material, Part};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Check the files that the configuration names.
-pub(super) fn check(config: &Config, f: &mut Findings) {
+/// Check the files that the configuration names; what was read of them is kept where it will be used.
+pub(super) fn check(config: &mut Config, f: &mut Findings) {
     if let Some(path) = &config.admin.token_file {
         token(path, f);
+    }
+    for (i, listener) in config.listeners.iter().enumerate() {
+        if let Some(tls) = &listener.tls {
+            certificates(&format!("listener[{i}].tls"), tls, f);
+        }
+    }
+    super::upstream_tls::load(&mut config.pools, f);
+}
+
+/// Within so many days of its end a certificate should have been renewed.
+const RENEWED: u64 = 7;
+
+/// Certificates, keys and authorities must be there and good.
+fn certificates(path: &str, tls: &ListenerTls, f: &mut Findings) {
+    // `cert` and `key` are the first pair, where they are written.
+    let first = usize::from(f.written(&format!("{path}.cert")));
+    let pair = |place: usize| match place.checked_sub(first) {
+        Some(place) => format!("{path}.certificates[{place}]"),
+        None => path.to_owned(),
+    };
+    match Material::load(tls, false, None) {
+        Err(problems) => {
+            for (part, problem) in problems {
+                let (place, key) = match part {
+                    Part::Certificate(place) => {
+                        let is_key = tls.certificates.get(place).is_some_and(|files| {
+                            files.key == problem.file && files.cert != problem.file
+                        });
+                        (pair(place), if is_key { "key" } else { "cert" })
+                    }
+                    Part::ClientCa => (path.to_owned(), "client_ca"),
+                    Part::Whole => (path.to_owned(), "cert"),
+                };
+                let at = f.place(&format!("{place}.{key}"));
+                let message = format!("`{key}`: {}: {}", problem.file.display(), problem.why);
+                f.error(at, message, problem.remedy);
+            }
+        }
+        Ok(material) => {
+            let now = std::time::SystemTime::now();
+            for (place, certificate) in material.certificates.iter().enumerate() {
+                if certificate.left(now).as_secs() < RENEWED * 86_400 {
+                    let message = format!(
+                        "`cert`: {} expires at {}",
+                        certificate.file.display(),
+                        certificate.expires()
+                    );
+                    let at = f.place(&format!("{}.cert", pair(place)));
+                    f.warning(
+                        at,
+                        message,
+                        "renew it, and see why that has not happened by itself",
+                    );
+                }
+            }
+        }
+    }
+    for (place, files) in tls.certificates.iter().enumerate() {
+        let mode = std::fs::metadata(&files.key).map_or(0, |data| data.permissions().mode());
+        if mode & 0o004 != 0 {
+            let (name, mode) = (files.key.display(), mode & 0o777);
+            let at = f.place(&format!("{}.key", pair(place)));
+            f.warning(
+                at,
+                format!("`key`: everybody on this machine may read {name} (mode 0{mode:o})"),
+                format!("close it: `chmod 640 {name}` (in Kubernetes: `defaultMode: 0440` on the volume)"),
+            );
+        }
     }
 }
 
@@ -75,7 +144,7 @@ fn token(path: &Path, f: &mut Findings) {
 }
 
 /// An I/O error without the number that only programmers read.
-pub(super) fn plain(error: &std::io::Error) -> String {
+pub(crate) fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     let plain = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = plain.chars();

@@ -139,15 +139,12 @@ fn build(flags: Flags<'_>) -> Result<(Config, Report), ConfigError> {
                 headers,
                 expect,
             },
-            Check::Tcp => Check::Tcp,
+            other => other,
         };
     }
     let listener = match flags.listen {
         Some(listen) => listener(listen)?,
-        None => Listener {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            reuse_port: false,
-        },
+        None => Listener::on(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
     };
     let config = Config {
         server: Server::default(),
@@ -188,10 +185,7 @@ fn listener(listen: &str) -> Result<Listener, ConfigError> {
             error.remedy,
         )
     })?;
-    Ok(Listener {
-        address,
-        reuse_port: false,
-    })
+    Ok(Listener::on(address))
 }
 
 fn backend(written: &str, index: usize) -> Result<Backend, ConfigError> {

@@ -15,17 +15,13 @@ impl Later {
     }
 }
 
-const TLS: (&str, &str) = (
-    "listeners speak HTTP/1 without TLS",
-    "remove it, and end TLS in front of lameduck for now",
+const ACME: (&str, &str) = (
+    "certificates come from files",
+    "remove it, and let an ACME client (certbot, lego) write the files of `tls`: they are read again when they change",
 );
-const UPSTREAM_TLS: (&str, &str) = (
-    "backends are spoken to without TLS",
-    "remove it, and let the app listen without TLS on a private address",
-);
-const GRPC: (&str, &str) = (
-    "health checks are \"http\" or \"tcp\"",
-    "use `type = \"http\"` with an HTTP health path, or `type = \"tcp\"`",
+const UPSTREAM_HTTP2: (&str, &str) = (
+    "backends are spoken to in HTTP/1.1",
+    "remove it, and let the app listen for HTTP/1.1",
 );
 const BALANCE: (&str, &str) = (
     "there are \"least_requests\", \"round_robin\" and \"random\"",
@@ -62,43 +58,22 @@ const DASHBOARD: (&str, &str) = (
 
 /// Section, key or value, what and what to do.
 const LATER: &[(&str, &str, (&str, &str))] = &[
-    ("", "tls", TLS),
     ("", "discovery", DISCOVERY),
     ("", "dashboard", DASHBOARD),
     ("server", "upgrade", UPGRADE),
-    ("server", "tls", TLS),
-    ("server", "http2", TLS),
     ("admin", "dashboard", DASHBOARD),
     ("headers", "add", HEADERS),
     ("headers", "set", HEADERS),
     ("headers", "remove", HEADERS),
     ("headers", "request", HEADERS),
     ("headers", "response", HEADERS),
-    ("listener", "tls", TLS),
-    ("listener", "cert", TLS),
-    ("listener", "certificate", TLS),
-    ("listener", "key", TLS),
-    ("listener", "acme", TLS),
-    ("listener", "http2", TLS),
-    ("listener", "h2", TLS),
-    (
-        "listener",
-        "proxy_protocol",
-        (
-            "the client's address is that of the connection",
-            "remove it; where a proxy stands in front, list it in [headers] trusted",
-        ),
-    ),
+    ("listener", "acme", ACME),
+    ("listener.tls", "acme", ACME),
     ("pool", "sticky", STICKY),
     ("pool", "outlier", OUTLIER),
     ("pool", "outlier_detection", OUTLIER),
     ("pool", "discovery", DISCOVERY),
-    ("pool", "tls", UPSTREAM_TLS),
-    ("pool.upstream", "tls", UPSTREAM_TLS),
-    ("pool.upstream", "http2", UPSTREAM_TLS),
-    ("pool.backend", "tls", UPSTREAM_TLS),
-    ("pool.health", "service", GRPC),
-    ("pool.health", "grpc", GRPC),
+    ("pool.upstream", "http2", UPSTREAM_HTTP2),
     ("route", "rewrite", REWRITE),
     ("route", "strip_prefix", REWRITE),
     ("route", "redirect", REWRITE),
@@ -107,11 +82,8 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
 ];
 
 /// Values of a key: `section.key`, value, what and what to do.
-const LATER_VALUES: &[(&str, &str, (&str, &str))] = &[
-    ("balance", "ewma", BALANCE),
-    ("balance", "hash", BALANCE),
-    ("type", "grpc", GRPC),
-];
+const LATER_VALUES: &[(&str, &str, (&str, &str))] =
+    &[("balance", "ewma", BALANCE), ("balance", "hash", BALANCE)];
 
 fn find(
     list: &'static [(&str, &str, (&'static str, &'static str))],

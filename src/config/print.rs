@@ -1,7 +1,8 @@
 //! A configuration as TOML: every effective value, and it parses back to the same configuration.
 
 use super::duration::format as time;
-use super::file::{BALANCE, ON_EMPTY};
+use super::file::{BALANCE, ON_EMPTY, PROXY_PROTOCOL};
+use super::listener::{CLIENT_AUTH, MIN_VERSION};
 use super::runtime::*;
 use super::size::format as size;
 
@@ -18,6 +19,9 @@ pub fn print(config: &Config) -> String {
     section(&mut out, "[headers]", &headers(&config.headers));
     for listener in &config.listeners {
         section(&mut out, "[[listener]]", &self::listener(listener));
+        for (header, entries) in listener_tls(listener) {
+            section(&mut out, header, &entries);
+        }
     }
     for pool in &config.pools {
         let own = vec![
@@ -40,6 +44,9 @@ pub fn print(config: &Config) -> String {
         }
         for (header, entries) in policies(pool) {
             section(&mut out, header, &entries);
+        }
+        if pool.tls.is_some() {
+            section(&mut out, "[pool.tls]", &pool_tls(&pool.tls));
         }
     }
     for route in &config.routes {
@@ -105,6 +112,11 @@ pub(super) fn server(server: &Server) -> Entries {
             "max_requests_per_connection",
             server.max_requests_per_connection.to_string(),
         ),
+        (
+            "max_concurrent_streams",
+            server.max_concurrent_streams.to_string(),
+        ),
+        ("max_stream_resets", server.max_stream_resets.to_string()),
         ("header_timeout", quoted_time(server.header_timeout)),
         ("idle_timeout", quoted_time(server.idle_timeout)),
         ("body_timeout", quoted_time(server.body_timeout)),
@@ -160,11 +172,46 @@ pub(super) fn headers(headers: &Headers) -> Entries {
     ]
 }
 
-fn listener(listener: &Listener) -> Entries {
+pub(super) fn listener(listener: &Listener) -> Entries {
+    let redirect = match listener.redirect_https {
+        None => "false".into(),
+        Some(443) => "true".into(),
+        Some(port) => port.to_string(),
+    };
     vec![
         ("address", text(&listener.address.to_string())),
         ("reuse_port", listener.reuse_port.to_string()),
+        ("http2", listener.http2.to_string()),
+        ("redirect_https", redirect),
+        ("hsts", quoted_time(listener.hsts)),
+        ("proxy_protocol", listener.proxy_protocol.to_string()),
     ]
+}
+
+/// `[listener.tls]` and what is below it; nothing without TLS.
+pub(super) fn listener_tls(listener: &Listener) -> Vec<(&'static str, Entries)> {
+    let Some(tls) = &listener.tls else {
+        return Vec::new();
+    };
+    let files = |files: &CertificateFiles| {
+        let shown = |path: &std::path::Path| text(&path.display().to_string());
+        vec![("cert", shown(&files.cert)), ("key", shown(&files.key))]
+    };
+    let (first, more) = match tls.certificates.split_first() {
+        Some((first, more)) => (files(first), more),
+        None => (Vec::new(), &[][..]),
+    };
+    let mut own = first;
+    own.extend([
+        ("client_auth", word(&CLIENT_AUTH, tls.client_auth)),
+        ("client_ca", path(&tls.client_ca)),
+        ("min_version", word(&MIN_VERSION, tls.min_version)),
+    ]);
+    let mut sections = vec![("[listener.tls]", own)];
+    for certificate in more {
+        sections.push(("[[listener.tls.certificates]]", files(certificate)));
+    }
+    sections
 }
 
 fn backend(backend: &Backend) -> Entries {
@@ -178,6 +225,11 @@ fn backend(backend: &Backend) -> Entries {
 pub(super) fn health(health: &Health) -> Entries {
     let mut entries = match &health.check {
         Check::Tcp => vec![("type", text("tcp"))],
+        Check::Grpc { service, host } => vec![
+            ("type", text("grpc")),
+            ("service", text(service)),
+            ("host", maybe(host.as_ref())),
+        ],
         Check::Http {
             path,
             host,
@@ -202,11 +254,13 @@ pub(super) fn health(health: &Health) -> Entries {
                 ("method", text(method)),
                 ("headers", headers),
                 ("expect", format!("[{}]", expect.join(", "))),
+                ("service", text("")),
             ]
         }
     };
     entries.extend([
         ("port", health.port.unwrap_or(0).to_string()),
+        ("tls", health.tls.to_string()),
         ("interval", quoted_time(health.interval)),
         ("timeout", quoted_time(health.timeout)),
         ("fast_interval", quoted_time(health.fast_interval)),
@@ -248,6 +302,10 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
                 ("idle_timeout", quoted_time(upstream.idle_timeout)),
                 ("max_in_flight", upstream.max_in_flight.to_string()),
                 ("preserve_host", upstream.preserve_host.to_string()),
+                (
+                    "proxy_protocol",
+                    word(&PROXY_PROTOCOL, upstream.proxy_protocol),
+                ),
             ],
         ),
         (
@@ -263,6 +321,20 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
             "[pool.slow_start]",
             vec![("window", quoted_time(pool.slow_start))],
         ),
+    ]
+}
+
+/// `[pool.tls]`; nothing where it is not written.
+pub(super) fn pool_tls(tls: &Option<UpstreamTls>) -> Entries {
+    let Some(tls) = tls else {
+        return Vec::new();
+    };
+    vec![
+        ("ca", path(&tls.ca)),
+        ("server_name", maybe(tls.server_name.as_ref())),
+        ("cert", path(&tls.cert)),
+        ("key", path(&tls.key)),
+        ("verify", tls.verify.to_string()),
     ]
 }
 

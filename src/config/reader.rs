@@ -135,6 +135,11 @@ impl<'t> Table<'t> {
         }
     }
 
+    /// Whether the user wrote it.
+    pub(super) fn is_written(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// The value of a key, if written; notes where it stands.
     fn get(&self, key: &str, found: &mut Findings) -> Option<&'t Spanned<DeValue<'t>>> {
         debug_assert!(

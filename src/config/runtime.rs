@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::tls;
 
 /// A validated configuration with every default filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +43,10 @@ pub struct Server {
     pub max_connections_per_client: usize,
     /// Requests on one client connection; the last one's response closes it. 0: no limit.
     pub max_requests_per_connection: u64,
+    /// Streams of one HTTP/2 connection at once. Default 128.
+    pub max_concurrent_streams: u32,
+    /// Streams that a client may reset within 10 s, where these are more than half; 0: no limit. Default 500.
+    pub max_stream_resets: u32,
     /// Time for a request's header block to be complete. Default 10 s.
     pub header_timeout: Duration,
     /// Idle keep-alive time of a client connection. Default 60 s.
@@ -123,6 +130,16 @@ pub struct Headers {
     pub request_id: bool,
 }
 
+impl Headers {
+    /// Whether what this address says of others is believed.
+    pub fn trusts(&self, address: std::net::IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted
+            .iter()
+            .any(|network| network.contains(&address))
+    }
+}
+
 /// `[[listener]]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
@@ -130,6 +147,58 @@ pub struct Listener {
     pub address: SocketAddr,
     /// SO_REUSEPORT, so that a second proxy can take over the address. Default false.
     pub reuse_port: bool,
+    /// HTTP/2: by ALPN with TLS (the default there), else by prior knowledge.
+    pub http2: bool,
+    /// Each connection begins with a PROXY protocol header, from a peer in `headers.trusted`. Default false.
+    pub proxy_protocol: bool,
+    /// Answer each request with a redirect to this HTTPS port; `None`: serve it (the default).
+    pub redirect_https: Option<u16>,
+    /// `Strict-Transport-Security` on each response; zero: none (the default). With TLS only.
+    pub hsts: Duration,
+    /// `[listener.tls]`; `None`: without TLS.
+    pub tls: Option<ListenerTls>,
+}
+
+/// `[listener.tls]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Certificates with their keys, at least one; the first is for clients that ask for no name that we have.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether clients show certificates. Default off.
+    pub client_auth: ClientAuth,
+    /// Who may have signed them.
+    pub client_ca: Option<PathBuf>,
+    /// Default 1.2.
+    pub min_version: TlsVersion,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The server's own certificate first, then those that lead to the root.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They aren't asked.
+    Off,
+    /// They may; one that is shown must be good.
+    Optional,
+    /// No good certificate, no connection.
+    Required,
+}
+
+/// Versions of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
 }
 
 /// An address of a backend or a probe.
@@ -158,6 +227,8 @@ pub struct Pool {
     pub drain: Drain,
     /// `[pool.upstream]`.
     pub upstream: Upstream,
+    /// `[pool.tls]`; `None`: the backends are spoken to without TLS.
+    pub tls: Option<UpstreamTls>,
     /// `[pool.retry]`.
     pub retry: Retry,
     /// `[pool.hold]`.
@@ -191,12 +262,14 @@ pub struct Backend {
 /// `[pool.health]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
-    /// HTTP or TCP.
+    /// HTTP, TCP or gRPC.
     pub check: Check,
     /// Whether the user wrote the section: without it a 404, 405 or 501 turns the check into a TCP one.
     pub explicit: bool,
     /// Another port than the backend's.
     pub port: Option<u16>,
+    /// Whether `[pool.tls]` holds for probes, too. Default true.
+    pub tls: bool,
     /// Between probes. Default 1 s.
     pub interval: Duration,
     /// For one probe. Default 1 s.
@@ -218,6 +291,13 @@ pub struct Health {
 pub enum Check {
     /// A TCP connect.
     Tcp,
+    /// `grpc.health.v1.Health/Check`.
+    Grpc {
+        /// Which service is asked about. Default empty: the whole server.
+        service: String,
+        /// The `:authority`. Default: the backend's address.
+        host: Option<String>,
+    },
     /// A request.
     Http {
         /// Default `/health`.
@@ -257,6 +337,38 @@ pub struct Upstream {
     pub max_in_flight: u32,
     /// Send the client's Host (the default) or the backend's address.
     pub preserve_host: bool,
+    /// Whether connections begin with a header that says who the client is. Default off.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// The PROXY protocol towards backends, by its version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// None (the default).
+    #[default]
+    Off,
+    /// The line of text.
+    V1,
+    /// The binary header.
+    V2,
+}
+
+/// `[pool.tls]`: TLS towards the backends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpstreamTls {
+    /// The authorities' certificates; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// The name in the backends' certificates, and what they are asked for (SNI); `None`: each one's host name or IP
+    /// address.
+    pub server_name: Option<String>,
+    /// Our own certificate, where backends want one.
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// Whether the backends' certificates are verified. Default true.
+    pub verify: bool,
+    /// All of that, ready for use; `None` until the files have been read.
+    pub client: Option<Arc<tls::client::Client>>,
 }
 
 /// `[pool.retry]`.

@@ -87,7 +87,10 @@ pub(super) fn elsewhere(name: &str) -> Option<String> {
     let sections = SECTIONS
         .iter()
         .filter(|section| section.name.ends_with(&format!(".{name}")));
-    places.extend(sections.map(|section| format!("a pool: write {}", section.header)));
+    places.extend(sections.map(|section| {
+        let parent = section.name.split('.').next().unwrap_or_default();
+        format!("a {parent}: write {}", section.header)
+    }));
     (!places.is_empty()).then(|| places.join(" or "))
 }
 

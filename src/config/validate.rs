@@ -160,6 +160,7 @@ fn listeners(config: &Config, f: &mut Findings) {
         );
     }
     for (i, listener) in config.listeners.iter().enumerate() {
+        super::listener::check(&format!("listener[{i}]"), listener, f);
         let at = f.place(&format!("listener[{i}].address"));
         let address = listener.address;
         let earlier = config.listeners[..i]
@@ -182,6 +183,17 @@ fn listeners(config: &Config, f: &mut Findings) {
                 "remove one of them, or give it another port",
             )
             .also(first, "the other one");
+        }
+        let proxied = format!("listener[{i}].proxy_protocol");
+        if listener.proxy_protocol
+            && config.headers.trusted.is_empty()
+            && f.sound(&[&proxied, "headers.trusted"])
+        {
+            f.error(
+                f.place(&proxied),
+                "`proxy_protocol = true`, and no address is trusted to say who the client is: nobody could connect",
+                "list the proxy in front under [headers], such as `trusted = [\"10.0.0.0/8\"]`",
+            );
         }
         for (key, admin) in [("http", config.admin.http), ("probes", config.admin.probes)] {
             let path = format!("admin.{key}");
@@ -226,6 +238,7 @@ fn pools(config: &Config, f: &mut Findings) {
         backends(&path, pool, config, f);
         health(&path, &pool.health, f);
         drain(&path, &pool.drain, f);
+        super::upstream_tls::validate(&path, pool, f);
     }
 }
 

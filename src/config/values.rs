@@ -200,7 +200,7 @@ pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, 
     ))
 }
 
-fn path_of(key: &str, value: &DeValue<'_>, base: &Path) -> Read<Option<PathBuf>> {
+pub(super) fn path_of(key: &str, value: &DeValue<'_>, base: &Path) -> Read<Option<PathBuf>> {
     let text = text(key, value, "/path/to/it")?;
     if text.is_empty() {
         return Ok(None);

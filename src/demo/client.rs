@@ -3,9 +3,14 @@
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::oracle::Loss;
 
@@ -27,10 +32,43 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
+/// What it is made of.
+#[derive(Debug)]
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Wire {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+        }
+    }
+
+    async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read_buf(buffer).await,
+            Self::Tls(stream) => stream.read_buf(buffer).await,
+        }
+    }
+}
+
 /// One keep-alive connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     buffer: Vec<u8>,
     /// Whether the last response left it usable.
     keep_alive: bool,
@@ -58,18 +96,37 @@ impl Connection {
             .await
             .map_err(|_| Loss::Refused)?;
         let _ = stream.set_nodelay(true);
-        Ok(Self {
+        Ok(Self::on(Wire::Plain(stream)))
+    }
+
+    /// Connects with TLS, to a server whose certificate has the name `localhost`.
+    ///
+    /// # Errors
+    /// [`Loss::Refused`] when nobody accepted, or the handshake failed.
+    pub async fn open_tls(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Self, Loss> {
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|_| Loss::Refused)?;
+        let _ = stream.set_nodelay(true);
+        let name = ServerName::try_from("localhost").map_err(|_| Loss::Refused)?;
+        let connected = TlsConnector::from(config).connect(name, stream).await;
+        let stream = connected.map_err(|_| Loss::Refused)?;
+        Ok(Self::on(Wire::Tls(Box::new(stream))))
+    }
+
+    fn on(stream: Wire) -> Self {
+        Self {
             stream,
             buffer: Vec::with_capacity(1024),
             keep_alive: true,
-        })
+        }
     }
 
     /// Whether another request may be sent: the last response allowed it, and the peer hasn't closed.
     pub fn is_reusable(&self) -> bool {
         // Asked of the kernel, not of the runtime's cached readiness: a close that has arrived counts.
         let mut byte = [MaybeUninit::uninit()];
-        let peeked = socket2::SockRef::from(&self.stream).peek(&mut byte);
+        let peeked = socket2::SockRef::from(self.stream.socket()).peek(&mut byte);
         self.keep_alive && matches!(peeked, Err(e) if e.kind() == ErrorKind::WouldBlock)
     }
 
@@ -154,7 +211,7 @@ impl Connection {
         if self.buffer.len() > MAX_RESPONSE {
             return Err(io::Error::other("response too large"));
         }
-        self.stream.read_buf(&mut self.buffer).await
+        self.stream.read(&mut self.buffer).await
     }
 }
 
@@ -314,7 +371,7 @@ mod tests {
         let (connection, response) = against(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
         assert!(response.is_ok());
         // The server's close may take a moment to arrive.
-        connection.stream.readable().await.unwrap();
+        connection.stream.socket().readable().await.unwrap();
         assert!(!connection.is_reusable());
     }
 }

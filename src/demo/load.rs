@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -41,6 +42,8 @@ pub struct Plan {
     /// at some moment, and a request sent at that very moment is lost (RFC 9112 §9.5 leaves it to clients to cope):
     /// a client that retries nothing stays below the server's lame duck.
     pub max_idle: Duration,
+    /// With TLS, as this says.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Plan {
@@ -55,6 +58,7 @@ impl Plan {
             post_percent: 10,
             slow_percent: 10,
             max_idle: Duration::from_millis(500),
+            tls: None,
         }
     }
 
@@ -208,7 +212,10 @@ async fn send(shared: &Shared, id: u64, kind: Kind) -> Result<Response, Loss> {
     let _permit = shared.permits.acquire().await;
     let mut connection = match reusable(shared) {
         Some(connection) => connection,
-        None => Connection::open(shared.plan.address).await?,
+        None => match &shared.plan.tls {
+            Some(config) => Connection::open_tls(shared.plan.address, config.clone()).await?,
+            None => Connection::open(shared.plan.address).await?,
+        },
     };
     let request = request(&shared.plan, id, kind, &body(id, kind));
     let response = connection.exchange(&request).await?;

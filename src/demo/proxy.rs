@@ -35,6 +35,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Whether a second proxy may listen there too.
     pub reuse_port: bool,
+    /// More of the listener's keys, as TOML.
+    pub listener: String,
     /// More of the pool's keys and sub-tables, as TOML, e.g. `[pool.drain]\ndeadline = "5s"`.
     pub pool: String,
     /// `[server]`'s keys, as TOML.
@@ -49,6 +51,7 @@ impl Default for Settings {
         Self {
             listen,
             reuse_port: false,
+            listener: String::new(),
             pool: String::new(),
             server: String::new(),
             access_log: "off".to_owned(),
@@ -69,6 +72,7 @@ impl Settings {
         if self.reuse_port {
             text.push_str("reuse_port = true\n");
         }
+        let _ = writeln!(text, "{}", self.listener.trim());
         let _ = writeln!(text, "\n[[pool]]\nname = {POOL:?}");
         for (name, address) in backends {
             let _ = writeln!(

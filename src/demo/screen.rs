@@ -235,7 +235,7 @@ fn short(duration: Duration) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::registry::view::BackendView;
+    use crate::registry::view::{BackendView, InFlight};
     use std::sync::Arc;
 
     #[derive(Clone, Default)]
@@ -270,6 +270,7 @@ mod tests {
             last_probe: None,
             drains: vec![],
             in_flight: 500,
+            in_flight_by_kind: InFlight::default(),
             connections: 3,
             requests: 1_000_000,
         };

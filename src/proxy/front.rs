@@ -3,9 +3,13 @@
 //! Each step takes a stream and leaves one behind, so that what follows needs not know of it. From here on a client is
 //! a stream of HTTP/1 messages with an [`Origin`].
 
+mod handshake;
+pub mod proxy_protocol;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
@@ -13,11 +17,13 @@ use pingora::server::ShutdownWatch;
 
 use super::h1;
 use super::h1::account::Refusal;
+use super::h2;
 use super::per_client::OneOf;
 use super::plane::{Plane, Served};
 use crate::config;
 use crate::interrupt::Interrupt;
 use crate::telemetry::metrics::Limit;
+use crate::tls;
 
 /// What is known of a client besides what it sends.
 #[derive(Debug, Clone)]
@@ -32,6 +38,12 @@ pub struct Origin {
     pub scheme: &'static str,
     /// Its protocol's name in the access log, where it isn't what the request head says.
     pub protocol: Option<&'static str>,
+    /// The header fields that tell the app of the client's certificate.
+    pub identity: Option<Arc<str>>,
+    /// Every request is redirected to this port.
+    pub redirect_https: Option<u16>,
+    /// `max-age` of `Strict-Transport-Security`; 0: none.
+    pub hsts: u64,
 }
 
 impl Origin {
@@ -41,9 +53,12 @@ impl Origin {
         Self {
             address,
             ip: ip.to_string(),
-            trusted: headers.trusted.iter().any(|network| network.contains(&ip)),
+            trusted: headers.trusts(ip),
             scheme: "http",
             protocol: None,
+            identity: None,
+            redirect_https: None,
+            hsts: 0,
         }
     }
 }
@@ -52,8 +67,16 @@ impl Origin {
 pub struct Front {
     /// The data plane behind it.
     pub plane: Arc<Plane>,
+    /// As configured now.
+    pub settings: ArcSwap<Settings>,
+}
+
+/// What a reload may change of a listener.
+pub struct Settings {
     /// As configured.
     pub listener: config::Listener,
+    /// TLS, if it has any.
+    pub tls: Option<Arc<tls::server::Server>>,
 }
 
 /// A listener's accept loop leads here.
@@ -92,15 +115,58 @@ pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
     let interrupt = plane.clients.join();
     // Before the client, so that it is dropped after the client's descriptor, even in a panic.
     let _counted = Counted(plane, interrupt.clone());
-    let origin = Origin::new(peer, &config.headers);
+    let settings = front.settings.load_full();
+    let (stream, mut origin) = if settings.listener.proxy_protocol {
+        // Boxed: only these listeners pay for it.
+        let introduced = proxy_protocol::introduced(plane, stream, peer, &interrupt, &config);
+        match Box::pin(introduced).await {
+            Some(introduced) => introduced,
+            None => return,
+        }
+    } else {
+        (stream, Origin::new(peer, &config.headers))
+    };
+    origin.redirect_https = settings.listener.redirect_https;
     // Likewise: it counts until it is closed.
     match admit(plane, &config.server, origin.address) {
-        Ok(_held_until_closed) => {
-            h1::client::serve(plane, stream, origin, interrupt, &config).await;
+        // Boxed: only these listeners pay for it.
+        Ok(_held_until_closed) => match &settings.tls {
+            Some(server) => {
+                origin.hsts = settings.listener.hsts.as_secs();
+                let served = handshake::serve(plane, server, stream, origin, interrupt, &config);
+                Box::pin(served).await;
+            }
+            None if settings.listener.http2 => {
+                Box::pin(either(plane, stream, origin, interrupt, &config)).await;
+            }
+            None => h1::client::serve(plane, stream, origin, interrupt, &config).await,
+        },
+        // An answer would cost a handshake: too much for one who is one too many.
+        Err(refusal) if settings.tls.is_some() => {
+            h1::client::dismiss(plane, stream, origin, interrupt, &config, refusal);
         }
         Err(refusal) => {
             h1::client::turn_away(plane, stream, origin, interrupt, &config, refusal).await;
         }
+    }
+}
+
+/// Serves a client without TLS that may speak HTTP/2.
+async fn either(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Arc<config::Config>,
+) {
+    match h2::preface::choose(plane, stream, &interrupt, &config.server).await {
+        Some((stream, true)) => {
+            h2::server::serve(plane, stream, origin, interrupt, config).await;
+        }
+        Some((stream, false)) => {
+            h1::client::serve(plane, stream, origin, interrupt, config).await;
+        }
+        None => {}
     }
 }
 

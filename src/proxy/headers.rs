@@ -8,7 +8,7 @@
 //!   `Proxy-Connection`, `TE` (but `TE: trailers` is passed on), `Upgrade` (unless one is passed on),
 //!   `HTTP2-Settings`. `Transfer-Encoding` is written anew where the next hop gets chunks.
 //! - What a client says about itself (`X-Forwarded-…`, `X-Real-IP`, `Forwarded`) is dropped unless the client is
-//!   trusted, whatever else is configured.
+//!   trusted, whatever else is configured. What it says of its certificate is dropped from everybody.
 //! - What goes out is always HTTP/1.1 (RFC 9110 §2.5), with exactly one `Host`.
 
 use super::h1::fields::FieldKind;
@@ -28,6 +28,9 @@ const HOP: u32 = FieldKind::Connection.bit()
     | FieldKind::TransferEncoding.bit()
     | FieldKind::Dropped.bit();
 
+/// What nobody may say but the proxy.
+const OURS: u32 = FieldKind::Identity.bit();
+
 /// What only a trusted hop may say.
 const CLAIMS: u32 = FieldKind::Forwarded.bit()
     | FieldKind::XForwardedFor.bit()
@@ -46,6 +49,8 @@ pub struct RequestEdit<'a> {
     pub trusted: bool,
     /// `http` or `https`: how the client came.
     pub scheme: &'a str,
+    /// The fields that tell of its certificate, as lines; empty where it has shown none.
+    pub identity: &'a str,
     /// For `X-Request-Id`: the client's own, see [`incoming_request_id`], or a new one.
     pub request_id: &'a str,
     /// Sent as `Host` instead of the client's (`preserve_host = false`).
@@ -58,7 +63,7 @@ pub struct RequestEdit<'a> {
 pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
     let policy = edit.policy;
     let host = new_host(buf, head, edit);
-    let mut drop = HOP;
+    let mut drop = HOP | OURS;
     if !edit.trusted {
         drop |= CLAIMS;
     }
@@ -125,6 +130,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
     if policy.via {
         via(out, head.version);
     }
+    out.extend_from_slice(edit.identity.as_bytes());
     if policy.request_id && !edit.request_id.is_empty() {
         put(
             out,
@@ -308,6 +314,8 @@ pub struct ResponseEdit {
     pub framing: ClientFraming,
     /// Add `Via`.
     pub via: bool,
+    /// `Strict-Transport-Security` with this `max-age`, unless the backend says one; 0: none.
+    pub hsts: u64,
 }
 
 /// Appends the head of the response to the client.
@@ -358,7 +366,30 @@ pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: 
     if edit.via {
         via(out, head.version);
     }
+    if edit.hsts > 0 && !has_hsts(buf, &head.fields) {
+        hsts(out, edit.hsts);
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `Strict-Transport-Security` (RFC 6797, section 6.1).
+pub fn hsts(out: &mut Vec<u8>, max_age: u64) {
+    put(
+        out,
+        &[
+            b"Strict-Transport-Security: max-age=",
+            itoa::Buffer::new().format(max_age).as_bytes(),
+            b"\r\n",
+        ],
+    );
+}
+
+fn has_hsts(buf: &[u8], fields: &[Field]) -> bool {
+    let named = |field: &Field| {
+        let name = field.name.of(buf);
+        name.eq_ignore_ascii_case(b"strict-transport-security")
+    };
+    fields.iter().any(named)
 }
 
 /// `Connection`, and `Upgrade` with a 101 and a 426, which both must have it (RFC 9110 §7.8).

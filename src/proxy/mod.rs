@@ -4,12 +4,15 @@
 //! can call: [`route`], [`upstream`], [`hold`], [`headers`], [`errors`], [`request_id`], [`websocket`].
 
 pub mod errors;
+pub mod forwarded;
 pub mod front;
 pub mod h1;
+pub mod h2;
 pub mod headers;
 pub mod hold;
 pub mod per_client;
 pub mod plane;
+mod redirect;
 pub mod request_id;
 pub mod route;
 pub mod sse;

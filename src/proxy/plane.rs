@@ -11,6 +11,7 @@ use crate::interrupt::Interrupts;
 use crate::registry::Handle;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::PlaneCounters;
+use crate::tls::server::Inventory;
 
 /// The data plane's shared state: everything a request reads, nothing it has to lock.
 pub struct Plane {
@@ -26,6 +27,8 @@ pub struct Plane {
     pub per_client: PerClient,
     /// What is counted for the whole plane.
     pub counters: Arc<PlaneCounters>,
+    /// The certificates of its listeners.
+    pub certificates: Arc<Inventory>,
     /// Of the open client connections, those that are served…
     served: AtomicU32,
     /// …and those that are only being told to go away.
@@ -53,11 +56,18 @@ impl Plane {
             clients: Interrupts::default(),
             per_client: PerClient::default(),
             counters,
+            certificates: Arc::default(),
             served: AtomicU32::new(0),
             turned_away: AtomicU32::new(0),
             lame: AtomicBool::new(false),
             requests: AtomicU64::new(0),
         }
+    }
+
+    /// The same, telling this inventory of its certificates.
+    pub fn telling(mut self, certificates: Arc<Inventory>) -> Self {
+        self.certificates = certificates;
+        self
     }
 
     /// Whether each response says `Connection: close`.

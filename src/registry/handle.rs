@@ -12,7 +12,7 @@ use super::lease::Lease;
 use super::request::{self, Which, parse_duration};
 use super::snapshot::Snapshot;
 use super::view::{
-    BackendView, DrainRequest, DrainResponse, EventView, LeaseDrainRequest, LeaseEvent,
+    BackendView, DrainRequest, DrainResponse, EventView, InFlight, LeaseDrainRequest, LeaseEvent,
     LeaseRequest, PoolView, RegisterRequest, ResumeRequest,
 };
 use crate::config::Config;
@@ -230,6 +230,7 @@ impl Handle {
             outcome: "asked".to_owned(),
             in_flight: 0,
             cut: 0,
+            cut_by_kind: InFlight::default(),
             lost: 0,
             waited_ms: 0,
         };
@@ -364,6 +365,7 @@ fn worse(one: DrainResponse, other: DrainResponse) -> DrainResponse {
         outcome,
         in_flight: one.in_flight + other.in_flight,
         cut: one.cut + other.cut,
+        cut_by_kind: one.cut_by_kind + other.cut_by_kind,
         lost: one.lost + other.lost,
         waited_ms: one.waited_ms.max(other.waited_ms),
     }

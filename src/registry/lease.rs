@@ -12,7 +12,9 @@ use super::member::{Member, Source};
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
 use super::request;
-use super::view::{DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest};
+use super::view::{
+    DrainResponse, InFlight, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest,
+};
 use super::writer::Writer;
 use crate::clock;
 use crate::core::backend::{Event, State};
@@ -131,6 +133,7 @@ impl Handle {
                 outcome: "asked".to_owned(),
                 in_flight: 0,
                 cut: 0,
+                cut_by_kind: InFlight::default(),
                 lost: 0,
                 waited_ms: 0,
             });

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::endpoint::Endpoint;
 use super::lease::Tenure;
 use super::probing::{Cadence, Prober};
-use super::view::{BackendView, DrainResponse, DrainView};
+use super::view::{BackendView, DrainResponse, DrainView, InFlight};
 use crate::clock;
 use crate::core::Time;
 use crate::core::backend::Backend;
@@ -57,6 +57,8 @@ pub struct Member {
     pub probed: bool,
     /// Those who wait for the drain's end.
     pub waiters: Vec<Waiter>,
+    /// What the last deadline has cut.
+    pub cut: InFlight,
     /// Since when it drains.
     pub draining_since: Option<Time>,
     /// It goes when it has drained, and nothing brings it back.
@@ -84,6 +86,10 @@ impl Member {
             outcome: outcome.as_str().to_owned(),
             in_flight: self.endpoint.gate.in_flight(),
             cut,
+            cut_by_kind: match outcome {
+                Outcome::TimedOut { .. } => self.cut,
+                _ => InFlight::default(),
+            },
             lost,
             waited_ms: waited.unwrap_or_default().as_millis() as u64,
         }
@@ -106,6 +112,7 @@ impl Member {
 
     /// As people see it.
     pub fn view(&self, backend: &Backend) -> BackendView {
+        let in_flight = self.endpoint.gate.in_flight();
         BackendView {
             id: self.endpoint.key.0,
             name: self.endpoint.name.to_string(),
@@ -120,7 +127,8 @@ impl Member {
                 .drains()
                 .map(|(_, drain)| drain_view(drain))
                 .collect(),
-            in_flight: self.endpoint.gate.in_flight(),
+            in_flight,
+            in_flight_by_kind: self.endpoint.kinds.split(in_flight),
             connections: self.endpoint.connections.open(),
             requests: self.endpoint.counters.requests(),
         }

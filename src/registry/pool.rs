@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::endpoint::{Endpoint, Key, Signal};
+use super::endpoint::{Endpoint, Key, Signal, Transport};
 use super::lease::{Incarnations, Tenure};
 use super::member::{Member, Source};
 use super::persist;
 use super::probing::{Cadence, Probing};
 use super::release::Releaser;
 use super::snapshot::{Pool, PoolShared};
-use super::view::PoolView;
+use super::view::{InFlight, PoolView};
 use crate::clock;
 use crate::config::{self, Address};
 use crate::core::Time;
@@ -108,8 +108,9 @@ impl PoolState {
         }
     }
 
-    /// Takes new settings; probers are started anew only if the check itself changed.
+    /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to.
     pub fn reconfigure(&mut self, config: Arc<config::Pool>, probing: &dyn Probing) {
+        let transport = Arc::new(Transport::of(&config));
         self.core.set_policy(policy(&config));
         self.shared.budget.set_ratio(config.retry.budget);
         self.config = config;
@@ -119,9 +120,12 @@ impl PoolState {
         for key in keys {
             self.refresh_cadence(key);
         }
-        if *self.health != self.config.health {
+        let other_check = *self.health != self.config.health;
+        if other_check {
             self.health = Arc::new(self.config.health.clone());
-            for member in self.members.values_mut() {
+        }
+        for member in self.members.values_mut() {
+            if member.endpoint.set_transport(transport.clone()) || other_check {
                 member.prober =
                     probing.start(member.endpoint.clone(), self.health.clone(), member.cadence);
             }
@@ -201,6 +205,7 @@ impl PoolState {
             signals,
             self.shared.queue.clone(),
         ));
+        endpoint.set_transport(Arc::new(Transport::of(&self.config)));
         self.core
             .restore(key, clock::now(), incarnation, joining.drains);
         let cadence = Cadence {
@@ -217,6 +222,7 @@ impl PoolState {
             last_probe: None,
             probed: false,
             waiters: Vec::new(),
+            cut: InFlight::default(),
             draining_since: None,
             leaving: false,
         };
@@ -275,7 +281,14 @@ impl PoolState {
         }
         let before = self.core.get(&key).map(outline);
         let in_flight = endpoint.gate.in_flight();
+        let kinds = endpoint.kinds.split(in_flight);
         let effects = self.core.step(&key, event, in_flight, now);
+        if let Some(member) = self.members.get_mut(&key)
+            && effects.iter().any(|(_, effect)| *effect == Effect::Cut)
+        {
+            // Counted before the cut: afterwards they are gone.
+            member.cut = kinds;
+        }
         let after = self.core.get(&key).map(outline);
         endpoint.set_last_resort(after.is_some_and(|outline| outline.last_resort));
         if before != after {

@@ -17,6 +17,40 @@ pub struct PoolView {
     pub backends: Vec<BackendView>,
 }
 
+/// What is in flight, by kind.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct InFlight {
+    /// Requests.
+    pub request: u32,
+    /// Streams of events.
+    pub stream: u32,
+    /// Upgraded connections: WebSockets and the like.
+    pub upgrade: u32,
+}
+
+impl InFlight {
+    /// Each kind with its name.
+    pub fn kinds(&self) -> [(&'static str, u32); 3] {
+        [
+            ("request", self.request),
+            ("stream", self.stream),
+            ("upgrade", self.upgrade),
+        ]
+    }
+}
+
+impl std::ops::Add for InFlight {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            request: self.request + other.request,
+            stream: self.stream + other.stream,
+            upgrade: self.upgrade + other.upgrade,
+        }
+    }
+}
+
 /// One backend.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendView {
@@ -44,6 +78,9 @@ pub struct BackendView {
     pub drains: Vec<DrainView>,
     /// In flight: requests, streams and upgrades together.
     pub in_flight: u32,
+    /// The same by kind.
+    #[serde(default)]
+    pub in_flight_by_kind: InFlight,
     /// Open connections of ours to it, the probe's included.
     pub connections: u32,
     /// Requests sent to it since the proxy started.
@@ -105,6 +142,9 @@ pub struct DrainResponse {
     pub in_flight: u32,
     /// Cut at the deadline.
     pub cut: u32,
+    /// The same by kind.
+    #[serde(default)]
+    pub cut_by_kind: InFlight,
     /// Lost with the process, where it died.
     pub lost: u32,
     /// How long the answer took.

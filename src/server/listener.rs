@@ -5,6 +5,7 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::protocols::l4::stream::Stream as L4Stream;
@@ -19,8 +20,10 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::config;
-use crate::proxy::front::{self, Entry, Front};
+use crate::proxy::front::{self, Entry, Front, Settings};
 use crate::proxy::plane::Plane;
+use crate::tls::material::Material;
+use crate::tls::server::Server;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -90,7 +93,12 @@ impl Bound {
     }
 
     /// Serves it on a runtime.
-    pub fn start(self, runtime: &Handle, plane: &Arc<Plane>) -> std::io::Result<Listener> {
+    pub fn start(
+        self,
+        runtime: &Handle,
+        plane: &Arc<Plane>,
+        tls: Option<Material>,
+    ) -> std::io::Result<Listener> {
         let key = self.address.to_string();
         let mut fds = Fds::new();
         // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
@@ -101,7 +109,7 @@ impl Bound {
         let fds = Arc::new(Mutex::new(fds));
         let front = Arc::new(Front {
             plane: plane.clone(),
-            listener: self.config,
+            settings: ArcSwap::from_pointee(settings(self.config, tls, None)),
         });
         let mut service = Service::new(key.clone(), Entry(front.clone()));
         // Our codec has buffers of its own: Pingora's would only be copied through.
@@ -119,6 +127,26 @@ impl Bound {
             accepting,
         })
     }
+}
+
+/// A listener's settings; where it had TLS before, that takes the new material.
+fn settings(
+    listener: config::Listener,
+    material: Option<Material>,
+    before: Option<Arc<Server>>,
+) -> Settings {
+    let tls = match (&listener.tls, material, before) {
+        (Some(tls), Some(material), Some(server)) => {
+            server.apply(tls.clone(), listener.http2, material);
+            Some(server)
+        }
+        (Some(tls), Some(material), None) => {
+            let server = Server::new(tls.clone(), listener.http2, material);
+            Some(Arc::new(server))
+        }
+        _ => None,
+    };
+    Settings { listener, tls }
 }
 
 fn listen(config: &config::Listener) -> std::io::Result<TcpListener> {
@@ -144,9 +172,20 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// As configured.
-    pub fn config(&self) -> &config::Listener {
-        &self.front.listener
+    /// The address as configured.
+    pub fn configured(&self) -> SocketAddr {
+        self.front.settings.load().listener.address
+    }
+
+    /// Its TLS now, if it has any.
+    pub fn tls(&self) -> Option<Arc<Server>> {
+        self.front.settings.load().tls.clone()
+    }
+
+    /// Takes other options of the same address. Connections that are there keep theirs.
+    pub fn reconfigure(&self, config: config::Listener, tls: Option<Material>) {
+        let new = settings(config, tls, self.tls());
+        self.front.settings.store(Arc::new(new));
     }
 
     /// Where it listens, with the real port.

@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use thiserror::Error;
 use tokio::runtime::Handle;
 
 use super::listener::{BindError, Bound, Listener};
 use crate::activation::Inherited;
 use crate::config;
 use crate::proxy::plane::Plane;
+use crate::tls::material::Material;
+use crate::tls::server::told;
 
 /// The public addresses that are served.
 pub struct Listeners {
@@ -20,8 +23,20 @@ pub struct Listeners {
 
 /// What a configuration adds, bound already, and what it drops.
 pub struct Change {
-    add: Vec<Bound>,
-    keep: Vec<SocketAddr>,
+    add: Vec<(Bound, Option<Material>)>,
+    /// Those that are there already, with the files read again.
+    keep: Vec<(config::Listener, Option<Material>)>,
+}
+
+/// Why a configuration's listeners can't be had.
+#[derive(Debug, Error)]
+pub enum PrepareError {
+    /// An address.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The files of `[listener.tls]`.
+    #[error("TLS on {0}: {1}")]
+    Tls(SocketAddr, String),
 }
 
 impl Listeners {
@@ -42,35 +57,57 @@ impl Listeners {
     }
 
     /// Binds what is new, without touching what is there: a bad configuration changes nothing.
-    pub fn prepare(&self, wanted: &[config::Listener]) -> Result<Change, BindError> {
-        // By address: other options of an address that is listened on need a restart.
-        let has = |listener: &&config::Listener| {
-            let mut open = self.open.iter();
-            open.any(|open| open.config().address == listener.address)
+    pub fn prepare(&self, wanted: &[config::Listener]) -> Result<Change, PrepareError> {
+        let mut change = Change {
+            add: Vec::new(),
+            keep: Vec::new(),
         };
-        let add = wanted
-            .iter()
-            .filter(|listener| !has(listener))
-            .map(|listener| match self.inherited.tcp(listener.address) {
-                Some(socket) => Ok(Bound::inherit(listener, socket)),
-                None => Bound::bind(listener),
+        for listener in wanted {
+            let mut open = self.open.iter();
+            let open = open.find(|open| open.configured() == listener.address);
+            let before = open.and_then(Listener::tls).map(|server| server.current());
+            let material = listener.tls.as_ref().map(|settings| {
+                Material::load(settings, listener.http2, before.as_deref()).map_err(|problems| {
+                    let all = told(problems.into_iter().map(|(_, problem)| problem));
+                    PrepareError::Tls(listener.address, all)
+                })
             });
-        Ok(Change {
-            add: add.collect::<Result<_, _>>()?,
-            keep: wanted.iter().map(|listener| listener.address).collect(),
-        })
+            let material = material.transpose()?;
+            if open.is_some() {
+                change.keep.push((listener.clone(), material));
+                continue;
+            }
+            let bound = match self.inherited.tcp(listener.address) {
+                Some(socket) => Bound::inherit(listener, socket),
+                None => Bound::bind(listener)?,
+            };
+            change.add.push((bound, material));
+        }
+        Ok(change)
     }
 
     /// Serves what is new, and stops what is no longer wanted.
     pub async fn apply(&mut self, change: Change) -> std::io::Result<()> {
-        for bound in change.add {
-            self.open.push(bound.start(&self.runtime, &self.plane)?);
+        let mut change = change;
+        let mut drop = Vec::new();
+        for open in std::mem::take(&mut self.open) {
+            let mut keep = change.keep.iter();
+            match keep.position(|(listener, _)| listener.address == open.configured()) {
+                Some(place) => {
+                    let (listener, material) = change.keep.swap_remove(place);
+                    open.reconfigure(listener, material);
+                    self.open.push(open);
+                }
+                None => drop.push(open),
+            }
         }
-        let (keep, drop): (Vec<_>, Vec<_>) = self
-            .open
-            .drain(..)
-            .partition(|open| change.keep.contains(&open.config().address));
-        self.open = keep;
+        for (bound, material) in change.add {
+            let listener = bound.start(&self.runtime, &self.plane, material)?;
+            self.open.push(listener);
+        }
+        let with_tls = |open: &Listener| Some((open.address(), open.tls()?));
+        let certificates = self.open.iter().filter_map(with_tls).collect();
+        self.plane.certificates.set(certificates);
         for listener in drop {
             listener.stop(&self.runtime).await;
         }

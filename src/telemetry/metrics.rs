@@ -4,6 +4,7 @@
 
 mod collect;
 mod families;
+mod handshakes;
 mod histogram;
 mod limits;
 mod reasons;
@@ -21,7 +22,10 @@ use prometheus::process_collector::ProcessCollector;
 use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::server::Inventory;
 
+pub use handshakes::Handshake;
+use handshakes::Handshakes;
 pub use histogram::Histogram;
 pub use limits::Limit;
 use limits::Limited;
@@ -86,12 +90,18 @@ impl PoolCounters {
 pub struct PlaneCounters {
     refused: Reasons,
     limited: Limited,
+    handshakes: Handshakes,
 }
 
 impl PlaneCounters {
     /// A connection or request was turned away before it was routed.
     pub fn refused(&self, reason: &'static str) {
         self.refused.add(reason);
+    }
+
+    /// A TLS handshake ended.
+    pub fn handshake(&self, handshake: Handshake) {
+        self.handshakes.add(handshake);
     }
 
     /// A client ran into a limit.
@@ -112,6 +122,7 @@ struct Inner {
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
     attached: OnceLock<Attached>,
+    certificates: Arc<Inventory>,
     process: ProcessCollector,
 }
 
@@ -141,6 +152,7 @@ impl Metrics {
             reloads_applied: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
             attached: OnceLock::new(),
+            certificates: Arc::default(),
             process: ProcessCollector::for_self(),
         }))
     }
@@ -148,6 +160,11 @@ impl Metrics {
     /// The data plane's own counters.
     pub fn plane(&self) -> Arc<PlaneCounters> {
         self.0.plane.clone()
+    }
+
+    /// The certificates in use: whoever serves them says so here.
+    pub fn certificates(&self) -> Arc<Inventory> {
+        self.0.certificates.clone()
     }
 
     /// Adds the access log's losses, and the number of client connections, which `clients` tells.

@@ -109,6 +109,13 @@ fn each_change_has_its_line() {
             "listener 0.0.0.0:8080: reuse_port = true (needs a restart)\n",
         ),
         (
+            &[(
+                "[[listener]]",
+                "[headers]\ntrusted = [\"10.0.0.1\"]\n[[listener]]\nproxy_protocol = true",
+            )],
+            "[headers] trusted: [] → [\"10.0.0.1/32\"]\nlistener 0.0.0.0:8080: proxy_protocol = true\n",
+        ),
+        (
             &[("\"30s\"", "\"1m\"")],
             "[server] deadline: \"30s\" → \"1m\"\n",
         ),

@@ -3,7 +3,9 @@
 use super::messages::files;
 use lameduck::config::print::print;
 use lameduck::config::schema::{SECTIONS, reference};
-use lameduck::config::{duration, load, parse};
+use lameduck::config::{UpstreamTls, duration, load, parse};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 const DOC: &str = "docs/configuration.md";
 const BEGIN: &str = "<!-- reference: begin (generated; see tests/config/reference.rs) -->\n";
@@ -27,8 +29,9 @@ fn the_reference_is_the_schema() {
 
 #[test]
 fn the_defaults_of_the_schema_are_the_defaults_of_the_code() {
-    let minimal = "[[listener]]\naddress = \"0.0.0.0:8080\"\n\n[[pool]]\nname = \"app\"\n\
-        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[[route]]\npool = \"app\"\n";
+    let minimal = "[[listener]]\naddress = \"0.0.0.0:8080\"\nhttp2 = false\n\n[listener.tls]\ncert = \"a\"\nkey = \"b\"\n\n\
+        [[listener.tls.certificates]]\ncert = \"c\"\nkey = \"d\"\n[[pool]]\nname = \"app\"\n\
+        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[pool.tls]\n[[route]]\npool = \"app\"\n";
     let printed = print(&parse("x.toml", minimal).unwrap().config);
     let mut keys = 0;
     for section in &SECTIONS[1..] {
@@ -73,7 +76,7 @@ fn every_key_of_the_schema_is_read() {
         for key in section.keys {
             // No key takes a date, so whoever reads it must complain about it.
             let parents = match section.name.split_once('.') {
-                Some(_) => format!("[[pool]]\n{}\n", section.header),
+                Some((parent, _)) => format!("[[{parent}]]\n{}\n", section.header),
                 None => format!("{}\n", section.header),
             };
             let text = format!("{parents}{} = 1979-05-27\n", key.name);
@@ -95,17 +98,47 @@ fn every_example_works_without_a_warning() {
     let files = files("config");
     assert_eq!(
         files.len(),
-        6,
+        7,
         "an example was added or lost: adjust the number, and docs/configuration.md"
     );
     let doc = std::fs::read_to_string(DOC).unwrap();
     for path in files {
-        let loaded = load(&path).unwrap_or_else(|error| panic!("{error}"));
+        let (_dir, readable) = with_certificates(&path);
+        let loaded = load(&readable).unwrap_or_else(|error| panic!("{error}"));
         let warnings = loaded.warnings.render(false);
         assert!(warnings.is_empty(), "{warnings}");
         let name = path.display().to_string();
         assert!(doc.contains(&name), "{DOC} does not mention {name}");
     }
+}
+
+/// An example in a place of its own, with the certificates that it names.
+fn with_certificates(path: &Path) -> (tempfile::TempDir, PathBuf) {
+    const TLS: &str = "/etc/lameduck/tls";
+    let text = std::fs::read_to_string(path).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join(path.file_name().unwrap());
+    let here = dir.path().to_str().unwrap();
+    std::fs::write(&copy, text.replace(TLS, here)).unwrap();
+    for listener in parse(path.to_str().unwrap(), &text)
+        .unwrap()
+        .config
+        .listeners
+    {
+        let Some(tls) = listener.tls else { continue };
+        for files in &tls.certificates {
+            let made = rcgen::generate_simple_self_signed(["example.org".to_owned()]).unwrap();
+            let place = |file: &Path| dir.path().join(file.strip_prefix(TLS).unwrap());
+            std::fs::write(place(&files.cert), made.cert.pem()).unwrap();
+            std::fs::write(place(&files.key), made.signing_key.serialize_pem()).unwrap();
+            let closed = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(place(&files.key), closed).unwrap();
+            if let Some(ca) = &tls.client_ca {
+                std::fs::write(place(ca), made.cert.pem()).unwrap();
+            }
+        }
+    }
+    (dir, copy)
 }
 
 #[test]
@@ -127,11 +160,15 @@ fn the_annotated_example_shows_every_key_with_its_default() {
         }
     }
     let mut plain = load("config/lameduck.toml".as_ref()).unwrap().config;
-    // Writing [pool.health] and [[route]] down is the one thing that means something by itself.
+    // Writing [pool.health], [pool.tls] and [[route]] down is the one thing that means something by itself.
     for pool in &mut plain.pools {
         pool.health.explicit = true;
+        pool.tls = Some(UpstreamTls::default());
     }
     plain.routes = explicit.config.routes.clone();
+    for (plain, explicit) in plain.listeners.iter_mut().zip(&explicit.config.listeners) {
+        plain.tls = explicit.tls.clone();
+    }
     assert_eq!(explicit.config, plain);
 }
 

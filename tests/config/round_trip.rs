@@ -43,6 +43,8 @@ state_dir = "/var/lib/lame \"duck\""
 max_connections = 10000
 max_connections_per_client = 100
 max_requests_per_connection = 1000
+max_concurrent_streams = 64
+max_stream_resets = 0
 header_timeout = "1.5s"
 idle_timeout = "2m"
 body_timeout = "1d"
@@ -72,9 +74,24 @@ request_id = false
 [[listener]]
 address = "[::]:8080"
 reuse_port = true
+http2 = true
+proxy_protocol = true
+hsts = "365d"
+[listener.tls]
+cert = "/tls/a \"b\".pem"
+key = "/tls/a.key"
+client_auth = "optional"
+client_ca = "/tls/ca.pem"
+min_version = "1.3"
+[[listener.tls.certificates]]
+cert = "/tls/c.pem"
+key = "/tls/c.key"
 [[listener]]
 address = "127.0.0.1:0"
 reuse_port = true
+proxy_protocol = true
+redirect_https = 8443
+http2 = true
 [[pool]]
 name = "a.B-c_1"
 balance = "random"
@@ -91,7 +108,9 @@ path = "/up?deep=1"
 method = "HEAD"
 headers = { "X-B" = "tab\tquote\"", "x-a" = "" }
 expect = [204, "3xx", "400-404", "503"]
+service = ""
 port = 81
+tls = false
 interval = "250ms"
 timeout = "200ms"
 fast_interval = "7us"
@@ -109,6 +128,13 @@ read_timeout = "1h"
 idle_timeout = "0"
 max_in_flight = 100
 preserve_host = false
+proxy_protocol = "v2"
+[pool.tls]
+ca = "/etc/ca.pem"
+server_name = "app.internal"
+cert = "/etc/cert.pem"
+key = "/etc/key.pem"
+verify = false
 [pool.retry]
 attempts = 1
 budget = 1e-7
@@ -123,8 +149,11 @@ window = "30s"
 [[pool]]
 name = "tcp"
 balance = "round_robin"
+[pool.tls]
 [pool.health]
-type = "tcp"
+type = "grpc"
+service = "shop.Orders"
+host = "shop.internal"
 [pool.retry]
 budget = 0
 [pool.hold]
@@ -145,7 +174,7 @@ pool = "a.B-c_1"
     let defaults = print(
         &parse(
             "y.toml",
-            "[[listener]]\naddress = \"127.0.0.1:1\"\n[[pool]]\nname = \"p\"\n[pool.health]",
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[[pool]]\nname = \"p\"\n[pool.health]\n[pool.tls]",
         )
         .unwrap()
         .config,
@@ -154,7 +183,11 @@ pool = "a.B-c_1"
     let first = printed.split("[[pool]]\nname = \"tcp\"").next().unwrap();
     for line in defaults
         .lines()
-        .filter(|line| line.contains(" = ") && !line.starts_with("type"))
+        .filter(|line| line.contains(" = "))
+        // They say nothing new of an HTTP check.
+        .filter(|line| !line.starts_with("type") && !line.starts_with("service"))
+        // No listener has both.
+        .filter(|line| !line.starts_with("redirect_https") && !line.starts_with("hsts"))
     {
         assert!(
             !first.lines().any(|other| other == line),

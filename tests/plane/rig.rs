@@ -51,12 +51,17 @@ impl Drop for Aborting {
 impl Backend {
     /// The next connection of the proxy.
     pub async fn accept(&self) -> Wire {
+        Wire::new(self.accept_bare().await)
+    }
+
+    /// The same, before anybody has read of it.
+    pub async fn accept_bare(&self) -> TcpStream {
         let accepting = self.listener.as_ref().unwrap().accept();
         let (stream, _) = tokio::time::timeout(PATIENCE, accepting)
             .await
             .expect("the proxy doesn't connect")
             .unwrap();
-        Wire::new(stream)
+        stream
     }
 
     /// Whether a connection comes within `patience`.
@@ -235,6 +240,18 @@ impl Rig {
         panic!("the proxy isn't ready\n{}", self.log());
     }
 
+    /// Reads the configuration again, with `from` changed to `to`: what has changed, or why it is refused.
+    pub async fn reload(&self, from: &str, to: &str) -> (u16, String) {
+        let config = self.dir.path().join("c.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        std::fs::write(&config, text.replace(from, to)).unwrap();
+        let (status, body) = admin::request(&self.socket, "POST", "/v1/config/reload", None)
+            .await
+            .unwrap();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// What the proxy wrote to standard error.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
@@ -256,15 +273,26 @@ impl Rig {
         panic!("the access log has no {lines} lines");
     }
 
-    /// How often clients ran into this limit.
-    pub async fn limited(&self, limit: &str) -> u64 {
+    /// A metric's value, by its whole name with labels.
+    pub async fn metric(&self, series: &str) -> Option<u64> {
         let (_, text) = admin::request(&self.socket, "GET", "/metrics", None)
             .await
             .unwrap();
         let text = String::from_utf8(text.to_vec()).unwrap();
-        let series = format!("lameduck_limited_total{{limit=\"{limit}\"}} ");
-        let line = text.lines().find_map(|line| line.strip_prefix(&series));
-        line.expect("there is no such limit").parse().unwrap()
+        let value = |line: &str| Some(line.strip_prefix(series)?.strip_prefix(' ')?.to_owned());
+        Some(text.lines().find_map(value)?.parse().unwrap())
+    }
+
+    /// How often clients ran into this limit.
+    pub async fn limited(&self, limit: &str) -> u64 {
+        let series = format!("lameduck_limited_total{{limit=\"{limit}\"}}");
+        self.metric(&series).await.expect("there is no such limit")
+    }
+
+    /// How many connections and requests were turned away for this reason.
+    pub async fn refused(&self, reason: &str) -> u64 {
+        let series = format!("lameduck_refused_total{{reason=\"{reason}\"}}");
+        self.metric(&series).await.unwrap_or(0)
     }
 
     /// One of the access log's `lines` lines is about this limit, with this status, and the metric counts one.

@@ -9,6 +9,7 @@ use super::fields::FieldKind;
 use super::request::{RequestError, RequestHead};
 use crate::clock;
 use crate::core::Time;
+use crate::proxy::forwarded;
 use crate::proxy::plane::Plane;
 use crate::proxy::request_id::RequestId;
 use crate::registry::endpoint::Endpoint;
@@ -76,9 +77,13 @@ impl Account {
     }
 
     /// An answer of our own.
-    pub fn local(&mut self, status: u16, cause: &'static str, bytes: u64) {
+    pub fn local(&mut self, status: u16, cause: &'static str) {
         self.status = status;
         self.cause = cause;
+    }
+
+    /// So much body of an answer of our own.
+    pub fn local_bytes(&mut self, bytes: u64) {
         self.bytes_out += bytes;
     }
 
@@ -128,9 +133,14 @@ impl Account {
                 .find(named)
                 .map_or(&b""[..], |field| field.value.of(buffer))
         };
+        let told = client.origin.trusted.then(|| {
+            let config = &plane.registry.snapshot().config;
+            forwarded::client(buffer, head, |address| config.headers.trusts(address))
+        });
+        let told = told.flatten().map(|address| address.to_string());
         plane.access_log.record(&Record {
             time: self.began,
-            client: &client.origin.ip,
+            client: told.as_deref().unwrap_or(&client.origin.ip),
             method: head.method_span.of(buffer),
             target: head.target.of(buffer),
             host: head.authority.of(buffer),
@@ -176,6 +186,26 @@ impl Refusal {
             limit: Some(limit),
         }
     }
+
+    /// One that the client isn't told: it is not known what it speaks, or it is not to know.
+    pub fn silent(detail: &'static str) -> Self {
+        Self {
+            status: 0,
+            detail,
+            reason: detail,
+            limit: None,
+        }
+    }
+}
+
+impl Refusal {
+    /// Plain HTTP where TLS is spoken.
+    pub const PLAIN_HTTP: Self = Self {
+        status: 400,
+        detail: "this port speaks HTTPS, and the request came as plain HTTP: use https://",
+        reason: "plain_http",
+        limit: None,
+    };
 }
 
 impl From<RequestError> for Refusal {
@@ -195,6 +225,11 @@ impl From<RequestError> for Refusal {
 
 /// Counts a refusal and writes its line, with as much of a request line as there is.
 pub fn refused(plane: &Plane, client: &Client, refusal: &Refusal) {
+    turned_away(plane, &client.origin.ip, client.buffer.bytes(), refusal);
+}
+
+/// The same for one that never became a client: `seen` is what it has sent.
+pub fn turned_away(plane: &Plane, ip: &str, seen: &[u8], refusal: &Refusal) {
     plane.counters.refused(refusal.reason);
     if let Some(limit) = refusal.limit {
         plane.counters.limited(limit);
@@ -202,15 +237,12 @@ pub fn refused(plane: &Plane, client: &Client, refusal: &Refusal) {
     if !plane.access_log.is_on() {
         return;
     }
-    let mut lines = client
-        .buffer
-        .bytes()
-        .split(|byte| matches!(byte, b'\r' | b'\n'));
+    let mut lines = seen.split(|byte| matches!(byte, b'\r' | b'\n'));
     let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
     let mut words = first.splitn(3, |byte| *byte == b' ');
     plane.access_log.record(&Record {
         time: clock::now(),
-        client: &client.origin.ip,
+        client: ip,
         method: words.next().unwrap_or_default(),
         target: words.next().unwrap_or_default(),
         status: refusal.status,

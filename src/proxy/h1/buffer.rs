@@ -83,6 +83,16 @@ impl Buffer {
         self.start == self.end
     }
 
+    /// Appends what `write` writes.
+    pub fn append<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let room = self.data.len();
+        self.data.truncate(self.end);
+        let written = write(&mut self.data);
+        self.end = self.data.len();
+        self.data.resize(room.max(self.end).max(SMALL), 0);
+        written
+    }
+
     /// Drops the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         self.start += count;

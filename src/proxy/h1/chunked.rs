@@ -94,6 +94,15 @@ pub struct ChunkDecoder {
     name_len: usize,
 }
 
+/// What comes next in a chunked body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Bytes of framing, trailers included.
+    pub framing: usize,
+    /// Bytes of content behind them that are here.
+    pub content: usize,
+}
+
 impl ChunkDecoder {
     /// For a new body. `max_trailer` bounds the bytes of all trailer lines together.
     pub fn new(max_trailer: usize) -> Self {
@@ -139,6 +148,53 @@ impl ChunkDecoder {
     /// As [`ChunkDecoder::skim`], and appends the content to `out`. Trailers are dropped.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), ChunkError> {
         self.run(input, |data| out.extend_from_slice(data))
+    }
+
+    /// For who takes content and trailers out at their own pace: goes over framing, up to the next content. Lines of
+    /// trailers, with the blank line behind them, are appended to `trailers` as they were sent. What is taken of the
+    /// content is then reported with [`ChunkDecoder::took`].
+    pub fn next_piece(
+        &mut self,
+        input: &[u8],
+        trailers: &mut Vec<u8>,
+    ) -> Result<Piece, ChunkError> {
+        let mut framing = 0;
+        while framing < input.len() && !matches!(self.state, State::Data | State::Done) {
+            if let State::Failed(error) = self.state {
+                return Err(error);
+            }
+            let byte = input[framing];
+            if matches!(
+                self.state,
+                State::TrailerStart
+                    | State::TrailerName
+                    | State::TrailerValue
+                    | State::TrailerLf
+                    | State::LastLf
+            ) {
+                trailers.push(byte);
+            }
+            if let Err(error) = self.step(byte) {
+                self.state = State::Failed(error);
+                return Err(error);
+            }
+            framing += 1;
+        }
+        let here = (input.len() - framing) as u64;
+        let content = match self.state {
+            State::Data => self.remaining.min(here) as usize,
+            _ => 0,
+        };
+        Ok(Piece { framing, content })
+    }
+
+    /// So many bytes of a piece's content were taken.
+    pub fn took(&mut self, count: usize) {
+        self.remaining = self.remaining.saturating_sub(count as u64);
+        self.payload = self.payload.saturating_add(count as u64);
+        if self.remaining == 0 && self.state == State::Data {
+            self.state = State::DataCr;
+        }
     }
 
     #[inline]

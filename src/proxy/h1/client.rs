@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +12,7 @@ use pingora::protocols::Stream;
 
 use super::account::{self, Refusal};
 use super::buffer::{Buffer, LARGE};
-use super::request::{Limits, Progress, RequestHead};
+use super::request::{Limits, Progress, RequestError, RequestHead};
 use super::timer::Timer;
 use super::transaction;
 use crate::clock;
@@ -22,19 +23,20 @@ use crate::proxy::errors::write_local_response;
 use crate::proxy::front::Origin;
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::Limit;
+use crate::tls::stream::TlsStream;
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
 const METHOD: usize = 16;
 
 /// What a client still sends is read and thrown away before its connection is closed: a close with unread bytes
 /// becomes a reset that can destroy the answer (RFC 9112 §9.6). For so long at most…
-const LINGER_TIME: Duration = Duration::from_secs(10);
+pub const LINGER_TIME: Duration = Duration::from_secs(10);
 
 /// …and for so long without a byte.
-const LINGER_PAUSE: Duration = Duration::from_secs(1);
+pub const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a connection that was accepted at the last moment of a shutdown may take to bring its request.
-const FIRST_REQUEST: Duration = Duration::from_millis(500);
+pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// A connection that was idle for this long gives up all memory that only requests need. A busy one never comes to
 /// that, and pays nothing for it.
@@ -74,6 +76,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// Where it has connected to, if that is known.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        let digest = self.stream.get_socket_digest()?;
+        digest.local_addr()?.as_inet().copied()
+    }
+
     /// Reads once into the buffer, up to `most` bytes.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         self.buffer.poll_fill(cx, &mut self.stream, most)
@@ -150,6 +158,46 @@ pub async fn serve(
     std::mem::take(&mut client.buffer).give_back();
 }
 
+/// Serves a stream that brings one request and nothing after it: one of another protocol's, in HTTP/1's dress. Its head
+/// is in `buffer`, where it can be said at all (`unfit`).
+pub async fn serve_one(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    buffer: Buffer,
+    unfit: Option<RequestError>,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+) {
+    let mut client = Client::new(stream, origin, interrupt, config);
+    client.buffer = buffer;
+    client.requests = 1;
+    let mut head = RequestHead::new();
+    let limits = &config.server;
+    let parsed = match unfit {
+        Some(error) => Err(error),
+        None => head.parse(client.buffer.bytes(), &limits.into()),
+    };
+    let next = match parsed {
+        Ok(Progress::Complete) => transaction::run(plane, &mut client, &head).await,
+        // All of it is here, so it is too long to be taken.
+        Ok(Progress::Partial) => {
+            refuse(
+                plane,
+                &mut client,
+                RequestError::HeadTooLarge.into(),
+                limits,
+            )
+            .await
+        }
+        Err(error) => refuse(plane, &mut client, error.into(), limits).await,
+    };
+    if next != Next::Abort {
+        let _ = poll_fn(|cx| Pin::new(&mut *client.stream).poll_shutdown(cx)).await;
+    }
+    std::mem::take(&mut client.buffer).give_back();
+}
+
 /// Tells a client why it isn't served, and closes its connection.
 pub async fn turn_away(
     plane: &Arc<Plane>,
@@ -166,6 +214,35 @@ pub async fn turn_away(
         next => next,
     };
     close(&mut client, next).await;
+}
+
+/// Closes a connection that is not spoken to: with patience, so that the last bytes that were sent to the client are not
+/// destroyed by a reset, unless many are being turned away.
+pub async fn part(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+) {
+    let turned_away = plane.turn_away();
+    if !turned_away.many {
+        let mut client = Client::new(stream, origin, interrupt, config);
+        close(&mut client, Next::Linger).await;
+    }
+}
+
+/// Counts and logs a client that is not served, without a word to it.
+pub fn dismiss(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+    refusal: Refusal,
+) {
+    let client = Client::new(stream, origin, interrupt, config);
+    account::refused(plane, &client, &refusal);
 }
 
 /// Keeps a connection. While it waits for a request, it is small.
@@ -294,7 +371,11 @@ impl Waiting {
             return Some(self.since + FIRST_REQUEST);
         }
         // The runtime is about to hear of it, too.
-        super::socket::has_unread(client.stream.id()).then(|| now + FIRST_REQUEST)
+        // And of a TLS record, a part may have been read that nobody could make sense of yet.
+        let tls = client.stream.as_any().downcast_ref::<TlsStream>();
+        (super::socket::has_unread(client.stream.id())
+            || tls.is_some_and(TlsStream::is_within_record))
+        .then(|| now + FIRST_REQUEST)
     }
 }
 
@@ -305,10 +386,7 @@ fn poll_head(
     waiting: &mut Waiting,
     cx: &mut Context<'_>,
 ) -> Poll<Arrival> {
-    let sizes = Limits {
-        max_header: limits.max_header,
-        max_uri: limits.max_uri,
-    };
+    let sizes = Limits::from(limits);
     if waiting.resting && client.buffer.is_empty() {
         client.buffer = Buffer::take();
     }

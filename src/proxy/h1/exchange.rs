@@ -26,7 +26,7 @@ use crate::config;
 use crate::core::Time;
 use crate::interrupt::Level;
 use crate::proxy::plane::Plane;
-use crate::registry::endpoint::Connection;
+use crate::registry::endpoint::{Connection, Lasting};
 use crate::telemetry::metrics::Limit;
 
 /// Why a response could not be finished: the backend's doing…
@@ -153,6 +153,8 @@ pub struct Exchange<'a> {
     keep_alive: bool,
     /// The stream of events is to end after the event under way.
     ending: bool,
+    /// Counts it among the streams, once it is one.
+    lasting: Option<Lasting>,
     progress: Time,
     /// The client sends no slower than this…
     pace_up: Pace,
@@ -196,6 +198,7 @@ impl<'a> Exchange<'a> {
             begun: false,
             keep_alive: false,
             ending: false,
+            lasting: None,
             progress: order.began,
             pace_up: Pace::new(order.server.min_body_rate, order.server.rate_grace),
             pace_down: Pace::new(order.server.min_response_rate, order.server.rate_grace),
@@ -457,9 +460,11 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// A reset of an open connection. Behind the peer's close it is reported as a broken pipe instead.
+/// A reset of an open connection. Behind the peer's close it is reported as a broken pipe instead; and over TLS a close
+/// without a goodbye is an unexpected end, any other refusal of the peer's invalid data.
 fn is_reset(error: &io::Error) -> bool {
-    error.kind() != io::ErrorKind::BrokenPipe
+    use io::ErrorKind::{BrokenPipe, InvalidData, UnexpectedEof};
+    !matches!(error.kind(), BrokenPipe | UnexpectedEof | InvalidData)
 }
 
 /// Writes two pieces as one.

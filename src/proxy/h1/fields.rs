@@ -42,6 +42,9 @@ pub enum FieldKind {
     /// Says something that only a trusted hop may say: any other `X-Forwarded-…`, `X-Real-IP`, and these
     /// spelled with `_`, which CGI and WSGI apps can't tell from `-`.
     Claim,
+    /// `X-Client-Cert-…` or `Client-Cert…` (RFC 9440), also spelled with `_`: who a client has proven to be. Only the
+    /// proxy says so; dropped from every request.
+    Identity,
     /// `Via`.
     Via,
     /// `X-Request-Id`.
@@ -82,6 +85,8 @@ pub fn classify(name: &[u8]) -> FieldKind {
         (10, b'c') if is(name, b"connection") => FieldKind::Connection,
         (10, b'k') if is(name, b"keep-alive") => FieldKind::KeepAlive,
         (12, b'c') if is(name, b"content-type") => FieldKind::ContentType,
+        (11, b'c') if eq_folded(name, b"client-cert") => FieldKind::Identity,
+        (17, b'c') if eq_folded(name, b"client-cert-chain") => FieldKind::Identity,
         (14, b'c') if is(name, b"content-length") => FieldKind::ContentLength,
         (14, b'c') if eq_folded(name, b"content-length") => FieldKind::FramingImitation,
         (14, b'h') if is(name, b"http2-settings") => FieldKind::Http2Settings,
@@ -119,6 +124,7 @@ fn classify_x(name: &[u8]) -> FieldKind {
         16 if is(name, b"x-forwarded-host") => FieldKind::XForwardedHost,
         17 if is(name, b"x-forwarded-proto") => FieldKind::XForwardedProto,
         11.. if eq_folded(&name[..11], b"x-forwarded") => FieldKind::Claim,
+        13.. if eq_folded(&name[..13], b"x-client-cert") => FieldKind::Identity,
         _ => FieldKind::Other,
     }
 }

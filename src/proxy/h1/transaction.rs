@@ -67,6 +67,14 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
         None => RequestId::made(plane.next_request()),
     };
     let mut account = Account::new(began);
+    if let Some(port) = client.origin.redirect_https {
+        let next = answer::redirect(plane, client, head, &mut account, port).await;
+        account.close(plane, client, head, &id, None);
+        if next == Next::KeepAlive {
+            client.buffer.consume(account.occupied);
+        }
+        return next;
+    }
     let (pool, config) = {
         let snapshot = plane.registry.snapshot();
         let route = snapshot

@@ -26,6 +26,7 @@ fn edit(policy: &config::Headers, trusted: bool) -> RequestEdit<'_> {
         client_ip: "192.0.2.1",
         trusted,
         scheme: "http",
+        identity: "",
         request_id: "id-1",
         host_override: None,
         fallback_host: "127.0.0.1:3000",
@@ -208,6 +209,23 @@ fn an_untrusted_client_claims_nothing() {
         "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nForwarded: for=192.0.2.1;host=\"a\";proto=http\r\n\r\n"
     );
     assert_eq!(bare(CLAIMING), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+}
+
+/// RFC 9440, section 2.4, too: not even a trusted client may say what only a handshake proves.
+#[test]
+fn nobody_claims_a_certificate() {
+    let claiming = "GET / HTTP/1.1\r\nHost: a\r\nX-Client-Cert-Subject: CN=root\r\nx_client_cert_san: DNS:a\r\nX-CLIENT-CERT: x\r\nX-Client-Certificate: x\r\nClient-Cert: :MII=:\r\nclient_cert_chain: x\r\nClient-Certain: x\r\n\r\n";
+    let policy = policy(false, false, false, false);
+    for trusted in [false, true] {
+        let proven = RequestEdit {
+            identity: "X-Client-Cert-Subject: CN=me\r\n",
+            ..edit(&policy, trusted)
+        };
+        assert_eq!(
+            write(claiming, &proven),
+            "GET / HTTP/1.1\r\nHost: a\r\nClient-Certain: x\r\nX-Client-Cert-Subject: CN=me\r\n\r\n"
+        );
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::core::Time;
 pub struct Record<'a> {
     /// When the request's first byte was read, on [`crate::clock`].
     pub time: Time,
-    /// The client's IP address.
+    /// The client's IP address; behind trusted proxies, the one that they tell of.
     pub client: &'a str,
     /// As sent; may be any bytes.
     pub method: &'a [u8],

@@ -23,6 +23,9 @@ pub(super) fn collect(inner: &Inner) -> Vec<MetricFamily> {
     families.extend(probes(&snapshot));
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
+    if !inner.certificates.is_empty() {
+        families.extend(tls(inner));
+    }
     let mut families: Vec<_> = families.into_iter().filter_map(Family::finish).collect();
     families.extend(inner.process.collect());
     families
@@ -94,7 +97,7 @@ fn requests(snapshot: &Snapshot) -> [Family; 7] {
     [answered, local, durations, retries, held, held_bytes, holds]
 }
 
-fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
+fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {
     let mut sent = Family::counter(
         "lameduck_backend_requests_total",
         "Requests sent to a backend, answered or not, repeated ones included.",
@@ -102,6 +105,10 @@ fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
     let mut in_flight = Family::gauge(
         "lameduck_in_flight",
         "Requests, streams and upgrades in flight on a backend.",
+    );
+    let mut kinds = Family::gauge(
+        "lameduck_in_flight_by_kind",
+        "The same by kind: request, stream (of events) or upgrade.",
     );
     let mut states = Family::gauge(
         "lameduck_backend_state",
@@ -118,7 +125,11 @@ fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
     each_backend(snapshot, |pool, endpoint| {
         let labels = [("pool", &*pool.name), ("backend", &*endpoint.name)];
         sent.add(&labels, endpoint.counters.requests());
-        in_flight.add(&labels, endpoint.gate.in_flight().into());
+        let total = endpoint.gate.in_flight();
+        in_flight.add(&labels, total.into());
+        for (kind, number) in endpoint.kinds.split(total).kinds() {
+            kinds.add(&[labels[0], labels[1], ("kind", kind)], number.into());
+        }
         open.add(&labels, endpoint.connections.open().into());
         idle.add(&labels, endpoint.idle.len() as u64);
         let current = inner.states.of(&pool.name, &endpoint.name);
@@ -127,7 +138,7 @@ fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 5] {
             states.add(&labels, u64::from(state == current));
         }
     });
-    [sent, in_flight, states, open, idle]
+    [sent, in_flight, kinds, states, open, idle]
 }
 
 fn probes(snapshot: &Snapshot) -> [Family; 2] {
@@ -175,6 +186,37 @@ fn drains(inner: &Inner, snapshot: &Snapshot) -> [Family; 4] {
         lost.add(&[label], drains.lost);
     }
     [total, durations, cut, lost]
+}
+
+/// Only where a listener has TLS.
+fn tls(inner: &Inner) -> [Family; 3] {
+    let mut handshakes = Family::counter(
+        "lameduck_tls_handshakes_total",
+        "TLS handshakes with clients, by outcome: full and resumed are the good ones.",
+    );
+    let mut expiry = Family::gauge(
+        "lameduck_certificate_expiry_timestamp_seconds",
+        "When a certificate in use expires, as Unix time, by its first name and its file.",
+    );
+    let mut reloads = Family::counter(
+        "lameduck_certificate_reload_total",
+        "Times that changed certificate files were noticed, by outcome: applied or refused.",
+    );
+    for (outcome, count) in inner.plane.handshakes.read() {
+        handshakes.add(&[("outcome", outcome)], count);
+    }
+    for served in inner.certificates.served() {
+        let labels = [
+            ("listener", &*served.listener.to_string()),
+            ("name", served.names.first().map_or("", String::as_str)),
+            ("file", &*served.file.display().to_string()),
+        ];
+        expiry.add(&labels, u64::try_from(served.not_after).unwrap_or(0));
+    }
+    let (taken, refused) = inner.certificates.looks();
+    reloads.add(&[("outcome", "applied")], taken);
+    reloads.add(&[("outcome", "refused")], refused);
+    [handshakes, expiry, reloads]
 }
 
 fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {

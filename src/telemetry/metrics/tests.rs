@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{self, Config};
 use crate::core::backend::{Event, Probe};
 use crate::registry::probing::{Cadence, Prober, Probing};
-use crate::registry::view::{DrainRequest, RegisterRequest};
+use crate::registry::view::{DrainRequest, InFlight, RegisterRequest};
 use crate::registry::{Endpoint, Observer, persist};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -238,6 +238,7 @@ fn ended(outcome: &str, cut: u32) -> DrainResponse {
         outcome: outcome.to_owned(),
         in_flight: 0,
         cut,
+        cut_by_kind: InFlight::default(),
         lost: 0,
         waited_ms: 5,
     }
@@ -329,7 +330,7 @@ async fn documented_are_exactly_those_that_exist() {
     // Labels as documented, and no others.
     let bounded = [
         "pool", "backend", "code", "state", "result", "outcome", "reason", "side", "limit",
-        "version", "le",
+        "version", "le", "kind",
     ];
     for (name, labels, _) in parse(&text) {
         for (label, _) in labels {

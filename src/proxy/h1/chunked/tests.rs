@@ -280,3 +280,26 @@ proptest! {
         prop_assert_eq!(decode(input, step), decode(input, input.len().max(1)));
     }
 }
+
+/// Piece by piece, in reads and takes of any size: the same content, and the trailers.
+#[test]
+fn pieces_give_content_and_trailers() {
+    let body = b"5;x=y\r\nhello\r\n6\r\n world\r\n0\r\nA: b\r\nC:d\r\n\r\nnext";
+    for read in 1..=body.len() {
+        for take in 1..=6 {
+            let mut decoder = ChunkDecoder::new(1024);
+            let (mut at, mut content, mut trailers) = (0, Vec::new(), Vec::new());
+            while !decoder.is_complete() {
+                let input = &body[at..body.len().min(at + read)];
+                let piece = decoder.next_piece(input, &mut trailers).unwrap();
+                let count = piece.content.min(take);
+                content.extend_from_slice(&input[piece.framing..piece.framing + count]);
+                decoder.took(count);
+                at += piece.framing + count;
+            }
+            assert_eq!(content, b"hello world");
+            assert_eq!(trailers, b"A: b\r\nC:d\r\n\r\n");
+            assert_eq!((&body[at..], decoder.payload()), (&b"next"[..], 11));
+        }
+    }
+}

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::interrupt::Level;
 use crate::proxy::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::sse::EventTracker;
+use crate::registry::endpoint::Kind;
 
 /// Largest trailer section of a response, in bytes.
 const MAX_TRAILER: usize = 64 * 1024;
@@ -343,6 +344,7 @@ impl Exchange<'_> {
                 client_version: self.order.request.version,
                 framing,
                 via: self.client.via,
+                hsts: self.client.origin.hsts,
             },
         );
         let head = (self.outgoing.len() - before) as u64;
@@ -372,6 +374,9 @@ impl Exchange<'_> {
             ResponseBody::UntilClose if old_client => Receiving::Body(Download::UntilClose),
             ResponseBody::UntilClose => Receiving::Body(Download::Rechunked),
         };
+        if self.response.is_event_stream && matches!(self.receiving, Receiving::Body(_)) {
+            self.lasting = Some(self.connection.ticket.lasting(Kind::Stream));
+        }
         if self.incoming.is_empty() {
             return Ok(());
         }
@@ -406,6 +411,7 @@ impl Exchange<'_> {
                     client_version: self.order.request.version,
                     framing: ClientFraming::Same,
                     via: self.client.via,
+                    hsts: 0,
                 },
             );
             self.tally.head_out += (self.outgoing.len() - before) as u64;

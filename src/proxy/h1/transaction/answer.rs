@@ -13,7 +13,9 @@ use crate::clock;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
 use crate::proxy::errors::write_local_response;
+use crate::proxy::headers::hsts;
 use crate::proxy::plane::Plane;
+use crate::proxy::redirect;
 use crate::telemetry::metrics::Limit;
 
 /// How long a client may take to take an answer of ours.
@@ -123,13 +125,7 @@ pub(super) async fn answer_locally(
         plane.counters.limited(limit);
         account.end = limit.key();
     }
-    // What is left of the body would be taken for the next request.
-    // And an HTTP/1.0 client wants to be told that its connection stays open, which such an answer does not do.
-    let keep_alive = head.keep_alive
-        && head.version == Version::Http11
-        && body_complete
-        && !client.finished
-        && !plane.is_lame();
+    let keep_alive = may_be_kept(plane, client, head, body_complete);
     let mut out = Vec::with_capacity(256);
     let head_only = head.method == Method::Head;
     write_local_response(
@@ -140,17 +136,77 @@ pub(super) async fn answer_locally(
         head_only,
         answer.retry_after,
     );
-    let body = memchr::memmem::find(&out, b"\r\n\r\n").map_or(0, |end| out.len() - end - 4);
-    account.local(answer.status, answer.cause, body as u64);
+    account.local(answer.status, answer.cause);
+    let next = send(client, account, out, keep_alive, body_complete).await;
+    if next == Next::Abort && answer.limit.is_none() {
+        account.end = "client_closed";
+    }
+    next
+}
+
+/// Sends the client to HTTPS: with 301 where any client asks again with the same method, else with 308, which keeps
+/// method and body (RFC 9110, sections 15.4.2 and 15.4.9).
+pub(super) async fn redirect(
+    plane: &Plane,
+    client: &mut Client,
+    head: &RequestHead,
+    account: &mut Account,
+    port: u16,
+) -> Next {
+    account.occupied = head.len;
+    let whole = head.body.is_empty();
+    let buffer = client.buffer.bytes();
+    let Some(location) = redirect::location(buffer, head, port) else {
+        let answer = Answer::new(400, "without a Host there is nothing to redirect to");
+        return answer_locally(plane, client, head, account, answer, whole).await;
+    };
+    let status = match head.method {
+        Method::Get | Method::Head => 301,
+        _ => 308,
+    };
+    let keep_alive = may_be_kept(plane, client, head, whole);
+    let mut out = Vec::with_capacity(256 + location.len());
+    redirect::write(&mut out, status, &location, !keep_alive);
+    account.local(status, "");
+    let next = send(client, account, out, keep_alive, whole).await;
+    if next == Next::Abort {
+        account.end = "client_closed";
+    }
+    next
+}
+
+/// Whether the connection may be used again after an answer of our own.
+fn may_be_kept(plane: &Plane, client: &Client, head: &RequestHead, body_complete: bool) -> bool {
+    // What is left of the body would be taken for the next request.
+    // And an HTTP/1.0 client wants to be told that its connection stays open, which such an answer does not do.
+    head.keep_alive
+        && head.version == Version::Http11
+        && body_complete
+        && !client.finished
+        && !plane.is_lame()
+}
+
+/// Sends an answer of our own.
+async fn send(
+    client: &mut Client,
+    account: &mut Account,
+    mut out: Vec<u8>,
+    keep_alive: bool,
+    body_complete: bool,
+) -> Next {
+    let head = memchr::memmem::find(&out, b"\r\n\r\n").map_or(out.len(), |end| end + 4);
+    account.local_bytes((out.len() - head) as u64);
+    if client.origin.hsts > 0 {
+        let body = out.split_off(head);
+        out.truncate(head.saturating_sub(2));
+        hsts(&mut out, client.origin.hsts);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&body);
+    }
     match client.write_all(&out, clock::now() + PATIENCE).await {
         Ok(()) if keep_alive => Next::KeepAlive,
         Ok(()) if body_complete => Next::Close,
         Ok(()) => Next::Linger,
-        Err(_) => {
-            if answer.limit.is_none() {
-                account.end = "client_closed";
-            }
-            Next::Abort
-        }
+        Err(_) => Next::Abort,
     }
 }

@@ -8,6 +8,7 @@ const SAME: ResponseEdit = ResponseEdit {
     client_version: Version::Http11,
     framing: ClientFraming::Same,
     via: false,
+    hsts: 0,
 };
 
 fn respond_to(text: &str, method: Method, edit: &ResponseEdit) -> String {
@@ -58,6 +59,7 @@ fn a_response_loses_what_is_of_the_hop() {
             &ResponseEdit {
                 close: true,
                 via: true,
+                hsts: 0,
                 ..SAME
             }
         ),

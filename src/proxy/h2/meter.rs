@@ -1,0 +1,192 @@
+//! A client's frames, counted: what is useful earns credit, what is mere overhead costs it.
+//!
+//! Only the nine bytes of each frame's header are looked at (RFC 9113 §4.1).
+
+use std::time::Duration;
+
+use crate::clock;
+use crate::core::Time;
+
+/// `PRI * HTTP/2.0…`, which stands before the first frame.
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Overhead that a connection may cause at once…
+const CREDIT: i64 = 2_000;
+
+/// …and at most, however much it has earned.
+const MOST_CREDIT: i64 = 20_000;
+
+/// What comes back each second…
+const PER_SECOND: i64 = 100;
+
+/// …is earned by a request: it may be prioritised, have windows opened, and be reset.
+const PER_REQUEST: i64 = 8;
+
+/// So many bytes towards the client earn one: it opens windows for them, in the worst case for each small frame.
+const BYTES: usize = 32;
+
+/// What changes of settings cost: each is applied to every stream.
+const SETTINGS: i64 = 10;
+
+/// Over how long streams that are reset are counted.
+const WINDOW: Duration = Duration::from_secs(10);
+
+mod kind {
+    pub const DATA: u8 = 0;
+    pub const HEADERS: u8 = 1;
+    pub const RST_STREAM: u8 = 3;
+    pub const SETTINGS: u8 = 4;
+    pub const CONTINUATION: u8 = 9;
+}
+
+/// Flags of DATA and HEADERS, and of HEADERS and CONTINUATION.
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// Of SETTINGS.
+const ACK: u8 = 1;
+
+/// Follows one connection.
+#[derive(Debug)]
+pub struct Meter {
+    header: [u8; 9],
+    header_len: usize,
+    /// Of the preface or of a frame's payload, this much is still to come.
+    skip: usize,
+    /// A header block is open; `last`: with the payload that is on its way it ends.
+    block: bool,
+    last: bool,
+    credit: i64,
+    written: usize,
+    since: Option<Time>,
+    limit: u32,
+    opened: u32,
+    resets: u32,
+    resets_since: Time,
+}
+
+impl Meter {
+    /// At a connection's beginning. `resets`: streams that may be reset within 10 s, where these are more than half of
+    /// those opened; 0: no limit.
+    pub fn new(resets: u32) -> Self {
+        Self {
+            header: [0; 9],
+            header_len: 0,
+            skip: PREFACE.len(),
+            block: false,
+            last: false,
+            credit: CREDIT,
+            written: 0,
+            since: None,
+            limit: resets,
+            opened: 0,
+            resets: 0,
+            resets_since: Time::ZERO,
+        }
+    }
+
+    /// Follows what was read. False: it is too much.
+    #[must_use]
+    pub fn read(&mut self, mut bytes: &[u8]) -> bool {
+        loop {
+            if self.skip > 0 {
+                let count = self.skip.min(bytes.len());
+                self.skip -= count;
+                bytes = &bytes[count..];
+                if self.skip > 0 {
+                    return true;
+                }
+            }
+            if std::mem::take(&mut self.last) {
+                self.block = false;
+            }
+            let count = (9 - self.header_len).min(bytes.len());
+            self.header[self.header_len..self.header_len + count].copy_from_slice(&bytes[..count]);
+            self.header_len += count;
+            bytes = &bytes[count..];
+            if self.header_len < 9 {
+                return true;
+            }
+            self.header_len = 0;
+            if !self.frame() {
+                return false;
+            }
+        }
+    }
+
+    /// A frame's header is here.
+    fn frame(&mut self) -> bool {
+        let [a, b, c, kind, flags, ..] = self.header;
+        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.skip = length;
+        match kind {
+            kind::DATA if length > 0 || flags & END_STREAM != 0 => self.earn(1),
+            kind::HEADERS => {
+                self.opened = self.opened.saturating_add(1);
+                self.block = true;
+                self.last = flags & END_HEADERS != 0;
+                self.earn(PER_REQUEST);
+            }
+            kind::CONTINUATION => {
+                self.last = flags & END_HEADERS != 0;
+                return self.spend(1);
+            }
+            kind::RST_STREAM => return self.spend(1) && self.reset(),
+            kind::SETTINGS if flags & ACK == 0 => return self.spend(SETTINGS),
+            _ => return self.spend(1),
+        }
+        true
+    }
+
+    /// So much went to the client.
+    pub fn wrote(&mut self, bytes: usize) {
+        self.written += bytes;
+        self.earn((self.written / BYTES) as i64);
+        self.written %= BYTES;
+    }
+
+    /// Whether a header block has begun and not ended.
+    pub fn is_in_block(&self) -> bool {
+        self.block
+    }
+
+    fn earn(&mut self, credit: i64) {
+        self.credit = (self.credit + credit).min(MOST_CREDIT);
+    }
+
+    fn spend(&mut self, credit: i64) -> bool {
+        self.credit -= credit;
+        if self.credit >= 0 {
+            return true;
+        }
+        // Only who is about to run out is worth reading the clock for.
+        let now = clock::now();
+        let since = *self.since.get_or_insert(now);
+        let earned = now.saturating_sub(since).as_millis() as i64 * PER_SECOND / 1000;
+        if earned > 0 {
+            self.since = Some(now);
+            self.earn(earned);
+        }
+        self.credit >= 0
+    }
+
+    fn reset(&mut self) -> bool {
+        if self.limit == 0 {
+            return true;
+        }
+        if self.resets == 0 {
+            self.resets_since = clock::now();
+            self.opened = self.opened.min(1);
+        }
+        self.resets += 1;
+        if self.resets < self.limit {
+            return true;
+        }
+        let quick = clock::now() < self.resets_since + WINDOW;
+        let many = self.resets > self.opened / 2;
+        self.resets = 0;
+        !(quick && many)
+    }
+}
+
+#[cfg(test)]
+mod tests;

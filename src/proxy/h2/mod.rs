@@ -1,0 +1,14 @@
+//! HTTP/2, dressed as HTTP/1: each stream is a stream of bytes that speaks HTTP/1.1, so that everything which is
+//! decided about a request exists once, in [`super::h1`].
+//!
+//! - [`heads`]: heads and trailers from one protocol to the other, both ways.
+//! - [`preface`]: which of the two a client speaks that comes without TLS.
+//! - [`server`]: a client's connection; [`server_stream`]: one of its streams, as the HTTP/1 plane sees it.
+//! - [`watch`]: what a client's frames cost, as counted by [`meter`].
+
+pub mod heads;
+pub mod meter;
+pub mod preface;
+pub mod server;
+pub mod server_stream;
+pub mod watch;

@@ -1,0 +1,504 @@
+//! One stream of a client's connection, as the HTTP/1 plane sees it: a stream of bytes that carries one request, whose
+//! head was written by [`heads`], and takes the HTTP/1.1 response to it.
+//!
+//! Nothing is buffered here but what the peer's window has no room for yet: what arrived is the `h2` crate's until it is
+//! read, and a write is taken as far as `poll_capacity` lets it.
+
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf as _, Bytes};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::Response;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType, raw_connect,
+};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::heads::{self, BodyForm};
+use crate::proxy::h1::chunked::{ChunkDecoder, start_chunk};
+
+/// Largest trailer section of a response, in bytes: as in HTTP/1.
+const MAX_TRAILER: usize = 64 * 1024;
+
+/// A stream of HTTP/2 that speaks HTTP/1.1. Dropped before its response is whole, it is reset.
+#[derive(Debug)]
+pub struct ServerStream {
+    request: RecvStream,
+    upload: Upload,
+    /// Framing that stands before `content`.
+    framing: Vec<u8>,
+    /// Content that is here and was not read yet.
+    content: Bytes,
+    response: SendResponse<Bytes>,
+    body: Option<SendStream<Bytes>>,
+    download: Download,
+    /// The request was HEAD: its response has no body, whatever the head says.
+    head_only: bool,
+    /// It is an extended CONNECT.
+    connect: bool,
+}
+
+/// What is still to come from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upload {
+    /// So many bytes. The last ones are withheld until the stream has ended, too: a request whose content is longer
+    /// than it said must not be complete before that is known.
+    Length(u64),
+    Chunked,
+    Tunnel,
+    /// Nothing, and the client is no less there for that: HTTP/2 has no half-closed connections.
+    Done,
+    /// Nothing, and that is to be seen: the other end of a tunnel.
+    Ended,
+}
+
+/// What is still to go to the client.
+#[derive(Debug)]
+enum Download {
+    /// A head, of which this much has come.
+    Head(Vec<u8>),
+    Length(u64),
+    Chunked(Box<Chunks>),
+    Tunnel,
+    Done,
+}
+
+/// A chunked body that is taken apart.
+#[derive(Debug)]
+struct Chunks {
+    decoder: ChunkDecoder,
+    trailers: Vec<u8>,
+}
+
+impl ServerStream {
+    /// A stream whose request's head was written, with a body of this form.
+    pub fn new(
+        request: RecvStream,
+        response: SendResponse<Bytes>,
+        form: BodyForm,
+        head_only: bool,
+    ) -> Self {
+        Self {
+            upload: match form {
+                BodyForm::None => Upload::Done,
+                BodyForm::Length(length) => Upload::Length(length),
+                BodyForm::Chunked => Upload::Chunked,
+                BodyForm::Tunnel => Upload::Tunnel,
+            },
+            request,
+            framing: Vec::new(),
+            content: Bytes::new(),
+            response,
+            body: None,
+            download: Download::Head(Vec::new()),
+            head_only,
+            connect: form == BodyForm::Tunnel,
+        }
+    }
+
+    // ---- from the client
+
+    /// Fetches more of the body. Ready: there is something to be read, or the end is reached.
+    fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match ready!(self.request.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => match &mut self.upload {
+                    Upload::Length(left) => {
+                        // The crate refuses content that is longer than the head said.
+                        *left = left.saturating_sub(data.len() as u64);
+                        self.content = data;
+                        if *left > 0 || self.request.is_end_stream() {
+                            return Poll::Ready(Ok(()));
+                        }
+                    }
+                    Upload::Chunked => {
+                        start_chunk(&mut self.framing, data.len());
+                        self.content = data;
+                        return Poll::Ready(Ok(()));
+                    }
+                    Upload::Tunnel => {
+                        self.content = data;
+                        return Poll::Ready(Ok(()));
+                    }
+                    Upload::Done | Upload::Ended => {}
+                },
+                Some(Err(error)) => return Poll::Ready(Err(gone(error))),
+                None => return self.poll_last(cx),
+            }
+        }
+    }
+
+    /// The content has ended: what about trailers?
+    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let trailers = ready!(self.request.poll_trailers(cx)).map_err(gone)?;
+        match self.upload {
+            Upload::Chunked => {
+                let trailers = trailers.unwrap_or_default();
+                heads::write_trailers(&mut self.framing, &trailers)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                self.upload = Upload::Done;
+            }
+            // With a length, HTTP/1 has no place for trailers. They may be dropped (RFC 9110 §6.5.1).
+            Upload::Length(_) => self.upload = Upload::Done,
+            Upload::Tunnel | Upload::Ended => self.upload = Upload::Ended,
+            Upload::Done => {}
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The last bytes of a body with a length are here, and its end isn't.
+    fn is_withheld(&self) -> bool {
+        self.upload == Upload::Length(0) && !self.request.is_end_stream()
+    }
+
+    /// Hands out what is here; says whether that was anything.
+    fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool {
+        let before = out.filled().len();
+        if !self.framing.is_empty() {
+            let count = self.framing.len().min(out.remaining());
+            out.put_slice(&self.framing[..count]);
+            self.framing.drain(..count);
+        }
+        if self.framing.is_empty() && !self.content.is_empty() && !self.is_withheld() {
+            let count = self.content.len().min(out.remaining());
+            out.put_slice(&self.content[..count]);
+            self.content.advance(count);
+            // The client may send as much again.
+            let _ = self.request.flow_control().release_capacity(count);
+            if self.content.is_empty() && self.upload == Upload::Chunked {
+                self.framing.extend_from_slice(b"\r\n");
+            }
+        }
+        out.filled().len() > before
+    }
+
+    /// Ready once the client has given up, or its connection is gone.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let reset = match &mut self.body {
+            Some(body) => body.poll_reset(cx),
+            None => self.response.poll_reset(cx),
+        };
+        reset.map(|reset| match reset {
+            Ok(reason) => gone(reason.into()),
+            Err(error) => gone(error),
+        })
+    }
+
+    // ---- towards the client
+
+    /// Takes what it can of `bytes`, which are not empty.
+    fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.download {
+            Download::Head(_) => Poll::Ready(self.take_head(bytes)),
+            Download::Length(left) => {
+                let wanted = bytes
+                    .len()
+                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let count = ready!(poll_room(&mut self.body, cx, wanted))?.min(wanted);
+                *left -= count as u64;
+                let last = *left == 0;
+                self.send(&bytes[..count], last)?;
+                Poll::Ready(Ok(count))
+            }
+            Download::Chunked(_) => self.poll_take_chunks(cx, bytes),
+            Download::Tunnel => {
+                let room = ready!(poll_room(&mut self.body, cx, bytes.len()))?;
+                let count = room.min(bytes.len());
+                self.send(&bytes[..count], false)?;
+                Poll::Ready(Ok(count))
+            }
+            Download::Done => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Sends a piece of content, and with the last one ends the stream.
+    fn send(&mut self, content: &[u8], last: bool) -> io::Result<()> {
+        self.send_owned(Bytes::copy_from_slice(content), last)
+    }
+
+    fn send_owned(&mut self, content: Bytes, last: bool) -> io::Result<()> {
+        let body = self.body.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        body.send_data(content, last).map_err(gone)?;
+        if last {
+            self.download = Download::Done;
+        }
+        Ok(())
+    }
+
+    /// A head, or a part of one. Everything but the last is an interim response.
+    fn take_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Download::Head(here) = &mut self.download else {
+            return Ok(0);
+        };
+        let before = here.len();
+        let read = if before == 0 {
+            heads::read_response(bytes)
+        } else {
+            here.extend_from_slice(bytes);
+            heads::read_response(here)
+        };
+        let Some(read) = read.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))? else {
+            if before == 0 {
+                here.extend_from_slice(bytes);
+            }
+            return Ok(bytes.len());
+        };
+        here.clear();
+        let taken = read.len - before;
+        let mut response = Response::new(());
+        *response.status_mut() = read.status;
+        *response.headers_mut() = read.fields;
+        if read.form == BodyForm::Tunnel {
+            if !self.connect {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            // RFC 8441 §5: the answer to the handshake of RFC 6455 isn't asked for.
+            *response.status_mut() = http::StatusCode::OK;
+            response.headers_mut().remove("sec-websocket-accept");
+        } else if read.status.is_informational() {
+            self.response.send_informational(response).map_err(gone)?;
+            return Ok(taken);
+        }
+        let bodiless = self.head_only || matches!(read.status.as_u16(), 204 | 304);
+        self.download = match read.form {
+            BodyForm::Tunnel => Download::Tunnel,
+            _ if bodiless => Download::Done,
+            BodyForm::None => Download::Done,
+            BodyForm::Length(length) => Download::Length(length),
+            BodyForm::Chunked => Download::Chunked(Box::new(Chunks {
+                decoder: ChunkDecoder::of_response(MAX_TRAILER),
+                trailers: Vec::new(),
+            })),
+        };
+        let whole = matches!(self.download, Download::Done);
+        let body = self.response.send_response(response, whole).map_err(gone)?;
+        self.body = Some(body);
+        Ok(taken)
+    }
+
+    /// Takes chunks apart. What comes in one write leaves in one DATA frame, as far as there is room.
+    fn poll_take_chunks(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let mut room = None;
+        loop {
+            let Download::Chunked(chunks) = &mut self.download else {
+                return Poll::Ready(Ok(0));
+            };
+            let (mut at, mut content) = (0, Vec::new());
+            while at < bytes.len() {
+                let piece = chunks
+                    .decoder
+                    .next_piece(&bytes[at..], &mut chunks.trailers)
+                    .map_err(malformed)?;
+                at += piece.framing;
+                if piece.content == 0 {
+                    break;
+                }
+                let room = *room.get_or_insert_with(|| available(&mut self.body, bytes.len()));
+                let count = piece.content.min(room - content.len());
+                if count == 0 {
+                    break;
+                }
+                content.extend_from_slice(&bytes[at..at + count]);
+                chunks.decoder.took(count);
+                at += count;
+            }
+            let whole = chunks.decoder.is_complete();
+            let trailers = if whole {
+                heads::read_trailers(mem::take(&mut chunks.trailers))
+            } else {
+                None
+            };
+            let last = whole && trailers.is_none();
+            if !content.is_empty() || last {
+                self.send_owned(content.into(), last)?;
+            }
+            if let Some(trailers) = trailers {
+                let body = self.body.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+                body.send_trailers(trailers).map_err(gone)?;
+                self.download = Download::Done;
+            }
+            if at > 0 {
+                return Poll::Ready(Ok(at));
+            }
+            room = Some(ready!(poll_room(&mut self.body, cx, bytes.len()))?);
+        }
+    }
+}
+
+/// Room that there is now for so much content; what is missing is asked for.
+fn available(body: &mut Option<SendStream<Bytes>>, wanted: usize) -> usize {
+    body.as_mut().map_or(0, |body| {
+        body.reserve_capacity(wanted);
+        body.capacity()
+    })
+}
+
+/// Waits until there is room for at least a byte of so much content.
+fn poll_room(
+    body: &mut Option<SendStream<Bytes>>,
+    cx: &mut Context<'_>,
+    wanted: usize,
+) -> Poll<io::Result<usize>> {
+    loop {
+        let room = available(body, wanted);
+        if room > 0 {
+            return Poll::Ready(Ok(room));
+        }
+        let body = body.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        match ready!(body.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Poll::Ready(Err(gone(error))),
+            None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+}
+
+/// For the HTTP/1 plane, a stream that was reset is a client that is gone.
+fn gone(error: h2::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, error)
+}
+
+impl AsyncRead for ServerStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = out.filled().len();
+        while out.remaining() > 0 {
+            if this.hand_out(out) {
+                continue;
+            }
+            let fetched = match this.upload {
+                Upload::Ended => break,
+                Upload::Done => this.poll_gone(cx).map(Err),
+                _ => this.poll_fetch(cx),
+            };
+            match fetched {
+                Poll::Ready(Ok(())) => {}
+                // What is here first; the error comes again.
+                _ if out.filled().len() > before => break,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ServerStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match this.poll_take(cx, &bytes[taken..]) {
+                Poll::Ready(Ok(count)) => taken += count,
+                _ if taken > 0 => break,
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut taken = 0;
+        for piece in pieces {
+            match self.as_mut().poll_write(cx, piece) {
+                Poll::Ready(Ok(count)) => {
+                    taken += count;
+                    if count < piece.len() {
+                        break;
+                    }
+                }
+                _ if taken > 0 => break,
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// The connection's own task writes.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends a tunnel's direction. A response has an end of its own, and without it, it isn't whole.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        Poll::Ready(match this.download {
+            Download::Tunnel => this.send_owned(Bytes::new(), true),
+            _ => Ok(()),
+        })
+    }
+}
+
+impl Drop for ServerStream {
+    fn drop(&mut self) {
+        // Without a response begun, the crate resets with CANCEL; behind a whole one that overtook its request, with
+        // NO_ERROR (RFC 9113 §8.1).
+        let reason = match self.download {
+            Download::Length(_) | Download::Chunked(_) => Reason::INTERNAL_ERROR,
+            Download::Tunnel => Reason::CANCEL,
+            Download::Head(_) | Download::Done => return,
+        };
+        if let Some(body) = &mut self.body {
+            body.send_reset(reason);
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for ServerStream {
+    async fn shutdown(&mut self) {}
+}
+
+impl UniqueID for ServerStream {
+    /// There is no descriptor that is its own.
+    fn id(&self) -> UniqueIDType {
+        -1
+    }
+}
+
+impl Ssl for ServerStream {}
+
+impl GetTimingDigest for ServerStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for ServerStream {
+    fn get_proxy_digest(&self) -> Option<Arc<raw_connect::ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for ServerStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+impl Peek for ServerStream {}

@@ -1,0 +1,195 @@
+//! What a client's frames cost, watched from outside the `h2` crate: each frame's header is looked at as it is read.
+//!
+//! The crate bounds what piles up in memory. What is cheap to send and costs the proxy work without end (RFC 9113 §10.5)
+//! is bounded here: frames that carry no request and no content, streams that are reset as soon as they are opened, and
+//! header blocks that never end. Whoever goes too far is told so (GOAWAY, ENHANCE_YOUR_CALM) by the connection's task.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use pingora::protocols::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::meter::Meter;
+use crate::clock;
+use crate::core::Time;
+use crate::proxy::h1::client::{LINGER_PAUSE, LINGER_TIME};
+use crate::proxy::h1::timer::Timer;
+
+/// What the connection's task is told.
+#[derive(Debug, Default)]
+pub struct Watch {
+    excess: AtomicBool,
+    /// Since when a header block has been open, in milliseconds; 0: none is.
+    block: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Watch {
+    /// Whether the client has gone too far. Nothing more of it is read.
+    pub fn is_excess(&self) -> bool {
+        self.excess.load(Ordering::Relaxed)
+    }
+
+    /// Whatever it still sends is thrown away from now on.
+    pub fn give_up(&self) {
+        self.excess.store(true, Ordering::Relaxed);
+    }
+
+    /// Since when a header block is on its way that has not ended.
+    pub fn block_since(&self) -> Option<Time> {
+        match self.block.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some(Time::from_millis(since)),
+        }
+    }
+
+    /// Bytes that its connection has taken.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// A client's connection under watch.
+pub struct Watched {
+    stream: Stream,
+    meter: Meter,
+    watch: Arc<Watch>,
+    ending: Option<Ending>,
+}
+
+/// Our direction has ended.
+struct Ending {
+    timer: Timer,
+    end: Time,
+    /// The client is still sending, and is given a pause until then.
+    patience: Option<Time>,
+}
+
+impl Watched {
+    /// Watches a connection that begins with the preface. `resets`: see [`Meter::new`].
+    pub fn new(stream: Stream, watch: Arc<Watch>, resets: u32) -> Self {
+        Self {
+            stream,
+            meter: Meter::new(resets),
+            watch,
+            ending: None,
+        }
+    }
+
+    /// Reads and throws away. Ready: the client has ended its direction.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut piece = [0; 4096];
+            let mut piece = ReadBuf::new(&mut piece);
+            match ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut piece)) {
+                Ok(()) if !piece.filled().is_empty() => {
+                    let now = clock::now();
+                    if let Some(ending) = &mut self.ending {
+                        if now >= ending.end {
+                            return Poll::Ready(());
+                        }
+                        ending.patience = Some(ending.end.min(now + LINGER_PAUSE));
+                    }
+                }
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(count)) = result {
+            self.meter.wrote(*count);
+            self.watch
+                .written
+                .fetch_add(*count as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.watch.is_excess() {
+            return this.poll_discard(cx).map(Ok);
+        }
+        let before = out.filled().len();
+        ready!(Pin::new(&mut *this.stream).poll_read(cx, out))?;
+        if !this.meter.read(&out.filled()[before..]) {
+            // The connection's task looks before it sleeps.
+            this.watch.give_up();
+        }
+        let block = match this.meter.is_in_block() {
+            true if this.watch.block_since().is_some() => return Poll::Ready(Ok(())),
+            true => (clock::now().as_millis() as u64).max(1),
+            false => 0,
+        };
+        this.watch.block.store(block, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut *this.stream).poll_write(cx, bytes);
+        this.wrote(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut *this.stream).poll_write_vectored(cx, pieces);
+        this.wrote(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().stream).poll_flush(cx)
+    }
+
+    /// Ends our direction. A close with unread bytes becomes a reset that can destroy what was said last, so what the
+    /// client is still sending is read and thrown away for a while (as in HTTP/1, RFC 9112 §9.6).
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ending.is_none() {
+            ready!(Pin::new(&mut *this.stream).poll_shutdown(cx))?;
+            let now = clock::now();
+            this.ending = Some(Ending {
+                timer: Timer::default(),
+                end: now + LINGER_TIME,
+                patience: this.watch.is_excess().then(|| now + LINGER_PAUSE),
+            });
+        }
+        if this.poll_discard(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.ending {
+            Some(Ending {
+                timer,
+                patience: Some(patience),
+                ..
+            }) => timer.poll(cx, *patience).map(Ok),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What is in flight, by kind: what became more than a request is counted while it lasts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Endpoint;
+use crate::registry::view::InFlight;
+
+/// What a request became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A stream of events.
+    Stream,
+    /// Another protocol, after a 101.
+    Upgrade,
+}
+
+/// How many of each. A request that stays one costs nothing here.
+#[derive(Debug, Default)]
+pub struct Kinds {
+    streams: AtomicU32,
+    upgrades: AtomicU32,
+}
+
+impl Kinds {
+    fn of(&self, kind: Kind) -> &AtomicU32 {
+        match kind {
+            Kind::Stream => &self.streams,
+            Kind::Upgrade => &self.upgrades,
+        }
+    }
+
+    /// What `total` in flight consist of. The numbers are read one after the other, so they may be of two moments.
+    pub fn split(&self, total: u32) -> InFlight {
+        let stream = self.streams.load(Ordering::Relaxed);
+        let upgrade = self.upgrades.load(Ordering::Relaxed);
+        InFlight {
+            request: total.saturating_sub(stream).saturating_sub(upgrade),
+            stream,
+            upgrade,
+        }
+    }
+}
+
+/// One that is counted; counted out on drop. To be dropped before its permit.
+#[derive(Debug)]
+pub struct Lasting {
+    endpoint: Arc<Endpoint>,
+    kind: Kind,
+}
+
+impl Lasting {
+    pub(super) fn new(endpoint: Arc<Endpoint>, kind: Kind) -> Self {
+        endpoint.kinds.of(kind).fetch_add(1, Ordering::Relaxed);
+        Self { endpoint, kind }
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        let kinds = &self.endpoint.kinds;
+        kinds.of(self.kind).fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,219 @@
+//! A certificate chain with its key: whether they belong together, which names it is for, and how long it is good.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
+
+use super::{Problem, pem};
+use crate::config::CertificateFiles;
+
+/// A certificate that can be served.
+#[derive(Debug)]
+pub struct Certificate {
+    /// Its file.
+    pub file: PathBuf,
+    /// The DNS names that it is for, in lower case; failing that, the subject's common name.
+    pub names: Vec<String>,
+    /// Until when the chain is good, as Unix time: its own end, or an intermediate one's if that is sooner.
+    pub not_after: i64,
+    /// What handshakes take.
+    pub key: Arc<CertifiedKey>,
+    /// SHA-256 of chain and key, to tell whether it has changed.
+    pub digest: [u8; 32],
+}
+
+impl Certificate {
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        self.names.first().map_or("(no name)", String::as_str)
+    }
+
+    /// How long it is good; zero once it isn't.
+    pub fn left(&self, now: SystemTime) -> Duration {
+        let seconds = self.not_after.saturating_sub(unix(now));
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    }
+
+    /// Until when, in RFC 3339.
+    pub fn expires(&self) -> String {
+        date(self.not_after)
+    }
+
+    /// Reads and judges a chain and its key.
+    ///
+    /// # Errors
+    /// What is wrong, with the file that it is about.
+    pub fn load(files: &CertificateFiles, now: SystemTime) -> Result<Self, Problem> {
+        let cert_text = pem::read(&files.cert)?;
+        let chain = pem::certificates(&files.cert, &cert_text)?;
+        let key_text = pem::read(&files.key)?;
+        let key = pem::key(&files.key, &key_text)?;
+        let mut digest = Vec::new();
+        chain.iter().for_each(|der| digest.extend_from_slice(der));
+        digest.extend_from_slice(key.secret_der());
+        let digest = super::digest(&digest);
+
+        let provider = rustls::crypto::ring::default_provider();
+        let key = provider
+            .key_provider
+            .load_private_key(key)
+            .map_err(|error| {
+                Problem::new(
+                    &files.key,
+                    format!("the key can't be used: {error}"),
+                    "use RSA with 2048 bits or more, ECDSA P-256 or P-384, or Ed25519",
+                )
+            })?;
+        let parsed = parse_all(files, &chain)?;
+        if let Some(public) = key.public_key() {
+            belongs(files, &parsed, &public)?;
+        }
+        in_order(files, &parsed)?;
+        let not_after = valid(files, &parsed, now)?;
+        let names = parsed.first().map(names).unwrap_or_default();
+        drop(parsed);
+        Ok(Self {
+            file: files.cert.clone(),
+            names,
+            not_after,
+            key: Arc::new(CertifiedKey::new(chain, key)),
+            digest,
+        })
+    }
+}
+
+pub(super) fn unix(time: SystemTime) -> i64 {
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |past| past.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+fn date(seconds: i64) -> String {
+    // The formatter knows years up to 9999, and so do certificates.
+    let seconds = u64::try_from(seconds).unwrap_or(0).min(253_402_300_799);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+fn parse_all<'a>(
+    files: &CertificateFiles,
+    chain: &'a [CertificateDer<'static>],
+) -> Result<Vec<X509Certificate<'a>>, Problem> {
+    let parse = |(n, der): (usize, &'a CertificateDer<'static>)| {
+        X509Certificate::from_der(der)
+            .map(|(_, parsed)| parsed)
+            .map_err(|_| {
+                Problem::new(
+                    &files.cert,
+                    format!("certificate {} of it is damaged", n + 1),
+                    "write the file anew from where it came from",
+                )
+            })
+    };
+    chain.iter().enumerate().map(parse).collect()
+}
+
+/// The key must be the first certificate's.
+fn belongs(
+    files: &CertificateFiles,
+    chain: &[X509Certificate<'_>],
+    public: &[u8],
+) -> Result<(), Problem> {
+    let place = chain
+        .iter()
+        .position(|certificate| certificate.public_key().raw == public);
+    match place {
+        Some(0) => Ok(()),
+        Some(place) => Err(Problem::new(
+            &files.cert,
+            format!(
+                "the chain is in the wrong order: the key's own certificate is number {}, and must be the first",
+                place + 1
+            ),
+            "put the server's certificate first, then the one that signed it, and so on",
+        )),
+        None => Err(Problem::new(
+            &files.key,
+            format!("it is not the key of {}", files.cert.display()),
+            "name the key that the certificate was made for; `openssl x509 -in CERT -noout -pubkey` and `openssl pkey -in KEY -pubout` must say the same",
+        )),
+    }
+}
+
+/// Each certificate must have been signed by the next one (RFC 5246, section 7.4.2; RFC 8446 asks for no order, and
+/// many clients do).
+fn in_order(files: &CertificateFiles, chain: &[X509Certificate<'_>]) -> Result<(), Problem> {
+    for (n, pair) in chain.windows(2).enumerate() {
+        let [one, next] = pair else { continue };
+        if one.issuer().as_raw() != next.subject().as_raw() {
+            return Err(Problem::new(
+                &files.cert,
+                format!(
+                    "the chain is broken: certificate {} is not of the one that signed certificate {} ({})",
+                    n + 2,
+                    n + 1,
+                    super::identity::distinguished_name(one.issuer()),
+                ),
+                "put the server's certificate first, then the one that signed it, and so on; leave others out",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Until when all of it is good.
+fn valid(
+    files: &CertificateFiles,
+    chain: &[X509Certificate<'_>],
+    now: SystemTime,
+) -> Result<i64, Problem> {
+    let now = unix(now);
+    let mut end = i64::MAX;
+    for (n, certificate) in chain.iter().enumerate() {
+        let which = match n {
+            0 => "the certificate".to_owned(),
+            _ => format!("certificate {} of the chain", n + 1),
+        };
+        let validity = certificate.validity();
+        let (from, until) = (
+            validity.not_before.timestamp(),
+            validity.not_after.timestamp(),
+        );
+        if until < now {
+            let why = format!("{which} expired at {}", date(until));
+            return Err(Problem::new(&files.cert, why, "renew it"));
+        }
+        if from > now {
+            let why = format!("{which} is not valid before {}", date(from));
+            let remedy = "wait, or see whether this machine's clock is right";
+            return Err(Problem::new(&files.cert, why, remedy));
+        }
+        end = end.min(until);
+    }
+    Ok(end)
+}
+
+/// The DNS names of a certificate (RFC 6125): the subject's common name counts where there is no alternative name.
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    if let Some(extension) = alternative {
+        let names = extension.value.general_names.iter();
+        return names
+            .filter_map(|name| match name {
+                GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+                GeneralName::IPAddress(bytes) => super::identity::address(bytes),
+                _ => None,
+            })
+            .collect();
+    }
+    let common = certificate.subject().iter_common_name();
+    common
+        .filter_map(|name| Some(name.as_str().ok()?.to_ascii_lowercase()))
+        .collect()
+}

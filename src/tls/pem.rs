@@ -1,0 +1,115 @@
+//! PEM files (RFC 7468): certificates and keys.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Problem;
+
+/// More than any chain or bundle has: whoever names a disk or `/dev/zero` is told so.
+const MAX: u64 = 4 << 20;
+
+/// Reads a file of PEM.
+///
+/// # Errors
+/// It can't be read, or has nothing in it.
+pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(MAX + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        use std::io::ErrorKind;
+        let name = path.display();
+        let remedy = match error.kind() {
+            ErrorKind::NotFound => "name the right file".to_owned(),
+            ErrorKind::PermissionDenied => {
+                format!("let lameduck's user read it: `ls -l {name}` shows who may")
+            }
+            ErrorKind::IsADirectory => "name the file in it".to_owned(),
+            _ => "see whether it is a plain file".to_owned(),
+        };
+        return Err(Problem::new(path, crate::config::plain(&error), remedy));
+    }
+    if bytes.len() as u64 > MAX {
+        let remedy = "name a PEM file, as `openssl x509 -in FILE -noout -text` shows it";
+        return Err(Problem::new(path, "it is larger than 4 MiB", remedy));
+    }
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        let remedy = "write the certificate or key into it";
+        return Err(Problem::new(path, "it is empty", remedy));
+    }
+    Ok(bytes)
+}
+
+fn damaged(path: &Path, error: &pem::Error) -> Problem {
+    let why = match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "it ends in the middle: an END line is missing".into()
+        }
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is damaged".into(),
+        pem::Error::Base64Decode(_) => "what is between BEGIN and END is not base64".into(),
+        other => format!("it is not PEM: {other}"),
+    };
+    Problem::new(path, why, "write the file anew from where it came from")
+}
+
+/// The certificates in it, in order; at least one.
+///
+/// # Errors
+/// There is none, or it is damaged.
+pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let mut all = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(bytes) {
+        all.push(certificate.map_err(|error| damaged(path, &error))?);
+    }
+    if all.is_empty() {
+        let (why, remedy) = if has(bytes, b"PRIVATE KEY-----") {
+            let why = "there is a key in it, and no certificate";
+            (
+                why,
+                "name the certificate's file here, and this one as the key",
+            )
+        } else {
+            let why = "there is no certificate in it (no BEGIN CERTIFICATE)";
+            (
+                why,
+                "write it as PEM: `openssl x509 -inform der -in FILE -out FILE.pem` converts DER",
+            )
+        };
+        return Err(Problem::new(path, why, remedy));
+    }
+    Ok(all)
+}
+
+/// The private key in it.
+///
+/// # Errors
+/// There is none, it is encrypted, or damaged.
+pub fn key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
+    if has(bytes, b"BEGIN ENCRYPTED PRIVATE KEY") || has(bytes, b"4,ENCRYPTED") {
+        return Err(Problem::new(
+            path,
+            "the key is encrypted, and nobody is there to type its password",
+            "decrypt it: `openssl pkey -in FILE -out FILE.plain && chmod 600 FILE.plain`",
+        ));
+    }
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
+        pem::Error::NoItemsFound if has(bytes, b"BEGIN CERTIFICATE") => Problem::new(
+            path,
+            "there is a certificate in it, and no key",
+            "name the key's file here",
+        ),
+        pem::Error::NoItemsFound => Problem::new(
+            path,
+            "there is no private key in it (no BEGIN PRIVATE KEY)",
+            "write it as PEM: `openssl pkey -inform der -in FILE -out FILE.pem` converts DER",
+        ),
+        other => damaged(path, &other),
+    })
+}
+
+fn has(bytes: &[u8], text: &[u8]) -> bool {
+    memchr::memmem::find(bytes, text).is_some()
+}

@@ -1,0 +1,103 @@
+//! How streams end that don't end well: cancelled, cut off, overtaken.
+
+use h2::Reason;
+
+use super::client::{A_MOMENT, Client, answer, piece, post, rest, rig, soon};
+
+#[tokio::test]
+async fn a_cancelled_stream_closes_its_backend() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    // Before the response, in it, and while the request is on its way.
+    for begun in [false, true] {
+        let (response, mut body) = client.begin(post("/"), begun).await;
+        let mut backend = rig.backends[0].accept().await;
+        backend.head().await;
+        if begun {
+            backend
+                .send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+                .await;
+            let mut half = soon(response).await.unwrap().into_body();
+            assert_eq!(&piece(&mut half).await[..], b"half");
+        }
+        body.send_reset(Reason::CANCEL);
+        backend.gone().await;
+    }
+    rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
+        .await;
+    for line in rig.access_log(2).await {
+        assert_eq!(line["end"], "client_closed", "{line}");
+    }
+}
+
+/// Never a clean end on half a body.
+#[tokio::test]
+async fn a_response_that_breaks_off_is_a_reset() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    for framing in ["Content-Length: 9", "Transfer-Encoding: chunked"] {
+        let response = client.get("/").await;
+        let mut backend = rig.backends[0].accept().await;
+        backend.head().await;
+        let half = if framing.starts_with('C') {
+            "half"
+        } else {
+            "4\r\nhalf\r\n"
+        };
+        backend
+            .send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{half}"))
+            .await;
+        let mut body = soon(response).await.unwrap().into_body();
+        assert_eq!(&piece(&mut body).await[..], b"half");
+        drop(backend);
+        let error = rest(body).await.unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR), "{framing}");
+    }
+}
+
+/// RFC 9113 §8.1: a whole response, then a reset that says nothing is wrong.
+#[tokio::test]
+async fn a_response_that_overtakes_its_request_is_whole() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let (response, mut body) = client.begin(post("/"), false).await;
+    body.send_data("some".into(), false).unwrap();
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend.expect("4\r\nsome\r\n").await;
+    backend.answer("enough").await;
+    let answer = answer(response).await;
+    assert_eq!((answer.status(), answer.text()), (200, "enough"));
+    let reset = soon(std::future::poll_fn(|cx| body.poll_reset(cx))).await;
+    assert_eq!(reset.unwrap(), Reason::NO_ERROR);
+    backend.gone().await;
+}
+
+/// The client's connection breaks: every backend is told.
+#[tokio::test]
+async fn a_connection_that_breaks_ends_all_its_streams() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let mut backends = Vec::new();
+    let mut responses = Vec::new();
+    for _ in 0..5 {
+        responses.push(client.get("/").await);
+        let mut backend = rig.backends[0].accept().await;
+        backend.head().await;
+        backends.push(backend);
+    }
+    tokio::time::sleep(A_MOMENT).await;
+    client.connection.abort();
+    for mut backend in backends {
+        backend.gone().await;
+    }
+    rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
+        .await;
+    for _ in 0..200 {
+        if rig.metric("lameduck_connections{side=\"client\"}").await == Some(0) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the connection still counts");
+}

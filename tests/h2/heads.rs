@@ -1,0 +1,240 @@
+//! What becomes of heads: pseudo-header fields, fields, and how the access log and the limits see them.
+
+use http::{HeaderMap, Method, Request};
+
+use super::client::{Client, answer, get, post, rig, try_answer};
+use super::wire::{field, has};
+
+#[tokio::test]
+async fn a_request_and_its_response_go_through() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let mut request = get("/path?query=1");
+    request
+        .headers_mut()
+        .insert("x-own", "value".parse().unwrap());
+    let (response, _) = client.begin(request, true).await;
+    let mut backend = rig.backends[0].accept().await;
+    let head = backend.head().await;
+    assert!(head.starts_with("GET /path?query=1 HTTP/1.1\r\n"), "{head}");
+    assert!(
+        has(&head, "host: a") && has(&head, "x-own: value"),
+        "{head}"
+    );
+    assert_eq!(field(&head, "x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(field(&head, "x-forwarded-proto"), Some("http"));
+    assert_eq!(field(&head, "x-forwarded-host"), Some("a"));
+    let id = field(&head, "x-request-id").unwrap().to_owned();
+    backend
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Theirs: yes\r\nKeep-Alive: timeout=9\r\n\r\nhello")
+        .await;
+    let answer = answer(response).await;
+    assert_eq!((answer.status(), answer.text()), (200, "hello"));
+    assert_eq!(answer.field("x-theirs"), Some("yes"));
+    assert_eq!(answer.field("content-length"), Some("5"));
+    assert_eq!(answer.field("keep-alive"), None);
+    let line = &rig.access_log(1).await[0];
+    assert_eq!(line["request_id"], id, "{line}");
+    assert_eq!(line["target"], "/path?query=1", "{line}");
+    assert!(line.to_string().contains("HTTP/2.0"), "{line}");
+}
+
+/// The connection to the backend is kept, and the client's carries many at a time.
+#[tokio::test]
+async fn streams_share_a_connection_and_not_their_fate() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let first = client.get("/slow").await;
+    let mut slow = rig.backends[0].accept().await;
+    slow.head().await;
+    for n in 0..3 {
+        let second = client.get("/quick").await;
+        if n == 0 {
+            let mut quick = rig.backends[0].accept().await;
+            quick.head().await;
+            quick.answer("quick").await;
+            assert_eq!(answer(second).await.text(), "quick");
+            drop(quick);
+        } else {
+            let mut quick = rig.backends[0].accept().await;
+            quick.head().await;
+            drop(quick);
+            let mut again = rig.backends[0].accept().await;
+            again.head().await;
+            again.answer("again").await;
+            assert_eq!(answer(second).await.text(), "again");
+            drop(again);
+        }
+    }
+    slow.answer("slow").await;
+    assert_eq!(answer(first).await.text(), "slow");
+    assert_eq!(
+        rig.metric("lameduck_connections{side=\"client\"}").await,
+        Some(1)
+    );
+}
+
+#[tokio::test]
+async fn responses_without_a_body_end_with_their_head() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let mut backend = None;
+    for (method, head, status) in [
+        (
+            Method::HEAD,
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+            200,
+        ),
+        (Method::GET, "HTTP/1.1 204 No Content\r\n\r\n", 204),
+        (
+            Method::GET,
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+            304,
+        ),
+        (
+            Method::GET,
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            200,
+        ),
+    ] {
+        let request = Request::builder()
+            .method(&method)
+            .uri("http://a/")
+            .body(())
+            .unwrap();
+        let (response, _) = client.begin(request, true).await;
+        if backend.is_none() {
+            backend = Some(rig.backends[0].accept().await);
+        }
+        let backend = backend.as_mut().unwrap();
+        backend.head().await;
+        backend.send(head).await;
+        let response = super::client::soon(response).await.unwrap();
+        assert_eq!(response.status(), status, "{method}");
+        assert!(response.body().is_end_stream(), "{method} {head}");
+    }
+}
+
+/// RFC 9110 §15.2: interim responses arrive before the final one.
+#[tokio::test]
+async fn interim_responses_are_passed_on() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let mut request = post("/");
+    request
+        .headers_mut()
+        .insert("expect", "100-continue".parse().unwrap());
+    let (mut response, mut body) = client.begin(request, false).await;
+    let mut backend = rig.backends[0].accept().await;
+    assert!(has(&backend.head().await, "expect: 100-continue"));
+    backend
+        .send("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n")
+        .await;
+    for (status, link) in [(103, true), (100, false)] {
+        let interim = std::future::poll_fn(|cx| response.poll_informational(cx));
+        let interim = super::client::soon(interim).await.unwrap().unwrap();
+        assert_eq!(interim.status(), status);
+        assert_eq!(interim.headers().contains_key("link"), link);
+    }
+    body.send_data("body".into(), true).unwrap();
+    assert_eq!(backend.chunks().await.0, b"body");
+    backend.answer("done").await;
+    assert_eq!(answer(response).await.text(), "done");
+}
+
+#[tokio::test]
+async fn what_http1_has_two_readings_of_is_refused() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let field = |name: &'static str, value: &str| {
+        let mut request = get("/");
+        request.headers_mut().insert(name, value.parse().unwrap());
+        request
+    };
+    let refused = [
+        (field("host", "b"), 400),
+        (field("content_length", "5"), 400),
+        (field("x", " padded"), 400),
+        (field("expect", "miracles"), 417),
+        (Request::connect("a:443").body(()).unwrap(), 501),
+        (Request::get("ftp://a/").body(()).unwrap(), 400),
+        (get(&format!("/{}", "x".repeat(17 << 10))), 414),
+        (field("x", &"y".repeat(70 << 10)), 431),
+    ];
+    let count = refused.len();
+    for (request, status) in refused {
+        let (response, _) = client.begin(request.clone(), true).await;
+        assert_eq!(
+            answer(response).await.status(),
+            status,
+            "{:?}",
+            request.uri()
+        );
+    }
+    assert!(!rig.backends[0].is_called(super::client::A_MOMENT).await);
+    rig.access_log(count).await;
+    assert_eq!(rig.limited("max_uri").await, 1);
+    assert_eq!(rig.limited("max_header").await, 1);
+    assert_eq!(rig.refused("more than one Host").await, 1);
+}
+
+/// RFC 9113 §8.2.2: the connection's own fields make a request malformed; `TE: trailers` alone is passed on.
+#[tokio::test]
+async fn fields_of_the_connection_are_refused() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    for (name, value) in [
+        ("connection", "close"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "websocket"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "close"),
+        ("te", "gzip"),
+    ] {
+        let mut request = get("/");
+        request.headers_mut().insert(name, value.parse().unwrap());
+        let (response, _) = match client.try_begin(request, true).await {
+            Ok(begun) => begun,
+            // The client's own side refuses to send it: tests/conformance sends such frames itself.
+            Err(_) => continue,
+        };
+        let error = try_answer(response).await.unwrap_err();
+        assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR), "{name}");
+    }
+    assert!(!rig.backends[0].is_called(super::client::A_MOMENT).await);
+    let mut request = get("/");
+    request
+        .headers_mut()
+        .insert("te", "trailers".parse().unwrap());
+    let (response, _) = client.begin(request, true).await;
+    let mut backend = rig.backends[0].accept().await;
+    let head = backend.head().await;
+    assert!(
+        has(&head, "TE: trailers") && has(&head, "Connection: te"),
+        "{head}"
+    );
+    backend
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n4\r\nbody\r\n0\r\nX: y\r\n\r\n")
+        .await;
+    let answer = answer(response).await;
+    assert_eq!(answer.text(), "body");
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x", "y".parse().unwrap());
+    assert_eq!(answer.trailers, Some(trailers));
+}
+
+/// A short HTTP/1 request on the same listener isn't kept waiting for 24 bytes.
+#[tokio::test]
+async fn http1_is_spoken_on_the_same_listener() {
+    let rig = rig("").await;
+    let mut client = rig.client().await;
+    client.send("G").await;
+    tokio::time::sleep(super::client::A_MOMENT).await;
+    client.send("ET / HTTP/1.0\r\n\r\n").await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend.answer("short").await;
+    assert_eq!(client.response().await.text(), "short");
+    let mut bad = rig.ask("PRI * HTTP/2.0\r\n\r\nXX").await;
+    assert_eq!(bad.response().await.status(), 505);
+}
