@@ -128,6 +128,9 @@ class Proxy:
             connection = self.lab.trusting.wrap_socket(connection, server_hostname="bench.example")
         return ask(connection, "/hello")[0] == 200
 
+    def port_of(self):
+        return self.address.rpartition(":")[2]
+
     def listen(self):
         """Finds a port; what to listen on."""
         self.port = free_port()

@@ -115,10 +115,10 @@ def h2(lab, proxy, options):
     if not shutil.which("h2load"):
         raise Lacking("needs h2load (nghttp2-client)")
     number = options.scaled(40_000)
-    url = f"https://{proxy.address}/hello"
+    url = f"https://bench.example:{proxy.port_of()}/hello"
     with alone(proxy) as spent:
         done = subprocess.run([*lab.aside, "h2load", "-n", str(number), "-c", "4", "-m", "100", "-t", "1",
-                               "--sni=bench.example", url], capture_output=True, text=True)
+                               f"--connect-to={proxy.address}", url], capture_output=True, text=True)
     text = done.stdout
     good = re.search(r"(\d+) succeeded", text)
     took = re.search(r"finished in ([\d.]+)(us|ms|s)", text)
