@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use divan::{Bencher, counter::ItemsCount};
+use divan::Bencher;
 use lameduck::config;
 use lameduck::core::Time;
 use lameduck::core::backend::{Backend, Context, Event, Policy, Probe};
@@ -23,7 +23,11 @@ const BACKENDS: [usize; 3] = [3, 100, 10_000];
 const ROUTES: [usize; 3] = [10, 1_000, 100_000];
 
 fn main() {
-    divan::main();
+    // Long samples: one call alone is mostly the cache misses of whoever ran before.
+    divan::Divan::from_args()
+        .sample_size(2000)
+        .sample_count(200)
+        .main();
 }
 
 /// Numbers that look random, the same each time.
@@ -58,7 +62,7 @@ fn pick(bencher: Bencher<'_, '_>, algorithm: Algorithm, backends: usize) {
         .collect();
     let balancer = Balancer::new(algorithm, &vec![1; backends]);
     let mut cursor = 0;
-    bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
+    bencher.bench_local(|| {
         cursor += 1;
         balancer.pick(black_box(&candidates), cursor, numbers.next(), &[])
     });
