@@ -36,4 +36,9 @@ def describe(binary, names):
         facts["nginx"] = first_line([others.Nginx.find(), "-v"]).removeprefix("nginx version: ")
     if "haproxy" in names:
         facts["haproxy"] = first_line([others.Haproxy.find(), "-v"]).partition(" - http")[0]
+    if "envoy" in names:
+        version = first_line([others.Envoy.find(), "--version"], r".*version: .*")
+        facts["envoy"] = version.rpartition("version: ")[2].split("/")[1]
+    if "caddy" in names:
+        facts["caddy"] = first_line([others.Caddy.find(), "version"]).split()[0]
     return facts

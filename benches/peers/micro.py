@@ -4,7 +4,7 @@ import re
 import subprocess
 
 UNITS = {"ps": 1e-3, "ns": 1, "µs": 1e3, "ms": 1e6, "s": 1e9}
-ROW = re.compile(r"^(│ +)?[├╰]─ (\S+) +(?:([\d.]+) (\S+) +│ +[\d.]+ \S+ +│ +([\d.]+) (\S+) +│)?")
+ROW = re.compile(r"^(│ +| +)?[├╰]─ (\S+) +(?:([\d.]+) (\S+) +│ +[\d.]+ \S+ +│ +([\d.]+) (\S+) +│)?")
 
 
 def measure(root):
@@ -23,7 +23,7 @@ def parse(text):
         inner, name, _, _, median, unit = found.groups()
         if median is None:
             group, figures[name] = name, {}
-        elif inner or line.startswith("   "):
+        elif inner:
             figures[group][int(name)] = round(float(median) * UNITS[unit], 2)
         else:
             figures[name] = round(float(median) * UNITS[unit], 2)

@@ -18,13 +18,13 @@ class Options:
         return max(int(number * self.share), 16)
 
 
-def measure(lab, names, chosen, options, say):
+def measure(lab, names, chosen, options, say, known):
     """All rows; by row and proxy `{"figures": {name: [each round]}}` or `{"lacking": why}`."""
     results = {}
     for key in chosen:
         row = ROWS[key]
         if key == "latency" and not options.rate:
-            options.rate = fair_rate(results.get("get", {}))
+            options.rate = fair_rate(results.get("get") or known.get("get", {}))
         started = time.monotonic()
         results[key] = rounds(lab, row, names, options)
         if key == "latency":
