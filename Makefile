@@ -36,7 +36,7 @@ lint: setup ## Check format, lints and documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(CARGO) check --manifest-path fuzz/codec/Cargo.toml
 
-# What can't be installed is skipped, aloud. All of it takes two hours; `benches/run --quick` a minute.
+# What can't be installed is skipped, aloud. All of it takes an hour; `benches/run --quick` a minute.
 bench: setup ## Measure lameduck beside nginx, HAProxy, Envoy, Caddy and a bare Pingora
 	benches/setup.sh
 	$(CARGO) build --release --locked
