@@ -36,11 +36,13 @@ lint: setup ## Check format, lints and documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(CARGO) check --manifest-path fuzz/codec/Cargo.toml
 
-# What can't be installed is skipped, aloud; lameduck's own instructions need valgrind and nothing else.
-bench: setup ## Count instructions, system calls and CPU time per request, beside nginx and HAProxy
+# What can't be installed is skipped, aloud. All of it takes an hour; `benches/run --quick` a minute.
+bench: setup ## Measure lameduck beside nginx, HAProxy, Envoy, Caddy and a bare Pingora
 	benches/setup.sh
 	$(CARGO) build --release --locked
-	benches/run
+	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-$(CURDIR)/target} \
+	  $(CARGO) build --release --locked --manifest-path benches/peers/crate/Cargo.toml
+	benches/run --binary $${CARGO_TARGET_DIR:-target}/release/lameduck
 
 gate: setup ## Count instructions per request; fails when they grew by more than 3 %
 	benches/setup.sh python3 valgrind
