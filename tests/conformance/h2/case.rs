@@ -127,6 +127,21 @@ impl Case {
         self.frame(HEADERS, END_HEADERS | flags, STREAM, block)
     }
 
+    /// A request without a body, in a HEADERS frame and as many CONTINUATIONs as it takes.
+    pub fn long(mut self, block: &[u8]) -> Self {
+        self.stream = Some(STREAM);
+        let pieces = block.chunks(16_000).count();
+        for (at, piece) in block.chunks(16_000).enumerate() {
+            let end = if at + 1 == pieces { END_HEADERS } else { 0 };
+            let (kind, flags) = match at {
+                0 => (HEADERS, END_STREAM | end),
+                _ => (CONTINUATION, end),
+            };
+            self = self.frame(kind, flags, STREAM, piece);
+        }
+        self
+    }
+
     /// A request without a body that has these fields and no others.
     pub fn raw(self, fields: &[(&str, &str)]) -> Self {
         self.headers(END_STREAM, hpack::block(fields))
@@ -262,6 +277,12 @@ impl Case {
     pub fn maybe_last(mut self) -> Self {
         self.may_end = true;
         self
+    }
+
+    /// The message is malformed, and in a way that ends the connection (as RFC 9113 §5.4 allows): the reader of blocks,
+    /// which all streams share, takes no name and no value that isn't one.
+    pub fn breaks(self) -> Self {
+        self.ends(&[PROTOCOL])
     }
 
     /// The client sees that the answer isn't whole: the stream is reset, or says 502 where nothing was sent yet.

@@ -23,7 +23,7 @@ pub fn judge(case: &Case, evidence: &Evidence) -> Result<(), String> {
 }
 
 fn upstream(case: &Case, evidence: &Evidence) -> Result<(), String> {
-    let got = requests(evidence);
+    let got = requests(&evidence.received);
     let fine = match &case.upstream {
         Upstream::Any => true,
         Upstream::Nothing => evidence.received.is_empty(),
@@ -43,9 +43,8 @@ fn upstream(case: &Case, evidence: &Evidence) -> Result<(), String> {
 }
 
 /// What the backend got, in words, however it was framed.
-pub fn requests(evidence: &Evidence) -> String {
-    let requests = evidence
-        .received
+pub fn requests(received: &[Received]) -> String {
+    let requests = received
         .iter()
         .map(|received| request(received).replace(" chunked", ""));
     requests.collect::<Vec<_>>().join(", then ")
@@ -138,7 +137,7 @@ fn unambiguous(received: &Received) -> Result<(), String> {
         return fault("a request line that isn't one");
     }
     if !words[0].iter().all(|byte| is_token(*byte))
-        || words[1].iter().any(|byte| !byte.is_ascii_graphic())
+        || words[1].iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
     {
         return fault("a method or a target that isn't one");
     }

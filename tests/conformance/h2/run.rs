@@ -8,7 +8,6 @@ use futures_util::future::join_all;
 use super::case::Case;
 use super::client::{self, Got};
 use crate::backend::{CANARY, Received};
-use crate::client::Ended;
 use crate::front::{Lane, Protocol, Target};
 use crate::message::shown;
 use crate::run::skip;
@@ -137,10 +136,5 @@ impl Evidence {
     /// Whether the proxy has ended the connection, or is about to: it has said that it takes no more.
     pub fn ended(&self) -> bool {
         !self.went_on && (self.got.ended.is_some() || self.got.goaway.is_some_and(|code| code != 0))
-    }
-
-    /// Whether it was ended without a word.
-    pub fn reset(&self) -> bool {
-        self.got.ended == Some(Ended::Reset)
     }
 }

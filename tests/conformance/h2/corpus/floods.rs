@@ -104,30 +104,12 @@ pub fn cases() -> Vec<Case> {
             .any()
             .late(CALM),
         case("a value of 100,000 bytes", RULE)
-            .sends(split(&[plain("GET", &[]), block(&[("x", &long)])].concat()))
-            .on(1)
+            .long(&[plain("GET", &[]), block(&[("x", &long)])].concat())
             .late(CALM),
         case("a hundred uses of one large entry", RULE)
             .headers(END_STREAM, [plain("GET", &[]), bomb()].concat())
             .late(CALM),
     ]
-}
-
-/// A HEADERS and as many CONTINUATIONs as it takes.
-fn split(block: &[u8]) -> Vec<u8> {
-    let pieces: Vec<_> = block.chunks(16_000).collect();
-    let write = |(at, piece): (usize, &&[u8])| {
-        let end = if at + 1 == pieces.len() {
-            END_HEADERS
-        } else {
-            0
-        };
-        match at {
-            0 => frame(HEADERS, END_STREAM | end, 1, piece),
-            _ => frame(CONTINUATION, end, 1, piece),
-        }
-    };
-    pieces.iter().enumerate().flat_map(write).collect()
 }
 
 /// A field of 3,900 bytes that goes into the table, and many references of one byte to it.

@@ -31,19 +31,19 @@ pub fn cases() -> Vec<Case> {
             "a HEADERS frame beyond the frame size",
             SIZE,
             frame(HEADERS, head, 1, &vec![0; 16_385]),
-            &[FRAME_SIZE],
+            &[FRAME_SIZE, PROTOCOL],
         ),
         broken_body(
             "a DATA frame beyond the frame size",
             SIZE,
             frame(DATA, 0, 1, &vec![b'x'; 16_385]),
-            &[FRAME_SIZE],
+            &[FRAME_SIZE, PROTOCOL],
         ),
         broken(
             "an unknown frame beyond the frame size",
             SIZE,
             frame(0xbe, 0, 0, &vec![0; 16_385]),
-            &[FRAME_SIZE],
+            &[FRAME_SIZE, PROTOCOL],
         ),
         case("a DATA frame of exactly the frame size", SIZE)
             .post(&[])
@@ -53,13 +53,13 @@ pub fn cases() -> Vec<Case> {
             "a PING of seven bytes",
             "RFC 9113 §6.7",
             frame(PING, 0, 0, &[0; 7]),
-            &[FRAME_SIZE],
+            &[FRAME_SIZE, PROTOCOL],
         ),
         broken(
             "a PING of nine bytes",
             "RFC 9113 §6.7",
             frame(PING, 0, 0, &[0; 9]),
-            &[FRAME_SIZE],
+            &[FRAME_SIZE, PROTOCOL],
         ),
         broken(
             "a GOAWAY of seven bytes",
@@ -71,19 +71,19 @@ pub fn cases() -> Vec<Case> {
             "a WINDOW_UPDATE of three bytes",
             "RFC 9113 §6.9",
             frame(WINDOW_UPDATE, 0, 0, &[0, 0, 1]),
-            &[FRAME_SIZE],
+            &[FRAME_SIZE, PROTOCOL],
         ),
         broken(
             "a WINDOW_UPDATE of five bytes",
             "RFC 9113 §6.9",
             frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1, 0]),
-            &[FRAME_SIZE],
+            &[FRAME_SIZE, PROTOCOL],
         ),
         broken_body(
             "an RST_STREAM of three bytes",
             "RFC 9113 §6.4",
             frame(RST_STREAM, 0, 1, &[0, 0, 8]),
-            &[FRAME_SIZE],
+            &[FRAME_SIZE, PROTOCOL],
         ),
         broken(
             "a HEADERS frame with priority but no room for it",
@@ -94,7 +94,7 @@ pub fn cases() -> Vec<Case> {
         case("a PRIORITY of four bytes", "RFC 9113 §6.3")
             .frame(PRIORITY, 0, 1, [0; 4])
             .any()
-            .ends(&[FRAME_SIZE]),
+            .ends(&[FRAME_SIZE, PROTOCOL]),
         case("padding in HEADERS", "RFC 9113 §6.2")
             .headers(END_STREAM | PADDED, padded(3, &[0; 3]))
             .forwarded("GET /"),

@@ -13,7 +13,7 @@ fn with(bytes: &[u8]) -> Vec<u8> {
 fn broken(name: &'static str, rule: &'static str, block: Vec<u8>) -> Case {
     case(name, rule)
         .headers(END_STREAM, block)
-        .ends(&[COMPRESSION])
+        .ends(&[COMPRESSION, PROTOCOL])
 }
 
 fn read(name: &'static str, rule: &'static str, block: Vec<u8>, request: &str) -> Case {
@@ -125,7 +125,7 @@ pub fn cases() -> Vec<Case> {
         read(
             "a value in Huffman's code",
             "RFC 7541 §5.2",
-            with(&[0, 1, b'x', 0x81, 0b1111_0101 & 0xff | 0x0f]),
+            with(&[0, 1, b'x', 0x81, 0b1111_0101]),
             "GET / `x: y`",
         )
         .any(),
@@ -144,7 +144,7 @@ pub fn cases() -> Vec<Case> {
                 [&[0x20][..], &plain, &[0x80 | 62]].concat(),
             )
             .any()
-            .ends(&[COMPRESSION]),
+            .ends(&[COMPRESSION, PROTOCOL]),
         case("an entry of an earlier request", "RFC 7541 §2.2")
             .frame(
                 HEADERS,
@@ -159,7 +159,11 @@ pub fn cases() -> Vec<Case> {
                 HEADERS,
                 END_HEADERS | END_STREAM,
                 1,
-                [with(&[0x40, 1, b'x', 1, b'y']), literal(b"X", b"upper")].concat(),
+                [
+                    with(&[0x40, 1, b'x', 1, b'y']),
+                    literal(b"connection", b"close"),
+                ]
+                .concat(),
             )
             .frame(HEADERS, END_HEADERS | END_STREAM, 3, with(&[0x80 | 62]))
             .on(3)

@@ -82,7 +82,7 @@ pub fn cases() -> Vec<Case> {
         bad("a length of 5e0", &["5e0"]),
         bad("a length with a blank", &["5 5"]),
         bad("a length with a blank before it", &[" 5"]),
-        bad("a length with CR LF", &["5\r\nx: y"]),
+        bad("a length with CR LF", &["5\r\nx: y"]).breaks(),
         bad("a length with a comma behind it", &["5,"]),
         bad("a length beyond 2^64", &["18446744073709551621"]),
         bad("a length of 2^64 - 1", &["18446744073709551615"]).unfinished(),
@@ -98,7 +98,8 @@ pub fn cases() -> Vec<Case> {
         case("a body that looks like chunks", RULE)
             .post(&[])
             .data("0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
-            .forwarded("POST / `0\\r\\n\\r\\nGET /smuggled HTTP/1.1\\r\\nHost: a\\r\\n\\…`"),
+            .any()
+            .gets("200 `answer to POST /`"),
         case("a GET with a body", "RFC 9110 §9.3.1")
             .headers(0, plain("GET", &[]))
             .data("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -13,8 +13,8 @@ fn begun(name: &'static str, rule: &'static str, frames: &[u8]) -> Case {
 }
 
 /// A SETTINGS frame that breaks the connection, after a proper start.
-fn broken(name: &'static str, rule: &'static str, bytes: Vec<u8>, code: u32) -> Case {
-    case(name, rule).sends(bytes).ends(&[code])
+fn broken(name: &'static str, rule: &'static str, bytes: Vec<u8>, codes: &[u32]) -> Case {
+    case(name, rule).sends(bytes).ends(codes)
 }
 
 /// A value that is no fault.
@@ -56,69 +56,74 @@ pub fn cases() -> Vec<Case> {
             PREFACE_RULE,
             &request,
         )
-        .ends(&[PROTOCOL]),
+        .on(1)
+        .forwarded("GET /"),
         begun(
             "no SETTINGS behind the preface, but a PING",
             PREFACE_RULE,
             &frame(PING, 0, 0, &[0; 8]),
-        )
-        .ends(&[PROTOCOL]),
+        ),
         begun(
             "an acknowledgement as the first SETTINGS",
             PREFACE_RULE,
             &frame(SETTINGS, ACK, 0, b""),
         )
         .ends(&[PROTOCOL]),
-        broken("a second preface", PREFACE_RULE, PREFACE.to_vec(), PROTOCOL)
-            .ends(&[PROTOCOL, FRAME_SIZE]),
+        broken(
+            "a second preface",
+            PREFACE_RULE,
+            PREFACE.to_vec(),
+            &[PROTOCOL],
+        )
+        .ends(&[PROTOCOL, FRAME_SIZE]),
         broken(
             "SETTINGS on a stream",
             SETTINGS_RULE,
             frame(SETTINGS, 0, 1, b""),
-            PROTOCOL,
+            &[PROTOCOL],
         ),
         broken(
             "SETTINGS of five bytes",
             SETTINGS_RULE,
             frame(SETTINGS, 0, 0, b"\0\x03\0\0\0"),
-            FRAME_SIZE,
+            &[FRAME_SIZE, PROTOCOL],
         ),
         broken(
             "SETTINGS of seven bytes",
             SETTINGS_RULE,
             frame(SETTINGS, 0, 0, b"\0\x03\0\0\0\x01\0"),
-            FRAME_SIZE,
+            &[FRAME_SIZE, PROTOCOL],
         ),
         broken(
             "an acknowledgement with a value",
             SETTINGS_RULE,
             frame(SETTINGS, ACK, 0, b"\0\x03\0\0\0\x01"),
-            FRAME_SIZE,
+            &[FRAME_SIZE, PROTOCOL],
         ),
-        broken("ENABLE_PUSH of 2", VALUES, settings(&[(2, 2)]), PROTOCOL),
+        broken("ENABLE_PUSH of 2", VALUES, settings(&[(2, 2)]), &[PROTOCOL]),
         broken(
             "a window of 2^31",
             VALUES,
             settings(&[(4, 0x8000_0000)]),
-            FLOW_CONTROL,
+            &[FLOW_CONTROL, PROTOCOL],
         ),
         broken(
             "a frame size of 16,383",
             VALUES,
             settings(&[(5, 16_383)]),
-            PROTOCOL,
+            &[PROTOCOL],
         ),
         broken(
             "a frame size of 2^24",
             VALUES,
             settings(&[(5, 0x100_0000)]),
-            PROTOCOL,
+            &[PROTOCOL],
         ),
         broken(
             "ENABLE_CONNECT_PROTOCOL of 2",
             "RFC 8441 §3",
             settings(&[(8, 2)]),
-            PROTOCOL,
+            &[PROTOCOL],
         ),
         taken("the largest window", &[(4, 0x7fff_ffff)]),
         taken("the largest frame size", &[(5, 0xff_ffff)]),
@@ -132,6 +137,7 @@ pub fn cases() -> Vec<Case> {
             .frame(SETTINGS, ACK, 0, b"")
             .get(&[])
             .on_none()
-            .any(),
+            .any()
+            .late(&[PROTOCOL]),
     ]
 }

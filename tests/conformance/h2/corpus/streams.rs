@@ -43,7 +43,7 @@ pub fn cases() -> Vec<Case> {
             .get(&[])
             .data("x")
             .any()
-            .late(&[STREAM_CLOSED]),
+            .late(&[STREAM_CLOSED, PROTOCOL]),
         case("DATA behind the answer", STATES)
             .get(&[])
             .once_answered()
@@ -62,7 +62,7 @@ pub fn cases() -> Vec<Case> {
             .data("hello")
             .data("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
             .any()
-            .late(&[STREAM_CLOSED]),
+            .late(&[STREAM_CLOSED, PROTOCOL]),
         case("RST_STREAM on the connection", "RFC 9113 §6.4")
             .sends(reset(0, CANCEL))
             .ends(&[PROTOCOL]),

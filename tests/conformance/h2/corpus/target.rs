@@ -1,6 +1,7 @@
 //! `:path`.
 
 use crate::h2::case::{Case, case};
+use crate::h2::hpack::block;
 
 const RULE: &str = "RFC 9113 §8.3.1";
 
@@ -44,7 +45,7 @@ pub fn cases() -> Vec<Case> {
         bad("a path with NUL", "/\0"),
         bad("a path with a tab", "/\tx"),
         bad("a path with DEL", "/\u{7f}"),
-        bad("a path with a fragment", "/a#b"),
+        path("a path with a fragment", "GET", "/a#b").forwarded("GET /a"),
         bad("a path that begins with a blank", " /"),
         path("a path beyond ASCII", "GET", "/é").any().on_none(),
         good("a path with a query", "/a?b=c&d"),
@@ -53,11 +54,13 @@ pub fn cases() -> Vec<Case> {
         good("a path of two slashes", "//b/c"),
         good("a path with an authority behind a slash", "//user@b:80/"),
         good("a path with a semicolon", "/a;b=c"),
-        path(
-            "a path of 20,000 bytes",
-            "GET",
-            &format!("/{}", "x".repeat(20_000)),
-        )
-        .refused(&[]),
+        case("a path of 20,000 bytes", RULE)
+            .long(&block(&[
+                (":method", "GET"),
+                (":scheme", "http"),
+                (":authority", "a"),
+                (":path", &format!("/{}", "x".repeat(20_000))),
+            ]))
+            .refused(&[]),
     ]
 }
