@@ -1,25 +1,32 @@
 //! From a pool to a connection: pick a backend, enter its gate, reuse a connection or open one.
 
+mod dress;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 use tokio::io::ReadBuf;
 
 use super::h1;
+use super::h2::client_stream::ClientStream;
 use super::plane::Plane;
 use crate::clock;
 use crate::config;
 use crate::core::Time;
 use crate::core::balance::Candidate;
 use crate::core::retry;
-use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved};
+use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved, Ticket};
 use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
+use crate::tls::upstream::Alpn;
+use dress::dressed;
+pub use dress::{Behalf, Dressed, note_refusal, note_written};
 
 impl Candidate for Arc<Endpoint> {
     fn in_flight(&self) -> u32 {
@@ -181,14 +188,24 @@ pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     fastrand::choice(open).and_then(|endpoint| endpoint.permit_anyway())
 }
 
-/// An idle connection that is still good, if there is one.
-pub fn reuse(endpoint: &Arc<Endpoint>, now: Time) -> Option<Box<Connection>> {
+/// An idle connection that is still good, if there is one; for a request that must not be sent twice (`once`), one
+/// that the backend is not about to close, as far as that can be known.
+pub fn reuse(
+    endpoint: &Arc<Endpoint>,
+    now: Time,
+    once: impl Fn() -> bool,
+) -> Option<Box<Connection>> {
     loop {
         let mut connection = endpoint.idle.take()?;
-        if connection.epoch != endpoint.epoch() || connection.expires <= now {
+        let of = (connection.epoch, connection.transport);
+        if of != (endpoint.epoch(), endpoint.transports()) || connection.expires <= now {
             continue;
         }
         match look(&mut connection) {
+            Look::Quiet if connection.safe_until <= now && once() => {
+                endpoint.release(connection);
+                return None;
+            }
             Look::Quiet => return Some(connection),
             Look::Closed => endpoint.peer_closed(),
             Look::Talking => {}
@@ -225,6 +242,9 @@ pub enum ConnectError {
     /// The address did not take the connection.
     #[error("{0}")]
     Failed(String),
+    /// There is no TLS with it.
+    #[error("{0}")]
+    Handshake(String),
     /// The backend's name has not been resolved yet.
     #[error("its name is not resolved")]
     Unresolved,
@@ -239,12 +259,48 @@ pub enum ConnectError {
     Ignored,
 }
 
-/// Opens a connection to the backend that was entered.
+/// Opens a connection to the backend that was entered, on this client's behalf.
 pub async fn connect(
     plane: &Plane,
     permit: &Permit,
     upstream: &config::Upstream,
+    behalf: Behalf,
 ) -> Result<Box<Connection>, ConnectError> {
+    let dialled = dial(plane, permit, upstream, behalf, Alpn::Http1).await?;
+    Ok(Box::new(Connection {
+        stream: dialled.dressed.stream,
+        epoch: permit.epoch(),
+        transport: dialled.transport,
+        expires: Time::MAX,
+        safe_until: Time::MAX,
+        requests: 0,
+        sent: dialled.dressed.sent,
+        accepted: dialled.dressed.accepted,
+        ticket: dialled.ticket,
+    }))
+}
+
+/// What a connection is made of.
+pub struct Dialled {
+    /// The stream, ready for a request.
+    pub dressed: Dressed,
+    /// The number of the transport that it was opened with.
+    pub transport: u32,
+    /// Counts it.
+    pub ticket: Ticket,
+}
+
+/// Opens what a connection is made of.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn dial(
+    plane: &Plane,
+    permit: &Permit,
+    upstream: &config::Upstream,
+    behalf: Behalf,
+    alpn: Alpn,
+) -> Result<Dialled, ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
@@ -256,26 +312,46 @@ pub async fn connect(
             .map_err(|error| ConnectError::Failed(error.to_string()))?,
     };
     peer.options.connection_timeout = Some(upstream.connect_timeout);
+    let (transport, number) = endpoint.transport();
+    if upstream.http2 {
+        peer.options.tcp_keepalive = Some(KEEP_ALIVE);
+    }
     let ticket = endpoint.connection_opened();
     let stream = plane
         .connector
         .new_stream(&peer)
         .await
         .map_err(|error| ConnectError::Failed(error.to_string()))?;
-    let connection = Connection {
-        stream,
-        epoch,
-        expires: Time::MAX,
-        requests: 0,
-        sent: 0,
-        accepted: false,
-        ticket,
+    let dressed = match transport.is_plain() {
+        true => Dressed::plainly(stream),
+        // Boxed: most connections go without.
+        false => {
+            let patience = upstream.connect_timeout;
+            Box::pin(dressed(
+                stream, endpoint, &transport, alpn, patience, behalf,
+            ))
+            .await?
+        }
     };
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
     }
-    Ok(Box::new(connection))
+    Ok(Dialled {
+        dressed,
+        transport: number,
+        ticket,
+    })
 }
+
+/// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed
+/// within 25 seconds. HTTP/2's own PINGs are taken for abuse by gRPC servers.
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(10),
+    interval: Duration::from_secs(5),
+    count: 3,
+    #[cfg(target_os = "linux")]
+    user_timeout: Duration::from_secs(25),
+};
 
 /// For so long the look for the acceptance is repeated as often as others let us; after that, each millisecond.
 const AT_ONCE: Duration = Duration::from_micros(100);
@@ -294,6 +370,10 @@ pub async fn accepted(
     others: bool,
 ) -> Result<(), ConnectError> {
     let began = clock::now();
+    // It has shaken hands.
+    if connection.accepted {
+        return Ok(());
+    }
     loop {
         match h1::socket::place(connection.stream.id()) {
             Some(Place::Process) => {
@@ -332,6 +412,19 @@ pub async fn accepted(
 /// How long the reset that proves it is waited for: 1 + 2 + 4 + 8 + 16 ms, more than a round trip within a site.
 const RESET_LOOKS: u32 = 5;
 
+/// Why the last request (`written` bytes) on a connection that has failed surely never reached the backend, if that is
+/// so. `reset`: a connection that the backend had not closed was reset.
+pub async fn undelivered(
+    connection: &Connection,
+    written: u64,
+    reset: bool,
+) -> Option<retry::Failure> {
+    if let Some(stream) = ClientStream::of(connection) {
+        return stream.unseen();
+    }
+    (!reset && is_undelivered(connection, written).await).then_some(retry::Failure::StaleProven)
+}
+
 /// Whether the last request (`written` bytes) on a connection that the backend has closed surely never reached it.
 ///
 /// RFC 9110 §9.2.2 lets a proxy repeat any request of which it knows that. What has to come together: the backend
@@ -339,7 +432,14 @@ const RESET_LOOKS: u32 = 5;
 /// and has answered it with a reset, which only a socket that nobody reads from does. A peer that has only
 /// half-closed still reads, and sends no reset. One that reads a part and then closes does, so the request must
 /// have gone out in one segment: then a part can't have arrived.
-pub async fn is_undelivered(connection: &Connection, written: u64) -> bool {
+///
+/// Over TLS the bytes are those of its records, and a backend that has refused the handshake has read none of them.
+async fn is_undelivered(connection: &Connection, written: u64) -> bool {
+    let written = match dress::tls_of(connection) {
+        Some(tls) if tls.refusal().is_some() => return true,
+        Some(tls) => tls.written().saturating_sub(connection.sent),
+        None => written,
+    };
     // A first request is different, unless it was known that the connection had left its listener's queue: a listener
     // that dies with a full one has acknowledged what nobody reads.
     if connection.requests <= 1 && !connection.accepted {

@@ -335,7 +335,7 @@ impl ServerStream {
 }
 
 /// Room that there is now for so much content; what is missing is asked for.
-fn available(body: &mut Option<SendStream<Bytes>>, wanted: usize) -> usize {
+pub(super) fn available(body: &mut Option<SendStream<Bytes>>, wanted: usize) -> usize {
     body.as_mut().map_or(0, |body| {
         body.reserve_capacity(wanted);
         body.capacity()
@@ -343,7 +343,7 @@ fn available(body: &mut Option<SendStream<Bytes>>, wanted: usize) -> usize {
 }
 
 /// Waits until there is room for at least a byte of so much content.
-fn poll_room(
+pub(super) fn poll_room(
     body: &mut Option<SendStream<Bytes>>,
     cx: &mut Context<'_>,
     wanted: usize,

@@ -10,12 +10,19 @@ use super::super::scratch::Scratch;
 use super::super::tunnel::{self, TunnelEnd};
 use super::{Attempt, CUT, Transaction};
 use crate::clock;
+use crate::config::ProxyProtocol;
+use crate::core::retry;
+use crate::proxy::h2::session;
 use crate::proxy::headers::{RequestEdit, write_request};
-use crate::proxy::upstream::{self, ConnectError};
+use crate::proxy::upstream::{self, Behalf, ConnectError};
 use crate::registry::endpoint::{Connection, Endpoint, Kind, Permit};
 
 /// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+
+/// An app that doesn't say how long it keeps a connection may close it at any moment: a request that must not be sent
+/// twice takes one that was idle for less, or a new one. Apps that keep them for one second exist, for less hardly.
+const UNANNOUNCED: Duration = Duration::from_millis(750);
 
 impl Transaction<'_> {
     /// A kept connection of the backend that was entered, if there is one. Where none is left because the backend has
@@ -26,7 +33,11 @@ impl Transaction<'_> {
             return (permit, None);
         }
         for _ in 0..self.pool.ready.len() {
-            let reused = upstream::reuse(permit.endpoint(), clock::now());
+            let once = || !self.may_be_repeated();
+            let reused = match self.is_for_session() {
+                true => session::reuse(&permit),
+                false => upstream::reuse(permit.endpoint(), clock::now(), once),
+            };
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
                 return (permit, reused);
             }
@@ -36,6 +47,11 @@ impl Transaction<'_> {
             }
         }
         (permit, None)
+    }
+
+    /// Whether it goes over HTTP/2. There are no upgrades in it (RFC 9113 §8.6).
+    fn is_for_session(&self) -> bool {
+        self.pool.config.upstream.http2 && self.head.upgrade.is_none()
     }
 
     /// One attempt on the backend that was entered; on a new connection, unless there is one to be reused.
@@ -76,7 +92,11 @@ impl Transaction<'_> {
             request: self.head,
             head: &scratch.head,
             began,
-            upstream: &self.pool.config.upstream,
+            read_timeout: exchange::patience(
+                self.head,
+                self.client.buffer.bytes(),
+                self.pool.config.upstream.read_timeout,
+            ),
             server: &self.config.server,
             ends: self.ends(),
         };
@@ -92,9 +112,16 @@ impl Transaction<'_> {
         .run()
         .await;
         self.account.tally(tally);
-        self.undelivered = matches!(end, Err(Failure::Died { reset: false }))
-            && upstream::is_undelivered(&connection, tally.bytes_up).await;
-        connection.sent += tally.bytes_up;
+        self.undelivered = match end {
+            Err(Failure::Died { reset }) => {
+                upstream::undelivered(&connection, tally.bytes_up, reset).await
+            }
+            _ => None,
+        };
+        if self.undelivered.is_some() {
+            upstream::note_refusal(&connection, endpoint);
+        }
+        upstream::note_written(&mut connection, tally.bytes_up);
         if tally.status > 0 {
             endpoint.counters.answered(tally.status);
         }
@@ -147,12 +174,24 @@ impl Transaction<'_> {
 
     /// Keeps a connection for the next request, for as long as the app said it would.
     fn keep(&self, endpoint: &Endpoint, mut connection: Box<Connection>, promised: Option<u32>) {
-        let mut idle = self.pool.config.upstream.idle_timeout;
+        let settings = &self.pool.config.upstream;
+        if settings.proxy_protocol != ProxyProtocol::Off {
+            // It is this client's. To the backend, every request on it would be.
+            return;
+        }
+        let mut idle = settings.idle_timeout;
         if let Some(seconds) = promised {
             idle =
                 idle.min(Duration::from_secs(u64::from(seconds)).saturating_sub(KEEP_ALIVE_MARGIN));
         }
-        connection.expires = self.account.answered().saturating_add(idle);
+        let since = self.account.answered();
+        connection.expires = since.saturating_add(idle);
+        let safe = if promised.is_some() {
+            idle
+        } else {
+            UNANNOUNCED
+        };
+        connection.safe_until = since.saturating_add(safe);
         endpoint.release(connection);
     }
 
@@ -160,7 +199,16 @@ impl Transaction<'_> {
     /// sent twice, and for one that has met a death already. What nobody has accepted uses up none of its attempts.
     async fn connect(&self, permit: &Permit) -> Result<Box<Connection>, ConnectError> {
         let settings = &self.pool.config.upstream;
-        let mut connection = upstream::connect(self.plane, permit, settings).await?;
+        if self.is_for_session() {
+            // Boxed: it is rarely more than a look at what is open.
+            return Box::pin(session::connect(self.plane, permit, settings)).await;
+        }
+        let wanted = settings.proxy_protocol != ProxyProtocol::Off;
+        let behalf = Behalf {
+            client: self.client.origin.address,
+            local: wanted.then(|| self.client.local_address()).flatten(),
+        };
+        let mut connection = upstream::connect(self.plane, permit, settings, behalf).await?;
         if self.tried.unproven > 0 || !self.may_be_repeated() {
             let others = self.excluded.leaves_any_but(&self.pool, permit.endpoint());
             let patience = settings.connect_timeout;
@@ -199,6 +247,15 @@ impl Transaction<'_> {
             Failure::Truncated(_) => "truncated",
         };
         match failure {
+            // It has said so itself: nothing has broken.
+            Failure::Died { .. }
+                if matches!(
+                    self.undelivered,
+                    Some(retry::Failure::RefusedStream | retry::Failure::GoAway)
+                ) =>
+            {
+                endpoint.hint();
+            }
             Failure::Died { .. } => endpoint.request_lost(),
             Failure::BadResponse(_) => endpoint.hint(),
             // Where an answer can be given, it is counted with that.
