@@ -11,6 +11,7 @@ use crate::backend::{CANARY, Received};
 use crate::front::{Lane, Protocol, Target};
 use crate::message::shown;
 use crate::run::skip;
+use crate::table::short;
 
 /// Proxies of a kind, each with its backend: cases that wait don't hold up the others.
 const LANES: usize = 6;
@@ -40,11 +41,7 @@ pub struct Evidence {
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for request in &self.received {
-            let mut raw = shown(&request.raw);
-            if raw.len() > 2000 {
-                raw.truncate(raw.floor_char_boundary(2000));
-                raw += "…";
-            }
+            let raw = short(&shown(&request.raw), 2000);
             writeln!(f, "   backend ({}): {raw}", request.connection)?;
         }
         for (stream, answer) in &self.got.streams {
