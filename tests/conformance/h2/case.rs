@@ -59,6 +59,8 @@ pub struct Case {
     pub outcome: Outcome,
     /// Whether the proxy may end the connection in good order before the next request.
     pub may_end: bool,
+    /// Whether requests of it may still be on their way when it is over: what comes next has a proxy of its own.
+    pub straggles: bool,
     /// Whether the upstream connection must not have been used for the next request.
     pub discards: bool,
     /// Why nginx or HAProxy does something else.
@@ -80,6 +82,7 @@ pub fn case(name: &'static str, rule: &'static str) -> Case {
         upstream: Upstream::Nothing,
         outcome: Outcome::Nothing,
         may_end: false,
+        straggles: false,
         discards: false,
         differs: "",
     }
@@ -306,6 +309,12 @@ impl Case {
     /// Whether the backend has got a request depends on how things arrive.
     pub fn any(mut self) -> Self {
         self.upstream = Upstream::Any;
+        self
+    }
+
+    /// Requests of it may still be on their way when it is over.
+    pub fn straggles(mut self) -> Self {
+        self.straggles = true;
         self
     }
 

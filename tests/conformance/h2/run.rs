@@ -91,13 +91,16 @@ async fn play_some(target: Target, cases: &[Case], some: &[usize]) -> Vec<Eviden
     let next = Cell::new(0);
     let evidence = RefCell::new(vec![None; some.len()]);
     join_all((0..LANES.min(some.len())).map(async |_| {
-        let lane = target.start(Protocol::H2).await;
+        let mut lane = target.start(Protocol::H2).await;
         loop {
             let turn = next.get();
             let Some(index) = some.get(turn) else { return };
             next.set(turn + 1);
             let found = play(&lane, &cases[*index], *index).await;
             evidence.borrow_mut()[turn] = Some(found);
+            if cases[*index].straggles {
+                lane = target.start(Protocol::H2).await;
+            }
         }
     }))
     .await;

@@ -13,7 +13,7 @@ fn many(count: usize, frame: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
 
 /// Too much: the connection may end, or go on.
 fn flood(name: &'static str, bytes: Vec<u8>) -> Case {
-    case(name, RULE).sends(bytes).any().late(CALM)
+    case(name, RULE).sends(bytes).any().late(CALM).straggles()
 }
 
 pub fn cases() -> Vec<Case> {

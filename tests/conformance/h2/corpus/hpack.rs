@@ -174,6 +174,7 @@ pub fn cases() -> Vec<Case> {
             .frame(HEADERS, END_HEADERS | END_STREAM, 3, with(&[0x80 | 62]))
             .on(3)
             .any()
+            .straggles()
             .gets("200 `answer to GET /`"),
     ]
 }

@@ -135,6 +135,7 @@ pub fn cases() -> Vec<Case> {
             .sends((0..50).map(|n| get(2 * n + 1)).collect::<Vec<_>>().concat())
             .on(99)
             .any()
+            .straggles()
             .gets("200 `answer to GET /`"),
     ]
 }
