@@ -55,9 +55,10 @@ release: setup ## Build the optimised binary
 	@echo "target/release/lameduck"
 
 prove: setup ## Run the end-to-end tests at full length; figures go to target/prove/
-	tests/setup.sh
+	LAMEDUCK_PROVE=1 tests/setup.sh
 	rm -rf target/prove
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test plane races
+	LAMEDUCK_PROVE=1 $(CARGO) test --release --test clients
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test e2e -- --test-threads 1
 	@cat target/prove/results.md target/prove/races.md
 
