@@ -99,6 +99,9 @@ impl Fake {
             payload.extend(value.to_be_bytes());
         }
         self.frame(SETTINGS, 0, 0, &payload).await;
+        // The proxy makes room for all of its streams first.
+        let first = soon(self.read()).await;
+        assert!(matches!(first, Event::Window(0, _)), "{first:?}");
     }
 
     pub async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
