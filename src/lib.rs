@@ -27,6 +27,7 @@ pub mod interrupt;
 pub mod output;
 pub mod probe;
 pub mod proxy;
+pub mod proxy_header;
 pub mod registry;
 pub mod room;
 pub mod server;

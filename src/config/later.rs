@@ -19,14 +19,6 @@ const ACME: (&str, &str) = (
     "certificates come from files",
     "remove it, and let an ACME client (certbot, lego) write the files of `tls`: they are read again when they change",
 );
-const UPSTREAM_TLS: (&str, &str) = (
-    "backends are spoken to without TLS",
-    "remove it, and let the app listen without TLS on a private address",
-);
-const GRPC: (&str, &str) = (
-    "health checks are \"http\" or \"tcp\"",
-    "use `type = \"http\"` with an HTTP health path, or `type = \"tcp\"`",
-);
 const BALANCE: (&str, &str) = (
     "there are \"least_requests\", \"round_robin\" and \"random\"",
     "use `balance = \"least_requests\"`, which also evens out backends of different speed",
@@ -77,11 +69,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("pool", "outlier", OUTLIER),
     ("pool", "outlier_detection", OUTLIER),
     ("pool", "discovery", DISCOVERY),
-    ("pool", "tls", UPSTREAM_TLS),
-    ("pool.upstream", "tls", UPSTREAM_TLS),
-    ("pool.backend", "tls", UPSTREAM_TLS),
-    ("pool.health", "service", GRPC),
-    ("pool.health", "grpc", GRPC),
     ("route", "rewrite", REWRITE),
     ("route", "strip_prefix", REWRITE),
     ("route", "redirect", REWRITE),
@@ -90,11 +77,8 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
 ];
 
 /// Values of a key: `section.key`, value, what and what to do.
-const LATER_VALUES: &[(&str, &str, (&str, &str))] = &[
-    ("balance", "ewma", BALANCE),
-    ("balance", "hash", BALANCE),
-    ("type", "grpc", GRPC),
-];
+const LATER_VALUES: &[(&str, &str, (&str, &str))] =
+    &[("balance", "ewma", BALANCE), ("balance", "hash", BALANCE)];
 
 fn find(
     list: &'static [(&str, &str, (&'static str, &'static str))],

@@ -1,12 +1,14 @@
 //! From a pool to a connection: pick a backend, enter its gate, reuse a connection or open one.
 
+mod dress;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use pingora::protocols::{Stream, TcpKeepalive};
+use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 use tokio::io::ReadBuf;
@@ -22,6 +24,9 @@ use crate::core::retry;
 use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved, Ticket};
 use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
+use crate::tls::upstream::Alpn;
+use dress::dressed;
+pub use dress::{Behalf, Dressed, note_refusal, note_written};
 
 impl Candidate for Arc<Endpoint> {
     fn in_flight(&self) -> u32 {
@@ -183,14 +188,24 @@ pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     fastrand::choice(open).and_then(|endpoint| endpoint.permit_anyway())
 }
 
-/// An idle connection that is still good, if there is one.
-pub fn reuse(endpoint: &Arc<Endpoint>, now: Time) -> Option<Box<Connection>> {
+/// An idle connection that is still good, if there is one; for a request that must not be sent twice (`once`), one
+/// that the backend is not about to close, as far as that can be known.
+pub fn reuse(
+    endpoint: &Arc<Endpoint>,
+    now: Time,
+    once: impl Fn() -> bool,
+) -> Option<Box<Connection>> {
     loop {
         let mut connection = endpoint.idle.take()?;
-        if connection.epoch != endpoint.epoch() || connection.expires <= now {
+        let of = (connection.epoch, connection.transport);
+        if of != (endpoint.epoch(), endpoint.transports()) || connection.expires <= now {
             continue;
         }
         match look(&mut connection) {
+            Look::Quiet if connection.safe_until <= now && once() => {
+                endpoint.release(connection);
+                return None;
+            }
             Look::Quiet => return Some(connection),
             Look::Closed => endpoint.peer_closed(),
             Look::Talking => {}
@@ -227,6 +242,9 @@ pub enum ConnectError {
     /// The address did not take the connection.
     #[error("{0}")]
     Failed(String),
+    /// There is no TLS with it.
+    #[error("{0}")]
+    Handshake(String),
     /// The backend's name has not been resolved yet.
     #[error("its name is not resolved")]
     Unresolved,
@@ -241,31 +259,48 @@ pub enum ConnectError {
     Ignored,
 }
 
-/// Opens a connection to the backend that was entered.
+/// Opens a connection to the backend that was entered, on this client's behalf.
 pub async fn connect(
     plane: &Plane,
     permit: &Permit,
     upstream: &config::Upstream,
+    behalf: Behalf,
 ) -> Result<Box<Connection>, ConnectError> {
-    let (stream, ticket) = dial(plane, permit, upstream).await?;
-    let connection = Connection {
-        stream,
+    let dialled = dial(plane, permit, upstream, behalf, Alpn::Http1).await?;
+    Ok(Box::new(Connection {
+        stream: dialled.dressed.stream,
         epoch: permit.epoch(),
+        transport: dialled.transport,
         expires: Time::MAX,
+        safe_until: Time::MAX,
         requests: 0,
-        sent: 0,
-        accepted: false,
-        ticket,
-    };
-    Ok(Box::new(connection))
+        sent: dialled.dressed.sent,
+        accepted: dialled.dressed.accepted,
+        ticket: dialled.ticket,
+    }))
+}
+
+/// What a connection is made of.
+pub struct Dialled {
+    /// The stream, ready for a request.
+    pub dressed: Dressed,
+    /// The number of the transport that it was opened with.
+    pub transport: u32,
+    /// Counts it.
+    pub ticket: Ticket,
 }
 
 /// Opens what a connection is made of.
+///
+/// # Errors
+/// As [`connect`].
 pub async fn dial(
     plane: &Plane,
     permit: &Permit,
     upstream: &config::Upstream,
-) -> Result<(Stream, Ticket), ConnectError> {
+    behalf: Behalf,
+    alpn: Alpn,
+) -> Result<Dialled, ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
@@ -277,6 +312,7 @@ pub async fn dial(
             .map_err(|error| ConnectError::Failed(error.to_string()))?,
     };
     peer.options.connection_timeout = Some(upstream.connect_timeout);
+    let (transport, number) = endpoint.transport();
     if upstream.http2 {
         peer.options.tcp_keepalive = Some(KEEP_ALIVE);
     }
@@ -286,10 +322,25 @@ pub async fn dial(
         .new_stream(&peer)
         .await
         .map_err(|error| ConnectError::Failed(error.to_string()))?;
+    let dressed = match transport.is_plain() {
+        true => Dressed::plainly(stream),
+        // Boxed: most connections go without.
+        false => {
+            let patience = upstream.connect_timeout;
+            Box::pin(dressed(
+                stream, endpoint, &transport, alpn, patience, behalf,
+            ))
+            .await?
+        }
+    };
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
     }
-    Ok((stream, ticket))
+    Ok(Dialled {
+        dressed,
+        transport: number,
+        ticket,
+    })
 }
 
 /// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed
@@ -319,6 +370,7 @@ pub async fn accepted(
     others: bool,
 ) -> Result<(), ConnectError> {
     let began = clock::now();
+    // It has shaken hands.
     if connection.accepted {
         return Ok(());
     }
@@ -380,7 +432,14 @@ pub async fn undelivered(
 /// and has answered it with a reset, which only a socket that nobody reads from does. A peer that has only
 /// half-closed still reads, and sends no reset. One that reads a part and then closes does, so the request must
 /// have gone out in one segment: then a part can't have arrived.
+///
+/// Over TLS the bytes are those of its records, and a backend that has refused the handshake has read none of them.
 async fn is_undelivered(connection: &Connection, written: u64) -> bool {
+    let written = match dress::tls_of(connection) {
+        Some(tls) if tls.refusal().is_some() => return true,
+        Some(tls) => tls.written().saturating_sub(connection.sent),
+        None => written,
+    };
     // A first request is different, unless it was known that the connection had left its listener's queue: a listener
     // that dies with a full one has acknowledged what nobody reads.
     if connection.requests <= 1 && !connection.accepted {

@@ -1,7 +1,9 @@
 // Plain node:http. --stop graceful: the full handler. abrupt: none at all. linger: /health says 503 at once,
-// but it goes on accepting for 3 s.
+// but it goes on accepting for 3 s. --cert FILE --key FILE: over TLS.
 'use strict';
+const fs = require('node:fs');
 const http = require('node:http');
+const https = require('node:https');
 const app = require('./common');
 
 const LINGER = 3_000;
@@ -13,10 +15,16 @@ function respond(response, status, body) {
   response.end(body);
 }
 
-const server = http.createServer((request, response) => {
+const { cert, key } = app.options;
+const create = cert === undefined
+  ? http.createServer
+  : (listener) => https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, listener);
+const server = create((request, response) => {
   app.arrival(request);
   response.setHeader('x-demo-app', app.options.name);
   if (closing) response.setHeader('connection', 'close');
+  // Said by the app, node adds no `Keep-Alive: timeout=` to it.
+  else if (app.options.unannounced) response.setHeader('connection', 'keep-alive');
   switch (`${request.method} ${request.url.split('?')[0]}`) {
     case 'GET /health': return respond(response, signalled ? 503 : 200, signalled ? 'stopping\n' : 'ok\n');
     case 'GET /': return respond(response, 200, `hello from ${app.options.name}\n`);
@@ -35,6 +43,7 @@ const server = http.createServer((request, response) => {
     default: return respond(response, 404, 'nothing here\n');
   }
 });
+server.keepAliveTimeout = Number(app.options['keep-alive']);
 const closeSockets = app.echoSockets(server);
 
 function stop() {

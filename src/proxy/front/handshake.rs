@@ -62,7 +62,9 @@ pub(super) async fn serve(
         ends: clock::now() + config.server.header_timeout,
         is_last: false,
     };
-    match shake_hands(server, stream, &mut patience).await {
+    // Boxed: what a handshake needs is given back when it is over.
+    let shaken = Box::pin(shake_hands(server, stream, &mut patience)).await;
+    match shaken {
         Ok(stream) => {
             drop(patience);
             let session = stream.session();

@@ -15,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use h2::{Ping, PingPong};
-use http::uri::Scheme;
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
@@ -26,8 +25,9 @@ use crate::config;
 use crate::core::Time;
 use crate::interrupt::Level;
 use crate::proxy::plane::Plane;
-use crate::proxy::upstream::{self, ConnectError};
+use crate::proxy::upstream::{self, Behalf, ConnectError};
 use crate::registry::endpoint::{Connection, Endpoint, Entered, Permit, Session, Ticket};
+use crate::tls::upstream::Alpn;
 
 /// What the backend may send of one response before it was read: as much as two buffers of the HTTP/1 plane.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -104,8 +104,11 @@ pub async fn connect(
 fn connection(endpoint: &Arc<Endpoint>, entered: Entered) -> Box<Connection> {
     Box::new(Connection {
         epoch: entered.session().epoch,
-        stream: Box::new(ClientStream::new(entered, Scheme::HTTP)),
+        stream: Box::new(ClientStream::new(entered, endpoint.transport().0.scheme())),
+        // Its session is closed when the transport changes.
+        transport: endpoint.transports(),
         expires: Time::MAX,
+        safe_until: Time::MAX,
         requests: 0,
         sent: 0,
         // Or there would be no SETTINGS.
@@ -122,7 +125,8 @@ async fn open(
     upstream: &config::Upstream,
 ) -> Result<(), ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
-    let (stream, ticket) = upstream::dial(plane, permit, upstream).await?;
+    let dialled = upstream::dial(plane, permit, upstream, Behalf::nobody(), Alpn::H2).await?;
+    let (stream, ticket) = (dialled.dressed.stream, dialled.ticket);
     let failed = |error: h2::Error| ConnectError::Failed(format!("HTTP/2: {error}"));
     let (sender, connection) = client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
@@ -142,6 +146,7 @@ async fn open(
         session: session.clone(),
         sender: Some(sender),
         endpoint: endpoint.clone(),
+        transport: dialled.transport,
         settled: Some(settled),
         ping: None,
         idle: upstream.idle_timeout / 2,
@@ -172,6 +177,8 @@ struct Driver {
     /// As long as it is here, the connection stays open.
     sender: Option<SendRequest<Bytes>>,
     endpoint: Arc<Endpoint>,
+    /// The transport that the connection was opened with.
+    transport: u32,
     /// To be told of the backend's SETTINGS.
     settled: Option<oneshot::Sender<()>>,
     ping: Option<PingPong>,
@@ -259,9 +266,10 @@ impl Driver {
         let has_settings = streams > 0;
         if has_settings && let Some(settled) = self.settled.take() {
             self.endpoint.sessions.add(&self.session);
-            // An epoch may have begun meanwhile: of the two, one sees the other.
+            // An epoch may have begun meanwhile, or another transport: of the two, one sees the other.
             fence(Ordering::SeqCst);
-            if self.endpoint.epoch() != self.session.epoch {
+            let now = (self.endpoint.epoch(), self.endpoint.transports());
+            if now != (self.session.epoch, self.transport) {
                 self.session.close();
             }
             let _ = settled.send(());

@@ -10,14 +10,19 @@ use super::super::scratch::Scratch;
 use super::super::tunnel::{self, TunnelEnd};
 use super::{Attempt, CUT, Transaction};
 use crate::clock;
+use crate::config::ProxyProtocol;
 use crate::core::retry;
 use crate::proxy::h2::session;
 use crate::proxy::headers::{RequestEdit, write_request};
-use crate::proxy::upstream::{self, ConnectError};
+use crate::proxy::upstream::{self, Behalf, ConnectError};
 use crate::registry::endpoint::{Connection, Endpoint, Kind, Permit};
 
 /// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+
+/// An app that doesn't say how long it keeps a connection may close it at any moment: a request that must not be sent
+/// twice takes one that was idle for less, or a new one. Apps that keep them for one second exist, for less hardly.
+const UNANNOUNCED: Duration = Duration::from_millis(750);
 
 impl Transaction<'_> {
     /// A kept connection of the backend that was entered, if there is one. Where none is left because the backend has
@@ -28,9 +33,10 @@ impl Transaction<'_> {
             return (permit, None);
         }
         for _ in 0..self.pool.ready.len() {
+            let once = || !self.may_be_repeated();
             let reused = match self.is_for_session() {
                 true => session::reuse(&permit),
-                false => upstream::reuse(permit.endpoint(), clock::now()),
+                false => upstream::reuse(permit.endpoint(), clock::now(), once),
             };
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
                 return (permit, reused);
@@ -112,7 +118,10 @@ impl Transaction<'_> {
             }
             _ => None,
         };
-        connection.sent += tally.bytes_up;
+        if self.undelivered.is_some() {
+            upstream::note_refusal(&connection, endpoint);
+        }
+        upstream::note_written(&mut connection, tally.bytes_up);
         if tally.status > 0 {
             endpoint.counters.answered(tally.status);
         }
@@ -165,12 +174,24 @@ impl Transaction<'_> {
 
     /// Keeps a connection for the next request, for as long as the app said it would.
     fn keep(&self, endpoint: &Endpoint, mut connection: Box<Connection>, promised: Option<u32>) {
-        let mut idle = self.pool.config.upstream.idle_timeout;
+        let settings = &self.pool.config.upstream;
+        if settings.proxy_protocol != ProxyProtocol::Off {
+            // It is this client's. To the backend, every request on it would be.
+            return;
+        }
+        let mut idle = settings.idle_timeout;
         if let Some(seconds) = promised {
             idle =
                 idle.min(Duration::from_secs(u64::from(seconds)).saturating_sub(KEEP_ALIVE_MARGIN));
         }
-        connection.expires = self.account.answered().saturating_add(idle);
+        let since = self.account.answered();
+        connection.expires = since.saturating_add(idle);
+        let safe = if promised.is_some() {
+            idle
+        } else {
+            UNANNOUNCED
+        };
+        connection.safe_until = since.saturating_add(safe);
         endpoint.release(connection);
     }
 
@@ -182,7 +203,12 @@ impl Transaction<'_> {
             // Boxed: it is rarely more than a look at what is open.
             return Box::pin(session::connect(self.plane, permit, settings)).await;
         }
-        let mut connection = upstream::connect(self.plane, permit, settings).await?;
+        let wanted = settings.proxy_protocol != ProxyProtocol::Off;
+        let behalf = Behalf {
+            client: self.client.origin.address,
+            local: wanted.then(|| self.client.local_address()).flatten(),
+        };
+        let mut connection = upstream::connect(self.plane, permit, settings, behalf).await?;
         if self.tried.unproven > 0 || !self.may_be_repeated() {
             let others = self.excluded.leaves_any_but(&self.pool, permit.endpoint());
             let patience = settings.connect_timeout;
