@@ -34,6 +34,8 @@ from_pypi schemas-venv kubernetes-validate==1.37.0
 from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 # Judges TLS.
 from_pypi scan-venv sslyze==6.3.1
+# gRPC apps and their clients.
+from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 missing=
 for package in runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"

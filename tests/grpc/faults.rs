@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::client::{Answer, Client, answer, get, post};
 use super::fake::{
-    CANCEL, Fake, HTTP2, INTERNAL_ERROR, MAX_STREAMS, NO_ERROR, REFUSED_STREAM, rig,
+    CANCEL, Event, Fake, HTTP2, INTERNAL_ERROR, MAX_STREAMS, NO_ERROR, REFUSED_STREAM, rig,
 };
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -153,9 +153,10 @@ async fn cancelling_reaches_the_backend() {
     let (response, mut body) = client.begin(post("/"), false).await;
     let mut backend = Fake::accept(&listeners[0], &[]).await;
     body.send_data(Bytes::from_static(b"x"), false).unwrap();
+    assert_eq!(backend.next().await, Event::Request(1, false));
     backend
         .until(|event| match event {
-            super::fake::Event::Data(1, data, false) if data == b"x" => Some(()),
+            Event::Data(1, data, false) if data == b"x" => Some(()),
             _ => None,
         })
         .await;
@@ -171,7 +172,7 @@ async fn cancelling_reaches_the_backend() {
     assert_eq!(answer(response).await.text(), "on");
 }
 
-/// Of the 1,000 kinds of interim and last words: hints, trailers, nothing but a head.
+/// Trailers, nothing but a head, no body.
 #[tokio::test]
 async fn responses_keep_their_meaning() {
     let (rig, listeners) = rig(1, HTTP2).await;

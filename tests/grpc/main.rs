@@ -1,6 +1,7 @@
 //! HTTP/2 to backends, and gRPC end to end: scripted backends frame by frame, and real apps that are restarted.
 #![allow(clippy::unwrap_used)]
 
+mod apps;
 #[allow(dead_code, reason = "shared with tests/h2")]
 #[path = "../h2/client.rs"]
 mod client;
