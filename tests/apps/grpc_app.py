@@ -14,6 +14,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 NAME, PORT = sys.argv[1], sys.argv[2]
+# Each stream takes one for as long as it lasts.
+MANY = 1200
 signalled = threading.Event()
 counts = {"calls": 0, "late": 0, "cancelled": 0}
 lock = threading.Lock()
@@ -67,7 +69,7 @@ def cancelled(_, context):
     return str(counts["cancelled"]).encode()
 
 
-server = grpc.server(futures.ThreadPoolExecutor(max_workers=256), options=[("grpc.max_receive_message_length", -1)])
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=MANY), options=[("grpc.max_receive_message_length", -1)])
 handlers = {
     "Unary": grpc.unary_unary_rpc_method_handler(unary),
     "Wait": grpc.unary_unary_rpc_method_handler(wait),
