@@ -36,6 +36,8 @@ from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 from_pypi clients-venv websockets==17.4
 # Judges TLS.
 from_pypi scan-venv sslyze==6.3.1
+# gRPC apps and their clients.
+from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 missing=
 packages="runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load"
 # Chromium is 60 MiB to fetch, and tried in the long form alone.
