@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test lint bench release prove soak fuzz setup
+.PHONY: help demo test lint bench gate release prove soak fuzz setup
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ bench: setup ## Count instructions, system calls and CPU time per request, besid
 	benches/setup.sh
 	$(CARGO) build --release --locked
 	benches/run
+
+gate: setup ## Count instructions per request; fails when they grew by more than 3 %
+	benches/setup.sh python3 valgrind
+	python3 -B -m unittest discover -s benches/peers
+	$(CARGO) build --profile gate --locked
+	benches/run gate --binary $${CARGO_TARGET_DIR:-target}/gate/lameduck
 
 release: setup ## Build the optimised binary
 	$(CARGO) build --release --locked

@@ -28,6 +28,7 @@ pub mod lane;
 pub mod output;
 pub mod probe;
 pub mod proxy;
+pub mod proxy_header;
 pub mod registry;
 pub mod room;
 pub mod server;

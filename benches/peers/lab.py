@@ -1,5 +1,6 @@
 """What all measurements share: the backend, the load, and which core does what."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ class Lab:
     def __init__(self, root, out, scratch, binary):
         self.out, self.scratch, self.binary = out, scratch, binary
         self.peer = out / "peer"
-        subprocess.run(["rustc", "--edition", "2024", "-O", "-o", self.peer, root / "benches/peers/peer.rs"], check=True)
+        subprocess.run(["rustc", "--edition", "2024", "-O", "-o", self.peer,
+                        root / "benches/peers/peer/main.rs"], check=True)
         self.started = 0
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) > 1 and shutil.which("taskset"):
@@ -42,10 +44,12 @@ class Lab:
         binary = self.binary if name == "lameduck" else kind.find()
         return kind(self.scratch / f"{name}-{self.started}", self.backend_address, binary, self)
 
-    def load(self, proxy, connections, requests):
-        """Sends them all; the seconds it took. Any request without its whole answer is an error."""
-        done = subprocess.run([*self.aside, self.peer, "load", proxy.address, str(connections), str(requests)],
+    def load(self, proxy, connections, requests, **options):
+        """Sends them all; the figures. Any request without its whole answer is an error."""
+        options = [f"{name}={value}" for name, value in
+                   {"connections": connections, "requests": requests, **options}.items()]
+        done = subprocess.run([*self.aside, self.peer, "load", proxy.address, *options],
                               stdout=subprocess.PIPE, text=True)
         if done.returncode:
             raise proxies.Failed(f"{proxy.name} did not answer every request")
-        return float(done.stdout)
+        return json.loads(done.stdout)

@@ -9,24 +9,26 @@ import callgrind
 import proxies
 
 
-def two_runs(lab, name, connections, requests, wrapper):
+def two_runs(lab, name, connections, requests, wrapper, **work):
     """Runs the proxy twice, under what `wrapper(number)` says, with two numbers of requests."""
     for number in requests:
         proxy = lab.proxy(name).start(wrapper(number))
         try:
-            lab.load(proxy, connections, number)
+            lab.load(proxy, connections, number, **work)
         finally:
             proxy.stop()
         lines = proxy.lines()
-        # One that does not log does less work than the others.
-        if lines is not None and lines < number:
+        # One that does not log does less work than the others. (A WebSocket is one line, whatever it carries.)
+        if lines is not None and lines < number and work.get("work") != "message":
             raise proxies.Failed(f"{name} logged {lines} of {number} requests")
 
 
-def instructions(lab, name, connections, requests):
+def instructions(lab, name, connections, requests, label="", **work):
     """Instructions per request, start and stop taken out by subtracting the shorter run from the longer."""
+    label = label or f"{name}.{connections}"
+
     def prefix(number):
-        return lab.out / f"callgrind.{name}.{connections}.{number}"
+        return lab.out / f"callgrind.{label}.{number}"
 
     def wrapper(number):
         for old in lab.out.glob(prefix(number).name + "*"):
@@ -34,11 +36,11 @@ def instructions(lab, name, connections, requests):
         return ("valgrind", "--tool=callgrind", "--instr-atstart=yes", "--separate-threads=yes",
                 f"--callgrind-out-file={prefix(number)}")
 
-    two_runs(lab, name, connections, requests, wrapper)
+    two_runs(lab, name, connections, requests, wrapper, **work)
     few, many = (callgrind.load(prefix(number)) for number in requests)
     difference = many.minus(few)
     extra = requests[1] - requests[0]
-    (lab.out / f"instructions.{name}.{connections}.txt").write_text(callgrind.report(difference, extra))
+    (lab.out / f"instructions.{label}.txt").write_text(callgrind.report(difference, extra))
     return round(difference.total / extra, 1)
 
 
@@ -79,7 +81,7 @@ def cpu(lab, names, options):
             turn = number % len(running)
             for proxy in running[turn:] + running[:turn]:
                 before = ticks(proxy.process.pid)
-                seconds = lab.load(proxy, options.cpu_connections, options.cpu_requests)
+                seconds = lab.load(proxy, options.cpu_connections, options.cpu_requests)["seconds"]
                 after = ticks(proxy.process.pid)
                 user, system = (after[index] - before[index] for index in (0, 1))
                 rounds[proxy.name].append((user, system, seconds))

@@ -156,8 +156,8 @@ fn host_port(text: &str) -> Result<(Host, u16), AddressError> {
         let rest = rest.split('/').next().unwrap_or(rest);
         return Err(match scheme {
             "https" => AddressError::new(
-                "TLS to backends is not in this version of lameduck",
-                "let the app listen without TLS and write `host:port`",
+                "TLS has a section of its own",
+                format!("write only `{rest}`, and add [pool.tls] below the pool"),
             ),
             "unix" => AddressError::new("it is a URL", "write `unix:/path`, with one slash"),
             _ => AddressError::new("it is a URL", format!("write only `{rest}`")),
@@ -324,10 +324,7 @@ mod tests {
             ("a:+80", "`+80` is not a port"),
             ("a:80/x", "an address has no path"),
             ("http://a:80/x", "it is a URL"),
-            (
-                "https://a:80",
-                "TLS to backends is not in this version of lameduck",
-            ),
+            ("https://a:80", "TLS has a section of its own"),
             ("300.1.1.1:80", "`300.1.1.1` is not an IPv4 address"),
             ("a b:80", "`a b` is not a host name"),
             ("-a:80", "`-a` is not a host name"),

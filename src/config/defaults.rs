@@ -93,6 +93,7 @@ impl Pool {
             health: Health::default(),
             drain: Drain::default(),
             upstream: Upstream::default(),
+            tls: None,
             retry: Retry::default(),
             hold: Hold::default(),
             slow_start: Duration::ZERO,
@@ -107,6 +108,7 @@ impl Default for Health {
             check: Check::default(),
             explicit: false,
             port: None,
+            tls: true,
             interval: s(1),
             timeout: s(1),
             fast_interval: Duration::from_millis(100),
@@ -148,6 +150,20 @@ impl Default for Upstream {
             idle_timeout: s(4),
             max_in_flight: 0,
             preserve_host: true,
+            proxy_protocol: ProxyProtocol::Off,
+        }
+    }
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        UpstreamTls {
+            ca: None,
+            server_name: None,
+            cert: None,
+            key: None,
+            verify: true,
+            client: None,
         }
     }
 }

@@ -323,7 +323,7 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
                     print::listener(listener),
                 )
                 .collect();
-                let tls = |listener: &Listener| print::tls(listener).into_iter();
+                let tls = |listener: &Listener| print::listener_tls(listener).into_iter();
                 let (mut before, mut after) = (tls(&other), tls(listener));
                 // Certificates are compared by their place.
                 loop {
@@ -365,6 +365,11 @@ fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
         "[pool.health]",
         print::health(&old.health),
         print::health(&new.health),
+    ));
+    sections.push((
+        "[pool.tls]",
+        print::pool_tls(&old.tls),
+        print::pool_tls(&new.tls),
     ));
     let policies = print::policies(old).into_iter().zip(print::policies(new));
     sections.extend(policies.map(|((header, old), (_, new))| (header, old, new)));

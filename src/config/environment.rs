@@ -7,8 +7,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Check the files that the configuration names.
-pub(super) fn check(config: &Config, f: &mut Findings) {
+/// Check the files that the configuration names; what was read of them is kept where it will be used.
+pub(super) fn check(config: &mut Config, f: &mut Findings) {
     if let Some(path) = &config.admin.token_file {
         token(path, f);
     }
@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, f: &mut Findings) {
             certificates(&format!("listener[{i}].tls"), tls, f);
         }
     }
+    super::upstream_tls::load(&mut config.pools, f);
 }
 
 /// Within so many days of its end a certificate should have been renewed.

@@ -21,7 +21,7 @@ pub(super) fn config(root: &DeTable<'_>, base: &Path, found: &mut Findings) -> C
         listeners: each(&top, "listener", "listener", found, |table, found| {
             super::listener::listener(table, base, found)
         }),
-        pools: each(&top, "pool", "pool", found, pool),
+        pools: each(&top, "pool", "pool", found, |t, f| pool(t, base, f)),
         routes: each(&top, "route", "route", found, super::routes::route),
     }
 }
@@ -220,7 +220,7 @@ fn network(key: &str, value: &DeValue<'_>) -> Read<ipnet::IpNet> {
     Ok(network)
 }
 
-fn pool(t: &Table<'_>, f: &mut Findings) -> Pool {
+fn pool(t: &Table<'_>, base: &Path, f: &mut Findings) -> Pool {
     let pool_name = t.require("name", String::new(), f, name);
     let backends = t.children("backend", "pool.backend", f);
     let backends = backends.iter().enumerate().map(|(i, table)| {
@@ -250,6 +250,7 @@ fn pool(t: &Table<'_>, f: &mut Findings) -> Pool {
         health: super::health::health(&health_table, explicit, f),
         drain: drain(&t.child("drain", "pool.drain", f).0, f),
         upstream: upstream(&t.child("upstream", "pool.upstream", f).0, f),
+        tls: super::upstream_tls::section(t, base, f),
         retry: retry(&t.child("retry", "pool.retry", f).0, f),
         hold: hold(&t.child("hold", "pool.hold", f).0, f),
         slow_start: t.child("slow_start", "pool.slow_start", f).0.duration(
@@ -275,6 +276,13 @@ pub(super) const ON_EMPTY: [(&str, OnEmpty); 3] = [
     ("fail_open", OnEmpty::FailOpen),
 ];
 
+/// The words for the PROXY protocol's versions.
+pub(super) const PROXY_PROTOCOL: [(&str, ProxyProtocol); 3] = [
+    ("off", ProxyProtocol::Off),
+    ("v1", ProxyProtocol::V1),
+    ("v2", ProxyProtocol::V2),
+];
+
 fn drain(t: &Table<'_>, f: &mut Findings) -> Drain {
     let d = Drain::default();
     Drain {
@@ -292,6 +300,9 @@ fn upstream(t: &Table<'_>, f: &mut Findings) -> Upstream {
         idle_timeout: t.duration("idle_timeout", d.idle_timeout, f),
         max_in_flight: t.number("max_in_flight", d.max_in_flight, COUNT, f),
         preserve_host: t.boolean("preserve_host", d.preserve_host, f),
+        proxy_protocol: t.read("proxy_protocol", d.proxy_protocol, f, |key, value| {
+            choice(key, value, &PROXY_PROTOCOL)
+        }),
     }
 }
 

@@ -139,7 +139,7 @@ fn build(flags: Flags<'_>) -> Result<(Config, Report), ConfigError> {
                 headers,
                 expect,
             },
-            Check::Tcp => Check::Tcp,
+            other => other,
         };
     }
     let listener = match flags.listen {

@@ -5,32 +5,57 @@ use super::runtime::{Check, Health};
 use super::values::{Read, choice, quoted, text, wrong};
 use toml::de::DeValue;
 
-/// Keys that mean nothing to a TCP check.
-const HTTP_ONLY: [&str; 5] = ["path", "host", "method", "headers", "expect"];
+/// The kinds of checks, and the keys that only some of them know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Http,
+    Tcp,
+    Grpc,
+}
+
+const KEYS: [(&str, &[Kind]); 6] = [
+    ("path", &[Kind::Http]),
+    ("host", &[Kind::Http, Kind::Grpc]),
+    ("method", &[Kind::Http]),
+    ("headers", &[Kind::Http]),
+    ("expect", &[Kind::Http]),
+    ("service", &[Kind::Grpc]),
+];
+
+/// Longest name of a gRPC service, in bytes.
+const MAX_SERVICE: usize = 256;
 
 const COUNT: std::ops::RangeInclusive<i64> = 1..=1000;
 
 pub(super) fn health(t: &Table<'_>, explicit: bool, f: &mut Findings) -> Health {
     let d = Health::default();
-    let tcp = t.read("type", false, f, |key, value| {
-        choice(key, value, &[("http", false), ("tcp", true)])
+    let kind = t.read("type", Kind::Http, f, |key, value| {
+        let kinds = [
+            ("http", Kind::Http),
+            ("tcp", Kind::Tcp),
+            ("grpc", Kind::Grpc),
+        ];
+        choice(key, value, &kinds)
     });
-    let http = http(t, f);
-    if tcp {
-        for key in HTTP_ONLY {
-            if f.written(&t.at(key)) {
-                f.error(
-                    f.place(&t.at(key)),
-                    format!("`{key}` says something of a request, and `type = \"tcp\"` sends none"),
-                    format!("remove `{key}`, or write `type = \"http\"`"),
-                );
-            }
+    let host = host(t, f);
+    let service = t.read("service", String::new(), f, service);
+    let http = http(t, host.clone(), f);
+    for (key, _) in KEYS.iter().filter(|(_, kinds)| !kinds.contains(&kind)) {
+        // Written empty it says what holds anyway.
+        let empty = *key == "service" && service.is_empty();
+        if f.written(&t.at(key)) && !empty {
+            misplaced(key, kind, t, f);
         }
     }
     Health {
-        check: if tcp { Check::Tcp } else { http },
+        check: match kind {
+            Kind::Http => http,
+            Kind::Tcp => Check::Tcp,
+            Kind::Grpc => Check::Grpc { service, host },
+        },
         explicit,
         port: Some(t.number("port", 0u16, 0..=65535, f)).filter(|port| *port != 0),
+        tls: t.boolean("tls", d.tls, f),
         interval: t.some_time("interval", d.interval, f),
         timeout: t.some_time("timeout", d.timeout, f),
         fast_interval: t.some_time("fast_interval", d.fast_interval, f),
@@ -41,7 +66,56 @@ pub(super) fn health(t: &Table<'_>, explicit: bool, f: &mut Findings) -> Health 
     }
 }
 
-fn http(t: &Table<'_>, f: &mut Findings) -> Check {
+/// A key that the check does not know.
+fn misplaced(key: &str, kind: Kind, t: &Table<'_>, f: &mut Findings) {
+    let (message, remedy) = match (kind, key) {
+        (Kind::Tcp, "service") | (Kind::Http, _) => (
+            format!("`{key}` is about gRPC's health service, and this check does not call it"),
+            format!("remove `{key}`, or write `type = \"grpc\"`"),
+        ),
+        (Kind::Tcp, _) => (
+            format!("`{key}` says something of a request, and `type = \"tcp\"` sends none"),
+            format!("remove `{key}`, or write `type = \"http\"`"),
+        ),
+        (Kind::Grpc, _) => (
+            format!(
+                "`{key}` is about a request of HTTP's own, and `type = \"grpc\"` makes its call in one way"
+            ),
+            format!("remove `{key}`, or write `type = \"http\"`"),
+        ),
+    };
+    f.error(f.place(&t.at(key)), message, remedy);
+}
+
+fn host(t: &Table<'_>, f: &mut Findings) -> Option<String> {
+    t.read("host", None, f, |key, value| {
+        let host = text(key, value, "app.example.org")?;
+        if host.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'/') {
+            return Err(wrong(
+                key,
+                quoted(host),
+                "it can't be in a Host field",
+                "write a name such as \"app.example.org\"",
+            ));
+        }
+        Ok((!host.is_empty()).then(|| host.to_string()))
+    })
+}
+
+fn service(key: &str, value: &DeValue<'_>) -> Read<String> {
+    let service = text(key, value, "shop.Orders")?;
+    if service.len() > MAX_SERVICE || service.chars().any(|c| c.is_control() || c == '/') {
+        return Err(wrong(
+            key,
+            quoted(service),
+            "it is not the name of a service",
+            "write package and service as the .proto file has them, such as \"shop.Orders\"",
+        ));
+    }
+    Ok(service.to_owned())
+}
+
+fn http(t: &Table<'_>, host: Option<String>, f: &mut Findings) -> Check {
     Check::Http {
         path: t.read("path", "/health".into(), f, |key, value| {
             let text = text(key, value, "/health")?;
@@ -49,18 +123,7 @@ fn http(t: &Table<'_>, f: &mut Findings) -> Check {
                 .map(|()| text.to_string())
                 .map_err(|(why, remedy)| wrong(key, quoted(text), why, remedy))
         }),
-        host: t.read("host", None, f, |key, value| {
-            let host = text(key, value, "app.example.org")?;
-            if host.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'/') {
-                return Err(wrong(
-                    key,
-                    quoted(host),
-                    "it can't be in a Host field",
-                    "write a name such as \"app.example.org\"",
-                ));
-            }
-            Ok((!host.is_empty()).then(|| host.to_string()))
-        }),
+        host,
         method: t.read("method", "GET".into(), f, method),
         headers: t.read("headers", Vec::new(), f, fields),
         expect: expect(t, f),

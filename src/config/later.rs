@@ -19,13 +19,9 @@ const ACME: (&str, &str) = (
     "certificates come from files",
     "remove it, and let an ACME client (certbot, lego) write the files of `tls`: they are read again when they change",
 );
-const UPSTREAM_TLS: (&str, &str) = (
-    "backends are spoken to without TLS",
-    "remove it, and let the app listen without TLS on a private address",
-);
-const GRPC: (&str, &str) = (
-    "health checks are \"http\" or \"tcp\"",
-    "use `type = \"http\"` with an HTTP health path, or `type = \"tcp\"`",
+const UPSTREAM_HTTP2: (&str, &str) = (
+    "backends are spoken to in HTTP/1.1",
+    "remove it, and let the app listen for HTTP/1.1",
 );
 const BALANCE: (&str, &str) = (
     "there are \"least_requests\", \"round_robin\" and \"random\"",
@@ -77,12 +73,7 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("pool", "outlier", OUTLIER),
     ("pool", "outlier_detection", OUTLIER),
     ("pool", "discovery", DISCOVERY),
-    ("pool", "tls", UPSTREAM_TLS),
-    ("pool.upstream", "tls", UPSTREAM_TLS),
-    ("pool.upstream", "http2", UPSTREAM_TLS),
-    ("pool.backend", "tls", UPSTREAM_TLS),
-    ("pool.health", "service", GRPC),
-    ("pool.health", "grpc", GRPC),
+    ("pool.upstream", "http2", UPSTREAM_HTTP2),
     ("route", "rewrite", REWRITE),
     ("route", "strip_prefix", REWRITE),
     ("route", "redirect", REWRITE),
@@ -91,11 +82,8 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
 ];
 
 /// Values of a key: `section.key`, value, what and what to do.
-const LATER_VALUES: &[(&str, &str, (&str, &str))] = &[
-    ("balance", "ewma", BALANCE),
-    ("balance", "hash", BALANCE),
-    ("type", "grpc", GRPC),
-];
+const LATER_VALUES: &[(&str, &str, (&str, &str))] =
+    &[("balance", "ewma", BALANCE), ("balance", "hash", BALANCE)];
 
 fn find(
     list: &'static [(&str, &str, (&'static str, &'static str))],

@@ -92,7 +92,7 @@ fn read(
         }
         validate::config(&read, &mut found);
         if look {
-            environment::check(&read, &mut found);
+            environment::check(&mut read, &mut found);
         }
         config = Some(read);
     } else {

@@ -29,6 +29,7 @@ pub mod schema;
 pub mod size;
 mod suggest;
 mod syntax;
+mod upstream_tls;
 mod validate;
 mod values;
 

@@ -1,7 +1,7 @@
 //! A configuration as TOML: every effective value, and it parses back to the same configuration.
 
 use super::duration::format as time;
-use super::file::{BALANCE, ON_EMPTY};
+use super::file::{BALANCE, ON_EMPTY, PROXY_PROTOCOL};
 use super::listener::{CLIENT_AUTH, MIN_VERSION};
 use super::runtime::*;
 use super::size::format as size;
@@ -19,7 +19,7 @@ pub fn print(config: &Config) -> String {
     section(&mut out, "[headers]", &headers(&config.headers));
     for listener in &config.listeners {
         section(&mut out, "[[listener]]", &self::listener(listener));
-        for (header, entries) in tls(listener) {
+        for (header, entries) in listener_tls(listener) {
             section(&mut out, header, &entries);
         }
     }
@@ -44,6 +44,9 @@ pub fn print(config: &Config) -> String {
         }
         for (header, entries) in policies(pool) {
             section(&mut out, header, &entries);
+        }
+        if pool.tls.is_some() {
+            section(&mut out, "[pool.tls]", &pool_tls(&pool.tls));
         }
     }
     for route in &config.routes {
@@ -186,7 +189,7 @@ pub(super) fn listener(listener: &Listener) -> Entries {
 }
 
 /// `[listener.tls]` and what is below it; nothing without TLS.
-pub(super) fn tls(listener: &Listener) -> Vec<(&'static str, Entries)> {
+pub(super) fn listener_tls(listener: &Listener) -> Vec<(&'static str, Entries)> {
     let Some(tls) = &listener.tls else {
         return Vec::new();
     };
@@ -222,6 +225,11 @@ fn backend(backend: &Backend) -> Entries {
 pub(super) fn health(health: &Health) -> Entries {
     let mut entries = match &health.check {
         Check::Tcp => vec![("type", text("tcp"))],
+        Check::Grpc { service, host } => vec![
+            ("type", text("grpc")),
+            ("service", text(service)),
+            ("host", maybe(host.as_ref())),
+        ],
         Check::Http {
             path,
             host,
@@ -246,11 +254,13 @@ pub(super) fn health(health: &Health) -> Entries {
                 ("method", text(method)),
                 ("headers", headers),
                 ("expect", format!("[{}]", expect.join(", "))),
+                ("service", text("")),
             ]
         }
     };
     entries.extend([
         ("port", health.port.unwrap_or(0).to_string()),
+        ("tls", health.tls.to_string()),
         ("interval", quoted_time(health.interval)),
         ("timeout", quoted_time(health.timeout)),
         ("fast_interval", quoted_time(health.fast_interval)),
@@ -292,6 +302,10 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
                 ("idle_timeout", quoted_time(upstream.idle_timeout)),
                 ("max_in_flight", upstream.max_in_flight.to_string()),
                 ("preserve_host", upstream.preserve_host.to_string()),
+                (
+                    "proxy_protocol",
+                    word(&PROXY_PROTOCOL, upstream.proxy_protocol),
+                ),
             ],
         ),
         (
@@ -307,6 +321,20 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
             "[pool.slow_start]",
             vec![("window", quoted_time(pool.slow_start))],
         ),
+    ]
+}
+
+/// `[pool.tls]`; nothing where it is not written.
+pub(super) fn pool_tls(tls: &Option<UpstreamTls>) -> Entries {
+    let Some(tls) = tls else {
+        return Vec::new();
+    };
+    vec![
+        ("ca", path(&tls.ca)),
+        ("server_name", maybe(tls.server_name.as_ref())),
+        ("cert", path(&tls.cert)),
+        ("key", path(&tls.key)),
+        ("verify", tls.verify.to_string()),
     ]
 }
 

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::tls;
 
 /// A validated configuration with every default filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -224,6 +227,8 @@ pub struct Pool {
     pub drain: Drain,
     /// `[pool.upstream]`.
     pub upstream: Upstream,
+    /// `[pool.tls]`; `None`: the backends are spoken to without TLS.
+    pub tls: Option<UpstreamTls>,
     /// `[pool.retry]`.
     pub retry: Retry,
     /// `[pool.hold]`.
@@ -257,12 +262,14 @@ pub struct Backend {
 /// `[pool.health]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
-    /// HTTP or TCP.
+    /// HTTP, TCP or gRPC.
     pub check: Check,
     /// Whether the user wrote the section: without it a 404, 405 or 501 turns the check into a TCP one.
     pub explicit: bool,
     /// Another port than the backend's.
     pub port: Option<u16>,
+    /// Whether `[pool.tls]` holds for probes, too. Default true.
+    pub tls: bool,
     /// Between probes. Default 1 s.
     pub interval: Duration,
     /// For one probe. Default 1 s.
@@ -284,6 +291,13 @@ pub struct Health {
 pub enum Check {
     /// A TCP connect.
     Tcp,
+    /// `grpc.health.v1.Health/Check`.
+    Grpc {
+        /// Which service is asked about. Default empty: the whole server.
+        service: String,
+        /// The `:authority`. Default: the backend's address.
+        host: Option<String>,
+    },
     /// A request.
     Http {
         /// Default `/health`.
@@ -323,6 +337,38 @@ pub struct Upstream {
     pub max_in_flight: u32,
     /// Send the client's Host (the default) or the backend's address.
     pub preserve_host: bool,
+    /// Whether connections begin with a header that says who the client is. Default off.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// The PROXY protocol towards backends, by its version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// None (the default).
+    #[default]
+    Off,
+    /// The line of text.
+    V1,
+    /// The binary header.
+    V2,
+}
+
+/// `[pool.tls]`: TLS towards the backends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpstreamTls {
+    /// The authorities' certificates; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// The name in the backends' certificates, and what they are asked for (SNI); `None`: each one's host name or IP
+    /// address.
+    pub server_name: Option<String>,
+    /// Our own certificate, where backends want one.
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// Whether the backends' certificates are verified. Default true.
+    pub verify: bool,
+    /// All of that, ready for use; `None` until the files have been read.
+    pub client: Option<Arc<tls::client::Client>>,
 }
 
 /// `[pool.retry]`.

@@ -238,6 +238,7 @@ fn pools(config: &Config, f: &mut Findings) {
         backends(&path, pool, config, f);
         health(&path, &pool.health, f);
         drain(&path, &pool.drain, f);
+        super::upstream_tls::validate(&path, pool, f);
     }
 }
 

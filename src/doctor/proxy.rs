@@ -66,7 +66,7 @@ impl Proxy {
         let path = path.split(['?', '#']).next().unwrap_or(path);
         let of = |pool: &Pool| match &pool.health.check {
             Check::Http { path: health, .. } => health.split('?').next() == Some(path),
-            Check::Tcp => path == HEALTH,
+            Check::Tcp | Check::Grpc { .. } => path == HEALTH,
         };
         match (pool, self.pools()) {
             (Some(pool), _) => of(pool),

@@ -6,31 +6,90 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
-use super::identity;
+use super::answer::Answer;
 use super::resolve::Resolver;
+use super::{Target, identity};
+use crate::core::backend::Probe;
+use crate::proxy_header;
 use crate::registry::Endpoint;
 use crate::registry::endpoint::{Resolved, Ticket};
+use crate::tls::client::{Alpn, explain, is_of_tls};
 
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     /// Declared before the ticket: the descriptor closes first.
     socket: Socket,
-    _ticket: Ticket,
+    /// TLS holds the connection that has it.
+    _ticket: Option<Ticket>,
 }
 
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream<Connection>>),
 }
 
-/// Connects to where the backend's name leads now, and says which listening socket took the connection.
-/// `port` takes the place of the backend's own.
+/// Connects to where the backend's name leads now, up to where HTTP begins, and says which listening socket took the
+/// connection.
+///
+/// # Errors
+/// What that says of the backend.
 pub(super) async fn connect(
+    target: &Target,
+    alpn: Alpn,
+    resolver: &Resolver,
+) -> Result<(Connection, Option<u64>), Answer> {
+    let (endpoint, port) = (&target.endpoint, target.health.port);
+    let connected = open(endpoint, port, resolver).await;
+    let (mut connection, listener) = connected.map_err(|error| Answer::of_connect(&error))?;
+    let (transport, _) = endpoint.transport();
+    // Another port is another server: it need not know the header.
+    if port.is_none() {
+        let header = proxy_header::own(transport.proxy_protocol);
+        let written = connection.write_all(&header).await;
+        written.map_err(|error| Answer::of_connect(&error))?;
+    }
+    if !target.health.tls {
+        return Ok((connection, listener));
+    }
+    let secured = match transport.tls() {
+        Ok(None) => return Ok((connection, listener)),
+        Ok(Some(tls)) => tls.connect(&endpoint.address, alpn, connection).await,
+        Err(error) => Err(error),
+    };
+    match secured {
+        Ok(stream) => {
+            let connection = Connection {
+                socket: Socket::Tls(Box::new(stream)),
+                _ticket: None,
+            };
+            Ok((connection, listener))
+        }
+        Err(error) => Err(Answer::new(Probe::Reset, explain(&error))),
+    }
+}
+
+/// Whether probes shake hands.
+pub(super) fn speaks_tls(target: &Target) -> bool {
+    target.health.tls && !matches!(target.endpoint.transport().0.tls(), Ok(None))
+}
+
+/// Why a connection broke, for people.
+pub(super) fn describe(error: &io::Error) -> String {
+    match is_of_tls(error) {
+        true => explain(error),
+        false => format!("the connection broke before an answer: {error}"),
+    }
+}
+
+/// The connection itself. `port` takes the place of the backend's own.
+async fn open(
     endpoint: &Arc<Endpoint>,
     port: Option<u16>,
     resolver: &Resolver,
@@ -58,7 +117,7 @@ pub(super) async fn connect(
     };
     let connection = Connection {
         socket,
-        _ticket: ticket,
+        _ticket: Some(ticket),
     };
     Ok((connection, listener))
 }
@@ -97,6 +156,7 @@ impl AsyncRead for Connection {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(context, into),
             Socket::Unix(stream) => Pin::new(stream).poll_read(context, into),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(context, into),
         }
     }
 }
@@ -110,6 +170,7 @@ impl AsyncWrite for Connection {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Socket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -117,6 +178,7 @@ impl AsyncWrite for Connection {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Socket::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -124,6 +186,7 @@ impl AsyncWrite for Connection {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

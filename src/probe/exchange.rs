@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connect::Connection;
+use crate::tls;
 
 /// A longer head is no answer.
 const MAX_HEAD: usize = 64 << 10;
@@ -25,13 +26,18 @@ const FIRST_READ: usize = 1024;
 pub(super) enum Failed {
     /// The connection ended before.
     Closed,
+    /// The other side does not want us (for people).
+    Refused(String),
     /// What came was not HTTP/1.
     Garbled(httparse::Error),
 }
 
 impl From<io::Error> for Failed {
-    fn from(_: io::Error) -> Self {
-        Self::Closed
+    fn from(error: io::Error) -> Self {
+        match tls::client::is_of_tls(&error) {
+            true => Self::Refused(tls::client::explain(&error)),
+            false => Self::Closed,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::resolve::Resolver;
 use super::sentinel::Sentinel;
 use crate::config::{Address, Check};
 use crate::core::backend::Probe;
+use crate::tls::client::Alpn;
 
 /// How much of a refusing answer's body is shown to people.
 const SHOWN: usize = 80;
@@ -106,9 +107,7 @@ impl Http {
             }
         }
         let fresh = async {
-            let (connection, listener) = connect(&target.endpoint, target.health.port, resolver)
-                .await
-                .map_err(|error| Answer::of_connect(&error))?;
+            let (connection, listener) = connect(target, Alpn::Http1, resolver).await?;
             let answered = self.ask(connection, keep).await;
             let answered = answered.map_err(|failed| no_answer(&failed))?;
             Ok((answered, listener))
@@ -177,7 +176,8 @@ fn written(method: &Method, uri: &Uri, fields: &HeaderMap) -> Box<[u8]> {
     bytes.into()
 }
 
-fn first_line(bytes: &[u8]) -> String {
+/// The first line of what an app says, as far as it is fit for people.
+pub(super) fn first_line(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .trim()
         .chars()
@@ -203,6 +203,7 @@ fn describe(status: u16, probe: Probe, took: &str, body: &[u8]) -> String {
 fn no_answer(failed: &Failed) -> Answer {
     let detail = match failed {
         Failed::Garbled(error) => format!("the answer was not HTTP/1: {error}"),
+        Failed::Refused(why) => why.clone(),
         Failed::Closed => "the connection was closed before an answer".to_owned(),
     };
     Answer::new(Probe::Reset, detail)
@@ -213,7 +214,8 @@ pub(super) fn took(began: Instant) -> String {
     format!("{:.1} ms", began.elapsed().as_secs_f64() * 1000.0)
 }
 
-fn default_host(address: &Address, port: Option<u16>) -> String {
+/// The backend's address as a `Host` field has it.
+pub(super) fn default_host(address: &Address, port: Option<u16>) -> String {
     match address {
         Address::Socket(address) => {
             let mut address = *address;

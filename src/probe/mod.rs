@@ -6,11 +6,13 @@
 mod answer;
 mod connect;
 mod exchange;
+mod grpc;
 mod http;
 mod identity;
 mod jitter;
 mod resolve;
 mod sentinel;
+mod session;
 mod task;
 mod tcp;
 

@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::connect::Connection;
+use super::session::Session;
 
 /// An open connection that nobody uses; dropping it closes it.
 #[derive(Debug)]
@@ -20,12 +21,27 @@ pub(super) struct Sentinel {
 enum Watch {
     /// It takes another request.
     Http(Connection),
+    /// It takes another call.
+    Session(Session),
     Tcp(Watcher),
 }
 
 /// A task that reads until the end, and itself ends when this is dropped.
 #[derive(Debug)]
-struct Watcher(JoinHandle<()>);
+pub(super) struct Watcher(pub(super) JoinHandle<()>);
+
+impl Watcher {
+    /// Waits until the connection has ended.
+    pub(super) async fn ended(&mut self) {
+        // An error would be a panic or an abort of that task: either way the connection is gone.
+        let _ = (&mut self.0).await;
+    }
+
+    /// Whether it has not ended yet.
+    pub(super) fn is_watching(&self) -> bool {
+        !self.0.is_finished()
+    }
+}
 
 impl Drop for Watcher {
     fn drop(&mut self) {
@@ -38,6 +54,15 @@ impl Sentinel {
     pub(super) fn http(connection: Connection, listener: Option<u64>) -> Self {
         Self {
             watch: Watch::Http(connection),
+            listener,
+            idle_since: Instant::now(),
+        }
+    }
+
+    /// An HTTP/2 connection between two calls.
+    pub(super) fn session(session: Session, listener: Option<u64>) -> Self {
+        Self {
+            watch: Watch::Session(session),
             listener,
             idle_since: Instant::now(),
         }
@@ -62,10 +87,8 @@ impl Sentinel {
             Watch::Http(connection) => {
                 let _ = connection.read(&mut [0]).await;
             }
-            // An error would be a panic or an abort of that task: either way the connection is gone.
-            Watch::Tcp(Watcher(task)) => {
-                let _ = task.await;
-            }
+            Watch::Session(session) => session.closed().await,
+            Watch::Tcp(watcher) => watcher.ended().await,
         }
     }
 
@@ -73,7 +96,8 @@ impl Sentinel {
     pub(super) fn is_open(&self) -> bool {
         match &self.watch {
             Watch::Http(_) => true,
-            Watch::Tcp(Watcher(task)) => !task.is_finished(),
+            Watch::Session(session) => session.is_open(),
+            Watch::Tcp(watcher) => watcher.is_watching(),
         }
     }
 
@@ -81,7 +105,15 @@ impl Sentinel {
     pub(super) fn into_http(self) -> Option<(Connection, Option<u64>)> {
         match self.watch {
             Watch::Http(connection) => Some((connection, self.listener)),
-            Watch::Tcp(_) => None,
+            Watch::Session(_) | Watch::Tcp(_) => None,
+        }
+    }
+
+    /// The session for another call, if it is one.
+    pub(super) fn into_session(self) -> Option<(Session, Option<u64>)> {
+        match self.watch {
+            Watch::Session(session) => Some((session, self.listener)),
+            Watch::Http(_) | Watch::Tcp(_) => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::Answer;
+use super::grpc::Grpc;
 use super::http::Http;
 use super::jitter::next_start;
 use super::resolve::Resolver;
@@ -31,8 +32,9 @@ pub(super) struct Task {
     cadence: watch::Receiver<Cadence>,
     reporter: Arc<dyn Report>,
     wake: Arc<Notify>,
-    /// `None`: the TCP check.
     http: Option<Http>,
+    /// Neither of the two: the TCP check.
+    grpc: Option<Grpc>,
     /// The app knows no health URL: a TCP check takes its place.
     fallen_back: bool,
     told_fallback: bool,
@@ -58,6 +60,7 @@ impl Task {
     ) -> Self {
         Self {
             http: Http::new(&target),
+            grpc: Grpc::new(&target),
             target,
             cadence,
             reporter,
@@ -117,11 +120,14 @@ impl Task {
                 .without_until
                 .is_none_or(|until| until < Instant::now());
         let sentinel = self.sentinel.take();
-        let (target, http) = (&self.target, &self.http);
+        let (target, http, grpc) = (&self.target, &self.http, &self.grpc);
         let fallen_back = self.fallen_back;
         let probe = async {
-            match http {
-                Some(http) if !fallen_back => http.probe(target, resolver, sentinel, keep).await,
+            match (http, grpc) {
+                (Some(http), _) if !fallen_back => {
+                    http.probe(target, resolver, sentinel, keep).await
+                }
+                (_, Some(grpc)) => grpc.probe(target, resolver, sentinel, keep).await,
                 _ => tcp::probe(target, resolver, sentinel, keep).await,
             }
         };

@@ -8,6 +8,7 @@ use super::connect::connect;
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
 use crate::core::backend::Probe;
+use crate::tls::client::Alpn;
 
 /// One probe, on a connection of its own: an open one says nothing about who would accept the next.
 pub(super) async fn probe(
@@ -18,12 +19,12 @@ pub(super) async fn probe(
 ) -> Answer {
     let began = Instant::now();
     let deadline = began + target.health.timeout;
-    let connecting = connect(&target.endpoint, target.health.port, resolver);
+    let connecting = connect(target, Alpn::Http1, resolver);
     let Ok(connected) = timeout_at(deadline, connecting).await else {
         return Answer::timeout(target.health.timeout);
     };
     match connected {
-        Err(error) => Answer::of_connect(&error),
+        Err(failed) => failed,
         Ok((connection, listener)) => Answer {
             listener,
             kept: keep.then(|| match sentinel {

@@ -1,5 +1,7 @@
 //! From a pool to a connection: pick a backend, enter its gate, reuse a connection or open one.
 
+mod dress;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +20,9 @@ use crate::core::retry;
 use crate::registry::endpoint::{Connection, Endpoint, Key, Permit};
 use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
+use crate::tls::client::Alpn;
+pub use dress::{Behalf, note_refusal, note_written};
+use dress::{Dressed, dressed};
 
 impl Candidate for Arc<Endpoint> {
     fn in_flight(&self) -> u32 {
@@ -179,16 +184,26 @@ pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
     fastrand::choice(open).and_then(|endpoint| endpoint.permit_anyway())
 }
 
-/// An idle connection that is still good, if there is one.
-pub fn reuse(endpoint: &Arc<Endpoint>, now: Time) -> Option<Box<Connection>> {
+/// An idle connection that is still good, if there is one; for a request that must not be sent twice (`once`), one
+/// that the backend is not about to close, as far as that can be known.
+pub fn reuse(
+    endpoint: &Arc<Endpoint>,
+    now: Time,
+    once: impl Fn() -> bool,
+) -> Option<Box<Connection>> {
     loop {
         let own = endpoint.idle.take_own();
         let is_own = own.is_some();
         let mut connection = own.or_else(|| endpoint.idle.take())?;
-        if connection.epoch != endpoint.epoch() || connection.expires <= now {
+        let of = (connection.epoch, connection.transport);
+        if of != (endpoint.epoch(), endpoint.transports()) || connection.expires <= now {
             continue;
         }
         match look(&mut connection) {
+            Look::Quiet if connection.safe_until <= now && once() => {
+                endpoint.release(connection);
+                return None;
+            }
             Look::Quiet if is_own => return Some(connection),
             Look::Quiet => match moved_here(*connection) {
                 Some(connection) => return Some(connection),
@@ -238,6 +253,9 @@ pub enum ConnectError {
     /// The address did not take the connection.
     #[error("{0}")]
     Failed(String),
+    /// There is no TLS with it.
+    #[error("{0}")]
+    Handshake(String),
     /// The backend's name has not been resolved yet.
     #[error("its name is not resolved")]
     Unresolved,
@@ -252,27 +270,43 @@ pub enum ConnectError {
     Ignored,
 }
 
-/// Opens a connection to the backend that was entered.
+/// Opens a connection to the backend that was entered, on this client's behalf.
 pub async fn connect(
     permit: &Permit,
     upstream: &config::Upstream,
+    behalf: Behalf,
 ) -> Result<Box<Connection>, ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
     }
     let resolved = endpoint.resolved().ok_or(ConnectError::Unresolved)?;
+    let (transport, number) = endpoint.transport();
     let ticket = endpoint.connection_opened();
     let stream = plain::connect(&resolved, upstream.connect_timeout)
         .await
         .map_err(|error| ConnectError::Failed(error.to_string()))?;
+    let dressed = match transport.is_plain() {
+        true => Dressed::plainly(stream),
+        // Boxed: most connections go without.
+        false => {
+            let patience = upstream.connect_timeout;
+            let alpn = Alpn::Http1;
+            Box::pin(dressed(
+                stream, endpoint, &transport, alpn, patience, behalf,
+            ))
+            .await?
+        }
+    };
     let connection = Connection {
-        stream,
+        stream: dressed.stream,
         epoch,
+        transport: number,
         expires: Time::MAX,
+        safe_until: Time::MAX,
         requests: 0,
-        sent: 0,
-        accepted: false,
+        sent: dressed.sent,
+        accepted: dressed.accepted,
         ticket,
     };
     if endpoint.epoch() != epoch {
@@ -298,6 +332,10 @@ pub async fn accepted(
     others: bool,
 ) -> Result<(), ConnectError> {
     let began = clock::now();
+    // It has shaken hands.
+    if connection.accepted {
+        return Ok(());
+    }
     loop {
         match h1::socket::place(connection.stream.id()) {
             Some(Place::Process) => {
@@ -343,7 +381,14 @@ const RESET_LOOKS: u32 = 5;
 /// and has answered it with a reset, which only a socket that nobody reads from does. A peer that has only
 /// half-closed still reads, and sends no reset. One that reads a part and then closes does, so the request must
 /// have gone out in one segment: then a part can't have arrived.
+///
+/// Over TLS the bytes are those of its records, and a backend that has refused the handshake has read none of them.
 pub async fn is_undelivered(connection: &Connection, written: u64) -> bool {
+    let written = match dress::tls_of(connection) {
+        Some(tls) if tls.refusal().is_some() => return true,
+        Some(tls) => tls.written().saturating_sub(connection.sent),
+        None => written,
+    };
     // A first request is different, unless it was known that the connection had left its listener's queue: a listener
     // that dies with a full one has acknowledged what nobody reads.
     if connection.requests <= 1 && !connection.accepted {

@@ -2,17 +2,19 @@
 
 mod kinds;
 mod suspicion;
+mod transport;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora::protocols::Stream;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use kinds::{Kind, Kinds, Lasting};
 pub use suspicion::Suspicion;
+pub use transport::Transport;
 
 use super::counters::Counters;
 use super::snapshot::Queue;
@@ -25,6 +27,9 @@ use crate::interrupt::{Interrupt, Interrupts, Level};
 
 /// Idle connections kept per backend.
 const IDLE_SLOTS: usize = 512;
+
+/// People are told of a backend's failed handshakes no more often than this.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// Identity of a backend for the life of the process: never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,8 +90,13 @@ pub struct Endpoint {
     weight: AtomicU32,
     ready_since: AtomicU64,
     resolved: ArcSwapOption<Resolved>,
+    transport: ArcSwap<Transport>,
+    /// How often the transport has changed.
+    transports: AtomicU32,
     epoch: AtomicU64,
     last_resort: AtomicBool,
+    /// When people were last told of a failure, in milliseconds plus one; 0: never.
+    complained: AtomicU64,
     /// A signal is on its way: what is noted below will be seen.
     told: AtomicBool,
     lost: AtomicU32,
@@ -134,8 +144,11 @@ impl Endpoint {
             counters: Counters::default(),
             suspicion: Suspicion::default(),
             resolved: ArcSwapOption::from(resolved),
+            transport: ArcSwap::default(),
+            transports: AtomicU32::new(0),
             epoch: AtomicU64::new(0),
             last_resort: AtomicBool::new(false),
+            complained: AtomicU64::new(0),
             told: AtomicBool::new(false),
             lost: AtomicU32::new(0),
             hinted: AtomicBool::new(false),
@@ -188,6 +201,30 @@ impl Endpoint {
         self.resolved.store(Some(Arc::new(resolved)));
     }
 
+    /// How it is spoken to below HTTP, and the number of that: connections opened under another are never used again.
+    pub fn transport(&self) -> (Arc<Transport>, u32) {
+        // The number first: one that is too old only costs the connection.
+        let number = self.transports();
+        (self.transport.load_full(), number)
+    }
+
+    /// The number of the transport in force.
+    pub fn transports(&self) -> u32 {
+        self.transports.load(Ordering::Acquire)
+    }
+
+    /// From now on it is spoken to like this. Idle connections are closed if that is a change; says whether it is.
+    pub fn set_transport(&self, transport: Arc<Transport>) -> bool {
+        if **self.transport.load() == *transport {
+            return false;
+        }
+        self.transport.store(transport);
+        self.transports.fetch_add(1, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        self.weed(|_| true);
+        true
+    }
+
     /// The epoch: connections opened in an earlier one are never used again.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
@@ -200,17 +237,18 @@ impl Endpoint {
         self.weed(|_| true);
     }
 
-    /// Closes idle connections of earlier epochs, and those that `keep` refuses.
+    /// Closes idle connections of earlier epochs and transports, and those that `keep` refuses.
     ///
     /// Who looks at a connection has it in hand for that time, where the eviction of a new epoch can't see it. So
     /// each one looks at the epoch again after putting back: of two that meet, one sees the other.
     pub fn weed(&self, mut keep: impl FnMut(&mut Connection) -> bool) {
         loop {
-            let epoch = self.epoch();
-            self.idle
-                .retain(|connection| connection.epoch == epoch && keep(connection));
+            let now = (self.epoch(), self.transports());
+            self.idle.retain(|connection| {
+                (connection.epoch, connection.transport) == now && keep(connection)
+            });
             fence(Ordering::SeqCst);
-            if self.epoch() == epoch {
+            if (self.epoch(), self.transports()) == now {
                 return;
             }
         }
@@ -265,18 +303,31 @@ impl Endpoint {
 
     /// Puts a connection back for reuse, unless its epoch is over or nothing may be kept open.
     pub fn release(&self, connection: Box<Connection>) {
-        let epoch = connection.epoch;
+        let is_current =
+            |(epoch, transport)| epoch == self.epoch() && transport == self.transports();
+        let of = (connection.epoch, connection.transport);
         // Closed in the same epoch: fail-open has used it. Idle, it would keep the app from stopping.
-        if epoch != self.epoch() || self.gate.is_closed() || self.idle.put(connection).is_err() {
+        if !is_current(of) || self.gate.is_closed() || self.idle.put(connection).is_err() {
             return;
         }
         // An eviction may have passed between the check and the put: look again, and evict what it missed.
         fence(Ordering::SeqCst);
         if self.gate.is_closed() {
             self.idle.retain(|_| false);
-        } else if self.epoch() != epoch {
+        } else if !is_current(of) {
             self.weed(|_| true);
         }
+    }
+
+    /// Whether people may be told of a failure now: not of each one in a row of many.
+    pub fn may_complain(&self) -> bool {
+        let now = clock::now().as_millis() as u64 + 1;
+        let last = self.complained.load(Ordering::Relaxed);
+        (last == 0 || now.saturating_sub(last) > COMPLAINTS.as_millis() as u64)
+            && self
+                .complained
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// Traffic saw something odd: asks for a probe. Many hints make one.
@@ -405,11 +456,15 @@ pub struct Connection {
     pub stream: Stream,
     /// The epoch it was opened in.
     pub epoch: u64,
+    /// The number of the transport that it was opened with.
+    pub transport: u32,
     /// Idle after this it must not be reused.
     pub expires: Time,
+    /// Idle after this it may carry only what can be sent twice: the backend may be about to close it.
+    pub safe_until: Time,
     /// Requests it has carried.
     pub requests: u32,
-    /// Bytes that these were, as far as they were written.
+    /// Bytes that were written to the network for these and before them, as far as they were written.
     pub sent: u64,
     /// It is known that the backend's process has accepted it, and that it isn't in the listener's queue.
     pub accepted: bool,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::endpoint::{Endpoint, Key, Signal};
+use super::endpoint::{Endpoint, Key, Signal, Transport};
 use super::lease::{Incarnations, Tenure};
 use super::member::{Member, Source};
 use super::persist;
@@ -108,8 +108,9 @@ impl PoolState {
         }
     }
 
-    /// Takes new settings; probers are started anew only if the check itself changed.
+    /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to.
     pub fn reconfigure(&mut self, config: Arc<config::Pool>, probing: &dyn Probing) {
+        let transport = Arc::new(Transport::of(&config));
         self.core.set_policy(policy(&config));
         self.shared.budget.set_ratio(config.retry.budget);
         self.config = config;
@@ -119,9 +120,12 @@ impl PoolState {
         for key in keys {
             self.refresh_cadence(key);
         }
-        if *self.health != self.config.health {
+        let other_check = *self.health != self.config.health;
+        if other_check {
             self.health = Arc::new(self.config.health.clone());
-            for member in self.members.values_mut() {
+        }
+        for member in self.members.values_mut() {
+            if member.endpoint.set_transport(transport.clone()) || other_check {
                 member.prober =
                     probing.start(member.endpoint.clone(), self.health.clone(), member.cadence);
             }
@@ -201,6 +205,7 @@ impl PoolState {
             signals,
             self.shared.queue.clone(),
         ));
+        endpoint.set_transport(Arc::new(Transport::of(&self.config)));
         self.core
             .restore(key, clock::now(), incarnation, joining.drains);
         let cadence = Cadence {

@@ -11,6 +11,9 @@ const { values: options } = parseArgs({
     log: { type: 'string' },
     journals: { type: 'string' },
     stop: { type: 'string', default: 'graceful' },
+    // Idle keep-alive connections are closed after so many ms; with `unannounced`, responses don't say so.
+    'keep-alive': { type: 'string', default: '5000' },
+    unannounced: { type: 'boolean', default: false },
   },
 });
 

@@ -17,6 +17,8 @@ const server = http.createServer((request, response) => {
   app.arrival(request);
   response.setHeader('x-demo-app', app.options.name);
   if (closing) response.setHeader('connection', 'close');
+  // Said by the app, node adds no `Keep-Alive: timeout=` to it.
+  else if (app.options.unannounced) response.setHeader('connection', 'keep-alive');
   switch (`${request.method} ${request.url.split('?')[0]}`) {
     case 'GET /health': return respond(response, signalled ? 503 : 200, signalled ? 'stopping\n' : 'ok\n');
     case 'GET /': return respond(response, 200, `hello from ${app.options.name}\n`);
@@ -35,6 +37,7 @@ const server = http.createServer((request, response) => {
     default: return respond(response, 404, 'nothing here\n');
   }
 });
+server.keepAliveTimeout = Number(app.options['keep-alive']);
 const closeSockets = app.echoSockets(server);
 
 function stop() {

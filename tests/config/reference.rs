@@ -3,7 +3,7 @@
 use super::messages::files;
 use lameduck::config::print::print;
 use lameduck::config::schema::{SECTIONS, reference};
-use lameduck::config::{duration, load, parse};
+use lameduck::config::{UpstreamTls, duration, load, parse};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ fn the_reference_is_the_schema() {
 fn the_defaults_of_the_schema_are_the_defaults_of_the_code() {
     let minimal = "[[listener]]\naddress = \"0.0.0.0:8080\"\nhttp2 = false\n\n[listener.tls]\ncert = \"a\"\nkey = \"b\"\n\n\
         [[listener.tls.certificates]]\ncert = \"c\"\nkey = \"d\"\n[[pool]]\nname = \"app\"\n\
-        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[[route]]\npool = \"app\"\n";
+        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[pool.tls]\n[[route]]\npool = \"app\"\n";
     let printed = print(&parse("x.toml", minimal).unwrap().config);
     let mut keys = 0;
     for section in &SECTIONS[1..] {
@@ -160,9 +160,10 @@ fn the_annotated_example_shows_every_key_with_its_default() {
         }
     }
     let mut plain = load("config/lameduck.toml".as_ref()).unwrap().config;
-    // Writing [pool.health] and [[route]] down is the one thing that means something by itself.
+    // Writing [pool.health], [pool.tls] and [[route]] down is the one thing that means something by itself.
     for pool in &mut plain.pools {
         pool.health.explicit = true;
+        pool.tls = Some(UpstreamTls::default());
     }
     plain.routes = explicit.config.routes.clone();
     for (plain, explicit) in plain.listeners.iter_mut().zip(&explicit.config.listeners) {

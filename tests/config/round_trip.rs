@@ -108,7 +108,9 @@ path = "/up?deep=1"
 method = "HEAD"
 headers = { "X-B" = "tab\tquote\"", "x-a" = "" }
 expect = [204, "3xx", "400-404", "503"]
+service = ""
 port = 81
+tls = false
 interval = "250ms"
 timeout = "200ms"
 fast_interval = "7us"
@@ -126,6 +128,13 @@ read_timeout = "1h"
 idle_timeout = "0"
 max_in_flight = 100
 preserve_host = false
+proxy_protocol = "v2"
+[pool.tls]
+ca = "/etc/ca.pem"
+server_name = "app.internal"
+cert = "/etc/cert.pem"
+key = "/etc/key.pem"
+verify = false
 [pool.retry]
 attempts = 1
 budget = 1e-7
@@ -140,8 +149,11 @@ window = "30s"
 [[pool]]
 name = "tcp"
 balance = "round_robin"
+[pool.tls]
 [pool.health]
-type = "tcp"
+type = "grpc"
+service = "shop.Orders"
+host = "shop.internal"
 [pool.retry]
 budget = 0
 [pool.hold]
@@ -162,7 +174,7 @@ pool = "a.B-c_1"
     let defaults = print(
         &parse(
             "y.toml",
-            "[[listener]]\naddress = \"127.0.0.1:1\"\n[[pool]]\nname = \"p\"\n[pool.health]",
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[[pool]]\nname = \"p\"\n[pool.health]\n[pool.tls]",
         )
         .unwrap()
         .config,
@@ -171,7 +183,9 @@ pool = "a.B-c_1"
     let first = printed.split("[[pool]]\nname = \"tcp\"").next().unwrap();
     for line in defaults
         .lines()
-        .filter(|line| line.contains(" = ") && !line.starts_with("type"))
+        .filter(|line| line.contains(" = "))
+        // They say nothing new of an HTTP check.
+        .filter(|line| !line.starts_with("type") && !line.starts_with("service"))
         // No listener has both.
         .filter(|line| !line.starts_with("redirect_https") && !line.starts_with("hsts"))
     {

@@ -13,6 +13,7 @@ mod detects;
 mod harness;
 mod hooks;
 mod hostile;
+mod keepalive;
 mod outage;
 mod reload;
 mod restarts;

@@ -200,3 +200,38 @@ async fn a_body_that_is_too_large_is_refused() {
     assert_eq!(answer(response).await.status(), 413);
     assert_eq!(rig.limited("max_body").await, 2);
 }
+
+/// An end that comes by itself, as an empty DATA frame, is passed on once: a canary on the same upstream connection is
+/// the next thing that the backend reads.
+#[tokio::test]
+async fn an_end_that_comes_by_itself_is_passed_on_once() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let mut kept = None;
+    for round in 0..100 {
+        let (response, mut body) = client.begin(post("/"), false).await;
+        let backend = match &mut kept {
+            Some(backend) => backend,
+            none => none.insert(rig.backends[0].accept().await),
+        };
+        backend.head().await;
+        let mut frames = vec!["", "hello", ""];
+        frames.truncate(round % 4);
+        for frame in &frames {
+            body.send_data(Bytes::from_static(frame.as_bytes()), false)
+                .unwrap();
+        }
+        if frames.contains(&"hello") {
+            backend.expect("5\r\nhello\r\n").await;
+        }
+        body.send_data(Bytes::new(), true).unwrap();
+        backend.expect("0\r\n\r\n").await;
+        backend.answer("ok").await;
+        assert_eq!(answer(response).await.text(), "ok");
+        let canary = client.get("/canary").await;
+        let head = backend.head().await;
+        assert!(head.starts_with("GET /canary HTTP/1.1\r\n"), "{head}");
+        backend.answer("alive").await;
+        assert_eq!(answer(canary).await.text(), "alive");
+    }
+}

@@ -96,10 +96,11 @@ impl Client {
         self.begin(get(path), true).await.0
     }
 
-    /// How the connection ended.
+    /// How the proxy ended the connection: it is still wanted.
     pub async fn ended(self) -> Result<(), h2::Error> {
+        let ended = soon(self.connection).await.unwrap();
         drop(self.send);
-        soon(self.connection).await.unwrap()
+        ended
     }
 }
 

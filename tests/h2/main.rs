@@ -4,10 +4,17 @@
 mod bodies;
 mod client;
 mod ends;
+mod floods;
 mod heads;
+mod load;
+mod restarts;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/rig.rs"]
 mod rig;
+mod shutdown;
+mod tools;
+mod upgrade;
+mod websocket;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/wire.rs"]
 mod wire;

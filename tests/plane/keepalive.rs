@@ -124,6 +124,35 @@ async fn a_connection_is_not_used_beyond_the_backends_own_timeout() {
     backend.closed().await;
 }
 
+/// An app that doesn't say how long it keeps a connection may be about to close it: what can't be sent twice takes a new
+/// one then, and what can, the kept one.
+#[tokio::test]
+async fn a_post_takes_no_connection_that_may_be_about_to_close() {
+    let rig = Rig::one().await;
+    let (mut client, mut silent) = rig.get().await;
+    silent.answer("x").await;
+    client.response().await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+    client.send(post).await;
+    let mut fresh = rig.backends[0].accept().await;
+    assert_eq!(fresh.request().await.text(), "body");
+    fresh
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .await;
+    client.response().await;
+    client.send(GET).await;
+    silent.head().await;
+    silent
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nKeep-Alive: timeout=60\r\n\r\n")
+        .await;
+    client.response().await;
+    // This one has said that it is kept.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    client.send(post).await;
+    assert_eq!(silent.request().await.text(), "body");
+}
+
 /// RFC 9112 §9.6, RFC 9110 §9.2.2: bytes that nobody asked for spoil a connection.
 #[tokio::test]
 async fn a_backend_that_sends_too_much_is_not_used_again() {

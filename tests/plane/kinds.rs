@@ -28,8 +28,12 @@ async fn requests_streams_and_upgrades_are_told_apart() {
         stream: 2,
         upgrade: 1,
     };
-    let view = rig.view(0).await;
-    assert_eq!((view.in_flight, view.in_flight_by_kind), (4, all));
+    // The client may hear of the switch before it is counted.
+    rig.until("all of them", |pool| {
+        pool.backends[0].in_flight_by_kind == all
+    })
+    .await;
+    assert_eq!(rig.view(0).await.in_flight, 4);
     for (kind, number) in all.kinds() {
         let series =
             format!("lameduck_in_flight_by_kind{{pool=\"app\",backend=\"b1\",kind=\"{kind}\"}}");

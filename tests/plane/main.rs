@@ -1,18 +1,23 @@
 //! The HTTP/1 data plane against scripted backends and clients: every byte on both sides is the test's.
 #![allow(clippy::unwrap_used)]
 
+mod authority;
 mod bulk;
 mod clients;
 mod death;
 mod delivery;
+mod doubts;
 mod drain;
 mod early;
+mod encrypted;
 mod evictions;
 mod forwarded;
 mod framing;
 mod headers;
+mod health_grpc;
 mod hold;
 mod interim;
+mod introduced;
 mod keepalive;
 mod kinds;
 mod limits;

@@ -51,12 +51,17 @@ impl Drop for Aborting {
 impl Backend {
     /// The next connection of the proxy.
     pub async fn accept(&self) -> Wire {
+        Wire::new(self.accept_bare().await)
+    }
+
+    /// The same, before anybody has read of it.
+    pub async fn accept_bare(&self) -> TcpStream {
         let accepting = self.listener.as_ref().unwrap().accept();
         let (stream, _) = tokio::time::timeout(PATIENCE, accepting)
             .await
             .expect("the proxy doesn't connect")
             .unwrap();
-        Wire::new(stream)
+        stream
     }
 
     /// Whether a connection comes within `patience`.
@@ -238,6 +243,18 @@ impl Rig {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("the proxy isn't ready\n{}", self.log());
+    }
+
+    /// Reads the configuration again, with `from` changed to `to`: what has changed, or why it is refused.
+    pub async fn reload(&self, from: &str, to: &str) -> (u16, String) {
+        let config = self.dir.path().join("c.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        std::fs::write(&config, text.replace(from, to)).unwrap();
+        let (status, body) = admin::request(&self.socket, "POST", "/v1/config/reload", None)
+            .await
+            .unwrap();
+        (status, String::from_utf8_lossy(&body).into_owned())
     }
 
     /// What the proxy wrote to standard error.

@@ -34,6 +34,12 @@ impl Bytes for tokio::net::UnixStream {
     }
 }
 
+impl Bytes for tokio_rustls::server::TlsStream<TcpStream> {
+    fn make_reset(&self) {
+        self.get_ref().0.make_reset();
+    }
+}
+
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -105,6 +111,15 @@ impl Wire {
     }
 
     pub fn unix(stream: tokio::net::UnixStream) -> Self {
+        Self {
+            stream: Box::new(stream),
+            seen: Vec::new(),
+            ended: None,
+        }
+    }
+
+    /// Over whatever it is.
+    pub fn over(stream: impl Bytes + 'static) -> Self {
         Self {
             stream: Box::new(stream),
             seen: Vec::new(),

@@ -49,6 +49,7 @@ impl Rig {
             },
             explicit: true,
             port: None,
+            tls: true,
             interval: NEVER,
             timeout: SOON,
             fast_interval: NEVER,

@@ -22,7 +22,7 @@ use crate::proxy::h1::timer::Timer;
 use crate::proxy::h2;
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::{Handshake, Limit};
-use crate::tls::client::identity;
+use crate::tls::identity::identity;
 use crate::tls::material::H2;
 use crate::tls::server::Server;
 use crate::tls::stream::{Raw, TlsStream};
@@ -62,7 +62,9 @@ pub(super) async fn serve(
         ends: clock::now() + config.server.header_timeout,
         is_last: false,
     };
-    match shake_hands(server, stream, &mut patience).await {
+    // Boxed: what a handshake needs is given back when it is over.
+    let shaken = Box::pin(shake_hands(server, stream, &mut patience)).await;
+    match shaken {
         Ok(stream) => {
             drop(patience);
             let session = stream.session();

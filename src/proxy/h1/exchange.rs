@@ -460,9 +460,11 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// A reset of an open connection. Behind the peer's close it is reported as a broken pipe instead.
+/// A reset of an open connection. Behind the peer's close it is reported as a broken pipe instead; and over TLS a close
+/// without a goodbye is an unexpected end, any other refusal of the peer's invalid data.
 fn is_reset(error: &io::Error) -> bool {
-    error.kind() != io::ErrorKind::BrokenPipe
+    use io::ErrorKind::{BrokenPipe, InvalidData, UnexpectedEof};
+    !matches!(error.kind(), BrokenPipe | UnexpectedEof | InvalidData)
 }
 
 /// Writes two pieces as one.

@@ -40,6 +40,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// How long a client without streams may take to take note of a GOAWAY.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Why a connection is ended whose frames cost more than they are worth, as a metric's label.
+const EXCESS: &str = "too many HTTP/2 frames without use";
+
 /// Serves a client that speaks HTTP/2 until its connection ends.
 pub async fn serve(
     plane: &Arc<Plane>,
@@ -88,6 +91,8 @@ async fn shake_hands(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(limits.max_concurrent_streams)
+        // What is opened and reset within one read: not much on a busy connection. The meter counts all resets.
+        .max_pending_accept_reset_streams(limits.max_concurrent_streams as usize)
         // A field counts 32 bytes more here than in HTTP/1, whose own limit is the one that is told and counted.
         .max_header_list_size(u32::try_from(limits.max_header * 2).unwrap_or(u32::MAX))
         .enable_connect_protocol();
@@ -234,7 +239,10 @@ impl Session<'_> {
                 >= 2 * u64::from(self.config.server.max_concurrent_streams);
             self.streams.full.store(full, Ordering::Relaxed);
             let polled = match full {
-                true => self.connection.poll_closed(cx).map(|_| None),
+                true => self
+                    .connection
+                    .poll_closed(cx)
+                    .map(|closed| closed.err().map(Err)),
                 false => self.connection.poll_accept(cx),
             };
             match polled {
@@ -242,13 +250,17 @@ impl Session<'_> {
                     self.idle_since = Time::ZERO;
                     return Poll::Ready(Some(arrival));
                 }
-                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Ready(Some(Err(error))) => {
+                    if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        self.plane.counters.refused(EXCESS);
+                    }
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
             if self.watch.is_excess() && self.abandoned.is_none() {
-                self.plane
-                    .counters
-                    .refused("too many HTTP/2 frames without use");
+                self.plane.counters.refused(EXCESS);
                 self.abandon(Reason::ENHANCE_YOUR_CALM);
                 continue;
             }

@@ -46,7 +46,9 @@ async fn open(address: std::net::SocketAddr) -> Box<Connection> {
     Box::new(Connection {
         stream: Box::new(stream),
         epoch: 0,
+        transport: 0,
         expires: Time::MAX,
+        safe_until: Time::MAX,
         requests: 0,
         sent: 0,
         accepted: false,

@@ -38,7 +38,9 @@ fn connection(endpoint: &Arc<Endpoint>) -> Box<Connection> {
     Box::new(Connection {
         stream: Box::new(stream),
         epoch: endpoint.epoch(),
+        transport: 0,
         expires: Time::MAX,
+        safe_until: Time::MAX,
         requests: 1,
         sent: 0,
         accepted: false,

@@ -18,6 +18,10 @@ pub enum App {
     Node,
     /// `node:http` with no handler.
     NodeAbrupt,
+    /// `node:http` that closes idle connections after so many milliseconds, and says so.
+    NodeKeepAlive(&'static str),
+    /// The same, without a word.
+    NodeUnannounced(&'static str),
     /// `node:http` that goes on accepting for 3 s while `/health` says 503.
     NodeLinger,
     /// Express with http-terminator.
@@ -34,6 +38,8 @@ impl App {
             Self::BuiltInLinger => "built-in, accepts 3 s more",
             Self::Node => "node:http",
             Self::NodeAbrupt => "node:http, no handler",
+            Self::NodeKeepAlive(_) => "node:http, short keep-alive",
+            Self::NodeUnannounced(_) => "node:http, short keep-alive, unannounced",
             Self::NodeLinger => "node:http, accepts 3 s more",
             Self::Express => "express, http-terminator",
             Self::Fastify => "fastify, close-with-grace",
@@ -55,6 +61,12 @@ impl App {
             Self::Node => node("plain.js"),
             Self::NodeAbrupt => node("plain.js").map(|p| p.with(&["--stop", "abrupt"])),
             Self::NodeLinger => node("plain.js").map(|p| p.with(&["--stop", "linger"])),
+            Self::NodeKeepAlive(after) => {
+                node("plain.js").map(|p| p.with(&["--keep-alive", after]))
+            }
+            Self::NodeUnannounced(after) => {
+                node("plain.js").map(|p| p.with(&["--unannounced", "--keep-alive", after]))
+            }
             Self::Express => node("express.js"),
             Self::Fastify => node("fastify.js"),
         }

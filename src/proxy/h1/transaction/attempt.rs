@@ -10,13 +10,18 @@ use super::super::scratch::Scratch;
 use super::super::tunnel::{self, TunnelEnd};
 use super::{Attempt, CUT, Transaction};
 use crate::clock;
+use crate::config::ProxyProtocol;
 use crate::core::Time;
 use crate::proxy::headers::{RequestEdit, write_request};
-use crate::proxy::upstream::{self, ConnectError};
+use crate::proxy::upstream::{self, Behalf, ConnectError};
 use crate::registry::endpoint::{Connection, Endpoint, Kind, Permit};
 
 /// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+
+/// An app that doesn't say how long it keeps a connection may close it at any moment: a request that must not be sent
+/// twice takes one that was idle for less, or a new one. Apps that keep them for one second exist, for less hardly.
+const UNANNOUNCED: Duration = Duration::from_millis(750);
 
 impl Transaction<'_> {
     /// A kept connection of the backend that was entered, if there is one. Where none is left because the backend has
@@ -31,7 +36,8 @@ impl Transaction<'_> {
             return (permit, None);
         }
         for _ in 0..self.pool.ready.len() {
-            let reused = upstream::reuse(permit.endpoint(), now);
+            let once = || !self.may_be_repeated();
+            let reused = upstream::reuse(permit.endpoint(), now, once);
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
                 return (permit, reused);
             }
@@ -104,7 +110,10 @@ impl Transaction<'_> {
         self.account.tally(tally);
         self.undelivered = matches!(end, Err(Failure::Died { reset: false }))
             && upstream::is_undelivered(&connection, tally.bytes_up).await;
-        connection.sent += tally.bytes_up;
+        if self.undelivered {
+            upstream::note_refusal(&connection, endpoint);
+        }
+        upstream::note_written(&mut connection, tally.bytes_up);
         if tally.status > 0 {
             endpoint.counters.answered(tally.status);
         }
@@ -157,12 +166,24 @@ impl Transaction<'_> {
 
     /// Keeps a connection for the next request, for as long as the app said it would.
     fn keep(&self, endpoint: &Endpoint, mut connection: Box<Connection>, promised: Option<u32>) {
-        let mut idle = self.pool.config.upstream.idle_timeout;
+        let settings = &self.pool.config.upstream;
+        if settings.proxy_protocol != ProxyProtocol::Off {
+            // It is this client's. To the backend, every request on it would be.
+            return;
+        }
+        let mut idle = settings.idle_timeout;
         if let Some(seconds) = promised {
             idle =
                 idle.min(Duration::from_secs(u64::from(seconds)).saturating_sub(KEEP_ALIVE_MARGIN));
         }
-        connection.expires = self.account.answered().saturating_add(idle);
+        let since = self.account.answered();
+        connection.expires = since.saturating_add(idle);
+        let safe = if promised.is_some() {
+            idle
+        } else {
+            UNANNOUNCED
+        };
+        connection.safe_until = since.saturating_add(safe);
         endpoint.release(connection);
     }
 
@@ -170,7 +191,12 @@ impl Transaction<'_> {
     /// sent twice, and for one that has met a death already. What nobody has accepted uses up none of its attempts.
     async fn connect(&self, permit: &Permit) -> Result<Box<Connection>, ConnectError> {
         let settings = &self.pool.config.upstream;
-        let mut connection = upstream::connect(permit, settings).await?;
+        let wanted = settings.proxy_protocol != ProxyProtocol::Off;
+        let behalf = Behalf {
+            client: self.client.origin.address,
+            local: wanted.then(|| self.client.local_address()).flatten(),
+        };
+        let mut connection = upstream::connect(permit, settings, behalf).await?;
         if self.tried.unproven > 0 || !self.may_be_repeated() {
             let others = self.excluded.leaves_any_but(&self.pool, permit.endpoint());
             let patience = settings.connect_timeout;

@@ -1,0 +1,121 @@
+//! The app behind the proxies. What it answers is in the path:
+//!
+//! * `/bytes/N`: N bytes with a length; `/stream/N`: N bytes in chunks;
+//! * `/slow/MS`: the small answer, so many milliseconds later;
+//! * `/ws`: an upgrade; each message comes back;
+//! * anything else, `/health` too: the small answer. A request's body is read first.
+
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::http::Reader;
+use crate::work::HELLO;
+
+const UPGRADE: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// Written as they are: a multiple of them is a large body.
+static BLOCK: [u8; 65536] = [b'x'; 65536];
+
+/// A connection's thread needs little; there may be thousands.
+const STACK: usize = 128 * 1024;
+
+/// Prints its address, and answers.
+pub fn serve(address: &str) -> Outcome {
+    let listener = TcpListener::bind(address)?;
+    println!("{}", listener.local_addr()?);
+    for stream in listener.incoming() {
+        let stream = stream?;
+        thread::Builder::new()
+            .stack_size(STACK)
+            .spawn(move || answer(stream))?;
+    }
+    Ok(())
+}
+
+/// A connection that breaks is its proxy's business.
+fn answer(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = Reader::new();
+    while let Some(request) = reader.message(&mut stream)? {
+        let path = request.line.split(' ').nth(1).unwrap_or_default();
+        let mut words = path.splitn(3, '/').skip(1);
+        let (kind, number) = (words.next().unwrap_or_default(), words.next());
+        let number = number.and_then(|number| number.parse().ok()).unwrap_or(0);
+        match kind {
+            "bytes" => bytes(&mut stream, number)?,
+            "stream" => chunks(&mut stream, number)?,
+            "slow" => {
+                thread::sleep(Duration::from_millis(number as u64));
+                stream.write_all(HELLO)?;
+            }
+            "ws" => return echo(stream, reader),
+            _ => stream.write_all(HELLO)?,
+        }
+    }
+    Ok(())
+}
+
+fn bytes(stream: &mut TcpStream, length: usize) -> io::Result<()> {
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n"
+    )?;
+    for part in blocks(length) {
+        stream.write_all(part)?;
+    }
+    Ok(())
+}
+
+fn chunks(stream: &mut TcpStream, length: usize) -> io::Result<()> {
+    stream.write_all(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+    )?;
+    write_chunks(stream, length)
+}
+
+/// A chunked body of 16 KiB chunks.
+pub fn write_chunks(stream: &mut impl Write, length: usize) -> io::Result<()> {
+    const CHUNK: usize = 16384;
+    let mut framed = Vec::with_capacity(CHUNK + 16);
+    let mut left = length;
+    while left > 0 {
+        let take = left.min(CHUNK);
+        framed.clear();
+        write!(framed, "{take:x}\r\n")?;
+        framed.extend_from_slice(&BLOCK[..take]);
+        framed.extend_from_slice(b"\r\n");
+        stream.write_all(&framed)?;
+        left -= take;
+    }
+    stream.write_all(b"0\r\n\r\n")
+}
+
+/// That many bytes, in pieces.
+pub fn blocks(length: usize) -> impl Iterator<Item = &'static [u8]> {
+    let whole = std::iter::repeat_n(&BLOCK[..], length / BLOCK.len());
+    whole.chain([&BLOCK[..length % BLOCK.len()]])
+}
+
+/// Sends each message back, unmasked; messages are short.
+fn echo(mut stream: TcpStream, mut reader: Reader) -> io::Result<()> {
+    stream.write_all(UPGRADE)?;
+    let mut answer = Vec::new();
+    while let Some(head) = reader.exactly_or_end(&mut stream, 6)? {
+        let (first, length) = (head[0], usize::from(head[1] & 0x7f));
+        let mask: [u8; 4] = [head[2], head[3], head[4], head[5]];
+        if length > 125 || first & 0x0f == 8 {
+            return Ok(());
+        }
+        let text = reader.exactly(&mut stream, length)?;
+        answer.clear();
+        answer.extend([first, length as u8]);
+        answer.extend(text.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
+        stream.write_all(&answer)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Sends an exact number of requests, and measures.
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::latency::Histogram;
+use crate::work::{Work, Worker};
+
+/// What to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// `work=get`, and `size=N` where it has one.
+    pub work: Work,
+    /// How many in all: `requests=N`.
+    pub requests: usize,
+    /// Open connections: `connections=N`.
+    pub connections: usize,
+    /// Requests at a time: `threads=N` (default: as many as connections). Each has its share of the connections and
+    /// uses one after the other.
+    pub threads: usize,
+    /// Requests a second, begun on time whether or not earlier ones were answered: `rate=N`; 0: as fast as answers
+    /// come.
+    pub rate: usize,
+    /// A new connection for each request: `fresh=1`.
+    pub fresh: bool,
+    /// Send on all connections before the first answer is read: `burst=1`.
+    pub burst: bool,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+impl Plan {
+    pub fn parse(options: &[&str]) -> Result<Self, Failure> {
+        let (mut work, mut size) = ("get", 0);
+        let mut plan = Self {
+            work: Work::Get,
+            requests: 1000,
+            connections: 16,
+            threads: 0,
+            rate: 0,
+            fresh: false,
+            burst: false,
+        };
+        for option in options {
+            let (name, value) = option
+                .split_once('=')
+                .ok_or("options are written NAME=VALUE")?;
+            match name {
+                "work" => work = value,
+                "size" => size = value.parse()?,
+                "requests" => plan.requests = value.parse()?,
+                "connections" => plan.connections = value.parse()?,
+                "threads" => plan.threads = value.parse()?,
+                "rate" => plan.rate = value.parse()?,
+                "fresh" => plan.fresh = value == "1",
+                "burst" => plan.burst = value == "1",
+                _ => return Err(format!("no option is called {name}").into()),
+            }
+        }
+        plan.work = Work::parse(work, size).ok_or_else(|| format!("no work is called {work}"))?;
+        if plan.threads == 0 || plan.threads > plan.connections {
+            plan.threads = plan.connections;
+        }
+        Ok(plan)
+    }
+}
+
+/// This thread's part of `all`.
+fn share(all: usize, threads: usize, index: usize) -> usize {
+    all / threads + usize::from(index < all % threads)
+}
+
+/// Does it; the figures, as JSON.
+pub fn run<S, C>(plan: &Plan, connect: C) -> Result<String, Failure>
+where
+    S: Read + Write,
+    C: Fn() -> io::Result<S> + Sync,
+{
+    let ready = Barrier::new(plan.threads + 1);
+    let (seconds, latencies) = thread::scope(|scope| {
+        let threads: Vec<_> = (0..plan.threads)
+            .map(|index| {
+                let (connect, ready) = (&connect, &ready);
+                thread::Builder::new()
+                    .stack_size(512 * 1024)
+                    .spawn_scoped(scope, move || one(plan, index, connect, ready))
+            })
+            .collect::<Result<_, _>>()?;
+        ready.wait();
+        let started = Instant::now();
+        let mut all = Histogram::new();
+        for thread in threads {
+            let latencies = thread.join().map_err(|_| "a thread panicked")??;
+            all.merge(&latencies);
+        }
+        Ok::<_, Failure>((started.elapsed().as_secs_f64(), all))
+    })?;
+    Ok(format!(
+        "{{\"seconds\": {seconds:.6}, \"requests\": {}, \"bytes\": {}, \"p50_us\": {:.1}, \"p90_us\": {:.1}, \
+         \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"max_us\": {:.1}}}",
+        plan.requests,
+        plan.requests * plan.work.bytes(),
+        latencies.quantile(0.5),
+        latencies.quantile(0.9),
+        latencies.quantile(0.99),
+        latencies.quantile(0.999),
+        latencies.longest(),
+    ))
+}
+
+fn one<S: Read + Write>(
+    plan: &Plan,
+    index: usize,
+    connect: &impl Fn() -> io::Result<S>,
+    ready: &Barrier,
+) -> io::Result<Histogram> {
+    let count = match plan.fresh {
+        true => 0,
+        false => share(plan.connections, plan.threads, index),
+    };
+    let workers = (0..count).map(|_| Ok(Worker::new(connect()?, plan.work)));
+    let workers: io::Result<Vec<_>> = workers.collect();
+    // Even one that failed: the others wait for it.
+    ready.wait();
+    let mut workers = workers?;
+    let mut latencies = Histogram::new();
+    let requests = share(plan.requests, plan.threads, index);
+    if plan.burst {
+        return burst(&mut workers).map(|()| latencies);
+    }
+    let start = Instant::now();
+    for number in 0..requests {
+        let mut began = Instant::now();
+        if plan.rate > 0 {
+            let due = (number * plan.threads + index) as f64 / plan.rate as f64;
+            let due = start + Duration::from_secs_f64(due);
+            if began < due {
+                // How late a sleeper wakes is no fault of the proxy's; an answer that was late is.
+                thread::sleep(due - began);
+                began = Instant::now();
+            } else {
+                began = due;
+            }
+        }
+        match plan.fresh {
+            true => Worker::new(connect()?, plan.work).turn()?,
+            false => {
+                let next = number % count;
+                workers[next].turn()?;
+            }
+        }
+        latencies.add(began.elapsed());
+    }
+    Ok(latencies)
+}
+
+/// All at the same time, once.
+fn burst<S: Read + Write>(workers: &mut [Worker<S>]) -> io::Result<()> {
+    workers.iter_mut().try_for_each(Worker::send)?;
+    workers.iter_mut().try_for_each(Worker::receive)
+}

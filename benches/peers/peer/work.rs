@@ -1,0 +1,175 @@
+//! What a load does again and again on one connection.
+
+use std::io::{self, Read, Write};
+
+use crate::backend::{blocks, write_chunks};
+use crate::http::Reader;
+
+/// The backend's small answer.
+pub const HELLO: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+    Content-Length: 13\r\n\r\nHello, world\n";
+const HELLO_BODY: usize = 13;
+
+const FIELDS: &str = "Host: bench.example\r\nUser-Agent: bench/1\r\nAccept: */*\r\n";
+
+/// A message of 32 bytes, masked.
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+const TEXT: &[u8; 32] = b"a message of a chat, not so long";
+
+/// One kind of exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// A small request, a small answer.
+    Get,
+    /// The same, from a backend that takes so many milliseconds.
+    Slow(usize),
+    /// A body of this size that goes out with the head.
+    Post(usize),
+    /// An answer of this size, with a length.
+    Download(usize),
+    /// The same, in chunks.
+    StreamDown(usize),
+    /// A body of this size, with a length.
+    Upload(usize),
+    /// The same, in chunks.
+    StreamUp(usize),
+    /// A WebSocket message there and back.
+    Message,
+}
+
+impl Work {
+    pub fn parse(name: &str, size: usize) -> Option<Self> {
+        Some(match name {
+            "get" => Self::Get,
+            "slow" => Self::Slow(size),
+            "post" => Self::Post(size),
+            "download" => Self::Download(size),
+            "stream-down" => Self::StreamDown(size),
+            "upload" => Self::Upload(size),
+            "stream-up" => Self::StreamUp(size),
+            "message" => Self::Message,
+            _ => return None,
+        })
+    }
+
+    /// Bytes of the bodies, both ways.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Get | Self::Slow(_) => HELLO_BODY,
+            Self::Post(size) | Self::Download(size) | Self::StreamDown(size) => size,
+            Self::Upload(size) | Self::StreamUp(size) => size,
+            Self::Message => TEXT.len(),
+        }
+    }
+
+    /// What is sent first; for small exchanges, all there is.
+    fn opening(self) -> Vec<u8> {
+        let head = |line: &str, more: &str| format!("{line} HTTP/1.1\r\n{FIELDS}{more}\r\n");
+        let head = match self {
+            Self::Get => head("GET /hello", ""),
+            Self::Slow(time) => head(&format!("GET /slow/{time}"), ""),
+            Self::Download(size) => head(&format!("GET /bytes/{size}"), ""),
+            Self::StreamDown(size) => head(&format!("GET /stream/{size}"), ""),
+            Self::Post(size) | Self::Upload(size) => {
+                head("POST /post", &format!("Content-Length: {size}\r\n"))
+            }
+            Self::StreamUp(_) => head("POST /post", "Transfer-Encoding: chunked\r\n"),
+            Self::Message => head(
+                "GET /ws",
+                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+            ),
+        };
+        let mut opening = head.into_bytes();
+        if let Self::Post(size) = self {
+            blocks(size).for_each(|block| opening.extend_from_slice(block));
+        }
+        opening
+    }
+}
+
+/// One connection that does its work.
+pub struct Worker<S> {
+    stream: S,
+    reader: Reader,
+    work: Work,
+    opening: Vec<u8>,
+    open: bool,
+}
+
+impl<S: Read + Write> Worker<S> {
+    pub fn new(stream: S, work: Work) -> Self {
+        Self {
+            stream,
+            reader: Reader::new(),
+            work,
+            opening: work.opening(),
+            open: false,
+        }
+    }
+
+    /// Once more; an error unless the answer is the right one.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.send()?;
+        self.receive()
+    }
+
+    /// The first half of a turn.
+    pub fn send(&mut self) -> io::Result<()> {
+        if self.work == Work::Message {
+            return self.send_message();
+        }
+        self.stream.write_all(&self.opening)?;
+        match self.work {
+            Work::Upload(size) => blocks(size).try_for_each(|part| self.stream.write_all(part))?,
+            Work::StreamUp(size) => write_chunks(&mut self.stream, size)?,
+            _ => {}
+        }
+        self.stream.flush()
+    }
+
+    /// The second half.
+    pub fn receive(&mut self) -> io::Result<()> {
+        if self.work == Work::Message {
+            let answer = self.reader.exactly(&mut self.stream, 2 + TEXT.len())?;
+            return match answer[2..] == *TEXT {
+                true => Ok(()),
+                false => Err(io::Error::other("another message came back")),
+            };
+        }
+        let Some(answer) = self.reader.message(&mut self.stream)? else {
+            return Err(io::Error::other("the connection was closed"));
+        };
+        let expected = match self.work {
+            Work::Download(size) | Work::StreamDown(size) => size,
+            _ => HELLO_BODY,
+        };
+        if !answer.line.starts_with("HTTP/1.1 200") || answer.body != expected {
+            return Err(io::Error::other(format!(
+                "{} and {} bytes, not 200 and {expected}",
+                answer.line, answer.body
+            )));
+        }
+        Ok(())
+    }
+
+    fn send_message(&mut self) -> io::Result<()> {
+        if !self.open {
+            self.stream.write_all(&self.opening)?;
+            let answer = self.reader.message(&mut self.stream)?;
+            if !answer.is_some_and(|answer| answer.line.starts_with("HTTP/1.1 101")) {
+                return Err(io::Error::other("the upgrade was refused"));
+            }
+            self.open = true;
+        }
+        let mut frame = [0; 6 + TEXT.len()];
+        frame[0] = 0x81;
+        frame[1] = 0x80 | TEXT.len() as u8;
+        frame[2..6].copy_from_slice(&MASK);
+        for (index, byte) in TEXT.iter().enumerate() {
+            frame[6 + index] = byte ^ MASK[index % 4];
+        }
+        self.stream.write_all(&frame)
+    }
+}

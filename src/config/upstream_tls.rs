@@ -1,0 +1,112 @@
+//! `[pool.tls]`: as written, and with its files read.
+
+use super::reader::{Findings, Table};
+use super::runtime::{Address, Pool, UpstreamTls};
+use super::values::{quoted, text, wrong};
+use crate::tls::client::Client;
+use rustls::pki_types::ServerName;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The section of a pool, if it is written.
+pub(super) fn section(pool: &Table<'_>, base: &Path, f: &mut Findings) -> Option<UpstreamTls> {
+    let (t, written) = pool.child("tls", "pool.tls", f);
+    let d = UpstreamTls::default();
+    let tls = UpstreamTls {
+        ca: t.path("ca", base, f),
+        server_name: t.read("server_name", d.server_name, f, |key, value| {
+            let name = text(key, value, "app.internal")?;
+            if !name.is_empty() && ServerName::try_from(name).is_err() {
+                return Err(wrong(
+                    key,
+                    quoted(name),
+                    "it is neither a host name nor an IP address",
+                    "write it as the certificate has it, without a port, such as \"app.internal\"",
+                ));
+            }
+            Ok((!name.is_empty()).then(|| name.to_owned()))
+        }),
+        cert: t.path("cert", base, f),
+        key: t.path("key", base, f),
+        verify: t.boolean("verify", d.verify, f),
+        client: None,
+    };
+    written.then_some(tls)
+}
+
+/// How the section fits the rest of its pool.
+pub(super) fn validate(path: &str, pool: &Pool, f: &mut Findings) {
+    let at = |key: &str| format!("{path}.tls.{key}");
+    let Some(tls) = &pool.tls else {
+        return;
+    };
+    if !tls.verify {
+        f.warning(
+            f.place(&at("verify")),
+            format!(
+                "`verify = false`: the certificates of pool \"{}\" are not verified: whoever gets between can read and change everything",
+                pool.name
+            ),
+            "remove it, and name the file of the authority that signs them with `ca`",
+        );
+    }
+    for (one, other) in [("cert", "key"), ("key", "cert")] {
+        let has = |key| match key {
+            "cert" => tls.cert.is_some(),
+            _ => tls.key.is_some(),
+        };
+        if has(one) && !has(other) && f.sound(&[&at(one), &at(other)]) {
+            f.error(
+                f.place(&at(one)),
+                format!(
+                    "`{one}` has no `{other}` beside it: it takes both to show who lameduck is"
+                ),
+                format!("add `{other} = \"FILE\"`"),
+            );
+        }
+    }
+    let nameless = pool
+        .backends
+        .iter()
+        .position(|backend| matches!(backend.address, Address::Unix(_)));
+    if let Some(index) = nameless
+        && tls.verify
+        && tls.server_name.is_none()
+        && f.sound(&[&at("server_name")])
+    {
+        f.error(
+            f.place(&format!("{path}.backend[{index}].address")),
+            "a unix socket has no name that its certificate could be verified by",
+            "write `server_name` in [pool.tls]: the name in the certificate",
+        );
+    }
+}
+
+/// Reads the files of all pools.
+pub(super) fn load(pools: &mut [Pool], f: &mut Findings) {
+    for (index, pool) in pools.iter_mut().enumerate() {
+        let at = format!("pool[{index}].tls");
+        let paths = ["ca", "server_name", "cert", "key", "verify"].map(|key| format!("{at}.{key}"));
+        let Some(tls) = &mut pool.tls else {
+            continue;
+        };
+        // One of two: that was said already.
+        if tls.cert.is_some() != tls.key.is_some() || !paths.iter().all(|path| f.sound(&[path])) {
+            continue;
+        }
+        match Client::load(tls) {
+            Ok(client) => tls.client = Some(Arc::new(client)),
+            Err(problem) => {
+                let place = match problem.key {
+                    "" => f.place(&at),
+                    key => f.place(&format!("{at}.{key}")),
+                };
+                let key = match problem.key {
+                    "" => String::new(),
+                    key => format!("`{key}`: "),
+                };
+                f.error(place, format!("{key}{}", problem.message), problem.remedy);
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The PROXY protocol's header, as lameduck sends it to backends (HAProxy's specification, version 2.2).
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::ProxyProtocol;
+
+/// How every header of version 2 begins (§2.2).
+const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+/// Version 2, nobody's connection but ours.
+const LOCAL: u8 = 0x20;
+/// Version 2, on somebody's behalf.
+const PROXY: u8 = 0x21;
+const TCP4: u8 = 0x11;
+const TCP6: u8 = 0x21;
+
+/// For a connection on behalf of `client`, which has connected to `local`; nothing where it is off.
+pub fn on_behalf(version: ProxyProtocol, client: SocketAddr, local: SocketAddr) -> Vec<u8> {
+    let (client, local) = same_family(client, local);
+    match version {
+        ProxyProtocol::Off => Vec::new(),
+        ProxyProtocol::V1 => {
+            let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };
+            let (from, to) = (client.ip(), local.ip());
+            let (from_port, to_port) = (client.port(), local.port());
+            format!("PROXY {family} {from} {to} {from_port} {to_port}\r\n").into_bytes()
+        }
+        ProxyProtocol::V2 => {
+            let family = if client.is_ipv4() { TCP4 } else { TCP6 };
+            let mut block = Vec::with_capacity(36);
+            for address in [client, local] {
+                match address.ip() {
+                    IpAddr::V4(ip) => block.extend(ip.octets()),
+                    IpAddr::V6(ip) => block.extend(ip.octets()),
+                }
+            }
+            block.extend(client.port().to_be_bytes());
+            block.extend(local.port().to_be_bytes());
+            v2(PROXY, family, &block)
+        }
+    }
+}
+
+/// For a connection of our own, such as a probe's: the backend takes the connection's addresses.
+pub fn own(version: ProxyProtocol) -> Vec<u8> {
+    match version {
+        ProxyProtocol::Off => Vec::new(),
+        ProxyProtocol::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
+        ProxyProtocol::V2 => v2(LOCAL, 0, &[]),
+    }
+}
+
+fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
+    let mut header = SIGNATURE.to_vec();
+    header.extend([command, family]);
+    // At most 36: two IPv6 addresses and ports.
+    header.extend((block.len() as u16).to_be_bytes());
+    header.extend(block);
+    header
+}
+
+/// A header has room for one family. What came in over a socket for both is of IPv4 if both ends are.
+fn same_family(client: SocketAddr, local: SocketAddr) -> (SocketAddr, SocketAddr) {
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    let (client, local) = (plain(client), plain(local));
+    if client.is_ipv4() == local.is_ipv4() {
+        return (client, local);
+    }
+    let wide = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    };
+    (wide(client), wide(local))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn header(version: ProxyProtocol, client: &str, local: &str) -> Vec<u8> {
+        on_behalf(version, client.parse().unwrap(), local.parse().unwrap())
+    }
+
+    #[test]
+    fn the_line_of_text() {
+        let line =
+            |client, local| String::from_utf8(header(ProxyProtocol::V1, client, local)).unwrap();
+        assert_eq!(
+            line("192.0.2.7:56324", "198.51.100.1:443"),
+            "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"
+        );
+        assert_eq!(
+            line("[2001:db8::7]:1", "[2001:db8::1]:65535"),
+            "PROXY TCP6 2001:db8::7 2001:db8::1 1 65535\r\n"
+        );
+        let mapped = line("[::ffff:192.0.2.7]:1", "[::ffff:198.51.100.1]:2");
+        assert_eq!(mapped, "PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n");
+        let mixed = line("192.0.2.7:1", "[2001:db8::1]:2");
+        assert_eq!(mixed, "PROXY TCP6 ::ffff:192.0.2.7 2001:db8::1 1 2\r\n");
+        assert_eq!(own(ProxyProtocol::V1), b"PROXY UNKNOWN\r\n");
+    }
+
+    #[test]
+    fn the_binary_header() {
+        let v4 = header(ProxyProtocol::V2, "192.0.2.7:258", "198.51.100.1:443");
+        let expected = b"\x0D\x0A\x0D\x0A\x00\x0D\x0A\x51\x55\x49\x54\x0A\x21\x11\x00\x0C\
+            \xC0\x00\x02\x07\xC6\x33\x64\x01\x01\x02\x01\xBB";
+        assert_eq!(v4, expected);
+        let v6 = header(ProxyProtocol::V2, "[2001:db8::7]:1", "[2001:db8::1]:2");
+        assert_eq!(v6[12..16], [0x21, 0x21, 0, 36]);
+        assert_eq!((v6.len(), &v6[48..]), (52, &[0, 1, 0, 2][..]));
+        let own = own(ProxyProtocol::V2);
+        assert_eq!(
+            (&own[..12], &own[12..]),
+            (&SIGNATURE[..], &[0x20, 0, 0, 0][..])
+        );
+    }
+
+    #[test]
+    fn off_is_nothing() {
+        assert!(header(ProxyProtocol::Off, "192.0.2.7:1", "192.0.2.1:2").is_empty());
+        assert!(own(ProxyProtocol::Off).is_empty());
+    }
+}

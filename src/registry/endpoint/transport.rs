@@ -1,0 +1,57 @@
+//! How a pool's backends are spoken to below HTTP.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::config::{self, ProxyProtocol};
+use crate::tls::client::Client;
+
+/// What comes between a TCP connection and HTTP.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Transport {
+    tls: Tls,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+enum Tls {
+    #[default]
+    Off,
+    On(Arc<Client>),
+    /// It is wanted, and its files were never read: nothing may be sent.
+    Unread,
+}
+
+impl Transport {
+    /// As a pool's settings have it.
+    pub fn of(pool: &config::Pool) -> Self {
+        Self {
+            tls: match &pool.tls {
+                None => Tls::Off,
+                Some(tls) => tls.client.clone().map_or(Tls::Unread, Tls::On),
+            },
+            proxy_protocol: pool.upstream.proxy_protocol,
+        }
+    }
+
+    /// Nothing comes between.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.tls, Tls::Off) && self.proxy_protocol == ProxyProtocol::Off
+    }
+
+    /// TLS, if it is wanted.
+    ///
+    /// # Errors
+    /// It is wanted and can't be had: to go on without it would be wrong.
+    pub fn tls(&self) -> io::Result<Option<&Arc<Client>>> {
+        match &self.tls {
+            Tls::Off => Ok(None),
+            Tls::On(client) => Ok(Some(client)),
+            Tls::Unread => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the files of [pool.tls] have not been read",
+            )),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Why a handshake failed, and what to do, in words for people.
+
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, Error};
+
+/// The TLS library's error, if it is one.
+pub(super) fn cause(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Whether it comes from TLS itself, and not from the connection below.
+pub fn is_of_tls(error: &io::Error) -> bool {
+    cause(error).is_some()
+}
+
+/// One line for logs and `status`.
+pub fn explain(error: &io::Error) -> String {
+    match cause(error) {
+        Some(cause) => format!("TLS: {}", reason(cause)),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "TLS: it closed the connection in the handshake".to_owned()
+        }
+        None => format!("TLS: {error}"),
+    }
+}
+
+fn reason(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(why) => certificate(why),
+        Error::AlertReceived(alert) => refusal(*alert),
+        Error::InvalidMessage(_) => {
+            "what it answers is not TLS: remove [pool.tls], or give the port that speaks it"
+                .to_owned()
+        }
+        Error::PeerIncompatible(_) => format!("{error} (TLS 1.2 or 1.3 is needed)"),
+        other => other.to_string(),
+    }
+}
+
+fn certificate(why: &CertificateError) -> String {
+    match why {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; is the clock right?".to_owned()
+        }
+        CertificateError::UnknownIssuer => {
+            "its certificate is signed by nobody that is trusted: name the authority's file with `ca` in [pool.tls]"
+                .to_owned()
+        }
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => {
+            let expected = expected.to_str();
+            match presented.is_empty() {
+                true => format!("its certificate has no name in it, and should be for {expected}"),
+                false => format!(
+                    "its certificate is not for {expected}, but for {}; `server_name` in [pool.tls] says which name it must have",
+                    presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ")
+                ),
+            }
+        }
+        other => format!("its certificate is refused: {other:?}"),
+    }
+}
+
+/// `DnsName("app.internal")` without what only programmers read.
+fn bare(name: &str) -> &str {
+    let inner = name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
+}
+
+fn refusal(alert: AlertDescription) -> String {
+    if is_of_our_certificate(alert) {
+        return format!(
+            "it refuses our certificate ({alert:?}): see `cert` and `key` in [pool.tls]"
+        );
+    }
+    match alert {
+        AlertDescription::NoApplicationProtocol => {
+            "it does not speak the HTTP version that was asked for: see `http2` in [pool.upstream]".to_owned()
+        }
+        AlertDescription::UnrecognisedName => {
+            "it does not know the name that was asked for: see `server_name` in [pool.tls]".to_owned()
+        }
+        AlertDescription::HandshakeFailure => {
+            "it refuses the handshake: it may want a client certificate (`cert` and `key` in [pool.tls])".to_owned()
+        }
+        other => format!("it refuses the handshake ({other:?})"),
+    }
+}
+
+/// Whether the peer says that it does not take our certificate, or that it wants one.
+pub(super) fn is_of_our_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    )
+}

@@ -1,0 +1,230 @@
+//! A backend's connection over TLS, as the data plane sees it: a stream like any other.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use async_trait::async_trait;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID,
+};
+use rustls::Error;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::explain::{cause, explain, is_of_our_certificate};
+
+/// The stream below TLS, with a count of what was written to it.
+#[derive(Debug)]
+pub struct Counted {
+    stream: Stream,
+    written: u64,
+}
+
+impl Counted {
+    /// `written`: bytes that were sent before.
+    pub fn new(stream: Stream, written: u64) -> Self {
+        Self { stream, written }
+    }
+
+    fn count(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = result {
+            self.written += count as u64;
+        }
+        result
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.count(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A backend's connection after the handshake.
+#[derive(Debug)]
+pub struct TlsStream {
+    inner: tokio_rustls::client::TlsStream<Counted>,
+    /// A byte of the application has come.
+    heard: bool,
+    /// The backend has ended the handshake after we took it for complete; why, for people.
+    refused: Option<String>,
+}
+
+impl TlsStream {
+    /// After the handshake.
+    pub fn new(inner: tokio_rustls::client::TlsStream<Counted>) -> Self {
+        Self {
+            inner,
+            heard: false,
+            refused: None,
+        }
+    }
+
+    /// Bytes written to the connection below, the handshake's included.
+    pub fn written(&self) -> u64 {
+        self.inner.get_ref().0.written
+    }
+
+    /// Why the backend has refused us instead of answering, if it has. In TLS 1.3 a client that has sent its certificate may
+    /// go on at once, and hears of the refusal later (RFC 8446 §4.4.2.4); what it has sent meanwhile, nobody reads.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    fn below(&self) -> &Stream {
+        &self.inner.get_ref().0.stream
+    }
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let result = Pin::new(&mut self.inner).poll_read(cx, into);
+        match &result {
+            Poll::Ready(Ok(())) => self.heard |= into.filled().len() > before,
+            Poll::Ready(Err(error)) if !self.heard => {
+                if let Some(Error::AlertReceived(alert)) = cause(error)
+                    && is_of_our_certificate(*alert)
+                {
+                    self.refused = Some(explain(error));
+                }
+            }
+            _ => {}
+        }
+        result
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl Drop for TlsStream {
+    /// Says goodbye (close_notify, RFC 8446 §6.1) where that needs no waiting.
+    fn drop(&mut self) {
+        let (below, session) = self.inner.get_mut();
+        session.send_close_notify();
+        let mut record = Vec::new();
+        while session.wants_write() && session.write_tls(&mut record).is_ok_and(|count| count > 0) {
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        if Pin::new(&mut below.stream)
+            .poll_write(&mut context, &record)
+            .is_ready()
+        {
+            let _ = Pin::new(&mut below.stream).poll_flush(&mut context);
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for TlsStream {
+    async fn shutdown(&mut self) {
+        let _ = AsyncWriteExt::shutdown(&mut self.inner).await;
+    }
+}
+
+impl UniqueID for TlsStream {
+    /// The descriptor below.
+    fn id(&self) -> i32 {
+        self.below().id()
+    }
+}
+
+impl Ssl for TlsStream {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        match self.inner.get_ref().1.alpn_protocol()? {
+            b"h2" => Some(ALPN::H2),
+            _ => Some(ALPN::H1),
+        }
+    }
+}
+
+impl GetTimingDigest for TlsStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.below().get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for TlsStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.below().get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for TlsStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.below().get_socket_digest()
+    }
+}
+
+impl Peek for TlsStream {}

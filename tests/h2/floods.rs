@@ -1,0 +1,250 @@
+//! What is cheap to send and dear to take (RFC 9113 §10.5), as raw frames; others are served meanwhile.
+
+use std::time::Duration;
+
+use h2::client::Builder;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::client::{Client, answer, post, rig, soon, try_answer};
+use super::rig::Rig;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// `GET http://a/`, in HPACK.
+const GET: &[u8] = b"\x82\x86\x84\x01\x01a";
+const POST: &[u8] = b"\x83\x86\x84\x01\x01a";
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Sends the beginning, then the flood until nobody takes it any more; the code of the GOAWAY.
+async fn flood(rig: &Rig, begin: Vec<u8>, mut next: impl FnMut(u32) -> Vec<u8>) -> Option<u32> {
+    let stream = TcpStream::connect(rig.address).await.unwrap();
+    let (mut read, mut write) = stream.into_split();
+    let goaway = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        let _ = read.read_to_end(&mut seen).await;
+        goaway(&seen)
+    });
+    let mut bytes = PREFACE.to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    bytes.extend(begin);
+    for n in 0..300 {
+        for m in 0..1000 {
+            bytes.extend(next(n * 1000 + m));
+        }
+        if soon(write.write_all(&bytes)).await.is_err() || goaway.is_finished() {
+            break;
+        }
+        bytes.clear();
+    }
+    drop(write);
+    soon(goaway).await.unwrap()
+}
+
+/// The last GOAWAY's code.
+fn goaway(mut seen: &[u8]) -> Option<u32> {
+    let mut code = None;
+    while seen.len() >= 9 {
+        let length = u32::from_be_bytes([0, seen[0], seen[1], seen[2]]) as usize;
+        let payload = seen.get(9..9 + length)?;
+        if seen[3] == 7 {
+            code = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+        }
+        seen = &seen[9 + length..];
+    }
+    code
+}
+
+/// Serves whoever calls, until dropped.
+pub fn serve(rig: &mut Rig) -> tokio::task::JoinHandle<()> {
+    let listener = rig.backends[0].take_listener();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while stream
+                    .read_buf(&mut head)
+                    .await
+                    .is_ok_and(|count| count > 0)
+                {
+                    while let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+                        head.drain(..end + 4);
+                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere";
+                        if stream.write_all(answer).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_end_with_goaway_and_others_are_served() {
+    let mut rig = rig("").await;
+    let backend = serve(&mut rig);
+    let mut good = Client::new(&rig).await;
+    let open = frame(1, END_HEADERS, 1, POST);
+    type Next = fn(u32) -> Vec<u8>;
+    let floods: [(&str, Vec<u8>, Next); 8] = [
+        ("SETTINGS", vec![], |_| frame(4, 0, 0, &[])),
+        ("PING", vec![], |_| frame(6, 0, 0, &[0; 8])),
+        ("PRIORITY", vec![], |_| frame(2, 0, 1, &[0, 0, 0, 0, 1])),
+        ("empty DATA", open.clone(), |_| frame(0, 0, 1, &[])),
+        ("WINDOW_UPDATE", open, |_| frame(8, 0, 1, &[0, 0, 0, 1])),
+        ("unknown frames", vec![], |_| frame(0xfa, 0, 0, &[])),
+        ("CONTINUATION", frame(1, 0, 1, GET), |_| frame(9, 0, 1, &[])),
+        ("rapid reset", vec![], |n| {
+            let mut pair = frame(1, END_HEADERS | END_STREAM, 2 * n + 1, GET);
+            pair.extend(frame(3, 0, 2 * n + 1, &8u32.to_be_bytes()));
+            pair
+        }),
+    ];
+    for (name, begin, next) in floods {
+        let flooding = flood(&rig, begin, next);
+        let serving = async {
+            for _ in 0..20 {
+                let response = good.get("/").await;
+                assert_eq!(answer(response).await.text(), "here", "{name}");
+            }
+        };
+        let (code, ()) = tokio::join!(flooding, serving);
+        assert_eq!(code, Some(ENHANCE_YOUR_CALM), "{name}");
+    }
+    rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
+        .await;
+    assert!(rig.refused("too many HTTP/2 frames without use").await >= 8);
+    backend.abort();
+}
+
+/// `header_timeout`: a preface, or a header block, that never ends.
+#[tokio::test]
+async fn what_never_ends_is_ended() {
+    let rig = rig("header_timeout = \"300ms\"").await;
+    let mut block = PREFACE.to_vec();
+    block.extend(frame(4, 0, 0, &[]));
+    block.extend(frame(1, 0, 1, GET));
+    let mut part = block.clone();
+    part.truncate(part.len() - 3);
+    for (bytes, code) in [
+        (&PREFACE[..10], None),
+        (&block, Some(ENHANCE_YOUR_CALM)),
+        (&part, Some(ENHANCE_YOUR_CALM)),
+    ] {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut seen = Vec::new();
+        soon(stream.read_to_end(&mut seen)).await.unwrap();
+        assert_eq!(goaway(&seen), code);
+    }
+    assert_eq!(rig.limited("header_timeout").await, 3);
+}
+
+/// Streams beyond the limit are refused, and can be sent again; those within it are served.
+#[tokio::test]
+async fn streams_beyond_the_limit_are_refused() {
+    let rig = rig("max_concurrent_streams = 2").await;
+    let mut bytes = PREFACE.to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    for stream in [1, 3, 5] {
+        bytes.extend(frame(1, END_HEADERS | END_STREAM, stream, GET));
+    }
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    let refused = frame(3, 0, 5, &7u32.to_be_bytes());
+    let mut seen = Vec::new();
+    while !seen.windows(refused.len()).any(|window| window == refused) {
+        assert!(soon(stream.read_buf(&mut seen)).await.unwrap() > 0);
+    }
+    let mut served = Vec::new();
+    for _ in 0..2 {
+        let mut backend = rig.backends[0].accept().await;
+        backend.head().await;
+        served.push(backend);
+    }
+    assert!(!rig.backends[0].is_called(super::client::A_MOMENT).await);
+}
+
+/// 10,000 requests on one connection, a third of them cancelled at any moment: nothing is left behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancelled_requests_leave_nothing_behind() {
+    let mut rig = rig("").await;
+    let backend = serve(&mut rig);
+    let mut client = Client::with(&rig, Builder::new().max_concurrent_reset_streams(1000)).await;
+    let mut running = tokio::task::JoinSet::new();
+    for n in 0..10_000u32 {
+        let (response, mut body) = client.begin(post("/"), n % 3 != 0).await;
+        running.spawn(async move {
+            if n % 3 == 0 {
+                for _ in 0..n % 7 {
+                    tokio::task::yield_now().await;
+                }
+                if n % 2 == 0 {
+                    tokio::time::sleep(Duration::from_micros(u64::from(n % 1000))).await;
+                }
+                body.send_reset(h2::Reason::CANCEL);
+                drop(response);
+            } else {
+                assert_eq!(try_answer(response).await.unwrap().text(), "here");
+            }
+        });
+        while running.len() > 90 {
+            running.join_next().await.unwrap().unwrap();
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
+    rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
+        .await;
+    let quick = client.get("/").await;
+    assert_eq!(answer(quick).await.text(), "here");
+    backend.abort();
+}
+
+/// Streams that wait for a slow backend: many, and each of them small.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_streams_are_many_and_small() {
+    const CONNECTIONS: usize = 10;
+    const STREAMS: usize = 100;
+    let mut rig = rig("").await;
+    let listener = rig.backends[0].take_listener();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    let mut clients = Vec::new();
+    let mut waiting = Vec::new();
+    let mut backends = Vec::new();
+    let mut before = 0;
+    for n in 0..CONNECTIONS {
+        let mut client = Client::new(&rig).await;
+        for _ in 0..STREAMS {
+            waiting.push(client.get("/wait").await);
+            backends.push(soon(listener.accept()).await.unwrap().0);
+        }
+        clients.push(client);
+        if n == 0 {
+            before = rig.memory();
+        }
+    }
+    let each = rig.memory().saturating_sub(before) / ((CONNECTIONS - 1) * STREAMS);
+    println!("{each} bytes for each waiting stream");
+    assert!(each < 48 << 10, "{each} bytes for each waiting stream");
+    for mut backend in backends {
+        let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nhere";
+        backend.write_all(answer).await.unwrap();
+        let _ = backend.read(&mut [0; 4096]).await;
+    }
+    for response in waiting {
+        assert_eq!(answer(response).await.text(), "here");
+    }
+}

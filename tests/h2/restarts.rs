@@ -1,0 +1,119 @@
+//! The promise, over HTTP/2: real instances and real signals, and an oracle that knows what arrived where.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lameduck::demo::instance::{Instance, Program};
+use lameduck::demo::oracle::{Account, Evidence};
+use lameduck::demo::proxy::{Proxy, Settings};
+use lameduck::demo::roll;
+use lameduck::demo::scratch::Scratch;
+
+use super::load::Load;
+
+const STREAMS: usize = 100;
+
+fn exe() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_lameduck"))
+}
+
+fn settings() -> Settings {
+    Settings {
+        listener: "http2 = true".into(),
+        ..Settings::default()
+    }
+}
+
+async fn instances(scratch: &Scratch) -> Vec<Instance> {
+    let mut instances = Vec::new();
+    for n in 1..=3 {
+        let program = Program::built_in(exe());
+        let launched = Instance::launch(&format!("app-{n}"), &program, scratch.path()).await;
+        instances.push(launched.unwrap());
+    }
+    instances
+}
+
+async fn until_more(load: &Load, count: u64) {
+    let target = load.done() + count;
+    for _ in 0..2000 {
+        if load.done() >= target {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the load stands still at {} of {target}", load.done());
+}
+
+async fn account(load: Load, instances: &[Instance]) -> Account {
+    let sent = load.stop().await;
+    let lives = instances.iter().flat_map(|one| one.lives().unwrap());
+    Account::of(&Evidence {
+        sent,
+        lives: lives.collect(),
+        ..Evidence::default()
+    })
+}
+
+/// 100 streams on one connection, through the restart of every instance.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_costs_no_stream() {
+    let scratch = Scratch::new("lameduck-h2").unwrap();
+    let mut apps = instances(&scratch).await;
+    let mut proxy = Proxy::start(exe(), "proxy", scratch.path(), &settings(), &apps)
+        .await
+        .unwrap();
+    proxy.eligible().await.unwrap();
+    let load = Load::start(proxy.address(), STREAMS);
+    until_more(&load, 300).await;
+    for app in &mut apps {
+        roll::restart(app, &proxy, Duration::from_secs(5), &|_, _| {})
+            .await
+            .unwrap();
+        until_more(&load, 300).await;
+    }
+    assert_eq!(
+        load.connections(),
+        1,
+        "the client's connection is untouched"
+    );
+    let account = account(load, &apps).await;
+    assert!(account.is_clean(), "{account:#?}");
+    assert_eq!(account.stops, 3);
+    println!("{} requests, 0 lost", account.sent);
+}
+
+/// The proxy's own end, while another takes over the address: the client goes where GOAWAY sends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proxys_own_end_costs_no_stream() {
+    let scratch = Scratch::new("lameduck-h2").unwrap();
+    let apps = instances(&scratch).await;
+    let mut first = Settings {
+        reuse_port: true,
+        server: "lame_duck = \"300ms\"".into(),
+        ..settings()
+    };
+    let mut old = Proxy::start(exe(), "old", scratch.path(), &first, &apps)
+        .await
+        .unwrap();
+    old.eligible().await.unwrap();
+    let load = Load::start(old.address(), STREAMS);
+    first.listen = old.address();
+    for round in 0..3 {
+        until_more(&load, 300).await;
+        let name = format!("new{round}");
+        let mut new = Proxy::start(exe(), &name, scratch.path(), &first, &apps)
+            .await
+            .unwrap();
+        new.eligible().await.unwrap();
+        old.process().signal(libc::SIGTERM).unwrap();
+        let (status, _) = old.process().wait(Duration::from_secs(20)).await.unwrap();
+        assert!(status.success(), "{status}{}", old.process().last_words());
+        old = new;
+    }
+    until_more(&load, 300).await;
+    assert!(load.connections() > 3, "{} connections", load.connections());
+    let account = account(load, &apps).await;
+    assert!(account.is_clean(), "{account:#?}");
+    println!("{} requests, 0 lost", account.sent);
+}

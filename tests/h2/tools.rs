@@ -1,0 +1,81 @@
+//! The tools that people have: curl, nghttp and h2load.
+
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use super::client::rig;
+use super::floods::serve;
+use super::rig::Rig;
+
+/// Runs a tool; `None`: this machine lacks it.
+async fn run(tool: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(tool)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match super::client::soon(output).await {
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                output.status.success(),
+                "{tool} {arguments:?}: {text}{errors}"
+            );
+            Some(text)
+        }
+        Err(_) => {
+            println!("skipped: needs {tool} (run tests/setup.sh)");
+            assert!(
+                std::env::var("CI").as_deref() != Ok("true"),
+                "{tool} is missing"
+            );
+            None
+        }
+    }
+}
+
+fn url(rig: &Rig, path: &str) -> String {
+    format!("http://{}{path}", rig.address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_and_nghttp_agree() {
+    let mut rig = rig("").await;
+    let backend = serve(&mut rig);
+    let url = url(&rig, "/");
+    let format = "%{http_version} %{http_code}";
+    let arguments = ["-sS", "--http2-prior-knowledge", "-w", format, &url];
+    if let Some(text) = run("curl", &arguments).await {
+        assert_eq!(text, "here2 200");
+    }
+    if let Some(text) = run("curl", &["-sS", "-w", format, &url]).await {
+        assert_eq!(text, "here1.1 200", "HTTP/1 on the same listener");
+    }
+    if let Some(text) = run("nghttp", &["-v", "--no-dep", &url]).await {
+        assert!(
+            text.contains(":status: 200") && text.contains("SETTINGS_ENABLE_CONNECT_PROTOCOL"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("RST_STREAM") && text.contains("error_code=NO_ERROR"),
+            "{text}"
+        );
+    }
+    backend.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h2load_loses_nothing() {
+    let mut rig = rig("").await;
+    let backend = serve(&mut rig);
+    let url = url(&rig, "/");
+    if let Some(text) = run("h2load", &["-n2000", "-c4", "-m50", &url]).await {
+        assert!(
+            text.contains("2000 succeeded, 0 failed, 0 errored, 0 timeout"),
+            "{text}"
+        );
+    }
+    backend.abort();
+}

@@ -1,0 +1,143 @@
+//! WebSockets over HTTP/2 (RFC 8441), and how they and event streams end in order.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::ext::Protocol;
+use h2::{Reason, RecvStream, SendStream};
+use http::Request;
+
+use super::client::{Client, answer, piece, rest, rig, soon};
+use super::rig::Rig;
+use super::upgrade::{SWITCHING, bare, masked};
+use super::wire::{Wire, field, has};
+
+fn connect(protocol: &'static str) -> Request<()> {
+    Request::connect("http://a/ws")
+        .extension(Protocol::from_static(protocol))
+        .header("sec-websocket-version", "13")
+        .body(())
+        .unwrap()
+}
+
+/// An open WebSocket: what the client sends, what it gets, and the backend.
+async fn websocket(rig: &Rig, client: &mut Client) -> (SendStream<Bytes>, RecvStream, Wire) {
+    let (response, up) = client.begin(connect("websocket"), false).await;
+    let mut backend = rig.backends[0].accept().await;
+    let head = backend.head().await;
+    assert!(head.starts_with("GET /ws HTTP/1.1\r\n"), "{head}");
+    assert!(
+        has(&head, "Connection: upgrade") && has(&head, "Upgrade: websocket"),
+        "{head}"
+    );
+    assert_eq!(field(&head, "sec-websocket-version"), Some("13"));
+    assert_eq!(field(&head, "sec-websocket-key").unwrap().len(), 24);
+    backend.send(SWITCHING).await;
+    let (head, down) = soon(response).await.unwrap().into_parts();
+    assert_eq!(head.status, 200);
+    assert!(!head.headers.contains_key("sec-websocket-accept"));
+    (up, down, backend)
+}
+
+#[tokio::test]
+async fn a_websocket_goes_through() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let (mut up, mut down, mut backend) = websocket(&rig, &mut client).await;
+    for _ in 0..3 {
+        up.send_data(masked(1, b"hello").into(), false).unwrap();
+        backend.expect(masked(1, b"hello")).await;
+        backend.send(bare(2, b"world")).await;
+        assert_eq!(piece(&mut down).await, bare(2, b"world"));
+    }
+    // RFC 8441 §5: an end of the stream is an end of the TCP connection, both ways.
+    up.send_data(Bytes::new(), true).unwrap();
+    backend.closed().await;
+    drop(backend);
+    assert_eq!(rest(down).await.unwrap().0, b"");
+    rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
+        .await;
+    let line = &rig.access_log(1).await[0];
+    assert_eq!(line["status"], 101, "{line}");
+}
+
+#[tokio::test]
+async fn a_reset_is_a_break_for_the_backend() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let (mut up, _down, mut backend) = websocket(&rig, &mut client).await;
+    up.send_reset(Reason::CANCEL);
+    backend.gone().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_refused_is_an_answer() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let (response, _up) = client.begin(connect("websocket"), false).await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend
+        .send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+        .await;
+    let refused = answer(response).await;
+    assert_eq!((refused.status(), refused.text()), (403, "no"));
+    let (response, _up) = client.begin(connect("connect-udp"), false).await;
+    assert_eq!(answer(response).await.status(), 501);
+}
+
+/// A drain's deadline: a close frame each way, 1012 where the backend is about to be restarted.
+#[tokio::test]
+async fn a_drain_ends_a_websocket_with_close_frames() {
+    for (until, code, reason) in [
+        ("resumed", 1001u16, &b"going away"[..]),
+        ("restarted", 1012, b"service restart"),
+    ] {
+        let rig = rig("").await;
+        let mut client = Client::new(&rig).await;
+        let (mut up, mut down, mut backend) = websocket(&rig, &mut client).await;
+        let drain = rig.drain(0, "300ms", until);
+        let close = bare(8, &[&code.to_be_bytes()[..], reason].concat());
+        assert_eq!(piece(&mut down).await, close);
+        let frame = backend.exactly(6 + 2 + reason.len()).await;
+        assert_eq!(frame[0], 0x88);
+        up.send_data(masked(8, &code.to_be_bytes()).into(), true)
+            .unwrap();
+        backend.send(bare(8, &code.to_be_bytes())).await;
+        drop(backend);
+        assert_eq!(rest(down).await.unwrap().0, b"");
+        let drained = drain.await.unwrap();
+        assert_eq!(drained.cut, 0, "{drained:?}");
+    }
+}
+
+/// An event stream ends between two events, with a clean end of the stream.
+#[tokio::test]
+async fn a_drain_ends_an_event_stream_at_a_boundary() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let response = client.get("/events").await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend
+        .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\nf\r\ndata: 1\n\ndata: \r\n")
+        .await;
+    let mut body = soon(response).await.unwrap().into_body();
+    assert_eq!(piece(&mut body).await, "data: 1\n\ndata: ");
+    let drain = rig.drain(0, "1s", "resumed");
+    let going_on = tokio::spawn(async move {
+        // The rest of the open event and the beginning of the next one, each time.
+        while backend.try_send("b\r\n2\n\ndata: 3\n\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let (left, trailers) = rest(body).await.unwrap();
+    let left = String::from_utf8(left).unwrap();
+    assert!(
+        left.starts_with("2\n\n") && left.ends_with("\n\n"),
+        "{left:?}"
+    );
+    assert_eq!(trailers, None);
+    assert_eq!(drain.await.unwrap().cut, 0);
+    going_on.abort();
+}

@@ -1,0 +1,165 @@
+//! Health checks over gRPC, against grpcio's own health service.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::authority::Authority;
+use super::rig::Rig;
+
+/// A gRPC server in Python.
+struct App {
+    port: u16,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    child: Child,
+}
+
+impl App {
+    /// `None` where grpcio is missing.
+    async fn start(arguments: &[&str]) -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = root.join("target/grpc-venv/bin/python");
+        if !python.exists() {
+            assert!(
+                std::env::var("CI").as_deref() != Ok("true"),
+                "needs grpcio: run tests/setup.sh"
+            );
+            use std::io::Write as _;
+            let _ = writeln!(
+                std::io::stderr(),
+                "gRPC health checks: skipped: needs grpcio"
+            );
+            return None;
+        }
+        let mut child = Command::new(python)
+            .arg(root.join("tests/apps/health.py"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut app = Self {
+            port: 0,
+            input: child.stdin.take(),
+            output: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        };
+        app.port = app.line().await.parse().unwrap();
+        Some(app)
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        let reading = self.output.read_line(&mut line);
+        let patience = Duration::from_secs(30);
+        tokio::time::timeout(patience, reading)
+            .await
+            .expect("the app says nothing")
+            .unwrap();
+        line.trim().to_owned()
+    }
+
+    async fn set(&mut self, status: &str) {
+        let line = format!("{status}\n");
+        let input = self.input.as_mut().unwrap();
+        input.write_all(line.as_bytes()).await.unwrap();
+        assert_eq!(self.line().await, "set");
+    }
+
+    async fn stop(mut self) {
+        self.input = None;
+        assert!(self.child.wait().await.unwrap().success());
+    }
+}
+
+async fn rig(app: &App, health: &str, more: &str) -> Rig {
+    let pool = format!(
+        "[[pool.backend]]\nname = \"b1\"\naddress = \"127.0.0.1:{}\"\n[pool.health]\ntype = \"grpc\"\nrise = 1\n\
+         interval = \"200ms\"\nfast_interval = \"10ms\"\n{health}\n{more}",
+        app.port
+    );
+    Rig::start(tempfile::tempdir().unwrap(), "", "", &pool, Vec::new()).await
+}
+
+async fn until(rig: &Rig, state: &str, said: &str) {
+    rig.until(&format!("{state}: {said}"), |pool| {
+        let backend = &pool.backends[0];
+        let last = backend.last_probe.as_deref().unwrap_or_default();
+        backend.state == state && last.contains(said)
+    })
+    .await;
+}
+
+/// Its states follow what the app says, and its going is no failure.
+async fn follows(mut app: App, rig: &Rig) {
+    until(rig, "ready", "SERVING").await;
+    app.set("NOT_SERVING").await;
+    until(rig, "drained", "NOT_SERVING").await;
+    let drains = &rig.pool().await.backends[0].drains;
+    assert!(drains.len() == 1 && drains[0].actor == "app", "{drains:?}");
+    app.set("SERVING").await;
+    until(rig, "ready", "SERVING").await;
+    app.set("NOT_SERVING").await;
+    until(rig, "drained", "NOT_SERVING").await;
+    app.stop().await;
+    until(rig, "drained", "refused").await;
+    assert!(!rig.log().contains("ERROR"), "{}", rig.log());
+}
+
+#[tokio::test]
+async fn a_server_that_serves_no_more_is_drained_before_it_stops() {
+    let Some(app) = App::start(&[]).await else {
+        return;
+    };
+    let rig = rig(&app, "", "").await;
+    follows(app, &rig).await;
+}
+
+#[tokio::test]
+async fn the_same_over_tls() {
+    let authority = Authority::new();
+    authority.shown("app", &authority.identity("127.0.0.1"));
+    let [cert, key] = ["app.pem", "app.key"].map(|name| authority.dir().join(name));
+    let arguments = [
+        "--cert",
+        cert.to_str().unwrap(),
+        "--key",
+        key.to_str().unwrap(),
+    ];
+    let Some(app) = App::start(&arguments).await else {
+        return;
+    };
+    let rig = rig(&app, "", &format!("[pool.tls]\nca = {:?}", authority.ca())).await;
+    follows(app, &rig).await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_without_a_word_is_noticed_by_its_connection() {
+    let Some(app) = App::start(&[]).await else {
+        return;
+    };
+    // The next probe is far away.
+    let rig = rig(&app, "timeout = \"1s\"", "").await;
+    until(&rig, "ready", "SERVING").await;
+    app.stop().await;
+    until(&rig, "drained", "refused").await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_with_what_to_do() {
+    let Some(app) = App::start(&[]).await else {
+        return;
+    };
+    let rig = self::rig(&app, "service = \"shop.Orders\"", "").await;
+    until(&rig, "starting", "knows no \"shop.Orders\": see `service`").await;
+    let Some(app) = App::start(&["--without"]).await else {
+        return;
+    };
+    let rig = self::rig(&app, "", "").await;
+    until(&rig, "starting", "has no grpc.health.v1.Health").await;
+}

@@ -1,0 +1,121 @@
+//! Clients' certificates, and what the app learns of them.
+
+use rcgen::{DnType, SanType};
+
+use super::pki::{Authority, Client, Pair, replace, subject};
+use super::rig::{Rig, ask, connect, fetch, until};
+
+const REQUIRED: &str = "client_auth = \"required\"\nclient_ca = \"$DIR/ca.pem\"";
+const OPTIONAL: &str = "client_auth = \"optional\"\nclient_ca = \"$DIR/ca.pem\"";
+
+fn shows<'a>(pair: &'a Pair) -> Client<'a> {
+    Client {
+        shows: Some(pair),
+        ..Client::default()
+    }
+}
+
+/// What a request looks like that claims to be somebody.
+const FORGED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nX-Client-Cert-Subject: CN=forged\r\nx_client_cert_fingerprint: forged\r\n\
+    X-CLIENT-CERT-SAN: DNS:forged\r\nX-Client-Cert: forged\r\nClient-Cert: :Zm9yZ2Vk:\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn the_app_learns_who_it_is_and_nobody_can_forge_it() {
+    let rig = Rig::new(OPTIONAL).await;
+    let pair = rig.authority.sign_as(&["me.example"], |params| {
+        params.distinguished_name = subject("Zoë, the\r\nX-Admin: 1");
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "A & B");
+        params
+            .subject_alt_names
+            .push(SanType::URI("spiffe://a/b".try_into().unwrap()));
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress([192, 0, 2, 7].into()));
+    });
+    let config = shows(&pair).config(&rig.authority);
+    // Resumed sessions know it, too.
+    for _ in 0..2 {
+        let mut stream = connect(rig.address(), "localhost", config.clone())
+            .await
+            .unwrap();
+        let answer = ask(&mut stream, FORGED).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let subject =
+            "\r\nX-Client-Cert-Subject: O=A & B,CN=Zo\\c3\\ab\\, the\\0d\\0aX-Admin: 1\r\n";
+        assert!(answer.contains(subject), "{answer}");
+        let names = "\r\nX-Client-Cert-San: DNS:me.example,URI:spiffe://a/b,IP:192.0.2.7\r\n";
+        assert!(answer.contains(names), "{answer}");
+        let fingerprint = answer.split("X-Client-Cert-Fingerprint: ").nth(1).unwrap();
+        assert_eq!(fingerprint.find("\r\n"), Some(64), "{answer}");
+        assert!(!answer.to_lowercase().contains("forged"), "{answer}");
+    }
+    // Without one nothing is said, and nothing forged.
+    let mut stream = connect(rig.address(), "localhost", rig.client())
+        .await
+        .unwrap();
+    let answer = ask(&mut stream, FORGED).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        !answer.to_lowercase().contains("client-cert") && !answer.contains("forged"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn no_good_certificate_no_connection() {
+    let rig = Rig::new(REQUIRED).await;
+    let good = rig.authority.sign(&["me"]);
+    assert!(
+        fetch(&rig, shows(&good).config(&rig.authority))
+            .await
+            .is_ok()
+    );
+    let stranger = Authority::new("another authority").sign(&["me"]);
+    let expired = rig.authority.sign_expired(&["me"]);
+    for (client, why) in [
+        (Client::default(), "CertificateRequired"),
+        (shows(&stranger), "UnknownCA"),
+        (shows(&expired), "CertificateExpired"),
+    ] {
+        // TLS 1.3 clients learn of it when they read; the alert must not be lost in a reset.
+        let refused = fetch(&rig, client.config(&rig.authority))
+            .await
+            .unwrap_err();
+        assert!(refused.to_string().contains(why), "{why}: {refused}");
+    }
+    let refused = "lameduck_tls_handshakes_total{outcome=\"client_certificate\"}";
+    assert_eq!(rig.series(refused).await, Some(3.0));
+}
+
+/// A session is not resumed past a change of who may connect.
+#[tokio::test]
+async fn another_authority_is_in_force_at_once() {
+    let rig = Rig::new(REQUIRED).await;
+    let other = Authority::new("another authority");
+    let (old, new) = (rig.authority.sign(&["me"]), other.sign(&["me"]));
+    let (old, new) = (
+        shows(&old).config(&rig.authority),
+        shows(&new).config(&rig.authority),
+    );
+    assert!(fetch(&rig, old.clone()).await.is_ok());
+    assert!(fetch(&rig, new.clone()).await.is_err());
+    let mut kept = connect(rig.address(), "localhost", old.clone())
+        .await
+        .unwrap();
+    replace(&rig.dir().join("ca.pem"), &other.pem);
+    until("the new authority", async || {
+        fetch(&rig, new.clone()).await.is_ok()
+    })
+    .await;
+    // The old client has a ticket.
+    assert!(fetch(&rig, old).await.is_err());
+    // Connections keep what they began with.
+    assert!(
+        ask(&mut kept, FORGED)
+            .await
+            .unwrap()
+            .starts_with("HTTP/1.1 200")
+    );
+}

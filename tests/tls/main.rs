@@ -1,0 +1,14 @@
+//! TLS on public listeners, with a real proxy: what it serves, what it refuses, and what it survives.
+//!
+//! `LAMEDUCK_PROVE=1` runs the full figures.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod clients;
+mod endings;
+mod files;
+mod hostile;
+mod pki;
+mod rig;
+mod scan;
+mod serving;
+mod swap;
