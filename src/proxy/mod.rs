@@ -15,6 +15,7 @@ pub mod plain;
 pub mod plane;
 mod redirect;
 pub mod request_id;
+pub mod rewound;
 pub mod route;
 pub mod sse;
 pub mod upstream;
