@@ -68,6 +68,8 @@ fn command(words: &[&str]) -> Command {
         .args(&words[1..])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())
+        // With those that it starts itself: a browser is many processes behind a script.
+        .process_group(0)
         .kill_on_drop(true);
     command
 }
@@ -93,6 +95,19 @@ pub struct Talking {
     child: Child,
     says: BufReader<ChildStdout>,
     what: String,
+}
+
+impl Drop for Talking {
+    fn drop(&mut self) {
+        if let Some(pid) = self.child.id() {
+            let group = i32::try_from(pid).unwrap();
+            #[allow(unsafe_code)]
+            // SAFETY: the group of our own child, which has not been waited for.
+            unsafe {
+                libc::kill(-group, libc::SIGKILL);
+            }
+        }
+    }
 }
 
 impl Talking {

@@ -164,6 +164,8 @@ pub const WHY: &[Why] = &[
          here by then. The others pass on what fits, and refuse or drop the rest",
         &[
             "a body behind length zero (H2.CL)",
+            "a body longer than its length (CL.H2)",
+            "too much in a frame of its own",
             "too much that comes late",
         ],
     ),
