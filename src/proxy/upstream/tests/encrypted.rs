@@ -58,6 +58,7 @@ async fn opened() -> (Box<Connection>, Theirs) {
             epoch: 0,
             transport: 0,
             expires: Time::MAX,
+            safe_until: Time::MAX,
             requests: 0,
             sent: dressed.sent,
             accepted: dressed.accepted,
