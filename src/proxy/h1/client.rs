@@ -4,7 +4,6 @@ mod one;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -74,12 +73,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// Where it has connected to, if that is known.
-    pub fn local_address(&self) -> Option<SocketAddr> {
-        let digest = self.stream.get_socket_digest()?;
-        digest.local_addr()?.as_inet().copied()
-    }
-
     /// Reads once into the buffer, up to `most` bytes.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         self.buffer.poll_fill(cx, &mut self.stream, most)

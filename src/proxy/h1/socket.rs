@@ -1,11 +1,19 @@
 //! The few things that are done to a descriptor directly.
 
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
+use pingora::protocols::Stream;
 use socket2::SockRef;
 
 use crate::sockets::queue::{self, Place};
+
+/// Where a connection has arrived, if that is known.
+pub fn local_address(stream: &Stream) -> Option<SocketAddr> {
+    let digest = stream.get_socket_digest()?;
+    digest.local_addr()?.as_inet().copied()
+}
 
 /// Makes the coming close a reset (RST), so that the peer can't take what it got for the whole.
 pub fn reset_on_close(descriptor: RawFd) {

@@ -7,6 +7,7 @@ use super::super::client::Next;
 use super::super::exchange::{self, End, Exchange, Failure};
 use super::super::method::Upgrade;
 use super::super::scratch::Scratch;
+use super::super::socket::local_address;
 use super::super::tunnel::{self, TunnelEnd};
 use super::{Attempt, CUT, Transaction};
 use crate::clock;
@@ -215,7 +216,7 @@ impl Transaction<'_> {
         let wanted = settings.proxy_protocol != ProxyProtocol::Off;
         let behalf = Behalf {
             client: self.client.origin.address,
-            local: wanted.then(|| self.client.local_address()).flatten(),
+            local: wanted.then(|| local_address(&self.client.stream)).flatten(),
         };
         let mut connection = upstream::connect(self.plane, permit, settings, behalf).await?;
         if self.tried.unproven > 0 || !self.may_be_repeated() {
