@@ -59,7 +59,6 @@ async fn opened() -> (Box<Connection>, Theirs) {
             safe_until: Time::MAX,
             transport: 0,
             expires: Time::MAX,
-            safe_until: Time::MAX,
             requests: 0,
             sent: dressed.sent,
             accepted: dressed.accepted,
