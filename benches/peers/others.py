@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import proxies
-from proxies import Lacking, Proxy, free_port, wait_until
+from proxies import Proxy, free_port, wait_until
 
 TARGET = Path(__file__).resolve().parent.parent.parent / "target"
 
@@ -267,8 +267,6 @@ class Pingora(Proxy):
         return str(path) if os.access(path, os.X_OK) else None
 
     def configure(self):
-        if self.setup.threads > 1:
-            raise Lacking("the baseline has one thread")
         self.listen()
 
     def command(self):

@@ -44,7 +44,7 @@ def fair_rate(got):
 
 def rounds(lab, row, names, options):
     """One at a time runs, from start to stop, so that none has another's probes beside it; who comes first changes."""
-    table = {name: {} for name in names}
+    table = {name: {"lacking": "has no such setup"} if name in row.without else {} for name in names}
     for number in range(min(options.rounds, row.most_rounds)):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
