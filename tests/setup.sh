@@ -35,7 +35,7 @@ from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 # Judges TLS.
 from_pypi scan-venv sslyze==6.3.1
 missing=
-for package in runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest; do
+for package in runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest nghttp2-client:h2load; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"
 done
 [ -d "$peers" ] || command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"

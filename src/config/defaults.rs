@@ -151,6 +151,7 @@ impl Default for Upstream {
             max_in_flight: 0,
             preserve_host: true,
             proxy_protocol: ProxyProtocol::Off,
+            http2: false,
         }
     }
 }

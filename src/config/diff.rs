@@ -368,8 +368,8 @@ fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
     ));
     sections.push((
         "[pool.tls]",
-        print::pool_tls(&old.tls),
-        print::pool_tls(&new.tls),
+        print::upstream_tls(&old.tls),
+        print::upstream_tls(&new.tls),
     ));
     let policies = print::policies(old).into_iter().zip(print::policies(new));
     sections.extend(policies.map(|((header, old), (_, new))| (header, old, new)));

@@ -21,7 +21,7 @@ pub(super) fn check(config: &mut Config, f: &mut Findings) {
 }
 
 /// Within so many days of its end a certificate should have been renewed.
-const RENEWED: u64 = 7;
+pub(super) const RENEWED: u64 = 7;
 
 /// Certificates, keys and authorities must be there and good.
 fn certificates(path: &str, tls: &ListenerTls, f: &mut Findings) {

@@ -303,6 +303,7 @@ fn upstream(t: &Table<'_>, f: &mut Findings) -> Upstream {
         proxy_protocol: t.read("proxy_protocol", d.proxy_protocol, f, |key, value| {
             choice(key, value, &PROXY_PROTOCOL)
         }),
+        http2: t.boolean("http2", d.http2, f),
     }
 }
 

@@ -216,6 +216,7 @@ pub const SECTIONS: &[Section] = &[
             key("max_in_flight", "integer", "0", "Requests in flight on one backend; further ones wait. `0`: no limit."),
             key("preserve_host", "true or false", "true", "Send the client's `Host`; else the backend's address."),
             key("proxy_protocol", "\"off\", \"v1\" or \"v2\"", "\"off\"", "Begin each connection with a PROXY header that says who the client is. Such a connection carries one request and is not kept. Probes say that they are nobody's (`LOCAL`, `UNKNOWN`)."),
+            key("http2", "true or false", "false", "Speak HTTP/2 with the backends (by ALPN where there is `[pool.tls]`, else by prior knowledge): what gRPC apps want. Requests share connections then; upgrades (WebSockets) still go over HTTP/1.1, each on its own."),
         ],
     },
     Section {

@@ -19,10 +19,6 @@ const ACME: (&str, &str) = (
     "certificates come from files",
     "remove it, and let an ACME client (certbot, lego) write the files of `tls`: they are read again when they change",
 );
-const UPSTREAM_HTTP2: (&str, &str) = (
-    "backends are spoken to in HTTP/1.1",
-    "remove it, and let the app listen for HTTP/1.1",
-);
 const BALANCE: (&str, &str) = (
     "there are \"least_requests\", \"round_robin\" and \"random\"",
     "use `balance = \"least_requests\"`, which also evens out backends of different speed",
@@ -73,7 +69,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("pool", "outlier", OUTLIER),
     ("pool", "outlier_detection", OUTLIER),
     ("pool", "discovery", DISCOVERY),
-    ("pool.upstream", "http2", UPSTREAM_HTTP2),
     ("route", "rewrite", REWRITE),
     ("route", "strip_prefix", REWRITE),
     ("route", "redirect", REWRITE),

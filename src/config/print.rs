@@ -46,7 +46,7 @@ pub fn print(config: &Config) -> String {
             section(&mut out, header, &entries);
         }
         if pool.tls.is_some() {
-            section(&mut out, "[pool.tls]", &pool_tls(&pool.tls));
+            section(&mut out, "[pool.tls]", &upstream_tls(&pool.tls));
         }
     }
     for route in &config.routes {
@@ -306,6 +306,7 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
                     "proxy_protocol",
                     word(&PROXY_PROTOCOL, upstream.proxy_protocol),
                 ),
+                ("http2", upstream.http2.to_string()),
             ],
         ),
         (
@@ -325,7 +326,7 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
 }
 
 /// `[pool.tls]`; nothing where it is not written.
-pub(super) fn pool_tls(tls: &Option<UpstreamTls>) -> Entries {
+pub(super) fn upstream_tls(tls: &Option<UpstreamTls>) -> Entries {
     let Some(tls) = tls else {
         return Vec::new();
     };

@@ -339,6 +339,8 @@ pub struct Upstream {
     pub preserve_host: bool,
     /// Whether connections begin with a header that says who the client is. Default off.
     pub proxy_protocol: ProxyProtocol,
+    /// Whether the backends are spoken to in HTTP/2. Default false.
+    pub http2: bool,
 }
 
 /// The PROXY protocol towards backends, by its version.
@@ -368,7 +370,7 @@ pub struct UpstreamTls {
     /// Whether the backends' certificates are verified. Default true.
     pub verify: bool,
     /// All of that, ready for use; `None` until the files have been read.
-    pub client: Option<Arc<tls::client::Client>>,
+    pub client: Option<Arc<tls::upstream::Client>>,
 }
 
 /// `[pool.retry]`.

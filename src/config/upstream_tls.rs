@@ -1,12 +1,14 @@
 //! `[pool.tls]`: as written, and with its files read.
 
+use super::environment::RENEWED;
 use super::reader::{Findings, Table};
 use super::runtime::{Address, Pool, UpstreamTls};
 use super::values::{quoted, text, wrong};
-use crate::tls::client::Client;
+use crate::tls::upstream::Client;
 use rustls::pki_types::ServerName;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The section of a pool, if it is written.
 pub(super) fn section(pool: &Table<'_>, base: &Path, f: &mut Findings) -> Option<UpstreamTls> {
@@ -95,7 +97,22 @@ pub(super) fn load(pools: &mut [Pool], f: &mut Findings) {
             continue;
         }
         match Client::load(tls) {
-            Ok(client) => tls.client = Some(Arc::new(client)),
+            Ok(client) => {
+                if let Some(own) = client.identity()
+                    && own.left(SystemTime::now()).as_secs() < RENEWED * 86_400
+                {
+                    f.warning(
+                        f.place(&format!("{at}.cert")),
+                        format!(
+                            "`cert`: {} expires at {}",
+                            own.file.display(),
+                            own.expires()
+                        ),
+                        "renew it, and see why that has not happened by itself",
+                    );
+                }
+                tls.client = Some(Arc::new(client));
+            }
             Err(problem) => {
                 let place = match problem.key {
                     "" => f.place(&at),

@@ -17,7 +17,7 @@ use crate::core::backend::Probe;
 use crate::proxy_header;
 use crate::registry::Endpoint;
 use crate::registry::endpoint::{Resolved, Ticket};
-use crate::tls::client::{Alpn, explain, is_of_tls};
+use crate::tls::upstream::{Alpn, explain, is_of_tls};
 
 /// An open connection.
 #[derive(Debug)]

@@ -34,8 +34,8 @@ pub(super) enum Failed {
 
 impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
-        match tls::client::is_of_tls(&error) {
-            true => Self::Refused(tls::client::explain(&error)),
+        match tls::upstream::is_of_tls(&error) {
+            true => Self::Refused(tls::upstream::explain(&error)),
             false => Self::Closed,
         }
     }

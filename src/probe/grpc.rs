@@ -16,7 +16,7 @@ use super::sentinel::Sentinel;
 use super::session::{Reply, Session, grpc_timeout};
 use crate::config::Check;
 use crate::core::backend::Probe;
-use crate::tls::client::Alpn;
+use crate::tls::upstream::Alpn;
 use message::ServingStatus;
 
 const PATH: &str = "/grpc.health.v1.Health/Check";

@@ -12,7 +12,7 @@ use super::resolve::Resolver;
 use super::sentinel::Sentinel;
 use crate::config::{Address, Check};
 use crate::core::backend::Probe;
-use crate::tls::client::Alpn;
+use crate::tls::upstream::Alpn;
 
 /// How much of a refusing answer's body is shown to people.
 const SHOWN: usize = 80;

@@ -8,7 +8,7 @@ use super::connect::connect;
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
 use crate::core::backend::Probe;
-use crate::tls::client::Alpn;
+use crate::tls::upstream::Alpn;
 
 /// One probe, on a connection of its own: an open one says nothing about who would accept the next.
 pub(super) async fn probe(

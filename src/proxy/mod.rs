@@ -6,6 +6,7 @@
 pub mod errors;
 pub mod forwarded;
 pub mod front;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod headers;

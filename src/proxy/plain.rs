@@ -1,12 +1,11 @@
-//! A socket as it is: what Pingora's own stream does besides (buffers, rewinding, clock reads around each wait) is
-//! done elsewhere here or not needed, and would cost each request.
+//! A socket as it is. Pingora accepts and opens connections; what its own stream does for each read and write besides
+//! (buffers, rewinding, clock reads around each wait) is done elsewhere here or not needed, and would cost each request.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -17,45 +16,48 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::clock;
-use crate::registry::endpoint::Resolved;
-
 /// A TCP or unix socket as a [`Stream`].
 #[derive(Debug)]
 pub struct Plain<S>(S);
 
-/// A connection that was accepted, on this thread's runtime. It is non-blocking already.
-pub fn accepted(stream: std::net::TcpStream) -> io::Result<Stream> {
-    Ok(Box::new(Plain(TcpStream::from_std(stream)?)))
-}
-
-/// Opens a connection.
+/// The socket of a connection that Pingora has just accepted or opened; nothing has been read from it.
 ///
 /// # Errors
-/// When it is refused, or not there within `patience`.
-pub async fn connect(to: &Resolved, patience: Duration) -> io::Result<Stream> {
-    let connecting = async {
-        Ok(match to {
-            Resolved::Socket(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Box::new(Plain(stream)) as Stream
-            }
-            Resolved::Unix(path) => Box::new(Plain(UnixStream::connect(path).await?)),
-        })
-    };
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
-    clock::timeout(patience, connecting).await.map_err(late)?
+/// When there is no descriptor left: it is another one of the same socket, which Pingora's stream gives up with its own.
+pub fn socket_of(stream: &Stream) -> io::Result<OwnedFd> {
+    #[allow(unsafe_code)]
+    // SAFETY: the stream owns this descriptor, and is open for as long as it is borrowed.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(stream.id()) };
+    descriptor.try_clone_to_owned()
+}
+
+/// A TCP connection on this thread's runtime. It is non-blocking already.
+///
+/// # Errors
+/// When it can't be watched.
+pub fn tcp(socket: impl Into<std::net::TcpStream>) -> io::Result<Stream> {
+    Ok(Box::new(Plain(TcpStream::from_std(socket.into())?)))
+}
+
+/// A unix connection on this thread's runtime. It is non-blocking already.
+///
+/// # Errors
+/// When it can't be watched.
+pub fn unix(socket: OwnedFd) -> io::Result<Stream> {
+    Ok(Box::new(Plain(UnixStream::from_std(socket.into())?)))
 }
 
 /// The same connection on this thread's runtime, after it was another's: its wake-ups need not cross threads. What
 /// isn't a plain socket stays where it is, and works all the same.
+///
+/// # Errors
+/// When it can't be watched.
 pub fn moved_here(stream: Stream) -> io::Result<Stream> {
     if !stream.as_any().is::<Plain<TcpStream>>() {
         return Ok(stream);
     }
     match stream.into_any().downcast::<Plain<TcpStream>>() {
-        Ok(plain) => accepted(plain.0.into_std()?),
+        Ok(plain) => tcp(plain.0.into_std()?),
         Err(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use pingora::connectors::{ConnectorOptions, TransportConnector};
+
 use super::per_client::PerClient;
 use crate::config;
 use crate::interrupt::Interrupts;
@@ -15,6 +17,8 @@ use crate::tls::server::Inventory;
 pub struct Plane {
     /// Where the snapshot comes from.
     pub registry: Handle,
+    /// Opens upstream connections.
+    pub connector: TransportConnector,
     /// Takes one record per request.
     pub access_log: AccessLog,
     /// The open client connections, and how the shutdown reaches them.
@@ -34,11 +38,20 @@ pub struct Plane {
     requests: AtomicU64,
 }
 
+/// For backends that speak no TLS. Without a file named, Pingora would read the system's certificates now, and panic
+/// where there are none, as in an image made from scratch.
+fn plain_connector() -> TransportConnector {
+    let mut options = ConnectorOptions::new(0);
+    options.ca_file = Some("/dev/null".to_owned());
+    TransportConnector::new(Some(options))
+}
+
 impl Plane {
     /// A data plane on this registry.
     pub fn new(registry: Handle, access_log: AccessLog, counters: Arc<PlaneCounters>) -> Self {
         Self {
             registry,
+            connector: plain_connector(),
             access_log,
             clients: Interrupts::default(),
             per_client: PerClient::default(),

@@ -1,4 +1,4 @@
-//! A stream that begins with bytes which were read from it already, to find out what it is.
+//! A stream that begins again with what was read of it already.
 
 use std::io;
 use std::pin::Pin;
@@ -13,20 +13,22 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream and what comes before it.
+/// Bytes that were read, then the stream that they were read from.
 #[derive(Debug)]
 struct Rewound {
-    /// Not yet read again.
-    first: Vec<u8>,
+    seen: Vec<u8>,
+    /// How many of them have been read again.
+    at: usize,
     stream: Stream,
 }
 
-/// The stream, beginning with these bytes.
-pub fn rewound(stream: Stream, first: &[u8]) -> Stream {
-    match first.is_empty() {
+/// The stream, with `seen` to be read first.
+pub fn rewound(stream: Stream, seen: &[u8]) -> Stream {
+    match seen.is_empty() {
         true => stream,
         false => Box::new(Rewound {
-            first: first.to_vec(),
+            seen: seen.to_vec(),
+            at: 0,
             stream,
         }),
     }
@@ -38,14 +40,15 @@ impl AsyncRead for Rewound {
         cx: &mut Context<'_>,
         space: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
+        let left = &self.seen[self.at..];
+        if left.is_empty() {
             return Pin::new(&mut *self.stream).poll_read(cx, space);
         }
-        let count = space.remaining().min(self.first.len());
-        space.put_slice(&self.first[..count]);
-        self.first.drain(..count);
-        if self.first.is_empty() {
-            self.first = Vec::new();
+        let count = left.len().min(space.remaining());
+        space.put_slice(&left[..count]);
+        self.at += count;
+        if self.at == self.seen.len() {
+            (self.seen, self.at) = (Vec::new(), 0);
         }
         Poll::Ready(Ok(()))
     }
@@ -81,16 +84,16 @@ impl AsyncWrite for Rewound {
     }
 }
 
-impl UniqueID for Rewound {
-    fn id(&self) -> UniqueIDType {
-        self.stream.id()
-    }
-}
-
 #[async_trait]
 impl Shutdown for Rewound {
     async fn shutdown(&mut self) {
         self.stream.shutdown().await;
+    }
+}
+
+impl UniqueID for Rewound {
+    fn id(&self) -> UniqueIDType {
+        self.stream.id()
     }
 }
 
@@ -122,19 +125,19 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test]
-    async fn what_was_read_comes_first_in_pieces_of_any_size() {
-        let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
-        let mut stream = rewound(rewound(Box::new(ours), b"cdef"), b"ab");
-        theirs.write_all(b"gh").await.unwrap();
-        drop(theirs);
-        let mut all = Vec::new();
-        let mut piece = [0; 3];
-        loop {
-            match stream.read(&mut piece).await.unwrap() {
-                0 => break,
-                count => all.extend_from_slice(&piece[..count]),
-            }
-        }
-        assert_eq!(all, b"abcdefgh");
+    async fn begins_with_what_was_seen_and_goes_on() {
+        let (mut near, far) = tokio::io::duplex(64);
+        near.write_all(b"def").await.unwrap();
+        let mut stream = rewound(Box::new(far), b"abc");
+        let mut piece = [0; 2];
+        stream.read_exact(&mut piece).await.unwrap();
+        assert_eq!(&piece, b"ab");
+        let mut rest = [0; 4];
+        stream.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"cdef");
+        stream.write_all(b"answer").await.unwrap();
+        let mut answer = [0; 6];
+        near.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"answer");
     }
 }

@@ -8,21 +8,26 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use pingora::protocols::TcpKeepalive;
+use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 use tokio::io::ReadBuf;
 
-use super::{h1, plain};
+use super::h1;
+use super::h2::client_stream::ClientStream;
+use super::plain;
+use super::plane::Plane;
 use crate::clock;
 use crate::config;
 use crate::core::Time;
 use crate::core::balance::Candidate;
 use crate::core::retry;
-use crate::registry::endpoint::{Connection, Endpoint, Key, Permit};
+use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved, Ticket};
 use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
-use crate::tls::client::Alpn;
-pub use dress::{Behalf, note_refusal, note_written};
-use dress::{Dressed, dressed};
+use crate::tls::upstream::Alpn;
+use dress::dressed;
+pub use dress::{Behalf, Dressed, note_refusal, note_written};
 
 impl Candidate for Arc<Endpoint> {
     fn in_flight(&self) -> u32 {
@@ -272,48 +277,104 @@ pub enum ConnectError {
 
 /// Opens a connection to the backend that was entered, on this client's behalf.
 pub async fn connect(
+    plane: &Plane,
     permit: &Permit,
     upstream: &config::Upstream,
     behalf: Behalf,
 ) -> Result<Box<Connection>, ConnectError> {
+    let dialled = dial(plane, permit, upstream, behalf, Alpn::Http1).await?;
+    Ok(Box::new(Connection {
+        stream: dialled.dressed.stream,
+        epoch: permit.epoch(),
+        transport: dialled.transport,
+        expires: Time::MAX,
+        safe_until: Time::MAX,
+        requests: 0,
+        sent: dialled.dressed.sent,
+        accepted: dialled.dressed.accepted,
+        ticket: dialled.ticket,
+    }))
+}
+
+/// What a connection is made of.
+pub struct Dialled {
+    /// The stream, ready for a request.
+    pub dressed: Dressed,
+    /// The number of the transport that it was opened with.
+    pub transport: u32,
+    /// Counts it.
+    pub ticket: Ticket,
+}
+
+/// Opens what a connection is made of.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn dial(
+    plane: &Plane,
+    permit: &Permit,
+    upstream: &config::Upstream,
+    behalf: Behalf,
+    alpn: Alpn,
+) -> Result<Dialled, ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
     }
     let resolved = endpoint.resolved().ok_or(ConnectError::Unresolved)?;
+    let mut peer = match &*resolved {
+        Resolved::Socket(address) => HttpPeer::new(*address, false, String::new()),
+        Resolved::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
+            .map_err(|error| ConnectError::Failed(error.to_string()))?,
+    };
+    peer.options.connection_timeout = Some(upstream.connect_timeout);
     let (transport, number) = endpoint.transport();
+    if upstream.http2 {
+        peer.options.tcp_keepalive = Some(KEEP_ALIVE);
+    }
     let ticket = endpoint.connection_opened();
-    let stream = plain::connect(&resolved, upstream.connect_timeout)
+    let stream = plane
+        .connector
+        .new_stream(&peer)
         .await
         .map_err(|error| ConnectError::Failed(error.to_string()))?;
+    let socket = plain::socket_of(&stream);
+    drop(stream);
+    let stream = socket.and_then(|socket| match *resolved {
+        Resolved::Socket(_) => plain::tcp(socket),
+        Resolved::Unix(_) => plain::unix(socket),
+    });
+    let stream = stream.map_err(|error| ConnectError::Failed(error.to_string()))?;
     let dressed = match transport.is_plain() {
         true => Dressed::plainly(stream),
         // Boxed: most connections go without.
         false => {
             let patience = upstream.connect_timeout;
-            let alpn = Alpn::Http1;
             Box::pin(dressed(
                 stream, endpoint, &transport, alpn, patience, behalf,
             ))
             .await?
         }
     };
-    let connection = Connection {
-        stream: dressed.stream,
-        epoch,
-        transport: number,
-        expires: Time::MAX,
-        safe_until: Time::MAX,
-        requests: 0,
-        sent: dressed.sent,
-        accepted: dressed.accepted,
-        ticket,
-    };
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
     }
-    Ok(Box::new(connection))
+    Ok(Dialled {
+        dressed,
+        transport: number,
+        ticket,
+    })
 }
+
+/// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed
+/// within 25 seconds. HTTP/2's own PINGs are taken for abuse by gRPC servers.
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(10),
+    interval: Duration::from_secs(5),
+    count: 3,
+    #[cfg(target_os = "linux")]
+    user_timeout: Duration::from_secs(25),
+};
 
 /// For so long the look for the acceptance is repeated as often as others let us; after that, each millisecond.
 const AT_ONCE: Duration = Duration::from_micros(100);
@@ -374,6 +435,19 @@ pub async fn accepted(
 /// How long the reset that proves it is waited for: 1 + 2 + 4 + 8 + 16 ms, more than a round trip within a site.
 const RESET_LOOKS: u32 = 5;
 
+/// Why the last request (`written` bytes) on a connection that has failed surely never reached the backend, if that is
+/// so. `reset`: a connection that the backend had not closed was reset.
+pub async fn undelivered(
+    connection: &Connection,
+    written: u64,
+    reset: bool,
+) -> Option<retry::Failure> {
+    if let Some(stream) = ClientStream::of(connection) {
+        return stream.unseen();
+    }
+    (!reset && is_undelivered(connection, written).await).then_some(retry::Failure::StaleProven)
+}
+
 /// Whether the last request (`written` bytes) on a connection that the backend has closed surely never reached it.
 ///
 /// RFC 9110 §9.2.2 lets a proxy repeat any request of which it knows that. What has to come together: the backend
@@ -383,7 +457,7 @@ const RESET_LOOKS: u32 = 5;
 /// have gone out in one segment: then a part can't have arrived.
 ///
 /// Over TLS the bytes are those of its records, and a backend that has refused the handshake has read none of them.
-pub async fn is_undelivered(connection: &Connection, written: u64) -> bool {
+async fn is_undelivered(connection: &Connection, written: u64) -> bool {
     let written = match dress::tls_of(connection) {
         Some(tls) if tls.refusal().is_some() => return true,
         Some(tls) => tls.written().saturating_sub(connection.sent),

@@ -1,6 +1,7 @@
 //! A backend as the data plane sees it: gate, epoch, open and idle connections, counters. All atomics.
 
 mod kinds;
+mod sessions;
 mod suspicion;
 mod transport;
 
@@ -13,6 +14,7 @@ use pingora::protocols::Stream;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use kinds::{Kind, Kinds, Lasting};
+pub use sessions::{Entered, Session, Sessions};
 pub use suspicion::Suspicion;
 pub use transport::Transport;
 
@@ -83,6 +85,8 @@ pub struct Endpoint {
     pub connections: Interrupts,
     /// Idle ones among them, ready for reuse.
     pub idle: Idle<Connection>,
+    /// Those that speak HTTP/2.
+    pub sessions: Sessions,
     /// What it did so far.
     pub counters: Counters,
     /// It may be on its way out.
@@ -141,6 +145,7 @@ impl Endpoint {
             kinds: Kinds::default(),
             connections: Interrupts::default(),
             idle: Idle::new(IDLE_SLOTS),
+            sessions: Sessions::default(),
             counters: Counters::default(),
             suspicion: Suspicion::default(),
             resolved: ArcSwapOption::from(resolved),
@@ -222,6 +227,7 @@ impl Endpoint {
         self.transports.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         self.weed(|_| true);
+        self.sessions.close_all_but(u64::MAX);
         true
     }
 
@@ -235,6 +241,7 @@ impl Endpoint {
         self.epoch.store(epoch, Ordering::Release);
         fence(Ordering::SeqCst);
         self.weed(|_| true);
+        self.sessions.close_all_but(epoch);
     }
 
     /// Closes idle connections of earlier epochs and transports, and those that `keep` refuses.

@@ -1,17 +1,23 @@
-//! One public address: bound, served, and emptied before it closes.
+//! One public address: bound by us, served by Pingora's accept loop, emptied before it closes.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::server::Fds;
+use pingora::services::Service as _;
+use pingora::services::listening::Service;
 use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use super::accept;
+use super::accept::Door;
 use super::threads::Threads;
 use crate::config;
 use crate::proxy::front::{Front, Settings};
@@ -97,13 +103,24 @@ impl Bound {
             plane: plane.clone(),
             settings: ArcSwap::from_pointee(settings(self.config, tls, None)),
         });
-        let (stop, stopped) = oneshot::channel();
-        let queue = {
-            let _runtime = threads.accept().enter();
-            accept::queue(self.socket.try_clone()?)?
+        let door = Door {
+            front: front.clone(),
+            threads: threads.clone(),
         };
-        let looping = accept::run(queue, front.clone(), threads.clone(), stopped);
-        let accepting = threads.accept().spawn(looping);
+        let key = self.address.to_string();
+        let mut fds = Fds::new();
+        // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
+        fds.add(
+            key.clone(),
+            OwnedFd::from(self.socket.try_clone()?).into_raw_fd(),
+        );
+        let fds = Arc::new(Mutex::new(fds));
+        let mut service = Service::new(key.clone(), door);
+        service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
+        let (stop, stopped) = watch::channel(false);
+        let accepting = threads.accept().spawn(async move {
+            service.start_service(Some(fds), stopped, 1).await;
+        });
         Ok(Listener {
             front,
             threads: threads.clone(),
@@ -155,7 +172,7 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     inherited: bool,
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
@@ -186,7 +203,7 @@ impl Listener {
         if self.inherited {
             // The queue is the next process's: nothing is reset, as the supervisor keeps the socket. A filter, on
             // the other hand, would stay on it.
-            let _ = self.stop.send(());
+            let _ = self.stop.send(true);
             ended(self.accepting.await, self.address);
             return;
         }
@@ -197,9 +214,13 @@ impl Listener {
             debug!(%error, "can't turn new connections away before closing");
         }
         tokio::time::sleep(SETTLE).await;
-        let _ = self.stop.send(());
+        let _ = self.stop.send(true);
         ended(self.accepting.await, self.address);
-        accept::accept_queue(&self.socket, &self.front, &self.threads);
+        let door = Door {
+            front: self.front,
+            threads: self.threads,
+        };
+        door.empty(&self.socket);
     }
 }
 

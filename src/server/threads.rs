@@ -73,10 +73,10 @@ impl Threads {
             .unwrap_or(&self.data[0])
     }
 
-    /// Whether any data thread still has a task: a connection, even one that has not run yet.
+    /// Whether there is still a task: an accept loop, or a connection, even one that no data thread has yet.
     pub fn have_tasks(&self) -> bool {
-        let mut data = self.data.iter();
-        data.any(|handle| handle.metrics().num_alive_tasks() > 0)
+        let mut all = self.data.iter().chain([&self.accept]);
+        all.any(|handle| handle.metrics().num_alive_tasks() > 0)
     }
 }
 

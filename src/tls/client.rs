@@ -1,174 +1,202 @@
-//! TLS towards backends: what `[pool.tls]` says, read from its files and ready for handshakes.
-//!
-//! One [`Client`] serves a pool until a reload brings another. It is made where the configuration is read, so that what
-//! `check` has looked at is what is used, and a bad file never takes the place of a good one.
+//! Clients' certificates: who may have signed them, and what the app learns of them.
 
-mod explain;
-mod material;
-mod stream;
-mod verify;
-
-use std::fmt;
-use std::io;
+use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use rustls::ClientConfig;
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::X509Name;
 
-pub use explain::{explain, is_of_tls};
-pub use stream::{Counted, TlsStream};
+use super::{Problem, certificate, pem};
+use crate::config::ClientAuth;
 
-use crate::config::{Address, UpstreamTls};
-use material::Material;
-pub use material::Problem;
+/// Room for the alternative names in the header; further ones are left out, whole.
+const MAX_NAMES: usize = 4096;
 
-/// What is asked for in the handshake (ALPN, RFC 7301).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Alpn {
-    /// `http/1.1`.
-    Http1,
-    /// `h2`.
-    H2,
-}
-
-impl Alpn {
-    /// As it is sent.
-    pub fn wire(self) -> &'static [u8] {
-        match self {
-            Self::Http1 => b"http/1.1",
-            Self::H2 => b"h2",
-        }
-    }
-}
-
-/// A pool's side of TLS with its backends.
-pub struct Client {
-    connector: TlsConnector,
-    name: Option<ServerName<'static>>,
-    verify: bool,
-    material: Material,
-}
-
-impl Client {
-    /// Reads the files that the settings name.
-    ///
-    /// # Errors
-    /// A file can't be read or used, or there is no authority to verify with.
-    pub fn load(settings: &UpstreamTls) -> Result<Self, Problem> {
-        let name = settings.server_name.as_deref().map(parse_name).transpose();
-        let name = name.map_err(|()| Problem {
-            key: "server_name",
-            message: "it is neither a host name nor an IP address".to_owned(),
-            remedy: "write a name such as \"app.internal\"".to_owned(),
-        })?;
-        let material = Material::read(settings)?;
-        let config = config(settings, &material)?;
-        Ok(Self {
-            connector: TlsConnector::from(Arc::new(config)),
-            name,
-            verify: settings.verify,
-            material,
-        })
-    }
-
-    /// The name that the backend's certificate must have: `server_name`, else its host name or IP address.
-    ///
-    /// # Errors
-    /// It has none. That never switches the verification off.
-    fn name_of(&self, address: &Address) -> io::Result<ServerName<'static>> {
-        if let Some(name) = &self.name {
-            return Ok(name.clone());
-        }
-        let name = match address {
-            Address::Socket(address) => return Ok(ServerName::from(address.ip())),
-            Address::Name(host, _) => parse_name(host),
-            // Nobody looks at the name then, and the handshake needs one.
-            Address::Unix(_) if !self.verify => parse_name("localhost"),
-            Address::Unix(_) => Err(()),
+/// Who may connect, from the text of a file of certificate authorities.
+///
+/// # Errors
+/// None of it is good now, or it can't be used.
+pub fn verifier(
+    auth: ClientAuth,
+    file: &Path,
+    text: &[u8],
+    now: SystemTime,
+) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
+    let mut roots = RootCertStore::empty();
+    let (mut good, mut end) = (0, 0);
+    for (n, der) in pem::certificates(file, text)?.into_iter().enumerate() {
+        let until = X509Certificate::from_der(&der)
+            .map(|(_, parsed)| parsed.validity().not_after.timestamp());
+        let added = roots.add(der);
+        let (Ok(until), Ok(())) = (until, added) else {
+            let why = format!("certificate {} of it is damaged", n + 1);
+            let remedy = "write the file anew from where it came from";
+            return Err(Problem::new(file, why, remedy));
         };
-        name.map_err(|()| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("`{address}` has no name to verify its certificate by: write `server_name` in [pool.tls]"),
-            )
-        })
+        good += usize::from(until >= certificate::unix(now));
+        end = until.max(end);
     }
-
-    /// Shakes hands with the backend at the other end of `stream`.
-    ///
-    /// # Errors
-    /// No connection that can be trusted; [`explain`] says why in words for people. Nothing but the handshake was sent.
-    pub async fn connect<S>(
-        &self,
-        address: &Address,
-        alpn: Alpn,
-        stream: S,
-    ) -> io::Result<tokio_rustls::client::TlsStream<S>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let name = self.name_of(address)?;
-        let connector = self.connector.with_alpn(vec![alpn.wire().to_vec()]);
-        connector.connect(name, stream).await
+    if good == 0 {
+        let remedy = "name the certificates of those who sign clients' certificates now";
+        return Err(Problem::new(
+            file,
+            "all certificates in it have expired",
+            remedy,
+        ));
     }
-}
-
-fn parse_name(name: &str) -> Result<ServerName<'static>, ()> {
-    // `[::1]` is how an address with a port has it.
-    let bare = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
-    let bare = bare.unwrap_or(name);
-    match bare.parse::<IpAddr>() {
-        Ok(address) => Ok(ServerName::from(address)),
-        Err(_) => ServerName::try_from(bare.to_owned()).map_err(|_| ()),
-    }
-}
-
-fn config(settings: &UpstreamTls, material: &Material) -> Result<ClientConfig, Problem> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Problem {
-            key: "",
-            message: error.to_string(),
-            remedy: "this is a fault of lameduck: please report it".to_owned(),
-        })?;
-    let builder = match settings.verify {
-        true => builder.with_root_certificates(material.roots(settings)?),
-        false => builder
-            .dangerous()
-            .with_custom_certificate_verifier(unverified(provider)),
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), super::provider());
+    let builder = match auth {
+        ClientAuth::Required => builder,
+        ClientAuth::Optional | ClientAuth::Off => builder.allow_unauthenticated(),
     };
-    match material.identity(settings)? {
-        None => Ok(builder.with_no_client_auth()),
-        Some((chain, key)) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| material::unusable_identity(settings, &error)),
+    builder.build().map_err(|error| {
+        let remedy = "name a PEM file with the certificates of those who sign clients'";
+        Problem::new(file, error.to_string(), remedy)
+    })
+}
+
+/// The header fields that tell the app of a client's certificate, each with its line end. Nothing in them can break a
+/// line: what is not printable ASCII is escaped.
+pub fn identity(der: &CertificateDer<'_>) -> Option<Arc<str>> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let mut out = String::new();
+    let subject = distinguished_name(certificate.subject());
+    if !subject.is_empty() {
+        let _ = write!(out, "X-Client-Cert-Subject: {subject}\r\n");
     }
-}
-
-fn unverified(provider: Arc<CryptoProvider>) -> Arc<verify::Unverified> {
-    Arc::new(verify::Unverified(provider))
-}
-
-/// Two of the same settings and the same bytes in all files are the same: nothing needs to change then.
-impl PartialEq for Client {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.verify == other.verify && self.material == other.material
+    let names = alternative_names(&certificate);
+    if !names.is_empty() {
+        let _ = write!(out, "X-Client-Cert-San: {names}\r\n");
     }
+    out.push_str("X-Client-Cert-Fingerprint: ");
+    for byte in super::digest(der) {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out.push_str("\r\n");
+    Some(out.into())
 }
 
-impl fmt::Debug for Client {
-    /// Without the key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("name", &self.name)
-            .field("verify", &self.verify)
-            .finish_non_exhaustive()
+/// `DNS:a.example,URI:spiffe://b`, in the certificate's order.
+fn alternative_names(certificate: &X509Certificate<'_>) -> String {
+    let mut out = String::new();
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return out;
+    };
+    for name in &extension.value.general_names {
+        let (kind, text) = match name {
+            GeneralName::DNSName(name) => ("DNS", escaped(name)),
+            GeneralName::URI(uri) => ("URI", escaped(uri)),
+            GeneralName::RFC822Name(mail) => ("email", escaped(mail)),
+            GeneralName::IPAddress(bytes) => match address(bytes) {
+                Some(address) => ("IP", address),
+                None => continue,
+            },
+            _ => continue,
+        };
+        if out.len() + kind.len() + text.len() + 2 > MAX_NAMES {
+            continue;
+        }
+        let comma = if out.is_empty() { "" } else { "," };
+        let _ = write!(out, "{comma}{kind}:{text}");
+    }
+    out
+}
+
+/// An address as certificates have it: 4 or 16 bytes.
+pub(super) fn address(bytes: &[u8]) -> Option<String> {
+    let address = match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        16 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+        _ => return None,
+    };
+    Some(address.to_string())
+}
+
+/// A name as RFC 4514 writes it: the most specific part first.
+pub(super) fn distinguished_name(name: &X509Name<'_>) -> String {
+    let parts: Vec<_> = name.iter_rdn().collect();
+    let mut out = String::new();
+    for part in parts.into_iter().rev() {
+        let mut separator = if out.is_empty() { "" } else { "," };
+        for attribute in part.iter() {
+            let oid = attribute.attr_type().to_id_string();
+            let key = match oid.as_str() {
+                "2.5.4.3" => "CN",
+                "2.5.4.6" => "C",
+                "2.5.4.7" => "L",
+                "2.5.4.8" => "ST",
+                "2.5.4.9" => "STREET",
+                "2.5.4.10" => "O",
+                "2.5.4.11" => "OU",
+                "0.9.2342.19200300.100.1.1" => "UID",
+                "0.9.2342.19200300.100.1.25" => "DC",
+                other => other,
+            };
+            let value = match attribute.as_str() {
+                Ok(text) => escaped(text),
+                // Not text: RFC 4514, section 2.4, has it in hexadecimal.
+                Err(_) => attribute
+                    .as_slice()
+                    .iter()
+                    .fold("#".to_owned(), |mut hex, byte| {
+                        let _ = write!(hex, "{byte:02x}");
+                        hex
+                    }),
+            };
+            let _ = write!(out, "{separator}{key}={value}");
+            separator = "+";
+        }
+    }
+    out
+}
+
+/// RFC 4514, section 2.4: special characters after a backslash; what is not printable ASCII as `\` and two digits.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let last = text.len().saturating_sub(1);
+    for (n, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' | b'+' | b',' | b';' | b'<' | b'>' | b'\\' => {
+                out.push('\\');
+                out.push(char::from(byte));
+            }
+            b' ' if n == 0 || n == last => out.push_str("\\20"),
+            b'#' if n == 0 => out.push_str("\\#"),
+            b' '..=b'~' => out.push(char::from(byte)),
+            _ => {
+                let _ = write!(out, "\\{byte:02x}");
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_name_breaks_a_line_or_a_list() {
+        assert_eq!(escaped("a\r\nX-Admin: 1"), "a\\0d\\0aX-Admin: 1");
+        assert_eq!(escaped("a,CN=root"), "a\\,CN=root");
+        assert_eq!(escaped(" ü# "), "\\20\\c3\\bc#\\20");
+        assert_eq!(escaped("#1"), "\\#1");
+        assert_eq!(escaped(""), "");
+    }
+
+    #[test]
+    fn addresses_have_four_or_sixteen_bytes() {
+        assert_eq!(address(&[127, 0, 0, 1]).as_deref(), Some("127.0.0.1"));
+        assert_eq!(address(&[0; 16]).as_deref(), Some("::"));
+        assert_eq!(address(&[1, 2, 3]), None);
     }
 }

@@ -8,7 +8,7 @@ use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSess
 
 use super::certificate::Certificate;
 use super::resolver::Resolver;
-use super::{Problem, identity, pem};
+use super::{Problem, client, pem};
 use crate::config::{ClientAuth, ListenerTls, TlsVersion};
 
 /// Sessions of TLS 1.2 clients without tickets that are remembered.
@@ -73,7 +73,7 @@ impl Material {
         if let (true, Some(file)) = (settings.client_auth != ClientAuth::Off, &settings.client_ca) {
             let read = pem::read(file).and_then(|text| {
                 admission.extend_from_slice(&text);
-                identity::verifier(settings.client_auth, file, &text, now)
+                client::verifier(settings.client_auth, file, &text, now)
             });
             match read {
                 Ok(read) => verifier = Some(read),

@@ -2,18 +2,18 @@
 //!
 //! Read [`material`] first: it turns the files of a `[listener.tls]` into what handshakes need, or into a list of what
 //! is wrong with them. [`pem`] reads the files, [`certificate`] judges a chain with its key, [`resolver`] chooses by
-//! the name that a client asks for, [`identity`] is about clients' certificates and what the app learns of them.
+//! the name that a client asks for, [`client`] is about clients' certificates and what the app learns of them.
 //! [`server`] is a listener's TLS at run time: handshakes take what is newest, connections keep what they began with.
-//! [`watch`] notices changed files. [`stream`] is a connection. [`client`] is the other side: TLS towards backends.
+//! [`watch`] notices changed files. [`stream`] is a connection. [`upstream`] is TLS towards backends.
 
 pub mod certificate;
 pub mod client;
-pub mod identity;
 pub mod material;
 pub mod pem;
 pub mod resolver;
 pub mod server;
 pub mod stream;
+pub mod upstream;
 pub mod watch;
 
 use std::path::PathBuf;

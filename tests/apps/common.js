@@ -14,6 +14,8 @@ const { values: options } = parseArgs({
     // Idle keep-alive connections are closed after so many ms; with `unannounced`, responses don't say so.
     'keep-alive': { type: 'string', default: '5000' },
     unannounced: { type: 'boolean', default: false },
+    cert: { type: 'string' },
+    key: { type: 'string' },
   },
 });
 

@@ -1,7 +1,9 @@
 // Plain node:http. --stop graceful: the full handler. abrupt: none at all. linger: /health says 503 at once,
-// but it goes on accepting for 3 s.
+// but it goes on accepting for 3 s. --cert FILE --key FILE: over TLS.
 'use strict';
+const fs = require('node:fs');
 const http = require('node:http');
+const https = require('node:https');
 const app = require('./common');
 
 const LINGER = 3_000;
@@ -13,7 +15,11 @@ function respond(response, status, body) {
   response.end(body);
 }
 
-const server = http.createServer((request, response) => {
+const { cert, key } = app.options;
+const create = cert === undefined
+  ? http.createServer
+  : (listener) => https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, listener);
+const server = create((request, response) => {
   app.arrival(request);
   response.setHeader('x-demo-app', app.options.name);
   if (closing) response.setHeader('connection', 'close');

@@ -128,6 +128,7 @@ read_timeout = "1h"
 idle_timeout = "0"
 max_in_flight = 100
 preserve_host = false
+http2 = true
 proxy_protocol = "v2"
 [pool.tls]
 ca = "/etc/ca.pem"

@@ -10,6 +10,7 @@ mod cli;
 mod coordinated;
 mod demo;
 mod detects;
+mod encrypted;
 mod harness;
 mod hooks;
 mod hostile;

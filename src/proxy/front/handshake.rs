@@ -22,7 +22,7 @@ use crate::proxy::h1::timer::Timer;
 use crate::proxy::h2;
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::{Handshake, Limit};
-use crate::tls::identity::identity;
+use crate::tls::client::identity;
 use crate::tls::material::H2;
 use crate::tls::server::Server;
 use crate::tls::stream::{Raw, TlsStream};

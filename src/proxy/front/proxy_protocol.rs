@@ -36,7 +36,7 @@ const PIECE: usize = 1024;
 /// has been counted and logged, and the connection is closed.
 pub async fn introduced(
     plane: &Plane,
-    mut stream: Stream,
+    stream: Stream,
     peer: SocketAddr,
     interrupt: &Interrupt,
     config: &Config,
@@ -49,6 +49,7 @@ pub async fn introduced(
     if !origin.trusted {
         return refused(Refusal::silent(UNTRUSTED), &[]);
     }
+    let mut stream = stream;
     let mut seen = Vec::new();
     let found = match read(&mut stream, &mut seen, interrupt, config).await {
         Ok(found) => found,

@@ -135,6 +135,11 @@ impl ChunkDecoder {
         self.payload
     }
 
+    /// Whether a chunk is over, or none has begun, and nothing of the next one is here.
+    pub fn is_between_chunks(&self) -> bool {
+        self.state == State::Size && self.digits == 0
+    }
+
     /// Whether the body is complete.
     pub fn is_complete(&self) -> bool {
         self.state == State::Done

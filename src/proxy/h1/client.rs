@@ -1,5 +1,7 @@
 //! A client's connection: reads one request head after the other and has each one answered.
 
+mod one;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ use pingora::protocols::Stream;
 
 use super::account::{self, Refusal};
 use super::buffer::{Buffer, LARGE};
-use super::request::{Limits, Progress, RequestError, RequestHead};
+use super::request::{Limits, Progress, RequestHead};
 use super::timer::Timer;
 use super::transaction;
 use crate::clock;
@@ -23,7 +25,9 @@ use crate::proxy::errors::write_local_response;
 use crate::proxy::front::Origin;
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::Limit;
+
 use crate::tls::stream::TlsStream;
+pub use one::serve_one;
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
 const METHOD: usize = 16;
@@ -155,46 +159,6 @@ pub async fn serve(
     let mut head = RequestHead::new();
     let next = serve_requests(plane, &mut client, &mut head, &config.server).await;
     close(&mut client, next).await;
-    std::mem::take(&mut client.buffer).give_back();
-}
-
-/// Serves a stream that brings one request and nothing after it: one of another protocol's, in HTTP/1's dress. Its head
-/// is in `buffer`, where it can be said at all (`unfit`).
-pub async fn serve_one(
-    plane: &Arc<Plane>,
-    stream: Stream,
-    buffer: Buffer,
-    unfit: Option<RequestError>,
-    origin: Origin,
-    interrupt: Arc<Interrupt>,
-    config: &Config,
-) {
-    let mut client = Client::new(stream, origin, interrupt, config);
-    client.buffer = buffer;
-    client.requests = 1;
-    let mut head = RequestHead::new();
-    let limits = &config.server;
-    let parsed = match unfit {
-        Some(error) => Err(error),
-        None => head.parse(client.buffer.bytes(), &limits.into()),
-    };
-    let next = match parsed {
-        Ok(Progress::Complete) => transaction::run(plane, &mut client, &head).await,
-        // All of it is here, so it is too long to be taken.
-        Ok(Progress::Partial) => {
-            refuse(
-                plane,
-                &mut client,
-                RequestError::HeadTooLarge.into(),
-                limits,
-            )
-            .await
-        }
-        Err(error) => refuse(plane, &mut client, error.into(), limits).await,
-    };
-    if next != Next::Abort {
-        let _ = poll_fn(|cx| Pin::new(&mut *client.stream).poll_shutdown(cx)).await;
-    }
     std::mem::take(&mut client.buffer).give_back();
 }
 

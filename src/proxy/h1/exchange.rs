@@ -3,15 +3,18 @@
 //! The client may still be sending while the response arrives (early responses, 100-continue, streams both
 //! ways), so neither side waits for the other: each wake-up moves whatever can move.
 
+mod call;
 mod down;
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pingora::protocols::Stream;
 
+pub use call::patience;
 use down::Receiving;
 
 use super::buffer::{Buffer, LARGE};
@@ -106,10 +109,10 @@ pub struct Order<'a> {
     pub head: &'a [u8],
     /// When the request began, as the proxy saw it.
     pub began: Time,
-    /// The pool's settings.
-    pub upstream: &'a config::Upstream,
     /// `[server]`.
     pub server: &'a config::Server,
+    /// How long the backend may be silent.
+    pub read_timeout: Duration,
     /// When `total_timeout` is over, if there is one.
     pub ends: Option<Time>,
 }
@@ -216,6 +219,9 @@ impl<'a> Exchange<'a> {
         let mut end = poll_fn(|cx| self.poll(cx)).await;
         if self.outgoing_sent > 0 && end.is_err_and(Failure::is_clean) {
             end = Err(Failure::Truncated("an interim response broke off"));
+        }
+        if let Err(failure) = end {
+            self.tell_of(failure).await;
         }
         (end, self.tally, self.incoming)
     }
@@ -400,13 +406,13 @@ impl<'a> Exchange<'a> {
         let (mut at, mut failure) = if !self.is_delivered() {
             let end = self.progress + server.body_timeout;
             (end, self.cut(Limit::BodyTimeout))
+        } else if self.may_be_silent(for_body) {
+            return None;
         } else if !self.begun && for_body {
             let end = self.progress + server.body_timeout;
             (end, self.limited(Limit::BodyTimeout, 408))
-        } else if self.begun && self.response.is_event_stream {
-            return None;
         } else {
-            let end = self.progress + self.order.upstream.read_timeout;
+            let end = self.progress + self.order.read_timeout;
             (
                 end,
                 match self.begun {
@@ -436,7 +442,7 @@ impl<'a> Exchange<'a> {
             let end = self.pace_up.deadline(self.upload.total());
             sooner(end, self.limited(Limit::BodyRate, 408));
         }
-        if self.order.ends.is_some() && !(self.begun && self.response.is_event_stream) {
+        if self.order.ends.is_some() && !(self.begun && self.may_last()) {
             let status = if for_body { 408 } else { 504 };
             sooner(self.order.ends, self.limited(Limit::TotalTimeout, status));
         }

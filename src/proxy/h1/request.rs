@@ -21,6 +21,7 @@ use super::span::{Field, Span};
 pub use super::target::Form;
 use super::target::{self, TargetError};
 use crate::config;
+use crate::proxy::grpc;
 
 /// Most fields a head may have; one more is 431.
 pub const MAX_FIELDS: usize = 100;
@@ -110,6 +111,8 @@ pub struct RequestHead {
     pub upgrade_protocol: Span,
     /// Whether there is an `Idempotency-Key`.
     pub idempotency_key: bool,
+    /// Whether it is a call of gRPC.
+    pub is_grpc: bool,
     /// Whether the client takes trailers (`TE: trailers`, RFC 9110 §10.1.4).
     pub te_trailers: bool,
     /// Where the first field line, or else the blank line, starts.
@@ -182,6 +185,7 @@ impl RequestHead {
         self.fields.clear();
         self.fields_start = (line_end + 2) as u32;
         self.kinds = 0;
+        self.is_grpc = false;
         self.idempotency_key = false;
         self.te_trailers = false;
         self.expect_continue = false;
@@ -254,6 +258,7 @@ impl RequestHead {
                 self.te_trailers |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"trailers"))
             }
             FieldKind::IdempotencyKey => self.idempotency_key = true,
+            FieldKind::ContentType => self.is_grpc = grpc::is_grpc(value),
             _ => {}
         }
         Ok(field.kind)

@@ -54,8 +54,8 @@ struct Transaction<'a> {
     tried: Tried,
     /// Only a new connection will do: where one has died, the other kept ones are likely to be as dead.
     fresh: bool,
-    /// The last attempt's connection had been closed by the backend before the request reached it.
-    undelivered: bool,
+    /// Why the last attempt has surely not reached the backend, if that is so.
+    undelivered: Option<retry::Failure>,
 }
 
 /// Answers the request whose head is at the start of the client's buffer.
@@ -110,7 +110,7 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
                 excluded: Excluded::default(),
                 tried: Tried::default(),
                 fresh: false,
-                undelivered: false,
+                undelivered: None,
             };
             transaction.run().await
         }
@@ -256,17 +256,16 @@ impl Transaction<'_> {
             Attempt::Over(next) => return Some(next),
             Attempt::NotConnected => retry::Failure::ConnectFailed,
             Attempt::Failed(failure) => match failure {
-                Failure::Died { .. } if self.undelivered => retry::Failure::StaleProven,
                 Failure::Cut => {
                     self.excluded.prefer_youngest();
                     retry::Failure::CutByDrain
                 }
-                Failure::Died { .. } => {
+                Failure::Died { .. } => self.undelivered.unwrap_or_else(|| {
                     self.excluded.prefer_youngest();
                     retry::Failure::DiedBeforeResponse {
                         after: clock::now().saturating_sub(began),
                     }
-                }
+                }),
                 Failure::Timeout => retry::Failure::Timeout,
                 _ => return Some(self.give_up(failure).await),
             },

@@ -4,11 +4,14 @@
 //! - [`heads`]: heads and trailers from one protocol to the other, both ways.
 //! - [`preface`]: which of the two a client speaks that comes without TLS.
 //! - [`server`]: a client's connection; [`server_stream`]: one of its streams, as the HTTP/1 plane sees it.
+//! - [`session`]: a connection to a backend; [`client_stream`]: one of its streams, again as the HTTP/1 plane sees it.
 //! - [`watch`]: what a client's frames cost, as counted by [`meter`].
 
+pub mod client_stream;
 pub mod heads;
 pub mod meter;
 pub mod preface;
 pub mod server;
 pub mod server_stream;
+pub mod session;
 pub mod watch;

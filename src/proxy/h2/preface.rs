@@ -25,10 +25,11 @@ const PIECE: usize = 1024;
 /// still begins with what was read. `None`: there is nobody to be served.
 pub async fn choose(
     plane: &Plane,
-    mut stream: Stream,
+    stream: Stream,
     interrupt: &Interrupt,
     limits: &config::Server,
 ) -> Option<(Stream, bool)> {
+    let mut stream = stream;
     let (since, mut timer) = (clock::now(), Timer::default());
     let mut seen = Vec::new();
     let http2 = poll_fn(|cx| {

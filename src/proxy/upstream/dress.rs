@@ -11,7 +11,7 @@ use super::ConnectError;
 use crate::clock::timeout;
 use crate::proxy_header;
 use crate::registry::endpoint::{Connection, Endpoint, Transport};
-use crate::tls::client::{Alpn, Client, Counted, TlsStream, explain};
+use crate::tls::upstream::{Alpn, Client, Counted, TlsStream, explain};
 
 /// On whose behalf a connection is opened.
 #[derive(Debug, Clone, Copy)]
@@ -22,13 +22,24 @@ pub struct Behalf {
     pub local: Option<SocketAddr>,
 }
 
+impl Behalf {
+    /// Nobody's: for connections that many clients share.
+    pub fn nobody() -> Self {
+        Self {
+            client: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            local: None,
+        }
+    }
+}
+
 /// A connection that is ready for requests.
-pub(super) struct Dressed {
-    pub(super) stream: Stream,
+pub struct Dressed {
+    /// What requests go over.
+    pub stream: Stream,
     /// Bytes written so far.
-    pub(super) sent: u64,
+    pub sent: u64,
     /// The backend's process has answered.
-    pub(super) accepted: bool,
+    pub accepted: bool,
 }
 
 impl Dressed {

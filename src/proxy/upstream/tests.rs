@@ -1,6 +1,8 @@
 //! What proves that a request never arrived, and what doesn't, on real sockets.
 #![allow(clippy::unwrap_used)]
 
+mod encrypted;
+
 use std::net::Shutdown;
 
 use socket2::SockRef;
@@ -29,9 +31,9 @@ async fn kept() -> (Box<Connection>, TcpStream) {
     (connection, theirs)
 }
 
-async fn open(address: std::net::SocketAddr) -> Box<Connection> {
+fn endpoint(address: std::net::SocketAddr) -> Arc<Endpoint> {
     let (signals, _) = tokio::sync::mpsc::unbounded_channel();
-    let endpoint = Endpoint::new(
+    Arc::new(Endpoint::new(
         Key(0),
         "pool".into(),
         "one".into(),
@@ -39,7 +41,10 @@ async fn open(address: std::net::SocketAddr) -> Box<Connection> {
         1,
         signals,
         Arc::default(),
-    );
+    ))
+}
+
+async fn open(address: std::net::SocketAddr) -> Box<Connection> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let stream = pingora::protocols::l4::stream::Stream::from(stream);
@@ -52,7 +57,7 @@ async fn open(address: std::net::SocketAddr) -> Box<Connection> {
         requests: 0,
         sent: 0,
         accepted: false,
-        ticket: Arc::new(endpoint).connection_opened(),
+        ticket: endpoint(address).connection_opened(),
     })
 }
 

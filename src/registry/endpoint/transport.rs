@@ -3,8 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
+use http::uri::Scheme;
+
 use crate::config::{self, ProxyProtocol};
-use crate::tls::client::Client;
+use crate::tls::upstream::Client;
 
 /// What comes between a TCP connection and HTTP.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,6 +40,14 @@ impl Transport {
     /// Nothing comes between.
     pub fn is_plain(&self) -> bool {
         matches!(self.tls, Tls::Off) && self.proxy_protocol == ProxyProtocol::Off
+    }
+
+    /// How HTTP/2 names what requests come over (RFC 9113 §8.3.1).
+    pub fn scheme(&self) -> Scheme {
+        match self.tls {
+            Tls::Off => Scheme::HTTP,
+            Tls::On(_) | Tls::Unread => Scheme::HTTPS,
+        }
     }
 
     /// TLS, if it is wanted.

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::demo::instance::Instance;
+use lameduck::demo::instance::{Instance, Program};
 use lameduck::demo::oracle::{Account, Evidence, Sent};
 use lameduck::demo::scratch::Scratch;
 use tokio::sync::{Mutex, MutexGuard};
@@ -93,16 +93,21 @@ impl Bench {
             skip(test, "node (run tests/setup.sh)");
             return None;
         };
+        Some(Self::of(&program, count).await)
+    }
+
+    /// The same, of any program.
+    pub async fn of(program: &Program, count: usize) -> Self {
         let scratch = Scratch::new("lameduck-e2e").unwrap();
         let mut instances = Vec::new();
         for n in 1..=count {
             instances.push(
-                Instance::launch(&format!("app-{n}"), &program, scratch.path())
+                Instance::launch(&format!("app-{n}"), program, scratch.path())
                     .await
                     .unwrap(),
             );
         }
-        Some(Self { instances, scratch })
+        Self { instances, scratch }
     }
 
     /// The account of what was sent.

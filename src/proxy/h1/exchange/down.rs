@@ -7,15 +7,17 @@ use super::super::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
 use super::super::method::Version;
 use super::super::request::Progress;
 use super::super::response::ResponseBody;
+use super::call::Call;
 use super::{Exchange, Failure, UPSTREAM_CLOSED, is_reset, poll_write_both};
 use crate::clock;
 use crate::interrupt::Level;
+use crate::proxy::grpc;
 use crate::proxy::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::sse::EventTracker;
 use crate::registry::endpoint::Kind;
 
 /// Largest trailer section of a response, in bytes.
-const MAX_TRAILER: usize = 64 * 1024;
+pub(super) const MAX_TRAILER: usize = 64 * 1024;
 
 /// Interim responses (1xx) taken before the final one; more is a broken or hostile backend.
 const MAX_INTERIM: u32 = 16;
@@ -39,6 +41,8 @@ pub(super) enum Download {
     Rechunked,
     /// Server-sent events, in chunks of our own: such a stream can be ended between two events.
     Events(Box<Events>),
+    /// A call of gRPC, whose stream can be ended between two messages.
+    Call(Box<Call>),
     /// Until the backend closes, for a client that knows no chunks.
     UntilClose,
 }
@@ -63,6 +67,9 @@ impl Exchange<'_> {
             }
             if let Receiving::Done = self.receiving {
                 return Ok(());
+            }
+            if self.ending && self.end_call(grpc::STOPPING) {
+                continue;
             }
             // Nothing can be passed on, so what is here is at most a part of a head.
             if self.poll_receive(cx)?.is_pending() {
@@ -204,6 +211,14 @@ impl Exchange<'_> {
                             self.receiving = Receiving::Done;
                         }
                     }
+                    Download::Call(call) => {
+                        let (taken, complete) =
+                            call.follow(bytes, self.ending).map_err(malformed)?;
+                        self.passable = taken;
+                        if complete {
+                            self.receiving = Receiving::Done;
+                        }
+                    }
                     Download::Dechunked(decoder) => {
                         let (taken, complete) =
                             decoder.decode(bytes, self.outgoing).map_err(malformed)?;
@@ -268,9 +283,12 @@ impl Exchange<'_> {
 
     /// A drain or a shutdown wants streams to end: between two events, at this connection's own moment.
     pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> bool {
-        let Receiving::Body(Download::Events(events)) = &self.receiving else {
+        if !matches!(
+            self.receiving,
+            Receiving::Body(Download::Events(_) | Download::Call(_))
+        ) {
             return false;
-        };
+        }
         let upstream = self.connection.ticket.interrupt();
         let at = if upstream.level() >= Level::End {
             upstream.at()
@@ -283,7 +301,10 @@ impl Exchange<'_> {
             return false;
         }
         self.ending = true;
-        if events.tracker.is_between_events() && self.is_delivered() {
+        if let Receiving::Body(Download::Events(events)) = &self.receiving
+            && events.tracker.is_between_events()
+            && self.is_delivered()
+        {
             self.outgoing.extend_from_slice(LAST_CHUNK);
             self.receiving = Receiving::Done;
             self.tally.ended_orderly = true;
@@ -363,6 +384,9 @@ impl Exchange<'_> {
                     tracker: EventTracker::default(),
                 })))
             }
+            ResponseBody::Chunked if self.order.request.is_grpc && !old_client => {
+                Receiving::Body(Download::Call(Box::default()))
+            }
             ResponseBody::Chunked => {
                 let decoder = Box::new(ChunkDecoder::of_response(MAX_TRAILER));
                 Receiving::Body(if old_client {
@@ -374,7 +398,7 @@ impl Exchange<'_> {
             ResponseBody::UntilClose if old_client => Receiving::Body(Download::UntilClose),
             ResponseBody::UntilClose => Receiving::Body(Download::Rechunked),
         };
-        if self.response.is_event_stream && matches!(self.receiving, Receiving::Body(_)) {
+        if self.may_last() && matches!(self.receiving, Receiving::Body(_)) {
             self.lasting = Some(self.connection.ticket.lasting(Kind::Stream));
         }
         if self.incoming.is_empty() {

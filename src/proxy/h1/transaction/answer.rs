@@ -13,6 +13,7 @@ use crate::clock;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
 use crate::proxy::errors::write_local_response;
+use crate::proxy::grpc;
 use crate::proxy::headers::hsts;
 use crate::proxy::plane::Plane;
 use crate::proxy::redirect;
@@ -128,14 +129,18 @@ pub(super) async fn answer_locally(
     let keep_alive = may_be_kept(plane, client, head, body_complete);
     let mut out = Vec::with_capacity(256);
     let head_only = head.method == Method::Head;
-    write_local_response(
-        &mut out,
-        answer.status,
-        answer.cause,
-        !keep_alive,
-        head_only,
-        answer.retry_after,
-    );
+    if head.is_grpc {
+        grpc::write_answer(&mut out, answer.status, answer.cause, !keep_alive);
+    } else {
+        write_local_response(
+            &mut out,
+            answer.status,
+            answer.cause,
+            !keep_alive,
+            head_only,
+            answer.retry_after,
+        );
+    }
     account.local(answer.status, answer.cause);
     let next = send(client, account, out, keep_alive, body_complete).await;
     if next == Next::Abort && answer.limit.is_none() {

@@ -11,7 +11,8 @@ use super::super::tunnel::{self, TunnelEnd};
 use super::{Attempt, CUT, Transaction};
 use crate::clock;
 use crate::config::ProxyProtocol;
-use crate::core::Time;
+use crate::core::{Time, retry};
+use crate::proxy::h2::session;
 use crate::proxy::headers::{RequestEdit, write_request};
 use crate::proxy::upstream::{self, Behalf, ConnectError};
 use crate::registry::endpoint::{Connection, Endpoint, Kind, Permit};
@@ -37,7 +38,10 @@ impl Transaction<'_> {
         }
         for _ in 0..self.pool.ready.len() {
             let once = || !self.may_be_repeated();
-            let reused = upstream::reuse(permit.endpoint(), now, once);
+            let reused = match self.is_for_session() {
+                true => session::reuse(&permit),
+                false => upstream::reuse(permit.endpoint(), now, once),
+            };
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
                 return (permit, reused);
             }
@@ -47,6 +51,11 @@ impl Transaction<'_> {
             }
         }
         (permit, None)
+    }
+
+    /// Whether it goes over HTTP/2. There are no upgrades in it (RFC 9113 §8.6).
+    fn is_for_session(&self) -> bool {
+        self.pool.config.upstream.http2 && self.head.upgrade.is_none()
     }
 
     /// One attempt on the backend that was entered; on a new connection, unless there is one to be reused.
@@ -92,7 +101,11 @@ impl Transaction<'_> {
             request: self.head,
             head: &scratch.head,
             began,
-            upstream: &self.pool.config.upstream,
+            read_timeout: exchange::patience(
+                self.head,
+                self.client.buffer.bytes(),
+                self.pool.config.upstream.read_timeout,
+            ),
             server: &self.config.server,
             ends: self.ends(),
         };
@@ -108,9 +121,13 @@ impl Transaction<'_> {
         .run()
         .await;
         self.account.tally(tally);
-        self.undelivered = matches!(end, Err(Failure::Died { reset: false }))
-            && upstream::is_undelivered(&connection, tally.bytes_up).await;
-        if self.undelivered {
+        self.undelivered = match end {
+            Err(Failure::Died { reset }) => {
+                upstream::undelivered(&connection, tally.bytes_up, reset).await
+            }
+            _ => None,
+        };
+        if self.undelivered.is_some() {
             upstream::note_refusal(&connection, endpoint);
         }
         upstream::note_written(&mut connection, tally.bytes_up);
@@ -191,12 +208,16 @@ impl Transaction<'_> {
     /// sent twice, and for one that has met a death already. What nobody has accepted uses up none of its attempts.
     async fn connect(&self, permit: &Permit) -> Result<Box<Connection>, ConnectError> {
         let settings = &self.pool.config.upstream;
+        if self.is_for_session() {
+            // Boxed: it is rarely more than a look at what is open.
+            return Box::pin(session::connect(self.plane, permit, settings)).await;
+        }
         let wanted = settings.proxy_protocol != ProxyProtocol::Off;
         let behalf = Behalf {
             client: self.client.origin.address,
             local: wanted.then(|| self.client.local_address()).flatten(),
         };
-        let mut connection = upstream::connect(permit, settings, behalf).await?;
+        let mut connection = upstream::connect(self.plane, permit, settings, behalf).await?;
         if self.tried.unproven > 0 || !self.may_be_repeated() {
             let others = self.excluded.leaves_any_but(&self.pool, permit.endpoint());
             let patience = settings.connect_timeout;
@@ -235,6 +256,15 @@ impl Transaction<'_> {
             Failure::Truncated(_) => "truncated",
         };
         match failure {
+            // It has said so itself: nothing has broken.
+            Failure::Died { .. }
+                if matches!(
+                    self.undelivered,
+                    Some(retry::Failure::RefusedStream | retry::Failure::GoAway)
+                ) =>
+            {
+                endpoint.hint();
+            }
             Failure::Died { .. } => endpoint.request_lost(),
             Failure::BadResponse(_) => endpoint.hint(),
             // Where an answer can be given, it is counted with that.

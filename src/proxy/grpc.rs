@@ -1,0 +1,208 @@
+//! gRPC, as far as a proxy needs to know it: how a call is recognised, where one message ends, and how an error is said.
+//!
+//! gRPC over HTTP/2: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
+
+use std::time::Duration;
+
+/// DEADLINE_EXCEEDED.
+pub const DEADLINE_EXCEEDED: u8 = 4;
+
+/// UNAVAILABLE: clients may try again.
+pub const UNAVAILABLE: u8 = 14;
+
+/// What a client is told whose call is ended because the backend is about to stop.
+pub const STOPPING: &str = "the backend is stopping; try again";
+
+/// What `grpc-timeout` says: at most eight digits, and a unit.
+pub fn timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if !matches!(digits.len(), 1..=8) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(count * 3600),
+        b'M' => Duration::from_secs(count * 60),
+        b'S' => Duration::from_secs(count),
+        b'm' => Duration::from_millis(count),
+        b'u' => Duration::from_micros(count),
+        b'n' => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+/// Whether a `Content-Type` is gRPC's: `application/grpc`, with or without a `+format`. gRPC-Web is another protocol.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    const TYPE: &[u8] = b"application/grpc";
+    content_type
+        .get(..TYPE.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
+        && matches!(
+            content_type.get(TYPE.len()),
+            None | Some(b'+' | b';' | b' ' | b'\t')
+        )
+}
+
+/// The code of a call that is answered in the app's place, where HTTP would say `status`.
+pub fn code(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        408 | 504 => DEADLINE_EXCEEDED,
+        413 | 431 => 8,
+        _ => UNAVAILABLE,
+    }
+}
+
+/// Appends a whole response of trailers alone: the code for an HTTP `status`, and a line for people.
+pub fn write_answer(out: &mut Vec<u8>, status: u16, message: &str, close: bool) {
+    out.extend_from_slice(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n",
+    );
+    write_status(out, code(status), message);
+    if close {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the end of a chunked body: a stream that ends here, and may be begun anew elsewhere.
+pub fn write_end(out: &mut Vec<u8>, message: &str) {
+    out.extend_from_slice(b"0\r\n");
+    write_status(out, UNAVAILABLE, message);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_status(out: &mut Vec<u8>, code: u8, message: &str) {
+    out.extend_from_slice(b"grpc-status: ");
+    out.extend_from_slice(itoa::Buffer::new().format(code).as_bytes());
+    out.extend_from_slice(b"\r\ngrpc-message: ");
+    for byte in message.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(byte),
+            _ => {
+                const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+                out.extend([
+                    b'%',
+                    DIGITS[usize::from(byte >> 4)],
+                    DIGITS[usize::from(byte & 15)],
+                ]);
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Follows a call's messages: each has a byte of flags and a length of four bytes before it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MessageTracker {
+    prefix: u8,
+    length: u32,
+    left: u32,
+}
+
+impl MessageTracker {
+    /// Takes note of data that was passed on.
+    pub fn feed(&mut self, mut data: &[u8]) {
+        while let Some(byte) = data.first() {
+            if self.left > 0 {
+                let here = data.len().min(self.left as usize);
+                self.left -= here as u32;
+                data = &data[here..];
+                continue;
+            }
+            data = &data[1..];
+            if self.prefix > 0 {
+                self.length = self.length << 8 | u32::from(*byte);
+            }
+            self.prefix += 1;
+            if self.prefix == 5 {
+                (self.left, self.length, self.prefix) = (self.length, 0, 0);
+            }
+        }
+    }
+
+    /// Whether the data so far ends with a whole message.
+    pub fn is_between_messages(&self) -> bool {
+        self.left == 0 && self.prefix == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn grpc_is_known_by_its_content_type() {
+        for (value, is) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("Application/GRPC; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+            ("", false),
+        ] {
+            assert_eq!(is_grpc(value.as_bytes()), is, "{value}");
+        }
+    }
+
+    #[test]
+    fn timeouts_have_units() {
+        for (value, millis) in [
+            ("250m", Some(250)),
+            ("3S", Some(3000)),
+            ("99999999n", Some(99)),
+            ("1H", Some(3_600_000)),
+            ("S", None),
+            ("123456789S", None),
+            ("+1S", None),
+            ("1s", None),
+            ("", None),
+        ] {
+            let read = timeout(value.as_bytes()).map(|timeout| timeout.as_millis());
+            assert_eq!(read, millis, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_trailers_alone() {
+        let mut out = Vec::new();
+        write_answer(&mut out, 504, "50 % of\nit", true);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\
+             grpc-status: 4\r\ngrpc-message: 50 %25 of%0Ait\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(code(503), UNAVAILABLE);
+        assert_eq!(code(502), UNAVAILABLE);
+    }
+
+    #[test]
+    fn messages_are_followed_in_any_pieces() {
+        let data = [0, 0, 0, 0, 3, 1, 2, 3, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 9];
+        for size in 1..=data.len() {
+            let (mut tracker, mut ends) = (MessageTracker::default(), Vec::new());
+            let mut at = 0;
+            for piece in data.chunks(size) {
+                tracker.feed(piece);
+                at += piece.len();
+                if tracker.is_between_messages() {
+                    ends.push(at);
+                }
+            }
+            let whole = [8, 13];
+            assert!(
+                ends.iter().all(|end| whole.contains(end)),
+                "{size}: {ends:?}"
+            );
+            assert!(!tracker.is_between_messages(), "256 bytes are announced");
+            if size == 1 {
+                assert_eq!(ends, whole);
+            }
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! One stream of a session with a backend, as the HTTP/1 plane sees it: a connection that takes one HTTP/1.1 request and
+//! gives its response.
+//!
+//! Nothing is buffered here: what the backend has sent is the `h2` crate's until it is read, and room for as much again
+//! is given then; what is written is taken as far as the backend's windows let it.
+
+mod request;
+
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf as _, Bytes};
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, StatusCode, header};
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType, raw_connect,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::heads;
+use crate::core::retry;
+use crate::proxy::grpc;
+use crate::proxy::h1::chunked::start_chunk;
+use crate::registry::endpoint::{Connection, Entered};
+use request::{Begun, Request};
+
+/// A stream to a backend that speaks HTTP/1.1. Dropped before its response is whole, it is reset: so the backend hears
+/// that nobody waits for it any more.
+#[derive(Debug)]
+pub struct ClientStream {
+    request: Request,
+    download: Download,
+    /// Heads and framing that stand before `content`.
+    framing: Vec<u8>,
+    /// Content that is here and was not read yet.
+    content: Bytes,
+    /// Why the backend has surely not seen the request.
+    unseen: Option<retry::Failure>,
+    /// The last: who is waiting for the end of the session's streams is told when all of the above is gone.
+    entered: Entered,
+}
+
+/// What is still to come from the backend.
+#[derive(Debug)]
+enum Download {
+    /// Nothing was asked yet.
+    Unasked,
+    /// The head.
+    Head {
+        response: ResponseFuture,
+        /// The request was HEAD.
+        bodiless: bool,
+    },
+    /// A body with a length; as it is.
+    Plain(RecvStream),
+    /// Any other; in chunks.
+    Chunked(RecvStream),
+    /// Nothing.
+    Done,
+}
+
+impl ClientStream {
+    /// A stream that is opened when the head of its request is complete. `scheme`: of the connection.
+    pub fn new(entered: Entered, scheme: http::uri::Scheme) -> Self {
+        Self {
+            request: Request::new(scheme),
+            download: Download::Unasked,
+            framing: Vec::new(),
+            content: Bytes::new(),
+            unseen: None,
+            entered,
+        }
+    }
+
+    /// A connection's stream, if it is one of these.
+    pub fn of(connection: &Connection) -> Option<&Self> {
+        (*connection.stream).as_any().downcast_ref()
+    }
+
+    /// Why the backend has surely not seen the request, if that is so.
+    pub fn unseen(&self) -> Option<retry::Failure> {
+        self.unseen
+    }
+
+    /// Notes what an error says about the request.
+    fn failed(&mut self, error: h2::Error) -> io::Error {
+        let is_refusal = error.reason() == Some(Reason::REFUSED_STREAM);
+        if matches!(self.download, Download::Unasked | Download::Head { .. }) && error.is_remote() {
+            if error.is_reset() && is_refusal {
+                self.unseen = Some(retry::Failure::RefusedStream);
+            } else if error.is_go_away() {
+                // The crate says so of streams beyond the last one that the backend has taken, and only of them.
+                self.unseen = Some(retry::Failure::GoAway);
+            }
+        }
+        io::Error::new(io::ErrorKind::ConnectionReset, error)
+    }
+
+    // ---- from the backend
+
+    /// Fetches more. Ready: there is something to be read, or the end is reached.
+    fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.download {
+            Download::Unasked => Poll::Pending,
+            Download::Done => Poll::Ready(Ok(())),
+            Download::Head { response, bodiless } => {
+                if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+                    let (parts, ()) = interim.into_parts();
+                    return Poll::Ready(self.write_head(parts.status, &parts.headers, Form::None));
+                }
+                let bodiless = *bodiless;
+                match ready!(Pin::new(response).poll(cx)) {
+                    Ok(response) => Poll::Ready(self.take_response(response, bodiless)),
+                    Err(error) => Poll::Ready(Err(self.failed(error))),
+                }
+            }
+            Download::Plain(body) | Download::Chunked(body) => match ready!(body.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    if matches!(self.download, Download::Chunked(_)) && !data.is_empty() {
+                        start_chunk(&mut self.framing, data.len());
+                    }
+                    self.content = data;
+                    Poll::Ready(Ok(()))
+                }
+                // RFC 9113 §8.1: it wants no more of the request, and its response was whole.
+                Some(Err(error))
+                    if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) =>
+                {
+                    Poll::Ready(self.take_end(None))
+                }
+                Some(Err(error)) => Poll::Ready(Err(self.failed(error))),
+                None => match ready!(body.poll_trailers(cx)) {
+                    Ok(trailers) => Poll::Ready(self.take_end(trailers)),
+                    Err(error) if error.reason() == Some(Reason::NO_ERROR) => {
+                        Poll::Ready(self.take_end(None))
+                    }
+                    Err(error) => Poll::Ready(Err(self.failed(error))),
+                },
+            },
+        }
+    }
+
+    fn take_response(
+        &mut self,
+        response: http::Response<RecvStream>,
+        bodiless: bool,
+    ) -> io::Result<()> {
+        let (parts, body) = response.into_parts();
+        let bodiless = bodiless || matches!(parts.status.as_u16(), 204 | 304);
+        let is_grpc = parts
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| grpc::is_grpc(value.as_bytes()));
+        let form = if bodiless {
+            Form::Length
+        } else if body.is_end_stream() {
+            Form::Empty
+        } else if parts.headers.contains_key(header::CONTENT_LENGTH) && !is_grpc {
+            Form::Length
+        } else {
+            // In HTTP/1, only chunks have room for trailers.
+            Form::Chunked
+        };
+        self.write_head(parts.status, &parts.headers, form)?;
+        self.download = match form {
+            _ if bodiless || body.is_end_stream() => Download::Done,
+            Form::Chunked => Download::Chunked(body),
+            _ => Download::Plain(body),
+        };
+        Ok(())
+    }
+
+    fn write_head(&mut self, status: StatusCode, fields: &HeaderMap, form: Form) -> io::Result<()> {
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let out = &mut self.framing;
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(status.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        out.extend_from_slice(b"\r\n");
+        let is_framed = form == Form::Chunked;
+        heads::write_fields(out, fields, |name| {
+            is_framed && name == header::CONTENT_LENGTH
+        })
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        match form {
+            Form::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Form::Empty if !fields.contains_key(header::CONTENT_LENGTH) => {
+                out.extend_from_slice(b"content-length: 0\r\n");
+            }
+            _ => {}
+        }
+        if form != Form::None {
+            // To the HTTP/1 plane, a stream is a connection for one request.
+            out.extend_from_slice(b"connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    fn take_end(&mut self, trailers: Option<HeaderMap>) -> io::Result<()> {
+        if let Download::Chunked(_) = mem::replace(&mut self.download, Download::Done) {
+            heads::write_trailers(&mut self.framing, &trailers.unwrap_or_default())
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        }
+        Ok(())
+    }
+
+    /// Hands out what is here; says whether that was anything.
+    fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool {
+        let before = out.filled().len();
+        if !self.framing.is_empty() {
+            let count = self.framing.len().min(out.remaining());
+            out.put_slice(&self.framing[..count]);
+            self.framing.drain(..count);
+        }
+        if self.framing.is_empty() && !self.content.is_empty() {
+            let count = self.content.len().min(out.remaining());
+            out.put_slice(&self.content[..count]);
+            self.content.advance(count);
+            // The backend may send as much again.
+            if let Download::Plain(body) | Download::Chunked(body) = &mut self.download {
+                let _ = body.flow_control().release_capacity(count);
+                if self.content.is_empty() && matches!(self.download, Download::Chunked(_)) {
+                    self.framing.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        out.filled().len() > before
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.download, Download::Done)
+            && self.framing.is_empty()
+            && self.content.is_empty()
+    }
+
+    // ---- towards the backend
+
+    /// The head is complete: opens the stream.
+    fn ask(&mut self, begun: Begun) -> io::Result<()> {
+        let Some(request) = begun.request else {
+            // What HTTP/2 can't say: the backend would be asked for something else.
+            self.download = Download::Done;
+            return self.write_head(StatusCode::BAD_REQUEST, &HeaderMap::new(), Form::Empty);
+        };
+        let Some(mut sender) = self.entered.session().sender() else {
+            self.unseen = Some(retry::Failure::GoAway);
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        match sender.send_request(request, begun.whole) {
+            Ok((response, body)) => {
+                self.download = Download::Head {
+                    response,
+                    bodiless: begun.bodiless,
+                };
+                self.request.opened(body);
+                Ok(())
+            }
+            Err(error) => {
+                let error = self.failed(error);
+                // Whatever the session died of, this was never sent.
+                self.unseen.get_or_insert(retry::Failure::StaleProven);
+                self.download = Download::Done;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// How a response's head says where its body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// An interim one: not at all.
+    None,
+    /// The fields say it, or the request's method or the status.
+    Length,
+    /// There is none.
+    Empty,
+    Chunked,
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.unseen.is_some() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let before = out.filled().len();
+        while out.remaining() > 0 {
+            if this.hand_out(out) {
+                continue;
+            }
+            if this.has_ended() {
+                break;
+            }
+            match this.poll_fetch(cx) {
+                Poll::Ready(Ok(())) => {}
+                // What is here first; the error comes again.
+                _ if out.filled().len() > before => break,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let rest = &bytes[taken..];
+            let outcome = match this.request.take_head(rest) {
+                Ok(Some((count, begun))) => {
+                    let asked = begun.map_or(Ok(()), |begun| this.ask(begun));
+                    Poll::Ready(asked.map(|()| count))
+                }
+                Ok(None) => this.request.poll_take_body(cx, rest),
+                Err(error) => Poll::Ready(Err(error)),
+            };
+            match outcome {
+                Poll::Ready(Ok(count)) => taken += count,
+                // The reader learns it, too.
+                _ if taken > 0 => break,
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut taken = 0;
+        for piece in pieces {
+            match self.as_mut().poll_write(cx, piece) {
+                Poll::Ready(Ok(count)) => {
+                    taken += count;
+                    if count < piece.len() {
+                        break;
+                    }
+                }
+                _ if taken > 0 => break,
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// The session's own task writes.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// A request has an end of its own, and without it, it isn't whole.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if !matches!(self.download, Download::Unasked | Download::Done) {
+            self.request.reset(Reason::CANCEL);
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for ClientStream {
+    async fn shutdown(&mut self) {}
+}
+
+impl UniqueID for ClientStream {
+    /// There is no descriptor that is its own.
+    fn id(&self) -> UniqueIDType {
+        -1
+    }
+}
+
+impl Ssl for ClientStream {}
+
+impl GetTimingDigest for ClientStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for ClientStream {
+    fn get_proxy_digest(&self) -> Option<Arc<raw_connect::ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for ClientStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+impl Peek for ClientStream {}

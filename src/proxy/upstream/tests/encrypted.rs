@@ -1,0 +1,137 @@
+//! The same over TLS, where other bytes are on the wire.
+
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::config::{self, UpstreamTls};
+use crate::registry::endpoint::Transport;
+use crate::tls::upstream::Client;
+
+type Theirs = tokio_rustls::server::TlsStream<TcpStream>;
+
+fn acceptor() -> TlsAcceptor {
+    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(identity.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(crate::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![identity.cert.der().clone()], key.into())
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+fn transport() -> Transport {
+    let mut tls = UpstreamTls {
+        verify: false,
+        ..UpstreamTls::default()
+    };
+    tls.client = Some(Arc::new(Client::load(&tls).unwrap()));
+    Transport::of(&config::Pool {
+        tls: Some(tls),
+        ..config::Pool::named("pool")
+    })
+}
+
+/// A new connection, and the backend's end of it.
+async fn opened() -> (Box<Connection>, Theirs) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepting = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        acceptor().accept(stream).await.unwrap()
+    };
+    let opening = async {
+        let plain = open(address).await;
+        let endpoint = endpoint(address);
+        let behalf = Behalf {
+            client: address,
+            local: None,
+        };
+        let Connection { stream, .. } = *plain;
+        let patience = Duration::from_secs(5);
+        let transport = transport();
+        let dressed = dressed(stream, &endpoint, &transport, Alpn::Http1, patience, behalf);
+        let dressed = dressed.await.unwrap();
+        Box::new(Connection {
+            stream: dressed.stream,
+            epoch: 0,
+            safe_until: Time::MAX,
+            transport: 0,
+            expires: Time::MAX,
+            safe_until: Time::MAX,
+            requests: 0,
+            sent: dressed.sent,
+            accepted: dressed.accepted,
+            ticket: endpoint.connection_opened(),
+        })
+    };
+    tokio::join!(opening, accepting)
+}
+
+async fn answered(connection: &mut Connection, theirs: &mut Theirs) {
+    write(connection, FIRST).await.unwrap();
+    theirs.read_exact(&mut [0; FIRST.len()]).await.unwrap();
+    theirs.write_all(b"!").await.unwrap();
+    theirs.flush().await.unwrap();
+    connection.stream.read_exact(&mut [0; 1]).await.unwrap();
+    note_written(connection, FIRST.len() as u64);
+}
+
+#[tokio::test]
+async fn a_closed_connection_over_tls_never_took_it() {
+    for (is_kept, says_goodbye) in [(true, true), (true, false), (false, true)] {
+        let (mut connection, mut theirs) = opened().await;
+        if is_kept {
+            answered(&mut connection, &mut theirs).await;
+        }
+        if says_goodbye {
+            theirs.shutdown().await.unwrap();
+        }
+        drop(theirs);
+        write(&mut connection, SECOND).await.unwrap();
+        assert!(!ended(&mut connection).await.is_ok_and(|count| count > 0));
+        assert!(is_undelivered(&connection, SECOND.len() as u64).await);
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_over_tls_is_never_called_undelivered() {
+    for (is_kept, says_goodbye) in [(true, true), (true, false), (false, true)] {
+        let (mut connection, mut theirs) = opened().await;
+        if is_kept {
+            answered(&mut connection, &mut theirs).await;
+        }
+        write(&mut connection, SECOND).await.unwrap();
+        theirs.read_exact(&mut [0; SECOND.len()]).await.unwrap();
+        if says_goodbye {
+            theirs.shutdown().await.unwrap();
+        }
+        drop(theirs);
+        assert!(!ended(&mut connection).await.is_ok_and(|count| count > 0));
+        assert!(!is_undelivered(&connection, SECOND.len() as u64).await);
+    }
+}
+
+#[tokio::test]
+async fn tickets_are_quiet_and_a_goodbye_is_a_close() {
+    let (mut connection, mut theirs) = opened().await;
+    answered(&mut connection, &mut theirs).await;
+    assert_eq!(look(&mut connection), Look::Quiet);
+    theirs.write_all(b"?").await.unwrap();
+    theirs.flush().await.unwrap();
+    unread(&connection).await;
+    assert_eq!(look(&mut connection), Look::Talking);
+    theirs.shutdown().await.unwrap();
+    unread(&connection).await;
+    assert_eq!(look(&mut connection), Look::Closed);
+}
+
+/// Waits until the kernel has something for us.
+async fn unread(connection: &Connection) {
+    while !h1::socket::has_unread(connection.stream.id()) {
+        tokio::task::yield_now().await;
+    }
+    // The runtime has to hear of it, too.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}

@@ -1,0 +1,182 @@
+//! TLS towards backends: what `[pool.tls]` says, read from its files and ready for handshakes.
+//!
+//! One [`Client`] serves a pool until a reload brings another. It is made where the configuration is read, so that what
+//! `check` has looked at is what is used, and a bad file never takes the place of a good one.
+
+mod explain;
+mod material;
+mod stream;
+mod verify;
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+pub use explain::{explain, is_of_tls};
+pub use stream::{Counted, TlsStream};
+
+use super::certificate::Certificate;
+use crate::config::{Address, UpstreamTls};
+pub use material::Fault;
+use material::Material;
+
+/// What is asked for in the handshake (ALPN, RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alpn {
+    /// `http/1.1`.
+    Http1,
+    /// `h2`.
+    H2,
+}
+
+impl Alpn {
+    /// As it is sent.
+    pub fn wire(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::H2 => b"h2",
+        }
+    }
+}
+
+/// A pool's side of TLS with its backends.
+pub struct Client {
+    connector: TlsConnector,
+    name: Option<ServerName<'static>>,
+    verify: bool,
+    material: Material,
+}
+
+impl Client {
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    /// A file can't be read or used, or there is no authority to verify with.
+    pub fn load(settings: &UpstreamTls) -> Result<Self, Fault> {
+        let name = settings.server_name.as_deref().map(parse_name).transpose();
+        let name = name.map_err(|()| Fault {
+            key: "server_name",
+            message: "it is neither a host name nor an IP address".to_owned(),
+            remedy: "write a name such as \"app.internal\"".to_owned(),
+        })?;
+        let material = Material::read(settings)?;
+        let config = config(settings, &material)?;
+        Ok(Self {
+            connector: TlsConnector::from(Arc::new(config)),
+            name,
+            verify: settings.verify,
+            material,
+        })
+    }
+
+    /// What we show of ourselves, if anything.
+    pub fn identity(&self) -> Option<&Certificate> {
+        self.material.identity.as_ref()
+    }
+
+    /// The name that the backend's certificate must have: `server_name`, else its host name or IP address.
+    ///
+    /// # Errors
+    /// It has none. That never switches the verification off.
+    fn name_of(&self, address: &Address) -> io::Result<ServerName<'static>> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
+        let name = match address {
+            Address::Socket(address) => return Ok(ServerName::from(address.ip())),
+            Address::Name(host, _) => parse_name(host),
+            // Nobody looks at the name then, and the handshake needs one.
+            Address::Unix(_) if !self.verify => parse_name("localhost"),
+            Address::Unix(_) => Err(()),
+        };
+        name.map_err(|()| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("`{address}` has no name to verify its certificate by: write `server_name` in [pool.tls]"),
+            )
+        })
+    }
+
+    /// Shakes hands with the backend at the other end of `stream`.
+    ///
+    /// # Errors
+    /// No connection that can be trusted; [`explain`] says why in words for people. Nothing but the handshake was sent.
+    pub async fn connect<S>(
+        &self,
+        address: &Address,
+        alpn: Alpn,
+        stream: S,
+    ) -> io::Result<tokio_rustls::client::TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = self.name_of(address)?;
+        let connector = self.connector.with_alpn(vec![alpn.wire().to_vec()]);
+        connector.connect(name, stream).await
+    }
+}
+
+fn parse_name(name: &str) -> Result<ServerName<'static>, ()> {
+    // `[::1]` is how an address with a port has it.
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    let bare = bare.unwrap_or(name);
+    match bare.parse::<IpAddr>() {
+        Ok(address) => Ok(ServerName::from(address)),
+        Err(_) => ServerName::try_from(bare.to_owned()).map_err(|_| ()),
+    }
+}
+
+fn config(settings: &UpstreamTls, material: &Material) -> Result<ClientConfig, Fault> {
+    let provider = super::provider();
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Fault {
+            key: "",
+            message: error.to_string(),
+            remedy: "this is a fault of lameduck: please report it".to_owned(),
+        })?;
+    let builder = match settings.verify {
+        true => builder.with_root_certificates(material.roots(settings)?),
+        false => builder
+            .dangerous()
+            .with_custom_certificate_verifier(unverified(provider)),
+    };
+    Ok(match &material.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let identity = SingleCertAndKey::from(identity.key.clone());
+            builder.with_client_cert_resolver(Arc::new(identity))
+        }
+    })
+}
+
+fn unverified(provider: Arc<CryptoProvider>) -> Arc<verify::Unverified> {
+    Arc::new(verify::Unverified(provider))
+}
+
+/// Two of the same settings and the same bytes in all files are the same: nothing needs to change then.
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.verify == other.verify && self.material == other.material
+    }
+}
+
+impl fmt::Debug for Client {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("name", &self.name)
+            .field("verify", &self.verify)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,118 @@
+//! What the files of `[pool.tls]` hold.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+
+use crate::config::{CertificateFiles, UpstreamTls};
+use crate::tls::certificate::Certificate;
+use crate::tls::{Problem, pem};
+
+/// Why the settings can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The key of `[pool.tls]` that it is about; empty: the section.
+    pub key: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Fault {
+    /// A file's problem.
+    fn of(key: &'static str, problem: Problem) -> Self {
+        Self {
+            key,
+            message: format!("{}: {}", problem.file.display(), problem.why),
+            remedy: problem.remedy,
+        }
+    }
+}
+
+/// The authorities, and who we are.
+pub(super) struct Material {
+    authorities: Vec<CertificateDer<'static>>,
+    pub(super) identity: Option<Certificate>,
+}
+
+impl Material {
+    pub(super) fn read(settings: &UpstreamTls) -> Result<Self, Fault> {
+        let authorities = match (&settings.ca, settings.verify) {
+            (Some(path), _) => authorities(path).map_err(|problem| Fault::of("ca", problem))?,
+            // What can't be read there is as good as not there.
+            (None, true) => rustls_native_certs::load_native_certs().unwrap_or_default(),
+            (None, false) => Vec::new(),
+        };
+        let identity = match (&settings.cert, &settings.key) {
+            (Some(cert), Some(key)) => {
+                let (cert, key) = (cert.clone(), key.clone());
+                let files = CertificateFiles { cert, key };
+                let loaded = Certificate::load(&files, SystemTime::now());
+                let key_of = |problem: &Problem| match problem.file == files.key {
+                    true => "key",
+                    false => "cert",
+                };
+                Some(loaded.map_err(|problem| Fault::of(key_of(&problem), problem))?)
+            }
+            (None, None) => None,
+            (cert, _) => {
+                let (key, other) = match cert {
+                    Some(_) => ("cert", "key"),
+                    None => ("key", "cert"),
+                };
+                return Err(Fault {
+                    key,
+                    message: format!("it has no `{other}` beside it"),
+                    remedy: format!("add `{other} = \"FILE\"`"),
+                });
+            }
+        };
+        Ok(Self {
+            authorities,
+            identity,
+        })
+    }
+
+    /// The authorities that a backend's certificate may come from.
+    pub(super) fn roots(&self, settings: &UpstreamTls) -> Result<RootCertStore, Fault> {
+        let mut store = RootCertStore::empty();
+        let Some(path) = &settings.ca else {
+            // Some systems carry a few that no library takes.
+            store.add_parsable_certificates(self.authorities.iter().cloned());
+            if store.is_empty() {
+                return Err(Fault {
+                    key: "",
+                    message: "there is no `ca`, and this system has no certificates of authorities".to_owned(),
+                    remedy: "name the file of the authority that signs the backends' certificates with `ca`, or install the package ca-certificates".to_owned(),
+                });
+            }
+            return Ok(store);
+        };
+        for (index, certificate) in self.authorities.iter().enumerate() {
+            store.add(certificate.clone()).map_err(|error| Fault {
+                key: "ca",
+                message: format!(
+                    "{}: certificate {} of it can't be used: {error}",
+                    path.display(),
+                    index + 1
+                ),
+                remedy: "take it out, or put the authority's certificate in its place".to_owned(),
+            })?;
+        }
+        Ok(store)
+    }
+}
+
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    pem::certificates(path, &pem::read(path)?)
+}
+
+impl PartialEq for Material {
+    fn eq(&self, other: &Self) -> bool {
+        let digest = |material: &Self| material.identity.as_ref().map(|own| own.digest);
+        self.authorities == other.authorities && digest(self) == digest(other)
+    }
+}
