@@ -350,6 +350,10 @@ impl<'t> Table<'t> {
         if let Some(near) = suggest::nearest(name, self.section.names()) {
             return format!("did you mean {}?", self.section.shown(near));
         }
+        if (self.section.name, name) == ("listener", "server_name") {
+            return "a host's requests are sorted out by [[route]]: `host = \"www.example.org\"`"
+                .into();
+        }
         if let Some(other) = schema::elsewhere(name) {
             return format!("`{name}` belongs in {other}");
         }

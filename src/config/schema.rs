@@ -78,19 +78,27 @@ impl Section {
     }
 }
 
-/// The sections that have a key or sub-section of this name, for people: `[pool.health] or [pool.hold]`.
+/// Where a key or sub-section of this name is, for people: `[pool.health] or [pool.hold]`. Who writes the name of a
+/// section means that.
 pub(super) fn elsewhere(name: &str) -> Option<String> {
-    let keys = SECTIONS
-        .iter()
-        .filter(|section| section.key(name).is_some());
-    let mut places: Vec<String> = keys.map(|section| section.header.to_string()).collect();
     let sections = SECTIONS
         .iter()
         .filter(|section| section.name.ends_with(&format!(".{name}")));
-    places.extend(sections.map(|section| {
-        let parent = section.name.split('.').next().unwrap_or_default();
-        format!("a {parent}: write {}", section.header)
-    }));
+    let parent = |section: &Section| section.name.split('.').next().unwrap_or_default();
+    let sections: Vec<_> = sections
+        .map(|section| (parent(section), section.header))
+        .collect();
+    let keys = SECTIONS
+        .iter()
+        .filter(|section| section.key(name).is_some());
+    let places: Vec<String> = match &sections[..] {
+        [] => keys.map(|section| section.header.to_string()).collect(),
+        [(parent, header)] => vec![format!("a {parent}: write {header}")],
+        several => {
+            let place = |(parent, header): &(&str, &str)| format!("a {parent} (write {header})");
+            several.iter().map(place).collect()
+        }
+    };
     (!places.is_empty()).then(|| places.join(" or "))
 }
 

@@ -2,7 +2,7 @@
 
 use super::environment::RENEWED;
 use super::reader::{Findings, Table};
-use super::runtime::{Address, Pool, UpstreamTls};
+use super::runtime::{Address, Pool, ProxyProtocol, UpstreamTls};
 use super::values::{quoted, text, wrong};
 use crate::tls::upstream::Client;
 use rustls::pki_types::ServerName;
@@ -36,9 +36,19 @@ pub(super) fn section(pool: &Table<'_>, base: &Path, f: &mut Findings) -> Option
     written.then_some(tls)
 }
 
-/// How the section fits the rest of its pool.
+/// How the section, and what goes with it, fits the rest of its pool.
 pub(super) fn validate(path: &str, pool: &Pool, f: &mut Findings) {
     let at = |key: &str| format!("{path}.tls.{key}");
+    if pool.upstream.http2 && pool.upstream.proxy_protocol != ProxyProtocol::Off {
+        let place = |key: &str| format!("{path}.upstream.{key}");
+        let also = f.place(&place("http2"));
+        f.error(
+            f.place(&place("proxy_protocol")),
+            "`proxy_protocol` and `http2 = true` don't go together: HTTP/2 connections carry requests of many clients",
+            "remove one of them; `X-Forwarded-For` says who a request is from",
+        )
+        .also(also, "here");
+    }
     let Some(tls) = &pool.tls else {
         return;
     };

@@ -75,6 +75,11 @@ pub(super) async fn connect(
     }
 }
 
+/// Whether probes speak HTTP/2, as requests do. Another port is another server.
+pub(super) fn speaks_http2(target: &Target) -> bool {
+    target.health.port.is_none() && target.endpoint.transport().0.http2
+}
+
 /// Whether probes shake hands.
 pub(super) fn speaks_tls(target: &Target) -> bool {
     target.health.tls && !matches!(target.endpoint.transport().0.tls(), Ok(None))

@@ -2,21 +2,21 @@
 
 mod message;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT};
-use hyper::{Method, Request, StatusCode, Uri, Version};
-use tokio::time::{Instant, timeout_at};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT};
+use hyper::{Method, Request, StatusCode};
+use tokio::time::Instant;
 
 use super::Target;
 use super::answer::Answer;
-use super::connect::{self, connect};
 use super::http::{default_host, first_line, took};
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
-use super::session::{Reply, Session, grpc_timeout};
+use super::session::{self, Call, Reply};
 use crate::config::Check;
 use crate::core::backend::Probe;
-use crate::tls::upstream::Alpn;
 use message::ServingStatus;
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
@@ -33,8 +33,7 @@ const UNAVAILABLE: u16 = 14;
 #[derive(Debug)]
 pub(super) struct Grpc {
     service: String,
-    uri: Uri,
-    fields: HeaderMap,
+    request: Request<()>,
     message: Bytes,
 }
 
@@ -47,34 +46,23 @@ impl Grpc {
         let host = host
             .clone()
             .unwrap_or_else(|| default_host(&target.endpoint.address, target.health.port));
-        let scheme = match connect::speaks_tls(target) {
-            true => "https",
-            false => "http",
-        };
-        let uri = |host: &str| format!("{scheme}://{host}{PATH}").parse::<Uri>();
-        let uri = uri(&host).or_else(|error| {
-            tracing::warn!(
-                pool = %target.endpoint.pool,
-                "health checks call `localhost`: the host {host:?} can't be sent ({error})"
-            );
-            uri("localhost")
-        });
-        let mut fields = HeaderMap::new();
+        let uri = session::uri(target, &host, PATH);
+        let mut request = session::request(Method::POST, uri);
+        let fields = request.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         fields.insert(TE, HeaderValue::from_static("trailers"));
         fields.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        if let Ok(timeout) = grpc_timeout(target.health.timeout).try_into() {
+        if let Ok(timeout) = timeout(target.health.timeout).try_into() {
             fields.insert(HeaderName::from_static("grpc-timeout"), timeout);
         }
         Some(Self {
             service: service.clone(),
-            uri: uri.unwrap_or_default(),
-            fields,
+            request,
             message: message::request(service).into(),
         })
     }
 
-    /// One probe: on the kept session if there is one, else, or if that ended just now, on a fresh one.
+    /// One probe.
     pub(super) async fn probe(
         &self,
         target: &Target,
@@ -82,60 +70,12 @@ impl Grpc {
         sentinel: Option<Sentinel>,
         keep: bool,
     ) -> Answer {
-        let began = Instant::now();
-        let deadline = began + target.health.timeout;
-        let kept = sentinel.and_then(Sentinel::into_session);
-        let reused = kept.is_some();
-        if let Some((mut session, listener)) = kept {
-            match timeout_at(deadline, self.call(&mut session)).await {
-                Err(_) => return Answer::timeout(target.health.timeout),
-                Ok(Ok(reply)) => return self.judge(&reply, session, listener, began, keep),
-                // The race that every kept connection knows.
-                Ok(Err(_)) => {}
-            }
-        }
-        let fresh = async {
-            let (connection, listener) = connect(target, Alpn::H2, resolver).await?;
-            let session = Session::open(connection).await;
-            let mut session = session.map_err(|error| no_answer(&error))?;
-            let reply = self.call(&mut session).await;
-            let reply = reply.map_err(|error| no_answer(&error))?;
-            Ok((reply, session, listener))
+        let judge = |reply: &Reply, began| self.verdict(reply, began);
+        let call = Call {
+            request: &self.request,
+            body: &self.message,
         };
-        let mut answer = match timeout_at(deadline, fresh).await {
-            Err(_) => Answer::timeout(target.health.timeout),
-            Ok(Err(failed)) => failed,
-            Ok(Ok((reply, session, listener))) => {
-                self.judge(&reply, session, listener, began, keep)
-            }
-        };
-        answer.sentinel_died = reused;
-        answer
-    }
-
-    async fn call(&self, session: &mut Session) -> Result<Reply, h2::Error> {
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.fields.clone();
-        session.call(request, self.message.clone()).await
-    }
-
-    fn judge(
-        &self,
-        reply: &Reply,
-        session: Session,
-        listener: Option<u64>,
-        began: Instant,
-        keep: bool,
-    ) -> Answer {
-        let (probe, detail) = self.verdict(reply, began);
-        Answer {
-            listener,
-            kept: (keep && session.is_open()).then(|| Sentinel::session(session, listener)),
-            ..Answer::new(probe, detail)
-        }
+        session::probe(target, resolver, sentinel, keep, call, judge).await
     }
 
     fn verdict(&self, reply: &Reply, began: Instant) -> (Probe, String) {
@@ -211,13 +151,10 @@ impl Grpc {
     }
 }
 
-fn no_answer(error: &h2::Error) -> Answer {
-    let detail = match (error.get_io(), error.reason()) {
-        (Some(error), _) => connect::describe(error),
-        (None, Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR)) => {
-            "the answer was not HTTP/2; does it speak gRPC on this port?".to_owned()
-        }
-        (None, _) => format!("no answer over HTTP/2: {error}"),
-    };
-    Answer::new(Probe::Reset, detail)
+/// `grpc-timeout` (gRPC over HTTP/2): at most eight digits and a unit.
+fn timeout(timeout: Duration) -> String {
+    match timeout.as_millis() {
+        milliseconds @ 0..=99_999_999 => format!("{}m", milliseconds.max(1)),
+        _ => format!("{}S", timeout.as_secs().min(99_999_999)),
+    }
 }

@@ -1,15 +1,17 @@
 //! The HTTP check, on a connection that is kept where it may be.
 
+use bytes::Bytes;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use super::Target;
 use super::answer::Answer;
-use super::connect::{Connection, connect};
+use super::connect::{self, Connection, connect};
 use super::exchange::{self, Answered, Failed};
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
+use super::session::{self, Call, Reply};
 use crate::config::{Address, Check};
 use crate::core::backend::Probe;
 use crate::tls::upstream::Alpn;
@@ -29,6 +31,8 @@ pub(super) struct Http {
     /// …and the one with which it ends.
     closing: Box<[u8]>,
     expect: Vec<(u16, u16)>,
+    /// The request over HTTP/2, where the backend is spoken to in that.
+    over_http2: Option<Request<()>>,
 }
 
 impl Http {
@@ -68,6 +72,13 @@ impl Http {
             );
             Uri::from_static("/")
         });
+        let over_http2 = connect::speaks_http2(target).then(|| {
+            let uri = session::uri(target, &host, &uri.to_string());
+            let mut request = session::request(method.clone(), uri);
+            *request.headers_mut() = fields.clone();
+            request.headers_mut().remove(HOST);
+            request
+        });
         let keeping = written(&method, &uri, &fields);
         fields.insert(CONNECTION, HeaderValue::from_static("close"));
         Some(Self {
@@ -76,6 +87,7 @@ impl Http {
             keeping,
             closing: written(&method, &uri, &fields),
             expect: expect.clone(),
+            over_http2,
         })
     }
 
@@ -92,6 +104,16 @@ impl Http {
         sentinel: Option<Sentinel>,
         keep: bool,
     ) -> Answer {
+        if let Some(request) = &self.over_http2 {
+            let body = &Bytes::new();
+            let call = Call { request, body };
+            let judge = |reply: &Reply, began| {
+                let probe = self.verdict(reply.status);
+                let detail = describe(reply.status, probe, &took(began), &reply.body);
+                (probe, detail)
+            };
+            return session::probe(target, resolver, sentinel, keep, call, judge).await;
+        }
         let began = Instant::now();
         let deadline = began + target.health.timeout;
         let kept = sentinel.and_then(Sentinel::into_http);

@@ -1,13 +1,17 @@
 //! A probe's HTTP/2 connection (RFC 9113): one call at a time, and between two of them it is the sentinel.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
-use hyper::{HeaderMap, Request};
+use hyper::{HeaderMap, Method, Request, Uri, Version};
+use tokio::time::{Instant, timeout_at};
 
-use super::connect::Connection;
-use super::sentinel::Watcher;
+use super::Target;
+use super::answer::Answer;
+use super::connect::{self, Connection, connect};
+use super::resolve::Resolver;
+use super::sentinel::{Sentinel, Watcher};
+use crate::core::backend::Probe;
+use crate::tls::upstream::Alpn;
 
 /// A larger answer is not read to its end.
 const MAX_BODY: usize = 64 << 10;
@@ -35,7 +39,7 @@ pub(super) struct Reply {
 
 impl Session {
     /// Begins to speak HTTP/2. Whether the other side does, the first call shows.
-    pub(super) async fn open(connection: Connection) -> Result<Self, h2::Error> {
+    async fn open(connection: Connection) -> Result<Self, h2::Error> {
         let (sender, connection) = Builder::new()
             .enable_push(false)
             .max_header_list_size(MAX_HEAD)
@@ -51,17 +55,13 @@ impl Session {
     }
 
     /// Sends a request and takes the answer to it.
-    pub(super) async fn call(
-        &mut self,
-        request: Request<()>,
-        body: Bytes,
-    ) -> Result<Reply, h2::Error> {
+    async fn call(&mut self, call: Call<'_>) -> Result<Reply, h2::Error> {
         let mut sender = self.sender.clone().ready().await?;
-        let bodiless = body.is_empty();
-        let (response, mut stream) = sender.send_request(request, bodiless)?;
+        let bodiless = call.body.is_empty();
+        let (response, mut stream) = sender.send_request(call.request.clone(), bodiless)?;
         if !bodiless {
             // A few bytes: they fit into any window.
-            stream.send_data(body, true)?;
+            stream.send_data(call.body.clone(), true)?;
         }
         let (head, mut incoming) = response.await?.into_parts();
         let mut body = Vec::new();
@@ -96,10 +96,93 @@ impl Session {
     }
 }
 
-/// `grpc-timeout` (gRPC over HTTP/2): at most eight digits and a unit.
-pub(super) fn grpc_timeout(timeout: Duration) -> String {
-    match timeout.as_millis() {
-        milliseconds @ 0..=99_999_999 => format!("{}m", milliseconds.max(1)),
-        _ => format!("{}S", timeout.as_secs().min(99_999_999)),
+/// What a probe asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) request: &'a Request<()>,
+    /// Empty: none.
+    pub(super) body: &'a Bytes,
+}
+
+/// A request without fields.
+pub(super) fn request(method: Method, uri: Uri) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = uri;
+    request
+}
+
+/// The target of a request, as HTTP/2 wants it.
+pub(super) fn uri(target: &Target, host: &str, path: &str) -> Uri {
+    let scheme = match connect::speaks_tls(target) {
+        true => "https",
+        false => "http",
+    };
+    let uri = |host: &str| format!("{scheme}://{host}{path}").parse::<Uri>();
+    let uri = uri(host).or_else(|error| {
+        tracing::warn!(
+            pool = %target.endpoint.pool,
+            "health probes name `localhost` as the host: {host:?} can't be sent ({error})"
+        );
+        uri("localhost")
+    });
+    uri.unwrap_or_default()
+}
+
+/// One probe: on the kept session if there is one, else, or if that ended just now, on a fresh one.
+pub(super) async fn probe(
+    target: &Target,
+    resolver: &Resolver,
+    sentinel: Option<Sentinel>,
+    keep: bool,
+    call: Call<'_>,
+    judge: impl Fn(&Reply, Instant) -> (Probe, String),
+) -> Answer {
+    let began = Instant::now();
+    let deadline = began + target.health.timeout;
+    let judge = |reply: &Reply, session: Session, listener| {
+        let (probe, detail) = judge(reply, began);
+        Answer {
+            listener,
+            kept: (keep && session.is_open()).then(|| Sentinel::session(session, listener)),
+            ..Answer::new(probe, detail)
+        }
+    };
+    let kept = sentinel.and_then(Sentinel::into_session);
+    let reused = kept.is_some();
+    if let Some((mut session, listener)) = kept {
+        match timeout_at(deadline, session.call(call)).await {
+            Err(_) => return Answer::timeout(target.health.timeout),
+            Ok(Ok(reply)) => return judge(&reply, session, listener),
+            // The race that every kept connection knows.
+            Ok(Err(_)) => {}
+        }
     }
+    let fresh = async {
+        let (connection, listener) = connect(target, Alpn::H2, resolver).await?;
+        let session = Session::open(connection).await;
+        let mut session = session.map_err(|error| no_answer(&error))?;
+        let reply = session.call(call).await;
+        let reply = reply.map_err(|error| no_answer(&error))?;
+        Ok((reply, session, listener))
+    };
+    let mut answer = match timeout_at(deadline, fresh).await {
+        Err(_) => Answer::timeout(target.health.timeout),
+        Ok(Err(failed)) => failed,
+        Ok(Ok((reply, session, listener))) => judge(&reply, session, listener),
+    };
+    answer.sentinel_died = reused;
+    answer
+}
+
+fn no_answer(error: &h2::Error) -> Answer {
+    let detail = match (error.get_io(), error.reason()) {
+        (Some(error), _) => connect::describe(error),
+        (None, Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR)) => {
+            "the answer was not HTTP/2: does it speak that on this port?".to_owned()
+        }
+        (None, _) => format!("no answer over HTTP/2: {error}"),
+    };
+    Answer::new(Probe::Reset, detail)
 }

@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Target;
 use super::answer::Answer;
-use super::connect::connect;
+use super::connect::{connect, speaks_http2};
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
 use crate::core::backend::Probe;
@@ -19,7 +19,11 @@ pub(super) async fn probe(
 ) -> Answer {
     let began = Instant::now();
     let deadline = began + target.health.timeout;
-    let connecting = connect(target, Alpn::Http1, resolver);
+    let alpn = match speaks_http2(target) {
+        true => Alpn::H2,
+        false => Alpn::Http1,
+    };
+    let connecting = connect(target, alpn, resolver);
     let Ok(connected) = timeout_at(deadline, connecting).await else {
         return Answer::timeout(target.health.timeout);
     };

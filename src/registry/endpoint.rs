@@ -219,11 +219,11 @@ impl Endpoint {
     }
 
     /// From now on it is spoken to like this. Idle connections are closed if that is a change; says whether it is.
-    pub fn set_transport(&self, transport: Arc<Transport>) -> bool {
+    pub fn set_transport(&self, transport: &Transport) -> bool {
         if **self.transport.load() == *transport {
             return false;
         }
-        self.transport.store(transport);
+        self.transport.store(Arc::new(transport.for_one()));
         self.transports.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         self.weed(|_| true);

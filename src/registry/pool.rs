@@ -110,7 +110,7 @@ impl PoolState {
 
     /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to.
     pub fn reconfigure(&mut self, config: Arc<config::Pool>, probing: &dyn Probing) {
-        let transport = Arc::new(Transport::of(&config));
+        let transport = Transport::of(&config);
         self.core.set_policy(policy(&config));
         self.shared.budget.set_ratio(config.retry.budget);
         self.config = config;
@@ -125,7 +125,7 @@ impl PoolState {
             self.health = Arc::new(self.config.health.clone());
         }
         for member in self.members.values_mut() {
-            if member.endpoint.set_transport(transport.clone()) || other_check {
+            if member.endpoint.set_transport(&transport) || other_check {
                 member.prober =
                     probing.start(member.endpoint.clone(), self.health.clone(), member.cadence);
             }
@@ -205,7 +205,7 @@ impl PoolState {
             signals,
             self.shared.queue.clone(),
         ));
-        endpoint.set_transport(Arc::new(Transport::of(&self.config)));
+        endpoint.set_transport(&Transport::of(&self.config));
         self.core
             .restore(key, clock::now(), incarnation, joining.drains);
         let cadence = Cadence {

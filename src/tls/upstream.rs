@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
@@ -27,6 +28,9 @@ use super::certificate::Certificate;
 use crate::config::{Address, UpstreamTls};
 pub use material::Fault;
 use material::Material;
+
+/// Of sessions that can be resumed, so many names are remembered: a backend has one.
+const SESSIONS: usize = 8;
 
 /// What is asked for in the handshake (ALPN, RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +56,7 @@ pub struct Client {
     connector: TlsConnector,
     name: Option<ServerName<'static>>,
     verify: bool,
-    material: Material,
+    material: Arc<Material>,
 }
 
 impl Client {
@@ -73,8 +77,21 @@ impl Client {
             connector: TlsConnector::from(Arc::new(config)),
             name,
             verify: settings.verify,
-            material,
+            material: Arc::new(material),
         })
+    }
+
+    /// The same for one backend of the pool, with a memory of its own for sessions to be resumed: those of another
+    /// process under the same name would be refused.
+    pub fn for_one(&self) -> Self {
+        let mut config = ClientConfig::clone(self.connector.config());
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Self {
+            connector: TlsConnector::from(Arc::new(config)),
+            name: self.name.clone(),
+            verify: self.verify,
+            material: self.material.clone(),
+        }
     }
 
     /// What we show of ourselves, if anything.

@@ -129,7 +129,6 @@ idle_timeout = "0"
 max_in_flight = 100
 preserve_host = false
 http2 = true
-proxy_protocol = "v2"
 [pool.tls]
 ca = "/etc/ca.pem"
 server_name = "app.internal"
@@ -155,6 +154,8 @@ balance = "round_robin"
 type = "grpc"
 service = "shop.Orders"
 host = "shop.internal"
+[pool.upstream]
+proxy_protocol = "v1"
 [pool.retry]
 budget = 0
 [pool.hold]
@@ -187,7 +188,8 @@ pool = "a.B-c_1"
         .filter(|line| line.contains(" = "))
         // They say nothing new of an HTTP check.
         .filter(|line| !line.starts_with("type") && !line.starts_with("service"))
-        // No listener has both.
+        // No listener has both, and no pool HTTP/2 and the PROXY protocol.
+        .filter(|line| *line != "proxy_protocol = \"off\"")
         .filter(|line| !line.starts_with("redirect_https") && !line.starts_with("hsts"))
     {
         assert!(

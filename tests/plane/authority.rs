@@ -61,6 +61,16 @@ impl Authority {
             KeyUsagePurpose::DigitalSignature,
         ];
         let key = KeyPair::generate().unwrap();
+        // Two authorities have two names.
+        let name = format!(
+            "Authority {:x}",
+            key.public_key_raw()[1..5]
+                .iter()
+                .fold(0u32, |n, byte| n << 8 | u32::from(*byte))
+        );
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
         Self {
             issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
             dir: tempfile::tempdir().unwrap(),

@@ -1,7 +1,10 @@
 //! Backends behind TLS: whom the proxy trusts, what it shows of itself, and what a kept connection may do.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use lameduck::registry::view::PoolView;
 use tokio_rustls::TlsAcceptor;
 
 use super::authority::{Authority, Identity, Server, TLS12, TLS13, shake_hands};
@@ -331,5 +334,55 @@ async fn a_handshake_that_takes_too_long_goes_elsewhere() {
             .send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
             .await;
         assert_eq!(client.response().await.status(), 204);
+    }
+}
+
+#[tokio::test]
+async fn probes_shake_hands_too() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    for kind in ["http", "tcp"] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let [bad, good] = [&stranger, &authority].map(|who| acceptor(&who.identity("127.0.0.1")));
+        let trusted = Arc::new(AtomicBool::new(false));
+        let told = trusted.clone();
+        let app = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let acceptor = if told.load(Ordering::SeqCst) {
+                    &good
+                } else {
+                    &bad
+                };
+                if let Ok(stream) = shake_hands(acceptor, stream).await {
+                    let mut probe = Wire::over(stream);
+                    tokio::spawn(async move {
+                        while let Some(head) = probe.head_or_end().await {
+                            assert!(head.starts_with("GET /health "), "{head}");
+                            probe.send(OK).await;
+                        }
+                    });
+                }
+            }
+        });
+        let pool = format!(
+            "[[pool.backend]]\nname = \"b1\"\naddress = \"{address}\"\n[pool.health]\ntype = {kind:?}\nrise = 1\n\
+             fast_interval = \"10ms\"\n[pool.tls]\nca = {:?}",
+            authority.ca()
+        );
+        let rig = Rig::start(tempfile::tempdir().unwrap(), "", "", &pool, Vec::new()).await;
+        let says = |pool: &PoolView, state: &str, what: &str| {
+            let backend = &pool.backends[0];
+            let last = backend.last_probe.as_deref().unwrap_or_default();
+            backend.state == state && last.contains(what)
+        };
+        rig.until("no trust", |pool| {
+            says(pool, "starting", "signed by nobody")
+        })
+        .await;
+        trusted.store(true, Ordering::SeqCst);
+        rig.until("trust", |pool| says(pool, "ready", "in ")).await;
+        assert!(!app.is_finished());
+        app.abort();
     }
 }

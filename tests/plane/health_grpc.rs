@@ -2,9 +2,12 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::authority::Authority;
@@ -162,4 +165,41 @@ async fn what_is_wrong_is_said_with_what_to_do() {
     };
     let rig = self::rig(&app, "", "").await;
     until(&rig, "starting", "has no grpc.health.v1.Health").await;
+}
+
+/// Answers each request over HTTP/2 with this status.
+async fn answer(listener: TcpListener, status: Arc<AtomicU16>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let status = status.clone();
+        tokio::spawn(async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                assert_eq!(request.uri().path(), "/health");
+                let mut response = http::Response::new(());
+                *response.status_mut() =
+                    http::StatusCode::from_u16(status.load(Ordering::SeqCst)).unwrap();
+                respond.send_response(response, true).unwrap();
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_http_check_speaks_http2_where_requests_do() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let status = Arc::new(AtomicU16::new(200));
+    let app = tokio::spawn(answer(listener, status.clone()));
+    let pool = format!(
+        "[[pool.backend]]\nname = \"b1\"\naddress = \"{address}\"\n[pool.health]\nrise = 1\n\
+         interval = \"200ms\"\nfast_interval = \"10ms\"\n[pool.upstream]\nhttp2 = true"
+    );
+    let rig = Rig::start(tempfile::tempdir().unwrap(), "", "", &pool, Vec::new()).await;
+    until(&rig, "ready", "200 in").await;
+    status.store(503, Ordering::SeqCst);
+    until(&rig, "drained", "503 Service Unavailable").await;
+    status.store(200, Ordering::SeqCst);
+    until(&rig, "ready", "200 in").await;
+    app.abort();
 }

@@ -146,7 +146,7 @@ async fn http2_is_spoken_where_it_was_agreed_on() {
         text.contains("X-Forwarded-Proto: https\r\n") && !text.contains("forged"),
         "{text}"
     );
-    drop(requests);
+    drop((requests, body));
     tokio::time::timeout(PATIENCE, driver)
         .await
         .unwrap()

@@ -13,6 +13,10 @@ use crate::proxy_header;
 use crate::registry::endpoint::{Connection, Endpoint, Transport};
 use crate::tls::upstream::{Alpn, Client, Counted, TlsStream, explain};
 
+/// A handshake has at least this long, however short a connect may be: unlike a connect, it takes the backend's process,
+/// and one that is given up has cost a busy process what the next one costs again.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
 /// On whose behalf a connection is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct Behalf {
@@ -96,6 +100,7 @@ async fn shake_hands(
     patience: Duration,
     stream: Counted,
 ) -> Result<TlsStream, ConnectError> {
+    let patience = patience.max(HANDSHAKE);
     match timeout(patience, client.connect(&endpoint.address, alpn, stream)).await {
         Err(_) => Err(ConnectError::Handshake(format!(
             "TLS: the handshake took longer than {patience:?}"

@@ -12,6 +12,8 @@ use crate::tls::upstream::Client;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transport {
     tls: Tls,
+    /// Whether HTTP/2 is what it is asked for.
+    pub http2: bool,
     /// Whether connections begin with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
 }
@@ -33,8 +35,18 @@ impl Transport {
                 None => Tls::Off,
                 Some(tls) => tls.client.clone().map_or(Tls::Unread, Tls::On),
             },
+            http2: pool.upstream.http2,
             proxy_protocol: pool.upstream.proxy_protocol,
         }
+    }
+
+    /// The same for one backend: what is remembered of one is no use with another.
+    pub fn for_one(&self) -> Self {
+        let mut own = self.clone();
+        if let Tls::On(client) = &self.tls {
+            own.tls = Tls::On(Arc::new(client.for_one()));
+        }
+        own
     }
 
     /// Nothing comes between.

@@ -50,6 +50,10 @@ fn certificate(why: &CertificateError) -> String {
             "its certificate is signed by nobody that is trusted: name the authority's file with `ca` in [pool.tls]"
                 .to_owned()
         }
+        CertificateError::BadSignature => {
+            "its certificate is not signed by the authority that is trusted, but by another of the same name: see `ca` in [pool.tls]"
+                .to_owned()
+        }
         CertificateError::NotValidForNameContext {
             expected,
             presented,
