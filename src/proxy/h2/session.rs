@@ -294,7 +294,9 @@ impl Driver {
         while self.timer.as_mut().poll(cx).is_ready() {
             // Not less than this, or it would never rest.
             let next = self.idle.max(Duration::from_millis(10));
-            self.timer.as_mut().reset(tokio::time::Instant::now() + next);
+            self.timer
+                .as_mut()
+                .reset(tokio::time::Instant::now() + next);
             let is_busy = self.session.streams() > 0;
             let is_unused = !is_busy && self.session.uses() == self.uses;
             if is_unused || (!is_busy && self.endpoint.gate.is_closed()) {
