@@ -36,11 +36,13 @@ lint: setup ## Check format, lints and documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(CARGO) check --manifest-path fuzz/codec/Cargo.toml
 
-# What can't be installed is skipped, aloud; lameduck's own instructions need valgrind and nothing else.
-bench: setup ## Count instructions, system calls and CPU time per request, beside nginx and HAProxy
+# What can't be installed is skipped, aloud. All of it takes an hour; `benches/run --quick` a minute.
+bench: setup ## Measure lameduck beside nginx, HAProxy, Envoy, Caddy and a bare Pingora
 	benches/setup.sh
 	$(CARGO) build --release --locked
-	benches/run
+	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-$(CURDIR)/target} \
+	  $(CARGO) build --release --locked --manifest-path benches/peers/crate/Cargo.toml
+	benches/run --binary $${CARGO_TARGET_DIR:-target}/release/lameduck
 
 gate: setup ## Count instructions per request; fails when they grew by more than 3 %
 	benches/setup.sh python3 valgrind
@@ -53,9 +55,10 @@ release: setup ## Build the optimised binary
 	@echo "target/release/lameduck"
 
 prove: setup ## Run the end-to-end tests at full length; figures go to target/prove/
-	tests/setup.sh
+	LAMEDUCK_PROVE=1 tests/setup.sh
 	rm -rf target/prove
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test plane races
+	LAMEDUCK_PROVE=1 $(CARGO) test --release --test clients
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test e2e -- --test-threads 1
 	@cat target/prove/results.md target/prove/races.md
 

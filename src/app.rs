@@ -1,6 +1,6 @@
 //! The composition root: everything wired, top to bottom.
 //!
-//! Two runtimes: the data plane has its own threads; registry, probes, admin API and signals share another one,
+//! The data plane has its own threads; registry, probes, admin API and signals share another one,
 //! so that a flood of requests can't delay a drain, nor a slow admin client a request.
 
 mod lifecycle;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -22,6 +22,7 @@ use crate::config::{Flags, Loaded, resolve};
 use crate::proxy::plane::Plane;
 use crate::registry;
 use crate::server::listeners::Listeners;
+use crate::server::threads::Threads;
 use crate::server::{descriptors, reaper, shutdown};
 use crate::supervisor::reap;
 use crate::supervisor::service::Service;
@@ -85,8 +86,9 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("can't start the control thread")?;
-    let data =
-        data_runtime(config.server.threads).context("can't start the data plane's threads")?;
+    let threads =
+        Threads::start(config.server.threads).context("can't start the data plane's threads")?;
+    let threads = Arc::new(threads);
     let access_log = AccessLog::open(&config.access_log)?;
 
     control.block_on(async {
@@ -117,13 +119,13 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         metrics.attach(access_log.clone(), move || clients.clients.open());
 
         let mut listeners =
-            Listeners::new(data.handle().clone(), plane.clone()).inheriting(inherited.clone());
+            Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
         let change = listeners.prepare(&config.listeners)?;
         listeners.apply(change).await?;
         for warning in inherited.warnings() {
             warn!("{warning}");
         }
-        // Not on the data plane's runtime: what runs there is connections, and the shutdown counts them.
+        // Not on the data plane's threads: what runs there is connections, and the shutdown counts them.
         tokio::spawn(reaper::run(plane.clone()));
         tokio::spawn(tls::watch::run(plane.certificates.clone()));
         lifecycle.serving(plane.clone(), metrics, listeners.addresses());
@@ -141,7 +143,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         lifecycle.watch_signals()?;
         reap::reap_orphans();
         let service = Service::default();
-        service.ready(&handle, data.handle());
+        service.ready(&handle, threads.data());
         while let Some(order) = order_queue.recv().await {
             match order {
                 Order::Stop => break,
@@ -175,17 +177,8 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     })?;
-    data.shutdown_background();
     control.shutdown_background();
     Ok(())
-}
-
-fn data_runtime(threads: usize) -> std::io::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if threads > 0 {
-        builder.worker_threads(threads);
-    }
-    builder.thread_name("proxy").enable_all().build()
 }
 
 fn announce(listeners: &Listeners, bound: &admin::listen::Bound) {

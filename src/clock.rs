@@ -1,39 +1,140 @@
-//! The one clock: time since the process began, for decisions; the wall clock, for people.
+//! The one clock: time since the process began, for decisions; the wall clock, for people; and timers that work on
+//! every thread.
 
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime};
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::time::Sleep;
 
 use crate::core::Time;
+use crate::sys::monotonic_ns;
 
-static ORIGIN: OnceLock<(Instant, SystemTime)> = OnceLock::new();
+/// When the process began, by each clock.
+struct Origin {
+    ns: u64,
+    instant: Instant,
+    wall: SystemTime,
+}
 
-fn origin() -> &'static (Instant, SystemTime) {
-    ORIGIN.get_or_init(|| (Instant::now(), SystemTime::now()))
+static ORIGIN: OnceLock<Origin> = OnceLock::new();
+
+static TIMERS: OnceLock<Handle> = OnceLock::new();
+
+fn origin() -> &'static Origin {
+    ORIGIN.get_or_init(|| Origin {
+        ns: monotonic_ns(),
+        instant: Instant::now(),
+        wall: SystemTime::now(),
+    })
 }
 
 /// Monotonic time since the first call.
 pub fn now() -> Time {
-    origin().0.elapsed()
+    // Read several times per request: numbers are cheaper to subtract than `Instant`s.
+    let began = origin().ns;
+    Time::from_nanos(monotonic_ns().saturating_sub(began))
 }
 
 /// A monotonic time as tokio's timers take it.
 pub fn instant(at: Time) -> tokio::time::Instant {
-    tokio::time::Instant::from_std(origin().0 + at)
+    tokio::time::Instant::from_std(origin().instant + at)
 }
 
 /// A monotonic time as the wall clock's, for people and for files that outlive the process.
 pub fn wall(at: Time) -> SystemTime {
-    let (origin, wall) = origin();
-    let _ = origin;
-    *wall + at
+    origin().wall + at
 }
 
 /// The reverse of [`wall`]; times before the process began become zero.
 pub fn from_wall(at: SystemTime) -> Time {
-    at.duration_since(origin().1).unwrap_or_default()
+    at.duration_since(origin().wall).unwrap_or_default()
 }
 
 /// RFC 3339 with milliseconds, UTC.
 pub fn rfc3339(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
+}
+
+/// Says whose timers [`sleep_until`] and its kin use. The data plane's own threads have none: to look for the next
+/// one and for those that are due would cost each of their rounds more than a request's parsing does.
+pub fn set_timers(runtime: Handle) {
+    let _ = TIMERS.set(runtime);
+}
+
+/// Waits until a moment, on any thread.
+pub fn sleep_until(at: Time) -> Sleep {
+    let _runtime = TIMERS.get().map(Handle::enter);
+    tokio::time::sleep_until(instant(at))
+}
+
+/// Waits for some time, on any thread.
+pub fn sleep(time: Duration) -> Sleep {
+    sleep_until(now().saturating_add(time))
+}
+
+/// It took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late;
+
+/// What a future comes to, unless it takes too long; on any thread.
+///
+/// # Errors
+/// When the time is over first.
+pub async fn timeout<F: Future>(patience: Duration, future: F) -> Result<F::Output, Late> {
+    let mut future = pin!(future);
+    let mut end: Option<Pin<Box<Sleep>>> = None;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        // What is done at once needs no timer.
+        let end = end.get_or_insert_with(|| Box::pin(sleep(patience)));
+        end.as_mut().poll(cx).map(|()| Err(Late))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn both_readings_of_a_moment_agree() {
+        let at = now() + Duration::from_secs(5);
+        let left = instant(at).into_std() - Instant::now();
+        assert!(left > Duration::from_secs(4) && left <= Duration::from_secs(5));
+        assert_eq!(from_wall(wall(at)), at);
+    }
+
+    /// As on the data plane's threads: a runtime without timers, and another that has them.
+    #[test]
+    fn a_thread_without_timers_waits_by_those_of_another() {
+        let timers = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_time()
+            .build()
+            .unwrap();
+        set_timers(timers.handle().clone());
+        let without = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        without.block_on(async {
+            let short = Duration::from_millis(5);
+            let began = now();
+            sleep(short).await;
+            assert!(now() - began >= short);
+            assert_eq!(
+                timeout(short, std::future::pending::<()>()).await,
+                Err(Late)
+            );
+            assert_eq!(timeout(short, async { 1 }).await, Ok(1));
+        });
+        // Other tests of this process may use them, too.
+        std::mem::forget(timers);
+    }
 }

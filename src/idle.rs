@@ -1,14 +1,24 @@
-//! Idle upstream connections of one backend: a fixed set of slots, lowest first, without a lock.
+//! Idle upstream connections of one backend: a fixed set of slots for each data thread, lowest first, without a lock.
 //!
 //! Low slots are taken and filled first, so connections that are in use stay warm at the bottom and those
-//! that aren't needed age at the top, where the reaper finds them.
+//! that aren't needed age at the top, where the reaper finds them. A thread looks among its own first: their readiness
+//! comes to it without a detour over another thread.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
+use crate::lane;
+
+/// However many threads share the room, each has this much of it.
+const LEAST: usize = 64;
+
 /// A bag of boxed idle connections.
 #[derive(Debug)]
-pub struct Idle<T> {
+pub struct Idle<T>(Box<[Lane<T>]>);
+
+/// One thread's part of it.
+#[derive(Debug)]
+struct Lane<T> {
     slots: Box<[AtomicPtr<T>]>,
     /// One above the highest slot that may be filled: bounds the scan.
     high: AtomicUsize,
@@ -17,6 +27,51 @@ pub struct Idle<T> {
 impl<T> Idle<T> {
     /// Room for `capacity` connections.
     pub fn new(capacity: usize) -> Self {
+        let threads = lane::count();
+        let each = (capacity / threads).max(capacity.min(LEAST));
+        Self((0..threads).map(|_| Lane::new(each)).collect())
+    }
+
+    /// Takes one that this thread has put in, if there is any.
+    pub fn take_own(&self) -> Option<Box<T>> {
+        self.own().take()
+    }
+
+    /// Takes one, if there is any.
+    pub fn take(&self) -> Option<Box<T>> {
+        self.take_own()
+            .or_else(|| self.0.iter().find_map(Lane::take))
+    }
+
+    /// Puts one in; gives it back when this thread's slots are full.
+    pub fn put(&self, connection: Box<T>) -> Result<(), Box<T>> {
+        self.own().put(connection)
+    }
+
+    /// Takes out and drops each connection that `keep` refuses.
+    pub fn retain(&self, mut keep: impl FnMut(&mut T) -> bool) {
+        for lane in &self.0 {
+            lane.retain(&mut keep);
+        }
+    }
+
+    /// How many there are (a moment ago).
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Lane::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn own(&self) -> &Lane<T> {
+        &self.0[lane::own() % self.0.len()]
+    }
+}
+
+impl<T> Lane<T> {
+    fn new(capacity: usize) -> Self {
         Self {
             slots: (0..capacity)
                 .map(|_| AtomicPtr::new(ptr::null_mut()))
@@ -25,14 +80,12 @@ impl<T> Idle<T> {
         }
     }
 
-    /// Takes one, if there is any.
-    pub fn take(&self) -> Option<Box<T>> {
+    fn take(&self) -> Option<Box<T>> {
         let high = self.high.load(Ordering::Acquire);
         self.slots[..high].iter().find_map(Self::empty)
     }
 
-    /// Puts one in; gives it back when every slot is full.
-    pub fn put(&self, connection: Box<T>) -> Result<(), Box<T>> {
+    fn put(&self, connection: Box<T>) -> Result<(), Box<T>> {
         let raw = Box::into_raw(connection);
         for (index, slot) in self.slots.iter().enumerate() {
             if slot.load(Ordering::Relaxed).is_null()
@@ -47,8 +100,7 @@ impl<T> Idle<T> {
         Err(Self::own(raw))
     }
 
-    /// Takes out and drops each connection that `keep` refuses.
-    pub fn retain(&self, mut keep: impl FnMut(&mut T) -> bool) {
+    fn retain(&self, mut keep: impl FnMut(&mut T) -> bool) {
         let high = self.high.load(Ordering::Acquire);
         for slot in &self.slots[..high] {
             if let Some(mut connection) = Self::empty(slot)
@@ -60,17 +112,11 @@ impl<T> Idle<T> {
         }
     }
 
-    /// How many there are (a moment ago).
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.slots
             .iter()
             .filter(|slot| !slot.load(Ordering::Relaxed).is_null())
             .count()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn empty(slot: &AtomicPtr<T>) -> Option<Box<T>> {
@@ -89,7 +135,7 @@ impl<T> Idle<T> {
     }
 }
 
-impl<T> Drop for Idle<T> {
+impl<T> Drop for Lane<T> {
     fn drop(&mut self) {
         self.retain(|_| false);
     }

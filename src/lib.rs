@@ -5,6 +5,7 @@
 //! 2. [`gate`]: the one atomic word that makes "still open?" and "one more in flight" a single step.
 //! 3. [`registry`]: the one writer. Events go in; a new snapshot, gate moves and announcements come out.
 //! 4. [`proxy`]: the data plane: route, pick, permit, connection, forward, retry, log.
+//!    [`tls`] is its listeners' certificates.
 //! 5. [`app`]: the composition root, where all of it is wired on one screen.
 //! 6. [`supervisor`]: beside the proxy: the launcher (`lameduck exec`), the roll, and what supervisors are told.
 //!    [`doctor`] reads their configurations.
@@ -24,6 +25,7 @@ pub mod doctor;
 pub mod gate;
 pub mod idle;
 pub mod interrupt;
+pub mod lane;
 pub mod output;
 pub mod probe;
 pub mod proxy;

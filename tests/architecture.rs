@@ -90,11 +90,10 @@ fn the_core_is_pure() {
         for (n, line) in code(&path).into_iter().take_while(|line| !is_test(line)) {
             let place = format!("{}:{n}: {line}", path.display());
             for name in &crates {
-                // `bytes::` is in `as_bytes::`, too, and `ring::` in `String::`.
-                let part = |c: char| c.is_alphanumeric() || c == '_';
-                let path = format!("{name}::");
-                let mut found = line.match_indices(&path);
-                let whole = found.any(|(at, _)| !line[..at].ends_with(part));
+                // `bytes::` would be found in `as_bytes::`, and `ring::` in `String::`.
+                let whole = line.match_indices(&format!("{name}::")).any(|(at, _)| {
+                    !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+                });
                 assert!(!whole, "{place}: the core imports std alone");
             }
             for name in IMPURE {
@@ -126,6 +125,30 @@ fn the_parts_do_not_know_each_other() {
             assert!(
                 !strangers.contains(&name.as_str()),
                 "{place}: {part} must not know {name}"
+            );
+        }
+    }
+}
+
+/// The data plane's threads have no timers: what asks tokio for one there panics. [`lameduck::clock`] has some.
+#[test]
+fn the_data_plane_has_its_timers_from_the_clock() {
+    for path in sources("src/proxy") {
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        let is_test = |line: &(usize, String)| line.1.contains("#[cfg(test)]");
+        for (n, line) in code(&path).into_iter().take_while(|line| !is_test(line)) {
+            let asks = [
+                "tokio::time::sleep",
+                "tokio::time::timeout",
+                "tokio::time::interval",
+            ];
+            let imports = line.contains("use tokio::time") && !line.contains("Sleep;");
+            assert!(
+                !imports && !asks.iter().any(|call| line.contains(call)),
+                "{}:{n}: crate::clock has timers that work on every thread",
+                path.display()
             );
         }
     }

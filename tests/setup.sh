@@ -32,10 +32,17 @@ from_pypi supervisors-venv supervisor==4.3.0 honcho==2.0.0 'setuptools<81'
 from_pypi schemas-venv kubernetes-validate==1.37.0
 # The standard gRPC health service.
 from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
+# Clients that people use, see tests/clients.
+from_pypi clients-venv websockets==17.4
 # Judges TLS.
 from_pypi scan-venv sslyze==6.3.1
+# gRPC apps and their clients.
+from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 missing=
-for package in runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest; do
+packages="runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load"
+# Chromium is 60 MiB to fetch, and tried in the long form alone.
+[ "${LAMEDUCK_PROVE:-}" != 1 ] || packages="$packages chromium-headless-shell:chromium-headless-shell"
+for package in $packages; do
   command -v "${package#*:}" >/dev/null || missing="$missing ${package%:*}"
 done
 [ -d "$peers" ] || command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
@@ -44,7 +51,7 @@ if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy $missing
   else
-    echo "skipped: needs$missing (the yardsticks, some supervisors, slow clients)" >&2
+    echo "skipped: needs$missing (the yardsticks, some supervisors, slow and other clients)" >&2
   fi
 fi
 if ! command -v node >/dev/null || ! command -v npm >/dev/null; then

@@ -2,9 +2,12 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
+from pathlib import Path
 
+import others
 import proxies
 
 
@@ -17,6 +20,14 @@ class Lab:
         subprocess.run(["rustc", "--edition", "2024", "-O", "-o", self.peer,
                         root / "benches/peers/peer/main.rs"], check=True)
         self.started = 0
+        self.trusting = proxies.trusting()
+        self.certificate, self.key, self.both = (scratch / name for name in ("cert.pem", "key.pem", "both.pem"))
+        # Thousands of connections, on both sides of a proxy.
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, 65536), max(hard, 65536)))
+        except (ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) > 1 and shutil.which("taskset"):
             self.core = ("taskset", "-c", str(cores[0]))
@@ -27,9 +38,9 @@ class Lab:
             self.pinning = "nothing pinned (one core, or no taskset): figures include the others' cache misses"
 
     def __enter__(self):
-        self.backend = subprocess.Popen([*self.aside, self.peer, "backend", "127.0.0.1:0"],
+        self.backend = subprocess.Popen([*self.aside, self.peer, "backend", "0.0.0.0:0"],
                                         stdout=subprocess.PIPE, text=True)
-        self.backend_address = self.backend.stdout.readline().strip()
+        self.backend_address = "127.0.0.1:" + self.backend.stdout.readline().strip().rpartition(":")[2]
         return self
 
     def __exit__(self, *_):
@@ -37,19 +48,41 @@ class Lab:
         self.backend.wait()
         self.backend.stdout.close()
 
-    def proxy(self, name):
+    def proxy(self, name, setup=proxies.Setup()):
         """A proxy that isn't started yet, in a directory of its own."""
-        kind = proxies.ALL[name]
+        kind = others.ALL[name]
         self.started += 1
         binary = self.binary if name == "lameduck" else kind.find()
-        return kind(self.scratch / f"{name}-{self.started}", self.backend_address, binary, self)
+        if setup.tls:
+            self.make_certificate()
+        return kind(self.scratch / f"{name}-{self.started}", self.backend_address, binary, self, setup)
+
+    def make_certificate(self):
+        """A key of the usual kind (ECDSA P-256), signed by itself."""
+        if self.both.exists():
+            return
+        if not shutil.which("openssl"):
+            raise proxies.Lacking("needs openssl, for a certificate")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-days", "30", "-subj", "/CN=bench.example", "-addext", "subjectAltName=DNS:bench.example",
+                        "-keyout", self.key, "-out", self.certificate], check=True, capture_output=True)
+        self.both.write_bytes(self.certificate.read_bytes() + self.key.read_bytes())
 
     def load(self, proxy, connections, requests, **options):
         """Sends them all; the figures. Any request without its whole answer is an error."""
+        done = subprocess.run(self.load_command(proxy, connections, requests, **options), capture_output=True, text=True)
+        if done.returncode:
+            raise proxies.Failed(f"{proxy.name} did not answer every request: {done.stderr.strip()}")
+        return json.loads(done.stdout)
+
+    def load_command(self, proxy, connections, requests, **options):
+        """What sends them: over TLS if that is the setup."""
+        peer = self.peer
+        if proxy.setup.tls:
+            peer = Path(others.built()) / "peer-tls"
+            if not peer.is_file():
+                raise proxies.Lacking("needs benches/peers/crate built")
         options = [f"{name}={value}" for name, value in
                    {"connections": connections, "requests": requests, **options}.items()]
-        done = subprocess.run([*self.aside, self.peer, "load", proxy.address, *options],
-                              stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise proxies.Failed(f"{proxy.name} did not answer every request")
-        return json.loads(done.stdout)
+        verb = [] if proxy.setup.tls else ["load"]
+        return [*self.aside, str(peer), *verb, proxy.address, *options]

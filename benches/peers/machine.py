@@ -5,7 +5,7 @@ import platform
 import re
 import subprocess
 
-import proxies
+import others
 
 
 def first_line(command, pattern=r".*\d.*"):
@@ -33,7 +33,12 @@ def describe(binary, names):
         "valgrind": first_line(["valgrind", "--version"]),
     }
     if "nginx" in names:
-        facts["nginx"] = first_line([proxies.Nginx.find(), "-v"]).removeprefix("nginx version: ")
+        facts["nginx"] = first_line([others.Nginx.find(), "-v"]).removeprefix("nginx version: ")
     if "haproxy" in names:
-        facts["haproxy"] = first_line([proxies.Haproxy.find(), "-v"]).partition(" - http")[0]
+        facts["haproxy"] = first_line([others.Haproxy.find(), "-v"]).partition(" - http")[0]
+    if "envoy" in names:
+        version = first_line([others.Envoy.find(), "--version"], r".*version: .*")
+        facts["envoy"] = version.rpartition("version: ")[2].split("/")[1]
+    if "caddy" in names:
+        facts["caddy"] = first_line([others.Caddy.find(), "version"]).split()[0]
     return facts

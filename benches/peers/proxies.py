@@ -1,7 +1,7 @@
-"""The measured proxies: how each is configured, started, found ready, and stopped.
+"""The measured proxies: how each is configured, started, found ready, and stopped. Here lameduck; `others` has the rest.
 
-All of them do the same work: one listener, one backend that is kept connected and probed each second (nginx cannot),
-X-Forwarded-For, -Proto, -Host and X-Request-Id set, one access-log line a request, one thread.
+All of them do the same work: one listener, backends that are kept connected and probed each second (nginx cannot),
+X-Forwarded-For, -Proto, -Host and X-Request-Id set, one access-log line a request, metrics on, one thread.
 """
 
 import json
@@ -9,13 +9,29 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 
 class Failed(Exception):
     """Something didn't start, or stopped."""
+
+
+class Lacking(Exception):
+    """This proxy, or this version of it, can't do what is measured."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a measurement asks of a proxy besides the usual."""
+
+    tls: bool = False
+    threads: int = 1
+    # Number of backends: one process, as many addresses of the loopback network.
+    backends: int = 1
 
 
 def free_port():
@@ -56,14 +72,33 @@ def tcp(port):
     return socket.create_connection(("127.0.0.1", port), timeout=10)
 
 
+def addresses(backend, count):
+    """So many addresses of one backend that listens on all of them."""
+    if count == 1:
+        return [backend]
+    port = backend.rpartition(":")[2]
+    return [f"127.0.{1 + number // 250}.{1 + number % 250}:{port}" for number in range(count)]
+
+
+def trusting():
+    """A TLS client that takes any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Proxy:
     """One proxy in one directory. `wrapper` is what it runs under, such as valgrind or taskset."""
 
     name = ""
+    # What the table says of it.
+    note = ""
 
-    def __init__(self, directory, backend, binary, lab):
+    def __init__(self, directory, backend, binary, lab, setup=Setup()):
         self.dir = Path(directory)
-        self.backend = backend
+        self.setup = setup
+        self.backends = addresses(backend, setup.backends)
         self.binary = binary
         self.lab = lab
         self.process = None
@@ -80,14 +115,27 @@ class Proxy:
             self.process = subprocess.Popen([*wrapper, *self.command()], stdout=output, stderr=output,
                                             env={**os.environ, "LAMEDUCK_LOG": "warn"}, start_new_session=True)
         try:
-            wait_until(f"{self.name} (see {self.dir}/output)", self.ready, self.process)
-        except Failed:
+            wait_until(self.name, self.ready, self.process)
+        except Failed as failure:
             self.stop()
-            raise
+            said = (self.dir / "output").read_text(errors="replace").strip().splitlines()
+            raise Failed("\n  ".join([str(failure), *said[-5:]])) from None
         return self
 
     def ready(self):
-        return ask(tcp(self.port), "/hello")[0] == 200
+        connection = tcp(self.port)
+        if self.setup.tls:
+            connection = self.lab.trusting.wrap_socket(connection, server_hostname="bench.example")
+        return ask(connection, "/hello")[0] == 200
+
+    def port_of(self):
+        return self.address.rpartition(":")[2]
+
+    def listen(self):
+        """Finds a port; what to listen on."""
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        return self.address
 
     def stop(self):
         """Stops it in good order, for callgrind writes its profile at the end."""
@@ -112,10 +160,15 @@ class Lameduck(Proxy):
     name = "lameduck"
 
     def configure(self):
-        (self.dir / "lameduck.toml").write_text(f"""
+        tls = f'tls = {{ cert = "{self.lab.certificate}", key = "{self.lab.key}" }}' if self.setup.tls else ""
+        backends = "".join(f'[[pool.backend]]\naddress = "{address}"\n' for address in self.backends)
+        config = self.dir / "lameduck.toml"
+        config.write_text(f"""
 [server]
-threads = 1
+threads = {self.setup.threads}
 lame_duck = "0s"
+idle_timeout = "600s"
+max_connections = 20000
 [admin]
 socket = "{self.dir}/admin.sock"
 http = ""
@@ -123,11 +176,14 @@ http = ""
 path = "{self.dir}/access.log"
 [[listener]]
 address = "127.0.0.1:0"
+{tls}
 [[pool]]
 name = "app"
-[[pool.backend]]
-address = "{self.backend}"
-""")
+{backends}""")
+        done = subprocess.run([self.binary, "check", "-c", str(config)], capture_output=True, text=True)
+        if done.returncode:
+            error = (done.stderr + done.stdout).strip().splitlines() or [""]
+            raise Lacking(f"not in this version: {error[0]}")
 
     def command(self):
         return [self.binary, "run", "-c", f"{self.dir}/lameduck.toml"]
@@ -142,100 +198,6 @@ address = "{self.backend}"
             return False
         body = self.admin("/v1/listeners")[1]
         self.address = json.loads(body[body.index(b"["):body.rindex(b"]") + 1])[0]["address"]
-        return True
-
-
-class Nginx(Proxy):
-    name = "nginx"
-    log_options = ""
-
-    def configure(self):
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        temp = "".join(f"{kind}_temp_path {self.dir}/{kind};" for kind in
-                       ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        (self.dir / "nginx.conf").write_text(f"""
-daemon off; master_process off; worker_processes 1; pid {self.dir}/pid; error_log {self.dir}/error.log warn;
-events {{ worker_connections 1024; }}
-http {{
-  access_log {self.dir}/access.log combined{self.log_options};
-  {temp}
-  keepalive_requests 100000000;
-  upstream app {{ server {self.backend}; keepalive 64; keepalive_requests 100000000; }}
-  server {{
-    listen {self.address};
-    location / {{
-      proxy_pass http://app;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Forwarded-Host $http_host;
-      proxy_set_header X-Request-Id $request_id;
-    }}
-  }}
-}}
-""")
-
-    def command(self):
-        return [self.binary, "-p", str(self.dir), "-e", f"{self.dir}/error.log", "-c", f"{self.dir}/nginx.conf"]
-
-
-class NginxBuffered(Nginx):
-    name = "nginx-buffered"
-    log_options = " buffer=64k flush=1s"
-
-    @classmethod
-    def find(cls):
-        return Nginx.find()
-
-
-class Haproxy(Proxy):
-    name = "haproxy"
-
-    def configure(self):
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        sink = self.dir / "syslog.sock"
-        sink.unlink(missing_ok=True)
-        self.sink = subprocess.Popen([*self.lab.aside, self.lab.peer, "sink", str(sink)])
-        wait_until("the syslog socket", sink.exists, self.sink)
-        (self.dir / "haproxy.cfg").write_text(f"""
-global
-  nbthread 1
-  maxconn 512
-  log {sink} local0 info
-defaults
-  mode http
-  log global
-  option httplog
-  option forwardfor
-  timeout connect 1s
-  timeout client 60s
-  timeout server 60s
-frontend front
-  bind {self.address}
-  unique-id-format %[uuid()]
-  unique-id-header X-Request-Id
-  http-request set-header X-Forwarded-Proto http
-  http-request set-header X-Forwarded-Host %[req.hdr(host)]
-  default_backend app
-backend app
-  http-reuse always
-  option httpchk GET /health
-  server app-1 {self.backend} check inter 1s pool-purge-delay 60s
-""")
-
-    def command(self):
-        return [self.binary, "-db", "-f", f"{self.dir}/haproxy.cfg"]
-
-    def stop(self):
-        try:
-            super().stop()
-        finally:
-            self.sink.kill()
-            self.sink.wait()
-
-
-ALL = {proxy.name: proxy for proxy in (Lameduck, Nginx, NginxBuffered, Haproxy)}
+        if self.setup.backends == 1:
+            return True
+        return self.admin("/metrics")[1].count(b'state="ready"} 1\n') >= self.setup.backends

@@ -2,7 +2,6 @@
 
 import resource
 import socket
-import subprocess
 import time
 
 import proxies
@@ -13,37 +12,6 @@ REQUEST = b"GET /hello HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench/1\r\
 END = b"Hello, world\n"
 
 
-class Lameduck(proxies.Lameduck):
-    """One that keeps idle clients for as long as it is measured."""
-
-    def configure(self):
-        super().configure()
-        config = self.dir / "lameduck.toml"
-        config.write_text(config.read_text().replace("[server]", '[server]\nidle_timeout = "600s"'))
-
-
-class ManyBackends(proxies.Lameduck):
-    """One whose pool has many backends: one process, as many addresses of the loopback network."""
-
-    count = 0
-
-    def configure(self):
-        super().configure()
-        config = self.dir / "lameduck.toml"
-        port = self.backend.rpartition(":")[2]
-        addresses = (f"127.0.{1 + number // 250}.{1 + number % 250}:{port}" for number in range(self.count))
-        backends = "".join(f'[[pool.backend]]\naddress = "{address}"\n' for address in addresses)
-        text = config.read_text()
-        config.write_text(text[:text.index("[[pool.backend]]")] + backends)
-
-    def ready(self):
-        if not super().ready():
-            return False
-        status, body = self.admin("/metrics")
-        ready = body.count(b'state="ready"} 1\n')
-        return status == 200 and ready >= self.count
-
-
 def resident(pid):
     """Resident memory in bytes."""
     with open(f"/proc/{pid}/status", encoding="utf-8") as status:
@@ -51,36 +19,57 @@ def resident(pid):
     return int(line.split()[1]) * 1024
 
 
-def idle(lab, clients):
+class Clients:
+    """Clients that have asked once each, and stay."""
+
+    def __init__(self, proxy, number):
+        self.address = proxy.address.rpartition(":")
+        self.number = number
+        self.sockets = []
+
+    def __enter__(self):
+        host, _, port = self.address
+        try:
+            for _ in range(self.number):
+                client = socket.create_connection((host, int(port)), timeout=30)
+                self.sockets.append(client)
+                client.sendall(REQUEST)
+                answer(client)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for client in self.sockets:
+            client.close()
+
+    def all_at_once(self):
+        """Once more, before the first answer is read."""
+        for client in self.sockets:
+            client.sendall(REQUEST)
+        for client in self.sockets:
+            answer(client)
+
+
+def idle(lab, clients, name="lameduck"):
     """Memory with so many idle keep-alive clients, after one request each, and after one of all of them at once."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < clients + 200:
-        raise proxies.Failed(f"{clients} clients need ulimit -n {clients + 200}; it is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    proxy = Lameduck(lab.scratch / "idle", lab.backend_address, lab.binary, lab).start()
-    sockets = []
+    room, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if room < clients + 200:
+        raise proxies.Failed(f"{clients} clients need ulimit -n {clients + 200}; it is {room}")
+    proxy = lab.proxy(name).start(lab.core)
     try:
         lab.load(proxy, 16, 1_000)
         empty = settled(proxy.process.pid)
-        host, _, port = proxy.address.rpartition(":")
-        for _ in range(clients):
-            client = socket.create_connection((host, int(port)), timeout=30)
-            sockets.append(client)
-            client.sendall(REQUEST)
-            answer(client)
-        one_by_one = settled(proxy.process.pid)
-        for client in sockets:
-            client.sendall(REQUEST)
-        for client in sockets:
-            answer(client)
-        at_once = settled(proxy.process.pid)
-        started = time.monotonic()
-        before = sum(ticks(proxy.process.pid))
-        time.sleep(10)
-        busy = (sum(ticks(proxy.process.pid)) - before) / (time.monotonic() - started)
+        with Clients(proxy, clients) as connected:
+            one_by_one = settled(proxy.process.pid)
+            connected.all_at_once()
+            at_once = settled(proxy.process.pid)
+            started = time.monotonic()
+            before = sum(ticks(proxy.process.pid))
+            time.sleep(10)
+            busy = (sum(ticks(proxy.process.pid)) - before) / (time.monotonic() - started)
     finally:
-        for client in sockets:
-            client.close()
         proxy.stop()
     return {
         "clients": clients,
@@ -109,28 +98,19 @@ def settled(pid):
 
 def probes(lab, backends, seconds):
     """CPU time and memory of probing so many backends every second, and nothing else."""
-    process = subprocess.Popen([*lab.aside, lab.peer, "backend", "0.0.0.0:0"], stdout=subprocess.PIPE, text=True)
+    proxy = lab.proxy("lameduck", proxies.Setup(backends=backends)).start(lab.core)
     try:
-        address = process.stdout.readline().strip()
-        proxy = ManyBackends(lab.scratch / "probes", address, lab.binary, lab)
-        proxy.count = backends
-        proxy.start(lab.core)
-        try:
-            time.sleep(5)
-            passed = probe_count(proxy)
-            user, system = ticks(proxy.process.pid)
-            started = time.monotonic()
-            time.sleep(seconds)
-            elapsed = time.monotonic() - started
-            after = ticks(proxy.process.pid)
-            passed = probe_count(proxy) - passed
-            memory = resident(proxy.process.pid)
-        finally:
-            proxy.stop()
+        time.sleep(5)
+        passed = probe_count(proxy)
+        user, system = ticks(proxy.process.pid)
+        started = time.monotonic()
+        time.sleep(seconds)
+        elapsed = time.monotonic() - started
+        after = ticks(proxy.process.pid)
+        passed = probe_count(proxy) - passed
+        memory = resident(proxy.process.pid)
     finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        proxy.stop()
     if passed < 0.8 * backends * elapsed:
         raise proxies.Failed(f"only {passed} probes passed in {elapsed:.0f} s")
     user, system = ((after[index] - before) / elapsed for index, before in enumerate((user, system)))

@@ -10,10 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
-use pingora::server::ShutdownWatch;
 
 use super::h1;
 use super::h1::account::Refusal;
@@ -77,26 +74,6 @@ pub struct Settings {
     pub listener: config::Listener,
     /// TLS, if it has any.
     pub tls: Option<Arc<tls::server::Server>>,
-}
-
-/// A listener's accept loop leads here.
-pub struct Entry(pub Arc<Front>);
-
-#[async_trait]
-impl ServerApp for Entry {
-    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
-        let digest = stream.get_socket_digest();
-        let peer = digest
-            .as_ref()
-            .and_then(|digest| digest.peer_addr()?.as_inet().copied());
-        // A client that is gone before its address could be read has nothing to be served.
-        if let Some(peer) = peer {
-            // A task of its own: Pingora's keeps the room that a TLS handshake would need, 8 KiB, while it lives.
-            let front = self.0.clone();
-            tokio::spawn(async move { receive(&front, stream, peer).await });
-        }
-        None
-    }
 }
 
 /// Counts a connection out.

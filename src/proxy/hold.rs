@@ -157,7 +157,7 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wis
     let round = if wish.for_room { ROOM_ROUND } else { 0 };
     let mut look_again = newest
         .is_some_and(|newest| !newest.ready.is_empty())
-        .then(|| Box::pin(tokio::time::sleep(second_look(round))));
+        .then(|| Box::pin(clock::sleep(second_look(round))));
     let mut released = Box::pin(shared.queue.release.acquire());
     let end = poll_fn(|cx| {
         if let Poll::Ready(permit) = released.as_mut().poll(cx) {

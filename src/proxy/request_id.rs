@@ -23,24 +23,41 @@ impl RequestId {
 
     /// A new one: 32 hexadecimal digits, of which the first half is the process's own.
     pub fn made(number: u64) -> Self {
-        static PROCESS: OnceLock<u64> = OnceLock::new();
-        let process = *PROCESS.get_or_init(|| fastrand::u64(..));
+        static PROCESS: OnceLock<(u64, [u8; 16])> = OnceLock::new();
+        let (process, name) = PROCESS.get_or_init(|| {
+            let process = fastrand::u64(..);
+            (process, hex(process))
+        });
         let mut bytes = [0; LONGEST];
-        hex(process, &mut bytes[..16]);
-        hex(scatter(number ^ process), &mut bytes[16..32]);
+        bytes[..16].copy_from_slice(name);
+        bytes[16..32].copy_from_slice(&hex(scatter(number ^ process)));
         Self { bytes, length: 32 }
     }
 
     /// As text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or("")
+        std::str::from_utf8(self.as_bytes()).unwrap_or("")
+    }
+
+    /// As bytes, all of them ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
-fn hex(value: u64, out: &mut [u8]) {
-    for (index, digit) in out.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(value >> (60 - 4 * index)) as usize & 15];
-    }
+/// Sixteen digits, eight at a time: each nibble gets a byte of its own, and ten and above are moved on to the letters.
+fn hex(value: u64) -> [u8; 16] {
+    let half = |value: u64| {
+        let value = (value << 16 | value) & 0x0000_ffff_0000_ffff;
+        let value = (value << 8 | value) & 0x00ff_00ff_00ff_00ff;
+        let value = (value << 4 | value) & 0x0f0f_0f0f_0f0f_0f0f;
+        let letters = (value + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+        (value + 0x3030_3030_3030_3030 + letters * 0x27).to_be_bytes()
+    };
+    let mut digits = [0; 16];
+    digits[..8].copy_from_slice(&half(value >> 32));
+    digits[8..].copy_from_slice(&half(value & 0xffff_ffff));
+    digits
 }
 
 /// splitmix64's finaliser: a bijection, so that different numbers stay different, and can't be guessed at a glance.
@@ -69,5 +86,12 @@ mod tests {
     #[test]
     fn a_given_one_is_kept() {
         assert_eq!(RequestId::given(b"abc-1").as_str(), "abc-1");
+    }
+
+    #[test]
+    fn numbers_become_hexadecimal() {
+        for value in [0, 1, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, u64::MAX] {
+            assert_eq!(hex(value), *format!("{value:016x}").as_bytes());
+        }
     }
 }

@@ -15,6 +15,7 @@ use tokio::io::ReadBuf;
 
 use super::h1;
 use super::h2::client_stream::ClientStream;
+use super::plain;
 use super::plane::Plane;
 use crate::clock;
 use crate::config;
@@ -196,7 +197,9 @@ pub fn reuse(
     once: impl Fn() -> bool,
 ) -> Option<Box<Connection>> {
     loop {
-        let mut connection = endpoint.idle.take()?;
+        let own = endpoint.idle.take_own();
+        let is_own = own.is_some();
+        let mut connection = own.or_else(|| endpoint.idle.take())?;
         let of = (connection.epoch, connection.transport);
         if of != (endpoint.epoch(), endpoint.transports()) || connection.expires <= now {
             continue;
@@ -206,11 +209,24 @@ pub fn reuse(
                 endpoint.release(connection);
                 return None;
             }
-            Look::Quiet => return Some(connection),
+            Look::Quiet if is_own => return Some(connection),
+            Look::Quiet => match moved_here(*connection) {
+                Some(connection) => return Some(connection),
+                None => continue,
+            },
             Look::Closed => endpoint.peer_closed(),
             Look::Talking => {}
         }
     }
+}
+
+/// Another thread's connection as one of this thread's.
+fn moved_here(connection: Connection) -> Option<Box<Connection>> {
+    let stream = plain::moved_here(connection.stream).ok()?;
+    Some(Box::new(Connection {
+        stream,
+        ..connection
+    }))
 }
 
 /// What a look at an idle connection finds.
@@ -322,6 +338,13 @@ pub async fn dial(
         .new_stream(&peer)
         .await
         .map_err(|error| ConnectError::Failed(error.to_string()))?;
+    let socket = plain::socket_of(&stream);
+    drop(stream);
+    let stream = socket.and_then(|socket| match *resolved {
+        Resolved::Socket(_) => plain::tcp(socket),
+        Resolved::Unix(_) => plain::unix(socket),
+    });
+    let stream = stream.map_err(|error| ConnectError::Failed(error.to_string()))?;
     let dressed = match transport.is_plain() {
         true => Dressed::plainly(stream),
         // Boxed: most connections go without.
@@ -399,7 +422,7 @@ pub async fn accepted(
         if waited < AT_ONCE {
             tokio::task::yield_now().await;
         } else if waited < patience {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            clock::sleep(Duration::from_millis(1)).await;
         } else {
             return match others {
                 true => Err(ConnectError::Ignored),
@@ -456,7 +479,7 @@ async fn is_undelivered(connection: &Connection, written: u64) -> bool {
             return true;
         }
         if look < RESET_LOOKS {
-            tokio::time::sleep(Duration::from_millis(1 << look)).await;
+            clock::sleep(Duration::from_millis(1 << look)).await;
         }
     }
     false

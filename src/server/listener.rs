@@ -8,19 +8,19 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::server::Fds;
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
 use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
+use super::accept::Door;
+use super::threads::Threads;
 use crate::config;
-use crate::proxy::front::{self, Entry, Front, Settings};
+use crate::proxy::front::{Front, Settings};
 use crate::proxy::plane::Plane;
 use crate::tls::material::Material;
 use crate::tls::server::Server;
@@ -92,13 +92,21 @@ impl Bound {
         self.address
     }
 
-    /// Serves it on a runtime.
+    /// Serves it on these threads.
     pub fn start(
         self,
-        runtime: &Handle,
+        threads: &Arc<Threads>,
         plane: &Arc<Plane>,
         tls: Option<Material>,
     ) -> std::io::Result<Listener> {
+        let front = Arc::new(Front {
+            plane: plane.clone(),
+            settings: ArcSwap::from_pointee(settings(self.config, tls, None)),
+        });
+        let door = Door {
+            front: front.clone(),
+            threads: threads.clone(),
+        };
         let key = self.address.to_string();
         let mut fds = Fds::new();
         // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
@@ -107,19 +115,15 @@ impl Bound {
             OwnedFd::from(self.socket.try_clone()?).into_raw_fd(),
         );
         let fds = Arc::new(Mutex::new(fds));
-        let front = Arc::new(Front {
-            plane: plane.clone(),
-            settings: ArcSwap::from_pointee(settings(self.config, tls, None)),
-        });
-        let mut service = Service::new(key.clone(), Entry(front.clone()));
-        // Our codec has buffers of its own: Pingora's would only be copied through.
+        let mut service = Service::new(key.clone(), door);
         service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
         let (stop, stopped) = watch::channel(false);
-        let accepting = runtime.spawn(async move {
+        let accepting = threads.accept().spawn(async move {
             service.start_service(Some(fds), stopped, 1).await;
         });
         Ok(Listener {
             front,
+            threads: threads.clone(),
             socket: self.socket,
             address: self.address,
             inherited: self.inherited,
@@ -164,6 +168,7 @@ fn listen(config: &config::Listener) -> std::io::Result<TcpListener> {
 /// A public address that is being served.
 pub struct Listener {
     front: Arc<Front>,
+    threads: Arc<Threads>,
     socket: TcpListener,
     address: SocketAddr,
     inherited: bool,
@@ -194,7 +199,7 @@ impl Listener {
     }
 
     /// Stops accepting. Whoever is connected already, accepted or not, is still served.
-    pub async fn stop(self, runtime: &Handle) {
+    pub async fn stop(self) {
         if self.inherited {
             // The queue is the next process's: nothing is reset, as the supervisor keeps the socket. A filter, on
             // the other hand, would stay on it.
@@ -211,23 +216,11 @@ impl Listener {
         tokio::time::sleep(SETTLE).await;
         let _ = self.stop.send(true);
         ended(self.accepting.await, self.address);
-        while let Ok((stream, peer)) = self.socket.accept() {
-            let front = self.front.clone();
-            runtime.spawn(async move {
-                let _ = stream.set_nodelay(true);
-                let stream = stream
-                    .set_nonblocking(true)
-                    .and_then(|()| tokio::net::TcpStream::from_std(stream));
-                match stream {
-                    Ok(stream) => {
-                        front::receive(&front, Box::new(L4Stream::from(stream)), peer).await;
-                    }
-                    Err(error) => {
-                        debug!(%error, "a queued connection was gone before it was accepted")
-                    }
-                }
-            });
-        }
+        let door = Door {
+            front: self.front,
+            threads: self.threads,
+        };
+        door.empty(&self.socket);
     }
 }
 

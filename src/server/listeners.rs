@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::runtime::Handle;
 
 use super::listener::{BindError, Bound, Listener};
+use super::threads::Threads;
 use crate::activation::Inherited;
 use crate::config;
 use crate::proxy::plane::Plane;
@@ -15,7 +15,7 @@ use crate::tls::server::told;
 
 /// The public addresses that are served.
 pub struct Listeners {
-    runtime: Handle,
+    threads: Arc<Threads>,
     plane: Arc<Plane>,
     open: Vec<Listener>,
     inherited: Arc<Inherited>,
@@ -40,10 +40,10 @@ pub enum PrepareError {
 }
 
 impl Listeners {
-    /// None yet; they will run on this runtime.
-    pub fn new(runtime: Handle, plane: Arc<Plane>) -> Self {
+    /// None yet; they will run on these threads.
+    pub fn new(threads: Arc<Threads>, plane: Arc<Plane>) -> Self {
         Self {
-            runtime,
+            threads,
             plane,
             open: Vec::new(),
             inherited: Arc::default(),
@@ -102,14 +102,14 @@ impl Listeners {
             }
         }
         for (bound, material) in change.add {
-            let listener = bound.start(&self.runtime, &self.plane, material)?;
+            let listener = bound.start(&self.threads, &self.plane, material)?;
             self.open.push(listener);
         }
         let with_tls = |open: &Listener| Some((open.address(), open.tls()?));
         let certificates = self.open.iter().filter_map(with_tls).collect();
         self.plane.certificates.set(certificates);
         for listener in drop {
-            listener.stop(&self.runtime).await;
+            listener.stop().await;
         }
         Ok(())
     }
@@ -119,15 +119,15 @@ impl Listeners {
         self.open.iter().map(Listener::address).collect()
     }
 
-    /// Whether the data plane's runtime still has tasks: connections, and accept loops.
+    /// Whether the data plane's threads still have tasks: connections.
     pub fn have_tasks(&self) -> bool {
-        self.runtime.metrics().num_alive_tasks() > 0
+        self.threads.have_tasks()
     }
 
     /// Stops accepting everywhere.
     pub async fn stop(&mut self) {
         for listener in self.open.drain(..) {
-            listener.stop(&self.runtime).await;
+            listener.stop().await;
         }
     }
 }

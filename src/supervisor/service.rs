@@ -31,7 +31,7 @@ pub struct Service {
 impl Service {
     /// Up and serving: `READY=1`. From here on the pools' state is told whenever it changes, and, where the
     /// supervisor has a watchdog, that the proxy is alive.
-    pub fn ready(&self, registry: &Handle, data: &runtime::Handle) {
+    pub fn ready(&self, registry: &Handle, data: &[runtime::Handle]) {
         if std::env::var_os(NOTIFY_SOCKET).is_none_or(|address| address.is_empty()) {
             return;
         }
@@ -40,7 +40,7 @@ impl Service {
         if let Some(time) = watchdog_time() {
             let pulse = Pulse {
                 registry: registry.clone(),
-                data: data.clone(),
+                data: data.to_vec(),
             };
             tokio::spawn(watchdog(pulse, time / 2));
         }
@@ -146,14 +146,17 @@ fn watchdog_time() -> Option<Duration> {
 /// What has to answer for the proxy to be alive.
 struct Pulse {
     registry: Handle,
-    data: runtime::Handle,
+    data: Vec<runtime::Handle>,
 }
 
 impl Pulse {
     /// The registry takes a command and answers it, and the data plane's threads run what they are given.
     async fn is_there(&self, patience: Duration) -> bool {
         let registry = async { self.registry.pools().await.is_ok() };
-        let data = async { self.data.spawn(async {}).await.is_ok() };
+        let data = async {
+            let beats: Vec<_> = self.data.iter().map(|data| data.spawn(async {})).collect();
+            futures_util::future::try_join_all(beats).await.is_ok()
+        };
         let both = async { tokio::join!(registry, data) };
         timeout(patience, both).await == Ok((true, true))
     }
@@ -236,7 +239,7 @@ mod tests {
         let registry = started.await.unwrap();
         let pulse = Pulse {
             registry,
-            data: data.handle().clone(),
+            data: vec![data.handle().clone()],
         };
         let (soon, long) = (Duration::from_millis(100), Duration::from_secs(10));
         assert!(pulse.is_there(long).await);

@@ -19,6 +19,14 @@ pub enum Target {
     HaProxy,
 }
 
+/// What clients speak to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    H1,
+    /// HTTP/2 by prior knowledge, without TLS.
+    H2,
+}
+
 /// A proxy and its one backend.
 pub struct Lane {
     pub address: SocketAddr,
@@ -63,15 +71,15 @@ impl Target {
     }
 
     /// Starts one in front of a backend of its own.
-    pub async fn start(self) -> Lane {
+    pub async fn start(self, protocol: Protocol) -> Lane {
         match self.peer_kind() {
-            None => lameduck().await,
-            Some(kind) => peer(kind).await,
+            None => lameduck(protocol).await,
+            Some(kind) => peer(kind, protocol).await,
         }
     }
 }
 
-async fn peer(kind: Kind) -> Lane {
+async fn peer(kind: Kind, protocol: Protocol) -> Lane {
     let backend = Backend::start().await;
     let binary = kind.binary().unwrap();
     // Another may have taken the port before it does.
@@ -79,7 +87,11 @@ async fn peer(kind: Kind) -> Lane {
         let dir = tempfile::tempdir().unwrap();
         let address = free_address();
         let path = dir.path().join("config");
-        std::fs::write(&path, config(kind, dir.path(), address, backend.address)).unwrap();
+        std::fs::write(
+            &path,
+            config(kind, protocol, dir.path(), address, backend.address),
+        )
+        .unwrap();
         let command = kind.command(&binary, dir.path(), &path);
         let mut process = Process::start(kind.name(), command, &dir.path().join("log")).unwrap();
         process.ignore_output();
@@ -104,18 +116,29 @@ async fn peer(kind: Kind) -> Lane {
     panic!("{} doesn't start", kind.name());
 }
 
-fn config(kind: Kind, dir: &Path, listen: SocketAddr, backend: SocketAddr) -> String {
+fn config(
+    kind: Kind,
+    protocol: Protocol,
+    dir: &Path,
+    listen: SocketAddr,
+    backend: SocketAddr,
+) -> String {
     let template = match kind {
         Kind::Nginx => include_str!("peers/nginx.conf"),
         Kind::HaProxy => include_str!("peers/haproxy.cfg"),
     };
+    let address = match (kind, protocol) {
+        (_, Protocol::H1) => listen.to_string(),
+        (Kind::Nginx, Protocol::H2) => format!("{listen}; http2 on"),
+        (Kind::HaProxy, Protocol::H2) => format!("{listen} proto h2"),
+    };
     template
-        .replace("@LISTEN@", &listen.to_string())
+        .replace("@LISTEN@", &address)
         .replace("@BACKEND@", &backend.to_string())
         .replace("@DIR@", &dir.display().to_string())
 }
 
-async fn lameduck() -> Lane {
+async fn lameduck(protocol: Protocol) -> Lane {
     let backend = Backend::start().await;
     // Only its health check is of use here.
     let (checks, port) = rig::backends(1).await;
@@ -125,8 +148,13 @@ async fn lameduck() -> Lane {
         backend.address
     );
     let server = "header_timeout = \"2s\"\nbody_timeout = \"2s\"\n";
+    // Goes into the listener's table.
+    let listener = match protocol {
+        Protocol::H1 => "",
+        Protocol::H2 => "http2 = true\n",
+    };
     let dir = tempfile::tempdir().unwrap();
-    let rig = Rig::start(dir, server, "", &pool, checks).await;
+    let rig = Rig::start(dir, server, listener, &pool, checks).await;
     Lane {
         address: rig.address,
         backend,

@@ -6,6 +6,8 @@
 //! the same upstream connections, and must get its own answer. lameduck must do what the case says. What the two
 //! others do isn't judged, but where it differs from lameduck, the case must say why ([`table`]).
 //!
+//! [`h2`] is the same for HTTP/2 from clients, with a corpus of its own.
+//!
 //! To add a case: a `case(…)` in the file of its theme. `LAMEDUCK_BLESS=1 cargo test --test conformance` writes
 //! docs/conformance.md anew.
 #![allow(clippy::unwrap_used)]
@@ -15,6 +17,7 @@ mod case;
 mod client;
 mod corpus;
 mod front;
+mod h2;
 mod judge;
 mod message;
 #[allow(dead_code)]

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::backend::{CANARY, OWN, Received};
 use super::case::Case;
 use super::client::{self, Ended, Got};
-use super::front::{Lane, Target};
+use super::front::{Lane, Protocol, Target};
 use super::message::{Body, Head, shown};
 
 /// Proxies of a kind, each with its backend: cases that wait don't hold up the others.
@@ -81,7 +81,7 @@ async fn play_some(target: Target, cases: &[Case], some: &[usize]) -> Vec<Eviden
     let next = Cell::new(0);
     let evidence = RefCell::new(vec![None; some.len()]);
     join_all((0..LANES.min(some.len())).map(async |_| {
-        let lane = target.start().await;
+        let lane = target.start(Protocol::H1).await;
         loop {
             let turn = next.get();
             let Some(index) = some.get(turn) else { return };
@@ -137,7 +137,7 @@ fn own_answer(got: &Got, path: &str) -> Result<(), String> {
 }
 
 /// Says aloud that the differences to this one can't be seen here. In CI it is there.
-fn skip(what: &str) {
+pub fn skip(what: &str) {
     assert!(!is_ci(), "the corpus needs {what}");
     say(&format!("conformance: skipped: needs {what}"));
 }

@@ -32,7 +32,7 @@ struct Story {
 
 /// What all did, beside each other.
 pub struct Table {
-    peers: Vec<String>,
+    peers: [String; 2],
     rows: Vec<Row>,
     /// Every byte that anybody got.
     evidence: String,
@@ -50,10 +50,8 @@ struct Row {
 impl Table {
     pub fn new(cases: &[Case], ours: &Run, nginx: Option<&Run>, haproxy: Option<&Run>) -> Self {
         let named = [("nginx", nginx), ("HAProxy", haproxy)];
-        let peers = named.iter().map(|(name, run)| match run {
-            Some(run) => run.title.clone(),
-            None => format!("{name} {ABSENT}"),
-        });
+        let title = |run: Option<&'_ Run>| run.map(|run| run.title.clone());
+        let peers = titles(title(nginx).as_deref(), title(haproxy).as_deref());
         let mut evidence = String::new();
         for (at, case) in cases.iter().enumerate() {
             let _ = writeln!(evidence, "== {} ({})", case.name, case.rule);
@@ -79,19 +77,15 @@ impl Table {
             }
         };
         Self {
-            peers: peers.collect(),
+            peers,
             rows: cases.iter().enumerate().map(row).collect(),
             evidence,
         }
     }
 
-    /// Whether all that are there are versions whose differences were looked at. Others may differ elsewhere.
+    /// As [`are_known`].
     pub fn has_known_peers(&self) -> bool {
-        const KNOWN: [&str; 4] = ["nginx 1.22.", "nginx 1.31.", "haproxy 2.6.", "haproxy 2.8."];
-        let is_known = |peer: &String| {
-            peer.ends_with(ABSENT) || KNOWN.iter().any(|known| peer.starts_with(known))
-        };
-        self.peers.iter().all(is_known)
+        are_known(&self.peers)
     }
 
     fn differences(&self) -> impl Iterator<Item = &Row> {
@@ -175,8 +169,24 @@ impl Story {
     }
 }
 
+/// The others' names and versions.
+pub fn titles(nginx: Option<&str>, haproxy: Option<&str>) -> [String; 2] {
+    [("nginx", nginx), ("HAProxy", haproxy)].map(|(name, title)| match title {
+        Some(title) => title.to_owned(),
+        None => format!("{name} {ABSENT}"),
+    })
+}
+
+/// Whether all that are there are versions whose differences were looked at. Others may differ elsewhere.
+pub fn are_known(peers: &[String]) -> bool {
+    const KNOWN: [&str; 4] = ["nginx 1.22.", "nginx 1.31.", "haproxy 2.6.", "haproxy 2.8."];
+    let is_known =
+        |peer: &String| peer.ends_with(ABSENT) || KNOWN.iter().any(|known| peer.starts_with(known));
+    peers.iter().all(is_known)
+}
+
 /// Each of them once, in the order of their first appearance.
-fn distinct<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn distinct<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = Vec::new();
     for theme in all {
         if !seen.contains(&theme) {
@@ -187,7 +197,7 @@ fn distinct<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 }
 
 /// At most so many characters, and a sign that there were more.
-fn short(text: &str, most: usize) -> String {
+pub fn short(text: &str, most: usize) -> String {
     let mut start: String = text.chars().take(most).collect();
     if start.len() < text.len() {
         // Code that is cut off must end all the same.
@@ -218,7 +228,8 @@ fn story(evidence: &Evidence) -> Story {
     }
 }
 
-fn request(received: &Received) -> String {
+/// A request as the backend got it, in words: without what every case has and what every proxy adds.
+pub fn request(received: &Received) -> String {
     let head = &received.head;
     if head.len == 0 {
         return format!("a part of a head {}", code(&received.raw));

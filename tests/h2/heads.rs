@@ -1,8 +1,11 @@
 //! What becomes of heads: pseudo-header fields, fields, and how the access log and the limits see them.
 
 use http::{HeaderMap, Method, Request};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use super::client::{Client, answer, get, post, rig, try_answer};
+use super::rig::{Rig, Setup};
 use super::wire::{field, has};
 
 #[tokio::test]
@@ -237,4 +240,35 @@ async fn http1_is_spoken_on_the_same_listener() {
     assert_eq!(client.response().await.text(), "short");
     let mut bad = rig.ask("PRI * HTTP/2.0\r\n\r\nXX").await;
     assert_eq!(bad.response().await.status(), 505);
+}
+
+/// A PROXY protocol header comes before the preface, in the same segment even.
+#[tokio::test]
+async fn a_proxy_in_front_names_the_client() {
+    let rig = Rig::new(Setup {
+        tables: "http2 = true\nproxy_protocol = true\n[headers]\ntrusted = [\"127.0.0.1\"]",
+        ..Setup::default()
+    })
+    .await;
+    for header in [
+        &b"PROXY TCP4 192.0.2.9 10.0.0.1 4660 80\r\n"[..],
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x09\x0a\0\0\x01\x12\x34\0\x50",
+    ] {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        // Nagle's algorithm is on: the preface follows in as few segments as the kernel likes.
+        stream.write_all(header).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..2 {
+            let (response, _) = send.send_request(get("/"), true).unwrap();
+            let mut backend = rig.backends[0].accept().await;
+            let head = backend.head().await;
+            assert_eq!(field(&head, "x-forwarded-for"), Some("192.0.2.9"), "{head}");
+            backend
+                .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .await;
+            assert_eq!(answer(response).await.status(), 200);
+            send = send.ready().await.unwrap();
+        }
+    }
 }

@@ -116,7 +116,7 @@ async fn what_is_left_at_the_deadline_is_cut() {
     assert!(rest(body).await.is_err());
     let took = began.elapsed();
     assert!(took > Duration::from_millis(400), "{took:?}");
-    assert!(took < Duration::from_millis(900), "{took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
     rig.exited().await;
 }
 

@@ -6,7 +6,7 @@ use tokio::process::Command;
 
 use super::client::rig;
 use super::floods::serve;
-use super::rig::Rig;
+use super::rig::{Rig, Setup};
 
 /// Runs a tool; `None`: this machine lacks it.
 async fn run(tool: &str, arguments: &[&str]) -> Option<String> {
@@ -74,6 +74,38 @@ async fn h2load_loses_nothing() {
     if let Some(text) = run("h2load", &["-n2000", "-c4", "-m50", &url]).await {
         assert!(
             text.contains("2000 succeeded, 0 failed, 0 errored, 0 timeout"),
+            "{text}"
+        );
+    }
+    backend.abort();
+}
+
+/// Over TLS, `h2` is what both sides like best (ALPN).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_gets_http2_over_tls() {
+    let files = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (files.path().join("cert.pem"), files.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tables = format!("tls = {{ cert = {cert:?}, key = {key:?} }}");
+    let mut rig = Rig::new(Setup {
+        // The test's only listener, as long as the test itself.
+        tables: Box::leak(tables.into_boxed_str()),
+        ..Setup::default()
+    })
+    .await;
+    let backend = serve(&mut rig);
+    let url = format!("https://{}/", rig.address);
+    let format = "%{http_version} %{http_code}";
+    if let Some(text) = run("curl", &["-sSk", "-w", format, &url]).await {
+        assert_eq!(text, "here2 200");
+        let line = &rig.access_log(1).await[0];
+        assert!(line.to_string().contains("HTTP/2.0"), "{line}");
+    }
+    if let Some(text) = run("h2load", &["-n1000", "-c4", "-m50", &url]).await {
+        assert!(
+            text.contains("1000 succeeded, 0 failed, 0 errored, 0 timeout"),
             "{text}"
         );
     }

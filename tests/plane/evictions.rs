@@ -27,7 +27,12 @@ fn serve(rig: &mut Rig, answer: &'static str) {
 /// Ordinary traffic sees nothing but 503: each one asks for a probe, the probes pass, and nobody is taken out.
 #[tokio::test]
 async fn an_url_that_always_says_503_evicts_nobody() {
-    let mut rig = Rig::of(3).await;
+    let mut rig = Rig::new(Setup {
+        backends: 3,
+        server: "threads = 2",
+        ..Setup::default()
+    })
+    .await;
     serve(
         &mut rig,
         "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno",

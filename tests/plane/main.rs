@@ -28,6 +28,7 @@ mod rates;
 mod rig;
 mod room;
 mod shutdown;
+mod threads;
 mod timeouts;
 mod total;
 mod upgrade;

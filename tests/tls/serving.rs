@@ -146,7 +146,7 @@ async fn http2_is_spoken_where_it_was_agreed_on() {
         text.contains("X-Forwarded-Proto: https\r\n") && !text.contains("forged"),
         "{text}"
     );
-    drop(requests);
+    drop((requests, body));
     tokio::time::timeout(PATIENCE, driver)
         .await
         .unwrap()
@@ -446,4 +446,31 @@ async fn a_stranger_is_not_trusted() {
     let other = Authority::new("another authority");
     let refused = connect(rig.address(), "localhost", Client::default().config(&other)).await;
     assert!(refused.unwrap_err().to_string().contains("UnknownIssuer"));
+}
+
+/// A PROXY protocol header comes before the handshake; without one there is none.
+#[tokio::test]
+async fn a_proxy_in_front_names_the_client() {
+    let rig = Rig::with(
+        "",
+        "proxy_protocol = true",
+        "[headers]\ntrusted = [\"127.0.0.1\"]",
+    )
+    .await;
+    let name = || "localhost".to_owned().try_into().unwrap();
+    let connector = tokio_rustls::TlsConnector::from(rig.client());
+    let mut stream = TcpStream::connect(rig.address()).await.unwrap();
+    stream
+        .write_all(b"PROXY TCP6 2001:db8::9 ::1 1 2\r\n")
+        .await
+        .unwrap();
+    let mut stream = connector.connect(name(), stream).await.unwrap();
+    let answer = ask(&mut stream, &get("/")).await.unwrap();
+    assert!(
+        answer.contains("X-Forwarded-For: 2001:db8::9\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("X-Forwarded-Proto: https\r\n"), "{answer}");
+    let stream = TcpStream::connect(rig.address()).await.unwrap();
+    assert!(connector.connect(name(), stream).await.is_err());
 }

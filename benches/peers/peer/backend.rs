@@ -7,6 +7,7 @@
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ const STACK: usize = 128 * 1024;
 /// Prints its address, and answers.
 pub fn serve(address: &str) -> Outcome {
     let listener = TcpListener::bind(address)?;
+    lengthen_queue(&listener)?;
     println!("{}", listener.local_addr()?);
     for stream in listener.incoming() {
         let stream = stream?;
@@ -35,6 +37,20 @@ pub fn serve(address: &str) -> Outcome {
             .spawn(move || answer(stream))?;
     }
     Ok(())
+}
+
+/// A thousand backends behind one socket are connected to at once: with `std`'s queue of 128, the kernel would drop
+/// some of them, and they would come a second later.
+#[allow(unsafe_code)] // `std` has no way to say it.
+fn lengthen_queue(listener: &TcpListener) -> io::Result<()> {
+    unsafe extern "C" {
+        fn listen(descriptor: i32, backlog: i32) -> i32;
+    }
+    // SAFETY: the descriptor is open, for the listener is borrowed; listening again only changes the length.
+    match unsafe { listen(listener.as_raw_fd(), 4096) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A connection that breaks is its proxy's business.

@@ -22,7 +22,9 @@ const TEXT: &[u8; 32] = b"a message of a chat, not so long";
 pub enum Work {
     /// A small request, a small answer.
     Get,
-    /// The same, from a backend that takes so many milliseconds.
+    /// The same of any app: whatever it answers, if it is a 200. Noted in the journals of `lameduck demo-app`.
+    Any,
+    /// A small one, from a backend that takes so many milliseconds.
     Slow(usize),
     /// A body of this size that goes out with the head.
     Post(usize),
@@ -42,6 +44,7 @@ impl Work {
     pub fn parse(name: &str, size: usize) -> Option<Self> {
         Some(match name {
             "get" => Self::Get,
+            "any" => Self::Any,
             "slow" => Self::Slow(size),
             "post" => Self::Post(size),
             "download" => Self::Download(size),
@@ -56,7 +59,7 @@ impl Work {
     /// Bytes of the bodies, both ways.
     pub fn bytes(self) -> usize {
         match self {
-            Self::Get | Self::Slow(_) => HELLO_BODY,
+            Self::Get | Self::Any | Self::Slow(_) => HELLO_BODY,
             Self::Post(size) | Self::Download(size) | Self::StreamDown(size) => size,
             Self::Upload(size) | Self::StreamUp(size) => size,
             Self::Message => TEXT.len(),
@@ -68,6 +71,7 @@ impl Work {
         let head = |line: &str, more: &str| format!("{line} HTTP/1.1\r\n{FIELDS}{more}\r\n");
         let head = match self {
             Self::Get => head("GET /hello", ""),
+            Self::Any => head("GET /", "X-Demo-Id: bench\r\n"),
             Self::Slow(time) => head(&format!("GET /slow/{time}"), ""),
             Self::Download(size) => head(&format!("GET /bytes/{size}"), ""),
             Self::StreamDown(size) => head(&format!("GET /stream/{size}"), ""),
@@ -143,6 +147,7 @@ impl<S: Read + Write> Worker<S> {
         };
         let expected = match self.work {
             Work::Download(size) | Work::StreamDown(size) => size,
+            Work::Any => answer.body,
             _ => HELLO_BODY,
         };
         if !answer.line.starts_with("HTTP/1.1 200") || answer.body != expected {

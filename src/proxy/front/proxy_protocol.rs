@@ -12,8 +12,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use pingora::protocols::Stream;
-use pingora::protocols::l4::stream::Stream as L4Stream;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::io::ReadBuf;
 
 use super::Origin;
 use crate::clock;
@@ -23,6 +22,7 @@ use crate::proxy::h1::account::{self, Refusal};
 use crate::proxy::h1::client::FIRST_REQUEST;
 use crate::proxy::h1::timer::Timer;
 use crate::proxy::plane::Plane;
+use crate::proxy::rewound::rewound;
 use crate::telemetry::metrics::Limit;
 use header::{Header, Malformed, Source};
 
@@ -49,8 +49,7 @@ pub async fn introduced(
     if !origin.trusted {
         return refused(Refusal::silent(UNTRUSTED), &[]);
     }
-    // A listener's streams are sockets; only those can be given back what was read.
-    let mut stream = stream.into_any().downcast::<L4Stream>().ok()?;
+    let mut stream = stream;
     let mut seen = Vec::new();
     let found = match read(&mut stream, &mut seen, interrupt, config).await {
         Ok(found) => found,
@@ -68,7 +67,7 @@ pub async fn introduced(
             return refused(Refusal::silent(why.reason()), request);
         }
     };
-    stream.rewind(&seen[found.len..]);
+    let stream = rewound(stream, &seen[found.len..]);
     let origin = match found.source {
         Source::Client(address) => Origin::new(address, &config.headers),
         Source::Local => origin,
@@ -91,7 +90,7 @@ enum End {
 }
 
 async fn read(
-    stream: &mut L4Stream,
+    stream: &mut Stream,
     seen: &mut Vec<u8>,
     interrupt: &Interrupt,
     config: &Config,
@@ -102,7 +101,7 @@ async fn read(
         loop {
             let mut piece = [MaybeUninit::uninit(); PIECE];
             let mut piece = ReadBuf::uninit(&mut piece);
-            match Pin::new(&mut *stream).poll_read(cx, &mut piece) {
+            match Pin::new(&mut **stream).poll_read(cx, &mut piece) {
                 Poll::Ready(Ok(())) if !piece.filled().is_empty() => {}
                 Poll::Ready(_) => return Poll::Ready(Err(End::Gone)),
                 Poll::Pending => break,

@@ -155,7 +155,7 @@ impl Account {
             backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),
             attempts: self.attempts,
             retry_reason: self.retry_reason,
-            request_id: id.as_str().as_bytes(),
+            request_id: id.as_bytes(),
             user_agent: field(b"user-agent"),
             referer: field(b"referer"),
             end: self.end,

@@ -1,5 +1,7 @@
 //! A client's connection: reads one request head after the other and has each one answered.
 
+mod one;
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -11,7 +13,9 @@ use pingora::protocols::Stream;
 
 use super::account::{self, Refusal};
 use super::buffer::{Buffer, LARGE};
-use super::request::{Limits, Progress, RequestError, RequestHead};
+use super::close::close;
+pub use super::close::{LINGER_PAUSE, LINGER_TIME};
+use super::request::{Limits, Progress, RequestHead};
 use super::timer::Timer;
 use super::transaction;
 use crate::clock;
@@ -23,16 +27,10 @@ use crate::proxy::front::Origin;
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::Limit;
 use crate::tls::stream::TlsStream;
+pub use one::serve_one;
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
 const METHOD: usize = 16;
-
-/// What a client still sends is read and thrown away before its connection is closed: a close with unread bytes
-/// becomes a reset that can destroy the answer (RFC 9112 §9.6). For so long at most…
-pub const LINGER_TIME: Duration = Duration::from_secs(10);
-
-/// …and for so long without a byte.
-pub const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a connection that was accepted at the last moment of a shutdown may take to bring its request.
 pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
@@ -148,46 +146,6 @@ pub async fn serve(
     let mut head = RequestHead::new();
     let next = serve_requests(plane, &mut client, &mut head, &config.server).await;
     close(&mut client, next).await;
-    std::mem::take(&mut client.buffer).give_back();
-}
-
-/// Serves a stream that brings one request and nothing after it: one of another protocol's, in HTTP/1's dress. Its head
-/// is in `buffer`, where it can be said at all (`unfit`).
-pub async fn serve_one(
-    plane: &Arc<Plane>,
-    stream: Stream,
-    buffer: Buffer,
-    unfit: Option<RequestError>,
-    origin: Origin,
-    interrupt: Arc<Interrupt>,
-    config: &Config,
-) {
-    let mut client = Client::new(stream, origin, interrupt, config);
-    client.buffer = buffer;
-    client.requests = 1;
-    let mut head = RequestHead::new();
-    let limits = &config.server;
-    let parsed = match unfit {
-        Some(error) => Err(error),
-        None => head.parse(client.buffer.bytes(), &limits.into()),
-    };
-    let next = match parsed {
-        Ok(Progress::Complete) => transaction::run(plane, &mut client, &head).await,
-        // All of it is here, so it is too long to be taken.
-        Ok(Progress::Partial) => {
-            refuse(
-                plane,
-                &mut client,
-                RequestError::HeadTooLarge.into(),
-                limits,
-            )
-            .await
-        }
-        Err(error) => refuse(plane, &mut client, error.into(), limits).await,
-    };
-    if next != Next::Abort {
-        let _ = poll_fn(|cx| Pin::new(&mut *client.stream).poll_shutdown(cx)).await;
-    }
     std::mem::take(&mut client.buffer).give_back();
 }
 
@@ -443,59 +401,4 @@ async fn refuse(
         Ok(()) => Next::Linger,
         Err(_) => Next::Abort,
     }
-}
-
-/// Closes the connection in the way its end asks for.
-async fn close(client: &mut Client, next: Next) {
-    match next {
-        Next::KeepAlive | Next::Close => linger(client, Unread::Ignored).await,
-        Next::Linger => linger(client, Unread::Expected).await,
-        // A reset instead of an orderly end: even a body without a length can't be mistaken for a whole one.
-        Next::Abort => super::socket::reset_on_close(client.stream.id()),
-    }
-}
-
-/// What is known of bytes that the client has sent and nobody will read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unread {
-    /// There may be some here already (requests behind the last one); none is waited for.
-    Ignored,
-    /// It may still be sending.
-    Expected,
-}
-
-/// Ends our direction, and reads on until the client has ended its own or nothing comes any more.
-async fn linger(client: &mut Client, mut unread: Unread) {
-    let end = clock::now() + LINGER_TIME;
-    let mut patience = clock::now() + LINGER_PAUSE;
-    let mut shut = false;
-    poll_fn(|cx| {
-        client.interrupt.register(cx.waker());
-        if client.interrupt.level() == Level::Cut {
-            return Poll::Ready(());
-        }
-        if !shut {
-            match Pin::new(&mut *client.stream).poll_shutdown(cx) {
-                Poll::Pending => return client.timer.poll(cx, patience),
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => shut = true,
-            }
-        }
-        loop {
-            client.buffer.clear();
-            match client.poll_read(cx, LARGE) {
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    unread = Unread::Expected;
-                    patience = end.min(clock::now() + LINGER_PAUSE);
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending if unread == Unread::Ignored => return Poll::Ready(()),
-                Poll::Pending => return client.timer.poll(cx, patience),
-            }
-            if clock::now() >= end {
-                return Poll::Ready(());
-            }
-        }
-    })
-    .await;
 }

@@ -1,7 +1,7 @@
 //! The HTTP/1 plane: our own codec and forward loop on Pingora's streams.
 //!
 //! From the outside in:
-//! - [`client`]: a client's connection, one request head after the other.
+//! - [`client`]: a client's connection, one request head after the other; [`mod@close`] is its end.
 //! - [`transaction`]: one request: route, pick, permit, attempts, log line ([`account`]).
 //! - [`exchange`]: one attempt on one upstream connection, both directions live; [`upload`] is the request's body.
 //! - [`tunnel`]: what follows a 101.
@@ -14,6 +14,7 @@ pub mod account;
 pub mod buffer;
 pub mod chunked;
 pub mod client;
+pub mod close;
 pub mod connection;
 pub mod exchange;
 pub mod fields;

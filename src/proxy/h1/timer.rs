@@ -34,11 +34,10 @@ impl Timer {
                 self.waiting = false;
                 return Poll::Ready(());
             }
-            let at = clock::instant(deadline);
             let sleep = self
                 .sleep
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-            sleep.as_mut().reset(at);
+                .get_or_insert_with(|| Box::pin(clock::sleep_until(deadline)));
+            sleep.as_mut().reset(clock::instant(deadline));
             self.at = deadline;
             self.waiting = true;
             if sleep.as_mut().poll(cx).is_pending() {

@@ -248,11 +248,11 @@ impl Transaction<'_> {
     /// One attempt; `None`: try again.
     async fn attempt(&mut self, permit: Permit) -> Option<Next> {
         self.account.attempts += 1;
-        let (permit, reused) = self.connection_of(permit);
+        let began = clock::now();
+        let (permit, reused) = self.connection_of(permit, began);
         self.account.backend = Some(permit.endpoint().clone());
         let (key, epoch) = (permit.endpoint().key, permit.epoch());
-        let began = clock::now();
-        let failure = match self.on_backend(permit, reused).await {
+        let failure = match self.on_backend(permit, reused, began).await {
             Attempt::Over(next) => return Some(next),
             Attempt::NotConnected => retry::Failure::ConnectFailed,
             Attempt::Failed(failure) => match failure {

@@ -3,6 +3,8 @@
 //! What comes from HTTP/2 is written as an HTTP/1.1 head and read by the HTTP/1 plane's own parser, which has the last
 //! word on it. Only what HTTP/1.1 can't express, or what would get lost on the way, is decided here.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, request};
@@ -244,9 +246,14 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseRead>, Untranslatabl
     };
     let head = Bytes::copy_from_slice(&bytes[..len]);
     // As many as a backend's head may have, and those that the plane adds.
-    let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS + 8];
-    let mut parsed = httparse::Response::new(&mut storage);
-    if !matches!(parsed.parse(&head), Ok(httparse::Status::Complete(_))) {
+    let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS + 8];
+    let mut parsed = httparse::Response::new(&mut []);
+    let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut parsed,
+        &head,
+        &mut storage,
+    );
+    if !matches!(outcome, Ok(httparse::Status::Complete(_))) {
         return Err(Untranslatable);
     }
     let status = StatusCode::from_u16(parsed.code.unwrap_or_default())?;

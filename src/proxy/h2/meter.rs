@@ -57,7 +57,8 @@ pub struct Meter {
     last: bool,
     credit: i64,
     written: usize,
-    since: Option<Time>,
+    /// What has come back by itself is counted from here.
+    since: Time,
     limit: u32,
     opened: u32,
     resets: u32,
@@ -76,7 +77,7 @@ impl Meter {
             last: false,
             credit: CREDIT,
             written: 0,
-            since: None,
+            since: clock::now(),
             limit: resets,
             opened: 0,
             resets: 0,
@@ -160,10 +161,9 @@ impl Meter {
         }
         // Only who is about to run out is worth reading the clock for.
         let now = clock::now();
-        let since = *self.since.get_or_insert(now);
-        let earned = now.saturating_sub(since).as_millis() as i64 * PER_SECOND / 1000;
+        let earned = now.saturating_sub(self.since).as_millis() as i64 * PER_SECOND / 1000;
         if earned > 0 {
-            self.since = Some(now);
+            self.since = now;
             self.earn(earned);
         }
         self.credit >= 0

@@ -6,8 +6,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use pingora::protocols::Stream;
-use pingora::protocols::l4::stream::Stream as L4Stream;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::io::ReadBuf;
 
 use super::meter::PREFACE;
 use crate::clock;
@@ -16,6 +15,7 @@ use crate::interrupt::{Interrupt, Level};
 use crate::proxy::h1::client::FIRST_REQUEST;
 use crate::proxy::h1::timer::Timer;
 use crate::proxy::plane::Plane;
+use crate::proxy::rewound::rewound;
 use crate::telemetry::metrics::Limit;
 
 /// Read at once: what nearly every first request fits in.
@@ -29,8 +29,7 @@ pub async fn choose(
     interrupt: &Interrupt,
     limits: &config::Server,
 ) -> Option<(Stream, bool)> {
-    // A listener's streams are sockets; only those can be given back what was read.
-    let mut stream = stream.into_any().downcast::<L4Stream>().ok()?;
+    let mut stream = stream;
     let (since, mut timer) = (clock::now(), Timer::default());
     let mut seen = Vec::new();
     let http2 = poll_fn(|cx| {
@@ -64,8 +63,7 @@ pub async fn choose(
         })
     })
     .await?;
-    stream.rewind(&seen);
-    Some((stream, http2))
+    Some((rewound(stream, &seen), http2))
 }
 
 /// `None`: it can't be known yet.

@@ -288,6 +288,9 @@ impl Session<'_> {
     /// Waits for whatever is due first. Ready: whether to go on.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let limits = &self.config.server;
+        if self.abandoned.is_some() && self.interrupt.level() == Level::Cut {
+            return Poll::Ready(false);
+        }
         if let Some(since) = self.abandoned {
             return self
                 .timer

@@ -4,22 +4,17 @@
 //! Nothing is buffered here but what the peer's window has no room for yet: what arrived is the `h2` crate's until it is
 //! read, and a write is taken as far as `poll_capacity` lets it.
 
+mod outside;
+
 use std::io;
 use std::mem;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use async_trait::async_trait;
 use bytes::{Buf as _, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::Response;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType, raw_connect,
-};
-use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 
 use super::heads::{self, BodyForm};
 use crate::proxy::h1::chunked::{ChunkDecoder, start_chunk};
@@ -367,93 +362,6 @@ fn gone(error: h2::Error) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, error)
 }
 
-impl AsyncRead for ServerStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = out.filled().len();
-        while out.remaining() > 0 {
-            if this.hand_out(out) {
-                continue;
-            }
-            let fetched = match this.upload {
-                Upload::Ended => break,
-                Upload::Done => this.poll_gone(cx).map(Err),
-                _ => this.poll_fetch(cx),
-            };
-            match fetched {
-                Poll::Ready(Ok(())) => {}
-                // What is here first; the error comes again.
-                _ if out.filled().len() > before => break,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for ServerStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match this.poll_take(cx, &bytes[taken..]) {
-                Poll::Ready(Ok(count)) => taken += count,
-                _ if taken > 0 => break,
-                other => return other,
-            }
-        }
-        Poll::Ready(Ok(taken))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let mut taken = 0;
-        for piece in pieces {
-            match self.as_mut().poll_write(cx, piece) {
-                Poll::Ready(Ok(count)) => {
-                    taken += count;
-                    if count < piece.len() {
-                        break;
-                    }
-                }
-                _ if taken > 0 => break,
-                other => return other,
-            }
-        }
-        Poll::Ready(Ok(taken))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// The connection's own task writes.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// Ends a tunnel's direction. A response has an end of its own, and without it, it isn't whole.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        Poll::Ready(match this.download {
-            Download::Tunnel => this.send_owned(Bytes::new(), true),
-            _ => Ok(()),
-        })
-    }
-}
-
 impl Drop for ServerStream {
     fn drop(&mut self) {
         // Without a response begun, the crate resets with CANCEL; behind a whole one that overtook its request, with
@@ -468,37 +376,3 @@ impl Drop for ServerStream {
         }
     }
 }
-
-#[async_trait]
-impl Shutdown for ServerStream {
-    async fn shutdown(&mut self) {}
-}
-
-impl UniqueID for ServerStream {
-    /// There is no descriptor that is its own.
-    fn id(&self) -> UniqueIDType {
-        -1
-    }
-}
-
-impl Ssl for ServerStream {}
-
-impl GetTimingDigest for ServerStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for ServerStream {
-    fn get_proxy_digest(&self) -> Option<Arc<raw_connect::ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for ServerStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
-    }
-}
-
-impl Peek for ServerStream {}

@@ -18,9 +18,10 @@ use h2::{Ping, PingPong};
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::Sleep;
 
 use super::client_stream::ClientStream;
+use crate::clock::{sleep, timeout};
 use crate::config;
 use crate::core::Time;
 use crate::interrupt::Level;
@@ -154,7 +155,7 @@ async fn open(
         is_leaving: false,
         timer: Box::pin(sleep(upstream.idle_timeout / 2)),
         last: None,
-        pinged: Instant::now(),
+        pinged: tokio::time::Instant::now(),
         is_waiting_for_pong: false,
     };
     tokio::spawn(drive(driver, ticket));
@@ -192,7 +193,7 @@ struct Driver {
     timer: Pin<Box<Sleep>>,
     /// When it is closed, whatever is under way.
     last: Option<Pin<Box<Sleep>>>,
-    pinged: Instant,
+    pinged: tokio::time::Instant,
     is_waiting_for_pong: bool,
 }
 
@@ -293,7 +294,7 @@ impl Driver {
         while self.timer.as_mut().poll(cx).is_ready() {
             // Not less than this, or it would never rest.
             let next = self.idle.max(Duration::from_millis(10));
-            self.timer.as_mut().reset(Instant::now() + next);
+            self.timer.as_mut().reset(tokio::time::Instant::now() + next);
             let is_busy = self.session.streams() > 0;
             let is_unused = !is_busy && self.session.uses() == self.uses;
             if is_unused || (!is_busy && self.endpoint.gate.is_closed()) {
@@ -309,7 +310,7 @@ impl Driver {
                 }
                 let sent = |ping: &mut PingPong| ping.send_ping(Ping::opaque()).is_ok();
                 self.is_waiting_for_pong = self.ping.as_mut().is_some_and(sent);
-                self.pinged = Instant::now();
+                self.pinged = tokio::time::Instant::now();
             }
         }
         std::ops::ControlFlow::Continue(())

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use pingora::protocols::Stream;
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
 
 use super::ConnectError;
+use crate::clock::timeout;
 use crate::proxy_header;
 use crate::registry::endpoint::{Connection, Endpoint, Transport};
 use crate::tls::upstream::{Alpn, Client, Counted, TlsStream, explain};

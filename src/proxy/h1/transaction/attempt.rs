@@ -12,7 +12,7 @@ use super::super::tunnel::{self, TunnelEnd};
 use super::{Attempt, CUT, Transaction};
 use crate::clock;
 use crate::config::ProxyProtocol;
-use crate::core::retry;
+use crate::core::{Time, retry};
 use crate::proxy::h2::session;
 use crate::proxy::headers::{RequestEdit, write_request};
 use crate::proxy::upstream::{self, Behalf, ConnectError};
@@ -29,7 +29,11 @@ impl Transaction<'_> {
     /// A kept connection of the backend that was entered, if there is one. Where none is left because the backend has
     /// closed them, it may be stopping, and a new one would end in a listener's queue that nobody serves any more:
     /// then another backend is better, if there is one.
-    pub(super) fn connection_of(&self, mut permit: Permit) -> (Permit, Option<Box<Connection>>) {
+    pub(super) fn connection_of(
+        &self,
+        mut permit: Permit,
+        now: Time,
+    ) -> (Permit, Option<Box<Connection>>) {
         if self.fresh {
             return (permit, None);
         }
@@ -37,7 +41,7 @@ impl Transaction<'_> {
             let once = || !self.may_be_repeated();
             let reused = match self.is_for_session() {
                 true => session::reuse(&permit),
-                false => upstream::reuse(permit.endpoint(), clock::now(), once),
+                false => upstream::reuse(permit.endpoint(), now, once),
             };
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
                 return (permit, reused);
@@ -60,16 +64,21 @@ impl Transaction<'_> {
         &mut self,
         permit: Permit,
         reused: Option<Box<Connection>>,
+        began: Time,
     ) -> Attempt {
-        let outcome = self.exchange(&permit, reused).await;
+        let outcome = self.exchange(&permit, reused, began).await;
         // The connection is pooled or closed by now; only then may the backend be called idle.
         drop(permit);
         outcome
     }
 
-    async fn exchange(&mut self, permit: &Permit, reused: Option<Box<Connection>>) -> Attempt {
+    async fn exchange(
+        &mut self,
+        permit: &Permit,
+        reused: Option<Box<Connection>>,
+        began: Time,
+    ) -> Attempt {
         let endpoint = permit.endpoint();
-        let began = clock::now();
         let mut connection = match reused {
             Some(connection) => connection,
             None => match self.connect(permit).await {

@@ -54,6 +54,20 @@ fn overhead_comes_to_an_end_and_work_does_not() {
     }
 }
 
+/// A client that only asks now and then whether we are there may do so for ever.
+#[test]
+fn what_comes_back_each_second_is_there_when_it_is_needed_first() {
+    let mut meter = meter(0);
+    let ping = frame(6, 0, 8);
+    for _ in 0..2_000 {
+        assert!(meter.read(&ping));
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..5 {
+        assert!(meter.read(&ping));
+    }
+}
+
 /// Python's `h2` examples open both windows for every frame of a response, however small.
 #[test]
 fn a_client_that_opens_windows_for_every_small_frame_is_served() {

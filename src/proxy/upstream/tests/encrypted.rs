@@ -56,6 +56,7 @@ async fn opened() -> (Box<Connection>, Theirs) {
         Box::new(Connection {
             stream: dressed.stream,
             epoch: 0,
+            safe_until: Time::MAX,
             transport: 0,
             expires: Time::MAX,
             safe_until: Time::MAX,

@@ -1,0 +1,17 @@
+//! HTTP/2 to backends, and gRPC end to end: scripted backends frame by frame, and real apps that are restarted.
+#![allow(clippy::unwrap_used)]
+
+mod apps;
+#[allow(dead_code, reason = "shared with tests/h2")]
+#[path = "../h2/client.rs"]
+mod client;
+mod ends;
+mod fake;
+mod faults;
+#[allow(dead_code, reason = "shared with tests/plane")]
+#[path = "../plane/rig.rs"]
+mod rig;
+mod windows;
+#[allow(dead_code, reason = "shared with tests/plane")]
+#[path = "../plane/wire.rs"]
+mod wire;
