@@ -247,6 +247,6 @@ mod tests {
     #[test]
     fn bits_are_distinct() {
         assert_eq!(FieldKind::Other.bit(), 1);
-        assert_eq!(FieldKind::Dropped.bit(), 1 << 22);
+        assert_eq!(FieldKind::Dropped.bit(), 1 << 23);
     }
 }

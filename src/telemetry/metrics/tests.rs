@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::config::{self, Config};
+use crate::config::{self, CertificateFiles, ClientAuth, Config, ListenerTls, TlsVersion};
 use crate::core::backend::{Event, Probe};
 use crate::registry::probing::{Cadence, Prober, Probing};
 use crate::registry::view::{DrainRequest, InFlight, RegisterRequest};
 use crate::registry::{Endpoint, Observer, persist};
+use crate::tls::material::Material;
+use crate::tls::server::Server;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -299,6 +301,25 @@ async fn states_follow_and_series_of_a_removed_backend_vanish() {
     assert!(metrics.encode().contains("api-0"));
 }
 
+/// A listener's TLS, with files of its own.
+fn tls_in(directory: &std::path::Path) -> Server {
+    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = CertificateFiles {
+        cert: directory.join("cert.pem"),
+        key: directory.join("key.pem"),
+    };
+    std::fs::write(&files.cert, identity.cert.pem()).unwrap();
+    std::fs::write(&files.key, identity.signing_key.serialize_pem()).unwrap();
+    let settings = ListenerTls {
+        certificates: vec![files],
+        client_auth: ClientAuth::Off,
+        client_ca: None,
+        min_version: TlsVersion::Tls12,
+    };
+    let material = Material::load(&settings, true, None).unwrap();
+    Server::new(settings, true, material)
+}
+
 #[tokio::test]
 async fn documented_are_exactly_those_that_exist() {
     let registry = registry();
@@ -307,6 +328,10 @@ async fn documented_are_exactly_those_that_exist() {
     // Families without a series are left out: each of these gets one.
     metrics.plane().refused("reason");
     metrics.drain_ended("api", &ended("drained", 0));
+    let directory = tempfile::tempdir().unwrap();
+    let server = Arc::new(tls_in(directory.path()));
+    let address = "127.0.0.1:443".parse().unwrap();
+    metrics.certificates().set(vec![(address, server)]);
     {
         let snapshot = registry.snapshot();
         snapshot.pools[0].backends[0].counters.answered(200);
@@ -330,7 +355,7 @@ async fn documented_are_exactly_those_that_exist() {
     // Labels as documented, and no others.
     let bounded = [
         "pool", "backend", "code", "state", "result", "outcome", "reason", "side", "limit",
-        "version", "le", "kind",
+        "version", "le", "kind", "listener", "name", "file",
     ];
     for (name, labels, _) in parse(&text) {
         for (label, _) in labels {
