@@ -286,6 +286,18 @@ pub struct Health {
     pub absent_after: Duration,
 }
 
+impl Health {
+    /// Whether a prober asks the same question as with `other`, and takes the same for an answer: how often it asks, and
+    /// what the answers lead to, is not its business.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        self.check == other.check
+            && self.explicit == other.explicit
+            && self.port == other.port
+            && self.tls == other.tls
+            && self.timeout == other.timeout
+    }
+}
+
 /// How to probe.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Check {

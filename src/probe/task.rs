@@ -77,7 +77,7 @@ impl Task {
 
     pub(super) async fn run(mut self) {
         let resolver = Resolver::start(&self.target.endpoint);
-        let mut next = clock::now();
+        let mut next = self.first_turn();
         while let Next::Probe = self.wait(next).await {
             let began = clock::now();
             self.last = Some(began);
@@ -85,6 +85,16 @@ impl Task {
                 self.conclude(answer, began);
             }
             next = self.next_turn();
+        }
+    }
+
+    /// A backend that nobody knows yet is probed at once. One that takes requests has only got another prober, as all of
+    /// its pool have: they take their turns within the first interval, not all at the same moment.
+    fn first_turn(&self) -> Time {
+        let now = clock::now();
+        match self.target.endpoint.gate.is_closed() {
+            true => now,
+            false => now + self.cadence.borrow().interval.mul_f64(fastrand::f64()),
         }
     }
 

@@ -120,8 +120,8 @@ impl PoolState {
         for key in keys {
             self.refresh_cadence(key);
         }
-        let other_check = *self.health != self.config.health;
-        if other_check {
+        let other_check = !self.health.asks_the_same(&self.config.health);
+        if *self.health != self.config.health {
             self.health = Arc::new(self.config.health.clone());
         }
         for member in self.members.values_mut() {

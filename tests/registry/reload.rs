@@ -146,6 +146,22 @@ async fn another_check_restarts_the_probers() {
     );
 }
 
+/// A thousand new probers at once would be a burst of probes, and a thousand sentinels gone.
+#[tokio::test]
+async fn another_interval_restarts_no_prober() {
+    let rig = Rig::two().await;
+    let settings = "[pool.health]\ninterval = \"7s\"\nrise = 3\n";
+    let before = rig.probed("a", |probed| probed.starts);
+    // The section itself says that the check is taken at its word.
+    rig.apply(&pool("[pool.health]\n", &TWO)).await;
+    let explicit = rig.probed("a", |probed| probed.starts);
+    assert_eq!(explicit, before + 1);
+    rig.apply(&pool(settings, &TWO)).await;
+    let (starts, cadence) = rig.probed("a", |probed| (probed.starts, probed.cadence));
+    assert_eq!(starts, explicit);
+    assert_eq!(cadence.interval, Duration::from_secs(7));
+}
+
 #[tokio::test]
 async fn other_policies_take_effect() {
     let settings = "[pool.health]\nfall = 1\nrise = 3\n[pool.drain]\ndeadline = \"50ms\"\nclose_spread = \"0s\"\n\

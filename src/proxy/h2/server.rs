@@ -32,7 +32,7 @@ use crate::telemetry::metrics::Limit;
 
 /// What a client may have on its way of one request's body, and of all of them together.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 
 /// What is kept of one response while the client takes no more of it.
 const SEND_BUFFER: usize = 64 * 1024;
