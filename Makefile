@@ -63,9 +63,9 @@ prove: setup ## Run the end-to-end tests at full length; figures go to target/pr
 	@cat target/prove/results.md target/prove/races.md
 
 # SOAK_SECONDS=1800 for half an hour, SOAK_SEED=N for a run again.
-soak: setup ## Ten minutes of chaos against the oracle; figures go to target/prove/soak.md
+soak: setup ## Half an hour of chaos against the oracle; figures go to target/prove/soak.md
 	tests/setup.sh
-	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(CARGO) test --release --test e2e soak:: -- --test-threads 1
+	SOAK_SECONDS=$${SOAK_SECONDS:-1800} $(CARGO) test --release --test e2e soak:: -- --test-threads 1
 
 # Each target for a minute; FUZZ_SECONDS=3600 for longer.
 fuzz: setup ## Fuzz the parsers (needs cargo-fuzz and a C++ compiler)
