@@ -18,6 +18,7 @@ pub mod config {
 
 #[path = "../../src/proxy"]
 pub mod proxy {
+    pub mod grpc;
     pub mod headers;
     pub mod websocket;
 

@@ -39,6 +39,15 @@ pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// that, and pays nothing for it.
 const REST: Duration = Duration::from_secs(1);
 
+impl From<&config::Server> for Limits {
+    fn from(server: &config::Server) -> Self {
+        Self {
+            max_header: server.max_header,
+            max_uri: server.max_uri,
+        }
+    }
+}
+
 /// What becomes of the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {

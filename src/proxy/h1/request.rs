@@ -20,7 +20,6 @@ pub use super::refusal::RequestError;
 use super::span::{Field, Span};
 pub use super::target::Form;
 use super::target::{self, TargetError};
-use crate::config;
 use crate::proxy::grpc;
 
 /// Most fields a head may have; one more is 431.
@@ -42,15 +41,6 @@ pub struct Limits {
     pub max_header: usize,
     /// Bytes of the request target; beyond: 414.
     pub max_uri: usize,
-}
-
-impl From<&config::Server> for Limits {
-    fn from(server: &config::Server) -> Self {
-        Self {
-            max_header: server.max_header,
-            max_uri: server.max_uri,
-        }
-    }
 }
 
 /// Where a request's body ends.
