@@ -2,6 +2,7 @@
 
 mod dress;
 
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ use crate::config;
 use crate::core::Time;
 use crate::core::balance::Candidate;
 use crate::core::retry;
+use crate::interrupt::Level;
 use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved, Ticket};
 use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
@@ -350,9 +352,19 @@ pub async fn dial(
         // Boxed: most connections go without.
         false => {
             let patience = upstream.connect_timeout;
-            Box::pin(dressed(
-                stream, endpoint, &transport, alpn, patience, behalf,
-            ))
+            let dressing = dressed(stream, endpoint, &transport, alpn, patience, behalf);
+            let mut dressing = Box::pin(dressing);
+            // A backend that stalls must not hold up a drain beyond its deadline.
+            poll_fn(|cx| {
+                if let Poll::Ready(dressed) = dressing.as_mut().poll(cx) {
+                    return Poll::Ready(dressed);
+                }
+                ticket.interrupt().register(cx.waker());
+                match ticket.interrupt().level() {
+                    Level::Cut => Poll::Ready(Err(ConnectError::Moved)),
+                    _ => Poll::Pending,
+                }
+            })
             .await?
         }
     };

@@ -146,6 +146,34 @@ async fn a_backend_that_does_not_speak_it_gets_no_request() {
     silent.abort();
 }
 
+/// RFC 9113 §8.1: behind a whole answer a reset without an error says that the rest of the request isn't wanted. In the
+/// middle of one it is a break, and the client has to see one.
+#[tokio::test]
+async fn a_reset_without_an_error_is_an_end_only_behind_one() {
+    for whole in [true, false] {
+        let (rig, listeners) = rig(1, HTTP2).await;
+        let mut client = Client::new(&rig).await;
+        let (response, _body) = client.begin(get("/"), true).await;
+        let mut backend = Fake::accept(&listeners[0], &[]).await;
+        let (id, _) = backend.request().await;
+        backend.head(id, &[], false).await;
+        backend.data(id, b"half", whole).await;
+        backend.reset(id, NO_ERROR).await;
+        let read = async {
+            let mut body = response.await?.into_body();
+            let mut all = Vec::new();
+            while let Some(piece) = body.data().await {
+                all.extend_from_slice(&piece?);
+            }
+            Ok::<_, h2::Error>(all)
+        };
+        match read.await {
+            Ok(all) => assert!(whole && all == b"half", "whole: {whole}, {all:?}"),
+            Err(error) => assert!(!whole, "{error}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn cancelling_reaches_the_backend() {
     let (rig, listeners) = rig(1, HTTP2).await;

@@ -128,18 +128,10 @@ impl ClientStream {
                     self.content = data;
                     Poll::Ready(Ok(()))
                 }
-                // RFC 9113 §8.1: it wants no more of the request, and its response was whole.
-                Some(Err(error))
-                    if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) =>
-                {
-                    Poll::Ready(self.take_end(None))
-                }
+                // A reset behind a whole response (RFC 9113 §8.1) is no error here: the crate keeps the end it has seen.
                 Some(Err(error)) => Poll::Ready(Err(self.failed(error))),
                 None => match ready!(body.poll_trailers(cx)) {
                     Ok(trailers) => Poll::Ready(self.take_end(trailers)),
-                    Err(error) if error.reason() == Some(Reason::NO_ERROR) => {
-                        Poll::Ready(self.take_end(None))
-                    }
                     Err(error) => Poll::Ready(Err(self.failed(error))),
                 },
             },

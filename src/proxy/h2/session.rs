@@ -82,18 +82,25 @@ pub async fn connect(
         if let Some(connection) = reuse(permit) {
             return Ok(connection);
         }
+        if endpoint.epoch() != epoch {
+            return Err(ConnectError::Moved);
+        }
         if sessions.failed.load(Ordering::Acquire) != failed {
-            // The one that was waited for came to nothing.
+            // The one that was waited for came to nothing. What that means for the backend, its own request has said.
             return match sessions.enter_any(epoch) {
                 Some(entered) => Ok(connection(endpoint, entered)),
-                None => Err(ConnectError::Failed(
-                    "the attempt before this one has failed just now".to_owned(),
-                )),
+                None => Err(ConnectError::Ignored),
             };
         }
         if let Err(error) = open(plane, permit, upstream).await {
-            sessions.failed.fetch_add(1, Ordering::AcqRel);
-            return Err(error);
+            if !matches!(error, ConnectError::Moved) {
+                sessions.failed.fetch_add(1, Ordering::AcqRel);
+            }
+            // A busy one is better than none.
+            return match sessions.enter_any(epoch) {
+                Some(entered) => Ok(connection(endpoint, entered)),
+                None => Err(error),
+            };
         }
         drop(opening);
         if endpoint.epoch() != epoch {
@@ -103,6 +110,10 @@ pub async fn connect(
 }
 
 fn connection(endpoint: &Arc<Endpoint>, entered: Entered) -> Box<Connection> {
+    if endpoint.gate.is_closed() {
+        // Fail-open: it ends with its last stream, or it would keep the app from stopping.
+        entered.session().close();
+    }
     Box::new(Connection {
         epoch: entered.session().epoch,
         stream: Box::new(ClientStream::new(entered, endpoint.transport().0.scheme())),
@@ -297,7 +308,8 @@ impl Driver {
             self.timer
                 .as_mut()
                 .reset(tokio::time::Instant::now() + next);
-            let is_busy = self.session.streams() > 0;
+            // Before its SETTINGS nobody can use it: `connect_timeout` is for that.
+            let is_busy = self.settled.is_some() || self.session.streams() > 0;
             let is_unused = !is_busy && self.session.uses() == self.uses;
             if is_unused || (!is_busy && self.endpoint.gate.is_closed()) {
                 self.session.close();
