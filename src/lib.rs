@@ -4,8 +4,9 @@
 //! 1. [`core`]: what a backend is, when it may take a request, what a drain is. Pure: no socket, no clock.
 //! 2. [`gate`]: the one atomic word that makes "still open?" and "one more in flight" a single step.
 //! 3. [`registry`]: the one writer. Events go in; a new snapshot, gate moves and announcements come out.
-//! 4. [`proxy`]: the data plane: route, pick, permit, connection, forward, retry, log.
-//!    [`tls`] is its listeners' certificates.
+//! 4. [`proxy`]: the data plane: route, pick, permit, connection, forward, retry, log. HTTP/1 is its inner language;
+//!    HTTP/2 (the `h2` crate) is dressed as it. [`tls`] (rustls) is for clients and backends.
+//!    [`server`] is the threads and listeners below; Pingora accepts and connects, no more.
 //! 5. [`app`]: the composition root, where all of it is wired on one screen.
 //! 6. [`supervisor`]: beside the proxy: the launcher (`lameduck exec`), the roll, and what supervisors are told.
 //!    [`doctor`] reads their configurations.

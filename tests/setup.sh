@@ -30,14 +30,12 @@ fi
 from_pypi supervisors-venv supervisor==4.3.0 honcho==2.0.0 'setuptools<81'
 # Kubernetes' schemas, for deploy/kubernetes.
 from_pypi schemas-venv kubernetes-validate==1.37.0
-# The standard gRPC health service.
+# gRPC apps, their clients, and the standard health service.
 from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 # Clients that people use, see tests/clients.
 from_pypi clients-venv websockets==17.4
 # Judges TLS.
 from_pypi scan-venv sslyze==6.3.1
-# gRPC apps and their clients.
-from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 missing=
 packages="runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load"
 # Chromium is 60 MiB to fetch, and tried in the long form alone.

@@ -1,7 +1,9 @@
 //! The data plane: route → pick → permit → connection → forward → retry → log.
 //!
-//! [`front`] takes a connection from a listener; [`h1`] is the HTTP/1 plane. What it decides with is here, in plain functions that another protocol's plane
-//! can call: [`route`], [`upstream`], [`hold`], [`headers`], [`errors`], [`request_id`], [`websocket`].
+//! [`front`] takes a connection from a listener; [`h1`] is the HTTP/1 plane; [`h2`] dresses HTTP/2 streams, of clients
+//! and of backends, as HTTP/1. What is decided is in plain functions: [`route`], [`upstream`], [`hold`], [`headers`],
+//! [`errors`], [`request_id`]. [`websocket`], [`sse`] and [`grpc`] know where a stream may end.
+//! [`plain`] and [`rewound`] are streams; [`plane`] is what all connections share.
 
 pub mod errors;
 pub mod forwarded;

@@ -1,16 +1,14 @@
 //! From a pool to a connection: pick a backend, enter its gate, reuse a connection or open one.
 
+mod dial;
 mod dress;
 
-use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use pingora::protocols::TcpKeepalive;
-use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 use tokio::io::ReadBuf;
 
@@ -23,12 +21,11 @@ use crate::config;
 use crate::core::Time;
 use crate::core::balance::Candidate;
 use crate::core::retry;
-use crate::interrupt::Level;
-use crate::registry::endpoint::{Connection, Endpoint, Key, Permit, Resolved, Ticket};
+use crate::registry::endpoint::{Connection, Endpoint, Key, Permit};
 use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
 use crate::tls::upstream::Alpn;
-use dress::dressed;
+pub use dial::{Dialled, dial};
 pub use dress::{Behalf, Dressed, note_refusal, note_written};
 
 impl Candidate for Arc<Endpoint> {
@@ -297,96 +294,6 @@ pub async fn connect(
         ticket: dialled.ticket,
     }))
 }
-
-/// What a connection is made of.
-pub struct Dialled {
-    /// The stream, ready for a request.
-    pub dressed: Dressed,
-    /// The number of the transport that it was opened with.
-    pub transport: u32,
-    /// Counts it.
-    pub ticket: Ticket,
-}
-
-/// Opens what a connection is made of.
-///
-/// # Errors
-/// As [`connect`].
-pub async fn dial(
-    plane: &Plane,
-    permit: &Permit,
-    upstream: &config::Upstream,
-    behalf: Behalf,
-    alpn: Alpn,
-) -> Result<Dialled, ConnectError> {
-    let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
-    if endpoint.epoch() != epoch {
-        return Err(ConnectError::Moved);
-    }
-    let resolved = endpoint.resolved().ok_or(ConnectError::Unresolved)?;
-    let mut peer = match &*resolved {
-        Resolved::Socket(address) => HttpPeer::new(*address, false, String::new()),
-        Resolved::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
-            .map_err(|error| ConnectError::Failed(error.to_string()))?,
-    };
-    peer.options.connection_timeout = Some(upstream.connect_timeout);
-    let (transport, number) = endpoint.transport();
-    if upstream.http2 {
-        peer.options.tcp_keepalive = Some(KEEP_ALIVE);
-    }
-    let ticket = endpoint.connection_opened();
-    let stream = plane
-        .connector
-        .new_stream(&peer)
-        .await
-        .map_err(|error| ConnectError::Failed(error.to_string()))?;
-    let socket = plain::socket_of(&stream);
-    drop(stream);
-    let stream = socket.and_then(|socket| match *resolved {
-        Resolved::Socket(_) => plain::tcp(socket),
-        Resolved::Unix(_) => plain::unix(socket),
-    });
-    let stream = stream.map_err(|error| ConnectError::Failed(error.to_string()))?;
-    let dressed = match transport.is_plain() {
-        true => Dressed::plainly(stream),
-        // Boxed: most connections go without.
-        false => {
-            let patience = upstream.connect_timeout;
-            let dressing = dressed(stream, endpoint, &transport, alpn, patience, behalf);
-            let mut dressing = Box::pin(dressing);
-            // A backend that stalls must not hold up a drain beyond its deadline.
-            poll_fn(|cx| {
-                if let Poll::Ready(dressed) = dressing.as_mut().poll(cx) {
-                    return Poll::Ready(dressed);
-                }
-                ticket.interrupt().register(cx.waker());
-                match ticket.interrupt().level() {
-                    Level::Cut => Poll::Ready(Err(ConnectError::Moved)),
-                    _ => Poll::Pending,
-                }
-            })
-            .await?
-        }
-    };
-    if endpoint.epoch() != epoch {
-        return Err(ConnectError::Moved);
-    }
-    Ok(Dialled {
-        dressed,
-        transport: number,
-        ticket,
-    })
-}
-
-/// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed
-/// within 25 seconds. HTTP/2's own PINGs are taken for abuse by gRPC servers.
-const KEEP_ALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(10),
-    interval: Duration::from_secs(5),
-    count: 3,
-    #[cfg(target_os = "linux")]
-    user_timeout: Duration::from_secs(25),
-};
 
 /// For so long the look for the acceptance is repeated as often as others let us; after that, each millisecond.
 const AT_ONCE: Duration = Duration::from_micros(100);

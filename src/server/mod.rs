@@ -1,7 +1,9 @@
 //! Sockets, threads and the end of it all.
 //!
-//! [`threads`] is what the data plane runs on; [`listener`] binds and runs one public address, [`accept`] is its loop; [`listeners`] is the set of them, as the configuration has
-//! it; [`shutdown`] is the order in which everything ends; [`reaper`] closes idle upstream connections.
+//! [`threads`]: one runtime for each data thread, and one thread that accepts for all. [`listener`] binds and runs one
+//! public address on Pingora's accept loop; [`accept`] gives its connections to the data threads. [`listeners`] is the
+//! set of them, as the configuration has it; [`shutdown`] is the order in which everything ends; [`reaper`] closes idle
+//! upstream connections.
 
 pub mod accept;
 pub mod descriptors;

@@ -51,8 +51,8 @@ pub const WHY: &[Why] = &[
         ],
     ),
     (
-        "HAProxy serves HTTP/2 without TLS on the same port. lameduck's HTTP/2 isn't there yet, and is named so by \
-         505",
+        "HAProxy serves HTTP/2 without TLS on the same port. lameduck does so with `http2 = true`, which this listener \
+         has not, and says 505",
         &["the preface of HTTP/2"],
     ),
     // Fields

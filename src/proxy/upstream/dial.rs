@@ -1,0 +1,107 @@
+//! A new connection: Pingora opens it, then it is dressed as the backend wants it.
+
+use std::future::{Future as _, poll_fn};
+use std::task::Poll;
+use std::time::Duration;
+
+use pingora::protocols::TcpKeepalive;
+use pingora::upstreams::peer::HttpPeer;
+
+use super::ConnectError;
+use super::dress::{Behalf, Dressed, dressed};
+use crate::config;
+use crate::interrupt::Level;
+use crate::proxy::plain;
+use crate::proxy::plane::Plane;
+use crate::registry::endpoint::{Permit, Resolved, Ticket};
+use crate::tls::upstream::Alpn;
+
+/// What a connection is made of.
+pub struct Dialled {
+    /// The stream, ready for a request.
+    pub dressed: Dressed,
+    /// The number of the transport that it was opened with.
+    pub transport: u32,
+    /// Counts it.
+    pub ticket: Ticket,
+}
+
+/// Opens what a connection is made of.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn dial(
+    plane: &Plane,
+    permit: &Permit,
+    upstream: &config::Upstream,
+    behalf: Behalf,
+    alpn: Alpn,
+) -> Result<Dialled, ConnectError> {
+    let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
+    if endpoint.epoch() != epoch {
+        return Err(ConnectError::Moved);
+    }
+    let resolved = endpoint.resolved().ok_or(ConnectError::Unresolved)?;
+    let mut peer = match &*resolved {
+        Resolved::Socket(address) => HttpPeer::new(*address, false, String::new()),
+        Resolved::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
+            .map_err(|error| ConnectError::Failed(error.to_string()))?,
+    };
+    peer.options.connection_timeout = Some(upstream.connect_timeout);
+    let (transport, number) = endpoint.transport();
+    if upstream.http2 {
+        peer.options.tcp_keepalive = Some(KEEP_ALIVE);
+    }
+    let ticket = endpoint.connection_opened();
+    let stream = plane
+        .connector
+        .new_stream(&peer)
+        .await
+        .map_err(|error| ConnectError::Failed(error.to_string()))?;
+    let socket = plain::socket_of(&stream);
+    drop(stream);
+    let stream = socket.and_then(|socket| match *resolved {
+        Resolved::Socket(_) => plain::tcp(socket),
+        Resolved::Unix(_) => plain::unix(socket),
+    });
+    let stream = stream.map_err(|error| ConnectError::Failed(error.to_string()))?;
+    let dressed = match transport.is_plain() {
+        true => Dressed::plainly(stream),
+        // Boxed: most connections go without.
+        false => {
+            let patience = upstream.connect_timeout;
+            let dressing = dressed(stream, endpoint, &transport, alpn, patience, behalf);
+            let mut dressing = Box::pin(dressing);
+            // A backend that stalls must not hold up a drain beyond its deadline.
+            poll_fn(|cx| {
+                if let Poll::Ready(dressed) = dressing.as_mut().poll(cx) {
+                    return Poll::Ready(dressed);
+                }
+                ticket.interrupt().register(cx.waker());
+                match ticket.interrupt().level() {
+                    Level::Cut => Poll::Ready(Err(ConnectError::Moved)),
+                    _ => Poll::Pending,
+                }
+            })
+            .await?
+        }
+    };
+    if endpoint.epoch() != epoch {
+        return Err(ConnectError::Moved);
+    }
+    Ok(Dialled {
+        dressed,
+        transport: number,
+        ticket,
+    })
+}
+
+/// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed
+/// within 25 seconds. HTTP/2's own PINGs are taken for abuse by gRPC servers.
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(10),
+    interval: Duration::from_secs(5),
+    count: 3,
+    #[cfg(target_os = "linux")]
+    user_timeout: Duration::from_secs(25),
+};
