@@ -2,6 +2,7 @@
 
 use tokio_rustls::TlsAcceptor;
 
+use super::super::dress::dressed;
 use super::*;
 use crate::config::{self, UpstreamTls};
 use crate::registry::endpoint::Transport;
