@@ -29,7 +29,7 @@ pub struct Dialled {
 /// Opens what a connection is made of.
 ///
 /// # Errors
-/// As [`connect`].
+/// As [`super::connect`].
 pub async fn dial(
     plane: &Plane,
     permit: &Permit,
