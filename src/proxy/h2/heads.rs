@@ -14,6 +14,15 @@ use crate::proxy::h1::framing::{Framing, Verdict};
 use crate::proxy::h1::method::Version;
 use crate::proxy::h1::request::{MAX_FIELDS, RequestError};
 
+/// Fields of a connection, which HTTP/2 has not.
+static HOP: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
 /// How a body goes on in HTTP/1.1, behind a head that was written here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyForm {
@@ -85,6 +94,10 @@ pub fn write_request(
         *scheme != http::uri::Scheme::HTTP && *scheme != http::uri::Scheme::HTTPS
     }) {
         return Err(RequestError::BadTarget);
+    }
+    // RFC 9113 §8.2.2: such a message is malformed. The crate knows that, too; here it would be a second framing.
+    if HOP.iter().any(|name| parts.headers.contains_key(name)) {
+        return Err(RequestError::BadFieldName);
     }
     if let Some(host) = authority(parts)? {
         put(out, &[b"host: ", host, b"\r\n"]);
