@@ -35,6 +35,7 @@ pub mod registry;
 pub mod room;
 pub mod server;
 pub mod sockets;
+mod stream;
 pub mod supervisor;
 pub mod sys;
 pub mod telemetry;

@@ -1,18 +1,14 @@
 //! A connection with TLS, as the rest of the proxy takes it; and what stands below it.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use async_trait::async_trait;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType,
-};
+use pingora::protocols::Stream;
 use rustls::ServerConnection;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::stream::{Seen, stands_on, writes_to};
 
 /// The first read takes so much: a whole ClientHello, mostly.
 const FIRST: usize = 2048;
@@ -25,7 +21,7 @@ const HANDSHAKE: u8 = 22;
 pub struct Raw {
     io: Stream,
     /// Looked at, and not yet taken.
-    first: Vec<u8>,
+    first: Seen,
     records: Records,
 }
 
@@ -34,7 +30,7 @@ impl Raw {
     pub fn new(io: Stream) -> Self {
         Self {
             io,
-            first: Vec::new(),
+            first: Seen::default(),
             records: Records::default(),
         }
     }
@@ -49,15 +45,15 @@ impl Raw {
     /// # Errors
     /// It has gone.
     pub fn poll_begins_tls(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.first.is_empty() {
+        if self.first.left().is_empty() {
             let mut first = vec![0; FIRST];
             let mut buffer = ReadBuf::new(&mut first);
             ready!(Pin::new(&mut *self.io).poll_read(cx, &mut buffer))?;
             let count = buffer.filled().len();
             first.truncate(count);
-            self.first = first;
+            self.first = Seen::new(first);
         }
-        Poll::Ready(match self.first.first() {
+        Poll::Ready(match self.first.left().first() {
             None => Err(io::ErrorKind::UnexpectedEof.into()),
             Some(first) => Ok(*first == HANDSHAKE),
         })
@@ -72,50 +68,15 @@ impl AsyncRead for Raw {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
-        if this.first.is_empty() {
+        if !this.first.read(buffer) {
             ready!(Pin::new(&mut *this.io).poll_read(cx, buffer))?;
-        } else {
-            let count = this.first.len().min(buffer.remaining());
-            buffer.put_slice(&this.first[..count]);
-            this.first.drain(..count);
-            if this.first.is_empty() {
-                this.first = Vec::new();
-            }
         }
         this.records.feed(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Raw {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_shutdown(cx)
-    }
-}
+writes_to!(Raw, io);
 
 /// Where in the sequence of TLS records a stream is.
 #[derive(Debug, Default)]
@@ -189,70 +150,8 @@ impl AsyncRead for TlsStream {
     }
 }
 
-impl AsyncWrite for TlsStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-#[async_trait]
-impl Shutdown for TlsStream {
-    async fn shutdown(&mut self) {
-        let _ = AsyncWriteExt::shutdown(&mut self.0).await;
-    }
-}
-
-impl UniqueID for TlsStream {
-    fn id(&self) -> UniqueIDType {
-        self.raw().io.id()
-    }
-}
-
-impl Ssl for TlsStream {}
-
-impl Peek for TlsStream {}
-
-impl GetTimingDigest for TlsStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.raw().io.get_timing_digest()
-    }
-}
-
-impl GetProxyDigest for TlsStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.raw().io.get_proxy_digest()
-    }
-}
-
-impl GetSocketDigest for TlsStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.raw().io.get_socket_digest()
-    }
-}
+writes_to!(TlsStream, 0);
+stands_on!(TlsStream, |this| this.raw().io);
 
 #[cfg(test)]
 mod tests {

@@ -9,18 +9,12 @@ mod request;
 use std::io;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use async_trait::async_trait;
 use bytes::{Buf as _, Bytes};
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, StatusCode, header};
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType, raw_connect,
-};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::heads;
@@ -28,6 +22,7 @@ use crate::core::retry;
 use crate::proxy::grpc;
 use crate::proxy::h1::chunked::start_chunk;
 use crate::registry::endpoint::{Connection, Entered};
+use crate::stream::{has_no_socket, poll_write_pieces};
 use request::{Begun, Request};
 
 /// A stream to a backend that speaks HTTP/1.1. Dropped before its response is whole, it is reset: so the backend hears
@@ -339,24 +334,11 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut taken = 0;
-        for piece in pieces {
-            match self.as_mut().poll_write(cx, piece) {
-                Poll::Ready(Ok(count)) => {
-                    taken += count;
-                    if count < piece.len() {
-                        break;
-                    }
-                }
-                _ if taken > 0 => break,
-                other => return other,
-            }
-        }
-        Poll::Ready(Ok(taken))
+        poll_write_pieces(self, cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -382,36 +364,4 @@ impl Drop for ClientStream {
     }
 }
 
-#[async_trait]
-impl Shutdown for ClientStream {
-    async fn shutdown(&mut self) {}
-}
-
-impl UniqueID for ClientStream {
-    /// There is no descriptor that is its own.
-    fn id(&self) -> UniqueIDType {
-        -1
-    }
-}
-
-impl Ssl for ClientStream {}
-
-impl GetTimingDigest for ClientStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for ClientStream {
-    fn get_proxy_digest(&self) -> Option<Arc<raw_connect::ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for ClientStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
-    }
-}
-
-impl Peek for ClientStream {}
+has_no_socket!(ClientStream);

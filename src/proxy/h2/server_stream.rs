@@ -7,7 +7,6 @@
 mod outside;
 
 use std::io;
-use std::mem;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -17,10 +16,8 @@ use http::Response;
 use tokio::io::ReadBuf;
 
 use super::heads::{self, BodyForm};
-use crate::proxy::h1::chunked::{ChunkDecoder, start_chunk};
-
-/// Largest trailer section of a response, in bytes: as in HTTP/1.
-const MAX_TRAILER: usize = 64 * 1024;
+use super::outgoing::{Outgoing, opened, poll_room};
+use crate::proxy::h1::chunked::start_chunk;
 
 /// A stream of HTTP/2 that speaks HTTP/1.1. Dropped before its response is whole, it is reset.
 #[derive(Debug)]
@@ -59,17 +56,9 @@ enum Upload {
 enum Download {
     /// A head, of which this much has come.
     Head(Vec<u8>),
-    Length(u64),
-    Chunked(Box<Chunks>),
+    Body(Outgoing),
     Tunnel,
     Done,
-}
-
-/// A chunked body that is taken apart.
-#[derive(Debug)]
-struct Chunks {
-    decoder: ChunkDecoder,
-    trailers: Vec<u8>,
 }
 
 impl ServerStream {
@@ -193,21 +182,18 @@ impl ServerStream {
     fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.download {
             Download::Head(_) => Poll::Ready(self.take_head(bytes)),
-            Download::Length(left) => {
-                let wanted = bytes
-                    .len()
-                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
-                let count = ready!(poll_room(&mut self.body, cx, wanted))?.min(wanted);
-                *left -= count as u64;
-                let last = *left == 0;
-                self.send(&bytes[..count], last)?;
+            Download::Body(outgoing) => {
+                let taken = outgoing.poll_take(&mut self.body, cx, bytes);
+                let (count, whole) = ready!(taken)?;
+                if whole {
+                    self.download = Download::Done;
+                }
                 Poll::Ready(Ok(count))
             }
-            Download::Chunked(_) => self.poll_take_chunks(cx, bytes),
             Download::Tunnel => {
                 let room = ready!(poll_room(&mut self.body, cx, bytes.len()))?;
                 let count = room.min(bytes.len());
-                self.send(&bytes[..count], false)?;
+                self.send(Bytes::copy_from_slice(&bytes[..count]), false)?;
                 Poll::Ready(Ok(count))
             }
             Download::Done => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -215,13 +201,10 @@ impl ServerStream {
     }
 
     /// Sends a piece of content, and with the last one ends the stream.
-    fn send(&mut self, content: &[u8], last: bool) -> io::Result<()> {
-        self.send_owned(Bytes::copy_from_slice(content), last)
-    }
-
-    fn send_owned(&mut self, content: Bytes, last: bool) -> io::Result<()> {
-        let body = self.body.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        body.send_data(content, last).map_err(gone)?;
+    fn send(&mut self, content: Bytes, last: bool) -> io::Result<()> {
+        opened(&mut self.body)?
+            .send_data(content, last)
+            .map_err(gone)?;
         if last {
             self.download = Download::Done;
         }
@@ -267,93 +250,13 @@ impl ServerStream {
             BodyForm::Tunnel => Download::Tunnel,
             _ if bodiless => Download::Done,
             BodyForm::None => Download::Done,
-            BodyForm::Length(length) => Download::Length(length),
-            BodyForm::Chunked => Download::Chunked(Box::new(Chunks {
-                decoder: ChunkDecoder::of_response(MAX_TRAILER),
-                trailers: Vec::new(),
-            })),
+            BodyForm::Length(length) => Download::Body(Outgoing::of_response(Some(length))),
+            BodyForm::Chunked => Download::Body(Outgoing::of_response(None)),
         };
         let whole = matches!(self.download, Download::Done);
         let body = self.response.send_response(response, whole).map_err(gone)?;
         self.body = Some(body);
         Ok(taken)
-    }
-
-    /// Takes chunks apart. What comes in one write leaves in one DATA frame, as far as there is room.
-    fn poll_take_chunks(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        let mut room = None;
-        loop {
-            let Download::Chunked(chunks) = &mut self.download else {
-                return Poll::Ready(Ok(0));
-            };
-            let (mut at, mut content) = (0, Vec::new());
-            while at < bytes.len() {
-                let piece = chunks
-                    .decoder
-                    .next_piece(&bytes[at..], &mut chunks.trailers)
-                    .map_err(malformed)?;
-                at += piece.framing;
-                if piece.content == 0 {
-                    break;
-                }
-                let room = *room.get_or_insert_with(|| available(&mut self.body, bytes.len()));
-                let count = piece.content.min(room - content.len());
-                if count == 0 {
-                    break;
-                }
-                content.extend_from_slice(&bytes[at..at + count]);
-                chunks.decoder.took(count);
-                at += count;
-            }
-            let whole = chunks.decoder.is_complete();
-            let trailers = if whole {
-                heads::read_trailers(mem::take(&mut chunks.trailers))
-            } else {
-                None
-            };
-            let last = whole && trailers.is_none();
-            if !content.is_empty() || last {
-                self.send_owned(content.into(), last)?;
-            }
-            if let Some(trailers) = trailers {
-                let body = self.body.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-                body.send_trailers(trailers).map_err(gone)?;
-                self.download = Download::Done;
-            }
-            if at > 0 {
-                return Poll::Ready(Ok(at));
-            }
-            room = Some(ready!(poll_room(&mut self.body, cx, bytes.len()))?);
-        }
-    }
-}
-
-/// Room that there is now for so much content; what is missing is asked for.
-pub(super) fn available(body: &mut Option<SendStream<Bytes>>, wanted: usize) -> usize {
-    body.as_mut().map_or(0, |body| {
-        body.reserve_capacity(wanted);
-        body.capacity()
-    })
-}
-
-/// Waits until there is room for at least a byte of so much content.
-pub(super) fn poll_room(
-    body: &mut Option<SendStream<Bytes>>,
-    cx: &mut Context<'_>,
-    wanted: usize,
-) -> Poll<io::Result<usize>> {
-    loop {
-        let room = available(body, wanted);
-        if room > 0 {
-            return Poll::Ready(Ok(room));
-        }
-        let body = body.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        match ready!(body.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(gone(error))),
-            None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-        }
     }
 }
 
@@ -367,7 +270,7 @@ impl Drop for ServerStream {
         // Without a response begun, the crate resets with CANCEL; behind a whole one that overtook its request, with
         // NO_ERROR (RFC 9113 §8.1).
         let reason = match self.download {
-            Download::Length(_) | Download::Chunked(_) => Reason::INTERNAL_ERROR,
+            Download::Body(_) => Reason::INTERNAL_ERROR,
             Download::Tunnel => Reason::CANCEL,
             Download::Head(_) | Download::Done => return,
         };

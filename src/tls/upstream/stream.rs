@@ -2,19 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use async_trait::async_trait;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    Stream, TimingDigest, UniqueID,
-};
+use pingora::protocols::Stream;
 use rustls::Error;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::explain::{cause, explain, is_of_our_certificate};
+use crate::stream::{stands_on, writes_to};
 
 /// The stream below TLS, with a count of what was written to it.
 #[derive(Debug)]
@@ -138,35 +133,8 @@ impl AsyncRead for TlsStream {
     }
 }
 
-impl AsyncWrite for TlsStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
+writes_to!(TlsStream, inner);
+stands_on!(TlsStream, |this| this.below());
 
 impl Drop for TlsStream {
     /// Says goodbye (close_notify, RFC 8446 §6.1) where that needs no waiting.
@@ -185,46 +153,3 @@ impl Drop for TlsStream {
         }
     }
 }
-
-#[async_trait]
-impl Shutdown for TlsStream {
-    async fn shutdown(&mut self) {
-        let _ = AsyncWriteExt::shutdown(&mut self.inner).await;
-    }
-}
-
-impl UniqueID for TlsStream {
-    /// The descriptor below.
-    fn id(&self) -> i32 {
-        self.below().id()
-    }
-}
-
-impl Ssl for TlsStream {
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        match self.inner.get_ref().1.alpn_protocol()? {
-            b"h2" => Some(ALPN::H2),
-            _ => Some(ALPN::H1),
-        }
-    }
-}
-
-impl GetTimingDigest for TlsStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.below().get_timing_digest()
-    }
-}
-
-impl GetProxyDigest for TlsStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.below().get_proxy_digest()
-    }
-}
-
-impl GetSocketDigest for TlsStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.below().get_socket_digest()
-    }
-}
-
-impl Peek for TlsStream {}

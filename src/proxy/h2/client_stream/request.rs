@@ -10,12 +10,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Uri, header};
 
 use super::super::heads;
-use super::super::server_stream::{available, poll_room};
-use crate::proxy::h1::chunked::ChunkDecoder;
+use super::super::outgoing::Outgoing;
 use crate::proxy::h1::request::MAX_FIELDS;
-
-/// Largest trailer section of a request, in bytes: the HTTP/1 plane's own bound is smaller.
-const MAX_TRAILER: usize = 64 * 1024;
 
 /// A request's way.
 #[derive(Debug)]
@@ -30,9 +26,7 @@ pub(super) struct Request {
 enum Upload {
     /// The head, of which this much has come.
     Head(Vec<u8>),
-    /// So many bytes.
-    Length(u64),
-    Chunked(Box<(ChunkDecoder, Vec<u8>)>),
+    Body(Outgoing),
     Done,
 }
 
@@ -103,11 +97,9 @@ impl Request {
             .get(header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
         self.upload = match length {
-            _ if is_chunked => {
-                Upload::Chunked(Box::new((ChunkDecoder::new(MAX_TRAILER), Vec::new())))
-            }
+            _ if is_chunked => Upload::Body(Outgoing::of_request(None)),
             None | Some(0) => Upload::Done,
-            Some(length) => Upload::Length(length),
+            length => Upload::Body(Outgoing::of_request(length)),
         };
         let method =
             Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| ours())?;
@@ -139,78 +131,13 @@ impl Request {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.upload {
-            Upload::Length(left) => {
-                let wanted = bytes
-                    .len()
-                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
-                let count = ready!(poll_room(&mut self.body, cx, wanted))?.min(wanted);
-                *left -= count as u64;
-                let last = *left == 0;
-                self.send(Bytes::copy_from_slice(&bytes[..count]), last)?;
-                Poll::Ready(Ok(count))
-            }
-            Upload::Chunked(_) => self.poll_take_chunks(cx, bytes),
-            Upload::Head(_) | Upload::Done => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
-    }
-
-    /// Takes chunks apart. What comes in one write leaves in one DATA frame, as far as there is room.
-    fn poll_take_chunks(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut room = None;
-        loop {
-            let Upload::Chunked(chunks) = &mut self.upload else {
-                return Poll::Ready(Ok(0));
-            };
-            let (decoder, section) = &mut **chunks;
-            let (mut at, mut content) = (0, Vec::new());
-            while at < bytes.len() {
-                let piece = decoder
-                    .next_piece(&bytes[at..], section)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-                at += piece.framing;
-                if piece.content == 0 {
-                    break;
-                }
-                let room = *room.get_or_insert_with(|| available(&mut self.body, bytes.len()));
-                let count = piece.content.min(room.saturating_sub(content.len()));
-                if count == 0 {
-                    break;
-                }
-                content.extend_from_slice(&bytes[at..at + count]);
-                decoder.took(count);
-                at += count;
-            }
-            let whole = decoder.is_complete();
-            let trailers = whole
-                .then(|| heads::read_trailers(mem::take(section)))
-                .flatten();
-            let last = whole && trailers.is_none();
-            if !content.is_empty() || last {
-                self.send(content.into(), last)?;
-            }
-            if let Some(trailers) = trailers {
-                self.upload = Upload::Done;
-                let body = self.body.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-                body.send_trailers(trailers).map_err(gone)?;
-            }
-            if at > 0 {
-                return Poll::Ready(Ok(at));
-            }
-            room = Some(ready!(poll_room(&mut self.body, cx, bytes.len()))?);
-        }
-    }
-
-    /// Sends a piece of content, and with the last one ends the request.
-    fn send(&mut self, content: Bytes, last: bool) -> io::Result<()> {
-        if last {
+        let Upload::Body(outgoing) = &mut self.upload else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let (count, whole) = ready!(outgoing.poll_take(&mut self.body, cx, bytes))?;
+        if whole {
             self.upload = Upload::Done;
         }
-        let body = self.body.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        body.send_data(content, last).map_err(gone)
+        Poll::Ready(Ok(count))
     }
-}
-
-fn gone(error: h2::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, error)
 }

@@ -2,18 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType, raw_connect,
-};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Download, ServerStream, Upload};
+use crate::stream::{has_no_socket, poll_write_pieces};
 
 impl AsyncRead for ServerStream {
     fn poll_read(
@@ -63,24 +58,11 @@ impl AsyncWrite for ServerStream {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut taken = 0;
-        for piece in pieces {
-            match self.as_mut().poll_write(cx, piece) {
-                Poll::Ready(Ok(count)) => {
-                    taken += count;
-                    if count < piece.len() {
-                        break;
-                    }
-                }
-                _ if taken > 0 => break,
-                other => return other,
-            }
-        }
-        Poll::Ready(Ok(taken))
+        poll_write_pieces(self, cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -96,42 +78,10 @@ impl AsyncWrite for ServerStream {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         Poll::Ready(match this.download {
-            Download::Tunnel => this.send_owned(Bytes::new(), true),
+            Download::Tunnel => this.send(Bytes::new(), true),
             _ => Ok(()),
         })
     }
 }
 
-#[async_trait]
-impl Shutdown for ServerStream {
-    async fn shutdown(&mut self) {}
-}
-
-impl UniqueID for ServerStream {
-    /// There is no descriptor that is its own.
-    fn id(&self) -> UniqueIDType {
-        -1
-    }
-}
-
-impl Ssl for ServerStream {}
-
-impl GetTimingDigest for ServerStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for ServerStream {
-    fn get_proxy_digest(&self) -> Option<Arc<raw_connect::ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for ServerStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
-    }
-}
-
-impl Peek for ServerStream {}
+has_no_socket!(ServerStream);

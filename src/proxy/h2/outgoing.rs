@@ -1,0 +1,169 @@
+//! A body on its way out, from the framing of HTTP/1 to DATA frames: a response's to a client, a request's to a backend.
+
+use std::io;
+use std::mem;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::SendStream;
+
+use super::heads;
+use crate::proxy::h1::chunked::ChunkDecoder;
+
+/// Largest trailer section, in bytes: the HTTP/1 plane's own bound is no larger.
+const MAX_TRAILER: usize = 64 * 1024;
+
+/// What is still to come of a body.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    left: Left,
+    /// What a malformed chunk is to whoever writes it…
+    malformed: io::ErrorKind,
+    /// …and what a stream is that takes no more.
+    gone: io::ErrorKind,
+}
+
+#[derive(Debug)]
+enum Left {
+    /// So many bytes.
+    Length(u64),
+    Chunked(Box<Chunks>),
+}
+
+/// A chunked body that is taken apart.
+#[derive(Debug)]
+struct Chunks {
+    decoder: ChunkDecoder,
+    trailers: Vec<u8>,
+}
+
+impl Left {
+    fn chunked(decoder: ChunkDecoder) -> Self {
+        let trailers = Vec::new();
+        Self::Chunked(Box::new(Chunks { decoder, trailers }))
+    }
+}
+
+impl Outgoing {
+    /// A request's, of this length, or in chunks.
+    pub(super) fn of_request(length: Option<u64>) -> Self {
+        Self {
+            left: length.map_or_else(
+                || Left::chunked(ChunkDecoder::new(MAX_TRAILER)),
+                Left::Length,
+            ),
+            malformed: io::ErrorKind::InvalidInput,
+            gone: io::ErrorKind::BrokenPipe,
+        }
+    }
+
+    /// A response's, of this length, or in chunks.
+    pub(super) fn of_response(length: Option<u64>) -> Self {
+        Self {
+            left: length.map_or_else(
+                || Left::chunked(ChunkDecoder::of_response(MAX_TRAILER)),
+                Left::Length,
+            ),
+            malformed: io::ErrorKind::InvalidData,
+            gone: io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    /// Takes what it can of `bytes`, which are not empty: how much that was, and whether the body is whole now.
+    pub(super) fn poll_take(
+        &mut self,
+        body: &mut Option<SendStream<Bytes>>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<(usize, bool)>> {
+        let gone = |error| io::Error::new(self.gone, error);
+        let chunks = match &mut self.left {
+            Left::Length(left) => {
+                let wanted = bytes
+                    .len()
+                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let count = ready!(poll_room(body, cx, wanted))?.min(wanted);
+                *left -= count as u64;
+                let last = *left == 0;
+                let content = Bytes::copy_from_slice(&bytes[..count]);
+                opened(body)?.send_data(content, last).map_err(gone)?;
+                return Poll::Ready(Ok((count, last)));
+            }
+            Left::Chunked(chunks) => chunks,
+        };
+        // What comes in one write leaves in one DATA frame, as far as there is room.
+        let mut room = None;
+        loop {
+            let (mut at, mut content) = (0, Vec::new());
+            while at < bytes.len() {
+                let piece = chunks
+                    .decoder
+                    .next_piece(&bytes[at..], &mut chunks.trailers)
+                    .map_err(|error| io::Error::new(self.malformed, error))?;
+                at += piece.framing;
+                if piece.content == 0 {
+                    break;
+                }
+                let room = *room.get_or_insert_with(|| available(body, bytes.len()));
+                let count = piece.content.min(room.saturating_sub(content.len()));
+                if count == 0 {
+                    break;
+                }
+                content.extend_from_slice(&bytes[at..at + count]);
+                chunks.decoder.took(count);
+                at += count;
+            }
+            let whole = chunks.decoder.is_complete();
+            let trailers = whole
+                .then(|| heads::read_trailers(mem::take(&mut chunks.trailers)))
+                .flatten();
+            let last = whole && trailers.is_none();
+            if !content.is_empty() || last {
+                opened(body)?
+                    .send_data(content.into(), last)
+                    .map_err(gone)?;
+            }
+            if let Some(trailers) = trailers {
+                opened(body)?.send_trailers(trailers).map_err(gone)?;
+            }
+            if at > 0 {
+                return Poll::Ready(Ok((at, whole)));
+            }
+            room = Some(ready!(poll_room(body, cx, bytes.len()))?);
+        }
+    }
+}
+
+/// The stream that a body goes to, once its head has gone.
+pub(super) fn opened(body: &mut Option<SendStream<Bytes>>) -> io::Result<&mut SendStream<Bytes>> {
+    body.as_mut()
+        .ok_or_else(|| io::ErrorKind::NotConnected.into())
+}
+
+/// Room that there is now for so much content; what is missing is asked for.
+fn available(body: &mut Option<SendStream<Bytes>>, wanted: usize) -> usize {
+    body.as_mut().map_or(0, |body| {
+        body.reserve_capacity(wanted);
+        body.capacity()
+    })
+}
+
+/// Waits until there is room for at least a byte of so much content.
+pub(super) fn poll_room(
+    body: &mut Option<SendStream<Bytes>>,
+    cx: &mut Context<'_>,
+    wanted: usize,
+) -> Poll<io::Result<usize>> {
+    let gone = io::ErrorKind::ConnectionReset;
+    loop {
+        let room = available(body, wanted);
+        if room > 0 {
+            return Poll::Ready(Ok(room));
+        }
+        match ready!(opened(body)?.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Poll::Ready(Err(io::Error::new(gone, error))),
+            None => return Poll::Ready(Err(gone.into())),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What Pingora wants of a stream besides bytes, written once for the types that stand on another stream, and for those
+//! that stand on no socket of their own; and what several of them do with bytes.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncWrite, ReadBuf};
+
+/// Bytes that were read already, to be read once more.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    bytes: Vec<u8>,
+    /// How many of them have been read again.
+    at: usize,
+}
+
+impl Seen {
+    /// These.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// Those that have not been read again.
+    pub fn left(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// Hands out what there is room for; false: there is nothing left.
+    pub fn read(&mut self, space: &mut ReadBuf<'_>) -> bool {
+        if self.left().is_empty() {
+            return false;
+        }
+        let count = self.left().len().min(space.remaining());
+        space.put_slice(&self.left()[..count]);
+        self.at += count;
+        if self.left().is_empty() {
+            *self = Self::default();
+        }
+        true
+    }
+}
+
+/// One write for each piece, as long as they are taken whole: for streams that copy what they take.
+pub(crate) fn poll_write_pieces<S: AsyncWrite>(
+    mut stream: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    pieces: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let mut taken = 0;
+    for piece in pieces {
+        match stream.as_mut().poll_write(cx, piece) {
+            Poll::Ready(Ok(count)) => {
+                taken += count;
+                if count < piece.len() {
+                    break;
+                }
+            }
+            _ if taken > 0 => break,
+            other => return other,
+        }
+    }
+    Poll::Ready(Ok(taken))
+}
+
+/// `AsyncWrite` that is the field's own.
+macro_rules! writes_to {
+    ($type:ty, $field:tt) => {
+        impl tokio::io::AsyncWrite for $type {
+            fn poll_write(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bytes: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut self.$field).poll_write(cx, bytes)
+            }
+
+            fn poll_write_vectored(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                pieces: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut self.$field).poll_write_vectored(cx, pieces)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                self.$field.is_write_vectored()
+            }
+
+            fn poll_flush(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut self.$field).poll_flush(cx)
+            }
+
+            fn poll_shutdown(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut self.$field).poll_shutdown(cx)
+            }
+        }
+    };
+}
+
+/// A stream whose descriptor and origin are those of the stream below it.
+macro_rules! stands_on {
+    ($type:ty, |$this:ident| $below:expr) => {
+        #[async_trait::async_trait]
+        impl pingora::protocols::Shutdown for $type {
+            async fn shutdown(&mut self) {
+                let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
+            }
+        }
+
+        impl pingora::protocols::UniqueID for $type {
+            /// The descriptor below.
+            fn id(&self) -> pingora::protocols::UniqueIDType {
+                let $this = self;
+                $below.id()
+            }
+        }
+
+        impl pingora::protocols::GetTimingDigest for $type {
+            fn get_timing_digest(&self) -> Vec<Option<pingora::protocols::TimingDigest>> {
+                let $this = self;
+                $below.get_timing_digest()
+            }
+        }
+
+        impl pingora::protocols::GetProxyDigest for $type {
+            fn get_proxy_digest(
+                &self,
+            ) -> Option<std::sync::Arc<pingora::protocols::raw_connect::ProxyDigest>> {
+                let $this = self;
+                $below.get_proxy_digest()
+            }
+        }
+
+        impl pingora::protocols::GetSocketDigest for $type {
+            fn get_socket_digest(
+                &self,
+            ) -> Option<std::sync::Arc<pingora::protocols::SocketDigest>> {
+                let $this = self;
+                $below.get_socket_digest()
+            }
+        }
+
+        impl pingora::protocols::Ssl for $type {}
+        impl pingora::protocols::Peek for $type {}
+    };
+}
+
+/// A stream that shares its connection with others: there is no descriptor that is its own.
+macro_rules! has_no_socket {
+    ($type:ty) => {
+        #[async_trait::async_trait]
+        impl pingora::protocols::Shutdown for $type {
+            async fn shutdown(&mut self) {}
+        }
+
+        impl pingora::protocols::UniqueID for $type {
+            fn id(&self) -> pingora::protocols::UniqueIDType {
+                -1
+            }
+        }
+
+        impl pingora::protocols::GetTimingDigest for $type {
+            fn get_timing_digest(&self) -> Vec<Option<pingora::protocols::TimingDigest>> {
+                Vec::new()
+            }
+        }
+
+        impl pingora::protocols::GetProxyDigest for $type {
+            fn get_proxy_digest(
+                &self,
+            ) -> Option<std::sync::Arc<pingora::protocols::raw_connect::ProxyDigest>> {
+                None
+            }
+        }
+
+        impl pingora::protocols::GetSocketDigest for $type {
+            fn get_socket_digest(
+                &self,
+            ) -> Option<std::sync::Arc<pingora::protocols::SocketDigest>> {
+                None
+            }
+        }
+
+        impl pingora::protocols::Ssl for $type {}
+        impl pingora::protocols::Peek for $type {}
+    };
+}
+
+pub(crate) use {has_no_socket, stands_on, writes_to};
