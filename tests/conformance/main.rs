@@ -15,6 +15,7 @@
 mod backend;
 mod case;
 mod client;
+mod corpora;
 mod corpus;
 mod front;
 mod h2;
@@ -32,86 +33,18 @@ mod table;
 #[path = "../plane/wire.rs"]
 mod wire;
 
-use std::collections::BTreeSet;
-
-use front::Target;
-
 /// All cases against lameduck: each one must come out as it says.
 /// Then the same against the others, and every difference must be explained.
 #[tokio::test]
 async fn the_corpus() {
     let cases = corpus::all();
-    tokio::task::LocalSet::new().run_until(play(&cases)).await;
-}
-
-async fn play(cases: &[case::Case]) {
-    let (ours, mut nginx, mut haproxy) = tokio::join!(
-        run::play_all(Target::Lameduck, cases),
-        run::play_all(Target::Nginx, cases),
-        run::play_all(Target::HaProxy, cases),
-    );
-    let ours = ours.unwrap();
-    let mut wrong = Vec::new();
-    for (case, evidence) in cases.iter().zip(&ours.evidence) {
-        if let Err(why) = judge::judge(case, evidence) {
-            wrong.push(format!(
-                "== {} ({})\n{why}\n{evidence}",
-                case.name, case.rule
-            ));
-        }
-    }
-    let mut table = table::Table::new(cases, &ours, nginx.as_ref(), haproxy.as_ref());
-    // On a machine that stands still for seconds, the others' timeouts pass; what differs then doesn't twice.
-    let unexplained = table.unexplained();
-    if !unexplained.is_empty() {
-        for (target, run) in [(Target::Nginx, &mut nginx), (Target::HaProxy, &mut haproxy)] {
-            if let Some(run) = run {
-                run.again(target, cases, &unexplained).await;
-            }
-        }
-        table = table::Table::new(cases, &ours, nginx.as_ref(), haproxy.as_ref());
-    }
-    table.write();
-    assert!(
-        wrong.is_empty(),
-        "{} of {} cases are not as stated\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong.join("\n")
-    );
-    let unexplained: Vec<String> = table
-        .unexplained()
-        .into_iter()
-        .map(|at| table.row(at))
-        .collect();
-    let message = format!(
-        "{} differences without a word in corpus/why/\n{}",
-        unexplained.len(),
-        unexplained.join("\n")
-    );
-    if unexplained.is_empty() || table.has_known_peers() || run::is_ci() {
-        assert!(unexplained.is_empty(), "{message}");
-    } else {
-        run::say(&format!(
-            "{message}\nlameduck does as stated; this nginx or HAProxy is one that nobody has tried yet"
-        ));
-    }
+    let held = corpora::hold(&cases);
+    tokio::task::LocalSet::new().run_until(held).await;
 }
 
 #[test]
 fn cases_have_names_of_their_own_and_name_their_rule() {
-    let cases = corpus::all();
-    assert!(cases.len() >= 150, "only {} cases", cases.len());
-    let mut names = BTreeSet::new();
-    for case in &cases {
-        assert!(names.insert(case.name), "twice: {}", case.name);
-        assert!(
-            case.rule.starts_with("RFC "),
-            "{}: {}",
-            case.name,
-            case.rule
-        );
-    }
+    corpora::are_named(&corpus::all());
 }
 
 /// The page lists every case with what the corpus says of it.

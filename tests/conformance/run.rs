@@ -1,27 +1,16 @@
 //! Plays the cases against one proxy, several at a time, and keeps the evidence.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::Write as _;
-
-use futures_util::future::join_all;
 
 use super::backend::{CANARY, OWN, Received};
 use super::case::Case;
 use super::client::{self, Ended, Got};
-use super::front::{Lane, Protocol, Target};
+use super::corpora;
+use super::front::{Lane, Protocol};
+use super::judge;
 use super::message::{Body, Head, shown};
-
-/// Proxies of a kind, each with its backend: cases that wait don't hold up the others.
-const LANES: usize = 6;
-
-/// What came of all cases.
-pub struct Run {
-    /// Name and version.
-    pub title: String,
-    /// In the order of the cases.
-    pub evidence: Vec<Evidence>,
-}
+use super::table::Table;
 
 /// What came of one.
 #[derive(Debug, Clone)]
@@ -56,43 +45,27 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// Plays all cases; `None`, aloud, where the proxy isn't installed.
-pub async fn play_all(target: Target, cases: &[Case]) -> Option<Run> {
-    let Some(title) = target.title() else {
-        skip(target.name());
-        return None;
-    };
-    let all: Vec<usize> = (0..cases.len()).collect();
-    let evidence = play_some(target, cases, &all).await;
-    Some(Run { title, evidence })
-}
+impl corpora::Case for Case {
+    type Evidence = Evidence;
+    type Table = Table;
+    const PROTOCOL: Protocol = Protocol::H1;
+    const REASONS: &str = "corpus/why/";
 
-impl Run {
-    /// Plays some cases once more, and keeps what comes of them now.
-    pub async fn again(&mut self, target: Target, cases: &[Case], some: &[usize]) {
-        let evidence = play_some(target, cases, some).await;
-        for (index, evidence) in some.iter().zip(evidence) {
-            self.evidence[*index] = evidence;
-        }
+    fn name(&self) -> &'static str {
+        self.name
     }
-}
 
-async fn play_some(target: Target, cases: &[Case], some: &[usize]) -> Vec<Evidence> {
-    let next = Cell::new(0);
-    let evidence = RefCell::new(vec![None; some.len()]);
-    join_all((0..LANES.min(some.len())).map(async |_| {
-        let lane = target.start(Protocol::H1).await;
-        loop {
-            let turn = next.get();
-            let Some(index) = some.get(turn) else { return };
-            next.set(turn + 1);
-            let found = play(&lane, &cases[*index], *index).await;
-            evidence.borrow_mut()[turn] = Some(found);
-        }
-    }))
-    .await;
-    let evidence = evidence.into_inner().into_iter();
-    evidence.map(Option::unwrap).collect()
+    fn rule(&self) -> &'static str {
+        self.rule
+    }
+
+    async fn play(&self, lane: &Lane, index: usize) -> Evidence {
+        play(lane, self, index).await
+    }
+
+    fn judge(&self, evidence: &Evidence) -> Result<(), String> {
+        judge::judge(self, evidence)
+    }
 }
 
 async fn play(lane: &Lane, case: &Case, index: usize) -> Evidence {

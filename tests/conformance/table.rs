@@ -6,9 +6,10 @@ use std::path::Path;
 use super::backend::Received;
 use super::case::{Case, Downstream, End, Upstream, echo};
 use super::client::Ended;
+use super::corpora::{self, Run};
 use super::judge::without_additions;
 use super::message::{Body, Framing, Head, shown};
-use super::run::{Evidence, Run};
+use super::run::Evidence;
 
 /// Where the table is kept.
 pub const PAGE: &str = "docs/conformance.md";
@@ -47,10 +48,15 @@ struct Row {
     others: Vec<Option<Story>>,
 }
 
-impl Table {
-    pub fn new(cases: &[Case], ours: &Run, nginx: Option<&Run>, haproxy: Option<&Run>) -> Self {
+impl corpora::Table<Case> for Table {
+    fn new(
+        cases: &[Case],
+        ours: &Run<Evidence>,
+        nginx: Option<&Run<Evidence>>,
+        haproxy: Option<&Run<Evidence>>,
+    ) -> Self {
         let named = [("nginx", nginx), ("HAProxy", haproxy)];
-        let title = |run: Option<&'_ Run>| run.map(|run| run.title.clone());
+        let title = |run: Option<&'_ Run<Evidence>>| run.map(|run| run.title.clone());
         let peers = titles(title(nginx).as_deref(), title(haproxy).as_deref());
         let mut evidence = String::new();
         for (at, case) in cases.iter().enumerate() {
@@ -62,7 +68,7 @@ impl Table {
         }
         let row = |(at, case): (usize, &Case)| {
             let ours = story(&ours.evidence[at]);
-            let other = |(_, run): &(&str, Option<&Run>)| {
+            let other = |(_, run): &(&str, Option<&Run<Evidence>>)| {
                 let story = story(&run.as_ref()?.evidence[at]);
                 let same = story.heard == ours.heard && story.essence == ours.essence;
                 (!same).then_some(story)
@@ -84,18 +90,12 @@ impl Table {
     }
 
     /// As [`are_known`].
-    pub fn has_known_peers(&self) -> bool {
+    fn has_known_peers(&self) -> bool {
         are_known(&self.peers)
     }
 
-    fn differences(&self) -> impl Iterator<Item = &Row> {
-        self.rows
-            .iter()
-            .filter(|row| row.others.iter().any(Option::is_some))
-    }
-
     /// The cases in which somebody differs and nobody says why: their places.
-    pub fn unexplained(&self) -> Vec<usize> {
+    fn unexplained(&self) -> Vec<usize> {
         let rows = self.rows.iter().enumerate();
         let silent =
             rows.filter(|(_, row)| row.why.is_empty() && row.others.iter().any(Option::is_some));
@@ -103,9 +103,33 @@ impl Table {
     }
 
     /// One case, with what all did.
-    pub fn row(&self, at: usize) -> String {
+    fn row(&self, at: usize) -> String {
         let row = &self.rows[at];
         format!("   {}: {}", row.name, self.cells(row))
+    }
+
+    /// Writes `target/conformance.md` and, byte for byte, `target/conformance.txt`; and the page itself if that was asked for.
+    fn write(&self) {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
+        std::fs::write(target.join("conformance.md"), self.markdown()).unwrap();
+        std::fs::write(target.join("conformance.txt"), &self.evidence).unwrap();
+        if std::env::var_os("LAMEDUCK_BLESS").is_some_and(|value| value == "1") {
+            let page = format!(
+                "{}\n{}\n{}",
+                include_str!("page.md"),
+                self.markdown(),
+                list(&super::corpus::all())
+            );
+            std::fs::write(PAGE, page).unwrap();
+        }
+    }
+}
+
+impl Table {
+    fn differences(&self) -> impl Iterator<Item = &Row> {
+        self.rows
+            .iter()
+            .filter(|row| row.others.iter().any(Option::is_some))
     }
 
     fn cells(&self, row: &Row) -> String {
@@ -140,22 +164,6 @@ impl Table {
             }
         }
         text
-    }
-
-    /// Writes `target/conformance.md` and, byte for byte, `target/conformance.txt`; and the page itself if that was asked for.
-    pub fn write(&self) {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
-        std::fs::write(target.join("conformance.md"), self.markdown()).unwrap();
-        std::fs::write(target.join("conformance.txt"), &self.evidence).unwrap();
-        if std::env::var_os("LAMEDUCK_BLESS").is_some_and(|value| value == "1") {
-            let page = format!(
-                "{}\n{}\n{}",
-                include_str!("page.md"),
-                self.markdown(),
-                list(&super::corpus::all())
-            );
-            std::fs::write(PAGE, page).unwrap();
-        }
     }
 }
 

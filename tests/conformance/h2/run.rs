@@ -1,28 +1,16 @@
 //! Plays the cases against one proxy, several at a time, and keeps the evidence.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
-
-use futures_util::future::join_all;
 
 use super::case::Case;
 use super::client::{self, Got};
+use super::judge;
+use super::table::Table;
 use crate::backend::{CANARY, Received};
-use crate::front::{Lane, Protocol, Target};
+use crate::corpora;
+use crate::front::{Lane, Protocol};
 use crate::message::shown;
-use crate::run::skip;
 use crate::table::short;
-
-/// Proxies of a kind, each with its backend: cases that wait don't hold up the others.
-const LANES: usize = 6;
-
-/// What came of all cases.
-pub struct Run {
-    /// Name and version.
-    pub title: String,
-    /// In the order of the cases.
-    pub evidence: Vec<Evidence>,
-}
 
 /// What came of one.
 #[derive(Debug, Clone)]
@@ -66,46 +54,31 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// Plays all cases; `None`, aloud, where the proxy isn't installed.
-pub async fn play_all(target: Target, cases: &[Case]) -> Option<Run> {
-    let Some(title) = target.title() else {
-        skip(target.name());
-        return None;
-    };
-    let all: Vec<usize> = (0..cases.len()).collect();
-    let evidence = play_some(target, cases, &all).await;
-    Some(Run { title, evidence })
-}
+impl corpora::Case for Case {
+    type Evidence = Evidence;
+    type Table = Table;
+    const PROTOCOL: Protocol = Protocol::H2;
+    const REASONS: &str = "h2/corpus/why.rs";
 
-impl Run {
-    /// Plays some cases once more, and keeps what comes of them now.
-    pub async fn again(&mut self, target: Target, cases: &[Case], some: &[usize]) {
-        let evidence = play_some(target, cases, some).await;
-        for (index, evidence) in some.iter().zip(evidence) {
-            self.evidence[*index] = evidence;
-        }
+    fn name(&self) -> &'static str {
+        self.name
     }
-}
 
-async fn play_some(target: Target, cases: &[Case], some: &[usize]) -> Vec<Evidence> {
-    let next = Cell::new(0);
-    let evidence = RefCell::new(vec![None; some.len()]);
-    join_all((0..LANES.min(some.len())).map(async |_| {
-        let mut lane = target.start(Protocol::H2).await;
-        loop {
-            let turn = next.get();
-            let Some(index) = some.get(turn) else { return };
-            next.set(turn + 1);
-            let found = play(&lane, &cases[*index], *index).await;
-            evidence.borrow_mut()[turn] = Some(found);
-            if cases[*index].straggles {
-                lane = target.start(Protocol::H2).await;
-            }
-        }
-    }))
-    .await;
-    let evidence = evidence.into_inner().into_iter();
-    evidence.map(Option::unwrap).collect()
+    fn rule(&self) -> &'static str {
+        self.rule
+    }
+
+    async fn play(&self, lane: &Lane, index: usize) -> Evidence {
+        play(lane, self, index).await
+    }
+
+    fn judge(&self, evidence: &Evidence) -> Result<(), String> {
+        judge::judge(self, evidence)
+    }
+
+    fn straggles(&self) -> bool {
+        self.straggles
+    }
 }
 
 async fn play(lane: &Lane, case: &Case, index: usize) -> Evidence {

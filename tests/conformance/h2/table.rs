@@ -7,7 +7,8 @@ use super::case::{Case, STREAM};
 use super::client::End;
 use super::frame::code_name;
 use super::judge;
-use super::run::{Evidence, Run};
+use super::run::Evidence;
+use crate::corpora::{self, Run};
 use crate::table::{are_known, distinct, short, titles};
 
 /// Where the table is kept.
@@ -41,8 +42,13 @@ struct Row {
     others: Vec<Option<Story>>,
 }
 
-impl Table {
-    pub fn new(cases: &[Case], ours: &Run, nginx: Option<&Run>, haproxy: Option<&Run>) -> Self {
+impl corpora::Table<Case> for Table {
+    fn new(
+        cases: &[Case],
+        ours: &Run<Evidence>,
+        nginx: Option<&Run<Evidence>>,
+        haproxy: Option<&Run<Evidence>>,
+    ) -> Self {
         let runs = [nginx, haproxy];
         let mut evidence = String::new();
         let mut rows = Vec::new();
@@ -56,7 +62,7 @@ impl Table {
                 let _ = write!(evidence, " {name}\n{}", played.unwrap_or_default());
             }
             let mine = story(case, &ours.evidence[at]);
-            let other = |run: &Option<&Run>| {
+            let other = |run: &Option<&Run<Evidence>>| {
                 let story = story(case, &run.as_ref()?.evidence[at]);
                 let same = story.backend.eq_ignore_ascii_case(&mine.backend)
                     && story.essence == mine.essence;
@@ -80,12 +86,12 @@ impl Table {
     }
 
     /// Whether all that are there are versions whose differences were looked at.
-    pub fn has_known_peers(&self) -> bool {
+    fn has_known_peers(&self) -> bool {
         are_known(&self.peers)
     }
 
     /// The cases in which somebody differs and nobody says why: their places.
-    pub fn unexplained(&self) -> Vec<usize> {
+    fn unexplained(&self) -> Vec<usize> {
         let rows = self.rows.iter().enumerate();
         let silent =
             rows.filter(|(_, row)| row.why.is_empty() && row.others.iter().any(Option::is_some));
@@ -93,11 +99,30 @@ impl Table {
     }
 
     /// One case, with what all did.
-    pub fn row(&self, at: usize) -> String {
+    fn row(&self, at: usize) -> String {
         let row = &self.rows[at];
         format!("   {}: {}", row.name, cells(row))
     }
 
+    /// Writes `target/conformance-h2.md` and, with all that was received, `target/conformance-h2.txt`; and the page itself if
+    /// that was asked for.
+    fn write(&self) {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
+        std::fs::write(target.join("conformance-h2.md"), self.markdown()).unwrap();
+        std::fs::write(target.join("conformance-h2.txt"), &self.evidence).unwrap();
+        if std::env::var_os("LAMEDUCK_BLESS").is_some_and(|value| value == "1") {
+            let page = format!(
+                "{}\n{}\n{}",
+                include_str!("page.md"),
+                list(&super::corpus::all()),
+                self.markdown(),
+            );
+            std::fs::write(PAGE, page).unwrap();
+        }
+    }
+}
+
+impl Table {
     fn markdown(&self) -> String {
         let mut text = format!(
             "## Differences\n\nWith {} and {}. `→` is what the backend got, `←` what the client got. How a message is \
@@ -119,23 +144,6 @@ impl Table {
             }
         }
         text
-    }
-
-    /// Writes `target/conformance-h2.md` and, with all that was received, `target/conformance-h2.txt`; and the page itself if
-    /// that was asked for.
-    pub fn write(&self) {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
-        std::fs::write(target.join("conformance-h2.md"), self.markdown()).unwrap();
-        std::fs::write(target.join("conformance-h2.txt"), &self.evidence).unwrap();
-        if std::env::var_os("LAMEDUCK_BLESS").is_some_and(|value| value == "1") {
-            let page = format!(
-                "{}\n{}\n{}",
-                include_str!("page.md"),
-                list(&super::corpus::all()),
-                self.markdown(),
-            );
-            std::fs::write(PAGE, page).unwrap();
-        }
     }
 }
 
