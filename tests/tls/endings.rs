@@ -2,32 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use lameduck::demo::instance::{Instance, Program};
 use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::oracle::{Account, Evidence};
 use lameduck::demo::roll;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::rig::{PATIENCE, Rig, ask, connect, exe, get, proving, read_to_end, until};
+use super::apps::Apps;
+use super::rig::{PATIENCE, Rig, ask, connect, get, proving, read_to_end, until};
 
 /// Nothing of a rolling restart is noticed over TLS, neither of the instances nor, in the end, of the proxy.
 #[tokio::test]
 async fn a_rolling_restart_over_tls_loses_nothing() {
-    let scratch = lameduck::demo::scratch::Scratch::new("lameduck-tls-roll").unwrap();
-    let mut instances = Vec::new();
-    for name in ["app-1", "app-2", "app-3"] {
-        let program = Program::built_in(exe());
-        instances.push(
-            Instance::launch(name, &program, scratch.path())
-                .await
-                .unwrap(),
-        );
-    }
-    let backends: Vec<_> = instances
-        .iter()
-        .map(|i| (i.name().to_owned(), i.address()))
-        .collect();
+    let mut apps = Apps::start(&["app-1", "app-2", "app-3"]).await;
+    let backends = apps.backends();
     let mut rig = Rig::before("", "", "lame_duck = \"1s\"", &backends).await;
     let plan = Plan {
         tls: Some(rig.client()),
@@ -37,25 +24,14 @@ async fn a_rolling_restart_over_tls_loses_nothing() {
     let load = Load::start(plan);
     let rounds = if proving() { 3 } else { 1 };
     for _ in 0..rounds {
-        for instance in &mut instances {
+        for instance in &mut apps.instances {
             let deadline = Duration::from_secs(5);
             roll::restart(instance, &rig.proxy, deadline, &|_, _| {})
                 .await
                 .unwrap();
         }
     }
-    let sent = load.stop().await;
-    let lives = instances.iter().flat_map(|i| i.lives().unwrap()).collect();
-    let account = Account::of(&Evidence {
-        sent,
-        lives,
-        held: None,
-        retried: None,
-    });
-    assert!(
-        account.is_clean() && account.delivered_twice == 0,
-        "{account}"
-    );
+    let account = apps.clean_account(load).await;
     println!("{account}");
     rig.proxy.stop(PATIENCE).await.unwrap();
 }

@@ -3,6 +3,7 @@
 //! `LAMEDUCK_PROVE=1` runs the full figures.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod apps;
 mod clients;
 mod endings;
 mod files;

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lameduck::demo::instance::{Instance, Program};
 use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::oracle::{Account, Evidence};
 use rustls::ClientConfig;
 
+use super::apps::Apps;
 use super::pki::{Authority, Client, replace};
-use super::rig::{Rig, connect, exe, fetch, proving, until};
+use super::rig::{Rig, connect, fetch, proving, until};
 
 /// Handshakes from the start, one after the other, none of them resumed.
 async fn shake_hands(
@@ -31,20 +30,8 @@ async fn shake_hands(
 
 #[tokio::test]
 async fn a_hundred_swaps_under_load_cost_nothing() {
-    let scratch = lameduck::demo::scratch::Scratch::new("lameduck-swap").unwrap();
-    let mut instances = Vec::new();
-    for name in ["app-1", "app-2"] {
-        let program = Program::built_in(exe());
-        instances.push(
-            Instance::launch(name, &program, scratch.path())
-                .await
-                .unwrap(),
-        );
-    }
-    let backends: Vec<_> = instances
-        .iter()
-        .map(|i| (i.name().to_owned(), i.address()))
-        .collect();
+    let apps = Apps::start(&["app-1", "app-2"]).await;
+    let backends = apps.backends();
     let tls = "client_auth = \"required\"\nclient_ca = \"$DIR/ca.pem\"";
     let mut rig = Rig::before(tls, "http2 = false", "", &backends).await;
     let me = rig.authority.sign(&["me"]);
@@ -91,18 +78,7 @@ async fn a_hundred_swaps_under_load_cost_nothing() {
         bad.is_empty() && good > 50,
         "{good} good handshakes, {bad:?}"
     );
-    let sent = load.stop().await;
-    let lives = instances.iter().flat_map(|i| i.lives().unwrap()).collect();
-    let account = Account::of(&Evidence {
-        sent,
-        lives,
-        held: None,
-        retried: None,
-    });
-    assert!(
-        account.is_clean() && account.delivered_twice == 0,
-        "{account}"
-    );
+    let account = apps.clean_account(load).await;
     println!("{rounds} swaps, {good} handshakes, {account}");
 }
 

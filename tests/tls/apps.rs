@@ -1,0 +1,55 @@
+//! Real instances of the demo app behind a proxy with TLS, and the account of what became of each request.
+
+use std::net::SocketAddr;
+
+use lameduck::demo::instance::{Instance, Program};
+use lameduck::demo::load::Load;
+use lameduck::demo::oracle::{Account, Evidence};
+use lameduck::demo::scratch::Scratch;
+
+use super::rig::exe;
+
+/// The instances, and the directory that they log to.
+pub struct Apps {
+    pub instances: Vec<Instance>,
+    _scratch: Scratch,
+}
+
+impl Apps {
+    /// Starts one for each name.
+    pub async fn start(names: &[&str]) -> Self {
+        let scratch = Scratch::new("lameduck-tls-apps").unwrap();
+        let mut instances = Vec::new();
+        for name in names {
+            let program = Program::built_in(exe());
+            let instance = Instance::launch(name, &program, scratch.path()).await;
+            instances.push(instance.unwrap());
+        }
+        Self {
+            instances,
+            _scratch: scratch,
+        }
+    }
+
+    /// As a proxy's configuration has them.
+    pub fn backends(&self) -> Vec<(String, SocketAddr)> {
+        let named = |one: &Instance| (one.name().to_owned(), one.address());
+        self.instances.iter().map(named).collect()
+    }
+
+    /// Ends the load: nothing was lost, reached a stopping instance, or was delivered twice.
+    pub async fn clean_account(&self, load: Load) -> Account {
+        let sent = load.stop().await;
+        let lives = self.instances.iter().flat_map(|one| one.lives().unwrap());
+        let account = Account::of(&Evidence {
+            sent,
+            lives: lives.collect(),
+            ..Evidence::default()
+        });
+        assert!(
+            account.is_clean() && account.delivered_twice == 0,
+            "{account}"
+        );
+        account
+    }
+}
