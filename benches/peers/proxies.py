@@ -32,6 +32,8 @@ class Setup:
     threads: int = 1
     # Number of backends: one process, as many addresses of the loopback network.
     backends: int = 1
+    # Large bodies go through: whoever has a buffer to set gets what suits them best.
+    bodies: bool = False
 
 
 def free_port():

@@ -169,6 +169,7 @@ CPU = Figure("CPU", "µs")
 RATE = Figure("a second", "/s", "more", 0)
 BUSY = Figure("of a core", "%", "", 0)
 REQUESTS = {"cpu_us": CPU, "per_second": RATE}
+LARGE = Setup(bodies=True)
 BODIES = {"per_cpu": Figure("a CPU second", "MiB", "more", 0), "per_second": Figure("a second", "MiB/s", "more", 0)}
 KIB = Figure("each", "KiB")
 
@@ -178,10 +179,10 @@ ROWS = {
                    {name: Figure(title, "µs", digits=0) for name, title in
                     (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"), ("max", "longest"))} | {"cpu_us": CPU}),
     "post": Row("POST of 16 KiB", requests(20_000, work="post", size=16384), REQUESTS),
-    "download": Row("1 MiB to the client", bodies(1_500, work="download", size=MIB), BODIES),
-    "stream-down": Row("16 MiB in chunks to the client", bodies(100, work="stream-down", size=16 * MIB), BODIES),
-    "upload": Row("1 MiB to the app", bodies(1_500, work="upload", size=MIB), BODIES),
-    "stream-up": Row("16 MiB in chunks to the app", bodies(100, work="stream-up", size=16 * MIB), BODIES),
+    "download": Row("1 MiB to the client", bodies(1_500, work="download", size=MIB), BODIES, LARGE),
+    "stream-down": Row("16 MiB in chunks to the client", bodies(100, work="stream-down", size=16 * MIB), BODIES, LARGE),
+    "upload": Row("1 MiB to the app", bodies(1_500, work="upload", size=MIB), BODIES, LARGE),
+    "stream-up": Row("16 MiB in chunks to the app", bodies(100, work="stream-up", size=16 * MIB), BODIES, LARGE),
     "websocket": Row("WebSocket messages there and back, 16 connections", requests(60_000, work="message"), REQUESTS),
     "backends": Row("small GET, 1,000 probed backends", requests(30_000), REQUESTS, Setup(backends=1000)),
     "connections": Row("small GET over 10,000 connections, 16 at a time", many, REQUESTS, most_rounds=5),
