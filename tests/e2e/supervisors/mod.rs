@@ -200,13 +200,17 @@ fn lives(journals: &Path) -> Vec<Life> {
     files.map(|file| life(file.unwrap().path())).collect()
 }
 
-fn account(sent: Vec<Sent>, scratch: &Scratch) -> Account {
-    Account::of(&Evidence {
+fn evidence(sent: Vec<Sent>, scratch: &Scratch) -> Evidence {
+    Evidence {
         sent,
         lives: lives(&journals(scratch)),
         held: None,
         retried: None,
-    })
+    }
+}
+
+fn account(sent: Vec<Sent>, scratch: &Scratch) -> Account {
+    Account::of(&evidence(sent, scratch))
 }
 
 /// A file of `deploy/` with its paths replaced by this machine's; each of them must occur.
