@@ -81,7 +81,8 @@ impl Transaction<'_> {
         let endpoint = permit.endpoint();
         let mut connection = match reused {
             Some(connection) => connection,
-            None => match self.connect(permit).await {
+            // Boxed: most requests find a connection, and each would have to keep room for the making of one (9 KiB).
+            None => match Box::pin(self.connect(permit)).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     // A drain is known already, and slow is not dead.
@@ -210,8 +211,7 @@ impl Transaction<'_> {
     async fn connect(&self, permit: &Permit) -> Result<Box<Connection>, ConnectError> {
         let settings = &self.pool.config.upstream;
         if self.is_for_session() {
-            // Boxed: it is rarely more than a look at what is open.
-            return Box::pin(session::connect(self.plane, permit, settings)).await;
+            return session::connect(self.plane, permit, settings).await;
         }
         let wanted = settings.proxy_protocol != ProxyProtocol::Off;
         let behalf = Behalf {
