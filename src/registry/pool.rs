@@ -118,7 +118,7 @@ impl PoolState {
         self.dirty = true;
         let keys: Vec<_> = self.members.keys().copied().collect();
         for key in keys {
-            self.refresh_cadence(key);
+            self.refresh_cadence(key, true);
         }
         let other_check = !self.health.asks_the_same(&self.config.health);
         if *self.health != self.config.health {
@@ -211,6 +211,7 @@ impl PoolState {
         let cadence = Cadence {
             interval: self.config.health.fast_interval,
             keep: true,
+            in_turn: false,
         };
         let member = Member {
             prober: probing.start(endpoint.clone(), self.health.clone(), cadence),
@@ -227,7 +228,7 @@ impl PoolState {
             leaving: false,
         };
         self.members.insert(key, member);
-        self.refresh_cadence(key);
+        self.refresh_cadence(key, false);
         (self.dirty, self.unsaved) = (true, true);
     }
 
@@ -295,19 +296,22 @@ impl PoolState {
             self.dirty = true;
             self.unsaved |= before.map(|was| was.kept) != after.map(|is| is.kept);
         }
-        self.refresh_cadence(key);
+        self.refresh_cadence(key, false);
         effects
     }
 
-    /// Tells the prober what the state asks for.
-    fn refresh_cadence(&mut self, key: Key) {
+    /// Tells the prober what the state asks for. `all`: every backend's is told.
+    fn refresh_cadence(&mut self, key: Key, all: bool) {
         let (Some(backend), Some(member)) = (self.core.get(&key), self.members.get_mut(&key))
         else {
             return;
         };
+        let interval = backend.probe_interval(self.core.policy());
+        let in_doubt = interval != self.core.policy().interval;
         member.set_cadence(Cadence {
-            interval: backend.probe_interval(self.core.policy()),
+            interval,
             keep: !matches!(backend.state(), State::Draining | State::Drained),
+            in_turn: all && backend.is_eligible() && !in_doubt,
         });
     }
 

@@ -160,6 +160,18 @@ async fn another_interval_restarts_no_prober() {
     let (starts, cadence) = rig.probed("a", |probed| (probed.starts, probed.cadence));
     assert_eq!(starts, explicit);
     assert_eq!(cadence.interval, Duration::from_secs(7));
+    assert!(cadence.in_turn, "not all of them at the same moment");
+    // One that is in doubt is asked as soon as ever.
+    rig.probe("a", Probe::Status(500));
+    rig.settled().await;
+    rig.apply(&pool(
+        "[pool.health]\ninterval = \"8s\"\nfast_interval = \"90ms\"\n",
+        &TWO,
+    ))
+    .await;
+    let cadence = rig.probed("a", |probed| probed.cadence);
+    assert_eq!(cadence.interval, Duration::from_millis(90));
+    assert!(!cadence.in_turn);
 }
 
 #[tokio::test]
