@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::endpoint::{Endpoint, Key, Signal, Transport};
 use super::lease::{Incarnations, Tenure};
 use super::member::{Member, Source};
+use super::names::Names;
 use super::persist;
 use super::probing::{Cadence, Probing};
 use super::release::Releaser;
@@ -43,6 +44,7 @@ pub struct PoolState {
     shared: Arc<PoolShared>,
     health: Arc<config::Health>,
     releaser: Releaser,
+    names: Names,
     published: Arc<Pool>,
     incarnations: Incarnations,
 }
@@ -93,6 +95,7 @@ impl PoolState {
             health: Arc::new(config.health.clone()),
             releaser: Releaser::new(shared.clone()),
             incarnations: Incarnations::default(),
+            names: Names::default(),
             published: Arc::new(Pool {
                 name: name.clone(),
                 config: config.clone(),
@@ -199,7 +202,7 @@ impl PoolState {
         let endpoint = Arc::new(Endpoint::new(
             key,
             self.name.clone(),
-            self.free_name(&joining.name).into(),
+            self.names.free(&joining.name).into(),
             joining.address,
             joining.weight,
             signals,
@@ -227,6 +230,7 @@ impl PoolState {
             draining_since: None,
             leaving: false,
         };
+        self.names.join(&member.base, &member.endpoint.name);
         self.members.insert(key, member);
         self.refresh_cadence(key, false);
         (self.dirty, self.unsaved) = (true, true);
@@ -235,7 +239,9 @@ impl PoolState {
     /// The count of processes under one name goes on, whether they come one after the other or overlap.
     fn next_incarnation(&self, joining: &Joining) -> u64 {
         let nonce = joining.tenure.as_ref().and_then(Tenure::nonce);
-        let here = self.members.iter();
+        // Hardly ever is there one: only then all are looked at.
+        let namesakes = self.has_name(&joining.name);
+        let here = namesakes.then_some(&self.members).into_iter().flatten();
         let here = here.filter(|(_, member)| member.base == joining.name);
         let here = here.filter_map(|(key, member)| {
             let nonce = member.tenure.as_ref().and_then(Tenure::nonce);
@@ -244,24 +250,10 @@ impl PoolState {
         self.incarnations.next(&joining.name, nonce, here)
     }
 
-    fn free_name(&self, name: &str) -> String {
-        let taken = |shown: &str| {
-            self.members
-                .values()
-                .any(|member| &*member.endpoint.name == shown)
-        };
-        if !taken(name) {
-            return name.to_owned();
-        }
-        (2u32..)
-            .map(|n| format!("{name}~{n}"))
-            .find(|shown| !taken(shown))
-            .unwrap_or_default()
-    }
-
     /// Takes a backend out.
     pub fn remove(&mut self, key: Key) -> Option<Member> {
         let member = self.members.remove(&key)?;
+        self.names.leave(&member.base, &member.endpoint.name);
         if let Some(backend) = self.core.remove(&key) {
             let nonce = member.tenure.as_ref().and_then(Tenure::nonce);
             self.incarnations
@@ -343,8 +335,16 @@ impl PoolState {
         backends.any(|backend| backend.name == name)
     }
 
+    /// Whether some backend has that name, even one that leaves.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.has(name)
+    }
+
     /// The backend of that name that stays.
     pub fn current(&self, name: &str) -> Option<Key> {
+        if !self.has_name(name) {
+            return None;
+        }
         let stays = |member: &Member| member.base == name && !member.leaving;
         let mut members = self.members.iter().rev();
         members
