@@ -46,6 +46,9 @@ pub struct PoolState {
     releaser: Releaser,
     names: Names,
     published: Arc<Pool>,
+    /// Published before, and in use by some request yet. The last one to hold a snapshot frees it, and with it two
+    /// counts for each backend: that is to be us, not a request.
+    past: Vec<Arc<Pool>>,
     incarnations: Incarnations,
 }
 
@@ -96,6 +99,7 @@ impl PoolState {
             releaser: Releaser::new(shared.clone()),
             incarnations: Incarnations::default(),
             names: Names::default(),
+            past: Vec::new(),
             published: Arc::new(Pool {
                 name: name.clone(),
                 config: config.clone(),
@@ -382,7 +386,8 @@ impl PoolState {
     /// As the data plane sees it; made anew only if something changed.
     pub fn snapshot(&mut self) -> Arc<Pool> {
         if std::mem::take(&mut self.dirty) {
-            self.published = Arc::new(self.make_snapshot());
+            let new = Arc::new(self.make_snapshot());
+            self.past.push(std::mem::replace(&mut self.published, new));
         }
         self.published.clone()
     }
@@ -416,6 +421,11 @@ impl PoolState {
             balancer: Balancer::new(algorithm, &weights),
             shared: self.shared.clone(),
         }
+    }
+
+    /// Forgets snapshots that nobody uses any more.
+    pub fn forget_past(&mut self) {
+        self.past.retain(|pool| Arc::strong_count(pool) > 1);
     }
 
     /// The snapshot is out: requests that wait may go if there is somewhere to go.

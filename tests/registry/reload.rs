@@ -240,3 +240,18 @@ async fn a_drain_survives() {
     assert_eq!(names(rig.states().await), ["a drained", "b ready"]);
     assert_eq!(rig.snapshot().config.upstream.max_in_flight, 3);
 }
+
+/// To free a snapshot of a thousand backends takes as long as some requests.
+#[tokio::test]
+async fn the_registry_frees_old_snapshots_not_the_request_that_used_them_last() {
+    let rig = Rig::two().await;
+    let used = rig.snapshot();
+    let seen = std::sync::Arc::downgrade(&used);
+    rig.drain("b").await.unwrap();
+    rig.settled().await;
+    drop(used);
+    assert!(seen.upgrade().is_some(), "it was freed right here");
+    rig.probe("a", Probe::Pass);
+    rig.settled().await;
+    assert!(seen.upgrade().is_none(), "nobody uses it any more");
+}
