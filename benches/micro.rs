@@ -12,8 +12,9 @@ use arc_swap::ArcSwap;
 use divan::Bencher;
 use lameduck::config;
 use lameduck::core::Time;
-use lameduck::core::backend::{Backend, Context, Event, Policy, Probe};
+use lameduck::core::backend::{Event, Policy, Probe};
 use lameduck::core::balance::{Algorithm, Balancer, Candidate};
+use lameduck::core::pool::Pool;
 use lameduck::gate::Gate;
 use lameduck::proxy::h1::request::{Limits, RequestHead};
 use lameduck::proxy::route::RouteTable;
@@ -136,24 +137,38 @@ fn snapshot_swap(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| black_box(&snapshot).store(world.clone()));
 }
 
-/// One probe's result in the core.
-#[divan::bench]
-fn event_step(bencher: Bencher<'_, '_>) {
-    let policy = Policy::default();
-    let mut now = Time::ZERO;
-    let mut backend = Backend::new(now);
-    let mut step = || {
-        now += Time::from_millis(1);
+/// Probes' results in the core, of one backend after the other.
+fn step(bencher: Bencher<'_, '_>, backends: usize, probe: Probe) {
+    let mut pool = Pool::new(Policy::default());
+    for key in 0..backends {
+        pool.insert(key, Time::ZERO);
+    }
+    let mut count = 0;
+    let mut step = |probe| {
+        count += 1;
+        let now = Time::from_micros(count);
         let event = Event::Probed {
-            probe: Probe::Pass,
+            probe,
             began: now,
             listener: None,
         };
-        backend.step(event, &Context::default(), &policy, now)
+        pool.step(&(count as usize * 7919 % backends), event, 0, now)
     };
-    step();
-    step();
-    bencher.bench_local(step);
+    for _ in 0..3 * backends {
+        step(Probe::Pass);
+    }
+    bencher.bench_local(|| step(probe));
+}
+
+#[divan::bench(args = BACKENDS)]
+fn event_step(bencher: Bencher<'_, '_>, backends: usize) {
+    step(bencher, backends, Probe::Pass);
+}
+
+/// Nobody answers in time.
+#[divan::bench(args = BACKENDS)]
+fn event_step_timeout(bencher: Bencher<'_, '_>, backends: usize) {
+    step(bencher, backends, Probe::Timeout);
 }
 
 /// One line of JSON into the log's buffer; a thread writes them to nowhere.

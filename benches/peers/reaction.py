@@ -2,10 +2,12 @@
 there, and from ready to the first.
 
 Some of the pool's backends are `lameduck demo-app`, which write down each request that reaches them; the others are the
-usual one. When a gate closes or opens is taken from the event stream: read by us a moment later, so these are upper
-bounds.
+usual one, one process on as many addresses. When a gate closes or opens is taken from the event stream: read by us a
+moment later, so these are upper bounds. A drain call is over with the first byte of its answer: the gate was closed, and
+the snapshot out, before.
 """
 
+import bisect
 import http.client
 import json
 import os
@@ -26,6 +28,9 @@ class Victim:
         self.lab, self.name, self.port = lab, f"victim-{number}", proxies.free_port()
         self.log = lab.scratch / f"{self.name}.journal"
         self.process = None
+        # When requests came, and how far the journal has been read: it grows by thousands of lines a second, and
+        # reading it again and again would take the time of those that are measured.
+        self.times, self.read, self.rest = [], 0, b""
 
     def start(self):
         self.process = subprocess.Popen([*self.lab.aside, self.lab.binary, "demo-app", "--name", self.name, "--port",
@@ -37,10 +42,19 @@ class Victim:
         return f"127.0.0.1:{self.port}"
 
     def arrivals(self, since):
-        """When requests came, in seconds of CLOCK_MONOTONIC, from some moment on."""
-        lines = map(json.loads, self.log.read_text().splitlines()) if self.log.exists() else ()
-        times = (line["t"] / 1e9 for line in lines if line["event"] == "arrival")
-        return [at for at in times if at >= since]
+        """When requests came, in seconds of CLOCK_MONOTONIC, from some moment on. Earlier ones are forgotten."""
+        if self.log.exists():
+            with open(self.log, "rb") as journal:
+                journal.seek(self.read)
+                new = journal.read()
+            self.read += len(new)
+            *lines, self.rest = (self.rest + new).split(b"\n")
+            events = map(json.loads, lines)
+            self.times += [event["t"] / 1e9 for event in events if event["event"] == "arrival"]
+        # Several threads write them: in order but for microseconds.
+        self.times.sort()
+        del self.times[:bisect.bisect_left(self.times, since)]
+        return self.times
 
     def stop(self):
         if self.process and self.process.poll() is None:
@@ -69,6 +83,26 @@ class Admin(http.client.HTTPConnection):
         if answer.status >= 300:
             raise proxies.Failed(f"{method} {path}: {answer.status} {data[:300]!r}")
         return json.loads(data) if data else None
+
+
+def timed(path, target, body):
+    """A call of the admin API on a connection of its own: when it was sent, and when the first byte of its answer came.
+    Without the client's own work on either side."""
+    data = json.dumps(body)
+    request = (f"POST {target} HTTP/1.1\r\nHost: lameduck\r\nContent-Type: application/json\r\n"
+               f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n{data}").encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(path)
+        # Accepted by the time that counts: a client keeps its connection.
+        time.sleep(0.02)
+        began = time.monotonic()
+        connection.sendall(request)
+        answer = connection.recv(65536)
+        answered = time.monotonic()
+    if not answer.startswith(b"HTTP/1.1 20"):
+        raise proxies.Failed(f"POST {target}: {answer[:300]!r}")
+    return began, answered
 
 
 class Events(threading.Thread):
@@ -126,6 +160,7 @@ class Trial:
         command = lab.load_command(self.proxy, 64, rate * 3600, work="any", rate=rate)
         self.load = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         time.sleep(2)
+        self.began, self.lines_before = time.monotonic(), self.lines()
 
     def wait_ready(self, victim):
         end = time.monotonic() + 30
@@ -168,9 +203,7 @@ class Trial:
     def drained(self, victim):
         """A drain call."""
         path = f"/v1/pools/app/backends/{victim.backend}"
-        began = time.monotonic()
-        self.admin.ask("POST", f"{path}/drain", {"wait": False, "timeout": "10s"})
-        answered = time.monotonic()
+        began, answered = timed(self.admin.path, f"{path}/drain", {"wait": False, "timeout": "10s"})
         closed = self.closed(victim, began)
         time.sleep(0.05)
         last = self.last(victim, began)
@@ -189,8 +222,20 @@ class Trial:
             time.sleep(0.01)
         raise proxies.Failed(f"{victim.name} is ready and gets no request")
 
+    def lines(self):
+        """Lines of the access log so far."""
+        with open(self.proxy.dir / "access.log", "rb") as log:
+            return sum(block.count(b"\n") for block in iter(lambda: log.read(1 << 20), b""))
+
+    def rate(self):
+        """Requests a second that were answered. Well below what was asked for, the machine has no room for them."""
+        seconds = time.monotonic() - self.began
+        return round((self.lines() - self.lines_before) / seconds)
+
     def failures(self):
         """Requests that were not answered 200, by the access log."""
+        if self.load.poll() is not None:
+            raise proxies.Failed("the load ended: one of its requests was not answered 200")
         time.sleep(0.5)
         with open(self.proxy.dir / "access.log", encoding="utf-8") as log:
             return sum('"status":200,' not in line for line in log)
@@ -221,14 +266,15 @@ def measure(lab, backends, rate, trials):
         for kind, act in KINDS.items():
             rounds = [act(trial, trial.victims[number % len(trial.victims)]) for number in range(trials)]
             figures[kind] = {name: sorted(round(1e3 * one[name], 3) for one in rounds) for name in rounds[0]}
-        return {"backends": backends, "rate": rate, "failed": trial.failures(), "kinds": figures}
+        return {"backends": backends, "rate": rate, "answered_per_second": trial.rate(), "failed": trial.failures(),
+                "kinds": figures}
     finally:
         trial.end()
 
 
 def lines(result):
-    yield (f"{result['backends']:,} backends, {result['rate']:,} requests/s: milliseconds, median (worst); "
-           f"{result['failed']} requests failed")
+    yield (f"{result['backends']:,} backends, {result['rate']:,} requests/s ({result['answered_per_second']:,} were "
+           f"answered): milliseconds, median (worst); {result['failed']} requests failed")
     yield f"  {'':26}{'gate closed':>18}{'last request':>18}{'ready → first':>18}"
     for kind, figures in result["kinds"].items():
         cells = "".join(f"{f'{statistics.median(each):.2f} ({each[-1]:.2f})':>18}" for each in figures.values())

@@ -8,15 +8,19 @@ import scale
 from reaction import Admin
 
 
-def stalls(lab, backends, rate, seconds):
-    """Latency at a fixed rate with many probed backends: left alone, under reloads, and under drains."""
-    proxy = lab.proxy("lameduck", proxies.Setup(backends=backends)).start(lab.core)
-    try:
-        lab.load(proxy, 64, rate, rate=rate)
-        return {what: during(lab, proxy, act, rate, seconds)
-                for what, act in (("probes only", None), ("reloads", reload), ("drains", drain))}
-    finally:
-        proxy.stop()
+def stalls(lab, names, backends, rate, seconds):
+    """Latency at a fixed rate with many probed backends: left alone, under reloads, and under drains. The others are left
+    alone, with as many backends (nginx does not probe them): what they have is what the machine and the load add."""
+    figures = {}
+    for name in sorted({"lameduck", "haproxy", "nginx"} & set(names), key=lambda name: name != "lameduck"):
+        kinds = (("probes only", None), ("reloads", reload), ("drains", drain)) if name == "lameduck" else ((name, None),)
+        proxy = lab.proxy(name, proxies.Setup(backends=backends)).start(lab.core)
+        try:
+            lab.load(proxy, 64, rate, rate=rate)
+            figures |= {what: during(lab, proxy, act, rate, seconds) for what, act in kinds}
+        finally:
+            proxy.stop()
+    return figures
 
 
 def during(lab, proxy, act, rate, seconds):

@@ -2,7 +2,9 @@
 
 use super::print::{self, Entries};
 use super::runtime::*;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::net::SocketAddr;
 
 /// One setting that changed, with its values as TOML.
@@ -260,15 +262,19 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         changes.extend(settings(section, old, new).map(Change::Setting));
     }
     listeners(&old.listeners, &new.listeners, &mut changes);
+    let (before, after) = (
+        index(&old.pools, |pool| &*pool.name),
+        index(&new.pools, |pool| &*pool.name),
+    );
     for pool in &old.pools {
-        if !new.pools.iter().any(|other| other.name == pool.name) {
+        if !after.contains_key(&*pool.name) {
             changes.push(Change::PoolRemoved {
                 pool: pool.name.clone(),
             });
         }
     }
     for pool in &new.pools {
-        match old.pools.iter().find(|other| other.name == pool.name) {
+        match before.get(&*pool.name) {
             Some(other) => self::pool(other, pool, &mut changes),
             None => changes.push(Change::PoolAdded {
                 pool: pool.name.clone(),
@@ -277,6 +283,12 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     }
     routes(&old.routes, &new.routes, &mut changes);
     Diff { changes }
+}
+
+/// A list by what its items are found by. Not searched for each of the other list's: that would be a million
+/// comparisons for a thousand backends, in the registry's turn.
+fn index<'a, T, K: Eq + Hash>(list: &'a [T], key: impl Fn(&'a T) -> K) -> HashMap<K, &'a T> {
+    list.iter().map(|item| (key(item), item)).collect()
 }
 
 /// The keys whose values differ, those that only one side has included.
@@ -380,8 +392,12 @@ fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
             setting,
         }));
     }
+    let (before, after) = (
+        index(&old.backends, |backend| &*backend.name),
+        index(&new.backends, |backend| &*backend.name),
+    );
     for backend in &old.backends {
-        if !new.backends.iter().any(|other| other.name == backend.name) {
+        if !after.contains_key(&*backend.name) {
             changes.push(Change::BackendRemoved {
                 pool: pool(),
                 backend: backend.clone(),
@@ -389,7 +405,7 @@ fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
         }
     }
     for backend in &new.backends {
-        match old.backends.iter().find(|other| other.name == backend.name) {
+        match before.get(&*backend.name).copied() {
             None => changes.push(Change::BackendAdded {
                 pool: pool(),
                 backend: backend.clone(),
@@ -412,26 +428,27 @@ fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
     }
 }
 
+/// What a route is for.
+fn matched(route: &Route) -> (Option<&str>, &str) {
+    (route.host.as_deref(), &route.path_prefix)
+}
+
 fn routes(old: &[Route], new: &[Route], changes: &mut Vec<Change>) {
-    let twin = |list: &[Route], route: &Route| {
-        list.iter()
-            .find(|other| other.host == route.host && other.path_prefix == route.path_prefix)
-            .cloned()
-    };
+    let (before, after) = (index(old, matched), index(new, matched));
     for route in old {
-        if twin(new, route).is_none() {
+        if !after.contains_key(&matched(route)) {
             changes.push(Change::RouteRemoved {
                 route: route.clone(),
             });
         }
     }
     for route in new {
-        match twin(old, route) {
+        match before.get(&matched(route)).copied() {
             None => changes.push(Change::RouteAdded {
                 route: route.clone(),
             }),
             Some(from) if from.pool != route.pool => changes.push(Change::RouteMoved {
-                from,
+                from: from.clone(),
                 to: route.clone(),
             }),
             Some(_) => {}

@@ -389,6 +389,8 @@ fn drain(path: &str, drain: &Drain, f: &mut Findings) {
 fn routes(config: &Config, f: &mut Findings) {
     let names_sound = (0..config.pools.len()).all(|i| f.sound(&[&format!("pool[{i}].name")]))
         && f.sound(&["pool"]);
+    // The first route for each host and path.
+    let mut first = HashMap::new();
     for (i, route) in config.routes.iter().enumerate() {
         let at = |key: &str| format!("route[{i}].{key}");
         let pool = at("pool");
@@ -411,16 +413,9 @@ fn routes(config: &Config, f: &mut Findings) {
         if !f.sound(&[&at("host"), &at("path_prefix")]) {
             continue;
         }
-        let same =
-            |other: &Route| other.host == route.host && other.path_prefix == route.path_prefix;
-        let earlier = config.routes[..i].iter().enumerate().find(|(j, other)| {
-            same(other)
-                && f.sound(&[
-                    &format!("route[{j}].host"),
-                    &format!("route[{j}].path_prefix"),
-                ])
-        });
-        if let Some((j, _)) = earlier {
+        let matched = (route.host.as_deref(), &*route.path_prefix);
+        let j = *first.entry(matched).or_insert(i);
+        if j != i {
             let first = f.place(&format!("route[{j}]"));
             f.error(
                 f.place(&format!("route[{i}]")),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::Cadence;
 use crate::core::Time;
 
 /// A mesh of the grid is at most this part of the interval, a tenth of the jitter…
@@ -15,6 +16,20 @@ const FINEST: Time = Time::from_millis(1);
 /// The duration, give or take a tenth.
 pub(super) fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// Some part of an interval.
+pub(super) fn sometime(interval: Duration) -> Duration {
+    interval.mul_f64(fastrand::f64())
+}
+
+/// When a probe starts whose cadence has changed: at `next`. Where the whole pool's has and it is late by the new
+/// one, as most of them are then, within an interval.
+pub(super) fn in_turn(next: Time, cadence: &Cadence, now: Time) -> Time {
+    match cadence.in_turn && next < now {
+        true => now + sometime(cadence.interval),
+        false => next,
+    }
 }
 
 /// When the next probe starts: an interval after `last`, with jitter, at the nearest point of the grid. Its meshes
@@ -50,6 +65,23 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A reload makes a thousand probers late.
+    #[test]
+    fn who_is_late_with_all_the_others_takes_turns_with_them() {
+        let cadence = |in_turn| Cadence {
+            interval: Duration::from_secs(1),
+            keep: true,
+            in_turn,
+        };
+        let (next, now) = (Time::from_secs(4), Time::from_secs(5));
+        assert_eq!(in_turn(next, &cadence(false), now), next);
+        assert_eq!(in_turn(now, &cadence(true), next), now, "it is not late");
+        let starts = (0..1000).map(|_| in_turn(next, &cadence(true), now));
+        let mut tenths = [0; 10];
+        starts.for_each(|start| tenths[(start - now).as_millis() as usize / 100] += 1);
+        assert!(tenths.iter().all(|tenth| *tenth > 20), "{tenths:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::answer::Answer;
 use super::grpc::Grpc;
 use super::http::Http;
-use super::jitter::next_start;
+use super::jitter::{in_turn, next_start, sometime};
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
 use super::{Cadence, Report, Target, tcp};
@@ -91,10 +91,9 @@ impl Task {
     /// A backend that nobody knows yet is probed at once. One that takes requests has only got another prober, as all of
     /// its pool have: they take their turns within the first interval, not all at the same moment.
     fn first_turn(&self) -> Time {
-        let now = clock::now();
         match self.target.endpoint.gate.is_closed() {
-            true => now,
-            false => now + self.cadence.borrow().interval.mul_f64(fastrand::f64()),
+            true => clock::now(),
+            false => clock::now() + sometime(self.cadence.borrow().interval),
         }
     }
 
@@ -107,10 +106,11 @@ impl Task {
                     if changed.is_err() {
                         return Next::Stop;
                     }
-                    if !self.cadence.borrow_and_update().keep {
+                    let cadence = *self.cadence.borrow_and_update();
+                    if !cadence.keep {
                         self.sentinel = None;
                     }
-                    next = self.next_turn();
+                    next = in_turn(self.next_turn(), &cadence, clock::now());
                 }
                 idle = closed(&mut self.sentinel) => {
                     self.sentinel_closed(idle);

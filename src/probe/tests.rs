@@ -213,6 +213,7 @@ async fn no_connection_is_kept_while_draining() {
     let slow = Cadence {
         interval: NEVER,
         keep: false,
+        in_turn: false,
     };
     rig.cadence.send(slow).unwrap();
     rig.connections_become(0).await;

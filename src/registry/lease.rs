@@ -339,9 +339,12 @@ impl PoolState {
 
     /// Whether a launcher holds a backend of this name.
     pub(super) fn is_leased(&self, name: &str) -> bool {
+        // Looked for before each registration, which a restart makes again by the thousand.
         let mut members = self.members.values();
-        members
-            .any(|member| member.source == Source::Lease && member.base == name && !member.leaving)
+        self.has_name(name)
+            && members.any(|member| {
+                member.source == Source::Lease && member.base == name && !member.leaving
+            })
     }
 
     /// The leases of this name that the same process holds.
@@ -360,10 +363,10 @@ impl PoolState {
         let Some(member) = self.members.get(&key) else {
             return Vec::new();
         };
-        let mut others = self.members.iter();
-        let heir = others
-            .any(|(other, others)| *other != key && others.base == member.base && !others.leaving);
-        if member.source != Source::Lease || heir {
+        let heir = |(other, others): (&Key, &Member)| {
+            *other != key && others.base == member.base && !others.leaving
+        };
+        if member.source != Source::Lease || self.members.iter().any(heir) {
             return Vec::new();
         }
         let drains = self.inheritance(key).into_iter();

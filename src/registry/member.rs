@@ -104,7 +104,8 @@ impl Member {
 
     /// Passes a changed cadence on.
     pub fn set_cadence(&mut self, cadence: Cadence) {
-        if self.cadence != cadence {
+        let to_do = |cadence: Cadence| (cadence.interval, cadence.keep);
+        if to_do(self.cadence) != to_do(cadence) {
             self.cadence = cadence;
             self.prober.set(cadence);
         }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::endpoint::{Endpoint, Key, Signal, Transport};
 use super::lease::{Incarnations, Tenure};
 use super::member::{Member, Source};
+use super::names::Names;
 use super::persist;
 use super::probing::{Cadence, Probing};
 use super::release::Releaser;
@@ -43,7 +44,11 @@ pub struct PoolState {
     shared: Arc<PoolShared>,
     health: Arc<config::Health>,
     releaser: Releaser,
+    names: Names,
     published: Arc<Pool>,
+    /// Published before, and in use by some request yet. The last one to hold a snapshot frees it, and with it two
+    /// counts for each backend: that is to be us, not a request.
+    past: Vec<Arc<Pool>>,
     incarnations: Incarnations,
 }
 
@@ -93,6 +98,8 @@ impl PoolState {
             health: Arc::new(config.health.clone()),
             releaser: Releaser::new(shared.clone()),
             incarnations: Incarnations::default(),
+            names: Names::default(),
+            past: Vec::new(),
             published: Arc::new(Pool {
                 name: name.clone(),
                 config: config.clone(),
@@ -118,7 +125,7 @@ impl PoolState {
         self.dirty = true;
         let keys: Vec<_> = self.members.keys().copied().collect();
         for key in keys {
-            self.refresh_cadence(key);
+            self.refresh_cadence(key, true);
         }
         let other_check = !self.health.asks_the_same(&self.config.health);
         if *self.health != self.config.health {
@@ -199,7 +206,7 @@ impl PoolState {
         let endpoint = Arc::new(Endpoint::new(
             key,
             self.name.clone(),
-            self.free_name(&joining.name).into(),
+            self.names.free(&joining.name).into(),
             joining.address,
             joining.weight,
             signals,
@@ -211,6 +218,7 @@ impl PoolState {
         let cadence = Cadence {
             interval: self.config.health.fast_interval,
             keep: true,
+            in_turn: false,
         };
         let member = Member {
             prober: probing.start(endpoint.clone(), self.health.clone(), cadence),
@@ -226,15 +234,18 @@ impl PoolState {
             draining_since: None,
             leaving: false,
         };
+        self.names.join(&member.base, &member.endpoint.name);
         self.members.insert(key, member);
-        self.refresh_cadence(key);
+        self.refresh_cadence(key, false);
         (self.dirty, self.unsaved) = (true, true);
     }
 
     /// The count of processes under one name goes on, whether they come one after the other or overlap.
     fn next_incarnation(&self, joining: &Joining) -> u64 {
         let nonce = joining.tenure.as_ref().and_then(Tenure::nonce);
-        let here = self.members.iter();
+        // Hardly ever is there one: only then all are looked at.
+        let namesakes = self.has_name(&joining.name);
+        let here = namesakes.then_some(&self.members).into_iter().flatten();
         let here = here.filter(|(_, member)| member.base == joining.name);
         let here = here.filter_map(|(key, member)| {
             let nonce = member.tenure.as_ref().and_then(Tenure::nonce);
@@ -243,24 +254,10 @@ impl PoolState {
         self.incarnations.next(&joining.name, nonce, here)
     }
 
-    fn free_name(&self, name: &str) -> String {
-        let taken = |shown: &str| {
-            self.members
-                .values()
-                .any(|member| &*member.endpoint.name == shown)
-        };
-        if !taken(name) {
-            return name.to_owned();
-        }
-        (2u32..)
-            .map(|n| format!("{name}~{n}"))
-            .find(|shown| !taken(shown))
-            .unwrap_or_default()
-    }
-
     /// Takes a backend out.
     pub fn remove(&mut self, key: Key) -> Option<Member> {
         let member = self.members.remove(&key)?;
+        self.names.leave(&member.base, &member.endpoint.name);
         if let Some(backend) = self.core.remove(&key) {
             let nonce = member.tenure.as_ref().and_then(Tenure::nonce);
             self.incarnations
@@ -295,19 +292,22 @@ impl PoolState {
             self.dirty = true;
             self.unsaved |= before.map(|was| was.kept) != after.map(|is| is.kept);
         }
-        self.refresh_cadence(key);
+        self.refresh_cadence(key, false);
         effects
     }
 
-    /// Tells the prober what the state asks for.
-    fn refresh_cadence(&mut self, key: Key) {
+    /// Tells the prober what the state asks for. `all`: every backend's is told.
+    fn refresh_cadence(&mut self, key: Key, all: bool) {
         let (Some(backend), Some(member)) = (self.core.get(&key), self.members.get_mut(&key))
         else {
             return;
         };
+        let interval = backend.probe_interval(self.core.policy());
+        let in_doubt = interval != self.core.policy().interval;
         member.set_cadence(Cadence {
-            interval: backend.probe_interval(self.core.policy()),
+            interval,
             keep: !matches!(backend.state(), State::Draining | State::Drained),
+            in_turn: all && backend.is_eligible() && !in_doubt,
         });
     }
 
@@ -339,8 +339,16 @@ impl PoolState {
         backends.any(|backend| backend.name == name)
     }
 
+    /// Whether some backend has that name, even one that leaves.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.has(name)
+    }
+
     /// The backend of that name that stays.
     pub fn current(&self, name: &str) -> Option<Key> {
+        if !self.has_name(name) {
+            return None;
+        }
         let stays = |member: &Member| member.base == name && !member.leaving;
         let mut members = self.members.iter().rev();
         members
@@ -378,7 +386,8 @@ impl PoolState {
     /// As the data plane sees it; made anew only if something changed.
     pub fn snapshot(&mut self) -> Arc<Pool> {
         if std::mem::take(&mut self.dirty) {
-            self.published = Arc::new(self.make_snapshot());
+            let new = Arc::new(self.make_snapshot());
+            self.past.push(std::mem::replace(&mut self.published, new));
         }
         self.published.clone()
     }
@@ -412,6 +421,11 @@ impl PoolState {
             balancer: Balancer::new(algorithm, &weights),
             shared: self.shared.clone(),
         }
+    }
+
+    /// Forgets snapshots that nobody uses any more.
+    pub fn forget_past(&mut self) {
+        self.past.retain(|pool| Arc::strong_count(pool) > 1);
     }
 
     /// The snapshot is out: requests that wait may go if there is somewhere to go.

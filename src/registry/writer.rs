@@ -199,6 +199,7 @@ impl Writer {
         if unsaved {
             self.observer.persist(self.keepsake());
         }
+        self.pools.iter_mut().for_each(PoolState::forget_past);
         for message in std::mem::take(&mut self.outbox) {
             message();
         }

@@ -160,6 +160,18 @@ async fn another_interval_restarts_no_prober() {
     let (starts, cadence) = rig.probed("a", |probed| (probed.starts, probed.cadence));
     assert_eq!(starts, explicit);
     assert_eq!(cadence.interval, Duration::from_secs(7));
+    assert!(cadence.in_turn, "not all of them at the same moment");
+    // One that is in doubt is asked as soon as ever.
+    rig.probe("a", Probe::Status(500));
+    rig.settled().await;
+    rig.apply(&pool(
+        "[pool.health]\ninterval = \"8s\"\nfast_interval = \"90ms\"\n",
+        &TWO,
+    ))
+    .await;
+    let cadence = rig.probed("a", |probed| probed.cadence);
+    assert_eq!(cadence.interval, Duration::from_millis(90));
+    assert!(!cadence.in_turn);
 }
 
 #[tokio::test]
@@ -227,4 +239,19 @@ async fn a_drain_survives() {
         .await;
     assert_eq!(names(rig.states().await), ["a drained", "b ready"]);
     assert_eq!(rig.snapshot().config.upstream.max_in_flight, 3);
+}
+
+/// To free a snapshot of a thousand backends takes as long as some requests.
+#[tokio::test]
+async fn the_registry_frees_old_snapshots_not_the_request_that_used_them_last() {
+    let rig = Rig::two().await;
+    let used = rig.snapshot();
+    let seen = std::sync::Arc::downgrade(&used);
+    rig.drain("b").await.unwrap();
+    rig.settled().await;
+    drop(used);
+    assert!(seen.upgrade().is_some(), "it was freed right here");
+    rig.probe("a", Probe::Pass);
+    rig.settled().await;
+    assert!(seen.upgrade().is_none(), "nobody uses it any more");
 }

@@ -72,6 +72,7 @@ impl Rig {
         let (cadence, receiver) = watch::channel(Cadence {
             interval: health.interval,
             keep: true,
+            in_turn: false,
         });
         let (reporter, reports) = unbounded_channel();
         let prober = spawn(
