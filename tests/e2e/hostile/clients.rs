@@ -29,7 +29,7 @@ pub enum Attack {
     Starved,
     /// The same with no end of windows, of which nothing is read.
     Unread,
-    /// Connections of HTTP/2 that ask for nothing, and a tenth as many that begin a hundred requests and end none.
+    /// Connections of HTTP/2 that ask for nothing; every fiftieth begins a hundred requests and ends none.
     Idle,
     /// Rapid resets, PINGs and CONTINUATIONs, again and again.
     Floods,
@@ -241,7 +241,7 @@ async fn idle(n: usize, target: &Target) -> Result<(), std::io::Error> {
         let stream = connect(target, None).await?;
         let (mut send, mut task) = h2(stream, &Builder::new()).await?;
         let mut begun = Vec::new();
-        if n.is_multiple_of(10) {
+        if n.is_multiple_of(50) {
             for _ in 0..STREAMS {
                 send = send.ready().await?;
                 let request = Request::post("https://localhost/echo").body(())?;

@@ -25,7 +25,7 @@ use super::{PEERS, comes_back, load, name, set_up};
 use crate::harness::apps::App;
 use crate::harness::front;
 use crate::harness::results::{Row, record};
-use crate::harness::{proving, turn, until};
+use crate::harness::{proving, turn};
 
 /// For one request.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -171,18 +171,26 @@ struct Scale {
     rate: u32,
     quiet: Duration,
     attack: Duration,
+    /// Connections of an attack.
+    connections: fn(Attack) -> usize,
 }
 
-/// Connections of an attack.
-fn connections(attack: Attack) -> usize {
-    let (long, short) = match attack {
-        Attack::SlowReaders => (1000, 60),
-        Attack::Starved => (20, 4),
-        Attack::Unread => (10, 2),
-        Attack::Idle => (1000, 40),
-        Attack::Floods => (9, 3),
-    };
-    if proving() { long } else { short }
+fn many(attack: Attack) -> usize {
+    match attack {
+        Attack::SlowReaders | Attack::Idle => 1000,
+        Attack::Starved => 20,
+        Attack::Unread => 10,
+        Attack::Floods => 9,
+    }
+}
+
+fn few(attack: Attack) -> usize {
+    match attack {
+        Attack::SlowReaders | Attack::Idle => 50,
+        Attack::Starved => 4,
+        Attack::Unread => 2,
+        Attack::Floods => 3,
+    }
 }
 
 /// Good traffic of each protocol, before, under and after these attacks at once.
@@ -205,19 +213,22 @@ async fn attacked(attacks: &[Attack], peer: Option<front::Kind>, scale: &Scale) 
     let attackers: Vec<(Attack, Attackers)> = attacks
         .iter()
         .map(|&attack| {
-            let count = connections(attack);
+            let count = (scale.connections)(attack);
             (attack, Attackers::start(attack, count, address, &tls))
         })
         .collect();
-    if peer.is_none() {
-        until("the attackers", Duration::from_secs(60), async || {
-            let there = |(attack, attackers): &(Attack, Attackers)| {
-                attackers.opened() >= connections(*attack) as u64
-            };
-            attackers.iter().all(there)
-        })
-        .await;
-    }
+    // How long it takes until all of them are there counts, too.
+    let there = |(attack, attackers): &(Attack, Attackers)| {
+        attackers.opened() >= (scale.connections)(*attack) as u64
+    };
+    let all = async {
+        while !attackers.iter().all(there) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // A peer may let in as many as it likes.
+    let came = tokio::time::timeout(Duration::from_secs(30), all).await;
+    assert!(peer.is_some() || came.is_ok(), "attackers are kept waiting");
     tokio::time::sleep(scale.attack).await;
     let mut notes = Vec::new();
     for (attack, attackers) in attackers {
@@ -266,11 +277,13 @@ async fn attacks_over_tls_and_http2_hurt_nobody_else() {
         rate: 50,
         quiet: Duration::from_secs(3),
         attack: Duration::from_secs(3),
+        connections: few,
     };
     let outcome = attacked(&ATTACKS, None, &scale).await.unwrap();
     for figures in [outcome.http1, outcome.http2] {
-        // The whole machine is busy with other tests; what this finds is a proxy that comes to a stop.
-        assert!(figures.is_kept(250.0), "{figures}");
+        // Handshakes of a build without optimisation, on a machine that is busy with other tests: what this finds is a
+        // proxy that comes to a stop.
+        assert!(figures.is_kept(2_000.0), "{figures}");
     }
 }
 
@@ -285,6 +298,7 @@ async fn attacks_over_tls_and_http2_in_figures() {
         rate: 100,
         quiet: Duration::from_secs(6),
         attack: Duration::from_secs(12),
+        connections: many,
     };
     let mut broken = Vec::new();
     for attack in ATTACKS {
