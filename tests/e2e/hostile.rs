@@ -58,6 +58,11 @@ impl Mode {
         }
     }
 
+    /// Whether the attack was one. A thousand ranges are ignored, and answered at once: those connections don't stay.
+    fn is_there(self, figures: &Figures) -> bool {
+        self == Self::Range || figures.descriptors > 2_000
+    }
+
     fn path(self) -> &'static str {
         match self {
             Self::Head | Self::Range => "/",
@@ -199,12 +204,14 @@ async fn slowhttptest_with_5000_connections() {
     for mode in MODES {
         let mut peers = Vec::new();
         for peer in PEERS {
-            peers.extend(with_the_tool(mode, peer).await);
+            let figures = with_the_tool(mode, peer).await;
+            // nginx keeps a body until it is whole. Those that never are reach no app there, and cost nothing beyond the
+            // proxy; what is streamed, as HAProxy and lameduck do, has other costs and is no measure for it.
+            let streams = (mode, peer) != (Mode::Body, Some(Kind::Nginx));
+            peers.extend(figures.filter(|figures| streams && mode.is_there(figures)));
         }
         let ours = with_the_tool(mode, None).await.unwrap();
-        // A thousand ranges are ignored, and answered at once: those connections don't stay.
-        let stays = mode != Mode::Range;
-        if stays && ours.descriptors < 2_000 {
+        if !mode.is_there(&ours) {
             broken.push(format!("{mode:?}: no attack: {ours}"));
         }
         if !ours.is_kept_or_no_worse(&peers) {

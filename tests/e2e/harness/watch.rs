@@ -40,12 +40,17 @@ pub fn cpu_ms(pid: u32) -> u64 {
         let system: u64 = times.next()?.parse().ok()?;
         Some((user + system) * 10)
     };
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    let children = children.unwrap_or_default();
-    let children = children
-        .split_whitespace()
-        .filter_map(|pid| of(pid.parse().ok()?));
-    of(pid).unwrap_or(0) + children.sum::<u64>()
+    let all = [pid].into_iter().chain(children(pid));
+    all.filter_map(of).sum()
+}
+
+/// The processes that this one has started, and that still run.
+pub fn children(pid: u32) -> Vec<u32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let list = list.unwrap_or_default();
+    list.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
 }
 
 /// A watch that goes on until it is dropped.

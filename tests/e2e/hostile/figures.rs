@@ -7,7 +7,7 @@ use lameduck::demo::oracle::{Kind, Sent};
 use lameduck::sys::monotonic_ns;
 
 use crate::harness::front::Front;
-use crate::harness::watch::{Watch, cpu_ms, look};
+use crate::harness::watch::{Sample, Watch, children, cpu_ms, look};
 
 /// The promise: the 99th percentile grows by this at most.
 const PROMISE: f64 = 1.5;
@@ -22,7 +22,7 @@ pub struct Figures {
     pub after: f64,
     /// The proxy's CPU time under the attack, in milliseconds a second.
     pub cpu: f64,
-    /// The most descriptors and MiB of one process.
+    /// The most descriptors and MiB of its processes.
     pub descriptors: u64,
     pub memory_mib: u64,
 }
@@ -75,7 +75,8 @@ pub fn p99(sent: &[Sent], from: u64, to: u64) -> f64 {
 /// An attack's three spells, as they pass.
 pub struct Spells {
     pid: u32,
-    watch: Watch,
+    /// One for each process: nginx has several.
+    watches: Vec<Watch>,
     started: u64,
     begun: (u64, u64),
     ended: (u64, u64),
@@ -89,7 +90,11 @@ impl Spells {
         tokio::time::sleep(quiet).await;
         let mut spells = Self {
             pid,
-            watch: Watch::start(move || pid),
+            watches: [pid]
+                .into_iter()
+                .chain(children(pid))
+                .map(|pid| Watch::start(move || pid))
+                .collect(),
             started,
             begun: (0, 0),
             ended: (0, 0),
@@ -115,15 +120,18 @@ impl Spells {
 
     /// All of it, by what was sent.
     pub fn figures(&self, sent: &[Sent]) -> Figures {
-        let samples = self.watch.samples();
+        let most = |of: fn(&Sample) -> u64| -> u64 {
+            let most = |watch: &Watch| watch.samples().iter().map(of).max();
+            self.watches.iter().filter_map(most).sum()
+        };
         let seconds = (self.ended.0 - self.begun.0) as f64 / 1e9;
         Figures {
             before: p99(sent, self.started, self.begun.0),
             under: p99(sent, self.begun.0, self.ended.0),
             after: p99(sent, self.ended.0, u64::MAX),
             cpu: (self.ended.1 - self.begun.1) as f64 / seconds,
-            descriptors: samples.iter().map(|s| s.descriptors).max().unwrap_or(0),
-            memory_mib: samples.iter().map(|s| s.rss).max().unwrap_or(0) / 1024,
+            descriptors: most(|sample| sample.descriptors),
+            memory_mib: most(|sample| sample.rss) / 1024,
         }
     }
 }
