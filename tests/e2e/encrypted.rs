@@ -16,13 +16,13 @@ use crate::harness::{Bench, proving, skip, turn, until};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Makes an authority and a certificate for 127.0.0.1: `ca.pem`, `cert.pem` and `key.pem`.
-fn certificates(dir: &Path) {
+/// Makes an authority and a certificate for 127.0.0.1 and localhost: `ca.pem`, `cert.pem` and `key.pem`.
+pub fn certificates(dir: &Path) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &issuer).unwrap();
     for (name, text) in [
         ("ca.pem", issuer.pem()),

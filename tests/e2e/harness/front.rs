@@ -17,7 +17,7 @@ pub enum Front {
     Lameduck(Proxy),
     Peer {
         /// Ends with this.
-        _process: Process,
+        process: Process,
         address: SocketAddr,
     },
     Direct(SocketAddr),
@@ -39,24 +39,38 @@ impl Front {
 
     /// A peer, tuned; `None` if it isn't installed.
     pub async fn peer(bench: &Bench, kind: Kind) -> Option<Self> {
+        Self::peer_with(bench, kind, None).await
+    }
+
+    /// The same, for clients with TLS, over HTTP/1 and HTTP/2: with a certificate and its key, both in one file.
+    pub async fn peer_with(bench: &Bench, kind: Kind, tls: Option<&Path>) -> Option<Self> {
         let binary = kind.binary()?;
         let dir = bench.scratch.path();
         let address = free_address();
         let path = dir.join(kind.name());
-        std::fs::write(&path, config(kind, address, dir, &bench.instances)).unwrap();
+        std::fs::write(&path, config(kind, address, tls, dir, &bench.instances)).unwrap();
         let log = dir.join(format!("{}.log", kind.name()));
         let mut process =
             Process::start(kind.name(), kind.command(&binary, dir, &path), &log).unwrap();
         process.ignore_output();
         until(kind.name(), Duration::from_secs(10), async || {
             assert!(process.check().is_ok(), "{}", process.last_words());
-            matches!(super::get(address, "/").await, Ok((200, _)))
+            match tls {
+                Some(_) => tokio::net::TcpStream::connect(address).await.is_ok(),
+                None => matches!(super::get(address, "/").await, Ok((200, _))),
+            }
         })
         .await;
-        Some(Self::Peer {
-            _process: process,
-            address,
-        })
+        Some(Self::Peer { process, address })
+    }
+
+    /// The proxy's first process; `None` without one.
+    pub fn pid(&mut self) -> Option<u32> {
+        match self {
+            Self::Lameduck(proxy) => Some(proxy.process().pid()),
+            Self::Peer { process, .. } => Some(process.pid()),
+            Self::Direct(_) => None,
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -68,7 +82,13 @@ impl Front {
 }
 
 /// A peer's configuration in front of these instances.
-fn config(kind: Kind, listen: SocketAddr, dir: &Path, instances: &[Instance]) -> String {
+fn config(
+    kind: Kind,
+    listen: SocketAddr,
+    tls: Option<&Path>,
+    dir: &Path,
+    instances: &[Instance],
+) -> String {
     let template = match kind {
         Kind::Nginx => include_str!("../peers/nginx.conf"),
         Kind::HaProxy => include_str!("../peers/haproxy.cfg"),
@@ -77,7 +97,17 @@ fn config(kind: Kind, listen: SocketAddr, dir: &Path, instances: &[Instance]) ->
         Kind::Nginx => format!("    server {} max_fails=0;\n", i.address()),
         Kind::HaProxy => format!("  server {} {}\n", i.name(), i.address()),
     };
+    let tls = tls.map_or_else(String::new, |file| {
+        let file = file.display();
+        match kind {
+            Kind::Nginx => {
+                format!(" ssl; http2 on; ssl_certificate {file}; ssl_certificate_key {file}")
+            }
+            Kind::HaProxy => format!(" ssl crt {file} alpn h2,http/1.1"),
+        }
+    });
     template
+        .replace("@TLS@", &tls)
         .replace("@LISTEN@", &listen.to_string())
         .replace("@DIR@", &dir.display().to_string())
         .replace(

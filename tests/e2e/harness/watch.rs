@@ -29,6 +29,30 @@ pub fn look(pid: u32) -> Option<(u64, u64)> {
     Some((rss, descriptors))
 }
 
+/// CPU time so far of a process and its children, in milliseconds; 0 once it has gone.
+pub fn cpu_ms(pid: u32) -> u64 {
+    let of = |pid: u32| -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name, which may contain anything: user and system time are the 12th and 13th, in hundredths.
+        let (_, rest) = stat.rsplit_once(')')?;
+        let mut times = rest.split_whitespace().skip(11);
+        let user: u64 = times.next()?.parse().ok()?;
+        let system: u64 = times.next()?.parse().ok()?;
+        Some((user + system) * 10)
+    };
+    let all = [pid].into_iter().chain(children(pid));
+    all.filter_map(of).sum()
+}
+
+/// The processes that this one has started, and that still run.
+pub fn children(pid: u32) -> Vec<u32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let list = list.unwrap_or_default();
+    list.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
 /// A watch that goes on until it is dropped.
 pub struct Watch {
     samples: Arc<Mutex<Vec<Sample>>>,
@@ -95,6 +119,16 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_descriptors() {
         assert!(look(std::process::id()).is_some_and(|(rss, fds)| rss > 100 && fds > 2));
+    }
+
+    #[test]
+    fn this_process_takes_cpu_time() {
+        let pid = std::process::id();
+        let before = cpu_ms(pid);
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while cpu_ms(pid) == before {
+            assert!(std::time::Instant::now() < end);
+        }
     }
 
     #[test]
