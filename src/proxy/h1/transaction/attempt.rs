@@ -248,7 +248,7 @@ impl Transaction<'_> {
         self.account.end = match failure {
             Failure::Died { .. } => "upstream_died",
             Failure::Timeout => "timeout",
-            Failure::Cut => CUT,
+            Failure::Cut | Failure::ShutDown => CUT,
             Failure::BadResponse(_) => "bad_response",
             Failure::BadBody(_) => "bad_request",
             Failure::Limited { limit, .. } => limit.key(),
