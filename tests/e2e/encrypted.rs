@@ -39,7 +39,14 @@ enum How {
     SigtermOnly,
 }
 
-async fn rolled(how: How) {
+/// What the apps speak behind TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Http {
+    One,
+    Two,
+}
+
+async fn rolled(how: How, http: Http) {
     let _turn = turn().await;
     let dir = tempfile::tempdir().unwrap();
     certificates(dir.path());
@@ -48,9 +55,17 @@ async fn rolled(how: How) {
         return skip("encrypted", "node (run tests/setup.sh)");
     };
     let program = program.with(&["--cert", &file("cert.pem"), "--key", &file("key.pem")]);
+    let program = match http {
+        Http::One => program,
+        Http::Two => program.with(&["--http2"]),
+    };
     let mut bench = Bench::of(&program, 3).await;
     let settings = Settings {
-        pool: format!("[pool.tls]\nca = {:?}", file("ca.pem")),
+        pool: format!(
+            "[pool.tls]\nca = {:?}\n[pool.upstream]\nhttp2 = {}",
+            file("ca.pem"),
+            http == Http::Two
+        ),
         ..Settings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
@@ -81,7 +96,7 @@ async fn rolled(how: How) {
     let mut runs = Runs::default();
     runs.add(evidence);
     let (account, stops) = (runs.account(), runs.stops());
-    assert_eq!(account.lost, 0, "{how:?}\n{account}\n{stops:?}");
+    assert_eq!(account.lost, 0, "{how:?}, {http:?}\n{account}\n{stops:?}");
     assert_eq!(account.delivered_twice, 0, "{how:?}\n{account}");
     if how == How::Drained {
         assert!(account.is_clean(), "{account}");
@@ -89,7 +104,10 @@ async fn rolled(how: How) {
     record(Row {
         test: "encrypted",
         proxy: format!("lameduck, {how:?}"),
-        app: "node:https".to_owned(),
+        app: match http {
+            Http::One => "node:https".to_owned(),
+            Http::Two => "node:http2, TLS".to_owned(),
+        },
         account,
         notes: stops.notes(),
     });
@@ -97,10 +115,20 @@ async fn rolled(how: How) {
 
 #[tokio::test]
 async fn apps_behind_tls_are_drained_and_restarted() {
-    rolled(How::Drained).await;
+    rolled(How::Drained, Http::One).await;
 }
 
 #[tokio::test]
 async fn apps_behind_tls_are_restarted_without_a_word() {
-    rolled(How::SigtermOnly).await;
+    rolled(How::SigtermOnly, Http::One).await;
+}
+
+#[tokio::test]
+async fn apps_that_speak_http2_behind_tls_are_drained_and_restarted() {
+    rolled(How::Drained, Http::Two).await;
+}
+
+#[tokio::test]
+async fn apps_that_speak_http2_behind_tls_are_restarted_without_a_word() {
+    rolled(How::SigtermOnly, Http::Two).await;
 }

@@ -9,6 +9,7 @@ mod ends;
 mod fake;
 mod faults;
 mod handovers;
+mod interim;
 mod programs;
 #[path = "../e2e/harness/results.rs"]
 mod results;
@@ -16,11 +17,11 @@ mod results;
 #[path = "../plane/rig.rs"]
 mod rig;
 #[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/run.rs"]
-mod run;
+#[path = "../shared/setting.rs"]
+mod setting;
 mod windows;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/wire.rs"]
 mod wire;
 
-use run::proving;
+use setting::proving;

@@ -190,6 +190,33 @@ async fn each_failure_is_told_in_its_own_words() {
     assert!(rig.log().contains("is not TLS"), "{}", rig.log());
 }
 
+/// RFC 9113 §3.2: over TLS, HTTP/2 has to be agreed on. Whoever doesn't gets no request, neither in HTTP/2 nor in HTTP/1.
+#[tokio::test]
+async fn a_backend_that_does_not_agree_to_http2_gets_no_request() {
+    let authority = Authority::new();
+    let tls = format!("ca = {:?}", authority.ca());
+    let more = "[pool.upstream]\nhttp2 = true\n[pool.hold]\non_empty = \"fail\"";
+    // One that knows ALPN says so; one that doesn't says nothing.
+    for protocols in [&["http/1.1"][..], &[]] {
+        let rig = rig(1, &tls, more).await;
+        let server = Server {
+            protocols,
+            ..Server::default()
+        };
+        let acceptor = authority
+            .identity(rig.backends[0].address.ip())
+            .serve(&server);
+        let mut client = rig.ask(POST).await;
+        let stream = rig.backends[0].accept_bare().await;
+        if let Ok(stream) = shake_hands(&acceptor, stream).await {
+            Wire::over(stream).gone().await;
+        }
+        assert_eq!(client.response().await.status(), 503);
+        let said = "it does not speak the HTTP version that was asked for (ALPN)";
+        assert!(rig.log().contains(said), "{protocols:?}: {}", rig.log());
+    }
+}
+
 #[tokio::test]
 async fn a_backend_that_wants_a_certificate_gets_it() {
     let authority = Authority::new();
