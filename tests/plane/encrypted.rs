@@ -330,6 +330,49 @@ async fn another_authority_takes_over_at_a_reload_and_a_bad_file_never() {
     assert_eq!(rig.pool().await.backends[0].state, "ready");
 }
 
+/// Files are looked at all the time, as those of listeners are. A bad one changes nothing, and is told once.
+#[tokio::test]
+async fn another_authority_takes_over_without_a_reload() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let rig = rig(1, &format!("ca = {:?}", old.ca()), "").await;
+    let ip = rig.backends[0].address.ip();
+    let mut client = rig.ask(GET).await;
+    let mut kept = accept(&rig, 0, &acceptor(&old.identity(ip))).await;
+    kept.head().await;
+    kept.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+
+    let path = old.dir().join("ca.pem");
+    std::fs::write(&path, "not a certificate").unwrap();
+    let looks = |outcome: &str| format!("lameduck_certificate_reload_total{{outcome={outcome:?}}}");
+    let seen = async |outcome: &str, count: u64| {
+        for _ in 0..2000 {
+            if rig.metric(&looks(outcome)).await == Some(count) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not {outcome}: {}", rig.log());
+    };
+    seen("refused", 1).await;
+    let told = "changed files of [pool.tls] are not used, the old ones stay in use: `ca`: ";
+    assert!(rig.log().contains(told), "{}", rig.log());
+    let mut client = rig.ask(GET).await;
+    kept.head().await;
+    kept.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+
+    std::fs::copy(new.ca(), &path).unwrap();
+    kept.closed().await;
+    seen("applied", 1).await;
+    let mut client = rig.ask(GET).await;
+    let mut backend = accept(&rig, 0, &acceptor(&new.identity(ip))).await;
+    backend.head().await;
+    backend.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+    assert_eq!(rig.log().matches(told).count(), 1);
+}
+
 #[tokio::test]
 async fn without_verification_anybody_is_believed_and_people_are_warned() {
     let stranger = Authority::new();
