@@ -4,6 +4,7 @@
 //! so that a flood of requests can't delay a drain, nor a slow admin client a request.
 
 mod lifecycle;
+mod renewal;
 mod wiring;
 
 use std::path::PathBuf;
@@ -128,6 +129,12 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         // Not on the data plane's threads: what runs there is connections, and the shutdown counts them.
         tokio::spawn(reaper::run(plane.clone()));
         tokio::spawn(tls::watch::run(plane.certificates.clone()));
+        let renewal = renewal::run(
+            lifecycle.clone(),
+            handle.clone(),
+            plane.certificates.clone(),
+        );
+        tokio::spawn(renewal);
         lifecycle.serving(plane.clone(), metrics, listeners.addresses());
 
         let (stop_admin, admin_stopped) = watch::channel(false);

@@ -10,6 +10,7 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const LOCAL: u8 = 0x20;
 /// Version 2, on somebody's behalf.
 const PROXY: u8 = 0x21;
+const UNSPECIFIED: u8 = 0;
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
 
@@ -40,12 +41,22 @@ pub fn on_behalf(version: ProxyProtocol, client: SocketAddr, local: SocketAddr) 
     }
 }
 
+/// For a connection on behalf of somebody whom nobody knows, such as one that the proxy in front has introduced so: our own
+/// address, or that proxy's, would be a lie (§2.1 `UNKNOWN`, §2.2 `AF_UNSPEC`).
+pub fn for_somebody(version: ProxyProtocol) -> Vec<u8> {
+    match version {
+        ProxyProtocol::Off => Vec::new(),
+        ProxyProtocol::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
+        ProxyProtocol::V2 => v2(PROXY, UNSPECIFIED, &[]),
+    }
+}
+
 /// For a connection of our own, such as a probe's: the backend takes the connection's addresses.
 pub fn own(version: ProxyProtocol) -> Vec<u8> {
     match version {
         ProxyProtocol::Off => Vec::new(),
         ProxyProtocol::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
-        ProxyProtocol::V2 => v2(LOCAL, 0, &[]),
+        ProxyProtocol::V2 => v2(LOCAL, UNSPECIFIED, &[]),
     }
 }
 
@@ -114,6 +125,17 @@ mod tests {
             (&own[..12], &own[12..]),
             (&SIGNATURE[..], &[0x20, 0, 0, 0][..])
         );
+    }
+
+    #[test]
+    fn somebody_has_no_address() {
+        assert_eq!(for_somebody(ProxyProtocol::V1), b"PROXY UNKNOWN\r\n");
+        let header = for_somebody(ProxyProtocol::V2);
+        assert_eq!(
+            (&header[..12], &header[12..]),
+            (&SIGNATURE[..], &[0x21, 0, 0, 0][..])
+        );
+        assert!(for_somebody(ProxyProtocol::Off).is_empty());
     }
 
     #[test]

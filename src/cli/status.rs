@@ -31,6 +31,9 @@ pub struct StatusArgs {
     /// Print JSON; with --watch, a line for each change
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
+    /// Show the listeners instead, with their certificates and how many days those have left
+    #[arg(long, conflicts_with_all = ["pool", "watch"])]
+    pub listeners: bool,
     #[command(flatten)]
     connect: Connect,
 }
@@ -44,12 +47,28 @@ pub async fn run(args: StatusArgs) -> Result<(), Exit> {
     if args.watch {
         return watch(&client, &args).await;
     }
+    if args.listeners {
+        return listeners(&client, args.json).await;
+    }
     let pools = pools(&client, args.pool.as_deref()).await?;
     if args.json {
         print_json(&pools);
         return Ok(());
     }
     print(&shown(&client, &args, &pools).await?);
+    Ok(())
+}
+
+async fn listeners(client: &Client, json: bool) -> Result<(), Exit> {
+    let listeners: Value = client.get("/v1/listeners").await?;
+    if json {
+        print_json(&listeners);
+        return Ok(());
+    }
+    let all = listeners.as_array().into_iter().flatten();
+    let addresses = all.map(|listener| printable(listener["address"].as_str().unwrap_or("?")));
+    let addresses: Vec<_> = addresses.collect();
+    print(&(addresses.join("\n") + &certificates(&listeners)));
     Ok(())
 }
 

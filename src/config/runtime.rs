@@ -385,6 +385,22 @@ pub struct UpstreamTls {
     pub client: Option<Arc<tls::upstream::Client>>,
 }
 
+impl UpstreamTls {
+    /// Whether the other one is written in the same way, whatever its files hold.
+    pub fn is_written_like(&self, other: &Self) -> bool {
+        let written = |tls: &Self| Self {
+            client: None,
+            ..tls.clone()
+        };
+        written(self) == written(other)
+    }
+
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.ca, &self.cert, &self.key].into_iter().flatten()
+    }
+}
+
 /// `[pool.retry]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {

@@ -1,5 +1,8 @@
 //! Answers that the proxy makes itself.
 
+/// What is said to those who are left at our own shutdown's deadline.
+pub const SHUTTING_DOWN: &str = "lameduck is shutting down";
+
 /// Appends a whole response: status line, `text/plain` body of one line, `Content-Length`.
 ///
 /// `detail` is one line for people: what is wrong and what to do; line breaks and other controls in it become

@@ -27,6 +27,8 @@ use crate::tls;
 pub struct Origin {
     /// Its address.
     pub address: SocketAddr,
+    /// Whether that is the client's: a proxy in front may come for somebody whom nobody knows.
+    pub known: bool,
     /// Its IP address as text.
     pub ip: String,
     /// Whether its `X-Forwarded-*` are believed.
@@ -44,11 +46,20 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// The status by which a client learns that its request has become a tunnel: over HTTP/2 it is 200 (RFC 8441 §5).
+    pub fn switched(&self) -> u16 {
+        match self.protocol {
+            None => 101,
+            Some(_) => 200,
+        }
+    }
+
     /// A client without TLS that speaks HTTP/1.
     pub fn new(address: SocketAddr, headers: &config::Headers) -> Self {
         let ip = address.ip().to_canonical();
         Self {
             address,
+            known: true,
             ip: ip.to_string(),
             trusted: headers.trusts(ip),
             scheme: "http",

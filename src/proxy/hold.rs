@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Poll;
 
+use super::errors::SHUTTING_DOWN;
 use super::h1::client::Client;
 use super::upstream::{Excluded, admit_waiter};
 use crate::clock;
@@ -178,7 +179,7 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wis
         }
         client.interrupt.register(cx.waker());
         if client.interrupt.level() == Level::Cut {
-            return Poll::Ready(Some(Held::GaveUp("lameduck is shutting down")));
+            return Poll::Ready(Some(Held::GaveUp(SHUTTING_DOWN)));
         }
         // What no room is left for stays in the kernel, and holds the client back.
         let most = place.grow(client.buffer.len() as u64, limits.max_bytes);

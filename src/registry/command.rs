@@ -89,6 +89,12 @@ impl Writer {
                 self.reply(reply, ending);
             }
             Command::LeaseBroken { key } => self.lease_broken(key),
+            Command::Renew { pool, tls, reply } => {
+                let renewed = self
+                    .index(&pool)
+                    .is_ok_and(|index| self.pools[index].renew(tls, &*self.probing));
+                self.reply(reply, renewed);
+            }
             Command::Apply { config, reply } => {
                 let changes = self.apply(config);
                 self.event(

@@ -15,7 +15,7 @@ use super::view::{
     BackendView, DrainRequest, DrainResponse, EventView, InFlight, LeaseDrainRequest, LeaseEvent,
     LeaseRequest, PoolView, RegisterRequest, ResumeRequest,
 };
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::core::backend::Event;
 
 /// Why the registry refused. Each says what to do now.
@@ -127,6 +127,11 @@ pub(super) enum Command {
     Apply {
         config: Arc<Config>,
         reply: oneshot::Sender<Vec<String>>,
+    },
+    Renew {
+        pool: String,
+        tls: config::UpstreamTls,
+        reply: oneshot::Sender<bool>,
     },
     BeginRoll {
         pool: String,
@@ -285,6 +290,13 @@ impl Handle {
     /// Makes the registry agree with a configuration; says what changed.
     pub async fn apply(&self, config: Arc<Config>) -> Result<Vec<String>, Refusal> {
         self.ask(|reply| Command::Apply { config, reply }).await
+    }
+
+    /// Takes what the files of a pool's `[pool.tls]` hold now. Says whether anything has changed: not, if the pool's
+    /// settings have become others since they were read, or the files say the same.
+    pub async fn renew(&self, pool: &str, tls: config::UpstreamTls) -> Result<bool, Refusal> {
+        let pool = pool.to_owned();
+        self.ask(|reply| Command::Renew { pool, tls, reply }).await
     }
 
     async fn wait_ready(

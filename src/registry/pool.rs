@@ -139,6 +139,19 @@ impl PoolState {
         }
     }
 
+    /// Takes what its files for TLS hold now; says whether that is something else.
+    pub fn renew(&mut self, read: config::UpstreamTls, probing: &dyn Probing) -> bool {
+        let mut renewed = config::Pool::clone(&self.config);
+        let is_new = |tls: &mut config::UpstreamTls| {
+            tls.is_written_like(&read) && std::mem::replace(tls, read.clone()) != read
+        };
+        let is_new = renewed.tls.as_mut().is_some_and(is_new);
+        if is_new {
+            self.reconfigure(Arc::new(renewed), probing);
+        }
+        is_new
+    }
+
     /// What the configuration asks for, beside what there is. Weights are taken over on the spot, and so is a
     /// backend that was registered and is now configured with the same name and address.
     pub fn compare(&mut self, wanted: &config::Pool) -> Difference {

@@ -4,10 +4,11 @@
 //! is wrong with them. [`pem`] reads the files, [`certificate`] judges a chain with its key, [`resolver`] chooses by
 //! the name that a client asks for, [`client`] is about clients' certificates and what the app learns of them.
 //! [`server`] is a listener's TLS at run time: handshakes take what is newest, connections keep what they began with.
-//! [`watch`] notices changed files. [`stream`] is a connection. [`upstream`] is TLS towards backends.
+//! [`files`] and [`watch`] notice changed files. [`stream`] is a connection. [`upstream`] is TLS towards backends.
 
 pub mod certificate;
 pub mod client;
+pub mod files;
 pub mod material;
 pub mod pem;
 pub mod resolver;

@@ -1,27 +1,19 @@
 //! A listener's TLS at run time, and the set of them.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::Problem;
+use super::files::Files;
 use super::material::Material;
 use crate::config::ListenerTls;
-
-/// A file that changed so short a time ago may be in the middle of being written, and a second change may leave no trace
-/// in its times.
-const SETTLED: Duration = Duration::from_secs(2);
-
-/// What tells one version of a file from another: number, size and time of the last change. The change time and not
-/// the modification time, which those who copy files set as they like.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// A listener's TLS.
 pub struct Server {
@@ -32,11 +24,7 @@ pub struct Server {
 struct Watched {
     settings: ListenerTls,
     http2: bool,
-    stamps: Vec<Stamp>,
-    /// Look again though the stamps are the same.
-    unsettled: bool,
-    /// What was wrong at the last look, and whether it was told.
-    failing: Option<(String, bool)>,
+    files: Files,
 }
 
 /// What became of a look at the files.
@@ -74,16 +62,13 @@ impl Server {
     /// Looks whether the files have changed, and takes them if they are good. May wait for the disk.
     pub fn look(&self, address: SocketAddr) -> Look {
         let mut watched = self.watched.lock();
-        let stamps = watched.stamps();
-        if stamps == watched.stamps && !watched.unsettled {
+        if !watched.files.have_changed() {
             return Look::Same;
         }
         let before = self.current();
         match Material::load(&watched.settings, watched.http2, Some(&before)) {
             Ok(material) => {
-                watched.unsettled = is_fresh(&stamps, SystemTime::now());
-                watched.stamps = stamps;
-                let was_told = matches!(watched.failing.take(), Some((_, true)));
+                let was_told = watched.files.are_good();
                 if material.digest == before.digest && !was_told {
                     return Look::Same;
                 }
@@ -95,23 +80,12 @@ impl Server {
                 Look::Taken
             }
             Err(problems) => {
-                watched.stamps = stamps;
-                watched.unsettled = true;
                 let text = told(problems.into_iter().map(|(_, problem)| problem));
-                // A pair is seldom written in one step: what is wrong at one look only is none of people's business.
-                match &mut watched.failing {
-                    Some((same, told)) if *same == text => {
-                        if std::mem::replace(told, true) {
-                            return Look::Same;
-                        }
-                        warn!(%address, "changed certificates are not used, the old ones stay in use: {text}");
-                        Look::Refused
-                    }
-                    failing => {
-                        *failing = Some((text, false));
-                        Look::Same
-                    }
+                if !watched.files.are_bad(text.clone()) {
+                    return Look::Same;
                 }
+                warn!(%address, "changed certificates are not used, the old ones stay in use: {text}");
+                Look::Refused
             }
         }
     }
@@ -125,44 +99,16 @@ pub fn told(problems: impl Iterator<Item = Problem>) -> String {
 
 impl Watched {
     fn new(settings: ListenerTls, http2: bool) -> Self {
-        let mut watched = Self {
-            settings,
-            http2,
-            stamps: Vec::new(),
-            unsettled: true,
-            failing: None,
-        };
-        watched.stamps = watched.stamps();
-        watched
-    }
-
-    fn stamps(&self) -> Vec<Stamp> {
-        let certificates = self.settings.certificates.iter();
+        let certificates = settings.certificates.iter();
         let files = certificates
             .flat_map(|files| [&files.cert, &files.key])
-            .chain(&self.settings.client_ca);
-        files.map(stamp).collect()
+            .chain(&settings.client_ca);
+        Self {
+            files: Files::new(files.cloned().collect()),
+            settings,
+            http2,
+        }
     }
-}
-
-fn stamp(file: &PathBuf) -> Stamp {
-    // Follows links: Kubernetes and certbot change where they lead to.
-    let data = std::fs::metadata(file).ok()?;
-    Some((
-        data.dev(),
-        data.ino(),
-        data.size(),
-        data.ctime(),
-        data.ctime_nsec(),
-    ))
-}
-
-fn is_fresh(stamps: &[Stamp], now: SystemTime) -> bool {
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    stamps.iter().flatten().any(|(_, _, _, seconds, _)| {
-        let changed = Duration::from_secs(u64::try_from(*seconds).unwrap_or(0));
-        changed + SETTLED > now
-    })
 }
 
 /// A certificate as people and monitors see it.
@@ -218,11 +164,16 @@ impl Inventory {
     pub fn look(&self) {
         let servers = self.servers.lock().clone();
         for (address, server) in servers {
-            match server.look(address) {
-                Look::Same => {}
-                Look::Taken => drop(self.taken.fetch_add(1, Ordering::Relaxed)),
-                Look::Refused => drop(self.refused.fetch_add(1, Ordering::Relaxed)),
-            }
+            self.note(server.look(address));
+        }
+    }
+
+    /// Counts what became of a look.
+    pub fn note(&self, look: Look) {
+        match look {
+            Look::Same => {}
+            Look::Taken => drop(self.taken.fetch_add(1, Ordering::Relaxed)),
+            Look::Refused => drop(self.refused.fetch_add(1, Ordering::Relaxed)),
         }
     }
 

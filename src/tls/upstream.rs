@@ -137,7 +137,13 @@ impl Client {
     {
         let name = self.name_of(address)?;
         let connector = self.connector.with_alpn(vec![alpn.wire().to_vec()]);
-        connector.connect(name, stream).await
+        let shaken = connector.connect(name, stream).await?;
+        // One that knows no ALPN speaks HTTP/1.1. HTTP/2 has to be agreed on (RFC 9113 §3.2).
+        if alpn == Alpn::H2 && shaken.get_ref().1.alpn_protocol() != Some(alpn.wire()) {
+            let error = rustls::Error::NoApplicationProtocol;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        Ok(shaken)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::server::Inventory;
 
 /// Between two looks.
-const ROUND: Duration = Duration::from_secs(1);
+pub const ROUND: Duration = Duration::from_secs(1);
 
 /// Runs for as long as the process.
 pub async fn run(inventory: Arc<Inventory>) {

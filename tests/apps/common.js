@@ -16,6 +16,7 @@ const { values: options } = parseArgs({
     unannounced: { type: 'boolean', default: false },
     cert: { type: 'string' },
     key: { type: 'string' },
+    http2: { type: 'boolean', default: false },
   },
 });
 

@@ -60,6 +60,14 @@ def repeat(request, context):
         time.sleep(0.01)
 
 
+def ticks(request, context):
+    """For as long as the client listens."""
+    greet(context)
+    while context.is_active():
+        yield request
+        time.sleep(0.02)
+
+
 def both(requests, context):
     greet(context)
     yield from requests
@@ -76,6 +84,7 @@ handlers = {
     "Cancelled": grpc.unary_unary_rpc_method_handler(cancelled),
     "Collect": grpc.stream_unary_rpc_method_handler(collect),
     "Repeat": grpc.unary_stream_rpc_method_handler(repeat),
+    "Ticks": grpc.unary_stream_rpc_method_handler(ticks),
     "Both": grpc.stream_stream_rpc_method_handler(both),
 }
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("demo.Echo", handlers),))

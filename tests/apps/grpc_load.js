@@ -1,8 +1,10 @@
-// As grpc_load.py, with @grpc/grpc-js: calls of all four kinds, until standard input ends.
+// As grpc_load.py, with @grpc/grpc-js: calls of all four kinds, until standard input ends. With `unsent` as the third
+// argument, calls that have never left this process may go to the next connection: Node's HTTP/2 library refuses what it
+// has queued when GOAWAY comes, and with 'grpc.enable_retries' 0, grpc-js calls that a failure.
 'use strict';
 const grpc = require('@grpc/grpc-js');
 
-const [address, width] = [process.argv[2], Number(process.argv[3])];
+const [address, width, unsent] = [process.argv[2], Number(process.argv[3]), process.argv[4] === 'unsent'];
 const bytes = { requestSerialize: (b) => b, requestDeserialize: (b) => b, responseSerialize: (b) => b, responseDeserialize: (b) => b };
 const method = (name, requestStream, responseStream) => ({ path: `/demo.Echo/${name}`, requestStream, responseStream, ...bytes });
 const Echo = grpc.makeGenericClientConstructor({
@@ -11,7 +13,7 @@ const Echo = grpc.makeGenericClientConstructor({
   repeat: method('Repeat', false, true),
   both: method('Both', true, true),
 }, 'Echo');
-const client = new Echo(address, grpc.credentials.createInsecure(), { 'grpc.enable_retries': 0 });
+const client = new Echo(address, grpc.credentials.createInsecure(), unsent ? {} : { 'grpc.enable_retries': 0 });
 const one = Buffer.alloc(100, 'x');
 const many = [0, 1, 2, 3, 4].map((n) => Buffer.alloc(50, n));
 const deadline = () => ({ deadline: Date.now() + 20000 });

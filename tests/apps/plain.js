@@ -1,8 +1,10 @@
 // Plain node:http. --stop graceful: the full handler. abrupt: none at all. linger: /health says 503 at once,
-// but it goes on accepting for 3 s. --cert FILE --key FILE: over TLS.
+// but it goes on accepting for 3 s. --cert FILE --key FILE: over TLS; with
+// --http2: HTTP/2 alone, by ALPN.
 'use strict';
 const fs = require('node:fs');
 const http = require('node:http');
+const http2 = require('node:http2');
 const https = require('node:https');
 const app = require('./common');
 
@@ -16,13 +18,15 @@ function respond(response, status, body) {
 }
 
 const { cert, key } = app.options;
+const secure = app.options.http2 ? http2.createSecureServer : https.createServer;
 const create = cert === undefined
   ? http.createServer
-  : (listener) => https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, listener);
+  : (listener) => secure({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, listener);
 const server = create((request, response) => {
   app.arrival(request);
   response.setHeader('x-demo-app', app.options.name);
-  if (closing) response.setHeader('connection', 'close');
+  if (app.options.http2) { /* It has no such field. */ }
+  else if (closing) response.setHeader('connection', 'close');
   // Said by the app, node adds no `Keep-Alive: timeout=` to it.
   else if (app.options.unannounced) response.setHeader('connection', 'keep-alive');
   switch (`${request.method} ${request.url.split('?')[0]}`) {
@@ -34,7 +38,7 @@ const server = create((request, response) => {
     case 'GET /slow':
       return setTimeout(() => {
         // What was begun before the signal and is answered after it says so too.
-        if (closing) response.setHeader('connection', 'close');
+        if (closing && !app.options.http2) response.setHeader('connection', 'close');
         respond(response, 200, 'slow\n');
       }, app.slowness(request.url));
     case 'GET /sse':
@@ -45,13 +49,25 @@ const server = create((request, response) => {
 });
 server.keepAliveTimeout = Number(app.options['keep-alive']);
 const closeSockets = app.echoSockets(server);
+const sessions = new Set();
+server.on('session', (session) => {
+  sessions.add(session);
+  session.on('close', () => sessions.delete(session));
+  session.on('error', () => {});
+  // Accepted while the listener was closing.
+  if (closing) session.close();
+});
 
 function stop() {
   closing = true;
   server.close(() => app.exit(0));
-  server.closeIdleConnections();
-  // A response already begun can't say `Connection: close` any more: its connection is closed once idle.
-  setInterval(() => server.closeIdleConnections(), 5).unref();
+  // GOAWAY; what is under way finishes.
+  for (const session of sessions) session.close();
+  if (!app.options.http2) {
+    server.closeIdleConnections();
+    // A response already begun can't say `Connection: close` any more: its connection is closed once idle.
+    setInterval(() => server.closeIdleConnections(), 5).unref();
+  }
   app.endStreams();
   closeSockets();
 }

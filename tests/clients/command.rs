@@ -1,6 +1,5 @@
 //! Programs of others: whether they are there, and what they say.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,6 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
+
+use super::setting;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,16 +51,8 @@ pub fn venv(name: &str) -> Option<String> {
     None
 }
 
-/// Says aloud that something can't be tried. In CI it is there.
 fn skip(what: &str) {
-    assert!(
-        std::env::var("CI").as_deref() != Ok("true"),
-        "the clients need {what}"
-    );
-    let _ = writeln!(
-        std::io::stderr(),
-        "clients: skipped: needs {what} (tests/setup.sh)"
-    );
+    setting::skip("clients", &format!("{what} (tests/setup.sh)"));
 }
 
 fn command(words: &[&str]) -> Command {

@@ -10,6 +10,9 @@ mod command;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/rig.rs"]
 mod rig;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../shared/setting.rs"]
+mod setting;
 mod stand;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/wire.rs"]

@@ -7,7 +7,7 @@ use std::fmt;
 use futures_util::future::join_all;
 
 use super::front::{Lane, Protocol, Target};
-use super::run::{is_ci, say, skip};
+use super::setting::{is_ci, say, skip};
 
 /// Proxies of a kind, each with its backend: cases that wait don't hold up the others.
 const LANES: usize = 6;
@@ -75,7 +75,7 @@ impl<E: Clone + fmt::Display> Run<E> {
 /// Plays all cases; `None`, aloud, where the proxy isn't installed.
 async fn play_all<C: Case>(target: Target, cases: &[C]) -> Option<Run<C::Evidence>> {
     let Some(title) = target.title() else {
-        skip(target.name());
+        skip("conformance", target.name());
         return None;
     };
     let all: Vec<usize> = (0..cases.len()).collect();

@@ -28,6 +28,9 @@ mod peer;
 #[path = "../plane/rig.rs"]
 mod rig;
 mod run;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../shared/setting.rs"]
+mod setting;
 mod table;
 #[allow(dead_code)]
 #[path = "../plane/wire.rs"]

@@ -1,7 +1,6 @@
 //! Plays the cases against one proxy, several at a time, and keeps the evidence.
 
 use std::fmt;
-use std::io::Write as _;
 
 use super::backend::{CANARY, OWN, Received};
 use super::case::Case;
@@ -107,20 +106,4 @@ fn own_answer(got: &Got, path: &str) -> Result<(), String> {
             got.ended
         ))
     }
-}
-
-/// Says aloud that the differences to this one can't be seen here. In CI it is there.
-pub fn skip(what: &str) {
-    assert!(!is_ci(), "the corpus needs {what}");
-    say(&format!("conformance: skipped: needs {what}"));
-}
-
-/// Whether this runs in CI, where everything is there in versions that are known.
-pub fn is_ci() -> bool {
-    std::env::var("CI").as_deref() == Ok("true")
-}
-
-/// Not `eprintln!`, whose text the test runner swallows when a test passes.
-pub fn say(what: &str) {
-    let _ = writeln!(std::io::stderr(), "{what}");
 }

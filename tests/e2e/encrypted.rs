@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use lameduck::demo::admin;
 use lameduck::demo::load::{Load, Plan};
 use lameduck::demo::proxy::Settings;
 use lameduck::demo::roll;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
@@ -39,21 +41,45 @@ enum How {
     SigtermOnly,
 }
 
-async fn rolled(how: How) {
-    let _turn = turn().await;
+/// What the apps speak behind TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Http {
+    One,
+    Two,
+}
+
+/// Apps behind TLS, a proxy in front of them, and the directory of the certificates; `None`: this machine lacks Node.
+async fn stand(http: Http) -> Option<(Bench, Front, TempDir)> {
     let dir = tempfile::tempdir().unwrap();
     certificates(dir.path());
     let file = |name: &str| dir.path().join(name).display().to_string();
     let Some(program) = App::Node.program() else {
-        return skip("encrypted", "node (run tests/setup.sh)");
+        skip("encrypted", "node (run tests/setup.sh)");
+        return None;
     };
     let program = program.with(&["--cert", &file("cert.pem"), "--key", &file("key.pem")]);
-    let mut bench = Bench::of(&program, 3).await;
+    let program = match http {
+        Http::One => program,
+        Http::Two => program.with(&["--http2"]),
+    };
+    let bench = Bench::of(&program, 3).await;
     let settings = Settings {
-        pool: format!("[pool.tls]\nca = {:?}", file("ca.pem")),
+        pool: format!(
+            "[pool.tls]\nca = {:?}\n[pool.upstream]\nhttp2 = {}",
+            file("ca.pem"),
+            http == Http::Two
+        ),
         ..Settings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
+    Some((bench, front, dir))
+}
+
+async fn rolled(how: How, http: Http) {
+    let _turn = turn().await;
+    let Some((mut bench, front, _dir)) = stand(http).await else {
+        return;
+    };
     let Front::Lameduck(proxy) = &front else {
         unreachable!()
     };
@@ -81,7 +107,7 @@ async fn rolled(how: How) {
     let mut runs = Runs::default();
     runs.add(evidence);
     let (account, stops) = (runs.account(), runs.stops());
-    assert_eq!(account.lost, 0, "{how:?}\n{account}\n{stops:?}");
+    assert_eq!(account.lost, 0, "{how:?}, {http:?}\n{account}\n{stops:?}");
     assert_eq!(account.delivered_twice, 0, "{how:?}\n{account}");
     if how == How::Drained {
         assert!(account.is_clean(), "{account}");
@@ -89,7 +115,10 @@ async fn rolled(how: How) {
     record(Row {
         test: "encrypted",
         proxy: format!("lameduck, {how:?}"),
-        app: "node:https".to_owned(),
+        app: match http {
+            Http::One => "node:https".to_owned(),
+            Http::Two => "node:http2, TLS".to_owned(),
+        },
         account,
         notes: stops.notes(),
     });
@@ -97,10 +126,92 @@ async fn rolled(how: How) {
 
 #[tokio::test]
 async fn apps_behind_tls_are_drained_and_restarted() {
-    rolled(How::Drained).await;
+    rolled(How::Drained, Http::One).await;
 }
 
 #[tokio::test]
 async fn apps_behind_tls_are_restarted_without_a_word() {
-    rolled(How::SigtermOnly).await;
+    rolled(How::SigtermOnly, Http::One).await;
+}
+
+#[tokio::test]
+async fn apps_that_speak_http2_behind_tls_are_drained_and_restarted() {
+    rolled(How::Drained, Http::Two).await;
+}
+
+#[tokio::test]
+async fn apps_that_speak_http2_behind_tls_are_restarted_without_a_word() {
+    rolled(How::SigtermOnly, Http::Two).await;
+}
+
+/// The file of the authorities changes under load, and is read by a reload, or without one. Each time it is another way to
+/// the backends, so that their connections are opened anew.
+async fn swapped(http: Http) {
+    let _turn = turn().await;
+    let Some((bench, front, dir)) = stand(http).await else {
+        return;
+    };
+    let Front::Lameduck(proxy) = &front else {
+        unreachable!()
+    };
+    let ca = dir.path().join("ca.pem");
+    let one = std::fs::read_to_string(&ca).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    certificates(other.path());
+    let both = one.clone() + &std::fs::read_to_string(other.path().join("ca.pem")).unwrap();
+    let replace = |text: &str| {
+        let new = ca.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &ca).unwrap();
+    };
+    let load = Load::start(Plan {
+        slow: Duration::from_millis(300),
+        ..Plan::new(front.address(), if proving() { 300 } else { 150 })
+    });
+    let (reloads, watched) = if proving() { (100, 10) } else { (10, 2) };
+    let taken = async || {
+        let (_, text) = admin::request(proxy.socket(), "GET", "/metrics", None)
+            .await
+            .unwrap();
+        let name = "lameduck_certificate_reload_total{outcome=\"applied\"}";
+        admin::metric(&String::from_utf8_lossy(&text), name).unwrap()
+    };
+    for round in 0..reloads + watched {
+        let before = (load.progress().sent, taken().await);
+        replace(if round % 2 == 0 { &both } else { &one });
+        if round < reloads {
+            admin::call(proxy.socket(), "POST", "/v1/config/reload", None)
+                .await
+                .unwrap();
+        } else {
+            until("the new file", PATIENCE, async || taken().await > before.1).await;
+        }
+        until("requests", PATIENCE, async || {
+            load.progress().sent >= before.0 + 20
+        })
+        .await;
+        assert_eq!(proxy.pool().await.unwrap().eligible, 3, "round {round}");
+    }
+    let account = bench.account(load.stop().await, &front).await;
+    assert!(
+        account.is_clean() && account.delivered_twice == 0,
+        "{http:?}\n{account}"
+    );
+    record(Row {
+        test: "encrypted, other authorities",
+        proxy: "lameduck".to_owned(),
+        app: format!("node, TLS, {http:?}"),
+        account,
+        notes: vec![format!("{reloads} by reloads, {watched} noticed")],
+    });
+}
+
+#[tokio::test]
+async fn other_authorities_cost_nothing() {
+    swapped(Http::One).await;
+}
+
+#[tokio::test]
+async fn other_authorities_cost_nothing_over_http2() {
+    swapped(Http::Two).await;
 }

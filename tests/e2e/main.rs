@@ -20,6 +20,9 @@ mod reload;
 mod restarts;
 mod roll;
 mod service;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../shared/setting.rs"]
+mod setting;
 mod shutdown;
 mod soak;
 mod supervisors;

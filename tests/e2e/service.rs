@@ -1,6 +1,5 @@
 //! The proxy under a supervisor of its own: sd_notify, socket activation, process 1.
 
-use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -18,6 +17,7 @@ use serde_json::json;
 use crate::harness::apps::App;
 use crate::harness::front::Front;
 use crate::harness::{Bench, exe, get, scale, turn, until};
+use crate::setting::say;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -306,7 +306,7 @@ async fn as_process_1_it_reaps_orphans_and_stops_when_told() {
         .status();
     if !may.is_ok_and(|status| status.success()) {
         // Not even CI can be expected to allow this.
-        let _ = writeln!(std::io::stderr(), "skipped: needs the right to unshare(1)");
+        say("as process 1: skipped: needs the right to unshare(1)");
         return;
     }
     let bench = Bench::start("pid-1", App::BuiltIn, 1).await.unwrap();

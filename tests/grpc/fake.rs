@@ -230,6 +230,14 @@ impl Fake {
         self.frame(HEADERS, 4 | u8::from(last), id, &block).await;
     }
 
+    /// An interim response: this status, and these fields.
+    pub async fn interim(&mut self, id: u32, status: &str, fields: &[(&str, &str)]) {
+        let mut block = Vec::new();
+        literals(&mut block, &[(":status", status)]);
+        literals(&mut block, fields);
+        self.frame(HEADERS, 4, id, &block).await;
+    }
+
     /// Trailers, and the end.
     pub async fn trailers(&mut self, id: u32, fields: &[(&str, &str)]) {
         let mut block = Vec::new();

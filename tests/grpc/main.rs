@@ -8,10 +8,20 @@ mod client;
 mod ends;
 mod fake;
 mod faults;
+mod handovers;
+mod interim;
+mod programs;
+#[path = "../e2e/harness/results.rs"]
+mod results;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/rig.rs"]
 mod rig;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../shared/setting.rs"]
+mod setting;
 mod windows;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/wire.rs"]
 mod wire;
+
+use setting::proving;

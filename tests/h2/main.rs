@@ -11,6 +11,9 @@ mod restarts;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/rig.rs"]
 mod rig;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../shared/setting.rs"]
+mod setting;
 mod shutdown;
 mod tools;
 mod upgrade;

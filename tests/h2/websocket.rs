@@ -58,7 +58,12 @@ async fn a_websocket_goes_through() {
     rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
         .await;
     let line = &rig.access_log(1).await[0];
-    assert_eq!(line["status"], 101, "{line}");
+    // As the client has seen it, and all that has passed.
+    let (sent, got) = (3 * masked(1, b"hello").len(), 3 * bare(2, b"world").len());
+    assert_eq!(line["status"], 200, "{line}");
+    assert_eq!(line["bytes_in"], sent, "{line}");
+    assert_eq!(line["bytes_out"], got, "{line}");
+    assert_eq!(line["version"], "HTTP/2.0", "{line}");
 }
 
 #[tokio::test]

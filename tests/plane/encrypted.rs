@@ -190,6 +190,33 @@ async fn each_failure_is_told_in_its_own_words() {
     assert!(rig.log().contains("is not TLS"), "{}", rig.log());
 }
 
+/// RFC 9113 §3.2: over TLS, HTTP/2 has to be agreed on. Whoever doesn't gets no request, neither in HTTP/2 nor in HTTP/1.
+#[tokio::test]
+async fn a_backend_that_does_not_agree_to_http2_gets_no_request() {
+    let authority = Authority::new();
+    let tls = format!("ca = {:?}", authority.ca());
+    let more = "[pool.upstream]\nhttp2 = true\n[pool.hold]\non_empty = \"fail\"";
+    // One that knows ALPN says so; one that doesn't says nothing.
+    for protocols in [&["http/1.1"][..], &[]] {
+        let rig = rig(1, &tls, more).await;
+        let server = Server {
+            protocols,
+            ..Server::default()
+        };
+        let acceptor = authority
+            .identity(rig.backends[0].address.ip())
+            .serve(&server);
+        let mut client = rig.ask(POST).await;
+        let stream = rig.backends[0].accept_bare().await;
+        if let Ok(stream) = shake_hands(&acceptor, stream).await {
+            Wire::over(stream).gone().await;
+        }
+        assert_eq!(client.response().await.status(), 503);
+        let said = "it does not speak the HTTP version that was asked for (ALPN)";
+        assert!(rig.log().contains(said), "{protocols:?}: {}", rig.log());
+    }
+}
+
 #[tokio::test]
 async fn a_backend_that_wants_a_certificate_gets_it() {
     let authority = Authority::new();
@@ -301,6 +328,49 @@ async fn another_authority_takes_over_at_a_reload_and_a_bad_file_never() {
     kept.send(OK).await;
     assert_eq!(client.response().await.text(), "ok");
     assert_eq!(rig.pool().await.backends[0].state, "ready");
+}
+
+/// Files are looked at all the time, as those of listeners are. A bad one changes nothing, and is told once.
+#[tokio::test]
+async fn another_authority_takes_over_without_a_reload() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let rig = rig(1, &format!("ca = {:?}", old.ca()), "").await;
+    let ip = rig.backends[0].address.ip();
+    let mut client = rig.ask(GET).await;
+    let mut kept = accept(&rig, 0, &acceptor(&old.identity(ip))).await;
+    kept.head().await;
+    kept.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+
+    let path = old.dir().join("ca.pem");
+    std::fs::write(&path, "not a certificate").unwrap();
+    let looks = |outcome: &str| format!("lameduck_certificate_reload_total{{outcome={outcome:?}}}");
+    let seen = async |outcome: &str, count: u64| {
+        for _ in 0..2000 {
+            if rig.metric(&looks(outcome)).await == Some(count) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not {outcome}: {}", rig.log());
+    };
+    seen("refused", 1).await;
+    let told = "changed files of [pool.tls] are not used, the old ones stay in use: `ca`: ";
+    assert!(rig.log().contains(told), "{}", rig.log());
+    let mut client = rig.ask(GET).await;
+    kept.head().await;
+    kept.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+
+    std::fs::copy(new.ca(), &path).unwrap();
+    kept.closed().await;
+    seen("applied", 1).await;
+    let mut client = rig.ask(GET).await;
+    let mut backend = accept(&rig, 0, &acceptor(&new.identity(ip))).await;
+    backend.head().await;
+    backend.send(OK).await;
+    assert_eq!(client.response().await.text(), "ok");
+    assert_eq!(rig.log().matches(told).count(), 1);
 }
 
 #[tokio::test]

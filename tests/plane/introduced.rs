@@ -91,6 +91,61 @@ async fn the_binary_header_says_who_the_client_is() {
     }
 }
 
+/// Behind another proxy: a client whom it does not know has no address, and a request of its own has its own.
+#[tokio::test]
+async fn somebody_whom_nobody_knows_has_no_address() {
+    for (version, text) in [("v1", true), ("v2", false)] {
+        let pool = format!("[pool.upstream]\nproxy_protocol = {version:?}");
+        let rig = Rig::new(Setup {
+            pool: pool.leak(),
+            tables: "proxy_protocol = true\n[headers]\ntrusted = [\"127.0.0.0/8\"]",
+            ..Setup::default()
+        })
+        .await;
+        let nobody: Vec<u8> = match text {
+            true => b"PROXY UNKNOWN\r\n".to_vec(),
+            false => [SIGNATURE, &[0x21, 0, 0, 0]].concat(),
+        };
+        // A unix socket's client, too: 216 bytes of paths.
+        let unix = [SIGNATURE, &[0x21, 0x31, 0, 216], &[b'/'; 216]].concat();
+        for unknown in [
+            &b"PROXY UNKNOWN\r\n"[..],
+            &b"PROXY UNKNOWN a b 1 2\r\n"[..],
+            &unix,
+        ] {
+            let (mut client, _) = client(rig.address).await;
+            client.send(unknown).await;
+            client.send(GET).await;
+            let mut backend = rig.backends[0].accept().await;
+            backend.expect(&nobody).await;
+            assert!(backend.head().await.starts_with("GET / HTTP/1.1\r\n"));
+            backend.send(OK).await;
+            assert_eq!(client.response().await.text(), "ok");
+        }
+        let (mut client, front) = client(rig.address).await;
+        client.send([SIGNATURE, &[0x20, 0, 0, 0]].concat()).await;
+        client.send(GET).await;
+        let mut backend = rig.backends[0].accept().await;
+        let port = front.port().to_be_bytes();
+        if text {
+            let line = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {}", front.port());
+            assert!(backend.exactly(line.len()).await == line.as_bytes());
+        } else {
+            backend
+                .expect([SIGNATURE, &[0x21, 0x11, 0, 12]].concat())
+                .await;
+            let block = backend.exactly(12).await;
+            assert_eq!(
+                (&block[..4], &block[8..10]),
+                (&[127, 0, 0, 1][..], &port[..])
+            );
+        }
+        backend.head().await;
+        backend.send(OK).await;
+        assert_eq!(client.response().await.text(), "ok");
+    }
+}
+
 #[tokio::test]
 async fn probes_are_nobodys() {
     for (version, expected) in [

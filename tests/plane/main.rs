@@ -27,6 +27,9 @@ mod races;
 mod rates;
 mod rig;
 mod room;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../shared/setting.rs"]
+mod setting;
 mod shutdown;
 mod threads;
 mod timeouts;

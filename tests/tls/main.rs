@@ -12,4 +12,7 @@ mod pki;
 mod rig;
 mod scan;
 mod serving;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../shared/setting.rs"]
+mod setting;
 mod swap;

@@ -1,7 +1,6 @@
 //! A real proxy with TLS in front of a backend that says what it was asked.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,26 +17,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::pki::{Authority, Client, Pair};
+pub use super::setting::{proving, skip};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The binary under test.
 pub fn exe() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_lameduck"))
-}
-
-/// Whether the full figures are asked for.
-pub fn proving() -> bool {
-    std::env::var_os("LAMEDUCK_PROVE").is_some_and(|value| value == "1")
-}
-
-/// Says aloud that a test can't run here. In CI, where everything is there, it fails instead.
-pub fn skip(test: &str, what: &str) {
-    assert!(
-        std::env::var("CI").as_deref() != Ok("true"),
-        "{test}: needs {what}"
-    );
-    let _ = writeln!(std::io::stderr(), "{test}: skipped: needs {what}");
 }
 
 /// Waits until `condition` holds.

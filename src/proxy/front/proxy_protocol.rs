@@ -74,6 +74,7 @@ pub async fn introduced(
         // It comes for somebody whom nobody knows, so nothing that it says of itself is believed.
         Source::Unknown => Origin {
             trusted: false,
+            known: false,
             ..origin
         },
     };

@@ -7,6 +7,7 @@ use super::client::Client;
 use super::exchange::Tally;
 use super::fields::FieldKind;
 use super::request::{RequestError, RequestHead};
+use super::tunnel::Passed;
 use crate::clock;
 use crate::core::Time;
 use crate::proxy::forwarded;
@@ -74,6 +75,13 @@ impl Account {
                 ""
             };
         }
+    }
+
+    /// The client was told `status`, and then so much has passed.
+    pub fn tunnelled(&mut self, status: u16, passed: Passed) {
+        self.status = status;
+        self.bytes_in += passed.from_client;
+        self.bytes_out += passed.to_client;
     }
 
     /// An answer of our own.

@@ -38,6 +38,9 @@ pub const UPSTREAM_CLOSED: &str = "upstream closed in mid-response";
 /// …or the drain's.
 pub const CUT_BY_DRAIN: &str = "cut by the drain's deadline";
 
+/// …or our own end's.
+pub const CUT_BY_SHUTDOWN: &str = "cut by the shutdown's deadline";
+
 /// How an attempt ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -64,6 +67,8 @@ pub enum Failure {
     Timeout,
     /// The drain's deadline cut it before the response began.
     Cut,
+    /// Our own shutdown's deadline came before a call's response began.
+    ShutDown,
     /// The response could not be understood (stable reason).
     BadResponse(&'static str),
     /// The client's body could not be taken.
@@ -376,7 +381,11 @@ impl<'a> Exchange<'a> {
         }
         self.client.interrupt.register(cx.waker());
         if self.client.interrupt.level() == Level::Cut {
-            return Err(Failure::Truncated("cut by the shutdown's deadline"));
+            // A call can be told; whether the app has seen it, nobody knows.
+            return Err(match self.order.request.is_grpc && !self.begun {
+                true => Failure::ShutDown,
+                false => Failure::Truncated(CUT_BY_SHUTDOWN),
+            });
         }
         Ok(())
     }

@@ -125,7 +125,7 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
 impl Transaction<'_> {
     async fn run(&mut self) -> Next {
         let next = self.attempts().await;
-        self.account.bytes_in = self.upload.total();
+        self.account.bytes_in += self.upload.total();
         self.account.occupied = self.upload.occupied();
         next
     }

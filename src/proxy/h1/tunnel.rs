@@ -66,11 +66,17 @@ struct Lane {
     shut: bool,
     /// The sink takes no more.
     dead: bool,
+    /// Bytes read from the source.
+    read: u64,
+    /// Bytes written to the sink.
+    written: u64,
 }
 
 impl Lane {
     fn new(buffer: Buffer, websocket: bool) -> Self {
         Self {
+            read: buffer.len() as u64,
+            written: 0,
             buffer,
             frames: websocket.then(FrameTracker::new),
             passable: 0,
@@ -157,7 +163,11 @@ impl Lane {
                 return Ok(());
             }
             match self.buffer.poll_fill(cx, from, LARGE) {
-                Poll::Ready(count) => self.ended = count? == 0,
+                Poll::Ready(count) => {
+                    let count = count?;
+                    self.read += count as u64;
+                    self.ended = count == 0;
+                }
                 Poll::Pending => return Ok(()),
             }
         }
@@ -171,10 +181,13 @@ impl Lane {
             let count = ready!(poll_some(cx, to, passing))?;
             self.buffer.consume(count);
             self.passable -= count;
+            self.written += count as u64;
         }
         while self.farewell_sent < self.farewell.len() {
             let left = &self.farewell[self.farewell_sent..];
-            self.farewell_sent += ready!(poll_some(cx, to, left))?;
+            let count = ready!(poll_some(cx, to, left))?;
+            self.farewell_sent += count;
+            self.written += count as u64;
         }
         Pin::new(&mut **to).poll_flush(cx)
     }
@@ -188,13 +201,22 @@ fn poll_some(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<io::Re
     }
 }
 
+/// What has passed, our own close frames included.
+#[derive(Debug, Clone, Copy)]
+pub struct Passed {
+    /// Bytes read from the client.
+    pub from_client: u64,
+    /// Bytes written to the client.
+    pub to_client: u64,
+}
+
 /// Runs a tunnel to its end. `incoming` is what the backend sent behind its 101.
 pub async fn run(
     client: &mut Client,
     connection: &mut Connection,
     incoming: Buffer,
     websocket: bool,
-) -> TunnelEnd {
+) -> (TunnelEnd, Passed) {
     let mut up = Lane::new(std::mem::take(&mut client.buffer), websocket);
     let mut down = Lane::new(incoming, websocket);
     let mut ending: Option<Ending> = None;
@@ -259,9 +281,13 @@ pub async fn run(
     if matches!(end, TunnelEnd::Broken | TunnelEnd::Cut) {
         reset_on_close(connection.stream.id());
     }
+    let passed = Passed {
+        from_client: up.read,
+        to_client: down.written,
+    };
     up.buffer.give_back();
     down.buffer.give_back();
-    end
+    (end, passed)
 }
 
 /// An orderly end under way.

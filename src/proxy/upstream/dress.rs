@@ -20,8 +20,8 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// On whose behalf a connection is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct Behalf {
-    /// The client.
-    pub client: SocketAddr,
+    /// The client; `None`: nobody knows.
+    pub client: Option<SocketAddr>,
     /// Where it has connected to; `None`: that is not known.
     pub local: Option<SocketAddr>,
 }
@@ -30,7 +30,7 @@ impl Behalf {
     /// Nobody's: for connections that many clients share.
     pub fn nobody() -> Self {
         Self {
-            client: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            client: None,
             local: None,
         }
     }
@@ -67,8 +67,14 @@ pub(super) async fn dressed(
     behalf: Behalf,
 ) -> Result<Dressed, ConnectError> {
     let failed = |error: io::Error| ConnectError::Failed(error.to_string());
-    let local = behalf.local.unwrap_or_else(|| unknown(behalf.client));
-    let header = proxy_header::on_behalf(transport.proxy_protocol, behalf.client, local);
+    let version = transport.proxy_protocol;
+    let header = match behalf.client {
+        Some(client) => {
+            let local = behalf.local.unwrap_or_else(|| unknown(client));
+            proxy_header::on_behalf(version, client, local)
+        }
+        None => proxy_header::for_somebody(version),
+    };
     if !header.is_empty() {
         // A new connection has room for it.
         stream.write_all(&header).await.map_err(failed)?;

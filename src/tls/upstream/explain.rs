@@ -25,10 +25,15 @@ pub fn explain(error: &io::Error) -> String {
     }
 }
 
+/// It says so by an alert, or by agreeing to nothing.
+const NO_PROTOCOL: &str =
+    "it does not speak the HTTP version that was asked for (ALPN): see `http2` in [pool.upstream]";
+
 fn reason(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(why) => certificate(why),
         Error::AlertReceived(alert) => refusal(*alert),
+        Error::NoApplicationProtocol => NO_PROTOCOL.to_owned(),
         Error::InvalidMessage(_) => {
             "what it answers is not TLS: remove [pool.tls], or give the port that speaks it"
                 .to_owned()
@@ -86,9 +91,7 @@ fn refusal(alert: AlertDescription) -> String {
         );
     }
     match alert {
-        AlertDescription::NoApplicationProtocol => {
-            "it does not speak the HTTP version that was asked for: see `http2` in [pool.upstream]".to_owned()
-        }
+        AlertDescription::NoApplicationProtocol => NO_PROTOCOL.to_owned(),
         AlertDescription::UnrecognisedName => {
             "it does not know the name that was asked for: see `server_name` in [pool.tls]".to_owned()
         }

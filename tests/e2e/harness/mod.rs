@@ -9,7 +9,6 @@ pub mod streams;
 pub mod supervisor;
 pub mod watch;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use lameduck::demo::oracle::{Account, Evidence, Sent};
 use lameduck::demo::scratch::Scratch;
 use tokio::sync::{Mutex, MutexGuard};
 
+pub use crate::setting::{proving, skip};
 use apps::App;
 use front::Front;
 
@@ -27,25 +27,10 @@ pub fn exe() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_lameduck"))
 }
 
-/// Whether the full figures are asked for.
-pub fn proving() -> bool {
-    std::env::var_os("LAMEDUCK_PROVE").is_some_and(|value| value == "1")
-}
-
 /// Waits for this test's turn: those under load don't run side by side.
 pub async fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::const_new(());
     TURN.lock().await
-}
-
-/// Says aloud that a test can't run here. In CI, where everything is there, it fails instead.
-pub fn skip(test: &str, what: &str) {
-    assert!(
-        std::env::var("CI").as_deref() != Ok("true"),
-        "{test}: needs {what}"
-    );
-    // Not `eprintln!`, whose text the test runner swallows when a test passes.
-    let _ = writeln!(std::io::stderr(), "{test}: skipped: needs {what}");
 }
 
 /// How much load, and how long.

@@ -1,4 +1,5 @@
-//! The figures of `make prove`: `target/prove/results.json`, and the same as a Markdown table.
+//! The figures of `make prove`: `target/prove/results.json`, and the same as a Markdown table. Those of other tests than
+//! e2e have their name behind a dash.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -28,13 +29,14 @@ pub fn record(row: Row) {
     rows.push(row);
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../prove");
     std::fs::create_dir_all(&dir).unwrap();
+    let name = match env!("CARGO_CRATE_NAME") {
+        "e2e" => "results".to_owned(),
+        other => format!("results-{other}"),
+    };
+    let text = serde_json::to_string_pretty(&*rows).unwrap();
     // Written after each run: a failure later on must not cost the figures so far.
-    std::fs::write(
-        dir.join("results.json"),
-        serde_json::to_string_pretty(&*rows).unwrap(),
-    )
-    .unwrap();
-    std::fs::write(dir.join("results.md"), table(&rows)).unwrap();
+    std::fs::write(dir.join(format!("{name}.json")), text).unwrap();
+    std::fs::write(dir.join(format!("{name}.md")), table(&rows)).unwrap();
 }
 
 fn table(rows: &[Row]) -> String {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::processes::installed;
 use super::{Fleet, INSTANCES, run};
 use crate::harness::turn;
+use crate::setting::say;
 
 /// What the stand-in reads of an Oxfile.
 #[derive(Deserialize)]
@@ -168,7 +169,7 @@ async fn oxmgr() {
     let _turn = turn().await;
     let Some(oxmgr) = installed("oxmgr") else {
         // Not to be had from a registry: no failure even in CI.
-        eprintln!("oxmgr: skipped: needs oxmgr on the PATH; its stand-in was tested");
+        say("oxmgr: skipped: needs oxmgr on the PATH; its stand-in was tested");
         return;
     };
     let fleet = Fleet::start("").await;

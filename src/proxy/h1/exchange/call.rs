@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::super::chunked::{ChunkDecoder, ChunkError};
 use super::super::request::RequestHead;
 use super::down::{Download, MAX_TRAILER, Receiving};
-use super::{Exchange, Failure, UPSTREAM_CLOSED};
+use super::{CUT_BY_SHUTDOWN, Exchange, Failure, UPSTREAM_CLOSED};
 use crate::clock;
+use crate::interrupt::Level;
+use crate::proxy::errors::SHUTTING_DOWN;
 use crate::proxy::grpc::{self, MessageTracker};
 
 /// How long the word may take that a call has broken.
@@ -71,6 +73,14 @@ impl Exchange<'_> {
         calls || (self.begun && self.may_last())
     }
 
+    /// Why a call is ended that could go on: the backend is to stop, or we are.
+    pub(super) fn why_it_ends(&self) -> &'static str {
+        match self.connection.ticket.interrupt().level() >= Level::End {
+            true => grpc::STOPPING,
+            false => SHUTTING_DOWN,
+        }
+    }
+
     /// Ends a call with UNAVAILABLE, if it is between two messages and the client has all of it.
     pub(super) fn end_call(&mut self, why: &str) -> bool {
         let Receiving::Body(Download::Call(call)) = &self.receiving else {
@@ -89,6 +99,7 @@ impl Exchange<'_> {
     pub(super) async fn tell_of(&mut self, failure: Failure) {
         let why = match failure {
             Failure::Truncated(UPSTREAM_CLOSED) => "the backend closed the connection",
+            Failure::Truncated(CUT_BY_SHUTDOWN) => SHUTTING_DOWN,
             Failure::Truncated(_) => grpc::STOPPING,
             _ => return,
         };

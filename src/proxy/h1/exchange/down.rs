@@ -11,7 +11,6 @@ use super::call::Call;
 use super::{Exchange, Failure, UPSTREAM_CLOSED, is_reset, poll_write_both};
 use crate::clock;
 use crate::interrupt::Level;
-use crate::proxy::grpc;
 use crate::proxy::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::sse::EventTracker;
 use crate::registry::endpoint::Kind;
@@ -68,7 +67,7 @@ impl Exchange<'_> {
             if let Receiving::Done = self.receiving {
                 return Ok(());
             }
-            if self.ending && self.end_call(grpc::STOPPING) {
+            if self.ending && self.end_call(self.why_it_ends()) {
                 continue;
             }
             // Nothing can be passed on, so what is here is at most a part of a head.

@@ -12,7 +12,7 @@ use super::{CUT, Transaction};
 use crate::clock;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
-use crate::proxy::errors::write_local_response;
+use crate::proxy::errors::{SHUTTING_DOWN, write_local_response};
 use crate::proxy::grpc;
 use crate::proxy::headers::hsts;
 use crate::proxy::plane::Plane;
@@ -84,6 +84,7 @@ impl Transaction<'_> {
         let answer = match failure {
             Failure::BadResponse(cause) => Answer::new(502, cause),
             Failure::BadBody(error) => body_answer(error),
+            Failure::ShutDown => Answer::new(503, SHUTTING_DOWN),
             Failure::Limited {
                 limit,
                 answer: Some(status),

@@ -161,8 +161,11 @@ impl Transaction<'_> {
                 let head = self.client.buffer.bytes()[..self.head.len].to_vec();
                 self.client.buffer.consume(self.upload.occupied());
                 let _counted = connection.ticket.lasting(Kind::Upgrade);
-                let end = tunnel::run(self.client, &mut connection, incoming, websocket).await;
+                let (end, passed) =
+                    tunnel::run(self.client, &mut connection, incoming, websocket).await;
                 self.client.buffer = Buffer::from(head);
+                self.account
+                    .tunnelled(self.client.origin.switched(), passed);
                 self.account.end = end.as_str();
                 Attempt::Over(match end {
                     TunnelEnd::Cut | TunnelEnd::Broken => Next::Abort,
@@ -215,7 +218,11 @@ impl Transaction<'_> {
         }
         let wanted = settings.proxy_protocol != ProxyProtocol::Off;
         let behalf = Behalf {
-            client: self.client.origin.address,
+            client: self
+                .client
+                .origin
+                .known
+                .then_some(self.client.origin.address),
             local: wanted.then(|| local_address(&self.client.stream)).flatten(),
         };
         let mut connection = upstream::connect(self.plane, permit, settings, behalf).await?;
@@ -248,7 +255,7 @@ impl Transaction<'_> {
         self.account.end = match failure {
             Failure::Died { .. } => "upstream_died",
             Failure::Timeout => "timeout",
-            Failure::Cut => CUT,
+            Failure::Cut | Failure::ShutDown => CUT,
             Failure::BadResponse(_) => "bad_response",
             Failure::BadBody(_) => "bad_request",
             Failure::Limited { limit, .. } => limit.key(),

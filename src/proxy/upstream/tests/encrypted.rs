@@ -46,7 +46,7 @@ async fn opened() -> (Box<Connection>, Theirs) {
         let plain = open(address).await;
         let endpoint = endpoint(address);
         let behalf = Behalf {
-            client: address,
+            client: Some(address),
             local: None,
         };
         let Connection { stream, .. } = *plain;

@@ -1,0 +1,102 @@
+//! Changed files of `[pool.tls]` are taken without a reload, as those of listeners are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use super::lifecycle::Lifecycle;
+use crate::config::UpstreamTls;
+use crate::registry::Handle;
+use crate::tls::files::Files;
+use crate::tls::server::{Inventory, Look};
+use crate::tls::upstream::Client;
+use crate::tls::watch::ROUND;
+
+/// A pool's files.
+struct Watched {
+    settings: UpstreamTls,
+    files: Files,
+}
+
+impl Watched {
+    fn new(settings: &UpstreamTls) -> Self {
+        Self {
+            files: Files::new(settings.files().cloned().collect()),
+            settings: settings.clone(),
+        }
+    }
+
+    /// What they hold now, if they are worth a look. May wait for the disk.
+    fn look(&mut self) -> Option<Result<Arc<Client>, String>> {
+        if !self.files.have_changed() {
+            return None;
+        }
+        let read = Client::load(&self.settings).map(Arc::new);
+        Some(read.map_err(|fault| format!("`{}`: {}", fault.key, fault.message)))
+    }
+}
+
+/// Runs for as long as the process.
+pub async fn run(lifecycle: Arc<Lifecycle>, registry: Handle, counted: Arc<Inventory>) {
+    let mut watched: HashMap<String, Watched> = HashMap::new();
+    let mut round = interval(ROUND);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        round.tick().await;
+        let config = lifecycle.config();
+        let mut still = HashMap::new();
+        for pool in &config.pools {
+            let Some(tls) = pool.tls.as_ref().filter(|tls| tls.files().count() > 0) else {
+                continue;
+            };
+            let known = watched.remove(&pool.name);
+            let mut one = known
+                .filter(|one| one.settings.is_written_like(tls))
+                .unwrap_or_else(|| Watched::new(tls));
+            let looked = tokio::task::spawn_blocking(move || (one.look(), one)).await;
+            let Ok((seen, mut one)) = looked else {
+                continue;
+            };
+            if let Some(seen) = seen {
+                counted.note(take(&registry, &pool.name, &mut one, seen).await);
+            }
+            still.insert(pool.name.clone(), one);
+        }
+        watched = still;
+    }
+}
+
+async fn take(
+    registry: &Handle,
+    pool: &str,
+    one: &mut Watched,
+    seen: Result<Arc<Client>, String>,
+) -> Look {
+    match seen {
+        Ok(client) => {
+            let was_told = one.files.are_good();
+            let tls = UpstreamTls {
+                client: Some(client),
+                ..one.settings.clone()
+            };
+            let renewed = registry.renew(pool, tls).await.unwrap_or(false);
+            if !renewed && !was_told {
+                return Look::Same;
+            }
+            info!(pool, "the files of [pool.tls] were read again");
+            Look::Taken
+        }
+        Err(why) => {
+            if !one.files.are_bad(why.clone()) {
+                return Look::Same;
+            }
+            warn!(
+                pool,
+                "changed files of [pool.tls] are not used, the old ones stay in use: {why}"
+            );
+            Look::Refused
+        }
+    }
+}

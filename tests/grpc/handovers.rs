@@ -1,0 +1,145 @@
+//! The proxy's own end under gRPC: another one takes over the address, and clients go where GOAWAY sends them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lameduck::demo::oracle::Account;
+use lameduck::demo::proxy::{Proxy, Settings};
+use lameduck::demo::scratch::Scratch;
+use serde_json::Value;
+
+use super::client::soon;
+use super::programs::{App, Language, POOL, load, none_failed, python};
+use super::proving;
+use super::results::{Row, record};
+
+/// Apps, and proxies in front of them, one after the other.
+struct Stand {
+    apps: Vec<App>,
+    settings: Settings,
+    scratch: Scratch,
+    started: usize,
+}
+
+impl Stand {
+    fn new(python: &Path, server: &str) -> Self {
+        Self {
+            apps: (0..2).map(|index| App::new(python, index)).collect(),
+            settings: Settings {
+                reuse_port: true,
+                server: server.to_owned(),
+                listener: "http2 = true".to_owned(),
+                pool: POOL.to_owned(),
+                ..Settings::default()
+            },
+            scratch: Scratch::new("lameduck-grpc").unwrap(),
+            started: 0,
+        }
+    }
+
+    /// Starts the next proxy, where the one before listens.
+    async fn proxy(&mut self) -> Proxy {
+        let at = |app: &App| (app.name.clone(), ([127, 0, 0, 1], app.port).into());
+        let backends: Vec<_> = self.apps.iter().map(at).collect();
+        self.started += 1;
+        let name = format!("proxy-{}", self.started);
+        let exe = Path::new(env!("CARGO_BIN_EXE_lameduck"));
+        let dir = self.scratch.path();
+        let mut proxy = Proxy::start_with(exe, &name, dir, &self.settings, &backends)
+            .await
+            .unwrap();
+        proxy.eligible().await.unwrap();
+        self.settings.listen = proxy.address();
+        proxy
+    }
+}
+
+/// Waits until the backends of this proxy show what is wanted.
+async fn until(proxy: &Proxy, what: &str, wanted: impl Fn(u64, u32) -> bool) {
+    for _ in 0..2000 {
+        let backends = proxy.pool().await.unwrap().backends;
+        let requests = backends.iter().map(|view| view.requests).sum();
+        if wanted(requests, backends.iter().map(|view| view.in_flight).sum()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("no {what}");
+}
+
+/// Calls of all four kinds by real clients that have no retry policy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_proxys_own_end_costs_no_call() {
+    let Some(python) = python() else { return };
+    if !Language::Node.is_there() {
+        return;
+    }
+    let mut stand = Stand::new(&python, "lame_duck = \"300ms\"");
+    let mut old = stand.proxy().await;
+    let languages = [Language::Python, Language::Node];
+    let loads = languages.map(|language| load(old.address(), language, &python, &["unsent"]));
+    let (rounds, calls) = if proving() { (20, 1000) } else { (3, 100) };
+    let mut slowest = Duration::ZERO;
+    for _ in 0..rounds {
+        until(&old, "calls", |requests, _| requests >= calls).await;
+        let new = stand.proxy().await;
+        let signalled = old.process().signal(libc::SIGTERM).unwrap();
+        let (status, exited) = old.process().wait(Duration::from_secs(20)).await.unwrap();
+        assert!(status.success(), "{status}{}", old.process().last_words());
+        slowest = slowest.max(Duration::from_nanos(exited - signalled));
+        old = new;
+    }
+    // The clients are all here.
+    until(&old, "calls", |requests, _| requests >= calls).await;
+    for (load, language) in loads.into_iter().zip(languages) {
+        let log = || old.process().last_words();
+        let calls = none_failed(load, 50, log).await;
+        println!("{language:?}: {calls} calls, {rounds} hand-overs, {slowest:?} at most");
+        record(Row {
+            test: "own SIGTERM, gRPC",
+            proxy: "lameduck".into(),
+            app: format!("grpcio, client in {language:?}"),
+            account: Account {
+                sent: calls,
+                answered: calls,
+                ..Account::default()
+            },
+            notes: vec![format!(
+                "{rounds} hand-overs; SIGTERM to exit at most {slowest:?}; latencies not measured"
+            )],
+        });
+    }
+}
+
+/// Calls that outlive the shutdown's deadline are told so, whatever their kind, and however little they have got.
+async fn long_calls(language: Language) {
+    let Some(python) = python() else { return };
+    if !language.is_there() {
+        return;
+    }
+    let mut stand = Stand::new(&python, "lame_duck = \"100ms\"\ndeadline = \"2s\"");
+    let mut proxy = stand.proxy().await;
+    let mut client = language.client("long", &python, &[&proxy.address().to_string()]);
+    assert_eq!(client.line(), "open");
+    until(&proxy, "four calls", |_, in_flight| in_flight == 4).await;
+    proxy.process().signal(libc::SIGTERM).unwrap();
+    proxy.process().wait(Duration::from_secs(20)).await.unwrap();
+    let end = tokio::task::spawn_blocking(|| client.finish());
+    let end: Value = serde_json::from_str(soon(end).await.unwrap().trim()).unwrap();
+    for (kind, messages) in [("unary", 0), ("client", 0), ("server", 1), ("both", 1)] {
+        let of = &end[kind];
+        assert_eq!(of["code"], "UNAVAILABLE", "{kind}: {end}");
+        assert_eq!(of["details"], "lameduck is shutting down", "{kind}: {end}");
+        assert!(of["messages"].as_u64().unwrap() >= messages, "{end}");
+    }
+}
+
+#[tokio::test]
+async fn long_calls_of_grpcio_end_unavailable() {
+    long_calls(Language::Python).await;
+}
+
+#[tokio::test]
+async fn long_calls_of_grpc_js_end_unavailable() {
+    long_calls(Language::Node).await;
+}
