@@ -45,7 +45,7 @@ fn text(backends: u32) -> String {
 }
 
 fn pass_all(handle: &Handle) {
-    for endpoint in &handle.snapshot().pools[0].backends {
+    for endpoint in handle.snapshot().pools[0].backends.iter() {
         let event = Event::Probed {
             probe: Probe::Pass,
             began: clock::now(),

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::endpoint::Key;
-use super::handle::{Command, Refusal, means};
+use super::handle::{Command, Refusal};
 use super::lease;
 use super::pool::PoolState;
 use super::request::{self, Which};
@@ -198,12 +198,9 @@ impl Writer {
     /// The backends that `name` means.
     fn find(&self, pool: &str, name: &str) -> Result<(usize, Vec<Key>), Refusal> {
         let index = self.index(pool)?;
-        let members = &self.pools[index].members;
-        let meant = members
-            .iter()
-            .filter(|(_, member)| means(name, &member.endpoint.name));
-        let keys: Vec<_> = meant.map(|(key, _)| *key).collect();
+        let keys = self.pools[index].meant(name);
         if keys.is_empty() {
+            let members = &self.pools[index].members;
             return Err(Refusal::UnknownBackend {
                 pool: pool.to_owned(),
                 name: name.to_owned(),

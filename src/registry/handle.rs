@@ -358,7 +358,7 @@ async fn change(events: &mut broadcast::Receiver<Arc<EventView>>, pool: &str, na
 }
 
 /// Whether a name as given (`api-0`, `api-0~2`) means the backend shown as `shown`.
-pub(super) fn means(given: &str, shown: &str) -> bool {
+fn means(given: &str, shown: &str) -> bool {
     given == shown
         || shown
             .rsplit_once('~')

@@ -1,26 +1,29 @@
 //! Which names a pool's backends have, so that thousands can come without looking at all others each time.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
+
+use super::endpoint::Key;
 
 /// The names in use.
 #[derive(Debug, Default)]
 pub struct Names {
     /// As shown, `~2` included: each is unique.
-    shown: HashSet<Arc<str>>,
-    /// Without it: how many have each.
+    shown: HashMap<String, Key>,
+    /// Without their last number: those that have one.
+    numbered: HashMap<String, Vec<Key>>,
+    /// As configured or registered: how many have each.
     bases: HashMap<String, usize>,
 }
 
 impl Names {
     /// How a newcomer of this name is shown: by the name itself, or with the first number that is free.
     pub fn free(&self, base: &str) -> String {
-        if !self.shown.contains(base) {
+        if !self.shown.contains_key(base) {
             return base.to_owned();
         }
         (2u32..)
             .map(|n| format!("{base}~{n}"))
-            .find(|shown| !self.shown.contains(&**shown))
+            .find(|shown| !self.shown.contains_key(shown))
             .unwrap_or_default()
     }
 
@@ -29,15 +32,35 @@ impl Names {
         self.bases.contains_key(base)
     }
 
+    /// Those that a name as given means, in the order in which they came: `api-0` the one shown so and each
+    /// `api-0~2`, and that one only itself.
+    pub fn meant(&self, given: &str) -> Vec<Key> {
+        let mut keys = self.numbered.get(given).cloned().unwrap_or_default();
+        keys.extend(self.shown.get(given));
+        keys.sort_unstable();
+        keys
+    }
+
     /// A backend has come.
-    pub fn join(&mut self, base: &str, shown: &Arc<str>) {
-        self.shown.insert(shown.clone());
+    pub fn join(&mut self, key: Key, base: &str, shown: &str) {
+        self.shown.insert(shown.to_owned(), key);
+        if let Some((stem, _)) = shown.rsplit_once('~') {
+            self.numbered.entry(stem.to_owned()).or_default().push(key);
+        }
         *self.bases.entry(base.to_owned()).or_default() += 1;
     }
 
     /// It has left.
     pub fn leave(&mut self, base: &str, shown: &str) {
-        self.shown.remove(shown);
+        let key = self.shown.remove(shown);
+        if let Some((stem, _)) = shown.rsplit_once('~')
+            && let Some(keys) = self.numbered.get_mut(stem)
+        {
+            keys.retain(|other| Some(*other) != key);
+            if keys.is_empty() {
+                self.numbered.remove(stem);
+            }
+        }
         if let Some(count) = self.bases.get_mut(base) {
             *count -= 1;
             if *count == 0 {
@@ -54,21 +77,28 @@ mod tests {
     #[test]
     fn the_first_free_number_is_given() {
         let mut names = Names::default();
-        let join = |names: &mut Names, base: &str| {
-            let shown: Arc<str> = names.free(base).into();
-            names.join(base, &shown);
+        let mut key = 0;
+        let mut join = |names: &mut Names, base: &str| {
+            let shown = names.free(base);
+            key += 1;
+            names.join(Key(key), base, &shown);
             shown
         };
-        let shown = [(); 3].map(|()| join(&mut names, "a").to_string());
+        let shown = [(); 3].map(|()| join(&mut names, "a"));
         assert_eq!(shown, ["a", "a~2", "a~3"]);
         names.leave("a", "a~2");
-        assert_eq!(&*join(&mut names, "a"), "a~2");
-        assert_eq!(&*join(&mut names, "a~2"), "a~2~2", "somebody's own name");
+        assert_eq!(join(&mut names, "a"), "a~2");
+        assert_eq!(join(&mut names, "a~2"), "a~2~2", "somebody's own name");
+        assert_eq!(names.meant("a"), [1, 3, 4].map(Key));
+        assert_eq!(names.meant("a~2"), [4, 5].map(Key));
+        assert!(names.meant("b").is_empty());
         for shown in ["a", "a~2", "a~3"] {
             assert!(names.has("a"));
             names.leave("a", shown);
         }
         assert!(!names.has("a") && names.has("a~2"));
+        assert!(names.meant("a").is_empty());
+        assert_eq!(names.meant("a~2"), [Key(5)]);
         assert_eq!(names.free("a"), "a");
     }
 }

@@ -14,6 +14,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::member::Source;
+use super::pool::PoolState;
 use crate::clock;
 use crate::core::drain;
 
@@ -290,6 +292,29 @@ mod maybe_wall {
         Option::<String>::deserialize(deserializer)?
             .map(|text| humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom))
             .transpose()
+    }
+}
+
+impl PoolState {
+    /// What has to survive a restart of the proxy.
+    pub fn keep(&self, state: &mut State) {
+        for (member, backend) in self.both().filter(|(member, _)| !member.leaving) {
+            if member.source == Source::Api {
+                state.registrations.push(Registration {
+                    pool: self.name.to_string(),
+                    name: member.base.clone(),
+                    address: member.endpoint.address.to_string(),
+                    weight: member.endpoint.weight(),
+                });
+            }
+            let kept = backend.drains().filter(|(_, drain)| member.outlives(drain));
+            state.drains.extend(kept.map(|(_, drain)| KeptDrain {
+                pool: self.name.to_string(),
+                // Not as shown: the next run finds nobody else of that name.
+                backend: member.base.clone(),
+                drain: Drain::from(drain),
+            }));
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use super::endpoint::{Endpoint, Key, Signal, Transport};
 use super::lease::{Incarnations, Tenure};
 use super::member::{Member, Source};
 use super::names::Names;
-use super::persist;
 use super::probing::{Cadence, Probing};
 use super::release::Releaser;
 use super::snapshot::{Pool, PoolShared};
@@ -46,6 +45,8 @@ pub struct PoolState {
     releaser: Releaser,
     names: Names,
     published: Arc<Pool>,
+    /// All of them, as snapshots have it; `None` after one has come or gone.
+    all: Option<Arc<[Arc<Endpoint>]>>,
     /// Published before, and in use by some request yet. The last one to hold a snapshot frees it, and with it two
     /// counts for each backend: that is to be us, not a request.
     past: Vec<Arc<Pool>>,
@@ -99,11 +100,12 @@ impl PoolState {
             releaser: Releaser::new(shared.clone()),
             incarnations: Incarnations::default(),
             names: Names::default(),
+            all: None,
             past: Vec::new(),
             published: Arc::new(Pool {
                 name: name.clone(),
                 config: config.clone(),
-                backends: Vec::new(),
+                backends: Arc::default(),
                 ready: Vec::new(),
                 last_resort: Vec::new(),
                 balancer: Balancer::new(Algorithm::Random, &[]),
@@ -247,8 +249,9 @@ impl PoolState {
             draining_since: None,
             leaving: false,
         };
-        self.names.join(&member.base, &member.endpoint.name);
+        self.names.join(key, &member.base, &member.endpoint.name);
         self.members.insert(key, member);
+        self.all = None;
         self.refresh_cadence(key, false);
         (self.dirty, self.unsaved) = (true, true);
     }
@@ -270,6 +273,7 @@ impl PoolState {
     /// Takes a backend out.
     pub fn remove(&mut self, key: Key) -> Option<Member> {
         let member = self.members.remove(&key)?;
+        self.all = None;
         self.names.leave(&member.base, &member.endpoint.name);
         if let Some(backend) = self.core.remove(&key) {
             let nonce = member.tenure.as_ref().and_then(Tenure::nonce);
@@ -357,6 +361,11 @@ impl PoolState {
         self.names.has(name)
     }
 
+    /// The backends that a name as given means.
+    pub fn meant(&self, name: &str) -> Vec<Key> {
+        self.names.meant(name)
+    }
+
     /// The backend of that name that stays.
     pub fn current(&self, name: &str) -> Option<Key> {
         if !self.has_name(name) {
@@ -389,9 +398,8 @@ impl PoolState {
             eligible: self.core.eligible(),
             held: self.shared.held.load(Ordering::Relaxed),
             backends: self
-                .members
-                .iter()
-                .filter_map(|(key, member)| self.core.get(key).map(|backend| member.view(backend)))
+                .both()
+                .map(|(member, backend)| member.view(backend))
                 .collect(),
         }
     }
@@ -405,14 +413,24 @@ impl PoolState {
         self.published.clone()
     }
 
-    fn make_snapshot(&self) -> Pool {
-        let (mut backends, mut ready) = (Vec::with_capacity(self.members.len()), Vec::new());
+    /// Each backend's two sides. Both are in the order of their keys: none has to be looked up.
+    pub(super) fn both(&self) -> impl Iterator<Item = (&Member, &Backend)> {
+        let mut core = self.core.iter().peekable();
+        self.members.iter().filter_map(move |(key, member)| {
+            while core.next_if(|(other, _)| *other < key).is_some() {}
+            let (_, backend) = core.next_if(|(other, _)| *other == key)?;
+            Some((member, backend))
+        })
+    }
+
+    fn make_snapshot(&mut self) -> Pool {
+        let all = self.all.take().unwrap_or_else(|| {
+            let members = self.members.values();
+            members.map(|member| member.endpoint.clone()).collect()
+        });
+        let mut ready = Vec::with_capacity(all.len());
         let mut last_resort = Vec::new();
-        for (key, member) in &self.members {
-            let Some(backend) = self.core.get(key) else {
-                continue;
-            };
-            backends.push(member.endpoint.clone());
+        for (member, backend) in self.both() {
             if backend.is_eligible() {
                 ready.push(member.endpoint.clone());
             } else if backend.may_fail_open() {
@@ -428,7 +446,7 @@ impl PoolState {
         Pool {
             name: self.name.clone(),
             config: self.config.clone(),
-            backends,
+            backends: self.all.insert(all).clone(),
             ready,
             last_resort,
             balancer: Balancer::new(algorithm, &weights),
@@ -444,30 +462,6 @@ impl PoolState {
     /// The snapshot is out: requests that wait may go if there is somewhere to go.
     pub fn published(&mut self) {
         self.releaser.published(self.published.ready.len());
-    }
-
-    /// What has to survive a restart of the proxy.
-    pub fn keep(&self, state: &mut persist::State) {
-        for (key, member) in self.members.iter().filter(|(_, member)| !member.leaving) {
-            if member.source == Source::Api {
-                state.registrations.push(persist::Registration {
-                    pool: self.name.to_string(),
-                    name: member.base.clone(),
-                    address: member.endpoint.address.to_string(),
-                    weight: member.endpoint.weight(),
-                });
-            }
-            let drains = self.core.get(key).into_iter().flat_map(Backend::drains);
-            let kept = drains.filter(|(_, drain)| member.outlives(drain));
-            state
-                .drains
-                .extend(kept.map(|(_, drain)| persist::KeptDrain {
-                    pool: self.name.to_string(),
-                    // Not as shown: the next run finds nobody else of that name.
-                    backend: member.base.clone(),
-                    drain: persist::Drain::from(drain),
-                }));
-        }
     }
 }
 

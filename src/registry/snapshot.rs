@@ -31,8 +31,8 @@ pub struct Pool {
     pub name: Arc<str>,
     /// Its settings.
     pub config: Arc<config::Pool>,
-    /// Every backend, for status and metrics.
-    pub backends: Vec<Arc<Endpoint>>,
+    /// Every backend, for status and metrics. Snapshots share it until one comes or goes.
+    pub backends: Arc<[Arc<Endpoint>]>,
     /// The eligible ones.
     pub ready: Vec<Arc<Endpoint>>,
     /// Those that fail-open may try: down, or drained by nobody but the app itself.

@@ -19,7 +19,7 @@ pub async fn run(plane: Arc<Plane>) {
     loop {
         round.tick().await;
         let pools = plane.registry.snapshot().pools.clone();
-        for endpoint in pools.iter().flat_map(|pool| &pool.backends) {
+        for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {
             let now = clock::now();
             endpoint.weed(|connection| {
                 if connection.expires <= now {

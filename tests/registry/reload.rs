@@ -255,3 +255,17 @@ async fn the_registry_frees_old_snapshots_not_the_request_that_used_them_last() 
     rig.settled().await;
     assert!(seen.upgrade().is_none(), "nobody uses it any more");
 }
+
+/// A drain changes who takes requests, not who is there: a thousand counts more and a thousand less for each.
+#[tokio::test]
+async fn snapshots_share_the_list_of_all_backends_until_one_comes_or_goes() {
+    let rig = Rig::two().await;
+    let list = |rig: &Rig| rig.snapshot().backends.clone();
+    let before = list(&rig);
+    rig.drain("b").await.unwrap();
+    rig.settled().await;
+    assert_eq!(rig.snapshot().ready.len(), 1);
+    assert!(std::sync::Arc::ptr_eq(&before, &list(&rig)));
+    rig.register("c", 9).await.unwrap();
+    assert_eq!((before.len(), list(&rig).len()), (2, 3));
+}

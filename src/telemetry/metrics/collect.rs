@@ -33,7 +33,7 @@ pub(super) fn collect(inner: &Inner) -> Vec<MetricFamily> {
 
 fn each_backend(snapshot: &Snapshot, mut visit: impl FnMut(&Pool, &Arc<Endpoint>)) {
     for pool in &snapshot.pools {
-        for endpoint in &pool.backends {
+        for endpoint in pool.backends.iter() {
             visit(pool, endpoint);
         }
     }
