@@ -45,7 +45,8 @@ pub const ATTACKS: [Attack; 5] = [
 
 /// Streams of a connection.
 pub const STREAMS: usize = 100;
-/// So many connections are opened a second, at most.
+/// So many connections are opened a second, at most, or so many large answers are asked for: what the apps do to begin a
+/// thousand of those at once is not what this measures.
 const PACE: u32 = 200;
 /// Between a connection that was closed on them and their next one.
 const BREATH: Duration = Duration::from_millis(50);
@@ -96,7 +97,11 @@ impl Attackers {
             runtime.block_on(async {
                 let mut clients = JoinSet::new();
                 let pace = async {
-                    let mut due = tokio::time::interval(Duration::from_secs(1) / PACE);
+                    let each = match attack {
+                        Attack::Starved | Attack::Unread => STREAMS as u32,
+                        _ => 1,
+                    };
+                    let mut due = tokio::time::interval(Duration::from_secs(1) * each / PACE);
                     for n in 0..connections {
                         due.tick().await;
                         clients.spawn(one(attack, n, of_thread.clone()));
