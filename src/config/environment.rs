@@ -42,6 +42,7 @@ fn certificates(path: &str, tls: &ListenerTls, f: &mut Findings) {
                         (pair(place), if is_key { "key" } else { "cert" })
                     }
                     Part::ClientCa => (path.to_owned(), "client_ca"),
+                    Part::ClientCrl => (path.to_owned(), "client_crl"),
                     Part::Whole => (path.to_owned(), "cert"),
                 };
                 let at = f.place(&format!("{place}.{key}"));
@@ -50,6 +51,10 @@ fn certificates(path: &str, tls: &ListenerTls, f: &mut Findings) {
             }
         }
         Ok(material) => {
+            if let Some(old) = &material.outdated {
+                let message = format!("`client_crl`: {}: {}", old.file.display(), old.why);
+                f.warning(f.place(&format!("{path}.client_crl")), message, &old.remedy);
+            }
             let now = std::time::SystemTime::now();
             for (place, certificate) in material.certificates.iter().enumerate() {
                 if certificate.left(now).as_secs() < RENEWED * 86_400 {

@@ -135,6 +135,7 @@ pub const SECTIONS: &[Section] = &[
             },
             key("client_auth", "\"off\", \"optional\" or \"required\"", "\"off\"", "Whether clients show a certificate. The app learns of it in `X-Client-Cert-…`."),
             key("client_ca", "path", "\"\"", "PEM file with the certificates of those who may sign clients'. Needed unless `client_auth = \"off\"`."),
+            key("client_crl", "path", "\"\"", "PEM file with revocation lists: one of each authority in the chains of clients' certificates. Revoked ones are refused."),
             key("min_version", "\"1.2\" or \"1.3\"", "\"1.2\"", "The oldest version of TLS that is spoken."),
         ],
     },

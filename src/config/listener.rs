@@ -84,6 +84,7 @@ fn tls(t: &Table<'_>, base: &Path, f: &mut Findings) -> ListenerTls {
             choice(key, value, &CLIENT_AUTH)
         }),
         client_ca: t.path("client_ca", base, f),
+        client_crl: t.path("client_crl", base, f),
         min_version: t.read("min_version", TlsVersion::Tls12, f, |key, value| {
             if let DeValue::String(text) = value
                 && ["1.0", "1.1"].contains(&text.as_ref())
@@ -168,5 +169,16 @@ pub(super) fn check(path: &str, listener: &Listener, f: &mut Findings) {
             );
         }
         _ => {}
+    }
+    let crl = at("tls.client_crl");
+    if settings.client_crl.is_some()
+        && settings.client_auth == ClientAuth::Off
+        && f.sound(&[&auth, &crl])
+    {
+        f.warning(
+            f.place(&crl),
+            "`client_crl` without `client_auth`: clients are not asked for a certificate",
+            "add `client_auth = \"required\"` or \"optional\", and `client_ca`",
+        );
     }
 }

@@ -205,6 +205,7 @@ pub(super) fn listener_tls(listener: &Listener) -> Vec<(&'static str, Entries)> 
     own.extend([
         ("client_auth", word(&CLIENT_AUTH, tls.client_auth)),
         ("client_ca", path(&tls.client_ca)),
+        ("client_crl", path(&tls.client_crl)),
         ("min_version", word(&MIN_VERSION, tls.min_version)),
     ]);
     let mut sections = vec![("[listener.tls]", own)];

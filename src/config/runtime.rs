@@ -168,6 +168,8 @@ pub struct ListenerTls {
     pub client_auth: ClientAuth,
     /// Who may have signed them.
     pub client_ca: Option<PathBuf>,
+    /// Which of them have been revoked.
+    pub client_crl: Option<PathBuf>,
     /// Default 1.2.
     pub min_version: TlsVersion,
 }

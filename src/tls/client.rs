@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
+use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Name;
 
 use super::{Problem, certificate, pem};
@@ -21,7 +22,41 @@ use crate::config::ClientAuth;
 /// Room for the alternative names in the header; further ones are left out, whole.
 const MAX_NAMES: usize = 4096;
 
-/// Who may connect, from the text of a file of certificate authorities.
+/// What a file says of revoked certificates.
+#[derive(Debug)]
+pub struct Revoked {
+    /// The lists.
+    pub lists: Vec<CertificateRevocationListDer<'static>>,
+    /// One of them is out of date: an authority has a newer one by now.
+    pub outdated: Option<Problem>,
+}
+
+/// Reads a file of revocation lists. One that is out of date still says who is revoked: it must not keep a certificate from
+/// being renewed, nor lock everybody out.
+///
+/// # Errors
+/// It can't be read, has none in it, or one that is damaged.
+pub fn revoked(file: &Path, now: SystemTime) -> Result<Revoked, Problem> {
+    let lists = pem::revocation_lists(file, &pem::read(file)?)?;
+    let mut outdated = None;
+    for (n, list) in lists.iter().enumerate() {
+        let Ok((_, parsed)) = CertificateRevocationList::from_der(list) else {
+            let why = format!("revocation list {} of it is damaged", n + 1);
+            let remedy = "write the file anew from where it came from";
+            return Err(Problem::new(file, why, remedy));
+        };
+        let next = parsed.next_update().map(|next| next.timestamp());
+        if next.is_some_and(|next| next < certificate::unix(now)) {
+            let issuer = distinguished_name(parsed.issuer());
+            let why = format!("the revocation list of {issuer} is out of date");
+            outdated = Some(Problem::new(file, why, "fetch the authority's newest one"));
+        }
+    }
+    Ok(Revoked { lists, outdated })
+}
+
+/// Who may connect, from the text of a file of certificate authorities. With lists of revoked certificates, there has to be
+/// one of each authority in a client's chain: nobody is let in of whom it isn't known.
 ///
 /// # Errors
 /// None of it is good now, or it can't be used.
@@ -29,6 +64,7 @@ pub fn verifier(
     auth: ClientAuth,
     file: &Path,
     text: &[u8],
+    revoked: Vec<CertificateRevocationListDer<'static>>,
     now: SystemTime,
 ) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
     let mut roots = RootCertStore::empty();
@@ -53,7 +89,8 @@ pub fn verifier(
             remedy,
         ));
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), super::provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), super::provider())
+        .with_crls(revoked);
     let builder = match auth {
         ClientAuth::Required => builder,
         ClientAuth::Optional | ClientAuth::Off => builder.allow_unauthenticated(),

@@ -24,6 +24,8 @@ pub enum Part {
     Certificate(usize),
     /// The certificate authorities of clients.
     ClientCa,
+    /// The revocation lists of clients' certificates.
+    ClientCrl,
     /// TLS as a whole.
     Whole,
 }
@@ -44,6 +46,8 @@ pub struct Material {
     pub config: Arc<ServerConfig>,
     /// What is served.
     pub certificates: Vec<Certificate>,
+    /// A revocation list that is out of date.
+    pub outdated: Option<Problem>,
     /// Tells whether two are the same.
     pub digest: [u8; 32],
     tickets: Tickets,
@@ -69,15 +73,30 @@ impl Material {
             }
         }
         let mut admission = vec![settings.client_auth as u8, settings.min_version as u8];
-        let mut verifier = None;
+        let (mut verifier, mut outdated) = (None, None);
         if let (true, Some(file)) = (settings.client_auth != ClientAuth::Off, &settings.client_ca) {
-            let read = pem::read(file).and_then(|text| {
-                admission.extend_from_slice(&text);
-                client::verifier(settings.client_auth, file, &text, now)
-            });
-            match read {
-                Ok(read) => verifier = Some(read),
-                Err(problem) => problems.push((Part::ClientCa, problem)),
+            let revoked = settings.client_crl.as_deref();
+            let revoked = revoked.map(|file| client::revoked(file, now)).transpose();
+            let text = pem::read(file);
+            match (text, revoked) {
+                (Ok(text), Ok(revoked)) => {
+                    admission.extend_from_slice(&text);
+                    let mut lists = Vec::new();
+                    if let Some(revoked) = revoked {
+                        (lists, outdated) = (revoked.lists, revoked.outdated);
+                    }
+                    for list in &lists {
+                        admission.extend_from_slice(list);
+                    }
+                    match client::verifier(settings.client_auth, file, &text, lists, now) {
+                        Ok(read) => verifier = Some(read),
+                        Err(problem) => problems.push((Part::ClientCa, problem)),
+                    }
+                }
+                (text, revoked) => {
+                    problems.extend(text.err().map(|problem| (Part::ClientCa, problem)));
+                    problems.extend(revoked.err().map(|problem| (Part::ClientCrl, problem)));
+                }
             }
         }
         if !problems.is_empty() {
@@ -111,6 +130,7 @@ impl Material {
         Ok(Self {
             config: Arc::new(config),
             certificates,
+            outdated,
             digest: super::digest(&digest),
             tickets,
         })

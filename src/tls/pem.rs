@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use super::Problem;
 
@@ -81,6 +81,26 @@ pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'sta
         return Err(Problem::new(path, why, remedy));
     }
     Ok(all)
+}
+
+/// The revocation lists in it; at least one.
+///
+/// # Errors
+/// There is none, or it is damaged.
+pub fn revocation_lists(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, Problem> {
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
+    let lists = lists.map_err(|error| damaged(path, &error))?;
+    if lists.is_empty() {
+        return Err(Problem::new(
+            path,
+            "there is no revocation list in it (no BEGIN X509 CRL)",
+            "write it as PEM: `openssl crl -inform der -in FILE -out FILE.pem` converts DER",
+        ));
+    }
+    Ok(lists)
 }
 
 /// The private key in it.

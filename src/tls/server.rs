@@ -76,6 +76,9 @@ impl Server {
                     let (name, expires) = (certificate.name(), certificate.expires());
                     info!(%address, name, expires, file = %certificate.file.display(), "certificate read again");
                 }
+                if let Some(old) = &material.outdated {
+                    warn!(%address, "{old}");
+                }
                 self.current.store(Arc::new(material));
                 Look::Taken
             }
@@ -102,7 +105,8 @@ impl Watched {
         let certificates = settings.certificates.iter();
         let files = certificates
             .flat_map(|files| [&files.cert, &files.key])
-            .chain(&settings.client_ca);
+            .chain(&settings.client_ca)
+            .chain(&settings.client_crl);
         Self {
             files: Files::new(files.cloned().collect()),
             settings,

@@ -82,6 +82,7 @@ cert = "/tls/a \"b\".pem"
 key = "/tls/a.key"
 client_auth = "optional"
 client_ca = "/tls/ca.pem"
+client_crl = "/tls/revoked.pem"
 min_version = "1.3"
 [[listener.tls.certificates]]
 cert = "/tls/c.pem"

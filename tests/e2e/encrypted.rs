@@ -177,7 +177,7 @@ async fn swapped(http: Http) {
         admin::metric(&String::from_utf8_lossy(&text), name).unwrap()
     };
     for round in 0..reloads + watched {
-        let before = (load.progress().sent, taken().await);
+        let before = (load.progress().answered, taken().await);
         replace(if round % 2 == 0 { &both } else { &one });
         if round < reloads {
             admin::call(proxy.socket(), "POST", "/v1/config/reload", None)
@@ -187,9 +187,10 @@ async fn swapped(http: Http) {
             until("the new file", PATIENCE, async || taken().await > before.1).await;
         }
         until("requests", PATIENCE, async || {
-            load.progress().sent >= before.0 + 20
+            load.progress().answered >= before.0 + 20
         })
         .await;
+        assert_eq!(load.progress().lost, 0, "round {round}");
         assert_eq!(proxy.pool().await.unwrap().eligible, 3, "round {round}");
     }
     let account = bench.account(load.stop().await, &front).await;

@@ -119,3 +119,43 @@ async fn another_authority_is_in_force_at_once() {
             .starts_with("HTTP/1.1 200")
     );
 }
+
+/// Who is in a list is let in no more, and neither is a session that began before.
+#[tokio::test]
+async fn whoever_is_revoked_is_refused_at_once() {
+    let tls = format!("{REQUIRED}\nclient_crl = \"$DIR/ca.pem\"");
+    let rig = Rig::revoking(&tls, |authority| authority.revoke(&[], 4000)).await;
+    let of = |serial: u64| {
+        let signed = |params: &mut rcgen::CertificateParams| {
+            params.serial_number = Some(serial.into());
+        };
+        let pair = rig.authority.sign_as(&["me"], signed);
+        shows(&pair).config(&rig.authority)
+    };
+    let (one, two) = (of(7), of(8));
+    for client in [&one, &two] {
+        assert!(fetch(&rig, client.clone()).await.is_ok());
+    }
+    let file = rig.dir().join("ca.pem");
+    let revoked = |list: &str| replace(&file, &format!("{}{list}", rig.authority.pem));
+    revoked(&rig.authority.revoke(&[7], 4000));
+    until("the new list", async || {
+        fetch(&rig, one.clone()).await.is_err()
+    })
+    .await;
+    let refused = fetch(&rig, one.clone()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("CertificateRevoked"),
+        "{refused}"
+    );
+    assert!(fetch(&rig, two.clone()).await.is_ok());
+    // One that is out of date is better than none.
+    revoked(&rig.authority.revoke(&[7], 2025));
+    rig.reload().await.unwrap();
+    assert!(fetch(&rig, one).await.is_err());
+    assert!(fetch(&rig, two).await.is_ok());
+    // Of an authority without a list, nothing is known.
+    revoked(&Authority::new("another authority").revoke(&[], 4000));
+    rig.reload().await.unwrap();
+    assert!(fetch(&rig, of(9)).await.is_err());
+}

@@ -219,6 +219,37 @@ fn a_bad_authority_of_clients_is_refused() {
     }
 }
 
+#[test]
+fn a_bad_revocation_list_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Authority::new("root");
+    let good = root.sign(&["a.example"]);
+    let more = "client_auth = \"required\"\nclient_ca = \"ca.pem\"\nclient_crl = \"crl.pem\"";
+    replace(&dir.path().join("ca.pem"), &root.pem);
+    let judge = |crl: &str| {
+        replace(&dir.path().join("crl.pem"), crl);
+        check(dir.path(), Some(&good.cert), Some(&good.key), more)
+    };
+    let list = root.revoke(&[1], 4000);
+    assert_eq!(judge(&list).unwrap(), "");
+    let told = judge(&root.revoke(&[1], 2025)).unwrap();
+    let why = "crl.pem: the revocation list of CN=root is out of date";
+    assert!(told.contains(why), "{told}");
+    let half = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+    for (crl, why) in [
+        ("", "it is empty"),
+        (root.pem.as_str(), "there is no revocation list in it"),
+        (&list[..list.len() / 2], "it ends in the middle"),
+        (half, "revocation list 1 of it is damaged"),
+    ] {
+        let told = judge(crl).unwrap_err();
+        assert!(
+            told.contains(why) && told.contains("`client_crl`") && told.contains("crl.pem"),
+            "{why}\n{told}"
+        );
+    }
+}
+
 /// `lameduck run` judges as `check` does.
 #[test]
 fn a_proxy_does_not_start_with_bad_files() {

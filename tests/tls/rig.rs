@@ -64,13 +64,31 @@ impl Rig {
         server: &str,
         backends: &[(String, SocketAddr)],
     ) -> Self {
+        let nothing = |_: &Authority| String::new();
+        Self::made(tls, listener, server, backends, nothing).await
+    }
+
+    /// With a list of revoked certificates in the authority's file.
+    pub async fn revoking(tls: &str, list: impl FnOnce(&Authority) -> String) -> Self {
+        let backends = [("echo".to_owned(), echo().await)];
+        Self::made(tls, "", "", &backends, list).await
+    }
+
+    async fn made(
+        tls: &str,
+        listener: &str,
+        server: &str,
+        backends: &[(String, SocketAddr)],
+        list: impl FnOnce(&Authority) -> String,
+    ) -> Self {
         let authority = Authority::new("the authority");
         let scratch = Scratch::new("lameduck-tls").unwrap();
         let dir = scratch.path().to_owned();
         authority
             .sign(&["localhost"])
             .write(&dir.join("cert.pem"), &dir.join("key.pem"));
-        super::pki::replace(&dir.join("ca.pem"), &authority.pem);
+        let signers = authority.pem.clone() + &list(&authority);
+        super::pki::replace(&dir.join("ca.pem"), &signers);
         let proxy = Self::start(&dir, tls, listener, server, backends).await;
         Self {
             authority,

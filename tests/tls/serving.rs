@@ -59,15 +59,30 @@ async fn two_file_names_are_enough() {
         "rcgen's certificates are good until 4096: {left}"
     );
     assert!(rig.metrics().await.contains("name=\"localhost\""));
-    let status = std::process::Command::new(super::rig::exe())
-        .args(["status", "--admin"])
-        .arg(rig.proxy.socket())
-        .output()
-        .unwrap();
-    let text = String::from_utf8(status.stdout).unwrap();
+    let status = |words: &[&str]| {
+        let status = std::process::Command::new(super::rig::exe())
+            .arg("status")
+            .args(words)
+            .arg("--admin")
+            .arg(rig.proxy.socket())
+            .output()
+            .unwrap();
+        String::from_utf8(status.stdout).unwrap()
+    };
+    for words in [&[][..], &["--listeners"]] {
+        let text = status(words);
+        assert!(
+            text.contains("certificate of localhost expires in "),
+            "{text}"
+        );
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&status(&["--listeners", "--json"])).unwrap();
+    assert_eq!(json[0]["address"], rig.address().to_string(), "{json}");
+    let certificate = &json[0]["certificates"][0];
     assert!(
-        text.contains("certificate of localhost expires in "),
-        "{text}"
+        certificate["days_left"].as_u64().unwrap() > 365 * 1000,
+        "{json}"
     );
 }
 

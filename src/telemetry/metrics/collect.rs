@@ -23,8 +23,12 @@ pub(super) fn collect(inner: &Inner) -> Vec<MetricFamily> {
     families.extend(probes(&snapshot));
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
-    if !inner.certificates.is_empty() {
+    let to_clients = !inner.certificates.is_empty();
+    if to_clients {
         families.extend(tls(inner));
+    }
+    if to_clients || snapshot.pools.iter().any(|pool| pool.config.tls.is_some()) {
+        families.push(certificate_reloads(inner));
     }
     let mut families: Vec<_> = families.into_iter().filter_map(Family::finish).collect();
     families.extend(inner.process.collect());
@@ -189,7 +193,7 @@ fn drains(inner: &Inner, snapshot: &Snapshot) -> [Family; 4] {
 }
 
 /// Only where a listener has TLS.
-fn tls(inner: &Inner) -> [Family; 3] {
+fn tls(inner: &Inner) -> [Family; 2] {
     let mut handshakes = Family::counter(
         "lameduck_tls_handshakes_total",
         "TLS handshakes with clients, by outcome: full and resumed are the good ones.",
@@ -197,10 +201,6 @@ fn tls(inner: &Inner) -> [Family; 3] {
     let mut expiry = Family::gauge(
         "lameduck_certificate_expiry_timestamp_seconds",
         "When a certificate in use expires, as Unix time, by its first name and its file.",
-    );
-    let mut reloads = Family::counter(
-        "lameduck_certificate_reload_total",
-        "Times that changed certificate files were noticed, by outcome: applied or refused.",
     );
     for (outcome, count) in inner.plane.handshakes.read() {
         handshakes.add(&[("outcome", outcome)], count);
@@ -213,10 +213,19 @@ fn tls(inner: &Inner) -> [Family; 3] {
         ];
         expiry.add(&labels, u64::try_from(served.not_after).unwrap_or(0));
     }
+    [handshakes, expiry]
+}
+
+/// Only where a listener or a pool has TLS.
+fn certificate_reloads(inner: &Inner) -> Family {
+    let mut reloads = Family::counter(
+        "lameduck_certificate_reload_total",
+        "Times that changed certificate files were noticed, by outcome: applied or refused.",
+    );
     let (taken, refused) = inner.certificates.looks();
     reloads.add(&[("outcome", "applied")], taken);
     reloads.add(&[("outcome", "refused")], refused);
-    [handshakes, expiry, reloads]
+    reloads
 }
 
 fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {

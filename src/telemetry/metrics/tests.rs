@@ -314,6 +314,7 @@ fn tls_in(directory: &std::path::Path) -> Server {
         certificates: vec![files],
         client_auth: ClientAuth::Off,
         client_ca: None,
+        client_crl: None,
         min_version: TlsVersion::Tls12,
     };
     let material = Material::load(&settings, true, None).unwrap();
