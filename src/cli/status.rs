@@ -32,7 +32,7 @@ pub struct StatusArgs {
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     /// Show the listeners instead, with their certificates and how many days those have left
-    #[arg(long, conflicts_with_all = ["pool", "watch"])]
+    #[arg(long, env = "LAMEDUCK_LISTENERS", value_parser = FalseyValueParser::new(), conflicts_with_all = ["pool", "watch"])]
     pub listeners: bool,
     #[command(flatten)]
     connect: Connect,
