@@ -1,0 +1,115 @@
+//! What another configuration makes of a pool: its settings at once, its backends as a difference.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Joining, PoolState};
+use crate::config;
+use crate::core::backend::Policy;
+use crate::registry::endpoint::{Key, Transport};
+use crate::registry::member::{Member, Source};
+use crate::registry::probing::Probing;
+
+/// What a configuration asks of a pool's backends.
+#[derive(Default)]
+pub struct Difference {
+    /// To be drained and removed, with the reason.
+    pub leaving: Vec<(Key, String)>,
+    /// To be added.
+    pub joining: Vec<Joining>,
+}
+
+impl PoolState {
+    /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to.
+    pub fn reconfigure(&mut self, config: Arc<config::Pool>, probing: &dyn Probing) {
+        let transport = Transport::of(&config);
+        self.core.set_policy(policy(&config));
+        self.shared.budget.set_ratio(config.retry.budget);
+        self.config = config;
+        self.retired = false;
+        self.dirty = true;
+        let keys: Vec<_> = self.members.keys().copied().collect();
+        for key in keys {
+            self.refresh_cadence(key, true);
+        }
+        let other_check = !self.health.asks_the_same(&self.config.health);
+        if *self.health != self.config.health {
+            self.health = Arc::new(self.config.health.clone());
+        }
+        for member in self.members.values_mut() {
+            if member.endpoint.set_transport(&transport) || other_check {
+                member.prober =
+                    probing.start(member.endpoint.clone(), self.health.clone(), member.cadence);
+            }
+        }
+    }
+
+    /// Takes what its files for TLS hold now; says whether that is something else.
+    pub fn renew(&mut self, read: config::UpstreamTls, probing: &dyn Probing) -> bool {
+        let mut renewed = config::Pool::clone(&self.config);
+        let is_new = |tls: &mut config::UpstreamTls| {
+            tls.is_written_like(&read) && std::mem::replace(tls, read.clone()) != read
+        };
+        let is_new = renewed.tls.as_mut().is_some_and(is_new);
+        if is_new {
+            self.reconfigure(Arc::new(renewed), probing);
+        }
+        is_new
+    }
+
+    /// What the configuration asks for, beside what there is. Weights are taken over on the spot, and so is a
+    /// backend that was registered and is now configured with the same name and address.
+    pub fn compare(&mut self, wanted: &config::Pool) -> Difference {
+        let mut difference = Difference::default();
+        let mut stay: HashMap<String, Key> = HashMap::new();
+        // Leases are none of the configuration's business: a launcher holds them.
+        let ours = |member: &Member| !member.leaving && member.source != Source::Lease;
+        for (key, member) in self.members.iter().filter(|(_, member)| ours(member)) {
+            stay.insert(member.base.clone(), *key);
+        }
+        for backend in &wanted.backends {
+            let mut drains = Vec::new();
+            if let Some(key) = stay.remove(&backend.name)
+                && let Some(member) = self.members.get_mut(&key)
+            {
+                if member.endpoint.address == backend.address {
+                    member.source = Source::Config;
+                    member.endpoint.set_weight(backend.weight);
+                    continue;
+                }
+                let reason = format!("moved to {}", backend.address);
+                difference.leaving.push((key, reason));
+                drains = self.inheritance(key);
+            }
+            difference.joining.push(Joining {
+                name: backend.name.clone(),
+                address: backend.address.clone(),
+                weight: backend.weight,
+                source: Source::Config,
+                drains,
+                tenure: None,
+            });
+        }
+        for key in stay.into_values().filter(|key| self.is_configured(*key)) {
+            let reason = "no longer in the configuration".to_owned();
+            difference.leaving.push((key, reason));
+        }
+        difference
+    }
+}
+
+/// The core's numbers, from the configuration.
+pub(super) fn policy(config: &config::Pool) -> Policy {
+    let health = &config.health;
+    Policy {
+        rise: health.rise,
+        fall: health.fall,
+        fall_timeout: health.fall_timeout,
+        interval: health.interval,
+        fast_interval: health.fast_interval,
+        absent_after: health.absent_after,
+        cut_on_503: config.drain.cut_on_503,
+        drain_deadline: config.drain.deadline,
+        close_spread: config.drain.close_spread,
+    }
+}
