@@ -115,7 +115,11 @@ async fn a_get_in_a_dying_accept_queue_goes_elsewhere() {
     let listener = rig.backends[0].take_listener();
     let get = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let (first, second) = (rig.ask(get).await, rig.ask(get).await);
-    // One each: they take turns.
+    // An answer before the second request has come would leave the choice to chance.
+    rig.until("one each", |pool| {
+        pool.backends.iter().all(|backend| backend.in_flight == 1)
+    })
+    .await;
     let mut other = rig.backends[1].accept().await;
     other.head().await;
     other.answer("x").await;
