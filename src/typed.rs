@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::registry::names;
+
 /// `POOL/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendName {
@@ -48,8 +50,7 @@ impl BackendName {
 
     /// Whether it means the backend shown as `shown`.
     pub fn means(&self, shown: &str) -> bool {
-        let base = shown.rsplit_once('~').map(|(base, _)| base);
-        shown == self.name || base == Some(&self.name)
+        names::means(&self.name, shown)
     }
 }
 

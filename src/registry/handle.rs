@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::endpoint::Key;
 use super::lease::Lease;
+use super::names;
 use super::request::{self, Which, parse_duration};
 use super::snapshot::Snapshot;
 use super::view::{
@@ -351,18 +352,10 @@ impl Handle {
 async fn change(events: &mut broadcast::Receiver<Arc<EventView>>, pool: &str, name: &str) {
     while let Ok(event) = events.recv().await {
         let shown = event.backend.as_deref().unwrap_or_default();
-        if event.pool.as_deref() == Some(pool) && means(name, shown) {
+        if event.pool.as_deref() == Some(pool) && names::means(name, shown) {
             return;
         }
     }
-}
-
-/// Whether a name as given (`api-0`, `api-0~2`) means the backend shown as `shown`.
-fn means(given: &str, shown: &str) -> bool {
-    given == shown
-        || shown
-            .rsplit_once('~')
-            .is_some_and(|(base, _)| base == given)
 }
 
 fn worse(one: DrainResponse, other: DrainResponse) -> DrainResponse {

@@ -10,7 +10,7 @@ pub mod endpoint;
 pub mod handle;
 pub mod lease;
 mod member;
-mod names;
+pub mod names;
 pub mod persist;
 mod pool;
 pub mod probing;
