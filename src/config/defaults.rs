@@ -149,6 +149,7 @@ impl Default for Upstream {
             read_timeout: s(60),
             idle_timeout: s(4),
             max_in_flight: 0,
+            request_buffering: true,
             preserve_host: true,
             proxy_protocol: ProxyProtocol::Off,
             http2: false,

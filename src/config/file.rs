@@ -299,6 +299,7 @@ fn upstream(t: &Table<'_>, f: &mut Findings) -> Upstream {
         read_timeout: t.some_time("read_timeout", d.read_timeout, f),
         idle_timeout: t.duration("idle_timeout", d.idle_timeout, f),
         max_in_flight: t.number("max_in_flight", d.max_in_flight, COUNT, f),
+        request_buffering: t.boolean("request_buffering", d.request_buffering, f),
         preserve_host: t.boolean("preserve_host", d.preserve_host, f),
         proxy_protocol: t.read("proxy_protocol", d.proxy_protocol, f, |key, value| {
             choice(key, value, &PROXY_PROTOCOL)

@@ -215,6 +215,7 @@ pub const SECTIONS: &[Section] = &[
             key("read_timeout", "duration", "\"60s\"", "Longest time without a byte from the backend. Not for upgrades and event streams."),
             key("idle_timeout", "duration", "\"4s\"", "How long an unused connection is kept. Shorter where the app's `Keep-Alive` says so; stay below the app's own (5 s in Node.js)."),
             key("max_in_flight", "integer", "0", "Requests in flight on one backend; further ones wait. `0`: no limit."),
+            key("request_buffering", "true or false", "true", "Receive a body of up to 64 KiB, less the head, whole before a backend is chosen: a client that sends slowly then occupies no backend, and no drain waits for it. Not for chunked bodies, gRPC, and clients that ask first (`Expect: 100-continue`)."),
             key("preserve_host", "true or false", "true", "Send the client's `Host`; else the backend's address."),
             key("proxy_protocol", "\"off\", \"v1\" or \"v2\"", "\"off\"", "Begin each connection with a PROXY header that says who the client is. Such a connection carries one request and is not kept. Probes say that they are nobody's (`LOCAL`, `UNKNOWN`)."),
             key("http2", "true or false", "false", "Speak HTTP/2 with the backends (by ALPN where there is `[pool.tls]`, else by prior knowledge): what gRPC apps want. Requests share connections then; upgrades (WebSockets) still go over HTTP/1.1, each on its own."),

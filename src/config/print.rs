@@ -302,6 +302,7 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
                 ("read_timeout", quoted_time(upstream.read_timeout)),
                 ("idle_timeout", quoted_time(upstream.idle_timeout)),
                 ("max_in_flight", upstream.max_in_flight.to_string()),
+                ("request_buffering", upstream.request_buffering.to_string()),
                 ("preserve_host", upstream.preserve_host.to_string()),
                 (
                     "proxy_protocol",

@@ -349,6 +349,8 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Requests in flight per backend; 0: no limit.
     pub max_in_flight: u32,
+    /// Whether a short body is received whole before a backend is chosen. Default true.
+    pub request_buffering: bool,
     /// Send the client's Host (the default) or the backend's address.
     pub preserve_host: bool,
     /// Whether connections begin with a header that says who the client is. Default off.

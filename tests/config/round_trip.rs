@@ -128,6 +128,7 @@ connect_timeout = "3s"
 read_timeout = "1h"
 idle_timeout = "0"
 max_in_flight = 100
+request_buffering = false
 preserve_host = false
 http2 = true
 [pool.tls]

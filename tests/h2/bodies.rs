@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::client::{A_MOMENT, Client, answer, piece, post, rest, rig, soon, try_answer};
+use super::client::{
+    A_MOMENT, Client, answer, piece, post, rest, rig, soon, streaming_rig, try_answer,
+};
 use super::wire::{has, pattern};
 
 #[tokio::test]
 async fn a_body_with_a_length_is_passed_on_as_it_is() {
-    let rig = rig("").await;
+    let rig = streaming_rig().await;
     let mut client = Client::new(&rig).await;
     let mut request = post("/");
     request
@@ -46,7 +48,7 @@ async fn a_body_of_unknown_length_and_its_trailers_are_chunked() {
 /// RFC 9113 §8.1.1: what was promised and what came differ. The backend never gets a whole request.
 #[tokio::test]
 async fn a_body_that_belies_its_length_is_never_complete() {
-    let rig = rig("").await;
+    let rig = streaming_rig().await;
     let mut client = Client::new(&rig).await;
     for (first, second) in [("0123456789", "x"), ("01234", ""), ("0123456789abc", "")] {
         let mut request = post("/");
@@ -78,6 +80,25 @@ async fn a_body_that_belies_its_length_is_never_complete() {
     }
     rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
         .await;
+}
+
+/// Received whole first, it is not even begun.
+#[tokio::test]
+async fn a_short_body_that_belies_its_length_never_reaches_a_backend() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    for piece in ["01234", "0123456789abc"] {
+        let mut request = post("/");
+        request
+            .headers_mut()
+            .insert("content-length", "10".parse().unwrap());
+        let (response, mut body) = client.begin(request, false).await;
+        body.send_data(Bytes::from_static(piece.as_bytes()), true)
+            .unwrap();
+        let error = try_answer(response).await.unwrap_err();
+        assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR), "{piece}");
+    }
+    assert!(!rig.backends[0].is_called(A_MOMENT).await);
 }
 
 #[tokio::test]

@@ -22,6 +22,16 @@ pub async fn rig(server: &'static str) -> Rig {
     .await
 }
 
+/// One that passes a body on as it comes, however short it is.
+pub async fn streaming_rig() -> Rig {
+    Rig::new(Setup {
+        pool: "[pool.upstream]\nrequest_buffering = false",
+        tables: "http2 = true",
+        ..Setup::default()
+    })
+    .await
+}
+
 /// One connection.
 pub struct Client {
     pub send: SendRequest<Bytes>,

@@ -33,7 +33,7 @@ async fn a_get_without_an_answer_is_tried_elsewhere() {
 async fn a_put_is_sent_again_with_its_body() {
     let rig = Rig::of(2).await;
     let mut client = rig
-        .ask("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf")
+        .ask("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 8\r\n\r\nhalf")
         .await;
     let (index, mut backend) = rig.first().await;
     backend.head().await;

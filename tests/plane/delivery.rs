@@ -162,7 +162,11 @@ async fn unread_in_queue(address: std::net::SocketAddr) {
 /// Half-closed after a part has arrived: the end of the stream acknowledges that part.
 #[tokio::test]
 async fn a_backend_that_half_closes_after_a_part_has_got_that_part() {
-    let mut rig = Rig::one().await;
+    let mut rig = Rig::new(Setup {
+        pool: "[pool.upstream]\nrequest_buffering = false",
+        ..Setup::default()
+    })
+    .await;
     let (mut client, listener, mut theirs) = kept(&mut rig).await;
     let (part, rest) = POST.split_at(POST.len() - 2);
     client.send(part).await;

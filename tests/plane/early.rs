@@ -158,7 +158,7 @@ async fn a_client_that_leaves_in_mid_upload_is_noticed() {
     let rig = Rig::one().await;
     for reset in [false, true] {
         let mut client = rig
-            .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+            .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nhalf")
             .await;
         let mut backend = rig.backends[0].accept().await;
         backend.head().await;

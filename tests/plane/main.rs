@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod authority;
+mod buffering;
 mod bulk;
 mod clients;
 mod death;

@@ -81,7 +81,7 @@ async fn idling_does_not_eat_the_heads_time() {
 async fn an_upload_that_stops_is_a_408() {
     let rig = rig("body_timeout = \"200ms\"", "").await;
     let mut client = rig
-        .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nhalf")
         .await;
     let mut backend = rig.backends[0].accept().await;
     backend.head().await;

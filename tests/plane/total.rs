@@ -34,7 +34,7 @@ async fn a_backend_that_takes_too_long_is_a_504() {
 async fn a_body_that_takes_too_long_is_a_408() {
     let rig = rig("").await;
     let mut client = rig
-        .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
         .await;
     let mut backend = rig.backends[0].accept().await;
     backend.head().await;

@@ -148,7 +148,8 @@ impl Buffer {
             self.start = 0;
         }
         if self.end == self.data.len() || (self.filled && self.data.len() < most) {
-            let wanted = (self.data.len() * 2).clamp(SMALL, most.max(SMALL));
+            // In few steps: whoever fills it is sending a body, and each step is a read.
+            let wanted = (self.data.len() * 8).clamp(SMALL, most.max(SMALL));
             self.data.resize(wanted, 0);
         }
     }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod attempt;
+mod intake;
 
 use std::sync::Arc;
 
@@ -133,6 +134,9 @@ impl Transaction<'_> {
     async fn attempts(&mut self) -> Next {
         if let Err(error) = self.upload.absorb(&self.client.buffer) {
             return self.answer(body_answer(error)).await;
+        }
+        if let Err(next) = self.take_in().await {
+            return next;
         }
         let mut waiting_since = None;
         loop {

@@ -3,7 +3,8 @@
 use crate::case::{Case, Reply, case};
 
 const RULE: &str = "RFC 9112 §9.5";
-const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
+/// Of a body that is too long to be received whole first.
+const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
 const NO: &str = "HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno";
 
 fn text(bytes: &str) -> Reply {

@@ -1,0 +1,138 @@
+//! A short body is received whole before a backend is chosen.
+//!
+//! A client that sends slowly then costs a buffer, not a backend's connection and worker; a drain does not wait for
+//! it; and the backend is chosen when there is something to send, by what is known then. (nginx does the same with
+//! `proxy_request_buffering`, HAProxy with `option http-buffer-request`.)
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use super::super::buffer::LARGE;
+use super::super::client::Next;
+use super::super::pace::Pace;
+use super::super::request::Body;
+use super::Transaction;
+use super::answer::{Answer, body_answer};
+use crate::clock;
+use crate::core::Time;
+use crate::interrupt::Level;
+use crate::proxy::errors::SHUTTING_DOWN;
+use crate::telemetry::metrics::Limit;
+
+/// How the wait for the body ended.
+enum Arrival {
+    Whole,
+    Refused(Answer),
+    ClientGone,
+}
+
+impl Transaction<'_> {
+    /// Waits for the body, if it is one that is waited for; says how the request ends if it never comes.
+    pub(super) async fn take_in(&mut self) -> Result<(), Next> {
+        let Some(most) = self.worth_waiting() else {
+            return Ok(());
+        };
+        let began = clock::now();
+        let server = &self.config.server;
+        let mut wait = Wait {
+            most,
+            progress: began,
+            pace: Pace::new(server.min_body_rate, server.rate_grace),
+        };
+        wait.goes_on(began);
+        match poll_fn(|cx| self.poll_body(cx, &mut wait)).await {
+            Arrival::Whole => {
+                // It may have taken long: the world may be another.
+                self.look_again();
+                Ok(())
+            }
+            Arrival::Refused(answer) => Err(self.answer(answer).await),
+            Arrival::ClientGone => {
+                self.account.end = "client_closed";
+                Err(Next::Close)
+            }
+        }
+    }
+
+    /// How many bytes head and body are together, if the rest of the body is to be waited for.
+    ///
+    /// Not if it could not be kept for another attempt anyway; nor if the client asks first whether it is wanted
+    /// (RFC 9110, section 10.1.1), which is the backend's to say; nor if the request has to be held before all else,
+    /// in memory that `[pool.hold]` bounds.
+    fn worth_waiting(&self) -> Option<usize> {
+        let Body::Length(length) = self.head.body else {
+            return None;
+        };
+        if self.upload.is_complete()
+            || self.head.is_grpc
+            || self.head.expect_continue
+            || self.pool.ready.is_empty()
+            || !self.pool.config.upstream.request_buffering
+        {
+            return None;
+        }
+        let whole = usize::try_from(length).ok()?.checked_add(self.head.len)?;
+        (whole <= LARGE).then_some(whole)
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, wait: &mut Wait) -> Poll<Arrival> {
+        loop {
+            if let Err(error) = self.upload.absorb(&self.client.buffer) {
+                return Poll::Ready(Arrival::Refused(body_answer(error)));
+            }
+            if self.upload.is_complete() {
+                return Poll::Ready(Arrival::Whole);
+            }
+            match self.client.poll_read(cx, wait.most) {
+                Poll::Ready(Ok(count)) if count > 0 => wait.moved(clock::now()),
+                Poll::Ready(_) => return Poll::Ready(Arrival::ClientGone),
+                Poll::Pending => break,
+            }
+        }
+        self.client.interrupt.register(cx.waker());
+        if self.client.interrupt.level() == Level::Cut {
+            return Poll::Ready(Arrival::Refused(Answer::new(503, SHUTTING_DOWN)));
+        }
+        let (at, limit) = self.patience(wait);
+        let answer = Answer::limited(limit, 408);
+        self.client
+            .timer
+            .poll(cx, at)
+            .map(|()| Arrival::Refused(answer))
+    }
+
+    /// Until when the body is waited for, and by which limit.
+    fn patience(&self, wait: &Wait) -> (Time, Limit) {
+        let silent = wait.progress + self.config.server.body_timeout;
+        let slow = wait.pace.deadline(self.upload.total());
+        let late = self.ends();
+        [(slow, Limit::BodyRate), (late, Limit::TotalTimeout)]
+            .into_iter()
+            .filter_map(|(at, limit)| Some((at?, limit)))
+            .fold((silent, Limit::BodyTimeout), |first, other| {
+                if other.0 < first.0 { other } else { first }
+            })
+    }
+}
+
+/// The wait for a body.
+struct Wait {
+    /// The buffer becomes no larger.
+    most: usize,
+    progress: Time,
+    pace: Pace,
+}
+
+impl Wait {
+    fn moved(&mut self, now: Time) {
+        self.progress = now;
+        self.pace.moved(now);
+        self.goes_on(now);
+    }
+
+    fn goes_on(&mut self, now: Time) {
+        if self.pace.wants_to_know() {
+            self.pace.wait(now);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Short bodies are received whole before a backend is chosen.
+
+use std::time::Duration;
+
+use super::rig::{Rig, Setup};
+use super::wire::Wire;
+
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf";
+
+/// Long enough for a connect, if one were made.
+const A_MOMENT: Duration = Duration::from_millis(100);
+
+async fn rig(server: &'static str) -> Rig {
+    Rig::new(Setup {
+        server,
+        ..Setup::default()
+    })
+    .await
+}
+
+/// A POST of which a half has come, and which no backend knows of.
+async fn begun(rig: &Rig) -> Wire {
+    let client = rig.ask(POST).await;
+    assert!(!rig.backends[0].is_called(A_MOMENT).await);
+    client
+}
+
+/// A backend hears of a request when there is nothing left to wait for.
+#[tokio::test]
+async fn a_backend_is_not_troubled_before_the_body_is_here() {
+    let rig = rig("").await;
+    let mut client = begun(&rig).await;
+    rig.until("nothing in flight", |pool| pool.backends[0].in_flight == 0)
+        .await;
+    client.send("more").await;
+    let mut backend = rig.backends[0].accept().await;
+    assert_eq!(backend.request().await.text(), "halfmore");
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// A drain doesn't wait for a client that sends slowly, and its request goes where it can when it has come.
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_slow_body() {
+    let rig = Rig::of(2).await;
+    let mut client = rig.ask(POST).await;
+    tokio::time::sleep(A_MOMENT).await;
+    for index in [0, 1] {
+        rig.begin_drain(index, "5s", "resumed").await;
+        rig.until_state(index, "drained").await;
+        if index == 0 {
+            continue;
+        }
+        rig.resume(1).await;
+        client.send("more").await;
+        let mut backend = rig.backends[1].accept().await;
+        assert_eq!(backend.request().await.text(), "halfmore");
+        backend.answer("x").await;
+    }
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// Up to what can be sent again from memory; what is longer is passed on as it comes.
+#[tokio::test]
+async fn a_body_of_64_kib_with_its_head_is_received_first() {
+    let rig = rig("").await;
+    for (length, first) in [(65_000, true), (65_536, false)] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        let mut client = rig.ask(head).await;
+        client.send(vec![b'x'; length - 1]).await;
+        if first {
+            assert!(!rig.backends[0].is_called(A_MOMENT).await);
+            client.send("x").await;
+        }
+        let mut backend = rig.backends[0].accept().await;
+        if !first {
+            backend.head().await;
+            backend.exactly(length - 1).await;
+            client.send("x").await;
+            backend.exactly(1).await;
+        } else {
+            assert_eq!(backend.request().await.body.len(), length);
+        }
+        backend
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+            .await;
+        assert_eq!(client.response().await.text(), "x");
+    }
+}
+
+/// Who asks first whether the body is wanted is answered by the backend.
+#[tokio::test]
+async fn a_client_that_asks_first_is_answered_by_the_backend() {
+    let rig = rig("").await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    let mut client = rig.ask(head).await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+    client.head().await;
+    client.send("body").await;
+    backend.expect("body").await;
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// `request_buffering = false`: as it comes.
+#[tokio::test]
+async fn off_a_body_is_passed_on_as_it_comes() {
+    let rig = Rig::new(Setup {
+        pool: "[pool.upstream]\nrequest_buffering = false",
+        ..Setup::default()
+    })
+    .await;
+    let mut client = rig.ask(POST).await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend.expect("half").await;
+    client.send("more").await;
+    backend.expect("more").await;
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// A client that leaves in the middle is forgotten, and so is its request.
+#[tokio::test]
+async fn a_client_that_leaves_costs_no_backend_anything() {
+    let rig = rig("").await;
+    for reset in [false, true] {
+        let mut client = begun(&rig).await;
+        if reset {
+            client.reset();
+        } else {
+            client.finish().await;
+        }
+    }
+    let log = rig.access_log(2).await;
+    for line in &log {
+        assert_eq!(line["end"], "client_closed", "{line}");
+        assert_eq!(line["attempts"], 0, "{line}");
+    }
+    rig.canary().await;
+}
+
+/// Each limit on slow bodies holds here too, with its own reason.
+#[tokio::test]
+async fn slow_bodies_are_a_408() {
+    for (limit, server) in [
+        ("body_timeout", "body_timeout = \"200ms\""),
+        (
+            "min_body_rate",
+            "min_body_rate = \"1KiB\"\nrate_grace = \"200ms\"",
+        ),
+        ("total_timeout", "total_timeout = \"200ms\""),
+    ] {
+        let rig = rig(server).await;
+        let mut client = begun(&rig).await;
+        if limit != "body_timeout" {
+            client.send("m").await;
+        }
+        assert_eq!(client.response().await.status(), 408, "{limit}");
+        client.closed().await;
+        rig.was_limited(limit, 1, 408).await;
+        rig.canary().await;
+    }
+}
+
+/// A body that comes slowly, and in time, is waited for.
+#[tokio::test]
+async fn a_body_at_the_rate_is_waited_for() {
+    let rig =
+        rig("min_body_rate = \"100B\"\nrate_grace = \"300ms\"\nbody_timeout = \"300ms\"").await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
+    let mut client = rig.ask(head).await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.send([b'x'; 100]).await;
+    }
+    let mut backend = rig.backends[0].accept().await;
+    assert_eq!(backend.request().await.body.len(), 1000);
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// While nothing is eligible it is held at once, in memory that `[pool.hold]` bounds.
+#[tokio::test]
+async fn with_no_backend_it_is_held() {
+    let rig = rig("").await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    let mut client = rig.ask(POST).await;
+    rig.until("held requests", |pool| pool.held == 1).await;
+    client.send("more").await;
+    rig.resume(0).await;
+    let mut backend = rig.backends[0].accept().await;
+    assert_eq!(backend.request().await.text(), "halfmore");
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
