@@ -48,7 +48,8 @@ def during(lab, proxy, act, rate, seconds):
             thread.join()
     if failures:
         raise proxies.Failed(failures[0])
-    return {name: figures[name] for name in ("p50_us", "p99_us", "p999_us", "max_us")} | {"acts": done[0]}
+    kept = ("p50_us", "p99_us", "p999_us", "max_us", "stalled", "requests")
+    return {name: figures[name] for name in kept} | {"acts": done[0]}
 
 
 def reload(proxy, admin, _):

@@ -107,6 +107,7 @@ impl Bound {
             front: front.clone(),
             threads: threads.clone(),
         };
+        bound_unsent(&self.socket);
         let key = self.address.to_string();
         let mut fds = Fds::new();
         // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
@@ -164,6 +165,25 @@ fn listen(config: &config::Listener) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
+
+/// What the kernel takes for a client beyond what is on its way, in bytes.
+///
+/// Its own bound is 4 MiB a connection. A few hundred clients that read nothing come to the limit of what all
+/// connections of the machine may hold (`tcp_mem`), and from there on the kernel is slow with everybody.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 64 * 1024;
+
+/// Connections have it from the socket that they were accepted on (`TCP_NOTSENT_LOWAT`, tcp(7)).
+#[cfg(target_os = "linux")]
+fn bound_unsent(socket: &TcpListener) {
+    if let Err(error) = socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT) {
+        debug!(%error, "clients that read slowly can't be bounded in what the kernel keeps for them");
+    }
+}
+
+/// Not to be had here.
+#[cfg(not(target_os = "linux"))]
+fn bound_unsent(_: &TcpListener) {}
 
 /// A public address that is being served.
 pub struct Listener {

@@ -3,6 +3,7 @@
 //! `make prove` has slowhttptest itself do it, with 5,000 connections, and to nginx and HAProxy, too; the short form has
 //! clients of its own. [`encrypted`] is the same for TLS and HTTP/2.
 
+mod bystander;
 mod clients;
 mod encrypted;
 mod figures;
@@ -15,21 +16,24 @@ use std::time::Duration;
 
 use lameduck::demo::admin;
 use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::proxy::{Proxy, Settings};
+use lameduck::demo::proxy::{POOL, Proxy, Settings};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 use crate::harness::apps::App;
-use crate::harness::front::{Front, Kind};
+use crate::harness::front::{Extras, Front, Kind};
 use crate::harness::results::{Row, record};
 use crate::harness::{Bench, proving, skip, turn, until};
+use bystander::Bystander;
 use figures::{Figures, Spells};
 
 const TOOL: &str = "slowhttptest";
 /// Before an attack, and after it.
 const QUIET: Duration = Duration::from_secs(8);
+/// How long it is watched when all the attackers are there.
+const STANDING: Duration = Duration::from_secs(15);
 
 /// slowhttptest's modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,14 +51,15 @@ enum Mode {
 const MODES: [Mode; 4] = [Mode::Head, Mode::Body, Mode::Read, Mode::Range];
 
 impl Mode {
+    /// With how many connections a second it begins: each slow reader has the apps make three large answers at once.
     fn tool_arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Head => &["-H", "-i", "2", "-x", "24"],
-            Self::Body => &["-B", "-i", "2", "-s", "8192", "-x", "10"],
+            Self::Head => &["-r", "1000", "-H", "-i", "2", "-x", "24"],
+            Self::Body => &["-r", "1000", "-B", "-i", "2", "-s", "8192", "-x", "10"],
             Self::Read => &[
-                "-X", "-w", "10", "-y", "20", "-n", "1", "-z", "32", "-k", "3",
+                "-r", "250", "-X", "-w", "10", "-y", "20", "-n", "1", "-z", "32", "-k", "3",
             ],
-            Self::Range => &["-R", "-a", "5", "-b", "3000"],
+            Self::Range => &["-r", "1000", "-R", "-a", "5", "-b", "3000"],
         }
     }
 
@@ -65,7 +70,7 @@ impl Mode {
 
     fn path(self) -> &'static str {
         match self {
-            Self::Head | Self::Range => "/",
+            Self::Head | Self::Range => "/large?kib=1",
             Self::Body => "/echo",
             // What the kernel may keep of it, times 5,000, must not exceed what it gives to all of TCP.
             Self::Read => "/large?kib=128",
@@ -76,10 +81,19 @@ impl Mode {
 /// Who is attacked: lameduck, and for the figures those that it is measured by.
 const PEERS: [Option<Kind>; 2] = [Some(Kind::HaProxy), Some(Kind::Nginx)];
 
-/// Apps, a proxy in front of them, good traffic through it; `None` if this machine lacks the peer. With a directory:
-/// clients come with TLS, for the certificate that is there.
-async fn set_up(peer: Option<Kind>, tls: Option<&Path>) -> Option<(Bench, Front)> {
+/// A proxy under attack.
+struct Scene {
+    front: Front,
+    /// The apps of those who behave.
+    bench: Bench,
+    /// Those that attackers get their answers from: in these, no proxy can help who stands behind an attacker.
+    _attacked: Bench,
+}
+
+/// `None` if this machine lacks the peer. With a directory: clients come with TLS, for the certificate that is there.
+async fn set_up(peer: Option<Kind>, tls: Option<&Path>) -> Option<Scene> {
     let bench = Bench::start("hostile", App::BuiltIn, 3).await?;
+    let attacked = Bench::start("hostile", App::BuiltIn, 3).await?;
     let Some(kind) = peer else {
         let file = |dir: &Path, name| dir.join(name).display().to_string();
         let listener = tls.map(|dir| {
@@ -88,30 +102,55 @@ async fn set_up(peer: Option<Kind>, tls: Option<&Path>) -> Option<(Bench, Front)
         });
         let settings = Settings {
             listener: listener.unwrap_or_default(),
+            pool: elsewhere(&attacked),
             ..Settings::default()
         };
         let mut front = Front::lameduck(&bench, &settings).await;
         proxy(&mut front).eligible().await.unwrap();
-        return Some((bench, front));
+        return Some(Scene {
+            front,
+            bench,
+            _attacked: attacked,
+        });
     };
     let both = tls.map(|dir| dir.join("both.pem"));
-    match Front::peer_with(&bench, kind, both.as_deref()).await {
-        Some(front) => Some((bench, front)),
-        None => {
-            skip("hostile", &format!("{} (run tests/setup.sh)", kind.name()));
-            None
-        }
+    let extras = Extras {
+        tls: both.as_deref(),
+        elsewhere: &attacked.instances,
+    };
+    let Some(front) = Front::peer_with(&bench, kind, &extras).await else {
+        skip("hostile", &format!("{} (run tests/setup.sh)", kind.name()));
+        return None;
+    };
+    Some(Scene {
+        front,
+        bench,
+        _attacked: attacked,
+    })
+}
+
+/// A second pool, and who goes there.
+fn elsewhere(attacked: &Bench) -> String {
+    let mut text = "[[pool]]\nname = \"attacked\"\n".to_owned();
+    for instance in &attacked.instances {
+        let (name, address) = (instance.name(), instance.address());
+        text += &format!("[[pool.backend]]\nname = {name:?}\naddress = \"{address}\"\n");
     }
+    for (prefix, pool) in [("/large", "attacked"), ("/echo", "attacked"), ("/", POOL)] {
+        text += &format!("[[route]]\npath_prefix = {prefix:?}\npool = {pool:?}\n");
+    }
+    text
 }
 
 fn name(peer: Option<Kind>) -> String {
     peer.map_or("lameduck".to_owned(), Kind::title)
 }
 
-/// Quick requests for the most part.
+/// Quick requests for the most part. `POST`s go where attackers go.
 fn load(address: SocketAddr, rate: u32, tls: Option<Arc<ClientConfig>>) -> Load {
     Load::start(Plan {
         slow_percent: 2,
+        post_percent: 0,
         tls,
         ..Plan::new(address, rate)
     })
@@ -152,7 +191,12 @@ async fn refused(front: &mut Front) -> String {
 async fn slow_clients_hurt_nobody_else() {
     const EACH: usize = 60;
     let _turn = turn().await;
-    let Some((bench, mut front)) = set_up(None, None).await else {
+    let Some(Scene {
+        mut front,
+        bench,
+        _attacked,
+    }) = set_up(None, None).await
+    else {
         return;
     };
     let address = front.address();
@@ -175,10 +219,10 @@ async fn slow_clients_hurt_nobody_else() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     attackers.shutdown().await;
     spells.end();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    spells.quiet_again(Duration::from_secs(2)).await;
     let sent = load.stop().await;
     comes_back(&spells, base + 10).await;
-    let figures = spells.figures(&sent);
+    let figures = spells.figures(&sent, &[]);
     let account = bench.account(sent, &front).await;
     assert!(account.is_clean(), "{account}");
     // The whole machine is busy with other tests; what this finds is a proxy that comes to a stop.
@@ -205,10 +249,7 @@ async fn slowhttptest_with_5000_connections() {
         let mut peers = Vec::new();
         for peer in PEERS {
             let figures = with_the_tool(mode, peer).await;
-            // nginx keeps a body until it is whole. Those that never are reach no app there, and cost nothing beyond the
-            // proxy; what is streamed, as HAProxy and lameduck do, has other costs and is no measure for it.
-            let streams = (mode, peer) != (Mode::Body, Some(Kind::Nginx));
-            peers.extend(figures.filter(|figures| streams && mode.is_there(figures)));
+            peers.extend(figures.filter(|figures| mode.is_there(figures)));
         }
         let ours = with_the_tool(mode, None).await.unwrap();
         if !mode.is_there(&ours) {
@@ -223,7 +264,12 @@ async fn slowhttptest_with_5000_connections() {
 
 /// One of its modes against one proxy.
 async fn with_the_tool(mode: Mode, peer: Option<Kind>) -> Option<Figures> {
-    let (bench, mut front) = set_up(peer, None).await?;
+    let Scene {
+        mut front,
+        bench,
+        _attacked,
+    } = set_up(peer, None).await?;
+    let bystander = Bystander::start(100).await?;
     let load = load(front.address(), 200, None);
     // The first seconds are everybody's warm-up.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -232,28 +278,29 @@ async fn with_the_tool(mode: Mode, peer: Option<Kind>) -> Option<Figures> {
     let url = format!("http://{}{}", front.address(), mode.path());
     // Attackers have machines of their own. Here theirs is what the others leave of this one: their own work, of
     // 5,000 polled sockets, isn't what this measures.
-    let tool = tokio::process::Command::new("nice")
+    let mut tool = tokio::process::Command::new("nice")
         .args([
-            "-n", "19", TOOL, "-c", "5000", "-r", "1000", "-l", "20", "-p", "5", "-v", "0", "-u",
-            &url,
+            "-n", "19", TOOL, "-c", "5000", "-l", "90", "-p", "5", "-v", "0", "-u", &url,
         ])
         .args(mode.tool_arguments())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)
-        .status();
-    let status = tokio::time::timeout(Duration::from_secs(60), tool).await;
+        .spawn()
+        .unwrap();
+    spells.until_all_came(Duration::from_secs(50)).await;
+    tokio::time::sleep(STANDING).await;
     spells.end();
-    // It says whether it thinks that the server is down; what we think is below.
-    status.expect("it ends by itself").unwrap();
-    tokio::time::sleep(QUIET).await;
+    tool.kill().await.unwrap();
+    spells.quiet_again(QUIET).await;
     let sent = load.stop().await;
+    let elsewhere = bystander.stop().await;
     let mut notes = Vec::new();
     if peer.is_none() {
         comes_back(&spells, base + 10).await;
         notes.push(format!("refused: {}", refused(&mut front).await));
     }
-    let figures = spells.figures(&sent);
+    let figures = spells.figures(&sent, &elsewhere);
     notes.insert(0, format!("{mode:?}: {figures}"));
     let account = bench.account(sent, &front).await;
     if peer.is_none() {

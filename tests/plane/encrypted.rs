@@ -237,6 +237,11 @@ async fn a_backend_that_wants_a_certificate_gets_it() {
             .is_some_and(|chain| !chain.is_empty())
     );
     assert_eq!(session.server_name(), Some("app.internal"));
+    let metrics = rig.metrics().await;
+    let series = "lameduck_upstream_certificate_expiry_timestamp_seconds{";
+    let expiry: Vec<_> = metrics.lines().filter(|l| l.starts_with(series)).collect();
+    assert_eq!(expiry.len(), 1, "{expiry:?}");
+    assert!(expiry[0].contains("name=\"proxy.internal\"") && expiry[0].contains("pool=\"app\""));
     let mut backend = Wire::over(stream);
     backend.head().await;
     backend.send(OK).await;

@@ -278,12 +278,17 @@ impl Rig {
         panic!("the access log has no {lines} lines");
     }
 
-    /// A metric's value, by its whole name with labels.
-    pub async fn metric(&self, series: &str) -> Option<u64> {
+    /// All metrics.
+    pub async fn metrics(&self) -> String {
         let (_, text) = admin::request(&self.socket, "GET", "/metrics", None)
             .await
             .unwrap();
-        let text = String::from_utf8(text.to_vec()).unwrap();
+        String::from_utf8(text.to_vec()).unwrap()
+    }
+
+    /// A metric's value, by its whole name with labels.
+    pub async fn metric(&self, series: &str) -> Option<u64> {
+        let text = self.metrics().await;
         let value = |line: &str| Some(line.strip_prefix(series)?.strip_prefix(' ')?.to_owned());
         Some(text.lines().find_map(value)?.parse().unwrap())
     }

@@ -51,6 +51,12 @@ impl Histogram {
         0.0
     }
 
+    /// How many took longer than this.
+    pub fn over(&self, limit: Duration) -> u64 {
+        let limit = bucket(limit.as_nanos() as u64);
+        self.counts[limit + 1..].iter().sum()
+    }
+
     /// The longest, in microseconds.
     pub fn longest(&self) -> f64 {
         self.longest as f64 / 1e3

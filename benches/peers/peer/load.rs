@@ -30,6 +30,9 @@ pub struct Plan {
     pub burst: bool,
 }
 
+/// An answer that took longer was held up by something.
+const STALL: Duration = Duration::from_millis(5);
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 impl Plan {
@@ -100,7 +103,7 @@ where
     })?;
     Ok(format!(
         "{{\"seconds\": {seconds:.6}, \"requests\": {}, \"bytes\": {}, \"p50_us\": {:.1}, \"p90_us\": {:.1}, \
-         \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"max_us\": {:.1}}}",
+         \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"max_us\": {:.1}, \"stalled\": {}}}",
         plan.requests,
         plan.requests * plan.work.bytes(),
         latencies.quantile(0.5),
@@ -108,6 +111,7 @@ where
         latencies.quantile(0.99),
         latencies.quantile(0.999),
         latencies.longest(),
+        latencies.over(STALL),
     ))
 }
 

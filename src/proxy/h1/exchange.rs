@@ -6,7 +6,7 @@
 mod call;
 mod down;
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -97,6 +97,10 @@ impl Failure {
     }
 }
 
+/// Bytes that one exchange moves before it is the others' turn: some tens of microseconds. A large body between two
+/// fast peers would else occupy its thread for milliseconds, and quick requests would wait for it.
+const TURN: usize = 128 * 1024;
+
 /// Which half is where, upwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
@@ -172,6 +176,8 @@ pub struct Exchange<'a> {
     reset: bool,
     /// A peer did not take all that there was for it.
     stalled: bool,
+    /// How many bytes more it may move in this turn.
+    turn: usize,
     unflushed_up: bool,
     unflushed_down: bool,
     tally: Tally,
@@ -212,6 +218,7 @@ impl<'a> Exchange<'a> {
             pace_down: Pace::new(order.server.min_response_rate, order.server.rate_grace),
             reset: false,
             stalled: false,
+            turn: TURN,
             unflushed_up: false,
             unflushed_down: false,
             tally: Tally::default(),
@@ -233,8 +240,13 @@ impl<'a> Exchange<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Failure>> {
         // Each direction goes on until it has to wait, and neither waits for the other: once is enough.
+        self.turn = TURN;
         self.poll_up(cx)?;
         self.poll_down(cx)?;
+        if self.turn == 0 {
+            // Wakes this task when the thread has looked what else has come.
+            let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
+        }
         if let Receiving::Done = self.receiving
             && self.is_delivered()
         {
@@ -252,7 +264,7 @@ impl<'a> Exchange<'a> {
     // ---- towards the backend
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        while self.sending == Sending::Active {
+        while self.sending == Sending::Active && self.turn > 0 {
             let head = &self.order.head[self.head_sent..];
             let body = self.upload.unsent(&self.client.buffer);
             if !head.is_empty() || !body.is_empty() {
@@ -262,6 +274,7 @@ impl<'a> Exchange<'a> {
                         self.head_sent += of_head;
                         self.upload.advance(count - of_head);
                         self.tally.bytes_up += count as u64;
+                        self.turn = self.turn.saturating_sub(count);
                         self.unflushed_up = true;
                         self.note_progress();
                     }

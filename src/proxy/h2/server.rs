@@ -34,8 +34,12 @@ use crate::telemetry::metrics::Limit;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 
-/// What is kept of one response while the client takes no more of it.
-const SEND_BUFFER: usize = 64 * 1024;
+/// What is kept of one response while the client takes no more of it: two frames.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// Streams that a connection begins before it is the others' turn: a client may ask for hundreds of things at once, and
+/// each is a pick, a connection and an answer.
+const STREAMS_A_TURN: u64 = 8;
 
 /// How long a client without streams may take to take note of a GOAWAY.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -184,6 +188,10 @@ impl Session<'_> {
                 self.leave();
             }
             self.start(request, response);
+            if self.accepted.is_multiple_of(STREAMS_A_TURN) {
+                // Until the thread has looked what else has come.
+                tokio::task::yield_now().await;
+            }
         }
     }
 

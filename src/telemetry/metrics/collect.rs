@@ -29,6 +29,7 @@ pub(super) fn collect(inner: &Inner) -> Vec<MetricFamily> {
     }
     if to_clients || snapshot.pools.iter().any(|pool| pool.config.tls.is_some()) {
         families.push(certificate_reloads(inner));
+        families.push(own_certificates(&snapshot));
     }
     let mut families: Vec<_> = families.into_iter().filter_map(Family::finish).collect();
     families.extend(inner.process.collect());
@@ -214,6 +215,26 @@ fn tls(inner: &Inner) -> [Family; 2] {
         expiry.add(&labels, u64::try_from(served.not_after).unwrap_or(0));
     }
     [handshakes, expiry]
+}
+
+/// Only where a pool shows its backends one.
+fn own_certificates(snapshot: &Snapshot) -> Family {
+    let mut expiry = Family::gauge(
+        "lameduck_upstream_certificate_expiry_timestamp_seconds",
+        "When the certificate that lameduck shows a pool's backends expires, as Unix time.",
+    );
+    for pool in &snapshot.pools {
+        let client = pool.config.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        if let Some(own) = client.and_then(|client| client.identity()) {
+            let labels = [
+                ("pool", &*pool.name),
+                ("name", own.name()),
+                ("file", &*own.file.display().to_string()),
+            ];
+            expiry.add(&labels, u64::try_from(own.not_after).unwrap_or(0));
+        }
+    }
+    expiry
 }
 
 /// Only where a listener or a pool has TLS.

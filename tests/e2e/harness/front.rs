@@ -39,23 +39,23 @@ impl Front {
 
     /// A peer, tuned; `None` if it isn't installed.
     pub async fn peer(bench: &Bench, kind: Kind) -> Option<Self> {
-        Self::peer_with(bench, kind, None).await
+        Self::peer_with(bench, kind, &Extras::default()).await
     }
 
-    /// The same, for clients with TLS, over HTTP/1 and HTTP/2: with a certificate and its key, both in one file.
-    pub async fn peer_with(bench: &Bench, kind: Kind, tls: Option<&Path>) -> Option<Self> {
+    /// The same, and more.
+    pub async fn peer_with(bench: &Bench, kind: Kind, extras: &Extras<'_>) -> Option<Self> {
         let binary = kind.binary()?;
         let dir = bench.scratch.path();
         let address = free_address();
         let path = dir.join(kind.name());
-        std::fs::write(&path, config(kind, address, tls, dir, &bench.instances)).unwrap();
+        std::fs::write(&path, config(kind, address, extras, dir, &bench.instances)).unwrap();
         let log = dir.join(format!("{}.log", kind.name()));
         let mut process =
             Process::start(kind.name(), kind.command(&binary, dir, &path), &log).unwrap();
         process.ignore_output();
         until(kind.name(), Duration::from_secs(10), async || {
             assert!(process.check().is_ok(), "{}", process.last_words());
-            match tls {
+            match extras.tls {
                 Some(_) => tokio::net::TcpStream::connect(address).await.is_ok(),
                 None => matches!(super::get(address, "/").await, Ok((200, _))),
             }
@@ -81,11 +81,20 @@ impl Front {
     }
 }
 
+/// What a peer does besides.
+#[derive(Default)]
+pub struct Extras<'a> {
+    /// Clients come with TLS, over HTTP/1 and HTTP/2: a certificate and its key, both in one file.
+    pub tls: Option<&'a Path>,
+    /// `/large` and `/echo` are these instances'.
+    pub elsewhere: &'a [Instance],
+}
+
 /// A peer's configuration in front of these instances.
 fn config(
     kind: Kind,
     listen: SocketAddr,
-    tls: Option<&Path>,
+    extras: &Extras<'_>,
     dir: &Path,
     instances: &[Instance],
 ) -> String {
@@ -97,7 +106,7 @@ fn config(
         Kind::Nginx => format!("    server {} max_fails=0;\n", i.address()),
         Kind::HaProxy => format!("  server {} {}\n", i.name(), i.address()),
     };
-    let tls = tls.map_or_else(String::new, |file| {
+    let tls = extras.tls.map_or_else(String::new, |file| {
         let file = file.display();
         match kind {
             Kind::Nginx => {
@@ -106,12 +115,28 @@ fn config(
             Kind::HaProxy => format!(" ssl crt {file} alpn h2,http/1.1"),
         }
     });
+    let backends = |instances: &[Instance]| instances.iter().map(backend).collect::<String>();
+    let others = backends(extras.elsewhere);
+    let (elsewhere, route) = match kind {
+        _ if others.is_empty() => (String::new(), ""),
+        Kind::Nginx => (
+            format!(
+                "  upstream elsewhere {{\n    zone elsewhere 64k;\n{others}    keepalive 64;\n  }}"
+            ),
+            "    location ~ ^/(large|echo) { proxy_pass http://elsewhere; }",
+        ),
+        Kind::HaProxy => (
+            format!(
+                "backend elsewhere\n  http-reuse safe\n  option httpchk GET /health\n  default-server check inter 1s\n{others}"
+            ),
+            "  use_backend elsewhere if { path_beg /large /echo }",
+        ),
+    };
     template
+        .replace("@ELSEWHERE@", &elsewhere)
+        .replace("@ROUTE@", route)
         .replace("@TLS@", &tls)
         .replace("@LISTEN@", &listen.to_string())
         .replace("@DIR@", &dir.display().to_string())
-        .replace(
-            "@BACKENDS@",
-            &instances.iter().map(backend).collect::<String>(),
-        )
+        .replace("@BACKENDS@", &backends(instances))
 }

@@ -261,8 +261,8 @@ async fn idle(n: usize, target: &Target) -> Result<(), std::io::Error> {
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// `GET https://a/`, in HPACK.
-const GET: &[u8] = b"\x82\x87\x84\x01\x01a";
+/// `GET https://a/large?kib=1`, in HPACK.
+const GET: &[u8] = b"\x82\x87\x04\x0c/large?kib=1\x01\x01a";
 /// `GET https://a/large?kib=512`.
 const LARGE: &[u8] = b"\x82\x87\x04\x0e/large?kib=512\x01\x01a";
 const END_STREAM: u8 = 1;

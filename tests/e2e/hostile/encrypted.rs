@@ -19,9 +19,10 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsConnector;
 
+use super::bystander::Bystander;
 use super::clients::{ATTACKS, Attack, Attackers};
 use super::figures::{Figures, Spells};
-use super::{PEERS, comes_back, load, name, set_up};
+use super::{PEERS, Scene, comes_back, load, name, set_up};
 use crate::harness::apps::App;
 use crate::harness::front;
 use crate::harness::results::{Row, record};
@@ -202,7 +203,12 @@ struct Outcome {
 async fn attacked(attacks: &[Attack], peer: Option<front::Kind>, scale: &Scale) -> Option<Outcome> {
     let dir = tempfile::tempdir().unwrap();
     let tls = certificates(dir.path());
-    let (bench, mut front) = set_up(peer, Some(dir.path())).await?;
+    let Scene {
+        mut front,
+        bench,
+        _attacked,
+    } = set_up(peer, Some(dir.path())).await?;
+    let bystander = Bystander::start(scale.rate).await?;
     let address = front.address();
     let http1 = load(address, scale.rate, Some(Arc::new(tls.clone())));
     let http2 = Multiplexed::start(address, scale.rate, &tls);
@@ -217,7 +223,6 @@ async fn attacked(attacks: &[Attack], peer: Option<front::Kind>, scale: &Scale) 
             (attack, Attackers::start(attack, count, address, &tls))
         })
         .collect();
-    // How long it takes until all of them are there counts, too.
     let there = |(attack, attackers): &(Attack, Attackers)| {
         attackers.opened() >= (scale.connections)(*attack) as u64
     };
@@ -229,7 +234,9 @@ async fn attacked(attacks: &[Attack], peer: Option<front::Kind>, scale: &Scale) 
     // A peer may let in as many as it likes.
     let came = tokio::time::timeout(Duration::from_secs(30), all).await;
     assert!(peer.is_some() || came.is_ok(), "attackers are kept waiting");
+    spells.stand();
     tokio::time::sleep(scale.attack).await;
+    spells.end();
     let mut notes = Vec::new();
     for (attack, attackers) in attackers {
         notes.push(format!(
@@ -239,12 +246,12 @@ async fn attacked(attacks: &[Attack], peer: Option<front::Kind>, scale: &Scale) 
         ));
         attackers.stop().await;
     }
-    spells.end();
-    tokio::time::sleep(scale.quiet).await;
+    spells.quiet_again(scale.quiet).await;
     let (http1, http2) = (http1.stop().await, http2.stop().await);
+    let elsewhere = bystander.stop().await;
     let outcome = Outcome {
-        http1: spells.figures(&http1),
-        http2: spells.figures(&http2),
+        http1: spells.figures(&http1, &elsewhere),
+        http2: spells.figures(&http2, &elsewhere),
     };
     let lost = http2.iter().filter(|sent| sent.outcome.is_err()).count();
     notes.push(format!("HTTP/1 {}", outcome.http1));

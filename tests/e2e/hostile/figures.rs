@@ -1,7 +1,7 @@
 //! What good traffic gets while somebody attacks, and how that is judged.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lameduck::demo::oracle::{Kind, Sent};
 use lameduck::sys::monotonic_ns;
@@ -14,12 +14,20 @@ const PROMISE: f64 = 1.5;
 /// Two runs of the same thing differ by this at least.
 const NOISE: f64 = 1.1;
 
+/// Thousands of connections that are closed at once are work for the kernel, which is no quiet.
+const CLEARING: Duration = Duration::from_secs(2);
+
 /// Good traffic's 99th percentile, in milliseconds, before, under and after an attack.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
     pub before: f64,
-    pub under: f64,
+    /// While the attackers arrive, and what they ask for at first is done for them.
+    pub coming: f64,
+    /// While all of them are there.
+    pub standing: f64,
     pub after: f64,
+    /// A bystander's, in those two parts of the attack.
+    pub elsewhere: [f64; 2],
     /// The proxy's CPU time under the attack, in milliseconds a second.
     pub cpu: f64,
     /// The most descriptors and MiB of its processes.
@@ -28,35 +36,49 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// How much longer it takes under the attack than in the worse of the two quiet spells.
-    pub fn growth(&self) -> f64 {
-        self.under / self.before.max(self.after)
+    /// How much longer it takes, in both parts of the attack, than in the worse of the two quiet spells, or than it takes
+    /// a bystander meanwhile.
+    fn growth(&self) -> [f64; 2] {
+        let quiet = self.before.max(self.after);
+        let [coming, standing] = self.elsewhere;
+        [
+            self.coming / quiet.max(coming),
+            self.standing / quiet.max(standing),
+        ]
     }
 
-    /// The promise, and `slack` milliseconds more.
+    /// The promise, and `slack` milliseconds more, while the attack stands.
     pub fn is_kept(&self, slack: f64) -> bool {
-        self.under <= PROMISE * self.before.max(self.after) + slack
+        self.standing <= PROMISE * self.before.max(self.after) + slack
     }
 
     /// Attacker, load and app share the machine with the proxy. What an attack takes from them, it takes from everybody
     /// behind any proxy: where the better of the peers doesn't keep the promise in the same run, doing no worse than
-    /// that peer is the bound.
+    /// that peer is the bound. It holds for both parts of the attack.
     pub fn is_kept_or_no_worse(&self, peers: &[Self]) -> bool {
-        let better = peers.iter().min_by(|a, b| a.under.total_cmp(&b.under));
-        self.is_kept(0.0)
-            || better.is_some_and(|peer| !peer.is_kept(0.0) && self.under <= NOISE * peer.under)
+        (0..2).all(|part| {
+            let is_kept = |figures: &Self| figures.growth()[part] <= PROMISE;
+            let p99 = |figures: &Self| [figures.coming, figures.standing][part];
+            let better = peers.iter().min_by(|a, b| p99(a).total_cmp(&p99(b)));
+            is_kept(self)
+                || better.is_some_and(|peer| !is_kept(peer) && p99(self) <= NOISE * p99(peer))
+        })
     }
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [coming, standing] = self.growth();
         write!(
             f,
-            "p99 {:.1} / {:.1} / {:.1} ms ({:.2}×); {:.0} ms of CPU a second; at most {} descriptors, {} MiB",
+            "p99 {:.1} before, {:.1} as they come (a bystander {:.1}: {coming:.2}×), {:.1} while they stay \
+             (a bystander {:.1}: {standing:.2}×), {:.1} ms after; {:.0} ms of CPU a second; at most {} descriptors, {} MiB",
             self.before,
-            self.under,
+            self.coming,
+            self.elsewhere[0],
+            self.standing,
+            self.elsewhere[1],
             self.after,
-            self.growth(),
             self.cpu,
             self.descriptors,
             self.memory_mib
@@ -64,22 +86,24 @@ impl fmt::Display for Figures {
     }
 }
 
-pub fn p99(sent: &[Sent], from: u64, to: u64) -> f64 {
+/// `None` of too few requests.
+fn p99(sent: &[Sent], from: u64, to: u64) -> Option<f64> {
     let quick = |s: &&Sent| s.kind != Kind::Slow && (from..to).contains(&s.at);
     let mut all: Vec<u64> = sent.iter().filter(quick).map(|s| s.latency).collect();
-    assert!(all.len() > 100, "only {} requests", all.len());
     all.sort_unstable();
-    all[all.len() * 99 / 100] as f64 / 1e6
+    (all.len() > 100).then(|| all[all.len() * 99 / 100] as f64 / 1e6)
 }
 
-/// An attack's three spells, as they pass.
+/// An attack's spells, as they pass.
 pub struct Spells {
     pid: u32,
     /// One for each process: nginx has several.
     watches: Vec<Watch>,
     started: u64,
     begun: (u64, u64),
+    stands: u64,
     ended: (u64, u64),
+    cleared: u64,
 }
 
 impl Spells {
@@ -97,7 +121,9 @@ impl Spells {
                 .collect(),
             started,
             begun: (0, 0),
+            stands: 0,
             ended: (0, 0),
+            cleared: 0,
         };
         spells.begin();
         spells
@@ -106,11 +132,39 @@ impl Spells {
     /// The attack begins, or what has come so far of it is not to count.
     pub fn begin(&mut self) {
         self.begun = (monotonic_ns(), cpu_ms(self.pid));
+        self.stands = self.begun.0;
     }
 
-    /// The attack is over.
+    /// All the attackers are there.
+    pub fn stand(&mut self) {
+        self.stands = monotonic_ns();
+    }
+
+    /// Waits until no more of them come, for so long at most.
+    pub async fn until_all_came(&mut self, most: Duration) {
+        const STILL: Duration = Duration::from_secs(2);
+        let end = Instant::now() + most;
+        let (mut seen, mut since) = (self.descriptors(), Instant::now());
+        while since.elapsed() < STILL && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = self.descriptors();
+            if now > seen + seen / 50 {
+                (seen, since) = (now, Instant::now());
+            }
+        }
+        self.stand();
+    }
+
+    /// The attackers are about to leave.
     pub fn end(&mut self) {
         self.ended = (monotonic_ns(), cpu_ms(self.pid));
+    }
+
+    /// What they left behind is cleared away; the second quiet spell begins, and lasts so long.
+    pub async fn quiet_again(&mut self, quiet: Duration) {
+        tokio::time::sleep(CLEARING).await;
+        self.cleared = monotonic_ns();
+        tokio::time::sleep(quiet).await;
     }
 
     /// Descriptors of the proxy now.
@@ -118,17 +172,22 @@ impl Spells {
         look(self.pid).unwrap().1
     }
 
-    /// All of it, by what was sent.
-    pub fn figures(&self, sent: &[Sent]) -> Figures {
+    /// All of it, by what was sent, and what a bystander has sent meanwhile, if there is one.
+    pub fn figures(&self, sent: &[Sent], bystander: &[Sent]) -> Figures {
+        // An attack that is small comes at once.
+        let coming = |sent| p99(sent, self.begun.0, self.stands).unwrap_or(0.0);
+        let standing = |sent| p99(sent, self.stands, self.ended.0);
         let most = |of: fn(&Sample) -> u64| -> u64 {
             let most = |watch: &Watch| watch.samples().iter().map(of).max();
             self.watches.iter().filter_map(most).sum()
         };
         let seconds = (self.ended.0 - self.begun.0) as f64 / 1e9;
         Figures {
-            before: p99(sent, self.started, self.begun.0),
-            under: p99(sent, self.begun.0, self.ended.0),
-            after: p99(sent, self.ended.0, u64::MAX),
+            before: p99(sent, self.started, self.begun.0).unwrap(),
+            coming: coming(sent),
+            standing: standing(sent).unwrap(),
+            after: p99(sent, self.cleared, u64::MAX).unwrap(),
+            elsewhere: [coming(bystander), standing(bystander).unwrap_or(0.0)],
             cpu: (self.ended.1 - self.begun.1) as f64 / seconds,
             descriptors: most(|sample| sample.descriptors),
             memory_mib: most(|sample| sample.rss) / 1024,
@@ -138,9 +197,10 @@ impl Spells {
 
 #[test]
 fn a_peer_excuses_only_what_it_does_not_keep_itself() {
-    let of = |before, under| Figures {
+    let of = |before, standing| Figures {
         before,
-        under,
+        coming: before,
+        standing,
         after: before,
         ..Figures::default()
     };
@@ -151,4 +211,17 @@ fn a_peer_excuses_only_what_it_does_not_keep_itself() {
     assert!(!of(2.0, 60.0).is_kept_or_no_worse(&[of(5.0, 90.0), of(3.0, 46.0)]));
     // …and if it keeps the promise, so must we.
     assert!(!of(2.0, 7.0).is_kept_or_no_worse(&[of(5.0, 7.0), of(3.0, 90.0)]));
+    // Neither part of an attack makes up for the other.
+    let coming = Figures {
+        coming: 9.0,
+        ..of(2.0, 2.0)
+    };
+    assert!(!coming.is_kept_or_no_worse(&[of(5.0, 7.0)]));
+    assert!(coming.is_kept_or_no_worse(std::slice::from_ref(&coming)));
+    // What a bystander suffers, too, is the machine's.
+    let everywhere = Figures {
+        elsewhere: [6.0, 1.0],
+        ..coming
+    };
+    assert!(everywhere.is_kept_or_no_worse(&[]));
 }

@@ -18,6 +18,9 @@ use crate::registry::endpoint::Kind;
 /// Largest trailer section of a response, in bytes.
 pub(super) const MAX_TRAILER: usize = 64 * 1024;
 
+/// What is read of a body at first, in bytes.
+const PIECE: usize = 16 * 1024;
+
 /// Interim responses (1xx) taken before the final one; more is a broken or hostile backend.
 const MAX_INTERIM: u32 = 16;
 
@@ -57,7 +60,7 @@ pub(super) struct Events {
 
 impl Exchange<'_> {
     pub(super) fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        loop {
+        while self.turn > 0 {
             if !self.is_delivered() {
                 if self.poll_deliver(cx)?.is_pending() {
                     return Ok(());
@@ -76,6 +79,7 @@ impl Exchange<'_> {
             }
             self.digest()?;
         }
+        Ok(())
     }
 
     pub(super) fn is_delivered(&self) -> bool {
@@ -96,6 +100,7 @@ impl Exchange<'_> {
                 self.incoming.consume(count - of_own);
                 self.passable -= count - of_own;
                 self.tally.bytes_out += count as u64;
+                self.turn = self.turn.saturating_sub(count);
                 self.unflushed_down = true;
                 self.note_progress();
                 if self.pace_down.is_waiting() {
@@ -124,7 +129,7 @@ impl Exchange<'_> {
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
         let most = match self.receiving {
             Receiving::Head => self.order.server.max_header,
-            _ => LARGE,
+            _ => self.piece(),
         };
         if !self.incoming.has_room(most) {
             return Err(self.broken("response head too large"));
@@ -163,6 +168,14 @@ impl Exchange<'_> {
                 Ok(Poll::Ready(()))
             }
         }
+    }
+
+    /// How much of a body is read at a time. The more the client has taken of it, the more: large pieces are cheap where
+    /// they go through, and memory where nobody takes them. A client that reads nothing of a hundred answers has taken
+    /// what its socket's and its stream's buffers hold, and no more.
+    fn piece(&self) -> usize {
+        let taken = usize::try_from(self.tally.bytes_out).unwrap_or(usize::MAX);
+        (taken / 4).clamp(PIECE, LARGE)
     }
 
     pub(super) fn died(&self) -> Failure {
