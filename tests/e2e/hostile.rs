@@ -27,7 +27,7 @@ use crate::harness::front::{Extras, Front, Kind};
 use crate::harness::results::{Row, record};
 use crate::harness::{Bench, proving, skip, turn, until};
 use bystander::Bystander;
-use figures::{Figures, Spells};
+use figures::{Figures, Part, Spells};
 
 const TOOL: &str = "slowhttptest";
 /// Before an attack, and after it.
@@ -255,8 +255,10 @@ async fn slowhttptest_with_5000_connections() {
         if !mode.is_there(&ours) {
             broken.push(format!("{mode:?}: no attack: {ours}"));
         }
-        if !ours.is_kept_or_no_worse(&peers) {
-            broken.push(format!("{mode:?}: {ours}; peers: {peers:?}"));
+        for part in [Part::Coming, Part::Standing] {
+            if !ours.is_kept_or_no_worse(part, &peers) {
+                broken.push(format!("{mode:?}, {part:?}: {ours}; peers: {peers:?}"));
+            }
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));

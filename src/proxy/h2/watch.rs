@@ -4,8 +4,9 @@
 //! is bounded here: frames that carry no request and no content, streams that are reset as soon as they are opened, and
 //! header blocks that never end. Whoever goes too far is told so (GOAWAY, ENHANCE_YOUR_CALM) by the connection's task.
 
+use std::future::Future as _;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -18,6 +19,12 @@ use crate::clock;
 use crate::core::Time;
 use crate::proxy::h1::client::{LINGER_PAUSE, LINGER_TIME};
 use crate::proxy::h1::timer::Timer;
+
+/// Bytes that are read of a connection before it is the others' turn: thousands of frames, if they are small.
+const TURN: usize = 32 * 1024;
+
+/// What a client may send that is told to stop sending, so that it hears that; who sends more doesn't listen.
+const MOST_DISCARDED: usize = 1024 * 1024;
 
 /// What the connection's task is told.
 #[derive(Debug, Default)]
@@ -59,6 +66,10 @@ pub struct Watched {
     meter: Meter,
     watch: Arc<Watch>,
     ending: Option<Ending>,
+    /// Read in this turn.
+    turn: usize,
+    /// Read and thrown away.
+    discarded: usize,
 }
 
 /// Our direction has ended.
@@ -77,16 +88,39 @@ impl Watched {
             meter: Meter::new(resets),
             watch,
             ending: None,
+            turn: 0,
+            discarded: 0,
         }
     }
 
-    /// Reads and throws away. Ready: the client has ended its direction.
+    /// Reads, if it is this connection's turn.
+    fn poll_in_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.turn >= TURN {
+            self.turn = 0;
+            // Wakes the task when the thread has looked what else has come.
+            return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
+        }
+        let before = out.filled().len();
+        ready!(Pin::new(&mut *self.stream).poll_read(cx, out))?;
+        self.turn += out.filled().len() - before;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and throws away. Ready: the client has ended its direction, or doesn't listen.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            if self.watch.is_excess() && self.discarded > MOST_DISCARDED {
+                return Poll::Ready(());
+            }
             let mut piece = [0; 4096];
             let mut piece = ReadBuf::new(&mut piece);
-            match ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut piece)) {
+            match ready!(self.poll_in_turn(cx, &mut piece)) {
                 Ok(()) if !piece.filled().is_empty() => {
+                    self.discarded += piece.filled().len();
                     let now = clock::now();
                     if let Some(ending) = &mut self.ending {
                         if now >= ending.end {
@@ -121,7 +155,7 @@ impl AsyncRead for Watched {
             return this.poll_discard(cx).map(Ok);
         }
         let before = out.filled().len();
-        ready!(Pin::new(&mut *this.stream).poll_read(cx, out))?;
+        ready!(this.poll_in_turn(cx, out))?;
         if !this.meter.read(&out.filled()[before..]) {
             // The connection's task looks before it sleeps.
             this.watch.give_up();

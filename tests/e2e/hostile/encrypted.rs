@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::bystander::Bystander;
 use super::clients::{ATTACKS, Attack, Attackers};
-use super::figures::{Figures, Spells};
+use super::figures::{Figures, Part, Spells};
 use super::{PEERS, Scene, comes_back, load, name, set_up};
 use crate::harness::apps::App;
 use crate::harness::front;
@@ -320,7 +320,8 @@ async fn attacks_over_tls_and_http2_in_figures() {
         for (protocol, ours, peers) in
             [("HTTP/1", ours.http1, http1), ("HTTP/2", ours.http2, http2)]
         {
-            if !ours.is_kept_or_no_worse(&peers) {
+            // As they come, each costs a handshake, as any client may; those figures are for the record.
+            if !ours.is_kept_or_no_worse(Part::Standing, &peers) {
                 broken.push(format!("{attack:?}, {protocol}: {ours}; peers: {peers:?}"));
             }
         }
