@@ -33,15 +33,19 @@ impl Observer for Silent {
     fn drain_ended(&self, _: &str, _: &DrainResponse) {}
 }
 
+const POOL: &str = r#"
+    [[listener]]
+    address = "127.0.0.1:0"
+    [[pool]]
+    name = "api"
+    backend = [{ name = "api-0", address = "127.0.0.1:1" }]
+"#;
+
 fn registry() -> Handle {
-    let text = r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        [[pool]]
-        name = "api"
-        backend = [{ name = "api-0", address = "127.0.0.1:1" }]
-    "#;
-    let config: Config = config::parse("test.toml", text).unwrap().config;
+    registry_of(config::parse("test.toml", POOL).unwrap().config)
+}
+
+fn registry_of(config: Config) -> Handle {
     crate::registry::spawn(
         Arc::new(config),
         persist::State::default(),
@@ -323,14 +327,19 @@ fn tls_in(directory: &std::path::Path) -> Server {
 
 #[tokio::test]
 async fn documented_are_exactly_those_that_exist() {
-    let registry = registry();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Arc::new(tls_in(directory.path()));
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (cert, key) = (file("cert.pem"), file("key.pem"));
+    let tls = format!("tls = {{ ca = {cert:?}, cert = {cert:?}, key = {key:?} }}");
+    let path = directory.path().join("lameduck.toml");
+    std::fs::write(&path, format!("{POOL}{tls}\n")).unwrap();
+    let registry = registry_of(config::load(&path).unwrap().config);
     let metrics = Metrics::new(registry.clone());
     metrics.attach(AccessLog::off(), || 0);
     // Families without a series are left out: each of these gets one.
     metrics.plane().refused("reason");
     metrics.drain_ended("api", &ended("drained", 0));
-    let directory = tempfile::tempdir().unwrap();
-    let server = Arc::new(tls_in(directory.path()));
     let address = "127.0.0.1:443".parse().unwrap();
     metrics.certificates().set(vec![(address, server)]);
     {
