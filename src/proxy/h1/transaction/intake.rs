@@ -19,6 +19,10 @@ use crate::interrupt::Level;
 use crate::proxy::errors::SHUTTING_DOWN;
 use crate::telemetry::metrics::Limit;
 
+/// Left behind the body in the buffer: whoever looks afterwards whether the client is still there reads into it, and a
+/// full buffer would be grown for that.
+const ROOM: usize = 256;
+
 /// How the wait for the body ended.
 enum Arrival {
     Whole,
@@ -54,7 +58,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// How many bytes head and body are together, if the rest of the body is to be waited for.
+    /// How large the buffer may become, if the rest of the body is to be waited for.
     ///
     /// Not if it could not be kept for another attempt anyway; nor if the client asks first whether it is wanted
     /// (RFC 9110, section 10.1.1), which is the backend's to say; nor if the request has to be held before all else,
@@ -72,7 +76,7 @@ impl Transaction<'_> {
             return None;
         }
         let whole = usize::try_from(length).ok()?.checked_add(self.head.len)?;
-        (whole <= LARGE).then_some(whole)
+        (whole <= LARGE).then_some(whole + ROOM)
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, wait: &mut Wait) -> Poll<Arrival> {
