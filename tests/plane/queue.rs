@@ -23,6 +23,11 @@ async fn rig(backends: usize, pool: &'static str) -> Rig {
 /// Two POSTs, one to each backend: the second one serves, the first one has its own in its queue when this returns.
 async fn one_in_the_queue(rig: &Rig) -> Vec<super::wire::Wire> {
     let clients = vec![rig.ask(POST).await, rig.ask(POST).await];
+    // An answer before the second request has come would leave the choice to chance.
+    rig.until("one each", |pool| {
+        pool.backends.iter().all(|backend| backend.in_flight == 1)
+    })
+    .await;
     let mut other = rig.backends[1].accept().await;
     assert_eq!(other.request().await.text(), "body");
     other.send(LAST).await;
