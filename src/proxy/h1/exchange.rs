@@ -7,7 +7,7 @@ mod call;
 mod down;
 mod end;
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -31,6 +31,7 @@ use crate::config;
 use crate::core::Time;
 use crate::interrupt::Level;
 use crate::proxy::plane::Plane;
+use crate::proxy::turn::give_way;
 use crate::registry::endpoint::{Connection, Lasting};
 use crate::telemetry::metrics::Limit;
 
@@ -180,14 +181,13 @@ impl<'a> Exchange<'a> {
         self.turn = TURN;
         self.poll_up(cx)?;
         self.poll_down(cx)?;
-        if self.turn == 0 {
-            // Wakes this task when the thread has looked what else has come.
-            let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
-        }
         if let Receiving::Done = self.receiving
             && self.is_delivered()
         {
             return self.poll_end(cx);
+        }
+        if self.turn == 0 {
+            give_way(cx);
         }
         self.watch_client(cx)?;
         self.poll_flush(cx)?;

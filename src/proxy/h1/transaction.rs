@@ -207,11 +207,14 @@ impl Transaction<'_> {
                 };
                 Err(self.answer(answer).await)
             }
-            Held::ClientGone => {
-                self.account.end = "client_closed";
-                Err(Next::Close)
-            }
+            Held::ClientGone => Err(self.client_gone()),
         }
+    }
+
+    /// Nobody is left to be answered.
+    fn client_gone(&mut self) -> Next {
+        self.account.end = "client_closed";
+        Next::Close
     }
 
     /// Let go: its place in the queue is kept until it has been tried whether there is room.

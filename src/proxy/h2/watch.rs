@@ -4,9 +4,8 @@
 //! is bounded here: frames that carry no request and no content, streams that are reset as soon as they are opened, and
 //! header blocks that never end. Whoever goes too far is told so (GOAWAY, ENHANCE_YOUR_CALM) by the connection's task.
 
-use std::future::Future as _;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -19,6 +18,7 @@ use crate::clock;
 use crate::core::Time;
 use crate::proxy::h1::client::{LINGER_PAUSE, LINGER_TIME};
 use crate::proxy::h1::timer::Timer;
+use crate::proxy::turn::give_way;
 
 /// Bytes that are read of a connection before it is the others' turn: thousands of frames, if they are small.
 const TURN: usize = 32 * 1024;
@@ -101,8 +101,8 @@ impl Watched {
     ) -> Poll<io::Result<()>> {
         if self.turn >= TURN {
             self.turn = 0;
-            // Wakes the task when the thread has looked what else has come.
-            return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
+            give_way(cx);
+            return Poll::Pending;
         }
         let before = out.filled().len();
         ready!(Pin::new(&mut *self.stream).poll_read(cx, out))?;

@@ -51,10 +51,7 @@ impl Transaction<'_> {
                 Ok(())
             }
             Arrival::Refused(answer) => Err(self.answer(answer).await),
-            Arrival::ClientGone => {
-                self.account.end = "client_closed";
-                Err(Next::Close)
-            }
+            Arrival::ClientGone => Err(self.client_gone()),
         }
     }
 
