@@ -94,33 +94,34 @@ struct Scene {
 async fn set_up(peer: Option<Kind>, tls: Option<&Path>) -> Option<Scene> {
     let bench = Bench::start("hostile", App::BuiltIn, 3).await?;
     let attacked = Bench::start("hostile", App::BuiltIn, 3).await?;
-    let Some(kind) = peer else {
-        let file = |dir: &Path, name| dir.join(name).display().to_string();
-        let listener = tls.map(|dir| {
-            let (cert, key) = (file(dir, "cert.pem"), file(dir, "key.pem"));
-            format!("tls = {{ cert = {cert:?}, key = {key:?} }}")
-        });
-        let settings = Settings {
-            listener: listener.unwrap_or_default(),
-            pool: elsewhere(&attacked),
-            ..Settings::default()
-        };
-        let mut front = Front::lameduck(&bench, &settings).await;
-        proxy(&mut front).eligible().await.unwrap();
-        return Some(Scene {
-            front,
-            bench,
-            _attacked: attacked,
-        });
-    };
-    let both = tls.map(|dir| dir.join("both.pem"));
-    let extras = Extras {
-        tls: both.as_deref(),
-        elsewhere: &attacked.instances,
-    };
-    let Some(front) = Front::peer_with(&bench, kind, &extras).await else {
-        skip("hostile", &format!("{} (run tests/setup.sh)", kind.name()));
-        return None;
+    let front = match peer {
+        Some(kind) => {
+            let both = tls.map(|dir| dir.join("both.pem"));
+            let extras = Extras {
+                tls: both.as_deref(),
+                elsewhere: &attacked.instances,
+            };
+            let front = Front::peer_with(&bench, kind, &extras).await;
+            if front.is_none() {
+                skip("hostile", &format!("{} (run tests/setup.sh)", kind.name()));
+            }
+            front?
+        }
+        None => {
+            let file = |dir: &Path, name| dir.join(name).display().to_string();
+            let listener = tls.map(|dir| {
+                let (cert, key) = (file(dir, "cert.pem"), file(dir, "key.pem"));
+                format!("tls = {{ cert = {cert:?}, key = {key:?} }}")
+            });
+            let settings = Settings {
+                listener: listener.unwrap_or_default(),
+                pool: elsewhere(&attacked),
+                ..Settings::default()
+            };
+            let mut front = Front::lameduck(&bench, &settings).await;
+            proxy(&mut front).eligible().await.unwrap();
+            front
+        }
     };
     Some(Scene {
         front,

@@ -67,12 +67,11 @@ async fn too_many_connections_of_one_client_are_a_429() {
 #[tokio::test]
 async fn a_flood_of_one_client_leaves_room_for_others() {
     // A connection for each request: whether the one before is back in time for the next is not the question here.
-    const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
     let rig = rig("max_connections = 8\nmax_connections_per_client = 4").await;
     let mut flood = Vec::new();
     for _ in 0..4 {
         let (mut client, mut backend) = rig.get().await;
-        backend.send(ANSWER).await;
+        backend.answer_and_close("x").await;
         assert_eq!(client.response().await.text(), "x");
         flood.push(client);
     }
@@ -89,7 +88,7 @@ async fn a_flood_of_one_client_leaves_room_for_others() {
         other.send(GET).await;
         let mut backend = rig.backends[0].accept().await;
         backend.head().await;
-        backend.send(ANSWER).await;
+        backend.answer_and_close("x").await;
         assert_eq!(other.response().await.text(), "x");
     }
     assert_eq!(rig.limited("max_connections_per_client").await, 300);

@@ -21,9 +21,7 @@ async fn a_get_without_an_answer_is_tried_elsewhere() {
         }
         let mut other = rig.backends[1 - index].accept().await;
         other.head().await;
-        other
-            .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
-            .await;
+        other.answer_and_close("x").await;
         assert_eq!(client.response().await.text(), "x");
     }
 }
@@ -88,9 +86,7 @@ async fn a_post_that_was_refused_goes_elsewhere() {
         let mut client = rig.ask(POST).await;
         let mut backend = rig.backends[1].accept().await;
         assert_eq!(backend.request().await.text(), "body");
-        backend
-            .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
-            .await;
+        backend.answer_and_close("x").await;
         assert_eq!(client.response().await.text(), "x");
     }
     let log = rig.access_log(6).await;
@@ -285,9 +281,7 @@ async fn connections_are_counted_out() {
     let rig = Rig::one().await;
     for _ in 0..3 {
         let (mut client, mut backend) = rig.get().await;
-        backend
-            .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
-            .await;
+        backend.answer_and_close("x").await;
         client.response().await;
         backend.closed().await;
     }

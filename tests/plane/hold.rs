@@ -37,9 +37,7 @@ async fn a_request_waits_for_a_backend() {
         let mut backend = rig.backends[0].accept().await;
         let request = backend.request().await;
         methods.push((request.head[..4].to_owned(), request.text().to_owned()));
-        backend
-            .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
-            .await;
+        backend.answer_and_close("x").await;
     }
     methods.sort();
     assert_eq!(
@@ -143,9 +141,7 @@ async fn bytes_are_bounded() {
     for _ in 0..2 {
         let mut backend = rig.backends[0].accept().await;
         assert_eq!(backend.request().await.body.len(), 60_000);
-        backend
-            .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
-            .await;
+        backend.answer_and_close("x").await;
     }
     assert_eq!(first.response().await.text(), "x");
     assert_eq!(second.response().await.text(), "x");

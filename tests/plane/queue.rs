@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::rig::{GET, Rig, Setup};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
-const LAST: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
 
 /// Connections wait longer than the test.
 const PATIENT: &str = "[pool.upstream]\nconnect_timeout = \"30s\"";
@@ -30,7 +29,7 @@ async fn one_in_the_queue(rig: &Rig) -> Vec<super::wire::Wire> {
     .await;
     let mut other = rig.backends[1].accept().await;
     assert_eq!(other.request().await.text(), "body");
-    other.send(LAST).await;
+    other.answer_and_close("x").await;
     queued(rig.backends[0].address).await;
     clients
 }
@@ -39,7 +38,7 @@ async fn one_in_the_queue(rig: &Rig) -> Vec<super::wire::Wire> {
 async fn both_answered(rig: &Rig, clients: Vec<super::wire::Wire>) {
     let mut again = rig.backends[1].accept().await;
     assert_eq!(again.request().await.text(), "body");
-    again.send(LAST).await;
+    again.answer_and_close("x").await;
     for mut client in clients {
         assert_eq!(client.response().await.text(), "x");
     }

@@ -353,6 +353,15 @@ impl Wire {
         ))
         .await;
     }
+
+    /// The same, and says that the connection ends with it.
+    pub async fn answer_and_close(&mut self, body: &str) {
+        self.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+    }
 }
 
 /// So many bytes that depend on their place.

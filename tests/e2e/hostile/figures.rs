@@ -17,7 +17,7 @@ const NOISE: f64 = 1.1;
 /// Of an attack.
 #[derive(Debug, Clone, Copy)]
 pub enum Part {
-    /// The attackers arrive.
+    /// The attackers arrive, and what they ask for at first is done for them.
     Coming,
     /// All of them are there.
     Standing,
@@ -30,12 +30,10 @@ const CLEARING: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
     pub before: f64,
-    /// While the attackers arrive, and what they ask for at first is done for them.
-    pub coming: f64,
-    /// While all of them are there.
-    pub standing: f64,
+    /// In each [`Part`] of the attack.
+    pub under: [f64; 2],
     pub after: f64,
-    /// A bystander's, in those two parts of the attack.
+    /// A bystander's, in those parts.
     pub elsewhere: [f64; 2],
     /// The proxy's CPU time under the attack, in milliseconds a second.
     pub cpu: f64,
@@ -47,26 +45,22 @@ pub struct Figures {
 impl Figures {
     /// How much longer it takes, in both parts of the attack, than in the worse of the two quiet spells, or than it takes
     /// a bystander meanwhile.
-    fn growth(&self) -> [f64; 2] {
+    fn growth(&self, part: Part) -> f64 {
         let quiet = self.before.max(self.after);
-        let [coming, standing] = self.elsewhere;
-        [
-            self.coming / quiet.max(coming),
-            self.standing / quiet.max(standing),
-        ]
+        self.under[part as usize] / quiet.max(self.elsewhere[part as usize])
     }
 
     /// The promise, and `slack` milliseconds more, while the attack stands.
     pub fn is_kept(&self, slack: f64) -> bool {
-        self.standing <= PROMISE * self.before.max(self.after) + slack
+        self.under[Part::Standing as usize] <= PROMISE * self.before.max(self.after) + slack
     }
 
     /// Attacker, load and app share the machine with the proxy. What an attack takes from them, it takes from everybody
     /// behind any proxy: where the better of the peers doesn't keep the promise in the same run, doing no worse than
     /// that peer is the bound.
     pub fn is_kept_or_no_worse(&self, part: Part, peers: &[Self]) -> bool {
-        let is_kept = |figures: &Self| figures.growth()[part as usize] <= PROMISE;
-        let p99 = |figures: &Self| [figures.coming, figures.standing][part as usize];
+        let is_kept = |figures: &Self| figures.growth(part) <= PROMISE;
+        let p99 = |figures: &Self| figures.under[part as usize];
         let better = peers.iter().min_by(|a, b| p99(a).total_cmp(&p99(b)));
         is_kept(self) || better.is_some_and(|peer| !is_kept(peer) && p99(self) <= NOISE * p99(peer))
     }
@@ -74,15 +68,15 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [coming, standing] = self.growth();
+        let [coming, standing] = [Part::Coming, Part::Standing].map(|part| self.growth(part));
         write!(
             f,
             "p99 {:.1} before, {:.1} as they come (a bystander {:.1}: {coming:.2}×), {:.1} while they stay \
              (a bystander {:.1}: {standing:.2}×), {:.1} ms after; {:.0} ms of CPU a second; at most {} descriptors, {} MiB",
             self.before,
-            self.coming,
+            self.under[0],
             self.elsewhere[0],
-            self.standing,
+            self.under[1],
             self.elsewhere[1],
             self.after,
             self.cpu,
@@ -190,8 +184,7 @@ impl Spells {
         let seconds = (self.ended.0 - self.begun.0) as f64 / 1e9;
         Figures {
             before: p99(sent, self.started, self.begun.0).unwrap(),
-            coming: coming(sent),
-            standing: standing(sent).unwrap(),
+            under: [coming(sent), standing(sent).unwrap()],
             after: p99(sent, self.cleared, u64::MAX).unwrap(),
             elsewhere: [coming(bystander), standing(bystander).unwrap_or(0.0)],
             cpu: (self.ended.1 - self.begun.1) as f64 / seconds,
@@ -205,8 +198,7 @@ impl Spells {
 fn a_peer_excuses_only_what_it_does_not_keep_itself() {
     let of = |before, standing| Figures {
         before,
-        coming: before,
-        standing,
+        under: [before, standing],
         after: before,
         ..Figures::default()
     };
@@ -222,7 +214,7 @@ fn a_peer_excuses_only_what_it_does_not_keep_itself() {
     assert!(!of(2.0, 7.0).is_kept_or_no_worse(Standing, &peers));
     // Each part of an attack is judged by itself.
     let coming = Figures {
-        coming: 9.0,
+        under: [9.0, 2.0],
         ..of(2.0, 2.0)
     };
     assert!(coming.is_kept_or_no_worse(Standing, &[]));
