@@ -66,7 +66,7 @@ impl Door {
     /// Gives a connection to the thread that will serve it.
     fn hand_over(&self, socket: TcpStream, peer: SocketAddr) {
         let front = self.front.clone();
-        self.threads.least_busy().spawn(async move {
+        self.threads.deal(async move {
             match plain::tcp(socket) {
                 Ok(stream) => front::receive(&front, stream, peer).await,
                 Err(error) => warn!(%error, "a connection can't be watched"),

@@ -119,9 +119,9 @@ impl Listeners {
         self.open.iter().map(Listener::address).collect()
     }
 
-    /// Whether the data plane's threads still have tasks: connections.
-    pub fn have_tasks(&self) -> bool {
-        self.threads.have_tasks()
+    /// The threads that serve what they accept.
+    pub fn threads(&self) -> &Threads {
+        &self.threads
     }
 
     /// Stops accepting everywhere.

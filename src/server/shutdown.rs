@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Streams and upgrades end over at most this long before the deadline.
 const SPREAD: Duration = Duration::from_secs(5);
 
-/// What is cut gets this long to notice.
+/// What is cut gets this long to notice, and sessions with backends to say GOAWAY.
 const LAST_MOMENT: Duration = Duration::from_millis(250);
 
 /// How a shutdown went.
@@ -31,10 +31,12 @@ pub struct Farewell {
 
 /// Ends the data plane in order. `lame_since`: when the lame duck began, if somebody asked for it before.
 ///
-/// 1. Each response says `Connection: close`, and everybody is still accepted, for `lame_duck`.
+/// 1. Each response says `Connection: close`, and everybody is still accepted, for `lame_duck`. Without one, nobody is
+///    told before the listeners are closed: who was would come back at once, and might meet us again.
 /// 2. The listeners close; connections that the kernel had queued are still served.
 /// 3. Idle connections close; requests in flight finish; it ends the instant nothing is left.
 /// 4. Before `deadline`, streams and upgrades end in their orderly way; at it, the rest is cut.
+/// 5. With no client left, HTTP/2 sessions with backends end with GOAWAY.
 pub async fn run(
     plane: &Plane,
     listeners: &mut Listeners,
@@ -43,14 +45,17 @@ pub async fn run(
 ) -> Farewell {
     let began = clock::now();
     let deadline = began + server.deadline;
-    plane.set_lame(true);
     let accept_until = (lame_since.unwrap_or(began) + server.lame_duck).min(deadline);
-    info!(
-        connections = plane.clients.open(),
-        "lame duck: still accepting, asking clients to go elsewhere"
-    );
-    tokio::time::sleep_until(clock::instant(accept_until)).await;
+    if accept_until > began {
+        plane.set_lame(true);
+        info!(
+            connections = plane.clients.open(),
+            "lame duck: still accepting, asking clients to go elsewhere"
+        );
+        tokio::time::sleep_until(clock::instant(accept_until)).await;
+    }
     listeners.stop().await;
+    plane.set_lame(true);
     plane.clients.raise(Level::Finish);
     info!(
         connections = plane.clients.open(),
@@ -71,6 +76,7 @@ pub async fn run(
         plane.clients.raise(Level::Cut);
         wait(plane, listeners, clock::now() + LAST_MOMENT).await;
     }
+    leave_backends(plane, listeners).await;
     Farewell {
         cut,
         took: clock::now() - began,
@@ -79,9 +85,22 @@ pub async fn run(
 
 /// Waits until every connection has ended, those too that were accepted and whose task has not run yet.
 async fn wait(plane: &Plane, listeners: &Listeners, until: Time) {
-    while (plane.clients.open() > 0 || listeners.have_tasks()) && clock::now() < until {
+    let threads = listeners.threads();
+    while (plane.clients.open() > 0 || threads.have_connections()) && clock::now() < until {
         // A connection may have been accepted just when the others were told.
         plane.clients.raise(Level::Finish);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Ends the sessions with backends, which nobody uses any more.
+async fn leave_backends(plane: &Plane, listeners: &Listeners) {
+    let pools = plane.registry.snapshot().pools.clone();
+    for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {
+        endpoint.sessions.close_idle();
+    }
+    let until = clock::now() + LAST_MOMENT;
+    while listeners.threads().have_tasks() && clock::now() < until {
         tokio::time::sleep(LOOK).await;
     }
 }

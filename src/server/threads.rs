@@ -5,6 +5,7 @@
 //! with the requests of those that are there, and busy threads get fewer. It also has the timers of all.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -18,6 +19,8 @@ pub struct Threads {
     data: Vec<Handle>,
     accept: Handle,
     next: AtomicUsize,
+    /// Connections that were dealt out and have not ended.
+    dealt: Arc<AtomicUsize>,
     _until: Vec<oneshot::Sender<()>>,
 }
 
@@ -49,6 +52,7 @@ impl Threads {
             data: (0..count).map(data).collect::<io::Result<_>>()?,
             accept: spawn("accept", 0, accept)?,
             next: AtomicUsize::new(0),
+            dealt: Arc::default(),
             _until: until,
         })
     }
@@ -63,8 +67,16 @@ impl Threads {
         &self.data
     }
 
-    /// The data thread with the fewest connections; of several, each in its turn.
-    pub fn least_busy(&self) -> &Handle {
+    /// Has a connection served by the data thread with the fewest tasks; of several, each in its turn.
+    pub fn deal(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let dealt = Dealt::new(&self.dealt);
+        self.least_busy().spawn(async move {
+            let _dealt = dealt;
+            connection.await;
+        });
+    }
+
+    fn least_busy(&self) -> &Handle {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.data.len();
         let (before, after) = self.data.split_at(turn);
         let in_turn = after.iter().chain(before);
@@ -73,10 +85,31 @@ impl Threads {
             .unwrap_or(&self.data[0])
     }
 
-    /// Whether there is still a task: an accept loop, or a connection, even one that no data thread has yet.
+    /// Whether there is still a connection, even one that its thread has yet to look at.
+    pub fn have_connections(&self) -> bool {
+        self.dealt.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether there is a task of any kind: sessions with backends are, too.
     pub fn have_tasks(&self) -> bool {
-        let mut all = self.data.iter().chain([&self.accept]);
+        let mut all = self.data.iter();
         all.any(|handle| handle.metrics().num_alive_tasks() > 0)
+    }
+}
+
+/// A connection that was dealt out; counted out on drop.
+struct Dealt(Arc<AtomicUsize>);
+
+impl Dealt {
+    fn new(dealt: &Arc<AtomicUsize>) -> Self {
+        dealt.fetch_add(1, Ordering::AcqRel);
+        Self(dealt.clone())
+    }
+}
+
+impl Drop for Dealt {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -1,12 +1,13 @@
 //! How sessions and calls end: at drains, by their deadlines, and where there is no backend at all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
 
 use super::client::{Client, answer, get, piece, rest, soon};
-use super::fake::{Event, Fake, HTTP2, rig};
+use super::fake::{Event, Fake, HTTP2, rig, rig_of};
+use super::rig::Setup;
 
 /// A message of gRPC.
 const MESSAGE: &[u8] = b"\0\0\0\0\x05hello";
@@ -75,6 +76,30 @@ async fn an_unused_session_is_closed_after_a_while() {
     backend.answer(id, "x").await;
     answer(response).await;
     backend.goodbye().await;
+}
+
+/// A session that nobody uses is nothing to wait for.
+#[tokio::test]
+async fn the_proxys_own_end_is_not_kept_up_by_an_idle_session() {
+    let (mut rig, listeners) = rig_of(Setup {
+        backends: 1,
+        server: "lame_duck = \"0s\"",
+        pool: HTTP2,
+        ..Setup::default()
+    })
+    .await;
+    let mut client = Client::new(&rig).await;
+    let response = client.get("/").await;
+    let mut backend = Fake::accept(&listeners[0], &[]).await;
+    let (id, _) = backend.request().await;
+    rig.terminate();
+    backend.answer(id, "last").await;
+    assert_eq!(answer(response).await.text(), "last");
+    let began = Instant::now();
+    backend.goodbye().await;
+    assert!(rig.exited().await.success());
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 /// Both ways at once, message by message, for as long as they like; and at the drain's deadline, orderly.

@@ -30,11 +30,19 @@ pub const WINDOW: u16 = 4;
 
 /// A proxy whose backends speak HTTP/2, and their listeners.
 pub async fn rig(backends: usize, pool: &'static str) -> (Rig, Vec<TcpListener>) {
-    let mut rig = Rig::new(Setup {
+    rig_of(Setup {
         backends,
-        tables: "http2 = true",
         pool,
         ..Setup::default()
+    })
+    .await
+}
+
+/// The same, set up otherwise.
+pub async fn rig_of(setup: Setup) -> (Rig, Vec<TcpListener>) {
+    let mut rig = Rig::new(Setup {
+        tables: "http2 = true",
+        ..setup
     })
     .await;
     let listeners = rig.backends.iter_mut().map(|backend| {

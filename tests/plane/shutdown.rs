@@ -1,10 +1,16 @@
 //! The proxy's own end.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
 
 use super::rig::{GET, Rig, Setup};
 use super::upgrade::websocket;
-use super::wire::Ended;
+use super::wire::{Ended, field, has};
+
+/// What a busy connection gets for one more request.
+const ONCE_MORE: Duration = Duration::from_millis(100);
 
 async fn rig(server: &'static str) -> Rig {
     Rig::new(Setup {
@@ -76,6 +82,45 @@ async fn it_goes_when_nothing_is_left() {
         "{:?}",
         began.elapsed()
     );
+}
+
+/// Without a lame duck, nobody is told to go before the door is closed: who came back at once would find it closing.
+/// And who is busy is told.
+#[tokio::test]
+async fn who_is_told_to_go_meets_nobody_when_coming_back() {
+    let mut rig = Rig::new(Setup {
+        server: "lame_duck = \"0s\"",
+        tables: "[[route]]\nhost = \"a\"\npool = \"app\"",
+        ..Setup::default()
+    })
+    .await;
+    let mut client = rig.client().await;
+    rig.terminate();
+    let mut last = Instant::now();
+    loop {
+        let sent = client.try_send("GET / HTTP/1.1\r\nHost: elsewhere\r\n\r\n");
+        let head = match sent.await {
+            Ok(()) => client.head_or_end().await,
+            Err(_) => None,
+        };
+        let Some(head) = head else {
+            // A machine that stood still for so long was not busy.
+            let idle = last.elapsed();
+            assert!(idle >= ONCE_MORE, "closed without a word after {idle:?}");
+            break;
+        };
+        if has(&head, "Connection: close") {
+            break;
+        }
+        let length = field(&head, "Content-Length").unwrap();
+        client.exactly(length.parse().unwrap()).await;
+        last = Instant::now();
+    }
+    // At once: a SYN that is dropped comes again a second later.
+    let again = tokio::time::timeout(Duration::from_millis(800), TcpStream::connect(rig.address));
+    let again = again.await.expect("it is neither open nor closed");
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert!(rig.exited().await.success());
 }
 
 /// At the deadline a request that still waits is cut, at once: nobody hangs on.

@@ -35,6 +35,10 @@ const METHOD: usize = 16;
 /// How long a connection that was accepted at the last moment of a shutdown may take to bring its request.
 pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
+/// A connection that is to be closed and was in use a moment ago ([`REST`]) gets this long for one more request. Its
+/// answer says `Connection: close`; a close without a word would meet the next request of a busy client on its way.
+const ONCE_MORE: Duration = Duration::from_millis(100);
+
 /// A connection that was idle for this long gives up all memory that only requests need. A busy one never comes to
 /// that, and pays nothing for it.
 const REST: Duration = Duration::from_secs(1);
@@ -294,6 +298,8 @@ struct Waiting {
     first: bool,
     /// The connection has given up all memory that it can do without.
     resting: bool,
+    /// Since when it is to be closed.
+    leaving: Option<Time>,
     /// How much of a head had come when it was parsed last; 0: nothing of it yet.
     parsed: usize,
 }
@@ -305,6 +311,7 @@ impl Waiting {
             begun: None,
             first,
             resting: false,
+            leaving: None,
             parsed: 0,
         }
     }
@@ -324,11 +331,18 @@ impl Waiting {
     }
 
     /// Until when a connection that is to be closed waits all the same, because a request may be on its way: nobody
-    /// opens one for nothing, and what the kernel has already was sent before the client could know.
-    fn reprieve(&self, client: &Client) -> Option<Time> {
+    /// opens one for nothing, a busy client sends the next request soon, and what the kernel has already was sent before
+    /// the client could know.
+    fn reprieve(&mut self, client: &Client) -> Option<Time> {
         let now = clock::now();
-        if self.first && now < self.since + FIRST_REQUEST {
-            return Some(self.since + FIRST_REQUEST);
+        let leaving = *self.leaving.get_or_insert(now);
+        let until = match self.first {
+            true => self.since + FIRST_REQUEST,
+            false if self.resting => leaving,
+            false => leaving + ONCE_MORE,
+        };
+        if now < until {
+            return Some(until);
         }
         // The runtime is about to hear of it, too.
         // And of a TLS record, a part may have been read that nobody could make sense of yet.
