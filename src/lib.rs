@@ -7,6 +7,7 @@
 //! 4. [`proxy`]: the data plane: route, pick, permit, connection, forward, retry, log. HTTP/1 is its inner language;
 //!    HTTP/2 (the `h2` crate) is dressed as it. [`tls`] (rustls) is for clients and backends.
 //!    [`server`] is the threads and listeners below; Pingora accepts and connects, no more.
+//!    `turn` keeps one connection from holding up the others of its thread.
 //! 5. [`app`]: the composition root, where all of it is wired on one screen.
 //! 6. [`supervisor`]: beside the proxy: the launcher (`lameduck exec`), the roll, and what supervisors are told.
 //!    [`doctor`] reads their configurations.
@@ -40,4 +41,5 @@ pub mod supervisor;
 pub mod sys;
 pub mod telemetry;
 pub mod tls;
+mod turn;
 pub mod typed;

@@ -109,6 +109,28 @@ def handshakes(count, **work):
     return measure
 
 
+def storm(lab, proxy, options):
+    """Latency at a fixed rate, while again and again a thousand clients connect at once. They yield to the load that
+    measures."""
+    command = ["nice", "-n", "19", *lab.load_command(proxy, 1_000, 1_000, fresh=1)]
+    good = lab.load_command(proxy, 32, 1_000 * options.seconds, rate=1_000)
+    good = subprocess.Popen(good, stdout=subprocess.PIPE, text=True)
+    took = []
+    try:
+        time.sleep(0.3)
+        while good.poll() is None:
+            began = time.monotonic()
+            storm = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            took.append(time.monotonic() - began)
+            if storm.returncode:
+                raise proxies.Failed(f"{proxy.name} did not serve every new client: {storm.stderr.strip()}")
+        got = json.loads(good.communicate()[0])
+    finally:
+        good.kill()
+        good.wait()
+    return {name: got[f"{name}_us"] for name in ("p50", "p99", "max")} | {"per_second": 1_000 * len(took) / sum(took)}
+
+
 def h2(lab, proxy, options):
     """h2load: four connections with a hundred streams each."""
     if not shutil.which("h2load"):
@@ -191,6 +213,10 @@ ROWS = {
     "tls": Row("small GET over TLS 1.3, keep-alive", requests(30_000), REQUESTS, Setup(tls=True)),
     "tls-full": Row("TLS connection, full handshake, one GET", handshakes(2_000), REQUESTS, Setup(tls=True)),
     "tls-resumed": Row("TLS connection, resumed, one GET", handshakes(3_000, resume=1), REQUESTS, Setup(tls=True)),
+    "tls-storm": Row("1,000 requests a second over TLS, while a thousand clients connect at once, again and again", storm,
+                     {name: Figure(title, "µs", digits=0) for name, title in
+                      (("p50", "p50"), ("p99", "p99"), ("max", "longest"))}
+                     | {"per_second": Figure("handshakes a second", "/s", "more", 0)}, Setup(tls=True)),
     "h2": Row("small GET over h2 and TLS, 4 × 100 streams", h2, REQUESTS, Setup(tls=True)),
     # With two cores in all, the load is on them too: then only the CPU time says something. What two threads could do is
     # twice what one does, times the CPU time of `get`, divided by this one.

@@ -3,7 +3,7 @@
 //! [`front`] takes a connection from a listener; [`h1`] is the HTTP/1 plane; [`h2`] dresses HTTP/2 streams, of clients
 //! and of backends, as HTTP/1. What is decided is in plain functions: [`route`], [`upstream`], [`hold`], [`headers`],
 //! [`errors`], [`request_id`]. [`websocket`], [`sse`] and [`grpc`] know where a stream may end.
-//! [`plain`] and [`rewound`] are streams; `turn` keeps one of them from holding up the others; [`plane`] is what all connections share.
+//! [`plain`] and [`rewound`] are streams; [`plane`] is what all connections share.
 
 pub mod errors;
 pub mod forwarded;
@@ -21,6 +21,5 @@ pub mod request_id;
 pub mod rewound;
 pub mod route;
 pub mod sse;
-mod turn;
 pub mod upstream;
 pub mod websocket;

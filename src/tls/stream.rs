@@ -6,9 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use pingora::protocols::Stream;
 use rustls::ServerConnection;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::stream::{Seen, stands_on, writes_to};
+use crate::turn::Turns;
 
 /// The first read takes so much: a whole ClientHello, mostly.
 const FIRST: usize = 2048;
@@ -23,6 +24,8 @@ pub struct Raw {
     /// Looked at, and not yet taken.
     first: Seen,
     records: Records,
+    /// While it shakes hands: what is read of it then costs a lot.
+    turns: Option<Box<Turns>>,
 }
 
 impl Raw {
@@ -32,6 +35,7 @@ impl Raw {
             io,
             first: Seen::default(),
             records: Records::default(),
+            turns: Some(Box::default()),
         }
     }
 
@@ -68,9 +72,14 @@ impl AsyncRead for Raw {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
-        if !this.first.read(buffer) {
-            ready!(Pin::new(&mut *this.io).poll_read(cx, buffer))?;
-        }
+        let mut read = |cx: &mut Context<'_>| match this.first.read(buffer) {
+            true => Poll::Ready(Ok(())),
+            false => Pin::new(&mut *this.io).poll_read(cx, buffer),
+        };
+        ready!(match &mut this.turns {
+            Some(turns) => turns.poll_step(cx, read),
+            None => read(cx),
+        })?;
         this.records.feed(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
@@ -113,20 +122,46 @@ impl Records {
     }
 }
 
+/// What the session keeps at first of what the client has yet to take, in bytes: a record.
+const LITTLE: usize = 16 * 1024;
+
+/// And what it keeps once the client has taken [`ENOUGH`]: four records go out in one piece then.
+const MUCH: usize = 64 * 1024;
+
+/// A client that has taken so much reads.
+const ENOUGH: usize = 256 * 1024;
+
 /// A client's connection with TLS. Its descriptor is the connection's own: what is asked of the kernel, and a reset,
 /// are about the connection. What is counted there is TLS records, a little more than what they carry.
 #[derive(Debug)]
-pub struct TlsStream(tokio_rustls::server::TlsStream<Raw>);
+pub struct TlsStream {
+    inner: tokio_rustls::server::TlsStream<Raw>,
+    /// What the client has taken, up to [`ENOUGH`].
+    taken: usize,
+}
 
 impl TlsStream {
     /// A connection after its handshake.
-    pub fn new(inner: tokio_rustls::server::TlsStream<Raw>) -> Self {
-        Self(inner)
+    pub fn new(mut inner: tokio_rustls::server::TlsStream<Raw>) -> Self {
+        let (raw, session) = inner.get_mut();
+        raw.turns = None;
+        session.set_buffer_limit(Some(LITTLE));
+        Self { inner, taken: 0 }
     }
 
     /// The session.
     pub fn session(&self) -> &ServerConnection {
-        self.0.get_ref().1
+        self.inner.get_ref().1
+    }
+
+    /// More was taken: a client that reads gets more at a time.
+    fn took(&mut self, count: usize) {
+        if self.taken < ENOUGH {
+            self.taken += count;
+            if self.taken >= ENOUGH {
+                self.inner.get_mut().1.set_buffer_limit(Some(MUCH));
+            }
+        }
     }
 
     /// A part of a record has been read, and nobody has seen it: the kernel has nothing more, and yet something is on
@@ -136,7 +171,7 @@ impl TlsStream {
     }
 
     fn raw(&self) -> &Raw {
-        self.0.get_ref().0
+        self.inner.get_ref().0
     }
 }
 
@@ -146,16 +181,117 @@ impl AsyncRead for TlsStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
-writes_to!(TlsStream, 0);
+impl AsyncWrite for TlsStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
+        self.took(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, pieces))?;
+        self.took(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
 stands_on!(TlsStream, |this| this.raw().io);
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
     use super::*;
+
+    /// What lies between the two: as good as nothing.
+    const WIRE: usize = 1024;
+
+    /// Both ends of a connection after its handshake.
+    async fn pair() -> (TlsStream, tokio_rustls::client::TlsStream<DuplexStream>) {
+        let identity = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let certificate = identity.cert.der().clone();
+        let key = PrivateKeyDer::Pkcs8(identity.signing_key.serialize_der().into());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let provider = crate::tls::provider();
+        let server = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (ours, theirs) = tokio::io::duplex(WIRE);
+        let accepting = TlsAcceptor::from(Arc::new(server)).accept(Raw::new(Box::new(ours)));
+        let name = ServerName::try_from("a").unwrap();
+        let connecting = TlsConnector::from(Arc::new(client)).connect(name, theirs);
+        let (server, client) = tokio::join!(accepting, connecting);
+        (TlsStream::new(server.unwrap()), client.unwrap())
+    }
+
+    /// Writes until no more is taken; how much that was.
+    async fn fill(stream: &mut TlsStream) -> usize {
+        let bytes = vec![7; 2 * MUCH];
+        let mut taken = 0;
+        poll_fn(|cx| {
+            while let Poll::Ready(count) = Pin::new(&mut *stream).poll_write(cx, &bytes) {
+                taken += count.unwrap();
+            }
+            Poll::Ready(taken)
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn little_is_kept_for_a_client_that_reads_nothing_and_more_for_one_that_reads() {
+        let (mut server, mut client) = pair().await;
+        let overhead = WIRE + 512;
+        let mut kept = fill(&mut server).await;
+        assert!(kept <= LITTLE + overhead, "{kept}");
+        let mut read = 0;
+        while read < ENOUGH {
+            let mut bytes = vec![0; kept];
+            let (flushed, taken) = tokio::join!(server.flush(), client.read_exact(&mut bytes));
+            flushed.unwrap();
+            taken.unwrap();
+            read += kept;
+            kept = fill(&mut server).await;
+        }
+        assert!((2 * LITTLE..=MUCH + overhead).contains(&kept), "{kept}");
+    }
 
     #[test]
     fn records_are_followed_however_they_are_cut() {

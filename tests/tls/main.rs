@@ -16,3 +16,4 @@ mod serving;
 #[path = "../shared/setting.rs"]
 mod setting;
 mod swap;
+mod turns;

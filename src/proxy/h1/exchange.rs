@@ -31,9 +31,9 @@ use crate::config;
 use crate::core::Time;
 use crate::interrupt::Level;
 use crate::proxy::plane::Plane;
-use crate::proxy::turn::give_way;
 use crate::registry::endpoint::{Connection, Lasting};
 use crate::telemetry::metrics::Limit;
+use crate::turn::give_way;
 
 /// Bytes that one exchange moves before it is the others' turn: some tens of microseconds. A large body between two
 /// fast peers would else occupy its thread for milliseconds, and quick requests would wait for it.

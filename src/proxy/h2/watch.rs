@@ -18,7 +18,7 @@ use crate::clock;
 use crate::core::Time;
 use crate::proxy::h1::client::{LINGER_PAUSE, LINGER_TIME};
 use crate::proxy::h1::timer::Timer;
-use crate::proxy::turn::give_way;
+use crate::turn::give_way;
 
 /// Bytes that are read of a connection before it is the others' turn: thousands of frames, if they are small.
 const TURN: usize = 32 * 1024;

@@ -1,0 +1,187 @@
+//! Taking turns on a thread: what could go on lets it look what else has come.
+
+use std::future::Future as _;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, ready};
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::PollSemaphore;
+
+/// Wakes this task again when its thread has looked for the readiness of all its sockets. The caller then returns
+/// pending; in an async function, [`tokio::task::yield_now`] does both.
+pub fn give_way(cx: &mut Context<'_>) {
+    // The first poll does it, and is never ready.
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+}
+
+thread_local! {
+    /// One for all on this thread.
+    static STEP: Arc<Semaphore> = Arc::new(Semaphore::new(1));
+}
+
+/// A place in the queue of those whose steps are long, as those of a TLS handshake are: a quarter of a millisecond of
+/// arithmetic. Of all of them on a thread, one goes a step; then it is everybody else's turn, and only then the next
+/// one's. When thousands of clients come back at once, the others wait for one handshake and not for all.
+#[derive(Debug)]
+pub struct Turns {
+    queue: PollSemaphore,
+    /// From its step on.
+    turn: Option<OwnedSemaphorePermit>,
+    /// From the end of its step on.
+    round: Option<Arc<Round>>,
+}
+
+impl Turns {
+    /// A place in this thread's queue.
+    pub fn new() -> Self {
+        Self {
+            queue: PollSemaphore::new(STEP.with(Arc::clone)),
+            turn: None,
+            round: None,
+        }
+    }
+
+    /// Has `step` look for something to do when it is this one's turn. Where there is nothing yet (pending), the turn is
+    /// the next one's; else it lasts until this is called again, or dropped.
+    pub fn poll_step<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        step: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if let Some(turn) = self.turn.take() {
+            self.round = Some(Round::begin(turn));
+        }
+        if let Some(round) = &self.round {
+            ready!(round.poll_over(cx));
+            self.round = None;
+        }
+        let turn = ready!(self.queue.poll_acquire(cx));
+        let stepped = step(cx);
+        if stepped.is_ready() {
+            self.turn = turn;
+        }
+        stepped
+    }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            Round::begin(turn);
+        }
+    }
+}
+
+/// Everybody else's turn, after which it is the next one's. Whoever asks for a step may ask more than once in one poll,
+/// so that being asked again doesn't mean that it is over.
+#[derive(Debug)]
+struct Round {
+    turn: Mutex<Option<OwnedSemaphorePermit>>,
+    task: AtomicWaker,
+}
+
+impl Round {
+    fn begin(turn: OwnedSemaphorePermit) -> Arc<Self> {
+        let round = Arc::new(Self {
+            turn: Mutex::new(Some(turn)),
+            task: AtomicWaker::new(),
+        });
+        give_way(&mut Context::from_waker(&round.clone().into()));
+        round
+    }
+
+    fn poll_over(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.task.register(cx.waker());
+        match *self.turn.lock() {
+            None => Poll::Ready(()),
+            Some(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Wake for Round {
+    fn wake(self: Arc<Self>) {
+        *self.turn.lock() = None;
+        self.task.wake();
+    }
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// What happens in which order, where `steps` tasks of two steps each and one other that is always ready share a
+    /// thread.
+    async fn order(steps: usize) -> String {
+        let seen = RefCell::new(String::new());
+        let long = |name: char| {
+            let seen = &seen;
+            async move {
+                let mut turns = Turns::new();
+                for _ in 0..2 {
+                    // As rustls does: who gets nothing asks again.
+                    poll_fn(|cx| {
+                        let first = turns.poll_step(cx, |_| Poll::Ready(()));
+                        match first.is_ready() {
+                            true => first,
+                            false => turns.poll_step(cx, |_| Poll::Ready(())),
+                        }
+                    })
+                    .await;
+                    seen.borrow_mut().push(name);
+                }
+            }
+        };
+        let other = async {
+            for _ in 0..2 * steps {
+                seen.borrow_mut().push('.');
+                tokio::task::yield_now().await;
+            }
+        };
+        let longs = ('a'..).take(steps).map(long);
+        futures_util::future::join(futures_util::future::join_all(longs), other).await;
+        seen.into_inner()
+    }
+
+    #[tokio::test]
+    async fn between_two_steps_it_is_everybody_elses_turn() {
+        let order = order(4).await;
+        let longest = order.split('.').map(str::len).max();
+        assert_eq!(longest, Some(1), "{order}");
+    }
+
+    #[tokio::test]
+    async fn who_has_nothing_to_do_keeps_nobody_waiting() {
+        let (mut idle, mut busy) = (Turns::new(), Turns::new());
+        let none = poll_fn(|cx| Poll::Ready(idle.poll_step(cx, |_| Poll::<()>::Pending))).await;
+        assert!(none.is_pending());
+        poll_fn(|cx| busy.poll_step(cx, |_| Poll::Ready(()))).await;
+    }
+
+    #[tokio::test]
+    async fn who_goes_leaves_the_turn_to_the_next() {
+        let (mut first, mut second, mut third) = (Turns::new(), Turns::new(), Turns::new());
+        poll_fn(|cx| first.poll_step(cx, |_| Poll::Ready(()))).await;
+        let waits = |turns: &mut Turns, cx: &mut Context<'_>| {
+            Poll::Ready(turns.poll_step(cx, |_| Poll::Ready(())).is_pending())
+        };
+        assert!(poll_fn(|cx| waits(&mut second, cx)).await);
+        assert!(poll_fn(|cx| waits(&mut third, cx)).await);
+        // The second one waits in the queue, and is gone before it was its turn.
+        drop(second);
+        drop(first);
+        poll_fn(|cx| third.poll_step(cx, |_| Poll::Ready(()))).await;
+    }
+}
