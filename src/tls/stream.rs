@@ -223,6 +223,8 @@ stands_on!(TlsStream, |this| this.raw().io);
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::future::poll_fn;
     use std::sync::Arc;
 
