@@ -63,16 +63,20 @@ pub(crate) fn poll_write_pieces<S: AsyncWrite>(
     Poll::Ready(Ok(taken))
 }
 
-/// `AsyncWrite` that is the field's own.
+/// `AsyncWrite` that is the field's own; the method, if one is named, is told how much was taken.
 macro_rules! writes_to {
-    ($type:ty, $field:tt) => {
+    ($type:ty, $field:tt $(, $took:ident)?) => {
         impl tokio::io::AsyncWrite for $type {
             fn poll_write(
                 mut self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
                 bytes: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                std::pin::Pin::new(&mut self.$field).poll_write(cx, bytes)
+                let result = std::pin::Pin::new(&mut self.$field).poll_write(cx, bytes);
+                $(if let std::task::Poll::Ready(Ok(count)) = result {
+                    self.$took(count);
+                })?
+                result
             }
 
             fn poll_write_vectored(
@@ -80,7 +84,11 @@ macro_rules! writes_to {
                 cx: &mut std::task::Context<'_>,
                 pieces: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                std::pin::Pin::new(&mut self.$field).poll_write_vectored(cx, pieces)
+                let result = std::pin::Pin::new(&mut self.$field).poll_write_vectored(cx, pieces);
+                $(if let std::task::Poll::Ready(Ok(count)) = result {
+                    self.$took(count);
+                })?
+                result
             }
 
             fn is_write_vectored(&self) -> bool {

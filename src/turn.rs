@@ -28,32 +28,28 @@ thread_local! {
 #[derive(Debug)]
 pub struct Turns {
     queue: PollSemaphore,
-    /// From its step on.
-    turn: Option<OwnedSemaphorePermit>,
-    /// From the end of its step on.
+    /// After a step.
     round: Option<Arc<Round>>,
 }
 
-impl Turns {
+impl Default for Turns {
     /// A place in this thread's queue.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             queue: PollSemaphore::new(STEP.with(Arc::clone)),
-            turn: None,
             round: None,
         }
     }
+}
 
+impl Turns {
     /// Has `step` look for something to do when it is this one's turn. Where there is nothing yet (pending), the turn is
-    /// the next one's; else it lasts until this is called again, or dropped.
+    /// the next one's; else it is everybody else's when the task has dealt with what it got, and has been left.
     pub fn poll_step<T>(
         &mut self,
         cx: &mut Context<'_>,
         step: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        if let Some(turn) = self.turn.take() {
-            self.round = Some(Round::begin(turn));
-        }
         if let Some(round) = &self.round {
             ready!(round.poll_over(cx));
             self.round = None;
@@ -61,17 +57,10 @@ impl Turns {
         let turn = ready!(self.queue.poll_acquire(cx));
         let stepped = step(cx);
         if stepped.is_ready() {
-            self.turn = turn;
+            // Whether or not this one ever asks again: a handshake may be stuck in writing.
+            self.round = turn.map(Round::begin);
         }
         stepped
-    }
-}
-
-impl Drop for Turns {
-    fn drop(&mut self) {
-        if let Some(turn) = self.turn.take() {
-            Round::begin(turn);
-        }
     }
 }
 
@@ -109,14 +98,10 @@ impl Wake for Round {
     }
 }
 
-impl Default for Turns {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::cell::RefCell;
     use std::future::poll_fn;
 
@@ -129,7 +114,7 @@ mod tests {
         let long = |name: char| {
             let seen = &seen;
             async move {
-                let mut turns = Turns::new();
+                let mut turns = Turns::default();
                 for _ in 0..2 {
                     // As rustls does: who gets nothing asks again.
                     poll_fn(|cx| {
@@ -164,15 +149,26 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_nothing_to_do_keeps_nobody_waiting() {
-        let (mut idle, mut busy) = (Turns::new(), Turns::new());
+        let (mut idle, mut busy) = (Turns::default(), Turns::default());
         let none = poll_fn(|cx| Poll::Ready(idle.poll_step(cx, |_| Poll::<()>::Pending))).await;
         assert!(none.is_pending());
         poll_fn(|cx| busy.poll_step(cx, |_| Poll::Ready(()))).await;
     }
 
     #[tokio::test]
+    async fn who_asks_no_more_keeps_nobody_waiting() {
+        let (mut stuck, mut next) = (Turns::default(), Turns::default());
+        poll_fn(|cx| stuck.poll_step(cx, |_| Poll::Ready(()))).await;
+        let step = poll_fn(|cx| next.poll_step(cx, |_| Poll::Ready(())));
+        let patience = std::time::Duration::from_secs(10);
+        tokio::time::timeout(patience, step).await.unwrap();
+        drop(stuck);
+    }
+
+    #[tokio::test]
     async fn who_goes_leaves_the_turn_to_the_next() {
-        let (mut first, mut second, mut third) = (Turns::new(), Turns::new(), Turns::new());
+        let (mut first, mut second, mut third) =
+            (Turns::default(), Turns::default(), Turns::default());
         poll_fn(|cx| first.poll_step(cx, |_| Poll::Ready(()))).await;
         let waits = |turns: &mut Turns, cx: &mut Context<'_>| {
             Poll::Ready(turns.poll_step(cx, |_| Poll::Ready(())).is_pending())

@@ -86,7 +86,7 @@ pub async fn run(
 /// Waits until every connection has ended, those too that were accepted and whose task has not run yet.
 async fn wait(plane: &Plane, listeners: &Listeners, until: Time) {
     let threads = listeners.threads();
-    while (plane.clients.open() > 0 || threads.have_connections()) && clock::now() < until {
+    while threads.have_connections() && clock::now() < until {
         // A connection may have been accepted just when the others were told.
         plane.clients.raise(Level::Finish);
         tokio::time::sleep(LOOK).await;
