@@ -5,6 +5,7 @@
 
 mod lifecycle;
 mod renewal;
+mod signals;
 mod wiring;
 
 use std::path::PathBuf;
@@ -24,12 +25,11 @@ use crate::proxy::plane::Plane;
 use crate::registry;
 use crate::server::listeners::Listeners;
 use crate::server::threads::Threads;
-use crate::server::{descriptors, reaper, shutdown};
+use crate::server::{descriptors, shutdown};
 use crate::supervisor::reap;
 use crate::supervisor::service::Service;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::tls;
 use lifecycle::{Lifecycle, Order};
 
 /// How long the last access-log lines may take at the end.
@@ -92,7 +92,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     let threads = Arc::new(threads);
     let access_log = AccessLog::open(&config.access_log)?;
 
-    control.block_on(async {
+    let ended = control.block_on(async {
         let inherited = Arc::new(Inherited::take());
         let bound = admin::listen::bind_or_inherit(&config.admin, &inherited)?;
         for warning in &bound.warnings {
@@ -127,37 +127,37 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             warn!("{warning}");
         }
         // Not on the data plane's threads: what runs there is connections, and the shutdown counts them.
-        tokio::spawn(reaper::run(plane.clone()));
-        tokio::spawn(tls::watch::run(plane.certificates.clone()));
-        let renewal = renewal::run(
-            lifecycle.clone(),
-            handle.clone(),
-            plane.certificates.clone(),
-        );
-        tokio::spawn(renewal);
+        let vitals = lifecycle.vitals().clone();
+        wiring::keep_tasks(&vitals, &lifecycle, &handle, &plane);
+        metrics.watch(vitals.clone());
         lifecycle.serving(plane.clone(), metrics, listeners.addresses());
 
         let (stop_admin, admin_stopped) = watch::channel(false);
         announce(&listeners, &bound);
-        let admin = tokio::spawn(admin::serve(
+        let serving = admin::serve(
             bound,
             handle.clone(),
             lifecycle.clone(),
             token,
             admin_stopped,
-        ));
+        );
+        let admin = vitals.watch("the admin API", serving);
 
-        lifecycle.watch_signals()?;
+        signals::watch(lifecycle.clone(), vitals.clone())?;
         reap::reap_orphans();
         let service = Service::default();
-        service.ready(&handle, threads.data());
+        service.ready(&handle, threads.data(), vitals);
         while let Some(order) = order_queue.recv().await {
             match order {
                 Order::Stop => break,
                 Order::ReopenLogs => access_log.reopen(),
                 Order::Reload(reply) => {
                     service.reloading();
-                    let outcome = lifecycle.reload(&handle, &mut listeners).await;
+                    let outcome = tokio::select! {
+                        biased;
+                        outcome = lifecycle.reload(&handle, &mut listeners) => outcome,
+                        () = lifecycle.stop_is_due() => Err("lameduck is stopping".to_owned()),
+                    };
                     access_log.reopen();
                     service.reloaded();
                     let _ = reply.send(outcome);
@@ -165,9 +165,12 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             }
         }
 
+        lifecycle.begin_end();
         let server = lifecycle.config().server.clone();
+        let told = lifecycle.told_to_stop().unwrap_or_else(clock::now);
+        let lame_since = lifecycle.lame_since();
         service.stopping(server.deadline);
-        let farewell = shutdown::run(&plane, &mut listeners, &server, lifecycle.lame_since()).await;
+        let farewell = shutdown::run(&plane, &mut listeners, &server, told, lame_since).await;
         info!(
             cut = farewell.cut,
             took_ms = farewell.took.as_millis() as u64,
@@ -175,7 +178,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         );
         let _ = stop_admin.send(true);
         // The socket's file goes with it, so that nobody knocks at a door without a house.
-        let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
+        let _ = clock::timeout(LAST_ANSWERS, admin).await;
         if let Some(keeper) = keeper {
             keeper.save();
         }
@@ -183,9 +186,10 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             warn!("the last lines of the access log could not be written");
         }
         anyhow::Ok(())
-    })?;
+    });
+    // What is stuck there holds nobody up.
     control.shutdown_background();
-    Ok(())
+    ended
 }
 
 fn announce(listeners: &Listeners, bound: &admin::listen::Bound) {

@@ -14,6 +14,7 @@
 //!
 //! Dependency rule: [`core`] imports `std` alone. [`probe`], [`proxy`], [`admin`] and [`supervisor`] know `core`'s types
 //! and the registry's handle, and not each other. Only [`app`] sees everything.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod activation;
 pub mod admin;
@@ -43,3 +44,4 @@ pub mod telemetry;
 pub mod tls;
 mod turn;
 pub mod typed;
+pub mod vitals;

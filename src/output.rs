@@ -1,36 +1,43 @@
-//! Printing: to terminals, pipes and files.
+//! Printing: to terminals, pipes and files. Nothing else in the crate knows the standard streams.
+//!
+//! Their readers may be slow, stopped or gone, and what is printed must neither stop nor end what a command does:
+//!
+//! - [`complain`], [`say`], [`ErrorWriter`] (standard error) and [`print()`], [`print_json`], [`PrintWriter`] (standard
+//!   output of commands that do something) go through a bounded [queue](queue); what does not fit is dropped and counted.
+//! - [`answer`] and [`answer_json`] are for commands whose product is what they print: they wait for their reader, as
+//!   `less` expects it, and say when it could not be written. They may only be called where signals end the process.
+//! - [`use_no_thread`] makes standard error work without a thread: for the launcher, which forks.
+//!
+//! [`finish`] gives the last words a moment.
 
-use std::io::{self, IsTerminal, Write};
+mod lines;
+mod queue;
+mod standard;
+mod unblocked;
 
-use serde::Serialize;
+use std::io::{self, IsTerminal};
 
-/// Prints text and a newline on standard output. If nobody reads it, so be it: what a command did is told by
-/// its exit code.
-pub fn print(text: &str) {
-    let _ = try_print(text);
+pub use lines::LineWriter;
+pub use standard::{
+    AnswerWriter, ErrorWriter, PrintWriter, answer, answer_json, answered, complain,
+    dropped_errors, duplicate_stdout, finish, print, print_answer, print_error, print_json,
+    retry_errors, say, take_panics, tell_losses_by, use_no_thread,
+};
+
+/// What is said of lost messages where there is no log.
+fn losses(lost: u64) -> String {
+    let lines = count(lost, "line");
+    format!("lameduck: {lines} said here were lost: the reader or disk was too slow, or gone\n")
 }
 
-/// As [`print()`], for those who would print for ever.
-///
-/// # Errors
-/// When nobody reads it any more.
-pub fn try_print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
+/// Whether standard error is a terminal.
+pub fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
 }
 
-/// Prints a value as one line of JSON.
-pub fn print_json(value: &impl Serialize) {
-    match serde_json::to_string(value) {
-        Ok(text) => print(&text),
-        Err(error) => complain(&format!("can't print this as JSON: {error}")),
-    }
-}
-
-/// Says something on standard error.
-pub fn complain(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "lameduck: {text}");
+/// Whether standard output is a terminal.
+pub fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Whether standard output takes colour.
@@ -38,8 +45,13 @@ pub fn colour() -> bool {
     colour_on(&io::stdout())
 }
 
+/// Whether standard error takes colour.
+pub fn error_colour() -> bool {
+    colour_on(&io::stderr())
+}
+
 /// Whether this stream takes colour: it is a terminal, and `NO_COLOR` is unset or empty.
-pub fn colour_on(stream: &impl IsTerminal) -> bool {
+fn colour_on(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
@@ -75,14 +87,14 @@ impl Progress {
     pub fn show(&mut self, text: &str) {
         if self.terminal {
             self.shown = true;
-            let _ = write!(io::stderr().lock(), "\r\x1b[K{text}");
+            say(&format!("\r\x1b[K{text}"));
         }
     }
 
     /// Takes the line away.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+            say("\r\x1b[K");
         }
     }
 }

@@ -1,8 +1,10 @@
-//! The three system calls that neither std nor tokio offers.
+//! The few system calls that neither std nor tokio offers.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`: one clock for all processes of a machine, so that what a client, an app
 /// and a signaller wrote down can be put in order. [`std::time::Instant`] doesn't give out its number.
@@ -63,6 +65,53 @@ pub fn die_with_parent(command: &mut Command) {
             }
         });
     }
+}
+
+/// Ends the process without running anything on the way, which may be stuck.
+#[allow(
+    unsafe_code,
+    reason = "std's exit runs handlers, and waits where another thread exits"
+)]
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: an integer; it does not return.
+    unsafe { libc::_exit(code.into()) }
+}
+
+/// Writes to a descriptor that somebody else owns.
+///
+/// # Errors
+/// Those of write(2).
+#[allow(unsafe_code, reason = "std owns what it writes to")]
+pub fn write(descriptor: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length are the slice's; a descriptor that is not open is an error, nothing else.
+    let written = unsafe { libc::write(descriptor, bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes to a socket that somebody else owns what it takes at once.
+///
+/// # Errors
+/// Those of send(2).
+#[allow(unsafe_code, reason = "std sends only with its own flags")]
+pub fn send_now(socket: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: as in `write`.
+    let sent = unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether something can be written to a descriptor now or within `patience`; an error counts as that, too, because
+/// the write will tell it.
+#[allow(unsafe_code, reason = "std has no poll")]
+pub fn is_writable(descriptor: RawFd, patience: Duration) -> bool {
+    let mut polled = libc::pollfd {
+        fd: descriptor,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    let milliseconds = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one entry that is writable for the whole call.
+    unsafe { libc::poll(&mut polled, 1, milliseconds) > 0 }
 }
 
 #[cfg(test)]

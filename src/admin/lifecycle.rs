@@ -1,17 +1,37 @@
 //! Is it alive, started, ready? And: be lame duck.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::Admin;
 use super::body::{Json, Params};
 use super::problem::{Kind, Problem};
 use crate::tls::server::Served;
 
-/// `GET /-/live`: the process works. Answering is the proof.
-pub(super) async fn live() -> &'static str {
-    "live\n"
+/// The registry answers a question in no time; one that takes longer has stopped working.
+const ANSWERS: Duration = Duration::from_secs(3);
+
+/// `GET /-/live`: the process works: the control thread turns, the registry answers, and no task has died that the
+/// proxy can't do without.
+pub(super) async fn live(State(admin): State<Admin>) -> Result<&'static str, Problem> {
+    let dead = |why: String| Problem::new(Kind::NotAlive, why);
+    admin.process.live().map_err(dead)?;
+    match timeout(ANSWERS, admin.registry.answers()).await {
+        Ok(Ok(())) => Ok("live\n"),
+        Ok(Err(_)) => Err(dead(
+            "The registry has ended: nothing can be drained any more, and no health is known. Restart lameduck."
+                .to_owned(),
+        )),
+        Err(_elapsed) => Err(dead(format!(
+            "The registry has not answered for {} s: drains and health checks wait for it. Ask again; restart lameduck \
+             if it lasts.",
+            ANSWERS.as_secs()
+        ))),
+    }
 }
 
 /// `GET /-/started`: the configuration is loaded and the listeners are bound. Never waits for an app.

@@ -48,6 +48,8 @@ pub enum Kind {
     ShuttingDown,
     /// A readiness check says no.
     NotReady,
+    /// The liveness check says no.
+    NotAlive,
     /// The configuration on disk is wrong; the running one stays.
     ConfigRefused,
     /// Too many connections at once.
@@ -58,7 +60,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind with a slug of its own.
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 21] = [
         Kind::NoSuchPath,
         Kind::MethodNotAllowed,
         Kind::BodyTooLarge,
@@ -77,6 +79,7 @@ impl Kind {
         Kind::WaitRanOut,
         Kind::ShuttingDown,
         Kind::NotReady,
+        Kind::NotAlive,
         Kind::ConfigRefused,
         Kind::TooManyConnections,
     ];
@@ -115,6 +118,7 @@ impl Kind {
             Kind::WaitRanOut => (S::GATEWAY_TIMEOUT, "wait-ran-out", "The wait ran out"),
             Kind::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting-down", "Shutting down"),
             Kind::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "Not ready"),
+            Kind::NotAlive => (S::SERVICE_UNAVAILABLE, "not-alive", "Not alive"),
             Kind::ConfigRefused => (
                 S::UNPROCESSABLE_ENTITY,
                 "config-refused",

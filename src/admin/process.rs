@@ -9,6 +9,14 @@ use crate::tls::server::Served;
 /// The process as the admin API sees it. The composition root implements it.
 #[async_trait]
 pub trait Process: Send + Sync {
+    /// Whether the process works, as far as it knows itself; if not, why, for people.
+    ///
+    /// # Errors
+    /// Why it is not alive.
+    fn live(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Whether the configuration is loaded and every listener bound. Never waits for an app.
     fn started(&self) -> bool;
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::Options;
@@ -16,15 +15,21 @@ use crate::admin::Process;
 use crate::clock;
 use crate::config::Config;
 use crate::core::Time;
+use crate::output;
 use crate::proxy::plane::Plane;
 use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
 use crate::server::listeners::Listeners;
+use crate::sys;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::server::Served;
+use crate::vitals::Vitals;
 
 /// A second signal within this time is the same one, sent twice (to the process and to its group, say).
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
+/// A reload that waits for something (a hung disk) holds up a stop for no longer.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the main loop is asked to do.
 pub enum Order {
@@ -49,6 +54,9 @@ pub struct Lifecycle {
     /// The lease that asked for it, if one did.
     lame_lease: Mutex<Option<String>>,
     stopping: OnceLock<Time>,
+    stop_told: Notify,
+    ending: OnceLock<()>,
+    vitals: Arc<Vitals>,
 }
 
 impl Lifecycle {
@@ -68,7 +76,15 @@ impl Lifecycle {
             lame: Mutex::new(None),
             lame_lease: Mutex::new(None),
             stopping: OnceLock::new(),
+            stop_told: Notify::new(),
+            ending: OnceLock::new(),
+            vitals: Arc::default(),
         }
+    }
+
+    /// Whether the process is alive.
+    pub fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
     }
 
     /// The configuration in force.
@@ -175,55 +191,61 @@ impl Lifecycle {
         Ok(changes)
     }
 
-    /// Listens for signals: TERM, INT and QUIT stop, HUP reloads, USR1 reopens the logs.
-    pub fn watch_signals(self: &Arc<Self>) -> std::io::Result<()> {
-        for kind in [
-            SignalKind::terminate(),
-            SignalKind::interrupt(),
-            SignalKind::quit(),
-        ] {
-            let (mut signals, lifecycle) = (signal(kind)?, self.clone());
-            tokio::spawn(async move {
-                while signals.recv().await.is_some() {
-                    lifecycle.stop_signal();
-                }
-            });
-        }
-        for (kind, reload) in [
-            (SignalKind::hangup(), true),
-            (SignalKind::user_defined1(), false),
-        ] {
-            let (mut signals, orders) = (signal(kind)?, self.orders.clone());
-            tokio::spawn(async move {
-                while signals.recv().await.is_some() {
-                    let order = if reload {
-                        Order::Reload(oneshot::channel().0)
-                    } else {
-                        Order::ReopenLogs
-                    };
-                    let _ = orders.send(order);
-                }
-            });
-        }
-        Ok(())
+    /// Puts an order into the main loop's queue. Never waits.
+    pub fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
     }
 
-    fn stop_signal(&self) {
+    /// A signal to stop has come; the second one that is not an echo of the first ends the process.
+    pub fn stop_signal(&self) {
         let now = clock::now();
         let first = *self.stopping.get_or_init(|| {
             info!("told to stop");
-            let _ = self.orders.send(Order::Stop);
+            self.order(Order::Stop);
             now
         });
+        self.stop_told.notify_one();
         if now.saturating_sub(first) > SAME_SIGNAL {
             warn!("told to stop again: exiting now, cutting what is in flight");
-            std::process::exit(1);
+            let code = output::finish(1);
+            sys::exit_now(code);
         }
+    }
+
+    /// When it was told to stop, if it was.
+    pub fn told_to_stop(&self) -> Option<Time> {
+        self.stopping.get().copied()
+    }
+
+    /// The main loop has begun to end the process.
+    pub fn begin_end(&self) {
+        let _ = self.ending.set(());
+    }
+
+    /// Whether the main loop has begun to end the process.
+    pub fn is_ending(&self) -> bool {
+        self.ending.get().is_some()
+    }
+
+    /// Waits until the process was told to stop, and a moment longer: a reload that has begun may end in that time.
+    pub async fn stop_is_due(&self) {
+        self.stop_told.notified().await;
+        clock::sleep(RELOAD_PATIENCE).await;
+    }
+
+    /// Client connections that are open now.
+    pub fn open_connections(&self) -> u32 {
+        let serving = self.serving.get();
+        serving.map_or(0, |(plane, _)| plane.clients.open())
     }
 }
 
 #[async_trait]
 impl Process for Lifecycle {
+    fn live(&self) -> Result<(), String> {
+        self.vitals.check()
+    }
+
     fn started(&self) -> bool {
         self.serving.get().is_some()
     }

@@ -8,12 +8,17 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::lifecycle::Lifecycle;
+use super::renewal;
 use crate::config::{self, Config};
 use crate::probe;
+use crate::proxy::plane::Plane;
 use crate::registry::persist;
 use crate::registry::probing::{Cadence, Prober, Probing};
 use crate::registry::view::DrainResponse;
 use crate::registry::{Endpoint, Handle, Observer};
+use crate::server::reaper;
+use crate::tls;
+use crate::vitals::{BEAT, Vitals};
 
 /// Starts probers that report to the registry.
 pub fn probing(handle: &Handle) -> Box<dyn Probing> {
@@ -87,6 +92,47 @@ impl Observer for Watcher {
 
     fn drain_ended(&self, pool: &str, response: &DrainResponse) {
         self.lifecycle.drain_ended(pool, response);
+    }
+}
+
+/// Starts what runs on the control thread for as long as the process, and the watch over it.
+pub fn keep_tasks(
+    vitals: &Arc<Vitals>,
+    lifecycle: &Arc<Lifecycle>,
+    registry: &Handle,
+    plane: &Arc<Plane>,
+) {
+    let beating = vitals.clone();
+    vitals.keep("the heartbeat", move || beat(beating.clone()));
+    let (ended, of) = (vitals.clone(), registry.clone());
+    tokio::spawn(async move {
+        of.ended().await;
+        ended.lost("the registry", "its task has ended");
+    });
+    let of = plane.clone();
+    vitals.keep("the reaper of idle connections", move || {
+        reaper::run(of.clone())
+    });
+    let of = plane.certificates.clone();
+    vitals.keep("the watch over certificates", move || {
+        tls::watch::run(of.clone())
+    });
+    let (of, registry, certificates) = (
+        lifecycle.clone(),
+        registry.clone(),
+        plane.certificates.clone(),
+    );
+    vitals.keep("the renewal of client certificates", move || {
+        renewal::run(of.clone(), registry.clone(), certificates.clone())
+    });
+}
+
+async fn beat(vitals: Arc<Vitals>) {
+    let mut round = tokio::time::interval(BEAT);
+    round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        round.tick().await;
+        vitals.beat();
     }
 }
 

@@ -1,6 +1,7 @@
 //! `lameduck check`: is this configuration good, and what does it amount to?
 
 use crate::config::{Config, ConfigError, Flags, Loaded, Report, print::print, resolve};
+use crate::output::answered;
 use clap::builder::FalseyValueParser;
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,8 +25,7 @@ pub struct CheckArgs {
 
 /// Check a configuration. What was asked for goes to `out`, messages go to `err`.
 ///
-/// Returns the exit code: 0 good, 1 broken or not there, 2 wrong usage. Write errors are not ours to judge:
-/// somebody closed the pipe.
+/// Returns the exit code: 0 good, 1 broken, not there or not to be written to `out`, 2 wrong usage.
 pub fn run(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
     let result = resolve(args.config.as_deref(), Flags::default());
     let code = match &result {
@@ -33,13 +33,19 @@ pub fn run(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
         Err(error) if error.is_usage() => 2,
         Err(_) => 1,
     };
-    // A reader that went away changes nothing about the configuration.
-    let _ = if args.json {
+    let written = if args.json {
         writeln!(out, "{:#}", json(&result))
     } else {
         text(&args, &result, out, err)
     };
-    code
+    // A reader that went away changes nothing about the configuration; a file that lacks its end does.
+    match answered(written.and_then(|()| out.flush())) {
+        Ok(()) => code,
+        Err(why) => {
+            let _ = writeln!(err, "lameduck: {why}");
+            code.max(1)
+        }
+    }
 }
 
 fn text(
@@ -50,25 +56,24 @@ fn text(
 ) -> std::io::Result<()> {
     match result {
         Ok(loaded) => {
-            write!(err, "{}", loaded.warnings.render(args.colour))?;
+            let _ = write!(err, "{}", loaded.warnings.render(args.colour));
             let line = format!("{}: ok ({})", loaded.warnings.name, summary(&loaded.config));
             if args.print {
                 // So that `--print > file` is a configuration.
                 write!(out, "{}", print(&loaded.config))?;
-                writeln!(err, "{line}")
+                let _ = writeln!(err, "{line}");
+                Ok(())
             } else {
                 writeln!(out, "{line}")
             }
         }
         Err(error) => {
-            write!(err, "{}", error.render(args.colour))?;
-            match error {
-                ConfigError::Invalid(report) => {
-                    let errors = report.errors().count();
-                    writeln!(err, "\n{}: {}", report.name, count(errors, "error"))
-                }
-                _ => Ok(()),
+            let _ = write!(err, "{}", error.render(args.colour));
+            if let ConfigError::Invalid(report) = error {
+                let errors = report.errors().count();
+                let _ = writeln!(err, "\n{}: {}", report.name, count(errors, "error"));
             }
+            Ok(())
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::demo::proxy::{Proxy, Settings};
 use crate::demo::roll;
 use crate::demo::scratch::Scratch;
 use crate::demo::screen::{Picture, Screen};
+use crate::output::{print_answer, say};
 
 /// How long the load runs before the first restart, and after the last.
 const CALM: Duration = Duration::from_secs(1);
@@ -57,7 +58,7 @@ pub fn run(args: DemoArgs) -> u8 {
     match ended {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("lameduck demo: {error:#}");
+            say(&format!("lameduck demo: {error:#}\n"));
             1
         }
     }
@@ -186,7 +187,7 @@ async fn show(screen: &Screen, proxy: &Proxy, load: &Load) {
 
 fn report(account: &Account, screen: &Screen, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(account)?);
+        print_answer(&serde_json::to_string_pretty(account)?);
         return Ok(());
     }
     screen.line(&format!("\n{account}"));

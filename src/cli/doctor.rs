@@ -8,7 +8,7 @@ use clap::builder::FalseyValueParser;
 
 use crate::config::{self, Config, Severity, duration};
 use crate::doctor::{Examined, Options, examine, look};
-use crate::output::count;
+use crate::output::{answered, count};
 
 /// Options of `lameduck doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,8 +36,8 @@ pub struct DoctorArgs {
 
 /// Examines. Findings go to `out`, what could not be read to `err`.
 ///
-/// Returns the exit code: 0 nothing, 1 something that will cut requests (with `--strict`: or may), 2 wrong usage.
-/// Write errors are not ours to judge: somebody closed the pipe.
+/// Returns the exit code: 0 nothing, 1 something that will cut requests (with `--strict`: or may), or findings that could
+/// not be written to `out`, 2 wrong usage.
 pub fn run(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
     let config = match own(args.config.as_deref()) {
         Ok(config) => config,
@@ -69,12 +69,16 @@ pub fn run(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
             app_stop: args.app_stop,
         },
     );
-    // A reader that went away changes nothing about the files.
-    let _ = if args.json {
+    let written = if args.json {
         writeln!(out, "{:#}", json(&examined))
     } else {
         text(&examined, args.colour, out)
     };
+    // A reader that went away changes nothing about the files.
+    let unwritten = answered(written.and_then(|()| out.flush())).err();
+    if let Some(why) = &unwritten {
+        let _ = writeln!(err, "lameduck: {why}");
+    }
     let bad = |severity| severity == Severity::Error || args.strict;
     let mut all = examined
         .reports
@@ -82,7 +86,7 @@ pub fn run(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
         .flat_map(|report| &report.diagnostics);
     match all.any(|diagnostic| bad(diagnostic.severity)) {
         _ if !errors.is_empty() => 2,
-        found => u8::from(found),
+        found => u8::from(found || unwritten.is_some()),
     }
 }
 

@@ -107,14 +107,18 @@ fn time(text: &str) -> Result<Duration, String> {
 /// Runs what these words ask for, `exec` the first of them.
 pub fn run_words(words: impl Iterator<Item = OsString>) -> u8 {
     exec::slim::start_again();
+    crate::output::use_no_thread();
     let command = ExecArgs::augment_args(Command::new("exec"))
         .bin_name("lameduck exec")
         .about("Run an app so that it is drained before it is stopped");
-    let matches = command.get_matches_from(words);
+    let matches = match command.try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(error) => return super::exit::explain(&error),
+    };
     let chosen = matches.value_source("drain_timeout") != Some(ValueSource::DefaultValue);
     match ExecArgs::from_arg_matches(&matches) {
         Ok(args) => run(args, chosen),
-        Err(error) => error.exit(),
+        Err(error) => super::exit::explain(&error),
     }
 }
 

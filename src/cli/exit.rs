@@ -1,5 +1,23 @@
 //! How a command ends: the exit codes, and what is said on standard error.
 
+/// Prints what the parser has to say, help or a mistake, and says with which code that ends.
+pub fn explain(error: &clap::Error) -> u8 {
+    let code = u8::try_from(error.exit_code()).unwrap_or(2);
+    if error.use_stderr() {
+        let text = error.render();
+        match crate::output::error_colour() {
+            true => crate::output::say(&text.ansi().to_string()),
+            false => crate::output::say(&text.to_string()),
+        }
+        return code;
+    }
+    // Help was asked for.
+    match Exit::answered(error.print()) {
+        Ok(()) => code,
+        Err(exit) => exit.report(),
+    }
+}
+
 /// An end other than success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
@@ -45,6 +63,14 @@ impl Exit {
     /// 130: interrupted.
     pub fn interrupted(message: impl Into<String>) -> Self {
         Self::new(130, message)
+    }
+
+    /// How a command ends whose product was to be written: 1 if it could not be, unless its reader had seen enough.
+    ///
+    /// # Errors
+    /// That end.
+    pub fn answered(written: std::io::Result<()>) -> Result<(), Self> {
+        crate::output::answered(written).map_err(Self::failed)
     }
 
     /// Says it on standard error; returns the code.

@@ -22,6 +22,7 @@ pub mod status;
 
 use clap::{Parser, Subcommand};
 
+use crate::output::{self, AnswerWriter, ErrorWriter};
 use exit::Exit;
 
 /// The whole command line.
@@ -78,10 +79,18 @@ enum Command {
 impl Cli {
     /// Does what the process's arguments ask for; returns the exit code.
     pub fn run() -> u8 {
+        output::take_panics();
+        output::finish(Self::run_words())
+    }
+
+    fn run_words() -> u8 {
         // A launcher stays beside its app for as long as that runs: it does without what the others need.
         match std::env::args_os().nth(1) {
             Some(word) if word == "exec" => exec::run_words(std::env::args_os().skip(1)),
-            _ => Self::parse().dispatch(),
+            _ => match Self::try_parse() {
+                Ok(line) => line.dispatch(),
+                Err(error) => exit::explain(&error),
+            },
         }
     }
 
@@ -111,13 +120,13 @@ impl Cli {
 }
 
 fn check(mut args: check::CheckArgs) -> u8 {
-    args.colour = crate::output::colour_on(&std::io::stderr());
-    check::run(args, &mut std::io::stdout(), &mut std::io::stderr())
+    args.colour = output::error_colour();
+    check::run(args, &mut AnswerWriter, &mut ErrorWriter)
 }
 
 fn doctor(mut args: doctor::DoctorArgs) -> u8 {
-    args.colour = crate::output::colour();
-    doctor::run(args, &mut std::io::stdout(), &mut std::io::stderr())
+    args.colour = output::colour();
+    doctor::run(args, &mut AnswerWriter, &mut ErrorWriter)
 }
 
 fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {
@@ -125,7 +134,12 @@ fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {
         .enable_all()
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => {
+            let ended = runtime.block_on(command);
+            // What waits for a reader that stopped reading is left to the end of the process.
+            runtime.shutdown_background();
+            ended
+        }
         Err(error) => Err(Exit::failed(format!(
             "can't start: {error}; the system may be out of descriptors (`ulimit -n`)"
         ))),

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::app::{self, Options};
 use crate::telemetry;
 
-use crate::output::{colour_on, complain};
+use crate::output::{complain, error_colour, say};
 
 /// What `lameduck run` takes.
 #[derive(Debug, Args)]
@@ -53,15 +53,15 @@ pub fn run(args: RunArgs) -> u8 {
         health_path: args.health_path,
         admin: args.admin,
     };
-    let colour = colour_on(&std::io::stderr());
+    let colour = error_colour();
     let loaded = match options.load() {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprint!("{}", error.render(colour));
+            say(&error.render(colour));
             return if error.is_usage() { 2 } else { 1 };
         }
     };
-    eprint!("{}", loaded.warnings.render(colour));
+    say(&loaded.warnings.render(colour));
     telemetry::tracing::init();
     match app::run(options, loaded) {
         Ok(()) => 0,

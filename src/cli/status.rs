@@ -1,6 +1,5 @@
 //! `lameduck status`: pools and backends as a table, once or live.
 
-use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -11,7 +10,7 @@ use serde_json::Value;
 
 use super::client::{Client, Connect, Events, Wait};
 use super::exit::Exit;
-use crate::output::{colour, count, print, print_json, printable, try_print};
+use crate::output::{answer, answer_json, colour, count, printable, stdout_is_terminal};
 use crate::registry::view::{BackendView, DrainView, PoolView};
 use crate::typed::segment;
 
@@ -52,24 +51,20 @@ pub async fn run(args: StatusArgs) -> Result<(), Exit> {
     }
     let pools = pools(&client, args.pool.as_deref()).await?;
     if args.json {
-        print_json(&pools);
-        return Ok(());
+        return Exit::answered(answer_json(&pools));
     }
-    print(&shown(&client, &args, &pools).await?);
-    Ok(())
+    Exit::answered(answer(&shown(&client, &args, &pools).await?))
 }
 
 async fn listeners(client: &Client, json: bool) -> Result<(), Exit> {
     let listeners: Value = client.get("/v1/listeners").await?;
     if json {
-        print_json(&listeners);
-        return Ok(());
+        return Exit::answered(answer_json(&listeners));
     }
     let all = listeners.as_array().into_iter().flatten();
     let addresses = all.map(|listener| printable(listener["address"].as_str().unwrap_or("?")));
     let addresses: Vec<_> = addresses.collect();
-    print(&(addresses.join("\n") + &certificates(&listeners)));
-    Ok(())
+    Exit::answered(answer(&(addresses.join("\n") + &certificates(&listeners))))
 }
 
 async fn pools(client: &Client, only: Option<&str>) -> Result<Vec<PoolView>, Exit> {
@@ -104,11 +99,20 @@ async fn watch(client: &Client, args: &StatusArgs) -> Result<(), Exit> {
             Err(exit) if args.json => return Err(exit),
             Err(exit) => exit.message,
         };
-        // Nobody looks any more: that is how watching ends in a pipe.
-        if draw(&text, last.as_ref(), args.json).is_err() {
-            return Ok(());
-        }
+        let drawing = drawing(&text, last.as_ref(), args.json);
         last = Some(text);
+        // On a thread of its own: a reader that stopped reading must not keep an interrupt from us.
+        let drawn = drawing.map(|text| tokio::task::spawn_blocking(move || answer(&text)));
+        if let Some(drawn) = drawn {
+            let drawn = tokio::select! {
+                _ = &mut interrupt => return Err(Exit::interrupted("")),
+                drawn = drawn => drawn.unwrap_or_else(|error| Err(std::io::Error::other(error))),
+            };
+            // Nobody looks any more: that is how watching ends in a pipe.
+            if drawn.is_err() {
+                return Exit::answered(drawn);
+            }
+        }
         tokio::select! {
             _ = &mut interrupt => return Err(Exit::interrupted("")),
             () = tokio::time::sleep(REFRESH) => {}
@@ -182,19 +186,17 @@ async fn changed(events: &mut Option<Events>) -> Result<(), Exit> {
     }
 }
 
-fn draw(text: &str, last: Option<&String>, json: bool) -> std::io::Result<()> {
-    let terminal = std::io::stdout().is_terminal() && !json;
+/// What to print for the picture to be `text`; nothing where it has not changed and nobody would see it drawn anew.
+fn drawing(text: &str, last: Option<&String>, json: bool) -> Option<String> {
+    let terminal = stdout_is_terminal() && !json;
     if !terminal {
-        return if last.is_some_and(|last| last == text) {
-            Ok(())
-        } else {
-            try_print(text)
-        };
+        let same = last.is_some_and(|last| last == text);
+        return (!same).then(|| text.to_owned());
     }
     // Over the old picture instead of after clearing it: no flicker.
     let lines = text.replace('\n', "\x1b[K\n");
     let clear = if last.is_none() { "\x1b[2J" } else { "" };
-    try_print(&format!("{clear}\x1b[H{lines}\x1b[K\n\x1b[J"))
+    Some(format!("{clear}\x1b[H{lines}\x1b[K\n\x1b[J"))
 }
 
 /// The picture for people.

@@ -83,7 +83,7 @@ pub fn run(args: DemoAppArgs) -> u8 {
     match result {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("demo-app: {error}");
+            crate::output::say(&format!("demo-app: {error}\n"));
             1
         }
     }
@@ -130,9 +130,8 @@ async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
         busy: busy.downgrade(),
     });
     app.journal.event("listening");
-    println!(
-        "{}",
-        serde_json::json!({ "address": listener.local_addr()?.to_string() })
+    crate::output::print(
+        &serde_json::json!({ "address": listener.local_addr()?.to_string() }).to_string(),
     );
 
     let router = router(app.clone());

@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::load::Progress;
 use super::roll::Step;
+use crate::output::{self, ErrorWriter, PrintWriter};
 use crate::registry::view::PoolView;
 
 /// Cells of the in-flight bar.
@@ -51,8 +52,8 @@ impl Screen {
     /// On standard output; on standard error if that one is to stay free for data.
     pub fn new(to_stderr: bool) -> Self {
         let (out, tty): (Box<dyn Write>, bool) = match to_stderr {
-            true => (Box::new(io::stderr()), io::stderr().is_terminal()),
-            false => (Box::new(io::stdout()), io::stdout().is_terminal()),
+            true => (Box::new(ErrorWriter), output::stderr_is_terminal()),
+            false => (Box::new(PrintWriter), output::stdout_is_terminal()),
         };
         let tty = tty && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let colour = tty && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -236,6 +237,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::registry::view::{BackendView, InFlight};
+    use std::io;
     use std::sync::Arc;
 
     #[derive(Clone, Default)]

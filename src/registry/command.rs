@@ -16,6 +16,7 @@ impl Writer {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Report { key, event, detail } => self.report(key, event, detail),
+            Command::Ping { reply } => self.reply(reply, ()),
             Command::Pools { reply } => {
                 let pools = self.pools.iter().filter(|pool| !pool.retired);
                 let views = pools.map(PoolState::view).collect();

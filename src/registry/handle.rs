@@ -113,6 +113,9 @@ pub(super) enum Command {
     LeaseBroken {
         key: Key,
     },
+    Ping {
+        reply: oneshot::Sender<()>,
+    },
     Pools {
         reply: oneshot::Sender<Vec<PoolView>>,
     },
@@ -172,6 +175,19 @@ impl Handle {
     /// What a probe found, with a line for people.
     pub fn report(&self, key: Key, event: Event, detail: String) {
         let _ = self.commands.send(Command::Report { key, event, detail });
+    }
+
+    /// Waits until the registry's task has taken up what came before, and answers.
+    ///
+    /// # Errors
+    /// When the task has ended.
+    pub async fn answers(&self) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Ping { reply }).await
+    }
+
+    /// Waits until the registry's task has ended, which it does with its runtime only.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
     }
 
     /// Every pool, as people see it.

@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::accept::Door;
 use super::threads::Threads;
+use crate::clock;
 use crate::config;
 use crate::proxy::front::{Front, Settings};
 use crate::proxy::plane::Plane;
@@ -233,7 +234,7 @@ impl Listener {
         if let Err(error) = drop_syns(&self.socket) {
             debug!(%error, "can't turn new connections away before closing");
         }
-        tokio::time::sleep(SETTLE).await;
+        clock::sleep(SETTLE).await;
         let _ = self.stop.send(true);
         ended(self.accepting.await, self.address);
         let door = Door {

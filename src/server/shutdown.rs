@@ -29,7 +29,10 @@ pub struct Farewell {
     pub took: Duration,
 }
 
-/// Ends the data plane in order. `lame_since`: when the lame duck began, if somebody asked for it before.
+/// Ends the data plane in order. `told`: when the process was told to stop, which its deadline counts from.
+/// `lame_since`: when the lame duck began, if somebody asked for it before.
+///
+/// It waits by the clock's own timers: the control thread may be stuck.
 ///
 /// 1. Each response says `Connection: close`, and everybody is still accepted, for `lame_duck`. Without one, nobody is
 ///    told before the listeners are closed: who was would come back at once, and might meet us again.
@@ -41,9 +44,10 @@ pub async fn run(
     plane: &Plane,
     listeners: &mut Listeners,
     server: &config::Server,
+    told: Time,
     lame_since: Option<Time>,
 ) -> Farewell {
-    let began = clock::now();
+    let began = told;
     let deadline = began + server.deadline;
     let accept_until = (lame_since.unwrap_or(began) + server.lame_duck).min(deadline);
     if accept_until > began {
@@ -52,7 +56,7 @@ pub async fn run(
             connections = plane.clients.open(),
             "lame duck: still accepting, asking clients to go elsewhere"
         );
-        tokio::time::sleep_until(clock::instant(accept_until)).await;
+        clock::sleep_until(accept_until).await;
     }
     listeners.stop().await;
     plane.set_lame(true);
@@ -89,7 +93,7 @@ async fn wait(plane: &Plane, listeners: &Listeners, until: Time) {
     while threads.have_connections() && clock::now() < until {
         // A connection may have been accepted just when the others were told.
         plane.clients.raise(Level::Finish);
-        tokio::time::sleep(LOOK).await;
+        clock::sleep(LOOK).await;
     }
 }
 
@@ -101,6 +105,6 @@ async fn leave_backends(plane: &Plane, listeners: &Listeners) {
     }
     let until = clock::now() + LAST_MOMENT;
     while listeners.threads().have_tasks() && clock::now() < until {
-        tokio::time::sleep(LOOK).await;
+        clock::sleep(LOOK).await;
     }
 }

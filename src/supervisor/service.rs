@@ -14,6 +14,7 @@ use super::notify::{NOTIFY_SOCKET, notify};
 use crate::registry::Handle;
 use crate::registry::view::PoolView;
 use crate::sys::monotonic_ns;
+use crate::vitals::Vitals;
 
 /// Between two `STATUS=`, at least.
 const STATUS_SPACING: Duration = Duration::from_secs(1);
@@ -31,7 +32,7 @@ pub struct Service {
 impl Service {
     /// Up and serving: `READY=1`. From here on the pools' state is told whenever it changes, and, where the
     /// supervisor has a watchdog, that the proxy is alive.
-    pub fn ready(&self, registry: &Handle, data: &[runtime::Handle]) {
+    pub fn ready(&self, registry: &Handle, data: &[runtime::Handle], vitals: Arc<Vitals>) {
         if std::env::var_os(NOTIFY_SOCKET).is_none_or(|address| address.is_empty()) {
             return;
         }
@@ -41,6 +42,7 @@ impl Service {
             let pulse = Pulse {
                 registry: registry.clone(),
                 data: data.to_vec(),
+                vitals,
             };
             tokio::spawn(watchdog(pulse, time / 2));
         }
@@ -147,12 +149,17 @@ fn watchdog_time() -> Option<Duration> {
 struct Pulse {
     registry: Handle,
     data: Vec<runtime::Handle>,
+    vitals: Arc<Vitals>,
 }
 
 impl Pulse {
-    /// The registry takes a command and answers it, and the data plane's threads run what they are given.
+    /// The registry takes a command and answers it, the data plane's threads run what they are given, and nothing has
+    /// ended that the proxy can't do without.
     async fn is_there(&self, patience: Duration) -> bool {
-        let registry = async { self.registry.pools().await.is_ok() };
+        if self.vitals.check().is_err() {
+            return false;
+        }
+        let registry = async { self.registry.answers().await.is_ok() };
         let data = async {
             let beats: Vec<_> = self.data.iter().map(|data| data.spawn(async {})).collect();
             futures_util::future::try_join_all(beats).await.is_ok()
@@ -172,7 +179,9 @@ async fn watchdog(pulse: Pulse, every: Duration) {
         if pulse.is_there(every).await {
             tell_aside("WATCHDOG=1".to_owned()).await;
         } else {
-            warn!("registry or data plane don't answer: the watchdog is not told");
+            warn!(
+                "registry or data plane don't answer, or a task has died: the watchdog is not told"
+            );
         }
     }
 }
@@ -240,6 +249,7 @@ mod tests {
         let pulse = Pulse {
             registry,
             data: vec![data.handle().clone()],
+            vitals: Arc::default(),
         };
         let (soon, long) = (Duration::from_millis(100), Duration::from_secs(10));
         assert!(pulse.is_there(long).await);
@@ -256,6 +266,8 @@ mod tests {
             release.send(()).unwrap();
             assert!(pulse.is_there(long).await);
         }
+        pulse.vitals.lost("the scribe", "a test");
+        assert!(!pulse.is_there(long).await);
         data.shutdown_background();
         control.shutdown_background();
     }

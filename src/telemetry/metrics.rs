@@ -23,6 +23,7 @@ use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::server::Inventory;
+use crate::vitals::Vitals;
 
 pub use handshakes::Handshake;
 use handshakes::Handshakes;
@@ -123,6 +124,7 @@ struct Inner {
     reloads_refused: AtomicU64,
     attached: OnceLock<Attached>,
     certificates: Arc<Inventory>,
+    vitals: OnceLock<Arc<Vitals>>,
     process: ProcessCollector,
 }
 
@@ -153,6 +155,7 @@ impl Metrics {
             reloads_refused: AtomicU64::new(0),
             attached: OnceLock::new(),
             certificates: Arc::default(),
+            vitals: OnceLock::new(),
             process: ProcessCollector::for_self(),
         }))
     }
@@ -173,6 +176,11 @@ impl Metrics {
             access_log,
             clients: Box::new(clients),
         });
+    }
+
+    /// Adds the control thread's stalls.
+    pub fn watch(&self, vitals: Arc<Vitals>) {
+        let _ = self.0.vitals.set(vitals);
     }
 
     /// A drain ended.

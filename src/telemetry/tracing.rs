@@ -1,9 +1,9 @@
 //! The process's own log: to standard error, for people or as JSON.
 
-use std::io::IsTerminal;
-
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::output::{self, ErrorWriter};
 
 /// What to log: `debug`, or `info,lameduck::probe=debug` (default `info`).
 pub const FILTER: &str = "LAMEDUCK_LOG";
@@ -16,22 +16,34 @@ const QUIET: &str =
     "pingora=warn,pingora_core=warn,pingora_proxy=warn,pingora_pool=warn,pingora_runtime=warn";
 
 /// Starts it, as the environment says. Records of the `log` crate (Pingora's) come along. A second call changes
-/// nothing.
+/// nothing. Lines go through the queue in front of standard error: whoever logs never waits for a reader or a disk.
 pub fn init() {
     let asked = std::env::var(FILTER).unwrap_or_default();
     let (filter, complaint) = filter(&asked);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        // It would tell of its own failures by `eprintln!`, which panics where standard error is gone.
+        .log_internal_errors(false)
+        .with_writer(|| ErrorWriter);
     let started = if std::env::var(FORMAT).is_ok_and(|format| format.eq_ignore_ascii_case("json")) {
         builder.json().flatten_event(true).finish().try_init()
     } else {
-        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let colour = output::stderr_is_terminal() && std::env::var_os("NO_COLOR").is_none();
         builder.with_ansi(colour).finish().try_init()
     };
+    if started.is_ok() {
+        output::tell_losses_by(tell_losses);
+    }
     if let (Ok(()), Some(complaint)) = (started, complaint) {
         tracing::warn!("{complaint}");
     }
+}
+
+fn tell_losses(lost: u64) {
+    tracing::warn!(
+        lost,
+        "lines of this log were dropped: standard error's reader or disk was too slow, or it could not be written"
+    );
 }
 
 /// The filter asked for; where it can't be read, the default one and what to tell about it.

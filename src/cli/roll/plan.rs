@@ -8,7 +8,7 @@ use super::super::client::Client;
 use super::super::exit::Exit;
 use super::{RollArgs, time};
 use crate::core::roll::{Plan, Refusal, Roll};
-use crate::output::{print as say, print_json, printable};
+use crate::output::{print_answer as say, print_json, printable};
 use crate::registry::view::PoolView;
 use crate::supervisor::roll::command::Template;
 use crate::supervisor::roll::driver::{address, base, is_leaving, seen};

@@ -1,6 +1,6 @@
 //! What a roll shows: in-place lines on a terminal, one line for each step elsewhere, or JSON.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::super::exit::Exit;
 use super::RollArgs;
 use super::plan::Settings;
 use crate::clock;
-use crate::output::{count, print, print_json, printable};
+use crate::output::{PrintWriter, count, print, print_json, printable, stdout_is_terminal};
 use crate::registry::view::PoolView;
 use crate::supervisor::roll::driver::{Report, Step, Teller, base};
 
@@ -34,7 +34,7 @@ pub struct Show {
 impl Show {
     /// For the backends of these names.
     pub fn new(pool: &str, names: &[String], json: bool) -> Self {
-        let form = match (json, std::io::stdout().is_terminal()) {
+        let form = match (json, stdout_is_terminal()) {
             (true, _) => Form::Json,
             (false, true) => Form::Terminal,
             (false, false) => Form::Lines,
@@ -115,7 +115,6 @@ impl Show {
         if self.form != Form::Terminal {
             return;
         }
-        let mut out = std::io::stdout().lock();
         let width = self.lines.iter().map(|(name, _)| name.len()).max();
         let width = width.unwrap_or_default();
         let mut text = String::new();
@@ -129,8 +128,7 @@ impl Show {
             ));
         }
         self.drawn = self.lines.len();
-        let _ = out.write_all(text.as_bytes());
-        let _ = out.flush();
+        let _ = PrintWriter.write_all(text.as_bytes());
     }
 }
 

@@ -13,7 +13,7 @@ use super::slim;
 use super::sys::{self, Reaped, Signals};
 use super::tree::{self, Found};
 use crate::core::launch::{Effect, Event, Fate, Launch};
-use crate::output::complain;
+use crate::output::{complain, retry_errors};
 use crate::sys::{kill, kill_group};
 use crate::typed::BackendName;
 
@@ -25,6 +25,8 @@ const LOOK_LATER: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_secs(5);
 /// A worker has started what it is a wrapper for after this time.
 const SETTLED: Duration = Duration::from_secs(1);
+/// Between two attempts to say what standard error did not take.
+const RETRY: Duration = Duration::from_millis(500);
 /// An app that finds its port taken gets another one, so often.
 const PORTS: u32 = 5;
 
@@ -91,7 +93,9 @@ impl Launcher {
             }
             let now = self.now();
             let deadlines = [self.launch.next_deadline(), self.next_look, self.next_sign];
-            let next = deadlines.into_iter().flatten().min();
+            // What could not be said without waiting may be by then.
+            let retry = retry_errors().then(|| now + RETRY);
+            let next = deadlines.into_iter().flatten().chain(retry).min();
             let descriptors = [self.signals.as_raw_fd(), self.letterbox.as_raw_fd()];
             sys::wait(&descriptors, next.map(|at| at.saturating_sub(now)));
             while let Some(signal) = self.signals.read() {

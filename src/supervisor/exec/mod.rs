@@ -64,6 +64,7 @@ pub fn run(options: Options) -> u8 {
     match try_run(options) {
         Ok(Fate::Code(code)) => u8::try_from(code).unwrap_or(FAILED),
         Ok(Fate::Signal(signal)) => {
+            crate::output::finish(0);
             sys::die_of(signal);
             // Process 1 can't die of a signal that it sends itself.
             128u8.saturating_add(u8::try_from(signal).unwrap_or_default())

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::core::launch::Fate;
+use crate::sys::is_writable;
 
 /// Signals that the launcher takes itself; whatever else comes does what it does by default.
 const TAKEN: [i32; 8] = [
@@ -20,6 +21,9 @@ const TAKEN: [i32; 8] = [
     libc::SIGWINCH,
     libc::SIGCHLD,
 ];
+
+/// A supervisor that does not read what it is told must not hold us up for longer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A launcher has opened fewer before it forks, wherever its limit may be.
 const MOST_DESCRIPTORS: libc::rlim_t = 4096;
@@ -293,16 +297,13 @@ pub fn die_of(signal: i32) {
 /// Writes to a descriptor that was handed to us by number. Whether it is open shows then.
 ///
 /// # Errors
-/// Those of write(2).
-#[allow(
-    unsafe_code,
-    reason = "std owns what it writes to; this one is the app's too"
-)]
+/// Those of write(2); [`io::ErrorKind::WouldBlock`] where nobody reads it.
 pub fn write_to(descriptor: RawFd, bytes: &[u8]) -> io::Result<()> {
-    // SAFETY: pointer and length are the slice's; a descriptor that is not open is an error, nothing else.
-    match unsafe { libc::write(descriptor, bytes.as_ptr().cast(), bytes.len()) } {
-        written if written == bytes.len() as isize => Ok(()),
-        written if written < 0 => Err(io::Error::last_os_error()),
+    if !is_writable(descriptor, PATIENCE) {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    match crate::sys::write(descriptor, bytes)? {
+        written if written == bytes.len() => Ok(()),
         _ => Err(io::ErrorKind::WriteZero.into()),
     }
 }

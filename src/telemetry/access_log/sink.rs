@@ -1,15 +1,14 @@
 //! Where lines end up: standard output or a file that can be opened anew.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::config::LogSink;
+use crate::output::{self, LineWriter};
 
 /// Why there is no access log.
 #[derive(Debug, Error)]
@@ -41,10 +40,8 @@ pub enum Error {
 /// An open sink.
 #[derive(Debug)]
 pub(super) struct Sink {
-    file: File,
+    lines: LineWriter<File>,
     path: Option<PathBuf>,
-    /// The last write stopped within a line: the next one begins with an end of line.
-    torn: bool,
 }
 
 impl Sink {
@@ -53,11 +50,8 @@ impl Sink {
         let (file, path) = match sink {
             LogSink::Off => return Ok(None),
             LogSink::Stdout => {
-                let descriptor = io::stdout()
-                    .as_fd()
-                    .try_clone_to_owned()
-                    .map_err(Error::Stdout)?;
-                (File::from(descriptor), None)
+                let file = output::duplicate_stdout().map_err(Error::Stdout)?;
+                (file, None)
             }
             LogSink::File(path) => {
                 let file = append_to(path).map_err(|error| Error::Open {
@@ -68,9 +62,8 @@ impl Sink {
             }
         };
         Ok(Some(Self {
-            file,
+            lines: LineWriter::new(file),
             path,
-            torn: false,
         }))
     }
 
@@ -78,9 +71,8 @@ impl Sink {
     #[cfg(test)]
     pub(super) fn from_file(file: File) -> Self {
         Self {
-            file,
+            lines: LineWriter::new(file),
             path: None,
-            torn: false,
         }
     }
 
@@ -89,39 +81,17 @@ impl Sink {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        self.file = append_to(path).map_err(|error| Error::Open {
+        let file = append_to(path).map_err(|error| Error::Open {
             path: path.clone(),
             error,
         })?;
-        self.torn = false;
+        self.lines = LineWriter::new(file);
         Ok(())
     }
 
     /// Writes whole lines. `give_up` is asked now and then while a non-blocking sink takes no more.
-    pub(super) fn write(&mut self, mut lines: &[u8], give_up: impl Fn() -> bool) -> io::Result<()> {
-        if self.torn {
-            self.file.write_all(b"\n")?;
-            self.torn = false;
-        }
-        let whole = lines.len();
-        while !lines.is_empty() {
-            match self.file.write(lines) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    lines = &lines[written..];
-                    self.torn = !lines.is_empty();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Somebody made a shared standard output non-blocking. No readiness to wait for that would
-                // be worth a reactor: this thread has nothing else to do.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !give_up() => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        debug_assert!(whole == 0 || !self.torn);
-        Ok(())
+    pub(super) fn write(&mut self, lines: &[u8], give_up: impl Fn() -> bool) -> io::Result<()> {
+        self.lines.write(lines, give_up)
     }
 }
 

@@ -9,6 +9,7 @@ use prometheus::proto::MetricFamily;
 
 use super::families::Family;
 use super::{Drains, Inner};
+use crate::output::dropped_errors;
 use crate::registry::Endpoint;
 use crate::registry::snapshot::{Pool, Snapshot};
 
@@ -23,6 +24,7 @@ pub(super) fn collect(inner: &Inner) -> Vec<MetricFamily> {
     families.extend(probes(&snapshot));
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
+    families.extend(vital_signs(inner));
     let to_clients = !inner.certificates.is_empty();
     if to_clients {
         families.extend(tls(inner));
@@ -247,6 +249,21 @@ fn certificate_reloads(inner: &Inner) -> Family {
     reloads.add(&[("outcome", "applied")], taken);
     reloads.add(&[("outcome", "refused")], refused);
     reloads
+}
+
+/// How the process itself does.
+fn vital_signs(inner: &Inner) -> [Family; 2] {
+    let mut dropped = Family::counter(
+        "lameduck_log_dropped_total",
+        "Lines of lameduck's own log lost because standard error was too slow or could not be written.",
+    );
+    let mut stalls = Family::counter(
+        "lameduck_control_stalls_total",
+        "Times that the control thread did not turn for some seconds.",
+    );
+    dropped.add(&[], dropped_errors());
+    stalls.add(&[], inner.vitals.get().map_or(0, |vitals| vitals.stalls()));
+    [dropped, stalls]
 }
 
 fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {

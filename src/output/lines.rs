@@ -1,0 +1,98 @@
+//! Whole lines to a descriptor that may be slow, full or gone.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// Between two tries at a descriptor that somebody made non-blocking and that takes no more.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// Writes whole lines, and remembers where a write stopped within one.
+#[derive(Debug)]
+pub struct LineWriter<W> {
+    out: W,
+    /// The last write stopped within a line: the next one begins with an end of line.
+    torn: bool,
+}
+
+impl<W: Write> LineWriter<W> {
+    /// Lines to `out`.
+    pub fn new(out: W) -> Self {
+        Self { out, torn: false }
+    }
+
+    /// Writes whole lines. `give_up` is asked now and then while a non-blocking descriptor takes no more.
+    ///
+    /// # Errors
+    /// Those of write(2); some of the lines may have been written.
+    pub fn write(&mut self, mut lines: &[u8], give_up: impl Fn() -> bool) -> io::Result<()> {
+        if self.torn {
+            self.write_some(b"\n", &give_up)?;
+            self.torn = false;
+        }
+        while !lines.is_empty() {
+            let written = self.write_some(lines, &give_up)?;
+            lines = &lines[written..];
+            self.torn = !lines.is_empty();
+        }
+        Ok(())
+    }
+
+    /// Writes at least one byte.
+    fn write_some(&mut self, bytes: &[u8], give_up: &impl Fn() -> bool) -> io::Result<usize> {
+        loop {
+            match self.out.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => return Ok(written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Somebody made a shared standard output non-blocking. No readiness to wait for that would
+                // be worth a reactor: this thread has nothing else to do.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !give_up() => {
+                    std::thread::sleep(RETRY);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A disk with room for some bytes.
+    #[derive(Default)]
+    struct Disk {
+        room: usize,
+        text: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let length = bytes.len().min(self.room);
+            if length == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= length;
+            self.text.extend_from_slice(&bytes[..length]);
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn line_after_a_torn_one_begins_on_its_own() {
+        let mut lines = LineWriter::new(Disk {
+            room: 3,
+            text: Vec::new(),
+        });
+        assert!(lines.write(b"first\n", || false).is_err());
+        lines.out.room = 100;
+        lines.write(b"second\n", || false).unwrap();
+        lines.write(b"third\n", || false).unwrap();
+        assert_eq!(lines.out.text, b"fir\nsecond\nthird\n");
+    }
+}

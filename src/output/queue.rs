@@ -1,0 +1,215 @@
+//! A bounded queue in front of a standard stream: whoever has something to say never waits for its reader.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::lines::LineWriter;
+
+/// Bytes that wait at most. One message that is longer is taken if nothing else waits.
+const MAX_WAITING: usize = 1 << 20;
+/// What the buffers keep of their memory once they are empty.
+const MAX_KEPT: usize = 64 << 10;
+/// The thread does little.
+const STACK: usize = 128 << 10;
+
+/// Told how many messages were lost, when one could be written again.
+pub type LossReport = Box<dyn Fn(u64) + Send>;
+
+/// Messages on their way to one descriptor, and the thread that writes them. What does not fit, and what can't be
+/// written, is dropped and counted.
+#[derive(Debug)]
+pub struct OutputQueue(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// There is something to write.
+    filled: Condvar,
+    /// Everything has been written, or has failed to be.
+    emptied: Condvar,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    messages: u64,
+    /// The thread has some in its hands.
+    writing: bool,
+    /// Why messages could not be written: the first reason.
+    failure: Option<io::Error>,
+}
+
+impl OutputQueue {
+    /// Starts the thread. `report` is called on it, and may use this queue.
+    ///
+    /// # Errors
+    /// When there can't be another thread.
+    pub fn start(
+        name: &str,
+        out: impl Write + Send + 'static,
+        report: LossReport,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let of_thread = shared.clone();
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(STACK)
+            .spawn(move || of_thread.write_all(&mut LineWriter::new(out), &report))?;
+        Ok(Self(shared))
+    }
+
+    /// Puts a message into the queue. Never waits for a reader or a disk.
+    pub fn push(&self, message: &[u8]) {
+        let mut waiting = self.0.waiting.lock();
+        if !waiting.bytes.is_empty() && waiting.bytes.len() + message.len() > MAX_WAITING {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.bytes.extend_from_slice(message);
+        waiting.messages += 1;
+        self.0.filled.notify_one();
+    }
+
+    /// Waits until everything has been written or has failed; says whether that was so in time.
+    pub fn flush(&self, until: Instant) -> bool {
+        let mut waiting = self.0.waiting.lock();
+        while waiting.writing || !waiting.bytes.is_empty() {
+            if self.0.emptied.wait_until(&mut waiting, until).timed_out() {
+                return !waiting.writing && waiting.bytes.is_empty();
+            }
+        }
+        true
+    }
+
+    /// Messages lost so far: there was no room, or they could not be written.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Takes the first reason why a message could not be written.
+    pub fn take_failure(&self) -> Option<io::Error> {
+        self.0.waiting.lock().failure.take()
+    }
+}
+
+impl Shared {
+    /// The thread's life.
+    fn write_all(&self, out: &mut LineWriter<impl Write>, report: &LossReport) {
+        let (mut taken, mut told) = (Vec::new(), 0);
+        loop {
+            let messages = self.take(&mut taken);
+            let ended = out.write(&taken, || false);
+            let written = ended.is_ok();
+            {
+                let mut waiting = self.waiting.lock();
+                waiting.writing = false;
+                if let Err(error) = ended {
+                    self.dropped.fetch_add(messages, Ordering::Relaxed);
+                    waiting.failure.get_or_insert(error);
+                }
+                if waiting.bytes.is_empty() {
+                    self.emptied.notify_all();
+                }
+            }
+            let dropped = self.dropped.load(Ordering::Relaxed);
+            if written && dropped > told {
+                report(dropped - told);
+                told = dropped;
+            }
+        }
+    }
+
+    /// Waits for messages and takes all of them; how many there are.
+    fn take(&self, taken: &mut Vec<u8>) -> u64 {
+        taken.clear();
+        taken.shrink_to(MAX_KEPT);
+        let mut waiting = self.waiting.lock();
+        while waiting.bytes.is_empty() {
+            self.filled.wait(&mut waiting);
+        }
+        std::mem::swap(&mut waiting.bytes, taken);
+        waiting.writing = true;
+        std::mem::take(&mut waiting.messages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{Read, pipe};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    fn quiet() -> LossReport {
+        Box::new(|_| ())
+    }
+
+    #[test]
+    fn messages_arrive_in_order() {
+        let (mut reader, writer) = pipe().unwrap();
+        let queue = OutputQueue::start("test", writer, quiet()).unwrap();
+        for n in 0..100 {
+            queue.push(format!("{n}\n").as_bytes());
+        }
+        assert!(queue.flush(soon()));
+        let mut bytes = vec![0; 290];
+        reader.read_exact(&mut bytes).unwrap();
+        let expected: String = (0..100).map(|n| format!("{n}\n")).collect();
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        assert_eq!(queue.dropped(), 0);
+    }
+
+    #[test]
+    fn unread_pipe_holds_nobody_up_and_its_losses_are_told_when_it_is_read() {
+        let (mut reader, writer) = pipe().unwrap();
+        let (told, tells) = std::sync::mpsc::channel();
+        let report = Box::new(move |lost| assert!(told.send(lost).is_ok()));
+        let queue = OutputQueue::start("test", writer, report).unwrap();
+        let line = [b"x".repeat(999), b"\n".to_vec()].concat();
+        let asked = 4000;
+        for _ in 0..asked {
+            queue.push(&line);
+        }
+        assert!(queue.dropped() > 1000, "{}", queue.dropped());
+        assert!(!queue.flush(Instant::now() + Duration::from_millis(50)));
+        let arrived = std::thread::spawn(move || {
+            let (mut lines, mut buffer) = (0, vec![0; 1 << 16]);
+            while let Ok(length @ 1..) = reader.read(&mut buffer) {
+                lines += buffer[..length].iter().filter(|b| **b == b'\n').count() as u64;
+                if buffer[..length].ends_with(b"end\n") {
+                    break;
+                }
+            }
+            lines
+        });
+        assert!(queue.flush(soon()));
+        let lost = tells.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(lost, queue.dropped());
+        queue.push(b"end\n");
+        assert_eq!(arrived.join().unwrap() + lost, asked + 1);
+    }
+
+    #[test]
+    fn what_can_not_be_written_is_counted_and_its_reason_kept() {
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        let queue = OutputQueue::start("test", writer, quiet()).unwrap();
+        for n in 1..=3 {
+            queue.push(b"nobody reads this\n");
+            assert!(queue.flush(soon()));
+            assert_eq!(queue.dropped(), n);
+        }
+        let failure = queue.take_failure().unwrap();
+        assert_eq!(failure.kind(), io::ErrorKind::BrokenPipe);
+    }
+}

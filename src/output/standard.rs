@@ -1,0 +1,285 @@
+//! The process's own standard output and standard error.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::queue::{LossReport, OutputQueue};
+use super::unblocked::UnblockedOutput;
+
+/// How long the last words may take in all.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The same for a launcher, whose supervisor waits.
+const LAST_WORDS_UNBLOCKED: Duration = Duration::from_millis(100);
+
+static ERRORS: OnceLock<Outlet> = OnceLock::new();
+static PRINTS: OnceLock<Outlet> = OnceLock::new();
+static LOSS_TELLER: OnceLock<fn(u64)> = OnceLock::new();
+/// What was printed on standard output was asked for as such: that it can't be written is a failure.
+static WANTED: AtomicBool = AtomicBool::new(false);
+
+/// The ways to a standard stream.
+enum Outlet {
+    Queue(OutputQueue),
+    Unblocked(UnblockedOutput),
+}
+
+impl Outlet {
+    /// With a thread of its own; without one where the system is out of threads or descriptors.
+    fn start(name: &str, stream: &impl AsFd, report: LossReport) -> Self {
+        let started = duplicate(stream).and_then(|file| OutputQueue::start(name, file, report));
+        match started {
+            Ok(queue) => Self::Queue(queue),
+            Err(_) => Self::Unblocked(UnblockedOutput::new(stream.as_fd().as_raw_fd())),
+        }
+    }
+
+    fn push(&self, bytes: &[u8]) {
+        match self {
+            Self::Queue(queue) => queue.push(bytes),
+            Self::Unblocked(output) => output.push(bytes),
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        match self {
+            Self::Queue(queue) => queue.dropped(),
+            Self::Unblocked(output) => output.dropped(),
+        }
+    }
+
+    /// Gives it a moment; why something could not be written, if so.
+    fn finish(&self, until: Instant) -> Option<io::Error> {
+        match self {
+            Self::Queue(queue) => {
+                queue.flush(until);
+                queue.take_failure()
+            }
+            Self::Unblocked(output) => {
+                output.flush(until.min(Instant::now() + LAST_WORDS_UNBLOCKED));
+                None
+            }
+        }
+    }
+}
+
+fn errors() -> &'static Outlet {
+    ERRORS.get_or_init(|| Outlet::start("stderr", &io::stderr(), Box::new(report_losses)))
+}
+
+fn report_losses(lost: u64) {
+    match LOSS_TELLER.get() {
+        Some(tell) => tell(lost),
+        None => say(&super::losses(lost)),
+    }
+}
+
+fn prints() -> &'static Outlet {
+    let report = |lost| say(&super::losses(lost));
+    PRINTS.get_or_init(|| Outlet::start("stdout", &io::stdout(), Box::new(report)))
+}
+
+fn duplicate(stream: &impl AsFd) -> io::Result<File> {
+    Ok(File::from(stream.as_fd().try_clone_to_owned()?))
+}
+
+/// Another descriptor of standard output, for who has a thread of its own to write to it.
+///
+/// # Errors
+/// When the system is out of descriptors.
+pub fn duplicate_stdout() -> io::Result<File> {
+    duplicate(&io::stdout())
+}
+
+/// From now on, standard error does without a thread. To be called before anything is said.
+pub fn use_no_thread() {
+    let output = UnblockedOutput::new(io::stderr().as_raw_fd());
+    let _ = ERRORS.set(Outlet::Unblocked(output));
+}
+
+/// How it is told that lines for standard error were lost, when one could be written again; without this, as a plain
+/// line.
+pub fn tell_losses_by(tell: fn(u64)) {
+    let _ = LOSS_TELLER.set(tell);
+}
+
+/// Lines for standard error that were lost because its reader or disk was too slow, or could not be written.
+pub fn dropped_errors() -> u64 {
+    ERRORS.get().map_or(0, Outlet::dropped)
+}
+
+/// Says something on standard error, as it is.
+pub fn say(text: &str) {
+    push_error(text.as_bytes());
+}
+
+fn push_error(bytes: &[u8]) {
+    if !bytes.is_empty() {
+        errors().push(bytes);
+    }
+}
+
+/// Says something on standard error.
+pub fn complain(text: &str) {
+    say(&format!("lameduck: {text}\n"));
+}
+
+/// Tries again to say what a process without a thread could not say when it wanted to; says whether something still
+/// waits.
+pub fn retry_errors() -> bool {
+    match ERRORS.get() {
+        Some(Outlet::Unblocked(output)) => output.retry(),
+        _ => false,
+    }
+}
+
+/// Prints text and a newline on standard output. If nobody reads it, so be it: what a command did is told by
+/// its exit code.
+pub fn print(text: &str) {
+    push_print(format!("{text}\n").as_bytes());
+}
+
+fn push_print(bytes: &[u8]) {
+    prints().push(bytes);
+}
+
+/// As [`print()`], for what was asked for as such: that it can't be written makes a command fail that has gone well
+/// otherwise.
+pub fn print_answer(text: &str) {
+    WANTED.store(true, Ordering::Relaxed);
+    print(text);
+}
+
+/// As [`print_answer`], for a value as one line of JSON.
+pub fn print_json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => print_answer(&text),
+        Err(error) => complain(&format!("can't print this as JSON: {error}")),
+    }
+}
+
+/// Prints text and a newline on standard output, and waits until it is written.
+///
+/// # Errors
+/// When it can't be written, [`io::ErrorKind::BrokenPipe`] where nobody reads it any more.
+pub fn answer(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// As [`answer`], for a value as one line of JSON.
+///
+/// # Errors
+/// As there.
+pub fn answer_json(value: &impl Serialize) -> io::Result<()> {
+    answer(&serde_json::to_string(value)?)
+}
+
+/// What an attempt to write a command's product means: a reader that has seen enough (`| head`) is no failure; else
+/// the text to complain with.
+///
+/// # Errors
+/// The text.
+pub fn answered(written: io::Result<()>) -> Result<(), String> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(print_error(&error)),
+        _ => Ok(()),
+    }
+}
+
+/// What to complain with when standard output can't be written.
+pub fn print_error(error: &io::Error) -> String {
+    format!("can't write to standard output: {error}; check the disk, or where it is redirected to")
+}
+
+/// Gives what was said and printed a moment to be written. Says with which code the process should end, where `code`
+/// is what the command's own work came to.
+pub fn finish(code: u8) -> u8 {
+    let until = Instant::now() + LAST_WORDS;
+    let mut code = code;
+    let failure = PRINTS.get().and_then(|prints| prints.finish(until));
+    let failure = failure.filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
+    if let Some(error) = failure.filter(|_| WANTED.load(Ordering::Relaxed)) {
+        complain(&print_error(&error));
+        code = code.max(1);
+    }
+    // What can't be said on standard error can't be said at all.
+    let _ = ERRORS.get().and_then(|errors| errors.finish(until));
+    code
+}
+
+/// From now on, a panic is told like everything else. The hook that every program has writes to standard error itself,
+/// and waits for its reader for ever.
+pub fn take_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("Box<dyn Any>");
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("<unnamed>");
+        let place = info
+            .location()
+            .map_or_else(String::new, ToString::to_string);
+        let trace = std::backtrace::Backtrace::capture();
+        let trace = match trace.status() {
+            std::backtrace::BacktraceStatus::Captured => trace.to_string(),
+            _ => "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n"
+                .to_owned(),
+        };
+        say(&format!(
+            "\nthread '{name}' panicked at {place}:\n{text}\n{trace}"
+        ));
+    }));
+}
+
+/// Standard error as a [`Write`]: what is written in one piece is one message. Never waits, never fails.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorWriter;
+
+impl Write for ErrorWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        push_error(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Standard output as a [`Write`], like [`answer`]: waits for its reader, and says when it can't be written.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerWriter;
+
+impl Write for AnswerWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stdout().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+/// Standard output as a [`Write`], like [`print()`]. Never waits, never fails.
+#[derive(Debug, Clone, Copy)]
+pub struct PrintWriter;
+
+impl Write for PrintWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        push_print(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! Whether the process is alive: the control thread turns, and the tasks that it can't do without run.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tracing::error;
+
+/// Between two beats of the control thread, and between two looks at them.
+pub const BEAT: Duration = Duration::from_secs(1);
+/// Looks without a beat in between that make a stall.
+const MISSED: u32 = 5;
+/// A look that is this late was held up itself: the whole process stood still (SIGSTOP, a suspended machine), which says
+/// nothing about one thread.
+const LATE: Duration = Duration::from_secs(3);
+/// Before a task that has panicked is started again.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// What is known of the process's life. The control thread beats, another thread looks.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    beats: AtomicU64,
+    stalled: AtomicBool,
+    stalls: AtomicU64,
+    /// Tasks that have ended and should not have, and how.
+    dead: Mutex<BTreeMap<&'static str, String>>,
+}
+
+/// A change that a look has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The control thread has not turned for this long.
+    Stalled(Duration),
+    /// It turns again.
+    Recovered,
+}
+
+/// Looks at the beats of the control thread, from another one.
+#[derive(Debug, Default)]
+pub struct StallWatch {
+    seen: u64,
+    missed: u32,
+}
+
+impl StallWatch {
+    /// To be called every [`BEAT`]; `passed` is the time since the last call.
+    pub fn look(&mut self, vitals: &Vitals, passed: Duration) -> Option<Change> {
+        let beats = vitals.beats.load(Ordering::Relaxed);
+        if beats != self.seen || passed > LATE {
+            (self.seen, self.missed) = (beats, 0);
+            return (beats > 0 && vitals.stalled.swap(false, Ordering::Relaxed))
+                .then_some(Change::Recovered);
+        }
+        self.missed += 1;
+        if self.missed < MISSED || vitals.stalled.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        vitals.stalls.fetch_add(1, Ordering::Relaxed);
+        Some(Change::Stalled(BEAT * self.missed))
+    }
+}
+
+impl Vitals {
+    /// The control thread turns. To be called on it every [`BEAT`].
+    pub fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the control thread has not turned for some seconds.
+    pub fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::Relaxed)
+    }
+
+    /// Whether the process is alive.
+    ///
+    /// # Errors
+    /// Why it is not, for people.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some((task, how)) = self.dead.lock().first_key_value() {
+            return Err(format!(
+                "{task} has ended and can't be started again ({how}). Restart lameduck; its log says more."
+            ));
+        }
+        if self.stalled.load(Ordering::Relaxed) {
+            return Err(format!(
+                "The control thread had not turned for {} s or more: no drain, health check or reload was handled. It \
+                 is coming back; ask again.",
+                (BEAT * MISSED).as_secs()
+            ));
+        }
+        Ok(())
+    }
+
+    /// A task has ended that the process can't do without.
+    pub fn lost(&self, task: &'static str, how: &str) {
+        error!(
+            task,
+            how, "an essential task has ended: lameduck is not alive any more, restart it"
+        );
+        self.dead.lock().insert(task, how.to_owned());
+    }
+
+    /// Runs a task that can't be started again, and that ends well only with the process.
+    pub fn watch(
+        self: &Arc<Self>,
+        name: &'static str,
+        task: impl Future<Output = std::io::Result<()>> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let vitals = self.clone();
+        let task = tokio::spawn(task);
+        tokio::spawn(async move {
+            // The end of the runtime aborts both.
+            match task.await {
+                Err(fault) if fault.is_panic() => vitals.lost(name, "it panicked"),
+                Ok(Err(error)) => vitals.lost(name, &error.to_string()),
+                _ => {}
+            }
+        })
+    }
+
+    /// Runs a task for as long as the process: one that panics is started again a second later.
+    pub fn keep<F>(&self, name: &'static str, start: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        tokio::spawn(async move {
+            while let Err(fault) = tokio::spawn(start()).await
+                && fault.is_panic()
+            {
+                error!(task = name, "a task panicked, and is started again");
+                tokio::time::sleep(RESTART).await;
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn stall_is_counted_once_and_ends_with_the_next_beat() {
+        let (vitals, mut watch) = (Vitals::default(), StallWatch::default());
+        vitals.beat();
+        assert_eq!(watch.look(&vitals, BEAT), None);
+        for _ in 1..MISSED {
+            assert_eq!(watch.look(&vitals, BEAT), None);
+            assert!(vitals.check().is_ok());
+        }
+        assert_eq!(
+            watch.look(&vitals, BEAT),
+            Some(Change::Stalled(BEAT * MISSED))
+        );
+        assert_eq!(watch.look(&vitals, BEAT), None);
+        assert!(vitals.check().unwrap_err().contains("5 s"));
+        vitals.beat();
+        assert_eq!(watch.look(&vitals, BEAT), Some(Change::Recovered));
+        assert!(vitals.check().is_ok());
+        assert_eq!(vitals.stalls(), 1);
+    }
+
+    #[test]
+    fn stopped_process_is_not_a_stalled_thread() {
+        let (vitals, mut watch) = (Vitals::default(), StallWatch::default());
+        vitals.beat();
+        for _ in 0..20 {
+            assert_eq!(watch.look(&vitals, Duration::from_secs(60)), None);
+        }
+        assert_eq!(vitals.stalls(), 0);
+    }
+
+    #[tokio::test]
+    async fn panicked_task_makes_the_process_not_alive() {
+        let vitals = Arc::new(Vitals::default());
+        let watched = vitals.watch("the scribe", async { panic!("of a test") });
+        watched.await.unwrap();
+        let why = vitals.check().unwrap_err();
+        assert!(why.starts_with("the scribe has ended"), "{why}");
+        assert!(why.contains("it panicked"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kept_task_is_started_again_after_a_panic() {
+        let vitals = Vitals::default();
+        let (starts, mut started) = tokio::sync::mpsc::unbounded_channel();
+        let count = AtomicU64::new(0);
+        vitals.keep("the scribe", move || {
+            let turn = count.fetch_add(1, Ordering::Relaxed);
+            let starts = starts.clone();
+            async move {
+                starts.send(turn).unwrap();
+                assert!(turn == 2, "of a test");
+            }
+        });
+        for turn in 0..3 {
+            assert_eq!(started.recv().await, Some(turn));
+        }
+        assert_eq!(started.recv().await, None);
+        assert!(vitals.check().is_ok());
+    }
+}
