@@ -154,6 +154,27 @@ fn the_data_plane_has_its_timers_from_the_clock() {
     }
 }
 
+/// Whoever prints by itself waits for a reader that may never come, or panics where it has gone.
+#[test]
+fn only_the_output_module_knows_the_standard_streams() {
+    let prints = ["println!", "print!", "dbg!", "io::stdout", "io::stderr"];
+    let mut found = 0;
+    for path in sources("src") {
+        let is_output = path.starts_with("src/output") || path == Path::new("src/output.rs");
+        let is_test = |line: &(usize, String)| line.1.contains("#[cfg(test)]");
+        for (n, line) in code(&path).into_iter().take_while(|line| !is_test(line)) {
+            let prints = prints.iter().any(|call| line.contains(call));
+            found += usize::from(prints);
+            let place = format!("{}:{n}: {}", path.display(), line.trim());
+            assert!(
+                !prints || is_output,
+                "{place}: use crate::output, which never waits and never panics"
+            );
+        }
+    }
+    assert!(found > 0, "does this test see anything?");
+}
+
 #[test]
 fn a_file_can_be_read_in_one_sitting() {
     let mut long = Vec::new();

@@ -219,6 +219,7 @@ impl Observer for Nobody {
 /// The process's part, played with switches.
 #[derive(Default)]
 pub struct Stage {
+    pub dead: AtomicBool,
     pub unstarted: AtomicBool,
     pub unready: AtomicBool,
     pub lame: AtomicBool,
@@ -227,6 +228,13 @@ pub struct Stage {
 
 #[async_trait]
 impl Process for Stage {
+    fn live(&self) -> Result<(), String> {
+        match self.dead.load(Ordering::SeqCst) {
+            false => Ok(()),
+            true => Err("The scribe has ended.".to_owned()),
+        }
+    }
+
     fn started(&self) -> bool {
         !self.unstarted.load(Ordering::SeqCst)
     }

@@ -173,6 +173,13 @@ async fn lifecycle() {
     };
     assert_eq!(status("/-/live").await, 200);
     assert_eq!(status("/-/ready?pool=app").await, 200);
+    server.process.dead.store(true, Ordering::SeqCst);
+    let problem = server
+        .ask("GET", "/-/live", None)
+        .await
+        .problem(503, "not-alive");
+    assert_eq!(problem["detail"], "The scribe has ended.");
+    server.process.dead.store(false, Ordering::SeqCst);
     server.process.unstarted.store(true, Ordering::SeqCst);
     server
         .ask("GET", "/-/started", None)

@@ -6,6 +6,10 @@
 
 mod alone;
 mod app;
+mod broken;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../shared/broken_streams.rs"]
+mod broken_streams;
 mod cli;
 mod coordinated;
 mod demo;
@@ -25,5 +29,6 @@ mod service;
 mod setting;
 mod shutdown;
 mod soak;
+mod stuck;
 mod supervisors;
 mod yardstick;

@@ -4,8 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod above;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../shared/broken_streams.rs"]
+mod broken_streams;
 mod deaths;
 mod endings;
 mod proxy;
 mod rig;
 mod rolling;
+mod streams;

@@ -46,6 +46,8 @@ async fn a_stopped_registry_says_so() {
     .join()
     .unwrap();
     assert_eq!(handle.pools().await, Err(Refusal::ShuttingDown));
+    assert_eq!(handle.answers().await, Err(Refusal::ShuttingDown));
+    handle.ended().await;
 }
 
 #[tokio::test]

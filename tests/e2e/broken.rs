@@ -1,0 +1,440 @@
+//! The proxy and each command with standard streams that are closed, broken, full or never read.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use lameduck::demo::admin;
+use lameduck::demo::proxy::{Proxy, Settings};
+use serde_json::json;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::broken_streams::{KINDS, Kind, Stream, fit};
+use crate::harness::apps::App;
+use crate::harness::{Bench, exe, get, skip, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A process with these standard output and standard error.
+fn start(arguments: &[&str], socket: &Path, out: &Stream, err: &Stream) -> Child {
+    start_with(arguments, socket, out, err, &[])
+}
+
+fn start_with(
+    arguments: &[&str],
+    socket: &Path,
+    out: &Stream,
+    err: &Stream,
+    variables: &[(&str, &str)],
+) -> Child {
+    let mut command = std::process::Command::new(exe());
+    command
+        .args(arguments)
+        .env("LAMEDUCK_ADMIN", socket)
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null());
+    fit(&mut command, out, err);
+    Command::from(command).kill_on_drop(true).spawn().unwrap()
+}
+
+async fn ended(child: &mut Child, what: &str) -> ExitStatus {
+    let status = timeout(PATIENCE, child.wait()).await;
+    status
+        .unwrap_or_else(|_| panic!("{what} still runs"))
+        .unwrap()
+}
+
+fn send(child: &Child, signal: i32) {
+    lameduck::sys::kill(child.id().unwrap(), signal).unwrap();
+}
+
+fn kinds(test: &str) -> Vec<(Kind, Stream, Stream)> {
+    let both = KINDS.map(|kind| (kind, Stream::new(kind).zip(Stream::new(kind))));
+    let there = both.into_iter().filter_map(|(kind, both)| {
+        if both.is_none() {
+            skip(test, "the right to mount a small disk");
+        }
+        both.map(|(out, err)| (kind, out, err))
+    });
+    there.collect()
+}
+
+/// A running proxy.
+struct Run {
+    child: Child,
+    socket: PathBuf,
+    address: SocketAddr,
+}
+
+impl Run {
+    async fn start(bench: &Bench, name: &str, out: &Stream, err: &Stream) -> Self {
+        let dir = bench.scratch.path();
+        let (socket, config) = (
+            dir.join(format!("{name}.sock")),
+            dir.join(format!("{name}.toml")),
+        );
+        let settings = Settings {
+            server: "lame_duck = \"0s\"\ndeadline = \"10s\"".into(),
+            access_log: "stdout".into(),
+            ..Settings::default()
+        };
+        let instances = bench.instances.iter();
+        let backends: Vec<_> = instances
+            .map(|one| (one.name().to_owned(), one.address()))
+            .collect();
+        std::fs::write(&config, settings.toml(&socket, &backends)).unwrap();
+        let arguments = ["run", "-c", config.to_str().unwrap()];
+        let trace = [("LAMEDUCK_LOG", "trace")];
+        let mut child = start_with(&arguments, &socket, out, err, &trace);
+        until("the proxy is ready", PATIENCE, async || {
+            assert_eq!(child.try_wait().unwrap(), None, "{name}");
+            let answer = admin::request(&socket, "GET", "/-/ready?pool=app", None).await;
+            matches!(answer, Ok((200, _)))
+        })
+        .await;
+        let listeners = admin::call(&socket, "GET", "/v1/listeners", None).await;
+        let address = listeners.unwrap()[0]["address"].as_str().unwrap().parse();
+        Self {
+            child,
+            socket,
+            address: address.unwrap(),
+        }
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> serde_json::Value {
+        let body = (method == "POST").then(|| json!({}));
+        let asked = admin::call(&self.socket, method, path, body.as_ref());
+        timeout(PATIENCE, asked).await.unwrap().unwrap()
+    }
+
+    async fn metric(&self, name: &str) -> u64 {
+        let (status, text) = admin::request(&self.socket, "GET", "/metrics", None)
+            .await
+            .unwrap();
+        assert_eq!(status, 200);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&format!("{name} ")));
+        value.unwrap().parse().unwrap()
+    }
+
+    /// Has it log until lines are lost: a refused configuration is told with all that is wrong in it.
+    async fn overflow_log(&self) {
+        let config = self.socket.with_extension("toml");
+        let wrong: String = (0..100).map(|n| format!("wrong_{n} = 1\n")).collect();
+        std::fs::write(
+            &config,
+            format!("{wrong}{}", std::fs::read_to_string(&config).unwrap()),
+        )
+        .unwrap();
+        until("lines of the log are dropped", PATIENCE, async || {
+            for _ in 0..10 {
+                let refused = admin::request(&self.socket, "POST", "/v1/config/reload", None).await;
+                assert_eq!(refused.unwrap().0, 422);
+            }
+            self.metric("lameduck_log_dropped_total").await > 0
+        })
+        .await;
+    }
+
+    async fn request(&self) {
+        let answered = timeout(PATIENCE, get(self.address, "/")).await;
+        assert_eq!(answered.unwrap().unwrap().0, 200);
+    }
+
+    async fn stop(&mut self, what: &str) -> ExitStatus {
+        send(&self.child, libc::SIGTERM);
+        ended(&mut self.child, what).await
+    }
+}
+
+/// Requests pass, a backend is drained and comes back, probes and metrics answer, a reload is taken, TERM ends it.
+#[tokio::test]
+async fn proxy_goes_on_whatever_its_streams_are() {
+    let bench = Bench::start("streams", App::BuiltIn, 2).await.unwrap();
+    let runs = kinds("streams").into_iter().map(|(kind, out, err)| {
+        let bench = &bench;
+        async move {
+            let name = format!("{kind:?}");
+            let mut run = Run::start(bench, &name, &out, &err).await;
+            for _ in 0..20 {
+                run.request().await;
+            }
+            let drained = run.ask("POST", "/v1/pools/app/backends/app-1/drain").await;
+            assert_eq!(drained["outcome"], "drained", "{name}");
+            send(&run.child, libc::SIGHUP);
+            run.ask("POST", "/v1/pools/app/backends/app-1/resume").await;
+            until("app-1 takes requests again", PATIENCE, async || {
+                let pool = run.ask("GET", "/v1/pools/app").await;
+                pool["eligible"] == 2
+            })
+            .await;
+            until("the reload is counted", PATIENCE, async || {
+                run.metric("lameduck_config_reload_total{outcome=\"applied\"}")
+                    .await
+                    == 1
+            })
+            .await;
+            if kind.is_unread() || kind.fails() || kind == Kind::PipeGone {
+                run.overflow_log().await;
+            }
+            let (live, _) = admin::request(&run.socket, "GET", "/-/live", None)
+                .await
+                .unwrap();
+            assert_eq!(live, 200, "{name}");
+            let begun = std::time::Instant::now();
+            let status = run.stop(&name).await;
+            assert!(status.success(), "{name}: {status}");
+            assert!(begun.elapsed() < Duration::from_secs(10), "{name}");
+        }
+    });
+    join_all(runs).await;
+}
+
+#[tokio::test]
+async fn log_that_is_read_again_says_how_much_was_lost() {
+    let bench = Bench::start("streams", App::BuiltIn, 1).await.unwrap();
+    let (out, mut err) = (
+        Stream::new(Kind::Closed).unwrap(),
+        Stream::new(Kind::PipeUnread).unwrap(),
+    );
+    let mut run = Run::start(&bench, "read-again", &out, &err).await;
+    run.overflow_log().await;
+    let other = err.other.take().unwrap();
+    drop(err);
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        std::fs::File::from(other).read_to_end(&mut text).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    // The line comes when the queue has been written; the last words when the process ends.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let dropped = run.metric("lameduck_log_dropped_total").await;
+    assert!(run.stop("read-again").await.success());
+    let text = reader.join().unwrap();
+    let told = text
+        .lines()
+        .filter(|line| line.contains("lines of this log were dropped"));
+    let told: u64 = told
+        .map(|line| {
+            let (_, number) = line.rsplit_once("lost").unwrap();
+            let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+            digits.parse::<u64>().unwrap()
+        })
+        .sum();
+    assert_eq!(told, dropped);
+    assert!(text.trim_end().lines().any(|line| line.contains("bye")));
+}
+
+/// What a command should come to where its streams fail or are gone.
+struct Case {
+    words: &'static [&'static str],
+    /// What it prints is what it is for.
+    product: bool,
+    code: i32,
+}
+
+const CASES: [Case; 13] = [
+    case(&["check", "-c", "@"], true, 0),
+    case(&["check", "-c", "@", "--print"], true, 0),
+    case(&["doctor", "tests/doctor/good/lameduck.service"], true, 0),
+    case(&["--help"], true, 0),
+    case(&["roll", "--help"], true, 0),
+    case(&["status"], true, 0),
+    case(&["status", "--json"], true, 0),
+    case(&["health", "app"], false, 0),
+    case(&["drain", "app/app-1"], false, 0),
+    case(&["resume", "app/app-1", "--wait", "20s"], false, 0),
+    case(&["reload"], false, 0),
+    // The command fails, and the roll undoes its drain.
+    case(&["roll", "app", "--", "false", "{name}"], false, 1),
+    case(&["drain", "app/none"], false, 1),
+];
+
+const fn case(words: &'static [&'static str], product: bool, code: i32) -> Case {
+    Case {
+        words,
+        product,
+        code,
+    }
+}
+
+async fn in_front_of(bench: &Bench, name: &str) -> Proxy {
+    let settings = Settings {
+        server: "lame_duck = \"0s\"".into(),
+        ..Settings::default()
+    };
+    let dir = bench.scratch.path();
+    let mut proxy = Proxy::start(exe(), name, dir, &settings, &bench.instances)
+        .await
+        .unwrap();
+    proxy.eligible().await.unwrap();
+    proxy
+}
+
+/// The words with the paths put in.
+fn words(case: &Case, proxy: &Proxy) -> Vec<String> {
+    let config = proxy.config();
+    let word = |word: &&str| match *word {
+        "@" => config.display().to_string(),
+        other => other.to_owned(),
+    };
+    case.words.iter().map(word).collect()
+}
+
+#[tokio::test]
+async fn commands_end_whatever_their_streams_are() {
+    let bench = Bench::start("streams", App::BuiltIn, 2).await.unwrap();
+    let all = kinds("streams").into_iter().map(|(kind, out, err)| {
+        let bench = &bench;
+        async move {
+            let proxy = in_front_of(bench, &format!("{kind:?}")).await;
+            for case in &CASES {
+                let what = format!("{:?} with {kind:?}", case.words);
+                let words = words(case, &proxy);
+                let words: Vec<_> = words.iter().map(String::as_str).collect();
+                let mut child = start(&words, proxy.socket(), &out, &err);
+                if case.product && kind.is_unread() {
+                    // It waits for its reader, as everybody's does, and a signal ends it.
+                    send(&child, libc::SIGTERM);
+                    ended(&mut child, &what).await;
+                    continue;
+                }
+                let status = ended(&mut child, &what).await;
+                let fails = case.product && kind.fails();
+                let code = if fails { 1 } else { case.code };
+                assert_eq!(status.code(), Some(code), "{what}: {status}");
+            }
+            let pool = proxy.pool().await.unwrap();
+            let left = pool.backends.iter().filter(|one| !one.drains.is_empty());
+            assert_eq!(left.count(), 0, "{kind:?}: {pool:?}");
+        }
+    });
+    join_all(all).await;
+}
+
+/// Whoever watches can always be interrupted; whoever rolls undoes its drain first.
+#[tokio::test]
+async fn long_commands_are_interrupted_whatever_their_streams_are() {
+    let bench = Bench::start("streams", App::BuiltIn, 2).await.unwrap();
+    let all = kinds("streams").into_iter().map(|(kind, out, err)| {
+        let bench = &bench;
+        async move {
+            let proxy = in_front_of(bench, &format!("{kind:?}")).await;
+            let marker = bench.scratch.path().join(format!("{kind:?}.running"));
+            for words in [&["status", "--watch"][..], &["status", "--watch", "--json"]] {
+                let mut child = start(words, proxy.socket(), &out, &err);
+                if kind.is_unread() {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    send(&child, libc::SIGINT);
+                    let status = ended(&mut child, "status --watch").await;
+                    assert_eq!(status.code(), Some(130), "{words:?} with {kind:?}");
+                } else if kind == Kind::Closed {
+                    send(&child, libc::SIGTERM);
+                    ended(&mut child, "status --watch").await;
+                } else {
+                    let status = ended(&mut child, "status --watch").await;
+                    let code = i32::from(kind.fails());
+                    assert_eq!(status.code(), Some(code), "{words:?} with {kind:?}");
+                }
+            }
+            // One request for each: whichever is drained has something in flight.
+            let slow = || tokio::spawn(get(proxy.address(), "/slow?ms=3000"));
+            let slow = [slow(), slow()];
+            until("both have a request", PATIENCE, async || {
+                let pool = proxy.pool().await.unwrap();
+                pool.backends.iter().all(|one| one.in_flight == 1)
+            })
+            .await;
+            let mut child = start(&["drain", "app/app-1"], proxy.socket(), &out, &err);
+            until("the drain has begun", PATIENCE, async || {
+                !proxy.pool().await.unwrap().backends[0].drains.is_empty()
+            })
+            .await;
+            send(&child, libc::SIGTERM);
+            let status = ended(&mut child, "drain").await;
+            assert_eq!(status.code(), Some(130), "{kind:?}");
+            proxy.resume("app-1", PATIENCE).await.unwrap();
+            for slow in slow {
+                assert_eq!(slow.await.unwrap().unwrap().0, 200);
+            }
+            let script = format!("touch {}; exec sleep 60", marker.display());
+            for signal in [libc::SIGTERM, libc::SIGINT] {
+                let _ = std::fs::remove_file(&marker);
+                until("both take requests", PATIENCE, async || {
+                    proxy.pool().await.unwrap().eligible == 2
+                })
+                .await;
+                let roll = ["roll", "app", "--", "sh", "-c", &script, "{name}"];
+                let mut child = start(&roll, proxy.socket(), &out, &err);
+                until("the roll's command runs", PATIENCE, async || {
+                    marker.exists()
+                })
+                .await;
+                // Once leaves the command to its end, twice ends it.
+                send(&child, signal);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                send(&child, signal);
+                let status = ended(&mut child, "roll").await;
+                assert_eq!(status.code(), Some(130), "{kind:?}");
+                let pool = proxy.pool().await.unwrap();
+                let drained = pool.backends.iter().any(|one| !one.drains.is_empty());
+                assert!(!drained, "{kind:?}: {pool:?}");
+            }
+        }
+    });
+    join_all(all).await;
+}
+
+/// Output that can't be written is a failure with its reason, but for a reader that has seen enough.
+#[tokio::test]
+async fn unwritten_product_is_a_failure_that_says_why() {
+    let bench = Bench::start("streams", App::BuiltIn, 1).await.unwrap();
+    let proxy = in_front_of(&bench, "product").await;
+    let config = proxy.config().display().to_string();
+    let lines: [&[&str]; 7] = [
+        &["check", "-c", &config, "--print"],
+        &["check", "-c", &config, "--json"],
+        &["status"],
+        &["status", "--json"],
+        &["roll", "app", "--dry-run", "--allow-empty", "--", "true"],
+        &["drain", "app/app-1", "--no-wait", "--json"],
+        &["--version"],
+    ];
+    for words in lines {
+        for (kind, code) in [(Kind::DeviceFull, 1), (Kind::PipeGone, 0)] {
+            let out = Stream::new(kind).unwrap();
+            let mut command = Command::new(exe());
+            command
+                .args(words)
+                .env("LAMEDUCK_ADMIN", proxy.socket())
+                .stdout(out.stdio())
+                .stderr(Stdio::piped());
+            // Not `output`, which would put a pipe in place of standard output.
+            let child = command.spawn().unwrap();
+            let output = timeout(PATIENCE, child.wait_with_output()).await;
+            let output = output.unwrap().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+            let told = said.contains("can't write to standard output: No space left on device");
+            assert_eq!(told, code == 1, "{words:?}: {said}");
+        }
+    }
+}
+
+/// The demo's load and its children depend on no reader.
+#[tokio::test]
+async fn demo_runs_and_ends_while_nobody_reads() {
+    let socket = Path::new("/nonexistent");
+    for kind in [Kind::PipeUnread, Kind::DeviceFull] {
+        let (out, err) = (Stream::new(kind).unwrap(), Stream::new(kind).unwrap());
+        let words = ["demo", "--rate", "20", "--rolls", "1", "--instances", "2"];
+        let mut child = start(&words, socket, &out, &err);
+        let status = ended(&mut child, "demo").await;
+        assert!(status.success(), "{kind:?}: {status}");
+    }
+}
