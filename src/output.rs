@@ -3,7 +3,7 @@
 //! Their readers may be slow, stopped or gone, and what is printed must neither stop nor end what a command does:
 //!
 //! - [`complain`], [`say`], [`ErrorWriter`] (standard error) and [`print()`], [`print_json`], [`PrintWriter`] (standard
-//!   output of commands that do something) go through a bounded [queue](queue); what does not fit is dropped and counted.
+//!   output of commands that do something) go through a bounded queue; what does not fit is dropped and counted.
 //! - [`answer`] and [`answer_json`] are for commands whose product is what they print: they wait for their reader, as
 //!   `less` expects it, and say when it could not be written. They may only be called where signals end the process.
 //! - [`use_no_thread`] makes standard error work without a thread: for the launcher, which forks.
