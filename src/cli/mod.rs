@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand, and no logic that the library lacks.
 //!
 //! [`exit`] has the exit codes, [`client`] talks to a running proxy's admin API, [`typed`](crate::typed) parses what people
-//! type, [`output`](crate::output) prints. Commands that talk to the proxy run on a single-threaded runtime.
+//! type, [`output`] prints. Commands that talk to the proxy run on a single-threaded runtime.
 
 pub mod check;
 pub mod client;
