@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod above;
+mod apps;
 mod deaths;
 mod endings;
 mod proxy;
