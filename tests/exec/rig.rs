@@ -71,10 +71,7 @@ impl Rig {
         let scratch = Scratch::new("lameduck-exec").unwrap();
         let apps = scratch.path().join("apps.sock");
         let mut settings = Settings {
-            admin: format!(
-                "apps_socket = {:?}\napps_pools = [\"app\"]",
-                apps.display().to_string()
-            ),
+            admin: format!("apps_socket = {:?}", apps.display().to_string()),
             server: "lame_duck = \"0s\"".into(),
             ..Settings::default()
         };
