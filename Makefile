@@ -30,11 +30,16 @@ test: setup ## Run all tests; those that need Node are skipped, aloud, without i
 	$(CARGO) test
 	$(CARGO) test --manifest-path tests/loom/Cargo.toml
 
-lint: setup ## Check format, lints and documentation
+lint: setup ## Check format, lints, documentation and what is built from
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(CARGO) check --manifest-path fuzz/codec/Cargo.toml
+	@if command -v cargo-deny >/dev/null; then \
+	  $(CARGO) fetch -q --locked && cargo-deny --offline check licenses bans sources; \
+	else \
+	  echo "skipped: licences, bans and sources (needs cargo-deny: cargo install --locked cargo-deny)" >&2; \
+	fi
 
 # What can't be installed is skipped, aloud. All of it takes an hour; `benches/run --quick` a minute.
 bench: setup ## Measure lameduck beside nginx, HAProxy, Envoy, Caddy and a bare Pingora

@@ -16,6 +16,8 @@ const FIRST: RawFd = 3;
 const MOST: RawFd = 1024;
 /// The name of the admin API's unix socket, whatever its path.
 pub const ADMIN: &str = "admin";
+/// The name of its second one, for apps.
+pub const APPS: &str = "apps";
 
 /// The sockets that were passed to this process.
 #[derive(Debug, Default)]
@@ -113,11 +115,11 @@ impl Inherited {
         found.or_else(|| sockets.find(named))?.hand_out()
     }
 
-    /// The socket for this path: bound to it, or named `admin`.
-    pub fn unix(&self, path: &Path) -> Option<UnixListener> {
+    /// The socket for this path: bound to it, or of this name ([`ADMIN`], [`APPS`]).
+    pub fn unix(&self, path: &Path, name: &str) -> Option<UnixListener> {
         let here = |passed: &&Passed| passed.local == Local::Unix(path.to_owned());
         let named =
-            |passed: &&Passed| matches!(passed.local, Local::Unix(_)) && passed.name == ADMIN;
+            |passed: &&Passed| matches!(passed.local, Local::Unix(_)) && passed.name == name;
         let mut sockets = self.sockets.iter();
         let found = sockets.clone().find(here);
         found.or_else(|| sockets.find(named))?.hand_out()
@@ -201,8 +203,8 @@ mod tests {
         );
         assert!(inherited.tcp("0.0.0.0:8080".parse().unwrap()).is_some());
         assert!(inherited.tcp("127.0.0.1:8081".parse().unwrap()).is_none());
-        assert!(inherited.unix(&path).is_some());
-        assert!(inherited.unix(Path::new("/elsewhere")).is_some());
+        assert!(inherited.unix(&path, ADMIN).is_some());
+        assert!(inherited.unix(Path::new("/elsewhere"), ADMIN).is_some());
         assert!(inherited.warnings().is_empty());
     }
 

@@ -138,7 +138,11 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             bound,
             handle.clone(),
             lifecycle.clone(),
-            token,
+            admin::Settings {
+                token,
+                hosts: config.admin.hosts.clone(),
+                apps_pools: config.admin.apps_pools.clone(),
+            },
             admin_stopped,
         );
         let admin = vitals.watch("the admin API", serving);
@@ -198,6 +202,9 @@ fn announce(listeners: &Listeners, bound: &admin::listen::Bound) {
     }
     if let Some(path) = bound.socket() {
         info!(socket = %path.display(), "admin API");
+    }
+    if let Some(path) = bound.apps() {
+        info!(socket = %path.display(), "admin API for apps");
     }
     if let Some(address) = bound.http() {
         info!(%address, "admin API");

@@ -6,6 +6,7 @@
 //! | `http` on loopback | yes | yes | token |
 //! | `http` off loopback | yes | token | token |
 //! | `probes` | yes | `/metrics` only | no |
+//! | `apps_socket` | yes | own instances | own instances |
 //!
 //! Where a token is needed and none is configured, the answer is 403 and says how to configure one.
 
@@ -73,12 +74,15 @@ fn read_limited(mut from: impl io::Read) -> io::Result<Vec<u8>> {
 }
 
 /// Layer that lets through what may pass.
-pub(super) async fn guard(
-    State((admin, door)): State<(Admin, Door)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if let Door::Http { loopback } = door {
+pub(super) async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    if let Some(hosts) = &admin.hosts {
+        let (method, version) = (request.method(), request.version());
+        let judged = hosts.judge(method, version, request.uri(), request.headers());
+        if let Err(problem) = judged {
+            return problem.into_response();
+        }
+    }
+    if let Door::Http { loopback } = admin.door {
         let free = is_free(request.method(), request.uri().path(), loopback);
         if !free && let Err(problem) = authorize(&admin, request.headers()).await {
             return problem.into_response();

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
 use serde::Deserialize;
 
-use super::Admin;
+use super::apps::Registry;
 use super::body::{Json, Params, Place};
 use super::problem::{Kind, Problem};
 use crate::registry::view::{
@@ -29,39 +28,33 @@ fn bounded(field: &str, text: Option<&String>) -> Result<(), Problem> {
 /// `POST …/{name}/drain`: blocks until the drain ended, unless asked not to. A client that hangs up takes
 /// back nothing: the drain goes on.
 pub(super) async fn drain(
-    State(admin): State<Admin>,
+    Registry(registry): Registry,
     Place((pool, name)): Place<(String, String)>,
     Json(request): Json<DrainRequest>,
 ) -> Result<axum::Json<DrainResponse>, Problem> {
     bounded("timeout", request.timeout.as_ref())?;
     bounded("expires", request.expires.as_ref())?;
-    Ok(axum::Json(
-        admin.registry.drain(&pool, &name, request).await?,
-    ))
+    Ok(axum::Json(registry.drain(&pool, &name, request).await?))
 }
 
 /// `POST …/{name}/resume`.
 pub(super) async fn resume(
-    State(admin): State<Admin>,
+    Registry(registry): Registry,
     Place((pool, name)): Place<(String, String)>,
     Json(request): Json<ResumeRequest>,
 ) -> Result<axum::Json<BackendView>, Problem> {
     bounded("wait", request.wait.as_ref())?;
-    Ok(axum::Json(
-        admin.registry.resume(&pool, &name, request).await?,
-    ))
+    Ok(axum::Json(registry.resume(&pool, &name, request).await?))
 }
 
 /// `PUT …/{name}`: registers a backend, or moves it to another address.
 pub(super) async fn register(
-    State(admin): State<Admin>,
+    Registry(registry): Registry,
     Place((pool, name)): Place<(String, String)>,
     Json(request): Json<RegisterRequest>,
 ) -> Result<axum::Json<BackendView>, Problem> {
     bounded("wait", request.wait.as_ref())?;
-    Ok(axum::Json(
-        admin.registry.register(&pool, &name, request).await?,
-    ))
+    Ok(axum::Json(registry.register(&pool, &name, request).await?))
 }
 
 /// Query of `DELETE …/{name}`.
@@ -75,7 +68,7 @@ pub(super) struct Removal {
 
 /// `DELETE …/{name}?timeout=30s`: drains, then removes.
 pub(super) async fn deregister(
-    State(admin): State<Admin>,
+    Registry(registry): Registry,
     Place((pool, name)): Place<(String, String)>,
     Params(removal): Params<Removal>,
 ) -> Result<axum::Json<DrainResponse>, Problem> {
@@ -87,6 +80,6 @@ pub(super) async fn deregister(
         ..DrainRequest::default()
     };
     Ok(axum::Json(
-        admin.registry.deregister(&pool, &name, request).await?,
+        registry.deregister(&pool, &name, request).await?,
     ))
 }

@@ -3,19 +3,18 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Admin;
+use super::apps::Registry;
 use super::body::{Json, Place};
-use super::problem::{Kind, Problem};
-use super::server::Seat;
+use super::problem::Problem;
 use crate::registry::lease::Lease;
 use crate::registry::view::{DrainResponse, LeaseDrainRequest, LeaseRequest};
 
@@ -26,16 +25,11 @@ const ALIVE: Duration = Duration::from_secs(2);
 /// what happens to it, one line of JSON each.
 pub(super) async fn lease(
     State(admin): State<Admin>,
+    Registry(registry): Registry,
     Place((pool, name)): Place<(String, String)>,
-    Extension(seat): Extension<Seat>,
     Json(request): Json<LeaseRequest>,
 ) -> Result<Response, Problem> {
-    let place = admin.leases.clone().try_acquire_owned().map_err(|_| {
-        let detail = "Too many leases are held. Each stands for a running instance: stop some.";
-        Problem::new(Kind::TooManyConnections, detail)
-    })?;
-    let lease = admin.registry.lease(&pool, &name, request).await?;
-    seat.give_back();
+    let lease = registry.lease(&pool, &name, request).await?;
     let mut alive = interval(ALIVE);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     alive.reset();
@@ -43,7 +37,6 @@ pub(super) async fn lease(
         lease,
         alive,
         stop: admin.stop.clone(),
-        _place: place,
     };
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
@@ -58,7 +51,6 @@ struct Held {
     lease: Lease,
     alive: Interval,
     stop: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Held {
@@ -86,11 +78,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// `POST /v1/leases/{lease}/drain`: drains the lease's own instance, and no other of its name.
 pub(super) async fn drain(
-    State(admin): State<Admin>,
+    Registry(registry): Registry,
     Place(lease): Place<String>,
     Json(request): Json<LeaseDrainRequest>,
 ) -> Result<axum::Json<DrainResponse>, Problem> {
-    Ok(axum::Json(
-        admin.registry.drain_lease(&lease, request).await?,
-    ))
+    Ok(axum::Json(registry.drain_lease(&lease, request).await?))
 }

@@ -7,9 +7,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::Admin;
+use super::apps::Registry;
 use super::body::{Json, Params};
 use super::problem::{Kind, Problem};
+use super::{Admin, Door};
+use crate::registry::bounds::check_reason;
 use crate::tls::server::Served;
 
 /// The registry answers a question in no time; one that takes longer has stopped working.
@@ -66,6 +68,14 @@ pub(super) async fn ready(
         .ready()
         .map_err(|why| Problem::new(Kind::NotReady, why))?;
     if let Some(name) = query.pool {
+        admin.check_pool(&name)?;
+        // The answer to most, and it asks nobody: a flood of them must not keep the registry busy.
+        let snapshot = admin.registry.snapshot();
+        let mut pools = snapshot.pools.iter();
+        if pools.any(|pool| *pool.name == *name && !pool.ready.is_empty()) {
+            return Ok("ready\n");
+        }
+        drop(snapshot);
         let pool = admin.registry.pool(&name).await?;
         if pool.eligible == 0 {
             let detail = format!(
@@ -90,14 +100,27 @@ pub(super) struct LameDuck {
 /// is left to be ready for.
 pub(super) async fn lame_duck(
     State(admin): State<Admin>,
+    Registry(registry): Registry,
     Json(request): Json<LameDuck>,
-) -> axum::Json<Value> {
+) -> Result<axum::Json<Value>, Problem> {
+    check_reason(request.reason.as_deref())?;
+    if admin.door == Door::Apps {
+        let owns = match &request.lease {
+            Some(lease) => registry.owns_lease(lease).await?,
+            None => false,
+        };
+        if !owns {
+            let detail = "Through this socket only the holder of a lease may ask for it, with its `lease`: it ends with \
+                          that. Use the admin socket.";
+            return Err(Problem::new(Kind::NotYours, detail));
+        }
+    }
     let reason = request.reason.as_deref().unwrap_or("asked for by the API");
     match &request.lease {
         Some(lease) => admin.process.lame_duck_of_lease(lease, reason),
         None => admin.process.lame_duck(true, reason),
     }
-    lame_duck_state(&admin)
+    Ok(lame_duck_state(&admin))
 }
 
 /// `DELETE /v1/lame-duck`: back to normal.

@@ -8,14 +8,15 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use thiserror::Error;
 
-use crate::activation::Inherited;
+use crate::activation::{ADMIN, APPS, Inherited};
 use crate::config;
 
-/// Backlog of the unix socket; far more than the connections served at once.
-const BACKLOG: i32 = 128;
+/// Connections that may wait to be accepted (as far as `somaxconn` lets): a burst of thousands, or of launchers that
+/// come back after a restart of the proxy, must not keep a probe's from being made.
+const BACKLOG: i32 = 4096;
 
 /// Why a door can't be opened. The text says what to do.
 #[derive(Debug, Error)]
@@ -27,6 +28,8 @@ pub struct BindError(String);
 pub struct Bound {
     /// The unix socket.
     pub(super) unix: Option<(UnixListener, SocketFile)>,
+    /// The unix socket for apps.
+    pub(super) apps: Option<(UnixListener, SocketFile)>,
     /// `admin.http`.
     pub(super) http: Option<TcpListener>,
     /// `admin.probes`.
@@ -39,6 +42,11 @@ impl Bound {
     /// The unix socket's path, if there is one.
     pub fn socket(&self) -> Option<&Path> {
         self.unix.as_ref().map(|(_, file)| file.path.as_path())
+    }
+
+    /// The path of the socket for apps, if there is one.
+    pub fn apps(&self) -> Option<&Path> {
+        self.apps.as_ref().map(|(_, file)| file.path.as_path())
     }
 
     /// Where `admin.http` listens, with its real port.
@@ -104,19 +112,19 @@ pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<B
         Some(path) => vec![path.clone()],
         None => default_sockets(),
     };
-    // Its file, mode and group are the supervisor's.
-    let given = paths.iter().find_map(|path| {
-        let listener = inherited.unix(path)?;
-        let bound = listener.local_addr().ok();
-        let bound = bound.and_then(|address| Some(address.as_pathname()?.to_owned()));
-        let path = bound.unwrap_or_else(|| path.clone());
-        let identity = None;
-        Some((listener, SocketFile { path, identity }))
-    });
+    let mut given = paths.iter();
+    let given = given.find_map(|path| inherit_unix(path, inherited, ADMIN));
     let unix = match (given, &admin.socket) {
         (Some(given), _) => Some(given),
         (None, Some(path)) => Some(bind_unix(path, admin)?),
         (None, None) => bind_default(&paths, admin, &mut warnings),
+    };
+    let apps = match &admin.apps_socket {
+        None => None,
+        Some(path) => match inherit_unix(path, inherited, APPS) {
+            Some(given) => Some(given),
+            None => Some(bind_apps(path, admin)?),
+        },
     };
     let http = match admin.http.and_then(|at| inherited.tcp(at)) {
         Some(given) => Some(given),
@@ -136,10 +144,35 @@ pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<B
     }
     Ok(Bound {
         unix,
+        apps,
         http,
         probes,
         warnings,
     })
+}
+
+/// A socket that the supervisor has bound: its file, mode and group are the supervisor's.
+fn inherit_unix(
+    path: &Path,
+    inherited: &Inherited,
+    name: &str,
+) -> Option<(UnixListener, SocketFile)> {
+    let listener = inherited.unix(path, name)?;
+    let bound = listener.local_addr().ok();
+    let bound = bound.and_then(|address| Some(address.as_pathname()?.to_owned()));
+    let path = bound.unwrap_or_else(|| path.to_owned());
+    let identity = None;
+    Some((listener, SocketFile { path, identity }))
+}
+
+/// The second socket: bound like the first, with its own mode and group.
+fn bind_apps(path: &Path, admin: &config::Admin) -> Result<(UnixListener, SocketFile), BindError> {
+    let own = config::Admin {
+        mode: admin.apps_mode,
+        group: admin.apps_group.clone(),
+        ..admin.clone()
+    };
+    bind_unix(path, &own).map_err(|error| BindError(format!("[admin] apps_socket: {error}")))
 }
 
 fn bind_default(
@@ -187,6 +220,8 @@ fn bind_http(
 fn bind_tcp(key: &str, at: SocketAddr) -> Result<TcpListener, BindError> {
     let bound = TcpListener::bind(at).and_then(|listener| {
         listener.set_nonblocking(true)?;
+        // std's own is 128; listening again only sets the number.
+        SockRef::from(&listener).listen(BACKLOG)?;
         Ok(listener)
     });
     bound.map_err(|error| {
@@ -332,6 +367,7 @@ mod tests {
             http: None,
             token_file: None,
             probes: None,
+            ..config::Admin::default()
         }
     }
 

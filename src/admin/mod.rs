@@ -1,10 +1,12 @@
 //! The admin API: JSON over HTTP/1 on a unix socket and, where configured, on TCP.
 //!
 //! Read in this order: `router` is the map of paths; [`problem`] is what every error looks like; [`auth`]
-//! says who may do what through which door; [`listen`] binds the doors before traffic flows; `server`
-//! serves them. The rest is one file per group of paths. Everything that is known comes from the registry's
+//! says who may do what through which door, `origin` for which host, and `apps` what is left to apps; [`listen`] binds
+//! the doors before traffic flows; `server` serves them, `places` says how many at once, `reserve` how when there are
+//! no descriptors left. The rest is one file per group of paths. Everything that is known comes from the registry's
 //! handle and from [`Process`], which the composition root implements.
 
+mod apps;
 pub mod auth;
 mod backends;
 mod body;
@@ -15,9 +17,13 @@ mod lifecycle;
 pub mod listen;
 mod metrics;
 mod openapi;
+mod origin;
+mod peer;
+mod places;
 mod pools;
 pub mod problem;
 pub mod process;
+mod reserve;
 mod roll;
 mod router;
 mod server;
@@ -25,14 +31,17 @@ mod stall;
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use axum::body::Bytes;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use crate::registry::Handle;
+use origin::HostNames;
 
 pub use auth::Token;
 pub use listen::{Bound, bind};
 pub use process::Process;
-pub use server::serve;
+pub use server::{Settings, serve};
 
 /// What every handler can reach.
 #[derive(Clone)]
@@ -41,15 +50,24 @@ struct Admin {
     process: Arc<dyn Process>,
     token: Option<Arc<Token>>,
     stop: watch::Receiver<bool>,
-    /// Leases have places of their own: each takes a connection for as long as its app runs.
-    leases: Arc<Semaphore>,
+    door: Door,
+    /// What `admin.http` is asked by.
+    hosts: Option<Arc<HostNames>>,
+    /// `admin.apps_pools`.
+    apps_pools: Arc<[String]>,
+    scraped: Arc<Mutex<Option<Scrape>>>,
 }
+
+/// The last `/metrics` and when its writing began: whoever asked before that may have it, too.
+type Scrape = (Instant, Bytes);
 
 /// Through which listener a request came. It decides what it may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Door {
     /// The unix socket: its file mode says who may connect, and who may connect may do everything.
     Unix,
+    /// `admin.apps_socket`: for each user's apps their own instances, nothing else.
+    Apps,
     /// `admin.http`.
     Http {
         /// Bound to a loopback address: reading is free.
@@ -57,4 +75,15 @@ enum Door {
     },
     /// `admin.probes`: `/-/*` and `/metrics`, nothing else.
     Probes,
+}
+
+impl Door {
+    fn as_str(self) -> &'static str {
+        match self {
+            Door::Unix => "socket",
+            Door::Apps => "apps_socket",
+            Door::Http { .. } => "http",
+            Door::Probes => "probes",
+        }
+    }
 }

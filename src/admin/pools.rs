@@ -3,6 +3,7 @@
 use axum::extract::State;
 
 use super::Admin;
+use super::apps::Registry;
 use super::body::Place;
 use super::problem::Problem;
 use crate::registry::view::{BackendView, PoolView};
@@ -14,10 +15,10 @@ pub(super) async fn list(State(admin): State<Admin>) -> Result<axum::Json<Vec<Po
 
 /// `GET /v1/pools/{pool}`.
 pub(super) async fn one(
-    State(admin): State<Admin>,
+    Registry(registry): Registry,
     Place(pool): Place<String>,
 ) -> Result<axum::Json<PoolView>, Problem> {
-    Ok(axum::Json(admin.registry.pool(&pool).await?))
+    Ok(axum::Json(registry.pool(&pool).await?))
 }
 
 /// `GET /v1/pools/{pool}/backends`.
@@ -30,10 +31,10 @@ pub(super) async fn backends(
 
 /// `GET /v1/pools/{pool}/backends/{name}`: the newest of that name.
 pub(super) async fn backend(
-    State(admin): State<Admin>,
+    Registry(registry): Registry,
     Place((pool, name)): Place<(String, String)>,
 ) -> Result<axum::Json<BackendView>, Problem> {
-    let mut found = admin.registry.backends(&pool, &name).await?;
+    let mut found = registry.backends(&pool, &name).await?;
     // The handle never answers with an empty list; if it did, it would be on its way out.
     let newest = found.pop().ok_or(crate::registry::Refusal::ShuttingDown)?;
     Ok(axum::Json(newest))

@@ -32,6 +32,14 @@ pub enum Kind {
     TokenRequired,
     /// Changes over TCP need a token, and none is configured.
     NoTokenConfigured,
+    /// The request was meant for another host.
+    ForeignHost,
+    /// A web page of another site sent the request.
+    ForeignOrigin,
+    /// [`Refusal::NotYours`]: the socket for apps is for own instances.
+    NotYours,
+    /// [`Refusal::Full`]: there are as many as there may be.
+    LimitReached,
     /// [`Refusal::UnknownPool`].
     UnknownPool,
     /// [`Refusal::UnknownBackend`].
@@ -60,7 +68,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind with a slug of its own.
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 25] = [
         Kind::NoSuchPath,
         Kind::MethodNotAllowed,
         Kind::BodyTooLarge,
@@ -71,6 +79,10 @@ impl Kind {
         Kind::BadPath,
         Kind::TokenRequired,
         Kind::NoTokenConfigured,
+        Kind::ForeignHost,
+        Kind::ForeignOrigin,
+        Kind::NotYours,
+        Kind::LimitReached,
         Kind::UnknownPool,
         Kind::UnknownBackend,
         Kind::UnknownLease,
@@ -106,6 +118,14 @@ impl Kind {
                 "no-token-configured",
                 "Not allowed over TCP without a token",
             ),
+            Kind::ForeignHost => (
+                S::MISDIRECTED_REQUEST,
+                "foreign-host",
+                "Meant for another host",
+            ),
+            Kind::ForeignOrigin => (S::FORBIDDEN, "foreign-origin", "Sent by a foreign page"),
+            Kind::NotYours => (S::FORBIDDEN, "not-yours", "Not yours to change"),
+            Kind::LimitReached => (S::TOO_MANY_REQUESTS, "limit-reached", "Limit reached"),
             Kind::UnknownPool => (S::NOT_FOUND, "unknown-pool", "Unknown pool"),
             Kind::UnknownBackend => (S::NOT_FOUND, "unknown-backend", "Unknown backend"),
             Kind::UnknownLease => (S::NOT_FOUND, "unknown-lease", "Unknown lease"),
@@ -161,6 +181,11 @@ impl Problem {
             headers: Vec::new(),
             members: Map::new(),
         }
+    }
+
+    /// The last part of its `type`.
+    pub fn slug(&self) -> &'static str {
+        self.kind.slug()
     }
 
     /// With a header field.
@@ -238,6 +263,8 @@ impl From<Refusal> for Problem {
             Refusal::UnknownLease(_) => {
                 Problem::new(Kind::UnknownLease, format!("{text}. Ask for a new one."))
             }
+            Refusal::NotYours(_) => Problem::new(Kind::NotYours, text),
+            Refusal::Full(_) => Problem::new(Kind::LimitReached, text),
             Refusal::Invalid(_) => Problem::new(Kind::InvalidValue, text),
             Refusal::Conflict(_) => Problem::new(Kind::Conflict, text),
             Refusal::NotReady { ref state, .. } => Problem::new(
@@ -332,6 +359,8 @@ mod tests {
                 404,
             ),
             (Refusal::Invalid("bad".into()), 422),
+            (Refusal::NotYours("theirs".into()), 403),
+            (Refusal::Full("full".into()), 429),
             (Refusal::Conflict("no".into()), 409),
             (
                 Refusal::NotReady {

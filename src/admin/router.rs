@@ -6,8 +6,8 @@ use axum::{Router, middleware};
 
 use super::problem::{Kind, Problem, complete};
 use super::{
-    Admin, Door, auth, backends, body, config, events, leases, lifecycle, metrics, openapi, pools,
-    roll,
+    Admin, Door, apps, auth, backends, body, config, events, leases, lifecycle, metrics, openapi,
+    peer, places, pools, roll,
 };
 
 /// What each listener serves, the one for probes too.
@@ -59,11 +59,13 @@ fn api() -> Vec<(&'static str, MethodRouter<Admin>)> {
 }
 
 /// The whole service behind one door.
-pub(super) fn router(admin: Admin, door: Door) -> Router {
-    let mut paths = probes();
-    if door != Door::Probes {
-        paths.extend(api());
-    }
+pub(super) fn router(admin: Admin) -> Router {
+    let door = admin.door;
+    let paths = match door {
+        Door::Probes => probes(),
+        Door::Apps => apps::paths(),
+        Door::Unix | Door::Http { .. } => probes().into_iter().chain(api()).collect(),
+    };
     let router = paths
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| {
@@ -71,10 +73,10 @@ pub(super) fn router(admin: Admin, door: Door) -> Router {
         });
     let api = router
         .fallback(move |State(_): State<Admin>| async move { no_such_path(door) })
-        .layer(middleware::from_fn_with_state(
-            (admin.clone(), door),
-            auth::guard,
-        ))
+        .layer(middleware::from_fn_with_state(admin.clone(), apps::guard))
+        .layer(middleware::from_fn_with_state(door, peer::record))
+        .layer(middleware::from_fn(places::admit))
+        .layer(middleware::from_fn_with_state(admin.clone(), auth::guard))
         .layer(middleware::from_fn(body::intake))
         .with_state(admin);
     // Around the router, not in it: the router adds `Allow` to a 405 outside of its own layers.
@@ -89,7 +91,13 @@ fn no_such_path(door: Door) -> Problem {
             "There is nothing here. This listener ([admin] probes) serves /-/live, /-/started, /-/ready and \
              /metrics only; the rest is on the unix socket and on [admin] http."
         }
-        _ => "There is nothing here. GET /v1/openapi.json lists every path.",
+        Door::Apps => {
+            "There is nothing here. This socket ([admin] apps_socket) is for apps and their own instances; the rest is \
+             on the admin socket."
+        }
+        Door::Unix | Door::Http { .. } => {
+            "There is nothing here. GET /v1/openapi.json lists every path."
+        }
     };
     Problem::new(Kind::NoSuchPath, detail)
 }
@@ -116,5 +124,11 @@ mod tests {
             .map(|(path, _)| path)
             .collect();
         assert_eq!(described, routed);
+        for (path, _) in apps::paths() {
+            assert!(
+                routed.contains(path),
+                "{path} is on the socket for apps alone"
+            );
+        }
     }
 }

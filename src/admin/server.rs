@@ -1,6 +1,7 @@
 //! Serves the doors: accepts, limits, and lets go in an orderly way.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,37 +13,45 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::listen::Bound;
-use super::problem::{Kind, Problem};
+use super::origin::HostNames;
+use super::peer::Peer;
+use super::places::{Places, Seat};
+use super::reserve::{Accepted, Reserve};
 use super::router::router;
 use super::stall::Stall;
 use super::{Admin, Door, Process, Token};
 use crate::registry::Handle;
 
-/// Connections at once per door. A blocking drain takes one for as long as it lasts.
-const CONNECTIONS: usize = 64;
-/// Leases at once, of all doors together: as many instances as launchers may hold.
-const LEASES: usize = 4096;
 /// A peer over TCP that answers nothing for this long is gone, and its lease with it.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Connections over the limit that are told so at the same time; beyond that they are just closed.
-const TURNED_AWAY: usize = 64;
 /// For a request's header, and for an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without progress of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two attempts to accept where nothing can be done about the failure.
+const PAUSE: Duration = Duration::from_millis(20);
 /// For responses that are under way when the process stops.
 const GRACE: Duration = Duration::from_secs(2);
 /// Largest header block; the read buffer is twice as large.
 const MAX_HEADER: usize = 32 * 1024;
+
+/// What the doors are opened with, beside their addresses.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// The token for changes over TCP.
+    pub token: Option<Token>,
+    /// `[admin] hosts`.
+    pub hosts: Vec<String>,
+    /// `[admin] apps_pools`; empty: all.
+    pub apps_pools: Vec<String>,
+}
 
 /// Serves the admin API until `stop` says true (or its sender is gone), then finishes what is under way
 /// within 2 s and removes the socket's file. Run it on a runtime of its own, apart from the data plane's.
@@ -53,53 +62,71 @@ pub async fn serve(
     bound: Bound,
     registry: Handle,
     process: Arc<dyn Process>,
-    token: Option<Token>,
+    settings: Settings,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let admin = Admin {
         registry,
         process,
-        token: token.map(Arc::new),
+        token: settings.token.map(Arc::new),
         stop: stop.clone(),
-        leases: Arc::new(Semaphore::new(LEASES)),
+        door: Door::Unix,
+        hosts: None,
+        apps_pools: settings.apps_pools.into(),
+        scraped: Arc::default(),
     };
+    let at = |door: Door| Admin {
+        door,
+        ..admin.clone()
+    };
+    let reserve = Reserve::new();
     let mut doors = JoinSet::new();
-    // Held until the end: dropping it removes the file.
-    let mut socket_file = None;
-    if let Some((listener, file)) = bound.unix {
+    // Held until the end: dropping them removes the files.
+    let mut socket_files = Vec::new();
+    for (unix, door) in [(bound.unix, Door::Unix), (bound.apps, Door::Apps)] {
+        let Some((listener, file)) = unix else {
+            continue;
+        };
         let listener = Listener::Unix(UnixListener::from_std(listener)?);
-        socket_file = Some(file);
+        socket_files.push(file);
+        // On the main socket everybody has the same right; among apps, one must not shut out the others.
+        let places = Places::new(door == Door::Apps);
+        let router = router(at(door));
         doors.spawn(open(
             listener,
-            router(admin.clone(), Door::Unix),
+            router,
+            places,
+            reserve.clone(),
             stop.clone(),
         ));
     }
     if let Some(listener) = bound.http {
-        let loopback = listener.local_addr()?.ip().is_loopback();
+        let ip = listener.local_addr()?.ip();
         let listener = Listener::Tcp(TcpListener::from_std(listener)?);
-        let door = Door::Http { loopback };
-        doors.spawn(open(listener, router(admin.clone(), door), stop.clone()));
+        let loopback = ip.is_loopback();
+        let router = router(Admin {
+            hosts: Some(Arc::new(HostNames::new(ip, settings.hosts))),
+            ..at(Door::Http { loopback })
+        });
+        let places = Places::new(true);
+        doors.spawn(open(
+            listener,
+            router,
+            places,
+            reserve.clone(),
+            stop.clone(),
+        ));
     }
     if let Some(listener) = bound.probes {
         let listener = Listener::Tcp(TcpListener::from_std(listener)?);
-        doors.spawn(open(listener, router(admin, Door::Probes), stop.clone()));
+        let router = router(at(Door::Probes));
+        let places = Places::new(true);
+        doors.spawn(open(listener, router, places, reserve, stop.clone()));
     }
     stopped(stop).await;
     while doors.join_next().await.is_some() {}
-    drop(socket_file);
+    drop(socket_files);
     Ok(())
-}
-
-/// A connection's place among those of its door.
-#[derive(Clone)]
-pub(super) struct Seat(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
-
-impl Seat {
-    /// Gives the place back: this connection is counted elsewhere from now on.
-    pub(super) fn give_back(&self) {
-        drop(self.0.lock().take());
-    }
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
@@ -112,52 +139,67 @@ enum Listener {
     Tcp(TcpListener),
 }
 
-/// What comes in through either kind of listener.
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
 impl Listener {
-    async fn accept(&self) -> io::Result<Box<dyn Duplex>> {
+    async fn accept(&self, reserve: &Arc<Reserve>) -> io::Result<(Accepted, Peer)> {
         match self {
-            Listener::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Listener::Unix(listener) => {
+                let accept = poll_fn(|cx| reserve.accept(|| listener.poll_accept(cx)));
+                let (stream, _) = accept.await?;
+                let peer = Peer::process(&stream.peer_cred()?);
+                Ok((Accepted::unix(stream, reserve.clone()), peer))
+            }
             Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let accept = poll_fn(|cx| reserve.accept(|| listener.poll_accept(cx)));
+                let (stream, address) = accept.await?;
                 // A socket that is gone already says so when it is read.
                 let _ = stream.set_nodelay(true);
                 #[cfg(target_os = "linux")]
                 let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE));
-                Ok(Box::new(stream))
+                let stream = Accepted::tcp(stream, reserve.clone());
+                Ok((stream, Peer::Address(address)))
             }
         }
     }
 }
 
-/// One door: its own limits, so that what fills one leaves the others alone.
-async fn open(listener: Listener, router: Router, stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let refusals = Arc::new(Semaphore::new(TURNED_AWAY));
+/// One door: its own places, so that what fills one leaves the others alone.
+async fn open(
+    listener: Listener,
+    router: Router,
+    places: Arc<Places>,
+    reserve: Arc<Reserve>,
+    stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let mut stopping = pin!(stopped(stop.clone()));
+    let mut told = false;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(&reserve) => accepted,
             () = &mut stopping => break,
             // Reaped as they end, or the set would grow for ever.
             Some(_) = connections.join_next() => continue,
         };
-        let stream = match accepted {
-            Ok(stream) => stream,
-            Err(error) => {
-                // Out of descriptors, most likely: they may come back; spinning would not help.
-                tracing::warn!(%error, "can't accept an admin connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
+        match accepted {
+            Ok((stream, peer)) => {
+                told = false;
+                reserve.fill();
+                let seat = places.enter(peer.source());
+                connections.spawn(converse(stream, router.clone(), seat, peer, stop.clone()));
             }
-        };
-        if let Ok(place) = places.clone().try_acquire_owned() {
-            connections.spawn(converse(stream, router.clone(), place, stop.clone()));
-        } else if let Ok(refusal) = refusals.clone().try_acquire_owned() {
-            connections.spawn(turn_away(stream, refusal));
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "can't accept an admin connection");
+                }
+                // Out of descriptors, most likely, and the reserve is in use. The oldest one that waits for nothing makes
+                // room.
+                if !places.push_one_out() {
+                    tokio::time::sleep(PAUSE).await;
+                    reserve.fill();
+                }
+                // Whoever was pushed out goes now.
+                tokio::task::yield_now().await;
+            }
         }
     }
     // New ones are refused from here on.
@@ -169,16 +211,17 @@ async fn open(listener: Listener, router: Router, stop: watch::Receiver<bool>) {
 }
 
 async fn converse(
-    stream: Box<dyn Duplex>,
+    stream: Accepted,
     router: Router,
-    place: OwnedSemaphorePermit,
+    seat: Seat,
+    peer: Peer,
     stop: watch::Receiver<bool>,
 ) {
-    let seat = Seat(Arc::new(Mutex::new(Some(place))));
     let kept = seat.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
         request.extensions_mut().insert(seat.clone());
+        request.extensions_mut().insert(peer);
         async move { Ok::<_, Infallible>(into_ok(router.oneshot(request.map(Body::new)).await)) }
     });
     let stream = TokioIo::new(Stall::new(stream, WRITE_TIMEOUT));
@@ -191,6 +234,10 @@ async fn converse(
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = kept.pushed_out() => {
+            tracing::debug!(%peer, "an admin connection made room for another one");
+            return;
+        }
         () = stopped(stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -199,7 +246,6 @@ async fn converse(
     if let Err(error) = ended {
         tracing::debug!(%error, "an admin connection ended");
     }
-    drop(kept);
 }
 
 fn into_ok<T>(result: Result<T, Infallible>) -> T {
@@ -207,29 +253,4 @@ fn into_ok<T>(result: Result<T, Infallible>) -> T {
         Ok(value) => value,
         Err(never) => match never {},
     }
-}
-
-/// Answers a connection that is one too many, without waiting for its request.
-async fn turn_away(mut stream: Box<dyn Duplex>, _refusal: OwnedSemaphorePermit) {
-    let detail = format!(
-        "{CONNECTIONS} connections are open on this listener; blocking drains and event streams take one \
-         each. Close some, or ask again."
-    );
-    let body = Problem::new(Kind::TooManyConnections, detail)
-        .document(None)
-        .to_string();
-    let response = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-         retry-after: 1\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let told = async {
-        stream.write_all(response.as_bytes()).await?;
-        stream.shutdown().await?;
-        // Read to the end: closing with unread data would take the answer back.
-        let mut rest = [0; 1024];
-        while stream.read(&mut rest).await? > 0 {}
-        io::Result::Ok(())
-    };
-    let _ = timeout(Duration::from_secs(1), told).await;
 }

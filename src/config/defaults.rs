@@ -43,6 +43,11 @@ impl Default for Admin {
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9901))),
             token_file: None,
             probes: None,
+            hosts: Vec::new(),
+            apps_socket: None,
+            apps_mode: 0o660,
+            apps_group: None,
+            apps_pools: Vec::new(),
         }
     }
 }

@@ -4,7 +4,8 @@
 use super::reader::{Findings, Problem, Table};
 use super::runtime::*;
 use super::values::{self, Read, backend_address, choice, name, quoted, text, wrong};
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
@@ -101,40 +102,80 @@ fn admin(t: &Table<'_>, base: &Path, f: &mut Findings) -> Admin {
     let d = Admin::default();
     Admin {
         socket: t.read("socket", d.socket, f, |key, value| {
-            let text = text(key, value, "/run/lameduck/lameduck.sock")?;
-            let path = base.join(text.strip_prefix("unix:").unwrap_or(text));
-            let length = path.as_os_str().len();
-            if length > super::address::MAX_UNIX_PATH {
-                let why = format!(
-                    "the path has {length} bytes, and a unix socket's can have {}",
-                    super::address::MAX_UNIX_PATH
-                );
-                return Err(wrong(
-                    key,
-                    quoted(text),
-                    why,
-                    "use a shorter directory, such as /run/lameduck",
-                ));
-            }
-            Ok((!text.is_empty()).then_some(path))
+            socket_path(key, value, base, "/run/lameduck/lameduck.sock")
         }),
         mode: t.read("mode", d.mode, f, mode),
-        group: t.read("group", d.group, f, |key, value| {
-            let group = text(key, value, "deploy")?;
-            if group.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
-                return Err(wrong(
-                    key,
-                    quoted(group),
-                    "it is not the name of a group",
-                    "write the name as `getent group` shows it",
-                ));
-            }
-            Ok((!group.is_empty()).then(|| group.to_string()))
-        }),
+        group: t.read("group", d.group, f, group),
         http: t.listen("http", d.http, f),
         token_file: t.path("token_file", base, f),
         probes: t.listen("probes", d.probes, f),
+        hosts: t.list("hosts", d.hosts, "[\"lameduck.internal\"]", f, host_name),
+        apps_socket: t.read("apps_socket", d.apps_socket, f, |key, value| {
+            socket_path(key, value, base, "/run/lameduck/apps.sock")
+        }),
+        apps_mode: t.read("apps_mode", d.apps_mode, f, mode),
+        apps_group: t.read("apps_group", d.apps_group, f, group),
+        apps_pools: t.list("apps_pools", d.apps_pools, "[\"app\"]", f, |key, value| {
+            text(key, value, "app").map(str::to_owned)
+        }),
     }
+}
+
+fn socket_path(
+    key: &str,
+    value: &DeValue<'_>,
+    base: &Path,
+    example: &str,
+) -> Read<Option<PathBuf>> {
+    let text = text(key, value, example)?;
+    let path = base.join(text.strip_prefix("unix:").unwrap_or(text));
+    let length = path.as_os_str().len();
+    if length > super::address::MAX_UNIX_PATH {
+        let why = format!(
+            "the path has {length} bytes, and a unix socket's can have {}",
+            super::address::MAX_UNIX_PATH
+        );
+        return Err(wrong(
+            key,
+            quoted(text),
+            why,
+            "use a shorter directory, such as /run/lameduck",
+        ));
+    }
+    Ok((!text.is_empty()).then_some(path))
+}
+
+fn group(key: &str, value: &DeValue<'_>) -> Read<Option<String>> {
+    let group = text(key, value, "deploy")?;
+    if group.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') {
+        return Err(wrong(
+            key,
+            quoted(group),
+            "it is not the name of a group",
+            "write the name as `getent group` shows it",
+        ));
+    }
+    Ok((!group.is_empty()).then(|| group.to_string()))
+}
+
+/// A name as the `Host` field has it, without port: in lower case and without the root's dot.
+fn host_name(key: &str, value: &DeValue<'_>) -> Read<String> {
+    let text = text(key, value, "lameduck.internal")?;
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let is_address = text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if is_address {
+        return Ok(text.trim_matches(['[', ']']).to_ascii_lowercase());
+    }
+    if name.is_empty() || name.len() > 253 || !name.chars().all(fits) {
+        return Err(wrong(
+            key,
+            quoted(text),
+            "it is not a host name",
+            "write the name alone, without scheme, port and `*`, such as \"lameduck.internal\"",
+        ));
+    }
+    Ok(name.to_ascii_lowercase())
 }
 
 fn mode(key: &str, value: &DeValue<'_>) -> Read<u32> {

@@ -78,6 +78,11 @@ pub const SECTIONS: &[Section] = &[
             key("http", "IP address and port", "\"127.0.0.1:9901\"", "TCP address of the whole API. Without `token_file` it is read-only, and off loopback it serves `/-/*` only. `\"\"`: none."),
             key("token_file", "path", "\"\"", "File with the bearer token that changes over TCP need (and, off loopback, everything but `/-/*`). `\"\"`: none."),
             key("probes", "IP address and port", "\"\"", "TCP address for `/-/*` and `/metrics` only: for a kubelet, a load balancer, Prometheus. `\"\"`: none."),
+            key("hosts", "list of host names", "[]", "Names by which clients may ask `http` (the `Host` of their requests), beside its own addresses and `localhost`: against web pages that make their own name point here (DNS rebinding)."),
+            key("apps_socket", "path", "\"\"", "Unix socket for apps and their launchers: each may register, lease, drain and resume its own instance, and do nothing else. `\"\"`: none."),
+            key("apps_mode", "text, octal", "\"0660\"", "Permissions of `apps_socket`: `\"0666\"` lets every user's apps in."),
+            key("apps_group", "text", "\"\"", "Group of `apps_socket`. `\"\"`: the process's own."),
+            key("apps_pools", "list of pools", "[]", "Pools that may be entered through `apps_socket`. `[]`: all."),
         ],
     },
     Section {

@@ -9,6 +9,7 @@
 //! and somebody with three mistakes should see three.
 
 pub mod address;
+mod admin;
 mod defaults;
 pub mod diagnostics;
 pub mod diff;

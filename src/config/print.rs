@@ -84,6 +84,12 @@ fn word<T: PartialEq>(words: &[(&str, T)], value: T) -> String {
     text(found.map_or("", |(word, _)| word))
 }
 
+/// A list of texts.
+fn texts(values: &[String]) -> String {
+    let values: Vec<_> = values.iter().map(|value| text(value)).collect();
+    format!("[{}]", values.join(", "))
+}
+
 /// `None` is written as an empty text.
 fn maybe(value: Option<impl ToString>) -> String {
     text(&value.map(|value| value.to_string()).unwrap_or_default())
@@ -141,6 +147,11 @@ pub(super) fn admin(admin: &Admin) -> Entries {
         ("http", maybe(admin.http)),
         ("token_file", path(&admin.token_file)),
         ("probes", maybe(admin.probes)),
+        ("hosts", texts(&admin.hosts)),
+        ("apps_socket", path(&admin.apps_socket)),
+        ("apps_mode", text(&format!("{:04o}", admin.apps_mode))),
+        ("apps_group", maybe(admin.apps_group.as_ref())),
+        ("apps_pools", texts(&admin.apps_pools)),
     ]
 }
 

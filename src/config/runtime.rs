@@ -85,6 +85,18 @@ pub struct Admin {
     pub token_file: Option<PathBuf>,
     /// TCP address for `/-/*` and `/metrics` only.
     pub probes: Option<SocketAddr>,
+    /// Host names by which `http` may be asked, beside its own addresses and `localhost`: lower case, without a
+    /// dot at the end. Default none.
+    pub hosts: Vec<String>,
+    /// The unix socket for apps, where each may register, drain and resume its own instance and do nothing else;
+    /// `None`: none (the default).
+    pub apps_socket: Option<PathBuf>,
+    /// Its mode. Default 0660.
+    pub apps_mode: u32,
+    /// Its group, by name.
+    pub apps_group: Option<String>,
+    /// The pools that it is for; empty: all (the default).
+    pub apps_pools: Vec<String>,
 }
 
 /// `[access_log]`.

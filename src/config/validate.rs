@@ -17,7 +17,7 @@ fn told(f: &Findings, path: &str, value: std::time::Duration) -> String {
 pub(super) fn config(config: &Config, f: &mut Findings) {
     server(&config.server, f);
     limits(&config.server, f);
-    admin(&config.admin, f);
+    super::admin::check(config, f);
     listeners(config, f);
     pools(config, f);
     routes(config, f);
@@ -98,54 +98,8 @@ fn limits(server: &Server, f: &mut Findings) {
     }
 }
 
-fn admin(admin: &Admin, f: &mut Findings) {
-    if admin.mode & 0o002 != 0 {
-        f.warning(
-            f.place("admin.mode"),
-            format!(
-                "`mode = \"0{:o}\"`: everybody on this machine may drain backends",
-                admin.mode
-            ),
-            "write \"0660\" and let those who may in through `group`",
-        );
-    }
-    if admin.mode & 0o600 != 0o600 {
-        f.warning(
-            f.place("admin.mode"),
-            format!(
-                "`mode = \"0{:03o}\"`: its owner can't use the admin socket",
-                admin.mode
-            ),
-            "write \"0660\" or \"0600\"",
-        );
-    }
-    if let Some(http) = admin.http
-        && !http.ip().is_loopback()
-        && admin.token_file.is_none()
-        && f.sound(&["admin.http", "admin.token_file"])
-    {
-        f.warning(
-            f.place("admin.http"),
-            format!("`http = \"{http}\"` is off loopback and there is no `token_file`: only /-/* is served there"),
-            "add `token_file = \"/etc/lameduck/token\"`, or use `probes` for /-/* and /metrics, or listen on 127.0.0.1",
-        );
-    }
-    if let (Some(http), Some(probes)) = (admin.http, admin.probes)
-        && clash(http, probes)
-    {
-        f.error(
-            f.place("admin.probes"),
-            format!(
-                "`probes = \"{probes}\"` and `http = \"{http}\"` can't both listen on port {}",
-                probes.port()
-            ),
-            "give them different ports, or write `http = \"\"`",
-        );
-    }
-}
-
 /// Whether the second bind of these two would fail.
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let overlap = a.ip() == b.ip()
         || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
     a.port() != 0 && a.port() == b.port() && overlap

@@ -41,6 +41,8 @@ pub struct Settings {
     pub pool: String,
     /// `[server]`'s keys, as TOML.
     pub server: String,
+    /// More of `[admin]`'s keys, as TOML.
+    pub admin: String,
     /// The access log's path; "off" for none.
     pub access_log: String,
 }
@@ -54,6 +56,7 @@ impl Default for Settings {
             listener: String::new(),
             pool: String::new(),
             server: String::new(),
+            admin: String::new(),
             access_log: "off".to_owned(),
         }
     }
@@ -64,8 +67,9 @@ impl Settings {
     pub fn toml(&self, socket: &Path, backends: &[(String, SocketAddr)]) -> String {
         let socket = socket.display().to_string();
         let mut text = format!(
-            "[server]\n{}\n\n[admin]\nsocket = {socket:?}\n\n",
-            self.server.trim()
+            "[server]\n{}\n\n[admin]\nsocket = {socket:?}\n{}\n\n",
+            self.server.trim(),
+            self.admin.trim()
         );
         let _ = writeln!(text, "[access_log]\npath = {:?}\n", self.access_log);
         let _ = writeln!(text, "[[listener]]\naddress = \"{}\"", self.listen);

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
+use super::bounds;
 use super::endpoint::Key;
 use super::handle::Refusal;
 use super::lease;
@@ -86,9 +87,12 @@ impl Writer {
         pool: &str,
         name: &str,
         request: &RegisterRequest,
+        owner: Option<u32>,
     ) -> Result<(), Refusal> {
         let (address, weight) = request::registration(name, request)?;
-        let index = self.index(pool)?;
+        let index = self.index_for(pool, owner)?;
+        self.check_room(owner)?;
+        self.check_name_is_free(index, name, owner)?;
         let state = &mut self.pools[index];
         if state.is_configured_name(name) {
             return Err(Refusal::Conflict(format!(
@@ -122,6 +126,8 @@ impl Writer {
                 source: Source::Api,
                 drains,
                 tenure: None,
+                // Who may change all takes nothing away from whose it is.
+                owner: owner.or(old.and_then(|key| state.members.get(&key)?.owner)),
             };
             let shown = self.add(index, joining);
             let at = format!("at {}", request.address);
@@ -139,6 +145,9 @@ impl Writer {
     pub(super) fn add(&mut self, index: usize, mut joining: Joining) -> String {
         let key = Key(self.next_key);
         self.next_key += 1;
+        if let Some(owner) = joining.owner {
+            *self.owned.entry(owner).or_default() += 1;
+        }
         self.homes.insert(key, index);
         let state = &mut self.pools[index];
         let name = state.name.clone();
@@ -173,7 +182,19 @@ impl Writer {
         self.homes.remove(&key);
         if let Some(member) = member {
             member.endpoint.retire();
-            self.kept.extend(inherited);
+            let room = bounds::MAX_KEPT.saturating_sub(self.kept.len());
+            if room < inherited.len() {
+                warn!(pool = %name, backend = member.base, "too many drains are kept: this one's are forgotten");
+            }
+            self.kept.extend(inherited.into_iter().take(room));
+            if let Some(owner) = member.owner
+                && let Some(count) = self.owned.get_mut(&owner)
+            {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.owned.remove(&owner);
+                }
+            }
             self.lease_over(&member);
             let whom = Some((&*name, &*member.endpoint.name));
             self.event("deregistered", whom, None, None, "it has left".to_owned());
@@ -222,7 +243,7 @@ impl Writer {
                 weight: Some(kept.weight),
                 wait: None,
             };
-            if let Err(refusal) = self.register(&kept.pool, &kept.name, &request) {
+            if let Err(refusal) = self.register(&kept.pool, &kept.name, &request, kept.owner) {
                 warn!(pool = kept.pool, backend = kept.name, %refusal, "a registration could not be restored");
             }
         }

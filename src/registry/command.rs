@@ -22,12 +22,28 @@ impl Writer {
                 let views = pools.map(PoolState::view).collect();
                 self.reply(reply, views);
             }
-            Command::Pool { name, reply } => {
-                let view = self.index(&name).map(|index| self.pools[index].view());
+            Command::Pool { name, owner, reply } => {
+                let view = self.index_for(&name, owner).map(|index| {
+                    let state = &self.pools[index];
+                    let mut view = state.view();
+                    let is_own = |id| {
+                        state
+                            .members
+                            .get(&Key(id))
+                            .is_some_and(|one| one.is_of(owner))
+                    };
+                    view.backends.retain(|backend| is_own(backend.id));
+                    view
+                });
                 self.reply(reply, view);
             }
-            Command::Backends { pool, name, reply } => {
-                let views = self.find(&pool, &name).map(|(index, keys)| {
+            Command::Backends {
+                pool,
+                name,
+                owner,
+                reply,
+            } => {
+                let views = self.find_own(&pool, &name, owner).map(|(index, keys)| {
                     let state = &self.pools[index];
                     let both = |key| state.members.get(&key).zip(state.core.get(&key));
                     let both = keys.into_iter().filter_map(both);
@@ -40,27 +56,30 @@ impl Writer {
                 name,
                 request,
                 remove,
+                owner,
                 reply,
             } => {
-                let endings = self.drain(&pool, &name, &request, remove);
+                let endings = self.drain(&pool, &name, &request, remove, owner);
                 self.reply(reply, endings);
             }
             Command::Resume {
                 pool,
                 name,
                 which,
+                owner,
                 reply,
             } => {
-                let outcome = self.resume(&pool, &name, &which);
+                let outcome = self.resume(&pool, &name, &which, owner);
                 self.reply(reply, outcome);
             }
             Command::Register {
                 pool,
                 name,
                 request,
+                owner,
                 reply,
             } => {
-                let outcome = self.register(&pool, &name, &request);
+                let outcome = self.register(&pool, &name, &request, owner);
                 self.reply(reply, outcome);
             }
             Command::BeginRoll { pool, by, reply } => {
@@ -72,9 +91,10 @@ impl Writer {
                 pool,
                 name,
                 request,
+                owner,
                 reply,
             } => {
-                let outcome = self.lease(&pool, &name, &request);
+                let outcome = self.lease(&pool, &name, &request, owner);
                 self.reply(reply, outcome);
             }
             Command::LeaseStatus { key, reply } => {
@@ -84,12 +104,21 @@ impl Writer {
             Command::LeaseDrain {
                 lease,
                 request,
+                owner,
                 reply,
             } => {
-                let ending = self.lease_drain(&lease, &request);
+                let ending = self.lease_drain(&lease, &request, owner);
                 self.reply(reply, ending);
             }
             Command::LeaseBroken { key } => self.lease_broken(key),
+            Command::OwnsLease {
+                lease,
+                owner,
+                reply,
+            } => {
+                let owns = self.owns_lease(&lease, owner);
+                self.reply(reply, owns);
+            }
             Command::Renew { pool, tls, reply } => {
                 let renewed = self
                     .index(&pool)
@@ -129,9 +158,10 @@ impl Writer {
         name: &str,
         request: &DrainRequest,
         remove: bool,
+        owner: Option<u32>,
     ) -> Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal> {
-        let (index, mut keys) = self.find(pool, name)?;
-        let state = &mut self.pools[index];
+        let (index, mut keys) = self.find_own(pool, name, owner)?;
+        let state = &self.pools[index];
         let mut order = request::order(request, state.config.drain.deadline, clock::now())?;
         if remove {
             if keys.iter().any(|key| state.is_configured(*key)) {
@@ -146,7 +176,10 @@ impl Writer {
             let deadline = order.deadline.unwrap_or_else(clock::now);
             order = request::leaving(order.reason, deadline);
         }
-        state.unsaved = true;
+        for key in &keys {
+            self.check_drains(*key, &order)?;
+        }
+        self.pools[index].unsaved = true;
         let mut endings = Vec::new();
         for key in keys {
             let (sender, receiver) = oneshot::channel();
@@ -161,14 +194,20 @@ impl Writer {
         Ok(endings)
     }
 
-    fn resume(&mut self, pool: &str, name: &str, which: &Which) -> Result<(), Refusal> {
+    fn resume(
+        &mut self,
+        pool: &str,
+        name: &str,
+        which: &Which,
+        owner: Option<u32>,
+    ) -> Result<(), Refusal> {
         let kept = self.kept.len();
         self.kept.retain(|kept| {
             let drain = kept.drain.order();
             kept.pool != pool || kept.backend != name || !which.means(drain.actor, &drain.id)
         });
         self.unsaved |= kept != self.kept.len();
-        let (index, keys) = self.find(pool, name)?;
+        let (index, keys) = self.find_own(pool, name, owner)?;
         let state = &self.pools[index];
         let stays = |key: &Key| state.members.get(key).is_some_and(|member| !member.leaving);
         let staying: Vec<_> = keys.into_iter().filter(stays).collect();
@@ -179,7 +218,10 @@ impl Writer {
             )));
         }
         for key in staying {
-            self.step(key, which.event());
+            let backend = self.pools[index].core.get(&key);
+            for event in backend.map_or_else(Vec::new, |backend| which.events(backend)) {
+                self.step(key, event);
+            }
         }
         Ok(())
     }
@@ -197,7 +239,7 @@ impl Writer {
     }
 
     /// The backends that `name` means.
-    fn find(&self, pool: &str, name: &str) -> Result<(usize, Vec<Key>), Refusal> {
+    pub(super) fn find(&self, pool: &str, name: &str) -> Result<(usize, Vec<Key>), Refusal> {
         let index = self.index(pool)?;
         let keys = self.pools[index].meant(name);
         if keys.is_empty() {

@@ -10,6 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::endpoint::Key;
 use super::lease::Lease;
 use super::names;
+use super::owner;
 use super::request::{self, Which, parse_duration};
 use super::snapshot::Snapshot;
 use super::view::{
@@ -51,6 +52,12 @@ pub enum Refusal {
     /// It would contradict the configuration.
     #[error("{0}")]
     Conflict(String),
+    /// It belongs to somebody else.
+    #[error("{0}")]
+    NotYours(String),
+    /// There are as many as there may be.
+    #[error("{0}")]
+    Full(String),
     /// The wait ran out.
     #[error("`{pool}/{name}` was not ready within {waited:?}: it is {state}")]
     NotReady {
@@ -81,24 +88,28 @@ pub(super) enum Command {
         name: String,
         request: DrainRequest,
         remove: bool,
+        owner: Option<u32>,
         reply: oneshot::Sender<Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal>>,
     },
     Resume {
         pool: String,
         name: String,
         which: Which,
+        owner: Option<u32>,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     Register {
         pool: String,
         name: String,
         request: RegisterRequest,
+        owner: Option<u32>,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     Lease {
         pool: String,
         name: String,
         request: LeaseRequest,
+        owner: Option<u32>,
         reply: oneshot::Sender<Result<Lease, Refusal>>,
     },
     LeaseStatus {
@@ -108,6 +119,7 @@ pub(super) enum Command {
     LeaseDrain {
         lease: String,
         request: LeaseDrainRequest,
+        owner: Option<u32>,
         reply: oneshot::Sender<Result<oneshot::Receiver<DrainResponse>, Refusal>>,
     },
     LeaseBroken {
@@ -116,16 +128,23 @@ pub(super) enum Command {
     Ping {
         reply: oneshot::Sender<()>,
     },
+    OwnsLease {
+        lease: String,
+        owner: Option<u32>,
+        reply: oneshot::Sender<bool>,
+    },
     Pools {
         reply: oneshot::Sender<Vec<PoolView>>,
     },
     Pool {
         name: String,
+        owner: Option<u32>,
         reply: oneshot::Sender<Result<PoolView, Refusal>>,
     },
     Backends {
         pool: String,
         name: String,
+        owner: Option<u32>,
         reply: oneshot::Sender<Result<Vec<BackendView>, Refusal>>,
     },
     Apply {
@@ -159,6 +178,8 @@ pub struct Handle {
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) events: broadcast::Sender<Arc<EventView>>,
+    /// The user whose apps it is for; `None`: everything can be seen and changed.
+    pub(super) owner: Option<u32>,
 }
 
 impl Handle {
@@ -197,15 +218,21 @@ impl Handle {
 
     /// One pool.
     pub async fn pool(&self, name: &str) -> Result<PoolView, Refusal> {
-        let name = name.to_owned();
-        self.ask(|reply| Command::Pool { name, reply }).await?
+        let (name, owner) = (name.to_owned(), self.owner);
+        self.ask(|reply| Command::Pool { name, owner, reply })
+            .await?
     }
 
     /// The backends that `name` means, the newest last: all of that name, or the one `NAME~2`.
     pub async fn backends(&self, pool: &str, name: &str) -> Result<Vec<BackendView>, Refusal> {
-        let (pool, name) = (pool.to_owned(), name.to_owned());
-        self.ask(|reply| Command::Backends { pool, name, reply })
-            .await?
+        let (pool, name, owner) = (pool.to_owned(), name.to_owned(), self.owner);
+        self.ask(|reply| Command::Backends {
+            pool,
+            name,
+            owner,
+            reply,
+        })
+        .await?
     }
 
     /// Drains a backend; with `wait` (the default) answers when the drain ended.
@@ -239,12 +266,18 @@ impl Handle {
         let wait = request.wait.unwrap_or(true);
         let (pool, name) = (pool.to_owned(), name.to_owned());
         let (asked_pool, asked_name) = (pool.clone(), name.clone());
+        let owner = self.owner;
+        let request = match owner {
+            Some(uid) => owner::own_drain(uid, request),
+            None => request,
+        };
         let endings = self
             .ask(|reply| Command::Drain {
                 pool,
                 name,
                 request,
                 remove,
+                owner,
                 reply,
             })
             .await??;
@@ -275,11 +308,15 @@ impl Handle {
         request: ResumeRequest,
     ) -> Result<BackendView, Refusal> {
         let wait = request.wait.as_deref().map(parse_duration).transpose()?;
-        let which = request::which(&request)?;
+        let which = match self.owner {
+            Some(uid) => owner::own_resume(uid, &request)?,
+            None => request::which(&request)?,
+        };
         self.ask(|reply| Command::Resume {
             pool: pool.to_owned(),
             name: name.to_owned(),
             which,
+            owner: self.owner,
             reply,
         })
         .await??;
@@ -298,6 +335,7 @@ impl Handle {
             pool: pool.to_owned(),
             name: name.to_owned(),
             request,
+            owner: self.owner,
             reply,
         })
         .await??;

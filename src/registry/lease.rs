@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
+use super::bounds;
 use super::endpoint::Key;
 use super::handle::{Command, Handle, Refusal};
 use super::member::{Member, Source};
@@ -98,11 +99,12 @@ impl Handle {
         name: &str,
         request: LeaseRequest,
     ) -> Result<Lease, Refusal> {
-        let (pool, name) = (pool.to_owned(), name.to_owned());
+        let (pool, name, owner) = (pool.to_owned(), name.to_owned(), self.owner);
         self.ask(|reply| Command::Lease {
             pool,
             name,
             request,
+            owner,
             reply,
         })
         .await?
@@ -120,11 +122,12 @@ impl Handle {
     ) -> Result<DrainResponse, Refusal> {
         let began = clock::now();
         let wait = request.wait.unwrap_or(true);
-        let lease = lease.to_owned();
+        let (lease, owner) = (lease.to_owned(), self.owner);
         let ending = self
             .ask(|reply| Command::LeaseDrain {
                 lease,
                 request,
+                owner,
                 reply,
             })
             .await??;
@@ -158,14 +161,18 @@ impl Writer {
         pool: &str,
         name: &str,
         request: &LeaseRequest,
+        owner: Option<u32>,
     ) -> Result<Lease, Refusal> {
+        bounds::check_id("nonce", request.nonce.as_deref())?;
         let plain = RegisterRequest {
             address: request.address.clone(),
             weight: request.weight,
             wait: None,
         };
         let (address, weight) = request::registration(name, &plain)?;
-        let index = self.index(pool)?;
+        let index = self.index_for(pool, owner)?;
+        self.check_room(owner)?;
+        self.check_name_is_free(index, name, owner)?;
         let state = &self.pools[index];
         if state.is_configured_name(name) {
             return Err(Refusal::Conflict(format!(
@@ -189,6 +196,7 @@ impl Writer {
                 nonce: request.nonce.clone(),
                 events: sender.clone(),
             }),
+            owner,
         };
         let key = Key(self.next_key);
         let shown = self.add(index, joining);
@@ -233,7 +241,9 @@ impl Writer {
         &mut self,
         lease: &str,
         asked: &LeaseDrainRequest,
+        owner: Option<u32>,
     ) -> Result<oneshot::Receiver<DrainResponse>, Refusal> {
+        bounds::check_reason(asked.reason.as_deref())?;
         let unknown = || Refusal::UnknownLease(lease.to_owned());
         let mut leases = self.pools.iter_mut().flat_map(|pool| {
             let default = pool.config.drain.deadline;
@@ -242,7 +252,8 @@ impl Writer {
         });
         let is_it = |member: &Member| {
             let tenure = member.tenure.as_ref();
-            tenure.is_some_and(|tenure| tenure.id == lease) && !member.leaving
+            let is_it = tenure.is_some_and(|tenure| tenure.id == lease);
+            is_it && !member.leaving && member.is_of(owner)
         };
         let found = leases.find(|(_, member, _)| is_it(member));
         let (key, member, default) = found.ok_or_else(unknown)?;

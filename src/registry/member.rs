@@ -47,6 +47,8 @@ pub struct Member {
     pub source: Source,
     /// The lease that it is there for.
     pub tenure: Option<Tenure>,
+    /// The user whose it is, where it came through the socket for apps.
+    pub owner: Option<u32>,
     /// Its prober.
     pub prober: Box<dyn Prober>,
     /// What the prober was last told.

@@ -4,6 +4,7 @@
 //! moves, evictions and announcements come out. Everybody else holds a [`handle::Handle`].
 
 mod apply;
+pub mod bounds;
 mod command;
 pub mod counters;
 pub mod endpoint;
@@ -11,6 +12,7 @@ pub mod handle;
 pub mod lease;
 mod member;
 pub mod names;
+mod owner;
 pub mod persist;
 mod pool;
 pub mod probing;

@@ -60,6 +60,9 @@ pub struct Registration {
     pub address: String,
     /// Its share.
     pub weight: u32,
+    /// The user whose it is, where it came through the socket for apps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
 }
 
 /// A drain with its times on the wall clock.
@@ -305,6 +308,7 @@ impl PoolState {
                     name: member.base.clone(),
                     address: member.endpoint.address.to_string(),
                     weight: member.endpoint.weight(),
+                    owner: member.owner,
                 });
             }
             let kept = backend.drains().filter(|(_, drain)| member.outlives(drain));

@@ -69,6 +69,8 @@ pub struct Joining {
     pub drains: Vec<Drain>,
     /// The lease that it is there for.
     pub tenure: Option<Tenure>,
+    /// Whose it is, where it came through the socket for apps.
+    pub owner: Option<u32>,
 }
 
 impl PoolState {
@@ -157,6 +159,7 @@ impl PoolState {
             base: joining.name,
             source: joining.source,
             tenure: joining.tenure,
+            owner: joining.owner,
             cadence,
             last_probe: None,
             probed: false,

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::bounds;
 use super::handle::Refusal;
+use super::owner;
 use super::view::{DrainRequest, RegisterRequest, ResumeRequest};
 use crate::config::{Address, check_name};
 use crate::core::Time;
-use crate::core::backend::Event;
+use crate::core::backend::{Backend, Event};
 use crate::core::drain::{Actor, Order, Until};
 
 /// A supervisor's drain ends by itself this long after its deadline (a crashed deploy must not strand a backend).
@@ -19,6 +21,8 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 pub fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Order, Refusal> {
     let duration = |text: &Option<String>| text.as_deref().map(parse_duration).transpose();
     let timeout = duration(&request.timeout)?.unwrap_or(default);
+    bounds::check_reason(request.reason.as_deref())?;
+    bounds::check_id("id", request.id.as_deref())?;
     let actor = actor(request.actor.as_deref())?;
     let until = match request.until.as_deref() {
         None | Some("resumed") => Until::Resumed,
@@ -57,6 +61,8 @@ pub enum Which {
     Operators,
     /// This one.
     One(Actor, String),
+    /// Every one that this user has asked for through the socket for apps.
+    Owner(u32),
 }
 
 impl Which {
@@ -66,18 +72,28 @@ impl Which {
             Self::All => true,
             Self::Operators => actor == Actor::Operator,
             Self::One(whose, which) => *whose == actor && which == id,
+            Self::Owner(owner) => actor == Actor::Supervisor && owner::is_drain_of(*owner, id),
         }
     }
 
-    /// What the core is told.
-    pub fn event(&self) -> Event {
+    /// What the core is told of this backend.
+    pub fn events(&self, backend: &Backend) -> Vec<Event> {
         match self {
-            Self::All => Event::Resume { all: true },
-            Self::Operators => Event::Resume { all: false },
-            Self::One(actor, id) => Event::Withdrawn {
+            Self::All => vec![Event::Resume { all: true }],
+            Self::Operators => vec![Event::Resume { all: false }],
+            Self::One(actor, id) => vec![Event::Withdrawn {
                 actor: *actor,
                 id: id.clone(),
-            },
+            }],
+            Self::Owner(_) => {
+                let meant = backend.drains();
+                let meant = meant.filter(|((actor, id), _)| self.means(*actor, id));
+                let withdrawn = meant.map(|((actor, id), _)| Event::Withdrawn {
+                    actor: *actor,
+                    id: id.clone(),
+                });
+                withdrawn.collect()
+            }
         }
     }
 }
@@ -123,6 +139,7 @@ pub fn leaving(reason: String, deadline: Time) -> Order {
 
 /// The address and weight that a registration means.
 pub fn registration(name: &str, request: &RegisterRequest) -> Result<(Address, u32), Refusal> {
+    bounds::check_address(&request.address)?;
     let address = request.address.parse::<Address>();
     let address =
         address.map_err(|error| Refusal::Invalid(format!("`{}`: {error}", request.address)))?;

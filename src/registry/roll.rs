@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::info;
 
+use super::bounds;
 use super::handle::{Command, Handle, Refusal};
 use super::writer::Writer;
 use crate::clock;
@@ -72,6 +73,7 @@ impl Handle {
 impl Writer {
     pub(super) fn begin_roll(&mut self, pool: &str, by: &str) -> Result<String, Refusal> {
         self.index(pool)?;
+        bounds::check_reason(Some(by))?;
         let now = clock::now();
         if let Some(rolling) = self.rolls.get(pool) {
             let age = now.saturating_sub(rolling.since).as_secs();

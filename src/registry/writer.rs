@@ -64,6 +64,7 @@ pub fn spawn(
             pools: Vec::new(),
         })),
         events: broadcast::channel(1024).0,
+        owner: None,
     };
     let mut writer = Writer {
         pools: Vec::new(),
@@ -71,6 +72,7 @@ pub fn spawn(
         config: config.clone(),
         routes,
         kept: Vec::new(),
+        owned: HashMap::new(),
         rolls: HashMap::new(),
         next_key: 0,
         dirty: false,
@@ -101,6 +103,8 @@ pub(super) struct Writer {
     pub homes: HashMap<Key, usize>,
     /// Drains of the last run whose backends have not come back.
     pub kept: Vec<KeptDrain>,
+    /// How many backends each user's apps have registered.
+    pub owned: HashMap<u32, usize>,
     /// Rolls under way, by pool.
     pub rolls: HashMap<String, Rolling>,
     pub next_key: u64,

@@ -175,3 +175,81 @@ async fn the_listener_for_probes_serves_nothing_else() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn over_tcp_the_api_answers_only_its_own_hosts_and_pages() {
+    let doors = Doors {
+        http: Some("127.0.0.1:0"),
+        probes: true,
+        token: true,
+        ..Doors::default()
+    };
+    let server = Server::with(doors).await;
+    let http = server.http.unwrap();
+    let port = http.port();
+    let get = |host: Option<&str>, header: Option<&str>| {
+        let request = Http::new("GET", "/v1/pools").host(host);
+        let request = match header {
+            Some(line) => request.header(line),
+            None => request,
+        };
+        request.over_tcp(http)
+    };
+    for host in [
+        "evil.example",
+        &format!("evil.example:{port}"),
+        "10.0.0.1",
+        "127.1",
+    ] {
+        let problem = get(Some(host), None).await.problem(421, "foreign-host");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("[admin] hosts")
+        );
+    }
+    get(None, None).await.problem(421, "foreign-host");
+    let good = [
+        format!("localhost:{port}"),
+        "DUCK.example.".to_owned(),
+        http.to_string(),
+    ];
+    for host in &good {
+        let answer = get(Some(host), None).await;
+        assert_eq!(answer.status, 200, "{host}: {}", answer.body);
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+    let host = Some(good[0].as_str());
+    for line in [
+        "Origin: http://evil.example",
+        "Origin: null",
+        "Sec-Fetch-Site: cross-site",
+    ] {
+        get(host, Some(line)).await.problem(403, "foreign-origin");
+    }
+    let own = format!("Origin: http://localhost:{port}");
+    assert_eq!(get(host, Some(&own)).await.status, 200);
+    // The token is no way around it, nor is a lease, nor a preflight.
+    for (method, path) in [
+        ("POST", RESUME),
+        ("POST", "/v1/pools/app/backends/x/lease"),
+        ("OPTIONS", RESUME),
+    ] {
+        let request = Http::new(method, path)
+            .host(host)
+            .header("Origin: http://evil.example")
+            .header("Access-Control-Request-Method: POST")
+            .header("authorization: Bearer s3cret");
+        let answer = request.over_tcp(http).await;
+        answer.problem(403, "foreign-origin");
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+    // The listener for probes is no API: Prometheus and load balancers call it by whatever name they have.
+    for path in ["/-/ready", "/metrics"] {
+        let request = Http::new("GET", path).host(Some("lameduck.shop.svc:9902"));
+        let answer = request.over_tcp(server.probes.unwrap()).await;
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    server.stop().await;
+}

@@ -67,6 +67,13 @@ impl Http {
         }
     }
 
+    /// With this `Host`, over TCP too; `None`: without one.
+    pub fn host(mut self, host: Option<&str>) -> Self {
+        let field = host.map_or_else(String::new, |host| format!("Host: {host}\r\n"));
+        self.head = self.head.replace("host: lameduck\r\n", &field);
+        self
+    }
+
     pub fn header(mut self, line: &str) -> Self {
         self.head.push_str(line);
         self.head.push_str("\r\n");
@@ -99,7 +106,11 @@ impl Http {
         self.over(UnixStream::connect(socket).await.unwrap()).await
     }
 
-    pub async fn over_tcp(self, address: SocketAddr) -> Answer {
+    pub async fn over_tcp(mut self, address: SocketAddr) -> Answer {
+        // Over TCP the host counts.
+        self.head = self
+            .head
+            .replace("host: lameduck\r\n", &format!("host: {address}\r\n"));
         self.over(TcpStream::connect(address).await.unwrap()).await
     }
 

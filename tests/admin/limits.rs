@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::http::Http;
-use crate::server::{Doors, PATIENCE, Server};
+use crate::server::{Doors, Server};
 
 const MIB: usize = 1024 * 1024;
 
@@ -86,51 +86,6 @@ async fn garbage_is_refused() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer:?}");
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn stuck_clients_use_up_their_own_listener_only() {
-    let doors = Doors {
-        http: Some("127.0.0.1:0"),
-        ..Doors::default()
-    };
-    let server = Server::with(doors).await;
-    let mut stuck = Vec::new();
-    for _ in 0..64 {
-        let mut stream = UnixStream::connect(&server.socket).await.unwrap();
-        // A header that never ends.
-        stream
-            .write_all(b"GET /v1/pools HTTP/1.1\r\n")
-            .await
-            .unwrap();
-        stuck.push(stream);
-    }
-    let mut one_more = UnixStream::connect(&server.socket).await.unwrap();
-    let mut answer = String::new();
-    one_more.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    assert!(
-        answer.contains("retry-after: 1") && answer.contains("too-many-connections"),
-        "{answer}"
-    );
-    let tcp = Http::new("GET", "/v1/pools")
-        .over_tcp(server.http.unwrap())
-        .await;
-    assert_eq!(tcp.status, 200);
-    // Room comes back with the first that goes.
-    drop(stuck);
-    let freed = async {
-        loop {
-            let answer = Http::new("GET", "/v1/pools")
-                .over_unix(&server.socket)
-                .await;
-            if answer.status == 200 {
-                break;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, freed).await.unwrap();
     server.stop().await;
 }
 

@@ -1,8 +1,10 @@
 //! The admin API and the commands that use it, against a real server on a unix socket and on TCP.
 #![allow(clippy::unwrap_used)]
 
+mod apps;
 mod commands;
 mod doors;
+mod flood;
 mod http;
 mod leases;
 mod limits;

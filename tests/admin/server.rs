@@ -44,6 +44,7 @@ pub struct Doors {
     pub http: Option<&'static str>,
     pub probes: bool,
     pub token: bool,
+    pub apps: bool,
 }
 
 pub struct Server {
@@ -76,6 +77,9 @@ impl Server {
             http: doors.http.map(|at| at.parse().unwrap()),
             token_file: doors.token.then(|| token_file.clone()),
             probes: doors.probes.then(|| "127.0.0.1:0".parse().unwrap()),
+            hosts: vec!["duck.example".to_owned()],
+            apps_socket: doors.apps.then(|| dir.path().join("apps")),
+            ..config::Admin::default()
         };
         let bound = admin::bind(&config.admin).unwrap();
         let token = config.admin.token_file.as_deref().map(Token::load);
@@ -97,7 +101,11 @@ impl Server {
             bound,
             registry.clone(),
             process.clone(),
-            token,
+            admin::Settings {
+                token,
+                hosts: vec!["duck.example".to_owned()],
+                apps_pools: vec!["app".to_owned()],
+            },
             stopped,
         ));
         let server = Self {
@@ -207,7 +215,7 @@ impl Drop for Probes {
     }
 }
 
-struct Nobody;
+pub struct Nobody;
 
 impl Observer for Nobody {
     fn first_round_finished(&self) {}

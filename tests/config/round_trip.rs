@@ -62,6 +62,11 @@ group = "www-data"
 http = "[::1]:9000"
 token_file = "/etc/lameduck/token"
 probes = "0.0.0.0:9902"
+hosts = ["lameduck.internal", "10.0.0.1"]
+apps_socket = "/run/apps.sock"
+apps_mode = "0666"
+apps_group = "apps"
+apps_pools = ["a.B-c_1"]
 [access_log]
 path = "/var/log/lameduck/ä.log"
 format = "combined"

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod above;
+mod apps;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../shared/broken_streams.rs"]
 mod broken_streams;

@@ -52,6 +52,8 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 pub struct Rig {
     pub proxy: Proxy,
     pub settings: Settings,
+    /// Through which socket launchers and commands go.
+    pub through: PathBuf,
     lives: Vec<(String, PathBuf, Option<u64>)>,
     // Last: processes that still run write into it.
     pub scratch: Scratch,
@@ -67,7 +69,9 @@ pub struct Launched {
 impl Rig {
     pub async fn start() -> Self {
         let scratch = Scratch::new("lameduck-exec").unwrap();
+        let apps = scratch.path().join("apps.sock");
         let mut settings = Settings {
+            admin: format!("apps_socket = {:?}", apps.display().to_string()),
             server: "lame_duck = \"0s\"".into(),
             ..Settings::default()
         };
@@ -76,6 +80,7 @@ impl Rig {
             .unwrap();
         settings.listen = proxy.address();
         Self {
+            through: proxy.socket().to_owned(),
             proxy,
             settings,
             lives: Vec::new(),
@@ -98,7 +103,7 @@ impl Rig {
         for name in ["NOTIFY_SOCKET", "INVOCATION_ID", "HOSTNAME", "LISTEN_PID"] {
             exec.env_remove(name);
         }
-        exec.env("LAMEDUCK_ADMIN", self.proxy.socket());
+        exec.env("LAMEDUCK_ADMIN", &self.through);
         exec
     }
 

@@ -19,7 +19,18 @@ fn rounds() -> usize {
 #[tokio::test]
 async fn a_rolling_restart_by_signal_loses_nothing() {
     let _turn = turn().await;
+    roll_by_signal(Rig::start().await).await;
+}
+
+#[tokio::test]
+async fn rolling_restart_over_the_socket_for_apps_loses_nothing() {
+    let _turn = turn().await;
     let mut rig = Rig::start().await;
+    rig.through = rig.scratch.path().join("apps.sock");
+    roll_by_signal(rig).await;
+}
+
+async fn roll_by_signal(mut rig: Rig) {
     let names = ["api-0", "api-1", "api-2"];
     let mut running = Vec::new();
     for name in names {

@@ -40,6 +40,7 @@ fn state() -> State {
             name: "api-7".into(),
             address: "unix:/run/api.sock".into(),
             weight: 3,
+            owner: Some(1000),
         }],
     }
 }

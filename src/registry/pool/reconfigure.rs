@@ -88,6 +88,7 @@ impl PoolState {
                 source: Source::Config,
                 drains,
                 tenure: None,
+                owner: None,
             });
         }
         for key in stay.into_values().filter(|key| self.is_configured(*key)) {

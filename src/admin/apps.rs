@@ -1,0 +1,99 @@
+//! The socket for apps: what each may do by itself, with its own instances and in the pools that are open to it.
+
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+
+use super::peer::Peer;
+use super::problem::{Kind, Problem};
+use super::{Admin, Door, backends, leases, lifecycle, openapi, pools};
+use crate::registry::Handle;
+
+/// Every path of that socket.
+pub(super) fn paths() -> Vec<(&'static str, MethodRouter<Admin>)> {
+    vec![
+        ("/-/live", get(lifecycle::live)),
+        ("/-/started", get(lifecycle::started)),
+        ("/-/ready", get(lifecycle::ready)),
+        ("/v1/pools/{pool}", get(pools::one)),
+        (
+            "/v1/pools/{pool}/backends/{name}",
+            get(pools::backend)
+                .put(backends::register)
+                .delete(backends::deregister),
+        ),
+        (
+            "/v1/pools/{pool}/backends/{name}/drain",
+            post(backends::drain),
+        ),
+        (
+            "/v1/pools/{pool}/backends/{name}/resume",
+            post(backends::resume),
+        ),
+        (
+            "/v1/pools/{pool}/backends/{name}/lease",
+            post(leases::lease),
+        ),
+        ("/v1/leases/{lease}/drain", post(leases::drain)),
+        ("/v1/lame-duck", post(lifecycle::lame_duck)),
+        ("/v1/openapi.json", get(openapi::document)),
+    ]
+}
+
+impl Admin {
+    /// Refuses a pool that may not be entered through this door.
+    pub(super) fn check_pool(&self, pool: &str) -> Result<(), Problem> {
+        let closed = self.door == Door::Apps
+            && !self.apps_pools.is_empty()
+            && !self.apps_pools.iter().any(|open| open == pool);
+        match closed {
+            true => Err(Problem::new(
+                Kind::NotYours,
+                format!(
+                    "The pool `{pool}` can't be entered through this socket: it is not in [admin] apps_pools. Add it \
+                     there and restart lameduck, or use the admin socket."
+                ),
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Layer around the handlers, which knows the path's parameters.
+pub(super) async fn guard(
+    State(admin): State<Admin>,
+    params: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let pools = params.iter().flatten();
+    let mut pools = pools.filter(|(name, _)| *name == "pool");
+    match pools.try_for_each(|(_, pool)| admin.check_pool(pool)) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// The registry, as whoever asks may see and change it.
+pub(super) struct Registry(pub Handle);
+
+impl FromRequestParts<Admin> for Registry {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
+        if admin.door != Door::Apps {
+            return Ok(Self(admin.registry.clone()));
+        }
+        match parts.extensions.get::<Peer>() {
+            Some(Peer::Process { uid, .. }) => Ok(Self(admin.registry.for_owner(*uid))),
+            // Without a user there is nothing of one's own.
+            _ => Err(Problem::new(
+                Kind::NotYours,
+                "The kernel does not say whose process this is. Use the admin socket.",
+            )),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Who is at the other end of a connection: what the log calls the actor of a change.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+use tokio::net::unix::UCred;
+
+use super::Door;
+use super::places::Source;
+use super::problem::Problem;
+
+/// The other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A process of this host, by the kernel's word when it connected (`SO_PEERCRED`).
+    Process {
+        /// Its user.
+        uid: u32,
+        /// Its number, where it can be seen from here: not across PID namespaces.
+        pid: Option<i32>,
+    },
+    /// Over TCP.
+    Address(SocketAddr),
+}
+
+impl Peer {
+    /// The process that has connected.
+    pub(super) fn process(credentials: &UCred) -> Self {
+        Self::Process {
+            uid: credentials.uid(),
+            pid: credentials.pid().filter(|pid| *pid != 0),
+        }
+    }
+
+    /// What its connections are counted by.
+    pub(super) fn source(&self) -> Source {
+        match self {
+            Peer::Process { uid, .. } => Source::User(*uid),
+            Peer::Address(address) => Source::of(address.ip()),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Process {
+                uid,
+                pid: Some(pid),
+            } => write!(f, "uid {uid} pid {pid}"),
+            Peer::Process { uid, pid: None } => write!(f, "uid {uid}"),
+            Peer::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Layer around the handlers: every change that is let in is logged with its actor, and so is what came of it where
+/// it was refused. Nobody can fill the log from outside: who may not ask is not logged.
+pub(super) async fn record(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    // Nothing can be changed through the listener for probes, and anybody may try.
+    let quiet = reads || door == Door::Probes;
+    let peer = request.extensions().get::<Peer>().copied();
+    let Some(peer) = peer.filter(|_| !quiet) else {
+        return next.run(request).await;
+    };
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    tracing::info!(actor = %peer, door = door.as_str(), %method, path, "admin API: asked for");
+    let response = next.run(request).await;
+    if let Some(problem) = response.extensions().get::<Problem>() {
+        tracing::info!(actor = %peer, %method, path, problem = problem.slug(), "admin API: refused");
+    }
+    response
+}

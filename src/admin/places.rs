@@ -1,0 +1,426 @@
+//! Who may keep a connection to a door, and who has to go when there are too many.
+//!
+//! A connection that has not sent a whole request yet, or that idles between two, keeps a place that it can lose: when
+//! all are taken, the newcomer gets the place of the oldest one of whoever has most. So half-open sockets push out each
+//! other, and a probe, which is answered as soon as it is read, always finds a place. What takes time (a drain, an
+//! event stream, a lease) is counted apart, by class, and can't be pushed out; a class that is full refuses.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::problem::{Kind, Problem};
+
+/// Connections of one door that wait for their request, or for the end of a probe's answer. More than the accept loop
+/// takes in one turn: one whose request is there when it is accepted is read before it can lose its place.
+pub(super) const WAITING: usize = 256;
+
+/// What a request keeps its connection for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Class {
+    /// An answer that takes no longer than its writing.
+    Read,
+    /// A change, which may wait for its effect: the end of a drain, a backend that gets ready.
+    Change,
+    /// A stream of events, or the right to a roll.
+    Stream,
+    /// A launcher's lease, for as long as its app runs.
+    Lease,
+}
+
+impl Class {
+    /// How many at once, per door.
+    fn bound(self) -> usize {
+        match self {
+            Class::Read => 64,
+            Class::Change | Class::Lease => 4096,
+            Class::Stream => 256,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Class::Read => "answers",
+            Class::Change => "changes and blocking drains",
+            Class::Stream => "event streams and rolls",
+            Class::Lease => "leases",
+        }
+    }
+
+    /// The class of a request; `None`: a probe, which is always answered.
+    fn of(method: &Method, path: &str) -> Option<Self> {
+        if path.starts_with("/-/") || path == "/metrics" {
+            return None;
+        }
+        Some(match *method {
+            Method::GET | Method::HEAD if path == "/v1/events" => Class::Stream,
+            Method::POST if path.ends_with("/roll") => Class::Stream,
+            Method::POST if path.ends_with("/lease") => Class::Lease,
+            Method::GET | Method::HEAD => Class::Read,
+            _ => Class::Change,
+        })
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    /// A user of this host.
+    User(u32),
+    /// An address; of IPv6, the network of 64 bits that one host can have all addresses of.
+    Address(IpAddr),
+}
+
+impl Source {
+    /// The source that an address stands for.
+    pub(super) fn of(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(six) => IpAddr::V6((six.to_bits() >> 64 << 64).into()),
+            four => four,
+        })
+    }
+}
+
+/// The places of one door.
+pub(super) struct Places {
+    table: Mutex<Table>,
+    /// One source may have half of each class at most. Not where all come from one.
+    shared: bool,
+}
+
+#[derive(Default)]
+struct Table {
+    /// The next turn's number.
+    next: u64,
+    /// Those that wait, the oldest first.
+    waiting: BTreeMap<u64, (Source, Arc<Notify>)>,
+    /// How many wait, by source.
+    crowd: HashMap<Source, usize>,
+    /// How many are busy, by class and source.
+    busy: HashMap<(Class, Source), usize>,
+    /// The same of all sources.
+    total: HashMap<Class, usize>,
+}
+
+impl Table {
+    fn wait(&mut self, source: Source, pushed_out: &Arc<Notify>) -> u64 {
+        while self.waiting.len() >= WAITING && self.push_one_out(source) {}
+        let turn = self.next;
+        self.next += 1;
+        self.waiting.insert(turn, (source, pushed_out.clone()));
+        *self.crowd.entry(source).or_default() += 1;
+        turn
+    }
+
+    fn leave(&mut self, turn: u64) -> bool {
+        let Some((source, _)) = self.waiting.remove(&turn) else {
+            return false;
+        };
+        count_down(&mut self.crowd, source);
+        true
+    }
+
+    /// The oldest one of whoever would have most, with the newcomer.
+    fn push_one_out(&mut self, newcomer: Source) -> bool {
+        let count = |source: &Source| {
+            self.crowd.get(source).copied().unwrap_or_default() + usize::from(*source == newcomer)
+        };
+        let most = self.crowd.keys().map(count).max().unwrap_or_default();
+        let mut waiting = self.waiting.iter();
+        let Some((&turn, (_, pushed_out))) = waiting.find(|(_, (source, _))| count(source) == most)
+        else {
+            return false;
+        };
+        pushed_out.notify_one();
+        self.leave(turn)
+    }
+}
+
+fn count_down<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}
+
+impl Places {
+    /// Places of a door. `shared`: its clients may come from anywhere, and none of them may take all.
+    pub(super) fn new(shared: bool) -> Arc<Self> {
+        Arc::new(Self {
+            table: Mutex::default(),
+            shared,
+        })
+    }
+
+    /// A connection has come: it waits for its request.
+    pub(super) fn enter(self: &Arc<Self>, source: Source) -> Seat {
+        let pushed_out = Arc::new(Notify::new());
+        let turn = self.table.lock().wait(source, &pushed_out);
+        Seat(Arc::new(Inner {
+            places: self.clone(),
+            source,
+            pushed_out,
+            turn: Mutex::new(Some(turn)),
+        }))
+    }
+
+    /// Lets one go that waits, so that there is a descriptor for somebody else; says whether there was any. A single one
+    /// is let alone: without descriptors, accepting fails even where nobody is there to be accepted.
+    pub(super) fn push_one_out(&self) -> bool {
+        let mut table = self.table.lock();
+        if table.waiting.len() < 2 {
+            return false;
+        }
+        let oldest = table.waiting.first_key_value();
+        let source = oldest.map(|(_, (source, _))| *source);
+        source.is_some_and(|source| table.push_one_out(source))
+    }
+
+    fn begin(&self, class: Class, source: Source) -> bool {
+        let mut table = self.table.lock();
+        let all = table.total.get(&class).copied().unwrap_or_default();
+        let own = table
+            .busy
+            .get(&(class, source))
+            .copied()
+            .unwrap_or_default();
+        let is_loopback = matches!(source, Source::Address(ip) if ip.is_loopback());
+        let share = match self.shared && !is_loopback {
+            true => class.bound() / 2,
+            false => class.bound(),
+        };
+        if all >= class.bound() || own >= share {
+            return false;
+        }
+        *table.total.entry(class).or_default() += 1;
+        *table.busy.entry((class, source)).or_default() += 1;
+        true
+    }
+}
+
+/// A connection's place.
+#[derive(Clone)]
+pub(super) struct Seat(Arc<Inner>);
+
+struct Inner {
+    places: Arc<Places>,
+    source: Source,
+    pushed_out: Arc<Notify>,
+    /// Its turn among those that wait; `None`: it is busy, or was pushed out.
+    turn: Mutex<Option<u64>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(turn) = self.turn.get_mut().take() {
+            self.places.table.lock().leave(turn);
+        }
+    }
+}
+
+impl Seat {
+    /// Waits until somebody else needs the place.
+    pub(super) async fn pushed_out(&self) {
+        self.0.pushed_out.notified().await;
+    }
+
+    /// A whole request is there: the connection is among the youngest again.
+    fn renew(&self) {
+        let mut turn = self.0.turn.lock();
+        let mut table = self.0.places.table.lock();
+        if turn.is_some_and(|turn| table.leave(turn)) {
+            *turn = Some(table.wait(self.0.source, &self.0.pushed_out));
+        }
+    }
+
+    /// A request of this class begins, if there is room for it.
+    fn begin(&self, class: Class) -> Option<Busy> {
+        if !self.0.places.begin(class, self.0.source) {
+            return None;
+        }
+        if let Some(turn) = self.0.turn.lock().take() {
+            self.0.places.table.lock().leave(turn);
+        }
+        Some(Busy {
+            seat: self.clone(),
+            class,
+        })
+    }
+}
+
+/// A request under way. Dropped with the last of its answer; its connection waits again then.
+struct Busy {
+    seat: Seat,
+    class: Class,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Inner {
+            places,
+            source,
+            pushed_out,
+            turn,
+        } = &*self.seat.0;
+        let mut turn = turn.lock();
+        let mut table = places.table.lock();
+        count_down(&mut table.total, self.class);
+        count_down(&mut table.busy, (self.class, *source));
+        *turn = Some(table.wait(*source, pushed_out));
+    }
+}
+
+/// Layer around the handlers, when the request has been read whole.
+pub(super) async fn admit(request: Request, next: Next) -> Response {
+    let seat = request.extensions().get::<Seat>().cloned();
+    let class = Class::of(request.method(), request.uri().path());
+    match (seat, class) {
+        (Some(seat), Some(class)) => match seat.begin(class) {
+            Some(busy) => next
+                .run(request)
+                .await
+                .map(|body| Body::new(Guarded { body, _busy: busy })),
+            None => full(class).into_response(),
+        },
+        (Some(seat), None) => {
+            seat.renew();
+            next.run(request).await
+        }
+        (None, _) => next.run(request).await,
+    }
+}
+
+fn full(class: Class) -> Problem {
+    let detail = format!(
+        "As many {} as this listener takes at once are under way ({}, and half of them from one source). End some, or \
+         ask again.",
+        class.as_str(),
+        class.bound()
+    );
+    Problem::new(Kind::TooManyConnections, detail)
+        .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+}
+
+/// An answer's body, with the place that it takes.
+struct Guarded {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn is_out(seat: &Seat) -> bool {
+        seat.pushed_out().now_or_never().is_some()
+    }
+
+    fn address(text: &str) -> Source {
+        Source::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn oldest_waiting_connection_of_the_largest_crowd_loses_its_place() {
+        let places = Places::new(true);
+        let good = places.enter(address("10.0.0.1"));
+        let crowd: Vec<_> = (0..WAITING)
+            .map(|_| places.enter(address("10.0.0.9")))
+            .collect();
+        assert!(!is_out(&good), "older, but alone");
+        assert!(is_out(&crowd[0]));
+        assert!(!is_out(&crowd[1]));
+        // Newcomers of other sources are no reason to push each other out.
+        let other = places.enter(address("10.0.0.2"));
+        assert!(is_out(&crowd[1]) && !is_out(&other) && !is_out(&good));
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_source() {
+        assert_eq!(address("2001:db8::1"), address("2001:db8::2"));
+        assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
+        assert_eq!(address("::ffff:10.0.0.1"), address("10.0.0.1"));
+    }
+
+    #[test]
+    fn busy_connection_is_not_pushed_out_and_waits_again_afterwards() {
+        let places = Places::new(false);
+        let first = places.enter(Source::User(0));
+        let busy = first.begin(Class::Change).unwrap();
+        let crowd: Vec<_> = (0..WAITING + 10)
+            .map(|_| places.enter(Source::User(0)))
+            .collect();
+        assert!(!is_out(&first));
+        drop(busy);
+        assert!(!is_out(&first), "it is the youngest now");
+        assert!(is_out(&crowd[10]));
+        assert_eq!(places.table.lock().waiting.len(), WAITING);
+        drop((first, crowd));
+        let table = places.table.lock();
+        assert!(table.waiting.is_empty() && table.crowd.is_empty() && table.busy.is_empty());
+    }
+
+    #[test]
+    fn one_source_gets_half_of_a_class_and_loopback_all_of_it() {
+        let places = Places::new(true);
+        let take = |source: Source| {
+            let seats = std::iter::repeat_with(|| places.enter(source).begin(Class::Stream));
+            seats.map_while(|busy| busy).collect::<Vec<_>>()
+        };
+        let stranger = take(address("10.0.0.9"));
+        assert_eq!(stranger.len(), Class::Stream.bound() / 2);
+        let other = take(address("10.0.0.1"));
+        assert_eq!(other.len(), Class::Stream.bound() / 2);
+        drop((stranger, other));
+        assert_eq!(take(address("127.0.0.1")).len(), Class::Stream.bound());
+    }
+
+    #[test]
+    fn requests_are_classed_by_what_they_wait_for() {
+        let class = |method: Method, path: &str| Class::of(&method, path);
+        assert_eq!(class(Method::GET, "/-/ready"), None);
+        assert_eq!(class(Method::GET, "/metrics"), None);
+        assert_eq!(class(Method::GET, "/v1/pools"), Some(Class::Read));
+        assert_eq!(class(Method::GET, "/v1/events"), Some(Class::Stream));
+        let backend = "/v1/pools/app/backends/a";
+        let at = |last: &str| class(Method::POST, &format!("{backend}/{last}"));
+        assert_eq!(at("drain"), Some(Class::Change));
+        assert_eq!(at("lease"), Some(Class::Lease));
+        assert_eq!(class(Method::DELETE, backend), Some(Class::Change));
+    }
+}

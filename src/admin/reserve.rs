@@ -1,0 +1,230 @@
+//! Descriptors kept back for the admin API: when traffic has taken all, probes are still answered.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// So many are kept back, for all doors together.
+const KEPT_BACK: usize = 16;
+
+/// Descriptors that stand for nothing, until one is needed.
+pub(super) struct Reserve {
+    nothing: Option<File>,
+    spare: Mutex<Vec<OwnedFd>>,
+}
+
+impl Reserve {
+    /// Takes them.
+    pub(super) fn new() -> Arc<Self> {
+        let reserve = Self {
+            nothing: File::open("/dev/null").ok(),
+            spare: Mutex::default(),
+        };
+        reserve.fill();
+        Arc::new(reserve)
+    }
+
+    /// Takes back what is missing, as far as there are descriptors.
+    pub(super) fn fill(&self) {
+        let mut spare = self.spare.lock();
+        while spare.len() < KEPT_BACK {
+            let Some(Ok(one)) = self.nothing.as_ref().map(File::try_clone) else {
+                return;
+            };
+            spare.push(one.into());
+        }
+    }
+
+    /// Polls `accept`, with a descriptor of the reserve where there is no other. The kernel looks for a descriptor before it
+    /// looks whether anybody has come: if nobody has, the reserve takes it back at once.
+    pub(super) fn accept<T>(
+        &self,
+        mut accept: impl FnMut() -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match accept() {
+            Poll::Ready(Err(error)) if is_exhausted(&error) && self.release() => {
+                let polled = accept();
+                if polled.is_pending() {
+                    self.fill();
+                }
+                polled
+            }
+            polled => polled,
+        }
+    }
+
+    /// Gives one free; says whether there was any.
+    fn release(&self) -> bool {
+        self.spare.lock().pop().is_some()
+    }
+
+    /// Closes a connection. Where the reserve lacks one, the descriptor becomes part of it without being free for a
+    /// moment: the traffic that has taken all others would take this one, too.
+    fn close(&self, connection: OwnedFd) {
+        let mut spare = self.spare.lock();
+        if let Some(nothing) = self.nothing.as_ref().filter(|_| spare.len() < KEPT_BACK)
+            && replace(&connection, nothing).is_ok()
+        {
+            spare.push(connection);
+        }
+    }
+}
+
+/// Whether no descriptor was left, in this process or in the system.
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Makes `old` a descriptor of what `new` is one of; what it was is closed.
+#[allow(
+    unsafe_code,
+    reason = "std can't make a descriptor another one in one step"
+)]
+fn replace(old: &OwnedFd, new: &File) -> io::Result<()> {
+    // SAFETY: both are open for the whole call, and `old` stays its owner's under the same number.
+    match unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Either kind of stream.
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// An accepted connection, whose descriptor goes back to the reserve first.
+pub(super) struct Accepted {
+    /// `Some` until it is dropped.
+    stream: Option<Stream>,
+    reserve: Arc<Reserve>,
+}
+
+impl Accepted {
+    /// Over a unix socket.
+    pub(super) fn unix(stream: UnixStream, reserve: Arc<Reserve>) -> Self {
+        let stream = Some(Stream::Unix(stream));
+        Self { stream, reserve }
+    }
+
+    /// Over TCP.
+    pub(super) fn tcp(stream: TcpStream, reserve: Arc<Reserve>) -> Self {
+        let stream = Some(Stream::Tcp(stream));
+        Self { stream, reserve }
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        let descriptor = match self.stream.take() {
+            Some(Stream::Unix(stream)) => stream.into_std().map(OwnedFd::from),
+            Some(Stream::Tcp(stream)) => stream.into_std().map(OwnedFd::from),
+            None => return,
+        };
+        if let Ok(descriptor) = descriptor {
+            self.reserve.close(descriptor);
+        }
+    }
+}
+
+/// Calls a method of whichever stream it is.
+macro_rules! either {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match &mut $self.stream {
+            Some(Stream::Unix($stream)) => $call,
+            Some(Stream::Tcp($stream)) => $call,
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    };
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write(cx, data))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::net::UnixStream as Pair;
+
+    use super::*;
+
+    #[test]
+    fn closed_connection_fills_the_reserve_under_its_own_number() {
+        use std::io::Read;
+        let reserve = Reserve::new();
+        assert!(reserve.release());
+        let (ours, mut theirs) = Pair::pair().unwrap();
+        let number = ours.as_raw_fd();
+        reserve.close(ours.into());
+        assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0, "it is closed");
+        let spare = reserve.spare.lock();
+        assert_eq!(spare.len(), KEPT_BACK);
+        assert_eq!(spare.last().unwrap().as_raw_fd(), number);
+    }
+
+    #[test]
+    fn descriptor_goes_back_where_nobody_was_to_be_accepted() {
+        let reserve = Reserve::new();
+        let mut free = false;
+        let polled: Poll<io::Result<()>> =
+            reserve.accept(|| match std::mem::replace(&mut free, true) {
+                false => Poll::Ready(Err(io::Error::from_raw_os_error(libc::EMFILE))),
+                true => Poll::Pending,
+            });
+        assert!(polled.is_pending());
+        assert_eq!(reserve.spare.lock().len(), KEPT_BACK);
+    }
+
+    #[test]
+    fn full_reserve_just_closes() {
+        let reserve = Reserve::new();
+        let (ours, _theirs) = Pair::pair().unwrap();
+        reserve.close(ours.into());
+        assert_eq!(reserve.spare.lock().len(), KEPT_BACK);
+    }
+}

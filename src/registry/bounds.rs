@@ -1,0 +1,104 @@
+//! How much one caller may make the registry keep: every text and every number that comes in from outside has its
+//! bound here.
+
+use super::endpoint::Key;
+use super::handle::Refusal;
+use super::writer::Writer;
+use crate::core::drain::Order;
+
+/// Longest reason of a drain, a lame duck or a roll, in characters: it is shown in a line of `status`.
+pub const MAX_REASON: usize = 500;
+/// Longest id of a drain and nonce of a lease, in bytes.
+pub const MAX_ID: usize = 128;
+/// Longest address of a registration, in bytes: a host name with its port, or a socket's path.
+pub const MAX_ADDRESS: usize = 300;
+/// Open drains of one backend.
+pub const MAX_DRAINS: usize = 64;
+/// Backends of all pools: beyond, nothing can be registered. The configuration may have more.
+pub const MAX_BACKENDS: usize = 100_000;
+/// Backends that one user may have registered through the socket for apps.
+pub const MAX_OWNED: usize = 4096;
+/// Drains that are kept for names whose backends have left.
+pub(super) const MAX_KEPT: usize = 10_000;
+
+/// Refuses a reason that is too long.
+///
+/// # Errors
+/// How long it may be.
+pub fn check_reason(reason: Option<&str>) -> Result<(), Refusal> {
+    let length = reason.unwrap_or_default().chars().count();
+    match length > MAX_REASON {
+        true => Err(Refusal::Invalid(format!(
+            "the reason has {length} characters; use at most {MAX_REASON}"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Refuses an id (or a nonce) that is too long, or has a control character in it.
+pub(super) fn check_id(what: &str, id: Option<&str>) -> Result<(), Refusal> {
+    let id = id.unwrap_or_default();
+    if id.len() > MAX_ID {
+        let length = id.len();
+        return Err(Refusal::Invalid(format!(
+            "the {what} has {length} bytes; use at most {MAX_ID}"
+        )));
+    }
+    match id.chars().any(char::is_control) {
+        true => Err(Refusal::Invalid(format!(
+            "the {what} has a control character in it; use plain text"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Refuses an address that no host name and no path can be.
+pub(super) fn check_address(address: &str) -> Result<(), Refusal> {
+    let length = address.len();
+    match length > MAX_ADDRESS {
+        true => Err(Refusal::Invalid(format!(
+            "the address has {length} bytes; write HOST:PORT or unix:/path, at most {MAX_ADDRESS}"
+        ))),
+        false => Ok(()),
+    }
+}
+
+impl Writer {
+    /// Refuses a drain more than one backend may have. One that takes the place of an earlier one is none more.
+    pub(super) fn check_drains(&self, key: Key, order: &Order) -> Result<(), Refusal> {
+        let Some(backend) = self
+            .homes
+            .get(&key)
+            .and_then(|index| self.pools[*index].core.get(&key))
+        else {
+            return Ok(());
+        };
+        let replaces = |(actor, id): &(_, String)| *actor == order.actor && *id == order.id;
+        let mut open = backend.drains();
+        if backend.drains().count() < MAX_DRAINS || open.any(|(key, _)| replaces(key)) {
+            return Ok(());
+        }
+        Err(Refusal::Full(format!(
+            "it has {MAX_DRAINS} open drains, and that is the most: lift those that are not needed (`lameduck resume`), \
+             or use one id for all drains of one kind"
+        )))
+    }
+
+    /// Refuses a registration when there are too many backends, of all or of one user.
+    pub(super) fn check_room(&self, owner: Option<u32>) -> Result<(), Refusal> {
+        if self.homes.len() >= MAX_BACKENDS {
+            return Err(Refusal::Full(format!(
+                "there are {MAX_BACKENDS} backends, and that is the most: deregister those that are gone"
+            )));
+        }
+        let owned = owner.and_then(|owner| self.owned.get(&owner)).copied();
+        match owned.unwrap_or_default() >= MAX_OWNED {
+            true => Err(Refusal::Full(format!(
+                "user {} has {MAX_OWNED} backends registered through this socket, and that is the most: deregister \
+                 those that are gone",
+                owner.unwrap_or_default()
+            ))),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What an app may do by itself: with the instances that its user has registered through the socket for apps, and
+//! with no others. The user is who the kernel says has connected (`SO_PEERCRED`).
+
+use super::endpoint::Key;
+use super::handle::{Command, Handle, Refusal};
+use super::lease::Tenure;
+use super::member::{Member, Source};
+use super::request::Which;
+use super::view::{DrainRequest, ResumeRequest};
+use super::writer::Writer;
+use crate::core::drain::Actor;
+
+/// The id of a user's drains: no other user's, nor the operator's or another supervisor's, can have it.
+fn drain_id(owner: u32, id: Option<&str>) -> String {
+    match id {
+        None => format!("uid-{owner}"),
+        Some(id) => format!("uid-{owner}/{id}"),
+    }
+}
+
+/// Whether a supervisor's drain of this id is this user's.
+pub(super) fn is_drain_of(owner: u32, id: &str) -> bool {
+    let own = drain_id(owner, None);
+    id.strip_prefix(&own)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A user's drain request as its own: never an operator's, whatever it says.
+pub(super) fn own_drain(owner: u32, asked: DrainRequest) -> DrainRequest {
+    DrainRequest {
+        actor: Some(Actor::Supervisor.as_str().to_owned()),
+        id: Some(drain_id(owner, asked.id.as_deref())),
+        reason: asked
+            .reason
+            .or_else(|| Some(format!("asked by an app of user {owner}"))),
+        ..asked
+    }
+}
+
+/// Which drains a user's request lifts: its own, or of these that with the id.
+pub(super) fn own_resume(owner: u32, asked: &ResumeRequest) -> Result<Which, Refusal> {
+    if asked.all {
+        return Err(Refusal::NotYours(
+            "drains of others can't be lifted through the socket for apps: ask whoever runs the proxy".to_owned(),
+        ));
+    }
+    Ok(match &asked.id {
+        None => Which::Owner(owner),
+        Some(id) => Which::One(Actor::Supervisor, drain_id(owner, Some(id))),
+    })
+}
+
+impl Handle {
+    /// The same registry for one user's apps: it knows their own instances, and nothing else can be done.
+    pub fn for_owner(&self, uid: u32) -> Self {
+        Self {
+            owner: Some(uid),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the lease is this handle's owner's.
+    ///
+    /// # Errors
+    /// When the proxy is exiting.
+    pub async fn owns_lease(&self, lease: &str) -> Result<bool, Refusal> {
+        let (lease, owner) = (lease.to_owned(), self.owner);
+        self.ask(|reply| Command::OwnsLease {
+            lease,
+            owner,
+            reply,
+        })
+        .await
+    }
+}
+
+impl Member {
+    /// Whether it is this owner's to change; everything is, for who is none.
+    pub(super) fn is_of(&self, owner: Option<u32>) -> bool {
+        owner.is_none() || (self.owner == owner && self.source != Source::Config)
+    }
+}
+
+impl Writer {
+    /// Of the backends that a name means, those of this owner.
+    pub(super) fn find_own(
+        &self,
+        pool: &str,
+        name: &str,
+        owner: Option<u32>,
+    ) -> Result<(usize, Vec<Key>), Refusal> {
+        if owner.is_none() {
+            return self.find(pool, name);
+        }
+        let index = self.index_for(pool, owner)?;
+        let state = &self.pools[index];
+        let mut keys = state.meant(name);
+        let is_own = |key: &Key| state.members.get(key).is_some_and(|one| one.is_of(owner));
+        keys.retain(is_own);
+        match keys.is_empty() {
+            true => Err(not_yours(pool, name)),
+            false => Ok((index, keys)),
+        }
+    }
+
+    /// The pool of this name. Who may not look around is not told the others'.
+    pub(super) fn index_for(&self, pool: &str, owner: Option<u32>) -> Result<usize, Refusal> {
+        self.index(pool).map_err(|refusal| match refusal {
+            Refusal::UnknownPool { name, .. } if owner.is_some() => Refusal::UnknownPool {
+                name,
+                known: "not told here".to_owned(),
+            },
+            other => other,
+        })
+    }
+
+    /// Refuses a name that somebody else's backend has.
+    pub(super) fn check_name_is_free(
+        &self,
+        index: usize,
+        name: &str,
+        owner: Option<u32>,
+    ) -> Result<(), Refusal> {
+        let state = &self.pools[index];
+        if owner.is_none() || !state.has_name(name) {
+            return Ok(());
+        }
+        let others =
+            |member: &Member| member.base == name && !member.leaving && !member.is_of(owner);
+        match state.members.values().any(others) {
+            true => Err(not_yours(&state.name, name)),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn owns_lease(&self, lease: &str, owner: Option<u32>) -> bool {
+        let mut members = self.pools.iter().flat_map(|pool| pool.members.values());
+        members.any(|member| {
+            let is_it = member.tenure.as_ref().map(Tenure::id) == Some(lease);
+            is_it && member.is_of(owner)
+        })
+    }
+}
+
+fn not_yours(pool: &str, name: &str) -> Refusal {
+    Refusal::NotYours(format!(
+        "`{pool}/{name}` is not an instance that this user has registered through the socket for apps; only such ones \
+         can be seen and changed here. The admin socket can change all"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drains_are_told_apart_by_user() {
+        assert!(is_drain_of(100, &drain_id(100, None)));
+        assert!(is_drain_of(100, &drain_id(100, Some("deploy"))));
+        assert!(!is_drain_of(100, &drain_id(1000, None)));
+        assert!(!is_drain_of(100, &drain_id(1000, Some("uid-100"))));
+        assert!(!is_drain_of(100, "supervisor"));
+        assert!(!is_drain_of(100, "0123456789abcdef"));
+    }
+}
