@@ -20,6 +20,7 @@ use crate::activation::Inherited;
 use crate::admin;
 use crate::clock;
 use crate::config::{Flags, Loaded, resolve};
+use crate::panics;
 use crate::proxy::plane::Plane;
 use crate::registry;
 use crate::server::listeners::Listeners;
@@ -79,6 +80,7 @@ impl Options {
 /// What kept it from starting. Once it serves, nothing ends it but a signal.
 pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     clock::now();
+    panics::install_hook().context("can't start the thread that logs panics")?;
     descriptors::raise_limit();
     let config = Arc::new(loaded.config);
     let control = Builder::new_multi_thread()
@@ -127,14 +129,16 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             warn!("{warning}");
         }
         // Not on the data plane's threads: what runs there is connections, and the shutdown counts them.
-        tokio::spawn(reaper::run(plane.clone()));
-        tokio::spawn(tls::watch::run(plane.certificates.clone()));
-        let renewal = renewal::run(
-            lifecycle.clone(),
-            handle.clone(),
-            plane.certificates.clone(),
-        );
-        tokio::spawn(renewal);
+        let reaped = plane.clone();
+        let reaping = move || reaper::run(reaped.clone());
+        tokio::spawn(panics::restart("reaper", reaping));
+        let served = plane.certificates.clone();
+        let watching = move || tls::watch::run(served.clone());
+        tokio::spawn(panics::restart("certificates", watching));
+        let (life, registry) = (lifecycle.clone(), handle.clone());
+        let counted = plane.certificates.clone();
+        let renewing = move || renewal::run(life.clone(), registry.clone(), counted.clone());
+        tokio::spawn(panics::restart("upstream certificates", renewing));
         lifecycle.serving(plane.clone(), metrics, listeners.addresses());
 
         let (stop_admin, admin_stopped) = watch::channel(false);
