@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod described;
 mod doors;
 mod http;
 mod leases;
