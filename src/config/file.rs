@@ -102,7 +102,8 @@ fn admin(t: &Table<'_>, base: &Path, f: &mut Findings) -> Admin {
     Admin {
         socket: t.read("socket", d.socket, f, |key, value| {
             let text = text(key, value, "/run/lameduck/lameduck.sock")?;
-            let path = base.join(text.strip_prefix("unix:").unwrap_or(text));
+            let bare = text.strip_prefix("unix:").unwrap_or(text);
+            let path = values::file_path(key, bare, base)?;
             let length = path.as_os_str().len();
             if length > super::address::MAX_UNIX_PATH {
                 let why = format!(
@@ -170,7 +171,7 @@ fn access_log(t: &Table<'_>, base: &Path, f: &mut Findings) -> AccessLog {
                     "it is empty",
                     "write \"off\" for none, \"stdout\" or a path",
                 )),
-                path => Ok(LogSink::File(base.join(path))),
+                path => values::file_path(key, path, base).map(LogSink::File),
             }
         }),
         format: t.read("format", LogFormat::Json, f, |key, value| {
