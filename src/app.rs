@@ -21,6 +21,7 @@ use crate::activation::Inherited;
 use crate::admin;
 use crate::clock;
 use crate::config::{Flags, Loaded, resolve};
+use crate::panics;
 use crate::proxy::plane::Plane;
 use crate::registry;
 use crate::server::listeners::Listeners;
@@ -79,6 +80,7 @@ impl Options {
 /// What kept it from starting. Once it serves, nothing ends it but a signal.
 pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     clock::now();
+    panics::install_hook().context("can't start the thread that logs panics")?;
     descriptors::raise_limit();
     let config = Arc::new(loaded.config);
     let control = Builder::new_multi_thread()

@@ -39,14 +39,17 @@ pub fn now() -> Time {
     Time::from_nanos(monotonic_ns().saturating_sub(began))
 }
 
-/// A monotonic time as tokio's timers take it.
+/// What stands for every later moment: timers, and the notation of dates, go no further than some thousand years.
+const FAR: Time = Time::from_secs(100 * 365 * 86_400);
+
+/// A monotonic time as tokio's timers take it; of what is further than a century away, a century.
 pub fn instant(at: Time) -> tokio::time::Instant {
-    tokio::time::Instant::from_std(origin().instant + at)
+    tokio::time::Instant::from_std(origin().instant + at.min(FAR))
 }
 
-/// A monotonic time as the wall clock's, for people and for files that outlive the process.
+/// A monotonic time as the wall clock's, for people and for files that outlive the process. As for [`instant`].
 pub fn wall(at: Time) -> SystemTime {
-    origin().wall + at
+    origin().wall + at.min(FAR)
 }
 
 /// The reverse of [`wall`]; times before the process began become zero.
@@ -109,6 +112,14 @@ mod tests {
         let left = instant(at).into_std() - Instant::now();
         assert!(left > Duration::from_secs(4) && left <= Duration::from_secs(5));
         assert_eq!(from_wall(wall(at)), at);
+    }
+
+    #[test]
+    fn the_farthest_time_is_a_moment_that_timers_and_dates_can_have() {
+        for at in [Time::MAX, Time::from_secs(u64::MAX / 2)] {
+            assert!(instant(at) > instant(now()));
+            assert!(rfc3339(wall(at)).starts_with('2'));
+        }
     }
 
     /// As on the data plane's threads: a runtime without timers, and another that has them.

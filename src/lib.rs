@@ -30,6 +30,7 @@ pub mod idle;
 pub mod interrupt;
 pub mod lane;
 pub mod output;
+pub mod panics;
 pub mod probe;
 pub mod proxy;
 pub mod proxy_header;

@@ -207,9 +207,9 @@ fn reason(error: &io::Error) -> String {
 /// # Errors
 /// With examples.
 pub fn duration(text: &str) -> Result<String, String> {
-    match humantime::parse_duration(text) {
+    match crate::config::duration::parse(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("{error}; write it like 30s, 500ms or 2m")),
+        Err(why) => Err(format!("{why}; write it like 30s, 500ms, 2m or 1m30s")),
     }
 }
 

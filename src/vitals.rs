@@ -17,8 +17,6 @@ const MISSED: u32 = 5;
 /// A look that is this late was held up itself: the whole process stood still (SIGSTOP, a suspended machine), which says
 /// nothing about one thread.
 const LATE: Duration = Duration::from_secs(3);
-/// Before a task that has panicked is started again.
-const RESTART: Duration = Duration::from_secs(1);
 
 /// What is known of the process's life. The control thread beats, another thread looks.
 #[derive(Debug, Default)]
@@ -121,21 +119,6 @@ impl Vitals {
             }
         })
     }
-
-    /// Runs a task for as long as the process: one that panics is started again a second later.
-    pub fn keep<F>(&self, name: &'static str, start: impl Fn() -> F + Send + 'static)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        tokio::spawn(async move {
-            while let Err(fault) = tokio::spawn(start()).await
-                && fault.is_panic()
-            {
-                error!(task = name, "a task panicked, and is started again");
-                tokio::time::sleep(RESTART).await;
-            }
-        });
-    }
 }
 
 #[cfg(test)]
@@ -182,25 +165,5 @@ mod tests {
         let why = vitals.check().unwrap_err();
         assert!(why.starts_with("the scribe has ended"), "{why}");
         assert!(why.contains("it panicked"), "{why}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn kept_task_is_started_again_after_a_panic() {
-        let vitals = Vitals::default();
-        let (starts, mut started) = tokio::sync::mpsc::unbounded_channel();
-        let count = AtomicU64::new(0);
-        vitals.keep("the scribe", move || {
-            let turn = count.fetch_add(1, Ordering::Relaxed);
-            let starts = starts.clone();
-            async move {
-                starts.send(turn).unwrap();
-                assert!(turn == 2, "of a test");
-            }
-        });
-        for turn in 0..3 {
-            assert_eq!(started.recv().await, Some(turn));
-        }
-        assert_eq!(started.recv().await, None);
-        assert!(vitals.check().is_ok());
     }
 }

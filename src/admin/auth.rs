@@ -18,10 +18,10 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
-use tokio::io::AsyncReadExt;
 
 use super::problem::{Kind, Problem};
 use super::{Admin, Door};
+use crate::config::plain_file::read_file;
 
 /// Longest token file: a mistaken path must not make us read gigabytes.
 const LONGEST: u64 = 4096;
@@ -42,9 +42,8 @@ impl Token {
             path: path.to_owned(),
         };
         let shown = path.display();
-        match std::fs::File::open(path).and_then(|file| read_limited(io::Read::take(file, LONGEST)))
-        {
-            Ok(secret) if !secret.is_empty() => Ok(token),
+        match read_file(path, LONGEST) {
+            Ok(secret) if !secret.trim_ascii().is_empty() => Ok(token),
             Ok(_) => Err(format!(
                 "the token file {shown} is empty; put a long random word into it \
                  (`openssl rand -hex 32 > {shown}`)"
@@ -58,19 +57,13 @@ impl Token {
 
     /// Whether `given` is the token as the file has it now.
     async fn matches(&self, given: &[u8]) -> io::Result<bool> {
-        let file = tokio::fs::File::open(&self.path).await?;
-        let mut secret = Vec::new();
-        file.take(LONGEST).read_to_end(&mut secret).await?;
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || read_file(&path, LONGEST));
+        let secret = read.await.map_err(io::Error::other)??;
         let secret = secret.trim_ascii();
         // An empty file must not let an empty token in.
         Ok(!secret.is_empty() && bool::from(secret.ct_eq(given)))
     }
-}
-
-fn read_limited(mut from: impl io::Read) -> io::Result<Vec<u8>> {
-    let mut secret = Vec::new();
-    from.read_to_end(&mut secret)?;
-    Ok(secret.trim_ascii().to_vec())
 }
 
 /// Layer that lets through what may pass.

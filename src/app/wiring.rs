@@ -10,6 +10,7 @@ use tracing::warn;
 use super::lifecycle::Lifecycle;
 use super::renewal;
 use crate::config::{self, Config};
+use crate::panics;
 use crate::probe;
 use crate::proxy::plane::Plane;
 use crate::registry::persist;
@@ -103,28 +104,26 @@ pub fn keep_tasks(
     plane: &Arc<Plane>,
 ) {
     let beating = vitals.clone();
-    vitals.keep("the heartbeat", move || beat(beating.clone()));
+    let beat = move || beat(beating.clone());
+    tokio::spawn(panics::restart("the heartbeat", beat));
     let (ended, of) = (vitals.clone(), registry.clone());
     tokio::spawn(async move {
         of.ended().await;
         ended.lost("the registry", "its task has ended");
     });
     let of = plane.clone();
-    vitals.keep("the reaper of idle connections", move || {
-        reaper::run(of.clone())
-    });
+    let reap = move || reaper::run(of.clone());
+    tokio::spawn(panics::restart("the reaper of idle connections", reap));
     let of = plane.certificates.clone();
-    vitals.keep("the watch over certificates", move || {
-        tls::watch::run(of.clone())
-    });
+    let watch = move || tls::watch::run(of.clone());
+    tokio::spawn(panics::restart("the watch over certificates", watch));
     let (of, registry, certificates) = (
         lifecycle.clone(),
         registry.clone(),
         plane.certificates.clone(),
     );
-    vitals.keep("the renewal of client certificates", move || {
-        renewal::run(of.clone(), registry.clone(), certificates.clone())
-    });
+    let renew = move || renewal::run(of.clone(), registry.clone(), certificates.clone());
+    tokio::spawn(panics::restart("the renewal of client certificates", renew));
 }
 
 async fn beat(vitals: Arc<Vitals>) {

@@ -90,6 +90,7 @@ fn json(result: &Result<Loaded, ConfigError>) -> serde_json::Value {
         "pools": config.map(|c| c.pools.len()),
         "backends": config.map(backends),
         "diagnostics": report.json(),
+        "more": report.unshown(),
     })
 }
 

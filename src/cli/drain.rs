@@ -114,7 +114,7 @@ pub(super) fn who() -> Option<String> {
 
 /// How long a drain's answer may take: where no time is given, that is the pool's to say.
 pub(super) fn patience(timeout: Option<&str>) -> Wait {
-    let time = timeout.and_then(|timeout| humantime::parse_duration(timeout).ok());
+    let time = timeout.and_then(|timeout| crate::config::duration::parse(timeout).ok());
     time.map_or(Wait::Ever, Wait::For)
 }
 

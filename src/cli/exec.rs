@@ -97,7 +97,7 @@ fn variable(text: &str) -> Result<String, String> {
 
 fn time(text: &str) -> Result<Duration, String> {
     crate::typed::duration(text)?;
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let time = crate::config::duration::parse(text)?;
     match time <= Duration::from_secs(24 * 3600) {
         true => Ok(time),
         false => Err("a day is the most".to_owned()),

@@ -68,7 +68,7 @@ pub(super) fn asked(wait: Option<String>, ready: bool) -> Option<String> {
 
 /// How long the answer may take.
 pub(super) fn patience(wait: Option<&str>) -> Wait {
-    match wait.and_then(|wait| humantime::parse_duration(wait).ok()) {
+    match wait.and_then(|wait| crate::config::duration::parse(wait).ok()) {
         Some(time) => Wait::For(time),
         None => Wait::Short,
     }

@@ -135,7 +135,7 @@ fn interrupts() -> Result<mpsc::UnboundedReceiver<()>, Exit> {
 
 /// A duration that the command line has checked.
 fn time(text: &str) -> Duration {
-    humantime::parse_duration(text).unwrap_or_default()
+    crate::config::duration::parse(text).unwrap_or_default()
 }
 
 /// What the end means for the exit code, and its text.

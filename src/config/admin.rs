@@ -1,8 +1,8 @@
 //! How the values of `[admin]` fit together.
 
+use super::ports::clash;
 use super::reader::Findings;
 use super::runtime::{Admin, Config};
-use super::validate::clash;
 
 /// Check what takes more than one value to judge.
 pub(super) fn check(config: &Config, f: &mut Findings) {

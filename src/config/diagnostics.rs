@@ -1,7 +1,9 @@
 //! What is wrong with a configuration, for people: what, where, why, and what to do.
 
+use super::excerpt::Lines;
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -48,10 +50,10 @@ impl Diagnostic {
         Diagnostic {
             severity,
             span,
-            message: tame(&message.into()),
+            message: tame(&shorten(&message.into())),
             label: String::new(),
             also: None,
-            remedy: tame(&remedy.into()),
+            remedy: tame(&shorten(&remedy.into())),
             code: "",
             why: String::new(),
         }
@@ -99,26 +101,62 @@ struct JsonDiagnostic<'a> {
     why: &'a str,
 }
 
+/// Findings that are shown of one text. Who has more has one mistake many times, or the wrong file.
+const MOST_SHOWN: usize = 100;
+
 impl Report {
-    /// Everything as people read it, with colours or plain.
+    /// It as people read it, with colours or plain: the first hundred findings, errors first, in the order of the text,
+    /// and how many more there are.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour {
             Renderer::styled()
         } else {
             Renderer::plain()
         };
+        let lines = Lines::of(&self.text);
         let mut out = String::new();
-        for diagnostic in &self.diagnostics {
+        for diagnostic in self.shown() {
             if !out.is_empty() {
                 out.push('\n');
             }
-            out.push_str(&self.render_one(&renderer, diagnostic));
+            out.push_str(&self.render_one(&renderer, &lines, diagnostic));
             out.push('\n');
+        }
+        if self.unshown() > 0 {
+            let more = grouped(self.unshown());
+            out.push_str(&format!(
+                "\nand {more} more; these are the first {MOST_SHOWN}\n"
+            ));
         }
         out
     }
 
-    fn render_one(&self, renderer: &Renderer, diagnostic: &Diagnostic) -> String {
+    /// The findings that are shown: all errors before any warning, as far as there is room.
+    fn shown(&self) -> impl Iterator<Item = &Diagnostic> {
+        let errors = self.errors().count().min(MOST_SHOWN);
+        let (mut errors, mut warnings) = (errors, MOST_SHOWN - errors);
+        self.diagnostics.iter().filter(move |diagnostic| {
+            let room = match diagnostic.severity {
+                Severity::Error => &mut errors,
+                Severity::Warning => &mut warnings,
+            };
+            let has_room = *room > 0;
+            *room = room.saturating_sub(1);
+            has_room
+        })
+    }
+
+    /// How many findings are not shown.
+    pub fn unshown(&self) -> usize {
+        self.diagnostics.len().saturating_sub(MOST_SHOWN)
+    }
+
+    fn render_one(
+        &self,
+        renderer: &Renderer,
+        lines: &Lines<'_>,
+        diagnostic: &Diagnostic,
+    ) -> String {
         let level = match diagnostic.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -127,21 +165,30 @@ impl Report {
         if !diagnostic.code.is_empty() {
             title = title.id(diagnostic.code);
         }
-        let mut group = title.elements(diagnostic.span.as_ref().map(|span| {
-            let mut main = AnnotationKind::Primary.span(self.clip(span));
+        let also = diagnostic.also.as_ref();
+        let excerpt =
+            (diagnostic.span.as_ref()).map(|span| lines.excerpt(span, also.map(|(span, _)| span)));
+        let origin = excerpt.as_ref().and_then(|excerpt| excerpt.place);
+        let mut group = title.elements(origin.map(|(line, column)| {
+            let origin = Origin::path(self.name.as_str());
+            origin.line(line).char_column(column)
+        }));
+        if let Some(excerpt) = &excerpt {
+            let mut main = AnnotationKind::Primary.span(excerpt.main.clone());
             if !diagnostic.label.is_empty() {
                 main = main.label(diagnostic.label.as_str());
             }
-            let also = diagnostic.also.as_ref().map(|(span, label)| {
+            let also = excerpt.also.as_ref().zip(also).map(|(span, (_, label))| {
                 AnnotationKind::Context
-                    .span(self.clip(span))
+                    .span(span.clone())
                     .label(label.as_str())
             });
-            Snippet::source(self.text.as_str())
-                .path(self.name.as_str())
-                .annotation(main)
-                .annotations(also)
-        }));
+            let mut snippet = Snippet::source(excerpt.source.as_str()).line_start(excerpt.first);
+            if origin.is_none() {
+                snippet = snippet.path(self.name.as_str());
+            }
+            group = group.element(snippet.annotation(main).annotations(also));
+        }
         if diagnostic.span.is_none() && !self.name.is_empty() {
             group = group.element(Origin::path(self.name.as_str()));
         }
@@ -154,28 +201,18 @@ impl Report {
         renderer.render(&[group])
     }
 
-    /// A span that lies within the text, on character boundaries, and on one line: carets under ten lines of a
-    /// multi-line value help nobody.
-    fn clip(&self, span: &Range<usize>) -> Range<usize> {
-        let start = floor(&self.text, span.start);
-        let line_end = self.text[start..]
-            .find('\n')
-            .map_or(self.text.len(), |at| start + at);
-        start..floor(&self.text, span.end).clamp(start, line_end)
-    }
-
     /// The errors, without the warnings.
     pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
         let is_error = |d: &&Diagnostic| d.severity == Severity::Error;
         self.diagnostics.iter().filter(is_error)
     }
 
-    /// Everything as JSON values, one object for each finding.
+    /// The findings that [`Report::render`] shows as JSON values, one object for each.
     pub fn json(&self) -> serde_json::Value {
-        self.diagnostics
-            .iter()
+        let lines = Lines::of(&self.text);
+        self.shown()
             .map(|diagnostic| {
-                let place = diagnostic.span.as_ref().map(|span| self.place(span.start));
+                let place = (diagnostic.span.as_ref()).map(|span| lines.place(span.start));
                 serde_json::json!(JsonDiagnostic {
                     severity: diagnostic.severity,
                     file: &self.name,
@@ -190,15 +227,49 @@ impl Report {
             })
             .collect()
     }
+}
 
-    /// Line and column (in characters), from 1.
-    fn place(&self, offset: usize) -> (usize, usize) {
-        let before = &self.text[..floor(&self.text, offset)];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        (
-            before.matches('\n').count() + 1,
-            before[line_start..].chars().count() + 1,
-        )
+/// A number as people read it: `9,900`.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// The longest word of a message, in characters, and the longest message: what is longer is a value that nobody reads.
+const LONGEST_WORD: usize = 200;
+const LONGEST_MESSAGE: usize = 1200;
+
+/// A message whose long words, and which itself, are left out in the middle.
+fn shorten(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST_WORD {
+        return Cow::Borrowed(text);
+    }
+    let words = text
+        .split(' ')
+        .map(|word| without_middle(word, LONGEST_WORD));
+    let text = words.collect::<Vec<_>>().join(" ");
+    Cow::Owned(without_middle(&text, LONGEST_MESSAGE).into_owned())
+}
+
+/// A text of at most so many characters, about: of a longer one its beginning and its end.
+fn without_middle(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let head = text.char_indices().nth(most * 2 / 3);
+    let tail = text.char_indices().rev().nth(most / 3);
+    match (head, tail) {
+        (Some((head, _)), Some((tail, _))) if head < tail => {
+            Cow::Owned(format!("{}…{}", &text[..head], &text[tail..]))
+        }
+        _ => Cow::Borrowed(text),
     }
 }
 
@@ -213,14 +284,6 @@ fn tame(text: &str) -> String {
         }
     }
     out
-}
-
-fn floor(text: &str, offset: usize) -> usize {
-    let mut offset = offset.min(text.len());
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
-    }
-    offset
 }
 
 /// Why there is no configuration.
@@ -331,6 +394,39 @@ mod tests {
             (&json[0]["line"], &json[0]["column"]),
             (&2.into(), &4.into())
         );
+    }
+
+    #[test]
+    fn first_hundred_findings_are_shown_and_the_others_counted() {
+        let mut many = report("x", 0..1);
+        let warning = Diagnostic::new(Severity::Warning, Some(0..1), "odd", "");
+        many.diagnostics.splice(0..0, vec![warning; 150]);
+        for _ in 0..9849 {
+            many.diagnostics.push(many.diagnostics[150].clone());
+        }
+        let text = many.render(false);
+        assert_eq!(text.matches("error: bad").count(), 100);
+        assert_eq!(text.matches("warning: odd").count(), 0);
+        assert!(text.ends_with("\nand 9,900 more; these are the first 100\n"));
+        assert_eq!(many.json().as_array().map(Vec::len), Some(100));
+        many.diagnostics.truncate(151);
+        let text = many.render(false);
+        assert_eq!(text.matches("error: bad").count(), 1);
+        assert_eq!(text.matches("warning: odd").count(), 99);
+    }
+
+    #[test]
+    fn value_of_a_mebibyte_is_left_out_in_the_middle() {
+        let value = "é".repeat(1 << 19);
+        let message = format!("`key = {value}`: it is wrong");
+        let one = Diagnostic::new(Severity::Error, None, message, value.as_str());
+        assert!(one.message.chars().count() < 250, "{}", one.message);
+        assert!(one.message.starts_with("`key = éé") && one.message.ends_with("é`: it is wrong"));
+        let words = Diagnostic::new(Severity::Error, None, "a b ".repeat(1 << 18), "");
+        assert!(words.message.len() < 1300);
+        let text = format!("key = \"{value}\"\n");
+        let shown = report(&text, 6..text.len() - 1).render(false);
+        assert!(shown.len() < 2000, "{}", shown.len());
     }
 
     proptest! {

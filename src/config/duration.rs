@@ -1,4 +1,6 @@
 //! Durations as people write them: `"100ms"`, `"5s"`, `"1m30s"`, `"1.5h"`, `"0"`.
+//!
+//! The one form of them: in the file, on the command line and in the admin API.
 
 use std::time::Duration;
 
@@ -14,6 +16,10 @@ const UNITS: [(&str, u64); 6] = [
 
 /// The longest that is accepted: a year. More is a slip of the pen, and would overflow timers.
 pub const MAX: Duration = Duration::from_secs(365 * 86_400);
+
+/// The form that [`parse`] reads, as a regular expression (ECMA-262, as JSON Schema has them). What it can't say is that
+/// a year is the most.
+pub const PATTERN: &str = "^\\s*(0|([0-9]+(\\.[0-9]{1,8}0*)?\\s*[dh]\\s*|[0-9]+(\\.[0-9]{1,7}0*)?\\s*m\\s*|[0-9]+(\\.[0-9]{1,6}0*)?\\s*s\\s*|[0-9]+(\\.[0-9]{1,3}0*)?\\s*ms\\s*|[0-9]+(\\.0+)?\\s*us\\s*)+)\\s*$";
 
 /// Parse a duration. The error says what is wrong, for people.
 ///
@@ -72,7 +78,8 @@ fn micros(number: &str, unit: u64) -> Result<u64, String> {
     let mut place = unit;
     for digit in fraction.bytes() {
         let digit = u64::from(digit - b'0');
-        if !place.is_multiple_of(10) && digit != 0 {
+        // Beyond the last place, too: what is not zero must not become zero, which often means "no limit".
+        if (place == 0 || !place.is_multiple_of(10)) && digit != 0 {
             return Err("it is finer than a microsecond".into());
         }
         place /= 10;
@@ -135,6 +142,14 @@ mod tests {
             ("1.s", "`1.` is not a number"),
             (".5s", "`.5` is not a number"),
             ("0.5us", "it is finer than a microsecond"),
+            ("0.05us", "it is finer than a microsecond"),
+            ("0.0000001s", "it is finer than a microsecond"),
+            ("0.00000001s", "it is finer than a microsecond"),
+            ("0.000000000000000000001s", "it is finer than a microsecond"),
+            ("1.0000000001ms", "it is finer than a microsecond"),
+            ("0.000000001m", "it is finer than a microsecond"),
+            ("0.0000000001h", "it is finer than a microsecond"),
+            ("0.000000000000001d", "it is finer than a microsecond"),
             ("366d", "it is longer than a year"),
             ("99999999999999999999s", "it is too long"),
             ("9999999999999d", "it is too long"),
@@ -148,6 +163,35 @@ mod tests {
         fn round_trips(micros in 0u64..31_536_000_000_000) {
             let duration = Duration::from_micros(micros);
             prop_assert_eq!(parse(&format(duration)), Ok(duration));
+        }
+
+        /// Text of the form that people write, right and wrong: the pattern and the parser agree on each.
+        #[test]
+        fn accepts_what_the_pattern_matches_and_nothing_else(
+            text in " ?(0|([0-9.]{1,3}|0|[0-9]{1,4}\\.0{0,9}[0-9]{0,2}) ?(d|h|m|s|ms|us|x|ns|S|)){1,2} ?"
+        ) {
+            let pattern = regex::Regex::new(PATTERN).unwrap();
+            match parse(&text) {
+                Ok(_) => prop_assert!(pattern.is_match(&text), "{:?}", text),
+                Err(why) if pattern.is_match(&text) => {
+                    prop_assert!(["it is longer than a year", "it is too long"].contains(&&*why), "{:?}: {}", text, why);
+                }
+                Err(_) => {}
+            }
+        }
+
+        #[test]
+        fn what_matches_the_pattern_is_refused_for_its_length_alone(
+            text in "[0-9]{1,3}(\\.[0-9]{1,8}0{0,2})?[dh]|[0-9]{1,3}(\\.[0-9]{1,6}0{0,4})? ?s|[0-9]{1,9}(\\.0{1,3})?us|[0-9]{1,3}(\\.[0-9]{1,3})?ms"
+        ) {
+            prop_assert!(regex::Regex::new(PATTERN).unwrap().is_match(&text));
+            match parse(&text) {
+                Ok(duration) => {
+                    let zero = text.bytes().all(|b| !b.is_ascii_digit() || b == b'0');
+                    prop_assert_eq!(duration.is_zero(), zero, "{:?}", text);
+                }
+                Err(why) => prop_assert_eq!(why, "it is longer than a year"),
+            }
         }
 
         #[test]

@@ -1,9 +1,9 @@
 //! What the configuration needs of the machine: files that must be there.
 
+use super::plain_file::read_file;
 use super::reader::Findings;
 use super::runtime::{Config, ListenerTls};
 use crate::tls::material::{Material, Part};
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -91,12 +91,11 @@ fn certificates(path: &str, tls: &ListenerTls, f: &mut Findings) {
 fn token(path: &Path, f: &mut Findings) {
     let at = f.place("admin.token_file");
     let name = path.display();
-    let open = std::fs::File::open(path).and_then(|file| {
-        let mode = file.metadata()?.permissions().mode();
-        let mut start = String::new();
-        // A token is a line; reading /dev/zero to its end would be the end of us.
-        file.take(4096).read_to_string(&mut start)?;
-        Ok((mode, start))
+    // A token is a line; reading /dev/zero to its end would be the end of us.
+    let open = read_file(path, 4096).and_then(|start| {
+        let mode = std::fs::metadata(path)?.permissions().mode();
+        let not_text = |_| std::io::Error::from(std::io::ErrorKind::InvalidData);
+        Ok((mode, String::from_utf8(start).map_err(not_text)?))
     });
     let (mode, start) = match open {
         Ok(read) => read,

@@ -128,7 +128,7 @@ fn socket_path(
     example: &str,
 ) -> Read<Option<PathBuf>> {
     let text = text(key, value, example)?;
-    let path = base.join(text.strip_prefix("unix:").unwrap_or(text));
+    let path = values::file_path(key, text.strip_prefix("unix:").unwrap_or(text), base)?;
     let length = path.as_os_str().len();
     if length > super::address::MAX_UNIX_PATH {
         let why = format!(
@@ -211,7 +211,7 @@ fn access_log(t: &Table<'_>, base: &Path, f: &mut Findings) -> AccessLog {
                     "it is empty",
                     "write \"off\" for none, \"stdout\" or a path",
                 )),
-                path => Ok(LogSink::File(base.join(path))),
+                path => values::file_path(key, path, base).map(LogSink::File),
             }
         }),
         format: t.read("format", LogFormat::Json, f, |key, value| {

@@ -2,14 +2,18 @@
 
 use super::diagnostics::{ConfigError, Report};
 use super::environment;
+use super::plain_file::read_file;
 use super::reader::Findings;
 use super::runtime::{Config, Listener};
-use super::{file, validate};
+use super::{file, size, validate};
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 /// Where a configuration is looked for when `-c` names none.
 pub const DEFAULT_PATHS: [&str; 2] = ["./lameduck.toml", "/etc/lameduck/lameduck.toml"];
+
+/// The largest file that is read.
+const MAX_FILE: u64 = 16 << 20;
 
 /// A configuration that can be used.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,17 +44,24 @@ pub fn load_with(path: &Path, listeners: Option<Vec<Listener>>) -> Result<Loaded
         why,
         remedy: remedy.into(),
     };
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = read_file(path, MAX_FILE).map_err(|error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::NotFound => "name the right file with `-c FILE`",
             std::io::ErrorKind::PermissionDenied => "let lameduck's user read it",
             std::io::ErrorKind::IsADirectory => {
                 "name the file in it, such as `-c DIR/lameduck.toml`"
             }
+            std::io::ErrorKind::TimedOut => "see whether anybody writes to this pipe",
             _ => "see whether it is a plain file",
         };
         unreadable(environment::plain(&error), remedy)
     })?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(unreadable(
+            format!("it is larger than {}", size::format(MAX_FILE)),
+            "see whether it is the right file: a hundred thousand backends fit into less",
+        ));
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
             .split(|b| *b == b'\n')

@@ -324,6 +324,8 @@ impl<'t> Table<'t> {
 
     /// Every key that the schema does not know is an error, with the best advice that we have.
     fn refuse_unknown(&self, found: &mut Findings) {
+        // Made once: there may be very many unknown keys.
+        let mut known = None;
         for key in self.table.into_iter().flat_map(|table| table.keys()) {
             let name: &str = key.get_ref();
             if self.section.knows(name) {
@@ -340,12 +342,13 @@ impl<'t> Table<'t> {
             } else {
                 format!("in {header}")
             };
-            let remedy = self.advice(name);
+            let remedy = self.advice(name, &mut known);
             found.error(span, format!("there is no `{name}` {place}"), remedy);
         }
     }
 
-    fn advice(&self, name: &str) -> String {
+    /// `known`: the list of what there is, once it was needed.
+    fn advice(&self, name: &str, known: &mut Option<String>) -> String {
         let header = self.section.header;
         if let Some(near) = suggest::nearest(name, self.section.names()) {
             return format!("did you mean {}?", self.section.shown(near));
@@ -357,12 +360,11 @@ impl<'t> Table<'t> {
         if let Some(other) = schema::elsewhere(name) {
             return format!("`{name}` belongs in {other}");
         }
-        let known: Vec<_> = self
-            .section
-            .names()
-            .map(|key| self.section.shown(key))
-            .collect();
-        let list = known.join(", ");
+        let list = known.get_or_insert_with(|| {
+            let names = self.section.names();
+            let shown: Vec<_> = names.map(|key| self.section.shown(key)).collect();
+            shown.join(", ")
+        });
         if header.is_empty() {
             format!("the sections are {list}")
         } else {

@@ -1,8 +1,9 @@
 //! `[[route]]`, as written: hosts and path prefixes in the one form in which they are compared.
 
 use super::reader::{Findings, Table};
-use super::runtime::Route;
+use super::runtime::{Config, Pool, Route};
 use super::values::{name, quoted, text, wrong};
+use std::collections::{HashMap, HashSet};
 
 /// Longest prefix: a request's path is compared in a buffer of this size, without allocating.
 pub(crate) const MAX_PREFIX: usize = 512;
@@ -20,6 +21,104 @@ pub(super) fn route(t: &Table<'_>, f: &mut Findings) -> Route {
         pool: t.require("pool", String::new(), f, name),
     }
 }
+
+/// How the routes fit the pools.
+pub(super) fn validate(config: &Config, f: &mut Findings) {
+    let names_sound = (0..config.pools.len()).all(|i| f.sound(&[&format!("pool[{i}].name")]))
+        && f.sound(&["pool"]);
+    let names: HashSet<&str> = config.pools.iter().map(|pool| &*pool.name).collect();
+    // The first route for each host and path.
+    let mut first = HashMap::new();
+    for (i, route) in config.routes.iter().enumerate() {
+        let at = |key: &str| format!("route[{i}].{key}");
+        let pool = at("pool");
+        if names_sound && f.sound(&[&pool]) && !names.contains(&*route.pool) {
+            f.error(
+                f.place(&pool),
+                format!("there is no pool \"{}\"", route.pool),
+                other_pool(&route.pool, &config.pools),
+            );
+        }
+        if !f.sound(&[&at("host"), &at("path_prefix")]) {
+            continue;
+        }
+        let matched = (route.host.as_deref(), &*route.path_prefix);
+        let j = *first.entry(matched).or_insert(i);
+        if j != i {
+            let first = f.place(&format!("route[{j}]"));
+            f.error(
+                f.place(&format!("route[{i}]")),
+                format!(
+                    "two routes match {}{}",
+                    route.host.as_deref().unwrap_or("any host, "),
+                    route.path_prefix
+                ),
+                "remove one of them, or change its `host` or `path_prefix`",
+            )
+            .also(first, "the other one");
+        }
+    }
+    // Where a route leads nowhere, or two pools have one name, the rest would be an echo.
+    if !names_sound
+        || !f.sound(&["route"])
+        || names.len() != config.pools.len()
+        || !config
+            .routes
+            .iter()
+            .all(|route| names.contains(&*route.pool))
+    {
+        return;
+    }
+    if config.routes.is_empty() && config.pools.len() > 1 {
+        f.error(
+            f.place("pool[1]"),
+            format!(
+                "there are {} pools and no [[route]]: which one is a request for?",
+                config.pools.len()
+            ),
+            "add a [[route]] with `pool`, and a `host` or `path_prefix`, for each pool",
+        );
+    } else if !config.routes.is_empty() {
+        let routed: HashSet<&str> = config.routes.iter().map(|route| &*route.pool).collect();
+        for (i, pool) in config.pools.iter().enumerate() {
+            if !routed.contains(&*pool.name) {
+                f.warning(
+                    f.place(&format!("pool[{i}].name")),
+                    format!(
+                        "no route leads to pool \"{}\": it gets no request",
+                        pool.name
+                    ),
+                    format!(
+                        "add a [[route]] with `pool = \"{}\"`, or remove the pool",
+                        pool.name
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Pools that advice looks at: to compare a wrong name with all of very many would take longer than it helps.
+const ADVISED: usize = 100;
+
+/// What to write in place of a pool that isn't there.
+fn other_pool(wrong: &str, pools: &[Pool]) -> String {
+    let names = || pools.iter().take(ADVISED).map(|pool| pool.name.as_str());
+    if let Some(near) = super::suggest::nearest(wrong, names()) {
+        return format!("did you mean \"{near}\"?");
+    }
+    match pools.len() {
+        0 => "add the [[pool]]".into(),
+        1..=LISTED => {
+            let all: Vec<_> = names().collect();
+            format!("the pools are \"{}\"", all.join("\", \""))
+        }
+        many => format!("write the name of one of the {many} pools"),
+    }
+}
+
+/// Pools that are all named.
+const LISTED: usize = 20;
 
 /// What is wrong, and what to write.
 type Refusal = (&'static str, String);

@@ -8,8 +8,11 @@ pub(super) fn nearest<'a>(
     // Compared as people mix them up: case, and dash for underscore, cost nothing.
     let plain = |s: &str| s.to_ascii_lowercase().replace('-', "_");
     let word = plain(word);
+    let length = word.chars().count();
     candidates
         .into_iter()
+        // Each edit changes the length by one at most.
+        .filter(|candidate| length.abs_diff(candidate.chars().count()) <= allowed(candidate.len()))
         .map(|candidate| (distance(&word, &plain(candidate)), candidate))
         .filter(|(distance, candidate)| *distance <= allowed(candidate.len()))
         .min()

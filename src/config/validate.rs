@@ -2,10 +2,10 @@
 //! at the place in the file where there is one.
 
 use super::duration::format as time;
+use super::ports::{BoundPorts, OwnPorts, clash};
 use super::reader::Findings;
 use super::runtime::*;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 
 /// A duration with where it comes from: somebody who wrote one of two values should see why the other is there.
 fn told(f: &Findings, path: &str, value: std::time::Duration) -> String {
@@ -20,7 +20,7 @@ pub(super) fn config(config: &Config, f: &mut Findings) {
     super::admin::check(config, f);
     listeners(config, f);
     pools(config, f);
-    routes(config, f);
+    super::routes::validate(config, f);
 }
 
 fn server(server: &Server, f: &mut Findings) {
@@ -98,13 +98,6 @@ fn limits(server: &Server, f: &mut Findings) {
     }
 }
 
-/// Whether the second bind of these two would fail.
-pub(super) fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    let overlap = a.ip() == b.ip()
-        || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
-    a.port() != 0 && a.port() == b.port() && overlap
-}
-
 fn listeners(config: &Config, f: &mut Findings) {
     if config.listeners.is_empty() && f.sound(&["listener"]) {
         f.error(
@@ -113,14 +106,12 @@ fn listeners(config: &Config, f: &mut Findings) {
             "add a line `[[listener]]` and below it `address = \"0.0.0.0:8080\"`",
         );
     }
+    let mut taken = BoundPorts::default();
     for (i, listener) in config.listeners.iter().enumerate() {
         super::listener::check(&format!("listener[{i}]"), listener, f);
         let at = f.place(&format!("listener[{i}].address"));
         let address = listener.address;
-        let earlier = config.listeners[..i]
-            .iter()
-            .position(|other| clash(other.address, address));
-        if let Some(j) = earlier {
+        if let Some(j) = taken.add(address, i) {
             let other = config.listeners[j].address;
             let first = f.place(&format!("listener[{j}].address"));
             let message = if other == address {
@@ -174,13 +165,13 @@ fn pools(config: &Config, f: &mut Findings) {
             "add a line `[[pool]]`, below it `name = \"app\"`, and a [[pool.backend]] with the app's address",
         );
     }
+    let own = OwnPorts::new(&config.listeners);
+    let mut names: HashMap<&str, usize> = HashMap::new();
     for (i, pool) in config.pools.iter().enumerate() {
         let path = format!("pool[{i}]");
         let name = format!("{path}.name");
-        let twin = config.pools[..i]
-            .iter()
-            .position(|other| other.name == pool.name);
-        if let (Some(j), true) = (twin, !pool.name.is_empty()) {
+        let j = *names.entry(&pool.name).or_insert(i);
+        if j != i && !pool.name.is_empty() {
             let first = f.place(&format!("pool[{j}].name"));
             f.error(
                 f.place(&name),
@@ -189,14 +180,14 @@ fn pools(config: &Config, f: &mut Findings) {
             )
             .also(first, "the other one");
         }
-        backends(&path, pool, config, f);
+        backends(&path, pool, &own, f);
         health(&path, &pool.health, f);
         drain(&path, &pool.drain, f);
         super::upstream_tls::validate(&path, pool, f);
     }
 }
 
-fn backends(path: &str, pool: &Pool, config: &Config, f: &mut Findings) {
+fn backends(path: &str, pool: &Pool, own: &OwnPorts, f: &mut Findings) {
     let mut names: HashMap<&str, usize> = HashMap::new();
     let mut addresses: HashMap<&Address, usize> = HashMap::new();
     for (i, backend) in pool.backends.iter().enumerate() {
@@ -247,10 +238,10 @@ fn backends(path: &str, pool: &Pool, config: &Config, f: &mut Findings) {
                     ),
                 );
             }
-            if let Some(listener) = config.listeners.iter().find(|l| reaches(socket, l.address)) {
+            if let Some(listener) = own.reached_from(socket) {
                 f.error(
                     f.place(&address),
-                    format!("`address = \"{socket}\"` is lameduck's own listener {}: each request would go round and round", listener.address),
+                    format!("`address = \"{socket}\"` is lameduck's own listener {}: each request would go round and round", listener),
                     "write the address that the app listens on",
                 );
             }
@@ -272,16 +263,6 @@ fn backends(path: &str, pool: &Pool, config: &Config, f: &mut Findings) {
             "give at least one a weight of 1 or more",
         );
     }
-}
-
-/// Whether a connect to `to` arrives at a listener on `on`.
-fn reaches(to: SocketAddr, on: SocketAddr) -> bool {
-    let local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
-    to.port() == on.port()
-        && on.port() != 0
-        && (to.ip() == on.ip()
-            || (local(to.ip()) && on.ip().is_unspecified())
-            || (to.ip().is_unspecified() && on.ip().is_loopback()))
 }
 
 fn health(path: &str, health: &Health, f: &mut Findings) {
@@ -337,93 +318,5 @@ fn drain(path: &str, drain: &Drain, f: &mut Findings) {
             ),
             format!("write `close_spread = \"{}\"` or less, or a longer `deadline`", time(drain.deadline)),
         );
-    }
-}
-
-fn routes(config: &Config, f: &mut Findings) {
-    let names_sound = (0..config.pools.len()).all(|i| f.sound(&[&format!("pool[{i}].name")]))
-        && f.sound(&["pool"]);
-    // The first route for each host and path.
-    let mut first = HashMap::new();
-    for (i, route) in config.routes.iter().enumerate() {
-        let at = |key: &str| format!("route[{i}].{key}");
-        let pool = at("pool");
-        if names_sound && f.sound(&[&pool]) && !config.pools.iter().any(|p| p.name == route.pool) {
-            let names = || config.pools.iter().map(|pool| pool.name.as_str());
-            let remedy = match super::suggest::nearest(&route.pool, names()) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None if config.pools.is_empty() => "add the [[pool]]".into(),
-                None => format!(
-                    "the pools are \"{}\"",
-                    names().collect::<Vec<_>>().join("\", \"")
-                ),
-            };
-            f.error(
-                f.place(&pool),
-                format!("there is no pool \"{}\"", route.pool),
-                remedy,
-            );
-        }
-        if !f.sound(&[&at("host"), &at("path_prefix")]) {
-            continue;
-        }
-        let matched = (route.host.as_deref(), &*route.path_prefix);
-        let j = *first.entry(matched).or_insert(i);
-        if j != i {
-            let first = f.place(&format!("route[{j}]"));
-            f.error(
-                f.place(&format!("route[{i}]")),
-                format!(
-                    "two routes match {}{}",
-                    route.host.as_deref().unwrap_or("any host, "),
-                    route.path_prefix
-                ),
-                "remove one of them, or change its `host` or `path_prefix`",
-            )
-            .also(first, "the other one");
-        }
-    }
-    // Where a route leads nowhere, or two pools have one name, the rest would be an echo.
-    let known = |route: &Route| config.pools.iter().any(|pool| pool.name == route.pool);
-    let unique = |pool: &Pool| {
-        config
-            .pools
-            .iter()
-            .filter(|other| other.name == pool.name)
-            .count()
-            == 1
-    };
-    if !names_sound
-        || !f.sound(&["route"])
-        || !config.routes.iter().all(known)
-        || !config.pools.iter().all(unique)
-    {
-        return;
-    }
-    if config.routes.is_empty() && config.pools.len() > 1 {
-        f.error(
-            f.place("pool[1]"),
-            format!(
-                "there are {} pools and no [[route]]: which one is a request for?",
-                config.pools.len()
-            ),
-            "add a [[route]] with `pool`, and a `host` or `path_prefix`, for each pool",
-        );
-    } else if !config.routes.is_empty() {
-        for (i, pool) in config.pools.iter().enumerate() {
-            if !config.routes.iter().any(|route| route.pool == pool.name) {
-                f.warning(
-                    f.place(&format!("pool[{i}].name")),
-                    format!(
-                        "no route leads to pool \"{}\": it gets no request",
-                        pool.name
-                    ),
-                    format!(
-                        "add a [[route]] with `pool = \"{}\"`, or remove the pool",
-                        pool.name
-                    ),
-                );
-            }
-        }
     }
 }

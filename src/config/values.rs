@@ -205,16 +205,36 @@ pub(super) fn path_of(key: &str, value: &DeValue<'_>, base: &Path) -> Read<Optio
     if text.is_empty() {
         return Ok(None);
     }
+    file_path(key, text, base).map(Some)
+}
+
+/// The longest name of a file that Linux takes, and the longest path (`NAME_MAX`, and `PATH_MAX` less its zero).
+const MAX_FILE_NAME: usize = 255;
+const MAX_PATH: usize = 4095;
+
+/// A path as written, taken from `base`. Every path of a configuration comes through here.
+pub(super) fn file_path(key: &str, text: &str, base: &Path) -> Read<PathBuf> {
+    let refused = |why: String, remedy: &str| Err(wrong(key, quoted(text), why, remedy));
+    // NUL among them: the system would take what stands before it, or refuse it once the proxy is running.
     if text.contains(|c: char| c.is_control()) {
-        return Err(wrong(
-            key,
-            quoted(text),
-            "it has a control character in it",
+        return refused(
+            "it has a control character in it".into(),
             "write a path of plain characters",
-        ));
+        );
     }
     // Relative paths belong to the file, wherever the process was started.
-    Ok(Some(base.join(text)))
+    let path = base.join(text);
+    let longest = text.split('/').map(str::len).max().unwrap_or(0);
+    if longest > MAX_FILE_NAME {
+        let why = format!("a name in it has {longest} bytes, and can have {MAX_FILE_NAME}");
+        return refused(why, "use a shorter name");
+    }
+    let length = path.as_os_str().len();
+    if length > MAX_PATH {
+        let why = format!("the path has {length} bytes, and can have {MAX_PATH}");
+        return refused(why, "use a shorter path");
+    }
+    Ok(path)
 }
 
 impl Table<'_> {

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::config;
 use crate::core::backend::Event;
+use crate::panics;
 use crate::registry::{Endpoint, Handle, Key};
 
 pub use crate::registry::probing::Cadence;
@@ -76,7 +77,13 @@ pub fn spawn(
     reporter: Arc<dyn Report>,
 ) -> Prober {
     let wake = Arc::new(Notify::new());
-    let task = tokio::spawn(task::Task::new(target, cadence, reporter, wake.clone()).run());
+    let woken = wake.clone();
+    let start = move || {
+        let (target, cadence) = (target.clone(), cadence.clone());
+        task::Task::new(target, cadence, reporter.clone(), woken.clone()).run()
+    };
+    // A backend that nobody probes would keep its state for ever.
+    let task = tokio::spawn(panics::restart("prober", start));
     Prober { wake, task }
 }
 

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::jitter::jittered;
 use crate::config::Address;
+use crate::panics;
 use crate::registry::Endpoint;
 use crate::registry::endpoint::Resolved;
 
@@ -31,18 +32,9 @@ impl Resolver {
             return Self::default();
         }
         let found = Arc::new(Mutex::new(Vec::new()));
-        let task = tokio::spawn({
-            let (endpoint, found) = (endpoint.clone(), found.clone());
-            async move {
-                loop {
-                    tokio::time::sleep(jittered(EVERY)).await;
-                    if let Err(error) = look_up(&endpoint, &found).await {
-                        // The last known address stays: a resolver that is down is no reason to stop.
-                        tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{error}");
-                    }
-                }
-            }
-        });
+        let (asked, answers) = (endpoint.clone(), found.clone());
+        let start = move || keep_looking(asked.clone(), answers.clone());
+        let task = tokio::spawn(panics::restart("resolver", start));
         Self {
             found,
             task: Some(task),
@@ -60,6 +52,16 @@ impl Resolver {
     /// All that the name led to the last time.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.found.lock().clone()
+    }
+}
+
+async fn keep_looking(endpoint: Arc<Endpoint>, found: Arc<Mutex<Vec<SocketAddr>>>) {
+    loop {
+        tokio::time::sleep(jittered(EVERY)).await;
+        if let Err(error) = look_up(&endpoint, &found).await {
+            // The last known address stays: a resolver that is down is no reason to stop.
+            tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{error}");
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::accept::Door;
+use super::overlap::{SharedPort, overlap};
 use super::threads::Threads;
 use crate::clock;
 use crate::config;
@@ -49,11 +50,23 @@ pub struct Bound {
     address: SocketAddr,
     /// The supervisor's: it stays open when we close ours.
     inherited: bool,
+    /// It does not listen yet.
+    waits: bool,
 }
 
 impl Bound {
     /// Binds and listens. Connections queue from here on.
     pub fn bind(config: &config::Listener) -> Result<Self, BindError> {
+        Self::bind_in_place_of(config, &[], &mut SharedPort::default())
+    }
+
+    /// The same, where addresses of ours overlap that are to be closed then. In that case it listens only when it is
+    /// started: connections that came to it before would be lost with it if it is not. Until then `shared` is kept.
+    pub(super) fn bind_in_place_of(
+        config: &config::Listener,
+        leaving: &[&Listener],
+        shared: &mut SharedPort,
+    ) -> Result<Self, BindError> {
         let error = |why: std::io::Error| BindError {
             address: config.address,
             remedy: match why.kind() {
@@ -68,13 +81,26 @@ impl Bound {
             },
             why,
         };
-        let socket = listen(config).map_err(error)?;
+        for old in leaving {
+            shared.add(&old.socket).map_err(error)?;
+        }
+        let waits = !leaving.is_empty();
+        let socket = bind(config, waits).map_err(error)?;
+        if !waits {
+            socket.listen(BACKLOG).map_err(error)?;
+        }
+        let socket = TcpListener::from(socket);
+        // Not to share its port any longer than the others, where it isn't to share it for good.
+        if waits && !config.reuse_port {
+            shared.adopt(&socket).map_err(error)?;
+        }
         let address = socket.local_addr().map_err(error)?;
         Ok(Self {
             config: config.clone(),
             socket,
             address,
             inherited: false,
+            waits,
         })
     }
 
@@ -85,6 +111,7 @@ impl Bound {
             config: config.clone(),
             socket,
             inherited: true,
+            waits: false,
         }
     }
 
@@ -109,6 +136,9 @@ impl Bound {
             threads: threads.clone(),
         };
         bound_unsent(&self.socket);
+        if self.waits {
+            SockRef::from(&self.socket).listen(BACKLOG)?;
+        }
         let key = self.address.to_string();
         let mut fds = Fds::new();
         // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
@@ -155,16 +185,15 @@ fn settings(
     Settings { listener, tls }
 }
 
-fn listen(config: &config::Listener) -> std::io::Result<TcpListener> {
+fn bind(config: &config::Listener, shares_port: bool) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(config.address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    if config.reuse_port {
+    if config.reuse_port || shares_port {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&config.address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// What the kernel takes for a client beyond what is on its way, in bytes.
@@ -206,6 +235,11 @@ impl Listener {
     /// Its TLS now, if it has any.
     pub fn tls(&self) -> Option<Arc<Server>> {
         self.front.settings.load().tls.clone()
+    }
+
+    /// Whether a listener on this address would be in its way, and can take its place.
+    pub(super) fn makes_way_for(&self, address: SocketAddr) -> bool {
+        !self.inherited && overlap(self.address, address)
     }
 
     /// Takes other options of the same address. Connections that are there keep theirs.

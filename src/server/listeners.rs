@@ -6,6 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::listener::{BindError, Bound, Listener};
+use super::overlap::SharedPort;
 use super::threads::Threads;
 use crate::activation::Inherited;
 use crate::config;
@@ -26,6 +27,8 @@ pub struct Change {
     add: Vec<(Bound, Option<Material>)>,
     /// Those that are there already, with the files read again.
     keep: Vec<(config::Listener, Option<Material>)>,
+    /// For as long as old and new ones are in each other's way.
+    shared: SharedPort,
 }
 
 /// Why a configuration's listeners can't be had.
@@ -61,6 +64,7 @@ impl Listeners {
         let mut change = Change {
             add: Vec::new(),
             keep: Vec::new(),
+            shared: SharedPort::default(),
         };
         for listener in wanted {
             let mut open = self.open.iter();
@@ -79,11 +83,25 @@ impl Listeners {
             }
             let bound = match self.inherited.tcp(listener.address) {
                 Some(socket) => Bound::inherit(listener, socket),
-                None => Bound::bind(listener)?,
+                None => {
+                    let leaving = self.leaving(wanted, listener.address);
+                    Bound::bind_in_place_of(listener, &leaving, &mut change.shared)?
+                }
             };
             change.add.push((bound, material));
         }
         Ok(change)
+    }
+
+    /// Those in the way of a new address that are no longer wanted.
+    fn leaving(&self, wanted: &[config::Listener], address: SocketAddr) -> Vec<&Listener> {
+        let is_wanted = |open: &&Listener| {
+            wanted
+                .iter()
+                .any(|listener| listener.address == open.configured())
+        };
+        let in_the_way = self.open.iter().filter(|open| open.makes_way_for(address));
+        in_the_way.filter(|open| !is_wanted(open)).collect()
     }
 
     /// Serves what is new, and stops what is no longer wanted.
@@ -105,6 +123,7 @@ impl Listeners {
             let listener = bound.start(&self.threads, &self.plane, material)?;
             self.open.push(listener);
         }
+        std::mem::drop(change.shared);
         let with_tls = |open: &Listener| Some((open.address(), open.tls()?));
         let certificates = self.open.iter().filter_map(with_tls).collect();
         self.plane.certificates.set(certificates);

@@ -9,6 +9,7 @@ pub mod accept;
 pub mod descriptors;
 pub mod listener;
 pub mod listeners;
+mod overlap;
 pub mod reaper;
 pub mod shutdown;
 pub mod threads;

@@ -1,6 +1,5 @@
 //! PEM files (RFC 7468): certificates and keys.
 
-use std::io::Read as _;
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -16,10 +15,8 @@ const MAX: u64 = 4 << 20;
 /// # Errors
 /// It can't be read, or has nothing in it.
 pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(MAX + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
+    let bytes = crate::config::plain_file::read_file(path, MAX);
+    let bytes = bytes.map_err(|error| {
         use std::io::ErrorKind;
         let name = path.display();
         let remedy = match error.kind() {
@@ -30,8 +27,8 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
             ErrorKind::IsADirectory => "name the file in it".to_owned(),
             _ => "see whether it is a plain file".to_owned(),
         };
-        return Err(Problem::new(path, crate::config::plain(&error), remedy));
-    }
+        Problem::new(path, crate::config::plain(&error), remedy)
+    })?;
     if bytes.len() as u64 > MAX {
         let remedy = "name a PEM file, as `openssl x509 -in FILE -noout -text` shows it";
         return Err(Problem::new(path, "it is larger than 4 MiB", remedy));

@@ -3,6 +3,7 @@
 
 mod apps;
 mod commands;
+mod described;
 mod doors;
 mod flood;
 mod http;

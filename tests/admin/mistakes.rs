@@ -45,7 +45,7 @@ const MISTAKES: &[Mistake<'static>] = &[
     ("POST", DRAIN, r#"{"timeout":"-1s"}"#, 422, "invalid-value", "-1s"),
     ("POST", DRAIN, r#"{"timeout":""}"#, 422, "invalid-value", "30s"),
     ("POST", DRAIN, r#"{"timeout":"18446744073709551615s"}"#, 422, "invalid-value", "a year"),
-    ("POST", DRAIN, r#"{"expires":"9999999999y"}"#, 422, "invalid-value", "a year"),
+    ("POST", DRAIN, r#"{"expires":"9999999999d"}"#, 422, "invalid-value", "a year"),
     ("POST", DRAIN, r#"{"until":"tomorrow"}"#, 422, "invalid-value", "restarted"),
     ("POST", DRAIN, r#"{"actor":"app"}"#, 422, "invalid-value", "supervisor"),
     ("POST", RESUME, r#"{"wait":"18446744073709551615s"}"#, 422, "invalid-value", "a year"),

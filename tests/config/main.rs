@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod diff;
+mod large;
 mod messages;
 mod reference;
 mod round_trip;

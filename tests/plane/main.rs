@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod authority;
+mod bounds;
 mod buffering;
 mod bulk;
 mod clients;
@@ -26,6 +27,7 @@ mod proxy_protocol;
 mod queue;
 mod races;
 mod rates;
+mod rebound;
 mod rig;
 mod room;
 #[allow(dead_code, reason = "shared with other tests")]

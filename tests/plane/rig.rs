@@ -148,14 +148,19 @@ impl Rig {
 
     /// Reads the configuration again, with `from` changed to `to`: what has changed, or why it is refused.
     pub async fn reload(&self, from: &str, to: &str) -> (u16, String) {
-        let config = self.dir.path().join("c.toml");
-        let text = std::fs::read_to_string(&config).unwrap();
-        assert!(text.contains(from), "{from:?} is not in {text}");
-        std::fs::write(&config, text.replace(from, to)).unwrap();
+        self.rewrite(from, to);
         let (status, body) = admin::request(&self.socket, "POST", "/v1/config/reload", None)
             .await
             .unwrap();
         (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Changes the configuration's file.
+    pub fn rewrite(&self, from: &str, to: &str) {
+        let config = self.dir.path().join("c.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        std::fs::write(&config, text.replace(from, to)).unwrap();
     }
 
     /// What the proxy wrote to standard error.

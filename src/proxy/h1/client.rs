@@ -77,6 +77,8 @@ pub struct Client {
     pub interrupt: Arc<Interrupt>,
     /// The client has finished sending (it may still be reading).
     pub finished: bool,
+    /// The client has been sent a part of the current request's answer, if only an interim one.
+    pub is_answered: bool,
     /// Requests that have come on it.
     pub requests: u64,
     /// Who it is.
@@ -112,7 +114,10 @@ impl Client {
             while sent < bytes.len() {
                 match Pin::new(&mut *self.stream).poll_write(cx, &bytes[sent..]) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(count)) => sent += count,
+                    Poll::Ready(Ok(count)) => {
+                        self.is_answered = true;
+                        sent += count;
+                    }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return self.poll_late(cx, deadline),
                 }
@@ -140,6 +145,7 @@ impl Client {
             timer: Timer::default(),
             interrupt,
             finished: false,
+            is_answered: false,
             requests: 0,
             origin,
             via: config.headers.via,

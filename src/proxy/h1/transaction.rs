@@ -4,6 +4,7 @@ mod answer;
 mod attempt;
 mod intake;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use answer::{Answer, answer_locally, body_answer};
@@ -18,6 +19,7 @@ use crate::config::Config;
 use crate::core::Time;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry::{self, Tried, Verdict};
+use crate::panics::{self, Panicked};
 use crate::proxy::headers::incoming_request_id;
 use crate::proxy::hold::{self, Held, Place};
 use crate::proxy::plane::Plane;
@@ -62,40 +64,61 @@ struct Transaction<'a> {
 /// Answers the request whose head is at the start of the client's buffer.
 pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) -> Next {
     let began = clock::now();
-    let buffer = client.buffer.bytes();
-    let id = match incoming_request_id(buffer, head) {
+    let id = match incoming_request_id(client.buffer.bytes(), head) {
         Some(given) => RequestId::given(given),
         None => RequestId::made(plane.next_request()),
     };
     let mut account = Account::new(began);
-    if let Some(port) = client.origin.redirect_https {
-        let next = answer::redirect(plane, client, head, &mut account, port).await;
-        account.close(plane, client, head, &id, None);
-        if next == Next::KeepAlive {
-            client.buffer.consume(account.occupied);
-        }
-        return next;
+    let mut pool = None;
+    client.is_answered = false;
+    let answered = {
+        let (account, pool) = (&mut account, &mut pool);
+        let answering = pin!(answer_request(plane, client, head, &id, account, pool));
+        // A mistake of ours costs this one request, and its client gets an answer.
+        panics::catch(answering).await
+    };
+    let next = match answered {
+        Ok(next) => next,
+        Err(Panicked) => answer::after_panic(plane, client, head, &mut account).await,
+    };
+    account.close(plane, client, head, &id, pool.as_deref());
+    if next == Next::KeepAlive {
+        client.buffer.consume(account.occupied);
     }
-    let (pool, config) = {
+    next
+}
+
+/// Routes the request and has it answered; `routed` is where to.
+async fn answer_request(
+    plane: &Arc<Plane>,
+    client: &mut Client,
+    head: &RequestHead,
+    id: &RequestId,
+    account: &mut Account,
+    routed: &mut Option<Arc<Pool>>,
+) -> Next {
+    if let Some(port) = client.origin.redirect_https {
+        return answer::redirect(plane, client, head, account, port).await;
+    }
+    let config = {
+        let buffer = client.buffer.bytes();
         let snapshot = plane.registry.snapshot();
         let route = snapshot
             .routes
             .lookup(head.host.of(buffer), head.path.of(buffer));
-        (
-            route.and_then(|index| snapshot.pools.get(index).cloned()),
-            snapshot.config.clone(),
-        )
+        *routed = route.and_then(|index| snapshot.pools.get(index).cloned());
+        snapshot.config.clone()
     };
     let upload = Upload::new(head.body, head.len, config.server.max_body);
-    let next = match (&pool, upload) {
+    match (&*routed, upload) {
         (None, _) => {
             let answer = Answer::new(404, "no route matches this host and path");
             account.occupied = head.len;
             let whole = head.body.is_empty();
-            answer_locally(plane, client, head, &mut account, answer, whole).await
+            answer_locally(plane, client, head, account, answer, whole).await
         }
         (Some(_), Err(error)) => {
-            answer_locally(plane, client, head, &mut account, body_answer(error), false).await
+            answer_locally(plane, client, head, account, body_answer(error), false).await
         }
         (Some(pool), Ok(upload)) => {
             pool.shared.budget.on_request();
@@ -105,8 +128,8 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
                 head,
                 config,
                 pool: pool.clone(),
-                id: &id,
-                account: &mut account,
+                id,
+                account,
                 upload,
                 excluded: Excluded::default(),
                 tried: Tried::default(),
@@ -115,12 +138,7 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
             };
             transaction.run().await
         }
-    };
-    account.close(plane, client, head, &id, pool.as_deref());
-    if next == Next::KeepAlive {
-        client.buffer.consume(account.occupied);
     }
-    next
 }
 
 impl Transaction<'_> {

@@ -25,6 +25,7 @@ use crate::clock::{sleep, timeout};
 use crate::config;
 use crate::core::Time;
 use crate::interrupt::Level;
+use crate::panics;
 use crate::proxy::plane::Plane;
 use crate::proxy::upstream::{self, Behalf, ConnectError};
 use crate::registry::endpoint::{Connection, Endpoint, Entered, Permit, Session, Ticket};
@@ -213,7 +214,9 @@ async fn drive(driver: Driver, ticket: Ticket) {
     let (session, endpoint) = (driver.session.clone(), driver.endpoint.clone());
     {
         let mut driver = pin!(driver);
-        poll_fn(|cx| driver.poll(cx, &ticket)).await;
+        let driving = pin!(poll_fn(|cx| driver.poll(cx, &ticket)));
+        // Whatever ends it, it must not stay in the list of those that take requests.
+        let _ = panics::catch(driving).await;
     }
     let was_ours = session.is_closed();
     session.close();

@@ -1,4 +1,7 @@
 //! A new connection: Pingora opens it, then it is dressed as the backend wants it.
+//!
+//! The time for a connect is kept by our own timer. Pingora's are of no use on the data plane's threads: above 15 minutes
+//! it takes tokio's, which these threads don't have, and panics; below a millisecond its own wraps around.
 
 use std::future::{Future as _, poll_fn};
 use std::task::Poll;
@@ -9,6 +12,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use super::ConnectError;
 use super::dress::{Behalf, Dressed, dressed};
+use crate::clock::timeout;
 use crate::config;
 use crate::interrupt::Level;
 use crate::proxy::plain;
@@ -47,16 +51,14 @@ pub async fn dial(
         Resolved::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
             .map_err(|error| ConnectError::Failed(error.to_string()))?,
     };
-    peer.options.connection_timeout = Some(upstream.connect_timeout);
     let (transport, number) = endpoint.transport();
     if upstream.http2 {
         peer.options.tcp_keepalive = Some(KEEP_ALIVE);
     }
     let ticket = endpoint.connection_opened();
-    let stream = plane
-        .connector
-        .new_stream(&peer)
+    let stream = timeout(upstream.connect_timeout, plane.connector.new_stream(&peer))
         .await
+        .map_err(|_| ConnectError::Failed(too_late(upstream.connect_timeout)))?
         .map_err(|error| ConnectError::Failed(error.to_string()))?;
     let socket = plain::socket_of(&stream);
     drop(stream);
@@ -94,6 +96,13 @@ pub async fn dial(
         transport: number,
         ticket,
     })
+}
+
+fn too_late(patience: Duration) -> String {
+    format!(
+        "no connection within `connect_timeout` ({})",
+        config::duration::format(patience)
+    )
 }
 
 /// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed

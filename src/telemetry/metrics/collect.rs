@@ -10,6 +10,7 @@ use prometheus::proto::MetricFamily;
 use super::families::Family;
 use super::{Drains, Inner};
 use crate::output::dropped_errors;
+use crate::panics;
 use crate::registry::Endpoint;
 use crate::registry::snapshot::{Pool, Snapshot};
 
@@ -266,7 +267,7 @@ fn vital_signs(inner: &Inner) -> [Family; 2] {
     [dropped, stalls]
 }
 
-fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {
+fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
     let mut connections = Family::gauge(
         "lameduck_connections",
         "Open connections, by side: client or upstream.",
@@ -286,6 +287,10 @@ fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {
     let mut reloads = Family::counter(
         "lameduck_config_reload_total",
         "Configuration reloads, by outcome: applied or refused.",
+    );
+    let mut panics = Family::counter(
+        "lameduck_panics_total",
+        "Mistakes in lameduck (panics), by the role of the thread: data, accept, control or other.",
     );
     let mut build = Family::gauge("lameduck_build_info", "1, with the version as a label.");
     if let Some(attached) = inner.attached.get() {
@@ -310,6 +315,17 @@ fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {
     ] {
         reloads.add(&[("outcome", outcome)], counter.load(Ordering::Relaxed));
     }
+    for (role, count) in panics::counts() {
+        panics.add(&[("thread", role.as_str())], count);
+    }
     build.add(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    [connections, dropped, refused, limited, reloads, build]
+    [
+        connections,
+        dropped,
+        refused,
+        limited,
+        reloads,
+        panics,
+        build,
+    ]
 }

@@ -99,6 +99,7 @@ impl Exchange<'_> {
                 }
                 self.incoming.consume(count - of_own);
                 self.passable -= count - of_own;
+                self.client.is_answered = true;
                 self.tally.bytes_out += count as u64;
                 self.turn = self.turn.saturating_sub(count);
                 self.unflushed_down = true;

@@ -12,6 +12,7 @@ use super::{CUT, Transaction};
 use crate::clock;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
+use crate::panics;
 use crate::proxy::errors::{SHUTTING_DOWN, write_local_response};
 use crate::proxy::grpc;
 use crate::proxy::headers::hsts;
@@ -105,6 +106,31 @@ impl Transaction<'_> {
         )
         .await
     }
+}
+
+/// How a request ended in which we have made a mistake, for the log.
+const PANIC: &str = "panic";
+
+/// A mistake of ours has ended the request: its client gets 500 where it has seen nothing of another answer, else it is
+/// cut off. Either way its connection is closed, as nobody knows how far the request was read.
+pub(super) async fn after_panic(
+    plane: &Plane,
+    client: &mut Client,
+    head: &RequestHead,
+    account: &mut Account,
+) -> Next {
+    let next = match client.is_answered {
+        true => {
+            account.cause = panics::CAUSE;
+            Next::Abort
+        }
+        false => {
+            let answer = Answer::new(500, panics::CAUSE);
+            answer_locally(plane, client, head, account, answer, false).await
+        }
+    };
+    account.end = PANIC;
+    next
 }
 
 pub(super) fn body_answer(error: UploadError) -> Answer {

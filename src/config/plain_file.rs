@@ -1,0 +1,115 @@
+//! Files that people name, read without trust in what they are: a pipe that nobody writes to, a disk, `/dev/zero`.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a pipe or terminal may be silent. A shell's `<(command)` writes at once; whoever waits longer has named a
+/// pipe that nobody writes to.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Reads a file, a pipe or a terminal to its end, `most` bytes of it: one byte more means that it is larger.
+///
+/// # Errors
+/// It can't be read; or nothing has come from a pipe for some seconds ([`io::ErrorKind::TimedOut`]).
+pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // To open a pipe would wait for its writer.
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let (mut bytes, limit) = (Vec::new(), most.saturating_add(1));
+    if file.metadata()?.is_file() {
+        file.take(limit).read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    let mut piece = [0; 8192];
+    while (bytes.len() as u64) < limit {
+        wait_for_input(&file)?;
+        match file.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&piece[..count]),
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(bytes)
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, WouldBlock};
+    matches!(error.kind(), Interrupted | WouldBlock)
+}
+
+/// Waits until there is something to read, or the writer has gone. A pipe that has had no writer yet is waited for, too.
+fn wait_for_input(file: &File) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let mut poll = libc::pollfd {
+        fd: file.as_fd().as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let silence = i32::try_from(SILENCE.as_millis()).unwrap_or(i32::MAX);
+    #[allow(unsafe_code)]
+    // SAFETY: one live `pollfd` of ours, whose descriptor is open for as long as `file` is borrowed.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, silence) };
+    match ready {
+        0 => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("nothing came from it for {} s", SILENCE.as_secs()),
+        )),
+        1.. => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if is_passing(&error) => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn endless_device_is_read_as_far_as_allowed() {
+        assert_eq!(
+            read_file(Path::new("/dev/zero"), 100_000).unwrap().len(),
+            100_001
+        );
+        assert_eq!(read_file(Path::new("/dev/null"), 10).unwrap(), b"");
+    }
+
+    #[test]
+    fn directory_and_missing_file_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = read_file(dir.path(), 10).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        let error = read_file(&dir.path().join("x"), 10).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn named_pipe_is_read_to_its_end_whoever_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let reading = std::thread::spawn({
+            let path = path.clone();
+            move || read_file(&path, 1 << 20).unwrap()
+        });
+        // Opened for reading and writing, it has a writer from now on: this does not wait for the reader.
+        let mut writer = File::options().read(true).write(true).open(&path).unwrap();
+        for _ in 0..20 {
+            writer.write_all(&[b'x'; 10_000]).unwrap();
+        }
+        drop(writer);
+        assert_eq!(reading.join().unwrap().len(), 200_000);
+    }
+}

@@ -1,0 +1,85 @@
+//! A new listener beside one of ours that it takes the place of: `0.0.0.0:80` after `127.0.0.1:80`, or the other way round.
+//!
+//! The kernel lets two sockets listen on overlapping addresses if both have `SO_REUSEPORT` while the second binds and
+//! begins to listen. The old one gets it for that moment. It goes on accepting until the new one does, and is closed in
+//! its orderly way.
+//!
+//! Linux remembers of a port that it was shared: until nobody listens there any more, another process of the same user
+//! that asks for `SO_REUSEPORT` can listen there, too. That user could as well stop this process.
+
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::SockRef;
+use tracing::debug;
+
+/// Whether two sockets on these addresses would get in each other's way.
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let for_all = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && (for_all || a.ip() == b.ip())
+}
+
+/// Sockets of ours that share their port until this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct SharedPort(Vec<TcpListener>);
+
+impl SharedPort {
+    /// Has one more share its port.
+    ///
+    /// # Errors
+    /// Where the system can't.
+    pub(super) fn add(&mut self, socket: &TcpListener) -> std::io::Result<()> {
+        let socket = socket.try_clone()?;
+        if !SockRef::from(&socket).reuse_port()? {
+            SockRef::from(&socket).set_reuse_port(true)?;
+            self.0.push(socket);
+        }
+        Ok(())
+    }
+
+    /// Has one that shares its port already do so no longer than the others.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub(super) fn adopt(&mut self, socket: &TcpListener) -> std::io::Result<()> {
+        self.0.push(socket.try_clone()?);
+        Ok(())
+    }
+}
+
+impl Drop for SharedPort {
+    fn drop(&mut self) {
+        for socket in &self.0 {
+            // It was refused to others before.
+            if let Err(error) = SockRef::from(socket).set_reuse_port(false) {
+                debug!(%error, "a listener goes on sharing its port");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn addresses_overlap_where_one_takes_all_of_the_same_port() {
+        let overlaps = |a: &str, b: &str| overlap(a.parse().unwrap(), b.parse().unwrap());
+        assert!(overlaps("127.0.0.1:80", "0.0.0.0:80"));
+        assert!(overlaps("[::]:80", "127.0.0.1:80"));
+        assert!(overlaps("127.0.0.1:80", "127.0.0.1:80"));
+        assert!(!overlaps("127.0.0.1:80", "127.0.0.2:80"));
+        assert!(!overlaps("127.0.0.1:80", "0.0.0.0:81"));
+        assert!(!overlaps("127.0.0.1:0", "0.0.0.0:0"));
+    }
+
+    #[test]
+    fn port_is_shared_until_the_guard_is_dropped() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut shared = SharedPort::default();
+        shared.add(&socket).unwrap();
+        assert!(SockRef::from(&socket).reuse_port().unwrap());
+        drop(shared);
+        assert!(!SockRef::from(&socket).reuse_port().unwrap());
+    }
+}
