@@ -21,6 +21,7 @@ mod keys;
 mod later;
 mod listener;
 pub mod load;
+pub mod own_address;
 pub mod print;
 mod reader;
 mod routes;

@@ -2,10 +2,11 @@
 //! at the place in the file where there is one.
 
 use super::duration::format as time;
+use super::own_address;
 use super::reader::Findings;
 use super::runtime::*;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// A duration with where it comes from: somebody who wrote one of two values should see why the other is there.
 fn told(f: &Findings, path: &str, value: std::time::Duration) -> String {
@@ -279,27 +280,27 @@ fn backends(path: &str, pool: &Pool, config: &Config, f: &mut Findings) {
             )
             .also(first, "the other one");
         }
-        if let Address::Socket(socket) = backend.address {
-            if socket.ip().is_unspecified() {
-                f.warning(
-                    f.place(&address),
-                    format!(
-                        "`address = \"{socket}\"`: {} is for listening, not for connecting",
-                        socket.ip()
-                    ),
-                    format!(
-                        "write where the app is, such as \"127.0.0.1:{}\"",
-                        socket.port()
-                    ),
-                );
-            }
-            if let Some(listener) = config.listeners.iter().find(|l| reaches(socket, l.address)) {
-                f.error(
-                    f.place(&address),
-                    format!("`address = \"{socket}\"` is lameduck's own listener {}: each request would go round and round", listener.address),
-                    "write the address that the app listens on",
-                );
-            }
+        if let Err(own) = own_address::check_in(config, &backend.address) {
+            f.error(
+                f.place(&address),
+                format!("`address = \"{}\"`: {own}", backend.address),
+                "write the address that the app listens on",
+            );
+        }
+        if let Address::Socket(socket) = backend.address
+            && socket.ip().is_unspecified()
+        {
+            f.warning(
+                f.place(&address),
+                format!(
+                    "`address = \"{socket}\"`: {} is for listening, not for connecting",
+                    socket.ip()
+                ),
+                format!(
+                    "write where the app is, such as \"127.0.0.1:{}\"",
+                    socket.port()
+                ),
+            );
         }
     }
     if !pool.backends.is_empty()
@@ -318,16 +319,6 @@ fn backends(path: &str, pool: &Pool, config: &Config, f: &mut Findings) {
             "give at least one a weight of 1 or more",
         );
     }
-}
-
-/// Whether a connect to `to` arrives at a listener on `on`.
-fn reaches(to: SocketAddr, on: SocketAddr) -> bool {
-    let local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
-    to.port() == on.port()
-        && on.port() != 0
-        && (to.ip() == on.ip()
-            || (local(to.ip()) && on.ip().is_unspecified())
-            || (to.ip().is_unspecified() && on.ip().is_loopback()))
 }
 
 fn health(path: &str, health: &Health, f: &mut Findings) {

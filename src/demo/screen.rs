@@ -273,6 +273,7 @@ mod tests {
             in_flight_by_kind: InFlight::default(),
             connections: 3,
             requests: 1_000_000,
+            warning: None,
         };
         let pool = PoolView {
             name: "app".into(),
@@ -280,6 +281,7 @@ mod tests {
             eligible: 0,
             held: 12,
             backends: vec![backend],
+            unsaved: None,
         };
         Picture {
             progress: Progress {

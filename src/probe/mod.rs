@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::config;
 use crate::core::backend::Event;
+use crate::registry::own_listeners::OwnListeners;
 use crate::registry::{Endpoint, Handle, Key};
 
 pub use crate::registry::probing::Cadence;
@@ -34,6 +35,8 @@ pub struct Target {
     pub endpoint: Arc<Endpoint>,
     /// `[pool.health]`.
     pub health: Arc<config::Health>,
+    /// Where no backend may be.
+    pub own: OwnListeners,
 }
 
 /// Who hears of it.

@@ -16,7 +16,7 @@ use super::view::{
     DrainResponse, InFlight, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest,
 };
 use super::writer::Writer;
-use crate::clock;
+use crate::clock::{self, Reading};
 use crate::core::backend::{Event, State};
 use crate::core::drain::{Actor, Order, Until};
 
@@ -136,6 +136,8 @@ impl Handle {
                 cut_by_kind: InFlight::default(),
                 lost: 0,
                 waited_ms: 0,
+                // It ends with the lease, and so with this process.
+                warning: None,
             });
         }
         let mut answer = ending.await.map_err(|_| self.no_answer())?;
@@ -164,7 +166,7 @@ impl Writer {
             weight: request.weight,
             wait: None,
         };
-        let (address, weight) = request::registration(name, &plain)?;
+        let (address, weight) = request::registration(name, &plain, &self.handle.own)?;
         let index = self.index(pool)?;
         let state = &self.pools[index];
         if state.is_configured_name(name) {
@@ -374,7 +376,7 @@ impl PoolState {
             .map(|drain| KeptDrain {
                 pool: self.name.to_string(),
                 backend: member.base.clone(),
-                drain: persist::Drain::from(&drain),
+                drain: persist::Drain::kept(&drain, &Reading::take()),
             })
             .collect()
     }

@@ -4,6 +4,7 @@
 mod authority;
 mod buffering;
 mod bulk;
+mod circles;
 mod clients;
 mod death;
 mod delivery;
@@ -21,6 +22,7 @@ mod interim;
 mod introduced;
 mod keepalive;
 mod kinds;
+mod leaving;
 mod limits;
 mod proxy_protocol;
 mod queue;
