@@ -3,12 +3,13 @@
 //! The data plane has its own threads; registry, probes, admin API and signals share another one,
 //! so that a flood of requests can't delay a drain, nor a slow admin client a request.
 
+mod keeper;
 mod lifecycle;
 mod renewal;
 mod signals;
 mod wiring;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use crate::supervisor::reap;
 use crate::supervisor::service::Service;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use keeper::Keeper;
 use lifecycle::{Lifecycle, Order};
 
 /// How long the last access-log lines may take at the end.
@@ -111,9 +113,12 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
 
         let (orders, mut order_queue) = tokio::sync::mpsc::unbounded_channel();
         let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));
-        let keeper = config.server.state_dir.clone().map(wiring::Keeper::start);
+        let keeper = config.server.state_dir.clone().map(Keeper::start);
         let observer = wiring::Watcher::new(lifecycle.clone(), keeper.clone());
         let handle = registry::spawn(config.clone(), kept, wiring::probing, Box::new(observer));
+        if let Some(keeper) = &keeper {
+            keeper.attend(handle.clone());
+        }
         let metrics = Metrics::new(handle.clone());
         let plane = Plane::new(handle.clone(), access_log.clone(), metrics.plane());
         let plane = Arc::new(plane.telling(metrics.certificates()));
@@ -125,6 +130,10 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
         let change = listeners.prepare(&config.listeners)?;
         listeners.apply(change).await?;
+        handle.own_listeners().bound(listeners.addresses());
+        handle
+            .own_listeners()
+            .admin(bound.socket().map(Path::to_owned));
         for warning in inherited.warnings() {
             warn!("{warning}");
         }
@@ -186,7 +195,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         // The socket's file goes with it, so that nobody knocks at a door without a house.
         let _ = clock::timeout(LAST_ANSWERS, admin).await;
         if let Some(keeper) = keeper {
-            keeper.save();
+            keeper.finish().await;
         }
         if !access_log.flush(LAST_LINES) {
             warn!("the last lines of the access log could not be written");

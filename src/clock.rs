@@ -1,5 +1,11 @@
 //! The one clock: time since the process began, for decisions; the wall clock, for people; and timers that work on
 //! every thread.
+//!
+//! Decisions never follow the wall clock: it can be set, and then a drain of an hour would end at once or never. What is
+//! shown to people and what outlives the process is turned into the wall clock's time when it is shown or written, by
+//! what that clock says then. While the machine is suspended, time stands still here (`CLOCK_MONOTONIC`): a drain that
+//! ends in an hour ends after an hour in which the machine ran, and its end on the wall clock moves accordingly. A
+//! suspended proxy answers nobody, so nothing that it waits for could have happened.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -17,7 +23,6 @@ use crate::sys::monotonic_ns;
 struct Origin {
     ns: u64,
     instant: Instant,
-    wall: SystemTime,
 }
 
 static ORIGIN: OnceLock<Origin> = OnceLock::new();
@@ -28,7 +33,6 @@ fn origin() -> &'static Origin {
     ORIGIN.get_or_init(|| Origin {
         ns: monotonic_ns(),
         instant: Instant::now(),
-        wall: SystemTime::now(),
     })
 }
 
@@ -47,14 +51,59 @@ pub fn instant(at: Time) -> tokio::time::Instant {
     tokio::time::Instant::from_std(origin().instant + at.min(FAR))
 }
 
-/// A monotonic time as the wall clock's, for people and for files that outlive the process. As for [`instant`].
+/// Both clocks at one moment: what turns the time of one into the other's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// This clock.
+    pub now: Time,
+    /// The wall clock.
+    pub wall: SystemTime,
+}
+
+impl Reading {
+    /// Now.
+    pub fn take() -> Self {
+        Self {
+            now: now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// A time of this clock as the wall clock's. What no wall clock can show becomes the moment of the reading.
+    pub fn to_wall(&self, at: Time) -> SystemTime {
+        let wall = match at.checked_sub(self.now) {
+            Some(ahead) => self.wall.checked_add(ahead),
+            None => self.wall.checked_sub(self.now - at),
+        };
+        wall.unwrap_or(self.wall)
+    }
+
+    /// The reverse of [`Reading::to_wall`]; times before the process began become zero.
+    pub fn from_wall(&self, at: SystemTime) -> Time {
+        match at.duration_since(self.wall) {
+            Ok(ahead) => self.now.saturating_add(ahead),
+            Err(behind) => self.now.saturating_sub(behind.duration()),
+        }
+    }
+
+    /// How far the wall clock has been set, or the machine has been suspended, since an earlier reading.
+    pub fn step_since(&self, earlier: &Self) -> Duration {
+        let expected = earlier.to_wall(self.now);
+        match self.wall.duration_since(expected) {
+            Ok(ahead) => ahead,
+            Err(behind) => behind.duration(),
+        }
+    }
+}
+
+/// A monotonic time as the wall clock's, by what that says now.
 pub fn wall(at: Time) -> SystemTime {
-    origin().wall + at.min(FAR)
+    Reading::take().to_wall(at)
 }
 
 /// The reverse of [`wall`]; times before the process began become zero.
 pub fn from_wall(at: SystemTime) -> Time {
-    at.duration_since(origin().wall).unwrap_or_default()
+    Reading::take().from_wall(at)
 }
 
 /// RFC 3339 with milliseconds, UTC.
@@ -111,7 +160,39 @@ mod tests {
         let at = now() + Duration::from_secs(5);
         let left = instant(at).into_std() - Instant::now();
         assert!(left > Duration::from_secs(4) && left <= Duration::from_secs(5));
-        assert_eq!(from_wall(wall(at)), at);
+        let reading = Reading::take();
+        assert_eq!(reading.from_wall(reading.to_wall(at)), at);
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_is_followed_from_then_on() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let seconds = Duration::from_secs;
+        let before = Reading {
+            now: seconds(10),
+            wall: start,
+        };
+        let expires = seconds(70);
+        assert_eq!(before.to_wall(expires), start + seconds(60));
+        for (later, step) in [
+            // 20 seconds later, and the clock was set an hour ahead, or the machine slept for that long.
+            (start + seconds(20 + 3600), seconds(3600)),
+            (start + seconds(20) - seconds(7200), seconds(7200)),
+            (start + seconds(20), Duration::ZERO),
+        ] {
+            let after = Reading {
+                now: seconds(30),
+                wall: later,
+            };
+            assert_eq!(after.to_wall(expires), later + seconds(40));
+            assert_eq!(after.to_wall(seconds(5)), later - seconds(25));
+            assert_eq!(after.from_wall(later + seconds(40)), expires);
+            assert_eq!(after.from_wall(later - seconds(31)), Time::ZERO);
+            assert_eq!(after.step_since(&before), step);
+        }
+        // What can't be shown is shown as something.
+        assert_eq!(before.to_wall(Time::MAX), start);
+        assert_eq!(before.from_wall(start + seconds(1)), seconds(11));
     }
 
     #[test]

@@ -22,6 +22,20 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// How many descriptors this process may have open (the soft limit of `RLIMIT_NOFILE`); 0 where that is not known.
+#[allow(unsafe_code, reason = "std knows no resource limits")]
+pub fn open_files() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the call takes a pointer to a live `rlimit` of ours and nothing else.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } {
+        0 => limit.rlim_cur,
+        _ => 0,
+    }
+}
+
 /// Sends `signal` to the process `pid`.
 ///
 /// # Errors

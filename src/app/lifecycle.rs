@@ -187,6 +187,7 @@ impl Lifecycle {
             .await
             .map_err(|error| error.to_string())?;
         *self.addresses.lock() = listeners.addresses();
+        registry.own_listeners().bound(listeners.addresses());
         self.config.store(config);
         Ok(changes)
     }

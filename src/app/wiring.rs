@@ -1,12 +1,10 @@
 //! The joints: what one part needs of another, put together here so that they need not know each other.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::watch;
-use tracing::warn;
 
+use super::keeper::Keeper;
 use super::lifecycle::Lifecycle;
 use super::renewal;
 use crate::config::{self, Config};
@@ -15,6 +13,7 @@ use crate::probe;
 use crate::proxy::plane::Plane;
 use crate::registry::persist;
 use crate::registry::probing::{Cadence, Prober, Probing};
+use crate::registry::saves::Saves;
 use crate::registry::view::DrainResponse;
 use crate::registry::{Endpoint, Handle, Observer};
 use crate::server::reaper;
@@ -36,7 +35,11 @@ impl Probing for Probes {
         cadence: Cadence,
     ) -> Box<dyn Prober> {
         let (sender, receiver) = watch::channel(cadence);
-        let target = probe::Target { endpoint, health };
+        let target = probe::Target {
+            endpoint,
+            health,
+            own: self.0.own_listeners().clone(),
+        };
         Box::new(Probe {
             prober: probe::spawn(target, receiver, self.0.clone()),
             cadence: sender,
@@ -87,8 +90,12 @@ impl Observer for Watcher {
 
     fn persist(&self, state: persist::State) {
         if let Some(keeper) = &self.keeper {
-            keeper.newest.send_replace(Some(state));
+            keeper.keep(state);
         }
+    }
+
+    fn saves(&self) -> Option<Arc<Saves>> {
+        self.keeper.as_ref().map(|keeper| keeper.saves())
     }
 
     fn drain_ended(&self, pool: &str, response: &DrainResponse) {
@@ -132,44 +139,6 @@ async fn beat(vitals: Arc<Vitals>) {
     loop {
         round.tick().await;
         vitals.beat();
-    }
-}
-
-/// Keeps drains and registrations in `state_dir`.
-pub struct Keeper {
-    dir: PathBuf,
-    newest: watch::Sender<Option<persist::State>>,
-    /// One save at a time: they share the temporary file.
-    saving: Mutex<()>,
-}
-
-impl Keeper {
-    /// Keeps them in `dir`. A slow disk skips versions; it never delays the registry.
-    pub fn start(dir: PathBuf) -> Arc<Self> {
-        let keeper = Arc::new(Self {
-            dir,
-            newest: watch::Sender::new(None),
-            saving: Mutex::new(()),
-        });
-        let (mut newest, saver) = (keeper.newest.subscribe(), keeper.clone());
-        tokio::spawn(async move {
-            while newest.changed().await.is_ok() {
-                let saver = saver.clone();
-                let _ = tokio::task::spawn_blocking(move || saver.save()).await;
-            }
-        });
-        keeper
-    }
-
-    /// Writes the newest state. To be called at the end, too: the last change may be younger than the last save.
-    pub fn save(&self) {
-        let _turn = self.saving.lock();
-        let newest = self.newest.borrow().clone();
-        if let Some(state) = newest
-            && let Err(error) = persist::save(&self.dir, &state)
-        {
-            warn!(%error, "drains and registrations could not be saved: a restart of the proxy would forget them");
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{Client, Connect, Wait};
 use super::exit::Exit;
-use crate::output::{Progress, count, print, print_json};
+use crate::output::{Progress, complain, count, print, print_json, printable};
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
 use crate::typed::{Actor, BackendName, backend, duration, segment};
 
@@ -112,6 +112,13 @@ pub(super) fn who() -> Option<String> {
     Some(format!("asked for by {user}"))
 }
 
+/// Says that what was done may not last.
+pub(super) fn warn(warning: Option<&str>) {
+    if let Some(warning) = warning {
+        complain(&format!("warning: {}", printable(warning)));
+    }
+}
+
 /// How long a drain's answer may take: where no time is given, that is the pool's to say.
 pub(super) fn patience(timeout: Option<&str>) -> Wait {
     let time = timeout.and_then(|timeout| crate::config::duration::parse(timeout).ok());
@@ -199,6 +206,7 @@ impl Call<'_> {
         if self.json {
             print_json(answer);
         }
+        warn(answer.warning.as_deref());
         let backend = self.backend;
         let done = match self.verb {
             "deregister" => "drained and removed",
@@ -272,6 +280,7 @@ mod tests {
                 cut_by_kind: InFlight::default(),
                 lost: 1,
                 waited_ms: 5,
+                warning: None,
             };
             let exit = call.conclude(&answer).unwrap_err();
             assert_eq!(exit.code, code, "{outcome}");

@@ -5,6 +5,7 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 
 use super::client::{Client, Connect, Wait};
+use super::drain::warn;
 use super::exit::Exit;
 use crate::output::{print, print_json, printable};
 use crate::registry::view::{BackendView, ResumeRequest};
@@ -81,6 +82,7 @@ pub(super) fn report(backend: &BackendName, view: &BackendView, json: bool) {
     } else {
         print(&describe(backend, view));
     }
+    warn(view.warning.as_deref());
 }
 
 fn describe(backend: &BackendName, view: &BackendView) -> String {

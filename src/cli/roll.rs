@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::client::{Client, Connect};
 use super::exit::Exit;
 use crate::core::roll::{End, Failure, Plan};
-use crate::output::{count, printable};
+use crate::output::{complain, count, printable};
 use crate::registry::view::{BackendView, PoolView};
 use crate::supervisor::roll::command::Template;
 use crate::supervisor::roll::driver::{self, Job, Report, base};
@@ -82,6 +82,12 @@ pub async fn run(args: RollArgs) -> Result<(), Exit> {
     let path = format!("/v1/pools/{}", segment(&args.pool));
     let pool: PoolView = client.get(&path).await?;
     let template = Template::new(args.command.clone());
+    if let Some(placeholder) = template.in_scripts().first() {
+        complain(&format!(
+            "warning: {placeholder} is put into a shell's script, which reads it as a part of itself; pass it as an \
+             argument: sh -c '… \"$1\"' sh {placeholder}"
+        ));
+    }
     let targets = plan::targets(&args, &pool, &template)?;
     let plan = Plan {
         max_unavailable: args.max_unavailable as usize,

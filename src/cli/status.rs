@@ -205,6 +205,13 @@ fn render(pools: &[PoolView], unready: Option<&str>, now: SystemTime, colour: bo
     if let Some(why) = unready {
         blocks.push(format!("Proxy not ready: {why}"));
     }
+    // It is the whole proxy's, and each pool says so.
+    if let Some(why) = pools.iter().find_map(|pool| pool.unsaved.as_deref()) {
+        blocks.push(format!(
+            "Drains and registrations are {}; a restart of lameduck would forget the latest of them. It goes on trying.",
+            printable(why)
+        ));
+    }
     blocks.extend(pools.iter().map(|pool| render_pool(pool, now, colour)));
     if pools.is_empty() {
         blocks.push("no pools".to_owned());

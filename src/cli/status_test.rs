@@ -23,6 +23,7 @@ fn backend(name: &str, state: &str, health: &str) -> BackendView {
         },
         connections: 4,
         requests: 1200,
+        warning: None,
     }
 }
 
@@ -53,6 +54,7 @@ fn world() -> (Vec<PoolView>, SystemTime) {
             draining,
             backend("app-3", "down", "down"),
         ],
+        unsaved: None,
     };
     (vec![pool], now)
 }

@@ -9,6 +9,10 @@ use std::str::FromStr;
 /// The longest path of a unix socket that Linux takes (`sun_path` less its terminating zero).
 pub const MAX_UNIX_PATH: usize = 107;
 
+/// What a path can't have in it, because `lameduck roll` puts addresses into commands, and some of those are scripts.
+/// A space is no instruction.
+const SHELL: &str = "\"'`$\\;|&<>(){}*?![]";
+
 /// Why a text is not an address, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressError {
@@ -134,6 +138,12 @@ fn unix_path(path: &str) -> Result<PathBuf, AddressError> {
         return Err(AddressError::new(
             "its path has a control character in it",
             "write a path of plain characters",
+        ));
+    }
+    if let Some(c) = path.chars().find(|c| SHELL.contains(*c)) {
+        return Err(AddressError::new(
+            format!("its path has `{c}` in it, which shells read as an instruction"),
+            "use a path without quotes and the other characters that mean something to a shell",
         ));
     }
     if path.len() > MAX_UNIX_PATH {
@@ -295,6 +305,7 @@ mod tests {
             "app.internal:3000",
             "my_app-1:80",
             "unix:/run/app.sock",
+            "unix:/run/my app@1,2+3=é.sock",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
@@ -331,10 +342,22 @@ mod tests {
             ("/run/a.sock", "a unix socket needs its prefix"),
             ("unix:run/a.sock", "a unix socket needs an absolute path"),
             ("unix:/a\nb", "its path has a control character in it"),
+            (
+                "unix:/a$(b)",
+                "its path has `$` in it, which shells read as an instruction",
+            ),
+            (
+                "unix:/a;b",
+                "its path has `;` in it, which shells read as an instruction",
+            ),
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert_eq!(error.message, message, "{text:?}");
             assert!(!error.remedy.is_empty());
+        }
+        for c in SHELL.chars() {
+            assert!(format!("unix:/a{c}b").parse::<Address>().is_err(), "{c}");
+            assert!(format!("a{c}b:80").parse::<Address>().is_err(), "{c}");
         }
         let long = format!("unix:/{}", "a".repeat(107));
         assert!(

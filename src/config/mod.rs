@@ -23,6 +23,7 @@ mod keys;
 mod later;
 mod listener;
 pub mod load;
+pub mod own_address;
 pub(crate) mod plain_file;
 mod ports;
 pub mod print;

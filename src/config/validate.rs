@@ -2,7 +2,8 @@
 //! at the place in the file where there is one.
 
 use super::duration::format as time;
-use super::ports::{BoundPorts, OwnPorts, clash};
+use super::own_address;
+use super::ports::{BoundPorts, clash};
 use super::reader::Findings;
 use super::runtime::*;
 use std::collections::HashMap;
@@ -165,7 +166,6 @@ fn pools(config: &Config, f: &mut Findings) {
             "add a line `[[pool]]`, below it `name = \"app\"`, and a [[pool.backend]] with the app's address",
         );
     }
-    let own = OwnPorts::new(&config.listeners);
     let mut names: HashMap<&str, usize> = HashMap::new();
     for (i, pool) in config.pools.iter().enumerate() {
         let path = format!("pool[{i}]");
@@ -180,14 +180,14 @@ fn pools(config: &Config, f: &mut Findings) {
             )
             .also(first, "the other one");
         }
-        backends(&path, pool, &own, f);
+        backends(&path, pool, config, f);
         health(&path, &pool.health, f);
         drain(&path, &pool.drain, f);
         super::upstream_tls::validate(&path, pool, f);
     }
 }
 
-fn backends(path: &str, pool: &Pool, own: &OwnPorts, f: &mut Findings) {
+fn backends(path: &str, pool: &Pool, config: &Config, f: &mut Findings) {
     let mut names: HashMap<&str, usize> = HashMap::new();
     let mut addresses: HashMap<&Address, usize> = HashMap::new();
     for (i, backend) in pool.backends.iter().enumerate() {
@@ -224,27 +224,27 @@ fn backends(path: &str, pool: &Pool, own: &OwnPorts, f: &mut Findings) {
             )
             .also(first, "the other one");
         }
-        if let Address::Socket(socket) = backend.address {
-            if socket.ip().is_unspecified() {
-                f.warning(
-                    f.place(&address),
-                    format!(
-                        "`address = \"{socket}\"`: {} is for listening, not for connecting",
-                        socket.ip()
-                    ),
-                    format!(
-                        "write where the app is, such as \"127.0.0.1:{}\"",
-                        socket.port()
-                    ),
-                );
-            }
-            if let Some(listener) = own.reached_from(socket) {
-                f.error(
-                    f.place(&address),
-                    format!("`address = \"{socket}\"` is lameduck's own listener {}: each request would go round and round", listener),
-                    "write the address that the app listens on",
-                );
-            }
+        if let Err(own) = own_address::check_in(config, &backend.address) {
+            f.error(
+                f.place(&address),
+                format!("`address = \"{}\"`: {own}", backend.address),
+                "write the address that the app listens on",
+            );
+        }
+        if let Address::Socket(socket) = backend.address
+            && socket.ip().is_unspecified()
+        {
+            f.warning(
+                f.place(&address),
+                format!(
+                    "`address = \"{socket}\"`: {} is for listening, not for connecting",
+                    socket.ip()
+                ),
+                format!(
+                    "write where the app is, such as \"127.0.0.1:{}\"",
+                    socket.port()
+                ),
+            );
         }
     }
     if !pool.backends.is_empty()

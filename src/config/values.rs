@@ -348,7 +348,8 @@ pub(super) fn name(key: &str, value: &DeValue<'_>) -> Read<String> {
             })
             .take(MAX_NAME)
             .collect();
-        let remedy = if good.is_empty() { "app" } else { &good };
+        let good = good.trim_start_matches(['.', '_', '-']);
+        let remedy = if good.is_empty() { "app" } else { good };
         wrong(
             key,
             quoted(text),
@@ -364,13 +365,19 @@ pub(super) const MAX_NAME: usize = 100;
 /// Whether this can be the name of a pool or backend; the error is a clause for people.
 ///
 /// # Errors
-/// Empty, too long, or with a character other than letters, digits, `.`, `_` and `-`.
+/// Empty, too long, with a character other than letters, digits, `.`, `_` and `-`, or with one of these three first.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("a name can't be empty".into());
     }
     if name.len() > MAX_NAME {
         return Err(format!("a name has at most {MAX_NAME} characters"));
+    }
+    if let Some(first) = name.chars().next().filter(|c| "._-".contains(*c)) {
+        // `-x` would be an option to every command that it is put into.
+        return Err(format!(
+            "a name begins with a letter or a digit, and not with `{first}`"
+        ));
     }
     match name
         .chars()

@@ -275,6 +275,7 @@ mod tests {
             in_flight_by_kind: InFlight::default(),
             connections: 3,
             requests: 1_000_000,
+            warning: None,
         };
         let pool = PoolView {
             name: "app".into(),
@@ -282,6 +283,7 @@ mod tests {
             eligible: 0,
             held: 12,
             backends: vec![backend],
+            unsaved: None,
         };
         Picture {
             progress: Progress {

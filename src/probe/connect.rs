@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -46,7 +45,7 @@ pub(super) async fn connect(
     resolver: &Resolver,
 ) -> Result<(Connection, Option<u64>), Answer> {
     let (endpoint, port) = (&target.endpoint, target.health.port);
-    let connected = open(endpoint, port, resolver).await;
+    let connected = open(target, port, resolver).await;
     let (mut connection, listener) = connected.map_err(|error| Answer::of_connect(&error))?;
     let (transport, _) = endpoint.transport();
     // Another port is another server: it need not know the header.
@@ -95,7 +94,7 @@ pub(super) fn describe(error: &io::Error) -> String {
 
 /// The connection itself. `port` takes the place of the backend's own.
 async fn open(
-    endpoint: &Arc<Endpoint>,
+    Target { endpoint, own, .. }: &Target,
     port: Option<u16>,
     resolver: &Resolver,
 ) -> io::Result<(Connection, Option<u64>)> {
@@ -110,10 +109,12 @@ async fn open(
     let ticket = endpoint.connection_opened();
     let (socket, listener) = match &*resolved {
         Resolved::Unix(path) => {
+            own.check_path(path).map_err(io::Error::other)?;
             let stream = UnixStream::connect(path).await?;
             (Socket::Unix(stream), identity::of_unix(path))
         }
         Resolved::Socket(address) => {
+            own.check(*address).map_err(io::Error::other)?;
             let stream = connect_any(endpoint, *address, port, resolver).await?;
             let _ = stream.set_nodelay(true);
             let listener = identity::of_tcp(&stream);

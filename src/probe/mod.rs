@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use crate::config;
 use crate::core::backend::Event;
 use crate::panics;
+use crate::registry::own_listeners::OwnListeners;
 use crate::registry::{Endpoint, Handle, Key};
 
 pub use crate::registry::probing::Cadence;
@@ -35,6 +36,8 @@ pub struct Target {
     pub endpoint: Arc<Endpoint>,
     /// `[pool.health]`.
     pub health: Arc<config::Health>,
+    /// Where no backend may be.
+    pub own: OwnListeners,
 }
 
 /// Who hears of it.

@@ -13,6 +13,7 @@ use crate::config::Address;
 use crate::panics;
 use crate::registry::Endpoint;
 use crate::registry::endpoint::Resolved;
+use crate::registry::own_listeners::OwnListeners;
 
 /// Between two look-ups. The system's resolver tells nothing of a record's lifetime; this is what others take
 /// where they know none.
@@ -22,21 +23,23 @@ const EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
     found: Arc<Mutex<Vec<SocketAddr>>>,
+    own: OwnListeners,
     task: Option<JoinHandle<()>>,
 }
 
 impl Resolver {
     /// Starts it. Must be called on a tokio runtime.
-    pub(super) fn start(endpoint: &Arc<Endpoint>) -> Self {
+    pub(super) fn start(endpoint: &Arc<Endpoint>, own: &OwnListeners) -> Self {
         if !matches!(endpoint.address, Address::Name(..)) {
             return Self::default();
         }
         let found = Arc::new(Mutex::new(Vec::new()));
-        let (asked, answers) = (endpoint.clone(), found.clone());
-        let start = move || keep_looking(asked.clone(), answers.clone());
+        let (asked, answers, own_listeners) = (endpoint.clone(), found.clone(), own.clone());
+        let start = move || keep_looking(asked.clone(), answers.clone(), own_listeners.clone());
         let task = tokio::spawn(panics::restart("resolver", start));
         Self {
             found,
+            own: own.clone(),
             task: Some(task),
         }
     }
@@ -45,7 +48,7 @@ impl Resolver {
     pub(super) async fn first_answer(&self, endpoint: &Endpoint) -> io::Result<()> {
         match endpoint.resolved() {
             Some(_) => Ok(()),
-            None => look_up(endpoint, &self.found).await,
+            None => look_up(endpoint, &self.found, &self.own).await,
         }
     }
 
@@ -55,10 +58,14 @@ impl Resolver {
     }
 }
 
-async fn keep_looking(endpoint: Arc<Endpoint>, found: Arc<Mutex<Vec<SocketAddr>>>) {
+async fn keep_looking(
+    endpoint: Arc<Endpoint>,
+    found: Arc<Mutex<Vec<SocketAddr>>>,
+    own: OwnListeners,
+) {
     loop {
         tokio::time::sleep(jittered(EVERY)).await;
-        if let Err(error) = look_up(&endpoint, &found).await {
+        if let Err(error) = look_up(&endpoint, &found, &own).await {
             // The last known address stays: a resolver that is down is no reason to stop.
             tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{error}");
         }
@@ -73,7 +80,11 @@ impl Drop for Resolver {
     }
 }
 
-async fn look_up(endpoint: &Endpoint, found: &Mutex<Vec<SocketAddr>>) -> io::Result<()> {
+async fn look_up(
+    endpoint: &Endpoint,
+    found: &Mutex<Vec<SocketAddr>>,
+    own: &OwnListeners,
+) -> io::Result<()> {
     let Address::Name(host, port) = &endpoint.address else {
         return Ok(());
     };
@@ -83,10 +94,21 @@ async fn look_up(endpoint: &Endpoint, found: &Mutex<Vec<SocketAddr>>) -> io::Res
             format!("`{host}` can't be resolved: {why}"),
         )
     };
-    let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port))
+    let mut addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port))
         .await
         .map_err(|error| unresolved(error.to_string()))?
         .collect();
+    let mut here = None;
+    addresses.retain(|address| match own.check(*address) {
+        Ok(()) => true,
+        Err(error) => {
+            here = Some(error);
+            false
+        }
+    });
+    if let Some(here) = here.filter(|_| addresses.is_empty()) {
+        return Err(io::Error::other(format!("`{host}`: {here}")));
+    }
     let current = endpoint.resolved();
     let chosen =
         choose(current.as_deref(), &addresses).ok_or_else(|| unresolved("no address".into()))?;

@@ -1,10 +1,10 @@
 //! The life of one prober: wait, probe, report; hear the sentinel's end in between.
 
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::Answer;
@@ -17,6 +17,18 @@ use super::{Cadence, Report, Target, tcp};
 use crate::clock;
 use crate::core::Time;
 use crate::core::backend::{Event, Probe};
+use crate::sys::open_files;
+
+/// So many probes open a connection at the same time: an eighth of the descriptors that there may be, each taking up to
+/// two. When tens of thousands of backends come at once, as from the last run's state, the listeners, clients and
+/// requests need the others.
+static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let share = usize::try_from(open_files() / 8).unwrap_or(usize::MAX);
+    Semaphore::new(share.clamp(LEAST, Semaphore::MAX_PERMITS))
+});
+
+/// No fewer than this, however few descriptors there are.
+const LEAST: usize = 128;
 
 /// Between the starts of two probes, whoever asks for them.
 const SPACING: Duration = Duration::from_millis(20);
@@ -76,7 +88,7 @@ impl Task {
     }
 
     pub(super) async fn run(mut self) {
-        let resolver = Resolver::start(&self.target.endpoint);
+        let resolver = Resolver::start(&self.target.endpoint, &self.target.own);
         let mut next = self.first_turn();
         while let Next::Probe = self.wait(next).await {
             let began = clock::now();
@@ -133,6 +145,11 @@ impl Task {
         let (target, http, grpc) = (&self.target, &self.http, &self.grpc);
         let fallen_back = self.fallen_back;
         let probe = async {
+            // One that has its connection already opens none.
+            let _turn = match sentinel {
+                Some(_) => None,
+                None => TURNS.acquire().await.ok(),
+            };
             match (http, grpc) {
                 (Some(http), _) if !fallen_back => {
                     http.probe(target, resolver, sentinel, keep).await

@@ -45,7 +45,7 @@ pub fn write_local_response(
     }
 }
 
-/// The phrase of each status that the proxy answers with (RFC 9110 §15, RFC 6585 §5).
+/// The phrase of each status that the proxy answers with (RFC 9110 §15, RFC 6585 §5, RFC 5842 §7.2).
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
@@ -69,6 +69,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        508 => "Loop Detected",
         _ if status < 500 => "Client Error",
         _ => "Server Error",
     }

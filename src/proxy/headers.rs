@@ -16,6 +16,7 @@ use super::h1::method::Version;
 use super::h1::request::{Body, Form, RequestHead};
 use super::h1::response::{ResponseBody, ResponseHead};
 use super::h1::span::Field;
+use super::passes;
 use crate::config;
 
 /// Fields that go no further than the next hop, and those that are always written anew.
@@ -129,6 +130,9 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
     }
     if policy.via {
         via(out, head.version);
+    }
+    if passes::is_marked(head, policy) {
+        out.extend_from_slice(passes::MARK);
     }
     out.extend_from_slice(edit.identity.as_bytes());
     if policy.request_id && !edit.request_id.is_empty() {

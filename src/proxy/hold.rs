@@ -1,15 +1,18 @@
 //! A request that waits because nothing is eligible: woken when that changes, first come, first served.
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use super::errors::SHUTTING_DOWN;
-use super::h1::client::Client;
+use super::h1::buffer::LARGE;
+use super::h1::client::{Client, Looks, Waited};
+use super::h1::upload::Upload;
 use super::upstream::{Excluded, admit_waiter};
 use crate::clock;
-use crate::config;
+use crate::config::{self, Config};
 use crate::core::Time;
 use crate::core::hold::{self, Admission, Limits, OnEmpty, Waiter, admit, second_look};
 use crate::interrupt::Level;
@@ -33,6 +36,8 @@ pub enum Held {
     TooLate,
     /// Nothing is eligible and the pool fails open.
     FailOpen,
+    /// Another configuration is in force: it has to be routed anew.
+    Reconfigured,
     /// The client has gone.
     ClientGone,
 }
@@ -50,6 +55,10 @@ pub struct Wish<'a> {
     pub for_room: bool,
     /// Backends that it is not sent to again.
     pub excluded: &'a Excluded,
+    /// The configuration that it was routed by.
+    pub config: &'a Arc<Config>,
+    /// Its body, as far as it has come.
+    pub upload: &'a mut Upload,
 }
 
 /// A place in the queue: counts a waiting request for as long as it waits.
@@ -110,6 +119,11 @@ impl Drop for Place {
 
 /// Waits until the pool has something eligible, with room.
 pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wish<'_>) -> Held {
+    let is_current = || Arc::ptr_eq(&registry.snapshot().config, wish.config);
+    // By the rules of a pool that is gone, it might try backends for ever that nobody lets it in to.
+    if !is_current() {
+        return Held::Reconfigured;
+    }
     let shared = &pool.shared;
     let config = &pool.config.hold;
     let limits = Limits {
@@ -145,9 +159,14 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wis
         (deadline, late) = (ends, Held::TooLate);
     }
     let (mut place, first) = Place::new(shared.clone(), bytes, wish.for_room);
+    let mut reconfigured = pin!(shared.queue.reconfigured.notified());
+    reconfigured.as_mut().enable();
     // Whoever publishes a snapshot looks at `held` afterwards; we counted first and look at the snapshot now.
     // Where something is eligible and yet refused us (it was tried, or is full), no publication will wake us.
     fence(Ordering::SeqCst);
+    if !is_current() {
+        return Held::Reconfigured;
+    }
     let newest = newest(registry, pool);
     if first
         && let Some(newest) = &newest
@@ -160,6 +179,7 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wis
         .is_some_and(|newest| !newest.ready.is_empty())
         .then(|| Box::pin(clock::sleep(second_look(round))));
     let mut released = Box::pin(shared.queue.release.acquire());
+    let mut looks = Looks::default();
     let end = poll_fn(|cx| {
         if let Poll::Ready(permit) = released.as_mut().poll(cx) {
             if let Ok(permit) = permit {
@@ -174,8 +194,8 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wis
         {
             return Poll::Ready(None);
         }
-        if client.timer.poll(cx, deadline).is_ready() {
-            return Poll::Ready(Some(std::mem::replace(&mut late, Held::ClientGone)));
+        if reconfigured.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Held::Reconfigured));
         }
         client.interrupt.register(cx.waker());
         if client.interrupt.level() == Level::Cut {
@@ -183,12 +203,15 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wis
         }
         // What no room is left for stays in the kernel, and holds the client back.
         let most = place.grow(client.buffer.len() as u64, limits.max_bytes);
-        let gone = client.poll_gone(cx, most);
+        let gone = client.poll_gone(cx, most, wish.upload);
         place.grow(client.buffer.len() as u64, limits.max_bytes);
         if gone {
-            Poll::Ready(Some(Held::ClientGone))
-        } else {
-            Poll::Pending
+            return Poll::Ready(Some(Held::ClientGone));
+        }
+        let is_deaf = client.finished || !client.buffer.has_room(most.min(LARGE));
+        match ready!(looks.poll(cx, client, is_deaf, deadline)) {
+            Waited::Enough => Poll::Ready(Some(std::mem::replace(&mut late, Held::ClientGone))),
+            Waited::Abandoned => Poll::Ready(Some(Held::ClientGone)),
         }
     })
     .await;

@@ -16,9 +16,24 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::hang_up::Socket;
+
 /// A TCP or unix socket as a [`Stream`].
 #[derive(Debug)]
-pub struct Plain<S>(S);
+pub struct Plain<S> {
+    socket: S,
+    /// The runtime may not know that something has come: see [`Socket::poll_end`].
+    is_put_aside: bool,
+}
+
+impl<S> From<S> for Plain<S> {
+    fn from(socket: S) -> Self {
+        Self {
+            socket,
+            is_put_aside: false,
+        }
+    }
+}
 
 /// The socket of a connection that Pingora has just accepted or opened; nothing has been read from it.
 ///
@@ -36,7 +51,8 @@ pub fn socket_of(stream: &Stream) -> io::Result<OwnedFd> {
 /// # Errors
 /// When it can't be watched.
 pub fn tcp(socket: impl Into<std::net::TcpStream>) -> io::Result<Stream> {
-    Ok(Box::new(Plain(TcpStream::from_std(socket.into())?)))
+    let socket = TcpStream::from_std(socket.into())?;
+    Ok(Box::new(Plain::from(socket)))
 }
 
 /// A unix connection on this thread's runtime. It is non-blocking already.
@@ -44,7 +60,8 @@ pub fn tcp(socket: impl Into<std::net::TcpStream>) -> io::Result<Stream> {
 /// # Errors
 /// When it can't be watched.
 pub fn unix(socket: OwnedFd) -> io::Result<Stream> {
-    Ok(Box::new(Plain(UnixStream::from_std(socket.into())?)))
+    let socket = UnixStream::from_std(socket.into())?;
+    Ok(Box::new(Plain::from(socket)))
 }
 
 /// The same connection on this thread's runtime, after it was another's: its wake-ups need not cross threads. What
@@ -57,18 +74,43 @@ pub fn moved_here(stream: Stream) -> io::Result<Stream> {
         return Ok(stream);
     }
     match stream.into_any().downcast::<Plain<TcpStream>>() {
-        Ok(plain) => tcp(plain.0.into_std()?),
+        Ok(plain) => tcp(plain.socket.into_std()?),
         Err(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Plain<S> {
+impl<S: Socket> Plain<S> {
+    /// A read that is none, or the first after one: see [`crate::stream`].
+    #[cold]
+    fn poll_read_unheard(
+        &mut self,
+        cx: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if space.remaining() == 0 {
+            self.is_put_aside = true;
+            return self.socket.poll_end(cx);
+        }
+        match self.socket.receive(space) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_put_aside = false;
+                Pin::new(&mut self.socket).poll_read(cx, space)
+            }
+            received => Poll::Ready(received),
+        }
+    }
+}
+
+impl<S: Socket> AsyncRead for Plain<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         space: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, space)
+        if self.is_put_aside || space.remaining() == 0 {
+            return self.poll_read_unheard(cx, space);
+        }
+        Pin::new(&mut self.socket).poll_read(cx, space)
     }
 }
 
@@ -78,7 +120,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Plain<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -86,25 +128,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Plain<S> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, pieces)
+        Pin::new(&mut self.socket).poll_write_vectored(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 
 impl<S: AsRawFd> UniqueID for Plain<S> {
     fn id(&self) -> UniqueIDType {
-        let descriptor: RawFd = self.0.as_raw_fd();
+        let descriptor: RawFd = self.socket.as_raw_fd();
         descriptor
     }
 }
@@ -112,7 +154,7 @@ impl<S: AsRawFd> UniqueID for Plain<S> {
 #[async_trait]
 impl<S: AsyncWrite + Unpin + Send> Shutdown for Plain<S> {
     async fn shutdown(&mut self) {
-        let _ = self.0.shutdown().await;
+        let _ = self.socket.shutdown().await;
     }
 }
 
@@ -134,6 +176,6 @@ impl<S> GetProxyDigest for Plain<S> {
 impl<S: AsRawFd> GetSocketDigest for Plain<S> {
     /// Made when asked for: few ask, and those do so once.
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(Arc::new(SocketDigest::from_raw_fd(self.0.as_raw_fd())))
+        Some(Arc::new(SocketDigest::from_raw_fd(self.socket.as_raw_fd())))
     }
 }

@@ -33,7 +33,7 @@ impl AsyncRead for Rewound {
         cx: &mut Context<'_>,
         space: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.seen.read(space) {
+        match space.remaining() > 0 && self.seen.read(space) {
             true => Poll::Ready(Ok(())),
             false => Pin::new(&mut *self.stream).poll_read(cx, space),
         }

@@ -18,6 +18,7 @@ use super::plain;
 use super::plane::Plane;
 use crate::clock;
 use crate::config;
+use crate::config::own_address::OwnAddressError;
 use crate::core::Time;
 use crate::core::balance::Candidate;
 use crate::core::retry;
@@ -257,12 +258,18 @@ pub enum ConnectError {
     /// The address did not take the connection.
     #[error("{0}")]
     Failed(String),
+    /// It would come back to us.
+    #[error("{0}")]
+    Own(#[from] OwnAddressError),
     /// There is no TLS with it.
     #[error("{0}")]
     Handshake(String),
     /// The backend's name has not been resolved yet.
     #[error("its name is not resolved")]
     Unresolved,
+    /// The client has gone in the meantime.
+    #[error("the client has gone")]
+    Unwanted,
     /// It began to drain, or restarted, in the meantime.
     #[error("it began to drain while the connection was being opened")]
     Moved,

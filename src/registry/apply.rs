@@ -16,12 +16,19 @@ use super::request;
 use super::roll;
 use super::view::RegisterRequest;
 use super::writer::Writer;
-use crate::clock;
+use crate::clock::{self, Reading};
 use crate::config::Config;
 use crate::core::Time;
 use crate::core::backend::{Event, State};
 use crate::core::drain::Drain;
 use crate::proxy::route::RouteTable;
+
+/// Backends that may be registered, besides those of the configuration. Each is probed and takes some 10 KiB; nobody has
+/// so many, and a client that makes up names must not fill the memory.
+pub const MOST_REGISTERED: usize = 100_000;
+
+/// People are told of so many registrations that could not be restored, and how many more there are.
+const TOLD: usize = 10;
 
 /// A kept drain whose backend does not come back is forgotten after this time.
 const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -30,6 +37,10 @@ impl Writer {
     /// Makes pools and backends agree with a configuration; says what changed.
     pub(super) fn apply(&mut self, config: Arc<Config>) -> Vec<String> {
         let now = clock::now();
+        // Before any is forgotten: those who wait in it have to look where they belong now.
+        let queues = self.pools.iter().map(|pool| pool.queue().clone());
+        self.reconfigured.extend(queues);
+        self.handle.own.configure(&config);
         let changes = crate::config::diff(&self.config, &config).changes;
         for pool in &config.pools {
             let wanted = Arc::new(pool.clone());
@@ -89,7 +100,7 @@ impl Writer {
         request: &RegisterRequest,
         owner: Option<u32>,
     ) -> Result<(), Refusal> {
-        let (address, weight) = request::registration(name, request)?;
+        let (address, weight) = request::registration(name, request, &self.handle.own)?;
         let index = self.index_for(pool, owner)?;
         self.check_room(owner)?;
         self.check_name_is_free(index, name, owner)?;
@@ -117,6 +128,18 @@ impl Writer {
                 self.step(key, Event::Replaced);
             }
         } else {
+            let here = self
+                .pools
+                .iter()
+                .map(|pool| pool.members.len())
+                .sum::<usize>();
+            let configured = self.config.pools.iter().map(|pool| pool.backends.len());
+            if here >= MOST_REGISTERED + configured.sum::<usize>() {
+                return Err(Refusal::Conflict(format!(
+                    "there are {here} backends, and no more can be registered: deregister those that are gone"
+                )));
+            }
+            let state = &mut self.pools[index];
             let deadline = clock::now() + state.config.drain.deadline;
             let drains = old.map(|key| state.inheritance(key)).unwrap_or_default();
             let joining = Joining {
@@ -151,8 +174,7 @@ impl Writer {
         self.homes.insert(key, index);
         let state = &mut self.pools[index];
         let name = state.name.clone();
-        let mine = |kept: &mut KeptDrain| *kept.pool == *name && kept.backend == joining.name;
-        let kept: Vec<_> = self.kept.extract_if(.., mine).collect();
+        let kept = self.kept.take(&name, &joining.name);
         joining.drains.extend(kept.iter().map(restored));
         state.add(key, joining, self.signals.clone(), &*self.probing);
         let member = state.members.get(&key);
@@ -182,11 +204,13 @@ impl Writer {
         self.homes.remove(&key);
         if let Some(member) = member {
             member.endpoint.retire();
-            let room = bounds::MAX_KEPT.saturating_sub(self.kept.len());
-            if room < inherited.len() {
-                warn!(pool = %name, backend = member.base, "too many drains are kept: this one's are forgotten");
+            if !inherited.is_empty() {
+                let room = bounds::MAX_KEPT.saturating_sub(self.kept.count());
+                if room < inherited.len() {
+                    warn!(pool = %name, backend = member.base, "too many drains are kept: this one's are forgotten");
+                }
+                self.kept.extend(inherited.into_iter().take(room));
             }
-            self.kept.extend(inherited.into_iter().take(room));
             if let Some(owner) = member.owner
                 && let Some(count) = self.owned.get_mut(&owner)
             {
@@ -218,25 +242,26 @@ impl Writer {
 
     /// Remembers the drains that the last run kept, for backends that are about to be added, and for those that
     /// come later: a restart of the proxy must not open what somebody has closed.
-    pub(super) fn recall(&mut self, drains: Vec<KeptDrain>) {
+    pub(super) fn recall(&mut self, mut drains: Vec<KeptDrain>) {
         let (now, wall) = (clock::now(), SystemTime::now());
-        self.kept = drains;
         // Who ran a roll has lost the right to it with the last run, and may be gone.
-        for kept in &mut self.kept {
+        for kept in &mut drains {
             if roll::is_of_a_roll(&kept.drain.order()) {
                 kept.drain.hasten(wall + roll::LEFT_BEHIND);
             }
         }
-        self.kept.retain(|kept| {
+        drains.retain(|kept| {
             // One that has expired asks for fresh passes, and so does a start.
             let expired = kept.drain.order().expires.is_some_and(|at| at <= now);
             let age = wall.duration_since(kept.drain.since()).unwrap_or_default();
             !expired && age < FORGET
         });
+        self.kept.extend(drains);
     }
 
     /// Registers again what the last run had registered.
     pub(super) fn register_again(&mut self, registrations: Vec<persist::Registration>) {
+        let mut refused = 0;
         for kept in registrations {
             let request = RegisterRequest {
                 address: kept.address,
@@ -244,27 +269,34 @@ impl Writer {
                 wait: None,
             };
             if let Err(refusal) = self.register(&kept.pool, &kept.name, &request, kept.owner) {
-                warn!(pool = kept.pool, backend = kept.name, %refusal, "a registration could not be restored");
+                refused += 1;
+                if refused <= TOLD {
+                    warn!(pool = kept.pool, backend = kept.name, %refusal, "a registration could not be restored");
+                }
             }
+        }
+        if refused > TOLD {
+            warn!(all = refused, "further registrations could not be restored");
         }
     }
 
     /// What has to survive a restart of the proxy.
     pub(super) fn keepsake(&self) -> persist::State {
+        let clock = Reading::take();
         let mut state = persist::State {
-            drains: self.kept.clone(),
+            drains: self.kept.all().collect(),
             ..persist::State::default()
         };
         for pool in self.pools.iter().filter(|pool| !pool.retired) {
-            pool.keep(&mut state);
+            pool.keep(&mut state, &clock);
         }
         state
     }
 }
 
 /// A drain as it was. Nothing that it could cut is in flight in this run.
-fn restored(kept: &KeptDrain) -> Drain {
-    let order = kept.drain.order();
+fn restored(kept: &persist::Drain) -> Drain {
+    let order = kept.order();
     Drain {
         actor: order.actor,
         id: order.id,
@@ -272,6 +304,6 @@ fn restored(kept: &KeptDrain) -> Drain {
         deadline: order.deadline,
         until: order.until,
         expires: order.expires,
-        since: clock::from_wall(kept.drain.since()),
+        since: clock::from_wall(kept.since()),
     }
 }

@@ -86,6 +86,7 @@ impl Writer {
                 let outcome = self.begin_roll(&pool, &by);
                 self.reply(reply, outcome);
             }
+            Command::SaveAgain => self.unsaved = true,
             Command::EndRoll { pool, id } => self.end_roll(&pool, &id),
             Command::Lease {
                 pool,
@@ -201,12 +202,10 @@ impl Writer {
         which: &Which,
         owner: Option<u32>,
     ) -> Result<(), Refusal> {
-        let kept = self.kept.len();
-        self.kept.retain(|kept| {
-            let drain = kept.drain.order();
-            kept.pool != pool || kept.backend != name || !which.means(drain.actor, &drain.id)
+        self.unsaved |= self.kept.lift(pool, name, |kept| {
+            let drain = kept.order();
+            which.means(drain.actor, &drain.id)
         });
-        self.unsaved |= kept != self.kept.len();
         let (index, keys) = self.find_own(pool, name, owner)?;
         let state = &self.pools[index];
         let stays = |key: &Key| state.members.get(key).is_some_and(|member| !member.leaving);

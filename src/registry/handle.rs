@@ -10,13 +10,16 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::endpoint::Key;
 use super::lease::Lease;
 use super::names;
+use super::own_listeners::OwnListeners;
 use super::owner;
 use super::request::{self, Which, parse_duration};
+use super::saves::Saves;
 use super::snapshot::Snapshot;
 use super::view::{
     BackendView, DrainRequest, DrainResponse, EventView, InFlight, LeaseDrainRequest, LeaseEvent,
     LeaseRequest, PoolView, RegisterRequest, ResumeRequest,
 };
+use crate::clock;
 use crate::config::{self, Config};
 use crate::core::backend::Event;
 
@@ -161,6 +164,7 @@ pub(super) enum Command {
         by: String,
         reply: oneshot::Sender<Result<String, Refusal>>,
     },
+    SaveAgain,
     EndRoll {
         pool: String,
         id: String,
@@ -180,9 +184,42 @@ pub struct Handle {
     pub(super) events: broadcast::Sender<Arc<EventView>>,
     /// The user whose apps it is for; `None`: everything can be seen and changed.
     pub(super) owner: Option<u32>,
+    pub(super) own: OwnListeners,
+    pub(super) saves: Option<Arc<Saves>>,
 }
 
 impl Handle {
+    /// The account of what has to survive the process; `None`: nothing is kept.
+    pub fn saves(&self) -> Option<&Saves> {
+        self.saves.as_deref()
+    }
+
+    /// Has all that has to survive the process saved once more: the wall clock's times in it are no longer right.
+    pub fn save_again(&self) {
+        let _ = self.commands.send(Command::SaveAgain);
+    }
+
+    /// Why what has just been asked for would not survive the process, though it is in force.
+    async fn unsaved(&self) -> Option<String> {
+        let settled = self.saves()?.settled().await;
+        settled.err().map(|error| error.to_string())
+    }
+
+    /// Why what is in force now would not survive the process.
+    fn trouble(&self) -> Option<String> {
+        let trouble = self.saves()?.trouble()?;
+        Some(format!(
+            "not saved since {}: {}",
+            clock::rfc3339(clock::wall(trouble.since)),
+            trouble.why
+        ))
+    }
+
+    /// Where this process listens: no backend may be there.
+    pub fn own_listeners(&self) -> &OwnListeners {
+        &self.own
+    }
+
     /// The data plane's view of the world. Never blocks.
     pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
         self.snapshot.load()
@@ -213,14 +250,21 @@ impl Handle {
 
     /// Every pool, as people see it.
     pub async fn pools(&self) -> Result<Vec<PoolView>, Refusal> {
-        self.ask(|reply| Command::Pools { reply }).await
+        let mut pools = self.ask(|reply| Command::Pools { reply }).await?;
+        for pool in &mut pools {
+            pool.unsaved = self.trouble();
+        }
+        Ok(pools)
     }
 
     /// One pool.
     pub async fn pool(&self, name: &str) -> Result<PoolView, Refusal> {
         let (name, owner) = (name.to_owned(), self.owner);
-        self.ask(|reply| Command::Pool { name, owner, reply })
-            .await?
+        let mut pool = self
+            .ask(|reply| Command::Pool { name, owner, reply })
+            .await??;
+        pool.unsaved = self.trouble();
+        Ok(pool)
     }
 
     /// The backends that `name` means, the newest last: all of that name, or the one `NAME~2`.
@@ -262,7 +306,7 @@ impl Handle {
         request: DrainRequest,
         remove: bool,
     ) -> Result<DrainResponse, Refusal> {
-        let began = crate::clock::now();
+        let began = clock::now();
         let wait = request.wait.unwrap_or(true);
         let (pool, name) = (pool.to_owned(), name.to_owned());
         let (asked_pool, asked_name) = (pool.clone(), name.clone());
@@ -288,6 +332,7 @@ impl Handle {
             cut_by_kind: InFlight::default(),
             lost: 0,
             waited_ms: 0,
+            warning: None,
         };
         if wait {
             for ending in endings {
@@ -296,7 +341,8 @@ impl Handle {
         } else if let Ok(views) = self.backends(&asked_pool, &asked_name).await {
             answer.in_flight = views.iter().map(|view| view.in_flight).sum();
         }
-        answer.waited_ms = (crate::clock::now() - began).as_millis() as u64;
+        answer.warning = self.unsaved().await;
+        answer.waited_ms = (clock::now() - began).as_millis() as u64;
         Ok(answer)
     }
 
@@ -320,7 +366,7 @@ impl Handle {
             reply,
         })
         .await??;
-        self.wait_ready(pool, name, wait).await
+        self.done(pool, name, wait).await
     }
 
     /// Registers a backend, or moves it to another address (a new incarnation; the old one drains).
@@ -339,7 +385,18 @@ impl Handle {
             reply,
         })
         .await??;
-        self.wait_ready(pool, name, wait).await
+        self.done(pool, name, wait).await
+    }
+
+    async fn done(
+        &self,
+        pool: &str,
+        name: &str,
+        wait: Option<Duration>,
+    ) -> Result<BackendView, Refusal> {
+        let mut view = self.wait_ready(pool, name, wait).await?;
+        view.warning = self.unsaved().await;
+        Ok(view)
     }
 
     /// Makes the registry agree with a configuration; says what changed.
@@ -427,5 +484,6 @@ fn worse(one: DrainResponse, other: DrainResponse) -> DrainResponse {
         cut_by_kind: one.cut_by_kind + other.cut_by_kind,
         lost: one.lost + other.lost,
         waited_ms: one.waited_ms.max(other.waited_ms),
+        warning: one.warning.or(other.warning),
     }
 }

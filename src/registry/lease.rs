@@ -17,7 +17,7 @@ use super::view::{
     DrainResponse, InFlight, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest,
 };
 use super::writer::Writer;
-use crate::clock;
+use crate::clock::{self, Reading};
 use crate::core::backend::{Event, State};
 use crate::core::drain::{Actor, Order, Until};
 
@@ -139,6 +139,8 @@ impl Handle {
                 cut_by_kind: InFlight::default(),
                 lost: 0,
                 waited_ms: 0,
+                // It ends with the lease, and so with this process.
+                warning: None,
             });
         }
         let mut answer = ending.await.map_err(|_| self.no_answer())?;
@@ -169,7 +171,7 @@ impl Writer {
             weight: request.weight,
             wait: None,
         };
-        let (address, weight) = request::registration(name, &plain)?;
+        let (address, weight) = request::registration(name, &plain, &self.handle.own)?;
         let index = self.index_for(pool, owner)?;
         self.check_room(owner)?;
         self.check_name_is_free(index, name, owner)?;
@@ -385,7 +387,7 @@ impl PoolState {
             .map(|drain| KeptDrain {
                 pool: self.name.to_string(),
                 backend: member.base.clone(),
-                drain: persist::Drain::from(&drain),
+                drain: persist::Drain::kept(&drain, &Reading::take()),
             })
             .collect()
     }

@@ -94,6 +94,7 @@ impl Member {
             },
             lost,
             waited_ms: waited.unwrap_or_default().as_millis() as u64,
+            warning: None,
         }
     }
 
@@ -134,6 +135,7 @@ impl Member {
             in_flight_by_kind: self.endpoint.kinds.split(in_flight),
             connections: self.endpoint.connections.open(),
             requests: self.endpoint.counters.requests(),
+            warning: None,
         }
     }
 }

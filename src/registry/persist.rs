@@ -6,7 +6,7 @@
 //! proxy from starting.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::member::Source;
 use super::pool::PoolState;
-use crate::clock;
+use crate::clock::{self, Reading};
 use crate::core::drain;
 
 /// The file's name in `state_dir`.
@@ -25,6 +25,8 @@ pub const FILE: &str = "state.json";
 const NEW: &str = "state.json.new";
 /// Where a file goes that can't be read.
 const BAD: &str = "state.json.bad";
+/// No more is written or read: four times what [`MOST_REGISTERED`](super::apply::MOST_REGISTERED) backends need.
+const MOST_BYTES: u64 = 64 << 20;
 /// The form of the file. A higher one was written by a newer lameduck.
 const VERSION: u32 = 1;
 
@@ -96,8 +98,9 @@ enum Until {
     Restarted,
 }
 
-impl From<&drain::Drain> for Drain {
-    fn from(drain: &drain::Drain) -> Self {
+impl Drain {
+    /// A drain as it is kept. `clock` is read when it is: a wall clock that was set meanwhile is followed.
+    pub fn kept(drain: &drain::Drain, clock: &Reading) -> Self {
         Self {
             actor: match drain.actor {
                 drain::Actor::App => Actor::App,
@@ -107,20 +110,19 @@ impl From<&drain::Drain> for Drain {
             },
             id: drain.id.clone(),
             reason: drain.reason.clone(),
-            since: clock::wall(drain.since),
-            deadline: drain.deadline.map(clock::wall),
+            since: clock.to_wall(drain.since),
+            deadline: drain.deadline.map(|at| clock.to_wall(at)),
             until: match drain.until {
                 drain::Until::Resumed => Until::Resumed,
                 drain::Until::Restarted => Until::Restarted,
             },
-            expires: drain.expires.map(clock::wall),
+            expires: drain.expires.map(|at| clock.to_wall(at)),
         }
     }
-}
 
-impl Drain {
     /// The order that asks for it again. What was due while the proxy was away is due at once.
     pub fn order(&self) -> drain::Order {
+        let clock = Reading::take();
         drain::Order {
             actor: match self.actor {
                 Actor::App => drain::Actor::App,
@@ -130,12 +132,12 @@ impl Drain {
             },
             id: self.id.clone(),
             reason: self.reason.clone(),
-            deadline: self.deadline.map(clock::from_wall),
+            deadline: self.deadline.map(|at| clock.from_wall(at)),
             until: match self.until {
                 Until::Resumed => drain::Until::Resumed,
                 Until::Restarted => drain::Until::Restarted,
             },
-            expires: self.expires.map(clock::from_wall),
+            expires: self.expires.map(|at| clock.from_wall(at)),
         }
     }
 
@@ -177,25 +179,67 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
 /// The directory or the file can't be read at all. A file without sense is moved aside, with a warning.
 pub fn load(dir: &Path) -> Result<State, Error> {
     let path = dir.join(FILE);
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
-        Err(error) => return Err(failed("read", &path)(error)),
+    let why = match read(&path).map_err(failed("read", &path))? {
+        Found::Nothing => return Ok(State::default()),
+        Found::Text(text) => match parse(&text) {
+            Ok(state) => return Ok(state),
+            Err(why) => why,
+        },
+        Found::Unfit(why) => why,
     };
-    match parse(&text) {
-        Ok(state) => Ok(state),
-        Err(why) => {
-            let aside = dir.join(BAD);
-            std::fs::rename(&path, &aside).map_err(failed("move aside", &path))?;
-            tracing::warn!(
-                "{} can't be used ({why}): drains and registrations of the last run are forgotten. The file \
-                 is kept as {}; `lameduck status` shows what is in force",
-                path.display(),
-                aside.display()
-            );
-            Ok(State::default())
+    let aside = dir.join(BAD);
+    let kept = match std::fs::rename(&path, &aside) {
+        Ok(()) => format!("it is kept as {}", aside.display()),
+        Err(error) => format!("it can't be moved to {} ({error})", aside.display()),
+    };
+    tracing::warn!(
+        "{} can't be used ({why}): drains and registrations of the last run are forgotten, and {kept}; \
+         `lameduck status` shows what is in force",
+        path.display(),
+    );
+    Ok(State::default())
+}
+
+/// What stands where the state is kept.
+enum Found {
+    Nothing,
+    Text(Vec<u8>),
+    /// Something that we can't have written, and why.
+    Unfit(String),
+}
+
+/// Reads what is a plain file of a size that we write, and waits for nothing else: whoever opens a pipe waits until
+/// somebody writes to it.
+fn read(path: &Path) -> io::Result<Found> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(path);
+    let file = match file {
+        Ok(file) => file,
+        Err(error) => {
+            return match error.raw_os_error() {
+                Some(libc::ENOENT) => Ok(Found::Nothing),
+                Some(libc::ELOOP) => Ok(Found::Unfit("it is a symbolic link".to_owned())),
+                Some(libc::ENXIO) => Ok(Found::Unfit("it is a socket".to_owned())),
+                _ => Err(error),
+            };
         }
+    };
+    let kind = file.metadata()?;
+    if !kind.is_file() {
+        return Ok(Found::Unfit("it is not a plain file".to_owned()));
     }
+    let mut text = Vec::new();
+    // One byte more: it may grow while it is read.
+    file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
+    Ok(match text.len() as u64 > MOST_BYTES {
+        true => Found::Unfit(format!(
+            "it has {} bytes, and at most {MOST_BYTES} are ever written",
+            kind.len()
+        )),
+        false => Found::Text(text),
+    })
 }
 
 /// Writes it, whole or not at all, and makes sure that it is on the disk.
@@ -204,11 +248,14 @@ pub fn load(dir: &Path) -> Result<State, Error> {
 /// The directory can't be made or written; the old file is untouched.
 pub fn save(dir: &Path, state: &State) -> Result<(), Error> {
     let new = dir.join(NEW);
-    let bytes = serde_json::to_vec_pretty(&Versioned {
+    let bytes = serde_json::to_vec_pretty(&Written {
         version: VERSION,
-        state: state.clone(),
+        state,
     })
     .map_err(|error| failed("write", &new)(error.into()))?;
+    if bytes.len() as u64 >= MOST_BYTES {
+        return Err(failed("write", &new)(io::ErrorKind::FileTooLarge.into()));
+    }
     // Addresses and reasons are nobody else's business.
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -236,11 +283,11 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-#[derive(Serialize, Deserialize)]
-struct Versioned {
+#[derive(Serialize)]
+struct Written<'a> {
     version: u32,
     #[serde(flatten)]
-    state: State,
+    state: &'a State,
 }
 
 fn parse(text: &[u8]) -> Result<State, String> {
@@ -256,8 +303,7 @@ fn parse(text: &[u8]) -> Result<State, String> {
             head.version
         ));
     }
-    let versioned: Versioned = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    Ok(versioned.state)
+    serde_json::from_slice(text).map_err(|error| error.to_string())
 }
 
 /// RFC 3339 in the file.
@@ -300,7 +346,7 @@ mod maybe_wall {
 
 impl PoolState {
     /// What has to survive a restart of the proxy.
-    pub fn keep(&self, state: &mut State) {
+    pub fn keep(&self, state: &mut State, clock: &Reading) {
         for (member, backend) in self.both().filter(|(member, _)| !member.leaving) {
             if member.source == Source::Api {
                 state.registrations.push(Registration {
@@ -316,7 +362,7 @@ impl PoolState {
                 pool: self.name.to_string(),
                 // Not as shown: the next run finds nobody else of that name.
                 backend: member.base.clone(),
-                drain: Drain::from(drain),
+                drain: Drain::kept(drain, clock),
             }));
         }
     }

@@ -14,7 +14,7 @@ use super::member::{Member, Source};
 use super::names::Names;
 use super::probing::{Cadence, Probing};
 use super::release::Releaser;
-use super::snapshot::{Pool, PoolShared};
+use super::snapshot::{Pool, PoolShared, Queue};
 use super::view::{InFlight, PoolView};
 use crate::clock;
 use crate::config::{self, Address};
@@ -320,6 +320,7 @@ impl PoolState {
                 .both()
                 .map(|(member, backend)| member.view(backend))
                 .collect(),
+            unsaved: None,
         }
     }
 
@@ -376,6 +377,11 @@ impl PoolState {
     /// Forgets snapshots that nobody uses any more.
     pub fn forget_past(&mut self) {
         self.past.retain(|pool| Arc::strong_count(pool) > 1);
+    }
+
+    /// Where its requests wait.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.shared.queue
     }
 
     /// The snapshot is out: requests that wait may go if there is somewhere to go.

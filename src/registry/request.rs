@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::bounds;
 use super::handle::Refusal;
+use super::own_listeners::OwnListeners;
 use super::owner;
 use super::view::{DrainRequest, RegisterRequest, ResumeRequest};
 use crate::config::{Address, check_name, duration};
@@ -135,12 +136,21 @@ pub fn leaving(reason: String, deadline: Time) -> Order {
 }
 
 /// The address and weight that a registration means.
-pub fn registration(name: &str, request: &RegisterRequest) -> Result<(Address, u32), Refusal> {
+pub fn registration(
+    name: &str,
+    request: &RegisterRequest,
+    own: &OwnListeners,
+) -> Result<(Address, u32), Refusal> {
     bounds::check_address(&request.address)?;
     let address = request.address.parse::<Address>();
     let address =
         address.map_err(|error| Refusal::Invalid(format!("`{}`: {error}", request.address)))?;
     check_name(name).map_err(Refusal::Invalid)?;
+    own.check_address(&address).map_err(|error| {
+        Refusal::Invalid(format!(
+            "`{address}`: {error}; give the address that the app listens on"
+        ))
+    })?;
     match request.weight.unwrap_or(1) {
         weight @ 0..=1000 => Ok((address, weight)),
         weight => Err(Refusal::Invalid(format!(

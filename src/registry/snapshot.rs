@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::endpoint::Endpoint;
 use crate::config;
@@ -67,6 +67,8 @@ pub struct Queue {
     pub release: Semaphore,
     /// Those among them that wait for room. New requests queue up behind them.
     pub room: Room,
+    /// Another configuration is in force: whoever waits here may belong elsewhere, or wait no longer.
+    pub reconfigured: Notify,
 }
 
 impl Default for Queue {
@@ -74,6 +76,7 @@ impl Default for Queue {
         Self {
             release: Semaphore::new(0),
             room: Room::new(),
+            reconfigured: Notify::new(),
         }
     }
 }

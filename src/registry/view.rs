@@ -15,6 +15,10 @@ pub struct PoolView {
     pub held: usize,
     /// Its backends, by name and age.
     pub backends: Vec<BackendView>,
+    /// Why drains and registrations would not survive a restart of the proxy, where `state_dir` is set and can't be
+    /// written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsaved: Option<String>,
 }
 
 /// What is in flight, by kind.
@@ -85,6 +89,9 @@ pub struct BackendView {
     pub connections: u32,
     /// Requests sent to it since the proxy started.
     pub requests: u64,
+    /// In an answer to a change: why that would not survive a restart of the proxy, though it is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// One drain. Times are RFC 3339, UTC.
@@ -149,6 +156,9 @@ pub struct DrainResponse {
     pub lost: u32,
     /// How long the answer took.
     pub waited_ms: u64,
+    /// Why the drain would not survive a restart of the proxy, though it is in force: it could not be saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// Body of `POST …/resume`.

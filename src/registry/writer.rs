@@ -12,11 +12,14 @@ use tracing::{error, info, warn};
 
 use super::endpoint::{Endpoint, Key, Signal};
 use super::handle::{Command, Handle};
-use super::persist::{self, KeptDrain};
+use super::kept_drains::KeptDrains;
+use super::own_listeners::OwnListeners;
+use super::persist;
 use super::pool::PoolState;
 use super::probing::Probing;
 use super::roll::Rolling;
-use super::snapshot::Snapshot;
+use super::saves::Saves;
+use super::snapshot::{Queue, Snapshot};
 use super::view::{DrainResponse, EventView, LeaseEvent};
 use crate::clock;
 use crate::config::Config;
@@ -26,8 +29,11 @@ use crate::core::drain::Outcome;
 use crate::interrupt::Level;
 use crate::proxy::route::RouteTable;
 
-/// Messages handled before the next snapshot is published.
+/// Messages handled before the next snapshot is published…
 const BATCH: usize = 64;
+/// …but where there are many backends, one for each of so many: a snapshot costs the more, the more there are, and when
+/// thousands are probed for the first time, each probe would pay for one.
+const SHARE: usize = 16;
 
 /// After a fault of ours, time waits this long, so that one that comes again does not come in a circle.
 const RECOVERY: Duration = Duration::from_secs(1);
@@ -40,6 +46,10 @@ pub trait Observer: Send {
     fn registered(&self);
     /// Drains or registrations changed: keep them.
     fn persist(&self, state: persist::State);
+    /// The account of what was kept; `None`: nothing is.
+    fn saves(&self) -> Option<Arc<Saves>> {
+        None
+    }
     /// A drain ended.
     fn drain_ended(&self, pool: &str, response: &DrainResponse);
     /// A lease ended; this many backends of all pools still take requests.
@@ -65,13 +75,15 @@ pub fn spawn(
         })),
         events: broadcast::channel(1024).0,
         owner: None,
+        own: OwnListeners::default(),
+        saves: observer.saves(),
     };
     let mut writer = Writer {
         pools: Vec::new(),
         homes: HashMap::new(),
         config: config.clone(),
         routes,
-        kept: Vec::new(),
+        kept: KeptDrains::default(),
         owned: HashMap::new(),
         rolls: HashMap::new(),
         next_key: 0,
@@ -79,6 +91,7 @@ pub fn spawn(
         unsaved: false,
         first_round: true,
         outbox: Vec::new(),
+        reconfigured: Vec::new(),
         probing: probing(&handle),
         observer,
         handle: handle.clone(),
@@ -102,7 +115,7 @@ pub(super) struct Writer {
     /// Which of `pools` a backend is in.
     pub homes: HashMap<Key, usize>,
     /// Drains of the last run whose backends have not come back.
-    pub kept: Vec<KeptDrain>,
+    pub kept: KeptDrains,
     /// How many backends each user's apps have registered.
     pub owned: HashMap<u32, usize>,
     /// Rolls under way, by pool.
@@ -112,6 +125,8 @@ pub(super) struct Writer {
     pub unsaved: bool,
     first_round: bool,
     pub outbox: Vec<Message>,
+    /// Where requests wait that have to hear of another configuration when its snapshot is out.
+    pub reconfigured: Vec<Arc<Queue>>,
     pub probing: Box<dyn Probing>,
     pub observer: Box<dyn Observer>,
     pub handle: Handle,
@@ -150,7 +165,7 @@ impl Writer {
                 },
                 () = alarm => {}
             }
-            for _ in 0..BATCH {
+            for _ in 0..BATCH.max(self.homes.len() / SHARE) {
                 if let Ok(signal) = signals.try_recv() {
                     sound &= self.guarded(|writer| writer.signal(signal));
                 } else if let Ok(command) = commands.try_recv() {
@@ -227,6 +242,9 @@ impl Writer {
         fence(Ordering::SeqCst);
         for pool in self.pools.iter_mut().filter(|pool| !pool.retired) {
             pool.published();
+        }
+        for queue in self.reconfigured.drain(..) {
+            queue.reconfigured.notify_waiters();
         }
     }
 

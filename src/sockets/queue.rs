@@ -22,20 +22,37 @@ pub enum Place {
 /// Where the other end of the connection between these addresses is; `None` where that can't be known: it is closed,
 /// it is not in this network namespace, or netlink is shut off.
 pub fn place(ours: SocketAddr, theirs: SocketAddr) -> Option<Place> {
-    if !cfg!(target_os = "linux") {
-        return None;
-    }
-    ask(ours, theirs).ok().flatten()
+    ask(ours, theirs, answer).ok().flatten()
 }
 
-fn ask(ours: SocketAddr, theirs: SocketAddr) -> io::Result<Option<Place>> {
+/// Whether the other end of the connection between these addresses was closed by whoever had it, for good and not only
+/// for sending. `false` where this can't be known: see [`place`].
+pub fn is_abandoned(ours: SocketAddr, theirs: SocketAddr) -> bool {
+    ask(ours, theirs, |bytes| {
+        let (state, inode) = describe(bytes)?;
+        Some(inode == 0 && CLOSING.contains(&state))
+    })
+    .is_ok_and(|answer| answer == Some(true))
+}
+
+/// States of a socket that has sent its FIN: FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING.
+const CLOSING: [u8; 5] = [4, 5, 6, 9, 11];
+
+fn ask<T>(
+    ours: SocketAddr,
+    theirs: SocketAddr,
+    read: impl FnOnce(&[u8]) -> Option<T>,
+) -> io::Result<Option<T>> {
+    if !cfg!(target_os = "linux") {
+        return Ok(None);
+    }
     let socket = netlink::open()?;
     // The kernel has answered when `send` returns: nobody ever waits here.
     socket.set_nonblocking(true)?;
     socket.send(&question(ours, theirs))?;
     let mut buffer = [0; 1024];
     let count = (&socket).read(&mut buffer)?;
-    Ok(answer(&buffer[..count]))
+    Ok(read(&buffer[..count]))
 }
 
 /// `struct nlmsghdr`, `struct inet_diag_req_v2`: this one socket, seen from its own side.
@@ -63,16 +80,21 @@ fn question(ours: SocketAddr, theirs: SocketAddr) -> [u8; 72] {
 /// when something has come on it (`TCP_DEFER_ACCEPT`) leaves it in SYN_RECV until then.
 fn answer(bytes: &[u8]) -> Option<Place> {
     const ESTABLISHED: u8 = 1;
+    match describe(bytes)? {
+        (ESTABLISHED, 0) => Some(Place::Queue),
+        (ESTABLISHED, _) => Some(Place::Process),
+        _ => None,
+    }
+}
+
+/// A socket's state and inode.
+fn describe(bytes: &[u8]) -> Option<(u8, u32)> {
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
     if kind != netlink::BY_FAMILY {
         return None;
     }
     let message = bytes.get(netlink::HEADER..netlink::HEADER + netlink::DESCRIPTION)?;
-    match (message[1], netlink::inode(message)?) {
-        (ESTABLISHED, 0) => Some(Place::Queue),
-        (ESTABLISHED, _) => Some(Place::Process),
-        _ => None,
-    }
+    Some((message[1], netlink::inode(message)?))
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -113,6 +135,22 @@ mod tests {
             drop(listener);
             assert_eq!(place_of(ends), None, "{address}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_still_reads_has_not_abandoned_the_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, peer) = listener.accept().unwrap();
+        if netlink::open().is_err() {
+            return;
+        }
+        let is_abandoned = || is_abandoned(ours.local_addr().unwrap(), peer);
+        assert!(!is_abandoned());
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!is_abandoned());
+        drop(theirs);
+        assert!(is_abandoned());
     }
 
     #[test]

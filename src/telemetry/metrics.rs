@@ -33,29 +33,43 @@ use limits::Limited;
 use reasons::Reasons;
 use states::States;
 
-/// Local answers are errors: 400 to 599.
-const FIRST_LOCAL: u16 = 400;
+/// Answers of our own are errors, or redirects: 300 to 599.
+const FIRST_LOCAL: u16 = 300;
+
+/// Answers of our own, by status.
+#[derive(Debug)]
+struct LocalAnswers(Box<[AtomicU64]>);
+
+impl Default for LocalAnswers {
+    fn default() -> Self {
+        Self((FIRST_LOCAL..600).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl LocalAnswers {
+    fn add(&self, status: u16) {
+        let index = status.checked_sub(FIRST_LOCAL).map(usize::from);
+        if let Some(counter) = index.and_then(|index| self.0.get(index)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        (FIRST_LOCAL..)
+            .zip(&self.0)
+            .map(|(status, counter)| (status, counter.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+    }
+}
 
 /// What one pool did so far. It outlives snapshots and reloads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PoolCounters {
     durations: Histogram,
     holds: Histogram,
     retried: Reasons,
     denied: Reasons,
-    local: Box<[AtomicU64]>,
-}
-
-impl Default for PoolCounters {
-    fn default() -> Self {
-        Self {
-            durations: Histogram::default(),
-            holds: Histogram::default(),
-            retried: Reasons::default(),
-            denied: Reasons::default(),
-            local: (FIRST_LOCAL..600).map(|_| AtomicU64::new(0)).collect(),
-        }
-    }
+    local: LocalAnswers,
 }
 
 impl PoolCounters {
@@ -72,29 +86,28 @@ impl PoolCounters {
     /// A request ended; `ours` is the status where lameduck answered by itself.
     pub fn finished(&self, duration: Duration, ours: Option<u16>) {
         self.durations.observe(duration);
-        let local = ours.and_then(|status| status.checked_sub(FIRST_LOCAL));
-        if let Some(counter) = local.and_then(|index| self.local.get(usize::from(index))) {
-            counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(status) = ours {
+            self.local.add(status);
         }
-    }
-
-    fn local(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        (FIRST_LOCAL..)
-            .zip(&self.local)
-            .map(|(status, counter)| (status, counter.load(Ordering::Relaxed)))
-            .filter(|(_, count)| *count > 0)
     }
 }
 
 /// What the data plane counts before a pool is known.
 #[derive(Debug, Default)]
 pub struct PlaneCounters {
+    /// To what is for no pool.
+    local: LocalAnswers,
     refused: Reasons,
     limited: Limited,
     handshakes: Handshakes,
 }
 
 impl PlaneCounters {
+    /// Something that is for no pool was answered with this status.
+    pub fn answered(&self, status: u16) {
+        self.local.add(status);
+    }
+
     /// A connection or request was turned away before it was routed.
     pub fn refused(&self, reason: &'static str) {
         self.refused.add(reason);

@@ -181,6 +181,10 @@ impl AsyncRead for TlsStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if buffer.remaining() == 0 {
+            // Whether the client is still there, the connection below knows (see `crate::stream`).
+            return Pin::new(&mut *self.inner.get_mut().0.io).poll_read(cx, buffer);
+        }
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }

@@ -3,6 +3,7 @@
 use h2::Reason;
 
 use super::client::{A_MOMENT, Client, answer, piece, post, rest, rig, soon};
+use super::rig::{Rig, Setup};
 
 #[tokio::test]
 async fn a_cancelled_stream_closes_its_backend() {
@@ -100,4 +101,32 @@ async fn a_connection_that_breaks_ends_all_its_streams() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("the connection still counts");
+}
+
+/// A held stream whose share of the hold is full is not read, and its end is heard all the same: by a reset, and by that
+/// of the whole connection.
+#[tokio::test]
+async fn a_held_stream_that_is_not_read_gives_its_place_back() {
+    let rig = Rig::new(Setup {
+        tables: "http2 = true",
+        pool: "[pool.hold]\nmax_bytes = \"16KiB\"\ntimeout = \"60s\"",
+        ..Setup::default()
+    })
+    .await;
+    rig.begin_drain(0, "60s", "resumed").await;
+    for resets in [true, false] {
+        let mut client = Client::new(&rig).await;
+        let (_response, mut body) = client.begin(post("/"), false).await;
+        rig.until("held", |pool| pool.held == 1).await;
+        body.send_data(vec![7; 60_000].into(), false).unwrap();
+        let held_bytes = "lameduck_held_bytes{pool=\"app\"}";
+        while rig.metric(held_bytes).await < Some(16 * 1024) {
+            tokio::time::sleep(A_MOMENT / 10).await;
+        }
+        match resets {
+            true => body.send_reset(Reason::CANCEL),
+            false => client.connection.abort(),
+        }
+        rig.until("nobody is held", |pool| pool.held == 0).await;
+    }
 }

@@ -314,3 +314,41 @@ async fn a_lifted_drain_costs_nothing() {
     client.send(GET).await;
     rig.backends[0].accept().await.head().await;
 }
+
+/// What was answered as done and would not last is said to be so, wherever it is looked at. Nothing can be made in
+/// `/proc`, as on a full disk.
+#[tokio::test]
+async fn a_drain_that_can_not_be_saved_says_so() {
+    let rig = Rig::new(Setup {
+        server: "state_dir = \"/proc/lameduck\"",
+        ..Setup::default()
+    })
+    .await;
+    let body = serde_json::json!({ "timeout": "5s" });
+    let call = |method, path: &'static str, body| {
+        let socket = rig.socket.clone();
+        async move {
+            let answer = lameduck::demo::admin::call(&socket, method, path, body).await;
+            answer.unwrap()
+        }
+    };
+    let answer = call("POST", "/v1/pools/app/backends/b1/drain", Some(&body)).await;
+    assert_eq!(answer["outcome"], "drained");
+    let warning = answer["warning"].as_str().unwrap();
+    assert!(
+        warning.contains("not saved") && warning.contains("/proc/lameduck"),
+        "{warning}"
+    );
+    let pool = rig.pool().await;
+    assert!(
+        pool.unsaved
+            .is_some_and(|why| why.contains("/proc/lameduck"))
+    );
+    assert_eq!(pool.backends[0].state, "drained");
+    assert_eq!(rig.metric("lameduck_state_unsaved").await, Some(1));
+    // It goes on trying.
+    let failures = rig.metric("lameduck_state_save_failures_total").await;
+    assert!(failures > Some(1), "{failures:?}");
+    let resumed = call("POST", "/v1/pools/app/backends/b1/resume", None).await;
+    assert!(resumed["warning"].is_string(), "{resumed}");
+}

@@ -271,3 +271,120 @@ async fn a_unix_socket_will_do() {
         }
     }
 }
+
+/// Another pool, which a reload may send the requests of the first one to.
+const OTHER: &str = "[[pool]]\nname = \"other\"\n[pool.hold]\non_empty = \"fail\"\n[[route]]\nhost = \"a\"\npool = \"app\"";
+
+async fn with_other() -> Rig {
+    let rig = Rig::new(Setup {
+        pool: OTHER,
+        ..Setup::default()
+    })
+    .await;
+    rig.begin_drain(0, "60s", "resumed").await;
+    rig
+}
+
+/// Requests that wait in a pool that a reload takes away are for whoever has their route now, or for nobody.
+#[tokio::test]
+async fn who_waits_in_a_pool_that_is_taken_away_is_routed_anew() {
+    for (to, status) in [
+        // Another pool has the route: it answers by its own rules.
+        ("host = \"a\"\npool = \"other\"", 503),
+        // Nobody has it.
+        ("host = \"b\"\npool = \"other\"", 404),
+    ] {
+        let rig = with_other().await;
+        let mut get = rig.ask(GET).await;
+        let mut post = rig
+            .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+            .await;
+        held(&rig, 2).await;
+        let (changed, why) = rig.reload("host = \"a\"\npool = \"app\"", to).await;
+        assert_eq!(changed, 200, "{why}");
+        for client in [&mut get, &mut post] {
+            let response = client.response().await;
+            assert_eq!(response.status(), status, "{}", response.head);
+            // And the connection goes on.
+            client.send(GET).await;
+            assert_eq!(client.response().await.status(), status);
+        }
+        // So is whoever comes later.
+        let mut late = rig.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(late.response().await.status(), status);
+        let log = rig.access_log(5).await;
+        let pool = if status == 404 { "" } else { "other" };
+        assert!(log.iter().all(|line| line["pool"] == pool), "{log:?}");
+        let text = rig.metrics().await;
+        assert!(
+            text.lines()
+                .any(|line| line.starts_with("lameduck_local_responses_total")
+                    && line.contains(&format!("pool=\"{pool}\""))
+                    && line.contains(&format!("code=\"{status}\""))
+                    && line.ends_with(" 5")),
+            "{text}"
+        );
+    }
+}
+
+/// The same where the pool is gone altogether, and for those who wait for room.
+#[tokio::test]
+async fn who_waits_when_its_pool_is_deleted_is_answered_at_once() {
+    for limit in ["", "[pool.upstream]\nmax_in_flight = 1\n"] {
+        let rig = Rig::new(Setup {
+            pool: format!("{limit}# more").leak(),
+            ..Setup::default()
+        })
+        .await;
+        let busy = match limit {
+            "" => {
+                rig.begin_drain(0, "60s", "resumed").await;
+                None
+            }
+            _ => Some(rig.get().await),
+        };
+        let mut client = rig.ask(GET).await;
+        held(&rig, 1).await;
+        let (changed, why) = rig.reload("name = \"app\"", "name = \"renamed\"").await;
+        assert_eq!(changed, 200, "{why}");
+        // Its backend, which is the new pool's now.
+        let mut backend = rig.backends[0].accept().await;
+        backend.head().await;
+        backend.answer("x").await;
+        assert_eq!(client.response().await.text(), "x");
+        drop(busy);
+    }
+}
+
+/// What a reload says of waiting holds for those who wait already.
+#[tokio::test]
+async fn a_reload_of_the_hold_is_heard_by_those_who_wait() {
+    for to in ["on_empty = \"fail\"", "timeout = \"100ms\""] {
+        let rig = rig("[pool.hold]\ntimeout = \"60s\"").await;
+        rig.begin_drain(0, "60s", "resumed").await;
+        let mut client = rig.ask(GET).await;
+        held(&rig, 1).await;
+        let (changed, why) = rig.reload("timeout = \"60s\"", to).await;
+        assert_eq!(changed, 200, "{why}");
+        assert_eq!(client.response().await.status(), 503);
+        held(&rig, 0).await;
+    }
+}
+
+/// A reload that changes nothing of theirs leaves them where they are.
+#[tokio::test]
+async fn who_waits_goes_on_waiting_through_a_reload() {
+    let rig = rig("[pool.hold]\ntimeout = \"60s\"").await;
+    rig.begin_drain(0, "60s", "resumed").await;
+    let mut client = rig.ask(GET).await;
+    held(&rig, 1).await;
+    let (changed, _) = rig.reload("timeout = \"60s\"", "timeout = \"59s\"").await;
+    assert_eq!(changed, 200);
+    client.quiet(Duration::from_millis(100)).await;
+    held(&rig, 1).await;
+    rig.resume(0).await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}

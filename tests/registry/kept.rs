@@ -179,3 +179,44 @@ async fn a_configured_name_wins_over_a_kept_registration() {
     rig.settled().await;
     assert!(rig.kept().registrations.is_empty());
 }
+
+/// Linear: some seconds in a debug build. When each looked through all drains of the last run, it took minutes.
+#[tokio::test]
+async fn a_hundred_thousand_registrations_come_back_within_seconds() {
+    const COUNT: u32 = 100_000;
+    let registration = |n: u32| persist::Registration {
+        pool: "app".into(),
+        name: format!("api-{n}"),
+        address: format!("10.{}.{}.{}:3000", n >> 16, n >> 8 & 255, n & 255),
+        weight: 1,
+    };
+    // Each has a drain of the last run, too.
+    let rig = Rig::two().await;
+    rig.drain("a").await.unwrap();
+    let drain = rig.kept().drains.remove(0).drain;
+    let drains = (0..COUNT).map(|n| persist::KeptDrain {
+        pool: "app".into(),
+        backend: format!("api-{n}"),
+        drain: drain.clone(),
+    });
+    let state = persist::State {
+        drains: drains.collect(),
+        registrations: (0..=COUNT).map(registration).collect(),
+    };
+    let began = std::time::Instant::now();
+    let rig = Rig::restored(&pool("", &[]), state);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(120), "{took:?}");
+    assert_eq!(rig.state("api-99999").await, "drained");
+    // One is one too many.
+    assert!(rig.view("api-100000").await.is_none());
+    let refusal = rig.register("more", 4000).await.unwrap_err();
+    assert!(
+        refusal.to_string().contains("no more can be registered"),
+        "{refusal}"
+    );
+    let kept = rig.kept();
+    assert_eq!(kept.registrations.len(), COUNT as usize);
+    assert_eq!(kept.drains.len(), COUNT as usize);
+    println!("restored in {took:?}");
+}

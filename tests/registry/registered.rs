@@ -251,3 +251,53 @@ async fn registering_can_wait_until_ready() {
     rig.ready("api-0").await;
     assert_eq!(waiting.await.unwrap().unwrap().state, "ready");
 }
+
+/// `lameduck roll` puts both into commands.
+#[tokio::test]
+async fn names_and_addresses_that_commands_would_misread_are_refused() {
+    let rig = Rig::new(&pool("", &[]));
+    for name in [
+        "-rf", "--help", ".", "..", ".a", "_a", "a b", "a;b", "a$(b)",
+    ] {
+        let refusal = rig.register(name, 4000).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Invalid(_)), "{name}: {refusal}");
+    }
+    for address in [
+        "unix:/run/$(reboot)",
+        "unix:/run/`reboot`",
+        "unix:/run/a;b",
+        "unix:/run/a'b",
+        "unix:/run/a\"b",
+        "unix:/run/a|b",
+        "unix:/run/a&b",
+        "unix:/run/a>b",
+        "-o:80",
+        "$(reboot):80",
+        "a;b:80",
+    ] {
+        let request = RegisterRequest {
+            address: address.into(),
+            ..RegisterRequest::default()
+        };
+        let refusal = rig.handle.register("app", "a", request).await.unwrap_err();
+        assert!(
+            matches!(refusal, Refusal::Invalid(_)),
+            "{address}: {refusal}"
+        );
+    }
+    rig.register("0-a_b.c", 4000).await.unwrap();
+}
+
+/// What leads back to the proxy is no backend.
+#[tokio::test]
+async fn own_listeners_are_refused() {
+    let rig = Rig::new(&pool("", &[]));
+    let own = rig.handle.own_listeners();
+    own.bound(vec!["0.0.0.0:4000".parse().unwrap()]);
+    let refusal = rig.register("a", 4000).await.unwrap_err();
+    assert!(
+        refusal.to_string().contains("own listener 0.0.0.0:4000"),
+        "{refusal}"
+    );
+    rig.register("a", 4001).await.unwrap();
+}

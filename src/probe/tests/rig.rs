@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::config::{self, Address, Check};
 use crate::core::backend::{Event, Probe};
 use crate::probe::{Cadence, Prober, Report, Target, spawn};
+use crate::registry::own_listeners::OwnListeners;
 use crate::registry::{Endpoint, Key};
 
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -79,6 +80,7 @@ impl Rig {
             Target {
                 endpoint: endpoint.clone(),
                 health: Arc::new(health),
+                own: OwnListeners::default(),
             },
             receiver,
             Arc::new(Channel(reporter)),

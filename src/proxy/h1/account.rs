@@ -127,6 +127,8 @@ impl Account {
                 Some(self.status)
             };
             pool.shared.counters.finished(duration, ours);
+        } else if self.status > 0 {
+            plane.counters.answered(self.status);
         }
         if !plane.access_log.is_on() {
             return;

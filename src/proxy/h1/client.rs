@@ -1,5 +1,6 @@
 //! A client's connection: reads one request head after the other and has each one answered.
 
+mod heard;
 mod one;
 
 use std::future::poll_fn;
@@ -27,6 +28,7 @@ use crate::proxy::front::Origin;
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::Limit;
 use crate::tls::stream::TlsStream;
+pub use heard::{Looks, Waited};
 pub use one::serve_one;
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
@@ -91,20 +93,6 @@ impl Client {
     /// Reads once into the buffer, up to `most` bytes.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         self.buffer.poll_fill(cx, &mut self.stream, most)
-    }
-
-    /// Whether the client has gone while nothing of its answer was on the way. What it sends is kept, as far as
-    /// `most` bytes of it.
-    pub fn poll_gone(&mut self, cx: &mut Context<'_>, most: usize) -> bool {
-        let most = most.min(LARGE);
-        while !self.finished && self.buffer.has_room(most) {
-            match self.poll_read(cx, most) {
-                Poll::Ready(Ok(count)) if count > 0 => {}
-                Poll::Ready(_) => return true,
-                Poll::Pending => break,
-            }
-        }
-        false
     }
 
     /// Writes all of `bytes`, or gives up at the deadline.
@@ -423,6 +411,7 @@ async fn refuse(
     let mut out = Vec::with_capacity(256);
     write_local_response(&mut out, refusal.status, refusal.detail, true, false, None);
     account::refused(plane, client, &refusal);
+    plane.counters.answered(refusal.status);
     match client
         .write_all(&out, clock::now() + limits.header_timeout)
         .await

@@ -20,7 +20,7 @@ use down::Receiving;
 pub use end::{CUT_BY_DRAIN, CUT_BY_SHUTDOWN, End, Failure, UPSTREAM_CLOSED};
 
 use super::buffer::{Buffer, LARGE};
-use super::client::Client;
+use super::client::{Client, Looks, Waited};
 use super::pace::Pace;
 use super::request::RequestHead;
 use super::response::{ResponseBody, ResponseHead};
@@ -114,6 +114,9 @@ pub struct Exchange<'a> {
     reset: bool,
     /// A peer did not take all that there was for it.
     stalled: bool,
+    /// Nothing is read from the client at present.
+    is_deaf: bool,
+    looks: Looks,
     /// How many bytes more it may move in this turn.
     turn: usize,
     unflushed_up: bool,
@@ -156,6 +159,8 @@ impl<'a> Exchange<'a> {
             pace_down: Pace::new(order.server.min_response_rate, order.server.rate_grace),
             reset: false,
             stalled: false,
+            is_deaf: false,
+            looks: Looks::default(),
             turn: TURN,
             unflushed_up: false,
             unflushed_down: false,
@@ -257,7 +262,7 @@ impl<'a> Exchange<'a> {
 
     /// Notices a client that is gone. A client that has merely finished sending still wants its answer.
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        // While the body is on its way, `poll_up` reads; what a refused body leaves unread stays unread.
+        // While the body is on its way, `poll_up` reads.
         while !self.client.finished
             && self.upload.is_complete()
             && self.client.buffer.has_room(LARGE)
@@ -273,7 +278,16 @@ impl<'a> Exchange<'a> {
                 Poll::Pending => break,
             }
         }
-        Ok(())
+        // What is left unread stays unread: behind a refused body, behind one that the backend takes no more of for now,
+        // and where the client has sent more requests than there is room for.
+        self.is_deaf = match self.upload.is_complete() {
+            true => !self.client.buffer.has_room(LARGE),
+            false => self.stalled || self.sending == Sending::Refused,
+        };
+        match self.is_deaf && self.client.poll_gone_unread(cx, self.upload) {
+            true => Err(Failure::ClientGone),
+            false => Ok(()),
+        }
     }
 
     // ---- endings
@@ -352,10 +366,17 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Failure>> {
-        let Some((at, failure)) = self.deadline() else {
-            return Poll::Pending;
+        let (at, failure) = match self.deadline() {
+            Some((at, failure)) => (at, failure),
+            None if self.is_deaf => (Time::MAX, Failure::ClientGone),
+            None => return Poll::Pending,
         };
-        self.client.timer.poll(cx, at).map(|()| Err(failure))
+        self.looks
+            .poll(cx, self.client, self.is_deaf, at)
+            .map(|waited| match waited {
+                Waited::Enough => Err(failure),
+                Waited::Abandoned => Err(Failure::ClientGone),
+            })
     }
 
     /// Whoever is waited for now: until when, and what it means if nothing has come by then.

@@ -47,6 +47,8 @@ pub enum FieldKind {
     Identity,
     /// `Via`.
     Via,
+    /// `CDN-Loop` (RFC 8586).
+    CdnLoop,
     /// `X-Request-Id`.
     XRequestId,
     /// `Content-Type`.
@@ -81,6 +83,7 @@ pub fn classify(name: &[u8]) -> FieldKind {
         (6, b'e') if is(name, b"expect") => FieldKind::Expect,
         (7, b't') if is(name, b"trailer") => FieldKind::Trailer,
         (7, b'u') if is(name, b"upgrade") => FieldKind::Upgrade,
+        (8, b'c') if is(name, b"cdn-loop") => FieldKind::CdnLoop,
         (9, b'f') if is(name, b"forwarded") => FieldKind::Forwarded,
         (10, b'c') if is(name, b"connection") => FieldKind::Connection,
         (10, b'k') if is(name, b"keep-alive") => FieldKind::KeepAlive,
@@ -199,6 +202,7 @@ mod tests {
             ("X-Forwarded-Proto", FieldKind::XForwardedProto),
             ("X-Forwarded-Host", FieldKind::XForwardedHost),
             ("Via", FieldKind::Via),
+            ("cdn-Loop", FieldKind::CdnLoop),
             ("X-Request-ID", FieldKind::XRequestId),
             ("Content-Type", FieldKind::ContentType),
             ("Idempotency-Key", FieldKind::IdempotencyKey),
@@ -247,6 +251,6 @@ mod tests {
     #[test]
     fn bits_are_distinct() {
         assert_eq!(FieldKind::Other.bit(), 1);
-        assert_eq!(FieldKind::Dropped.bit(), 1 << 23);
+        assert_eq!(FieldKind::Dropped.bit(), 1 << 24);
     }
 }

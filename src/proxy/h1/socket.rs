@@ -43,6 +43,55 @@ pub fn has_unread(descriptor: RawFd) -> bool {
         .is_ok_and(|count| count > 0)
 }
 
+/// How many bytes have arrived that nobody has read (`FIONREAD`); 0 where this can't be known.
+pub fn unread(descriptor: RawFd) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    #[allow(unsafe_code)]
+    // SAFETY: this request of `ioctl` writes one `int` to where the pointer points, and nothing else.
+    let result = unsafe { libc::ioctl(descriptor, libc::FIONREAD, &mut bytes) };
+    match result {
+        0 => u64::try_from(bytes).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// The first `count` bytes that nobody has read, or as many of them as there are; they stay unread.
+pub fn peek(descriptor: RawFd, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    #[allow(unsafe_code)]
+    // SAFETY: the call writes at most `bytes.len()` bytes to where the pointer points, and never waits.
+    let got = unsafe {
+        libc::recv(
+            descriptor,
+            bytes.as_mut_ptr().cast(),
+            bytes.len(),
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
+    bytes.truncate(usize::try_from(got).unwrap_or(0));
+    bytes
+}
+
+/// Whether the peer's end of a TCP connection is nobody's any more: its process has closed it, or is gone. Known only of
+/// peers on this host.
+pub fn is_abandoned(descriptor: RawFd) -> bool {
+    if descriptor < 0 {
+        return false;
+    }
+    #[allow(unsafe_code)]
+    // SAFETY: the caller owns the stream that this descriptor belongs to, and keeps it open during the call.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let socket = SockRef::from(&borrowed);
+    let ends = (socket.local_addr(), socket.peer_addr());
+    let (Ok(ours), Ok(theirs)) = ends else {
+        return false;
+    };
+    match (ours.as_socket(), theirs.as_socket()) {
+        (Some(ours), Some(theirs)) => queue::is_abandoned(ours, theirs),
+        _ => false,
+    }
+}
+
 /// Where the peer's end of a TCP connection is: in its listener's queue, or a process's. `None` where this can't be
 /// known.
 pub fn place(descriptor: RawFd) -> Option<Place> {

@@ -22,6 +22,7 @@ use crate::core::retry::{self, Tried, Verdict};
 use crate::panics::{self, Panicked};
 use crate::proxy::headers::incoming_request_id;
 use crate::proxy::hold::{self, Held, Place};
+use crate::proxy::passes;
 use crate::proxy::plane::Plane;
 use crate::proxy::request_id::RequestId;
 use crate::proxy::upstream::{self, Excluded};
@@ -31,6 +32,9 @@ use crate::telemetry::metrics::Limit;
 
 /// How a request ended that a drain's deadline has cut, for the log.
 const CUT: &str = "cut";
+
+/// What somebody has configured who sends requests back to where they come from.
+const CIRCLE: &str = "this request has passed lameduck again and again: a backend, or a proxy behind it, sends it back";
 
 /// How one attempt ended.
 enum Attempt {
@@ -59,6 +63,8 @@ struct Transaction<'a> {
     fresh: bool,
     /// Why the last attempt has surely not reached the backend, if that is so.
     undelivered: Option<retry::Failure>,
+    /// A reload has left no pool that it is for.
+    is_unrouted: bool,
 }
 
 /// Answers the request whose head is at the start of the client's buffer.
@@ -110,14 +116,23 @@ async fn answer_request(
         snapshot.config.clone()
     };
     let upload = Upload::new(head.body, head.len, config.server.max_body);
-    match (&*routed, upload) {
+    // Where it is for another pool at its end, that one has it in its account.
+    match (routed.take(), upload) {
         (None, _) => {
-            let answer = Answer::new(404, "no route matches this host and path");
             account.occupied = head.len;
             let whole = head.body.is_empty();
+            let answer = Answer::NO_ROUTE;
             answer_locally(plane, client, head, account, answer, whole).await
         }
-        (Some(_), Err(error)) => {
+        (Some(pool), _) if passes::is_circle(client.buffer.bytes(), head) => {
+            *routed = Some(pool);
+            let answer = Answer::new(508, CIRCLE);
+            let whole = head.body.is_empty();
+            account.occupied = head.len;
+            answer_locally(plane, client, head, account, answer, whole).await
+        }
+        (Some(pool), Err(error)) => {
+            *routed = Some(pool);
             answer_locally(plane, client, head, account, body_answer(error), false).await
         }
         (Some(pool), Ok(upload)) => {
@@ -127,7 +142,7 @@ async fn answer_request(
                 client,
                 head,
                 config,
-                pool: pool.clone(),
+                pool,
                 id,
                 account,
                 upload,
@@ -135,8 +150,11 @@ async fn answer_request(
                 tried: Tried::default(),
                 fresh: false,
                 undelivered: None,
+                is_unrouted: false,
             };
-            transaction.run().await
+            let next = transaction.run().await;
+            *routed = (!transaction.is_unrouted).then_some(transaction.pool);
+            next
         }
     }
 }
@@ -193,6 +211,8 @@ impl Transaction<'_> {
                 may_fail_open,
                 for_room,
                 excluded: &self.excluded,
+                config: &self.config,
+                upload: &mut self.upload,
             },
         )
         .await;
@@ -225,8 +245,31 @@ impl Transaction<'_> {
                 };
                 Err(self.answer(answer).await)
             }
+            Held::Reconfigured => match self.route_anew() {
+                true => Ok(None),
+                false => Err(self.answer(Answer::NO_ROUTE).await),
+            },
             Held::ClientGone => Err(self.client_gone()),
         }
+    }
+
+    /// The configuration has changed while the request waited: finds the pool that it is for now; false: none.
+    fn route_anew(&mut self) -> bool {
+        let snapshot = self.plane.registry.snapshot();
+        let buffer = self.client.buffer.bytes();
+        let (host, path) = (self.head.host.of(buffer), self.head.path.of(buffer));
+        let route = snapshot.routes.lookup(host, path);
+        self.config = snapshot.config.clone();
+        let Some(pool) = route.and_then(|index| snapshot.pools.get(index)) else {
+            self.is_unrouted = true;
+            return false;
+        };
+        if !Arc::ptr_eq(&pool.shared, &self.pool.shared) {
+            pool.shared.budget.on_request();
+            self.excluded = Excluded::default();
+        }
+        self.pool = pool.clone();
+        true
     }
 
     /// Nobody is left to be answered.

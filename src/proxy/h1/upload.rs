@@ -98,6 +98,25 @@ impl Upload {
         Ok(())
     }
 
+    /// How much is still to come from the client; `None` if it hasn't said.
+    pub fn left(&self) -> Option<u64> {
+        match &self.framing {
+            Framing::Length(left) => Some(*left),
+            Framing::Chunked(_) => None,
+        }
+    }
+
+    /// Whether the body would be complete with these bytes, which follow those that were absorbed.
+    pub fn ends_in(&self, next: &[u8]) -> bool {
+        match &self.framing {
+            Framing::Length(left) => *left <= next.len() as u64,
+            Framing::Chunked(decoder) => {
+                let mut decoder = decoder.clone();
+                decoder.skim(next).is_ok_and(|(_, complete)| complete)
+            }
+        }
+    }
+
     /// What can be sent now.
     pub fn unsent<'a>(&self, buffer: &'a Buffer) -> &'a [u8] {
         &buffer.bytes()[self.base + self.sent..self.base + self.here]

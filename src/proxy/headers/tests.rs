@@ -206,9 +206,12 @@ fn an_untrusted_client_claims_nothing() {
     let written = write(CLAIMING, &edit(&policy(true, true, false, false), false));
     assert_eq!(
         written,
-        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nForwarded: for=192.0.2.1;host=\"a\";proto=http\r\n\r\n"
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nForwarded: for=192.0.2.1;host=\"a\";proto=http\r\nCDN-Loop: lameduck\r\n\r\n"
     );
-    assert_eq!(bare(CLAIMING), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(
+        bare(CLAIMING),
+        "GET / HTTP/1.1\r\nHost: a\r\nCDN-Loop: lameduck\r\n\r\n"
+    );
 }
 
 /// RFC 9440, section 2.4, too: not even a trusted client may say what only a handshake proves.
@@ -233,10 +236,13 @@ fn a_trusted_client_is_believed_and_appended_to() {
     let written = write(CLAIMING, &edit(&policy(true, true, false, false), true));
     assert_eq!(
         written,
-        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: real\r\nX-Real-IP: 1.1.1.1\r\nX_Forwarded_For: 9.9.9.9\r\nX-Forwarded-Port: 1\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1\r\nForwarded: for=1.1.1.1, for=192.0.2.1;host=\"a\";proto=http\r\n\r\n"
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: real\r\nX-Real-IP: 1.1.1.1\r\nX_Forwarded_For: 9.9.9.9\r\nX-Forwarded-Port: 1\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1\r\nForwarded: for=1.1.1.1, for=192.0.2.1;host=\"a\";proto=http\r\nCDN-Loop: lameduck\r\n\r\n"
     );
     let untouched = write(CLAIMING, &edit(&policy(false, false, false, false), true));
-    assert_eq!(untouched, CLAIMING);
+    assert_eq!(
+        untouched,
+        CLAIMING.replace("\r\n\r\n", "\r\nCDN-Loop: lameduck\r\n\r\n")
+    );
 }
 
 /// RFC 7239 §6.
@@ -318,6 +324,6 @@ fn request_ids() {
     );
     assert_eq!(
         written,
-        "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: id-1\r\n\r\n"
+        "GET / HTTP/1.1\r\nHost: a\r\nCDN-Loop: lameduck\r\nX-Request-Id: id-1\r\n\r\n"
     );
 }

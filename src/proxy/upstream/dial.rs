@@ -46,8 +46,12 @@ pub async fn dial(
         return Err(ConnectError::Moved);
     }
     let resolved = endpoint.resolved().ok_or(ConnectError::Unresolved)?;
+    let own = plane.registry.own_listeners();
     let mut peer = match &*resolved {
-        Resolved::Socket(address) => HttpPeer::new(*address, false, String::new()),
+        Resolved::Socket(address) => {
+            own.check(*address)?;
+            HttpPeer::new(*address, false, String::new())
+        }
         Resolved::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
             .map_err(|error| ConnectError::Failed(error.to_string()))?,
     };

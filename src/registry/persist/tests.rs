@@ -17,6 +17,10 @@ fn drain(deadline: Option<Duration>, expires: Option<Duration>) -> drain::Drain 
     }
 }
 
+fn keep(drain: &drain::Drain) -> Drain {
+    Drain::kept(drain, &Reading::take())
+}
+
 fn state() -> State {
     let now = clock::now();
     State {
@@ -24,7 +28,7 @@ fn state() -> State {
             KeptDrain {
                 pool: "api".into(),
                 backend: "api-0~2".into(),
-                drain: Drain::from(&drain(
+                drain: keep(&drain(
                     Some(now + Duration::from_secs(30)),
                     Some(now + Duration::from_secs(3600)),
                 )),
@@ -32,7 +36,7 @@ fn state() -> State {
             KeptDrain {
                 pool: "web".into(),
                 backend: "web-1".into(),
-                drain: Drain::from(&drain(None, None)),
+                drain: keep(&drain(None, None)),
             },
         ],
         registrations: vec![Registration {
@@ -119,6 +123,43 @@ fn a_kill_between_write_and_rename_leaves_the_old_state() {
     save(dir.path(), &State::default()).unwrap();
     assert_eq!(load(dir.path()).unwrap(), State::default());
     assert!(!dir.path().join(NEW).exists());
+}
+
+/// Each of them is moved aside, and the next run starts anew.
+#[test]
+fn what_is_no_state_never_holds_up_a_start() {
+    use std::os::unix::net::UnixListener;
+    let nested = format!("{{\"version\":1,\"drains\":{}", "[".repeat(1 << 20));
+    let put = |path: &Path, kind: &str| match kind {
+        "pipe" => {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.unwrap().success());
+        }
+        "socket" => drop(UnixListener::bind(path).unwrap()),
+        "directory" => std::fs::create_dir(path).unwrap(),
+        "link" => std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+        "nested" => std::fs::write(path, &nested).unwrap(),
+        "large" => File::create(path).unwrap().set_len(MOST_BYTES + 1).unwrap(),
+        _ => std::fs::write(path, "null").unwrap(),
+    };
+    for kind in [
+        "pipe",
+        "socket",
+        "directory",
+        "link",
+        "nested",
+        "large",
+        "null",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join(FILE), kind);
+        let began = std::time::Instant::now();
+        assert_eq!(load(dir.path()).unwrap(), State::default(), "{kind}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{kind}");
+        assert!(dir.path().join(BAD).symlink_metadata().is_ok(), "{kind}");
+        save(dir.path(), &state()).unwrap();
+        assert_eq!(load(dir.path()).unwrap().drains.len(), 2, "{kind}");
+    }
 }
 
 #[test]

@@ -37,6 +37,25 @@ impl Template {
             .any(|name| self.0.iter().any(|word| word.contains(name)))
     }
 
+    /// What stands for a backend and is put into a shell's script, where a name or an address is read as a part of the
+    /// script.
+    pub fn in_scripts(&self) -> Vec<&'static str> {
+        let mut words = self.0.iter().skip_while(|word| !is_shell(word)).skip(1);
+        // `sh -c`, `bash -ec`; `su app -c`.
+        let is_script = |word: &String| {
+            let options = word.strip_prefix('-').unwrap_or_default();
+            options.ends_with('c') && !options.starts_with('-')
+        };
+        let script = match words.any(is_script) {
+            true => words.next().map_or("", String::as_str),
+            false => "",
+        };
+        PLACEHOLDERS
+            .into_iter()
+            .filter(|placeholder| script.contains(placeholder))
+            .collect()
+    }
+
     /// The command for one backend.
     ///
     /// # Errors
@@ -62,6 +81,15 @@ impl Template {
         };
         self.0.iter().map(fill).collect()
     }
+}
+
+/// Whether a program runs the scripts that are given to it with `-c`.
+fn is_shell(word: &str) -> bool {
+    let program = word.rsplit('/').next().unwrap_or(word);
+    matches!(
+        program,
+        "sh" | "bash" | "dash" | "ash" | "busybox" | "zsh" | "ksh" | "fish" | "su" | "runuser"
+    )
 }
 
 /// Replaces from left to right, so that what is put in is not looked at again.
@@ -217,6 +245,31 @@ mod tests {
         );
         assert!(template("a b{port}").names_a_backend());
         assert!(!template("a {pool} {}").names_a_backend());
+    }
+
+    #[test]
+    fn placeholders_in_a_script_are_found_and_its_arguments_are_none() {
+        let scripts = |words: &[&str]| {
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            Template::new(words).in_scripts()
+        };
+        for words in [
+            &["sh", "-c", "systemctl restart app@{name}"][..],
+            &["/bin/bash", "-ec", "systemctl restart app@{name}"],
+            &["env", "A=1", "sh", "-c", "systemctl restart app@{name}"],
+            &["sudo", "-u", "app", "bash", "-l", "-c", "restart {name}"],
+            &["su", "app", "-c", "restart {name}"],
+        ] {
+            assert_eq!(scripts(words), ["{name}"], "{words:?}");
+        }
+        for words in [
+            &["systemctl", "restart", "app@{name}"][..],
+            &["sh", "-c", "systemctl restart app@$1", "sh", "{name}"],
+            &["tar", "-c", "{name}"],
+            &["sh", "restart.sh", "{name}"],
+        ] {
+            assert!(scripts(words).is_empty(), "{words:?}");
+        }
     }
 
     fn shell(script: &str) -> Vec<String> {

@@ -12,6 +12,7 @@ use super::{Drains, Inner};
 use crate::output::dropped_errors;
 use crate::panics;
 use crate::registry::Endpoint;
+use crate::registry::saves::Saves;
 use crate::registry::snapshot::{Pool, Snapshot};
 
 /// Every state a backend can be in.
@@ -20,12 +21,15 @@ const STATES: [&str; 5] = ["ready", "draining", "drained", "starting", "down"];
 pub(super) fn collect(inner: &Inner) -> Vec<MetricFamily> {
     let snapshot = inner.registry.snapshot();
     let mut families = Vec::new();
-    families.extend(requests(&snapshot));
+    families.extend(requests(inner, &snapshot));
     families.extend(backends(inner, &snapshot));
     families.extend(probes(&snapshot));
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
     families.extend(vital_signs(inner));
+    if let Some(saves) = inner.registry.saves() {
+        families.extend(kept(saves));
+    }
     let to_clients = !inner.certificates.is_empty();
     if to_clients {
         families.extend(tls(inner));
@@ -47,14 +51,14 @@ fn each_backend(snapshot: &Snapshot, mut visit: impl FnMut(&Pool, &Arc<Endpoint>
     }
 }
 
-fn requests(snapshot: &Snapshot) -> [Family; 7] {
+fn requests(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
     let mut answered = Family::counter(
         "lameduck_requests_total",
         "Requests answered by a backend, by status.",
     );
     let mut local = Family::counter(
         "lameduck_local_responses_total",
-        "Error responses made by lameduck itself, by status.",
+        "Responses made by lameduck itself, by status; without a pool where the request was for none.",
     );
     let mut durations = Family::histogram(
         "lameduck_request_duration_seconds",
@@ -76,9 +80,12 @@ fn requests(snapshot: &Snapshot) -> [Family; 7] {
         "lameduck_hold_duration_seconds",
         "How long requests waited because no backend was eligible.",
     );
+    for (status, count) in inner.plane.local.read() {
+        local.add(&[("pool", ""), ("code", &status.to_string())], count);
+    }
     for pool in &snapshot.pools {
         let (name, counters) = (("pool", &*pool.name), &pool.shared.counters);
-        for (status, count) in counters.local() {
+        for (status, count) in counters.local.read() {
             local.add(&[name, ("code", &status.to_string())], count);
         }
         durations.add_histogram(&[name], &counters.durations);
@@ -194,6 +201,21 @@ fn drains(inner: &Inner, snapshot: &Snapshot) -> [Family; 4] {
         lost.add(&[label], drains.lost);
     }
     [total, durations, cut, lost]
+}
+
+/// Only with a `state_dir`.
+fn kept(saves: &Saves) -> [Family; 2] {
+    let mut failures = Family::counter(
+        "lameduck_state_save_failures_total",
+        "Times that drains and registrations could not be saved in state_dir.",
+    );
+    let mut unsaved = Family::gauge(
+        "lameduck_state_unsaved",
+        "1 while a restart would forget the latest drains and registrations, because saving fails.",
+    );
+    failures.add(&[], saves.failures());
+    unsaved.add(&[], u64::from(saves.trouble().is_some()));
+    [failures, unsaved]
 }
 
 /// Only where a listener has TLS.

@@ -6,6 +6,7 @@ use super::*;
 use crate::config::{self, CertificateFiles, ClientAuth, Config, ListenerTls, TlsVersion};
 use crate::core::backend::{Event, Probe};
 use crate::registry::probing::{Cadence, Prober, Probing};
+use crate::registry::saves::Saves;
 use crate::registry::view::{DrainRequest, InFlight, RegisterRequest};
 use crate::registry::{Endpoint, Observer, persist};
 use crate::tls::material::Material;
@@ -30,6 +31,9 @@ impl Observer for Silent {
     fn first_round_finished(&self) {}
     fn registered(&self) {}
     fn persist(&self, _: persist::State) {}
+    fn saves(&self) -> Option<Arc<Saves>> {
+        Some(Arc::default())
+    }
     fn drain_ended(&self, _: &str, _: &DrainResponse) {}
 }
 
@@ -247,6 +251,7 @@ fn ended(outcome: &str, cut: u32) -> DrainResponse {
         cut_by_kind: InFlight::default(),
         lost: 0,
         waited_ms: 5,
+        warning: None,
     }
 }
 

@@ -34,6 +34,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Nobody is configured to answer it.
+    pub(super) const NO_ROUTE: Self = Self::new(404, "no route matches this host and path");
+
     pub(super) const fn new(status: u16, cause: &'static str) -> Self {
         Self {
             status,

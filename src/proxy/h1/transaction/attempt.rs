@@ -1,5 +1,8 @@
 //! One attempt on one backend: a connection, an exchange on it, and what becomes of both.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::super::buffer::Buffer;
@@ -84,6 +87,7 @@ impl Transaction<'_> {
             // Boxed: most requests find a connection, and each would have to keep room for the making of one (9 KiB).
             None => match Box::pin(self.connect(permit)).await {
                 Ok(connection) => connection,
+                Err(ConnectError::Unwanted) => return Attempt::Over(self.client_gone()),
                 Err(error) => {
                     // A drain is known already, and slow is not dead.
                     if !matches!(error, ConnectError::Moved | ConnectError::Ignored) {
@@ -210,12 +214,14 @@ impl Transaction<'_> {
     }
 
     /// A new connection: one that the backend has accepted, as far as that can be known, for a request that must not be
-    /// sent twice, and for one that has met a death already. What nobody has accepted uses up none of its attempts.
-    async fn connect(&self, permit: &Permit) -> Result<Box<Connection>, ConnectError> {
+    /// sent twice, and for one that has met a death already. What nobody has accepted uses up none of its attempts. A
+    /// client that goes meanwhile holds no place on the backend.
+    async fn connect(&mut self, permit: &Permit) -> Result<Box<Connection>, ConnectError> {
+        let is_for_session = self.is_for_session();
+        let is_delicate = self.tried.unproven > 0 || !self.may_be_repeated();
+        let others = is_delicate && self.excluded.leaves_any_but(&self.pool, permit.endpoint());
         let settings = &self.pool.config.upstream;
-        if self.is_for_session() {
-            return session::connect(self.plane, permit, settings).await;
-        }
+        let plane = self.plane;
         let wanted = settings.proxy_protocol != ProxyProtocol::Off;
         let behalf = Behalf {
             client: self
@@ -225,13 +231,25 @@ impl Transaction<'_> {
                 .then_some(self.client.origin.address),
             local: wanted.then(|| local_address(&self.client.stream)).flatten(),
         };
-        let mut connection = upstream::connect(self.plane, permit, settings, behalf).await?;
-        if self.tried.unproven > 0 || !self.may_be_repeated() {
-            let others = self.excluded.leaves_any_but(&self.pool, permit.endpoint());
-            let patience = settings.connect_timeout;
-            upstream::accepted(&mut connection, permit, patience, others).await?;
-        }
-        Ok(connection)
+        let mut connecting = pin!(async move {
+            if is_for_session {
+                return session::connect(plane, permit, settings).await;
+            }
+            let mut connection = upstream::connect(plane, permit, settings, behalf).await?;
+            if is_delicate {
+                let patience = settings.connect_timeout;
+                upstream::accepted(&mut connection, permit, patience, others).await?;
+            }
+            Ok(connection)
+        });
+        let (client, upload) = (&mut *self.client, &mut self.upload);
+        poll_fn(|cx| match connecting.as_mut().poll(cx) {
+            Poll::Pending if client.poll_gone_unread(cx, upload) => {
+                Poll::Ready(Err(ConnectError::Unwanted))
+            }
+            other => other,
+        })
+        .await
     }
 
     fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {

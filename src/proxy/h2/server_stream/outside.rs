@@ -17,6 +17,10 @@ impl AsyncRead for ServerStream {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if out.remaining() == 0 {
+            // Whether the client is still there (see `crate::stream`).
+            return this.poll_gone(cx).map(Err);
+        }
         let before = out.filled().len();
         while out.remaining() > 0 {
             if this.hand_out(out) {

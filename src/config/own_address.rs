@@ -1,0 +1,151 @@
+//! Whether an address leads back to this very process: a backend there would get each request again and again.
+//!
+//! One decision, asked wherever addresses come in: by the configuration's check, at registrations and leases, when a
+//! name is resolved, and at each connect ([`crate::registry::own_listeners`]), since a name may lead here tomorrow and a
+//! reload may listen where a backend was.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::runtime::{Address, Config};
+
+/// An address that leads to this process.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum OwnAddressError {
+    /// To a listener: requests would go round and round.
+    #[error("it leads to lameduck's own listener {0}: each request would go round and round")]
+    Listener(SocketAddr),
+    /// To the admin socket: every client could do what only its owner may.
+    #[error("it is lameduck's own admin socket {}: every client could drain and register backends", .0.display())]
+    Admin(PathBuf),
+}
+
+/// Whether a backend of this configuration would lead to one of its own listeners, as far as that can be said without
+/// asking for its name.
+///
+/// # Errors
+/// It would: where.
+pub fn check_in(config: &Config, address: &Address) -> Result<(), OwnAddressError> {
+    if let (Address::Unix(path), Some(own)) = (address, &config.admin.socket)
+        && is_same(own, path)
+    {
+        return Err(OwnAddressError::Admin(path.clone()));
+    }
+    let listeners = || config.listeners.iter().map(|listener| listener.address);
+    candidates(address).try_for_each(|to| check_socket(to, listeners()))
+}
+
+/// Whether a connect to `to` comes to one of these listeners.
+///
+/// # Errors
+/// It does: to which.
+pub fn check_socket(
+    to: SocketAddr,
+    listeners: impl IntoIterator<Item = SocketAddr>,
+) -> Result<(), OwnAddressError> {
+    let mut listeners = listeners.into_iter();
+    match listeners.find(|on| reaches(to, *on, is_of_this_host)) {
+        Some(listener) => Err(OwnAddressError::Listener(listener)),
+        None => Ok(()),
+    }
+}
+
+/// Where an address leads for sure.
+pub fn candidates(address: &Address) -> impl Iterator<Item = SocketAddr> {
+    let (first, second) = match address {
+        Address::Socket(address) => (Some(*address), None),
+        // RFC 6761, section 6.3: names below it lead there, too.
+        Address::Name(host, port) => {
+            let host = host.strip_suffix('.').unwrap_or(host);
+            let is_local = host == "localhost" || host.ends_with(".localhost");
+            let to = |ip: IpAddr| is_local.then(|| SocketAddr::new(ip, *port));
+            (
+                to(Ipv4Addr::LOCALHOST.into()),
+                to(Ipv6Addr::LOCALHOST.into()),
+            )
+        }
+        Address::Unix(_) => (None, None),
+    };
+    first.into_iter().chain(second)
+}
+
+/// Whether a connect to `to` arrives at a listener on `on`. `is_of_this_host` is only asked where that decides.
+pub fn reaches(
+    to: SocketAddr,
+    on: SocketAddr,
+    is_of_this_host: impl FnOnce(IpAddr) -> bool,
+) -> bool {
+    if to.port() != on.port() || on.port() == 0 {
+        return false;
+    }
+    let takes_both = on.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let (to, on) = (to.ip().to_canonical(), on.ip().to_canonical());
+    // Linux takes a connect to no address for one to this host.
+    let to = match to {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        to => to,
+    };
+    if !on.is_unspecified() {
+        return to == on;
+    }
+    (takes_both || to.is_ipv4() == on.is_ipv4()) && (to.is_loopback() || is_of_this_host(to))
+}
+
+/// Whether one of this host's interfaces has the address: only then can a socket be bound to it.
+fn is_of_this_host(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Whether two paths lead to the same file.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = |path: &Path| {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    one == other || file(one).is_some_and(|one| file(other) == Some(one))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_address_reaches_a_listener_whatever_it_is_called() {
+        let here = |ip: IpAddr| ip.to_string() == "192.0.2.7" || ip.to_string() == "2001:db8::7";
+        let ask = |to: &str, on: &str| reaches(to.parse().unwrap(), on.parse().unwrap(), here);
+        for (to, on) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("127.0.0.1:80", "0.0.0.0:80"),
+            ("127.9.9.9:80", "0.0.0.0:80"),
+            ("127.0.0.1:80", "[::]:80"),
+            ("[::1]:80", "[::]:80"),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+            ("[::ffff:127.0.0.1]:80", "0.0.0.0:80"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.0.2.7:80", "0.0.0.0:80"),
+            ("192.0.2.7:80", "192.0.2.7:80"),
+            ("[2001:db8::7]:80", "[::]:80"),
+        ] {
+            assert!(ask(to, on), "{to} on {on}");
+        }
+        for (to, on) in [
+            ("127.0.0.1:81", "127.0.0.1:80"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("127.0.0.2:80", "127.0.0.1:80"),
+            ("127.0.0.1:80", "192.0.2.7:80"),
+            ("192.0.2.8:80", "0.0.0.0:80"),
+            ("[::1]:80", "0.0.0.0:80"),
+            ("[::]:80", "127.0.0.1:80"),
+            ("192.0.2.7:80", "127.0.0.1:80"),
+        ] {
+            assert!(!ask(to, on), "{to} on {on}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Where this process listens, for whoever has to know that an address leads back here.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::own_address::{self, OwnAddressError};
+use crate::config::{Address, Config};
+
+/// Where this process listens.
+#[derive(Debug, Clone, Default)]
+pub struct OwnListeners(Arc<Places>);
+
+#[derive(Debug, Default)]
+struct Places {
+    /// By the configuration in force: some may not be bound yet, and some have port 0.
+    configured: ArcSwap<Vec<SocketAddr>>,
+    /// As bound.
+    bound: ArcSwap<Vec<SocketAddr>>,
+    admin: ArcSwap<Vec<PathBuf>>,
+}
+
+impl OwnListeners {
+    /// Another configuration is in force.
+    pub fn configure(&self, config: &Config) {
+        let listeners = config.listeners.iter().map(|listener| listener.address);
+        self.0.configured.store(Arc::new(listeners.collect()));
+    }
+
+    /// These are open.
+    pub fn bound(&self, listeners: Vec<SocketAddr>) {
+        self.0.bound.store(Arc::new(listeners));
+    }
+
+    /// The admin API's unix socket is open.
+    pub fn admin(&self, socket: Option<PathBuf>) {
+        self.0.admin.store(Arc::new(socket.into_iter().collect()));
+    }
+
+    /// Whether a connect to `to` would come here.
+    ///
+    /// # Errors
+    /// It would: where.
+    pub fn check(&self, to: SocketAddr) -> Result<(), OwnAddressError> {
+        for listeners in [&self.0.bound, &self.0.configured] {
+            own_address::check_socket(to, listeners.load().iter().copied())?;
+        }
+        Ok(())
+    }
+
+    /// Whether a backend's address leads here, as far as that can be said without asking for its name.
+    ///
+    /// # Errors
+    /// It does: where.
+    pub fn check_address(&self, address: &Address) -> Result<(), OwnAddressError> {
+        match address {
+            Address::Unix(path) => self.check_path(path),
+            address => own_address::candidates(address).try_for_each(|to| self.check(to)),
+        }
+    }
+
+    /// Whether a unix socket is the admin API's.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn check_path(&self, path: &Path) -> Result<(), OwnAddressError> {
+        let admin = self.0.admin.load();
+        match admin.iter().any(|own| own_address::is_same(own, path)) {
+            true => Err(OwnAddressError::Admin(path.to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_of_this_host_and_its_own_sockets_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, link) = (dir.path().join("s"), dir.path().join("link"));
+        std::fs::write(&socket, "").unwrap();
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        let own = OwnListeners::default();
+        let check = |address: &str| own.check_address(&address.parse().unwrap());
+        assert_eq!(check("localhost:8080"), Ok(()));
+        own.bound(vec!["127.0.0.1:8080".parse().unwrap()]);
+        own.admin(Some(socket));
+        for name in ["localhost:8080", "a.localhost:8080", "localhost.:8080"] {
+            let error = check(name).unwrap_err();
+            assert!(error.to_string().contains("127.0.0.1:8080"), "{error}");
+        }
+        assert_eq!(check("localhost:8081"), Ok(()));
+        assert_eq!(check("notlocalhost:8080"), Ok(()));
+        let error = check(&format!("unix:{}", link.display())).unwrap_err();
+        assert!(matches!(error, OwnAddressError::Admin(_)));
+        assert_eq!(check("unix:/run/other.sock"), Ok(()));
+    }
+}
