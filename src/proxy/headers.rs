@@ -91,14 +91,12 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if head.upgrade.is_some() {
-        put(
-            out,
-            &[
-                b"Connection: upgrade\r\nUpgrade: ",
-                head.upgrade_protocol.of(buf),
-                b"\r\n",
-            ],
-        );
+        let mut before: &[u8] = b"Connection: upgrade\r\nUpgrade: ";
+        for protocol in head.offered(buf) {
+            put(out, &[before, protocol]);
+            before = b", ";
+        }
+        out.extend_from_slice(b"\r\n");
     } else if head.te_trailers && head.version == Version::Http11 {
         out.extend_from_slice(b"Connection: te\r\nTE: trailers\r\n");
     }
