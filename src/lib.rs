@@ -28,6 +28,7 @@ pub mod doctor;
 pub mod gate;
 pub mod idle;
 pub mod interrupt;
+pub mod keepalive;
 pub mod lane;
 pub mod output;
 pub mod probe;

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::activation::Inherited;
 use crate::config;
+use crate::keepalive::{Keepalive, set_keepalive};
 
 /// Backlog of the unix socket; far more than the connections served at once.
 const BACKLOG: i32 = 128;
@@ -126,6 +127,10 @@ pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<B
         Some(given) => Some(given),
         None => admin.probes.map(|at| bind_tcp("probes", at)).transpose()?,
     };
+    for listener in http.iter().chain(&probes) {
+        // A watcher of events that vanishes must not keep its place.
+        set_keepalive(listener, Some(Keepalive::standard()));
+    }
     if let Some(at) = admin.http
         && admin.token_file.is_none()
         && !at.ip().is_loopback()

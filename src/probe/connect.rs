@@ -14,6 +14,7 @@ use super::answer::Answer;
 use super::resolve::Resolver;
 use super::{Target, identity};
 use crate::core::backend::Probe;
+use crate::keepalive::{Keepalive, set_keepalive};
 use crate::proxy_header;
 use crate::registry::Endpoint;
 use crate::registry::endpoint::{Resolved, Ticket};
@@ -116,6 +117,8 @@ async fn open(
         Resolved::Socket(address) => {
             let stream = connect_any(endpoint, *address, port, resolver).await?;
             let _ = stream.set_nodelay(true);
+            // It may become the sentinel, whose end is the first that is heard of a process that stops.
+            set_keepalive(&stream, Some(Keepalive::standard()));
             let listener = identity::of_tcp(&stream);
             (Socket::Tcp(stream), listener)
         }

@@ -52,6 +52,7 @@ min_body_rate = "1KiB"
 min_response_rate = 500
 rate_grace = "7s"
 total_timeout = "1h"
+tcp_keepalive = "0s"
 max_header = "16KiB"
 max_uri = "4KiB"
 max_body = 1000001

@@ -65,9 +65,7 @@ impl Section {
             Self::TrustedRequestHead => OF_THE_HOP | OURS,
             Self::ResponseHead => OF_THE_HOP,
             Self::Http2 => OF_A_CONNECTION,
-            Self::RequestTrailers => {
-                OF_THE_HOP | OURS | CLAIMS | OF_THE_MESSAGE | OF_THE_REQUEST
-            }
+            Self::RequestTrailers => OF_THE_HOP | OURS | CLAIMS | OF_THE_MESSAGE | OF_THE_REQUEST,
             Self::ResponseTrailers => OF_THE_HOP | OURS | CLAIMS | OF_THE_MESSAGE,
         }
     }
@@ -90,7 +88,10 @@ impl Section {
         self.withheld() & classify(folded).bit() != 0
             || CONTENT.contains(&folded)
             || names.contains(&folded)
-            || (!names.is_empty() && REQUEST_FAMILIES.iter().any(|start| folded.starts_with(start)))
+            || (!names.is_empty()
+                && REQUEST_FAMILIES
+                    .iter()
+                    .any(|start| folded.starts_with(start)))
     }
 }
 
@@ -172,7 +173,11 @@ mod tests {
             "Sec-WebSocket-Key",
         ] {
             let name = name.as_bytes();
-            assert!(Section::RequestTrailers.refuses(name), "{}", name.escape_ascii());
+            assert!(
+                Section::RequestTrailers.refuses(name),
+                "{}",
+                name.escape_ascii()
+            );
         }
     }
 
@@ -202,7 +207,10 @@ mod tests {
     #[test]
     fn response_trailers_may_say_what_asks_for_nothing() {
         for name in ["X-Request-Id", "Set-Cookie", "Cache-Control", "Via"] {
-            assert!(!Section::ResponseTrailers.refuses(name.as_bytes()), "{name}");
+            assert!(
+                !Section::ResponseTrailers.refuses(name.as_bytes()),
+                "{name}"
+            );
         }
         for name in [
             "Content-Length",

@@ -11,6 +11,7 @@ use super::ConnectError;
 use super::dress::{Behalf, Dressed, dressed};
 use crate::config;
 use crate::interrupt::Level;
+use crate::keepalive::Keepalive;
 use crate::proxy::plain;
 use crate::proxy::plane::Plane;
 use crate::registry::endpoint::{Permit, Resolved, Ticket};
@@ -49,8 +50,12 @@ pub async fn dial(
     };
     peer.options.connection_timeout = Some(upstream.connect_timeout);
     let (transport, number) = endpoint.transport();
-    if upstream.http2 {
-        peer.options.tcp_keepalive = Some(KEEP_ALIVE);
+    if matches!(*resolved, Resolved::Socket(_)) {
+        let idle = plane.registry.snapshot().config.server.tcp_keepalive;
+        peer.options.tcp_keepalive = match upstream.http2 {
+            true => Some(KEEP_ALIVE),
+            false => Keepalive::after(idle, upstream.read_timeout).map(watched),
+        };
     }
     let ticket = endpoint.connection_opened();
     let stream = plane
@@ -94,6 +99,17 @@ pub async fn dial(
         transport: number,
         ticket,
     })
+}
+
+/// The same in Pingora's words.
+fn watched(keepalive: Keepalive) -> TcpKeepalive {
+    TcpKeepalive {
+        idle: keepalive.idle,
+        interval: keepalive.interval,
+        count: keepalive.count as usize,
+        #[cfg(target_os = "linux")]
+        user_timeout: keepalive.unacknowledged.unwrap_or_default(),
+    }
 }
 
 /// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed
