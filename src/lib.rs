@@ -25,6 +25,7 @@ pub mod config;
 pub mod core;
 pub mod demo;
 pub mod doctor;
+pub mod files;
 pub mod gate;
 pub mod idle;
 pub mod interrupt;
