@@ -247,18 +247,6 @@ pub async fn run(
             }
             ending = Some(Ending::new(code));
         }
-        if let Some(silence) = &mut silence
-            && ending.is_none()
-            && client
-                .timer
-                .poll(cx, silence.until(up.moved() + down.moved()))
-                .is_ready()
-        {
-            if !websocket {
-                return Poll::Ready(TunnelEnd::Idle);
-            }
-            ending = Some(Ending::of_silence());
-        }
         let frames = ending
             .as_ref()
             .map(|ending| (&ending.to_client[..], &ending.to_backend[..]));
@@ -277,6 +265,20 @@ pub async fn run(
         }
         if up.shut && down.shut && ending.as_ref().is_none_or(|ending| !ending.by_silence) {
             return Poll::Ready(TunnelEnd::Peers);
+        }
+        if ending.is_none()
+            && let Some(silence) = &mut silence
+        {
+            let until = silence.until(up.moved() + down.moved());
+            if client.timer.poll(cx, until).is_ready() {
+                if !websocket {
+                    return Poll::Ready(TunnelEnd::Idle);
+                }
+                // The close frames go out in the next turn.
+                ending = Some(Ending::of_silence());
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         let Some(ending) = &mut ending else {
             if !websocket || !(up.ended || down.ended) {

@@ -52,10 +52,11 @@ pub async fn dial(
     let (transport, number) = endpoint.transport();
     if matches!(*resolved, Resolved::Socket(_)) {
         let idle = plane.registry.snapshot().config.server.tcp_keepalive;
-        peer.options.tcp_keepalive = match upstream.http2 {
-            true => Some(KEEP_ALIVE),
-            false => Keepalive::after(idle, upstream.read_timeout).map(watched),
-        };
+        let keepalive = Keepalive::after(idle, upstream.read_timeout);
+        peer.options.tcp_keepalive = keepalive.map(|keepalive| match upstream.http2 {
+            true => KEEP_ALIVE,
+            false => in_pingoras_words(keepalive),
+        });
     }
     let ticket = endpoint.connection_opened();
     let stream = plane
@@ -102,7 +103,7 @@ pub async fn dial(
 }
 
 /// The same in Pingora's words.
-fn watched(keepalive: Keepalive) -> TcpKeepalive {
+fn in_pingoras_words(keepalive: Keepalive) -> TcpKeepalive {
     TcpKeepalive {
         idle: keepalive.idle,
         interval: keepalive.interval,

