@@ -127,6 +127,7 @@ cut_on_503 = true
 [pool.upstream]
 connect_timeout = "3s"
 read_timeout = "1h"
+tunnel_timeout = "1h"
 idle_timeout = "0"
 max_in_flight = 100
 request_buffering = false

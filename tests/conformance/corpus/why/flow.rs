@@ -30,14 +30,6 @@ pub const WHY: &[Why] = &[
         ],
     ),
     (
-        "An offer and the order of its lines are written anew: nginx's come as its configuration has them, HAProxy's where \
-         the client had them",
-        &[
-            "an upgrade of a POST",
-            "an upgrade of a POST with a body of nothing",
-        ],
-    ),
-    (
         "What comes behind an offer that was refused is a request like any other: a client's claims are taken out of it. \
          nginx and HAProxy, as configured here, pass them on; and HAProxy checks the WebSocket's key",
         &[
