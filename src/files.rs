@@ -108,7 +108,7 @@ impl FilePlace {
             rustix::fs::chownat(&self.directory, &self.name, None, group, flags)
                 .map_err(|error| AccessError::Group(error.into()))?;
         }
-        let mode = Mode::from_raw_mode(mode as _);
+        let mode = mode_of(mode);
         rustix::fs::chmodat(&self.directory, &self.name, mode, flags)
             .map_err(|error| AccessError::Mode(error.into()))
     }
@@ -141,7 +141,7 @@ pub fn write_fresh(
         Err(error) => return Err(error.into()),
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(mode as _);
+    let mode = mode_of(mode);
     let mut file = File::from(rustix::fs::openat(directory, name, flags, mode)?);
     for piece in contents {
         file.write_all(piece)?;
@@ -174,7 +174,7 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 pub fn append_to(path: &Path, mode: u32) -> io::Result<File> {
     let (flags, mode) = (
         OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC,
-        Mode::from_raw_mode(mode as _),
+        mode_of(mode),
     );
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -256,12 +256,18 @@ impl OpenDirectory {
     }
 }
 
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::useless_conversion,
+    reason = "their types differ between systems"
+)]
 fn identity(found: &rustix::fs::Stat) -> FileIdentity {
-    #[allow(
-        clippy::useless_conversion,
-        reason = "their types differ between systems"
-    )]
     (found.st_dev as u64, u64::from(found.st_ino))
+}
+
+#[allow(clippy::unnecessary_cast, reason = "its type differs between systems")]
+fn mode_of(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode as rustix::fs::RawMode)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ fn directories(config: &Config, f: &mut Findings) {
         LogSink::Off | LogSink::Stdout => None,
     };
     let admin = &config.admin;
-    let of_file = |path: Option<&'_ Path>| path.map(|path| directory_of(path).to_owned());
+    let of_file = |path: Option<&Path>| path.map(|path| directory_of(path).to_owned());
     let places = [
         ("admin.socket", of_file(admin.socket.as_deref())),
         ("admin.token_file", of_file(admin.token_file.as_deref())),
