@@ -299,7 +299,8 @@ pub async fn run(
             return Poll::Ready(TunnelEnd::Cut);
         }
         // Of a peer that has taken nothing for so long, nothing is hoped for.
-        if !(up.has_said_farewell() && down.has_said_farewell()) && !ending.by_silence {
+        let is_said = up.has_said_farewell() && down.has_said_farewell();
+        if !is_said && !ending.by_silence {
             // A frame is on its way. It may take as long as the drain's deadline lets it.
             return Poll::Pending;
         }
