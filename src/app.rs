@@ -129,7 +129,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         let mut listeners =
             Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
         let change = listeners.prepare(&config.listeners)?;
-        listeners.apply(change).await?;
+        listeners.apply(change, &config.server).await?;
         handle.own_listeners().bound(listeners.addresses());
         handle
             .own_listeners()

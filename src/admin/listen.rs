@@ -4,7 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,8 @@ use thiserror::Error;
 
 use crate::activation::{ADMIN, APPS, Inherited};
 use crate::config;
+use crate::files::{AccessError, FileIdentity, FilePlace};
+use crate::keepalive::{Keepalive, set_keepalive};
 
 /// Connections that may wait to be accepted (as far as `somaxconn` lets): a burst of thousands, or of launchers that
 /// come back after a restart of the proxy, must not keep a probe's from being made.
@@ -65,15 +67,15 @@ impl Bound {
 pub(super) struct SocketFile {
     path: PathBuf,
     /// `None`: the supervisor's.
-    identity: Option<(u64, u64)>,
+    made: Option<(FilePlace, FileIdentity)>,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| Some((found.dev(), found.ino())) == self.identity);
-        if ours {
-            let _ = fs::remove_file(&self.path);
+        if let Some((place, identity)) = &self.made
+            && place.socket().is_ok_and(|found| found == Some(*identity))
+        {
+            let _ = place.remove();
         }
     }
 }
@@ -134,6 +136,10 @@ pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<B
         Some(given) => Some(given),
         None => admin.probes.map(|at| bind_tcp("probes", at)).transpose()?,
     };
+    for listener in http.iter().chain(&probes) {
+        // A watcher of events that vanishes must not keep its place.
+        set_keepalive(listener, Some(Keepalive::standard()));
+    }
     if let Some(at) = admin.http
         && admin.token_file.is_none()
         && !at.ip().is_loopback()
@@ -161,8 +167,8 @@ fn inherit_unix(
     let bound = listener.local_addr().ok();
     let bound = bound.and_then(|address| Some(address.as_pathname()?.to_owned()));
     let path = bound.unwrap_or_else(|| path.to_owned());
-    let identity = None;
-    Some((listener, SocketFile { path, identity }))
+    // Its file, mode and group are the supervisor's.
+    Some((listener, SocketFile { path, made: None }))
 }
 
 /// The second socket: bound like the first, with its own mode and group.
@@ -259,31 +265,44 @@ fn bind_unix(path: &Path, admin: &config::Admin) -> Result<(UnixListener, Socket
             "can't bind the admin socket {shown}: {error}; {remedy}"
         ))
     })?;
-    // Whom it belongs to first: until then only its owner may connect.
-    if let Some(group) = group {
-        std::os::unix::fs::chown(path, None, Some(group)).map_err(|error| {
-            BindError(format!(
-                "can't give the admin socket {shown} to group {group}: {error}; only root and the group's \
-                 members can: add this user to the group, or drop [admin] group"
-            ))
-        })?;
+    if let Some((place, identity)) = &file.made {
+        // Whom it belongs to first: until then only its owner may connect.
+        place
+            .set_access(*identity, group, admin.mode)
+            .map_err(|error| access_error(path, group, admin.mode, error))?;
     }
-    fs::set_permissions(path, Permissions::from_mode(admin.mode)).map_err(|error| {
-        BindError(format!(
-            "can't set the mode of the admin socket {shown} to {:04o}: {error}; choose another [admin] socket",
-            admin.mode
-        ))
-    })?;
     Ok((listener, file))
+}
+
+fn access_error(path: &Path, group: Option<u32>, mode: u32, error: AccessError) -> BindError {
+    let shown = path.display();
+    BindError(match error {
+        AccessError::Group(error) => format!(
+            "can't give the admin socket {shown} to group {}: {error}; only root and the group's members can: add \
+             this user to the group, or drop [admin] group",
+            group.unwrap_or_default()
+        ),
+        AccessError::Mode(error) => format!(
+            "can't set the mode of the admin socket {shown} to {mode:04o}: {error}; choose another [admin] socket"
+        ),
+        AccessError::Replaced(error) => format!(
+            "somebody has put something else in the place of the admin socket {shown} just now ({error}); choose an \
+             [admin] socket in a directory that only this user and root may write"
+        ),
+    })
 }
 
 /// Removes the socket file of a dead process; refuses to take anything else's place.
 fn make_room(path: &Path) -> Result<(), BindError> {
     let shown = path.display();
-    let Ok(found) = fs::symlink_metadata(path) else {
+    // Without its directory there is nothing to remove: the bind says what is missing.
+    let Ok(place) = FilePlace::of(path) else {
         return Ok(());
     };
-    if !found.file_type().is_socket() {
+    let Ok(found) = place.socket() else {
+        return Ok(());
+    };
+    if found.is_none() {
         return Err(BindError(format!(
             "{shown} exists and is not a socket; lameduck won't delete it: remove it, or choose another \
              [admin] socket"
@@ -295,7 +314,7 @@ fn make_room(path: &Path) -> Result<(), BindError> {
              status --admin {shown}` shows it), or choose another [admin] socket"
         )));
     }
-    fs::remove_file(path).map_err(|error| {
+    place.remove().map_err(|error| {
         BindError(format!(
             "can't remove the stale admin socket {shown}: {error}; remove it, or choose another [admin] socket"
         ))
@@ -323,10 +342,11 @@ fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let _ = descriptor.set_permissions(Permissions::from_mode(0o600));
     let socket = Socket::from(OwnedFd::from(descriptor));
     socket.bind(&address)?;
-    let found = fs::symlink_metadata(path)?;
+    let place = FilePlace::of(path)?;
+    let identity = place.socket()?.ok_or(io::ErrorKind::AlreadyExists)?;
     let file = SocketFile {
         path: path.to_owned(),
-        identity: Some((found.dev(), found.ino())),
+        made: Some((place, identity)),
     };
     socket.listen(BACKLOG)?;
     Ok((UnixListener::from(OwnedFd::from(socket)), file))
@@ -358,6 +378,7 @@ fn find_group(groups: &str, name: &str) -> Option<u32> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::os::unix::fs::MetadataExt as _;
 
     fn settings(socket: Option<PathBuf>) -> config::Admin {
         config::Admin {

@@ -183,7 +183,7 @@ impl Lifecycle {
             .await
             .map_err(|error| error.to_string())?;
         listeners
-            .apply(change)
+            .apply(change, &config.server)
             .await
             .map_err(|error| error.to_string())?;
         *self.addresses.lock() = listeners.addresses();

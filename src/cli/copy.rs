@@ -33,8 +33,20 @@ pub fn run(args: &CopyArgs) -> Result<(), Exit> {
 fn copy(to: &Path) -> std::io::Result<()> {
     let mut fresh = to.as_os_str().to_owned();
     fresh.push(".new");
-    std::fs::copy(std::env::current_exe()?, &fresh)?;
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o755))?;
+    // What an earlier copy left there, or what somebody has put there for us: it is not written through.
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .open(&fresh)?;
+    std::io::copy(
+        &mut std::fs::File::open(std::env::current_exe()?)?,
+        &mut file,
+    )?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
     // A file that is being run can't be written to, but can be replaced.
     std::fs::rename(&fresh, to)
 }

@@ -27,6 +27,7 @@ impl Default for Server {
             min_response_rate: 0,
             rate_grace: s(5),
             total_timeout: None,
+            tcp_keepalive: Some(s(60)),
             max_header: 64 << 10,
             max_uri: 16 << 10,
             max_body: 0,
@@ -152,6 +153,7 @@ impl Default for Upstream {
         Upstream {
             connect_timeout: s(1),
             read_timeout: s(60),
+            tunnel_timeout: None,
             idle_timeout: s(4),
             max_in_flight: 0,
             request_buffering: true,

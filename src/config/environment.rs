@@ -2,13 +2,15 @@
 
 use super::plain_file::read_file;
 use super::reader::Findings;
-use super::runtime::{Config, ListenerTls};
+use super::runtime::{Config, ListenerTls, LogSink};
+use crate::files::{OpenDirectory, directory_of};
 use crate::tls::material::{Material, Part};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Check the files that the configuration names; what was read of them is kept where it will be used.
 pub(super) fn check(config: &mut Config, f: &mut Findings) {
+    directories(config, f);
     if let Some(path) = &config.admin.token_file {
         token(path, f);
     }
@@ -18,6 +20,53 @@ pub(super) fn check(config: &mut Config, f: &mut Findings) {
         }
     }
     super::upstream_tls::load(&mut config.pools, f);
+}
+
+/// Where lameduck makes files or trusts one, nobody else should be able to put another in its place.
+fn directories(config: &Config, f: &mut Findings) {
+    let log = match &config.access_log.sink {
+        LogSink::File(path) => Some(path.as_path()),
+        LogSink::Off | LogSink::Stdout => None,
+    };
+    let admin = &config.admin;
+    let of_file = |path: Option<&Path>| path.map(|path| directory_of(path).to_owned());
+    let places = [
+        ("admin.socket", of_file(admin.socket.as_deref())),
+        ("admin.token_file", of_file(admin.token_file.as_deref())),
+        ("server.state_dir", config.server.state_dir.clone()),
+        ("access_log.path", of_file(log)),
+    ];
+    for (key, directory) in places {
+        let Some(directory) = directory else {
+            continue;
+        };
+        let name = directory.display();
+        let choose = "choose a directory that only lameduck's user and root may write";
+        let (may, remedy) = match OpenDirectory::at(&directory) {
+            None => continue,
+            Some(OpenDirectory::Replace) => (
+                "replace what is in",
+                format!("{choose}, or close this one: `chmod o-w {name}`"),
+            ),
+            // Nobody is to close `/tmp`.
+            Some(OpenDirectory::Make) => {
+                ("make files, before lameduck does, in", choose.to_owned())
+            }
+        };
+        f.warning(
+            f.place(key),
+            format!(
+                "`{}`: everybody on this machine may {may} {name}",
+                last(key)
+            ),
+            remedy,
+        );
+    }
+}
+
+/// A key without its section.
+fn last(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
 }
 
 /// Within so many days of its end a certificate should have been renewed.

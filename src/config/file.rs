@@ -73,6 +73,8 @@ fn server(t: &Table<'_>, base: &Path, f: &mut Findings) -> Server {
         rate_grace: t.some_time("rate_grace", d.rate_grace, f),
         total_timeout: Some(t.duration("total_timeout", Duration::ZERO, f))
             .filter(|time| !time.is_zero()),
+        tcp_keepalive: Some(t.duration("tcp_keepalive", d.tcp_keepalive.unwrap_or_default(), f))
+            .filter(|time| !time.is_zero()),
         max_header: head_size(t, "max_header", d.max_header, f),
         max_uri: head_size(t, "max_uri", d.max_uri, f),
         max_body: t.size("max_body", d.max_body, f),
@@ -338,6 +340,8 @@ fn upstream(t: &Table<'_>, f: &mut Findings) -> Upstream {
     Upstream {
         connect_timeout: t.some_time("connect_timeout", d.connect_timeout, f),
         read_timeout: t.some_time("read_timeout", d.read_timeout, f),
+        tunnel_timeout: Some(t.duration("tunnel_timeout", Duration::ZERO, f))
+            .filter(|time| !time.is_zero()),
         idle_timeout: t.duration("idle_timeout", d.idle_timeout, f),
         max_in_flight: t.number("max_in_flight", d.max_in_flight, COUNT, f),
         request_buffering: t.boolean("request_buffering", d.request_buffering, f),

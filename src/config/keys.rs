@@ -62,6 +62,7 @@ pub const SECTIONS: &[Section] = &[
             key("min_response_rate", "size a second", "\"0\"", "Slowest taking of a response, counted the same way; then the connection is cut. `\"0\"`: no limit."),
             key("rate_grace", "duration", "\"5s\"", "What `min_body_rate` and `min_response_rate` leave to a client that sends or takes nothing."),
             key("total_timeout", "duration", "\"0s\"", "For a whole request with its response, from its complete header block on: 408 where the client is late, 504 where the backend is, cut where the response had begun. Not for upgrades and event streams. `\"0s\"`: no limit."),
+            key("tcp_keepalive", "duration", "\"60s\"", "After so much silence the kernel asks a client or backend whether it is still there, six times at most, a sixth of it apart; one that doesn't answer is gone (2 minutes by default). Whole seconds, up to 9 hours. `\"0s\"`: never, and a peer that vanishes holds its WebSocket for ever."),
             key("max_header", "size", "\"64KiB\"", "Largest request header block; beyond: 431. At least 1KiB, at most 1MiB."),
             key("max_uri", "size", "\"16KiB\"", "Longest request target; beyond: 414. At least 1KiB, at most 1MiB."),
             key("max_body", "size", "\"0\"", "Largest request body; beyond: 413. `\"0\"`: no limit."),
@@ -218,6 +219,7 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             key("connect_timeout", "duration", "\"1s\"", "For a connect. Nothing was sent then, so another backend is tried."),
             key("read_timeout", "duration", "\"60s\"", "Longest time without a byte from the backend. Not for upgrades and event streams."),
+            key("tunnel_timeout", "duration", "\"0s\"", "Longest time without a byte in either direction of an upgraded connection (a WebSocket, say); it is then closed in order. `\"0s\"`: no limit."),
             key("idle_timeout", "duration", "\"4s\"", "How long an unused connection is kept. Shorter where the app's `Keep-Alive` says so; stay below the app's own (5 s in Node.js)."),
             key("max_in_flight", "integer", "0", "Requests in flight on one backend; further ones wait. `0`: no limit."),
             key("request_buffering", "true or false", "true", "Receive a body of up to 64 KiB, less the head, whole before a backend is chosen: a client that sends slowly then occupies no backend, and no drain waits for it. Not for chunked bodies, gRPC, and clients that ask first (`Expect: 100-continue`)."),

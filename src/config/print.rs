@@ -133,6 +133,10 @@ pub(super) fn server(server: &Server) -> Entries {
             "total_timeout",
             quoted_time(server.total_timeout.unwrap_or_default()),
         ),
+        (
+            "tcp_keepalive",
+            quoted_time(server.tcp_keepalive.unwrap_or_default()),
+        ),
         ("max_header", text(&size(server.max_header as u64))),
         ("max_uri", text(&size(server.max_uri as u64))),
         ("max_body", text(&size(server.max_body))),
@@ -311,6 +315,10 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
             vec![
                 ("connect_timeout", quoted_time(upstream.connect_timeout)),
                 ("read_timeout", quoted_time(upstream.read_timeout)),
+                (
+                    "tunnel_timeout",
+                    quoted_time(upstream.tunnel_timeout.unwrap_or_default()),
+                ),
                 ("idle_timeout", quoted_time(upstream.idle_timeout)),
                 ("max_in_flight", upstream.max_in_flight.to_string()),
                 ("request_buffering", upstream.request_buffering.to_string()),

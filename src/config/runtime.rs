@@ -62,6 +62,9 @@ pub struct Server {
     pub rate_grace: Duration,
     /// For a whole request and its response, from the complete head on; `None`: no limit (the default).
     pub total_timeout: Option<Duration>,
+    /// Silence after which the kernel asks a peer whether it is still there, on clients' and backends' connections;
+    /// `None`: never. Default 60 s.
+    pub tcp_keepalive: Option<Duration>,
     /// Largest header block, in bytes. Default 64 KiB.
     pub max_header: usize,
     /// Longest request target, in bytes. Default 16 KiB.

@@ -13,6 +13,7 @@ use super::answer::Answer;
 use super::resolve::Resolver;
 use super::{Target, identity};
 use crate::core::backend::Probe;
+use crate::keepalive::{Keepalive, set_keepalive};
 use crate::proxy_header;
 use crate::registry::Endpoint;
 use crate::registry::endpoint::{Resolved, Ticket};
@@ -117,6 +118,8 @@ async fn open(
             own.check(*address).map_err(io::Error::other)?;
             let stream = connect_any(endpoint, *address, port, resolver).await?;
             let _ = stream.set_nodelay(true);
+            // It may become the sentinel, whose end is the first that is heard of a process that stops.
+            set_keepalive(&stream, Some(Keepalive::standard()));
             let listener = identity::of_tcp(&stream);
             (Socket::Tcp(stream), listener)
         }

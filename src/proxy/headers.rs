@@ -15,29 +15,10 @@ use super::h1::fields::FieldKind;
 use super::h1::method::Version;
 use super::h1::request::{Body, Form, RequestHead};
 use super::h1::response::{ResponseBody, ResponseHead};
+use super::h1::sections::Section;
 use super::h1::span::Field;
 use super::passes;
 use crate::config;
-
-/// Fields that go no further than the next hop, and those that are always written anew.
-const HOP: u32 = FieldKind::Connection.bit()
-    | FieldKind::KeepAlive.bit()
-    | FieldKind::ProxyConnection.bit()
-    | FieldKind::Te.bit()
-    | FieldKind::Upgrade.bit()
-    | FieldKind::Http2Settings.bit()
-    | FieldKind::TransferEncoding.bit()
-    | FieldKind::Dropped.bit();
-
-/// What nobody may say but the proxy.
-const OURS: u32 = FieldKind::Identity.bit();
-
-/// What only a trusted hop may say.
-const CLAIMS: u32 = FieldKind::Forwarded.bit()
-    | FieldKind::XForwardedFor.bit()
-    | FieldKind::XForwardedProto.bit()
-    | FieldKind::XForwardedHost.bit()
-    | FieldKind::Claim.bit();
 
 /// The edits of a request.
 #[derive(Debug, Clone, Copy)]
@@ -64,10 +45,10 @@ pub struct RequestEdit<'a> {
 pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
     let policy = edit.policy;
     let host = new_host(buf, head, edit);
-    let mut drop = HOP | OURS;
-    if !edit.trusted {
-        drop |= CLAIMS;
-    }
+    let mut drop = match edit.trusted {
+        true => Section::TrustedRequestHead.withheld(),
+        false => Section::RequestHead.withheld(),
+    };
     if policy.x_forwarded {
         drop |= FieldKind::XForwardedFor.bit();
     }
@@ -111,14 +92,12 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if head.upgrade.is_some() {
-        put(
-            out,
-            &[
-                b"Connection: upgrade\r\nUpgrade: ",
-                head.upgrade_protocol.of(buf),
-                b"\r\n",
-            ],
-        );
+        let mut before: &[u8] = b"Connection: upgrade\r\nUpgrade: ";
+        for protocol in head.offered(buf) {
+            put(out, &[before, protocol]);
+            before = b", ";
+        }
+        out.extend_from_slice(b"\r\n");
     } else if head.te_trailers && head.version == Version::Http11 {
         out.extend_from_slice(b"Connection: te\r\nTE: trailers\r\n");
     }
@@ -326,7 +305,7 @@ pub struct ResponseEdit {
 pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &ResponseEdit) {
     // RFC 9110 §8.6 and RFC 9112 §6.1: no length and no encoding in 1xx and 204.
     let bodiless = head.status < 200 || head.status == 204;
-    let mut drop = HOP;
+    let mut drop = Section::ResponseHead.withheld();
     if head.rewrite_length || bodiless || edit.framing == ClientFraming::Chunked {
         drop |= FieldKind::ContentLength.bit();
     }

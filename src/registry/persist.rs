@@ -6,7 +6,7 @@
 //! proxy from starting.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -18,6 +18,7 @@ use super::member::Source;
 use super::pool::PoolState;
 use crate::clock::{self, Reading};
 use crate::core::drain;
+use crate::files;
 
 /// The file's name in `state_dir`.
 pub const FILE: &str = "state.json";
@@ -262,25 +263,14 @@ pub fn save(dir: &Path, state: &State) -> Result<(), Error> {
         .mode(0o750)
         .create(dir)
         .map_err(failed("make", dir))?;
-    write_synced(&new, &bytes).map_err(failed("write", &new))?;
-    let path = dir.join(FILE);
-    std::fs::rename(&new, &path).map_err(failed("replace", &path))?;
+    let directory = files::open_directory(dir).map_err(failed("open", dir))?;
+    // Not what somebody may have put there for us: a link to another file, a pipe.
+    files::write_fresh(&directory, NEW, 0o640, &[&bytes, b"\n"]).map_err(failed("write", &new))?;
+    files::rename_within(&directory, NEW, FILE).map_err(failed("replace", &dir.join(FILE)))?;
     // The name is in the directory, which has its own buffers.
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
+    File::from(directory)
+        .sync_all()
         .map_err(failed("sync", dir))
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o640)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.write_all(b"\n")?;
-    file.sync_all()
 }
 
 #[derive(Serialize)]

@@ -120,6 +120,11 @@ impl Bound {
         self.address
     }
 
+    /// The listening socket.
+    pub fn socket(&self) -> &TcpListener {
+        &self.socket
+    }
+
     /// Serves it on these threads.
     pub fn start(
         self,
@@ -246,6 +251,11 @@ impl Listener {
     pub fn reconfigure(&self, config: config::Listener, tls: Option<Material>) {
         let new = settings(config, tls, self.tls());
         self.front.settings.store(Arc::new(new));
+    }
+
+    /// The listening socket: what is set on it holds for connections that are accepted from now on.
+    pub fn socket(&self) -> &TcpListener {
+        &self.socket
     }
 
     /// Where it listens, with the real port.

@@ -10,6 +10,7 @@ use super::overlap::SharedPort;
 use super::threads::Threads;
 use crate::activation::Inherited;
 use crate::config;
+use crate::keepalive::{Keepalive, set_keepalive};
 use crate::proxy::plane::Plane;
 use crate::tls::material::Material;
 use crate::tls::server::told;
@@ -105,21 +106,24 @@ impl Listeners {
     }
 
     /// Serves what is new, and stops what is no longer wanted.
-    pub async fn apply(&mut self, change: Change) -> std::io::Result<()> {
+    pub async fn apply(&mut self, change: Change, server: &config::Server) -> std::io::Result<()> {
         let mut change = change;
         let mut drop = Vec::new();
+        let keepalive = Keepalive::after(server.tcp_keepalive, server.body_timeout);
         for open in std::mem::take(&mut self.open) {
             let mut keep = change.keep.iter();
             match keep.position(|(listener, _)| listener.address == open.configured()) {
                 Some(place) => {
                     let (listener, material) = change.keep.swap_remove(place);
                     open.reconfigure(listener, material);
+                    set_keepalive(open.socket(), keepalive);
                     self.open.push(open);
                 }
                 None => drop.push(open),
             }
         }
         for (bound, material) in change.add {
+            set_keepalive(bound.socket(), keepalive);
             let listener = bound.start(&self.threads, &self.plane, material)?;
             self.open.push(listener);
         }

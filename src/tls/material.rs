@@ -119,6 +119,9 @@ impl Material {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(&certificates)));
+        // Of the suites that both know, ours comes first: a client's list may begin with a weaker one. A phone without
+        // AES in hardware would rather have ChaCha20; it gets AES all the same, and is a little slower.
+        config.ignore_client_order = true;
         config.ticketer = tickets.ticketer.clone();
         config.session_storage = tickets.sessions.clone();
         config.alpn_protocols = protocols(http2);

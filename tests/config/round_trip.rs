@@ -52,6 +52,7 @@ min_body_rate = "1KiB"
 min_response_rate = 500
 rate_grace = "7s"
 total_timeout = "1h"
+tcp_keepalive = "0s"
 max_header = "16KiB"
 max_uri = "4KiB"
 max_body = 1000001
@@ -131,6 +132,7 @@ cut_on_503 = true
 [pool.upstream]
 connect_timeout = "3s"
 read_timeout = "1h"
+tunnel_timeout = "1h"
 idle_timeout = "0"
 max_in_flight = 100
 request_buffering = false

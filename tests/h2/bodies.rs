@@ -256,3 +256,37 @@ async fn an_end_that_comes_by_itself_is_passed_on_once() {
         assert_eq!(answer(canary).await.text(), "alive");
     }
 }
+
+/// As over HTTP/1: trailers are judged by the same list, whatever brings them.
+#[tokio::test]
+async fn forged_field_in_a_trailer_never_reaches_the_backend() {
+    let rig = streaming_rig().await;
+    let mut client = Client::new(&rig).await;
+    for name in [
+        "x-client-cert-verified",
+        "x_client_cert_subject",
+        "client-cert",
+        "client_cert_chain",
+        "x-forwarded-for",
+        "content-length",
+        "host",
+    ] {
+        let (response, mut body) = client.begin(post("/"), false).await;
+        let mut backend = rig.backends[0].accept().await;
+        backend.head().await;
+        body.send_data("hello".into(), false).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert(
+            http::HeaderName::from_static(name),
+            "forged".parse().unwrap(),
+        );
+        body.send_trailers(trailers).unwrap();
+        // Some of them the `h2` crate refuses itself, with a reset.
+        if let Ok(answer) = super::client::try_answer(response).await {
+            assert_eq!(answer.status(), 400, "{name}");
+        }
+        let (got, _) = backend.rest().await;
+        let got = String::from_utf8_lossy(&got).into_owned();
+        assert!(!got.contains("forged"), "{name}: {got}");
+    }
+}

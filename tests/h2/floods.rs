@@ -248,3 +248,31 @@ async fn idle_streams_are_many_and_small() {
         assert_eq!(answer(response).await.text(), "here");
     }
 }
+
+/// A header block in two frames, with a pause between them: the log counts from its first byte.
+#[tokio::test]
+async fn request_is_measured_from_its_header_block_s_first_byte() {
+    let mut rig = rig("").await;
+    let served = serve(&mut rig);
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    let mut bytes = PREFACE.to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    bytes.extend(frame(1, END_STREAM, 1, &GET[..3]));
+    stream.write_all(&bytes).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    // Another request right behind it is not taken for as slow.
+    let mut bytes = frame(9, END_HEADERS, 1, &GET[3..]);
+    bytes.extend(frame(1, END_STREAM | END_HEADERS, 3, GET));
+    stream.write_all(&bytes).await.unwrap();
+    let lines = rig.access_log(2).await;
+    let mut durations: Vec<f64> = lines
+        .iter()
+        .map(|line| line["duration_ms"].as_f64().unwrap())
+        .collect();
+    durations.sort_by(f64::total_cmp);
+    assert!(
+        durations[0] < 390.0 && durations[1] >= 390.0,
+        "{durations:?}"
+    );
+    served.abort();
+}

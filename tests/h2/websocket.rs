@@ -146,3 +146,47 @@ async fn a_drain_ends_an_event_stream_at_a_boundary() {
     assert_eq!(drain.await.unwrap().cut, 0);
     going_on.abort();
 }
+
+/// What comes behind an extended CONNECT that is refused reaches nobody: the backend's connection is clean.
+#[tokio::test]
+async fn bytes_behind_a_refused_connect_reach_nobody() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let mut backend: Option<Wire> = None;
+    for (status, fields) in [
+        (200, "Content-Length: 0\r\n"),
+        (204, ""),
+        (304, ""),
+        (400, "Content-Length: 0\r\n"),
+        (401, "Content-Length: 0\r\n"),
+        (403, "Content-Length: 0\r\n"),
+        (404, "Content-Length: 0\r\n"),
+        (
+            426,
+            "Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n",
+        ),
+        (500, "Content-Length: 0\r\n"),
+        (502, "Content-Length: 0\r\n"),
+    ] {
+        let (response, mut up) = client.begin(connect("websocket"), false).await;
+        up.send_data("GET /admin HTTP/1.1\r\nHost: a\r\n\r\n".into(), false)
+            .unwrap();
+        let mut wire = match backend.take() {
+            Some(wire) => wire,
+            None => rig.backends[0].accept().await,
+        };
+        let head = wire.head().await;
+        assert!(head.starts_with("GET /ws HTTP/1.1\r\n"), "{status}: {head}");
+        wire.send(format!("HTTP/1.1 {status} X\r\n{fields}\r\n"))
+            .await;
+        assert_eq!(answer(response).await.status(), status);
+        backend = Some(wire);
+    }
+    // The next one's head is the next thing that the backend gets.
+    let response = client.get("/clean").await;
+    let mut wire = backend.unwrap();
+    let head = wire.head().await;
+    assert!(head.starts_with("GET /clean HTTP/1.1\r\n"), "{head}");
+    wire.answer("ok").await;
+    assert_eq!(answer(response).await.text(), "ok");
+}

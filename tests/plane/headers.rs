@@ -191,3 +191,36 @@ async fn routes_go_by_host_and_path() {
         ((), ()) = async { tokio::join!(serve(0, "app"), serve(1, "api")) } => unreachable!("the proxy closed both"),
     }
 }
+
+/// What nobody may say but the proxy, said behind the body: an app that merges trailers into the header would believe it.
+#[tokio::test]
+async fn forged_field_in_a_trailer_never_reaches_the_backend() {
+    let rig = Rig::one().await;
+    for name in [
+        "X-Client-Cert-Verified",
+        "x_client_cert_subject",
+        "Client-Cert",
+        "Client_Cert_Chain",
+        "X-Forwarded-Proto",
+        "X_Real_Ip",
+        "Via",
+        "X-Request-Id",
+        "Proxy-Authorization",
+        "Content_Type",
+        "If-Match",
+    ] {
+        let mut client = rig
+            .ask("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            .await;
+        let mut backend = rig.backends[0].accept().await;
+        backend.head().await;
+        client.send(format!("0\r\n{name}: forged\r\n\r\n")).await;
+        assert_eq!(client.response().await.status(), 400, "{name}");
+        let (got, _) = backend.rest().await;
+        let got = String::from_utf8_lossy(&got).into_owned();
+        assert!(
+            !got.contains("forged") && !got.contains(name),
+            "{name}: {got}"
+        );
+    }
+}

@@ -240,3 +240,32 @@ async fn a_client_that_reads_slowly_is_not_given_up() {
     }
     sending.await.unwrap();
 }
+
+/// The log counts from the request's first byte; what the backend took is counted from the complete head.
+#[tokio::test]
+async fn request_is_measured_from_its_first_byte() {
+    let rig = Rig::one().await;
+    let mut client = rig.ask("GET / HTTP/1.1\r\nHos").await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    client.send("t: a\r\n\r\n").await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend.answer("ok").await;
+    assert_eq!(client.response().await.text(), "ok");
+    let line = &rig.access_log(1).await[0];
+    assert!(line["duration_ms"].as_f64().unwrap() >= 390.0, "{line}");
+    assert!(line["upstream_ms"].as_f64().unwrap() < 390.0, "{line}");
+}
+
+/// `total_timeout` begins with the complete head: a slow head is `header_timeout`'s business.
+#[tokio::test]
+async fn slow_head_takes_nothing_of_total_timeout() {
+    let rig = rig("total_timeout = \"500ms\"", "").await;
+    let mut client = rig.ask("GET / HTTP/1.1\r\nHos").await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    client.send("t: a\r\n\r\n").await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.head().await;
+    backend.answer("ok").await;
+    assert_eq!(client.response().await.text(), "ok");
+}

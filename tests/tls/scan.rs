@@ -153,3 +153,43 @@ async fn openssl_connects_and_resumes() {
         assert!(second.contains("Reused, TLSv1."), "{version}: {second}");
     }
 }
+
+/// A client whose list begins with the weaker suite gets the stronger one all the same.
+#[tokio::test]
+async fn suites_are_chosen_by_the_server_s_order() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        skip("suites by the server's order", "openssl");
+        return;
+    }
+    let rig = Rig::new("").await;
+    let address = rig.address().to_string();
+    let run = move |options: &str| {
+        let script = format!(
+            "openssl s_client -connect {address} -servername localhost {options} </dev/null 2>&1"
+        );
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = tokio::task::spawn_blocking(move || {
+        let lists = [
+            (
+                "-tls1_3 -ciphersuites",
+                "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384",
+                "TLS_AES_256_GCM_SHA384",
+            ),
+            (
+                "-tls1_2 -cipher",
+                "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384",
+                "AES256-GCM-SHA384",
+            ),
+        ];
+        lists.map(|(option, list, wanted)| (run(&format!("{option} {list}")), wanted))
+    });
+    for (said, wanted) in said.await.unwrap() {
+        let line = said.lines().find(|line| line.contains("Cipher is"));
+        assert!(
+            line.is_some_and(|line| line.contains(wanted)),
+            "{wanted}: {said}"
+        );
+    }
+}

@@ -149,6 +149,8 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// No byte from the backend for this long; not for upgrades and event streams. Default 60 s.
     pub read_timeout: Duration,
+    /// No byte in either direction of an upgraded connection for this long; `None`: no limit (the default).
+    pub tunnel_timeout: Option<Duration>,
     /// Idle pooled connections. Default 4 s, shorter where the app's `Keep-Alive` says so.
     pub idle_timeout: Duration,
     /// Requests in flight per backend; 0: no limit.

@@ -21,8 +21,10 @@ use crate::telemetry::metrics::Limit;
 /// What is remembered of a request.
 #[derive(Debug)]
 pub struct Account {
-    /// When its head was complete.
+    /// When its first byte was read.
     pub began: Time,
+    /// When its head was complete.
+    pub complete: Time,
     /// How long it was on hold.
     pub held: Duration,
     /// How many backends or connections were tried.
@@ -45,10 +47,11 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account that begins now.
-    pub fn new(began: Time) -> Self {
+    /// An account of a request whose head began and was complete then.
+    pub fn new(began: Time, complete: Time) -> Self {
         Self {
             began,
+            complete,
             held: Duration::ZERO,
             attempts: 0,
             retry_reason: "",
@@ -95,16 +98,16 @@ impl Account {
         self.bytes_out += bytes;
     }
 
-    /// When the backend's answer began; failing that, when the request did.
+    /// When the backend's answer began; failing that, when the request's head was complete.
     pub fn answered(&self) -> Time {
-        self.answered.unwrap_or(self.began)
+        self.answered.unwrap_or(self.complete)
     }
 
     /// How long backends were waited for: until one answered, or all the time that was not spent on hold.
-    fn upstream(&self, duration: Duration) -> Duration {
+    fn upstream(&self, now: Time) -> Duration {
         let waited = match self.answered {
-            Some(at) => at.saturating_sub(self.began),
-            None if self.attempts > 0 => duration,
+            Some(at) => at.saturating_sub(self.complete),
+            None if self.attempts > 0 => now.saturating_sub(self.complete),
             None => Duration::ZERO,
         };
         waited.saturating_sub(self.held)
@@ -119,7 +122,8 @@ impl Account {
         id: &RequestId,
         pool: Option<&Pool>,
     ) {
-        let duration = clock::now().saturating_sub(self.began);
+        let now = clock::now();
+        let duration = now.saturating_sub(self.began);
         if let Some(pool) = pool {
             let ours = if self.cause.is_empty() {
                 None
@@ -159,7 +163,7 @@ impl Account {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             duration,
-            upstream: self.upstream(duration),
+            upstream: self.upstream(now),
             held: self.held,
             pool: pool.map_or("", |pool| &pool.name),
             backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),
@@ -235,11 +239,16 @@ impl From<RequestError> for Refusal {
 
 /// Counts a refusal and writes its line, with as much of a request line as there is.
 pub fn refused(plane: &Plane, client: &Client, refusal: &Refusal) {
-    turned_away(plane, &client.origin.ip, client.buffer.bytes(), refusal);
+    let seen = client.buffer.bytes();
+    record_refusal(plane, &client.origin.ip, seen, client.head_began, refusal);
 }
 
 /// The same for one that never became a client: `seen` is what it has sent.
 pub fn turned_away(plane: &Plane, ip: &str, seen: &[u8], refusal: &Refusal) {
+    record_refusal(plane, ip, seen, None, refusal);
+}
+
+fn record_refusal(plane: &Plane, ip: &str, seen: &[u8], began: Option<Time>, refusal: &Refusal) {
     plane.counters.refused(refusal.reason);
     if let Some(limit) = refusal.limit {
         plane.counters.limited(limit);
@@ -250,8 +259,11 @@ pub fn turned_away(plane: &Plane, ip: &str, seen: &[u8], refusal: &Refusal) {
     let mut lines = seen.split(|byte| matches!(byte, b'\r' | b'\n'));
     let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
     let mut words = first.splitn(3, |byte| *byte == b' ');
+    let now = clock::now();
+    let began = began.unwrap_or(now);
     plane.access_log.record(&Record {
-        time: clock::now(),
+        time: began,
+        duration: now.saturating_sub(began),
         client: ip,
         method: words.next().unwrap_or_default(),
         target: words.next().unwrap_or_default(),

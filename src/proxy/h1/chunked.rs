@@ -9,6 +9,7 @@
 //! total, and no trailer may change where a message ends, where it goes or who sent it.
 
 use super::fields::{is_tchar, is_value_byte};
+use super::sections::{NAME_ROOM, Section};
 
 /// Bytes of chunk extensions in one body. Nobody uses any; without a bound, one-byte chunks with long
 /// extensions cost much and deliver nothing.
@@ -18,8 +19,6 @@ const MAX_EXTENSION: usize = 256;
 /// Digits of a chunk's size: as many as fit 64 bits. The size itself is at most that of a signed number, which
 /// many apps count with (as with `Content-Length`).
 const MAX_DIGITS: u8 = 16;
-/// Longer than any name in [`FORBIDDEN`]; of a longer one, the start is enough to know.
-const NAME_ROOM: usize = 24;
 
 /// Why a chunked body is refused. Where it ends is unknown, so the connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,7 +88,8 @@ pub struct ChunkDecoder {
     extensions: usize,
     trailers: usize,
     max_trailer: usize,
-    takes_padding: bool,
+    /// Blanks between a size and its CR LF are taken, and fewer trailers are refused.
+    of_response: bool,
     name: [u8; NAME_ROOM],
     name_len: usize,
 }
@@ -115,7 +115,7 @@ impl ChunkDecoder {
             extensions: 0,
             trailers: 0,
             max_trailer,
-            takes_padding: false,
+            of_response: false,
             name: [0; NAME_ROOM],
             name_len: 0,
         }
@@ -125,7 +125,7 @@ impl ChunkDecoder {
     /// and every client understands them; from a client, nothing honest sends them.
     pub fn of_response(max_trailer: usize) -> Self {
         Self {
-            takes_padding: true,
+            of_response: true,
             ..Self::new(max_trailer)
         }
     }
@@ -253,7 +253,7 @@ impl ChunkDecoder {
             // Bad whitespace before an extension must be taken (RFC 9112 §7.1.1), before CR LF it may be refused.
             (State::SizePadding, b' ' | b'\t') => self.padding()?,
             (State::SizePadding, b';') => self.extension(1)?,
-            (State::SizePadding, b'\r') if self.takes_padding => State::SizeLf,
+            (State::SizePadding, b'\r') if self.of_response => State::SizeLf,
             (State::SizePadding, _) => return Err(ChunkError::BadSize),
             (State::Extension, b'\r') => State::SizeLf,
             (State::Extension, _) if is_value_byte(byte) => self.extension(1)?,
@@ -315,7 +315,7 @@ impl ChunkDecoder {
     /// Padding is a few bytes of every chunk, so a long response may have any amount of it.
     fn padding(&mut self) -> Result<State, ChunkError> {
         self.extension(1)?;
-        if self.takes_padding {
+        if self.of_response {
             self.extensions -= 1;
         }
         Ok(State::SizePadding)
@@ -333,7 +333,11 @@ impl ChunkDecoder {
     fn trailer_name(&mut self, byte: u8) -> Result<State, ChunkError> {
         if byte == b':' && self.name_len > 0 {
             let known = &self.name[..self.name_len.min(NAME_ROOM)];
-            if is_forbidden(known) {
+            let section = match self.of_response {
+                true => Section::ResponseTrailers,
+                false => Section::RequestTrailers,
+            };
+            if section.refuses(known) {
                 return Err(ChunkError::ForbiddenTrailer);
             }
             self.name_len = 0;
@@ -344,40 +348,11 @@ impl ChunkDecoder {
             return Err(ChunkError::BadTrailer);
         }
         if let Some(room) = self.name.get_mut(self.name_len) {
-            *room = if byte == b'_' {
-                b'-'
-            } else {
-                byte.to_ascii_lowercase()
-            };
+            *room = byte;
         }
         self.name_len += 1;
         self.trailer_byte(State::TrailerName)
     }
-}
-
-/// Trailers that a receiver which merges them into the header would act on: framing, routing, who is asking
-/// (RFC 9110 §6.5.1).
-fn is_forbidden(lower: &[u8]) -> bool {
-    const FORBIDDEN: [&[u8]; 17] = [
-        b"authorization",
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"content-type",
-        b"cookie",
-        b"expect",
-        b"forwarded",
-        b"host",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-real-ip",
-        b"x-request-id",
-    ];
-    FORBIDDEN.contains(&lower) || lower.starts_with(b"x-forwarded")
 }
 
 /// Appends a chunk's first line; the content and then CR LF must follow. `size` must not be 0.

@@ -83,6 +83,8 @@ pub struct Client {
     pub is_answered: bool,
     /// Requests that have come on it.
     pub requests: u64,
+    /// When the first bytes of the current request's head were here, if the rest was not.
+    pub head_began: Option<Time>,
     /// Who it is.
     pub origin: Origin,
     /// Whether responses get a `Via`.
@@ -135,6 +137,7 @@ impl Client {
             finished: false,
             is_answered: false,
             requests: 0,
+            head_began: None,
             origin,
             via: config.headers.via,
         }
@@ -253,6 +256,7 @@ async fn next_request(
     limits: &config::Server,
     waiting: &mut Waiting,
 ) -> Result<bool, Next> {
+    client.head_began = None;
     match poll_fn(|cx| poll_head(client, head, limits, waiting, cx)).await {
         Arrival::Request => {}
         Arrival::Pause => return Ok(false),
@@ -286,8 +290,6 @@ enum Arrival {
 struct Waiting {
     /// Since when.
     since: Time,
-    /// When the first bytes of its head were here and the rest was not.
-    begun: Option<Time>,
     /// It is the connection's first.
     first: bool,
     /// The connection has given up all memory that it can do without.
@@ -302,7 +304,6 @@ impl Waiting {
     fn new(first: bool) -> Self {
         Self {
             since: clock::now(),
-            begun: None,
             first,
             resting: false,
             leaving: None,
@@ -383,7 +384,7 @@ fn poll_head(
         return Poll::Ready(Arrival::Nothing);
     }
     let (deadline, end) = if !client.buffer.is_empty() {
-        let begun = *waiting.begun.get_or_insert_with(clock::now);
+        let begun = *client.head_began.get_or_insert_with(clock::now);
         let detail = "the request's head took too long";
         let late = Refusal::limited(Limit::HeaderTimeout, 408, detail);
         (begun + limits.header_timeout, Arrival::Bad(late))

@@ -1,4 +1,5 @@
-//! Field names and values: which fields the proxy acts on, and how lists are read.
+//! Field names and values: which fields the proxy acts on, and how lists are read. Which of them may stand where is
+//! [`super::sections`]'s to say.
 //!
 //! Each field is classified once, when it is parsed. From then on a set of kinds is one word, see
 //! [`FieldKind::bit`], and "which of these lines go on" costs one AND per field.
@@ -134,14 +135,16 @@ fn classify_x(name: &[u8]) -> FieldKind {
 
 /// Whether two names are equal for an app that folds case and takes `_` for `-`.
 fn eq_folded(name: &[u8], lower: &[u8]) -> bool {
-    let fold = |b: &u8| {
-        if *b == b'_' {
-            b'-'
-        } else {
-            b.to_ascii_lowercase()
-        }
-    };
-    name.len() == lower.len() && name.iter().zip(lower).all(|(a, b)| fold(a) == *b)
+    name.len() == lower.len() && name.iter().zip(lower).all(|(a, b)| fold_byte(*a) == *b)
+}
+
+/// A byte of a name as such an app reads it.
+#[inline]
+pub fn fold_byte(byte: u8) -> u8 {
+    match byte {
+        b'_' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    }
 }
 
 /// Whether a byte may be in a token, and so in a field name (RFC 9110 §5.6.2).

@@ -7,7 +7,7 @@
 //! - [`tunnel`]: what follows a 101.
 //!
 //! The codec knows bytes and nothing else: [`request`], [`response`], [`framing`], [`chunked`], [`fields`],
-//! [`connection`], [`method`], [`target`], [`span`]. Memory that is reused: [`buffer`], [`scratch`]. One lazy
+//! [`sections`], [`connection`], [`method`], [`target`], [`span`]. Memory that is reused: [`buffer`], [`scratch`]. One lazy
 //! [`timer`] per connection.
 
 pub mod account;
@@ -25,6 +25,7 @@ pub mod refusal;
 pub mod request;
 pub mod response;
 pub mod scratch;
+pub mod sections;
 pub mod socket;
 pub mod span;
 pub mod target;

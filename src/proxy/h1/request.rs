@@ -95,10 +95,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// Whether the client waits for a 100 before it sends the body (RFC 9110 §10.1.1).
     pub expect_continue: bool,
-    /// Another protocol that the client offers to switch to, if it is one that is passed on.
+    /// What the client offers to switch to, if that is passed on: the first of [`RequestHead::offered`].
     pub upgrade: Option<Upgrade>,
-    /// That protocol's token.
-    pub upgrade_protocol: Span,
     /// Whether there is an `Idempotency-Key`.
     pub idempotency_key: bool,
     /// Whether it is a call of gRPC.
@@ -117,7 +115,6 @@ struct Seen {
     framing: Framing,
     options: Options,
     host: Option<Span>,
-    upgrade: Span,
 }
 
 impl RequestHead {
@@ -237,7 +234,6 @@ impl RequestHead {
                 .options
                 .read(value)
                 .map_err(|_| RequestError::TooManyOptions)?,
-            FieldKind::Upgrade if seen.upgrade.is_empty() => seen.upgrade = field.value,
             FieldKind::Expect if !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(RequestError::BadExpectation);
             }
@@ -294,23 +290,30 @@ impl RequestHead {
         Ok(())
     }
 
-    /// An upgrade is passed on for a GET of HTTP/1.1 without a body; otherwise the offer is dropped, which a
-    /// server may always do (RFC 9110 §7.8). Of a list, the first protocol that can be tunnelled is kept.
+    /// An upgrade is passed on for a request of HTTP/1.1 without a body, whatever its method: `docker attach` and
+    /// `kubectl exec` ask with POST. Otherwise the offer is dropped, which a server may always do (RFC 9110 §7.8): a
+    /// backend that switches before it has read a body would take the rest of it for the new protocol.
     fn read_upgrade(&mut self, buf: &[u8], seen: &Seen) {
         self.upgrade = None;
-        self.upgrade_protocol = Span::default();
-        let offered = seen.options.upgrade && !seen.upgrade.is_empty();
-        if !offered
-            || self.method != Method::Get
+        if !seen.options.upgrade
+            || self.kinds & FieldKind::Upgrade.bit() == 0
             || self.version != Version::Http11
             || !self.body.is_empty()
         {
             return;
         }
-        if let Some(protocol) = tokens(seen.upgrade.of(buf)).find(|token| can_be_tunnelled(token)) {
-            self.upgrade_protocol = Span::within(buf, protocol);
-            self.upgrade = Some(upgrade_kind(protocol));
-        }
+        let first = self.offered(buf).next().map(upgrade_kind);
+        self.upgrade = first;
+    }
+
+    /// The protocols of all `Upgrade` fields that can be tunnelled, in their order. They are passed on where
+    /// [`RequestHead::upgrade`] says so.
+    pub fn offered<'a>(&'a self, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.fields
+            .iter()
+            .filter(|field| field.kind == FieldKind::Upgrade)
+            .flat_map(|field| tokens(field.value.of(buf)))
+            .filter(|token| can_be_tunnelled(token))
     }
 }
 

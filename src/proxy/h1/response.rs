@@ -90,9 +90,10 @@ impl ResponseHead {
         self.status < 200 && self.status != 101
     }
 
-    /// Whether a 101 switches to what the request offered (RFC 9110 §7.8).
-    pub fn agrees(&self, asked: Option<Upgrade>) -> bool {
-        self.upgrade.is_some() && self.upgrade == asked
+    /// Whether a 101, whose head is in `buf`, switches to one of the protocols that the request offered (RFC 9110 §7.8).
+    pub fn agrees<'a>(&self, buf: &[u8], mut offered: impl Iterator<Item = &'a [u8]>) -> bool {
+        let chosen = self.upgrade_protocol.of(buf);
+        self.upgrade.is_some() && offered.any(|protocol| protocol.eq_ignore_ascii_case(chosen))
     }
 
     /// Parses the head that starts at `buf[0]`: the answer to a request with this method.

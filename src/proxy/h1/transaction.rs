@@ -69,12 +69,13 @@ struct Transaction<'a> {
 
 /// Answers the request whose head is at the start of the client's buffer.
 pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) -> Next {
-    let began = clock::now();
+    let complete = clock::now();
+    let began = client.head_began.take().unwrap_or(complete);
     let id = match incoming_request_id(client.buffer.bytes(), head) {
         Some(given) => RequestId::given(given),
         None => RequestId::made(plane.next_request()),
     };
-    let mut account = Account::new(began);
+    let mut account = Account::new(began, complete);
     let mut pool = None;
     client.is_answered = false;
     let answered = {
@@ -294,7 +295,7 @@ impl Transaction<'_> {
     /// When `total_timeout` is over, if there is one.
     fn ends(&self) -> Option<Time> {
         let total = self.config.server.total_timeout?;
-        Some(self.account.began.saturating_add(total))
+        Some(self.account.complete.saturating_add(total))
     }
 
     /// Takes the newest snapshot of the same pool; says whether it is another one.

@@ -32,6 +32,8 @@ pub enum TunnelEnd {
     Broken,
     /// We ended it in the protocol's orderly way.
     Orderly,
+    /// Nothing has passed for `tunnel_timeout`; we ended it, in the protocol's orderly way if it has one.
+    Idle,
     /// It was cut.
     Cut,
 }
@@ -43,6 +45,7 @@ impl TunnelEnd {
             Self::Peers => "",
             Self::Broken => "broken",
             Self::Orderly => "closed_orderly",
+            Self::Idle => "tunnel_timeout",
             Self::Cut => "cut",
         }
     }
@@ -87,6 +90,11 @@ impl Lane {
             shut: false,
             dead: false,
         }
+    }
+
+    /// Bytes that were read or written here: it grows with everything that happens.
+    fn moved(&self) -> u64 {
+        self.read + self.written
     }
 
     /// The source has said its last: by a close frame, or by its end.
@@ -210,17 +218,19 @@ pub struct Passed {
     pub to_client: u64,
 }
 
-/// Runs a tunnel to its end. `incoming` is what the backend sent behind its 101.
+/// Runs a tunnel to its end. `incoming` is what the backend sent behind its 101; `timeout`: how long nothing may pass.
 pub async fn run(
     client: &mut Client,
     connection: &mut Connection,
     incoming: Buffer,
     websocket: bool,
+    timeout: Option<Duration>,
 ) -> (TunnelEnd, Passed) {
     let mut up = Lane::new(std::mem::take(&mut client.buffer), websocket);
     let mut down = Lane::new(incoming, websocket);
     let mut ending: Option<Ending> = None;
     let mut abandoned = None;
+    let mut silence = timeout.map(Silence::new);
     let end = poll_fn(|cx| {
         client.interrupt.register(cx.waker());
         connection.ticket.interrupt().register(cx.waker());
@@ -247,14 +257,28 @@ pub async fn run(
         if moved_up.is_err() || moved_down.is_err() {
             // A reset towards the other peer would destroy what is still on its way there. WebSocket peers know a
             // whole message when they see one; others must not take a break for an end.
-            return Poll::Ready(if websocket {
-                TunnelEnd::Peers
-            } else {
-                TunnelEnd::Broken
+            return Poll::Ready(match (&ending, websocket) {
+                (Some(ending), true) if ending.by_silence => TunnelEnd::Idle,
+                (_, true) => TunnelEnd::Peers,
+                (_, false) => TunnelEnd::Broken,
             });
         }
-        if up.shut && down.shut {
+        if up.shut && down.shut && ending.as_ref().is_none_or(|ending| !ending.by_silence) {
             return Poll::Ready(TunnelEnd::Peers);
+        }
+        if ending.is_none()
+            && let Some(silence) = &mut silence
+        {
+            let until = silence.until(up.moved() + down.moved());
+            if client.timer.poll(cx, until).is_ready() {
+                if !websocket {
+                    return Poll::Ready(TunnelEnd::Idle);
+                }
+                // The close frames go out in the next turn.
+                ending = Some(Ending::of_silence());
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         let Some(ending) = &mut ending else {
             if !websocket || !(up.ended || down.ended) {
@@ -264,18 +288,24 @@ pub async fn run(
             let until = *abandoned.get_or_insert_with(|| clock::now() + FAREWELL);
             return client.timer.poll(cx, until).map(|()| TunnelEnd::Peers);
         };
+        let orderly = match ending.by_silence {
+            true => TunnelEnd::Idle,
+            false => TunnelEnd::Orderly,
+        };
         if up.is_silent() && down.is_silent() {
-            return Poll::Ready(TunnelEnd::Orderly);
+            return Poll::Ready(orderly);
         }
         if up.is_broken() || down.is_broken() {
             return Poll::Ready(TunnelEnd::Cut);
         }
-        if !(up.has_said_farewell() && down.has_said_farewell()) {
+        // Of a peer that has taken nothing for so long, nothing is hoped for.
+        let is_said = up.has_said_farewell() && down.has_said_farewell();
+        if !is_said && !ending.by_silence {
             // A frame is on its way. It may take as long as the drain's deadline lets it.
             return Poll::Pending;
         }
         let until = *ending.until.get_or_insert_with(|| clock::now() + FAREWELL);
-        client.timer.poll(cx, until).map(|()| TunnelEnd::Orderly)
+        client.timer.poll(cx, until).map(|()| orderly)
     })
     .await;
     if matches!(end, TunnelEnd::Broken | TunnelEnd::Cut) {
@@ -296,6 +326,8 @@ struct Ending {
     to_backend: Vec<u8>,
     /// How long the answers are waited for, from when both peers have been told.
     until: Option<Time>,
+    /// Because nothing has passed for too long.
+    by_silence: bool,
 }
 
 impl Ending {
@@ -311,7 +343,41 @@ impl Ending {
             to_client: close_frame(code, reason, None).to_vec(),
             to_backend: close_frame(code, reason, Some(mask)).to_vec(),
             until: None,
+            by_silence: false,
         }
+    }
+
+    fn of_silence() -> Self {
+        Self {
+            by_silence: true,
+            ..Self::new(1001)
+        }
+    }
+}
+
+/// For how long nothing has passed.
+struct Silence {
+    longest: Duration,
+    since: Time,
+    /// What had passed by then, in bytes.
+    moved: u64,
+}
+
+impl Silence {
+    fn new(longest: Duration) -> Self {
+        Self {
+            longest,
+            since: clock::now(),
+            moved: 0,
+        }
+    }
+
+    /// When it has lasted for too long, if so much has passed by now.
+    fn until(&mut self, moved: u64) -> Time {
+        if moved != self.moved {
+            (self.since, self.moved) = (clock::now(), moved);
+        }
+        self.since.saturating_add(self.longest)
     }
 }
 

@@ -13,15 +13,7 @@ use crate::proxy::h1::fields::{FieldKind, classify};
 use crate::proxy::h1::framing::{Framing, Verdict};
 use crate::proxy::h1::method::Version;
 use crate::proxy::h1::request::{MAX_FIELDS, RequestError};
-
-/// Fields of a connection, which HTTP/2 has not.
-static HOP: [HeaderName; 5] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
+use crate::proxy::h1::sections::Section;
 
 /// How a body goes on in HTTP/1.1, behind a head that was written here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +38,10 @@ impl<E: Into<http::Error>> From<E> for Untranslatable {
     }
 }
 
-/// Fields that mean something for one HTTP/1 connection alone (RFC 9113 §8.2.2): they are never in HTTP/2.
-const CONNECTION_SPECIFIC: u32 = FieldKind::Connection.bit()
-    | FieldKind::KeepAlive.bit()
-    | FieldKind::ProxyConnection.bit()
-    | FieldKind::TransferEncoding.bit()
-    | FieldKind::Upgrade.bit()
-    | FieldKind::Http2Settings.bit();
+/// A field that HTTP/2 has not: it means something for one HTTP/1 connection alone.
+pub fn is_of_connection(name: &str) -> bool {
+    Section::Http2.withheld() & classify(name.as_bytes()).bit() != 0
+}
 
 /// Writes the head of a request that came in HTTP/2. `ended`: nothing follows its HEADERS.
 ///
@@ -96,7 +85,8 @@ pub fn write_request(
         return Err(RequestError::BadTarget);
     }
     // RFC 9113 §8.2.2: such a message is malformed. The crate knows that, too; here it would be a second framing.
-    if HOP.iter().any(|name| parts.headers.contains_key(name)) {
+    let mut names = parts.headers.keys();
+    if names.any(|name| is_of_connection(name.as_str()) && name != "http2-settings") {
         return Err(RequestError::BadFieldName);
     }
     if let Some(host) = authority(parts)? {
@@ -227,7 +217,7 @@ pub fn read_fields(
     let mut fields = HeaderMap::with_capacity(parsed.len());
     for field in parsed {
         let name = field.name.as_bytes();
-        if CONNECTION_SPECIFIC & classify(name).bit() == 0 {
+        if !is_of_connection(field.name) {
             let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))?;
             let name = HeaderName::from_bytes(name)?;
             fields.try_append(name, value).map_err(|_| Untranslatable)?;

@@ -55,6 +55,8 @@ pub struct Meter {
     /// A header block is open; `last`: with the payload that is on its way it ends.
     block: bool,
     last: bool,
+    /// The stream of the latest header block.
+    stream: u32,
     credit: i64,
     written: usize,
     /// What has come back by itself is counted from here.
@@ -75,6 +77,7 @@ impl Meter {
             skip: PREFACE.len(),
             block: false,
             last: false,
+            stream: 0,
             credit: CREDIT,
             written: 0,
             since: clock::now(),
@@ -116,7 +119,7 @@ impl Meter {
 
     /// A frame's header is here.
     fn frame(&mut self) -> bool {
-        let [a, b, c, kind, flags, ..] = self.header;
+        let [a, b, c, kind, flags, stream @ ..] = self.header;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.skip = length;
         match kind {
@@ -124,6 +127,7 @@ impl Meter {
             kind::HEADERS => {
                 self.opened = self.opened.saturating_add(1);
                 self.block = true;
+                self.stream = u32::from_be_bytes(stream);
                 self.last = flags & END_HEADERS != 0;
                 self.earn(PER_REQUEST);
             }
@@ -145,9 +149,9 @@ impl Meter {
         self.written %= BYTES;
     }
 
-    /// Whether a header block has begun and not ended.
-    pub fn is_in_block(&self) -> bool {
-        self.block
+    /// The stream whose header block has begun and not ended.
+    pub fn open_block(&self) -> Option<u32> {
+        self.block.then_some(self.stream)
     }
 
     fn earn(&mut self, credit: i64) {

@@ -202,6 +202,7 @@ impl Session<'_> {
             interrupt.raise(self.raised.0, self.raised.1);
         }
         let open = Open(self.streams.clone(), interrupt.clone());
+        let began = self.watch.head_began(response.stream_id().as_u32());
         let (parts, body) = request.into_parts();
         let mut buffer = Buffer::take();
         let written = buffer.append(|out| heads::write_request(out, &parts, body.is_end_stream()));
@@ -215,7 +216,10 @@ impl Session<'_> {
         tokio::spawn(async move {
             let _open = open;
             let stream = Box::new(stream);
-            client::serve_one(&plane, stream, buffer, unfit, origin, interrupt, &config).await;
+            client::serve_one(
+                &plane, stream, buffer, unfit, began, origin, interrupt, &config,
+            )
+            .await;
         });
     }
 

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use pingora::protocols::Stream;
@@ -32,6 +32,9 @@ pub struct Watch {
     excess: AtomicBool,
     /// Since when a header block has been open, in milliseconds; 0: none is.
     block: AtomicU64,
+    /// The last block that was not whole within one read: its stream, and since when it was on its way.
+    slow_stream: AtomicU32,
+    slow_since: AtomicU64,
     written: AtomicU64,
 }
 
@@ -54,6 +57,22 @@ impl Watch {
         }
     }
 
+    /// When the header block of this stream began, if it did not come within one read.
+    pub fn head_began(&self, stream: u32) -> Option<Time> {
+        (self.slow_stream.load(Ordering::Relaxed) == stream)
+            .then(|| Time::from_millis(self.slow_since.load(Ordering::Relaxed)))
+    }
+
+    /// Another block is open than after the last read, or none.
+    fn note_block(&self, over: Option<(u32, u64)>, open: Option<(u32, u64)>) {
+        if let Some((stream, since)) = over {
+            self.slow_stream.store(stream, Ordering::Relaxed);
+            self.slow_since.store(since, Ordering::Relaxed);
+        }
+        let since = open.map_or(0, |(_, since)| since);
+        self.block.store(since, Ordering::Relaxed);
+    }
+
     /// Bytes that its connection has taken.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
@@ -65,6 +84,8 @@ pub struct Watched {
     stream: Stream,
     meter: Meter,
     watch: Arc<Watch>,
+    /// The header block that was open after the last read: its stream, and since when, in milliseconds.
+    block: Option<(u32, u64)>,
     ending: Option<Ending>,
     /// Read in this turn.
     turn: usize,
@@ -87,6 +108,7 @@ impl Watched {
             stream,
             meter: Meter::new(resets),
             watch,
+            block: None,
             ending: None,
             turn: 0,
             discarded: 0,
@@ -160,12 +182,12 @@ impl AsyncRead for Watched {
             // The connection's task looks before it sleeps.
             this.watch.give_up();
         }
-        let block = match this.meter.is_in_block() {
-            true if this.watch.block_since().is_some() => return Poll::Ready(Ok(())),
-            true => (clock::now().as_millis() as u64).max(1),
-            false => 0,
-        };
-        this.watch.block.store(block, Ordering::Relaxed);
+        let open = this.meter.open_block();
+        if open != this.block.map(|(stream, _)| stream) {
+            let open = open.map(|stream| (stream, (clock::now().as_millis() as u64).max(1)));
+            let over = std::mem::replace(&mut this.block, open);
+            this.watch.note_block(over, open);
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -15,6 +15,7 @@ use super::dress::{Behalf, Dressed, dressed};
 use crate::clock::timeout;
 use crate::config;
 use crate::interrupt::Level;
+use crate::keepalive::Keepalive;
 use crate::proxy::plain;
 use crate::proxy::plane::Plane;
 use crate::registry::endpoint::{Permit, Resolved, Ticket};
@@ -56,8 +57,13 @@ pub async fn dial(
             .map_err(|error| ConnectError::Failed(error.to_string()))?,
     };
     let (transport, number) = endpoint.transport();
-    if upstream.http2 {
-        peer.options.tcp_keepalive = Some(KEEP_ALIVE);
+    if matches!(*resolved, Resolved::Socket(_)) {
+        let idle = plane.registry.snapshot().config.server.tcp_keepalive;
+        let keepalive = Keepalive::after(idle, upstream.read_timeout);
+        peer.options.tcp_keepalive = keepalive.map(|keepalive| match upstream.http2 {
+            true => KEEP_ALIVE,
+            false => in_pingoras_words(keepalive),
+        });
     }
     let ticket = endpoint.connection_opened();
     let stream = timeout(upstream.connect_timeout, plane.connector.new_stream(&peer))
@@ -107,6 +113,17 @@ fn too_late(patience: Duration) -> String {
         "no connection within `connect_timeout` ({})",
         config::duration::format(patience)
     )
+}
+
+/// The same in Pingora's words.
+fn in_pingoras_words(keepalive: Keepalive) -> TcpKeepalive {
+    TcpKeepalive {
+        idle: keepalive.idle,
+        interval: keepalive.interval,
+        count: keepalive.count as usize,
+        #[cfg(target_os = "linux")]
+        user_timeout: keepalive.unacknowledged.unwrap_or_default(),
+    }
 }
 
 /// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed

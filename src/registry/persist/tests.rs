@@ -199,3 +199,19 @@ fn a_directory_that_is_none_is_named_with_a_remedy() {
         assert!(text.contains("state_dir"), "{text}");
     }
 }
+
+/// A link in the new file's place is replaced, and what it leads to is left alone.
+#[test]
+fn save_writes_through_no_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let precious = dir.path().join("precious");
+    std::fs::write(&precious, "data").unwrap();
+    for name in [NEW, FILE] {
+        std::os::unix::fs::symlink(&precious, dir.path().join(name)).unwrap();
+    }
+    save(dir.path(), &state()).unwrap();
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "data");
+    assert_eq!(load(dir.path()).unwrap().drains.len(), 2);
+    let kept = std::fs::symlink_metadata(dir.path().join(FILE)).unwrap();
+    assert!(kept.is_file());
+}

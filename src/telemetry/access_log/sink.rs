@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
 use crate::config::LogSink;
+use crate::files::append_to;
 use crate::output::{self, LineWriter};
 
 /// Why there is no access log.
@@ -54,7 +54,7 @@ impl Sink {
                 (file, None)
             }
             LogSink::File(path) => {
-                let file = append_to(path).map_err(|error| Error::Open {
+                let file = append_to(path, MODE).map_err(|error| Error::Open {
                     path: path.clone(),
                     error,
                 })?;
@@ -81,7 +81,7 @@ impl Sink {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        let file = append_to(path).map_err(|error| Error::Open {
+        let file = append_to(path, MODE).map_err(|error| Error::Open {
             path: path.clone(),
             error,
         })?;
@@ -95,11 +95,5 @@ impl Sink {
     }
 }
 
-fn append_to(path: &Path) -> io::Result<File> {
-    // Requests carry personal data: not for everybody's eyes by default.
-    File::options()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
-}
+/// Requests carry personal data: not for everybody's eyes by default.
+const MODE: u32 = 0o640;

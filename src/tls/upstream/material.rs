@@ -43,7 +43,7 @@ impl Material {
         let authorities = match (&settings.ca, settings.verify) {
             (Some(path), _) => authorities(path).map_err(|problem| Fault::of("ca", problem))?,
             // What can't be read there is as good as not there.
-            (None, true) => rustls_native_certs::load_native_certs().unwrap_or_default(),
+            (None, true) => rustls_native_certs::load_native_certs().certs,
             (None, false) => Vec::new(),
         };
         let identity = match (&settings.cert, &settings.key) {

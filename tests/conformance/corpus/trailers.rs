@@ -27,6 +27,22 @@ pub fn cases() -> Vec<Case> {
         ("a trailer Authorization", "Authorization: Basic eA=="),
         ("a trailer X-Forwarded-For", "X-Forwarded-For: 1.2.3.4"),
         ("a trailer X_Forwarded_For", "X_Forwarded_For: 1.2.3.4"),
+        (
+            "a trailer X-Client-Cert-Verified",
+            "X-Client-Cert-Verified: yes",
+        ),
+        (
+            "a trailer X_Client_Cert_Verified",
+            "X_Client_Cert_Verified: yes",
+        ),
+        ("a trailer Client-Cert", "Client-Cert: :MA==:"),
+        ("a trailer Via", "Via: 1.1 b"),
+        ("a trailer Content_Type", "Content_Type: text/html"),
+        (
+            "a trailer Proxy-Authorization",
+            "Proxy-Authorization: Basic eA==",
+        ),
+        ("a trailer If-Match", "If-Match: *"),
     ];
     let malformed = [
         ("a trailer without a colon", "hello\r\n"),
@@ -50,6 +66,8 @@ pub fn cases() -> Vec<Case> {
         answered("a response's trailer Content-Length", "Content-Length: 5\r\n")
             .told(502)
             .discards(),
+        answered("a response's trailer X-Request-Id", "X-Request-Id: 1\r\n")
+            .gets("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Request-Id: 1\r\n\r\n"),
         answered("a response's trailer without a colon", "hello\r\n")
             .told(502)
             .discards(),

@@ -7,6 +7,7 @@ const PLAIN: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OFFER: &str = "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
 const KEY: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+const CLAIMING: &str = "GET /hidden HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\nX-Client-Cert-Verified: yes\r\n\r\n";
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// The offer goes no further; the request does.
@@ -23,7 +24,69 @@ fn text(bytes: &str) -> Reply {
     Reply::Send(bytes.as_bytes().to_vec())
 }
 
+/// The backend refuses, and the client has already sent what may be meant for the new protocol: it is judged as its next
+/// request, which the backend gets by itself, with nothing of a client's claims, or not at all.
+fn refused(name: &'static str, answer: &'static str) -> Case {
+    case(name, RULE)
+        .sends(format!("{OFFER}{CLAIMING}"))
+        .answer(answer)
+        .forwarded(format!("{OFFER}{HIDDEN}"))
+        .gets(answer.repeat(2))
+}
+
+fn refusals() -> Vec<Case> {
+    vec![
+        refused(
+            "bytes behind an upgrade refused with 200",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ),
+        refused(
+            "bytes behind an upgrade refused with 204",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+        ),
+        refused(
+            "bytes behind an upgrade refused with 304",
+            "HTTP/1.1 304 Not Modified\r\n\r\n",
+        ),
+        refused(
+            "bytes behind an upgrade refused with 400",
+            "HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n",
+        ),
+        refused(
+            "bytes behind an upgrade refused with 401",
+            "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n",
+        ),
+        refused(
+            "bytes behind an upgrade refused with 403",
+            "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n",
+        ),
+        refused(
+            "bytes behind an upgrade refused with 404",
+            "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n",
+        ),
+        refused(
+            "bytes behind an upgrade refused with 500",
+            "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+        ),
+        refused(
+            "bytes behind an upgrade refused with 502",
+            "HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n",
+        ),
+        case("rubbish behind an upgrade that is refused", RULE)
+            .sends(format!("{OFFER}\x01\x02\r\n\r\n"))
+            .forwarded(OFFER)
+            .then_told(&echo("GET", "/", ""), 400)
+            .end_closed(),
+    ]
+}
+
 pub fn cases() -> Vec<Case> {
+    let mut cases = refusals();
+    cases.extend(offers());
+    cases
+}
+
+fn offers() -> Vec<Case> {
     vec![
         case("a WebSocket", "RFC 6455 §4.2.2")
             .sends(OFFER)
@@ -91,8 +154,14 @@ pub fn cases() -> Vec<Case> {
             .forwarded(format!("GET / HTTP/1.1\r\nHost: a\r\n{KEY}\r\n"))
             .closes(),
         case("an upgrade of a POST", RULE)
-            .post(&format!("{KEY}Connection: upgrade\r\nUpgrade: websocket\r\n"), "")
-            .forwarded(format!("POST / HTTP/1.1\r\nHost: a\r\n{KEY}\r\n")),
+            .post("Connection: upgrade\r\nUpgrade: tcp\r\n", "")
+            .verbatim(),
+        case("an upgrade of a POST with a body of nothing", RULE)
+            .post("Content-Length: 0\r\nConnection: upgrade\r\nUpgrade: SPDY/3.1\r\n", "")
+            .verbatim(),
+        case("a list of protocols", RULE)
+            .get("Connection: upgrade\r\nUpgrade: foo/2,bar\r\nUpgrade: h2c, baz\r\n")
+            .forwarded("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: foo/2, bar, baz\r\n\r\n"),
         case("an upgrade of a GET with a body", RULE)
             .sends(format!("GET / HTTP/1.1\r\nHost: a\r\n{KEY}Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\nhello"))
             .forwarded(format!("GET / HTTP/1.1\r\nHost: a\r\n{KEY}Content-Length: 5\r\n\r\nhello")),

@@ -344,7 +344,7 @@ impl Exchange<'_> {
         if self.response.interim() {
             return self.digest_interim();
         }
-        if self.response.status == 101 && !self.response.agrees(self.order.request.upgrade) {
+        if self.response.status == 101 && !self.switches_as_offered() {
             return Err(Failure::BadResponse(
                 "101 to another protocol than was asked for",
             ));
@@ -428,6 +428,13 @@ impl Exchange<'_> {
             }
             other => other,
         })
+    }
+
+    /// Whether a 101 switches to a protocol that the client has offered.
+    fn switches_as_offered(&self) -> bool {
+        let request = self.order.request;
+        let offered = request.offered(self.client.buffer.bytes());
+        self.response.agrees(self.incoming.bytes(), offered)
     }
 
     /// RFC 9110 §15.2: interim responses go to clients that can take them, and are dropped for others.

@@ -263,11 +263,13 @@ fn a_101_must_be_asked_for() {
         (head.upgrade, head.body, head.interim()),
         (Some(Upgrade::WebSocket), ResponseBody::None, false)
     );
-    assert!(
-        head.agrees(Some(Upgrade::WebSocket))
-            && !head.agrees(Some(Upgrade::Other))
-            && !head.agrees(None)
-    );
+    let text = format!("HTTP/1.1 101 X\r\n{good}\r\n");
+    let agrees = |offered: &[&'static str]| {
+        let offered = offered.iter().map(|name| name.as_bytes());
+        head.agrees(text.as_bytes(), offered)
+    };
+    assert!(agrees(&["WebSocket"]) && agrees(&["tcp", "websocket"]));
+    assert!(!agrees(&["tcp", "websocket/2"]) && !agrees(&[]));
     assert_eq!(switch(good, false), Err(ResponseError::UnaskedUpgrade));
     for bad in [
         "",
@@ -288,7 +290,7 @@ fn a_101_must_be_asked_for() {
         parse_for(old, Method::Get, true),
         Err(ResponseError::UnaskedUpgrade)
     );
-    assert!(!ok(good).unwrap().agrees(None));
+    assert_eq!(ok(good).unwrap().upgrade, None);
 }
 
 /// RFC 9110 §15.2.

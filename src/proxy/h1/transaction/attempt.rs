@@ -160,20 +160,21 @@ impl Transaction<'_> {
                 })
             }
             Ok(End::Upgraded) => {
-                let websocket = self.head.upgrade == Some(Upgrade::WebSocket);
+                let websocket = scratch.response.upgrade == Some(Upgrade::WebSocket);
                 // The log still wants to read the head when the tunnel has used the buffer.
                 let head = self.client.buffer.bytes()[..self.head.len].to_vec();
                 self.client.buffer.consume(self.upload.occupied());
                 let _counted = connection.ticket.lasting(Kind::Upgrade);
+                let timeout = self.pool.config.upstream.tunnel_timeout;
                 let (end, passed) =
-                    tunnel::run(self.client, &mut connection, incoming, websocket).await;
+                    tunnel::run(self.client, &mut connection, incoming, websocket, timeout).await;
                 self.client.buffer = Buffer::from(head);
                 self.account
                     .tunnelled(self.client.origin.switched(), passed);
                 self.account.end = end.as_str();
                 Attempt::Over(match end {
                     TunnelEnd::Cut | TunnelEnd::Broken => Next::Abort,
-                    TunnelEnd::Peers | TunnelEnd::Orderly => Next::Close,
+                    TunnelEnd::Peers | TunnelEnd::Orderly | TunnelEnd::Idle => Next::Close,
                 })
             }
             Err(failure) => {

@@ -11,6 +11,7 @@ use http::{Method, Uri, header};
 
 use super::super::heads;
 use super::super::outgoing::Outgoing;
+use crate::proxy::h1::fields::{FieldKind, classify};
 use crate::proxy::h1::request::MAX_FIELDS;
 
 /// A request's way.
@@ -90,7 +91,7 @@ impl Request {
         let is_chunked = parsed
             .headers
             .iter()
-            .any(|field| field.name.eq_ignore_ascii_case("transfer-encoding"));
+            .any(|field| classify(field.name.as_bytes()) == FieldKind::TransferEncoding);
         let mut fields = heads::read_fields(head, parsed.headers).map_err(|_| ours())?;
         let host = fields.remove(header::HOST);
         let length = fields

@@ -100,6 +100,10 @@ fn a_header_block_is_open_until_its_last_byte() {
     let mut meter = meter(0);
     for (at, byte) in bytes.iter().enumerate() {
         assert!(meter.read(&[*byte]));
-        assert_eq!(meter.is_in_block(), (8..end - 1).contains(&at), "{at}");
+        assert_eq!(
+            meter.open_block().is_some(),
+            (8..end - 1).contains(&at),
+            "{at}"
+        );
     }
 }

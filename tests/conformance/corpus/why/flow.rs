@@ -26,6 +26,23 @@ pub const WHY: &[Why] = &[
             "an upgrade to TLS",
             "an upgrade to HTTP/2.0",
             "h2c or a WebSocket",
+            "a list of protocols",
+        ],
+    ),
+    (
+        "What comes behind an offer that was refused is a request like any other: a client's claims are taken out of it. \
+         nginx and HAProxy, as configured here, pass them on; and HAProxy checks the WebSocket's key",
+        &[
+            "bytes behind an upgrade refused with 200",
+            "bytes behind an upgrade refused with 204",
+            "bytes behind an upgrade refused with 304",
+            "bytes behind an upgrade refused with 400",
+            "bytes behind an upgrade refused with 401",
+            "bytes behind an upgrade refused with 403",
+            "bytes behind an upgrade refused with 404",
+            "bytes behind an upgrade refused with 500",
+            "bytes behind an upgrade refused with 502",
+            "rubbish behind an upgrade that is refused",
         ],
     ),
     (
@@ -34,7 +51,6 @@ pub const WHY: &[Why] = &[
         &[
             "an Upgrade that Connection doesn't name",
             "an upgrade in HTTP/1.0",
-            "an upgrade of a POST",
             "an upgrade of a GET with a body",
             "an upgrade to an empty protocol",
             "an upgrade to nothing",

@@ -151,12 +151,16 @@ fn upgrades() {
     ] {
         assert_eq!(upgrade(none), None, "{none}");
     }
-    assert_eq!(
-        post("Connection: upgrade\r\nUpgrade: websocket\r\n")
-            .unwrap()
-            .upgrade,
-        None
-    );
+    for lengths in ["", "Content-Length: 0\r\n"] {
+        let fields = format!("Connection: upgrade\r\nUpgrade: SPDY/3.1\r\n{lengths}");
+        assert_eq!(post(&fields).unwrap().upgrade, Some(Upgrade::Other));
+    }
+    let body = "Connection: upgrade\r\nUpgrade: tcp\r\nContent-Length: 1\r\n";
+    assert_eq!(post(body).unwrap().upgrade, None);
+    let list = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: foo/2, h2c\r\nUpgrade: ,websocket\r\n\r\n";
+    let offered = parse(list).unwrap();
+    let offered: Vec<_> = offered.offered(list.as_bytes()).collect();
+    assert_eq!(offered, [&b"foo/2"[..], b"websocket"]);
     let old = "GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert_eq!(parse(old).unwrap().upgrade, None);
 }
