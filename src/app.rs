@@ -21,11 +21,12 @@ use crate::activation::Inherited;
 use crate::admin;
 use crate::clock;
 use crate::config::{Flags, Loaded, resolve};
+use crate::proxy::memory;
 use crate::proxy::plane::Plane;
 use crate::registry;
 use crate::server::listeners::Listeners;
 use crate::server::threads::Threads;
-use crate::server::{descriptors, shutdown};
+use crate::server::{capacity, collector, descriptors, shutdown};
 use crate::supervisor::reap;
 use crate::supervisor::service::Service;
 use crate::telemetry::access_log::AccessLog;
@@ -81,6 +82,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     clock::now();
     descriptors::raise_limit();
     let config = Arc::new(loaded.config);
+    memory::set_limit(capacity::client_memory(&config.server));
     let control = Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -114,6 +116,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         let handle = registry::spawn(config.clone(), kept, wiring::probing, Box::new(observer));
         let metrics = Metrics::new(handle.clone());
         let plane = Plane::new(handle.clone(), access_log.clone(), metrics.plane());
+        let plane = plane.serving_at_most(capacity::default_connections());
         let plane = Arc::new(plane.telling(metrics.certificates()));
 
         let clients = plane.clone();
@@ -129,6 +132,10 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         // Not on the data plane's threads: what runs there is connections, and the shutdown counts them.
         let vitals = lifecycle.vitals().clone();
         wiring::keep_tasks(&vitals, &lifecycle, &handle, &plane);
+        let of = threads.clone();
+        vitals.keep("the collector of memory", move || {
+            collector::run(of.clone())
+        });
         metrics.watch(vitals.clone());
         lifecycle.serving(plane.clone(), metrics, listeners.addresses());
 

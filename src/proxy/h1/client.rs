@@ -12,22 +12,24 @@ use std::time::Duration;
 use pingora::protocols::Stream;
 
 use super::account::{self, Refusal};
-use super::buffer::{Buffer, LARGE};
+use super::buffer::{Buffer, HEAD_STEP, LARGE, SMALL};
 use super::close::close;
 pub use super::close::{LINGER_PAUSE, LINGER_TIME};
 use super::request::{Limits, Progress, RequestHead};
 use super::timer::Timer;
 use super::transaction;
+use super::upload::Upload;
 use crate::clock;
 use crate::config::{self, Config};
 use crate::core::Time;
 use crate::interrupt::{Interrupt, Level};
 use crate::proxy::errors::write_local_response;
 use crate::proxy::front::Origin;
+use crate::proxy::memory::{self, ConnectionShare, IncompletePlace};
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::Limit;
 use crate::tls::stream::TlsStream;
-pub use one::serve_one;
+pub use one::{WrittenHead, serve_one};
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
 const METHOD: usize = 16;
@@ -83,12 +85,35 @@ pub struct Client {
     pub origin: Origin,
     /// Whether responses get a `Via`.
     pub via: bool,
+    /// Its place among the requests that are incomplete and kept all the same.
+    pub place: Option<IncompletePlace>,
+    /// What it may keep of its HTTP/2 connection's part of the memory.
+    pub share: Option<ConnectionShare>,
 }
 
 impl Client {
     /// Reads once into the buffer, up to `most` bytes.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         self.buffer.poll_fill(cx, &mut self.stream, most)
+    }
+
+    /// Whether the buffer may grow by so much while the request is incomplete.
+    pub fn may_grow(&mut self, growth: usize) -> bool {
+        let whole = self.buffer.surplus().max(SMALL) + growth;
+        let fits = |share: &mut ConnectionShare| share.set(whole);
+        self.share.as_mut().is_none_or(fits) && memory::make_room(growth)
+    }
+
+    /// Whether the incomplete request has to make room for others; `flat` is what it costs besides its buffer, in bytes.
+    pub fn poll_evicted(&mut self, cx: &mut Context<'_>, flat: usize) -> bool {
+        let bytes = flat + self.buffer.surplus();
+        if bytes == 0 {
+            return false;
+        }
+        let place = self
+            .place
+            .get_or_insert_with(|| IncompletePlace::take(flat));
+        place.poll_evicted(cx.waker(), bytes)
     }
 
     /// Whether the client has gone while nothing of its answer was on the way. What it sends is kept, as far as
@@ -103,6 +128,15 @@ impl Client {
             }
         }
         false
+    }
+
+    /// Whether a stream of HTTP/2 that has sent its whole request was reset while a backend was being connected to: a
+    /// reset costs its sender next to nothing, and so nothing is to be done for it that can be left undone. On a
+    /// connection of HTTP/1 it isn't looked for, and what a half-closed one has asked for is answered.
+    pub async fn has_reset(&mut self, upload: &Upload) -> bool {
+        self.share.is_some()
+            && upload.is_complete()
+            && poll_fn(|cx| Poll::Ready(self.poll_gone(cx, LARGE))).await
     }
 
     /// Writes all of `bytes`, or gives up at the deadline.
@@ -143,6 +177,8 @@ impl Client {
             requests: 0,
             origin,
             via: config.headers.via,
+            place: None,
+            share: None,
         }
     }
 }
@@ -269,6 +305,7 @@ async fn next_request(
         }
         Arrival::Bad(refusal) => return Err(refuse(plane, client, refusal, limits).await),
     }
+    client.place = None;
     client.requests += 1;
     if client.requests == limits.max_requests_per_connection && head.keep_alive {
         plane.counters.limited(Limit::Requests);
@@ -374,7 +411,15 @@ fn poll_head(
             }
         }
         // The parser refuses a head that outgrows `max_header`, so there is always room for one byte more.
-        match client.poll_read(cx, limits.max_header + LARGE) {
+        let most = limits.max_header + SMALL;
+        let growth = client.buffer.growth(most, HEAD_STEP);
+        if growth > 0 && !client.may_grow(growth) {
+            let detail = "no memory is left for a request header of this size";
+            let refusal = Refusal::limited(Limit::Memory, 503, detail);
+            return Poll::Ready(Arrival::Bad(refusal));
+        }
+        let stream = &mut client.stream;
+        match client.buffer.poll_fill_by(cx, stream, most, HEAD_STEP) {
             Poll::Ready(Ok(count)) if count > 0 => {}
             Poll::Ready(_) => return Poll::Ready(Arrival::Nothing),
             Poll::Pending => break,
@@ -387,6 +432,11 @@ fn poll_head(
     let level = client.interrupt.level();
     if level == Level::Cut {
         return Poll::Ready(Arrival::Nothing);
+    }
+    if client.poll_evicted(cx, 0) {
+        let detail = "the request's head was incomplete, and its memory was needed";
+        let refusal = Refusal::limited(Limit::Memory, 408, detail);
+        return Poll::Ready(Arrival::Bad(refusal));
     }
     let (deadline, end) = if !client.buffer.is_empty() {
         let begun = *waiting.begun.get_or_insert_with(clock::now);

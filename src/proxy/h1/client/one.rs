@@ -13,25 +13,35 @@ use super::{Client, Next, refuse};
 use crate::config::Config;
 use crate::interrupt::Interrupt;
 use crate::proxy::front::Origin;
+use crate::proxy::memory::ConnectionShare;
 use crate::proxy::plane::Plane;
 
-/// Serves a stream that brings one request and nothing after it: one of another protocol's, in HTTP/1's dress. Its head
-/// is in `buffer`, where it can be said at all (`unfit`).
+/// A request's head, as it was written for the HTTP/1 plane.
+pub struct WrittenHead {
+    /// The head, or as much of it as can be logged.
+    pub buffer: Buffer,
+    /// Why it can't be said in HTTP/1.
+    pub unfit: Option<RequestError>,
+    /// What it keeps of its connection's part of the memory.
+    pub share: ConnectionShare,
+}
+
+/// Serves a stream that brings one request and nothing after it: one of another protocol's, in HTTP/1's dress.
 pub async fn serve_one(
     plane: &Arc<Plane>,
     stream: Stream,
-    buffer: Buffer,
-    unfit: Option<RequestError>,
+    written: WrittenHead,
     origin: Origin,
     interrupt: Arc<Interrupt>,
     config: &Config,
 ) {
     let mut client = Client::new(stream, origin, interrupt, config);
-    client.buffer = buffer;
+    client.buffer = written.buffer;
+    client.share = Some(written.share);
     client.requests = 1;
     let mut head = RequestHead::new();
     let limits = &config.server;
-    let parsed = match unfit {
+    let parsed = match written.unfit {
         Some(error) => Err(error),
         None => head.parse(client.buffer.bytes(), &limits.into()),
     };

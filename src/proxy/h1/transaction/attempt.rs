@@ -83,6 +83,9 @@ impl Transaction<'_> {
             Some(connection) => connection,
             // Boxed: most requests find a connection, and each would have to keep room for the making of one (9 KiB).
             None => match Box::pin(self.connect(permit)).await {
+                Ok(_) if self.client.has_reset(&self.upload).await => {
+                    return Attempt::Over(self.client_gone());
+                }
                 Ok(connection) => connection,
                 Err(error) => {
                     // A drain is known already, and slow is not dead.
