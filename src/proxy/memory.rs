@@ -169,6 +169,9 @@ impl Drop for IncompletePlace {
     }
 }
 
+/// With their bodies, the requests of a connection may keep so many times as much as with their heads alone.
+const BODIES: usize = 4;
+
 /// What the open requests of one HTTP/2 connection keep together, beyond a small buffer each.
 #[derive(Debug)]
 pub struct ConnectionMemory {
@@ -206,12 +209,21 @@ pub struct ConnectionShare {
 impl ConnectionShare {
     /// The request is to keep so many bytes. False: there is no room for them on this connection, and nothing has changed.
     pub fn set(&mut self, bytes: usize) -> bool {
+        self.set_within(bytes, self.memory.limit)
+    }
+
+    /// The same, with a body of which all was sent that is kept: unlike what is decoded, it costs the client as much.
+    pub fn set_with_body(&mut self, bytes: usize) -> bool {
+        self.set_within(bytes, self.memory.limit.saturating_mul(BODIES))
+    }
+
+    fn set_within(&mut self, bytes: usize, limit: usize) -> bool {
         if bytes == self.bytes {
             return true;
         }
         // One thread serves a connection with all its streams, so nobody is in between.
         let others = self.memory.kept.load(Ordering::Relaxed) - self.bytes;
-        if bytes > self.bytes && others.saturating_add(bytes) > self.memory.limit {
+        if bytes > self.bytes && others.saturating_add(bytes) > limit {
             return false;
         }
         self.memory.kept.store(others + bytes, Ordering::Relaxed);
@@ -278,6 +290,7 @@ mod tests {
         let (mut one, mut two) = (memory.share(), memory.share());
         assert!(one.set(60) && !two.set(50) && two.set(40));
         assert!(!one.set(61) && one.set(10) && two.set(90));
+        assert!(!two.set_with_body(391) && two.set_with_body(390) && !one.set(11));
         drop(two);
         assert!(one.set(100));
         drop(one);

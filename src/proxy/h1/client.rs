@@ -100,7 +100,7 @@ impl Client {
     /// Whether the buffer may grow by so much while the request is incomplete.
     pub fn may_grow(&mut self, growth: usize) -> bool {
         let whole = self.buffer.surplus().max(SMALL) + growth;
-        let fits = |share: &mut ConnectionShare| share.set(whole);
+        let fits = |share: &mut ConnectionShare| share.set_with_body(whole);
         self.share.as_mut().is_none_or(fits) && memory::make_room(growth)
     }
 
