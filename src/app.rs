@@ -23,11 +23,12 @@ use crate::admin;
 use crate::clock;
 use crate::config::{Flags, Loaded, resolve};
 use crate::panics;
+use crate::proxy::memory;
 use crate::proxy::plane::Plane;
 use crate::registry;
 use crate::server::listeners::Listeners;
 use crate::server::threads::Threads;
-use crate::server::{descriptors, shutdown};
+use crate::server::{capacity, collector, descriptors, shutdown};
 use crate::supervisor::reap;
 use crate::supervisor::service::Service;
 use crate::telemetry::access_log::AccessLog;
@@ -85,6 +86,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     panics::install_hook().context("can't start the thread that logs panics")?;
     descriptors::raise_limit();
     let config = Arc::new(loaded.config);
+    memory::set_limit(capacity::client_memory(&config.server));
     let control = Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -121,6 +123,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         }
         let metrics = Metrics::new(handle.clone());
         let plane = Plane::new(handle.clone(), access_log.clone(), metrics.plane());
+        let plane = plane.serving_at_most(capacity::default_connections());
         let plane = Arc::new(plane.telling(metrics.certificates()));
 
         let clients = plane.clone();
@@ -140,6 +143,9 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         // Not on the data plane's threads: what runs there is connections, and the shutdown counts them.
         let vitals = lifecycle.vitals().clone();
         wiring::keep_tasks(&vitals, &lifecycle, &handle, &plane);
+        let of = threads.clone();
+        let collect = move || collector::run(of.clone());
+        tokio::spawn(panics::restart("the collector of memory", collect));
         metrics.watch(vitals.clone());
         lifecycle.serving(plane.clone(), metrics, listeners.addresses());
 

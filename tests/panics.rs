@@ -14,7 +14,8 @@ use lameduck::config::{self, LogFormat, LogSink};
 use lameduck::panics::{self, ThreadRole};
 use lameduck::proxy::front::{self, Front, Origin, Settings};
 use lameduck::proxy::h1::buffer::Buffer;
-use lameduck::proxy::h1::client;
+use lameduck::proxy::h1::client::{self, WrittenHead};
+use lameduck::proxy::memory::ConnectionMemory;
 use lameduck::proxy::plane::Plane;
 use lameduck::registry::probing::{Cadence, Prober, Probing};
 use lameduck::registry::view::DrainResponse;
@@ -215,19 +216,17 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
         let plane = Arc::new(Plane::new(registry, access_log, Arc::default()));
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));
         if as_stream {
-            let mut buffer = Buffer::take();
-            buffer.append(|out| out.extend_from_slice(REQUEST));
+            let written = Buffer::holding(|out| out.extend_from_slice(REQUEST), |_| true);
+            let (buffer, ()) = written.unwrap();
+            let head = WrittenHead {
+                buffer,
+                unfit: None,
+                began: None,
+                share: ConnectionMemory::new(0).share(),
+            };
             let origin = Origin::new(peer, &config.headers);
             let interrupt = plane.clients.join();
-            let done = client::serve_one(
-                &plane,
-                stream,
-                buffer,
-                None,
-                origin,
-                interrupt.clone(),
-                &config,
-            );
+            let done = client::serve_one(&plane, stream, head, origin, interrupt.clone(), &config);
             done.await;
             plane.clients.leave(&interrupt);
         } else {

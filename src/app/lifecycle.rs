@@ -16,9 +16,11 @@ use crate::clock;
 use crate::config::Config;
 use crate::core::Time;
 use crate::output;
+use crate::proxy::memory;
 use crate::proxy::plane::Plane;
 use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
+use crate::server::capacity;
 use crate::server::listeners::Listeners;
 use crate::sys;
 use crate::telemetry::metrics::Metrics;
@@ -188,6 +190,7 @@ impl Lifecycle {
             .map_err(|error| error.to_string())?;
         *self.addresses.lock() = listeners.addresses();
         registry.own_listeners().bound(listeners.addresses());
+        memory::set_limit(capacity::client_memory(&config.server));
         self.config.store(config);
         Ok(changes)
     }

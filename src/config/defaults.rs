@@ -15,7 +15,7 @@ impl Default for Server {
             lame_duck: s(5),
             deadline: s(30),
             state_dir: None,
-            max_connections: 0,
+            max_connections: None,
             max_connections_per_client: 0,
             max_requests_per_connection: 0,
             max_concurrent_streams: 128,
@@ -23,14 +23,16 @@ impl Default for Server {
             header_timeout: s(10),
             idle_timeout: s(60),
             body_timeout: s(30),
-            min_body_rate: 0,
-            min_response_rate: 0,
+            min_body_rate: None,
+            min_response_rate: None,
             rate_grace: s(5),
             total_timeout: None,
             tcp_keepalive: Some(s(60)),
             max_header: 64 << 10,
             max_uri: 16 << 10,
             max_body: 0,
+            max_memory: None,
+            max_memory_per_connection: 512 << 10,
         }
     }
 }

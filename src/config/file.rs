@@ -45,7 +45,7 @@ fn server(t: &Table<'_>, base: &Path, f: &mut Findings) -> Server {
         lame_duck: t.duration("lame_duck", d.lame_duck, f),
         deadline: t.duration("deadline", d.deadline, f),
         state_dir: t.path("state_dir", base, f),
-        max_connections: t.number("max_connections", d.max_connections, COUNT, f),
+        max_connections: t.number_or_auto("max_connections", COUNT, f),
         max_connections_per_client: t.number(
             "max_connections_per_client",
             d.max_connections_per_client,
@@ -68,8 +68,8 @@ fn server(t: &Table<'_>, base: &Path, f: &mut Findings) -> Server {
         header_timeout: t.some_time("header_timeout", d.header_timeout, f),
         idle_timeout: t.some_time("idle_timeout", d.idle_timeout, f),
         body_timeout: t.some_time("body_timeout", d.body_timeout, f),
-        min_body_rate: t.size("min_body_rate", d.min_body_rate, f),
-        min_response_rate: t.size("min_response_rate", d.min_response_rate, f),
+        min_body_rate: t.size_or_auto("min_body_rate", f),
+        min_response_rate: t.size_or_auto("min_response_rate", f),
         rate_grace: t.some_time("rate_grace", d.rate_grace, f),
         total_timeout: Some(t.duration("total_timeout", Duration::ZERO, f))
             .filter(|time| !time.is_zero()),
@@ -78,6 +78,12 @@ fn server(t: &Table<'_>, base: &Path, f: &mut Findings) -> Server {
         max_header: head_size(t, "max_header", d.max_header, f),
         max_uri: head_size(t, "max_uri", d.max_uri, f),
         max_body: t.size("max_body", d.max_body, f),
+        max_memory: t.size_or_auto("max_memory", f),
+        max_memory_per_connection: t.size(
+            "max_memory_per_connection",
+            d.max_memory_per_connection,
+            f,
+        ),
     }
 }
 

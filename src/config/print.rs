@@ -5,6 +5,7 @@ use super::file::{BALANCE, ON_EMPTY, PROXY_PROTOCOL};
 use super::listener::{CLIENT_AUTH, MIN_VERSION};
 use super::runtime::*;
 use super::size::format as size;
+use super::values::AUTO;
 
 /// Keys with their values as TOML.
 pub(super) type Entries = Vec<(&'static str, String)>;
@@ -103,13 +104,26 @@ fn quoted_time(value: std::time::Duration) -> String {
     text(&time(value))
 }
 
+fn auto() -> String {
+    text(AUTO)
+}
+
+fn size_or_auto(value: Option<u64>) -> String {
+    value.map_or_else(auto, |bytes| text(&size(bytes)))
+}
+
 pub(super) fn server(server: &Server) -> Entries {
     vec![
         ("threads", server.threads.to_string()),
         ("lame_duck", quoted_time(server.lame_duck)),
         ("deadline", quoted_time(server.deadline)),
         ("state_dir", path(&server.state_dir)),
-        ("max_connections", server.max_connections.to_string()),
+        (
+            "max_connections",
+            server
+                .max_connections
+                .map_or_else(auto, |count| count.to_string()),
+        ),
         (
             "max_connections_per_client",
             server.max_connections_per_client.to_string(),
@@ -126,8 +140,8 @@ pub(super) fn server(server: &Server) -> Entries {
         ("header_timeout", quoted_time(server.header_timeout)),
         ("idle_timeout", quoted_time(server.idle_timeout)),
         ("body_timeout", quoted_time(server.body_timeout)),
-        ("min_body_rate", text(&size(server.min_body_rate))),
-        ("min_response_rate", text(&size(server.min_response_rate))),
+        ("min_body_rate", size_or_auto(server.min_body_rate)),
+        ("min_response_rate", size_or_auto(server.min_response_rate)),
         ("rate_grace", quoted_time(server.rate_grace)),
         (
             "total_timeout",
@@ -140,6 +154,11 @@ pub(super) fn server(server: &Server) -> Entries {
         ("max_header", text(&size(server.max_header as u64))),
         ("max_uri", text(&size(server.max_uri as u64))),
         ("max_body", text(&size(server.max_body))),
+        ("max_memory", size_or_auto(server.max_memory)),
+        (
+            "max_memory_per_connection",
+            text(&size(server.max_memory_per_connection)),
+        ),
     ]
 }
 

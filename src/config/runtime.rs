@@ -38,8 +38,8 @@ pub struct Server {
     pub deadline: Duration,
     /// Where drains and registrations survive a restart of the proxy. `None`: they don't.
     pub state_dir: Option<PathBuf>,
-    /// Client connections at once; 0: no limit.
-    pub max_connections: usize,
+    /// Client connections at once; 0: no limit. `None`: as many as descriptors and memory allow (the default).
+    pub max_connections: Option<usize>,
     /// Of those, from one address (IPv6: one /64); 0: no limit.
     pub max_connections_per_client: usize,
     /// Requests on one client connection; the last one's response closes it. 0: no limit.
@@ -54,10 +54,11 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// Longest time without progress of a body, either way. Default 30 s.
     pub body_timeout: Duration,
-    /// Slowest request body, in bytes a second of waiting for it; 0: no limit.
-    pub min_body_rate: u64,
-    /// Slowest taking of a response, in bytes a second of waiting for the client; 0: no limit.
-    pub min_response_rate: u64,
+    /// Slowest request body, in bytes a second of waiting for it; 0: no limit. `None`: [`DEFAULT_RATE`] (the default).
+    pub min_body_rate: Option<u64>,
+    /// Slowest taking of a response, in bytes a second of waiting for the client; 0: no limit. `None`: [`DEFAULT_RATE`]
+    /// (the default).
+    pub min_response_rate: Option<u64>,
     /// What both rates leave to a client before they count. Default 5 s.
     pub rate_grace: Duration,
     /// For a whole request and its response, from the complete head on; `None`: no limit (the default).
@@ -71,6 +72,38 @@ pub struct Server {
     pub max_uri: usize,
     /// Largest request body, in bytes; 0: no limit.
     pub max_body: u64,
+    /// What all clients together may make the proxy keep, in bytes; 0: no limit. `None`: a share of the memory that the
+    /// process may use (the default).
+    pub max_memory: Option<u64>,
+    /// Of that, the requests of one HTTP/2 connection, in bytes; 0: no limit. Default 512 KiB.
+    pub max_memory_per_connection: u64,
+}
+
+/// The slowest rate where none is configured, in bytes a second. It is for those who are there to be slow: whoever has
+/// moved a few KiB is far from it, and `body_timeout` is what they have before it counts.
+pub const DEFAULT_RATE: u64 = 128;
+
+impl Server {
+    /// The slowest rate of a request's body, and what is left to the client before it counts. Without a length, a body may
+    /// be a stream of events, and only a configured rate counts.
+    pub fn body_pace(&self, has_length: bool) -> (u64, Duration) {
+        match self.min_body_rate {
+            None if !has_length => (0, Duration::ZERO),
+            rate => self.pace(rate),
+        }
+    }
+
+    /// The same for the taking of a response.
+    pub fn response_pace(&self) -> (u64, Duration) {
+        self.pace(self.min_response_rate)
+    }
+
+    fn pace(&self, configured: Option<u64>) -> (u64, Duration) {
+        match configured {
+            Some(rate) => (rate, self.rate_grace),
+            None => (DEFAULT_RATE, self.body_timeout),
+        }
+    }
 }
 
 /// `[admin]`.

@@ -59,15 +59,16 @@ fn limits(server: &Server, f: &mut Findings) {
         "server.max_connections",
         "server.max_connections_per_client",
     );
-    if server.max_connections > 0
-        && server.max_connections_per_client > server.max_connections
+    if let Some(connections) = server.max_connections
+        && connections > 0
+        && server.max_connections_per_client > connections
         && f.sound(&[total, each])
     {
         f.warning(
             f.place(each),
             format!(
                 "`max_connections_per_client` ({}) is more than `max_connections` ({}): one client can take them all",
-                server.max_connections_per_client, server.max_connections
+                server.max_connections_per_client, connections
             ),
             "write a small part of `max_connections`",
         );
@@ -88,12 +89,12 @@ fn limits(server: &Server, f: &mut Findings) {
     // Not "written": `check --print` writes the defaults, too.
     let grace = "server.rate_grace";
     if server.rate_grace != d.rate_grace
-        && server.min_body_rate == 0
-        && server.min_response_rate == 0
+        && server.min_body_rate.is_none_or(|rate| rate == 0)
+        && server.min_response_rate.is_none_or(|rate| rate == 0)
     {
         f.warning(
             f.place(grace),
-            "`rate_grace` is for `min_body_rate` and `min_response_rate`, and there is neither",
+            "`rate_grace` is for a configured `min_body_rate` or `min_response_rate`, and there is neither",
             "add `min_body_rate = \"1KiB\"`, or remove it",
         );
     }

@@ -144,6 +144,13 @@ fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
     }
 }
 
+/// What stands for a default that the proxy finds out by itself.
+pub(super) const AUTO: &str = "auto";
+
+fn is_auto(value: &DeValue<'_>) -> bool {
+    matches!(value, DeValue::String(text) if text == AUTO)
+}
+
 fn size_of(key: &str, value: &DeValue<'_>) -> Read<u64> {
     match value {
         DeValue::String(text) => size::parse(text).map_err(|why| {
@@ -264,6 +271,32 @@ impl Table<'_> {
 
     pub(super) fn size(&self, key: &str, default: u64, found: &mut Findings) -> u64 {
         self.read(key, default, found, size_of)
+    }
+
+    /// The same, or `None` for `"auto"`, which is the default.
+    pub(super) fn size_or_auto(&self, key: &str, found: &mut Findings) -> Option<u64> {
+        self.read(key, None, found, |key, value| match value {
+            value if is_auto(value) => Ok(None),
+            value => size_of(key, value).map(Some),
+        })
+    }
+
+    /// A whole number within this range, or `None` for `"auto"`, which is the default.
+    pub(super) fn number_or_auto<T>(
+        &self,
+        key: &str,
+        range: RangeInclusive<i64>,
+        found: &mut Findings,
+    ) -> Option<T>
+    where
+        T: TryFrom<i64>,
+    {
+        let read = |key: &str, value: &DeValue<'_>| match value {
+            value if is_auto(value) => Ok(None),
+            value => integer(key, value, &range).map(Some),
+        };
+        let number: Option<i64> = self.read(key, None, found, read);
+        number.and_then(|number| T::try_from(number).ok())
     }
 
     /// A whole number within a range that its type can hold.

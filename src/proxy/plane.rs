@@ -31,6 +31,8 @@ pub struct Plane {
     pub certificates: Arc<Inventory>,
     /// Of the open client connections, those that are served…
     served: AtomicU32,
+    /// (at most so many where `max_connections` isn't configured; 0: no limit)…
+    default_connections: usize,
     /// …and those that are only being told to go away.
     turned_away: AtomicU32,
     lame: AtomicBool,
@@ -58,6 +60,7 @@ impl Plane {
             counters,
             certificates: Arc::default(),
             served: AtomicU32::new(0),
+            default_connections: 0,
             turned_away: AtomicU32::new(0),
             lame: AtomicBool::new(false),
             requests: AtomicU64::new(0),
@@ -67,6 +70,12 @@ impl Plane {
     /// The same, telling this inventory of its certificates.
     pub fn telling(mut self, certificates: Arc<Inventory>) -> Self {
         self.certificates = certificates;
+        self
+    }
+
+    /// The same, serving so many connections at once where `max_connections` isn't configured.
+    pub fn serving_at_most(mut self, default_connections: usize) -> Self {
+        self.default_connections = default_connections;
         self
     }
 
@@ -90,7 +99,8 @@ impl Plane {
     pub fn admit(&self, limits: &config::Server) -> Option<Served<'_>> {
         let others = self.served.fetch_add(1, Ordering::Relaxed) as usize;
         let served = Served(self);
-        (limits.max_connections == 0 || others < limits.max_connections).then_some(served)
+        let most = limits.max_connections.unwrap_or(self.default_connections);
+        (most == 0 || others < most).then_some(served)
     }
 
     /// Counts a connection that is told to go away, for as long as that takes.

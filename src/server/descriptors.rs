@@ -2,6 +2,18 @@
 
 use tracing::{debug, warn};
 
+/// How many descriptors this process may open now; `None`: as many as it likes, or nobody knows.
+pub fn limit() -> Option<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    #[allow(unsafe_code)]
+    // SAFETY: the call takes a pointer to a live `rlimit` of ours and nothing else.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 };
+    (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
 /// Raises the soft limit to the hard one, and warns where that is still few.
 pub fn raise_limit() {
     let mut limit = libc::rlimit {

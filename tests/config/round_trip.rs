@@ -56,6 +56,8 @@ tcp_keepalive = "0s"
 max_header = "16KiB"
 max_uri = "4KiB"
 max_body = 1000001
+max_memory = "100MiB"
+max_memory_per_connection = "1MiB"
 [admin]
 socket = "/tmp/with\\backslash\u0022.sock"
 mode = "0600"
@@ -247,7 +249,7 @@ proptest! {
         pool.hold.max_bytes = bytes;
         config.server.max_body = bytes;
         config.server.threads = numbers[3] as usize;
-        config.server.max_connections = numbers[4] as usize;
+        config.server.max_connections = Some(numbers[4] as usize);
         if !path.chars().any(char::is_control) {
             config.server.state_dir = Some(path.into());
         }

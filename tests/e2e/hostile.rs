@@ -1,12 +1,13 @@
 //! Attacks by slowness, of slowhttptest's four kinds: good traffic must not notice, and nothing may stay behind.
 //!
 //! `make prove` has slowhttptest itself do it, with 5,000 connections, and to nginx and HAProxy, too; the short form has
-//! clients of its own. [`encrypted`] is the same for TLS and HTTP/2.
+//! clients of its own. [`encrypted`] is the same for TLS and HTTP/2; [`memory`] is about what is kept for little that is sent.
 
 mod bystander;
 mod clients;
 mod encrypted;
 mod figures;
+mod memory;
 
 use std::net::SocketAddr;
 use std::path::Path;

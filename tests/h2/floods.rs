@@ -128,6 +128,150 @@ async fn floods_end_with_goaway_and_others_are_served() {
     backend.abort();
 }
 
+/// Reads on until the connection has ended or so many streams were reset: how many were, and the GOAWAY's code.
+async fn until_reset(
+    stream: &mut TcpStream,
+    seen: &mut Vec<u8>,
+    streams: usize,
+) -> (usize, Option<u32>) {
+    loop {
+        let (resets, code) = (resets(seen), goaway(seen));
+        if resets >= streams || code.is_some() {
+            return (resets, code);
+        }
+        match soon(stream.read_buf(seen)).await {
+            Ok(count) if count > 0 => {}
+            _ => return (resets, code),
+        }
+    }
+}
+
+/// How many RST_STREAM frames there are.
+fn resets(mut seen: &[u8]) -> usize {
+    let mut count = 0;
+    while seen.len() >= 9 {
+        let length = u32::from_be_bytes([0, seen[0], seen[1], seen[2]]) as usize;
+        count += usize::from(seen[3] == 3);
+        seen = seen.get(9 + length..).unwrap_or_default();
+    }
+    count
+}
+
+/// Whatever a client makes us reset counts as if it had reset it itself (CVE-2025-8671), and no backend hears of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn provoked_resets_end_the_connection_and_reach_no_backend() {
+    const BATCH: u32 = 50;
+    let mut rig = rig("max_stream_resets = 100").await;
+    let backend = serve(&mut rig);
+    type Provoke = fn(u32) -> Vec<u8>;
+    let ways: [(&str, Provoke); 4] = [
+        ("window overflow", |stream| {
+            let mut frames = frame(1, END_HEADERS | END_STREAM, stream, GET);
+            frames.extend(frame(8, 0, stream, &0x7fff_ffff_u32.to_be_bytes()));
+            frames
+        }),
+        ("content beyond its length", |stream| {
+            let head = [POST, b"\x0f\x0d\x01\x31"].concat();
+            let mut frames = frame(1, END_HEADERS, stream, &head);
+            frames.extend(frame(0, END_STREAM, stream, b"22"));
+            frames
+        }),
+        ("trailers without an end", |stream| {
+            let mut frames = frame(1, END_HEADERS, stream, POST);
+            frames.extend(frame(1, END_HEADERS, stream, b"\x00\x01x\x01y"));
+            frames
+        }),
+        ("field of a connection", |stream| {
+            let head = [GET, b"\x00\x0aconnection\x05close"].concat();
+            frame(1, END_HEADERS | END_STREAM, stream, &head)
+        }),
+    ];
+    for (name, provoke) in ways {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        let mut bytes = PREFACE.to_vec();
+        bytes.extend(frame(4, 0, 0, &[]));
+        let mut seen = Vec::new();
+        let mut ended = (0, None);
+        for batch in 0..20 {
+            bytes.extend((0..BATCH).flat_map(|n| provoke(2 * (batch * BATCH + n) + 1)));
+            if stream.write_all(&bytes).await.is_err() {
+                break;
+            }
+            bytes.clear();
+            ended = until_reset(&mut stream, &mut seen, ((batch + 1) * BATCH) as usize).await;
+            if ended.1.is_some() {
+                break;
+            }
+        }
+        assert_eq!(ended.1, Some(ENHANCE_YOUR_CALM), "{name}: {ended:?}");
+        assert!(ended.0 <= 3 * BATCH as usize, "{name}: {ended:?}");
+    }
+    assert!(rig.refused("too many HTTP/2 frames without use").await >= 4);
+    let served = rig.view(0).await.requests;
+    assert_eq!(served, 0, "{served} requests reached the backend");
+    backend.abort();
+}
+
+/// A little HPACK is a lot of header: what the requests of one connection may keep is bounded, others are served
+/// meanwhile, and the memory is given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn decoded_headers_of_a_connection_are_bounded() {
+    const CONNECTIONS: usize = 10;
+    const STREAMS: u32 = 128;
+    const MIB: usize = 1 << 20;
+    let mut rig = rig("").await;
+    let backend = serve(&mut rig);
+    let mut good = Client::new(&rig).await;
+    assert_eq!(answer(good.get("/").await).await.text(), "here");
+    let before = rig.memory();
+    // `content-length: 1000`, and what is 62 in the dynamic table once it is there.
+    let mut bytes = PREFACE.to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    for n in 0..STREAMS {
+        let mut head = [POST, b"\x0f\x0d\x041000"].concat();
+        if n == 0 {
+            // 3,900 is 127 + 3,773 in seven bits.
+            head.extend(b"\x40\x01x\x7f\xbd\x1d");
+            head.extend([b'a'; 3_900]);
+        }
+        let missing = 15 - usize::from(n == 0);
+        head.extend(vec![0xbe; missing]);
+        bytes.extend(frame(1, END_HEADERS, 2 * n + 1, &head));
+    }
+    let mut attackers = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        let mut seen = Vec::new();
+        let (refused, code) = until_reset(&mut stream, &mut seen, 115).await;
+        assert!(
+            refused >= 115 && code.is_none(),
+            "{refused} refused, {code:?}"
+        );
+        assert_eq!(answer(good.get("/").await).await.text(), "here");
+        attackers.push(stream);
+    }
+    // Without the bound it is 10 × 128 × 58.5 KiB, or 73 MiB.
+    let kept = rig.memory().saturating_sub(before);
+    println!("{} KiB for each connection", kept / CONNECTIONS / 1024);
+    assert!(kept < 16 * MIB, "{kept} bytes are kept");
+    assert!(rig.limited("max_memory_per_connection").await >= 1_150);
+    drop(attackers);
+    for n in 0.. {
+        assert_eq!(answer(good.get("/").await).await.text(), "here");
+        if rig.memory() < before + 6 * MIB {
+            break;
+        }
+        assert!(
+            n < 100,
+            "{} bytes are not given back",
+            rig.memory() - before
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    backend.abort();
+}
+
 /// `header_timeout`: a preface, or a header block, that never ends.
 #[tokio::test]
 async fn what_never_ends_is_ended() {

@@ -146,6 +146,68 @@ async fn slow_bodies_are_a_408() {
     }
 }
 
+/// A byte now and then keeps no request in the proxy: its whole body has `body_timeout`, and a second more for each KiB.
+#[tokio::test]
+async fn body_that_drips_is_a_408_after_body_timeout() {
+    let rig = rig("body_timeout = \"400ms\"").await;
+    let mut client = rig
+        .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        .await;
+    for n in 0..100 {
+        let head = tokio::time::timeout(Duration::from_millis(100), client.head_or_end()).await;
+        if let Ok(head) = head {
+            assert!(head.unwrap().starts_with("HTTP/1.1 408 "));
+            assert!((3..50).contains(&n), "{n} bytes");
+            break;
+        }
+        assert!(n < 99, "nobody minds");
+        let _ = client.try_send("x").await;
+    }
+    rig.was_limited("min_body_rate", 1, 408).await;
+    rig.canary().await;
+}
+
+/// `max_memory`: whoever has been incomplete for longest makes room; newer and small requests are served.
+#[tokio::test]
+async fn full_memory_evicts_the_oldest_incomplete_request() {
+    let rig = rig("max_memory = \"256KiB\"").await;
+    let mut bodies = Vec::new();
+    for n in 0..8 {
+        let mut client = rig
+            .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n")
+            .await;
+        client.send(vec![b'x'; 40_000]).await;
+        bodies.push(client);
+        rig.canary().await;
+        if n > 4 {
+            // Each new one takes an older one's place.
+            let mut oldest = bodies.remove(0);
+            assert_eq!(oldest.response().await.status(), 408);
+        }
+    }
+    assert!(rig.limited("max_memory").await >= 3);
+    let mut newest = bodies.pop().unwrap();
+    newest.send(vec![b'x'; 20_000]).await;
+    let mut backend = rig.backends[0].accept().await;
+    assert_eq!(backend.request().await.body.len(), 60_000);
+    backend.answer_and_close("x").await;
+    assert_eq!(newest.response().await.text(), "x");
+    // Heads, too.
+    let mut heads = Vec::new();
+    for _ in 0..8 {
+        let mut client = rig.ask("GET / HTTP/1.1\r\nHost: a\r\nX: ").await;
+        client.send(vec![b'x'; 40_000]).await;
+        heads.push(client);
+        rig.canary().await;
+    }
+    assert_eq!(heads.remove(0).response().await.status(), 408);
+    let log = rig.access_log(1).await;
+    assert!(
+        log.iter().any(|line| line["end"] == "max_memory"),
+        "{log:?}"
+    );
+}
+
 /// A body that comes slowly, and in time, is waited for.
 #[tokio::test]
 async fn a_body_at_the_rate_is_waited_for() {

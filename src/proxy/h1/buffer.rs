@@ -8,17 +8,34 @@ use std::task::{Context, Poll, ready};
 use pingora::protocols::Stream;
 use tokio::io::ReadBuf;
 
+use crate::proxy::memory::{self, MemoryCharge};
+
 /// What a buffer begins with: enough for nearly every request and response head.
-const SMALL: usize = 4 * 1024;
+pub const SMALL: usize = 4 * 1024;
 
 /// What it grows to while a body streams through.
 pub const LARGE: usize = 64 * 1024;
+
+/// How many times its size a full buffer takes: for a head, which most clients end soon…
+pub const HEAD_STEP: usize = 2;
+
+/// …for a body that is received whole, of which a stranger may have sent no more than its beginning…
+pub const BODY_STEP: usize = 4;
+
+/// …and for one that streams through. In few steps: whoever fills it is sending a body, and each step is a read.
+const STREAM_STEP: usize = 8;
+
+/// Left behind what a buffer holds: whoever looks whether the client is still there reads into it, and a full buffer would
+/// be grown for that.
+pub const AHEAD: usize = 256;
 
 /// Buffers kept per thread for the next connection that needs one.
 const SPARE: usize = 64;
 
 thread_local! {
     static SPARES: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+    /// What is being written, before it is known how much it is.
+    static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Bytes that were read and not yet consumed: `data[start..end]`.
@@ -29,6 +46,8 @@ pub struct Buffer {
     end: usize,
     /// The last read left no room: more is on its way, and fewer, larger reads would fetch it.
     filled: bool,
+    /// Its share of `max_memory`, once it is larger than small.
+    charge: MemoryCharge,
 }
 
 impl From<Vec<u8>> for Buffer {
@@ -37,7 +56,7 @@ impl From<Vec<u8>> for Buffer {
             end: data.len(),
             start: 0,
             data,
-            filled: false,
+            ..Self::default()
         }
     }
 }
@@ -83,14 +102,29 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Appends what `write` writes.
-    pub fn append<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        let room = self.data.len();
-        self.data.truncate(self.end);
-        let written = write(&mut self.data);
-        self.end = self.data.len();
-        self.data.resize(room.max(self.end).max(SMALL), 0);
-        written
+    /// A buffer that holds what `write` writes, unless it wouldn't `fit`, which is asked with the memory that the buffer
+    /// would have beyond the ordinary.
+    pub fn holding<T>(
+        write: impl FnOnce(&mut Vec<u8>) -> T,
+        fit: impl FnOnce(usize) -> bool,
+    ) -> Option<(Self, T)> {
+        WRITTEN.with_borrow_mut(|bytes| {
+            bytes.clear();
+            let written = write(bytes);
+            // No larger than it has to be: not what a vector has grown to on the way there.
+            let size = bytes.len() + AHEAD;
+            let held = fit(surplus_of(size)).then(|| {
+                let mut buffer = Self::default();
+                buffer.data.reserve_exact(size);
+                buffer.data.extend_from_slice(bytes);
+                buffer.data.resize(size, 0);
+                buffer.end = bytes.len();
+                buffer.charge();
+                (buffer, written)
+            });
+            bytes.shrink_to(LARGE);
+            held
+        })
     }
 
     /// Drops the first `count` bytes.
@@ -115,9 +149,39 @@ impl Buffer {
         self.end = 0;
     }
 
-    /// Room that the next read can fill without growing beyond `most` in all.
+    /// Room that the next read can fill without growing beyond `most` in all, or where `max_memory` is used up, without
+    /// growing.
     pub fn has_room(&self, most: usize) -> bool {
-        self.len() < most
+        self.len() < most && (self.len() < self.data.len().max(SMALL) || memory::has_room())
+    }
+
+    /// How much memory it has beyond the ordinary.
+    pub fn surplus(&self) -> usize {
+        surplus_of(self.data.capacity())
+    }
+
+    /// How much larger the buffer has to become for the next read, of those that don't go beyond `most`; 0: it has room,
+    /// or becomes a small one.
+    pub fn growth(&self, most: usize, step: usize) -> usize {
+        match self.len() < self.data.len().max(SMALL) {
+            true => 0,
+            false => self.grown(most, step).saturating_sub(self.data.len()),
+        }
+    }
+
+    /// How large it becomes in its next step.
+    fn grown(&self, most: usize, step: usize) -> usize {
+        let wanted = self.data.len() * step;
+        match wanted {
+            0..=SMALL => SMALL,
+            // Not a last step for a little more.
+            _ if most <= wanted + wanted / 2 => most.max(SMALL),
+            _ => wanted,
+        }
+    }
+
+    fn charge(&mut self) {
+        self.charge.set(self.surplus());
     }
 
     /// Reads once. The buffer grows up to `most` bytes; `Ok(0)` is the end of the stream.
@@ -129,8 +193,19 @@ impl Buffer {
         stream: &mut Stream,
         most: usize,
     ) -> Poll<io::Result<usize>> {
+        self.poll_fill_by(cx, stream, most, STREAM_STEP)
+    }
+
+    /// The same, in steps of its own.
+    pub fn poll_fill_by(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        most: usize,
+        step: usize,
+    ) -> Poll<io::Result<usize>> {
         if self.end == self.data.len() || self.filled {
-            self.make_room(most);
+            self.make_room(most, step);
         }
         let limit = self.data.len().min(self.start + most);
         let mut space = ReadBuf::new(&mut self.data[self.end..limit]);
@@ -141,18 +216,25 @@ impl Buffer {
         Poll::Ready(Ok(count))
     }
 
-    fn make_room(&mut self, most: usize) {
+    fn make_room(&mut self, most: usize, step: usize) {
         if self.start > 0 {
             self.data.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        if self.end == self.data.len() || (self.filled && self.data.len() < most) {
-            // In few steps: whoever fills it is sending a body, and each step is a read.
-            let wanted = (self.data.len() * 8).clamp(SMALL, most.max(SMALL));
-            self.data.resize(wanted, 0);
+        let is_full = self.end == self.data.len();
+        if is_full || (self.filled && self.data.len() < most && memory::has_room()) {
+            let size = self.grown(most, step).max(self.data.len());
+            self.data.reserve_exact(size - self.data.len());
+            self.data.resize(size, 0);
+            self.charge();
         }
     }
+}
+
+/// What counts of so much memory: all of it, if it is more than for a small head and what is left behind it.
+fn surplus_of(size: usize) -> usize {
+    if size > SMALL + AHEAD { size } else { 0 }
 }
 
 #[cfg(test)]
@@ -189,10 +271,35 @@ mod tests {
             data: b"xxHEADbodynext".to_vec(),
             start: 2,
             end: 14,
-            filled: false,
+            ..Buffer::default()
         };
         buffer.cut(4, 4);
         assert_eq!(buffer.bytes(), b"HEADnext");
+    }
+
+    #[test]
+    fn large_buffer_is_as_large_as_its_content_and_counted() {
+        let hold = |count: usize, most: usize| {
+            Buffer::holding(|out| out.resize(count, b'a'), |surplus| surplus <= most)
+        };
+        let (small, ()) = hold(1_000, 0).unwrap();
+        assert_eq!((small.data.len(), small.surplus()), (1_000 + AHEAD, 0));
+        assert!(hold(SMALL, 0).is_some());
+        assert!(hold(SMALL + 1, SMALL).is_none());
+        let (large, ()) = hold(50_000, LARGE).unwrap();
+        assert_eq!(large.bytes(), vec![b'a'; 50_000]);
+        assert_eq!(large.surplus(), 50_000 + AHEAD);
+        assert_eq!(large.growth(LARGE, HEAD_STEP), 0);
+    }
+
+    #[test]
+    fn full_buffer_grows_by_its_step_and_no_further_than_it_may() {
+        let full = |size: usize| Buffer::from(vec![0; size]);
+        assert_eq!(full(0).growth(LARGE, BODY_STEP), 0);
+        assert_eq!(full(SMALL).growth(LARGE, HEAD_STEP), SMALL);
+        assert_eq!(full(SMALL).growth(LARGE, BODY_STEP), 3 * SMALL);
+        assert_eq!(full(SMALL).growth(5 * SMALL, BODY_STEP), 4 * SMALL);
+        assert_eq!(full(16 * 1024).growth(LARGE, BODY_STEP), 48 * 1024);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A client's connection: reads one request head after the other and has each one answered.
 
 mod heard;
+mod kept;
 mod one;
 
 use std::future::poll_fn;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use pingora::protocols::Stream;
 
 use super::account::{self, Refusal};
-use super::buffer::{Buffer, LARGE};
+use super::buffer::{Buffer, HEAD_STEP, SMALL};
 use super::close::close;
 pub use super::close::{LINGER_PAUSE, LINGER_TIME};
 use super::request::{Limits, Progress, RequestHead};
@@ -25,11 +26,12 @@ use crate::core::Time;
 use crate::interrupt::{Interrupt, Level};
 use crate::proxy::errors::write_local_response;
 use crate::proxy::front::Origin;
+use crate::proxy::memory::{ConnectionShare, IncompletePlace};
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::Limit;
 use crate::tls::stream::TlsStream;
 pub use heard::{Looks, Waited};
-pub use one::serve_one;
+pub use one::{WrittenHead, serve_one};
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
 const METHOD: usize = 16;
@@ -89,6 +91,10 @@ pub struct Client {
     pub origin: Origin,
     /// Whether responses get a `Via`.
     pub via: bool,
+    /// Its place among the requests that are incomplete and kept all the same.
+    pub place: Option<IncompletePlace>,
+    /// What it may keep of its HTTP/2 connection's part of the memory.
+    pub share: Option<ConnectionShare>,
 }
 
 impl Client {
@@ -140,6 +146,8 @@ impl Client {
             head_began: None,
             origin,
             via: config.headers.via,
+            place: None,
+            share: None,
         }
     }
 }
@@ -267,6 +275,7 @@ async fn next_request(
         }
         Arrival::Bad(refusal) => return Err(refuse(plane, client, refusal, limits).await),
     }
+    client.place = None;
     client.requests += 1;
     if client.requests == limits.max_requests_per_connection && head.keep_alive {
         plane.counters.limited(Limit::Requests);
@@ -369,7 +378,15 @@ fn poll_head(
             }
         }
         // The parser refuses a head that outgrows `max_header`, so there is always room for one byte more.
-        match client.poll_read(cx, limits.max_header + LARGE) {
+        let most = limits.max_header + SMALL;
+        let growth = client.buffer.growth(most, HEAD_STEP);
+        if growth > 0 && !client.may_grow(growth) {
+            let detail = "no memory is left for a request header of this size";
+            let refusal = Refusal::limited(Limit::Memory, 503, detail);
+            return Poll::Ready(Arrival::Bad(refusal));
+        }
+        let stream = &mut client.stream;
+        match client.buffer.poll_fill_by(cx, stream, most, HEAD_STEP) {
             Poll::Ready(Ok(count)) if count > 0 => {}
             Poll::Ready(_) => return Poll::Ready(Arrival::Nothing),
             Poll::Pending => break,
@@ -382,6 +399,11 @@ fn poll_head(
     let level = client.interrupt.level();
     if level == Level::Cut {
         return Poll::Ready(Arrival::Nothing);
+    }
+    if client.poll_evicted(cx, 0) {
+        let detail = "the request's head was incomplete, and its memory was needed";
+        let refusal = Refusal::limited(Limit::Memory, 408, detail);
+        return Poll::Ready(Arrival::Bad(refusal));
     }
     let (deadline, end) = if !client.buffer.is_empty() {
         let begun = *client.head_began.get_or_insert_with(clock::now);

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::buffer::LARGE;
+use super::buffer::SMALL;
 use super::client::{Client, Next};
 use crate::clock;
 use crate::interrupt::Level;
@@ -19,6 +19,7 @@ pub const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Closes the connection in the way its end asks for.
 pub(super) async fn close(client: &mut Client, next: Next) {
+    client.place = None;
     match next {
         Next::KeepAlive | Next::Close => linger(client, Unread::Ignored).await,
         Next::Linger => linger(client, Unread::Expected).await,
@@ -55,7 +56,8 @@ async fn linger(client: &mut Client, mut unread: Unread) {
         }
         loop {
             client.buffer.clear();
-            match client.poll_read(cx, LARGE) {
+            client.buffer.shrink();
+            match client.poll_read(cx, SMALL) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     unread = Unread::Expected;
                     patience = end.min(clock::now() + LINGER_PAUSE);

@@ -22,7 +22,7 @@ pub use end::{CUT_BY_DRAIN, CUT_BY_SHUTDOWN, End, Failure, UPSTREAM_CLOSED};
 use super::buffer::{Buffer, LARGE};
 use super::client::{Client, Looks, Waited};
 use super::pace::Pace;
-use super::request::RequestHead;
+use super::request::{Body, RequestHead};
 use super::response::{ResponseBody, ResponseHead};
 use super::socket::unsent;
 use super::upload::{Upload, UploadError};
@@ -136,6 +136,7 @@ impl<'a> Exchange<'a> {
         outgoing: &'a mut Vec<u8>,
     ) -> Self {
         outgoing.clear();
+        let has_length = matches!(order.request.body, Body::Length(_));
         Self {
             plane,
             client,
@@ -155,8 +156,8 @@ impl<'a> Exchange<'a> {
             ending: false,
             lasting: None,
             progress: order.began,
-            pace_up: Pace::new(order.server.min_body_rate, order.server.rate_grace),
-            pace_down: Pace::new(order.server.min_response_rate, order.server.rate_grace),
+            pace_up: Pace::new(order.server.body_pace(has_length)),
+            pace_down: Pace::new(order.server.response_pace()),
             reset: false,
             stalled: false,
             is_deaf: false,

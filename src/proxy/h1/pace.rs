@@ -21,7 +21,7 @@ pub struct Pace {
 
 impl Pace {
     /// A slowest rate in bytes a second (0: none), and what is left to the client before it counts.
-    pub fn new(rate: u64, grace: Duration) -> Self {
+    pub fn new((rate, grace): (u64, Duration)) -> Self {
         Self {
             rate,
             grace,
@@ -78,14 +78,14 @@ mod tests {
 
     #[test]
     fn off_it_never_asks_for_the_time() {
-        let pace = Pace::new(0, Duration::from_secs(5));
+        let pace = Pace::new((0, Duration::from_secs(5)));
         assert!(!pace.wants_to_know() && !pace.is_waiting());
         assert_eq!(pace.deadline(0), None);
     }
 
     #[test]
     fn silence_costs_the_grace_and_bytes_earn_time() {
-        let mut pace = Pace::new(100, Duration::from_secs(5));
+        let mut pace = Pace::new((100, Duration::from_secs(5)));
         assert!(pace.wants_to_know());
         pace.wait(at(0));
         assert_eq!(pace.deadline(0), Some(at(5)));
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn waiting_for_somebody_else_costs_nothing() {
-        let mut pace = Pace::new(100, Duration::from_secs(5));
+        let mut pace = Pace::new((100, Duration::from_secs(5)));
         pace.wait(at(0));
         pace.moved(at(1));
         assert_eq!(pace.deadline(0), None);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn no_number_is_too_large() {
-        let mut pace = Pace::new(1, Duration::MAX);
+        let mut pace = Pace::new((1, Duration::MAX));
         pace.wait(at(0));
         assert_eq!(pace.deadline(u64::MAX), Some(Time::MAX));
     }

@@ -1,6 +1,8 @@
 //! A client's frames, counted: what is useful earns credit, what is mere overhead costs it.
 //!
-//! Only the nine bytes of each frame's header are looked at (RFC 9113 §4.1).
+//! Only the nine bytes of each frame's header are looked at (RFC 9113 §4.1), and the code of each RST_STREAM that we
+//! write: a client that makes us reset its streams (CVE-2025-8671, "MadeYouReset") has ended them as surely as one that
+//! resets them itself (CVE-2023-44487, "Rapid Reset").
 
 use std::time::Duration;
 
@@ -58,7 +60,9 @@ pub struct Meter {
     /// The stream of the latest header block.
     stream: u32,
     credit: i64,
-    written: usize,
+    /// Bytes towards the client that have not earned a credit yet.
+    unearned: usize,
+    resets_written: ResetsWritten,
     /// What has come back by itself is counted from here.
     since: Time,
     limit: u32,
@@ -79,7 +83,8 @@ impl Meter {
             last: false,
             stream: 0,
             credit: CREDIT,
-            written: 0,
+            unearned: 0,
+            resets_written: ResetsWritten::default(),
             since: clock::now(),
             limit: resets,
             opened: 0,
@@ -142,11 +147,14 @@ impl Meter {
         true
     }
 
-    /// So much went to the client.
-    pub fn wrote(&mut self, bytes: usize) {
-        self.written += bytes;
-        self.earn((self.written / BYTES) as i64);
-        self.written %= BYTES;
+    /// Follows what went to the client. False: it has made us reset too many of its streams.
+    #[must_use]
+    pub fn wrote(&mut self, bytes: &[u8]) -> bool {
+        self.unearned += bytes.len();
+        self.earn((self.unearned / BYTES) as i64);
+        self.unearned %= BYTES;
+        let provoked = self.resets_written.follow(bytes);
+        (0..provoked).all(|_| self.reset())
     }
 
     /// The stream whose header block has begun and not ended.
@@ -190,6 +198,66 @@ impl Meter {
         self.resets = 0;
         !(quick && many)
     }
+}
+
+/// Finds the RST_STREAM frames among those that we write.
+#[derive(Debug, Default)]
+struct ResetsWritten {
+    /// A frame's header, and the code of a reset.
+    head: [u8; RESET],
+    head_len: usize,
+    /// Of a frame's payload, this much is still to come.
+    skip: usize,
+    /// The stream that was reset last: each further frame of a closed stream may be answered with another reset.
+    last: [u8; 4],
+}
+
+/// Bytes of an RST_STREAM frame.
+const RESET: usize = 13;
+
+impl ResetsWritten {
+    /// Follows what was written; how many streams were reset there by the client's doing.
+    fn follow(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut provoked = 0;
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            if bytes.is_empty() {
+                return provoked;
+            }
+            let wanted = if self.head_len < 9 { 9 } else { RESET };
+            let count = (wanted - self.head_len).min(bytes.len());
+            self.head[self.head_len..self.head_len + count].copy_from_slice(&bytes[..count]);
+            self.head_len += count;
+            bytes = &bytes[count..];
+            let [a, b, c, kind, ..] = self.head;
+            match self.head_len {
+                9 if kind != kind::RST_STREAM => {
+                    self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                    self.head_len = 0;
+                }
+                RESET => {
+                    let [.., s, t, u, v, a, b, c, d] = self.head;
+                    let (stream, code) = ([s, t, u, v], u32::from_be_bytes([a, b, c, d]));
+                    let again = stream == self.last;
+                    self.last = stream;
+                    provoked += u32::from(!again && is_provoked(code));
+                    self.head_len = 0;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a reset of ours is the client's doing: a mistake of its frames, or a stream beyond a limit. What is not: an
+/// answer that overtook its request (NO_ERROR), a backend or a deadline that broke one off (INTERNAL_ERROR, CANCEL).
+fn is_provoked(code: u32) -> bool {
+    const NO_ERROR: u32 = 0;
+    const INTERNAL_ERROR: u32 = 2;
+    const CANCEL: u32 = 8;
+    !matches!(code, NO_ERROR | INTERNAL_ERROR | CANCEL)
 }
 
 #[cfg(test)]

@@ -25,14 +25,16 @@ use crate::core::Time;
 use crate::interrupt::{Interrupt, Interrupts, Level};
 use crate::proxy::front::Origin;
 use crate::proxy::h1::buffer::Buffer;
-use crate::proxy::h1::client::{self, FIRST_REQUEST};
+use crate::proxy::h1::client::{self, FIRST_REQUEST, WrittenHead};
+use crate::proxy::h1::request::MAX_FIELDS;
 use crate::proxy::h1::timer::Timer;
+use crate::proxy::memory::ConnectionMemory;
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::Limit;
 
 /// What a client may have on its way of one request's body, and of all of them together.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// What is kept of one response while the client takes no more of it: two frames.
 const SEND_BUFFER: usize = 32 * 1024;
@@ -77,11 +79,19 @@ pub async fn serve(
             leaving: None,
             abandoned: None,
             timer: Timer::default(),
+            memory: ConnectionMemory::new(config.server.max_memory_per_connection),
         };
         session.run().await;
     }
     // Its descriptor is closed; what its streams were doing ends now, and counts until it has.
     streams.ended().await;
+}
+
+/// The most that the crate decodes of one header block. A field counts 32 bytes more here than in HTTP/1, whose own limit
+/// is the one that is told and counted; what is larger for no more than that is never a request.
+fn most_decoded(limits: &config::Server) -> u32 {
+    let fields = 32 * (MAX_FIELDS + 8);
+    u32::try_from(limits.max_header + limits.max_header / 8 + fields).unwrap_or(u32::MAX)
 }
 
 async fn shake_hands(
@@ -97,8 +107,7 @@ async fn shake_hands(
         .max_concurrent_streams(limits.max_concurrent_streams)
         // What is opened and reset within one read: not much on a busy connection. The meter counts all resets.
         .max_pending_accept_reset_streams(limits.max_concurrent_streams as usize)
-        // A field counts 32 bytes more here than in HTTP/1, whose own limit is the one that is told and counted.
-        .max_header_list_size(u32::try_from(limits.max_header * 2).unwrap_or(u32::MAX))
+        .max_header_list_size(most_decoded(limits))
         .enable_connect_protocol();
     let mut handshake = pin!(builder.handshake::<_, Bytes>(watched));
     let (since, mut timer) = (clock::now(), Timer::default());
@@ -176,6 +185,8 @@ struct Session<'a> {
     /// Since when nothing of it is waited for any more.
     abandoned: Option<Time>,
     timer: Timer,
+    /// What its streams keep.
+    memory: Arc<ConnectionMemory>,
 }
 
 impl Session<'_> {
@@ -195,8 +206,8 @@ impl Session<'_> {
         }
     }
 
-    /// Serves a stream, in a task of its own.
-    fn start(&mut self, request: Request<RecvStream>, response: SendResponse<Bytes>) {
+    /// Serves a stream, in a task of its own, if there is memory for it.
+    fn start(&mut self, request: Request<RecvStream>, mut response: SendResponse<Bytes>) {
         let interrupt = self.streams.open.join();
         if self.raised.0 > Level::Run {
             interrupt.raise(self.raised.0, self.raised.1);
@@ -204,22 +215,38 @@ impl Session<'_> {
         let open = Open(self.streams.clone(), interrupt.clone());
         let began = self.watch.head_began(response.stream_id().as_u32());
         let (parts, body) = request.into_parts();
-        let mut buffer = Buffer::take();
-        let written = buffer.append(|out| heads::write_request(out, &parts, body.is_end_stream()));
+        let mut share = self.memory.share();
+        let held = Buffer::holding(
+            |out| heads::write_request(out, &parts, body.is_end_stream()),
+            |surplus| share.set(surplus),
+        );
+        let Some((buffer, written)) = held else {
+            // Little of HPACK can be a lot of header. A client that means well sends it again when others have ended.
+            self.plane.counters.limited(Limit::ConnectionMemory);
+            response.send_reset(Reason::REFUSED_STREAM);
+            return;
+        };
         let (form, unfit) = match written {
             Ok(form) => (form, None),
             Err(error) => (BodyForm::None, Some(error)),
         };
-        let stream = ServerStream::new(body, response, form, parts.method == Method::HEAD);
+        let head = WrittenHead {
+            buffer,
+            unfit,
+            began,
+            share,
+        };
+        let mut stream = ServerStream::new(body, response, form, parts.method == Method::HEAD);
         let (plane, config) = (self.plane.clone(), self.config.clone());
         let origin = self.origin.clone();
         tokio::spawn(async move {
             let _open = open;
+            // Whoever resets a stream as soon as it is open, or has us do it, gets no work done for it.
+            if stream.is_reset().await {
+                return;
+            }
             let stream = Box::new(stream);
-            client::serve_one(
-                &plane, stream, buffer, unfit, began, origin, interrupt, &config,
-            )
-            .await;
+            client::serve_one(&plane, stream, head, origin, interrupt, &config).await;
         });
     }
 

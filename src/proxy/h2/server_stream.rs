@@ -6,6 +6,7 @@
 
 mod outside;
 
+use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
@@ -162,6 +163,11 @@ impl ServerStream {
             }
         }
         out.filled().len() > before
+    }
+
+    /// Whether the stream has ended before anything was done about it.
+    pub async fn is_reset(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.poll_gone(cx).is_ready())).await
     }
 
     /// Ready once the client has given up, or its connection is gone.

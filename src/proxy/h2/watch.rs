@@ -1,8 +1,8 @@
 //! What a client's frames cost, watched from outside the `h2` crate: each frame's header is looked at as it is read.
 //!
 //! The crate bounds what piles up in memory. What is cheap to send and costs the proxy work without end (RFC 9113 §10.5)
-//! is bounded here: frames that carry no request and no content, streams that are reset as soon as they are opened, and
-//! header blocks that never end. Whoever goes too far is told so (GOAWAY, ENHANCE_YOUR_CALM) by the connection's task.
+//! is bounded here: frames that carry no request and no content, streams that are reset as soon as they are opened, by the
+//! client or because of it, and header blocks that never end. Whoever goes too far is told so (GOAWAY, ENHANCE_YOUR_CALM) by the connection's task.
 
 use std::io;
 use std::pin::Pin;
@@ -156,12 +156,29 @@ impl Watched {
         }
     }
 
-    fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(count)) = result {
-            self.meter.wrote(*count);
-            self.watch
-                .written
-                .fetch_add(*count as u64, Ordering::Relaxed);
+    /// Takes note of what the connection has taken of these pieces.
+    fn wrote<'a>(
+        &mut self,
+        result: &Poll<io::Result<usize>>,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let Poll::Ready(Ok(count)) = *result else {
+            return;
+        };
+        self.watch
+            .written
+            .fetch_add(count as u64, Ordering::Relaxed);
+        let mut left = count;
+        for piece in pieces {
+            let taken = left.min(piece.len());
+            if !self.meter.wrote(&piece[..taken]) {
+                // The connection's task looks before it sleeps.
+                self.watch.give_up();
+            }
+            left -= taken;
+            if left == 0 {
+                return;
+            }
         }
     }
 }
@@ -200,7 +217,7 @@ impl AsyncWrite for Watched {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut *this.stream).poll_write(cx, bytes);
-        this.wrote(&result);
+        this.wrote(&result, std::iter::once(bytes));
         result
     }
 
@@ -211,7 +228,7 @@ impl AsyncWrite for Watched {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut *this.stream).poll_write_vectored(cx, pieces);
-        this.wrote(&result);
+        this.wrote(&result, pieces.iter().map(|piece| &**piece));
         result
     }
 

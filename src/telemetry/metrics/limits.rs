@@ -29,10 +29,14 @@ pub enum Limit {
     Uri,
     /// `max_body`: 413.
     Body,
+    /// `max_memory`: 408, or 503.
+    Memory,
+    /// `max_memory_per_connection`: refused, and can be sent again.
+    ConnectionMemory,
 }
 
 /// All of them.
-pub(super) const LIMITS: [Limit; 12] = [
+pub(super) const LIMITS: [Limit; 14] = [
     Limit::Connections,
     Limit::ConnectionsPerClient,
     Limit::Requests,
@@ -45,6 +49,8 @@ pub(super) const LIMITS: [Limit; 12] = [
     Limit::Header,
     Limit::Uri,
     Limit::Body,
+    Limit::Memory,
+    Limit::ConnectionMemory,
 ];
 
 impl Limit {
@@ -63,6 +69,8 @@ impl Limit {
             Self::Header => "max_header",
             Self::Uri => "max_uri",
             Self::Body => "max_body",
+            Self::Memory => "max_memory",
+            Self::ConnectionMemory => "max_memory_per_connection",
         }
     }
 }

@@ -34,7 +34,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 4;
 
 /// Files for a listener, and what makes a client trust them.
-fn certificates(dir: &Path) -> ClientConfig {
+pub fn certificates(dir: &Path) -> ClientConfig {
     crate::encrypted::certificates(dir);
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
     std::fs::write(dir.join("both.pem"), read("cert.pem") + &read("key.pem")).unwrap();

@@ -14,32 +14,38 @@ use crate::config::Config;
 use crate::core::Time;
 use crate::interrupt::Interrupt;
 use crate::proxy::front::Origin;
+use crate::proxy::memory::ConnectionShare;
 use crate::proxy::plane::Plane;
 
-/// Serves a stream that brings one request and nothing after it: one of another protocol's, in HTTP/1's dress. Its head
-/// is in `buffer`, where it can be said at all (`unfit`). `head_began`: when its first byte came, if its last one came
-/// later.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "each is another thing, and all are moved into the stream's task"
-)]
+/// A request's head, as it was written for the HTTP/1 plane.
+pub struct WrittenHead {
+    /// The head, or as much of it as can be logged.
+    pub buffer: Buffer,
+    /// Why it can't be said in HTTP/1.
+    pub unfit: Option<RequestError>,
+    /// When its first byte came, if its last one came later.
+    pub began: Option<Time>,
+    /// What it keeps of its connection's part of the memory.
+    pub share: ConnectionShare,
+}
+
+/// Serves a stream that brings one request and nothing after it: one of another protocol's, in HTTP/1's dress.
 pub async fn serve_one(
     plane: &Arc<Plane>,
     stream: Stream,
-    buffer: Buffer,
-    unfit: Option<RequestError>,
-    head_began: Option<Time>,
+    written: WrittenHead,
     origin: Origin,
     interrupt: Arc<Interrupt>,
     config: &Config,
 ) {
     let mut client = Client::new(stream, origin, interrupt, config);
-    client.buffer = buffer;
+    client.buffer = written.buffer;
+    client.share = Some(written.share);
     client.requests = 1;
-    client.head_began = head_began;
+    client.head_began = written.began;
     let mut head = RequestHead::new();
     let limits = &config.server;
-    let parsed = match unfit {
+    let parsed = match written.unfit {
         Some(error) => Err(error),
         None => head.parse(client.buffer.bytes(), &limits.into()),
     };

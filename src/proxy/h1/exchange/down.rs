@@ -132,7 +132,7 @@ impl Exchange<'_> {
             Receiving::Head => self.order.server.max_header,
             _ => self.piece(),
         };
-        if !self.incoming.has_room(most) {
+        if self.incoming.len() >= most {
             return Err(self.broken("response head too large"));
         }
         match self

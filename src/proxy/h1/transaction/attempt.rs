@@ -86,6 +86,9 @@ impl Transaction<'_> {
             Some(connection) => connection,
             // Boxed: most requests find a connection, and each would have to keep room for the making of one (9 KiB).
             None => match Box::pin(self.connect(permit)).await {
+                Ok(_) if self.client.has_reset(&mut self.upload).await => {
+                    return Attempt::Over(self.client_gone());
+                }
                 Ok(connection) => connection,
                 Err(ConnectError::Unwanted) => return Attempt::Over(self.client_gone()),
                 Err(error) => {

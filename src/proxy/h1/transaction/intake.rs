@@ -6,8 +6,9 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use super::super::buffer::LARGE;
+use super::super::buffer::{AHEAD, BODY_STEP, LARGE};
 use super::super::client::Next;
 use super::super::pace::Pace;
 use super::super::request::Body;
@@ -19,13 +20,22 @@ use crate::interrupt::Level;
 use crate::proxy::errors::SHUTTING_DOWN;
 use crate::telemetry::metrics::Limit;
 
-/// Left behind the body in the buffer: whoever looks afterwards whether the client is still there reads into it, and a
-/// full buffer would be grown for that.
-const ROOM: usize = 256;
+/// The slowest body that is waited for here, in bytes a second, once `body_timeout` is used up, where `min_body_rate`
+/// says nothing stricter: nobody keeps a request in the proxy's memory by a byte now and then.
+const SLOWEST: u64 = 1024;
+
+/// What a waiting request costs besides its buffer's surplus, in bytes: its task, its stream, a small buffer.
+const WAITING: usize = 8 * 1024;
+
+/// For so long a request waits before it counts as one that others may take the place of, unless it is large: most bodies
+/// come right behind their heads.
+const NEWCOMER: Duration = Duration::from_millis(500);
 
 /// How the wait for the body ended.
 enum Arrival {
     Whole,
+    /// There is no memory left to wait in: it is passed on as it comes.
+    NoRoom,
     Refused(Answer),
     ClientGone,
 }
@@ -38,14 +48,21 @@ impl Transaction<'_> {
         };
         let began = clock::now();
         let server = &self.config.server;
+        let pace = match server.min_body_rate {
+            Some(rate) if rate > 0 => (rate, server.rate_grace),
+            _ => (SLOWEST, server.body_timeout),
+        };
         let mut wait = Wait {
             most,
+            newcomer_until: Some(began + NEWCOMER),
             progress: began,
-            pace: Pace::new(server.min_body_rate, server.rate_grace),
+            pace: Pace::new(pace),
         };
         wait.goes_on(began);
-        match poll_fn(|cx| self.poll_body(cx, &mut wait)).await {
-            Arrival::Whole => {
+        let arrival = poll_fn(|cx| self.poll_body(cx, &mut wait)).await;
+        self.client.place = None;
+        match arrival {
+            Arrival::Whole | Arrival::NoRoom => {
                 // It may have taken long: the world may be another.
                 self.look_again();
                 Ok(())
@@ -73,7 +90,7 @@ impl Transaction<'_> {
             return None;
         }
         let whole = usize::try_from(length).ok()?.checked_add(self.head.len)?;
-        (whole <= LARGE).then_some(whole + ROOM)
+        (whole <= LARGE).then_some(whole + AHEAD)
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, wait: &mut Wait) -> Poll<Arrival> {
@@ -84,7 +101,12 @@ impl Transaction<'_> {
             if self.upload.is_complete() {
                 return Poll::Ready(Arrival::Whole);
             }
-            match self.client.poll_read(cx, wait.most) {
+            let growth = self.client.buffer.growth(wait.most, BODY_STEP);
+            if growth > 0 && !self.client.may_grow(growth) {
+                return Poll::Ready(Arrival::NoRoom);
+            }
+            let (buffer, stream) = (&mut self.client.buffer, &mut self.client.stream);
+            match buffer.poll_fill_by(cx, stream, wait.most, BODY_STEP) {
                 Poll::Ready(Ok(count)) if count > 0 => wait.moved(clock::now()),
                 Poll::Ready(_) => return Poll::Ready(Arrival::ClientGone),
                 Poll::Pending => break,
@@ -95,6 +117,19 @@ impl Transaction<'_> {
             return Poll::Ready(Arrival::Refused(Answer::new(503, SHUTTING_DOWN)));
         }
         let (at, limit) = self.patience(wait);
+        if let Some(until) = wait.newcomer_until
+            && until < at
+            && self.client.buffer.surplus() == 0
+        {
+            if self.client.timer.poll(cx, until).is_pending() {
+                return Poll::Pending;
+            }
+            wait.newcomer_until = None;
+        }
+        if self.client.poll_evicted(cx, WAITING) {
+            let answer = Answer::limited(Limit::Memory, 408);
+            return Poll::Ready(Arrival::Refused(answer));
+        }
         let answer = Answer::limited(limit, 408);
         self.client
             .timer
@@ -120,6 +155,8 @@ impl Transaction<'_> {
 struct Wait {
     /// The buffer becomes no larger.
     most: usize,
+    /// Until when it costs nobody anything; `None`: that has passed.
+    newcomer_until: Option<Time>,
     progress: Time,
     pace: Pace,
 }

@@ -73,7 +73,7 @@ fn what_comes_back_each_second_is_there_when_it_is_needed_first() {
 fn a_client_that_opens_windows_for_every_small_frame_is_served() {
     let mut meter = meter(0);
     for _ in 0..100_000 {
-        meter.wrote(9 + 60);
+        assert!(meter.wrote(&frame(kind::DATA, 0, 60)));
         assert!(meter.read(&frame(8, 0, 4)));
         assert!(meter.read(&frame(8, 0, 4)));
     }
@@ -105,5 +105,43 @@ fn a_header_block_is_open_until_its_last_byte() {
             (8..end - 1).contains(&at),
             "{at}"
         );
+    }
+}
+
+fn reset_with(stream: u32, code: u32) -> Vec<u8> {
+    let mut reset = frame(kind::RST_STREAM, 0, 4);
+    reset[5..9].copy_from_slice(&stream.to_be_bytes());
+    reset[9..].copy_from_slice(&code.to_be_bytes());
+    reset
+}
+
+/// CVE-2025-8671: the client makes us reset its streams instead of resetting them itself.
+#[test]
+fn streams_that_the_client_makes_us_reset_count_like_those_it_resets() {
+    let request = frame(kind::HEADERS, END_HEADERS, 10);
+    // PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM.
+    for code in [1, 3, 5, 6, 7] {
+        let mut meter = meter(100);
+        let taken = (0..1_000)
+            .take_while(|n| {
+                // In any pieces. A stream that is reset again counts once.
+                let reset = reset_with(2 * n + 1, code);
+                let answer = [frame(kind::DATA, 0, 300), reset.clone(), reset].concat();
+                let (one, two) = answer.split_at(*n as usize % answer.len());
+                meter.read(&request) && meter.wrote(one) && meter.wrote(two)
+            })
+            .count();
+        assert_eq!(taken, 99, "{code}");
+    }
+}
+
+/// NO_ERROR behind an answer that overtook its request, INTERNAL_ERROR and CANCEL are our doing.
+#[test]
+fn streams_that_we_end_for_our_own_reasons_do_not_count() {
+    let request = frame(kind::HEADERS, END_HEADERS, 10);
+    let mut meter = meter(100);
+    for n in 0..10_000 {
+        assert!(meter.read(&request));
+        assert!(meter.wrote(&reset_with(2 * n + 1, [0, 2, 8][n as usize % 3])));
     }
 }

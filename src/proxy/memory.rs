@@ -1,0 +1,300 @@
+//! What strangers may make the process keep: a bound on all of their buffers together (`[server] max_memory`).
+//!
+//! Counted is what a [`Buffer`](super::h1::buffer::Buffer) has beyond its ordinary small size: long heads, bodies on their
+//! way, what is read of a response. A small request allocates nothing of that kind, and so it is neither counted nor
+//! refused, however full the budget is.
+//!
+//! Where the budget is used up, buffers that could do without more don't grow, and whoever can't do without takes the
+//! place of the request that has been incomplete for longest: that one is answered with 408. The process has one budget,
+//! like it has one memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+/// Bytes that are kept now, by all buffers that are larger than small.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// The most that they may be.
+static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// The incomplete requests with large buffers, in the order in which they began to wait.
+static INCOMPLETE: Mutex<Queue> = Mutex::new(Queue {
+    next: 0,
+    waiting: BTreeMap::new(),
+    leaving: 0,
+});
+
+#[derive(Debug)]
+struct Queue {
+    next: u64,
+    waiting: BTreeMap<u64, (usize, Arc<Eviction>)>,
+    /// Bytes of those that were told to go and haven't yet.
+    leaving: usize,
+}
+
+/// Sets the bound, in bytes; 0: none.
+pub fn set_limit(bytes: u64) {
+    let bytes = match bytes {
+        0 => usize::MAX,
+        bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+    };
+    LIMIT.store(bytes, Ordering::Relaxed);
+}
+
+/// Bytes that are kept now.
+pub fn kept() -> usize {
+    KEPT.load(Ordering::Relaxed)
+}
+
+/// Whether a buffer may grow that could do without.
+pub fn has_room() -> bool {
+    kept() < LIMIT.load(Ordering::Relaxed)
+}
+
+/// Makes room for so many bytes more that an incomplete request can't do without, if need be by evicting those that have
+/// been incomplete for longest. False: there is no room, and nobody to evict.
+pub fn make_room(bytes: usize) -> bool {
+    let over = kept()
+        .saturating_add(bytes)
+        .saturating_sub(LIMIT.load(Ordering::Relaxed));
+    over == 0 || evict(over)
+}
+
+#[cold]
+fn evict(bytes: usize) -> bool {
+    let mut evicted = Vec::new();
+    let mut queue = INCOMPLETE.lock();
+    while queue.leaving < bytes {
+        let Some((_, (size, eviction))) = queue.waiting.pop_first() else {
+            break;
+        };
+        queue.leaving += size;
+        eviction.evicted.store(true, Ordering::Release);
+        evicted.push(eviction);
+    }
+    let enough = queue.leaving >= bytes;
+    // Whoever is woken may want the lock.
+    drop(queue);
+    for eviction in evicted {
+        eviction.waker.wake();
+    }
+    enough
+}
+
+/// Whether a request was told to go.
+#[derive(Debug, Default)]
+struct Eviction {
+    evicted: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// A large buffer's share of the budget, given back on drop.
+#[derive(Debug, Default)]
+pub struct MemoryCharge(usize);
+
+impl MemoryCharge {
+    /// The buffer has so many bytes now; 0: none that count.
+    pub fn set(&mut self, bytes: usize) {
+        if bytes > self.0 {
+            KEPT.fetch_add(bytes - self.0, Ordering::Relaxed);
+        } else if bytes < self.0 {
+            KEPT.fetch_sub(self.0 - bytes, Ordering::Relaxed);
+        }
+        self.0 = bytes;
+    }
+}
+
+impl Drop for MemoryCharge {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            KEPT.fetch_sub(self.0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A place among the incomplete requests, for as long as this one is incomplete and costs memory.
+#[derive(Debug)]
+pub struct IncompletePlace {
+    number: u64,
+    /// What an eviction frees.
+    bytes: usize,
+    eviction: Arc<Eviction>,
+    /// What it costs besides its buffer.
+    _flat: MemoryCharge,
+}
+
+impl IncompletePlace {
+    /// Takes the last place. `flat`: what the request costs besides its buffer, in bytes.
+    pub fn take(flat: usize) -> Self {
+        let mut charge = MemoryCharge::default();
+        charge.set(flat);
+        let bytes = flat;
+        let eviction = Arc::new(Eviction::default());
+        let mut queue = INCOMPLETE.lock();
+        let number = queue.next;
+        queue.next += 1;
+        queue.waiting.insert(number, (bytes, eviction.clone()));
+        Self {
+            number,
+            bytes,
+            eviction,
+            _flat: charge,
+        }
+    }
+
+    /// Whether the request, of so many bytes now, has to make room for others. Otherwise the task is woken when it has to.
+    pub fn poll_evicted(&mut self, waker: &Waker, bytes: usize) -> bool {
+        if bytes != self.bytes
+            && let Some((size, _)) = INCOMPLETE.lock().waiting.get_mut(&self.number)
+        {
+            *size = bytes;
+            self.bytes = bytes;
+        }
+        self.eviction.waker.register(waker);
+        self.eviction.evicted.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for IncompletePlace {
+    fn drop(&mut self) {
+        let mut queue = INCOMPLETE.lock();
+        if queue.waiting.remove(&self.number).is_none() {
+            queue.leaving -= self.bytes;
+        }
+    }
+}
+
+/// With their bodies, the requests of a connection may keep so many times as much as with their heads alone.
+const BODIES: usize = 4;
+
+/// What the open requests of one HTTP/2 connection keep together, beyond a small buffer each.
+#[derive(Debug)]
+pub struct ConnectionMemory {
+    kept: AtomicUsize,
+    limit: usize,
+}
+
+impl ConnectionMemory {
+    /// With a bound in bytes; 0: none.
+    pub fn new(limit: u64) -> Arc<Self> {
+        let limit = match limit {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        };
+        let kept = AtomicUsize::new(0);
+        Arc::new(Self { kept, limit })
+    }
+
+    /// The share of a request that keeps nothing yet.
+    pub fn share(self: &Arc<Self>) -> ConnectionShare {
+        ConnectionShare {
+            memory: self.clone(),
+            bytes: 0,
+        }
+    }
+}
+
+/// One request's share of its connection's memory, given back on drop.
+#[derive(Debug)]
+pub struct ConnectionShare {
+    memory: Arc<ConnectionMemory>,
+    bytes: usize,
+}
+
+impl ConnectionShare {
+    /// The request is to keep so many bytes. False: there is no room for them on this connection, and nothing has changed.
+    pub fn set(&mut self, bytes: usize) -> bool {
+        self.set_within(bytes, self.memory.limit)
+    }
+
+    /// The same, with a body of which all was sent that is kept: unlike what is decoded, it costs the client as much.
+    pub fn set_with_body(&mut self, bytes: usize) -> bool {
+        self.set_within(bytes, self.memory.limit.saturating_mul(BODIES))
+    }
+
+    fn set_within(&mut self, bytes: usize, limit: usize) -> bool {
+        if bytes == self.bytes {
+            return true;
+        }
+        // One thread serves a connection with all its streams, so nobody is in between.
+        let others = self.memory.kept.load(Ordering::Relaxed) - self.bytes;
+        if bytes > self.bytes && others.saturating_add(bytes) > limit {
+            return false;
+        }
+        self.memory.kept.store(others + bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+        true
+    }
+}
+
+impl Drop for ConnectionShare {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, because the budget is the process's. Other tests' buffers are part of it, so the limit is far off them.
+    #[test]
+    fn full_budget_evicts_the_oldest_incomplete_request_first() {
+        const HUGE: usize = 1 << 40;
+        set_limit(4 * HUGE as u64);
+        let mut charges: Vec<MemoryCharge> = Vec::new();
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            let mut charge = MemoryCharge::default();
+            assert!(make_room(HUGE));
+            charge.set(HUGE);
+            charges.push(charge);
+            places.push(IncompletePlace::take(0));
+        }
+        let evicted = |places: &mut [IncompletePlace]| -> Vec<bool> {
+            let waker = Waker::noop();
+            let places = places.iter_mut();
+            places
+                .map(|place| place.poll_evicted(waker, HUGE))
+                .collect()
+        };
+        assert!(has_room() && make_room(HUGE / 2));
+        assert_eq!(evicted(&mut places), [false, false, false]);
+        assert!(make_room(HUGE + HUGE / 2));
+        assert_eq!(evicted(&mut places), [true, false, false]);
+        drop(charges.remove(0));
+        drop(places.remove(0));
+        assert!(make_room(HUGE), "the evicted one has given its memory back");
+        assert_eq!(evicted(&mut places), [false, false]);
+        // Nobody is left who could be evicted: no.
+        places.clear();
+        let before = kept();
+        charges[0].set(4 * HUGE);
+        assert!(!has_room() && !make_room(1));
+        charges[0].set(HUGE);
+        assert!(kept() <= before + HUGE);
+        charges.clear();
+        assert!(kept() < HUGE);
+        set_limit(0);
+        assert!(make_room(usize::MAX) && has_room());
+    }
+
+    #[test]
+    fn requests_of_one_connection_share_its_bound() {
+        let memory = ConnectionMemory::new(100);
+        let (mut one, mut two) = (memory.share(), memory.share());
+        assert!(one.set(60) && !two.set(50) && two.set(40));
+        assert!(!one.set(61) && one.set(10) && two.set(90));
+        assert!(!two.set_with_body(391) && two.set_with_body(390) && !one.set(11));
+        drop(two);
+        assert!(one.set(100));
+        drop(one);
+        assert_eq!(memory.kept.load(Ordering::Relaxed), 0);
+        assert!(ConnectionMemory::new(0).share().set(usize::MAX));
+    }
+}
