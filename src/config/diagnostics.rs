@@ -203,7 +203,7 @@ impl Report {
 }
 
 /// Values end up in messages: none of them may break the line or play tricks on a terminal.
-fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {

@@ -7,6 +7,7 @@ fn survives(name: &str, text: String) -> usize {
     let file = Input {
         name: name.into(),
         text,
+        ..Input::default()
     };
     let examined = examine(&[file], Some(own()), Options::default());
     let report = &examined.reports[0];
@@ -121,6 +122,7 @@ fn broken_files_say_where() {
         let file = Input {
             name: name.into(),
             text: text.into(),
+            ..Input::default()
         };
         let json = examine(&[file], None, Options::default()).reports[0].json();
         let first = &json[0];
