@@ -167,6 +167,7 @@ impl Judge<'_> {
             );
         }
         if let Some(pool) = self.pool
+            && !launch.is_unknown
             && launch.drains_for() < pool.drain.deadline
         {
             let what = format!(

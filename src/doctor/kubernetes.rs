@@ -320,7 +320,7 @@ impl<'p> Pod<'p> {
                 check::SIDECAR_PRESTOP,
                 &hook.place,
                 what,
-                "the app's container under `lameduck exec`, or the hook in the app's container",
+                "# no `lifecycle` here; the app's container under `lameduck exec`, or the hook there",
             );
         }
     }
@@ -357,7 +357,11 @@ impl<'p> Pod<'p> {
                 "the {probe} of `{name}` depends on {}",
                 if sidecar { "the app" } else { "its backends" }
             );
-            found.error(check, &place, what, format!("path: {right}"));
+            let instead = match through {
+                Some(_) => format!("path: {right}"),
+                None => format!("httpGet: {{ path: {right}, port: 9902 }}   # in place of `exec`"),
+            };
+            found.error(check, &place, what, instead);
         }
     }
 

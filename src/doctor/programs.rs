@@ -521,11 +521,7 @@ pub(super) fn serves(known: &Known<'_>) -> Serves {
     let words = words.into_iter().chain(subcommands.iter().take(3).copied());
     let words: Vec<String> = words.flat_map(parts).collect();
     let says = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
-    if argv.is_empty()
-        && (parts(own).iter().any(|part| is(INFRASTRUCTURE, part))
-            || is(INFRASTRUCTURE, own)
-            || own.ends_with("-exporter"))
-    {
+    if is_infrastructure(own) && !is(SERVERS, program) {
         return Serves::No;
     }
     if says(NO_SERVER) {
@@ -551,6 +547,20 @@ pub(super) fn serves(known: &Known<'_>) -> Serves {
     } else {
         Serves::Unknown
     }
+}
+
+/// Whether an image is one of theirs: `redis`, `cp-kafka`, `node-exporter`.
+fn is_infrastructure(image: &str) -> bool {
+    let (first, last) = (
+        image.split(['-', '_']).next(),
+        image.rsplit(['-', '_']).next(),
+    );
+    let known = |part: Option<&str>| part.is_some_and(|part| INFRASTRUCTURE.contains(&part));
+    !image.is_empty()
+        && (INFRASTRUCTURE.contains(&image)
+            || known(first)
+            || known(last)
+            || last == Some("exporter"))
 }
 
 /// The words that are neither options nor look like their values.
@@ -580,8 +590,8 @@ fn has_host(words: &[String]) -> bool {
         .iter()
         .enumerate()
         .find_map(|(at, word)| match word.split_once('=') {
-            Some(("--host" | "--hostname" | "--server", value)) => Some(value),
-            None if ["--host", "--hostname", "--server", "-h"].contains(&word.as_str()) => {
+            Some(("--host" | "--hostname", value)) => Some(value),
+            None if ["--host", "--hostname", "-h"].contains(&word.as_str()) => {
                 words.get(at + 1).map(String::as_str)
             }
             _ => None,

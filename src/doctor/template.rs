@@ -48,9 +48,12 @@ pub(super) fn find(text: &str, look: Look) -> Option<(Range<usize>, &'static str
         }
         let begins = |marks: &[&str]| marks.iter().any(|mark| trimmed.starts_with(mark));
         // `replicas: {{ .Values.replicas }}`: no value of YAML's begins so.
-        let bare = [": {{", "- {{", "= {{", "={{"]
-            .iter()
-            .any(|mark| trimmed.contains(mark));
+        let bare = [": {{", "- {{", "= {{", "={{"].iter().any(|mark| {
+            let at = trimmed.find(mark).map(|at| &trimmed[..at]);
+            at.is_some_and(|before| {
+                before.matches('"').count() % 2 == 0 && before.matches('\'').count() % 2 == 0
+            })
+        });
         let inside =
             trimmed.contains("{{") && trimmed.contains("}}") && !trimmed.contains("format");
         if begins(&["{%", "<%", "{#"])
@@ -85,6 +88,7 @@ mod tests {
         assert!(is("{{- if .Values.x }}\n"));
         assert!(is("{% for a in b %}\n"));
         assert!(!is("a: \"{{ image }}\"\n"));
+        assert!(!is("a: { b: \"'X: {{y}}'\" }\n"));
         assert!(!is("- docker ps --format '{{ .Names }}'\n"));
         assert!(!is("apps: [{a: {b: 1}}]\n"));
     }

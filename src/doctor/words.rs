@@ -49,6 +49,8 @@ pub(super) struct Launch {
     pub(super) no_port: bool,
     /// `None`: nothing was said.
     pub(super) drain: Option<Duration>,
+    /// Something was said, and only the host's environment tells what.
+    pub(super) is_unknown: bool,
     pub(super) lame_duck: Duration,
     pub(super) admin: Option<String>,
     /// The app's own command.
@@ -351,6 +353,7 @@ fn launch(words: &[&str], env: &[(String, String)]) -> Launch {
     let (options, loose) = options(&words[..end]);
     let of = |name: &str| value(&options, env, name);
     let text = |name: &str| of(name).map(str::to_owned);
+    let unknown = |name: &str| of(name).is_some_and(|time| duration::parse(time).is_err());
     let app = words
         .get(end + 1..)
         .filter(|app| !app.is_empty())
@@ -360,6 +363,7 @@ fn launch(words: &[&str], env: &[(String, String)]) -> Launch {
         name: text("name"),
         port: text("port"),
         no_port: of("no-port").is_some_and(truthy),
+        is_unknown: unknown("drain-timeout") || unknown("lame-duck"),
         drain: of("drain-timeout").and_then(|time| duration::parse(time).ok()),
         lame_duck: of("lame-duck")
             .and_then(|time| duration::parse(time).ok())

@@ -8,6 +8,7 @@
 mod command;
 mod corpus;
 mod documentation;
+mod paste;
 mod robust;
 mod schemas;
 #[allow(dead_code, reason = "shared with other tests")]

@@ -399,7 +399,7 @@ fn written(process: &Process, command: &Command) -> String {
             if !command && process.line.argv.is_empty() {
                 lines.push("# what the image's own ENTRYPOINT and CMD say:".into());
             }
-            lines.push(process.setting("args", &list(rest)));
+            lines.extend((!rest.is_empty()).then(|| process.setting("args", &list(rest))));
             lines.join("\n")
         }
     }

@@ -119,7 +119,7 @@ impl Judge<'_> {
     /// Whether the supervisor waits for long enough.
     pub(super) fn times(&mut self, launch: Option<&Launch>) {
         let process = self.process;
-        if launch.is_some_and(|launch| launch.no_port) {
+        if launch.is_some_and(|launch| launch.no_port || launch.is_unknown) {
             return;
         }
         let waits = process.hooks.iter().any(|hook| {
