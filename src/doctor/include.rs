@@ -23,7 +23,7 @@ pub(super) fn files(path: &Path, text: &str) -> Vec<PathBuf> {
             continue;
         };
         for pattern in key.value.split_whitespace() {
-            let pattern = pattern.replace("%(here)s", &here.display().to_string());
+            let pattern = pattern.replace("%(here)s/", "");
             let mut matching = matching(here, &pattern);
             matching.sort();
             found.extend(matching);

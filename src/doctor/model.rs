@@ -118,6 +118,8 @@ pub(super) struct Process {
     pub(super) probes: Vec<Probe>,
     /// More than one under this name, with the same environment.
     pub(super) instances: Option<Place>,
+    /// More than one under this name, whatever their environment.
+    pub(super) several: bool,
     /// Its instances share one port by design: where that is said.
     pub(super) cluster: Option<Place>,
     pub(super) expected: Expected,
@@ -191,6 +193,7 @@ impl Process {
             hooks: Vec::new(),
             probes: Vec::new(),
             instances: None,
+            several: false,
             cluster: None,
             expected: Expected::Drain,
             image: String::new(),

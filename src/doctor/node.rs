@@ -40,7 +40,7 @@ const error = e => {
 process.on('uncaughtException', error);
 process.on('unhandledRejection', error);
 import(require('url').pathToFileURL(path).href).then(module => {
-  const value = module.default ?? module;
+  const value = 'default' in module ? module.default : module;
   if (typeof value === 'function') return end('F');
   if (value && typeof value.then === 'function') return end('P');
   if (value === undefined || value === null || typeof value !== 'object' || Object.keys(value).length === 0) return end('U');

@@ -92,6 +92,7 @@ fn layered(supervisor: Supervisor, name: &str, here: &Place, layers: &[&Node]) -
             .and_then(|n| n.parse::<u32>().ok())
             .is_some_and(|n| n > 1)
     };
+    process.several = many("instances");
     process.instances = many("instances").then(|| at("instances"));
     process.cluster = is("cluster_mode").then(|| at("cluster_mode"));
     if let Some(command) = text("pre_reload_cmd")

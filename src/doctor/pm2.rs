@@ -150,6 +150,7 @@ fn process(file: usize, app: &Node, form: Form, found: &mut Findings) -> Process
     );
     let count = app.text_of("instances");
     let many = count.is_some_and(|n| n == "max" || n.parse::<i64>().is_ok_and(|n| n > 1 || n <= 0));
+    process.several = many;
     process.instances = (many && app.get("increment_var").is_none()).then(|| at("instances"));
     let launcher = process.launch();
     if cluster(app, script) && launcher.as_ref().is_none_or(|launch| !launch.no_port) {

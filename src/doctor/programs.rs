@@ -534,13 +534,13 @@ pub(super) fn serves(known: &Known<'_>) -> Serves {
         return Serves::Yes;
     }
     let at = main.map_or(0, |(at, _)| at);
-    match port(&argv[at.min(argv.len())..]) {
-        Some(Port {
-            number: Some(number),
-            ..
-        }) if !FOREIGN.contains(&number) && !has_host(rest) => return Serves::Yes,
-        Some(Port { number: None, .. }) => return Serves::Yes,
-        _ => {}
+    let listens = port(&argv[at.min(argv.len())..]).is_some_and(|port| match port.value {
+        Value::Number(number) => !FOREIGN.contains(&number) && !has_host(rest),
+        Value::Placeholder(_) => !has_host(rest),
+        Value::Socket => true,
+    });
+    if listens {
+        return Serves::Yes;
     }
     if says(SERVER) {
         Serves::Perhaps
@@ -602,11 +602,20 @@ fn has_host(words: &[String]) -> bool {
     })
 }
 
+/// What a command says about where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Number(u16),
+    /// `%(process_num)d`, `%i`, `${PORT}`.
+    Placeholder(String),
+    /// A unix socket.
+    Socket,
+}
+
 /// A port that a command names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Port {
-    /// `None`: a socket's path.
-    pub(super) number: Option<u16>,
+    pub(super) value: Value,
     /// Its word.
     pub(super) at: usize,
     /// What stands before it in that word (`--port=`, `0.0.0.0:`).
@@ -637,20 +646,25 @@ pub(super) fn port(argv: &[String]) -> Option<Port> {
     ];
     let program = main(argv).map_or("", |(_, program)| program);
     let parse = |text: &str, at: usize, before: &str| -> Option<Port> {
+        let found = |value: Value, head: &str| {
+            let before = format!("{before}{head}");
+            Some(Port { value, at, before })
+        };
         if text.starts_with("unix:") || text.starts_with('/') {
-            return Some(Port {
-                number: None,
-                at,
-                before: before.to_owned(),
-            });
+            return found(Value::Socket, "");
         }
-        let head = text.rfind(':').map_or("", |end| &text[..=end]);
-        let number = text[head.len()..].parse().ok()?;
-        Some(Port {
-            number: Some(number),
-            at,
-            before: format!("{before}{head}"),
-        })
+        let head = text
+            .rfind(':')
+            .filter(|_| !text.contains(":-"))
+            .map_or("", |end| &text[..=end]);
+        let number = &text[head.len()..];
+        match number.parse() {
+            Ok(number) => found(Value::Number(number), head),
+            Err(_) if number.contains(['$', '%']) => {
+                found(Value::Placeholder(number.to_owned()), head)
+            }
+            Err(_) => None,
+        }
     };
     for (at, word) in argv.iter().enumerate() {
         let found = match word.split_once('=') {
@@ -768,17 +782,21 @@ mod tests {
     #[test]
     fn ports_are_read_in_all_their_forms() {
         for (command, number) in [
-            ("next start -p 3000", Some(3000)),
-            ("gunicorn --bind=0.0.0.0:8000 a", Some(8000)),
-            ("gunicorn -b :80 a", Some(80)),
-            ("php -S 0.0.0.0:9000 -t public", Some(9000)),
-            ("python -m http.server 8080", Some(8080)),
-            ("java -jar a.jar --server.port=8081", Some(8081)),
-            ("gunicorn --bind unix:/run/a.sock a", None),
+            ("next start -p 3000", Value::Number(3000)),
+            ("gunicorn --bind=0.0.0.0:8000 a", Value::Number(8000)),
+            ("gunicorn -b :80 a", Value::Number(80)),
+            ("php -S 0.0.0.0:9000 -t public", Value::Number(9000)),
+            ("python -m http.server 8080", Value::Number(8080)),
+            ("java -jar a.jar --server.port=8081", Value::Number(8081)),
+            ("gunicorn --bind unix:/run/a.sock a", Value::Socket),
+            (
+                "a --port=80%(process_num)02d",
+                Value::Placeholder("80%(process_num)02d".into()),
+            ),
         ] {
             let argv: Vec<String> = command.split(' ').map(str::to_owned).collect();
             assert_eq!(
-                port(&argv).map(|port| port.number),
+                port(&argv).map(|port| port.value),
                 Some(number),
                 "{command}"
             );

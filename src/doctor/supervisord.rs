@@ -55,6 +55,7 @@ fn program(file: usize, name: &str, section: &Section, found: &mut Findings) -> 
     process.signal = last("stopsignal")
         .filter(|key| !key.value.contains('%'))
         .map(|key| (signal(&key.value), place(Some(key))));
+    process.several = many;
     process.instances = (many && !differs).then(|| place(last("numprocs")));
     if process.launch().is_some_and(|launch| !launch.no_port) {
         if is("stopasgroup", &yes) {

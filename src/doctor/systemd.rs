@@ -145,7 +145,9 @@ fn one_port(process: &Process) -> Option<Place> {
         .launch()
         .map_or(process.line.argv.clone(), |launch| launch.app);
     let named = programs::port(&argv).is_some_and(|port| {
-        port.number.is_some() && !argv[port.at].contains('%') && process.is_server()
+        matches!(port.value, programs::Value::Number(_))
+            && !argv[port.at].contains('%')
+            && process.is_server()
     });
     let launched = process.launch().is_some();
     (launched || told || named).then(|| process.command_place.clone())

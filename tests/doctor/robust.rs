@@ -34,6 +34,7 @@ fn cut_and_mangled_files_never_panic() {
     for path in files("tests/doctor/bad")
         .into_iter()
         .chain(files("tests/doctor/good"))
+        .chain(crate::corpus::files_of_corpus())
     {
         let (files, _) = look::read(&[path]);
         for file in files {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::keep_alive::KeepAlive;
 use super::model::{Form, Process, Supervisor};
-use super::programs;
+use super::programs::{self, Value};
 use super::shell;
 use super::words::{base, shell_text};
 use super::wrappers;
@@ -103,8 +103,7 @@ fn wrapped(process: &Process, fix: &Corrections) -> Option<Command> {
         })?;
         let mut words = argv[..at].to_vec();
         if changed.needs_bash {
-            let shell = wrappers::skip(&words);
-            words[shell] = "bash".into();
+            to_bash(&mut words);
         }
         words.push(changed.text);
         return Some(Command { words, second: at });
@@ -113,10 +112,11 @@ fn wrapped(process: &Process, fix: &Corrections) -> Option<Command> {
     set_app_option(&mut argv, fix);
     let (port, replaced) = port(process, &argv);
     if let Some((old, new)) = &replaced {
-        if let Some(word) = argv.iter_mut().find(|word| *word == old) {
-            word.clone_from(new);
-        } else {
-            argv.push(new.clone());
+        if let Some(at) = argv.iter().position(|word| word == old) {
+            argv[at].clone_from(new);
+            if at > 0 && argv[at - 1] == "--uds" {
+                argv[at - 1] = "--port".into();
+            }
         }
         // Only a shell fills the variable in.
         let text: Vec<_> = argv
@@ -163,43 +163,48 @@ fn app_text(
 /// What the launcher is told about the port, and what in the app's command must be replaced.
 fn port(process: &Process, argv: &[String]) -> (Option<String>, Option<(String, String)>) {
     let variable = port_variable(process);
-    let several =
-        process.instances.is_some() || matches!(process.form, Form::Unit { template: true, .. });
-    let templated = argv
+    let template = matches!(process.form, Form::Unit { template: true, .. });
+    let several = process.several || template;
+    let Some(port) = programs::port(argv) else {
+        return match several {
+            true => (by_variable(argv), None),
+            false => (fixed_port(process, argv), None),
+        };
+    };
+    let old = argv.get(port.at).cloned().unwrap_or_default();
+    let new = match port.value {
+        // A placeholder that differs from instance to instance, or whose value only the host knows.
+        Value::Placeholder(text) => return (Some(format!("--port {text}")), None),
+        Value::Number(number) if !several => return (Some(format!("--port {number}")), None),
+        Value::Number(_) => format!("{}{variable}", port.before),
+        // A launcher's app listens on a port.
+        Value::Socket if port.before == "--uds=" => format!("--port={variable}"),
+        Value::Socket if port.at > 0 && argv[port.at - 1] == "--uds" => variable.to_owned(),
+        Value::Socket => format!("{}127.0.0.1:{variable}", port.before),
+    };
+    (None, Some((old, new)))
+}
+
+/// The port of a single process whose command names none.
+fn fixed_port(process: &Process, argv: &[String]) -> Option<String> {
+    let mut told = process
+        .env
         .iter()
-        .any(|word| word.contains("%i") || word.contains("process_num"));
-    match programs::port(argv) {
-        Some(port) => {
-            let old = argv.get(port.at).cloned().unwrap_or_default();
-            match port.number {
-                Some(number) if !several || templated => (Some(format!("--port {number}")), None),
-                Some(_) => (None, Some((old, format!("{}{variable}", port.before)))),
-                None if port.before.is_empty() => {
-                    (None, Some((old, format!("127.0.0.1:{variable}"))))
-                }
-                None => (
-                    None,
-                    Some((old, format!("{}127.0.0.1:{variable}", port.before))),
-                ),
-            }
-        }
-        None if several => (by_variable(argv), None),
-        None => {
-            let told = process.env.iter().find(|(key, _)| key == "PORT");
-            let told = told
-                .and_then(|(_, port)| port.parse::<u16>().ok())
-                .or(process.port);
-            let fixed = told
-                .filter(|port| *port > 0)
-                .map(|port| format!("--port {port}"));
-            (
-                fixed
-                    .or_else(|| by_variable(argv))
-                    .or_else(|| by_default(argv)),
-                None,
-            )
-        }
-    }
+        .filter(|(key, _)| key == "PORT")
+        .map(|(_, port)| port.parse::<u16>().ok());
+    // With several environments, several ports: the launcher finds its own.
+    let first = told.next();
+    let told = match first {
+        Some(port) if told.all(|other| other == port) => port,
+        Some(_) => None,
+        None => process.port,
+    };
+    let fixed = told
+        .filter(|port| *port > 0)
+        .map(|port| format!("--port {port}"));
+    fixed
+        .or_else(|| by_variable(argv))
+        .or_else(|| by_default(argv))
 }
 
 /// Servers that read another variable than `PORT`.
@@ -272,8 +277,7 @@ fn corrected(process: &Process, fix: &Corrections) -> Option<Command> {
                 None => text.to_owned(),
             })?;
             if changed.needs_bash {
-                let shell = wrappers::skip(&words);
-                words[shell] = "bash".into();
+                to_bash(&mut words);
             }
             text = changed.text;
         }
@@ -287,10 +291,8 @@ fn corrected(process: &Process, fix: &Corrections) -> Option<Command> {
     for (name, value) in options {
         set_option(&mut words, at + 2, name, &value);
     }
-    let second = words
-        .iter()
-        .position(|word| word == "--")
-        .map_or(words.len(), |end| end + 1);
+    let end = words.iter().skip(at).position(|word| word == "--");
+    let second = end.map_or(words.len(), |end| at + end + 1);
     let mut app = words.split_off(second);
     if fix.direct {
         app = own_command(&app, fix).unwrap_or(app);
@@ -298,6 +300,18 @@ fn corrected(process: &Process, fix: &Corrections) -> Option<Command> {
     set_app_option(&mut app, fix);
     words.extend(app);
     Some(Command { words, second })
+}
+
+/// Process substitution is bash's.
+fn to_bash(words: &mut [String]) {
+    let at = wrappers::skip(words);
+    if let Some(shell) = words.get_mut(at).filter(|shell| base(shell) != "bash") {
+        *shell = if shell.starts_with('/') {
+            "/bin/bash".into()
+        } else {
+            "bash".into()
+        };
+    }
 }
 
 /// The launcher's words up to `--`, and the app's.
@@ -320,8 +334,7 @@ fn own_command(app: &[String], fix: &Corrections) -> Option<Vec<String>> {
     })?;
     let mut words = app[..at].to_vec();
     if changed.needs_bash {
-        let shell = wrappers::skip(&words);
-        words[shell] = "bash".into();
+        to_bash(&mut words);
     }
     words.push(changed.text);
     Some(words)
@@ -330,10 +343,9 @@ fn own_command(app: &[String], fix: &Corrections) -> Option<Vec<String>> {
 fn set_option(words: &mut Vec<String>, start: usize, name: &str, value: &str) {
     let option = format!("--{name}");
     let assigned = format!("{option}=");
-    let end = words
-        .iter()
-        .position(|word| word == "--")
-        .unwrap_or(words.len());
+    let start = start.min(words.len());
+    let end = words[start..].iter().position(|word| word == "--");
+    let end = end.map_or(words.len(), |end| start + end);
     let place = words[start..end]
         .iter()
         .position(|word| *word == option || word.starts_with(&assigned));

@@ -131,7 +131,13 @@ pub(in super::super) fn unwrap_runner(
     words: &[String],
     scripts: &[(String, String)],
 ) -> Option<Vec<String>> {
-    let at = wrappers::skip(words);
+    let start = wrappers::skip(words);
+    // `bash npm start`, as some have PM2 run it.
+    let shell = ["sh", "bash"].contains(&base(words.get(start)?))
+        && words
+            .get(start + 1)
+            .is_some_and(|word| programs::runner(base(word)));
+    let at = if shell { start + 1 } else { start };
     let runner = base(words.get(at)?);
     if !programs::runner(runner) {
         return None;
@@ -192,7 +198,7 @@ pub(in super::super) fn unwrap_runner(
             None => guess(),
         },
     };
-    Some(words[..at].iter().cloned().chain(command).collect())
+    Some(words[..start].iter().cloned().chain(command).collect())
 }
 
 /// The script that `npm start`, `npm run NAME` or `yarn NAME` runs.
@@ -222,7 +228,8 @@ fn local(words: &[String]) -> Vec<String> {
     let at = wrappers::skip(words);
     let mut words = words.to_vec();
     let program = words[at].clone();
-    if !program.contains('/') && !programs::is_interpreter(&program) {
+    let ours = ["tsx", "ts-node"].contains(&program.as_str());
+    if !program.contains('/') && (ours || !programs::is_interpreter(&program)) {
         words[at] = format!("node_modules/.bin/{program}");
     }
     words
