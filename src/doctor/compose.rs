@@ -7,6 +7,7 @@ use super::finding::Findings;
 use super::kubernetes::image_is_ours;
 use super::model::{Form, Place, Process, Supervisor, kill};
 use super::oxfile::signal;
+use super::programs;
 use super::proxy::Proxy;
 use super::shell;
 use super::tree::{Entry, Kind, Node};
@@ -65,6 +66,13 @@ fn port(node: &Node) -> Option<u16> {
     text.rsplit(':').next()?.parse().ok()
 }
 
+/// Whether HTTP may be spoken at a port.
+fn is_http(node: &Node) -> bool {
+    let udp = node.text().is_some_and(|text| text.ends_with("/udp"))
+        || node.text_of("protocol") == Some("udp");
+    !udp && port(node).is_none_or(|port| !programs::is_foreign(port))
+}
+
 fn service(file: usize, entry: &Entry, proxy: &Proxy, found: &mut Findings) -> Process {
     let (name, service) = (&entry.key, &entry.value);
     let here = Place {
@@ -115,7 +123,7 @@ fn service(file: usize, entry: &Entry, proxy: &Proxy, found: &mut Findings) -> P
         .filter_map(|key| service.get(key))
         .flat_map(Node::items);
     process.port = ports.clone().find_map(port);
-    process.publishes = ports.count() > 0;
+    process.publishes = ports.clone().any(|port| is_http(port));
     process.kill = kill(
         Supervisor::Compose,
         service.text_of("stop_grace_period"),

@@ -87,7 +87,7 @@ fn interpreter(app: &Node, script: &str) -> Option<String> {
         .iter()
         .find_map(|key| app.text_of(key));
     if let Some(named) = named {
-        return (named != "none").then(|| named.to_owned());
+        return (named != "none" && !named.is_empty()).then(|| named.to_owned());
     }
     let end = script.rsplit_once('.').map_or("", |(_, end)| end);
     let known = match end {

@@ -1,365 +1,15 @@
 //! What is known of programs: which of them serve HTTP, which have nothing to do with it, and how they stop.
 
+mod names;
+mod port;
+
 use std::time::Duration;
 
 use super::words::{base, seconds};
 use super::wrappers;
-
-/// Servers of HTTP apps.
-const SERVERS: &[&str] = &[
-    "gunicorn",
-    "uvicorn",
-    "hypercorn",
-    "daphne",
-    "waitress-serve",
-    "granian",
-    "uwsgi",
-    "flask",
-    "fastapi",
-    "puma",
-    "unicorn",
-    "falcon",
-    "thin",
-    "rackup",
-    "rails",
-    "http-server",
-    "serve",
-    "next",
-    "nuxt",
-    "nuxi",
-    "remix-serve",
-    "vite",
-    "astro",
-    "nest",
-    "strapi",
-    "streamlit",
-    "json-server",
-    "phx.server",
-    "http.server",
-    "wsgiref",
-    "iodine",
-    "passenger",
-    "rr",
-    "frankenphp",
-    "mod_wsgi-express",
-    "pserve",
-    "tornado",
-    "sanic",
-    "bjoern",
-    "cherryd",
-    "meinheld",
-    "webpack-dev-server",
-];
-
-/// Data stores, brokers, proxies, monitoring: nothing that lameduck stands in front of.
-const INFRASTRUCTURE: &[&str] = &[
-    "redis",
-    "redis-server",
-    "redis-sentinel",
-    "valkey",
-    "valkey-server",
-    "keydb",
-    "keydb-server",
-    "dragonfly",
-    "memcached",
-    "postgres",
-    "postgresql",
-    "postgis",
-    "timescaledb",
-    "pgbouncer",
-    "pgpool",
-    "pgadmin",
-    "pgadmin4",
-    "mysql",
-    "mysqld",
-    "mysqld_safe",
-    "mariadb",
-    "mariadbd",
-    "percona",
-    "mongo",
-    "mongod",
-    "mongodb",
-    "mongos",
-    "mongo-express",
-    "rabbitmq",
-    "rabbitmq-server",
-    "kafka",
-    "kafka-server-start.sh",
-    "zookeeper",
-    "redpanda",
-    "nats",
-    "nats-server",
-    "mosquitto",
-    "emqx",
-    "activemq",
-    "artemis",
-    "pulsar",
-    "elasticsearch",
-    "opensearch",
-    "kibana",
-    "logstash",
-    "filebeat",
-    "fluentd",
-    "fluent-bit",
-    "vector",
-    "telegraf",
-    "influxdb",
-    "clickhouse",
-    "clickhouse-server",
-    "cassandra",
-    "scylla",
-    "couchdb",
-    "neo4j",
-    "minio",
-    "etcd",
-    "consul",
-    "vault",
-    "nomad",
-    "nginx",
-    "openresty",
-    "haproxy",
-    "traefik",
-    "caddy",
-    "envoy",
-    "varnish",
-    "varnishd",
-    "squid",
-    "apache2",
-    "httpd",
-    "prometheus",
-    "alertmanager",
-    "grafana",
-    "loki",
-    "promtail",
-    "tempo",
-    "jaeger",
-    "zipkin",
-    "otelcol",
-    "opentelemetry-collector",
-    "statsd",
-    "cadvisor",
-    "portainer",
-    "watchtower",
-    "adminer",
-    "phpmyadmin",
-    "mailhog",
-    "mailpit",
-    "maildev",
-    "localstack",
-    "cloudflared",
-    "ngrok",
-    "frpc",
-    "frps",
-    "tailscaled",
-    "tailscale",
-    "wireguard",
-    "certbot",
-    "acme.sh",
-    "sshd",
-    "ssh",
-    "autossh",
-    "stunnel",
-    "socat",
-    "crond",
-    "cron",
-    "supercronic",
-    "ofelia",
-    "busybox",
-    "php-fpm",
-    "dockerd",
-    "containerd",
-    "supervisord",
-    "pm2",
-    "pm2-runtime",
-    "meilisearch",
-    "typesense",
-    "solr",
-    "qdrant",
-    "weaviate",
-    "milvus",
-    "temporal",
-    "keycloak",
-    "sentinel",
-    "beanstalkd",
-    "gearmand",
-    "faktory",
-    "rsyslogd",
-    "syslog-ng",
-    "postfix",
-    "dovecot",
-    "exim",
-    "bind9",
-    "named",
-    "coredns",
-    "dnsmasq",
-    "unbound",
-    "node_exporter",
-    "chrome",
-    "chromium",
-    "selenium",
-    "browserless",
-    "ollama",
-    "pause",
-];
-
-/// Programs that connect, transfer, build or work off a queue.
-const OTHERS: &[&str] = &[
-    "redis-cli",
-    "mysqldump",
-    "psql",
-    "pg_dump",
-    "mongosh",
-    "mongodump",
-    "curl",
-    "wget",
-    "nc",
-    "telnet",
-    "rsync",
-    "git",
-    "tail",
-    "sleep",
-    "tar",
-    "rm",
-    "cp",
-    "mkdir",
-    "celery",
-    "sidekiq",
-    "rq",
-    "resque",
-    "dramatiq",
-    "huey",
-    "huey_consumer.py",
-    "arq",
-    "airflow",
-    "delayed_job",
-    "good_job",
-    "shoryuken",
-    "horizon",
-    "queue:work",
-    "schedule:work",
-    "schedule:run",
-    "queue:listen",
-    "ffmpeg",
-    "vector",
-    "mc",
-    "alembic",
-    "flyway",
-    "liquibase",
-    "prisma",
-    "knex",
-    "k6",
-    "locust",
-    "wrk",
-];
-
-/// Words in a name or a script that say that it takes no requests.
-const NO_SERVER: &[&str] = &[
-    "worker",
-    "workers",
-    "cron",
-    "crons",
-    "queue",
-    "queues",
-    "job",
-    "jobs",
-    "scheduler",
-    "consumer",
-    "consumers",
-    "mailer",
-    "beat",
-    "celery",
-    "sidekiq",
-    "bot",
-    "bots",
-    "migrate",
-    "migration",
-    "migrations",
-    "seed",
-    "seeder",
-    "backup",
-    "backups",
-    "exporter",
-    "agent",
-    "watcher",
-    "client",
-    "crawler",
-    "scraper",
-    "spider",
-    "indexer",
-    "importer",
-    "processor",
-    "producer",
-    "publisher",
-    "subscriber",
-    "listener",
-    "broker",
-    "tunnel",
-    "replicator",
-    "daemon",
-    "poller",
-    "sync",
-    "syncer",
-    "etl",
-    "ingest",
-    "ingester",
-    "redis",
-    "postgres",
-    "mysql",
-    "mongo",
-    "db",
-    "database",
-    "cache",
-    "kafka",
-    "rabbitmq",
-    "mqtt",
-    "telegram",
-    "discord",
-    "notifier",
-    "cleanup",
-    "cleaner",
-    "runner",
-    "batch",
-    "task",
-    "tasks",
-    "relay",
-    "loadtest",
-    "report",
-    "reports",
-    "init",
-    "setup",
-    "logger",
-    "monitor",
-    "heartbeat",
-];
-
-/// Words that say that it does.
-const SERVER: &[&str] = &[
-    "server",
-    "serve",
-    "api",
-    "web",
-    "app",
-    "http",
-    "https",
-    "site",
-    "index",
-    "main",
-    "backend",
-    "frontend",
-    "gateway",
-    "www",
-    "website",
-    "bff",
-    "graphql",
-    "rest",
-    "webapp",
-    "dashboard",
-    "ui",
-    "storefront",
-    "shop",
-    "portal",
-    "runserver",
-];
+use names::{INFRASTRUCTURE, NO_SERVER, OTHERS, SERVER, SERVERS, has};
+use port::has_host;
+pub(super) use port::{Value, is_foreign, port};
 
 /// Variables that tell an app where to listen.
 const PORTS: &[&str] = &[
@@ -374,12 +24,6 @@ const PORTS: &[&str] = &[
     "UVICORN_PORT",
     "ASPNETCORE_URLS",
     "ASPNETCORE_HTTP_PORTS",
-];
-
-/// Ports of data stores, brokers and mail: who names one of them connects to it.
-const FOREIGN: &[u16] = &[
-    22, 25, 53, 465, 587, 993, 1433, 1521, 1883, 2181, 2379, 3306, 4222, 5432, 5672, 6379, 6380,
-    8883, 9042, 9092, 11211, 27017, 27018, 61613,
 ];
 
 /// Runs another program's text.
@@ -485,9 +129,9 @@ pub(super) fn serves(known: &Known<'_>) -> Serves {
     } = *known;
     let main = main(argv);
     let program = main.map_or("", |(_, program)| program);
-    let is = |list: &[&str], name: &str| {
+    let is = |list: &str, name: &str| {
         let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
-        list.contains(&name) || (!bare.is_empty() && list.contains(&bare))
+        has(list, name) || (!bare.is_empty() && has(list, bare))
     };
     let rest = main.map_or(&[][..], |(at, _)| &argv[at..]);
     let stem = program
@@ -520,7 +164,7 @@ pub(super) fn serves(known: &Known<'_>) -> Serves {
     let words = [name, stem];
     let words = words.into_iter().chain(subcommands.iter().take(3).copied());
     let words: Vec<String> = words.flat_map(parts).collect();
-    let says = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
+    let says = |list: &str| words.iter().any(|word| has(list, word));
     if is_infrastructure(own) && !is(SERVERS, program) {
         return Serves::No;
     }
@@ -535,7 +179,7 @@ pub(super) fn serves(known: &Known<'_>) -> Serves {
     }
     let at = main.map_or(0, |(at, _)| at);
     let listens = port(&argv[at.min(argv.len())..]).is_some_and(|port| match port.value {
-        Value::Number(number) => !FOREIGN.contains(&number) && !has_host(rest),
+        Value::Number(number) => !is_foreign(number) && !has_host(rest),
         Value::Placeholder(_) => !has_host(rest),
         Value::Socket => true,
     });
@@ -555,12 +199,9 @@ fn is_infrastructure(image: &str) -> bool {
         image.split(['-', '_']).next(),
         image.rsplit(['-', '_']).next(),
     );
-    let known = |part: Option<&str>| part.is_some_and(|part| INFRASTRUCTURE.contains(&part));
+    let known = |part: Option<&str>| part.is_some_and(|part| has(INFRASTRUCTURE, part));
     !image.is_empty()
-        && (INFRASTRUCTURE.contains(&image)
-            || known(first)
-            || known(last)
-            || last == Some("exporter"))
+        && (has(INFRASTRUCTURE, image) || known(first) || known(last) || last == Some("exporter"))
 }
 
 /// The words that are neither options nor look like their values.
@@ -582,117 +223,6 @@ fn parts(text: &str) -> Vec<String> {
         .filter(|part| !part.is_empty())
         .map(str::to_ascii_lowercase)
         .collect()
-}
-
-/// `--host` with a name that is not this machine's: a client's.
-fn has_host(words: &[String]) -> bool {
-    let value = words
-        .iter()
-        .enumerate()
-        .find_map(|(at, word)| match word.split_once('=') {
-            Some(("--host" | "--hostname", value)) => Some(value),
-            None if ["--host", "--hostname", "-h"].contains(&word.as_str()) => {
-                words.get(at + 1).map(String::as_str)
-            }
-            _ => None,
-        });
-    value.is_some_and(|host| {
-        let own = ["localhost", "::", "[::]", "::1", "*", ""];
-        host.starts_with(|c: char| c.is_ascii_alphabetic()) && !own.contains(&host)
-    })
-}
-
-/// What a command says about where it listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
-    Number(u16),
-    /// `%(process_num)d`, `%i`, `${PORT}`.
-    Placeholder(String),
-    /// A unix socket.
-    Socket,
-}
-
-/// A port that a command names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Port {
-    pub(super) value: Value,
-    /// Its word.
-    pub(super) at: usize,
-    /// What stands before it in that word (`--port=`, `0.0.0.0:`).
-    pub(super) before: String,
-}
-
-/// Where a command says that it listens.
-pub(super) fn port(argv: &[String]) -> Option<Port> {
-    const OPTIONS: [&str; 18] = [
-        "--port",
-        "-p",
-        "--http-port",
-        "--bind",
-        "-b",
-        "--listen",
-        "-l",
-        "--server.port",
-        "-Dserver.port",
-        "--address",
-        "--addr",
-        "-addr",
-        "-port",
-        "--http",
-        "-S",
-        "--uds",
-        "--listen-address",
-        "--urls",
-    ];
-    let program = main(argv).map_or("", |(_, program)| program);
-    let parse = |text: &str, at: usize, before: &str| -> Option<Port> {
-        let found = |value: Value, head: &str| {
-            let before = format!("{before}{head}");
-            Some(Port { value, at, before })
-        };
-        if text.starts_with("unix:") || text.starts_with('/') {
-            return found(Value::Socket, "");
-        }
-        let head = text
-            .rfind(':')
-            .filter(|_| !text.contains(":-"))
-            .map_or("", |end| &text[..=end]);
-        let number = &text[head.len()..];
-        match number.parse() {
-            Ok(number) => found(Value::Number(number), head),
-            Err(_) if number.contains(['$', '%']) => {
-                found(Value::Placeholder(number.to_owned()), head)
-            }
-            Err(_) => None,
-        }
-    };
-    for (at, word) in argv.iter().enumerate() {
-        let found = match word.split_once('=') {
-            Some((option, value)) if OPTIONS.contains(&option) => {
-                parse(value, at, &format!("{option}="))
-            }
-            // `-p3000`, `-b0.0.0.0:80`.
-            None if word.len() > 2 && ["-p", "-b"].contains(&word.get(..2).unwrap_or_default()) => {
-                parse(&word[2..], at, &word[..2])
-            }
-            None if OPTIONS.contains(&word.as_str()) => {
-                argv.get(at + 1).and_then(|value| parse(value, at + 1, ""))
-            }
-            // `http.server 8000`, `runserver 0.0.0.0:8000`.
-            None if ["http.server", "runserver"].contains(&word.as_str()) => {
-                argv.get(at + 1).and_then(|value| parse(value, at + 1, ""))
-            }
-            _ => None,
-        };
-        let found = found.or_else(|| {
-            // `serve -l tcp://0.0.0.0:3000` and puma's `-b tcp://…`.
-            (word.starts_with("tcp://") && program != "dockerd").then(|| parse(word, at, ""))?
-        });
-        if found.is_some() {
-            return found;
-        }
-    }
-    None
 }
 
 /// The signal that makes this program drop what it has, of those that others take for an orderly stop; and the one to
