@@ -123,7 +123,7 @@ fn service(file: usize, entry: &Entry, proxy: &Proxy, found: &mut Findings) -> P
         .filter_map(|key| service.get(key))
         .flat_map(Node::items);
     process.port = ports.clone().find_map(port);
-    process.publishes = ports.clone().any(|port| is_http(port));
+    process.publishes = ports.clone().any(is_http);
     process.kill = kill(
         Supervisor::Compose,
         service.text_of("stop_grace_period"),

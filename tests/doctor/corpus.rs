@@ -169,6 +169,32 @@ fn several_instances_under_oxmgr_are_checked_one_by_one() {
     assert!(shown.contains(line), "{shown}");
 }
 
+#[test]
+fn probe_without_a_path_asks_for_the_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pod.yaml");
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: api}\nspec:\n  containers:\n    - name: api\n      image: x\n      \
+                livenessProbe:\n        httpGet:\n          port: 3000\n";
+    std::fs::write(&path, text).unwrap();
+    for (health, expected) in [("/", 1), ("/health", 0)] {
+        let config = format!(
+            "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"api\"\n[pool.health]\npath = \"{health}\"\n"
+        );
+        let config = lameduck::config::parse("lameduck.toml", &config)
+            .unwrap()
+            .config;
+        let (files, _) = lameduck::doctor::look::read(std::slice::from_ref(&path));
+        let options = lameduck::doctor::Options::default();
+        let examined = lameduck::doctor::examine(&files, Some(config), options);
+        let found = examined.reports[0].json().as_array().unwrap().clone();
+        let found = found
+            .iter()
+            .filter(|found| found["code"] == "health-url")
+            .count();
+        assert_eq!(found, expected, "{health}");
+    }
+}
+
 /// The kinds of the larger corpus, twenty files each: as they stand in public repositories, messy, long, templated,
 /// with several apps.
 const KINDS: [(&str, &str); 6] = [
