@@ -90,7 +90,11 @@ impl Findings {
         diagnostic.why = check.why.into();
         if let Some(report) = self.reports.get_mut(place.file)
             && report.diagnostics.len() < MOST
-            && !report.diagnostics.contains(&diagnostic)
+            && !report.diagnostics.iter().any(|known| {
+                // Profiles and environments come to the same more than once.
+                (known.code, &known.span, &known.message)
+                    == (diagnostic.code, &diagnostic.span, &diagnostic.message)
+            })
         {
             report.diagnostics.push(diagnostic);
         }

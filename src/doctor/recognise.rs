@@ -72,8 +72,9 @@ pub(super) fn form(n: usize, file: &Input, found: &mut Findings) -> Form {
     } else {
         Look::Certain
     };
-    let script = ["js", "cjs", "mjs"].contains(&end);
-    if !script && let Some(form) = template_of(n, text, look, found) {
+    // Text within a manifest may hold anything: a tree is looked at when it is known.
+    let later = ["js", "cjs", "mjs", "json", "json5", "yaml", "yml"].contains(&end);
+    if !later && let Some(form) = template_of(n, text, look, found) {
         return form;
     }
     match end {
@@ -296,6 +297,10 @@ fn tree(n: usize, text: &str, found: &mut Findings) -> Form {
             return Form::Unknown;
         }
     };
+    let outside = without_blocks(clean.as_deref().unwrap_or(text), &documents);
+    if let Some(form) = template_of(n, &outside, Look::Certain, found) {
+        return form;
+    }
     documents.retain(|document| !matches!(document.kind, Kind::Null));
     let is_app = |node: &Node| {
         node.get("script").is_some() || (node.get("name").is_some() && node.get("cmd").is_some())
@@ -345,6 +350,31 @@ fn tree(n: usize, text: &str, found: &mut Findings) -> Form {
     } else {
         Form::Compose(first)
     }
+}
+
+/// The text without values of several lines, which are other languages' (a ConfigMap's alerts, a script).
+fn without_blocks(text: &str, documents: &[Node]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    let mut left: Vec<&Node> = documents.iter().collect();
+    while let Some(node) = left.pop() {
+        match &node.kind {
+            Kind::List(items) => left.extend(items),
+            Kind::Map(entries) => left.extend(entries.iter().map(|entry| &entry.value)),
+            Kind::Scalar(_) | Kind::Null => {
+                let Some(value) = bytes.get_mut(node.span.clone()) else {
+                    continue;
+                };
+                if value.contains(&b'\n') {
+                    value
+                        .iter_mut()
+                        .filter(|byte| **byte != b'\n')
+                        .for_each(|byte| *byte = b' ');
+                }
+            }
+        }
+    }
+    // Whole values were replaced.
+    String::from_utf8(bytes).unwrap_or_default()
 }
 
 fn sections(n: usize, text: &str, dialect: Dialect, found: &mut Findings) -> Form {

@@ -215,6 +215,12 @@ fn guess() -> Vec<String> {
 }
 
 fn tool(words: &[&str]) -> Vec<String> {
+    if words.first() == Some(&"nodemon") {
+        let script = words
+            .iter()
+            .find(|word| word.ends_with("js") || word.ends_with(".ts"));
+        return script.map_or_else(guess, |script| vec!["node".into(), (*script).to_owned()]);
+    }
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     if words.is_empty() {
         guess()

@@ -32,6 +32,7 @@ browserless ollama pause rspamd clamd
 
 /// Programs that connect, transfer, build or work off a queue.
 pub(super) const OTHERS: &str = "
+docker podman docker-compose kubectl jupyter jupyter-lab jupyter-notebook tensorboard
 redis-cli mysqldump psql pg_dump mongosh mongodump curl wget nc telnet rsync git tail sleep tar rm cp mkdir
 celery sidekiq rq resque dramatiq huey huey_consumer.py arq airflow delayed_job good_job shoryuken horizon
 queue:work schedule:work schedule:run queue:listen ffmpeg vector mc alembic flyway liquibase prisma knex k6
