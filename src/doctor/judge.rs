@@ -354,7 +354,7 @@ impl Judge<'_> {
         let (name, value) = advice::longer_keep_alive(&app, idle);
         let help = if name.starts_with('-') {
             self.fix.keep_alive = Some((name, value));
-            match self.fix.wrap && self.process.hooks.is_empty() {
+            match self.fix.wrap && !self.process.has_hook_form() {
                 true => Help::Launcher,
                 false => Help::Command,
             }

@@ -245,6 +245,11 @@ impl Process {
         matches!(self.serves(), Serves::Yes | Serves::Perhaps)
     }
 
+    /// Whether it is drained by a hook rather than by the launcher, because it can't be under one.
+    pub(super) fn has_hook_form(&self) -> bool {
+        matches!(self.form, Form::Unit { hook: true, .. })
+    }
+
     /// The signal that it is stopped with.
     pub(super) fn stop_signal(&self) -> &str {
         match &self.signal {

@@ -43,9 +43,14 @@ struct Command {
     second: usize,
 }
 
+impl Command {
+    /// One that is under no launcher and stays so: its words go where they stood.
+    const WHOLE: usize = usize::MAX;
+}
+
 /// The command as it should be, in as many lines as the file needs; `None`: nobody can say.
 pub(super) fn command(process: &Process, fix: &Corrections) -> Option<String> {
-    let command = match fix.wrap {
+    let command = match fix.wrap && !process.has_hook_form() {
         true => wrapped(process, fix)?,
         false => corrected(process, fix)?,
     };
@@ -210,9 +215,18 @@ fn corrected(process: &Process, fix: &Corrections) -> Option<Command> {
         return Some(Command { words, second: at });
     }
     let mut words = argv.clone();
-    let at = words
-        .windows(2)
-        .position(|pair| base(&pair[0]) == "lameduck" && pair[1] == "exec")?;
+    let is_launcher = |pair: &[String]| base(&pair[0]) == "lameduck" && pair[1] == "exec";
+    let Some(at) = words.windows(2).position(is_launcher) else {
+        if let Some((at, text)) = shell_text(argv) {
+            if let Some((name, value)) = &fix.keep_alive {
+                words[at] = script::set_app_option(text, &app, name, value);
+            }
+        } else {
+            set_app_option(&mut words, fix);
+        }
+        let second = Command::WHOLE;
+        return Some(Command { words, second });
+    };
     for (name, value) in options {
         set_option(&mut words, at + 2, name, &value);
     }
@@ -318,6 +332,18 @@ fn written(process: &Process, command: &Command) -> String {
         }
         Form::Unit { .. } => format!("ExecStart={}", unit_text(words)),
         Form::Ini => format!("command={}", ini_text(words)),
+        Form::Service {
+            command,
+            entrypoint,
+        } if *second == Command::WHOLE => match (command, entrypoint) {
+            (true, true) => format!("entrypoint: {}\ncommand: []", list(words)),
+            (false, true) => format!("entrypoint: {}", list(words)),
+            _ => format!("command: {}", list(words)),
+        },
+        Form::Container { command } if *second == Command::WHOLE => match command {
+            true => format!("command: {}\nargs: []", list(words)),
+            false => format!("args: {}", list(words)),
+        },
         Form::Service {
             command,
             entrypoint,
