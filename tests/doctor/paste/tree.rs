@@ -68,6 +68,9 @@ impl Node {
     }
 }
 
+/// A list or map that is not closed yet: its items, its start, its anchor, and whether it is a map.
+type Open = (Vec<Node>, usize, usize, bool);
+
 /// What is no YAML and PM2 takes all the same.
 fn plain(text: &str) -> String {
     let mut out = String::new();
@@ -98,8 +101,8 @@ fn plain(text: &str) -> String {
 fn documents(text: &str) -> Vec<Node> {
     let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let byte = |index: usize| bytes.get(index).copied().unwrap_or(text.len());
-    let (mut open, mut done): (Vec<(Vec<Node>, usize, usize, bool)>, Vec<Node>) =
-        (Vec::new(), Vec::new());
+    let mut open: Vec<Open> = Vec::new();
+    let mut done: Vec<Node> = Vec::new();
     let mut anchors: HashMap<usize, Node> = HashMap::new();
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
