@@ -195,6 +195,30 @@ fn probe_without_a_path_asks_for_the_root() {
     }
 }
 
+#[test]
+fn launcher_may_ask_the_socket_for_apps() {
+    let config = "[admin]\nsocket = \"/run/lameduck/lameduck.sock\"\napps_socket = \"/run/lameduck/apps.sock\"\n\
+                  [[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"api\"\n";
+    let config = lameduck::config::parse("lameduck.toml", config)
+        .unwrap()
+        .config;
+    for (socket, expected) in [
+        ("/run/lameduck/apps.sock", 0),
+        ("/run/lameduck/others.sock", 1),
+    ] {
+        let file = lameduck::doctor::Input {
+            name: "app.conf".into(),
+            text: format!(
+                "[program:api]\nstopwaitsecs=60\ncommand=lameduck exec --pool api --admin {socket} --drain-timeout 30s -- node a.js\n"
+            ),
+            ..lameduck::doctor::Input::default()
+        };
+        let options = lameduck::doctor::Options::default();
+        let examined = lameduck::doctor::examine(&[file], Some(config.clone()), options);
+        assert_eq!(examined.reports[0].diagnostics.len(), expected, "{socket}");
+    }
+}
+
 /// The kinds of the larger corpus, twenty files each: as they stand in public repositories, messy, long, templated,
 /// with several apps.
 const KINDS: [(&str, &str); 6] = [

@@ -159,7 +159,9 @@ impl Judge<'_> {
         let set_elsewhere =
             admin.is_none() && process.env.iter().any(|(key, _)| key == "LAMEDUCK_ADMIN");
         let by_default = config.admin.socket.is_none() && asked.ends_with("lameduck.sock");
-        if asked != bound && !set_elsewhere && !by_default {
+        // Apps and their launchers may have a door of their own.
+        let is_apps_door = config.admin.apps_socket.as_deref() == Some(asked);
+        if asked != bound && !is_apps_door && !set_elsewhere && !by_default {
             // Containers may see one directory under two names, and variables may come from elsewhere.
             let mounted = matches!(
                 process.supervisor,
