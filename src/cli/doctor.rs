@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 
-use crate::config::{self, Config, Severity, duration};
+use crate::config::{self, Config, Diagnostic, Severity, duration};
+use crate::doctor::checks::BROKEN_CODE as BROKEN;
 use crate::doctor::{Examined, Options, examine, look};
 use crate::output::{answered, count};
 
 /// Options of `lameduck doctor`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DoctorArgs {
-    /// Oxfile, PM2 ecosystem file, systemd units, supervisord.conf, Kubernetes manifest, Compose file [default: those in
-    /// the current directory]
+    /// Oxfile, PM2 ecosystem file, systemd units, supervisord.conf, Kubernetes manifest, Compose file; `-` for standard
+    /// input [default: those in the current directory]
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// lameduck's own configuration [default: ./lameduck.toml, then /etc/lameduck/lameduck.toml, if there is one]
@@ -37,7 +38,7 @@ pub struct DoctorArgs {
 /// Examines. Findings go to `out`, what could not be read to `err`.
 ///
 /// Returns the exit code: 0 nothing, 1 something that will cut requests (with `--strict`: or may), or findings that could
-/// not be written to `out`, 2 wrong usage.
+/// not be written to `out`, 2 wrong usage, or a file that can't be read.
 pub fn run(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
     let config = match own(args.config.as_deref()) {
         Ok(config) => config,
@@ -80,14 +81,22 @@ pub fn run(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
         let _ = writeln!(err, "lameduck: {why}");
     }
     let bad = |severity| severity == Severity::Error || args.strict;
-    let mut all = examined
-        .reports
-        .iter()
-        .flat_map(|report| &report.diagnostics);
-    match all.any(|diagnostic| bad(diagnostic.severity)) {
-        _ if !errors.is_empty() => 2,
+    let all = || {
+        examined
+            .reports
+            .iter()
+            .flat_map(|report| &report.diagnostics)
+    };
+    match all().any(|diagnostic| bad(diagnostic.severity)) {
+        // What can't be read can't be judged.
+        _ if !errors.is_empty() || all().any(unreadable) => 2,
         found => u8::from(found || unwritten.is_some()),
     }
+}
+
+/// A finding that says that a file can't be read, and nothing about requests.
+fn unreadable(diagnostic: &Diagnostic) -> bool {
+    diagnostic.code == BROKEN
 }
 
 /// lameduck's own configuration: what was named must be good; what was not need not be there.
@@ -100,22 +109,46 @@ fn own(named: Option<&Path>) -> Result<Option<Config>, config::ConfigError> {
 }
 
 fn text(examined: &Examined, colour: bool, out: &mut impl Write) -> std::io::Result<()> {
-    let (mut errors, mut warnings) = (0, 0);
+    let (mut errors, mut warnings, mut broken) = (0, 0, 0);
     for report in &examined.reports {
         let shown = report.render(colour);
         if !shown.is_empty() {
             writeln!(out, "{shown}")?;
         }
-        let bad = report.errors().count() as u64;
+        let judged = report.diagnostics.iter().filter(|found| !unreadable(found));
+        let bad = judged
+            .clone()
+            .filter(|found| found.severity == Severity::Error)
+            .count() as u64;
         errors += bad;
-        warnings += report.diagnostics.len() as u64 - bad;
+        warnings += judged.count() as u64 - bad;
+        broken += u64::from(report.diagnostics.iter().any(unreadable));
     }
-    for (report, kind) in examined.reports.iter().zip(&examined.kinds) {
-        let of = match report.diagnostics.len() {
+    for ((report, kind), passed) in examined
+        .reports
+        .iter()
+        .zip(&examined.kinds)
+        .zip(&examined.passed)
+    {
+        let of = match report
+            .diagnostics
+            .iter()
+            .filter(|found| !unreadable(found))
+            .count()
+        {
+            _ if *passed => "passed over: nothing in it is judged".to_owned(),
+            0 if report.diagnostics.iter().any(unreadable) => "can't be read".to_owned(),
             0 => "nothing found".to_owned(),
             n => count(n as u64, "finding"),
         };
         writeln!(out, "{} ({kind}): {of}", report.name)?;
+    }
+    if broken > 0 {
+        writeln!(
+            out,
+            "{} can't be read, or not all of it",
+            count(broken, "file")
+        )?;
     }
     if errors + warnings > 0 {
         writeln!(

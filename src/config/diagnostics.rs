@@ -274,7 +274,7 @@ fn without_middle(text: &str, most: usize) -> Cow<'_, str> {
 }
 
 /// Values end up in messages: none of them may break the line or play tricks on a terminal.
-fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {

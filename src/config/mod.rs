@@ -38,6 +38,7 @@ mod upstream_tls;
 mod validate;
 mod values;
 
+pub(crate) use diagnostics::tame;
 pub use diagnostics::{ConfigError, Diagnostic, Report, Severity};
 pub use diff::{Change, Diff, diff};
 pub(crate) use environment::plain;

@@ -17,6 +17,9 @@ macro_rules! checks {
     };
 }
 
+/// The code of what says nothing about requests: a file can't be read.
+pub const BROKEN_CODE: &str = "broken-file";
+
 checks! {
     BROKEN = "broken-file": "what can't be read can't be judged";
     KILL_TIMEOUT = "kill-timeout": "when the time is up, the supervisor sends SIGKILL, and what is in flight is lost";
@@ -26,6 +29,7 @@ checks! {
     GROUP_KILL = "group-kill": "the signal reaches the app at the same instant as the launcher, before anything is drained";
     STOP_SIGNAL = "stop-signal": "the launcher drains on TERM, INT and QUIT; other signals are passed on at once, and KILL can't be caught";
     SHELL = "behind-shell": "the supervisor's signal goes to the shell, which doesn't pass it on";
+    WRAPPER = "app-wrapper": "a signal to the app goes to what starts it, which may not pass it on, or may be gone before the app is";
     CLUSTER = "pm2-cluster": "in cluster mode all workers share one port: no single one can be drained or probed";
     MESSAGE = "shutdown-message": "the message goes over IPC straight to the app, past the drain, and the launcher gets no signal";
     WAIT_READY = "wait-ready": "without it the supervisor calls the app online as soon as it has a process, and goes on to the next one";

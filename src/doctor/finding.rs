@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::checks::Check;
 use super::model::Place;
-use crate::config::{Diagnostic, Report, Severity};
+use crate::config::{Diagnostic, Report, Severity, tame};
 
 /// More findings than this in one file help nobody; it keeps a hostile file from taking for ever.
 const MOST: usize = 100;
@@ -16,6 +16,8 @@ pub struct Input {
     pub name: String,
     /// Its text.
     pub text: String,
+    /// `scripts` of the package.json beside it: name and command.
+    pub scripts: Vec<(String, String)>,
 }
 
 /// What was found so far, one report for each file.
@@ -80,12 +82,19 @@ impl Findings {
             Some(false) => Some(place.span.clone()),
             _ => None,
         };
-        let mut diagnostic = Diagnostic::new(severity, span, what, instead);
+        // Each line is one to be pasted.
+        let lines: Vec<_> = instead.lines().map(tame).collect();
+        let mut diagnostic = Diagnostic::new(severity, span, what, "");
+        diagnostic.remedy = lines.join("\n");
         diagnostic.code = check.code;
         diagnostic.why = check.why.into();
         if let Some(report) = self.reports.get_mut(place.file)
             && report.diagnostics.len() < MOST
-            && !report.diagnostics.contains(&diagnostic)
+            && !report.diagnostics.iter().any(|known| {
+                // Profiles and environments come to the same more than once.
+                (known.code, &known.span, &known.message)
+                    == (diagnostic.code, &diagnostic.span, &diagnostic.message)
+            })
         {
             report.diagnostics.push(diagnostic);
         }

@@ -1,20 +1,25 @@
 //! The checks that hold under every supervisor, over the neutral model. Each is decided here and nowhere else.
+//!
+//! All that is wrong about one command is answered by one command that is right: the findings are collected first, and
+//! what to write instead is put together for all of them.
 
-use std::path::Path;
+mod hooks;
+mod times;
+
 use std::time::Duration;
 
-use super::arithmetic::Sum;
-use super::checks as check;
+use super::advice::{self, Corrections};
+use super::checks::{self as check, Check};
 use super::finding::Findings;
 use super::keep_alive;
-use super::model::{Hook, Place, Process, Supervisor};
+use super::model::{Expected, Form, Place, Process, Supervisor};
+use super::programs::{self, Serves};
 use super::proxy::Proxy;
-use super::words::{Call, Launch, Role};
+use super::words::{Launch, Line, Role, base, shell_text};
+use super::wrappers;
 use crate::config::duration::format;
 use crate::config::{Pool, Severity};
-
-/// What Oxmgr waits at most after SIGTERM.
-const SIGTERM_CAP: Duration = Duration::from_secs(15);
+use times::Needs;
 
 /// What is assumed where no file tells.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +28,38 @@ pub(super) struct Assumed {
     pub(super) app_stop: Duration,
 }
 
-/// Judges one process.
-pub(super) fn process(process: &Process, proxy: &Proxy, assumed: Assumed, found: &mut Findings) {
+/// What a proxy that ends with its pod is lame for.
+const LAME_DUCK: Duration = Duration::from_secs(8);
+
+/// What to do about a finding.
+enum Help {
+    /// The command, put right.
+    Command,
+    /// The command under the launcher, with all that its supervisor must be told.
+    Launcher,
+    /// More time before SIGKILL, with what must stand before it.
+    Time(&'static str),
+    /// This.
+    Text(String),
+}
+
+struct Judge<'j> {
+    process: &'j Process,
+    proxy: &'j Proxy,
+    assumed: Assumed,
+    pool: Option<&'j Pool>,
+    fix: Corrections,
+    pending: Vec<(Severity, Check, Place, String, Help)>,
+}
+
+/// Judges one process; `scripts` are package.json's.
+pub(super) fn process(
+    process: &Process,
+    proxy: &Proxy,
+    assumed: Assumed,
+    scripts: &[(String, String)],
+    found: &mut Findings,
+) {
     let launch = process.launch();
     let named = launch.as_ref().and_then(|launch| launch.pool.as_deref());
     let hooked = process
@@ -35,450 +70,397 @@ pub(super) fn process(process: &Process, proxy: &Proxy, assumed: Assumed, found:
         Some(name) => proxy.pool(name),
         None => proxy.pool_of(&process.name),
     };
-    signal(process, launch.is_some(), found);
-    if let Some(launch) = &launch {
-        launched(process, launch, pool, proxy, assumed, found);
-    } else if process.role() == Role::Proxy {
-        itself(process, proxy, found);
-        return;
+    let mut judge = Judge {
+        process,
+        proxy,
+        assumed,
+        pool,
+        fix: Corrections {
+            scripts: scripts.to_vec(),
+            ..Corrections::default()
+        },
+        pending: Vec::new(),
+    };
+    judge.signal(launch.is_some());
+    match &launch {
+        None if process.role() == Role::Proxy => {
+            times::itself(process, proxy, found);
+            return judge.finish(launch.as_ref(), found);
+        }
+        Some(launch) => judge.launched(launch),
+        None => judge.alone(),
     }
-    for hook in &process.hooks {
-        hooked_by(process, hook, proxy, found);
+    judge.hooks();
+    judge.probes(named.or(hooked));
+    judge.idle_connections(launch.is_some());
+    judge.times(launch.as_ref());
+    judge.finish(launch.as_ref(), found);
+}
+
+impl Judge<'_> {
+    fn add(&mut self, severity: Severity, check: Check, place: &Place, what: String, help: Help) {
+        self.pending
+            .push((severity, check, place.clone(), what, help));
     }
-    coordinated(process, launch.as_ref(), pool, found);
-    for probe in &process.probes {
-        if proxy.says_503(pool, &probe.path) {
+
+    fn signal(&mut self, launcher: bool) {
+        let process = self.process;
+        let Some((signal, place)) = &process.signal else {
+            return;
+        };
+        let drains = ["TERM", "INT", "QUIT"].contains(&signal.as_str());
+        if signal == "KILL" || (launcher && !drains) {
+            let what = format!("`{}` is stopped with SIG{signal}", process.name);
+            self.add(
+                Severity::Error,
+                check::STOP_SIGNAL,
+                place,
+                what,
+                signal_line(process, "SIGTERM"),
+            );
+        }
+    }
+
+    /// A process under the launcher.
+    fn launched(&mut self, launch: &Launch) {
+        let process = self.process;
+        let place = &process.command_place;
+        if launch.behind_shell {
+            self.fix.exec = true;
+            let what = format!("`{}` runs the launcher below a shell", process.name);
+            self.add(Severity::Error, check::SHELL, place, what, Help::Command);
+        }
+        if launch.no_port {
+            return;
+        }
+        if let Some(wrapper) = wrapper(&launch.app) {
+            self.fix.direct = true;
+            let what = format!(
+                "the launcher of `{}` starts {wrapper}, and not the app itself",
+                process.name
+            );
+            self.add(
+                Severity::Warning,
+                check::WRAPPER,
+                place,
+                what,
+                Help::Command,
+            );
+        }
+        if let Some(at) = &process.cluster {
+            let what = format!("`{}` runs in cluster mode", process.name);
+            let help = Help::Text(cluster_line(process));
+            self.add(Severity::Error, check::CLUSTER, at, what, help);
+        }
+        if process.sidecar && launch.lame_duck.is_zero() && process.slept.is_zero() {
+            self.fix.lame_duck = Some(LAME_DUCK);
+            let what = format!(
+                "`{}` is drained the moment its pod is deleted",
+                process.name
+            );
+            self.add(
+                Severity::Warning,
+                check::LAME_DUCK,
+                place,
+                what,
+                Help::Command,
+            );
+        }
+        if let Some(pool) = self.pool
+            && !launch.is_unknown
+            && launch.drains_for() < pool.drain.deadline
+        {
+            let what = format!(
+                "the launcher of `{}` drains for {}, its pool `{}` for {}",
+                process.name,
+                format(launch.drains_for()),
+                pool.name,
+                format(pool.drain.deadline)
+            );
+            self.fix.drain = Some(pool.drain.deadline);
+            self.add(
+                Severity::Warning,
+                check::SHORT_DRAIN,
+                place,
+                what,
+                Help::Command,
+            );
+        }
+        if let Some(at) = &process.instances
+            && launch
+                .port
+                .as_deref()
+                .is_some_and(|port| port.parse::<u16>().is_ok())
+        {
+            self.fix.free_port = true;
+            let what = format!(
+                "several instances of `{}` would listen on one port",
+                process.name
+            );
+            self.add(Severity::Error, check::SAME_PORT, at, what, Help::Command);
+        }
+        self.reached(
+            launch.pool.as_deref(),
+            launch.admin.as_deref(),
+            place,
+            &Help::Command,
+        );
+    }
+
+    /// A process that is under no launcher.
+    fn alone(&mut self) {
+        let process = self.process;
+        let serves = process.serves();
+        let server = self.pool.is_some() || process.is_server();
+        if !process.hooks.is_empty() {
+            return;
+        }
+        self.fix.wrap = true;
+        self.fix.pool = Some(self.pool_name());
+        self.fix.drain = self
+            .pool
+            .or(self.proxy.pools().first())
+            .map(|pool| pool.drain.deadline);
+        self.fix.admin = self.socket();
+        let (place, what) = match process.expected {
+            Expected::Nothing => return,
+            Expected::PodDrain => {
+                self.fix.lame_duck = process.slept.is_zero().then_some(LAME_DUCK);
+                let what = format!(
+                    "`{}` gets SIGTERM at once when the pod is deleted, while requests still come",
+                    process.name
+                );
+                self.add(
+                    Severity::Error,
+                    check::UNCOORDINATED,
+                    &process.place,
+                    what,
+                    Help::Launcher,
+                );
+                return;
+            }
+            Expected::Drain if !server => return,
+            Expected::Drain => {
+                let place = match process.supervisor {
+                    Supervisor::Kubernetes => &process.place,
+                    _ => &process.command_place,
+                };
+                let what = format!(
+                    "{} stops `{}` without a drain",
+                    process.supervisor.name(),
+                    process.name
+                );
+                (place, what)
+            }
+        };
+        self.add(
+            Severity::Warning,
+            check::UNCOORDINATED,
+            place,
+            what,
+            Help::Launcher,
+        );
+        if let Some(at) = &process.cluster {
+            let what = format!("`{}` runs in cluster mode", process.name);
+            self.add(Severity::Error, check::CLUSTER, at, what, Help::Launcher);
+        } else if let Some(at) = process.instances.as_ref().filter(|_| serves != Serves::No) {
+            let what = format!(
+                "several instances of `{}` would listen on one port",
+                process.name
+            );
+            self.add(Severity::Error, check::SAME_PORT, at, what, Help::Launcher);
+        }
+        if let Some(orderly) = programs::abrupt(&process.app(), process.stop_signal()) {
+            let place = process
+                .signal
+                .as_ref()
+                .map_or(&process.command_place, |(_, place)| place);
+            let program = process.app();
+            let program = programs::main(&program).map_or("it", |(_, name)| name);
+            let what = format!(
+                "SIG{} makes {program} drop the requests of `{}`; SIG{orderly} lets them finish",
+                process.stop_signal(),
+                process.name
+            );
+            let help = signal_line(process, &format!("SIG{orderly}"));
+            self.add(Severity::Warning, check::STOP_SIGNAL, place, what, help);
+        }
+    }
+
+    /// The pool for the launcher of a process that has none.
+    fn pool_name(&self) -> String {
+        let pool = self.pool.or(self.proxy.pools().first());
+        pool.map_or("app", |pool| pool.name.as_str()).to_owned()
+    }
+
+    /// The admin socket, where the proxy has another than the default.
+    fn socket(&self) -> Option<String> {
+        let socket = self.proxy.config()?.admin.socket.as_deref()?;
+        let default = std::path::Path::new(hooks::DEFAULT_SOCKET);
+        (socket != default).then(|| socket.display().to_string())
+    }
+
+    fn probes(&mut self, named: Option<&str>) {
+        let process = self.process;
+        let launch = process.launch();
+        let known =
+            named.is_some() || self.pool.is_some() || process.expected == Expected::PodDrain;
+        for probe in process.probes.iter().filter(|_| known) {
+            if !self.proxy.says_503(self.pool, &probe.path) {
+                continue;
+            }
             let what = format!(
                 "the health check of `{}` asks `{}`, which says 503 while the app drains",
                 process.name, probe.path
             );
-            let instance = launch
-                .as_ref()
-                .and_then(|launch| launch.name.as_deref())
-                .unwrap_or(&process.name);
-            let pool = named
-                .or(pool.map(|pool| pool.name.as_str()))
-                .unwrap_or("POOL");
-            found.error(
+            let instance = launch.as_ref().and_then(|launch| launch.name.as_deref());
+            let instance = instance.unwrap_or(&process.name);
+            let pool = named.map_or_else(|| self.pool_name(), str::to_owned);
+            let line = health_line(process, &pool, instance, probe.command);
+            self.add(
+                Severity::Error,
                 check::HEALTH_URL,
                 &probe.place,
                 what,
-                health_line(process, pool, instance),
+                Help::Text(line),
             );
         }
     }
-    if let Some(place) = &process.instances {
-        ports(process, launch.as_ref(), place, found);
+
+    fn idle_connections(&mut self, launched: bool) {
+        let process = self.process;
+        let concerned = launched
+            || self.pool.is_some()
+            || process.expected == Expected::PodDrain
+            || (process.expected == Expected::Drain && process.is_server());
+        if !concerned {
+            return;
+        }
+        let app = process.app();
+        let Some(app) = keep_alive::of(&app, &process.env) else {
+            return;
+        };
+        let idle = self.proxy.idle(self.pool);
+        if app.time > idle {
+            return;
+        }
+        let default = if app.written { "" } else { " by default" };
+        let what = format!(
+            "{} closes idle connections after {}{default}; lameduck keeps them for {} (idle_timeout)",
+            app.server,
+            format(app.time),
+            format(idle)
+        );
+        let (name, value) = advice::longer_keep_alive(&app, idle);
+        let help = if name.starts_with('-') {
+            self.fix.keep_alive = Some((name, value));
+            match self.fix.wrap && !self.process.has_hook_form() {
+                true => Help::Launcher,
+                false => Help::Command,
+            }
+        } else {
+            Help::Text(variable_line(process, &name, &value))
+        };
+        self.add(
+            Severity::Warning,
+            check::KEEP_ALIVE,
+            &process.command_place,
+            what,
+            help,
+        );
     }
-    idle_connections(process, launch.is_some(), pool, proxy, found);
+
+    /// Gives all findings to `found`, with what to do about them.
+    fn finish(self, launch: Option<&Launch>, found: &mut Findings) {
+        let needs = Needs::of(self.process, launch, &self.fix, self.proxy, self.assumed);
+        let kill = self.process.kill_line(needs.enough());
+        // A command that drains for longer needs more time as well.
+        let more = launch.is_some() && needs.exceed(&self.process.kill);
+        let command = advice::command(self.process, &self.fix).map(|command| match more {
+            true => format!("{command}\n{kill}"),
+            false => command,
+        });
+        let launcher = self
+            .fix
+            .wrap
+            .then(|| advice::under_launcher(self.process, &self.fix, needs.enough()));
+        for (severity, check, place, what, help) in self.pending {
+            let help = match help {
+                Help::Text(text) => text,
+                Help::Time("") => kill.clone(),
+                Help::Time(before) => format!("{before}\n{kill}"),
+                Help::Launcher => launcher.clone().unwrap_or_default(),
+                Help::Command => command.clone().unwrap_or_else(|| {
+                    "start one program, by `exec lameduck exec …`, with nothing beside it".into()
+                }),
+            };
+            found.add(severity, check, &place, what, help);
+        }
+    }
+}
+
+/// What stands between the launcher and the app, in words.
+fn wrapper(app: &[String]) -> Option<String> {
+    let at = wrappers::skip(app);
+    let program = base(app.get(at)?);
+    if programs::runner(program) {
+        return Some(format!("`{program}`"));
+    }
+    shell_text(app)?;
+    let line = Line::from_words(app.to_vec());
+    let (at, words) = line.main()?;
+    if programs::runner(base(&words[wrappers::skip(words).min(words.len() - 1)])) {
+        return Some(format!("`{}`", base(&words[wrappers::skip(words)])));
+    }
+    line.is_below_shell(at).then(|| "a shell".to_owned())
+}
+
+/// The setting that sends another signal.
+fn signal_line(process: &Process, signal: &str) -> Help {
+    let bare = signal.trim_start_matches("SIG");
+    match process.supervisor {
+        // It knows one signal for all apps.
+        Supervisor::Pm2 | Supervisor::Kubernetes => Help::Launcher,
+        Supervisor::Oxmgr | Supervisor::OldOxmgr => {
+            Help::Text(process.setting("stop_signal", signal))
+        }
+        Supervisor::Systemd => Help::Text(process.setting("KillSignal", signal)),
+        Supervisor::Supervisord => Help::Text(process.setting("stopsignal", bare)),
+        Supervisor::Compose => Help::Text(process.setting("stop_signal", signal)),
+    }
+}
+
+fn cluster_line(process: &Process) -> String {
+    match process.supervisor {
+        Supervisor::Pm2 => process.setting("exec_mode", "fork"),
+        _ => process.setting("cluster_mode", "false"),
+    }
+}
+
+/// A variable of the app's, as the file sets it.
+fn variable_line(process: &Process, name: &str, value: &str) -> String {
+    match process.form {
+        Form::Toml => format!("{name} = \"{value}\""),
+        Form::Script { quoted: true } => format!("\"{name}\": \"{value}\","),
+        Form::Script { quoted: false } => format!("{name}: \"{value}\","),
+        Form::Yaml | Form::Service { .. } => format!("{name}: \"{value}\""),
+        Form::Container { .. } => format!("{{ name: {name}, value: \"{value}\" }}"),
+        Form::Unit { .. } => format!("Environment={name}={value}"),
+        Form::Ini => format!("{name}=\"{value}\""),
+    }
 }
 
 /// The health check that is right.
-fn health_line(process: &Process, pool: &str, name: &str) -> String {
+fn health_line(process: &Process, pool: &str, name: &str, command: bool) -> String {
     match process.supervisor {
         // It sets the variable where there are several, and runs the command without a shell.
         Supervisor::Oxmgr | Supervisor::OldOxmgr if process.instances.is_some() => {
-            format!("health_cmd = \"sh -c 'lameduck health {pool}/{pool}-$NODE_APP_INSTANCE'\"")
+            process.setting("health_cmd", &format!("sh -c 'lameduck health {pool}/{pool}-$NODE_APP_INSTANCE'"))
         }
         Supervisor::Oxmgr | Supervisor::OldOxmgr => {
-            format!("health_cmd = \"lameduck health {pool}/{name}\"")
+            process.setting("health_cmd", &format!("lameduck health {pool}/{name}"))
         }
-        _ => format!(
-            "take a path that says whether the process lives (such as /live), or run `lameduck health {pool}`"
-        ),
+        _ if command => format!("command: [\"/usr/bin/lameduck\", \"health\", \"{pool}\"]"),
+        _ => "path: /live   # one that says whether the process lives, and not whether it takes requests".into(),
     }
-}
-
-/// The time between the signal and SIGKILL, in words.
-fn killed(process: &Process, after: Duration) -> String {
-    let default = if process.kill.written {
-        ""
-    } else {
-        ", the default"
-    };
-    let from = match process.supervisor {
-        Supervisor::Kubernetes => "its pod's deletion",
-        _ => "its signal",
-    };
-    format!(
-        "`{}` is killed {} after {from} ({}{default})",
-        process.name,
-        format(after),
-        process.supervisor.kill_key(),
-    )
-}
-
-fn launched(
-    process: &Process,
-    launch: &Launch,
-    pool: Option<&Pool>,
-    proxy: &Proxy,
-    assumed: Assumed,
-    found: &mut Findings,
-) {
-    let place = &process.command_place;
-    if launch.behind_shell {
-        let what = format!("`{}` runs the launcher below a shell", process.name);
-        found.error(
-            check::SHELL,
-            place,
-            what,
-            "write `exec lameduck exec …`, or no shell at all",
-        );
-    }
-    if launch.no_port {
-        return;
-    }
-    let drain = launch.drains_for();
-    let drains = if launch.drain.is_some() {
-        "drain"
-    } else {
-        "drain (--drain-timeout's default)"
-    };
-    let must = Sum::default()
-        .and(launch.lame_duck, "lame duck")
-        .and(drain, drains);
-    let kubernetes = process.supervisor == Supervisor::Kubernetes;
-    let slack = Duration::from_secs(if kubernetes { 2 } else { 1 });
-    let all = must
-        .clone()
-        .and(assumed.app_stop, "for the app to stop")
-        .and(slack, "slack");
-    kill_time(process, &must, &all, found);
-    if let Some(pool) = pool
-        && drain < pool.drain.deadline
-    {
-        let what = format!(
-            "the launcher of `{}` drains for {}, its pool `{}` for {}",
-            process.name,
-            format(drain),
-            pool.name,
-            format(pool.drain.deadline)
-        );
-        let instead = format!(
-            "--drain-timeout {} (and a kill timeout above it), or a lower `deadline` below [pool.drain]",
-            format(pool.drain.deadline)
-        );
-        found.warning(check::SHORT_DRAIN, place, what, instead);
-    }
-    reached(
-        launch.pool.as_deref(),
-        launch.admin.as_deref(),
-        process,
-        place,
-        proxy,
-        found,
-    );
-}
-
-/// One place decides whether a kill timeout is long enough.
-fn kill_time(process: &Process, must: &Sum, all: &Sum, found: &mut Findings) {
-    let supervisor = process.supervisor;
-    let Some(written) = process.kill.after else {
-        return;
-    };
-    let code = if supervisor == Supervisor::Kubernetes {
-        check::GRACE
-    } else {
-        check::KILL_TIMEOUT
-    };
-    let term = process
-        .signal
-        .as_ref()
-        .is_none_or(|(name, _)| name == "TERM");
-    let capped = supervisor == Supervisor::Oxmgr && term && written > SIGTERM_CAP;
-    let after = if capped { SIGTERM_CAP } else { written };
-    if after >= all.total() {
-        return;
-    }
-    let severity = if after < must.total() {
-        Severity::Error
-    } else {
-        Severity::Warning
-    };
-    let kill_line = supervisor.kill_line(all.total());
-    // Above the cap a longer timeout alone changes nothing.
-    let needs_int = supervisor == Supervisor::Oxmgr && term && all.total() > SIGTERM_CAP;
-    if capped {
-        let what = format!(
-            "{} waits at most 15s after SIGTERM for `{}`, and {all} are needed",
-            supervisor.name(),
-            process.name
-        );
-        let instead = match written < all.total() {
-            true => format!("stop_signal = \"SIGINT\"   # and {kill_line}"),
-            false => "stop_signal = \"SIGINT\"".into(),
-        };
-        found.add(
-            severity,
-            check::SIGTERM_CAP,
-            &process.kill.place,
-            what,
-            instead,
-        );
-        return;
-    }
-    let what = format!("{}, and needs {all}", killed(process, after));
-    let instead = match needs_int {
-        true => format!(
-            "{kill_line}   # and stop_signal = \"SIGINT\": after SIGTERM Oxmgr waits 15 s at most"
-        ),
-        false => kill_line,
-    };
-    found.add(severity, code, &process.kill.place, what, instead);
-}
-
-/// lameduck's own process.
-fn itself(process: &Process, proxy: &Proxy, found: &mut Findings) {
-    let must = Sum::default().and(proxy.deadline(), "of [server] deadline, lame duck included");
-    let all = must.clone().and(Duration::from_secs(1), "slack");
-    kill_time(process, &must, &all, found);
-}
-
-fn signal(process: &Process, launcher: bool, found: &mut Findings) {
-    let Some((signal, place)) = &process.signal else {
-        return;
-    };
-    let drains = ["TERM", "INT", "QUIT"].contains(&signal.as_str());
-    if signal == "KILL" || (launcher && !drains) {
-        let what = format!("`{}` is stopped with SIG{signal}", process.name);
-        found.error(check::STOP_SIGNAL, place, what, "SIGTERM (or SIGINT)");
-    }
-}
-
-/// A hook that is to drain before the signal.
-fn hooked_by(process: &Process, hook: &Hook, proxy: &Proxy, found: &mut Findings) {
-    let Call {
-        verb,
-        pool,
-        timeout,
-        no_wait,
-        admin,
-        ..
-    } = &hook.call;
-    reached(
-        pool.as_deref(),
-        admin.as_deref(),
-        process,
-        &hook.place,
-        proxy,
-        found,
-    );
-    if verb != "drain" && verb != "deregister" {
-        return;
-    }
-    if *no_wait {
-        let what = format!("the drain of `{}` doesn't wait", process.name);
-        found.error(
-            check::NO_WAIT,
-            &hook.place,
-            what,
-            "the same without --no-wait",
-        );
-        return;
-    }
-    // Only systemd bounds its hooks by themselves; Kubernetes has one clock, which its reader sums up.
-    if process.supervisor == Supervisor::Systemd {
-        let pool = pool.as_deref().and_then(|pool| proxy.pool(pool));
-        let must = Sum::default().and(timeout.unwrap_or(proxy.drain(pool)), "drain");
-        let all = must.clone().and(Duration::from_secs(1), "slack");
-        kill_time(process, &must, &all, found);
-    }
-}
-
-/// The grace period of a pod whose preStop hook drains.
-pub(super) fn grace_with_hook(
-    process: &Process,
-    call: &Call,
-    proxy: &Proxy,
-    assumed: Assumed,
-    found: &mut Findings,
-) {
-    let pool = call.pool.as_deref().and_then(|pool| proxy.pool(pool));
-    let must = Sum::default()
-        .and(call.lame_duck, "lame duck")
-        .and(call.timeout.unwrap_or(proxy.drain(pool)), "drain");
-    let all = must
-        .clone()
-        .and(assumed.app_stop, "for the app to stop")
-        .and(Duration::from_secs(2), "slack");
-    kill_time(process, &must, &all, found);
-}
-
-/// Whether the proxy that is asked is there and knows the pool.
-fn reached(
-    pool: Option<&str>,
-    admin: Option<&str>,
-    process: &Process,
-    place: &Place,
-    proxy: &Proxy,
-    found: &mut Findings,
-) {
-    let Some(config) = proxy.config() else { return };
-    // Templates: `%i`, `${POOL}`.
-    let literal = |text: &str| !text.contains(['%', '$', '{']);
-    if let Some(name) = pool
-        && literal(name)
-        && proxy.pool(name).is_none()
-    {
-        let known: Vec<_> = proxy
-            .pools()
-            .iter()
-            .map(|pool| format!("`{}`", pool.name))
-            .collect();
-        let what = format!(
-            "`{}` names the pool `{name}`, which lameduck's configuration doesn't have",
-            process.name
-        );
-        found.error(
-            check::UNKNOWN_POOL,
-            place,
-            what,
-            format!("one of its pools: {}", known.join(", ")),
-        );
-    }
-    let default = Path::new("/run/lameduck/lameduck.sock");
-    let bound = config.admin.socket.as_deref().unwrap_or(default);
-    let admin = admin.filter(|admin| literal(admin) && !admin.starts_with("http"));
-    let asked = admin.map_or(default, |admin| {
-        Path::new(admin.trim_start_matches("unix:"))
-    });
-    let set_elsewhere =
-        admin.is_none() && process.env.iter().any(|(key, _)| key == "LAMEDUCK_ADMIN");
-    let by_default = config.admin.socket.is_none() && asked.ends_with("lameduck.sock");
-    if asked != bound && !set_elsewhere && !by_default {
-        // Containers may see one directory under two names, and variables may come from elsewhere.
-        let mounted = matches!(
-            process.supervisor,
-            Supervisor::Kubernetes | Supervisor::Compose
-        );
-        let severity = if admin.is_none() || mounted {
-            Severity::Warning
-        } else {
-            Severity::Error
-        };
-        let what = format!(
-            "`{}` asks {}, and lameduck's configuration has {}",
-            process.name,
-            asked.display(),
-            bound.display()
-        );
-        found.add(
-            severity,
-            check::ADMIN_SOCKET,
-            place,
-            what,
-            format!("--admin {}", bound.display()),
-        );
-    }
-}
-
-/// Whether anything drains the process before its signal.
-fn coordinated(
-    process: &Process,
-    launch: Option<&Launch>,
-    pool: Option<&Pool>,
-    found: &mut Findings,
-) {
-    if launch.is_some() || !process.hooks.is_empty() || process.line.commands.is_empty() {
-        return;
-    }
-    // Kubernetes' reader knows better: it sees the pod.
-    if process.supervisor == Supervisor::Kubernetes || !(pool.is_some() || process.serves()) {
-        return;
-    }
-    let pool = pool.map_or("POOL", |pool| pool.name.as_str());
-    let what = format!(
-        "{} stops `{}` without a drain",
-        process.supervisor.name(),
-        process.name
-    );
-    found.warning(
-        check::UNCOORDINATED,
-        &process.command_place,
-        what,
-        launcher_line(process, pool),
-    );
-}
-
-/// The same command under the launcher, in the form of the file.
-fn launcher_line(process: &Process, pool: &str) -> String {
-    let app = process.app().join(" ");
-    let exec = format!("lameduck exec --pool {pool}");
-    match process.supervisor {
-        Supervisor::Oxmgr | Supervisor::OldOxmgr => format!(
-            "command = \"{exec} --drain-timeout 30s -- {app}\"   # with stop_signal = \"SIGINT\" and stop_timeout_secs = 45"
-        ),
-        Supervisor::Pm2 => format!(
-            "script: \"lameduck\", args: \"exec --pool {pool} --drain-timeout 30s -- {app}\", kill_timeout: 45000, treekill: false"
-        ),
-        Supervisor::Systemd => format!(
-            "ExecStop=-/usr/bin/lameduck drain {pool}/%p --timeout 30s --until restarted, or ExecStart=/usr/bin/{exec} … with KillMode=mixed"
-        ),
-        Supervisor::Supervisord => format!("command={exec} --drain-timeout 30s -- {app}"),
-        Supervisor::Kubernetes | Supervisor::Compose => format!(
-            "[\"lameduck\", \"exec\", \"--pool\", \"{pool}\", \"--drain-timeout\", \"30s\", \"--\", …]"
-        ),
-    }
-}
-
-fn ports(process: &Process, launch: Option<&Launch>, place: &Place, found: &mut Findings) {
-    let fixed = match launch {
-        Some(launch) => {
-            !launch.no_port && launch.port.as_deref().is_some_and(|port| port != "auto")
-        }
-        None => process.serves(),
-    };
-    if fixed {
-        let what = format!(
-            "several instances of `{}` would listen on one port",
-            process.name
-        );
-        let instead = if launch.is_some() {
-            "--port auto"
-        } else {
-            "start them under `lameduck exec --pool POOL -- …`: it gives each its own PORT"
-        };
-        found.error(check::SAME_PORT, place, what, instead);
-    }
-}
-
-fn idle_connections(
-    process: &Process,
-    launched: bool,
-    pool: Option<&Pool>,
-    proxy: &Proxy,
-    found: &mut Findings,
-) {
-    if !(launched || pool.is_some() || process.serves()) {
-        return;
-    }
-    let Some(app) = keep_alive::of(&process.app(), &process.env) else {
-        return;
-    };
-    let idle = proxy.idle(pool);
-    if app.time > idle {
-        return;
-    }
-    let default = if app.written { "" } else { " by default" };
-    let what = format!(
-        "{} closes idle connections after {}{default}; lameduck keeps them for {} (idle_timeout)",
-        app.server,
-        format(app.time),
-        format(idle)
-    );
-    let ours = app
-        .time
-        .saturating_sub(Duration::from_secs(1))
-        .max(Duration::from_millis(500));
-    let more = idle.as_secs() + 1;
-    let setting = match app.setting.strip_prefix("--") {
-        Some(_) => format!("{} {more}", app.setting),
-        None => format!("{} above {}", app.setting, format(idle)),
-    };
-    let instead = format!(
-        "{setting}, or `idle_timeout = \"{}\"` below [pool.upstream]",
-        format(ours)
-    );
-    found.warning(check::KEEP_ALIVE, &process.command_place, what, instead);
 }

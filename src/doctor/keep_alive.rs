@@ -12,6 +12,8 @@ pub(super) struct KeepAlive {
     /// The option that sets it; `None`: the variable that was read.
     pub(super) setting: String,
     pub(super) written: bool,
+    /// The setting is in milliseconds.
+    pub(super) in_millis: bool,
 }
 
 /// What is known of this command's server.
@@ -67,6 +69,7 @@ pub(super) fn of(app: &[String], env: &[(String, String)]) -> Option<KeepAlive> 
         time: written.map_or(Some(Duration::from_secs(default)), seconds)?,
         setting: names.first().copied().unwrap_or_default().to_owned(),
         written: written.is_some(),
+        in_millis: false,
     })
 }
 
@@ -83,8 +86,9 @@ fn from_variable(env: &[(String, String)]) -> Option<KeepAlive> {
         ]
         .contains(&key.as_str())
     })?;
+    let in_millis = value.parse::<u64>().is_ok_and(|number| number >= 100);
     let time = match value.parse::<u64>() {
-        Ok(number) if number >= 100 => Duration::from_millis(number),
+        Ok(number) if in_millis => Duration::from_millis(number),
         _ => seconds(value)?,
     };
     // Zero means never, in Node.
@@ -93,6 +97,7 @@ fn from_variable(env: &[(String, String)]) -> Option<KeepAlive> {
         time,
         setting: key.clone(),
         written: true,
+        in_millis,
     })
 }
 

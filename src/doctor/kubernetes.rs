@@ -2,11 +2,11 @@
 
 use super::checks as check;
 use super::finding::Findings;
-use super::judge::{self, Assumed};
-use super::model::{Hook, Kill, Place, Probe, Process, Supervisor};
+use super::model::{Expected, Form, Hook, Place, Probe, Process, Supervisor, kill};
+use super::oxfile::url_in;
 use super::proxy::Proxy;
-use super::tree::{Entry, Node};
-use super::words::{Line, Role};
+use super::tree::{Entry, Kind, Node};
+use super::words::{Line, Role, seconds};
 
 /// Whether an image's name says that it is lameduck's.
 pub(super) fn image_is_ours(image: &str) -> bool {
@@ -47,12 +47,16 @@ fn pod_spec(object: &Node) -> Option<&Node> {
     }
 }
 
+/// Whether the pods of an object come to an end by themselves.
+fn ends(object: &Node) -> bool {
+    matches!(object.text_of("kind"), Some("Job" | "CronJob"))
+}
+
 /// Judges what only a manifest has; returns the processes for the common checks.
 pub(super) fn read(
     file: usize,
     documents: &[Node],
     proxy: &Proxy,
-    assumed: Assumed,
     found: &mut Findings,
 ) -> Vec<Process> {
     let mut all = Vec::new();
@@ -65,7 +69,11 @@ pub(super) fn read(
                 file,
                 spec,
                 proxy,
-                assumed,
+                ends: ends(object),
+                owner: object
+                    .at(&["metadata", "name"])
+                    .and_then(Node::text)
+                    .unwrap_or_default(),
             };
             all.extend(pod.read(found));
         }
@@ -100,7 +108,10 @@ struct Pod<'p> {
     file: usize,
     spec: &'p Node,
     proxy: &'p Proxy,
-    assumed: Assumed,
+    /// A Job's.
+    ends: bool,
+    /// The object's name.
+    owner: &'p str,
 }
 
 /// A container with what it does.
@@ -135,19 +146,6 @@ impl<'p> Pod<'p> {
     }
 
     fn container(&self, node: &'p Node, init: bool) -> Container<'p> {
-        let words = |key: &str| {
-            let items = node.get(key).map_or(&[][..], Node::items);
-            items
-                .iter()
-                .filter_map(Node::text)
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        let mut line = words("command");
-        if line.is_empty() && node.text_of("image").is_some_and(image_is_ours) {
-            line.push("lameduck".into());
-        }
-        line.extend(words("args"));
         let here = Place {
             file: self.file,
             span: node.entry("name").map_or(node.span.clone(), Entry::place),
@@ -156,41 +154,53 @@ impl<'p> Pod<'p> {
             node.entry(key)
                 .map_or(here.clone(), |entry| self.place(entry))
         };
-        let env = node.get("env").map_or(&[][..], Node::items);
-        let grace = self.spec.entry("terminationGracePeriodSeconds");
-        let seconds = grace.and_then(|grace| grace.value.text()?.parse().ok());
-        let process = Process {
-            supervisor: Supervisor::Kubernetes,
-            name: node.text_of("name").unwrap_or("container").to_owned(),
-            line: Line::from_words(line),
-            command_place: at(if node.get("args").is_some() {
-                "args"
-            } else {
-                "command"
-            }),
-            env: env
-                .iter()
-                .filter_map(|e| {
-                    Some((
-                        e.text_of("name")?.to_owned(),
-                        e.text_of("value")?.to_owned(),
-                    ))
-                })
-                .collect(),
-            kill: Kill {
-                after: Some(seconds.map_or(
-                    Supervisor::Kubernetes.default_kill(),
-                    std::time::Duration::from_secs,
-                )),
-                written: seconds.is_some(),
-                place: grace.map_or(here.clone(), |entry| self.place(entry)),
-            },
-            signal: None,
-            hooks: self.pre_stop(node, &here),
-            probes: Vec::new(),
-            instances: None,
-            place: here.clone(),
+        let name = node.text_of("name").unwrap_or("container");
+        let form = Form::Container {
+            command: node.get("command").is_some(),
         };
+        let mut process = Process::new(Supervisor::Kubernetes, form, name, here.clone());
+        process.image = node.text_of("image").unwrap_or_default().to_owned();
+        let mut line = texts(node.get("command"));
+        let ours = image_is_ours(&process.image);
+        if line.is_empty() && ours {
+            line.push("lameduck".into());
+        }
+        line.extend(texts(node.get("args")));
+        // The image's own CMD.
+        if ours && line.len() == 1 {
+            line.push("run".into());
+        }
+        process.line = Line::from_words(line);
+        process.command_place = at(if node.get("args").is_some() {
+            "args"
+        } else {
+            "command"
+        });
+        process.env = node
+            .get("env")
+            .map_or(&[][..], Node::items)
+            .iter()
+            .filter_map(|e| {
+                Some((
+                    e.text_of("name")?.to_owned(),
+                    e.text_of("value").unwrap_or("$").to_owned(),
+                ))
+            })
+            .collect();
+        let ports = node.get("ports").map_or(&[][..], Node::items);
+        process.port = ports
+            .iter()
+            .find_map(|port| port.text_of("containerPort")?.parse().ok());
+        let grace = self.spec.entry("terminationGracePeriodSeconds");
+        process.kill = kill(
+            Supervisor::Kubernetes,
+            grace.and_then(|grace| grace.value.text()),
+            |text| Some(std::time::Duration::from_secs(text.parse().ok()?)),
+            grace.map_or(here.clone(), |entry| self.place(entry)),
+        );
+        process.expected = Expected::Nothing;
+        self.pre_stop(node, &mut process);
+        process.probes = self.liveness(node);
         Container {
             role: process.role(),
             native: init && node.text_of("restartPolicy") == Some("Always"),
@@ -200,19 +210,40 @@ impl<'p> Pod<'p> {
         }
     }
 
-    /// The preStop hook, if it calls lameduck.
-    fn pre_stop(&self, node: &Node, here: &Place) -> Vec<Hook> {
-        let Some(exec) = node.at(&["lifecycle", "preStop", "exec"]) else {
-            return Vec::new();
+    /// The preStop hook: a call of lameduck, and what it sleeps.
+    fn pre_stop(&self, node: &Node, process: &mut Process) {
+        let Some(pre_stop) = node.at(&["lifecycle", "preStop"]) else {
+            return;
         };
-        match command(exec).role(&[]) {
-            Role::Hook(call) => {
-                let place = exec
-                    .entry("command")
-                    .map_or(here.clone(), |entry| self.place(entry));
-                vec![Hook { call, place }]
+        if let Some(entry) = pre_stop
+            .get("sleep")
+            .and_then(|sleep| sleep.entry("seconds"))
+        {
+            process.slept = entry.value.text().and_then(seconds).unwrap_or_default();
+            process.sleep_place = Some(self.place(entry));
+        }
+        let Some(exec) = pre_stop.get("exec") else {
+            return;
+        };
+        let line = command(exec);
+        let place = exec
+            .entry("command")
+            .map_or(process.place.clone(), |entry| self.place(entry));
+        match line.role(&[]) {
+            // A sleep in the same line is the hook's lame duck.
+            Role::Hook(call) => process.hooks.push(Hook {
+                call,
+                words: line.argv,
+                key: "command",
+                fails: false,
+                reopened: true,
+                place,
+            }),
+            _ if !line.slept().is_zero() => {
+                process.slept += line.slept();
+                process.sleep_place = Some(place);
             }
-            _ => Vec::new(),
+            _ => {}
         }
     }
 
@@ -236,15 +267,23 @@ impl<'p> Pod<'p> {
         let mut processes = Vec::new();
         for container in &containers {
             let is_app = !container.init && container.role != Role::Proxy;
-            if is_app {
-                self.app(container, sidecar, &apps, found);
-            }
             // The sidecar's own time is not its config's deadline: it stops when nothing is left to do.
-            if is_app || (container.role == Role::Proxy && !sidecar) {
-                let mut process = container.process.clone();
-                process.probes = self.liveness(container);
-                processes.push(process);
+            if !(is_app || (container.role == Role::Proxy && !sidecar)) {
+                continue;
             }
+            let mut process = container.process.clone();
+            process.sidecar = sidecar && is_app && !self.ends;
+            if is_app && !self.ends {
+                process.expected = self.expected(container, sidecar, &apps);
+            }
+            if is_app
+                && !sidecar
+                && process.expected == Expected::Drain
+                && self.proxy.pool_of(&process.name).is_none()
+            {
+                process.name = self.owner.to_owned();
+            }
+            processes.push(process);
         }
         processes
     }
@@ -253,19 +292,27 @@ impl<'p> Pod<'p> {
     fn sidecar(&self, container: &Container<'_>, found: &mut Findings) {
         let Container { process, .. } = container;
         if !container.native {
-            let what = format!(
-                "`{}` is an ordinary container beside the app's",
-                process.name
-            );
-            let what = if container.init {
-                format!(
+            let what = match (container.init, self.ends) {
+                (true, _) => format!(
                     "`{}` in initContainers never ends, so the app never starts",
                     process.name
-                )
-            } else {
-                what
+                ),
+                (false, true) => format!(
+                    "`{}` is an ordinary container, which never ends, so the Job never completes",
+                    process.name
+                ),
+                (false, false) => format!(
+                    "`{}` is an ordinary container beside the app's",
+                    process.name
+                ),
             };
-            found.error(check::NOT_NATIVE, &process.place, what, "move it to `initContainers:` and add `restartPolicy: Always` (native sidecar, Kubernetes 1.29 and later)");
+            let right = match container.init {
+                true => "restartPolicy: Always",
+                false => {
+                    "# move it to `initContainers:` (a native sidecar, Kubernetes 1.29 and later), with\nrestartPolicy: Always"
+                }
+            };
+            found.error(check::NOT_NATIVE, &process.place, what, right);
         }
         for hook in &process.hooks {
             let what = format!("`{}` drains in its own preStop hook", process.name);
@@ -273,7 +320,7 @@ impl<'p> Pod<'p> {
                 check::SIDECAR_PRESTOP,
                 &hook.place,
                 what,
-                "the app's container under `lameduck exec`, or the hook in the app's container",
+                "# no `lifecycle` here; the app's container under `lameduck exec`, or the hook there",
             );
         }
     }
@@ -310,7 +357,11 @@ impl<'p> Pod<'p> {
                 "the {probe} of `{name}` depends on {}",
                 if sidecar { "the app" } else { "its backends" }
             );
-            found.error(check, &place, what, format!("path: {right}"));
+            let instead = match through {
+                Some(_) => format!("path: {right}"),
+                None => format!("httpGet: {{ path: {right}, port: 9902 }}   # in place of `exec`"),
+            };
+            found.error(check, &place, what, instead);
         }
     }
 
@@ -351,98 +402,88 @@ impl<'p> Pod<'p> {
                 let what = format!(
                     "the kubelet can't reach port {port}: the admin API listens on loopback only"
                 );
-                found.error(check::LOOPBACK, &self.place(entry), what, "`probes = \"0.0.0.0:9902\"` below [admin], and port: 9902; a hook as `exec` of `lameduck drain`");
+                found.error(check::LOOPBACK, &self.place(entry), what, "port: 9902\n# with `probes = \"0.0.0.0:9902\"` below [admin]; a hook is an `exec` of `lameduck drain`");
             }
         }
     }
 
-    /// What is true of an app's container.
-    fn app(
+    /// What an app's container needs before its signal.
+    fn expected(
         &self,
         container: &Container<'_>,
         sidecar: bool,
         apps: &[&Container<'_>],
-        found: &mut Findings,
-    ) {
+    ) -> Expected {
         let process = &container.process;
-        if let Some(hook) = process.hooks.iter().find(|hook| hook.call.verb == "drain") {
-            if !hook.call.no_wait {
-                judge::grace_with_hook(process, &hook.call, self.proxy, self.assumed, found);
-            }
-            if sidecar && hook.call.lame_duck.is_zero() {
-                let what = format!(
-                    "`{}` is drained the moment its pod is deleted",
-                    process.name
-                );
-                found.warning(
-                    check::LAME_DUCK,
-                    &hook.place,
-                    what,
-                    "--lame-duck 8s, with the 8 s added to the grace period",
-                );
-            }
-            return;
+        // A sleep lets the Services forget the pod, which is all that a plain pod can do.
+        if container.role != Role::Other || !process.hooks.is_empty() || !process.slept.is_zero() {
+            return Expected::Nothing;
         }
-        match &container.role {
-            Role::Launcher(launch) if sidecar && !launch.no_port && launch.lame_duck.is_zero() => {
-                let what = format!(
-                    "`{}` is drained the moment its pod is deleted",
-                    process.name
-                );
-                found.warning(
-                    check::LAME_DUCK,
-                    &process.command_place,
-                    what,
-                    "--lame-duck 8s, with the 8 s added to the grace period",
-                );
-            }
-            Role::Other if sidecar => {
-                // With several main containers, those without a port may be workers.
-                let coordinated = |c: &&&Container<'_>| {
-                    matches!(c.role, Role::Launcher(_)) || !c.process.hooks.is_empty()
-                };
-                let alone = apps.len() == 1 || !apps.iter().any(|app| coordinated(&app));
-                if alone {
-                    let what = format!(
-                        "`{}` gets SIGTERM at once when the pod is deleted, while requests still come",
-                        process.name
-                    );
-                    let pool = self
-                        .proxy
-                        .pools()
-                        .first()
-                        .map_or("POOL", |pool| pool.name.as_str());
-                    found.error(check::UNCOORDINATED, &process.place, what, format!("command: [\"lameduck\", \"exec\", \"--pool\", \"{pool}\", \"--lame-duck\", \"8s\", \"--drain-timeout\", \"30s\", \"--\", …]"));
-                }
-            }
-            _ => {}
+        if sidecar {
+            // With several main containers, those without a port may be workers.
+            let coordinated = |c: &&Container<'_>| {
+                matches!(c.role, Role::Launcher(_))
+                    || !c.process.hooks.is_empty()
+                    || !c.process.slept.is_zero()
+            };
+            let alone = apps.len() == 1 || !apps.iter().any(coordinated);
+            let infrastructure = apps.len() > 1 && process.serves() == super::programs::Serves::No;
+            return match alone && !infrastructure {
+                true => Expected::PodDrain,
+                false => Expected::Nothing,
+            };
+        }
+        let named =
+            self.proxy.pool_of(&process.name).is_some() || self.proxy.pool_of(self.owner).is_some();
+        let told = process.env.iter().any(|(key, _)| key == "PORT");
+        match (named || told) && process.serves() != super::programs::Serves::No {
+            true => Expected::Drain,
+            false => Expected::Nothing,
         }
     }
 
-    /// The liveness probe's path.
-    fn liveness(&self, container: &Container<'_>) -> Vec<Probe> {
-        if container.role == Role::Proxy {
+    /// The liveness probe's path: what it asks, or what its command asks.
+    fn liveness(&self, node: &Node) -> Vec<Probe> {
+        let Some(probe) = node.get("livenessProbe") else {
             return Vec::new();
+        };
+        if let Some(get) = probe.entry("httpGet") {
+            let path = get.value.entry("path");
+            return vec![Probe {
+                // Its default.
+                path: path
+                    .and_then(|path| path.value.text())
+                    .unwrap_or("/")
+                    .to_owned(),
+                command: false,
+                place: self.place(path.unwrap_or(get)),
+            }];
         }
-        let get = container.node.at(&["livenessProbe", "httpGet"]);
-        let path = get.and_then(|get| get.entry("path"));
-        let of = |entry: &Entry| {
+        let exec = probe
+            .get("exec")
+            .and_then(|exec| exec.entry("command").map(|entry| (exec, entry)));
+        let of = |(exec, entry): (&Node, &Entry)| {
             Some(Probe {
-                path: entry.value.text()?.to_owned(),
+                path: url_in(command(exec).commands.iter().flatten())?,
+                command: true,
                 place: self.place(entry),
             })
         };
-        path.and_then(of).into_iter().collect()
+        exec.and_then(of).into_iter().collect()
     }
 }
 
-fn command(exec: &Node) -> Line {
-    let items = exec.get("command").map_or(&[][..], Node::items);
-    Line::from_words(
-        items
+fn texts(node: Option<&Node>) -> Vec<String> {
+    match node.map(|node| &node.kind) {
+        Some(Kind::List(items)) => items
             .iter()
             .filter_map(Node::text)
             .map(str::to_owned)
             .collect(),
-    )
+        _ => Vec::new(),
+    }
+}
+
+fn command(exec: &Node) -> Line {
+    Line::from_words(texts(exec.get("command")))
 }

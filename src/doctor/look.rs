@@ -2,24 +2,29 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use super::Input;
+use super::include;
+use super::node;
+use super::template::rendered_name;
 
 /// Appended to the name of a file whose text was printed by Node: its lines are not the user's.
 pub(super) const GENERATED: &str = " (evaluated)";
 
 /// Larger files are no configuration.
-const MAX_SIZE: u64 = 4 << 20;
+pub(super) const MAX_SIZE: u64 = 4 << 20;
 
-/// What Node has for an ecosystem file.
-const NODE_TIME: Duration = Duration::from_secs(10);
+/// The name of what came on standard input.
+pub(super) const STANDARD_INPUT: &str = "(standard input)";
+
+/// Included files beyond these are not read.
+const MAX_FILES: usize = 200;
 
 /// What is looked for where no file is named.
 pub const LOOKED_FOR: &str = "oxfile.toml, ecosystem.config.{js,cjs,json,yaml,yml}, *.service, supervisord.conf, *.yaml and *.yml with `kind:` or `services:`";
 
-/// Reads files; with a unit, its drop-ins come along. The errors are for people.
+/// Reads files (`-`: standard input); with a unit its drop-ins come along, with supervisord's configuration what it
+/// includes. The errors are for people.
 pub fn read(paths: &[PathBuf]) -> (Vec<Input>, Vec<String>) {
     let (mut files, mut errors) = (Vec::<Input>::new(), Vec::new());
     let mut all = Vec::new();
@@ -27,23 +32,83 @@ pub fn read(paths: &[PathBuf]) -> (Vec<Input>, Vec<String>) {
         all.push(path.clone());
         all.extend(drop_ins(path));
     }
-    for path in all {
+    let mut next = 0;
+    while let Some(path) = all.get(next).cloned() {
+        next += 1;
         match one(&path) {
             Ok(file) if files.iter().any(|other| other.name == file.name) => {}
-            Ok(file) => files.push(file),
+            Ok(file) => {
+                let room = MAX_FILES.saturating_sub(all.len());
+                all.extend(include::files(&path, &file.text).into_iter().take(room));
+                files.push(file);
+            }
             Err(why) => errors.push(format!("can't read {}: {why}", path.display())),
         }
     }
     (files, errors)
 }
 
+/// package.json's `scripts`, beside a file: what `npm start` runs.
+fn scripts(path: &Path) -> Vec<(String, String)> {
+    let beside = path.parent().unwrap_or(Path::new("")).join("package.json");
+    let small =
+        std::fs::metadata(&beside).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_SIZE);
+    let text = small
+        .then(|| std::fs::read_to_string(beside).ok())
+        .flatten()
+        .unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let scripts = json["scripts"].as_object().into_iter().flatten();
+    scripts
+        .filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())))
+        .collect()
+}
+
+fn standard_input() -> Result<Input, String> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().take(MAX_SIZE + 1).read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err("it is larger than 4 MiB: is it a configuration?".into());
+    }
+    Ok(Input {
+        name: STANDARD_INPUT.into(),
+        text: decode(bytes)?,
+        ..Input::default()
+    })
+}
+
+fn decode(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.split(|byte| *byte == b'\n').count();
+        format!("line {line} is not UTF-8; save the file as UTF-8")
+    })
+}
+
 fn one(path: &Path) -> Result<Input, String> {
+    if path == Path::new("-") {
+        return standard_input();
+    }
     let name = path.display().to_string();
     let end = path
         .extension()
         .and_then(|end| end.to_str())
+        .filter(|_| rendered_name(&name) == name)
         .unwrap_or_default();
     let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if meta.is_dir() {
+        if path.join("Chart.yaml").is_file() {
+            return Err(format!(
+                "it is a Helm chart; render it first: `helm template {name} | lameduck doctor -`"
+            ));
+        }
+        // runit's and s6's service directories.
+        if path.join("run").is_file() {
+            return one(&path.join("run"));
+        }
+        return Err("it is a directory; name the files themselves".into());
+    }
     if !meta.is_file() {
         return Err("it is not a plain file; name the files themselves".into());
     }
@@ -53,16 +118,16 @@ fn one(path: &Path) -> Result<Input, String> {
     if ["js", "cjs", "mjs"].contains(&end) {
         return Ok(Input {
             name: name + GENERATED,
-            text: evaluate(path)?,
+            text: node::evaluate(path)?,
+            scripts: scripts(path),
         });
     }
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.split(|byte| *byte == b'\n').count();
-        format!("line {line} is not UTF-8; save the file as UTF-8")
-    })?;
-    Ok(Input { name, text })
+    Ok(Input {
+        name,
+        text: decode(bytes)?,
+        scripts: scripts(path),
+    })
 }
 
 /// `api.service.d/*.conf` beside `api.service`.
@@ -79,61 +144,6 @@ fn drop_ins(unit: &Path) -> Vec<PathBuf> {
         .collect();
     found.sort();
     found
-}
-
-/// What Node makes of an ecosystem file, as JSON.
-fn evaluate(path: &Path) -> Result<String, String> {
-    const PRINT: &str = "import(require('url').pathToFileURL(process.argv[1]).href).then(m => \
-        process.stdout.write(JSON.stringify(m.default ?? m)), e => { console.error(String(e)); process.exit(1) })";
-    const CONVERT: &str = "convert it: `node -p 'JSON.stringify(require(\"./ecosystem.config.js\"))' > ecosystem.json`, and name that";
-    let whole = std::path::absolute(path).map_err(|error| error.to_string())?;
-    let mut node = Command::new("node")
-        .args(["-e", PRINT, "--"])
-        .arg(&whole)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| {
-            format!("`node` can't be run to evaluate it ({error}); where Node is, {CONVERT}")
-        })?;
-    let drain = |pipe: Option<Box<dyn Read + Send>>| {
-        std::thread::spawn(move || {
-            let mut text = String::new();
-            // What can't be read is as good as empty: the parser will say so.
-            let _ = pipe.map(|pipe| pipe.take(MAX_SIZE).read_to_string(&mut text));
-            text
-        })
-    };
-    let out = drain(node.stdout.take().map(|pipe| Box::new(pipe) as Box<_>));
-    let err = drain(node.stderr.take().map(|pipe| Box::new(pipe) as Box<_>));
-    let end = Instant::now() + NODE_TIME;
-    let status = loop {
-        match node.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-            Ok(None) | Err(_) => {
-                // Its end is all that is wanted; a failure means that it has ended already.
-                let _ = node.kill();
-                let _ = node.wait();
-                return Err(format!(
-                    "Node took more than {} s over it; {CONVERT}",
-                    NODE_TIME.as_secs()
-                ));
-            }
-        }
-    };
-    let text = |thread: std::thread::JoinHandle<String>| thread.join().unwrap_or_default();
-    if status.success() {
-        Ok(text(out))
-    } else {
-        let why = text(err);
-        let first = why
-            .lines()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or("it failed");
-        Err(format!("Node says: {first}; mend it, or {CONVERT}"))
-    }
 }
 
 /// The files of a directory that look like a supervisor's.

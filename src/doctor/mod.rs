@@ -1,28 +1,38 @@
 //! `lameduck doctor`: what in a supervisor's configuration will cut requests.
 //!
 //! In reading order: [`checks`] is the catalogue; `model` is what every reader makes of its file: processes, and
-//! how they are stopped; `judge` holds the checks that are the same under every supervisor, `arithmetic` their sums.
+//! how they are stopped; `judge` holds the checks that are the same under every supervisor, `arithmetic` their sums;
+//! `advice` writes what is to be written instead, in the file's own syntax.
 //! One reader for each supervisor (`oxfile`, `pm2`, `systemd`, `supervisord`, `kubernetes`, `compose`) over three
 //! forms of text (`tree` for TOML, `yaml` for YAML and JSON, `ini`). `recognise` tells them apart.
+//! Command lines are split by `shell`, looked through by `wrappers`, and understood by `words` and `programs`.
 
+mod advice;
 mod arithmetic;
 pub mod checks;
 mod compose;
 mod finding;
+mod include;
 mod ini;
 mod judge;
 mod keep_alive;
 mod kubernetes;
+mod lenient;
 pub mod look;
 mod model;
+mod node;
 mod oxfile;
 mod pm2;
+mod programs;
 mod proxy;
 mod recognise;
+mod shell;
 mod supervisord;
 mod systemd;
+mod template;
 mod tree;
 mod words;
+mod wrappers;
 mod yaml;
 
 pub use finding::Input;
@@ -45,6 +55,8 @@ pub struct Examined {
     pub reports: Vec<Report>,
     /// What each file was taken for, such as "Oxmgr's Oxfile".
     pub kinds: Vec<&'static str>,
+    /// Whether it was understood and nothing in it is judged.
+    pub passed: Vec<bool>,
 }
 
 /// Options of an examination.
@@ -66,6 +78,7 @@ impl Default for Options {
 pub fn examine(files: &[Input], config: Option<Config>, options: Options) -> Examined {
     let mut found = Findings::new(files);
     let mut kinds = Vec::new();
+    let mut passed = Vec::new();
     let mut forms = Vec::new();
     for (n, file) in files.iter().enumerate() {
         if file.name.ends_with(look::GENERATED) {
@@ -73,6 +86,7 @@ pub fn examine(files: &[Input], config: Option<Config>, options: Options) -> Exa
         }
         let form = recognise::form(n, file, &mut found);
         kinds.push(form.name());
+        passed.push(matches!(form, Form::Passed(_)));
         forms.push(form);
     }
     let assumed = Assumed {
@@ -83,26 +97,42 @@ pub fn examine(files: &[Input], config: Option<Config>, options: Options) -> Exa
     for (n, form) in forms.iter().enumerate() {
         match form {
             Form::Oxfile(root) => processes.extend(oxfile::read(n, root, &mut found)),
-            Form::Pm2(root) => processes.extend(pm2::read(n, root, &mut found)),
+            Form::Pm2(root) => {
+                processes.extend(pm2::read(n, root, script_form(&files[n]), &mut found));
+            }
             Form::Supervisord(sections) => {
                 processes.extend(supervisord::read(n, sections, &mut found))
             }
-            Form::Compose(root) => processes.extend(compose::read(n, root, &mut found)),
+            Form::Compose(root) => processes.extend(compose::read(n, root, &proxy, &mut found)),
             Form::Kubernetes(documents) => {
-                processes.extend(kubernetes::read(n, documents, &proxy, assumed, &mut found));
+                processes.extend(kubernetes::read(n, documents, &proxy, &mut found));
             }
-            Form::Systemd(_) | Form::Unknown => {}
+            Form::Systemd(_) | Form::Passed(_) | Form::Unknown => {}
         }
     }
     for unit in recognise::units(files, forms) {
         processes.extend(systemd::read(&unit, &mut found));
     }
     for process in &processes {
-        judge::process(process, &proxy, assumed, &mut found);
+        let scripts = files
+            .get(process.place.file)
+            .map_or(&[][..], |file| &file.scripts);
+        judge::process(process, &proxy, assumed, scripts, &mut found);
     }
     Examined {
         reports: found.finish(),
         kinds,
+        passed,
+    }
+}
+
+/// How an ecosystem file is written.
+fn script_form(file: &Input) -> model::Form {
+    let name = file.name.as_str();
+    match file.text.trim_start().starts_with(['{', '[']) {
+        _ if name.ends_with(look::GENERATED) => model::Form::Script { quoted: false },
+        true => model::Form::Script { quoted: true },
+        false => model::Form::Yaml,
     }
 }
 

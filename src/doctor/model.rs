@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::words::{Call, Launch, Line, Role, base};
+use super::programs::{self, Known, Serves};
+use super::words::{Call, Launch, Line, Role};
 
 /// A place in one of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(super) enum Supervisor {
 /// The time between the signal and SIGKILL.
 #[derive(Debug, Clone)]
 pub(super) struct Kill {
-    /// `None`: never.
+    /// `None`: never, or a placeholder that nobody can read here.
     pub(super) after: Option<Duration>,
     /// Whether the file says so; else it is the supervisor's default.
     pub(super) written: bool,
@@ -39,7 +40,26 @@ pub(super) struct Kill {
 #[derive(Debug, Clone)]
 pub(super) struct Hook {
     pub(super) call: Call,
+    /// Its command's words.
+    pub(super) words: Vec<String>,
+    /// The key that holds it.
+    pub(super) key: &'static str,
+    /// Its failure is the process's.
+    pub(super) fails: bool,
+    /// Something lifts its drain.
+    pub(super) reopened: bool,
     pub(super) place: Place,
+}
+
+/// What is expected of a process that is under no launcher and has no hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Something that drains it, if it serves.
+    Drain,
+    /// That, for the proxy is beside it in its pod.
+    PodDrain,
+    /// Nothing.
+    Nothing,
 }
 
 /// A check of the supervisor's that restarts the process when it fails.
@@ -47,13 +67,44 @@ pub(super) struct Hook {
 pub(super) struct Probe {
     /// The path that is asked for.
     pub(super) path: String,
+    /// A command asks, not the supervisor itself.
+    pub(super) command: bool,
     pub(super) place: Place,
+}
+
+/// How the file says what is to be run: what advice has to be written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Toml,
+    /// JavaScript's object, or JSON (`quoted`).
+    Script {
+        quoted: bool,
+    },
+    /// PM2's YAML.
+    Yaml,
+    Unit {
+        /// `api@.service`.
+        template: bool,
+        /// It puts itself into the background, or is not to be wrapped for another reason.
+        hook: bool,
+    },
+    Ini,
+    /// Compose's `entrypoint` and `command`.
+    Service {
+        command: bool,
+        entrypoint: bool,
+    },
+    /// Kubernetes' `command` and `args`.
+    Container {
+        command: bool,
+    },
 }
 
 /// One process (or several alike).
 #[derive(Debug, Clone)]
 pub(super) struct Process {
     pub(super) supervisor: Supervisor,
+    pub(super) form: Form,
     pub(super) name: String,
     /// Where it begins.
     pub(super) place: Place,
@@ -67,6 +118,23 @@ pub(super) struct Process {
     pub(super) probes: Vec<Probe>,
     /// More than one under this name, with the same environment.
     pub(super) instances: Option<Place>,
+    /// More than one under this name, whatever their environment.
+    pub(super) several: bool,
+    /// Its instances share one port by design: where that is said.
+    pub(super) cluster: Option<Place>,
+    pub(super) expected: Expected,
+    /// The image of a container.
+    pub(super) image: String,
+    /// It publishes a port of its container.
+    pub(super) publishes: bool,
+    /// Which, if that is known.
+    pub(super) port: Option<u16>,
+    /// What a preStop hook sleeps before the signal.
+    pub(super) slept: Duration,
+    /// Where that stands.
+    pub(super) sleep_place: Option<Place>,
+    /// The proxy stands beside it and ends with it: it is lame duck first.
+    pub(super) sidecar: bool,
 }
 
 impl Supervisor {
@@ -92,20 +160,6 @@ impl Supervisor {
         })
     }
 
-    /// The line that sets the time before SIGKILL.
-    pub(super) fn kill_line(self, time: Duration) -> String {
-        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
-        match self {
-            Supervisor::Oxmgr => format!("stop_timeout_secs = {seconds}"),
-            Supervisor::OldOxmgr => format!("stop_timeout_ms = {}", seconds * 1000),
-            Supervisor::Pm2 => format!("kill_timeout: {}", seconds * 1000),
-            Supervisor::Systemd => format!("TimeoutStopSec={seconds}"),
-            Supervisor::Supervisord => format!("stopwaitsecs={seconds}"),
-            Supervisor::Kubernetes => format!("terminationGracePeriodSeconds: {seconds}"),
-            Supervisor::Compose => format!("stop_grace_period: {seconds}s"),
-        }
-    }
-
     /// The name of that setting.
     pub(super) fn kill_key(self) -> &'static str {
         match self {
@@ -120,25 +174,38 @@ impl Supervisor {
     }
 }
 
-/// Programs that serve HTTP.
-const SERVERS: [&str; 14] = [
-    "gunicorn",
-    "uvicorn",
-    "hypercorn",
-    "daphne",
-    "waitress-serve",
-    "puma",
-    "unicorn",
-    "falcon",
-    "thin",
-    "rackup",
-    "http-server",
-    "serve",
-    "next",
-    "granian",
-];
-
 impl Process {
+    /// A process of which little is known yet.
+    pub(super) fn new(supervisor: Supervisor, form: Form, name: &str, place: Place) -> Self {
+        Process {
+            supervisor,
+            form,
+            name: name.to_owned(),
+            line: Line::default(),
+            command_place: place.clone(),
+            env: Vec::new(),
+            kill: Kill {
+                after: Some(supervisor.default_kill()),
+                written: false,
+                place: place.clone(),
+            },
+            signal: None,
+            hooks: Vec::new(),
+            probes: Vec::new(),
+            instances: None,
+            several: false,
+            cluster: None,
+            expected: Expected::Drain,
+            image: String::new(),
+            publishes: false,
+            port: None,
+            slept: Duration::ZERO,
+            sleep_place: None,
+            sidecar: false,
+            place,
+        }
+    }
+
     pub(super) fn role(&self) -> Role {
         self.line.role(&self.env)
     }
@@ -152,46 +219,94 @@ impl Process {
 
     /// The app's own command: behind the launcher, or all of it.
     pub(super) fn app(&self) -> Vec<String> {
-        match self.launch() {
+        let app = match self.launch() {
             Some(launch) => launch.app,
-            None => self.line.commands.last().cloned().unwrap_or_default(),
-        }
+            None => self.line.argv.clone(),
+        };
+        let line = Line::from_words(app);
+        line.main()
+            .map(|(_, words)| words.to_vec())
+            .unwrap_or_default()
+    }
+
+    /// Whether it takes requests.
+    pub(super) fn serves(&self) -> Serves {
+        programs::serves(&Known {
+            name: &self.name,
+            argv: &self.app(),
+            image: &self.image,
+            env: &self.env,
+            publishes: self.publishes,
+        })
     }
 
     /// Whether it looks like something that takes requests, rather than a worker.
-    pub(super) fn serves(&self) -> bool {
-        let app = self.app();
-        let words: Vec<&str> = app.iter().map(|word| base(word)).collect();
-        let says = |hints: &[&str]| {
-            let has = |text: &str| {
-                let text = text.to_ascii_lowercase();
-                let mut parts = text.split(|c: char| !c.is_ascii_alphabetic());
-                parts.any(|part| hints.contains(&part))
-            };
-            has(&self.name) || words.iter().any(|word| has(word))
-        };
-        if says(&[
-            "worker",
-            "workers",
-            "cron",
-            "queue",
-            "job",
-            "jobs",
-            "scheduler",
-            "consumer",
-            "mailer",
-            "beat",
-            "celery",
-            "sidekiq",
-        ]) {
-            return false;
+    pub(super) fn is_server(&self) -> bool {
+        matches!(self.serves(), Serves::Yes | Serves::Perhaps)
+    }
+
+    /// Whether it is drained by a hook rather than by the launcher, because it can't be under one.
+    pub(super) fn has_hook_form(&self) -> bool {
+        matches!(self.form, Form::Unit { hook: true, .. })
+    }
+
+    /// The signal that it is stopped with.
+    pub(super) fn stop_signal(&self) -> &str {
+        match &self.signal {
+            Some((name, _)) => name,
+            None if self.supervisor == Supervisor::Pm2 => "INT",
+            None => "TERM",
         }
-        self.env.iter().any(|(key, _)| key == "PORT")
-            || app
-                .iter()
-                .any(|word| SERVERS.contains(&base(word)) || word.starts_with("--port"))
-            || says(&[
-                "server", "serve", "api", "web", "app", "http", "site", "index", "main",
-            ])
+    }
+
+    /// A setting of the process, as its file writes it. `value` is text; numbers and booleans stay bare.
+    pub(super) fn setting(&self, key: &str, value: &str) -> String {
+        let bare = value.parse::<f64>().is_ok()
+            || ["true", "false"].contains(&value)
+            || value.starts_with(['[', '{']);
+        let quoted = match bare {
+            true => value.to_owned(),
+            false => serde_json::Value::from(value).to_string(),
+        };
+        match self.form {
+            Form::Toml => format!("{key} = {quoted}"),
+            Form::Script { quoted: true } => format!("\"{key}\": {quoted},"),
+            Form::Script { quoted: false } => format!("{key}: {quoted},"),
+            Form::Yaml => format!("{key}: {quoted}"),
+            Form::Unit { .. } | Form::Ini => format!("{key}={value}"),
+            Form::Service { .. } | Form::Container { .. } => format!("{key}: {value}"),
+        }
+    }
+
+    /// The line that sets the time before SIGKILL.
+    pub(super) fn kill_line(&self, time: Duration) -> String {
+        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        let key = self.supervisor.kill_key();
+        match self.supervisor {
+            Supervisor::OldOxmgr | Supervisor::Pm2 => {
+                self.setting(key, &(seconds * 1000).to_string())
+            }
+            Supervisor::Compose => self.setting(key, &format!("{seconds}s")),
+            _ => self.setting(key, &seconds.to_string()),
+        }
+    }
+}
+
+/// A time that a file sets: what it says, and whether it says something. A placeholder (`${GRACE}`, `%(ENV_X)s`, what is
+/// not understood) is no reason to take the default.
+pub(super) fn kill(
+    supervisor: Supervisor,
+    written: Option<&str>,
+    parse: impl Fn(&str) -> Option<Duration>,
+    place: Place,
+) -> Kill {
+    let after = match written {
+        None => Some(supervisor.default_kill()),
+        Some(text) => parse(text),
+    };
+    Kill {
+        after,
+        written: written.is_some(),
+        place,
     }
 }

@@ -1,9 +1,10 @@
-//! supervisord's configuration.
+//! supervisord's configuration. `[fcgi-program:x]` speaks FastCGI and `[eventlistener:x]` to supervisord: neither is a
+//! backend.
 
 use super::checks as check;
 use super::finding::Findings;
 use super::ini::{Key, Section};
-use super::model::{Kill, Place, Process, Supervisor};
+use super::model::{Form, Place, Process, Supervisor, kill};
 use super::oxfile::signal;
 use super::words::{Line, seconds};
 
@@ -32,36 +33,40 @@ fn program(file: usize, name: &str, section: &Section, found: &mut Findings) -> 
     let value = |key: &str| last(key).map_or("", |key| key.value.as_str());
     let is = |key: &str, words: &[&str]| words.contains(&value(key).to_ascii_lowercase().as_str());
     let (yes, no) = (["true", "yes", "on", "1"], ["false", "no", "off", "0"]);
-    let written = seconds(value("stopwaitsecs"));
     let differs = ["command", "environment"]
         .iter()
         .any(|key| value(key).contains("process_num"));
     let many = value("numprocs").parse::<u32>().is_ok_and(|n| n > 1);
-    let process = Process {
-        supervisor: Supervisor::Supervisord,
-        name: name.trim().to_owned(),
-        line: Line::parse(value("command")),
-        command_place: place(last("command")),
-        env: environment(value("environment")),
-        kill: Kill {
-            after: Some(written.unwrap_or(Supervisor::Supervisord.default_kill())),
-            written: written.is_some(),
-            place: place(last("stopwaitsecs")),
-        },
-        signal: last("stopsignal").map(|key| (signal(&key.value), place(Some(key)))),
-        hooks: Vec::new(),
-        probes: Vec::new(),
-        instances: (many && !differs).then(|| place(last("numprocs"))),
-        place: here.clone(),
-    };
+    let mut process = Process::new(
+        Supervisor::Supervisord,
+        Form::Ini,
+        name.trim(),
+        here.clone(),
+    );
+    process.line = Line::parse(&value("command").replace('\n', " "));
+    process.command_place = place(last("command"));
+    process.env = environment(value("environment"));
+    process.kill = kill(
+        Supervisor::Supervisord,
+        last("stopwaitsecs").map(|key| key.value.as_str()),
+        seconds,
+        place(last("stopwaitsecs")),
+    );
+    process.signal = last("stopsignal")
+        .filter(|key| !key.value.contains('%'))
+        .map(|key| (signal(&key.value), place(Some(key))));
+    process.several = many;
+    process.instances = (many && !differs).then(|| place(last("numprocs")));
     if process.launch().is_some_and(|launch| !launch.no_port) {
         if is("stopasgroup", &yes) {
             let what = format!("supervisord signals the whole group of `{}`", process.name);
+            let at = place(last("stopasgroup"));
+            // supervisord refuses stopasgroup without killasgroup, so the other is written as well.
             found.error(
                 check::GROUP_KILL,
-                &place(last("stopasgroup")),
+                &at,
                 what,
-                "stopasgroup=false",
+                "stopasgroup=false\nkillasgroup=true",
             );
         }
         if is("killasgroup", &no) {

@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::checks as check;
 use super::finding::Findings;
 use super::ini::{Key, Section};
-use super::model::{Hook, Kill, Place, Process, Supervisor};
+use super::model::{Expected, Form, Hook, Place, Process, Supervisor};
 use super::oxfile::signal;
-use super::words::{Line, Role};
+use super::programs;
+use super::words::{Line, Role, base};
+use super::wrappers;
 
 /// A unit: the file itself and its drop-ins, in order.
 #[derive(Debug)]
@@ -51,111 +53,188 @@ pub(super) fn read(unit: &Unit, found: &mut Findings) -> Option<Process> {
             span: key.span.clone(),
         })
     };
-    let env = values(unit, "Environment");
-    let env: Vec<(String, String)> = env
+    let start = last("ExecStart");
+    let kind = last("Type").map_or("simple", |(_, key)| key.value.as_str());
+    let written = last("TimeoutStopSec").or(last("TimeoutSec"));
+    let template = unit.name.contains("@.");
+    let name = unit.name.trim_end_matches(".service").trim_end_matches('@');
+    let form = Form::Unit {
+        template,
+        hook: kind == "forking",
+    };
+    let mut process = Process::new(Supervisor::Systemd, form, name, service.clone());
+    process.line = start.map_or(Line::default(), |(_, key)| command(&key.value).0);
+    process.command_place = place(start);
+    process.env = values(unit, "Environment")
         .iter()
-        .flat_map(|(_, key)| Line::parse(&key.value).commands.into_iter().flatten())
+        .flat_map(|(_, key)| Line::parse(&key.value).argv)
         .filter_map(|word| {
             word.split_once('=')
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
         })
         .collect();
-    let start = last("ExecStart");
-    let (stop, both) = (last("TimeoutStopSec"), last("TimeoutSec"));
-    let written = stop.or(both);
-    let name = unit
-        .name
-        .trim_end_matches(".service")
-        .trim_end_matches('@')
-        .to_owned();
-    let mut process = Process {
-        supervisor: Supervisor::Systemd,
-        line: start.map_or(Line::default(), |(_, key)| command(&key.value).0),
-        command_place: place(start),
-        env: env.clone(),
-        kill: Kill {
-            after: match written {
-                Some((_, key)) => timeout(&key.value),
-                None => Some(Supervisor::Systemd.default_kill()),
-            },
-            written: written.is_some(),
-            place: place(written),
-        },
-        signal: last("KillSignal").map(|key| (signal(&key.1.value), place(Some(key)))),
-        hooks: Vec::new(),
-        probes: Vec::new(),
-        instances: None,
-        place: service.clone(),
-        name,
-    };
-    let mut reopened = values(unit, "ExecStopPost").iter().chain(&values(unit, "ExecStartPost")).any(|(_, key)| {
-        matches!(command(&key.value).0.role(&env), Role::Hook(call) if ["resume", "register", "deregister"].contains(&call.verb.as_str()))
-    });
-    for (file, key) in values(unit, "ExecStop") {
-        let (line, ignored) = command(&key.value);
-        let Role::Hook(call) = line.role(&env) else {
-            continue;
-        };
-        let at = Place {
-            file,
-            span: key.span.clone(),
-        };
-        reopened |= call.until_restarted || call.verb != "drain";
-        if !ignored {
-            let what = format!("a failing hook makes `{}` fail", process.name);
-            found.warning(
-                check::EXEC_STOP_DASH,
-                &at,
-                what,
-                format!("ExecStop=-{}", key.value),
-            );
-        }
-        process.hooks.push(Hook { call, place: at });
+    process.kill.written = written.is_some();
+    process.kill.place = place(written);
+    if let Some((_, key)) = written {
+        process.kill.after = timeout(&key.value);
     }
-    if let Some(hook) = process.hooks.first().filter(|_| !reopened) {
-        let what = format!(
-            "nothing lifts the drain of `{}` after its restart",
-            process.name
-        );
-        found.error(
-            check::NEVER_REOPENED,
-            &hook.place,
-            what,
-            "add `--until restarted` to it, or an ExecStartPost= with `lameduck resume`",
-        );
+    if last("SendSIGKILL")
+        .is_some_and(|(_, key)| ["no", "false", "off", "0"].contains(&key.value.as_str()))
+    {
+        process.kill.after = None;
+    }
+    process.signal = last("KillSignal").map(|key| (signal(&key.1.value), place(Some(key))));
+    if ["oneshot", "dbus"].contains(&kind) {
+        process.expected = Expected::Nothing;
+    }
+    process.instances = template.then(|| one_port(&process)).flatten();
+    let env = process.env.clone();
+    let calls = |key: &Key| match command(&key.value).0.role(&env) {
+        Role::Hook(call) => Some(call),
+        _ => None,
+    };
+    let reopened = values(unit, "ExecStopPost")
+        .iter()
+        .chain(&values(unit, "ExecStartPost"))
+        .any(|(_, key)| {
+            calls(key).is_some_and(|call| {
+                ["resume", "register", "deregister"].contains(&call.verb.as_str())
+            })
+        });
+    let stops: Vec<_> = values(unit, "ExecStop")
+        .iter()
+        .filter_map(|(file, key)| Some((*file, *key, calls(key)?)))
+        .collect();
+    let reopened = reopened
+        || stops
+            .iter()
+            .any(|(.., call)| call.until_restarted || call.verb != "drain");
+    for (file, key, call) in stops {
+        let (line, ignored) = command(&key.value);
+        process.hooks.push(Hook {
+            call,
+            words: line.argv,
+            key: "ExecStop",
+            fails: !ignored,
+            // Said once.
+            reopened: reopened || !process.hooks.is_empty(),
+            place: Place {
+                file,
+                span: key.span.clone(),
+            },
+        });
+    }
+    let ours = !process.hooks.is_empty() || process.role() != Role::Other;
+    if ours || process.is_server() && process.expected == Expected::Drain {
+        killers(unit, &process, found);
     }
     if process.launch().is_some_and(|launch| !launch.no_port) {
-        let mode = last("KillMode");
-        let value = mode.map_or("control-group", |(_, key)| key.value.as_str());
-        if value == "control-group" {
-            let default = if mode.is_none() { " (the default)" } else { "" };
-            let what = format!(
-                "KillMode=control-group{default} signals the app of `{}` together with its launcher",
-                process.name
-            );
-            let at = if mode.is_some() {
-                place(mode)
-            } else {
-                place(start)
-            };
-            found.error(check::GROUP_KILL, &at, what, "KillMode=mixed");
-        }
-        let kind = last("Type");
-        let value = kind.map_or("simple", |(_, key)| key.value.as_str());
-        if !value.starts_with("notify") {
-            let what = format!(
-                "systemd doesn't wait until `{}` is ready (Type={value})",
-                process.name
-            );
-            let at = if kind.is_some() {
-                place(kind)
-            } else {
-                place(start)
-            };
-            found.warning(check::TYPE_NOTIFY, &at, what, "Type=notify");
-        }
+        launched(unit, &process, found);
     }
     Some(process)
+}
+
+/// A template whose instances would all have one port.
+fn one_port(process: &Process) -> Option<Place> {
+    let fixed = |text: &str| text.parse::<u16>().is_ok();
+    let told = process
+        .env
+        .iter()
+        .any(|(key, value)| key == "PORT" && fixed(value));
+    let argv = process
+        .launch()
+        .map_or(process.line.argv.clone(), |launch| launch.app);
+    let named = programs::port(&argv).is_some_and(|port| {
+        matches!(port.value, programs::Value::Number(_))
+            && !argv[port.at].contains('%')
+            && process.is_server()
+    });
+    let launched = process.launch().is_some();
+    (launched || told || named).then(|| process.command_place.clone())
+}
+
+/// What ends the process before it can stop in order, or doesn't end it at all.
+fn killers(unit: &Unit, process: &Process, found: &mut Findings) {
+    let last = |name: &str| values(unit, name).last().copied();
+    let at = |(file, key): (usize, &Key)| Place {
+        file,
+        span: key.span.clone(),
+    };
+    let name = &process.name;
+    for (file, key) in values(unit, "ExecStop") {
+        let words = command(&key.value).0.commands;
+        if words.iter().any(|words| kills(words)) {
+            let what = format!("ExecStop= kills `{name}` with SIGKILL");
+            found.error(check::STOP_SIGNAL, &at((file, key)), what, "ExecStop=");
+        }
+    }
+    if let Some(found_at) = last("RestartKillSignal") {
+        let signal = signal(&found_at.1.value);
+        let drains = ["TERM", "INT", "QUIT"].contains(&signal.as_str());
+        if signal == "KILL" || (process.launch().is_some() && !drains) {
+            let what = format!("`{name}` is stopped with SIG{signal} when it is restarted");
+            found.error(
+                check::STOP_SIGNAL,
+                &at(found_at),
+                what,
+                "RestartKillSignal=SIGTERM",
+            );
+        }
+    }
+    if let Some(mode) = last("KillMode")
+        && mode.1.value == "none"
+    {
+        let what = format!("systemd sends `{name}` no signal at all (KillMode=none)");
+        let right = match process.launch() {
+            Some(_) => "KillMode=mixed",
+            None => "KillMode=control-group",
+        };
+        found.error(check::STOP_SIGNAL, &at(mode), what, right);
+    }
+}
+
+/// `kill -9 …`, `kill -s KILL …`, `pkill --signal 9 …`.
+fn kills(words: &[String]) -> bool {
+    let words = words.get(wrappers::skip(words)..).unwrap_or_default();
+    let Some((program, rest)) = words.split_first() else {
+        return false;
+    };
+    if !["kill", "pkill", "killall"].contains(&base(program)) {
+        return false;
+    }
+    let options = rest
+        .iter()
+        .map(|word| word.trim_start_matches("--signal=").trim_start_matches('-'));
+    options
+        .take_while(|word| !word.contains('$'))
+        .any(|word| signal(word.trim_start_matches('s')) == "KILL")
+}
+
+/// What systemd must be told about an app under the launcher.
+fn launched(unit: &Unit, process: &Process, found: &mut Findings) {
+    let last = |name: &str| values(unit, name).last().copied();
+    let at = |key: Option<(usize, &Key)>| {
+        key.map_or(process.command_place.clone(), |(file, key)| Place {
+            file,
+            span: key.span.clone(),
+        })
+    };
+    let name = &process.name;
+    let mode = last("KillMode");
+    let value = mode.map_or("control-group", |(_, key)| key.value.as_str());
+    if value == "control-group" {
+        let default = if mode.is_none() { " (the default)" } else { "" };
+        let what = format!(
+            "KillMode=control-group{default} signals the app of `{name}` together with its launcher"
+        );
+        found.error(check::GROUP_KILL, &at(mode), what, "KillMode=mixed");
+    }
+    let kind = last("Type");
+    let value = kind.map_or("simple", |(_, key)| key.value.as_str());
+    if !value.starts_with("notify") {
+        let what = format!("systemd doesn't wait until `{name}` is ready (Type={value})");
+        found.warning(check::TYPE_NOTIFY, &at(kind), what, "Type=notify");
+    }
 }
 
 /// A command without systemd's prefixes, and whether its failure is ignored.

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::programs;
+use super::shell::{Joiner, Piece, split};
+use super::wrappers;
 use crate::config::duration;
 use crate::core::launch::DEFAULT_DRAIN;
 
@@ -14,8 +17,12 @@ pub(crate) const FLAGS: [&str; 5] = ["no-port", "no-wait", "json", "all", "wait-
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) commands: Vec<Vec<String>>,
+    /// What follows each of them.
+    joiners: Vec<Joiner>,
     /// A shell runs it.
     pub(super) shell: bool,
+    /// The words of the line itself, shells and wrappers included.
+    pub(super) argv: Vec<String>,
 }
 
 /// What a command is to a drain.
@@ -42,6 +49,8 @@ pub(super) struct Launch {
     pub(super) no_port: bool,
     /// `None`: nothing was said.
     pub(super) drain: Option<Duration>,
+    /// Something was said, and only the host's environment tells what.
+    pub(super) is_unknown: bool,
     pub(super) lame_duck: Duration,
     pub(super) admin: Option<String>,
     /// The app's own command.
@@ -75,57 +84,111 @@ impl Launch {
 impl Line {
     /// From text that no shell sees: `;` and `(` are characters like others.
     pub(super) fn parse(text: &str) -> Self {
-        Self::of(split(text, false), 0)
+        let mut pieces = split(text, false);
+        // What looks like a shell's text is meant for one.
+        if let [piece] = &mut pieces[..]
+            && piece
+                .words
+                .iter()
+                .any(|word| ["&&", "||", "|", ">", ">>", "2>&1", "&>"].contains(&word.as_str()))
+            && shell_text(&piece.words).is_none()
+        {
+            return Self::script(text);
+        }
+        Self::of(pieces)
     }
 
     /// From text that a shell runs.
     pub(super) fn script(text: &str) -> Self {
-        Self::of(split(text, true), 0)
+        Self::from_words(vec!["sh".into(), "-c".into(), text.to_owned()])
     }
 
     /// From words that somebody has split already.
     pub(super) fn from_words(words: Vec<String>) -> Self {
-        Self::of(vec![words], 0)
+        let end = words.len();
+        Self::of(vec![Piece {
+            words,
+            span: 0..end,
+            joiner: Joiner::End,
+        }])
     }
 
-    fn of(commands: Vec<Vec<String>>, depth: usize) -> Self {
+    fn of(pieces: Vec<Piece>) -> Self {
         let mut line = Line {
-            shell: commands.len() > 1,
-            commands: Vec::new(),
+            argv: pieces
+                .first()
+                .map(|piece| piece.words.clone())
+                .unwrap_or_default(),
+            ..Line::default()
         };
-        for words in commands {
-            let program = words.first().map_or("", |word| base(word));
-            let script = ["sh", "bash", "dash", "ash", "zsh"]
-                .contains(&program)
-                .then(|| words.iter().position(|word| is_command_flag(word)))
-                .flatten()
-                .and_then(|at| words.get(at + 1));
-            match script {
-                Some(script) if depth < 4 => {
-                    let inner = Self::of(split(script, true), depth + 1);
-                    line.shell = true;
-                    line.commands.extend(inner.commands);
+        line.add(pieces, 0);
+        line
+    }
+
+    fn add(&mut self, pieces: Vec<Piece>, depth: usize) {
+        for Piece { words, joiner, .. } in pieces {
+            match shell_text(&words) {
+                Some((_, script)) if depth < 4 => {
+                    self.shell = true;
+                    let before = self.joiners.len();
+                    self.add(split(script, true), depth + 1);
+                    // What follows the shell follows the last of its commands.
+                    if self.joiners.len() > before
+                        && let Some(last) = self.joiners.last_mut()
+                        && *last == Joiner::End
+                    {
+                        *last = joiner;
+                    }
                 }
-                _ => line.commands.push(words),
+                _ if words.is_empty() => {}
+                _ => {
+                    self.commands.push(words);
+                    self.joiners.push(joiner);
+                }
             }
         }
-        line.commands.retain(|words| !words.is_empty());
-        line
+    }
+
+    /// Whether a shell stays between the supervisor and this command.
+    pub(super) fn is_below_shell(&self, at: usize) -> bool {
+        let execs = self.commands[at][0] == "exec";
+        let beside = |at: usize| {
+            matches!(
+                self.joiners.get(at),
+                Some(Joiner::Pipe | Joiner::Background)
+            )
+        };
+        let piped = beside(at)
+            || at
+                .checked_sub(1)
+                .is_some_and(|before| self.joiners.get(before) == Some(&Joiner::Pipe));
+        self.shell && (piped || (self.commands.len() > 1 && !execs))
+    }
+
+    /// The command that is started to stay: the last one, or the first of its pipeline.
+    pub(super) fn main(&self) -> Option<(usize, &[String])> {
+        let passing = |words: &[String]| {
+            let rest = words.get(wrappers::skip(words)..).unwrap_or_default();
+            let name = rest.first().map_or("", |word| base(word));
+            PASSING.contains(&name) || words.iter().all(|word| wrappers::is_assignment(word))
+        };
+        let last = self.commands.iter().rposition(|words| !passing(words));
+        let mut at = last.or(self.commands.len().checked_sub(1))?;
+        while at > 0 && self.joiners.get(at - 1) == Some(&Joiner::Pipe) {
+            at -= 1;
+        }
+        Some((at, &self.commands[at]))
     }
 
     /// The first command that plays a part; `env` fills in what the line leaves out.
     pub(super) fn role(&self, env: &[(String, String)]) -> Role {
         let mut slept = Duration::ZERO;
-        for words in &self.commands {
-            if base(&words[0]) == "sleep" {
-                let time = words.get(1).and_then(|time| seconds(time));
-                slept += time.unwrap_or_default();
-            }
+        for (at, words) in self.commands.iter().enumerate() {
+            slept += sleep(words).unwrap_or_default();
             match role(words, env) {
                 Role::Other => {}
                 Role::Launcher(mut launch) => {
-                    launch.behind_shell =
-                        self.shell && self.commands.len() > 1 && words[0] != "exec";
+                    launch.behind_shell = self.is_below_shell(at);
                     return Role::Launcher(launch);
                 }
                 Role::Hook(call) => {
@@ -137,6 +200,63 @@ impl Line {
         }
         Role::Other
     }
+
+    /// How long its `sleep`s take together.
+    pub(super) fn slept(&self) -> Duration {
+        self.commands.iter().filter_map(|words| sleep(words)).sum()
+    }
+}
+
+/// Commands that are over at once, or only pass on what another one says.
+const PASSING: [&str; 26] = [
+    "true",
+    ":",
+    "wait",
+    "exit",
+    "tee",
+    "cat",
+    "logger",
+    "rotatelogs",
+    "cronolog",
+    "grep",
+    "sed",
+    "awk",
+    "ts",
+    "pino-pretty",
+    "bunyan",
+    "cd",
+    "export",
+    "set",
+    "source",
+    ".",
+    "trap",
+    "echo",
+    "fi",
+    "done",
+    "}",
+    "multilog",
+];
+
+fn sleep(words: &[String]) -> Option<Duration> {
+    let words = words.get(wrappers::skip(words)..)?;
+    let (program, times) = words.split_first()?;
+    let times = times.iter().take_while(|_| base(program) == "sleep");
+    let times: Vec<_> = times.filter_map(|time| seconds(time)).collect();
+    (!times.is_empty()).then(|| times.iter().sum())
+}
+
+/// The text that these words have a shell run: `sh -c TEXT`, whatever wraps it; with its place among the words.
+pub(super) fn shell_text(words: &[String]) -> Option<(usize, &str)> {
+    let at = wrappers::skip(words);
+    let program = base(words.get(at)?);
+    let is_shell = ["sh", "bash", "dash", "ash", "zsh", "ksh", "busybox", "su"].contains(&program);
+    let flag = words
+        .iter()
+        .skip(at)
+        .position(|word| is_command_flag(word))?;
+    let place = at + flag + 1;
+    let text = words.get(place).filter(|_| is_shell)?;
+    Some((place, text))
 }
 
 /// `sh`'s `-c`, alone or with other flags (`-ec`).
@@ -162,34 +282,27 @@ pub(super) fn seconds(text: &str) -> Option<Duration> {
 }
 
 fn role(words: &[String], env: &[(String, String)]) -> Role {
-    let wrapper = |word: &str| {
-        [
-            "exec",
-            "env",
-            "nice",
-            "setsid",
-            "sudo",
-            "tini",
-            "dumb-init",
-            "--",
-        ]
-        .contains(&base(word))
-            || word
-                .split_once('=')
-                .is_some_and(|(name, _)| !name.contains('/'))
+    let own = words.get(wrappers::skip(words)..).unwrap_or_default();
+    // Behind a wrapper that nobody knows: `./start lameduck exec …`, but not `node lameduck exec`.
+    let unknown = || {
+        let known = own
+            .first()
+            .is_none_or(|word| programs::is_interpreter(base(word)));
+        let at = own.windows(2).position(|pair| {
+            base(&pair[0]) == "lameduck" && ["exec", "run"].contains(&pair[1].as_str())
+        });
+        at.filter(|_| !known).map(|at| &own[at..])
     };
-    let rest: Vec<&str> = words
-        .iter()
-        .map(String::as_str)
-        .skip_while(|word| wrapper(word))
-        .collect();
-    let Some((program, rest)) = rest.split_first() else {
-        return Role::Other;
+    let rest = match own.first() {
+        Some(first) if base(first) == "lameduck" => own,
+        _ => match unknown() {
+            Some(rest) => rest,
+            None => return Role::Other,
+        },
     };
-    if base(program) != "lameduck" {
-        return Role::Other;
-    }
+    let rest: Vec<&str> = rest.iter().skip(1).map(String::as_str).collect();
     let Some((verb, rest)) = rest.split_first() else {
+        // An image's own command goes on; as a command, it is a usage message.
         return Role::Other;
     };
     match *verb {
@@ -240,6 +353,7 @@ fn launch(words: &[&str], env: &[(String, String)]) -> Launch {
     let (options, loose) = options(&words[..end]);
     let of = |name: &str| value(&options, env, name);
     let text = |name: &str| of(name).map(str::to_owned);
+    let unknown = |name: &str| of(name).is_some_and(|time| duration::parse(time).is_err());
     let app = words
         .get(end + 1..)
         .filter(|app| !app.is_empty())
@@ -249,6 +363,7 @@ fn launch(words: &[&str], env: &[(String, String)]) -> Launch {
         name: text("name"),
         port: text("port"),
         no_port: of("no-port").is_some_and(truthy),
+        is_unknown: unknown("drain-timeout") || unknown("lame-duck"),
         drain: of("drain-timeout").and_then(|time| duration::parse(time).ok()),
         lame_duck: of("lame-duck")
             .and_then(|time| duration::parse(time).ok())
@@ -283,41 +398,6 @@ fn call(verb: &str, words: &[&str], env: &[(String, String)]) -> Call {
     }
 }
 
-/// Knows quotes, backslashes, and, for a shell, what joins commands.
-fn split(text: &str, shell: bool) -> Vec<Vec<String>> {
-    let mut all: Vec<Vec<String>> = vec![Vec::new()];
-    let (mut word, mut quote, mut inside) = (String::new(), None, false);
-    let mut end = |word: &mut String, inside: &mut bool, next: bool| {
-        if let Some(last) = all.last_mut().filter(|_| *inside || !word.is_empty()) {
-            last.push(std::mem::take(word));
-        }
-        *inside = false;
-        if next {
-            all.push(Vec::new());
-        }
-    };
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '\\') | (Some('"'), '\\') => word.extend(chars.next()),
-            (Some(_), c) => word.push(c),
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                inside = true;
-            }
-            (None, ';' | '&' | '|' | '\n' | '(' | ')') if shell => {
-                end(&mut word, &mut inside, true)
-            }
-            (None, c) if c.is_whitespace() => end(&mut word, &mut inside, false),
-            (None, c) => word.push(c),
-        }
-    }
-    end(&mut word, &mut inside, false);
-    all.retain(|words| !words.is_empty());
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,6 +416,9 @@ mod tests {
             "/usr/bin/lameduck exec --pool=api --drain-timeout=30s -- node a.js --port 1",
             "sh -c 'exec lameduck exec --pool api --drain-timeout 30s -- node a.js --port 1'",
             "env A=1 lameduck exec --pool api --drain-timeout 30s -- node a.js --port 1",
+            "tini -g -- gosu app lameduck exec --pool api --drain-timeout 30s -- node a.js --port 1",
+            "./start lameduck exec --pool api --drain-timeout 30s -- node a.js --port 1",
+            "bash -lc 'cd /srv && exec lameduck exec --pool api --drain-timeout 30s -- node a.js --port 1 > /log 2>&1'",
         ] {
             let launch = launch_of(text).unwrap_or_default();
             assert_eq!(launch.pool.as_deref(), Some("api"), "{text}");
@@ -351,6 +434,8 @@ mod tests {
         );
         let behind = launch_of("sh -c 'cd /srv && lameduck exec --pool a -- b'");
         assert!(behind.is_some_and(|launch| launch.behind_shell));
+        let piped = launch_of("sh -c 'exec lameduck exec --pool a -- b 2>&1 | tee /log'");
+        assert!(piped.is_some_and(|launch| launch.behind_shell));
     }
 
     #[test]

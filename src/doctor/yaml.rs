@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
+use super::lenient;
 use super::tree::{Entry, Kind, MAX_DEPTH, Node};
 
 /// Nodes in a file, those that aliases copy included. A "billion laughs" ends here.
@@ -25,8 +26,24 @@ struct Open {
     is_map: bool,
 }
 
-/// The documents of a text. Positions are in bytes.
+/// The documents of a text, with what everybody writes and the standard forbids. Positions are in bytes.
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, Broken> {
+    strict(text).or_else(|broken| {
+        let Some(moved) = lenient::indent_flow(text) else {
+            return Err(broken);
+        };
+        let mut documents = strict(&moved.text).map_err(|error| Broken {
+            span: moved.place(error.span.start)..moved.place(error.span.end),
+            ..error
+        })?;
+        for document in &mut documents {
+            moved.restore(document);
+        }
+        Ok(documents)
+    })
+}
+
+fn strict(text: &str) -> Result<Vec<Node>, Broken> {
     // The parser counts characters.
     let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let byte = |index: usize| bytes.get(index).copied().unwrap_or(text.len());
@@ -183,6 +200,18 @@ mod tests {
         let inner = &docs[0].get("b").unwrap().items()[1];
         assert_eq!(inner.text_of("c"), Some("d"));
         assert_eq!(of(docs[1].get("e").unwrap().span.clone()), "f");
+    }
+
+    #[test]
+    fn brackets_in_their_key_s_column_keep_their_places() {
+        let text = "apps: [\n  { name: é, args: [\n  ] },\n]\nlast: x\n";
+        let docs = parse(text).unwrap();
+        let name = docs[0].get("apps").unwrap().items()[0]
+            .entry("name")
+            .unwrap()
+            .place();
+        assert_eq!(&text[name], "name: é");
+        assert_eq!(&text[docs[0].entry("last").unwrap().place()], "last: x");
     }
 
     #[test]

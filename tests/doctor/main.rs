@@ -8,6 +8,8 @@
 mod command;
 mod corpus;
 mod documentation;
+mod paste;
+mod reading;
 mod robust;
 mod schemas;
 #[allow(dead_code, reason = "shared with other tests")]

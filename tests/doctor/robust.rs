@@ -7,6 +7,7 @@ fn survives(name: &str, text: String) -> usize {
     let file = Input {
         name: name.into(),
         text,
+        ..Input::default()
     };
     let examined = examine(&[file], Some(own()), Options::default());
     let report = &examined.reports[0];
@@ -33,11 +34,12 @@ fn cut_and_mangled_files_never_panic() {
     for path in files("tests/doctor/bad")
         .into_iter()
         .chain(files("tests/doctor/good"))
+        .chain(crate::corpus::files_of_corpus())
     {
         let (files, _) = look::read(&[path]);
         for file in files {
             let chars: Vec<char> = file.text.chars().collect();
-            for _ in 0..5 {
+            for _ in 0..2 {
                 let end = random.below(chars.len() + 1);
                 survives(&file.name, chars[..end].iter().collect());
                 let mut mangled = chars.clone();
@@ -121,6 +123,7 @@ fn broken_files_say_where() {
         let file = Input {
             name: name.into(),
             text: text.into(),
+            ..Input::default()
         };
         let json = examine(&[file], None, Options::default()).reports[0].json();
         let first = &json[0];

@@ -2,6 +2,7 @@
 //! the oracle counts. What a file leaves to its user (paths, ports) is filled in by [`deployed`]; the rest is as
 //! shipped.
 
+mod advised;
 mod kubernetes;
 mod oxmgr;
 mod processes;

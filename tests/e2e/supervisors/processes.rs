@@ -14,8 +14,25 @@ use lameduck::sys::monotonic_ns;
 use super::{Fleet, INSTANCES, PATIENCE, evidence, run};
 use crate::harness::{exe, skip, turn};
 
+/// Where tests/setup.sh puts PM2.
+pub(super) fn pm2_at() -> Option<PathBuf> {
+    let pm2 = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/node_modules/.bin/pm2");
+    pm2.is_file().then_some(pm2)
+}
+
+/// A whole configuration of supervisord's in this directory, around its programs.
+pub(super) fn supervisord_text(dir: &Path, programs: &str) -> String {
+    let dir = dir.display();
+    format!(
+        "[supervisord]\nnodaemon=true\nuser=root\nlogfile={dir}/supervisord.log\npidfile={dir}/supervisord.pid\n\
+         childlogdir={dir}\n\n[unix_http_server]\nfile={dir}/supervisor.sock\n\n\
+         [supervisorctl]\nserverurl=unix://{dir}/supervisor.sock\n\n[rpcinterface:supervisor]\n\
+         supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\n{programs}"
+    )
+}
+
 /// Where tests/setup.sh puts what comes from PyPI.
-fn python(program: &str) -> Option<PathBuf> {
+pub(super) fn python(program: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join("../supervisors-venv/bin")
         .join(program);
@@ -45,10 +62,9 @@ fn service(fleet: &Fleet, shipped: &str, name: &str, files: &[&str]) -> PathBuf 
 #[tokio::test]
 async fn pm2() {
     let _turn = turn().await;
-    let pm2 = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/node_modules/.bin/pm2");
-    if !pm2.is_file() {
+    let Some(pm2) = pm2_at() else {
         return skip("pm2", "node and PM2 (run tests/setup.sh)");
-    }
+    };
     let fleet = Fleet::start("").await;
     let config = fleet.scratch.path().join("ecosystem.config.cjs");
     std::fs::write(&config, fleet.deployed("pm2/ecosystem.config.cjs")).unwrap();
@@ -78,15 +94,11 @@ async fn supervisord() {
         return skip("supervisord", "supervisord (run tests/setup.sh)");
     };
     let fleet = Fleet::start("").await;
-    let dir = fleet.scratch.path().display().to_string();
     let config = fleet.scratch.path().join("supervisord.conf");
-    let text = format!(
-        "[supervisord]\nnodaemon=true\nuser=root\nlogfile={dir}/supervisord.log\npidfile={dir}/supervisord.pid\n\
-         childlogdir={dir}\n\n[unix_http_server]\nfile={dir}/supervisor.sock\n\n\
-         [supervisorctl]\nserverurl=unix://{dir}/supervisor.sock\n\n[rpcinterface:supervisor]\n\
-         supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\n{}",
-        // Its own expansions know `%`, and none of our paths has one.
-        fleet.deployed("supervisord/app.conf")
+    // Its own expansions know `%`, and none of our paths has one.
+    let text = supervisord_text(
+        fleet.scratch.path(),
+        &fleet.deployed("supervisord/app.conf"),
     );
     std::fs::write(&config, text).unwrap();
     let mut command = fleet.command(&daemon);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use lameduck::demo::process::Process;
 use tokio::process::Command;
 
+use super::advised::{advice, clean};
 use super::{Fleet, INSTANCES, deployed, free_addresses, journals};
 use crate::harness::{exe, skip, turn, until};
 
@@ -24,8 +25,9 @@ struct Systemd {
 }
 
 impl Systemd {
-    /// `template` is one of the shipped units for instances; `backends`: whether the proxy's config names them.
-    async fn boot(template: &str, backends: bool) -> Option<Self> {
+    /// `template` is the unit for instances, and `text` makes it of the app's command; `backends`: whether the proxy's
+    /// config names them.
+    async fn boot(template: &str, text: impl Fn(&str) -> String, backends: bool) -> Option<Self> {
         if !able() {
             skip("systemd", "root, namespaces, and /lib/systemd/systemd");
             return None;
@@ -64,13 +66,7 @@ impl Systemd {
             units.join("app.target"),
             &deployed("systemd/app.target", &[]),
         );
-        file(
-            units.join(template),
-            &deployed(
-                &format!("systemd/{template}"),
-                &[("/usr/bin/node /srv/app/app.mjs", &app)],
-            ),
-        );
+        file(units.join(template), &text(&app));
         let addresses = free_addresses(INSTANCES + 1);
         let mut config = format!(
             "[[listener]]\naddress = \"{}\"\n\n[[pool]]\nname = \"app\"\n",
@@ -205,9 +201,22 @@ fn child_named(parent: u32, name: &str) -> Option<u32> {
     })
 }
 
-async fn rolling_restart(template: &str, title: &str, backends: bool) {
+/// One of the shipped units.
+fn shipped(template: &str, app: &str) -> String {
+    deployed(
+        &format!("systemd/{template}"),
+        &[("/usr/bin/node /srv/app/app.mjs", app)],
+    )
+}
+
+async fn rolling_restart(
+    template: &str,
+    text: impl Fn(&str) -> String,
+    title: &str,
+    backends: bool,
+) {
     let _turn = turn().await;
-    let Some(systemd) = Systemd::boot(template, backends).await else {
+    let Some(systemd) = Systemd::boot(template, text, backends).await else {
         return;
     };
     let unit = |n: usize| template.replace("@.", &format!("@app-{n}."));
@@ -227,10 +236,44 @@ async fn rolling_restart(template: &str, title: &str, backends: bool) {
 
 #[tokio::test]
 async fn hooks() {
-    rolling_restart("app@.service", "systemd, drain hooks", true).await;
+    let template = "app@.service";
+    rolling_restart(
+        template,
+        |app| shipped(template, app),
+        "systemd, drain hooks",
+        true,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn launcher() {
-    rolling_restart("app-exec@.service", "systemd, launcher", false).await;
+    let template = "app-exec@.service";
+    rolling_restart(
+        template,
+        |app| shipped(template, app),
+        "systemd, launcher",
+        false,
+    )
+    .await;
+}
+
+/// What `lameduck doctor` says about a unit that knows nothing of lameduck.
+#[tokio::test]
+async fn pasted_advice_loses_nothing() {
+    let template = "app-plain@.service";
+    let text = |app: &str| {
+        let unit =
+            format!("[Unit]\nDescription=app %i\n\n[Service]\nExecStart={app}\nRestart=always\n");
+        let mut lines: Vec<String> = unit.lines().map(str::to_owned).collect();
+        for setting in advice(template, &unit) {
+            let key = format!("{}=", setting.split('=').next().unwrap());
+            lines.retain(|line| !line.starts_with(&key));
+            lines.push(setting);
+        }
+        let unit = lines.join("\n") + "\n";
+        clean(template, &unit);
+        unit
+    };
+    rolling_restart(template, text, "systemd, advice", false).await;
 }

@@ -1,0 +1,320 @@
+//! Shell text: its commands in words, each with its place and what follows it.
+
+use std::ops::Range;
+
+/// What stands behind a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joiner {
+    /// Nothing more.
+    End,
+    /// `;`, `&&`, `||` or a new line: another command, after it.
+    Then,
+    /// `|`: another command beside it, which reads what it says.
+    Pipe,
+    /// `&`: the shell goes on at once.
+    Background,
+}
+
+/// One command of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// Without redirections.
+    pub(super) words: Vec<String>,
+    /// Where it stands in the text, redirections included.
+    pub(super) span: Range<usize>,
+    pub(super) joiner: Joiner,
+}
+
+/// Words of the shell's own that may stand before a command.
+const KEYWORDS: [&str; 9] = [
+    "then", "do", "else", "if", "elif", "while", "until", "!", "{",
+];
+
+/// Splits a text. Quotes and backslashes count everywhere; what joins commands and redirects only for a `shell`.
+pub(super) fn split(text: &str, shell: bool) -> Vec<Piece> {
+    let mut splitter = Splitter {
+        text,
+        at: 0,
+        pieces: Vec::new(),
+        words: Vec::new(),
+        word: None,
+        start: None,
+        is_target: false,
+    };
+    while let Some(c) = splitter.peek() {
+        splitter.take(c, shell);
+    }
+    splitter.end_piece(Joiner::End, text.len());
+    splitter.pieces
+}
+
+struct Splitter<'t> {
+    text: &'t str,
+    at: usize,
+    pieces: Vec<Piece>,
+    words: Vec<String>,
+    /// The word that is being read; quotes may make it empty.
+    word: Option<String>,
+    start: Option<usize>,
+    /// The word is a redirection's file.
+    is_target: bool,
+}
+
+impl Splitter<'_> {
+    fn peek(&self) -> Option<char> {
+        self.text[self.at..].chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    fn push(&mut self, c: char) {
+        self.word.get_or_insert_default().push(c);
+    }
+
+    fn take(&mut self, c: char, shell: bool) {
+        let here = self.at;
+        self.next();
+        match c {
+            c if c.is_whitespace() && !(shell && c == '\n') => return self.end_word(),
+            '\n' | ';' if shell => return self.end_piece(Joiner::Then, here),
+            '(' | ')' if shell => return self.end_piece(Joiner::Then, here),
+            '&' if shell => return self.ampersand(here),
+            '|' if shell => {
+                let joiner = match self.peek() {
+                    Some('|') => Joiner::Then,
+                    _ => Joiner::Pipe,
+                };
+                if matches!(self.peek(), Some('|' | '&')) {
+                    self.next();
+                }
+                return self.end_piece(joiner, here);
+            }
+            '#' if shell && self.word.is_none() => {
+                let line = self.text[self.at..].find('\n');
+                self.at = line.map_or(self.text.len(), |end| self.at + end);
+                return;
+            }
+            _ => {}
+        }
+        self.start.get_or_insert(here);
+        match c {
+            '>' | '<' if shell => self.redirect(),
+            '\'' | '"' => self.quoted(c),
+            '\\' => match self.next() {
+                Some('\n') | None => {}
+                Some(c) => self.push(c),
+            },
+            '$' if shell && self.peek() == Some('(') => {
+                self.push('$');
+                self.parentheses(true);
+            }
+            '`' if shell => {
+                let rest = &self.text[self.at..];
+                let end = rest.find('`').map_or(rest.len(), |end| end + 1);
+                self.push('`');
+                self.word.get_or_insert_default().push_str(&rest[..end]);
+                self.at += end;
+            }
+            c => self.push(c),
+        }
+    }
+
+    fn ampersand(&mut self, here: usize) {
+        match self.peek() {
+            Some('&') => {
+                self.next();
+                self.end_piece(Joiner::Then, here);
+            }
+            Some('>') => {
+                self.next();
+                self.start.get_or_insert(here);
+                self.redirect();
+            }
+            _ => self.end_piece(Joiner::Background, here),
+        }
+    }
+
+    /// Behind the first `>` or `<`.
+    fn redirect(&mut self) {
+        // `2>`: the number belongs to it.
+        if self
+            .word
+            .as_deref()
+            .is_some_and(|word| word.bytes().all(|b| b.is_ascii_digit()))
+        {
+            self.word = None;
+        }
+        self.end_word();
+        while let Some('>' | '<' | '&' | '|') = self.peek() {
+            self.next();
+        }
+        if self.peek() == Some('(') {
+            self.parentheses(false);
+            self.word = None;
+            return;
+        }
+        while self.peek() == Some(' ') {
+            self.next();
+        }
+        self.is_target = true;
+        // `> >(…)`.
+        if self.text[self.at..].starts_with(">(") {
+            self.next();
+            self.parentheses(false);
+            self.word = None;
+            self.is_target = false;
+        }
+    }
+
+    /// From `(` to the one that closes it; kept as it is written.
+    fn parentheses(&mut self, keep: bool) {
+        let mut depth = 0u32;
+        while let Some(c) = self.next() {
+            if keep {
+                self.push(c);
+            }
+            match c {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    fn quoted(&mut self, open: char) {
+        self.word.get_or_insert_default();
+        while let Some(c) = self.next() {
+            match c {
+                c if c == open => return,
+                '\\' if open == '"' => match self.next() {
+                    Some('\n') | None => {}
+                    Some(c) => self.push(c),
+                },
+                c => self.push(c),
+            }
+        }
+    }
+
+    fn end_word(&mut self) {
+        if let Some(word) = self.word.take() {
+            match self.is_target {
+                true => self.is_target = false,
+                false => self.words.push(word),
+            }
+        }
+    }
+
+    fn end_piece(&mut self, joiner: Joiner, end: usize) {
+        self.end_word();
+        self.is_target = false;
+        let start = self.start.take();
+        let mut words = std::mem::take(&mut self.words);
+        let own = |word: &String| KEYWORDS.contains(&word.as_str());
+        let skipped = words.iter().take_while(|word| own(word)).count();
+        words.drain(..skipped);
+        match start {
+            Some(start) if !words.is_empty() => {
+                let end = start + self.text[start..end].trim_end().len();
+                self.pieces.push(Piece {
+                    words,
+                    span: start..end,
+                    joiner,
+                });
+            }
+            // `a &` at the end, `a; ; b`: what joins belongs to the one before.
+            _ => {
+                if let (Some(last), Joiner::Background) = (self.pieces.last_mut(), joiner) {
+                    last.joiner = joiner;
+                }
+            }
+        }
+    }
+}
+
+/// A word as a POSIX shell reads it back.
+pub(super) fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=./:,@%^{}[]*?~".contains(c);
+    match !word.is_empty() && word.chars().all(plain) && !word.contains(['*', '?', '{', '[']) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+/// Words as one text that a POSIX shell splits into the same words.
+pub(super) fn join(words: &[String]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| quote(word)).collect();
+    quoted.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> Vec<(String, Joiner)> {
+        let pieces = split(text, true).into_iter();
+        pieces.map(|p| (p.words.join("_"), p.joiner)).collect()
+    }
+
+    #[test]
+    fn commands_end_at_what_joins_them_and_not_at_redirections() {
+        let cases: [(&str, &[(&str, Joiner)]); 8] = [
+            ("node a.js > /log 2>&1", &[("node_a.js", Joiner::End)]),
+            (
+                "cd /srv && . ./env && exec node a",
+                &[
+                    ("cd_/srv", Joiner::Then),
+                    ("._./env", Joiner::Then),
+                    ("exec_node_a", Joiner::End),
+                ],
+            ),
+            (
+                "node a 2>&1 | tee -a x",
+                &[("node_a", Joiner::Pipe), ("tee_-a_x", Joiner::End)],
+            ),
+            ("node a &> x", &[("node_a", Joiner::End)]),
+            (
+                "a & wait",
+                &[("a", Joiner::Background), ("wait", Joiner::End)],
+            ),
+            ("echo $(date; id) b", &[("echo_$(date; id)_b", Joiner::End)]),
+            ("a > >(tee x) 2>&1", &[("a", Joiner::End)]),
+            (
+                "if x; then exec y; fi # z",
+                &[
+                    ("x", Joiner::Then),
+                    ("exec_y", Joiner::Then),
+                    ("fi", Joiner::End),
+                ],
+            ),
+        ];
+        for (text, expected) in cases {
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(w, j)| ((*w).to_owned(), *j))
+                .collect();
+            assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn places_hold_whole_commands() {
+        let text = "cd /srv && node 'a b' > /log 2>&1; true";
+        let pieces = split(text, true);
+        assert_eq!(&text[pieces[1].span.clone()], "node 'a b' > /log 2>&1");
+    }
+
+    #[test]
+    fn quoted_words_come_back() {
+        for word in ["a", "a b", "it's", "", "$HOME", "a>b", "*"] {
+            let back = split(&quote(word), true);
+            assert_eq!(back[0].words, [word], "{word}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What `lameduck doctor` says to write instead, pasted into files that know nothing of lameduck: the real supervisors
+//! start it, and restart every instance under load.
+
+use std::path::{Path, PathBuf};
+
+use lameduck::demo::proxy::POOL;
+use lameduck::doctor::{Input, Options, examine};
+
+use super::processes::{pm2_at, python, supervisord_text};
+use super::{Fleet, INSTANCES, PATIENCE, journals, run};
+use crate::harness::{exe, skip, turn};
+
+/// The advice about a file's only process, line by line; nothing is known of lameduck's configuration.
+pub(super) fn advice(name: &str, text: &str) -> Vec<String> {
+    let report = examined(name, text);
+    let found = report
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|found| found["code"] == "uncoordinated");
+    let help = found.unwrap_or_else(|| panic!("{report:#}"))["help"]
+        .as_str()
+        .unwrap();
+    help.lines().map(str::to_owned).collect()
+}
+
+/// Fails if there is anything left to be said.
+pub(super) fn clean(name: &str, text: &str) {
+    let report = examined(name, text);
+    assert_eq!(report, serde_json::json!([]), "{text}");
+}
+
+fn examined(name: &str, text: &str) -> serde_json::Value {
+    let file = Input {
+        name: name.into(),
+        text: text.into(),
+        ..Input::default()
+    };
+    examine(&[file], None, Options::default()).reports[0].json()
+}
+
+/// The app with its journals, as a file would start it.
+fn app(fleet: &Fleet) -> String {
+    format!(
+        "{} demo-app --journals {}",
+        exe().display(),
+        journals(&fleet.scratch).display()
+    )
+}
+
+/// A shell's text with the launcher of this build.
+fn with_launcher(text: &str) -> String {
+    text.replace(
+        "lameduck exec --pool",
+        &format!("{} exec --pool", exe().display()),
+    )
+}
+
+async fn pm2_restarts(title: &str, app: impl Fn(&Fleet) -> serde_json::Value) {
+    let _turn = turn().await;
+    let Some(pm2) = pm2_at() else {
+        return skip(title, "node and PM2 (run tests/setup.sh)");
+    };
+    let fleet = Fleet::start("").await;
+    let mut file = serde_json::json!({ "apps": [app(&fleet)] });
+    let name = "ecosystem.config.json";
+    let lines = advice(name, &format!("{file:#}")).join("\n");
+    let pasted: serde_json::Value =
+        serde_json::from_str(&format!("{{ {} }}", lines.trim_end_matches(','))).unwrap();
+    for (key, value) in pasted.as_object().unwrap() {
+        file["apps"][0][key] = value.clone();
+    }
+    clean(name, &format!("{file:#}"));
+    // Only the path is this machine's.
+    let text = with_launcher(&format!("{file:#}"));
+    let text = text.replace(
+        "\"lameduck\"",
+        &format!("{:?}", exe().display().to_string()),
+    );
+    let config = fleet.scratch.path().join(name);
+    std::fs::write(&config, text).unwrap();
+    let command = |words: &[&str]| {
+        let mut command = fleet.command(&pm2);
+        command
+            .args(words)
+            .env("PM2_HOME", fleet.scratch.path().join("pm2"))
+            .env("CI", "true");
+        command
+    };
+    run(command(&["start"]).arg(&config)).await;
+    fleet
+        .survives(title, async || {
+            run(&mut command(&["restart", "app"])).await;
+            fleet.ready(INSTANCES).await;
+        })
+        .await;
+    run(&mut command(&["kill"])).await;
+}
+
+#[tokio::test]
+async fn pm2_with_pasted_advice_loses_nothing() {
+    pm2_restarts("PM2, advice for a script", |fleet| {
+        serde_json::json!({
+            "name": "app",
+            "script": exe(),
+            "args": format!("demo-app --journals {}", journals(&fleet.scratch).display()),
+            "instances": INSTANCES,
+            "env": { "PORT": "3000" },
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pm2_with_pasted_advice_for_a_shell_s_line_loses_nothing() {
+    pm2_restarts("PM2, advice for a shell's line", |fleet| {
+        let log = fleet.scratch.path().join("app.log");
+        let line = format!(
+            "cd / && NODE_ENV=production {} 2>&1 | tee -a {}",
+            app(fleet),
+            log.display()
+        );
+        serde_json::json!({ "name": "app", "script": line, "instances": INSTANCES })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn supervisord_with_pasted_advice_loses_nothing() {
+    let _turn = turn().await;
+    let (Some(daemon), Some(ctl)) = (python("supervisord"), python("supervisorctl")) else {
+        return skip(
+            "supervisord_with_pasted_advice",
+            "supervisord (run tests/setup.sh)",
+        );
+    };
+    let fleet = Fleet::start("").await;
+    let log = fleet.scratch.path().join("app.log");
+    let section = format!(
+        "[program:app]\ncommand=/bin/bash -c 'cd / && exec {} >> \"{}\" 2>&1'\n\
+         process_name=%(program_name)s-%(process_num)d\nnumprocs={INSTANCES}\nstopwaitsecs=5\n",
+        app(&fleet),
+        log.display()
+    );
+    let mut lines: Vec<String> = section.lines().map(str::to_owned).collect();
+    for setting in advice("app.conf", &section) {
+        let key = format!("{}=", setting.split('=').next().unwrap());
+        lines.retain(|line| !line.starts_with(&key));
+        lines.push(setting);
+    }
+    let section = lines.join("\n") + "\n";
+    clean("app.conf", &section);
+    let config: PathBuf = fleet.scratch.path().join("supervisord.conf");
+    std::fs::write(
+        &config,
+        supervisord_text(fleet.scratch.path(), &with_launcher(&section)),
+    )
+    .unwrap();
+    let mut command = fleet.command(&daemon);
+    command.arg("-n").arg("-c").arg(&config);
+    let mut daemon = fleet.supervise("supervisord", command);
+    fleet
+        .survives("supervisord, advice", async || {
+            let mut roll = fleet.command(exe());
+            roll.args(["roll", POOL, "--"]).arg(&ctl).arg("-c");
+            run(roll.arg(Path::new(&config)).args(["restart", "app:{name}"])).await;
+        })
+        .await;
+    daemon.signal(libc::SIGTERM).unwrap();
+    daemon.wait(PATIENCE).await.unwrap();
+}
