@@ -59,6 +59,8 @@ struct Transaction<'a> {
     fresh: bool,
     /// Why the last attempt has surely not reached the backend, if that is so.
     undelivered: Option<retry::Failure>,
+    /// The client has got something of the last attempt's answer: an interim response.
+    has_passed: bool,
 }
 
 /// Answers the request whose head is at the start of the client's buffer.
@@ -135,6 +137,7 @@ async fn answer_request(
                 tried: Tried::default(),
                 fresh: false,
                 undelivered: None,
+                has_passed: false,
             };
             transaction.run().await
         }
@@ -281,6 +284,10 @@ impl Transaction<'_> {
             Attempt::Over(next) => return Some(next),
             Attempt::NotConnected => retry::Failure::ConnectFailed,
             Attempt::Failed(failure) => match failure {
+                // Another backend's answer would begin in the middle of this one's.
+                Failure::Cut | Failure::Died { .. } if self.has_passed => {
+                    retry::Failure::ResponseBegun
+                }
                 Failure::Cut => {
                     self.excluded.prefer_youngest();
                     retry::Failure::CutByDrain

@@ -17,7 +17,9 @@ use pingora::protocols::Stream;
 
 use super::heads;
 use super::heads::BodyForm;
+use super::opening::{self, EmptyEnd};
 use super::server_stream::ServerStream;
+use super::sieve::{HeadSender, HeadSieve, SievedStream};
 use super::watch::{Watch, Watched};
 use crate::clock;
 use crate::config::{self, Config};
@@ -57,6 +59,8 @@ pub async fn serve(
 ) {
     let watch = Arc::new(Watch::default());
     let watched = Watched::new(stream, watch.clone(), config.server.max_stream_resets);
+    let sieve = HeadSieve::new(HeadSender::Client, config.server.max_header * 2);
+    let watched = SievedStream::new(watched, sieve);
     let streams = Arc::new(Streams::default());
     if let Some(connection) = shake_hands(watched, &interrupt, &config.server).await {
         let mut session = Session {
@@ -85,10 +89,10 @@ pub async fn serve(
 }
 
 async fn shake_hands(
-    watched: Watched,
+    watched: SievedStream<Watched>,
     interrupt: &Interrupt,
     limits: &config::Server,
-) -> Option<Connection<Watched, Bytes>> {
+) -> Option<Connection<SievedStream<Watched>, Bytes>> {
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -158,7 +162,7 @@ type Arrival = (Request<RecvStream>, SendResponse<Bytes>);
 struct Session<'a> {
     plane: &'a Arc<Plane>,
     config: &'a Arc<Config>,
-    connection: Connection<Watched, Bytes>,
+    connection: Connection<SievedStream<Watched>, Bytes>,
     watch: Arc<Watch>,
     interrupt: Arc<Interrupt>,
     streams: Arc<Streams>,
@@ -202,18 +206,28 @@ impl Session<'_> {
             interrupt.raise(self.raised.0, self.raised.1);
         }
         let open = Open(self.streams.clone(), interrupt.clone());
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let mut buffer = Buffer::take();
-        let written = buffer.append(|out| heads::write_request(out, &parts, body.is_end_stream()));
-        let (form, unfit) = match written {
+        let first = opening::read_first(&parts, &mut body);
+        let ended = first.is_empty() && body.is_end_stream();
+        let written = buffer.append(|out| heads::write_request(out, &parts, ended));
+        let (form, mut unfit) = match written {
             Ok(form) => (form, None),
-            Err(error) => (BodyForm::None, Some(error)),
+            Err(error) => (BodyForm::None, Some(error.into())),
         };
-        let stream = ServerStream::new(body, response, form, parts.method == Method::HEAD);
+        let head_only = parts.method == Method::HEAD;
+        let mut stream = ServerStream::new(body, response, form, head_only, first);
         let (plane, config) = (self.plane.clone(), self.config.clone());
         let origin = self.origin.clone();
         tokio::spawn(async move {
             let _open = open;
+            if form == BodyForm::Length(0) {
+                match opening::wait_for_end(&mut stream, &interrupt, &config.server).await {
+                    EmptyEnd::Here => {}
+                    EmptyEnd::Late(refusal) => unfit = Some(refusal),
+                    EmptyEnd::Gone => return,
+                }
+            }
             let stream = Box::new(stream);
             client::serve_one(&plane, stream, buffer, unfit, origin, interrupt, &config).await;
         });
