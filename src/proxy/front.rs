@@ -46,6 +46,11 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Whether it speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.protocol.is_some()
+    }
+
     /// The status by which a client learns that its request has become a tunnel: over HTTP/2 it is 200 (RFC 8441 §5).
     pub fn switched(&self) -> u16 {
         match self.protocol {

@@ -6,6 +6,43 @@
 //! on), send [`close_frame`], and nothing more that way. Towards the app (the client's direction) frames must be masked.
 //! Nothing is copied and no payload is looked at.
 
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
+/// What a server adds to the key (RFC 6455 §1.3).
+const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A key for a handshake that we make ourselves (RFC 6455 §4.1): 16 bytes in base64.
+pub fn make_key() -> Vec<u8> {
+    let mut bytes = [0; 16];
+    fastrand::fill(&mut bytes);
+    encode_base64(&bytes)
+}
+
+/// Whether `answer` is the `Sec-WebSocket-Accept` to this `Sec-WebSocket-Key` (RFC 6455 §4.2.2).
+pub fn accepts(key: &[u8], answer: &[u8]) -> bool {
+    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, MAGIC].concat());
+    encode_base64(hash.as_ref()) == answer
+}
+
+/// Base64 with padding (RFC 4648 §4).
+fn encode_base64(bytes: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let bits = three
+            .iter()
+            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte))
+            << (8 * (3 - three.len()));
+        for digit in 0..4 {
+            out.push(match digit <= three.len() {
+                true => DIGITS[(bits >> (18 - 6 * digit)) as usize & 63],
+                false => b'=',
+            });
+        }
+    }
+    out
+}
+
 /// Longest frame header: 2 bytes, 8 of length, 4 of mask.
 const MAX_HEADER: usize = 14;
 /// Longest reason: a control frame's payload is at most 125 bytes, two of which are the code (RFC 6455 §5.5).

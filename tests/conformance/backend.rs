@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::case::{Reply, echo};
 use super::message::{Body, Framing, Head};
@@ -242,6 +243,11 @@ impl Serving {
                 }
             }
             Reply::Send(bytes) => self.stream.write_all(&bytes).await?,
+            Reply::Accept(text) => {
+                let key = head.field("sec-websocket-key").unwrap_or_default();
+                let text = text.replace("{accept}", &derive_accept_key(key.as_bytes()));
+                self.stream.write_all(text.as_bytes()).await?;
+            }
             Reply::Echo => {
                 let [method, target, _] = &head.line;
                 self.stream

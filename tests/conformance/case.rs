@@ -21,6 +21,8 @@ pub enum Reply {
     Body,
     /// Sends these bytes.
     Send(Vec<u8>),
+    /// Sends this, with the `Sec-WebSocket-Accept` that the request asks for in the place of `{accept}`.
+    Accept(&'static str),
     /// Sends 200 with a body that names the request.
     Echo,
     Close,

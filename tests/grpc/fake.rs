@@ -246,6 +246,13 @@ impl Fake {
         self.frame(HEADERS, 4, id, &block).await;
     }
 
+    /// A header block of nothing but these fields.
+    pub async fn block(&mut self, id: u32, fields: &[(&str, &str)], last: bool) {
+        let mut block = Vec::new();
+        literals(&mut block, fields);
+        self.frame(HEADERS, 4 | u8::from(last), id, &block).await;
+    }
+
     /// Trailers, and the end.
     pub async fn trailers(&mut self, id: u32, fields: &[(&str, &str)]) {
         let mut block = Vec::new();

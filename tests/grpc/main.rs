@@ -10,6 +10,7 @@ mod fake;
 mod faults;
 mod handovers;
 mod interim;
+mod malformed;
 mod programs;
 #[path = "../e2e/harness/results.rs"]
 mod results;
@@ -19,6 +20,7 @@ mod rig;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../shared/setting.rs"]
 mod setting;
+mod targets;
 mod windows;
 #[allow(dead_code, reason = "shared with tests/plane")]
 #[path = "../plane/wire.rs"]

@@ -45,6 +45,91 @@ async fn a_body_of_unknown_length_and_its_trailers_are_chunked() {
     assert_eq!(answer(response).await.text(), "ok");
 }
 
+/// Many clients say with an empty frame of DATA that there is no body: then there is none.
+#[tokio::test]
+async fn stream_that_ends_on_an_empty_frame_is_a_request_without_a_body() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    for (method, length) in [
+        ("GET", None),
+        ("GET", Some("0")),
+        ("POST", None),
+        ("POST", Some("0")),
+        ("DELETE", None),
+    ] {
+        let mut request = http::Request::builder().method(method).uri("http://a/");
+        if let Some(length) = length {
+            request = request.header("content-length", length);
+        }
+        let (response, mut body) = client.begin(request.body(()).unwrap(), false).await;
+        // In the same packet as the head, as far as the test can tell: the client's task has not run yet.
+        body.send_data(Bytes::new(), true).unwrap();
+        let mut backend = rig.backends[0].accept().await;
+        let head = backend.head().await;
+        assert!(
+            !head.to_ascii_lowercase().contains("transfer-encoding"),
+            "{head}"
+        );
+        let has_length = has(&head, "content-length: 0");
+        assert_eq!(has_length, length.is_some() || method == "POST", "{head}");
+        backend.answer("ok").await;
+        assert_eq!(answer(response).await.text(), "ok");
+        drop(backend);
+    }
+}
+
+/// A length is kept, and the backend gets no whole request before the stream has ended.
+#[tokio::test]
+async fn length_of_zero_is_kept_and_its_end_waited_for() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let request = || {
+        let mut request = post("/");
+        let zero = "0".parse().unwrap();
+        request.headers_mut().insert("content-length", zero);
+        request
+    };
+    let (response, mut body) = client.begin(request(), false).await;
+    let early = tokio::time::timeout(A_MOMENT, rig.backends[0].accept()).await;
+    assert!(early.is_err(), "a request that isn't complete");
+    body.send_data(Bytes::new(), true).unwrap();
+    let mut backend = rig.backends[0].accept().await;
+    let head = backend.head().await;
+    assert!(has(&head, "content-length: 0"), "{head}");
+    assert!(
+        !head.to_ascii_lowercase().contains("transfer-encoding"),
+        "{head}"
+    );
+    backend.answer("ok").await;
+    assert_eq!(answer(response).await.text(), "ok");
+    // Content, or trailers.
+    let (response, mut body) = client.begin(request(), false).await;
+    tokio::time::sleep(A_MOMENT).await;
+    body.send_data("x".into(), true).unwrap();
+    try_answer(response).await.unwrap_err();
+    let (response, mut body) = client.begin(request(), false).await;
+    body.send_trailers(HeaderMap::new()).unwrap();
+    let mut backend = match tokio::time::timeout(A_MOMENT, rig.backends[0].accept()).await {
+        Ok(other) => other,
+        Err(_) => backend,
+    };
+    assert!(has(&backend.head().await, "content-length: 0"));
+    backend.answer("ok").await;
+    assert_eq!(answer(response).await.text(), "ok");
+}
+
+#[tokio::test]
+async fn length_of_zero_whose_end_never_comes_is_a_408() {
+    let rig = rig("body_timeout = \"200ms\"").await;
+    let mut client = Client::new(&rig).await;
+    let mut request = post("/");
+    let zero = "0".parse().unwrap();
+    request.headers_mut().insert("content-length", zero);
+    let (response, _body) = client.begin(request, false).await;
+    assert_eq!(answer(response).await.status(), 408);
+    assert_eq!(rig.access_log(1).await[0]["status"], 408);
+}
+
 /// RFC 9113 §8.1.1: what was promised and what came differ. The backend never gets a whole request.
 #[tokio::test]
 async fn a_body_that_belies_its_length_is_never_complete() {

@@ -74,6 +74,31 @@ async fn a_response_that_overtakes_its_request_is_whole() {
     backend.gone().await;
 }
 
+/// curl before 8 and httpx throw an answer away for RST_STREAM, NO_ERROR: so their body runs out first.
+#[tokio::test]
+async fn body_behind_an_early_answer_runs_out_before_its_stream_is_reset() {
+    let rig = rig("max_body = \"1KiB\"").await;
+    let mut client = Client::new(&rig).await;
+    let (response, mut body) = client.begin(post("/"), false).await;
+    body.send_data(vec![b'x'; 2000].into(), false).unwrap();
+    assert_eq!(answer(response).await.status(), 413);
+    // More than the stream's window, in pieces: all of it is taken.
+    for n in 0..20 {
+        let piece = vec![b'x'; 50_000];
+        body.reserve_capacity(piece.len());
+        while body.capacity() < piece.len() {
+            let room = std::future::poll_fn(|cx| body.poll_capacity(cx));
+            soon(room).await.unwrap().unwrap();
+        }
+        body.send_data(piece.into(), n == 19).unwrap();
+    }
+    // The stream has ended both ways: nobody resets it.
+    let reset = std::future::poll_fn(|cx| body.poll_reset(cx));
+    let reset = tokio::time::timeout(A_MOMENT, reset).await;
+    assert!(!matches!(reset, Ok(Ok(_))), "{reset:?}");
+    assert_eq!(rig.access_log(1).await[0]["status"], 413);
+}
+
 /// The client's connection breaks: every backend is told.
 #[tokio::test]
 async fn a_connection_that_breaks_ends_all_its_streams() {

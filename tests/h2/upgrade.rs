@@ -1,7 +1,14 @@
 //! A backend's side of a WebSocket, and frames.
 
-/// The answer to a handshake.
-pub const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// The answer to a handshake with this key.
+pub fn switching(key: &str) -> String {
+    let accept = derive_accept_key(key.as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
+}
 
 /// A frame of a client: masked.
 pub fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {

@@ -9,7 +9,7 @@ use http::Request;
 
 use super::client::{Client, answer, piece, rest, rig, soon};
 use super::rig::Rig;
-use super::upgrade::{SWITCHING, bare, masked};
+use super::upgrade::{bare, masked, switching};
 use super::wire::{Wire, field, has};
 
 fn connect(protocol: &'static str) -> Request<()> {
@@ -31,8 +31,9 @@ async fn websocket(rig: &Rig, client: &mut Client) -> (SendStream<Bytes>, RecvSt
         "{head}"
     );
     assert_eq!(field(&head, "sec-websocket-version"), Some("13"));
-    assert_eq!(field(&head, "sec-websocket-key").unwrap().len(), 24);
-    backend.send(SWITCHING).await;
+    let key = field(&head, "sec-websocket-key").unwrap();
+    assert_eq!(key.len(), 24);
+    backend.send(switching(key)).await;
     let (head, down) = soon(response).await.unwrap().into_parts();
     assert_eq!(head.status, 200);
     assert!(!head.headers.contains_key("sec-websocket-accept"));
@@ -89,6 +90,49 @@ async fn a_handshake_that_is_refused_is_an_answer() {
     assert_eq!((refused.status(), refused.text()), (403, "no"));
     let (response, _up) = client.begin(connect("connect-udp"), false).await;
     assert_eq!(answer(response).await.status(), 501);
+}
+
+/// The proxy has made the key, and so has to look at the answer to it (RFC 6455 §4.1).
+#[tokio::test]
+async fn handshake_with_a_wrong_accept_is_a_bad_response() {
+    let rig = rig("").await;
+    let mut client = Client::new(&rig).await;
+    let right = |key: &str| switching(key);
+    let wrong: [fn(&str) -> String; 4] = [
+        |_| switching("dGhlIHNhbXBsZSBub25jZQ=="),
+        |key| switching(key).replace("Sec-WebSocket-Accept", "X"),
+        |key| switching(key).replace("Accept: ", "Accept: x"),
+        |key| switching(key).replace("Upgrade: w", "Sec-WebSocket-Accept: x\r\nUpgrade: w"),
+    ];
+    for answer_to in wrong {
+        let mut request = connect("websocket");
+        // A key of the client's own is none of the handshake that the backend sees.
+        let own = "dGhlIHNhbXBsZSBub25jZQ==".parse().unwrap();
+        request.headers_mut().insert("sec-websocket-key", own);
+        let (response, _up) = client.begin(request, false).await;
+        let mut backend = rig.backends[0].accept().await;
+        let head = backend.head().await;
+        let keys = head
+            .to_ascii_lowercase()
+            .matches("sec-websocket-key")
+            .count();
+        assert_eq!(keys, 1, "{head}");
+        let key = field(&head, "sec-websocket-key").unwrap();
+        assert_ne!(answer_to(key), right(key));
+        backend.send(answer_to(key)).await;
+        assert_eq!(answer(response).await.status(), 502);
+        backend.gone().await;
+    }
+    for line in rig.access_log(4).await {
+        assert_eq!(line["end"], "bad_response", "{line}");
+        assert!(
+            line["cause"]
+                .as_str()
+                .unwrap()
+                .contains("Sec-WebSocket-Accept"),
+            "{line}"
+        );
+    }
 }
 
 /// A drain's deadline: a close frame each way, 1012 where the backend is about to be restarted.

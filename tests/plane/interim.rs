@@ -102,20 +102,42 @@ async fn too_many_interim_responses_are_a_502() {
     backend.gone().await;
 }
 
-/// A backend that dies behind an interim response has not answered yet.
+/// An interim response is a part of the answer: another backend's would begin in the middle of it.
 #[tokio::test]
-async fn a_death_behind_an_interim_response_is_retried() {
-    let rig = Rig::of(2).await;
-    let mut client = rig.ask(GET).await;
-    let (index, mut backend) = rig.first().await;
-    backend.head().await;
-    backend
-        .send("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
-        .await;
-    assert!(client.head().await.starts_with("HTTP/1.1 103 "));
-    drop(backend);
-    let mut other = rig.backends[1 - index].accept().await;
-    other.head().await;
-    other.answer("x").await;
-    assert_eq!(client.response().await.text(), "x");
+async fn death_behind_an_interim_response_is_repeated_only_where_none_was_passed_on() {
+    for interim in [
+        "103 Early Hints\r\nLink: x",
+        "100 Continue",
+        "102 Processing",
+    ] {
+        for version in ["1.1", "1.0"] {
+            let rig = Rig::of(2).await;
+            let request = format!("GET / HTTP/{version}\r\nHost: a\r\n\r\n");
+            let mut client = rig.ask(request).await;
+            let (index, mut backend) = rig.first().await;
+            backend.head().await;
+            backend.send(format!("HTTP/1.1 {interim}\r\n\r\n")).await;
+            if version == "1.1" {
+                let head = client.head().await;
+                assert!(
+                    head.starts_with(&format!("HTTP/1.1 {}", &interim[..3])),
+                    "{head}"
+                );
+                drop(backend);
+                assert_eq!(client.response().await.status(), 502, "{interim}");
+                let line = &rig.access_log(1).await[0];
+                assert_eq!(line["attempts"], 1, "{line}");
+                assert_eq!(line["end"], "upstream_died", "{line}");
+                assert_eq!(line["retry_reason"], "response_begun", "{line}");
+            } else {
+                // Its client got none.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                drop(backend);
+                let mut other = rig.backends[1 - index].accept().await;
+                other.head().await;
+                other.answer("x").await;
+                assert_eq!(client.response().await.text(), "x");
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@
 mod call;
 mod down;
 mod end;
+mod handshake;
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -17,7 +18,7 @@ use pingora::protocols::Stream;
 
 pub use call::patience;
 use down::Receiving;
-pub use end::{CUT_BY_DRAIN, CUT_BY_SHUTDOWN, End, Failure, UPSTREAM_CLOSED};
+pub use end::{CUT_BY_DRAIN, CUT_BY_SHUTDOWN, End, Failure, MALFORMED_HTTP2, UPSTREAM_CLOSED};
 
 use super::buffer::{Buffer, LARGE};
 use super::client::{Client, Looks, Waited};

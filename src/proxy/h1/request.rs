@@ -130,6 +130,17 @@ impl RequestHead {
     ///
     /// Bytes after the head aren't looked at. After an error the head's content means nothing.
     pub fn parse(&mut self, buf: &[u8], limits: &Limits) -> Result<Progress, RequestError> {
+        match self.parse_text(buf, limits) {
+            Err(RequestError::BadRequestLine) => match hide_high_bytes(buf, limits) {
+                Some(hidden) => self.parse_text(&hidden, limits),
+                None => Err(RequestError::BadRequestLine),
+            },
+            outcome => outcome,
+        }
+    }
+
+    /// As [`Self::parse`], for a target that is UTF-8.
+    fn parse_text(&mut self, buf: &[u8], limits: &Limits) -> Result<Progress, RequestError> {
         let max = limits.max_header.min(u32::MAX as usize);
         let window = &buf[..buf.len().min(max)];
         let Some(start) = skip_empty_lines(window)? else {
@@ -391,6 +402,36 @@ fn partial(
         _ if full => Err(RequestError::HeadTooLarge),
         _ => Ok(Progress::Partial),
     }
+}
+
+/// The same head with letters in the place of the bytes above ASCII in its path and query: httparse takes them only where
+/// they are UTF-8, and apps choose their encoding themselves. What stands where is the same in both, and nothing is
+/// decided by such a byte. `None`: there are none.
+#[cold]
+fn hide_high_bytes(buf: &[u8], limits: &Limits) -> Option<Vec<u8>> {
+    let head = &buf[..buf.len().min(limits.max_header.saturating_add(1))];
+    let start = skip_empty_lines(head).ok()??;
+    let line = memchr::memchr(b'\n', &head[start..]).map_or(head.len(), |end| start + end);
+    let target = start + memchr::memchr(b' ', &head[start..line])? + 1;
+    let end = target + memchr::memchr(b' ', &head[target..line])?;
+    let path = match &head[target..end] {
+        [b'/', ..] => target,
+        // A host is ASCII (RFC 3986 §3.2.2).
+        absolute => {
+            let host = memchr::memmem::find(absolute, b"://")? + 3;
+            target + host + memchr::memchr2(b'/', b'?', &absolute[host..])?
+        }
+    };
+    if head[path..end].is_ascii() {
+        return None;
+    }
+    let mut hidden = head.to_vec();
+    for byte in &mut hidden[path..end] {
+        if !byte.is_ascii() {
+            *byte = b'x';
+        }
+    }
+    Some(hidden)
 }
 
 /// Says what `httparse` disliked, from what can be seen of the line so far and no more: the answer must be the

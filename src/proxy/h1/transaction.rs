@@ -65,6 +65,8 @@ struct Transaction<'a> {
     undelivered: Option<retry::Failure>,
     /// A reload has left no pool that it is for.
     is_unrouted: bool,
+    /// The client has got something of the last attempt's answer: an interim response.
+    has_passed: bool,
 }
 
 /// Answers the request whose head is at the start of the client's buffer.
@@ -152,6 +154,7 @@ async fn answer_request(
                 fresh: false,
                 undelivered: None,
                 is_unrouted: false,
+                has_passed: false,
             };
             let next = transaction.run().await;
             *routed = (!transaction.is_unrouted).then_some(transaction.pool);
@@ -325,6 +328,10 @@ impl Transaction<'_> {
             Attempt::Over(next) => return Some(next),
             Attempt::NotConnected => retry::Failure::ConnectFailed,
             Attempt::Failed(failure) => match failure {
+                // Another backend's answer would begin in the middle of this one's.
+                Failure::Cut | Failure::Died { .. } if self.has_passed => {
+                    retry::Failure::ResponseBegun
+                }
                 Failure::Cut => {
                     self.excluded.prefer_youngest();
                     retry::Failure::CutByDrain

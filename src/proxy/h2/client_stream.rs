@@ -37,8 +37,19 @@ pub struct ClientStream {
     content: Bytes,
     /// Why the backend has surely not seen the request.
     unseen: Option<retry::Failure>,
+    /// What is wrong with the request or the response, where that is no lost connection.
+    fault: Option<StreamFault>,
     /// The last: who is waiting for the end of the session's streams is told when all of the above is gone.
     entered: Entered,
+}
+
+/// What is wrong with a request or its response, where that is no lost connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamFault {
+    /// HTTP/2 can't say the request. Nothing was sent.
+    Untranslatable,
+    /// The response breaks HTTP/2.
+    MalformedResponse,
 }
 
 /// What is still to come from the backend.
@@ -69,6 +80,7 @@ impl ClientStream {
             framing: Vec::new(),
             content: Bytes::new(),
             unseen: None,
+            fault: None,
             entered,
         }
     }
@@ -83,8 +95,17 @@ impl ClientStream {
         self.unseen
     }
 
+    /// What is wrong with the request or the response, where that is no lost connection.
+    pub fn fault(&self) -> Option<StreamFault> {
+        self.fault
+    }
+
     /// Notes what an error says about the request.
     fn failed(&mut self, error: h2::Error) -> io::Error {
+        // The crate has found it out, and has told the backend.
+        if error.is_library() && error.is_reset() {
+            self.fault = Some(StreamFault::MalformedResponse);
+        }
         let is_refusal = error.reason() == Some(Reason::REFUSED_STREAM);
         if matches!(self.download, Download::Unasked | Download::Head { .. }) && error.is_remote() {
             if error.is_reset() && is_refusal {
@@ -107,11 +128,15 @@ impl ClientStream {
             Download::Head { response, bodiless } => {
                 if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
                     let (parts, ()) = interim.into_parts();
-                    return Poll::Ready(self.write_head(parts.status, &parts.headers, Form::None));
+                    self.write_head(parts.status, &parts.headers, Form::None);
+                    return Poll::Ready(Ok(()));
                 }
                 let bodiless = *bodiless;
                 match ready!(Pin::new(response).poll(cx)) {
-                    Ok(response) => Poll::Ready(self.take_response(response, bodiless)),
+                    Ok(response) => {
+                        self.take_response(response, bodiless);
+                        Poll::Ready(Ok(()))
+                    }
                     Err(error) => Poll::Ready(Err(self.failed(error))),
                 }
             }
@@ -126,18 +151,17 @@ impl ClientStream {
                 // A reset behind a whole response (RFC 9113 §8.1) is no error here: the crate keeps the end it has seen.
                 Some(Err(error)) => Poll::Ready(Err(self.failed(error))),
                 None => match ready!(body.poll_trailers(cx)) {
-                    Ok(trailers) => Poll::Ready(self.take_end(trailers)),
+                    Ok(trailers) => {
+                        self.take_end(trailers);
+                        Poll::Ready(Ok(()))
+                    }
                     Err(error) => Poll::Ready(Err(self.failed(error))),
                 },
             },
         }
     }
 
-    fn take_response(
-        &mut self,
-        response: http::Response<RecvStream>,
-        bodiless: bool,
-    ) -> io::Result<()> {
+    fn take_response(&mut self, response: http::Response<RecvStream>, bodiless: bool) {
         let (parts, body) = response.into_parts();
         let bodiless = bodiless || matches!(parts.status.as_u16(), 204 | 304);
         let is_grpc = parts
@@ -154,19 +178,15 @@ impl ClientStream {
             // In HTTP/1, only chunks have room for trailers.
             Form::Chunked
         };
-        self.write_head(parts.status, &parts.headers, form)?;
+        self.write_head(parts.status, &parts.headers, form);
         self.download = match form {
             _ if bodiless || body.is_end_stream() => Download::Done,
             Form::Chunked => Download::Chunked(body),
             _ => Download::Plain(body),
         };
-        Ok(())
     }
 
-    fn write_head(&mut self, status: StatusCode, fields: &HeaderMap, form: Form) -> io::Result<()> {
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
+    fn write_head(&mut self, status: StatusCode, fields: &HeaderMap, form: Form) {
         let out = &mut self.framing;
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(status.as_str().as_bytes());
@@ -174,14 +194,13 @@ impl ClientStream {
         out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         out.extend_from_slice(b"\r\n");
         let is_framed = form == Form::Chunked;
-        heads::write_fields(out, fields, |name| {
+        heads::write_response_fields(out, fields, |name| {
             is_framed && name == header::CONTENT_LENGTH
-        })
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        });
         match form {
             Form::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
             Form::Empty if !fields.contains_key(header::CONTENT_LENGTH) => {
-                out.extend_from_slice(b"content-length: 0\r\n");
+                out.extend_from_slice(heads::NO_BODY);
             }
             _ => {}
         }
@@ -190,15 +209,12 @@ impl ClientStream {
             out.extend_from_slice(b"connection: close\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        Ok(())
     }
 
-    fn take_end(&mut self, trailers: Option<HeaderMap>) -> io::Result<()> {
+    fn take_end(&mut self, trailers: Option<HeaderMap>) {
         if let Download::Chunked(_) = mem::replace(&mut self.download, Download::Done) {
-            heads::write_trailers(&mut self.framing, &trailers.unwrap_or_default())
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            heads::write_response_trailers(&mut self.framing, &trailers.unwrap_or_default());
         }
-        Ok(())
     }
 
     /// Hands out what is here; says whether that was anything.
@@ -234,16 +250,11 @@ impl ClientStream {
 
     /// The head is complete: opens the stream.
     fn ask(&mut self, begun: Begun) -> io::Result<()> {
-        let Some(request) = begun.request else {
-            // What HTTP/2 can't say: the backend would be asked for something else.
-            self.download = Download::Done;
-            return self.write_head(StatusCode::BAD_REQUEST, &HeaderMap::new(), Form::Empty);
-        };
         let Some(mut sender) = self.entered.session().sender() else {
             self.unseen = Some(retry::Failure::GoAway);
             return Err(io::ErrorKind::NotConnected.into());
         };
-        match sender.send_request(request, begun.whole) {
+        match sender.send_request(begun.request, begun.whole) {
             Ok((response, body)) => {
                 self.download = Download::Head {
                     response,
@@ -282,7 +293,7 @@ impl AsyncRead for ClientStream {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.unseen.is_some() {
+        if this.unseen.is_some() || this.fault == Some(StreamFault::Untranslatable) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         let before = out.filled().len();
@@ -321,7 +332,10 @@ impl AsyncWrite for ClientStream {
                     Poll::Ready(asked.map(|()| count))
                 }
                 Ok(None) => this.request.poll_take_body(cx, rest),
-                Err(error) => Poll::Ready(Err(error)),
+                Err(error) => {
+                    this.fault = Some(StreamFault::Untranslatable);
+                    Poll::Ready(Err(error))
+                }
             };
             match outcome {
                 Poll::Ready(Ok(count)) => taken += count,

@@ -9,18 +9,21 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, request};
 
-use crate::proxy::h1::fields::{FieldKind, classify};
+use super::carrier;
+use crate::proxy::grpc;
+use crate::proxy::h1::fields::{FieldKind, classify, trim_ows};
 use crate::proxy::h1::framing::{Framing, Verdict};
 use crate::proxy::h1::method::Version;
 use crate::proxy::h1::request::{MAX_FIELDS, RequestError};
 use crate::proxy::h1::sections::Section;
+use crate::proxy::websocket;
 
 /// How a body goes on in HTTP/1.1, behind a head that was written here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyForm {
     /// There is none.
     None,
-    /// As it is, so many bytes.
+    /// As it is, so many bytes. Of a request: none but the end, where that is yet to come.
     Length(u64),
     /// In chunks.
     Chunked,
@@ -64,19 +67,25 @@ pub fn write_request(
     } else {
         parts.method.as_str()
     };
-    let path = parts
-        .uri
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    put(
-        out,
-        &[method.as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1\r\n"],
-    );
+    let carried = carrier::covered_path(parts);
+    let path = match carried {
+        // A fragment goes no further: the crate cuts it off, too.
+        Some(path) => &path[..memchr::memchr(b'#', path).unwrap_or(path.len())],
+        None => parts
+            .uri
+            .path_and_query()
+            .map_or(&b"/"[..], |target| target.as_str().as_bytes()),
+    };
+    put(out, &[method.as_bytes(), b" ", path, b" HTTP/1.1\r\n"]);
+    // A blank would end the target.
+    if carried.is_some() && path.contains(&b' ') {
+        return Err(RequestError::BadTarget);
+    }
     if parts.method == Method::CONNECT && !websocket {
         return Err(RequestError::ConnectMethod);
     }
     // RFC 9113 §8.3.1: a path is absolute, or `*`. In HTTP/1.1 anything else would be another form of target.
-    if !matches!(path.as_bytes(), [b'/', ..] | [b'*']) {
+    if !matches!(path, [b'/', ..] | [b'*']) {
         return Err(RequestError::BadTarget);
     }
     if parts.uri.scheme().is_some_and(|scheme| {
@@ -90,18 +99,26 @@ pub fn write_request(
         return Err(RequestError::BadFieldName);
     }
     if let Some(host) = authority(parts)? {
+        // RFC 9110 §4.2.1: an address with an empty host is none.
+        if host.is_empty() && parts.uri.authority().is_some() {
+            return Err(RequestError::BadHost);
+        }
         put(out, &[b"host: ", host, b"\r\n"]);
     }
     let length = content_length(&parts.headers)?;
     let form = match length {
         _ if websocket => BodyForm::Tunnel,
         _ if ended => BodyForm::None,
-        // The end is yet to come: a request must not be complete before its stream is.
-        Some(0) | None => BodyForm::Chunked,
+        None => BodyForm::Chunked,
         Some(length) => BodyForm::Length(length),
     };
+    let is_carrying = carried.is_some() || carrier::covered_authority(parts).is_some();
     write_fields(out, &parts.headers, |name| {
-        name == header::HOST || name == header::CONTENT_LENGTH || name == header::COOKIE
+        name == header::HOST
+            || name == header::CONTENT_LENGTH
+            || name == header::COOKIE
+            || (websocket && name == header::SEC_WEBSOCKET_KEY)
+            || (is_carrying && carrier::is_carrier(name))
     })?;
     write_cookies(out, &parts.headers)?;
     match form {
@@ -114,7 +131,8 @@ pub fn write_request(
             out,
             &[
                 b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ",
-                &websocket_key(),
+                // RFC 8441 has none: the exchange looks at the answer to it.
+                &websocket::make_key(),
                 b"\r\n",
             ],
         ),
@@ -130,7 +148,8 @@ fn authority(parts: &request::Parts) -> Result<Option<&[u8]>, RequestError> {
     if hosts.next().is_some() {
         return Err(RequestError::ManyHosts);
     }
-    let authority = parts.uri.authority().map(|name| name.as_str().as_bytes());
+    let authority = carrier::covered_authority(parts)
+        .or_else(|| parts.uri.authority().map(|name| name.as_str().as_bytes()));
     match (authority, host) {
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
             Err(RequestError::ManyHosts)
@@ -153,18 +172,6 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RequestError> {
 
 fn expects_body(method: &Method) -> bool {
     *method == Method::POST || *method == Method::PUT || *method == Method::PATCH
-}
-
-/// A key for the handshake of RFC 6455 §4.1: 16 bytes in base64. RFC 8441 has none, so nobody checks the answer to it.
-fn websocket_key() -> [u8; 24] {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut key = [b'='; 24];
-    // 21 digits of six bits, and one of the two bits that are left.
-    for digit in &mut key[..21] {
-        *digit = DIGITS[fastrand::usize(..64)];
-    }
-    key[21] = DIGITS[fastrand::usize(..4) << 4];
-    key
 }
 
 /// Appends fields as lines, but those that `skip` names.
@@ -196,6 +203,21 @@ fn write_cookies(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), RequestErr
         out.extend_from_slice(b"\r\n");
     }
     Ok(())
+}
+
+/// Appends a response's fields as lines, as [`write_fields`] does, without the blanks around their values: RFC 9113
+/// §8.2.1 forbids these, and as HTTP/1 reads them they say nothing.
+pub fn write_response_fields(
+    out: &mut Vec<u8>,
+    fields: &HeaderMap,
+    skip: impl Fn(&HeaderName) -> bool,
+) {
+    for (name, value) in fields {
+        if !skip(name) {
+            let value = trim_ows(value.as_bytes());
+            put(out, &[name.as_str().as_bytes(), b": ", value, b"\r\n"]);
+        }
+    }
 }
 
 fn unpadded(value: &HeaderValue) -> Result<&[u8], RequestError> {
@@ -260,7 +282,10 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseRead>, Untranslatabl
         return Err(Untranslatable);
     }
     let status = StatusCode::from_u16(parsed.code.unwrap_or_default())?;
-    let fields = read_fields(&head, parsed.headers)?;
+    let mut fields = read_fields(&head, parsed.headers)?;
+    if parsed.headers.iter().any(is_nothing) && is_call(&fields) {
+        fields.remove(header::CONTENT_LENGTH);
+    }
     let form = if status == StatusCode::SWITCHING_PROTOCOLS {
         BodyForm::Tunnel
     } else if status.is_informational() {
@@ -274,6 +299,21 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseRead>, Untranslatabl
         fields,
         form,
     }))
+}
+
+/// Says to the HTTP/1 plane alone that there is no body: what came from HTTP/2 doesn't spell a name like that.
+pub const NO_BODY: &[u8] = b"Content-Length: 0\r\n";
+
+fn is_nothing(field: &httparse::Header<'_>) -> bool {
+    field.name == "Content-Length" && field.value == b"0"
+}
+
+/// Whether a response answers a call of gRPC: its clients take an answer of trailers alone for one where the head has
+/// nothing to say of a body.
+fn is_call(fields: &HeaderMap) -> bool {
+    fields
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| grpc::is_grpc(value.as_bytes()))
 }
 
 fn response_form(parsed: &[httparse::Header<'_>], fields: &HeaderMap) -> BodyForm {
@@ -292,7 +332,14 @@ fn response_form(parsed: &[httparse::Header<'_>], fields: &HeaderMap) -> BodyFor
     }
 }
 
-/// Appends the end of a chunked body, with these trailers.
+/// Appends the end of a response's chunked body, with these trailers.
+pub fn write_response_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
+    out.extend_from_slice(b"0\r\n");
+    write_response_fields(out, trailers, |_| false);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the end of a request's chunked body, with these trailers.
 ///
 /// # Errors
 /// As for [`write_fields`].

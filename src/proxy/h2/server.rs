@@ -17,7 +17,9 @@ use pingora::protocols::Stream;
 
 use super::heads;
 use super::heads::BodyForm;
+use super::opening::{self, EmptyEnd};
 use super::server_stream::ServerStream;
+use super::sieve::{HeadSender, HeadSieve, SievedStream};
 use super::watch::{Watch, Watched};
 use crate::clock;
 use crate::config::{self, Config};
@@ -59,6 +61,8 @@ pub async fn serve(
 ) {
     let watch = Arc::new(Watch::default());
     let watched = Watched::new(stream, watch.clone(), config.server.max_stream_resets);
+    let sieve = HeadSieve::new(HeadSender::Client, config.server.max_header * 2);
+    let watched = SievedStream::new(watched, sieve);
     let streams = Arc::new(Streams::default());
     if let Some(connection) = shake_hands(watched, &interrupt, &config.server).await {
         let mut session = Session {
@@ -95,10 +99,10 @@ fn most_decoded(limits: &config::Server) -> u32 {
 }
 
 async fn shake_hands(
-    watched: Watched,
+    watched: SievedStream<Watched>,
     interrupt: &Interrupt,
     limits: &config::Server,
-) -> Option<Connection<Watched, Bytes>> {
+) -> Option<Connection<SievedStream<Watched>, Bytes>> {
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -167,7 +171,7 @@ type Arrival = (Request<RecvStream>, SendResponse<Bytes>);
 struct Session<'a> {
     plane: &'a Arc<Plane>,
     config: &'a Arc<Config>,
-    connection: Connection<Watched, Bytes>,
+    connection: Connection<SievedStream<Watched>, Bytes>,
     watch: Arc<Watch>,
     interrupt: Arc<Interrupt>,
     streams: Arc<Streams>,
@@ -214,10 +218,12 @@ impl Session<'_> {
         }
         let open = Open(self.streams.clone(), interrupt.clone());
         let began = self.watch.head_began(response.stream_id().as_u32());
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
+        let first = opening::read_first(&parts, &mut body);
+        let ended = first.is_empty() && body.is_end_stream();
         let mut share = self.memory.share();
         let held = Buffer::holding(
-            |out| heads::write_request(out, &parts, body.is_end_stream()),
+            |out| heads::write_request(out, &parts, ended),
             |surplus| share.set(surplus),
         );
         let Some((buffer, written)) = held else {
@@ -228,15 +234,16 @@ impl Session<'_> {
         };
         let (form, unfit) = match written {
             Ok(form) => (form, None),
-            Err(error) => (BodyForm::None, Some(error)),
+            Err(error) => (BodyForm::None, Some(error.into())),
         };
-        let head = WrittenHead {
+        let mut head = WrittenHead {
             buffer,
             unfit,
             began,
             share,
         };
-        let mut stream = ServerStream::new(body, response, form, parts.method == Method::HEAD);
+        let head_only = parts.method == Method::HEAD;
+        let mut stream = ServerStream::new(body, response, form, head_only, first);
         let (plane, config) = (self.plane.clone(), self.config.clone());
         let origin = self.origin.clone();
         tokio::spawn(async move {
@@ -244,6 +251,13 @@ impl Session<'_> {
             // Whoever resets a stream as soon as it is open, or has us do it, gets no work done for it.
             if stream.is_reset().await {
                 return;
+            }
+            if form == BodyForm::Length(0) {
+                match opening::wait_for_end(&mut stream, &interrupt, &config.server).await {
+                    EmptyEnd::Here => {}
+                    EmptyEnd::Late(refusal) => head.unfit = Some(refusal),
+                    EmptyEnd::Gone => return,
+                }
             }
             let stream = Box::new(stream);
             client::serve_one(&plane, stream, head, origin, interrupt, &config).await;

@@ -63,13 +63,18 @@ enum Download {
 }
 
 impl ServerStream {
-    /// A stream whose request's head was written, with a body of this form.
+    /// A stream whose request's head was written, with a body of this form. `first`: what was read of the body.
     pub fn new(
         request: RecvStream,
         response: SendResponse<Bytes>,
         form: BodyForm,
         head_only: bool,
+        first: Bytes,
     ) -> Self {
+        let mut framing = Vec::new();
+        if form == BodyForm::Chunked && !first.is_empty() {
+            start_chunk(&mut framing, first.len());
+        }
         Self {
             upload: match form {
                 BodyForm::None => Upload::Done,
@@ -78,8 +83,8 @@ impl ServerStream {
                 BodyForm::Tunnel => Upload::Tunnel,
             },
             request,
-            framing: Vec::new(),
-            content: Bytes::new(),
+            framing,
+            content: first,
             response,
             body: None,
             download: Download::Head(Vec::new()),
@@ -89,6 +94,19 @@ impl ServerStream {
     }
 
     // ---- from the client
+
+    /// Whether nothing more comes of the request.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.upload, Upload::Done | Upload::Ended)
+    }
+
+    /// Waits for the end of a body that says of itself that it is empty. Ready: it is here, or the client is gone.
+    pub fn poll_empty(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.upload == Upload::Length(0) {
+            ready!(self.poll_fetch(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
 
     /// Fetches more of the body. Ready: there is something to be read, or the end is reached.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,22 +5,21 @@
 //! When its epoch is over it takes no new streams and closes the instant the last one ends.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use h2::{Ping, PingPong};
-use pingora::protocols::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::client_stream::ClientStream;
+use super::sieve::{HeadSender, HeadSieve, SievedStream};
+use super::wire::SessionWire;
 use crate::clock::{sleep, timeout};
 use crate::config;
 use crate::core::Time;
@@ -140,6 +139,8 @@ async fn open(
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     let dialled = upstream::dial(plane, permit, upstream, Behalf::nobody(), Alpn::H2).await?;
     let (stream, ticket) = (dialled.dressed.stream, dialled.ticket);
+    let sieve = HeadSieve::new(HeadSender::Backend, MAX_HEAD as usize);
+    let stream = SievedStream::new(SessionWire::new(stream), sieve);
     let failed = |error: h2::Error| ConnectError::Failed(format!("HTTP/2: {error}"));
     let (sender, connection) = client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
@@ -147,9 +148,11 @@ async fn open(
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEAD)
         .enable_push(false)
+        // An answer that is malformed fails its own request, however many there are.
+        .max_local_error_reset_streams(None)
         // None before its SETTINGS are here: this is how one learns that they are.
         .initial_max_send_streams(0)
-        .handshake::<_, Bytes>(Wire(stream))
+        .handshake::<_, Bytes>(stream)
         .await
         .map_err(failed)?;
     let session = Arc::new(Session::new(epoch, sender.clone()));
@@ -185,7 +188,7 @@ async fn open(
 
 /// A session's task.
 struct Driver {
-    connection: client::Connection<Wire, Bytes>,
+    connection: client::Connection<SievedStream<SessionWire>, Bytes>,
     session: Arc<Session>,
     /// As long as it is here, the connection stays open.
     sender: Option<SendRequest<Bytes>>,
@@ -331,56 +334,5 @@ impl Driver {
             }
         }
         std::ops::ControlFlow::Continue(())
-    }
-}
-
-/// The connection's stream. A peer that closes may have said GOAWAY before, and with it which requests it has never
-/// seen: so a write that fails doesn't end the session. Reading does, when it comes to the end.
-struct Wire(Stream);
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        space: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_read(cx, space)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match ready!(Pin::new(&mut *self.0).poll_write(cx, bytes)) {
-            Ok(count) if count > 0 => Poll::Ready(Ok(count)),
-            _ => Poll::Ready(Ok(bytes.len())),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match ready!(Pin::new(&mut *self.0).poll_write_vectored(cx, pieces)) {
-            Ok(count) if count > 0 => Poll::Ready(Ok(count)),
-            _ => Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum())),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let _ = ready!(Pin::new(&mut *self.0).poll_flush(cx));
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_shutdown(cx)
     }
 }

@@ -148,3 +148,14 @@ proptest! {
         prop_assert_eq!(one.is_broken(), two.is_broken());
     }
 }
+
+/// The example of RFC 6455 §1.3.
+#[test]
+fn accept_is_what_the_key_asks_for() {
+    let (key, answer) = (b"dGhlIHNhbXBsZSBub25jZQ==", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert!(accepts(key, answer));
+    assert!(!accepts(b"dGhlIHNhbXBsZSBub25jZQ=", answer));
+    assert!(!accepts(key, b""));
+    assert_eq!(encode_base64(b"ab"), b"YWI=");
+    assert_eq!(encode_base64(b"a"), b"YQ==");
+}

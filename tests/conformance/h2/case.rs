@@ -282,12 +282,6 @@ impl Case {
         self
     }
 
-    /// The message is malformed, and in a way that ends the connection (as RFC 9113 §5.4 allows): the reader of blocks,
-    /// which all streams share, takes no name and no value that isn't one.
-    pub fn breaks(self) -> Self {
-        self.ends(&[PROTOCOL])
-    }
-
     /// The client sees that the answer isn't whole: the stream is reset, or says 502 where nothing was sent yet.
     pub fn outcome_cut(mut self) -> Self {
         self.outcome = Outcome::Cut;

@@ -3,26 +3,33 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use pingora::protocols::Stream;
 
-use super::super::buffer::Buffer;
+use super::super::account::Refusal;
+use super::super::buffer::{Buffer, LARGE};
 use super::super::request::{Progress, RequestError, RequestHead};
 use super::super::transaction;
-use super::{Client, Next, refuse};
+use super::{Client, LINGER_PAUSE, LINGER_TIME, Next, refuse};
+use crate::clock;
 use crate::config::Config;
 use crate::core::Time;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Level};
 use crate::proxy::front::Origin;
+use crate::proxy::h2::server_stream::ServerStream;
 use crate::proxy::memory::ConnectionShare;
 use crate::proxy::plane::Plane;
+
+/// What is taken of a request that has its answer already, in bytes.
+const MOST_RUN_OUT: usize = 64 * 1024 * 1024;
 
 /// A request's head, as it was written for the HTTP/1 plane.
 pub struct WrittenHead {
     /// The head, or as much of it as can be logged.
     pub buffer: Buffer,
     /// Why it can't be said in HTTP/1.
-    pub unfit: Option<RequestError>,
+    pub unfit: Option<Refusal>,
     /// When its first byte came, if its last one came later.
     pub began: Option<Time>,
     /// What it keeps of its connection's part of the memory.
@@ -46,8 +53,10 @@ pub async fn serve_one(
     let mut head = RequestHead::new();
     let limits = &config.server;
     let parsed = match written.unfit {
-        Some(error) => Err(error),
-        None => head.parse(client.buffer.bytes(), &limits.into()),
+        Some(refusal) => Err(refusal),
+        None => head
+            .parse(client.buffer.bytes(), &limits.into())
+            .map_err(Refusal::from),
     };
     let next = match parsed {
         Ok(Progress::Complete) => transaction::run(plane, &mut client, &head).await,
@@ -61,10 +70,48 @@ pub async fn serve_one(
             )
             .await
         }
-        Err(error) => refuse(plane, &mut client, error.into(), limits).await,
+        Err(refusal) => refuse(plane, &mut client, refusal, limits).await,
     };
+    if next == Next::Linger {
+        run_out(&mut client).await;
+    }
     if next != Next::Abort {
         let _ = poll_fn(|cx| Pin::new(&mut *client.stream).poll_shutdown(cx)).await;
     }
     std::mem::take(&mut client.buffer).give_back();
+}
+
+/// The answer is whole before its request is. To stop the client with RST_STREAM, NO_ERROR, is legal (RFC 9113 §8.1), but
+/// widespread clients (curl before 8, httpx) throw the answer away for it. So what they still send is taken for a
+/// while, as with HTTP/1.
+async fn run_out(client: &mut Client) {
+    let end = clock::now() + LINGER_TIME;
+    let mut patience = clock::now() + LINGER_PAUSE;
+    let mut taken = 0;
+    poll_fn(|cx| {
+        client.interrupt.register(cx.waker());
+        if client.interrupt.level() == Level::Cut {
+            return Poll::Ready(());
+        }
+        loop {
+            let stream = client.stream.as_any().downcast_ref::<ServerStream>();
+            if stream.is_none_or(ServerStream::has_ended) {
+                return Poll::Ready(());
+            }
+            client.buffer.clear();
+            match client.poll_read(cx, LARGE) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    taken += count;
+                    let now = clock::now();
+                    patience = end.min(now + LINGER_PAUSE);
+                    if taken > MOST_RUN_OUT || now >= end {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return client.timer.poll(cx, patience),
+            }
+        }
+    })
+    .await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::chunked::{ChunkDecoder, ChunkError};
 use super::super::request::RequestHead;
 use super::down::{Download, MAX_TRAILER, Receiving};
-use super::{CUT_BY_SHUTDOWN, Exchange, Failure, UPSTREAM_CLOSED};
+use super::{CUT_BY_SHUTDOWN, Exchange, Failure, MALFORMED_HTTP2, UPSTREAM_CLOSED};
 use crate::clock;
 use crate::interrupt::Level;
 use crate::proxy::errors::SHUTTING_DOWN;
@@ -100,6 +100,7 @@ impl Exchange<'_> {
         let why = match failure {
             Failure::Truncated(UPSTREAM_CLOSED) => "the backend closed the connection",
             Failure::Truncated(CUT_BY_SHUTDOWN) => SHUTTING_DOWN,
+            Failure::Truncated(MALFORMED_HTTP2) => MALFORMED_HTTP2,
             Failure::Truncated(_) => grpc::STOPPING,
             _ => return,
         };

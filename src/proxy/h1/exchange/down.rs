@@ -4,13 +4,14 @@ use std::task::{Context, Poll};
 
 use super::super::buffer::LARGE;
 use super::super::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
-use super::super::method::Version;
+use super::super::method::{Upgrade, Version};
 use super::super::request::Progress;
 use super::super::response::ResponseBody;
 use super::call::Call;
-use super::{Exchange, Failure, UPSTREAM_CLOSED, is_reset, poll_write_both};
+use super::{Exchange, Failure, MALFORMED_HTTP2, UPSTREAM_CLOSED, is_reset, poll_write_both};
 use crate::clock;
 use crate::interrupt::Level;
+use crate::proxy::h2::client_stream::{ClientStream, StreamFault};
 use crate::proxy::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::sse::EventTracker;
 use crate::registry::endpoint::Kind;
@@ -161,6 +162,15 @@ impl Exchange<'_> {
                         self.outgoing.extend_from_slice(LAST_CHUNK);
                     }
                     _ => {
+                        match ClientStream::of(self.connection).and_then(ClientStream::fault) {
+                            Some(StreamFault::MalformedResponse) => {
+                                return Err(self.broken(MALFORMED_HTTP2));
+                            }
+                            Some(StreamFault::Untranslatable) => {
+                                return Err(Failure::Untranslatable);
+                            }
+                            None => {}
+                        }
                         self.reset |= result.is_err_and(|error| is_reset(&error));
                         return Err(self.died());
                     }
@@ -347,6 +357,11 @@ impl Exchange<'_> {
         if self.response.status == 101 && !self.switches_as_offered() {
             return Err(Failure::BadResponse(
                 "101 to another protocol than was asked for",
+            ));
+        }
+        if self.response.upgrade == Some(Upgrade::WebSocket) && !self.is_accepted() {
+            return Err(Failure::BadResponse(
+                "101 without the Sec-WebSocket-Accept that was asked for",
             ));
         }
         let now = clock::now();

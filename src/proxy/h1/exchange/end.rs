@@ -6,6 +6,9 @@ use crate::telemetry::metrics::Limit;
 /// Why a response could not be finished: the backend's doing…
 pub const UPSTREAM_CLOSED: &str = "upstream closed in mid-response";
 
+/// …which may have said something that HTTP/2 has not…
+pub const MALFORMED_HTTP2: &str = "malformed HTTP/2 response";
+
 /// …or the drain's.
 pub const CUT_BY_DRAIN: &str = "cut by the drain's deadline";
 
@@ -42,6 +45,8 @@ pub enum Failure {
     ShutDown,
     /// The response could not be understood (stable reason).
     BadResponse(&'static str),
+    /// The protocol to the backend has no words for the request: nothing was sent.
+    Untranslatable,
     /// The client's body could not be taken.
     BadBody(UploadError),
     /// A limit of `[server]` was reached.

@@ -190,10 +190,44 @@ fn controls_are_refused_everywhere() {
         )
         .is_ok()
     );
-    refused(
-        b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
-        RequestError::BadRequestLine,
-    );
+}
+
+/// Which encoding a path is in, the app knows.
+#[test]
+fn paths_and_queries_have_any_byte_above_ascii_and_hosts_none() {
+    for (line, target) in [
+        (&b"GET /\xff?\x80 HTTP/1.1"[..], &b"/\xff?\x80"[..]),
+        (b"GET /a\xc3 HTTP/1.0", b"/a\xc3"),
+        (b"GET http://a/\xe9 HTTP/1.1", b"http://a/\xe9"),
+        (b"GET http://a?\xe9 HTTP/1.1", b"http://a?\xe9"),
+    ] {
+        let text = [line, b"\r\nHost: a\r\nX: \xff\r\n\r\n"].concat();
+        for end in 0..text.len() {
+            let mut head = RequestHead::new();
+            assert_eq!(
+                head.parse(&text[..end], &LIMITS),
+                Ok(Progress::Partial),
+                "{end}"
+            );
+        }
+        let head = parse_with(&text, &LIMITS).unwrap();
+        assert_eq!(head.target.of(&text), target);
+        assert_eq!(head.fields[1].value.of(&text), b"\xff");
+    }
+    for line in [
+        &b"GET http://\xe9/ HTTP/1.1"[..],
+        b"GET \xff HTTP/1.1",
+        b"GET /\xff\x01 HTTP/1.1",
+        b"G\xff /\xff HTTP/1.1",
+        b"GET /\xff  HTTP/1.1",
+    ] {
+        let text = [line, b"\r\nHost: a\r\n\r\n"].concat();
+        assert!(
+            parse_with(&text, &LIMITS).is_err(),
+            "{}",
+            line.escape_ascii()
+        );
+    }
 }
 
 /// RFC 9112 §5.1 (no space before the colon), §5.2 (no folding), RFC 9110 §5.6.2 (names are tokens).

@@ -88,6 +88,10 @@ impl Transaction<'_> {
         let answer = match failure {
             Failure::BadResponse(cause) => Answer::new(502, cause),
             Failure::BadBody(error) => body_answer(error),
+            Failure::Untranslatable => Answer::new(
+                400,
+                "the request can't be said in HTTP/2, which the pool speaks",
+            ),
             Failure::ShutDown => Answer::new(503, SHUTTING_DOWN),
             Failure::Limited {
                 limit,

@@ -130,6 +130,7 @@ impl Transaction<'_> {
         .run()
         .await;
         self.account.tally(tally);
+        self.has_passed = tally.bytes_out > 0;
         self.undelivered = match end {
             Err(Failure::Died { reset }) => {
                 upstream::undelivered(&connection, tally.bytes_up, reset).await
@@ -279,7 +280,7 @@ impl Transaction<'_> {
             Failure::Timeout => "timeout",
             Failure::Cut | Failure::ShutDown => CUT,
             Failure::BadResponse(_) => "bad_response",
-            Failure::BadBody(_) => "bad_request",
+            Failure::BadBody(_) | Failure::Untranslatable => "bad_request",
             Failure::Limited { limit, .. } => limit.key(),
             Failure::ClientGone => "client_closed",
             Failure::Truncated(exchange::CUT_BY_DRAIN) => CUT,
@@ -297,6 +298,8 @@ impl Transaction<'_> {
             }
             Failure::Died { .. } => endpoint.request_lost(),
             Failure::BadResponse(_) => endpoint.hint(),
+            // It was never asked.
+            Failure::Untranslatable => self.account.backend = None,
             // Where an answer can be given, it is counted with that.
             Failure::Limited {
                 limit,

@@ -6,11 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Uri, header};
+use http::uri::Scheme;
+use http::{HeaderValue, Method, header};
 
-use super::super::heads;
 use super::super::outgoing::Outgoing;
+use super::super::{carrier, heads};
 use crate::proxy::h1::fields::{FieldKind, classify};
 use crate::proxy::h1::request::MAX_FIELDS;
 
@@ -33,8 +33,7 @@ enum Upload {
 
 /// A head that is complete.
 pub(super) struct Begun {
-    /// `None`: HTTP/2 can't say it.
-    pub(super) request: Option<http::Request<()>>,
+    pub(super) request: http::Request<()>,
     /// Nothing follows it.
     pub(super) whole: bool,
     /// Its response has no body, whatever that says.
@@ -84,15 +83,17 @@ impl Request {
         let ours = || io::Error::from(io::ErrorKind::InvalidInput);
         // As many as a client's head may have, and those that the plane adds.
         let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS + 16];
-        let mut parsed = httparse::Request::new(&mut storage);
-        if !matches!(parsed.parse(head), Ok(httparse::Status::Complete(_))) {
+        let line = memchr::memmem::find(head, b"\r\n").ok_or_else(ours)?;
+        let (method, path) = split_line(&head[..line]).ok_or_else(ours)?;
+        let Ok(httparse::Status::Complete((_, parsed))) =
+            httparse::parse_headers(&head[line + 2..], &mut storage)
+        else {
             return Err(ours());
-        }
+        };
         let is_chunked = parsed
-            .headers
             .iter()
             .any(|field| classify(field.name.as_bytes()) == FieldKind::TransferEncoding);
-        let mut fields = heads::read_fields(head, parsed.headers).map_err(|_| ours())?;
+        let mut fields = heads::read_fields(head, parsed).map_err(|_| ours())?;
         let host = fields.remove(header::HOST);
         let length = fields
             .get(header::CONTENT_LENGTH)
@@ -102,23 +103,15 @@ impl Request {
             None | Some(0) => Upload::Done,
             length => Upload::Body(Outgoing::of_request(length)),
         };
-        let method =
-            Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| ours())?;
+        let method = Method::from_bytes(method).map_err(|_| ours())?;
         let bodiless = method == Method::HEAD;
-        let uri = host.and_then(|host| {
-            let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(self.scheme.clone());
-            parts.authority = Some(Authority::try_from(host.as_bytes()).ok()?);
-            parts.path_and_query = Some(PathAndQuery::try_from(parsed.path?).ok()?);
-            Uri::from_parts(parts).ok()
-        });
-        let request = uri.map(|uri| {
-            let mut request = http::Request::new(());
-            *request.method_mut() = method;
-            *request.uri_mut() = uri;
-            *request.headers_mut() = fields;
-            request
-        });
+        let host = host.as_ref().map(HeaderValue::as_bytes);
+        let uri =
+            carrier::write_address(&mut fields, &self.scheme, host, path).map_err(|_| ours())?;
+        let mut request = http::Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = fields;
         Ok(Begun {
             request,
             whole: matches!(self.upload, Upload::Done),
@@ -141,4 +134,11 @@ impl Request {
         }
         Poll::Ready(Ok(count))
     }
+}
+
+/// Method and target of a request line, whose bytes may be no UTF-8.
+fn split_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let method = memchr::memchr(b' ', line)?;
+    let target = memchr::memrchr(b' ', line).filter(|end| *end > method)?;
+    Some((&line[..method], &line[method + 1..target]))
 }

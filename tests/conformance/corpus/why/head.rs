@@ -131,7 +131,7 @@ pub const WHY: &[Why] = &[
     ),
     (
         "HAProxy refuses bytes beyond ASCII in a target. Links with raw UTF-8 are all over the web and apps serve \
-         them; bytes that aren't even UTF-8 are refused, which nginx lets pass",
+         them; which encoding they are in is the app's to know",
         &[
             "a letter beyond ASCII in a path",
             "bytes in a path that are no UTF-8",

@@ -22,54 +22,48 @@ fn good(name: &'static str, rule: &'static str, fields: &[(&str, &str)], request
 
 pub fn cases() -> Vec<Case> {
     vec![
-        bad("an upper-case name", NAMES, ("X-Upper", "y")).breaks(),
-        bad("one upper-case letter", NAMES, ("x-uppeR", "y")).breaks(),
-        bad("an empty name", NAMES, ("", "y")).breaks(),
-        bad("a name with a blank", NAMES, ("x y", "z")).breaks(),
-        bad("a name with a blank behind it", NAMES, ("x ", "z")).breaks(),
+        bad("an upper-case name", NAMES, ("X-Upper", "y")),
+        bad("one upper-case letter", NAMES, ("x-uppeR", "y")),
+        bad("an empty name", NAMES, ("", "y")),
+        bad("a name with a blank", NAMES, ("x y", "z")),
+        bad("a name with a blank behind it", NAMES, ("x ", "z")),
         bad(
             "content-length with a blank behind it",
             NAMES,
             ("content-length ", "5"),
-        )
-        .breaks(),
+        ),
         bad(
             "transfer-encoding with a blank before it",
             NAMES,
             (" transfer-encoding", "chunked"),
-        )
-        .breaks(),
-        bad("a name with a colon", NAMES, ("x:y", "z")).breaks(),
-        bad("a name with a field in it", NAMES, ("x: y\r\nz", "z")).breaks(),
-        bad("a name with CR LF", NAMES, ("x\r\ny", "z")).breaks(),
-        bad("a name with LF", NAMES, ("x\ny", "z")).breaks(),
-        bad("a name with NUL", NAMES, ("x\0", "z")).breaks(),
-        bad("a name with a tab", NAMES, ("x\t", "z")).breaks(),
-        bad("a name with DEL", NAMES, ("x\u{7f}", "z")).breaks(),
-        bad("a name in brackets", NAMES, ("(x)", "z")).breaks(),
-        bytes("a name beyond ASCII", &[b'x', 0xff], b"z")
-            .malformed()
-            .breaks(),
-        bad("a value with CR LF", NAMES, ("x", "y\r\nz: a")).breaks(),
+        ),
+        bad("a name with a colon", NAMES, ("x:y", "z")),
+        bad("a name with a field in it", NAMES, ("x: y\r\nz", "z")),
+        bad("a name with CR LF", NAMES, ("x\r\ny", "z")),
+        bad("a name with LF", NAMES, ("x\ny", "z")),
+        bad("a name with NUL", NAMES, ("x\0", "z")),
+        bad("a name with a tab", NAMES, ("x\t", "z")),
+        bad("a name with DEL", NAMES, ("x\u{7f}", "z")),
+        bad("a name in brackets", NAMES, ("(x)", "z")),
+        bytes("a name beyond ASCII", &[b'x', 0xff], b"z").malformed(),
+        bad("a value with CR LF", NAMES, ("x", "y\r\nz: a")),
         bad(
             "a value with a request in it",
             NAMES,
             ("x", "y\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
-        )
-        .breaks(),
+        ),
         bad(
             "a value with a framing in it",
             NAMES,
             ("x", "y\r\ntransfer-encoding: chunked"),
-        )
-        .breaks(),
-        bad("a value with LF", NAMES, ("x", "y\nz: a")).breaks(),
-        bad("a value with CR", NAMES, ("x", "y\rz")).breaks(),
-        bad("a value that ends with CR", NAMES, ("x", "y\r")).breaks(),
-        bad("a value that ends with LF", NAMES, ("x", "y\n")).breaks(),
-        bad("a value with NUL", NAMES, ("x", "y\0z")).breaks(),
-        bad("a value with a control", NAMES, ("x", "y\u{1}z")).breaks(),
-        bad("a value with DEL", NAMES, ("x", "y\u{7f}z")).breaks(),
+        ),
+        bad("a value with LF", NAMES, ("x", "y\nz: a")),
+        bad("a value with CR", NAMES, ("x", "y\rz")),
+        bad("a value that ends with CR", NAMES, ("x", "y\r")),
+        bad("a value that ends with LF", NAMES, ("x", "y\n")),
+        bad("a value with NUL", NAMES, ("x", "y\0z")),
+        bad("a value with a control", NAMES, ("x", "y\u{1}z")),
+        bad("a value with DEL", NAMES, ("x", "y\u{7f}z")),
         bad("a value with a blank before it", NAMES, ("x", " y")),
         bad("a value with a blank behind it", NAMES, ("x", "y ")),
         bad("a value with a tab before it", NAMES, ("x", "\ty")),
@@ -170,8 +164,7 @@ pub fn cases() -> Vec<Case> {
             "a cookie crumb with CR LF",
             NAMES,
             ("cookie", "a=b\r\nx: y"),
-        )
-        .breaks(),
+        ),
         case("expect: 100-continue", "RFC 9110 §10.1.1")
             .post(&[("expect", "100-continue"), ("content-length", "5")])
             .once_forwarded()

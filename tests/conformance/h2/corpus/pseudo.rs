@@ -55,23 +55,21 @@ pub fn cases() -> Vec<Case> {
         without("no :path", ":path"),
         malformed("no pseudo-header field", RULE, &[("host", "a")]),
         malformed("no field", RULE, &[]),
-        with("an empty :method", ":method", "").breaks(),
+        with("an empty :method", ":method", ""),
         with("an empty :scheme", ":scheme", ""),
         with(
             "a :method with a blank",
             ":method",
             "GET /smuggled HTTP/1.1",
-        )
-        .breaks(),
+        ),
         with(
             "a :method with CR LF",
             ":method",
             "GET / HTTP/1.1\r\nX: y\r\n\r\nGET",
-        )
-        .breaks(),
-        with("a :method with a control", ":method", "G\u{1}T").breaks(),
-        with("a :method with a colon", ":method", "GET:").breaks(),
-        with("a :method beyond ASCII", ":method", "GÉT").breaks(),
+        ),
+        with("a :method with a control", ":method", "G\u{1}T"),
+        with("a :method with a colon", ":method", "GET:"),
+        with("a :method beyond ASCII", ":method", "GÉT"),
         with("a :scheme with CR LF", ":scheme", "http\r\nX: y"),
         with("a :scheme with a path", ":scheme", "http://b/?"),
         with("a :scheme with a blank", ":scheme", "ht tp"),
@@ -85,8 +83,8 @@ pub fn cases() -> Vec<Case> {
         reordered("a late :authority", 2),
         reordered("a late :path", 3),
         twice(":status in a request", (":status", "200")),
-        twice("a pseudo-header field that nobody knows", (":what", "y")).breaks(),
-        twice("a pseudo-header field without a name", (":", "y")).breaks(),
+        twice("a pseudo-header field that nobody knows", (":what", "y")),
+        twice("a pseudo-header field without a name", (":", "y")),
         twice(":protocol without CONNECT", (":protocol", "websocket")),
         case("an upper-case pseudo-header field", RULE)
             .raw(&[
@@ -95,8 +93,7 @@ pub fn cases() -> Vec<Case> {
                 (":authority", "a"),
                 (":path", "/"),
             ])
-            .malformed()
-            .breaks(),
+            .malformed(),
         case("a pseudo-header field with a blank behind it", RULE)
             .raw(&[
                 (":method ", "GET"),
@@ -104,8 +101,7 @@ pub fn cases() -> Vec<Case> {
                 (":authority", "a"),
                 (":path", "/"),
             ])
-            .malformed()
-            .breaks(),
+            .malformed(),
         case("pseudo-header fields in another order", ORDER)
             .raw(&[
                 (":path", "/"),

@@ -1,7 +1,8 @@
 //! `:path`.
 
-use crate::h2::case::{Case, case};
-use crate::h2::hpack::block;
+use crate::h2::case::{Case, PLAIN, case};
+use crate::h2::frame::END_STREAM;
+use crate::h2::hpack::{block, literal};
 
 const RULE: &str = "RFC 9113 §8.3.1";
 
@@ -20,6 +21,13 @@ fn bad(name: &'static str, target: &str) -> Case {
 
 fn good(name: &'static str, target: &str) -> Case {
     path(name, "GET", target).forwarded(&format!("GET {target}"))
+}
+
+/// A host that the router has no other place for.
+fn good_host(name: &'static str, host: &str) -> Case {
+    let fields = [PLAIN[0], PLAIN[1], (":authority", host), PLAIN[3]];
+    let request = format!("GET / `host: {host}`");
+    case(name, RULE).raw(&fields).forwarded(&request)
 }
 
 pub fn cases() -> Vec<Case> {
@@ -54,6 +62,25 @@ pub fn cases() -> Vec<Case> {
         good("a path of two slashes", "//b/c"),
         good("a path with an authority behind a slash", "//user@b:80/"),
         good("a path with a semicolon", "/a;b=c"),
+        good("a path in angle brackets", "/<x>"),
+        good("a path with a backtick", "/`"),
+        good("a path with a quote", "/\"x\""),
+        good("a path with a backslash", "/a\\b"),
+        good("a path with a caret and a bar", "/^|"),
+        good("a path with braces", "/{x}"),
+        good("a query in quotes", "/?q=\"x\""),
+        good("a query in angle brackets", "/?q=<x>"),
+        path("a path in brackets with a fragment", "GET", "/<x>#y").forwarded("GET /<x>"),
+        bad("a path in brackets with a blank", "/<x> y"),
+        bad("a path in brackets with CR LF", "/<x>\r\nX: y"),
+        bad("a path in brackets with a version", "/<x> HTTP/1.1"),
+        case("a path that is no text", RULE)
+            .headers(
+                END_STREAM,
+                [block(&PLAIN[..3]), literal(b":path", b"/\xe9")].concat(),
+            )
+            .any(),
+        good_host("a host that is percent-encoded", "a%20b"),
         case("a path of 20,000 bytes", RULE)
             .long(&block(&[
                 (":method", "GET"),

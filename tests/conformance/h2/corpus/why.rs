@@ -58,8 +58,21 @@ pub const WHY: &[Why] = &[
         &["a GOAWAY within a request"],
     ),
     (
-        "lameduck's reader of blocks takes no name and no value that isn't one (RFC 9110 §5.1, §5.5), and ends the \
-         connection. The others drop such fields or pass the controls on",
+        "lameduck cuts a fragment off, as of any path",
+        &["a path in brackets with a fragment"],
+    ),
+    (
+        "A WebSocket whose backend hasn't understood the handshake is a 502 (RFC 6455 §4.1). nginx does no WebSockets \
+         over HTTP/2; HAProxy takes the first of two answers",
+        &[
+            "a WebSocket with another's accept",
+            "a WebSocket without an accept",
+            "a WebSocket with two accepts",
+        ],
+    ),
+    (
+        "lameduck takes no name and no value that isn't one (RFC 9110 §5.1, §5.5). The others drop such fields or pass \
+         the controls on",
         &[
             "a name in brackets",
             "a name beyond ASCII",
