@@ -4,7 +4,7 @@ use super::diagnostics::{ConfigError, Report};
 use super::environment;
 use super::reader::Findings;
 use super::runtime::{Config, Listener};
-use super::{file, validate};
+use super::{dependent_defaults, file, validate};
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
@@ -90,6 +90,7 @@ fn read(
             found.forget("listener");
             read.listeners = listeners;
         }
+        dependent_defaults::settle(&mut read, &found);
         validate::config(&read, &mut found);
         if look {
             environment::check(&mut read, &mut found);

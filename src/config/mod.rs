@@ -9,7 +9,9 @@
 //! and somebody with three mistakes should see three.
 
 pub mod address;
+mod backend_names;
 mod defaults;
+mod dependent_defaults;
 pub mod diagnostics;
 pub mod diff;
 pub mod duration;

@@ -131,7 +131,7 @@ fn admin(admin: &Admin, f: &mut Findings) {
         );
     }
     if let (Some(http), Some(probes)) = (admin.http, admin.probes)
-        && clash(http, probes)
+        && cannot_both_listen(http, probes)
     {
         f.error(
             f.place("admin.probes"),
@@ -145,7 +145,7 @@ fn admin(admin: &Admin, f: &mut Findings) {
 }
 
 /// Whether the second bind of these two would fail.
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn cannot_both_listen(a: SocketAddr, b: SocketAddr) -> bool {
     let overlap = a.ip() == b.ip()
         || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
     a.port() != 0 && a.port() == b.port() && overlap
@@ -165,7 +165,7 @@ fn listeners(config: &Config, f: &mut Findings) {
         let address = listener.address;
         let earlier = config.listeners[..i]
             .iter()
-            .position(|other| clash(other.address, address));
+            .position(|other| cannot_both_listen(other.address, address));
         if let Some(j) = earlier {
             let other = config.listeners[j].address;
             let first = f.place(&format!("listener[{j}].address"));
@@ -198,7 +198,7 @@ fn listeners(config: &Config, f: &mut Findings) {
         for (key, admin) in [("http", config.admin.http), ("probes", config.admin.probes)] {
             let path = format!("admin.{key}");
             if let Some(admin) = admin
-                && clash(admin, address)
+                && cannot_both_listen(admin, address)
             {
                 let other = f.place(&path).filter(|_| f.written(&path));
                 f.error(
@@ -333,12 +333,10 @@ fn reaches(to: SocketAddr, on: SocketAddr) -> bool {
 fn health(path: &str, health: &Health, f: &mut Findings) {
     let at = |key: &str| format!("{path}.health.{key}");
     let (interval, timeout, fast) = (at("interval"), at("timeout"), at("fast_interval"));
-    if health.timeout > health.interval && f.sound(&[&timeout, &interval]) {
-        let place = if f.written(&timeout) {
-            &timeout
-        } else {
-            &interval
-        };
+    // One of them by default says nothing about what its user wants of the other.
+    let both_written = f.written(&timeout) && f.written(&interval);
+    if health.timeout > health.interval && both_written && f.sound(&[&timeout, &interval]) {
+        let place = &timeout;
         f.warning(
             f.place(place),
             format!(

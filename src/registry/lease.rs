@@ -374,6 +374,7 @@ impl PoolState {
             .map(|drain| KeptDrain {
                 pool: self.name.to_string(),
                 backend: member.base.clone(),
+                address: None,
                 drain: persist::Drain::from(&drain),
             })
             .collect()

@@ -24,6 +24,7 @@ fn state() -> State {
             KeptDrain {
                 pool: "api".into(),
                 backend: "api-0~2".into(),
+                address: None,
                 drain: Drain::from(&drain(
                     Some(now + Duration::from_secs(30)),
                     Some(now + Duration::from_secs(3600)),
@@ -32,6 +33,7 @@ fn state() -> State {
             KeptDrain {
                 pool: "web".into(),
                 backend: "web-1".into(),
+                address: Some("127.0.0.1:3001".into()),
                 drain: Drain::from(&drain(None, None)),
             },
         ],
