@@ -128,9 +128,7 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
 /// # Errors
 /// The proxy can't be reached, knows no such pool, or the pool has no backends.
 pub(super) async fn backends_of(client: &Client, pool: &str) -> Result<Vec<BackendName>, Exit> {
-    let view: PoolView = client
-        .get(&format!("/v1/pools/{}", segment(pool)))
-        .await?;
+    let view: PoolView = client.get(&format!("/v1/pools/{}", segment(pool))).await?;
     let backends: Vec<_> = view
         .backends
         .into_iter()

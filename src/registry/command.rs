@@ -169,7 +169,9 @@ impl Writer {
         let state = &self.pools[index];
         if eligible_before > 0 && state.core.eligible() == 0 {
             let then = match state.config.hold.on_empty {
-                OnEmpty::Hold => "requests wait until one is ready, and after [pool.hold] timeout get 503",
+                OnEmpty::Hold => {
+                    "requests wait until one is ready, and after [pool.hold] timeout get 503"
+                }
                 OnEmpty::Fail => "requests get 503 until one is ready",
                 OnEmpty::FailOpen => "requests go to backends that are not ready",
             };

@@ -37,4 +37,5 @@ mod threads;
 mod timeouts;
 mod total;
 mod upgrade;
+mod weights;
 mod wire;
