@@ -112,6 +112,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             .transpose();
         let token = token.map_err(anyhow::Error::msg)?;
         let kept = wiring::restore(&config)?;
+        let config = wiring::keep_backend_names(config.clone(), &kept);
 
         let (orders, mut order_queue) = tokio::sync::mpsc::unbounded_channel();
         let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));

@@ -126,6 +126,17 @@ impl fmt::Display for Target {
     }
 }
 
+/// `POOL/NAME`, or `POOL` for all of it; in a hook of Oxmgr's, as [`backend`].
+///
+/// # Errors
+/// With an example.
+pub fn backend_or_pool(text: &str) -> Result<Target, String> {
+    match named_by(text, std::env::var(OXMGR_PROCESS).ok()) {
+        Ok(backend) => Ok(Target::Backend(backend)),
+        Err(_) => text.parse(),
+    }
+}
+
 /// Where the admin API is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {

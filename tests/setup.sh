@@ -34,10 +34,12 @@ from_pypi schemas-venv kubernetes-validate==1.37.0
 from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 # Clients that people use, see tests/clients.
 from_pypi clients-venv websockets==17.4
+# App servers that serve one connection at a time, and others.
+from_pypi apps-venv gunicorn==23.0.0 uvicorn==0.35.0
 # Judges TLS.
 from_pypi scan-venv sslyze==6.3.1
 missing=
-packages="runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load"
+packages="runit:runsvdir s6:s6-svscan systemd:systemctl slowhttptest:slowhttptest curl:curl nghttp2-client:h2load php-cli:php ruby-webrick:ruby puma:puma"
 # Chromium is 60 MiB to fetch, and tried in the long form alone.
 [ "${LAMEDUCK_PROVE:-}" != 1 ] || packages="$packages chromium-headless-shell:chromium-headless-shell"
 for package in $packages; do

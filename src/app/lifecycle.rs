@@ -176,7 +176,9 @@ impl Lifecycle {
         let loaded = tokio::task::spawn_blocking(move || {
             options.load().map_err(|error| error.render(false))
         });
-        let config = Arc::new(loaded.await.map_err(|error| error.to_string())??.config);
+        let mut config = loaded.await.map_err(|error| error.to_string())??.config;
+        config.keep_backend_names(self.config().unnamed_backends());
+        let config = Arc::new(config);
         let change = listeners
             .prepare(&config.listeners)
             .map_err(|error| error.to_string())?;

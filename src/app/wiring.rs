@@ -142,6 +142,26 @@ async fn beat(vitals: Arc<Vitals>) {
     }
 }
 
+/// The configuration with the names that unnamed backends had in the earlier run, so that a drain holds for the
+/// address that it was asked for, whatever was removed from the file since.
+pub fn keep_backend_names(config: Arc<Config>, kept: &persist::State) -> Arc<Config> {
+    let known: Vec<_> = kept
+        .drains
+        .iter()
+        .filter_map(|kept| Some((kept, kept.address.as_ref()?.parse().ok()?)))
+        .collect();
+    if known.is_empty() {
+        return config;
+    }
+    let mut config = Arc::unwrap_or_clone(config);
+    config.keep_backend_names(
+        known
+            .iter()
+            .map(|(kept, address)| (kept.pool.as_str(), kept.backend.as_str(), address)),
+    );
+    Arc::new(config)
+}
+
 /// What an earlier run of the proxy kept.
 pub fn restore(config: &Config) -> anyhow::Result<persist::State> {
     Ok(match &config.server.state_dir {

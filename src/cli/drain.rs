@@ -13,7 +13,7 @@ use super::client::{Client, Connect, Wait};
 use super::exit::Exit;
 use crate::output::{Progress, complain, count, print, print_json, printable};
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
-use crate::typed::{Actor, BackendName, backend, duration, segment};
+use crate::typed::{Actor, BackendName, Target, backend_or_pool, duration, segment};
 
 /// How long a proxy may take to show that it is alive.
 const ALIVE: Duration = Duration::from_secs(3);
@@ -23,9 +23,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Options of `lameduck drain`.
 #[derive(Debug, Clone, Args)]
 pub struct DrainArgs {
-    /// The backend, for example app/app-1
-    #[arg(value_name = "POOL/NAME", value_parser = backend)]
-    pub backend: BackendName,
+    /// The backend, for example app/app-1, or a pool, for all of its backends
+    #[arg(value_name = "POOL[/NAME]", value_parser = backend_or_pool)]
+    pub target: Target,
     /// Cut what is still in flight after this long [default: the pool's drain.deadline]
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_TIMEOUT", value_parser = duration)]
     pub timeout: Option<String>,
@@ -93,17 +93,76 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
         // Interrupted here, nothing is drained yet, and the proxy stays lame: its caller is stopping it.
         tokio::time::sleep(time).await;
     }
-    let path = format!("{}/drain", args.backend.path());
-    let call = Call {
-        client: &client,
-        backend: &args.backend,
-        verb: "drain",
-        json: args.json,
+    let backends = match args.target {
+        Target::Backend(backend) => vec![backend],
+        Target::Pool(pool) => backends_of(&client, &pool).await?,
     };
-    let answer = call
-        .wait(Method::POST, &path, Some(&request), patience)
-        .await?;
-    call.conclude(&answer)
+    warn_if_last(&client, &backends).await;
+    let drains = backends.iter().map(async |backend| {
+        let call = Call {
+            client: &client,
+            backend,
+            verb: "drain",
+            json: args.json,
+        };
+        let path = format!("{}/drain", backend.path());
+        let answer = call
+            .wait(Method::POST, &path, Some(&request), patience)
+            .await?;
+        call.conclude(&answer)
+    });
+    // All at once, each told as it ends; of several failures the first of the list is the command's.
+    let mut first = Ok(());
+    for ended in futures_util::future::join_all(drains).await {
+        match (ended, &first) {
+            (Err(exit), Ok(())) => first = Err(exit),
+            (Err(exit), Err(_)) => complain(&exit.message),
+            (Ok(()), _) => {}
+        }
+    }
+    first
+}
+
+/// All backends of a pool that are there now.
+///
+/// # Errors
+/// The proxy can't be reached, knows no such pool, or the pool has no backends.
+pub(super) async fn backends_of(client: &Client, pool: &str) -> Result<Vec<BackendName>, Exit> {
+    let view: PoolView = client.get(&format!("/v1/pools/{}", segment(pool))).await?;
+    let backends: Vec<_> = view
+        .backends
+        .into_iter()
+        .map(|backend| BackendName {
+            pool: pool.to_owned(),
+            name: backend.name,
+        })
+        .collect();
+    if backends.is_empty() {
+        return Err(Exit::failed(format!(
+            "pool {pool} has no backends; `lameduck status` lists them"
+        )));
+    }
+    Ok(backends)
+}
+
+/// Says, before anything is asked for, that nothing ready will be left.
+async fn warn_if_last(client: &Client, drained: &[BackendName]) {
+    let Some(pool) = drained.first().map(|backend| &backend.pool) else {
+        return;
+    };
+    let path = format!("/v1/pools/{}", segment(pool));
+    // A proxy that doesn't answer is told about by the drain itself.
+    let Ok(view) = client.get::<PoolView>(&path).await else {
+        return;
+    };
+    let ready = view.backends.iter().filter(|shown| shown.state == "ready");
+    let (taken, left): (Vec<_>, Vec<_>) =
+        ready.partition(|shown| drained.iter().any(|backend| backend.means(&shown.name)));
+    if !taken.is_empty() && left.is_empty() {
+        complain(&format!(
+            "warning: no other backend of {pool} is ready: until one is, requests wait or are refused ([pool.hold])"
+        ));
+    }
 }
 
 /// The reason where none is given: at least who it was.

@@ -5,18 +5,18 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 
 use super::client::{Client, Connect, Wait};
-use super::drain::warn;
+use super::drain::{backends_of, warn};
 use super::exit::Exit;
 use crate::output::{print, print_json, printable};
 use crate::registry::view::{BackendView, ResumeRequest};
-use crate::typed::{Actor, BackendName, backend, duration};
+use crate::typed::{Actor, BackendName, Target, backend_or_pool, duration};
 
 /// Options of `lameduck resume`.
 #[derive(Debug, Clone, Args)]
 pub struct ResumeArgs {
-    /// The backend, for example app/app-1
-    #[arg(value_name = "POOL/NAME", value_parser = backend)]
-    pub backend: BackendName,
+    /// The backend, for example app/app-1, or a pool, for all of its backends
+    #[arg(value_name = "POOL[/NAME]", value_parser = backend_or_pool)]
+    pub target: Target,
     /// Lift everybody's drains, not only those of operators
     #[arg(long, env = "LAMEDUCK_ALL", value_parser = FalseyValueParser::new())]
     pub all: bool,
@@ -51,12 +51,20 @@ pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
         wait: asked,
         ..ResumeRequest::default()
     };
-    let path = format!("{}/resume", args.backend.path());
-    let view: BackendView = client
-        .call(Method::POST, &path, Some(&request), wait)
-        .await?;
-    report(&args.backend, &view, args.json);
-    Ok(())
+    let backends = match args.target {
+        Target::Backend(backend) => vec![backend],
+        Target::Pool(pool) => backends_of(&client, &pool).await?,
+    };
+    let resumed = backends.iter().map(async |backend| {
+        let path = format!("{}/resume", backend.path());
+        let view: BackendView = client
+            .call(Method::POST, &path, Some(&request), wait)
+            .await?;
+        report(backend, &view, args.json);
+        Ok(())
+    });
+    let ended = futures_util::future::join_all(resumed).await;
+    ended.into_iter().collect()
 }
 
 /// What `--wait-ready` means.

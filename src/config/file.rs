@@ -278,8 +278,10 @@ fn pool(t: &Table<'_>, base: &Path, f: &mut Findings) -> Pool {
         } else {
             &pool_name
         };
+        let name = table.read("name", format!("{default}-{}", i + 1), f, name);
         Backend {
-            name: table.read("name", format!("{default}-{}", i + 1), f, name),
+            name,
+            named: f.written(&table.at("name")),
             address: table.require(
                 "address",
                 Address::Name(String::new(), 0),

@@ -5,7 +5,7 @@ use super::diagnostics::{ConfigError, Report, Severity};
 use super::load::{DEFAULT_PATHS, Loaded, load_with};
 use super::reader::Findings;
 use super::runtime::*;
-use super::{health, validate, values};
+use super::{dependent_defaults, health, validate, values};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
@@ -146,7 +146,7 @@ fn build(flags: Flags<'_>) -> Result<(Config, Report), ConfigError> {
         Some(listen) => listener(listen)?,
         None => Listener::on(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
     };
-    let config = Config {
+    let mut config = Config {
         server: Server::default(),
         admin: Admin::default(),
         access_log: AccessLog::default(),
@@ -156,6 +156,7 @@ fn build(flags: Flags<'_>) -> Result<(Config, Report), ConfigError> {
         routes: Vec::new(),
     };
     let mut found = Findings::default();
+    dependent_defaults::settle(&mut config, &found);
     validate::config(&config, &mut found);
     match found
         .diagnostics
@@ -193,6 +194,7 @@ fn backend(written: &str, index: usize) -> Result<Backend, ConfigError> {
     let named = written
         .split_once('=')
         .filter(|(name, _)| !name.contains([':', '/']));
+    let is_named = named.is_some();
     let (name, address) = match named {
         Some((name, address)) => (name.to_string(), address),
         None => (format!("{POOL}-{}", index + 1), written),
@@ -211,6 +213,7 @@ fn backend(written: &str, index: usize) -> Result<Backend, ConfigError> {
     })?;
     Ok(Backend {
         name,
+        named: is_named,
         address,
         weight: 1,
     })

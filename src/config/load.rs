@@ -5,7 +5,7 @@ use super::environment;
 use super::plain_file::read_file;
 use super::reader::Findings;
 use super::runtime::{Config, Listener};
-use super::{file, size, validate};
+use super::{dependent_defaults, file, size, validate};
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
@@ -101,6 +101,7 @@ fn read(
             found.forget("listener");
             read.listeners = listeners;
         }
+        dependent_defaults::settle(&mut read, &found);
         validate::config(&read, &mut found);
         if look {
             environment::check(&mut read, &mut found);

@@ -10,7 +10,9 @@
 
 pub mod address;
 mod admin;
+mod backend_names;
 mod defaults;
+mod dependent_defaults;
 pub mod diagnostics;
 pub mod diff;
 pub mod duration;

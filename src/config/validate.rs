@@ -269,12 +269,10 @@ fn backends(path: &str, pool: &Pool, config: &Config, f: &mut Findings) {
 fn health(path: &str, health: &Health, f: &mut Findings) {
     let at = |key: &str| format!("{path}.health.{key}");
     let (interval, timeout, fast) = (at("interval"), at("timeout"), at("fast_interval"));
-    if health.timeout > health.interval && f.sound(&[&timeout, &interval]) {
-        let place = if f.written(&timeout) {
-            &timeout
-        } else {
-            &interval
-        };
+    // One of them by default says nothing about what its user wants of the other.
+    let both_written = f.written(&timeout) && f.written(&interval);
+    if health.timeout > health.interval && both_written && f.sound(&[&timeout, &interval]) {
+        let place = &timeout;
         f.warning(
             f.place(place),
             format!(

@@ -23,7 +23,6 @@ enum Watch {
     Http(Connection),
     /// It takes another call.
     Session(Session),
-    Tcp(Watcher),
 }
 
 /// A task that reads until the end, and itself ends when this is dropped.
@@ -68,19 +67,6 @@ impl Sentinel {
         }
     }
 
-    /// A bare connection: what the peer says is thrown away, its end is what counts.
-    pub(super) fn tcp(mut connection: Connection, listener: Option<u64>) -> Self {
-        let task = tokio::spawn(async move {
-            let mut void = [0; 1024];
-            while connection.read(&mut void).await.is_ok_and(|read| read > 0) {}
-        });
-        Self {
-            watch: Watch::Tcp(Watcher(task)),
-            listener,
-            idle_since: Instant::now(),
-        }
-    }
-
     /// Waits until it is of no use any more: the peer has closed it, or says what nobody asked for.
     pub(super) async fn closed(&mut self) {
         match &mut self.watch {
@@ -88,16 +74,6 @@ impl Sentinel {
                 let _ = connection.read(&mut [0]).await;
             }
             Watch::Session(session) => session.closed().await,
-            Watch::Tcp(watcher) => watcher.ended().await,
-        }
-    }
-
-    /// Whether it is still there, as far as is known.
-    pub(super) fn is_open(&self) -> bool {
-        match &self.watch {
-            Watch::Http(_) => true,
-            Watch::Session(session) => session.is_open(),
-            Watch::Tcp(watcher) => watcher.is_watching(),
         }
     }
 
@@ -105,7 +81,7 @@ impl Sentinel {
     pub(super) fn into_http(self) -> Option<(Connection, Option<u64>)> {
         match self.watch {
             Watch::Http(connection) => Some((connection, self.listener)),
-            Watch::Session(_) | Watch::Tcp(_) => None,
+            Watch::Session(_) => None,
         }
     }
 
@@ -113,7 +89,7 @@ impl Sentinel {
     pub(super) fn into_session(self) -> Option<(Session, Option<u64>)> {
         match self.watch {
             Watch::Session(session) => Some((session, self.listener)),
-            Watch::Http(_) | Watch::Tcp(_) => None,
+            Watch::Http(_) => None,
         }
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Task {
     without_until: Option<Instant>,
     /// When the last probe began.
     last: Option<Time>,
+    /// The listening socket that the last probe reached, where that is known.
+    listener: Option<u64>,
 }
 
 enum Next {
@@ -84,6 +86,7 @@ impl Task {
             short_lives: 0,
             without_until: None,
             last: None,
+            listener: None,
         }
     }
 
@@ -155,7 +158,7 @@ impl Task {
                     http.probe(target, resolver, sentinel, keep).await
                 }
                 (_, Some(grpc)) => grpc.probe(target, resolver, sentinel, keep).await,
-                _ => tcp::probe(target, resolver, sentinel, keep).await,
+                _ => tcp::probe(target, resolver).await,
             }
         };
         tokio::select! {
@@ -170,6 +173,12 @@ impl Task {
             self.report_closed();
         }
         self.sentinel = answer.kept.take();
+        let is_another = |known| answer.listener.is_some_and(|now| now != known);
+        if self.listener.is_some_and(is_another) {
+            // Another process listens now, and may know the health URL.
+            self.fallen_back = false;
+        }
+        self.listener = answer.listener.or(self.listener);
         let Some(probe) = answer.probe else {
             if !std::mem::replace(&mut self.told_shortage, true) {
                 tracing::warn!(

@@ -6,17 +6,13 @@ use super::Target;
 use super::answer::Answer;
 use super::connect::{connect, speaks_http2};
 use super::resolve::Resolver;
-use super::sentinel::Sentinel;
 use crate::core::backend::Probe;
 use crate::tls::upstream::Alpn;
 
-/// One probe, on a connection of its own: an open one says nothing about who would accept the next.
-pub(super) async fn probe(
-    target: &Target,
-    resolver: &Resolver,
-    sentinel: Option<Sentinel>,
-    keep: bool,
-) -> Answer {
+/// One probe, on a connection of its own, which is closed at once: an open one on which nothing was ever sent would
+/// occupy an app that serves one connection at a time (gunicorn's default worker, wsgiref), for as long as it stays. The
+/// end of such a process is heard by traffic and by the next probe.
+pub(super) async fn probe(target: &Target, resolver: &Resolver) -> Answer {
     let began = Instant::now();
     let deadline = began + target.health.timeout;
     let alpn = match speaks_http2(target) {
@@ -29,13 +25,8 @@ pub(super) async fn probe(
     };
     match connected {
         Err(failed) => failed,
-        Ok((connection, listener)) => Answer {
+        Ok((_closed_on_drop, listener)) => Answer {
             listener,
-            kept: keep.then(|| match sentinel {
-                // The older one goes on watching the process that it was opened to.
-                Some(sentinel) if sentinel.is_open() && sentinel.listener == listener => sentinel,
-                _ => Sentinel::tcp(connection, listener),
-            }),
             ..Answer::new(
                 Probe::Pass,
                 format!("connected in {}", super::http::took(began)),

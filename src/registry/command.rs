@@ -1,6 +1,7 @@
 //! What the registry is asked to do: probe results, and what people want to know or to change.
 
 use tokio::sync::oneshot;
+use tracing::warn;
 
 use super::endpoint::Key;
 use super::handle::{Command, Refusal};
@@ -10,6 +11,7 @@ use super::request::{self, Which};
 use super::view::{DrainRequest, DrainResponse};
 use super::writer::Writer;
 use crate::clock;
+use crate::config::OnEmpty;
 use crate::core::backend::Event;
 
 impl Writer {
@@ -181,6 +183,7 @@ impl Writer {
             self.check_drains(*key, &order)?;
         }
         self.pools[index].unsaved = true;
+        let eligible_before = self.pools[index].core.eligible();
         let mut endings = Vec::new();
         for key in keys {
             let (sender, receiver) = oneshot::channel();
@@ -192,7 +195,26 @@ impl Writer {
             self.step(key, Event::Drain(order.clone()));
             self.answer_if_drained(key);
         }
+        self.warn_if_none_ready(index, eligible_before, name);
         Ok(endings)
+    }
+
+    /// Says so when the drain of `name` has taken the pool's last ready backend.
+    pub(super) fn warn_if_none_ready(&self, index: usize, eligible_before: usize, name: &str) {
+        let state = &self.pools[index];
+        if eligible_before > 0 && state.core.eligible() == 0 {
+            let then = match state.config.hold.on_empty {
+                OnEmpty::Hold => {
+                    "requests wait until one is ready, and after [pool.hold] timeout get 503"
+                }
+                OnEmpty::Fail => "requests get 503 until one is ready",
+                OnEmpty::FailOpen => "requests go to backends that are not ready",
+            };
+            warn!(
+                pool = %state.name, backend = name,
+                "the last ready backend of the pool is drained: {then}"
+            );
+        }
     }
 
     fn resume(

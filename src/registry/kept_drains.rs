@@ -44,6 +44,7 @@ impl KeptDrains {
         self.extend(left.into_iter().map(|drain| KeptDrain {
             pool: pool.to_owned(),
             backend: backend.to_owned(),
+            address: None,
             drain,
         }));
         any
@@ -56,6 +57,7 @@ impl KeptDrains {
                 drains.iter().map(move |drain| KeptDrain {
                     pool: pool.clone(),
                     backend: backend.clone(),
+                    address: None,
                     drain: drain.clone(),
                 })
             })

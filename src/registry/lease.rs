@@ -387,6 +387,7 @@ impl PoolState {
             .map(|drain| KeptDrain {
                 pool: self.name.to_string(),
                 backend: member.base.clone(),
+                address: None,
                 drain: persist::Drain::kept(&drain, &Reading::take()),
             })
             .collect()

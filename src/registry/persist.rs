@@ -48,6 +48,10 @@ pub struct KeptDrain {
     pub pool: String,
     /// The backend, as shown.
     pub backend: String,
+    /// Where a configured one was: what knows it again if the file gives it no name. `None`: not a configured one, or
+    /// kept by a lameduck that did not save it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// What was asked for.
     pub drain: Drain,
 }
@@ -352,6 +356,8 @@ impl PoolState {
                 pool: self.name.to_string(),
                 // Not as shown: the next run finds nobody else of that name.
                 backend: member.base.clone(),
+                address:
+                    (member.source == Source::Config).then(|| member.endpoint.address.to_string()),
                 drain: Drain::kept(drain, clock),
             }));
         }

@@ -314,7 +314,7 @@ impl PoolState {
                 config::Balance::Random => "random",
             }
             .to_owned(),
-            eligible: self.core.eligible(),
+            eligible: self.both().filter(|both| takes_requests(*both)).count(),
             held: self.shared.held.load(Ordering::Relaxed),
             backends: self
                 .both()
@@ -351,9 +351,9 @@ impl PoolState {
         let mut ready = Vec::with_capacity(all.len());
         let mut last_resort = Vec::new();
         for (member, backend) in self.both() {
-            if backend.is_eligible() {
+            if takes_requests((member, backend)) {
                 ready.push(member.endpoint.clone());
-            } else if backend.may_fail_open() {
+            } else if backend.may_fail_open() && member.endpoint.weight() > 0 {
                 last_resort.push(member.endpoint.clone());
             }
         }
@@ -388,6 +388,11 @@ impl PoolState {
     pub fn published(&mut self) {
         self.releaser.published(self.published.ready.len());
     }
+}
+
+/// Whether the balancer knows it: eligible, and with a share of the requests. Weight 0 is no share at all.
+fn takes_requests((member, backend): (&Member, &Backend)) -> bool {
+    backend.is_eligible() && member.endpoint.weight() > 0
 }
 
 /// What of a backend matters outside of it.

@@ -76,6 +76,34 @@ async fn drain_health_resume() {
 }
 
 #[tokio::test]
+async fn drain_and_resume_of_a_pool_mean_all_of_its_backends() {
+    let server = Server::start().await;
+    let (code, out, err) = run(&server, "drain app").await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("app/app-1: drained in "), "{out}");
+    assert!(out.contains("app/app-2: drained in "), "{out}");
+    assert!(err.contains("no other backend of app is ready"), "{err}");
+    let (code, out, err) = run(&server, "resume app --wait 5s").await;
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(out.matches(": ready at ").count(), 2, "{out}");
+    let (code, _, err) = run(&server, "drain nope").await;
+    assert_eq!(code, 1);
+    assert!(err.contains("known pools: app"), "{err}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn drain_of_the_last_ready_backend_says_so_before_it_waits() {
+    let server = Server::start().await;
+    let (_, _, err) = run(&server, "drain app/app-1").await;
+    assert_eq!(err, "", "another one is ready");
+    let (code, _, err) = run(&server, "drain app/app-2").await;
+    assert_eq!(code, 0);
+    assert!(err.contains("no other backend of app is ready"), "{err}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_drain_that_runs_out_is_3() {
     let server = Server::start().await;
     let _permit = server.endpoint("app-1").permit(0).unwrap();

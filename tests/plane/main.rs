@@ -1,6 +1,7 @@
 //! The HTTP/1 data plane against scripted backends and clients: every byte on both sides is the test's.
 #![allow(clippy::unwrap_used)]
 
+mod app_servers;
 mod authority;
 mod bounds;
 mod buffering;
@@ -42,4 +43,5 @@ mod timeouts;
 mod total;
 mod upgrade;
 mod vanished;
+mod weights;
 mod wire;

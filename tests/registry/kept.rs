@@ -198,6 +198,7 @@ async fn a_hundred_thousand_registrations_come_back_within_seconds() {
     let drains = (0..COUNT).map(|n| persist::KeptDrain {
         pool: "app".into(),
         backend: format!("api-{n}"),
+        address: None,
         drain: drain.clone(),
     });
     let state = persist::State {

@@ -55,14 +55,28 @@ pub enum Balance {
 }
 
 /// `[[pool.backend]]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Backend {
-    /// Unique within its pool; by default `POOL-1`, `POOL-2`…
+    /// Unique within its pool; by default `POOL-1`, `POOL-2`…, which stays with the address when the file changes.
     pub name: String,
+    /// Whether the file gives the name. Equal backends may differ in it: writing a default down changes nothing.
+    pub named: bool,
     /// Where it listens.
     pub address: Address,
     /// Its share. Default 1.
     pub weight: u32,
+}
+
+impl PartialEq for Backend {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            named: _,
+            address,
+            weight,
+        } = self;
+        *name == other.name && *address == other.address && *weight == other.weight
+    }
 }
 
 /// `[pool.health]`.

@@ -51,8 +51,7 @@ impl Balancer {
     /// The index of the candidate to use, none of `excluded`; `None` where nothing is left.
     ///
     /// `candidates` are those the balancer was built for, in the same order. `cursor` counts picks (an atomic
-    /// of the caller's), `random` is a fresh random number. Candidates of weight 0 are picked only where
-    /// every other one is excluded.
+    /// of the caller's), `random` is a fresh random number. Candidates of weight 0 are never picked.
     pub fn pick<C: Candidate>(
         &self,
         candidates: &[C],
@@ -60,19 +59,12 @@ impl Balancer {
         random: u64,
         excluded: &[usize],
     ) -> Option<usize> {
-        let picked = match self {
+        match self {
             Self::LeastRequests => least_requests::pick(candidates, random, excluded),
             Self::RoundRobin(schedule) => schedule.pick(candidates, cursor, excluded),
             Self::Random(table) => table.pick(candidates, random, excluded),
-        };
-        picked.or_else(|| last_resort(candidates, random, excluded))
+        }
     }
-}
-
-/// Any that is not excluded, whatever its weight: the search starts at a random place.
-fn last_resort<C: Candidate>(candidates: &[C], random: u64, excluded: &[usize]) -> Option<usize> {
-    around(candidates.len(), below(random, candidates.len()))
-        .find(|index| !excluded.contains(index))
 }
 
 /// Every index once, from `start` on and around.

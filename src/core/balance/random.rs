@@ -86,7 +86,7 @@ fn among_the_rest<C: Candidate>(
             .map(|(index, candidate)| (index, u64::from(candidate.weight())))
     };
     let total: u64 = left().map(|(_, weight)| weight).sum();
-    // Nobody has a weight: the caller's last resort.
+    // Nobody has a weight.
     let mut mark = random.checked_rem(total)?;
     for (index, weight) in left() {
         if mark < weight {

@@ -68,11 +68,12 @@ fn the_excluded_are_never_picked_and_what_is_left_always_is() {
             let weights = &weights[..count];
             let balancer = Balancer::new(algorithm, weights);
             let candidates = fakes(weights);
-            for keep in 0..count {
+            for (keep, weight) in weights.iter().enumerate() {
                 let excluded: Vec<usize> = (0..count).filter(|index| *index != keep).collect();
                 for n in 0..50 {
                     let picked = balancer.pick(&candidates, n, remix(n), &excluded);
-                    assert_eq!(picked, Some(keep), "{algorithm:?}, {count} candidates");
+                    let left = (*weight > 0).then_some(keep);
+                    assert_eq!(picked, left, "{algorithm:?}, {count} candidates");
                 }
             }
         }
@@ -80,15 +81,17 @@ fn the_excluded_are_never_picked_and_what_is_left_always_is() {
 }
 
 #[test]
-fn weight_zero_only_where_nothing_else_is_left() {
+fn weight_zero_is_never_picked() {
     for algorithm in ALL {
         let counts = shares(algorithm, &[0, 1, 0, 2], 1000, false);
         assert_eq!((counts[0], counts[2]), (0, 0), "{algorithm:?}");
-        let counts = shares(algorithm, &[0, 0, 0], 3000, false);
-        assert!(
-            counts.iter().all(|count| *count > 500),
-            "{algorithm:?}: {counts:?}"
-        );
+        for (weights, excluded) in [(&[0, 0, 0][..], &[][..]), (&[0, 1, 0], &[1])] {
+            let balancer = Balancer::new(algorithm, weights);
+            for random in [0, 1 << 40, u64::MAX] {
+                let picked = balancer.pick(&fakes(weights), random, random, excluded);
+                assert_eq!(picked, None, "{algorithm:?} {weights:?}");
+            }
+        }
     }
 }
 

@@ -28,6 +28,7 @@ fn state() -> State {
             KeptDrain {
                 pool: "api".into(),
                 backend: "api-0~2".into(),
+                address: None,
                 drain: keep(&drain(
                     Some(now + Duration::from_secs(30)),
                     Some(now + Duration::from_secs(3600)),
@@ -36,6 +37,7 @@ fn state() -> State {
             KeptDrain {
                 pool: "web".into(),
                 backend: "web-1".into(),
+                address: Some("127.0.0.1:3001".into()),
                 drain: keep(&drain(None, None)),
             },
         ],

@@ -1,0 +1,158 @@
+//! Defaults that depend on what the user wrote: a default that nobody wrote must not make a value wrong that somebody
+//! did. Each pair of keys that bound each other has its line here; `validate` judges what is left, which was written.
+
+use super::ports::clash;
+use super::reader::Findings;
+use super::runtime::{Config, Drain, Health, Server};
+
+/// The most that `max_header` may be.
+const MAX_HEADER: usize = 1 << 20;
+
+/// Fits the defaults in `config` to the values that were written, as `found` knows them.
+pub(super) fn settle(config: &mut Config, found: &Findings) {
+    settle_server(&mut config.server, found);
+    settle_admin_address(config, found);
+    for (i, pool) in config.pools.iter_mut().enumerate() {
+        settle_health(&mut pool.health, &format!("pool[{i}].health"), found);
+        settle_drain(&mut pool.drain, &format!("pool[{i}].drain"), found);
+    }
+}
+
+fn settle_server(server: &mut Server, found: &Findings) {
+    let written = |key: &str| found.written(&format!("server.{key}"));
+    let default = Server::default();
+    if server.deadline <= server.lame_duck {
+        if !written("lame_duck") {
+            server.lame_duck = server.deadline / 2;
+        } else if !written("deadline") {
+            let left = default.deadline.saturating_sub(default.lame_duck);
+            server.deadline = server.lame_duck.saturating_add(left);
+        }
+    }
+    if !written("max_header") {
+        // The other fields keep the room that they have by default.
+        let longer = server.max_uri.saturating_sub(default.max_uri);
+        server.max_header = default.max_header.saturating_add(longer).min(MAX_HEADER);
+    }
+    if !written("max_uri") {
+        server.max_uri = server.max_uri.min(server.max_header);
+    }
+}
+
+/// The default TCP address of the admin API gives way to whoever asks for that port by name.
+fn settle_admin_address(config: &mut Config, found: &Findings) {
+    let Some(http) = config.admin.http.filter(|_| !found.written("admin.http")) else {
+        return;
+    };
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    let mut others = listeners.chain(config.admin.probes);
+    if others.any(|other| clash(http, other)) {
+        config.admin.http = None;
+    }
+}
+
+fn settle_health(health: &mut Health, path: &str, found: &Findings) {
+    let written = |key: &str| found.written(&format!("{path}.{key}"));
+    if health.fast_interval > health.interval {
+        if !written("fast_interval") {
+            health.fast_interval = health.interval;
+        } else if !written("interval") {
+            health.interval = health.fast_interval;
+        }
+    }
+}
+
+fn settle_drain(drain: &mut Drain, path: &str, found: &Findings) {
+    let written = |key: &str| found.written(&format!("{path}.{key}"));
+    let default = Drain::default();
+    if !written("close_spread") {
+        drain.close_spread = default.close_spread.min(drain.deadline);
+    } else if !written("deadline") {
+        drain.deadline = default.deadline.max(drain.close_spread);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Loaded, parse};
+
+    /// A small configuration with `before` at its head and `after` in its pool.
+    fn load(before: &str, after: &str) -> Result<Loaded, String> {
+        let text = format!(
+            "{before}\n[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"\n\
+             [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n{after}\n"
+        );
+        parse("x.toml", &text).map_err(|error| error.render(false))
+    }
+
+    #[test]
+    fn one_value_alone_is_never_wrong_because_of_a_default() {
+        for (before, after) in [
+            ("", "[pool.drain]\ndeadline = \"3s\""),
+            ("", "[pool.drain]\ndeadline = \"0s\""),
+            ("", "[pool.drain]\nclose_spread = \"1m\""),
+            ("", "[pool.health]\ninterval = \"50ms\""),
+            ("", "[pool.health]\ninterval = \"500ms\""),
+            ("", "[pool.health]\ntimeout = \"3s\""),
+            ("", "[pool.health]\nfast_interval = \"2s\""),
+            ("[server]\ndeadline = \"1s\"", ""),
+            ("[server]\ndeadline = \"5s\"", ""),
+            ("[server]\nlame_duck = \"45s\"", ""),
+            ("[server]\nmax_header = \"8KiB\"", ""),
+            ("[server]\nmax_uri = \"128KiB\"", ""),
+            ("[server]\nmax_uri = \"1MiB\"", ""),
+            ("[server]\nmax_connections_per_client = 100000", ""),
+            ("[server]\nmax_connections = 1", ""),
+            ("[admin]\nprobes = \"127.0.0.1:9901\"", ""),
+            ("[[listener]]\naddress = \"127.0.0.1:9901\"", ""),
+            ("[[listener]]\naddress = \"0.0.0.0:9901\"", ""),
+        ] {
+            let loaded = load(before, after).unwrap_or_else(|error| panic!("{error}"));
+            let warnings: Vec<_> = loaded.warnings.diagnostics.iter().collect();
+            assert!(warnings.is_empty(), "{before} {after}: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn a_default_is_fitted_to_the_written_value_beside_it() {
+        let drain = |after: &str| load("", after).unwrap().config.pools[0].drain.clone();
+        let millis = |drain: super::Drain| {
+            let times = [drain.deadline, drain.close_spread];
+            times.map(|time| time.as_millis())
+        };
+        assert_eq!(
+            millis(drain("[pool.drain]\ndeadline = \"3s\"")),
+            [3000, 3000]
+        );
+        assert_eq!(
+            millis(drain("[pool.drain]\ndeadline = \"9s\"")),
+            [9000, 5000]
+        );
+        assert_eq!(
+            millis(drain("[pool.drain]\nclose_spread = \"1m\"")),
+            [60_000, 60_000]
+        );
+        let server = |before: &str| load(before, "").unwrap().config.server;
+        assert_eq!(server("[server]\ndeadline = \"4s\"").lame_duck.as_secs(), 2);
+        assert_eq!(
+            server("[server]\nlame_duck = \"45s\"").deadline.as_secs(),
+            70
+        );
+        let admin = |before: &str| load(before, "").unwrap().config.admin.http;
+        assert_eq!(admin("[admin]\nprobes = \"127.0.0.1:9901\""), None);
+        assert!(admin("[admin]\nprobes = \"127.0.0.1:9902\"").is_some());
+    }
+
+    #[test]
+    fn two_written_values_that_contradict_each_other_are_still_told() {
+        for (before, after) in [
+            ("", "[pool.drain]\ndeadline = \"3s\"\nclose_spread = \"5s\""),
+            ("[server]\ndeadline = \"5s\"\nlame_duck = \"5s\"", ""),
+        ] {
+            assert!(load(before, after).is_err(), "{before} {after}");
+        }
+        let both = load("", "[pool.health]\ninterval = \"1s\"\ntimeout = \"2s\"").unwrap();
+        assert_eq!(both.warnings.diagnostics.len(), 1);
+    }
+}
