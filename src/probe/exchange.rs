@@ -57,6 +57,8 @@ struct Head {
     /// Its bytes, with the blank line.
     length: usize,
     status: u16,
+    /// It is of HTTP/1.0.
+    is_http10: bool,
     body: Body,
     keeps: bool,
 }
@@ -101,6 +103,11 @@ pub(super) async fn ask(
 }
 
 impl Answered {
+    /// Whether the server speaks HTTP/1.0.
+    pub(super) fn is_http10(&self) -> bool {
+        self.head.is_http10
+    }
+
     /// The first bytes of the body: what of it has come with the head, or since in [`Self::finish`].
     pub(super) fn body(&self) -> &[u8] {
         let body = &self.bytes[self.head.length..];
@@ -241,6 +248,7 @@ fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<Head>, httparse::Error> 
     Ok(Some(Head {
         length,
         status,
+        is_http10: old,
         body,
         keeps,
     }))

@@ -1,5 +1,7 @@
 //! The HTTP check, on a connection that is kept where it may be.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
@@ -122,7 +124,9 @@ impl Http {
             match timeout_at(deadline, self.ask(connection, keep)).await {
                 Err(_) => return Answer::timeout(target.health.timeout),
                 Ok(Ok(answered)) => {
-                    return self.judge(answered, listener, began, deadline, keep).await;
+                    return self
+                        .judge(target, answered, listener, began, deadline, keep)
+                        .await;
                 }
                 // The keep-alive race. It says that the peer closed, and nothing more.
                 Ok(Err(_)) => {}
@@ -138,7 +142,8 @@ impl Http {
             Err(_) => Answer::timeout(target.health.timeout),
             Ok(Err(failed)) => failed,
             Ok(Ok((answered, listener))) => {
-                self.judge(answered, listener, began, deadline, keep).await
+                self.judge(target, answered, listener, began, deadline, keep)
+                    .await
             }
         };
         answer.sentinel_died = reused;
@@ -152,6 +157,7 @@ impl Http {
 
     async fn judge(
         &self,
+        target: &Target,
         mut answered: Answered,
         listener: Option<u64>,
         began: Instant,
@@ -159,6 +165,10 @@ impl Http {
         keep: bool,
     ) -> Answer {
         let (status, took) = (answered.status, took(began));
+        if target.health.port.is_none() {
+            let is_http10 = &target.endpoint.is_http10;
+            is_http10.store(answered.is_http10(), Ordering::Relaxed);
+        }
         // The status is the answer; a body that is slow, long or cut only costs the connection.
         let reusable = timeout_at(deadline, answered.finish()).await == Ok(true);
         let probe = self.verdict(status);

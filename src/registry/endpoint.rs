@@ -91,6 +91,8 @@ pub struct Endpoint {
     pub counters: Counters,
     /// It may be on its way out.
     pub suspicion: Suspicion,
+    /// It answered the last probe in HTTP/1.0, which knows no chunks (RFC 9112, section 6.1).
+    pub is_http10: AtomicBool,
     weight: AtomicU32,
     ready_since: AtomicU64,
     resolved: ArcSwapOption<Resolved>,
@@ -148,6 +150,7 @@ impl Endpoint {
             sessions: Sessions::default(),
             counters: Counters::default(),
             suspicion: Suspicion::default(),
+            is_http10: AtomicBool::new(false),
             resolved: ArcSwapOption::from(resolved),
             transport: ArcSwap::default(),
             transports: AtomicU32::new(0),

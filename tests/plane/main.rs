@@ -20,6 +20,7 @@ mod framing;
 mod headers;
 mod health_grpc;
 mod hold;
+mod http10;
 mod interim;
 mod introduced;
 mod keepalive;

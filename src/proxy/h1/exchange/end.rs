@@ -47,6 +47,8 @@ pub enum Failure {
     BadResponse(&'static str),
     /// The protocol to the backend has no words for the request: nothing was sent.
     Untranslatable,
+    /// The body comes in chunks, and the backend speaks HTTP/1.0: nothing was sent.
+    LengthRequired,
     /// The client's body could not be taken.
     BadBody(UploadError),
     /// A limit of `[server]` was reached.

@@ -88,6 +88,10 @@ impl Transaction<'_> {
         let answer = match failure {
             Failure::BadResponse(cause) => Answer::new(502, cause),
             Failure::BadBody(error) => body_answer(error),
+            Failure::LengthRequired => Answer::new(
+                411,
+                "the backend speaks HTTP/1.0: the request's body needs a Content-Length",
+            ),
             Failure::Untranslatable => Answer::new(
                 400,
                 "the request can't be said in HTTP/2, which the pool speaks",

@@ -2,6 +2,7 @@
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::super::buffer::Buffer;
 use super::super::client::Next;
 use super::super::exchange::{self, End, Exchange, Failure};
 use super::super::method::Upgrade;
+use super::super::request::Body;
 use super::super::scratch::Scratch;
 use super::super::socket::local_address;
 use super::super::tunnel::{self, TunnelEnd};
@@ -82,6 +84,11 @@ impl Transaction<'_> {
         began: Time,
     ) -> Attempt {
         let endpoint = permit.endpoint();
+        if self.head.body == Body::Chunked && endpoint.is_http10.load(Ordering::Relaxed) {
+            // RFC 9112, section 6.1: a server that isn't known to take chunks must not be sent any.
+            self.note(Failure::LengthRequired, endpoint);
+            return Attempt::Failed(Failure::LengthRequired);
+        }
         let mut connection = match reused {
             Some(connection) => connection,
             // Boxed: most requests find a connection, and each would have to keep room for the making of one (9 KiB).
@@ -280,7 +287,9 @@ impl Transaction<'_> {
             Failure::Timeout => "timeout",
             Failure::Cut | Failure::ShutDown => CUT,
             Failure::BadResponse(_) => "bad_response",
-            Failure::BadBody(_) | Failure::Untranslatable => "bad_request",
+            Failure::BadBody(_) | Failure::Untranslatable | Failure::LengthRequired => {
+                "bad_request"
+            }
             Failure::Limited { limit, .. } => limit.key(),
             Failure::ClientGone => "client_closed",
             Failure::Truncated(exchange::CUT_BY_DRAIN) => CUT,
@@ -299,7 +308,7 @@ impl Transaction<'_> {
             Failure::Died { .. } => endpoint.request_lost(),
             Failure::BadResponse(_) => endpoint.hint(),
             // It was never asked.
-            Failure::Untranslatable => self.account.backend = None,
+            Failure::Untranslatable | Failure::LengthRequired => self.account.backend = None,
             // Where an answer can be given, it is counted with that.
             Failure::Limited {
                 limit,
