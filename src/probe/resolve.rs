@@ -1,6 +1,5 @@
 //! A backend's host name, resolved again and again: instances move.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +44,10 @@ impl Resolver {
     }
 
     /// Makes sure that the name was resolved once.
-    pub(super) async fn first_answer(&self, endpoint: &Endpoint) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Why it leads nowhere, in the resolver's words.
+    pub(super) async fn first_answer(&self, endpoint: &Endpoint) -> Result<(), String> {
         match endpoint.resolved() {
             Some(_) => Ok(()),
             None => look_up(endpoint, &self.found, &self.own).await,
@@ -84,15 +86,14 @@ async fn look_up(
     endpoint: &Endpoint,
     found: &Mutex<Vec<SocketAddr>>,
     own: &OwnListeners,
-) -> io::Result<()> {
+) -> Result<(), String> {
     let Address::Name(host, port) = &endpoint.address else {
         return Ok(());
     };
     let unresolved = |why: String| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("`{host}` can't be resolved: {why}"),
-        )
+        // The runtime's own words say in six what the rest of the line says.
+        let why = why.trim_start_matches("failed to lookup address information: ");
+        format!("`{host}` can't be resolved: {why}")
     };
     let mut addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port))
         .await
@@ -107,7 +108,7 @@ async fn look_up(
         }
     });
     if let Some(here) = here.filter(|_| addresses.is_empty()) {
-        return Err(io::Error::other(format!("`{host}`: {here}")));
+        return Err(format!("`{host}`: {here}"));
     }
     let current = endpoint.resolved();
     let chosen =
