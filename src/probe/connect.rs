@@ -155,6 +155,8 @@ async fn connect_any(
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => error,
         other => return other,
     };
+    // Where the name leads elsewhere by now, nobody will ever listen here again.
+    resolver.ask_again(endpoint).await;
     for address in resolver.addresses() {
         if address != current
             && let Ok(stream) = TcpStream::connect(with_port(address)).await

@@ -189,8 +189,13 @@ impl Task {
         let (probe, detail) = self.reconsider(probe, answer.detail);
         let took = clock::now().saturating_sub(began);
         self.target.endpoint.counters.probes.ended(probe, took);
-        if probe == Probe::Pass {
-            self.target.endpoint.suspicion.clear(began);
+        match probe {
+            Probe::Pass => self.target.endpoint.suspicion.clear(began),
+            // It may have moved.
+            Probe::Timeout | Probe::Reset | Probe::Refused => {
+                self.target.endpoint.address_doubts.notify_one()
+            }
+            _ => {}
         }
         self.reporter.report(
             self.target.endpoint.key,

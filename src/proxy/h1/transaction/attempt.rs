@@ -100,6 +100,7 @@ impl Transaction<'_> {
                     } else if !matches!(error, ConnectError::Moved | ConnectError::Ignored) {
                         endpoint.suspicion.raise();
                         endpoint.hint();
+                        endpoint.address_doubts.notify_one();
                     }
                     tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, %error, "connect failed");
                     return Attempt::NotConnected(fault);
