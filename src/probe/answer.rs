@@ -48,9 +48,7 @@ impl Answer {
             ConnectFault::QueueFull => Self::new(Probe::Timeout, "the accept queue is full"),
             ConnectFault::Refused => Self::new(Probe::Refused, "connection refused"),
             ConnectFault::NoSocket => Self::new(Probe::Refused, "the socket does not exist"),
-            ConnectFault::TimedOut => {
-                Self::new(Probe::Timeout, format!("can't connect: {error}"))
-            }
+            ConnectFault::TimedOut => Self::new(Probe::Timeout, format!("can't connect: {error}")),
             _ => Self::new(Probe::Reset, format!("can't connect: {error}")),
         };
         Self {

@@ -247,9 +247,10 @@ impl Transaction<'_> {
                 Err(self.answer(answer).await)
             }
             Held::NoneReady => {
-                let cause = self
-                    .last_fault
-                    .map_or("no backend became ready in time", ConnectFault::cause_after_hold);
+                let cause = self.last_fault.map_or(
+                    "no backend became ready in time",
+                    ConnectFault::cause_after_hold,
+                );
                 let answer = Answer {
                     retry_after: Some(RETRY_AFTER),
                     ..Answer::new(503, cause)

@@ -143,7 +143,9 @@ async fn open(
     let sieve = HeadSieve::new(HeadSender::Backend, MAX_HEAD as usize);
     let stream = SievedStream::new(SessionWire::new(stream), sieve);
     let failed = |error: h2::Error| {
-        let fault = error.get_io().map_or(ConnectFault::NotHttp2, ConnectFault::of);
+        let fault = error
+            .get_io()
+            .map_or(ConnectFault::NotHttp2, ConnectFault::of);
         ConnectError::Failed(fault, format!("HTTP/2: {error}"))
     };
     let (sender, connection) = client::Builder::new()

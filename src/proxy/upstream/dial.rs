@@ -162,3 +162,28 @@ const KEEP_ALIVE: TcpKeepalive = TcpKeepalive {
     #[cfg(target_os = "linux")]
     user_timeout: Duration::from_secs(25),
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora::{Error, ErrorType};
+
+    /// As Pingora wraps it: the system's error in a bind error, in an internal one.
+    #[test]
+    fn system_error_is_found_below_pingora_s_own() {
+        for (code, fault) in [
+            (libc::EADDRNOTAVAIL, ConnectFault::NoPort),
+            (libc::EMFILE, ConnectFault::NoDescriptor),
+            (libc::EACCES, ConnectFault::NotPermitted),
+            (libc::EHOSTUNREACH, ConnectFault::HostUnreachable),
+        ] {
+            let system = io::Error::from_raw_os_error(code);
+            let inner = Error::because(ErrorType::BindError, "inner", system);
+            assert_eq!(failed(&inner).fault(), fault, "{code}, as it is");
+            let outer = Error::because(ErrorType::InternalError, "outer", inner);
+            assert_eq!(failed(&outer).fault(), fault, "{code}, wrapped");
+        }
+        let late = Error::explain(ErrorType::ConnectTimedout, "late");
+        assert_eq!(failed(&late).fault(), ConnectFault::TimedOut);
+    }
+}

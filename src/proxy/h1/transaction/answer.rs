@@ -78,9 +78,10 @@ impl Transaction<'_> {
             retry::Failure::RefusedStream => {
                 Answer::new(502, "the backend refused the request's HTTP/2 stream")
             }
-            retry::Failure::GoAway => {
-                Answer::new(502, "the backend closed its HTTP/2 session without taking the request")
-            }
+            retry::Failure::GoAway => Answer::new(
+                502,
+                "the backend closed its HTTP/2 session without taking the request",
+            ),
             retry::Failure::Timeout => Answer::new(504, "the backend did not answer in time"),
             _ if self.account.end == CUT => {
                 Answer::new(502, "the backend is stopping and did not answer in time")
