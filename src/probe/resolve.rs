@@ -87,11 +87,7 @@ impl Resolver {
     }
 }
 
-async fn keep_looking(
-    endpoint: Arc<Endpoint>,
-    state: Arc<Mutex<Lookups>>,
-    own: OwnListeners,
-) {
+async fn keep_looking(endpoint: Arc<Endpoint>, state: Arc<Mutex<Lookups>>, own: OwnListeners) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(jittered(EVERY)) => {}

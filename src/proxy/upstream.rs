@@ -292,6 +292,8 @@ impl ConnectError {
             Self::Handshake(_) => ConnectFault::Handshake,
             Self::Unresolved => ConnectFault::NoAddress,
             Self::Moved => ConnectFault::Draining,
+            // Nobody is told.
+            Self::Unwanted => ConnectFault::Other,
             Self::NotAccepted => ConnectFault::NotAccepted,
             Self::Ignored => ConnectFault::Ignored,
         }

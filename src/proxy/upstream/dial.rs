@@ -71,7 +71,9 @@ pub async fn dial(
     let ticket = endpoint.connection_opened();
     let stream = timeout(upstream.connect_timeout, plane.connector.new_stream(&peer))
         .await
-        .map_err(|_| ConnectError::Failed(ConnectFault::TimedOut, too_late(upstream.connect_timeout)))?
+        .map_err(|_| {
+            ConnectError::Failed(ConnectFault::TimedOut, too_late(upstream.connect_timeout))
+        })?
         .map_err(|error| failed(&error))?;
     let socket = plain::socket_of(&stream);
     drop(stream);
