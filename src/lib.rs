@@ -22,6 +22,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connect_fault;
 pub mod core;
 pub mod demo;
 pub mod doctor;

@@ -261,7 +261,7 @@ impl Backend {
             } else {
                 self.judge.failures()
             };
-            turn.because(format!("{row} probes failed, the last: {}", sample.probe));
+            turn.because(format!("{row} probes failed"));
         } else if finding.risen {
             self.drains.lift_passed(self.incarnation);
             turn.because(format!("passed {} probes in a row", turn.policy.rise));
@@ -412,7 +412,7 @@ impl Backend {
             self.drains.lift_absent();
             self.judge.give_up();
             turn.because(format!(
-                "no sign of life for {:?}",
+                "no probe passed for {:?}",
                 turn.policy.absent_after
             ));
             if self.drains.is_empty()

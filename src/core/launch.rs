@@ -4,12 +4,15 @@
 //! to be done comes out, in this order.
 
 use super::Time;
+use event::requests;
 pub use event::{DEFAULT_DRAIN, Effect, Ending, Event, Fate, Plan, signal_name};
 
 mod event;
 
 /// SIGHUP and its like go to the app as they come; these three are drained for first.
 const STOPS: [i32; 3] = [2, 3, 15];
+/// SIGINT, of which a terminal tells the whole group: wrappers such as npm and shells count on it.
+const INT: i32 = 2;
 /// SIGTERM, for what the launcher stops of its own accord.
 const TERM: i32 = 15;
 /// SIGKILL.
@@ -80,6 +83,7 @@ enum Phase {
     Leftovers {
         fate: Fate,
         until: Time,
+        told: bool,
     },
     Over,
 }
@@ -218,8 +222,12 @@ impl Launch {
                     "told to stop again: {name} goes to the app at once, whatever is in flight"
                 )));
                 self.forward(signal, now, todo);
+                todo.pop();
+                todo.push(Effect::SendGroup(signal));
             }
-            Phase::Forwarded { .. } | Phase::Failing { .. } => todo.push(Effect::Send(signal)),
+            Phase::Forwarded { .. } | Phase::Failing { .. } => {
+                todo.push(Effect::SendGroup(signal));
+            }
             Phase::Leftovers { .. } => todo.push(Effect::SendAll(signal)),
             Phase::Counting { .. } | Phase::Over => {}
         }
@@ -271,7 +279,10 @@ impl Launch {
 
     fn forward(&mut self, signal: i32, now: Time, todo: &mut Vec<Effect>) {
         todo.push(Effect::TellStopping(IGNORED));
-        todo.push(Effect::Send(signal));
+        todo.push(match signal {
+            INT => Effect::SendGroup(signal),
+            _ => Effect::Send(signal),
+        });
         self.phase = Phase::Forwarded {
             signal,
             at: now,
@@ -394,9 +405,13 @@ impl Launch {
             // The instance leaves now, not when the last of them has ended.
             todo.push(Effect::StopRegistering);
             todo.push(Effect::DropLease);
-            todo.push(Effect::SendAll(TERM));
+            // A shell may end at SIGINT before what it has started, which got it, too, and is stopping.
+            let told = !matches!(self.phase, Phase::Forwarded { signal: INT, .. });
+            if told {
+                todo.push(Effect::SendAll(TERM));
+            }
             let until = now + LEFTOVERS;
-            self.phase = Phase::Leftovers { fate, until };
+            self.phase = Phase::Leftovers { fate, until, told };
         } else {
             self.end(fate, todo);
         }
@@ -442,6 +457,7 @@ impl Launch {
             Phase::Counting {
                 fate, leftovers, ..
             } => self.bury(fate, leftovers, now, todo),
+            Phase::Leftovers { fate, told, .. } if !told => self.bury(fate, true, now, todo),
             Phase::Leftovers { fate, .. } => {
                 todo.push(Effect::Say(format!(
                     "some of the app's processes still run {LEFTOVERS:?} after it ended: killing them"
@@ -472,13 +488,6 @@ impl Launch {
                 kill: Some(now + FAILED),
             };
         }
-    }
-}
-
-fn requests(n: u32) -> String {
-    match n {
-        1 => "1 request".to_owned(),
-        n => format!("{n} requests"),
     }
 }
 

@@ -8,6 +8,19 @@ use std::collections::BTreeSet;
 
 use super::Time;
 
+/// After this long without a new process, it is said that none is seen, and how that may be.
+const UNSEEN: Time = Time::from_secs(5);
+
+/// What shows that a backend has restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestartSign {
+    /// Another process is behind it: another listening socket, an answer after a refusal, a new registration.
+    #[default]
+    NewProcess,
+    /// Its command has ended well, and fresh probes pass: for restarts that keep the listening socket.
+    CommandEnd,
+}
+
 /// What a roll may do, and how long it waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -20,6 +33,8 @@ pub struct Plan {
     /// After the command: the longest until a new process is ready. Also the longest wait for others to be ready
     /// before one is taken out.
     pub ready_timeout: Time,
+    /// What shows that one has restarted.
+    pub sign: RestartSign,
 }
 
 /// One backend as the proxy shows it now.
@@ -78,6 +93,8 @@ pub enum Effect {
     Undo(String),
     /// It is done: a new process takes requests. With how long that took after the command.
     Ready(String, Time),
+    /// Its command ended a while ago, and no new process is seen.
+    Unseen(String),
     /// It needs nothing any more: it left the pool.
     Gone(String),
     /// It has to wait until another one is ready.
@@ -138,7 +155,8 @@ enum Phase {
     Draining,
     /// Since when, and the processes that were behind it before.
     Running(Time, BTreeSet<(u64, u64)>),
-    Returning(Time, BTreeSet<(u64, u64)>),
+    /// Since when, the processes before, and whether it was said that no new one is seen.
+    Returning(Time, BTreeSet<(u64, u64)>, bool),
     Over,
 }
 
@@ -191,7 +209,11 @@ impl Roll {
     pub fn next_deadline(&self) -> Option<Time> {
         let turns = self.turns.iter().filter_map(|(_, phase)| match phase {
             Phase::Running(since, _) => Some(since.saturating_add(self.plan.command_timeout)),
-            Phase::Returning(since, _) => Some(since.saturating_add(self.plan.ready_timeout)),
+            // A look that finds the new process wants no word about its absence.
+            Phase::Returning(since, old, false) if !old.is_empty() => {
+                Some(since.saturating_add(UNSEEN.min(self.plan.ready_timeout)))
+            }
+            Phase::Returning(since, ..) => Some(since.saturating_add(self.plan.ready_timeout)),
             _ => None,
         });
         let blocked = self
@@ -254,6 +276,7 @@ impl Roll {
             self.ending,
             Some(End::Interrupted | End::Failed(Failure::Broke(_)))
         );
+        let sign = self.plan.sign;
         let Some(phase) = self.phase(name) else {
             return;
         };
@@ -261,7 +284,15 @@ impl Roll {
             return;
         };
         if well && waits {
-            *phase = Phase::Returning(now, std::mem::take(old));
+            let old = match sign {
+                RestartSign::NewProcess => std::mem::take(old),
+                RestartSign::CommandEnd => {
+                    // Whoever answers fresh probes from now on counts as the new one.
+                    acts.push(Effect::Undo(name.to_owned()));
+                    BTreeSet::new()
+                }
+            };
+            *phase = Phase::Returning(now, old, false);
             return;
         }
         *phase = Phase::Over;
@@ -288,9 +319,12 @@ impl Roll {
     /// Nobody waits any more for those that have been restarted.
     fn give_up(&mut self, acts: &mut Vec<Effect>) {
         for (name, phase) in &mut self.turns {
-            if matches!(phase, Phase::Returning(..)) {
+            if let Phase::Returning(_, old, _) = phase {
+                // Without an old process, its drain was lifted when the command ended.
+                if !old.is_empty() {
+                    acts.push(Effect::Undo(name.clone()));
+                }
                 *phase = Phase::Over;
-                acts.push(Effect::Undo(name.clone()));
             }
         }
     }
@@ -326,7 +360,7 @@ impl Roll {
                     acts.push(Effect::Kill(name.clone()));
                     Failure::CommandTimeout(name.clone())
                 }
-                Phase::Returning(since, old) => {
+                Phase::Returning(since, old, said) => {
                     let mut fresh = self.seen.iter().filter(|one| {
                         one.name == name && !one.leaving && !old.contains(&one.process)
                     });
@@ -338,6 +372,14 @@ impl Roll {
                         continue;
                     }
                     if now < since.saturating_add(self.plan.ready_timeout) {
+                        if !said && !old.is_empty() && now >= since.saturating_add(UNSEEN) {
+                            if !came {
+                                acts.push(Effect::Unseen(name));
+                            }
+                            if let Phase::Returning(_, _, said) = &mut self.turns[index].1 {
+                                *said = true;
+                            }
+                        }
                         continue;
                     }
                     match came {
@@ -347,8 +389,11 @@ impl Roll {
                 }
                 _ => continue,
             };
+            let lifted = matches!(phase, Phase::Returning(_, old, _) if old.is_empty());
             self.turns[index].1 = Phase::Over;
-            acts.push(Effect::Undo(name));
+            if !lifted {
+                acts.push(Effect::Undo(name));
+            }
             self.stop(End::Failed(failure), acts);
         }
     }

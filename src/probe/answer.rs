@@ -5,6 +5,7 @@ use std::io;
 use crate::core::backend::Probe;
 
 use super::sentinel::Sentinel;
+use crate::connect_fault::ConnectFault;
 
 /// One probe's result.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Answer {
     pub(super) kept: Option<Sentinel>,
     /// The kept connection turned out to be closed by the peer.
     pub(super) sentinel_died: bool,
+    /// The connect's failure, if there was one.
+    pub(super) fault: Option<ConnectFault>,
 }
 
 impl Answer {
@@ -29,37 +32,37 @@ impl Answer {
             listener: None,
             kept: None,
             sentinel_died: false,
+            fault: None,
         }
     }
 
     /// The verdict on a failed connect.
     pub(super) fn of_connect(error: &io::Error) -> Self {
-        let probe = match error.raw_os_error() {
-            // Ours, not the backend's: out of descriptors, ports or memory.
-            Some(
-                libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM,
-            ) => {
-                return Self {
-                    probe: None,
-                    ..Self::new(Probe::Timeout, format!("can't probe: {error}"))
-                };
-            }
-            // A unix socket whose backlog is full: slow, not gone.
-            Some(libc::EAGAIN) => {
-                return Self::new(Probe::Timeout, "the accept queue is full");
-            }
-            _ => match error.kind() {
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Probe::Refused,
-                io::ErrorKind::TimedOut => Probe::Timeout,
-                _ => Probe::Reset,
+        let fault = ConnectFault::of(error);
+        let answer = match fault {
+            _ if fault.is_own_shortage() => Self {
+                probe: None,
+                ..Self::new(Probe::Timeout, format!("can't probe: {error}"))
             },
+            // Slow, not gone.
+            ConnectFault::QueueFull => Self::new(Probe::Timeout, "the accept queue is full"),
+            ConnectFault::Refused => Self::new(Probe::Refused, "connection refused"),
+            ConnectFault::NoSocket => Self::new(Probe::Refused, "the socket does not exist"),
+            ConnectFault::TimedOut => Self::new(Probe::Timeout, format!("can't connect: {error}")),
+            _ => Self::new(Probe::Reset, format!("can't connect: {error}")),
         };
-        let detail = match (probe, error.kind()) {
-            (_, io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
-            (_, io::ErrorKind::NotFound) => "the socket does not exist".to_owned(),
-            _ => format!("can't connect: {error}"),
-        };
-        Self::new(probe, detail)
+        Self {
+            fault: Some(fault),
+            ..answer
+        }
+    }
+
+    /// The backend's name leads nowhere: `why` in the resolver's words.
+    pub(super) fn unresolved(why: &str) -> Self {
+        Self {
+            fault: Some(ConnectFault::NoAddress),
+            ..Self::new(Probe::Refused, why)
+        }
     }
 
     pub(super) fn timeout(after: std::time::Duration) -> Self {
@@ -83,5 +86,22 @@ mod tests {
         // The proxy's own shortage must not take backends out.
         assert_eq!(probe(libc::EMFILE), None);
         assert_eq!(probe(libc::EADDRNOTAVAIL), None);
+    }
+
+    #[test]
+    fn details_name_what_was_seen() {
+        for (code, words) in [
+            (libc::ECONNREFUSED, "connection refused"),
+            (libc::ENOENT, "the socket does not exist"),
+            (libc::EACCES, "Permission denied"),
+            (libc::EHOSTUNREACH, "No route to host"),
+            (libc::ENETUNREACH, "Network is unreachable"),
+            (libc::EAGAIN, "the accept queue is full"),
+            (libc::ENFILE, "Too many open files in system"),
+            (libc::EADDRNOTAVAIL, "Cannot assign requested address"),
+        ] {
+            let detail = Answer::of_connect(&io::Error::from_raw_os_error(code)).detail;
+            assert!(detail.contains(words), "{code}: {detail}");
+        }
     }
 }

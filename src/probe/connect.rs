@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::answer::Answer;
@@ -46,6 +47,16 @@ pub(super) async fn connect(
     resolver: &Resolver,
 ) -> Result<(Connection, Option<u64>), Answer> {
     let (endpoint, port) = (&target.endpoint, target.health.port);
+    // Before the probe's own time-out, which could only say that there was no answer.
+    let patience = target.health.timeout.mul_f32(0.9);
+    match timeout(patience, resolver.first_answer(endpoint)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => return Err(Answer::unresolved(&why)),
+        Err(_) => {
+            let why = format!("its name could not be resolved within {patience:?}");
+            return Err(Answer::unresolved(&why));
+        }
+    }
     let connected = open(target, port, resolver).await;
     let (mut connection, listener) = connected.map_err(|error| Answer::of_connect(&error))?;
     let (transport, _) = endpoint.transport();
@@ -99,7 +110,6 @@ async fn open(
     port: Option<u16>,
     resolver: &Resolver,
 ) -> io::Result<(Connection, Option<u64>)> {
-    resolver.first_answer(endpoint).await?;
     let Some(resolved) = endpoint.resolved() else {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
@@ -145,6 +155,8 @@ async fn connect_any(
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => error,
         other => return other,
     };
+    // Where the name leads elsewhere by now, nobody will ever listen here again.
+    resolver.ask_again(endpoint).await;
     for address in resolver.addresses() {
         if address != current
             && let Ok(stream) = TcpStream::connect(with_port(address)).await

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::jitter::jittered;
 use crate::config::Address;
@@ -19,53 +20,80 @@ use crate::registry::own_listeners::OwnListeners;
 /// where they know none.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// A failed connect asks again when the last look-up is older than this, and so at most once in this time.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// Keeps an endpoint's address fresh until dropped; does nothing for literal addresses and unix sockets.
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
-    found: Arc<Mutex<Vec<SocketAddr>>>,
+    state: Arc<Mutex<Lookups>>,
     own: OwnListeners,
     task: Option<JoinHandle<()>>,
+}
+
+/// What look-ups have said, and when the last one began.
+#[derive(Debug, Default)]
+struct Lookups {
+    found: Vec<SocketAddr>,
+    asked: Option<Instant>,
+    #[cfg(test)]
+    scripted: Option<Vec<SocketAddr>>,
 }
 
 impl Resolver {
     /// Starts it. Must be called on a tokio runtime.
     pub(super) fn start(endpoint: &Arc<Endpoint>, own: &OwnListeners) -> Self {
+        Self::over(endpoint, own, Arc::default())
+    }
+
+    fn over(endpoint: &Arc<Endpoint>, own: &OwnListeners, state: Arc<Mutex<Lookups>>) -> Self {
         if !matches!(endpoint.address, Address::Name(..)) {
             return Self::default();
         }
-        let found = Arc::new(Mutex::new(Vec::new()));
-        let (asked, answers, own_listeners) = (endpoint.clone(), found.clone(), own.clone());
+        let (asked, answers, own_listeners) = (endpoint.clone(), state.clone(), own.clone());
         let start = move || keep_looking(asked.clone(), answers.clone(), own_listeners.clone());
         let task = tokio::spawn(panics::restart("resolver", start));
         Self {
-            found,
+            state,
             own: own.clone(),
             task: Some(task),
         }
     }
 
     /// Makes sure that the name was resolved once.
-    pub(super) async fn first_answer(&self, endpoint: &Endpoint) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Why it leads nowhere, in the resolver's words.
+    pub(super) async fn first_answer(&self, endpoint: &Endpoint) -> Result<(), String> {
         match endpoint.resolved() {
             Some(_) => Ok(()),
-            None => look_up(endpoint, &self.found, &self.own).await,
+            None => look_up(endpoint, &self.state, &self.own).await,
+        }
+    }
+
+    /// Asks again where a connect was refused, unless that was done just now.
+    pub(super) async fn ask_again(&self, endpoint: &Endpoint) {
+        if self.task.is_some()
+            && age(&self.state).is_none_or(|age| age >= FRESH)
+            && let Err(error) = look_up(endpoint, &self.state, &self.own).await
+        {
+            tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{error}");
         }
     }
 
     /// All that the name led to the last time.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        self.found.lock().clone()
+        self.state.lock().found.clone()
     }
 }
 
-async fn keep_looking(
-    endpoint: Arc<Endpoint>,
-    found: Arc<Mutex<Vec<SocketAddr>>>,
-    own: OwnListeners,
-) {
+async fn keep_looking(endpoint: Arc<Endpoint>, state: Arc<Mutex<Lookups>>, own: OwnListeners) {
     loop {
-        tokio::time::sleep(jittered(EVERY)).await;
-        if let Err(error) = look_up(&endpoint, &found, &own).await {
+        tokio::select! {
+            () = tokio::time::sleep(jittered(EVERY)) => {}
+            () = endpoint.address_doubts.notified() => until_stale(&state).await,
+        }
+        if let Err(error) = look_up(&endpoint, &state, &own).await {
             // The last known address stays: a resolver that is down is no reason to stop.
             tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{error}");
         }
@@ -80,24 +108,36 @@ impl Drop for Resolver {
     }
 }
 
+/// How long ago the last look-up began.
+fn age(state: &Mutex<Lookups>) -> Option<Duration> {
+    let asked = state.lock().asked;
+    asked.map(|at| at.elapsed())
+}
+
+/// Waits until the last look-up is old enough for another.
+async fn until_stale(state: &Mutex<Lookups>) {
+    if let Some(age) = age(state) {
+        tokio::time::sleep(FRESH.saturating_sub(age)).await;
+    }
+}
+
 async fn look_up(
     endpoint: &Endpoint,
-    found: &Mutex<Vec<SocketAddr>>,
+    state: &Mutex<Lookups>,
     own: &OwnListeners,
-) -> io::Result<()> {
+) -> Result<(), String> {
     let Address::Name(host, port) = &endpoint.address else {
         return Ok(());
     };
+    state.lock().asked = Some(Instant::now());
     let unresolved = |why: String| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("`{host}` can't be resolved: {why}"),
-        )
+        // The runtime's own words say in six what the rest of the line says.
+        let why = why.trim_start_matches("failed to lookup address information: ");
+        format!("`{host}` can't be resolved: {why}")
     };
-    let mut addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port))
+    let mut addresses = ask(host, *port, state)
         .await
-        .map_err(|error| unresolved(error.to_string()))?
-        .collect();
+        .map_err(|error| unresolved(error.to_string()))?;
     let mut here = None;
     addresses.retain(|address| match own.check(*address) {
         Ok(()) => true,
@@ -107,7 +147,7 @@ async fn look_up(
         }
     });
     if let Some(here) = here.filter(|_| addresses.is_empty()) {
-        return Err(io::Error::other(format!("`{host}`: {here}")));
+        return Err(format!("`{host}`: {here}"));
     }
     let current = endpoint.resolved();
     let chosen =
@@ -115,9 +155,21 @@ async fn look_up(
     if current.as_deref() != Some(&Resolved::Socket(chosen)) {
         tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, "{host} is now {chosen}");
         endpoint.set_resolved(Resolved::Socket(chosen));
+        if current.is_some() {
+            // Whoever is there now is probed at once.
+            endpoint.hint();
+        }
     }
-    *found.lock() = addresses;
+    state.lock().found = addresses;
     Ok(())
+}
+
+async fn ask(host: &str, port: u16, _state: &Mutex<Lookups>) -> io::Result<Vec<SocketAddr>> {
+    #[cfg(test)]
+    if let Some(scripted) = _state.lock().scripted.clone() {
+        return Ok(scripted);
+    }
+    Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
 
 /// The current address while the name still leads there, else the first.
@@ -130,6 +182,7 @@ fn choose(current: Option<&Resolved>, addresses: &[SocketAddr]) -> Option<Socket
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -141,5 +194,44 @@ mod tests {
         assert_eq!(choose(Some(&current), &[one, two]), Some(two));
         assert_eq!(choose(Some(&current), &[one]), Some(one));
         assert_eq!(choose(Some(&current), &[]), None);
+    }
+
+    /// The container was replaced: its name leads elsewhere from now on.
+    #[tokio::test(start_paused = true)]
+    async fn failed_connect_asks_for_the_name_at_most_once_a_second() {
+        let one: SocketAddr = ([192, 0, 2, 1], 80).into();
+        let two: SocketAddr = ([192, 0, 2, 2], 80).into();
+        let (signals, _) = tokio::sync::mpsc::unbounded_channel();
+        let endpoint = Arc::new(Endpoint::new(
+            crate::registry::Key(1),
+            "app".into(),
+            "app-1".into(),
+            Address::Name("app".into(), 80),
+            1,
+            signals,
+            Arc::default(),
+        ));
+        let state = Arc::new(Mutex::new(Lookups {
+            scripted: Some(vec![one]),
+            ..Lookups::default()
+        }));
+        let resolver = Resolver::over(&endpoint, &OwnListeners::default(), state.clone());
+        let address = || endpoint.resolved().map(|found| (*found).clone());
+        resolver.first_answer(&endpoint).await.unwrap();
+        assert_eq!(address(), Some(Resolved::Socket(one)));
+        state.lock().scripted = Some(vec![two]);
+        // The prober's own way: too soon, then old enough.
+        resolver.ask_again(&endpoint).await;
+        assert_eq!(address(), Some(Resolved::Socket(one)));
+        tokio::time::sleep(FRESH).await;
+        resolver.ask_again(&endpoint).await;
+        assert_eq!(address(), Some(Resolved::Socket(two)));
+        // A request's: the answer is there as soon as the last one is a second old.
+        state.lock().scripted = Some(vec![one]);
+        endpoint.address_doubts.notify_one();
+        tokio::time::sleep(FRESH / 2).await;
+        assert_eq!(address(), Some(Resolved::Socket(two)));
+        tokio::time::sleep(FRESH).await;
+        assert_eq!(address(), Some(Resolved::Socket(one)));
     }
 }

@@ -15,6 +15,7 @@ use super::resolve::Resolver;
 use super::sentinel::Sentinel;
 use super::{Cadence, Report, Target, tcp};
 use crate::clock;
+use crate::connect_fault::ConnectFault;
 use crate::core::Time;
 use crate::core::backend::{Event, Probe};
 use crate::sys::open_files;
@@ -183,18 +184,27 @@ impl Task {
             if !std::mem::replace(&mut self.told_shortage, true) {
                 tracing::warn!(
                     pool = %self.target.endpoint.pool, backend = %self.target.endpoint.name,
-                    "{}; its health is not known: raise the limit on open files (ulimit -n, LimitNOFILE)",
-                    answer.detail
+                    "{}; its health is not known: {}",
+                    answer.detail, answer.fault.map_or("", ConnectFault::remedy)
                 );
             }
+            // For people only: it says nothing about the backend.
+            let detail = format!("{}; its health is not known", answer.detail);
+            let key = self.target.endpoint.key;
+            self.reporter.report(key, Event::Tick, detail);
             return;
         };
         self.told_shortage = false;
         let (probe, detail) = self.reconsider(probe, answer.detail);
         let took = clock::now().saturating_sub(began);
         self.target.endpoint.counters.probes.ended(probe, took);
-        if probe == Probe::Pass {
-            self.target.endpoint.suspicion.clear(began);
+        match probe {
+            Probe::Pass => self.target.endpoint.suspicion.clear(began),
+            // It may have moved.
+            Probe::Timeout | Probe::Reset | Probe::Refused => {
+                self.target.endpoint.address_doubts.notify_one()
+            }
+            _ => {}
         }
         self.reporter.report(
             self.target.endpoint.key,

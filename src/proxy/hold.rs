@@ -32,6 +32,8 @@ pub enum Held {
     Admitted(Permit),
     /// It may not wait, or has waited long enough: 503.
     GaveUp(&'static str),
+    /// Nothing became eligible in time: 503.
+    NoneReady,
     /// `total_timeout` is over: 503.
     TooLate,
     /// Nothing is eligible and the pool fails open.
@@ -151,10 +153,10 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wis
         Admission::Fail(refusal) => return Held::GaveUp(refusal.as_str()),
         Admission::FailOpen => return Held::FailOpen,
     };
-    let mut late = Held::GaveUp(match wish.for_room {
-        true => "no backend had room in time",
-        false => "no backend became ready in time",
-    });
+    let mut late = match wish.for_room {
+        true => Held::GaveUp("no backend had room in time"),
+        false => Held::NoneReady,
+    };
     if let Some(ends) = wish.ends.filter(|ends| *ends < deadline) {
         (deadline, late) = (ends, Held::TooLate);
     }

@@ -3,6 +3,7 @@
 mod dial;
 mod dress;
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ use super::plane::Plane;
 use crate::clock;
 use crate::config;
 use crate::config::own_address::OwnAddressError;
+use crate::connect_fault::ConnectFault;
 use crate::core::Time;
 use crate::core::balance::Candidate;
 use crate::core::retry;
@@ -27,7 +29,7 @@ use crate::registry::snapshot::Pool;
 use crate::sockets::queue::Place;
 use crate::tls::upstream::Alpn;
 pub use dial::{Dialled, dial};
-pub use dress::{Behalf, Dressed, note_refusal, note_written};
+pub use dress::{Behalf, Dressed, note_refusal, note_shortage, note_written};
 
 impl Candidate for Arc<Endpoint> {
     fn in_flight(&self) -> u32 {
@@ -255,9 +257,9 @@ pub fn look(connection: &mut Connection) -> Look {
 /// Why there is no connection. Nothing was sent: another backend may be tried, whatever the method.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// The address did not take the connection.
-    #[error("{0}")]
-    Failed(String),
+    /// The address did not take the connection: why, and in the system's words.
+    #[error("{1}")]
+    Failed(ConnectFault, String),
     /// It would come back to us.
     #[error("{0}")]
     Own(#[from] OwnAddressError),
@@ -279,6 +281,29 @@ pub enum ConnectError {
     /// No process has taken the connection out of the listener's queue in time.
     #[error("it did not accept the connection in time")]
     Ignored,
+}
+
+impl ConnectError {
+    /// The kind of fault, for the request's cause and the metrics.
+    pub const fn fault(&self) -> ConnectFault {
+        match self {
+            Self::Failed(fault, _) => *fault,
+            Self::Own(_) => ConnectFault::OwnAddress,
+            Self::Handshake(_) => ConnectFault::Handshake,
+            Self::Unresolved => ConnectFault::NoAddress,
+            Self::Moved => ConnectFault::Draining,
+            // Nobody is told.
+            Self::Unwanted => ConnectFault::Other,
+            Self::NotAccepted => ConnectFault::NotAccepted,
+            Self::Ignored => ConnectFault::Ignored,
+        }
+    }
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(ConnectFault::of(&error), error.to_string())
+    }
 }
 
 /// Opens a connection to the backend that was entered, on this client's behalf.

@@ -146,11 +146,12 @@ impl Writer {
         let member = self
             .home_mut(key)
             .and_then(|pool| pool.members.get_mut(&key));
-        if let Some(member) = member
-            && matches!(event, Event::Probed { .. })
-        {
-            member.probed = true;
-            member.last_probe = Some(detail);
+        if let Some(member) = member {
+            member.probed |= matches!(event, Event::Probed { .. });
+            // A tick's is of a probe that could not be made.
+            if matches!(event, Event::Probed { .. } | Event::Tick) {
+                member.last_probe = Some(detail);
+            }
         }
         self.step(key, event);
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora::protocols::Stream;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use kinds::{Kind, Kinds, Lasting};
@@ -96,6 +97,8 @@ pub struct Endpoint {
     weight: AtomicU32,
     ready_since: AtomicU64,
     resolved: ArcSwapOption<Resolved>,
+    /// A connect failed: its name may lead elsewhere by now.
+    pub address_doubts: Notify,
     transport: ArcSwap<Transport>,
     /// How often the transport has changed.
     transports: AtomicU32,
@@ -152,6 +155,7 @@ impl Endpoint {
             suspicion: Suspicion::default(),
             is_http10: AtomicBool::new(false),
             resolved: ArcSwapOption::from(resolved),
+            address_doubts: Notify::new(),
             transport: ArcSwap::default(),
             transports: AtomicU32::new(0),
             epoch: AtomicU64::new(0),

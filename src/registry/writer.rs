@@ -338,6 +338,11 @@ impl Writer {
                 let draining = matches!(to, State::Draining | State::Drained);
                 let since = member.draining_since.unwrap_or_else(clock::now);
                 member.draining_since = draining.then_some(since);
+                let reason = match &member.last_probe {
+                    // The core knows kinds of results; people want what was really seen.
+                    Some(seen) if to == State::Down => format!("{reason}, the last: {seen}"),
+                    _ => reason,
+                };
                 let (name, endpoint) = (pool.name.clone(), member.endpoint.clone());
                 let actors = pool.actors(key);
                 let (old, new) = (from.as_str(), to.as_str());

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use prometheus::TextEncoder;
 use prometheus::process_collector::ProcessCollector;
 
+use crate::connect_fault::ConnectFault;
 use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
 use crate::telemetry::access_log::AccessLog;
@@ -69,6 +70,7 @@ pub struct PoolCounters {
     holds: Histogram,
     retried: Reasons,
     denied: Reasons,
+    connect_faults: Reasons,
     local: LocalAnswers,
 }
 
@@ -81,6 +83,11 @@ impl PoolCounters {
     /// A failed attempt is tried again; or, with `done` false, would have been if the budget allowed it.
     pub fn retried(&self, reason: &'static str, done: bool) {
         if done { &self.retried } else { &self.denied }.add(reason);
+    }
+
+    /// A connect for a request failed.
+    pub fn connect_failed(&self, fault: ConnectFault) {
+        self.connect_faults.add(fault.as_str());
     }
 
     /// A request ended; `ours` is the status where lameduck answered by itself.

@@ -14,3 +14,4 @@ mod proxy;
 mod rig;
 mod rolling;
 mod streams;
+mod wrappers;

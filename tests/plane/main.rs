@@ -32,6 +32,7 @@ mod proxy_protocol;
 mod queue;
 mod races;
 mod rates;
+mod reasons;
 mod rebound;
 mod rig;
 mod room;

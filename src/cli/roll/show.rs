@@ -173,6 +173,12 @@ fn words(step: &Step<'_>) -> (String, Value) {
             format!("ready, {} after the restart", short(*took)),
             json!({ "step": "ready", "took_ms": millis(took) }),
         ),
+        Step::Unseen => (
+            "no new process is seen yet. A restart that keeps its listening socket (gunicorn's HUP, socket activation) \
+             never is: Ctrl-C, and --restarted-when exit"
+                .to_owned(),
+            json!({ "step": "unseen" }),
+        ),
         Step::Gone => (
             "left the pool by itself".to_owned(),
             json!({ "step": "gone" }),

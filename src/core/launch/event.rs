@@ -98,8 +98,10 @@ pub enum Effect {
     AskLameDuck,
     /// Ask the proxy to drain the lease.
     AskDrain(Time),
-    /// Send the app a signal.
+    /// Send the app's first process a signal.
     Send(i32),
+    /// Send the app's process group a signal.
+    SendGroup(i32),
     /// Send all of the app's processes a signal.
     SendAll(i32),
     /// Say something on standard error.
@@ -134,5 +136,13 @@ impl std::fmt::Display for Fate {
             Self::Signal(signal) => f.write_str(&signal_name(*signal)),
             Self::GivenUp => f.write_str("given up"),
         }
+    }
+}
+
+/// So many requests, for people.
+pub(super) fn requests(n: u32) -> String {
+    match n {
+        1 => "1 request".to_owned(),
+        n => format!("{n} requests"),
     }
 }

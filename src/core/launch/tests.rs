@@ -66,9 +66,9 @@ fn the_same_signal_within_a_second_is_one_and_a_later_one_goes_on_at_once() {
     launch.step(Event::Signal(2), s(10));
     assert_eq!(launch.step(Event::Signal(2), s(10) + ms(900)), []);
     let again = launch.step(Event::Signal(2), s(11) + ms(1));
-    assert_eq!(deeds(&again), [&Effect::Send(2)]);
+    assert_eq!(deeds(&again), [&Effect::SendGroup(2)]);
     // And now that it stops, each one counts.
-    assert_eq!(launch.step(Event::Signal(2), s(13)), [Effect::Send(2)]);
+    assert_eq!(launch.step(Event::Signal(2), s(13)), [Effect::SendGroup(2)]);
 }
 
 #[test]
@@ -78,12 +78,36 @@ fn ctrl_c_and_the_group_s_term_are_one_stop_and_do_not_skip_the_drain() {
     assert_eq!(launch.step(Event::Signal(15), s(10) + ms(10)), []);
     // A later one means it.
     let other = launch.step(Event::Signal(3), s(11) + ms(1));
-    assert_eq!(deeds(&other), [&Effect::Send(3)]);
+    assert_eq!(deeds(&other), [&Effect::SendGroup(3)]);
     // With nothing to drain, or nothing more, none is kept back.
     assert_eq!(
         launch.step(Event::Signal(15), s(11) + ms(2)),
-        [Effect::Send(15)]
+        [Effect::SendGroup(15)]
     );
+}
+
+#[test]
+fn interrupt_tells_the_group_and_leaves_what_outlives_its_shell_in_peace() {
+    let mut launch = ready(plan());
+    launch.step(Event::Signal(2), s(10));
+    let drained = launch.step(Event::Drained(Ending::Drained), s(11));
+    assert_eq!(deeds(&drained), [&Effect::SendGroup(2)]);
+    // The shell ends at once; its child was told and is stopping.
+    let fate = Fate::Signal(2);
+    let ended = Event::Exited {
+        fate,
+        leftovers: true,
+    };
+    let buried = launch.step(ended, s(11));
+    assert!(
+        !deeds(&buried).contains(&&Effect::SendAll(15)),
+        "{buried:?}"
+    );
+    // What ignores SIGINT is told by SIGTERM, and killed in the end.
+    let told = launch.step(Event::Tick, s(16));
+    assert!(deeds(&told).contains(&&Effect::SendAll(15)), "{told:?}");
+    let killed = launch.step(Event::Tick, s(21));
+    assert_eq!(deeds(&killed), [&Effect::SendAll(9), &Effect::End(fate)]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ fn plan() -> Plan {
         allow_empty: false,
         command_timeout: SECOND * 100,
         ready_timeout: SECOND * 10,
+        sign: RestartSign::NewProcess,
     }
 }
 
@@ -87,6 +88,43 @@ fn one_after_the_other_each_when_the_one_before_is_ready_again() {
     );
     assert!(roll.step(Event::Interrupted, SECOND * 7).is_empty());
     assert_eq!(roll.next_deadline(), None);
+}
+
+#[test]
+fn command_s_end_is_the_restart_where_the_socket_stays() {
+    let by_command = Plan {
+        sign: RestartSign::CommandEnd,
+        ..plan()
+    };
+    let mut roll = begun(by_command, two());
+    let drained = vec![one("a", (1, 1), false), one("b", (2, 1), true)];
+    roll.step(Event::Looked(drained.clone()), SECOND);
+    roll.step(quiet("a"), SECOND);
+    // The drain is lifted, so that the proxy asks for fresh passes; then the same process is the new one.
+    let ran = roll.step(Event::Ran("a".into(), true), SECOND * 2);
+    assert_eq!(ran, [undo("a")]);
+    assert!(roll.step(Event::Looked(drained), SECOND * 8).is_empty());
+    assert_eq!(
+        roll.step(Event::Looked(two()), SECOND * 9),
+        [
+            Effect::Ready("a".into(), SECOND * 7),
+            Effect::Drain("b".into())
+        ]
+    );
+}
+
+#[test]
+fn restart_that_is_not_seen_is_told_before_the_timeout_and_once() {
+    let mut roll = begun(plan(), two());
+    roll.step(quiet("a"), SECOND);
+    roll.step(Event::Ran("a".into(), true), SECOND * 2);
+    assert_eq!(roll.next_deadline(), Some(SECOND * 7));
+    assert_eq!(
+        roll.step(Event::Tick, SECOND * 7),
+        [Effect::Unseen("a".into())]
+    );
+    assert!(roll.step(Event::Tick, SECOND * 8).is_empty());
+    assert_eq!(roll.next_deadline(), Some(SECOND * 12));
 }
 
 #[test]

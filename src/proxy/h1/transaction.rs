@@ -16,6 +16,7 @@ use super::request::RequestHead;
 use super::upload::Upload;
 use crate::clock;
 use crate::config::Config;
+use crate::connect_fault::ConnectFault;
 use crate::core::Time;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry::{self, Tried, Verdict};
@@ -43,7 +44,7 @@ enum Attempt {
     /// It failed, and the client has seen nothing of it.
     Failed(Failure),
     /// Nothing was sent.
-    NotConnected,
+    NotConnected(ConnectFault),
 }
 
 /// One request under way.
@@ -67,6 +68,8 @@ struct Transaction<'a> {
     is_unrouted: bool,
     /// The client has got something of the last attempt's answer: an interim response.
     has_passed: bool,
+    /// Why the last connect failed, if one did.
+    last_fault: Option<ConnectFault>,
 }
 
 /// Answers the request whose head is at the start of the client's buffer.
@@ -155,6 +158,7 @@ async fn answer_request(
                 undelivered: None,
                 is_unrouted: false,
                 has_passed: false,
+                last_fault: None,
             };
             let next = transaction.run().await;
             *routed = (!transaction.is_unrouted).then_some(transaction.pool);
@@ -242,6 +246,17 @@ impl Transaction<'_> {
                 };
                 Err(self.answer(answer).await)
             }
+            Held::NoneReady => {
+                let cause = self.last_fault.map_or(
+                    "no backend became ready in time",
+                    ConnectFault::cause_after_hold,
+                );
+                let answer = Answer {
+                    retry_after: Some(RETRY_AFTER),
+                    ..Answer::new(503, cause)
+                };
+                Err(self.answer(answer).await)
+            }
             Held::GaveUp(cause) => {
                 let answer = Answer {
                     retry_after: Some(RETRY_AFTER),
@@ -326,7 +341,10 @@ impl Transaction<'_> {
         let (key, epoch) = (permit.endpoint().key, permit.epoch());
         let failure = match self.on_backend(permit, reused, began).await {
             Attempt::Over(next) => return Some(next),
-            Attempt::NotConnected => retry::Failure::ConnectFailed,
+            Attempt::NotConnected(fault) => {
+                self.last_fault = Some(fault);
+                retry::Failure::ConnectFailed
+            }
             Attempt::Failed(failure) => match failure {
                 // Another backend's answer would begin in the middle of this one's.
                 Failure::Cut | Failure::Died { .. } if self.has_passed => {

@@ -22,6 +22,7 @@ use super::sieve::{HeadSender, HeadSieve, SievedStream};
 use super::wire::SessionWire;
 use crate::clock::{sleep, timeout};
 use crate::config;
+use crate::connect_fault::ConnectFault;
 use crate::core::Time;
 use crate::interrupt::Level;
 use crate::panics;
@@ -141,7 +142,12 @@ async fn open(
     let (stream, ticket) = (dialled.dressed.stream, dialled.ticket);
     let sieve = HeadSieve::new(HeadSender::Backend, MAX_HEAD as usize);
     let stream = SievedStream::new(SessionWire::new(stream), sieve);
-    let failed = |error: h2::Error| ConnectError::Failed(format!("HTTP/2: {error}"));
+    let failed = |error: h2::Error| {
+        let fault = error
+            .get_io()
+            .map_or(ConnectFault::NotHttp2, ConnectFault::of);
+        ConnectError::Failed(fault, format!("HTTP/2: {error}"))
+    };
     let (sender, connection) = client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(SESSION_WINDOW)
@@ -177,6 +183,7 @@ async fn open(
     match timeout(upstream.connect_timeout, settings).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(ConnectError::Failed(
+            ConnectFault::NotHttp2,
             "it closed the connection without a word of HTTP/2 (http2 = true wants backends that speak it)".to_owned(),
         )),
         Err(_) => {

@@ -3,7 +3,9 @@
 //! The time for a connect is kept by our own timer. Pingora's are of no use on the data plane's threads: above 15 minutes
 //! it takes tokio's, which these threads don't have, and panics; below a millisecond its own wraps around.
 
+use std::error::Error as StdError;
 use std::future::{Future as _, poll_fn};
+use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use super::ConnectError;
 use super::dress::{Behalf, Dressed, dressed};
 use crate::clock::timeout;
 use crate::config;
+use crate::connect_fault::ConnectFault;
 use crate::interrupt::Level;
 use crate::keepalive::Keepalive;
 use crate::proxy::plain;
@@ -54,7 +57,7 @@ pub async fn dial(
             HttpPeer::new(*address, false, String::new())
         }
         Resolved::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
-            .map_err(|error| ConnectError::Failed(error.to_string()))?,
+            .map_err(|error| failed(&error))?,
     };
     let (transport, number) = endpoint.transport();
     if matches!(*resolved, Resolved::Socket(_)) {
@@ -68,15 +71,17 @@ pub async fn dial(
     let ticket = endpoint.connection_opened();
     let stream = timeout(upstream.connect_timeout, plane.connector.new_stream(&peer))
         .await
-        .map_err(|_| ConnectError::Failed(too_late(upstream.connect_timeout)))?
-        .map_err(|error| ConnectError::Failed(error.to_string()))?;
+        .map_err(|_| {
+            ConnectError::Failed(ConnectFault::TimedOut, too_late(upstream.connect_timeout))
+        })?
+        .map_err(|error| failed(&error))?;
     let socket = plain::socket_of(&stream);
     drop(stream);
     let stream = socket.and_then(|socket| match *resolved {
         Resolved::Socket(_) => plain::tcp(socket),
         Resolved::Unix(_) => plain::unix(socket),
     });
-    let stream = stream.map_err(|error| ConnectError::Failed(error.to_string()))?;
+    let stream = stream?;
     let dressed = match transport.is_plain() {
         true => Dressed::plainly(stream),
         // Boxed: most connections go without.
@@ -126,6 +131,30 @@ fn in_pingoras_words(keepalive: Keepalive) -> TcpKeepalive {
     }
 }
 
+/// What Pingora's error has met: the system's own error, where it keeps it.
+fn failed(error: &pingora::Error) -> ConnectError {
+    let mut fault = match error.etype() {
+        pingora::ErrorType::ConnectTimedout => ConnectFault::TimedOut,
+        _ => ConnectFault::Other,
+    };
+    let mut cause = error.cause.as_deref().map(|cause| cause as &dyn StdError);
+    while let Some(inner) = cause {
+        if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            fault = ConnectFault::of(inner);
+            break;
+        }
+        let pingora = inner.downcast_ref::<Box<pingora::Error>>();
+        if pingora.is_some_and(|inner| *inner.etype() == pingora::ErrorType::ConnectTimedout) {
+            fault = ConnectFault::TimedOut;
+        }
+        cause = match pingora {
+            Some(inner) => inner.cause.as_deref().map(|cause| cause as &dyn StdError),
+            None => inner.source(),
+        };
+    }
+    ConnectError::Failed(fault, error.to_string())
+}
+
 /// How the kernel watches over HTTP/2 sessions, which may carry silent streams for days: a host that is gone is noticed
 /// within 25 seconds. HTTP/2's own PINGs are taken for abuse by gRPC servers.
 const KEEP_ALIVE: TcpKeepalive = TcpKeepalive {
@@ -135,3 +164,28 @@ const KEEP_ALIVE: TcpKeepalive = TcpKeepalive {
     #[cfg(target_os = "linux")]
     user_timeout: Duration::from_secs(25),
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora::{Error, ErrorType};
+
+    /// As Pingora wraps it: the system's error in a bind error, in an internal one.
+    #[test]
+    fn system_error_is_found_below_pingora_s_own() {
+        for (code, fault) in [
+            (libc::EADDRNOTAVAIL, ConnectFault::NoPort),
+            (libc::EMFILE, ConnectFault::NoDescriptor),
+            (libc::EACCES, ConnectFault::NotPermitted),
+            (libc::EHOSTUNREACH, ConnectFault::HostUnreachable),
+        ] {
+            let system = io::Error::from_raw_os_error(code);
+            let inner = Error::because(ErrorType::BindError, "inner", system);
+            assert_eq!(failed(&inner).fault(), fault, "{code}, as it is");
+            let outer = Error::because(ErrorType::InternalError, "outer", inner);
+            assert_eq!(failed(&outer).fault(), fault, "{code}, wrapped");
+        }
+        let late = Error::explain(ErrorType::ConnectTimedout, "late");
+        assert_eq!(failed(&late).fault(), ConnectFault::TimedOut);
+    }
+}

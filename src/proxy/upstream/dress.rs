@@ -66,7 +66,6 @@ pub(super) async fn dressed(
     patience: Duration,
     behalf: Behalf,
 ) -> Result<Dressed, ConnectError> {
-    let failed = |error: io::Error| ConnectError::Failed(error.to_string());
     let version = transport.proxy_protocol;
     let header = match behalf.client {
         Some(client) => {
@@ -77,8 +76,8 @@ pub(super) async fn dressed(
     };
     if !header.is_empty() {
         // A new connection has room for it.
-        stream.write_all(&header).await.map_err(failed)?;
-        stream.flush().await.map_err(failed)?;
+        stream.write_all(&header).await?;
+        stream.flush().await?;
     }
     let sent = header.len() as u64;
     let tls = transport.tls().map_err(|error| refused(endpoint, &error))?;
@@ -128,6 +127,17 @@ fn complain(endpoint: &Endpoint, why: &str) {
         tracing::warn!(
             pool = %endpoint.pool, backend = %endpoint.name,
             "no request is sent to it: {why}"
+        );
+    }
+}
+
+/// A shortage of this host's own: named with its remedy, and not held against the backend.
+pub fn note_shortage(error: &ConnectError, endpoint: &Endpoint) {
+    let fault = error.fault();
+    if fault.is_own_shortage() && endpoint.may_complain() {
+        tracing::warn!(
+            pool = %endpoint.pool, backend = %endpoint.name, fault = fault.as_str(),
+            "no new connection to it: {error}: {}", fault.remedy()
         );
     }
 }

@@ -153,6 +153,7 @@ impl Launcher {
             }
             // One that has just ended is told soon enough.
             Effect::Send(signal) => drop(kill(self.app.pid(), signal)),
+            Effect::SendGroup(signal) => drop(kill_group(self.app.pid(), signal)),
             Effect::SendAll(signal) => self.app.signal_all(signal),
             Effect::Say(text) => complain(&format!("exec: {text}")),
             Effect::Explain { after } => self.explain(after),

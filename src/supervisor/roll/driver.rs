@@ -52,6 +52,8 @@ pub enum Step<'a> {
     Ran(&'a Ran, Duration),
     /// A new process takes requests, this long after the command's end.
     Ready(Duration),
+    /// Its command ended a while ago, and no new process is seen.
+    Unseen,
     /// It left the pool by itself.
     Gone,
     /// It waits until another one is ready.
@@ -262,6 +264,7 @@ impl<P: Proxy> Driver<'_, P> {
                 }
             },
             Effect::Ready(name, took) => self.teller.step(&name, Step::Ready(took)),
+            Effect::Unseen(name) => self.teller.step(&name, Step::Unseen),
             Effect::Gone(name) => self.teller.step(&name, Step::Gone),
             Effect::Waiting(name) => self.teller.step(&name, Step::Waiting),
             Effect::Finish(_) => {}

@@ -51,7 +51,7 @@ fn each_backend(snapshot: &Snapshot, mut visit: impl FnMut(&Pool, &Arc<Endpoint>
     }
 }
 
-fn requests(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
+fn requests(inner: &Inner, snapshot: &Snapshot) -> [Family; 8] {
     let mut answered = Family::counter(
         "lameduck_requests_total",
         "Requests answered by a backend, by status.",
@@ -67,6 +67,10 @@ fn requests(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
     let mut retries = Family::counter(
         "lameduck_retries_total",
         "Failed attempts: tried again (retried), or not for want of budget (denied).",
+    );
+    let mut connects = Family::counter(
+        "lameduck_connect_failures_total",
+        "Connects for requests that failed, by what they met.",
     );
     let mut held = Family::gauge(
         "lameduck_held_requests",
@@ -94,6 +98,9 @@ fn requests(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
                 retries.add(&[name, ("reason", reason), ("outcome", outcome)], count);
             }
         }
+        for (reason, count) in counters.connect_faults.read() {
+            connects.add(&[name, ("reason", reason)], count);
+        }
         let shared = &pool.shared;
         held.add(&[name], shared.held.load(Ordering::Relaxed) as u64);
         held_bytes.add(&[name], shared.held_bytes.load(Ordering::Relaxed));
@@ -109,7 +116,9 @@ fn requests(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
             answered.add(&labels, count);
         }
     });
-    [answered, local, durations, retries, held, held_bytes, holds]
+    [
+        answered, local, durations, retries, connects, held, held_bytes, holds,
+    ]
 }
 
 fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {

@@ -353,6 +353,7 @@ async fn documented_are_exactly_those_that_exist() {
         let counters = &snapshot.pools[0].shared.counters;
         counters.finished(Duration::ZERO, Some(503));
         counters.retried("reason", true);
+        counters.connect_failed(crate::connect_fault::ConnectFault::NoPort);
     }
     let text = metrics.encode();
     let exist: BTreeSet<_> = text

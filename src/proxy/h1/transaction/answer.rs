@@ -10,6 +10,7 @@ use super::super::request::RequestHead;
 use super::super::upload::UploadError;
 use super::{CUT, Transaction};
 use crate::clock;
+use crate::connect_fault::ConnectFault;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
 use crate::panics;
@@ -68,8 +69,19 @@ impl Transaction<'_> {
         let answer = match failure {
             retry::Failure::ConnectFailed => Answer {
                 retry_after: Some(RETRY_AFTER),
-                ..Answer::new(503, "no backend could be reached")
+                ..Answer::new(
+                    503,
+                    self.last_fault
+                        .map_or("no backend could be reached", ConnectFault::cause),
+                )
             },
+            retry::Failure::RefusedStream => {
+                Answer::new(502, "the backend refused the request's HTTP/2 stream")
+            }
+            retry::Failure::GoAway => Answer::new(
+                502,
+                "the backend closed its HTTP/2 session without taking the request",
+            ),
             retry::Failure::Timeout => Answer::new(504, "the backend did not answer in time"),
             _ if self.account.end == CUT => {
                 Answer::new(502, "the backend is stopping and did not answer in time")

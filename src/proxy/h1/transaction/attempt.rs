@@ -100,12 +100,17 @@ impl Transaction<'_> {
                 Err(ConnectError::Unwanted) => return Attempt::Over(self.client_gone()),
                 Err(error) => {
                     // A drain is known already, and slow is not dead.
-                    if !matches!(error, ConnectError::Moved | ConnectError::Ignored) {
+                    let fault = error.fault();
+                    self.pool.shared.counters.connect_failed(fault);
+                    if fault.is_own_shortage() {
+                        upstream::note_shortage(&error, endpoint);
+                    } else if !matches!(error, ConnectError::Moved | ConnectError::Ignored) {
                         endpoint.suspicion.raise();
                         endpoint.hint();
+                        endpoint.address_doubts.notify_one();
                     }
                     tracing::debug!(pool = %endpoint.pool, backend = %endpoint.name, %error, "connect failed");
-                    return Attempt::NotConnected;
+                    return Attempt::NotConnected(fault);
                 }
             },
         };

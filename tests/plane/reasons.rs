@@ -1,0 +1,72 @@
+//! Alerts, `status` and 503s name the last thing that was really seen.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::rig::{GET, Rig, Setup};
+
+const HEALTH: &str = "[pool.health]\npath = \"/health\"\ninterval = \"100ms\"\nfast_interval = \"50ms\"\nabsent_after = \"1s\"";
+
+async fn with_backend(address: &str) -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = format!("[[pool.backend]]\nname = \"a\"\naddress = \"{address}\"\n{HEALTH}");
+    Rig::start(dir, "", "", &pool, Vec::new()).await
+}
+
+/// Waits for the alert, and checks its words.
+async fn alert_says(rig: &Rig, words: &str) {
+    rig.until("the backend is down", |pool| {
+        pool.backends[0].state == "down"
+    })
+    .await;
+    let log = rig.log();
+    assert!(log.contains(words), "{words:?} is not in\n{log}");
+    assert!(!log.contains("no sign of life"), "{log}");
+}
+
+#[tokio::test]
+async fn alert_for_a_redirecting_health_check_names_the_redirect() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let answer = "HTTP/1.1 301 Moved Permanently\r\nLocation: /x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let rig = with_backend(&address.to_string()).await;
+    alert_says(
+        &rig,
+        "no probe passed for 1s, the last: 301 Moved Permanently",
+    )
+    .await;
+    app.abort();
+}
+
+#[tokio::test]
+async fn alert_and_status_for_an_unknown_name_say_that_it_is_not_resolved() {
+    let rig = with_backend("nothing.invalid:80").await;
+    alert_says(&rig, "`nothing.invalid` can't be resolved").await;
+    let seen = rig.pool().await.backends[0].last_probe.clone().unwrap();
+    assert!(seen.contains("can't be resolved"), "{seen}");
+    assert!(!seen.contains("socket"), "{seen}");
+}
+
+#[tokio::test]
+async fn unavailable_answer_names_the_last_failed_connect_and_counts_it() {
+    let mut rig = Rig::new(Setup {
+        pool: "[pool.hold]\ntimeout = \"200ms\"",
+        ..Setup::default()
+    })
+    .await;
+    rig.backends.clear();
+    let response = rig.ask(GET).await.response().await;
+    assert_eq!(response.status(), 503);
+    let words = "the last one tried refused the connection";
+    assert!(response.text().contains(words), "{}", response.text());
+    let line = rig.access_log(1).await.pop().unwrap();
+    assert!(line["cause"].as_str().unwrap().contains(words), "{line}");
+    let series = "lameduck_connect_failures_total{pool=\"app\",reason=\"refused\"}";
+    assert!(rig.metric(series).await.unwrap_or_default() > 0);
+}
