@@ -82,12 +82,12 @@ impl Ours<'_> {
     }
 
     /// What the app is asked for.
-    fn origin(&self) -> String {
-        let origin = self.text(self.head.origin);
-        match origin.as_bytes().first() {
-            None if self.head.form == Form::Asterisk => "*".into(),
-            None | Some(b'?') => format!("/{origin}"),
-            _ => origin,
+    fn origin(&self) -> Vec<u8> {
+        let origin = self.head.origin.of(self.bytes);
+        match origin.first() {
+            None if self.head.form == Form::Asterisk => b"*".to_vec(),
+            None | Some(b'?') => [b"/", origin].concat(),
+            _ => origin.to_vec(),
         }
     }
 }
@@ -181,7 +181,7 @@ fn same(ours: &Ours<'_>, seen: &Seen) {
     let (method, path, authority) = &seen.request;
     assert_eq!(*method, ours.text(ours.head.method_span));
     if ours.head.form != Form::Asterisk {
-        assert_eq!(*path, ours.origin());
+        assert_eq!(path.as_bytes(), ours.origin());
     }
     if ours.head.form == Form::Absolute {
         assert_eq!(*authority, Some(ours.text(ours.head.authority)));
@@ -237,7 +237,7 @@ fn forwarded(ours: &Ours<'_>, mut out: Vec<u8>, host_override: Option<&str>) {
     assert_eq!(strict.len, out.len());
     assert_eq!(strict.minor, 1);
     assert_eq!(strict.start[0], ours.head.method_span.of(ours.bytes));
-    assert_eq!(strict.start[1], ours.origin().as_bytes());
+    assert_eq!(strict.start[1], ours.origin());
     assert_eq!(strict.framing, ours.framing());
     // The proxy ends a connection that the client wants ended, not the app.
     assert!(strict.keep_alive);
@@ -268,7 +268,7 @@ fn forwarded(ours: &Ours<'_>, mut out: Vec<u8>, host_override: Option<&str>) {
         return;
     };
     assert_eq!(first.request.0, ours.text(ours.head.method_span));
-    assert_eq!(first.request.1, ours.origin());
+    assert_eq!(first.request.1.as_bytes(), ours.origin());
     framed_alike(ours.head.body, first);
     if body.is_some() && first.content.is_some() {
         ours.body.agrees(first.content.as_ref());
@@ -322,7 +322,7 @@ pub fn forward(data: &[u8]) -> (Vec<u8>, Vec<[Vec<u8>; 3]>) {
         wire.extend_from_slice(method.as_bytes());
         wire.extend_from_slice(&head[ours.head.method_span.len()..]);
         wire.extend_from_slice(&ours.bytes[ours.head.len..ours.head.len + length]);
-        let origin = ours.origin().into_bytes();
+        let origin = ours.origin();
         requests.push([method.as_bytes().to_vec(), origin, content.clone()]);
     }
     (wire, requests)

@@ -213,7 +213,6 @@ mod tests {
     #[test]
     fn usage_errors_are_2_and_show_an_example() {
         for (line, says) in [
-            ("lameduck drain app", "app/app-1"),
             ("lameduck drain app/", "app/app-1"),
             ("lameduck drain app/a --timeout soon", "30s"),
             ("lameduck drain app/a --until never", "restarted"),

@@ -2,8 +2,9 @@
 //! proxies, is ended before it has taken every connection there is.
 //!
 //! Each pass leaves a mark on what the backend gets: `Via`, where that is on, else `CDN-Loop` (RFC 8586, made for this;
-//! proxies pass it on). The latter is only left where the request has come with a sign of another pass, which those that
-//! go round do from their second one on; others cost nothing, and apps see nothing of it.
+//! proxies pass it on). The latter is only left where the request has come with every field that a pass adds
+//! (`X-Request-Id`, `X-Forwarded-For`, by default), as those that go round do from their second pass on: others cost
+//! nothing, and their apps see nothing of it.
 
 use super::h1::fields::FieldKind;
 use super::h1::request::RequestHead;
@@ -29,13 +30,15 @@ pub fn is_circle(buf: &[u8], head: &RequestHead) -> bool {
 
 /// Whether this pass is to leave [`MARK`].
 pub fn is_marked(head: &RequestHead, policy: &config::Headers) -> bool {
-    let signs = match policy.request_id {
-        true => FieldKind::XRequestId.bit() | FieldKind::CdnLoop.bit(),
-        false => {
-            FieldKind::CdnLoop.bit() | FieldKind::XForwardedFor.bit() | FieldKind::Forwarded.bit()
-        }
-    };
-    head.kinds & signs != 0 && !policy.via
+    let added = [
+        (policy.request_id, FieldKind::XRequestId),
+        (policy.x_forwarded, FieldKind::XForwardedFor),
+        (policy.forwarded, FieldKind::Forwarded),
+    ];
+    let signs = added.iter().filter(|(is_added, _)| *is_added);
+    let signs = signs.fold(0, |bits, (_, kind)| bits | kind.bit());
+    let has_come_through = signs != 0 && head.kinds & signs == signs;
+    !policy.via && (has_come_through || head.kinds & FieldKind::CdnLoop.bit() != 0)
 }
 
 /// How many marks of ours a request has. A chain in which some have `via` on and others not has both.
@@ -108,7 +111,8 @@ mod tests {
         for (fields, is_first) in [
             ("", true),
             ("X-Forwarded-For: 192.0.2.1\r\n", true),
-            ("X-Request-Id: 1\r\n", false),
+            ("X-Request-Id: 1\r\n", true),
+            ("X-Request-Id: 1\r\nX-Forwarded-For: 192.0.2.1\r\n", false),
             ("CDN-Loop: foo\r\n", false),
         ] {
             let (_, head) = parsed(fields);
@@ -120,7 +124,7 @@ mod tests {
             ..policy.clone()
         };
         assert!(is_marked(&head, &without));
-        let (_, head) = parsed("X-Request-Id: 1\r\n");
+        let (_, head) = parsed("X-Request-Id: 1\r\nX-Forwarded-For: 192.0.2.1\r\n");
         let with_via = config::Headers {
             via: true,
             ..policy

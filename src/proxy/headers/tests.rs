@@ -208,10 +208,7 @@ fn an_untrusted_client_claims_nothing() {
         written,
         "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nForwarded: for=192.0.2.1;host=\"a\";proto=http\r\nCDN-Loop: lameduck\r\n\r\n"
     );
-    assert_eq!(
-        bare(CLAIMING),
-        "GET / HTTP/1.1\r\nHost: a\r\nCDN-Loop: lameduck\r\n\r\n"
-    );
+    assert_eq!(bare(CLAIMING), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 }
 
 /// RFC 9440, section 2.4, too: not even a trusted client may say what only a handshake proves.
@@ -239,10 +236,7 @@ fn a_trusted_client_is_believed_and_appended_to() {
         "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: real\r\nX-Real-IP: 1.1.1.1\r\nX_Forwarded_For: 9.9.9.9\r\nX-Forwarded-Port: 1\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1\r\nForwarded: for=1.1.1.1, for=192.0.2.1;host=\"a\";proto=http\r\nCDN-Loop: lameduck\r\n\r\n"
     );
     let untouched = write(CLAIMING, &edit(&policy(false, false, false, false), true));
-    assert_eq!(
-        untouched,
-        CLAIMING.replace("\r\n\r\n", "\r\nCDN-Loop: lameduck\r\n\r\n")
-    );
+    assert_eq!(untouched, CLAIMING);
 }
 
 /// RFC 7239 §6.
