@@ -87,13 +87,24 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// For the access log.
+    /// The configuration's key that decided, for the operator's log.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Configured => "hold.on_empty",
+            Self::Requests => "hold.max_requests",
+            Self::Bytes => "hold.max_bytes",
+            Self::TooLong => "hold.timeout",
+        }
+    }
+
+    /// The same for the client, who knows nothing of the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Configured => "on_empty",
-            Self::Requests => "hold_requests",
-            Self::Bytes => "hold_bytes",
-            Self::TooLong => "hold_timeout",
+            Self::Configured => "no backend is ready",
+            Self::Requests | Self::Bytes => {
+                "no backend is ready, and too many requests wait for one"
+            }
+            Self::TooLong => "no backend became ready in time",
         }
     }
 }

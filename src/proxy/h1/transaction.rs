@@ -20,6 +20,7 @@ use crate::core::Time;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry::{self, Tried, Verdict};
 use crate::panics::{self, Panicked};
+use crate::proxy::errors::SHUTTING_DOWN;
 use crate::proxy::headers::incoming_request_id;
 use crate::proxy::hold::{self, Held, Place};
 use crate::proxy::passes;
@@ -242,7 +243,8 @@ impl Transaction<'_> {
                 };
                 Err(self.answer(answer).await)
             }
-            Held::GaveUp(cause) => {
+            Held::GaveUp(refusal, cause) => {
+                self.account.end = refusal.key();
                 let answer = Answer {
                     retry_after: Some(RETRY_AFTER),
                     ..Answer::new(503, cause)
@@ -253,6 +255,13 @@ impl Transaction<'_> {
                 true => Ok(None),
                 false => Err(self.answer(Answer::NO_ROUTE).await),
             },
+            Held::ShutDown => {
+                let answer = Answer {
+                    retry_after: Some(RETRY_AFTER),
+                    ..Answer::new(503, SHUTTING_DOWN)
+                };
+                Err(self.answer(answer).await)
+            }
             Held::ClientGone => Err(self.client_gone()),
         }
     }
