@@ -106,7 +106,7 @@ impl Lifecycle {
             return;
         }
         let backends = output::count(all as u64, "backend");
-        info!("the first round of probes is over: {ready} of {backends} ready");
+        info!("the first round of probes is over: {ready} of {backends} ready so far");
     }
 
     /// An instance registered: an app that restarted alone must not leave the proxy lame.

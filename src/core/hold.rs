@@ -256,6 +256,20 @@ mod tests {
     }
 
     #[test]
+    fn refusals_name_their_key_to_the_operator_and_none_to_the_client() {
+        for refusal in [
+            Refusal::Configured,
+            Refusal::Requests,
+            Refusal::Bytes,
+            Refusal::TooLong,
+        ] {
+            assert!(refusal.key().starts_with("hold."));
+            let text = refusal.as_str();
+            assert!(text.contains(' ') && !text.contains(['_', '.']), "{text}");
+        }
+    }
+
+    #[test]
     fn on_empty_decides_first() {
         let fail = Limits {
             on_empty: OnEmpty::Fail,

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::shell::{Shell, ports};
 
+/// [`Shell`] names a socket, as the README's tour does.
+const NO_VARIABLE: &str = "unset LAMEDUCK_ADMIN";
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file whose socket and port the test knows; nothing listens where its backends should be.
@@ -19,36 +22,45 @@ fn file(shell: &Shell) -> (u16, String) {
     (front, socket)
 }
 
-/// The log until the first round of probes is over.
-fn log(shell: &mut Shell, before: &str, arguments: &str) -> String {
+/// The log until the first round of probes is over, and `then` has been done.
+fn log(shell: &mut Shell, before: &str, arguments: &str, then: &str) -> String {
     let script = format!(
         "{before}\nlameduck run {arguments} > /dev/null 2> log & pid=$!\n\
-         for _ in $(seq 300); do grep -q 'first round' log && break; sleep 0.1; done\n\
-         kill $pid; wait $pid; cat log"
+         until_log() {{ for _ in $(seq 300); do grep -q \"$1\" log && break; sleep 0.1; done; }}\n\
+         until_log 'first round'\n{then}\nkill $pid; wait $pid; cat log"
     );
     shell.run(&script, PATIENCE).output
 }
 
 #[test]
-fn log_says_how_many_backends_are_ready_and_has_no_empty_actor() {
+fn log_says_how_many_backends_are_ready() {
     let mut shell = Shell::new();
     file(&shell);
-    let app = "P=$(grep -o '1:[0-9]*' lameduck.toml | tail -1 | cut -d: -f2)\n\
-               lameduck demo-app --port $P > app & app=$!\n\
-               for _ in $(seq 300); do [ -s app ] && break; sleep 0.1; done";
-    let none = log(&mut shell, "unset LAMEDUCK_ADMIN", "-c lameduck.toml");
-    assert!(none.contains("is over: 0 of 2 backends ready"), "{none}");
-    let one = log(
-        &mut shell,
-        &format!("unset LAMEDUCK_ADMIN\n{app}"),
-        "-c lameduck.toml",
+    let said = log(&mut shell, NO_VARIABLE, "-c lameduck.toml", "");
+    assert!(said.contains("is over: 0 of 2 backends ready"), "{said}");
+    assert!(!said.contains("is over: ready"), "{said}");
+}
+
+#[test]
+fn change_of_state_without_a_drain_is_logged_without_an_actor() {
+    let mut shell = Shell::new();
+    file(&shell);
+    let before = format!(
+        "{NO_VARIABLE}\nport=$(grep -o '1:[0-9]*' lameduck.toml | tail -1 | cut -d: -f2)\n\
+         lameduck demo-app --port $port > app & app=$!\n\
+         for _ in $(seq 300); do [ -s app ] && break; sleep 0.1; done"
     );
-    let counted = one.contains("is over: 1 of 2 backends ready")
-        || one.contains("is over: 0 of 2 backends ready");
-    assert!(counted && one.contains("state changed"), "{one}");
+    let then = "until_log 'to=\"ready\"'; lameduck drain --admin file.sock app/app-2; kill $app";
+    let said = log(&mut shell, &before, "-c lameduck.toml", then);
+    let line = |text: &str| {
+        said.lines()
+            .find(|line| line.contains(text))
+            .unwrap_or_else(|| panic!("{said}"))
+    };
+    assert!(!line("to=\"ready\"").contains("actor"), "{said}");
     assert!(
-        !one.contains("actor=\"\"") && !one.contains("actor= "),
-        "{one}"
+        line("to=\"drained\"").contains("actor=\"operator\""),
+        "{said}"
     );
 }
 
@@ -58,7 +70,7 @@ fn variables_that_override_the_file_are_named() {
     let (front, socket) = file(&shell);
     let [other] = ports();
     let before = format!("export LAMEDUCK_ADMIN=$PWD/other.sock LAMEDUCK_LISTEN=127.0.0.1:{other}");
-    let said = log(&mut shell, &before, "-c lameduck.toml");
+    let said = log(&mut shell, &before, "-c lameduck.toml", "");
     let admin = format!("other.sock, and not {socket} as lameduck.toml says");
     assert!(
         said.contains("LAMEDUCK_ADMIN is set") && said.contains(&admin),
@@ -71,10 +83,10 @@ fn variables_that_override_the_file_are_named() {
     );
     // The same values, or flags that were typed: nothing to be surprised at.
     let same = format!("export LAMEDUCK_ADMIN={socket} LAMEDUCK_LISTEN=127.0.0.1:{front}");
-    let said = log(&mut shell, &same, "-c lameduck.toml");
+    let said = log(&mut shell, &same, "-c lameduck.toml", "");
     assert!(!said.contains("is set"), "{said}");
     let typed = format!("-c lameduck.toml --admin typed.sock --listen 127.0.0.1:{other}");
-    let said = log(&mut shell, &before, &typed);
+    let said = log(&mut shell, &before, &typed, "");
     assert!(
         !said.contains("is set") && said.contains("typed.sock"),
         "{said}"
@@ -98,7 +110,7 @@ fn second_proxy_on_the_default_address_starts_without_a_warning() {
     let _held = std::net::TcpListener::bind("127.0.0.1:9901");
     let mut shell = Shell::new();
     file(&shell);
-    let said = log(&mut shell, "unset LAMEDUCK_ADMIN", "-c lameduck.toml");
+    let said = log(&mut shell, NO_VARIABLE, "-c lameduck.toml", "");
     let line = said.lines().find(|line| line.contains("127.0.0.1:9901"));
     let line = line.unwrap_or_else(|| panic!("{said}"));
     assert!(
