@@ -97,8 +97,8 @@ pub fn default_sockets() -> Vec<PathBuf> {
 
 /// Binds what the configuration asks for.
 ///
-/// What the configuration names must be bound; the default `http` address need not. Without a named socket, the first default that can be bound
-/// is taken; if none can, the proxy works all the same, and a warning says so.
+/// What the configuration names must be bound; the default `http` address need not. Without a named socket, the first
+/// default that can be bound is taken; if none can, the proxy works all the same, and a warning says so.
 ///
 /// # Errors
 /// What can't be bound, why, and what to do.
@@ -209,7 +209,7 @@ fn bind_default(
 }
 
 /// The default address may be another lameduck's on the same host. Nobody asked for it, and the socket does all that it
-/// does: that is a note, and not a warning at each start. What else is wrong with it is warned about.
+/// does: that is a note, no warning at each start.
 fn bind_http(
     admin: &config::Admin,
     warnings: &mut Vec<String>,
@@ -221,12 +221,10 @@ fn bind_http(
         Ok(listener) => return Ok((Some(listener), None)),
         Err(error) => error,
     };
-    let in_use = refused.kind() == io::ErrorKind::AddrInUse;
     let error = not_bound("http", at, &refused);
     if config::Admin::default().http != Some(at) {
         return Err(error);
-    }
-    if in_use {
+    } else if refused.kind() == io::ErrorKind::AddrInUse {
         return Ok((None, Some(beside_another(at))));
     }
     warnings.push(format!("{error} ([admin] http = \"\" turns it off)"));

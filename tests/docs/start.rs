@@ -97,6 +97,7 @@ fn variables_that_override_the_file_are_named() {
         &mut shell,
         &before,
         "--listen 127.0.0.1:0 --admin typed.sock",
+        "",
     );
     assert!(
         said.contains("LAMEDUCK_BACKEND is set: ./lameduck.toml is not read"),
