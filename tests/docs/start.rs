@@ -25,8 +25,8 @@ fn file(shell: &Shell) -> (u16, String) {
 /// The log until the first round of probes is over, and `then` has been done.
 fn log(shell: &mut Shell, before: &str, arguments: &str, then: &str) -> String {
     let script = format!(
-        "{before}\nlameduck run {arguments} > /dev/null 2> log & pid=$!\n\
-         until_log() {{ for _ in $(seq 300); do grep -q \"$1\" log && break; sleep 0.1; done; }}\n\
+        "rm -f log\n{before}\nlameduck run {arguments} > /dev/null 2> log & pid=$!\n\
+         until_log() {{ for _ in $(seq 300); do grep -qs \"$1\" log && break; sleep 0.1; done; }}\n\
          until_log 'first round'\n{then}\nkill $pid; wait $pid; cat log"
     );
     shell.run(&script, PATIENCE).output
