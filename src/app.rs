@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use crate::activation::Inherited;
 use crate::admin;
 use crate::clock;
-use crate::config::{Flags, Loaded, resolve};
+use crate::config::{DEFAULT_PATHS, Flags, Loaded, resolve};
 use crate::panics;
 use crate::proxy::memory;
 use crate::proxy::plane::Plane;
@@ -59,6 +59,8 @@ pub struct Options {
     pub health_path: Option<String>,
     /// `--admin`: the admin socket, whatever the file says.
     pub admin: Option<PathBuf>,
+    /// Those of the above that a variable of the environment gave, by its name.
+    pub variables: Vec<&'static str>,
 }
 
 impl Options {
@@ -70,10 +72,54 @@ impl Options {
             health_path: self.health_path.as_deref(),
         };
         let mut loaded = resolve(self.config.as_deref(), flags)?;
+        loaded.notes = self.notes(&loaded);
         if let Some(socket) = &self.admin {
             loaded.config.admin.socket = Some(socket.clone());
         }
         Ok(loaded)
+    }
+
+    /// What the environment puts in the place of what a file says: whoever reads that file would not expect it. A flag
+    /// was typed for this start, and needs no comment.
+    fn notes(&self, loaded: &Loaded) -> Vec<String> {
+        let set = |name| self.variables.contains(&name);
+        let mut notes = Vec::new();
+        let file = loaded.path.as_deref().map(|path| path.display());
+        if let (Some(file), Some(written), Some(socket)) =
+            (&file, &loaded.config.admin.socket, &self.admin)
+            && set("LAMEDUCK_ADMIN")
+            && written != socket
+        {
+            notes.push(format!(
+                "LAMEDUCK_ADMIN is set: the admin socket is {}, and not {} as {file} says",
+                socket.display(),
+                written.display()
+            ));
+        }
+        let unused = &loaded.unused_listeners;
+        let listeners = loaded.config.listeners.iter();
+        let listeners: Vec<_> = listeners.map(|listener| listener.address).collect();
+        if let (Some(file), Some(listen)) = (&file, &self.listen)
+            && set("LAMEDUCK_LISTEN")
+            && *unused != listeners
+            && !unused.is_empty()
+        {
+            let written: Vec<_> = unused.iter().map(ToString::to_string).collect();
+            notes.push(format!(
+                "LAMEDUCK_LISTEN is set: the only listener is {listen}, and not {} as {file} says",
+                written.join(", ")
+            ));
+        }
+        let passed_over = DEFAULT_PATHS.iter().find(|path| Path::new(path).exists());
+        if let Some(passed_over) = passed_over
+            && file.is_none()
+            && set("LAMEDUCK_BACKEND")
+        {
+            notes.push(format!(
+                "LAMEDUCK_BACKEND is set: {passed_over} is not read"
+            ));
+        }
+        notes
     }
 }
 
@@ -84,6 +130,9 @@ impl Options {
 pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     clock::now();
     panics::install_hook().context("can't start the thread that logs panics")?;
+    for note in &loaded.notes {
+        info!("{note}");
+    }
     descriptors::raise_limit();
     let config = Arc::new(loaded.config);
     memory::set_limit(capacity::client_memory(&config.server));
@@ -103,6 +152,9 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         let bound = admin::listen::bind_or_inherit(&config.admin, &inherited)?;
         for warning in &bound.warnings {
             warn!("{warning}");
+        }
+        if let Some(note) = &bound.note {
+            info!("{note}");
         }
         let token = config
             .admin

@@ -5,6 +5,15 @@
 //! `ini` hold commands; in `console`, lines with `$ ` are typed and the others are output.
 #![allow(clippy::unwrap_used)]
 
+#[path = "docs/examples.rs"]
+mod examples;
+#[path = "docs/shell.rs"]
+mod shell;
+#[path = "docs/start.rs"]
+mod start;
+#[path = "docs/tour.rs"]
+mod tour;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

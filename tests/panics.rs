@@ -135,7 +135,7 @@ impl Prober for Nobody {
 }
 
 impl Observer for Nobody {
-    fn first_round_finished(&self) {}
+    fn first_round_finished(&self, _ready: usize, _all: usize) {}
     fn registered(&self) {}
     fn lease_ended(&self, _: &str, _: usize) {}
     fn persist(&self, _: persist::State) {}

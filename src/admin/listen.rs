@@ -38,6 +38,8 @@ pub struct Bound {
     pub(super) probes: Option<TcpListener>,
     /// What works, but not as one would expect; for the log.
     pub warnings: Vec<String>,
+    /// What is usual beside another lameduck on the same host; for the log.
+    pub note: Option<String>,
 }
 
 impl Bound {
@@ -95,8 +97,8 @@ pub fn default_sockets() -> Vec<PathBuf> {
 
 /// Binds what the configuration asks for.
 ///
-/// What the configuration names must be bound; the default `http` address need not. Without a named socket, the first default that can be bound
-/// is taken; if none can, the proxy works all the same, and a warning says so.
+/// What the configuration names must be bound; the default `http` address need not. Without a named socket, the first
+/// default that can be bound is taken; if none can, the proxy works all the same, and a warning says so.
 ///
 /// # Errors
 /// What can't be bound, why, and what to do.
@@ -128,8 +130,8 @@ pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<B
             None => Some(bind_apps(path, admin)?),
         },
     };
-    let http = match admin.http.and_then(|at| inherited.tcp(at)) {
-        Some(given) => Some(given),
+    let (http, note) = match admin.http.and_then(|at| inherited.tcp(at)) {
+        Some(given) => (Some(given), None),
         None => bind_http(admin, &mut warnings)?,
     };
     let probes = match admin.probes.and_then(|at| inherited.tcp(at)) {
@@ -154,6 +156,7 @@ pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<B
         http,
         probes,
         warnings,
+        note,
     })
 }
 
@@ -205,44 +208,58 @@ fn bind_default(
     None
 }
 
-/// The default address may be another lameduck's on the same host: nobody asked for it, so that is a warning.
+/// The default address may be another lameduck's on the same host. Nobody asked for it, and the socket does all that it
+/// does: that is a note, no warning at each start.
 fn bind_http(
     admin: &config::Admin,
     warnings: &mut Vec<String>,
-) -> Result<Option<TcpListener>, BindError> {
+) -> Result<(Option<TcpListener>, Option<String>), BindError> {
     let Some(at) = admin.http else {
-        return Ok(None);
+        return Ok((None, None));
     };
-    match bind_tcp("http", at) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(error) if admin.http == config::Admin::default().http => {
-            warnings.push(format!("{error} ([admin] http = \"\" turns it off)"));
-            Ok(None)
-        }
-        Err(error) => Err(error),
+    let refused = match listen_tcp(at) {
+        Ok(listener) => return Ok((Some(listener), None)),
+        Err(error) => error,
+    };
+    let error = not_bound("http", at, &refused);
+    if config::Admin::default().http != Some(at) {
+        return Err(error);
+    } else if refused.kind() == io::ErrorKind::AddrInUse {
+        return Ok((None, Some(beside_another(at))));
     }
+    warnings.push(format!("{error} ([admin] http = \"\" turns it off)"));
+    Ok((None, None))
+}
+
+fn beside_another(at: SocketAddr) -> String {
+    format!(
+        "no admin API over TCP: another process (another lameduck?) has its default address {at}. The admin socket does \
+         the same; [admin] http names another address, or \"\" for none"
+    )
 }
 
 fn bind_tcp(key: &str, at: SocketAddr) -> Result<TcpListener, BindError> {
-    let bound = TcpListener::bind(at).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        // std's own is 128; listening again only sets the number.
-        SockRef::from(&listener).listen(BACKLOG)?;
-        Ok(listener)
-    });
-    bound.map_err(|error| {
-        let remedy = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another process (another lameduck?) listens there: stop it, or choose another port"
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "this host has no such address: choose one that it has"
-            }
-            io::ErrorKind::PermissionDenied => "choose a port of 1024 or more",
-            _ => "choose another address",
-        };
-        BindError(format!("can't bind [admin] {key} {at}: {error}; {remedy}"))
-    })
+    listen_tcp(at).map_err(|error| not_bound(key, at, &error))
+}
+
+fn listen_tcp(at: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(at)?;
+    listener.set_nonblocking(true)?;
+    // std's own is 128; listening again only sets the number.
+    SockRef::from(&listener).listen(BACKLOG)?;
+    Ok(listener)
+}
+
+fn not_bound(key: &str, at: SocketAddr, error: &io::Error) -> BindError {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process (another lameduck?) listens there: stop it, or choose another port"
+        }
+        io::ErrorKind::AddrNotAvailable => "this host has no such address: choose one that it has",
+        io::ErrorKind::PermissionDenied => "choose a port of 1024 or more",
+        _ => "choose another address",
+    };
+    BindError(format!("can't bind [admin] {key} {at}: {error}; {remedy}"))
 }
 
 fn bind_unix(path: &Path, admin: &config::Admin) -> Result<(UnixListener, SocketFile), BindError> {

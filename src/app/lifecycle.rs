@@ -100,11 +100,13 @@ impl Lifecycle {
         let _ = self.serving.set((plane, metrics));
     }
 
-    /// Each backend has been probed once.
-    pub fn first_round_finished(&self) {
-        if self.first_round.set(()).is_ok() {
-            info!("the first round of probes is over: ready");
+    /// Each backend has been probed once, and `ready` of `all` take requests.
+    pub fn first_round_finished(&self, ready: usize, all: usize) {
+        if self.first_round.set(()).is_err() {
+            return;
         }
+        let backends = output::count(all as u64, "backend");
+        info!("the first round of probes is over: {ready} of {backends} ready so far");
     }
 
     /// An instance registered: an app that restarted alone must not leave the proxy lame.

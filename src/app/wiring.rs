@@ -76,8 +76,8 @@ impl Watcher {
 }
 
 impl Observer for Watcher {
-    fn first_round_finished(&self) {
-        self.lifecycle.first_round_finished();
+    fn first_round_finished(&self, ready: usize, all: usize) {
+        self.lifecycle.first_round_finished(ready, all);
     }
 
     fn registered(&self) {

@@ -44,9 +44,29 @@ fn socket_path(text: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 
+/// Whether a variable gave its flag's value: it is set, and the flag, which would come first, was not typed.
+fn by_environment(variable: &str) -> bool {
+    let flag = variable.strip_prefix("LAMEDUCK_").unwrap_or(variable);
+    let flag = format!("--{}", flag.to_lowercase());
+    let typed = |argument: std::ffi::OsString| {
+        let argument = argument.to_string_lossy();
+        argument.split('=').next() == Some(flag.as_str())
+    };
+    std::env::var_os(variable).is_some() && !std::env::args_os().any(typed)
+}
+
 /// Runs the proxy; returns the exit code.
 pub fn run(args: RunArgs) -> u8 {
+    let given = [
+        ("LAMEDUCK_ADMIN", args.admin.is_some()),
+        ("LAMEDUCK_LISTEN", args.listen.is_some()),
+        ("LAMEDUCK_BACKEND", !args.backend.is_empty()),
+    ];
+    let variables = given
+        .into_iter()
+        .filter(|(name, given)| *given && by_environment(name));
     let options = Options {
+        variables: variables.map(|(name, _)| name).collect(),
         config: args.config,
         listen: args.listen,
         backends: args.backend,

@@ -42,14 +42,14 @@ pub fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigEr
     match file {
         Some(path) if !flags.backends.is_empty() => Err(refused(
             format!(
-                "`--backend` and a file ({}) don't go together: two lists of backends would disagree after a reload",
+                "`--backend` (or LAMEDUCK_BACKEND) and a file ({}) don't go together: two lists of backends would disagree after a reload",
                 path.display()
             ),
             "write the backend into the file as [[pool.backend]], or add it at run time with `lameduck register`",
         )),
         Some(path) if flags.health_path.is_some() => Err(refused(
             format!(
-                "`--health-path` and a file ({}) don't go together: a file has a path for each pool",
+                "`--health-path` (or LAMEDUCK_HEALTH_PATH) and a file ({}) don't go together: a file has a path for each pool",
                 path.display()
             ),
             "write `path` below [pool.health] in the file",
@@ -86,6 +86,8 @@ fn from_flags(flags: Flags<'_>) -> Result<Loaded, ConfigError> {
         config,
         warnings,
         path: None,
+        unused_listeners: Vec::new(),
+        notes: Vec::new(),
     })
 }
 

@@ -6,6 +6,7 @@ use super::plain_file::read_file;
 use super::reader::Findings;
 use super::runtime::{Config, Listener};
 use super::{dependent_defaults, file, size, validate};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
@@ -24,6 +25,10 @@ pub struct Loaded {
     pub warnings: Report,
     /// The file it came from; `None`: flags, or a text.
     pub path: Option<PathBuf>,
+    /// The addresses of the file's listeners, where `--listen` takes their place; else empty.
+    pub unused_listeners: Vec<SocketAddr>,
+    /// What variables of the environment put in the file's place, a sentence each; for the log.
+    pub notes: Vec<String>,
 }
 
 /// Read and check a file.
@@ -94,12 +99,14 @@ fn read(
     let mut found = Findings::default();
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut config = None;
+    let mut unused_listeners = Vec::new();
     if errors.is_empty() {
         let base = Path::new(name).parent().unwrap_or(Path::new(""));
         let mut read = file::config(root.get_ref(), base, &mut found);
         if let Some(listeners) = listeners {
             found.forget("listener");
-            read.listeners = listeners;
+            let written = std::mem::replace(&mut read.listeners, listeners);
+            unused_listeners = written.iter().map(|listener| listener.address).collect();
         }
         dependent_defaults::settle(&mut read, &found);
         validate::config(&read, &mut found);
@@ -122,6 +129,8 @@ fn read(
             config,
             warnings: report,
             path: None,
+            unused_listeners,
+            notes: Vec::new(),
         }),
         _ => Err(ConfigError::Invalid(report)),
     }

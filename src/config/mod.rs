@@ -45,7 +45,7 @@ pub use diagnostics::{ConfigError, Diagnostic, Report, Severity};
 pub use diff::{Change, Diff, diff};
 pub(crate) use environment::plain;
 pub use from_args::{Flags, resolve};
-pub use load::{Loaded, load, parse};
+pub use load::{DEFAULT_PATHS, Loaded, load, parse};
 pub(crate) use routes::MAX_PREFIX;
 pub use runtime::*;
 pub use values::check_name;

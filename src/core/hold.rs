@@ -87,13 +87,24 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// For the access log.
+    /// The configuration's key that decided, for the operator's log.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Configured => "hold.on_empty",
+            Self::Requests => "hold.max_requests",
+            Self::Bytes => "hold.max_bytes",
+            Self::TooLong => "hold.timeout",
+        }
+    }
+
+    /// The same for the client, who knows nothing of the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Configured => "on_empty",
-            Self::Requests => "hold_requests",
-            Self::Bytes => "hold_bytes",
-            Self::TooLong => "hold_timeout",
+            Self::Configured => "no backend is ready",
+            Self::Requests | Self::Bytes => {
+                "no backend is ready, and too many requests wait for one"
+            }
+            Self::TooLong => "no backend became ready in time",
         }
     }
 }
@@ -242,6 +253,20 @@ mod tests {
             admit(Held::default(), second, &limits, until),
             Admission::Fail(Refusal::TooLong)
         );
+    }
+
+    #[test]
+    fn refusals_name_their_key_to_the_operator_and_none_to_the_client() {
+        for refusal in [
+            Refusal::Configured,
+            Refusal::Requests,
+            Refusal::Bytes,
+            Refusal::TooLong,
+        ] {
+            assert!(refusal.key().starts_with("hold."));
+            let text = refusal.as_str();
+            assert!(text.contains(' ') && !text.contains(['_', '.']), "{text}");
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Poll, ready};
 
-use super::errors::SHUTTING_DOWN;
 use super::h1::buffer::LARGE;
 use super::h1::client::{Client, Looks, Waited};
 use super::h1::upload::Upload;
@@ -14,7 +13,7 @@ use super::upstream::{Excluded, admit_waiter};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::core::Time;
-use crate::core::hold::{self, Admission, Limits, OnEmpty, Waiter, admit, second_look};
+use crate::core::hold::{self, Admission, Limits, OnEmpty, Refusal, Waiter, admit, second_look};
 use crate::interrupt::Level;
 use crate::registry::Handle;
 use crate::registry::endpoint::Permit;
@@ -30,10 +29,12 @@ pub enum Held {
     Released(Place),
     /// There was room after all.
     Admitted(Permit),
-    /// It may not wait, or has waited long enough: 503.
-    GaveUp(&'static str),
+    /// It may not wait, or has waited long enough: 503. The text is for the client.
+    GaveUp(Refusal, &'static str),
     /// Nothing became eligible in time: 503.
     NoneReady,
+    /// The process is at its end: 503.
+    ShutDown,
     /// `total_timeout` is over: 503.
     TooLate,
     /// Nothing is eligible and the pool fails open.
@@ -150,11 +151,11 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wis
     };
     let mut deadline = match admit(held, waiter, &limits, clock::now()) {
         Admission::Hold { until } => until,
-        Admission::Fail(refusal) => return Held::GaveUp(refusal.as_str()),
+        Admission::Fail(refusal) => return Held::GaveUp(refusal, refusal.as_str()),
         Admission::FailOpen => return Held::FailOpen,
     };
     let mut late = match wish.for_room {
-        true => Held::GaveUp("no backend had room in time"),
+        true => Held::GaveUp(Refusal::TooLong, "no backend had room in time"),
         false => Held::NoneReady,
     };
     if let Some(ends) = wish.ends.filter(|ends| *ends < deadline) {
@@ -201,7 +202,7 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wis
         }
         client.interrupt.register(cx.waker());
         if client.interrupt.level() == Level::Cut {
-            return Poll::Ready(Some(Held::GaveUp(SHUTTING_DOWN)));
+            return Poll::Ready(Some(Held::ShutDown));
         }
         // What no room is left for stays in the kernel, and holds the client back.
         let most = place.grow(client.buffer.len() as u64, limits.max_bytes);

@@ -297,11 +297,17 @@ impl PoolState {
             .map(|(key, _)| *key)
     }
 
-    /// Who drains it, for the log.
-    pub fn actors(&self, key: Key) -> String {
+    /// Who drains it, for the log; `None`: nobody does, and the log has no field for it.
+    pub fn actors(&self, key: Key) -> Option<String> {
         let drains = self.core.get(&key).into_iter().flat_map(Backend::drains);
         let actors: Vec<_> = drains.map(|(_, drain)| drain.actor.as_str()).collect();
-        actors.join(",")
+        (!actors.is_empty()).then(|| actors.join(","))
+    }
+
+    /// How many of its backends take requests, and how many there are.
+    pub fn ready_of_all(&self) -> (usize, usize) {
+        let staying = self.members.values().filter(|member| !member.leaving);
+        (self.core.eligible(), staying.count())
     }
 
     /// As people see it.

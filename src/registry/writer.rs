@@ -40,8 +40,8 @@ const RECOVERY: Duration = Duration::from_secs(1);
 
 /// What the registry tells the process around it.
 pub trait Observer: Send {
-    /// Every backend's first probe has ended.
-    fn first_round_finished(&self);
+    /// Every backend's first probe has ended, and `ready` of `all` take requests.
+    fn first_round_finished(&self, ready: usize, all: usize);
     /// A backend registered (an app that restarted alone must not leave the proxy lame).
     fn registered(&self);
     /// Drains or registrations changed: keep them.
@@ -225,7 +225,10 @@ impl Writer {
         let mut pools = self.pools.iter().filter(|pool| !pool.retired);
         if self.first_round && pools.all(PoolState::first_round_finished) {
             self.first_round = false;
-            self.observer.first_round_finished();
+            let pools = self.pools.iter().filter(|pool| !pool.retired);
+            let counts = pools.map(PoolState::ready_of_all);
+            let (ready, all) = counts.fold((0, 0), |sum, pool| (sum.0 + pool.0, sum.1 + pool.1));
+            self.observer.first_round_finished(ready, all);
         }
     }
 
@@ -345,6 +348,7 @@ impl Writer {
                 };
                 let (name, endpoint) = (pool.name.clone(), member.endpoint.clone());
                 let actors = pool.actors(key);
+                let actors = actors.as_deref();
                 let (old, new) = (from.as_str(), to.as_str());
                 if alert {
                     warn!(pool = %name, backend = %endpoint.name, from = old, to = new, actor = actors,

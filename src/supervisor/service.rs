@@ -222,7 +222,7 @@ mod tests {
     }
 
     impl Observer for Nothing {
-        fn first_round_finished(&self) {}
+        fn first_round_finished(&self, _ready: usize, _all: usize) {}
         fn registered(&self) {}
         fn persist(&self, _: persist::State) {}
         fn drain_ended(&self, _: &str, _: &DrainResponse) {}

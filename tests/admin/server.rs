@@ -218,7 +218,7 @@ impl Drop for Probes {
 pub struct Nobody;
 
 impl Observer for Nobody {
-    fn first_round_finished(&self) {}
+    fn first_round_finished(&self, _ready: usize, _all: usize) {}
     fn registered(&self) {}
     fn persist(&self, _: persist::State) {}
     fn drain_ended(&self, _: &str, _: &DrainResponse) {}

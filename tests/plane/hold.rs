@@ -78,6 +78,11 @@ async fn on_empty_may_fail_at_once() {
         (response.status(), response.field("retry-after")),
         (503, Some("2"))
     );
+    // Plain words for the client; the key is for whoever reads the log.
+    assert_eq!(response.text(), "no backend is ready\n");
+    let log = &rig.access_log(1).await[0];
+    assert_eq!(log["cause"], "no backend is ready");
+    assert_eq!(log["end"], "hold.on_empty");
 }
 
 /// `on_empty = "fail_open"`: what is drained by the app itself, or down, is tried; what an operator drained is not.

@@ -117,7 +117,7 @@ pub struct Told {
 }
 
 impl Observer for Told {
-    fn first_round_finished(&self) {
+    fn first_round_finished(&self, _ready: usize, _all: usize) {
         self.first_rounds.fetch_add(1, Ordering::SeqCst);
     }
 

@@ -1,6 +1,7 @@
 //! The proxy as a roll sees it: over the admin API.
 
 use std::future::Future;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use hyper::Method;
@@ -90,12 +91,28 @@ fn id(event: &[u8]) -> Option<String> {
     Some(data["id"].as_str()?.to_owned())
 }
 
-/// Who rolls, for whoever comes second.
+/// Who rolls, for whoever comes second: `alice on web-1 (pid 4242)`. Where the environment has no user's name (cron,
+/// containers, units), the kernel's number stands for it: `uid 1000 on web-1 (pid 4242)`.
 fn who() -> String {
-    let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let name = ["USER", "LOGNAME"].map(|variable| std::env::var(variable).unwrap_or_default());
+    let uid = std::fs::metadata("/proc/self").map(|own| own.uid()).ok();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let at = if host.trim().is_empty() { "" } else { "@" };
-    format!("{user}{at}{} (pid {})", host.trim(), std::process::id())
+    person(&name, uid, host.trim(), std::process::id())
+}
+
+fn person(names: &[String], uid: Option<u32>, host: &str, pid: u32) -> String {
+    let name = names.iter().map(|name| name.trim());
+    let name = name.clone().find(|name| !name.is_empty());
+    let user = match (name, uid) {
+        (Some(name), _) => format!("{name} "),
+        (None, Some(uid)) => format!("uid {uid} "),
+        (None, None) => String::new(),
+    };
+    let host = match host {
+        "" => String::new(),
+        host => format!("on {host} "),
+    };
+    format!("{user}{host}(pid {pid})")
 }
 
 fn trouble(exit: Exit) -> Trouble {
@@ -192,6 +209,19 @@ mod tests {
         let event = b"event: held\ndata: {\"id\":\"roll-1\"}\n\n";
         assert_eq!(id(event).as_deref(), Some("roll-1"));
         assert_eq!(id(b"event: held\n\n"), None);
+    }
+
+    #[test]
+    fn a_roll_without_a_users_name_is_told_by_uid() {
+        let name = |names: &[&str], uid| {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            person(&names, uid, "web-1", 7)
+        };
+        assert_eq!(name(&["alice", "bob"], Some(1)), "alice on web-1 (pid 7)");
+        assert_eq!(name(&["", "bob"], Some(1)), "bob on web-1 (pid 7)");
+        assert_eq!(name(&["", " "], Some(1000)), "uid 1000 on web-1 (pid 7)");
+        assert_eq!(name(&["", ""], None), "on web-1 (pid 7)");
+        assert_eq!(person(&[], Some(0), "", 7), "uid 0 (pid 7)");
         assert!(who().contains("(pid "));
     }
 }

@@ -18,9 +18,10 @@ use crate::clock;
 use crate::config::Config;
 use crate::connect_fault::ConnectFault;
 use crate::core::Time;
-use crate::core::hold::RETRY_AFTER;
+use crate::core::hold::{self as hold_limits, RETRY_AFTER};
 use crate::core::retry::{self, Tried, Verdict};
 use crate::panics::{self, Panicked};
+use crate::proxy::errors::SHUTTING_DOWN;
 use crate::proxy::headers::incoming_request_id;
 use crate::proxy::hold::{self, Held, Place};
 use crate::proxy::passes;
@@ -247,6 +248,7 @@ impl Transaction<'_> {
                 Err(self.answer(answer).await)
             }
             Held::NoneReady => {
+                self.account.end = hold_limits::Refusal::TooLong.key();
                 let cause = self.last_fault.map_or(
                     "no backend became ready in time",
                     ConnectFault::cause_after_hold,
@@ -257,7 +259,8 @@ impl Transaction<'_> {
                 };
                 Err(self.answer(answer).await)
             }
-            Held::GaveUp(cause) => {
+            Held::GaveUp(refusal, cause) => {
+                self.account.end = refusal.key();
                 let answer = Answer {
                     retry_after: Some(RETRY_AFTER),
                     ..Answer::new(503, cause)
@@ -268,6 +271,13 @@ impl Transaction<'_> {
                 true => Ok(None),
                 false => Err(self.answer(Answer::NO_ROUTE).await),
             },
+            Held::ShutDown => {
+                let answer = Answer {
+                    retry_after: Some(RETRY_AFTER),
+                    ..Answer::new(503, SHUTTING_DOWN)
+                };
+                Err(self.answer(answer).await)
+            }
             Held::ClientGone => Err(self.client_gone()),
         }
     }

@@ -28,7 +28,7 @@ impl Prober for Silent {
 }
 
 impl Observer for Silent {
-    fn first_round_finished(&self) {}
+    fn first_round_finished(&self, _ready: usize, _all: usize) {}
     fn registered(&self) {}
     fn persist(&self, _: persist::State) {}
     fn saves(&self) -> Option<Arc<Saves>> {

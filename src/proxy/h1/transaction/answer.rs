@@ -52,10 +52,10 @@ impl Answer {
         let cause = match limit {
             Limit::BodyTimeout => "the request's body made no progress",
             Limit::BodyRate => "the request's body came too slowly",
-            Limit::Body => "the request's body is larger than max_body",
+            Limit::Body => "the request's body is too large",
             _ if status == 408 => "the request took too long to arrive",
-            _ if status == 504 => "the backend took longer than total_timeout",
-            _ => "no backend became ready within total_timeout",
+            _ if status == 504 => "the answer took too long",
+            _ => "no backend became ready in time",
         };
         Self {
             limit: Some(limit),

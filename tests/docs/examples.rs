@@ -1,0 +1,340 @@
+//! Every block of commands in README, docs/ and deploy/: bash understands it, and it runs from a clean directory in
+//! front of a proxy with the pools that the pages speak of; or the table below says why it can't.
+
+use std::time::Duration;
+
+use crate::shell::{Ended, Shell, has, is_bash, missing, ports, typed};
+use crate::{blocks, pages};
+
+/// From a command to its end, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For how long a command that never ends by itself has to stay.
+const WHILE: Duration = Duration::from_secs(4);
+
+/// How a block is tried.
+enum Way {
+    /// By [`crate::tour`].
+    Tour,
+    /// In front of the stage; it ends with this code.
+    Stage(i32),
+    /// In front of the stage; its last command goes on until somebody ends it.
+    Stays,
+    /// The same, without a stage: it is a proxy itself.
+    Alone,
+    /// In front of the stage, with `--dry-run`: the pool is there, and nothing is restarted.
+    DryRun,
+    /// By a test of its own in this file.
+    Own,
+    /// Not here, because:
+    Not(&'static str),
+}
+
+/// Page, a text that only this block has, and how it is tried.
+const WAYS: &[(&str, &str, Way)] = &[
+    (
+        "README.md",
+        "make demo",
+        Way::Not("builds the crate: CI does that"),
+    ),
+    ("README.md", "cat > restart", Way::Tour),
+    ("README.md", "PROXY=$!", Way::Tour),
+    ("README.md", "$ curl localhost:8080/", Way::Tour),
+    ("README.md", "$ lameduck drain app/app-1", Way::Tour),
+    ("README.md", "$ lameduck roll app", Way::Tour),
+    ("README.md", "kill $PROXY", Way::Tour),
+    ("README.md", "lameduck exec --pool app", Way::Stays),
+    (
+        "CONTRIBUTING.md",
+        "make lint",
+        Way::Not("builds the crate: CI does that"),
+    ),
+    (
+        "deploy/README.md",
+        "systemctl daemon-reload",
+        Way::Not("writes to /usr and /etc, and needs root and systemd; tests/e2e runs the units"),
+    ),
+    ("docs/access-log.md", "jq 'select(.end", Way::Stage(0)),
+    ("docs/admin-api.md", "deploy 42", Way::Stage(0)),
+    ("docs/admin-api.md", "/lease", Way::Stays),
+    ("docs/configuration.md", "lameduck run --listen", Way::Alone),
+    ("docs/configuration.md", "lameduck check -c", Way::Stage(0)),
+    ("docs/doctor.md", "lameduck doctor oxfile.toml", Way::Own),
+    ("docs/draining.md", "oxmgr restart", Way::DryRun),
+    ("docs/launcher.md", "lameduck exec --pool api", Way::Stays),
+    ("docs/rolling.md", "ssh {host}", Way::DryRun),
+    (
+        "docs/rolling.md",
+        "rolling api",
+        Way::Not(
+            "needs systemd and its units; the README's tour shows the same lines with a script",
+        ),
+    ),
+    ("docs/rolling.md", "exit 1", Way::Stage(1)),
+    ("docs/rolling.md", "lameduck drain app/app-1", Way::Stage(0)),
+    ("docs/shutdown-and-reload.md", "lame-duck", Way::Stage(0)),
+    ("docs/shutdown-and-reload.md", "NEW_PID", Way::Own),
+    (
+        "docs/shutdown-and-reload.md",
+        "lameduck reload",
+        Way::Not("the file changes between its commands; tests/e2e/reload does that"),
+    ),
+    (
+        "docs/testing.md",
+        "hostile::slowhttptest",
+        Way::Not("a long form of this test suite"),
+    ),
+    (
+        "docs/testing.md",
+        "hostile::encrypted",
+        Way::Not("a long form of this test suite"),
+    ),
+    ("docs/troubleshooting.md", "lameduck status", Way::Stays),
+];
+
+/// A proxy with the pools `app` and `api`, and their five instances.
+struct Stage {
+    shell: Shell,
+    front: u16,
+    admin: u16,
+    spare: [u16; 2],
+}
+
+impl Stage {
+    fn new() -> Self {
+        let [a, b, c, d, e, front, admin, s, t] = ports();
+        let mut shell = Shell::new();
+        let socket = shell.path("lameduck.sock");
+        let mut text = format!(
+            "[admin]\nsocket = {socket:?}\nhttp = \"127.0.0.1:{admin}\"\n[server]\nlame_duck = \"0s\"\n\
+             [[listener]]\naddress = \"127.0.0.1:{front}\"\nreuse_port = true\n"
+        );
+        let mut script = String::new();
+        for (pool, ports) in [("app", vec![a, b]), ("api", vec![c, d, e])] {
+            text.push_str(&format!("[[pool]]\nname = \"{pool}\"\n"));
+            for (n, port) in ports.iter().enumerate() {
+                text.push_str(&format!(
+                    "[[pool.backend]]\nname = \"{pool}-{}\"\naddress = \"127.0.0.1:{port}\"\n",
+                    n + 1
+                ));
+                script.push_str(&format!(
+                    "lameduck demo-app --port {port} > /dev/null 2>&1 &\n"
+                ));
+            }
+        }
+        text.push_str(
+            "[[route]]\nhost = \"api.example.org\"\npool = \"api\"\n[[route]]\npool = \"app\"\n",
+        );
+        shell.write("lameduck.toml", &text);
+        script.push_str(&format!(
+            "lameduck run -c lameduck.toml > access.log 2> lameduck.log &\necho $! > proxy.pid\n\
+             for _ in $(seq 300); do\n\
+             s=$(lameduck status 2>&1)\n\
+             [[ $s == *'2 of 2'* && $s == *'3 of 3'* ]] && curl -sf 127.0.0.1:{front}/ && exit\n\
+             sleep 0.1\ndone\ncat lameduck.log; exit 1\n"
+        ));
+        let ended = shell.run(&script, PATIENCE);
+        assert_eq!(ended.code, 0, "{}", ended.output);
+        let spare = [s, t];
+        Self {
+            shell,
+            front,
+            admin,
+            spare,
+        }
+    }
+
+    /// The block with this place's paths and ports.
+    fn localised(&self, text: &str) -> String {
+        let socket = self.shell.path("lameduck.sock").display().to_string();
+        let new = self.shell.path("new.sock").display().to_string();
+        text.replace("/run/lameduck/lameduck.sock", &socket)
+            .replace("/run/lameduck/new.sock", &new)
+            .replace("localhost:9901", &format!("127.0.0.1:{}", self.admin))
+            .replace("3001", &self.spare[0].to_string())
+    }
+
+    fn run(&mut self, text: &str, limit: Duration) -> Ended {
+        let text = self.localised(text);
+        self.shell.run(&format!("{STRICT}{text}"), limit)
+    }
+}
+
+/// The first command that fails ends the script, and an answer that is an error is a failure.
+const STRICT: &str = "set -e -o pipefail\ncurl() { command curl --fail \"$@\"; }\n";
+
+#[test]
+fn every_block_of_commands_is_understood_by_bash_and_has_its_way() {
+    let mut used = vec![0; WAYS.len()];
+    for page in pages() {
+        let name = page.path.display().to_string();
+        for block in blocks(&page.text) {
+            if !["sh", "console"].contains(&block.language.as_str()) {
+                assert!(
+                    block.language != "bash" && block.language != "shell",
+                    "{name}: write sh"
+                );
+                continue;
+            }
+            let place = format!("{name}:{}", block.line);
+            for typed in typed(&block.language, &block.text) {
+                let checked = is_bash(&typed.command);
+                assert!(checked.is_ok(), "{place}: {checked:?}");
+            }
+            let ways = WAYS
+                .iter()
+                .position(|(page, text, _)| *page == name && block.text.contains(text));
+            match ways {
+                Some(way) => used[way] += 1,
+                None => panic!("{place}: add it to WAYS: how is it run, or why not?"),
+            }
+        }
+    }
+    for ((page, text, _), used) in WAYS.iter().zip(used) {
+        assert_eq!(used, 1, "the row `{text}` of {page} fits so many blocks");
+    }
+}
+
+/// The block of a row.
+fn block(page: &str, text: &str) -> (String, String) {
+    let whole = std::fs::read_to_string(page).unwrap();
+    let mut found = blocks(&whole).into_iter().filter(|block| {
+        ["sh", "console"].contains(&block.language.as_str())
+            && WAYS
+                .iter()
+                .find(|(p, t, _)| *p == page && block.text.contains(t))
+                .is_some_and(|way| way.1 == text)
+    });
+    let block = found.next().unwrap();
+    (block.language, block.text)
+}
+
+#[test]
+fn blocks_that_can_run_from_a_clean_directory_run() {
+    for (page, text, way) in WAYS {
+        let (code, limit, dry) = match way {
+            Way::Stage(code) => (*code, PATIENCE, false),
+            Way::Stays => (124, WHILE, false),
+            Way::DryRun => (0, PATIENCE, true),
+            Way::Tour | Way::Alone | Way::Own => continue,
+            Way::Not(why) => {
+                eprintln!("not run: {page}, `{text}`: {why}");
+                continue;
+            }
+        };
+        let (language, text) = block(page, text);
+        if let Some(program) = ["jq", "node"]
+            .into_iter()
+            .find(|name| text.contains(*name) && !has(name))
+        {
+            eprintln!("skipped: {page}: needs {program}");
+            continue;
+        }
+        let mut stage = Stage::new();
+        for name in ["app.mjs", "server.js"] {
+            stage.shell.write(name, "require = undefined");
+            let app = "process.on('SIGTERM', () => process.exit());\n\
+                       (async () => (await import('node:http')).createServer((q, r) => r.end('hello'))\
+                       .listen(process.env.PORT, '127.0.0.1'))();\n";
+            stage.shell.write(name, app);
+        }
+        let text = if dry {
+            text.replace("lameduck roll", "lameduck roll --dry-run")
+        } else {
+            text
+        };
+        let all = typed(&language, &text);
+        let commands: Vec<_> = all.iter().map(|typed| typed.command.as_str()).collect();
+        let ended = stage.run(&commands.join("\n"), limit);
+        let log = std::fs::read_to_string(stage.shell.path("lameduck.log")).unwrap();
+        assert_eq!(ended.code, code, "{page}\n{text}\n{}\n{log}", ended.output);
+        for typed in &all {
+            let lost = missing(&typed.shown, &ended.output);
+            assert!(lost.is_none(), "{page}: no {lost:?} in\n{}", ended.output);
+        }
+    }
+}
+
+#[test]
+fn flags_alone_start_a_proxy() {
+    let (language, text) = block("docs/configuration.md", "lameduck run --listen");
+    let [front, one, two] = ports();
+    let text = text
+        .replace("8080", &front.to_string())
+        .replace("3000", &one.to_string())
+        .replace("3001", &two.to_string());
+    let command = &typed(&language, &text)[0].command;
+    let ended = Shell::new().run(command, WHILE);
+    assert_eq!(ended.code, 124, "{}", ended.output);
+    assert!(
+        ended.output.contains("0 of 2 backends ready"),
+        "{}",
+        ended.output
+    );
+}
+
+#[test]
+fn doctors_example_prints_what_is_shown() {
+    let (language, text) = block("docs/doctor.md", "lameduck doctor oxfile.toml");
+    let mut shell = Shell::new();
+    shell.write(
+        "oxfile.toml",
+        "version = 1\n\n[[apps]]\nname = \"api\"\ncommand = \"lameduck exec --pool api --drain-timeout 30s -- node server.js\"\n\
+         stop_timeout_secs = 60\n",
+    );
+    let typed = &typed(&language, &text)[0];
+    let ended = shell.run(&typed.command, PATIENCE);
+    assert_eq!(ended.code, 1, "{}", ended.output);
+    let lost = missing(&typed.shown, &ended.output);
+    assert!(lost.is_none(), "no {lost:?} in\n{}", ended.output);
+}
+
+/// The recipe with a second configuration; whether the old process is still there afterwards.
+fn hand_over(new: impl Fn(&str) -> String) -> (Ended, bool, Stage) {
+    let (_, recipe) = block("docs/shutdown-and-reload.md", "NEW_PID");
+    let mut stage = Stage::new();
+    let old = std::fs::read_to_string(stage.shell.path("lameduck.toml")).unwrap();
+    stage.shell.write("new.toml", &new(&old));
+    let script = format!("unset LAMEDUCK_ADMIN\nOLD_PID=$(cat proxy.pid)\n{recipe}");
+    let script = stage.localised(&script);
+    let ended = stage.shell.run(&script, PATIENCE);
+    let gone = "for _ in $(seq 30); do kill -0 $(cat proxy.pid) 2>/dev/null || exit 0; sleep 0.1; done; exit 1";
+    let stays = stage.shell.run(gone, PATIENCE).code == 1;
+    (ended, stays, stage)
+}
+
+#[test]
+fn hand_over_ends_the_old_process_once_the_new_one_is_ready() {
+    let (ended, stays, mut stage) = hand_over(|old| {
+        let lines = old.replace("lameduck.sock", "new.sock");
+        let http = lines
+            .lines()
+            .find(|line| line.starts_with("http"))
+            .unwrap()
+            .to_owned();
+        lines.replace(&http, "http = \"\"")
+    });
+    assert_eq!((ended.code, stays), (0, false), "{}", ended.output);
+    let front = stage.front;
+    let after = stage
+        .shell
+        .run(&format!("curl -sf 127.0.0.1:{front}/"), PATIENCE);
+    assert_eq!(after.code, 0, "{}", after.output);
+}
+
+#[test]
+fn hand_over_to_what_cannot_start_ends_and_leaves_the_old_process() {
+    let (ended, stays, _stage) =
+        hand_over(|old| old.replace("reuse_port = true", "reuse_prt = true"));
+    assert_eq!((ended.code, stays), (0, true), "{}", ended.output);
+    assert!(
+        ended.output.contains("the old one stays"),
+        "{}",
+        ended.output
+    );
+    assert!(
+        ended.output.contains("did you mean `reuse_port`"),
+        "{}",
+        ended.output
+    );
+}
