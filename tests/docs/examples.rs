@@ -71,7 +71,17 @@ const WAYS: &[(&str, &str, Way)] = &[
         ),
     ),
     ("docs/rolling.md", "exit 1", Way::Stage(1)),
-    ("docs/rolling.md", "lameduck drain app/app-1", Way::Stage(0)),
+    ("docs/rolling.md", "--restarted-when exit", Way::DryRun),
+    (
+        "docs/rolling.md",
+        "systemctl reload app-1",
+        Way::Not("needs systemd and its unit"),
+    ),
+    (
+        "docs/rolling.md",
+        "--until restarted --timeout 30s",
+        Way::Stage(0),
+    ),
     ("docs/shutdown-and-reload.md", "lame-duck", Way::Stage(0)),
     ("docs/shutdown-and-reload.md", "NEW_PID", Way::Own),
     (
