@@ -6,7 +6,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::client::{Client, Connect};
-use super::drain::{Call, patience, who};
+use super::drain::{Call, check_alive, patience, who};
 use super::exit::Exit;
 use crate::typed::{BackendName, backend, duration, segment};
 
@@ -32,6 +32,7 @@ pub struct DeregisterArgs {
 /// How it ended, if not well.
 pub async fn run(args: DeregisterArgs) -> Result<(), Exit> {
     let client = Client::new(&args.connect)?;
+    check_alive(&client).await?;
     let patience = patience(args.timeout.as_deref());
     let query: Vec<String> = [("timeout", args.timeout), ("reason", who())]
         .into_iter()

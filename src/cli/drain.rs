@@ -69,6 +69,7 @@ pub enum Until {
 /// How it ended, if not well.
 pub async fn run(args: DrainArgs) -> Result<(), Exit> {
     let client = Client::new(&args.connect)?;
+    check_alive(&client).await?;
     let until = match args.until {
         Until::Resumed => "resumed",
         Until::Restarted => "restarted",
@@ -121,6 +122,22 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
         }
     }
     first
+}
+
+/// Asks whether the proxy answers at all: one that takes connections and does nothing must not hold up a hook for as long
+/// as a drain may take.
+///
+/// # Errors
+/// It can't be reached, or doesn't answer soon.
+pub(super) async fn check_alive(client: &Client) -> Result<(), Exit> {
+    let asked = client.raw(Method::GET, "/-/live", None::<&Value>, Wait::Short);
+    tokio::time::timeout(ALIVE, asked).await.map_err(|_elapsed| {
+        Exit::unreachable(format!(
+            "the proxy takes connections but does not answer within {}; it may be overloaded or stopped (SIGSTOP)",
+            humantime::format_duration(ALIVE)
+        ))
+    })??;
+    Ok(())
 }
 
 /// All backends of a pool that are there now.
@@ -205,16 +222,6 @@ impl Call<'_> {
         let cannot = |error: std::io::Error| Exit::failed(format!("can't catch signals: {error}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        // A proxy that takes connections and does nothing must not hold up a hook for as long as a drain may take.
-        let alive = self
-            .client
-            .raw(Method::GET, "/-/live", None::<&Value>, Wait::Short);
-        tokio::time::timeout(ALIVE, alive).await.map_err(|_elapsed| {
-            Exit::unreachable(format!(
-                "the proxy takes connections but does not answer within {}; it may be overloaded or stopped (SIGSTOP)",
-                humantime::format_duration(ALIVE)
-            ))
-        })??;
         let progress = Progress::new(!self.json);
         tokio::select! {
             answer = self.client.call(method, path, body, patience) => answer,
