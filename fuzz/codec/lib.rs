@@ -20,6 +20,7 @@ pub mod config {
 pub mod proxy {
     pub mod grpc;
     pub mod headers;
+    pub mod passes;
     pub mod websocket;
 
     pub mod front {
@@ -37,6 +38,7 @@ pub mod proxy {
         pub mod refusal;
         pub mod request;
         pub mod response;
+        pub mod sections;
         pub mod span;
         pub mod target;
     }

@@ -23,10 +23,6 @@ use crate::core::backend::{Event, State};
 use crate::core::drain::Drain;
 use crate::proxy::route::RouteTable;
 
-/// Backends that may be registered, besides those of the configuration. Each is probed and takes some 10 KiB; nobody has
-/// so many, and a client that makes up names must not fill the memory.
-pub const MOST_REGISTERED: usize = 100_000;
-
 /// People are told of so many registrations that could not be restored, and how many more there are.
 const TOLD: usize = 10;
 
@@ -102,7 +98,6 @@ impl Writer {
     ) -> Result<(), Refusal> {
         let (address, weight) = request::registration(name, request, &self.handle.own)?;
         let index = self.index_for(pool, owner)?;
-        self.check_room(owner)?;
         self.check_name_is_free(index, name, owner)?;
         let state = &mut self.pools[index];
         if state.is_configured_name(name) {
@@ -128,17 +123,7 @@ impl Writer {
                 self.step(key, Event::Replaced);
             }
         } else {
-            let here = self
-                .pools
-                .iter()
-                .map(|pool| pool.members.len())
-                .sum::<usize>();
-            let configured = self.config.pools.iter().map(|pool| pool.backends.len());
-            if here >= MOST_REGISTERED + configured.sum::<usize>() {
-                return Err(Refusal::Conflict(format!(
-                    "there are {here} backends, and no more can be registered: deregister those that are gone"
-                )));
-            }
+            self.check_room(owner)?;
             let state = &mut self.pools[index];
             let deadline = clock::now() + state.config.drain.deadline;
             let drains = old.map(|key| state.inheritance(key)).unwrap_or_default();

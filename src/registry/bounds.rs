@@ -14,7 +14,8 @@ pub const MAX_ID: usize = 128;
 pub const MAX_ADDRESS: usize = 300;
 /// Open drains of one backend.
 pub const MAX_DRAINS: usize = 64;
-/// Backends of all pools: beyond, nothing can be registered. The configuration may have more.
+/// Backends that may be registered, besides those of the configuration. Each is probed and takes some 10 KiB; nobody has
+/// so many, and a client that makes up names must not fill the memory.
 pub const MAX_BACKENDS: usize = 100_000;
 /// Backends that one user may have registered through the socket for apps.
 pub const MAX_OWNED: usize = 4096;
@@ -86,9 +87,11 @@ impl Writer {
 
     /// Refuses a registration when there are too many backends, of all or of one user.
     pub(super) fn check_room(&self, owner: Option<u32>) -> Result<(), Refusal> {
-        if self.homes.len() >= MAX_BACKENDS {
+        let configured = self.config.pools.iter().map(|pool| pool.backends.len());
+        let here = self.homes.len();
+        if here >= MAX_BACKENDS + configured.sum::<usize>() {
             return Err(Refusal::Full(format!(
-                "there are {MAX_BACKENDS} backends, and that is the most: deregister those that are gone"
+                "there are {here} backends, and no more can be registered: deregister those that are gone"
             )));
         }
         let owned = owner.and_then(|owner| self.owned.get(&owner)).copied();

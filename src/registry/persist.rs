@@ -26,7 +26,7 @@ pub const FILE: &str = "state.json";
 const NEW: &str = "state.json.new";
 /// Where a file goes that can't be read.
 const BAD: &str = "state.json.bad";
-/// No more is written or read: four times what [`MOST_REGISTERED`](super::apply::MOST_REGISTERED) backends need.
+/// No more is written or read: four times what `MAX_BACKENDS` backends need.
 const MOST_BYTES: u64 = 64 << 20;
 /// The form of the file. A higher one was written by a newer lameduck.
 const VERSION: u32 = 1;

@@ -102,7 +102,8 @@ async fn relay(to: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, count)
 }
 
-const MORE: &str = "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n\r\n";
+const MORE: &str =
+    "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
 
 async fn goes_round(rig: &Rig, passes: &AtomicUsize) {
     for request in [GET, MORE] {

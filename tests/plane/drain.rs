@@ -152,11 +152,7 @@ async fn a_get_that_is_cut_is_tried_elsewhere() {
     assert_eq!(client.response().await.text(), "elsewhere");
     assert_eq!(rig.access_log(1).await[0]["retry_reason"], "cut_by_drain");
     rig.until_state(index, "drained").await;
-    assert!(
-        rig.log().contains("cut at the drain's deadline"),
-        "{}",
-        rig.log()
-    );
+    rig.logs("cut at the drain's deadline").await;
 }
 
 /// A POST that is cut is answered, not repeated.

@@ -29,7 +29,8 @@ async fn chunked_request_to_an_http10_backend_is_a_411_and_one_with_a_length_is_
     );
     let server = tokio::spawn(answer_in_http10(listener));
     let rig = Rig::start(tempfile::tempdir().unwrap(), "", "", &pool, Vec::new()).await;
-    rig.until_state(0, "ready").await;
+    rig.until("ready", |pool| pool.backends[0].state == "ready")
+        .await;
     let chunked =
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
     let answer = rig.ask(chunked).await.response().await;

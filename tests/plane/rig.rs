@@ -168,6 +168,17 @@ impl Rig {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Waits until the proxy has written this to standard error: its log has a queue.
+    pub async fn logs(&self, text: &str) {
+        for _ in 0..1000 {
+            if self.log().contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the log has no {text:?}:\n{}", self.log());
+    }
+
     /// The access log, once it has at least `lines` lines.
     pub async fn access_log(&self, lines: usize) -> Vec<serde_json::Value> {
         let path = self.dir.path().join("access");

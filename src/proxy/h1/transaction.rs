@@ -124,22 +124,20 @@ async fn answer_request(
     };
     let upload = Upload::new(head.body, head.len, config.server.max_body);
     // Where it is for another pool at its end, that one has it in its account.
-    match (routed.take(), upload) {
+    match (routed.clone(), upload) {
         (None, _) => {
             account.occupied = head.len;
             let whole = head.body.is_empty();
             let answer = Answer::NO_ROUTE;
             answer_locally(plane, client, head, account, answer, whole).await
         }
-        (Some(pool), _) if passes::is_circle(client.buffer.bytes(), head) => {
-            *routed = Some(pool);
+        (Some(_), _) if passes::is_circle(client.buffer.bytes(), head) => {
             let answer = Answer::new(508, CIRCLE);
             let whole = head.body.is_empty();
             account.occupied = head.len;
             answer_locally(plane, client, head, account, answer, whole).await
         }
-        (Some(pool), Err(error)) => {
-            *routed = Some(pool);
+        (Some(_), Err(error)) => {
             answer_locally(plane, client, head, account, body_answer(error), false).await
         }
         (Some(pool), Ok(upload)) => {
