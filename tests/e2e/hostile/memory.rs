@@ -116,7 +116,7 @@ impl Attack {
         )
     }
 
-    pub fn title(self) -> String {
+    fn title(self) -> String {
         match self {
             Self::References(count) => {
                 format!("128 heads with {count} × 3.9 kB by reference, bodies to come (h2, TLS)")
