@@ -7,7 +7,7 @@ mod bystander;
 mod clients;
 mod encrypted;
 mod figures;
-mod memory;
+pub mod memory;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -239,3 +239,38 @@ async fn with_no_backend_it_is_held() {
     backend.answer("x").await;
     assert_eq!(client.response().await.text(), "x");
 }
+
+/// Let go before its body is there, it is waited for like any other: after an outage, slow clients occupy no backend.
+#[tokio::test]
+async fn held_request_that_is_let_go_without_its_body_troubles_no_backend() {
+    let rig = rig("").await;
+    rig.begin_drain(0, "5s", "resumed").await;
+    let mut client = rig.ask(POST).await;
+    rig.until("held requests", |pool| pool.held == 1).await;
+    rig.resume(0).await;
+    rig.until("nothing held", |pool| pool.held == 0).await;
+    assert!(!rig.backends[0].is_called(A_MOMENT).await);
+    client.send("more").await;
+    let mut backend = rig.backends[0].accept().await;
+    assert_eq!(backend.request().await.text(), "halfmore");
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}
+
+/// The same where backends are tried that are not ready.
+#[tokio::test]
+async fn pool_that_fails_open_waits_for_the_body_too() {
+    let rig = Rig::new(Setup {
+        pool: "[pool.hold]\non_empty = \"fail_open\"",
+        ..Setup::default()
+    })
+    .await;
+    rig.backends[0].set_health(503);
+    rig.until_state(0, "drained").await;
+    let mut client = begun(&rig).await;
+    client.send("more").await;
+    let mut backend = rig.backends[0].accept().await;
+    assert_eq!(backend.request().await.text(), "halfmore");
+    backend.answer("x").await;
+    assert_eq!(client.response().await.text(), "x");
+}

@@ -185,6 +185,9 @@ impl Transaction<'_> {
         loop {
             let mut entered = upstream::admit(&self.pool, &self.excluded);
             if entered.is_none() && self.look_again() {
+                if let Err(next) = self.take_in().await {
+                    return next;
+                }
                 entered = upstream::admit(&self.pool, &self.excluded);
             }
             let permit = match entered {
@@ -228,6 +231,9 @@ impl Transaction<'_> {
         self.pool.shared.counters.held(waited);
         match held {
             Held::FailOpen => {
+                if let Some(most) = self.worth_waiting() {
+                    self.receive(most).await?;
+                }
                 let permit = upstream::admit_anyway(&self.pool, &self.excluded);
                 if permit.is_none() {
                     // It was closed by somebody just now; the snapshot that says so is on its way.
@@ -237,7 +243,7 @@ impl Transaction<'_> {
                 Ok(permit)
             }
             Held::Admitted(permit) => Ok(Some(permit)),
-            Held::Released(place) => self.leave_hold(place).await,
+            Held::Released(place) => self.leave_hold(place, since).await,
             Held::TooLate => {
                 let answer = Answer {
                     retry_after: Some(RETRY_AFTER),
@@ -306,7 +312,11 @@ impl Transaction<'_> {
     }
 
     /// Let go: its place in the queue is kept until it has been tried whether there is room.
-    async fn leave_hold(&mut self, mut place: Place) -> Result<Option<Permit>, Next> {
+    async fn leave_hold(
+        &mut self,
+        mut place: Place,
+        since: &mut Option<Time>,
+    ) -> Result<Option<Permit>, Next> {
         if let Err(error) = self.upload.absorb(&self.client.buffer) {
             drop(place);
             return Err(self.answer(body_answer(error)).await);
@@ -314,6 +324,14 @@ impl Transaction<'_> {
         // The world has changed: those that refused may take it now.
         self.excluded.clear();
         self.look_again();
+        if self.worth_waiting().is_some() {
+            // It has nothing to send yet: the next one may.
+            drop(place);
+            self.take_in().await?;
+            // What its client took is not held against it, should nothing be ready by then.
+            *since = None;
+            return Ok(None);
+        }
         place.used();
         Ok(upstream::admit_waiter(&self.pool, &self.excluded))
     }

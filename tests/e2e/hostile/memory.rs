@@ -31,7 +31,7 @@ const STANDING: Duration = Duration::from_secs(6);
 
 /// What is sent on one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attack {
+pub enum Attack {
     /// 128 streams of HTTP/2 whose heads refer so many times to one field of 3,900 bytes; a body is said to follow.
     References(u32),
     /// The same, without a body: complete requests whose answers nobody takes.
@@ -65,10 +65,12 @@ const ATTACKS: [(Attack, usize); 10] = [
 
 const STREAMS: u32 = 128;
 const RESETS: u32 = 1_000;
+/// Requests of one connection are numbered from its first one's; none has more.
+pub const IDS: u64 = 1_000;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     frame.extend([kind, flags]);
     frame.extend(stream.to_be_bytes());
@@ -132,7 +134,7 @@ impl Attack {
     }
 
     /// What a connection sends; `id` is the first of its requests'.
-    fn bytes(self, id: u32) -> Vec<u8> {
+    pub fn bytes(self, id: u64) -> Vec<u8> {
         match self {
             Self::Heads => {
                 let mut bytes = http1("GET", "/large?kib=1", id, None);
@@ -160,7 +162,7 @@ impl Attack {
         }
     }
 
-    fn frames(self, id: u32) -> Vec<u8> {
+    fn frames(self, id: u64) -> Vec<u8> {
         let (count, references, length) = match self {
             Self::References(count) => (STREAMS, count, Some("1000")),
             Self::Streams => (STREAMS, 0, Some("16000")),
@@ -187,7 +189,7 @@ impl Attack {
             if let Some(length) = length {
                 head.extend(field("content-length", length));
             }
-            head.extend(field("x-demo-id", &(id + n).to_string()));
+            head.extend(field("x-demo-id", &(id + u64::from(n)).to_string()));
             for m in 0..references {
                 match (n, m) {
                     (0, 0) => {
@@ -214,7 +216,7 @@ impl Attack {
     }
 }
 
-fn http1(method: &str, path: &str, id: u32, length: Option<u32>) -> Vec<u8> {
+fn http1(method: &str, path: &str, id: u64, length: Option<u32>) -> Vec<u8> {
     let length = length.map_or_else(String::new, |n| format!("Content-Length: {n}\r\n"));
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Demo-Id: {id}\r\n{length}\r\n").into()
 }
@@ -313,7 +315,7 @@ async fn attacked(form: Attack, connections: usize, peer: Option<Kind>) -> Optio
     let mut sent = 0;
     let mut outcome = Outcome::default();
     for n in 0..connections {
-        let bytes = form.bytes(1 + n as u32 * RESETS);
+        let bytes = form.bytes(1 + n as u64 * IDS);
         sent += bytes.len();
         attackers.spawn(attack(bytes, address, of_attack.clone(), there.clone()));
         if n % 50 == 49 {

@@ -13,8 +13,12 @@ use tokio::task::JoinSet;
 
 /// Ids of their POSTs begin here: those too must arrive once at most.
 pub const FIRST_POST: u64 = 1 << 42;
+/// Of requests that are never sent whole, and must never arrive.
+pub const FIRST_UNFINISHED: u64 = 1 << 43;
+/// Of `GET`s, which may arrive more than once.
+pub const FIRST_GET: u64 = 1 << 44;
 /// How long one of them goes on at most: below a drain's deadline, so that most don't have to be cut.
-const LONGEST: u64 = 2_500;
+pub const LONGEST: u64 = 2_500;
 
 /// The clients; dropping them closes their connections.
 pub struct Hostile {
@@ -51,7 +55,7 @@ impl Hostile {
     }
 }
 
-async fn sleep(millis: u64) {
+pub async fn sleep(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
@@ -135,7 +139,11 @@ async fn one(address: SocketAddr, rng: &mut fastrand::Rng, id: u64) -> io::Resul
 }
 
 /// Sends byte by byte, over at most [`LONGEST`].
-async fn dribble(stream: &mut TcpStream, bytes: &[u8], rng: &mut fastrand::Rng) -> io::Result<()> {
+pub async fn dribble(
+    stream: &mut TcpStream,
+    bytes: &[u8],
+    rng: &mut fastrand::Rng,
+) -> io::Result<()> {
     let each = rng.u64(1..=LONGEST / 100);
     for byte in bytes {
         stream.write_all(&[*byte]).await?;

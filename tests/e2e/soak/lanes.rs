@@ -1,5 +1,6 @@
 //! Does what the plan says: to one instance after its own plan, and to all of them at once.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,39 @@ pub struct Stage {
     pub deadline: Duration,
     proxy: parking_lot::RwLock<Arc<Proxy>>,
     pid: std::sync::atomic::AtomicU32,
+    doors: parking_lot::RwLock<Doors>,
+}
+
+/// Where the present proxy's admin API is. Whoever has these doesn't keep the proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doors {
+    pub tcp: SocketAddr,
+    pub socket: PathBuf,
+}
+
+impl Doors {
+    /// The proxy's own words say which port it got.
+    pub async fn of(proxy: &Proxy) -> Result<Self> {
+        let log = proxy.config().with_extension("log");
+        let found = |line: &str| {
+            let (_, address) = line.split_once("admin API")?.1.split_once("address=")?;
+            address.split_whitespace().next()?.parse().ok()
+        };
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let text = tokio::fs::read_to_string(&log).await?;
+            if let Some(tcp) = text.lines().find_map(found) {
+                let socket = proxy.socket().to_owned();
+                return Ok(Self { tcp, socket });
+            }
+            ensure!(
+                tokio::time::Instant::now() < end,
+                "{} names no address of the admin API",
+                log.display()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 impl Stage {
@@ -50,6 +84,7 @@ impl Stage {
         deadline: Duration,
         dir: PathBuf,
         mut proxy: Proxy,
+        doors: Doors,
     ) -> Self {
         let pid = proxy.process().pid();
         Self {
@@ -70,11 +105,17 @@ impl Stage {
             deadline,
             proxy: parking_lot::RwLock::new(Arc::new(proxy)),
             pid: pid.into(),
+            doors: doors.into(),
         }
     }
 
     pub fn proxy(&self) -> Arc<Proxy> {
         self.proxy.read().clone()
+    }
+
+    /// The present proxy's admin API.
+    pub fn doors(&self) -> Doors {
+        self.doors.read().clone()
     }
 
     /// The present proxy's process.
@@ -420,6 +461,8 @@ impl Stage {
         new.eligible().await?;
         let pid = new.process().pid();
         tokio::fs::copy(new.config(), self.dir.join("good.toml")).await?;
+        let doors = Doors::of(&new).await?;
+        *self.doors.write() = doors;
         let old = std::mem::replace(&mut *self.proxy.write(), Arc::new(new));
         self.pid.store(pid, std::sync::atomic::Ordering::Relaxed);
         let mut old = Arc::into_inner(old).context("somebody still uses the old proxy")?;

@@ -12,6 +12,7 @@ mod judge;
 mod lanes;
 mod plan;
 mod report;
+mod strangers;
 mod world;
 
 use std::io::Write as _;
@@ -32,8 +33,9 @@ use crate::harness::streams::Streams;
 use crate::harness::watch::{self, Watch};
 use crate::harness::{exe, skip, turn, until};
 use hostile::Hostile;
-use lanes::Stage;
+use lanes::{Doors, Stage};
 use report::Report;
+use strangers::Strangers;
 use world::Diary;
 
 /// One of each temper.
@@ -55,6 +57,8 @@ struct Scale {
     slow: Duration,
     deadline: Duration,
     hostile: u64,
+    /// Of those who know what is dear.
+    strangers: u64,
     /// Little time: things are done more often.
     brisk: bool,
 }
@@ -70,6 +74,7 @@ fn scale() -> Scale {
             slow: Duration::from_secs(2),
             deadline: Duration::from_secs(6),
             hostile: 24,
+            strangers: 6,
             brisk: false,
         },
         None => Scale {
@@ -79,6 +84,7 @@ fn scale() -> Scale {
             slow: Duration::from_millis(700),
             deadline: Duration::from_secs(3),
             hostile: 8,
+            strangers: 4,
             brisk: true,
         },
     }
@@ -125,9 +131,13 @@ async fn stage(dir: &Path, scale: Scale) -> Stage {
             "lame_duck = \"1s\"\ndeadline = \"{}ms\"\nheader_timeout = \"2s\"\nbody_timeout = \"2s\"\nidle_timeout = \"5s\"",
             scale.deadline.as_millis()
         ),
+        // So that HTTP/2 is spoken, and strangers find the admin API.
+        listener: "http2 = true".to_owned(),
+        admin: "http = \"127.0.0.1:0\"".to_owned(),
         // Ten seconds of the full rate; close_spread below the deadline of each drain.
         pool: format!(
-            "[pool.hold]\ntimeout = \"{HOLD}\"\nmax_requests = 5000\n[pool.drain]\nclose_spread = \"1s\""
+            "[pool.hold]\ntimeout = \"{HOLD}\"\nmax_requests = 5000\n[pool.drain]\nclose_spread = \"1s\"\n{}",
+            strangers::VACANT
         ),
         access_log: access_log(dir, "proxy-0"),
         ..Settings::default()
@@ -141,6 +151,7 @@ async fn stage(dir: &Path, scale: Scale) -> Stage {
         .unwrap();
     proxy.eligible().await.unwrap();
     std::fs::copy(proxy.config(), dir.join("good.toml")).unwrap();
+    let doors = Doors::of(&proxy).await.unwrap();
     let diary = Diary::new(&out().join("soak.timeline.jsonl"));
     Stage::new(
         instances,
@@ -149,6 +160,7 @@ async fn stage(dir: &Path, scale: Scale) -> Stage {
         scale.deadline,
         dir.to_owned(),
         proxy,
+        doors,
     )
 }
 
@@ -172,12 +184,14 @@ async fn chaos() {
     });
     let streams = Streams::open(address, 3).await;
     let hostile = Hostile::start(address, scale.hostile, scale.seed);
+    let strangers = Strangers::start(stage.clone(), scale.strangers, scale.seed);
     act(&stage, scale, &load).await;
     stage.finish().await;
 
     let ends = streams.close();
     let opened = hostile.opened();
     hostile.stop();
+    let strangers = strangers.stop().await;
     let sent = load.stop().await;
     // What all of them have left is closed after `idle_timeout`, and the pool's after its own.
     let mut left = base;
@@ -193,7 +207,9 @@ async fn chaos() {
     let returned = returned.await.is_ok();
     until("nothing in flight", Duration::from_secs(10), async || {
         let pool = stage.proxy().pool().await.unwrap();
-        pool.held == 0 && pool.backends.iter().all(|backend| backend.in_flight == 0)
+        pool.held == 0
+            && pool.backends.iter().all(|backend| backend.in_flight == 0)
+            && strangers::held(&stage.doors()).await == 0
     })
     .await;
     let (held, retried) = stage.proxy().counts().await.unwrap();
@@ -215,6 +231,7 @@ async fn chaos() {
         world: stage.diary.world(),
         begun: stage.diary.begun(),
         hostile: opened,
+        strangers,
         base,
         left,
         samples: watch.samples(),

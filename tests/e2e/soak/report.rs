@@ -9,6 +9,7 @@ use lameduck::demo::oracle::{Account, Kind, Life, Sent};
 
 use super::hostile;
 use super::judge::{self, Log};
+use super::strangers;
 use super::world::World;
 use crate::harness::streams::{End, How};
 use crate::harness::watch::{self, Sample, early_and_late};
@@ -29,6 +30,11 @@ pub struct Report {
     pub world: World,
     pub begun: u64,
     pub hostile: u64,
+    pub strangers: strangers::Tally,
+    /// Requests that were never sent whole, and reached an app all the same.
+    pub reached_unfinished: Vec<u64>,
+    /// Requests of strangers that reached an app although they were taken back at once.
+    pub reached_reset: u64,
     /// Memory (KiB) and descriptors before the load…
     pub base: (u64, u64),
     /// …and after it.
@@ -83,8 +89,14 @@ impl Report {
             .map(|s| s.id)
             .collect();
         self.posts = posts.len() as u64;
-        let is_post = |id| id >= hostile::FIRST_POST || posts.contains(&id);
+        let of_strangers = hostile::FIRST_POST..hostile::FIRST_GET;
+        let is_post = |id| of_strangers.contains(&id) || posts.contains(&id);
         (self.twice_posts, self.twice_others) = judge::duplicated(&arrivals, is_post);
+        let unfinished = hostile::FIRST_UNFINISHED..hostile::FIRST_GET;
+        let reached = arrivals.keys().copied();
+        self.reached_unfinished = reached.filter(|id| unfinished.contains(id)).collect();
+        let reached = arrivals.keys();
+        self.reached_reset = reached.filter(|id| **id >= hostile::FIRST_GET).count() as u64;
         self.reached_drained = judge::reached_drained(&arrivals, &self.world);
         let mut quick: Vec<u64> = sent
             .iter()
@@ -169,6 +181,16 @@ impl Report {
             format!("reached a drained instance: {:?}", self.reached_drained),
         );
         check(
+            self.reached_unfinished.is_empty(),
+            format!(
+                "never sent whole, and reached an app: {:?}",
+                self.reached_unfinished
+            ),
+        );
+        for without in self.strangers.without_effect() {
+            check(false, format!("strangers did nothing with: {without}"));
+        }
+        check(
             self.world.violations.is_empty(),
             format!("violations: {:#?}", self.world.violations),
         );
@@ -252,6 +274,13 @@ impl fmt::Display for Report {
         row(
             "reached a stopping one (nobody told the proxy)",
             account.reached_stopping.to_string(),
+        )?;
+        for (what, count) in self.strangers.rows() {
+            row(&format!("strangers: {what}"), count)?;
+        }
+        row(
+            "– requests that were reset at once and reached an app",
+            self.reached_reset.to_string(),
         )?;
         row("late (more than 1 s)", self.late.to_string())?;
         row(

@@ -42,10 +42,18 @@ enum Arrival {
 
 impl Transaction<'_> {
     /// Waits for the body, if it is one that is waited for; says how the request ends if it never comes.
+    ///
+    /// Not while nothing is ready: then the request has to be held before all else, in memory that `[pool.hold]` bounds,
+    /// and the rest of its body is waited for when it is let go.
     pub(super) async fn take_in(&mut self) -> Result<(), Next> {
-        let Some(most) = self.worth_waiting() else {
-            return Ok(());
-        };
+        match self.worth_waiting() {
+            Some(most) if !self.pool.ready.is_empty() => self.receive(most).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the rest of the body, whoever is ready. The buffer becomes no larger than `most`.
+    pub(super) async fn receive(&mut self, most: usize) -> Result<(), Next> {
         let began = clock::now();
         let server = &self.config.server;
         let pace = match server.min_body_rate {
@@ -75,16 +83,14 @@ impl Transaction<'_> {
     /// How large the buffer may become, if the rest of the body is to be waited for.
     ///
     /// Not if it could not be kept for another attempt anyway; nor if the client asks first whether it is wanted
-    /// (RFC 9110, section 10.1.1), which is the backend's to say; nor if the request has to be held before all else,
-    /// in memory that `[pool.hold]` bounds.
-    fn worth_waiting(&self) -> Option<usize> {
+    /// (RFC 9110, section 10.1.1), which is the backend's to say.
+    pub(super) fn worth_waiting(&self) -> Option<usize> {
         let Body::Length(length) = self.head.body else {
             return None;
         };
         if self.upload.is_complete()
             || self.head.is_grpc
             || self.head.expect_continue
-            || self.pool.ready.is_empty()
             || !self.pool.config.upstream.request_buffering
         {
             return None;
