@@ -251,7 +251,7 @@ async fn probes_are_answered_when_traffic_has_taken_every_descriptor() {
     let config = dir.path().join("lameduck.toml");
     let socket = dir.path().join("sock");
     let text = format!(
-        "[server]\nthreads = 1\n[admin]\nsocket = {socket:?}\nhttp = \"\"\nprobes = \"{probes}\"\n\
+        "[server]\nthreads = 1\nmax_connections = 1000\n[admin]\nsocket = {socket:?}\nhttp = \"\"\nprobes = \"{probes}\"\n\
          [access_log]\npath = \"off\"\n[[listener]]\naddress = \"{traffic}\"\n[[pool]]\nname = \"app\"\n"
     );
     std::fs::write(&config, text).unwrap();
