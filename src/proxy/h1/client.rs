@@ -400,7 +400,7 @@ fn poll_head(
     if level == Level::Cut {
         return Poll::Ready(Arrival::Nothing);
     }
-    if client.poll_evicted(cx, 0) {
+    if client.poll_head_evicted(cx) {
         let detail = "the request's head was incomplete, and its memory was needed";
         let refusal = Refusal::limited(Limit::Memory, 408, detail);
         return Poll::Ready(Arrival::Bad(refusal));
