@@ -20,6 +20,7 @@ use prometheus::TextEncoder;
 use prometheus::process_collector::ProcessCollector;
 
 use crate::connect_fault::ConnectFault;
+use crate::core::retry::RetryReason;
 use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
 use crate::telemetry::access_log::AccessLog;
@@ -81,8 +82,8 @@ impl PoolCounters {
     }
 
     /// A failed attempt is tried again; or, with `done` false, would have been if the budget allowed it.
-    pub fn retried(&self, reason: &'static str, done: bool) {
-        if done { &self.retried } else { &self.denied }.add(reason);
+    pub fn retried(&self, reason: RetryReason, done: bool) {
+        if done { &self.retried } else { &self.denied }.add(reason.as_str());
     }
 
     /// A connect for a request failed.

@@ -18,7 +18,7 @@ use pingora::protocols::Stream;
 
 pub use call::patience;
 use down::Receiving;
-pub use end::{CUT_BY_DRAIN, CUT_BY_SHUTDOWN, End, Failure, MALFORMED_HTTP2, UPSTREAM_CLOSED};
+pub use end::{End, Failure, Truncation};
 
 use super::buffer::{Buffer, LARGE};
 use super::client::{Client, Looks, Waited};
@@ -175,7 +175,7 @@ impl<'a> Exchange<'a> {
     pub async fn run(mut self) -> (Result<End, Failure>, Tally, Buffer) {
         let mut end = poll_fn(|cx| self.poll(cx)).await;
         if self.outgoing_sent > 0 && end.is_err_and(Failure::is_clean) {
-            end = Err(Failure::Truncated("an interim response broke off"));
+            end = Err(Failure::Truncated(Truncation::InterimBroken));
         }
         if let Err(failure) = end {
             self.tell_of(failure).await;
@@ -246,9 +246,7 @@ impl<'a> Exchange<'a> {
                             return Err(match error {
                                 _ if !self.begun => Failure::BadBody(error),
                                 UploadError::TooLarge => self.limited(Limit::Body, 413),
-                                UploadError::Malformed => Failure::Truncated(
-                                    "the request's body went wrong in mid-response",
-                                ),
+                                UploadError::Malformed => Failure::Truncated(Truncation::BadBody),
                             });
                         }
                         self.progress = clock::now();
@@ -340,7 +338,7 @@ impl<'a> Exchange<'a> {
         upstream.register(cx.waker());
         if upstream.level() == Level::Cut {
             return Err(if self.begun {
-                Failure::Truncated(CUT_BY_DRAIN)
+                Failure::Truncated(Truncation::CutByDrain)
             } else {
                 Failure::Cut
             });
@@ -350,7 +348,7 @@ impl<'a> Exchange<'a> {
             // A call can be told; whether the app has seen it, nobody knows.
             return Err(match self.order.request.is_grpc && !self.begun {
                 true => Failure::ShutDown,
-                false => Failure::Truncated(CUT_BY_SHUTDOWN),
+                false => Failure::Truncated(Truncation::CutByShutdown),
             });
         }
         Ok(())
@@ -398,7 +396,7 @@ impl<'a> Exchange<'a> {
             (
                 end,
                 match self.begun {
-                    true => Failure::Truncated("upstream sent nothing for too long"),
+                    true => Failure::Truncated(Truncation::Silent),
                     false => Failure::Timeout,
                 },
             )

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use answer::{Answer, answer_locally, body_answer};
 
-use super::account::Account;
+use super::account::{Account, RequestEnd};
 use super::client::{Client, Next};
 use super::exchange::Failure;
 use super::request::RequestHead;
@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::connect_fault::ConnectFault;
 use crate::core::Time;
 use crate::core::hold::{self as hold_limits, RETRY_AFTER};
-use crate::core::retry::{self, Tried, Verdict};
+use crate::core::retry::{self, RetryReason, Tried, Verdict};
 use crate::panics::{self, Panicked};
 use crate::proxy::errors::SHUTTING_DOWN;
 use crate::proxy::headers::incoming_request_id;
@@ -31,9 +31,6 @@ use crate::proxy::upstream::{self, Excluded};
 use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::Pool;
 use crate::telemetry::metrics::Limit;
-
-/// How a request ended that a drain's deadline has cut, for the log.
-const CUT: &str = "cut";
 
 /// What somebody has configured who sends requests back to where they come from.
 const CIRCLE: &str = "this request has passed lameduck again and again: a backend, or a proxy behind it, sends it back";
@@ -252,7 +249,7 @@ impl Transaction<'_> {
                 Err(self.answer(answer).await)
             }
             Held::NoneReady => {
-                self.account.end = hold_limits::Refusal::TooLong.key();
+                self.account.end = RequestEnd::NotReady(hold_limits::Refusal::TooLong);
                 let cause = self.last_fault.map_or(
                     "no backend became ready in time",
                     ConnectFault::cause_after_hold,
@@ -264,7 +261,7 @@ impl Transaction<'_> {
                 Err(self.answer(answer).await)
             }
             Held::GaveUp(refusal, cause) => {
-                self.account.end = refusal.key();
+                self.account.end = RequestEnd::NotReady(refusal);
                 let answer = Answer {
                     retry_after: Some(RETRY_AFTER),
                     ..Answer::new(503, cause)
@@ -307,7 +304,7 @@ impl Transaction<'_> {
 
     /// Nobody is left to be answered.
     fn client_gone(&mut self) -> Next {
-        self.account.end = "client_closed";
+        self.account.end = RequestEnd::ClientClosed;
         Next::Close
     }
 
@@ -400,10 +397,10 @@ impl Transaction<'_> {
                 spend_budget,
             } => {
                 if spend_budget && !self.pool.shared.budget.take(clock::now()) {
-                    return Some(self.no_retry(failure, retry::OUT_OF_BUDGET).await);
+                    return Some(self.no_retry(failure, RetryReason::Budget).await);
                 }
                 self.pool.shared.counters.retried(reason, true);
-                self.account.retry_reason = reason;
+                self.account.retry_reason = Some(reason);
                 self.upload.rewind();
                 self.fresh |= failure != retry::Failure::ConnectFailed;
                 if !elsewhere {
@@ -412,7 +409,7 @@ impl Transaction<'_> {
                 None
             }
             Verdict::Hold => {
-                self.account.retry_reason = "connect_failed";
+                self.account.retry_reason = Some(RetryReason::ConnectFailed);
                 None
             }
             Verdict::GiveUp { reason } => Some(self.no_retry(failure, reason).await),
@@ -420,12 +417,12 @@ impl Transaction<'_> {
     }
 
     /// It isn't tried again, for this reason.
-    async fn no_retry(&mut self, failure: retry::Failure, reason: &'static str) -> Next {
-        if reason == retry::OUT_OF_BUDGET {
+    async fn no_retry(&mut self, failure: retry::Failure, reason: RetryReason) -> Next {
+        if reason == RetryReason::Budget {
             let counters = &self.pool.shared.counters;
-            counters.retried(failure.as_str(), false);
+            counters.retried(failure.reason(), false);
         }
-        self.account.retry_reason = reason;
+        self.account.retry_reason = Some(reason);
         self.give_up_as(failure).await
     }
 

@@ -40,7 +40,7 @@ pub enum TunnelEnd {
 
 impl TunnelEnd {
     /// For the log; empty where it ended well.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Peers => "",
             Self::Broken => "broken",

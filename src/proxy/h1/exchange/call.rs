@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::chunked::{ChunkDecoder, ChunkError};
 use super::super::request::RequestHead;
 use super::down::{Download, MAX_TRAILER, Receiving};
-use super::{CUT_BY_SHUTDOWN, Exchange, Failure, MALFORMED_HTTP2, UPSTREAM_CLOSED};
+use super::{Exchange, Failure, Truncation};
 use crate::clock;
 use crate::interrupt::Level;
 use crate::proxy::errors::SHUTTING_DOWN;
@@ -98,9 +98,9 @@ impl Exchange<'_> {
     /// A call breaks off: its client is told so, if it can be, rather than left to guess from a reset.
     pub(super) async fn tell_of(&mut self, failure: Failure) {
         let why = match failure {
-            Failure::Truncated(UPSTREAM_CLOSED) => "the backend closed the connection",
-            Failure::Truncated(CUT_BY_SHUTDOWN) => SHUTTING_DOWN,
-            Failure::Truncated(MALFORMED_HTTP2) => MALFORMED_HTTP2,
+            Failure::Truncated(Truncation::UpstreamClosed) => "the backend closed the connection",
+            Failure::Truncated(Truncation::CutByShutdown) => SHUTTING_DOWN,
+            Failure::Truncated(cause @ Truncation::MalformedHttp2) => cause.as_str(),
             Failure::Truncated(_) => grpc::STOPPING,
             _ => return,
         };

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::account::Account;
+use super::super::account::{Account, RequestEnd};
 use super::super::client::{Client, Next};
 use super::super::exchange::Failure;
 use super::super::method::{Method, Version};
 use super::super::request::RequestHead;
 use super::super::upload::UploadError;
-use super::{CUT, Transaction};
+use super::Transaction;
 use crate::clock;
 use crate::connect_fault::ConnectFault;
 use crate::core::hold::RETRY_AFTER;
@@ -83,15 +83,15 @@ impl Transaction<'_> {
                 "the backend closed its HTTP/2 session without taking the request",
             ),
             retry::Failure::Timeout => Answer::new(504, "the backend did not answer in time"),
-            _ if self.account.end == CUT => {
+            _ if self.account.end == RequestEnd::Cut => {
                 Answer::new(502, "the backend is stopping and did not answer in time")
             }
             _ => Answer::new(502, "the backend closed the connection before it answered"),
         };
         self.account.end = match failure {
-            retry::Failure::Timeout => "timeout",
-            _ if self.account.end == CUT => CUT,
-            _ => "upstream_died",
+            retry::Failure::Timeout => RequestEnd::Timeout,
+            _ if self.account.end == RequestEnd::Cut => RequestEnd::Cut,
+            _ => RequestEnd::UpstreamDied,
         };
         self.answer(answer).await
     }
@@ -131,9 +131,6 @@ impl Transaction<'_> {
     }
 }
 
-/// How a request ended in which we have made a mistake, for the log.
-const PANIC: &str = "panic";
-
 /// A mistake of ours has ended the request: its client gets 500 where it has seen nothing of another answer, else it is
 /// cut off. Either way its connection is closed, as nobody knows how far the request was read.
 pub(super) async fn after_panic(
@@ -152,7 +149,7 @@ pub(super) async fn after_panic(
             answer_locally(plane, client, head, account, answer, false).await
         }
     };
-    account.end = PANIC;
+    account.end = RequestEnd::Panicked;
     next
 }
 
@@ -174,7 +171,7 @@ pub(super) async fn answer_locally(
 ) -> Next {
     if let Some(limit) = answer.limit {
         plane.counters.limited(limit);
-        account.end = limit.key();
+        account.end = RequestEnd::Limited(limit);
     }
     let keep_alive = may_be_kept(plane, client, head, body_complete);
     let mut out = Vec::with_capacity(256);
@@ -194,7 +191,7 @@ pub(super) async fn answer_locally(
     account.local(answer.status, answer.cause);
     let next = send(client, account, out, keep_alive, body_complete).await;
     if next == Next::Abort && answer.limit.is_none() {
-        account.end = "client_closed";
+        account.end = RequestEnd::ClientClosed;
     }
     next
 }
@@ -225,7 +222,7 @@ pub(super) async fn redirect(
     account.local(status, "");
     let next = send(client, account, out, keep_alive, whole).await;
     if next == Next::Abort {
-        account.end = "client_closed";
+        account.end = RequestEnd::ClientClosed;
     }
     next
 }
