@@ -27,6 +27,7 @@ static INCOMPLETE: Mutex<Queue> = Mutex::new(Queue {
     next: 0,
     waiting: BTreeMap::new(),
     large_heads: BTreeSet::new(),
+    leaving_heads: BTreeSet::new(),
     leaving: 0,
 });
 
@@ -43,6 +44,8 @@ struct Queue {
     waiting: BTreeMap<u64, (usize, Arc<Eviction>)>,
     /// Those of `waiting` that are large heads.
     large_heads: BTreeSet<u64>,
+    /// Large heads that were told to go and haven't yet.
+    leaving_heads: BTreeSet<u64>,
     /// Bytes of those that were told to go and haven't yet.
     leaving: usize,
 }
@@ -75,6 +78,12 @@ pub fn make_room(bytes: usize) -> bool {
     over == 0 || evict(over)
 }
 
+/// Whether a head may become large now, or has to wait until some of those have gone that were told to: a thousand that
+/// come in one moment would all be kept for that moment.
+pub fn may_head_become_large() -> bool {
+    INCOMPLETE.lock().leaving_heads.len() < MOST_LARGE_HEADS
+}
+
 #[cold]
 fn evict(bytes: usize) -> bool {
     let mut evicted = Vec::new();
@@ -98,7 +107,9 @@ impl Queue {
     /// Tells a request to go. Its task is to be woken when the lock is free again.
     fn evict_request(&mut self, number: u64) -> Option<Arc<Eviction>> {
         let (size, eviction) = self.waiting.remove(&number)?;
-        self.large_heads.remove(&number);
+        if self.large_heads.remove(&number) {
+            self.leaving_heads.insert(number);
+        }
         self.leaving += size;
         eviction.evicted.store(true, Ordering::Release);
         Some(eviction)
@@ -211,6 +222,7 @@ impl Drop for IncompletePlace {
     fn drop(&mut self) {
         let mut queue = INCOMPLETE.lock();
         queue.large_heads.remove(&self.number);
+        queue.leaving_heads.remove(&self.number);
         if queue.waiting.remove(&self.number).is_none() {
             queue.leaving -= self.bytes;
         }
@@ -218,7 +230,7 @@ impl Drop for IncompletePlace {
 }
 
 /// With their bodies, the requests of a connection may keep so many times as much as with their heads alone.
-const BODIES: usize = 4;
+const BODIES: usize = 2;
 
 /// What the open requests of one HTTP/2 connection keep together, beyond a small buffer each.
 #[derive(Debug)]
@@ -369,7 +381,7 @@ mod tests {
         let (mut one, mut two) = (memory.share(), memory.share());
         assert!(one.set(60) && !two.set(50) && two.set(40));
         assert!(!one.set(61) && one.set(10) && two.set(90));
-        assert!(!two.set_with_body(391) && two.set_with_body(390) && !one.set(11));
+        assert!(!two.set_with_body(191) && two.set_with_body(190) && !one.set(11));
         drop(two);
         assert!(one.set(100));
         drop(one);

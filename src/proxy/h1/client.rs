@@ -26,7 +26,7 @@ use crate::core::Time;
 use crate::interrupt::{Interrupt, Level};
 use crate::proxy::errors::write_local_response;
 use crate::proxy::front::Origin;
-use crate::proxy::memory::{ConnectionShare, IncompletePlace};
+use crate::proxy::memory::{self, ConnectionShare, IncompletePlace, LARGE_HEAD};
 use crate::proxy::plane::Plane;
 use crate::telemetry::metrics::Limit;
 use crate::tls::stream::TlsStream;
@@ -380,6 +380,13 @@ fn poll_head(
         // The parser refuses a head that outgrows `max_header`, so there is always room for one byte more.
         let most = limits.max_header + SMALL;
         let growth = client.buffer.growth(most, HEAD_STEP);
+        if client.buffer.surplus() + growth > LARGE_HEAD
+            && growth > 0
+            && !memory::may_head_become_large()
+        {
+            cx.waker().wake_by_ref();
+            break;
+        }
         if growth > 0 && !client.may_grow(growth) {
             let detail = "no memory is left for a request header of this size";
             let refusal = Refusal::limited(Limit::Memory, 503, detail);
@@ -434,6 +441,10 @@ async fn refuse(
     let mut out = Vec::with_capacity(256);
     write_local_response(&mut out, refusal.status, refusal.detail, true, false, None);
     account::refused(plane, client, &refusal);
+    // Nobody reads it any more, and the client may take its time with the answer.
+    client.place = None;
+    client.buffer.clear();
+    client.buffer.shrink();
     plane.counters.answered(refusal.status);
     match client
         .write_all(&out, clock::now() + limits.header_timeout)
