@@ -180,7 +180,6 @@ fn look(fd: &OwnedFd) -> io::Result<Local> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn passed(sockets: Vec<(OwnedFd, &str)>) -> Inherited {

@@ -130,7 +130,6 @@ pub fn is_writable(descriptor: RawFd, patience: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::os::unix::process::ExitStatusExt;
 

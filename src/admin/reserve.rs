@@ -188,7 +188,6 @@ impl AsyncWrite for Accepted {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::os::unix::net::UnixStream as Pair;
 
     use super::*;

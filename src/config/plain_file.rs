@@ -72,7 +72,6 @@ fn wait_for_input(file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::io::Write as _;
 

@@ -161,7 +161,6 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::io::{Read, pipe};
     use std::os::unix::net::UnixStream;
 

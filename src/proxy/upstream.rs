@@ -436,5 +436,6 @@ async fn is_undelivered(connection: &Connection, written: u64) -> bool {
     false
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;

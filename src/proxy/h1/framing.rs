@@ -135,7 +135,6 @@ fn parse_length(digits: &[u8]) -> Result<u64, FramingError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn lengths(values: &[&str]) -> Result<Verdict, FramingError> {

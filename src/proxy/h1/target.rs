@@ -206,7 +206,6 @@ fn is_port(digits: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn read(target: &str, method: Method) -> Result<(String, String, String, Form), TargetError> {

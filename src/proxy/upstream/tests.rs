@@ -1,5 +1,4 @@
 //! What proves that a request never arrived, and what doesn't, on real sockets.
-#![allow(clippy::unwrap_used)]
 
 mod encrypted;
 

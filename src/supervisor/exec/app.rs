@@ -124,7 +124,6 @@ pub fn is_taken(port: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
