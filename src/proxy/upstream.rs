@@ -349,14 +349,14 @@ pub async fn accepted(
         return Ok(());
     }
     loop {
-        match h1::socket::place(connection.stream.id()) {
+        match h1::socket::place(&connection.stream) {
             Some(Place::Process) => {
                 connection.accepted = true;
                 return Ok(());
             }
             Some(Place::Queue) => {}
             None => {
-                let is_closed = match h1::socket::fate(connection.stream.id()) {
+                let is_closed = match h1::socket::fate(&connection.stream) {
                     Some(fate) if fate.is_reset => true,
                     _ => look(connection) == Look::Closed,
                 };
@@ -420,7 +420,7 @@ async fn is_undelivered(connection: &Connection, written: u64) -> bool {
         return false;
     }
     for look in 0..=RESET_LOOKS {
-        let Some(fate) = h1::socket::fate(connection.stream.id()) else {
+        let Some(fate) = h1::socket::fate(&connection.stream) else {
             return false;
         };
         if fate.acknowledged > connection.sent || written > fate.segment {

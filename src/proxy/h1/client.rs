@@ -351,9 +351,8 @@ impl Waiting {
         // The runtime is about to hear of it, too.
         // And of a TLS record, a part may have been read that nobody could make sense of yet.
         let tls = client.stream.as_any().downcast_ref::<TlsStream>();
-        (super::socket::has_unread(client.stream.id())
-            || tls.is_some_and(TlsStream::is_within_record))
-        .then(|| now + FIRST_REQUEST)
+        (super::socket::has_unread(&client.stream) || tls.is_some_and(TlsStream::is_within_record))
+            .then(|| now + FIRST_REQUEST)
     }
 }
 
