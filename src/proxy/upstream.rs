@@ -307,6 +307,9 @@ impl From<io::Error> for ConnectError {
 }
 
 /// Opens a connection to the backend that was entered, on this client's behalf.
+///
+/// # Errors
+/// Why there is no connection, e.g. that the address refuses, or `connect_timeout` is over. Nothing was sent.
 pub async fn connect(
     plane: &Plane,
     permit: &Permit,

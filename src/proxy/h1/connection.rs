@@ -26,6 +26,9 @@ pub struct TooManyOptions;
 
 impl Options {
     /// Reads one `Connection` field.
+    ///
+    /// # Errors
+    /// When more fields are named than will be kept from the backend.
     pub fn read(&mut self, value: &[u8]) -> Result<(), TooManyOptions> {
         // What nearly everybody sends.
         if value.eq_ignore_ascii_case(b"keep-alive") {
