@@ -7,17 +7,17 @@ use arc_swap::{ArcSwap, Guard};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::command::Command;
 use super::endpoint::Key;
-use super::lease::Lease;
 use super::names;
 use super::own_listeners::OwnListeners;
 use super::owner;
-use super::request::{self, Which, parse_duration};
+use super::request::{self, parse_duration};
 use super::saves::Saves;
 use super::snapshot::Snapshot;
 use super::view::{
-    BackendView, DrainRequest, DrainResponse, EventView, InFlight, LeaseDrainRequest, LeaseEvent,
-    LeaseRequest, PoolView, RegisterRequest, ResumeRequest,
+    BackendView, DrainRequest, DrainResponse, EventView, InFlight, PoolView, RegisterRequest,
+    ResumeRequest,
 };
 use crate::clock;
 use crate::config::{self, Config};
@@ -81,99 +81,6 @@ pub enum Refusal {
     /// The proxy is exiting.
     #[error("lameduck is shutting down")]
     ShuttingDown,
-}
-
-/// What the registry's task is asked to do.
-#[derive(Debug)]
-pub(super) enum Command {
-    Drain {
-        pool: String,
-        name: String,
-        request: DrainRequest,
-        remove: bool,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal>>,
-    },
-    Resume {
-        pool: String,
-        name: String,
-        which: Which,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<(), Refusal>>,
-    },
-    Register {
-        pool: String,
-        name: String,
-        request: RegisterRequest,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<(), Refusal>>,
-    },
-    Lease {
-        pool: String,
-        name: String,
-        request: LeaseRequest,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<Lease, Refusal>>,
-    },
-    LeaseStatus {
-        key: Key,
-        reply: oneshot::Sender<Option<LeaseEvent>>,
-    },
-    LeaseDrain {
-        lease: String,
-        request: LeaseDrainRequest,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<oneshot::Receiver<DrainResponse>, Refusal>>,
-    },
-    LeaseBroken {
-        key: Key,
-    },
-    Ping {
-        reply: oneshot::Sender<()>,
-    },
-    OwnsLease {
-        lease: String,
-        owner: Option<u32>,
-        reply: oneshot::Sender<bool>,
-    },
-    Pools {
-        reply: oneshot::Sender<Vec<PoolView>>,
-    },
-    Pool {
-        name: String,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<PoolView, Refusal>>,
-    },
-    Backends {
-        pool: String,
-        name: String,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<Vec<BackendView>, Refusal>>,
-    },
-    Apply {
-        config: Arc<Config>,
-        reply: oneshot::Sender<Vec<String>>,
-    },
-    Renew {
-        pool: String,
-        tls: config::UpstreamTls,
-        reply: oneshot::Sender<bool>,
-    },
-    BeginRoll {
-        pool: String,
-        by: String,
-        reply: oneshot::Sender<Result<String, Refusal>>,
-    },
-    SaveAgain,
-    EndRoll {
-        pool: String,
-        id: String,
-    },
-    Report {
-        key: Key,
-        event: Event,
-        detail: String,
-    },
 }
 
 /// Talks to the registry's task. Cheap to clone.
