@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test lint bench gate release prove soak fuzz setup
+.PHONY: help demo test lint bench gate release prove soak fuzz miri setup
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,3 +76,9 @@ soak: setup ## Half an hour of chaos against the oracle; figures go to target/pr
 # Each target for a minute; FUZZ_SECONDS=3600 for longer.
 fuzz: setup ## Fuzz the parsers (needs cargo-fuzz and a C++ compiler)
 	@CARGO="$(CARGO)" fuzz/run
+
+# What shares memory between threads or handles it by hand, and needs no socket: Miri knows none.
+MIRI = gate:: room:: idle:: interrupt:: turn:: sessions:: memory:: buffer::
+miri: setup ## Look for undefined behaviour with Miri (rustup component add --toolchain nightly miri rust-src)
+	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target}/miri MIRIFLAGS="-Zmiri-disable-isolation" \
+	  $(CARGO) +nightly miri test --lib -- $(MIRI) --skip body_that_streams_through

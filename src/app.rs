@@ -65,6 +65,9 @@ pub struct Options {
 
 impl Options {
     /// Reads the configuration (again).
+    ///
+    /// # Errors
+    /// When the file can't be read, or what it says can't be served: all of its mistakes at once.
     pub fn load(&self) -> Result<Loaded, crate::config::ConfigError> {
         let flags = Flags {
             listen: self.listen.as_deref(),

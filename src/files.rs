@@ -272,7 +272,6 @@ fn mode_of(mode: u32) -> Mode {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::io::Read as _;
     use std::os::unix::fs::{MetadataExt as _, symlink};

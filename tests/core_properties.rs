@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 //! Random sequences of events against one backend, with the gate and the rules of DESIGN.md kept beside it in
 //! the plainest form.
 

@@ -335,7 +335,6 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn client(endpoints: Vec<Endpoint>) -> Client {

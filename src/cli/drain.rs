@@ -319,7 +319,6 @@ impl Call<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::registry::view::InFlight;
 

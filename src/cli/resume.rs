@@ -112,7 +112,6 @@ fn describe(backend: &BackendName, view: &BackendView) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -1,5 +1,4 @@
 //! The picture that `lameduck status` draws.
-#![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::registry::view::InFlight;

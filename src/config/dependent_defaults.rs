@@ -74,7 +74,6 @@ fn settle_drain(drain: &mut Drain, path: &str, found: &Findings) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::super::{Loaded, parse};
 
     /// A small configuration with `before` at its head and `after` in its pool.

@@ -223,7 +223,6 @@ fn backend(written: &str, index: usize) -> Result<Backend, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn backends(list: &[&str]) -> Vec<String> {

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long a pipe or terminal may be silent. A shell's `<(command)` writes at once; whoever waits longer has named a
 /// pipe that nobody writes to.
@@ -47,23 +48,15 @@ fn is_passing(error: &io::Error) -> bool {
 
 /// Waits until there is something to read, or the writer has gone. A pipe that has had no writer yet is waited for, too.
 fn wait_for_input(file: &File) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
-    let mut poll = libc::pollfd {
-        fd: file.as_fd().as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let silence = i32::try_from(SILENCE.as_millis()).unwrap_or(i32::MAX);
-    #[allow(unsafe_code)]
-    // SAFETY: one live `pollfd` of ours, whose descriptor is open for as long as `file` is borrowed.
-    let ready = unsafe { libc::poll(&raw mut poll, 1, silence) };
-    match ready {
-        0 => Err(io::Error::new(
+    let mut polled = [PollFd::new(file, PollFlags::IN)];
+    let silence = Timespec::try_from(SILENCE).map_err(io::Error::other)?;
+    match poll(&mut polled, Some(&silence)) {
+        Ok(0) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
             format!("nothing came from it for {} s", SILENCE.as_secs()),
         )),
-        1.. => Ok(()),
-        _ => match io::Error::last_os_error() {
+        Ok(_) => Ok(()),
+        Err(error) => match error.into() {
             error if is_passing(&error) => Ok(()),
             error => Err(error),
         },
@@ -72,7 +65,6 @@ fn wait_for_input(file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::io::Write as _;
 

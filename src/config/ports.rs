@@ -47,7 +47,6 @@ impl BoundPorts {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
     use std::net::IpAddr;

@@ -67,7 +67,6 @@ fn rank(listening: IpAddr, peer: IpAddr) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -307,6 +307,9 @@ impl From<io::Error> for ConnectError {
 }
 
 /// Opens a connection to the backend that was entered, on this client's behalf.
+///
+/// # Errors
+/// Why there is no connection, e.g. that the address refuses, or `connect_timeout` is over. Nothing was sent.
 pub async fn connect(
     plane: &Plane,
     permit: &Permit,
@@ -349,14 +352,14 @@ pub async fn accepted(
         return Ok(());
     }
     loop {
-        match h1::socket::place(connection.stream.id()) {
+        match h1::socket::place(&connection.stream) {
             Some(Place::Process) => {
                 connection.accepted = true;
                 return Ok(());
             }
             Some(Place::Queue) => {}
             None => {
-                let is_closed = match h1::socket::fate(connection.stream.id()) {
+                let is_closed = match h1::socket::fate(&connection.stream) {
                     Some(fate) if fate.is_reset => true,
                     _ => look(connection) == Look::Closed,
                 };
@@ -420,7 +423,7 @@ async fn is_undelivered(connection: &Connection, written: u64) -> bool {
         return false;
     }
     for look in 0..=RESET_LOOKS {
-        let Some(fate) = h1::socket::fate(connection.stream.id()) else {
+        let Some(fate) = h1::socket::fate(&connection.stream) else {
             return false;
         };
         if fate.acknowledged > connection.sent || written > fate.segment {
@@ -436,5 +439,6 @@ async fn is_undelivered(connection: &Connection, written: u64) -> bool {
     false
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;

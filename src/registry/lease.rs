@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::bounds;
+use super::command::Command;
 use super::endpoint::Key;
-use super::handle::{Command, Handle, Refusal};
+use super::handle::{Handle, Refusal};
 use super::member::{Member, Source};
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};

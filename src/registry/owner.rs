@@ -1,8 +1,9 @@
 //! What an app may do by itself: with the instances that its user has registered through the socket for apps, and
 //! with no others. The user is who the kernel says has connected (`SO_PEERCRED`).
 
+use super::command::Command;
 use super::endpoint::Key;
-use super::handle::{Command, Handle, Refusal};
+use super::handle::{Handle, Refusal};
 use super::lease::Tenure;
 use super::member::{Member, Source};
 use super::request::Which;

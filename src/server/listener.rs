@@ -56,6 +56,9 @@ pub struct Bound {
 
 impl Bound {
     /// Binds and listens. Connections queue from here on.
+    ///
+    /// # Errors
+    /// When the address can't be had: which, why, and what to do.
     pub fn bind(config: &config::Listener) -> Result<Self, BindError> {
         Self::bind_in_place_of(config, &[], &mut SharedPort::default())
     }
@@ -126,6 +129,9 @@ impl Bound {
     }
 
     /// Serves it on these threads.
+    ///
+    /// # Errors
+    /// When the system is out of descriptors, or a socket that had to wait can't listen now.
     pub fn start(
         self,
         threads: &Arc<Threads>,

@@ -61,6 +61,9 @@ impl Listeners {
     }
 
     /// Binds what is new, without touching what is there: a bad configuration changes nothing.
+    ///
+    /// # Errors
+    /// When an address can't be had, or the files of a `[listener.tls]` can't be used.
     pub fn prepare(&self, wanted: &[config::Listener]) -> Result<Change, PrepareError> {
         let mut change = Change {
             add: Vec::new(),
@@ -106,6 +109,9 @@ impl Listeners {
     }
 
     /// Serves what is new, and stops what is no longer wanted.
+    ///
+    /// # Errors
+    /// As [`Bound::start`]: what comes after that listener in the change is not served then.
     pub async fn apply(&mut self, change: Change, server: &config::Server) -> std::io::Result<()> {
         let mut change = change;
         let mut drop = Vec::new();

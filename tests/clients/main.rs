@@ -3,7 +3,7 @@
 //!
 //! curl, nghttp and h2load come from the distribution, `websockets` and `ws` by tests/setup.sh; Chromium is tried in
 //! the long form alone (`LAMEDUCK_PROVE=1`). What isn't there is skipped, aloud; in CI it is there.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod browser;
 mod command;

@@ -1,7 +1,7 @@
 //! The launcher, for real: processes, signals, load and the oracle.
 //!
 //! Tests under load take turns: two at once would measure each other.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
 
 mod above;
 mod apps;

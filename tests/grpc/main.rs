@@ -1,5 +1,5 @@
 //! HTTP/2 to backends, and gRPC end to end: scripted backends frame by frame, and real apps that are restarted.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod apps;
 #[allow(dead_code, reason = "shared with tests/h2")]

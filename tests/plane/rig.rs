@@ -383,11 +383,7 @@ impl Rig {
 
     /// Asks the proxy to stop.
     pub fn terminate(&self) {
-        let pid = pid_of(&self.child);
-        #[allow(unsafe_code)]
-        // SAFETY: our own child, which has not been waited for.
-        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
-        assert_eq!(sent, 0);
+        lameduck::sys::kill(self.child.id().unwrap(), libc::SIGTERM).unwrap();
     }
 
     /// Waits for its exit.
@@ -397,10 +393,6 @@ impl Rig {
             .expect("it doesn't exit")
             .unwrap()
     }
-}
-
-fn pid_of(child: &Child) -> i32 {
-    i32::try_from(child.id().unwrap()).unwrap()
 }
 
 /// A plain request.

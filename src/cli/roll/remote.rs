@@ -201,7 +201,6 @@ impl Watch for Changes {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

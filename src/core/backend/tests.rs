@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used)]
 //! One test per rule of the design's tables.
 
 mod closing;

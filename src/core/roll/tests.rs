@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used)]
 //! Rolls step by step. Random ones are in `tests/properties/roll.rs`.
 
 use super::*;

@@ -104,6 +104,9 @@ impl Client {
     }
 
     /// Writes all of `bytes`, or gives up at the deadline.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] at the deadline; else what the stream says, e.g. that the client has closed it.
     pub async fn write_all(&mut self, bytes: &[u8], deadline: Time) -> io::Result<()> {
         let mut sent = 0;
         poll_fn(|cx| {
@@ -351,9 +354,8 @@ impl Waiting {
         // The runtime is about to hear of it, too.
         // And of a TLS record, a part may have been read that nobody could make sense of yet.
         let tls = client.stream.as_any().downcast_ref::<TlsStream>();
-        (super::socket::has_unread(client.stream.id())
-            || tls.is_some_and(TlsStream::is_within_record))
-        .then(|| now + FIRST_REQUEST)
+        (super::socket::has_unread(&client.stream) || tls.is_some_and(TlsStream::is_within_record))
+            .then(|| now + FIRST_REQUEST)
     }
 }
 

@@ -410,7 +410,7 @@ impl<'a> Exchange<'a> {
             let taken = self
                 .tally
                 .bytes_out
-                .saturating_sub(unsent(self.client.stream.id()));
+                .saturating_sub(unsent(&self.client.stream));
             sooner(
                 self.pace_down.deadline(taken),
                 self.cut(Limit::ResponseRate),

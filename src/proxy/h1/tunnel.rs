@@ -309,7 +309,7 @@ pub async fn run(
     })
     .await;
     if matches!(end, TunnelEnd::Broken | TunnelEnd::Cut) {
-        reset_on_close(connection.stream.id());
+        reset_on_close(&connection.stream);
     }
     let passed = Passed {
         from_client: up.read,

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used)]
-
 use super::super::h1::request::{Limits, Progress};
 use super::*;
 

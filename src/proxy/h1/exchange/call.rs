@@ -137,7 +137,6 @@ pub fn patience(head: &RequestHead, buffer: &[u8], otherwise: Duration) -> Durat
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

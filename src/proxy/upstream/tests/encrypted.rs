@@ -129,7 +129,7 @@ async fn tickets_are_quiet_and_a_goodbye_is_a_close() {
 
 /// Waits until the kernel has something for us.
 async fn unread(connection: &Connection) {
-    while !h1::socket::has_unread(connection.stream.id()) {
+    while !h1::socket::has_unread(&connection.stream) {
         tokio::task::yield_now().await;
     }
     // The runtime has to hear of it, too.
