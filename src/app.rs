@@ -137,6 +137,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         info!("{note}");
     }
     descriptors::raise_limit();
+    let is_http_default = loaded.is_http_default;
     let config = Arc::new(loaded.config);
     memory::set_limit(capacity::client_memory(&config.server));
     let control = Builder::new_multi_thread()
@@ -152,7 +153,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
 
     let ended = control.block_on(async {
         let inherited = Arc::new(Inherited::take());
-        let bound = admin::listen::bind_or_inherit(&config.admin, &inherited)?;
+        let bound = admin::listen::bind_or_inherit(&config, is_http_default, &inherited)?;
         for warning in &bound.warnings {
             warn!("{warning}");
         }
@@ -187,7 +188,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
 
         let mut listeners =
             Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
-        let change = listeners.prepare(&config.listeners)?;
+        let change = listeners.prepare(&config)?;
         listeners.apply(change, &config.server).await?;
         handle.own_listeners().bound(listeners.addresses());
         handle

@@ -8,11 +8,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
+use super::groups::group_id;
 use crate::activation::{ADMIN, APPS, Inherited};
-use crate::config;
+use crate::config::{self, Config};
 use crate::files::{AccessError, FileIdentity, FilePlace};
 use crate::keepalive::{Keepalive, set_keepalive};
 
@@ -23,7 +24,7 @@ const BACKLOG: i32 = 4096;
 /// Why a door can't be opened. The text says what to do.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub struct BindError(String);
+pub struct BindError(pub(super) String);
 
 /// Every door of the admin API, bound but not yet served.
 #[derive(Debug)]
@@ -97,20 +98,26 @@ pub fn default_sockets() -> Vec<PathBuf> {
 
 /// Binds what the configuration asks for.
 ///
-/// What the configuration names must be bound; the default `http` address need not. Without a named socket, the first
-/// default that can be bound is taken; if none can, the proxy works all the same, and a warning says so.
+/// What the configuration names must be bound. Without a named socket, the first default that can be bound is taken; if
+/// none can, the proxy works all the same, and a warning says so.
 ///
 /// # Errors
 /// What can't be bound, why, and what to do.
-pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
-    bind_or_inherit(admin, &Inherited::default())
+pub fn bind(config: &Config) -> Result<Bound, BindError> {
+    bind_or_inherit(config, false, &Inherited::default())
 }
 
-/// The same, with sockets that the supervisor has bound: they are used where they fit.
+/// The same, with sockets that the supervisor has bound: they are used where they fit. `is_http_default`: nobody wrote
+/// the `http` address, and it need not be bound.
 ///
 /// # Errors
 /// As [`bind`].
-pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<Bound, BindError> {
+pub fn bind_or_inherit(
+    config: &Config,
+    is_http_default: bool,
+    inherited: &Inherited,
+) -> Result<Bound, BindError> {
+    let admin = &config.admin;
     let mut warnings = Vec::new();
     let paths = match &admin.socket {
         Some(path) => vec![path.clone()],
@@ -132,11 +139,21 @@ pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<B
     };
     let (http, note) = match admin.http.and_then(|at| inherited.tcp(at)) {
         Some(given) => (Some(given), None),
-        None => bind_http(admin, &mut warnings)?,
+        None if is_http_default => bind_default_http(config, &mut warnings),
+        None => (
+            admin
+                .http
+                .map(|at| bind_tcp("http", at, config))
+                .transpose()?,
+            None,
+        ),
     };
     let probes = match admin.probes.and_then(|at| inherited.tcp(at)) {
         Some(given) => Some(given),
-        None => admin.probes.map(|at| bind_tcp("probes", at)).transpose()?,
+        None => {
+            let bound = admin.probes.map(|at| bind_tcp("probes", at, config));
+            bound.transpose()?
+        }
     };
     for listener in http.iter().chain(&probes) {
         // A watcher of events that vanishes must not keep its place.
@@ -210,25 +227,22 @@ fn bind_default(
 
 /// The default address may be another lameduck's on the same host. Nobody asked for it, and the socket does all that it
 /// does: that is a note, no warning at each start.
-fn bind_http(
-    admin: &config::Admin,
+fn bind_default_http(
+    config: &Config,
     warnings: &mut Vec<String>,
-) -> Result<(Option<TcpListener>, Option<String>), BindError> {
-    let Some(at) = admin.http else {
-        return Ok((None, None));
+) -> (Option<TcpListener>, Option<String>) {
+    let Some(at) = config.admin.http else {
+        return (None, None);
     };
-    let refused = match listen_tcp(at) {
-        Ok(listener) => return Ok((Some(listener), None)),
-        Err(error) => error,
-    };
-    let error = not_bound("http", at, &refused);
-    if config::Admin::default().http != Some(at) {
-        return Err(error);
-    } else if refused.kind() == io::ErrorKind::AddrInUse {
-        return Ok((None, Some(beside_another(at))));
+    match listen_tcp(at, config) {
+        Ok(listener) => (Some(listener), None),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => (None, Some(beside_another(at))),
+        Err(error) => {
+            let error = not_bound("http", at, &error);
+            warnings.push(format!("{error} ([admin] http = \"\" turns it off)"));
+            (None, None)
+        }
     }
-    warnings.push(format!("{error} ([admin] http = \"\" turns it off)"));
-    Ok((None, None))
 }
 
 fn beside_another(at: SocketAddr) -> String {
@@ -238,16 +252,20 @@ fn beside_another(at: SocketAddr) -> String {
     )
 }
 
-fn bind_tcp(key: &str, at: SocketAddr) -> Result<TcpListener, BindError> {
-    listen_tcp(at).map_err(|error| not_bound(key, at, &error))
+fn bind_tcp(key: &str, at: SocketAddr, config: &Config) -> Result<TcpListener, BindError> {
+    listen_tcp(at, config).map_err(|error| not_bound(key, at, &error))
 }
 
-fn listen_tcp(at: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(at)?;
-    listener.set_nonblocking(true)?;
-    // std's own is 128; listening again only sets the number.
-    SockRef::from(&listener).listen(BACKLOG)?;
-    Ok(listener)
+fn listen_tcp(at: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(config.takes_ipv6_alone(at))?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn not_bound(key: &str, at: SocketAddr, error: &io::Error) -> BindError {
@@ -369,35 +387,13 @@ fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((UnixListener::from(OwnedFd::from(socket)), file))
 }
 
-/// A group's number: given as such, or found in `/etc/group`. (Asking libc would need unsafe code; a group
-/// from elsewhere can be given by number.)
-fn group_id(name: &str) -> Result<u32, BindError> {
-    if let Ok(number) = name.parse() {
-        return Ok(number);
-    }
-    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-    find_group(&groups, name).ok_or_else(|| {
-        BindError(format!(
-            "[admin] group `{name}` is not in /etc/group; create it (`groupadd {name}`), or give the group's \
-             number"
-        ))
-    })
-}
-
-fn find_group(groups: &str, name: &str) -> Option<u32> {
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt as _;
 
-    fn settings(socket: Option<PathBuf>) -> config::Admin {
-        config::Admin {
+    fn settings(socket: Option<PathBuf>) -> Config {
+        let admin = config::Admin {
             socket,
             mode: 0o640,
             group: None,
@@ -405,7 +401,10 @@ mod tests {
             token_file: None,
             probes: None,
             ..config::Admin::default()
-        }
+        };
+        let backend = ["127.0.0.1:3000".to_owned()];
+        let config = Config::from_args(Some("127.0.0.1:8080"), &backend, None).unwrap();
+        Config { admin, ..config }
     }
 
     #[test]
@@ -467,11 +466,11 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let dir = tempfile::tempdir().unwrap();
         let mut settings = settings(Some(dir.path().join("sock")));
-        settings.http = Some(taken.local_addr().unwrap());
+        settings.admin.http = Some(taken.local_addr().unwrap());
         let error = bind(&settings).unwrap_err().to_string();
         assert!(error.contains("[admin] http 127.0.0.1:"), "{error}");
         assert!(error.contains("choose another port"), "{error}");
-        settings.group = Some("no-such-group".to_owned());
+        settings.admin.group = Some("no-such-group".to_owned());
         let error = bind(&settings).unwrap_err().to_string();
         assert!(error.contains("groupadd no-such-group"), "{error}");
     }
@@ -482,18 +481,43 @@ mod tests {
         let good = dir.path().join("sock");
         let paths = ["/nonexistent/a/lameduck.sock".into(), good.clone()];
         let mut warnings = Vec::new();
-        let bound = bind_default(&paths, &settings(None), &mut warnings).unwrap();
+        let bound = bind_default(&paths, &settings(None).admin, &mut warnings).unwrap();
         assert_eq!(bound.1.path, good);
         assert!(warnings.is_empty());
-        assert!(bind_default(&paths, &settings(None), &mut warnings).is_none());
+        assert!(bind_default(&paths, &settings(None).admin, &mut warnings).is_none());
         assert!(warnings[0].contains("/nonexistent/a") && warnings[0].contains("--admin"));
     }
 
+    /// Nobody wrote it, and it is a note; the same address written is what its writer wants, and an error.
     #[test]
-    fn groups_are_found_by_name() {
-        let groups = "root:x:0:\nwww-data:x:33:a,b\nbroken\n";
-        assert_eq!(find_group(groups, "www-data"), Some(33));
-        assert_eq!(find_group(groups, "broken"), None);
-        assert_eq!(find_group(groups, "www"), None);
+    fn taken_http_address_is_an_error_where_it_was_written() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings(Some(dir.path().join("sock")));
+        settings.admin.http = Some(taken.local_addr().unwrap());
+        let bound = bind_or_inherit(&settings, true, &Inherited::default()).unwrap();
+        assert!(bound.http.is_none() && bound.note.is_some(), "{bound:?}");
+        drop(bound);
+        bind_or_inherit(&settings, false, &Inherited::default()).unwrap_err();
+    }
+
+    #[test]
+    fn both_families_of_a_port_are_bound_beside_each_other() {
+        let probe = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = probe.local_addr().unwrap().port();
+        drop(probe);
+        let mut settings = settings(None);
+        settings.admin.http = Some(SocketAddr::new("::".parse().unwrap(), port));
+        settings.admin.probes = Some(SocketAddr::new("127.0.0.1".parse().unwrap(), port));
+        let Ok(http) = listen_tcp(settings.admin.http.unwrap(), &settings) else {
+            return; // No IPv6 here.
+        };
+        let probes = listen_tcp(settings.admin.probes.unwrap(), &settings).unwrap();
+        drop(http);
+        // Without a neighbour, it takes both.
+        settings.admin.probes = None;
+        let refused = listen_tcp(settings.admin.http.unwrap(), &settings).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        drop(probes);
     }
 }

@@ -87,6 +87,7 @@ fn from_flags(flags: Flags<'_>) -> Result<Loaded, ConfigError> {
         warnings,
         path: None,
         unused_listeners: Vec::new(),
+        is_http_default: true,
         notes: Vec::new(),
     })
 }

@@ -13,5 +13,9 @@ mod endings;
 mod proxy;
 mod rig;
 mod rolling;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../shared/setting.rs"]
+mod setting;
 mod streams;
+mod users;
 mod wrappers;

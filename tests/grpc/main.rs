@@ -5,6 +5,7 @@ mod apps;
 #[allow(dead_code, reason = "shared with tests/h2")]
 #[path = "../h2/client.rs"]
 mod client;
+mod early_ends;
 mod ends;
 mod fake;
 mod faults;

@@ -12,6 +12,7 @@ mod death;
 mod delivery;
 mod doubts;
 mod drain;
+mod dropped;
 mod early;
 mod encrypted;
 mod evictions;

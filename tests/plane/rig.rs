@@ -84,6 +84,19 @@ impl Rig {
         pool: &str,
         backends: Vec<Backend>,
     ) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_lameduck"));
+        Self::start_by(command, dir, server, tables, pool, backends).await
+    }
+
+    /// The same, started by this command, to which its arguments are added.
+    pub async fn start_by(
+        mut command: Command,
+        dir: tempfile::TempDir,
+        server: &str,
+        tables: &str,
+        pool: &str,
+        backends: Vec<Backend>,
+    ) -> Self {
         let (socket, config, log) = (
             dir.path().join("s"),
             dir.path().join("c.toml"),
@@ -101,7 +114,7 @@ impl Rig {
             dir.path().join("access"),
         );
         std::fs::write(&config, text).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_lameduck"))
+        let child = command
             .arg("run")
             .arg("-c")
             .arg(&config)

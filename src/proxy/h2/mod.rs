@@ -11,6 +11,7 @@
 //!   hold.
 //! - [`wire`]: the bytes of a session.
 //! - [`watch`]: what a client's frames cost, as counted by [`meter`].
+//! - [`resets`]: streams that a peer ends early, or has us end; [`session_watch`]: the same of a session with a backend.
 
 pub mod carrier;
 pub mod client_stream;
@@ -21,9 +22,11 @@ pub mod meter;
 mod opening;
 mod outgoing;
 pub mod preface;
+pub mod resets;
 pub mod server;
 pub mod server_stream;
 pub mod session;
+pub mod session_watch;
 pub mod sieve;
 pub mod watch;
 pub mod wire;
