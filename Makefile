@@ -77,8 +77,9 @@ soak: setup ## Half an hour of chaos against the oracle; figures go to target/pr
 fuzz: setup ## Fuzz the parsers (needs cargo-fuzz and a C++ compiler)
 	@CARGO="$(CARGO)" fuzz/run
 
-# What shares memory between threads or handles it by hand, and needs no socket: Miri knows none.
-MIRI = gate:: room:: idle:: interrupt:: turn:: sessions:: memory:: buffer::
+# What shares memory between threads or handles it by hand, and needs no socket: Miri knows none. The gate has loom. Tests
+# that join futures are left out: futures-util's joins break the rules of Stacked Borrows.
+MIRI = idle:: interrupt:: memory:: buffer::
 miri: setup ## Look for undefined behaviour with Miri (rustup component add --toolchain nightly miri rust-src)
 	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target}/miri MIRIFLAGS="-Zmiri-disable-isolation" \
 	  $(CARGO) +nightly miri test --lib -- $(MIRI) --skip body_that_streams_through
