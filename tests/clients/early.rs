@@ -23,18 +23,18 @@ const BODY: usize = 8 << 20;
 const BEHIND: [&str; 3] = ["closes", "waits", "reads"];
 
 /// An app that answers `POST /STATUS/BEHIND` as soon as it has the head.
-struct Hasty {
+struct HastyApp {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
-impl Drop for Hasty {
+impl Drop for HastyApp {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Hasty {
+impl HastyApp {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -88,10 +88,10 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
 }
 
 /// How the body is framed, the target, and the status that must come.
-type Question = (&'static str, String, u16);
+type EarlyQuestion = (&'static str, String, u16);
 
 /// Asks in each way with each client: each has the answer, and the log its line.
-async fn ask(stand: &Stand, questions: &[Question], text: &str) {
+async fn ask(stand: &Stand, questions: &[EarlyQuestion], text: &str) {
     let python = venv("clients-venv");
     let body = format!("@{}", stand.file("body", &"x".repeat(BODY)));
     let (mut wrong, mut asked) = (Vec::new(), 0);
@@ -142,7 +142,7 @@ async fn answer_of_an_app_in_mid_body_reaches_every_client() {
     if !has("curl") {
         return;
     }
-    let app = Hasty::start().await;
+    let app = HastyApp::start().await;
     let stand = Stand::before(&app.address.to_string(), "").await;
     let questions = [("length", 413), ("chunked", 401)].into_iter();
     let questions = questions.flat_map(|(form, status)| {
@@ -157,7 +157,7 @@ async fn own_answer_in_mid_body_reaches_every_client() {
     if !has("curl") {
         return;
     }
-    let app = Hasty::start().await;
+    let app = HastyApp::start().await;
     let stand = Stand::before(&app.address.to_string(), "max_body = \"1MiB\"\n").await;
     let questions = ["length", "chunked"].map(|form| (form, "any/takes".to_owned(), 413));
     ask(&stand, &questions, "the request's body is too large").await;

@@ -16,7 +16,7 @@ use crate::message::{Body, Head};
 
 /// What a question got.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum TargetAnswer {
     Status(u16),
     /// An error of the stream.
     Reset(u32),
@@ -24,7 +24,7 @@ pub enum Answer {
     Nothing,
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for TargetAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(f, "{status}"),
@@ -35,7 +35,7 @@ impl fmt::Display for Answer {
 }
 
 /// The client.
-pub struct Asker {
+pub struct TargetAsker {
     address: SocketAddr,
     connection: Connection,
     /// What no proxy should do.
@@ -48,7 +48,7 @@ enum Connection {
     Http2(Option<(Client, u32)>),
 }
 
-impl Asker {
+impl TargetAsker {
     /// It connects with the first question.
     pub fn new(address: SocketAddr, protocol: Protocol) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl Asker {
     }
 
     /// Asks for a target with GET.
-    pub async fn ask(&mut self, target: &[u8]) -> Answer {
+    pub async fn ask(&mut self, target: &[u8]) -> TargetAnswer {
         let (answer, is_dead) = match &mut self.connection {
             Connection::Http1(kept) => {
                 let stream = match kept.take() {
@@ -71,7 +71,7 @@ impl Asker {
                 };
                 let (answer, next) = ask_http1(stream, target).await;
                 *kept = next;
-                let is_dead = answer == Answer::Nothing;
+                let is_dead = answer == TargetAnswer::Nothing;
                 (answer, is_dead)
             }
             Connection::Http2(kept) => {
@@ -99,7 +99,7 @@ impl Asker {
 }
 
 /// The answer, and the connection if it can be used again.
-async fn ask_http1(mut stream: TcpStream, target: &[u8]) -> (Answer, Option<TcpStream>) {
+async fn ask_http1(mut stream: TcpStream, target: &[u8]) -> (TargetAnswer, Option<TcpStream>) {
     let request = [b"GET ", target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
     let mut bytes = Vec::new();
     let answer = timeout(PATIENCE, async {
@@ -118,14 +118,14 @@ async fn ask_http1(mut stream: TcpStream, target: &[u8]) -> (Answer, Option<TcpS
     });
     match answer.await.ok().flatten() {
         Some(head) => {
-            let status = Answer::Status(head.status());
+            let status = TargetAnswer::Status(head.status());
             (status, (!head.closes()).then_some(stream))
         }
-        None => (Answer::Nothing, None),
+        None => (TargetAnswer::Nothing, None),
     }
 }
 
-async fn ask_http2(client: &mut Client, stream: u32, target: &[u8]) -> Answer {
+async fn ask_http2(client: &mut Client, stream: u32, target: &[u8]) -> TargetAnswer {
     let fields = PLAIN.map(|(name, value)| match name {
         ":path" => literal(name.as_bytes(), target),
         _ => literal(name.as_bytes(), value.as_bytes()),
@@ -136,8 +136,8 @@ async fn ask_http2(client: &mut Client, stream: u32, target: &[u8]) -> Answer {
     client.until(PATIENCE, |got| got.is_over(stream)).await;
     let answer = client.got.answer(stream);
     match answer.end {
-        End::Reset(code) => Answer::Reset(code),
-        End::Whole => Answer::Status(answer.status),
-        End::Open => Answer::Nothing,
+        End::Reset(code) => TargetAnswer::Reset(code),
+        End::Whole => TargetAnswer::Status(answer.status),
+        End::Open => TargetAnswer::Nothing,
     }
 }

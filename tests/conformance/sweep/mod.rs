@@ -16,8 +16,8 @@ use futures_util::future::join_all;
 use super::front::{Protocol, Target, Way};
 use super::setting::skip;
 use backend::EchoBackend;
-use client::{Answer, Asker};
-use table::Table;
+use client::{TargetAnswer, TargetAsker};
+use table::SweepTable;
 
 /// Whose answers are compared.
 const TARGETS: [Target; 3] = [Target::Lameduck, Target::Nginx, Target::HaProxy];
@@ -52,13 +52,13 @@ enum Place {
 
 /// A target with one byte of interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Question {
+struct TargetQuestion {
     spelling: Spelling,
     place: Place,
     byte: u8,
 }
 
-impl Question {
+impl TargetQuestion {
     /// All of them: printable ASCII, and what is above it.
     fn all() -> Vec<Self> {
         let mut all = Vec::new();
@@ -92,35 +92,35 @@ impl Question {
 
 /// What came of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Outcome {
-    answer: Answer,
+struct SweepOutcome {
+    answer: TargetAnswer,
     /// The targets that the backend was asked for.
     asked: Vec<Vec<u8>>,
 }
 
-impl Outcome {
+impl SweepOutcome {
     fn is_served(&self) -> bool {
-        self.answer == Answer::Status(200)
+        self.answer == TargetAnswer::Status(200)
     }
 }
 
 /// What came of all questions, one way through one proxy.
-struct Run {
-    outcomes: Vec<Outcome>,
+struct SweepRun {
+    outcomes: Vec<SweepOutcome>,
     /// What must never happen.
     faults: Vec<String>,
 }
 
-async fn run(target: Target, way: Way, questions: &[Question]) -> Run {
+async fn run(target: Target, way: Way, questions: &[TargetQuestion]) -> SweepRun {
     let backend = EchoBackend::start(way.backends).await;
     let front = target.start_between(way, backend.address()).await;
-    let mut asker = Asker::new(front.address, way.clients);
+    let mut asker = TargetAsker::new(front.address, way.clients);
     let mut outcomes = Vec::new();
     for question in questions {
         backend.forget();
         let answer = asker.ask(&question.target()).await;
         let asked = backend.asked();
-        outcomes.push(Outcome { answer, asked });
+        outcomes.push(SweepOutcome { answer, asked });
     }
     let mut faults = std::mem::take(&mut asker.faults);
     drop(asker);
@@ -141,11 +141,11 @@ async fn run(target: Target, way: Way, questions: &[Question]) -> Run {
         let count = backend.connections();
         faults.push(format!("the backend's session died: there were {count}"));
     }
-    Run { outcomes, faults }
+    SweepRun { outcomes, faults }
 }
 
 /// All questions through all that are there: by the place of the way, then of the target.
-async fn run_all(questions: &[Question]) -> Vec<[Option<Run>; 3]> {
+async fn run_all(questions: &[TargetQuestion]) -> Vec<[Option<SweepRun>; 3]> {
     let there = TARGETS.map(|target| {
         let is_there = target.title().is_some();
         if !is_there {
@@ -168,11 +168,11 @@ async fn run_all(questions: &[Question]) -> Vec<[Option<Run>; 3]> {
 
 #[tokio::test]
 async fn every_byte_of_a_target_is_answered_alike_by_each_protocol_to_each() {
-    let questions = Question::all();
+    let questions = TargetQuestion::all();
     let runs = tokio::task::LocalSet::new()
         .run_until(run_all(&questions))
         .await;
-    let table = Table::new(&questions, &runs);
+    let table = SweepTable::new(&questions, &runs);
     table.write();
     let mut wrong = String::new();
     let plain = runs[0][0].as_ref().unwrap();

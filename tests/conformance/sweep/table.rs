@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
-use super::{Outcome, Place, Question, Run, Spelling, TARGETS, WAYS};
+use super::{Place, Spelling, SweepOutcome, SweepRun, TARGETS, TargetQuestion, WAYS};
 use crate::front::{Protocol, Way};
 
 impl fmt::Display for Way {
@@ -18,7 +18,7 @@ impl fmt::Display for Way {
 }
 
 /// All that differs.
-pub struct Table {
+pub struct SweepTable {
     titles: Vec<String>,
     rows: Vec<Row>,
 }
@@ -30,13 +30,14 @@ struct Row {
     cells: [String; 3],
 }
 
-impl Table {
-    pub fn new(questions: &[Question], runs: &[[Option<Run>; 3]]) -> Self {
+impl SweepTable {
+    pub fn new(questions: &[TargetQuestion], runs: &[[Option<SweepRun>; 3]]) -> Self {
         // What each does → with which question → on which ways.
-        let mut stories: BTreeMap<[String; 3], BTreeMap<Question, Vec<usize>>> = BTreeMap::new();
+        let mut stories: BTreeMap<[String; 3], BTreeMap<TargetQuestion, Vec<usize>>> =
+            BTreeMap::new();
         for (way, runs) in runs.iter().enumerate() {
             for (at, question) in questions.iter().enumerate() {
-                let cell = |run: &Option<Run>| match run {
+                let cell = |run: &Option<SweepRun>| match run {
                     Some(run) => cell(*question, &run.outcomes[at]),
                     None => "not there".to_owned(),
                 };
@@ -49,7 +50,7 @@ impl Table {
         }
         let mut rows = Vec::new();
         for (cells, questions) in stories {
-            let mut by_ways: BTreeMap<Vec<usize>, Vec<Question>> = BTreeMap::new();
+            let mut by_ways: BTreeMap<Vec<usize>, Vec<TargetQuestion>> = BTreeMap::new();
             for (question, ways) in questions {
                 by_ways.entry(ways).or_default().push(question);
             }
@@ -92,7 +93,7 @@ impl Table {
 }
 
 /// What became of a question, without naming its byte.
-fn cell(question: Question, outcome: &Outcome) -> String {
+fn cell(question: TargetQuestion, outcome: &SweepOutcome) -> String {
     let mut text = outcome.answer.to_string();
     let sent = question.target();
     for asked in &outcome.asked {
@@ -113,7 +114,7 @@ fn cell(question: Question, outcome: &Outcome) -> String {
 }
 
 /// The bytes, ranges put together, by spelling and place.
-fn bytes(questions: &[Question]) -> String {
+fn bytes(questions: &[TargetQuestion]) -> String {
     let mut parts = Vec::new();
     for spelling in [Spelling::Bare, Spelling::Character] {
         let of = |place| {
