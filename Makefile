@@ -51,7 +51,7 @@ bench: setup ## Measure lameduck beside nginx, HAProxy, Envoy, Caddy and a bare 
 	benches/run --binary $${CARGO_TARGET_DIR:-target}/release/lameduck
 
 gate: setup ## Count instructions per request; fails when they grew by more than 3 %
-	benches/setup.sh python3 valgrind
+	benches/setup.sh python3 valgrind h2load
 	python3 -B -m unittest discover -s benches/peers
 	$(CARGO) build --profile gate --locked
 	benches/run gate --binary $${CARGO_TARGET_DIR:-target}/gate/lameduck

@@ -31,6 +31,7 @@ mod run;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../shared/setting.rs"]
 mod setting;
+mod sweep;
 mod table;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../plane/wire.rs"]
