@@ -5,7 +5,7 @@
 //! the kernel walk through its whole table of connections, a millisecond of CPU time and more, and a thousand
 //! backends that start at once ask ten thousand times a second.
 //!
-//! [`queue`] asks the same way after one connection.
+//! [`queue`] asks the same way after one connection; [`serving`] finds the processes behind a listener.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 pub mod queue;
+pub mod serving;
 
 /// One listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -244,14 +244,18 @@ impl Writer {
         let member = self
             .home_mut(key)
             .and_then(|pool| pool.members.get_mut(&key));
+        // A tick's is of a probe that could not be made.
+        let seen = matches!(event, Event::Probed { .. } | Event::Tick);
         if let Some(member) = member {
             member.probed |= matches!(event, Event::Probed { .. });
-            // A tick's is of a probe that could not be made.
-            if matches!(event, Event::Probed { .. } | Event::Tick) {
+            if seen {
                 member.last_probe = Some(detail);
             }
         }
         self.step(key, event);
+        if seen && let Some(pool) = self.home_mut(key) {
+            pool.note_last_probe(key);
+        }
     }
 
     fn drain(

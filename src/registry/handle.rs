@@ -107,7 +107,7 @@ impl Handle {
     }
 
     /// Why what has just been asked for would not survive the process, though it is in force.
-    async fn unsaved(&self) -> Option<String> {
+    pub(super) async fn unsaved(&self) -> Option<String> {
         let settled = self.saves()?.settled().await;
         settled.err().map(|error| error.to_string())
     }
@@ -237,6 +237,10 @@ impl Handle {
             Some(uid) => owner::own_drain(uid, request),
             None => request,
         };
+        let (asked, found) = (
+            request.clone(),
+            self.find_serving(&pool, &name, &request).await?,
+        );
         let endings = self
             .ask(|reply| Command::Drain {
                 pool,
@@ -247,6 +251,7 @@ impl Handle {
                 reply,
             })
             .await??;
+        self.watch_serving(&asked_pool, &asked_name, &asked, found);
         let mut answer = DrainResponse {
             outcome: "asked".to_owned(),
             in_flight: 0,
@@ -263,7 +268,7 @@ impl Handle {
         } else if let Ok(views) = self.backends(&asked_pool, &asked_name).await {
             answer.in_flight = views.iter().map(|view| view.in_flight).sum();
         }
-        answer.warning = self.unsaved().await;
+        answer.warning = self.warning(&asked_pool, &asked_name, &asked).await;
         answer.waited_ms = (clock::now() - began).as_millis() as u64;
         Ok(answer)
     }

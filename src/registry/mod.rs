@@ -20,6 +20,7 @@ mod pool;
 pub mod probing;
 mod release;
 mod request;
+mod restart_watch;
 mod roll;
 pub mod saves;
 pub mod snapshot;

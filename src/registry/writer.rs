@@ -333,6 +333,7 @@ impl Writer {
             }
             Effect::Cut => endpoint.connections.raise(Level::Cut),
             Effect::Announce(outcome) => self.announce(key, outcome),
+            Effect::Unseen { actor, id } => self.tell_unseen(key, actor, &id),
             Effect::Changed {
                 from,
                 to,

@@ -19,6 +19,8 @@ mod harness;
 mod hooks;
 mod hostile;
 mod keepalive;
+mod kept_socket;
+mod local_ports;
 mod outage;
 mod reload;
 mod restarts;

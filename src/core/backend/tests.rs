@@ -3,6 +3,7 @@
 mod closing;
 mod dying;
 mod probes;
+mod restarts;
 
 use super::*;
 

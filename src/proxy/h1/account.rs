@@ -1,5 +1,6 @@
 //! What is remembered of a request for its log line and the metrics, and the same for what never became one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ pub struct Account {
     /// How it ended, where not well.
     pub end: RequestEnd,
     /// Why we answered by ourselves.
-    pub cause: &'static str,
+    pub cause: Cow<'static, str>,
     /// Body bytes read from the client.
     pub bytes_in: u64,
     /// Bytes of the client's buffer that belong to this request.
@@ -111,7 +112,7 @@ impl Account {
             retry_reason: None,
             backend: None,
             end: RequestEnd::Well,
-            cause: "",
+            cause: Cow::Borrowed(""),
             bytes_in: 0,
             occupied: 0,
             status: 0,
@@ -142,7 +143,7 @@ impl Account {
     }
 
     /// An answer of our own.
-    pub fn local(&mut self, status: u16, cause: &'static str) {
+    pub fn local(&mut self, status: u16, cause: Cow<'static, str>) {
         self.status = status;
         self.cause = cause;
     }
@@ -227,7 +228,7 @@ impl Account {
             user_agent: field(b"user-agent"),
             referer: field(b"referer"),
             end: self.end.as_str(),
-            cause: self.cause,
+            cause: &self.cause,
         });
     }
 }

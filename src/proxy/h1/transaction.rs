@@ -32,6 +32,9 @@ use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::Pool;
 use crate::telemetry::metrics::Limit;
 
+/// What a request is told that has waited in vain.
+const NONE_IN_TIME: &str = "no backend became ready in time";
+
 /// What somebody has configured who sends requests back to where they come from.
 const CIRCLE: &str = "this request has passed lameduck again and again: a backend, or a proxy behind it, sends it back";
 
@@ -243,28 +246,25 @@ impl Transaction<'_> {
             Held::Released(place) => self.leave_hold(place, since).await,
             Held::TooLate => {
                 let answer = Answer {
-                    retry_after: Some(RETRY_AFTER),
-                    ..Answer::limited(Limit::TotalTimeout, 503)
+                    limit: Some(Limit::TotalTimeout),
+                    ..self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold)
                 };
                 Err(self.answer(answer).await)
             }
             Held::NoneReady => {
                 self.account.end = RequestEnd::NotReady(hold_limits::Refusal::TooLong);
-                let cause = self.last_fault.map_or(
-                    "no backend became ready in time",
-                    ConnectFault::cause_after_hold,
-                );
-                let answer = Answer {
-                    retry_after: Some(RETRY_AFTER),
-                    ..Answer::new(503, cause)
-                };
+                let answer = self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold);
                 Err(self.answer(answer).await)
             }
             Held::GaveUp(refusal, cause) => {
                 self.account.end = RequestEnd::NotReady(refusal);
-                let answer = Answer {
-                    retry_after: Some(RETRY_AFTER),
-                    ..Answer::new(503, cause)
+                let answer = match for_room {
+                    // Backends are ready, and full: no probe says more.
+                    true => Answer {
+                        retry_after: Some(RETRY_AFTER),
+                        ..Answer::new(503, cause)
+                    },
+                    false => self.none_ready(cause, ConnectFault::cause),
                 };
                 Err(self.answer(answer).await)
             }

@@ -9,9 +9,10 @@ fn drain(deadline: Option<Duration>, expires: Option<Duration>) -> drain::Drain 
         id: "deploy \"7\"".into(),
         reason: "new release\n→ 1.2".into(),
         deadline,
-        until: drain::Until::Restarted,
+        until: drain::Until::Restarted(drain::RestartSign::Probe),
         expires,
         since: clock::now(),
+        unseen: false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Answers that we give ourselves: what went wrong, as a status and a line for people.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::super::account::{Account, RequestEnd};
@@ -19,16 +20,17 @@ use crate::proxy::grpc;
 use crate::proxy::headers::hsts;
 use crate::proxy::plane::Plane;
 use crate::proxy::redirect;
+use crate::registry::snapshot::Pool;
 use crate::telemetry::metrics::Limit;
 
 /// How long a client may take to take an answer of ours.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An answer that we give ourselves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) cause: &'static str,
+    pub(super) cause: Cow<'static, str>,
     pub(super) retry_after: Option<u32>,
     /// The limit of `[server]` that it is about.
     pub(super) limit: Option<Limit>,
@@ -41,14 +43,14 @@ impl Answer {
     pub(super) const fn new(status: u16, cause: &'static str) -> Self {
         Self {
             status,
-            cause,
+            cause: Cow::Borrowed(cause),
             retry_after: None,
             limit: None,
         }
     }
 
     /// A limit of `[server]` was reached.
-    pub(super) const fn limited(limit: Limit, status: u16) -> Self {
+    pub(super) fn limited(limit: Limit, status: u16) -> Self {
         let cause = match limit {
             Limit::BodyTimeout => "the request's body made no progress",
             Limit::BodyRate => "the request's body came too slowly",
@@ -67,14 +69,9 @@ impl Answer {
 impl Transaction<'_> {
     pub(super) async fn give_up_as(&mut self, failure: retry::Failure) -> Next {
         let answer = match failure {
-            retry::Failure::ConnectFailed => Answer {
-                retry_after: Some(RETRY_AFTER),
-                ..Answer::new(
-                    503,
-                    self.last_fault
-                        .map_or("no backend could be reached", ConnectFault::cause),
-                )
-            },
+            retry::Failure::ConnectFailed => {
+                self.none_ready("no backend could be reached", ConnectFault::cause)
+            }
             retry::Failure::RefusedStream => {
                 Answer::new(502, "the backend refused the request's HTTP/2 stream")
             }
@@ -94,6 +91,23 @@ impl Transaction<'_> {
             _ => RequestEnd::UpstreamDied,
         };
         self.answer(answer).await
+    }
+
+    /// 503 of a request that got no backend: with the last thing that was really seen, by the request itself (`tried`
+    /// says it), or by the pool's last probe where it has tried none.
+    pub(super) fn none_ready(
+        &self,
+        cause: &'static str,
+        tried: fn(ConnectFault) -> &'static str,
+    ) -> Answer {
+        Answer {
+            retry_after: Some(RETRY_AFTER),
+            cause: match self.last_fault {
+                Some(fault) => Cow::Borrowed(tried(fault)),
+                None => Cow::Owned(format!("{cause}: {}", last_seen(&self.pool))),
+            },
+            ..Answer::new(503, cause)
+        }
     }
 
     pub(super) async fn give_up(&mut self, failure: Failure) -> Next {
@@ -131,6 +145,17 @@ impl Transaction<'_> {
     }
 }
 
+/// What the pool's last probe has seen.
+fn last_seen(pool: &Pool) -> String {
+    let seen = pool.backends.iter();
+    let seen = seen.filter_map(|endpoint| Some((endpoint, endpoint.last_probe.get()?)));
+    match seen.max_by_key(|(_, probe)| probe.at) {
+        Some((endpoint, probe)) => format!("last probe of {}: {}", endpoint.name, probe.detail),
+        None if pool.backends.is_empty() => "its pool has no backends".to_owned(),
+        None => "no probe has ended yet".to_owned(),
+    }
+}
+
 /// A mistake of ours has ended the request: its client gets 500 where it has seen nothing of another answer, else it is
 /// cut off. Either way its connection is closed, as nobody knows how far the request was read.
 pub(super) async fn after_panic(
@@ -141,7 +166,7 @@ pub(super) async fn after_panic(
 ) -> Next {
     let next = match client.is_answered {
         true => {
-            account.cause = panics::CAUSE;
+            account.cause = Cow::Borrowed(panics::CAUSE);
             Next::Abort
         }
         false => {
@@ -177,12 +202,12 @@ pub(super) async fn answer_locally(
     let mut out = Vec::with_capacity(256);
     let head_only = head.method == Method::Head;
     if head.is_grpc {
-        grpc::write_answer(&mut out, answer.status, answer.cause, !keep_alive);
+        grpc::write_answer(&mut out, answer.status, &answer.cause, !keep_alive);
     } else {
         write_local_response(
             &mut out,
             answer.status,
-            answer.cause,
+            &answer.cause,
             !keep_alive,
             head_only,
             answer.retry_after,
@@ -219,7 +244,7 @@ pub(super) async fn redirect(
     let keep_alive = may_be_kept(plane, client, head, whole);
     let mut out = Vec::with_capacity(256 + location.len());
     redirect::write(&mut out, status, &location, !keep_alive);
-    account.local(status, "");
+    account.local(status, Cow::Borrowed(""));
     let next = send(client, account, out, keep_alive, whole).await;
     if next == Next::Abort {
         account.end = RequestEnd::ClientClosed;

@@ -321,10 +321,10 @@ impl Transaction<'_> {
                 answer: None,
             } => {
                 self.plane.counters.limited(limit);
-                self.account.cause = "cut at a limit of [server]";
+                self.account.cause = "cut at a limit of [server]".into();
             }
             Failure::Truncated(cause) => {
-                self.account.cause = cause.as_str();
+                self.account.cause = cause.as_str().into();
                 if cause == Truncation::UpstreamClosed {
                     endpoint.request_lost();
                 }
