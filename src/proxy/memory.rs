@@ -230,7 +230,7 @@ impl Drop for IncompletePlace {
 }
 
 /// With their bodies, the requests of a connection may keep so many times as much as with their heads alone.
-const BODIES: usize = 2;
+const BODIES: usize = 4;
 
 /// What the open requests of one HTTP/2 connection keep together, beyond a small buffer each.
 #[derive(Debug)]
@@ -381,7 +381,7 @@ mod tests {
         let (mut one, mut two) = (memory.share(), memory.share());
         assert!(one.set(60) && !two.set(50) && two.set(40));
         assert!(!one.set(61) && one.set(10) && two.set(90));
-        assert!(!two.set_with_body(191) && two.set_with_body(190) && !one.set(11));
+        assert!(!two.set_with_body(391) && two.set_with_body(390) && !one.set(11));
         drop(two);
         assert!(one.set(100));
         drop(one);
