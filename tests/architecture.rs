@@ -130,7 +130,7 @@ fn the_parts_do_not_know_each_other() {
     }
 }
 
-/// The data plane's threads have no timers: what asks tokio for one there panics. [`lameduck::clock`] has some.
+/// The data plane's threads have no timers: what asks tokio for one there panics. [`lameduck::rt::clock`] has some.
 #[test]
 fn the_data_plane_has_its_timers_from_the_clock() {
     for path in sources("src/proxy") {
@@ -163,7 +163,7 @@ fn only_the_output_module_knows_the_standard_streams() {
     let prints = ["println!", "print!", "dbg!", "io::stdout", "io::stderr"];
     let mut found = 0;
     for path in sources("src") {
-        let is_output = path.starts_with("src/output") || path == Path::new("src/output.rs");
+        let is_output = path.starts_with("src/rt/output") || path == Path::new("src/rt/output.rs");
         let is_test = |line: &(usize, String)| line.1.contains("#[cfg(test)]");
         for (n, line) in code(&path).into_iter().take_while(|line| !is_test(line)) {
             let prints = prints.iter().any(|call| line.contains(call));

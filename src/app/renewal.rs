@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::lifecycle::Lifecycle;
 use crate::config::UpstreamTls;
 use crate::registry::Handle;
-use crate::tls::files::Files;
+use crate::tls::fingerprint::Files;
 use crate::tls::server::{Inventory, Look};
 use crate::tls::upstream::Client;
 use crate::tls::watch::ROUND;

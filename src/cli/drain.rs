@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::client::{Client, Connect, Wait};
 use super::exit::Exit;
-use crate::output::{Progress, complain, count, print, print_json, printable};
+use crate::client::http::{Client, Connect, Wait};
+use crate::client::names::{Actor, BackendName, Target, backend_or_pool, duration, segment};
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
-use crate::typed::{Actor, BackendName, Target, backend_or_pool, duration, segment};
+use crate::rt::output::{Progress, complain, count, print, print_json, printable};
 
 /// How long a proxy may take to show that it is alive.
 const ALIVE: Duration = Duration::from_secs(3);

@@ -4,12 +4,12 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use hyper::Method;
 
-use super::client::{Client, Connect, Wait};
 use super::drain::{backends_of, warn};
 use super::exit::Exit;
-use crate::output::{print, print_json, printable};
+use crate::client::http::{Client, Connect, Wait};
+use crate::client::names::{Actor, BackendName, Target, backend_or_pool, duration};
 use crate::registry::view::{BackendView, ResumeRequest};
-use crate::typed::{Actor, BackendName, Target, backend_or_pool, duration};
+use crate::rt::output::{print, print_json, printable};
 
 /// Options of `lameduck resume`.
 #[derive(Debug, Clone, Args)]

@@ -11,14 +11,14 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::client::{Client, Connect};
 use super::exit::Exit;
+use crate::client::http::{Client, Connect};
+use crate::client::names::{duration, segment};
 use crate::core::roll::{End, Failure, Plan, RestartSign};
-use crate::output::{complain, count, printable};
 use crate::registry::view::{BackendView, PoolView};
-use crate::supervisor::roll::command::Template;
-use crate::supervisor::roll::driver::{self, Job, Report, base};
-use crate::typed::{duration, segment};
+use crate::rt::output::{complain, count, printable};
+use crate::tools::roll::command::Template;
+use crate::tools::roll::driver::{self, Job, Report, base};
 use remote::Remote;
 use show::Show;
 

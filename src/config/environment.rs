@@ -3,8 +3,8 @@
 use super::plain_file::read_file;
 use super::reader::Findings;
 use super::runtime::{Config, ListenerTls, LogSink};
-use crate::files::{OpenDirectory, directory_of};
-use crate::tls::material::{Material, Part};
+use crate::rt::files::{OpenDirectory, directory_of};
+use crate::tls::server_files::{Material, Part};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 use super::diagnostics::{Diagnostic, Severity};
 use super::schema::{self, Section};
-use super::{later, suggest};
+use super::{suggest, unsupported};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use toml::Spanned;
@@ -333,7 +333,7 @@ impl<'t> Table<'t> {
             }
             let span = Some(key.span());
             let header = self.section.header;
-            if let Some(later) = later::key(self.section.name, name) {
+            if let Some(later) = unsupported::key(self.section.name, name) {
                 found.error(span, later.message(&format!("`{name}`")), later.meanwhile);
                 continue;
             }

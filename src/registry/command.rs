@@ -10,9 +10,9 @@ use super::pool::PoolState;
 use super::request::{self, Which};
 use super::view::{DrainRequest, DrainResponse};
 use super::writer::Writer;
-use crate::clock;
 use crate::config::OnEmpty;
 use crate::core::backend::Event;
+use crate::rt::clock;
 
 impl Writer {
     pub(super) fn command(&mut self, command: Command) {

@@ -7,10 +7,10 @@ use tracing::info;
 use super::bounds;
 use super::handle::{Command, Handle, Refusal};
 use super::writer::Writer;
-use crate::clock;
 use crate::core::Time;
 use crate::core::backend::Event;
 use crate::core::drain::{Actor, Order};
+use crate::rt::clock;
 
 /// How the ids of rolls, and of their drains, begin.
 const PREFIX: &str = "roll-";

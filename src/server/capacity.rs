@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::descriptors;
+use super::rlimit;
 use crate::config;
 
 /// What one connection may need of memory before it has asked for anything: the kernel's part and a handshake's included.
@@ -20,7 +20,7 @@ const UNKNOWN_MEMORY: u64 = 1 << 30;
 /// backend.
 pub fn default_connections() -> usize {
     let by_memory = memory() / CONNECTION_MEMORY;
-    let most = match descriptors::limit() {
+    let most = match rlimit::limit() {
         Some(limit) => by_memory.min(limit / 2),
         None => by_memory,
     };

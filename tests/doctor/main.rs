@@ -17,7 +17,7 @@ mod schemas;
 mod setting;
 
 use lameduck::config::{self, Config};
-use lameduck::doctor::{Examined, Options, examine, look};
+use lameduck::tools::doctor::{Examined, Options, discover, examine};
 use std::path::{Path, PathBuf};
 
 /// lameduck's own configuration, for all of the corpus.
@@ -28,7 +28,7 @@ fn own() -> Config {
 }
 
 fn examined(paths: &[PathBuf]) -> Examined {
-    let (files, errors) = look::read(paths);
+    let (files, errors) = discover::read(paths);
     assert!(errors.is_empty(), "{errors:?}");
     examine(&files, Some(own()), Options::default())
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lameduck::config::schema::{Key, SECTIONS};
-use lameduck::demo::admin;
+use lameduck::tools::demo::admin;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use lameduck::demo::admin;
 use lameduck::registry::view::{BackendView, DrainResponse, PoolView};
+use lameduck::tools::demo::admin;
 use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;

@@ -8,14 +8,14 @@ use hyper::Method;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::client::{Client, Events, Wait};
 use super::super::exit::Exit;
 use super::plan::Settings;
+use crate::client::http::{Client, Events, Wait};
+use crate::client::names::{BackendName, segment};
 use crate::registry::view::{
     BackendView, DrainRequest, DrainResponse, PoolView, ResumeRequest, RollRequest,
 };
-use crate::supervisor::roll::driver::{Proxy, Trouble, Watch};
-use crate::typed::{BackendName, segment};
+use crate::tools::roll::driver::{Proxy, Trouble, Watch};
 
 /// Between two looks, whatever the events say.
 const LOOK: Duration = Duration::from_secs(1);

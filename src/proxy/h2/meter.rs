@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use crate::clock;
 use crate::core::Time;
+use crate::rt::clock;
 
 /// `PRI * HTTP/2.0…`, which stands before the first frame.
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -2,9 +2,10 @@
 
 use tokio_rustls::TlsAcceptor;
 
-use super::super::dress::dressed;
+use super::super::handshake::dressed;
 use super::*;
 use crate::config::{self, UpstreamTls};
+use crate::net::socket;
 use crate::registry::endpoint::Transport;
 use crate::tls::upstream::Client;
 
@@ -129,7 +130,7 @@ async fn tickets_are_quiet_and_a_goodbye_is_a_close() {
 
 /// Waits until the kernel has something for us.
 async fn unread(connection: &Connection) {
-    while !h1::socket::has_unread(connection.stream.id()) {
+    while !socket::has_unread(connection.stream.id()) {
         tokio::task::yield_now().await;
     }
     // The runtime has to hear of it, too.

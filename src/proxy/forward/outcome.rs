@@ -1,0 +1,76 @@
+//! How an attempt ends.
+
+use crate::proxy::client::upload::UploadError;
+use crate::telemetry::prometheus::Limit;
+
+/// Why a response could not be finished: the backend's doing…
+pub const UPSTREAM_CLOSED: &str = "upstream closed in mid-response";
+
+/// …which may have said something that HTTP/2 has not…
+pub const MALFORMED_HTTP2: &str = "malformed HTTP/2 response";
+
+/// …or the drain's.
+pub const CUT_BY_DRAIN: &str = "cut by the drain's deadline";
+
+/// …or our own end's.
+pub const CUT_BY_SHUTDOWN: &str = "cut by the shutdown's deadline";
+
+/// How an attempt ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The response was delivered whole.
+    Complete {
+        /// The upstream connection can carry another request.
+        reusable: bool,
+        /// The client's connection can.
+        keep_alive: bool,
+    },
+    /// 101: both sides now speak another protocol.
+    Upgraded,
+}
+
+/// How an attempt failed. The first group left the client untouched, so another answer can still be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The backend closed or reset before a byte of response.
+    Died {
+        /// By a reset that no close came before.
+        reset: bool,
+    },
+    /// No byte of response within `read_timeout`.
+    Timeout,
+    /// The drain's deadline cut it before the response began.
+    Cut,
+    /// Our own shutdown's deadline came before a call's response began.
+    ShutDown,
+    /// The response could not be understood (stable reason).
+    BadResponse(&'static str),
+    /// The protocol to the backend has no words for the request: nothing was sent.
+    Untranslatable,
+    /// The body comes in chunks, and the backend speaks HTTP/1.0: nothing was sent.
+    LengthRequired,
+    /// The client's body could not be taken.
+    BadBody(UploadError),
+    /// A limit of `[server]` was reached.
+    Limited {
+        /// Which.
+        limit: Limit,
+        /// What the client can still be told; `None`: it is cut.
+        answer: Option<u16>,
+    },
+    /// The client went away.
+    ClientGone,
+    /// The response had begun and could not be finished (stable reason): the connection is cut, so that the
+    /// client can tell.
+    Truncated(&'static str),
+}
+
+impl Failure {
+    /// Whether the client can still be given another answer.
+    pub fn is_clean(self) -> bool {
+        !matches!(
+            self,
+            Failure::ClientGone | Failure::Truncated(_) | Failure::Limited { answer: None, .. }
+        )
+    }
+}
