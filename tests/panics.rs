@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use lameduck::config::{self, LogFormat, LogSink};
-use lameduck::proxy::accept::{self, Front, Origin, Settings};
+use lameduck::proxy::accept::{self, Front, Settings};
 use lameduck::proxy::buffer::Buffer;
-use lameduck::proxy::connection::serve::{self, WrittenHead};
+use lameduck::proxy::client_info::Origin;
+use lameduck::proxy::connection::serve_one::{WrittenHead, serve_one};
 use lameduck::proxy::data_plane::Plane;
 use lameduck::proxy::memory::ConnectionMemory;
 use lameduck::registry::probing::{Cadence, Prober, Probing};
@@ -226,7 +227,7 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
             };
             let origin = Origin::new(peer, &config.headers);
             let interrupt = plane.clients.join();
-            let done = serve::serve_one(&plane, stream, head, origin, interrupt.clone(), &config);
+            let done = serve_one(&plane, stream, head, origin, interrupt.clone(), &config);
             done.await;
             plane.clients.leave(&interrupt);
         } else {

@@ -224,7 +224,7 @@ impl Call<'_> {
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
         let progress = Progress::new(!self.json);
         tokio::select! {
-            answer = self.client.call(method, path, body, patience) => answer,
+            answer = self.client.call(method, path, body, patience) => answer.map_err(Exit::from),
             () = self.show(progress) => Err(Exit::failed("the progress display ended")),
             _ = interrupt.recv() => Err(self.interrupted()),
             _ = terminate.recv() => Err(self.interrupted()),

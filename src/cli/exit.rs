@@ -1,5 +1,7 @@
 //! How a command ends: the exit codes, and what is said on standard error.
 
+use crate::client::error::{ClientError, ClientErrorKind};
+
 /// Prints what the parser has to say, help or a mistake, and says with which code that ends.
 pub fn explain(error: &clap::Error) -> u8 {
     let code = u8::try_from(error.exit_code()).unwrap_or(2);
@@ -79,5 +81,15 @@ impl Exit {
             crate::rt::output::complain(&self.message);
         }
         self.code
+    }
+}
+
+impl From<ClientError> for Exit {
+    fn from(error: ClientError) -> Self {
+        match error.kind {
+            ClientErrorKind::Failed => Self::failed(error.message),
+            ClientErrorKind::Late => Self::late(error.message),
+            ClientErrorKind::Unreachable => Self::unreachable(error.message),
+        }
     }
 }

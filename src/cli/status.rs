@@ -72,7 +72,7 @@ async fn pools(client: &Client, only: Option<&str>) -> Result<Vec<PoolView>, Exi
         Some(pool) => Ok(vec![
             client.get(&format!("/v1/pools/{}", segment(pool))).await?,
         ]),
-        None => client.get("/v1/pools").await,
+        None => Ok(client.get("/v1/pools").await?),
     }
 }
 
@@ -181,7 +181,7 @@ fn certificates(listeners: &Value) -> String {
 
 async fn changed(events: &mut Option<Events>) -> Result<(), Exit> {
     match events {
-        Some(events) => events.changed().await,
+        Some(events) => Ok(events.changed().await?),
         None => std::future::pending().await,
     }
 }

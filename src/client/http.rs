@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use super::error::ClientError;
 use crate::admin::listen::default_sockets;
-use crate::cli::exit::Exit;
 use crate::client::names::{self, Endpoint, segment};
 use crate::rt::output::printable;
 
@@ -70,7 +70,7 @@ impl Client {
     ///
     /// # Errors
     /// When the token file can't be read.
-    pub fn new(connect: &Connect) -> Result<Self, Exit> {
+    pub fn new(connect: &Connect) -> Result<Self, ClientError> {
         let endpoints = match &connect.admin {
             Some(endpoint) => vec![endpoint.clone()],
             None => default_sockets().into_iter().map(Endpoint::Unix).collect(),
@@ -78,7 +78,7 @@ impl Client {
         let token = connect.token_file.as_ref().map(|path| {
             let read = std::fs::read_to_string(path);
             read.map(|text| text.trim().to_owned()).map_err(|error| {
-                Exit::failed(format!(
+                ClientError::failed(format!(
                     "can't read the token file {}: {error}; give another with --token-file",
                     path.display()
                 ))
@@ -99,7 +99,7 @@ impl Client {
     ///
     /// # Errors
     /// When the proxy can't be reached, or refuses.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Exit> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(Method::GET, path, None::<&Value>, Wait::Short)
             .await
     }
@@ -114,13 +114,13 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
         wait: Wait,
-    ) -> Result<T, Exit> {
+    ) -> Result<T, ClientError> {
         let (status, bytes) = self.raw(method, path, body, wait).await?;
         if !status.is_success() {
             return Err(refusal(status, &bytes));
         }
         serde_json::from_slice(&bytes).map_err(|error| {
-            Exit::failed(format!(
+            ClientError::failed(format!(
                 "the answer to {path} can't be understood: {error}; is this lameduck's admin API, and of the \
                  same version (`lameduck --version`)?"
             ))
@@ -137,7 +137,7 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
         wait: Wait,
-    ) -> Result<(StatusCode, Bytes), Exit> {
+    ) -> Result<(StatusCode, Bytes), ClientError> {
         let answered = async {
             let response = self.send(method, path, body).await?;
             let status = response.status();
@@ -150,7 +150,7 @@ impl Client {
             Wait::Ever => return answered.await,
         };
         timeout(limit, answered).await.unwrap_or_else(|_elapsed| {
-            Err(Exit::unreachable(format!(
+            Err(ClientError::unreachable(format!(
                 "the proxy took the request but did not answer within {}; it may be overloaded or stopped \
                  (SIGSTOP)",
                 humantime::format_duration(limit)
@@ -162,7 +162,7 @@ impl Client {
     ///
     /// # Errors
     /// When the proxy can't be reached, or refuses.
-    pub async fn events(&self, pool: Option<&str>) -> Result<Events, Exit> {
+    pub async fn events(&self, pool: Option<&str>) -> Result<Events, ClientError> {
         let query = pool.map_or_else(String::new, |pool| format!("?pool={}", segment(pool)));
         self.stream(Method::GET, &format!("/v1/events{query}"), None::<&Value>)
             .await
@@ -177,7 +177,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&impl Serialize>,
-    ) -> Result<Events, Exit> {
+    ) -> Result<Events, ClientError> {
         let asked = async {
             let response = self.send(method, path, body).await?;
             let status = response.status();
@@ -188,7 +188,7 @@ impl Client {
             let bytes = body.collect().await.map_err(broken)?.to_bytes();
             Err(refusal(status, &bytes))
         };
-        let silent = |_elapsed| Exit::unreachable("the proxy did not answer");
+        let silent = |_elapsed| ClientError::unreachable("the proxy did not answer");
         timeout(PATIENCE, asked).await.map_err(silent)?
     }
 
@@ -197,7 +197,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&impl Serialize>,
-    ) -> Result<Response<Incoming>, Exit> {
+    ) -> Result<Response<Incoming>, ClientError> {
         let (endpoint, stream) = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -215,20 +215,21 @@ impl Client {
         let mut bytes = Vec::new();
         if let Some(body) = body {
             request = request.header("content-type", "application/json");
-            bytes = serde_json::to_vec(body)
-                .map_err(|error| Exit::failed(format!("can't write the request: {error}")))?;
+            bytes = serde_json::to_vec(body).map_err(|error| {
+                ClientError::failed(format!("can't write the request: {error}"))
+            })?;
         }
         let request = request
             .body(Full::new(Bytes::from(bytes)))
             .map_err(|error| {
-                Exit::failed(format!(
+                ClientError::failed(format!(
                     "can't write the request: {error}; does the token file hold one line of plain text?"
                 ))
             })?;
         sender.send_request(request).await.map_err(broken)
     }
 
-    async fn connect(&self) -> Result<(&Endpoint, Box<dyn Duplex>), Exit> {
+    async fn connect(&self) -> Result<(&Endpoint, Box<dyn Duplex>), ClientError> {
         let mut failures = Vec::new();
         for endpoint in &self.endpoints {
             match open(endpoint).await {
@@ -236,7 +237,7 @@ impl Client {
                 Err(error) => failures.push((endpoint, error)),
             }
         }
-        Err(Exit::unreachable(names::unreachable(&failures)))
+        Err(ClientError::unreachable(names::unreachable(&failures)))
     }
 }
 
@@ -257,15 +258,15 @@ async fn open(endpoint: &Endpoint) -> io::Result<Box<dyn Duplex>> {
     }
 }
 
-fn broken(error: hyper::Error) -> Exit {
-    Exit::unreachable(format!(
+fn broken(error: hyper::Error) -> ClientError {
+    ClientError::unreachable(format!(
         "the proxy closed the connection before it answered ({error}); it may have stopped, or this is not \
          lameduck's admin API"
     ))
 }
 
 /// What a problem document means for the exit code, and its text.
-fn refusal(status: StatusCode, bytes: &[u8]) -> Exit {
+fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
     let problem: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let detail = problem["detail"].as_str().unwrap_or_default();
     // Line by line: diagnostics have several.
@@ -277,11 +278,11 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> Exit {
         detail => in_our_words(&detail),
     };
     match status {
-        StatusCode::GATEWAY_TIMEOUT => Exit::late(detail),
-        StatusCode::UNAUTHORIZED => Exit::failed(format!(
+        StatusCode::GATEWAY_TIMEOUT => ClientError::late(detail),
+        StatusCode::UNAUTHORIZED => ClientError::failed(format!(
             "{detail} Here: --token-file or LAMEDUCK_TOKEN_FILE."
         )),
-        _ => Exit::failed(detail),
+        _ => ClientError::failed(detail),
     }
 }
 
@@ -311,7 +312,7 @@ impl Events {
     ///
     /// # Errors
     /// When the stream ended.
-    pub async fn changed(&mut self) -> Result<(), Exit> {
+    pub async fn changed(&mut self) -> Result<(), ClientError> {
         self.next().await.map(drop)
     }
 
@@ -319,9 +320,9 @@ impl Events {
     ///
     /// # Errors
     /// When the stream ended.
-    pub async fn next(&mut self) -> Result<Bytes, Exit> {
+    pub async fn next(&mut self) -> Result<Bytes, ClientError> {
         loop {
-            let ended = || Exit::unreachable("the proxy closed the event stream");
+            let ended = || ClientError::unreachable("the proxy closed the event stream");
             let frame = self.body.frame().await.ok_or_else(ended)?.map_err(broken)?;
             // Comments only keep the stream alive.
             if let Ok(data) = frame.into_data()
@@ -337,6 +338,7 @@ impl Events {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::client::error::ClientErrorKind;
 
     fn client(endpoints: Vec<Endpoint>) -> Client {
         Client {
@@ -355,14 +357,14 @@ mod tests {
             Endpoint::Unix(missing.clone()),
             Endpoint::Unix(stale.clone()),
         ]);
-        let exit = client.get::<Value>("/v1/pools").await.unwrap_err();
-        assert_eq!(exit.code, 5);
+        let error = client.get::<Value>("/v1/pools").await.unwrap_err();
+        assert_eq!(error.kind, ClientErrorKind::Unreachable);
         let expected = format!(
             "can't reach the proxy: tried {} (no such socket) and {} (nobody listens). Is it running",
             missing.display(),
             stale.display()
         );
-        assert!(exit.message.starts_with(&expected), "{}", exit.message);
+        assert!(error.message.starts_with(&expected), "{}", error.message);
     }
 
     #[tokio::test]
@@ -372,20 +374,28 @@ mod tests {
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let server = tokio::spawn(async move { drop(listener.accept().await) });
         let client = client(vec![Endpoint::Unix(path)]);
-        let exit = client.get::<Value>("/v1/pools").await.unwrap_err();
-        assert_eq!(exit.code, 5, "{}", exit.message);
+        let error = client.get::<Value>("/v1/pools").await.unwrap_err();
+        assert_eq!(
+            error.kind,
+            ClientErrorKind::Unreachable,
+            "{}",
+            error.message
+        );
         server.await.unwrap();
     }
 
     #[test]
     fn a_refusal_is_told_in_the_server_s_words() {
         let body = br#"{"detail":"there is no pool `x`;\u001b[2J known pools: app."}"#;
-        let exit = refusal(StatusCode::NOT_FOUND, body);
+        let error = refusal(StatusCode::NOT_FOUND, body);
         assert_eq!(
-            exit,
-            Exit::failed("there is no pool `x`;\u{fffd}[2J known pools: app.")
+            error,
+            ClientError::failed("there is no pool `x`;\u{fffd}[2J known pools: app.")
         );
-        assert_eq!(refusal(StatusCode::GATEWAY_TIMEOUT, body).code, 3);
+        assert_eq!(
+            refusal(StatusCode::GATEWAY_TIMEOUT, body).kind,
+            ClientErrorKind::Late
+        );
         let body =
             br#"{"detail":"there is no pool `x`; known pools: app. GET /v1/pools lists them."}"#;
         assert_eq!(
@@ -398,7 +408,7 @@ mod tests {
             message,
             "the configuration is refused, the old one stays in force\nerror: there is no `x` in [server]\n --> a.toml:1:1"
         );
-        let exit = refusal(StatusCode::BAD_GATEWAY, b"<html>");
-        assert!(exit.message.contains("502"), "{}", exit.message);
+        let error = refusal(StatusCode::BAD_GATEWAY, b"<html>");
+        assert!(error.message.contains("502"), "{}", error.message);
     }
 }

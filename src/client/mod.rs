@@ -2,5 +2,6 @@
 //! memory for one, and [`names`], what people type on command lines.
 
 pub mod blocking;
+pub mod error;
 pub mod http;
 pub mod names;

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Histogram;
 use crate::core::backend::Probe;
-use crate::telemetry::prometheus::Histogram;
 
 /// The lowest and highest status that has a counter of its own.
 const FIRST: u16 = 100;

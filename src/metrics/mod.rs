@@ -1,9 +1,19 @@
-//! What is counted: plain atomics that hang where the request already is (a pool, a backend, the plane).
+//! What is counted: plain atomics that hang where the request already is ([a pool](PoolCounters),
+//! [a backend](backend::Counters), [the data plane](PlaneCounters)).
 //!
 //! Their names and labels are put to them when somebody scrapes, in [`crate::telemetry::prometheus`].
 
 pub mod backend;
-pub(crate) mod handshake;
-pub(crate) mod histogram;
-pub(crate) mod limit;
-pub(crate) mod reasons;
+mod handshake;
+mod histogram;
+mod limit;
+mod local_answers;
+mod plane;
+mod pool;
+mod reasons;
+
+pub use handshake::Handshake;
+pub use histogram::Histogram;
+pub use limit::Limit;
+pub use plane::PlaneCounters;
+pub use pool::PoolCounters;

@@ -7,10 +7,10 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 
 use super::per_client::PerClient;
 use crate::config;
+use crate::metrics::PlaneCounters;
 use crate::registry::Handle;
 use crate::rt::shutdown_signal::Interrupts;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::prometheus::PlaneCounters;
 use crate::tls::server::Inventory;
 
 /// The data plane's shared state: everything a request reads, nothing it has to lock.

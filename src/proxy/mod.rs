@@ -14,6 +14,7 @@
 pub mod accept;
 pub mod buffer;
 pub mod client;
+pub mod client_info;
 pub mod connection;
 pub mod data_plane;
 pub mod error_response;
@@ -23,5 +24,6 @@ pub mod h2;
 pub mod memory;
 pub mod messages;
 pub mod per_client;
+pub mod refusal;
 pub mod transaction;
 pub mod upstream;

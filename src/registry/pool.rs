@@ -23,8 +23,8 @@ use crate::core::balance::{Algorithm, Balancer};
 use crate::core::drain::{Actor, Drain, Until};
 use crate::core::pool as core_pool;
 use crate::core::retry::{AtomicBudget, Rates};
+use crate::metrics::PoolCounters;
 use crate::rt::clock;
-use crate::telemetry::prometheus::PoolCounters;
 
 /// A pool's backends and what they share.
 pub struct PoolState {

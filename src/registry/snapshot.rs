@@ -9,9 +9,9 @@ use super::endpoint::Endpoint;
 use crate::config;
 use crate::core::balance::Balancer;
 use crate::core::retry::AtomicBudget;
+use crate::metrics::PoolCounters;
 use crate::registry::endpoint::waiters::Room;
 use crate::registry::routes::RouteTable;
-use crate::telemetry::prometheus::PoolCounters;
 
 /// The world at one moment.
 #[derive(Debug)]

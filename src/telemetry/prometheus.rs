@@ -15,117 +15,14 @@ use parking_lot::Mutex;
 use prometheus::TextEncoder;
 use prometheus::process_collector::ProcessCollector;
 
-use crate::net::connect_fault::ConnectFault;
+use crate::metrics::{Histogram, PlaneCounters};
 use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
 use crate::rt::vitals::Vitals;
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::server::Inventory;
 
-pub use crate::metrics::handshake::Handshake;
-use crate::metrics::handshake::Handshakes;
-pub use crate::metrics::histogram::Histogram;
-pub use crate::metrics::limit::Limit;
-use crate::metrics::limit::Limited;
-use crate::metrics::reasons::Reasons;
 use states::States;
-
-/// Answers of our own are errors, or redirects: 300 to 599.
-const FIRST_LOCAL: u16 = 300;
-
-/// Answers of our own, by status.
-#[derive(Debug)]
-struct LocalAnswers(Box<[AtomicU64]>);
-
-impl Default for LocalAnswers {
-    fn default() -> Self {
-        Self((FIRST_LOCAL..600).map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
-impl LocalAnswers {
-    fn add(&self, status: u16) {
-        let index = status.checked_sub(FIRST_LOCAL).map(usize::from);
-        if let Some(counter) = index.and_then(|index| self.0.get(index)) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn read(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        (FIRST_LOCAL..)
-            .zip(&self.0)
-            .map(|(status, counter)| (status, counter.load(Ordering::Relaxed)))
-            .filter(|(_, count)| *count > 0)
-    }
-}
-
-/// What one pool did so far. It outlives snapshots and reloads.
-#[derive(Debug, Default)]
-pub struct PoolCounters {
-    durations: Histogram,
-    holds: Histogram,
-    retried: Reasons,
-    denied: Reasons,
-    connect_faults: Reasons,
-    local: LocalAnswers,
-}
-
-impl PoolCounters {
-    /// A request had to wait this long because nothing was eligible.
-    pub fn held(&self, held: Duration) {
-        self.holds.observe(held);
-    }
-
-    /// A failed attempt is tried again; or, with `done` false, would have been if the budget allowed it.
-    pub fn retried(&self, reason: &'static str, done: bool) {
-        if done { &self.retried } else { &self.denied }.add(reason);
-    }
-
-    /// A connect for a request failed.
-    pub fn connect_failed(&self, fault: ConnectFault) {
-        self.connect_faults.add(fault.as_str());
-    }
-
-    /// A request ended; `ours` is the status where lameduck answered by itself.
-    pub fn finished(&self, duration: Duration, ours: Option<u16>) {
-        self.durations.observe(duration);
-        if let Some(status) = ours {
-            self.local.add(status);
-        }
-    }
-}
-
-/// What the data plane counts before a pool is known.
-#[derive(Debug, Default)]
-pub struct PlaneCounters {
-    /// To what is for no pool.
-    local: LocalAnswers,
-    refused: Reasons,
-    limited: Limited,
-    handshakes: Handshakes,
-}
-
-impl PlaneCounters {
-    /// Something that is for no pool was answered with this status.
-    pub fn answered(&self, status: u16) {
-        self.local.add(status);
-    }
-
-    /// A connection or request was turned away before it was routed.
-    pub fn refused(&self, reason: &'static str) {
-        self.refused.add(reason);
-    }
-
-    /// A TLS handshake ended.
-    pub fn handshake(&self, handshake: Handshake) {
-        self.handshakes.add(handshake);
-    }
-
-    /// A client ran into a limit.
-    pub fn limited(&self, limit: Limit) {
-        self.limited.add(limit);
-    }
-}
 
 /// Everything that is counted, and its text form. Cheap to clone.
 #[derive(Clone)]

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::exit::Exit;
 use super::plan::Settings;
+use crate::client::error::{ClientError, ClientErrorKind};
 use crate::client::http::{Client, Events, Wait};
 use crate::client::names::{BackendName, segment};
 use crate::registry::view::{
@@ -115,10 +116,10 @@ fn person(names: &[String], uid: Option<u32>, host: &str, pid: u32) -> String {
     format!("{user}{host}(pid {pid})")
 }
 
-fn trouble(exit: Exit) -> Trouble {
+fn trouble(error: ClientError) -> Trouble {
     Trouble {
-        gone: exit.code == 5,
-        text: exit.message,
+        gone: error.kind == ClientErrorKind::Unreachable,
+        text: error.message,
     }
 }
 
@@ -158,15 +159,15 @@ impl Proxy for Remote {
         let lifted = self
             .client
             .call(Method::POST, &path, Some(&request), Wait::Short);
-        let lifted: Result<BackendView, Exit> = lifted.await;
+        let lifted: Result<BackendView, ClientError> = lifted.await;
         match lifted {
             Ok(_) => Ok(()),
             // It may have left the pool; then there is nothing to lift.
-            Err(exit) if exit.code != 5 => match self.look().await {
+            Err(error) if error.kind != ClientErrorKind::Unreachable => match self.look().await {
                 Ok(pool) if !still_ours(&pool, &self.id) => Ok(()),
-                _ => Err(trouble(exit)),
+                _ => Err(trouble(error)),
             },
-            Err(exit) => Err(trouble(exit)),
+            Err(error) => Err(trouble(error)),
         }
     }
 
@@ -188,7 +189,7 @@ impl Watch for Changes {
             ended = self.held.next() => {
                 let text = match ended {
                     Ok(_) => "it is stopping".to_owned(),
-                    Err(exit) => exit.message,
+                    Err(error) => error.message,
                 };
                 return Err(Trouble { gone: true, text });
             }

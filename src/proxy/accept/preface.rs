@@ -9,6 +9,7 @@ use pingora::protocols::Stream;
 use tokio::io::ReadBuf;
 
 use crate::config;
+use crate::metrics::Limit;
 use crate::net::rewound::rewound;
 use crate::proxy::client::timer::Timer;
 use crate::proxy::connection::serve::FIRST_REQUEST;
@@ -16,7 +17,6 @@ use crate::proxy::data_plane::Plane;
 use crate::proxy::h2::meter::PREFACE;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
-use crate::telemetry::prometheus::Limit;
 
 /// Read at once: what nearly every first request fits in.
 const PIECE: usize = 1024;

@@ -12,17 +12,18 @@ use std::task::Poll;
 use pingora::protocols::Stream;
 use tokio::io::ReadBuf;
 
-use super::Origin;
 use crate::config::Config;
+use crate::metrics::Limit;
 use crate::net::proxy_protocol::read::{Header, Malformed, Source};
 use crate::net::rewound::rewound;
 use crate::proxy::client::timer::Timer;
+use crate::proxy::client_info::Origin;
 use crate::proxy::connection::serve::FIRST_REQUEST;
 use crate::proxy::data_plane::Plane;
-use crate::proxy::transaction::record::{self, Refusal};
+use crate::proxy::refusal::Refusal;
+use crate::proxy::transaction::record;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
-use crate::telemetry::prometheus::Limit;
 
 /// Why nobody else is served, for the log and the metrics.
 const UNTRUSTED: &str = "PROXY protocol from an address that is not in [headers] trusted";

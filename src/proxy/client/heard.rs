@@ -15,11 +15,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::ReadBuf;
 
-use super::super::buffer::LARGE;
+use super::Client;
 use super::upload::Upload;
 use crate::core::Time;
 use crate::net::socket;
-use crate::proxy::connection::serve::Client;
+use crate::proxy::buffer::LARGE;
 use crate::rt::clock;
 use crate::tls::stream::TlsStream;
 

@@ -3,9 +3,9 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use super::super::buffer::SMALL;
+use super::Client;
 use super::upload::Upload;
-use crate::proxy::connection::serve::Client;
+use crate::proxy::buffer::SMALL;
 use crate::proxy::memory::{self, ConnectionShare, IncompletePlace};
 
 impl Client {

@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::serve::{Client, Next};
 use crate::net::socket;
 use crate::proxy::buffer::SMALL;
+use crate::proxy::client::{Client, Next};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
 

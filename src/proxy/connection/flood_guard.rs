@@ -13,9 +13,9 @@ use std::task::{Context, Poll, ready};
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::close::{LINGER_PAUSE, LINGER_TIME};
 use crate::core::Time;
 use crate::proxy::client::timer::Timer;
-use crate::proxy::connection::serve::{LINGER_PAUSE, LINGER_TIME};
 use crate::proxy::h2::meter::Meter;
 use crate::rt::clock;
 use crate::rt::coop::give_way;

@@ -15,14 +15,17 @@ use h2::{Reason, RecvStream};
 use http::{Method, Request};
 use pingora::protocols::Stream;
 
+use super::close::LINGER_TIME;
 use super::flood_guard::{Watch, Watched};
 use super::opening::{self, EmptyEnd};
+use super::serve::FIRST_REQUEST;
+use super::serve_one::{WrittenHead, serve_one};
 use crate::config::{self, Config};
 use crate::core::Time;
-use crate::proxy::accept::Origin;
+use crate::metrics::Limit;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::client::timer::Timer;
-use crate::proxy::connection::serve::{self, FIRST_REQUEST, WrittenHead};
+use crate::proxy::client_info::Origin;
 use crate::proxy::data_plane::Plane;
 use crate::proxy::h1::request::MAX_FIELDS;
 use crate::proxy::h2::headers;
@@ -32,7 +35,6 @@ use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
 use crate::proxy::memory::ConnectionMemory;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Interrupts, Level};
-use crate::telemetry::prometheus::Limit;
 
 /// What a client may have on its way of one request's body, and of all of them together.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -260,7 +262,7 @@ impl Session<'_> {
                 }
             }
             let stream = Box::new(stream);
-            serve::serve_one(&plane, stream, head, origin, interrupt, &config).await;
+            serve_one(&plane, stream, head, origin, interrupt, &config).await;
         });
     }
 
@@ -345,10 +347,7 @@ impl Session<'_> {
             return Poll::Ready(false);
         }
         if let Some(since) = self.abandoned {
-            return self
-                .timer
-                .poll(cx, since + serve::LINGER_TIME)
-                .map(|()| false);
+            return self.timer.poll(cx, since + LINGER_TIME).map(|()| false);
         }
         if let Some(since) = self.watch.block_since() {
             // No other frame may come before it ends, so there is nothing else to wait for (RFC 9113 §6.10).

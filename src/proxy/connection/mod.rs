@@ -9,4 +9,4 @@ pub mod flood_guard;
 pub mod http2;
 mod opening;
 pub mod serve;
-mod serve_one;
+pub mod serve_one;

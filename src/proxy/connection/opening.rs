@@ -11,12 +11,12 @@ use h2::RecvStream;
 use http::{Method, header, request};
 
 use crate::config;
+use crate::metrics::Limit;
 use crate::proxy::client::timer::Timer;
 use crate::proxy::h2::server_stream::ServerStream;
-use crate::proxy::transaction::record::Refusal;
+use crate::proxy::refusal::Refusal;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
-use crate::telemetry::prometheus::Limit;
 
 /// What has come of a body without a length, or with the length 0; empty: nothing. Whether it has ended, the stream
 /// knows then.

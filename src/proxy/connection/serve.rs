@@ -1,8 +1,6 @@
 //! A client's connection: reads one request head after the other and has each one answered.
 
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,24 +8,21 @@ use std::time::Duration;
 use pingora::protocols::Stream;
 
 use super::close::close;
-pub use super::close::{LINGER_PAUSE, LINGER_TIME};
-pub use super::serve_one::{WrittenHead, serve_one};
 use crate::config::{self, Config};
 use crate::core::Time;
+use crate::metrics::Limit;
 use crate::net::socket;
-use crate::proxy::accept::Origin;
 use crate::proxy::buffer::{Buffer, HEAD_STEP, SMALL};
-pub use crate::proxy::client::heard::{Looks, Waited};
-use crate::proxy::client::timer::Timer;
+use crate::proxy::client::{Client, Next};
+use crate::proxy::client_info::Origin;
 use crate::proxy::data_plane::Plane;
 use crate::proxy::error_response::write_local_response;
 use crate::proxy::h1::request::{Limits, Progress, RequestHead};
-use crate::proxy::memory::{ConnectionShare, IncompletePlace};
+use crate::proxy::refusal::Refusal;
 use crate::proxy::transaction;
-use crate::proxy::transaction::record::{self, Refusal};
+use crate::proxy::transaction::record;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
-use crate::telemetry::prometheus::Limit;
 use crate::tls::stream::TlsStream;
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
@@ -49,107 +44,6 @@ impl From<&config::Server> for Limits {
         Self {
             max_header: server.max_header,
             max_uri: server.max_uri,
-        }
-    }
-}
-
-/// What becomes of the connection after a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// Another request may follow.
-    KeepAlive,
-    /// It is closed; the client has nothing more to say.
-    Close,
-    /// It is closed, but the client may still be sending.
-    Linger,
-    /// It is cut off: the client must be able to tell that its answer is not whole.
-    Abort,
-}
-
-/// A client's connection.
-pub struct Client {
-    /// The stream.
-    pub stream: Stream,
-    /// What was read and not yet consumed; the head of the current request is at its start.
-    pub buffer: Buffer,
-    /// The connection's one timer.
-    pub timer: Timer,
-    /// How the shutdown reaches it.
-    pub interrupt: Arc<Interrupt>,
-    /// The client has finished sending (it may still be reading).
-    pub finished: bool,
-    /// The client has been sent a part of the current request's answer, if only an interim one.
-    pub is_answered: bool,
-    /// Requests that have come on it.
-    pub requests: u64,
-    /// When the first bytes of the current request's head were here, if the rest was not.
-    pub head_began: Option<Time>,
-    /// Who it is.
-    pub origin: Origin,
-    /// Whether responses get a `Via`.
-    pub via: bool,
-    /// Its place among the requests that are incomplete and kept all the same.
-    pub place: Option<IncompletePlace>,
-    /// What it may keep of its HTTP/2 connection's part of the memory.
-    pub share: Option<ConnectionShare>,
-}
-
-impl Client {
-    /// Reads once into the buffer, up to `most` bytes.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
-        self.buffer.poll_fill(cx, &mut self.stream, most)
-    }
-
-    /// Writes all of `bytes`, or gives up at the deadline.
-    pub async fn write_all(&mut self, bytes: &[u8], deadline: Time) -> io::Result<()> {
-        let mut sent = 0;
-        poll_fn(|cx| {
-            while sent < bytes.len() {
-                match Pin::new(&mut *self.stream).poll_write(cx, &bytes[sent..]) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(count)) => {
-                        self.is_answered = true;
-                        sent += count;
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return self.poll_late(cx, deadline),
-                }
-            }
-            match Pin::new(&mut *self.stream).poll_flush(cx) {
-                Poll::Pending => self.poll_late(cx, deadline),
-                ready => ready,
-            }
-        })
-        .await
-    }
-
-    fn poll_late(&mut self, cx: &mut Context<'_>, deadline: Time) -> Poll<io::Result<()>> {
-        self.timer
-            .poll(cx, deadline)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl Client {
-    pub(super) fn new(
-        stream: Stream,
-        origin: Origin,
-        interrupt: Arc<Interrupt>,
-        config: &Config,
-    ) -> Self {
-        Self {
-            stream,
-            buffer: Buffer::default(),
-            timer: Timer::default(),
-            interrupt,
-            finished: false,
-            is_answered: false,
-            requests: 0,
-            head_began: None,
-            origin,
-            via: config.headers.via,
-            place: None,
-            share: None,
         }
     }
 }

@@ -9,15 +9,17 @@ use pingora::protocols::Stream;
 
 use super::super::buffer::{Buffer, LARGE};
 use super::super::transaction;
-use super::serve::{Client, LINGER_PAUSE, LINGER_TIME, Next, refuse};
+use super::close::{LINGER_PAUSE, LINGER_TIME};
+use super::serve::refuse;
 use crate::config::Config;
 use crate::core::Time;
-use crate::proxy::accept::Origin;
+use crate::proxy::client::{Client, Next};
+use crate::proxy::client_info::Origin;
 use crate::proxy::data_plane::Plane;
 use crate::proxy::h1::request::{Progress, RequestError, RequestHead};
 use crate::proxy::h2::server_stream::ServerStream;
 use crate::proxy::memory::ConnectionShare;
-use crate::proxy::transaction::record::Refusal;
+use crate::proxy::refusal::Refusal;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
 

@@ -29,9 +29,11 @@ use response::Receiving;
 use super::buffer::{Buffer, LARGE};
 use crate::config;
 use crate::core::Time;
+use crate::metrics::Limit;
 use crate::net::socket::unsent;
+use crate::proxy::client::Client;
+use crate::proxy::client::heard::{Looks, Waited};
 use crate::proxy::client::upload::{Upload, UploadError};
-use crate::proxy::connection::serve::{Client, Looks, Waited};
 use crate::proxy::data_plane::Plane;
 use crate::proxy::forward::min_rate::Pace;
 use crate::proxy::h1::request::{Body, RequestHead};
@@ -40,7 +42,6 @@ use crate::registry::endpoint::{Connection, Lasting};
 use crate::rt::clock;
 use crate::rt::coop::give_way;
 use crate::rt::shutdown_signal::Level;
-use crate::telemetry::prometheus::Limit;
 
 /// Bytes that one exchange moves before it is the others' turn: some tens of microseconds. A large body between two
 /// fast peers would else occupy its thread for milliseconds, and quick requests would wait for it.

@@ -1,7 +1,7 @@
 //! How an attempt ends.
 
+use crate::metrics::Limit;
 use crate::proxy::client::upload::UploadError;
-use crate::telemetry::prometheus::Limit;
 
 /// Why a response could not be finished: the backend's doing…
 pub const UPSTREAM_CLOSED: &str = "upstream closed in mid-response";

@@ -14,7 +14,7 @@ use pingora::protocols::Stream;
 use crate::core::Time;
 use crate::net::socket::reset_on_close;
 use crate::proxy::buffer::{Buffer, LARGE};
-use crate::proxy::connection::serve::Client;
+use crate::proxy::client::Client;
 use crate::proxy::messages::websocket::{FrameTracker, close_frame};
 use crate::registry::endpoint::Connection;
 use crate::rt::clock;

@@ -11,7 +11,7 @@ use super::{Attempt, CUT, Transaction};
 use crate::config::ProxyProtocol;
 use crate::core::{Time, retry};
 use crate::net::socket::local_address;
-use crate::proxy::connection::serve::Next;
+use crate::proxy::client::Next;
 use crate::proxy::forward::headers::{RequestEdit, write_request};
 use crate::proxy::forward::scratch::Scratch;
 use crate::proxy::forward::tunnel::{self, TunnelEnd};

@@ -6,9 +6,10 @@ use super::record::Account;
 use super::{CUT, Transaction};
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
+use crate::metrics::Limit;
 use crate::net::connect_fault::ConnectFault;
 use crate::proxy::client::upload::UploadError;
-use crate::proxy::connection::serve::{Client, Next};
+use crate::proxy::client::{Client, Next};
 use crate::proxy::data_plane::Plane;
 use crate::proxy::error_response::{SHUTTING_DOWN, write_local_response};
 use crate::proxy::forward::Failure;
@@ -19,7 +20,6 @@ use crate::proxy::messages::grpc;
 use crate::proxy::transaction::redirect;
 use crate::rt::clock;
 use crate::rt::panics;
-use crate::telemetry::prometheus::Limit;
 
 /// How long a client may take to take an answer of ours.
 const PATIENCE: Duration = Duration::from_secs(10);

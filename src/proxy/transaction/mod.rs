@@ -19,22 +19,22 @@ use crate::config::Config;
 use crate::core::Time;
 use crate::core::hold::{self as hold_limits, RETRY_AFTER};
 use crate::core::retry::{self, Tried, Verdict};
+use crate::metrics::Limit;
 use crate::net::connect_fault::ConnectFault;
 use crate::proxy::client::upload::Upload;
-use crate::proxy::connection::serve::{Client, Next};
+use crate::proxy::client::{Client, Next};
 use crate::proxy::data_plane::Plane;
 use crate::proxy::error_response::SHUTTING_DOWN;
 use crate::proxy::forward::headers::incoming_request_id;
 use crate::proxy::forward::passes;
 use crate::proxy::h1::request::RequestHead;
-use crate::proxy::transaction::record::Account;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::proxy::upstream::{self, Excluded};
 use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::Pool;
 use crate::rt::clock;
 use crate::rt::panics::{self, Panicked};
-use crate::telemetry::prometheus::Limit;
+use record::Account;
 
 /// How a request ended that a drain's deadline has cut, for the log.
 const CUT: &str = "cut";

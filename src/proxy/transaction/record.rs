@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::Time;
-use crate::proxy::connection::serve::Client;
+use crate::metrics::Limit;
+use crate::proxy::client::Client;
 use crate::proxy::data_plane::Plane;
 use crate::proxy::forward::Tally;
 use crate::proxy::forward::forwarded;
 use crate::proxy::forward::tunnel::Passed;
 use crate::proxy::h1::fields::FieldKind;
-use crate::proxy::h1::request::{RequestError, RequestHead};
+use crate::proxy::h1::request::RequestHead;
+use crate::proxy::refusal::Refusal;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::snapshot::Pool;
 use crate::rt::clock;
 use crate::telemetry::access_log::Record;
-use crate::telemetry::prometheus::Limit;
 
 /// What is remembered of a request.
 #[derive(Debug)]
@@ -175,65 +176,6 @@ impl Account {
             end: self.end,
             cause: self.cause,
         });
-    }
-}
-
-/// Why a connection, or what came on it, is turned away before it is a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// The answer's status.
-    pub status: u16,
-    /// Why, for people.
-    pub detail: &'static str,
-    /// Why, as a metric's label.
-    reason: &'static str,
-    limit: Option<Limit>,
-}
-
-impl Refusal {
-    /// A limit of `[server]` was reached.
-    pub fn limited(limit: Limit, status: u16, detail: &'static str) -> Self {
-        Self {
-            status,
-            detail,
-            reason: limit.key(),
-            limit: Some(limit),
-        }
-    }
-
-    /// One that the client isn't told: it is not known what it speaks, or it is not to know.
-    pub fn silent(detail: &'static str) -> Self {
-        Self {
-            status: 0,
-            detail,
-            reason: detail,
-            limit: None,
-        }
-    }
-}
-
-impl Refusal {
-    /// Plain HTTP where TLS is spoken.
-    pub const PLAIN_HTTP: Self = Self {
-        status: 400,
-        detail: "this port speaks HTTPS, and the request came as plain HTTP: use https://",
-        reason: "plain_http",
-        limit: None,
-    };
-}
-
-impl From<RequestError> for Refusal {
-    fn from(error: RequestError) -> Self {
-        Self {
-            status: error.status(),
-            detail: error.reason(),
-            reason: error.reason(),
-            limit: match error {
-                RequestError::TargetTooLong => Some(Limit::Uri),
-                RequestError::HeadTooLarge | RequestError::TooManyFields => Some(Limit::Header),
-                _ => None,
-            },
-        }
     }
 }
 

@@ -12,13 +12,13 @@ use super::super::buffer::{AHEAD, BODY_STEP, LARGE};
 use super::Transaction;
 use super::local_response::{Answer, body_answer};
 use crate::core::Time;
-use crate::proxy::connection::serve::Next;
+use crate::metrics::Limit;
+use crate::proxy::client::Next;
 use crate::proxy::error_response::SHUTTING_DOWN;
 use crate::proxy::forward::min_rate::Pace;
 use crate::proxy::h1::request::Body;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
-use crate::telemetry::prometheus::Limit;
 
 /// The slowest body that is waited for here, in bytes a second, once `body_timeout` is used up, where `min_body_rate`
 /// says nothing stricter: nobody keeps a request in the proxy's memory by a byte now and then.

@@ -2,7 +2,7 @@
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use crate::metrics::histogram::Histogram;
+use crate::metrics::Histogram;
 
 /// Label names and values.
 type Labels<'a> = [(&'a str, &'a str)];

@@ -144,7 +144,9 @@ async fn counts_arrive_with_their_labels() {
         counters.retried("connection_died", false);
     }
     metrics.plane().refused("header_timeout");
-    metrics.plane().limited(super::Limit::HeaderTimeout);
+    metrics
+        .plane()
+        .limited(crate::metrics::Limit::HeaderTimeout);
     metrics.reloaded(true);
     metrics.reloaded(false);
     metrics.drain_ended("api", &ended("timed_out", 4));
