@@ -3,6 +3,7 @@
 //! The data plane has its own threads; registry, probes, admin API and signals share another one,
 //! so that a flood of requests can't delay a drain, nor a slow admin client a request.
 
+pub mod check;
 mod keeper;
 mod lifecycle;
 pub mod reap;
@@ -22,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::admin;
 use crate::app::service::Service;
-use crate::config::{DEFAULT_PATHS, Flags, Loaded, resolve};
+use crate::config::{DEFAULT_PATHS, Flags, Loaded};
 use crate::net::activation::Inherited;
 use crate::proxy::data_plane::Plane;
 use crate::proxy::memory;
@@ -72,7 +73,7 @@ impl Options {
             backends: &self.backends,
             health_path: self.health_path.as_deref(),
         };
-        let mut loaded = resolve(self.config.as_deref(), flags)?;
+        let mut loaded = check::resolve(self.config.as_deref(), flags)?;
         loaded.notes = self.notes(&loaded);
         if let Some(socket) = &self.admin {
             loaded.config.admin.socket = Some(socket.clone());

@@ -1,6 +1,7 @@
 //! `lameduck check`: is this configuration good, and what does it amount to?
 
-use crate::config::{Config, ConfigError, Flags, Loaded, Report, print::print, resolve};
+use crate::app::check::resolve;
+use crate::config::{Config, ConfigError, Flags, Loaded, Report, print::print};
 use crate::rt::output::answered;
 use clap::builder::FalseyValueParser;
 use std::io::Write;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 
+use crate::app::check;
 use crate::config::{self, Config, Diagnostic, Severity, duration};
 use crate::rt::output::{answered, count};
 use crate::tools::doctor::checks::BROKEN_CODE as BROKEN;
@@ -105,7 +106,7 @@ fn own(named: Option<&Path>) -> Result<Option<Config>, config::ConfigError> {
         let mut defaults = config::load::DEFAULT_PATHS.iter().map(Path::new);
         defaults.find(|path| path.exists())
     });
-    path.map(|path| Ok(config::load(path)?.config)).transpose()
+    path.map(|path| Ok(check::load(path)?.config)).transpose()
 }
 
 fn text(examined: &Examined, colour: bool, out: &mut impl Write) -> std::io::Result<()> {

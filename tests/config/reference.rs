@@ -3,7 +3,8 @@
 use super::messages::files;
 use lameduck::config::print::print;
 use lameduck::config::schema::{SECTIONS, reference};
-use lameduck::config::{UpstreamTls, duration, load, parse};
+use lameduck::app::check::load;
+use lameduck::config::{UpstreamTls, duration, parse};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 

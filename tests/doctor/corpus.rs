@@ -106,7 +106,7 @@ fn what_people_install_has_nothing() {
             if path.ends_with("Dockerfile") {
                 continue;
             }
-            let config = lameduck::config::load(Path::new("config/container.toml"))
+            let config = lameduck::app::check::load(Path::new("config/container.toml"))
                 .unwrap()
                 .config;
             // The manifests bring their own.

@@ -16,13 +16,13 @@ mod schemas;
 #[path = "../shared/setting.rs"]
 mod setting;
 
-use lameduck::config::{self, Config};
+use lameduck::config::{Config};
 use lameduck::tools::doctor::{Examined, Options, discover, examine};
 use std::path::{Path, PathBuf};
 
 /// lameduck's own configuration, for all of the corpus.
 fn own() -> Config {
-    config::load(Path::new("tests/doctor/lameduck.toml"))
+    lameduck::app::check::load(Path::new("tests/doctor/lameduck.toml"))
         .unwrap()
         .config
 }

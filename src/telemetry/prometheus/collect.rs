@@ -9,11 +9,13 @@ use prometheus::proto::MetricFamily;
 
 use super::families::Family;
 use super::{Drains, Inner};
+use crate::config::BuiltClient;
 use crate::registry::Endpoint;
 use crate::registry::saves::Saves;
 use crate::registry::snapshot::{Pool, Snapshot};
 use crate::rt::output::dropped_errors;
 use crate::rt::panics;
+use crate::tls::upstream::Client;
 
 /// Every state a backend can be in.
 const STATES: [&str; 5] = ["ready", "draining", "drained", "starting", "down"];
@@ -258,8 +260,9 @@ fn own_certificates(snapshot: &Snapshot) -> Family {
         "When the certificate that lameduck shows a pool's backends expires, as Unix time.",
     );
     for pool in &snapshot.pools {
-        let client = pool.config.tls.as_ref().and_then(|tls| tls.client.as_ref());
-        if let Some(own) = client.and_then(|client| client.identity()) {
+        let built = pool.config.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        let client = built.and_then(BuiltClient::get::<Client>);
+        if let Some(own) = client.as_deref().and_then(Client::identity) {
             let labels = [
                 ("pool", &*pool.name),
                 ("name", own.name()),

@@ -341,7 +341,7 @@ async fn documented_are_exactly_those_that_exist() {
     let tls = format!("tls = {{ ca = {cert:?}, cert = {cert:?}, key = {key:?} }}");
     let path = directory.path().join("lameduck.toml");
     std::fs::write(&path, format!("{POOL}{tls}\n")).unwrap();
-    let registry = registry_of(config::load(&path).unwrap().config);
+    let registry = registry_of(crate::app::check::load(&path).unwrap().config);
     let metrics = Metrics::new(registry.clone());
     metrics.attach(AccessLog::off(), || 0);
     // Families without a series are left out: each of these gets one.

@@ -28,7 +28,9 @@ fn transport() -> Transport {
         verify: false,
         ..UpstreamTls::default()
     };
-    tls.client = Some(Arc::new(Client::load(&tls).unwrap()));
+    tls.client = Some(config::BuiltClient::new(Arc::new(
+        Client::load(&tls).unwrap(),
+    )));
     Transport::of(&config::Pool {
         tls: Some(tls),
         ..config::Pool::named("pool")

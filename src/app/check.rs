@@ -1,15 +1,38 @@
-//! What the configuration needs of the machine: files that must be there.
+//! What a configuration needs of the machine: files that must be there. They are read once, and what was read of them is
+//! kept where it will be used.
 
-use super::plain_file::read_file;
-use super::reader::Findings;
-use super::runtime::{Config, ListenerTls, LogSink};
-use crate::rt::files::{OpenDirectory, directory_of};
-use crate::tls::server_files::{Material, Part};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::config::plain_file::read_file;
+use crate::config::{
+    self, BuiltClient, Config, ConfigError, Findings, Flags, ListenerTls, Loaded, LogSink, Pool,
+    plain,
+};
+use crate::rt::files::{OpenDirectory, directory_of};
+use crate::tls::server_files::{Material, Part};
+use crate::tls::upstream::Client;
+
+/// Reads and checks a configuration's file, and the files that it names.
+///
+/// # Errors
+/// As [`config::load`]; and what is wrong with those files.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    config::load(path, check)
+}
+
+/// As [`config::resolve`], with the files that the configuration names.
+///
+/// # Errors
+/// As [`config::resolve`]; and what is wrong with those files.
+pub fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigError> {
+    config::resolve(file, flags, check)
+}
 
 /// Check the files that the configuration names; what was read of them is kept where it will be used.
-pub(super) fn check(config: &mut Config, f: &mut Findings) {
+fn check(config: &mut Config, f: &mut Findings) {
     directories(config, f);
     if let Some(path) = &config.admin.token_file {
         token(path, f);
@@ -19,7 +42,7 @@ pub(super) fn check(config: &mut Config, f: &mut Findings) {
             certificates(&format!("listener[{i}].tls"), tls, f);
         }
     }
-    super::upstream_tls::load(&mut config.pools, f);
+    upstream_tls(&mut config.pools, f);
 }
 
 /// Where lameduck makes files or trusts one, nobody else should be able to put another in its place.
@@ -70,7 +93,7 @@ fn last(key: &str) -> &str {
 }
 
 /// Within so many days of its end a certificate should have been renewed.
-pub(super) const RENEWED: u64 = 7;
+const RENEWED: u64 = 7;
 
 /// Certificates, keys and authorities must be there and good.
 fn certificates(path: &str, tls: &ListenerTls, f: &mut Findings) {
@@ -196,12 +219,46 @@ fn token(path: &Path, f: &mut Findings) {
     }
 }
 
-/// An I/O error without the number that only programmers read.
-pub(crate) fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let plain = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = plain.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(chars).collect()
-    })
+/// Reads the files of all pools.
+fn upstream_tls(pools: &mut [Pool], f: &mut Findings) {
+    for (index, pool) in pools.iter_mut().enumerate() {
+        let at = format!("pool[{index}].tls");
+        let paths = ["ca", "server_name", "cert", "key", "verify"].map(|key| format!("{at}.{key}"));
+        let Some(tls) = &mut pool.tls else {
+            continue;
+        };
+        // One of two: that was said already.
+        if tls.cert.is_some() != tls.key.is_some() || !paths.iter().all(|path| f.sound(&[path])) {
+            continue;
+        }
+        match Client::load(tls) {
+            Ok(client) => {
+                if let Some(own) = client.identity()
+                    && own.left(SystemTime::now()).as_secs() < RENEWED * 86_400
+                {
+                    f.warning(
+                        f.place(&format!("{at}.cert")),
+                        format!(
+                            "`cert`: {} expires at {}",
+                            own.file.display(),
+                            own.expires()
+                        ),
+                        "renew it, and see why that has not happened by itself",
+                    );
+                }
+                tls.client = Some(BuiltClient::new(Arc::new(client)));
+            }
+            Err(problem) => {
+                let place = match problem.key {
+                    "" => f.place(&at),
+                    key => f.place(&format!("{at}.{key}")),
+                };
+                let key = match problem.key {
+                    "" => String::new(),
+                    key => format!("`{key}`: "),
+                };
+                f.error(place, format!("{key}{}", problem.message), problem.remedy);
+            }
+        }
+    }
 }
