@@ -240,7 +240,6 @@ mod tests {
         super::resolve(file, flags, |_, _| {})
     }
 
-
     fn backends(list: &[&str]) -> Vec<String> {
         list.iter().map(|text| (*text).to_string()).collect()
     }

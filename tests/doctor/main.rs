@@ -16,7 +16,7 @@ mod schemas;
 #[path = "../shared/setting.rs"]
 mod setting;
 
-use lameduck::config::{Config};
+use lameduck::config::Config;
 use lameduck::tools::doctor::{Examined, Options, discover, examine};
 use std::path::{Path, PathBuf};
 
