@@ -2,7 +2,7 @@
 //!
 //! The seed of the random numbers is printed when a test fails; `LAMEDUCK_FUZZ_SEED=N` runs it again, and
 //! `LAMEDUCK_FUZZ_ROUNDS=N` runs more than the default 3000 mutations per check.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 #[path = "../fuzz/checks/mod.rs"]
 mod checks;

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 //! Random sequences of events against one backend, with the gate and the rules of DESIGN.md kept beside it in
 //! the plainest form.
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use lameduck::core::Time;
 use lameduck::core::backend::{Backend, Context, Effect, Event, Health, Policy, Probe, State};
-use lameduck::core::drain::{Actor, Drain, Order, Outcome, Until};
+use lameduck::core::drain::{Actor, Drain, Order, Outcome, RestartSign, Until};
 use lameduck::registry::endpoint::gate::{Gate, Left};
 use proptest::prelude::*;
 
@@ -194,7 +194,7 @@ impl Model {
                     reason: "test".into(),
                     deadline: deadline.map(later),
                     until: if restarted {
-                        Until::Restarted
+                        Until::Restarted(RestartSign::NewProcess)
                     } else {
                         Until::Resumed
                     },
@@ -292,7 +292,7 @@ impl Model {
                     );
                 }
                 Effect::EndStreams { from, until, .. } => assert!(from <= until),
-                Effect::ProbeNow => {}
+                Effect::ProbeNow | Effect::Unseen { .. } => {}
             }
         }
         let new_epoch = effects
@@ -389,7 +389,7 @@ impl Model {
                 Event::Withdrawn { actor, id } => key.0 == *actor && key.1 == *id,
                 _ => false,
             };
-            let restarted = known.drain.until == Until::Restarted
+            let restarted = known.drain.until.sign().is_some()
                 && self.backend.incarnation() > known.incarnation;
             let expired = known.drain.expires.is_some_and(|at| at <= self.now);
             let passed = self.row >= self.policy.rise;

@@ -3,7 +3,7 @@
 //!
 //! It reads fenced blocks by their language: `toml` is a configuration (or a part of one), `sh`, `console` and
 //! `ini` hold commands; in `console`, lines with `$ ` are typed and the others are output.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 #[path = "docs/examples.rs"]
 mod examples;

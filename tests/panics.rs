@@ -1,5 +1,5 @@
 //! Panics on a request's way: one request pays for it, its client hears of it, and it is counted and logged.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use std::io;
 use std::net::SocketAddr;

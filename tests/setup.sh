@@ -33,7 +33,7 @@ from_pypi schemas-venv kubernetes-validate==1.37.0
 # gRPC apps, their clients, and the standard health service.
 from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 # Clients that people use, see tests/clients.
-from_pypi clients-venv websockets==17.4
+from_pypi clients-venv websockets==17.4 'httpx[http2]==0.28.1' httpcore==1.0.9 h2==4.4.1 h11==0.16.0
 # App servers that serve one connection at a time, and others.
 from_pypi apps-venv gunicorn==23.0.0 uvicorn==0.35.0
 # Judges TLS.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ class Lab:
         subprocess.run(["rustc", "--edition", "2024", "-O", "-o", self.peer,
                         root / "benches/peers/peer/main.rs"], check=True)
         self.started = 0
+        self.behind = None
         self.trusting = proxies.trusting()
         self.certificate, self.key, self.both = (scratch / name for name in ("cert.pem", "key.pem", "both.pem"))
         # Thousands of connections, on both sides of a proxy.
@@ -44,6 +46,8 @@ class Lab:
         return self
 
     def __exit__(self, *_):
+        if self.behind:
+            self.behind.stop()
         self.backend.kill()
         self.backend.wait()
         self.backend.stdout.close()
@@ -55,7 +59,16 @@ class Lab:
         binary = self.binary if name == "lameduck" else kind.find()
         if setup.tls:
             self.make_certificate()
-        return kind(self.scratch / f"{name}-{self.started}", self.backend_address, binary, self, setup)
+        backend = self.http2_backend() if setup.http2_backend else self.backend_address
+        return kind(self.scratch / f"{name}-{self.started}", backend, binary, self, setup)
+
+    def http2_backend(self):
+        """An address where the backend is asked in HTTP/2: another lameduck stands before it, and isn't measured."""
+        if not self.behind:
+            setup = proxies.Setup(http2=True)
+            self.behind = others.ALL["lameduck"](self.scratch / "behind", self.backend_address, self.binary, self, setup)
+            self.behind.start(self.aside)
+        return self.behind.address
 
     def make_certificate(self):
         """A key of the usual kind (ECDSA P-256), signed by itself."""
@@ -75,6 +88,16 @@ class Lab:
             raise proxies.Failed(f"{proxy.name} did not answer every request: {done.stderr.strip()}")
         return json.loads(done.stdout)
 
+    def load_http2(self, proxy, connections, requests, streams=1):
+        """Sends them all with h2load, so many at a time on each connection; the figures."""
+        if not shutil.which("h2load"):
+            raise proxies.Lacking("needs h2load (nghttp2-client)")
+        scheme = "https" if proxy.setup.tls else "http"
+        done = subprocess.run([*self.aside, "h2load", "-n", str(requests), "-c", str(connections), "-m", str(streams),
+                               "-t", "1", f"--connect-to={proxy.address}",
+                               f"{scheme}://bench.example:{proxy.port_of()}/hello"], capture_output=True, text=True)
+        return {"seconds": h2load_seconds(proxy.name, requests, done.stdout, done.stderr)}
+
     def load_command(self, proxy, connections, requests, **options):
         """What sends them: over TLS if that is the setup."""
         peer = self.peer
@@ -86,3 +109,14 @@ class Lab:
                    {"connections": connections, "requests": requests, **options}.items()]
         verb = [] if proxy.setup.tls else ["load"]
         return [*self.aside, str(peer), *verb, proxy.address, *options]
+
+
+def h2load_seconds(name, requests, text, error=""):
+    """How long they took, from what h2load says. Any request without its 200 is an error."""
+    if "Application protocol: http/1.1" in text:
+        raise proxies.Lacking("not in this version: HTTP/2")
+    good = re.search(r"status codes: (\d+) 2xx", text)
+    took = re.search(r"finished in ([\d.]+)(us|ms|s)", text)
+    if not good or int(good.group(1)) != requests or not took or "Application protocol: h2" not in text:
+        raise proxies.Failed(f"{name} did not answer every h2 request: {text[-300:]} {error[-300:]}")
+    return float(took.group(1)) * {"us": 1e-6, "ms": 1e-3, "s": 1}[took.group(2)]

@@ -9,12 +9,15 @@ import callgrind
 import proxies
 
 
-def two_runs(lab, name, connections, requests, wrapper, **work):
+def two_runs(lab, name, connections, requests, wrapper, setup=proxies.Setup(), **work):
     """Runs the proxy twice, under what `wrapper(number)` says, with two numbers of requests."""
     for number in requests:
-        proxy = lab.proxy(name).start(wrapper(number))
+        proxy = lab.proxy(name, setup).start(wrapper(number))
         try:
-            lab.load(proxy, connections, number, **work)
+            if setup.http2:
+                lab.load_http2(proxy, connections, number, **work)
+            else:
+                lab.load(proxy, connections, number, **work)
         finally:
             proxy.stop()
         lines = proxy.lines()

@@ -34,6 +34,9 @@ class Setup:
     backends: int = 1
     # Large bodies go through: whoever has a buffer to set gets what suits them best.
     bodies: bool = False
+    # HTTP/2 without TLS is spoken by the clients, and to the backend. lameduck's alone.
+    http2: bool = False
+    http2_backend: bool = False
 
 
 def free_port():
@@ -163,6 +166,8 @@ class Lameduck(Proxy):
 
     def configure(self):
         tls = f'tls = {{ cert = "{self.lab.certificate}", key = "{self.lab.key}" }}' if self.setup.tls else ""
+        http2 = "http2 = true" if self.setup.http2 else ""
+        upstream = "[pool.upstream]\nhttp2 = true" if self.setup.http2_backend else ""
         backends = "".join(f'[[pool.backend]]\naddress = "{address}"\n' for address in self.backends)
         config = self.dir / "lameduck.toml"
         config.write_text(f"""
@@ -179,9 +184,11 @@ path = "{self.dir}/access.log"
 [[listener]]
 address = "127.0.0.1:0"
 {tls}
+{http2}
 [[pool]]
 name = "app"
-{backends}""")
+{backends}
+{upstream}""")
         done = subprocess.run([self.binary, "check", "-c", str(config)], capture_output=True, text=True)
         if done.returncode:
             error = (done.stderr + done.stdout).strip().splitlines() or [""]

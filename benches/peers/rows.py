@@ -4,9 +4,7 @@ A row's `measure(lab, proxy, options)` does one run with a proxy that is started
 """
 
 import json
-import re
 import resource
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from typing import Callable
 
 import proxies
 import scale
-from proxies import Lacking, Setup
+from proxies import Setup
 
 MIB = 1 << 20
 
@@ -133,22 +131,10 @@ def storm(lab, proxy, options):
 
 def h2(lab, proxy, options):
     """h2load: four connections with a hundred streams each."""
-    if not shutil.which("h2load"):
-        raise Lacking("needs h2load (nghttp2-client)")
     number = options.scaled(40_000)
-    url = f"https://bench.example:{proxy.port_of()}/hello"
     with alone(proxy) as spent:
-        done = subprocess.run([*lab.aside, "h2load", "-n", str(number), "-c", "4", "-m", "100", "-t", "1",
-                               f"--connect-to={proxy.address}", url], capture_output=True, text=True)
-    text = done.stdout
-    good = re.search(r"(\d+) succeeded", text)
-    took = re.search(r"finished in ([\d.]+)(us|ms|s)", text)
-    if not good or int(good.group(1)) != number or "Application protocol: h2" not in text:
-        if "Application protocol: http/1.1" in text:
-            raise Lacking("not in this version: HTTP/2")
-        raise proxies.Failed(f"{proxy.name} did not answer every h2 request: {text[-300:]} {done.stderr[-300:]}")
-    seconds = float(took.group(1)) * {"us": 1e-6, "ms": 1e-3, "s": 1}[took.group(2)]
-    return {"cpu_us": 1e6 * spent() / number, "per_second": number / seconds}
+        got = lab.load_http2(proxy, 4, number, streams=100)
+    return {"cpu_us": 1e6 * spent() / number, "per_second": number / got["seconds"]}
 
 
 def idle(lab, proxy, options):

@@ -303,7 +303,7 @@ fn lenient(head: &strict::Head<'_>) {
 
 /// What the app gets for a whole connection, and what it must find there: method, target and content of each
 /// request. A method that not every reader knows is replaced by PUT.
-#[allow(dead_code)] // Of examples/forward.rs alone.
+#[allow(dead_code, reason = "of examples/forward.rs alone")]
 pub fn forward(data: &[u8]) -> (Vec<u8>, Vec<[Vec<u8>; 3]>) {
     let (mut wire, mut requests) = (Vec::new(), Vec::new());
     for ours in read(data) {

@@ -222,7 +222,7 @@ fn forwarded(ours: &Ours<'_>, out: &[u8], edit: &ResponseEdit, method: Method) {
 
 /// What a client of HTTP/1.1 gets for a backend's bytes, and what it must find there: the request's method, the
 /// status and the content.
-#[allow(dead_code)] // Of examples/forward.rs alone.
+#[allow(dead_code, reason = "of examples/forward.rs alone")]
 pub fn forward(data: &[u8]) -> Option<(Vec<u8>, &'static str, u16, Vec<u8>)> {
     let (method, data) = choose(data)?;
     let ours = read(data, method)?;

@@ -3,7 +3,7 @@
 //! `forward requests FOLDER…` or `forward responses FOLDER…`: one JSON array a line, bytes in hexadecimal.
 
 #[path = "../checks/mod.rs"]
-#[allow(dead_code)] // The checks aren't run here.
+#[allow(dead_code, reason = "the checks aren't run here")]
 mod checks;
 
 use std::error::Error;

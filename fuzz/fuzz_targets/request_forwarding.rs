@@ -2,7 +2,7 @@
 #![no_main]
 
 #[path = "../checks/mod.rs"]
-#[allow(dead_code)] // Each target uses one of the checks.
+#[allow(dead_code, reason = "each target uses one of the checks")]
 mod checks;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::requests::request_forwarding(data));

@@ -21,10 +21,7 @@ use subtle::ConstantTimeEq;
 
 use super::problem::{Kind, Problem};
 use super::{Admin, Door};
-use crate::config::plain_file::read_file;
-
-/// Longest token file: a mistaken path must not make us read gigabytes.
-const LONGEST: u64 = 4096;
+use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 
 /// The bearer token, in a file. It is read at each use, so a new one counts from the next request on.
 #[derive(Debug)]
@@ -42,7 +39,7 @@ impl Token {
             path: path.to_owned(),
         };
         let shown = path.display();
-        match read_file(path, LONGEST) {
+        match read_lasting_file(path, LONGEST_TOKEN) {
             Ok(secret) if !secret.trim_ascii().is_empty() => Ok(token),
             Ok(_) => Err(format!(
                 "the token file {shown} is empty; put a long random word into it \
@@ -58,7 +55,7 @@ impl Token {
     /// Whether `given` is the token as the file has it now.
     async fn matches(&self, given: &[u8]) -> io::Result<bool> {
         let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read_file(&path, LONGEST));
+        let read = tokio::task::spawn_blocking(move || read_lasting_file(&path, LONGEST_TOKEN));
         let secret = read.await.map_err(io::Error::other)??;
         let secret = secret.trim_ascii();
         // An empty file must not let an empty token in.
@@ -136,7 +133,6 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[tokio::test]

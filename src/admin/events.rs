@@ -70,7 +70,6 @@ fn event(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
     use axum::response::IntoResponse;

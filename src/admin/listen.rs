@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
-use crate::config;
+use super::groups::group_id;
+use crate::config::{self, Config};
 use crate::net::activation::{ADMIN, APPS, Inherited};
 use crate::net::keepalive::{Keepalive, set_keepalive};
 use crate::rt::files::{AccessError, FileIdentity, FilePlace};
@@ -23,7 +24,7 @@ const BACKLOG: i32 = 4096;
 /// Why a door can't be opened. The text says what to do.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub struct BindError(String);
+pub struct BindError(pub(super) String);
 
 /// Every door of the admin API, bound but not yet served.
 #[derive(Debug)]
@@ -97,20 +98,26 @@ pub fn default_sockets() -> Vec<PathBuf> {
 
 /// Binds what the configuration asks for.
 ///
-/// What the configuration names must be bound; the default `http` address need not. Without a named socket, the first
-/// default that can be bound is taken; if none can, the proxy works all the same, and a warning says so.
+/// What the configuration names must be bound. Without a named socket, the first default that can be bound is taken; if
+/// none can, the proxy works all the same, and a warning says so.
 ///
 /// # Errors
 /// What can't be bound, why, and what to do.
-pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
-    bind_or_inherit(admin, &Inherited::default())
+pub fn bind(config: &Config) -> Result<Bound, BindError> {
+    bind_or_inherit(config, false, &Inherited::default())
 }
 
-/// The same, with sockets that the supervisor has bound: they are used where they fit.
+/// The same, with sockets that the supervisor has bound: they are used where they fit. `is_http_default`: nobody wrote
+/// the `http` address, and it need not be bound.
 ///
 /// # Errors
 /// As [`bind`].
-pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<Bound, BindError> {
+pub fn bind_or_inherit(
+    config: &Config,
+    is_http_default: bool,
+    inherited: &Inherited,
+) -> Result<Bound, BindError> {
+    let admin = &config.admin;
     let mut warnings = Vec::new();
     let paths = match &admin.socket {
         Some(path) => vec![path.clone()],
@@ -132,11 +139,21 @@ pub fn bind_or_inherit(admin: &config::Admin, inherited: &Inherited) -> Result<B
     };
     let (http, note) = match admin.http.and_then(|at| inherited.tcp(at)) {
         Some(given) => (Some(given), None),
-        None => bind_http(admin, &mut warnings)?,
+        None if is_http_default => bind_default_http(config, &mut warnings),
+        None => (
+            admin
+                .http
+                .map(|at| bind_tcp("http", at, config))
+                .transpose()?,
+            None,
+        ),
     };
     let probes = match admin.probes.and_then(|at| inherited.tcp(at)) {
         Some(given) => Some(given),
-        None => admin.probes.map(|at| bind_tcp("probes", at)).transpose()?,
+        None => {
+            let bound = admin.probes.map(|at| bind_tcp("probes", at, config));
+            bound.transpose()?
+        }
     };
     for listener in http.iter().chain(&probes) {
         // A watcher of events that vanishes must not keep its place.
@@ -210,25 +227,22 @@ fn bind_default(
 
 /// The default address may be another lameduck's on the same host. Nobody asked for it, and the socket does all that it
 /// does: that is a note, no warning at each start.
-fn bind_http(
-    admin: &config::Admin,
+fn bind_default_http(
+    config: &Config,
     warnings: &mut Vec<String>,
-) -> Result<(Option<TcpListener>, Option<String>), BindError> {
-    let Some(at) = admin.http else {
-        return Ok((None, None));
+) -> (Option<TcpListener>, Option<String>) {
+    let Some(at) = config.admin.http else {
+        return (None, None);
     };
-    let refused = match listen_tcp(at) {
-        Ok(listener) => return Ok((Some(listener), None)),
-        Err(error) => error,
-    };
-    let error = not_bound("http", at, &refused);
-    if config::Admin::default().http != Some(at) {
-        return Err(error);
-    } else if refused.kind() == io::ErrorKind::AddrInUse {
-        return Ok((None, Some(beside_another(at))));
+    match listen_tcp(at, config) {
+        Ok(listener) => (Some(listener), None),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => (None, Some(beside_another(at))),
+        Err(error) => {
+            let error = not_bound("http", at, &error);
+            warnings.push(format!("{error} ([admin] http = \"\" turns it off)"));
+            (None, None)
+        }
     }
-    warnings.push(format!("{error} ([admin] http = \"\" turns it off)"));
-    Ok((None, None))
 }
 
 fn beside_another(at: SocketAddr) -> String {
@@ -238,16 +252,20 @@ fn beside_another(at: SocketAddr) -> String {
     )
 }
 
-fn bind_tcp(key: &str, at: SocketAddr) -> Result<TcpListener, BindError> {
-    listen_tcp(at).map_err(|error| not_bound(key, at, &error))
+fn bind_tcp(key: &str, at: SocketAddr, config: &Config) -> Result<TcpListener, BindError> {
+    listen_tcp(at, config).map_err(|error| not_bound(key, at, &error))
 }
 
-fn listen_tcp(at: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(at)?;
-    listener.set_nonblocking(true)?;
-    // std's own is 128; listening again only sets the number.
-    SockRef::from(&listener).listen(BACKLOG)?;
-    Ok(listener)
+fn listen_tcp(at: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(config.takes_ipv6_alone(at))?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn not_bound(key: &str, at: SocketAddr, error: &io::Error) -> BindError {
@@ -369,132 +387,5 @@ fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((UnixListener::from(OwnedFd::from(socket)), file))
 }
 
-/// A group's number: given as such, or found in `/etc/group`. (Asking libc would need unsafe code; a group
-/// from elsewhere can be given by number.)
-fn group_id(name: &str) -> Result<u32, BindError> {
-    if let Ok(number) = name.parse() {
-        return Ok(number);
-    }
-    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-    find_group(&groups, name).ok_or_else(|| {
-        BindError(format!(
-            "[admin] group `{name}` is not in /etc/group; create it (`groupadd {name}`), or give the group's \
-             number"
-        ))
-    })
-}
-
-fn find_group(groups: &str, name: &str) -> Option<u32> {
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use std::os::unix::fs::MetadataExt as _;
-
-    fn settings(socket: Option<PathBuf>) -> config::Admin {
-        config::Admin {
-            socket,
-            mode: 0o640,
-            group: None,
-            http: None,
-            token_file: None,
-            probes: None,
-            ..config::Admin::default()
-        }
-    }
-
-    #[test]
-    fn the_socket_has_its_mode_and_goes_with_its_owner() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("sock");
-        let bound = bind(&settings(Some(path.clone()))).unwrap();
-        assert_eq!(bound.socket(), Some(path.as_path()));
-        let mode = fs::metadata(&path).unwrap().mode();
-        assert_eq!(mode & 0o7777, 0o640);
-        drop(bound);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_dead_process_s_socket_is_replaced_and_a_live_one_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("sock");
-        // std leaves the file behind, as a killed process does.
-        drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists());
-        let bound = bind(&settings(Some(path.clone()))).unwrap();
-        let error = bind(&settings(Some(path.clone()))).unwrap_err().to_string();
-        assert!(error.contains("a running process listens"), "{error}");
-        assert!(error.contains("lameduck status --admin"), "{error}");
-        drop(bound);
-        bind(&settings(Some(path))).unwrap();
-    }
-
-    #[test]
-    fn a_successor_s_socket_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("sock");
-        let first = bind(&settings(Some(path.clone()))).unwrap();
-        fs::remove_file(&path).unwrap();
-        let _second = bind(&settings(Some(path.clone()))).unwrap();
-        drop(first);
-        assert!(path.exists());
-    }
-
-    #[test]
-    fn other_files_are_never_deleted() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("precious");
-        fs::write(&path, "data").unwrap();
-        let error = bind(&settings(Some(path.clone()))).unwrap_err().to_string();
-        assert!(error.contains("not a socket"), "{error}");
-        assert_eq!(fs::read(&path).unwrap(), b"data");
-    }
-
-    #[test]
-    fn errors_say_what_to_do() {
-        let missing = settings(Some("/nonexistent/lameduck.sock".into()));
-        let error = bind(&missing).unwrap_err().to_string();
-        assert!(error.contains("make its directory first"), "{error}");
-        let long = settings(Some(PathBuf::from("/tmp").join("x".repeat(200))));
-        let error = bind(&long).unwrap_err().to_string();
-        assert!(error.contains("107 bytes"), "{error}");
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let mut settings = settings(Some(dir.path().join("sock")));
-        settings.http = Some(taken.local_addr().unwrap());
-        let error = bind(&settings).unwrap_err().to_string();
-        assert!(error.contains("[admin] http 127.0.0.1:"), "{error}");
-        assert!(error.contains("choose another port"), "{error}");
-        settings.group = Some("no-such-group".to_owned());
-        let error = bind(&settings).unwrap_err().to_string();
-        assert!(error.contains("groupadd no-such-group"), "{error}");
-    }
-
-    #[test]
-    fn without_a_name_the_first_default_that_works_is_taken() {
-        let dir = tempfile::tempdir().unwrap();
-        let good = dir.path().join("sock");
-        let paths = ["/nonexistent/a/lameduck.sock".into(), good.clone()];
-        let mut warnings = Vec::new();
-        let bound = bind_default(&paths, &settings(None), &mut warnings).unwrap();
-        assert_eq!(bound.1.path, good);
-        assert!(warnings.is_empty());
-        assert!(bind_default(&paths, &settings(None), &mut warnings).is_none());
-        assert!(warnings[0].contains("/nonexistent/a") && warnings[0].contains("--admin"));
-    }
-
-    #[test]
-    fn groups_are_found_by_name() {
-        let groups = "root:x:0:\nwww-data:x:33:a,b\nbroken\n";
-        assert_eq!(find_group(groups, "www-data"), Some(33));
-        assert_eq!(find_group(groups, "broken"), None);
-        assert_eq!(find_group(groups, "www"), None);
-    }
-}
+mod tests;

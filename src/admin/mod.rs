@@ -12,6 +12,7 @@ mod backends;
 mod body;
 mod config;
 mod events;
+mod groups;
 mod leases;
 mod lifecycle;
 pub mod listen;

@@ -179,7 +179,6 @@ fn foreign_origin(what: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn asked(bound: &str, names: &[&str], target: &str, fields: &[(&str, &str)]) -> u64 {

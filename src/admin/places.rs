@@ -342,7 +342,6 @@ impl HttpBody for Guarded {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use futures_util::FutureExt;
 
     use super::*;

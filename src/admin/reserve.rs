@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
+use rustix::io::{DupFlags, dup3};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -67,10 +68,10 @@ impl Reserve {
 
     /// Closes a connection. Where the reserve lacks one, the descriptor becomes part of it without being free for a
     /// moment: the traffic that has taken all others would take this one, too.
-    fn close(&self, connection: OwnedFd) {
+    fn close(&self, mut connection: OwnedFd) {
         let mut spare = self.spare.lock();
         if let Some(nothing) = self.nothing.as_ref().filter(|_| spare.len() < KEPT_BACK)
-            && replace(&connection, nothing).is_ok()
+            && dup3(nothing, &mut connection, DupFlags::CLOEXEC).is_ok()
         {
             spare.push(connection);
         }
@@ -80,19 +81,6 @@ impl Reserve {
 /// Whether no descriptor was left, in this process or in the system.
 fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-/// Makes `old` a descriptor of what `new` is one of; what it was is closed.
-#[allow(
-    unsafe_code,
-    reason = "std can't make a descriptor another one in one step"
-)]
-fn replace(old: &OwnedFd, new: &File) -> io::Result<()> {
-    // SAFETY: both are open for the whole call, and `old` stays its owner's under the same number.
-    match unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
 }
 
 /// Either kind of stream.
@@ -188,7 +176,7 @@ impl AsyncWrite for Accepted {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::net::UnixStream as Pair;
 
     use super::*;

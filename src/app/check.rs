@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::config::plain_file::read_file;
+use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 use crate::config::{
     self, BuiltClient, Config, ConfigError, Findings, Flags, ListenerTls, Loaded, LogSink, Pool,
     plain,
@@ -163,8 +163,7 @@ fn certificates(path: &str, tls: &ListenerTls, f: &mut Findings) {
 fn token(path: &Path, f: &mut Findings) {
     let at = f.place("admin.token_file");
     let name = path.display();
-    // A token is a line; reading /dev/zero to its end would be the end of us.
-    let open = read_file(path, 4096).and_then(|start| {
+    let open = read_lasting_file(path, LONGEST_TOKEN).and_then(|start| {
         let mode = std::fs::metadata(path)?.permissions().mode();
         let not_text = |_| std::io::Error::from(std::io::ErrorKind::InvalidData);
         Ok((mode, String::from_utf8(start).map_err(not_text)?))

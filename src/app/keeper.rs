@@ -149,7 +149,6 @@ fn next_pause(before: Option<Duration>) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -182,7 +182,7 @@ impl Lifecycle {
         config.keep_backend_names(self.config().unnamed_backends());
         let config = Arc::new(config);
         let change = listeners
-            .prepare(&config.listeners)
+            .prepare(&config)
             .map_err(|error| error.to_string())?;
         let changes = registry
             .apply(config.clone())

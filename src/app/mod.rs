@@ -67,6 +67,9 @@ pub struct Options {
 
 impl Options {
     /// Reads the configuration (again).
+    ///
+    /// # Errors
+    /// When the file can't be read, or what it says can't be served: all of its mistakes at once.
     pub fn load(&self) -> Result<Loaded, crate::config::ConfigError> {
         let flags = Flags {
             listen: self.listen.as_deref(),
@@ -136,6 +139,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         info!("{note}");
     }
     rlimit::raise_limit();
+    let is_http_default = loaded.is_http_default;
     let config = Arc::new(loaded.config);
     memory::set_limit(capacity::client_memory(&config.server));
     let control = Builder::new_multi_thread()
@@ -151,7 +155,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
 
     let ended = control.block_on(async {
         let inherited = Arc::new(Inherited::take());
-        let bound = admin::listen::bind_or_inherit(&config.admin, &inherited)?;
+        let bound = admin::listen::bind_or_inherit(&config, is_http_default, &inherited)?;
         for warning in &bound.warnings {
             warn!("{warning}");
         }
@@ -186,7 +190,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
 
         let mut listeners =
             Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
-        let change = listeners.prepare(&config.listeners)?;
+        let change = listeners.prepare(&config)?;
         listeners.apply(change, &config.server).await?;
         handle.own_listeners().bound(listeners.addresses());
         handle

@@ -1,6 +1,7 @@
 //! The duties of process 1: in a container, processes that lose their parent become ours, and stay zombies until
 //! somebody asks for their exit status.
 
+use rustix::process::WaitOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, warn};
 
@@ -35,24 +36,14 @@ pub fn reap_orphans() {
 }
 
 /// Takes one exit status; `None`: there is none now.
-#[allow(
-    unsafe_code,
-    reason = "std only waits for children that it has started"
-)]
 fn reap() -> Option<i32> {
-    let mut status = 0;
-    // SAFETY: `status` is a live integer of ours for the whole call.
-    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-    (pid > 0).then_some(pid)
+    let ended = rustix::process::wait(WaitOptions::NOHANG).ok().flatten();
+    ended.map(|(pid, _)| pid.as_raw_nonzero().get())
 }
 
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code, reason = "prctl has no safe form")]
 fn is_subreaper() -> bool {
-    let mut is: libc::c_int = 0;
-    // SAFETY: PR_GET_CHILD_SUBREAPER writes one integer to the address it is given.
-    let asked = unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut is) };
-    asked == 0 && is != 0
+    nix::sys::prctl::get_child_subreaper().unwrap_or(false)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -188,7 +188,6 @@ async fn watchdog(pulse: Pulse, every: Duration) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config;
     use crate::registry::probing::{Cadence, Prober, Probing};

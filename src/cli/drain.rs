@@ -11,7 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Exit;
 use crate::client::http::{Client, Connect, Wait};
-use crate::client::names::{Actor, BackendName, Target, backend_or_pool, duration, segment};
+use crate::client::names::{
+    Actor, BackendName, RestartedWhen, Target, backend_or_pool, duration, segment,
+};
+use crate::core::drain::RestartSign;
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
 use crate::rt::output::{Progress, complain, count, print, print_json, printable};
 
@@ -32,6 +35,10 @@ pub struct DrainArgs {
     /// What ends the drain by itself
     #[arg(long, value_enum, env = "LAMEDUCK_UNTIL", default_value = "resumed")]
     pub until: Until,
+    /// With `--until restarted`: what shows the restart [default: new-process]. The other two are for restarts that keep
+    /// the listening socket (gunicorn's HUP, socket activation)
+    #[arg(long, value_name = "WHEN", env = "LAMEDUCK_RESTARTED_WHEN", value_enum)]
+    pub restarted_when: Option<RestartedWhen>,
     /// In whose name: a supervisor's drain is lifted neither by people's `resume` nor lifts theirs
     #[arg(long, value_enum, env = "LAMEDUCK_ACTOR", default_value = "operator")]
     pub actor: Actor,
@@ -69,6 +76,12 @@ pub enum Until {
 /// How it ended, if not well.
 pub async fn run(args: DrainArgs) -> Result<(), Exit> {
     let client = Client::new(&args.connect)?;
+    if args.restarted_when.is_some() && args.until != Until::Restarted {
+        return Err(Exit::usage(
+            "--restarted-when (or LAMEDUCK_RESTARTED_WHEN) says what ends a drain that ends with a restart: add --until \
+             restarted, or leave it out",
+        ));
+    }
     check_alive(&client).await?;
     let until = match args.until {
         Until::Resumed => "resumed",
@@ -82,6 +95,9 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
         id: once.then(|| "restart".to_owned()),
         timeout: args.timeout,
         until: Some(until.to_owned()),
+        restarted_when: args
+            .restarted_when
+            .map(|when| RestartSign::from(when).as_str().to_owned()),
         expires: args.expires,
         reason: args.reason.or_else(who),
         wait: Some(!args.no_wait),
@@ -319,7 +335,6 @@ impl Call<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::registry::view::InFlight;
 

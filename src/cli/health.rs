@@ -104,7 +104,6 @@ fn describe(backend: &BackendView) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn pool(backends: &[(&str, &str, &str)]) -> PoolView {

@@ -151,7 +151,6 @@ fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use clap::CommandFactory;
 
     use super::*;

@@ -5,7 +5,7 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 
 use super::exit::Exit;
-use super::resume::{asked, patience, report};
+use super::resume::{asked, patience, report, say_what_holds_up};
 use crate::client::http::{Client, Connect};
 use crate::client::names::{BackendName, backend, duration};
 use crate::registry::view::{BackendView, RegisterRequest};
@@ -49,9 +49,8 @@ pub async fn run(args: RegisterArgs) -> Result<(), Exit> {
         wait: asked,
     };
     let path = args.backend.path();
-    let view: BackendView = client
-        .call(Method::PUT, &path, Some(&request), wait)
-        .await?;
+    let call = client.call(Method::PUT, &path, Some(&request), wait);
+    let view: BackendView = say_what_holds_up(&client, &args.backend, call).await?;
     report(&args.backend, &view, args.json);
     Ok(())
 }

@@ -7,9 +7,10 @@ use hyper::Method;
 use super::drain::{backends_of, warn};
 use super::exit::Exit;
 use crate::client::http::{Client, Connect, Wait};
-use crate::client::names::{Actor, BackendName, Target, backend_or_pool, duration};
-use crate::registry::view::{BackendView, ResumeRequest};
-use crate::rt::output::{print, print_json, printable};
+use crate::client::names::{Actor, BackendName, Target, backend_or_pool, duration, segment};
+use crate::core::drain::UNSEEN_AFTER;
+use crate::registry::view::{BackendView, PoolView, ResumeRequest};
+use crate::rt::output::{complain, print, print_json, printable};
 
 /// Options of `lameduck resume`.
 #[derive(Debug, Clone, Args)]
@@ -57,9 +58,8 @@ pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
     };
     let resumed = backends.iter().map(async |backend| {
         let path = format!("{}/resume", backend.path());
-        let view: BackendView = client
-            .call(Method::POST, &path, Some(&request), wait)
-            .await?;
+        let call = client.call(Method::POST, &path, Some(&request), wait);
+        let view: BackendView = say_what_holds_up(&client, backend, call).await?;
         report(backend, &view, args.json);
         Ok(())
     });
@@ -81,6 +81,46 @@ pub(super) fn patience(wait: Option<&str>) -> Wait {
         Some(time) => Wait::For(time),
         None => Wait::Short,
     }
+}
+
+/// Awaits the answer of a call that waits until a backend is ready; says after a while what keeps it from that.
+pub(super) async fn say_what_holds_up<T>(
+    client: &Client,
+    backend: &BackendName,
+    call: impl Future<Output = T>,
+) -> T {
+    let mut call = std::pin::pin!(call);
+    if let Ok(answer) = tokio::time::timeout(UNSEEN_AFTER, call.as_mut()).await {
+        return answer;
+    }
+    let path = format!("/v1/pools/{}", segment(&backend.pool));
+    // Where even this can't be had, the call itself will tell why.
+    if let Ok(pool) = client.get::<PoolView>(&path).await {
+        let meant = pool.backends.iter();
+        for view in meant.filter(|view| backend.means(&view.name) && view.state != "ready") {
+            complain(&held_up(&backend.pool, view));
+        }
+    }
+    call.await
+}
+
+fn held_up(pool: &str, view: &BackendView) -> String {
+    let mut text = format!(
+        "waiting: {pool}/{} is {}",
+        printable(&view.name),
+        view.state
+    );
+    for drain in &view.drains {
+        let (actor, reason) = (printable(&drain.actor), printable(&drain.reason));
+        text.push_str(&format!("; drained by {actor}: {reason}"));
+        if let Some(warning) = &drain.warning {
+            text.push_str(&format!(" ({})", printable(warning)));
+        }
+    }
+    if let ("starting" | "down", Some(probe)) = (&*view.state, &view.last_probe) {
+        text.push_str(&format!("; last probe: {}", printable(probe)));
+    }
+    text
 }
 
 /// Prints what the backend is now.
@@ -112,8 +152,29 @@ fn describe(backend: &BackendName, view: &BackendView) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn waiting_names_drains_and_the_last_probe() {
+        let mut view: BackendView = serde_json::from_value(serde_json::json!({
+            "name": "app-1", "address": "127.0.0.1:1", "weight": 1, "incarnation": 1,
+            "state": "drained", "health": "up", "source": "config", "last_probe": "503 in 1ms",
+            "in_flight": 0, "connections": 0, "requests": 0,
+            "drains": [{"actor": "supervisor", "id": "x", "reason": "restart", "since": "",
+                        "deadline": null, "until": "restarted", "expires": null, "warning": "not seen"}],
+        }))
+        .unwrap();
+        assert_eq!(
+            held_up("app", &view),
+            "waiting: app/app-1 is drained; drained by supervisor: restart (not seen)"
+        );
+        view.drains.clear();
+        view.state = "starting".into();
+        assert_eq!(
+            held_up("app", &view),
+            "waiting: app/app-1 is starting; last probe: 503 in 1ms"
+        );
+    }
 
     #[test]
     fn what_still_holds_it_is_named() {

@@ -6,15 +6,15 @@ mod show;
 
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::FalseyValueParser;
-use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::exit::Exit;
 use crate::client::http::{Client, Connect};
-use crate::client::names::{duration, segment};
-use crate::core::roll::{End, Failure, Plan, RestartSign};
+use crate::client::names::{RestartedWhen, duration, segment};
+use crate::core::roll::{End, Failure, Plan};
 use crate::registry::view::{BackendView, PoolView};
 use crate::rt::output::{complain, count, printable};
 use crate::tools::roll::command::Template;
@@ -52,8 +52,8 @@ pub struct RollArgs {
     /// The longest from a command's end until a new process is ready
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_READY_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub ready_timeout: String,
-    /// What shows that a backend has restarted: a new process is seen behind it, or its command's exit, after which
-    /// fresh probes have to pass (for restarts that keep the listening socket: gunicorn's HUP, socket activation)
+    /// What shows that a backend has restarted. The last two are for restarts that keep the listening socket
+    /// (gunicorn's HUP, socket activation)
     #[arg(long, value_name = "WHEN", env = "LAMEDUCK_RESTARTED_WHEN", value_enum, default_value_t = RestartedWhen::NewProcess)]
     pub restarted_when: RestartedWhen,
     /// Print what would be done, and do nothing
@@ -67,24 +67,6 @@ pub struct RollArgs {
     /// What restarts one backend; {name}, {address}, {host}, {port} and {pool} are replaced. No shell is involved
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
-}
-
-/// Values of `--restarted-when`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RestartedWhen {
-    /// Another listening socket, an answer after a refused connect, or a new registration
-    NewProcess,
-    /// The command has ended well; then fresh probes have to pass
-    Exit,
-}
-
-impl From<RestartedWhen> for RestartSign {
-    fn from(when: RestartedWhen) -> Self {
-        match when {
-            RestartedWhen::NewProcess => Self::NewProcess,
-            RestartedWhen::Exit => Self::CommandEnd,
-        }
-    }
 }
 
 /// Runs it.
@@ -214,7 +196,7 @@ fn conclude(args: &RollArgs, report: &Report) -> Result<(), Exit> {
         Failure::NotRestarted(name) => Exit::late(format!(
             "{pool}/{name}: the command ended well, but within {} nothing showed that a new process is behind it \
              ({}). Does the command restart this backend? Where it keeps the listening socket (gunicorn's HUP, socket \
-             activation), use --restarted-when exit",
+             activation), use --restarted-when probe, or exit if the command returns when the old process is gone",
             args.ready_timeout,
             last(name)
         )),

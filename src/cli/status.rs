@@ -320,7 +320,11 @@ fn note(drain: &DrainView, state: &str, now: SystemTime) -> String {
         parts.push(format!("cuts in {left}"));
     }
     match (drain.until.as_str(), drain.actor.as_str()) {
-        ("restarted", _) => parts.push("until restarted".to_owned()),
+        ("restarted", _) => match drain.restarted_when.as_deref() {
+            // Who chose no sign knows of none.
+            None | Some("new-process") => parts.push("until restarted".to_owned()),
+            Some(sign) => parts.push(format!("until restarted, seen by {}", printable(sign))),
+        },
         (_, "operator" | "supervisor") => parts.push("until resumed".to_owned()),
         // The app's ends with passed probes, the configuration's with the backend.
         _ => {}
@@ -336,7 +340,13 @@ fn note(drain: &DrainView, state: &str, now: SystemTime) -> String {
         "" => "no reason given".to_owned(),
         reason => printable(reason),
     };
-    format!("drain by {}: {reason}{ends}", printable(&drain.actor))
+    let warning = drain.warning.as_deref().map(printable);
+    let warning = warning.map(|why| format!("\n      warning: {why}"));
+    format!(
+        "drain by {}: {reason}{ends}{}",
+        printable(&drain.actor),
+        warning.unwrap_or_default()
+    )
 }
 
 /// What is left until then, in whole seconds; `None` once it has passed.

@@ -1,5 +1,4 @@
 //! The picture that `lameduck status` draws.
-#![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::registry::view::InFlight;
@@ -37,7 +36,9 @@ fn world() -> (Vec<PoolView>, SystemTime) {
         since: "2024-12-31T23:59:48Z".into(),
         deadline: Some("2025-01-01T00:00:17.200Z".into()),
         until: "restarted".into(),
+        restarted_when: Some("new-process".into()),
         expires: Some("2025-01-01T00:01:30Z".into()),
+        warning: None,
     });
     draining.in_flight_by_kind = InFlight {
         request: 0,
@@ -126,6 +127,17 @@ fn a_note_says_how_a_drain_ends_and_cuts_nothing_where_nothing_is_left() {
         text(&drain, "drained"),
         "drain by operator: deploy 42 (until restarted)"
     );
+    drain.restarted_when = Some("probe".into());
+    assert_eq!(
+        text(&drain, "drained"),
+        "drain by operator: deploy 42 (until restarted, seen by probe)"
+    );
+    drain.warning = Some("no restart\x1b is seen".into());
+    assert_eq!(
+        text(&drain, "drained"),
+        "drain by operator: deploy 42 (until restarted, seen by probe)\n      warning: no restart\u{fffd} is seen"
+    );
+    (drain.restarted_when, drain.warning) = (None, None);
     drain.until = "resumed".into();
     assert_eq!(
         text(&drain, "draining"),

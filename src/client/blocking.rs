@@ -301,7 +301,6 @@ fn read_head(from: &mut impl BufRead) -> io::Result<u16> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::os::unix::net::UnixListener;
 

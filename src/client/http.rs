@@ -1,7 +1,7 @@
 //! A small HTTP/1 client for the admin API, over its unix socket or TCP.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::error::ClientError;
 use crate::admin::listen::default_sockets;
 use crate::client::names::{self, Endpoint, segment};
+use crate::config::plain_file::{LONGEST_TOKEN, read_whole_file};
 use crate::rt::output::printable;
 
 /// For a connect over TCP, and for answers that don't wait for anything.
@@ -54,6 +55,14 @@ pub struct Client {
     token: Option<String>,
 }
 
+/// The token in a file, or in a pipe (`--token-file <(pass lameduck)`).
+fn read_token(path: &Path) -> io::Result<String> {
+    let text = read_whole_file(path, LONGEST_TOKEN)?;
+    let text = String::from_utf8(text)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))?;
+    Ok(text.trim().to_owned())
+}
+
 /// How long to wait for an answer.
 #[derive(Debug, Clone, Copy)]
 pub enum Wait {
@@ -76,8 +85,7 @@ impl Client {
             None => default_sockets().into_iter().map(Endpoint::Unix).collect(),
         };
         let token = connect.token_file.as_ref().map(|path| {
-            let read = std::fs::read_to_string(path);
-            read.map(|text| text.trim().to_owned()).map_err(|error| {
+            read_token(path).map_err(|error| {
                 ClientError::failed(format!(
                     "can't read the token file {}: {error}; give another with --token-file",
                     path.display()
@@ -336,7 +344,6 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::client::error::ClientErrorKind;
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::core::drain::RestartSign;
 use crate::registry::names;
 
 /// `POOL/NAME`.
@@ -72,6 +73,28 @@ fn named_by(text: &str, process: Option<String>) -> Result<BackendName, String> 
             name,
         }),
         _ => text.parse(),
+    }
+}
+
+/// What shows that a backend has restarted, for `drain --until restarted` and `roll`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum RestartedWhen {
+    /// Another process is seen: another listening socket, an answer after a refused connect, or a new registration
+    NewProcess,
+    /// What was there has ended, then fresh probes pass. In a drain: each process that accepted connections (lameduck has
+    /// to see them: as root, or as their user). In a roll: the command
+    Exit,
+    /// Fresh probes pass: after one that failed, or 5 s after the drain was complete (in a roll: the command)
+    Probe,
+}
+
+impl From<RestartedWhen> for RestartSign {
+    fn from(when: RestartedWhen) -> Self {
+        match when {
+            RestartedWhen::NewProcess => Self::NewProcess,
+            RestartedWhen::Exit => Self::Exit,
+            RestartedWhen::Probe => Self::Probe,
+        }
     }
 }
 
@@ -239,7 +262,6 @@ pub fn segment(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

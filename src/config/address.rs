@@ -293,7 +293,6 @@ fn name(host: &str) -> Result<String, AddressError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 

@@ -63,7 +63,6 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::super::{diff, parse};
     use super::*;
     use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! Defaults that depend on what the user wrote: a default that nobody wrote must not make a value wrong that somebody
 //! did. Each pair of keys that bound each other has its line here; `validate` judges what is left, which was written.
 
-use super::ports::clash;
+use super::ports::{clash, takes_all, takes_ipv4_of};
 use super::reader::Findings;
 use super::runtime::{Config, Drain, Health, Server};
 
@@ -46,7 +46,9 @@ fn settle_admin_address(config: &mut Config, found: &Findings) {
     };
     let listeners = config.listeners.iter().map(|listener| listener.address);
     let mut others = listeners.chain(config.admin.probes);
-    if others.any(|other| clash(http, other)) {
+    // `[::]` without IPv4 would be what nobody asked for, too.
+    let takes_port = |other| takes_all(other) && takes_ipv4_of(other.port(), http);
+    if others.any(|other| clash(http, other) || takes_port(other)) {
         config.admin.http = None;
     }
 }
@@ -74,7 +76,6 @@ fn settle_drain(drain: &mut Drain, path: &str, found: &Findings) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::super::{Loaded, parse};
 
     /// A small configuration with `before` at its head and `after` in its pool.
@@ -107,6 +108,7 @@ mod tests {
             ("[admin]\nprobes = \"127.0.0.1:9901\"", ""),
             ("[[listener]]\naddress = \"127.0.0.1:9901\"", ""),
             ("[[listener]]\naddress = \"0.0.0.0:9901\"", ""),
+            ("[[listener]]\naddress = \"[::]:9901\"", ""),
         ] {
             let loaded = load(before, after).unwrap_or_else(|error| panic!("{error}"));
             let warnings: Vec<_> = loaded.warnings.diagnostics.iter().collect();
@@ -142,6 +144,15 @@ mod tests {
         let admin = |before: &str| load(before, "").unwrap().config.admin.http;
         assert_eq!(admin("[admin]\nprobes = \"127.0.0.1:9901\""), None);
         assert!(admin("[admin]\nprobes = \"127.0.0.1:9902\"").is_some());
+        assert_eq!(admin("[[listener]]\naddress = \"[::]:9901\""), None);
+    }
+
+    /// What somebody wrote is what he wants, the default's own value, too.
+    #[test]
+    fn default_that_was_written_is_known_from_one_that_was_not() {
+        let is_default = |before: &str| load(before, "").unwrap().is_http_default;
+        assert!(is_default("[admin]\nmode = \"0660\""));
+        assert!(!is_default("[admin]\nhttp = \"127.0.0.1:9901\""));
     }
 
     #[test]

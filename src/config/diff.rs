@@ -22,7 +22,7 @@ pub struct Setting {
 
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // The fields are what their names say.
+#[allow(missing_docs, reason = "the fields are what their names say")]
 pub enum Change {
     /// A pool that was not there, with all its backends.
     PoolAdded { pool: String },

@@ -97,6 +97,7 @@ fn from_flags(flags: Flags<'_>) -> Result<Loaded, ConfigError> {
         warnings,
         path: None,
         unused_listeners: Vec::new(),
+        is_http_default: true,
         notes: Vec::new(),
     })
 }
@@ -233,7 +234,6 @@ fn backend(written: &str, index: usize) -> Result<Backend, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigError> {

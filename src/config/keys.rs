@@ -54,7 +54,7 @@ pub const SECTIONS: &[Section] = &[
             key("max_connections_per_client", "integer", "0", "Of those, from one address (IPv6: from one /64); further ones get a 429 and are closed. The address is the peer's: everybody behind one proxy or NAT counts as one client. `0`: no limit."),
             key("max_requests_per_connection", "integer", "0", "Requests on one client connection; the response to the last one says `Connection: close`. `0`: no limit."),
             key("max_concurrent_streams", "integer, 1 to 10000", "128", "Requests of HTTP/2 on one client connection at once; further ones are refused, and can be sent again."),
-            key("max_stream_resets", "integer", "500", "Requests of HTTP/2 that a client may cancel within 10 s on one connection, where these are more than half of all; then the connection is closed (rapid reset). `0`: no limit."),
+            key("max_stream_resets", "integer", "500", "Requests of HTTP/2 that a client may cancel within 10 s on one connection, where these are more than half of all; then the connection is closed (rapid reset). What it makes the proxy cancel counts, too, and so does what a backend ends early on one of its sessions. `0`: no limit."),
             key("header_timeout", "duration", "\"10s\"", "Time for a request's header block to arrive, from its first byte; then 408."),
             key("idle_timeout", "duration", "\"60s\"", "How long a client connection may stay open between two requests."),
             key("body_timeout", "duration", "\"30s\"", "Longest time without progress while a request's or response's body is on its way to or from the client; then 408, or the connection is cut."),

@@ -27,6 +27,8 @@ pub struct Loaded {
     pub path: Option<PathBuf>,
     /// The addresses of the file's listeners, where `--listen` takes their place; else empty.
     pub unused_listeners: Vec<SocketAddr>,
+    /// Whether `[admin] http` is what nobody wrote: then another process may have that address.
+    pub is_http_default: bool,
     /// What variables of the environment put in the file's place, a sentence each; for the log.
     pub notes: Vec<String>,
 }
@@ -108,6 +110,7 @@ fn read(
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut config = None;
     let mut unused_listeners = Vec::new();
+    let mut is_http_default = true;
     if errors.is_empty() {
         let base = Path::new(name).parent().unwrap_or(Path::new(""));
         let mut read = file::config(root.get_ref(), base, &mut found);
@@ -116,6 +119,7 @@ fn read(
             let written = std::mem::replace(&mut read.listeners, listeners);
             unused_listeners = written.iter().map(|listener| listener.address).collect();
         }
+        is_http_default = !found.written("admin.http");
         dependent_defaults::settle(&mut read, &found);
         validate::config(&read, &mut found);
         if let Some(checks) = checks {
@@ -138,6 +142,7 @@ fn read(
             warnings: report,
             path: None,
             unused_listeners,
+            is_http_default,
             notes: Vec::new(),
         }),
         _ => Err(ConfigError::Invalid(report)),

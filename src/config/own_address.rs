@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::ports::{takes_all, takes_ipv4_of};
 use super::runtime::{Address, Config};
 
 /// An address that leads to this process.
@@ -43,10 +44,16 @@ pub fn check_in(config: &Config, address: &Address) -> Result<(), OwnAddressErro
 /// It does: to which.
 pub fn check_socket(
     to: SocketAddr,
-    listeners: impl IntoIterator<Item = SocketAddr>,
+    listeners: impl IntoIterator<Item = SocketAddr, IntoIter: Clone>,
 ) -> Result<(), OwnAddressError> {
-    let mut listeners = listeners.into_iter();
-    match listeners.find(|on| reaches(to, *on, is_of_this_host)) {
+    let all = listeners.into_iter();
+    // Beside a listener on IPv4, `[::]` takes IPv6 alone ([`Config::takes_ipv6_alone`]).
+    let is_taken = |on: SocketAddr| {
+        let is_other_family = to.ip().to_canonical().is_ipv4() && takes_all(on);
+        is_other_family && all.clone().any(|other| takes_ipv4_of(on.port(), other))
+    };
+    let leads_here = |on: &SocketAddr| reaches(to, *on, is_of_this_host) && !is_taken(*on);
+    match all.clone().find(leads_here) {
         Some(listener) => Err(OwnAddressError::Listener(listener)),
         None => Ok(()),
     }
@@ -111,8 +118,20 @@ pub fn is_same(one: &Path, other: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn listener_on_all_addresses_leaves_ipv4_to_the_one_beside_it() {
+        let check = |to: &str, on: &[&str]| {
+            let on = on.iter().map(|on| on.parse().unwrap());
+            check_socket(to.parse().unwrap(), on.collect::<Vec<_>>()).is_err()
+        };
+        assert!(check("127.0.0.1:80", &["[::]:80"]));
+        assert!(check("127.0.0.1:80", &["[::]:80", "192.0.2.7:81"]));
+        assert!(!check("127.0.0.1:80", &["[::]:80", "192.0.2.7:80"]));
+        assert!(check("[::1]:80", &["[::]:80", "192.0.2.7:80"]));
+        assert!(check("127.0.0.1:80", &["[::]:80", "0.0.0.0:80"]));
+    }
 
     #[test]
     fn an_address_reaches_a_listener_whatever_it_is_called() {

@@ -2,14 +2,20 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::size;
 
 /// How long a pipe or terminal may be silent. A shell's `<(command)` writes at once; whoever waits longer has named a
 /// pipe that nobody writes to.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// Longest file with a token, in bytes: a mistaken path must not make us read gigabytes.
+pub const LONGEST_TOKEN: u64 = 4096;
 
 /// Reads a file, a pipe or a terminal to its end, `most` bytes of it: one byte more means that it is larger.
 ///
@@ -40,6 +46,46 @@ pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The same, whole.
+///
+/// # Errors
+/// As [`read_file`]; or it is larger ([`io::ErrorKind::FileTooLarge`]).
+pub fn read_whole_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let bytes = read_file(path, most)?;
+    match bytes.len() as u64 > most {
+        true => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than {}", size::format(most)),
+        )),
+        false => Ok(bytes),
+    }
+}
+
+/// The same of what is read again and again: a pipe gives what it has once, and a device whatever it likes.
+///
+/// # Errors
+/// As [`read_whole_file`]; or it is no plain file ([`io::ErrorKind::InvalidInput`]).
+pub fn read_lasting_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("it is {}, and no plain file", name_kind(kind)),
+        ));
+    }
+    read_whole_file(path, most)
+}
+
+/// A kind of file, for people.
+fn name_kind(kind: std::fs::FileType) -> &'static str {
+    match () {
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_char_device() || kind.is_block_device() => "a device",
+        () => "something else",
+    }
+}
+
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, WouldBlock};
     matches!(error.kind(), Interrupted | WouldBlock)
@@ -47,23 +93,15 @@ fn is_passing(error: &io::Error) -> bool {
 
 /// Waits until there is something to read, or the writer has gone. A pipe that has had no writer yet is waited for, too.
 fn wait_for_input(file: &File) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
-    let mut poll = libc::pollfd {
-        fd: file.as_fd().as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let silence = i32::try_from(SILENCE.as_millis()).unwrap_or(i32::MAX);
-    #[allow(unsafe_code)]
-    // SAFETY: one live `pollfd` of ours, whose descriptor is open for as long as `file` is borrowed.
-    let ready = unsafe { libc::poll(&raw mut poll, 1, silence) };
-    match ready {
-        0 => Err(io::Error::new(
+    let mut polled = [PollFd::new(file, PollFlags::IN)];
+    let silence = Timespec::try_from(SILENCE).map_err(io::Error::other)?;
+    match poll(&mut polled, Some(&silence)) {
+        Ok(0) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
             format!("nothing came from it for {} s", SILENCE.as_secs()),
         )),
-        1.. => Ok(()),
-        _ => match io::Error::last_os_error() {
+        Ok(_) => Ok(()),
+        Err(error) => match error.into() {
             error if is_passing(&error) => Ok(()),
             error => Err(error),
         },
@@ -72,7 +110,6 @@ fn wait_for_input(file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::io::Write as _;
 
@@ -92,6 +129,26 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
         let error = read_file(&dir.path().join("x"), 10).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn file_that_is_too_large_or_of_another_kind_is_refused_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, pipe) = (dir.path().join("file"), dir.path().join("pipe"));
+        std::fs::write(&file, [b'x'; 5_000]).unwrap();
+        assert_eq!(read_lasting_file(&file, 5_000).unwrap().len(), 5_000);
+        for path in [&file, Path::new("/dev/zero")] {
+            let error = read_whole_file(path, 4_096).unwrap_err().to_string();
+            assert_eq!(error, "it is larger than 4KiB", "{path:?}");
+        }
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for (path, kind) in [(&*pipe, "pipe"), (Path::new("/dev/zero"), "device")] {
+            let error = read_lasting_file(path, 10).unwrap_err().to_string();
+            assert!(error.contains(kind), "{path:?}: {error}");
+        }
+        let error = read_lasting_file(dir.path(), 10).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
     #[test]

@@ -3,6 +3,30 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use super::runtime::Config;
+
+impl Config {
+    /// Whether a socket on `address` is to take IPv6 alone (`IPV6_V6ONLY`).
+    ///
+    /// `[::]:8080` takes IPv4 as well, as people expect who write nothing else; but where something else of ours is to
+    /// listen on an IPv4 address of that port, as in nginx's `listen 80; listen [::]:80;`, each takes its own family.
+    pub fn takes_ipv6_alone(&self, address: SocketAddr) -> bool {
+        let listeners = self.listeners.iter().map(|listener| listener.address);
+        let mut others = listeners.chain(self.admin.http).chain(self.admin.probes);
+        takes_all(address) && others.any(|other| takes_ipv4_of(address.port(), other))
+    }
+}
+
+/// Whether an address is that of every family, `[::]`.
+pub(super) fn takes_all(address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified()
+}
+
+/// Whether a listener on `address` takes IPv4 on this port, without IPv6.
+pub(super) fn takes_ipv4_of(port: u16, address: SocketAddr) -> bool {
+    port != 0 && address.is_ipv4() && address.port() == port
+}
+
 /// Whether the second bind of these two would fail.
 pub(super) fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let overlap = a.ip() == b.ip()
@@ -47,7 +71,6 @@ impl BoundPorts {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
     use std::net::IpAddr;
@@ -64,6 +87,28 @@ mod tests {
         ];
         let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
         (proptest::sample::select(ips), 0u16..3).prop_map(SocketAddr::from)
+    }
+
+    #[test]
+    fn all_addresses_are_those_of_ipv6_beside_a_listener_on_ipv4() {
+        let config = |text: &str| {
+            let text = format!("{text}\n[[pool]]\nname = \"app\"");
+            super::super::parse("x.toml", &text).unwrap().config
+        };
+        let listen = |address: &str| format!("[[listener]]\naddress = \"{address}\"\n");
+        let alone =
+            |config: &Config, address: &str| config.takes_ipv6_alone(address.parse().unwrap());
+        let one = config(&listen("[::]:80"));
+        assert!(!alone(&one, "[::]:80"));
+        for beside in ["0.0.0.0:80", "127.0.0.1:80"] {
+            let both = config(&(listen("[::]:80") + &listen(beside)));
+            assert!(alone(&both, "[::]:80"), "{beside}");
+            assert!(!alone(&both, "[::1]:80"), "{beside}");
+            assert!(!alone(&both, "[::]:81"), "{beside}");
+        }
+        let admin =
+            config(&("[admin]\nprobes = \"127.0.0.1:80\"\n".to_owned() + &listen("[::]:80")));
+        assert!(alone(&admin, "[::]:80"));
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 
 use super::Time;
 use super::closing::Closing;
-use super::drain::{Actor, Drain, Drains, Order, Outcome, Until};
+use super::drain::{Actor, Drain, Drains, Order, Outcome, Probed, Until};
 pub use super::event::{Context, Effect, Event, Policy, Probe};
 use super::health::{Judge, Sample, Setting};
 use super::losses::Losses;
@@ -63,10 +63,10 @@ impl Backend {
     pub fn restore(now: Time, drains: impl IntoIterator<Item = Drain>) -> Self {
         let mut backend = Self::new(now);
         for drain in drains {
-            backend.drains.put_back(drain, backend.incarnation, true);
+            backend.drains.put_back(drain, backend.incarnation, now);
         }
         if !backend.drains.is_empty() {
-            backend.closing = Some(Closing::quiet(backend.epoch));
+            backend.closing = Some(Closing::quiet(backend.epoch, now));
         }
         backend
     }
@@ -74,11 +74,8 @@ impl Backend {
     /// The same, as one process in a row behind one name: the count goes on at `incarnation`. A drain that ends
     /// with a restart waits for a later one.
     pub fn counted_from(mut self, incarnation: u64) -> Self {
-        let drains: Vec<Drain> = self.drains().map(|(_, drain)| drain.clone()).collect();
         self.incarnation = incarnation.max(1);
-        for drain in drains {
-            self.drains.put_back(drain, self.incarnation, true);
-        }
+        self.drains.count_from(self.incarnation);
         self
     }
 
@@ -207,6 +204,10 @@ impl Backend {
                 self.lift(|drain| drain.actor == actor && drain.id == id, &mut turn);
             }
             Event::Orphaned { actor, id, expires } => self.drains.hasten(actor, &id, expires),
+            Event::Ended { actor, id } => {
+                self.drains.note_end(actor, &id, now);
+                turn.probe = true;
+            }
             Event::LeaseEnded { id } => {
                 turn.because("its lease ended");
                 self.lift(
@@ -227,10 +228,18 @@ impl Backend {
     }
 
     fn probed(&mut self, sample: Sample, turn: &mut Turn<'_>) {
+        let probed = Probed {
+            well: sample.probe == Probe::Pass,
+            began: sample.began,
+            gap: self.judge.gap(),
+            quiet: self.closing.as_ref().and_then(Closing::quiet_since),
+            incarnation: self.incarnation,
+        };
         let setting = Setting {
             drained: !self.drains.is_empty(),
             drained_by_app: self.drains.has(Actor::App),
             irreplaceable: turn.context.irreplaceable,
+            replaced: self.drains.show_restart(probed),
         };
         let finding = self.judge.take(sample, setting, turn.policy, turn.now);
         if finding.stale {
@@ -242,6 +251,7 @@ impl Backend {
             let given_up = self.judge.failures() >= turn.policy.fall;
             self.losses.weigh(sample, given_up);
             self.settle_if_decided(turn);
+            turn.acts.extend(self.drains.note_unseen(probed));
         }
         if finding.unavailable {
             let deadline = turn
@@ -391,7 +401,7 @@ impl Backend {
         } else {
             Outcome::Drained
         };
-        turn.acts.extend(closing.settle(outcome));
+        turn.acts.extend(closing.settle(outcome, turn.now));
         if lost > 0 {
             turn.because(format!("its process died and took {lost} requests along"));
             turn.alert = true;

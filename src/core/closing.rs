@@ -9,8 +9,8 @@ use super::event::{Effect, Policy};
 pub(super) struct Closing {
     /// The epoch that it began with.
     epoch: u64,
-    /// Nothing in flight, no connection of ours open.
-    quiet: bool,
+    /// Since when nothing is in flight and no connection of ours open.
+    quiet: Option<Time>,
     /// It is quiet, but requests broke on the way: the next probe tells whether the process died.
     undecided: bool,
     /// Those who wait have been told.
@@ -23,7 +23,7 @@ impl Closing {
     pub fn new(epoch: u64) -> Self {
         Self {
             epoch,
-            quiet: false,
+            quiet: None,
             undecided: false,
             announced: false,
             ending: None,
@@ -31,15 +31,20 @@ impl Closing {
     }
 
     /// A closing from before the proxy started: nothing of it is in flight here, and nobody waits.
-    pub fn quiet(epoch: u64) -> Self {
+    pub fn quiet(epoch: u64, now: Time) -> Self {
         Self {
-            quiet: true,
+            quiet: Some(now),
             announced: true,
             ..Self::new(epoch)
         }
     }
 
     pub fn is_quiet(&self) -> bool {
+        self.quiet.is_some()
+    }
+
+    /// Since when nothing is in flight and no connection of ours open.
+    pub fn quiet_since(&self) -> Option<Time> {
         self.quiet
     }
 
@@ -50,11 +55,11 @@ impl Closing {
     /// Another order came, and its asker may wait too. Says whether the closing starts over: it was quiet, but
     /// fail-open has sent requests since.
     pub fn join(&mut self, in_flight: u32, waits: bool, epoch: u64) -> bool {
-        if self.quiet && in_flight > 0 {
+        if self.is_quiet() && in_flight > 0 {
             *self = Self::new(epoch);
             return true;
         }
-        if waits && !self.quiet {
+        if waits && !self.is_quiet() {
             self.announced = false;
         }
         false
@@ -62,7 +67,7 @@ impl Closing {
 
     /// Whether "quiesced" in this epoch is news.
     pub fn hears(&self, epoch: u64, current: u64) -> bool {
-        !self.quiet && (self.epoch..=current).contains(&epoch)
+        !self.is_quiet() && (self.epoch..=current).contains(&epoch)
     }
 
     /// It is quiet; whether the process died is to be found out first.
@@ -71,8 +76,8 @@ impl Closing {
     }
 
     /// It is quiet, and this is how it ended for those who have not been told.
-    pub fn settle(&mut self, outcome: Outcome) -> Option<Effect> {
-        self.quiet = true;
+    pub fn settle(&mut self, outcome: Outcome, now: Time) -> Option<Effect> {
+        self.quiet.get_or_insert(now);
         self.undecided = false;
         self.announce(outcome)
     }
@@ -84,7 +89,7 @@ impl Closing {
 
     /// When streams have to begin to end, or requests have to be cut.
     pub fn next_deadline(&self, drains: &Drains, policy: &Policy) -> Option<Time> {
-        let deadline = drains.deadline().filter(|_| !self.quiet)?;
+        let deadline = drains.deadline().filter(|_| !self.is_quiet())?;
         if self.ending == Some(deadline) {
             return Some(deadline);
         }
@@ -100,7 +105,7 @@ impl Closing {
         in_flight: u32,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
-        while let Some(deadline) = drains.deadline().filter(|_| !self.quiet) {
+        while let Some(deadline) = drains.deadline().filter(|_| !self.is_quiet()) {
             if deadline.saturating_sub(policy.close_spread) > now {
                 return effects;
             }

@@ -1,8 +1,12 @@
 //! Drains: what we were told about a backend. Kept as a set, keyed by actor and id; open means empty.
 
+mod restart;
+
 use std::collections::BTreeMap;
 
 use super::Time;
+pub(super) use restart::Probed;
+pub use restart::{RestartSign, UNSEEN_AFTER};
 
 /// Who asked for a drain. Each actor lifts its own drains and nobody else's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,8 +27,8 @@ pub enum Until {
     /// Only `resume` (or its expiry) ends it.
     #[default]
     Resumed,
-    /// It ends when a new incarnation has passed its probes.
-    Restarted,
+    /// It ends when a new incarnation has passed its probes. What shows a new one, besides what always does.
+    Restarted(RestartSign),
 }
 
 /// A request to drain, as the core takes it. Times are absolute.
@@ -81,7 +85,15 @@ impl Until {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Resumed => "resumed",
-            Self::Restarted => "restarted",
+            Self::Restarted(_) => "restarted",
+        }
+    }
+
+    /// What shows the restart that ends it; `None`: no restart does.
+    pub const fn sign(self) -> Option<RestartSign> {
+        match self {
+            Self::Resumed => None,
+            Self::Restarted(sign) => Some(sign),
         }
     }
 }
@@ -115,6 +127,8 @@ pub struct Drain {
     pub expires: Option<Time>,
     /// When the first order with this actor and id came.
     pub since: Time,
+    /// It waits for a restart, and for some time none has been seen: the same process goes on passing its probes.
+    pub unseen: bool,
 }
 
 /// A drain and what is remembered of it.
@@ -123,6 +137,10 @@ struct Entry {
     drain: Drain,
     /// The incarnation that it was asked for; `restarted` means a later one.
     incarnation: u64,
+    /// When the last order with this actor and id came.
+    asked: Time,
+    /// When every process that it was asked for had ended, where somebody watches them.
+    ended: Option<Time>,
     /// Its expiry has passed: fresh passes lift it.
     expired: bool,
     /// Its deadline has been dealt with.
@@ -158,7 +176,7 @@ impl Drains {
     pub fn restarting(&self) -> bool {
         self.0
             .values()
-            .any(|entry| entry.drain.until == Until::Restarted)
+            .any(|entry| entry.drain.until.sign().is_some())
     }
 
     /// Whether one of them has passed its expiry and waits for fresh passes.
@@ -179,20 +197,34 @@ impl Drains {
             until: order.until,
             expires: order.expires,
             since,
+            unseen: false,
         };
-        self.put_back(drain, incarnation, false);
+        self.insert(drain, incarnation, now, false);
     }
 
-    /// Puts a drain in as it was. `spent`: there is nothing left for its deadline to cut.
-    pub(super) fn put_back(&mut self, drain: Drain, incarnation: u64, spent: bool) {
+    /// Puts a drain in as it was. There is nothing left for its deadline to cut.
+    pub(super) fn put_back(&mut self, drain: Drain, incarnation: u64, now: Time) {
+        self.insert(drain, incarnation, now, true);
+    }
+
+    fn insert(&mut self, drain: Drain, incarnation: u64, asked: Time, spent: bool) {
         let entry = Entry {
             incarnation,
+            asked,
+            ended: None,
             expired: false,
             spent,
             drain,
         };
         self.0
             .insert((entry.drain.actor, entry.drain.id.clone()), entry);
+    }
+
+    /// All of them are meant for this incarnation: those that wait for a restart wait for a later one.
+    pub(super) fn count_from(&mut self, incarnation: u64) {
+        for entry in self.0.values_mut() {
+            entry.incarnation = incarnation;
+        }
     }
 
     /// Gives an open drain another reason; says whether there is one.
@@ -218,8 +250,7 @@ impl Drains {
     pub(super) fn lift_passed(&mut self, incarnation: u64) -> bool {
         let before = self.0.len();
         self.0.retain(|key, entry| {
-            let restarted =
-                entry.drain.until == Until::Restarted && entry.incarnation < incarnation;
+            let restarted = entry.drain.until.sign().is_some() && entry.incarnation < incarnation;
             !(key.0 == Actor::App || restarted || entry.expired)
         });
         self.0.len() != before

@@ -119,6 +119,14 @@ pub enum Event {
         /// When it ends by itself, after fresh passes.
         expires: Time,
     },
+    /// Every process that accepted connections on the backend's listening socket when this drain was asked for has
+    /// ended, or let go of the socket: for a drain that waits for that ([`RestartSign::Exit`](super::drain::RestartSign)).
+    Ended {
+        /// Who asked for the drain.
+        actor: Actor,
+        /// The drain's id.
+        id: String,
+    },
     /// A lease ended: its drains (actor supervisor, this id) are lifted; from drained, as in [`Event::Resume`].
     LeaseEnded {
         /// The lease's id.
@@ -160,6 +168,13 @@ pub enum Effect {
     Cut,
     /// Tell everybody who waits for this backend's drain.
     Announce(Outcome),
+    /// Warn: this drain waits for a restart, and the same process goes on passing its probes.
+    Unseen {
+        /// Who asked for the drain.
+        actor: Actor,
+        /// The drain's id.
+        id: String,
+    },
     /// The state changed: for log, event stream and snapshot.
     Changed {
         /// Before.

@@ -13,6 +13,8 @@ pub(super) struct Setting {
     pub drained_by_app: bool,
     /// No other eligible one answers in time.
     pub irreplaceable: bool,
+    /// Some drain's sign says that what passes probes now is another process.
+    pub replaced: bool,
 }
 
 /// One probe, as it ended.
@@ -58,6 +60,8 @@ pub(super) struct Judge {
     listener: Option<u64>,
     /// The peer closed a connection then, and no later probe was answered.
     closed_by_peer: Option<Time>,
+    /// When the last probe was begun that did not pass.
+    gap: Option<Time>,
     /// Something asked for a closer look.
     hinted: bool,
 }
@@ -75,6 +79,7 @@ impl Judge {
             met: false,
             listener: None,
             closed_by_peer: None,
+            gap: None,
             hinted: false,
         }
     }
@@ -89,6 +94,11 @@ impl Judge {
 
     pub fn timeouts(&self) -> u32 {
         self.timeouts
+    }
+
+    /// When the last probe was begun that did not pass.
+    pub fn gap(&self) -> Option<Time> {
+        self.gap
     }
 
     /// Traffic or a connection asks for a closer look.
@@ -162,6 +172,9 @@ impl Judge {
             *self = Self::new(sample.began);
         }
         self.listener = sample.listener.or(self.listener);
+        if sample.probe != Probe::Pass {
+            self.gap = Some(sample.began);
+        }
         self.hinted = false;
         match sample.probe {
             Probe::Pass => {
@@ -199,7 +212,7 @@ impl Judge {
         finding
     }
 
-    /// Another listening socket, or an answer after a refusal. The first process to answer at all is no new
+    /// Another listening socket, an answer after a refusal, or what a drain's asker has named. The first process to answer at all is no new
     /// one, unless somebody closed this backend or gave it up before.
     fn is_another(&self, sample: Sample, setting: Setting) -> bool {
         if let (Some(was), Some(is)) = (self.listener, sample.listener)
@@ -212,7 +225,7 @@ impl Judge {
             Probe::Pass | Probe::Unavailable | Probe::Status(_)
         );
         let known = self.met || setting.drained || self.health == Health::Down;
-        answers && self.refused && known
+        (answers && self.refused && known) || setting.replaced
     }
 
     fn answered(&mut self, began: Time) {

@@ -31,17 +31,17 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// For the access log and `lameduck_retries_total`.
-    pub const fn as_str(self) -> &'static str {
+    /// The same as a reason to try again, or not to.
+    pub const fn reason(self) -> RetryReason {
         match self {
-            Self::ConnectFailed => "connect_failed",
-            Self::StaleProven => "stale_connection",
-            Self::DiedBeforeResponse { .. } => "connection_died",
-            Self::CutByDrain => "cut_by_drain",
-            Self::RefusedStream => "refused_stream",
-            Self::GoAway => "goaway",
-            Self::Timeout => "timed_out",
-            Self::ResponseBegun => "response_begun",
+            Self::ConnectFailed => RetryReason::ConnectFailed,
+            Self::StaleProven => RetryReason::StaleConnection,
+            Self::DiedBeforeResponse { .. } => RetryReason::ConnectionDied,
+            Self::CutByDrain => RetryReason::CutByDrain,
+            Self::RefusedStream => RetryReason::RefusedStream,
+            Self::GoAway => RetryReason::GoAway,
+            Self::Timeout => RetryReason::TimedOut,
+            Self::ResponseBegun => RetryReason::ResponseBegun,
         }
     }
 
@@ -54,8 +54,54 @@ impl Failure {
     }
 }
 
-/// Why a request is given up that might have been tried again, were there a token left.
-pub const OUT_OF_BUDGET: &str = "budget";
+/// Why a request was tried again, or was not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryReason {
+    /// [`Failure::ConnectFailed`].
+    ConnectFailed,
+    /// [`Failure::StaleProven`].
+    StaleConnection,
+    /// [`Failure::DiedBeforeResponse`].
+    ConnectionDied,
+    /// [`Failure::CutByDrain`].
+    CutByDrain,
+    /// [`Failure::RefusedStream`].
+    RefusedStream,
+    /// [`Failure::GoAway`].
+    GoAway,
+    /// [`Failure::Timeout`]: not tried again.
+    TimedOut,
+    /// [`Failure::ResponseBegun`]: not tried again.
+    ResponseBegun,
+    /// Not tried again: the request may have been applied, and its method isn't idempotent.
+    NotIdempotent,
+    /// Not tried again: its body is not here any more.
+    BodyGone,
+    /// Not tried again: `attempts` are used up.
+    Attempts,
+    /// Not tried again: it might have been, were there a token left in the retry budget.
+    Budget,
+}
+
+impl RetryReason {
+    /// For the access log and `lameduck_retries_total`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectFailed => "connect_failed",
+            Self::StaleConnection => "stale_connection",
+            Self::ConnectionDied => "connection_died",
+            Self::CutByDrain => "cut_by_drain",
+            Self::RefusedStream => "refused_stream",
+            Self::GoAway => "goaway",
+            Self::TimedOut => "timed_out",
+            Self::ResponseBegun => "response_begun",
+            Self::NotIdempotent => "not_idempotent",
+            Self::BodyGone => "body_gone",
+            Self::Attempts => "attempts",
+            Self::Budget => "budget",
+        }
+    }
+}
 
 /// What matters of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,15 +204,15 @@ pub enum Verdict {
     Retry {
         /// On a backend that has not been tried; else the same one will do, on a fresh connection.
         elsewhere: bool,
-        /// For the access log and `lameduck_retries_total`.
-        reason: &'static str,
+        /// Why.
+        reason: RetryReason,
         /// Take a token first; without one, give up.
         spend_budget: bool,
     },
     /// The failure is the answer.
     GiveUp {
-        /// For the access log and `lameduck_retries_total`.
-        reason: &'static str,
+        /// Why it isn't tried again.
+        reason: RetryReason,
     },
     /// Wait for a backend ([`super::hold`]); all may be tried again after that.
     Hold,
@@ -182,23 +228,25 @@ pub fn decide(
 ) -> Verdict {
     if matches!(failure, Failure::Timeout | Failure::ResponseBegun) {
         return Verdict::GiveUp {
-            reason: failure.as_str(),
+            reason: failure.reason(),
         };
     }
     let proven = failure.is_proven();
     if !proven && !request.may_be_repeated(limits) {
         return Verdict::GiveUp {
-            reason: "not_idempotent",
+            reason: RetryReason::NotIdempotent,
         };
     }
     // A failed connect read nothing of the body that an earlier attempt had not.
     if failure != Failure::ConnectFailed && !request.body_replayable {
         return Verdict::GiveUp {
-            reason: "body_gone",
+            reason: RetryReason::BodyGone,
         };
     }
     if tried.is_spent(failure, limits) {
-        return Verdict::GiveUp { reason: "attempts" };
+        return Verdict::GiveUp {
+            reason: RetryReason::Attempts,
+        };
     }
     if failure == Failure::ConnectFailed && !left.others {
         return Verdict::Hold;
@@ -207,12 +255,12 @@ pub fn decide(
     let spend_budget = !proven && failure != Failure::CutByDrain;
     if spend_budget && !left.token {
         return Verdict::GiveUp {
-            reason: OUT_OF_BUDGET,
+            reason: RetryReason::Budget,
         };
     }
     Verdict::Retry {
         elsewhere: left.others,
-        reason: failure.as_str(),
+        reason: failure.reason(),
         spend_budget,
     }
 }

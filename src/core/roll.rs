@@ -7,19 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::Time;
-
-/// After this long without a new process, it is said that none is seen, and how that may be.
-const UNSEEN: Time = Time::from_secs(5);
-
-/// What shows that a backend has restarted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RestartSign {
-    /// Another process is behind it: another listening socket, an answer after a refusal, a new registration.
-    #[default]
-    NewProcess,
-    /// Its command has ended well, and fresh probes pass: for restarts that keep the listening socket.
-    CommandEnd,
-}
+use super::drain::{RestartSign, UNSEEN_AFTER};
 
 /// What a roll may do, and how long it waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +21,7 @@ pub struct Plan {
     /// After the command: the longest until a new process is ready. Also the longest wait for others to be ready
     /// before one is taken out.
     pub ready_timeout: Time,
-    /// What shows that one has restarted.
+    /// What shows that one has restarted, and that its turn is over.
     pub sign: RestartSign,
 }
 
@@ -89,6 +77,8 @@ pub enum Effect {
     Run(String),
     /// End its command, by force if need be.
     Kill(String),
+    /// Ask the proxy to drain it until fresh probes pass ([`RestartSign::Probe`], from now on).
+    AwaitProbes(String),
     /// Lift our drain of it.
     Undo(String),
     /// It is done: a new process takes requests. With how long that took after the command.
@@ -211,7 +201,7 @@ impl Roll {
             Phase::Running(since, _) => Some(since.saturating_add(self.plan.command_timeout)),
             // A look that finds the new process wants no word about its absence.
             Phase::Returning(since, old, false) if !old.is_empty() => {
-                Some(since.saturating_add(UNSEEN.min(self.plan.ready_timeout)))
+                Some(since.saturating_add(UNSEEN_AFTER.min(self.plan.ready_timeout)))
             }
             Phase::Returning(since, ..) => Some(since.saturating_add(self.plan.ready_timeout)),
             _ => None,
@@ -286,13 +276,18 @@ impl Roll {
         if well && waits {
             let old = match sign {
                 RestartSign::NewProcess => std::mem::take(old),
-                RestartSign::CommandEnd => {
+                RestartSign::Probe => {
+                    acts.push(Effect::AwaitProbes(name.to_owned()));
+                    std::mem::take(old)
+                }
+                RestartSign::Exit => {
                     // Whoever answers fresh probes from now on counts as the new one.
                     acts.push(Effect::Undo(name.to_owned()));
                     BTreeSet::new()
                 }
             };
-            *phase = Phase::Returning(now, old, false);
+            // Where probes are the sign, they have the same time, and nothing is to be said.
+            *phase = Phase::Returning(now, old, sign == RestartSign::Probe);
             return;
         }
         *phase = Phase::Over;
@@ -372,7 +367,7 @@ impl Roll {
                         continue;
                     }
                     if now < since.saturating_add(self.plan.ready_timeout) {
-                        if !said && !old.is_empty() && now >= since.saturating_add(UNSEEN) {
+                        if !said && !old.is_empty() && now >= since.saturating_add(UNSEEN_AFTER) {
                             if !came {
                                 acts.push(Effect::Unseen(name));
                             }

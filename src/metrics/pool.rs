@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::histogram::Histogram;
 use super::local_answers::LocalAnswers;
 use super::reasons::Reasons;
+use crate::core::retry::RetryReason;
 use crate::net::connect_fault::ConnectFault;
 
 /// What one pool did so far. It outlives snapshots and reloads.
@@ -25,8 +26,8 @@ impl PoolCounters {
     }
 
     /// A failed attempt is tried again; or, with `done` false, would have been if the budget allowed it.
-    pub fn retried(&self, reason: &'static str, done: bool) {
-        if done { &self.retried } else { &self.denied }.add(reason);
+    pub fn retried(&self, reason: RetryReason, done: bool) {
+        if done { &self.retried } else { &self.denied }.add(reason.as_str());
     }
 
     /// A connect for a request failed.

@@ -97,9 +97,9 @@ fn describe(bytes: &[u8]) -> Option<(u8, u32)> {
     Some((message[1], netlink::inode(message)?))
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::net::{TcpListener, TcpStream};
 

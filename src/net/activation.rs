@@ -3,12 +3,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{SockRef, Type};
+
+use crate::rt::syscall::adopt_descriptor;
 
 /// The first descriptor that is passed (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
@@ -67,7 +69,7 @@ impl Inherited {
         let mut warnings = Vec::new();
         for fd in FIRST..FIRST + count {
             let name = names.next().unwrap_or_default();
-            match adopt(fd) {
+            match adopt_descriptor(fd) {
                 Ok(owned) => passed.push((owned, name.to_owned())),
                 Err(error) => warnings.push(format!("descriptor {fd} was not passed: {error}")),
             }
@@ -149,20 +151,6 @@ impl Passed {
     }
 }
 
-/// Takes over a descriptor, which no process that we start will get.
-#[allow(
-    unsafe_code,
-    reason = "a number from the environment becomes a descriptor"
-)]
-fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: fcntl with F_SETFD touches no memory; it fails if the descriptor is not open.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is open, the protocol says that it is ours, and `take` gives it to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 /// Where a socket listens; an error if it does not.
 fn look(fd: &OwnedFd) -> io::Result<Local> {
     let socket = SockRef::from(fd);
@@ -180,7 +168,6 @@ fn look(fd: &OwnedFd) -> io::Result<Local> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn passed(sockets: Vec<(OwnedFd, &str)>) -> Inherited {

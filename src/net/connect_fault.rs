@@ -74,7 +74,8 @@ macro_rules! lines {
             NotAccepted => "the last one tried closed the connection before it had accepted it",
             Ignored => "the last one tried did not accept the connection in time",
             Draining => "the last one tried began to drain",
-            NoPort => "lameduck's host has no local port left for the last one tried",
+            NoPort => "lameduck's host has no local port left for the last one tried (net.ipv4.ip_local_port_range; \
+                       lameduck's log says what to do)",
             NoDescriptor => "lameduck has too many open files",
             NoSystemDescriptor => "lameduck's host has too many open files",
             NoMemory => "lameduck's host has no memory left for connections",
@@ -199,7 +200,8 @@ mod tests {
         let fault = ConnectFault::NoPort;
         assert_eq!(
             fault.cause(),
-            "no backend could be reached: lameduck's host has no local port left for the last one tried"
+            "no backend could be reached: lameduck's host has no local port left for the last one tried \
+             (net.ipv4.ip_local_port_range; lameduck's log says what to do)"
         );
         assert!(
             fault

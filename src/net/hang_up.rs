@@ -94,9 +94,9 @@ macro_rules! socket {
 socket!(TcpStream);
 socket!(UnixStream);
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::future::poll_fn;
     use std::pin::Pin;
     use std::time::Duration;

@@ -85,9 +85,9 @@ pub fn set_keepalive(socket: &impl AsFd, keepalive: Option<Keepalive>) {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::net::{TcpListener, TcpStream};
 

@@ -5,7 +5,8 @@
 //! the kernel walk through its whole table of connections, a millisecond of CPU time and more, and a thousand
 //! backends that start at once ask ten thousand times a second.
 //!
-//! [`accept_queue`](super::accept_queue) asks the same way after one connection.
+//! [`accept_queue`](super::accept_queue) asks the same way after one connection; [`serving`](super::serving) finds the
+//! processes behind a listener.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -195,7 +196,6 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

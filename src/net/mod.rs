@@ -19,5 +19,6 @@ pub mod plain;
 pub mod proxy_protocol;
 pub mod rewound;
 pub mod sd_notify;
+pub mod serving;
 pub mod socket;
 pub(crate) mod stream;

@@ -40,11 +40,24 @@ impl<S> From<S> for Plain<S> {
 /// # Errors
 /// When there is no descriptor left: it is another one of the same socket, which Pingora's stream gives up with its own.
 pub fn socket_of(stream: &Stream) -> io::Result<OwnedFd> {
-    #[allow(unsafe_code)]
-    // SAFETY: the stream owns this descriptor, and is open for as long as it is borrowed.
-    let descriptor = unsafe { BorrowedFd::borrow_raw(stream.id()) };
+    let descriptor = descriptor_of(stream).ok_or(io::ErrorKind::NotConnected)?;
     descriptor.try_clone_to_owned()
 }
+
+/// The descriptor below a stream; `None` where it has none of its own, as a stream of an HTTP/2 connection.
+#[allow(
+    unsafe_code,
+    reason = "Pingora's trait of streams gives the descriptor as a number"
+)]
+pub fn descriptor_of(stream: &Stream) -> Option<BorrowedFd<'_>> {
+    let number = Some(stream.id()).filter(|number| *number >= FIRST_SOCKET)?;
+    // SAFETY: Pingora's own sockets and all of ours, and the TLS streams on them, answer with the descriptor that they
+    // own, which stays open for as long as they are borrowed.
+    Some(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// What is no socket answers with a lower number: ours with -1, Pingora's streams in memory with that of standard input.
+const FIRST_SOCKET: RawFd = 3;
 
 /// A TCP connection on this thread's runtime. It is non-blocking already.
 ///

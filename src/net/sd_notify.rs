@@ -58,7 +58,6 @@ fn resolve(address: &OsStr) -> io::Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn received(socket: &UnixDatagram) -> String {

@@ -3,7 +3,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -30,44 +30,17 @@ pub(super) fn of_unix(path: &Path) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// The most specific listener for this address, as the kernel chooses it. Several of the same rank
-/// (SO_REUSEPORT) have no one identity.
+/// The one listener for this address, as the kernel chooses it. Several of the same rank (SO_REUSEPORT) have no one
+/// identity.
 fn listener(listening: impl IntoIterator<Item = Listening>, peer: SocketAddr) -> Option<u64> {
-    let mut best: Option<(u8, u64)> = None;
-    let mut tied = false;
-    for Listening { address, inode } in listening {
-        let same_port = address.port() == peer.port();
-        let Some(rank) = rank(address.ip(), peer.ip()).filter(|_| same_port) else {
-            continue;
-        };
-        match best {
-            Some((known, _)) if known > rank => {}
-            Some((known, _)) if known == rank => tied = true,
-            _ => {
-                best = Some((rank, inode));
-                tied = false;
-            }
-        }
-    }
-    best.filter(|_| !tied).map(|(_, inode)| inode)
-}
-
-/// How well a listening address fits, if it does: its own, then any of its family, then any at all (`::`).
-fn rank(listening: IpAddr, peer: IpAddr) -> Option<u8> {
-    let (plain, wanted) = (listening.to_canonical(), peer.to_canonical());
-    match listening {
-        _ if plain == wanted => Some(3),
-        IpAddr::V4(address) if address.is_unspecified() && wanted.is_ipv4() => Some(2),
-        IpAddr::V6(address) if address.is_unspecified() => {
-            Some(if wanted.is_ipv6() { 2 } else { 1 })
-        }
+    match crate::net::serving::accepting(listening, peer).as_slice() {
+        [one] => Some(*one),
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

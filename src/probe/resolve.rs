@@ -182,7 +182,6 @@ fn choose(current: Option<&Resolved>, addresses: &[SocketAddr]) -> Option<Socket
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -24,7 +24,8 @@ use crate::rt::syscall::open_files;
 /// two. When tens of thousands of backends come at once, as from the last run's state, the listeners, clients and
 /// requests need the others.
 static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
-    let share = usize::try_from(open_files() / 8).unwrap_or(usize::MAX);
+    let share = open_files().and_then(|most| usize::try_from(most / 8).ok());
+    let share = share.unwrap_or(usize::MAX);
     Semaphore::new(share.clamp(LEAST, Semaphore::MAX_PERMITS))
 });
 

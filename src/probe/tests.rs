@@ -1,5 +1,4 @@
 //! Against real servers on loopback.
-#![allow(clippy::unwrap_used)]
 
 mod rig;
 

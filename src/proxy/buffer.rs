@@ -239,7 +239,6 @@ fn surplus_of(size: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::future::poll_fn;
     use tokio::io::AsyncWriteExt;

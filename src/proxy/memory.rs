@@ -6,9 +6,9 @@
 //!
 //! Where the budget is used up, buffers that could do without more don't grow, and whoever can't do without takes the
 //! place of the request that has been incomplete for longest: that one is answered with 408. The process has one budget,
-//! like it has one memory.
+//! like it has one memory. Of large heads that are incomplete, only 64 are kept, however much room there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
@@ -26,13 +26,26 @@ static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static INCOMPLETE: Mutex<Queue> = Mutex::new(Queue {
     next: 0,
     waiting: BTreeMap::new(),
+    large_heads: BTreeSet::new(),
+    leaving_heads: BTreeSet::new(),
     leaving: 0,
 });
+
+/// An incomplete head is large when its buffer has more bytes than this: what HAProxy accepts at most by default.
+pub const LARGE_HEAD: usize = 16 << 10;
+
+/// The most incomplete heads at once that are large. A complete one is parsed and gone; one that stays incomplete for
+/// longer than a few round trips is a slow client's or an attacker's, and 64 of them cost 4 MiB by default.
+const MOST_LARGE_HEADS: usize = 64;
 
 #[derive(Debug)]
 struct Queue {
     next: u64,
     waiting: BTreeMap<u64, (usize, Arc<Eviction>)>,
+    /// Those of `waiting` that are large heads.
+    large_heads: BTreeSet<u64>,
+    /// Large heads that were told to go and haven't yet.
+    leaving_heads: BTreeSet<u64>,
     /// Bytes of those that were told to go and haven't yet.
     leaving: usize,
 }
@@ -65,17 +78,21 @@ pub fn make_room(bytes: usize) -> bool {
     over == 0 || evict(over)
 }
 
+/// Whether a head may become large now, or has to wait until some of those have gone that were told to: a thousand that
+/// come in one moment would all be kept for that moment.
+pub fn may_head_become_large() -> bool {
+    INCOMPLETE.lock().leaving_heads.len() < MOST_LARGE_HEADS
+}
+
 #[cold]
 fn evict(bytes: usize) -> bool {
     let mut evicted = Vec::new();
     let mut queue = INCOMPLETE.lock();
     while queue.leaving < bytes {
-        let Some((_, (size, eviction))) = queue.waiting.pop_first() else {
+        let Some(&oldest) = queue.waiting.keys().next() else {
             break;
         };
-        queue.leaving += size;
-        eviction.evicted.store(true, Ordering::Release);
-        evicted.push(eviction);
+        evicted.extend(queue.evict_request(oldest));
     }
     let enough = queue.leaving >= bytes;
     // Whoever is woken may want the lock.
@@ -84,6 +101,19 @@ fn evict(bytes: usize) -> bool {
         eviction.waker.wake();
     }
     enough
+}
+
+impl Queue {
+    /// Tells a request to go. Its task is to be woken when the lock is free again.
+    fn evict_request(&mut self, number: u64) -> Option<Arc<Eviction>> {
+        let (size, eviction) = self.waiting.remove(&number)?;
+        if self.large_heads.remove(&number) {
+            self.leaving_heads.insert(number);
+        }
+        self.leaving += size;
+        eviction.evicted.store(true, Ordering::Release);
+        Some(eviction)
+    }
 }
 
 /// Whether a request was told to go.
@@ -124,6 +154,8 @@ pub struct IncompletePlace {
     /// What an eviction frees.
     bytes: usize,
     eviction: Arc<Eviction>,
+    /// It is one of the large heads.
+    is_large_head: bool,
     /// What it costs besides its buffer.
     _flat: MemoryCharge,
 }
@@ -143,6 +175,7 @@ impl IncompletePlace {
             number,
             bytes,
             eviction,
+            is_large_head: false,
             _flat: charge,
         }
     }
@@ -158,11 +191,38 @@ impl IncompletePlace {
         self.eviction.waker.register(waker);
         self.eviction.evicted.load(Ordering::Acquire)
     }
+
+    /// The same for a request of which not even the head is complete. Of large ones, only so many are kept.
+    pub fn poll_head_evicted(&mut self, waker: &Waker, bytes: usize) -> bool {
+        if bytes > LARGE_HEAD && !self.is_large_head {
+            self.is_large_head = true;
+            self.enter_large_heads();
+        }
+        self.poll_evicted(waker, bytes)
+    }
+
+    /// Where there are too many large heads, the oldest has to go.
+    fn enter_large_heads(&self) {
+        let mut queue = INCOMPLETE.lock();
+        if queue.waiting.contains_key(&self.number) {
+            queue.large_heads.insert(self.number);
+        }
+        let oldest = queue.large_heads.first().copied();
+        let evicted = oldest
+            .filter(|_| queue.large_heads.len() > MOST_LARGE_HEADS)
+            .and_then(|oldest| queue.evict_request(oldest));
+        drop(queue);
+        if let Some(eviction) = evicted {
+            eviction.waker.wake();
+        }
+    }
 }
 
 impl Drop for IncompletePlace {
     fn drop(&mut self) {
         let mut queue = INCOMPLETE.lock();
+        queue.large_heads.remove(&self.number);
+        queue.leaving_heads.remove(&self.number);
         if queue.waiting.remove(&self.number).is_none() {
             queue.leaving -= self.bytes;
         }
@@ -170,7 +230,7 @@ impl Drop for IncompletePlace {
 }
 
 /// With their bodies, the requests of a connection may keep so many times as much as with their heads alone.
-const BODIES: usize = 4;
+const BODIES: usize = 2;
 
 /// What the open requests of one HTTP/2 connection keep together, beyond a small buffer each.
 #[derive(Debug)]
@@ -242,10 +302,14 @@ impl Drop for ConnectionShare {
 mod tests {
     use super::*;
 
-    /// One test, because the budget is the process's. Other tests' buffers are part of it, so the limit is far off them.
+    /// The budget and the queue are the process's: one test at a time.
+    static TURN: Mutex<()> = Mutex::new(());
+
+    /// Other tests' buffers are part of it, so the limit is far off them.
     #[test]
     fn full_budget_evicts_the_oldest_incomplete_request_first() {
         const HUGE: usize = 1 << 40;
+        let _turn = TURN.lock();
         set_limit(4 * HUGE as u64);
         let mut charges: Vec<MemoryCharge> = Vec::new();
         let mut places = Vec::new();
@@ -285,12 +349,39 @@ mod tests {
     }
 
     #[test]
+    fn large_head_beyond_the_most_evicts_the_oldest() {
+        let _turn = TURN.lock();
+        let waker = Waker::noop();
+        let mut places: Vec<_> = (0..=MOST_LARGE_HEADS)
+            .map(|_| IncompletePlace::take(0))
+            .collect();
+        for place in &mut places {
+            assert!(
+                !place.poll_head_evicted(waker, LARGE_HEAD),
+                "small ones stay"
+            );
+        }
+        for place in &mut places {
+            assert!(!place.poll_head_evicted(waker, LARGE_HEAD + 1));
+        }
+        let evicted = |place: &mut IncompletePlace| place.poll_head_evicted(waker, LARGE_HEAD + 2);
+        let gone: Vec<bool> = places.iter_mut().map(evicted).collect();
+        assert_eq!(gone[..2], [true, false]);
+        assert_eq!(gone.iter().filter(|gone| **gone).count(), 1);
+        // A place that was given back is free.
+        places.truncate(MOST_LARGE_HEADS);
+        places.push(IncompletePlace::take(0));
+        assert!(!evicted(&mut places[MOST_LARGE_HEADS]));
+        assert!(!evicted(&mut places[1]));
+    }
+
+    #[test]
     fn requests_of_one_connection_share_its_bound() {
         let memory = ConnectionMemory::new(100);
         let (mut one, mut two) = (memory.share(), memory.share());
         assert!(one.set(60) && !two.set(50) && two.set(40));
         assert!(!one.set(61) && one.set(10) && two.set(90));
-        assert!(!two.set_with_body(391) && two.set_with_body(390) && !one.set(11));
+        assert!(!two.set_with_body(191) && two.set_with_body(190) && !one.set(11));
         drop(two);
         assert!(one.set(100));
         drop(one);

@@ -290,5 +290,6 @@ fn restored(kept: &persist::Drain) -> Drain {
         until: order.until,
         expires: order.expires,
         since: clock::from_wall(kept.since()),
+        unseen: false,
     }
 }

@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use super::endpoint::Endpoint;
 use super::lease::Tenure;
 use super::probing::{Cadence, Prober};
-use super::view::{BackendView, DrainResponse, DrainView, InFlight};
+use super::restart_watch;
+use super::view::{BackendView, DrainResponse, InFlight};
 use crate::core::Time;
 use crate::core::backend::Backend;
 use crate::core::drain::{Actor, Drain, Outcome};
@@ -129,7 +130,9 @@ impl Member {
             last_probe: self.last_probe.clone(),
             drains: backend
                 .drains()
-                .map(|(_, drain)| drain_view(drain))
+                .map(|(_, drain)| {
+                    restart_watch::view(&self.endpoint.pool, &self.endpoint.name, drain)
+                })
                 .collect(),
             in_flight,
             in_flight_by_kind: self.endpoint.kinds.split(in_flight),
@@ -137,18 +140,5 @@ impl Member {
             requests: self.endpoint.counters.requests(),
             warning: None,
         }
-    }
-}
-
-fn drain_view(drain: &Drain) -> DrainView {
-    let people = |at: Time| clock::rfc3339(clock::wall(at));
-    DrainView {
-        actor: drain.actor.as_str().to_owned(),
-        id: drain.id.clone(),
-        reason: drain.reason.clone(),
-        since: people(drain.since),
-        deadline: drain.deadline.map(people),
-        until: drain.until.as_str().to_owned(),
-        expires: drain.expires.map(people),
     }
 }

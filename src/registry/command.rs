@@ -1,18 +1,116 @@
 //! What the registry is asked to do: probe results, and what people want to know or to change.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::endpoint::Key;
-use super::handle::{Command, Refusal};
-use super::lease;
+use super::handle::Refusal;
+use super::lease::{self, Lease};
 use super::pool::PoolState;
 use super::request::{self, Which};
-use super::view::{DrainRequest, DrainResponse};
+use super::view::{
+    BackendView, DrainRequest, DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest,
+    PoolView, RegisterRequest,
+};
 use super::writer::Writer;
-use crate::config::OnEmpty;
+use crate::config::{self, Config, OnEmpty};
 use crate::core::backend::Event;
 use crate::rt::clock;
+
+/// What the registry's task is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Drain {
+        pool: String,
+        name: String,
+        request: DrainRequest,
+        remove: bool,
+        owner: Option<u32>,
+        reply: oneshot::Sender<Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal>>,
+    },
+    Resume {
+        pool: String,
+        name: String,
+        which: Which,
+        owner: Option<u32>,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Register {
+        pool: String,
+        name: String,
+        request: RegisterRequest,
+        owner: Option<u32>,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Lease {
+        pool: String,
+        name: String,
+        request: LeaseRequest,
+        owner: Option<u32>,
+        reply: oneshot::Sender<Result<Lease, Refusal>>,
+    },
+    LeaseStatus {
+        key: Key,
+        reply: oneshot::Sender<Option<LeaseEvent>>,
+    },
+    LeaseDrain {
+        lease: String,
+        request: LeaseDrainRequest,
+        owner: Option<u32>,
+        reply: oneshot::Sender<Result<oneshot::Receiver<DrainResponse>, Refusal>>,
+    },
+    LeaseBroken {
+        key: Key,
+    },
+    Ping {
+        reply: oneshot::Sender<()>,
+    },
+    OwnsLease {
+        lease: String,
+        owner: Option<u32>,
+        reply: oneshot::Sender<bool>,
+    },
+    Pools {
+        reply: oneshot::Sender<Vec<PoolView>>,
+    },
+    Pool {
+        name: String,
+        owner: Option<u32>,
+        reply: oneshot::Sender<Result<PoolView, Refusal>>,
+    },
+    Backends {
+        pool: String,
+        name: String,
+        owner: Option<u32>,
+        reply: oneshot::Sender<Result<Vec<BackendView>, Refusal>>,
+    },
+    Apply {
+        config: Arc<Config>,
+        reply: oneshot::Sender<Vec<String>>,
+    },
+    Renew {
+        pool: String,
+        tls: config::UpstreamTls,
+        reply: oneshot::Sender<bool>,
+    },
+    BeginRoll {
+        pool: String,
+        by: String,
+        reply: oneshot::Sender<Result<String, Refusal>>,
+    },
+    SaveAgain,
+    EndRoll {
+        pool: String,
+        id: String,
+    },
+    Report {
+        key: Key,
+        event: Event,
+        detail: String,
+    },
+}
 
 impl Writer {
     pub(super) fn command(&mut self, command: Command) {
@@ -146,14 +244,18 @@ impl Writer {
         let member = self
             .home_mut(key)
             .and_then(|pool| pool.members.get_mut(&key));
+        // A tick's is of a probe that could not be made.
+        let seen = matches!(event, Event::Probed { .. } | Event::Tick);
         if let Some(member) = member {
             member.probed |= matches!(event, Event::Probed { .. });
-            // A tick's is of a probe that could not be made.
-            if matches!(event, Event::Probed { .. } | Event::Tick) {
+            if seen {
                 member.last_probe = Some(detail);
             }
         }
         self.step(key, event);
+        if seen && let Some(pool) = self.home_mut(key) {
+            pool.note_last_probe(key);
+        }
     }
 
     fn drain(

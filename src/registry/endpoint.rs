@@ -3,6 +3,7 @@
 pub mod gate;
 pub mod idle;
 mod in_flight;
+mod last_probe;
 mod sessions;
 mod suspicion;
 mod transport;
@@ -18,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use in_flight::{Kind, Kinds, Lasting};
+pub use last_probe::LastProbe;
 pub use sessions::{Entered, Session, Sessions};
 pub use suspicion::Suspicion;
 pub use transport::Transport;
@@ -95,6 +97,8 @@ pub struct Endpoint {
     pub counters: Counters,
     /// It may be on its way out.
     pub suspicion: Suspicion,
+    /// What was seen last of it.
+    pub last_probe: LastProbe,
     /// It answered the last probe in HTTP/1.0, which knows no chunks (RFC 9112, section 6.1).
     pub is_http10: AtomicBool,
     weight: AtomicU32,
@@ -156,6 +160,7 @@ impl Endpoint {
             sessions: Sessions::default(),
             counters: Counters::default(),
             suspicion: Suspicion::default(),
+            last_probe: LastProbe::default(),
             is_http10: AtomicBool::new(false),
             resolved: ArcSwapOption::from(resolved),
             address_doubts: Notify::new(),

@@ -7,17 +7,17 @@ use arc_swap::{ArcSwap, Guard};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::command::Command;
 use super::endpoint::Key;
-use super::lease::Lease;
 use super::names;
 use super::own_listeners::OwnListeners;
 use super::owner;
-use super::request::{self, Which, parse_duration};
+use super::request::{self, parse_duration};
 use super::saves::Saves;
 use super::snapshot::Snapshot;
 use super::view::{
-    BackendView, DrainRequest, DrainResponse, EventView, InFlight, LeaseDrainRequest, LeaseEvent,
-    LeaseRequest, PoolView, RegisterRequest, ResumeRequest,
+    BackendView, DrainRequest, DrainResponse, EventView, InFlight, PoolView, RegisterRequest,
+    ResumeRequest,
 };
 use crate::config::{self, Config};
 use crate::core::backend::Event;
@@ -83,99 +83,6 @@ pub enum Refusal {
     ShuttingDown,
 }
 
-/// What the registry's task is asked to do.
-#[derive(Debug)]
-pub(super) enum Command {
-    Drain {
-        pool: String,
-        name: String,
-        request: DrainRequest,
-        remove: bool,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal>>,
-    },
-    Resume {
-        pool: String,
-        name: String,
-        which: Which,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<(), Refusal>>,
-    },
-    Register {
-        pool: String,
-        name: String,
-        request: RegisterRequest,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<(), Refusal>>,
-    },
-    Lease {
-        pool: String,
-        name: String,
-        request: LeaseRequest,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<Lease, Refusal>>,
-    },
-    LeaseStatus {
-        key: Key,
-        reply: oneshot::Sender<Option<LeaseEvent>>,
-    },
-    LeaseDrain {
-        lease: String,
-        request: LeaseDrainRequest,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<oneshot::Receiver<DrainResponse>, Refusal>>,
-    },
-    LeaseBroken {
-        key: Key,
-    },
-    Ping {
-        reply: oneshot::Sender<()>,
-    },
-    OwnsLease {
-        lease: String,
-        owner: Option<u32>,
-        reply: oneshot::Sender<bool>,
-    },
-    Pools {
-        reply: oneshot::Sender<Vec<PoolView>>,
-    },
-    Pool {
-        name: String,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<PoolView, Refusal>>,
-    },
-    Backends {
-        pool: String,
-        name: String,
-        owner: Option<u32>,
-        reply: oneshot::Sender<Result<Vec<BackendView>, Refusal>>,
-    },
-    Apply {
-        config: Arc<Config>,
-        reply: oneshot::Sender<Vec<String>>,
-    },
-    Renew {
-        pool: String,
-        tls: config::UpstreamTls,
-        reply: oneshot::Sender<bool>,
-    },
-    BeginRoll {
-        pool: String,
-        by: String,
-        reply: oneshot::Sender<Result<String, Refusal>>,
-    },
-    SaveAgain,
-    EndRoll {
-        pool: String,
-        id: String,
-    },
-    Report {
-        key: Key,
-        event: Event,
-        detail: String,
-    },
-}
-
 /// Talks to the registry's task. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -200,7 +107,7 @@ impl Handle {
     }
 
     /// Why what has just been asked for would not survive the process, though it is in force.
-    async fn unsaved(&self) -> Option<String> {
+    pub(super) async fn unsaved(&self) -> Option<String> {
         let settled = self.saves()?.settled().await;
         settled.err().map(|error| error.to_string())
     }
@@ -249,6 +156,9 @@ impl Handle {
     }
 
     /// Every pool, as people see it.
+    ///
+    /// # Errors
+    /// [`Refusal::ShuttingDown`]; [`Refusal::Failed`].
     pub async fn pools(&self) -> Result<Vec<PoolView>, Refusal> {
         let mut pools = self.ask(|reply| Command::Pools { reply }).await?;
         for pool in &mut pools {
@@ -258,6 +168,9 @@ impl Handle {
     }
 
     /// One pool.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownPool`], also for a pool that isn't this caller's; those of [`Handle::pools`].
     pub async fn pool(&self, name: &str) -> Result<PoolView, Refusal> {
         let (name, owner) = (name.to_owned(), self.owner);
         let mut pool = self
@@ -268,6 +181,9 @@ impl Handle {
     }
 
     /// The backends that `name` means, the newest last: all of that name, or the one `NAME~2`.
+    ///
+    /// # Errors
+    /// When there is no such pool or backend, or it isn't this caller's; those of [`Handle::pools`].
     pub async fn backends(&self, pool: &str, name: &str) -> Result<Vec<BackendView>, Refusal> {
         let (pool, name, owner) = (pool.to_owned(), name.to_owned(), self.owner);
         self.ask(|reply| Command::Backends {
@@ -280,6 +196,9 @@ impl Handle {
     }
 
     /// Drains a backend; with `wait` (the default) answers when the drain ended.
+    ///
+    /// # Errors
+    /// As [`Handle::backends`]; [`Refusal::Invalid`] for a value that can't be taken.
     pub async fn drain(
         &self,
         pool: &str,
@@ -290,6 +209,9 @@ impl Handle {
     }
 
     /// Drains a registered backend, then removes it.
+    ///
+    /// # Errors
+    /// As [`Handle::drain`]; [`Refusal::Conflict`] for a backend that the configuration names.
     pub async fn deregister(
         &self,
         pool: &str,
@@ -315,6 +237,10 @@ impl Handle {
             Some(uid) => owner::own_drain(uid, request),
             None => request,
         };
+        let (asked, found) = (
+            request.clone(),
+            self.find_serving(&pool, &name, &request).await?,
+        );
         let endings = self
             .ask(|reply| Command::Drain {
                 pool,
@@ -325,6 +251,7 @@ impl Handle {
                 reply,
             })
             .await??;
+        self.watch_serving(&asked_pool, &asked_name, &asked, found);
         let mut answer = DrainResponse {
             outcome: "asked".to_owned(),
             in_flight: 0,
@@ -341,12 +268,15 @@ impl Handle {
         } else if let Ok(views) = self.backends(&asked_pool, &asked_name).await {
             answer.in_flight = views.iter().map(|view| view.in_flight).sum();
         }
-        answer.warning = self.unsaved().await;
+        answer.warning = self.warning(&asked_pool, &asked_name, &asked).await;
         answer.waited_ms = (clock::now() - began).as_millis() as u64;
         Ok(answer)
     }
 
     /// Lifts drains; with `wait`, answers when the backend is ready.
+    ///
+    /// # Errors
+    /// As [`Handle::drain`]; [`Refusal::NotReady`] when the wait ran out.
     pub async fn resume(
         &self,
         pool: &str,
@@ -370,6 +300,9 @@ impl Handle {
     }
 
     /// Registers a backend, or moves it to another address (a new incarnation; the old one drains).
+    ///
+    /// # Errors
+    /// As [`Handle::resume`]; [`Refusal::Conflict`] where it contradicts the configuration; [`Refusal::Full`].
     pub async fn register(
         &self,
         pool: &str,
@@ -400,12 +333,18 @@ impl Handle {
     }
 
     /// Makes the registry agree with a configuration; says what changed.
+    ///
+    /// # Errors
+    /// As [`Handle::pools`].
     pub async fn apply(&self, config: Arc<Config>) -> Result<Vec<String>, Refusal> {
         self.ask(|reply| Command::Apply { config, reply }).await
     }
 
     /// Takes what the files of a pool's `[pool.tls]` hold now. Says whether anything has changed: not, if the pool's
     /// settings have become others since they were read, or the files say the same.
+    ///
+    /// # Errors
+    /// As [`Handle::pools`].
     pub async fn renew(&self, pool: &str, tls: config::UpstreamTls) -> Result<bool, Refusal> {
         let pool = pool.to_owned();
         self.ask(|reply| Command::Renew { pool, tls, reply }).await

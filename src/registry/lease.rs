@@ -8,8 +8,9 @@ use tracing::warn;
 
 use super::backend_entry::{Member, Source};
 use super::bounds;
+use super::command::Command;
 use super::endpoint::Key;
-use super::handle::{Command, Handle, Refusal};
+use super::handle::{Handle, Refusal};
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
 use super::request;

@@ -19,6 +19,7 @@ pub mod persist;
 mod pool;
 pub mod probing;
 mod request;
+mod restart_watch;
 mod roll;
 pub mod routes;
 pub mod saves;

@@ -2,8 +2,9 @@
 //! with no others. The user is who the kernel says has connected (`SO_PEERCRED`).
 
 use super::backend_entry::{Member, Source};
+use super::command::Command;
 use super::endpoint::Key;
-use super::handle::{Command, Handle, Refusal};
+use super::handle::{Handle, Refusal};
 use super::lease::Tenure;
 use super::request::Which;
 use super::view::{DrainRequest, ResumeRequest};

@@ -83,6 +83,9 @@ pub struct Drain {
     #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
     deadline: Option<SystemTime>,
     until: Until,
+    /// With `restarted`. `None`: kept by a lameduck that knew one sign only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restarted_when: Option<Sign>,
     #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
     expires: Option<SystemTime>,
 }
@@ -103,6 +106,35 @@ enum Until {
     Restarted,
 }
 
+/// What shows a restart, as [`drain::RestartSign`] writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Sign {
+    NewProcess,
+    Exit,
+    Probe,
+}
+
+impl From<drain::RestartSign> for Sign {
+    fn from(sign: drain::RestartSign) -> Self {
+        match sign {
+            drain::RestartSign::NewProcess => Self::NewProcess,
+            drain::RestartSign::Exit => Self::Exit,
+            drain::RestartSign::Probe => Self::Probe,
+        }
+    }
+}
+
+impl From<Sign> for drain::RestartSign {
+    fn from(sign: Sign) -> Self {
+        match sign {
+            Sign::NewProcess => Self::NewProcess,
+            Sign::Exit => Self::Exit,
+            Sign::Probe => Self::Probe,
+        }
+    }
+}
+
 impl Drain {
     /// A drain as it is kept. `clock` is read when it is: a wall clock that was set meanwhile is followed.
     pub fn kept(drain: &drain::Drain, clock: &Reading) -> Self {
@@ -119,8 +151,9 @@ impl Drain {
             deadline: drain.deadline.map(|at| clock.to_wall(at)),
             until: match drain.until {
                 drain::Until::Resumed => Until::Resumed,
-                drain::Until::Restarted => Until::Restarted,
+                drain::Until::Restarted(_) => Until::Restarted,
             },
+            restarted_when: drain.until.sign().map(Sign::from),
             expires: drain.expires.map(|at| clock.to_wall(at)),
         }
     }
@@ -140,7 +173,9 @@ impl Drain {
             deadline: self.deadline.map(|at| clock.from_wall(at)),
             until: match self.until {
                 Until::Resumed => drain::Until::Resumed,
-                Until::Restarted => drain::Until::Restarted,
+                Until::Restarted => {
+                    drain::Until::Restarted(self.restarted_when.map(Into::into).unwrap_or_default())
+                }
             },
             expires: self.expires.map(|at| clock.from_wall(at)),
         }

@@ -304,6 +304,20 @@ impl PoolState {
         (!actors.is_empty()).then(|| actors.join(","))
     }
 
+    /// Has requests that end without a backend know what its last probe saw, and who keeps it closed even so.
+    pub fn note_last_probe(&self, key: Key) {
+        let drains = self.core.get(&key).into_iter().flat_map(Backend::drains);
+        let told = drains
+            .map(|(_, drain)| drain.actor)
+            .any(|actor| actor != Actor::App);
+        let actors = self.actors(key).filter(|_| told);
+        if let Some(member) = self.members.get(&key)
+            && let Some(detail) = &member.last_probe
+        {
+            member.endpoint.last_probe.note(detail, actors.as_deref());
+        }
+    }
+
     /// How many of its backends take requests, and how many there are.
     pub fn ready_of_all(&self) -> (usize, usize) {
         let staying = self.members.values().filter(|member| !member.leaving);

@@ -10,7 +10,7 @@ use super::view::{DrainRequest, RegisterRequest, ResumeRequest};
 use crate::config::{Address, check_name, duration};
 use crate::core::Time;
 use crate::core::backend::{Backend, Event};
-use crate::core::drain::{Actor, Order, Until};
+use crate::core::drain::{Actor, Order, RestartSign, Until};
 
 /// A supervisor's drain ends by itself this long after its deadline (a crashed deploy must not strand a backend).
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(60);
@@ -22,9 +22,17 @@ pub fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Ord
     bounds::check_reason(request.reason.as_deref())?;
     bounds::check_id("id", request.id.as_deref())?;
     let actor = actor(request.actor.as_deref())?;
+    let sign = request.restarted_when.as_deref().map(restart_sign);
+    let sign = sign.transpose()?;
+    if sign.is_some() && request.until.as_deref() != Some("restarted") {
+        return Err(Refusal::Invalid(
+            "`restarted_when` says what ends a drain that ends with a restart: add until \"restarted\", or leave it out"
+                .to_owned(),
+        ));
+    }
     let until = match request.until.as_deref() {
         None | Some("resumed") => Until::Resumed,
-        Some("restarted") => Until::Restarted,
+        Some("restarted") => Until::Restarted(sign.unwrap_or_default()),
         Some(other) => {
             return Err(Refusal::Invalid(format!(
                 "until `{other}` is not known: use \"resumed\" or \"restarted\""
@@ -47,6 +55,18 @@ pub fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Ord
         deadline: Some(now + timeout),
         until,
         expires,
+    })
+}
+
+/// What shows a restart, by its name.
+fn restart_sign(name: &str) -> Result<RestartSign, Refusal> {
+    RestartSign::named(name).ok_or_else(|| {
+        let known = RestartSign::ALL.map(|sign| format!("\"{}\"", sign.as_str()));
+        Refusal::Invalid(format!(
+            "restarted_when `{}` is not known: use {}",
+            name.escape_debug(),
+            known.join(", ")
+        ))
     })
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tracing::info;
 
 use super::bounds;
-use super::handle::{Command, Handle, Refusal};
+use super::command::Command;
+use super::handle::{Handle, Refusal};
 use super::writer::Writer;
 use crate::core::Time;
 use crate::core::backend::Event;

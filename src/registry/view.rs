@@ -109,8 +109,14 @@ pub struct DrainView {
     pub deadline: Option<String>,
     /// `resumed` or `restarted`.
     pub until: String,
+    /// With `restarted`: what shows the restart, `new-process`, `exit` or `probe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_when: Option<String>,
     /// When it ends by itself.
     pub expires: Option<String>,
+    /// Why it may last longer than its asker thinks, and what to do: it waits for a restart, and none is seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// Body of `POST …/drain`. Durations as in the config (`"30s"`).
@@ -123,6 +129,9 @@ pub struct DrainRequest {
     /// `resumed` (default) or `restarted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// With `restarted`, what shows the restart: `new-process` (default), `exit` or `probe`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restarted_when: Option<String>,
     /// When it ends by itself, from now. Default: never for operators, deadline + 60 s for supervisors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
@@ -156,7 +165,8 @@ pub struct DrainResponse {
     pub lost: u32,
     /// How long the answer took.
     pub waited_ms: u64,
-    /// Why the drain would not survive a restart of the proxy, though it is in force: it could not be saved.
+    /// What to know about the drain, though it is in force: it could not be saved and would not survive a restart of
+    /// the proxy, or it waits for a restart and none is seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }

@@ -10,8 +10,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::command::Command;
 use super::endpoint::{Endpoint, Key, Signal};
-use super::handle::{Command, Handle};
+use super::handle::Handle;
 use super::kept_drains::KeptDrains;
 use super::own_listeners::OwnListeners;
 use super::persist;
@@ -332,6 +333,7 @@ impl Writer {
             }
             Effect::Cut => endpoint.connections.raise(Level::Cut),
             Effect::Announce(outcome) => self.announce(key, outcome),
+            Effect::Unseen { actor, id } => self.tell_unseen(key, actor, &id),
             Effect::Changed {
                 from,
                 to,

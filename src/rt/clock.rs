@@ -152,7 +152,6 @@ pub async fn timeout<F: Future>(patience: Duration, future: F) -> Result<F::Outp
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -100,7 +100,6 @@ impl Wake for Round {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use std::cell::RefCell;
     use std::future::poll_fn;

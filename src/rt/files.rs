@@ -166,29 +166,51 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
-/// Opens a file to append to it, and makes it with this mode where there is none. A link is followed if it is root's or
+/// Opens a file to append to it, and makes it with this mode where there is none. A pipe that nobody reads is refused, as
+/// opening it would wait for its reader; one that is read is written without waiting. A link is followed if it is root's or
 /// our own (`/dev/stdout`, a log on another disk), as anybody else may mean to have lameduck write what he may not.
 ///
 /// # Errors
 /// Those of open(2); of kind [`io::ErrorKind::PermissionDenied`], with a sentence, for somebody else's link.
 pub fn append_to(path: &Path, mode: u32) -> io::Result<File> {
-    let (flags, mode) = (
-        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC,
-        mode_of(mode),
-    );
+    let to_write = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
+    let flags = to_write | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mode = mode_of(mode);
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         match rustix::fs::open(&path, flags | OFlags::NOFOLLOW, mode) {
             Err(rustix::io::Errno::LOOP) => {}
-            opened => return Ok(File::from(opened?)),
+            opened => {
+                return opened
+                    .map(File::from)
+                    .map_err(|error| refusal(&path, error));
+            }
         }
         match target_of(&path)? {
             Some(target) => path = directory_of(&path).join(target),
             // Made by the kernel, for this process alone.
-            None => return Ok(File::from(rustix::fs::open(&path, flags, mode)?)),
+            None => {
+                let opened = rustix::fs::open(&path, flags, mode);
+                return opened
+                    .map(File::from)
+                    .map_err(|error| refusal(&path, error));
+            }
         }
     }
     Err(rustix::io::Errno::LOOP.into())
+}
+
+/// Why a file can't be opened for writing, where the system's word for it says too little.
+fn refusal(path: &Path, error: rustix::io::Errno) -> io::Error {
+    use std::os::unix::fs::FileTypeExt as _;
+    let is_pipe = || std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    match error {
+        rustix::io::Errno::NXIO if is_pipe() => io::Error::new(
+            io::ErrorKind::NotConnected,
+            "it is a named pipe that nobody reads: start its reader first",
+        ),
+        error => error.into(),
+    }
 }
 
 /// Where a link leads that is root's or our own; `None`: one of `/proc`, whose target has no name.
@@ -272,7 +294,6 @@ fn mode_of(mode: u32) -> Mode {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::io::Read as _;
     use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -291,6 +312,25 @@ mod tests {
             let _ = writeln!(io::stderr(), "somebody else's link: skipped: needs root");
         }
         done
+    }
+
+    /// Opening it would wait for its reader, for ever.
+    #[test]
+    fn log_to_a_pipe_is_written_if_somebody_reads_it_and_refused_at_once_if_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, link) = (dir.path().join("pipe"), dir.path().join("link"));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        symlink(&pipe, &link).unwrap();
+        for path in [&pipe, &link] {
+            let error = append_to(path, 0o640).unwrap_err().to_string();
+            assert!(error.contains("pipe that nobody reads"), "{error}");
+        }
+        let mut reader = File::options().read(true).write(true).open(&pipe).unwrap();
+        append_to(&link, 0o640).unwrap().write_all(b"line").unwrap();
+        let mut line = [0; 4];
+        reader.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"line");
     }
 
     #[test]

@@ -1,16 +1,25 @@
 //! The few system calls that neither std nor tokio offers.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::net::{SendFlags, send};
+use rustix::process::{
+    Pid, Resource, Signal, getrlimit, kill_process, kill_process_group, test_kill_process,
+    test_kill_process_group,
+};
 
 /// Nanoseconds of `CLOCK_MONOTONIC`: one clock for all processes of a machine, so that what a client, an app
 /// and a signaller wrote down can be put in order. [`std::time::Instant`] doesn't give out its number.
 #[allow(
     unsafe_code,
-    reason = "clock_gettime has no safe form whose number other processes understand"
+    reason = "read several times for each request: the safe forms look for errors that this clock doesn't have"
 )]
 pub fn monotonic_ns() -> u64 {
     let mut now = libc::timespec {
@@ -22,45 +31,49 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// How many descriptors this process may have open (the soft limit of `RLIMIT_NOFILE`); 0 where that is not known.
-#[allow(unsafe_code, reason = "std knows no resource limits")]
-pub fn open_files() -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the call takes a pointer to a live `rlimit` of ours and nothing else.
-    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } {
-        0 => limit.rlim_cur,
-        _ => 0,
-    }
+/// How many descriptors this process may have open (the soft limit of `RLIMIT_NOFILE`); `None`: as many as it likes.
+pub fn open_files() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
 }
 
-/// Sends `signal` to the process `pid`.
+/// Sends `signal` to the process `pid`; 0 only asks whether that would be possible.
 ///
 /// # Errors
-/// What kill(2) says, e.g. that there is no such process.
-#[allow(unsafe_code, reason = "std can only send SIGKILL")]
+/// What kill(2) says, e.g. that there is no such process; [`io::ErrorKind::InvalidInput`] for a process id or a signal
+/// that can't be one.
 pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
-    let pid = i32::try_from(pid).map_err(io::Error::other)?;
-    // SAFETY: kill takes two integers and touches no memory of ours.
-    match unsafe { libc::kill(pid, signal) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    let process = process_id(pid)?;
+    match named(signal)? {
+        Some(signal) => kill_process(process, signal)?,
+        None => test_kill_process(process)?,
     }
+    Ok(())
 }
 
 /// Sends `signal` to all processes of the group that `leader` leads, its helpers included.
 ///
 /// # Errors
-/// What kill(2) says, e.g. that there is no such group.
-#[allow(unsafe_code, reason = "std knows no process groups")]
+/// What kill(2) says, e.g. that there is no such group; [`io::ErrorKind::InvalidInput`] as for [`kill`].
 pub fn kill_group(leader: u32, signal: i32) -> io::Result<()> {
-    let leader = i32::try_from(leader).map_err(io::Error::other)?;
-    // SAFETY: as in `kill`.
-    match unsafe { libc::kill(-leader, signal) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    let leader = process_id(leader)?;
+    match named(signal)? {
+        Some(signal) => kill_process_group(leader, signal)?,
+        None => test_kill_process_group(leader)?,
+    }
+    Ok(())
+}
+
+/// Process 0 is none: to kill(2), it means the caller's own group.
+fn process_id(pid: u32) -> io::Result<Pid> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// One of the signals that have a name; `None`: signal 0, which is none.
+fn named(signal: i32) -> io::Result<Option<Signal>> {
+    match Signal::from_named_raw(signal) {
+        None if signal != 0 => Err(io::ErrorKind::InvalidInput.into()),
+        named => Ok(named),
     }
 }
 
@@ -73,10 +86,8 @@ pub fn die_with_parent(command: &mut Command) {
     #[cfg(target_os = "linux")]
     unsafe {
         command.pre_exec(|| {
-            match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            Ok(())
         });
     }
 }
@@ -95,42 +106,93 @@ pub fn exit_now(code: u8) -> ! {
 ///
 /// # Errors
 /// Those of write(2).
-#[allow(unsafe_code, reason = "std owns what it writes to")]
-pub fn write(descriptor: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    // SAFETY: pointer and length are the slice's; a descriptor that is not open is an error, nothing else.
-    let written = unsafe { libc::write(descriptor, bytes.as_ptr().cast(), bytes.len()) };
-    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+pub fn write(descriptor: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::io::write(descriptor, bytes)?)
 }
 
 /// Writes to a socket that somebody else owns what it takes at once.
 ///
 /// # Errors
 /// Those of send(2).
-#[allow(unsafe_code, reason = "std sends only with its own flags")]
-pub fn send_now(socket: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: as in `write`.
-    let sent = unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+pub fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    Ok(send(socket, bytes, flags)?)
 }
 
 /// Whether something can be written to a descriptor now or within `patience`; an error counts as that, too, because
 /// the write will tell it.
-#[allow(unsafe_code, reason = "std has no poll")]
-pub fn is_writable(descriptor: RawFd, patience: Duration) -> bool {
-    let mut polled = libc::pollfd {
-        fd: descriptor,
-        events: libc::POLLOUT,
-        revents: 0,
-    };
-    let milliseconds = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: one entry that is writable for the whole call.
-    unsafe { libc::poll(&mut polled, 1, milliseconds) > 0 }
+pub fn is_writable(descriptor: impl AsFd, patience: Duration) -> bool {
+    let mut polled = [PollFd::new(&descriptor, PollFlags::OUT)];
+    poll_for(&mut polled, Some(patience)).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits until one of the descriptors is ready, or until `timeout`; says how many are.
+///
+/// # Errors
+/// Those of poll(2); [`io::ErrorKind::Interrupted`] where a signal came.
+pub fn poll_for(polled: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
+    // What is too long for it is for ever.
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    Ok(poll(polled, timeout.as_ref())?)
+}
+
+/// Takes over a descriptor that the process which started this one has handed down under this number. From then on it is
+/// not handed on.
+///
+/// # Errors
+/// When no descriptor of this number was handed down, or it was taken over before; for those of the standard streams,
+/// which are std's.
+#[allow(
+    unsafe_code,
+    reason = "a number from outside becomes a descriptor of ours"
+)]
+pub fn adopt_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    if number < FIRST_INHERITED {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    with_inherited(number, |inherited| {
+        fcntl_setfd(inherited, FdFlags::CLOEXEC)?;
+        // SAFETY: it is open, nobody here owns it (see `with_inherited`), and from now on its flag says that it is taken.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    })
+}
+
+/// Another descriptor of what was handed down under this number, which stays as it is and is handed on.
+///
+/// # Errors
+/// As [`adopt_descriptor`]; when the process is out of descriptors.
+pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    with_inherited(number, |inherited| {
+        Ok(fcntl_dupfd_cloexec(inherited, FIRST_INHERITED)?)
+    })
+}
+
+/// Those below are standard streams.
+const FIRST_INHERITED: RawFd = 3;
+
+/// Shows `act` a descriptor that came with the start of this process and was not taken over. Such a one lacks
+/// `FD_CLOEXEC`, else it would not have come; everything that is opened here has that flag from its first moment on.
+#[allow(unsafe_code, reason = "borrowing by number is unsafe by itself")]
+fn with_inherited<T>(
+    number: RawFd,
+    act: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+) -> io::Result<T> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock();
+    // SAFETY: integers; a number that isn't open is an error, nothing else.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and no one here owns it who could close it meanwhile; taking it over is done in turns.
+    act(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::os::unix::process::ExitStatusExt;
 
@@ -148,5 +210,50 @@ mod tests {
         let mut child = command.spawn().unwrap();
         kill(child.id(), libc::SIGTERM).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
+    }
+
+    #[test]
+    fn kill_of_process_zero_is_refused_and_does_not_reach_our_own_group() {
+        for kill in [kill, kill_group] {
+            assert_eq!(kill(0, 0).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            let own = std::process::id();
+            assert_eq!(
+                kill(own, 99).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput
+            );
+        }
+        assert!(kill(std::process::id(), 0).is_ok());
+    }
+
+    #[test]
+    fn descriptor_that_this_process_has_opened_is_not_adopted() {
+        use std::os::fd::AsRawFd as _;
+        let file = std::fs::File::open("/dev/null").unwrap();
+        for number in [-1, 1, file.as_raw_fd(), 1_000_000] {
+            let error = adopt_descriptor(number).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EBADF), "{number}");
+        }
+        assert!(duplicate_descriptor(file.as_raw_fd()).is_err());
+        assert!(file.metadata().is_ok(), "it is still open");
+    }
+
+    #[test]
+    fn inherited_descriptor_is_adopted_once() {
+        use std::io::Read as _;
+        use std::os::fd::IntoRawFd as _;
+        let (mut reader, writer) = io::pipe().unwrap();
+        // As exec leaves it.
+        fcntl_setfd(&writer, FdFlags::empty()).unwrap();
+        let number = writer.into_raw_fd();
+        let copy = duplicate_descriptor(number).unwrap();
+        let adopted = adopt_descriptor(number).unwrap();
+        assert!(adopt_descriptor(number).is_err());
+        assert!(duplicate_descriptor(number).is_err());
+        write(&copy, b"copy, ").unwrap();
+        write(&adopted, b"adopted").unwrap();
+        drop((copy, adopted));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "copy, adopted");
     }
 }

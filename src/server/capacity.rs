@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::rlimit;
 use crate::config;
+use crate::rt::syscall::open_files;
 
 /// What one connection may need of memory before it has asked for anything: the kernel's part and a handshake's included.
 const CONNECTION_MEMORY: u64 = 64 << 10;
@@ -20,7 +20,7 @@ const UNKNOWN_MEMORY: u64 = 1 << 30;
 /// backend.
 pub fn default_connections() -> usize {
     let by_memory = memory() / CONNECTION_MEMORY;
-    let most = match rlimit::limit() {
+    let most = match open_files() {
         Some(limit) => by_memory.min(limit / 2),
         None => by_memory,
     };

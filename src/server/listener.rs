@@ -52,18 +52,24 @@ pub struct Bound {
     inherited: bool,
     /// It does not listen yet.
     waits: bool,
+    /// `[::]` without IPv4.
+    takes_ipv6_alone: bool,
 }
 
 impl Bound {
     /// Binds and listens. Connections queue from here on.
+    ///
+    /// # Errors
+    /// When the address can't be had: which, why, and what to do.
     pub fn bind(config: &config::Listener) -> Result<Self, BindError> {
-        Self::bind_in_place_of(config, &[], &mut SharedPort::default())
+        Self::bind_in_place_of(config, false, &[], &mut SharedPort::default())
     }
 
     /// The same, where addresses of ours overlap that are to be closed then. In that case it listens only when it is
     /// started: connections that came to it before would be lost with it if it is not. Until then `shared` is kept.
     pub(super) fn bind_in_place_of(
         config: &config::Listener,
+        takes_ipv6_alone: bool,
         leaving: &[&Listener],
         shared: &mut SharedPort,
     ) -> Result<Self, BindError> {
@@ -85,7 +91,7 @@ impl Bound {
             shared.add(&old.socket).map_err(error)?;
         }
         let waits = !leaving.is_empty();
-        let socket = bind(config, waits).map_err(error)?;
+        let socket = bind(config, takes_ipv6_alone, waits).map_err(error)?;
         if !waits {
             socket.listen(BACKLOG).map_err(error)?;
         }
@@ -101,6 +107,7 @@ impl Bound {
             address,
             inherited: false,
             waits,
+            takes_ipv6_alone,
         })
     }
 
@@ -112,6 +119,7 @@ impl Bound {
             socket,
             inherited: true,
             waits: false,
+            takes_ipv6_alone: false,
         }
     }
 
@@ -126,6 +134,9 @@ impl Bound {
     }
 
     /// Serves it on these threads.
+    ///
+    /// # Errors
+    /// When the system is out of descriptors, or a socket that had to wait can't listen now.
     pub fn start(
         self,
         threads: &Arc<Threads>,
@@ -164,6 +175,7 @@ impl Bound {
             socket: self.socket,
             address: self.address,
             inherited: self.inherited,
+            takes_ipv6_alone: self.takes_ipv6_alone,
             stop,
             accepting,
         })
@@ -190,8 +202,16 @@ fn settings(
     Settings { listener, tls }
 }
 
-fn bind(config: &config::Listener, shares_port: bool) -> std::io::Result<Socket> {
+fn bind(
+    config: &config::Listener,
+    takes_ipv6_alone: bool,
+    shares_port: bool,
+) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(config.address), Type::STREAM, None)?;
+    if config.address.is_ipv6() {
+        // Not what the system's `bindv6only` says.
+        socket.set_only_v6(takes_ipv6_alone)?;
+    }
     socket.set_reuse_address(true)?;
     if config.reuse_port || shares_port {
         socket.set_reuse_port(true)?;
@@ -227,6 +247,7 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     inherited: bool,
+    takes_ipv6_alone: bool,
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
@@ -235,6 +256,12 @@ impl Listener {
     /// The address as configured.
     pub fn configured(&self) -> SocketAddr {
         self.front.settings.load().listener.address
+    }
+
+    /// Whether it is what this address needs: bound to it, and with or without IPv4 as it is wanted now.
+    pub(super) fn serves(&self, address: SocketAddr, takes_ipv6_alone: bool) -> bool {
+        let is_as_wanted = self.inherited || self.takes_ipv6_alone == takes_ipv6_alone;
+        self.configured() == address && is_as_wanted
     }
 
     /// Its TLS now, if it has any.

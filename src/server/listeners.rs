@@ -61,13 +61,17 @@ impl Listeners {
     }
 
     /// Binds what is new, without touching what is there: a bad configuration changes nothing.
-    pub fn prepare(&self, wanted: &[config::Listener]) -> Result<Change, PrepareError> {
+    ///
+    /// # Errors
+    /// When an address can't be had, or the files of a `[listener.tls]` can't be used.
+    pub fn prepare(&self, config: &config::Config) -> Result<Change, PrepareError> {
         let mut change = Change {
             add: Vec::new(),
             keep: Vec::new(),
             shared: SharedPort::default(),
         };
-        for listener in wanted {
+        for listener in &config.listeners {
+            let takes_ipv6_alone = config.takes_ipv6_alone(listener.address);
             let mut open = self.open.iter();
             let open = open.find(|open| open.configured() == listener.address);
             let before = open.and_then(Listener::tls).map(|server| server.current());
@@ -78,15 +82,16 @@ impl Listeners {
                 })
             });
             let material = material.transpose()?;
-            if open.is_some() {
+            if open.is_some_and(|open| open.serves(listener.address, takes_ipv6_alone)) {
                 change.keep.push((listener.clone(), material));
                 continue;
             }
             let bound = match self.inherited.tcp(listener.address) {
                 Some(socket) => Bound::inherit(listener, socket),
                 None => {
-                    let leaving = self.leaving(wanted, listener.address);
-                    Bound::bind_in_place_of(listener, &leaving, &mut change.shared)?
+                    let leaving = self.leaving(config, listener.address);
+                    let shared = &mut change.shared;
+                    Bound::bind_in_place_of(listener, takes_ipv6_alone, &leaving, shared)?
                 }
             };
             change.add.push((bound, material));
@@ -95,17 +100,19 @@ impl Listeners {
     }
 
     /// Those in the way of a new address that are no longer wanted.
-    fn leaving(&self, wanted: &[config::Listener], address: SocketAddr) -> Vec<&Listener> {
+    fn leaving(&self, config: &config::Config, address: SocketAddr) -> Vec<&Listener> {
         let is_wanted = |open: &&Listener| {
-            wanted
-                .iter()
-                .any(|listener| listener.address == open.configured())
+            let mut wanted = config.listeners.iter().map(|listener| listener.address);
+            wanted.any(|address| open.serves(address, config.takes_ipv6_alone(address)))
         };
         let in_the_way = self.open.iter().filter(|open| open.makes_way_for(address));
         in_the_way.filter(|open| !is_wanted(open)).collect()
     }
 
     /// Serves what is new, and stops what is no longer wanted.
+    ///
+    /// # Errors
+    /// As [`Bound::start`]: what comes after that listener in the change is not served then.
     pub async fn apply(&mut self, change: Change, server: &config::Server) -> std::io::Result<()> {
         let mut change = change;
         let mut drop = Vec::new();

@@ -59,7 +59,6 @@ impl Drop for SharedPort {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

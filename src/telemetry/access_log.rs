@@ -40,6 +40,9 @@ struct Open {
 
 impl AccessLog {
     /// Opens it. Nothing is opened, and [`AccessLog::record`] does nothing, where the configuration says `off`.
+    ///
+    /// # Errors
+    /// When its file can't be opened, or the system has no thread left.
     pub fn open(config: &config::AccessLog) -> Result<Self, Error> {
         match Sink::open(&config.sink)? {
             None => Ok(Self::off()),

@@ -87,7 +87,6 @@ fn is_fresh(stamps: &[Stamp], now: SystemTime) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

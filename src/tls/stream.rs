@@ -194,7 +194,6 @@ stands_on!(TlsStream, |this| this.raw().io);
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use std::future::poll_fn;
     use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The admin API and the commands that use it, against a real server on a unix socket and on TCP.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod apps;
 mod commands;

@@ -47,6 +47,8 @@ const MISTAKES: &[Mistake<'static>] = &[
     ("POST", DRAIN, r#"{"timeout":"18446744073709551615s"}"#, 422, "invalid-value", "a year"),
     ("POST", DRAIN, r#"{"expires":"9999999999d"}"#, 422, "invalid-value", "a year"),
     ("POST", DRAIN, r#"{"until":"tomorrow"}"#, 422, "invalid-value", "restarted"),
+    ("POST", DRAIN, r#"{"until":"restarted","restarted_when":"luck"}"#, 422, "invalid-value", "new-process"),
+    ("POST", DRAIN, r#"{"restarted_when":"exit"}"#, 422, "invalid-value", "until"),
     ("POST", DRAIN, r#"{"actor":"app"}"#, 422, "invalid-value", "supervisor"),
     ("POST", RESUME, r#"{"wait":"18446744073709551615s"}"#, 422, "invalid-value", "a year"),
     ("PUT", NEW, r#"{"address":"nowhere"}"#, 422, "invalid-value", "nowhere"),

@@ -82,7 +82,7 @@ impl Server {
             apps_socket: doors.apps.then(|| dir.path().join("apps")),
             ..config::Admin::default()
         };
-        let bound = admin::bind(&config.admin).unwrap();
+        let bound = admin::bind(&config).unwrap();
         let token = config.admin.token_file.as_deref().map(Token::load);
         let token = token.transpose().unwrap();
         let registry = registry::spawn(

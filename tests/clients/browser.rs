@@ -27,7 +27,8 @@ async fn chromium_fetches_talks_and_listens() {
         &directory,
         &page,
     ]);
-    let found: Value = serde_json::from_str(&stand.app.line().await).unwrap();
+    let found = stand.app.as_mut().unwrap().line().await;
+    let found: Value = serde_json::from_str(&found).unwrap();
     let numbers: Vec<_> = (0..50).map(|n: u32| n.to_string()).collect();
     assert_eq!(found["echo"], 200_000, "{found}");
     assert_eq!(found["socket"], json!([70_000, 1000, true]), "{found}");

@@ -93,12 +93,7 @@ pub struct Talking {
 impl Drop for Talking {
     fn drop(&mut self) {
         if let Some(pid) = self.child.id() {
-            let group = i32::try_from(pid).unwrap();
-            #[allow(unsafe_code)]
-            // SAFETY: the group of our own child, which has not been waited for.
-            unsafe {
-                libc::kill(-group, libc::SIGKILL);
-            }
+            let _ = lameduck::rt::syscall::kill_group(pid, libc::SIGKILL);
         }
     }
 }

@@ -11,7 +11,8 @@ use super::rig::Rig;
 /// The app and the proxy.
 pub struct Stand {
     pub rig: Rig,
-    pub app: Talking,
+    /// The one in tests/clients/app.js; `None`: the test has an app of its own.
+    pub app: Option<Talking>,
     tls: SocketAddr,
     files: tempfile::TempDir,
 }
@@ -20,6 +21,14 @@ impl Stand {
     pub async fn start() -> Self {
         let mut app = Talking::start(&["node", "tests/clients/app.js"]);
         let address = app.line().await;
+        Self {
+            app: Some(app),
+            ..Self::before(&address, "").await
+        }
+    }
+
+    /// A proxy in front of the app at this address, with these keys of `[server]`.
+    pub async fn before(address: &str, server: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let (cert, key) = (files.path().join("cert.pem"), files.path().join("key.pem"));
@@ -34,7 +43,7 @@ impl Stand {
         );
         let rig = Rig::start(
             tempfile::tempdir().unwrap(),
-            "",
+            server,
             &listeners,
             &pool,
             Vec::new(),
@@ -46,7 +55,7 @@ impl Stand {
         let tls = all[1]["address"].as_str().unwrap().parse().unwrap();
         Self {
             rig,
-            app,
+            app: None,
             tls,
             files,
         }

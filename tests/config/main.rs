@@ -1,6 +1,6 @@
 //! The configuration, from outside: messages for broken files, example files, the reference, the way back to
 //! TOML, and reloads.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod diff;
 mod large;

@@ -19,12 +19,19 @@ pub enum Target {
     HaProxy,
 }
 
-/// What clients speak to it.
+/// What is spoken on one side of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     H1,
     /// HTTP/2 by prior knowledge, without TLS.
     H2,
+}
+
+/// From which protocol to which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    pub clients: Protocol,
+    pub backends: Protocol,
 }
 
 /// A proxy and its one backend.
@@ -35,14 +42,28 @@ pub struct Lane {
     _front: Front,
 }
 
-enum Front {
-    Lameduck {
-        _rig: Box<Rig>,
-    },
+/// A proxy that runs; ends with this.
+pub struct Front {
+    pub address: SocketAddr,
+    running: Running,
+}
+
+enum Running {
+    Lameduck(Box<Rig>),
     Peer {
         _process: Box<Process>,
         _dir: tempfile::TempDir,
     },
+}
+
+impl Front {
+    /// lameduck, if that is what it is.
+    pub fn lameduck(&self) -> Option<&Rig> {
+        match &self.running {
+            Running::Lameduck(rig) => Some(rig),
+            Running::Peer { .. } => None,
+        }
+    }
 }
 
 impl Target {
@@ -70,28 +91,50 @@ impl Target {
         }
     }
 
-    /// Starts one in front of a backend of its own.
-    pub async fn start(self, protocol: Protocol) -> Lane {
-        match self.peer_kind() {
-            None => lameduck(protocol).await,
-            Some(kind) => peer(kind, protocol).await,
+    /// Starts one in front of a backend of its own, which speaks HTTP/1.
+    pub async fn start(self, clients: Protocol) -> Lane {
+        let backend = Backend::start().await;
+        let way = Way {
+            clients,
+            backends: Protocol::H1,
+        };
+        let front = self.start_between(way, backend.address).await;
+        Lane {
+            address: front.address,
+            backend,
+            _front: front,
         }
+    }
+
+    /// Starts one in front of this backend.
+    pub async fn start_between(self, way: Way, backend: SocketAddr) -> Front {
+        match self.peer_kind() {
+            None => lameduck(way, backend).await,
+            Some(kind) => peer(kind, way, backend).await,
+        }
+    }
+
+    /// Whether it can go this way; nginx could not speak HTTP/2 to backends before 1.29.4.
+    pub fn can_go(self, way: Way) -> bool {
+        let is_old = self == Self::Nginx
+            && self.title().is_some_and(|title| {
+                let number = title.trim_start_matches("nginx ").to_owned();
+                let mut parts = number.split('.').map(|part| part.parse().unwrap_or(0));
+                let parts: [u32; 3] = std::array::from_fn(|_| parts.next().unwrap_or(0));
+                parts < [1, 29, 4]
+            });
+        !is_old || way.backends == Protocol::H1
     }
 }
 
-async fn peer(kind: Kind, protocol: Protocol) -> Lane {
-    let backend = Backend::start().await;
+async fn peer(kind: Kind, way: Way, backend: SocketAddr) -> Front {
     let binary = kind.binary().unwrap();
     // Another may have taken the port before it does.
     for _ in 0..5 {
         let dir = tempfile::tempdir().unwrap();
         let address = free_address();
         let path = dir.path().join("config");
-        std::fs::write(
-            &path,
-            config(kind, protocol, dir.path(), address, backend.address),
-        )
-        .unwrap();
+        std::fs::write(&path, config(kind, way, dir.path(), address, backend)).unwrap();
         let command = kind.command(&binary, dir.path(), &path);
         let mut process = Process::start(kind.name(), command, &dir.path().join("log")).unwrap();
         process.ignore_output();
@@ -100,10 +143,9 @@ async fn peer(kind: Kind, protocol: Protocol) -> Lane {
                 break;
             }
             if TcpStream::connect(address).await.is_ok() && process.check().is_ok() {
-                return Lane {
+                return Front {
                     address,
-                    backend,
-                    _front: Front::Peer {
+                    running: Running::Peer {
                         _process: Box::new(process),
                         _dir: dir,
                     },
@@ -116,50 +158,49 @@ async fn peer(kind: Kind, protocol: Protocol) -> Lane {
     panic!("{} doesn't start", kind.name());
 }
 
-fn config(
-    kind: Kind,
-    protocol: Protocol,
-    dir: &Path,
-    listen: SocketAddr,
-    backend: SocketAddr,
-) -> String {
+fn config(kind: Kind, way: Way, dir: &Path, listen: SocketAddr, backend: SocketAddr) -> String {
     let template = match kind {
         Kind::Nginx => include_str!("peers/nginx.conf"),
         Kind::HaProxy => include_str!("peers/haproxy.cfg"),
     };
-    let address = match (kind, protocol) {
+    let address = match (kind, way.clients) {
         (_, Protocol::H1) => listen.to_string(),
         (Kind::Nginx, Protocol::H2) => format!("{listen}; http2 on"),
         (Kind::HaProxy, Protocol::H2) => format!("{listen} proto h2"),
     };
+    let (version, proto) = match way.backends {
+        Protocol::H1 => ("1.1", ""),
+        Protocol::H2 => ("2", " proto h2"),
+    };
     template
         .replace("@LISTEN@", &address)
+        .replace("@VERSION@", version)
         .replace("@BACKEND@", &backend.to_string())
+        .replace("@PROTO@", proto)
         .replace("@DIR@", &dir.display().to_string())
 }
 
-async fn lameduck(protocol: Protocol) -> Lane {
-    let backend = Backend::start().await;
+async fn lameduck(way: Way, backend: SocketAddr) -> Front {
     // Only its health check is of use here.
     let (checks, port) = rig::backends(1).await;
+    let upstream = match way.backends {
+        Protocol::H1 => "",
+        Protocol::H2 => "http2 = true\nidle_timeout = \"20s\"\n",
+    };
     let pool = format!(
-        "[[pool.backend]]\nname = \"app\"\naddress = \"{}\"\n[pool.health]\nport = {port}\npath = \"/health\"\n\
-         rise = 1\nfast_interval = \"10ms\"\n[pool.upstream]\nread_timeout = \"2s\"\n",
-        backend.address
+        "[[pool.backend]]\nname = \"app\"\naddress = \"{backend}\"\n[pool.health]\nport = {port}\npath = \"/health\"\n\
+         rise = 1\nfast_interval = \"10ms\"\n[pool.upstream]\nread_timeout = \"2s\"\n{upstream}"
     );
     let server = "header_timeout = \"2s\"\nbody_timeout = \"2s\"\n";
     // Goes into the listener's table.
-    let listener = match protocol {
+    let listener = match way.clients {
         Protocol::H1 => "",
         Protocol::H2 => "http2 = true\n",
     };
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(dir, server, listener, &pool, checks).await;
-    Lane {
+    Front {
         address: rig.address,
-        backend,
-        _front: Front::Lameduck {
-            _rig: Box::new(rig),
-        },
+        running: Running::Lameduck(Box::new(rig)),
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! To add a case: a `case(…)` in the file of its theme. `LAMEDUCK_BLESS=1 cargo test --test conformance` writes
 //! docs/conformance.md anew.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod backend;
 mod case;
@@ -21,18 +21,19 @@ mod front;
 mod h2;
 mod judge;
 mod message;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with other tests")]
 #[path = "../e2e/harness/peer.rs"]
 mod peer;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with other tests")]
 #[path = "../plane/rig.rs"]
 mod rig;
 mod run;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../shared/setting.rs"]
 mod setting;
+mod sweep;
 mod table;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with other tests")]
 #[path = "../plane/wire.rs"]
 mod wire;
 

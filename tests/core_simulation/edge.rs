@@ -122,6 +122,7 @@ impl World {
                 Effect::ProbeNow => self.probe_soon(slot, Time::ZERO),
                 Effect::EndStreams { from, until, .. } => self.end_streams(slot, from, until),
                 Effect::Cut => self.cut(slot),
+                Effect::Unseen { .. } => {}
                 Effect::Announce(outcome) => {
                     if outcome == Outcome::Drained {
                         assert!(self.slots[slot].is_quiet(), "drained, but not quiet");

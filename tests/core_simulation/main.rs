@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 //! Whole pools, simulated: processes that crash, restart and fall ill, operators and supervisors that drain,
 //! traffic that must not notice. Every run has a seed, and a failing one prints it:
 //!

@@ -2,7 +2,7 @@
 
 use lameduck::core::Time;
 use lameduck::core::backend::{Backend, Event, State};
-use lameduck::core::drain::{Actor, Order, Outcome, Until};
+use lameduck::core::drain::{Actor, Order, Outcome, RestartSign, Until};
 
 use crate::process::Ailment;
 use crate::world::{Next, Waiter, World};
@@ -37,7 +37,7 @@ impl World {
             id: format!("deploy-{}", self.waiters.len()),
             reason: "roll".into(),
             deadline,
-            until: Until::Restarted,
+            until: Until::Restarted(RestartSign::NewProcess),
             expires: deadline.map(|at| at + Time::from_secs(60)),
         };
         self.drain(slot, order, Some(then));
@@ -126,7 +126,7 @@ impl World {
             .percent(30)
             .then(|| self.now + self.rng.millis(1000, 30_000));
         let until = if self.rng.percent(30) {
-            Until::Restarted
+            Until::Restarted(RestartSign::NewProcess)
         } else {
             Until::Resumed
         };

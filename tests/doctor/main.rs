@@ -3,7 +3,7 @@
 //! A mistake is named in its own line (`expect: CODE, CODE`), or, where the format has no comments at line ends, in
 //! `FILE.expect` (`LINE CODE`). `expect-anywhere:` is for files whose lines are not what is read. Whole outputs are
 //! in `shown/`; after a deliberate change run with `LAMEDUCK_BLESS=1` and read the difference as a user would.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod command;
 mod corpus;

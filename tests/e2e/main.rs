@@ -2,7 +2,7 @@
 //!
 //! `cargo test --test e2e` runs everything shortened; `make prove` (LAMEDUCK_PROVE=1) runs the full figures
 //! and writes them to `target/prove/`. Tests under load take turns: two at once would measure each other.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
 
 mod alone;
 mod app;
@@ -19,6 +19,8 @@ mod harness;
 mod hooks;
 mod hostile;
 mod keepalive;
+mod kept_socket;
+mod local_ports;
 mod outage;
 mod reload;
 mod restarts;

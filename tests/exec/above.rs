@@ -128,6 +128,37 @@ async fn pm2_and_s6_are_told_through_their_descriptors() {
     assert!(launched.stop().await.success());
 }
 
+/// Nothing is handed down to it but the standard streams, whatever this process got.
+fn hand_nothing_down(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    #[allow(unsafe_code, reason = "std hands down what it has not opened")]
+    // SAFETY: fcntl with integers, in the child. What isn't open is an error, nothing else.
+    unsafe {
+        command.pre_exec(|| {
+            for number in 3..64 {
+                libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+            Ok(())
+        });
+    }
+}
+
+#[tokio::test]
+async fn descriptor_that_only_the_launcher_itself_has_is_not_taken_for_its_supervisor_s() {
+    let mut rig = Rig::start().await;
+    for number in 3..8 {
+        let number = number.to_string();
+        let options = ["--pool", "app", "--notify-fd", &number];
+        let mut command = rig.exec(&options, &["true"]);
+        hand_nothing_down(&mut command);
+        let mut launched = rig.spawn(command);
+        let code = launched.exited().await.code();
+        let said = launched.said();
+        assert_eq!(code, Some(125), "{said}");
+        assert!(said.contains("is not open"), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn sockets_are_handed_on_in_the_app_s_name() {
     let mut rig = Rig::start().await;

@@ -4,8 +4,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::client::{Answer, Client, answer, piece, post, rest, soon};
-use super::fake::{Event, Fake, HTTP2, rig};
-use super::rig::Rig;
+use super::fake::{Event, Fake, HTTP2, rig, rig_of};
+use super::rig::{Rig, Setup};
 
 type Fields = &'static [(&'static str, &'static str)];
 
@@ -36,7 +36,17 @@ struct Flight {
 
 impl Flight {
     async fn new() -> Self {
-        let (rig, listeners) = rig(1, HTTP2).await;
+        Self::with("").await
+    }
+
+    /// With these keys of `[server]`.
+    async fn with(server: &'static str) -> Self {
+        let (rig, listeners) = rig_of(Setup {
+            pool: HTTP2,
+            server,
+            ..Setup::default()
+        })
+        .await;
         let mut client = Client::new(&rig).await;
         let mut good = Vec::new();
         let mut backend = None;
@@ -130,10 +140,10 @@ async fn table_of_a_session_outlives_a_malformed_head() {
     flight.land().await;
 }
 
-/// However often: the crate would give up a session at the thousandth.
+/// Without our own limit, however often: the crate would give up a session at the thousandth. With it: `early_ends`.
 #[tokio::test]
-async fn thousands_of_malformed_answers_end_no_session() {
-    let mut flight = Flight::new().await;
+async fn thousands_of_malformed_answers_without_a_limit_end_no_session() {
+    let mut flight = Flight::with("max_stream_resets = 0").await;
     for _ in 0..1100 {
         let bad = flight.client.get("/bad").await;
         let (id, _) = flight.backend.request().await;
@@ -210,10 +220,10 @@ async fn trailers_alone_go_through_as_they_are() {
 /// A request that HTTP/2 has no words for is refused by us, and looks like it.
 #[tokio::test]
 async fn request_that_can_not_be_said_in_http2_is_refused_by_name() {
-    let (rig, listeners) = super::fake::rig_of(super::rig::Setup {
+    let (rig, listeners) = rig_of(Setup {
         pool: HTTP2,
         server: "max_header = \"256KiB\"",
-        ..super::rig::Setup::default()
+        ..Setup::default()
     })
     .await;
     // The `http` crate's names have less than 64 KiB.

@@ -78,11 +78,7 @@ impl Program {
     }
 
     fn terminate(&self) {
-        let pid = i32::try_from(self.child.id()).unwrap();
-        #[allow(unsafe_code)]
-        // SAFETY: our own child, which has not been waited for.
-        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
-        assert_eq!(sent, 0);
+        lameduck::rt::syscall::kill(self.child.id(), libc::SIGTERM).unwrap();
     }
 
     /// Everything else that it says, once it is told that there is no more to do.

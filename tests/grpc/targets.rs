@@ -1,4 +1,5 @@
-//! Every byte that a target may have, from either protocol to either: what HTTP/1 carries, HTTP/2 does.
+//! Hosts and targets that few types hold, from either protocol to either: what HTTP/1 carries, HTTP/2 does. (Every byte of
+//! a target: `tests/conformance/sweep`.)
 
 use lameduck::proxy::h2::frame_header::{
     END_HEADERS, END_STREAM, FRAME_HEADER, FrameHeader, HEADERS, put_block,
@@ -260,53 +261,6 @@ async fn echo_rig(is_http2: bool) -> (Rig, JoinHandle<()>) {
         false => echo_http1(listener),
     };
     (rig, server)
-}
-
-/// All printable bytes and all above them, in path and query, in each of the four ways.
-#[tokio::test]
-async fn every_byte_of_a_target_goes_from_each_protocol_to_each() {
-    for (from, to) in [(false, false), (false, true), (true, false), (true, true)] {
-        let (rig, server) = echo_rig(to).await;
-        let mut asker = Asker::new(&rig, from).await;
-        let mut asked = 0;
-        for byte in (0x20..0x7f).chain(0x80..=0xffu8) {
-            // Above ASCII, as a character in UTF-8, and bare.
-            let character = [byte as char].iter().collect::<String>().into_bytes();
-            for text in [character, vec![byte]] {
-                for target in [
-                    [b"/a", &text[..], b"b"].concat(),
-                    [b"/?q=a", &text[..], b"b"].concat(),
-                ] {
-                    let expected = match byte {
-                        // It ends the target in HTTP/1, and is no part of one in HTTP/2.
-                        b' ' => None,
-                        // A fragment is cut off in HTTP/2, and refused in HTTP/1.
-                        b'#' if from => Some(&target[..target.len() - 2]),
-                        b'#' => None,
-                        _ => Some(&target[..]),
-                    };
-                    let got = asker.ask(&target, b"a").await;
-                    let what = format!("{} to {to}: {}", from, target.escape_ascii());
-                    let got = got.unwrap_or_else(|| panic!("no answer, HTTP/2 {what}"));
-                    asked += 1;
-                    match expected {
-                        Some(expected) => {
-                            assert_eq!(got.status, 200, "{what}");
-                            assert_eq!(
-                                got.target.escape_ascii().to_string(),
-                                expected.escape_ascii().to_string(),
-                                "{what}"
-                            );
-                        }
-                        None => assert_eq!(got.status, 400, "{what}"),
-                    }
-                }
-            }
-        }
-        let log = rig.access_log(asked).await;
-        assert_eq!(log.len(), asked, "each has its line");
-        server.abort();
-    }
 }
 
 /// Hosts and lengths that the `http` crate refuses, and HTTP/1 doesn't.

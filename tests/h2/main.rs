@@ -1,5 +1,5 @@
 //! HTTP/2 from clients: the `h2` crate, or raw frames, in front of a real proxy with scripted HTTP/1.1 backends.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod bodies;
 mod client;

@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lameduck::config::schema::{Key, SECTIONS};
 use lameduck::tools::demo::admin;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
 
 use super::rig::Rig;
 
@@ -48,6 +52,32 @@ fn candidates(key: &Key) -> Vec<String> {
     Vec::new()
 }
 
+/// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
+/// `every_key_with_a_number_is_tried` fails.
+const WITHOUT_NUMBER: [&str; 20] = [
+    "\"1.2\" or \"1.3\"",
+    "\"hold\", \"fail\" or \"fail_open\"",
+    "\"http\", \"tcp\" or \"grpc\"",
+    "\"json\" or \"combined\"",
+    "\"least_requests\", \"round_robin\" or \"random\"",
+    "\"off\", \"optional\" or \"required\"",
+    "\"off\", \"v1\" or \"v2\"",
+    "\"stdout\", \"off\" or path",
+    "IP address and port",
+    "address",
+    "directory",
+    "list",
+    "list of host names",
+    "list of networks",
+    "list of pools",
+    "path",
+    "table of texts",
+    "text",
+    // The bits of a file's mode.
+    "text, octal",
+    "true or false",
+];
+
 /// A key at one of its bounds.
 #[derive(Debug, Clone)]
 struct Bound {
@@ -58,15 +88,28 @@ struct Bound {
 
 /// Whether `check` accepts it.
 fn is_accepted(section: &str, line: &str) -> bool {
-    let (server, pool) = match section.strip_prefix("pool") {
-        None => (line, String::new()),
-        Some(sub) => ("", pool_keys(sub, line)),
+    let (server, listener, pool) = match section.strip_prefix("pool") {
+        Some(sub) => ("", String::new(), pool_keys(sub, line)),
+        None if section == "listener" => ("", listener_keys(line), String::new()),
+        None => (line, String::new(), String::new()),
     };
     let text = format!(
-        "[server]\n{server}\n[[listener]]\naddress = \"127.0.0.1:1\"\n[[pool]]\nname = \"app\"\n{}",
+        "[server]\n{server}\n[[listener]]\naddress = \"127.0.0.1:4\"\n{listener}\n[[pool]]\nname = \"app\"\n{}",
         backend_and_tables(SocketAddr::from(([127, 0, 0, 1], 2)), &pool)
     );
     lameduck::config::parse("x.toml", &text).is_ok()
+}
+
+/// One key of a listener, which is one for TLS where the key is.
+fn listener_keys(line: &str) -> String {
+    match needs_tls(line) {
+        true => format!("{line}\ntls = {{ cert = \"c\", key = \"k\" }}"),
+        false => line.to_owned(),
+    }
+}
+
+fn needs_tls(line: &str) -> bool {
+    line.starts_with("hsts")
 }
 
 /// One key of a pool's sub-table (`.health`), or of its backend.
@@ -99,11 +142,16 @@ fn backend_and_tables(backend: SocketAddr, changed: &str) -> String {
     text
 }
 
-/// The least and the most of every key of `[server]` and of pools.
+/// Where each bound has a test of its own below.
+fn is_tried(section: &str) -> bool {
+    matches!(section, "server" | "listener") || section.starts_with("pool.")
+}
+
+/// The least and the most of every key of `[server]`, of listeners and of pools.
 fn bounds() -> Vec<Bound> {
     let mut bounds = Vec::new();
     for section in SECTIONS {
-        if section.name != "server" && !section.name.starts_with("pool.") {
+        if !is_tried(section.name) {
             continue;
         }
         for key in section.keys {
@@ -124,6 +172,38 @@ fn bounds() -> Vec<Bound> {
         }
     }
     bounds
+}
+
+#[test]
+fn every_key_with_a_number_is_tried() {
+    for section in SECTIONS {
+        for key in section.keys {
+            let (place, form) = (format!("{}.{}", section.name, key.name), key.form);
+            let has_candidates = !candidates(key).is_empty();
+            assert_ne!(
+                has_candidates,
+                WITHOUT_NUMBER.contains(&form),
+                "{place} is `{form}`: give it candidates, or name its form among those without a number"
+            );
+            assert!(
+                !has_candidates || is_tried(section.name),
+                "{place} has a number, and [{}] has no test at its bounds",
+                section.name
+            );
+        }
+    }
+    let tried = bounds();
+    for (section, key) in [
+        ("server", "tcp_keepalive"),
+        ("pool.upstream", "tunnel_timeout"),
+        ("listener", "hsts"),
+        ("listener", "redirect_https"),
+    ] {
+        let of_key = tried
+            .iter()
+            .filter(|bound| bound.section == section && bound.line.starts_with(key));
+        assert_eq!(of_key.count(), 2, "{section}.{key}");
+    }
 }
 
 /// An app that answers everything, upgrades, and has a stream of events.
@@ -335,7 +415,7 @@ async fn pool_keys_at_their_bounds_run_without_a_panic() {
     let app = app().await;
     let bounds = bounds()
         .into_iter()
-        .filter(|bound| bound.section != "server");
+        .filter(|bound| bound.section.starts_with("pool."));
     let bounds: Vec<_> = bounds.collect();
     assert!(bounds.len() > 40, "{bounds:#?}");
     let mut text = backend_and_tables(app, "");
@@ -360,6 +440,77 @@ async fn pool_keys_at_their_bounds_run_without_a_panic() {
         drain(&rig, &format!("p{n}")).await;
     }
     has_no_panic(&rig, "pools").await;
+}
+
+/// A request over TLS, to its answer's end.
+async fn ask_tls(address: SocketAddr, authority: &CertificateDer<'static>) -> String {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(lameduck::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let answered = async {
+        let stream = TcpStream::connect(address).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        let mut stream = connector.connect(name, stream).await?;
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answered = tokio::time::timeout(Duration::from_secs(20), answered).await;
+    answered.expect("no answer over TLS").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listener_keys_at_their_bounds_run_without_a_panic() {
+    let app = app().await;
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, signed.cert.pem()).unwrap();
+    std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+    let bounds: Vec<_> = bounds()
+        .into_iter()
+        .filter(|bound| bound.section == "listener")
+        .collect();
+    assert!(bounds.len() >= 4, "{bounds:#?}");
+    let mut tables = H2_LISTENER.to_owned();
+    for bound in &bounds {
+        let _ = writeln!(
+            tables,
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n{}",
+            bound.line
+        );
+        if needs_tls(&bound.line) {
+            let _ = writeln!(tables, "tls = {{ cert = {cert:?}, key = {key:?} }}");
+        }
+    }
+    let pool = backend_and_tables(app, "");
+    let rig = Rig::start(dir, "", &tables, &pool, Vec::new()).await;
+    let addresses = addresses(&rig).await;
+    assert_eq!(use_it(&addresses, "a").await, Some(200), "{}", rig.log());
+    for (bound, address) in bounds.iter().zip(&addresses[2..]) {
+        if needs_tls(&bound.line) {
+            let answer = ask_tls(*address, signed.cert.der()).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{bound:?}: {answer}");
+            let is_sent = answer
+                .to_ascii_lowercase()
+                .contains("strict-transport-security");
+            assert_eq!(is_sent, bound.is_most, "{bound:?}: {answer}");
+        } else {
+            for (line, status) in [("GET", 301), ("POST", 308)] {
+                let request = format!("{line} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+                let got = ask(*address, request.as_bytes()).await;
+                assert_eq!(got, Some(status), "{bound:?}");
+            }
+        }
+    }
+    has_no_panic(&rig, "listeners").await;
 }
 
 /// Sums over weights, and numbers of threads.

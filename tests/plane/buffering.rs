@@ -208,6 +208,30 @@ async fn full_memory_evicts_the_oldest_incomplete_request() {
     );
 }
 
+/// A thousand heads of 60 kB that never end would keep 60 MB.
+#[tokio::test]
+async fn large_heads_that_do_not_end_take_each_others_places() {
+    let rig = rig("").await;
+    let mut heads = Vec::new();
+    for _ in 0..70 {
+        let mut client = rig.ask("GET / HTTP/1.1\r\nHost: a\r\nX: ").await;
+        client.send(vec![b'x'; 40_000]).await;
+        heads.push(client);
+        rig.canary().await;
+    }
+    for oldest in &mut heads[..6] {
+        assert_eq!(oldest.response().await.status(), 408);
+    }
+    assert_eq!(rig.limited("max_memory").await, 6);
+    // Whoever ends his head is served meanwhile.
+    let newest = heads.last_mut().unwrap();
+    newest.send("\r\n\r\n").await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.request().await;
+    backend.answer("x").await;
+    assert_eq!(newest.response().await.text(), "x");
+}
+
 /// A body that comes slowly, and in time, is waited for.
 #[tokio::test]
 async fn a_body_at_the_rate_is_waited_for() {

@@ -1,5 +1,5 @@
 //! The HTTP/1 data plane against scripted backends and clients: every byte on both sides is the test's.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod app_servers;
 mod authority;
@@ -12,6 +12,7 @@ mod death;
 mod delivery;
 mod doubts;
 mod drain;
+mod dropped;
 mod early;
 mod encrypted;
 mod evictions;

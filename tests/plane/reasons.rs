@@ -1,5 +1,7 @@
 //! Alerts, `status` and 503s name the last thing that was really seen.
 
+use lameduck::tools::demo::admin;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -69,4 +71,83 @@ async fn unavailable_answer_names_the_last_failed_connect_and_counts_it() {
     assert!(line["cause"].as_str().unwrap().contains(words), "{line}");
     let series = "lameduck_connect_failures_total{pool=\"app\",reason=\"refused\"}";
     assert!(rig.metric(series).await.unwrap_or_default() > 0);
+}
+
+/// An app whose health check has this answer, and that nobody asks anything else.
+async fn answering(answer: &'static str) -> (String, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let app = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (address, app)
+}
+
+/// A request that tried no backend has seen nothing itself: the last probe has.
+#[tokio::test]
+async fn unavailable_answer_of_a_request_that_tried_none_quotes_the_last_probe() {
+    let unavailable =
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let (address, app) = answering(unavailable).await;
+    for (hold, words) in [
+        (
+            "[pool.hold]\ntimeout = \"200ms\"",
+            "no backend became ready in time: last probe of a: 503",
+        ),
+        (
+            "[pool.hold]\non_empty = \"fail\"",
+            "no backend is ready: last probe of a: 503",
+        ),
+    ] {
+        let pool =
+            format!("[[pool.backend]]\nname = \"a\"\naddress = \"{address}\"\n{HEALTH}\n{hold}");
+        let rig = Rig::start(tempfile::tempdir().unwrap(), "", "", &pool, Vec::new()).await;
+        rig.until("probed", |pool| pool.backends[0].last_probe.is_some())
+            .await;
+        let response = rig.ask(GET).await.response().await;
+        assert_eq!(response.status(), 503);
+        assert!(response.text().contains(words), "{}", response.text());
+        let line = rig.access_log(1).await.pop().unwrap();
+        assert!(line["cause"].as_str().unwrap().contains(words), "{line}");
+    }
+    app.abort();
+}
+
+/// A probe that passes would be a riddle beside "none is ready": whoever keeps requests away is named, too.
+#[tokio::test]
+async fn unavailable_answer_of_a_drained_pool_names_who_drained_it() {
+    let (address, app) =
+        answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+    let hold = "[pool.hold]\ntimeout = \"200ms\"";
+    let pool = format!("[[pool.backend]]\nname = \"a\"\naddress = \"{address}\"\n{HEALTH}\n{hold}");
+    let rig = Rig::start(tempfile::tempdir().unwrap(), "", "", &pool, Vec::new()).await;
+    rig.until("ready", |pool| pool.backends[0].state == "ready")
+        .await;
+    let body = json!({ "timeout": "1s" });
+    admin::call(
+        &rig.socket,
+        "POST",
+        "/v1/pools/app/backends/a/drain",
+        Some(&body),
+    )
+    .await
+    .unwrap();
+    let mut said = String::new();
+    // The first probe after the drain tells.
+    for _ in 0..50 {
+        let response = rig.ask(GET).await.response().await;
+        assert_eq!(response.status(), 503);
+        said = response.text().to_owned();
+        if said.contains("(drained by operator)") {
+            break;
+        }
+    }
+    assert!(
+        said.contains("last probe of a: 200") && said.contains("(drained by operator)"),
+        "{said}"
+    );
+    app.abort();
 }

@@ -139,3 +139,60 @@ async fn refused_reload_to_an_overlapping_address_leaves_everything_as_it_was() 
     load.goes_on().await;
     load.end().await;
 }
+
+/// As `listen 80; listen [::]:80;` in nginx: each takes its own family. Alone, `[::]` takes both, before and after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_families_of_a_port_are_listened_on_beside_each_other() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return super::setting::skip("both families of a port", "IPv6");
+    }
+    let rig = proxy().await;
+    let port = rig.address.port();
+    let four = listener(&format!("0.0.0.0:{port}"));
+    let six = listener(&format!("[::]:{port}"));
+    let load = Load::on(rig.address);
+    load.goes_on().await;
+    let mut now = listener("127.0.0.1:0");
+    let over_six = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
+    for (next, has_six) in [
+        (format!("{four}\n{six}"), true),
+        (four.clone(), false),
+        (format!("{six}\n{four}"), true),
+        (six.clone(), true),
+        (
+            format!("{six}\n{}", listener(&format!("127.0.0.1:{port}"))),
+            true,
+        ),
+    ] {
+        let (status, body) = rig.reload(&now, &next).await;
+        assert_eq!(status, 200, "{now} -> {next}: {body}\n{}", rig.log());
+        load.goes_on().await;
+        assert_eq!(ask(over_six).await.is_ok(), has_six, "{next}");
+        now = next;
+    }
+    load.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_families_of_a_port_are_listened_on_from_the_start() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return super::setting::skip("both families of a port", "IPv6");
+    }
+    let pool = format!(
+        "[[pool.backend]]\naddress = \"{}\"\n[pool.health]\nrise = 1\n",
+        app().await
+    );
+    for order in [["0.0.0.0", "[::]"], ["[::]", "127.0.0.1"]] {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let listeners = order.map(|ip| listener(&format!("{ip}:{port}"))).join("\n");
+        let dir = tempfile::tempdir().unwrap();
+        let rig = Rig::start(dir, "", &listeners, &pool, Vec::new()).await;
+        for to in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+            ask(to.parse().unwrap())
+                .await
+                .unwrap_or_else(|error| panic!("{order:?} {to}: {error}\n{}", rig.log()));
+        }
+    }
+}

@@ -84,6 +84,19 @@ impl Rig {
         pool: &str,
         backends: Vec<Backend>,
     ) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_lameduck"));
+        Self::start_by(command, dir, server, tables, pool, backends).await
+    }
+
+    /// The same, started by this command, to which its arguments are added.
+    pub async fn start_by(
+        mut command: Command,
+        dir: tempfile::TempDir,
+        server: &str,
+        tables: &str,
+        pool: &str,
+        backends: Vec<Backend>,
+    ) -> Self {
         let (socket, config, log) = (
             dir.path().join("s"),
             dir.path().join("c.toml"),
@@ -101,7 +114,7 @@ impl Rig {
             dir.path().join("access"),
         );
         std::fs::write(&config, text).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_lameduck"))
+        let child = command
             .arg("run")
             .arg("-c")
             .arg(&config)
@@ -383,11 +396,7 @@ impl Rig {
 
     /// Asks the proxy to stop.
     pub fn terminate(&self) {
-        let pid = pid_of(&self.child);
-        #[allow(unsafe_code)]
-        // SAFETY: our own child, which has not been waited for.
-        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
-        assert_eq!(sent, 0);
+        lameduck::rt::syscall::kill(self.child.id().unwrap(), libc::SIGTERM).unwrap();
     }
 
     /// Waits for its exit.
@@ -397,10 +406,6 @@ impl Rig {
             .expect("it doesn't exit")
             .unwrap()
     }
-}
-
-fn pid_of(child: &Child) -> i32 {
-    i32::try_from(child.id().unwrap()).unwrap()
 }
 
 /// A plain request.

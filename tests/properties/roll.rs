@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use lameduck::core::Time;
-use lameduck::core::roll::{Drained, Effect, Event, Plan, RestartSign, Roll, Seen};
+use lameduck::core::drain::RestartSign;
+use lameduck::core::roll::{Drained, Effect, Event, Plan, Roll, Seen};
 use proptest::prelude::*;
 
 const SECOND: Time = Time::from_secs(1);
@@ -57,7 +58,7 @@ proptest! {
             allow_empty: false,
             command_timeout: SECOND * 100,
             ready_timeout: SECOND * 10,
-            sign: if by_command { RestartSign::CommandEnd } else { RestartSign::NewProcess },
+            sign: if by_command { RestartSign::Exit } else { RestartSign::NewProcess },
         };
         let targets: Vec<_> = seen.iter().map(|one| one.name.clone()).collect();
         let mut roll = Roll::new(plan, &targets, seen.clone()).unwrap();
@@ -111,6 +112,7 @@ proptest! {
                         prop_assert!(ready && drained.remove(&name) != by_command);
                     }
                     Effect::Gone(_) | Effect::Waiting(_) | Effect::Unseen(_) => {}
+                    Effect::AwaitProbes(_) => prop_assert!(false, "no plan here has that sign"),
                     Effect::Finish(_) => finished += 1,
                 }
                 prop_assert!(drained.len() <= max);

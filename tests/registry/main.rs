@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 //! The registry with everything real but the probes, whose results the tests make up.
 
 mod drains;

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
@@ -139,18 +139,13 @@ pub fn fit(command: &mut std::process::Command, stdout: &Stream, stderr: &Stream
 }
 
 /// Writes until it takes no more.
-#[allow(unsafe_code, reason = "std sets O_NONBLOCK on sockets only")]
 fn fill(mut file: &File) {
-    let set = |flags: i32| {
-        // SAFETY: integers, and a descriptor that is open.
-        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags) };
-    };
-    // SAFETY: as above.
-    let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
-    set(flags | libc::O_NONBLOCK);
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    let flags = fcntl_getfl(file).unwrap();
+    fcntl_setfl(file, flags | OFlags::NONBLOCK).unwrap();
     while file.write(&[b'x'; 4096]).is_ok() {}
     while file.write(b"x").is_ok() {}
-    set(flags);
+    fcntl_setfl(file, flags).unwrap();
 }
 
 #[allow(unsafe_code, reason = "std knows no terminals")]

@@ -1,7 +1,7 @@
 //! TLS on public listeners, with a real proxy: what it serves, what it refuses, and what it survives.
 //!
 //! `LAMEDUCK_PROVE=1` runs the full figures.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
 
 mod apps;
 mod clients;

@@ -41,7 +41,7 @@ pub fn serve(address: &str) -> Outcome {
 
 /// A thousand backends behind one socket are connected to at once: with `std`'s queue of 128, the kernel would drop
 /// some of them, and they would come a second later.
-#[allow(unsafe_code)] // `std` has no way to say it.
+#[allow(unsafe_code, reason = "std has no way to say it")]
 fn lengthen_queue(listener: &TcpListener) -> io::Result<()> {
     unsafe extern "C" {
         fn listen(descriptor: i32, backlog: i32) -> i32;

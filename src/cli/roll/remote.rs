@@ -13,6 +13,7 @@ use super::plan::Settings;
 use crate::client::error::{ClientError, ClientErrorKind};
 use crate::client::http::{Client, Events, Wait};
 use crate::client::names::{BackendName, segment};
+use crate::core::drain::RestartSign;
 use crate::registry::view::{
     BackendView, DrainRequest, DrainResponse, PoolView, ResumeRequest, RollRequest,
 };
@@ -75,6 +76,20 @@ impl Remote {
         &self.id
     }
 
+    /// A drain of this roll's, until such a restart.
+    fn request(&self, sign: RestartSign, wait: bool) -> DrainRequest {
+        DrainRequest {
+            timeout: Some(milliseconds(self.drain)),
+            until: Some("restarted".to_owned()),
+            restarted_when: Some(sign.as_str().to_owned()),
+            expires: Some(milliseconds(self.expires)),
+            reason: Some(self.reason.clone()),
+            actor: Some("operator".to_owned()),
+            id: Some(self.id.clone()),
+            wait: Some(wait),
+        }
+    }
+
     fn path(&self, name: &str, what: &str) -> String {
         let backend = BackendName {
             pool: self.pool.clone(),
@@ -129,15 +144,7 @@ fn milliseconds(time: Duration) -> String {
 
 impl Proxy for Remote {
     fn drain(&self, name: &str) -> impl Future<Output = Result<DrainResponse, Trouble>> + 'static {
-        let request = DrainRequest {
-            timeout: Some(milliseconds(self.drain)),
-            until: Some("restarted".to_owned()),
-            expires: Some(milliseconds(self.expires)),
-            reason: Some(self.reason.clone()),
-            actor: Some("operator".to_owned()),
-            id: Some(self.id.clone()),
-            wait: Some(true),
-        };
+        let request = self.request(RestartSign::NewProcess, true);
         let (client, path, wait) = (
             self.client.clone(),
             self.path(name, "drain"),
@@ -147,6 +154,16 @@ impl Proxy for Remote {
             let answer = client.call(Method::POST, &path, Some(&request), wait);
             answer.await.map_err(trouble)
         }
+    }
+
+    async fn await_probes(&self, name: &str) -> Result<(), Trouble> {
+        let request = self.request(RestartSign::Probe, false);
+        let path = self.path(name, "drain");
+        let asked = self
+            .client
+            .call(Method::POST, &path, Some(&request), Wait::Short);
+        let asked: Result<DrainResponse, ClientError> = asked.await;
+        asked.map(drop).map_err(trouble)
     }
 
     async fn lift(&self, name: &str) -> Result<(), Trouble> {
@@ -202,7 +219,6 @@ impl Watch for Changes {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

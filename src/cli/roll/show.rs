@@ -175,7 +175,7 @@ fn words(step: &Step<'_>) -> (String, Value) {
         ),
         Step::Unseen => (
             "no new process is seen yet. A restart that keeps its listening socket (gunicorn's HUP, socket activation) \
-             never is: Ctrl-C, and --restarted-when exit"
+             never is: Ctrl-C, and --restarted-when probe, or exit if the command returns when the old process is gone"
                 .to_owned(),
             json!({ "step": "unseen" }),
         ),

@@ -1,9 +1,9 @@
-#![allow(clippy::unwrap_used)]
 //! One test per rule of the design's tables.
 
 mod closing;
 mod dying;
 mod probes;
+mod restarts;
 
 use super::*;
 

@@ -56,14 +56,14 @@ fn unproven_ones_retry_idempotent_requests_on_the_budget() {
     for failure in DIED {
         let retry = Verdict::Retry {
             elsewhere: true,
-            reason: "connection_died",
+            reason: RetryReason::ConnectionDied,
             spend_budget: true,
         };
         assert_eq!(judge(failure, GET, LEFT), retry);
         assert_eq!(
             judge(failure, POST, LEFT),
             Verdict::GiveUp {
-                reason: "not_idempotent"
+                reason: RetryReason::NotIdempotent
             }
         );
         let broke = Left {
@@ -72,7 +72,9 @@ fn unproven_ones_retry_idempotent_requests_on_the_budget() {
         };
         assert_eq!(
             judge(failure, GET, broke),
-            Verdict::GiveUp { reason: "budget" }
+            Verdict::GiveUp {
+                reason: RetryReason::Budget
+            }
         );
         let alone = Left {
             others: false,
@@ -99,14 +101,14 @@ fn what_a_drain_has_cut_is_free_for_idempotent_requests_alone() {
         judge(Failure::CutByDrain, GET, broke),
         Verdict::Retry {
             elsewhere: true,
-            reason: "cut_by_drain",
+            reason: RetryReason::CutByDrain,
             spend_budget: false,
         }
     );
     assert_eq!(
         judge(Failure::CutByDrain, POST, LEFT),
         Verdict::GiveUp {
-            reason: "not_idempotent"
+            reason: RetryReason::NotIdempotent
         }
     );
 }
@@ -128,7 +130,7 @@ fn an_idempotency_key_counts_only_where_configured() {
     assert_eq!(
         judge(DIED[0], request, LEFT),
         Verdict::GiveUp {
-            reason: "not_idempotent"
+            reason: RetryReason::NotIdempotent
         }
     );
     let verdict = decide(DIED[0], &request, tried, &limits, LEFT);
@@ -150,7 +152,7 @@ fn a_body_that_is_gone_cannot_be_sent_again() {
         assert_eq!(
             judge(failure, gone, LEFT),
             Verdict::GiveUp {
-                reason: "body_gone"
+                reason: RetryReason::BodyGone
             }
         );
     }
@@ -198,13 +200,13 @@ fn slow_is_not_dead_and_a_begun_response_is_final() {
     assert_eq!(
         judge(Failure::Timeout, GET, LEFT),
         Verdict::GiveUp {
-            reason: "timed_out"
+            reason: RetryReason::TimedOut
         }
     );
     assert_eq!(
         judge(Failure::ResponseBegun, GET, LEFT),
         Verdict::GiveUp {
-            reason: "response_begun"
+            reason: RetryReason::ResponseBegun
         }
     );
 }
@@ -225,7 +227,12 @@ fn each_kind_has_its_own_cap() {
             match decide(failure, &GET, tried, &limits, LEFT) {
                 Verdict::Retry { .. } => attempts += 1,
                 verdict => {
-                    assert_eq!(verdict, Verdict::GiveUp { reason: "attempts" });
+                    assert_eq!(
+                        verdict,
+                        Verdict::GiveUp {
+                            reason: RetryReason::Attempts
+                        }
+                    );
                     break;
                 }
             }
@@ -255,7 +262,9 @@ fn one_attempt_is_one_however_long() {
         tried.note(failure);
         assert_eq!(
             decide(failure, &GET, tried, &limits, LEFT),
-            Verdict::GiveUp { reason: "attempts" }
+            Verdict::GiveUp {
+                reason: RetryReason::Attempts
+            }
         );
     }
 }

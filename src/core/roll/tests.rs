@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used)]
 //! Rolls step by step. Random ones are in `tests/properties/roll.rs`.
 
 use super::*;
@@ -93,7 +92,7 @@ fn one_after_the_other_each_when_the_one_before_is_ready_again() {
 #[test]
 fn command_s_end_is_the_restart_where_the_socket_stays() {
     let by_command = Plan {
-        sign: RestartSign::CommandEnd,
+        sign: RestartSign::Exit,
         ..plan()
     };
     let mut roll = begun(by_command, two());
@@ -108,6 +107,28 @@ fn command_s_end_is_the_restart_where_the_socket_stays() {
         roll.step(Event::Looked(two()), SECOND * 9),
         [
             Effect::Ready("a".into(), SECOND * 7),
+            Effect::Drain("b".into())
+        ]
+    );
+}
+
+#[test]
+fn probes_are_asked_for_when_the_command_has_ended() {
+    let by_probes = Plan {
+        sign: RestartSign::Probe,
+        ..plan()
+    };
+    let mut roll = begun(by_probes, two());
+    roll.step(quiet("a"), SECOND);
+    let ran = roll.step(Event::Ran("a".into(), true), SECOND * 2);
+    assert_eq!(ran, [Effect::AwaitProbes("a".into())]);
+    // The proxy takes that long; nobody has to be told.
+    assert!(roll.step(Event::Tick, SECOND * 8).is_empty());
+    let back = vec![one("a", (1, 2), true), one("b", (2, 1), true)];
+    assert_eq!(
+        roll.step(Event::Looked(back), SECOND * 8),
+        [
+            Effect::Ready("a".into(), SECOND * 6),
             Effect::Drain("b".into())
         ]
     );

@@ -85,7 +85,6 @@ fn same_family(client: SocketAddr, local: SocketAddr) -> (SocketAddr, SocketAddr
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn header(version: ProxyProtocol, client: &str, local: &str) -> Vec<u8> {

@@ -89,8 +89,7 @@ impl Client {
 
     /// Whether what is missing of the request may be what the kernel has.
     fn has_the_rest(&self, upload: &Upload) -> bool {
-        let descriptor = self.stream.id();
-        let count = socket::unread(descriptor);
+        let count = socket::unread(&self.stream);
         let is_tls = self.stream.as_any().is::<TlsStream>();
         match upload.left() {
             Some(left) if is_tls => count + WITHIN_TLS >= left,
@@ -98,7 +97,7 @@ impl Client {
             // Nobody can look into the records; and who closes a TLS connection hardly ever waits for more.
             None if is_tls => false,
             None => match usize::try_from(count) {
-                Ok(count @ ..=LOOKED_THROUGH) => upload.ends_in(&socket::peek(descriptor, count)),
+                Ok(count @ ..=LOOKED_THROUGH) => upload.ends_in(&socket::peek(&self.stream, count)),
                 _ => true,
             },
         }
@@ -106,7 +105,7 @@ impl Client {
 
     /// Whether a client is known to have gone: no process has its socket. Known only of clients on this host.
     pub fn is_abandoned(&self) -> bool {
-        socket::is_abandoned(self.stream.id())
+        socket::is_abandoned(&self.stream)
     }
 }
 

@@ -16,16 +16,24 @@ impl Client {
         self.share.as_mut().is_none_or(fits) && memory::make_room(growth)
     }
 
-    /// Whether the incomplete request has to make room for others; `flat` is what it costs besides its buffer, in bytes.
+    /// Whether the request, whose body is incomplete, has to make room for others; `flat` is what it costs besides its
+    /// buffer, in bytes.
     pub fn poll_evicted(&mut self, cx: &mut Context<'_>, flat: usize) -> bool {
         let bytes = flat + self.buffer.surplus();
-        if bytes == 0 {
-            return false;
-        }
         let place = self
             .place
             .get_or_insert_with(|| IncompletePlace::take(flat));
         place.poll_evicted(cx.waker(), bytes)
+    }
+
+    /// Whether the request, whose head is incomplete, has to make room for others.
+    pub fn poll_head_evicted(&mut self, cx: &mut Context<'_>) -> bool {
+        let bytes = self.buffer.surplus();
+        if bytes == 0 {
+            return false;
+        }
+        let place = self.place.get_or_insert_with(|| IncompletePlace::take(0));
+        place.poll_head_evicted(cx.waker(), bytes)
     }
 
     /// Whether a stream of HTTP/2 that has sent its whole request was reset while a backend was being connected to: a

@@ -72,6 +72,9 @@ impl Client {
     }
 
     /// Writes all of `bytes`, or gives up at the deadline.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] at the deadline; else what the stream says, e.g. that the client has closed it.
     pub async fn write_all(&mut self, bytes: &[u8], deadline: Time) -> io::Result<()> {
         let mut sent = 0;
         poll_fn(|cx| {

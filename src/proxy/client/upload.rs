@@ -43,6 +43,9 @@ pub enum UploadError {
 
 impl Upload {
     /// A body of this framing behind a head of `head` bytes; `limit` as in `max_body` (0: none).
+    ///
+    /// # Errors
+    /// [`UploadError::TooLarge`] where the head says already that it is.
     pub fn new(body: Body, head: usize, limit: u64) -> Result<Self, UploadError> {
         let (framing, complete) = match body {
             Body::None => (Framing::Length(0), true),
@@ -68,6 +71,9 @@ impl Upload {
     }
 
     /// Takes note of bytes that were read into the buffer.
+    ///
+    /// # Errors
+    /// [`UploadError::Malformed`] for a chunked body that is none; [`UploadError::TooLarge`] as soon as it is.
     pub fn absorb(&mut self, buffer: &Buffer) -> Result<(), UploadError> {
         if self.complete {
             return Ok(());

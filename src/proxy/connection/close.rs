@@ -25,7 +25,7 @@ pub(super) async fn close(client: &mut Client, next: Next) {
         Next::KeepAlive | Next::Close => linger(client, Unread::Ignored).await,
         Next::Linger => linger(client, Unread::Expected).await,
         // A reset instead of an orderly end: even a body without a length can't be mistaken for a whole one.
-        Next::Abort => socket::reset_on_close(client.stream.id()),
+        Next::Abort => socket::reset_on_close(&client.stream),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::proxy::client_info::Origin;
 use crate::proxy::data_plane::Plane;
 use crate::proxy::error_response::write_local_response;
 use crate::proxy::h1::request::{Limits, Progress, RequestHead};
+use crate::proxy::memory::{self, LARGE_HEAD};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::transaction;
 use crate::proxy::transaction::record;
@@ -247,7 +248,7 @@ impl Waiting {
         // The runtime is about to hear of it, too.
         // And of a TLS record, a part may have been read that nobody could make sense of yet.
         let tls = client.stream.as_any().downcast_ref::<TlsStream>();
-        (socket::has_unread(client.stream.id()) || tls.is_some_and(TlsStream::is_within_record))
+        (socket::has_unread(&client.stream) || tls.is_some_and(TlsStream::is_within_record))
             .then(|| now + FIRST_REQUEST)
     }
 }
@@ -275,6 +276,13 @@ fn poll_head(
         // The parser refuses a head that outgrows `max_header`, so there is always room for one byte more.
         let most = limits.max_header + SMALL;
         let growth = client.buffer.growth(most, HEAD_STEP);
+        if client.buffer.surplus() + growth > LARGE_HEAD
+            && growth > 0
+            && !memory::may_head_become_large()
+        {
+            cx.waker().wake_by_ref();
+            break;
+        }
         if growth > 0 && !client.may_grow(growth) {
             let detail = "no memory is left for a request header of this size";
             let refusal = Refusal::limited(Limit::Memory, 503, detail);
@@ -295,7 +303,7 @@ fn poll_head(
     if level == Level::Cut {
         return Poll::Ready(Arrival::Nothing);
     }
-    if client.poll_evicted(cx, 0) {
+    if client.poll_head_evicted(cx) {
         let detail = "the request's head was incomplete, and its memory was needed";
         let refusal = Refusal::limited(Limit::Memory, 408, detail);
         return Poll::Ready(Arrival::Bad(refusal));
@@ -329,6 +337,10 @@ pub(super) async fn refuse(
     let mut out = Vec::with_capacity(256);
     write_local_response(&mut out, refusal.status, refusal.detail, true, false, None);
     record::refused(plane, client, &refusal);
+    // Nobody reads it any more, and the client may take its time with the answer.
+    client.place = None;
+    client.buffer.clear();
+    client.buffer.shrink();
     plane.counters.answered(refusal.status);
     match client
         .write_all(&out, clock::now() + limits.header_timeout)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::response::{Download, MAX_TRAILER, Receiving};
-use super::{CUT_BY_SHUTDOWN, Exchange, Failure, MALFORMED_HTTP2, UPSTREAM_CLOSED};
+use super::{Exchange, Failure, Truncation};
 use crate::proxy::error_response::SHUTTING_DOWN;
 use crate::proxy::h1::chunked::{ChunkDecoder, ChunkError};
 use crate::proxy::h1::request::RequestHead;
@@ -98,9 +98,9 @@ impl Exchange<'_> {
     /// A call breaks off: its client is told so, if it can be, rather than left to guess from a reset.
     pub(super) async fn tell_of(&mut self, failure: Failure) {
         let why = match failure {
-            Failure::Truncated(UPSTREAM_CLOSED) => "the backend closed the connection",
-            Failure::Truncated(CUT_BY_SHUTDOWN) => SHUTTING_DOWN,
-            Failure::Truncated(MALFORMED_HTTP2) => MALFORMED_HTTP2,
+            Failure::Truncated(Truncation::UpstreamClosed) => "the backend closed the connection",
+            Failure::Truncated(Truncation::CutByShutdown) => SHUTTING_DOWN,
+            Failure::Truncated(cause @ Truncation::MalformedHttp2) => cause.as_str(),
             Failure::Truncated(_) => grpc::STOPPING,
             _ => return,
         };
@@ -137,7 +137,6 @@ pub fn patience(head: &RequestHead, buffer: &[u8], otherwise: Duration) -> Durat
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -23,7 +23,7 @@ use std::time::Duration;
 use pingora::protocols::Stream;
 
 pub use grpc_call::patience;
-pub use outcome::{CUT_BY_DRAIN, CUT_BY_SHUTDOWN, End, Failure, MALFORMED_HTTP2, UPSTREAM_CLOSED};
+pub use outcome::{End, Failure, Truncation};
 use response::Receiving;
 
 use super::buffer::{Buffer, LARGE};
@@ -182,7 +182,7 @@ impl<'a> Exchange<'a> {
     pub async fn run(mut self) -> (Result<End, Failure>, Tally, Buffer) {
         let mut end = poll_fn(|cx| self.poll(cx)).await;
         if self.outgoing_sent > 0 && end.is_err_and(Failure::is_clean) {
-            end = Err(Failure::Truncated("an interim response broke off"));
+            end = Err(Failure::Truncated(Truncation::InterimBroken));
         }
         if let Err(failure) = end {
             self.tell_of(failure).await;
@@ -253,9 +253,7 @@ impl<'a> Exchange<'a> {
                             return Err(match error {
                                 _ if !self.begun => Failure::BadBody(error),
                                 UploadError::TooLarge => self.limited(Limit::Body, 413),
-                                UploadError::Malformed => Failure::Truncated(
-                                    "the request's body went wrong in mid-response",
-                                ),
+                                UploadError::Malformed => Failure::Truncated(Truncation::BadBody),
                             });
                         }
                         self.progress = clock::now();
@@ -347,7 +345,7 @@ impl<'a> Exchange<'a> {
         upstream.register(cx.waker());
         if upstream.level() == Level::Cut {
             return Err(if self.begun {
-                Failure::Truncated(CUT_BY_DRAIN)
+                Failure::Truncated(Truncation::CutByDrain)
             } else {
                 Failure::Cut
             });
@@ -357,7 +355,7 @@ impl<'a> Exchange<'a> {
             // A call can be told; whether the app has seen it, nobody knows.
             return Err(match self.order.request.is_grpc && !self.begun {
                 true => Failure::ShutDown,
-                false => Failure::Truncated(CUT_BY_SHUTDOWN),
+                false => Failure::Truncated(Truncation::CutByShutdown),
             });
         }
         Ok(())
@@ -405,7 +403,7 @@ impl<'a> Exchange<'a> {
             (
                 end,
                 match self.begun {
-                    true => Failure::Truncated("upstream sent nothing for too long"),
+                    true => Failure::Truncated(Truncation::Silent),
                     false => Failure::Timeout,
                 },
             )
@@ -419,7 +417,7 @@ impl<'a> Exchange<'a> {
             let taken = self
                 .tally
                 .bytes_out
-                .saturating_sub(unsent(self.client.stream.id()));
+                .saturating_sub(unsent(&self.client.stream));
             sooner(
                 self.pace_down.deadline(taken),
                 self.cut(Limit::ResponseRate),

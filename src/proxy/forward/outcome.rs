@@ -3,17 +3,42 @@
 use crate::metrics::Limit;
 use crate::proxy::client::upload::UploadError;
 
-/// Why a response could not be finished: the backend's doing…
-pub const UPSTREAM_CLOSED: &str = "upstream closed in mid-response";
+/// Why a response that had begun could not be finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truncation {
+    /// The backend closed in the middle of it.
+    UpstreamClosed,
+    /// The backend sent what HTTP/2 does not allow.
+    MalformedHttp2,
+    /// The backend sent what HTTP/1 does not allow (stable reason).
+    Malformed(&'static str),
+    /// The backend sent nothing for `read_timeout`.
+    Silent,
+    /// An interim response had been passed on in part.
+    InterimBroken,
+    /// The client's own body was malformed.
+    BadBody,
+    /// The drain's deadline cut it.
+    CutByDrain,
+    /// The deadline of our own end cut it.
+    CutByShutdown,
+}
 
-/// …which may have said something that HTTP/2 has not…
-pub const MALFORMED_HTTP2: &str = "malformed HTTP/2 response";
-
-/// …or the drain's.
-pub const CUT_BY_DRAIN: &str = "cut by the drain's deadline";
-
-/// …or our own end's.
-pub const CUT_BY_SHUTDOWN: &str = "cut by the shutdown's deadline";
+impl Truncation {
+    /// For the access log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UpstreamClosed => "upstream closed in mid-response",
+            Self::MalformedHttp2 => "malformed HTTP/2 response",
+            Self::Malformed(reason) => reason,
+            Self::Silent => "upstream sent nothing for too long",
+            Self::InterimBroken => "an interim response broke off",
+            Self::BadBody => "the request's body went wrong in mid-response",
+            Self::CutByDrain => "cut by the drain's deadline",
+            Self::CutByShutdown => "cut by the shutdown's deadline",
+        }
+    }
+}
 
 /// How an attempt ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +85,8 @@ pub enum Failure {
     },
     /// The client went away.
     ClientGone,
-    /// The response had begun and could not be finished (stable reason): the connection is cut, so that the
-    /// client can tell.
-    Truncated(&'static str),
+    /// The response had begun and could not be finished: the connection is cut, so that the client can tell.
+    Truncated(Truncation),
 }
 
 impl Failure {

@@ -66,7 +66,6 @@ fn word(entry: &[u8], index: usize) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::proxy::h1::request::{Limits, Progress};
 

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use super::super::buffer::LARGE;
 use super::grpc_call::Call;
-use super::{Exchange, Failure, MALFORMED_HTTP2, UPSTREAM_CLOSED, is_reset, poll_write_both};
+use super::{Exchange, Failure, Truncation, is_reset, poll_write_both};
 use crate::proxy::forward::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::h1::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
 use crate::proxy::h1::method::{Upgrade, Version};
@@ -21,6 +21,9 @@ pub(super) const MAX_TRAILER: usize = 64 * 1024;
 
 /// What is read of a body at first, in bytes.
 const PIECE: usize = 16 * 1024;
+
+/// A backend's chunk that is none.
+const MALFORMED_CHUNK: Truncation = Truncation::Malformed("malformed chunk from upstream");
 
 /// Interim responses (1xx) taken before the final one; more is a broken or hostile backend.
 const MAX_INTERIM: u32 = 16;
@@ -134,7 +137,7 @@ impl Exchange<'_> {
             _ => self.piece(),
         };
         if self.incoming.len() >= most {
-            return Err(self.broken("response head too large"));
+            return Err(self.broken(Truncation::Malformed("response head too large")));
         }
         match self
             .incoming
@@ -164,7 +167,7 @@ impl Exchange<'_> {
                     _ => {
                         match ClientStream::of(self.connection).and_then(ClientStream::fault) {
                             Some(StreamFault::MalformedResponse) => {
-                                return Err(self.broken(MALFORMED_HTTP2));
+                                return Err(self.broken(Truncation::MalformedHttp2));
                             }
                             Some(StreamFault::Untranslatable) => {
                                 return Err(Failure::Untranslatable);
@@ -191,7 +194,7 @@ impl Exchange<'_> {
 
     pub(super) fn died(&self) -> Failure {
         if self.begun {
-            return Failure::Truncated(UPSTREAM_CLOSED);
+            return Failure::Truncated(Truncation::UpstreamClosed);
         }
         if self.connection.ticket.interrupt().level() == Level::Cut {
             return Failure::Cut;
@@ -203,11 +206,11 @@ impl Exchange<'_> {
         }
     }
 
-    pub(super) fn broken(&self, reason: &'static str) -> Failure {
+    pub(super) fn broken(&self, reason: Truncation) -> Failure {
         if self.begun {
             Failure::Truncated(reason)
         } else {
-            Failure::BadResponse(reason)
+            Failure::BadResponse(reason.as_str())
         }
     }
 
@@ -217,7 +220,7 @@ impl Exchange<'_> {
             Receiving::Head => self.digest_head(),
             Receiving::Body(download) => {
                 let bytes = self.incoming.bytes();
-                let malformed = |_| Failure::Truncated("malformed chunk from upstream");
+                let malformed = |_| Failure::Truncated(MALFORMED_CHUNK);
                 match download {
                     Download::Length(left) => {
                         let taken = (*left).min(bytes.len() as u64);
@@ -275,7 +278,7 @@ impl Exchange<'_> {
             Some(decoder) => {
                 let (taken, last) = decoder
                     .decode(self.incoming.bytes(), &mut events.data)
-                    .map_err(|_| Failure::Truncated("malformed chunk from upstream"))?;
+                    .map_err(|_| Failure::Truncated(MALFORMED_CHUNK))?;
                 self.incoming.consume(taken);
                 complete = last;
             }
@@ -439,7 +442,7 @@ impl Exchange<'_> {
                 self.tally.status = 0;
                 self.tally.answered = None;
                 self.tally.head_out -= head;
-                Failure::BadResponse(reason)
+                Failure::BadResponse(reason.as_str())
             }
             other => other,
         })

@@ -40,7 +40,7 @@ pub enum TunnelEnd {
 
 impl TunnelEnd {
     /// For the log; empty where it ended well.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Peers => "",
             Self::Broken => "broken",
@@ -309,7 +309,7 @@ pub async fn run(
     })
     .await;
     if matches!(end, TunnelEnd::Broken | TunnelEnd::Cut) {
-        reset_on_close(connection.stream.id());
+        reset_on_close(&connection.stream);
     }
     let passed = Passed {
         from_client: up.read,

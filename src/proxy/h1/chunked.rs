@@ -22,7 +22,7 @@ const MAX_DIGITS: u8 = 16;
 
 /// Why a chunked body is refused. Where it ends is unknown, so the connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // `reason` says what each one means.
+#[allow(missing_docs, reason = "`reason` says what each one means")]
 pub enum ChunkError {
     BadSize,
     BadExtension,
@@ -146,11 +146,17 @@ impl ChunkDecoder {
     }
 
     /// Follows the body without taking it apart: how many bytes of `input` belong to it, and whether it is complete.
+    ///
+    /// # Errors
+    /// Why these bytes are no chunked encoding. The decoder stays in that state: every later call says the same.
     pub fn skim(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
         self.run(input, |_| {})
     }
 
     /// As [`ChunkDecoder::skim`], and appends the content to `out`. Trailers are dropped.
+    ///
+    /// # Errors
+    /// As [`ChunkDecoder::skim`]. `out` has what came before the mistake.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), ChunkError> {
         self.run(input, |data| out.extend_from_slice(data))
     }
@@ -158,6 +164,9 @@ impl ChunkDecoder {
     /// For who takes content and trailers out at their own pace: goes over framing, up to the next content. Lines of
     /// trailers, with the blank line behind them, are appended to `trailers` as they were sent. What is taken of the
     /// content is then reported with [`ChunkDecoder::took`].
+    ///
+    /// # Errors
+    /// As [`ChunkDecoder::skim`].
     pub fn next_piece(
         &mut self,
         input: &[u8],

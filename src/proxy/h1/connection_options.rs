@@ -26,6 +26,9 @@ pub struct TooManyOptions;
 
 impl Options {
     /// Reads one `Connection` field.
+    ///
+    /// # Errors
+    /// When more fields are named than will be kept from the backend.
     pub fn read(&mut self, value: &[u8]) -> Result<(), TooManyOptions> {
         // What nearly everybody sends.
         if value.eq_ignore_ascii_case(b"keep-alive") {
@@ -101,7 +104,6 @@ fn is_end_to_end(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

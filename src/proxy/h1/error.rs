@@ -6,7 +6,7 @@ use super::framing::FramingError;
 
 /// Why a request is refused. The connection can't be used any more: where it ends is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // `reason` says what each one means.
+#[allow(missing_docs, reason = "`reason` says what each one means")]
 pub enum RequestError {
     BadRequestLine,
     BadVersion,
@@ -97,7 +97,7 @@ impl From<FramingError> for RequestError {
 
 /// Why a response is refused: always a 502 to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // `reason` says what each one means.
+#[allow(missing_docs, reason = "`reason` says what each one means")]
 pub enum ResponseError {
     BadStatusLine,
     BadVersion,

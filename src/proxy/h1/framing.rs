@@ -54,6 +54,9 @@ pub enum FramingError {
 
 impl Framing {
     /// Reads a `Content-Length`. A list of equal numbers is one number (RFC 9110 §8.6).
+    ///
+    /// # Errors
+    /// When it is no length, or differs from one that came before.
     pub fn content_length(&mut self, value: &[u8]) -> Result<(), FramingError> {
         // What everybody sends: one number.
         if let [b'1'..=b'9', ..] = value
@@ -77,6 +80,9 @@ impl Framing {
     }
 
     /// Reads a `Transfer-Encoding`; several fields are one list (RFC 9110 §5.3).
+    ///
+    /// # Errors
+    /// When an element is empty, or something follows `chunked`.
     pub fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), FramingError> {
         for coding in elements(value) {
             if coding.is_empty() {
@@ -95,6 +101,9 @@ impl Framing {
     }
 
     /// What follows for the body.
+    ///
+    /// # Errors
+    /// When it can't be said where the body ends: both fields, a coding that isn't `chunked`, or one in HTTP/1.0.
     pub fn verdict(&self, version: Version) -> Result<Verdict, FramingError> {
         match (self.codings, self.length) {
             (Codings::None, None) => Ok(Verdict::Unframed),
@@ -135,7 +144,6 @@ fn parse_length(digits: &[u8]) -> Result<u64, FramingError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn lengths(values: &[&str]) -> Result<Verdict, FramingError> {

@@ -129,6 +129,9 @@ impl RequestHead {
     /// Parses the head that starts at `buf[0]`; at most two empty lines before it are skipped (RFC 9112 §2.2).
     ///
     /// Bytes after the head aren't looked at. After an error the head's content means nothing.
+    ///
+    /// # Errors
+    /// Why it is no request that may be forwarded, or which limit it exceeds.
     pub fn parse(&mut self, buf: &[u8], limits: &Limits) -> Result<Progress, RequestError> {
         match self.parse_text(buf, limits) {
             Err(RequestError::BadRequestLine) => match hide_high_bytes(buf, limits) {

@@ -100,6 +100,9 @@ impl ResponseHead {
     ///
     /// `upgrade_asked`: whether the request was sent with an upgrade; without, a 101 is an error.
     /// `max_header` bounds the head's bytes.
+    ///
+    /// # Errors
+    /// Why it is no answer that may be forwarded, or that it is longer than `max_header`.
     pub fn parse(
         &mut self,
         buf: &[u8],

@@ -41,6 +41,9 @@ pub enum TargetError {
 ///
 /// Where there is no path, [`Target::path`] is `/` all the same: it then points to a slash that is always
 /// there, of `://` or of `HTTP/1.1`.
+///
+/// # Errors
+/// When it is in none of the forms that this method may have, or its authority is no host.
 pub fn parse(
     buf: &[u8],
     target: Span,
@@ -122,6 +125,9 @@ fn absolute(bytes: &[u8], start: usize, method: Method) -> Result<Target, Target
 ///
 /// Refused: user information (RFC 9110 §4.2.4), spaces, a comma (it would read as two hosts in
 /// `X-Forwarded-Host`), and a port that isn't a number up to 65535. An empty host is allowed here.
+///
+/// # Errors
+/// [`TargetError::Authority`] for whatever is none.
 pub fn host_length(authority: &[u8]) -> Result<usize, TargetError> {
     let length = match authority {
         [b'[', rest @ ..] => {
@@ -206,7 +212,6 @@ fn is_port(digits: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn read(target: &str, method: Method) -> Result<(String, String, String, Form), TargetError> {

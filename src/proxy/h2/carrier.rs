@@ -73,7 +73,8 @@ pub fn can_hold_path(path: &[u8]) -> bool {
     (path.len() < LONG_PATH
         && path.first() == Some(&b'/')
         && path_only.iter().chain(query).all(is_plain))
-        || PathAndQuery::try_from(path).is_ok()
+        // A fragment the crate would cut off: another target than the client's, which HTTP/1 refuses.
+        || (memchr::memchr(b'#', path).is_none() && PathAndQuery::try_from(path).is_ok())
 }
 
 /// Whether the `http` crate can hold this `:authority`.

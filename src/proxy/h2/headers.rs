@@ -69,8 +69,7 @@ pub fn write_request(
     };
     let carried = carrier::covered_path(parts);
     let path = match carried {
-        // A fragment goes no further: the crate cuts it off, too.
-        Some(path) => &path[..memchr::memchr(b'#', path).unwrap_or(path.len())],
+        Some(path) => path,
         None => parts
             .uri
             .path_and_query()

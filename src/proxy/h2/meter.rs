@@ -1,11 +1,9 @@
 //! A client's frames, counted: what is useful earns credit, what is mere overhead costs it.
 //!
 //! Only the nine bytes of each frame's header are looked at (RFC 9113 §4.1), and the code of each RST_STREAM that we
-//! write: a client that makes us reset its streams (CVE-2025-8671, "MadeYouReset") has ended them as surely as one that
-//! resets them itself (CVE-2023-44487, "Rapid Reset").
+//! write ([`super::resets`]).
 
-use std::time::Duration;
-
+use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_provoked};
 use crate::core::Time;
 use crate::rt::clock;
 
@@ -29,9 +27,6 @@ const BYTES: usize = 32;
 
 /// What changes of settings cost: each is applied to every stream.
 const SETTINGS: i64 = 10;
-
-/// Over how long streams that are reset are counted.
-const WINDOW: Duration = Duration::from_secs(10);
 
 mod kind {
     pub const DATA: u8 = 0;
@@ -62,18 +57,14 @@ pub struct Meter {
     credit: i64,
     /// Bytes towards the client that have not earned a credit yet.
     unearned: usize,
-    resets_written: ResetsWritten,
+    written: StreamScanner,
     /// What has come back by itself is counted from here.
     since: Time,
-    limit: u32,
-    opened: u32,
-    resets: u32,
-    resets_since: Time,
+    quota: ResetQuota,
 }
 
 impl Meter {
-    /// At a connection's beginning. `resets`: streams that may be reset within 10 s, where these are more than half of
-    /// those opened; 0: no limit.
+    /// At a connection's beginning. `resets`: as in [`ResetQuota::new`].
     pub fn new(resets: u32) -> Self {
         Self {
             header: [0; 9],
@@ -84,12 +75,9 @@ impl Meter {
             stream: 0,
             credit: CREDIT,
             unearned: 0,
-            resets_written: ResetsWritten::default(),
+            written: StreamScanner::default(),
             since: clock::now(),
-            limit: resets,
-            opened: 0,
-            resets: 0,
-            resets_since: Time::ZERO,
+            quota: ResetQuota::new(resets),
         }
     }
 
@@ -130,7 +118,7 @@ impl Meter {
         match kind {
             kind::DATA if length > 0 || flags & END_STREAM != 0 => self.earn(1),
             kind::HEADERS => {
-                self.opened = self.opened.saturating_add(1);
+                self.quota.open();
                 self.block = true;
                 self.stream = u32::from_be_bytes(stream);
                 self.last = flags & END_HEADERS != 0;
@@ -140,7 +128,7 @@ impl Meter {
                 self.last = flags & END_HEADERS != 0;
                 return self.spend(1);
             }
-            kind::RST_STREAM => return self.spend(1) && self.reset(),
+            kind::RST_STREAM => return self.spend(1) && self.quota.take(),
             kind::SETTINGS if flags & ACK == 0 => return self.spend(SETTINGS),
             _ => return self.spend(1),
         }
@@ -153,8 +141,16 @@ impl Meter {
         self.unearned += bytes.len();
         self.earn((self.unearned / BYTES) as i64);
         self.unearned %= BYTES;
-        let provoked = self.resets_written.follow(bytes);
-        (0..provoked).all(|_| self.reset())
+        let (written, quota) = (&mut self.written, &mut self.quota);
+        let mut is_within = true;
+        written.follow(bytes, |event| {
+            if let StreamEvent::Reset(code) = event
+                && is_provoked(code)
+            {
+                is_within &= quota.take();
+            }
+        });
+        is_within
     }
 
     /// The stream whose header block has begun and not ended.
@@ -180,84 +176,6 @@ impl Meter {
         }
         self.credit >= 0
     }
-
-    fn reset(&mut self) -> bool {
-        if self.limit == 0 {
-            return true;
-        }
-        if self.resets == 0 {
-            self.resets_since = clock::now();
-            self.opened = self.opened.min(1);
-        }
-        self.resets += 1;
-        if self.resets < self.limit {
-            return true;
-        }
-        let quick = clock::now() < self.resets_since + WINDOW;
-        let many = self.resets > self.opened / 2;
-        self.resets = 0;
-        !(quick && many)
-    }
-}
-
-/// Finds the RST_STREAM frames among those that we write.
-#[derive(Debug, Default)]
-struct ResetsWritten {
-    /// A frame's header, and the code of a reset.
-    head: [u8; RESET],
-    head_len: usize,
-    /// Of a frame's payload, this much is still to come.
-    skip: usize,
-    /// The stream that was reset last: each further frame of a closed stream may be answered with another reset.
-    last: [u8; 4],
-}
-
-/// Bytes of an RST_STREAM frame.
-const RESET: usize = 13;
-
-impl ResetsWritten {
-    /// Follows what was written; how many streams were reset there by the client's doing.
-    fn follow(&mut self, mut bytes: &[u8]) -> u32 {
-        let mut provoked = 0;
-        loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            if bytes.is_empty() {
-                return provoked;
-            }
-            let wanted = if self.head_len < 9 { 9 } else { RESET };
-            let count = (wanted - self.head_len).min(bytes.len());
-            self.head[self.head_len..self.head_len + count].copy_from_slice(&bytes[..count]);
-            self.head_len += count;
-            bytes = &bytes[count..];
-            let [a, b, c, kind, ..] = self.head;
-            match self.head_len {
-                9 if kind != kind::RST_STREAM => {
-                    self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                    self.head_len = 0;
-                }
-                RESET => {
-                    let [.., s, t, u, v, a, b, c, d] = self.head;
-                    let (stream, code) = ([s, t, u, v], u32::from_be_bytes([a, b, c, d]));
-                    let again = stream == self.last;
-                    self.last = stream;
-                    provoked += u32::from(!again && is_provoked(code));
-                    self.head_len = 0;
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Whether a reset of ours is the client's doing: a mistake of its frames, or a stream beyond a limit. What is not: an
-/// answer that overtook its request (NO_ERROR), a backend or a deadline that broke one off (INTERNAL_ERROR, CANCEL).
-fn is_provoked(code: u32) -> bool {
-    const NO_ERROR: u32 = 0;
-    const INTERNAL_ERROR: u32 = 2;
-    const CANCEL: u32 = 8;
-    !matches!(code, NO_ERROR | INTERNAL_ERROR | CANCEL)
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@
 //! - [`sieve`]: what a peer's heads say before the `h2` crate reads them, by [`hpack`]; [`carrier`]: what its types can't
 //!   hold.
 //! - [`wire`]: the bytes of a session.
-//! - [`meter`]: what a client's frames cost.
+//! - [`meter`]: what a client's frames cost. [`resets`]: streams that a peer ends early, or has us end; [`session_watch`]: the
+//!   same of a session with a backend.
 
 pub mod carrier;
 pub mod client_stream;
@@ -17,6 +18,8 @@ pub mod headers;
 pub mod hpack;
 pub mod meter;
 mod outgoing;
+pub mod resets;
 pub mod server_stream;
+pub mod session_watch;
 pub mod sieve;
 pub mod wire;

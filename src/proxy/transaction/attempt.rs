@@ -7,7 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::super::buffer::Buffer;
-use super::{Attempt, CUT, Transaction};
+use super::record::RequestEnd;
+use super::{Attempt, Transaction};
 use crate::config::ProxyProtocol;
 use crate::core::{Time, retry};
 use crate::net::socket::local_address;
@@ -15,7 +16,7 @@ use crate::proxy::client::Next;
 use crate::proxy::forward::headers::{RequestEdit, write_request};
 use crate::proxy::forward::scratch::Scratch;
 use crate::proxy::forward::tunnel::{self, TunnelEnd};
-use crate::proxy::forward::{self, End, Exchange, Failure};
+use crate::proxy::forward::{self, End, Exchange, Failure, Truncation};
 use crate::proxy::h1::method::Upgrade;
 use crate::proxy::h1::request::Body;
 use crate::proxy::upstream::h2_session;
@@ -187,7 +188,7 @@ impl Transaction<'_> {
                 self.client.buffer = Buffer::from(head);
                 self.account
                     .tunnelled(self.client.origin.switched(), passed);
-                self.account.end = end.as_str();
+                self.account.end = RequestEnd::Tunnel(end);
                 Attempt::Over(match end {
                     TunnelEnd::Cut | TunnelEnd::Broken => Next::Abort,
                     TunnelEnd::Peers | TunnelEnd::Orderly | TunnelEnd::Idle => Next::Close,
@@ -288,17 +289,17 @@ impl Transaction<'_> {
     /// Takes note of a failed attempt: for the log, for people, and as a hint for the prober.
     fn note(&mut self, failure: Failure, endpoint: &Endpoint) {
         self.account.end = match failure {
-            Failure::Died { .. } => "upstream_died",
-            Failure::Timeout => "timeout",
-            Failure::Cut | Failure::ShutDown => CUT,
-            Failure::BadResponse(_) => "bad_response",
+            Failure::Died { .. } => RequestEnd::UpstreamDied,
+            Failure::Timeout => RequestEnd::Timeout,
+            Failure::Cut | Failure::ShutDown => RequestEnd::Cut,
+            Failure::BadResponse(_) => RequestEnd::BadResponse,
             Failure::BadBody(_) | Failure::Untranslatable | Failure::LengthRequired => {
-                "bad_request"
+                RequestEnd::BadRequest
             }
-            Failure::Limited { limit, .. } => limit.key(),
-            Failure::ClientGone => "client_closed",
-            Failure::Truncated(forward::CUT_BY_DRAIN) => CUT,
-            Failure::Truncated(_) => "truncated",
+            Failure::Limited { limit, .. } => RequestEnd::Limited(limit),
+            Failure::ClientGone => RequestEnd::ClientClosed,
+            Failure::Truncated(Truncation::CutByDrain) => RequestEnd::Cut,
+            Failure::Truncated(_) => RequestEnd::Truncated,
         };
         match failure {
             // It has said so itself: nothing has broken.
@@ -320,11 +321,11 @@ impl Transaction<'_> {
                 answer: None,
             } => {
                 self.plane.counters.limited(limit);
-                self.account.cause = "cut at a limit of [server]";
+                self.account.cause = "cut at a limit of [server]".into();
             }
             Failure::Truncated(cause) => {
-                self.account.cause = cause;
-                if cause == forward::UPSTREAM_CLOSED {
+                self.account.cause = cause.as_str().into();
+                if cause == Truncation::UpstreamClosed {
                     endpoint.request_lost();
                 }
             }
@@ -332,7 +333,7 @@ impl Transaction<'_> {
         }
         if matches!(
             failure,
-            Failure::Cut | Failure::Truncated(forward::CUT_BY_DRAIN)
+            Failure::Cut | Failure::Truncated(Truncation::CutByDrain)
         ) {
             let buffer = self.client.buffer.bytes();
             tracing::warn!(

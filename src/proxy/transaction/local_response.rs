@@ -1,9 +1,10 @@
 //! Answers that we give ourselves: what went wrong, as a status and a line for people.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use super::record::Account;
-use super::{CUT, Transaction};
+use super::Transaction;
+use super::record::{Account, RequestEnd};
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
 use crate::metrics::Limit;
@@ -18,6 +19,7 @@ use crate::proxy::h1::method::{Method, Version};
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::messages::grpc;
 use crate::proxy::transaction::redirect;
+use crate::registry::snapshot::Pool;
 use crate::rt::clock;
 use crate::rt::panics;
 
@@ -25,10 +27,10 @@ use crate::rt::panics;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An answer that we give ourselves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) cause: &'static str,
+    pub(super) cause: Cow<'static, str>,
     pub(super) retry_after: Option<u32>,
     /// The limit of `[server]` that it is about.
     pub(super) limit: Option<Limit>,
@@ -41,14 +43,14 @@ impl Answer {
     pub(super) const fn new(status: u16, cause: &'static str) -> Self {
         Self {
             status,
-            cause,
+            cause: Cow::Borrowed(cause),
             retry_after: None,
             limit: None,
         }
     }
 
     /// A limit of `[server]` was reached.
-    pub(super) const fn limited(limit: Limit, status: u16) -> Self {
+    pub(super) fn limited(limit: Limit, status: u16) -> Self {
         let cause = match limit {
             Limit::BodyTimeout => "the request's body made no progress",
             Limit::BodyRate => "the request's body came too slowly",
@@ -67,14 +69,9 @@ impl Answer {
 impl Transaction<'_> {
     pub(super) async fn give_up_as(&mut self, failure: retry::Failure) -> Next {
         let answer = match failure {
-            retry::Failure::ConnectFailed => Answer {
-                retry_after: Some(RETRY_AFTER),
-                ..Answer::new(
-                    503,
-                    self.last_fault
-                        .map_or("no backend could be reached", ConnectFault::cause),
-                )
-            },
+            retry::Failure::ConnectFailed => {
+                self.none_ready("no backend could be reached", ConnectFault::cause)
+            }
             retry::Failure::RefusedStream => {
                 Answer::new(502, "the backend refused the request's HTTP/2 stream")
             }
@@ -83,17 +80,34 @@ impl Transaction<'_> {
                 "the backend closed its HTTP/2 session without taking the request",
             ),
             retry::Failure::Timeout => Answer::new(504, "the backend did not answer in time"),
-            _ if self.account.end == CUT => {
+            _ if self.account.end == RequestEnd::Cut => {
                 Answer::new(502, "the backend is stopping and did not answer in time")
             }
             _ => Answer::new(502, "the backend closed the connection before it answered"),
         };
         self.account.end = match failure {
-            retry::Failure::Timeout => "timeout",
-            _ if self.account.end == CUT => CUT,
-            _ => "upstream_died",
+            retry::Failure::Timeout => RequestEnd::Timeout,
+            _ if self.account.end == RequestEnd::Cut => RequestEnd::Cut,
+            _ => RequestEnd::UpstreamDied,
         };
         self.answer(answer).await
+    }
+
+    /// 503 of a request that got no backend: with the last thing that was really seen, by the request itself (`tried`
+    /// says it), or by the pool's last probe where it has tried none.
+    pub(super) fn none_ready(
+        &self,
+        cause: &'static str,
+        tried: fn(ConnectFault) -> &'static str,
+    ) -> Answer {
+        Answer {
+            retry_after: Some(RETRY_AFTER),
+            cause: match self.last_fault {
+                Some(fault) => Cow::Borrowed(tried(fault)),
+                None => Cow::Owned(format!("{cause}: {}", last_seen(&self.pool))),
+            },
+            ..Answer::new(503, cause)
+        }
     }
 
     pub(super) async fn give_up(&mut self, failure: Failure) -> Next {
@@ -131,8 +145,16 @@ impl Transaction<'_> {
     }
 }
 
-/// How a request ended in which we have made a mistake, for the log.
-const PANIC: &str = "panic";
+/// What the pool's last probe has seen.
+fn last_seen(pool: &Pool) -> String {
+    let seen = pool.backends.iter();
+    let seen = seen.filter_map(|endpoint| Some((endpoint, endpoint.last_probe.get()?)));
+    match seen.max_by_key(|(_, probe)| probe.at) {
+        Some((endpoint, probe)) => format!("last probe of {}: {}", endpoint.name, probe.detail),
+        None if pool.backends.is_empty() => "its pool has no backends".to_owned(),
+        None => "no probe has ended yet".to_owned(),
+    }
+}
 
 /// A mistake of ours has ended the request: its client gets 500 where it has seen nothing of another answer, else it is
 /// cut off. Either way its connection is closed, as nobody knows how far the request was read.
@@ -144,7 +166,7 @@ pub(super) async fn after_panic(
 ) -> Next {
     let next = match client.is_answered {
         true => {
-            account.cause = panics::CAUSE;
+            account.cause = Cow::Borrowed(panics::CAUSE);
             Next::Abort
         }
         false => {
@@ -152,7 +174,7 @@ pub(super) async fn after_panic(
             answer_locally(plane, client, head, account, answer, false).await
         }
     };
-    account.end = PANIC;
+    account.end = RequestEnd::Panicked;
     next
 }
 
@@ -174,18 +196,18 @@ pub(super) async fn answer_locally(
 ) -> Next {
     if let Some(limit) = answer.limit {
         plane.counters.limited(limit);
-        account.end = limit.key();
+        account.end = RequestEnd::Limited(limit);
     }
     let keep_alive = may_be_kept(plane, client, head, body_complete);
     let mut out = Vec::with_capacity(256);
     let head_only = head.method == Method::Head;
     if head.is_grpc {
-        grpc::write_answer(&mut out, answer.status, answer.cause, !keep_alive);
+        grpc::write_answer(&mut out, answer.status, &answer.cause, !keep_alive);
     } else {
         write_local_response(
             &mut out,
             answer.status,
-            answer.cause,
+            &answer.cause,
             !keep_alive,
             head_only,
             answer.retry_after,
@@ -194,7 +216,7 @@ pub(super) async fn answer_locally(
     account.local(answer.status, answer.cause);
     let next = send(client, account, out, keep_alive, body_complete).await;
     if next == Next::Abort && answer.limit.is_none() {
-        account.end = "client_closed";
+        account.end = RequestEnd::ClientClosed;
     }
     next
 }
@@ -222,10 +244,10 @@ pub(super) async fn redirect(
     let keep_alive = may_be_kept(plane, client, head, whole);
     let mut out = Vec::with_capacity(256 + location.len());
     redirect::write(&mut out, status, &location, !keep_alive);
-    account.local(status, "");
+    account.local(status, Cow::Borrowed(""));
     let next = send(client, account, out, keep_alive, whole).await;
     if next == Next::Abort {
-        account.end = "client_closed";
+        account.end = RequestEnd::ClientClosed;
     }
     next
 }

@@ -18,7 +18,7 @@ use super::forward::Failure;
 use crate::config::Config;
 use crate::core::Time;
 use crate::core::hold::{self as hold_limits, RETRY_AFTER};
-use crate::core::retry::{self, Tried, Verdict};
+use crate::core::retry::{self, RetryReason, Tried, Verdict};
 use crate::metrics::Limit;
 use crate::net::connect_fault::ConnectFault;
 use crate::proxy::client::upload::Upload;
@@ -34,10 +34,10 @@ use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::Pool;
 use crate::rt::clock;
 use crate::rt::panics::{self, Panicked};
-use record::Account;
+use record::{Account, RequestEnd};
 
-/// How a request ended that a drain's deadline has cut, for the log.
-const CUT: &str = "cut";
+/// What a request is told that has waited in vain.
+const NONE_IN_TIME: &str = "no backend became ready in time";
 
 /// What somebody has configured who sends requests back to where they come from.
 const CIRCLE: &str = "this request has passed lameduck again and again: a backend, or a proxy behind it, sends it back";
@@ -250,28 +250,25 @@ impl Transaction<'_> {
             Held::Released(place) => self.leave_hold(place, since).await,
             Held::TooLate => {
                 let answer = Answer {
-                    retry_after: Some(RETRY_AFTER),
-                    ..Answer::limited(Limit::TotalTimeout, 503)
+                    limit: Some(Limit::TotalTimeout),
+                    ..self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold)
                 };
                 Err(self.answer(answer).await)
             }
             Held::NoneReady => {
-                self.account.end = hold_limits::Refusal::TooLong.key();
-                let cause = self.last_fault.map_or(
-                    "no backend became ready in time",
-                    ConnectFault::cause_after_hold,
-                );
-                let answer = Answer {
-                    retry_after: Some(RETRY_AFTER),
-                    ..Answer::new(503, cause)
-                };
+                self.account.end = RequestEnd::NotReady(hold_limits::Refusal::TooLong);
+                let answer = self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold);
                 Err(self.answer(answer).await)
             }
             Held::GaveUp(refusal, cause) => {
-                self.account.end = refusal.key();
-                let answer = Answer {
-                    retry_after: Some(RETRY_AFTER),
-                    ..Answer::new(503, cause)
+                self.account.end = RequestEnd::NotReady(refusal);
+                let answer = match for_room {
+                    // Backends are ready, and full: no probe says more.
+                    true => Answer {
+                        retry_after: Some(RETRY_AFTER),
+                        ..Answer::new(503, cause)
+                    },
+                    false => self.none_ready(cause, ConnectFault::cause),
                 };
                 Err(self.answer(answer).await)
             }
@@ -311,7 +308,7 @@ impl Transaction<'_> {
 
     /// Nobody is left to be answered.
     fn client_gone(&mut self) -> Next {
-        self.account.end = "client_closed";
+        self.account.end = RequestEnd::ClientClosed;
         Next::Close
     }
 
@@ -404,10 +401,10 @@ impl Transaction<'_> {
                 spend_budget,
             } => {
                 if spend_budget && !self.pool.shared.budget.take(clock::now()) {
-                    return Some(self.no_retry(failure, retry::OUT_OF_BUDGET).await);
+                    return Some(self.no_retry(failure, RetryReason::Budget).await);
                 }
                 self.pool.shared.counters.retried(reason, true);
-                self.account.retry_reason = reason;
+                self.account.retry_reason = Some(reason);
                 self.upload.rewind();
                 self.fresh |= failure != retry::Failure::ConnectFailed;
                 if !elsewhere {
@@ -416,7 +413,7 @@ impl Transaction<'_> {
                 None
             }
             Verdict::Hold => {
-                self.account.retry_reason = "connect_failed";
+                self.account.retry_reason = Some(RetryReason::ConnectFailed);
                 None
             }
             Verdict::GiveUp { reason } => Some(self.no_retry(failure, reason).await),
@@ -424,12 +421,12 @@ impl Transaction<'_> {
     }
 
     /// It isn't tried again, for this reason.
-    async fn no_retry(&mut self, failure: retry::Failure, reason: &'static str) -> Next {
-        if reason == retry::OUT_OF_BUDGET {
+    async fn no_retry(&mut self, failure: retry::Failure, reason: RetryReason) -> Next {
+        if reason == RetryReason::Budget {
             let counters = &self.pool.shared.counters;
-            counters.retried(failure.as_str(), false);
+            counters.retried(failure.reason(), false);
         }
-        self.account.retry_reason = reason;
+        self.account.retry_reason = Some(reason);
         self.give_up_as(failure).await
     }
 

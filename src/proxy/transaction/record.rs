@@ -1,15 +1,18 @@
 //! What is remembered of a request for its log line and the metrics, and the same for what never became one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::Time;
+use crate::core::hold::Refusal as HoldRefusal;
+use crate::core::retry::RetryReason;
 use crate::metrics::Limit;
 use crate::proxy::client::Client;
 use crate::proxy::data_plane::Plane;
 use crate::proxy::forward::Tally;
 use crate::proxy::forward::forwarded;
-use crate::proxy::forward::tunnel::Passed;
+use crate::proxy::forward::tunnel::{Passed, TunnelEnd};
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::refusal::Refusal;
@@ -18,6 +21,58 @@ use crate::registry::endpoint::Endpoint;
 use crate::registry::snapshot::Pool;
 use crate::rt::clock;
 use crate::telemetry::access_log::Record;
+
+/// How a request ended, where not well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestEnd {
+    /// It ended well.
+    Well,
+    /// Its stream or tunnel was ended in the protocol's orderly way.
+    ClosedOrderly,
+    /// The client went away.
+    ClientClosed,
+    /// The backend closed its connection before it answered.
+    UpstreamDied,
+    /// The backend did not answer in time.
+    Timeout,
+    /// A deadline of a drain, or of our own end, has cut it.
+    Cut,
+    /// The backend's answer could not be understood.
+    BadResponse,
+    /// What the client sent can't be passed on.
+    BadRequest,
+    /// The response had begun and broke off.
+    Truncated,
+    /// A limit of `[server]` was reached.
+    Limited(Limit),
+    /// It waited for a ready backend in vain.
+    NotReady(HoldRefusal),
+    /// Its tunnel ended.
+    Tunnel(TunnelEnd),
+    /// A mistake of ours has ended it.
+    Panicked,
+}
+
+impl RequestEnd {
+    /// For the access log; empty where it ended well.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Well => "",
+            Self::ClosedOrderly => "closed_orderly",
+            Self::ClientClosed => "client_closed",
+            Self::UpstreamDied => "upstream_died",
+            Self::Timeout => "timeout",
+            Self::Cut => "cut",
+            Self::BadResponse => "bad_response",
+            Self::BadRequest => "bad_request",
+            Self::Truncated => "truncated",
+            Self::Limited(limit) => limit.key(),
+            Self::NotReady(refusal) => refusal.key(),
+            Self::Tunnel(end) => end.as_str(),
+            Self::Panicked => "panic",
+        }
+    }
+}
 
 /// What is remembered of a request.
 #[derive(Debug)]
@@ -31,13 +86,13 @@ pub struct Account {
     /// How many backends or connections were tried.
     pub attempts: u32,
     /// Why it was tried again, or not again.
-    pub retry_reason: &'static str,
+    pub retry_reason: Option<RetryReason>,
     /// The last backend tried.
     pub backend: Option<Arc<Endpoint>>,
     /// How it ended, where not well.
-    pub end: &'static str,
+    pub end: RequestEnd,
     /// Why we answered by ourselves.
-    pub cause: &'static str,
+    pub cause: Cow<'static, str>,
     /// Body bytes read from the client.
     pub bytes_in: u64,
     /// Bytes of the client's buffer that belong to this request.
@@ -55,10 +110,10 @@ impl Account {
             complete,
             held: Duration::ZERO,
             attempts: 0,
-            retry_reason: "",
+            retry_reason: None,
             backend: None,
-            end: "",
-            cause: "",
+            end: RequestEnd::Well,
+            cause: Cow::Borrowed(""),
             bytes_in: 0,
             occupied: 0,
             status: 0,
@@ -74,9 +129,9 @@ impl Account {
         self.answered = tally.answered;
         if tally.status > 0 {
             self.end = if tally.ended_orderly {
-                "closed_orderly"
+                RequestEnd::ClosedOrderly
             } else {
-                ""
+                RequestEnd::Well
             };
         }
     }
@@ -89,7 +144,7 @@ impl Account {
     }
 
     /// An answer of our own.
-    pub fn local(&mut self, status: u16, cause: &'static str) {
+    pub fn local(&mut self, status: u16, cause: Cow<'static, str>) {
         self.status = status;
         self.cause = cause;
     }
@@ -169,12 +224,12 @@ impl Account {
             pool: pool.map_or("", |pool| &pool.name),
             backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),
             attempts: self.attempts,
-            retry_reason: self.retry_reason,
+            retry_reason: self.retry_reason.map_or("", RetryReason::as_str),
             request_id: id.as_bytes(),
             user_agent: field(b"user-agent"),
             referer: field(b"referer"),
-            end: self.end,
-            cause: self.cause,
+            end: self.end.as_str(),
+            cause: &self.cause,
         });
     }
 }

@@ -22,6 +22,7 @@ use crate::core::Time;
 use crate::net::connect_fault::ConnectFault;
 use crate::proxy::data_plane::Plane;
 use crate::proxy::h2::client_stream::ClientStream;
+use crate::proxy::h2::session_watch::{SessionWatch, WatchedSession};
 use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
 use crate::proxy::h2::wire::SessionWire;
 use crate::proxy::upstream::{self, Behalf, ConnectError};
@@ -141,7 +142,10 @@ async fn open(
     let dialled = upstream::dial(plane, permit, upstream, Behalf::nobody(), Alpn::H2).await?;
     let (stream, ticket) = (dialled.dressed.stream, dialled.ticket);
     let sieve = HeadSieve::new(HeadSender::Backend, MAX_HEAD as usize);
-    let stream = SievedStream::new(SessionWire::new(stream), sieve);
+    let watch = Arc::new(SessionWatch::default());
+    let resets = plane.registry.snapshot().config.server.max_stream_resets;
+    let stream = WatchedSession::new(SessionWire::new(stream), watch.clone(), resets);
+    let stream = SievedStream::new(stream, sieve);
     let failed = |error: h2::Error| {
         let fault = error
             .get_io()
@@ -154,7 +158,7 @@ async fn open(
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEAD)
         .enable_push(false)
-        // An answer that is malformed fails its own request, however many there are.
+        // An answer that is malformed fails its own request and no other, however many there are: see `watch`.
         .max_local_error_reset_streams(None)
         // None before its SETTINGS are here: this is how one learns that they are.
         .initial_max_send_streams(0)
@@ -165,6 +169,7 @@ async fn open(
     let (settled, settings) = oneshot::channel();
     let driver = Driver {
         connection,
+        watch,
         session: session.clone(),
         sender: Some(sender),
         endpoint: endpoint.clone(),
@@ -174,6 +179,7 @@ async fn open(
         idle: upstream.idle_timeout / 2,
         uses: 0,
         is_leaving: false,
+        is_excess: false,
         timer: Box::pin(sleep(upstream.idle_timeout / 2)),
         last: None,
         pinged: tokio::time::Instant::now(),
@@ -195,7 +201,8 @@ async fn open(
 
 /// A session's task.
 struct Driver {
-    connection: client::Connection<SievedStream<SessionWire>, Bytes>,
+    connection: client::Connection<SievedStream<WatchedSession<SessionWire>>, Bytes>,
+    watch: Arc<SessionWatch>,
     session: Arc<Session>,
     /// As long as it is here, the connection stays open.
     sender: Option<SendRequest<Bytes>>,
@@ -211,6 +218,8 @@ struct Driver {
     uses: u64,
     /// It takes no new streams.
     is_leaving: bool,
+    /// That too many streams have ended early was told.
+    is_excess: bool,
     /// The next look.
     timer: Pin<Box<Sleep>>,
     /// When it is closed, whatever is under way.
@@ -259,6 +268,7 @@ impl Driver {
                 return Poll::Ready(());
             }
             self.heed(cx);
+            self.judge_early_ends();
             if self.poll_timer(cx).is_break() {
                 return Poll::Ready(());
             }
@@ -305,6 +315,22 @@ impl Driver {
             self.session.close();
             // A backend that says so may be stopping.
             self.endpoint.peer_closed();
+        }
+    }
+
+    /// A backend that ends streams early in bulk gets no more of them on this session.
+    fn judge_early_ends(&mut self) {
+        if !self.watch.is_excess() || std::mem::replace(&mut self.is_excess, true) {
+            return;
+        }
+        self.session.close();
+        self.endpoint.sessions.note_broken();
+        if self.endpoint.may_complain() {
+            tracing::warn!(
+                pool = %self.endpoint.pool, backend = %self.endpoint.name,
+                "a session of HTTP/2 with it is closed, as it ended most of the latest requests there early, by resets or \
+                 by frames that break the protocol: look into its log, and at what its HTTP/2 library is"
+            );
         }
     }
 

@@ -308,6 +308,9 @@ impl From<io::Error> for ConnectError {
 }
 
 /// Opens a connection to the backend that was entered, on this client's behalf.
+///
+/// # Errors
+/// Why there is no connection, e.g. that the address refuses, or `connect_timeout` is over. Nothing was sent.
 pub async fn connect(
     plane: &Plane,
     permit: &Permit,
@@ -350,14 +353,14 @@ pub async fn accepted(
         return Ok(());
     }
     loop {
-        match socket::place(connection.stream.id()) {
+        match socket::place(&connection.stream) {
             Some(Place::Process) => {
                 connection.accepted = true;
                 return Ok(());
             }
             Some(Place::Queue) => {}
             None => {
-                let is_closed = match socket::fate(connection.stream.id()) {
+                let is_closed = match socket::fate(&connection.stream) {
                     Some(fate) if fate.is_reset => true,
                     _ => look(connection) == Look::Closed,
                 };
@@ -421,7 +424,7 @@ async fn is_undelivered(connection: &Connection, written: u64) -> bool {
         return false;
     }
     for look in 0..=RESET_LOOKS {
-        let Some(fate) = socket::fate(connection.stream.id()) else {
+        let Some(fate) = socket::fate(&connection.stream) else {
             return false;
         };
         if fate.acknowledged > connection.sent || written > fate.segment {
@@ -437,5 +440,6 @@ async fn is_undelivered(connection: &Connection, written: u64) -> bool {
     false
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;

@@ -4,7 +4,9 @@
 //! that aren't needed age at the top, where the reaper finds them. A thread looks among its own first: their readiness
 //! comes to it without a detour over another thread.
 
+use std::marker::PhantomData;
 use std::ptr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use crate::rt::worker;
@@ -22,6 +24,9 @@ struct Lane<T> {
     slots: Box<[AtomicPtr<T>]>,
     /// One above the highest slot that may be filled: bounds the scan.
     high: AtomicUsize,
+    /// What is put in by one thread is taken out by another, and never seen by two at once: shared and sent as a mutex is,
+    /// where a pointer alone may be whatever it points to.
+    connections: PhantomData<Mutex<T>>,
 }
 
 impl<T> Idle<T> {
@@ -43,7 +48,10 @@ impl<T> Idle<T> {
             .or_else(|| self.0.iter().find_map(Lane::take))
     }
 
-    /// Puts one in; gives it back when this thread's slots are full.
+    /// Puts one in.
+    ///
+    /// # Errors
+    /// The connection, when this thread's slots are full.
     pub fn put(&self, connection: Box<T>) -> Result<(), Box<T>> {
         self.own().put(connection)
     }
@@ -77,6 +85,7 @@ impl<T> Lane<T> {
                 .map(|_| AtomicPtr::new(ptr::null_mut()))
                 .collect(),
             high: AtomicUsize::new(0),
+            connections: PhantomData,
         }
     }
 
@@ -127,7 +136,7 @@ impl<T> Lane<T> {
         (!raw.is_null()).then(|| Self::own(raw))
     }
 
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "std has no atomic box")]
     fn own(raw: *mut T) -> Box<T> {
         // SAFETY: a pointer gets here either straight from `Box::into_raw` or out of a slot by an atomic
         // swap with null, so exactly one caller ever holds it.
@@ -146,6 +155,26 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::AtomicI64;
+
+    /// Ambiguous, so that this doesn't compile, where the type may be sent or shared.
+    #[test]
+    fn idle_set_of_what_must_stay_with_its_thread_stays_with_it() {
+        trait UnlessSend<A> {
+            fn holds() {}
+        }
+        impl<T> UnlessSend<()> for T {}
+        impl<T: Send> UnlessSend<u8> for T {}
+        trait UnlessSync<A> {
+            fn holds() {}
+        }
+        impl<T> UnlessSync<()> for T {}
+        impl<T: Sync> UnlessSync<u8> for T {}
+        <Idle<std::rc::Rc<()>> as UnlessSend<_>>::holds();
+        <Idle<std::rc::Rc<()>> as UnlessSync<_>>::holds();
+        fn is_shared<T: Send + Sync>() {}
+        // Taken by one thread at a time, so it need not be `Sync` itself.
+        is_shared::<Idle<std::cell::Cell<u8>>>();
+    }
 
     #[test]
     fn gives_back_what_does_not_fit() {
@@ -174,13 +203,15 @@ mod tests {
                 self.0.fetch_sub(1, Ordering::SeqCst);
             }
         }
+        // Miri takes a thousand times as long for each.
+        let rounds = if cfg!(miri) { 100 } else { 10_000 };
         let live = Arc::new(AtomicI64::new(0));
         let idle = Arc::new(Idle::new(16));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 let (idle, live) = (idle.clone(), live.clone());
                 scope.spawn(move || {
-                    for round in 0..10_000 {
+                    for round in 0..rounds {
                         match idle.take() {
                             Some(held) if round % 7 != 0 => drop(idle.put(held)),
                             Some(dropped) => drop(dropped),

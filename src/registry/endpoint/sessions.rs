@@ -136,6 +136,7 @@ pub struct Sessions {
     pub opening: tokio::sync::Mutex<()>,
     /// Attempts to open one that have failed: who has waited for one of them need not try again.
     pub failed: AtomicU64,
+    broken: AtomicU64,
 }
 
 impl Sessions {
@@ -165,6 +166,16 @@ impl Sessions {
         let open = self.open.load();
         let mut usable = open.iter().filter(|session| session.epoch == epoch);
         usable.find_map(|session| session.enter())
+    }
+
+    /// One is closed because the backend ended too many of its streams early.
+    pub fn note_broken(&self) {
+        self.broken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were closed for that.
+    pub fn broken(&self) -> u64 {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// A new one is open.

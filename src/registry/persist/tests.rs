@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used)]
-
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -11,9 +9,10 @@ fn drain(deadline: Option<Duration>, expires: Option<Duration>) -> drain::Drain 
         id: "deploy \"7\"".into(),
         reason: "new release\n→ 1.2".into(),
         deadline,
-        until: drain::Until::Restarted,
+        until: drain::Until::Restarted(drain::RestartSign::Probe),
         expires,
         since: clock::now(),
+        unseen: false,
     }
 }
 

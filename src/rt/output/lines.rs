@@ -57,7 +57,6 @@ impl<W: Write> LineWriter<W> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// A disk with room for some bytes.

@@ -140,7 +140,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::io::{Read, pipe};
     use std::time::Duration;
 

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::stdio;
 use serde::Serialize;
 
 use super::queue::{LossReport, OutputQueue};
@@ -26,16 +27,16 @@ static WANTED: AtomicBool = AtomicBool::new(false);
 /// The ways to a standard stream.
 enum Outlet {
     Queue(OutputQueue),
-    Unblocked(UnblockedOutput),
+    Unblocked(UnblockedOutput<BorrowedFd<'static>>),
 }
 
 impl Outlet {
     /// With a thread of its own; without one where the system is out of threads or descriptors.
-    fn start(name: &str, stream: &impl AsFd, report: LossReport) -> Self {
+    fn start(name: &str, stream: BorrowedFd<'static>, report: LossReport) -> Self {
         let started = duplicate(stream).and_then(|file| OutputQueue::start(name, file, report));
         match started {
             Ok(queue) => Self::Queue(queue),
-            Err(_) => Self::Unblocked(UnblockedOutput::new(stream.as_fd().as_raw_fd())),
+            Err(_) => Self::Unblocked(UnblockedOutput::new(stream)),
         }
     }
 
@@ -69,7 +70,7 @@ impl Outlet {
 }
 
 fn errors() -> &'static Outlet {
-    ERRORS.get_or_init(|| Outlet::start("stderr", &io::stderr(), Box::new(report_losses)))
+    ERRORS.get_or_init(|| Outlet::start("stderr", stdio::stderr(), Box::new(report_losses)))
 }
 
 fn report_losses(lost: u64) {
@@ -81,10 +82,10 @@ fn report_losses(lost: u64) {
 
 fn prints() -> &'static Outlet {
     let report = |lost| say(&super::losses(lost));
-    PRINTS.get_or_init(|| Outlet::start("stdout", &io::stdout(), Box::new(report)))
+    PRINTS.get_or_init(|| Outlet::start("stdout", stdio::stdout(), Box::new(report)))
 }
 
-fn duplicate(stream: &impl AsFd) -> io::Result<File> {
+fn duplicate(stream: impl AsFd) -> io::Result<File> {
     Ok(File::from(stream.as_fd().try_clone_to_owned()?))
 }
 
@@ -93,12 +94,12 @@ fn duplicate(stream: &impl AsFd) -> io::Result<File> {
 /// # Errors
 /// When the system is out of descriptors.
 pub fn duplicate_stdout() -> io::Result<File> {
-    duplicate(&io::stdout())
+    duplicate(stdio::stdout())
 }
 
 /// From now on, standard error does without a thread. To be called before anything is said.
 pub fn use_no_thread() {
-    let output = UnblockedOutput::new(io::stderr().as_raw_fd());
+    let output = UnblockedOutput::new(stdio::stderr());
     let _ = ERRORS.set(Outlet::Unblocked(output));
 }
 

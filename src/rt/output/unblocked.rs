@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ const MAX_WAITING: usize = 16 << 10;
 /// A pipe that poll(2) calls writable takes as much without waiting.
 const CHUNK: usize = 4096;
 
-/// A descriptor that is never waited for, and what could not be written to it yet.
+/// A stream that is never waited for, and what could not be written to it yet.
 #[derive(Debug)]
-pub struct UnblockedOutput(Mutex<State>);
+pub struct UnblockedOutput<S>(Mutex<State<S>>);
 
 #[derive(Debug)]
-struct State {
-    way: Way,
+struct State<S> {
+    way: Way<S>,
     waiting: Vec<u8>,
     dropped: u64,
     told: u64,
@@ -31,23 +31,23 @@ struct State {
 /// How to write without waiting, and without changing what others share with us: the flag `O_NONBLOCK` would be the
 /// app's, too.
 #[derive(Debug)]
-enum Way {
+enum Way<S> {
     /// A pipe or a terminal, opened once more for ourselves.
     Reopened(File),
     /// A socket is asked for each message.
-    Socket(RawFd),
+    Socket(S),
     /// Written only where poll(2) says that there is room. Between the two, another process may take that room.
-    Polled(RawFd),
+    Polled(S),
 }
 
-impl Way {
-    fn to(descriptor: RawFd) -> Self {
-        let path = format!("/proc/self/fd/{descriptor}");
+impl<S: AsFd> Way<S> {
+    fn to(stream: S) -> Self {
+        let path = format!("/proc/self/fd/{}", stream.as_fd().as_raw_fd());
         let kind = std::fs::metadata(&path).map(|data| data.file_type());
         match kind {
-            Ok(kind) if kind.is_socket() => return Self::Socket(descriptor),
+            Ok(kind) if kind.is_socket() => return Self::Socket(stream),
             Ok(kind) if kind.is_fifo() || kind.is_char_device() => {}
-            _ => return Self::Polled(descriptor),
+            _ => return Self::Polled(stream),
         }
         let mut options = OpenOptions::new();
         options
@@ -56,34 +56,34 @@ impl Way {
         // Another user's pipe can't be opened again.
         match options.open(path) {
             Ok(file) => Self::Reopened(file),
-            Err(_) => Self::Polled(descriptor),
+            Err(_) => Self::Polled(stream),
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Reopened(file) => file.write(bytes),
-            Self::Socket(descriptor) => syscall::send_now(*descriptor, bytes),
-            Self::Polled(descriptor) if syscall::is_writable(*descriptor, Duration::ZERO) => {
-                syscall::write(*descriptor, &bytes[..bytes.len().min(CHUNK)])
+            Self::Socket(stream) => syscall::send_now(stream, bytes),
+            Self::Polled(stream) if syscall::is_writable(&*stream, Duration::ZERO) => {
+                syscall::write(stream, &bytes[..bytes.len().min(CHUNK)])
             }
             Self::Polled(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
-    fn descriptor(&self) -> RawFd {
+    fn descriptor(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Reopened(file) => file.as_raw_fd(),
-            Self::Socket(descriptor) | Self::Polled(descriptor) => *descriptor,
+            Self::Reopened(file) => file.as_fd(),
+            Self::Socket(stream) | Self::Polled(stream) => stream.as_fd(),
         }
     }
 }
 
-impl UnblockedOutput {
-    /// Output to a descriptor that stays open.
-    pub fn new(descriptor: RawFd) -> Self {
+impl<S: AsFd> UnblockedOutput<S> {
+    /// Output to this stream.
+    pub fn new(stream: S) -> Self {
         Self(Mutex::new(State {
-            way: Way::to(descriptor),
+            way: Way::to(stream),
             waiting: Vec::new(),
             dropped: 0,
             told: 0,
@@ -129,7 +129,7 @@ impl UnblockedOutput {
     }
 }
 
-impl State {
+impl<S: AsFd> State<S> {
     fn write_waiting(&mut self) {
         let mut done = 0;
         let mut failed = false;
@@ -161,15 +161,14 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::io::{Read, pipe};
     use std::os::unix::net::UnixStream;
 
     use super::*;
 
     /// Fills it up, without ever waiting; then reads everything and gets what was kept and the losses.
-    fn fills_and_recovers(descriptor: RawFd, mut reader: impl Read) {
-        let output = UnblockedOutput::new(descriptor);
+    fn fills_and_recovers(stream: impl AsFd, mut reader: impl Read) {
+        let output = UnblockedOutput::new(stream);
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
         let asked = 20_000;
         for _ in 0..asked {
@@ -193,19 +192,19 @@ mod tests {
     #[test]
     fn unread_pipe_is_never_waited_for() {
         let (reader, writer) = pipe().unwrap();
-        fills_and_recovers(writer.as_raw_fd(), reader);
+        fills_and_recovers(writer, reader);
     }
 
     #[test]
     fn unread_socket_is_never_waited_for() {
         let (reader, writer) = UnixStream::pair().unwrap();
-        fills_and_recovers(writer.as_raw_fd(), reader);
+        fills_and_recovers(writer, reader);
     }
 
     #[test]
     fn descriptor_of_others_stays_blocking() {
         let (_reader, writer) = pipe().unwrap();
-        let _output = UnblockedOutput::new(writer.as_raw_fd());
+        let _output = UnblockedOutput::new(&writer);
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", writer.as_raw_fd()));
         let flags = info.unwrap();
         let flags = flags.lines().find_map(|line| line.strip_prefix("flags:"));
@@ -216,7 +215,7 @@ mod tests {
     #[test]
     fn reader_that_is_gone_costs_lines_and_nothing_else() {
         let (reader, writer) = pipe().unwrap();
-        let output = UnblockedOutput::new(writer.as_raw_fd());
+        let output = UnblockedOutput::new(&writer);
         drop(reader);
         output.push(b"one\n");
         output.push(b"two\n");

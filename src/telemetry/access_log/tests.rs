@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used)]
-
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;

@@ -123,7 +123,7 @@ fn requests(inner: &Inner, snapshot: &Snapshot) -> [Family; 8] {
     ]
 }
 
-fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {
+fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
     let mut sent = Family::counter(
         "lameduck_backend_requests_total",
         "Requests sent to a backend, answered or not, repeated ones included.",
@@ -148,8 +148,13 @@ fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {
         "lameduck_backend_idle_connections",
         "Of those, idle ones that are ready for reuse.",
     );
+    let mut broken = Family::counter(
+        "lameduck_backend_sessions_broken_total",
+        "Sessions of HTTP/2 that were closed because the backend ended most of their latest requests early.",
+    );
     each_backend(snapshot, |pool, endpoint| {
         let labels = [("pool", &*pool.name), ("backend", &*endpoint.name)];
+        broken.add(&labels, endpoint.sessions.broken());
         sent.add(&labels, endpoint.counters.requests());
         let total = endpoint.gate.in_flight();
         in_flight.add(&labels, total.into());
@@ -164,7 +169,7 @@ fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 6] {
             states.add(&labels, u64::from(state == current));
         }
     });
-    [sent, in_flight, kinds, states, open, idle]
+    [sent, in_flight, kinds, states, open, idle, broken]
 }
 
 fn probes(snapshot: &Snapshot) -> [Family; 2] {

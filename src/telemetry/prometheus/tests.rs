@@ -1,10 +1,9 @@
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeSet;
 
 use super::*;
 use crate::config::{self, CertificateFiles, ClientAuth, Config, ListenerTls, TlsVersion};
 use crate::core::backend::{Event, Probe};
+use crate::core::retry::RetryReason;
 use crate::registry::probing::{Cadence, Prober, Probing};
 use crate::registry::saves::Saves;
 use crate::registry::view::{DrainRequest, InFlight, RegisterRequest};
@@ -139,9 +138,9 @@ async fn counts_arrive_with_their_labels() {
         counters.finished(Duration::from_millis(30), None);
         counters.finished(Duration::from_millis(30), Some(503));
         counters.held(Duration::from_secs(2));
-        counters.retried("connect_failed", true);
-        counters.retried("connect_failed", true);
-        counters.retried("connection_died", false);
+        counters.retried(RetryReason::ConnectFailed, true);
+        counters.retried(RetryReason::ConnectFailed, true);
+        counters.retried(RetryReason::ConnectionDied, false);
     }
     metrics.plane().refused("header_timeout");
     metrics
@@ -354,7 +353,7 @@ async fn documented_are_exactly_those_that_exist() {
         snapshot.pools[0].backends[0].counters.answered(200);
         let counters = &snapshot.pools[0].shared.counters;
         counters.finished(Duration::ZERO, Some(503));
-        counters.retried("reason", true);
+        counters.retried(RetryReason::GoAway, true);
         counters.connect_failed(crate::net::connect_fault::ConnectFault::NoPort);
     }
     let text = metrics.encode();

@@ -286,7 +286,6 @@ fn decode_chunks(mut rest: &[u8]) -> Result<Option<Vec<u8>>, Loss> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use tokio::net::TcpListener;
 

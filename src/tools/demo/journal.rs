@@ -92,7 +92,6 @@ pub fn read(path: &Path) -> io::Result<Vec<Line>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

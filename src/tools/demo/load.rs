@@ -274,7 +274,6 @@ fn judge(kind: Kind, body: &str, response: &Response) -> Result<u16, Loss> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;

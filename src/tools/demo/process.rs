@@ -162,7 +162,6 @@ impl Drop for Process {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn shell(script: &str, dir: &Path) -> Process {

@@ -234,7 +234,6 @@ fn short(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::registry::view::{BackendView, InFlight};
     use std::io;

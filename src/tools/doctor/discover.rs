@@ -7,6 +7,7 @@ use super::Input;
 use super::include;
 use super::node;
 use super::template::rendered_name;
+use crate::config::plain_file::read_lasting_file;
 
 /// Appended to the name of a file whose text was printed by Node: its lines are not the user's.
 pub(super) const GENERATED: &str = " (evaluated)";
@@ -51,13 +52,8 @@ pub fn read(paths: &[PathBuf]) -> (Vec<Input>, Vec<String>) {
 /// package.json's `scripts`, beside a file: what `npm start` runs.
 fn scripts(path: &Path) -> Vec<(String, String)> {
     let beside = path.parent().unwrap_or(Path::new("")).join("package.json");
-    let small =
-        std::fs::metadata(&beside).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_SIZE);
-    let text = small
-        .then(|| std::fs::read_to_string(beside).ok())
-        .flatten()
-        .unwrap_or_default();
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let text = read_lasting_file(&beside, MAX_SIZE).unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     let scripts = json["scripts"].as_object().into_iter().flatten();
     scripts
         .filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())))
@@ -122,7 +118,8 @@ fn one(path: &Path) -> Result<Input, String> {
             scripts: scripts(path),
         });
     }
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    // What `/proc` and the like have is longer than it says.
+    let bytes = read_lasting_file(path, MAX_SIZE).map_err(|error| error.to_string())?;
     Ok(Input {
         name,
         text: decode(bytes)?,
@@ -172,8 +169,9 @@ fn fits(path: &Path) -> bool {
                 .any(|end| name.ends_with(end))
         }
         _ if name.ends_with(".service") => true,
-        _ if yaml => std::fs::read_to_string(path).is_ok_and(|text| {
-            text.lines()
+        _ if yaml => read_lasting_file(path, MAX_SIZE).is_ok_and(|bytes| {
+            String::from_utf8_lossy(&bytes)
+                .lines()
                 .any(|line| line.starts_with("kind:") || line.starts_with("services:"))
         }),
         _ => false,

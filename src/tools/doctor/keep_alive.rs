@@ -103,7 +103,6 @@ fn from_variable(env: &[(String, String)]) -> Option<KeepAlive> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn time(line: &str) -> Option<u64> {

@@ -49,7 +49,11 @@ impl App {
                         free().map_err(|error| Unable::own(format!("no port is free: {error}")))?
                     }
                 };
-                syscall::set_variable(variable, Some(&port.to_string()));
+                #[allow(unsafe_code, reason = "it changes the environment")]
+                // SAFETY: the launcher's second thread, which holds the lease, begins when the app listens.
+                unsafe {
+                    syscall::set_variable(variable, Some(&port.to_string()));
+                }
                 Some(port)
             }
         };
@@ -124,7 +128,6 @@ pub fn is_taken(port: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -18,10 +18,14 @@ static SLIM: OnceLock<bool> = OnceLock::new();
 
 /// Starts this program once more, in the same process, with an allocator that takes small pages. Returns in the
 /// second start, or where there can't be one: then it is a little larger, and works as well.
+#[allow(unsafe_code, reason = "it changes the environment")]
 pub fn start_again() {
     if env::var_os(MARK).is_some() {
-        syscall::set_variable(MARK, None);
-        syscall::set_variable(NO_HUGE_PAGES, None);
+        // SAFETY: the program has just begun, and starts no thread before the app runs.
+        unsafe {
+            syscall::set_variable(MARK, None);
+            syscall::set_variable(NO_HUGE_PAGES, None);
+        }
         let _ = SLIM.set(true);
         return;
     }
@@ -47,10 +51,12 @@ pub fn is_slim() -> bool {
 
 /// Gives the program's own code and constants back to the page cache: the start has touched much of them, and the
 /// rest of a launcher's life touches little. What is needed comes back by itself.
+#[allow(unsafe_code, reason = "it changes what is mapped")]
 pub fn shed_code() {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
     for (from, length) in clean(&maps) {
-        syscall::forget_pages(from, length);
+        // SAFETY: the kernel has just said that these are mappings of files that can't be written to and never were.
+        unsafe { syscall::forget_pages(from, length) };
     }
 }
 

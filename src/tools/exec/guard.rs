@@ -4,7 +4,6 @@
 //! `npm start` or `sh -c`, the server would outlive the launcher.
 
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 use super::syscall;
@@ -17,13 +16,13 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Watches over the process group that `leader` leads. To be called while there is one thread.
+    /// Watches over the process group that `leader` leads.
     ///
     /// # Errors
     /// Those of socketpair(2) and fork(2).
     pub fn start(leader: u32) -> io::Result<Self> {
         let (line, end) = UnixStream::pair()?;
-        let pid = syscall::fork_guard(end.as_raw_fd(), leader)?;
+        let pid = syscall::fork_guard(&end, leader)?;
         Ok(Self { pid, line })
     }
 

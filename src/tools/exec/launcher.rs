@@ -1,6 +1,5 @@
 //! The launcher's loop: waits, tells [`Launch`] what happened, and carries out what it says.
 
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::Options;
@@ -96,8 +95,8 @@ impl Launcher {
             // What could not be said without waiting may be by then.
             let retry = retry_errors().then(|| now + RETRY);
             let next = deadlines.into_iter().flatten().chain(retry).min();
-            let descriptors = [self.signals.as_raw_fd(), self.letterbox.as_raw_fd()];
-            syscall::wait(&descriptors, next.map(|at| at.saturating_sub(now)));
+            let patience = next.map(|at| at.saturating_sub(now));
+            syscall::wait(&self.signals, &self.letterbox, patience);
             while let Some(signal) = self.signals.read() {
                 match signal {
                     libc::SIGCHLD => {}
@@ -289,7 +288,7 @@ impl Launcher {
             Found::Foreign | Found::Nobody => return self.look_later(now),
         };
         self.next_look = None;
-        // Before there is another thread.
+        // Before there is another thread, which the fork would lack.
         self.post_guard();
         let link = Link::new(self.instance(port), self.post.clone());
         match link.keep(process_tree::reachable(address)) {

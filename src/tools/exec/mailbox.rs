@@ -1,7 +1,7 @@
 //! How the launcher's threads tell its loop what happened.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -60,8 +60,8 @@ impl Letterbox {
     }
 }
 
-impl AsRawFd for Letterbox {
-    fn as_raw_fd(&self) -> RawFd {
-        self.bell.as_raw_fd()
+impl AsFd for Letterbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
     }
 }

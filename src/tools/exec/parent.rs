@@ -3,12 +3,13 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::syscall;
 use crate::net::sd_notify;
 use crate::rt::output::complain;
+use crate::rt::syscall::{adopt_descriptor, duplicate_descriptor};
 
 /// What PM2 does where nobody says otherwise.
 const PM2_KILL: Duration = Duration::from_millis(1600);
@@ -18,10 +19,10 @@ const PM2_KILL: Duration = Duration::from_millis(1600);
 pub struct Above {
     /// systemd, or who speaks like it.
     socket: Option<OsString>,
-    /// s6.
-    descriptor: Option<RawFd>,
-    /// Node's channel, as PM2 opens it.
-    channel: Option<RawFd>,
+    /// s6, and the number under which it was handed down.
+    descriptor: Option<(RawFd, OwnedFd)>,
+    /// Another descriptor of Node's channel, as PM2 opens it.
+    channel: Option<OwnedFd>,
     /// How often systemd wants to hear from us.
     pub watchdog: Option<Duration>,
 }
@@ -36,28 +37,35 @@ impl Above {
         let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|usec| ours && *usec > 0);
-        for name in [sd_notify::NOTIFY_SOCKET, "WATCHDOG_USEC", "WATCHDOG_PID"] {
-            syscall::set_variable(name, None);
-        }
-        if let Some(descriptor) = descriptor {
-            if !syscall::is_open(descriptor) {
-                return Err(format!(
-                    "--notify-fd {descriptor}: that descriptor is not open; write the number that s6's \
-                     notification-fd file has"
-                ));
-            }
-            syscall::keep_from_app(descriptor);
-        }
-        let channel = number("NODE_CHANNEL_FD").and_then(|fd| RawFd::try_from(fd).ok());
-        let channel = match channel {
-            Some(fd) if !syscall::is_open(fd) => {
+        let descriptor = match descriptor {
+            Some(number) => match adopt_descriptor(number) {
+                Ok(descriptor) => Some((number, descriptor)),
+                Err(_) => {
+                    return Err(format!(
+                        "--notify-fd {number}: that descriptor is not open; write the number that s6's \
+                         notification-fd file has"
+                    ));
+                }
+            },
+            None => None,
+        };
+        let mut taken = vec![sd_notify::NOTIFY_SOCKET, "WATCHDOG_USEC", "WATCHDOG_PID"];
+        let channel = number("NODE_CHANNEL_FD").and_then(|number| RawFd::try_from(number).ok());
+        let channel = match channel.map(duplicate_descriptor) {
+            Some(Err(_)) => {
                 // With the variable set and the descriptor closed, Node aborts.
-                syscall::set_variable("NODE_CHANNEL_FD", None);
-                syscall::set_variable("NODE_CHANNEL_SERIALIZATION_MODE", None);
+                taken.extend(["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE"]);
                 None
             }
-            other => other,
+            channel => channel.and_then(Result::ok),
         };
+        #[allow(unsafe_code, reason = "it changes the environment")]
+        // SAFETY: the launcher's second thread, which holds the lease, begins when the app listens.
+        unsafe {
+            for name in taken {
+                syscall::set_variable(name, None);
+            }
+        }
         Ok(Self {
             socket,
             descriptor,
@@ -69,13 +77,13 @@ impl Above {
     /// The app takes requests.
     pub fn ready(&mut self, status: &str) {
         self.notify(&format!("READY=1\nSTATUS={status}"));
-        if let Some(descriptor) = self.descriptor.take() {
-            if let Err(error) = syscall::write_to(descriptor, b"\n") {
-                complain(&format!(
-                    "exec: can't write to --notify-fd {descriptor}: {error}"
-                ));
-            }
-            syscall::close(descriptor);
+        // Closed afterwards: whoever waits at its other end shall not wait for more.
+        if let Some((number, descriptor)) = self.descriptor.take()
+            && let Err(error) = syscall::write_to(descriptor, b"\n")
+        {
+            complain(&format!(
+                "exec: can't write to --notify-fd {number}: {error}"
+            ));
         }
         if let Some(channel) = self.channel.take() {
             // PM2's `wait_ready`. The app keeps the channel.

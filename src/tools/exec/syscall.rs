@@ -1,36 +1,41 @@
 //! The system calls of the launcher that std does not offer.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::prctl::set_thp_disable;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Resource, Rlimit, WaitOptions};
+
 use crate::core::launch::Fate;
-use crate::rt::syscall::is_writable;
+use crate::rt::syscall::{exit_now, is_writable, kill_group, poll_for};
 
 /// Signals that the launcher takes itself; whatever else comes does what it does by default.
-const TAKEN: [i32; 8] = [
-    libc::SIGTERM,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGHUP,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGWINCH,
-    libc::SIGCHLD,
+const TAKEN: [Signal; 8] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+    Signal::SIGCHLD,
 ];
 
 /// A supervisor that does not read what it is told must not hold us up for longer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A launcher has opened fewer before it forks, wherever its limit may be.
-const MOST_DESCRIPTORS: libc::rlim_t = 4096;
+const MOST_DESCRIPTORS: u64 = 4096;
 
 /// The signals, as something to read from.
 #[derive(Debug)]
-pub struct Signals(File);
+pub struct Signals(SignalFd);
 
 impl Signals {
     /// Takes the signals: from now on they wait to be read. To be called before any thread is started: threads
@@ -38,90 +43,73 @@ impl Signals {
     ///
     /// # Errors
     /// Those of signalfd(2).
-    #[allow(unsafe_code, reason = "std knows no signals")]
     pub fn take() -> io::Result<Self> {
-        // SAFETY: a sigset is plain data that sigemptyset initialises; all pointers are to it; a descriptor that
-        // signalfd returned is open and nobody else's. The default action needs no handler of ours.
-        unsafe {
-            // A supervisor that ignores it hands that on, and the kernel then reaps the app before we do.
-            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            for signal in TAKEN {
-                libc::sigaddset(&mut set, signal);
-            }
-            match libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) {
-                0 => {}
-                error => return Err(io::Error::from_raw_os_error(error)),
-            }
-            let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(Self(File::from(OwnedFd::from_raw_fd(fd))))
-        }
+        // A supervisor that ignores it hands that on, and the kernel then reaps the app before we do.
+        set_default(libc::SIGCHLD);
+        let taken = SigSet::from_iter(TAKEN);
+        taken.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(SignalFd::with_flags(&taken, flags)?))
     }
 
     /// The next signal, if one is there.
     pub fn read(&mut self) -> Option<i32> {
-        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
-        self.0.read_exact(&mut info).ok()?;
-        // `ssi_signo` is the first field.
-        let number = info.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))?;
-        i32::try_from(number).ok()
+        let next = self.0.read_signal().ok().flatten()?;
+        i32::try_from(next.ssi_signo).ok()
     }
 }
 
-impl AsRawFd for Signals {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
-/// Waits until one of the descriptors can be read, or until `timeout`.
-#[allow(unsafe_code, reason = "std has no poll")]
-pub fn wait(descriptors: &[RawFd], timeout: Option<Duration>) {
-    let mut polled: Vec<libc::pollfd> = descriptors
-        .iter()
-        .map(|&fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        })
-        .collect();
-    // Rounded up: a deadline must have passed when we look at it.
-    let milliseconds = timeout.map_or(-1, |timeout| {
-        i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
-    });
-    // SAFETY: pointer and length are the vector's. An error (EINTR) only means to look earlier.
-    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as _, milliseconds) };
+/// Gives a signal its default action, whatever we have inherited.
+#[allow(unsafe_code, reason = "std knows no signals")]
+fn set_default(signal: i32) {
+    // SAFETY: integers; the default action needs no handler of ours.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Waits until one of the two can be read, or until `timeout`.
+pub fn wait(one: impl AsFd, other: impl AsFd, timeout: Option<Duration>) {
+    let mut polled = [
+        PollFd::new(&one, PollFlags::IN),
+        PollFd::new(&other, PollFlags::IN),
+    ];
+    // An error (EINTR) only means to look earlier.
+    let _ = poll_for(&mut polled, timeout);
 }
 
 /// Orphans of the app become our children, so that we know of them and reap them.
-#[allow(unsafe_code, reason = "std has no prctl")]
 pub fn adopt_orphans() {
-    // SAFETY: prctl with integers touches no memory. Old kernels refuse: then orphans go to init as ever.
-    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as libc::c_ulong) };
+    // Old kernels refuse: then orphans go to init as ever.
+    let _ = nix::sys::prctl::set_child_subreaper(true);
 }
 
 /// Changes our own environment, which the app inherits.
-#[allow(
-    unsafe_code,
-    reason = "safe while there is one thread, and that is so until the app is registered"
-)]
-pub fn set_variable(name: &str, value: Option<&str>) {
-    // SAFETY: the launcher has no other thread yet that could read the environment.
-    match value {
-        Some(value) => unsafe { std::env::set_var(name, value) },
-        None => unsafe { std::env::remove_var(name) },
+///
+/// # Safety
+/// There is one thread: another could read the environment meanwhile.
+#[allow(unsafe_code, reason = "the environment is no thread's own")]
+pub unsafe fn set_variable(name: &str, value: Option<&str>) {
+    // SAFETY: the caller has no other thread.
+    unsafe {
+        match value {
+            Some(value) => std::env::set_var(name, value),
+            None => std::env::remove_var(name),
+        }
     }
 }
 
 /// Lets go of pages of a file that nothing was written to: whoever touches one gets it from the page cache again.
+///
+/// # Safety
+/// Whatever is mapped there is of files and can't be written to, so that no content is lost.
 #[allow(unsafe_code, reason = "std has no madvise")]
-pub fn forget_pages(from: usize, length: usize) {
-    // SAFETY: the caller names mappings of files that can't be written to, so that no content is lost; an address that
-    // is none is an error, nothing else.
+pub unsafe fn forget_pages(from: usize, length: usize) {
+    // SAFETY: the caller knows what is mapped there; an address that is none is an error, nothing else.
     unsafe { libc::madvise(from as *mut libc::c_void, length, libc::MADV_DONTNEED) };
 }
 
@@ -139,29 +127,20 @@ pub fn start(command: &mut Command) -> io::Result<u32> {
     // SAFETY: between fork and exec of a process with one thread, everything may be called. Nothing in here panics.
     unsafe {
         command.pre_exec(move || {
-            if libc::setsid() < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) != 0 {
-                return Err(io::Error::last_os_error());
-            }
+            rustix::process::setsid()?;
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
             // We may have been killed before that.
-            if libc::getppid() as u32 != parent {
-                libc::_exit(125);
+            if std::os::unix::process::parent_id() != parent {
+                exit_now(125);
             }
             if slim {
-                libc::prctl(libc::PR_SET_THP_DISABLE, 0, 0, 0, 0);
+                let _ = set_thp_disable(false);
             }
             // What the launcher takes is blocked in it, and masks are inherited.
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut none);
-            match libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) {
-                0 => {}
-                error => return Err(io::Error::from_raw_os_error(error)),
-            }
+            SigSet::empty().thread_set_mask()?;
             if sockets {
                 let mut digits = [0u8; 12];
-                digits_of(libc::getpid().unsigned_abs(), &mut digits);
+                digits_of(std::process::id(), &mut digits);
                 libc::setenv(c"LISTEN_PID".as_ptr(), digits.as_ptr().cast(), 1);
             }
             Ok(())
@@ -176,51 +155,48 @@ pub fn start(command: &mut Command) -> io::Result<u32> {
 /// # Errors
 /// Those of fork(2).
 #[allow(unsafe_code, reason = "std can't fork")]
-pub fn fork_guard(line: RawFd, leader: u32) -> io::Result<u32> {
-    let leader = i32::try_from(leader).map_err(io::Error::other)?;
-    // SAFETY: one thread, and the child calls nothing but the system until it exits; it runs no destructor.
-    unsafe {
-        match libc::fork() {
-            0 => {
-                // Whatever is sent to the launcher's group must not reach this one.
-                libc::setsid();
-                let mut all: libc::sigset_t = std::mem::zeroed();
-                libc::sigfillset(&mut all);
-                libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
-                // Nobody may wait for our end of a descriptor that was handed to the app.
-                let line = libc::dup2(line, 0);
-                close_from(1);
-                let mut byte = 0u8;
-                loop {
-                    match libc::read(line, (&raw mut byte).cast(), 1) {
-                        1 => libc::_exit(0),
-                        0 => break,
-                        _ if *libc::__errno_location() == libc::EINTR => {}
-                        _ => break,
-                    }
-                }
-                libc::kill(-leader, libc::SIGKILL);
-                libc::_exit(0)
-            }
-            pid if pid > 0 => Ok(pid.unsigned_abs()),
-            _ => Err(io::Error::last_os_error()),
+pub fn fork_guard(line: impl AsFd, leader: u32) -> io::Result<u32> {
+    // SAFETY: however many threads there are, the child calls only what is async-signal-safe until it exits: it
+    // allocates nothing, takes no lock and runs no destructor.
+    match unsafe { libc::fork() } {
+        0 => guard(line, leader),
+        pid if pid > 0 => Ok(pid.unsigned_abs()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What the forked process does.
+fn guard(line: impl AsFd, leader: u32) -> ! {
+    // Whatever is sent to the launcher's group must not reach this one.
+    let _ = rustix::process::setsid();
+    let _ = SigSet::all().thread_set_mask();
+    // Nobody may wait for our end of a descriptor that was handed to the app.
+    let _ = rustix::stdio::dup2_stdin(line);
+    close_from(1);
+    let mut byte = [0u8];
+    loop {
+        match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
+            Ok(1) => exit_now(0),
+            Err(rustix::io::Errno::INTR) => {}
+            _ => break,
         }
     }
+    let _ = kill_group(leader, libc::SIGKILL);
+    exit_now(0)
 }
 
 /// Closes this descriptor and all above it. Kernels before 5.9, and containers that filter system calls, know no
 /// close_range(2): there they are closed one by one.
 #[allow(unsafe_code, reason = "std closes only what it opened")]
 fn close_from(first: RawFd) {
-    // SAFETY: to be called by a process that does nothing with its descriptors but what its caller knows of; a number
-    // that is not open is an error, nothing else.
+    let limit = crate::rt::syscall::open_files().unwrap_or(u64::MAX);
+    let end = RawFd::try_from(limit.min(MOST_DESCRIPTORS)).unwrap_or(RawFd::MAX);
+    // SAFETY: integers; a number that is not open is an error, nothing else. The forked process that calls this uses
+    // none of its descriptors from here on, and runs no destructor that would.
     unsafe {
         if libc::syscall(libc::SYS_close_range, first, u32::MAX, 0u32) == 0 {
             return;
         }
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
-        let end = RawFd::try_from(limit.rlim_cur.min(MOST_DESCRIPTORS)).unwrap_or(RawFd::MAX);
         for descriptor in first..end {
             libc::close(descriptor);
         }
@@ -257,35 +233,36 @@ pub enum Reaped {
 }
 
 /// Reaps one child, if one has ended.
-#[allow(unsafe_code, reason = "std only waits for children that it started")]
 pub fn reap() -> Reaped {
-    let mut status = 0;
-    // SAFETY: `status` is writable for the whole call.
-    match unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } {
-        0 => Reaped::Running,
-        pid if pid > 0 => {
-            let fate = match libc::WIFSIGNALED(status) {
-                true => Fate::Signal(libc::WTERMSIG(status)),
-                false => Fate::Code(libc::WEXITSTATUS(status)),
+    match rustix::process::wait(WaitOptions::NOHANG) {
+        Ok(None) => Reaped::Running,
+        Ok(Some((pid, status))) => {
+            let fate = match status.terminating_signal() {
+                Some(signal) => Fate::Signal(signal),
+                None => Fate::Code(status.exit_status().unwrap_or_default()),
             };
-            Reaped::Ended(pid.unsigned_abs(), fate)
+            Reaped::Ended(pid.as_raw_nonzero().get().unsigned_abs(), fate)
         }
-        _ => Reaped::Nobody,
+        Err(_) => Reaped::Nobody,
     }
 }
 
 /// Dies of this signal, as the app did. Returns only where the kernel does not let us (as process 1).
-#[allow(unsafe_code, reason = "std knows no signals")]
+#[allow(
+    unsafe_code,
+    reason = "safe forms know the signals with names, and an app may die of another"
+)]
 pub fn die_of(signal: i32) {
-    // SAFETY: integers and a local set; the default action needs no handler of ours. A second core file of the
-    // launcher would only hide the app's.
+    // A second core file of the launcher would only hide the app's.
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = rustix::process::setrlimit(Resource::Core, none);
+    set_default(signal);
+    // SAFETY: a sigset is plain data that sigemptyset initialises; integers and a pointer to it. Only this signal is let
+    // through: another that waits would be the one that we die of.
     unsafe {
-        let none = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        libc::setrlimit(libc::RLIMIT_CORE, &none);
-        libc::signal(signal, libc::SIG_DFL);
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
         libc::sigaddset(&mut set, signal);
@@ -294,42 +271,18 @@ pub fn die_of(signal: i32) {
     }
 }
 
-/// Writes to a descriptor that was handed to us by number. Whether it is open shows then.
+/// Writes to a descriptor that was handed to us.
 ///
 /// # Errors
 /// Those of write(2); [`io::ErrorKind::WouldBlock`] where nobody reads it.
-pub fn write_to(descriptor: RawFd, bytes: &[u8]) -> io::Result<()> {
-    if !is_writable(descriptor, PATIENCE) {
+pub fn write_to(descriptor: impl AsFd, bytes: &[u8]) -> io::Result<()> {
+    if !is_writable(&descriptor, PATIENCE) {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    match crate::rt::syscall::write(descriptor, bytes)? {
+    match crate::rt::syscall::write(&descriptor, bytes)? {
         written if written == bytes.len() => Ok(()),
         _ => Err(io::ErrorKind::WriteZero.into()),
     }
-}
-
-/// Keeps a descriptor that was handed to us from the app.
-#[allow(unsafe_code, reason = "std sets this on its own descriptors only")]
-pub fn keep_from_app(descriptor: RawFd) {
-    // SAFETY: integers; a descriptor that is not open is an error, nothing else.
-    unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
-}
-
-/// Closes a descriptor that was handed to us: whoever waits at its other end shall not wait for more.
-#[allow(unsafe_code, reason = "it was never std's")]
-pub fn close(descriptor: RawFd) {
-    // SAFETY: nobody in this process uses it: it was handed to us for this purpose by number.
-    unsafe { libc::close(descriptor) };
-}
-
-/// Whether a descriptor is open.
-#[allow(unsafe_code, reason = "borrowing by number is unsafe by itself")]
-pub fn is_open(descriptor: RawFd) -> bool {
-    // SAFETY: only asked whether it can be duplicated, which does no harm to whatever it is.
-    descriptor >= 0
-        && unsafe { BorrowedFd::borrow_raw(descriptor) }
-            .try_clone_to_owned()
-            .is_ok()
 }
 
 #[cfg(test)]

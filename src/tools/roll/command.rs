@@ -216,7 +216,6 @@ fn tail(mut file: File) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn template(line: &str) -> Template {

@@ -27,6 +27,8 @@ pub struct Trouble {
 pub trait Proxy {
     /// Drains a backend until it has restarted; answers when the drain ended.
     fn drain(&self, name: &str) -> impl Future<Output = Result<DrainResponse, Trouble>> + 'static;
+    /// Has the drain that this roll has asked for end when fresh probes pass (`restarted_when: probe`, from now on).
+    fn await_probes(&self, name: &str) -> impl Future<Output = Result<(), Trouble>>;
     /// Lifts the drain that this roll has asked for, if it is still there.
     fn lift(&self, name: &str) -> impl Future<Output = Result<(), Trouble>>;
     /// The pool as it is now.
@@ -254,6 +256,11 @@ impl<P: Proxy> Driver<'_, P> {
                 self.teller.step(&name, Step::Killing);
                 if self.kills.remove(&name).is_some() {
                     self.killed.insert(name);
+                }
+            }
+            Effect::AwaitProbes(name) => {
+                if let Err(trouble) = self.proxy.await_probes(&name).await {
+                    self.broke(trouble);
                 }
             }
             Effect::Undo(name) => match self.proxy.lift(&name).await {

@@ -20,7 +20,7 @@ use crate::client::Ended;
 use crate::message::shown;
 
 /// How long an end is waited for: longer than the proxies' own timeouts, which are 2 s.
-const PATIENCE: Duration = Duration::from_secs(6);
+pub const PATIENCE: Duration = Duration::from_secs(6);
 
 /// How long something is waited for that may never come.
 const WHILE: Duration = Duration::from_millis(700);
@@ -105,7 +105,8 @@ impl Got {
         self.answer(NEXT).to_string() == format!("200 `answer to GET {OWN}`")
     }
 
-    fn is_over(&self, stream: u32) -> bool {
+    /// Whether nothing more comes on a stream.
+    pub fn is_over(&self, stream: u32) -> bool {
         self.ended.is_some()
             || self
                 .streams
@@ -158,7 +159,8 @@ pub async fn ask(address: SocketAddr, path: &str) -> Answer {
     client.got.answer(1)
 }
 
-struct Client {
+/// A connection that sends what it is given, and keeps what comes.
+pub struct Client {
     reading: OwnedReadHalf,
     writing: OwnedWriteHalf,
     bytes: Vec<u8>,
@@ -167,11 +169,12 @@ struct Client {
     reads: bool,
     /// Acknowledgements and credit to send.
     due: Vec<u8>,
-    got: Got,
+    pub got: Got,
 }
 
 impl Client {
-    async fn connect(address: SocketAddr, case: &Case) -> Self {
+    /// Connects, and says what a case's client says first.
+    pub async fn connect(address: SocketAddr, case: &Case) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let (reading, writing) = stream.into_split();
@@ -189,7 +192,7 @@ impl Client {
     }
 
     /// Sends, and takes in meanwhile what comes. A proxy that has closed takes no more; that is no failure.
-    async fn send(&mut self, bytes: &[u8]) {
+    pub async fn send(&mut self, bytes: &[u8]) {
         let mut sent = 0;
         while sent < bytes.len() {
             tokio::select! {
@@ -216,7 +219,7 @@ impl Client {
     }
 
     /// Reads until it is so, at most so long.
-    async fn until(&mut self, patience: Duration, done: impl Fn(&Got) -> bool) {
+    pub async fn until(&mut self, patience: Duration, done: impl Fn(&Got) -> bool) {
         let deadline = Instant::now() + patience;
         while !done(&self.got) && self.got.ended.is_none() {
             let reading = self.reading.read_buf(&mut self.bytes);

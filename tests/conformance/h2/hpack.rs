@@ -1,6 +1,9 @@
 //! HPACK (RFC 7541) as the test needs it: writes every field as a literal that nobody keeps, reads what proxies write.
 //! The client asks for a dynamic table of size 0, so that reading needs none.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// RFC 7541 appendix A.
 #[rustfmt::skip]
 const STATIC: [(&str, &str); 61] = [
@@ -34,6 +37,21 @@ const BITS: [u8; 256] = [
 
 /// A name and its value.
 pub type Field = (String, String);
+
+/// The same, byte by byte.
+pub type RawField = (Vec<u8>, Vec<u8>);
+
+/// A dynamic table as a decoder has it, the newest entry last. What was evicted is never asked for, so all of it stays.
+#[derive(Default)]
+pub struct DynamicTable(Vec<RawField>);
+
+impl DynamicTable {
+    fn get(&self, index: usize) -> Option<RawField> {
+        let from_newest = index - STATIC.len();
+        let place = self.0.len().checked_sub(from_newest)?;
+        self.0.get(place).cloned()
+    }
+}
 
 /// An integer behind a prefix of so many bits, whose other bits are `first`.
 pub fn integer(first: u8, prefix: u32, mut value: usize) -> Vec<u8> {
@@ -69,13 +87,25 @@ pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The fields of a block; `None` if it isn't one, or needs a dynamic table.
-pub fn read(mut bytes: &[u8]) -> Option<Vec<Field>> {
+pub fn read(bytes: &[u8]) -> Option<Vec<Field>> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let fields = read_fields(bytes, None)?.into_iter();
+    let fields = fields.map(|(name, value)| (text(&name), text(&value)));
+    Some(fields.collect())
+}
+
+/// The fields of a block of a connection whose dynamic table this is.
+pub fn read_raw(bytes: &[u8], table: &mut DynamicTable) -> Option<Vec<RawField>> {
+    read_fields(bytes, Some(table))
+}
+
+fn read_fields(mut bytes: &[u8], mut table: Option<&mut DynamicTable>) -> Option<Vec<RawField>> {
     let mut fields = Vec::new();
-    while let Some(first) = bytes.first() {
+    while let Some(first) = bytes.first().copied() {
         let (prefix, is_literal) = match first {
             0x80.. => (7, false),
             0x40.. => (6, true),
-            // The table's size, which is 0.
+            // The table's size.
             0x20.. => {
                 take_integer(&mut bytes, 5)?;
                 continue;
@@ -83,16 +113,24 @@ pub fn read(mut bytes: &[u8]) -> Option<Vec<Field>> {
             _ => (4, true),
         };
         let index = take_integer(&mut bytes, prefix)?;
-        let mut known = (String::new(), String::new());
-        if index > 0 {
-            let (name, value) = STATIC.get(index - 1)?;
-            known = ((*name).to_owned(), (*value).to_owned());
-        }
+        let mut known = match index {
+            0 => RawField::default(),
+            1..=61 => {
+                let (name, value) = STATIC[index - 1];
+                (name.into(), value.into())
+            }
+            _ => table.as_ref()?.get(index)?,
+        };
         if is_literal {
             if index == 0 {
                 known.0 = take_string(&mut bytes)?;
             }
             known.1 = take_string(&mut bytes)?;
+        }
+        if prefix == 6
+            && let Some(table) = &mut table
+        {
+            table.0.push(known.clone());
         }
         fields.push(known);
     }
@@ -122,17 +160,15 @@ fn take_integer(bytes: &mut &[u8], prefix: u32) -> Option<usize> {
     Some(value)
 }
 
-fn take_string(bytes: &mut &[u8]) -> Option<String> {
+fn take_string(bytes: &mut &[u8]) -> Option<Vec<u8>> {
     let is_huffman = bytes.first()? & 128 != 0;
     let length = take_integer(bytes, 7)?;
     let (text, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
-    let text = if is_huffman {
-        unpack(text)?
-    } else {
-        text.to_vec()
-    };
-    Some(String::from_utf8_lossy(&text).into_owned())
+    match is_huffman {
+        true => unpack(text),
+        false => Some(text.to_vec()),
+    }
 }
 
 fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
@@ -144,8 +180,8 @@ fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
     {
         code = code << 1 | u32::from(bit);
         length += 1;
-        if let Some(symbol) = symbol(code, length) {
-            text.push(symbol);
+        if let Some(symbol) = SYMBOLS.get(&(length, code)) {
+            text.push(*symbol);
             (code, length) = (0, 0);
         }
         if length > 30 {
@@ -155,17 +191,20 @@ fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// The byte with this code: codes of a length are in the order of their bytes, behind those of shorter ones.
-fn symbol(code: u32, length: u8) -> Option<u8> {
-    let mut first = 0u32;
-    for shorter in 1..length {
-        let count = BITS.iter().filter(|bits| **bits == shorter).count() as u32;
-        first = (first + count) << 1;
+/// The bytes by the lengths and values of their codes. Codes of a length are in the order of their bytes, behind those of
+/// shorter ones.
+static SYMBOLS: LazyLock<HashMap<(u8, u32), u8>> = LazyLock::new(|| {
+    let mut symbols = HashMap::new();
+    let mut code = 0u32;
+    for length in 1..=30 {
+        code <<= 1;
+        for byte in (0..=255u8).filter(|byte| BITS[usize::from(*byte)] == length) {
+            symbols.insert((length, code), byte);
+            code += 1;
+        }
     }
-    let at = code.checked_sub(first)? as usize;
-    let mut same = (0..=255u8).filter(|byte| BITS[usize::from(*byte)] == length);
-    same.nth(at)
-}
+    symbols
+});
 
 #[test]
 fn what_rfc_7541_shows_is_read() {
@@ -186,4 +225,34 @@ fn what_rfc_7541_shows_is_read() {
     let long = "v".repeat(300);
     let written = read(&block(&[("x", &long)])).unwrap();
     assert_eq!(written, [("x".to_owned(), long)]);
+}
+
+#[test]
+fn table_of_a_connection_is_kept_from_block_to_block() {
+    // RFC 7541 appendix C.4.1 to C.4.3.
+    let mut table = DynamicTable::default();
+    let value = |fields: &[RawField], at: usize| String::from_utf8(fields[at].1.clone()).unwrap();
+    for (block, at, expected) in [
+        (
+            &b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"[..],
+            3,
+            "www.example.com",
+        ),
+        (
+            b"\x82\x86\x84\xbe\x58\x86\xa8\xeb\x10\x64\x9c\xbf",
+            4,
+            "no-cache",
+        ),
+        (
+            b"\x82\x87\x85\xbf\x40\x88\x25\xa8\x49\xe9\x5b\xa9\x7d\x7f\x89\x25\xa8\x49\xe9\x5b\xb8\xe8\xb4\xbf",
+            4,
+            "custom-value",
+        ),
+    ] {
+        let fields = read_raw(block, &mut table).unwrap();
+        assert_eq!(value(&fields, at), expected);
+        assert_eq!(value(&fields, 3), "www.example.com");
+        let is_known_elsewhere = read(block).is_some();
+        assert_eq!(is_known_elsewhere, expected == "www.example.com");
+    }
 }

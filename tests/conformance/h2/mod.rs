@@ -6,11 +6,11 @@
 //! and a **canary** on another, over the same upstream connections. Whatever the backend gets must mean one thing to
 //! any reader ([`judge`]).
 
-mod case;
-mod client;
+pub mod case;
+pub mod client;
 mod corpus;
-mod frame;
-mod hpack;
+pub mod frame;
+pub mod hpack;
 mod judge;
 mod run;
 mod table;

@@ -143,15 +143,9 @@ impl Attackers {
 
 /// Attackers have machines of their own. Here theirs is what the others leave of this one.
 fn yield_to_others() {
+    // On Linux it is about the calling thread alone.
     #[cfg(target_os = "linux")]
-    #[allow(
-        unsafe_code,
-        reason = "no safe wrapper; it takes and gives numbers only"
-    )]
-    // SAFETY: no memory is passed. On Linux it is about the calling thread alone.
-    unsafe {
-        libc::nice(19);
-    }
+    let _ = rustix::process::nice(19);
 }
 
 /// One attacker, for as long as it is let, and then again.

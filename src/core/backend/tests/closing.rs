@@ -204,7 +204,7 @@ fn a_pass_from_before_the_app_drained_lifts_nothing() {
 
 fn restarted(rig: &Rig) -> Order {
     Order {
-        until: Until::Restarted,
+        until: Until::Restarted(crate::core::drain::RestartSign::NewProcess),
         ..rig.order(Actor::Supervisor)
     }
 }

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used)]
-
 use http::Request;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {

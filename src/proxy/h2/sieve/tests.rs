@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used)]
-
 use super::super::carrier;
 use super::super::frame_header::MAX_PAYLOAD;
 use super::*;

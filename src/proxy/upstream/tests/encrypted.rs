@@ -132,7 +132,7 @@ async fn tickets_are_quiet_and_a_goodbye_is_a_close() {
 
 /// Waits until the kernel has something for us.
 async fn unread(connection: &Connection) {
-    while !socket::has_unread(connection.stream.id()) {
+    while !socket::has_unread(&connection.stream) {
         tokio::task::yield_now().await;
     }
     // The runtime has to hear of it, too.

@@ -58,10 +58,6 @@ pub const WHY: &[Why] = &[
         &["a GOAWAY within a request"],
     ),
     (
-        "lameduck cuts a fragment off, as of any path",
-        &["a path in brackets with a fragment"],
-    ),
-    (
         "A WebSocket whose backend hasn't understood the handshake is a 502 (RFC 6455 §4.1). nginx does no WebSockets \
          over HTTP/2; HAProxy takes the first of two answers",
         &[
@@ -139,8 +135,11 @@ pub const WHY: &[Why] = &[
         &["an asterisk of a GET", "an asterisk of OPTIONS"],
     ),
     (
-        "A fragment is no part of a target: lameduck's reader cuts it off, HAProxy refuses it, nginx passes it on",
-        &["a path with a fragment"],
+        "A fragment is never sent (RFC 9110 §7.1): lameduck and HAProxy refuse it, as over HTTP/1; nginx passes it on",
+        &[
+            "a path with a fragment",
+            "a path in brackets with a fragment",
+        ],
     ),
     (
         "lameduck and HAProxy leave escapes to the app; nginx decodes them to choose a location, and refuses a NUL",

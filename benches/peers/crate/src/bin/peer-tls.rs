@@ -15,11 +15,10 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, HandshakeKind, SignatureScheme, StreamOwned};
 
-// The backend's half goes unused here.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the backend's half goes unused here")]
 #[path = "../../../peer/backend.rs"]
 mod backend;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the backend's half goes unused here")]
 #[path = "../../../peer/http.rs"]
 mod http;
 #[path = "../../../peer/latency.rs"]

@@ -1,0 +1,153 @@
+//! Drains that end with a restart, by each sign of one.
+
+use super::*;
+use crate::core::drain::{RestartSign, UNSEEN_AFTER};
+
+fn until(rig: &Rig, sign: RestartSign) -> Order {
+    Order {
+        until: Until::Restarted(sign),
+        ..rig.order(Actor::Supervisor)
+    }
+}
+
+/// A backend that is drained until such a restart.
+fn drained(sign: RestartSign) -> Rig {
+    let mut rig = Rig::ready();
+    let order = until(&rig, sign);
+    rig.on(Event::Drain(order));
+    rig.quiesce();
+    assert_eq!(rig.state(), State::Drained);
+    rig
+}
+
+/// The time passes in which a restart may show.
+fn wait(rig: &mut Rig) {
+    rig.now += UNSEEN_AFTER;
+}
+
+fn told(effects: &[Effect]) -> bool {
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Unseen { id, .. } if id == "deploy"))
+}
+
+fn ended(rig: &mut Rig) -> Vec<Effect> {
+    rig.on(Event::Ended {
+        actor: Actor::Supervisor,
+        id: "deploy".into(),
+    })
+}
+
+#[test]
+fn a_restart_that_is_not_seen_is_told_once_and_after_a_while() {
+    for sign in [RestartSign::NewProcess, RestartSign::Exit] {
+        let mut rig = drained(sign);
+        for _ in 0..100 {
+            assert!(!told(&rig.probe(Probe::Pass)));
+        }
+        wait(&mut rig);
+        assert!(!told(&rig.probe(Probe::Timeout)), "nobody answers");
+        assert!(told(&rig.probe(Probe::Pass)), "{sign:?}");
+        assert!(!told(&rig.probe(Probe::Pass)));
+        let unseen = rig.backend.drains().all(|(_, drain)| drain.unseen);
+        assert!(unseen && rig.state() == State::Drained);
+        // Another order is for the process that is there then, and its time begins anew.
+        let again = until(&rig, sign);
+        rig.on(Event::Drain(again));
+        assert!(!told(&rig.probe(Probe::Pass)));
+        wait(&mut rig);
+        assert!(told(&rig.probe(Probe::Pass)));
+    }
+}
+
+#[test]
+fn while_requests_are_in_flight_no_restart_is_missed() {
+    let mut rig = Rig::ready();
+    rig.context.in_flight = 1;
+    let order = until(&rig, RestartSign::Probe);
+    rig.on(Event::Drain(order));
+    wait(&mut rig);
+    rig.probe(Probe::Timeout);
+    assert!(!told(&rig.probe(Probe::Pass)));
+    rig.passes(5);
+    assert_eq!(rig.state(), State::Draining);
+}
+
+#[test]
+fn a_drain_that_somebody_lifts_by_hand_is_never_told() {
+    let mut rig = Rig::ready();
+    rig.drain(Actor::Operator);
+    rig.quiesce();
+    wait(&mut rig);
+    assert!(!told(&rig.probe(Probe::Pass)));
+}
+
+#[test]
+fn by_probe_it_ends_with_passes_behind_a_gap() {
+    for gap in [Probe::Timeout, Probe::Unavailable, Probe::Status(500)] {
+        let mut rig = drained(RestartSign::Probe);
+        rig.passes(10);
+        assert_eq!(rig.state(), State::Drained, "the old one's");
+        rig.probe(gap);
+        rig.passes(1);
+        assert_eq!(rig.state(), State::Drained, "one is no row");
+        rig.passes(1);
+        assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 2));
+    }
+}
+
+#[test]
+fn by_probe_a_gap_from_before_it_was_quiet_says_nothing() {
+    let mut rig = Rig::ready();
+    rig.probe(Probe::Timeout);
+    let order = until(&rig, RestartSign::Probe);
+    rig.on(Event::Drain(order));
+    rig.probe(Probe::Timeout);
+    rig.quiesce();
+    rig.passes(10);
+    assert_eq!(rig.state(), State::Drained);
+}
+
+#[test]
+fn by_probe_it_ends_without_a_gap_when_its_time_has_passed() {
+    let mut rig = drained(RestartSign::Probe);
+    wait(&mut rig);
+    let effects = rig.probe(Probe::Pass);
+    assert!(!told(&effects));
+    assert_eq!(rig.state(), State::Drained);
+    rig.passes(1);
+    assert_eq!(rig.state(), State::Ready);
+}
+
+#[test]
+fn by_exit_it_ends_with_fresh_passes_after_the_end_and_not_before() {
+    let mut rig = drained(RestartSign::Exit);
+    rig.probe(Probe::Timeout);
+    rig.passes(10);
+    assert_eq!(rig.state(), State::Drained, "a gap is no exit");
+    let before = rig.now;
+    assert!(ended(&mut rig).contains(&Effect::ProbeNow));
+    rig.probe_begun(Probe::Pass, before);
+    rig.probe_begun(Probe::Pass, before);
+    assert_eq!(rig.state(), State::Drained, "begun before");
+    rig.passes(2);
+    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 2));
+}
+
+#[test]
+fn by_exit_the_end_of_another_drain_s_processes_says_nothing() {
+    let mut rig = drained(RestartSign::NewProcess);
+    ended(&mut rig);
+    rig.passes(10);
+    assert_eq!(rig.state(), State::Drained);
+}
+
+#[test]
+fn what_a_person_has_drained_stays_whatever_the_sign_says() {
+    let mut rig = drained(RestartSign::Probe);
+    rig.drain(Actor::Operator);
+    wait(&mut rig);
+    rig.passes(5);
+    assert_eq!(rig.backend.drains().count(), 1);
+    assert_eq!(rig.state(), State::Drained);
+}

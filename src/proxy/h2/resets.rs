@@ -1,0 +1,160 @@
+//! Streams that end early by a peer's doing.
+//!
+//! A peer that makes us reset its streams (CVE-2025-8671, "MadeYouReset") has ended them as surely as one that resets them
+//! itself (CVE-2023-44487, "Rapid Reset"). So both directions of a connection are looked at, and there is one quota for
+//! what either of them says. Clients are judged by [`super::meter`], backends by [`super::session_watch`].
+
+use std::time::Duration;
+
+use super::frame_header::{FRAME_HEADER, HEADERS};
+use crate::core::Time;
+use crate::rt::clock;
+
+/// Over how long streams that are reset are counted.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// RST_STREAM.
+const RST_STREAM: u8 = 3;
+
+/// Bytes of an RST_STREAM frame.
+const RESET: usize = 13;
+
+/// RFC 9113 §7.
+const NO_ERROR: u32 = 0;
+const INTERNAL_ERROR: u32 = 2;
+const CANCEL: u32 = 8;
+
+/// How many streams of a connection may end early.
+#[derive(Debug)]
+pub struct ResetQuota {
+    limit: u32,
+    opened: u32,
+    resets: u32,
+    since: Time,
+}
+
+impl ResetQuota {
+    /// At a connection's beginning. `limit`: streams that may be reset within 10 s, where these are more than half of
+    /// those opened; 0: no limit.
+    pub fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            opened: 0,
+            resets: 0,
+            since: Time::ZERO,
+        }
+    }
+
+    /// Counts a stream that was opened.
+    pub fn open(&mut self) {
+        self.opened = self.opened.saturating_add(1);
+    }
+
+    /// Counts a stream that was reset. False: it is one too many, and counting begins anew.
+    #[must_use]
+    pub fn take(&mut self) -> bool {
+        if self.limit == 0 {
+            return true;
+        }
+        if self.resets == 0 {
+            self.since = clock::now();
+            self.opened = self.opened.min(1);
+        }
+        self.resets += 1;
+        if self.resets < self.limit {
+            return true;
+        }
+        let is_quick = clock::now() < self.since + WINDOW;
+        let are_many = self.resets > self.opened / 2;
+        self.resets = 0;
+        !(is_quick && are_many)
+    }
+}
+
+/// What one direction of a connection says about a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// A header block begins: a stream is opened, answered, or has trailers.
+    Headers,
+    /// It is reset, with this code.
+    Reset(u32),
+}
+
+/// Finds HEADERS and RST_STREAM frames in one direction of a connection.
+#[derive(Debug, Default)]
+pub struct StreamScanner {
+    /// A frame's header, and the code of a reset.
+    head: [u8; RESET],
+    head_len: usize,
+    /// Of a frame's payload, or of what stands before the first frame, this much is still to come.
+    skip: usize,
+    /// The stream that was reset last: each further frame of a closed stream may be answered with another reset.
+    last: [u8; 4],
+}
+
+impl StreamScanner {
+    /// For a direction that begins with so many bytes of something else.
+    pub fn behind(preface: usize) -> Self {
+        Self {
+            skip: preface,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the next byte begins a frame.
+    pub fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.head_len == 0
+    }
+
+    /// Follows what went this way, and says what is found. A stream that is reset again and again counts once.
+    pub fn follow(&mut self, mut bytes: &[u8], mut found: impl FnMut(StreamEvent)) {
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            if bytes.is_empty() {
+                return;
+            }
+            let wanted = match self.head_len < FRAME_HEADER {
+                true => FRAME_HEADER,
+                false => RESET,
+            };
+            let count = (wanted - self.head_len).min(bytes.len());
+            self.head[self.head_len..self.head_len + count].copy_from_slice(&bytes[..count]);
+            self.head_len += count;
+            bytes = &bytes[count..];
+            let [a, b, c, kind, ..] = self.head;
+            match self.head_len {
+                FRAME_HEADER if kind != RST_STREAM => {
+                    self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                    self.head_len = 0;
+                    if kind == HEADERS {
+                        found(StreamEvent::Headers);
+                    }
+                }
+                RESET => {
+                    let [.., s, t, u, v, a, b, c, d] = self.head;
+                    let (stream, code) = ([s, t, u, v], u32::from_be_bytes([a, b, c, d]));
+                    let is_repeated = std::mem::replace(&mut self.last, stream) == stream;
+                    self.head_len = 0;
+                    if !is_repeated {
+                        found(StreamEvent::Reset(code));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a reset of ours is the peer's doing: a mistake of its frames, or a stream beyond a limit. What is not: an
+/// answer that overtook its request (NO_ERROR), the other side or a deadline that broke one off (INTERNAL_ERROR, CANCEL).
+pub fn is_provoked(code: u32) -> bool {
+    !matches!(code, NO_ERROR | INTERNAL_ERROR | CANCEL)
+}
+
+/// Whether a backend's own reset ends a stream early. NO_ERROR is how servers say, behind a whole response, that they
+/// need no more of the request (RFC 9113 §8.1).
+pub fn is_early_end(code: u32) -> bool {
+    code != NO_ERROR
+}

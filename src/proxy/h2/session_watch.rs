@@ -1,0 +1,151 @@
+//! A session with a backend under watch: streams that the backend ends early, or has us end by frames that break
+//! HTTP/2.
+//!
+//! Each costs its own request and no other, so a few are nothing. In bulk they are work without end on a connection that
+//! all clients share: such a session takes no new streams and is closed behind those under way. One that goes on all the
+//! same is closed at once.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::meter::PREFACE;
+use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_early_end, is_provoked};
+
+/// GOAWAY on the connection, no stream of the backend's taken, ENHANCE_YOUR_CALM.
+const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+
+/// What the session's task is told. It looks before it sleeps.
+#[derive(Debug, Default)]
+pub struct SessionWatch(AtomicU8);
+
+impl SessionWatch {
+    /// Whether too many streams have ended early.
+    pub fn is_excess(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether that has happened again since.
+    fn is_hopeless(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 1
+    }
+
+    fn note_excess(&self) {
+        // The session's own task is the only writer.
+        let times = self.0.load(Ordering::Relaxed).saturating_add(1);
+        self.0.store(times, Ordering::Relaxed);
+    }
+}
+
+/// A session's stream of bytes under watch.
+pub struct WatchedSession<S> {
+    stream: S,
+    watch: Arc<SessionWatch>,
+    quota: ResetQuota,
+    read: StreamScanner,
+    written: StreamScanner,
+}
+
+impl<S> WatchedSession<S> {
+    /// Watches a connection at its beginning. `resets`: as in [`ResetQuota::new`].
+    pub fn new(stream: S, watch: Arc<SessionWatch>, resets: u32) -> Self {
+        Self {
+            stream,
+            watch,
+            quota: ResetQuota::new(resets),
+            read: StreamScanner::default(),
+            written: StreamScanner::behind(PREFACE.len()),
+        }
+    }
+
+    fn follow_read(&mut self, bytes: &[u8]) {
+        let Self { read, quota, .. } = self;
+        let mut is_within = true;
+        read.follow(bytes, |event| match event {
+            StreamEvent::Reset(code) if is_early_end(code) => is_within &= quota.take(),
+            _ => {}
+        });
+        if !is_within {
+            self.watch.note_excess();
+        }
+    }
+
+    fn follow_written(&mut self, bytes: &[u8]) {
+        let Self { written, quota, .. } = self;
+        let mut is_within = true;
+        written.follow(bytes, |event| match event {
+            StreamEvent::Headers => quota.open(),
+            StreamEvent::Reset(code) if is_provoked(code) => is_within &= quota.take(),
+            StreamEvent::Reset(_) => {}
+        });
+        if !is_within {
+            self.watch.note_excess();
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedSession<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.watch.is_hopeless() {
+            if this.written.is_between_frames() {
+                // Whether the backend hears why changes nothing.
+                let _ = Pin::new(&mut this.stream).poll_write(cx, &GOAWAY);
+            }
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let before = out.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
+        this.follow_read(&out.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedSession<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        this.follow_written(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, pieces))?;
+        let mut left = count;
+        for piece in pieces {
+            let taken = left.min(piece.len());
+            this.follow_written(&piece[..taken]);
+            left -= taken;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,242 @@
+//! Drains that end with a restart: who watches the processes that are to end, and what people are told where no restart
+//! is seen.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use super::endpoint::Key;
+use super::handle::{Handle, Refusal};
+use super::request;
+use super::view::{DrainRequest, DrainView};
+use super::writer::Writer;
+use crate::config::Address;
+use crate::core::backend::Event;
+use crate::core::drain::{Actor, Drain, RestartSign};
+use crate::net::serving::{Serving, accepting_at, accepting_at_path};
+use crate::rt::clock;
+
+/// Between two looks at the processes that are to end.
+const LOOK: Duration = Duration::from_millis(100);
+/// Looks until it is asked whether the drain is still there.
+const LOOKS: u32 = 10;
+/// The longest that a name may take to become an address.
+const RESOLVE: Duration = Duration::from_secs(2);
+
+/// Looks at all processes of the host take turns.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// What nobody can see.
+const KEPT_SOCKET: &str =
+    "a restart that keeps the listening socket (gunicorn's HUP, socket activation)";
+
+impl Handle {
+    /// The processes whose end the drain waits for, where it waits for that.
+    ///
+    /// # Errors
+    /// The request makes no sense, or these processes can't be seen: nobody would ever notice their end.
+    pub(super) async fn find_serving(
+        &self,
+        pool: &str,
+        name: &str,
+        request: &DrainRequest,
+    ) -> Result<Vec<(Key, Serving)>, Refusal> {
+        let mut found = Vec::new();
+        if sign(request)? != Some(RestartSign::Exit) {
+            return Ok(found);
+        }
+        for view in self.backends(pool, name).await? {
+            let serving = serving_at(&view.address).await.map_err(|why| {
+                Refusal::Conflict(format!(
+                    "`{pool}/{}` was not drained: {why}, so nobody would notice that they end; use --restarted-when \
+                     probe, or drain without --until restarted and `lameduck resume` after the restart",
+                    view.name
+                ))
+            })?;
+            found.extend(serving.map(|serving| (Key(view.id), serving)));
+        }
+        Ok(found)
+    }
+
+    /// Tells the registry when these have ended, for as long as the drain waits for it.
+    pub(super) fn watch_serving(
+        &self,
+        pool: &str,
+        name: &str,
+        request: &DrainRequest,
+        found: Vec<(Key, Serving)>,
+    ) {
+        let Ok(order) = request::order(request, Duration::ZERO, clock::now()) else {
+            return;
+        };
+        for (key, serving) in found {
+            let pids = serving.pids();
+            info!(
+                pool,
+                backend = name,
+                ?pids,
+                "the drain ends when these processes have ended"
+            );
+            let (handle, pool, name) = (self.clone(), pool.to_owned(), name.to_owned());
+            let (actor, id) = (order.actor, order.id.clone());
+            tokio::spawn(async move {
+                while handle.is_awaited(&pool, &name, key, actor, &id).await {
+                    for _ in 0..LOOKS {
+                        if serving.have_ended() {
+                            let event = Event::Ended { actor, id };
+                            return handle.report(key, event, String::new());
+                        }
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
+            });
+        }
+    }
+
+    async fn is_awaited(&self, pool: &str, name: &str, key: Key, actor: Actor, id: &str) -> bool {
+        let views = self.backends(pool, name).await.unwrap_or_default();
+        let view = views.iter().find(|view| view.id == key.0);
+        let mut drains = view.into_iter().flat_map(|view| &view.drains);
+        let exit = Some(RestartSign::Exit.as_str());
+        drains.any(|drain| {
+            drain.restarted_when.as_deref() == exit
+                && drain.actor == actor.as_str()
+                && drain.id == id
+        })
+    }
+
+    /// What whoever asked for this drain has to know, though it is in force.
+    pub(super) async fn warning(
+        &self,
+        pool: &str,
+        name: &str,
+        request: &DrainRequest,
+    ) -> Option<String> {
+        let mut warnings: Vec<String> = self.unsaved().await.into_iter().collect();
+        if let Ok(Some(RestartSign::NewProcess)) = sign(request)
+            && let Ok(view) = self.pool(pool).await
+            && view.eligible == 0
+        {
+            warnings.push(format!(
+                "no backend of {pool} is ready until a new process is seen behind {name} (another listening socket, an \
+                 answer after a refused connect, a registration). It never is after {KEPT_SOCKET}: use --restarted-when \
+                 probe or exit for those"
+            ));
+        }
+        (!warnings.is_empty()).then(|| warnings.join("; "))
+    }
+}
+
+/// What shows the restart that ends a drain; `None`: no restart does.
+fn sign(request: &DrainRequest) -> Result<Option<RestartSign>, Refusal> {
+    let order = request::order(request, Duration::ZERO, clock::now())?;
+    Ok(order.until.sign())
+}
+
+/// The processes behind an address; `None`: nobody listens there, so that whoever does next is a new one.
+async fn serving_at(address: &str) -> Result<Option<Serving>, String> {
+    let elsewhere = || {
+        "its address is not one of this host's, and the processes behind it can't be seen from here"
+            .to_owned()
+    };
+    let address: Address = address.parse().map_err(|_| elsewhere())?;
+    let candidates: Vec<SocketAddr> = match &address {
+        Address::Socket(address) => vec![*address],
+        Address::Name(host, port) => {
+            let found = tokio::time::timeout(RESOLVE, lookup_host((host.as_str(), *port))).await;
+            found
+                .ok()
+                .and_then(Result::ok)
+                .into_iter()
+                .flatten()
+                .collect()
+        }
+        Address::Unix(_) => Vec::new(),
+    };
+    let _turn = TURN.acquire().await;
+    let looked = spawn_blocking(move || {
+        let inodes = match &address {
+            Address::Unix(path) => Some(accepting_at_path(path)),
+            // A name may lead to several addresses of this host (`::1` and 127.0.0.1); the app listens at one of them.
+            _ => candidates
+                .into_iter()
+                .filter_map(accepting_at)
+                .reduce(|one, other| if one.is_empty() { other } else { one }),
+        };
+        inodes.map(|inodes| (!inodes.is_empty()).then(|| Serving::of(&inodes)))
+    });
+    match looked.await.ok().flatten() {
+        None => Err(elsewhere()),
+        Some(Some(serving)) if serving.is_empty() => Err(
+            "the processes that listen there can't be seen (they are another user's or another container's)".to_owned(),
+        ),
+        Some(serving) => Ok(serving),
+    }
+}
+
+/// Why a drain may last longer than its asker thinks, and what to do about it; `None`: nothing is known.
+pub(super) fn unseen(pool: &str, name: &str, drain: &Drain) -> Option<String> {
+    let sign = drain.until.sign().filter(|_| drain.unseen)?;
+    let why = match sign {
+        RestartSign::NewProcess | RestartSign::Probe => format!(
+            "the same process still passes its probes, and no new one is seen. It never is after {KEPT_SOCKET}: use \
+             --restarted-when probe or exit for those"
+        ),
+        RestartSign::Exit => "a process that accepted connections when it was drained still does, and passes its probes. \
+                              If it is to stay, use --restarted-when probe"
+            .to_owned(),
+    };
+    let lasts = match drain.expires {
+        Some(at) => format!("it stays closed until {}", clock::rfc3339(clock::wall(at))),
+        None => "it stays closed".to_owned(),
+    };
+    let actor = match drain.actor {
+        Actor::Supervisor => " --actor supervisor",
+        _ => "",
+    };
+    Some(format!(
+        "{why}. Otherwise {lasts}; `lameduck resume {pool}/{name}{actor}` opens it now"
+    ))
+}
+
+/// One drain as people see it.
+pub(super) fn view(pool: &str, name: &str, drain: &Drain) -> DrainView {
+    let people = |at| clock::rfc3339(clock::wall(at));
+    let sign = drain.until.sign().map(RestartSign::as_str);
+    DrainView {
+        actor: drain.actor.as_str().to_owned(),
+        id: drain.id.clone(),
+        reason: drain.reason.clone(),
+        since: people(drain.since),
+        deadline: drain.deadline.map(people),
+        until: drain.until.as_str().to_owned(),
+        restarted_when: sign.map(str::to_owned),
+        expires: drain.expires.map(people),
+        warning: unseen(pool, name, drain),
+    }
+}
+
+impl Writer {
+    /// A drain waits for a restart, and for some time none has been seen.
+    pub(super) fn tell_unseen(&mut self, key: Key, actor: Actor, id: &str) {
+        let Some(state) = self.home_mut(key) else {
+            return;
+        };
+        let Some(member) = state.members.get(&key) else {
+            return;
+        };
+        let (pool, name) = (state.name.clone(), member.endpoint.name.clone());
+        let drain = state.core.get(&key).and_then(|backend| {
+            let mut drains = backend.drains();
+            drains.find(|((whose, which), _)| *whose == actor && which == id)
+        });
+        let why = drain.and_then(|(_, drain)| unseen(&pool, &name, drain));
+        let Some(why) = why else { return };
+        warn!(%pool, backend = %name, actor = actor.as_str(), id, "drained until it restarts: {why}");
+        self.event("drain", Some((&pool, &name)), None, Some("unseen"), why);
+    }
+}
