@@ -7,6 +7,10 @@
 
 #[path = "docs/examples.rs"]
 mod examples;
+#[path = "docs/habits.rs"]
+mod habits;
+#[path = "docs/pictures.rs"]
+mod pictures;
 #[path = "docs/shell.rs"]
 mod shell;
 #[path = "docs/start.rs"]
@@ -33,7 +37,7 @@ struct Block {
     text: String,
 }
 
-/// The pages for people: those at the top, and everything in `docs/`.
+/// The pages for people: those at the top, everything in `docs/`, and why things are as they are.
 fn pages() -> Vec<Page> {
     let mut paths = vec![
         "README.md".into(),
@@ -42,6 +46,7 @@ fn pages() -> Vec<Page> {
         "deploy/README.md".into(),
     ];
     paths.extend(docs());
+    paths.extend(markdown("docs/decisions"));
     paths
         .into_iter()
         .map(|path: PathBuf| Page {
@@ -53,7 +58,11 @@ fn pages() -> Vec<Page> {
 }
 
 fn docs() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir("docs")
+    markdown("docs")
+}
+
+fn markdown(dir: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let mut paths: Vec<_> = entries
@@ -323,6 +332,19 @@ fn the_index_names_every_page() {
         assert!(
             name == "README.md" || linked.contains(&name),
             "docs/README.md doesn't link to {name}"
+        );
+    }
+}
+
+#[test]
+fn the_index_of_decisions_names_every_page() {
+    let index = std::fs::read_to_string("docs/decisions/README.md").unwrap();
+    let linked: BTreeSet<_> = links(&index).into_iter().collect();
+    for path in markdown("docs/decisions") {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(
+            name == "README.md" || linked.contains(&name),
+            "docs/decisions/README.md doesn't link to {name}"
         );
     }
 }

@@ -50,6 +50,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         Way::Not("builds the crate: CI does that"),
     ),
     (
+        "CONTRIBUTING.md",
+        "cargo test --lib",
+        Way::Not("parts of this test suite"),
+    ),
+    (
         "deploy/README.md",
         "systemctl daemon-reload",
         Way::Not("writes to /usr and /etc, and needs root and systemd; tests/e2e runs the units"),

@@ -30,7 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) cause: Cow<'static, str>,
+    /// What the client is told.
+    pub(super) cause: &'static str,
+    /// What follows it in the log only: it names backends.
+    pub(super) seen: Option<String>,
     pub(super) retry_after: Option<u32>,
     /// The limit of `[server]` that it is about.
     pub(super) limit: Option<Limit>,
@@ -43,7 +46,8 @@ impl Answer {
     pub(super) const fn new(status: u16, cause: &'static str) -> Self {
         Self {
             status,
-            cause: Cow::Borrowed(cause),
+            cause,
+            seen: None,
             retry_after: None,
             limit: None,
         }
@@ -102,11 +106,11 @@ impl Transaction<'_> {
     ) -> Answer {
         Answer {
             retry_after: Some(RETRY_AFTER),
-            cause: match self.last_fault {
-                Some(fault) => Cow::Borrowed(tried(fault)),
-                None => Cow::Owned(format!("{cause}: {}", last_seen(&self.pool))),
+            seen: match self.last_fault {
+                Some(_) => None,
+                None => Some(last_seen(&self.pool)),
             },
-            ..Answer::new(503, cause)
+            ..Answer::new(503, self.last_fault.map_or(cause, tried))
         }
     }
 
@@ -202,18 +206,22 @@ pub(super) async fn answer_locally(
     let mut out = Vec::with_capacity(256);
     let head_only = head.method == Method::Head;
     if head.is_grpc {
-        grpc::write_answer(&mut out, answer.status, &answer.cause, !keep_alive);
+        grpc::write_answer(&mut out, answer.status, answer.cause, !keep_alive);
     } else {
         write_local_response(
             &mut out,
             answer.status,
-            &answer.cause,
+            answer.cause,
             !keep_alive,
             head_only,
             answer.retry_after,
         );
     }
-    account.local(answer.status, answer.cause);
+    let cause = match answer.seen {
+        Some(seen) => Cow::Owned(format!("{}: {seen}", answer.cause)),
+        None => Cow::Borrowed(answer.cause),
+    };
+    account.local(answer.status, cause);
     let next = send(client, account, out, keep_alive, body_complete).await;
     if next == Next::Abort && answer.limit.is_none() {
         account.end = RequestEnd::ClientClosed;
