@@ -8,12 +8,12 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use lameduck::config;
+use lameduck::proxy::forward::headers::{
+    ClientFraming, RequestEdit, ResponseEdit, write_request, write_response,
+};
 use lameduck::proxy::h1::method::{Method, Version};
 use lameduck::proxy::h1::request::{Limits, RequestHead};
 use lameduck::proxy::h1::response::ResponseHead;
-use lameduck::proxy::headers::{
-    ClientFraming, RequestEdit, ResponseEdit, write_request, write_response,
-};
 
 const LIMITS: Limits = Limits {
     max_header: 65536,

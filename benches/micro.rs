@@ -15,9 +15,9 @@ use lameduck::core::Time;
 use lameduck::core::backend::{Event, Policy, Probe};
 use lameduck::core::balance::{Algorithm, Balancer, Candidate};
 use lameduck::core::pool::Pool;
-use lameduck::gate::Gate;
 use lameduck::proxy::h1::request::{Limits, RequestHead};
-use lameduck::proxy::route::RouteTable;
+use lameduck::registry::endpoint::gate::Gate;
+use lameduck::registry::routes::RouteTable;
 use lameduck::telemetry::access_log::{AccessLog, Record};
 
 const BACKENDS: [usize; 3] = [3, 100, 10_000];

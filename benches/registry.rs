@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lameduck::config;
 use lameduck::core::backend::{Event, Probe};
 use lameduck::registry::probing::{Cadence, Prober, Probing};
 use lameduck::registry::view::{DrainRequest, DrainResponse, ResumeRequest};
 use lameduck::registry::{self, Endpoint, Handle, Observer, persist};
-use lameduck::{clock, config};
+use lameduck::rt::clock;
 
 struct Nothing;
 

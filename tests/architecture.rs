@@ -1,7 +1,59 @@
 //! Keeps the architecture what docs/architecture.md says it is.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+#[path = "architecture/sources.rs"]
+mod sources;
+
+use sources::{Source, files_below, product, read_sources};
+
+/// The rows of folders below `src/`, as docs/architecture.md draws them. Each folder imports only from those before it,
+/// in its own row too: so no two import each other.
+const ROWS: [(&str, &[&str]); 6] = [
+    ("decide", &["core", "config"]),
+    ("foundations", &["rt", "net", "tls", "metrics"]),
+    ("state", &["registry"]),
+    (
+        "the proxy",
+        &["telemetry", "probe", "proxy", "server", "admin"],
+    ),
+    ("wiring", &["app"]),
+    ("beside it", &["client", "tools", "cli"]),
+];
+
+/// What stands in one row, or beside it, and must not know its neighbours all the same.
+const STRANGERS: [(&str, &[&str]); 5] = [
+    ("telemetry", &["probe", "proxy", "server", "admin"]),
+    ("proxy", &["probe"]),
+    ("server", &["probe", "registry"]),
+    ("admin", &["probe", "proxy", "server", "telemetry"]),
+    (
+        "tools",
+        &["probe", "proxy", "server", "admin", "telemetry", "app"],
+    ),
+];
+
+/// A request's way through `src/proxy`, from its end to its beginning: each station knows those before it in this list.
+const STATIONS: [&str; 16] = [
+    "memory",
+    "buffer",
+    "error_response",
+    "client_info",
+    "per_client",
+    "messages",
+    "h1",
+    "h2",
+    "refusal",
+    "data_plane",
+    "client",
+    "forward",
+    "upstream",
+    "transaction",
+    "connection",
+    "accept",
+];
 
 /// Lines that a file may have.
 const SITTING: usize = 500;
@@ -20,20 +72,6 @@ const IMPURE: [&str; 10] = [
     "async ",
 ];
 
-fn sources(dir: impl AsRef<Path>) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(sources(path));
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
-}
-
 /// The code of a file: its lines without comments.
 fn code(path: &Path) -> Vec<(usize, String)> {
     let text = std::fs::read_to_string(path).unwrap();
@@ -48,26 +86,6 @@ fn code(path: &Path) -> Vec<(usize, String)> {
         .collect()
 }
 
-/// Every `crate::NAME` of a directory (and the file of the same name), with its place.
-fn names_of_ours(module: &str) -> Vec<(String, String)> {
-    let mut files = sources(Path::new("src").join(module));
-    let file = PathBuf::from(format!("src/{module}.rs"));
-    files.extend(file.exists().then_some(file));
-    let mut found = Vec::new();
-    for path in files {
-        for (n, line) in code(&path) {
-            for rest in line.split("crate::").skip(1) {
-                let end = rest
-                    .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-                    .unwrap_or(rest.len());
-                found.push((rest[..end].to_owned(), format!("{}:{n}", path.display())));
-            }
-        }
-    }
-    assert!(!found.is_empty(), "{module} uses nothing of ours?");
-    found
-}
-
 /// The crates that the package depends on, as code writes them.
 fn dependencies() -> Vec<String> {
     let manifest = std::fs::read_to_string("Cargo.toml").unwrap();
@@ -79,12 +97,9 @@ fn dependencies() -> Vec<String> {
 
 #[test]
 fn the_core_is_pure() {
-    for (name, place) in names_of_ours("core") {
-        assert_eq!(name, "core", "{place}: the core knows nothing but itself");
-    }
     let crates = dependencies();
     assert!(crates.contains(&"tokio".to_owned()), "{crates:?}");
-    for path in sources("src/core") {
+    for path in files_below("src/core") {
         // Tests may use threads.
         let is_test = |line: &(usize, String)| line.1.contains("#[cfg(test)]");
         for (n, line) in code(&path).into_iter().take_while(|line| !is_test(line)) {
@@ -103,37 +118,216 @@ fn the_core_is_pure() {
     }
 }
 
-#[test]
-fn the_parts_do_not_know_each_other() {
-    for (part, strangers) in [
-        ("probe", ["proxy", "admin", "app", "server"].as_slice()),
-        ("proxy", &["probe", "admin", "app", "server"]),
-        ("admin", &["probe", "proxy", "app", "server"]),
-        ("registry", &["probe", "admin", "app", "server"]),
-        (
-            "supervisor",
-            &["probe", "proxy", "admin", "app", "server", "cli"],
-        ),
-        ("server", &["probe", "admin", "app", "registry"]),
-        (
-            "config",
-            &["probe", "proxy", "admin", "app", "server", "registry"],
-        ),
-        ("telemetry", &["probe", "proxy", "admin", "app", "server"]),
-    ] {
-        for (name, place) in names_of_ours(part) {
+/// Where a path leads: the folder that stands for it in [`ROWS`] or [`STATIONS`], at this depth.
+fn part(path: &[String], depth: usize) -> Option<&str> {
+    path.get(depth).map(String::as_str)
+}
+
+/// Asserts that each part imports only from parts that stand before it.
+fn assert_order(sources: &[Source], below: &[&str], order: &[&str]) {
+    let depth = below.len();
+    let is_below =
+        |path: &[String]| path.len() > depth && below.iter().zip(path).all(|(a, b)| a == b);
+    let known: BTreeSet<&str> = order.iter().copied().collect();
+    assert_eq!(known.len(), order.len(), "a part stands twice");
+    let mut seen = BTreeSet::new();
+    let mut imports = 0;
+    for source in sources.iter().filter(|source| is_below(&source.module)) {
+        let Some(from) = part(&source.module, depth) else {
+            continue;
+        };
+        let place = order.iter().position(|part| *part == from);
+        let place = place.unwrap_or_else(|| {
+            panic!(
+                "{}: `{from}` has no place in the rows of tests/architecture.rs",
+                source.path.display()
+            )
+        });
+        seen.insert(from);
+        for name in source.names.iter().filter(|name| is_below(name)) {
+            // A name that stands in the folder's own mod.rs belongs to the parent, which may know its children.
+            let Some(to) = part(name, depth).filter(|to| known.contains(to) && *to != from) else {
+                continue;
+            };
+            imports += 1;
             assert!(
-                !strangers.contains(&name.as_str()),
-                "{place}: {part} must not know {name}"
+                order[..place].contains(&to),
+                "{}: `{from}` imports `{}`, and `{to}` stands after it; see docs/architecture.md, \"Who knows whom\"",
+                source.path.display(),
+                name.join("::"),
             );
+        }
+    }
+    assert!(imports > 100, "does this test see anything?");
+    for part in order {
+        assert!(
+            seen.contains(part),
+            "`{part}` is in the rows and not in the sources"
+        );
+    }
+}
+
+#[test]
+fn each_folder_imports_only_from_the_rows_above_it() {
+    let sources = product();
+    let order: Vec<&str> = ROWS
+        .iter()
+        .flat_map(|(_, folders)| *folders)
+        .copied()
+        .collect();
+    assert_order(sources, &[], &order);
+    let loose: Vec<_> = std::fs::read_dir("src")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let loose = loose.iter().filter(|path| path.is_file()).count();
+    assert_eq!(loose, 2, "src/ has lib.rs, main.rs and folders");
+}
+
+#[test]
+fn each_station_of_the_proxy_imports_only_from_those_below_it() {
+    assert_order(product(), &["proxy"], &STATIONS);
+}
+
+#[test]
+fn parts_side_by_side_do_not_know_each_other() {
+    let sources = product();
+    for (part, strangers) in STRANGERS {
+        for source in sources
+            .iter()
+            .filter(|source| source.module[..].first().is_some_and(|first| first == part))
+        {
+            for name in &source.names {
+                let stranger = name
+                    .first()
+                    .filter(|first| strangers.contains(&first.as_str()));
+                assert!(
+                    stranger.is_none(),
+                    "{}: `{part}` must not know `{}`",
+                    source.path.display(),
+                    name.join("::")
+                );
+            }
         }
     }
 }
 
-/// The data plane's threads have no timers: what asks tokio for one there panics. [`lameduck::clock`] has some.
+#[test]
+fn the_core_and_the_configuration_know_nothing_else_of_ours() {
+    for source in product() {
+        for folder in ["core", "config"] {
+            for name in source
+                .names
+                .iter()
+                .filter(|_| source.module.first().is_some_and(|first| first == folder))
+            {
+                assert_eq!(
+                    name.first().map(String::as_str),
+                    Some(folder),
+                    "{}: {}",
+                    source.path.display(),
+                    name.join("::")
+                );
+            }
+        }
+    }
+}
+
+/// The folder that a module belongs to: the deepest directory around it; a loose file at the root stands for itself.
+fn folder_of(module: &[String], folders: &BTreeSet<Vec<String>>) -> Vec<String> {
+    let longest = (1..=module.len())
+        .rev()
+        .find(|length| folders.contains(&module[..*length]));
+    module[..longest.unwrap_or(1.min(module.len()))].to_vec()
+}
+
+/// Pairs of folders that import each other, parents and children left out.
+fn circles(sources: &[Source]) -> BTreeSet<(String, String)> {
+    let mut folders = BTreeSet::new();
+    for source in sources {
+        for length in 1..source.module.len() {
+            folders.insert(source.module[..length].to_vec());
+        }
+    }
+    let mut edges = BTreeSet::new();
+    for source in sources {
+        let from = folder_of(&source.module, &folders);
+        for name in &source.names {
+            let to = folder_of(name, &folders);
+            let exists = sources.iter().any(|source| source.module.starts_with(&to));
+            if exists
+                && !to.is_empty()
+                && !from.is_empty()
+                && !from.starts_with(&to)
+                && !to.starts_with(&from)
+            {
+                edges.insert((from.join("/"), to.join("/")));
+            }
+        }
+    }
+    let mutual = edges
+        .iter()
+        .filter(|(from, to)| from < to && edges.contains(&(to.clone(), from.clone())));
+    mutual.cloned().collect()
+}
+
+#[test]
+fn no_two_folders_import_each_other() {
+    let circles = circles(product());
+    assert!(circles.is_empty(), "{circles:?}");
+}
+
+/// What docs/architecture.md has side by side. `docs/measure-house` runs it for a directory of sources.
+#[test]
+#[ignore = "prints figures: docs/measure-house"]
+fn figures_of_the_house() {
+    let root =
+        PathBuf::from(std::env::var("LAMEDUCK_SOURCES").unwrap_or_else(|_| "src".to_owned()));
+    let sources = read_sources(&root);
+    let entries: Vec<_> = std::fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let loose = entries
+        .iter()
+        .filter(|path| path.is_file() && !path.ends_with("lib.rs") && !path.ends_with("main.rs"));
+    let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in sources.iter().flat_map(|source| &source.types) {
+        *types.entry(name).or_default() += 1;
+    }
+    let twice = types.values().filter(|count| **count > 1).count();
+    let mut lines: Vec<_> = sources
+        .iter()
+        .map(|source| (source.lines, source.path.clone()))
+        .collect();
+    lines.sort();
+    let (longest, path) = lines.last().unwrap();
+    println!("loose files at the root: {}", loose.count());
+    println!(
+        "folders at the root: {}",
+        entries.iter().filter(|path| path.is_dir()).count()
+    );
+    let circles = circles(&sources);
+    println!("folder circles: {}", circles.len());
+    for (one, other) in circles {
+        println!("  {one} <-> {other}");
+    }
+    println!(
+        "type names that stand more than once: {twice} of {} ({:.0} %)",
+        types.len(),
+        100.0 * twice as f64 / types.len() as f64
+    );
+    println!("median file: {} lines", lines[lines.len() / 2].0);
+    println!(
+        "longest file: {longest} lines ({})",
+        path.strip_prefix(&root).unwrap().display()
+    );
+}
+
+/// The data plane's threads have no timers: what asks tokio for one there panics. [`lameduck::rt::clock`] has some.
 #[test]
 fn the_data_plane_has_its_timers_from_the_clock() {
-    for path in sources("src/proxy") {
+    for path in files_below("src/proxy") {
         if path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests") {
             continue;
         }
@@ -162,8 +356,8 @@ fn the_data_plane_has_its_timers_from_the_clock() {
 fn only_the_output_module_knows_the_standard_streams() {
     let prints = ["println!", "print!", "dbg!", "io::stdout", "io::stderr"];
     let mut found = 0;
-    for path in sources("src") {
-        let is_output = path.starts_with("src/output") || path == Path::new("src/output.rs");
+    for path in files_below("src") {
+        let is_output = path.starts_with("src/rt/output") || path == Path::new("src/rt/output.rs");
         let is_test = |line: &(usize, String)| line.1.contains("#[cfg(test)]");
         for (n, line) in code(&path).into_iter().take_while(|line| !is_test(line)) {
             let prints = prints.iter().any(|call| line.contains(call));
@@ -181,7 +375,7 @@ fn only_the_output_module_knows_the_standard_streams() {
 #[test]
 fn a_file_can_be_read_in_one_sitting() {
     let mut long = Vec::new();
-    for path in sources("src") {
+    for path in files_below("src") {
         let lines = std::fs::read_to_string(&path).unwrap().lines().count();
         let name = path.to_str().unwrap().to_owned();
         if lines > SITTING {

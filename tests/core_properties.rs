@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use lameduck::core::Time;
 use lameduck::core::backend::{Backend, Context, Effect, Event, Health, Policy, Probe, State};
 use lameduck::core::drain::{Actor, Drain, Order, Outcome, RestartSign, Until};
-use lameduck::gate::{Gate, Left};
+use lameduck::registry::endpoint::gate::{Gate, Left};
 use proptest::prelude::*;
 
 #[path = "properties/roll.rs"]

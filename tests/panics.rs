@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use lameduck::config::{self, LogFormat, LogSink};
-use lameduck::panics::{self, ThreadRole};
-use lameduck::proxy::front::{self, Front, Origin, Settings};
-use lameduck::proxy::h1::buffer::Buffer;
-use lameduck::proxy::h1::client::{self, WrittenHead};
+use lameduck::proxy::accept::{self, Front, Settings};
+use lameduck::proxy::buffer::Buffer;
+use lameduck::proxy::client_info::Origin;
+use lameduck::proxy::connection::serve_one::{WrittenHead, serve_one};
+use lameduck::proxy::data_plane::Plane;
 use lameduck::proxy::memory::ConnectionMemory;
-use lameduck::proxy::plane::Plane;
 use lameduck::registry::probing::{Cadence, Prober, Probing};
 use lameduck::registry::view::DrainResponse;
 use lameduck::registry::{self, Endpoint, Observer, persist};
+use lameduck::rt::panics::{self, ThreadRole};
 use lameduck::telemetry::access_log::AccessLog;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
@@ -226,7 +227,7 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
             };
             let origin = Origin::new(peer, &config.headers);
             let interrupt = plane.clients.join();
-            let done = client::serve_one(&plane, stream, head, origin, interrupt.clone(), &config);
+            let done = serve_one(&plane, stream, head, origin, interrupt.clone(), &config);
             done.await;
             plane.clients.leave(&interrupt);
         } else {
@@ -238,7 +239,7 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
                 plane: plane.clone(),
                 settings: ArcSwap::from_pointee(settings),
             };
-            front::receive(&front, stream, peer).await;
+            accept::receive(&front, stream, peer).await;
         }
         assert_eq!(plane.clients.open(), 0);
         assert!(plane.access_log.flush(Duration::from_secs(5)));

@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lameduck::proxy::front::proxy_protocol::header::{
-    Header, MAX_V1, MAX_V2, Malformed, Source, parse,
-};
+use lameduck::net::proxy_protocol::read::{Header, MAX_V1, MAX_V2, Malformed, Source, parse};
 
 /// The same answer from every part that is long enough, whatever follows; and a text header says what it would say if
 /// it were written anew.

@@ -1,16 +1,16 @@
 //! Each parser against itself, and against what the proxy writes.
 
 use lameduck::config;
+use lameduck::proxy::forward::headers::{
+    ClientFraming, RequestEdit, ResponseEdit, write_request, write_response,
+};
 use lameduck::proxy::h1::chunked::{ChunkDecoder, ChunkError, LAST_CHUNK, start_chunk};
 use lameduck::proxy::h1::fields::FieldKind;
 use lameduck::proxy::h1::method::{Method, Version};
 use lameduck::proxy::h1::request::{Limits, Progress, RequestError, RequestHead};
 use lameduck::proxy::h1::response::{ResponseError, ResponseHead};
 use lameduck::proxy::h1::span::Field;
-use lameduck::proxy::headers::{
-    ClientFraming, RequestEdit, ResponseEdit, write_request, write_response,
-};
-use lameduck::proxy::websocket::FrameTracker;
+use lameduck::proxy::messages::websocket::FrameTracker;
 
 const LIMITS: Limits = Limits {
     max_header: 2048,

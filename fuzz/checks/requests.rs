@@ -1,11 +1,11 @@
 //! Requests, read by lameduck and by others: whoever stands behind the proxy must see the same requests.
 
 use lameduck::config;
+use lameduck::proxy::forward::headers::{RequestEdit, write_request};
 use lameduck::proxy::h1::fields::FieldKind;
 use lameduck::proxy::h1::method::Method;
 use lameduck::proxy::h1::request::{Body, Form, Limits, Progress, RequestHead};
 use lameduck::proxy::h1::span::Span;
-use lameduck::proxy::headers::{RequestEdit, write_request};
 
 use super::peer::{self, Seen};
 use super::strict::{self, Framing};

@@ -1,10 +1,10 @@
 //! Responses, read by lameduck and by others: a client must see the same responses as the proxy.
 
+use lameduck::proxy::forward::headers::{ClientFraming, ResponseEdit, write_response};
 use lameduck::proxy::h1::chunked::{LAST_CHUNK, start_chunk};
 use lameduck::proxy::h1::method::{Method, Version};
 use lameduck::proxy::h1::request::Progress;
 use lameduck::proxy::h1::response::{ResponseBody, ResponseHead};
-use lameduck::proxy::headers::{ClientFraming, ResponseEdit, write_response};
 
 use super::peer::{self, Seen};
 use super::strict::{self, Framing};

@@ -20,30 +20,36 @@ pub mod config {
     }
 }
 
+#[path = "../../src/net"]
+pub mod net {
+    pub mod proxy_protocol {
+        pub mod read;
+    }
+}
+
 #[path = "../../src/proxy"]
 pub mod proxy {
-    pub mod grpc;
-    pub mod headers;
-    pub mod passes;
-    pub mod websocket;
-
-    pub mod front {
-        pub mod proxy_protocol {
-            pub mod header;
-        }
+    pub mod forward {
+        pub mod headers;
+        pub mod passes;
     }
 
     pub mod h1 {
         pub mod chunked;
-        pub mod connection;
+        pub mod connection_options;
+        pub mod error;
         pub mod fields;
         pub mod framing;
         pub mod method;
-        pub mod refusal;
         pub mod request;
         pub mod response;
         pub mod sections;
         pub mod span;
         pub mod target;
+    }
+
+    pub mod messages {
+        pub mod grpc;
+        pub mod websocket;
     }
 }

@@ -12,10 +12,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use super::groups::group_id;
-use crate::activation::{ADMIN, APPS, Inherited};
 use crate::config::{self, Config};
-use crate::files::{AccessError, FileIdentity, FilePlace};
-use crate::keepalive::{Keepalive, set_keepalive};
+use crate::net::activation::{ADMIN, APPS, Inherited};
+use crate::net::keepalive::{Keepalive, set_keepalive};
+use crate::rt::files::{AccessError, FileIdentity, FilePlace};
 
 /// Connections that may wait to be accepted (as far as `somaxconn` lets): a burst of thousands, or of launchers that
 /// come back after a restart of the proxy, must not keep a probe's from being made.

@@ -28,7 +28,7 @@ mod reserve;
 mod roll;
 mod router;
 mod server;
-mod stall;
+mod write_timeout;
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ use super::peer::Peer;
 use super::places::{Places, Seat};
 use super::reserve::{Accepted, Reserve};
 use super::router::router;
-use super::stall::Stall;
+use super::write_timeout::Stall;
 use super::{Admin, Door, Process, Token};
 use crate::registry::Handle;
 

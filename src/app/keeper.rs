@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::clock::Reading;
 use crate::registry::Handle;
 use crate::registry::persist;
 use crate::registry::saves::Saves;
+use crate::rt::clock::Reading;
 
 /// After a failure, the first pause; each is twice as long as the one before…
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -12,20 +12,20 @@ use tracing::{info, warn};
 
 use super::Options;
 use crate::admin::Process;
-use crate::clock;
 use crate::config::Config;
 use crate::core::Time;
-use crate::output;
+use crate::proxy::data_plane::Plane;
 use crate::proxy::memory;
-use crate::proxy::plane::Plane;
 use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
+use crate::rt::clock;
+use crate::rt::output;
+use crate::rt::syscall;
+use crate::rt::vitals::Vitals;
 use crate::server::capacity;
 use crate::server::listeners::Listeners;
-use crate::sys;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::prometheus::Metrics;
 use crate::tls::server::Served;
-use crate::vitals::Vitals;
 
 /// A second signal within this time is the same one, sent twice (to the process and to its group, say).
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
@@ -216,7 +216,7 @@ impl Lifecycle {
         if now.saturating_sub(first) > SAME_SIGNAL {
             warn!("told to stop again: exiting now, cutting what is in flight");
             let code = output::finish(1);
-            sys::exit_now(code);
+            syscall::exit_now(code);
         }
     }
 

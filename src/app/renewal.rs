@@ -7,9 +7,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::lifecycle::Lifecycle;
-use crate::config::UpstreamTls;
+use crate::config::{BuiltClient, UpstreamTls};
 use crate::registry::Handle;
-use crate::tls::files::Files;
+use crate::tls::fingerprint::Files;
 use crate::tls::server::{Inventory, Look};
 use crate::tls::upstream::Client;
 use crate::tls::watch::ROUND;
@@ -78,7 +78,7 @@ async fn take(
         Ok(client) => {
             let was_told = one.files.are_good();
             let tls = UpstreamTls {
-                client: Some(client),
+                client: Some(BuiltClient::new(client)),
                 ..one.settings.clone()
             };
             let renewed = registry.renew(pool, tls).await.unwrap_or(false);

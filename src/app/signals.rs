@@ -12,11 +12,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, warn};
 
 use super::lifecycle::{Lifecycle, Order};
-use crate::clock;
 use crate::core::Time;
-use crate::output;
-use crate::sys;
-use crate::vitals::{BEAT, Change, StallWatch, Vitals};
+use crate::rt::clock;
+use crate::rt::output;
+use crate::rt::syscall;
+use crate::rt::vitals::{BEAT, Change, StallWatch, Vitals};
 
 /// What an end in order may take over its deadline: what is cut is told so, backends get their GOAWAY, the admin API its
 /// last answers, the logs their last lines.
@@ -128,5 +128,5 @@ fn exit_at_once(lifecycle: &Lifecycle) {
         "the deadline has passed and lameduck is stuck: exiting now, cutting what is left"
     );
     let code = output::finish(1);
-    sys::exit_now(code);
+    syscall::exit_now(code);
 }

@@ -8,17 +8,17 @@ use super::keeper::Keeper;
 use super::lifecycle::Lifecycle;
 use super::renewal;
 use crate::config::{self, Config};
-use crate::panics;
 use crate::probe;
-use crate::proxy::plane::Plane;
+use crate::proxy::data_plane::Plane;
 use crate::registry::persist;
 use crate::registry::probing::{Cadence, Prober, Probing};
 use crate::registry::saves::Saves;
 use crate::registry::view::DrainResponse;
 use crate::registry::{Endpoint, Handle, Observer};
+use crate::rt::panics;
+use crate::rt::vitals::{BEAT, Vitals};
 use crate::server::reaper;
 use crate::tls;
-use crate::vitals::{BEAT, Vitals};
 
 /// Starts probers that report to the registry.
 pub fn probing(handle: &Handle) -> Box<dyn Probing> {

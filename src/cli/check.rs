@@ -1,7 +1,8 @@
 //! `lameduck check`: is this configuration good, and what does it amount to?
 
-use crate::config::{Config, ConfigError, Flags, Loaded, Report, print::print, resolve};
-use crate::output::answered;
+use crate::app::check::resolve;
+use crate::config::{Config, ConfigError, Flags, Loaded, Report, print::print};
+use crate::rt::output::answered;
 use clap::builder::FalseyValueParser;
 use std::io::Write;
 use std::path::PathBuf;

@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::demo::instance::{Instance, Program};
-use crate::demo::load::{Load, Plan};
-use crate::demo::oracle::{Account, Evidence};
-use crate::demo::proxy::{Proxy, Settings};
-use crate::demo::roll;
-use crate::demo::scratch::Scratch;
-use crate::demo::screen::{Picture, Screen};
-use crate::output::{print_answer, say};
+use crate::rt::output::{print_answer, say};
+use crate::tools::demo::instance::{Instance, Program};
+use crate::tools::demo::load::{Load, Plan};
+use crate::tools::demo::oracle::{Account, Evidence};
+use crate::tools::demo::proxy::{Proxy, Settings};
+use crate::tools::demo::roll;
+use crate::tools::demo::scratch::Scratch;
+use crate::tools::demo::screen::{Picture, Screen};
 
 /// How long the load runs before the first restart, and after the last.
 const CALM: Duration = Duration::from_secs(1);

@@ -5,10 +5,10 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 use serde_json::Value;
 
-use super::client::{Client, Connect};
 use super::drain::{Call, check_alive, patience, who};
 use super::exit::Exit;
-use crate::typed::{BackendName, backend, duration, segment};
+use crate::client::http::{Client, Connect};
+use crate::client::names::{BackendName, backend, duration, segment};
 
 /// Options of `lameduck deregister`.
 #[derive(Debug, Clone, Args)]

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 
+use crate::app::check;
 use crate::config::{self, Config, Diagnostic, Severity, duration};
-use crate::doctor::checks::BROKEN_CODE as BROKEN;
-use crate::doctor::{Examined, Options, examine, look};
-use crate::output::{answered, count};
+use crate::rt::output::{answered, count};
+use crate::tools::doctor::checks::BROKEN_CODE as BROKEN;
+use crate::tools::doctor::{Examined, Options, discover, examine};
 
 /// Options of `lameduck doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -48,18 +49,18 @@ pub fn run(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
         }
     };
     let paths = match args.files.is_empty() {
-        true => look::here(Path::new(".")),
+        true => discover::here(Path::new(".")),
         false => args.files.clone(),
     };
     if paths.is_empty() {
         let _ = writeln!(
             err,
             "lameduck: nothing to examine here: looked for {}; name the files: `lameduck doctor FILE...`",
-            look::LOOKED_FOR
+            discover::LOOKED_FOR
         );
         return 2;
     }
-    let (files, errors) = look::read(&paths);
+    let (files, errors) = discover::read(&paths);
     for error in &errors {
         let _ = writeln!(err, "lameduck: {error}");
     }
@@ -105,7 +106,7 @@ fn own(named: Option<&Path>) -> Result<Option<Config>, config::ConfigError> {
         let mut defaults = config::load::DEFAULT_PATHS.iter().map(Path::new);
         defaults.find(|path| path.exists())
     });
-    path.map(|path| Ok(config::load(path)?.config)).transpose()
+    path.map(|path| Ok(check::load(path)?.config)).transpose()
 }
 
 fn text(examined: &Examined, colour: bool, out: &mut impl Write) -> std::io::Result<()> {

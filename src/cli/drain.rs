@@ -9,12 +9,14 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::client::{Client, Connect, Wait};
 use super::exit::Exit;
+use crate::client::http::{Client, Connect, Wait};
+use crate::client::names::{
+    Actor, BackendName, RestartedWhen, Target, backend_or_pool, duration, segment,
+};
 use crate::core::drain::RestartSign;
-use crate::output::{Progress, complain, count, print, print_json, printable};
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
-use crate::typed::{Actor, BackendName, RestartedWhen, Target, backend_or_pool, duration, segment};
+use crate::rt::output::{Progress, complain, count, print, print_json, printable};
 
 /// How long a proxy may take to show that it is alive.
 const ALIVE: Duration = Duration::from_secs(3);
@@ -238,7 +240,7 @@ impl Call<'_> {
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
         let progress = Progress::new(!self.json);
         tokio::select! {
-            answer = self.client.call(method, path, body, patience) => answer,
+            answer = self.client.call(method, path, body, patience) => answer.map_err(Exit::from),
             () = self.show(progress) => Err(Exit::failed("the progress display ended")),
             _ = interrupt.recv() => Err(self.interrupted()),
             _ = terminate.recv() => Err(self.interrupted()),

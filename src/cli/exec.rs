@@ -7,10 +7,11 @@ use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{Args, Command, FromArgMatches};
 
-use super::client::{Client, Connect};
+use crate::client::blocking::Remote;
+use crate::client::http::{Client, Connect};
 use crate::config::check_name;
 use crate::core::launch::{DEFAULT_DRAIN, Plan};
-use crate::supervisor::exec::{self, Options, http::Remote};
+use crate::tools::exec::{self, Options};
 
 /// Options of `lameduck exec`.
 #[derive(Debug, Clone, Args)]
@@ -96,7 +97,7 @@ fn variable(text: &str) -> Result<String, String> {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    crate::typed::duration(text)?;
+    crate::client::names::duration(text)?;
     let time = crate::config::duration::parse(text)?;
     match time <= Duration::from_secs(24 * 3600) {
         true => Ok(time),
@@ -106,8 +107,8 @@ fn time(text: &str) -> Result<Duration, String> {
 
 /// Runs what these words ask for, `exec` the first of them.
 pub fn run_words(words: impl Iterator<Item = OsString>) -> u8 {
-    exec::slim::start_again();
-    crate::output::use_no_thread();
+    exec::footprint::start_again();
+    crate::rt::output::use_no_thread();
     let command = ExecArgs::augment_args(Command::new("exec"))
         .bin_name("lameduck exec")
         .about("Run an app so that it is drained before it is stopped");
@@ -127,7 +128,7 @@ pub fn run(args: ExecArgs, chosen: bool) -> u8 {
     let client = match Client::new(&args.connect) {
         Ok(client) => client,
         Err(exit) => {
-            crate::output::complain(&exit.message);
+            crate::rt::output::complain(&exit.message);
             return 125;
         }
     };

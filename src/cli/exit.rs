@@ -1,13 +1,15 @@
 //! How a command ends: the exit codes, and what is said on standard error.
 
+use crate::client::error::{ClientError, ClientErrorKind};
+
 /// Prints what the parser has to say, help or a mistake, and says with which code that ends.
 pub fn explain(error: &clap::Error) -> u8 {
     let code = u8::try_from(error.exit_code()).unwrap_or(2);
     if error.use_stderr() {
         let text = error.render();
-        match crate::output::error_colour() {
-            true => crate::output::say(&text.ansi().to_string()),
-            false => crate::output::say(&text.to_string()),
+        match crate::rt::output::error_colour() {
+            true => crate::rt::output::say(&text.ansi().to_string()),
+            false => crate::rt::output::say(&text.to_string()),
         }
         return code;
     }
@@ -70,14 +72,24 @@ impl Exit {
     /// # Errors
     /// That end.
     pub fn answered(written: std::io::Result<()>) -> Result<(), Self> {
-        crate::output::answered(written).map_err(Self::failed)
+        crate::rt::output::answered(written).map_err(Self::failed)
     }
 
     /// Says it on standard error; returns the code.
     pub fn report(&self) -> u8 {
         if !self.message.is_empty() {
-            crate::output::complain(&self.message);
+            crate::rt::output::complain(&self.message);
         }
         self.code
+    }
+}
+
+impl From<ClientError> for Exit {
+    fn from(error: ClientError) -> Self {
+        match error.kind {
+            ClientErrorKind::Failed => Self::failed(error.message),
+            ClientErrorKind::Late => Self::late(error.message),
+            ClientErrorKind::Unreachable => Self::unreachable(error.message),
+        }
     }
 }

@@ -5,11 +5,11 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use serde_json::json;
 
-use super::client::{Client, Connect};
 use super::exit::Exit;
-use crate::output::{count, print, print_json};
+use crate::client::http::{Client, Connect};
+use crate::client::names::{Target, segment};
 use crate::registry::view::{BackendView, PoolView};
-use crate::typed::{Target, segment};
+use crate::rt::output::{count, print, print_json};
 
 /// Options of `lameduck health`.
 #[derive(Debug, Clone, Args)]
@@ -86,7 +86,10 @@ fn judge(target: &Target, pool: &PoolView) -> (bool, String) {
 }
 
 fn describe(backend: &BackendView) -> String {
-    let probe = backend.last_probe.as_deref().map(crate::output::printable);
+    let probe = backend
+        .last_probe
+        .as_deref()
+        .map(crate::rt::output::printable);
     match (backend.state.as_str(), probe) {
         ("starting" | "down", Some(probe)) => format!("{}, last probe: {probe}", backend.state),
         ("draining" | "drained", _) => format!(

@@ -1,10 +1,9 @@
 //! The command line: one file per subcommand, and no logic that the library lacks.
 //!
-//! [`exit`] has the exit codes, [`client`] talks to a running proxy's admin API, [`typed`](crate::typed) parses what people
-//! type, [`output`] prints. Commands that talk to the proxy run on a single-threaded runtime.
+//! [`exit`] has the exit codes, [`client`](crate::client) talks to a running proxy's admin API and parses what people type,
+//! [`output`] prints. Commands that talk to the proxy run on a single-threaded runtime.
 
 pub mod check;
-pub mod client;
 pub mod copy;
 pub mod demo;
 pub mod deregister;
@@ -22,7 +21,7 @@ pub mod status;
 
 use clap::{Parser, Subcommand};
 
-use crate::output::{self, AnswerWriter, ErrorWriter};
+use crate::rt::output::{self, AnswerWriter, ErrorWriter};
 use exit::Exit;
 
 /// The whole command line.
@@ -73,7 +72,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// The app of the demo
     #[command(hide = true)]
-    DemoApp(crate::demo::app::DemoAppArgs),
+    DemoApp(crate::tools::demo::app::DemoAppArgs),
 }
 
 impl Cli {
@@ -114,7 +113,7 @@ impl Cli {
                 Err(exit) => exit.report(),
             },
             Command::Demo(args) => demo::run(args),
-            Command::DemoApp(args) => crate::demo::app::run(args),
+            Command::DemoApp(args) => crate::tools::demo::app::run(args),
         }
     }
 }
@@ -262,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_doctor_knows_which_options_take_no_value() {
-        use crate::doctor::FLAGS;
+        use crate::tools::doctor::FLAGS;
         let cli = Cli::command();
         let mut seen = std::collections::BTreeSet::new();
         for name in ["exec", "drain", "resume", "register", "deregister"] {

@@ -4,11 +4,11 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use hyper::Method;
 
-use super::client::{Client, Connect};
 use super::exit::Exit;
 use super::resume::{asked, patience, report, say_what_holds_up};
+use crate::client::http::{Client, Connect};
+use crate::client::names::{BackendName, backend, duration};
 use crate::registry::view::{BackendView, RegisterRequest};
-use crate::typed::{BackendName, backend, duration};
 
 /// Options of `lameduck register`.
 #[derive(Debug, Clone, Args)]

@@ -6,9 +6,9 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::client::{Client, Connect, Wait};
 use super::exit::Exit;
-use crate::output::{print, print_json, printable};
+use crate::client::http::{Client, Connect, Wait};
+use crate::rt::output::{print, print_json, printable};
 
 /// Options of `lameduck reload`.
 #[derive(Debug, Clone, Args)]

@@ -4,13 +4,13 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use hyper::Method;
 
-use super::client::{Client, Connect, Wait};
 use super::drain::{backends_of, warn};
 use super::exit::Exit;
+use crate::client::http::{Client, Connect, Wait};
+use crate::client::names::{Actor, BackendName, Target, backend_or_pool, duration, segment};
 use crate::core::drain::UNSEEN_AFTER;
-use crate::output::{complain, print, print_json, printable};
 use crate::registry::view::{BackendView, PoolView, ResumeRequest};
-use crate::typed::{Actor, BackendName, Target, backend_or_pool, duration, segment};
+use crate::rt::output::{complain, print, print_json, printable};
 
 /// Options of `lameduck resume`.
 #[derive(Debug, Clone, Args)]

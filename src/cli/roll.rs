@@ -11,14 +11,14 @@ use clap::builder::FalseyValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::client::{Client, Connect};
 use super::exit::Exit;
+use crate::client::http::{Client, Connect};
+use crate::client::names::{RestartedWhen, duration, segment};
 use crate::core::roll::{End, Failure, Plan};
-use crate::output::{complain, count, printable};
 use crate::registry::view::{BackendView, PoolView};
-use crate::supervisor::roll::command::Template;
-use crate::supervisor::roll::driver::{self, Job, Report, base};
-use crate::typed::{RestartedWhen, duration, segment};
+use crate::rt::output::{complain, count, printable};
+use crate::tools::roll::command::Template;
+use crate::tools::roll::driver::{self, Job, Report, base};
 use remote::Remote;
 use show::Show;
 

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::app::{self, Options};
 use crate::telemetry;
 
-use crate::output::{complain, error_colour, say};
+use crate::rt::output::{complain, error_colour, say};
 
 /// What `lameduck run` takes.
 #[derive(Debug, Args)]

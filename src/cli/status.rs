@@ -8,11 +8,11 @@ use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use hyper::Method;
 use serde_json::Value;
 
-use super::client::{Client, Connect, Events, Wait};
 use super::exit::Exit;
-use crate::output::{answer, answer_json, colour, count, printable, stdout_is_terminal};
+use crate::client::http::{Client, Connect, Events, Wait};
+use crate::client::names::segment;
 use crate::registry::view::{BackendView, DrainView, PoolView};
-use crate::typed::segment;
+use crate::rt::output::{answer, answer_json, colour, count, printable, stdout_is_terminal};
 
 /// Between two looks when nothing happens: numbers change without events.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ async fn pools(client: &Client, only: Option<&str>) -> Result<Vec<PoolView>, Exi
         Some(pool) => Ok(vec![
             client.get(&format!("/v1/pools/{}", segment(pool))).await?,
         ]),
-        None => client.get("/v1/pools").await,
+        None => Ok(client.get("/v1/pools").await?),
     }
 }
 
@@ -181,7 +181,7 @@ fn certificates(listeners: &Value) -> String {
 
 async fn changed(events: &mut Option<Events>) -> Result<(), Exit> {
     match events {
-        Some(events) => events.changed().await,
+        Some(events) => Ok(events.changed().await?),
         None => std::future::pending().await,
     }
 }

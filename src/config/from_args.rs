@@ -2,7 +2,7 @@
 
 use super::address;
 use super::diagnostics::{ConfigError, Report, Severity};
-use super::load::{DEFAULT_PATHS, Loaded, load_with};
+use super::load::{DEFAULT_PATHS, FileChecks, Loaded, load_with};
 use super::reader::Findings;
 use super::runtime::*;
 use super::{dependent_defaults, health, validate, values};
@@ -29,9 +29,15 @@ pub struct Flags<'a> {
 /// - `--listen` replaces the listeners of a file.
 /// - With neither `-c` nor `--backend`, the first file of [`DEFAULT_PATHS`] that exists.
 ///
+/// `checks` looks at the files that a file names.
+///
 /// # Errors
 /// Flags that are wrong or don't go together; no file; a file that is unreadable or broken.
-pub fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigError> {
+pub fn resolve(
+    file: Option<&Path>,
+    flags: Flags<'_>,
+    checks: FileChecks,
+) -> Result<Loaded, ConfigError> {
     let listeners = || {
         flags
             .listen
@@ -54,7 +60,7 @@ pub fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigEr
             ),
             "write `path` below [pool.health] in the file",
         )),
-        Some(path) => load_with(path, listeners()?),
+        Some(path) => load_with(path, listeners()?, checks),
         None if !flags.backends.is_empty() => from_flags(flags),
         None if flags.health_path.is_some() => Err(refused(
             "`--health-path` is for the backends of `--backend`, and there is none".into(),
@@ -65,7 +71,11 @@ pub fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigEr
             .map(Path::new)
             .find(|path| path.exists())
         {
-            Some(path) => load_with(path.strip_prefix("./").unwrap_or(path), listeners()?),
+            Some(path) => load_with(
+                path.strip_prefix("./").unwrap_or(path),
+                listeners()?,
+                checks,
+            ),
             None => Err(ConfigError::NotFound {
                 searched: DEFAULT_PATHS.iter().map(Into::into).collect(),
             }),
@@ -225,6 +235,10 @@ fn backend(written: &str, index: usize) -> Result<Backend, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigError> {
+        super::resolve(file, flags, |_, _| {})
+    }
 
     fn backends(list: &[&str]) -> Vec<String> {
         list.iter().map(|text| (*text).to_string()).collect()

@@ -1,10 +1,10 @@
 //! The front door: a file or a text in, a configuration and its warnings out.
 
 use super::diagnostics::{ConfigError, Report};
-use super::environment;
 use super::plain_file::read_file;
 use super::reader::Findings;
 use super::runtime::{Config, Listener};
+use super::words::plain;
 use super::{dependent_defaults, file, size, validate};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,19 +33,27 @@ pub struct Loaded {
     pub notes: Vec<String>,
 }
 
-/// Read and check a file.
+/// Looks at the files that a configuration names, and keeps what was read of them. It is the edge's: nothing here knows
+/// what a certificate is.
+pub type FileChecks = fn(&mut Config, &mut Findings);
+
+/// Read and check a file; `checks` looks at the files that it names.
 ///
 /// # Errors
 /// It can't be read, or it has errors: all of them are in the report.
-pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    load_with(path, None)
+pub fn load(path: &Path, checks: FileChecks) -> Result<Loaded, ConfigError> {
+    load_with(path, None, checks)
 }
 
 /// As [`load`], with the listeners of the file replaced by `listeners` (the flag `--listen`).
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_with(path: &Path, listeners: Option<Vec<Listener>>) -> Result<Loaded, ConfigError> {
+pub fn load_with(
+    path: &Path,
+    listeners: Option<Vec<Listener>>,
+    checks: FileChecks,
+) -> Result<Loaded, ConfigError> {
     let unreadable = |why: String, remedy: &str| ConfigError::Unreadable {
         path: path.to_path_buf(),
         why,
@@ -61,7 +69,7 @@ pub fn load_with(path: &Path, listeners: Option<Vec<Listener>>) -> Result<Loaded
             std::io::ErrorKind::TimedOut => "see whether anybody writes to this pipe",
             _ => "see whether it is a plain file",
         };
-        unreadable(environment::plain(&error), remedy)
+        unreadable(plain(&error), remedy)
     })?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(unreadable(
@@ -78,7 +86,7 @@ pub fn load_with(path: &Path, listeners: Option<Vec<Listener>>) -> Result<Loaded
             "save the file as UTF-8",
         )
     })?;
-    let mut loaded = read(&path.display().to_string(), &text, listeners, true)?;
+    let mut loaded = read(&path.display().to_string(), &text, listeners, Some(checks))?;
     loaded.path = Some(path.to_path_buf());
     Ok(loaded)
 }
@@ -89,14 +97,14 @@ pub fn load_with(path: &Path, listeners: Option<Vec<Listener>>) -> Result<Loaded
 /// # Errors
 /// It has errors: all of them are in the report.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
-    read(name, text, None, false)
+    read(name, text, None, None)
 }
 
 fn read(
     name: &str,
     text: &str,
     listeners: Option<Vec<Listener>>,
-    look: bool,
+    checks: Option<FileChecks>,
 ) -> Result<Loaded, ConfigError> {
     let mut found = Findings::default();
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -114,8 +122,8 @@ fn read(
         is_http_default = !found.written("admin.http");
         dependent_defaults::settle(&mut read, &found);
         validate::config(&read, &mut found);
-        if look {
-            environment::check(&mut read, &mut found);
+        if let Some(checks) = checks {
+            checks(&mut read, &mut found);
         }
         config = Some(read);
     } else {

@@ -2,7 +2,7 @@
 
 use super::diagnostics::{Diagnostic, Severity};
 use super::schema::{self, Section};
-use super::{later, suggest};
+use super::{suggest, unsupported};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use toml::Spanned;
@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 /// What was found so far: problems, and where each value stands, keyed by path (`pool[0].health.rise`).
 #[derive(Default)]
-pub(super) struct Findings {
+pub struct Findings {
     pub(super) diagnostics: Vec<Diagnostic>,
     places: HashMap<String, Range<usize>>,
     bad: HashSet<String>,
@@ -18,7 +18,7 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Note an error.
-    pub(super) fn error(
+    pub(crate) fn error(
         &mut self,
         span: Option<Range<usize>>,
         message: impl Into<String>,
@@ -28,7 +28,7 @@ impl Findings {
     }
 
     /// Note a warning.
-    pub(super) fn warning(
+    pub(crate) fn warning(
         &mut self,
         span: Option<Range<usize>>,
         message: impl Into<String>,
@@ -51,7 +51,7 @@ impl Findings {
     }
 
     /// Where the value at this path stands; where it is not written, its section's header.
-    pub(super) fn place(&self, path: &str) -> Option<Range<usize>> {
+    pub(crate) fn place(&self, path: &str) -> Option<Range<usize>> {
         let mut path = path;
         loop {
             if let Some(span) = self.places.get(path) {
@@ -62,13 +62,13 @@ impl Findings {
     }
 
     /// Whether the user wrote something at this path.
-    pub(super) fn written(&self, path: &str) -> bool {
+    pub(crate) fn written(&self, path: &str) -> bool {
         self.places.contains_key(path)
     }
 
     /// Whether all of these paths hold what the user meant: judging a default that stands in for a broken value
     /// would only echo the first error.
-    pub(super) fn sound(&self, paths: &[&str]) -> bool {
+    pub(crate) fn sound(&self, paths: &[&str]) -> bool {
         !paths.iter().any(|path| self.bad.contains(*path))
     }
 
@@ -333,7 +333,7 @@ impl<'t> Table<'t> {
             }
             let span = Some(key.span());
             let header = self.section.header;
-            if let Some(later) = later::key(self.section.name, name) {
+            if let Some(later) = unsupported::key(self.section.name, name) {
                 found.error(span, later.message(&format!("`{name}`")), later.meanwhile);
                 continue;
             }

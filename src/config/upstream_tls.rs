@@ -1,14 +1,10 @@
 //! `[pool.tls]`: as written, and with its files read.
 
-use super::environment::RENEWED;
 use super::reader::{Findings, Table};
 use super::runtime::{Address, Pool, ProxyProtocol, UpstreamTls};
 use super::values::{quoted, text, wrong};
-use crate::tls::upstream::Client;
 use rustls::pki_types::ServerName;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::SystemTime;
 
 /// The section of a pool, if it is written.
 pub(super) fn section(pool: &Table<'_>, base: &Path, f: &mut Findings) -> Option<UpstreamTls> {
@@ -91,49 +87,5 @@ pub(super) fn validate(path: &str, pool: &Pool, f: &mut Findings) {
             "a unix socket has no name that its certificate could be verified by",
             "write `server_name` in [pool.tls]: the name in the certificate",
         );
-    }
-}
-
-/// Reads the files of all pools.
-pub(super) fn load(pools: &mut [Pool], f: &mut Findings) {
-    for (index, pool) in pools.iter_mut().enumerate() {
-        let at = format!("pool[{index}].tls");
-        let paths = ["ca", "server_name", "cert", "key", "verify"].map(|key| format!("{at}.{key}"));
-        let Some(tls) = &mut pool.tls else {
-            continue;
-        };
-        // One of two: that was said already.
-        if tls.cert.is_some() != tls.key.is_some() || !paths.iter().all(|path| f.sound(&[path])) {
-            continue;
-        }
-        match Client::load(tls) {
-            Ok(client) => {
-                if let Some(own) = client.identity()
-                    && own.left(SystemTime::now()).as_secs() < RENEWED * 86_400
-                {
-                    f.warning(
-                        f.place(&format!("{at}.cert")),
-                        format!(
-                            "`cert`: {} expires at {}",
-                            own.file.display(),
-                            own.expires()
-                        ),
-                        "renew it, and see why that has not happened by itself",
-                    );
-                }
-                tls.client = Some(Arc::new(client));
-            }
-            Err(problem) => {
-                let place = match problem.key {
-                    "" => f.place(&at),
-                    key => f.place(&format!("{at}.{key}")),
-                };
-                let key = match problem.key {
-                    "" => String::new(),
-                    key => format!("`{key}`: "),
-                };
-                f.error(place, format!("{key}{}", problem.message), problem.remedy);
-            }
-        }
     }
 }

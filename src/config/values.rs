@@ -2,7 +2,7 @@
 
 use super::reader::{Findings, Problem, Table, describe};
 use super::runtime::Address;
-use super::{address, duration, later, size, suggest};
+use super::{address, duration, size, suggest, unsupported};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -189,7 +189,7 @@ pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, 
     if let Some((_, choice)) = choices.iter().find(|(word, _)| word == text) {
         return Ok(*choice);
     }
-    if let Some(later) = later::value(key, text) {
+    if let Some(later) = unsupported::value(key, text) {
         return Err(Problem::new(
             later.message(&format!("`{key} = \"{text}\"`")),
             later.meanwhile,

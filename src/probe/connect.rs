@@ -10,12 +10,12 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::answer::Answer;
 use super::resolve::Resolver;
+use super::verdict::Answer;
 use super::{Target, identity};
 use crate::core::backend::Probe;
-use crate::keepalive::{Keepalive, set_keepalive};
-use crate::proxy_header;
+use crate::net::keepalive::{Keepalive, set_keepalive};
+use crate::net::proxy_protocol::write;
 use crate::registry::Endpoint;
 use crate::registry::endpoint::{Resolved, Ticket};
 use crate::tls::upstream::{Alpn, explain, is_of_tls};
@@ -62,7 +62,7 @@ pub(super) async fn connect(
     let (transport, _) = endpoint.transport();
     // Another port is another server: it need not know the header.
     if port.is_none() {
-        let header = proxy_header::own(transport.proxy_protocol);
+        let header = write::own(transport.proxy_protocol);
         let written = connection.write_all(&header).await;
         written.map_err(|error| Answer::of_connect(&error))?;
     }

@@ -10,11 +10,11 @@ use hyper::{Method, Request, StatusCode};
 use tokio::time::Instant;
 
 use super::Target;
-use super::answer::Answer;
 use super::http::{default_host, first_line, took};
+use super::http2::{self, Call, Reply};
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
-use super::session::{self, Call, Reply};
+use super::verdict::Answer;
 use crate::config::Check;
 use crate::core::backend::Probe;
 use message::ServingStatus;
@@ -46,8 +46,8 @@ impl Grpc {
         let host = host
             .clone()
             .unwrap_or_else(|| default_host(&target.endpoint.address, target.health.port));
-        let uri = session::uri(target, &host, PATH);
-        let mut request = session::request(Method::POST, uri);
+        let uri = http2::uri(target, &host, PATH);
+        let mut request = http2::request(Method::POST, uri);
         let fields = request.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         fields.insert(TE, HeaderValue::from_static("trailers"));
@@ -75,7 +75,7 @@ impl Grpc {
             request: &self.request,
             body: &self.message,
         };
-        session::probe(target, resolver, sentinel, keep, call, judge).await
+        http2::probe(target, resolver, sentinel, keep, call, judge).await
     }
 
     fn verdict(&self, reply: &Reply, began: Instant) -> (Probe, String) {

@@ -8,12 +8,12 @@ use hyper::{Method, Request, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use super::Target;
-use super::answer::Answer;
 use super::connect::{self, Connection, connect};
-use super::exchange::{self, Answered, Failed};
+use super::http1::{self, Answered, Failed};
+use super::http2::{self, Call, Reply};
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
-use super::session::{self, Call, Reply};
+use super::verdict::Answer;
 use crate::config::{Address, Check};
 use crate::core::backend::Probe;
 use crate::tls::upstream::Alpn;
@@ -75,8 +75,8 @@ impl Http {
             Uri::from_static("/")
         });
         let over_http2 = connect::speaks_http2(target).then(|| {
-            let uri = session::uri(target, &host, &uri.to_string());
-            let mut request = session::request(method.clone(), uri);
+            let uri = http2::uri(target, &host, &uri.to_string());
+            let mut request = http2::request(method.clone(), uri);
             *request.headers_mut() = fields.clone();
             request.headers_mut().remove(HOST);
             request
@@ -114,7 +114,7 @@ impl Http {
                 let detail = describe(reply.status, probe, &took(began), &reply.body);
                 (probe, detail)
             };
-            return session::probe(target, resolver, sentinel, keep, call, judge).await;
+            return http2::probe(target, resolver, sentinel, keep, call, judge).await;
         }
         let began = Instant::now();
         let deadline = began + target.health.timeout;
@@ -152,7 +152,7 @@ impl Http {
 
     async fn ask(&self, connection: Connection, keep: bool) -> Result<Answered, Failed> {
         let request = if keep { &self.keeping } else { &self.closing };
-        exchange::ask(connection, request, self.bodiless).await
+        http1::ask(connection, request, self.bodiless).await
     }
 
     async fn judge(

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tokio::net::TcpStream;
 
-use crate::sockets::{self, Listening};
+use crate::net::listening::{self, Listening};
 
 /// The inode of the socket that accepted this connection; `None` if it is another host's or can't be told.
 pub(super) fn of_tcp(stream: &TcpStream) -> Option<u64> {
@@ -18,7 +18,7 @@ pub(super) fn of_tcp(stream: &TcpStream) -> Option<u64> {
     if !peer.ip().is_loopback() && local.ip() != peer.ip() {
         return None;
     }
-    listener(sockets::on_port(peer.port()), peer)
+    listener(listening::on_port(peer.port()), peer)
 }
 
 /// What the path leads to. Its inode number alone may come back after a re-bind, so its birth counts too.
@@ -33,7 +33,7 @@ pub(super) fn of_unix(path: &Path) -> Option<u64> {
 /// The one listener for this address, as the kernel chooses it. Several of the same rank (SO_REUSEPORT) have no one
 /// identity.
 fn listener(listening: impl IntoIterator<Item = Listening>, peer: SocketAddr) -> Option<u64> {
-    match sockets::serving::accepting(listening, peer).as_slice() {
+    match crate::net::serving::accepting(listening, peer).as_slice() {
         [one] => Some(*one),
         _ => None,
     }

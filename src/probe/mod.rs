@@ -3,18 +3,18 @@
 //!
 //! The probes decide nothing: each result goes to one method, [`Report::report`].
 
-mod answer;
 mod connect;
-mod exchange;
 mod grpc;
 mod http;
+mod http1;
+mod http2;
 mod identity;
 mod jitter;
 mod resolve;
 mod sentinel;
-mod session;
 mod task;
 mod tcp;
+mod verdict;
 
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ use tokio::task::JoinHandle;
 
 use crate::config;
 use crate::core::backend::Event;
-use crate::panics;
 use crate::registry::own_listeners::OwnListeners;
 use crate::registry::{Endpoint, Handle, Key};
+use crate::rt::panics;
 
 pub use crate::registry::probing::Cadence;
 

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::jitter::jittered;
 use crate::config::Address;
-use crate::panics;
 use crate::registry::Endpoint;
 use crate::registry::endpoint::Resolved;
 use crate::registry::own_listeners::OwnListeners;
+use crate::rt::panics;
 
 /// Between two look-ups. The system's resolver tells nothing of a record's lifetime; this is what others take
 /// where they know none.

@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::connect::Connection;
-use super::session::Session;
+use super::http2::Session;
 
 /// An open connection that nobody uses; dropping it closes it.
 #[derive(Debug)]

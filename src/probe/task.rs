@@ -7,18 +7,18 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::answer::Answer;
 use super::grpc::Grpc;
 use super::http::Http;
 use super::jitter::{in_turn, next_start, sometime};
 use super::resolve::Resolver;
 use super::sentinel::Sentinel;
+use super::verdict::Answer;
 use super::{Cadence, Report, Target, tcp};
-use crate::clock;
-use crate::connect_fault::ConnectFault;
 use crate::core::Time;
 use crate::core::backend::{Event, Probe};
-use crate::sys::open_files;
+use crate::net::connect_fault::ConnectFault;
+use crate::rt::clock;
+use crate::rt::syscall::open_files;
 
 /// So many probes open a connection at the same time: an eighth of the descriptors that there may be, each taking up to
 /// two. When tens of thousands of backends come at once, as from the last run's state, the listeners, clients and

@@ -3,9 +3,9 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::Target;
-use super::answer::Answer;
 use super::connect::{connect, speaks_http2};
 use super::resolve::Resolver;
+use super::verdict::Answer;
 use crate::core::backend::Probe;
 use crate::tls::upstream::Alpn;
 

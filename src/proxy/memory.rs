@@ -1,6 +1,6 @@
 //! What strangers may make the process keep: a bound on all of their buffers together (`[server] max_memory`).
 //!
-//! Counted is what a [`Buffer`](super::h1::buffer::Buffer) has beyond its ordinary small size: long heads, bodies on their
+//! Counted is what a [`Buffer`](super::buffer::Buffer) has beyond its ordinary small size: long heads, bodies on their
 //! way, what is read of a response. A small request allocates nothing of that kind, and so it is neither counted nor
 //! refused, however full the budget is.
 //!

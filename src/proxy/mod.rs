@@ -1,29 +1,29 @@
-//! The data plane: route → pick → permit → connection → forward → retry → log.
+//! The data plane: a request's way from a listener to a backend and back.
 //!
-//! [`front`] takes a connection from a listener; [`h1`] is the HTTP/1 plane; [`h2`] dresses HTTP/2 streams, of clients
-//! and of backends, as HTTP/1. What is decided is in plain functions: [`route`], [`upstream`], [`hold`], [`headers`],
-//! [`errors`], [`request_id`]. [`websocket`], [`sse`] and [`grpc`] know where a stream may end.
-//! [`memory`] bounds what strangers make the process keep. [`plain`] and [`rewound`] are streams (`hang_up` hears their
-//! end without reading); [`plane`] is what all connections share.
+//! The stations, in a request's order; each knows those that come after it and none before it:
+//! 1. [`accept`]: who the client is, and what it speaks.
+//! 2. [`connection`]: one client connection, and its loop.
+//! 3. [`transaction`]: one request: route, buffer, pick, attempts, log line.
+//! 4. [`upstream`]: a connection to the backend that was picked.
+//! 5. [`forward`]: one attempt on it, both directions live.
+//!
+//! Below them: [`client`] is the client's end, [`h1`] the HTTP/1 codec, [`h2`] dresses HTTP/2 streams, of clients and of
+//! backends, as HTTP/1, and [`messages`] knows where a stream may end. [`data_plane`] is what all connections share;
+//! [`memory`] bounds what strangers make the process keep, and [`per_client`] what one of them may have.
 
-pub mod errors;
-pub mod forwarded;
-pub mod front;
-pub mod grpc;
+pub mod accept;
+pub mod buffer;
+pub mod client;
+pub mod client_info;
+pub mod connection;
+pub mod data_plane;
+pub mod error_response;
+pub mod forward;
 pub mod h1;
 pub mod h2;
-mod hang_up;
-pub mod headers;
-pub mod hold;
 pub mod memory;
-pub mod passes;
+pub mod messages;
 pub mod per_client;
-pub mod plain;
-pub mod plane;
-mod redirect;
-pub mod request_id;
-pub mod rewound;
-pub mod route;
-pub mod sse;
+pub mod refusal;
+pub mod transaction;
 pub mod upstream;
-pub mod websocket;

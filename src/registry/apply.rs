@@ -5,23 +5,23 @@ use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
+use super::backend_entry::Source;
 use super::bounds;
 use super::endpoint::Key;
 use super::handle::Refusal;
 use super::lease;
-use super::member::Source;
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
 use super::request;
 use super::roll;
 use super::view::RegisterRequest;
 use super::writer::Writer;
-use crate::clock::{self, Reading};
 use crate::config::Config;
 use crate::core::Time;
 use crate::core::backend::{Event, State};
 use crate::core::drain::Drain;
-use crate::proxy::route::RouteTable;
+use crate::registry::routes::RouteTable;
+use crate::rt::clock::{self, Reading};
 
 /// People are told of so many registrations that could not be restored, and how many more there are.
 const TOLD: usize = 10;

@@ -15,9 +15,9 @@ use super::view::{
     PoolView, RegisterRequest,
 };
 use super::writer::Writer;
-use crate::clock;
 use crate::config::{self, Config, OnEmpty};
 use crate::core::backend::Event;
+use crate::rt::clock;
 
 /// What the registry's task is asked to do.
 #[derive(Debug)]

@@ -1,10 +1,13 @@
 //! A backend as the data plane sees it: gate, epoch, open and idle connections, counters. All atomics.
 
-mod kinds;
+pub mod gate;
+pub mod idle;
+mod in_flight;
 mod last_probe;
 mod sessions;
 mod suspicion;
 mod transport;
+pub mod waiters;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
@@ -15,20 +18,20 @@ use pingora::protocols::Stream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use kinds::{Kind, Kinds, Lasting};
+pub use in_flight::{Kind, Kinds, Lasting};
 pub use last_probe::LastProbe;
 pub use sessions::{Entered, Session, Sessions};
 pub use suspicion::Suspicion;
 pub use transport::Transport;
 
-use super::counters::Counters;
 use super::snapshot::Queue;
-use crate::clock;
 use crate::config::Address;
 use crate::core::Time;
-use crate::gate::{Gate, Left};
-use crate::idle::Idle;
-use crate::interrupt::{Interrupt, Interrupts, Level};
+use crate::metrics::backend::Counters;
+use crate::registry::endpoint::gate::{Gate, Left};
+use crate::registry::endpoint::idle::Idle;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::{Interrupt, Interrupts, Level};
 
 /// Idle connections kept per backend.
 const IDLE_SLOTS: usize = 512;

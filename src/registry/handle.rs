@@ -19,9 +19,9 @@ use super::view::{
     BackendView, DrainRequest, DrainResponse, EventView, InFlight, PoolView, RegisterRequest,
     ResumeRequest,
 };
-use crate::clock;
 use crate::config::{self, Config};
 use crate::core::backend::Event;
+use crate::rt::clock;
 
 /// Why the registry refused. Each says what to do now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

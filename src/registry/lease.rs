@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
+use super::backend_entry::{Member, Source};
 use super::bounds;
 use super::command::Command;
 use super::endpoint::Key;
 use super::handle::{Handle, Refusal};
-use super::member::{Member, Source};
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
 use super::request;
@@ -18,9 +18,9 @@ use super::view::{
     DrainResponse, InFlight, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest,
 };
 use super::writer::Writer;
-use crate::clock::{self, Reading};
 use crate::core::backend::{Event, State};
 use crate::core::drain::{Actor, Order, Until};
+use crate::rt::clock::{self, Reading};
 
 /// Names whose last incarnation is remembered after they have left, per pool.
 const REMEMBERED: usize = 4096;

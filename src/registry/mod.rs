@@ -4,24 +4,24 @@
 //! moves, evictions and announcements come out. Everybody else holds a [`handle::Handle`].
 
 mod apply;
+mod backend_entry;
 pub mod bounds;
 mod command;
-pub mod counters;
 pub mod endpoint;
 pub mod handle;
+mod hold_release;
 mod kept_drains;
 pub mod lease;
-mod member;
 pub mod names;
 pub mod own_listeners;
 mod owner;
 pub mod persist;
 mod pool;
 pub mod probing;
-mod release;
 mod request;
 mod restart_watch;
 mod roll;
+pub mod routes;
 pub mod saves;
 pub mod snapshot;
 pub mod view;

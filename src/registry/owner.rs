@@ -1,11 +1,11 @@
 //! What an app may do by itself: with the instances that its user has registered through the socket for apps, and
 //! with no others. The user is who the kernel says has connected (`SO_PEERCRED`).
 
+use super::backend_entry::{Member, Source};
 use super::command::Command;
 use super::endpoint::Key;
 use super::handle::{Handle, Refusal};
 use super::lease::Tenure;
-use super::member::{Member, Source};
 use super::request::Which;
 use super::view::{DrainRequest, ResumeRequest};
 use super::writer::Writer;

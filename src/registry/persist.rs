@@ -14,11 +14,11 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::member::Source;
+use super::backend_entry::Source;
 use super::pool::PoolState;
-use crate::clock::{self, Reading};
 use crate::core::drain;
-use crate::files;
+use crate::rt::clock::{self, Reading};
+use crate::rt::files;
 
 /// The file's name in `state_dir`.
 pub const FILE: &str = "state.json";

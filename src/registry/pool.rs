@@ -8,15 +8,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::backend_entry::{Member, Source};
 use super::endpoint::{Endpoint, Key, Signal, Transport};
+use super::hold_release::Releaser;
 use super::lease::{Incarnations, Tenure};
-use super::member::{Member, Source};
 use super::names::Names;
 use super::probing::{Cadence, Probing};
-use super::release::Releaser;
 use super::snapshot::{Pool, PoolShared, Queue};
 use super::view::{InFlight, PoolView};
-use crate::clock;
 use crate::config::{self, Address};
 use crate::core::Time;
 use crate::core::backend::{Backend, Effect, Event, State};
@@ -24,7 +23,8 @@ use crate::core::balance::{Algorithm, Balancer};
 use crate::core::drain::{Actor, Drain, Until};
 use crate::core::pool as core_pool;
 use crate::core::retry::{AtomicBudget, Rates};
-use crate::telemetry::metrics::PoolCounters;
+use crate::metrics::PoolCounters;
+use crate::rt::clock;
 
 /// A pool's backends and what they share.
 pub struct PoolState {

@@ -14,11 +14,11 @@ use super::handle::{Handle, Refusal};
 use super::request;
 use super::view::{DrainRequest, DrainView};
 use super::writer::Writer;
-use crate::clock;
 use crate::config::Address;
 use crate::core::backend::Event;
 use crate::core::drain::{Actor, Drain, RestartSign};
-use crate::sockets::serving::{Serving, accepting_at, accepting_at_path};
+use crate::net::serving::{Serving, accepting_at, accepting_at_path};
+use crate::rt::clock;
 
 /// Between two looks at the processes that are to end.
 const LOOK: Duration = Duration::from_millis(100);

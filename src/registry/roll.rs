@@ -8,10 +8,10 @@ use super::bounds;
 use super::command::Command;
 use super::handle::{Handle, Refusal};
 use super::writer::Writer;
-use crate::clock;
 use crate::core::Time;
 use crate::core::backend::Event;
 use crate::core::drain::{Actor, Order};
+use crate::rt::clock;
 
 /// How the ids of rolls, and of their drains, begin.
 const PREFIX: &str = "roll-";

@@ -7,8 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::clock;
 use crate::core::Time;
+use crate::rt::clock;
 
 /// How long an answer waits for what it says to be on the disk. What it is about, a closed gate above all, is in force
 /// before.

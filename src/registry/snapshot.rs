@@ -9,9 +9,9 @@ use super::endpoint::Endpoint;
 use crate::config;
 use crate::core::balance::Balancer;
 use crate::core::retry::AtomicBudget;
-use crate::proxy::route::RouteTable;
-use crate::room::Room;
-use crate::telemetry::metrics::PoolCounters;
+use crate::metrics::PoolCounters;
+use crate::registry::endpoint::waiters::Room;
+use crate::registry::routes::RouteTable;
 
 /// The world at one moment.
 #[derive(Debug)]

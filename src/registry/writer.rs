@@ -22,13 +22,13 @@ use super::roll::Rolling;
 use super::saves::Saves;
 use super::snapshot::{Queue, Snapshot};
 use super::view::{DrainResponse, EventView, LeaseEvent};
-use crate::clock;
 use crate::config::Config;
 use crate::core::Time;
 use crate::core::backend::{Effect, Event, State};
 use crate::core::drain::Outcome;
-use crate::interrupt::Level;
-use crate::proxy::route::RouteTable;
+use crate::registry::routes::RouteTable;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::Level;
 
 /// Messages handled before the next snapshot is published…
 const BATCH: usize = 64;

@@ -10,9 +10,9 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tracing::{debug, warn};
 
-use super::threads::Threads;
-use crate::proxy::front::{self, Front};
-use crate::proxy::plain;
+use super::workers::Threads;
+use crate::net::plain;
+use crate::proxy::accept::{self, Front};
 
 /// Where a listener's connections go. Its accept loop runs on a thread of its own, so that a burst of new connections
 /// takes no time from requests.
@@ -68,7 +68,7 @@ impl Door {
         let front = self.front.clone();
         self.threads.deal(async move {
             match plain::tcp(socket) {
-                Ok(stream) => front::receive(&front, stream, peer).await,
+                Ok(stream) => accept::receive(&front, stream, peer).await,
                 Err(error) => warn!(%error, "a connection can't be watched"),
             }
         });

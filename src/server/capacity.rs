@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config;
-use crate::sys::open_files;
+use crate::rt::syscall::open_files;
 
 /// What one connection may need of memory before it has asked for anything: the kernel's part and a handshake's included.
 const CONNECTION_MEMORY: u64 = 64 << 10;

@@ -9,7 +9,7 @@ use std::time::Duration;
 // Its functions are linked with it, also where it isn't the allocator.
 use mimalloc as _;
 
-use super::threads::Threads;
+use super::workers::Threads;
 use crate::proxy::memory;
 
 /// Between two looks.

@@ -19,13 +19,13 @@ use tracing::{debug, warn};
 
 use super::accept::Door;
 use super::overlap::{SharedPort, overlap};
-use super::threads::Threads;
-use crate::clock;
+use super::workers::Threads;
 use crate::config;
-use crate::proxy::front::{Front, Settings};
-use crate::proxy::plane::Plane;
-use crate::tls::material::Material;
+use crate::proxy::accept::{Front, Settings};
+use crate::proxy::data_plane::Plane;
+use crate::rt::clock;
 use crate::tls::server::Server;
+use crate::tls::server_files::Material;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;

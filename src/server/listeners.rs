@@ -7,13 +7,13 @@ use thiserror::Error;
 
 use super::listener::{BindError, Bound, Listener};
 use super::overlap::SharedPort;
-use super::threads::Threads;
-use crate::activation::Inherited;
+use super::workers::Threads;
 use crate::config;
-use crate::keepalive::{Keepalive, set_keepalive};
-use crate::proxy::plane::Plane;
-use crate::tls::material::Material;
+use crate::net::activation::Inherited;
+use crate::net::keepalive::{Keepalive, set_keepalive};
+use crate::proxy::data_plane::Plane;
 use crate::tls::server::told;
+use crate::tls::server_files::Material;
 
 /// The public addresses that are served.
 pub struct Listeners {

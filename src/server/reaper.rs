@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock;
-use crate::proxy::plane::Plane;
+use crate::proxy::data_plane::Plane;
 use crate::proxy::upstream::{Look, look};
+use crate::rt::clock;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(500);

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::listeners::Listeners;
-use crate::clock;
 use crate::config;
 use crate::core::Time;
-use crate::interrupt::Level;
-use crate::proxy::plane::Plane;
+use crate::proxy::data_plane::Plane;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::Level;
 
 /// How often the last connections are counted.
 const LOOK: Duration = Duration::from_millis(1);

@@ -4,12 +4,12 @@
 //! one thread swaps the buffers out and writes them. If the disk or the reader of a pipe can't keep up, the
 //! buffers fill to a bound, and further lines are dropped and counted.
 
+mod buffer;
 mod escape;
 mod format;
-mod out;
 mod record;
 mod sink;
-mod stamp;
+mod timestamp;
 mod writer;
 
 use std::cell::Cell;

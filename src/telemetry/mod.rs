@@ -1,5 +1,5 @@
 //! What is told about the proxy's work: the access log, metrics, and the process's own log.
 
 pub mod access_log;
-pub mod metrics;
+pub mod prometheus;
 pub mod tracing;

@@ -3,7 +3,7 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::output::{self, ErrorWriter};
+use crate::rt::output::{self, ErrorWriter};
 
 /// What to log: `debug`, or `info,lameduck::probe=debug` (default `info`).
 pub const FILTER: &str = "LAMEDUCK_LOG";

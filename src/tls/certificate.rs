@@ -158,7 +158,7 @@ fn in_order(files: &CertificateFiles, chain: &[X509Certificate<'_>]) -> Result<(
                     "the chain is broken: certificate {} is not of the one that signed certificate {} ({})",
                     n + 2,
                     n + 1,
-                    super::client::distinguished_name(one.issuer()),
+                    super::client_auth::distinguished_name(one.issuer()),
                 ),
                 "put the server's certificate first, then the one that signed it, and so on; leave others out",
             ));
@@ -207,7 +207,7 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         return names
             .filter_map(|name| match name {
                 GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-                GeneralName::IPAddress(bytes) => super::client::address(bytes),
+                GeneralName::IPAddress(bytes) => super::client_auth::address(bytes),
                 _ => None,
             })
             .collect();

@@ -1,18 +1,18 @@
 //! TLS on public listeners, and towards backends: rustls with the *ring* provider.
 //!
-//! Read [`material`] first: it turns the files of a `[listener.tls]` into what handshakes need, or into a list of what
+//! Read [`server_files`] first: it turns the files of a `[listener.tls]` into what handshakes need, or into a list of what
 //! is wrong with them. [`pem`] reads the files, [`certificate`] judges a chain with its key, [`resolver`] chooses by
-//! the name that a client asks for, [`client`] is about clients' certificates and what the app learns of them.
+//! the name that a client asks for, [`client_auth`] is about clients' certificates and what the app learns of them.
 //! [`server`] is a listener's TLS at run time: handshakes take what is newest, connections keep what they began with.
-//! [`files`] and [`watch`] notice changed files. [`stream`] is a connection. [`upstream`] is TLS towards backends.
+//! [`fingerprint`] and [`watch`] notice changed files. [`stream`] is a connection. [`upstream`] is TLS towards backends.
 
 pub mod certificate;
-pub mod client;
-pub mod files;
-pub mod material;
+pub mod client_auth;
+pub mod fingerprint;
 pub mod pem;
 pub mod resolver;
 pub mod server;
+pub mod server_files;
 pub mod stream;
 pub mod upstream;
 pub mod watch;

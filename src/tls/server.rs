@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::Problem;
-use super::files::Files;
-use super::material::Material;
+use super::fingerprint::Files;
+use super::server_files::Material;
 use crate::config::ListenerTls;
 
 /// A listener's TLS.

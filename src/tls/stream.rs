@@ -8,8 +8,8 @@ use pingora::protocols::Stream;
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::stream::{Seen, stands_on, writes_to};
-use crate::turn::Turns;
+use crate::net::stream::{Seen, stands_on, writes_to};
+use crate::rt::coop::Turns;
 
 /// The first read takes so much: a whole ClientHello, mostly.
 const FIRST: usize = 2048;
@@ -182,7 +182,7 @@ impl AsyncRead for TlsStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if buffer.remaining() == 0 {
-            // Whether the client is still there, the connection below knows (see `crate::stream`).
+            // Whether the client is still there, the connection below knows (see `crate::net::stream`).
             return Pin::new(&mut *self.inner.get_mut().0.io).poll_read(cx, buffer);
         }
         Pin::new(&mut self.inner).poll_read(cx, buffer)

@@ -4,7 +4,7 @@
 //! `check` has looked at is what is used, and a bad file never takes the place of a good one.
 
 mod explain;
-mod material;
+mod files;
 mod stream;
 mod verify;
 
@@ -26,8 +26,8 @@ pub use stream::{Counted, TlsStream};
 
 use super::certificate::Certificate;
 use crate::config::{Address, UpstreamTls};
-pub use material::Fault;
-use material::Material;
+pub use files::Fault;
+use files::Material;
 
 /// Of sessions that can be resumed, so many names are remembered: a backend has one.
 const SESSIONS: usize = 8;

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lameduck::server::descriptors;
+use lameduck::server::rlimit;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -18,7 +18,7 @@ const LIMIT: usize = 120;
 const PROBES: [&str; 3] = ["/-/live", "/-/ready", "/metrics"];
 
 async fn all_doors() -> Server {
-    descriptors::raise_limit();
+    rlimit::raise_limit();
     let doors = Doors {
         http: Some("127.0.0.1:0"),
         probes: true,

@@ -93,7 +93,7 @@ pub struct Talking {
 impl Drop for Talking {
     fn drop(&mut self) {
         if let Some(pid) = self.child.id() {
-            let _ = lameduck::sys::kill_group(pid, libc::SIGKILL);
+            let _ = lameduck::rt::syscall::kill_group(pid, libc::SIGKILL);
         }
     }
 }

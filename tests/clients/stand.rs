@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lameduck::demo::admin;
+use lameduck::tools::demo::admin;
 use serde_json::json;
 
 use super::command::Talking;

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::config::{ConfigError, load, parse};
+use lameduck::app::check::load;
+use lameduck::config::{ConfigError, parse};
 
 /// Processor time of this thread so far: unlike the time of day, it does not grow with the load of the machine.
 fn cpu() -> Duration {

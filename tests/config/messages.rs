@@ -3,7 +3,8 @@
 //! `NAME.toml` has its expected rendering in `NAME.txt`. After a deliberate change, run the tests with
 //! `LAMEDUCK_BLESS=1` and read the difference as a user would.
 
-use lameduck::config::{load, parse};
+use lameduck::app::check::load;
+use lameduck::config::parse;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,10 @@
 //! The reference in the documentation, the examples and the code say the same.
 
 use super::messages::files;
+use lameduck::app::check::load;
 use lameduck::config::print::print;
 use lameduck::config::schema::{SECTIONS, reference};
-use lameduck::config::{UpstreamTls, duration, load, parse};
+use lameduck::config::{UpstreamTls, duration, parse};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::demo::process::Process;
+use lameduck::tools::demo::process::Process;
 use tokio::net::TcpStream;
 
 use super::backend::Backend;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lameduck::core::Time;
 use lameduck::core::backend::{Effect, Event, Probe, State};
 use lameduck::core::drain::Outcome;
-use lameduck::gate::Gate;
+use lameduck::registry::endpoint::gate::Gate;
 
 use crate::process::{Phase, Process};
 use crate::world::{Next, World};

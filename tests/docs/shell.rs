@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lameduck::sys;
+use lameduck::rt::syscall;
 
 /// Separates one command's output from the next one's.
 const MARK: &str = "@@@";
@@ -74,7 +74,7 @@ impl Shell {
                 break Some(status);
             }
             if Instant::now() > end {
-                let _ = sys::kill_group(child.id(), libc::SIGKILL);
+                let _ = syscall::kill_group(child.id(), libc::SIGKILL);
                 child.wait().unwrap();
                 break None;
             }
@@ -109,7 +109,7 @@ impl Shell {
 impl Drop for Shell {
     fn drop(&mut self) {
         for group in &self.groups {
-            let _ = sys::kill_group(*group, libc::SIGKILL);
+            let _ = syscall::kill_group(*group, libc::SIGKILL);
         }
     }
 }

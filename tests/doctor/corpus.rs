@@ -1,7 +1,7 @@
 //! Planted mistakes are found, each at its line; nothing else is.
 
 use super::{examined, files};
-use lameduck::doctor::checks;
+use lameduck::tools::doctor::checks;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -106,15 +106,19 @@ fn what_people_install_has_nothing() {
             if path.ends_with("Dockerfile") {
                 continue;
             }
-            let config = lameduck::config::load(Path::new("config/container.toml"))
+            let config = lameduck::app::check::load(Path::new("config/container.toml"))
                 .unwrap()
                 .config;
             // The manifests bring their own.
             let config = (dir != "kubernetes").then_some(config);
-            let (files, errors) = lameduck::doctor::look::read(std::slice::from_ref(&path));
+            let (files, errors) =
+                lameduck::tools::doctor::discover::read(std::slice::from_ref(&path));
             assert!(errors.is_empty(), "{errors:?}");
-            let examined =
-                lameduck::doctor::examine(&files, config, lameduck::doctor::Options::default());
+            let examined = lameduck::tools::doctor::examine(
+                &files,
+                config,
+                lameduck::tools::doctor::Options::default(),
+            );
             for report in examined.reports {
                 assert!(report.diagnostics.is_empty(), "{}", report.render(false));
                 seen += 1;
@@ -183,9 +187,9 @@ fn probe_without_a_path_asks_for_the_root() {
         let config = lameduck::config::parse("lameduck.toml", &config)
             .unwrap()
             .config;
-        let (files, _) = lameduck::doctor::look::read(std::slice::from_ref(&path));
-        let options = lameduck::doctor::Options::default();
-        let examined = lameduck::doctor::examine(&files, Some(config), options);
+        let (files, _) = lameduck::tools::doctor::discover::read(std::slice::from_ref(&path));
+        let options = lameduck::tools::doctor::Options::default();
+        let examined = lameduck::tools::doctor::examine(&files, Some(config), options);
         let found = examined.reports[0].json().as_array().unwrap().clone();
         let found = found
             .iter()
@@ -206,15 +210,15 @@ fn launcher_may_ask_the_socket_for_apps() {
         ("/run/lameduck/apps.sock", 0),
         ("/run/lameduck/others.sock", 1),
     ] {
-        let file = lameduck::doctor::Input {
+        let file = lameduck::tools::doctor::Input {
             name: "app.conf".into(),
             text: format!(
                 "[program:api]\nstopwaitsecs=60\ncommand=lameduck exec --pool api --admin {socket} --drain-timeout 30s -- node a.js\n"
             ),
-            ..lameduck::doctor::Input::default()
+            ..lameduck::tools::doctor::Input::default()
         };
-        let options = lameduck::doctor::Options::default();
-        let examined = lameduck::doctor::examine(&[file], Some(config.clone()), options);
+        let options = lameduck::tools::doctor::Options::default();
+        let examined = lameduck::tools::doctor::examine(&[file], Some(config.clone()), options);
         assert_eq!(examined.reports[0].diagnostics.len(), expected, "{socket}");
     }
 }

@@ -1,6 +1,6 @@
 //! docs/doctor.md has every check.
 
-use lameduck::doctor::checks;
+use lameduck::tools::doctor::checks;
 
 #[test]
 fn every_check_is_documented() {

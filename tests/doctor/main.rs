@@ -16,19 +16,19 @@ mod schemas;
 #[path = "../shared/setting.rs"]
 mod setting;
 
-use lameduck::config::{self, Config};
-use lameduck::doctor::{Examined, Options, examine, look};
+use lameduck::config::Config;
+use lameduck::tools::doctor::{Examined, Options, discover, examine};
 use std::path::{Path, PathBuf};
 
 /// lameduck's own configuration, for all of the corpus.
 fn own() -> Config {
-    config::load(Path::new("tests/doctor/lameduck.toml"))
+    lameduck::app::check::load(Path::new("tests/doctor/lameduck.toml"))
         .unwrap()
         .config
 }
 
 fn examined(paths: &[PathBuf]) -> Examined {
-    let (files, errors) = look::read(paths);
+    let (files, errors) = discover::read(paths);
     assert!(errors.is_empty(), "{errors:?}");
     examine(&files, Some(own()), Options::default())
 }

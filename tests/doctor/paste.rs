@@ -6,7 +6,7 @@
 mod tree;
 
 use super::{corpus, own};
-use lameduck::doctor::{Input, Options, examine, look};
+use lameduck::tools::doctor::{Input, Options, discover, examine};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -141,7 +141,7 @@ fn pasted_advice_leaves_nothing_to_be_found() {
         if path.to_string_lossy().contains("dropped.service") {
             continue;
         }
-        let (files, errors) = look::read(&[path]);
+        let (files, errors) = discover::read(&[path]);
         assert!(errors.is_empty(), "{errors:?}");
         let mut file = files.into_iter().next().unwrap();
         // What Node printed is JSON.

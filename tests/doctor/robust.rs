@@ -1,7 +1,7 @@
 //! Whatever a file holds: no panic, and an error with a position.
 
 use super::{files, own};
-use lameduck::doctor::{Input, Options, examine, look};
+use lameduck::tools::doctor::{Input, Options, discover, examine};
 
 fn survives(name: &str, text: String) -> usize {
     let file = Input {
@@ -36,7 +36,7 @@ fn cut_and_mangled_files_never_panic() {
         .chain(files("tests/doctor/good"))
         .chain(crate::corpus::files_of_corpus())
     {
-        let (files, _) = look::read(&[path]);
+        let (files, _) = discover::read(&[path]);
         for file in files {
             let chars: Vec<char> = file.text.chars().collect();
             for _ in 0..2 {

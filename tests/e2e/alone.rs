@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::oracle::{Evidence, Kind, Sent};
-use lameduck::demo::proxy::Settings;
-use lameduck::demo::roll;
-use lameduck::sys::monotonic_ns;
+use lameduck::rt::syscall::monotonic_ns;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::oracle::{Evidence, Kind, Sent};
+use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::roll;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use lameduck::demo::client::Connection;
-use lameduck::demo::journal;
-use lameduck::demo::oracle::Loss;
+use lameduck::tools::demo::client::Connection;
+use lameduck::tools::demo::journal;
+use lameduck::tools::demo::oracle::Loss;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 

@@ -7,8 +7,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use lameduck::demo::admin;
-use lameduck::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::proxy::{Proxy, Settings};
 use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -49,7 +49,7 @@ async fn ended(child: &mut Child, what: &str) -> ExitStatus {
 }
 
 fn send(child: &Child, signal: i32) {
-    lameduck::sys::kill(child.id().unwrap(), signal).unwrap();
+    lameduck::rt::syscall::kill(child.id().unwrap(), signal).unwrap();
 }
 
 fn kinds(test: &str) -> Vec<(Kind, Stream, Stream)> {

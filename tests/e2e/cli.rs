@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use lameduck::demo::admin;
-use lameduck::demo::client::Connection;
-use lameduck::demo::process::Process;
-use lameduck::sys;
+use lameduck::rt::syscall;
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::client::Connection;
+use lameduck::tools::demo::process::Process;
 
 use crate::harness::apps::App;
 use crate::harness::{Bench, exe, get, until};
@@ -167,7 +167,7 @@ async fn a_backend_that_dies_while_draining_is_4() {
 /// A request that takes 10 s, once it has reached the app.
 async fn slow_request(
     plain: &Plain,
-) -> tokio::task::JoinHandle<Result<u16, lameduck::demo::oracle::Loss>> {
+) -> tokio::task::JoinHandle<Result<u16, lameduck::tools::demo::oracle::Loss>> {
     let mut connection = Connection::open(plain.address).await.unwrap();
     let slow = tokio::spawn(async move {
         let request = b"GET /slow?ms=10000 HTTP/1.1\r\nHost: app\r\nx-demo-id: 1\r\n\r\n";
@@ -175,7 +175,9 @@ async fn slow_request(
         if response.app.is_some() {
             Ok(response.status)
         } else {
-            Err(lameduck::demo::oracle::Loss::ProxyError(response.status))
+            Err(lameduck::tools::demo::oracle::Loss::ProxyError(
+                response.status,
+            ))
         }
     });
     let instance = &plain.bench.instances[0];
@@ -217,7 +219,7 @@ async fn wrong_usage_is_2_and_unknown_names_are_1() {
 #[tokio::test]
 async fn a_bad_file_is_refused_and_changes_nothing() {
     let bench = Bench::start("cli", App::BuiltIn, 1).await.unwrap();
-    let settings = lameduck::demo::proxy::Settings::default();
+    let settings = lameduck::tools::demo::proxy::Settings::default();
     let front = crate::harness::front::Front::lameduck(&bench, &settings).await;
     let crate::harness::front::Front::Lameduck(mut proxy) = front else {
         unreachable!()
@@ -238,7 +240,7 @@ async fn a_bad_file_is_refused_and_changes_nothing() {
     let (code, _, errors) = run(proxy.socket(), &["reload"]).await;
     assert_eq!(code, 1, "{errors}");
     assert!(errors.contains("balanse"), "{errors}");
-    sys::kill(proxy.process().pid(), libc::SIGHUP).unwrap();
+    syscall::kill(proxy.process().pid(), libc::SIGHUP).unwrap();
     assert_eq!(get(proxy.address(), "/").await.unwrap().0, 200);
     assert_eq!(proxy.pool().await.unwrap().eligible, 1);
 

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::proxy::Settings;
-use lameduck::demo::roll::{self, Step};
-use lameduck::sys::monotonic_ns;
+use lameduck::rt::syscall::monotonic_ns;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::roll::{self, Step};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;

@@ -3,8 +3,8 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lameduck::demo::oracle::Account;
-use lameduck::sys;
+use lameduck::rt::syscall;
+use lameduck::tools::demo::oracle::Account;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -62,7 +62,7 @@ async fn an_interrupt_leaves_nothing_behind() {
     }
     assert!(!children(pid).is_empty());
     let children = children(pid);
-    sys::kill(pid, libc::SIGINT).unwrap();
+    syscall::kill(pid, libc::SIGINT).unwrap();
     let status = tokio::time::timeout(Duration::from_secs(5), demo.wait())
         .await
         .unwrap()

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::roll;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::roll;
 
 use crate::harness::apps::App;
 use crate::harness::front::{Front, Kind};

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::demo::admin;
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::proxy::Settings;
-use lameduck::demo::roll;
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::roll;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 

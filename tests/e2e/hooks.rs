@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::proxy::{Proxy, Settings};
 use lameduck::registry::view::BackendView;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::proxy::{Proxy, Settings};
 use tokio::process::Command;
 
 use crate::harness::apps::App;

@@ -15,9 +15,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lameduck::demo::admin;
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::proxy::{POOL, Proxy, Settings};
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::proxy::{POOL, Proxy, Settings};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;

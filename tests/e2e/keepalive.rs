@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use lameduck::demo::client::Connection;
-use lameduck::demo::proxy::Settings;
+use lameduck::tools::demo::client::Connection;
+use lameduck::tools::demo::proxy::Settings;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lameduck::demo::admin;
-use lameduck::demo::journal;
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::oracle::{Account, Evidence, Life};
-use lameduck::demo::process::Process;
-use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::demo::scratch::Scratch;
 use lameduck::registry::view::BackendView;
-use lameduck::sys;
+use lameduck::rt::syscall;
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::journal;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::oracle::{Account, Evidence, Life};
+use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::scratch::Scratch;
 use tokio::io::AsyncBufReadExt;
 
 use crate::harness::peer::free_address;
@@ -193,10 +193,10 @@ async fn reloaded(workers: &str, sign: &str) {
     assert_eq!(code, 0, "{said}");
     assert!(!said.contains("new process"), "{said}");
     alone.stays_drained().await;
-    let told = sys::monotonic_ns();
+    let told = syscall::monotonic_ns();
     master.signal(libc::SIGHUP).unwrap();
     alone.until_ready_by_itself().await;
-    let took = Duration::from_nanos(sys::monotonic_ns() - told);
+    let took = Duration::from_nanos(syscall::monotonic_ns() - told);
     // By its exit; a probe's time of 5 s has run before the signal, too.
     assert!(took < Duration::from_secs(10), "{took:?}");
     if sign.ends_with("exit") {
@@ -299,7 +299,7 @@ fn activated(listener: &TcpListener, scratch: &Scratch) -> tokio::process::Child
         .arg("tests/apps/workers.py")
         .env("JOURNALS", journals(scratch))
         .stdin(Stdio::from(socket));
-    sys::die_with_parent(&mut command);
+    syscall::die_with_parent(&mut command);
     let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true).spawn().unwrap()
 }
@@ -316,7 +316,7 @@ async fn restarted_on_a_kept_socket(sign: &str) {
     let (code, said) = alone.hook(sign).await;
     assert_eq!(code, 0, "{said}");
     alone.stays_drained().await;
-    let told = (old.id().unwrap(), sys::monotonic_ns());
+    let told = (old.id().unwrap(), syscall::monotonic_ns());
     old.kill().await.unwrap();
     let _new = activated(&listener, &alone.scratch);
     alone.until_ready_by_itself().await;

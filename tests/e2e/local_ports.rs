@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use lameduck::demo::admin;
-use lameduck::demo::process::Process;
-use lameduck::demo::proxy::Settings;
-use lameduck::demo::scratch::Scratch;
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::scratch::Scratch;
 
 use crate::harness::{exe, get, skip, until};
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::oracle::{Kind, Loss};
-use lameduck::demo::proxy::Settings;
-use lameduck::sys::monotonic_ns;
+use lameduck::rt::syscall::monotonic_ns;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::oracle::{Kind, Loss};
+use lameduck::tools::demo::proxy::Settings;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;

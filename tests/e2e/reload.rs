@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lameduck::demo::admin;
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::proxy::{Proxy, Settings};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use lameduck::demo::client::Connection;
-use lameduck::demo::proxy::{Proxy, Settings};
 use lameduck::registry::view::{BackendView, PoolView};
+use lameduck::tools::demo::client::Connection;
+use lameduck::tools::demo::proxy::{Proxy, Settings};
 use serde_json::json;
 
 use crate::harness::apps::App;
@@ -23,7 +23,7 @@ fn backend<'a>(pool: &'a PoolView, name: &str) -> &'a BackendView {
 async fn drain_until_restarted(proxy: &Proxy, name: &str) {
     let path = format!("/v1/pools/app/backends/{name}/drain");
     let body = json!({ "until": "restarted", "wait": false, "reason": "deploy" });
-    lameduck::demo::admin::call(proxy.socket(), "POST", &path, Some(&body))
+    lameduck::tools::demo::admin::call(proxy.socket(), "POST", &path, Some(&body))
         .await
         .unwrap();
 }
@@ -89,7 +89,7 @@ async fn drains_and_registrations_survive_a_restart_of_the_proxy() {
         .await
         .unwrap();
     let guest = json!({ "address": registered[0].address().to_string(), "wait": "10s" });
-    lameduck::demo::admin::call(
+    lameduck::tools::demo::admin::call(
         old.socket(),
         "PUT",
         "/v1/pools/app/backends/guest",

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::sys;
+use lameduck::rt::syscall;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::proxy::{Proxy, Settings};
 use tokio::process::{Child, Command};
 
 use crate::harness::apps::App;
@@ -262,7 +262,7 @@ async fn an_interrupted_roll_leaves_nothing_drained() {
     let roll = start(&stage.socket(), &[], &stage.supervisor.restart("1"));
     stage.supervisor.begun("app-1").await;
     let begun = Instant::now();
-    sys::kill(roll.id().unwrap(), libc::SIGINT).unwrap();
+    syscall::kill(roll.id().unwrap(), libc::SIGINT).unwrap();
     let (code, lines, errors) = end(roll).await;
     assert_eq!(code, 130, "{lines}{errors}");
     assert!(errors.contains("nothing is left drained"), "{errors}");
@@ -278,9 +278,9 @@ async fn an_interrupted_roll_leaves_nothing_drained() {
     let roll = start(&stage.socket(), &[], &stage.supervisor.endless());
     stage.supervisor.begun("app-1").await;
     let pid = roll.id().unwrap();
-    sys::kill(pid, libc::SIGTERM).unwrap();
+    syscall::kill(pid, libc::SIGTERM).unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    sys::kill(pid, libc::SIGINT).unwrap();
+    syscall::kill(pid, libc::SIGINT).unwrap();
     let (code, _, errors) = end(roll).await;
     assert_eq!(code, 130, "{errors}");
     assert_eq!(stage.drains().await, 0);

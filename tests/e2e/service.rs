@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lameduck::demo::admin;
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::process::Process;
-use lameduck::demo::proxy::Settings;
-use lameduck::sys;
+use lameduck::rt::syscall;
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::proxy::Settings;
 use serde_json::json;
 
 use crate::harness::apps::App;
@@ -137,7 +137,7 @@ async fn its_supervisor_is_told_what_it_does() {
         .unwrap()
         .parse()
         .unwrap();
-    assert!(at <= sys::monotonic_ns() / 1000 && at > 0);
+    assert!(at <= syscall::monotonic_ns() / 1000 && at > 0);
 
     // A process that stands still does not say that it is alive.
     proxy.signal(libc::SIGSTOP).unwrap();
@@ -349,6 +349,6 @@ async fn as_process_1_it_reaps_orphans_and_stops_when_told() {
         .unwrap();
     let address = listeners[0]["address"].as_str().unwrap().parse().unwrap();
     assert_eq!(get(address, "/").await.unwrap().0, 200);
-    sys::kill(proxy, libc::SIGTERM).unwrap();
+    syscall::kill(proxy, libc::SIGTERM).unwrap();
     assert!(outer.wait(PATIENCE).await.unwrap().0.success());
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::proxy::{Proxy, Settings};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
@@ -84,7 +84,7 @@ async fn every_accepted_request_is_answered() {
 /// From the last answer of the one that stops (only its answers say `Connection: close`), or the end of its
 /// lame-duck time if that is later, to its exit.
 fn idle_before_exit(
-    sent: &[lameduck::demo::oracle::Sent],
+    sent: &[lameduck::tools::demo::oracle::Sent],
     signalled: u64,
     exited: u64,
 ) -> Duration {

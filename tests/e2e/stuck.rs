@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use lameduck::demo::admin;
-use lameduck::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::proxy::{Proxy, Settings};
 
 use crate::harness::apps::App;
 use crate::harness::{Bench, exe, get, skip, until};

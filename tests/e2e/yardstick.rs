@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::oracle::Evidence;
-use lameduck::demo::proxy::Settings;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::oracle::Evidence;
+use lameduck::tools::demo::proxy::Settings;
 
 use crate::harness::apps::App;
 use crate::harness::front::{Front, Kind};

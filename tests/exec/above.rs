@@ -210,7 +210,7 @@ async fn a_signal_to_the_whole_group_is_the_launcher_s() {
     rig.ready("api-0").await;
     let slow = tokio::spawn(crate::endings::get(rig.proxy.address(), "/slow?ms=800"));
     crate::endings::in_flight(&rig, 1).await;
-    lameduck::sys::kill_group(launched.process.pid(), libc::SIGTERM).unwrap();
+    lameduck::rt::syscall::kill_group(launched.process.pid(), libc::SIGTERM).unwrap();
     // And once more, to the process: the same signal.
     launched.process.signal(libc::SIGTERM).unwrap();
     assert_eq!(slow.await.unwrap().unwrap(), 200);

@@ -3,8 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use lameduck::demo::admin;
-use lameduck::sys::kill;
+use lameduck::rt::syscall::kill;
+use lameduck::tools::demo::admin;
 
 use crate::endings::{get, in_flight};
 use crate::rig::{Rig, figure, proving, runs, until};

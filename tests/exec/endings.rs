@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 
-use lameduck::demo::client::Connection;
-use lameduck::demo::oracle::Loss;
+use lameduck::tools::demo::client::Connection;
+use lameduck::tools::demo::oracle::Loss;
 
 use crate::rig::{Rig, until};
 

@@ -102,7 +102,7 @@ async fn leases_survive_a_reload_and_follow_their_pool() {
 
 async fn reload(rig: &Rig) {
     let path = "/v1/config/reload";
-    lameduck::demo::admin::call(rig.proxy.socket(), "POST", path, None)
+    lameduck::tools::demo::admin::call(rig.proxy.socket(), "POST", path, None)
         .await
         .unwrap();
 }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use lameduck::demo::journal;
-use lameduck::demo::oracle::{Account, Evidence, Life, Sent};
-use lameduck::demo::process::Process;
-use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::demo::scratch::Scratch;
 use lameduck::registry::view::BackendView;
+use lameduck::tools::demo::journal;
+use lameduck::tools::demo::oracle::{Account, Evidence, Life, Sent};
+use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::scratch::Scratch;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Longest wait for anything that should happen.

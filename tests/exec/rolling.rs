@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lameduck::demo::load::{Load, Plan};
+use lameduck::tools::demo::load::{Load, Plan};
 
 use crate::rig::{Rig, figure, proving, turn};
 

@@ -34,7 +34,7 @@ async fn launcher_goes_on_whatever_its_streams_are() {
             rig.ready(&name).await;
         }
         let begun = Instant::now();
-        lameduck::sys::kill(launcher.id().unwrap(), libc::SIGTERM).unwrap();
+        lameduck::rt::syscall::kill(launcher.id().unwrap(), libc::SIGTERM).unwrap();
         let status = timeout(PATIENCE, launcher.wait()).await;
         let status = status.unwrap_or_else(|_| panic!("{kind:?}: it still runs"));
         assert!(status.unwrap().success(), "{kind:?}");

@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::demo::scratch::Scratch;
+use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::scratch::Scratch;
 
 use crate::rig::{exe, turn, until};
 use crate::setting;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::demo::admin;
 use lameduck::registry::view::PoolView;
+use lameduck::tools::demo::admin;
 use serde_json::json;
 
 use super::programs::{App, Language, POOL, Program, load, none_failed, python};

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::demo::oracle::Account;
-use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::demo::scratch::Scratch;
+use lameduck::tools::demo::oracle::Account;
+use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::scratch::Scratch;
 use serde_json::Value;
 
 use super::client::soon;

@@ -78,7 +78,7 @@ impl Program {
     }
 
     fn terminate(&self) {
-        lameduck::sys::kill(self.child.id(), libc::SIGTERM).unwrap();
+        lameduck::rt::syscall::kill(self.child.id(), libc::SIGTERM).unwrap();
     }
 
     /// Everything else that it says, once it is told that there is no more to do.

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::demo::instance::{Instance, Program};
-use lameduck::demo::oracle::{Account, Evidence};
-use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::demo::roll;
-use lameduck::demo::scratch::Scratch;
+use lameduck::tools::demo::instance::{Instance, Program};
+use lameduck::tools::demo::oracle::{Account, Evidence};
+use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::roll;
+use lameduck::tools::demo::scratch::Scratch;
 
 use super::load::Load;
 

@@ -11,7 +11,8 @@ use super::rig::Rig;
 
 async fn wait_until_lame(rig: &Rig) {
     for _ in 0..1000 {
-        let ready = lameduck::demo::admin::request(&rig.socket, "GET", "/-/ready", None).await;
+        let ready =
+            lameduck::tools::demo::admin::request(&rig.socket, "GET", "/-/ready", None).await;
         if !matches!(ready, Ok((200, _))) {
             return;
         }

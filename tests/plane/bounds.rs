@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lameduck::config::schema::{Key, SECTIONS};
-use lameduck::demo::admin;
+use lameduck::tools::demo::admin;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lameduck::demo::admin;
+use lameduck::tools::demo::admin;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::rig::{GET, Rig, Setup};

@@ -324,7 +324,7 @@ async fn a_drain_that_can_not_be_saved_says_so() {
     let call = |method, path: &'static str, body| {
         let socket = rig.socket.clone();
         async move {
-            let answer = lameduck::demo::admin::call(&socket, method, path, body).await;
+            let answer = lameduck::tools::demo::admin::call(&socket, method, path, body).await;
             answer.unwrap()
         }
     };

@@ -206,7 +206,7 @@ async fn a_new_backend_takes_those_that_wait() {
     let (backends, _) = backends(1).await;
     let newcomer = &backends[0];
     let body = serde_json::json!({ "address": newcomer.address.to_string() });
-    lameduck::demo::admin::call(
+    lameduck::tools::demo::admin::call(
         &rig.socket,
         "PUT",
         "/v1/pools/app/backends/new",

@@ -21,7 +21,7 @@ async fn rig(version: &str) -> Rig {
 
 /// Both of the proxy's addresses.
 async fn listeners(rig: &Rig) -> Vec<SocketAddr> {
-    let view = lameduck::demo::admin::call(&rig.socket, "GET", "/v1/listeners", None).await;
+    let view = lameduck::tools::demo::admin::call(&rig.socket, "GET", "/v1/listeners", None).await;
     let view = view.unwrap();
     let addresses = view.as_array().unwrap().iter();
     let addresses = addresses.map(|listener| listener["address"].as_str().unwrap().parse());

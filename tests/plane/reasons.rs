@@ -1,6 +1,6 @@
 //! Alerts, `status` and 503s name the last thing that was really seen.
 
-use lameduck::demo::admin;
+use lameduck::tools::demo::admin;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

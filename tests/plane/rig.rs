@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use lameduck::demo::admin;
 use lameduck::registry::view::{BackendView, DrainResponse, PoolView};
+use lameduck::tools::demo::admin;
 use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -396,7 +396,7 @@ impl Rig {
 
     /// Asks the proxy to stop.
     pub fn terminate(&self) {
-        lameduck::sys::kill(self.child.id().unwrap(), libc::SIGTERM).unwrap();
+        lameduck::rt::syscall::kill(self.child.id().unwrap(), libc::SIGTERM).unwrap();
     }
 
     /// Waits for its exit.

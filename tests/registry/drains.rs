@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use lameduck::core::backend::Probe;
-use lameduck::interrupt::Level;
 use lameduck::registry::Refusal;
 use lameduck::registry::view::DrainRequest;
+use lameduck::rt::shutdown_signal::Level;
 use tokio::time::sleep;
 
 use crate::rig::{PATIENCE, Rig, pool, restarted, supervisor, told, within};
@@ -181,7 +181,7 @@ async fn an_expiry_opens_after_fresh_passes() {
     for _ in 0..5 {
         rig.probe("a", Probe::Pass);
     }
-    let before = lameduck::clock::now();
+    let before = lameduck::rt::clock::now();
     rig.settled().await;
     assert_eq!(rig.state("a").await, "drained");
     let expired = async {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use lameduck::clock;
 use lameduck::core::backend::Probe;
 use lameduck::registry::persist;
 use lameduck::registry::view::DrainRequest;
+use lameduck::rt::clock;
 
 use crate::rig::{Rig, TWO, pool, restarted, within};
 

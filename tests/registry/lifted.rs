@@ -1,9 +1,9 @@
 //! A lifted drain: at once while it was under way, after fresh passes where it was complete.
 
-use lameduck::clock;
 use lameduck::core::backend::Probe;
 use lameduck::registry::Refusal;
 use lameduck::registry::view::ResumeRequest;
+use lameduck::rt::clock;
 
 use crate::rig::Rig;
 

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use lameduck::clock;
 use lameduck::config::{self, Config};
 use lameduck::core::Time;
 use lameduck::core::backend::{Event, Probe};
@@ -15,6 +14,7 @@ use lameduck::registry::view::{
     BackendView, DrainRequest, DrainResponse, EventView, RegisterRequest, ResumeRequest,
 };
 use lameduck::registry::{self, Endpoint, Handle, Key, Observer, Refusal, persist};
+use lameduck::rt::clock;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 
-use lameduck::demo::scratch::Scratch;
+use lameduck::tools::demo::scratch::Scratch;
 
 /// What a standard stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use lameduck::demo::instance::{Instance, Program};
-use lameduck::demo::load::Load;
-use lameduck::demo::oracle::{Account, Evidence};
-use lameduck::demo::scratch::Scratch;
+use lameduck::tools::demo::instance::{Instance, Program};
+use lameduck::tools::demo::load::Load;
+use lameduck::tools::demo::oracle::{Account, Evidence};
+use lameduck::tools::demo::scratch::Scratch;
 
 use super::rig::exe;
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::roll;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::roll;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -53,7 +53,8 @@ async fn a_shutdown_serves_whoever_was_accepted() {
     let late = TcpStream::connect(address).await.unwrap();
     until("it to be accepted", async || {
         let metrics = rig.metrics().await;
-        lameduck::demo::admin::metric(&metrics, "lameduck_connections{side=\"client\"}") == Some(3)
+        lameduck::tools::demo::admin::metric(&metrics, "lameduck_connections{side=\"client\"}")
+            == Some(3)
     })
     .await;
     let stalled = TcpStream::connect(address).await.unwrap();

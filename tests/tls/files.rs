@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use lameduck::config::load;
+use lameduck::app::check::load;
 use rcgen::{KeyPair, date_time_ymd};
 
 use super::pki::{Authority, Pair, replace};

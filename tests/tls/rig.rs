@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lameduck::demo::admin;
-use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::demo::scratch::Scratch;
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::scratch::Scratch;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -393,9 +393,10 @@ async fn http_is_redirected() {
     )
     .unwrap();
     rig.reload().await.unwrap();
-    let listeners = lameduck::demo::admin::call(rig.proxy.socket(), "GET", "/v1/listeners", None)
-        .await
-        .unwrap();
+    let listeners =
+        lameduck::tools::demo::admin::call(rig.proxy.socket(), "GET", "/v1/listeners", None)
+            .await
+            .unwrap();
     let listeners: Vec<_> = listeners.as_array().unwrap().clone();
     let plain = listeners
         .iter()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lameduck::demo::load::{Load, Plan};
+use lameduck::tools::demo::load::{Load, Plan};
 use rustls::ClientConfig;
 
 use super::apps::Apps;

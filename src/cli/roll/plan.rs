@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::client::Client;
 use super::super::exit::Exit;
 use super::{RollArgs, time};
+use crate::client::http::Client;
 use crate::core::roll::{Plan, Refusal, Roll};
-use crate::output::{print_answer as say, print_json, printable};
 use crate::registry::view::PoolView;
-use crate::supervisor::roll::command::Template;
-use crate::supervisor::roll::driver::{address, base, is_leaving, seen};
+use crate::rt::output::{print_answer as say, print_json, printable};
+use crate::tools::roll::command::Template;
+use crate::tools::roll::driver::{address, base, is_leaving, seen};
 
 /// What a drain of ours may outlive the roll by, where the proxy can't tell that the roll is gone.
 const SLACK: Duration = Duration::from_secs(60);

@@ -8,15 +8,16 @@ use hyper::Method;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::client::{Client, Events, Wait};
 use super::super::exit::Exit;
 use super::plan::Settings;
+use crate::client::error::{ClientError, ClientErrorKind};
+use crate::client::http::{Client, Events, Wait};
+use crate::client::names::{BackendName, segment};
 use crate::core::drain::RestartSign;
 use crate::registry::view::{
     BackendView, DrainRequest, DrainResponse, PoolView, ResumeRequest, RollRequest,
 };
-use crate::supervisor::roll::driver::{Proxy, Trouble, Watch};
-use crate::typed::{BackendName, segment};
+use crate::tools::roll::driver::{Proxy, Trouble, Watch};
 
 /// Between two looks, whatever the events say.
 const LOOK: Duration = Duration::from_secs(1);
@@ -130,10 +131,10 @@ fn person(names: &[String], uid: Option<u32>, host: &str, pid: u32) -> String {
     format!("{user}{host}(pid {pid})")
 }
 
-fn trouble(exit: Exit) -> Trouble {
+fn trouble(error: ClientError) -> Trouble {
     Trouble {
-        gone: exit.code == 5,
-        text: exit.message,
+        gone: error.kind == ClientErrorKind::Unreachable,
+        text: error.message,
     }
 }
 
@@ -161,7 +162,7 @@ impl Proxy for Remote {
         let asked = self
             .client
             .call(Method::POST, &path, Some(&request), Wait::Short);
-        let asked: Result<DrainResponse, Exit> = asked.await;
+        let asked: Result<DrainResponse, ClientError> = asked.await;
         asked.map(drop).map_err(trouble)
     }
 
@@ -175,15 +176,15 @@ impl Proxy for Remote {
         let lifted = self
             .client
             .call(Method::POST, &path, Some(&request), Wait::Short);
-        let lifted: Result<BackendView, Exit> = lifted.await;
+        let lifted: Result<BackendView, ClientError> = lifted.await;
         match lifted {
             Ok(_) => Ok(()),
             // It may have left the pool; then there is nothing to lift.
-            Err(exit) if exit.code != 5 => match self.look().await {
+            Err(error) if error.kind != ClientErrorKind::Unreachable => match self.look().await {
                 Ok(pool) if !still_ours(&pool, &self.id) => Ok(()),
-                _ => Err(trouble(exit)),
+                _ => Err(trouble(error)),
             },
-            Err(exit) => Err(trouble(exit)),
+            Err(error) => Err(trouble(error)),
         }
     }
 
@@ -205,7 +206,7 @@ impl Watch for Changes {
             ended = self.held.next() => {
                 let text = match ended {
                     Ok(_) => "it is stopping".to_owned(),
-                    Err(exit) => exit.message,
+                    Err(error) => error.message,
                 };
                 return Err(Trouble { gone: true, text });
             }

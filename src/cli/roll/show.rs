@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::super::exit::Exit;
 use super::RollArgs;
 use super::plan::Settings;
-use crate::clock;
-use crate::output::{PrintWriter, count, print, print_json, printable, stdout_is_terminal};
 use crate::registry::view::PoolView;
-use crate::supervisor::roll::driver::{Report, Step, Teller, base};
+use crate::rt::clock;
+use crate::rt::output::{PrintWriter, count, print, print_json, printable, stdout_is_terminal};
+use crate::tools::roll::driver::{Report, Step, Teller, base};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -231,7 +231,7 @@ impl Teller for Show {
         match self.form {
             Form::Json => self.json(None, json!({ "step": "interrupted", "again": again })),
             _ => {
-                crate::output::complain(text);
+                crate::rt::output::complain(text);
                 // The next drawing goes below it.
                 self.drawn = 0;
             }

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::tls;
+use crate::config::BuiltClient;
 
 /// An address of a backend or a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -206,7 +205,7 @@ pub struct UpstreamTls {
     /// Whether the backends' certificates are verified. Default true.
     pub verify: bool,
     /// All of that, ready for use; `None` until the files have been read.
-    pub client: Option<Arc<tls::upstream::Client>>,
+    pub client: Option<BuiltClient>,
 }
 
 impl UpstreamTls {

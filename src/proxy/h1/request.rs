@@ -12,15 +12,15 @@
 
 use std::mem::MaybeUninit;
 
-use super::connection::{self, Options};
+use super::connection_options::{self, Options};
+pub use super::error::RequestError;
 use super::fields::{FieldKind, classify, tokens};
 use super::framing::{Framing, Verdict};
 pub use super::method::{Method, Upgrade, Version};
-pub use super::refusal::RequestError;
 use super::span::{Field, Span};
 pub use super::target::Form;
 use super::target::{self, TargetError};
-use crate::proxy::grpc;
+use crate::proxy::messages::grpc;
 
 /// Most fields a head may have; one more is 431.
 pub const MAX_FIELDS: usize = 100;
@@ -215,7 +215,7 @@ impl RequestHead {
             Verdict::Chunked => Body::Chunked,
         };
         if seen.options.nominations > 0 {
-            connection::drop_nominated(buf, &mut self.fields);
+            connection_options::drop_nominated(buf, &mut self.fields);
             self.kinds |= FieldKind::Dropped.bit();
         }
         self.keep_alive = match self.version {

@@ -6,11 +6,11 @@
 
 use std::mem::MaybeUninit;
 
-use super::connection::{self, Options};
+use super::connection_options::{self, Options};
+pub use super::error::ResponseError;
 use super::fields::{FieldKind, classify, tokens};
 use super::framing::{Framing, Verdict};
 use super::method::{Method, Upgrade, Version};
-pub use super::refusal::ResponseError;
 use super::request::{MAX_FIELDS, Progress, RequestError, ends_in_crlf, upgrade_kind};
 use super::span::{Field, Span};
 
@@ -176,7 +176,7 @@ impl ResponseHead {
             .first()
             .map_or(self.len as u32 - 2, |field| field.name.start);
         if seen.options.nominations > 0 {
-            connection::drop_nominated(buf, &mut self.fields);
+            connection_options::drop_nominated(buf, &mut self.fields);
             self.kinds |= FieldKind::Dropped.bit();
         }
         self.keep_alive = match self.version {

@@ -17,12 +17,12 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::heads;
+use super::headers;
 use crate::core::retry;
-use crate::proxy::grpc;
+use crate::net::stream::{has_no_socket, poll_write_pieces};
 use crate::proxy::h1::chunked::start_chunk;
+use crate::proxy::messages::grpc;
 use crate::registry::endpoint::{Connection, Entered};
-use crate::stream::{has_no_socket, poll_write_pieces};
 use request::{Begun, Request};
 
 /// A stream to a backend that speaks HTTP/1.1. Dropped before its response is whole, it is reset: so the backend hears
@@ -194,13 +194,13 @@ impl ClientStream {
         out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         out.extend_from_slice(b"\r\n");
         let is_framed = form == Form::Chunked;
-        heads::write_response_fields(out, fields, |name| {
+        headers::write_response_fields(out, fields, |name| {
             is_framed && name == header::CONTENT_LENGTH
         });
         match form {
             Form::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
             Form::Empty if !fields.contains_key(header::CONTENT_LENGTH) => {
-                out.extend_from_slice(heads::NO_BODY);
+                out.extend_from_slice(headers::NO_BODY);
             }
             _ => {}
         }
@@ -213,7 +213,7 @@ impl ClientStream {
 
     fn take_end(&mut self, trailers: Option<HeaderMap>) {
         if let Download::Chunked(_) = mem::replace(&mut self.download, Download::Done) {
-            heads::write_response_trailers(&mut self.framing, &trailers.unwrap_or_default());
+            headers::write_response_trailers(&mut self.framing, &trailers.unwrap_or_default());
         }
     }
 

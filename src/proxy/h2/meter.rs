@@ -4,8 +4,8 @@
 //! write ([`super::resets`]).
 
 use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_provoked};
-use crate::clock;
 use crate::core::Time;
+use crate::rt::clock;
 
 /// `PRI * HTTP/2.0…`, which stands before the first frame.
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

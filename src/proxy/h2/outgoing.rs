@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::SendStream;
 
-use super::heads;
+use super::headers;
 use crate::proxy::h1::chunked::ChunkDecoder;
 
 /// Largest trailer section, in bytes: the HTTP/1 plane's own bound is no larger.
@@ -115,7 +115,7 @@ impl Outgoing {
             }
             let whole = chunks.decoder.is_complete();
             let trailers = whole
-                .then(|| heads::read_trailers(mem::take(&mut chunks.trailers)))
+                .then(|| headers::read_trailers(mem::take(&mut chunks.trailers)))
                 .flatten();
             let last = whole && trailers.is_none();
             if !content.is_empty() || last {

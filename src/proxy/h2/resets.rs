@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use super::frame_header::{FRAME_HEADER, HEADERS};
-use crate::clock;
 use crate::core::Time;
+use crate::rt::clock;
 
 /// Over how long streams that are reset are counted.
 const WINDOW: Duration = Duration::from_secs(10);

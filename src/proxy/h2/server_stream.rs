@@ -1,10 +1,10 @@
 //! One stream of a client's connection, as the HTTP/1 plane sees it: a stream of bytes that carries one request, whose
-//! head was written by [`heads`], and takes the HTTP/1.1 response to it.
+//! head was written by [`headers`], and takes the HTTP/1.1 response to it.
 //!
 //! Nothing is buffered here but what the peer's window has no room for yet: what arrived is the `h2` crate's until it is
 //! read, and a write is taken as far as `poll_capacity` lets it.
 
-mod outside;
+mod async_io;
 
 use std::future::poll_fn;
 use std::io;
@@ -16,7 +16,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::Response;
 use tokio::io::ReadBuf;
 
-use super::heads::{self, BodyForm};
+use super::headers::{self, BodyForm};
 use super::outgoing::{Outgoing, opened, poll_room};
 use crate::proxy::h1::chunked::start_chunk;
 
@@ -145,7 +145,7 @@ impl ServerStream {
         match self.upload {
             Upload::Chunked => {
                 let trailers = trailers.unwrap_or_default();
-                heads::write_trailers(&mut self.framing, &trailers)
+                headers::write_trailers(&mut self.framing, &trailers)
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
                 self.upload = Upload::Done;
             }
@@ -242,10 +242,10 @@ impl ServerStream {
         };
         let before = here.len();
         let read = if before == 0 {
-            heads::read_response(bytes)
+            headers::read_response(bytes)
         } else {
             here.extend_from_slice(bytes);
-            heads::read_response(here)
+            headers::read_response(here)
         };
         let Some(read) = read.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))? else {
             if before == 0 {

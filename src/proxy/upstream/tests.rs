@@ -130,7 +130,7 @@ async fn a_first_request_on_an_accepted_connection_is_proven() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut connection = open(listener.local_addr().unwrap()).await;
         let (mut theirs, _) = listener.accept().await.unwrap();
-        let Some(place) = h1::socket::place(&connection.stream) else {
+        let Some(place) = socket::place(&connection.stream) else {
             return;
         };
         connection.accepted = place == Place::Process;
@@ -179,7 +179,7 @@ async fn a_half_closed_backend_that_reads_a_part_and_resets_had_it_only_in_part(
         assert!(sent.is_ok_and(|sent| sent.is_ok()) || size > 100);
         drop(theirs);
         assert!(!ended(&mut connection).await.is_ok_and(|count| count > 0));
-        let fate = h1::socket::fate(&connection.stream).unwrap();
+        let fate = socket::fate(&connection.stream).unwrap();
         let undelivered = size == 100 && fate.acknowledged == connection.sent;
         assert_eq!(
             is_undelivered(&connection, size as u64).await,

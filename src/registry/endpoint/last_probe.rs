@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-use crate::clock;
 use crate::core::Time;
+use crate::rt::clock;
 
 /// More of a probe's result is not told to clients.
 const LONGEST: usize = 200;

@@ -14,7 +14,7 @@ use futures_util::task::AtomicWaker;
 use h2::client::SendRequest;
 use parking_lot::Mutex;
 
-use crate::gate::{Gate, Left};
+use crate::registry::endpoint::gate::{Gate, Left};
 
 /// So many streams on one session, then another one is opened: each session's frames are handled by one task.
 const FULL: u32 = 64;

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::clock;
 use crate::core::Time;
+use crate::rt::clock;
 
 /// A probe decides within milliseconds; where none does, the suspicion is over after this.
 const LASTS: Time = Time::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::uri::Scheme;
 
-use crate::config::{self, ProxyProtocol};
+use crate::config::{self, BuiltClient, ProxyProtocol};
 use crate::tls::upstream::Client;
 
 /// What comes between a TCP connection and HTTP.
@@ -33,7 +33,10 @@ impl Transport {
         Self {
             tls: match &pool.tls {
                 None => Tls::Off,
-                Some(tls) => tls.client.clone().map_or(Tls::Unread, Tls::On),
+                Some(tls) => {
+                    let built = tls.client.as_ref().and_then(BuiltClient::get);
+                    built.map_or(Tls::Unread, Tls::On)
+                }
             },
             http2: pool.upstream.http2,
             proxy_protocol: pool.upstream.proxy_protocol,

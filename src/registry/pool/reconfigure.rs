@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Joining, PoolState};
 use crate::config;
 use crate::core::backend::Policy;
+use crate::registry::backend_entry::{Member, Source};
 use crate::registry::endpoint::{Key, Transport};
-use crate::registry::member::{Member, Source};
 use crate::registry::probing::Probing;
 
 /// What a configuration asks of a pool's backends.

@@ -1,7 +1,7 @@
 //! Bytes from the network, made harmless: a line stays one line, a string stays a string, and a terminal
 //! that shows the log obeys nothing in it.
 
-use super::out::Out;
+use super::buffer::Out;
 
 /// One in each byte of a word, and the high bit of each.
 const ONES: u64 = u64::MAX / 255;

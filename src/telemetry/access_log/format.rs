@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::buffer::Out;
 use super::escape;
-use super::out::Out;
 use super::record::Record;
-use super::stamp::Stamp;
+use super::timestamp::Stamp;
 use crate::config::LogFormat;
 
 /// Longest target that is logged, in bytes; what is over is left out and marked.

@@ -7,7 +7,7 @@ use crate::core::Time;
 /// One request, as the data plane saw it. Everything is borrowed; an empty or zero field is "not known".
 #[derive(Debug, Clone, Default)]
 pub struct Record<'a> {
-    /// When the request's first byte was read, on [`crate::clock`].
+    /// When the request's first byte was read, on [`crate::rt::clock`].
     pub time: Time,
     /// The client's IP address; behind trusted proxies, the one that they tell of.
     pub client: &'a str,

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::config::LogSink;
-use crate::files::append_to;
-use crate::output::{self, LineWriter};
+use crate::rt::files::append_to;
+use crate::rt::output::{self, LineWriter};
 
 /// Why there is no access log.
 #[derive(Debug, Error)]

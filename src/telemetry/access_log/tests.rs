@@ -21,7 +21,7 @@ fn to(path: &Path, format: LogFormat) -> AccessLog {
 
 fn full() -> Record<'static> {
     Record {
-        time: crate::clock::now(),
+        time: crate::rt::clock::now(),
         client: "192.0.2.7",
         method: b"POST",
         target: b"/orders?id=7",
@@ -47,7 +47,7 @@ fn full() -> Record<'static> {
 
 fn line_of(format: LogFormat, record: &Record<'_>) -> Vec<u8> {
     let mut room = vec![0; format::room(record)];
-    let length = format::line(&mut room, format, &mut stamp::Stamp::default(), record).unwrap();
+    let length = format::line(&mut room, format, &mut timestamp::Stamp::default(), record).unwrap();
     room.truncate(length);
     room
 }

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use super::format;
 use super::record::Record;
 use super::sink::Sink;
-use super::stamp::Stamp;
+use super::timestamp::Stamp;
 use crate::config::LogFormat;
 
 /// All buffers together never hold more (but for the lines that cross it).

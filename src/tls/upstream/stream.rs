@@ -9,7 +9,7 @@ use rustls::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::explain::{cause, explain, is_of_our_certificate};
-use crate::stream::{stands_on, writes_to};
+use crate::net::stream::{stands_on, writes_to};
 
 /// The stream below TLS, with a count of what was written to it.
 #[derive(Debug)]

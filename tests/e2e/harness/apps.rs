@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use lameduck::demo::instance::Program;
+use lameduck::tools::demo::instance::Program;
 
 /// One kind of app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::demo::instance::Instance;
-use lameduck::demo::process::Process;
-use lameduck::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::instance::Instance;
+use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::proxy::{Proxy, Settings};
 
 pub use super::peer::Kind;
 use super::peer::free_address;

@@ -13,9 +13,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::demo::instance::{Instance, Program};
-use lameduck::demo::oracle::{Account, Evidence, Sent};
-use lameduck::demo::scratch::Scratch;
+use lameduck::tools::demo::instance::{Instance, Program};
+use lameduck::tools::demo::oracle::{Account, Evidence, Sent};
+use lameduck::tools::demo::scratch::Scratch;
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use crate::setting::{proving, skip};
@@ -148,8 +148,8 @@ pub async fn until(what: &str, patience: Duration, mut condition: impl AsyncFnMu
 pub async fn get(
     address: SocketAddr,
     path: &str,
-) -> Result<(u16, String), lameduck::demo::oracle::Loss> {
-    let mut connection = lameduck::demo::client::Connection::open(address).await?;
+) -> Result<(u16, String), lameduck::tools::demo::oracle::Loss> {
+    let mut connection = lameduck::tools::demo::client::Connection::open(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     let response = connection.exchange(request.as_bytes()).await?;
     Ok((

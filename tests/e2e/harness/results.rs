@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use lameduck::demo::oracle::Account;
+use lameduck::tools::demo::oracle::Account;
 use parking_lot::Mutex;
 use serde::Serialize;
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use lameduck::demo::oracle::{Account, Evidence, Kind, Sent};
+use lameduck::tools::demo::oracle::{Account, Evidence, Kind, Sent};
 
 /// Ids of different runs must differ: each run has so many of its own.
 const RUN: u64 = 1 << 32;
@@ -158,7 +158,7 @@ fn milliseconds(nanoseconds: u64) -> f64 {
 
 mod tests {
     use super::*;
-    use lameduck::demo::oracle::{Life, Loss};
+    use lameduck::tools::demo::oracle::{Life, Loss};
 
     fn sent(id: u64, kind: Kind, outcome: Result<u16, Loss>) -> Sent {
         Sent {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lameduck::demo::instance::Instance;
+use lameduck::tools::demo::instance::Instance;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

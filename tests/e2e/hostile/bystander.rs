@@ -1,9 +1,9 @@
 //! Somebody on the same machine, behind a lameduck that nobody attacks, and before apps that nobody else uses. What an
 //! attack does to that traffic is done by sharing a machine with the attackers, and by no proxy.
 
-use lameduck::demo::load::Load;
-use lameduck::demo::oracle::Sent;
-use lameduck::demo::proxy::Settings;
+use lameduck::tools::demo::load::Load;
+use lameduck::tools::demo::oracle::Sent;
+use lameduck::tools::demo::proxy::Settings;
 
 use super::{load, proxy};
 use crate::harness::Bench;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use lameduck::demo::oracle::{Kind, Sent};
-use lameduck::sys::monotonic_ns;
+use lameduck::rt::syscall::monotonic_ns;
+use lameduck::tools::demo::oracle::{Kind, Sent};
 
 use crate::harness::front::Front;
 use crate::harness::watch::{Sample, Watch, children, cpu_ms, look};

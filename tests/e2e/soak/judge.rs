@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use lameduck::demo::oracle::{Kind, Life, Loss, Sent};
+use lameduck::tools::demo::oracle::{Kind, Life, Loss, Sent};
 use serde::Deserialize;
 
 use super::world::{Death, End, Span, World};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lameduck::demo::admin;
-use lameduck::demo::instance::Instance;
-use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::sys::{self, monotonic_ns};
+use lameduck::rt::syscall::{self, monotonic_ns};
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::instance::Instance;
+use lameduck::tools::demo::proxy::{Proxy, Settings};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard};
@@ -387,7 +387,7 @@ impl Stage {
     async fn hup(&self, outcome: &str) -> Result<()> {
         let proxy = self.proxy();
         let before = reloads(&proxy, outcome).await?;
-        sys::kill(self.pid(), libc::SIGHUP)?;
+        syscall::kill(self.pid(), libc::SIGHUP)?;
         let end = tokio::time::Instant::now() + PATIENCE;
         while reloads(&proxy, outcome).await? <= before {
             ensure!(

@@ -20,11 +20,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lameduck::demo::instance::{Instance, Program};
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::oracle::{Account, Evidence};
-use lameduck::demo::proxy::{Proxy, Settings};
-use lameduck::demo::scratch::Scratch;
+use lameduck::tools::demo::instance::{Instance, Program};
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::oracle::{Account, Evidence};
+use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::scratch::Scratch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 

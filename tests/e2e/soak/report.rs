@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
-use lameduck::demo::oracle::{Account, Kind, Life, Sent};
+use lameduck::tools::demo::oracle::{Account, Kind, Life, Sent};
 
 use super::hostile;
 use super::judge::{self, Log};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
-use lameduck::sys::monotonic_ns;
+use lameduck::rt::syscall::monotonic_ns;
 use parking_lot::Mutex;
 use serde::Serialize;
 

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use lameduck::demo::proxy::POOL;
-use lameduck::doctor::{Input, Options, examine};
+use lameduck::tools::demo::proxy::POOL;
+use lameduck::tools::doctor::{Input, Options, examine};
 
 use super::processes::{pm2_at, python, supervisord_text};
 use super::{Fleet, INSTANCES, PATIENCE, journals, run};

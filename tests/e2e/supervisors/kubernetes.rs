@@ -10,9 +10,9 @@ use std::process::Command as StdCommand;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::process::Process;
-use lameduck::demo::scratch::Scratch;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::scratch::Scratch;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};

@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as StdCommand, Output};
 use std::time::Duration;
 
-use lameduck::demo::admin;
-use lameduck::demo::journal;
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::oracle::{Account, Evidence, Life, Sent};
-use lameduck::demo::process::Process;
-use lameduck::demo::proxy::{POOL, Proxy, Settings};
-use lameduck::demo::scratch::Scratch;
 use lameduck::registry::view::PoolView;
-use lameduck::sys::kill;
+use lameduck::rt::syscall::kill;
+use lameduck::tools::demo::admin;
+use lameduck::tools::demo::journal;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::oracle::{Account, Evidence, Life, Sent};
+use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::proxy::{POOL, Proxy, Settings};
+use lameduck::tools::demo::scratch::Scratch;
 use tokio::process::Command;
 
 use crate::harness::results::{Row, record};

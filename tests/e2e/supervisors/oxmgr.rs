@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lameduck::demo::process::Process;
-use lameduck::sys::kill_group;
+use lameduck::rt::syscall::kill_group;
+use lameduck::tools::demo::process::Process;
 use serde::Deserialize;
 
 use super::processes::installed;

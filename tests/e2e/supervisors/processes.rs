@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lameduck::demo::load::{Load, Plan};
-use lameduck::demo::oracle::{Account, Loss};
-use lameduck::demo::proxy::POOL;
-use lameduck::sys::monotonic_ns;
+use lameduck::rt::syscall::monotonic_ns;
+use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::oracle::{Account, Loss};
+use lameduck::tools::demo::proxy::POOL;
 
 use super::{Fleet, INSTANCES, PATIENCE, evidence, run};
 use crate::harness::{exe, skip, turn};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command as StdCommand;
 use std::time::Duration;
 
-use lameduck::demo::process::Process;
+use lameduck::tools::demo::process::Process;
 use tokio::process::Command;
 
 use super::advised::{advice, clean};
@@ -169,7 +169,7 @@ impl Systemd {
 impl Drop for Systemd {
     fn drop(&mut self) {
         // Its namespace's PID 1 takes everything with it; then the cgroups are empty.
-        let _ = lameduck::sys::kill(self.init, libc::SIGKILL);
+        let _ = lameduck::rt::syscall::kill(self.init, libc::SIGKILL);
         let name = self.fleet.scratch.path().file_name().unwrap();
         for hierarchy in ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"] {
             let _ = StdCommand::new("find")

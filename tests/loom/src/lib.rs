@@ -2,9 +2,9 @@
 //!
 //! The sources are the proxy's own files, compiled with loom's atomics in place of the standard ones.
 
-#[path = "../../../src/gate.rs"]
+#[path = "../../../src/registry/endpoint/gate.rs"]
 pub mod gate;
-#[path = "../../../src/room.rs"]
+#[path = "../../../src/registry/endpoint/waiters.rs"]
 pub mod room;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use http::uri::Scheme;
 use http::{HeaderValue, Method, header};
 
 use super::super::outgoing::Outgoing;
-use super::super::{carrier, heads};
+use super::super::{carrier, headers};
 use crate::proxy::h1::fields::{FieldKind, classify};
 use crate::proxy::h1::request::MAX_FIELDS;
 
@@ -93,7 +93,7 @@ impl Request {
         let is_chunked = parsed
             .iter()
             .any(|field| classify(field.name.as_bytes()) == FieldKind::TransferEncoding);
-        let mut fields = heads::read_fields(head, parsed).map_err(|_| ours())?;
+        let mut fields = headers::read_fields(head, parsed).map_err(|_| ours())?;
         let host = fields.remove(header::HOST);
         let length = fields
             .get(header::CONTENT_LENGTH)

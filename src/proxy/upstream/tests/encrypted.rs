@@ -2,9 +2,10 @@
 
 use tokio_rustls::TlsAcceptor;
 
-use super::super::dress::dressed;
+use super::super::handshake::dressed;
 use super::*;
 use crate::config::{self, UpstreamTls};
+use crate::net::socket;
 use crate::registry::endpoint::Transport;
 use crate::tls::upstream::Client;
 
@@ -27,7 +28,9 @@ fn transport() -> Transport {
         verify: false,
         ..UpstreamTls::default()
     };
-    tls.client = Some(Arc::new(Client::load(&tls).unwrap()));
+    tls.client = Some(config::BuiltClient::new(Arc::new(
+        Client::load(&tls).unwrap(),
+    )));
     Transport::of(&config::Pool {
         tls: Some(tls),
         ..config::Pool::named("pool")
@@ -129,7 +132,7 @@ async fn tickets_are_quiet_and_a_goodbye_is_a_close() {
 
 /// Waits until the kernel has something for us.
 async fn unread(connection: &Connection) {
-    while !h1::socket::has_unread(&connection.stream) {
+    while !socket::has_unread(&connection.stream) {
         tokio::task::yield_now().await;
     }
     // The runtime has to hear of it, too.

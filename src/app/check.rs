@@ -1,0 +1,263 @@
+//! What a configuration needs of the machine: files that must be there. They are read once, and what was read of them is
+//! kept where it will be used.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
+use crate::config::{
+    self, BuiltClient, Config, ConfigError, Findings, Flags, ListenerTls, Loaded, LogSink, Pool,
+    plain,
+};
+use crate::rt::files::{OpenDirectory, directory_of};
+use crate::tls::server_files::{Material, Part};
+use crate::tls::upstream::Client;
+
+/// Reads and checks a configuration's file, and the files that it names.
+///
+/// # Errors
+/// As [`config::load`]; and what is wrong with those files.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    config::load(path, check)
+}
+
+/// As [`config::resolve`], with the files that the configuration names.
+///
+/// # Errors
+/// As [`config::resolve`]; and what is wrong with those files.
+pub fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigError> {
+    config::resolve(file, flags, check)
+}
+
+/// Check the files that the configuration names; what was read of them is kept where it will be used.
+fn check(config: &mut Config, f: &mut Findings) {
+    directories(config, f);
+    if let Some(path) = &config.admin.token_file {
+        token(path, f);
+    }
+    for (i, listener) in config.listeners.iter().enumerate() {
+        if let Some(tls) = &listener.tls {
+            certificates(&format!("listener[{i}].tls"), tls, f);
+        }
+    }
+    upstream_tls(&mut config.pools, f);
+}
+
+/// Where lameduck makes files or trusts one, nobody else should be able to put another in its place.
+fn directories(config: &Config, f: &mut Findings) {
+    let log = match &config.access_log.sink {
+        LogSink::File(path) => Some(path.as_path()),
+        LogSink::Off | LogSink::Stdout => None,
+    };
+    let admin = &config.admin;
+    let of_file = |path: Option<&Path>| path.map(|path| directory_of(path).to_owned());
+    let places = [
+        ("admin.socket", of_file(admin.socket.as_deref())),
+        ("admin.token_file", of_file(admin.token_file.as_deref())),
+        ("server.state_dir", config.server.state_dir.clone()),
+        ("access_log.path", of_file(log)),
+    ];
+    for (key, directory) in places {
+        let Some(directory) = directory else {
+            continue;
+        };
+        let name = directory.display();
+        let choose = "choose a directory that only lameduck's user and root may write";
+        let (may, remedy) = match OpenDirectory::at(&directory) {
+            None => continue,
+            Some(OpenDirectory::Replace) => (
+                "replace what is in",
+                format!("{choose}, or close this one: `chmod o-w {name}`"),
+            ),
+            // Nobody is to close `/tmp`.
+            Some(OpenDirectory::Make) => {
+                ("make files, before lameduck does, in", choose.to_owned())
+            }
+        };
+        f.warning(
+            f.place(key),
+            format!(
+                "`{}`: everybody on this machine may {may} {name}",
+                last(key)
+            ),
+            remedy,
+        );
+    }
+}
+
+/// A key without its section.
+fn last(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}
+
+/// Within so many days of its end a certificate should have been renewed.
+const RENEWED: u64 = 7;
+
+/// Certificates, keys and authorities must be there and good.
+fn certificates(path: &str, tls: &ListenerTls, f: &mut Findings) {
+    // `cert` and `key` are the first pair, where they are written.
+    let first = usize::from(f.written(&format!("{path}.cert")));
+    let pair = |place: usize| match place.checked_sub(first) {
+        Some(place) => format!("{path}.certificates[{place}]"),
+        None => path.to_owned(),
+    };
+    match Material::load(tls, false, None) {
+        Err(problems) => {
+            for (part, problem) in problems {
+                let (place, key) = match part {
+                    Part::Certificate(place) => {
+                        let is_key = tls.certificates.get(place).is_some_and(|files| {
+                            files.key == problem.file && files.cert != problem.file
+                        });
+                        (pair(place), if is_key { "key" } else { "cert" })
+                    }
+                    Part::ClientCa => (path.to_owned(), "client_ca"),
+                    Part::ClientCrl => (path.to_owned(), "client_crl"),
+                    Part::Whole => (path.to_owned(), "cert"),
+                };
+                let at = f.place(&format!("{place}.{key}"));
+                let message = format!("`{key}`: {}: {}", problem.file.display(), problem.why);
+                f.error(at, message, problem.remedy);
+            }
+        }
+        Ok(material) => {
+            if let Some(old) = &material.outdated {
+                let message = format!("`client_crl`: {}: {}", old.file.display(), old.why);
+                f.warning(f.place(&format!("{path}.client_crl")), message, &old.remedy);
+            }
+            let now = std::time::SystemTime::now();
+            for (place, certificate) in material.certificates.iter().enumerate() {
+                if certificate.left(now).as_secs() < RENEWED * 86_400 {
+                    let message = format!(
+                        "`cert`: {} expires at {}",
+                        certificate.file.display(),
+                        certificate.expires()
+                    );
+                    let at = f.place(&format!("{}.cert", pair(place)));
+                    f.warning(
+                        at,
+                        message,
+                        "renew it, and see why that has not happened by itself",
+                    );
+                }
+            }
+        }
+    }
+    for (place, files) in tls.certificates.iter().enumerate() {
+        let mode = std::fs::metadata(&files.key).map_or(0, |data| data.permissions().mode());
+        if mode & 0o004 != 0 {
+            let (name, mode) = (files.key.display(), mode & 0o777);
+            let at = f.place(&format!("{}.key", pair(place)));
+            f.warning(
+                at,
+                format!("`key`: everybody on this machine may read {name} (mode 0{mode:o})"),
+                format!("close it: `chmod 640 {name}` (in Kubernetes: `defaultMode: 0440` on the volume)"),
+            );
+        }
+    }
+}
+
+/// The token must be there and not empty, or the admin API would be locked, or open, without anybody noticing.
+fn token(path: &Path, f: &mut Findings) {
+    let at = f.place("admin.token_file");
+    let name = path.display();
+    let open = read_lasting_file(path, LONGEST_TOKEN).and_then(|start| {
+        let mode = std::fs::metadata(path)?.permissions().mode();
+        let not_text = |_| std::io::Error::from(std::io::ErrorKind::InvalidData);
+        Ok((mode, String::from_utf8(start).map_err(not_text)?))
+    });
+    let (mode, start) = match open {
+        Ok(read) => read,
+        Err(error) => {
+            let remedy = match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    format!("make one: `openssl rand -hex 32 > {name} && chmod 640 {name}`")
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    format!("let lameduck's user read it: `ls -l {name}` shows who may")
+                }
+                _ => "name a text file that holds the token".into(),
+            };
+            f.error(
+                at,
+                format!("`token_file`: can't read {name}: {}", plain(&error)),
+                remedy,
+            );
+            return;
+        }
+    };
+    if start.trim().is_empty() {
+        f.error(
+            at.clone(),
+            format!("`token_file`: {name} is empty: nobody could give the right token"),
+            format!("make one: `openssl rand -hex 32 > {name}`"),
+        );
+    }
+    if mode & 0o002 != 0 {
+        f.error(
+            at,
+            format!(
+                "`token_file`: everybody on this machine may change {name} (mode 0{:o})",
+                mode & 0o777
+            ),
+            format!("close it: `chmod 640 {name}`"),
+        );
+    } else if mode & 0o004 != 0 {
+        f.warning(
+            at,
+            format!(
+                "`token_file`: everybody on this machine may read {name} (mode 0{:o})",
+                mode & 0o777
+            ),
+            format!(
+                "close it: `chmod 640 {name}` (in Kubernetes: `defaultMode: 0440` on the volume)"
+            ),
+        );
+    }
+}
+
+/// Reads the files of all pools.
+fn upstream_tls(pools: &mut [Pool], f: &mut Findings) {
+    for (index, pool) in pools.iter_mut().enumerate() {
+        let at = format!("pool[{index}].tls");
+        let paths = ["ca", "server_name", "cert", "key", "verify"].map(|key| format!("{at}.{key}"));
+        let Some(tls) = &mut pool.tls else {
+            continue;
+        };
+        // One of two: that was said already.
+        if tls.cert.is_some() != tls.key.is_some() || !paths.iter().all(|path| f.sound(&[path])) {
+            continue;
+        }
+        match Client::load(tls) {
+            Ok(client) => {
+                if let Some(own) = client.identity()
+                    && own.left(SystemTime::now()).as_secs() < RENEWED * 86_400
+                {
+                    f.warning(
+                        f.place(&format!("{at}.cert")),
+                        format!(
+                            "`cert`: {} expires at {}",
+                            own.file.display(),
+                            own.expires()
+                        ),
+                        "renew it, and see why that has not happened by itself",
+                    );
+                }
+                tls.client = Some(BuiltClient::new(Arc::new(client)));
+            }
+            Err(problem) => {
+                let place = match problem.key {
+                    "" => f.place(&at),
+                    key => f.place(&format!("{at}.{key}")),
+                };
+                let key = match problem.key {
+                    "" => String::new(),
+                    key => format!("`{key}`: "),
+                };
+                f.error(place, format!("{key}{}", problem.message), problem.remedy);
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The composition root: everything wired, top to bottom.
+//!
+//! The data plane has its own threads; registry, probes, admin API and signals share another one,
+//! so that a flood of requests can't delay a drain, nor a slow admin client a request.
+
+pub mod check;
+mod keeper;
+mod lifecycle;
+pub mod reap;
+mod renewal;
+pub mod service;
+mod signals;
+mod wiring;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::admin;
+use crate::app::service::Service;
+use crate::config::{DEFAULT_PATHS, Flags, Loaded};
+use crate::net::activation::Inherited;
+use crate::proxy::data_plane::Plane;
+use crate::proxy::memory;
+use crate::registry;
+use crate::rt::clock;
+use crate::rt::panics;
+use crate::server::listeners::Listeners;
+use crate::server::workers::Threads;
+use crate::server::{capacity, collector, rlimit, shutdown};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::prometheus::Metrics;
+use keeper::Keeper;
+use lifecycle::{Lifecycle, Order};
+
+/// How long the last access-log lines may take at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How long the admin API may take to end.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// Threads of the control runtime: registry, probes and admin share one. With two, each probe would wake one from
+/// the other. So nothing there may wait for a disk or compute for long: that goes to the threads for blocking work.
+const CONTROL_THREADS: usize = 1;
+
+/// What `lameduck run` was told.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `-c`.
+    pub config: Option<PathBuf>,
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--backend`.
+    pub backends: Vec<String>,
+    /// `--health-path`.
+    pub health_path: Option<String>,
+    /// `--admin`: the admin socket, whatever the file says.
+    pub admin: Option<PathBuf>,
+    /// Those of the above that a variable of the environment gave, by its name.
+    pub variables: Vec<&'static str>,
+}
+
+impl Options {
+    /// Reads the configuration (again).
+    ///
+    /// # Errors
+    /// When the file can't be read, or what it says can't be served: all of its mistakes at once.
+    pub fn load(&self) -> Result<Loaded, crate::config::ConfigError> {
+        let flags = Flags {
+            listen: self.listen.as_deref(),
+            backends: &self.backends,
+            health_path: self.health_path.as_deref(),
+        };
+        let mut loaded = check::resolve(self.config.as_deref(), flags)?;
+        loaded.notes = self.notes(&loaded);
+        if let Some(socket) = &self.admin {
+            loaded.config.admin.socket = Some(socket.clone());
+        }
+        Ok(loaded)
+    }
+
+    /// What the environment puts in the place of what a file says: whoever reads that file would not expect it. A flag
+    /// was typed for this start, and needs no comment.
+    fn notes(&self, loaded: &Loaded) -> Vec<String> {
+        let set = |name| self.variables.contains(&name);
+        let mut notes = Vec::new();
+        let file = loaded.path.as_deref().map(|path| path.display());
+        if let (Some(file), Some(written), Some(socket)) =
+            (&file, &loaded.config.admin.socket, &self.admin)
+            && set("LAMEDUCK_ADMIN")
+            && written != socket
+        {
+            notes.push(format!(
+                "LAMEDUCK_ADMIN is set: the admin socket is {}, and not {} as {file} says",
+                socket.display(),
+                written.display()
+            ));
+        }
+        let unused = &loaded.unused_listeners;
+        let listeners = loaded.config.listeners.iter();
+        let listeners: Vec<_> = listeners.map(|listener| listener.address).collect();
+        if let (Some(file), Some(listen)) = (&file, &self.listen)
+            && set("LAMEDUCK_LISTEN")
+            && *unused != listeners
+            && !unused.is_empty()
+        {
+            let written: Vec<_> = unused.iter().map(ToString::to_string).collect();
+            notes.push(format!(
+                "LAMEDUCK_LISTEN is set: the only listener is {listen}, and not {} as {file} says",
+                written.join(", ")
+            ));
+        }
+        let passed_over = DEFAULT_PATHS.iter().find(|path| Path::new(path).exists());
+        if let Some(passed_over) = passed_over
+            && file.is_none()
+            && set("LAMEDUCK_BACKEND")
+        {
+            notes.push(format!(
+                "LAMEDUCK_BACKEND is set: {passed_over} is not read"
+            ));
+        }
+        notes
+    }
+}
+
+/// Runs the proxy until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting. Once it serves, nothing ends it but a signal.
+pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
+    clock::now();
+    panics::install_hook().context("can't start the thread that logs panics")?;
+    for note in &loaded.notes {
+        info!("{note}");
+    }
+    rlimit::raise_limit();
+    let is_http_default = loaded.is_http_default;
+    let config = Arc::new(loaded.config);
+    memory::set_limit(capacity::client_memory(&config.server));
+    let control = Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("can't start the control thread")?;
+    let threads =
+        Threads::start(config.server.threads).context("can't start the data plane's threads")?;
+    let threads = Arc::new(threads);
+    let access_log = AccessLog::open(&config.access_log)?;
+
+    let ended = control.block_on(async {
+        let inherited = Arc::new(Inherited::take());
+        let bound = admin::listen::bind_or_inherit(&config, is_http_default, &inherited)?;
+        for warning in &bound.warnings {
+            warn!("{warning}");
+        }
+        if let Some(note) = &bound.note {
+            info!("{note}");
+        }
+        let token = config
+            .admin
+            .token_file
+            .as_deref()
+            .map(admin::auth::Token::load)
+            .transpose();
+        let token = token.map_err(anyhow::Error::msg)?;
+        let kept = wiring::restore(&config)?;
+        let config = wiring::keep_backend_names(config.clone(), &kept);
+
+        let (orders, mut order_queue) = tokio::sync::mpsc::unbounded_channel();
+        let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));
+        let keeper = config.server.state_dir.clone().map(Keeper::start);
+        let observer = wiring::Watcher::new(lifecycle.clone(), keeper.clone());
+        let handle = registry::spawn(config.clone(), kept, wiring::probing, Box::new(observer));
+        if let Some(keeper) = &keeper {
+            keeper.attend(handle.clone());
+        }
+        let metrics = Metrics::new(handle.clone());
+        let plane = Plane::new(handle.clone(), access_log.clone(), metrics.plane());
+        let plane = plane.serving_at_most(capacity::default_connections());
+        let plane = Arc::new(plane.telling(metrics.certificates()));
+
+        let clients = plane.clone();
+        metrics.attach(access_log.clone(), move || clients.clients.open());
+
+        let mut listeners =
+            Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
+        let change = listeners.prepare(&config)?;
+        listeners.apply(change, &config.server).await?;
+        handle.own_listeners().bound(listeners.addresses());
+        handle
+            .own_listeners()
+            .admin(bound.socket().map(Path::to_owned));
+        for warning in inherited.warnings() {
+            warn!("{warning}");
+        }
+        // Not on the data plane's threads: what runs there is connections, and the shutdown counts them.
+        let vitals = lifecycle.vitals().clone();
+        wiring::keep_tasks(&vitals, &lifecycle, &handle, &plane);
+        let of = threads.clone();
+        let collect = move || collector::run(of.clone());
+        tokio::spawn(panics::restart("the collector of memory", collect));
+        metrics.watch(vitals.clone());
+        lifecycle.serving(plane.clone(), metrics, listeners.addresses());
+
+        let (stop_admin, admin_stopped) = watch::channel(false);
+        announce(&listeners, &bound);
+        let serving = admin::serve(
+            bound,
+            handle.clone(),
+            lifecycle.clone(),
+            admin::Settings {
+                token,
+                hosts: config.admin.hosts.clone(),
+                apps_pools: config.admin.apps_pools.clone(),
+            },
+            admin_stopped,
+        );
+        let admin = vitals.watch("the admin API", serving);
+
+        signals::watch(lifecycle.clone(), vitals.clone())?;
+        reap::reap_orphans();
+        let service = Service::default();
+        service.ready(&handle, threads.data(), vitals);
+        while let Some(order) = order_queue.recv().await {
+            match order {
+                Order::Stop => break,
+                Order::ReopenLogs => access_log.reopen(),
+                Order::Reload(reply) => {
+                    service.reloading();
+                    let outcome = tokio::select! {
+                        biased;
+                        outcome = lifecycle.reload(&handle, &mut listeners) => outcome,
+                        () = lifecycle.stop_is_due() => Err("lameduck is stopping".to_owned()),
+                    };
+                    access_log.reopen();
+                    service.reloaded();
+                    let _ = reply.send(outcome);
+                }
+            }
+        }
+
+        lifecycle.begin_end();
+        let server = lifecycle.config().server.clone();
+        let told = lifecycle.told_to_stop().unwrap_or_else(clock::now);
+        let lame_since = lifecycle.lame_since();
+        service.stopping(server.deadline);
+        let farewell = shutdown::run(&plane, &mut listeners, &server, told, lame_since).await;
+        info!(
+            cut = farewell.cut,
+            took_ms = farewell.took.as_millis() as u64,
+            "bye"
+        );
+        let _ = stop_admin.send(true);
+        // The socket's file goes with it, so that nobody knocks at a door without a house.
+        let _ = clock::timeout(LAST_ANSWERS, admin).await;
+        if let Some(keeper) = keeper {
+            keeper.finish().await;
+        }
+        if !access_log.flush(LAST_LINES) {
+            warn!("the last lines of the access log could not be written");
+        }
+        anyhow::Ok(())
+    });
+    // What is stuck there holds nobody up.
+    control.shutdown_background();
+    ended
+}
+
+fn announce(listeners: &Listeners, bound: &admin::listen::Bound) {
+    for address in listeners.addresses() {
+        info!(%address, "listening");
+    }
+    if let Some(path) = bound.socket() {
+        info!(socket = %path.display(), "admin API");
+    }
+    if let Some(path) = bound.apps() {
+        info!(socket = %path.display(), "admin API for apps");
+    }
+    if let Some(address) = bound.http() {
+        info!(%address, "admin API");
+    }
+    if let Some(address) = bound.probes() {
+        info!(%address, "probes and metrics");
+    }
+}

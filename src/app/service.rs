@@ -1,0 +1,285 @@
+//! The proxy as a service of its supervisor's: what it says of itself over sd_notify(3). Where `NOTIFY_SOCKET` is
+//! unset, nothing of this happens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tracing::{debug, warn};
+
+use crate::net::sd_notify::{NOTIFY_SOCKET, notify};
+use crate::registry::Handle;
+use crate::registry::view::PoolView;
+use crate::rt::syscall::monotonic_ns;
+use crate::rt::vitals::Vitals;
+
+/// Between two `STATUS=`, at least.
+const STATUS_SPACING: Duration = Duration::from_secs(1);
+/// While stopping, this much time is asked for…
+const EXTENSION: Duration = Duration::from_secs(15);
+/// …so often.
+const EXTEND_EVERY: Duration = Duration::from_secs(5);
+
+/// Speaks to the supervisor above.
+#[derive(Clone, Default)]
+pub struct Service {
+    stopping: Arc<AtomicBool>,
+}
+
+impl Service {
+    /// Up and serving: `READY=1`. From here on the pools' state is told whenever it changes, and, where the
+    /// supervisor has a watchdog, that the proxy is alive.
+    pub fn ready(&self, registry: &Handle, data: &[runtime::Handle], vitals: Arc<Vitals>) {
+        if std::env::var_os(NOTIFY_SOCKET).is_none_or(|address| address.is_empty()) {
+            return;
+        }
+        tell("READY=1");
+        tokio::spawn(status(registry.clone(), self.stopping.clone()));
+        if let Some(time) = watchdog_time() {
+            let pulse = Pulse {
+                registry: registry.clone(),
+                data: data.to_vec(),
+                vitals,
+            };
+            tokio::spawn(watchdog(pulse, time / 2));
+        }
+    }
+
+    /// About to read the configuration again.
+    pub fn reloading(&self) {
+        tell(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={}",
+            monotonic_ns() / 1000
+        ));
+    }
+
+    /// Done with it, well or not.
+    pub fn reloaded(&self) {
+        tell("READY=1");
+    }
+
+    /// About to end; `deadline` is when it will have ended, whatever is in flight.
+    pub fn stopping(&self, deadline: Duration) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if !tell("STOPPING=1\nSTATUS=stopping: finishing what is in flight") {
+            return;
+        }
+        let end = Instant::now() + deadline;
+        tokio::spawn(async move {
+            while Instant::now() < end {
+                tell(&format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
+                sleep(EXTEND_EVERY).await;
+            }
+        });
+    }
+}
+
+/// Says whether somebody was told.
+fn tell(state: &str) -> bool {
+    notify(state).unwrap_or_else(|error| {
+        warn!(%error, "the supervisor could not be told: {}", state.lines().next().unwrap_or_default());
+        false
+    })
+}
+
+/// As [`tell`], from a loop: a supervisor that doesn't read must not hold up what else runs here.
+async fn tell_aside(state: String) {
+    let _ = tokio::task::spawn_blocking(move || tell(&state)).await;
+}
+
+/// `app: 3 ready, 1 draining; web: 2 ready`.
+fn describe(pools: &[PoolView]) -> String {
+    let pools = pools.iter().map(|pool| {
+        let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+        for backend in &pool.backends {
+            *states.entry(&backend.state).or_default() += 1;
+        }
+        // What serves comes first.
+        let mut states: Vec<_> = states.into_iter().collect();
+        states.sort_by_key(|(state, _)| *state != "ready");
+        let counts: Vec<_> = states
+            .iter()
+            .map(|(state, n)| format!("{n} {state}"))
+            .collect();
+        match counts.as_slice() {
+            [] => format!("{}: no backends", pool.name),
+            counts => format!("{}: {}", pool.name, counts.join(", ")),
+        }
+    });
+    pools.collect::<Vec<_>>().join("; ")
+}
+
+/// Tells the pools' state: at once, then after each change, at most once a second.
+async fn status(registry: Handle, stopping: Arc<AtomicBool>) {
+    let mut events = registry.subscribe();
+    let mut told = String::new();
+    loop {
+        let Ok(pools) = registry.pools().await else {
+            return;
+        };
+        let text = describe(&pools);
+        if text != told && !stopping.load(Ordering::Relaxed) {
+            tell_aside(format!("STATUS={text}")).await;
+            told = text;
+        }
+        sleep(STATUS_SPACING).await;
+        // Whatever has been missed or piled up, one look says it all.
+        if let Err(tokio::sync::broadcast::error::RecvError::Closed) = events.recv().await {
+            return;
+        }
+        events = events.resubscribe();
+    }
+}
+
+/// What the supervisor's watchdog waits for: `WATCHDOG_USEC`, unless `WATCHDOG_PID` says that another process is
+/// meant.
+fn watchdog_time() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    if number("WATCHDOG_PID").is_some_and(|pid| pid != u64::from(std::process::id())) {
+        return None;
+    }
+    let time = Duration::from_micros(number("WATCHDOG_USEC")?);
+    (!time.is_zero()).then_some(time)
+}
+
+/// What has to answer for the proxy to be alive.
+struct Pulse {
+    registry: Handle,
+    data: Vec<runtime::Handle>,
+    vitals: Arc<Vitals>,
+}
+
+impl Pulse {
+    /// The registry takes a command and answers it, the data plane's threads run what they are given, and nothing has
+    /// ended that the proxy can't do without.
+    async fn is_there(&self, patience: Duration) -> bool {
+        if self.vitals.check().is_err() {
+            return false;
+        }
+        let registry = async { self.registry.answers().await.is_ok() };
+        let data = async {
+            let beats: Vec<_> = self.data.iter().map(|data| data.spawn(async {})).collect();
+            futures_util::future::try_join_all(beats).await.is_ok()
+        };
+        let both = async { tokio::join!(registry, data) };
+        timeout(patience, both).await == Ok((true, true))
+    }
+}
+
+/// `WATCHDOG=1` as long as the pulse is there.
+async fn watchdog(pulse: Pulse, every: Duration) {
+    let mut round = interval(every);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    debug!(?every, "the supervisor has a watchdog");
+    loop {
+        round.tick().await;
+        if pulse.is_there(every).await {
+            tell_aside("WATCHDOG=1".to_owned()).await;
+        } else {
+            warn!(
+                "registry or data plane don't answer, or a task has died: the watchdog is not told"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::registry::probing::{Cadence, Prober, Probing};
+    use crate::registry::view::DrainResponse;
+    use crate::registry::{Endpoint, Observer, persist, spawn};
+
+    fn pool(name: &str, states: &[&str]) -> PoolView {
+        let backends: Vec<_> = states
+            .iter()
+            .map(|state| {
+                serde_json::json!({
+                    "name": "x", "address": "127.0.0.1:1", "weight": 1, "incarnation": 1, "state": state,
+                    "health": "up", "source": "config", "last_probe": null, "drains": [], "in_flight": 0,
+                    "connections": 0, "requests": 0,
+                })
+            })
+            .collect();
+        serde_json::from_value(serde_json::json!({
+            "name": name, "balance": "random", "eligible": 0, "held": 0, "backends": backends,
+        }))
+        .unwrap()
+    }
+
+    /// A registry without a backend needs neither probes nor anybody to tell.
+    struct Nothing;
+
+    impl Probing for Nothing {
+        fn start(&self, _: Arc<Endpoint>, _: Arc<config::Health>, _: Cadence) -> Box<dyn Prober> {
+            unreachable!("there is no backend")
+        }
+    }
+
+    impl Observer for Nothing {
+        fn first_round_finished(&self, _ready: usize, _all: usize) {}
+        fn registered(&self) {}
+        fn persist(&self, _: persist::State) {}
+        fn drain_ended(&self, _: &str, _: &DrainResponse) {}
+    }
+
+    #[tokio::test]
+    async fn the_pulse_is_lost_with_the_data_plane_and_with_the_registry() {
+        let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"";
+        let config = Arc::new(config::parse("test", text).unwrap().config);
+        let control = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let data = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let started = control.spawn(async move {
+            let kept = persist::State::default();
+            spawn(config, kept, |_| Box::new(Nothing), Box::new(Nothing))
+        });
+        let registry = started.await.unwrap();
+        let pulse = Pulse {
+            registry,
+            data: vec![data.handle().clone()],
+            vitals: Arc::default(),
+        };
+        let (soon, long) = (Duration::from_millis(100), Duration::from_secs(10));
+        assert!(pulse.is_there(long).await);
+        for runtime in [&data, &control] {
+            let (release, blocked) = std::sync::mpsc::channel::<()>();
+            let (enter, entered) = std::sync::mpsc::channel();
+            runtime.spawn(async move {
+                let _ = enter.send(());
+                blocked.recv().is_ok()
+            });
+            // Before that, the one worker may still take up the pulse.
+            entered.recv().unwrap();
+            assert!(!pulse.is_there(soon).await);
+            release.send(()).unwrap();
+            assert!(pulse.is_there(long).await);
+        }
+        pulse.vitals.lost("the scribe", "a test");
+        assert!(!pulse.is_there(long).await);
+        data.shutdown_background();
+        control.shutdown_background();
+    }
+
+    #[test]
+    fn the_status_counts_states_and_begins_with_what_serves() {
+        let pools = [
+            pool("api", &["ready", "draining", "ready", "down"]),
+            pool("web", &[]),
+        ];
+        assert_eq!(
+            describe(&pools),
+            "api: 2 ready, 1 down, 1 draining; web: no backends"
+        );
+    }
+}

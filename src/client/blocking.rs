@@ -1,0 +1,389 @@
+//! As much HTTP as the launcher needs: blocking, without a runtime, one request per connection.
+//!
+//! HTTP/1.0, so that a response ends with its connection and needs no decoding.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::client::names::Endpoint;
+
+/// For connecting over TCP, and for a response's head.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Over TCP, a proxy that says nothing for this long is gone: a lease's stream has a line every 2 s. On a socket of
+/// this host, the kernel tells.
+const SILENCE: Duration = Duration::from_secs(10);
+/// The largest head of a response, and the largest problem document.
+const LIMIT: u64 = 64 << 10;
+
+/// How the proxy is reached.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// Tried in this order.
+    pub endpoints: Vec<Endpoint>,
+    /// For changes over TCP.
+    pub token: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// Nobody answers: what was tried, and why it failed.
+    Unreachable(String),
+    /// The proxy refuses: the status, the problem's slug, and its text.
+    Refused {
+        /// The status.
+        status: u16,
+        /// The last part of the problem's `type`.
+        slug: String,
+        /// For people.
+        detail: String,
+    },
+}
+
+/// Either kind of stream.
+#[derive(Debug)]
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Unix(stream) => stream.read(buffer),
+            Stream::Tcp(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Unix(stream) => stream.write_all(bytes),
+            Stream::Tcp(stream) => stream.write_all(bytes),
+        }
+    }
+
+    fn be_patient(&self, reading: Option<Duration>) -> io::Result<()> {
+        match self {
+            Stream::Unix(stream) => stream.set_read_timeout(reading),
+            Stream::Tcp(stream) => stream.set_read_timeout(reading),
+        }
+    }
+
+    /// Our own address, as the proxy's host sees it; `None` on this host.
+    fn outside_address(&self) -> Option<IpAddr> {
+        match self {
+            Stream::Unix(_) => None,
+            Stream::Tcp(stream) => {
+                let local = stream.local_addr().ok()?.ip();
+                let same_host = stream.peer_addr().is_ok_and(|peer| peer.ip() == local);
+                (!local.is_loopback() && !same_host).then_some(local)
+            }
+        }
+    }
+}
+
+/// A response's body that is still coming.
+#[derive(Debug)]
+pub struct Lines(BufReader<Stream>);
+
+impl Lines {
+    /// The next line; `None` when the connection has ended.
+    pub fn read(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.0.by_ref().take(LIMIT).read_line(&mut line) {
+            Ok(1..) if line.ends_with('\n') => Some(line),
+            _ => None,
+        }
+    }
+
+    /// Ends the connection from another thread, too.
+    pub fn hang_up(&self) -> Option<HangUp> {
+        match self.0.get_ref() {
+            Stream::Unix(stream) => stream.try_clone().ok().map(HangUp::Unix),
+            Stream::Tcp(stream) => stream.try_clone().ok().map(HangUp::Tcp),
+        }
+    }
+}
+
+/// Ends a connection that somebody else reads from.
+#[derive(Debug)]
+pub enum HangUp {
+    /// On this host.
+    Unix(UnixStream),
+    /// Elsewhere.
+    Tcp(TcpStream),
+}
+
+impl HangUp {
+    /// Ends it.
+    pub fn now(&self) {
+        let both = std::net::Shutdown::Both;
+        // One that has ended already is what is wanted.
+        let _ = match self {
+            HangUp::Unix(stream) => stream.shutdown(both),
+            HangUp::Tcp(stream) => stream.shutdown(both),
+        };
+    }
+}
+
+impl Remote {
+    /// One request, its whole answer.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, or refuses.
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let lines = self.open(method, path, |_| body.cloned())?;
+        let mut text = String::new();
+        let read = lines.0.take(LIMIT).read_to_string(&mut text);
+        read.map_err(|error| Failure::Unreachable(error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::Unreachable(format!("its answer can't be understood: {error}"))
+        })
+    }
+
+    /// One request whose answer goes on. The body may depend on our own address as the proxy's host sees it
+    /// (`None`: the same host).
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, or refuses.
+    pub fn open(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Fn(Option<IpAddr>) -> Option<Value>,
+    ) -> Result<Lines, Failure> {
+        let mut failures = Vec::new();
+        for endpoint in &self.endpoints {
+            match connect(endpoint) {
+                Ok(stream) => {
+                    let body = body(stream.outside_address());
+                    return self.ask(endpoint, stream, method, path, body.as_ref());
+                }
+                Err(error) => failures.push((endpoint, error)),
+            }
+        }
+        let text = crate::client::names::unreachable(&failures);
+        Err(Failure::Unreachable(text))
+    }
+
+    fn ask(
+        &self,
+        endpoint: &Endpoint,
+        mut stream: Stream,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Lines, Failure> {
+        let broken = |error: io::Error| {
+            let why = match error.kind() {
+                // What the kernel says of a time that has passed is no help.
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    format!("nothing came within {PATIENCE:?}; is it stopped or overloaded?")
+                }
+                _ => format!("{error}."),
+            };
+            Failure::Unreachable(format!("the proxy at {endpoint} does not answer: {why}"))
+        };
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let host = match endpoint {
+            Endpoint::Unix(_) => "lameduck",
+            Endpoint::Tcp(authority) => authority,
+        };
+        let mut head = format!("{method} {path} HTTP/1.0\r\nhost: {host}\r\n");
+        if let (Endpoint::Tcp(_), Some(token)) = (endpoint, &self.token) {
+            head.push_str(&format!("authorization: Bearer {token}\r\n"));
+        }
+        if !body.is_empty() {
+            let length = body.len();
+            head.push_str(&format!(
+                "content-type: application/json\r\ncontent-length: {length}\r\n"
+            ));
+        }
+        stream.be_patient(Some(PATIENCE)).map_err(broken)?;
+        let request = format!("{head}\r\n{body}");
+        stream.write(request.as_bytes()).map_err(broken)?;
+        let mut answer = BufReader::new(stream);
+        let status = read_head(&mut answer).map_err(broken)?;
+        if !(200..300).contains(&status) {
+            let mut text = String::new();
+            let _ = answer.take(LIMIT).read_to_string(&mut text);
+            return Err(refusal(status, &text));
+        }
+        let silence = match answer.get_ref() {
+            Stream::Unix(_) => None,
+            Stream::Tcp(_) => Some(SILENCE),
+        };
+        answer.get_ref().be_patient(silence).map_err(broken)?;
+        Ok(Lines(answer))
+    }
+}
+
+fn refusal(status: u16, text: &str) -> Failure {
+    let problem: Value = serde_json::from_str(text).unwrap_or_default();
+    let member = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+    let slug = member("type");
+    let slug = slug.rsplit(':').next().unwrap_or_default().to_owned();
+    let detail = match member("detail") {
+        empty if empty.is_empty() => format!("status {status}; is this lameduck's admin API?"),
+        detail => crate::rt::output::printable(&detail),
+    };
+    Failure::Refused {
+        status,
+        slug,
+        detail,
+    }
+}
+
+fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
+    match endpoint {
+        Endpoint::Unix(path) => connect_unix(path).map(Stream::Unix),
+        Endpoint::Tcp(authority) => {
+            let mut last = io::ErrorKind::NotFound.into();
+            let addresses: Vec<SocketAddr> = authority.to_socket_addrs()?.collect();
+            for address in addresses {
+                match TcpStream::connect_timeout(&address, PATIENCE) {
+                    Ok(stream) => {
+                        let _ = stream.set_nodelay(true);
+                        return Ok(Stream::Tcp(stream));
+                    }
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        }
+    }
+}
+
+/// As std does, but not for ever: a proxy that is frozen takes connections until its queue is full, and from then on
+/// the caller waits.
+fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // unix(7): the time to send is also the time to connect.
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket
+        .connect(&SockAddr::unix(path)?)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+            _ => error,
+        })?;
+    Ok(OwnedFd::from(socket).into())
+}
+
+/// Reads a response's head; its status.
+fn read_head(from: &mut impl BufRead) -> io::Result<u16> {
+    let mut head = String::new();
+    loop {
+        let before = head.len();
+        let room = LIMIT.saturating_sub(before as u64);
+        from.by_ref().take(room).read_line(&mut head)?;
+        match &head[before..] {
+            "" => return Err(io::ErrorKind::UnexpectedEof.into()),
+            "\r\n" | "\n" => break,
+            _ => {}
+        }
+    }
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut fields);
+    match response.parse(head.as_bytes()) {
+        Ok(httparse::Status::Complete(_)) => Ok(response.code.unwrap_or_default()),
+        _ => Err(io::Error::other("this is not HTTP")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    fn answered(answer: &'static str) -> Result<Value, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let remote = Remote {
+            endpoints: vec![Endpoint::Unix(path)],
+            token: None,
+        };
+        let answer = remote.call("GET", "/", None);
+        server.join().unwrap();
+        answer
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_end() {
+        let answer = answered("HTTP/1.1 200 OK\r\nx: y\r\n\r\n{\"a\":1}").unwrap();
+        assert_eq!(answer["a"], 1);
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        let answer = answered(
+            "HTTP/1.1 404 Not Found\r\n\r\n{\"type\":\"urn:lameduck:problem:unknown-pool\",\"detail\":\"no\\u001b\"}",
+        );
+        let Err(Failure::Refused {
+            status,
+            slug,
+            detail,
+        }) = answer
+        else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(
+            (status, &*slug, &*detail),
+            (404, "unknown-pool", "no\u{fffd}")
+        );
+    }
+
+    #[test]
+    fn a_frozen_proxy_with_a_full_queue_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let frozen = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        frozen.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        frozen.listen(0).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        let begun = std::time::Instant::now();
+        let full = connect_unix(&path).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= PATIENCE);
+    }
+
+    #[test]
+    fn a_proxy_that_takes_the_connection_and_says_nothing_is_told_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let _silent = UnixListener::bind(&path).unwrap();
+        let remote = Remote {
+            endpoints: vec![Endpoint::Unix(path)],
+            token: None,
+        };
+        let Err(Failure::Unreachable(why)) = remote.call("GET", "/", None) else {
+            panic!("it can't have answered");
+        };
+        assert!(
+            why.ends_with("nothing came within 5s; is it stopped or overloaded?"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_http_is_unreachable() {
+        for answer in ["", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nx"] {
+            assert!(matches!(answered(answer), Err(Failure::Unreachable(_))));
+        }
+    }
+}

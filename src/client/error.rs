@@ -1,0 +1,39 @@
+//! Why a running proxy did not do what it was asked.
+
+/// What kind of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientErrorKind {
+    /// The proxy refuses, or what was asked can't be said.
+    Failed,
+    /// A deadline ran out.
+    Late,
+    /// The proxy can't be reached, or is gone.
+    Unreachable,
+}
+
+/// A call to a running proxy that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ClientError {
+    /// Of what kind.
+    pub kind: ClientErrorKind,
+    /// What happened and what to do, for people.
+    pub message: String,
+}
+
+impl ClientError {
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        let (kind, message) = (ClientErrorKind::Failed, message.into());
+        Self { kind, message }
+    }
+
+    pub(super) fn late(message: impl Into<String>) -> Self {
+        let (kind, message) = (ClientErrorKind::Late, message.into());
+        Self { kind, message }
+    }
+
+    pub(super) fn unreachable(message: impl Into<String>) -> Self {
+        let (kind, message) = (ClientErrorKind::Unreachable, message.into());
+        Self { kind, message }
+    }
+}

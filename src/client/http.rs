@@ -1,0 +1,421 @@
+//! A small HTTP/1 client for the admin API, over its unix socket or TCP.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::error::ClientError;
+use crate::admin::listen::default_sockets;
+use crate::client::names::{self, Endpoint, segment};
+use crate::config::plain_file::{LONGEST_TOKEN, read_whole_file};
+use crate::rt::output::printable;
+
+/// For a connect over TCP, and for answers that don't wait for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How to reach the running proxy.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Connect {
+    /// The proxy's admin API: a socket's path, or http://HOST:PORT [default: the first that answers of
+    /// /run/lameduck/lameduck.sock and $XDG_RUNTIME_DIR/lameduck.sock]
+    #[arg(
+        long,
+        value_name = "PATH|URL",
+        env = "LAMEDUCK_ADMIN",
+        help_heading = "Connection"
+    )]
+    pub admin: Option<Endpoint>,
+    /// File with the token that changes over TCP need
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LAMEDUCK_TOKEN_FILE",
+        help_heading = "Connection"
+    )]
+    pub token_file: Option<PathBuf>,
+}
+
+/// Talks to one proxy; a connection per request.
+#[derive(Debug, Clone)]
+pub struct Client {
+    endpoints: Vec<Endpoint>,
+    token: Option<String>,
+}
+
+/// The token in a file, or in a pipe (`--token-file <(pass lameduck)`).
+fn read_token(path: &Path) -> io::Result<String> {
+    let text = read_whole_file(path, LONGEST_TOKEN)?;
+    let text = String::from_utf8(text)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))?;
+    Ok(text.trim().to_owned())
+}
+
+/// How long to wait for an answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Wait {
+    /// It answers at once.
+    Short,
+    /// It may take this long by what was asked, plus some.
+    For(Duration),
+    /// As long as it takes.
+    Ever,
+}
+
+impl Client {
+    /// A client for what the options say, else for the default sockets.
+    ///
+    /// # Errors
+    /// When the token file can't be read.
+    pub fn new(connect: &Connect) -> Result<Self, ClientError> {
+        let endpoints = match &connect.admin {
+            Some(endpoint) => vec![endpoint.clone()],
+            None => default_sockets().into_iter().map(Endpoint::Unix).collect(),
+        };
+        let token = connect.token_file.as_ref().map(|path| {
+            read_token(path).map_err(|error| {
+                ClientError::failed(format!(
+                    "can't read the token file {}: {error}; give another with --token-file",
+                    path.display()
+                ))
+            })
+        });
+        Ok(Self {
+            endpoints,
+            token: token.transpose()?,
+        })
+    }
+
+    /// Where it looks for the proxy, and the token: for those who speak without a runtime.
+    pub fn into_parts(self) -> (Vec<Endpoint>, Option<String>) {
+        (self.endpoints, self.token)
+    }
+
+    /// `GET`.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, or refuses.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, None::<&Value>, Wait::Short)
+            .await
+    }
+
+    /// Any request with a JSON answer.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, refuses, or doesn't answer in time.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        wait: Wait,
+    ) -> Result<T, ClientError> {
+        let (status, bytes) = self.raw(method, path, body, wait).await?;
+        if !status.is_success() {
+            return Err(refusal(status, &bytes));
+        }
+        serde_json::from_slice(&bytes).map_err(|error| {
+            ClientError::failed(format!(
+                "the answer to {path} can't be understood: {error}; is this lameduck's admin API, and of the \
+                 same version (`lameduck --version`)?"
+            ))
+        })
+    }
+
+    /// Any request; the status and the body as they came.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, or doesn't answer in time.
+    pub async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        wait: Wait,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let answered = async {
+            let response = self.send(method, path, body).await?;
+            let status = response.status();
+            let body = response.into_body().collect().await.map_err(broken)?;
+            Ok((status, body.to_bytes()))
+        };
+        let limit = match wait {
+            Wait::Short => PATIENCE,
+            Wait::For(time) => time.saturating_add(PATIENCE),
+            Wait::Ever => return answered.await,
+        };
+        timeout(limit, answered).await.unwrap_or_else(|_elapsed| {
+            Err(ClientError::unreachable(format!(
+                "the proxy took the request but did not answer within {}; it may be overloaded or stopped \
+                 (SIGSTOP)",
+                humantime::format_duration(limit)
+            )))
+        })
+    }
+
+    /// Subscribes to the events, of one pool or of all.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, or refuses.
+    pub async fn events(&self, pool: Option<&str>) -> Result<Events, ClientError> {
+        let query = pool.map_or_else(String::new, |pool| format!("?pool={}", segment(pool)));
+        self.stream(Method::GET, &format!("/v1/events{query}"), None::<&Value>)
+            .await
+    }
+
+    /// Any request that is answered with a stream of server-sent events.
+    ///
+    /// # Errors
+    /// When the proxy can't be reached, or refuses.
+    pub async fn stream(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Events, ClientError> {
+        let asked = async {
+            let response = self.send(method, path, body).await?;
+            let status = response.status();
+            let body = response.into_body();
+            if status.is_success() {
+                return Ok(Events { body });
+            }
+            let bytes = body.collect().await.map_err(broken)?.to_bytes();
+            Err(refusal(status, &bytes))
+        };
+        let silent = |_elapsed| ClientError::unreachable("the proxy did not answer");
+        timeout(PATIENCE, asked).await.map_err(silent)?
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let (endpoint, stream) = self.connect().await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        // Ends by itself when the response or its reader is gone.
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path);
+        request = match endpoint {
+            Endpoint::Unix(_) => request.header("host", "lameduck"),
+            Endpoint::Tcp(authority) => request.header("host", authority),
+        };
+        if let (Endpoint::Tcp(_), Some(token)) = (endpoint, &self.token) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut bytes = Vec::new();
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json");
+            bytes = serde_json::to_vec(body).map_err(|error| {
+                ClientError::failed(format!("can't write the request: {error}"))
+            })?;
+        }
+        let request = request
+            .body(Full::new(Bytes::from(bytes)))
+            .map_err(|error| {
+                ClientError::failed(format!(
+                    "can't write the request: {error}; does the token file hold one line of plain text?"
+                ))
+            })?;
+        sender.send_request(request).await.map_err(broken)
+    }
+
+    async fn connect(&self) -> Result<(&Endpoint, Box<dyn Duplex>), ClientError> {
+        let mut failures = Vec::new();
+        for endpoint in &self.endpoints {
+            match open(endpoint).await {
+                Ok(stream) => return Ok((endpoint, stream)),
+                Err(error) => failures.push((endpoint, error)),
+            }
+        }
+        Err(ClientError::unreachable(names::unreachable(&failures)))
+    }
+}
+
+/// Either kind of stream.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+async fn open(endpoint: &Endpoint) -> io::Result<Box<dyn Duplex>> {
+    match endpoint {
+        Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        Endpoint::Tcp(authority) => {
+            let connecting = timeout(PATIENCE, TcpStream::connect(authority));
+            let stream = connecting
+                .await
+                .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
+            Ok(Box::new(stream))
+        }
+    }
+}
+
+fn broken(error: hyper::Error) -> ClientError {
+    ClientError::unreachable(format!(
+        "the proxy closed the connection before it answered ({error}); it may have stopped, or this is not \
+         lameduck's admin API"
+    ))
+}
+
+/// What a problem document means for the exit code, and its text.
+fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
+    let problem: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    // Line by line: diagnostics have several.
+    let detail: Vec<String> = detail.lines().map(printable).collect();
+    let detail = match detail.join("\n") {
+        empty if empty.is_empty() => {
+            format!("the proxy answered {status} without a reason; is this lameduck's admin API?")
+        }
+        detail => in_our_words(&detail),
+    };
+    match status {
+        StatusCode::GATEWAY_TIMEOUT => ClientError::late(detail),
+        StatusCode::UNAUTHORIZED => ClientError::failed(format!(
+            "{detail} Here: --token-file or LAMEDUCK_TOKEN_FILE."
+        )),
+        _ => ClientError::failed(detail),
+    }
+}
+
+/// The API names its own paths; whoever sits at a terminal has commands for them. A configuration's diagnostics
+/// bring their own "error:".
+fn in_our_words(detail: &str) -> String {
+    if detail.starts_with("error:") {
+        return format!("the configuration is refused, the old one stays in force\n{detail}");
+    }
+    let Some((text, rest)) = detail.split_once(". GET /v1/pools") else {
+        return detail.to_owned();
+    };
+    match rest.contains("lists them") {
+        true => format!("{text}; `lameduck status` lists them"),
+        false => detail.to_owned(),
+    }
+}
+
+/// A stream of events.
+#[derive(Debug)]
+pub struct Events {
+    body: Incoming,
+}
+
+impl Events {
+    /// Waits for a change. Safe to drop and call again.
+    ///
+    /// # Errors
+    /// When the stream ended.
+    pub async fn changed(&mut self) -> Result<(), ClientError> {
+        self.next().await.map(drop)
+    }
+
+    /// Waits for the next event, as it came. Safe to drop and call again.
+    ///
+    /// # Errors
+    /// When the stream ended.
+    pub async fn next(&mut self) -> Result<Bytes, ClientError> {
+        loop {
+            let ended = || ClientError::unreachable("the proxy closed the event stream");
+            let frame = self.body.frame().await.ok_or_else(ended)?.map_err(broken)?;
+            // Comments only keep the stream alive.
+            if let Ok(data) = frame.into_data()
+                && !data.starts_with(b":")
+            {
+                return Ok(data);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::error::ClientErrorKind;
+
+    fn client(endpoints: Vec<Endpoint>) -> Client {
+        Client {
+            endpoints,
+            token: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_proxy_is_5_and_names_everything_tried() {
+        let dir = tempfile::tempdir().unwrap();
+        let stale = dir.path().join("stale.sock");
+        drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+        let missing = dir.path().join("missing.sock");
+        let client = client(vec![
+            Endpoint::Unix(missing.clone()),
+            Endpoint::Unix(stale.clone()),
+        ]);
+        let error = client.get::<Value>("/v1/pools").await.unwrap_err();
+        assert_eq!(error.kind, ClientErrorKind::Unreachable);
+        let expected = format!(
+            "can't reach the proxy: tried {} (no such socket) and {} (nobody listens). Is it running",
+            missing.display(),
+            stale.display()
+        );
+        assert!(error.message.starts_with(&expected), "{}", error.message);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_hangs_up_is_5_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move { drop(listener.accept().await) });
+        let client = client(vec![Endpoint::Unix(path)]);
+        let error = client.get::<Value>("/v1/pools").await.unwrap_err();
+        assert_eq!(
+            error.kind,
+            ClientErrorKind::Unreachable,
+            "{}",
+            error.message
+        );
+        server.await.unwrap();
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_server_s_words() {
+        let body = br#"{"detail":"there is no pool `x`;\u001b[2J known pools: app."}"#;
+        let error = refusal(StatusCode::NOT_FOUND, body);
+        assert_eq!(
+            error,
+            ClientError::failed("there is no pool `x`;\u{fffd}[2J known pools: app.")
+        );
+        assert_eq!(
+            refusal(StatusCode::GATEWAY_TIMEOUT, body).kind,
+            ClientErrorKind::Late
+        );
+        let body =
+            br#"{"detail":"there is no pool `x`; known pools: app. GET /v1/pools lists them."}"#;
+        assert_eq!(
+            refusal(StatusCode::NOT_FOUND, body).message,
+            "there is no pool `x`; known pools: app; `lameduck status` lists them"
+        );
+        let body = br#"{"detail":"error: there is no `x` in [server]\n --> a.toml:1:1"}"#;
+        let message = refusal(StatusCode::UNPROCESSABLE_ENTITY, body).message;
+        assert_eq!(
+            message,
+            "the configuration is refused, the old one stays in force\nerror: there is no `x` in [server]\n --> a.toml:1:1"
+        );
+        let error = refusal(StatusCode::BAD_GATEWAY, b"<html>");
+        assert!(error.message.contains("502"), "{}", error.message);
+    }
+}

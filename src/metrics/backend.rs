@@ -1,0 +1,106 @@
+//! Counters of one backend: plain atomics on the request path, turned into metrics at scrape time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Histogram;
+use crate::core::backend::Probe;
+
+/// The lowest and highest status that has a counter of its own.
+const FIRST: u16 = 100;
+const LAST: u16 = 599;
+
+/// What a backend did so far.
+#[derive(Debug)]
+pub struct Counters {
+    /// Its probes.
+    pub probes: Probes,
+    codes: Box<[AtomicU64]>,
+    requests: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            probes: Probes::default(),
+            codes: (FIRST..=LAST).map(|_| AtomicU64::new(0)).collect(),
+            requests: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    /// A request was sent to it.
+    pub fn sent(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request ended with this status.
+    pub fn answered(&self, status: u16) {
+        if let Some(counter) = self.codes.get(usize::from(status.wrapping_sub(FIRST))) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests sent to it.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The statuses that were seen, with their counts.
+    pub fn by_code(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        (FIRST..=LAST)
+            .zip(self.codes.iter())
+            .filter_map(|(code, counter)| {
+                let count = counter.load(Ordering::Relaxed);
+                (count > 0).then_some((code, count))
+            })
+    }
+}
+
+/// Results of probes, as metrics call them.
+const RESULTS: [&str; 6] = [
+    "pass",
+    "unavailable",
+    "refused",
+    "reset",
+    "status",
+    "timeout",
+];
+
+/// What a backend's probes found so far.
+#[derive(Debug, Default)]
+pub struct Probes {
+    results: [AtomicU64; RESULTS.len()],
+    durations: Histogram,
+}
+
+impl Probes {
+    /// A probe ended.
+    pub fn ended(&self, probe: Probe, took: Duration) {
+        let index = match probe {
+            Probe::Pass => 0,
+            Probe::Unavailable => 1,
+            Probe::Refused => 2,
+            Probe::Reset => 3,
+            Probe::Status(_) => 4,
+            Probe::Timeout => 5,
+        };
+        self.results[index].fetch_add(1, Ordering::Relaxed);
+        self.durations.observe(took);
+    }
+
+    /// Each result with its count.
+    pub fn by_result(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        RESULTS.into_iter().zip(
+            self.results
+                .iter()
+                .map(|count| count.load(Ordering::Relaxed)),
+        )
+    }
+
+    /// How long they took.
+    pub fn durations(&self) -> &Histogram {
+        &self.durations
+    }
+}

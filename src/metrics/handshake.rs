@@ -1,0 +1,97 @@
+//! TLS handshakes by how they ended: one counter each.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How a handshake ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    /// Well, from the start.
+    Full,
+    /// Well, going on from an earlier session.
+    Resumed,
+    /// It took longer than `header_timeout`.
+    Timeout,
+    /// The client went away.
+    Closed,
+    /// What came was not TLS: answered with 400.
+    PlainHttp,
+    /// The client sent an alert: mostly, it doesn't trust the certificate.
+    RefusedByClient,
+    /// The client showed no certificate, or a bad one.
+    ClientCertificate,
+    /// No version, cipher or protocol in common.
+    Unsupported,
+    /// What came was broken.
+    Malformed,
+    /// The deadline of the shutdown.
+    Cut,
+}
+
+/// All of them.
+const HANDSHAKES: [Handshake; 10] = [
+    Handshake::Full,
+    Handshake::Resumed,
+    Handshake::Timeout,
+    Handshake::Closed,
+    Handshake::PlainHttp,
+    Handshake::RefusedByClient,
+    Handshake::ClientCertificate,
+    Handshake::Unsupported,
+    Handshake::Malformed,
+    Handshake::Cut,
+];
+
+impl Handshake {
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::PlainHttp => "plain_http",
+            Self::RefusedByClient => "refused_by_client",
+            Self::ClientCertificate => "client_certificate",
+            Self::Unsupported => "unsupported",
+            Self::Malformed => "malformed",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+/// A count for each.
+#[derive(Debug, Default)]
+pub(crate) struct Handshakes([AtomicU64; HANDSHAKES.len()]);
+
+impl Handshakes {
+    pub(crate) fn add(&self, handshake: Handshake) {
+        // The array is as long as the list of variants, and a test keeps the list in their order.
+        if let Some(count) = self.0.get(handshake as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Each with its count, zeros too: a series that exists from the start is one that can be alerted on.
+    pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        HANDSHAKES
+            .iter()
+            .map(|handshake| handshake.name())
+            .zip(counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_own_count() {
+        let handshakes = Handshakes::default();
+        for (place, handshake) in HANDSHAKES.into_iter().enumerate() {
+            assert_eq!(handshake as usize, place);
+            handshakes.add(handshake);
+        }
+        assert!(handshakes.read().all(|(_, count)| count == 1));
+    }
+}

@@ -1,0 +1,120 @@
+//! Limits of client connections that were run into: one counter each.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A limit of `[server]`. Metrics and the access log call it by its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `max_connections`: 503.
+    Connections,
+    /// `max_connections_per_client`: 429.
+    ConnectionsPerClient,
+    /// `max_requests_per_connection`: the response says `Connection: close`.
+    Requests,
+    /// `header_timeout`: 408.
+    HeaderTimeout,
+    /// `idle_timeout`: closed without a word.
+    IdleTimeout,
+    /// `body_timeout`: 408, or cut.
+    BodyTimeout,
+    /// `min_body_rate`: 408, or cut.
+    BodyRate,
+    /// `min_response_rate`: cut.
+    ResponseRate,
+    /// `total_timeout`: 408, 503, 504, or cut.
+    TotalTimeout,
+    /// `max_header`: 431.
+    Header,
+    /// `max_uri`: 414.
+    Uri,
+    /// `max_body`: 413.
+    Body,
+    /// `max_memory`: 408, or 503.
+    Memory,
+    /// `max_memory_per_connection`: refused, and can be sent again.
+    ConnectionMemory,
+}
+
+/// All of them.
+pub(crate) const LIMITS: [Limit; 14] = [
+    Limit::Connections,
+    Limit::ConnectionsPerClient,
+    Limit::Requests,
+    Limit::HeaderTimeout,
+    Limit::IdleTimeout,
+    Limit::BodyTimeout,
+    Limit::BodyRate,
+    Limit::ResponseRate,
+    Limit::TotalTimeout,
+    Limit::Header,
+    Limit::Uri,
+    Limit::Body,
+    Limit::Memory,
+    Limit::ConnectionMemory,
+];
+
+impl Limit {
+    /// Its key in `[server]`.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Connections => "max_connections",
+            Self::ConnectionsPerClient => "max_connections_per_client",
+            Self::Requests => "max_requests_per_connection",
+            Self::HeaderTimeout => "header_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyRate => "min_body_rate",
+            Self::ResponseRate => "min_response_rate",
+            Self::TotalTimeout => "total_timeout",
+            Self::Header => "max_header",
+            Self::Uri => "max_uri",
+            Self::Body => "max_body",
+            Self::Memory => "max_memory",
+            Self::ConnectionMemory => "max_memory_per_connection",
+        }
+    }
+}
+
+/// A count for each limit.
+#[derive(Debug, Default)]
+pub(crate) struct Limited([AtomicU64; LIMITS.len()]);
+
+impl Limited {
+    pub(crate) fn add(&self, limit: Limit) {
+        // The array is as long as the list of variants, and a test keeps the list in their order.
+        if let Some(count) = self.0.get(limit as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Each limit with its count, zeros too: a series that exists from the start is one that can be alerted on.
+    pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        LIMITS.iter().map(|limit| limit.key()).zip(counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema;
+
+    #[test]
+    fn each_limit_has_its_own_count_and_is_a_key_of_the_configuration() {
+        let limited = Limited::default();
+        for (place, limit) in LIMITS.into_iter().enumerate() {
+            assert_eq!(limit as usize, place);
+            limited.add(limit);
+        }
+        let server = schema::SECTIONS
+            .iter()
+            .find(|section| section.name == "server");
+        for (key, count) in limited.read() {
+            assert_eq!(count, 1, "{key}");
+            assert!(
+                server.is_some_and(|server| server.key(key).is_some()),
+                "{key}"
+            );
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What is counted: plain atomics that hang where the request already is ([a pool](PoolCounters),
+//! [a backend](backend::Counters), [the data plane](PlaneCounters)).
+//!
+//! Their names and labels are put to them when somebody scrapes, in [`crate::telemetry::prometheus`].
+
+pub mod backend;
+mod handshake;
+mod histogram;
+mod limit;
+mod local_answers;
+mod plane;
+mod pool;
+mod reasons;
+
+pub use handshake::Handshake;
+pub use histogram::Histogram;
+pub use limit::Limit;
+pub use plane::PlaneCounters;
+pub use pool::PoolCounters;

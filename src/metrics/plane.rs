@@ -1,0 +1,38 @@
+//! Counters of the whole data plane.
+
+use super::handshake::{Handshake, Handshakes};
+use super::limit::{Limit, Limited};
+use super::local_answers::LocalAnswers;
+use super::reasons::Reasons;
+
+/// What the data plane counts before a pool is known.
+#[derive(Debug, Default)]
+pub struct PlaneCounters {
+    /// To what is for no pool.
+    pub(crate) local: LocalAnswers,
+    pub(crate) refused: Reasons,
+    pub(crate) limited: Limited,
+    pub(crate) handshakes: Handshakes,
+}
+
+impl PlaneCounters {
+    /// Something that is for no pool was answered with this status.
+    pub fn answered(&self, status: u16) {
+        self.local.add(status);
+    }
+
+    /// A connection or request was turned away before it was routed.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.add(reason);
+    }
+
+    /// A TLS handshake ended.
+    pub fn handshake(&self, handshake: Handshake) {
+        self.handshakes.add(handshake);
+    }
+
+    /// A client ran into a limit.
+    pub fn limited(&self, limit: Limit) {
+        self.limited.add(limit);
+    }
+}

@@ -1,0 +1,163 @@
+//! Whether a connection that we opened is still in the queue of its listener.
+//!
+//! A connect succeeds as soon as the listener's kernel has room for it; the process may take it much later, or die
+//! before it does, and then its kernel resets a connection whose bytes it has acknowledged. Where both ends are in
+//! one network namespace, the kernel knows better: an end that nobody has accepted belongs to no file, and so has no
+//! inode. That takes one question over netlink, which the kernel answers within the call: a few microseconds.
+
+use std::io::{self, Read as _};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::net::listening::netlink;
+
+/// Where the other end of a connection of ours is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the queue of its listener: no process has it, and a process that dies now never will have had it.
+    Queue,
+    /// A process has accepted it.
+    Process,
+}
+
+/// Where the other end of the connection between these addresses is; `None` where that can't be known: it is closed,
+/// it is not in this network namespace, or netlink is shut off.
+pub fn place(ours: SocketAddr, theirs: SocketAddr) -> Option<Place> {
+    ask(ours, theirs, answer).ok().flatten()
+}
+
+/// Whether the other end of the connection between these addresses was closed by whoever had it, for good and not only
+/// for sending. `false` where this can't be known: see [`place`].
+pub fn is_abandoned(ours: SocketAddr, theirs: SocketAddr) -> bool {
+    ask(ours, theirs, |bytes| {
+        let (state, inode) = describe(bytes)?;
+        Some(inode == 0 && CLOSING.contains(&state))
+    })
+    .is_ok_and(|answer| answer == Some(true))
+}
+
+/// States of a socket that has sent its FIN: FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING.
+const CLOSING: [u8; 5] = [4, 5, 6, 9, 11];
+
+fn ask<T>(
+    ours: SocketAddr,
+    theirs: SocketAddr,
+    read: impl FnOnce(&[u8]) -> Option<T>,
+) -> io::Result<Option<T>> {
+    if !cfg!(target_os = "linux") {
+        return Ok(None);
+    }
+    let socket = netlink::open()?;
+    // The kernel has answered when `send` returns: nobody ever waits here.
+    socket.set_nonblocking(true)?;
+    socket.send(&question(ours, theirs))?;
+    let mut buffer = [0; 1024];
+    let count = (&socket).read(&mut buffer)?;
+    Ok(read(&buffer[..count]))
+}
+
+/// `struct nlmsghdr`, `struct inet_diag_req_v2`: this one socket, seen from its own side.
+fn question(ours: SocketAddr, theirs: SocketAddr) -> [u8; 72] {
+    let family = match theirs {
+        SocketAddr::V4(_) => libc::AF_INET,
+        SocketAddr::V6(_) => libc::AF_INET6,
+    };
+    let mut bytes = netlink::question(netlink::ONE, family as u8, u32::MAX);
+    bytes[24..26].copy_from_slice(&theirs.port().to_be_bytes());
+    bytes[26..28].copy_from_slice(&ours.port().to_be_bytes());
+    for (at, ip) in [(28, theirs.ip()), (44, ours.ip())] {
+        match ip {
+            IpAddr::V4(ip) => bytes[at..at + 4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => bytes[at..at + 16].copy_from_slice(&ip.octets()),
+        }
+    }
+    // No cookie is asked for.
+    bytes[64..].fill(0xff);
+    bytes
+}
+
+/// What the kernel says of that socket. One that is being closed is nobody's, and in no queue either; where no such
+/// connection is left, the kernel may describe the listener; and a listener that wants to hear of a connection only
+/// when something has come on it (`TCP_DEFER_ACCEPT`) leaves it in SYN_RECV until then.
+fn answer(bytes: &[u8]) -> Option<Place> {
+    const ESTABLISHED: u8 = 1;
+    match describe(bytes)? {
+        (ESTABLISHED, 0) => Some(Place::Queue),
+        (ESTABLISHED, _) => Some(Place::Process),
+        _ => None,
+    }
+}
+
+/// A socket's state and inode.
+fn describe(bytes: &[u8]) -> Option<(u8, u32)> {
+    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    if kind != netlink::BY_FAMILY {
+        return None;
+    }
+    let message = bytes.get(netlink::HEADER..netlink::HEADER + netlink::DESCRIPTION)?;
+    Some((message[1], netlink::inode(message)?))
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_connection_is_in_the_queue_until_it_is_accepted() {
+        // The last one is how Node listens: one socket for both families.
+        for (listen, connect) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("[::1]", "[::1]"),
+            ("[::]", "127.0.0.1"),
+        ] {
+            let Ok(listener) = TcpListener::bind(format!("{listen}:0")) else {
+                continue;
+            };
+            let address = format!("{connect}:{}", listener.local_addr().unwrap().port());
+            // Asked here: a socket that was reset has forgotten its peer.
+            let connect = || {
+                let ours = TcpStream::connect(&address).unwrap();
+                let ends = (ours.local_addr().unwrap(), ours.peer_addr().unwrap());
+                (ours, ends)
+            };
+            let place_of = |ends: (SocketAddr, SocketAddr)| place(ends.0, ends.1);
+            let (_ours, ends) = connect();
+            if netlink::open().is_err() {
+                return;
+            }
+            assert_eq!(place_of(ends), Some(Place::Queue), "{address}");
+            let (theirs, _) = listener.accept().unwrap();
+            assert_eq!(place_of(ends), Some(Place::Process), "{address}");
+            drop(theirs);
+            assert_eq!(place_of(ends), None, "{address}");
+            let (_ours, ends) = connect();
+            drop(listener);
+            assert_eq!(place_of(ends), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_still_reads_has_not_abandoned_the_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, peer) = listener.accept().unwrap();
+        if netlink::open().is_err() {
+            return;
+        }
+        let is_abandoned = || is_abandoned(ours.local_addr().unwrap(), peer);
+        assert!(!is_abandoned());
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!is_abandoned());
+        drop(theirs);
+        assert!(is_abandoned());
+    }
+
+    #[test]
+    fn no_answer_is_no_knowledge() {
+        assert_eq!(answer(&[]), None);
+        assert_eq!(answer(&[0; 88]), None);
+        let nobody = "127.0.0.1:1".parse().unwrap();
+        assert_eq!(place(nobody, nobody), None);
+    }
+}

@@ -1,0 +1,221 @@
+//! Socket activation, sd_listen_fds(3): sockets that the supervisor has bound for us. They outlive the process, so
+//! that a restart of the proxy refuses nobody: who comes in between waits in the socket's queue.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use socket2::{SockRef, Type};
+
+use crate::rt::syscall::adopt_descriptor;
+
+/// The first descriptor that is passed (`SD_LISTEN_FDS_START`).
+const FIRST: RawFd = 3;
+/// More is no number of sockets, but a mistake.
+const MOST: RawFd = 1024;
+/// The name of the admin API's unix socket, whatever its path.
+pub const ADMIN: &str = "admin";
+/// The name of its second one, for apps.
+pub const APPS: &str = "apps";
+
+/// The sockets that were passed to this process.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    sockets: Vec<Passed>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Passed {
+    /// Kept open: a configuration may drop the address, and take it again later.
+    fd: OwnedFd,
+    name: String,
+    local: Local,
+    used: AtomicBool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Local {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Local {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Local::Tcp(address) => address.fmt(f),
+            Local::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Inherited {
+    /// What `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` speak of, if it is meant for this process. Only the
+    /// first call gets it: descriptors have one owner.
+    pub fn take() -> Self {
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        let number = |name| std::env::var(name).ok()?.parse::<i32>().ok();
+        let mine = number("LISTEN_PID").is_some_and(|pid| pid as u32 == std::process::id());
+        let count = number("LISTEN_FDS").unwrap_or_default().clamp(0, MOST);
+        if !mine || TAKEN.swap(true, Ordering::Relaxed) {
+            return Self::default();
+        }
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut passed = Vec::new();
+        let mut warnings = Vec::new();
+        for fd in FIRST..FIRST + count {
+            let name = names.next().unwrap_or_default();
+            match adopt_descriptor(fd) {
+                Ok(owned) => passed.push((owned, name.to_owned())),
+                Err(error) => warnings.push(format!("descriptor {fd} was not passed: {error}")),
+            }
+        }
+        let mut inherited = Self::new(passed);
+        inherited.warnings.extend(warnings);
+        inherited
+    }
+
+    /// Of these descriptors, those that listen.
+    fn new(passed: Vec<(OwnedFd, String)>) -> Self {
+        let mut inherited = Self::default();
+        for (fd, name) in passed {
+            match look(&fd) {
+                Ok(local) => inherited.sockets.push(Passed {
+                    fd,
+                    name,
+                    local,
+                    used: AtomicBool::new(false),
+                }),
+                Err(error) => inherited.warnings.push(format!(
+                    "a descriptor ({name}) was passed that is no listening stream socket: {error}"
+                )),
+            }
+        }
+        inherited
+    }
+
+    /// The socket for this TCP address: bound to it, or to `[::]` for both families where the address is
+    /// `0.0.0.0`, or named after its port.
+    pub fn tcp(&self, address: SocketAddr) -> Option<TcpListener> {
+        let exact = |passed: &&Passed| passed.local == Local::Tcp(address);
+        let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port());
+        let dual = |passed: &&Passed| {
+            let any = address.ip().is_unspecified() && address.is_ipv4();
+            any && passed.local == Local::Tcp(both)
+                && SockRef::from(&passed.fd).only_v6().is_ok_and(|only| !only)
+        };
+        let named = |passed: &&Passed| {
+            matches!(passed.local, Local::Tcp(_)) && passed.name == address.port().to_string()
+        };
+        let mut sockets = self.sockets.iter();
+        let found = sockets.clone().find(exact);
+        let found = found.or_else(|| sockets.clone().find(dual));
+        found.or_else(|| sockets.find(named))?.hand_out()
+    }
+
+    /// The socket for this path: bound to it, or of this name ([`ADMIN`], [`APPS`]).
+    pub fn unix(&self, path: &Path, name: &str) -> Option<UnixListener> {
+        let here = |passed: &&Passed| passed.local == Local::Unix(path.to_owned());
+        let named =
+            |passed: &&Passed| matches!(passed.local, Local::Unix(_)) && passed.name == name;
+        let mut sockets = self.sockets.iter();
+        let found = sockets.clone().find(here);
+        found.or_else(|| sockets.find(named))?.hand_out()
+    }
+
+    /// What was passed and is of no use; for the log. To be asked when everything has its socket.
+    pub fn warnings(&self) -> Vec<String> {
+        let unused = self.sockets.iter();
+        let unused = unused.filter(|passed| !passed.used.load(Ordering::Relaxed));
+        let unused = unused.map(|passed| {
+            format!(
+                "the supervisor has passed a socket ({}, {}) that nothing in the configuration listens on; make the \
+                 addresses agree, or name it after the port of its [[listener]] or `admin` (FileDescriptorName=)",
+                passed.local, passed.name
+            )
+        });
+        self.warnings.iter().cloned().chain(unused).collect()
+    }
+}
+
+impl Passed {
+    fn hand_out<T: From<OwnedFd>>(&self) -> Option<T> {
+        let copy = self.fd.try_clone().ok()?;
+        SockRef::from(&copy).set_nonblocking(true).ok()?;
+        self.used.store(true, Ordering::Relaxed);
+        Some(T::from(copy))
+    }
+}
+
+/// Where a socket listens; an error if it does not.
+fn look(fd: &OwnedFd) -> io::Result<Local> {
+    let socket = SockRef::from(fd);
+    if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
+        return Err(io::Error::other("it does not listen for streams"));
+    }
+    let address = socket.local_addr()?;
+    if let Some(address) = address.as_socket() {
+        return Ok(Local::Tcp(address));
+    }
+    let path = address.as_pathname().map(Path::to_owned);
+    path.map(Local::Unix)
+        .ok_or_else(|| io::Error::other("it is neither TCP nor a unix socket with a path"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed(sockets: Vec<(OwnedFd, &str)>) -> Inherited {
+        let sockets = sockets.into_iter();
+        Inherited::new(sockets.map(|(fd, name)| (fd, name.to_owned())).collect())
+    }
+
+    #[test]
+    fn sockets_are_found_by_address_and_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        let unix = UnixListener::bind(&path).unwrap();
+        let inherited = passed(vec![(tcp.into(), "8080"), (unix.into(), ADMIN)]);
+        assert_eq!(inherited.warnings().len(), 2);
+        assert_eq!(
+            inherited.tcp(address).unwrap().local_addr().unwrap(),
+            address
+        );
+        assert!(inherited.tcp("0.0.0.0:8080".parse().unwrap()).is_some());
+        assert!(inherited.tcp("127.0.0.1:8081".parse().unwrap()).is_none());
+        assert!(inherited.unix(&path, ADMIN).is_some());
+        assert!(inherited.unix(Path::new("/elsewhere"), ADMIN).is_some());
+        assert!(inherited.warnings().is_empty());
+    }
+
+    #[test]
+    fn one_for_both_families_is_also_for_ipv4() {
+        let Ok(both) = TcpListener::bind("[::]:0") else {
+            use std::io::Write as _;
+            // Not `eprintln!`, whose text the test runner swallows when a test passes.
+            let _ = writeln!(
+                std::io::stderr(),
+                "one_for_both_families: skipped: needs IPv6"
+            );
+            return;
+        };
+        let port = both.local_addr().unwrap().port();
+        let inherited = passed(vec![(both.into(), "")]);
+        assert!(inherited.tcp(([0, 0, 0, 0], port).into()).is_some());
+        assert!(inherited.tcp(([127, 0, 0, 1], port).into()).is_none());
+    }
+
+    #[test]
+    fn what_does_not_listen_is_named() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inherited = passed(vec![(socket.into(), "dns")]);
+        assert!(inherited.warnings()[0].contains("(dns)"));
+    }
+}

@@ -1,0 +1,24 @@
+//! Sockets and streams: what is done to them, whoever they belong to.
+//!
+//! - Listening: [`activation`] has the sockets that a supervisor has bound; [`listening`] finds who listens on this host,
+//!   [`accept_queue`] which connections still wait there.
+//! - A connection's own: [`keepalive`] finds peers that have vanished, [`socket`] is done to a descriptor directly,
+//!   [`connect_fault`] says why a connect failed.
+//! - Streams: [`plain`] is a socket as Pingora wants it, [`rewound`] gives back what was read too far, `hang_up` hears
+//!   a stream's end without reading, `stream` is what they share.
+//! - Small protocols: [`proxy_protocol`] says in front of a connection who it is for, [`sd_notify`] tells a supervisor how
+//!   the process is.
+
+pub mod accept_queue;
+pub mod activation;
+pub mod connect_fault;
+mod hang_up;
+pub mod keepalive;
+pub mod listening;
+pub mod plain;
+pub mod proxy_protocol;
+pub mod rewound;
+pub mod sd_notify;
+pub mod serving;
+pub mod socket;
+pub(crate) mod stream;

@@ -1,0 +1,67 @@
+//! A stream that begins again with what was read of it already.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pingora::protocols::Stream;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::net::stream::{Seen, stands_on, writes_to};
+
+/// Bytes that were read, then the stream that they were read from.
+#[derive(Debug)]
+struct Rewound {
+    seen: Seen,
+    stream: Stream,
+}
+
+/// The stream, with `seen` to be read first.
+pub fn rewound(stream: Stream, seen: &[u8]) -> Stream {
+    match seen.is_empty() {
+        true => stream,
+        false => Box::new(Rewound {
+            seen: Seen::new(seen.to_vec()),
+            stream,
+        }),
+    }
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match space.remaining() > 0 && self.seen.read(space) {
+            true => Poll::Ready(Ok(())),
+            false => Pin::new(&mut *self.stream).poll_read(cx, space),
+        }
+    }
+}
+
+writes_to!(Rewound, stream);
+stands_on!(Rewound, |this| this.stream);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn begins_with_what_was_seen_and_goes_on() {
+        let (mut near, far) = tokio::io::duplex(64);
+        near.write_all(b"def").await.unwrap();
+        let mut stream = rewound(Box::new(far), b"abc");
+        let mut piece = [0; 2];
+        stream.read_exact(&mut piece).await.unwrap();
+        assert_eq!(&piece, b"ab");
+        let mut rest = [0; 4];
+        stream.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"cdef");
+        stream.write_all(b"answer").await.unwrap();
+        let mut answer = [0; 6];
+        near.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"answer");
+    }
+}

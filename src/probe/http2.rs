@@ -1,0 +1,188 @@
+//! A probe's HTTP/2 connection (RFC 9113): one call at a time, and between two of them it is the sentinel.
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use hyper::{HeaderMap, Method, Request, Uri, Version};
+use tokio::time::{Instant, timeout_at};
+
+use super::Target;
+use super::connect::{self, Connection, connect};
+use super::resolve::Resolver;
+use super::sentinel::{Sentinel, Watcher};
+use super::verdict::Answer;
+use crate::core::backend::Probe;
+use crate::tls::upstream::Alpn;
+
+/// A larger answer is not read to its end.
+const MAX_BODY: usize = 64 << 10;
+/// A longer head is none.
+const MAX_HEAD: u32 = 64 << 10;
+
+/// An open session; dropping it closes the connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    sender: SendRequest<Bytes>,
+    /// Reads and writes until the end.
+    task: Watcher,
+}
+
+/// A complete answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// HTTP's status.
+    pub(super) status: u16,
+    pub(super) head: HeaderMap,
+    /// The beginning of the body.
+    pub(super) body: Vec<u8>,
+    pub(super) trailers: HeaderMap,
+}
+
+impl Session {
+    /// Begins to speak HTTP/2. Whether the other side does, the first call shows.
+    async fn open(connection: Connection) -> Result<Self, h2::Error> {
+        let (sender, connection) = Builder::new()
+            .enable_push(false)
+            .max_header_list_size(MAX_HEAD)
+            .handshake(connection)
+            .await?;
+        let task = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(Self {
+            sender,
+            task: Watcher(task),
+        })
+    }
+
+    /// Sends a request and takes the answer to it.
+    async fn call(&mut self, call: Call<'_>) -> Result<Reply, h2::Error> {
+        let mut sender = self.sender.clone().ready().await?;
+        let bodiless = call.body.is_empty();
+        let (response, mut stream) = sender.send_request(call.request.clone(), bodiless)?;
+        if !bodiless {
+            // A few bytes: they fit into any window.
+            stream.send_data(call.body.clone(), true)?;
+        }
+        let (head, mut incoming) = response.await?.into_parts();
+        let mut body = Vec::new();
+        while let Some(data) = incoming.data().await {
+            let data = data?;
+            let _ = incoming.flow_control().release_capacity(data.len());
+            body.extend_from_slice(&data);
+            if body.len() > MAX_BODY {
+                break;
+            }
+        }
+        let trailers = match body.len() > MAX_BODY {
+            true => None,
+            false => incoming.trailers().await?,
+        };
+        Ok(Reply {
+            status: head.status.as_u16(),
+            head: head.headers,
+            body,
+            trailers: trailers.unwrap_or_default(),
+        })
+    }
+
+    /// Waits until the connection has ended.
+    pub(super) async fn closed(&mut self) {
+        self.task.ended().await;
+    }
+
+    /// Whether it is still there, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        self.task.is_watching()
+    }
+}
+
+/// What a probe asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) request: &'a Request<()>,
+    /// Empty: none.
+    pub(super) body: &'a Bytes,
+}
+
+/// A request without fields.
+pub(super) fn request(method: Method, uri: Uri) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = uri;
+    request
+}
+
+/// The target of a request, as HTTP/2 wants it.
+pub(super) fn uri(target: &Target, host: &str, path: &str) -> Uri {
+    let scheme = match connect::speaks_tls(target) {
+        true => "https",
+        false => "http",
+    };
+    let uri = |host: &str| format!("{scheme}://{host}{path}").parse::<Uri>();
+    let uri = uri(host).or_else(|error| {
+        tracing::warn!(
+            pool = %target.endpoint.pool,
+            "health probes name `localhost` as the host: {host:?} can't be sent ({error})"
+        );
+        uri("localhost")
+    });
+    uri.unwrap_or_default()
+}
+
+/// One probe: on the kept session if there is one, else, or if that ended just now, on a fresh one.
+pub(super) async fn probe(
+    target: &Target,
+    resolver: &Resolver,
+    sentinel: Option<Sentinel>,
+    keep: bool,
+    call: Call<'_>,
+    judge: impl Fn(&Reply, Instant) -> (Probe, String),
+) -> Answer {
+    let began = Instant::now();
+    let deadline = began + target.health.timeout;
+    let judge = |reply: &Reply, session: Session, listener| {
+        let (probe, detail) = judge(reply, began);
+        Answer {
+            listener,
+            kept: (keep && session.is_open()).then(|| Sentinel::session(session, listener)),
+            ..Answer::new(probe, detail)
+        }
+    };
+    let kept = sentinel.and_then(Sentinel::into_session);
+    let reused = kept.is_some();
+    if let Some((mut session, listener)) = kept {
+        match timeout_at(deadline, session.call(call)).await {
+            Err(_) => return Answer::timeout(target.health.timeout),
+            Ok(Ok(reply)) => return judge(&reply, session, listener),
+            // The race that every kept connection knows.
+            Ok(Err(_)) => {}
+        }
+    }
+    let fresh = async {
+        let (connection, listener) = connect(target, Alpn::H2, resolver).await?;
+        let session = Session::open(connection).await;
+        let mut session = session.map_err(|error| no_answer(&error))?;
+        let reply = session.call(call).await;
+        let reply = reply.map_err(|error| no_answer(&error))?;
+        Ok((reply, session, listener))
+    };
+    let mut answer = match timeout_at(deadline, fresh).await {
+        Err(_) => Answer::timeout(target.health.timeout),
+        Ok(Err(failed)) => failed,
+        Ok(Ok((reply, session, listener))) => judge(&reply, session, listener),
+    };
+    answer.sentinel_died = reused;
+    answer
+}
+
+fn no_answer(error: &h2::Error) -> Answer {
+    let detail = match (error.get_io(), error.reason()) {
+        (Some(error), _) => connect::describe(error),
+        (None, Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR)) => {
+            "the answer was not HTTP/2: does it speak that on this port?".to_owned()
+        }
+        (None, _) => format!("no answer over HTTP/2: {error}"),
+    };
+    Answer::new(Probe::Reset, detail)
+}

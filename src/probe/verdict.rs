@@ -1,0 +1,107 @@
+//! What became of one probe.
+
+use std::io;
+
+use crate::core::backend::Probe;
+
+use super::sentinel::Sentinel;
+use crate::net::connect_fault::ConnectFault;
+
+/// One probe's result.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// For the core. `None`: it says nothing about the backend (a fault on our side).
+    pub(super) probe: Option<Probe>,
+    /// For people.
+    pub(super) detail: String,
+    /// The listening socket behind the connection that was used, where known.
+    pub(super) listener: Option<u64>,
+    /// The connection, if it can be kept.
+    pub(super) kept: Option<Sentinel>,
+    /// The kept connection turned out to be closed by the peer.
+    pub(super) sentinel_died: bool,
+    /// The connect's failure, if there was one.
+    pub(super) fault: Option<ConnectFault>,
+}
+
+impl Answer {
+    pub(super) fn new(probe: Probe, detail: impl Into<String>) -> Self {
+        Self {
+            probe: Some(probe),
+            detail: detail.into(),
+            listener: None,
+            kept: None,
+            sentinel_died: false,
+            fault: None,
+        }
+    }
+
+    /// The verdict on a failed connect.
+    pub(super) fn of_connect(error: &io::Error) -> Self {
+        let fault = ConnectFault::of(error);
+        let answer = match fault {
+            _ if fault.is_own_shortage() => Self {
+                probe: None,
+                ..Self::new(Probe::Timeout, format!("can't probe: {error}"))
+            },
+            // Slow, not gone.
+            ConnectFault::QueueFull => Self::new(Probe::Timeout, "the accept queue is full"),
+            ConnectFault::Refused => Self::new(Probe::Refused, "connection refused"),
+            ConnectFault::NoSocket => Self::new(Probe::Refused, "the socket does not exist"),
+            ConnectFault::TimedOut => Self::new(Probe::Timeout, format!("can't connect: {error}")),
+            _ => Self::new(Probe::Reset, format!("can't connect: {error}")),
+        };
+        Self {
+            fault: Some(fault),
+            ..answer
+        }
+    }
+
+    /// The backend's name leads nowhere: `why` in the resolver's words.
+    pub(super) fn unresolved(why: &str) -> Self {
+        Self {
+            fault: Some(ConnectFault::NoAddress),
+            ..Self::new(Probe::Refused, why)
+        }
+    }
+
+    pub(super) fn timeout(after: std::time::Duration) -> Self {
+        Self::new(Probe::Timeout, format!("no answer within {after:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connect_errors() {
+        let probe = |code| Answer::of_connect(&io::Error::from_raw_os_error(code)).probe;
+        assert_eq!(probe(libc::ECONNREFUSED), Some(Probe::Refused));
+        assert_eq!(probe(libc::ENOENT), Some(Probe::Refused));
+        assert_eq!(probe(libc::ETIMEDOUT), Some(Probe::Timeout));
+        assert_eq!(probe(libc::EAGAIN), Some(Probe::Timeout));
+        assert_eq!(probe(libc::EHOSTUNREACH), Some(Probe::Reset));
+        assert_eq!(probe(libc::ECONNRESET), Some(Probe::Reset));
+        // The proxy's own shortage must not take backends out.
+        assert_eq!(probe(libc::EMFILE), None);
+        assert_eq!(probe(libc::EADDRNOTAVAIL), None);
+    }
+
+    #[test]
+    fn details_name_what_was_seen() {
+        for (code, words) in [
+            (libc::ECONNREFUSED, "connection refused"),
+            (libc::ENOENT, "the socket does not exist"),
+            (libc::EACCES, "Permission denied"),
+            (libc::EHOSTUNREACH, "No route to host"),
+            (libc::ENETUNREACH, "Network is unreachable"),
+            (libc::EAGAIN, "the accept queue is full"),
+            (libc::ENFILE, "Too many open files in system"),
+            (libc::EADDRNOTAVAIL, "Cannot assign requested address"),
+        ] {
+            let detail = Answer::of_connect(&io::Error::from_raw_os_error(code)).detail;
+            assert!(detail.contains(words), "{code}: {detail}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Between a listener's accept and the first request: who the client is, and what it speaks.
+//!
+//! Each step takes a stream and leaves one behind, so that what follows needs not know of it. From here on a client is
+//! a stream of HTTP/1 messages with an [`Origin`].
+
+pub mod preface;
+pub mod proxy_protocol;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pingora::protocols::Stream;
+
+use super::data_plane::{Plane, Served};
+use super::per_client::OneOf;
+use crate::config;
+use crate::metrics::Limit;
+use crate::proxy::client_info::Origin;
+use crate::proxy::connection::{http2, serve};
+use crate::proxy::refusal::Refusal;
+use crate::rt::shutdown_signal::Interrupt;
+
+/// A listener's side of it.
+pub struct Front {
+    /// The data plane behind it.
+    pub plane: Arc<Plane>,
+    /// As configured now.
+    pub settings: ArcSwap<Settings>,
+}
+
+/// What a reload may change of a listener.
+pub struct Settings {
+    /// As configured.
+    pub listener: config::Listener,
+    /// TLS, if it has any.
+    pub tls: Option<Arc<crate::tls::server::Server>>,
+}
+
+/// Counts a connection out.
+struct Counted<'a>(&'a Plane, Arc<Interrupt>);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.clients.leave(&self.1);
+    }
+}
+
+/// Serves a connection that a listener has accepted, until it ends.
+pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
+    let plane = &front.plane;
+    let config = plane.registry.snapshot().config.clone();
+    let interrupt = plane.clients.join();
+    // Before the client, so that it is dropped after the client's descriptor, even in a panic.
+    let _counted = Counted(plane, interrupt.clone());
+    let settings = front.settings.load_full();
+    let (stream, mut origin) = if settings.listener.proxy_protocol {
+        // Boxed: only these listeners pay for it.
+        let introduced = proxy_protocol::introduced(plane, stream, peer, &interrupt, &config);
+        match Box::pin(introduced).await {
+            Some(introduced) => introduced,
+            None => return,
+        }
+    } else {
+        (stream, Origin::new(peer, &config.headers))
+    };
+    origin.redirect_https = settings.listener.redirect_https;
+    // Likewise: it counts until it is closed.
+    match admit(plane, &config.server, origin.address) {
+        // Boxed: only these listeners pay for it.
+        Ok(_held_until_closed) => match &settings.tls {
+            Some(server) => {
+                origin.hsts = settings.listener.hsts.as_secs();
+                let served = tls::serve(plane, server, stream, origin, interrupt, &config);
+                Box::pin(served).await;
+            }
+            None if settings.listener.http2 => {
+                Box::pin(either(plane, stream, origin, interrupt, &config)).await;
+            }
+            None => serve::serve(plane, stream, origin, interrupt, &config).await,
+        },
+        // An answer would cost a handshake: too much for one who is one too many.
+        Err(refusal) if settings.tls.is_some() => {
+            serve::dismiss(plane, stream, origin, interrupt, &config, refusal);
+        }
+        Err(refusal) => {
+            serve::turn_away(plane, stream, origin, interrupt, &config, refusal).await;
+        }
+    }
+}
+
+/// Serves a client without TLS that may speak HTTP/2.
+async fn either(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Arc<config::Config>,
+) {
+    match preface::choose(plane, stream, &interrupt, &config.server).await {
+        Some((stream, true)) => {
+            http2::serve(plane, stream, origin, interrupt, config).await;
+        }
+        Some((stream, false)) => {
+            serve::serve(plane, stream, origin, interrupt, config).await;
+        }
+        None => {}
+    }
+}
+
+/// Whether one connection more may be served.
+fn admit<'a>(
+    plane: &'a Plane,
+    limits: &config::Server,
+    address: SocketAddr,
+) -> Result<(Served<'a>, Option<OneOf<'a>>), Refusal> {
+    let Some(served) = plane.admit(limits) else {
+        let refusal = Refusal::limited(Limit::Connections, 503, "too many connections");
+        return Err(refusal);
+    };
+    match limits.max_connections_per_client {
+        0 => Ok((served, None)),
+        limit => match plane.per_client.enter(address.ip(), limit) {
+            None => Err(Refusal::limited(
+                Limit::ConnectionsPerClient,
+                429,
+                "too many connections from this address",
+            )),
+            one => Ok((served, one)),
+        },
+    }
+}

@@ -1,0 +1,182 @@
+//! TLS: the handshake with a client, and what follows it.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pingora::protocols::Stream;
+use rustls::{Error, HandshakeKind};
+use tokio_rustls::TlsAcceptor;
+use tracing::debug;
+
+use crate::config::Config;
+use crate::core::Time;
+use crate::metrics::{Handshake, Limit};
+use crate::proxy::client::timer::Timer;
+use crate::proxy::client_info::Origin;
+use crate::proxy::connection::{http2, serve};
+use crate::proxy::data_plane::Plane;
+use crate::proxy::refusal::Refusal;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::{Interrupt, Level};
+use crate::tls::client_auth::identity;
+use crate::tls::server::Server;
+use crate::tls::server_files::H2;
+use crate::tls::stream::{Raw, TlsStream};
+
+/// How long a handshake may still take once the proxy no longer accepts: whoever was accepted is served, and whoever
+/// stalls doesn't hold up the exit.
+const LAST: Duration = Duration::from_secs(2);
+
+/// A handshake that came to nothing.
+struct Failed {
+    outcome: Handshake,
+    /// The connection, where it is still of use.
+    stream: Option<Stream>,
+}
+
+impl Failed {
+    fn without(outcome: Handshake) -> Self {
+        Self {
+            outcome,
+            stream: None,
+        }
+    }
+}
+
+/// Serves a connection that begins with a handshake.
+pub(super) async fn serve(
+    plane: &Arc<Plane>,
+    server: &Server,
+    stream: Stream,
+    mut origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Arc<Config>,
+) {
+    let mut patience = Patience {
+        interrupt: interrupt.clone(),
+        timer: Timer::default(),
+        ends: clock::now() + config.server.header_timeout,
+        is_last: false,
+    };
+    // Boxed: what a handshake needs is given back when it is over.
+    let shaken = Box::pin(shake_hands(server, stream, &mut patience)).await;
+    match shaken {
+        Ok(stream) => {
+            drop(patience);
+            let session = stream.session();
+            plane.counters.handshake(match session.handshake_kind() {
+                Some(HandshakeKind::Resumed) => Handshake::Resumed,
+                _ => Handshake::Full,
+            });
+            origin.scheme = "https";
+            let certificate = session.peer_certificates().and_then(<[_]>::first);
+            origin.identity = certificate.and_then(identity);
+            // What the handshake has agreed on (ALPN, RFC 7301).
+            if session.alpn_protocol() == Some(H2) {
+                http2::serve(plane, Box::new(stream), origin, interrupt, config).await;
+            } else {
+                serve::serve(plane, Box::new(stream), origin, interrupt, config).await;
+            }
+        }
+        Err(Failed { outcome, stream }) => {
+            debug!(client = %origin.ip, outcome = outcome.name(), "a TLS handshake failed");
+            plane.counters.handshake(outcome);
+            if outcome == Handshake::Timeout {
+                plane.counters.limited(Limit::HeaderTimeout);
+            }
+            match (outcome, stream) {
+                (Handshake::PlainHttp, Some(stream)) => {
+                    let refusal = Refusal::PLAIN_HTTP;
+                    serve::turn_away(plane, stream, origin, interrupt, config, refusal).await;
+                }
+                // The alert that says why is on its way.
+                (_, Some(stream)) => {
+                    serve::part(plane, stream, origin, interrupt, config).await;
+                }
+                (_, None) => {}
+            }
+        }
+    }
+}
+
+async fn shake_hands(
+    server: &Server,
+    stream: Stream,
+    patience: &mut Patience,
+) -> Result<TlsStream, Failed> {
+    let mut raw = Raw::new(stream);
+    let begins = poll_fn(|cx| {
+        let begins = raw.poll_begins_tls(cx);
+        patience.or(cx, begins)
+    });
+    match begins.await.map_err(Failed::without)? {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Failed {
+                outcome: Handshake::PlainHttp,
+                stream: Some(raw.into_inner()),
+            });
+        }
+        Err(_) => return Err(Failed::without(Handshake::Closed)),
+    }
+    // The newest certificates at this moment; the connection keeps them.
+    let acceptor = TlsAcceptor::from(server.current().config.clone());
+    let mut accepting = std::pin::pin!(acceptor.accept(raw).into_fallible());
+    let shaken = poll_fn(|cx| {
+        let accepted = accepting.as_mut().poll(cx);
+        patience.or(cx, accepted)
+    });
+    match shaken.await.map_err(Failed::without)? {
+        Ok(stream) => Ok(TlsStream::new(stream)),
+        Err((error, raw)) => Err(Failed {
+            outcome: judge(&error),
+            stream: Some(raw.into_inner()),
+        }),
+    }
+}
+
+fn judge(error: &io::Error) -> Handshake {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner {
+        Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => {
+            Handshake::ClientCertificate
+        }
+        Some(Error::AlertReceived(_)) => Handshake::RefusedByClient,
+        Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => Handshake::Unsupported,
+        Some(_) => Handshake::Malformed,
+        None => Handshake::Closed,
+    }
+}
+
+/// How long a handshake may take.
+struct Patience {
+    interrupt: Arc<Interrupt>,
+    timer: Timer,
+    ends: Time,
+    /// The end has been drawn nearer.
+    is_last: bool,
+}
+
+impl Patience {
+    /// What was polled; or why it is no longer waited for.
+    fn or<T>(&mut self, cx: &mut Context<'_>, polled: Poll<T>) -> Poll<Result<T, Handshake>> {
+        if let Poll::Ready(value) = polled {
+            return Poll::Ready(Ok(value));
+        }
+        self.interrupt.register(cx.waker());
+        let level = self.interrupt.level();
+        if level == Level::Cut {
+            return Poll::Ready(Err(Handshake::Cut));
+        }
+        if level >= Level::Finish && !self.is_last {
+            self.is_last = true;
+            self.ends = self.ends.min(clock::now() + LAST);
+        }
+        self.timer
+            .poll(cx, self.ends)
+            .map(|()| Err(Handshake::Timeout))
+    }
+}

@@ -1,0 +1,47 @@
+//! What an incomplete request keeps of the memory for clients, and what ends it early.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use super::Client;
+use super::upload::Upload;
+use crate::proxy::buffer::SMALL;
+use crate::proxy::memory::{self, ConnectionShare, IncompletePlace};
+
+impl Client {
+    /// Whether the buffer may grow by so much while the request is incomplete.
+    pub fn may_grow(&mut self, growth: usize) -> bool {
+        let whole = self.buffer.surplus().max(SMALL) + growth;
+        let fits = |share: &mut ConnectionShare| share.set_with_body(whole);
+        self.share.as_mut().is_none_or(fits) && memory::make_room(growth)
+    }
+
+    /// Whether the request, whose body is incomplete, has to make room for others; `flat` is what it costs besides its
+    /// buffer, in bytes.
+    pub fn poll_evicted(&mut self, cx: &mut Context<'_>, flat: usize) -> bool {
+        let bytes = flat + self.buffer.surplus();
+        let place = self
+            .place
+            .get_or_insert_with(|| IncompletePlace::take(flat));
+        place.poll_evicted(cx.waker(), bytes)
+    }
+
+    /// Whether the request, whose head is incomplete, has to make room for others.
+    pub fn poll_head_evicted(&mut self, cx: &mut Context<'_>) -> bool {
+        let bytes = self.buffer.surplus();
+        if bytes == 0 {
+            return false;
+        }
+        let place = self.place.get_or_insert_with(|| IncompletePlace::take(0));
+        place.poll_head_evicted(cx.waker(), bytes)
+    }
+
+    /// Whether a stream of HTTP/2 that has sent its whole request was reset while a backend was being connected to: a
+    /// reset costs its sender next to nothing, and so nothing is to be done for it that can be left undone. On a
+    /// connection of HTTP/1 it isn't looked for, and what a half-closed one has asked for is answered.
+    pub async fn has_reset(&mut self, upload: &mut Upload) -> bool {
+        self.share.is_some()
+            && upload.is_complete()
+            && poll_fn(|cx| Poll::Ready(self.poll_gone_unread(cx, upload))).await
+    }
+}

@@ -1,0 +1,125 @@
+//! The client's end of a request: its stream, and what was read of it.
+//!
+//! [`heard`] is what is heard of a client while it waits for its answer, [`kept`] what its request keeps of the memory for
+//! clients, [`upload`] the request's body as it comes, [`timer`] the connection's one timer.
+
+pub(crate) mod heard;
+mod kept;
+pub mod timer;
+pub mod upload;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pingora::protocols::Stream;
+
+use super::buffer::Buffer;
+use super::client_info::Origin;
+use super::memory::{ConnectionShare, IncompletePlace};
+use crate::config::Config;
+use crate::core::Time;
+use crate::rt::shutdown_signal::Interrupt;
+use timer::Timer;
+
+/// What becomes of the connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another request may follow.
+    KeepAlive,
+    /// It is closed; the client has nothing more to say.
+    Close,
+    /// It is closed, but the client may still be sending.
+    Linger,
+    /// It is cut off: the client must be able to tell that its answer is not whole.
+    Abort,
+}
+
+/// A client's connection.
+pub struct Client {
+    /// The stream.
+    pub stream: Stream,
+    /// What was read and not yet consumed; the head of the current request is at its start.
+    pub buffer: Buffer,
+    /// The connection's one timer.
+    pub timer: Timer,
+    /// How the shutdown reaches it.
+    pub interrupt: Arc<Interrupt>,
+    /// The client has finished sending (it may still be reading).
+    pub finished: bool,
+    /// The client has been sent a part of the current request's answer, if only an interim one.
+    pub is_answered: bool,
+    /// Requests that have come on it.
+    pub requests: u64,
+    /// When the first bytes of the current request's head were here, if the rest was not.
+    pub head_began: Option<Time>,
+    /// Who it is.
+    pub origin: Origin,
+    /// Whether responses get a `Via`.
+    pub via: bool,
+    /// Its place among the requests that are incomplete and kept all the same.
+    pub place: Option<IncompletePlace>,
+    /// What it may keep of its HTTP/2 connection's part of the memory.
+    pub share: Option<ConnectionShare>,
+}
+
+impl Client {
+    /// Reads once into the buffer, up to `most` bytes.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        self.buffer.poll_fill(cx, &mut self.stream, most)
+    }
+
+    /// Writes all of `bytes`, or gives up at the deadline.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] at the deadline; else what the stream says, e.g. that the client has closed it.
+    pub async fn write_all(&mut self, bytes: &[u8], deadline: Time) -> io::Result<()> {
+        let mut sent = 0;
+        poll_fn(|cx| {
+            while sent < bytes.len() {
+                match Pin::new(&mut *self.stream).poll_write(cx, &bytes[sent..]) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(count)) => {
+                        self.is_answered = true;
+                        sent += count;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return self.poll_late(cx, deadline),
+                }
+            }
+            match Pin::new(&mut *self.stream).poll_flush(cx) {
+                Poll::Pending => self.poll_late(cx, deadline),
+                ready => ready,
+            }
+        })
+        .await
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>, deadline: Time) -> Poll<io::Result<()>> {
+        self.timer
+            .poll(cx, deadline)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl Client {
+    /// A client that has said nothing yet.
+    pub fn new(stream: Stream, origin: Origin, interrupt: Arc<Interrupt>, config: &Config) -> Self {
+        Self {
+            stream,
+            buffer: Buffer::default(),
+            timer: Timer::default(),
+            interrupt,
+            finished: false,
+            is_answered: false,
+            requests: 0,
+            head_began: None,
+            origin,
+            via: config.headers.via,
+            place: None,
+            share: None,
+        }
+    }
+}

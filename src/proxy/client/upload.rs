@@ -1,0 +1,177 @@
+//! A request's body on its way to the backend: how much of it is here, was sent, and can be sent again.
+//!
+//! The client's buffer holds the head and, behind it, body bytes. They stay there until the response begins,
+//! so that the request can be sent to another backend; a body that outgrows the buffer gives that up.
+
+use crate::proxy::buffer::{Buffer, LARGE};
+use crate::proxy::h1::chunked::ChunkDecoder;
+use crate::proxy::h1::request::Body;
+
+/// Largest trailer section of a request, in bytes.
+const MAX_TRAILER: usize = 8 * 1024;
+
+/// The state of one request's body.
+#[derive(Debug)]
+pub struct Upload {
+    framing: Framing,
+    /// Where the retained body begins in the client's buffer: right behind the head.
+    base: usize,
+    /// Body bytes in the buffer, from `base`, known to belong to this request.
+    here: usize,
+    /// How many of those have been sent to the backend in this attempt.
+    sent: usize,
+    complete: bool,
+    replayable: bool,
+    total: u64,
+    limit: u64,
+}
+
+#[derive(Debug)]
+enum Framing {
+    Length(u64),
+    Chunked(Box<ChunkDecoder>),
+}
+
+/// Why a body can't be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadError {
+    /// Larger than `max_body`.
+    TooLarge,
+    /// Not chunked encoding.
+    Malformed,
+}
+
+impl Upload {
+    /// A body of this framing behind a head of `head` bytes; `limit` as in `max_body` (0: none).
+    ///
+    /// # Errors
+    /// [`UploadError::TooLarge`] where the head says already that it is.
+    pub fn new(body: Body, head: usize, limit: u64) -> Result<Self, UploadError> {
+        let (framing, complete) = match body {
+            Body::None => (Framing::Length(0), true),
+            Body::Length(length) if limit > 0 && length > limit => {
+                return Err(UploadError::TooLarge);
+            }
+            Body::Length(length) => (Framing::Length(length), length == 0),
+            Body::Chunked => (
+                Framing::Chunked(Box::new(ChunkDecoder::new(MAX_TRAILER))),
+                false,
+            ),
+        };
+        Ok(Self {
+            framing,
+            base: head,
+            here: 0,
+            sent: 0,
+            complete,
+            replayable: true,
+            total: 0,
+            limit,
+        })
+    }
+
+    /// Takes note of bytes that were read into the buffer.
+    ///
+    /// # Errors
+    /// [`UploadError::Malformed`] for a chunked body that is none; [`UploadError::TooLarge`] as soon as it is.
+    pub fn absorb(&mut self, buffer: &Buffer) -> Result<(), UploadError> {
+        if self.complete {
+            return Ok(());
+        }
+        let fresh = &buffer.bytes()[self.base + self.here..];
+        let taken = match &mut self.framing {
+            Framing::Length(left) => {
+                let taken = (*left).min(fresh.len() as u64);
+                *left -= taken;
+                self.complete = *left == 0;
+                taken as usize
+            }
+            Framing::Chunked(decoder) => {
+                let (taken, complete) = decoder.skim(fresh).map_err(|_| UploadError::Malformed)?;
+                self.complete = complete;
+                taken
+            }
+        };
+        self.here += taken;
+        self.total += taken as u64;
+        let content = match &self.framing {
+            Framing::Length(_) => self.total,
+            Framing::Chunked(decoder) => decoder.payload(),
+        };
+        if self.limit > 0 && content > self.limit {
+            return Err(UploadError::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// How much is still to come from the client; `None` if it hasn't said.
+    pub fn left(&self) -> Option<u64> {
+        match &self.framing {
+            Framing::Length(left) => Some(*left),
+            Framing::Chunked(_) => None,
+        }
+    }
+
+    /// Whether the body would be complete with these bytes, which follow those that were absorbed.
+    pub fn ends_in(&self, next: &[u8]) -> bool {
+        match &self.framing {
+            Framing::Length(left) => *left <= next.len() as u64,
+            Framing::Chunked(decoder) => {
+                let mut decoder = decoder.clone();
+                decoder.skim(next).is_ok_and(|(_, complete)| complete)
+            }
+        }
+    }
+
+    /// What can be sent now.
+    pub fn unsent<'a>(&self, buffer: &'a Buffer) -> &'a [u8] {
+        &buffer.bytes()[self.base + self.sent..self.base + self.here]
+    }
+
+    /// `count` bytes of [`Upload::unsent`] have been sent.
+    pub fn advance(&mut self, count: usize) {
+        self.sent += count;
+    }
+
+    /// Makes room in the buffer for more of the body, if need be by giving up the replay.
+    pub fn make_room(&mut self, buffer: &mut Buffer) {
+        if !buffer.has_room(LARGE) {
+            self.release(buffer);
+        }
+    }
+
+    /// The response has begun, so nothing will be sent again: forgets what was sent.
+    pub fn release(&mut self, buffer: &mut Buffer) {
+        if self.sent > 0 {
+            buffer.cut(self.base, self.sent);
+            self.here -= self.sent;
+            self.sent = 0;
+            self.replayable = false;
+        }
+    }
+
+    /// Starts over for another attempt.
+    pub fn rewind(&mut self) {
+        self.sent = 0;
+    }
+
+    /// Whether everything has been received from the client.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether the request could be sent again from its start.
+    pub fn is_replayable(&self) -> bool {
+        self.replayable
+    }
+
+    /// Bytes of body received so far.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Bytes of the buffer that belong to this request (head and retained body): the next one starts there.
+    pub fn occupied(&self) -> usize {
+        self.base + self.here
+    }
+}

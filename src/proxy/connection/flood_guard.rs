@@ -1,0 +1,268 @@
+//! What a client's frames cost, watched from outside the `h2` crate: each frame's header is looked at as it is read.
+//!
+//! The crate bounds what piles up in memory. What is cheap to send and costs the proxy work without end (RFC 9113 §10.5)
+//! is bounded here: frames that carry no request and no content, streams that are reset as soon as they are opened, by the
+//! client or because of it, and header blocks that never end. Whoever goes too far is told so (GOAWAY, ENHANCE_YOUR_CALM) by the connection's task.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use pingora::protocols::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::close::{LINGER_PAUSE, LINGER_TIME};
+use crate::core::Time;
+use crate::proxy::client::timer::Timer;
+use crate::proxy::h2::meter::Meter;
+use crate::rt::clock;
+use crate::rt::coop::give_way;
+
+/// Bytes that are read of a connection before it is the others' turn: thousands of frames, if they are small.
+const TURN: usize = 32 * 1024;
+
+/// What a client may send that is told to stop sending, so that it hears that; who sends more doesn't listen.
+const MOST_DISCARDED: usize = 1024 * 1024;
+
+/// What the connection's task is told.
+#[derive(Debug, Default)]
+pub struct Watch {
+    excess: AtomicBool,
+    /// Since when a header block has been open, in milliseconds; 0: none is.
+    block: AtomicU64,
+    /// The last block that was not whole within one read: its stream, and since when it was on its way.
+    slow_stream: AtomicU32,
+    slow_since: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Watch {
+    /// Whether the client has gone too far. Nothing more of it is read.
+    pub fn is_excess(&self) -> bool {
+        self.excess.load(Ordering::Relaxed)
+    }
+
+    /// Whatever it still sends is thrown away from now on.
+    pub fn give_up(&self) {
+        self.excess.store(true, Ordering::Relaxed);
+    }
+
+    /// Since when a header block is on its way that has not ended.
+    pub fn block_since(&self) -> Option<Time> {
+        match self.block.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some(Time::from_millis(since)),
+        }
+    }
+
+    /// When the header block of this stream began, if it did not come within one read.
+    pub fn head_began(&self, stream: u32) -> Option<Time> {
+        (self.slow_stream.load(Ordering::Relaxed) == stream)
+            .then(|| Time::from_millis(self.slow_since.load(Ordering::Relaxed)))
+    }
+
+    /// Another block is open than after the last read, or none.
+    fn note_block(&self, over: Option<(u32, u64)>, open: Option<(u32, u64)>) {
+        if let Some((stream, since)) = over {
+            self.slow_stream.store(stream, Ordering::Relaxed);
+            self.slow_since.store(since, Ordering::Relaxed);
+        }
+        let since = open.map_or(0, |(_, since)| since);
+        self.block.store(since, Ordering::Relaxed);
+    }
+
+    /// Bytes that its connection has taken.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// A client's connection under watch.
+pub struct Watched {
+    stream: Stream,
+    meter: Meter,
+    watch: Arc<Watch>,
+    /// The header block that was open after the last read: its stream, and since when, in milliseconds.
+    block: Option<(u32, u64)>,
+    ending: Option<Ending>,
+    /// Read in this turn.
+    turn: usize,
+    /// Read and thrown away.
+    discarded: usize,
+}
+
+/// Our direction has ended.
+struct Ending {
+    timer: Timer,
+    end: Time,
+    /// The client is still sending, and is given a pause until then.
+    patience: Option<Time>,
+}
+
+impl Watched {
+    /// Watches a connection that begins with the preface. `resets`: see [`Meter::new`].
+    pub fn new(stream: Stream, watch: Arc<Watch>, resets: u32) -> Self {
+        Self {
+            stream,
+            meter: Meter::new(resets),
+            watch,
+            block: None,
+            ending: None,
+            turn: 0,
+            discarded: 0,
+        }
+    }
+
+    /// Reads, if it is this connection's turn.
+    fn poll_in_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.turn >= TURN {
+            self.turn = 0;
+            give_way(cx);
+            return Poll::Pending;
+        }
+        let before = out.filled().len();
+        ready!(Pin::new(&mut *self.stream).poll_read(cx, out))?;
+        self.turn += out.filled().len() - before;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and throws away. Ready: the client has ended its direction, or doesn't listen.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.watch.is_excess() && self.discarded > MOST_DISCARDED {
+                return Poll::Ready(());
+            }
+            let mut piece = [0; 4096];
+            let mut piece = ReadBuf::new(&mut piece);
+            match ready!(self.poll_in_turn(cx, &mut piece)) {
+                Ok(()) if !piece.filled().is_empty() => {
+                    self.discarded += piece.filled().len();
+                    let now = clock::now();
+                    if let Some(ending) = &mut self.ending {
+                        if now >= ending.end {
+                            return Poll::Ready(());
+                        }
+                        ending.patience = Some(ending.end.min(now + LINGER_PAUSE));
+                    }
+                }
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Takes note of what the connection has taken of these pieces.
+    fn wrote<'a>(
+        &mut self,
+        result: &Poll<io::Result<usize>>,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let Poll::Ready(Ok(count)) = *result else {
+            return;
+        };
+        self.watch
+            .written
+            .fetch_add(count as u64, Ordering::Relaxed);
+        let mut left = count;
+        for piece in pieces {
+            let taken = left.min(piece.len());
+            if !self.meter.wrote(&piece[..taken]) {
+                // The connection's task looks before it sleeps.
+                self.watch.give_up();
+            }
+            left -= taken;
+            if left == 0 {
+                return;
+            }
+        }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.watch.is_excess() {
+            return this.poll_discard(cx).map(Ok);
+        }
+        let before = out.filled().len();
+        ready!(this.poll_in_turn(cx, out))?;
+        if !this.meter.read(&out.filled()[before..]) {
+            // The connection's task looks before it sleeps.
+            this.watch.give_up();
+        }
+        let open = this.meter.open_block();
+        if open != this.block.map(|(stream, _)| stream) {
+            let open = open.map(|stream| (stream, (clock::now().as_millis() as u64).max(1)));
+            let over = std::mem::replace(&mut this.block, open);
+            this.watch.note_block(over, open);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut *this.stream).poll_write(cx, bytes);
+        this.wrote(&result, std::iter::once(bytes));
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut *this.stream).poll_write_vectored(cx, pieces);
+        this.wrote(&result, pieces.iter().map(|piece| &**piece));
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().stream).poll_flush(cx)
+    }
+
+    /// Ends our direction. A close with unread bytes becomes a reset that can destroy what was said last, so what the
+    /// client is still sending is read and thrown away for a while (as in HTTP/1, RFC 9112 §9.6).
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ending.is_none() {
+            ready!(Pin::new(&mut *this.stream).poll_shutdown(cx))?;
+            let now = clock::now();
+            this.ending = Some(Ending {
+                timer: Timer::default(),
+                end: now + LINGER_TIME,
+                patience: this.watch.is_excess().then(|| now + LINGER_PAUSE),
+            });
+        }
+        if this.poll_discard(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.ending {
+            Some(Ending {
+                timer,
+                patience: Some(patience),
+                ..
+            }) => timer.poll(cx, *patience).map(Ok),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}

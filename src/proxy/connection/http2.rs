@@ -1,0 +1,407 @@
+//! A client's connection: one task runs the `h2` crate's side of it, and each stream is served by the HTTP/1 plane in a
+//! task of its own, as a connection that brings one request.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{Method, Request};
+use pingora::protocols::Stream;
+
+use super::close::LINGER_TIME;
+use super::flood_guard::{Watch, Watched};
+use super::opening::{self, EmptyEnd};
+use super::serve::FIRST_REQUEST;
+use super::serve_one::{WrittenHead, serve_one};
+use crate::config::{self, Config};
+use crate::core::Time;
+use crate::metrics::Limit;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::client::timer::Timer;
+use crate::proxy::client_info::Origin;
+use crate::proxy::data_plane::Plane;
+use crate::proxy::h1::request::MAX_FIELDS;
+use crate::proxy::h2::headers;
+use crate::proxy::h2::headers::BodyForm;
+use crate::proxy::h2::server_stream::ServerStream;
+use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
+use crate::proxy::memory::ConnectionMemory;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::{Interrupt, Interrupts, Level};
+
+/// What a client may have on its way of one request's body, and of all of them together.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// What is kept of one response while the client takes no more of it: two frames.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// Streams that a connection begins before it is the others' turn: a client may ask for hundreds of things at once, and
+/// each is a pick, a connection and an answer.
+const STREAMS_A_TURN: u64 = 8;
+
+/// How long a client without streams may take to take note of a GOAWAY.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a connection is ended whose frames cost more than they are worth, as a metric's label.
+const EXCESS: &str = "too many HTTP/2 frames without use";
+
+/// Serves a client that speaks HTTP/2 until its connection ends.
+pub async fn serve(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Arc<Config>,
+) {
+    let watch = Arc::new(Watch::default());
+    let watched = Watched::new(stream, watch.clone(), config.server.max_stream_resets);
+    let sieve = HeadSieve::new(HeadSender::Client, config.server.max_header * 2);
+    let watched = SievedStream::new(watched, sieve);
+    let streams = Arc::new(Streams::default());
+    if let Some(connection) = shake_hands(watched, &interrupt, &config.server).await {
+        let mut session = Session {
+            plane,
+            config,
+            connection,
+            watch,
+            interrupt,
+            streams: streams.clone(),
+            origin: Origin {
+                protocol: Some("HTTP/2.0"),
+                ..origin
+            },
+            accepted: 0,
+            raised: (Level::Run, Time::ZERO),
+            idle_since: clock::now(),
+            written: 0,
+            leaving: None,
+            abandoned: None,
+            timer: Timer::default(),
+            memory: ConnectionMemory::new(config.server.max_memory_per_connection),
+        };
+        session.run().await;
+    }
+    // Its descriptor is closed; what its streams were doing ends now, and counts until it has.
+    streams.ended().await;
+}
+
+/// The most that the crate decodes of one header block. A field counts 32 bytes more here than in HTTP/1, whose own limit
+/// is the one that is told and counted; what is larger for no more than that is never a request.
+fn most_decoded(limits: &config::Server) -> u32 {
+    let fields = 32 * (MAX_FIELDS + 8);
+    u32::try_from(limits.max_header + limits.max_header / 8 + fields).unwrap_or(u32::MAX)
+}
+
+async fn shake_hands(
+    watched: SievedStream<Watched>,
+    interrupt: &Interrupt,
+    limits: &config::Server,
+) -> Option<Connection<SievedStream<Watched>, Bytes>> {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        // What is opened and reset within one read: not much on a busy connection. The meter counts all resets.
+        .max_pending_accept_reset_streams(limits.max_concurrent_streams as usize)
+        .max_header_list_size(most_decoded(limits))
+        .enable_connect_protocol();
+    let mut handshake = pin!(builder.handshake::<_, Bytes>(watched));
+    let (since, mut timer) = (clock::now(), Timer::default());
+    poll_fn(|cx| {
+        if let Poll::Ready(connection) = handshake.as_mut().poll(cx) {
+            return Poll::Ready(connection.ok());
+        }
+        interrupt.register(cx.waker());
+        let patience = match interrupt.level() {
+            Level::Cut => return Poll::Ready(None),
+            Level::Run => limits.header_timeout,
+            _ => FIRST_REQUEST,
+        };
+        timer.poll(cx, since + patience).map(|()| None)
+    })
+    .await
+}
+
+/// The open streams of a connection.
+#[derive(Debug, Default)]
+struct Streams {
+    open: Interrupts,
+    /// The connection's task, which waits for the last one, or for room.
+    task: AtomicWaker,
+    full: AtomicBool,
+}
+
+impl Streams {
+    async fn ended(&self) {
+        poll_fn(|cx| {
+            self.task.register(cx.waker());
+            match self.open.open() {
+                0 => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+/// One open stream.
+struct Open(Arc<Streams>, Arc<Interrupt>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.leave(&self.1);
+        if self.0.open.open() == 0 || self.0.full.load(Ordering::Relaxed) {
+            self.0.task.wake();
+        }
+    }
+}
+
+/// A request and the way to answer it.
+type Arrival = (Request<RecvStream>, SendResponse<Bytes>);
+
+/// A connection under way.
+struct Session<'a> {
+    plane: &'a Arc<Plane>,
+    config: &'a Arc<Config>,
+    connection: Connection<SievedStream<Watched>, Bytes>,
+    watch: Arc<Watch>,
+    interrupt: Arc<Interrupt>,
+    streams: Arc<Streams>,
+    origin: Origin,
+    /// Streams so far.
+    accepted: u64,
+    /// What the streams were told last.
+    raised: (Level, Time),
+    /// Since when no stream is open.
+    idle_since: Time,
+    /// What the connection had taken when that was looked at last.
+    written: u64,
+    /// Since when the client knows that it is to go.
+    leaving: Option<Time>,
+    /// Since when nothing of it is waited for any more.
+    abandoned: Option<Time>,
+    timer: Timer,
+    /// What its streams keep.
+    memory: Arc<ConnectionMemory>,
+}
+
+impl Session<'_> {
+    async fn run(&mut self) {
+        while let Some((request, response)) = poll_fn(|cx| self.poll(cx)).await {
+            self.accepted += 1;
+            let limit = self.config.server.max_requests_per_connection;
+            if limit > 0 && self.accepted == limit {
+                self.plane.counters.limited(Limit::Requests);
+                self.leave();
+            }
+            self.start(request, response);
+            if self.accepted.is_multiple_of(STREAMS_A_TURN) {
+                // Until the thread has looked what else has come.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Serves a stream, in a task of its own, if there is memory for it.
+    fn start(&mut self, request: Request<RecvStream>, mut response: SendResponse<Bytes>) {
+        let interrupt = self.streams.open.join();
+        if self.raised.0 > Level::Run {
+            interrupt.raise(self.raised.0, self.raised.1);
+        }
+        let open = Open(self.streams.clone(), interrupt.clone());
+        let began = self.watch.head_began(response.stream_id().as_u32());
+        let (parts, mut body) = request.into_parts();
+        let first = opening::read_first(&parts, &mut body);
+        let ended = first.is_empty() && body.is_end_stream();
+        let mut share = self.memory.share();
+        let held = Buffer::holding(
+            |out| headers::write_request(out, &parts, ended),
+            |surplus| share.set(surplus),
+        );
+        let Some((buffer, written)) = held else {
+            // Little of HPACK can be a lot of header. A client that means well sends it again when others have ended.
+            self.plane.counters.limited(Limit::ConnectionMemory);
+            response.send_reset(Reason::REFUSED_STREAM);
+            return;
+        };
+        let (form, unfit) = match written {
+            Ok(form) => (form, None),
+            Err(error) => (BodyForm::None, Some(error.into())),
+        };
+        let mut head = WrittenHead {
+            buffer,
+            unfit,
+            began,
+            share,
+        };
+        let head_only = parts.method == Method::HEAD;
+        let mut stream = ServerStream::new(body, response, form, head_only, first);
+        let (plane, config) = (self.plane.clone(), self.config.clone());
+        let origin = self.origin.clone();
+        tokio::spawn(async move {
+            let _open = open;
+            // Whoever resets a stream as soon as it is open, or has us do it, gets no work done for it.
+            if stream.is_reset().await {
+                return;
+            }
+            if form == BodyForm::Length(0) {
+                match opening::wait_for_end(&mut stream, &interrupt, &config.server).await {
+                    EmptyEnd::Here => {}
+                    EmptyEnd::Late(refusal) => head.unfit = Some(refusal),
+                    EmptyEnd::Gone => return,
+                }
+            }
+            let stream = Box::new(stream);
+            serve_one(&plane, stream, head, origin, interrupt, &config).await;
+        });
+    }
+
+    /// Tells the client, in two steps, to go elsewhere: what it sends until it knows is still served (RFC 9113 §6.8).
+    fn leave(&mut self) {
+        if self.leaving.is_none() {
+            self.leaving = Some(clock::now());
+            self.connection.graceful_shutdown();
+        }
+    }
+
+    /// Ends it now; the client is told why.
+    fn abandon(&mut self, reason: Reason) {
+        if self.abandoned.is_none() {
+            self.abandoned = Some(clock::now());
+            self.watch.give_up();
+            self.connection.abrupt_shutdown(reason);
+        }
+    }
+
+    /// The next stream; `None`: the connection has ended, or is to end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrival>> {
+        loop {
+            self.streams.task.register(cx.waker());
+            self.interrupt.register(cx.waker());
+            self.obey();
+            // Streams that the client has reset count here until they have noticed, which the crate's limit does not.
+            let full = u64::from(self.streams.open.open())
+                >= 2 * u64::from(self.config.server.max_concurrent_streams);
+            self.streams.full.store(full, Ordering::Relaxed);
+            let polled = match full {
+                true => self
+                    .connection
+                    .poll_closed(cx)
+                    .map(|closed| closed.err().map(Err)),
+                false => self.connection.poll_accept(cx),
+            };
+            match polled {
+                Poll::Ready(Some(Ok(arrival))) => {
+                    self.idle_since = Time::ZERO;
+                    return Poll::Ready(Some(arrival));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        self.plane.counters.refused(EXCESS);
+                    }
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
+            if self.watch.is_excess() && self.abandoned.is_none() {
+                self.plane.counters.refused(EXCESS);
+                self.abandon(Reason::ENHANCE_YOUR_CALM);
+                continue;
+            }
+            match self.poll_deadline(cx) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// What the outside wants of it.
+    fn obey(&mut self) {
+        let level = self.interrupt.level();
+        let at = self.interrupt.at();
+        if level >= Level::Finish || (self.accepted > 0 && self.plane.is_lame()) {
+            self.leave();
+        }
+        if level > Level::Finish && self.raised != (level, at) {
+            self.raised = (level, at);
+            self.streams.open.raise_spread(level, at, at);
+        }
+    }
+
+    /// Waits for whatever is due first. Ready: whether to go on.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let limits = &self.config.server;
+        if self.abandoned.is_some() && self.interrupt.level() == Level::Cut {
+            return Poll::Ready(false);
+        }
+        if let Some(since) = self.abandoned {
+            return self.timer.poll(cx, since + LINGER_TIME).map(|()| false);
+        }
+        if let Some(since) = self.watch.block_since() {
+            // No other frame may come before it ends, so there is nothing else to wait for (RFC 9113 §6.10).
+            if self
+                .timer
+                .poll(cx, since + limits.header_timeout)
+                .is_pending()
+            {
+                return Poll::Pending;
+            }
+            self.plane.counters.limited(Limit::HeaderTimeout);
+            self.abandon(Reason::ENHANCE_YOUR_CALM);
+            return Poll::Ready(true);
+        }
+        if self.streams.open.open() > 0 {
+            self.idle_since = Time::ZERO;
+            return Poll::Pending;
+        }
+        if self.interrupt.level() == Level::Cut {
+            self.abandon(Reason::NO_ERROR);
+            return Poll::Ready(true);
+        }
+        let now = clock::now();
+        if self.idle_since == Time::ZERO {
+            self.idle_since = now;
+        }
+        // Responses that the client has yet to take: as long as it takes something, it isn't idle.
+        let flushing = self.connection.has_streams();
+        let patience = match self.leaving {
+            Some(since) if !flushing => {
+                return match self.timer.poll(cx, self.idle_since.max(since) + PATIENCE) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(()) => {
+                        self.abandon(Reason::NO_ERROR);
+                        Poll::Ready(true)
+                    }
+                };
+            }
+            _ if flushing => limits.body_timeout,
+            _ => limits.idle_timeout,
+        };
+        if self.timer.poll(cx, self.idle_since + patience).is_pending() {
+            return Poll::Pending;
+        }
+        let written = self.watch.written();
+        if flushing && written != self.written {
+            (self.written, self.idle_since) = (written, now);
+        } else if flushing {
+            self.plane.counters.limited(Limit::BodyTimeout);
+            self.abandon(Reason::NO_ERROR);
+        } else {
+            self.plane.counters.limited(Limit::IdleTimeout);
+            self.leave();
+        }
+        Poll::Ready(true)
+    }
+}

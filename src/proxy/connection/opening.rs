@@ -1,0 +1,75 @@
+//! A stream's beginning: what of its body is here together with its head.
+//!
+//! Many clients say with a frame of its own that nothing follows the head. For HTTP/1.1 that has to be known before the
+//! head is written: a GET in chunks is refused by servers, and a length that was said gets lost in them.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{Method, header, request};
+
+use crate::config;
+use crate::metrics::Limit;
+use crate::proxy::client::timer::Timer;
+use crate::proxy::h2::server_stream::ServerStream;
+use crate::proxy::refusal::Refusal;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::{Interrupt, Level};
+
+/// What has come of a body without a length, or with the length 0; empty: nothing. Whether it has ended, the stream
+/// knows then.
+pub(super) fn read_first(parts: &request::Parts, body: &mut RecvStream) -> Bytes {
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    let has_length = length.is_some_and(|length| length.as_bytes() != b"0");
+    if has_length || parts.method == Method::CONNECT {
+        return Bytes::new();
+    }
+    // Nobody waits: whoever reads the body asks again.
+    let mut cx = Context::from_waker(Waker::noop());
+    while !body.is_end_stream() {
+        match body.poll_data(&mut cx) {
+            Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+            Poll::Ready(Some(Ok(data))) => return data,
+            // Trailers, or an error, which comes again.
+            _ => break,
+        }
+    }
+    Bytes::new()
+}
+
+/// How the wait ended for the end of a body that says that it is empty.
+pub(super) enum EmptyEnd {
+    Here,
+    /// It took too long.
+    Late(Refusal),
+    /// Nobody is left to be answered, or we are.
+    Gone,
+}
+
+/// Waits for it: a request must not be complete before its stream is.
+pub(super) async fn wait_for_end(
+    stream: &mut ServerStream,
+    interrupt: &Interrupt,
+    limits: &config::Server,
+) -> EmptyEnd {
+    let (since, mut timer) = (clock::now(), Timer::default());
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = stream.poll_empty(cx) {
+            return Poll::Ready(match result {
+                Ok(()) => EmptyEnd::Here,
+                Err(_) => EmptyEnd::Gone,
+            });
+        }
+        interrupt.register(cx.waker());
+        if interrupt.level() == Level::Cut {
+            return Poll::Ready(EmptyEnd::Gone);
+        }
+        let detail = "the request's body made no progress";
+        timer
+            .poll(cx, since + limits.body_timeout)
+            .map(|()| EmptyEnd::Late(Refusal::limited(Limit::BodyTimeout, 408, detail)))
+    })
+    .await
+}

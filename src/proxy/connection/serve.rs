@@ -1,0 +1,352 @@
+//! A client's connection: reads one request head after the other and has each one answered.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pingora::protocols::Stream;
+
+use super::close::close;
+use crate::config::{self, Config};
+use crate::core::Time;
+use crate::metrics::Limit;
+use crate::net::socket;
+use crate::proxy::buffer::{Buffer, HEAD_STEP, SMALL};
+use crate::proxy::client::{Client, Next};
+use crate::proxy::client_info::Origin;
+use crate::proxy::data_plane::Plane;
+use crate::proxy::error_response::write_local_response;
+use crate::proxy::h1::request::{Limits, Progress, RequestHead};
+use crate::proxy::memory::{self, LARGE_HEAD};
+use crate::proxy::refusal::Refusal;
+use crate::proxy::transaction;
+use crate::proxy::transaction::record;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::{Interrupt, Level};
+use crate::tls::stream::TlsStream;
+
+/// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
+const METHOD: usize = 16;
+
+/// How long a connection that was accepted at the last moment of a shutdown may take to bring its request.
+pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
+/// A connection that is to be closed and was in use a moment ago ([`REST`]) gets this long for one more request. Its
+/// answer says `Connection: close`; a close without a word would meet the next request of a busy client on its way.
+const ONCE_MORE: Duration = Duration::from_millis(100);
+
+/// A connection that was idle for this long gives up all memory that only requests need. A busy one never comes to
+/// that, and pays nothing for it.
+const REST: Duration = Duration::from_secs(1);
+
+impl From<&config::Server> for Limits {
+    fn from(server: &config::Server) -> Self {
+        Self {
+            max_header: server.max_header,
+            max_uri: server.max_uri,
+        }
+    }
+}
+
+/// Serves a client until its connection ends.
+pub async fn serve(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+) {
+    let mut client = Client::new(stream, origin, interrupt, config);
+    let mut head = RequestHead::new();
+    let next = serve_requests(plane, &mut client, &mut head, &config.server).await;
+    close(&mut client, next).await;
+    std::mem::take(&mut client.buffer).give_back();
+}
+
+/// Tells a client why it isn't served, and closes its connection.
+pub async fn turn_away(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+    refusal: Refusal,
+) {
+    let mut client = Client::new(stream, origin, interrupt, config);
+    let turned_away = plane.turn_away();
+    let next = match refuse(plane, &mut client, refusal, &config.server).await {
+        Next::Linger if turned_away.many => Next::Close,
+        next => next,
+    };
+    close(&mut client, next).await;
+}
+
+/// Closes a connection that is not spoken to: with patience, so that the last bytes that were sent to the client are not
+/// destroyed by a reset, unless many are being turned away.
+pub async fn part(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+) {
+    let turned_away = plane.turn_away();
+    if !turned_away.many {
+        let mut client = Client::new(stream, origin, interrupt, config);
+        close(&mut client, Next::Linger).await;
+    }
+}
+
+/// Counts and logs a client that is not served, without a word to it.
+pub fn dismiss(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+    refusal: Refusal,
+) {
+    let client = Client::new(stream, origin, interrupt, config);
+    record::refused(plane, &client, &refusal);
+}
+
+/// Keeps a connection. While it waits for a request, it is small.
+async fn serve_requests(
+    plane: &Arc<Plane>,
+    client: &mut Client,
+    head: &mut RequestHead,
+    limits: &config::Server,
+) -> Next {
+    let mut waiting = Waiting::new(true);
+    loop {
+        waiting.resting = true;
+        if let Err(end) = next_request(plane, client, head, limits, &mut waiting).await {
+            return end;
+        }
+        // Boxed, because what a request under way needs is many times what an idle connection needs.
+        let requests = Box::pin(serve_busily(plane, client, head, limits));
+        match requests.await {
+            Ok(idle) => waiting = idle,
+            Err(end) => return end,
+        }
+    }
+}
+
+/// Answers the request that is here and those that follow it, until none comes for a moment.
+async fn serve_busily(
+    plane: &Arc<Plane>,
+    client: &mut Client,
+    head: &mut RequestHead,
+    limits: &config::Server,
+) -> Result<Waiting, Next> {
+    loop {
+        match transaction::run(plane, client, head).await {
+            Next::KeepAlive => {}
+            end => return Err(end),
+        }
+        client.buffer.shrink();
+        let mut waiting = Waiting::new(false);
+        if !next_request(plane, client, head, limits, &mut waiting).await? {
+            return Ok(waiting);
+        }
+    }
+}
+
+/// Waits for a request's head. False: none has come for a moment, and the connection may rest.
+async fn next_request(
+    plane: &Plane,
+    client: &mut Client,
+    head: &mut RequestHead,
+    limits: &config::Server,
+    waiting: &mut Waiting,
+) -> Result<bool, Next> {
+    client.head_began = None;
+    match poll_fn(|cx| poll_head(client, head, limits, waiting, cx)).await {
+        Arrival::Request => {}
+        Arrival::Pause => return Ok(false),
+        Arrival::Nothing => return Err(Next::Close),
+        Arrival::Idle => {
+            plane.counters.limited(Limit::IdleTimeout);
+            return Err(Next::Close);
+        }
+        Arrival::Bad(refusal) => return Err(refuse(plane, client, refusal, limits).await),
+    }
+    client.place = None;
+    client.requests += 1;
+    if client.requests == limits.max_requests_per_connection && head.keep_alive {
+        plane.counters.limited(Limit::Requests);
+        head.keep_alive = false;
+    }
+    Ok(true)
+}
+
+enum Arrival {
+    Request,
+    /// Nothing for a moment.
+    Pause,
+    /// It has gone, or is to go.
+    Nothing,
+    /// `idle_timeout`.
+    Idle,
+    Bad(Refusal),
+}
+
+/// The wait for a request.
+struct Waiting {
+    /// Since when.
+    since: Time,
+    /// It is the connection's first.
+    first: bool,
+    /// The connection has given up all memory that it can do without.
+    resting: bool,
+    /// Since when it is to be closed.
+    leaving: Option<Time>,
+    /// How much of a head had come when it was parsed last; 0: nothing of it yet.
+    parsed: usize,
+}
+
+impl Waiting {
+    fn new(first: bool) -> Self {
+        Self {
+            since: clock::now(),
+            first,
+            resting: false,
+            leaving: None,
+            parsed: 0,
+        }
+    }
+
+    /// Whether what came since the head was parsed last is worth parsing it again. Parsing begins at its first byte
+    /// each time, so a head that comes byte by byte would cost the square of its length.
+    fn is_worth_parsing(&self, bytes: &[u8], limits: &config::Server) -> bool {
+        let Some(fresh) = bytes.get(self.parsed..) else {
+            return true;
+        };
+        let crosses = |bound| self.parsed <= bound && bytes.len() > bound;
+        self.parsed == 0
+            || fresh.len() >= self.parsed / 4
+            || crosses(limits.max_header)
+            || crosses(limits.max_uri + METHOD)
+            || memchr::memchr(b'\n', fresh).is_some()
+    }
+
+    /// Until when a connection that is to be closed waits all the same, because a request may be on its way: nobody
+    /// opens one for nothing, a busy client sends the next request soon, and what the kernel has already was sent before
+    /// the client could know.
+    fn reprieve(&mut self, client: &Client) -> Option<Time> {
+        let now = clock::now();
+        let leaving = *self.leaving.get_or_insert(now);
+        let until = match self.first {
+            true => self.since + FIRST_REQUEST,
+            false if self.resting => leaving,
+            false => leaving + ONCE_MORE,
+        };
+        if now < until {
+            return Some(until);
+        }
+        // The runtime is about to hear of it, too.
+        // And of a TLS record, a part may have been read that nobody could make sense of yet.
+        let tls = client.stream.as_any().downcast_ref::<TlsStream>();
+        (socket::has_unread(&client.stream) || tls.is_some_and(TlsStream::is_within_record))
+            .then(|| now + FIRST_REQUEST)
+    }
+}
+
+fn poll_head(
+    client: &mut Client,
+    head: &mut RequestHead,
+    limits: &config::Server,
+    waiting: &mut Waiting,
+    cx: &mut Context<'_>,
+) -> Poll<Arrival> {
+    let sizes = Limits::from(limits);
+    if waiting.resting && client.buffer.is_empty() {
+        client.buffer = Buffer::take();
+    }
+    loop {
+        let bytes = client.buffer.bytes();
+        if !bytes.is_empty() && waiting.is_worth_parsing(bytes, limits) {
+            match head.parse(bytes, &sizes) {
+                Ok(Progress::Complete) => return Poll::Ready(Arrival::Request),
+                Ok(Progress::Partial) => waiting.parsed = bytes.len(),
+                Err(error) => return Poll::Ready(Arrival::Bad(error.into())),
+            }
+        }
+        // The parser refuses a head that outgrows `max_header`, so there is always room for one byte more.
+        let most = limits.max_header + SMALL;
+        let growth = client.buffer.growth(most, HEAD_STEP);
+        if client.buffer.surplus() + growth > LARGE_HEAD
+            && growth > 0
+            && !memory::may_head_become_large()
+        {
+            cx.waker().wake_by_ref();
+            break;
+        }
+        if growth > 0 && !client.may_grow(growth) {
+            let detail = "no memory is left for a request header of this size";
+            let refusal = Refusal::limited(Limit::Memory, 503, detail);
+            return Poll::Ready(Arrival::Bad(refusal));
+        }
+        let stream = &mut client.stream;
+        match client.buffer.poll_fill_by(cx, stream, most, HEAD_STEP) {
+            Poll::Ready(Ok(count)) if count > 0 => {}
+            Poll::Ready(_) => return Poll::Ready(Arrival::Nothing),
+            Poll::Pending => break,
+        }
+    }
+    if waiting.resting && client.buffer.is_empty() {
+        std::mem::take(&mut client.buffer).give_back();
+    }
+    client.interrupt.register(cx.waker());
+    let level = client.interrupt.level();
+    if level == Level::Cut {
+        return Poll::Ready(Arrival::Nothing);
+    }
+    if client.poll_head_evicted(cx) {
+        let detail = "the request's head was incomplete, and its memory was needed";
+        let refusal = Refusal::limited(Limit::Memory, 408, detail);
+        return Poll::Ready(Arrival::Bad(refusal));
+    }
+    let (deadline, end) = if !client.buffer.is_empty() {
+        let begun = *client.head_began.get_or_insert_with(clock::now);
+        let detail = "the request's head took too long";
+        let late = Refusal::limited(Limit::HeaderTimeout, 408, detail);
+        (begun + limits.header_timeout, Arrival::Bad(late))
+    } else if level < Level::Finish {
+        if waiting.resting || limits.idle_timeout <= REST {
+            (waiting.since + limits.idle_timeout, Arrival::Idle)
+        } else {
+            (waiting.since + REST, Arrival::Pause)
+        }
+    } else if let Some(reprieve) = waiting.reprieve(client) {
+        (reprieve, Arrival::Nothing)
+    } else {
+        return Poll::Ready(Arrival::Nothing);
+    };
+    client.timer.poll(cx, deadline).map(|()| end)
+}
+
+/// Answers with an error of our own, counts and logs it, and closes.
+pub(super) async fn refuse(
+    plane: &Plane,
+    client: &mut Client,
+    refusal: Refusal,
+    limits: &config::Server,
+) -> Next {
+    let mut out = Vec::with_capacity(256);
+    write_local_response(&mut out, refusal.status, refusal.detail, true, false, None);
+    record::refused(plane, client, &refusal);
+    // Nobody reads it any more, and the client may take its time with the answer.
+    client.place = None;
+    client.buffer.clear();
+    client.buffer.shrink();
+    plane.counters.answered(refusal.status);
+    match client
+        .write_all(&out, clock::now() + limits.header_timeout)
+        .await
+    {
+        Ok(()) => Next::Linger,
+        Err(_) => Next::Abort,
+    }
+}

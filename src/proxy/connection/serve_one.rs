@@ -1,0 +1,119 @@
+//! A client that brings one request: a stream of another protocol, in HTTP/1's dress.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use pingora::protocols::Stream;
+
+use super::super::buffer::{Buffer, LARGE};
+use super::super::transaction;
+use super::close::{LINGER_PAUSE, LINGER_TIME};
+use super::serve::refuse;
+use crate::config::Config;
+use crate::core::Time;
+use crate::proxy::client::{Client, Next};
+use crate::proxy::client_info::Origin;
+use crate::proxy::data_plane::Plane;
+use crate::proxy::h1::request::{Progress, RequestError, RequestHead};
+use crate::proxy::h2::server_stream::ServerStream;
+use crate::proxy::memory::ConnectionShare;
+use crate::proxy::refusal::Refusal;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::{Interrupt, Level};
+
+/// What is taken of a request that has its answer already, in bytes.
+const MOST_RUN_OUT: usize = 64 * 1024 * 1024;
+
+/// A request's head, as it was written for the HTTP/1 plane.
+pub struct WrittenHead {
+    /// The head, or as much of it as can be logged.
+    pub buffer: Buffer,
+    /// Why it can't be said in HTTP/1.
+    pub unfit: Option<Refusal>,
+    /// When its first byte came, if its last one came later.
+    pub began: Option<Time>,
+    /// What it keeps of its connection's part of the memory.
+    pub share: ConnectionShare,
+}
+
+/// Serves a stream that brings one request and nothing after it: one of another protocol's, in HTTP/1's dress.
+pub async fn serve_one(
+    plane: &Arc<Plane>,
+    stream: Stream,
+    written: WrittenHead,
+    origin: Origin,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+) {
+    let mut client = Client::new(stream, origin, interrupt, config);
+    client.buffer = written.buffer;
+    client.share = Some(written.share);
+    client.requests = 1;
+    client.head_began = written.began;
+    let mut head = RequestHead::new();
+    let limits = &config.server;
+    let parsed = match written.unfit {
+        Some(refusal) => Err(refusal),
+        None => head
+            .parse(client.buffer.bytes(), &limits.into())
+            .map_err(Refusal::from),
+    };
+    let next = match parsed {
+        Ok(Progress::Complete) => transaction::run(plane, &mut client, &head).await,
+        // All of it is here, so it is too long to be taken.
+        Ok(Progress::Partial) => {
+            refuse(
+                plane,
+                &mut client,
+                RequestError::HeadTooLarge.into(),
+                limits,
+            )
+            .await
+        }
+        Err(refusal) => refuse(plane, &mut client, refusal, limits).await,
+    };
+    if next == Next::Linger {
+        run_out(&mut client).await;
+    }
+    if next != Next::Abort {
+        let _ = poll_fn(|cx| Pin::new(&mut *client.stream).poll_shutdown(cx)).await;
+    }
+    std::mem::take(&mut client.buffer).give_back();
+}
+
+/// The answer is whole before its request is. To stop the client with RST_STREAM, NO_ERROR, is legal (RFC 9113 §8.1), but
+/// widespread clients (curl before 8, httpx) throw the answer away for it. So what they still send is taken for a
+/// while, as with HTTP/1.
+async fn run_out(client: &mut Client) {
+    let end = clock::now() + LINGER_TIME;
+    let mut patience = clock::now() + LINGER_PAUSE;
+    let mut taken = 0;
+    poll_fn(|cx| {
+        client.interrupt.register(cx.waker());
+        if client.interrupt.level() == Level::Cut {
+            return Poll::Ready(());
+        }
+        loop {
+            let stream = client.stream.as_any().downcast_ref::<ServerStream>();
+            if stream.is_none_or(ServerStream::has_ended) {
+                return Poll::Ready(());
+            }
+            client.buffer.clear();
+            match client.poll_read(cx, LARGE) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    taken += count;
+                    let now = clock::now();
+                    patience = end.min(now + LINGER_PAUSE);
+                    if taken > MOST_RUN_OUT || now >= end {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return client.timer.poll(cx, patience),
+            }
+        }
+    })
+    .await;
+}

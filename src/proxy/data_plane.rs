@@ -1,0 +1,140 @@
+//! What every request of the data plane shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use pingora::connectors::{ConnectorOptions, TransportConnector};
+
+use super::per_client::PerClient;
+use crate::config;
+use crate::metrics::PlaneCounters;
+use crate::registry::Handle;
+use crate::rt::shutdown_signal::Interrupts;
+use crate::telemetry::access_log::AccessLog;
+use crate::tls::server::Inventory;
+
+/// The data plane's shared state: everything a request reads, nothing it has to lock.
+pub struct Plane {
+    /// Where the snapshot comes from.
+    pub registry: Handle,
+    /// Opens upstream connections.
+    pub connector: TransportConnector,
+    /// Takes one record per request.
+    pub access_log: AccessLog,
+    /// The open client connections, and how the shutdown reaches them.
+    pub clients: Interrupts,
+    /// Those of each client address, where that is limited.
+    pub per_client: PerClient,
+    /// What is counted for the whole plane.
+    pub counters: Arc<PlaneCounters>,
+    /// The certificates of its listeners.
+    pub certificates: Arc<Inventory>,
+    /// Of the open client connections, those that are served…
+    served: AtomicU32,
+    /// (at most so many where `max_connections` isn't configured; 0: no limit)…
+    default_connections: usize,
+    /// …and those that are only being told to go away.
+    turned_away: AtomicU32,
+    lame: AtomicBool,
+    /// The last answer's time, for the shutdown's account.
+    requests: AtomicU64,
+}
+
+/// For backends that speak no TLS. Without a file named, Pingora would read the system's certificates now, and panic
+/// where there are none, as in an image made from scratch.
+fn plain_connector() -> TransportConnector {
+    let mut options = ConnectorOptions::new(0);
+    options.ca_file = Some("/dev/null".to_owned());
+    TransportConnector::new(Some(options))
+}
+
+impl Plane {
+    /// A data plane on this registry.
+    pub fn new(registry: Handle, access_log: AccessLog, counters: Arc<PlaneCounters>) -> Self {
+        Self {
+            registry,
+            connector: plain_connector(),
+            access_log,
+            clients: Interrupts::default(),
+            per_client: PerClient::default(),
+            counters,
+            certificates: Arc::default(),
+            served: AtomicU32::new(0),
+            default_connections: 0,
+            turned_away: AtomicU32::new(0),
+            lame: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// The same, telling this inventory of its certificates.
+    pub fn telling(mut self, certificates: Arc<Inventory>) -> Self {
+        self.certificates = certificates;
+        self
+    }
+
+    /// The same, serving so many connections at once where `max_connections` isn't configured.
+    pub fn serving_at_most(mut self, default_connections: usize) -> Self {
+        self.default_connections = default_connections;
+        self
+    }
+
+    /// Whether each response says `Connection: close`.
+    pub fn is_lame(&self) -> bool {
+        self.lame.load(Ordering::Relaxed)
+    }
+
+    /// Begins or ends it.
+    pub fn set_lame(&self, lame: bool) {
+        self.lame.store(lame, Ordering::Relaxed);
+    }
+
+    /// A number for the next request, unique in this process.
+    pub fn next_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a client connection in that is to be served; `None`: it is one too many. Those that are being turned
+    /// away don't count: whoever opens more than it may takes no room from others.
+    pub fn admit(&self, limits: &config::Server) -> Option<Served<'_>> {
+        let others = self.served.fetch_add(1, Ordering::Relaxed) as usize;
+        let served = Served(self);
+        let most = limits.max_connections.unwrap_or(self.default_connections);
+        (most == 0 || others < most).then_some(served)
+    }
+
+    /// Counts a connection that is told to go away, for as long as that takes.
+    pub fn turn_away(&self) -> TurnedAway<'_> {
+        let others = self.turned_away.fetch_add(1, Ordering::Relaxed);
+        TurnedAway {
+            plane: self,
+            many: others >= PATIENT,
+        }
+    }
+}
+
+/// So many connections that are turned away are closed with patience; further ones at once, so that a flood of them
+/// holds no descriptors.
+const PATIENT: u32 = 256;
+
+/// A connection that is served; counted out on drop.
+pub struct Served<'a>(&'a Plane);
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.served.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that is told to go away.
+pub struct TurnedAway<'a> {
+    plane: &'a Plane,
+    /// There are many of them now.
+    pub many: bool,
+}
+
+impl Drop for TurnedAway<'_> {
+    fn drop(&mut self) {
+        self.plane.turned_away.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,156 @@
+//! Calls of gRPC: streams that can be ended between two messages, and that may be silent for as long as they like.
+
+use std::time::Duration;
+
+use super::response::{Download, MAX_TRAILER, Receiving};
+use super::{Exchange, Failure, Truncation};
+use crate::proxy::error_response::SHUTTING_DOWN;
+use crate::proxy::h1::chunked::{ChunkDecoder, ChunkError};
+use crate::proxy::h1::request::RequestHead;
+use crate::proxy::messages::grpc::{self, MessageTracker};
+use crate::rt::clock;
+use crate::rt::shutdown_signal::Level;
+
+/// How long the word may take that a call has broken.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// A call's response under way.
+#[derive(Debug)]
+pub(super) struct Call {
+    decoder: ChunkDecoder,
+    tracker: MessageTracker,
+}
+
+impl Default for Call {
+    fn default() -> Self {
+        Self {
+            decoder: ChunkDecoder::of_response(MAX_TRAILER),
+            tracker: MessageTracker::default(),
+        }
+    }
+}
+
+impl Call {
+    /// Says how many bytes belong to the response, and whether it is complete with them. If it is `ending`, no more than
+    /// up to the end of a message.
+    pub(super) fn follow(
+        &mut self,
+        bytes: &[u8],
+        ending: bool,
+    ) -> Result<(usize, bool), ChunkError> {
+        let mut at = 0;
+        // They are passed on as they are.
+        let mut trailers = Vec::new();
+        while at < bytes.len() && !self.decoder.is_complete() {
+            if ending && self.may_end() {
+                break;
+            }
+            let most = if ending { at + 1 } else { bytes.len() };
+            let piece = self.decoder.next_piece(&bytes[at..most], &mut trailers)?;
+            at += piece.framing;
+            self.tracker.feed(&bytes[at..at + piece.content]);
+            self.decoder.took(piece.content);
+            at += piece.content;
+        }
+        Ok((at, self.decoder.is_complete()))
+    }
+
+    /// Whether what was passed on ends with a whole message, in a whole chunk.
+    fn may_end(&self) -> bool {
+        self.decoder.is_between_chunks() && self.tracker.is_between_messages()
+    }
+}
+
+impl Exchange<'_> {
+    /// Whether its response may last, and be silent meanwhile.
+    pub(super) fn may_last(&self) -> bool {
+        self.response.is_event_stream || self.order.request.is_grpc
+    }
+
+    /// Whether nothing has to come for now: an event, a message, or, `for_body`, what a client may send of its call.
+    pub(super) fn may_be_silent(&self, for_body: bool) -> bool {
+        let calls = self.order.request.is_grpc && for_body;
+        calls || (self.begun && self.may_last())
+    }
+
+    /// Why a call is ended that could go on: the backend is to stop, or we are.
+    pub(super) fn why_it_ends(&self) -> &'static str {
+        match self.connection.ticket.interrupt().level() >= Level::End {
+            true => grpc::STOPPING,
+            false => SHUTTING_DOWN,
+        }
+    }
+
+    /// Ends a call with UNAVAILABLE, if it is between two messages and the client has all of it.
+    pub(super) fn end_call(&mut self, why: &str) -> bool {
+        let Receiving::Body(Download::Call(call)) = &self.receiving else {
+            return false;
+        };
+        if !call.may_end() || !self.is_delivered() {
+            return false;
+        }
+        grpc::write_end(self.outgoing, why);
+        self.receiving = Receiving::Done;
+        self.tally.ended_orderly = true;
+        true
+    }
+
+    /// A call breaks off: its client is told so, if it can be, rather than left to guess from a reset.
+    pub(super) async fn tell_of(&mut self, failure: Failure) {
+        let why = match failure {
+            Failure::Truncated(Truncation::UpstreamClosed) => "the backend closed the connection",
+            Failure::Truncated(Truncation::CutByShutdown) => SHUTTING_DOWN,
+            Failure::Truncated(cause @ Truncation::MalformedHttp2) => cause.as_str(),
+            Failure::Truncated(_) => grpc::STOPPING,
+            _ => return,
+        };
+        if self.end_call(why) {
+            self.tally.ended_orderly = false;
+            let end = std::mem::take(self.outgoing);
+            if self
+                .client
+                .write_all(&end, clock::now() + LAST_WORD)
+                .await
+                .is_ok()
+            {
+                self.tally.bytes_out += end.len() as u64;
+            }
+        }
+    }
+}
+
+/// For how long a call's answer may keep its client waiting: what the client has said, if that is longer than
+/// `otherwise`. It looks at its clock itself.
+pub fn patience(head: &RequestHead, buffer: &[u8], otherwise: Duration) -> Duration {
+    if !head.is_grpc {
+        return otherwise;
+    }
+    let said = head
+        .fields
+        .iter()
+        .find(|field| field.name.of(buffer).eq_ignore_ascii_case(b"grpc-timeout"));
+    let said = said.and_then(|field| grpc::timeout(field.value.of(buffer)));
+    said.map_or(otherwise, |said| {
+        otherwise.max(said + Duration::from_secs(1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_call_stops_behind_a_message_and_its_chunk() {
+        let whole =
+            b"7\r\n\0\0\0\0\x02ab\r\n6\r\n\0\0\0\0\x02a\r\n1\r\nb\r\n0\r\ngrpc-status: 0\r\n\r\n";
+        let mut call = Call::default();
+        assert_eq!(call.follow(whole, false), Ok((whole.len(), true)));
+        let mut call = Call::default();
+        assert_eq!(call.follow(&whole[..5], false), Ok((5, false)));
+        assert_eq!(call.follow(&whole[5..], true), Ok((7, false)));
+        assert!(call.may_end());
+        assert_eq!(call.follow(&whole[12..26], false), Ok((14, false)));
+        assert_eq!(call.follow(&whole[26..], true), Ok((3, false)));
+        assert!(call.may_end());
+    }
+}

@@ -1,0 +1,34 @@
+//! Handshakes of WebSockets that we make on behalf of clients of HTTP/2.
+
+use super::Exchange;
+use crate::proxy::h1::span::Field;
+use crate::proxy::messages::websocket;
+
+impl Exchange<'_> {
+    /// Whether a WebSocket's backend has understood the handshake. A client of HTTP/1 looks at that by itself; for one
+    /// of HTTP/2 the key was made here, and it is on us (RFC 6455 §4.1).
+    pub(super) fn is_accepted(&self) -> bool {
+        if !self.client.origin.is_http2() {
+            return true;
+        }
+        let request = self.client.buffer.bytes();
+        let key = value_of(&self.order.request.fields, request, b"sec-websocket-key");
+        let head = self.incoming.bytes();
+        let answer = value_of(&self.response.fields, head, b"sec-websocket-accept");
+        match (key, answer) {
+            (Some(key), Some(answer)) => websocket::accepts(key, answer),
+            _ => false,
+        }
+    }
+}
+
+/// The value of a field that is there once.
+fn value_of<'a>(fields: &[Field], buffer: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut found = fields
+        .iter()
+        .filter(|field| field.name.of(buffer).eq_ignore_ascii_case(name));
+    match (found.next(), found.next()) {
+        (Some(field), None) => Some(field.value.of(buffer)),
+        _ => None,
+    }
+}

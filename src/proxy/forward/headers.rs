@@ -1,0 +1,433 @@
+//! What happens to a head on its way through: the header block is copied, with edits.
+//!
+//! How to use: parse a head, fill a [`RequestEdit`] or [`ResponseEdit`], and append the new head to the buffer
+//! that goes out. Fields that need no edit are copied in runs, byte for byte and in order; what is replaced or
+//! added comes after them. The result is a complete head with its blank line.
+//!
+//! - Fields of the hop (RFC 9110 §7.6.1) end here: `Connection`, all that it names, `Keep-Alive`,
+//!   `Proxy-Connection`, `TE` (but `TE: trailers` is passed on), `Upgrade` (unless one is passed on),
+//!   `HTTP2-Settings`. `Transfer-Encoding` is written anew where the next hop gets chunks.
+//! - What a client says about itself (`X-Forwarded-…`, `X-Real-IP`, `Forwarded`) is dropped unless the client is
+//!   trusted, whatever else is configured. What it says of its certificate is dropped from everybody.
+//! - What goes out is always HTTP/1.1 (RFC 9110 §2.5), with exactly one `Host`.
+
+use super::passes;
+use crate::config;
+use crate::proxy::h1::fields::FieldKind;
+use crate::proxy::h1::method::Version;
+use crate::proxy::h1::request::{Body, Form, RequestHead};
+use crate::proxy::h1::response::{ResponseBody, ResponseHead};
+use crate::proxy::h1::sections::Section;
+use crate::proxy::h1::span::Field;
+
+/// The edits of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestEdit<'a> {
+    /// `[headers]`.
+    pub policy: &'a config::Headers,
+    /// The client's address without port; empty where it has none (a unix socket).
+    pub client_ip: &'a str,
+    /// Whether that address is in `headers.trusted`.
+    pub trusted: bool,
+    /// `http` or `https`: how the client came.
+    pub scheme: &'a str,
+    /// The fields that tell of its certificate, as lines; empty where it has shown none.
+    pub identity: &'a str,
+    /// For `X-Request-Id`: the client's own, see [`incoming_request_id`], or a new one.
+    pub request_id: &'a str,
+    /// Sent as `Host` instead of the client's (`preserve_host = false`).
+    pub host_override: Option<&'a str>,
+    /// Sent as `Host` where the client gave none, which HTTP/1.0 allows: the backend's address.
+    pub fallback_host: &'a str,
+}
+
+/// Appends the head of the request to the backend.
+pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
+    let policy = edit.policy;
+    let host = new_host(buf, head, edit);
+    let mut drop = match edit.trusted {
+        true => Section::TrustedRequestHead.withheld(),
+        false => Section::RequestHead.withheld(),
+    };
+    if policy.x_forwarded {
+        drop |= FieldKind::XForwardedFor.bit();
+    }
+    if policy.forwarded {
+        drop |= FieldKind::Forwarded.bit();
+    }
+    if policy.request_id {
+        drop |= FieldKind::XRequestId.bit();
+    }
+    if head.rewrite_length {
+        drop |= FieldKind::ContentLength.bit();
+    }
+    if host.is_some() {
+        drop |= FieldKind::Host.bit();
+    }
+    out.reserve(head.len + 512);
+    let verbatim_line = head.form == Form::Origin && head.version == Version::Http11;
+    let mut from = head.fields_start as usize;
+    if verbatim_line && host.is_none() {
+        from = head.method_span.start as usize;
+    } else {
+        request_line(out, buf, head);
+    }
+    if let Some(host) = host {
+        put(out, &[b"Host: ", host, b"\r\n"]);
+    }
+    copy_fields(out, buf, &head.fields, from, head.len, drop & head.kinds);
+    if let Body::Length(length) = head.body
+        && head.rewrite_length
+    {
+        put(
+            out,
+            &[
+                b"Content-Length: ",
+                itoa::Buffer::new().format(length).as_bytes(),
+                b"\r\n",
+            ],
+        );
+    }
+    if head.body == Body::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if head.upgrade.is_some() {
+        let mut before: &[u8] = b"Connection: upgrade\r\nUpgrade: ";
+        for protocol in head.offered(buf) {
+            put(out, &[before, protocol]);
+            before = b", ";
+        }
+        out.extend_from_slice(b"\r\n");
+    } else if head.te_trailers && head.version == Version::Http11 {
+        out.extend_from_slice(b"Connection: te\r\nTE: trailers\r\n");
+    }
+    if policy.x_forwarded {
+        x_forwarded(out, buf, head, edit);
+    }
+    if policy.forwarded {
+        forwarded(out, buf, head, edit);
+    }
+    if policy.via {
+        via(out, head.version);
+    }
+    if passes::is_marked(head, policy) {
+        out.extend_from_slice(passes::MARK);
+    }
+    out.extend_from_slice(edit.identity.as_bytes());
+    if policy.request_id && !edit.request_id.is_empty() {
+        put(
+            out,
+            &[b"X-Request-Id: ", edit.request_id.as_bytes(), b"\r\n"],
+        );
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The client's own `X-Request-Id`, if there is exactly one and it is fit to be passed on and logged:
+/// 1 to 128 letters, digits, `.`, `_`, `:` or `-`.
+pub fn incoming_request_id<'a>(buf: &'a [u8], head: &RequestHead) -> Option<&'a [u8]> {
+    if head.kinds & FieldKind::XRequestId.bit() == 0 {
+        return None;
+    }
+    let mut ids = head
+        .fields
+        .iter()
+        .filter(|field| field.kind == FieldKind::XRequestId);
+    let (id, None) = (ids.next()?.value.of(buf), ids.next()) else {
+        return None;
+    };
+    let sane = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
+    (matches!(id.len(), 1..=128) && id.iter().all(sane)).then_some(id)
+}
+
+/// The `Host` to send, where it isn't the client's field as it is.
+fn new_host<'a>(buf: &'a [u8], head: &RequestHead, edit: &RequestEdit<'a>) -> Option<&'a [u8]> {
+    if let Some(host) = edit.host_override {
+        return Some(host.as_bytes());
+    }
+    if head.kinds & FieldKind::Host.bit() == 0 && head.authority.is_empty() {
+        return Some(edit.fallback_host.as_bytes());
+    }
+    // RFC 9112 §3.2.2: a proxy replaces Host by the authority of an absolute-form target.
+    (head.authority.start < head.fields_start).then(|| head.authority.of(buf))
+}
+
+/// The request line in origin or asterisk form, which is what an origin server takes (RFC 9112 §3.2.1).
+fn request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
+    let origin = head.origin.of(buf);
+    let before: &[u8] = match (head.form, origin.first()) {
+        (Form::Asterisk, None) => b" *",
+        (_, Some(b'/' | b'*')) => b" ",
+        _ => b" /",
+    };
+    put(
+        out,
+        &[head.method_span.of(buf), before, origin, b" HTTP/1.1\r\n"],
+    );
+}
+
+/// Copies the lines from `from` to the blank line, without those whose kind is in `drop`.
+#[inline]
+fn copy_fields(
+    out: &mut Vec<u8>,
+    buf: &[u8],
+    fields: &[Field],
+    from: usize,
+    len: usize,
+    drop: u32,
+) {
+    let end = len.saturating_sub(2);
+    let mut run = from;
+    if drop != 0 {
+        for (at, field) in fields.iter().enumerate() {
+            if drop & field.kind.bit() != 0 {
+                out.extend_from_slice(buf.get(run..field.name.start as usize).unwrap_or(&[]));
+                run = fields
+                    .get(at + 1)
+                    .map_or(end, |next| next.name.start as usize);
+            }
+        }
+    }
+    out.extend_from_slice(buf.get(run..end).unwrap_or(&[]));
+}
+
+/// `X-Forwarded-For`, `-Proto` and `-Host`. A trusted client's chain goes on; its scheme and host, which it
+/// knows from its own client, stay.
+fn x_forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
+    let said = if edit.trusted { head.kinds } else { 0 };
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if said & FieldKind::XForwardedFor.bit() != 0 {
+        join(out, buf, head, FieldKind::XForwardedFor);
+    }
+    put(
+        out,
+        &[
+            if edit.client_ip.is_empty() {
+                b"unknown"
+            } else {
+                edit.client_ip.as_bytes()
+            },
+            b"\r\n",
+        ],
+    );
+    if said & FieldKind::XForwardedProto.bit() == 0 {
+        put(
+            out,
+            &[b"X-Forwarded-Proto: ", edit.scheme.as_bytes(), b"\r\n"],
+        );
+    }
+    if said & FieldKind::XForwardedHost.bit() == 0 && !head.authority.is_empty() {
+        put(
+            out,
+            &[b"X-Forwarded-Host: ", head.authority.of(buf), b"\r\n"],
+        );
+    }
+}
+
+/// `Forwarded` (RFC 7239 §4); an IPv6 address is bracketed and quoted (§6).
+fn forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
+    out.extend_from_slice(b"Forwarded: ");
+    if edit.trusted && head.kinds & FieldKind::Forwarded.bit() != 0 {
+        join(out, buf, head, FieldKind::Forwarded);
+    }
+    let client = edit.client_ip.as_bytes();
+    match client {
+        [] => out.extend_from_slice(b"for=unknown"),
+        _ if client.contains(&b':') => put(out, &[b"for=\"[", client, b"]\""]),
+        _ => put(out, &[b"for=", client]),
+    }
+    if !head.authority.is_empty() {
+        // Quoted, because a port's colon isn't allowed in a token; an authority has no quote in it.
+        put(out, &[b";host=\"", head.authority.of(buf), b"\""]);
+    }
+    put(out, &[b";proto=", edit.scheme.as_bytes(), b"\r\n"]);
+}
+
+/// The values of all fields of a kind as the start of one list, each followed by a comma.
+fn join(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, kind: FieldKind) {
+    for field in head
+        .fields
+        .iter()
+        .filter(|field| field.kind == kind && !field.value.is_empty())
+    {
+        put(out, &[field.value.of(buf), b", "]);
+    }
+}
+
+/// `Via` with the version that the message came in (RFC 9110 §7.6.3); earlier ones stay, as lines before it.
+fn via(out: &mut Vec<u8>, version: Version) {
+    out.extend_from_slice(match version {
+        Version::Http11 => b"Via: 1.1 lameduck\r\n",
+        Version::Http10 => b"Via: 1.0 lameduck\r\n",
+    });
+}
+
+/// How the client gets the body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClientFraming {
+    /// Framed as the backend framed it, byte for byte.
+    #[default]
+    Same,
+    /// Content without chunks, ended by the connection's end: chunks for an HTTP/1.0 client.
+    Dechunked,
+    /// In chunks, though the backend sends until it closes: keeps the client's connection usable.
+    Chunked,
+}
+
+impl ClientFraming {
+    /// What to do for this client: take chunks apart for HTTP/1.0 (RFC 9112 §7.1), make chunks for HTTP/1.1 where the
+    /// backend ends the body by closing, so that a body cut short can be told from a whole one.
+    pub fn choose(head: &ResponseHead, client_version: Version) -> Self {
+        match (head.body, client_version) {
+            (ResponseBody::Chunked, Version::Http10) => Self::Dechunked,
+            (ResponseBody::UntilClose, Version::Http11) => Self::Chunked,
+            _ => Self::Same,
+        }
+    }
+}
+
+/// The edits of a response.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseEdit {
+    /// Say `Connection: close`. Said anyway where only the connection's end can end the body.
+    pub close: bool,
+    /// The version of the request.
+    pub client_version: Version,
+    /// How the client gets the body: [`ClientFraming::choose`].
+    pub framing: ClientFraming,
+    /// Add `Via`.
+    pub via: bool,
+    /// `Strict-Transport-Security` with this `max-age`, unless the backend says one; 0: none.
+    pub hsts: u64,
+}
+
+/// Appends the head of the response to the client.
+pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &ResponseEdit) {
+    // RFC 9110 §8.6 and RFC 9112 §6.1: no length and no encoding in 1xx and 204.
+    let bodiless = head.status < 200 || head.status == 204;
+    let mut drop = Section::ResponseHead.withheld();
+    if head.rewrite_length || bodiless || edit.framing == ClientFraming::Chunked {
+        drop |= FieldKind::ContentLength.bit();
+    }
+    if edit.framing == ClientFraming::Dechunked {
+        drop |= FieldKind::Trailer.bit();
+    }
+    out.reserve(head.len + 192);
+    let mut from = 0;
+    if head.version != Version::Http11 || buf.get(12) != Some(&b' ') {
+        from = head.fields_start as usize;
+        // `HTTP/1.x NNN`, and a reason if there is one; the space after the status is required (RFC 9112 §4).
+        let reason = buf.get(13..from.saturating_sub(2)).unwrap_or(&[]);
+        put(
+            out,
+            &[
+                b"HTTP/1.1 ",
+                buf.get(9..12).unwrap_or(b"502"),
+                b" ",
+                reason,
+                b"\r\n",
+            ],
+        );
+    }
+    copy_fields(out, buf, &head.fields, from, head.len, drop & head.kinds);
+    if head.rewrite_length && !bodiless {
+        rewrite_length(out, buf, head);
+    }
+    let chunked = match edit.framing {
+        ClientFraming::Same => {
+            !bodiless
+                && head.kinds & FieldKind::TransferEncoding.bit() != 0
+                && edit.client_version == Version::Http11
+        }
+        ClientFraming::Dechunked => false,
+        ClientFraming::Chunked => true,
+    };
+    if chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    connection_line(out, buf, head, edit);
+    if edit.via {
+        via(out, head.version);
+    }
+    if edit.hsts > 0 && !has_hsts(buf, &head.fields) {
+        hsts(out, edit.hsts);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `Strict-Transport-Security` (RFC 6797, section 6.1).
+pub fn hsts(out: &mut Vec<u8>, max_age: u64) {
+    put(
+        out,
+        &[
+            b"Strict-Transport-Security: max-age=",
+            itoa::Buffer::new().format(max_age).as_bytes(),
+            b"\r\n",
+        ],
+    );
+}
+
+fn has_hsts(buf: &[u8], fields: &[Field]) -> bool {
+    let named = |field: &Field| {
+        let name = field.name.of(buf);
+        name.eq_ignore_ascii_case(b"strict-transport-security")
+    };
+    fields.iter().any(named)
+}
+
+/// `Connection`, and `Upgrade` with a 101 and a 426, which both must have it (RFC 9110 §7.8).
+fn connection_line(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &ResponseEdit) {
+    if head.interim() {
+        return;
+    }
+    let ends_it = edit.framing == ClientFraming::Dechunked
+        || (edit.framing == ClientFraming::Same && head.body == ResponseBody::UntilClose);
+    let upgrade = !head.upgrade_protocol.is_empty();
+    let options: &[u8] = match (edit.close || ends_it, upgrade) {
+        _ if head.status == 101 => b"upgrade",
+        (true, true) => b"close, upgrade",
+        (true, false) => b"close",
+        (false, true) => b"upgrade",
+        // RFC 9112 §9.3: an HTTP/1.0 client takes silence for close.
+        (false, false) if edit.client_version == Version::Http10 => b"keep-alive",
+        (false, false) => return,
+    };
+    put(out, &[b"Connection: ", options, b"\r\n"]);
+    if upgrade {
+        put(out, &[b"Upgrade: ", head.upgrade_protocol.of(buf), b"\r\n"]);
+    }
+}
+
+/// One plain number for a list of equal ones, or for one with leading zeros.
+#[cold]
+fn rewrite_length(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead) {
+    let Some(field) = head
+        .fields
+        .iter()
+        .find(|field| field.kind == FieldKind::ContentLength)
+    else {
+        return;
+    };
+    let first = field
+        .value
+        .of(buf)
+        .split(|b| !b.is_ascii_digit())
+        .next()
+        .unwrap_or(&[]);
+    let zeros = first
+        .iter()
+        .take_while(|b| **b == b'0')
+        .count()
+        .min(first.len().saturating_sub(1));
+    put(out, &[b"Content-Length: ", &first[zeros..], b"\r\n"]);
+}
+
+#[inline]
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests;

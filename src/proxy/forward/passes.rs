@@ -1,0 +1,133 @@
+//! How often a request has come through lameduck already: one that goes round in a circle, through whatever other
+//! proxies, is ended before it has taken every connection there is.
+//!
+//! Each pass leaves a mark on what the backend gets: `Via`, where that is on, else `CDN-Loop` (RFC 8586, made for this;
+//! proxies pass it on). The latter is only left where the request has come with every field that a pass adds
+//! (`X-Request-Id`, `X-Forwarded-For`, by default), as those that go round do from their second pass on: others cost
+//! nothing, and their apps see nothing of it.
+
+use crate::config;
+use crate::proxy::h1::fields::FieldKind;
+use crate::proxy::h1::request::RequestHead;
+
+/// A request that has come through so often is answered with 508. Chains of a few lameducks are usual: at the edge, on
+/// the host, in the pod.
+const MOST: usize = 8;
+
+/// The mark of one pass.
+pub const MARK: &[u8] = b"CDN-Loop: lameduck\r\n";
+
+/// Our name in both fields.
+const NAME: &[u8] = b"lameduck";
+
+const MARKS: u32 = FieldKind::Via.bit() | FieldKind::CdnLoop.bit();
+
+/// Whether a request goes round in a circle.
+pub fn is_circle(buf: &[u8], head: &RequestHead) -> bool {
+    // What nearly every request costs.
+    head.kinds & MARKS != 0 && count(buf, head) >= MOST
+}
+
+/// Whether this pass is to leave [`MARK`].
+pub fn is_marked(head: &RequestHead, policy: &config::Headers) -> bool {
+    let added = [
+        (policy.request_id, FieldKind::XRequestId),
+        (policy.x_forwarded, FieldKind::XForwardedFor),
+        (policy.forwarded, FieldKind::Forwarded),
+    ];
+    let signs = added.iter().filter(|(is_added, _)| *is_added);
+    let signs = signs.fold(0, |bits, (_, kind)| bits | kind.bit());
+    let has_come_through = signs != 0 && head.kinds & signs == signs;
+    !policy.via && (has_come_through || head.kinds & FieldKind::CdnLoop.bit() != 0)
+}
+
+/// How many marks of ours a request has. A chain in which some have `via` on and others not has both.
+#[cold]
+fn count(buf: &[u8], head: &RequestHead) -> usize {
+    let entries = |kind| {
+        let of_kind = head.fields.iter().filter(move |field| field.kind == kind);
+        of_kind.flat_map(|field| field.value.of(buf).split(|byte| *byte == b','))
+    };
+    // `1.1 lameduck (comment)`: what was spoken, then by whom.
+    let via = entries(FieldKind::Via).filter(|entry| word(entry, 1) == NAME);
+    // `lameduck; parameter=…`.
+    let cdn_loop = entries(FieldKind::CdnLoop).filter(|entry| {
+        let name = entry.split(|byte| *byte == b';').next();
+        word(name.unwrap_or_default(), 0) == NAME
+    });
+    via.count() + cdn_loop.count()
+}
+
+fn word(entry: &[u8], index: usize) -> &[u8] {
+    let words = entry.split(|byte| matches!(byte, b' ' | b'\t'));
+    let mut words = words.filter(|word| !word.is_empty());
+    words.nth(index).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::h1::request::{Limits, Progress};
+
+    fn parsed(fields: &str) -> (Vec<u8>, RequestHead) {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes();
+        let mut head = RequestHead::new();
+        let limits = Limits::from(&config::Server::default());
+        assert_eq!(head.parse(&text, &limits).unwrap(), Progress::Complete);
+        (text, head)
+    }
+
+    #[test]
+    fn marks_are_counted_however_they_are_written() {
+        for (fields, marks) in [
+            ("", 0),
+            ("Via: 1.1 lameduck\r\n", 1),
+            (
+                "Via: 1.1 lameduck, 1.0 fred, HTTP/1.1  lameduck (x)\r\nvia: 2 lameduck\r\n",
+                3,
+            ),
+            ("Via: 1.1 lameducks, lameduck, 1.1 my-lameduck\r\n", 0),
+            (
+                "CDN-Loop: lameduck\r\nCDN-Loop: foo; x=lameduck,lameduck;a=b\r\n",
+                2,
+            ),
+            ("CDN-Loop: lameduck\r\nVia: 1.1 lameduck\r\n", 2),
+        ] {
+            let (text, head) = parsed(fields);
+            assert_eq!(count(&text, &head), marks, "{fields}");
+            assert!(!is_circle(&text, &head));
+        }
+        let (text, head) = parsed(&"CDN-Loop: lameduck\r\n".repeat(MOST - 1));
+        assert!(!is_circle(&text, &head));
+        let (text, head) = parsed(&"CDN-Loop: lameduck\r\n".repeat(MOST));
+        assert!(is_circle(&text, &head));
+    }
+
+    #[test]
+    fn only_what_has_come_through_something_is_marked() {
+        let policy = config::Headers::default();
+        assert!(policy.request_id && !policy.via);
+        for (fields, is_first) in [
+            ("", true),
+            ("X-Forwarded-For: 192.0.2.1\r\n", true),
+            ("X-Request-Id: 1\r\n", true),
+            ("X-Request-Id: 1\r\nX-Forwarded-For: 192.0.2.1\r\n", false),
+            ("CDN-Loop: foo\r\n", false),
+        ] {
+            let (_, head) = parsed(fields);
+            assert_eq!(is_marked(&head, &policy), !is_first, "{fields}");
+        }
+        let (_, head) = parsed("X-Forwarded-For: 192.0.2.1\r\n");
+        let without = config::Headers {
+            request_id: false,
+            ..policy.clone()
+        };
+        assert!(is_marked(&head, &without));
+        let (_, head) = parsed("X-Request-Id: 1\r\nX-Forwarded-For: 192.0.2.1\r\n");
+        let with_via = config::Headers {
+            via: true,
+            ..policy
+        };
+        assert!(!is_marked(&head, &with_via));
+    }
+}

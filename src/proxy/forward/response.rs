@@ -1,0 +1,484 @@
+//! Towards the client: the response's head, its body in whatever framing, and events one by one.
+
+use std::task::{Context, Poll};
+
+use super::super::buffer::LARGE;
+use super::grpc_call::Call;
+use super::{Exchange, Failure, Truncation, is_reset, poll_write_both};
+use crate::proxy::forward::headers::{ClientFraming, ResponseEdit, write_response};
+use crate::proxy::h1::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
+use crate::proxy::h1::method::{Upgrade, Version};
+use crate::proxy::h1::request::Progress;
+use crate::proxy::h1::response::ResponseBody;
+use crate::proxy::h2::client_stream::{ClientStream, StreamFault};
+use crate::proxy::messages::sse::EventTracker;
+use crate::registry::endpoint::Kind;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::Level;
+
+/// Largest trailer section of a response, in bytes.
+pub(super) const MAX_TRAILER: usize = 64 * 1024;
+
+/// What is read of a body at first, in bytes.
+const PIECE: usize = 16 * 1024;
+
+/// A backend's chunk that is none.
+const MALFORMED_CHUNK: Truncation = Truncation::Malformed("malformed chunk from upstream");
+
+/// Interim responses (1xx) taken before the final one; more is a broken or hostile backend.
+const MAX_INTERIM: u32 = 16;
+
+/// Which half is where, downwards.
+#[derive(Debug)]
+pub(super) enum Receiving {
+    Head,
+    Body(Download),
+    Done,
+}
+
+/// What is left of a response's body.
+#[derive(Debug)]
+pub(super) enum Download {
+    Length(u64),
+    Chunked(Box<ChunkDecoder>),
+    /// As above, but the client gets the bare data.
+    Dechunked(Box<ChunkDecoder>),
+    /// Until the backend closes; the client gets chunks, so that it can tell an end from a break.
+    Rechunked,
+    /// Server-sent events, in chunks of our own: such a stream can be ended between two events.
+    Events(Box<Events>),
+    /// A call of gRPC, whose stream can be ended between two messages.
+    Call(Box<Call>),
+    /// Until the backend closes, for a client that knows no chunks.
+    UntilClose,
+}
+
+/// A stream of events under way.
+#[derive(Debug)]
+pub(super) struct Events {
+    /// `None`: the backend sends until it closes.
+    decoder: Option<ChunkDecoder>,
+    data: Vec<u8>,
+    tracker: EventTracker,
+}
+
+impl Exchange<'_> {
+    pub(super) fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        while self.turn > 0 {
+            if !self.is_delivered() {
+                if self.poll_deliver(cx)?.is_pending() {
+                    return Ok(());
+                }
+                continue;
+            }
+            if let Receiving::Done = self.receiving {
+                return Ok(());
+            }
+            if self.ending && self.end_call(self.why_it_ends()) {
+                continue;
+            }
+            // Nothing can be passed on, so what is here is at most a part of a head.
+            if self.poll_receive(cx)?.is_pending() {
+                return Ok(());
+            }
+            self.digest()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_delivered(&self) -> bool {
+        self.outgoing_sent == self.outgoing.len() && self.passable == 0
+    }
+
+    pub(super) fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+        let own = &self.outgoing[self.outgoing_sent..];
+        let passing = &self.incoming.bytes()[..self.passable];
+        match poll_write_both(cx, &mut self.client.stream, own, passing) {
+            Poll::Ready(Ok(count)) if count > 0 => {
+                let of_own = count.min(own.len());
+                self.outgoing_sent += of_own;
+                if self.outgoing_sent == self.outgoing.len() {
+                    self.outgoing.clear();
+                    self.outgoing_sent = 0;
+                }
+                self.incoming.consume(count - of_own);
+                self.passable -= count - of_own;
+                self.client.is_answered = true;
+                self.tally.bytes_out += count as u64;
+                self.turn = self.turn.saturating_sub(count);
+                self.unflushed_down = true;
+                self.note_progress();
+                if self.pace_down.is_waiting() {
+                    self.pace_down.moved(clock::now());
+                }
+                Ok(Poll::Ready(()))
+            }
+            Poll::Ready(_) => Err(Failure::ClientGone),
+            Poll::Pending => {
+                self.stalled = true;
+                if self.pace_down.wants_to_know() {
+                    self.pace_down.wait(clock::now());
+                }
+                Ok(Poll::Pending)
+            }
+        }
+    }
+
+    /// Something was written. After a stall that is progress; what goes through at once needs no clock.
+    pub(super) fn note_progress(&mut self) {
+        if std::mem::take(&mut self.stalled) {
+            self.progress = clock::now();
+        }
+    }
+
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+        let most = match self.receiving {
+            Receiving::Head => self.order.server.max_header,
+            _ => self.piece(),
+        };
+        if self.incoming.len() >= most {
+            return Err(self.broken(Truncation::Malformed("response head too large")));
+        }
+        match self
+            .incoming
+            .poll_fill(cx, &mut self.connection.stream, most)
+        {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Ok(count)) if count > 0 => {
+                if self.begun {
+                    // The clock is read once per piece, and not at all for an answer in one piece.
+                    self.progress = clock::now();
+                }
+                Ok(Poll::Ready(()))
+            }
+            Poll::Ready(result) => {
+                let whole =
+                    result.is_ok() && self.connection.ticket.interrupt().level() < Level::Cut;
+                match self.receiving {
+                    Receiving::Body(Download::UntilClose) if whole => {}
+                    Receiving::Body(Download::Rechunked) if whole => {
+                        self.outgoing.extend_from_slice(LAST_CHUNK);
+                    }
+                    Receiving::Body(Download::Events(ref events))
+                        if whole && events.decoder.is_none() =>
+                    {
+                        self.outgoing.extend_from_slice(LAST_CHUNK);
+                    }
+                    _ => {
+                        match ClientStream::of(self.connection).and_then(ClientStream::fault) {
+                            Some(StreamFault::MalformedResponse) => {
+                                return Err(self.broken(Truncation::MalformedHttp2));
+                            }
+                            Some(StreamFault::Untranslatable) => {
+                                return Err(Failure::Untranslatable);
+                            }
+                            None => {}
+                        }
+                        self.reset |= result.is_err_and(|error| is_reset(&error));
+                        return Err(self.died());
+                    }
+                }
+                self.receiving = Receiving::Done;
+                Ok(Poll::Ready(()))
+            }
+        }
+    }
+
+    /// How much of a body is read at a time. The more the client has taken of it, the more: large pieces are cheap where
+    /// they go through, and memory where nobody takes them. A client that reads nothing of a hundred answers has taken
+    /// what its socket's and its stream's buffers hold, and no more.
+    fn piece(&self) -> usize {
+        let taken = usize::try_from(self.tally.bytes_out).unwrap_or(usize::MAX);
+        (taken / 4).clamp(PIECE, LARGE)
+    }
+
+    pub(super) fn died(&self) -> Failure {
+        if self.begun {
+            return Failure::Truncated(Truncation::UpstreamClosed);
+        }
+        if self.connection.ticket.interrupt().level() == Level::Cut {
+            return Failure::Cut;
+        }
+        if self.incoming.is_empty() {
+            Failure::Died { reset: self.reset }
+        } else {
+            Failure::BadResponse("upstream closed within the response head")
+        }
+    }
+
+    pub(super) fn broken(&self, reason: Truncation) -> Failure {
+        if self.begun {
+            Failure::Truncated(reason)
+        } else {
+            Failure::BadResponse(reason.as_str())
+        }
+    }
+
+    /// Turns what was read into what can be passed on.
+    pub(super) fn digest(&mut self) -> Result<(), Failure> {
+        match &mut self.receiving {
+            Receiving::Head => self.digest_head(),
+            Receiving::Body(download) => {
+                let bytes = self.incoming.bytes();
+                let malformed = |_| Failure::Truncated(MALFORMED_CHUNK);
+                match download {
+                    Download::Length(left) => {
+                        let taken = (*left).min(bytes.len() as u64);
+                        *left -= taken;
+                        self.passable = taken as usize;
+                        if *left == 0 {
+                            self.receiving = Receiving::Done;
+                        }
+                    }
+                    Download::Chunked(decoder) => {
+                        let (taken, complete) = decoder.skim(bytes).map_err(malformed)?;
+                        self.passable = taken;
+                        if complete {
+                            self.receiving = Receiving::Done;
+                        }
+                    }
+                    Download::Call(call) => {
+                        let (taken, complete) =
+                            call.follow(bytes, self.ending).map_err(malformed)?;
+                        self.passable = taken;
+                        if complete {
+                            self.receiving = Receiving::Done;
+                        }
+                    }
+                    Download::Dechunked(decoder) => {
+                        let (taken, complete) =
+                            decoder.decode(bytes, self.outgoing).map_err(malformed)?;
+                        self.incoming.consume(taken);
+                        if complete {
+                            self.receiving = Receiving::Done;
+                        }
+                    }
+                    Download::Rechunked => {
+                        start_chunk(self.outgoing, bytes.len());
+                        self.outgoing.extend_from_slice(bytes);
+                        self.outgoing.extend_from_slice(b"\r\n");
+                        self.incoming.clear();
+                    }
+                    Download::Events(_) => return self.digest_events(),
+                    Download::UntilClose => self.passable = bytes.len(),
+                }
+                Ok(())
+            }
+            Receiving::Done => Ok(()),
+        }
+    }
+
+    pub(super) fn digest_events(&mut self) -> Result<(), Failure> {
+        let Receiving::Body(Download::Events(events)) = &mut self.receiving else {
+            return Ok(());
+        };
+        events.data.clear();
+        let mut complete = false;
+        match &mut events.decoder {
+            Some(decoder) => {
+                let (taken, last) = decoder
+                    .decode(self.incoming.bytes(), &mut events.data)
+                    .map_err(|_| Failure::Truncated(MALFORMED_CHUNK))?;
+                self.incoming.consume(taken);
+                complete = last;
+            }
+            None => {
+                events.data.extend_from_slice(self.incoming.bytes());
+                self.incoming.clear();
+            }
+        }
+        if self.ending
+            && let Some(end) = events.tracker.last_end(&events.data)
+        {
+            events.data.truncate(end);
+            complete = true;
+            self.tally.ended_orderly = true;
+        }
+        events.tracker.feed(&events.data);
+        if !events.data.is_empty() {
+            start_chunk(self.outgoing, events.data.len());
+            self.outgoing.extend_from_slice(&events.data);
+            self.outgoing.extend_from_slice(b"\r\n");
+        }
+        if complete {
+            self.outgoing.extend_from_slice(LAST_CHUNK);
+            self.receiving = Receiving::Done;
+        }
+        Ok(())
+    }
+
+    /// A drain or a shutdown wants streams to end: between two events, at this connection's own moment.
+    pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> bool {
+        if !matches!(
+            self.receiving,
+            Receiving::Body(Download::Events(_) | Download::Call(_))
+        ) {
+            return false;
+        }
+        let upstream = self.connection.ticket.interrupt();
+        let at = if upstream.level() >= Level::End {
+            upstream.at()
+        } else if self.client.interrupt.level() >= Level::End {
+            self.client.interrupt.at()
+        } else {
+            return false;
+        };
+        if self.ending || self.client.timer.poll(cx, at).is_pending() {
+            return false;
+        }
+        self.ending = true;
+        if let Receiving::Body(Download::Events(events)) = &self.receiving
+            && events.tracker.is_between_events()
+            && self.is_delivered()
+        {
+            self.outgoing.extend_from_slice(LAST_CHUNK);
+            self.receiving = Receiving::Done;
+            self.tally.ended_orderly = true;
+        }
+        true
+    }
+
+    pub(super) fn digest_head(&mut self) -> Result<(), Failure> {
+        if self.incoming.is_empty() {
+            return Ok(());
+        }
+        let progress = self
+            .response
+            .parse(
+                self.incoming.bytes(),
+                self.order.request.method,
+                self.order.request.upgrade.is_some(),
+                self.order.server.max_header,
+            )
+            .map_err(|error| Failure::BadResponse(error.reason()))?;
+        if progress == Progress::Partial {
+            return Ok(());
+        }
+        if self.response.interim() {
+            return self.digest_interim();
+        }
+        if self.response.status == 101 && !self.switches_as_offered() {
+            return Err(Failure::BadResponse(
+                "101 to another protocol than was asked for",
+            ));
+        }
+        if self.response.upgrade == Some(Upgrade::WebSocket) && !self.is_accepted() {
+            return Err(Failure::BadResponse(
+                "101 without the Sec-WebSocket-Accept that was asked for",
+            ));
+        }
+        let now = clock::now();
+        self.tally.status = self.response.status;
+        self.tally.answered = Some(now);
+        self.progress = now;
+        let old_client = self.order.request.version == Version::Http10;
+        let framing = ClientFraming::choose(self.response, self.order.request.version);
+        let events = !old_client && self.response.is_event_stream;
+        let until_close = old_client
+            && matches!(
+                self.response.body,
+                ResponseBody::Chunked | ResponseBody::UntilClose
+            );
+        // A response that overtakes its request's body leaves a connection that nobody can make sense of.
+        self.keep_alive = self.order.request.keep_alive
+            && self.upload.is_complete()
+            && !self.client.finished
+            && !until_close
+            && !self.plane.is_lame();
+        let upgraded = self.response.status == 101;
+        let before = self.outgoing.len();
+        write_response(
+            self.outgoing,
+            self.incoming.bytes(),
+            self.response,
+            &ResponseEdit {
+                close: !self.keep_alive && !upgraded,
+                client_version: self.order.request.version,
+                framing,
+                via: self.client.via,
+                hsts: self.client.origin.hsts,
+            },
+        );
+        let head = (self.outgoing.len() - before) as u64;
+        self.tally.head_out += head;
+        self.incoming.consume(self.response.len);
+        self.begun = true;
+        self.receiving = match self.response.body {
+            _ if upgraded => Receiving::Done,
+            ResponseBody::None | ResponseBody::Length(0) => Receiving::Done,
+            ResponseBody::Length(length) => Receiving::Body(Download::Length(length)),
+            ResponseBody::Chunked | ResponseBody::UntilClose if events => {
+                let chunked = matches!(self.response.body, ResponseBody::Chunked);
+                Receiving::Body(Download::Events(Box::new(Events {
+                    decoder: chunked.then(|| ChunkDecoder::of_response(MAX_TRAILER)),
+                    data: Vec::new(),
+                    tracker: EventTracker::default(),
+                })))
+            }
+            ResponseBody::Chunked if self.order.request.is_grpc && !old_client => {
+                Receiving::Body(Download::Call(Box::default()))
+            }
+            ResponseBody::Chunked => {
+                let decoder = Box::new(ChunkDecoder::of_response(MAX_TRAILER));
+                Receiving::Body(if old_client {
+                    Download::Dechunked(decoder)
+                } else {
+                    Download::Chunked(decoder)
+                })
+            }
+            ResponseBody::UntilClose if old_client => Receiving::Body(Download::UntilClose),
+            ResponseBody::UntilClose => Receiving::Body(Download::Rechunked),
+        };
+        if self.may_last() && matches!(self.receiving, Receiving::Body(_)) {
+            self.lasting = Some(self.connection.ticket.lasting(Kind::Stream));
+        }
+        if self.incoming.is_empty() {
+            return Ok(());
+        }
+        self.digest().map_err(|failure| match failure {
+            // The head has gone nowhere yet, so the client can still be told.
+            Failure::Truncated(reason) if self.outgoing_sent == 0 => {
+                self.begun = false;
+                self.tally.status = 0;
+                self.tally.answered = None;
+                self.tally.head_out -= head;
+                Failure::BadResponse(reason.as_str())
+            }
+            other => other,
+        })
+    }
+
+    /// Whether a 101 switches to a protocol that the client has offered.
+    fn switches_as_offered(&self) -> bool {
+        let request = self.order.request;
+        let offered = request.offered(self.client.buffer.bytes());
+        self.response.agrees(self.incoming.bytes(), offered)
+    }
+
+    /// RFC 9110 §15.2: interim responses go to clients that can take them, and are dropped for others.
+    pub(super) fn digest_interim(&mut self) -> Result<(), Failure> {
+        self.interim += 1;
+        self.progress = clock::now();
+        if self.interim > MAX_INTERIM {
+            return Err(Failure::BadResponse("too many interim responses"));
+        }
+        if self.order.request.version != Version::Http10 {
+            let before = self.outgoing.len();
+            write_response(
+                self.outgoing,
+                self.incoming.bytes(),
+                self.response,
+                &ResponseEdit {
+                    close: false,
+                    client_version: self.order.request.version,
+                    framing: ClientFraming::Same,
+                    via: self.client.via,
+                    hsts: 0,
+                },
+            );
+            self.tally.head_out += (self.outgoing.len() - before) as u64;
+        }
+        self.incoming.consume(self.response.len);
+        self.digest_head()
+    }
+}

@@ -1,0 +1,45 @@
+//! Reused memory of an attempt: the head that goes up, the response's head, what we write down ourselves.
+
+use std::cell::RefCell;
+
+use crate::proxy::h1::response::ResponseHead;
+
+/// Kept per thread; attempts that overlap beyond that allocate.
+const SPARE: usize = 64;
+
+/// Vectors that grew beyond this are freed instead.
+const LARGEST: usize = 16 * 1024;
+
+thread_local! {
+    #[allow(clippy::vec_box, reason = "the boxes move between a vector and a task: only the pointer is copied")]
+    static SPARES: RefCell<Vec<Box<Scratch>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What an attempt works with.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The request's head as the backend gets it.
+    pub head: Vec<u8>,
+    /// The response's head.
+    pub response: ResponseHead,
+    /// What we write to the client ourselves.
+    pub outgoing: Vec<u8>,
+}
+
+impl Scratch {
+    /// From this thread's spares, or new.
+    pub fn take() -> Box<Self> {
+        SPARES.with_borrow_mut(Vec::pop).unwrap_or_default()
+    }
+
+    /// Back to this thread's spares.
+    pub fn give_back(self: Box<Self>) {
+        if self.outgoing.capacity() <= LARGEST && self.head.capacity() <= LARGEST {
+            SPARES.with_borrow_mut(|spares| {
+                if spares.len() < SPARE {
+                    spares.push(self);
+                }
+            });
+        }
+    }
+}

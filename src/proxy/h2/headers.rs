@@ -1,0 +1,386 @@
+//! Heads and trailers between HTTP/1.1 and HTTP/2 (RFC 9113 §8), both ways.
+//!
+//! What comes from HTTP/2 is written as an HTTP/1.1 head and read by the HTTP/1 plane's own parser, which has the last
+//! word on it. Only what HTTP/1.1 can't express, or what would get lost on the way, is decided here.
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, request};
+
+use super::carrier;
+use crate::proxy::h1::fields::{FieldKind, classify, trim_ows};
+use crate::proxy::h1::framing::{Framing, Verdict};
+use crate::proxy::h1::method::Version;
+use crate::proxy::h1::request::{MAX_FIELDS, RequestError};
+use crate::proxy::h1::sections::Section;
+use crate::proxy::messages::grpc;
+use crate::proxy::messages::websocket;
+
+/// How a body goes on in HTTP/1.1, behind a head that was written here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyForm {
+    /// There is none.
+    None,
+    /// As it is, so many bytes. Of a request: none but the end, where that is yet to come.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// As it is, both ways, until it ends: an upgraded stream.
+    Tunnel,
+}
+
+/// A head or a field that HTTP/2 can't carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Untranslatable;
+
+impl<E: Into<http::Error>> From<E> for Untranslatable {
+    fn from(_: E) -> Self {
+        Self
+    }
+}
+
+/// A field that HTTP/2 has not: it means something for one HTTP/1 connection alone.
+pub fn is_of_connection(name: &str) -> bool {
+    Section::Http2.withheld() & classify(name.as_bytes()).bit() != 0
+}
+
+/// Writes the head of a request that came in HTTP/2. `ended`: nothing follows its HEADERS.
+///
+/// An extended CONNECT for a WebSocket (RFC 8441) becomes the handshake of RFC 6455.
+///
+/// # Errors
+/// What can't be said in HTTP/1.1 without two ways of reading it. `out` then holds as much as can be logged.
+pub fn write_request(
+    out: &mut Vec<u8>,
+    parts: &request::Parts,
+    ended: bool,
+) -> Result<BodyForm, RequestError> {
+    let websocket = match parts.extensions.get::<h2::ext::Protocol>() {
+        Some(protocol) if protocol.as_str().eq_ignore_ascii_case("websocket") => true,
+        Some(_) => return Err(RequestError::ConnectMethod),
+        None => false,
+    };
+    let method = if websocket {
+        "GET"
+    } else {
+        parts.method.as_str()
+    };
+    let carried = carrier::covered_path(parts);
+    let path = match carried {
+        Some(path) => path,
+        None => parts
+            .uri
+            .path_and_query()
+            .map_or(&b"/"[..], |target| target.as_str().as_bytes()),
+    };
+    put(out, &[method.as_bytes(), b" ", path, b" HTTP/1.1\r\n"]);
+    // A blank would end the target.
+    if carried.is_some() && path.contains(&b' ') {
+        return Err(RequestError::BadTarget);
+    }
+    if parts.method == Method::CONNECT && !websocket {
+        return Err(RequestError::ConnectMethod);
+    }
+    // RFC 9113 §8.3.1: a path is absolute, or `*`. In HTTP/1.1 anything else would be another form of target.
+    if !matches!(path, [b'/', ..] | [b'*']) {
+        return Err(RequestError::BadTarget);
+    }
+    if parts.uri.scheme().is_some_and(|scheme| {
+        *scheme != http::uri::Scheme::HTTP && *scheme != http::uri::Scheme::HTTPS
+    }) {
+        return Err(RequestError::BadTarget);
+    }
+    // RFC 9113 §8.2.2: such a message is malformed. The crate knows that, too; here it would be a second framing.
+    let mut names = parts.headers.keys();
+    if names.any(|name| is_of_connection(name.as_str()) && name != "http2-settings") {
+        return Err(RequestError::BadFieldName);
+    }
+    if let Some(host) = authority(parts)? {
+        // RFC 9110 §4.2.1: an address with an empty host is none.
+        if host.is_empty() && parts.uri.authority().is_some() {
+            return Err(RequestError::BadHost);
+        }
+        put(out, &[b"host: ", host, b"\r\n"]);
+    }
+    let length = content_length(&parts.headers)?;
+    let form = match length {
+        _ if websocket => BodyForm::Tunnel,
+        _ if ended => BodyForm::None,
+        None => BodyForm::Chunked,
+        Some(length) => BodyForm::Length(length),
+    };
+    let is_carrying = carried.is_some() || carrier::covered_authority(parts).is_some();
+    write_fields(out, &parts.headers, |name| {
+        name == header::HOST
+            || name == header::CONTENT_LENGTH
+            || name == header::COOKIE
+            || (websocket && name == header::SEC_WEBSOCKET_KEY)
+            || (is_carrying && carrier::is_carrier(name))
+    })?;
+    write_cookies(out, &parts.headers)?;
+    match form {
+        BodyForm::Length(length) => put_length(out, length),
+        BodyForm::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        // RFC 9110 §8.6: where a body would mean something, its absence is said.
+        BodyForm::None if length.is_some() || expects_body(&parts.method) => put_length(out, 0),
+        BodyForm::None => {}
+        BodyForm::Tunnel => put(
+            out,
+            &[
+                b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ",
+                // RFC 8441 has none: the exchange looks at the answer to it.
+                &websocket::make_key(),
+                b"\r\n",
+            ],
+        ),
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(form)
+}
+
+/// Whom the request is for: `:authority`, or `Host`. Where both are there, they must agree (RFC 9113 §8.3.1).
+fn authority(parts: &request::Parts) -> Result<Option<&[u8]>, RequestError> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next().map(HeaderValue::as_bytes);
+    if hosts.next().is_some() {
+        return Err(RequestError::ManyHosts);
+    }
+    let authority = carrier::covered_authority(parts)
+        .or_else(|| parts.uri.authority().map(|name| name.as_str().as_bytes()));
+    match (authority, host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            Err(RequestError::ManyHosts)
+        }
+        (authority, host) => Ok(authority.or(host)),
+    }
+}
+
+/// What `Content-Length` says, read as strictly as in HTTP/1.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RequestError> {
+    let mut framing = Framing::default();
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        framing.content_length(value.as_bytes())?;
+    }
+    match framing.verdict(Version::Http11)? {
+        Verdict::Length(length) => Ok(Some(length)),
+        _ => Ok(None),
+    }
+}
+
+fn expects_body(method: &Method) -> bool {
+    *method == Method::POST || *method == Method::PUT || *method == Method::PATCH
+}
+
+/// Appends fields as lines, but those that `skip` names.
+///
+/// # Errors
+/// A value with blanks around it, which HTTP/2 forbids (RFC 9113 §8.2.1) and HTTP/1 would strip.
+pub fn write_fields(
+    out: &mut Vec<u8>,
+    fields: &HeaderMap,
+    skip: impl Fn(&HeaderName) -> bool,
+) -> Result<(), RequestError> {
+    for (name, value) in fields {
+        if !skip(name) {
+            let value = unpadded(value)?;
+            put(out, &[name.as_str().as_bytes(), b": ", value, b"\r\n"]);
+        }
+    }
+    Ok(())
+}
+
+/// Appends all `Cookie` fields as one (RFC 9113 §8.2.3): HTTP/1 allows no more.
+fn write_cookies(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), RequestError> {
+    let mut before: &[u8] = b"cookie: ";
+    for crumb in fields.get_all(header::COOKIE) {
+        put(out, &[before, unpadded(crumb)?]);
+        before = b"; ";
+    }
+    if before == b"; " {
+        out.extend_from_slice(b"\r\n");
+    }
+    Ok(())
+}
+
+/// Appends a response's fields as lines, as [`write_fields`] does, without the blanks around their values: RFC 9113
+/// §8.2.1 forbids these, and as HTTP/1 reads them they say nothing.
+pub fn write_response_fields(
+    out: &mut Vec<u8>,
+    fields: &HeaderMap,
+    skip: impl Fn(&HeaderName) -> bool,
+) {
+    for (name, value) in fields {
+        if !skip(name) {
+            let value = trim_ows(value.as_bytes());
+            put(out, &[name.as_str().as_bytes(), b": ", value, b"\r\n"]);
+        }
+    }
+}
+
+fn unpadded(value: &HeaderValue) -> Result<&[u8], RequestError> {
+    match value.as_bytes() {
+        [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => Err(RequestError::BadFieldValue),
+        value => Ok(value),
+    }
+}
+
+/// The fields of a head that was parsed in `head`, without those of the connection. Nothing is copied: the values
+/// share `head`.
+///
+/// # Errors
+/// A name or a value that can't be one.
+pub fn read_fields(
+    head: &Bytes,
+    parsed: &[httparse::Header<'_>],
+) -> Result<HeaderMap, Untranslatable> {
+    let mut fields = HeaderMap::with_capacity(parsed.len());
+    for field in parsed {
+        let name = field.name.as_bytes();
+        if !is_of_connection(field.name) {
+            let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))?;
+            let name = HeaderName::from_bytes(name)?;
+            fields.try_append(name, value).map_err(|_| Untranslatable)?;
+        }
+    }
+    Ok(fields)
+}
+
+/// A response's head from HTTP/1.1, as our own plane writes it to a client.
+#[derive(Debug)]
+pub struct ResponseRead {
+    /// Its length in bytes.
+    pub len: usize,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields, without those of the connection.
+    pub fields: HeaderMap,
+    /// How its body goes on, unless the request or the status says that there is none.
+    pub form: BodyForm,
+}
+
+/// Reads a response's head that begins at `bytes[0]`; `None`: there is more to come.
+///
+/// # Errors
+/// It isn't one. Our own plane writes none such.
+pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseRead>, Untranslatable> {
+    let Some(len) = memchr::memmem::find(bytes, b"\r\n\r\n").map(|end| end + 4) else {
+        return Ok(None);
+    };
+    let head = Bytes::copy_from_slice(&bytes[..len]);
+    // As many as a backend's head may have, and those that the plane adds.
+    let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS + 8];
+    let mut parsed = httparse::Response::new(&mut []);
+    let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut parsed,
+        &head,
+        &mut storage,
+    );
+    if !matches!(outcome, Ok(httparse::Status::Complete(_))) {
+        return Err(Untranslatable);
+    }
+    let status = StatusCode::from_u16(parsed.code.unwrap_or_default())?;
+    let mut fields = read_fields(&head, parsed.headers)?;
+    if parsed.headers.iter().any(is_nothing) && is_call(&fields) {
+        fields.remove(header::CONTENT_LENGTH);
+    }
+    let form = if status == StatusCode::SWITCHING_PROTOCOLS {
+        BodyForm::Tunnel
+    } else if status.is_informational() {
+        BodyForm::None
+    } else {
+        response_form(parsed.headers, &fields)
+    };
+    Ok(Some(ResponseRead {
+        len,
+        status,
+        fields,
+        form,
+    }))
+}
+
+/// Says to the HTTP/1 plane alone that there is no body: what came from HTTP/2 doesn't spell a name like that.
+pub const NO_BODY: &[u8] = b"Content-Length: 0\r\n";
+
+fn is_nothing(field: &httparse::Header<'_>) -> bool {
+    field.name == "Content-Length" && field.value == b"0"
+}
+
+/// Whether a response answers a call of gRPC: its clients take an answer of trailers alone for one where the head has
+/// nothing to say of a body.
+fn is_call(fields: &HeaderMap) -> bool {
+    fields
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| grpc::is_grpc(value.as_bytes()))
+}
+
+fn response_form(parsed: &[httparse::Header<'_>], fields: &HeaderMap) -> BodyForm {
+    let chunked = |field: &httparse::Header<'_>| {
+        classify(field.name.as_bytes()) == FieldKind::TransferEncoding
+    };
+    if parsed.iter().any(chunked) {
+        return BodyForm::Chunked;
+    }
+    let length = fields
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    match length {
+        None | Some(0) => BodyForm::None,
+        Some(length) => BodyForm::Length(length),
+    }
+}
+
+/// Appends the end of a response's chunked body, with these trailers.
+pub fn write_response_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
+    out.extend_from_slice(b"0\r\n");
+    write_response_fields(out, trailers, |_| false);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the end of a request's chunked body, with these trailers.
+///
+/// # Errors
+/// As for [`write_fields`].
+pub fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) -> Result<(), RequestError> {
+    out.extend_from_slice(b"0\r\n");
+    write_fields(out, trailers, |_| false)?;
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// Reads the lines of a trailer section, with the blank line behind them. `None`: there are none, or they are none that
+/// HTTP/2 can carry.
+pub fn read_trailers(section: Vec<u8>) -> Option<HeaderMap> {
+    if section.len() <= 2 {
+        return None;
+    }
+    let section = Bytes::from(section);
+    let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    match httparse::parse_headers(&section, &mut storage) {
+        Ok(httparse::Status::Complete((_, parsed))) => read_fields(&section, parsed)
+            .ok()
+            .filter(|fields| !fields.is_empty()),
+        _ => None,
+    }
+}
+
+fn put_length(out: &mut Vec<u8>, length: u64) {
+    put(
+        out,
+        &[
+            b"content-length: ",
+            itoa::Buffer::new().format(length).as_bytes(),
+            b"\r\n",
+        ],
+    );
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests;

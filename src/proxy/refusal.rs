@@ -1,0 +1,64 @@
+//! Why a client is turned away before there is a request of it.
+
+use super::h1::request::RequestError;
+use crate::metrics::Limit;
+
+/// Why a connection, or what came on it, is turned away before it is a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The answer's status.
+    pub status: u16,
+    /// Why, for people.
+    pub detail: &'static str,
+    /// Why, as a metric's label.
+    pub(super) reason: &'static str,
+    /// The limit that was reached, if it was one.
+    pub(super) limit: Option<Limit>,
+}
+
+impl Refusal {
+    /// A limit of `[server]` was reached.
+    pub fn limited(limit: Limit, status: u16, detail: &'static str) -> Self {
+        Self {
+            status,
+            detail,
+            reason: limit.key(),
+            limit: Some(limit),
+        }
+    }
+
+    /// One that the client isn't told: it is not known what it speaks, or it is not to know.
+    pub fn silent(detail: &'static str) -> Self {
+        Self {
+            status: 0,
+            detail,
+            reason: detail,
+            limit: None,
+        }
+    }
+}
+
+impl Refusal {
+    /// Plain HTTP where TLS is spoken.
+    pub const PLAIN_HTTP: Self = Self {
+        status: 400,
+        detail: "this port speaks HTTPS, and the request came as plain HTTP: use https://",
+        reason: "plain_http",
+        limit: None,
+    };
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        Self {
+            status: error.status(),
+            detail: error.reason(),
+            reason: error.reason(),
+            limit: match error {
+                RequestError::TargetTooLong => Some(Limit::Uri),
+                RequestError::HeadTooLarge | RequestError::TooManyFields => Some(Limit::Header),
+                _ => None,
+            },
+        }
+    }
+}

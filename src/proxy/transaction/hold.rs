@@ -1,0 +1,232 @@
+//! A request that waits because nothing is eligible: woken when that changes, first come, first served.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::task::{Poll, ready};
+
+use crate::config::{self, Config};
+use crate::core::Time;
+use crate::core::hold::{self, Admission, Limits, OnEmpty, Refusal, Waiter, admit, second_look};
+use crate::proxy::buffer::LARGE;
+use crate::proxy::client::Client;
+use crate::proxy::client::heard::{Looks, Waited};
+use crate::proxy::client::upload::Upload;
+use crate::proxy::upstream::{Excluded, admit_waiter};
+use crate::registry::Handle;
+use crate::registry::endpoint::Permit;
+use crate::registry::snapshot::{Pool, PoolShared};
+use crate::rt::clock;
+use crate::rt::shutdown_signal::Level;
+
+/// Who waits for room looks for itself only in case a reload has just brought the limit.
+const ROOM_ROUND: u32 = 4;
+
+/// How a wait ended.
+#[derive(Debug)]
+pub enum Held {
+    /// Try again, and let go of the place afterwards.
+    Released(Place),
+    /// There was room after all.
+    Admitted(Permit),
+    /// It may not wait, or has waited long enough: 503. The text is for the client.
+    GaveUp(Refusal, &'static str),
+    /// Nothing became eligible in time: 503.
+    NoneReady,
+    /// The process is at its end: 503.
+    ShutDown,
+    /// `total_timeout` is over: 503.
+    TooLate,
+    /// Nothing is eligible and the pool fails open.
+    FailOpen,
+    /// Another configuration is in force: it has to be routed anew.
+    Reconfigured,
+    /// The client has gone.
+    ClientGone,
+}
+
+/// A request that has to wait.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// When it first had to.
+    pub since: Time,
+    /// When its `total_timeout` is over.
+    pub ends: Option<Time>,
+    /// Some backend may be used by fail-open and was not tried by this request.
+    pub may_fail_open: bool,
+    /// Something is eligible, and only full.
+    pub for_room: bool,
+    /// Backends that it is not sent to again.
+    pub excluded: &'a Excluded,
+    /// The configuration that it was routed by.
+    pub config: &'a Arc<Config>,
+    /// Its body, as far as it has come.
+    pub upload: &'a mut Upload,
+}
+
+/// A place in the queue: counts a waiting request for as long as it waits.
+#[derive(Debug)]
+pub struct Place {
+    shared: Arc<PoolShared>,
+    bytes: u64,
+    for_room: bool,
+    /// It was let go, and has not tried its luck yet.
+    granted: bool,
+}
+
+impl Place {
+    /// The second value: see [`Room::wait`](crate::registry::endpoint::waiters::Room::wait).
+    fn new(shared: Arc<PoolShared>, bytes: u64, for_room: bool) -> (Self, bool) {
+        shared.held.fetch_add(1, Ordering::SeqCst);
+        shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let first = for_room && shared.queue.room.wait();
+        let place = Self {
+            shared,
+            bytes,
+            for_room,
+            granted: false,
+        };
+        (place, first)
+    }
+
+    /// Counts what has arrived in the meantime; says how large the buffer may become at most.
+    fn grow(&mut self, buffered: u64, max_bytes: u64) -> usize {
+        let more = buffered.saturating_sub(self.bytes);
+        let held = self.shared.held_bytes.fetch_add(more, Ordering::Relaxed) + more;
+        self.bytes += more;
+        let left = max_bytes.saturating_sub(held);
+        usize::try_from(buffered.saturating_add(left)).unwrap_or(usize::MAX)
+    }
+
+    /// It has tried: what it was let go for is taken, by this request or by another.
+    pub fn used(&mut self) {
+        self.granted = false;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.held.fetch_sub(1, Ordering::SeqCst);
+        self.shared
+            .held_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.for_room {
+            self.shared.queue.room.leave();
+        }
+        // Let go, and it came to nothing: the next one may.
+        if self.granted {
+            self.shared.queue.on_room(true);
+        }
+    }
+}
+
+/// Waits until the pool has something eligible, with room.
+pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wish<'_>) -> Held {
+    let is_current = || Arc::ptr_eq(&registry.snapshot().config, wish.config);
+    // By the rules of a pool that is gone, it might try backends for ever that nobody lets it in to.
+    if !is_current() {
+        return Held::Reconfigured;
+    }
+    let shared = &pool.shared;
+    let config = &pool.config.hold;
+    let limits = Limits {
+        on_empty: match config.on_empty {
+            config::OnEmpty::Hold => OnEmpty::Hold,
+            config::OnEmpty::Fail => OnEmpty::Fail,
+            config::OnEmpty::FailOpen => OnEmpty::FailOpen,
+        },
+        timeout: config.timeout,
+        max_requests: config.max_requests,
+        max_bytes: config.max_bytes,
+    };
+    let bytes = client.buffer.len() as u64;
+    let held = hold::Held {
+        requests: shared.held.load(Ordering::Relaxed),
+        bytes: shared.held_bytes.load(Ordering::Relaxed),
+    };
+    let waiter = Waiter {
+        bytes,
+        since: wish.since,
+        may_fail_open: wish.may_fail_open,
+    };
+    let mut deadline = match admit(held, waiter, &limits, clock::now()) {
+        Admission::Hold { until } => until,
+        Admission::Fail(refusal) => return Held::GaveUp(refusal, refusal.as_str()),
+        Admission::FailOpen => return Held::FailOpen,
+    };
+    let mut late = match wish.for_room {
+        true => Held::GaveUp(Refusal::TooLong, "no backend had room in time"),
+        false => Held::NoneReady,
+    };
+    if let Some(ends) = wish.ends.filter(|ends| *ends < deadline) {
+        (deadline, late) = (ends, Held::TooLate);
+    }
+    let (mut place, first) = Place::new(shared.clone(), bytes, wish.for_room);
+    let mut reconfigured = pin!(shared.queue.reconfigured.notified());
+    reconfigured.as_mut().enable();
+    // Whoever publishes a snapshot looks at `held` afterwards; we counted first and look at the snapshot now.
+    // Where something is eligible and yet refused us (it was tried, or is full), no publication will wake us.
+    fence(Ordering::SeqCst);
+    if !is_current() {
+        return Held::Reconfigured;
+    }
+    let newest = newest(registry, pool);
+    if first
+        && let Some(newest) = &newest
+        && let Some(permit) = admit_waiter(newest, wish.excluded)
+    {
+        return Held::Admitted(permit);
+    }
+    let round = if wish.for_room { ROOM_ROUND } else { 0 };
+    let mut look_again = newest
+        .is_some_and(|newest| !newest.ready.is_empty())
+        .then(|| Box::pin(clock::sleep(second_look(round))));
+    let mut released = Box::pin(shared.queue.release.acquire());
+    let mut looks = Looks::default();
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(permit) = released.as_mut().poll(cx) {
+            if let Ok(permit) = permit {
+                permit.forget();
+            }
+            place.granted = true;
+            return Poll::Ready(None);
+        }
+        if look_again
+            .as_mut()
+            .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+        {
+            return Poll::Ready(None);
+        }
+        if reconfigured.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Held::Reconfigured));
+        }
+        client.interrupt.register(cx.waker());
+        if client.interrupt.level() == Level::Cut {
+            return Poll::Ready(Some(Held::ShutDown));
+        }
+        // What no room is left for stays in the kernel, and holds the client back.
+        let most = place.grow(client.buffer.len() as u64, limits.max_bytes);
+        let gone = client.poll_gone(cx, most, wish.upload);
+        place.grow(client.buffer.len() as u64, limits.max_bytes);
+        if gone {
+            return Poll::Ready(Some(Held::ClientGone));
+        }
+        let is_deaf = client.finished || !client.buffer.has_room(most.min(LARGE));
+        match ready!(looks.poll(cx, client, is_deaf, deadline)) {
+            Waited::Enough => Poll::Ready(Some(std::mem::replace(&mut late, Held::ClientGone))),
+            Waited::Abandoned => Poll::Ready(Some(Held::ClientGone)),
+        }
+    })
+    .await;
+    end.unwrap_or(Held::Released(place))
+}
+
+/// The pool as it is now.
+fn newest(registry: &Handle, pool: &Pool) -> Option<Arc<Pool>> {
+    let snapshot = registry.snapshot();
+    let mut pools = snapshot.pools.iter();
+    pools
+        .find(|other| Arc::ptr_eq(&other.shared, &pool.shared))
+        .cloned()
+}

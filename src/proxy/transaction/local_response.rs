@@ -1,0 +1,297 @@
+//! Answers that we give ourselves: what went wrong, as a status and a line for people.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::Transaction;
+use super::record::{Account, RequestEnd};
+use crate::core::hold::RETRY_AFTER;
+use crate::core::retry;
+use crate::metrics::Limit;
+use crate::net::connect_fault::ConnectFault;
+use crate::proxy::client::upload::UploadError;
+use crate::proxy::client::{Client, Next};
+use crate::proxy::data_plane::Plane;
+use crate::proxy::error_response::{SHUTTING_DOWN, write_local_response};
+use crate::proxy::forward::Failure;
+use crate::proxy::forward::headers::hsts;
+use crate::proxy::h1::method::{Method, Version};
+use crate::proxy::h1::request::RequestHead;
+use crate::proxy::messages::grpc;
+use crate::proxy::transaction::redirect;
+use crate::registry::snapshot::Pool;
+use crate::rt::clock;
+use crate::rt::panics;
+
+/// How long a client may take to take an answer of ours.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An answer that we give ourselves.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// What the client is told.
+    pub(super) cause: &'static str,
+    /// What follows it in the log only: it names backends.
+    pub(super) seen: Option<String>,
+    pub(super) retry_after: Option<u32>,
+    /// The limit of `[server]` that it is about.
+    pub(super) limit: Option<Limit>,
+}
+
+impl Answer {
+    /// Nobody is configured to answer it.
+    pub(super) const NO_ROUTE: Self = Self::new(404, "no route matches this host and path");
+
+    pub(super) const fn new(status: u16, cause: &'static str) -> Self {
+        Self {
+            status,
+            cause,
+            seen: None,
+            retry_after: None,
+            limit: None,
+        }
+    }
+
+    /// A limit of `[server]` was reached.
+    pub(super) fn limited(limit: Limit, status: u16) -> Self {
+        let cause = match limit {
+            Limit::BodyTimeout => "the request's body made no progress",
+            Limit::BodyRate => "the request's body came too slowly",
+            Limit::Body => "the request's body is too large",
+            _ if status == 408 => "the request took too long to arrive",
+            _ if status == 504 => "the answer took too long",
+            _ => "no backend became ready in time",
+        };
+        Self {
+            limit: Some(limit),
+            ..Self::new(status, cause)
+        }
+    }
+}
+
+impl Transaction<'_> {
+    pub(super) async fn give_up_as(&mut self, failure: retry::Failure) -> Next {
+        let answer = match failure {
+            retry::Failure::ConnectFailed => {
+                self.none_ready("no backend could be reached", ConnectFault::cause)
+            }
+            retry::Failure::RefusedStream => {
+                Answer::new(502, "the backend refused the request's HTTP/2 stream")
+            }
+            retry::Failure::GoAway => Answer::new(
+                502,
+                "the backend closed its HTTP/2 session without taking the request",
+            ),
+            retry::Failure::Timeout => Answer::new(504, "the backend did not answer in time"),
+            _ if self.account.end == RequestEnd::Cut => {
+                Answer::new(502, "the backend is stopping and did not answer in time")
+            }
+            _ => Answer::new(502, "the backend closed the connection before it answered"),
+        };
+        self.account.end = match failure {
+            retry::Failure::Timeout => RequestEnd::Timeout,
+            _ if self.account.end == RequestEnd::Cut => RequestEnd::Cut,
+            _ => RequestEnd::UpstreamDied,
+        };
+        self.answer(answer).await
+    }
+
+    /// 503 of a request that got no backend: with the last thing that was really seen, by the request itself (`tried`
+    /// says it), or by the pool's last probe where it has tried none.
+    pub(super) fn none_ready(
+        &self,
+        cause: &'static str,
+        tried: fn(ConnectFault) -> &'static str,
+    ) -> Answer {
+        Answer {
+            retry_after: Some(RETRY_AFTER),
+            seen: match self.last_fault {
+                Some(_) => None,
+                None => Some(last_seen(&self.pool)),
+            },
+            ..Answer::new(503, self.last_fault.map_or(cause, tried))
+        }
+    }
+
+    pub(super) async fn give_up(&mut self, failure: Failure) -> Next {
+        let answer = match failure {
+            Failure::BadResponse(cause) => Answer::new(502, cause),
+            Failure::BadBody(error) => body_answer(error),
+            Failure::LengthRequired => Answer::new(
+                411,
+                "the backend speaks HTTP/1.0: the request's body needs a Content-Length",
+            ),
+            Failure::Untranslatable => Answer::new(
+                400,
+                "the request can't be said in HTTP/2, which the pool speaks",
+            ),
+            Failure::ShutDown => Answer::new(503, SHUTTING_DOWN),
+            Failure::Limited {
+                limit,
+                answer: Some(status),
+            } => Answer::limited(limit, status),
+            _ => Answer::new(502, "the backend's answer could not be passed on"),
+        };
+        self.answer(answer).await
+    }
+
+    pub(super) async fn answer(&mut self, answer: Answer) -> Next {
+        answer_locally(
+            self.plane,
+            self.client,
+            self.head,
+            self.account,
+            answer,
+            self.upload.is_complete(),
+        )
+        .await
+    }
+}
+
+/// What the pool's last probe has seen.
+fn last_seen(pool: &Pool) -> String {
+    let seen = pool.backends.iter();
+    let seen = seen.filter_map(|endpoint| Some((endpoint, endpoint.last_probe.get()?)));
+    match seen.max_by_key(|(_, probe)| probe.at) {
+        Some((endpoint, probe)) => format!("last probe of {}: {}", endpoint.name, probe.detail),
+        None if pool.backends.is_empty() => "its pool has no backends".to_owned(),
+        None => "no probe has ended yet".to_owned(),
+    }
+}
+
+/// A mistake of ours has ended the request: its client gets 500 where it has seen nothing of another answer, else it is
+/// cut off. Either way its connection is closed, as nobody knows how far the request was read.
+pub(super) async fn after_panic(
+    plane: &Plane,
+    client: &mut Client,
+    head: &RequestHead,
+    account: &mut Account,
+) -> Next {
+    let next = match client.is_answered {
+        true => {
+            account.cause = Cow::Borrowed(panics::CAUSE);
+            Next::Abort
+        }
+        false => {
+            let answer = Answer::new(500, panics::CAUSE);
+            answer_locally(plane, client, head, account, answer, false).await
+        }
+    };
+    account.end = RequestEnd::Panicked;
+    next
+}
+
+pub(super) fn body_answer(error: UploadError) -> Answer {
+    match error {
+        UploadError::TooLarge => Answer::limited(Limit::Body, 413),
+        UploadError::Malformed => Answer::new(400, "the request's chunked body is malformed"),
+    }
+}
+
+/// Gives the client an answer of our own.
+pub(super) async fn answer_locally(
+    plane: &Plane,
+    client: &mut Client,
+    head: &RequestHead,
+    account: &mut Account,
+    answer: Answer,
+    body_complete: bool,
+) -> Next {
+    if let Some(limit) = answer.limit {
+        plane.counters.limited(limit);
+        account.end = RequestEnd::Limited(limit);
+    }
+    let keep_alive = may_be_kept(plane, client, head, body_complete);
+    let mut out = Vec::with_capacity(256);
+    let head_only = head.method == Method::Head;
+    if head.is_grpc {
+        grpc::write_answer(&mut out, answer.status, answer.cause, !keep_alive);
+    } else {
+        write_local_response(
+            &mut out,
+            answer.status,
+            answer.cause,
+            !keep_alive,
+            head_only,
+            answer.retry_after,
+        );
+    }
+    let cause = match answer.seen {
+        Some(seen) => Cow::Owned(format!("{}: {seen}", answer.cause)),
+        None => Cow::Borrowed(answer.cause),
+    };
+    account.local(answer.status, cause);
+    let next = send(client, account, out, keep_alive, body_complete).await;
+    if next == Next::Abort && answer.limit.is_none() {
+        account.end = RequestEnd::ClientClosed;
+    }
+    next
+}
+
+/// Sends the client to HTTPS: with 301 where any client asks again with the same method, else with 308, which keeps
+/// method and body (RFC 9110, sections 15.4.2 and 15.4.9).
+pub(super) async fn redirect(
+    plane: &Plane,
+    client: &mut Client,
+    head: &RequestHead,
+    account: &mut Account,
+    port: u16,
+) -> Next {
+    account.occupied = head.len;
+    let whole = head.body.is_empty();
+    let buffer = client.buffer.bytes();
+    let Some(location) = redirect::location(buffer, head, port) else {
+        let answer = Answer::new(400, "without a Host there is nothing to redirect to");
+        return answer_locally(plane, client, head, account, answer, whole).await;
+    };
+    let status = match head.method {
+        Method::Get | Method::Head => 301,
+        _ => 308,
+    };
+    let keep_alive = may_be_kept(plane, client, head, whole);
+    let mut out = Vec::with_capacity(256 + location.len());
+    redirect::write(&mut out, status, &location, !keep_alive);
+    account.local(status, Cow::Borrowed(""));
+    let next = send(client, account, out, keep_alive, whole).await;
+    if next == Next::Abort {
+        account.end = RequestEnd::ClientClosed;
+    }
+    next
+}
+
+/// Whether the connection may be used again after an answer of our own.
+fn may_be_kept(plane: &Plane, client: &Client, head: &RequestHead, body_complete: bool) -> bool {
+    // What is left of the body would be taken for the next request.
+    // And an HTTP/1.0 client wants to be told that its connection stays open, which such an answer does not do.
+    head.keep_alive
+        && head.version == Version::Http11
+        && body_complete
+        && !client.finished
+        && !plane.is_lame()
+}
+
+/// Sends an answer of our own.
+async fn send(
+    client: &mut Client,
+    account: &mut Account,
+    mut out: Vec<u8>,
+    keep_alive: bool,
+    body_complete: bool,
+) -> Next {
+    let head = memchr::memmem::find(&out, b"\r\n\r\n").map_or(out.len(), |end| end + 4);
+    account.local_bytes((out.len() - head) as u64);
+    if client.origin.hsts > 0 {
+        let body = out.split_off(head);
+        out.truncate(head.saturating_sub(2));
+        hsts(&mut out, client.origin.hsts);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&body);
+    }
+    match client.write_all(&out, clock::now() + PATIENCE).await {
+        Ok(()) if keep_alive => Next::KeepAlive,
+        Ok(()) if body_complete => Next::Close,
+        Ok(()) => Next::Linger,
+        Err(_) => Next::Abort,
+    }
+}

@@ -1,0 +1,272 @@
+//! What is remembered of a request for its log line and the metrics, and the same for what never became one.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::Time;
+use crate::core::hold::Refusal as HoldRefusal;
+use crate::core::retry::RetryReason;
+use crate::metrics::Limit;
+use crate::proxy::client::Client;
+use crate::proxy::data_plane::Plane;
+use crate::proxy::forward::Tally;
+use crate::proxy::forward::forwarded;
+use crate::proxy::forward::tunnel::{Passed, TunnelEnd};
+use crate::proxy::h1::fields::FieldKind;
+use crate::proxy::h1::request::RequestHead;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::transaction::request_id::RequestId;
+use crate::registry::endpoint::Endpoint;
+use crate::registry::snapshot::Pool;
+use crate::rt::clock;
+use crate::telemetry::access_log::Record;
+
+/// How a request ended, where not well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestEnd {
+    /// It ended well.
+    Well,
+    /// Its stream or tunnel was ended in the protocol's orderly way.
+    ClosedOrderly,
+    /// The client went away.
+    ClientClosed,
+    /// The backend closed its connection before it answered.
+    UpstreamDied,
+    /// The backend did not answer in time.
+    Timeout,
+    /// A deadline of a drain, or of our own end, has cut it.
+    Cut,
+    /// The backend's answer could not be understood.
+    BadResponse,
+    /// What the client sent can't be passed on.
+    BadRequest,
+    /// The response had begun and broke off.
+    Truncated,
+    /// A limit of `[server]` was reached.
+    Limited(Limit),
+    /// It waited for a ready backend in vain.
+    NotReady(HoldRefusal),
+    /// Its tunnel ended.
+    Tunnel(TunnelEnd),
+    /// A mistake of ours has ended it.
+    Panicked,
+}
+
+impl RequestEnd {
+    /// For the access log; empty where it ended well.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Well => "",
+            Self::ClosedOrderly => "closed_orderly",
+            Self::ClientClosed => "client_closed",
+            Self::UpstreamDied => "upstream_died",
+            Self::Timeout => "timeout",
+            Self::Cut => "cut",
+            Self::BadResponse => "bad_response",
+            Self::BadRequest => "bad_request",
+            Self::Truncated => "truncated",
+            Self::Limited(limit) => limit.key(),
+            Self::NotReady(refusal) => refusal.key(),
+            Self::Tunnel(end) => end.as_str(),
+            Self::Panicked => "panic",
+        }
+    }
+}
+
+/// What is remembered of a request.
+#[derive(Debug)]
+pub struct Account {
+    /// When its first byte was read.
+    pub began: Time,
+    /// When its head was complete.
+    pub complete: Time,
+    /// How long it was on hold.
+    pub held: Duration,
+    /// How many backends or connections were tried.
+    pub attempts: u32,
+    /// Why it was tried again, or not again.
+    pub retry_reason: Option<RetryReason>,
+    /// The last backend tried.
+    pub backend: Option<Arc<Endpoint>>,
+    /// How it ended, where not well.
+    pub end: RequestEnd,
+    /// Why we answered by ourselves.
+    pub cause: Cow<'static, str>,
+    /// Body bytes read from the client.
+    pub bytes_in: u64,
+    /// Bytes of the client's buffer that belong to this request.
+    pub occupied: usize,
+    status: u16,
+    bytes_out: u64,
+    answered: Option<Time>,
+}
+
+impl Account {
+    /// An account of a request whose head began and was complete then.
+    pub fn new(began: Time, complete: Time) -> Self {
+        Self {
+            began,
+            complete,
+            held: Duration::ZERO,
+            attempts: 0,
+            retry_reason: None,
+            backend: None,
+            end: RequestEnd::Well,
+            cause: Cow::Borrowed(""),
+            bytes_in: 0,
+            occupied: 0,
+            status: 0,
+            bytes_out: 0,
+            answered: None,
+        }
+    }
+
+    /// Takes over what an attempt counted.
+    pub fn tally(&mut self, tally: Tally) {
+        self.status = tally.status;
+        self.bytes_out += tally.bytes_out.saturating_sub(tally.head_out);
+        self.answered = tally.answered;
+        if tally.status > 0 {
+            self.end = if tally.ended_orderly {
+                RequestEnd::ClosedOrderly
+            } else {
+                RequestEnd::Well
+            };
+        }
+    }
+
+    /// The client was told `status`, and then so much has passed.
+    pub fn tunnelled(&mut self, status: u16, passed: Passed) {
+        self.status = status;
+        self.bytes_in += passed.from_client;
+        self.bytes_out += passed.to_client;
+    }
+
+    /// An answer of our own.
+    pub fn local(&mut self, status: u16, cause: Cow<'static, str>) {
+        self.status = status;
+        self.cause = cause;
+    }
+
+    /// So much body of an answer of our own.
+    pub fn local_bytes(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
+    }
+
+    /// When the backend's answer began; failing that, when the request's head was complete.
+    pub fn answered(&self) -> Time {
+        self.answered.unwrap_or(self.complete)
+    }
+
+    /// How long backends were waited for: until one answered, or all the time that was not spent on hold.
+    fn upstream(&self, now: Time) -> Duration {
+        let waited = match self.answered {
+            Some(at) => at.saturating_sub(self.complete),
+            None if self.attempts > 0 => now.saturating_sub(self.complete),
+            None => Duration::ZERO,
+        };
+        waited.saturating_sub(self.held)
+    }
+
+    /// Counts the request and writes its line.
+    pub fn close(
+        &self,
+        plane: &Plane,
+        client: &Client,
+        head: &RequestHead,
+        id: &RequestId,
+        pool: Option<&Pool>,
+    ) {
+        let now = clock::now();
+        let duration = now.saturating_sub(self.began);
+        if let Some(pool) = pool {
+            let ours = if self.cause.is_empty() {
+                None
+            } else {
+                Some(self.status)
+            };
+            pool.shared.counters.finished(duration, ours);
+        } else if self.status > 0 {
+            plane.counters.answered(self.status);
+        }
+        if !plane.access_log.is_on() {
+            return;
+        }
+        let buffer = client.buffer.bytes();
+        let field = |name: &[u8]| {
+            let named = |field: &&crate::proxy::h1::span::Field| {
+                field.kind == FieldKind::Other && field.name.of(buffer).eq_ignore_ascii_case(name)
+            };
+            head.fields
+                .iter()
+                .find(named)
+                .map_or(&b""[..], |field| field.value.of(buffer))
+        };
+        let told = client.origin.trusted.then(|| {
+            let config = &plane.registry.snapshot().config;
+            forwarded::client(buffer, head, |address| config.headers.trusts(address))
+        });
+        let told = told.flatten().map(|address| address.to_string());
+        plane.access_log.record(&Record {
+            time: self.began,
+            client: told.as_deref().unwrap_or(&client.origin.ip),
+            method: head.method_span.of(buffer),
+            target: head.target.of(buffer),
+            host: head.authority.of(buffer),
+            version: client.origin.protocol.unwrap_or(head.version.as_str()),
+            status: self.status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration,
+            upstream: self.upstream(now),
+            held: self.held,
+            pool: pool.map_or("", |pool| &pool.name),
+            backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),
+            attempts: self.attempts,
+            retry_reason: self.retry_reason.map_or("", RetryReason::as_str),
+            request_id: id.as_bytes(),
+            user_agent: field(b"user-agent"),
+            referer: field(b"referer"),
+            end: self.end.as_str(),
+            cause: &self.cause,
+        });
+    }
+}
+
+/// Counts a refusal and writes its line, with as much of a request line as there is.
+pub fn refused(plane: &Plane, client: &Client, refusal: &Refusal) {
+    let seen = client.buffer.bytes();
+    record_refusal(plane, &client.origin.ip, seen, client.head_began, refusal);
+}
+
+/// The same for one that never became a client: `seen` is what it has sent.
+pub fn turned_away(plane: &Plane, ip: &str, seen: &[u8], refusal: &Refusal) {
+    record_refusal(plane, ip, seen, None, refusal);
+}
+
+fn record_refusal(plane: &Plane, ip: &str, seen: &[u8], began: Option<Time>, refusal: &Refusal) {
+    plane.counters.refused(refusal.reason);
+    if let Some(limit) = refusal.limit {
+        plane.counters.limited(limit);
+    }
+    if !plane.access_log.is_on() {
+        return;
+    }
+    let mut lines = seen.split(|byte| matches!(byte, b'\r' | b'\n'));
+    let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let mut words = first.splitn(3, |byte| *byte == b' ');
+    let now = clock::now();
+    let began = began.unwrap_or(now);
+    plane.access_log.record(&Record {
+        time: began,
+        duration: now.saturating_sub(began),
+        client: ip,
+        method: words.next().unwrap_or_default(),
+        target: words.next().unwrap_or_default(),
+        status: refusal.status,
+        end: refusal.limit.map_or("refused", Limit::key),
+        cause: refusal.detail,
+        ..Record::default()
+    });
+}

@@ -1,0 +1,182 @@
+//! A short body is received whole before a backend is chosen.
+//!
+//! A client that sends slowly then costs a buffer, not a backend's connection and worker; a drain does not wait for
+//! it; and the backend is chosen when there is something to send, by what is known then. (nginx does the same with
+//! `proxy_request_buffering`, HAProxy with `option http-buffer-request`.)
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::super::buffer::{AHEAD, BODY_STEP, LARGE};
+use super::Transaction;
+use super::local_response::{Answer, body_answer};
+use crate::core::Time;
+use crate::metrics::Limit;
+use crate::proxy::client::Next;
+use crate::proxy::error_response::SHUTTING_DOWN;
+use crate::proxy::forward::min_rate::Pace;
+use crate::proxy::h1::request::Body;
+use crate::rt::clock;
+use crate::rt::shutdown_signal::Level;
+
+/// The slowest body that is waited for here, in bytes a second, once `body_timeout` is used up, where `min_body_rate`
+/// says nothing stricter: nobody keeps a request in the proxy's memory by a byte now and then.
+const SLOWEST: u64 = 1024;
+
+/// What a waiting request costs besides its buffer's surplus, in bytes: its task, its stream, a small buffer.
+const WAITING: usize = 8 * 1024;
+
+/// For so long a request waits before it counts as one that others may take the place of, unless it is large: most bodies
+/// come right behind their heads.
+const NEWCOMER: Duration = Duration::from_millis(500);
+
+/// How the wait for the body ended.
+enum Arrival {
+    Whole,
+    /// There is no memory left to wait in: it is passed on as it comes.
+    NoRoom,
+    Refused(Answer),
+    ClientGone,
+}
+
+impl Transaction<'_> {
+    /// Waits for the body, if it is one that is waited for; says how the request ends if it never comes.
+    ///
+    /// Not while nothing is ready: then the request has to be held before all else, in memory that `[pool.hold]` bounds,
+    /// and the rest of its body is waited for when it is let go.
+    pub(super) async fn take_in(&mut self) -> Result<(), Next> {
+        match self.worth_waiting() {
+            Some(most) if !self.pool.ready.is_empty() => self.receive(most).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the rest of the body, whoever is ready. The buffer becomes no larger than `most`.
+    pub(super) async fn receive(&mut self, most: usize) -> Result<(), Next> {
+        let began = clock::now();
+        let server = &self.config.server;
+        let pace = match server.min_body_rate {
+            Some(rate) if rate > 0 => (rate, server.rate_grace),
+            _ => (SLOWEST, server.body_timeout),
+        };
+        let mut wait = Wait {
+            most,
+            newcomer_until: Some(began + NEWCOMER),
+            progress: began,
+            pace: Pace::new(pace),
+        };
+        wait.goes_on(began);
+        let arrival = poll_fn(|cx| self.poll_body(cx, &mut wait)).await;
+        self.client.place = None;
+        match arrival {
+            Arrival::Whole | Arrival::NoRoom => {
+                // It may have taken long: the world may be another.
+                self.look_again();
+                Ok(())
+            }
+            Arrival::Refused(answer) => Err(self.answer(answer).await),
+            Arrival::ClientGone => Err(self.client_gone()),
+        }
+    }
+
+    /// How large the buffer may become, if the rest of the body is to be waited for.
+    ///
+    /// Not if it could not be kept for another attempt anyway; nor if the client asks first whether it is wanted
+    /// (RFC 9110, section 10.1.1), which is the backend's to say.
+    pub(super) fn worth_waiting(&self) -> Option<usize> {
+        let Body::Length(length) = self.head.body else {
+            return None;
+        };
+        if self.upload.is_complete()
+            || self.head.is_grpc
+            || self.head.expect_continue
+            || !self.pool.config.upstream.request_buffering
+        {
+            return None;
+        }
+        let whole = usize::try_from(length).ok()?.checked_add(self.head.len)?;
+        (whole <= LARGE).then_some(whole + AHEAD)
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, wait: &mut Wait) -> Poll<Arrival> {
+        loop {
+            if let Err(error) = self.upload.absorb(&self.client.buffer) {
+                return Poll::Ready(Arrival::Refused(body_answer(error)));
+            }
+            if self.upload.is_complete() {
+                return Poll::Ready(Arrival::Whole);
+            }
+            let growth = self.client.buffer.growth(wait.most, BODY_STEP);
+            if growth > 0 && !self.client.may_grow(growth) {
+                return Poll::Ready(Arrival::NoRoom);
+            }
+            let (buffer, stream) = (&mut self.client.buffer, &mut self.client.stream);
+            match buffer.poll_fill_by(cx, stream, wait.most, BODY_STEP) {
+                Poll::Ready(Ok(count)) if count > 0 => wait.moved(clock::now()),
+                Poll::Ready(_) => return Poll::Ready(Arrival::ClientGone),
+                Poll::Pending => break,
+            }
+        }
+        self.client.interrupt.register(cx.waker());
+        if self.client.interrupt.level() == Level::Cut {
+            return Poll::Ready(Arrival::Refused(Answer::new(503, SHUTTING_DOWN)));
+        }
+        let (at, limit) = self.patience(wait);
+        if let Some(until) = wait.newcomer_until
+            && until < at
+            && self.client.buffer.surplus() == 0
+        {
+            if self.client.timer.poll(cx, until).is_pending() {
+                return Poll::Pending;
+            }
+            wait.newcomer_until = None;
+        }
+        if self.client.poll_evicted(cx, WAITING) {
+            let answer = Answer::limited(Limit::Memory, 408);
+            return Poll::Ready(Arrival::Refused(answer));
+        }
+        let answer = Answer::limited(limit, 408);
+        self.client
+            .timer
+            .poll(cx, at)
+            .map(|()| Arrival::Refused(answer))
+    }
+
+    /// Until when the body is waited for, and by which limit.
+    fn patience(&self, wait: &Wait) -> (Time, Limit) {
+        let silent = wait.progress + self.config.server.body_timeout;
+        let slow = wait.pace.deadline(self.upload.total());
+        let late = self.ends();
+        [(slow, Limit::BodyRate), (late, Limit::TotalTimeout)]
+            .into_iter()
+            .filter_map(|(at, limit)| Some((at?, limit)))
+            .fold((silent, Limit::BodyTimeout), |first, other| {
+                if other.0 < first.0 { other } else { first }
+            })
+    }
+}
+
+/// The wait for a body.
+struct Wait {
+    /// The buffer becomes no larger.
+    most: usize,
+    /// Until when it costs nobody anything; `None`: that has passed.
+    newcomer_until: Option<Time>,
+    progress: Time,
+    pace: Pace,
+}
+
+impl Wait {
+    fn moved(&mut self, now: Time) {
+        self.progress = now;
+        self.pace.moved(now);
+        self.goes_on(now);
+    }
+
+    fn goes_on(&mut self, now: Time) {
+        if self.pace.wants_to_know() {
+            self.pace.wait(now);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What comes between a new connection and the first request on it: the PROXY header, then TLS.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use pingora::protocols::Stream;
+use tokio::io::AsyncWriteExt;
+
+use super::ConnectError;
+use crate::net::proxy_protocol::write;
+use crate::registry::endpoint::{Connection, Endpoint, Transport};
+use crate::rt::clock::timeout;
+use crate::tls::upstream::{Alpn, Client, Counted, TlsStream, explain};
+
+/// A handshake has at least this long, however short a connect may be: unlike a connect, it takes the backend's process,
+/// and one that is given up has cost a busy process what the next one costs again.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// On whose behalf a connection is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Behalf {
+    /// The client; `None`: nobody knows.
+    pub client: Option<SocketAddr>,
+    /// Where it has connected to; `None`: that is not known.
+    pub local: Option<SocketAddr>,
+}
+
+impl Behalf {
+    /// Nobody's: for connections that many clients share.
+    pub fn nobody() -> Self {
+        Self {
+            client: None,
+            local: None,
+        }
+    }
+}
+
+/// A connection that is ready for requests.
+pub struct Dressed {
+    /// What requests go over.
+    pub stream: Stream,
+    /// Bytes written so far.
+    pub sent: u64,
+    /// The backend's process has answered.
+    pub accepted: bool,
+}
+
+impl Dressed {
+    /// As the backend wants it that has no wishes.
+    pub(super) fn plainly(stream: Stream) -> Self {
+        Self {
+            stream,
+            sent: 0,
+            accepted: false,
+        }
+    }
+}
+
+/// Makes a new connection what the backend's transport wants it to be.
+pub(super) async fn dressed(
+    mut stream: Stream,
+    endpoint: &Endpoint,
+    transport: &Transport,
+    alpn: Alpn,
+    patience: Duration,
+    behalf: Behalf,
+) -> Result<Dressed, ConnectError> {
+    let version = transport.proxy_protocol;
+    let header = match behalf.client {
+        Some(client) => {
+            let local = behalf.local.unwrap_or_else(|| unknown(client));
+            write::on_behalf(version, client, local)
+        }
+        None => write::for_somebody(version),
+    };
+    if !header.is_empty() {
+        // A new connection has room for it.
+        stream.write_all(&header).await?;
+        stream.flush().await?;
+    }
+    let sent = header.len() as u64;
+    let tls = transport.tls().map_err(|error| refused(endpoint, &error))?;
+    match tls {
+        None => Ok(Dressed {
+            sent,
+            ..Dressed::plainly(stream)
+        }),
+        Some(client) => {
+            let stream = Counted::new(stream, sent);
+            let shaken = shake_hands(client, endpoint, alpn, patience, stream).await?;
+            Ok(Dressed {
+                sent: shaken.written(),
+                stream: Box::new(shaken),
+                accepted: true,
+            })
+        }
+    }
+}
+
+async fn shake_hands(
+    client: &Client,
+    endpoint: &Endpoint,
+    alpn: Alpn,
+    patience: Duration,
+    stream: Counted,
+) -> Result<TlsStream, ConnectError> {
+    let patience = patience.max(HANDSHAKE);
+    match timeout(patience, client.connect(&endpoint.address, alpn, stream)).await {
+        Err(_) => Err(ConnectError::Handshake(format!(
+            "TLS: the handshake took longer than {patience:?}"
+        ))),
+        Ok(Err(error)) => Err(refused(endpoint, &error)),
+        Ok(Ok(stream)) => Ok(TlsStream::new(stream)),
+    }
+}
+
+/// People hear of it: where probes don't go through the same handshake, nothing else would tell them.
+fn refused(endpoint: &Endpoint, error: &io::Error) -> ConnectError {
+    let why = explain(error);
+    complain(endpoint, &why);
+    ConnectError::Handshake(why)
+}
+
+fn complain(endpoint: &Endpoint, why: &str) {
+    if endpoint.may_complain() {
+        tracing::warn!(
+            pool = %endpoint.pool, backend = %endpoint.name,
+            "no request is sent to it: {why}"
+        );
+    }
+}
+
+/// A shortage of this host's own: named with its remedy, and not held against the backend.
+pub fn note_shortage(error: &ConnectError, endpoint: &Endpoint) {
+    let fault = error.fault();
+    if fault.is_own_shortage() && endpoint.may_complain() {
+        tracing::warn!(
+            pool = %endpoint.pool, backend = %endpoint.name, fault = fault.as_str(),
+            "no new connection to it: {error}: {}", fault.remedy()
+        );
+    }
+}
+
+/// The same, where the backend has said so after the handshake.
+pub fn note_refusal(connection: &Connection, endpoint: &Endpoint) {
+    if let Some(why) = tls_of(connection).and_then(TlsStream::refusal) {
+        complain(endpoint, why);
+    }
+}
+
+/// "Any address", of the client's family.
+fn unknown(client: SocketAddr) -> SocketAddr {
+    let any: IpAddr = match client.ip().to_canonical() {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(any, 0)
+}
+
+/// The connection's TLS, if it has one of its own.
+pub(super) fn tls_of(connection: &Connection) -> Option<&TlsStream> {
+    (*connection.stream).as_any().downcast_ref()
+}
+
+/// Notes that a request of so many bytes was written. Over TLS there are more of them.
+pub fn note_written(connection: &mut Connection, bytes: u64) {
+    connection.sent = match tls_of(connection) {
+        Some(tls) => tls.written(),
+        None => connection.sent + bytes,
+    };
+}

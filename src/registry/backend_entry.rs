@@ -1,0 +1,144 @@
+//! One backend as the registry keeps it: where it came from, who probes it, who waits for it.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::endpoint::Endpoint;
+use super::lease::Tenure;
+use super::probing::{Cadence, Prober};
+use super::restart_watch;
+use super::view::{BackendView, DrainResponse, InFlight};
+use crate::core::Time;
+use crate::core::backend::Backend;
+use crate::core::drain::{Actor, Drain, Outcome};
+use crate::rt::clock;
+
+/// Where a backend came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The configuration file (or `--backend`).
+    Config,
+    /// `register` or the API.
+    Api,
+    /// A launcher's lease.
+    Lease,
+}
+
+impl Source {
+    fn as_str(self) -> &'static str {
+        match self {
+            Source::Config => "config",
+            Source::Api => "api",
+            Source::Lease => "lease",
+        }
+    }
+}
+
+/// Somebody who waits for a drain's end.
+pub type Waiter = oneshot::Sender<DrainResponse>;
+
+/// One backend, with what the core does not need to know.
+pub struct Member {
+    /// The data plane's side.
+    pub endpoint: Arc<Endpoint>,
+    /// Its name without `~2`. Among those that stay, it is unique in the pool.
+    pub base: String,
+    /// Where it came from.
+    pub source: Source,
+    /// The lease that it is there for.
+    pub tenure: Option<Tenure>,
+    /// The user whose it is, where it came through the socket for apps.
+    pub owner: Option<u32>,
+    /// Its prober.
+    pub prober: Box<dyn Prober>,
+    /// What the prober was last told.
+    pub cadence: Cadence,
+    /// The last probe, for people.
+    pub last_probe: Option<String>,
+    /// The first probe has ended.
+    pub probed: bool,
+    /// Those who wait for the drain's end.
+    pub waiters: Vec<Waiter>,
+    /// What the last deadline has cut.
+    pub cut: InFlight,
+    /// Since when it drains.
+    pub draining_since: Option<Time>,
+    /// It goes when it has drained, and nothing brings it back.
+    pub leaving: bool,
+}
+
+impl Member {
+    /// Somebody waits for the drain's end. Those who have hung up are forgotten.
+    pub fn wait(&mut self, waiter: Waiter) {
+        self.waiters.retain(|waiter| !waiter.is_closed());
+        self.waiters.push(waiter);
+    }
+
+    /// The answer for those who wait.
+    pub fn ending(&self, outcome: Outcome) -> DrainResponse {
+        let waited = self
+            .draining_since
+            .map(|since| clock::now().saturating_sub(since));
+        let (cut, lost) = match outcome {
+            Outcome::Drained | Outcome::Resumed => (0, 0),
+            Outcome::TimedOut { cut } => (cut, 0),
+            Outcome::Died { lost } => (0, lost),
+        };
+        DrainResponse {
+            outcome: outcome.as_str().to_owned(),
+            in_flight: self.endpoint.gate.in_flight(),
+            cut,
+            cut_by_kind: match outcome {
+                Outcome::TimedOut { .. } => self.cut,
+                _ => InFlight::default(),
+            },
+            lost,
+            waited_ms: waited.unwrap_or_default().as_millis() as u64,
+            warning: None,
+        }
+    }
+
+    /// Whether a drain concerns the backend's name, and not only what is behind it now: the app's own word and
+    /// a lease's drain end with the process.
+    pub fn outlives(&self, drain: &Drain) -> bool {
+        let leases = |tenure: &Tenure| drain.actor == Actor::Supervisor && drain.id == tenure.id();
+        drain.actor != Actor::App && !self.tenure.as_ref().is_some_and(leases)
+    }
+
+    /// Passes a changed cadence on.
+    pub fn set_cadence(&mut self, cadence: Cadence) {
+        let to_do = |cadence: Cadence| (cadence.interval, cadence.keep);
+        if to_do(self.cadence) != to_do(cadence) {
+            self.cadence = cadence;
+            self.prober.set(cadence);
+        }
+    }
+
+    /// As people see it.
+    pub fn view(&self, backend: &Backend) -> BackendView {
+        let in_flight = self.endpoint.gate.in_flight();
+        BackendView {
+            id: self.endpoint.key.0,
+            name: self.endpoint.name.to_string(),
+            address: self.endpoint.address.to_string(),
+            weight: self.endpoint.weight(),
+            incarnation: backend.incarnation(),
+            state: backend.state().as_str().to_owned(),
+            health: backend.health().as_str().to_owned(),
+            source: self.source.as_str().to_owned(),
+            last_probe: self.last_probe.clone(),
+            drains: backend
+                .drains()
+                .map(|(_, drain)| {
+                    restart_watch::view(&self.endpoint.pool, &self.endpoint.name, drain)
+                })
+                .collect(),
+            in_flight,
+            in_flight_by_kind: self.endpoint.kinds.split(in_flight),
+            connections: self.endpoint.connections.open(),
+            requests: self.endpoint.counters.requests(),
+            warning: None,
+        }
+    }
+}

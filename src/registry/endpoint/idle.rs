@@ -1,0 +1,231 @@
+//! Idle upstream connections of one backend: a fixed set of slots for each data thread, lowest first, without a lock.
+//!
+//! Low slots are taken and filled first, so connections that are in use stay warm at the bottom and those
+//! that aren't needed age at the top, where the reaper finds them. A thread looks among its own first: their readiness
+//! comes to it without a detour over another thread.
+
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use crate::rt::worker;
+
+/// However many threads share the room, each has this much of it.
+const LEAST: usize = 64;
+
+/// A bag of boxed idle connections.
+#[derive(Debug)]
+pub struct Idle<T>(Box<[Lane<T>]>);
+
+/// One thread's part of it.
+#[derive(Debug)]
+struct Lane<T> {
+    slots: Box<[AtomicPtr<T>]>,
+    /// One above the highest slot that may be filled: bounds the scan.
+    high: AtomicUsize,
+    /// What is put in by one thread is taken out by another, and never seen by two at once: shared and sent as a mutex is,
+    /// where a pointer alone may be whatever it points to.
+    connections: PhantomData<Mutex<T>>,
+}
+
+impl<T> Idle<T> {
+    /// Room for `capacity` connections.
+    pub fn new(capacity: usize) -> Self {
+        let threads = worker::count();
+        let each = (capacity / threads).max(capacity.min(LEAST));
+        Self((0..threads).map(|_| Lane::new(each)).collect())
+    }
+
+    /// Takes one that this thread has put in, if there is any.
+    pub fn take_own(&self) -> Option<Box<T>> {
+        self.own().take()
+    }
+
+    /// Takes one, if there is any.
+    pub fn take(&self) -> Option<Box<T>> {
+        self.take_own()
+            .or_else(|| self.0.iter().find_map(Lane::take))
+    }
+
+    /// Puts one in.
+    ///
+    /// # Errors
+    /// The connection, when this thread's slots are full.
+    pub fn put(&self, connection: Box<T>) -> Result<(), Box<T>> {
+        self.own().put(connection)
+    }
+
+    /// Takes out and drops each connection that `keep` refuses.
+    pub fn retain(&self, mut keep: impl FnMut(&mut T) -> bool) {
+        for lane in &self.0 {
+            lane.retain(&mut keep);
+        }
+    }
+
+    /// How many there are (a moment ago).
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Lane::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn own(&self) -> &Lane<T> {
+        &self.0[worker::own() % self.0.len()]
+    }
+}
+
+impl<T> Lane<T> {
+    fn new(capacity: usize) -> Self {
+        Self {
+            slots: (0..capacity)
+                .map(|_| AtomicPtr::new(ptr::null_mut()))
+                .collect(),
+            high: AtomicUsize::new(0),
+            connections: PhantomData,
+        }
+    }
+
+    fn take(&self) -> Option<Box<T>> {
+        let high = self.high.load(Ordering::Acquire);
+        self.slots[..high].iter().find_map(Self::empty)
+    }
+
+    fn put(&self, connection: Box<T>) -> Result<(), Box<T>> {
+        let raw = Box::into_raw(connection);
+        for (index, slot) in self.slots.iter().enumerate() {
+            if slot.load(Ordering::Relaxed).is_null()
+                && slot
+                    .compare_exchange(ptr::null_mut(), raw, Ordering::Release, Ordering::Relaxed)
+                    .is_ok()
+            {
+                self.high.fetch_max(index + 1, Ordering::AcqRel);
+                return Ok(());
+            }
+        }
+        Err(Self::own(raw))
+    }
+
+    fn retain(&self, mut keep: impl FnMut(&mut T) -> bool) {
+        let high = self.high.load(Ordering::Acquire);
+        for slot in &self.slots[..high] {
+            if let Some(mut connection) = Self::empty(slot)
+                && keep(&mut connection)
+            {
+                // A full bag is no reason to keep it: it was idle.
+                let _ = self.put(connection);
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.slots
+            .iter()
+            .filter(|slot| !slot.load(Ordering::Relaxed).is_null())
+            .count()
+    }
+
+    fn empty(slot: &AtomicPtr<T>) -> Option<Box<T>> {
+        if slot.load(Ordering::Relaxed).is_null() {
+            return None;
+        }
+        let raw = slot.swap(ptr::null_mut(), Ordering::Acquire);
+        (!raw.is_null()).then(|| Self::own(raw))
+    }
+
+    #[allow(unsafe_code, reason = "std has no atomic box")]
+    fn own(raw: *mut T) -> Box<T> {
+        // SAFETY: a pointer gets here either straight from `Box::into_raw` or out of a slot by an atomic
+        // swap with null, so exactly one caller ever holds it.
+        unsafe { Box::from_raw(raw) }
+    }
+}
+
+impl<T> Drop for Lane<T> {
+    fn drop(&mut self) {
+        self.retain(|_| false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicI64;
+
+    /// Ambiguous, so that this doesn't compile, where the type may be sent or shared.
+    #[test]
+    fn idle_set_of_what_must_stay_with_its_thread_stays_with_it() {
+        trait UnlessSend<A> {
+            fn holds() {}
+        }
+        impl<T> UnlessSend<()> for T {}
+        impl<T: Send> UnlessSend<u8> for T {}
+        trait UnlessSync<A> {
+            fn holds() {}
+        }
+        impl<T> UnlessSync<()> for T {}
+        impl<T: Sync> UnlessSync<u8> for T {}
+        <Idle<std::rc::Rc<()>> as UnlessSend<_>>::holds();
+        <Idle<std::rc::Rc<()>> as UnlessSync<_>>::holds();
+        fn is_shared<T: Send + Sync>() {}
+        // Taken by one thread at a time, so it need not be `Sync` itself.
+        is_shared::<Idle<std::cell::Cell<u8>>>();
+    }
+
+    #[test]
+    fn gives_back_what_does_not_fit() {
+        let idle = Idle::new(1);
+        assert!(idle.put(Box::new(1)).is_ok());
+        assert_eq!(idle.put(Box::new(2)), Err(Box::new(2)));
+        assert_eq!(idle.take(), Some(Box::new(1)));
+        assert_eq!(idle.take(), None);
+    }
+
+    #[test]
+    fn retain_drops_the_refused() {
+        let idle = Idle::new(8);
+        for value in 0..6 {
+            assert!(idle.put(Box::new(value)).is_ok());
+        }
+        idle.retain(|value| *value % 2 == 0);
+        assert_eq!(idle.len(), 3);
+    }
+
+    #[test]
+    fn no_connection_is_lost_or_doubled_between_threads() {
+        struct Counted(Arc<AtomicI64>);
+        impl Drop for Counted {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        // Miri takes a thousand times as long for each.
+        let rounds = if cfg!(miri) { 100 } else { 10_000 };
+        let live = Arc::new(AtomicI64::new(0));
+        let idle = Arc::new(Idle::new(16));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let (idle, live) = (idle.clone(), live.clone());
+                scope.spawn(move || {
+                    for round in 0..rounds {
+                        match idle.take() {
+                            Some(held) if round % 7 != 0 => drop(idle.put(held)),
+                            Some(dropped) => drop(dropped),
+                            None => {
+                                live.fetch_add(1, Ordering::SeqCst);
+                                drop(idle.put(Box::new(Counted(live.clone()))));
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(live.load(Ordering::SeqCst), idle.len() as i64);
+        drop(idle);
+        assert_eq!(live.load(Ordering::SeqCst), 0);
+    }
+}

@@ -1,0 +1,231 @@
+//! The one clock: time since the process began, for decisions; the wall clock, for people; and timers that work on
+//! every thread.
+//!
+//! Decisions never follow the wall clock: it can be set, and then a drain of an hour would end at once or never. What is
+//! shown to people and what outlives the process is turned into the wall clock's time when it is shown or written, by
+//! what that clock says then. While the machine is suspended, time stands still here (`CLOCK_MONOTONIC`): a drain that
+//! ends in an hour ends after an hour in which the machine ran, and its end on the wall clock moves accordingly. A
+//! suspended proxy answers nobody, so nothing that it waits for could have happened.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::OnceLock;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::time::Sleep;
+
+use crate::core::Time;
+use crate::rt::syscall::monotonic_ns;
+
+/// When the process began, by each clock.
+struct Origin {
+    ns: u64,
+    instant: Instant,
+}
+
+static ORIGIN: OnceLock<Origin> = OnceLock::new();
+
+static TIMERS: OnceLock<Handle> = OnceLock::new();
+
+fn origin() -> &'static Origin {
+    ORIGIN.get_or_init(|| Origin {
+        ns: monotonic_ns(),
+        instant: Instant::now(),
+    })
+}
+
+/// Monotonic time since the first call.
+pub fn now() -> Time {
+    // Read several times per request: numbers are cheaper to subtract than `Instant`s.
+    let began = origin().ns;
+    Time::from_nanos(monotonic_ns().saturating_sub(began))
+}
+
+/// What stands for every later moment: timers, and the notation of dates, go no further than some thousand years.
+const FAR: Time = Time::from_secs(100 * 365 * 86_400);
+
+/// A monotonic time as tokio's timers take it; of what is further than a century away, a century.
+pub fn instant(at: Time) -> tokio::time::Instant {
+    tokio::time::Instant::from_std(origin().instant + at.min(FAR))
+}
+
+/// Both clocks at one moment: what turns the time of one into the other's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// This clock.
+    pub now: Time,
+    /// The wall clock.
+    pub wall: SystemTime,
+}
+
+impl Reading {
+    /// Now.
+    pub fn take() -> Self {
+        Self {
+            now: now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// A time of this clock as the wall clock's. What no wall clock can show becomes the moment of the reading.
+    pub fn to_wall(&self, at: Time) -> SystemTime {
+        let wall = match at.checked_sub(self.now) {
+            Some(ahead) => self.wall.checked_add(ahead),
+            None => self.wall.checked_sub(self.now - at),
+        };
+        wall.unwrap_or(self.wall)
+    }
+
+    /// The reverse of [`Reading::to_wall`]; times before the process began become zero.
+    pub fn from_wall(&self, at: SystemTime) -> Time {
+        match at.duration_since(self.wall) {
+            Ok(ahead) => self.now.saturating_add(ahead),
+            Err(behind) => self.now.saturating_sub(behind.duration()),
+        }
+    }
+
+    /// How far the wall clock has been set, or the machine has been suspended, since an earlier reading.
+    pub fn step_since(&self, earlier: &Self) -> Duration {
+        let expected = earlier.to_wall(self.now);
+        match self.wall.duration_since(expected) {
+            Ok(ahead) => ahead,
+            Err(behind) => behind.duration(),
+        }
+    }
+}
+
+/// A monotonic time as the wall clock's, by what that says now.
+pub fn wall(at: Time) -> SystemTime {
+    Reading::take().to_wall(at)
+}
+
+/// The reverse of [`wall`]; times before the process began become zero.
+pub fn from_wall(at: SystemTime) -> Time {
+    Reading::take().from_wall(at)
+}
+
+/// RFC 3339 with milliseconds, UTC.
+pub fn rfc3339(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+/// Says whose timers [`sleep_until`] and its kin use. The data plane's own threads have none: to look for the next
+/// one and for those that are due would cost each of their rounds more than a request's parsing does.
+pub fn set_timers(runtime: Handle) {
+    let _ = TIMERS.set(runtime);
+}
+
+/// Waits until a moment, on any thread.
+pub fn sleep_until(at: Time) -> Sleep {
+    let _runtime = TIMERS.get().map(Handle::enter);
+    tokio::time::sleep_until(instant(at))
+}
+
+/// Waits for some time, on any thread.
+pub fn sleep(time: Duration) -> Sleep {
+    sleep_until(now().saturating_add(time))
+}
+
+/// It took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late;
+
+/// What a future comes to, unless it takes too long; on any thread.
+///
+/// # Errors
+/// When the time is over first.
+pub async fn timeout<F: Future>(patience: Duration, future: F) -> Result<F::Output, Late> {
+    let mut future = pin!(future);
+    let mut end: Option<Pin<Box<Sleep>>> = None;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        // What is done at once needs no timer.
+        let end = end.get_or_insert_with(|| Box::pin(sleep(patience)));
+        end.as_mut().poll(cx).map(|()| Err(Late))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_readings_of_a_moment_agree() {
+        let at = now() + Duration::from_secs(5);
+        let left = instant(at).into_std() - Instant::now();
+        assert!(left > Duration::from_secs(4) && left <= Duration::from_secs(5));
+        let reading = Reading::take();
+        assert_eq!(reading.from_wall(reading.to_wall(at)), at);
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_is_followed_from_then_on() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let seconds = Duration::from_secs;
+        let before = Reading {
+            now: seconds(10),
+            wall: start,
+        };
+        let expires = seconds(70);
+        assert_eq!(before.to_wall(expires), start + seconds(60));
+        for (later, step) in [
+            // 20 seconds later, and the clock was set an hour ahead, or the machine slept for that long.
+            (start + seconds(20 + 3600), seconds(3600)),
+            (start + seconds(20) - seconds(7200), seconds(7200)),
+            (start + seconds(20), Duration::ZERO),
+        ] {
+            let after = Reading {
+                now: seconds(30),
+                wall: later,
+            };
+            assert_eq!(after.to_wall(expires), later + seconds(40));
+            assert_eq!(after.to_wall(seconds(5)), later - seconds(25));
+            assert_eq!(after.from_wall(later + seconds(40)), expires);
+            assert_eq!(after.from_wall(later - seconds(31)), Time::ZERO);
+            assert_eq!(after.step_since(&before), step);
+        }
+        // What can't be shown is shown as something.
+        assert_eq!(before.to_wall(Time::MAX), start);
+        assert_eq!(before.from_wall(start + seconds(1)), seconds(11));
+    }
+
+    #[test]
+    fn the_farthest_time_is_a_moment_that_timers_and_dates_can_have() {
+        for at in [Time::MAX, Time::from_secs(u64::MAX / 2)] {
+            assert!(instant(at) > instant(now()));
+            assert!(rfc3339(wall(at)).starts_with('2'));
+        }
+    }
+
+    /// As on the data plane's threads: a runtime without timers, and another that has them.
+    #[test]
+    fn a_thread_without_timers_waits_by_those_of_another() {
+        let timers = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_time()
+            .build()
+            .unwrap();
+        set_timers(timers.handle().clone());
+        let without = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        without.block_on(async {
+            let short = Duration::from_millis(5);
+            let began = now();
+            sleep(short).await;
+            assert!(now() - began >= short);
+            assert_eq!(
+                timeout(short, std::future::pending::<()>()).await,
+                Err(Late)
+            );
+            assert_eq!(timeout(short, async { 1 }).await, Ok(1));
+        });
+        // Other tests of this process may use them, too.
+        std::mem::forget(timers);
+    }
+}

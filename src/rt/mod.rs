@@ -1,0 +1,19 @@
+//! What every thread and task of the process leans on.
+//!
+//! - [`clock`]: the one clock, and timers that work on every thread.
+//! - [`worker`]: which data thread this is. `coop`: how the connections of a thread take turns.
+//! - [`shutdown_signal`]: how open connections are told to end.
+//! - [`panics`]: what a mistake of ours costs. [`vitals`]: whether the process is alive.
+//! - [`output`]: the standard streams, which nothing else may touch. [`files`]: files where others may have prepared
+//!   something.
+//! - [`syscall`]: what neither std nor tokio offers.
+
+pub mod clock;
+pub(crate) mod coop;
+pub mod files;
+pub mod output;
+pub mod panics;
+pub mod shutdown_signal;
+pub mod syscall;
+pub mod vitals;
+pub mod worker;

@@ -1,0 +1,131 @@
+//! The data plane's threads. Each has a runtime of its own, and a connection stays on the thread that it was given to:
+//! nothing on a request's way is shared with another thread's scheduler, and none is woken to look for work.
+//!
+//! One thread more accepts for all of them and deals the connections out, so that a burst of new ones takes its turn
+//! with the requests of those that are there, and busy threads get fewer. It also has the timers of all.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+
+use crate::rt::{clock, worker};
+
+/// The threads; they end some time after this is dropped.
+#[derive(Debug)]
+pub struct Threads {
+    data: Vec<Handle>,
+    accept: Handle,
+    next: AtomicUsize,
+    /// Connections that were dealt out and have not ended.
+    dealt: Arc<AtomicUsize>,
+    _until: Vec<oneshot::Sender<()>>,
+}
+
+impl Threads {
+    /// Starts so many data threads (0: as many as there are cores) and the one that accepts.
+    ///
+    /// # Errors
+    /// When the system has no thread or descriptor left.
+    pub fn start(count: usize) -> io::Result<Self> {
+        let count = match count {
+            0 => std::thread::available_parallelism()?.get(),
+            count => count,
+        };
+        worker::set_count(count);
+        let mut until = Vec::with_capacity(count + 1);
+        let mut spawn = |name: &str, lane, runtime: Runtime| {
+            let (dropped, end) = oneshot::channel();
+            until.push(dropped);
+            spawn(name, lane, runtime, end)
+        };
+        let accept = Builder::new_current_thread().enable_all().build()?;
+        clock::set_timers(accept.handle().clone());
+        let data = |index| {
+            // Without a time driver: see `clock::set_timers`.
+            let runtime = Builder::new_current_thread().enable_io().build()?;
+            spawn("proxy", index, runtime)
+        };
+        Ok(Self {
+            data: (0..count).map(data).collect::<io::Result<_>>()?,
+            accept: spawn("accept", 0, accept)?,
+            next: AtomicUsize::new(0),
+            dealt: Arc::default(),
+            _until: until,
+        })
+    }
+
+    /// Where accept loops run.
+    pub fn accept(&self) -> &Handle {
+        &self.accept
+    }
+
+    /// Where connections run.
+    pub fn data(&self) -> &[Handle] {
+        &self.data
+    }
+
+    /// Has a connection served by the data thread with the fewest tasks; of several, each in its turn.
+    pub fn deal(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let dealt = Dealt::new(&self.dealt);
+        self.least_busy().spawn(async move {
+            let _dealt = dealt;
+            connection.await;
+        });
+    }
+
+    fn least_busy(&self) -> &Handle {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.data.len();
+        let (before, after) = self.data.split_at(turn);
+        let in_turn = after.iter().chain(before);
+        in_turn
+            .min_by_key(|handle| handle.metrics().num_alive_tasks())
+            .unwrap_or(&self.data[0])
+    }
+
+    /// Whether there is still a connection, even one that its thread has yet to look at.
+    pub fn have_connections(&self) -> bool {
+        self.dealt.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether there is a task of any kind: sessions with backends are, too.
+    pub fn have_tasks(&self) -> bool {
+        let mut all = self.data.iter();
+        all.any(|handle| handle.metrics().num_alive_tasks() > 0)
+    }
+}
+
+/// A connection that was dealt out; counted out on drop.
+struct Dealt(Arc<AtomicUsize>);
+
+impl Dealt {
+    fn new(dealt: &Arc<AtomicUsize>) -> Self {
+        dealt.fetch_add(1, Ordering::AcqRel);
+        Self(dealt.clone())
+    }
+}
+
+impl Drop for Dealt {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A thread that drives a runtime until the sender of `end` is gone.
+fn spawn(
+    name: &str,
+    lane: usize,
+    runtime: Runtime,
+    end: oneshot::Receiver<()>,
+) -> io::Result<Handle> {
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            worker::enter(lane);
+            let _ = runtime.block_on(end);
+        })?;
+    Ok(handle)
+}

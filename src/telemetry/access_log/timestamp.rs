@@ -1,0 +1,143 @@
+//! Dates without the work: the text of a second is made once and kept.
+
+use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::buffer::Out;
+use crate::core::Time;
+use crate::rt::clock;
+
+const MONTHS: [&[u8; 3]; 12] = [
+    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
+];
+
+/// The text of the last second asked for.
+#[derive(Debug)]
+pub(super) struct Stamp {
+    /// What to add to [`clock`] times for the wall clock's. Read again with each new second, so that lines
+    /// follow a clock that was set right while the proxy ran.
+    offset: Duration,
+    second: u64,
+    /// `2026-07-29T12:34:56Z`
+    iso: [u8; 20],
+    /// `29/Jul/2026:12:34:56 +0000`
+    combined: [u8; 26],
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        Self {
+            offset: Duration::ZERO,
+            // No second that a clock will ever show: the first use renders.
+            second: u64::MAX,
+            iso: [0; 20],
+            combined: [0; 26],
+        }
+    }
+}
+
+impl Stamp {
+    /// `2026-07-29T12:34:56.789Z`
+    pub(super) fn iso(&mut self, out: &mut Out<'_>, time: Time) {
+        let millis = self.at(time);
+        let fraction = [
+            b'.',
+            b'0' + (millis / 100) as u8,
+            b'0' + (millis / 10 % 10) as u8,
+            b'0' + (millis % 10) as u8,
+            b'Z',
+        ];
+        out.put(&self.iso[..19]);
+        out.put(&fraction);
+    }
+
+    /// `29/Jul/2026:12:34:56 +0000`
+    pub(super) fn combined(&mut self, out: &mut Out<'_>, time: Time) {
+        self.at(time);
+        out.put(&self.combined);
+    }
+
+    /// Makes the texts be those of this moment's second; gives the milliseconds within it.
+    fn at(&mut self, time: Time) -> u32 {
+        let mut wall = self.offset.saturating_add(time);
+        if wall.as_secs() != self.second {
+            self.offset = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .saturating_sub(clock::now());
+            wall = self.offset.saturating_add(time);
+            self.second = wall.as_secs();
+            self.render();
+        }
+        wall.subsec_millis()
+    }
+
+    #[cold]
+    fn render(&mut self) {
+        // Beyond year 9999 there is no RFC 3339: the last second before it stands for all of them.
+        let second = self.second.min(253_402_300_799);
+        let at = UNIX_EPOCH + Duration::from_secs(second);
+        let mut rest = &mut self.iso[..];
+        // Neither write can fail: the arrays have the texts' length.
+        let _ = write!(rest, "{}", humantime::format_rfc3339_seconds(at));
+        let iso = &self.iso;
+        let month = usize::from((iso[5] - b'0') * 10 + (iso[6] - b'0'));
+        let mut rest = &mut self.combined[..];
+        for part in [
+            &iso[8..10],
+            b"/",
+            MONTHS[month.clamp(1, 12) - 1],
+            b"/",
+            &iso[0..4],
+            b":",
+            &iso[11..19],
+            b" +0000",
+        ] {
+            let _ = rest.write_all(part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: u64) -> Stamp {
+        let mut stamp = Stamp {
+            second,
+            ..Stamp::default()
+        };
+        stamp.render();
+        stamp
+    }
+
+    #[test]
+    fn texts_of_a_known_second() {
+        let stamp = at(1_785_328_496);
+        assert_eq!(&stamp.iso, b"2026-07-29T12:34:56Z");
+        assert_eq!(&stamp.combined, b"29/Jul/2026:12:34:56 +0000");
+    }
+
+    #[test]
+    fn the_end_of_time_does_not_panic() {
+        assert_eq!(&at(u64::MAX).iso, b"9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn milliseconds_follow_the_time() {
+        let mut stamp = Stamp::default();
+        let now = clock::now();
+        for millis in [0, 7, 450, 999, 1_000, 5_250, 0] {
+            let mut room = [0; 24];
+            let time = now + Duration::from_millis(millis);
+            stamp.iso(&mut Out::new(&mut room), time);
+            let text = std::str::from_utf8(&room).expect("ASCII");
+            let parsed = humantime::parse_rfc3339(text).expect("RFC 3339");
+            let wanted = clock::wall(time);
+            let apart = wanted
+                .duration_since(parsed)
+                .unwrap_or_else(|error| error.duration());
+            assert!(apart < Duration::from_millis(50), "{text}: {apart:?}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Metrics for Prometheus. The request path adds to plain atomics that hang where it already is (a pool, a
+//! backend, the plane); labels are put to them when somebody scrapes. Series of a backend that has left are gone
+//! because its counters are.
+
+mod collect;
+mod families;
+mod states;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::TextEncoder;
+use prometheus::process_collector::ProcessCollector;
+
+use crate::metrics::{Histogram, PlaneCounters};
+use crate::registry::Handle;
+use crate::registry::view::DrainResponse;
+use crate::rt::vitals::Vitals;
+use crate::telemetry::access_log::AccessLog;
+use crate::tls::server::Inventory;
+
+use states::States;
+
+/// Everything that is counted, and its text form. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Handle,
+    plane: Arc<PlaneCounters>,
+    states: States,
+    drains: Mutex<BTreeMap<String, Drains>>,
+    reloads_applied: AtomicU64,
+    reloads_refused: AtomicU64,
+    attached: OnceLock<Attached>,
+    certificates: Arc<Inventory>,
+    vitals: OnceLock<Arc<Vitals>>,
+    process: ProcessCollector,
+}
+
+/// What exists only after the metrics do.
+struct Attached {
+    access_log: AccessLog,
+    clients: Box<dyn Fn() -> u32 + Send + Sync>,
+}
+
+/// Ended drains of one pool.
+#[derive(Debug, Default)]
+struct Drains {
+    outcomes: BTreeMap<&'static str, u64>,
+    durations: Histogram,
+    cut: u64,
+    lost: u64,
+}
+
+impl Metrics {
+    /// Metrics of what this registry knows. Must be called on a tokio runtime (the control runtime).
+    pub fn new(registry: Handle) -> Self {
+        Self(Arc::new(Inner {
+            states: States::watch(&registry),
+            registry,
+            plane: Arc::default(),
+            drains: Mutex::default(),
+            reloads_applied: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+            attached: OnceLock::new(),
+            certificates: Arc::default(),
+            vitals: OnceLock::new(),
+            process: ProcessCollector::for_self(),
+        }))
+    }
+
+    /// The data plane's own counters.
+    pub fn plane(&self) -> Arc<PlaneCounters> {
+        self.0.plane.clone()
+    }
+
+    /// The certificates in use: whoever serves them says so here.
+    pub fn certificates(&self) -> Arc<Inventory> {
+        self.0.certificates.clone()
+    }
+
+    /// Adds the access log's losses, and the number of client connections, which `clients` tells.
+    pub fn attach(&self, access_log: AccessLog, clients: impl Fn() -> u32 + Send + Sync + 'static) {
+        let _ = self.0.attached.set(Attached {
+            access_log,
+            clients: Box::new(clients),
+        });
+    }
+
+    /// Adds the control thread's stalls.
+    pub fn watch(&self, vitals: Arc<Vitals>) {
+        let _ = self.0.vitals.set(vitals);
+    }
+
+    /// A drain ended.
+    pub fn drain_ended(&self, pool: &str, response: &DrainResponse) {
+        // Labels come from a fixed list, whatever the outcome is called one day.
+        const OUTCOMES: [&str; 4] = ["drained", "timed_out", "died", "resumed"];
+        let outcome = OUTCOMES
+            .into_iter()
+            .find(|outcome| *outcome == response.outcome)
+            .unwrap_or("other");
+        let mut pools = self.0.drains.lock();
+        let drains = pools.entry(pool.to_owned()).or_default();
+        *drains.outcomes.entry(outcome).or_default() += 1;
+        drains
+            .durations
+            .observe(Duration::from_millis(response.waited_ms));
+        drains.cut += u64::from(response.cut);
+        drains.lost += u64::from(response.lost);
+    }
+
+    /// The configuration was read again; `applied` is false where it was refused.
+    pub fn reloaded(&self, applied: bool) {
+        let counter = if applied {
+            &self.0.reloads_applied
+        } else {
+            &self.0.reloads_refused
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All of it in Prometheus' text format, version 0.0.4.
+    pub fn encode(&self) -> String {
+        let families = collect::collect(&self.0);
+        TextEncoder::new()
+            .encode_to_string(&families)
+            .unwrap_or_else(|error| {
+                // It fails on families without a name or a series only, and none is made.
+                tracing::error!("metrics can't be written: {error}");
+                String::new()
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests;

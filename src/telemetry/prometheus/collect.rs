@@ -1,0 +1,370 @@
+//! A scrape: every counter that exists now, with its labels. Labels are names from the configuration and words
+//! of ours, never anything that a client sent.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+
+use super::families::Family;
+use super::{Drains, Inner};
+use crate::config::BuiltClient;
+use crate::registry::Endpoint;
+use crate::registry::saves::Saves;
+use crate::registry::snapshot::{Pool, Snapshot};
+use crate::rt::output::dropped_errors;
+use crate::rt::panics;
+use crate::tls::upstream::Client;
+
+/// Every state a backend can be in.
+const STATES: [&str; 5] = ["ready", "draining", "drained", "starting", "down"];
+
+pub(super) fn collect(inner: &Inner) -> Vec<MetricFamily> {
+    let snapshot = inner.registry.snapshot();
+    let mut families = Vec::new();
+    families.extend(requests(inner, &snapshot));
+    families.extend(backends(inner, &snapshot));
+    families.extend(probes(&snapshot));
+    families.extend(drains(inner, &snapshot));
+    families.extend(process(inner, &snapshot));
+    families.extend(vital_signs(inner));
+    if let Some(saves) = inner.registry.saves() {
+        families.extend(kept(saves));
+    }
+    let to_clients = !inner.certificates.is_empty();
+    if to_clients {
+        families.extend(tls(inner));
+    }
+    if to_clients || snapshot.pools.iter().any(|pool| pool.config.tls.is_some()) {
+        families.push(certificate_reloads(inner));
+        families.push(own_certificates(&snapshot));
+    }
+    let mut families: Vec<_> = families.into_iter().filter_map(Family::finish).collect();
+    families.extend(inner.process.collect());
+    families
+}
+
+fn each_backend(snapshot: &Snapshot, mut visit: impl FnMut(&Pool, &Arc<Endpoint>)) {
+    for pool in &snapshot.pools {
+        for endpoint in pool.backends.iter() {
+            visit(pool, endpoint);
+        }
+    }
+}
+
+fn requests(inner: &Inner, snapshot: &Snapshot) -> [Family; 8] {
+    let mut answered = Family::counter(
+        "lameduck_requests_total",
+        "Requests answered by a backend, by status.",
+    );
+    let mut local = Family::counter(
+        "lameduck_local_responses_total",
+        "Responses made by lameduck itself, by status; without a pool where the request was for none.",
+    );
+    let mut durations = Family::histogram(
+        "lameduck_request_duration_seconds",
+        "From a request's first byte to the last of its response, streams included.",
+    );
+    let mut retries = Family::counter(
+        "lameduck_retries_total",
+        "Failed attempts: tried again (retried), or not for want of budget (denied).",
+    );
+    let mut connects = Family::counter(
+        "lameduck_connect_failures_total",
+        "Connects for requests that failed, by what they met.",
+    );
+    let mut held = Family::gauge(
+        "lameduck_held_requests",
+        "Requests that wait because no backend is eligible.",
+    );
+    let mut held_bytes = Family::gauge(
+        "lameduck_held_bytes",
+        "Request bytes buffered for requests that wait.",
+    );
+    let mut holds = Family::histogram(
+        "lameduck_hold_duration_seconds",
+        "How long requests waited because no backend was eligible.",
+    );
+    for (status, count) in inner.plane.local.read() {
+        local.add(&[("pool", ""), ("code", &status.to_string())], count);
+    }
+    for pool in &snapshot.pools {
+        let (name, counters) = (("pool", &*pool.name), &pool.shared.counters);
+        for (status, count) in counters.local.read() {
+            local.add(&[name, ("code", &status.to_string())], count);
+        }
+        durations.add_histogram(&[name], &counters.durations);
+        for (reasons, outcome) in [(&counters.retried, "retried"), (&counters.denied, "denied")] {
+            for (reason, count) in reasons.read() {
+                retries.add(&[name, ("reason", reason), ("outcome", outcome)], count);
+            }
+        }
+        for (reason, count) in counters.connect_faults.read() {
+            connects.add(&[name, ("reason", reason)], count);
+        }
+        let shared = &pool.shared;
+        held.add(&[name], shared.held.load(Ordering::Relaxed) as u64);
+        held_bytes.add(&[name], shared.held_bytes.load(Ordering::Relaxed));
+        holds.add_histogram(&[name], &counters.holds);
+    }
+    each_backend(snapshot, |pool, endpoint| {
+        for (status, count) in endpoint.counters.by_code() {
+            let labels = [
+                ("pool", &*pool.name),
+                ("backend", &*endpoint.name),
+                ("code", &*status.to_string()),
+            ];
+            answered.add(&labels, count);
+        }
+    });
+    [
+        answered, local, durations, retries, connects, held, held_bytes, holds,
+    ]
+}
+
+fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
+    let mut sent = Family::counter(
+        "lameduck_backend_requests_total",
+        "Requests sent to a backend, answered or not, repeated ones included.",
+    );
+    let mut in_flight = Family::gauge(
+        "lameduck_in_flight",
+        "Requests, streams and upgrades in flight on a backend.",
+    );
+    let mut kinds = Family::gauge(
+        "lameduck_in_flight_by_kind",
+        "The same by kind: request, stream (of events) or upgrade.",
+    );
+    let mut states = Family::gauge(
+        "lameduck_backend_state",
+        "1 for the state a backend is in, 0 for the others.",
+    );
+    let mut open = Family::gauge(
+        "lameduck_backend_connections",
+        "Open connections to a backend, the probe's included.",
+    );
+    let mut idle = Family::gauge(
+        "lameduck_backend_idle_connections",
+        "Of those, idle ones that are ready for reuse.",
+    );
+    let mut broken = Family::counter(
+        "lameduck_backend_sessions_broken_total",
+        "Sessions of HTTP/2 that were closed because the backend ended most of their latest requests early.",
+    );
+    each_backend(snapshot, |pool, endpoint| {
+        let labels = [("pool", &*pool.name), ("backend", &*endpoint.name)];
+        broken.add(&labels, endpoint.sessions.broken());
+        sent.add(&labels, endpoint.counters.requests());
+        let total = endpoint.gate.in_flight();
+        in_flight.add(&labels, total.into());
+        for (kind, number) in endpoint.kinds.split(total).kinds() {
+            kinds.add(&[labels[0], labels[1], ("kind", kind)], number.into());
+        }
+        open.add(&labels, endpoint.connections.open().into());
+        idle.add(&labels, endpoint.idle.len() as u64);
+        let current = inner.states.of(&pool.name, &endpoint.name);
+        for state in STATES {
+            let labels = [labels[0], labels[1], ("state", state)];
+            states.add(&labels, u64::from(state == current));
+        }
+    });
+    [sent, in_flight, kinds, states, open, idle, broken]
+}
+
+fn probes(snapshot: &Snapshot) -> [Family; 2] {
+    let mut total = Family::counter("lameduck_probe_total", "Health probes, by result.");
+    let mut durations = Family::histogram(
+        "lameduck_probe_duration_seconds",
+        "How long health probes took, connecting included.",
+    );
+    each_backend(snapshot, |pool, endpoint| {
+        let labels = [("pool", &*pool.name), ("backend", &*endpoint.name)];
+        let probes = &endpoint.counters.probes;
+        for (result, count) in probes.by_result() {
+            total.add(&[labels[0], labels[1], ("result", result)], count);
+        }
+        durations.add_histogram(&labels, probes.durations());
+    });
+    [total, durations]
+}
+
+fn drains(inner: &Inner, snapshot: &Snapshot) -> [Family; 4] {
+    let mut total = Family::counter("lameduck_drain_total", "Drains that ended, by outcome.");
+    let mut durations = Family::histogram(
+        "lameduck_drain_duration_seconds",
+        "From the request to drain until the drain ended.",
+    );
+    let mut cut = Family::counter(
+        "lameduck_drain_cut_total",
+        "Requests and streams cut at a drain's deadline.",
+    );
+    let mut lost = Family::counter(
+        "lameduck_drain_lost_total",
+        "Requests lost because the backend died while it drained.",
+    );
+    let mut pools = inner.drains.lock();
+    pools.retain(|name, _| snapshot.pools.iter().any(|pool| &*pool.name == name));
+    let none = Drains::default();
+    for pool in &snapshot.pools {
+        let label = ("pool", &*pool.name);
+        let drains = pools.get(&*pool.name).unwrap_or(&none);
+        for (outcome, count) in &drains.outcomes {
+            total.add(&[label, ("outcome", outcome)], *count);
+        }
+        durations.add_histogram(&[label], &drains.durations);
+        cut.add(&[label], drains.cut);
+        lost.add(&[label], drains.lost);
+    }
+    [total, durations, cut, lost]
+}
+
+/// Only with a `state_dir`.
+fn kept(saves: &Saves) -> [Family; 2] {
+    let mut failures = Family::counter(
+        "lameduck_state_save_failures_total",
+        "Times that drains and registrations could not be saved in state_dir.",
+    );
+    let mut unsaved = Family::gauge(
+        "lameduck_state_unsaved",
+        "1 while a restart would forget the latest drains and registrations, because saving fails.",
+    );
+    failures.add(&[], saves.failures());
+    unsaved.add(&[], u64::from(saves.trouble().is_some()));
+    [failures, unsaved]
+}
+
+/// Only where a listener has TLS.
+fn tls(inner: &Inner) -> [Family; 2] {
+    let mut handshakes = Family::counter(
+        "lameduck_tls_handshakes_total",
+        "TLS handshakes with clients, by outcome: full and resumed are the good ones.",
+    );
+    let mut expiry = Family::gauge(
+        "lameduck_certificate_expiry_timestamp_seconds",
+        "When a certificate in use expires, as Unix time, by its first name and its file.",
+    );
+    for (outcome, count) in inner.plane.handshakes.read() {
+        handshakes.add(&[("outcome", outcome)], count);
+    }
+    for served in inner.certificates.served() {
+        let labels = [
+            ("listener", &*served.listener.to_string()),
+            ("name", served.names.first().map_or("", String::as_str)),
+            ("file", &*served.file.display().to_string()),
+        ];
+        expiry.add(&labels, u64::try_from(served.not_after).unwrap_or(0));
+    }
+    [handshakes, expiry]
+}
+
+/// Only where a pool shows its backends one.
+fn own_certificates(snapshot: &Snapshot) -> Family {
+    let mut expiry = Family::gauge(
+        "lameduck_upstream_certificate_expiry_timestamp_seconds",
+        "When the certificate that lameduck shows a pool's backends expires, as Unix time.",
+    );
+    for pool in &snapshot.pools {
+        let built = pool.config.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        let client = built.and_then(BuiltClient::get::<Client>);
+        if let Some(own) = client.as_deref().and_then(Client::identity) {
+            let labels = [
+                ("pool", &*pool.name),
+                ("name", own.name()),
+                ("file", &*own.file.display().to_string()),
+            ];
+            expiry.add(&labels, u64::try_from(own.not_after).unwrap_or(0));
+        }
+    }
+    expiry
+}
+
+/// Only where a listener or a pool has TLS.
+fn certificate_reloads(inner: &Inner) -> Family {
+    let mut reloads = Family::counter(
+        "lameduck_certificate_reload_total",
+        "Times that changed certificate files were noticed, by outcome: applied or refused.",
+    );
+    let (taken, refused) = inner.certificates.looks();
+    reloads.add(&[("outcome", "applied")], taken);
+    reloads.add(&[("outcome", "refused")], refused);
+    reloads
+}
+
+/// How the process itself does.
+fn vital_signs(inner: &Inner) -> [Family; 2] {
+    let mut dropped = Family::counter(
+        "lameduck_log_dropped_total",
+        "Lines of lameduck's own log lost because standard error was too slow or could not be written.",
+    );
+    let mut stalls = Family::counter(
+        "lameduck_control_stalls_total",
+        "Times that the control thread did not turn for some seconds.",
+    );
+    dropped.add(&[], dropped_errors());
+    stalls.add(&[], inner.vitals.get().map_or(0, |vitals| vitals.stalls()));
+    [dropped, stalls]
+}
+
+fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
+    let mut connections = Family::gauge(
+        "lameduck_connections",
+        "Open connections, by side: client or upstream.",
+    );
+    let mut dropped = Family::counter(
+        "lameduck_access_log_dropped_total",
+        "Access-log lines lost because the disk or the reader was too slow.",
+    );
+    let mut refused = Family::counter(
+        "lameduck_refused_total",
+        "Connections and requests turned away before they were routed, by reason.",
+    );
+    let mut limited = Family::counter(
+        "lameduck_limited_total",
+        "Connections and requests that ran into a limit of [server], by its key.",
+    );
+    let mut reloads = Family::counter(
+        "lameduck_config_reload_total",
+        "Configuration reloads, by outcome: applied or refused.",
+    );
+    let mut panics = Family::counter(
+        "lameduck_panics_total",
+        "Mistakes in lameduck (panics), by the role of the thread: data, accept, control or other.",
+    );
+    let mut build = Family::gauge("lameduck_build_info", "1, with the version as a label.");
+    if let Some(attached) = inner.attached.get() {
+        let clients = (attached.clients)();
+        connections.add(&[("side", "client")], clients.into());
+        dropped.add(&[], attached.access_log.dropped());
+    }
+    let mut upstream = 0;
+    each_backend(snapshot, |_, endpoint| {
+        upstream += u64::from(endpoint.connections.open());
+    });
+    connections.add(&[("side", "upstream")], upstream);
+    for (reason, count) in inner.plane.refused.read() {
+        refused.add(&[("reason", reason)], count);
+    }
+    for (limit, count) in inner.plane.limited.read() {
+        limited.add(&[("limit", limit)], count);
+    }
+    for (outcome, counter) in [
+        ("applied", &inner.reloads_applied),
+        ("refused", &inner.reloads_refused),
+    ] {
+        reloads.add(&[("outcome", outcome)], counter.load(Ordering::Relaxed));
+    }
+    for (role, count) in panics::counts() {
+        panics.add(&[("thread", role.as_str())], count);
+    }
+    build.add(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    [
+        connections,
+        dropped,
+        refused,
+        limited,
+        reloads,
+        panics,
+        build,
+    ]
+}

@@ -1,0 +1,172 @@
+//! What the handshakes of a listener need, made from its files.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::ServerConfig;
+use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
+
+use super::certificate::Certificate;
+use super::resolver::Resolver;
+use super::{Problem, client_auth, pem};
+use crate::config::{ClientAuth, ListenerTls, TlsVersion};
+
+/// Sessions of TLS 1.2 clients without tickets that are remembered.
+const SESSIONS: usize = 4096;
+
+/// HTTP/2 over TLS (RFC 9113, section 3.2).
+pub const H2: &[u8] = b"h2";
+
+/// Part of the configuration that a problem is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A certificate or its key, by its place.
+    Certificate(usize),
+    /// The certificate authorities of clients.
+    ClientCa,
+    /// The revocation lists of clients' certificates.
+    ClientCrl,
+    /// TLS as a whole.
+    Whole,
+}
+
+/// What lets clients resume. It goes on from one set of files to the next, but not past a change of who may connect: a
+/// resumed session is not asked for its certificate again.
+#[derive(Clone)]
+struct Tickets {
+    ticketer: Arc<dyn ProducesTickets>,
+    sessions: Arc<dyn StoresServerSessions>,
+    /// What the sessions were let in by.
+    admission: [u8; 32],
+}
+
+/// Everything for the handshakes of a listener.
+pub struct Material {
+    /// For rustls.
+    pub config: Arc<ServerConfig>,
+    /// What is served.
+    pub certificates: Vec<Certificate>,
+    /// A revocation list that is out of date.
+    pub outdated: Option<Problem>,
+    /// Tells whether two are the same.
+    pub digest: [u8; 32],
+    tickets: Tickets,
+}
+
+impl Material {
+    /// Reads the files of a listener. `before`: what it had until now.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn load(
+        settings: &ListenerTls,
+        http2: bool,
+        before: Option<&Material>,
+    ) -> Result<Self, Vec<(Part, Problem)>> {
+        let now = SystemTime::now();
+        let mut problems = Vec::new();
+        let mut certificates = Vec::new();
+        for (place, files) in settings.certificates.iter().enumerate() {
+            match Certificate::load(files, now) {
+                Ok(certificate) => certificates.push(certificate),
+                Err(problem) => problems.push((Part::Certificate(place), problem)),
+            }
+        }
+        let mut admission = vec![settings.client_auth as u8, settings.min_version as u8];
+        let (mut verifier, mut outdated) = (None, None);
+        if let (true, Some(file)) = (settings.client_auth != ClientAuth::Off, &settings.client_ca) {
+            let revoked = settings.client_crl.as_deref();
+            let revoked = revoked
+                .map(|file| client_auth::revoked(file, now))
+                .transpose();
+            let text = pem::read(file);
+            match (text, revoked) {
+                (Ok(text), Ok(revoked)) => {
+                    admission.extend_from_slice(&text);
+                    let mut lists = Vec::new();
+                    if let Some(revoked) = revoked {
+                        (lists, outdated) = (revoked.lists, revoked.outdated);
+                    }
+                    for list in &lists {
+                        admission.extend_from_slice(list);
+                    }
+                    match client_auth::verifier(settings.client_auth, file, &text, lists, now) {
+                        Ok(read) => verifier = Some(read),
+                        Err(problem) => problems.push((Part::ClientCa, problem)),
+                    }
+                }
+                (text, revoked) => {
+                    problems.extend(text.err().map(|problem| (Part::ClientCa, problem)));
+                    problems.extend(revoked.err().map(|problem| (Part::ClientCrl, problem)));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let admission = super::digest(&admission);
+        let tickets = match before.filter(|before| before.tickets.admission == admission) {
+            Some(before) => before.tickets.clone(),
+            None => Tickets::new(admission).map_err(|why| whole(settings, why))?,
+        };
+        let versions: &[_] = match settings.min_version {
+            TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::Tls13 => &[&rustls::version::TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(super::provider())
+            .with_protocol_versions(versions)
+            .map_err(|error| whole(settings, error.to_string()))?;
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(&certificates)));
+        // Of the suites that both know, ours comes first: a client's list may begin with a weaker one. A phone without
+        // AES in hardware would rather have ChaCha20; it gets AES all the same, and is a little slower.
+        config.ignore_client_order = true;
+        config.ticketer = tickets.ticketer.clone();
+        config.session_storage = tickets.sessions.clone();
+        config.alpn_protocols = protocols(http2);
+        let mut digest = admission.to_vec();
+        digest.push(u8::from(http2));
+        for certificate in &certificates {
+            digest.extend_from_slice(&certificate.digest);
+        }
+        Ok(Self {
+            config: Arc::new(config),
+            certificates,
+            outdated,
+            digest: super::digest(&digest),
+            tickets,
+        })
+    }
+}
+
+impl Tickets {
+    fn new(admission: [u8; 32]) -> Result<Self, String> {
+        Ok(Self {
+            ticketer: rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?,
+            sessions: ServerSessionMemoryCache::new(SESSIONS),
+            admission,
+        })
+    }
+}
+
+/// No file is to blame; the first stands for all of them.
+fn whole(settings: &ListenerTls, why: String) -> Vec<(Part, Problem)> {
+    let file = settings
+        .certificates
+        .first()
+        .map(|files| files.cert.clone());
+    let problem = Problem::new(file.unwrap_or_default(), why, "see the reason");
+    vec![(Part::Whole, problem)]
+}
+
+/// What is offered by ALPN (RFC 7301), best first.
+fn protocols(http2: bool) -> Vec<Vec<u8>> {
+    let mut all = vec![b"http/1.1".to_vec()];
+    if http2 {
+        all.insert(0, H2.to_vec());
+    }
+    all
+}

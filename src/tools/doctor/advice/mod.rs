@@ -1,0 +1,468 @@
+//! What to write instead, in the file's own syntax: it can be pasted as it stands, line by line.
+
+mod port;
+mod script;
+
+use std::time::Duration;
+
+use super::command_line::{base, shell_text};
+use super::keep_alive::KeepAlive;
+use super::model::{Form, Process, Supervisor};
+use super::programs;
+use super::shell;
+use super::wrappers;
+use crate::config::duration::format;
+
+use port::port;
+pub(super) use script::unwrap_runner;
+
+/// What is to be different about a command. All findings about it are answered by one command that is right.
+#[derive(Debug, Default)]
+pub(super) struct Corrections {
+    /// It is not under the launcher: the pool for it.
+    pub(super) wrap: bool,
+    pub(super) pool: Option<String>,
+    pub(super) drain: Option<Duration>,
+    pub(super) lame_duck: Option<Duration>,
+    pub(super) admin: Option<String>,
+    /// `--port auto`.
+    pub(super) free_port: bool,
+    /// Nothing may stand between the supervisor and the launcher.
+    pub(super) exec: bool,
+    /// The app's option, with the value that is right.
+    pub(super) keep_alive: Option<(String, String)>,
+    /// The app is not to stand behind npm or a shell.
+    pub(super) direct: bool,
+    /// What package.json's `scripts` say, if it was found.
+    pub(super) scripts: Vec<(String, String)>,
+}
+
+/// A program with its arguments, and where its second part begins: the app behind a launcher, the text behind `sh -c`.
+struct Command {
+    words: Vec<String>,
+    second: usize,
+}
+
+impl Command {
+    /// One that is under no launcher and stays so: its words go where they stood.
+    const WHOLE: usize = usize::MAX;
+}
+
+/// The command as it should be, in as many lines as the file needs; `None`: nobody can say.
+pub(super) fn command(process: &Process, fix: &Corrections) -> Option<String> {
+    let command = match fix.wrap && !process.has_hook_form() {
+        true => wrapped(process, fix)?,
+        false => corrected(process, fix)?,
+    };
+    Some(written(process, &command))
+}
+
+/// The launcher's own words, up to `--`.
+fn launcher(process: &Process, fix: &Corrections, port: Option<String>) -> Vec<String> {
+    let program = match process.supervisor {
+        Supervisor::Systemd | Supervisor::Compose | Supervisor::Kubernetes => "/usr/bin/lameduck",
+        _ => "lameduck",
+    };
+    let mut words: Vec<String> = vec![program.into(), "exec".into(), "--pool".into()];
+    words.push(fix.pool.clone().unwrap_or_else(|| "app".into()));
+    if let Some(admin) = &fix.admin {
+        words.extend(["--admin".into(), admin.clone()]);
+    }
+    if process.supervisor == Supervisor::Compose {
+        // How the proxy reaches it: by the service's name.
+        let name = process.name.clone();
+        words.extend(["--name".into(), name.clone(), "--advertise".into(), name]);
+    }
+    words.extend(port.into_iter().flat_map(|port| {
+        let (option, value) = port.split_once(' ').unwrap_or(("--port", &port));
+        [option.to_owned(), value.to_owned()]
+    }));
+    if let Some(time) = fix.lame_duck {
+        words.extend(["--lame-duck".into(), format(time)]);
+    }
+    words.extend([
+        "--drain-timeout".into(),
+        format(fix.drain.unwrap_or(Duration::from_secs(30))),
+    ]);
+    words.push("--".into());
+    words
+}
+
+fn wrapped(process: &Process, fix: &Corrections) -> Option<Command> {
+    let argv = match &process.line.argv[..] {
+        [] => vec!["node".to_owned(), "server.js".to_owned()],
+        argv => argv.to_vec(),
+    };
+    if let Some((at, text)) = shell_text(&argv) {
+        let app = process.app();
+        let (port, replaced) = port(process, &app);
+        let before = format!("{} ", script::text(&launcher(process, fix, port)));
+        let changed = script::exec_main(text, &before, |text, words| {
+            app_text(process, fix, text, words, replaced.as_ref())
+        })?;
+        let mut words = argv[..at].to_vec();
+        if changed.needs_bash {
+            to_bash(&mut words);
+        }
+        words.push(changed.text);
+        return Some(Command { words, second: at });
+    }
+    let mut argv = unwrap_runner(&argv, &fix.scripts).unwrap_or(argv);
+    set_app_option(&mut argv, fix);
+    let (port, replaced) = port(process, &argv);
+    if let Some((old, new)) = &replaced {
+        if let Some(at) = argv.iter().position(|word| word == old) {
+            argv[at].clone_from(new);
+            if at > 0 && argv[at - 1] == "--uds" {
+                argv[at - 1] = "--port".into();
+            }
+        }
+        // Only a shell fills the variable in.
+        let text: Vec<_> = argv
+            .iter()
+            .map(|word| match word == new {
+                true => word.clone(),
+                false => shell::quote(word),
+            })
+            .collect();
+        argv = vec!["sh".into(), "-c".into(), format!("exec {}", text.join(" "))];
+    }
+    let mut words = launcher(process, fix, port);
+    let second = words.len();
+    words.extend(argv);
+    Some(Command { words, second })
+}
+
+/// The app's own text within a shell's, changed.
+fn app_text(
+    process: &Process,
+    fix: &Corrections,
+    text: &str,
+    words: &[String],
+    replaced: Option<&(String, String)>,
+) -> String {
+    let _ = process;
+    let mut text = match unwrap_runner(words, &fix.scripts) {
+        Some(words) => script::text(&words),
+        None => text.to_owned(),
+    };
+    if let Some((name, value)) = &fix.keep_alive {
+        text = script::set_app_option(&text, words, name, value);
+    }
+    match replaced {
+        // Single quotes would keep the launcher's shell from seeing it too early; the app's own shell fills it in.
+        Some((old, new)) => {
+            let text = script::set_port(&text, old, new);
+            format!("sh -c {}", shell::quote(&format!("exec {text}")))
+        }
+        None => text,
+    }
+}
+
+fn set_app_option(argv: &mut Vec<String>, fix: &Corrections) {
+    let Some((name, value)) = &fix.keep_alive else {
+        return;
+    };
+    let assigned = format!("{name}=");
+    if let Some(at) = argv.iter().position(|word| word == name) {
+        if let Some(word) = argv.get_mut(at + 1) {
+            word.clone_from(value);
+        }
+    } else if let Some(word) = argv.iter_mut().find(|word| word.starts_with(&assigned)) {
+        *word = format!("{assigned}{value}");
+    } else if let Some(at) = programs::main(argv).map(|(at, _)| at) {
+        argv.splice(at + 1..at + 1, [name.clone(), value.clone()]);
+    }
+}
+
+/// A launcher's command with what was wrong put right.
+fn corrected(process: &Process, fix: &Corrections) -> Option<Command> {
+    let argv = &process.line.argv;
+    let app = process.app();
+    let mut options = Vec::new();
+    options.extend(fix.pool.as_ref().map(|pool| ("pool", pool.clone())));
+    options.extend(fix.drain.map(|time| ("drain-timeout", format(time))));
+    options.extend(fix.lame_duck.map(|time| ("lame-duck", format(time))));
+    options.extend(fix.admin.as_ref().map(|admin| ("admin", admin.clone())));
+    options.extend(fix.free_port.then(|| ("port", "auto".to_owned())));
+    if let Some((at, text)) = shell_text(argv)
+        && text.contains("lameduck")
+    {
+        let mut text = text.to_owned();
+        for (name, value) in &options {
+            text = script::set_option(&text, name, value);
+        }
+        if let Some((name, value)) = &fix.keep_alive {
+            text = script::set_app_option(&text, &app, name, value);
+        }
+        let mut words = argv[..at].to_vec();
+        if fix.exec || fix.direct {
+            let changed = script::exec_main(&text, "", |text, words| match behind(words) {
+                Some((head, app)) => {
+                    let own = own_command(app, fix).filter(|own| fix.direct && own != app);
+                    own.map_or(text.to_owned(), |own| {
+                        format!("{} {}", script::text(head), script::text(&own))
+                    })
+                }
+                None => text.to_owned(),
+            })?;
+            if changed.needs_bash {
+                to_bash(&mut words);
+            }
+            text = changed.text;
+        }
+        words.push(text);
+        return Some(Command { words, second: at });
+    }
+    let mut words = argv.clone();
+    let is_launcher = |pair: &[String]| base(&pair[0]) == "lameduck" && pair[1] == "exec";
+    let Some(at) = words.windows(2).position(is_launcher) else {
+        if let Some((at, text)) = shell_text(argv) {
+            if let Some((name, value)) = &fix.keep_alive {
+                words[at] = script::set_app_option(text, &app, name, value);
+            }
+        } else {
+            set_app_option(&mut words, fix);
+        }
+        let second = Command::WHOLE;
+        return Some(Command { words, second });
+    };
+    for (name, value) in options {
+        set_option(&mut words, at + 2, name, &value);
+    }
+    let end = words.iter().skip(at).position(|word| word == "--");
+    let second = end.map_or(words.len(), |end| at + end + 1);
+    let mut app = words.split_off(second);
+    if fix.direct {
+        app = own_command(&app, fix).unwrap_or(app);
+    }
+    set_app_option(&mut app, fix);
+    words.extend(app);
+    Some(Command { words, second })
+}
+
+/// Process substitution is bash's.
+fn to_bash(words: &mut [String]) {
+    let at = wrappers::skip(words);
+    if let Some(shell) = words.get_mut(at).filter(|shell| base(shell) != "bash") {
+        *shell = if shell.starts_with('/') {
+            "/bin/bash".into()
+        } else {
+            "bash".into()
+        };
+    }
+}
+
+/// The launcher's words up to `--`, and the app's.
+fn behind(words: &[String]) -> Option<(&[String], &[String])> {
+    let end = words.iter().position(|word| word == "--")? + 1;
+    Some(words.split_at(end))
+}
+
+/// The app's command without what only starts it.
+fn own_command(app: &[String], fix: &Corrections) -> Option<Vec<String>> {
+    if let Some(app) = unwrap_runner(app, &fix.scripts) {
+        return Some(app);
+    }
+    let (at, text) = shell_text(app)?;
+    let changed = script::exec_main(text, "", |text, words| {
+        match unwrap_runner(words, &fix.scripts) {
+            Some(words) => script::text(&words),
+            None => text.to_owned(),
+        }
+    })?;
+    let mut words = app[..at].to_vec();
+    if changed.needs_bash {
+        to_bash(&mut words);
+    }
+    words.push(changed.text);
+    Some(words)
+}
+
+fn set_option(words: &mut Vec<String>, start: usize, name: &str, value: &str) {
+    let option = format!("--{name}");
+    let assigned = format!("{option}=");
+    let start = start.min(words.len());
+    let end = words[start..].iter().position(|word| word == "--");
+    let end = end.map_or(words.len(), |end| start + end);
+    let place = words[start..end]
+        .iter()
+        .position(|word| *word == option || word.starts_with(&assigned));
+    match place.map(|at| at + start) {
+        Some(at) if words[at] == option => {
+            if let Some(word) = words.get_mut(at + 1) {
+                *word = value.to_owned();
+            }
+        }
+        Some(at) => words[at] = format!("{assigned}{value}"),
+        None => {
+            words.splice(start..start, [option, value.to_owned()]);
+        }
+    }
+}
+
+/// A command as its file writes it.
+fn written(process: &Process, command: &Command) -> String {
+    let Command { words, second } = command;
+    let list = |words: &[String]| {
+        let words: Vec<_> = words
+            .iter()
+            .map(|word| serde_json::Value::from(word.as_str()).to_string())
+            .collect();
+        format!("[{}]", words.join(", "))
+    };
+    match process.form {
+        Form::Toml => process.setting("command", &shell::join(words)),
+        Form::Script { .. } | Form::Yaml => {
+            let (script, args) = words
+                .split_first()
+                .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+            let simple = args.iter().all(|word| shell::quote(word) == *word);
+            let args = match simple {
+                true => args.join(" "),
+                false => list(args),
+            };
+            [
+                process.setting("script", script),
+                process.setting("args", &args),
+                process.setting("interpreter", "none"),
+                process.setting("exec_mode", "fork"),
+            ]
+            .join("\n")
+        }
+        Form::Unit { .. } => format!("ExecStart={}", unit_text(words)),
+        Form::Ini => format!("command={}", ini_text(words)),
+        Form::Service {
+            command,
+            entrypoint,
+        } if *second == Command::WHOLE => match (command, entrypoint) {
+            (true, true) => format!("entrypoint: {}\ncommand: []", list(words)),
+            (false, true) => format!("entrypoint: {}", list(words)),
+            _ => format!("command: {}", list(words)),
+        },
+        Form::Container { command } if *second == Command::WHOLE => match command {
+            true => format!("command: {}\nargs: []", list(words)),
+            false => format!("args: {}", list(words)),
+        },
+        Form::Service {
+            command,
+            entrypoint,
+        } => {
+            let (first, rest) = words.split_at((*second).min(words.len()));
+            let mut lines = vec![process.setting("entrypoint", &list(first))];
+            if !(command || entrypoint) {
+                lines.push("# what the image's own ENTRYPOINT and CMD say:".into());
+            }
+            lines.push(process.setting("command", &list(rest)));
+            lines.join("\n")
+        }
+        Form::Container { command } => {
+            let (first, rest) = words.split_at((*second).min(words.len()));
+            let mut lines = vec![process.setting("command", &list(first))];
+            if !command && process.line.argv.is_empty() {
+                lines.push("# what the image's own ENTRYPOINT and CMD say:".into());
+            }
+            lines.extend((!rest.is_empty()).then(|| process.setting("args", &list(rest))));
+            lines.join("\n")
+        }
+    }
+}
+
+/// systemd's quotes; its `%` and `$` are the user's own already.
+fn unit_text(words: &[String]) -> String {
+    let quote =
+        |word: &String| match word.is_empty() || word.contains([' ', '\t', '"', '\'', '\\', ';']) {
+            false => word.clone(),
+            true => format!(
+                "\"{}\"",
+                word.replace('\\', "\\\\")
+                    .replace('"', "\\\"")
+                    .replace('\n', " ")
+            ),
+        };
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+/// supervisord splits as a shell does; its `%` is the user's own already.
+fn ini_text(words: &[String]) -> String {
+    let quote = |word: &String| match word.contains("%(") && !word.contains([' ', '\'', '"', '\\'])
+    {
+        true => word.clone(),
+        false => shell::quote(word),
+    };
+    words
+        .iter()
+        .map(quote)
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('\n', " ")
+}
+
+/// Everything that the supervisor must be told, for an app that is put under the launcher.
+pub(super) fn under_launcher(process: &Process, fix: &Corrections, kill: Duration) -> String {
+    if let Form::Unit {
+        template,
+        hook: true,
+    } = process.form
+    {
+        let name = if template {
+            "%i"
+        } else {
+            process.name.as_str()
+        };
+        let pool = fix.pool.as_deref().unwrap_or("app");
+        let drain = fix.drain.unwrap_or(Duration::from_secs(30));
+        return [
+            format!(
+                "ExecStop=-/usr/bin/lameduck drain {pool}/{name} --timeout {} --until restarted",
+                format(drain)
+            ),
+            process.kill_line(kill),
+        ]
+        .join("\n");
+    }
+    let Some(command) = command(process, fix) else {
+        return "one program for each process, and each of them under `lameduck exec --pool POOL -- …`".into();
+    };
+    let mut lines: Vec<String> = command.lines().map(str::to_owned).collect();
+    let signal = process.signal.as_ref().map(|(name, _)| name.as_str());
+    let drains = signal.is_none_or(|name| ["TERM", "INT", "QUIT"].contains(&name));
+    match process.supervisor {
+        Supervisor::Oxmgr | Supervisor::OldOxmgr => {
+            lines.push(process.setting("stop_signal", "SIGINT"))
+        }
+        Supervisor::Pm2 => {
+            lines.push(process.setting("treekill", "false"));
+            lines.push(process.setting("wait_ready", "true"));
+            lines.push(process.setting("listen_timeout", "60000"));
+        }
+        Supervisor::Systemd => {
+            lines.insert(0, "Type=notify".into());
+            lines.push("KillMode=mixed".into());
+            lines.extend((!drains).then(|| "KillSignal=SIGTERM".to_owned()));
+        }
+        Supervisor::Supervisord => {
+            lines.push("stopasgroup=false".into());
+            lines.push("killasgroup=true".into());
+            lines.extend((!drains).then(|| "stopsignal=TERM".to_owned()));
+        }
+        Supervisor::Compose => lines.extend((!drains).then(|| "stop_signal: SIGTERM".to_owned())),
+        Supervisor::Kubernetes => {}
+    }
+    lines.push(process.kill_line(kill));
+    if matches!(
+        process.supervisor,
+        Supervisor::Compose | Supervisor::Kubernetes
+    ) {
+        lines.push("# with lameduck in the image, and the directory of its admin socket as a volume of both".into());
+    }
+    lines.join("\n")
+}
+
+/// The option, or the variable, that makes the app keep idle connections for longer than the proxy.
+pub(super) fn longer_keep_alive(app: &KeepAlive, idle: Duration) -> (String, String) {
+    let more = idle.as_secs() + 1;
+    let millis = !app.setting.starts_with('-') && app.in_millis;
+    let value = if millis { more * 1000 } else { more };
+    (app.setting.clone(), value.to_string())
+}

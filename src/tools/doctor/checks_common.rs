@@ -1,0 +1,466 @@
+//! The checks that hold under every supervisor, over the neutral model. Each is decided here and nowhere else.
+//!
+//! All that is wrong about one command is answered by one command that is right: the findings are collected first, and
+//! what to write instead is put together for all of them.
+
+mod hooks;
+mod times;
+
+use std::time::Duration;
+
+use super::advice::{self, Corrections};
+use super::checks::{self as check, Check};
+use super::command_line::{Launch, Line, Role, base, shell_text};
+use super::finding::Findings;
+use super::keep_alive;
+use super::model::{Expected, Form, Place, Process, Supervisor};
+use super::programs::{self, Serves};
+use super::proxy::Proxy;
+use super::wrappers;
+use crate::config::duration::format;
+use crate::config::{Pool, Severity};
+use times::Needs;
+
+/// What is assumed where no file tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Assumed {
+    /// What the app takes from its signal to its end, when nothing is in flight.
+    pub(super) app_stop: Duration,
+}
+
+/// What a proxy that ends with its pod is lame for.
+const LAME_DUCK: Duration = Duration::from_secs(8);
+
+/// What to do about a finding.
+enum Help {
+    /// The command, put right.
+    Command,
+    /// The command under the launcher, with all that its supervisor must be told.
+    Launcher,
+    /// More time before SIGKILL, with what must stand before it.
+    Time(&'static str),
+    /// This.
+    Text(String),
+}
+
+struct Judge<'j> {
+    process: &'j Process,
+    proxy: &'j Proxy,
+    assumed: Assumed,
+    pool: Option<&'j Pool>,
+    fix: Corrections,
+    pending: Vec<(Severity, Check, Place, String, Help)>,
+}
+
+/// Judges one process; `scripts` are package.json's.
+pub(super) fn process(
+    process: &Process,
+    proxy: &Proxy,
+    assumed: Assumed,
+    scripts: &[(String, String)],
+    found: &mut Findings,
+) {
+    let launch = process.launch();
+    let named = launch.as_ref().and_then(|launch| launch.pool.as_deref());
+    let hooked = process
+        .hooks
+        .iter()
+        .find_map(|hook| hook.call.pool.as_deref());
+    let pool = match named.or(hooked) {
+        Some(name) => proxy.pool(name),
+        None => proxy.pool_of(&process.name),
+    };
+    let mut judge = Judge {
+        process,
+        proxy,
+        assumed,
+        pool,
+        fix: Corrections {
+            scripts: scripts.to_vec(),
+            ..Corrections::default()
+        },
+        pending: Vec::new(),
+    };
+    judge.signal(launch.is_some());
+    match &launch {
+        None if process.role() == Role::Proxy => {
+            times::itself(process, proxy, found);
+            return judge.finish(launch.as_ref(), found);
+        }
+        Some(launch) => judge.launched(launch),
+        None => judge.alone(),
+    }
+    judge.hooks();
+    judge.probes(named.or(hooked));
+    judge.idle_connections(launch.is_some());
+    judge.times(launch.as_ref());
+    judge.finish(launch.as_ref(), found);
+}
+
+impl Judge<'_> {
+    fn add(&mut self, severity: Severity, check: Check, place: &Place, what: String, help: Help) {
+        self.pending
+            .push((severity, check, place.clone(), what, help));
+    }
+
+    fn signal(&mut self, launcher: bool) {
+        let process = self.process;
+        let Some((signal, place)) = &process.signal else {
+            return;
+        };
+        let drains = ["TERM", "INT", "QUIT"].contains(&signal.as_str());
+        if signal == "KILL" || (launcher && !drains) {
+            let what = format!("`{}` is stopped with SIG{signal}", process.name);
+            self.add(
+                Severity::Error,
+                check::STOP_SIGNAL,
+                place,
+                what,
+                signal_line(process, "SIGTERM"),
+            );
+        }
+    }
+
+    /// A process under the launcher.
+    fn launched(&mut self, launch: &Launch) {
+        let process = self.process;
+        let place = &process.command_place;
+        if launch.behind_shell {
+            self.fix.exec = true;
+            let what = format!("`{}` runs the launcher below a shell", process.name);
+            self.add(Severity::Error, check::SHELL, place, what, Help::Command);
+        }
+        if launch.no_port {
+            return;
+        }
+        if let Some(wrapper) = wrapper(&launch.app) {
+            self.fix.direct = true;
+            let what = format!(
+                "the launcher of `{}` starts {wrapper}, and not the app itself",
+                process.name
+            );
+            self.add(
+                Severity::Warning,
+                check::WRAPPER,
+                place,
+                what,
+                Help::Command,
+            );
+        }
+        if let Some(at) = &process.cluster {
+            let what = format!("`{}` runs in cluster mode", process.name);
+            let help = Help::Text(cluster_line(process));
+            self.add(Severity::Error, check::CLUSTER, at, what, help);
+        }
+        if process.sidecar && launch.lame_duck.is_zero() && process.slept.is_zero() {
+            self.fix.lame_duck = Some(LAME_DUCK);
+            let what = format!(
+                "`{}` is drained the moment its pod is deleted",
+                process.name
+            );
+            self.add(
+                Severity::Warning,
+                check::LAME_DUCK,
+                place,
+                what,
+                Help::Command,
+            );
+        }
+        if let Some(pool) = self.pool
+            && !launch.is_unknown
+            && launch.drains_for() < pool.drain.deadline
+        {
+            let what = format!(
+                "the launcher of `{}` drains for {}, its pool `{}` for {}",
+                process.name,
+                format(launch.drains_for()),
+                pool.name,
+                format(pool.drain.deadline)
+            );
+            self.fix.drain = Some(pool.drain.deadline);
+            self.add(
+                Severity::Warning,
+                check::SHORT_DRAIN,
+                place,
+                what,
+                Help::Command,
+            );
+        }
+        if let Some(at) = &process.instances
+            && launch
+                .port
+                .as_deref()
+                .is_some_and(|port| port.parse::<u16>().is_ok())
+        {
+            self.fix.free_port = true;
+            let what = format!(
+                "several instances of `{}` would listen on one port",
+                process.name
+            );
+            self.add(Severity::Error, check::SAME_PORT, at, what, Help::Command);
+        }
+        self.reached(
+            launch.pool.as_deref(),
+            launch.admin.as_deref(),
+            place,
+            &Help::Command,
+        );
+    }
+
+    /// A process that is under no launcher.
+    fn alone(&mut self) {
+        let process = self.process;
+        let serves = process.serves();
+        let server = self.pool.is_some() || process.is_server();
+        if !process.hooks.is_empty() {
+            return;
+        }
+        self.fix.wrap = true;
+        self.fix.pool = Some(self.pool_name());
+        self.fix.drain = self
+            .pool
+            .or(self.proxy.pools().first())
+            .map(|pool| pool.drain.deadline);
+        self.fix.admin = self.socket();
+        let (place, what) = match process.expected {
+            Expected::Nothing => return,
+            Expected::PodDrain => {
+                self.fix.lame_duck = process.slept.is_zero().then_some(LAME_DUCK);
+                let what = format!(
+                    "`{}` gets SIGTERM at once when the pod is deleted, while requests still come",
+                    process.name
+                );
+                self.add(
+                    Severity::Error,
+                    check::UNCOORDINATED,
+                    &process.place,
+                    what,
+                    Help::Launcher,
+                );
+                return;
+            }
+            Expected::Drain if !server => return,
+            Expected::Drain => {
+                let place = match process.supervisor {
+                    Supervisor::Kubernetes => &process.place,
+                    _ => &process.command_place,
+                };
+                let what = format!(
+                    "{} stops `{}` without a drain",
+                    process.supervisor.name(),
+                    process.name
+                );
+                (place, what)
+            }
+        };
+        self.add(
+            Severity::Warning,
+            check::UNCOORDINATED,
+            place,
+            what,
+            Help::Launcher,
+        );
+        if let Some(at) = &process.cluster {
+            let what = format!("`{}` runs in cluster mode", process.name);
+            self.add(Severity::Error, check::CLUSTER, at, what, Help::Launcher);
+        } else if let Some(at) = process.instances.as_ref().filter(|_| serves != Serves::No) {
+            let what = format!(
+                "several instances of `{}` would listen on one port",
+                process.name
+            );
+            self.add(Severity::Error, check::SAME_PORT, at, what, Help::Launcher);
+        }
+        if let Some(orderly) = programs::abrupt(&process.app(), process.stop_signal()) {
+            let place = process
+                .signal
+                .as_ref()
+                .map_or(&process.command_place, |(_, place)| place);
+            let program = process.app();
+            let program = programs::main(&program).map_or("it", |(_, name)| name);
+            let what = format!(
+                "SIG{} makes {program} drop the requests of `{}`; SIG{orderly} lets them finish",
+                process.stop_signal(),
+                process.name
+            );
+            let help = signal_line(process, &format!("SIG{orderly}"));
+            self.add(Severity::Warning, check::STOP_SIGNAL, place, what, help);
+        }
+    }
+
+    /// The pool for the launcher of a process that has none.
+    fn pool_name(&self) -> String {
+        let pool = self.pool.or(self.proxy.pools().first());
+        pool.map_or("app", |pool| pool.name.as_str()).to_owned()
+    }
+
+    /// The admin socket, where the proxy has another than the default.
+    fn socket(&self) -> Option<String> {
+        let socket = self.proxy.config()?.admin.socket.as_deref()?;
+        let default = std::path::Path::new(hooks::DEFAULT_SOCKET);
+        (socket != default).then(|| socket.display().to_string())
+    }
+
+    fn probes(&mut self, named: Option<&str>) {
+        let process = self.process;
+        let launch = process.launch();
+        let known =
+            named.is_some() || self.pool.is_some() || process.expected == Expected::PodDrain;
+        for probe in process.probes.iter().filter(|_| known) {
+            if !self.proxy.says_503(self.pool, &probe.path) {
+                continue;
+            }
+            let what = format!(
+                "the health check of `{}` asks `{}`, which says 503 while the app drains",
+                process.name, probe.path
+            );
+            let instance = launch.as_ref().and_then(|launch| launch.name.as_deref());
+            let instance = instance.unwrap_or(&process.name);
+            let pool = named.map_or_else(|| self.pool_name(), str::to_owned);
+            let line = health_line(process, &pool, instance, probe.command);
+            self.add(
+                Severity::Error,
+                check::HEALTH_URL,
+                &probe.place,
+                what,
+                Help::Text(line),
+            );
+        }
+    }
+
+    fn idle_connections(&mut self, launched: bool) {
+        let process = self.process;
+        let concerned = launched
+            || self.pool.is_some()
+            || process.expected == Expected::PodDrain
+            || (process.expected == Expected::Drain && process.is_server());
+        if !concerned {
+            return;
+        }
+        let app = process.app();
+        let Some(app) = keep_alive::of(&app, &process.env) else {
+            return;
+        };
+        let idle = self.proxy.idle(self.pool);
+        if app.time > idle {
+            return;
+        }
+        let default = if app.written { "" } else { " by default" };
+        let what = format!(
+            "{} closes idle connections after {}{default}; lameduck keeps them for {} (idle_timeout)",
+            app.server,
+            format(app.time),
+            format(idle)
+        );
+        let (name, value) = advice::longer_keep_alive(&app, idle);
+        let help = if name.starts_with('-') {
+            self.fix.keep_alive = Some((name, value));
+            match self.fix.wrap && !self.process.has_hook_form() {
+                true => Help::Launcher,
+                false => Help::Command,
+            }
+        } else {
+            Help::Text(variable_line(process, &name, &value))
+        };
+        self.add(
+            Severity::Warning,
+            check::KEEP_ALIVE,
+            &process.command_place,
+            what,
+            help,
+        );
+    }
+
+    /// Gives all findings to `found`, with what to do about them.
+    fn finish(self, launch: Option<&Launch>, found: &mut Findings) {
+        let needs = Needs::of(self.process, launch, &self.fix, self.proxy, self.assumed);
+        let kill = self.process.kill_line(needs.enough());
+        // A command that drains for longer needs more time as well.
+        let more = launch.is_some() && needs.exceed(&self.process.kill);
+        let command = advice::command(self.process, &self.fix).map(|command| match more {
+            true => format!("{command}\n{kill}"),
+            false => command,
+        });
+        let launcher = self
+            .fix
+            .wrap
+            .then(|| advice::under_launcher(self.process, &self.fix, needs.enough()));
+        for (severity, check, place, what, help) in self.pending {
+            let help = match help {
+                Help::Text(text) => text,
+                Help::Time("") => kill.clone(),
+                Help::Time(before) => format!("{before}\n{kill}"),
+                Help::Launcher => launcher.clone().unwrap_or_default(),
+                Help::Command => command.clone().unwrap_or_else(|| {
+                    "start one program, by `exec lameduck exec …`, with nothing beside it".into()
+                }),
+            };
+            found.add(severity, check, &place, what, help);
+        }
+    }
+}
+
+/// What stands between the launcher and the app, in words.
+fn wrapper(app: &[String]) -> Option<String> {
+    let at = wrappers::skip(app);
+    let program = base(app.get(at)?);
+    if programs::runner(program) {
+        return Some(format!("`{program}`"));
+    }
+    shell_text(app)?;
+    let line = Line::from_words(app.to_vec());
+    let (at, words) = line.main()?;
+    if programs::runner(base(&words[wrappers::skip(words).min(words.len() - 1)])) {
+        return Some(format!("`{}`", base(&words[wrappers::skip(words)])));
+    }
+    line.is_below_shell(at).then(|| "a shell".to_owned())
+}
+
+/// The setting that sends another signal.
+fn signal_line(process: &Process, signal: &str) -> Help {
+    let bare = signal.trim_start_matches("SIG");
+    match process.supervisor {
+        // It knows one signal for all apps.
+        Supervisor::Pm2 | Supervisor::Kubernetes => Help::Launcher,
+        Supervisor::Oxmgr | Supervisor::OldOxmgr => {
+            Help::Text(process.setting("stop_signal", signal))
+        }
+        Supervisor::Systemd => Help::Text(process.setting("KillSignal", signal)),
+        Supervisor::Supervisord => Help::Text(process.setting("stopsignal", bare)),
+        Supervisor::Compose => Help::Text(process.setting("stop_signal", signal)),
+    }
+}
+
+fn cluster_line(process: &Process) -> String {
+    match process.supervisor {
+        Supervisor::Pm2 => process.setting("exec_mode", "fork"),
+        _ => process.setting("cluster_mode", "false"),
+    }
+}
+
+/// A variable of the app's, as the file sets it.
+fn variable_line(process: &Process, name: &str, value: &str) -> String {
+    match process.form {
+        Form::Toml => format!("{name} = \"{value}\""),
+        Form::Script { quoted: true } => format!("\"{name}\": \"{value}\","),
+        Form::Script { quoted: false } => format!("{name}: \"{value}\","),
+        Form::Yaml | Form::Service { .. } => format!("{name}: \"{value}\""),
+        Form::Container { .. } => format!("{{ name: {name}, value: \"{value}\" }}"),
+        Form::Unit { .. } => format!("Environment={name}={value}"),
+        Form::Ini => format!("{name}=\"{value}\""),
+    }
+}
+
+/// The health check that is right.
+fn health_line(process: &Process, pool: &str, name: &str, command: bool) -> String {
+    match process.supervisor {
+        // It sets the variable where there are several, and runs the command without a shell.
+        Supervisor::Oxmgr | Supervisor::OldOxmgr if process.instances.is_some() => {
+            process.setting("health_cmd", &format!("sh -c 'lameduck health {pool}/{pool}-$NODE_APP_INSTANCE'"))
+        }
+        Supervisor::Oxmgr | Supervisor::OldOxmgr => {
+            process.setting("health_cmd", &format!("lameduck health {pool}/{name}"))
+        }
+        _ if command => format!("command: [\"/usr/bin/lameduck\", \"health\", \"{pool}\"]"),
+        _ => "path: /live   # one that says whether the process lives, and not whether it takes requests".into(),
+    }
+}

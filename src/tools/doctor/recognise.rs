@@ -1,0 +1,464 @@
+//! Which supervisor a file is for: by its content first, its name second.
+
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::checks as check;
+use super::discover::{self, GENERATED};
+use super::finding::{Findings, Input};
+use super::ini::{self, Dialect, Section};
+use super::lenient::without_comments;
+use super::model::Place;
+use super::systemd::Unit;
+use super::template::{self, Look, rendered_name};
+use super::toml::{Entry, Kind, Node, from_toml};
+use super::yaml;
+
+/// A file that was understood.
+#[derive(Debug)]
+pub(super) enum Form {
+    Oxfile(Node),
+    Pm2(Node),
+    Systemd(Vec<Section>),
+    Supervisord(Vec<Section>),
+    Kubernetes(Vec<Node>),
+    Compose(Node),
+    /// Understood, and nothing in it is judged: what it is.
+    Passed(&'static str),
+    /// A finding says why.
+    Unknown,
+}
+
+impl Form {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Form::Oxfile(_) => "Oxmgr's Oxfile",
+            Form::Pm2(_) => "PM2's ecosystem file",
+            Form::Systemd(_) => "systemd unit",
+            Form::Supervisord(_) => "supervisord's configuration",
+            Form::Kubernetes(_) => "Kubernetes manifest",
+            Form::Compose(_) => "Compose file",
+            Form::Passed(what) => what,
+            Form::Unknown => "unknown",
+        }
+    }
+}
+
+/// Units and their drop-ins.
+const UNIT_ENDS: [&str; 7] = [
+    ".service", ".socket", ".target", ".timer", ".path", ".mount", ".slice",
+];
+
+/// What is understood, for messages.
+const KNOWN: &str = "doctor reads oxfile.toml, PM2's ecosystem.config.*, systemd units, supervisord.conf, Kubernetes manifests and Compose files";
+
+/// What this file is. What is wrong with it goes to `found`.
+pub(super) fn form(n: usize, file: &Input, found: &mut Findings) -> Form {
+    let text = file.text.as_str();
+    let path = Path::new(file.name.trim_end_matches(GENERATED));
+    let name = path
+        .file_name()
+        .map_or("", |name| name.to_str().unwrap_or_default());
+    if let Some(what) = passed(name, text) {
+        return Form::Passed(what);
+    }
+    let template = rendered_name(name);
+    let was_template = template != name;
+    let name = template;
+    let end = name.rsplit_once('.').map_or("", |(_, end)| end);
+    let look = if was_template {
+        Look::AnySign
+    } else {
+        Look::Certain
+    };
+    // Text within a manifest may hold anything: a tree is looked at when it is known.
+    let later = ["js", "cjs", "mjs", "json", "json5", "yaml", "yml"].contains(&end);
+    if !later && let Some(form) = template_of(n, text, look, found) {
+        return form;
+    }
+    match end {
+        "toml" => toml(n, text, found),
+        "json" | "json5" | "yaml" | "yml" | "js" | "cjs" | "mjs" => tree(n, text, found),
+        _ if UNIT_ENDS.iter().any(|end| name.ends_with(end)) => {
+            sections(n, text, Dialect::Systemd, found)
+        }
+        "conf" | "ini" | "cfg" => {
+            let dialect = match is_drop_in(path) || is_unit(text) {
+                true => Dialect::Systemd,
+                false => Dialect::Supervisord,
+            };
+            sections(n, text, dialect, found)
+        }
+        _ => by_content(n, name, text, found),
+    }
+}
+
+fn is_unit(text: &str) -> bool {
+    has_section(text, &["Unit", "Service", "Install", "Socket"])
+}
+
+/// Where the name doesn't say, as on standard input.
+fn by_content(n: usize, name: &str, text: &str, found: &mut Findings) -> Form {
+    let begins = |marks: &[&str]| {
+        text.lines()
+            .any(|line| marks.iter().any(|mark| line.starts_with(mark)))
+    };
+    if is_unit(text) {
+        sections(n, text, Dialect::Systemd, found)
+    } else if begins(&[
+        "[program:",
+        "[supervisord]",
+        "[group:",
+        "[fcgi-program:",
+        "[eventlistener:",
+        "[include]",
+    ]) {
+        sections(n, text, Dialect::Supervisord, found)
+    } else if begins(&[
+        "[[apps]]",
+        "[processes.",
+        "[defaults]",
+        "[[pool]]",
+        "[[listener]]",
+    ]) {
+        toml(n, text, found)
+    } else if begins(&["module.exports", "export default", "exports."]) {
+        let what = "this is JavaScript, and has no name to be evaluated by".to_owned();
+        unknown(
+            n,
+            what,
+            "save it as ecosystem.config.cjs, and name that".into(),
+            found,
+        )
+    } else if text.trim_start().starts_with(['{', '['])
+        || begins(&[
+            "apiVersion:",
+            "kind:",
+            "services:",
+            "apps:",
+            "---",
+            "version:",
+            "name:",
+            "x-",
+        ])
+    {
+        tree(n, text, found)
+    } else {
+        let what = match name.is_empty() || name == discover::STANDARD_INPUT {
+            true => "this is of no known kind".to_owned(),
+            false => format!("`{name}` is of no known kind"),
+        };
+        unknown(n, what, KNOWN.into(), found)
+    }
+}
+
+/// Files of supervisors that have no kill timeout to be judged, or none in this file.
+fn passed(name: &str, text: &str) -> Option<&'static str> {
+    const SERVICE: [&str; 19] = [
+        "run",
+        "finish",
+        "notification-fd",
+        "timeout-kill",
+        "timeout-finish",
+        "timeout-up",
+        "timeout-down",
+        "down-signal",
+        "max-death-tally",
+        "type",
+        "up",
+        "down",
+        "t",
+        "check",
+        "producer-for",
+        "consumer-for",
+        "dependencies",
+        "pipeline-name",
+        "data",
+    ];
+    let stem = name.split(['.', '-', '_']).next().unwrap_or_default();
+    if SERVICE.contains(&name) {
+        return Some("a service directory's file (runit, s6)");
+    }
+    match stem {
+        "Procfile" => return Some("Procfile"),
+        "Dockerfile" | "Containerfile" => return Some("Dockerfile"),
+        _ if name.ends_with(".Dockerfile") || name.ends_with(".dockerfile") => {
+            return Some("Dockerfile");
+        }
+        _ => {}
+    }
+    (text.starts_with("#!") && !name.ends_with("js")).then_some("script")
+}
+
+/// A finding for a template that nobody has rendered.
+fn template_of(n: usize, text: &str, look: Look, found: &mut Findings) -> Option<Form> {
+    let (span, how) = template::find(text, look)?;
+    found.error(
+        check::BROKEN,
+        &Place { file: n, span },
+        "this is a template that is not rendered",
+        how,
+    );
+    Some(Form::Unknown)
+}
+
+fn unknown(n: usize, what: String, instead: String, found: &mut Findings) -> Form {
+    found.error(
+        check::BROKEN,
+        &Place {
+            file: n,
+            span: 0..0,
+        },
+        what,
+        instead,
+    );
+    Form::Unknown
+}
+
+fn has_section(text: &str, names: &[&str]) -> bool {
+    text.lines().any(|line| {
+        let name = line
+            .trim()
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        name.is_some_and(|name| names.contains(&name))
+    })
+}
+
+fn is_drop_in(path: &Path) -> bool {
+    path.parent()
+        .and_then(Path::file_name)
+        .and_then(|dir| dir.to_str())
+        .is_some_and(|dir| {
+            dir.ends_with(".d")
+                && UNIT_ENDS
+                    .iter()
+                    .any(|end| dir.trim_end_matches(".d").ends_with(end))
+        })
+}
+
+fn toml(n: usize, text: &str, found: &mut Findings) -> Form {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if let Some(error) = errors.first() {
+        if let Some(form) = template_of(n, text, Look::AnySign, found) {
+            return form;
+        }
+        let span = error.span().unwrap_or(0..0);
+        let what = format!("this is no TOML: {}", error.message());
+        found.error(
+            check::BROKEN,
+            &Place { file: n, span },
+            what,
+            "mend the line; doctor has read nothing of this file",
+        );
+        return Form::Unknown;
+    }
+    let root = from_toml(root.get_ref(), 0..text.len(), 0);
+    if root.get("apps").is_some() || root.get("processes").is_some() {
+        Form::Oxfile(root)
+    } else if root.get("pool").is_some() || root.get("listener").is_some() {
+        unknown(
+            n,
+            "this is lameduck's own configuration".into(),
+            "name it with `-c FILE`, and the supervisor's file as the argument".into(),
+            found,
+        )
+    } else {
+        unknown(
+            n,
+            "this TOML has neither `[[apps]]` nor `[processes.NAME]`".into(),
+            KNOWN.into(),
+            found,
+        )
+    }
+}
+
+fn tree(n: usize, text: &str, found: &mut Findings) -> Form {
+    let text = text.trim_start_matches('\u{feff}');
+    // PM2 takes its JSON for JavaScript, comments and all.
+    let clean = text
+        .trim_start()
+        .starts_with(['{', '[', '/'])
+        .then(|| without_comments(text));
+    let mut documents = match yaml::parse(clean.as_deref().unwrap_or(text)) {
+        Ok(documents) => documents,
+        Err(broken) => {
+            if let Some(form) = template_of(n, text, Look::AnySign, found) {
+                return form;
+            }
+            let what = format!("this is neither YAML nor JSON: {}", broken.message);
+            let place = Place {
+                file: n,
+                span: broken.span,
+            };
+            let right = "mend the line; doctor has read nothing of this file";
+            found.error(check::BROKEN, &place, what, right);
+            return Form::Unknown;
+        }
+    };
+    let outside = without_blocks(clean.as_deref().unwrap_or(text), &documents);
+    if let Some(form) = template_of(n, &outside, Look::Certain, found) {
+        return form;
+    }
+    documents.retain(|document| !matches!(document.kind, Kind::Null));
+    let is_app = |node: &Node| {
+        node.get("script").is_some() || (node.get("name").is_some() && node.get("cmd").is_some())
+    };
+    let has = |key: &str| documents.iter().any(|document| document.get(key).is_some());
+    if has("kind") && has("apiVersion") {
+        return Form::Kubernetes(documents);
+    }
+    let is_pm2 = has("apps")
+        || documents
+            .iter()
+            .any(|d| is_app(d) || d.items().iter().any(is_app));
+    let is_compose = documents
+        .iter()
+        .any(|d| matches!(d.get("services").map(|s| &s.kind), Some(Kind::Map(_))));
+    // Compose's first form: services at the top.
+    let is_service = |node: &Node| node.get("image").is_some() || node.get("build").is_some();
+    let is_old = documents.len() == 1
+        && !documents[0].entries().is_empty()
+        && documents[0]
+            .entries()
+            .iter()
+            .all(|entry| is_service(&entry.value));
+    if is_old && let Some(services) = documents.pop() {
+        let span = services.span.clone();
+        let entry = Entry {
+            key: "services".into(),
+            key_span: span.start..span.start,
+            value: services,
+        };
+        return Form::Compose(Node {
+            span,
+            kind: Kind::Map(vec![entry]),
+        });
+    }
+    if documents.is_empty() || !(is_pm2 || is_compose) {
+        return unknown(
+            n,
+            "this has no `kind`, no `services` and no `apps`".into(),
+            KNOWN.into(),
+            found,
+        );
+    }
+    let first = documents.swap_remove(0);
+    if is_pm2 {
+        Form::Pm2(first)
+    } else {
+        Form::Compose(first)
+    }
+}
+
+/// The text without values of several lines, which are other languages' (a ConfigMap's alerts, a script).
+fn without_blocks(text: &str, documents: &[Node]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    let mut left: Vec<&Node> = documents.iter().collect();
+    while let Some(node) = left.pop() {
+        match &node.kind {
+            Kind::List(items) => left.extend(items),
+            Kind::Map(entries) => left.extend(entries.iter().map(|entry| &entry.value)),
+            Kind::Scalar(_) | Kind::Null => {
+                let Some(value) = bytes.get_mut(node.span.clone()) else {
+                    continue;
+                };
+                if value.contains(&b'\n') {
+                    value
+                        .iter_mut()
+                        .filter(|byte| **byte != b'\n')
+                        .for_each(|byte| *byte = b' ');
+                }
+            }
+        }
+    }
+    // Whole values were replaced.
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+fn sections(n: usize, text: &str, dialect: Dialect, found: &mut Findings) -> Form {
+    // Nothing in a unit or a program looks like these by itself.
+    if let Some(form) = template_of(n, text, Look::AnySign, found) {
+        return form;
+    }
+    let (sections, strays) = ini::parse(text, dialect);
+    for stray in strays {
+        let what = format!("this line can't be understood: {}", stray.message);
+        found.error(
+            check::BROKEN,
+            &Place {
+                file: n,
+                span: stray.span,
+            },
+            what,
+            "mend or remove it",
+        );
+    }
+    if dialect == Dialect::Systemd {
+        return Form::Systemd(sections);
+    }
+    let kinds = [
+        "program:",
+        "supervisord",
+        "supervisorctl",
+        "group:",
+        "fcgi-program:",
+        "eventlistener:",
+        "include",
+        "unix_http_server",
+        "inet_http_server",
+        "rpcinterface:",
+    ];
+    let ours = |section: &Section| kinds.iter().any(|kind| section.name.starts_with(kind));
+    if sections.iter().any(ours) {
+        Form::Supervisord(sections)
+    } else {
+        unknown(
+            n,
+            "this has no `[program:NAME]`, and no section of a unit".into(),
+            KNOWN.into(),
+            found,
+        )
+    }
+}
+
+/// The units among the files, each with its drop-ins: `api@.service.d/x.conf` belongs to `api@.service`, and
+/// `api@1.service.d` to it as well.
+pub(super) fn units(files: &[Input], forms: Vec<Form>) -> Vec<Unit> {
+    let mut units: Vec<Unit> = Vec::new();
+    let mut drop_ins = Vec::new();
+    for (n, (file, form)) in files.iter().zip(forms).enumerate() {
+        let Form::Systemd(sections) = form else {
+            continue;
+        };
+        let path = Path::new(&file.name);
+        let text = |part: Option<&std::ffi::OsStr>| {
+            part.and_then(|p| p.to_str()).unwrap_or_default().to_owned()
+        };
+        if is_drop_in(path) {
+            let dir = text(path.parent().and_then(Path::file_name));
+            drop_ins.push((n, dir.trim_end_matches(".d").to_owned(), sections));
+        } else {
+            units.push(Unit {
+                name: rendered_name(&text(path.file_name())).to_owned(),
+                parts: vec![(n, sections)],
+            });
+        }
+    }
+    for (n, name, sections) in drop_ins {
+        let template = name.split_once('@').map(|(stem, rest)| {
+            let end = rest.rsplit_once('.').map_or("", |(_, end)| end);
+            format!("{stem}@.{end}")
+        });
+        let of = |unit: &&mut Unit| unit.name == name || template.as_ref() == Some(&unit.name);
+        match units.iter_mut().find(of) {
+            Some(unit) => unit.parts.push((n, sections)),
+            None => units.push(Unit {
+                name,
+                parts: vec![(n, sections)],
+            }),
+        }
+    }
+    units
+}

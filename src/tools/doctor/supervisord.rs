@@ -1,0 +1,106 @@
+//! supervisord's configuration. `[fcgi-program:x]` speaks FastCGI and `[eventlistener:x]` to supervisord: neither is a
+//! backend.
+
+use super::checks as check;
+use super::command_line::{Line, seconds};
+use super::finding::Findings;
+use super::ini::{Key, Section};
+use super::model::{Form, Place, Process, Supervisor, kill};
+use super::oxfile::signal;
+
+/// The programs of a file.
+pub(super) fn read(file: usize, sections: &[Section], found: &mut Findings) -> Vec<Process> {
+    let programs = sections
+        .iter()
+        .filter_map(|section| Some((section.name.strip_prefix("program:")?, section)));
+    programs
+        .map(|(name, section)| program(file, name, section, found))
+        .collect()
+}
+
+fn program(file: usize, name: &str, section: &Section, found: &mut Findings) -> Process {
+    let here = Place {
+        file,
+        span: section.span.clone(),
+    };
+    let last = |key: &str| section.last(key);
+    let place = |key: Option<&Key>| {
+        key.map_or(here.clone(), |key| Place {
+            file,
+            span: key.span.clone(),
+        })
+    };
+    let value = |key: &str| last(key).map_or("", |key| key.value.as_str());
+    let is = |key: &str, words: &[&str]| words.contains(&value(key).to_ascii_lowercase().as_str());
+    let (yes, no) = (["true", "yes", "on", "1"], ["false", "no", "off", "0"]);
+    let differs = ["command", "environment"]
+        .iter()
+        .any(|key| value(key).contains("process_num"));
+    let many = value("numprocs").parse::<u32>().is_ok_and(|n| n > 1);
+    let mut process = Process::new(
+        Supervisor::Supervisord,
+        Form::Ini,
+        name.trim(),
+        here.clone(),
+    );
+    process.line = Line::parse(&value("command").replace('\n', " "));
+    process.command_place = place(last("command"));
+    process.env = environment(value("environment"));
+    process.kill = kill(
+        Supervisor::Supervisord,
+        last("stopwaitsecs").map(|key| key.value.as_str()),
+        seconds,
+        place(last("stopwaitsecs")),
+    );
+    process.signal = last("stopsignal")
+        .filter(|key| !key.value.contains('%'))
+        .map(|key| (signal(&key.value), place(Some(key))));
+    process.several = many;
+    process.instances = (many && !differs).then(|| place(last("numprocs")));
+    if process.launch().is_some_and(|launch| !launch.no_port) {
+        if is("stopasgroup", &yes) {
+            let what = format!("supervisord signals the whole group of `{}`", process.name);
+            let at = place(last("stopasgroup"));
+            // supervisord refuses stopasgroup without killasgroup, so the other is written as well.
+            found.error(
+                check::GROUP_KILL,
+                &at,
+                what,
+                "stopasgroup=false\nkillasgroup=true",
+            );
+        }
+        if is("killasgroup", &no) {
+            let what = format!(
+                "supervisord's SIGKILL leaves what `{}` has started behind",
+                process.name
+            );
+            found.warning(
+                check::GROUP_KILL,
+                &place(last("killasgroup")),
+                what,
+                "killasgroup=true",
+            );
+        }
+    }
+    process
+}
+
+/// `A="1",B=2`, over several lines.
+fn environment(text: &str) -> Vec<(String, String)> {
+    let (mut pairs, mut part, mut quote) = (Vec::new(), String::new(), None);
+    for c in text.chars().chain([',']) {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), c) => part.push(c),
+            (None, '"' | '\'') => quote = Some(c),
+            (None, ',' | '\n') => {
+                if let Some((key, value)) = part.split_once('=') {
+                    pairs.push((key.trim().to_owned(), value.trim().to_owned()));
+                }
+                part.clear();
+            }
+            (None, c) => part.push(c),
+        }
+    }
+    pairs
+}

@@ -1,0 +1,293 @@
+//! systemd services, with their drop-ins merged in.
+
+use std::time::Duration;
+
+use super::checks as check;
+use super::command_line::{Line, Role, base};
+use super::finding::Findings;
+use super::ini::{Key, Section};
+use super::model::{Expected, Form, Hook, Place, Process, Supervisor};
+use super::oxfile::signal;
+use super::programs;
+use super::wrappers;
+
+/// A unit: the file itself and its drop-ins, in order.
+#[derive(Debug)]
+pub(super) struct Unit {
+    /// `api@.service`.
+    pub(super) name: String,
+    /// Each part with its file.
+    pub(super) parts: Vec<(usize, Vec<Section>)>,
+}
+
+/// `[Service]`'s values of a key, with the rule that an empty one forgets those before it.
+fn values<'u>(unit: &'u Unit, name: &str) -> Vec<(usize, &'u Key)> {
+    let mut values = Vec::new();
+    for (file, sections) in &unit.parts {
+        for section in sections.iter().filter(|section| section.name == "Service") {
+            for key in section.keys.iter().filter(|key| key.name == name) {
+                if key.value.is_empty() {
+                    values.clear();
+                } else {
+                    values.push((*file, key));
+                }
+            }
+        }
+    }
+    values
+}
+
+/// The service in a unit; `None`: it has none (a socket, a target).
+pub(super) fn read(unit: &Unit, found: &mut Findings) -> Option<Process> {
+    let service = unit.parts.iter().find_map(|(file, sections)| {
+        let section = sections.iter().find(|section| section.name == "Service")?;
+        Some(Place {
+            file: *file,
+            span: section.span.clone(),
+        })
+    })?;
+    let last = |name: &str| values(unit, name).last().copied();
+    let place = |key: Option<(usize, &Key)>| {
+        key.map_or(service.clone(), |(file, key)| Place {
+            file,
+            span: key.span.clone(),
+        })
+    };
+    let start = last("ExecStart");
+    let kind = last("Type").map_or("simple", |(_, key)| key.value.as_str());
+    let written = last("TimeoutStopSec").or(last("TimeoutSec"));
+    let template = unit.name.contains("@.");
+    let name = unit.name.trim_end_matches(".service").trim_end_matches('@');
+    let form = Form::Unit {
+        template,
+        hook: kind == "forking",
+    };
+    let mut process = Process::new(Supervisor::Systemd, form, name, service.clone());
+    process.line = start.map_or(Line::default(), |(_, key)| command(&key.value).0);
+    process.command_place = place(start);
+    process.env = values(unit, "Environment")
+        .iter()
+        .flat_map(|(_, key)| Line::parse(&key.value).argv)
+        .filter_map(|word| {
+            word.split_once('=')
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        })
+        .collect();
+    process.kill.written = written.is_some();
+    process.kill.place = place(written);
+    if let Some((_, key)) = written {
+        process.kill.after = timeout(&key.value);
+    }
+    if last("SendSIGKILL")
+        .is_some_and(|(_, key)| ["no", "false", "off", "0"].contains(&key.value.as_str()))
+    {
+        process.kill.after = None;
+    }
+    process.signal = last("KillSignal").map(|key| (signal(&key.1.value), place(Some(key))));
+    if ["oneshot", "dbus"].contains(&kind) {
+        process.expected = Expected::Nothing;
+    }
+    process.instances = template.then(|| one_port(&process)).flatten();
+    let env = process.env.clone();
+    let calls = |key: &Key| match command(&key.value).0.role(&env) {
+        Role::Hook(call) => Some(call),
+        _ => None,
+    };
+    let reopened = values(unit, "ExecStopPost")
+        .iter()
+        .chain(&values(unit, "ExecStartPost"))
+        .any(|(_, key)| {
+            calls(key).is_some_and(|call| {
+                ["resume", "register", "deregister"].contains(&call.verb.as_str())
+            })
+        });
+    let stops: Vec<_> = values(unit, "ExecStop")
+        .iter()
+        .filter_map(|(file, key)| Some((*file, *key, calls(key)?)))
+        .collect();
+    let reopened = reopened
+        || stops
+            .iter()
+            .any(|(.., call)| call.until_restarted || call.verb != "drain");
+    for (file, key, call) in stops {
+        let (line, ignored) = command(&key.value);
+        process.hooks.push(Hook {
+            call,
+            words: line.argv,
+            key: "ExecStop",
+            fails: !ignored,
+            // Said once.
+            reopened: reopened || !process.hooks.is_empty(),
+            place: Place {
+                file,
+                span: key.span.clone(),
+            },
+        });
+    }
+    let ours = !process.hooks.is_empty() || process.role() != Role::Other;
+    if ours || process.is_server() && process.expected == Expected::Drain {
+        killers(unit, &process, found);
+    }
+    if process.launch().is_some_and(|launch| !launch.no_port) {
+        launched(unit, &process, found);
+    }
+    Some(process)
+}
+
+/// A template whose instances would all have one port.
+fn one_port(process: &Process) -> Option<Place> {
+    let fixed = |text: &str| text.parse::<u16>().is_ok();
+    let told = process
+        .env
+        .iter()
+        .any(|(key, value)| key == "PORT" && fixed(value));
+    let argv = process
+        .launch()
+        .map_or(process.line.argv.clone(), |launch| launch.app);
+    let named = programs::port(&argv).is_some_and(|port| {
+        matches!(port.value, programs::Value::Number(_))
+            && !argv[port.at].contains('%')
+            && process.is_server()
+    });
+    let launched = process.launch().is_some();
+    (launched || told || named).then(|| process.command_place.clone())
+}
+
+/// What ends the process before it can stop in order, or doesn't end it at all.
+fn killers(unit: &Unit, process: &Process, found: &mut Findings) {
+    let last = |name: &str| values(unit, name).last().copied();
+    let at = |(file, key): (usize, &Key)| Place {
+        file,
+        span: key.span.clone(),
+    };
+    let name = &process.name;
+    for (file, key) in values(unit, "ExecStop") {
+        let words = command(&key.value).0.commands;
+        if words.iter().any(|words| kills(words)) {
+            let what = format!("ExecStop= kills `{name}` with SIGKILL");
+            found.error(check::STOP_SIGNAL, &at((file, key)), what, "ExecStop=");
+        }
+    }
+    if let Some(found_at) = last("RestartKillSignal") {
+        let signal = signal(&found_at.1.value);
+        let drains = ["TERM", "INT", "QUIT"].contains(&signal.as_str());
+        if signal == "KILL" || (process.launch().is_some() && !drains) {
+            let what = format!("`{name}` is stopped with SIG{signal} when it is restarted");
+            found.error(
+                check::STOP_SIGNAL,
+                &at(found_at),
+                what,
+                "RestartKillSignal=SIGTERM",
+            );
+        }
+    }
+    if let Some(mode) = last("KillMode")
+        && mode.1.value == "none"
+    {
+        let what = format!("systemd sends `{name}` no signal at all (KillMode=none)");
+        let right = match process.launch() {
+            Some(_) => "KillMode=mixed",
+            None => "KillMode=control-group",
+        };
+        found.error(check::STOP_SIGNAL, &at(mode), what, right);
+    }
+}
+
+/// `kill -9 …`, `kill -s KILL …`, `pkill --signal 9 …`.
+fn kills(words: &[String]) -> bool {
+    let words = words.get(wrappers::skip(words)..).unwrap_or_default();
+    let Some((program, rest)) = words.split_first() else {
+        return false;
+    };
+    if !["kill", "pkill", "killall"].contains(&base(program)) {
+        return false;
+    }
+    let options = rest
+        .iter()
+        .map(|word| word.trim_start_matches("--signal=").trim_start_matches('-'));
+    options
+        .take_while(|word| !word.contains('$'))
+        .any(|word| signal(word.trim_start_matches('s')) == "KILL")
+}
+
+/// What systemd must be told about an app under the launcher.
+fn launched(unit: &Unit, process: &Process, found: &mut Findings) {
+    let last = |name: &str| values(unit, name).last().copied();
+    let at = |key: Option<(usize, &Key)>| {
+        key.map_or(process.command_place.clone(), |(file, key)| Place {
+            file,
+            span: key.span.clone(),
+        })
+    };
+    let name = &process.name;
+    let mode = last("KillMode");
+    let value = mode.map_or("control-group", |(_, key)| key.value.as_str());
+    if value == "control-group" {
+        let default = if mode.is_none() { " (the default)" } else { "" };
+        let what = format!(
+            "KillMode=control-group{default} signals the app of `{name}` together with its launcher"
+        );
+        found.error(check::GROUP_KILL, &at(mode), what, "KillMode=mixed");
+    }
+    let kind = last("Type");
+    let value = kind.map_or("simple", |(_, key)| key.value.as_str());
+    if !value.starts_with("notify") {
+        let what = format!("systemd doesn't wait until `{name}` is ready (Type={value})");
+        found.warning(check::TYPE_NOTIFY, &at(kind), what, "Type=notify");
+    }
+}
+
+/// A command without systemd's prefixes, and whether its failure is ignored.
+fn command(value: &str) -> (Line, bool) {
+    let rest = value.trim_start_matches(['-', '@', ':', '+', '!', '|']);
+    let prefix = &value[..value.len() - rest.len()];
+    (Line::parse(rest), prefix.contains('-'))
+}
+
+/// systemd.time(7); `None`: never, or not understood.
+fn timeout(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    if text == "infinity" || text == "0" {
+        return None;
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(rest.len());
+        let number: f64 = rest[..end].parse().ok()?;
+        rest = rest[end..].trim_start();
+        let end = rest
+            .find(|c: char| !c.is_alphabetic())
+            .unwrap_or(rest.len());
+        let unit = match &rest[..end] {
+            "" | "s" | "sec" | "second" | "seconds" => 1.0,
+            "us" | "usec" => 1e-6,
+            "ms" | "msec" => 1e-3,
+            "m" | "min" | "minute" | "minutes" => 60.0,
+            "h" | "hr" | "hour" | "hours" => 3600.0,
+            "d" | "day" | "days" => 86_400.0,
+            "w" | "week" | "weeks" => 604_800.0,
+            _ => return None,
+        };
+        rest = rest[end..].trim_start();
+        total = total.checked_add(Duration::try_from_secs_f64(number * unit).ok()?)?;
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let seconds = |text: &str| timeout(text).map(|time| time.as_secs());
+        assert_eq!(seconds("75"), Some(75));
+        assert_eq!(seconds("1min 30s"), Some(90));
+        assert_eq!(seconds("5min20s"), Some(320));
+        assert_eq!(seconds("infinity"), None);
+        assert_eq!(seconds("soon"), None);
+    }
+}

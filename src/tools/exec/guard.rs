@@ -1,0 +1,40 @@
+//! A second process that kills the app's group if the launcher is killed.
+//!
+//! The kernel does that for the app's first process (`PR_SET_PDEATHSIG`), and for none that it starts itself: behind
+//! `npm start` or `sh -c`, the server would outlive the launcher.
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+
+use super::syscall;
+
+/// Watches over one app. Dropping it ends the watch.
+#[derive(Debug)]
+pub struct Guard {
+    pid: u32,
+    line: UnixStream,
+}
+
+impl Guard {
+    /// Watches over the process group that `leader` leads.
+    ///
+    /// # Errors
+    /// Those of socketpair(2) and fork(2).
+    pub fn start(leader: u32) -> io::Result<Self> {
+        let (line, end) = UnixStream::pair()?;
+        let pid = syscall::fork_guard(&end, leader)?;
+        Ok(Self { pid, line })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // A line that ends without this word means that we were killed.
+        let _ = self.line.write_all(b".");
+    }
+}

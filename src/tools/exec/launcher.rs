@@ -1,0 +1,372 @@
+//! The launcher's loop: waits, tells [`Launch`] what happened, and carries out what it says.
+
+use std::time::{Duration, Instant};
+
+use super::Options;
+use super::app::{self, App};
+use super::footprint;
+use super::guard::Guard;
+use super::lease::{Instance, Link};
+use super::mailbox::{Letterbox, Post};
+use super::parent::{self, Above};
+use super::process_tree::{self, Found};
+use super::syscall::{self, Reaped, Signals};
+use crate::client::names::BackendName;
+use crate::core::launch::{Effect, Event, Fate, Launch};
+use crate::rt::output::{complain, retry_errors};
+use crate::rt::syscall::{kill, kill_group};
+
+/// The app's port is looked for this often at first…
+const LOOK: Duration = Duration::from_millis(10);
+/// …and then this often, after…
+const LOOK_LATER: Duration = Duration::from_millis(100);
+/// …this time.
+const SOON: Duration = Duration::from_secs(5);
+/// A worker has started what it is a wrapper for after this time.
+const SETTLED: Duration = Duration::from_secs(1);
+/// Between two attempts to say what standard error did not take.
+const RETRY: Duration = Duration::from_millis(500);
+/// An app that finds its port taken gets another one, so often.
+const PORTS: u32 = 5;
+
+/// Everything that a launcher has.
+pub struct Launcher {
+    options: Options,
+    launch: Launch,
+    begun: Instant,
+    app: App,
+    above: Above,
+    signals: Signals,
+    letterbox: Letterbox,
+    post: Post,
+    link: Option<Link>,
+    guard: Option<Guard>,
+    /// When to look for the app's listener; `None`: it was found.
+    next_look: Option<Duration>,
+    /// When to give systemd's watchdog a sign of life.
+    next_sign: Option<Duration>,
+    said_foreign: bool,
+    tries: u32,
+    end: Option<Fate>,
+}
+
+impl Launcher {
+    /// A launcher of a running app.
+    pub fn new(
+        options: Options,
+        app: App,
+        above: Above,
+        signals: Signals,
+        post: Post,
+        letterbox: Letterbox,
+    ) -> Self {
+        Self {
+            launch: Launch::new(options.plan.clone()),
+            begun: Instant::now(),
+            next_look: Some(if options.plan.port { LOOK } else { SETTLED }),
+            next_sign: above.watchdog.map(|_| Duration::ZERO),
+            said_foreign: false,
+            tries: 1,
+            link: None,
+            guard: None,
+            options,
+            app,
+            above,
+            signals,
+            letterbox,
+            post,
+            end: None,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Lives until the app has ended; how it did.
+    pub fn live(&mut self) -> Fate {
+        self.happened(Event::Started);
+        loop {
+            if let Some(fate) = self.end {
+                return fate;
+            }
+            let now = self.now();
+            let deadlines = [self.launch.next_deadline(), self.next_look, self.next_sign];
+            // What could not be said without waiting may be by then.
+            let retry = retry_errors().then(|| now + RETRY);
+            let next = deadlines.into_iter().flatten().chain(retry).min();
+            let patience = next.map(|at| at.saturating_sub(now));
+            syscall::wait(&self.signals, &self.letterbox, patience);
+            while let Some(signal) = self.signals.read() {
+                match signal {
+                    libc::SIGCHLD => {}
+                    signal => self.happened(Event::Signal(signal)),
+                }
+            }
+            for event in self.letterbox.take() {
+                self.happened(event);
+            }
+            self.reap();
+            self.look();
+            self.give_sign();
+            self.happened(Event::Tick);
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        if self.end.is_some() {
+            return;
+        }
+        let now = self.now();
+        for effect in self.launch.step(event, now) {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            // `look` has done it: it knows the address.
+            Effect::Register => {}
+            Effect::StopRegistering => self.with_link(Link::stop),
+            Effect::DropLease => self.with_link(Link::hang_up),
+            Effect::TellReady => {
+                let status = match &self.link {
+                    Some(link) => link.status(),
+                    None => "running".to_owned(),
+                };
+                self.above.ready(&status);
+                footprint::shed_code();
+            }
+            Effect::TellStopping(within) => {
+                // With some to spare, for the app's own stop.
+                let within = within + Duration::from_secs(10);
+                self.above.stopping("draining, then stopping", within);
+            }
+            Effect::AskLameDuck => {
+                let reason = format!("{} is about to stop", self.options.pool);
+                self.with_link(|link| link.lame_duck(reason));
+            }
+            Effect::AskDrain(timeout) => {
+                let reason = "its supervisor stops it".to_owned();
+                self.with_link(|link| link.drain(timeout, reason));
+            }
+            // One that has just ended is told soon enough.
+            Effect::Send(signal) => drop(kill(self.app.pid(), signal)),
+            Effect::SendGroup(signal) => drop(kill_group(self.app.pid(), signal)),
+            Effect::SendAll(signal) => self.app.signal_all(signal),
+            Effect::Say(text) => complain(&format!("exec: {text}")),
+            Effect::Explain { after } => self.explain(after),
+            Effect::End(fate) => {
+                // Whatever the app left behind in its group must not outlive us.
+                let _ = kill_group(self.app.pid(), libc::SIGKILL);
+                self.end = Some(fate);
+            }
+        }
+    }
+
+    fn with_link(&self, act: impl FnOnce(&Link)) {
+        if let Some(link) = &self.link {
+            act(link);
+        }
+    }
+
+    fn reap(&mut self) {
+        let mut ended = None;
+        let left = loop {
+            match syscall::reap() {
+                Reaped::Ended(pid, fate) if pid == self.app.pid() => ended = Some(fate),
+                Reaped::Ended(..) => {}
+                Reaped::Running => break true,
+                Reaped::Nobody => break false,
+            }
+        };
+        match ended {
+            Some(fate) if self.start_again(fate) => {}
+            Some(fate) => {
+                self.next_look = None;
+                let leftovers = left && self.somebody_left();
+                self.happened(Event::Exited { fate, leftovers });
+            }
+            None if self.launch.buries() && !(left && self.somebody_left()) => {
+                self.happened(Event::NobodyLeft);
+            }
+            None => {}
+        }
+    }
+
+    fn somebody_left(&self) -> bool {
+        let guard = self.guard.as_ref().map(Guard::pid);
+        let mut processes = process_tree::descendants().into_iter();
+        processes.any(|process| Some(process) != guard)
+    }
+
+    /// An app that has started others is watched over by another process.
+    fn post_guard(&mut self) {
+        let mut processes = process_tree::descendants().into_iter();
+        if processes.all(|process| process == self.app.pid()) || self.guard.is_some() {
+            return;
+        }
+        match Guard::start(self.app.pid()) {
+            Ok(guard) => self.guard = Some(guard),
+            Err(error) => complain(&format!(
+                "exec: can't start a guard process: {error}; if the launcher is killed, what the app has started \
+                 lives on"
+            )),
+        }
+    }
+
+    /// Whether the app ended because its port was taken, and runs again on another.
+    fn start_again(&mut self, fate: Fate) -> bool {
+        let waiting = self.next_look.is_some() && !self.launch.is_ending();
+        let Some(port) = self.app.port().filter(|_| waiting && fate != Fate::Code(0)) else {
+            return false;
+        };
+        if !app::is_taken(port) {
+            return false;
+        }
+        if self.options.port.is_some() {
+            complain(&format!(
+                "exec: port {port} is taken by another process; free it, or use --port auto"
+            ));
+            return false;
+        }
+        if self.tries >= PORTS {
+            complain(&format!(
+                "exec: {PORTS} free ports were taken before the app could listen"
+            ));
+            return false;
+        }
+        self.tries += 1;
+        let port_env = Some((None, &*self.options.port_env));
+        match App::start(&self.options.command, port_env) {
+            Ok(app) => {
+                complain(&format!(
+                    "exec: port {port} was taken meanwhile: another try"
+                ));
+                self.app = app;
+                self.next_look = Some(self.now());
+                true
+            }
+            Err(unable) => {
+                complain(&format!("exec: {}", unable.message));
+                false
+            }
+        }
+    }
+
+    /// Looks for the app's listener, and registers it.
+    fn look(&mut self) {
+        let now = self.now();
+        if self.next_look.is_none_or(|at| at > now) {
+            return;
+        }
+        if self.launch.is_ending() {
+            self.next_look = None;
+            return;
+        }
+        let Some(port) = self.app.port() else {
+            self.next_look = None;
+            self.post_guard();
+            return;
+        };
+        let address = match process_tree::look(port) {
+            Found::Ours(address) => address,
+            Found::Unknown(address) => {
+                complain(&format!(
+                    "exec: can't see whether the listener on port {port} is the app's, because it runs as another \
+                     user; taken for granted"
+                ));
+                address
+            }
+            Found::Foreign if !self.said_foreign => {
+                self.said_foreign = true;
+                complain(&format!(
+                    "exec: the listener on port {port} is not the app's; waiting for the app's own"
+                ));
+                return self.look_later(now);
+            }
+            Found::Foreign | Found::Nobody => return self.look_later(now),
+        };
+        self.next_look = None;
+        // Before there is another thread, which the fork would lack.
+        self.post_guard();
+        let link = Link::new(self.instance(port), self.post.clone());
+        match link.keep(process_tree::reachable(address)) {
+            Ok(()) => {
+                self.link = Some(link);
+                self.happened(Event::Listening);
+            }
+            Err(error) => {
+                complain(&format!(
+                    "exec: can't start a thread: {error}; trying again"
+                ));
+                self.look_later(now);
+            }
+        }
+    }
+
+    fn look_later(&mut self, now: Duration) {
+        let pause = if now < SOON { LOOK } else { LOOK_LATER };
+        self.next_look = Some(now + pause);
+    }
+
+    fn instance(&self, port: u16) -> Instance {
+        let Options {
+            remote,
+            pool,
+            name,
+            weight,
+            advertise,
+            ..
+        } = &self.options;
+        let name = name.clone().or_else(|| parent::name(pool));
+        let pid = self.app.pid();
+        Instance {
+            remote: remote.clone(),
+            backend: BackendName {
+                pool: pool.clone(),
+                name: name.unwrap_or_else(|| format!("{pool}-{port}")),
+            },
+            weight: *weight,
+            advertise: advertise.clone(),
+            pid,
+            nonce: format!("{pid}-{:016x}", fastrand::u64(..)),
+        }
+    }
+
+    fn give_sign(&mut self) {
+        let now = self.now();
+        if let (Some(every), Some(at)) = (self.above.watchdog, self.next_sign)
+            && at <= now
+        {
+            self.above.notify("WATCHDOG=1");
+            self.next_sign = Some(now + every);
+        }
+    }
+
+    /// Says why the app is not ready.
+    fn explain(&self, after: Duration) {
+        let seconds = after.as_secs();
+        let port = self.app.port().unwrap_or_default();
+        if let Some(link) = &self.link {
+            let status = link.status();
+            complain(&format!(
+                "exec: not ready after {seconds} s. It listens on port {port}, and the proxy says: {status}"
+            ));
+            return;
+        }
+        let open: Vec<String> = process_tree::ports().iter().map(u16::to_string).collect();
+        let variable = &self.options.port_env;
+        complain(&match open.as_slice() {
+            [] => format!(
+                "exec: not ready after {seconds} s: the app does not listen on port {port} ({variable})"
+            ),
+            open => format!(
+                "exec: error: after {seconds} s the app does not listen on port {port}, which {variable} tells it, but \
+                 on {}. Make it read {variable}, name the variable that it reads with --port-env, or give its port \
+                 with --port",
+                open.join(", ")
+            ),
+        });
+    }
+}

@@ -1,0 +1,137 @@
+//! `lameduck exec`: stands between a supervisor and an app, so that the app is drained before it is stopped.
+//!
+//! Read in this order: [`crate::core::launch`] decides; `launcher` carries out; `app` starts processes, `process_tree` finds
+//! their listeners, and `guard` keeps them from outliving us; `lease` holds the lease over
+//! [`blocking`](crate::client::blocking); [`parent`] speaks to the supervisor; `syscall` has the system calls. One thread, and a small one for the lease: no runtime, no pool.
+
+mod app;
+pub mod footprint;
+mod guard;
+mod launcher;
+mod lease;
+mod mailbox;
+pub mod parent;
+mod process_tree;
+mod syscall;
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+
+use crate::client::blocking::{Failure, Remote};
+use app::{App, Unable};
+use launcher::Launcher;
+use mailbox::post;
+use parent::Above;
+use syscall::Signals;
+
+use crate::client::names::segment;
+use crate::core::launch::{Fate, Plan};
+use crate::rt::output::complain;
+
+/// The launcher's own failures, as shells and `env` count them.
+const FAILED: u8 = 125;
+
+/// What to launch, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// How the proxy is reached.
+    pub remote: Remote,
+    /// The pool.
+    pub pool: String,
+    /// The instance's name; found out where it is absent.
+    pub name: Option<String>,
+    /// Its share.
+    pub weight: Option<u32>,
+    /// The port; `None`: a free one.
+    pub port: Option<u16>,
+    /// The variable that tells the app its port.
+    pub port_env: String,
+    /// The host that the proxy is told.
+    pub advertise: Option<String>,
+    /// s6's notification descriptor.
+    pub notify_fd: Option<RawFd>,
+    /// What to decide by.
+    pub plan: Plan,
+    /// Nobody chose the drain's deadline.
+    pub default_timeout: bool,
+    /// The app.
+    pub command: Vec<OsString>,
+}
+
+/// Runs the app to its end; the launcher's exit code. Where a signal killed the app, this dies of it, too.
+pub fn run(options: Options) -> u8 {
+    match try_run(options) {
+        Ok(Fate::Code(code)) => u8::try_from(code).unwrap_or(FAILED),
+        Ok(Fate::Signal(signal)) => {
+            crate::rt::output::finish(0);
+            syscall::die_of(signal);
+            // Process 1 can't die of a signal that it sends itself.
+            128u8.saturating_add(u8::try_from(signal).unwrap_or_default())
+        }
+        Ok(Fate::GivenUp) => FAILED,
+        Err(unable) => {
+            complain(&format!("exec: {}", unable.message));
+            unable.code
+        }
+    }
+}
+
+fn try_run(options: Options) -> Result<Fate, Unable> {
+    let signals =
+        Signals::take().map_err(|error| Unable::own(format!("can't take signals: {error}")))?;
+    syscall::adopt_orphans();
+    let above = Above::take(options.notify_fd).map_err(Unable::own)?;
+    advise(&options);
+    if options.plan.port {
+        check_pool(&options)?;
+    }
+    let (post, letterbox) =
+        post().map_err(|error| Unable::own(format!("can't make a socket pair: {error}")))?;
+    let app = App::start(
+        &options.command,
+        options
+            .plan
+            .port
+            .then_some((options.port, &*options.port_env)),
+    )?;
+    Ok(Launcher::new(options, app, above, signals, post, letterbox).live())
+}
+
+/// What is worth knowing before anything goes wrong.
+fn advise(options: &Options) {
+    if !options.plan.port {
+        return;
+    }
+    let drain = options.plan.drain_timeout;
+    if options.default_timeout {
+        complain(&format!(
+            "exec: at a stop, requests in flight get {drain:?}, because Oxmgr, PM2, Docker and Nomad kill after 5 to \
+             10 s. To give them more, set --drain-timeout and the supervisor's own timeout above it"
+        ));
+    }
+    for warning in parent::warnings(drain + options.plan.lame_duck) {
+        complain(&format!("exec: {warning}"));
+    }
+}
+
+/// A mistyped pool is better told now than by an app that runs and gets no request.
+fn check_pool(options: &Options) -> Result<(), Unable> {
+    let path = format!("/v1/pools/{}", segment(&options.pool));
+    match options.remote.call("GET", &path, None) {
+        Ok(_) => Ok(()),
+        Err(Failure::Refused { slug, detail, .. }) if slug == "unknown-pool" => {
+            Err(Unable::own(format!(
+                "{} Put the pool into lameduck's configuration and `lameduck reload`, or correct --pool.",
+                detail.replace("GET /v1/pools lists them.", "")
+            )))
+        }
+        Err(Failure::Unreachable(why)) => {
+            complain(&format!(
+                "exec: {why} Starting the app anyway; it is registered as soon as the proxy answers."
+            ));
+            Ok(())
+        }
+        // Asking for the lease will tell more.
+        Err(Failure::Refused { .. }) => Ok(()),
+    }
+}

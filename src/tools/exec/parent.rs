@@ -1,0 +1,268 @@
+//! The supervisor above: what it told us in the environment, and how it is told that the app is ready.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::{OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::syscall;
+use crate::net::sd_notify;
+use crate::rt::output::complain;
+use crate::rt::syscall::{adopt_descriptor, duplicate_descriptor};
+
+/// What PM2 does where nobody says otherwise.
+const PM2_KILL: Duration = Duration::from_millis(1600);
+
+/// The ways to tell it.
+#[derive(Debug)]
+pub struct Above {
+    /// systemd, or who speaks like it.
+    socket: Option<OsString>,
+    /// s6, and the number under which it was handed down.
+    descriptor: Option<(RawFd, OwnedFd)>,
+    /// Another descriptor of Node's channel, as PM2 opens it.
+    channel: Option<OwnedFd>,
+    /// How often systemd wants to hear from us.
+    pub watchdog: Option<Duration>,
+}
+
+impl Above {
+    /// Takes what is the launcher's out of the environment, so that the app does not get it, too.
+    ///
+    /// # Errors
+    /// When `--notify-fd` is not open.
+    pub fn take(descriptor: Option<RawFd>) -> Result<Self, String> {
+        let socket = env::var_os(sd_notify::NOTIFY_SOCKET).filter(|socket| !socket.is_empty());
+        let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
+        let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let watchdog = number("WATCHDOG_USEC").filter(|usec| ours && *usec > 0);
+        let descriptor = match descriptor {
+            Some(number) => match adopt_descriptor(number) {
+                Ok(descriptor) => Some((number, descriptor)),
+                Err(_) => {
+                    return Err(format!(
+                        "--notify-fd {number}: that descriptor is not open; write the number that s6's \
+                         notification-fd file has"
+                    ));
+                }
+            },
+            None => None,
+        };
+        let mut taken = vec![sd_notify::NOTIFY_SOCKET, "WATCHDOG_USEC", "WATCHDOG_PID"];
+        let channel = number("NODE_CHANNEL_FD").and_then(|number| RawFd::try_from(number).ok());
+        let channel = match channel.map(duplicate_descriptor) {
+            Some(Err(_)) => {
+                // With the variable set and the descriptor closed, Node aborts.
+                taken.extend(["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE"]);
+                None
+            }
+            channel => channel.and_then(Result::ok),
+        };
+        #[allow(unsafe_code, reason = "it changes the environment")]
+        // SAFETY: the launcher's second thread, which holds the lease, begins when the app listens.
+        unsafe {
+            for name in taken {
+                syscall::set_variable(name, None);
+            }
+        }
+        Ok(Self {
+            socket,
+            descriptor,
+            channel,
+            watchdog: watchdog.map(|usec| Duration::from_micros(usec) / 2),
+        })
+    }
+
+    /// The app takes requests.
+    pub fn ready(&mut self, status: &str) {
+        self.notify(&format!("READY=1\nSTATUS={status}"));
+        // Closed afterwards: whoever waits at its other end shall not wait for more.
+        if let Some((number, descriptor)) = self.descriptor.take()
+            && let Err(error) = syscall::write_to(descriptor, b"\n")
+        {
+            complain(&format!(
+                "exec: can't write to --notify-fd {number}: {error}"
+            ));
+        }
+        if let Some(channel) = self.channel.take() {
+            // PM2's `wait_ready`. The app keeps the channel.
+            let _ = syscall::write_to(channel, b"\"ready\"\n");
+        }
+    }
+
+    /// It is about to stop, which takes up to `within`.
+    pub fn stopping(&self, status: &str, within: Duration) {
+        let usec = within.as_micros();
+        self.notify(&format!(
+            "STOPPING=1\nSTATUS={status}\nEXTEND_TIMEOUT_USEC={usec}"
+        ));
+    }
+
+    /// A line for `systemctl status`, or a sign of life.
+    pub fn notify(&self, state: &str) {
+        if let Some(socket) = &self.socket {
+            // A supervisor that does not listen must not keep us from what we do.
+            let _ = sd_notify::tell(socket, state);
+        }
+    }
+}
+
+/// The instance's name where nobody gives one: as its supervisor calls it.
+pub fn name(pool: &str) -> Option<String> {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let first = std::process::id() == 1 || variable("KUBERNETES_SERVICE_HOST").is_some();
+    named(pool, variable, &cgroup, first).map(|name| allowed(&name))
+}
+
+/// `container`: the host's name is ours.
+fn named(
+    pool: &str,
+    variable: impl Fn(&str) -> Option<String>,
+    cgroup: &str,
+    container: bool,
+) -> Option<String> {
+    if let Some(name) = variable("OXMGR_PROCESS") {
+        return Some(name);
+    }
+    if let (Some(id), Some(name)) = (variable("pm_id"), variable("name")) {
+        let instance = variable("NODE_APP_INSTANCE").unwrap_or(id);
+        return Some(format!("{name}-{instance}"));
+    }
+    if let Some(name) = variable("SUPERVISOR_PROCESS_NAME") {
+        return Some(name);
+    }
+    // Oxmgr's instances, too.
+    if let Some(instance) = variable("NODE_APP_INSTANCE") {
+        return Some(format!("{pool}-{instance}"));
+    }
+    if let (Some(task), Some(index)) = (variable("NOMAD_TASK_NAME"), variable("NOMAD_ALLOC_INDEX"))
+    {
+        return Some(format!("{task}-{index}"));
+    }
+    if variable("INVOCATION_ID").is_some()
+        && let Some(name) = unit(cgroup)
+    {
+        return Some(name);
+    }
+    variable("HOSTNAME").filter(|_| container)
+}
+
+/// The instance of `api@INSTANCE.service`, or the unit's name.
+fn unit(cgroup: &str) -> Option<String> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    // A login's or a terminal's: nobody restarts that one.
+    if path.ends_with(".scope") {
+        return None;
+    }
+    let unit = path
+        .rsplit('/')
+        .find_map(|part| part.strip_suffix(".service"))?;
+    let name = unit.split_once('@').map_or(unit, |(_, instance)| instance);
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// What lameduck does not take in a name becomes `-`.
+fn allowed(name: &str) -> String {
+    let kept = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let name = name.chars().take(63);
+    name.map(|c| if kept(c) { c } else { '-' }).collect()
+}
+
+/// What the supervisor's own settings do to a drain, where it tells them.
+pub fn warnings(stop: Duration) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if env::var_os("pm_id").is_some() {
+        let kill = env::var("kill_timeout")
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let kill = kill.map_or(PM2_KILL, Duration::from_millis);
+        if kill <= stop {
+            warnings.push(format!(
+                "PM2 kills {kill:?} after its signal, and a drain may take {stop:?}: set kill_timeout in the \
+                 ecosystem file above that"
+            ));
+        }
+        if env::var("treekill").is_ok_and(|value| value == "true") {
+            warnings.push(
+                "PM2 signals the app before the launcher: set treekill: false in the ecosystem file".to_owned(),
+            );
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(variables: &[(&str, &str)], cgroup: &str, container: bool) -> Option<String> {
+        let variable = |wanted: &str| {
+            let mut found = variables.iter().filter(|(name, _)| *name == wanted);
+            found.next().map(|(_, value)| (*value).to_owned())
+        };
+        named("api", variable, cgroup, container)
+    }
+
+    #[test]
+    fn each_supervisor_has_a_name_for_us() {
+        let cgroup = "0::/system.slice/system-api.slice/api@7.service\n";
+        for (variables, container, name) in [
+            (
+                &[("OXMGR_PROCESS", "api-0"), ("HOSTNAME", "h")][..],
+                false,
+                Some("api-0"),
+            ),
+            (&[("pm_id", "3"), ("name", "web")], false, Some("web-3")),
+            (
+                &[("pm_id", "3"), ("name", "web"), ("NODE_APP_INSTANCE", "0")],
+                false,
+                Some("web-0"),
+            ),
+            (
+                &[("SUPERVISOR_PROCESS_NAME", "api_00")],
+                false,
+                Some("api_00"),
+            ),
+            (&[("NODE_APP_INSTANCE", "2")], false, Some("api-2")),
+            (
+                &[("NOMAD_TASK_NAME", "web"), ("NOMAD_ALLOC_INDEX", "1")],
+                false,
+                Some("web-1"),
+            ),
+            (
+                &[("INVOCATION_ID", "x"), ("HOSTNAME", "h")],
+                true,
+                Some("7"),
+            ),
+            (&[("HOSTNAME", "api-5d9")], true, Some("api-5d9")),
+            (&[("HOSTNAME", "laptop")], false, None),
+        ] {
+            assert_eq!(
+                find(variables, cgroup, container).as_deref(),
+                name,
+                "{variables:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn units_are_found_in_the_control_group() {
+        assert_eq!(unit("0::/system.slice/app.service"), Some("app".to_owned()));
+        assert_eq!(
+            unit("0::/user.slice/user@0.service/app.slice/web@b.service/x"),
+            Some("b".to_owned())
+        );
+        assert_eq!(
+            unit("0::/user.slice/user@0.service/app.slice/term.scope"),
+            None
+        );
+        assert_eq!(unit("0::/"), None);
+    }
+
+    #[test]
+    fn names_are_made_fit() {
+        assert_eq!(allowed("web:1/é x"), "web-1---x");
+    }
+}

@@ -1,0 +1,175 @@
+//! Whose listener is it? The app's processes, and the sockets that they listen on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::net::listening;
+
+/// What was found on a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The app listens there.
+    Ours(SocketAddr),
+    /// Somebody listens there, and the app's descriptors can't be read (it runs as another user).
+    Unknown(SocketAddr),
+    /// Somebody else listens there.
+    Foreign,
+    /// Nobody listens there.
+    Nobody,
+}
+
+/// Who listens on `port`.
+pub fn look(port: u16) -> Found {
+    let there = listening::on_port(port);
+    if there.is_empty() {
+        return Found::Nobody;
+    }
+    let sockets = Sockets::of_app();
+    let mut ours = there
+        .iter()
+        .filter(|found| sockets.inodes.contains(&found.inode));
+    let preferred = |address: &SocketAddr| (address.ip().is_loopback(), address.is_ipv4());
+    match ours
+        .by_ref()
+        .map(|found| found.address)
+        .max_by_key(preferred)
+    {
+        Some(address) => Found::Ours(address),
+        None if sockets.hidden => Found::Unknown(there[0].address),
+        None => Found::Foreign,
+    }
+}
+
+/// The ports that the app does listen on.
+pub fn ports() -> BTreeSet<u16> {
+    let sockets = Sockets::of_app();
+    let there = listening::all().into_iter();
+    let ours = there.filter(|found| sockets.inodes.contains(&found.inode));
+    ours.map(|found| found.address.port()).collect()
+}
+
+/// Where a proxy on this host connects to, for a listener with this address.
+pub fn reachable(listening: SocketAddr) -> SocketAddr {
+    let ip = match listening.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        // Most such listeners take IPv4, too; those that don't are reached by IPv6 alone.
+        IpAddr::V6(ip) if ip.is_unspecified() => match only_v6(listening.port()) {
+            true => Ipv6Addr::LOCALHOST.into(),
+            false => Ipv4Addr::LOCALHOST.into(),
+        },
+        ip => ip,
+    };
+    SocketAddr::new(ip, listening.port())
+}
+
+/// Whether `[::]:port` takes IPv6 alone: then IPv4's is free for another listener.
+fn only_v6(port: u16) -> bool {
+    let probe = std::net::TcpStream::connect_timeout(
+        &SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        std::time::Duration::from_millis(100),
+    );
+    probe.is_err()
+}
+
+struct Sockets {
+    inodes: BTreeSet<u64>,
+    /// Some descriptors could not be read.
+    hidden: bool,
+}
+
+impl Sockets {
+    /// Those of all our descendants.
+    fn of_app() -> Self {
+        let mut found = Self {
+            inodes: BTreeSet::new(),
+            hidden: false,
+        };
+        for process in descendants() {
+            let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
+                found.hidden |= fs::metadata(format!("/proc/{process}")).is_ok();
+                continue;
+            };
+            for descriptor in descriptors.flatten() {
+                let target = fs::read_link(descriptor.path()).unwrap_or_default();
+                let target = target.to_string_lossy();
+                let inode = target
+                    .strip_prefix("socket:[")
+                    .and_then(|rest| rest.strip_suffix(']'));
+                found
+                    .inodes
+                    .extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+            }
+        }
+        found
+    }
+}
+
+/// Every process below ours.
+pub fn descendants() -> Vec<u32> {
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(process) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        if let Some(parent) = parent(&stat) {
+            children.entry(parent).or_default().push(process);
+        }
+    }
+    let mut found = Vec::new();
+    let mut next = vec![std::process::id()];
+    while let Some(process) = next.pop() {
+        // Taken out: a table that changes while it is read must not lead in a circle.
+        let below = children.remove(&process).unwrap_or_default();
+        found.extend(&below);
+        next.extend(below);
+    }
+    found
+}
+
+/// The parent, from `/proc/PID/stat`.
+fn parent(stat: &str) -> Option<u32> {
+    column(stat, 1)
+}
+
+/// The process group of a process that runs.
+pub fn group(process: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    column(&stat, 2)
+}
+
+/// A column after the name, which may have spaces and brackets.
+fn column(stat: &str, at: usize) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(at)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strange_name_does_not_hide_the_parent() {
+        assert_eq!(parent("12 (a) b (c)) S 7 12 12 0"), Some(7));
+        assert_eq!(parent("nonsense"), None);
+    }
+
+    #[test]
+    fn any_address_is_reached_through_loopback() {
+        let at = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(at("0.0.0.0:80"), "127.0.0.1:80");
+        assert_eq!(at("192.0.2.7:80"), "192.0.2.7:80");
+        assert_eq!(at("[::1]:80"), "[::1]:80");
+    }
+
+    #[test]
+    fn what_we_listen_on_ourselves_is_not_the_app_s() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(matches!(look(port), Found::Foreign | Found::Unknown(_)));
+        drop(listener);
+        assert_eq!(look(port), Found::Nobody);
+    }
+}

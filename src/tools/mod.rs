@@ -1,0 +1,7 @@
+//! Beside the proxy: [`exec`] launches an app and drains it before it stops, [`roll`] restarts a pool, [`doctor`] reads
+//! supervisors' configurations, and [`demo`] shows what all of it is for.
+
+pub mod demo;
+pub mod doctor;
+pub mod exec;
+pub mod roll;

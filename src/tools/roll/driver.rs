@@ -1,0 +1,351 @@
+//! Does what the core decides: drains and lifts at the proxy, commands here, and tells each step.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+
+use super::command::{self, Ran, Template};
+use crate::core::roll::{Drained, Effect, End, Event, Roll, Seen};
+use crate::registry::view::{BackendView, DrainResponse, PoolView};
+use crate::rt::clock;
+
+/// Why the proxy did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// It can't be reached (any more).
+    pub gone: bool,
+    /// For people.
+    pub text: String,
+}
+
+/// The proxy, as far as a roll changes it.
+pub trait Proxy {
+    /// Drains a backend until it has restarted; answers when the drain ended.
+    fn drain(&self, name: &str) -> impl Future<Output = Result<DrainResponse, Trouble>> + 'static;
+    /// Has the drain that this roll has asked for end when fresh probes pass (`restarted_when: probe`, from now on).
+    fn await_probes(&self, name: &str) -> impl Future<Output = Result<(), Trouble>>;
+    /// Lifts the drain that this roll has asked for, if it is still there.
+    fn lift(&self, name: &str) -> impl Future<Output = Result<(), Trouble>>;
+    /// The pool as it is now.
+    fn look(&self) -> impl Future<Output = Result<PoolView, Trouble>>;
+}
+
+/// Says when it is worth looking.
+pub trait Watch {
+    /// Waits until something may have changed. It may be dropped and called again without missing anything.
+    fn changed(&mut self) -> impl Future<Output = Result<(), Trouble>>;
+}
+
+/// What happens to one backend, for people.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Its drain was asked for.
+    Draining,
+    /// Nothing is in flight on it any more.
+    Drained(&'a DrainResponse),
+    /// Its command runs.
+    Running(&'a [String]),
+    /// Its command ended, after this long.
+    Ran(&'a Ran, Duration),
+    /// A new process takes requests, this long after the command's end.
+    Ready(Duration),
+    /// Its command ended a while ago, and no new process is seen.
+    Unseen,
+    /// It left the pool by itself.
+    Gone,
+    /// It waits until another one is ready.
+    Waiting,
+    /// Its command is being ended.
+    Killing,
+    /// Our drain is lifted.
+    Undone,
+    /// Our drain could not be lifted.
+    NotUndone(&'a Trouble),
+}
+
+/// Who is told.
+pub trait Teller {
+    /// A step of one backend.
+    fn step(&mut self, name: &str, step: Step<'_>);
+    /// The pool as it is now.
+    fn looked(&mut self, pool: &PoolView);
+    /// Somebody interrupted; `again`: for the second time.
+    fn interrupted(&mut self, again: bool);
+}
+
+/// How a roll ended.
+#[derive(Debug)]
+pub struct Report {
+    /// How.
+    pub end: End,
+    /// The first trouble with the proxy, if there was any.
+    pub trouble: Option<Trouble>,
+    /// The failed command's name and what became of it.
+    pub failed: Option<(String, Ran)>,
+    /// The pool as it was last seen.
+    pub pool: PoolView,
+}
+
+/// A backend's name without `~2`.
+pub fn base(shown: &str) -> &str {
+    shown.rsplit_once('~').map_or(shown, |(base, _)| base)
+}
+
+/// What the core needs to know of a backend.
+pub fn seen(backend: &BackendView) -> Seen {
+    Seen {
+        name: base(&backend.name).to_owned(),
+        process: (backend.id, backend.incarnation),
+        ready: backend.state == "ready",
+        leaving: is_leaving(backend),
+    }
+}
+
+/// Whether it is about to leave the pool.
+pub fn is_leaving(backend: &BackendView) -> bool {
+    backend.drains.iter().any(|drain| drain.actor == "config")
+}
+
+/// Where the backends of that name are: the newest, if they overlap.
+pub fn address<'a>(pool: &'a PoolView, name: &str) -> Option<&'a str> {
+    let meant = pool.backends.iter().rev();
+    let mut meant = meant.filter(|backend| base(&backend.name) == name && !is_leaving(backend));
+    meant.next().map(|backend| backend.address.as_str())
+}
+
+enum Done {
+    Drained(String, Result<DrainResponse, Trouble>),
+    Ran(String, Ran, Duration),
+}
+
+type Work = Pin<Box<dyn Future<Output = Done>>>;
+
+/// Everything that [`run`] needs.
+pub struct Job<'a, P, W> {
+    /// What decides.
+    pub roll: Roll,
+    /// What it was planned by.
+    pub pool: PoolView,
+    /// The proxy.
+    pub proxy: &'a P,
+    /// When to look at it.
+    pub watch: &'a mut W,
+    /// The id of this roll's drains.
+    pub id: &'a str,
+    /// The command.
+    pub template: &'a Template,
+    /// Who is told.
+    pub teller: &'a mut dyn Teller,
+    /// Each message is one Ctrl-C.
+    pub interrupts: mpsc::UnboundedReceiver<()>,
+}
+
+struct Driver<'a, P> {
+    roll: Roll,
+    proxy: &'a P,
+    id: &'a str,
+    template: &'a Template,
+    teller: &'a mut dyn Teller,
+    events: VecDeque<Event>,
+    work: FuturesUnordered<Work>,
+    /// To end running commands.
+    kills: HashMap<String, oneshot::Sender<()>>,
+    /// Commands that were told to end, and have not.
+    killed: HashSet<String>,
+    pool: PoolView,
+    trouble: Option<Trouble>,
+    failed: Option<(String, Ran)>,
+}
+
+/// Runs a roll to its end.
+pub async fn run<P: Proxy, W: Watch>(job: Job<'_, P, W>) -> Report {
+    let Job {
+        watch,
+        mut interrupts,
+        ..
+    } = job;
+    let mut driver = Driver {
+        roll: job.roll,
+        proxy: job.proxy,
+        id: job.id,
+        template: job.template,
+        teller: job.teller,
+        events: VecDeque::from([Event::Tick]),
+        work: FuturesUnordered::new(),
+        kills: HashMap::new(),
+        killed: HashSet::new(),
+        pool: job.pool,
+        trouble: None,
+        failed: None,
+    };
+    let (mut interrupted, mut watching) = (false, true);
+    let end = loop {
+        if let Some(end) = driver.settle().await {
+            break end;
+        }
+        let alarm = driver.roll.next_deadline().map(clock::instant);
+        tokio::select! {
+            biased;
+            Some(()) = interrupts.recv() => {
+                driver.teller.interrupted(std::mem::replace(&mut interrupted, true));
+                driver.events.push_back(Event::Interrupted);
+            }
+            Some(done) = driver.work.next() => driver.done(done).await,
+            changed = watch.changed(), if watching => match changed {
+                Ok(()) => driver.look().await,
+                Err(trouble) => {
+                    watching = false;
+                    driver.broke(trouble);
+                }
+            },
+            () = sleep_until(alarm) => driver.events.push_back(Event::Tick),
+        }
+    };
+    // Commands that were ended must be gone before we are.
+    while !driver.killed.is_empty()
+        && let Some(done) = driver.work.next().await
+    {
+        if let Done::Ran(name, ..) = done {
+            driver.killed.remove(&name);
+        }
+    }
+    Report {
+        end,
+        trouble: driver.trouble,
+        failed: driver.failed,
+        pool: driver.pool,
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl<P: Proxy> Driver<'_, P> {
+    /// Takes in what has happened, and does what follows. Says when it is over.
+    async fn settle(&mut self) -> Option<End> {
+        while let Some(event) = self.events.pop_front() {
+            for effect in self.roll.step(event, clock::now()) {
+                if let Effect::Finish(end) = effect {
+                    return Some(end);
+                }
+                self.act(effect).await;
+            }
+        }
+        None
+    }
+
+    async fn act(&mut self, effect: Effect) {
+        match effect {
+            Effect::Drain(name) => {
+                self.teller.step(&name, Step::Draining);
+                let drain = self.proxy.drain(&name);
+                let work = async move { Done::Drained(name, drain.await) };
+                self.work.push(Box::pin(work));
+            }
+            Effect::Run(name) => self.start(name),
+            Effect::Kill(name) => {
+                self.teller.step(&name, Step::Killing);
+                if self.kills.remove(&name).is_some() {
+                    self.killed.insert(name);
+                }
+            }
+            Effect::AwaitProbes(name) => {
+                if let Err(trouble) = self.proxy.await_probes(&name).await {
+                    self.broke(trouble);
+                }
+            }
+            Effect::Undo(name) => match self.proxy.lift(&name).await {
+                Ok(()) => self.teller.step(&name, Step::Undone),
+                Err(trouble) => {
+                    self.teller.step(&name, Step::NotUndone(&trouble));
+                    self.trouble.get_or_insert(trouble);
+                }
+            },
+            Effect::Ready(name, took) => self.teller.step(&name, Step::Ready(took)),
+            Effect::Unseen(name) => self.teller.step(&name, Step::Unseen),
+            Effect::Gone(name) => self.teller.step(&name, Step::Gone),
+            Effect::Waiting(name) => self.teller.step(&name, Step::Waiting),
+            Effect::Finish(_) => {}
+        }
+    }
+
+    fn start(&mut self, name: String) {
+        let address = address(&self.pool, &name).unwrap_or_default();
+        let words = self.template.for_backend(&self.pool.name, &name, address);
+        let words = match words {
+            Ok(words) => words,
+            Err(text) => return self.broke(Trouble { gone: false, text }),
+        };
+        self.teller.step(&name, Step::Running(&words));
+        let (kill, killed) = oneshot::channel();
+        self.kills.insert(name.clone(), kill);
+        self.work.push(Box::pin(async move {
+            let began = clock::now();
+            let ran = command::run(words, killed).await;
+            Done::Ran(name, ran, clock::now().saturating_sub(began))
+        }));
+    }
+
+    async fn done(&mut self, done: Done) {
+        match done {
+            Done::Drained(_, Err(trouble)) => self.broke(trouble),
+            Done::Drained(name, Ok(answer)) => {
+                // Who is behind it now is who the command will stop.
+                self.look().await;
+                let ours = |backend: &&BackendView| {
+                    base(&backend.name) == name
+                        && backend.drains.iter().any(|drain| drain.id == self.id)
+                };
+                let held = self.pool.backends.iter().any(|backend| ours(&backend));
+                let drained = match answer.outcome.as_str() {
+                    "drained" if held => Drained::Quiet,
+                    "timed_out" => Drained::Cut(answer.cut),
+                    "died" => Drained::Died(answer.lost),
+                    _ => Drained::Lifted,
+                };
+                if drained == Drained::Quiet {
+                    self.teller.step(&name, Step::Drained(&answer));
+                }
+                self.events.push_back(Event::Drained(name, drained));
+            }
+            Done::Ran(name, ran, took) => {
+                self.kills.remove(&name);
+                if !self.killed.remove(&name) {
+                    self.teller.step(&name, Step::Ran(&ran, took));
+                    self.events
+                        .push_back(Event::Ran(name.clone(), ran.is_well()));
+                }
+                if !ran.is_well() {
+                    self.failed.get_or_insert((name, ran));
+                }
+                self.look().await;
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        match self.proxy.look().await {
+            Ok(pool) => {
+                self.teller.looked(&pool);
+                let seen = pool.backends.iter().map(seen).collect();
+                self.pool = pool;
+                self.events.push_back(Event::Looked(seen));
+            }
+            Err(trouble) => self.broke(trouble),
+        }
+    }
+
+    fn broke(&mut self, trouble: Trouble) {
+        self.events.push_back(Event::Broke(trouble.text.clone()));
+        self.trouble.get_or_insert(trouble);
+    }
+}
