@@ -18,7 +18,7 @@ use crate::tls::upstream::Client;
 /// Reads and checks a configuration's file, and the files that it names.
 ///
 /// # Errors
-/// As [`config::load`]; and what is wrong with those files.
+/// As [`config::load()`]; and what is wrong with those files.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     config::load(path, check)
 }

@@ -177,7 +177,6 @@ fn unix_listener(line: &str, path: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::net::TcpListener;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixListener;

@@ -126,7 +126,10 @@ async fn local_ports_that_are_used_up_are_named_with_their_remedy() {
 }
 
 /// Descriptor 3 of the command is this socket.
-#[allow(unsafe_code)]
+#[allow(
+    unsafe_code,
+    reason = "`pre_exec`: what runs between fork and exec must be async-signal-safe"
+)]
 fn inherit(command: &mut Command, listener: &std::net::TcpListener) {
     use std::os::fd::AsRawFd;
     use std::os::unix::process::CommandExt;

@@ -1,6 +1,6 @@
 //! The client's end of a request: its stream, and what was read of it.
 //!
-//! [`heard`] is what is heard of a client while it waits for its answer, [`kept`] what its request keeps of the memory for
+//! `heard` is what is heard of a client while it waits for its answer, `kept` what its request keeps of the memory for
 //! clients, [`upload`] the request's body as it comes, [`timer`] the connection's one timer.
 
 pub(crate) mod heard;
