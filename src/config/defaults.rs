@@ -178,24 +178,3 @@ impl Default for UpstreamTls {
         }
     }
 }
-
-impl Default for Retry {
-    fn default() -> Self {
-        Retry {
-            attempts: 3,
-            budget: 0.2,
-            idempotency_key: false,
-        }
-    }
-}
-
-impl Default for Hold {
-    fn default() -> Self {
-        Hold {
-            on_empty: OnEmpty::Hold,
-            timeout: s(10),
-            max_requests: 10_000,
-            max_bytes: 16 << 20,
-        }
-    }
-}

@@ -1,8 +1,10 @@
 //! From the TOML tree to run-time types, one function for each section. Every value is judged by itself here;
 //! how values fit together is `validate`'s business.
 
+use super::declare::Subsection;
 use super::reader::{Findings, Problem, Table};
 use super::runtime::*;
+use super::schema;
 use super::values::{self, Read, backend_address, choice, name, quoted, text, wrong};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -13,12 +15,27 @@ const COUNT: std::ops::RangeInclusive<i64> = 0..=1_000_000_000;
 
 /// The whole file. Relative paths in it are taken from `base`.
 pub(super) fn config(root: &DeTable<'_>, base: &Path, found: &mut Findings) -> Config {
-    let top = Table::new("", String::new(), Some(root), found);
+    let top = Table::new(schema::section(""), String::new(), Some(root), base, found);
     Config {
-        server: server(&top.child("server", "server", found).0, base, found),
-        admin: admin(&top.child("admin", "admin", found).0, base, found),
-        access_log: access_log(&top.child("access_log", "access_log", found).0, base, found),
-        headers: headers(&top.child("headers", "headers", found).0, found),
+        server: server(
+            &top.child("server", schema::section("server"), found),
+            base,
+            found,
+        ),
+        admin: admin(
+            &top.child("admin", schema::section("admin"), found),
+            base,
+            found,
+        ),
+        access_log: access_log(
+            &top.child("access_log", schema::section("access_log"), found),
+            base,
+            found,
+        ),
+        headers: headers(
+            &top.child("headers", schema::section("headers"), found),
+            found,
+        ),
         listeners: each(&top, "listener", "listener", found, |table, found| {
             super::listener::listener(table, base, found)
         }),
@@ -34,7 +51,7 @@ fn each<T>(
     found: &mut Findings,
     read: impl Fn(&Table<'_>, &mut Findings) -> T,
 ) -> Vec<T> {
-    let tables = parent.children(key, section, found);
+    let tables = parent.children(key, schema::section(section), found);
     tables.iter().map(|table| read(table, found)).collect()
 }
 
@@ -271,7 +288,7 @@ fn network(key: &str, value: &DeValue<'_>) -> Read<ipnet::IpNet> {
 
 fn pool(t: &Table<'_>, base: &Path, f: &mut Findings) -> Pool {
     let pool_name = t.require("name", String::new(), f, name);
-    let backends = t.children("backend", "pool.backend", f);
+    let backends = t.children("backend", schema::section("pool.backend"), f);
     let backends = backends.iter().enumerate().map(|(i, table)| {
         let default = if pool_name.is_empty() {
             "backend"
@@ -292,23 +309,22 @@ fn pool(t: &Table<'_>, base: &Path, f: &mut Findings) -> Pool {
         }
     });
     let backends = backends.collect();
-    let (health_table, explicit) = t.child("health", "pool.health", f);
+    let health_table = t.child("health", schema::section("pool.health"), f);
+    let explicit = health_table.is_written();
     Pool {
         balance: t.read("balance", Balance::LeastRequests, f, |key, value| {
             choice(key, value, &BALANCE)
         }),
         backends,
         health: super::health::health(&health_table, explicit, f),
-        drain: drain(&t.child("drain", "pool.drain", f).0, f),
-        upstream: upstream(&t.child("upstream", "pool.upstream", f).0, f),
+        drain: drain(&t.child("drain", schema::section("pool.drain"), f), f),
+        upstream: upstream(&t.child("upstream", schema::section("pool.upstream"), f), f),
         tls: super::upstream_tls::section(t, base, f),
-        retry: retry(&t.child("retry", "pool.retry", f).0, f),
-        hold: hold(&t.child("hold", "pool.hold", f).0, f),
-        slow_start: t.child("slow_start", "pool.slow_start", f).0.duration(
-            "window",
-            Duration::ZERO,
-            f,
-        ),
+        retry: Retry::read_below(t, "retry", f),
+        hold: Hold::read_below(t, "hold", f),
+        slow_start: t
+            .child("slow_start", schema::section("pool.slow_start"), f)
+            .duration("window", Duration::ZERO, f),
         name: pool_name,
     }
 }
@@ -318,13 +334,6 @@ pub(super) const BALANCE: [(&str, Balance); 3] = [
     ("least_requests", Balance::LeastRequests),
     ("round_robin", Balance::RoundRobin),
     ("random", Balance::Random),
-];
-
-/// The words for what to do while nothing is eligible.
-pub(super) const ON_EMPTY: [(&str, OnEmpty); 3] = [
-    ("hold", OnEmpty::Hold),
-    ("fail", OnEmpty::Fail),
-    ("fail_open", OnEmpty::FailOpen),
 ];
 
 /// The words for the PROXY protocol's versions.
@@ -358,78 +367,5 @@ fn upstream(t: &Table<'_>, f: &mut Findings) -> Upstream {
             choice(key, value, &PROXY_PROTOCOL)
         }),
         http2: t.boolean("http2", d.http2, f),
-    }
-}
-
-fn retry(t: &Table<'_>, f: &mut Findings) -> Retry {
-    let d = Retry::default();
-    Retry {
-        attempts: t.number("attempts", d.attempts, 1..=100, f),
-        budget: t.read("budget", d.budget, f, budget),
-        idempotency_key: t.boolean("idempotency_key", d.idempotency_key, f),
-    }
-}
-
-fn budget(key: &str, value: &DeValue<'_>) -> Read<f64> {
-    let written = match value {
-        DeValue::Float(float) => float.as_str(),
-        DeValue::Integer(integer) => integer.as_str(),
-        other => {
-            return Err(Problem::new(
-                format!(
-                    "`{key}` is {}, but must be a number",
-                    super::reader::describe(other)
-                ),
-                format!("write a share from 0 to 1, without quotes: `{key} = 0.2` is 20 %"),
-            ));
-        }
-    };
-    match written.parse::<f64>() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share.abs()),
-        Ok(percent) if percent > 1.0 && percent <= 100.0 => Err(wrong(
-            key,
-            written,
-            "it is a share of the requests, from 0 to 1",
-            format!("write `{key} = {}` for {percent} %", percent / 100.0),
-        )),
-        _ => Err(wrong(
-            key,
-            written,
-            "it is a share of the requests, from 0 to 1",
-            format!("write `{key} = 0.2` for 20 %"),
-        )),
-    }
-}
-
-fn hold(t: &Table<'_>, f: &mut Findings) -> Hold {
-    let d = Hold::default();
-    Hold {
-        on_empty: t.read("on_empty", d.on_empty, f, |key, value| {
-            choice(key, value, &ON_EMPTY)
-        }),
-        timeout: t.some_time("timeout", d.timeout, f),
-        max_requests: t.read(
-            "max_requests",
-            d.max_requests,
-            f,
-            |key, value| match values::integer(key, value, &COUNT)? {
-                0 => Err(Problem::new(
-                    format!("`{key}` can't be 0: no request could wait"),
-                    "write `on_empty = \"fail\"` instead, if none shall wait",
-                )),
-                number => Ok(usize::try_from(number).unwrap_or(usize::MAX)),
-            },
-        ),
-        max_bytes: {
-            let bytes = t.size("max_bytes", d.max_bytes, f);
-            if bytes == 0 {
-                f.error(
-                    f.place(&t.at("max_bytes")),
-                    "`max_bytes` can't be 0: no request with a body could wait",
-                    "write a size such as \"16MiB\"",
-                );
-            }
-            bytes
-        },
     }
 }

@@ -14,6 +14,8 @@ const fn key(
         default: Some(default),
         example: default,
         doc,
+        is_needed: false,
+        restart: false,
     }
 }
 
@@ -29,6 +31,8 @@ const fn needed(
         default: None,
         example,
         doc,
+        is_needed: true,
+        restart: false,
     }
 }
 
@@ -133,6 +137,8 @@ pub const SECTIONS: &[Section] = &[
                 default: None,
                 example: "\"/etc/lameduck/tls/fullchain.pem\"",
                 doc: "PEM file with the certificate, then the intermediate ones. Left out: the first of `certificates` is the default one.",
+                is_needed: false,
+                restart: false,
             },
             Key {
                 name: "key",
@@ -140,6 +146,8 @@ pub const SECTIONS: &[Section] = &[
                 default: None,
                 example: "\"/etc/lameduck/tls/privkey.pem\"",
                 doc: "PEM file with its private key, not encrypted. Left out together with `cert`.",
+                is_needed: false,
+                restart: false,
             },
             key("client_auth", "\"off\", \"optional\" or \"required\"", "\"off\"", "Whether clients show a certificate. The app learns of it in `X-Client-Cert-…`."),
             key("client_ca", "path", "\"\"", "PEM file with the certificates of those who may sign clients'. Needed unless `client_auth = \"off\"`."),
@@ -176,6 +184,8 @@ pub const SECTIONS: &[Section] = &[
                 default: None,
                 example: "\"app-1\"",
                 doc: "Unique in its pool. Letters, digits, `.`, `_` and `-`. Left out: the pool's name, a dash and its place, from 1.",
+                is_needed: false,
+                restart: false,
             },
             needed("address", "address", "\"127.0.0.1:3000\"", "`host:port` (a name is resolved again and again), `[v6]:port`, or `unix:/path`."),
             key("weight", "integer, 0 to 1000", "1", "Its share of the traffic against its neighbours'. `0`: probed, and sent nothing."),
@@ -240,27 +250,6 @@ pub const SECTIONS: &[Section] = &[
             key("cert", "path", "\"\"", "PEM file with lameduck's own certificate and its chain, for backends that want one (mutual TLS). `\"\"`: none."),
             key("key", "path", "\"\"", "PEM file with its private key."),
             key("verify", "true or false", "true", "Whether the backends' certificates are verified. `false`: whoever answers is believed."),
-        ],
-    },
-    Section {
-        name: "pool.retry",
-        header: "[pool.retry]",
-        doc: "Second tries of requests that failed without an answer. Only what is safe is tried again.",
-        keys: &[
-            key("attempts", "integer, 1 to 100", "3", "Tries of one request that may have reached an app, the first included. `1`: no retry. Those that broke after a second or more don't count, within limits."),
-            key("budget", "number, 0 to 1", "0.2", "Retries, as a share of the pool's requests, where it is not proven that the backend never saw the request."),
-            key("idempotency_key", "true or false", "false", "Whether a request with an `Idempotency-Key` may be tried again, whatever its method."),
-        ],
-    },
-    Section {
-        name: "pool.hold",
-        header: "[pool.hold]",
-        doc: "What happens to requests while no backend is ready.",
-        keys: &[
-            key("on_empty", "\"hold\", \"fail\" or \"fail_open\"", "\"hold\"", "Let them wait; answer 503 at once; or try backends that are down or drain themselves (never those that somebody else drained)."),
-            key("timeout", "duration", "\"10s\"", "Longest wait; then 503 with `Retry-After`."),
-            key("max_requests", "integer", "10000", "Requests that may wait at once. As many as come in `timeout` at 1,000 a second."),
-            key("max_bytes", "size", "\"16MiB\"", "Memory for the bodies of waiting requests."),
         ],
     },
     Section {

@@ -2,6 +2,7 @@
 
 use super::reader::{Findings, Problem, Table, describe};
 use super::runtime::*;
+use super::schema;
 use super::values::{self, Read, choice, quoted, wrong};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ pub(super) const MIN_VERSION: [(&str, TlsVersion); 2] =
 pub(super) fn listener(t: &Table<'_>, base: &Path, f: &mut Findings) -> Listener {
     let stand_in = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let address = t.require("address", stand_in, f, values::listen);
-    let (table, written) = t.child("tls", "listener.tls", f);
+    let table = t.child("tls", schema::section("listener.tls"), f);
+    let written = table.is_written();
     let tls = tls(&table, base, f);
     let tls = written.then_some(tls);
     Listener {
@@ -58,7 +60,11 @@ fn redirect(key: &str, value: &DeValue<'_>) -> Read<Option<u16>> {
 fn tls(t: &Table<'_>, base: &Path, f: &mut Findings) -> ListenerTls {
     let (cert, key) = (path(t, "cert", base, f), path(t, "key", base, f));
     let mut certificates = Vec::new();
-    let listed = t.children("certificates", "listener.tls.certificates", f);
+    let listed = t.children(
+        "certificates",
+        schema::section("listener.tls.certificates"),
+        f,
+    );
     match (cert, key) {
         (Some(cert), Some(key)) => certificates.push(CertificateFiles { cert, key }),
         (None, None) if !listed.is_empty() => {}

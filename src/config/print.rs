@@ -1,14 +1,13 @@
 //! A configuration as TOML: every effective value, and it parses back to the same configuration.
 
+use super::declare::ConfigSection;
+pub(super) use super::declare::Entries;
 use super::duration::format as time;
-use super::file::{BALANCE, ON_EMPTY, PROXY_PROTOCOL};
+use super::file::{BALANCE, PROXY_PROTOCOL};
 use super::listener::{CLIENT_AUTH, MIN_VERSION};
 use super::runtime::*;
 use super::size::format as size;
 use super::values::AUTO;
-
-/// Keys with their values as TOML.
-pub(super) type Entries = Vec<(&'static str, String)>;
 
 /// The whole configuration as TOML. A pool whose file has no `[pool.health]` shows the values of it as
 /// comments: written out, the section would be taken at its word and lose its fall-back to TCP.
@@ -87,7 +86,12 @@ fn word<T: PartialEq>(words: &[(&str, T)], value: T) -> String {
 
 /// A list of texts.
 fn texts(values: &[String]) -> String {
-    let values: Vec<_> = values.iter().map(|value| text(value)).collect();
+    texts_of(values.iter().map(|value| text(value)))
+}
+
+/// A list of values that are TOML.
+pub(super) fn texts_of(values: impl Iterator<Item = String>) -> String {
+    let values: Vec<_> = values.collect();
     format!("[{}]", values.join(", "))
 }
 
@@ -96,7 +100,7 @@ fn maybe(value: Option<impl ToString>) -> String {
     text(&value.map(|value| value.to_string()).unwrap_or_default())
 }
 
-fn path(value: &Option<std::path::PathBuf>) -> String {
+pub(super) fn path(value: &Option<std::path::PathBuf>) -> String {
     maybe(value.as_ref().map(|path| path.display()))
 }
 
@@ -349,15 +353,8 @@ pub(super) fn policies(pool: &Pool) -> Vec<(&'static str, Entries)> {
                 ("http2", upstream.http2.to_string()),
             ],
         ),
-        (
-            "[pool.retry]",
-            vec![
-                ("attempts", retry.attempts.to_string()),
-                ("budget", format!("{:?}", retry.budget)),
-                ("idempotency_key", retry.idempotency_key.to_string()),
-            ],
-        ),
-        ("[pool.hold]", self::hold(hold)),
+        ("[pool.retry]", retry.entries()),
+        ("[pool.hold]", hold.entries()),
         (
             "[pool.slow_start]",
             vec![("window", quoted_time(pool.slow_start))],
@@ -376,15 +373,6 @@ pub(super) fn upstream_tls(tls: &Option<UpstreamTls>) -> Entries {
         ("cert", path(&tls.cert)),
         ("key", path(&tls.key)),
         ("verify", tls.verify.to_string()),
-    ]
-}
-
-fn hold(hold: &Hold) -> Entries {
-    vec![
-        ("on_empty", word(&ON_EMPTY, hold.on_empty)),
-        ("timeout", quoted_time(hold.timeout)),
-        ("max_requests", hold.max_requests.to_string()),
-        ("max_bytes", text(&size(hold.max_bytes))),
     ]
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use super::sections::*;
 pub use pool::*;
 
 /// A validated configuration with every default filled in.

@@ -3,6 +3,7 @@
 use super::environment::RENEWED;
 use super::reader::{Findings, Table};
 use super::runtime::{Address, Pool, ProxyProtocol, UpstreamTls};
+use super::schema;
 use super::values::{quoted, text, wrong};
 use crate::tls::upstream::Client;
 use rustls::pki_types::ServerName;
@@ -12,7 +13,8 @@ use std::time::SystemTime;
 
 /// The section of a pool, if it is written.
 pub(super) fn section(pool: &Table<'_>, base: &Path, f: &mut Findings) -> Option<UpstreamTls> {
-    let (t, written) = pool.child("tls", "pool.tls", f);
+    let t = pool.child("tls", schema::section("pool.tls"), f);
+    let written = t.is_written();
     let d = UpstreamTls::default();
     let tls = UpstreamTls {
         ca: t.path("ca", base, f),

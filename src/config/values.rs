@@ -71,20 +71,32 @@ fn whole(value: &DeValue<'_>) -> Option<i64> {
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
+/// The problem of a number beyond a range.
+pub(super) fn out_of_range(
+    key: &str,
+    written: impl std::fmt::Display,
+    number: Option<i64>,
+    range: &RangeInclusive<i64>,
+) -> Problem {
+    let (low, high) = (range.start(), range.end());
+    let remedy = match number {
+        Some(number) if number < *low => format!("write `{key} = {low}` or more"),
+        _ => format!("write `{key} = {high}` or less"),
+    };
+    wrong(
+        key,
+        written,
+        format!("it must be from {low} to {high}"),
+        remedy,
+    )
+}
+
 pub(super) fn integer(key: &str, value: &DeValue<'_>, range: &RangeInclusive<i64>) -> Read<i64> {
     let (low, high) = (range.start(), range.end());
     match value {
         DeValue::Integer(written) => match whole(value) {
             Some(number) if range.contains(&number) => Ok(number),
-            number => Err(wrong(
-                key,
-                written,
-                format!("it must be from {low} to {high}"),
-                match number {
-                    Some(number) if number < *low => format!("write `{key} = {low}` or more"),
-                    _ => format!("write `{key} = {high}` or less"),
-                },
-            )),
+            number => Err(out_of_range(key, written, number, range)),
         },
         DeValue::String(text) if text.trim().parse::<i64>().is_ok() => wrong_type(
             key,
@@ -107,7 +119,7 @@ pub(super) fn integer(key: &str, value: &DeValue<'_>, range: &RangeInclusive<i64
     }
 }
 
-fn boolean(key: &str, value: &DeValue<'_>) -> Read<bool> {
+pub(super) fn boolean(key: &str, value: &DeValue<'_>) -> Read<bool> {
     match value {
         DeValue::Boolean(value) => Ok(*value),
         DeValue::String(text) if ["true", "false"].contains(&text.as_ref()) => wrong_type(
@@ -125,7 +137,7 @@ fn boolean(key: &str, value: &DeValue<'_>) -> Read<bool> {
     }
 }
 
-fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
+pub(super) fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
     match value {
         DeValue::String(text) => duration::parse(text).map_err(|why| {
             let remedy = match text.trim().parse::<u64>() {
@@ -151,7 +163,7 @@ fn is_auto(value: &DeValue<'_>) -> bool {
     matches!(value, DeValue::String(text) if text == AUTO)
 }
 
-fn size_of(key: &str, value: &DeValue<'_>) -> Read<u64> {
+pub(super) fn size_of(key: &str, value: &DeValue<'_>) -> Read<u64> {
     match value {
         DeValue::String(text) => size::parse(text).map_err(|why| {
             let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
@@ -171,18 +183,21 @@ fn size_of(key: &str, value: &DeValue<'_>) -> Read<u64> {
     }
 }
 
-/// One of a few words.
-pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, T)]) -> Read<T> {
-    let words: Vec<String> = choices
-        .iter()
-        .map(|(word, _)| format!("\"{word}\""))
-        .collect();
-    let all = match words.split_last() {
+/// Words in a sentence: `"hold", "fail" or "fail_open"`.
+pub(super) fn all_words<T>(choices: &[(&str, T)]) -> String {
+    let words = choices.iter().map(|(word, _)| format!("\"{word}\""));
+    let words: Vec<String> = words.collect();
+    match words.split_last() {
         Some((last, before)) if !before.is_empty() => format!("{} or {last}", before.join(", ")),
         _ => words.concat(),
-    };
-    let first = words.first().map_or("", String::as_str);
-    let such_as = format!("write one of them in quotes, such as `{key} = {first}`");
+    }
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, T)]) -> Read<T> {
+    let all = all_words(choices);
+    let first = choices.first().map_or("", |(word, _)| word);
+    let such_as = format!("write one of them in quotes, such as `{key} = \"{first}\"`");
     let DeValue::String(text) = value else {
         return wrong_type(key, value, &all, such_as);
     };

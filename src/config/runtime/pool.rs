@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{Hold, Retry};
 use crate::tls;
 
 /// An address of a backend or a probe.
@@ -223,39 +224,4 @@ impl UpstreamTls {
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         [&self.ca, &self.cert, &self.key].into_iter().flatten()
     }
-}
-
-/// `[pool.retry]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Retry {
-    /// Attempts that may have reached an app, those that broke late left out. Default 3.
-    pub attempts: u32,
-    /// Unproven retries as a share of requests. Default 0.2.
-    pub budget: f64,
-    /// Whether `Idempotency-Key` makes any method idempotent. Default false.
-    pub idempotency_key: bool,
-}
-
-/// `[pool.hold]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hold {
-    /// What to do while nothing is eligible.
-    pub on_empty: OnEmpty,
-    /// Longest wait. Default 10 s.
-    pub timeout: Duration,
-    /// Waiting requests. Default 10,000.
-    pub max_requests: usize,
-    /// Their buffered bytes. Default 16 MiB.
-    pub max_bytes: u64,
-}
-
-/// What to do while nothing is eligible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnEmpty {
-    /// Wait (the default).
-    Hold,
-    /// 503 at once.
-    Fail,
-    /// Try those that are down, or drained by the app itself.
-    FailOpen,
 }

@@ -1,0 +1,472 @@
+//! How a section of the file is declared: once, by [`section!`](self), with everything that is known of each key.
+//!
+//! ```text
+//! section! {
+//!     /// What the section is for: the reference's words.
+//!     [pool.retry]
+//!     #[derive(Debug, Clone, PartialEq)]
+//!     pub struct Retry {
+//!         /// What the key means: the reference's words.
+//!         ///
+//!         /// What only readers of the code want to know.
+//!         attempts: u32 = 3, integer(1..=100);
+//!     }
+//! }
+//! ```
+//!
+//! From it come the struct and its documentation, the default (the text after `=` is what somebody would write in the
+//! file, read as the file is), the reader with its messages, the printer, the row of the reference in
+//! `docs/configuration.md` and the line in `config/lameduck.toml`, and what a reload compares.
+//!
+//! After the type stand the value and, where the type alone doesn't say it, the form ([`forms`](super::forms)). Marks
+//! above a key, in this order:
+//!
+//! - `#[key = "type"]`: the file calls it so; the field has another name.
+//! - `#[no_default(needed)]`: it must be written. The value is then an example for advice.
+//! - `#[no_default(optional)]`: it may be left out, which means something of its own. The value is an example, too.
+//! - `#[needs(restart)]`: a reload can't apply it. On a section: on all of its keys.
+//!
+//! After the struct's braces may follow, in this order:
+//!
+//! - `group { … }`: fields that several keys make together ([`KeyGroup`]); they come before the others.
+//! - `sections { … }`: the sections below: `T` for one that is always there, `Option<T>`, and `Vec<T>` for those in
+//!   double brackets.
+//! - `state { … }`: fields that are no keys, with their value when the section is not written, and a function from the
+//!   table for when it is.
+//!
+//! How values fit together is not declared: defaults that depend on other keys are in `dependent_defaults`, checks in
+//! `validate`.
+#![allow(dead_code)] // As long as some sections are not declared yet.
+
+use super::reader::{Findings, Table};
+use super::schema::{Key, Section};
+
+/// Keys with their values as TOML.
+pub(super) type Entries = Vec<(&'static str, String)>;
+
+/// A section's header with its keys and values, one after the other as they are printed.
+pub(super) type Printed = Vec<(&'static str, Entries)>;
+
+/// A struct that is a section of the file. [`section!`](self) implements it.
+pub(super) trait ConfigSection: Clone + 'static {
+    /// Its name, its text and its keys.
+    fn section() -> &'static Section;
+
+    /// As it is where nobody wrote it: every default, and a stand-in for each key that has none.
+    fn unwritten() -> &'static Self;
+
+    /// Reads it, and the sections below it.
+    fn read(table: &Table<'_>, found: &mut Findings) -> Self;
+
+    /// Its own keys with their values.
+    fn entries(&self) -> Entries;
+
+    /// Itself, and the sections below it.
+    fn print(&self, out: &mut Printed);
+}
+
+/// A field of a section that is a section itself, may be one, or is any number of them.
+pub(super) trait Subsection: Sized {
+    /// As it is where nobody wrote it.
+    fn absent() -> Self;
+
+    /// Reads it from below its parent.
+    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self;
+
+    /// Prints what there is of it.
+    fn print_below(&self, out: &mut Printed);
+}
+
+impl<T: ConfigSection> Subsection for T {
+    fn absent() -> Self {
+        T::unwritten().clone()
+    }
+
+    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self {
+        T::read(&parent.child(key, T::section(), found), found)
+    }
+
+    fn print_below(&self, out: &mut Printed) {
+        self.print(out);
+    }
+}
+
+impl<T: ConfigSection> Subsection for Option<T> {
+    fn absent() -> Self {
+        None
+    }
+
+    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self {
+        let table = parent.child(key, T::section(), found);
+        let read = T::read(&table, found);
+        table.is_written().then_some(read)
+    }
+
+    fn print_below(&self, out: &mut Printed) {
+        if let Some(section) = self {
+            section.print(out);
+        }
+    }
+}
+
+impl<T: ConfigSection> Subsection for Vec<T> {
+    fn absent() -> Self {
+        Vec::new()
+    }
+
+    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self {
+        let tables = parent.children(key, T::section(), found);
+        tables.iter().map(|table| T::read(table, found)).collect()
+    }
+
+    fn print_below(&self, out: &mut Printed) {
+        for section in self {
+            section.print(out);
+        }
+    }
+}
+
+/// A field that several keys of one section make together, such as a choice with keys for one of its cases only.
+pub(super) trait KeyGroup: Sized {
+    /// The keys.
+    fn keys() -> &'static [Key];
+
+    /// As it is where nobody wrote any of them.
+    fn unwritten() -> Self;
+
+    /// Reads them.
+    fn read(table: &Table<'_>, found: &mut Findings) -> Self;
+
+    /// Those that apply, with their values.
+    fn entries(&self) -> Entries;
+
+    /// The sections below that belong to it.
+    fn print_below(&self, _out: &mut Printed) {}
+}
+
+/// What a field holds when a key without a default is missing or wrong, so that reading can go on. Nobody gets to see
+/// it where the key is needed: the configuration is refused.
+pub(super) trait StandIn {
+    /// A value that no check takes offence at.
+    fn stand_in() -> Self;
+}
+
+impl StandIn for String {
+    fn stand_in() -> Self {
+        String::new()
+    }
+}
+
+impl StandIn for std::path::PathBuf {
+    fn stand_in() -> Self {
+        Self::new()
+    }
+}
+
+impl StandIn for std::net::SocketAddr {
+    fn stand_in() -> Self {
+        Self::from((std::net::Ipv4Addr::LOCALHOST, 0))
+    }
+}
+
+impl StandIn for super::Address {
+    fn stand_in() -> Self {
+        super::Address::Name(String::new(), 0)
+    }
+}
+
+impl<T> StandIn for Option<T> {
+    fn stand_in() -> Self {
+        None
+    }
+}
+
+/// Lines of documentation as one text, up to the first empty line.
+pub(super) fn prose(lines: &[&'static str]) -> &'static str {
+    let lines = lines.iter().map(|line| line.trim());
+    let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    // Made once for each key: the schema lives as long as the process.
+    lines.join(" ").leak()
+}
+
+macro_rules! section {
+    (
+        $(#[doc = $doc:literal])+
+        $(#[needs($section_needs:ident)])?
+        [$($header:tt)*]
+        $(#[derive($($derive:path),+)])?
+        $visible:vis struct $Section:ident {
+            $(
+                $(#[doc = $text:literal])+
+                $(#[key = $name:literal])?
+                $(#[no_default($without:ident)])?
+                $(#[needs($needs:ident)])?
+                $key:ident: $type:ty = $default:tt $(, $form:expr)?;
+            )*
+        }
+        $(group {
+            $(
+                $(#[doc = $group_text:literal])+
+                $group:ident: $group_type:ty;
+            )+
+        })?
+        $(sections {
+            $(
+                $(#[doc = $child_text:literal])+
+                $(#[key = $child_name:literal])?
+                $child:ident: $child_type:ty;
+            )+
+        })?
+        $(state {
+            $(
+                $(#[doc = $state_text:literal])+
+                $state:ident: $state_type:ty = $start:expr, $read_state:expr;
+            )+
+        })?
+    ) => {
+        #[doc = concat!("`", $crate::config::declare::header!([$($header)*]), "`:")]
+        $(#[doc = $doc])+
+        $(#[derive($($derive),+)])?
+        $visible struct $Section {
+            $($(
+                $(#[doc = $group_text])+
+                pub $group: $group_type,
+            )+)?
+            $(
+                $(#[doc = $text])+
+                #[doc = ""]
+                #[doc = $crate::config::declare::default_text!($default $($without)?)]
+                pub $key: $type,
+            )*
+            $($(
+                $(#[doc = $child_text])+
+                pub $child: $child_type,
+            )+)?
+            $($(
+                $(#[doc = $state_text])+
+                pub $state: $state_type,
+            )+)?
+        }
+
+        const _: () = {
+            #[allow(unused_imports)]
+            use $crate::config::{
+                declare::{self, ConfigSection, Entries, KeyGroup, Printed, StandIn, Subsection},
+                forms::{ConfigValue, Form},
+                reader::{Findings, Table},
+                schema::{Key, Section},
+            };
+            use std::sync::LazyLock;
+
+            #[allow(unused_variables, unused_mut, clippy::redundant_closure_call)]
+            impl ConfigSection for $Section {
+                fn section() -> &'static Section {
+                    static SECTION: LazyLock<Section> = LazyLock::new(|| {
+                        let restart = declare::needs!($($section_needs)?);
+                        let mut keys: Vec<Key> = Vec::new();
+                        $($(keys.extend_from_slice(<$group_type as KeyGroup>::keys());)+)?
+                        $(keys.push(Key {
+                            name: declare::key_name!($key $($name)?),
+                            form: Form::<$type>::name(&declare::form!($type $(, $form)?)).leak(),
+                            default: declare::default!($default $($without)?),
+                            example: stringify!($default),
+                            doc: declare::prose(&[$($text),+]),
+                            is_needed: declare::needs!($($without)?),
+                            restart: restart || declare::needs!($($needs)?),
+                        });)*
+                        Section::new(declare::header!([$($header)*]), declare::prose(&[$($doc),+]), keys)
+                    });
+                    &SECTION
+                }
+
+                fn unwritten() -> &'static Self {
+                    static UNWRITTEN: LazyLock<$Section> = LazyLock::new(|| $Section {
+                        $($($group: <$group_type as KeyGroup>::unwritten(),)+)?
+                        $($key: declare::unwritten!(
+                            $Section,
+                            declare::key_name!($key $($name)?),
+                            declare::form!($type $(, $form)?)
+                            $(, $without)?
+                        ),)*
+                        $($($child: <$child_type as Subsection>::absent(),)+)?
+                        $($($state: $start,)+)?
+                    });
+                    &UNWRITTEN
+                }
+
+                fn read(table: &Table<'_>, found: &mut Findings) -> Self {
+                    let unwritten = Self::unwritten();
+                    Self {
+                        $($($group: <$group_type as KeyGroup>::read(table, found),)+)?
+                        $($key: table.value(
+                            declare::key_name!($key $($name)?),
+                            &declare::form!($type $(, $form)?),
+                            &unwritten.$key,
+                            found,
+                        ),)*
+                        $($($child: <$child_type as Subsection>::read_below(
+                            table,
+                            declare::key_name!($child $($child_name)?),
+                            found,
+                        ),)+)?
+                        $($($state: ($read_state)(table),)+)?
+                    }
+                }
+
+                fn entries(&self) -> Entries {
+                    let mut entries = Entries::new();
+                    $($(entries.extend(self.$group.entries());)+)?
+                    $(entries.push((
+                        declare::key_name!($key $($name)?),
+                        Form::<$type>::print(&declare::form!($type $(, $form)?), &self.$key),
+                    ));)*
+                    entries
+                }
+
+                fn print(&self, out: &mut Printed) {
+                    out.push((Self::section().header, self.entries()));
+                    $($(self.$group.print_below(out);)+)?
+                    $($(self.$child.print_below(out);)+)?
+                }
+            }
+        };
+
+        $crate::config::declare::default_impl!([$($header)*] $Section);
+    };
+}
+
+/// A header as it is written, from its tokens.
+macro_rules! header {
+    ([]) => { "" };
+    ([[$first:ident $(. $next:ident)*]]) => {
+        concat!("[[", stringify!($first) $(, ".", stringify!($next))*, "]]")
+    };
+    ([$first:ident $(. $next:ident)*]) => {
+        concat!("[", stringify!($first) $(, ".", stringify!($next))*, "]")
+    };
+}
+
+/// A key's name in the file.
+macro_rules! key_name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $name:literal) => {
+        $name
+    };
+}
+
+/// The form of a value: the one that is given, else that of its type.
+macro_rules! form {
+    ($type:ty) => {
+        <$type as ConfigValue>::form()
+    };
+    ($type:ty, $form:expr) => {
+        $form
+    };
+}
+
+/// The default, as it would be written.
+macro_rules! default {
+    ($default:tt) => {
+        Some(stringify!($default))
+    };
+    ($default:tt $without:ident) => {
+        None
+    };
+}
+
+/// The line about the default in the documentation of a field.
+macro_rules! default_text {
+    ($default:tt) => {
+        concat!("Default: `", stringify!($default), "`.")
+    };
+    ($default:tt needed) => {
+        concat!("Needed; such as `", stringify!($default), "`.")
+    };
+    ($default:tt optional) => {
+        concat!("No default; such as `", stringify!($default), "`.")
+    };
+}
+
+/// What a field has when its key is not written.
+macro_rules! unwritten {
+    ($Section:ty, $key:expr, $form:expr) => {
+        <$Section>::section().default_of($key, &$form)
+    };
+    ($Section:ty, $key:expr, $form:expr, $without:ident) => {
+        StandIn::stand_in()
+    };
+}
+
+/// Whether a mark is there.
+macro_rules! needs {
+    () => {
+        false
+    };
+    (restart) => {
+        true
+    };
+    (needed) => {
+        true
+    };
+    (optional) => {
+        false
+    };
+}
+
+/// `Default` for a section that there is one of: who writes another one has to name something.
+macro_rules! default_impl {
+    ([] $Section:ident) => {};
+    ([[$($header:tt)*]] $Section:ident) => {};
+    ([$($header:tt)*] $Section:ident) => {
+        impl Default for $Section {
+            fn default() -> Self {
+                <Self as $crate::config::declare::ConfigSection>::unwritten().clone()
+            }
+        }
+    };
+}
+
+/// An enum whose values have a word each in the file.
+macro_rules! words {
+    (
+        $(#[$attribute:meta])*
+        $visible:vis enum $Enum:ident {
+            $($(#[$case_attribute:meta])* $Case:ident = $word:literal,)+
+        }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        $visible enum $Enum {
+            $($(#[$case_attribute])* $Case,)+
+        }
+
+        impl $Enum {
+            /// The word for it in the file.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$Case => $word,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $Enum {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl $crate::config::forms::ConfigValue for $Enum {
+            type Form = $crate::config::forms::Word<Self>;
+
+            fn form() -> Self::Form {
+                $crate::config::forms::Word(&[$(($word, Self::$Case)),+])
+            }
+        }
+    };
+}
+
+pub(super) use {
+    default, default_impl, default_text, form, header, key_name, needs, section, unwritten, words,
+};
