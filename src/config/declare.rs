@@ -1,4 +1,4 @@
-//! How a section of the file is declared: once, by [`section!`](self), with everything that is known of each key.
+//! How a section of the file is declared: once, by `section!`, with everything that is known of each key.
 //!
 //! ```text
 //! section! {
@@ -28,7 +28,7 @@
 //!
 //! After the struct's braces may follow, in this order:
 //!
-//! - `group { … }`: fields that several keys make together ([`KeyGroup`]); they come before the others.
+//! - `group { … }`: fields that several keys make together ([`KeyGroup`](super::section_traits::KeyGroup)); they come before the others.
 //! - `sections { … }`: the sections below: `T` for one that is always there, `Option<T>`, and `Vec<T>` for those in
 //!   double brackets.
 //! - `state { … }`: fields that are no keys, with their value when the section is not written, and a function from the
@@ -36,158 +36,6 @@
 //!
 //! How values fit together is not declared: defaults that depend on other keys are in `dependent_defaults`, checks in
 //! `validate`.
-#![allow(dead_code)] // As long as some sections are not declared yet.
-
-use super::reader::{Findings, Table};
-use super::schema::{Key, Section};
-
-/// Keys with their values as TOML.
-pub(super) type Entries = Vec<(&'static str, String)>;
-
-/// A section's header with its keys and values, one after the other as they are printed.
-pub(super) type Printed = Vec<(&'static str, Entries)>;
-
-/// A struct that is a section of the file. [`section!`](self) implements it.
-pub(super) trait ConfigSection: Clone + 'static {
-    /// Its name, its text and its keys.
-    fn section() -> &'static Section;
-
-    /// As it is where nobody wrote it: every default, and a stand-in for each key that has none.
-    fn unwritten() -> &'static Self;
-
-    /// Reads it, and the sections below it.
-    fn read(table: &Table<'_>, found: &mut Findings) -> Self;
-
-    /// Its own keys with their values.
-    fn entries(&self) -> Entries;
-
-    /// Itself, and the sections below it.
-    fn print(&self, out: &mut Printed);
-}
-
-/// A field of a section that is a section itself, may be one, or is any number of them.
-pub(super) trait Subsection: Sized {
-    /// As it is where nobody wrote it.
-    fn absent() -> Self;
-
-    /// Reads it from below its parent.
-    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self;
-
-    /// Prints what there is of it.
-    fn print_below(&self, out: &mut Printed);
-}
-
-impl<T: ConfigSection> Subsection for T {
-    fn absent() -> Self {
-        T::unwritten().clone()
-    }
-
-    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self {
-        T::read(&parent.child(key, T::section(), found), found)
-    }
-
-    fn print_below(&self, out: &mut Printed) {
-        self.print(out);
-    }
-}
-
-impl<T: ConfigSection> Subsection for Option<T> {
-    fn absent() -> Self {
-        None
-    }
-
-    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self {
-        let table = parent.child(key, T::section(), found);
-        let read = T::read(&table, found);
-        table.is_written().then_some(read)
-    }
-
-    fn print_below(&self, out: &mut Printed) {
-        if let Some(section) = self {
-            section.print(out);
-        }
-    }
-}
-
-impl<T: ConfigSection> Subsection for Vec<T> {
-    fn absent() -> Self {
-        Vec::new()
-    }
-
-    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self {
-        let tables = parent.children(key, T::section(), found);
-        tables.iter().map(|table| T::read(table, found)).collect()
-    }
-
-    fn print_below(&self, out: &mut Printed) {
-        for section in self {
-            section.print(out);
-        }
-    }
-}
-
-/// A field that several keys of one section make together, such as a choice with keys for one of its cases only.
-pub(super) trait KeyGroup: Sized {
-    /// The keys.
-    fn keys() -> &'static [Key];
-
-    /// As it is where nobody wrote any of them.
-    fn unwritten() -> Self;
-
-    /// Reads them.
-    fn read(table: &Table<'_>, found: &mut Findings) -> Self;
-
-    /// Those that apply, with their values.
-    fn entries(&self) -> Entries;
-
-    /// The sections below that belong to it.
-    fn print_below(&self, _out: &mut Printed) {}
-}
-
-/// What a field holds when a key without a default is missing or wrong, so that reading can go on. Nobody gets to see
-/// it where the key is needed: the configuration is refused.
-pub(super) trait StandIn {
-    /// A value that no check takes offence at.
-    fn stand_in() -> Self;
-}
-
-impl StandIn for String {
-    fn stand_in() -> Self {
-        String::new()
-    }
-}
-
-impl StandIn for std::path::PathBuf {
-    fn stand_in() -> Self {
-        Self::new()
-    }
-}
-
-impl StandIn for std::net::SocketAddr {
-    fn stand_in() -> Self {
-        Self::from((std::net::Ipv4Addr::LOCALHOST, 0))
-    }
-}
-
-impl StandIn for super::Address {
-    fn stand_in() -> Self {
-        super::Address::Name(String::new(), 0)
-    }
-}
-
-impl<T> StandIn for Option<T> {
-    fn stand_in() -> Self {
-        None
-    }
-}
-
-/// Lines of documentation as one text, up to the first empty line.
-pub(super) fn prose(lines: &[&'static str]) -> &'static str {
-    let lines = lines.iter().map(|line| line.trim());
-    let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
-    // Made once for each key: the schema lives as long as the process.
-    lines.join(" ").leak()
-}
 
 macro_rules! section {
     (
@@ -249,16 +97,24 @@ macro_rules! section {
         }
 
         const _: () = {
-            #[allow(unused_imports)]
+            #[allow(unused_imports, reason = "not every section has groups, sections and so on")]
             use $crate::config::{
-                declare::{self, ConfigSection, Entries, KeyGroup, Printed, StandIn, Subsection},
+                declare,
                 forms::{ConfigValue, Form},
                 reader::{Findings, Table},
                 schema::{Key, Section},
+                section_traits::{
+                    self, ConfigSection, Entries, Extent, KeyGroup, Printed, StandIn, Subsection,
+                },
             };
             use std::sync::LazyLock;
 
-            #[allow(unused_variables, unused_mut, clippy::redundant_closure_call)]
+            #[allow(
+                unused_variables,
+                unused_mut,
+                clippy::redundant_closure_call,
+                reason = "not every section has keys, or state"
+            )]
             impl ConfigSection for $Section {
                 fn section() -> &'static Section {
                     static SECTION: LazyLock<Section> = LazyLock::new(|| {
@@ -270,11 +126,11 @@ macro_rules! section {
                             form: Form::<$type>::name(&declare::form!($type $(, $form)?)).leak(),
                             default: declare::default!($default $($without)?),
                             example: stringify!($default),
-                            doc: declare::prose(&[$($text),+]),
+                            doc: section_traits::prose(&[$($text),+]),
                             is_needed: declare::needs!($($without)?),
                             restart: restart || declare::needs!($($needs)?),
                         });)*
-                        Section::new(declare::header!([$($header)*]), declare::prose(&[$($doc),+]), keys)
+                        Section::new(declare::header!([$($header)*]), section_traits::prose(&[$($doc),+]), keys)
                     });
                     &SECTION
                 }
@@ -315,7 +171,7 @@ macro_rules! section {
 
                 fn entries(&self) -> Entries {
                     let mut entries = Entries::new();
-                    $($(entries.extend(self.$group.entries());)+)?
+                    $($(entries.extend(KeyGroup::entries(&self.$group));)+)?
                     $(entries.push((
                         declare::key_name!($key $($name)?),
                         Form::<$type>::print(&declare::form!($type $(, $form)?), &self.$key),
@@ -323,10 +179,10 @@ macro_rules! section {
                     entries
                 }
 
-                fn print(&self, out: &mut Printed) {
+                fn print(&self, extent: Extent, out: &mut Printed) {
                     out.push((Self::section().header, self.entries()));
-                    $($(self.$group.print_below(out);)+)?
-                    $($(self.$child.print_below(out);)+)?
+                    $($(KeyGroup::print_below(&self.$group, out);)+)?
+                    $($(Subsection::print_below(&self.$child, extent, out);)+)?
                 }
             }
         };
@@ -422,7 +278,7 @@ macro_rules! default_impl {
     ([$($header:tt)*] $Section:ident) => {
         impl Default for $Section {
             fn default() -> Self {
-                <Self as $crate::config::declare::ConfigSection>::unwritten().clone()
+                <Self as $crate::config::section_traits::ConfigSection>::unwritten().clone()
             }
         }
     };

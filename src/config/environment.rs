@@ -2,7 +2,7 @@
 
 use super::plain_file::{LONGEST_TOKEN, read_lasting_file};
 use super::reader::Findings;
-use super::runtime::{Config, ListenerTls, LogSink};
+use super::{Config, ListenerTls, LogSink};
 use crate::files::{OpenDirectory, directory_of};
 use crate::tls::material::{Material, Part};
 use std::os::unix::fs::PermissionsExt;

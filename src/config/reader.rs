@@ -163,7 +163,8 @@ impl<'t> Table<'t> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// The value of a declared key, read by its form; what it is `unwritten` where it is not written or wrong.
+    /// The value of a key, read by its form: what it is `unwritten` where it is not written or wrong. A list keeps its
+    /// good items.
     pub(super) fn value<T: Clone>(
         &self,
         name: &str,
@@ -199,83 +200,6 @@ impl<'t> Table<'t> {
             found.error(Some(span), problem.message, problem.remedy);
         }
         read.unwrap_or_else(|| unwritten.clone())
-    }
-
-    /// The value of a key, read by `read`; the default where it is not written or wrong.
-    pub(super) fn read<T>(
-        &self,
-        key: &str,
-        default: T,
-        found: &mut Findings,
-        read: impl FnOnce(&str, &DeValue<'t>) -> Result<T, Problem>,
-    ) -> T {
-        let Some(value) = self.get(key, found) else {
-            return default;
-        };
-        match read(key, value.get_ref()) {
-            Ok(read) => read,
-            Err(problem) => {
-                found.error(Some(value.span()), problem.message, problem.remedy);
-                found.mark_bad(self.at(key));
-                default
-            }
-        }
-    }
-
-    /// A list whose items are read one by one; each wrong one is an error of its own. `example` is for advice.
-    pub(super) fn list<T>(
-        &self,
-        key: &str,
-        default: Vec<T>,
-        example: &str,
-        found: &mut Findings,
-        read: impl Fn(&str, &DeValue<'t>) -> Result<T, Problem>,
-    ) -> Vec<T> {
-        let Some(value) = self.get(key, found) else {
-            return default;
-        };
-        let mut problem = |span, problem: Problem| {
-            found.error(Some(span), problem.message, problem.remedy);
-            found.mark_bad(self.at(key));
-        };
-        let DeValue::Array(items) = value.get_ref() else {
-            let is = describe(value.get_ref());
-            let remedy = format!("write it in brackets, such as `{key} = {example}`");
-            problem(
-                value.span(),
-                Problem::new(format!("`{key}` is {is}, but must be a list"), remedy),
-            );
-            return default;
-        };
-        let mut list = Vec::with_capacity(items.len());
-        for item in items.iter() {
-            match read(key, item.get_ref()) {
-                Ok(read) => list.push(read),
-                Err(wrong) => problem(item.span(), wrong),
-            }
-        }
-        list
-    }
-
-    /// As [`Table::read`], and an error where it is not written. A stand-in is returned so that reading goes on.
-    pub(super) fn require<T>(
-        &self,
-        key: &str,
-        stand_in: T,
-        found: &mut Findings,
-        read: impl FnOnce(&str, &DeValue<'t>) -> Result<T, Problem>,
-    ) -> T {
-        if self.table.is_some_and(|table| !table.contains_key(key)) {
-            let example = self.section.key(key).map_or("", |key| key.example);
-            found.error(
-                found.place(&self.path),
-                format!("{} has no `{key}`", self.section.header),
-                format!("add `{key} = {example}`"),
-            );
-            found.mark_bad(self.at(key));
-            return stand_in;
-        }
-        self.read(key, stand_in, found, read)
     }
 
     /// A section below it that there is one of.

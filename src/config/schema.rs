@@ -1,26 +1,15 @@
-//! Every section and key of the file: what it means, its form, its default.
+//! The declarations of all sections and keys as data: what each means, its form, its default.
 //!
-//! Unknown keys are found with it, `docs/configuration.md` has its reference from it, and tests hold its
-//! defaults against the code's.
+//! Unknown keys are found with it, and `docs/configuration.md` has its reference from it.
 
-use super::declare::ConfigSection;
 use super::forms::{Form, KeyContext, Problems};
-use super::keys;
-use super::sections::{Hold, Retry};
+use super::sections;
 use std::path::Path;
 use std::sync::LazyLock;
 use toml::de::DeValue;
 
-/// All sections, in the order in which people should write them.
-pub static SECTIONS: LazyLock<Vec<&'static Section>> = LazyLock::new(|| {
-    let mut sections: Vec<&'static Section> = keys::SECTIONS.iter().collect();
-    let at = sections
-        .iter()
-        .position(|section| section.name == "pool.slow_start");
-    let at = at.unwrap_or(sections.len());
-    sections.splice(at..at, [Retry::section(), Hold::section()]);
-    sections
-});
+/// All sections, in the order in which people should write them; the first is the top of the file.
+pub static SECTIONS: LazyLock<Vec<&'static Section>> = LazyLock::new(sections::all);
 
 /// One key.
 #[derive(Debug, Clone, Copy)]
@@ -54,16 +43,11 @@ pub struct Section {
     pub keys: &'static [Key],
 }
 
-/// A section by name. The names are ours, not the user's.
-///
-/// # Panics
-/// If the code asks for a section that is not in [`SECTIONS`]; every reader is run by the tests.
-pub(super) fn section(name: &str) -> &'static Section {
-    SECTIONS
-        .iter()
-        .copied()
-        .find(|section| section.name == name)
-        .expect("sections are named by this module's own callers")
+/// Whether a change of this key takes effect only when the process starts anew.
+pub(super) fn needs_restart(header: &str, key: &str) -> bool {
+    let section = SECTIONS.iter().find(|section| section.header == header);
+    let key = section.and_then(|section| section.key(key));
+    key.is_some_and(|key| key.restart)
 }
 
 impl Section {

@@ -1,7 +1,7 @@
 //! Single values: from TOML to Rust, or a problem that says what to write instead.
 
-use super::reader::{Findings, Problem, Table, describe};
-use super::runtime::Address;
+use super::Address;
+use super::reader::{Problem, describe};
 use super::{address, duration, later, size, suggest};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -159,10 +159,6 @@ pub(super) fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
 /// What stands for a default that the proxy finds out by itself.
 pub(super) const AUTO: &str = "auto";
 
-fn is_auto(value: &DeValue<'_>) -> bool {
-    matches!(value, DeValue::String(text) if text == AUTO)
-}
-
 pub(super) fn size_of(key: &str, value: &DeValue<'_>) -> Read<u64> {
     match value {
         DeValue::String(text) => size::parse(text).map_err(|why| {
@@ -257,99 +253,6 @@ pub(super) fn file_path(key: &str, text: &str, base: &Path) -> Read<PathBuf> {
         return refused(why, "use a shorter path");
     }
     Ok(path)
-}
-
-impl Table<'_> {
-    pub(super) fn boolean(&self, key: &str, default: bool, found: &mut Findings) -> bool {
-        self.read(key, default, found, boolean)
-    }
-
-    pub(super) fn duration(&self, key: &str, default: Duration, found: &mut Findings) -> Duration {
-        self.read(key, default, found, duration_of)
-    }
-
-    /// A duration that must not be zero, because nothing could happen in it.
-    pub(super) fn some_time(&self, key: &str, default: Duration, found: &mut Findings) -> Duration {
-        self.read(key, default, found, |key, value| {
-            match duration_of(key, value)? {
-                Duration::ZERO => Err(Problem::new(
-                    format!("`{key}` can't be zero"),
-                    format!(
-                        "write how long, such as `{key} = \"{}\"`",
-                        duration::format(default)
-                    ),
-                )),
-                time => Ok(time),
-            }
-        })
-    }
-
-    pub(super) fn size(&self, key: &str, default: u64, found: &mut Findings) -> u64 {
-        self.read(key, default, found, size_of)
-    }
-
-    /// The same, or `None` for `"auto"`, which is the default.
-    pub(super) fn size_or_auto(&self, key: &str, found: &mut Findings) -> Option<u64> {
-        self.read(key, None, found, |key, value| match value {
-            value if is_auto(value) => Ok(None),
-            value => size_of(key, value).map(Some),
-        })
-    }
-
-    /// A whole number within this range, or `None` for `"auto"`, which is the default.
-    pub(super) fn number_or_auto<T>(
-        &self,
-        key: &str,
-        range: RangeInclusive<i64>,
-        found: &mut Findings,
-    ) -> Option<T>
-    where
-        T: TryFrom<i64>,
-    {
-        let read = |key: &str, value: &DeValue<'_>| match value {
-            value if is_auto(value) => Ok(None),
-            value => integer(key, value, &range).map(Some),
-        };
-        let number: Option<i64> = self.read(key, None, found, read);
-        number.and_then(|number| T::try_from(number).ok())
-    }
-
-    /// A whole number within a range that its type can hold.
-    pub(super) fn number<T>(
-        &self,
-        key: &str,
-        default: T,
-        range: RangeInclusive<i64>,
-        found: &mut Findings,
-    ) -> T
-    where
-        T: TryFrom<i64>,
-    {
-        let read = |key: &str, value: &DeValue<'_>| integer(key, value, &range).map(Some);
-        let number = self.read(key, None, found, read);
-        number
-            .and_then(|number| T::try_from(number).ok())
-            .unwrap_or(default)
-    }
-
-    pub(super) fn path(&self, key: &str, base: &Path, found: &mut Findings) -> Option<PathBuf> {
-        self.read(key, None, found, |key, value| path_of(key, value, base))
-    }
-
-    /// An IP address and a port to listen on; `""` is none.
-    pub(super) fn listen(
-        &self,
-        key: &str,
-        default: Option<SocketAddr>,
-        found: &mut Findings,
-    ) -> Option<SocketAddr> {
-        self.read(key, default, found, |key, value| {
-            match text(key, value, "127.0.0.1:9901")? {
-                "" => Ok(None),
-                _ => listen(key, value).map(Some),
-            }
-        })
-    }
 }
 
 pub(super) fn listen(key: &str, value: &DeValue<'_>) -> Read<SocketAddr> {

@@ -1,0 +1,165 @@
+//! `[listener.tls]` and `[[listener.tls.certificates]]`.
+
+use crate::config::declare::{section, words};
+use crate::config::forms::{ConfigValue as _, Custom, FilePath, Form as _, KeyContext, custom};
+use crate::config::print;
+use crate::config::reader::{Findings, Table};
+use crate::config::schema::Key;
+use crate::config::section_traits::{
+    ConfigSection as _, Entries, Extent, KeyGroup, Printed, Subsection as _,
+};
+use crate::config::values::{Read, path_of, quoted, wrong};
+use std::path::{Path, PathBuf};
+use toml::de::DeValue;
+
+section! {
+    /// TLS on a listener; in one line: `tls = { cert = "FILE", key = "FILE" }`. The files are read again on a reload
+    /// and when they change.
+    [listener.tls]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ListenerTls {
+        /// Whether clients show a certificate. The app learns of it in `X-Client-Cert-…`.
+        client_auth: ClientAuth = "off";
+        /// PEM file with the certificates of those who may sign clients'. Needed unless `client_auth = "off"`.
+        client_ca: Option<PathBuf> = "", FilePath;
+        /// PEM file with revocation lists: one of each authority in the chains of clients' certificates. Revoked ones
+        /// are refused.
+        client_crl: Option<PathBuf> = "", FilePath;
+        /// The oldest version of TLS that is spoken.
+        min_version: TlsVersion = "1.2", custom("\"1.2\" or \"1.3\"", read_version, |version| TlsVersion::form().print(version));
+    }
+    group {
+        /// Certificates with their keys, at least one; the first is for clients that ask for no name that we have.
+        certificates: Vec<CertificateFiles>;
+    }
+}
+
+section! {
+    /// Further certificates; a client gets the one that has the name it asks for (SNI), else the first.
+    [[listener.tls.certificates]]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct CertificateFiles {
+        /// As in `[listener.tls]`.
+        #[no_default(needed)]
+        cert: PathBuf = "/etc/lameduck/tls/fullchain.pem", file();
+        /// As in `[listener.tls]`.
+        #[no_default(needed)]
+        key: PathBuf = "/etc/lameduck/tls/privkey.pem", file();
+    }
+}
+
+section! {
+    /// TLS on a listener; in one line: `tls = { cert = "FILE", key = "FILE" }`. The files are read again on a reload
+    /// and when they change.
+    [listener.tls]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct OwnCertificate {
+        /// PEM file with the certificate, then the intermediate ones. Left out: the first of `certificates` is the
+        /// default one.
+        #[no_default(optional)]
+        cert: Option<PathBuf> = "/etc/lameduck/tls/fullchain.pem", custom("path", |key, value| read_file(key, value).map(Some), print::path);
+        /// PEM file with its private key, not encrypted. Left out together with `cert`.
+        #[no_default(optional)]
+        key: Option<PathBuf> = "/etc/lameduck/tls/privkey.pem", custom("path", |key, value| read_file(key, value).map(Some), print::path);
+    }
+}
+
+words! {
+    /// Whether clients show certificates.
+    pub enum ClientAuth {
+        /// They aren't asked.
+        Off = "off",
+        /// They may; one that is shown must be good.
+        Optional = "optional",
+        /// No good certificate, no connection.
+        Required = "required",
+    }
+}
+
+words! {
+    /// Versions of TLS.
+    pub enum TlsVersion {
+        /// RFC 5246.
+        Tls12 = "1.2",
+        /// RFC 8446.
+        Tls13 = "1.3",
+    }
+}
+
+/// The pair of the section itself, then those of `[[listener.tls.certificates]]`.
+impl KeyGroup for Vec<CertificateFiles> {
+    fn keys() -> &'static [Key] {
+        OwnCertificate::section().keys
+    }
+
+    fn unwritten() -> Self {
+        Vec::new()
+    }
+
+    fn read(table: &Table<'_>, found: &mut Findings) -> Self {
+        let own = OwnCertificate::read(table, found);
+        let listed = Vec::<CertificateFiles>::read_below(table, "certificates", found);
+        let mut certificates = Vec::new();
+        match (own.cert, own.key) {
+            (Some(cert), Some(key)) => certificates.push(CertificateFiles { cert, key }),
+            (None, None) if !listed.is_empty() => {}
+            (cert, _) => {
+                let missing = if cert.is_some() { "key" } else { "cert" };
+                if table.is_written() && found.sound(&[&table.at(missing)]) {
+                    found.error(
+                        found.place(&table.path),
+                        format!("[listener.tls] has no `{missing}`"),
+                        "write both: `cert = \"fullchain.pem\"` and `key = \"privkey.pem\"`",
+                    );
+                }
+            }
+        }
+        certificates.extend(listed);
+        certificates
+    }
+
+    fn entries(&self) -> Entries {
+        self.first()
+            .map(CertificateFiles::entries)
+            .unwrap_or_default()
+    }
+
+    fn print_below(&self, out: &mut Printed) {
+        for more in self.iter().skip(1) {
+            more.print(Extent::Whole, out);
+        }
+    }
+}
+
+/// A file that must be named, once the key is written.
+fn file() -> Custom<PathBuf> {
+    custom("path", read_file, |path: &PathBuf| print_file(path))
+}
+
+fn print_file(path: &Path) -> String {
+    print::text(&path.display().to_string())
+}
+
+fn read_file(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<PathBuf> {
+    let name = key.name;
+    path_of(name, value, key.base)?.ok_or_else(|| {
+        let remedy = format!(
+            "write the path of a PEM file, such as `{name} = \"/etc/lameduck/tls/{name}.pem\"`"
+        );
+        wrong(name, "\"\"", "it names no file", remedy)
+    })
+}
+
+fn read_version(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<TlsVersion> {
+    if let DeValue::String(text) = value
+        && ["1.0", "1.1"].contains(&text.as_ref())
+    {
+        return Err(wrong(
+            key.name,
+            quoted(text),
+            "TLS 1.0 and 1.1 are broken, and not spoken (RFC 8996)",
+            format!("write `{} = \"1.2\"`", key.name),
+        ));
+    }
+    TlsVersion::form().read(key, value)
+}
