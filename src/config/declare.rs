@@ -111,7 +111,6 @@ macro_rules! section {
 
             #[allow(
                 unused_variables,
-                unused_mut,
                 clippy::redundant_closure_call,
                 reason = "not every section has keys, or state"
             )]
@@ -119,9 +118,8 @@ macro_rules! section {
                 fn section() -> &'static Section {
                     static SECTION: LazyLock<Section> = LazyLock::new(|| {
                         let restart = declare::needs!($($section_needs)?);
-                        let mut keys: Vec<Key> = Vec::new();
-                        $($(keys.extend_from_slice(<$group_type as KeyGroup>::keys());)+)?
-                        $(keys.push(Key {
+                        let groups: &[&[Key]] = &[$($(<$group_type as KeyGroup>::keys()),+)?];
+                        let own: &[Key] = &[$(Key {
                             name: declare::key_name!($key $($name)?),
                             form: Form::<$type>::name(&declare::form!($type $(, $form)?)).leak(),
                             default: declare::default!($default $($without)?),
@@ -129,8 +127,12 @@ macro_rules! section {
                             doc: section_traits::prose(&[$($text),+]),
                             is_needed: declare::needs!($($without)?),
                             restart: restart || declare::needs!($($needs)?),
-                        });)*
-                        Section::new(declare::header!([$($header)*]), section_traits::prose(&[$($doc),+]), keys)
+                        }),*];
+                        Section::new(
+                            declare::header!([$($header)*]),
+                            section_traits::prose(&[$($doc),+]),
+                            [&groups.concat(), own].concat(),
+                        )
                     });
                     &SECTION
                 }
@@ -170,13 +172,12 @@ macro_rules! section {
                 }
 
                 fn entries(&self) -> Entries {
-                    let mut entries = Entries::new();
-                    $($(entries.extend(KeyGroup::entries(&self.$group));)+)?
-                    $(entries.push((
+                    let groups: &[Entries] = &[$($(KeyGroup::entries(&self.$group)),+)?];
+                    let own: &[_] = &[$((
                         declare::key_name!($key $($name)?),
                         Form::<$type>::print(&declare::form!($type $(, $form)?), &self.$key),
-                    ));)*
-                    entries
+                    )),*];
+                    [&groups.concat(), own].concat()
                 }
 
                 fn print(&self, extent: Extent, out: &mut Printed) {

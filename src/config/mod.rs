@@ -18,6 +18,7 @@ pub mod diagnostics;
 pub mod diff;
 pub mod duration;
 mod environment;
+pub mod example;
 mod excerpt;
 mod forms;
 pub mod from_args;

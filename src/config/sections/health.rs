@@ -100,11 +100,8 @@ words! {
     }
 }
 
-// The keys that make a check. Which of them a kind knows is in `CheckKind::keys`.
 section! {
-    /// How the pool's backends are probed. Leave the whole section out and it is `GET /health`, where an app that
-    /// answers 404, 405 or 501 is checked by a TCP connect instead, with a warning. A section that is written is taken
-    /// at its word.
+    /// The keys that make a [`Check`]. Which of them a kind knows is in `CheckKind::keys`.
     [pool.health]
     #[derive(Debug, Clone, PartialEq)]
     struct CheckKeys {

@@ -9,7 +9,7 @@ use crate::config::section_traits::{
     ConfigSection as _, Entries, Extent, KeyGroup, Printed, Subsection as _,
 };
 use crate::config::values::{Read, path_of, quoted, wrong};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use toml::de::DeValue;
 
 section! {
@@ -26,11 +26,26 @@ section! {
         /// are refused.
         client_crl: Option<PathBuf> = "", FilePath;
         /// The oldest version of TLS that is spoken.
-        min_version: TlsVersion = "1.2", custom("\"1.2\" or \"1.3\"", read_version, |version| TlsVersion::form().print(version));
+        min_version: TlsVersion = "1.2", version();
     }
     group {
         /// Certificates with their keys, at least one; the first is for clients that ask for no name that we have.
         certificates: Vec<CertificateFiles>;
+    }
+}
+
+section! {
+    /// The pair of keys for the first certificate: both or none.
+    [listener.tls]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct OwnCertificate {
+        /// PEM file with the certificate, then the intermediate ones. Left out: the first of `certificates` is the
+        /// default one.
+        #[no_default(optional)]
+        cert: Option<PathBuf> = "/etc/lameduck/tls/fullchain.pem", maybe_file();
+        /// PEM file with its private key, not encrypted. Left out together with `cert`.
+        #[no_default(optional)]
+        key: Option<PathBuf> = "/etc/lameduck/tls/privkey.pem", maybe_file();
     }
 }
 
@@ -45,22 +60,6 @@ section! {
         /// As in `[listener.tls]`.
         #[no_default(needed)]
         key: PathBuf = "/etc/lameduck/tls/privkey.pem", file();
-    }
-}
-
-section! {
-    /// TLS on a listener; in one line: `tls = { cert = "FILE", key = "FILE" }`. The files are read again on a reload
-    /// and when they change.
-    [listener.tls]
-    #[derive(Debug, Clone, PartialEq, Eq)]
-    struct OwnCertificate {
-        /// PEM file with the certificate, then the intermediate ones. Left out: the first of `certificates` is the
-        /// default one.
-        #[no_default(optional)]
-        cert: Option<PathBuf> = "/etc/lameduck/tls/fullchain.pem", custom("path", |key, value| read_file(key, value).map(Some), print::path);
-        /// PEM file with its private key, not encrypted. Left out together with `cert`.
-        #[no_default(optional)]
-        key: Option<PathBuf> = "/etc/lameduck/tls/privkey.pem", custom("path", |key, value| read_file(key, value).map(Some), print::path);
     }
 }
 
@@ -133,11 +132,9 @@ impl KeyGroup for Vec<CertificateFiles> {
 
 /// A file that must be named, once the key is written.
 fn file() -> Custom<PathBuf> {
-    custom("path", read_file, |path: &PathBuf| print_file(path))
-}
-
-fn print_file(path: &Path) -> String {
-    print::text(&path.display().to_string())
+    custom("path", read_file, |path| {
+        print::text(&path.display().to_string())
+    })
 }
 
 fn read_file(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<PathBuf> {
@@ -148,6 +145,21 @@ fn read_file(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<PathBuf> {
         );
         wrong(name, "\"\"", "it names no file", remedy)
     })
+}
+
+/// A file that may be left out, but not be named by an empty text.
+fn maybe_file() -> Custom<Option<PathBuf>> {
+    custom(
+        "path",
+        |key, value| read_file(key, value).map(Some),
+        print::path,
+    )
+}
+
+/// A version of TLS; the old ones are refused in words of their own.
+fn version() -> Custom<TlsVersion> {
+    let print = |version: &TlsVersion| TlsVersion::form().print(version);
+    custom("\"1.2\" or \"1.3\"", read_version, print)
 }
 
 fn read_version(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<TlsVersion> {
