@@ -100,11 +100,11 @@ macro_rules! section {
             #[allow(unused_imports, reason = "not every section has groups, sections and so on")]
             use $crate::config::{
                 declare,
-                forms::{ConfigValue, Form},
+                forms::{ConfigValue, ValueForm},
                 reader::{Findings, Table},
                 schema::{Key, Section},
                 section_traits::{
-                    self, ConfigSection, Entries, Extent, KeyGroup, Printed, StandIn, Subsection,
+                    self, ConfigSection, Entries, PrintExtent, KeyGroup, PrintedSections, StandInValue, Subsection,
                 },
             };
             use std::sync::LazyLock;
@@ -121,7 +121,7 @@ macro_rules! section {
                         let groups: &[&[Key]] = &[$($(<$group_type as KeyGroup>::keys()),+)?];
                         let own: &[Key] = &[$(Key {
                             name: declare::key_name!($key $($name)?),
-                            form: Form::<$type>::name(&declare::form!($type $(, $form)?)).leak(),
+                            form: ValueForm::<$type>::name(&declare::form!($type $(, $form)?)).leak(),
                             default: declare::default!($default $($without)?),
                             example: stringify!($default),
                             doc: section_traits::prose(&[$($text),+]),
@@ -175,12 +175,12 @@ macro_rules! section {
                     let groups: &[Entries] = &[$($(KeyGroup::entries(&self.$group)),+)?];
                     let own: &[_] = &[$((
                         declare::key_name!($key $($name)?),
-                        Form::<$type>::print(&declare::form!($type $(, $form)?), &self.$key),
+                        ValueForm::<$type>::print(&declare::form!($type $(, $form)?), &self.$key),
                     )),*];
                     [&groups.concat(), own].concat()
                 }
 
-                fn print(&self, extent: Extent, out: &mut Printed) {
+                fn print(&self, extent: PrintExtent, out: &mut PrintedSections) {
                     out.push((Self::section().header, self.entries()));
                     $($(KeyGroup::print_below(&self.$group, out);)+)?
                     $($(Subsection::print_below(&self.$child, extent, out);)+)?
@@ -252,7 +252,7 @@ macro_rules! unwritten {
         <$Section>::section().default_of($key, &$form)
     };
     ($Section:ty, $key:expr, $form:expr, $without:ident) => {
-        StandIn::stand_in()
+        StandInValue::stand_in()
     };
 }
 
@@ -315,10 +315,10 @@ macro_rules! words {
         }
 
         impl $crate::config::forms::ConfigValue for $Enum {
-            type Form = $crate::config::forms::Word<Self>;
+            type Form = $crate::config::forms::WordChoice<Self>;
 
             fn form() -> Self::Form {
-                $crate::config::forms::Word(&[$(($word, Self::$Case)),+])
+                $crate::config::forms::WordChoice(&[$(($word, Self::$Case)),+])
             }
         }
     };

@@ -2,7 +2,7 @@
 
 use super::print::print_sections;
 use super::schema;
-use super::section_traits::{ConfigSection, Entries, Extent};
+use super::section_traits::{ConfigSection, Entries, PrintExtent};
 use super::sections::*;
 use std::collections::HashMap;
 use std::fmt;
@@ -294,9 +294,9 @@ fn settings(section: &'static str, old: Entries, new: Entries) -> impl Iterator<
 /// The settings that differ in a section and in those below it that there is one of; what is listed there, such as
 /// certificates, is compared by its place.
 fn all_settings<T: ConfigSection>(old: &T, new: &T) -> Vec<Setting> {
-    let mut before = print_sections(old, Extent::WithoutLists);
+    let mut before = print_sections(old, PrintExtent::WithoutLists);
     let mut changed = Vec::new();
-    for (header, entries) in print_sections(new, Extent::WithoutLists) {
+    for (header, entries) in print_sections(new, PrintExtent::WithoutLists) {
         let other = before.iter().position(|(other, _)| *other == header);
         let other = other.map(|at| before.remove(at).1).unwrap_or_default();
         changed.extend(settings(header, other, entries));

@@ -1,12 +1,12 @@
 //! A configuration as TOML: every effective value, and it parses back to the same configuration.
 
-use super::section_traits::{ConfigSection, Entries, Extent, Printed};
+use super::section_traits::{ConfigSection, Entries, PrintExtent, PrintedSections};
 use super::sections::{Config, Health};
 
 /// The whole configuration as TOML. A pool whose file has no `[pool.health]` shows the values of it as
 /// comments: written out, the section would be taken at its word and lose its fall-back to TCP.
 pub fn print(config: &Config) -> String {
-    let printed = print_sections(config, Extent::Whole);
+    let printed = print_sections(config, PrintExtent::Whole);
     let mut out = String::new();
     let mut pools = config.pools.iter();
     // The first is the top of the file, which has no keys.
@@ -32,8 +32,11 @@ pub fn print(config: &Config) -> String {
 const PRINTED_LAST: [(&str, &str); 1] = [("[[listener]]", "proxy_protocol")];
 
 /// A section and those below it.
-pub(super) fn print_sections<T: ConfigSection>(section: &T, extent: Extent) -> Printed {
-    let mut printed = Printed::new();
+pub(super) fn print_sections<T: ConfigSection>(
+    section: &T,
+    extent: PrintExtent,
+) -> PrintedSections {
+    let mut printed = PrintedSections::new();
     section.print(extent, &mut printed);
     for (header, entries) in &mut printed {
         entries.sort_by_key(|(key, _)| PRINTED_LAST.contains(&(*header, *key)));

@@ -1,7 +1,7 @@
 //! Reads one table of the TOML, key by key, and notes every problem instead of stopping at the first.
 
 use super::diagnostics::{Diagnostic, Severity};
-use super::forms::{Form, KeyContext, Problems};
+use super::forms::{KeyContext, SpannedProblems, ValueForm};
 use super::schema::{self, Section};
 use super::{later, suggest};
 use std::collections::{HashMap, HashSet};
@@ -168,7 +168,7 @@ impl<'t> Table<'t> {
     pub(super) fn value<T: Clone>(
         &self,
         name: &str,
-        form: &impl Form<T>,
+        form: &impl ValueForm<T>,
         unwritten: &T,
         found: &mut Findings,
     ) -> T {
@@ -191,7 +191,7 @@ impl<'t> Table<'t> {
             default: key.and_then(|key| key.default).unwrap_or_default(),
             base: self.base,
         };
-        let mut problems = Problems::new();
+        let mut problems = SpannedProblems::new();
         let read = form.read_whole(&context, value, &mut problems);
         if !problems.is_empty() {
             found.mark_bad(self.at(name));

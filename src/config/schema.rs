@@ -2,7 +2,7 @@
 //!
 //! Unknown keys are found with it, and `docs/configuration.md` has its reference from it.
 
-use super::forms::{Form, KeyContext, Problems};
+use super::forms::{KeyContext, SpannedProblems, ValueForm};
 use super::sections;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -65,7 +65,7 @@ impl Section {
     ///
     /// # Panics
     /// If there is no such key, or its default is no value of its form. A test reads the defaults of all sections.
-    pub(super) fn default_of<T>(&self, name: &str, form: &impl Form<T>) -> T {
+    pub(super) fn default_of<T>(&self, name: &str, form: &impl ValueForm<T>) -> T {
         let default = self
             .key(name)
             .and_then(|key| key.default)
@@ -75,7 +75,7 @@ impl Section {
             default,
             base: Path::new(""),
         };
-        let mut problems = Problems::new();
+        let mut problems = SpannedProblems::new();
         let value = DeValue::parse(default).ok();
         let read = value.and_then(|value| form.read_whole(&context, &value, &mut problems));
         match read.filter(|_| problems.is_empty()) {

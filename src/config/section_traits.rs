@@ -7,11 +7,11 @@ use super::schema::{Key, Section};
 pub(super) type Entries = Vec<(&'static str, String)>;
 
 /// A section's header with its keys and values, one after the other as they are printed.
-pub(super) type Printed = Vec<(&'static str, Entries)>;
+pub(super) type PrintedSections = Vec<(&'static str, Entries)>;
 
 /// How much of a section is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum PrintExtent {
     /// All that is below it.
     Whole,
     /// What there is one of: lists of sections, such as a pool's backends, are left out.
@@ -33,7 +33,7 @@ pub(super) trait ConfigSection: Clone + 'static {
     fn entries(&self) -> Entries;
 
     /// Itself, and the sections below it.
-    fn print(&self, extent: Extent, out: &mut Printed);
+    fn print(&self, extent: PrintExtent, out: &mut PrintedSections);
 }
 
 /// A field of a section that is a section itself, may be one, or is any number of them.
@@ -45,7 +45,7 @@ pub(super) trait Subsection: Sized {
     fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self;
 
     /// Prints what there is of it.
-    fn print_below(&self, extent: Extent, out: &mut Printed);
+    fn print_below(&self, extent: PrintExtent, out: &mut PrintedSections);
 }
 
 impl<T: ConfigSection> Subsection for T {
@@ -57,7 +57,7 @@ impl<T: ConfigSection> Subsection for T {
         T::read(&parent.child(key, T::section(), found), found)
     }
 
-    fn print_below(&self, extent: Extent, out: &mut Printed) {
+    fn print_below(&self, extent: PrintExtent, out: &mut PrintedSections) {
         self.print(extent, out);
     }
 }
@@ -73,7 +73,7 @@ impl<T: ConfigSection> Subsection for Option<T> {
         table.is_written().then_some(read)
     }
 
-    fn print_below(&self, extent: Extent, out: &mut Printed) {
+    fn print_below(&self, extent: PrintExtent, out: &mut PrintedSections) {
         if let Some(section) = self {
             section.print(extent, out);
         }
@@ -90,8 +90,8 @@ impl<T: ConfigSection> Subsection for Vec<T> {
         tables.iter().map(|table| T::read(table, found)).collect()
     }
 
-    fn print_below(&self, extent: Extent, out: &mut Printed) {
-        if extent == Extent::Whole {
+    fn print_below(&self, extent: PrintExtent, out: &mut PrintedSections) {
+        if extent == PrintExtent::Whole {
             for section in self {
                 section.print(extent, out);
             }
@@ -114,41 +114,41 @@ pub(super) trait KeyGroup: Sized {
     fn entries(&self) -> Entries;
 
     /// The sections below that belong to it.
-    fn print_below(&self, _out: &mut Printed) {}
+    fn print_below(&self, _out: &mut PrintedSections) {}
 }
 
 /// What a field holds when a key without a default is missing or wrong, so that reading can go on. Nobody gets to see
 /// it where the key is needed: the configuration is refused.
-pub(super) trait StandIn {
+pub(super) trait StandInValue {
     /// A value that no check takes offence at.
     fn stand_in() -> Self;
 }
 
-impl StandIn for String {
+impl StandInValue for String {
     fn stand_in() -> Self {
         String::new()
     }
 }
 
-impl StandIn for std::path::PathBuf {
+impl StandInValue for std::path::PathBuf {
     fn stand_in() -> Self {
         Self::new()
     }
 }
 
-impl StandIn for std::net::SocketAddr {
+impl StandInValue for std::net::SocketAddr {
     fn stand_in() -> Self {
         Self::from((std::net::Ipv4Addr::LOCALHOST, 0))
     }
 }
 
-impl StandIn for super::Address {
+impl StandInValue for super::Address {
     fn stand_in() -> Self {
         super::Address::Name(String::new(), 0)
     }
 }
 
-impl<T> StandIn for Option<T> {
+impl<T> StandInValue for Option<T> {
     fn stand_in() -> Self {
         None
     }

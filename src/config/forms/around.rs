@@ -1,6 +1,6 @@
 //! Forms that are made of another one: it or `"auto"`, it or none, a list of it.
 
-use super::{Form, KeyContext, Problems};
+use super::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print::{text, texts_of};
 use crate::config::reader::{Problem, describe};
 use crate::config::values::{self, Read};
@@ -8,9 +8,9 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 /// Another form, or `"auto"`: the proxy finds out by itself.
-pub(in crate::config) struct Auto<F>(pub(in crate::config) F);
+pub(in crate::config) struct OrAuto<F>(pub(in crate::config) F);
 
-impl<T, F: Form<T>> Form<Option<T>> for Auto<F> {
+impl<T, F: ValueForm<T>> ValueForm<Option<T>> for OrAuto<F> {
     fn name(&self) -> String {
         format!("{}, or `{}`", self.0.name(), values::AUTO)
     }
@@ -33,7 +33,7 @@ impl<T, F: Form<T>> Form<Option<T>> for Auto<F> {
 /// Another form, in which zero stands for none.
 pub(in crate::config) struct ZeroIsNone<F>(pub(in crate::config) F);
 
-impl<T: Default + PartialEq, F: Form<T>> Form<Option<T>> for ZeroIsNone<F> {
+impl<T: Default + PartialEq, F: ValueForm<T>> ValueForm<Option<T>> for ZeroIsNone<F> {
     fn name(&self) -> String {
         self.0.name()
     }
@@ -52,9 +52,12 @@ impl<T: Default + PartialEq, F: Form<T>> Form<Option<T>> for ZeroIsNone<F> {
 }
 
 /// Another form under another name.
-pub(in crate::config) struct Named<F>(pub(in crate::config) &'static str, pub(in crate::config) F);
+pub(in crate::config) struct NamedForm<F>(
+    pub(in crate::config) &'static str,
+    pub(in crate::config) F,
+);
 
-impl<T, F: Form<T>> Form<T> for Named<F> {
+impl<T, F: ValueForm<T>> ValueForm<T> for NamedForm<F> {
     fn name(&self) -> String {
         self.0.into()
     }
@@ -74,7 +77,7 @@ pub(in crate::config) struct EmptyIsNone<F>(
     pub(in crate::config) F,
 );
 
-impl<T, F: Form<T>> Form<Option<T>> for EmptyIsNone<F> {
+impl<T, F: ValueForm<T>> ValueForm<Option<T>> for EmptyIsNone<F> {
     fn name(&self) -> String {
         self.1.name()
     }
@@ -95,7 +98,7 @@ impl<T, F: Form<T>> Form<Option<T>> for EmptyIsNone<F> {
 }
 
 /// A list of values of one form; each wrong one is a problem of its own.
-pub(in crate::config) struct List<F> {
+pub(in crate::config) struct ListForm<F> {
     name: &'static str,
     example: &'static str,
     item: F,
@@ -103,8 +106,12 @@ pub(in crate::config) struct List<F> {
 }
 
 /// A list. `example` is for advice.
-pub(in crate::config) fn list<F>(name: &'static str, example: &'static str, item: F) -> List<F> {
-    List {
+pub(in crate::config) fn list<F>(
+    name: &'static str,
+    example: &'static str,
+    item: F,
+) -> ListForm<F> {
+    ListForm {
         name,
         example,
         item,
@@ -112,7 +119,7 @@ pub(in crate::config) fn list<F>(name: &'static str, example: &'static str, item
     }
 }
 
-impl<F> List<F> {
+impl<F> ListForm<F> {
     /// It must not be empty: why, and what to write.
     pub(in crate::config) fn unless_empty(
         mut self,
@@ -124,7 +131,7 @@ impl<F> List<F> {
     }
 }
 
-impl<T, F: Form<T>> Form<Vec<T>> for List<F> {
+impl<T, F: ValueForm<T>> ValueForm<Vec<T>> for ListForm<F> {
     fn name(&self) -> String {
         self.name.into()
     }
@@ -151,7 +158,7 @@ impl<T, F: Form<T>> Form<Vec<T>> for List<F> {
         &self,
         key: &KeyContext<'_>,
         value: &Spanned<DeValue<'_>>,
-        problems: &mut Problems,
+        problems: &mut SpannedProblems,
     ) -> Option<Vec<T>> {
         let DeValue::Array(items) = value.get_ref() else {
             let read = self.read(key, value.get_ref());

@@ -6,8 +6,10 @@
 mod around;
 mod single;
 
-pub(super) use around::{Auto, EmptyIsNone, Named, ZeroIsNone, list};
-pub(super) use single::{COUNT, FilePath, HeadSize, ListenAddress, Size, Word, integer, some_time};
+pub(super) use around::{EmptyIsNone, NamedForm, OrAuto, ZeroIsNone, list};
+pub(super) use single::{
+    ByteSize, COUNT, FilePath, HeadSize, ListenAddress, WordChoice, integer, some_time,
+};
 
 use super::reader::Problem;
 use super::values::Read;
@@ -34,26 +36,26 @@ impl KeyContext<'_> {
 }
 
 /// Problems with the place of each.
-pub(super) type Problems = Vec<(Range<usize>, Problem)>;
+pub(super) type SpannedProblems = Vec<(Range<usize>, Problem)>;
 
 /// How values of type `T` are written.
-pub(super) trait Form<T> {
+pub(super) trait ValueForm<T> {
     /// For people: `integer, 1 to 100`.
     fn name(&self) -> String;
 
     /// One value from TOML.
     fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<T>;
 
-    /// A value as TOML, which [`Form::read`] reads back.
+    /// A value as TOML, which [`ValueForm::read`] reads back.
     fn print(&self, value: &T) -> String;
 
-    /// As [`Form::read`]; a form that is made of several values may tell several problems, each with its place.
+    /// As [`ValueForm::read`]; a form that is made of several values may tell several problems, each with its place.
     /// `None`: there is nothing of use in it.
     fn read_whole(
         &self,
         key: &KeyContext<'_>,
         value: &Spanned<DeValue<'_>>,
-        problems: &mut Problems,
+        problems: &mut SpannedProblems,
     ) -> Option<T> {
         let read = self.read(key, value.get_ref());
         read.map_err(|problem| problems.push((value.span(), problem)))
@@ -64,14 +66,14 @@ pub(super) trait Form<T> {
 /// A type with a form that goes without saying.
 pub(super) trait ConfigValue: Sized {
     /// Of which type the form is.
-    type Form: Form<Self>;
+    type Form: ValueForm<Self>;
 
     /// The form.
     fn form() -> Self::Form;
 }
 
 /// A form that one key, or a few of one section, has for itself.
-pub(super) struct Custom<T> {
+pub(super) struct CustomForm<T> {
     name: &'static str,
     read: fn(&KeyContext<'_>, &DeValue<'_>) -> Read<T>,
     print: fn(&T) -> String,
@@ -82,11 +84,11 @@ pub(super) fn custom<T>(
     name: &'static str,
     read: fn(&KeyContext<'_>, &DeValue<'_>) -> Read<T>,
     print: fn(&T) -> String,
-) -> Custom<T> {
-    Custom { name, read, print }
+) -> CustomForm<T> {
+    CustomForm { name, read, print }
 }
 
-impl<T> Form<T> for Custom<T> {
+impl<T> ValueForm<T> for CustomForm<T> {
     fn name(&self) -> String {
         self.name.into()
     }

@@ -1,6 +1,6 @@
 //! Forms of one value: `true`, `"10s"`, `"64KiB"`, a word, a number, a path, an address.
 
-use super::{ConfigValue, Form, KeyContext};
+use super::{ConfigValue, KeyContext, ValueForm};
 use crate::config::print::{self, text};
 use crate::config::reader::Problem;
 use crate::config::values::{self, Read};
@@ -14,7 +14,7 @@ use toml::de::DeValue;
 /// `true` or `false`.
 pub(in crate::config) struct TrueOrFalse;
 
-impl Form<bool> for TrueOrFalse {
+impl ValueForm<bool> for TrueOrFalse {
     fn name(&self) -> String {
         "true or false".into()
     }
@@ -37,16 +37,16 @@ impl ConfigValue for bool {
 }
 
 /// A length of time. Zero is one unless it is refused.
-pub(in crate::config) struct Time {
+pub(in crate::config) struct TimeSpan {
     can_be_zero: bool,
 }
 
 /// A length of time that must not be zero, because nothing could happen in it.
-pub(in crate::config) fn some_time() -> Time {
-    Time { can_be_zero: false }
+pub(in crate::config) fn some_time() -> TimeSpan {
+    TimeSpan { can_be_zero: false }
 }
 
-impl Form<Duration> for Time {
+impl ValueForm<Duration> for TimeSpan {
     fn name(&self) -> String {
         "duration".into()
     }
@@ -70,17 +70,19 @@ impl Form<Duration> for Time {
 }
 
 impl ConfigValue for Duration {
-    type Form = Time;
+    type Form = TimeSpan;
 
     fn form() -> Self::Form {
-        Time { can_be_zero: true }
+        TimeSpan { can_be_zero: true }
     }
 }
 
 /// One of a few words. `words!` declares an enum with them.
-pub(in crate::config) struct Word<T: 'static>(pub(in crate::config) &'static [(&'static str, T)]);
+pub(in crate::config) struct WordChoice<T: 'static>(
+    pub(in crate::config) &'static [(&'static str, T)],
+);
 
-impl<T: Copy + PartialEq> Form<T> for Word<T> {
+impl<T: Copy + PartialEq> ValueForm<T> for WordChoice<T> {
     fn name(&self) -> String {
         values::all_words(self.0)
     }
@@ -96,7 +98,7 @@ impl<T: Copy + PartialEq> Form<T> for Word<T> {
 }
 
 /// A whole number.
-pub(in crate::config) struct Integer {
+pub(in crate::config) struct WholeNumber {
     range: RangeInclusive<i64>,
     tells_range: bool,
 }
@@ -105,14 +107,14 @@ pub(in crate::config) struct Integer {
 pub(in crate::config) const COUNT: RangeInclusive<i64> = 0..=1_000_000_000;
 
 /// A whole number in a range that its type can hold.
-pub(in crate::config) fn integer(range: RangeInclusive<i64>) -> Integer {
-    Integer {
+pub(in crate::config) fn integer(range: RangeInclusive<i64>) -> WholeNumber {
+    WholeNumber {
         range,
         tells_range: false,
     }
 }
 
-impl Integer {
+impl WholeNumber {
     /// The reference tells the range, too.
     pub(in crate::config) fn told(mut self) -> Self {
         self.tells_range = true;
@@ -120,7 +122,7 @@ impl Integer {
     }
 }
 
-impl<T: TryFrom<i64> + ToString> Form<T> for Integer {
+impl<T: TryFrom<i64> + ToString> ValueForm<T> for WholeNumber {
     fn name(&self) -> String {
         if self.tells_range {
             format!("integer, {} to {}", self.range.start(), self.range.end())
@@ -141,9 +143,9 @@ impl<T: TryFrom<i64> + ToString> Form<T> for Integer {
 }
 
 /// A number of bytes.
-pub(in crate::config) struct Size;
+pub(in crate::config) struct ByteSize;
 
-impl Form<u64> for Size {
+impl ValueForm<u64> for ByteSize {
     fn name(&self) -> String {
         "size".into()
     }
@@ -161,13 +163,13 @@ impl Form<u64> for Size {
 /// of use.
 pub(in crate::config) struct HeadSize;
 
-impl Form<usize> for HeadSize {
+impl ValueForm<usize> for HeadSize {
     fn name(&self) -> String {
-        Size.name()
+        ByteSize.name()
     }
 
     fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<usize> {
-        let bytes = Size.read(key, value)?;
+        let bytes = ByteSize.read(key, value)?;
         match usize::try_from(bytes) {
             Ok(bytes) if (1 << 10..=1 << 20).contains(&bytes) => Ok(bytes),
             _ => {
@@ -194,7 +196,7 @@ impl Form<usize> for HeadSize {
 /// A path, taken from the directory of the file; `""` is none.
 pub(in crate::config) struct FilePath;
 
-impl Form<Option<PathBuf>> for FilePath {
+impl ValueForm<Option<PathBuf>> for FilePath {
     fn name(&self) -> String {
         "path".into()
     }
@@ -211,7 +213,7 @@ impl Form<Option<PathBuf>> for FilePath {
 /// An IP address and a port to listen on.
 pub(in crate::config) struct ListenAddress;
 
-impl Form<SocketAddr> for ListenAddress {
+impl ValueForm<SocketAddr> for ListenAddress {
     fn name(&self) -> String {
         "IP address and port".into()
     }

@@ -3,7 +3,7 @@
 use crate::config::address::MAX_UNIX_PATH;
 use crate::config::declare::section;
 use crate::config::forms::{
-    Custom, EmptyIsNone, FilePath, KeyContext, ListenAddress, custom, list,
+    CustomForm, EmptyIsNone, FilePath, KeyContext, ListenAddress, custom, list,
 };
 use crate::config::print;
 use crate::config::values::{Read, file_path, quoted, text, wrong};
@@ -50,7 +50,7 @@ section! {
 }
 
 /// Where a unix socket is to be; `""` is none.
-fn socket_path() -> Custom<Option<PathBuf>> {
+fn socket_path() -> CustomForm<Option<PathBuf>> {
     custom("path", read_socket, print::path)
 }
 
@@ -78,7 +78,7 @@ fn read_socket(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<PathBuf
 }
 
 /// Permissions of a file.
-fn file_mode() -> Custom<u32> {
+fn file_mode() -> CustomForm<u32> {
     custom("text, octal", read_mode, |mode| {
         print::text(&format!("{mode:04o}"))
     })
@@ -100,7 +100,7 @@ fn read_mode(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<u32> {
 }
 
 /// The name of a group of users; `""` is none.
-fn group_name() -> Custom<Option<String>> {
+fn group_name() -> CustomForm<Option<String>> {
     custom("text", read_group, |group| print::maybe(group.as_ref()))
 }
 

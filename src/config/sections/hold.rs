@@ -1,7 +1,9 @@
 //! `[pool.hold]`.
 
 use crate::config::declare::{section, words};
-use crate::config::forms::{COUNT, Form as _, KeyContext, Size, custom, integer, some_time};
+use crate::config::forms::{
+    ByteSize, COUNT, KeyContext, ValueForm as _, custom, integer, some_time,
+};
 use crate::config::reader::Problem;
 use crate::config::values::Read;
 use std::time::Duration;
@@ -22,7 +24,7 @@ section! {
         /// Memory for the bodies of waiting requests.
         ///
         /// In bytes.
-        max_bytes: u64 = "16MiB", custom("size", read_bytes, |bytes| Size.print(bytes));
+        max_bytes: u64 = "16MiB", custom("size", read_bytes, |bytes| ByteSize.print(bytes));
     }
 }
 
@@ -49,7 +51,7 @@ fn read_requests(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<usize> {
 }
 
 fn read_bytes(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<u64> {
-    match Size.read(key, value)? {
+    match ByteSize.read(key, value)? {
         0 => Err(Problem::new(
             format!(
                 "`{}` can't be 0: no request with a body could wait",

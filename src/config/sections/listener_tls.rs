@@ -1,12 +1,14 @@
 //! `[listener.tls]` and `[[listener.tls.certificates]]`.
 
 use crate::config::declare::{section, words};
-use crate::config::forms::{ConfigValue as _, Custom, FilePath, Form as _, KeyContext, custom};
+use crate::config::forms::{
+    ConfigValue as _, CustomForm, FilePath, KeyContext, ValueForm as _, custom,
+};
 use crate::config::print;
 use crate::config::reader::{Findings, Table};
 use crate::config::schema::Key;
 use crate::config::section_traits::{
-    ConfigSection as _, Entries, Extent, KeyGroup, Printed, Subsection as _,
+    ConfigSection as _, Entries, KeyGroup, PrintExtent, PrintedSections, Subsection as _,
 };
 use crate::config::values::{Read, path_of, quoted, wrong};
 use std::path::PathBuf;
@@ -123,15 +125,15 @@ impl KeyGroup for Vec<CertificateFiles> {
             .unwrap_or_default()
     }
 
-    fn print_below(&self, out: &mut Printed) {
+    fn print_below(&self, out: &mut PrintedSections) {
         for more in self.iter().skip(1) {
-            more.print(Extent::Whole, out);
+            more.print(PrintExtent::Whole, out);
         }
     }
 }
 
 /// A file that must be named, once the key is written.
-fn file() -> Custom<PathBuf> {
+fn file() -> CustomForm<PathBuf> {
     custom("path", read_file, |path| {
         print::text(&path.display().to_string())
     })
@@ -148,7 +150,7 @@ fn read_file(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<PathBuf> {
 }
 
 /// A file that may be left out, but not be named by an empty text.
-fn maybe_file() -> Custom<Option<PathBuf>> {
+fn maybe_file() -> CustomForm<Option<PathBuf>> {
     custom(
         "path",
         |key, value| read_file(key, value).map(Some),
@@ -157,7 +159,7 @@ fn maybe_file() -> Custom<Option<PathBuf>> {
 }
 
 /// A version of TLS; the old ones are refused in words of their own.
-fn version() -> Custom<TlsVersion> {
+fn version() -> CustomForm<TlsVersion> {
     let print = |version: &TlsVersion| TlsVersion::form().print(version);
     custom("\"1.2\" or \"1.3\"", read_version, print)
 }

@@ -3,7 +3,7 @@
 use super::{Drain, Health, Hold, Retry, SlowStart, Upstream, UpstreamTls};
 use crate::config::Address;
 use crate::config::declare::{section, words};
-use crate::config::forms::{Custom, custom, integer};
+use crate::config::forms::{CustomForm, custom, integer};
 use crate::config::print;
 use crate::config::section_traits::ConfigSection as _;
 use crate::config::values;
@@ -99,7 +99,7 @@ impl PartialEq for Backend {
 }
 
 /// The name of a pool or backend.
-pub(super) fn name() -> Custom<String> {
+pub(super) fn name() -> CustomForm<String> {
     custom(
         "text",
         |key, value| values::name(key.name, value),
@@ -107,7 +107,7 @@ pub(super) fn name() -> Custom<String> {
     )
 }
 
-fn backend_address() -> Custom<Address> {
+fn backend_address() -> CustomForm<Address> {
     custom(
         "address",
         |key, value| values::backend_address(key.name, value),

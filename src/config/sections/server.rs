@@ -2,7 +2,7 @@
 
 use crate::config::declare::section;
 use crate::config::forms::{
-    Auto, COUNT, FilePath, HeadSize, Named, Size, ZeroIsNone, integer, some_time,
+    ByteSize, COUNT, FilePath, HeadSize, NamedForm, OrAuto, ZeroIsNone, integer, some_time,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,12 +23,12 @@ section! {
         deadline: Duration = "30s";
         /// Where drains survive a restart of the proxy. `""`: they don't. A change needs a restart.
         #[needs(restart)]
-        state_dir: Option<PathBuf> = "", Named("directory", FilePath);
+        state_dir: Option<PathBuf> = "", NamedForm("directory", FilePath);
         /// Client connections at once; further ones get a 503 and are closed. `"auto"`: half of the descriptors that
         /// the process may open, and no more than one for each 64KiB of its memory. `0`: no limit.
         ///
         /// `None`: `"auto"`.
-        max_connections: Option<usize> = "auto", Auto(integer(COUNT));
+        max_connections: Option<usize> = "auto", OrAuto(integer(COUNT));
         /// Of those, from one address (IPv6: from one /64); further ones get a 429 and are closed. The address is the
         /// peer's: everybody behind one proxy or NAT counts as one client. `0`: no limit.
         max_connections_per_client: usize = 0, integer(COUNT);
@@ -52,12 +52,12 @@ section! {
         /// `"0"`: no limit.
         ///
         /// Bytes a second. `None`: `"auto"`, which is [`DEFAULT_RATE`].
-        min_body_rate: Option<u64> = "auto", Auto(Named("size a second", Size));
+        min_body_rate: Option<u64> = "auto", OrAuto(NamedForm("size a second", ByteSize));
         /// Slowest taking of a response, counted the same way; then the connection is cut. `"auto"`: 128 bytes, after
         /// `body_timeout`. `"0"`: no limit.
         ///
         /// Bytes a second. `None`: `"auto"`, which is [`DEFAULT_RATE`].
-        min_response_rate: Option<u64> = "auto", Auto(Named("size a second", Size));
+        min_response_rate: Option<u64> = "auto", OrAuto(NamedForm("size a second", ByteSize));
         /// What a configured `min_body_rate` or `min_response_rate` leaves to a client that sends or takes nothing.
         rate_grace: Duration = "5s", some_time();
         /// For a whole request with its response, from its complete header block on: 408 where the client is late, 504
@@ -79,19 +79,19 @@ section! {
         /// Largest request body; beyond: 413. `"0"`: no limit.
         ///
         /// In bytes.
-        max_body: u64 = "0", Size;
+        max_body: u64 = "0", ByteSize;
         /// What all clients together may make the proxy keep: long header blocks, bodies on their way, responses not
         /// taken yet. Where it is used up, the requests that have been incomplete for longest are answered with 408;
         /// small requests are always served. `"auto"`: a sixteenth of the memory that the process may use, at least
         /// 32MiB and at most 512MiB. `"0"`: no limit.
         ///
         /// In bytes. `None`: `"auto"`.
-        max_memory: Option<u64> = "auto", Auto(Size);
+        max_memory: Option<u64> = "auto", OrAuto(ByteSize);
         /// Of that, the requests of one HTTP/2 connection, as far as they need more than 4KiB each; further ones are
         /// refused, and can be sent again. `"0"`: no limit.
         ///
         /// In bytes.
-        max_memory_per_connection: u64 = "512KiB", Size;
+        max_memory_per_connection: u64 = "512KiB", ByteSize;
     }
 }
 
