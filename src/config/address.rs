@@ -1,6 +1,5 @@
 //! Addresses of backends: `127.0.0.1:3000`, `[::1]:3000`, `app.internal:3000`, `unix:/run/app.sock`.
 
-use super::runtime::Address;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,6 +11,17 @@ pub const MAX_UNIX_PATH: usize = 107;
 /// What a path can't have in it, because `lameduck roll` puts addresses into commands, and some of those are scripts.
 /// A space is no instruction.
 const SHELL: &str = "\"'`$\\;|&<>(){}*?![]";
+
+/// An address of a backend or a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// A literal address.
+    Socket(SocketAddr),
+    /// A host name and port, resolved again and again.
+    Name(String, u16),
+    /// A unix socket, written `unix:/path`.
+    Unix(PathBuf),
+}
 
 /// Why a text is not an address, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]

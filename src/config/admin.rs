@@ -2,7 +2,7 @@
 
 use super::ports::clash;
 use super::reader::Findings;
-use super::runtime::{Admin, Config};
+use super::{Admin, Config};
 
 /// Check what takes more than one value to judge.
 pub(super) fn check(config: &Config, f: &mut Findings) {

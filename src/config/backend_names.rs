@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::runtime::{Address, Config, Pool};
+use super::{Address, Config, Pool};
 
 impl Config {
     /// Gives unnamed backends the names that `known` has for their addresses (pool, name, address): those of the

@@ -3,7 +3,7 @@
 
 use super::ports::{clash, takes_all, takes_ipv4_of};
 use super::reader::Findings;
-use super::runtime::{Config, Drain, Health, Server};
+use super::{Config, Drain, Health, Pool, Server};
 
 /// The most that `max_header` may be.
 const MAX_HEADER: usize = 1 << 20;
@@ -12,7 +12,13 @@ const MAX_HEADER: usize = 1 << 20;
 pub(super) fn settle(config: &mut Config, found: &Findings) {
     settle_server(&mut config.server, found);
     settle_admin_address(config, found);
+    for (i, listener) in config.listeners.iter_mut().enumerate() {
+        if !found.written(&format!("listener[{i}].http2")) {
+            listener.http2 = listener.tls.is_some();
+        }
+    }
     for (i, pool) in config.pools.iter_mut().enumerate() {
+        name_backends(pool);
         settle_health(&mut pool.health, &format!("pool[{i}].health"), found);
         settle_drain(&mut pool.drain, &format!("pool[{i}].drain"), found);
     }
@@ -71,6 +77,19 @@ fn settle_drain(drain: &mut Drain, path: &str, found: &Findings) {
         drain.close_spread = default.close_spread.min(drain.deadline);
     } else if !written("deadline") {
         drain.deadline = default.deadline.max(drain.close_spread);
+    }
+}
+
+/// A backend without a name has that of its place.
+fn name_backends(pool: &mut Pool) {
+    let name = match pool.name.as_str() {
+        "" => "backend",
+        name => name,
+    };
+    for (i, backend) in pool.backends.iter_mut().enumerate() {
+        if backend.name.is_empty() {
+            backend.name = format!("{name}-{}", i + 1);
+        }
     }
 }
 

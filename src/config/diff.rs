@@ -1,7 +1,9 @@
 //! What a reload changes. Pure: two configurations in, a list of changes out.
 
-use super::print::{self, Entries};
-use super::runtime::*;
+use super::print::print_sections;
+use super::schema;
+use super::section_traits::{ConfigSection, Entries, PrintExtent};
+use super::sections::*;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
@@ -101,13 +103,9 @@ impl Change {
     /// Whether it takes effect only when the process starts anew.
     pub fn needs_restart(&self) -> bool {
         match self {
-            // The address would have to be bound again.
-            Change::ListenerChanged { setting, .. } => setting.key == "reuse_port",
-            Change::Setting(setting) => match setting.section {
-                "[server]" => matches!(setting.key, "threads" | "state_dir"),
-                "[admin]" | "[access_log]" => true,
-                _ => false,
-            },
+            Change::PoolSetting { setting, .. }
+            | Change::ListenerChanged { setting, .. }
+            | Change::Setting(setting) => schema::needs_restart(setting.section, setting.key),
             _ => false,
         }
     }
@@ -237,30 +235,9 @@ impl fmt::Display for Change {
 /// What has to change to get from `old` to `new`.
 pub fn diff(old: &Config, new: &Config) -> Diff {
     let mut changes = Vec::new();
-    for (section, old, new) in [
-        (
-            "[server]",
-            print::server(&old.server),
-            print::server(&new.server),
-        ),
-        (
-            "[admin]",
-            print::admin(&old.admin),
-            print::admin(&new.admin),
-        ),
-        (
-            "[access_log]",
-            print::access_log(&old.access_log),
-            print::access_log(&new.access_log),
-        ),
-        (
-            "[headers]",
-            print::headers(&old.headers),
-            print::headers(&new.headers),
-        ),
-    ] {
-        changes.extend(settings(section, old, new).map(Change::Setting));
-    }
+    // Sections that there is one of, in the order of the file.
+    let changed = all_settings(old, new);
+    changes.extend(changed.into_iter().map(Change::Setting));
     listeners(&old.listeners, &new.listeners, &mut changes);
     let (before, after) = (
         index(&old.pools, |pool| &*pool.name),
@@ -314,6 +291,22 @@ fn settings(section: &'static str, old: Entries, new: Entries) -> impl Iterator<
     })
 }
 
+/// The settings that differ in a section and in those below it that there is one of; what is listed there, such as
+/// certificates, is compared by its place.
+fn all_settings<T: ConfigSection>(old: &T, new: &T) -> Vec<Setting> {
+    let mut before = print_sections(old, PrintExtent::WithoutLists);
+    let mut changed = Vec::new();
+    for (header, entries) in print_sections(new, PrintExtent::WithoutLists) {
+        let other = before.iter().position(|(other, _)| *other == header);
+        let other = other.map(|at| before.remove(at).1).unwrap_or_default();
+        changed.extend(settings(header, other, entries));
+    }
+    for (header, entries) in before {
+        changed.extend(settings(header, entries, Entries::new()));
+    }
+    changed
+}
+
 fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
     let find = |list: &[Listener], address| list.iter().find(|l| l.address == address).cloned();
     for listener in old {
@@ -329,29 +322,8 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
                 listener: listener.clone(),
             }),
             Some(other) => {
-                let mut changed: Vec<_> = settings(
-                    "[[listener]]",
-                    print::listener(&other),
-                    print::listener(listener),
-                )
-                .collect();
-                let tls = |listener: &Listener| print::listener_tls(listener).into_iter();
-                let (mut before, mut after) = (tls(&other), tls(listener));
-                // Certificates are compared by their place.
-                loop {
-                    let (before, after) = (before.next(), after.next());
-                    let Some(section) = before.as_ref().or(after.as_ref()).map(|(name, _)| *name)
-                    else {
-                        break;
-                    };
-                    let entries = |side: Option<(_, Entries)>| side.map(|(_, own)| own);
-                    changed.extend(settings(
-                        section,
-                        entries(before).unwrap_or_default(),
-                        entries(after).unwrap_or_default(),
-                    ));
-                }
-                changes.extend(changed.into_iter().map(|setting| Change::ListenerChanged {
+                let changed = all_settings(&other, listener).into_iter();
+                changes.extend(changed.map(|setting| Change::ListenerChanged {
                     address: listener.address,
                     setting,
                 }));
@@ -362,36 +334,17 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
 
 fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
     let pool = || new.name.clone();
-    let mut sections = vec![(
-        "[[pool]]",
-        vec![("balance", print::text(&old.balance.to_string()))],
-        vec![("balance", print::text(&new.balance.to_string()))],
-    )];
     if old.health.explicit != new.health.explicit {
         changes.push(Change::HealthFallback {
             pool: pool(),
             allowed: !new.health.explicit,
         });
     }
-    sections.push((
-        "[pool.health]",
-        print::health(&old.health),
-        print::health(&new.health),
-    ));
-    sections.push((
-        "[pool.tls]",
-        print::upstream_tls(&old.tls),
-        print::upstream_tls(&new.tls),
-    ));
-    let policies = print::policies(old).into_iter().zip(print::policies(new));
-    sections.extend(policies.map(|((header, old), (_, new))| (header, old, new)));
-    for (section, old, new) in sections {
-        let changed = settings(section, old, new);
-        changes.extend(changed.map(|setting| Change::PoolSetting {
-            pool: pool(),
-            setting,
-        }));
-    }
+    let changed = all_settings(old, new).into_iter();
+    changes.extend(changed.map(|setting| Change::PoolSetting {
+        pool: pool(),
+        setting,
+    }));
     let (before, after) = (
         index(&old.backends, |backend| &*backend.name),
         index(&new.backends, |backend| &*backend.name),

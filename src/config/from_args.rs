@@ -4,7 +4,7 @@ use super::address;
 use super::diagnostics::{ConfigError, Report, Severity};
 use super::load::{DEFAULT_PATHS, FileChecks, Loaded, load_with};
 use super::reader::Findings;
-use super::runtime::*;
+use super::sections::*;
 use super::{dependent_defaults, health, validate, values};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

@@ -1,83 +1,40 @@
-//! `[pool.health]`, as written.
+//! `[pool.health]`: how its own kinds of values are read and printed, and which keys go with which kind of check.
 
-use super::reader::{Findings, Problem, Table};
-use super::runtime::{Check, Health};
-use super::values::{Read, choice, quoted, text, wrong};
+use super::forms::KeyContext;
+use super::print;
+use super::reader::{Findings, Problem, Table, describe};
+use super::sections::CheckKind;
+use super::values::{Read, quoted, text, wrong};
 use toml::de::DeValue;
-
-/// The kinds of checks, and the keys that only some of them know.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Http,
-    Tcp,
-    Grpc,
-}
-
-const KEYS: [(&str, &[Kind]); 6] = [
-    ("path", &[Kind::Http]),
-    ("host", &[Kind::Http, Kind::Grpc]),
-    ("method", &[Kind::Http]),
-    ("headers", &[Kind::Http]),
-    ("expect", &[Kind::Http]),
-    ("service", &[Kind::Grpc]),
-];
 
 /// Longest name of a gRPC service, in bytes.
 const MAX_SERVICE: usize = 256;
 
-const COUNT: std::ops::RangeInclusive<i64> = 1..=1000;
-
-pub(super) fn health(t: &Table<'_>, explicit: bool, f: &mut Findings) -> Health {
-    let d = Health::default();
-    let kind = t.read("type", Kind::Http, f, |key, value| {
-        let kinds = [
-            ("http", Kind::Http),
-            ("tcp", Kind::Tcp),
-            ("grpc", Kind::Grpc),
-        ];
-        choice(key, value, &kinds)
-    });
-    let host = host(t, f);
-    let service = t.read("service", String::new(), f, service);
-    let http = http(t, host.clone(), f);
-    for (key, _) in KEYS.iter().filter(|(_, kinds)| !kinds.contains(&kind)) {
-        // Written empty it says what holds anyway.
-        let empty = *key == "service" && service.is_empty();
-        if f.written(&t.at(key)) && !empty {
+/// Complains about keys that a check of this kind does not know. An empty `service` says what holds anyway.
+pub(super) fn misplaced_keys(t: &Table<'_>, kind: CheckKind, service: &str, f: &mut Findings) {
+    for key in ["path", "host", "method", "headers", "expect", "service"] {
+        let is_known = match key {
+            "service" => kind == CheckKind::Grpc || service.is_empty(),
+            key => kind.keys().contains(&key),
+        };
+        if !is_known && f.written(&t.at(key)) {
             misplaced(key, kind, t, f);
         }
-    }
-    Health {
-        check: match kind {
-            Kind::Http => http,
-            Kind::Tcp => Check::Tcp,
-            Kind::Grpc => Check::Grpc { service, host },
-        },
-        explicit,
-        port: Some(t.number("port", 0u16, 0..=65535, f)).filter(|port| *port != 0),
-        tls: t.boolean("tls", d.tls, f),
-        interval: t.some_time("interval", d.interval, f),
-        timeout: t.some_time("timeout", d.timeout, f),
-        fast_interval: t.some_time("fast_interval", d.fast_interval, f),
-        rise: t.number("rise", d.rise, COUNT, f),
-        fall: t.number("fall", d.fall, COUNT, f),
-        fall_timeout: t.number("fall_timeout", d.fall_timeout, COUNT, f),
-        absent_after: t.duration("absent_after", d.absent_after, f),
     }
 }
 
 /// A key that the check does not know.
-fn misplaced(key: &str, kind: Kind, t: &Table<'_>, f: &mut Findings) {
+fn misplaced(key: &str, kind: CheckKind, t: &Table<'_>, f: &mut Findings) {
     let (message, remedy) = match (kind, key) {
-        (Kind::Tcp, "service") | (Kind::Http, _) => (
+        (CheckKind::Tcp, "service") | (CheckKind::Http, _) => (
             format!("`{key}` is about gRPC's health service, and this check does not call it"),
             format!("remove `{key}`, or write `type = \"grpc\"`"),
         ),
-        (Kind::Tcp, _) => (
+        (CheckKind::Tcp, _) => (
             format!("`{key}` says something of a request, and `type = \"tcp\"` sends none"),
             format!("remove `{key}`, or write `type = \"http\"`"),
         ),
-        (Kind::Grpc, _) => (
+        (CheckKind::Grpc, _) => (
             format!(
                 "`{key}` is about a request of HTTP's own, and `type = \"grpc\"` makes its call in one way"
             ),
@@ -87,22 +44,24 @@ fn misplaced(key: &str, kind: Kind, t: &Table<'_>, f: &mut Findings) {
     f.error(f.place(&t.at(key)), message, remedy);
 }
 
-fn host(t: &Table<'_>, f: &mut Findings) -> Option<String> {
-    t.read("host", None, f, |key, value| {
-        let host = text(key, value, "app.example.org")?;
-        if host.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'/') {
-            return Err(wrong(
-                key,
-                quoted(host),
-                "it can't be in a Host field",
-                "write a name such as \"app.example.org\"",
-            ));
-        }
-        Ok((!host.is_empty()).then(|| host.to_string()))
-    })
+/// Of a `Host` field; `""` is none.
+pub(super) fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+    let key = key.name;
+    let host = text(key, value, "app.example.org")?;
+    if host.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'/') {
+        return Err(wrong(
+            key,
+            quoted(host),
+            "it can't be in a Host field",
+            "write a name such as \"app.example.org\"",
+        ));
+    }
+    Ok((!host.is_empty()).then(|| host.to_string()))
 }
 
-fn service(key: &str, value: &DeValue<'_>) -> Read<String> {
+/// The name of a gRPC service.
+pub(super) fn read_service(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+    let key = key.name;
     let service = text(key, value, "shop.Orders")?;
     if service.len() > MAX_SERVICE || service.chars().any(|c| c.is_control() || c == '/') {
         return Err(wrong(
@@ -115,19 +74,12 @@ fn service(key: &str, value: &DeValue<'_>) -> Read<String> {
     Ok(service.to_owned())
 }
 
-fn http(t: &Table<'_>, host: Option<String>, f: &mut Findings) -> Check {
-    Check::Http {
-        path: t.read("path", "/health".into(), f, |key, value| {
-            let text = text(key, value, "/health")?;
-            check_path(text)
-                .map(|()| text.to_string())
-                .map_err(|(why, remedy)| wrong(key, quoted(text), why, remedy))
-        }),
-        host,
-        method: t.read("method", "GET".into(), f, method),
-        headers: t.read("headers", Vec::new(), f, fields),
-        expect: expect(t, f),
-    }
+/// The target of a request.
+pub(super) fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+    let text = text(key.name, value, "/health")?;
+    check_path(text)
+        .map(|()| text.to_string())
+        .map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
 }
 
 /// Whether this can be the target of a health check. The error says why not, and what to write.
@@ -157,19 +109,6 @@ pub(super) fn check_path(path: &str) -> Result<(), (&'static str, String)> {
     Ok(())
 }
 
-fn expect(t: &Table<'_>, f: &mut Findings) -> Vec<(u16, u16)> {
-    let at = t.at("expect");
-    let ranges = t.list("expect", vec![(200, 299)], "[\"2xx\"]", f, statuses);
-    if ranges.is_empty() && f.sound(&[&at]) {
-        f.error(
-            f.place(&at),
-            "`expect` is empty: no answer could pass",
-            "write `expect = [\"2xx\"]`, or remove it",
-        );
-    }
-    ranges
-}
-
 fn is_token(text: &str) -> bool {
     // RFC 9110, section 5.6.2.
     !text.is_empty()
@@ -178,7 +117,9 @@ fn is_token(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-fn method(key: &str, value: &DeValue<'_>) -> Read<String> {
+/// A method that can be probed with.
+pub(super) fn read_method(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+    let key = key.name;
     let text = text(key, value, "GET")?;
     if !is_token(text) {
         return Err(wrong(
@@ -208,12 +149,17 @@ fn method(key: &str, value: &DeValue<'_>) -> Read<String> {
     Ok(text.to_string())
 }
 
-fn fields(key: &str, value: &DeValue<'_>) -> Read<Vec<(String, String)>> {
+/// Header fields, a table of texts.
+pub(super) fn read_fields(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> Read<Vec<(String, String)>> {
+    let key = key.name;
     let DeValue::Table(table) = value else {
         return Err(Problem::new(
             format!(
                 "`{key}` is {}, but must be a table of texts",
-                super::reader::describe(value)
+                describe(value)
             ),
             format!("write `{key} = {{ \"X-Probe\" = \"lameduck\" }}`"),
         ));
@@ -261,7 +207,8 @@ fn fields(key: &str, value: &DeValue<'_>) -> Read<Vec<(String, String)>> {
 }
 
 /// `200`, `"200"`, `"2xx"` or `"200-299"`, as an inclusive range.
-fn statuses(key: &str, value: &DeValue<'_>) -> Read<(u16, u16)> {
+pub(super) fn read_statuses(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<(u16, u16)> {
+    let key = key.name;
     let text = match value {
         DeValue::Integer(integer) => integer.to_string(),
         other => text(key, other, "2xx")?.to_string(),
@@ -294,4 +241,27 @@ fn statuses(key: &str, value: &DeValue<'_>) -> Read<(u16, u16)> {
         (Some(_), Some(_)) => Err(bad("it ends before it begins".into())),
         _ => Err(outside()),
     }
+}
+
+/// The shortest way to write them.
+pub(super) fn print_statuses((low, high): (u16, u16)) -> String {
+    if low == high {
+        low.to_string()
+    } else if low % 100 == 0 && high == low + 99 {
+        print::text(&format!("{}xx", low / 100))
+    } else {
+        print::text(&format!("{low}-{high}"))
+    }
+}
+
+/// Header fields as a table in one line.
+pub(super) fn print_fields(fields: &[(String, String)]) -> String {
+    if fields.is_empty() {
+        return "{}".into();
+    }
+    let fields = fields.iter();
+    let fields: Vec<_> = fields
+        .map(|(name, value)| format!("{} = {}", print::text(name), print::text(value)))
+        .collect();
+    format!("{{ {} }}", fields.join(", "))
 }

@@ -1,43 +1,14 @@
-//! `[[listener]]` and `[listener.tls]`.
+//! `[[listener]]`: how a redirect is written, and how a listener's values fit together.
 
-use super::reader::{Findings, Problem, Table, describe};
-use super::runtime::*;
-use super::values::{self, Read, choice, quoted, wrong};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use super::forms::KeyContext;
+use super::reader::{Findings, Problem, describe};
+use super::sections::{ClientAuth, Listener};
+use super::values::{self, Read};
 use toml::de::DeValue;
 
-/// The words for whether clients show certificates.
-pub(super) const CLIENT_AUTH: [(&str, ClientAuth); 3] = [
-    ("off", ClientAuth::Off),
-    ("optional", ClientAuth::Optional),
-    ("required", ClientAuth::Required),
-];
-
-/// The words for versions of TLS.
-pub(super) const MIN_VERSION: [(&str, TlsVersion); 2] =
-    [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
-
-/// One listener. Relative paths are taken from `base`.
-pub(super) fn listener(t: &Table<'_>, base: &Path, f: &mut Findings) -> Listener {
-    let stand_in = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let address = t.require("address", stand_in, f, values::listen);
-    let (table, written) = t.child("tls", "listener.tls", f);
-    let tls = tls(&table, base, f);
-    let tls = written.then_some(tls);
-    Listener {
-        reuse_port: t.boolean("reuse_port", false, f),
-        http2: t.boolean("http2", tls.is_some(), f),
-        proxy_protocol: t.boolean("proxy_protocol", false, f),
-        redirect_https: t.read("redirect_https", None, f, redirect),
-        hsts: t.duration("hsts", Duration::ZERO, f),
-        tls,
-        ..Listener::on(address)
-    }
-}
-
-fn redirect(key: &str, value: &DeValue<'_>) -> Read<Option<u16>> {
+/// `true`, `false` or a port.
+pub(super) fn read_redirect(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<u16>> {
+    let key = key.name;
     match value {
         DeValue::Boolean(false) => Ok(None),
         DeValue::Boolean(true) => Ok(Some(443)),
@@ -55,69 +26,13 @@ fn redirect(key: &str, value: &DeValue<'_>) -> Read<Option<u16>> {
     }
 }
 
-fn tls(t: &Table<'_>, base: &Path, f: &mut Findings) -> ListenerTls {
-    let (cert, key) = (path(t, "cert", base, f), path(t, "key", base, f));
-    let mut certificates = Vec::new();
-    let listed = t.children("certificates", "listener.tls.certificates", f);
-    match (cert, key) {
-        (Some(cert), Some(key)) => certificates.push(CertificateFiles { cert, key }),
-        (None, None) if !listed.is_empty() => {}
-        (cert, _) => {
-            let missing = if cert.is_some() { "key" } else { "cert" };
-            if t.is_written() && f.sound(&[&t.at(missing)]) {
-                f.error(
-                    f.place(&t.path),
-                    format!("[listener.tls] has no `{missing}`"),
-                    "write both: `cert = \"fullchain.pem\"` and `key = \"privkey.pem\"`",
-                );
-            }
-        }
+/// The other way round.
+pub(super) fn print_redirect(port: &Option<u16>) -> String {
+    match port {
+        None => "false".into(),
+        Some(443) => "true".into(),
+        Some(port) => port.to_string(),
     }
-    for table in &listed {
-        let [cert, key] = ["cert", "key"]
-            .map(|key| table.require(key, PathBuf::new(), f, |key, value| file(key, value, base)));
-        certificates.push(CertificateFiles { cert, key });
-    }
-    ListenerTls {
-        certificates,
-        client_auth: t.read("client_auth", ClientAuth::Off, f, |key, value| {
-            choice(key, value, &CLIENT_AUTH)
-        }),
-        client_ca: t.path("client_ca", base, f),
-        client_crl: t.path("client_crl", base, f),
-        min_version: t.read("min_version", TlsVersion::Tls12, f, |key, value| {
-            if let DeValue::String(text) = value
-                && ["1.0", "1.1"].contains(&text.as_ref())
-            {
-                return Err(wrong(
-                    key,
-                    quoted(text),
-                    "TLS 1.0 and 1.1 are broken, and not spoken (RFC 8996)",
-                    format!("write `{key} = \"1.2\"`"),
-                ));
-            }
-            choice(key, value, &MIN_VERSION)
-        }),
-    }
-}
-
-/// A file that must be named, once the key is written.
-fn file(key: &str, value: &DeValue<'_>, base: &Path) -> Read<PathBuf> {
-    let none = || {
-        wrong(
-            key,
-            "\"\"",
-            "it names no file",
-            format!(
-                "write the path of a PEM file, such as `{key} = \"/etc/lameduck/tls/{key}.pem\"`"
-            ),
-        )
-    };
-    values::path_of(key, value, base)?.ok_or_else(none)
-}
-
-fn path(t: &Table<'_>, key: &str, base: &Path, f: &mut Findings) -> Option<PathBuf> {
-    t.read(key, None, f, |key, value| file(key, value, base).map(Some))
 }
 
 /// How a listener's own values fit together.

@@ -2,10 +2,11 @@
 
 use super::diagnostics::{ConfigError, Report};
 use super::plain_file::read_file;
-use super::reader::Findings;
-use super::runtime::{Config, Listener};
+use super::reader::{Findings, Table};
+use super::section_traits::ConfigSection as _;
 use super::words::plain;
-use super::{dependent_defaults, file, size, validate};
+use super::{Config, Listener};
+use super::{dependent_defaults, size, validate};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -113,7 +114,15 @@ fn read(
     let mut is_http_default = true;
     if errors.is_empty() {
         let base = Path::new(name).parent().unwrap_or(Path::new(""));
-        let mut read = file::config(root.get_ref(), base, &mut found);
+        let section = Config::section();
+        let root = Table::new(
+            section,
+            String::new(),
+            Some(root.get_ref()),
+            base,
+            &mut found,
+        );
+        let mut read = Config::read(&root, &mut found);
         if let Some(listeners) = listeners {
             found.forget("listener");
             let written = std::mem::replace(&mut read.listeners, listeners);

@@ -1,9 +1,10 @@
 //! Configuration: the file as people write it, what is wrong with it, and the run-time form of it.
 //!
-//! In reading order: [`runtime`] is what the rest of the program sees; [`schema`] lists every key with its
-//! meaning and default; `file` turns TOML into run-time values and `validate` checks how they fit together,
-//! both collecting every error on the way; [`mod@load`] is the front door. [`mod@print`] is the way back to TOML,
-//! [`mod@diff`] what a reload changes.
+//! In reading order: `sections` has a file for each section, which declares its keys; `declare` says how, and
+//! `forms` how values are written. `reader` walks the file's tables, `dependent_defaults` fits
+//! defaults to what is written beside them, and `validate` checks how values fit together: errors are collected on the
+//! way, not thrown. [`mod@load`] is the front door. [`schema`] is the declarations as data, [`mod@print`] the way back
+//! to TOML, [`mod@diff`] what a reload changes.
 //!
 //! The TOML is walked as a tree of spanned values rather than through serde: serde stops at the first error,
 //! and somebody with three mistakes should see three.
@@ -12,16 +13,16 @@ pub mod address;
 mod admin;
 mod backend_names;
 mod built_client;
-mod defaults;
+mod declare;
 mod dependent_defaults;
 pub mod diagnostics;
 pub mod diff;
 pub mod duration;
+pub mod example;
 mod excerpt;
-mod file;
+mod forms;
 pub mod from_args;
 mod health;
-mod keys;
 mod listener;
 pub mod load;
 pub mod own_address;
@@ -30,8 +31,9 @@ mod ports;
 pub mod print;
 mod reader;
 mod routes;
-pub mod runtime;
 pub mod schema;
+mod section_traits;
+mod sections;
 pub mod size;
 mod suggest;
 mod syntax;
@@ -41,6 +43,7 @@ mod validate;
 mod values;
 mod words;
 
+pub use address::Address;
 pub use built_client::BuiltClient;
 pub(crate) use diagnostics::tame;
 pub use diagnostics::{ConfigError, Diagnostic, Report, Severity};
@@ -49,6 +52,6 @@ pub use from_args::{Flags, resolve};
 pub use load::{DEFAULT_PATHS, FileChecks, Loaded, load, parse};
 pub use reader::Findings;
 pub(crate) use routes::MAX_PREFIX;
-pub use runtime::*;
+pub use sections::*;
 pub use values::check_name;
 pub(crate) use words::plain;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::ports::{takes_all, takes_ipv4_of};
-use super::runtime::{Address, Config};
+use super::{Address, Config};
 
 /// An address that leads to this process.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::runtime::Config;
+use super::Config;
 
 impl Config {
     /// Whether a socket on `address` is to take IPv6 alone (`IPV6_V6ONLY`).

@@ -1,10 +1,12 @@
 //! Reads one table of the TOML, key by key, and notes every problem instead of stopping at the first.
 
 use super::diagnostics::{Diagnostic, Severity};
+use super::forms::{KeyContext, SpannedProblems, ValueForm};
 use super::schema::{self, Section};
 use super::{suggest, unsupported};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -107,20 +109,24 @@ pub(super) struct Table<'t> {
     /// `pool[0].health`; empty at the top.
     pub(super) path: String,
     table: Option<&'t DeTable<'t>>,
+    /// Where relative paths are taken from.
+    base: &'t Path,
 }
 
 impl<'t> Table<'t> {
     /// A table; `None` where the user did not write it: every key then has its default.
     pub(super) fn new(
-        section: &'static str,
+        section: &'static Section,
         path: String,
         table: Option<&'t DeTable<'t>>,
+        base: &'t Path,
         found: &mut Findings,
     ) -> Self {
         let table = Table {
-            section: schema::section(section),
+            section,
             path,
             table,
+            base,
         };
         table.refuse_unknown(found);
         table
@@ -152,93 +158,60 @@ impl<'t> Table<'t> {
         Some(value)
     }
 
-    /// The value of a key, read by `read`; the default where it is not written or wrong.
-    pub(super) fn read<T>(
-        &self,
-        key: &str,
-        default: T,
-        found: &mut Findings,
-        read: impl FnOnce(&str, &DeValue<'t>) -> Result<T, Problem>,
-    ) -> T {
-        let Some(value) = self.get(key, found) else {
-            return default;
-        };
-        match read(key, value.get_ref()) {
-            Ok(read) => read,
-            Err(problem) => {
-                found.error(Some(value.span()), problem.message, problem.remedy);
-                found.mark_bad(self.at(key));
-                default
-            }
-        }
+    /// Whether the user wrote this key of it.
+    pub(super) fn writes(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// A list whose items are read one by one; each wrong one is an error of its own. `example` is for advice.
-    pub(super) fn list<T>(
+    /// The value of a key, read by its form: what it is `unwritten` where it is not written or wrong. A list keeps its
+    /// good items.
+    pub(super) fn value<T: Clone>(
         &self,
-        key: &str,
-        default: Vec<T>,
-        example: &str,
+        name: &str,
+        form: &impl ValueForm<T>,
+        unwritten: &T,
         found: &mut Findings,
-        read: impl Fn(&str, &DeValue<'t>) -> Result<T, Problem>,
-    ) -> Vec<T> {
-        let Some(value) = self.get(key, found) else {
-            return default;
-        };
-        let mut problem = |span, problem: Problem| {
-            found.error(Some(span), problem.message, problem.remedy);
-            found.mark_bad(self.at(key));
-        };
-        let DeValue::Array(items) = value.get_ref() else {
-            let is = describe(value.get_ref());
-            let remedy = format!("write it in brackets, such as `{key} = {example}`");
-            problem(
-                value.span(),
-                Problem::new(format!("`{key}` is {is}, but must be a list"), remedy),
-            );
-            return default;
-        };
-        let mut list = Vec::with_capacity(items.len());
-        for item in items.iter() {
-            match read(key, item.get_ref()) {
-                Ok(read) => list.push(read),
-                Err(wrong) => problem(item.span(), wrong),
-            }
-        }
-        list
-    }
-
-    /// As [`Table::read`], and an error where it is not written. A stand-in is returned so that reading goes on.
-    pub(super) fn require<T>(
-        &self,
-        key: &str,
-        stand_in: T,
-        found: &mut Findings,
-        read: impl FnOnce(&str, &DeValue<'t>) -> Result<T, Problem>,
     ) -> T {
-        if self.table.is_some_and(|table| !table.contains_key(key)) {
-            let example = self.section.key(key).map_or("", |key| key.example);
+        let key = self.section.key(name);
+        if self.is_written() && !self.writes(name) && key.is_some_and(|key| key.is_needed) {
+            let example = key.map_or("", |key| key.example);
             found.error(
                 found.place(&self.path),
-                format!("{} has no `{key}`", self.section.header),
-                format!("add `{key} = {example}`"),
+                format!("{} has no `{name}`", self.section.header),
+                format!("add `{name} = {example}`"),
             );
-            found.mark_bad(self.at(key));
-            return stand_in;
+            found.mark_bad(self.at(name));
+            return unwritten.clone();
         }
-        self.read(key, stand_in, found, read)
+        let Some(value) = self.get(name, found) else {
+            return unwritten.clone();
+        };
+        let context = KeyContext {
+            name,
+            default: key.and_then(|key| key.default).unwrap_or_default(),
+            base: self.base,
+        };
+        let mut problems = SpannedProblems::new();
+        let read = form.read_whole(&context, value, &mut problems);
+        if !problems.is_empty() {
+            found.mark_bad(self.at(name));
+        }
+        for (span, problem) in problems {
+            found.error(Some(span), problem.message, problem.remedy);
+        }
+        read.unwrap_or_else(|| unwritten.clone())
     }
 
-    /// A sub-table. The second value says whether the user wrote it.
+    /// A section below it that there is one of.
     pub(super) fn child(
         &self,
         key: &str,
-        section: &'static str,
+        section: &'static Section,
         found: &mut Findings,
-    ) -> (Table<'t>, bool) {
+    ) -> Table<'t> {
         let path = self.at(key);
         let value = self.get(key, found);
-        let header = schema::section(section).header;
+        let header = section.header;
         let table = match value.map(|value| (value.span(), value.get_ref())) {
             Some((_, DeValue::Table(table))) => Some(table),
             Some((span, other)) => {
@@ -260,17 +233,17 @@ impl<'t> Table<'t> {
             }
             None => None,
         };
-        (Table::new(section, path, table, found), table.is_some())
+        Table::new(section, path, table, self.base, found)
     }
 
     /// The tables of an array of tables.
     pub(super) fn children(
         &self,
         key: &str,
-        section: &'static str,
+        section: &'static Section,
         found: &mut Findings,
     ) -> Vec<Table<'t>> {
-        let header = schema::section(section).header;
+        let header = section.header;
         let Some(value) = self.get(key, found) else {
             return Vec::new();
         };
@@ -292,7 +265,7 @@ impl<'t> Table<'t> {
                     };
                     let path = format!("{}[{}]", self.at(key), tables.len());
                     found.places.insert(path.clone(), item.span());
-                    tables.push(Table::new(section, path, Some(table), found));
+                    tables.push(Table::new(section, path, Some(table), self.base, found));
                 }
                 tables
             }
@@ -305,7 +278,7 @@ impl<'t> Table<'t> {
                 );
                 let path = format!("{}[0]", self.at(key));
                 found.places.insert(path.clone(), value.span());
-                vec![Table::new(section, path, Some(table), found)]
+                vec![Table::new(section, path, Some(table), self.base, found)]
             }
             other => {
                 found.error(

@@ -1,25 +1,25 @@
-//! `[[route]]`, as written: hosts and path prefixes in the one form in which they are compared.
+//! `[[route]]`: hosts and path prefixes in the one form in which they are compared.
 
-use super::reader::{Findings, Table};
-use super::runtime::{Config, Pool, Route};
-use super::values::{name, quoted, text, wrong};
+use super::forms::KeyContext;
+use super::reader::Findings;
+use super::values::{Read, quoted, text, wrong};
+use super::{Config, Pool};
 use std::collections::{HashMap, HashSet};
+use toml::de::DeValue;
 
 /// Longest prefix: a request's path is compared in a buffer of this size, without allocating.
 pub(crate) const MAX_PREFIX: usize = 512;
 
-pub(super) fn route(t: &Table<'_>, f: &mut Findings) -> Route {
-    Route {
-        host: t.read("host", None, f, |key, value| {
-            let text = text(key, value, "www.example.org")?;
-            host(text).map_err(|(why, remedy)| wrong(key, quoted(text), why, remedy))
-        }),
-        path_prefix: t.read("path_prefix", "/".into(), f, |key, value| {
-            let text = text(key, value, "/api")?;
-            prefix(text).map_err(|(why, remedy)| wrong(key, quoted(text), why, remedy))
-        }),
-        pool: t.require("pool", String::new(), f, name),
-    }
+/// The host of a route; `None`: any.
+pub(super) fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+    let text = text(key.name, value, "www.example.org")?;
+    host(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
+}
+
+/// The path prefix of a route.
+pub(super) fn read_prefix(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+    let text = text(key.name, value, "/api")?;
+    prefix(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
 }
 
 /// How the routes fit the pools.

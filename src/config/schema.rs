@@ -1,12 +1,18 @@
-//! Every section and key of the file: what it means, its form, its default.
+//! The declarations of all sections and keys as data: what each means, its form, its default.
 //!
-//! Unknown keys are found with it, `docs/configuration.md` has its reference from it, and tests hold its
-//! defaults against the code's.
+//! Unknown keys are found with it, and `docs/configuration.md` has its reference from it.
 
-pub use super::keys::SECTIONS;
+use super::forms::{KeyContext, SpannedProblems, ValueForm};
+use super::sections;
+use std::path::Path;
+use std::sync::LazyLock;
+use toml::de::DeValue;
+
+/// All sections, in the order in which people should write them; the first is the top of the file.
+pub static SECTIONS: LazyLock<Vec<&'static Section>> = LazyLock::new(sections::all);
 
 /// One key.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// As written.
     pub name: &'static str,
@@ -18,6 +24,10 @@ pub struct Key {
     pub example: &'static str,
     /// What it means.
     pub doc: &'static str,
+    /// Whether it must be written.
+    pub is_needed: bool,
+    /// Whether a change takes effect only when the process starts anew.
+    pub restart: bool,
 }
 
 /// One section.
@@ -33,18 +43,47 @@ pub struct Section {
     pub keys: &'static [Key],
 }
 
-/// A section by name. The names are ours, not the user's.
-///
-/// # Panics
-/// If the code asks for a section that is not in [`SECTIONS`]; every reader is run by the tests.
-pub(super) fn section(name: &str) -> &'static Section {
-    SECTIONS
-        .iter()
-        .find(|section| section.name == name)
-        .expect("sections are named by this module's own callers")
+/// Whether a change of this key takes effect only when the process starts anew.
+pub(super) fn needs_restart(header: &str, key: &str) -> bool {
+    let section = SECTIONS.iter().find(|section| section.header == header);
+    let key = section.and_then(|section| section.key(key));
+    key.is_some_and(|key| key.restart)
 }
 
 impl Section {
+    /// A section with this header. It is kept for as long as the process lives.
+    pub(super) fn new(header: &'static str, doc: &'static str, keys: Vec<Key>) -> Self {
+        Section {
+            name: header.trim_matches(['[', ']']),
+            header,
+            doc,
+            keys: keys.leak(),
+        }
+    }
+
+    /// The default of one of its keys.
+    ///
+    /// # Panics
+    /// If there is no such key, or its default is no value of its form. A test reads the defaults of all sections.
+    pub(super) fn default_of<T>(&self, name: &str, form: &impl ValueForm<T>) -> T {
+        let default = self
+            .key(name)
+            .and_then(|key| key.default)
+            .unwrap_or_default();
+        let context = KeyContext {
+            name,
+            default,
+            base: Path::new(""),
+        };
+        let mut problems = SpannedProblems::new();
+        let value = DeValue::parse(default).ok();
+        let read = value.and_then(|value| form.read_whole(&context, &value, &mut problems));
+        match read.filter(|_| problems.is_empty()) {
+            Some(value) => value,
+            None => panic!("{} {name}: {default} is no default for it", self.header),
+        }
+    }
+
     /// One of its keys.
     pub fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
@@ -52,7 +91,7 @@ impl Section {
 
     /// The sections directly below it, with the last part of their name.
     pub fn children(&self) -> impl Iterator<Item = (&'static str, &'static Section)> + '_ {
-        SECTIONS.iter().filter_map(|section| {
+        SECTIONS.iter().copied().filter_map(|section| {
             let (parent, own) = section.name.rsplit_once('.').unwrap_or(("", section.name));
             (parent == self.name && !own.is_empty()).then_some((own, section))
         })
@@ -111,8 +150,8 @@ pub fn reference() -> String {
         for key in section.keys {
             let default = match key.default {
                 Some(default) => format!("`{default}`"),
-                None if key.doc.contains("Left out") => "see right".into(),
-                None => "(needed)".into(),
+                None if key.is_needed => "(needed)".into(),
+                None => "see right".into(),
             };
             out.push_str(&format!(
                 "| `{}` | {} | {default} | {} |\n",

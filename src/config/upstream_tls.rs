@@ -1,36 +1,7 @@
-//! `[pool.tls]`: as written, and with its files read.
+//! `[pool.tls]`: how it fits its pool, and with its files read.
 
-use super::reader::{Findings, Table};
-use super::runtime::{Address, Pool, ProxyProtocol, UpstreamTls};
-use super::values::{quoted, text, wrong};
-use rustls::pki_types::ServerName;
-use std::path::Path;
-
-/// The section of a pool, if it is written.
-pub(super) fn section(pool: &Table<'_>, base: &Path, f: &mut Findings) -> Option<UpstreamTls> {
-    let (t, written) = pool.child("tls", "pool.tls", f);
-    let d = UpstreamTls::default();
-    let tls = UpstreamTls {
-        ca: t.path("ca", base, f),
-        server_name: t.read("server_name", d.server_name, f, |key, value| {
-            let name = text(key, value, "app.internal")?;
-            if !name.is_empty() && ServerName::try_from(name).is_err() {
-                return Err(wrong(
-                    key,
-                    quoted(name),
-                    "it is neither a host name nor an IP address",
-                    "write it as the certificate has it, without a port, such as \"app.internal\"",
-                ));
-            }
-            Ok((!name.is_empty()).then(|| name.to_owned()))
-        }),
-        cert: t.path("cert", base, f),
-        key: t.path("key", base, f),
-        verify: t.boolean("verify", d.verify, f),
-        client: None,
-    };
-    written.then_some(tls)
-}
+use super::reader::Findings;
+use super::{Address, Pool, ProxyProtocol};
 
 /// How the section, and what goes with it, fits the rest of its pool.
 pub(super) fn validate(path: &str, pool: &Pool, f: &mut Findings) {

@@ -1,11 +1,12 @@
 //! How the values fit together. Runs over the finished configuration, however it came about; findings point
 //! at the place in the file where there is one.
 
+use super::address::Address;
 use super::duration::format as time;
 use super::own_address;
 use super::ports::{BoundPorts, clash};
 use super::reader::Findings;
-use super::runtime::*;
+use super::sections::*;
 use std::collections::HashMap;
 
 /// A duration with where it comes from: somebody who wrote one of two values should see why the other is there.

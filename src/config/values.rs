@@ -1,7 +1,7 @@
 //! Single values: from TOML to Rust, or a problem that says what to write instead.
 
-use super::reader::{Findings, Problem, Table, describe};
-use super::runtime::Address;
+use super::Address;
+use super::reader::{Problem, describe};
 use super::{address, duration, size, suggest, unsupported};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -71,20 +71,32 @@ fn whole(value: &DeValue<'_>) -> Option<i64> {
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
+/// The problem of a number beyond a range.
+pub(super) fn out_of_range(
+    key: &str,
+    written: impl std::fmt::Display,
+    number: Option<i64>,
+    range: &RangeInclusive<i64>,
+) -> Problem {
+    let (low, high) = (range.start(), range.end());
+    let remedy = match number {
+        Some(number) if number < *low => format!("write `{key} = {low}` or more"),
+        _ => format!("write `{key} = {high}` or less"),
+    };
+    wrong(
+        key,
+        written,
+        format!("it must be from {low} to {high}"),
+        remedy,
+    )
+}
+
 pub(super) fn integer(key: &str, value: &DeValue<'_>, range: &RangeInclusive<i64>) -> Read<i64> {
     let (low, high) = (range.start(), range.end());
     match value {
         DeValue::Integer(written) => match whole(value) {
             Some(number) if range.contains(&number) => Ok(number),
-            number => Err(wrong(
-                key,
-                written,
-                format!("it must be from {low} to {high}"),
-                match number {
-                    Some(number) if number < *low => format!("write `{key} = {low}` or more"),
-                    _ => format!("write `{key} = {high}` or less"),
-                },
-            )),
+            number => Err(out_of_range(key, written, number, range)),
         },
         DeValue::String(text) if text.trim().parse::<i64>().is_ok() => wrong_type(
             key,
@@ -107,7 +119,7 @@ pub(super) fn integer(key: &str, value: &DeValue<'_>, range: &RangeInclusive<i64
     }
 }
 
-fn boolean(key: &str, value: &DeValue<'_>) -> Read<bool> {
+pub(super) fn boolean(key: &str, value: &DeValue<'_>) -> Read<bool> {
     match value {
         DeValue::Boolean(value) => Ok(*value),
         DeValue::String(text) if ["true", "false"].contains(&text.as_ref()) => wrong_type(
@@ -125,7 +137,7 @@ fn boolean(key: &str, value: &DeValue<'_>) -> Read<bool> {
     }
 }
 
-fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
+pub(super) fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
     match value {
         DeValue::String(text) => duration::parse(text).map_err(|why| {
             let remedy = match text.trim().parse::<u64>() {
@@ -147,11 +159,7 @@ fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
 /// What stands for a default that the proxy finds out by itself.
 pub(super) const AUTO: &str = "auto";
 
-fn is_auto(value: &DeValue<'_>) -> bool {
-    matches!(value, DeValue::String(text) if text == AUTO)
-}
-
-fn size_of(key: &str, value: &DeValue<'_>) -> Read<u64> {
+pub(super) fn size_of(key: &str, value: &DeValue<'_>) -> Read<u64> {
     match value {
         DeValue::String(text) => size::parse(text).map_err(|why| {
             let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
@@ -171,18 +179,21 @@ fn size_of(key: &str, value: &DeValue<'_>) -> Read<u64> {
     }
 }
 
-/// One of a few words.
-pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, T)]) -> Read<T> {
-    let words: Vec<String> = choices
-        .iter()
-        .map(|(word, _)| format!("\"{word}\""))
-        .collect();
-    let all = match words.split_last() {
+/// Words in a sentence: `"hold", "fail" or "fail_open"`.
+pub(super) fn all_words<T>(choices: &[(&str, T)]) -> String {
+    let words = choices.iter().map(|(word, _)| format!("\"{word}\""));
+    let words: Vec<String> = words.collect();
+    match words.split_last() {
         Some((last, before)) if !before.is_empty() => format!("{} or {last}", before.join(", ")),
         _ => words.concat(),
-    };
-    let first = words.first().map_or("", String::as_str);
-    let such_as = format!("write one of them in quotes, such as `{key} = {first}`");
+    }
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, T)]) -> Read<T> {
+    let all = all_words(choices);
+    let first = choices.first().map_or("", |(word, _)| word);
+    let such_as = format!("write one of them in quotes, such as `{key} = \"{first}\"`");
     let DeValue::String(text) = value else {
         return wrong_type(key, value, &all, such_as);
     };
@@ -242,99 +253,6 @@ pub(super) fn file_path(key: &str, text: &str, base: &Path) -> Read<PathBuf> {
         return refused(why, "use a shorter path");
     }
     Ok(path)
-}
-
-impl Table<'_> {
-    pub(super) fn boolean(&self, key: &str, default: bool, found: &mut Findings) -> bool {
-        self.read(key, default, found, boolean)
-    }
-
-    pub(super) fn duration(&self, key: &str, default: Duration, found: &mut Findings) -> Duration {
-        self.read(key, default, found, duration_of)
-    }
-
-    /// A duration that must not be zero, because nothing could happen in it.
-    pub(super) fn some_time(&self, key: &str, default: Duration, found: &mut Findings) -> Duration {
-        self.read(key, default, found, |key, value| {
-            match duration_of(key, value)? {
-                Duration::ZERO => Err(Problem::new(
-                    format!("`{key}` can't be zero"),
-                    format!(
-                        "write how long, such as `{key} = \"{}\"`",
-                        duration::format(default)
-                    ),
-                )),
-                time => Ok(time),
-            }
-        })
-    }
-
-    pub(super) fn size(&self, key: &str, default: u64, found: &mut Findings) -> u64 {
-        self.read(key, default, found, size_of)
-    }
-
-    /// The same, or `None` for `"auto"`, which is the default.
-    pub(super) fn size_or_auto(&self, key: &str, found: &mut Findings) -> Option<u64> {
-        self.read(key, None, found, |key, value| match value {
-            value if is_auto(value) => Ok(None),
-            value => size_of(key, value).map(Some),
-        })
-    }
-
-    /// A whole number within this range, or `None` for `"auto"`, which is the default.
-    pub(super) fn number_or_auto<T>(
-        &self,
-        key: &str,
-        range: RangeInclusive<i64>,
-        found: &mut Findings,
-    ) -> Option<T>
-    where
-        T: TryFrom<i64>,
-    {
-        let read = |key: &str, value: &DeValue<'_>| match value {
-            value if is_auto(value) => Ok(None),
-            value => integer(key, value, &range).map(Some),
-        };
-        let number: Option<i64> = self.read(key, None, found, read);
-        number.and_then(|number| T::try_from(number).ok())
-    }
-
-    /// A whole number within a range that its type can hold.
-    pub(super) fn number<T>(
-        &self,
-        key: &str,
-        default: T,
-        range: RangeInclusive<i64>,
-        found: &mut Findings,
-    ) -> T
-    where
-        T: TryFrom<i64>,
-    {
-        let read = |key: &str, value: &DeValue<'_>| integer(key, value, &range).map(Some);
-        let number = self.read(key, None, found, read);
-        number
-            .and_then(|number| T::try_from(number).ok())
-            .unwrap_or(default)
-    }
-
-    pub(super) fn path(&self, key: &str, base: &Path, found: &mut Findings) -> Option<PathBuf> {
-        self.read(key, None, found, |key, value| path_of(key, value, base))
-    }
-
-    /// An IP address and a port to listen on; `""` is none.
-    pub(super) fn listen(
-        &self,
-        key: &str,
-        default: Option<SocketAddr>,
-        found: &mut Findings,
-    ) -> Option<SocketAddr> {
-        self.read(key, default, found, |key, value| {
-            match text(key, value, "127.0.0.1:9901")? {
-                "" => Ok(None),
-                _ => listen(key, value).map(Some),
-            }
-        })
-    }
 }
 
 pub(super) fn listen(key: &str, value: &DeValue<'_>) -> Read<SocketAddr> {

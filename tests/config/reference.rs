@@ -71,6 +71,77 @@ fn the_defaults_of_the_schema_are_the_defaults_of_the_code() {
     assert!(keys > 60, "{keys}");
 }
 
+/// The declarations as text, so that nothing that reads them can leave out one unnoticed.
+#[test]
+fn every_declared_key_is_in_the_schema() {
+    let mut keys = 0;
+    for entry in std::fs::read_dir("src/config/sections").unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for declaration in text.split("section! {\n").skip(1) {
+            // State is filled by functions, and is no key.
+            let ends = ["\n}\n", "\n    state {\n"];
+            let declaration = ends.iter().fold(declaration, |text, end| {
+                text.split(end).next().unwrap_or_default()
+            });
+            let lines = || declaration.lines().map(str::trim);
+            let header = lines().find(|line| line.starts_with('[')).unwrap();
+            if header == "[]" {
+                continue;
+            }
+            let section = SECTIONS.iter().find(|section| section.header == header);
+            let section = section.unwrap_or_else(|| panic!("{header} is not in sections::all"));
+            let mut renamed = None;
+            for line in lines().filter(|line| !line.starts_with("//")) {
+                if let Some(name) = line.strip_prefix("#[key = \"") {
+                    renamed = name.strip_suffix("\"]");
+                }
+                let Some((field, _)) = line.split_once(": ").filter(|_| line.contains(" = "))
+                else {
+                    continue;
+                };
+                let name = renamed.take().unwrap_or(field);
+                assert!(
+                    section.key(name).is_some(),
+                    "{header} {name} is declared and unknown"
+                );
+                keys += 1;
+            }
+        }
+    }
+    let known: usize = SECTIONS.iter().map(|section| section.keys.len()).sum();
+    assert_eq!(keys, known, "keys declared, and known");
+}
+
+#[test]
+fn keys_whose_change_needs_a_restart_are_those_that_the_page_names() {
+    let mut marked = Vec::new();
+    for section in &SECTIONS[1..] {
+        let keys = section.keys.iter().filter(|key| key.restart);
+        let names: Vec<_> = keys.clone().map(|key| key.name).collect();
+        if !names.is_empty() && names.len() == section.keys.len() {
+            marked.push(section.header.to_owned());
+        } else {
+            marked.extend(
+                names
+                    .iter()
+                    .map(|name| format!("{} {name}", section.header)),
+            );
+        }
+        for key in section.keys {
+            let says = key.doc.contains("A change needs a restart");
+            assert!(!says || key.restart, "{} {}", section.header, key.name);
+        }
+    }
+    let expected = [
+        "[server] threads",
+        "[server] state_dir",
+        "[admin]",
+        "[access_log]",
+        "[[listener]] reuse_port",
+    ];
+    assert_eq!(marked, expected, "see \"What a reload changes\" in {DOC}");
+}
+
 #[test]
 fn every_key_of_the_schema_is_read() {
     for section in &SECTIONS[1..] {
@@ -140,6 +211,18 @@ fn with_certificates(path: &Path) -> (tempfile::TempDir, PathBuf) {
         }
     }
     (dir, copy)
+}
+
+#[test]
+fn the_annotated_example_lacks_no_key() {
+    let path = "config/lameduck.toml";
+    let text = std::fs::read_to_string(path).unwrap();
+    let complete = lameduck::config::example::complete(&text);
+    if std::env::var_os("LAMEDUCK_BLESS").is_some() {
+        std::fs::write(path, &complete).unwrap();
+        return;
+    }
+    assert_eq!(text, complete, "run the tests with LAMEDUCK_BLESS=1");
 }
 
 #[test]

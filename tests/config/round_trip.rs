@@ -239,7 +239,7 @@ proptest! {
         pool.upstream.connect_timeout = times[1];
         pool.upstream.read_timeout = times[2];
         pool.hold.timeout = times[3];
-        pool.slow_start = times[4];
+        pool.slow_start.window = times[4];
         pool.drain.close_spread = times[5];
         pool.drain.deadline = times[5];
         pool.health.rise = numbers[0];

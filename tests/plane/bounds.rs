@@ -150,7 +150,7 @@ fn is_tried(section: &str) -> bool {
 /// The least and the most of every key of `[server]`, of listeners and of pools.
 fn bounds() -> Vec<Bound> {
     let mut bounds = Vec::new();
-    for section in SECTIONS {
+    for section in SECTIONS.iter() {
         if !is_tried(section.name) {
             continue;
         }
@@ -176,7 +176,7 @@ fn bounds() -> Vec<Bound> {
 
 #[test]
 fn every_key_with_a_number_is_tried() {
-    for section in SECTIONS {
+    for section in SECTIONS.iter() {
         for key in section.keys {
             let (place, form) = (format!("{}.{}", section.name, key.name), key.form);
             let has_candidates = !candidates(key).is_empty();

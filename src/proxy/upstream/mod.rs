@@ -143,7 +143,7 @@ enum Choice {
 
 fn enter(pool: &Pool, mut out: Vec<usize>, choice: Choice) -> Option<Permit> {
     let limit = pool.config.upstream.max_in_flight;
-    let warm_up = pool.config.slow_start;
+    let warm_up = pool.config.slow_start.window;
     let mut second: Vec<usize> = Vec::new();
     for _ in 0..pool.ready.len() {
         let (cursor, random) = (

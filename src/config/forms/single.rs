@@ -1,0 +1,228 @@
+//! Forms of one value: `true`, `"10s"`, `"64KiB"`, a word, a number, a path, an address.
+
+use super::{ConfigValue, KeyContext, ValueForm};
+use crate::config::print::{self, text};
+use crate::config::reader::Problem;
+use crate::config::values::{self, Read};
+use crate::config::{duration, size};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::DeValue;
+
+/// `true` or `false`.
+pub(in crate::config) struct TrueOrFalse;
+
+impl ValueForm<bool> for TrueOrFalse {
+    fn name(&self) -> String {
+        "true or false".into()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<bool> {
+        values::boolean(key.name, value)
+    }
+
+    fn print(&self, value: &bool) -> String {
+        value.to_string()
+    }
+}
+
+impl ConfigValue for bool {
+    type Form = TrueOrFalse;
+
+    fn form() -> Self::Form {
+        TrueOrFalse
+    }
+}
+
+/// A length of time. Zero is one unless it is refused.
+pub(in crate::config) struct TimeSpan {
+    can_be_zero: bool,
+}
+
+/// A length of time that must not be zero, because nothing could happen in it.
+pub(in crate::config) fn some_time() -> TimeSpan {
+    TimeSpan { can_be_zero: false }
+}
+
+impl ValueForm<Duration> for TimeSpan {
+    fn name(&self) -> String {
+        "duration".into()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Duration> {
+        let time = values::duration_of(key.name, value)?;
+        if time.is_zero() && !self.can_be_zero {
+            let example = duration::parse(key.default_text()).unwrap_or_default();
+            let (key, example) = (key.name, duration::format(example));
+            return Err(Problem::new(
+                format!("`{key}` can't be zero"),
+                format!("write how long, such as `{key} = \"{example}\"`"),
+            ));
+        }
+        Ok(time)
+    }
+
+    fn print(&self, value: &Duration) -> String {
+        text(&duration::format(*value))
+    }
+}
+
+impl ConfigValue for Duration {
+    type Form = TimeSpan;
+
+    fn form() -> Self::Form {
+        TimeSpan { can_be_zero: true }
+    }
+}
+
+/// One of a few words. `words!` declares an enum with them.
+pub(in crate::config) struct WordChoice<T: 'static>(
+    pub(in crate::config) &'static [(&'static str, T)],
+);
+
+impl<T: Copy + PartialEq> ValueForm<T> for WordChoice<T> {
+    fn name(&self) -> String {
+        values::all_words(self.0)
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<T> {
+        values::choice(key.name, value, self.0)
+    }
+
+    fn print(&self, value: &T) -> String {
+        let found = self.0.iter().find(|(_, other)| other == value);
+        text(found.map_or("", |(word, _)| word))
+    }
+}
+
+/// A whole number.
+pub(in crate::config) struct WholeNumber {
+    range: RangeInclusive<i64>,
+    tells_range: bool,
+}
+
+/// What may be counted: connections, requests, streams.
+pub(in crate::config) const COUNT: RangeInclusive<i64> = 0..=1_000_000_000;
+
+/// A whole number in a range that its type can hold.
+pub(in crate::config) fn integer(range: RangeInclusive<i64>) -> WholeNumber {
+    WholeNumber {
+        range,
+        tells_range: false,
+    }
+}
+
+impl WholeNumber {
+    /// The reference tells the range, too.
+    pub(in crate::config) fn told(mut self) -> Self {
+        self.tells_range = true;
+        self
+    }
+}
+
+impl<T: TryFrom<i64> + ToString> ValueForm<T> for WholeNumber {
+    fn name(&self) -> String {
+        if self.tells_range {
+            format!("integer, {} to {}", self.range.start(), self.range.end())
+        } else {
+            "integer".into()
+        }
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<T> {
+        let number = values::integer(key.name, value, &self.range)?;
+        T::try_from(number)
+            .map_err(|_| values::out_of_range(key.name, number, Some(number), &self.range))
+    }
+
+    fn print(&self, value: &T) -> String {
+        value.to_string()
+    }
+}
+
+/// A number of bytes.
+pub(in crate::config) struct ByteSize;
+
+impl ValueForm<u64> for ByteSize {
+    fn name(&self) -> String {
+        "size".into()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<u64> {
+        values::size_of(key.name, value)
+    }
+
+    fn print(&self, value: &u64) -> String {
+        text(&size::format(*value))
+    }
+}
+
+/// A number of bytes in a range that a head or a part of it can have: small enough to be buffered, large enough to be
+/// of use.
+pub(in crate::config) struct HeadSize;
+
+impl ValueForm<usize> for HeadSize {
+    fn name(&self) -> String {
+        ByteSize.name()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<usize> {
+        let bytes = ByteSize.read(key, value)?;
+        match usize::try_from(bytes) {
+            Ok(bytes) if (1 << 10..=1 << 20).contains(&bytes) => Ok(bytes),
+            _ => {
+                let default = size::parse(key.default_text()).unwrap_or_default();
+                Err(Problem::new(
+                    format!(
+                        "`{}` is {bytes} bytes, and must be from 1KiB to 1MiB",
+                        key.name
+                    ),
+                    format!(
+                        "write a size such as \"{}\"; browsers send up to about 16KiB of headers",
+                        size::format(default)
+                    ),
+                ))
+            }
+        }
+    }
+
+    fn print(&self, value: &usize) -> String {
+        text(&size::format(*value as u64))
+    }
+}
+
+/// A path, taken from the directory of the file; `""` is none.
+pub(in crate::config) struct FilePath;
+
+impl ValueForm<Option<PathBuf>> for FilePath {
+    fn name(&self) -> String {
+        "path".into()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<PathBuf>> {
+        values::path_of(key.name, value, key.base)
+    }
+
+    fn print(&self, value: &Option<PathBuf>) -> String {
+        print::path(value)
+    }
+}
+
+/// An IP address and a port to listen on.
+pub(in crate::config) struct ListenAddress;
+
+impl ValueForm<SocketAddr> for ListenAddress {
+    fn name(&self) -> String {
+        "IP address and port".into()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<SocketAddr> {
+        values::listen(key.name, value)
+    }
+
+    fn print(&self, value: &SocketAddr) -> String {
+        text(&value.to_string())
+    }
+}

@@ -1,0 +1,53 @@
+//! `[[listener]]`.
+
+use super::ListenerTls;
+use crate::config::declare::section;
+use crate::config::forms::{ListenAddress, custom};
+use crate::config::listener::{print_redirect, read_redirect};
+use crate::config::section_traits::ConfigSection as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+section! {
+    /// Where clients connect. At least one; `lameduck run --listen` replaces all of them.
+    [[listener]]
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Listener {
+        /// Where to listen. Port 0: any free one.
+        #[no_default(needed)]
+        address: SocketAddr = "0.0.0.0:8080", ListenAddress;
+        /// `SO_REUSEPORT`: a second lameduck may listen on the same address and take over. A change needs a restart.
+        #[needs(restart)]
+        reuse_port: bool = false;
+        /// HTTP/2. With TLS it is offered to clients that can (ALPN), and `true` by default; without TLS it is for
+        /// clients that know already (prior knowledge).
+        http2: bool = false;
+        /// Each connection begins with a PROXY protocol header, version 1 or 2, that names the client. Only `trusted`
+        /// of `[headers]` may send one, and nobody else is served here.
+        proxy_protocol: bool = false;
+        /// Answer every request with a redirect to HTTPS, on port 443 (`true`) or another: 301 for GET and HEAD, 308
+        /// for other methods. Not with `tls`.
+        ///
+        /// `None`: requests are served.
+        redirect_https: Option<u16> = false, custom("true, false or port", read_redirect, print_redirect);
+        /// `Strict-Transport-Security` on every response, with this `max-age`, unless the app sends its own. Needs
+        /// `tls`. `"0s"`: none.
+        ///
+        /// Zero: none.
+        hsts: Duration = "0s";
+    }
+    sections {
+        /// `[listener.tls]`; `None`: without TLS.
+        tls: Option<ListenerTls>;
+    }
+}
+
+impl Listener {
+    /// A listener on this address, everything else at its default: HTTP/1 without TLS.
+    pub fn on(address: SocketAddr) -> Self {
+        Listener {
+            address,
+            ..Listener::unwritten().clone()
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! `[listener.tls]` and `[[listener.tls.certificates]]`.
+
+use crate::config::declare::{section, words};
+use crate::config::forms::{
+    ConfigValue as _, CustomForm, FilePath, KeyContext, ValueForm as _, custom,
+};
+use crate::config::print;
+use crate::config::reader::{Findings, Table};
+use crate::config::schema::Key;
+use crate::config::section_traits::{
+    ConfigSection as _, Entries, KeyGroup, PrintExtent, PrintedSections, Subsection as _,
+};
+use crate::config::values::{Read, path_of, quoted, wrong};
+use std::path::PathBuf;
+use toml::de::DeValue;
+
+section! {
+    /// TLS on a listener; in one line: `tls = { cert = "FILE", key = "FILE" }`. The files are read again on a reload
+    /// and when they change.
+    [listener.tls]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ListenerTls {
+        /// Whether clients show a certificate. The app learns of it in `X-Client-Cert-…`.
+        client_auth: ClientAuth = "off";
+        /// PEM file with the certificates of those who may sign clients'. Needed unless `client_auth = "off"`.
+        client_ca: Option<PathBuf> = "", FilePath;
+        /// PEM file with revocation lists: one of each authority in the chains of clients' certificates. Revoked ones
+        /// are refused.
+        client_crl: Option<PathBuf> = "", FilePath;
+        /// The oldest version of TLS that is spoken.
+        min_version: TlsVersion = "1.2", version();
+    }
+    group {
+        /// Certificates with their keys, at least one; the first is for clients that ask for no name that we have.
+        certificates: Vec<CertificateFiles>;
+    }
+}
+
+section! {
+    /// The pair of keys for the first certificate: both or none.
+    [listener.tls]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct OwnCertificate {
+        /// PEM file with the certificate, then the intermediate ones. Left out: the first of `certificates` is the
+        /// default one.
+        #[no_default(optional)]
+        cert: Option<PathBuf> = "/etc/lameduck/tls/fullchain.pem", maybe_file();
+        /// PEM file with its private key, not encrypted. Left out together with `cert`.
+        #[no_default(optional)]
+        key: Option<PathBuf> = "/etc/lameduck/tls/privkey.pem", maybe_file();
+    }
+}
+
+section! {
+    /// Further certificates; a client gets the one that has the name it asks for (SNI), else the first.
+    [[listener.tls.certificates]]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct CertificateFiles {
+        /// As in `[listener.tls]`.
+        #[no_default(needed)]
+        cert: PathBuf = "/etc/lameduck/tls/fullchain.pem", file();
+        /// As in `[listener.tls]`.
+        #[no_default(needed)]
+        key: PathBuf = "/etc/lameduck/tls/privkey.pem", file();
+    }
+}
+
+words! {
+    /// Whether clients show certificates.
+    pub enum ClientAuth {
+        /// They aren't asked.
+        Off = "off",
+        /// They may; one that is shown must be good.
+        Optional = "optional",
+        /// No good certificate, no connection.
+        Required = "required",
+    }
+}
+
+words! {
+    /// Versions of TLS.
+    pub enum TlsVersion {
+        /// RFC 5246.
+        Tls12 = "1.2",
+        /// RFC 8446.
+        Tls13 = "1.3",
+    }
+}
+
+/// The pair of the section itself, then those of `[[listener.tls.certificates]]`.
+impl KeyGroup for Vec<CertificateFiles> {
+    fn keys() -> &'static [Key] {
+        OwnCertificate::section().keys
+    }
+
+    fn unwritten() -> Self {
+        Vec::new()
+    }
+
+    fn read(table: &Table<'_>, found: &mut Findings) -> Self {
+        let own = OwnCertificate::read(table, found);
+        let listed = Vec::<CertificateFiles>::read_below(table, "certificates", found);
+        let mut certificates = Vec::new();
+        match (own.cert, own.key) {
+            (Some(cert), Some(key)) => certificates.push(CertificateFiles { cert, key }),
+            (None, None) if !listed.is_empty() => {}
+            (cert, _) => {
+                let missing = if cert.is_some() { "key" } else { "cert" };
+                if table.is_written() && found.sound(&[&table.at(missing)]) {
+                    found.error(
+                        found.place(&table.path),
+                        format!("[listener.tls] has no `{missing}`"),
+                        "write both: `cert = \"fullchain.pem\"` and `key = \"privkey.pem\"`",
+                    );
+                }
+            }
+        }
+        certificates.extend(listed);
+        certificates
+    }
+
+    fn entries(&self) -> Entries {
+        self.first()
+            .map(CertificateFiles::entries)
+            .unwrap_or_default()
+    }
+
+    fn print_below(&self, out: &mut PrintedSections) {
+        for more in self.iter().skip(1) {
+            more.print(PrintExtent::Whole, out);
+        }
+    }
+}
+
+/// A file that must be named, once the key is written.
+fn file() -> CustomForm<PathBuf> {
+    custom("path", read_file, |path| {
+        print::text(&path.display().to_string())
+    })
+}
+
+fn read_file(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<PathBuf> {
+    let name = key.name;
+    path_of(name, value, key.base)?.ok_or_else(|| {
+        let remedy = format!(
+            "write the path of a PEM file, such as `{name} = \"/etc/lameduck/tls/{name}.pem\"`"
+        );
+        wrong(name, "\"\"", "it names no file", remedy)
+    })
+}
+
+/// A file that may be left out, but not be named by an empty text.
+fn maybe_file() -> CustomForm<Option<PathBuf>> {
+    custom(
+        "path",
+        |key, value| read_file(key, value).map(Some),
+        print::path,
+    )
+}
+
+/// A version of TLS; the old ones are refused in words of their own.
+fn version() -> CustomForm<TlsVersion> {
+    let print = |version: &TlsVersion| TlsVersion::form().print(version);
+    custom("\"1.2\" or \"1.3\"", read_version, print)
+}
+
+fn read_version(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<TlsVersion> {
+    if let DeValue::String(text) = value
+        && ["1.0", "1.1"].contains(&text.as_ref())
+    {
+        return Err(wrong(
+            key.name,
+            quoted(text),
+            "TLS 1.0 and 1.1 are broken, and not spoken (RFC 8996)",
+            format!("write `{} = \"1.2\"`", key.name),
+        ));
+    }
+    TlsVersion::form().read(key, value)
+}

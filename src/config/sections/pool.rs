@@ -1,0 +1,116 @@
+//! `[[pool]]` and `[[pool.backend]]`.
+
+use super::{Drain, Health, Hold, Retry, SlowStart, Upstream, UpstreamTls};
+use crate::config::Address;
+use crate::config::declare::{section, words};
+use crate::config::forms::{CustomForm, custom, integer};
+use crate::config::print;
+use crate::config::section_traits::ConfigSection as _;
+use crate::config::values;
+
+section! {
+    /// The instances of one app. At least one.
+    [[pool]]
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Pool {
+        /// Unique. Letters, digits, `.`, `_` and `-`.
+        #[no_default(needed)]
+        name: String = "app", name();
+        /// How to choose among backends that are ready: fewest requests in flight, in turn, or by chance; all by
+        /// weight.
+        balance: Balance = "least_requests";
+    }
+    sections {
+        /// `[[pool.backend]]`.
+        #[key = "backend"]
+        backends: Vec<Backend>;
+        /// `[pool.health]`.
+        health: Health;
+        /// `[pool.drain]`.
+        drain: Drain;
+        /// `[pool.upstream]`.
+        upstream: Upstream;
+        /// `[pool.retry]`.
+        retry: Retry;
+        /// `[pool.hold]`.
+        hold: Hold;
+        /// `[pool.slow_start]`.
+        slow_start: SlowStart;
+        /// `[pool.tls]`; `None`: the backends are spoken to without TLS.
+        tls: Option<UpstreamTls>;
+    }
+}
+
+words! {
+    /// Balancing algorithms.
+    pub enum Balance {
+        /// Fewest in flight per weight.
+        LeastRequests = "least_requests",
+        /// Smooth weighted round robin.
+        RoundRobin = "round_robin",
+        /// Weighted random.
+        Random = "random",
+    }
+}
+
+impl Pool {
+    /// A pool without backends, every policy at its default.
+    pub fn named(name: impl Into<String>) -> Self {
+        Pool {
+            name: name.into(),
+            ..Pool::unwritten().clone()
+        }
+    }
+}
+
+section! {
+    /// One instance. A pool may start without any and be filled by `lameduck register` or the API.
+    [[pool.backend]]
+    #[derive(Debug, Clone)]
+    pub struct Backend {
+        /// Unique in its pool. Letters, digits, `.`, `_` and `-`. Left out: the pool's name, a dash and its place, from
+        /// 1.
+        ///
+        /// By default it stays with the address when the file changes.
+        #[no_default(optional)]
+        name: String = "app-1", name();
+        /// `host:port` (a name is resolved again and again), `[v6]:port`, or `unix:/path`.
+        #[no_default(needed)]
+        address: Address = "127.0.0.1:3000", backend_address();
+        /// Its share of the traffic against its neighbours'. `0`: probed, and sent nothing.
+        weight: u32 = 1, integer(0..=1000).told();
+    }
+    state {
+        /// Whether the file gives the name. Equal backends may differ in it: writing a default down changes nothing.
+        named: bool = false, |table: &Table<'_>| table.writes("name");
+    }
+}
+
+impl PartialEq for Backend {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            named: _,
+            address,
+            weight,
+        } = self;
+        *name == other.name && *address == other.address && *weight == other.weight
+    }
+}
+
+/// The name of a pool or backend.
+pub(super) fn name() -> CustomForm<String> {
+    custom(
+        "text",
+        |key, value| values::name(key.name, value),
+        |name| print::text(name),
+    )
+}
+
+fn backend_address() -> CustomForm<Address> {
+    custom(
+        "address",
+        |key, value| values::backend_address(key.name, value),
+        |address| print::text(&address.to_string()),
+    )
+}
