@@ -79,7 +79,7 @@ fuzz: setup ## Fuzz the parsers (needs cargo-fuzz and a C++ compiler)
 
 # What shares memory between threads or handles it by hand, and needs no socket: Miri knows none. The gate has loom. Tests
 # that join futures are left out: futures-util's joins break the rules of Stacked Borrows.
-MIRI = idle:: interrupt:: memory:: buffer::
+MIRI = idle:: shutdown_signal:: memory:: buffer::
 miri: setup ## Look for undefined behaviour with Miri (rustup component add --toolchain nightly miri rust-src)
 	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target}/miri MIRIFLAGS="-Zmiri-disable-isolation" \
 	  $(CARGO) +nightly miri test --lib -- $(MIRI) --skip body_that_streams_through
