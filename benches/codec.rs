@@ -11,11 +11,11 @@ use lameduck::config;
 use lameduck::proxy::forward::headers::{
     ClientFraming, RequestEdit, ResponseEdit, write_request, write_response,
 };
-use lameduck::proxy::h1::method::{Method, Version};
-use lameduck::proxy::h1::request::{Limits, RequestHead};
+use lameduck::proxy::h1::method::{HttpVersion, Method};
+use lameduck::proxy::h1::request::{HeadLimits, RequestHead};
 use lameduck::proxy::h1::response::ResponseHead;
 
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     max_header: 65536,
     max_uri: 8192,
 };
@@ -67,7 +67,7 @@ fn main() {
     };
     let answer = ResponseEdit {
         close: false,
-        client_version: Version::Http11,
+        client_version: HttpVersion::Http11,
         framing: ClientFraming::Same,
         via: false,
         hsts: 0,

@@ -12,13 +12,13 @@ use arc_swap::ArcSwap;
 use divan::Bencher;
 use lameduck::config;
 use lameduck::core::Time;
-use lameduck::core::backend::{Event, Policy, Probe};
+use lameduck::core::backend::{BackendEvent, Policy, ProbeResult};
 use lameduck::core::balance::{Algorithm, Balancer, Candidate};
-use lameduck::core::pool::Pool;
-use lameduck::proxy::h1::request::{Limits, RequestHead};
+use lameduck::core::pool::BackendSet;
+use lameduck::proxy::h1::request::{HeadLimits, RequestHead};
 use lameduck::registry::endpoint::gate::Gate;
 use lameduck::registry::routes::RouteTable;
-use lameduck::telemetry::access_log::{AccessLog, Record};
+use lameduck::telemetry::access_log::{AccessLog, AccessRecord};
 
 const BACKENDS: [usize; 3] = [3, 100, 10_000];
 const ROUTES: [usize; 3] = [10, 1_000, 100_000];
@@ -138,8 +138,8 @@ fn snapshot_swap(bencher: Bencher<'_, '_>) {
 }
 
 /// Probes' results in the core, of one backend after the other.
-fn step(bencher: Bencher<'_, '_>, backends: usize, probe: Probe) {
-    let mut pool = Pool::new(Policy::default());
+fn step(bencher: Bencher<'_, '_>, backends: usize, probe: ProbeResult) {
+    let mut pool = BackendSet::new(Policy::default());
     for key in 0..backends {
         pool.insert(key, Time::ZERO);
     }
@@ -147,7 +147,7 @@ fn step(bencher: Bencher<'_, '_>, backends: usize, probe: Probe) {
     let mut step = |probe| {
         count += 1;
         let now = Time::from_micros(count);
-        let event = Event::Probed {
+        let event = BackendEvent::Probed {
             probe,
             began: now,
             listener: None,
@@ -155,31 +155,31 @@ fn step(bencher: Bencher<'_, '_>, backends: usize, probe: Probe) {
         pool.step(&(count as usize * 7919 % backends), event, 0, now)
     };
     for _ in 0..3 * backends {
-        step(Probe::Pass);
+        step(ProbeResult::Pass);
     }
     bencher.bench_local(|| step(probe));
 }
 
 #[divan::bench(args = BACKENDS)]
 fn event_step(bencher: Bencher<'_, '_>, backends: usize) {
-    step(bencher, backends, Probe::Pass);
+    step(bencher, backends, ProbeResult::Pass);
 }
 
 /// Nobody answers in time.
 #[divan::bench(args = BACKENDS)]
 fn event_step_timeout(bencher: Bencher<'_, '_>, backends: usize) {
-    step(bencher, backends, Probe::Timeout);
+    step(bencher, backends, ProbeResult::Timeout);
 }
 
 /// One line of JSON into the log's buffer; a thread writes them to nowhere.
 #[divan::bench]
 fn access_log_line(bencher: Bencher<'_, '_>) {
-    let log = AccessLog::open(&config::AccessLog {
+    let log = AccessLog::open(&config::AccessLogConfig {
         sink: config::LogSink::File("/dev/null".into()),
         format: config::LogFormat::Json,
     })
     .expect("there is a /dev/null");
-    let record = Record {
+    let record = AccessRecord {
         time: Time::from_secs(1),
         client: "192.0.2.1",
         method: b"GET",
@@ -195,7 +195,7 @@ fn access_log_line(bencher: Bencher<'_, '_>) {
         attempts: 1,
         request_id: b"0123456789abcdef01234567",
         user_agent: b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
-        ..Record::default()
+        ..AccessRecord::default()
     };
     bencher.bench_local(|| log.record(black_box(&record)));
 }
@@ -208,7 +208,7 @@ const BROWSER: &[u8] = b"GET /index.html?page=2 HTTP/1.1\r\nHost: shop.example.o
     Sec-Fetch-Mode: navigate\r\nCookie: a=b; c=d\r\n\r\n";
 
 fn parse(bencher: Bencher<'_, '_>, request: &[u8]) {
-    let limits = Limits {
+    let limits = HeadLimits {
         max_header: 65536,
         max_uri: 8192,
     };

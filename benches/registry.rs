@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lameduck::config;
-use lameduck::core::backend::{Event, Probe};
-use lameduck::registry::probing::{Cadence, Prober, Probing};
+use lameduck::core::backend::{BackendEvent, ProbeResult};
+use lameduck::registry::probing::{BackendProber, Cadence, Probing};
 use lameduck::registry::view::{DrainRequest, DrainResponse, ResumeRequest};
 use lameduck::registry::{self, Endpoint, Handle, Observer, persist};
 use lameduck::rt::clock;
@@ -14,12 +14,17 @@ use lameduck::rt::clock;
 struct Nothing;
 
 impl Probing for Nothing {
-    fn start(&self, _: Arc<Endpoint>, _: Arc<config::Health>, _: Cadence) -> Box<dyn Prober> {
+    fn start(
+        &self,
+        _: Arc<Endpoint>,
+        _: Arc<config::HealthConfig>,
+        _: Cadence,
+    ) -> Box<dyn BackendProber> {
         Box::new(Nothing)
     }
 }
 
-impl Prober for Nothing {
+impl BackendProber for Nothing {
     fn now(&self) {}
     fn set(&self, _: Cadence) {}
 }
@@ -27,7 +32,7 @@ impl Prober for Nothing {
 impl Observer for Nothing {
     fn first_round_finished(&self, _ready: usize, _all: usize) {}
     fn registered(&self) {}
-    fn persist(&self, _: persist::State) {}
+    fn persist(&self, _: persist::KeptState) {}
     fn drain_ended(&self, _: &str, _: &DrainResponse) {}
 }
 
@@ -47,8 +52,8 @@ fn text(backends: u32) -> String {
 
 fn pass_all(handle: &Handle) {
     for endpoint in handle.snapshot().pools[0].backends.iter() {
-        let event = Event::Probed {
-            probe: Probe::Pass,
+        let event = BackendEvent::Probed {
+            probe: ProbeResult::Pass,
             began: clock::now(),
             listener: None,
         };
@@ -71,7 +76,7 @@ async fn main() {
     let start = Instant::now();
     let handle = registry::spawn(
         config.clone(),
-        persist::State::default(),
+        persist::KeptState::default(),
         |_| Box::new(Nothing),
         Box::new(Nothing),
     );

@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 
 use lameduck::core::Time;
-use lameduck::core::backend::{Backend, Context, Effect, Event, Health, Policy, Probe, State};
-use lameduck::core::drain::{Actor, Drain, Order, Outcome, RestartSign, Until};
-use lameduck::registry::endpoint::gate::{Gate, Left};
+use lameduck::core::backend::{
+    BackendEffect, BackendEvent, BackendState, Context, DerivedState, Health, Policy, ProbeResult,
+};
+use lameduck::core::drain::{Actor, DrainSpec, OpenDrain, Outcome, RestartSign, Until};
+use lameduck::registry::endpoint::gate::{Gate, GateLeave};
 use proptest::prelude::*;
 
 #[path = "properties/roll.rs"]
@@ -18,7 +20,7 @@ enum Act {
     Wait(u64),
     /// A probe that began so many milliseconds ago.
     Probe {
-        probe: Probe,
+        probe: ProbeResult,
         age: u64,
         listener: Option<u64>,
     },
@@ -46,12 +48,12 @@ enum Act {
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let probe = prop_oneof![
-        5 => Just(Probe::Pass),
-        2 => Just(Probe::Unavailable),
-        2 => Just(Probe::Refused),
-        1 => Just(Probe::Reset),
-        1 => Just(Probe::Status(500)),
-        2 => Just(Probe::Timeout),
+        5 => Just(ProbeResult::Pass),
+        2 => Just(ProbeResult::Unavailable),
+        2 => Just(ProbeResult::Refused),
+        1 => Just(ProbeResult::Reset),
+        1 => Just(ProbeResult::Status(500)),
+        2 => Just(ProbeResult::Timeout),
     ];
     let age = prop_oneof![4 => Just(0), 1 => 1..2000_u64];
     let listener = prop_oneof![4 => Just(None), 2 => Just(Some(1)), 1 => Just(Some(2))];
@@ -101,20 +103,22 @@ fn policies() -> impl Strategy<Value = Policy> {
 /// What the rules need to remember of a drain that isn't the app's.
 #[derive(Debug, Clone)]
 struct Known {
-    drain: Drain,
+    drain: OpenDrain,
     incarnation: u64,
 }
 
 /// Whether somebody takes drains back.
-fn is_lift(event: &Event) -> bool {
+fn is_lift(event: &BackendEvent) -> bool {
     matches!(
         event,
-        Event::Resume { .. } | Event::LeaseEnded { .. } | Event::Withdrawn { .. }
+        BackendEvent::Resume { .. }
+            | BackendEvent::LeaseEnded { .. }
+            | BackendEvent::Withdrawn { .. }
     )
 }
 
 struct Model {
-    backend: Backend,
+    backend: BackendState,
     policy: Policy,
     gate: Gate,
     now: Time,
@@ -131,7 +135,7 @@ impl Model {
     fn new(policy: Policy) -> Self {
         let now = Time::from_secs(100);
         Self {
-            backend: Backend::new(now),
+            backend: BackendState::new(now),
             policy,
             gate: Gate::new(false),
             now,
@@ -152,21 +156,25 @@ impl Model {
                 listener,
             } => {
                 let began = self.now.saturating_sub(Time::from_millis(age));
-                let listener = listener.filter(|_| probe != Probe::Refused);
-                let effects = self.step(Event::Probed {
+                let listener = listener.filter(|_| probe != ProbeResult::Refused);
+                let effects = self.step(BackendEvent::Probed {
                     probe,
                     began,
                     listener,
                 });
-                if probe == Probe::Unavailable {
-                    let cuts =
-                        |effect: &Effect| matches!(effect, Effect::Cut | Effect::EndStreams { .. });
+                if probe == ProbeResult::Unavailable {
+                    let cuts = |effect: &BackendEffect| {
+                        matches!(
+                            effect,
+                            BackendEffect::Cut | BackendEffect::EndStreams { .. }
+                        )
+                    };
                     assert!(!effects.iter().any(cuts), "a 503 cuts nothing: {effects:?}");
                 }
             }
-            Act::PeerClosed => drop(self.step(Event::PeerClosed)),
-            Act::Hint => drop(self.step(Event::Hint)),
-            Act::Lost(requests) => drop(self.step(Event::Lost { requests })),
+            Act::PeerClosed => drop(self.step(BackendEvent::PeerClosed)),
+            Act::Hint => drop(self.step(BackendEvent::Hint)),
+            Act::Lost(requests) => drop(self.step(BackendEvent::Lost { requests })),
             Act::Enter => {
                 let entered = self.gate.try_enter();
                 assert_eq!(entered, self.backend.is_eligible());
@@ -177,7 +185,7 @@ impl Model {
                     self.in_flight -= 1;
                     let left = self.gate.leave();
                     let last = self.in_flight == 0 && !self.backend.is_eligible();
-                    assert_eq!(left == Left::LastOut, last);
+                    assert_eq!(left == GateLeave::LastOut, last);
                 }
             }
             Act::Drain {
@@ -188,7 +196,7 @@ impl Model {
                 expires,
             } => {
                 let later = |millis: u64| self.now + Time::from_millis(millis);
-                let order = Order {
+                let order = DrainSpec {
                     actor,
                     id: id.to_string(),
                     reason: "test".into(),
@@ -201,24 +209,24 @@ impl Model {
                     expires: expires.map(later),
                 };
                 // Who asks when it is drained already is answered from the state.
-                self.awaited |= self.backend.state() != State::Drained || self.in_flight > 0;
-                self.step(Event::Drain(order));
+                self.awaited |= self.backend.state() != DerivedState::Drained || self.in_flight > 0;
+                self.step(BackendEvent::Drain(order));
                 assert!(!self.backend.is_eligible());
             }
-            Act::Resume(all) => drop(self.step(Event::Resume { all })),
-            Act::LeaseEnded(id) => drop(self.step(Event::LeaseEnded { id: id.to_string() })),
+            Act::Resume(all) => drop(self.step(BackendEvent::Resume { all })),
+            Act::LeaseEnded(id) => drop(self.step(BackendEvent::LeaseEnded { id: id.to_string() })),
             Act::Withdrawn(actor, id) => {
                 let id = id.to_string();
-                self.step(Event::Withdrawn { actor, id });
+                self.step(BackendEvent::Withdrawn { actor, id });
             }
             Act::Orphaned(actor, id, ms) => {
                 let (id, expires) = (id.to_string(), self.now + Time::from_millis(ms));
-                self.step(Event::Orphaned { actor, id, expires });
+                self.step(BackendEvent::Orphaned { actor, id, expires });
             }
-            Act::Replaced => drop(self.step(Event::Replaced)),
+            Act::Replaced => drop(self.step(BackendEvent::Replaced)),
             Act::Quiesced(ago) => {
                 let epoch = self.backend.epoch().saturating_sub(ago);
-                self.step(Event::Quiesced { epoch });
+                self.step(BackendEvent::Quiesced { epoch });
             }
         }
     }
@@ -233,9 +241,9 @@ impl Model {
         {
             assert!(at >= self.now, "a deadline in the past");
             self.now = at;
-            let effects = self.step(Event::Tick);
+            let effects = self.step(BackendEvent::Tick);
             assert!(
-                !effects.contains(&Effect::OpenGate),
+                !effects.contains(&BackendEffect::OpenGate),
                 "time alone opens nothing"
             );
             let next = self.backend.next_deadline(&self.policy);
@@ -247,7 +255,7 @@ impl Model {
         self.now = end;
     }
 
-    fn step(&mut self, event: Event) -> Vec<Effect> {
+    fn step(&mut self, event: BackendEvent) -> Vec<BackendEffect> {
         let before = self.backend.clone();
         let irreplaceable = before.is_eligible();
         let context = Context {
@@ -264,20 +272,20 @@ impl Model {
         self.note_row(&event, &before);
         for effect in &effects {
             match effect {
-                Effect::OpenGate => {
+                BackendEffect::OpenGate => {
                     self.check_opening(&event, &before);
                     self.gate.open();
                 }
-                Effect::CloseGate => drop(self.gate.close()),
-                Effect::Cut => {
+                BackendEffect::CloseGate => drop(self.gate.close()),
+                BackendEffect::Cut => {
                     // Whatever is cut gives its permit back.
                     for _ in 0..std::mem::take(&mut self.in_flight) {
                         self.gate.leave();
                     }
                 }
-                Effect::Announce(outcome) => self.check_announcement(*outcome, context),
-                Effect::NewEpoch(epoch) => assert_eq!(*epoch, self.backend.epoch()),
-                Effect::Changed {
+                BackendEffect::Announce(outcome) => self.check_announcement(*outcome, context),
+                BackendEffect::NewEpoch(epoch) => assert_eq!(*epoch, self.backend.epoch()),
+                BackendEffect::Changed {
                     from,
                     to,
                     alert,
@@ -285,27 +293,28 @@ impl Model {
                 } => {
                     assert_eq!((*from, *to), (before.state(), self.backend.state()));
                     assert!(!reason.is_empty(), "{effects:?}");
-                    let planned = matches!(event, Event::Drain(_) | Event::Resume { .. });
+                    let planned =
+                        matches!(event, BackendEvent::Drain(_) | BackendEvent::Resume { .. });
                     assert!(
                         !(*alert && planned),
                         "planned, and yet an alert: {effects:?}"
                     );
                 }
-                Effect::EndStreams { from, until, .. } => assert!(from <= until),
-                Effect::ProbeNow | Effect::Unseen { .. } => {}
+                BackendEffect::EndStreams { from, until, .. } => assert!(from <= until),
+                BackendEffect::ProbeNow | BackendEffect::Unseen { .. } => {}
             }
         }
         let new_epoch = effects
             .iter()
-            .any(|effect| matches!(effect, Effect::NewEpoch(_)));
+            .any(|effect| matches!(effect, BackendEffect::NewEpoch(_)));
         assert_eq!(new_epoch, self.backend.epoch() != before.epoch());
         self.check_drains(&event, &before);
         self.check_state();
         effects
     }
 
-    fn note_row(&mut self, event: &Event, before: &Backend) {
-        let app = |backend: &Backend| backend.drains().any(|(key, _)| key.0 == Actor::App);
+    fn note_row(&mut self, event: &BackendEvent, before: &BackendState) {
+        let app = |backend: &BackendState| backend.drains().any(|(key, _)| key.0 == Actor::App);
         let reborn = self.backend.incarnation() != before.incarnation();
         let expired = |known: &Known| {
             known
@@ -314,12 +323,12 @@ impl Model {
                 .is_some_and(|at| at > self.row_since && at <= self.now)
         };
         let asked_again = (app(&self.backend) && !app(before)) || self.known.values().any(expired);
-        if let Event::Probed { probe, began, .. } = event {
+        if let BackendEvent::Probed { probe, began, .. } = event {
             if reborn {
                 (self.row, self.row_since) = (0, *began);
             }
             if *began >= self.row_since {
-                self.row = if *probe == Probe::Pass {
+                self.row = if *probe == ProbeResult::Pass {
                     self.row + 1
                 } else {
                     0
@@ -331,7 +340,7 @@ impl Model {
         // A person or a lease took back what had drained, or overruled the app.
         let lifted = is_lift(event) && self.backend.drains().count() < before.drains().count();
         let overruled = app(before) && !app(&self.backend);
-        let doubted = lifted && (overruled || before.state() == State::Drained);
+        let doubted = lifted && (overruled || before.state() == DerivedState::Drained);
         if asked_again || doubted {
             (self.row, self.row_since) = (0, self.now);
         }
@@ -342,10 +351,10 @@ impl Model {
 
     /// A probe opens after a whole row of fresh passes; otherwise only people and leases do, and only what
     /// has passed.
-    fn check_opening(&self, event: &Event, before: &Backend) {
+    fn check_opening(&self, event: &BackendEvent, before: &BackendState) {
         match event {
-            Event::Probed { probe, .. } => {
-                assert_eq!(*probe, Probe::Pass);
+            BackendEvent::Probed { probe, .. } => {
+                assert_eq!(*probe, ProbeResult::Pass);
                 assert!(
                     self.row >= self.policy.rise,
                     "opened after {} fresh passes",
@@ -354,7 +363,11 @@ impl Model {
             }
             _ if is_lift(event) => {
                 assert_eq!(before.health(), Health::Up);
-                assert_eq!(before.state(), State::Draining, "opened on old health");
+                assert_eq!(
+                    before.state(),
+                    DerivedState::Draining,
+                    "opened on old health"
+                );
             }
             other => panic!("{other:?} opened it"),
         }
@@ -370,8 +383,8 @@ impl Model {
     }
 
     /// Every drain that went, went by one of its own ends.
-    fn check_drains(&mut self, event: &Event, before: &Backend) {
-        let open: BTreeMap<(Actor, String), Drain> = self
+    fn check_drains(&mut self, event: &BackendEvent, before: &BackendState) {
+        let open: BTreeMap<(Actor, String), OpenDrain> = self
             .backend
             .drains()
             .map(|(key, drain)| (key.clone(), drain.clone()))
@@ -384,9 +397,9 @@ impl Model {
                 continue;
             }
             let asked = match event {
-                Event::Resume { all } => *all || key.0 == Actor::Operator,
-                Event::LeaseEnded { id } => key.0 == Actor::Supervisor && key.1 == *id,
-                Event::Withdrawn { actor, id } => key.0 == *actor && key.1 == *id,
+                BackendEvent::Resume { all } => *all || key.0 == Actor::Operator,
+                BackendEvent::LeaseEnded { id } => key.0 == Actor::Supervisor && key.1 == *id,
+                BackendEvent::Withdrawn { actor, id } => key.0 == *actor && key.1 == *id,
                 _ => false,
             };
             let restarted = known.drain.until.sign().is_some()
@@ -399,8 +412,7 @@ impl Model {
         }
         self.known.retain(|key, _| open.contains_key(key));
         for (key, drain) in open.into_iter().filter(|(key, _)| key.0 != Actor::App) {
-            let asked =
-                matches!(event, Event::Drain(order) if order.actor == key.0 && order.id == key.1);
+            let asked = matches!(event, BackendEvent::Drain(order) if order.actor == key.0 && order.id == key.1);
             let was = self.known.get(&key).filter(|_| !asked);
             let incarnation = was.map_or(self.backend.incarnation(), |known| known.incarnation);
             self.known.insert(key, Known { drain, incarnation });
@@ -413,11 +425,14 @@ impl Model {
     fn check_state(&self) {
         let state = self.backend.state();
         let drained = self.backend.drains().count() > 0;
-        assert_eq!(drained, matches!(state, State::Drained | State::Draining));
-        assert_eq!(self.gate.is_closed(), state != State::Ready);
-        assert_eq!(self.backend.is_eligible(), state == State::Ready);
+        assert_eq!(
+            drained,
+            matches!(state, DerivedState::Drained | DerivedState::Draining)
+        );
+        assert_eq!(self.gate.is_closed(), state != DerivedState::Ready);
+        assert_eq!(self.backend.is_eligible(), state == DerivedState::Ready);
         assert_eq!(self.gate.in_flight(), self.in_flight);
-        if state == State::Drained {
+        if state == DerivedState::Drained {
             assert_eq!(self.in_flight, 0);
         }
         let others = self.backend.drains().any(|(key, _)| key.0 != Actor::App);
@@ -448,7 +463,7 @@ proptest! {
             model.act(Act::Enter);
         }
         let in_flight = model.in_flight;
-        let drained = model.backend.state() == State::Drained;
+        let drained = model.backend.state() == DerivedState::Drained;
         model.act(Act::Drain {
             actor: Actor::Operator,
             id: 9,
@@ -472,7 +487,7 @@ proptest! {
         model.wait(Time::from_secs(120));
         model.act(Act::Replaced);
         for _ in 0..model.policy.rise {
-            model.act(Act::Probe { probe: Probe::Pass, age: 0, listener: None });
+            model.act(Act::Probe { probe: ProbeResult::Pass, age: 0, listener: None });
         }
         let kept = model.known.values().filter(|known| known.drain.until == Until::Resumed).count();
         prop_assert_eq!(model.backend.is_eligible(), kept == 0, "{:?}", model.backend);

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use lameduck::config::{self, LogFormat, LogSink};
-use lameduck::proxy::accept::{self, Front, Settings};
+use lameduck::proxy::accept::{self, ListenerContext, ListenerSettings};
 use lameduck::proxy::buffer::Buffer;
-use lameduck::proxy::client_info::Origin;
+use lameduck::proxy::client_info::ClientInfo;
 use lameduck::proxy::connection::serve_one::{WrittenHead, serve_one};
-use lameduck::proxy::data_plane::Plane;
+use lameduck::proxy::data_plane::DataPlane;
 use lameduck::proxy::memory::ConnectionMemory;
-use lameduck::registry::probing::{Cadence, Prober, Probing};
+use lameduck::registry::probing::{BackendProber, Cadence, Probing};
 use lameduck::registry::view::DrainResponse;
 use lameduck::registry::{self, Endpoint, Observer, persist};
 use lameduck::rt::panics::{self, ThreadRole};
@@ -125,12 +125,17 @@ impl Peek for Scripted {}
 struct Nobody;
 
 impl Probing for Nobody {
-    fn start(&self, _: Arc<Endpoint>, _: Arc<config::Health>, _: Cadence) -> Box<dyn Prober> {
+    fn start(
+        &self,
+        _: Arc<Endpoint>,
+        _: Arc<config::HealthConfig>,
+        _: Cadence,
+    ) -> Box<dyn BackendProber> {
         Box::new(Nobody)
     }
 }
 
-impl Prober for Nobody {
+impl BackendProber for Nobody {
     fn now(&self) {}
     fn set(&self, _: Cadence) {}
 }
@@ -139,7 +144,7 @@ impl Observer for Nobody {
     fn first_round_finished(&self, _ready: usize, _all: usize) {}
     fn registered(&self) {}
     fn lease_ended(&self, _: &str, _: usize) {}
-    fn persist(&self, _: persist::State) {}
+    fn persist(&self, _: persist::KeptState) {}
     fn drain_ended(&self, _: &str, _: &DrainResponse) {}
 }
 
@@ -191,7 +196,7 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access");
     let mut config = config::parse("test.toml", &text).unwrap().config;
-    config.access_log = config::AccessLog {
+    config.access_log = config::AccessLogConfig {
         sink: LogSink::File(path.clone()),
         format: LogFormat::Json,
     };
@@ -207,14 +212,14 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
     let serving = async move {
         let access_log = AccessLog::open(&config.access_log).unwrap();
         let config = Arc::new(config);
-        let state = persist::State::default();
+        let state = persist::KeptState::default();
         let registry = registry::spawn(
             config.clone(),
             state,
             |_| Box::new(Nobody),
             Box::new(Nobody),
         );
-        let plane = Arc::new(Plane::new(registry, access_log, Arc::default()));
+        let plane = Arc::new(DataPlane::new(registry, access_log, Arc::default()));
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));
         if as_stream {
             let written = Buffer::holding(|out| out.extend_from_slice(REQUEST), |_| true);
@@ -225,17 +230,17 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
                 began: None,
                 share: ConnectionMemory::new(0).share(),
             };
-            let origin = Origin::new(peer, &config.headers);
+            let origin = ClientInfo::new(peer, &config.headers);
             let interrupt = plane.clients.join();
             let done = serve_one(&plane, stream, head, origin, interrupt.clone(), &config);
             done.await;
             plane.clients.leave(&interrupt);
         } else {
-            let settings = Settings {
+            let settings = ListenerSettings {
                 listener: config.listeners[0].clone(),
                 tls: None,
             };
-            let front = Front {
+            let front = ListenerContext {
                 plane: plane.clone(),
                 settings: ArcSwap::from_pointee(settings),
             };

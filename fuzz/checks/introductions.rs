@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lameduck::net::proxy_protocol::read::{Header, MAX_V1, MAX_V2, Malformed, Source, parse};
+use lameduck::net::proxy_protocol::read::{
+    Header, MAX_V1, MAX_V2, Malformed, ProxiedSource, parse,
+};
 
 /// The same answer from every part that is long enough, whatever follows; and a text header says what it would say if
 /// it were written anew.
@@ -40,7 +42,7 @@ fn one(data: &[u8], header: Header) {
     assert!(header.len <= MAX_V1);
     let line = bytes.strip_suffix(b"\r\n").expect("a whole line");
     assert!(!line.contains(&b'\n'));
-    if let Source::Client(source) = header.source {
+    if let ProxiedSource::Client(source) = header.source {
         // The simplest reader there is.
         let line = std::str::from_utf8(line).expect("plain text");
         let words: Vec<_> = line.split_whitespace().collect();

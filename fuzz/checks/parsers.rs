@@ -6,18 +6,18 @@ use lameduck::proxy::forward::headers::{
 };
 use lameduck::proxy::h1::chunked::{ChunkDecoder, ChunkError, LAST_CHUNK, start_chunk};
 use lameduck::proxy::h1::fields::FieldKind;
-use lameduck::proxy::h1::method::{Method, Version};
-use lameduck::proxy::h1::request::{Limits, Progress, RequestError, RequestHead};
+use lameduck::proxy::h1::method::{HttpVersion, Method};
+use lameduck::proxy::h1::request::{HeadLimits, HeadProgress, RequestError, RequestHead};
 use lameduck::proxy::h1::response::{ResponseError, ResponseHead};
 use lameduck::proxy::h1::span::Field;
 use lameduck::proxy::messages::websocket::FrameTracker;
 
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     max_header: 2048,
     max_uri: 512,
 };
 /// Room for what the proxy adds.
-const WIDE: Limits = Limits {
+const WIDE: HeadLimits = HeadLimits {
     max_header: 8192,
     max_uri: 512,
 };
@@ -31,16 +31,16 @@ pub fn request_head(data: &[u8]) {
     let mut early = RequestHead::new();
     for split in splits(data.len()) {
         let part = early.parse(&data[..split], &LIMITS);
-        if outcome == Ok(Progress::Complete) && split >= head.len {
+        if outcome == Ok(HeadProgress::Complete) && split >= head.len {
             assert_eq!((part, &early), (outcome, &head));
         } else {
             assert!(
-                part == Ok(Progress::Partial) || part == outcome,
+                part == Ok(HeadProgress::Partial) || part == outcome,
                 "{part:?} after {split}, then {outcome:?}"
             );
         }
     }
-    if outcome != Ok(Progress::Complete) {
+    if outcome != Ok(HeadProgress::Complete) {
         return;
     }
     plain_lines(&data[..head.len]);
@@ -67,13 +67,13 @@ pub fn request_head(data: &[u8]) {
         let mut again = RequestHead::new();
         match again.parse(&out, &WIDE) {
             Err(RequestError::TooManyFields) if head.fields.len() + ADDED > 100 => continue,
-            read => assert_eq!(read, Ok(Progress::Complete), "{}", out.escape_ascii()),
+            read => assert_eq!(read, Ok(HeadProgress::Complete), "{}", out.escape_ascii()),
         }
         plain_lines(&out);
         assert_eq!(again.len, out.len());
         assert_eq!(
             (again.method, again.body, again.version),
-            (head.method, head.body, Version::Http11)
+            (head.method, head.body, HttpVersion::Http11)
         );
         assert_eq!(again.method_span.of(&out), head.method_span.of(data));
         assert_eq!(again.path.of(&out), head.path.of(data));
@@ -127,16 +127,16 @@ pub fn response_head(data: &[u8]) {
     let mut early = ResponseHead::new();
     for split in splits(data.len()) {
         let part = early.parse(&data[..split], method, asked, LIMITS.max_header);
-        if outcome == Ok(Progress::Complete) && split >= head.len {
+        if outcome == Ok(HeadProgress::Complete) && split >= head.len {
             assert_eq!((part, &early), (outcome, &head));
         } else {
             assert!(
-                part == Ok(Progress::Partial) || part == outcome,
+                part == Ok(HeadProgress::Partial) || part == outcome,
                 "{part:?} after {split}, then {outcome:?}"
             );
         }
     }
-    if outcome != Ok(Progress::Complete) {
+    if outcome != Ok(HeadProgress::Complete) {
         return;
     }
     plain_lines(&data[..head.len]);
@@ -144,7 +144,7 @@ pub fn response_head(data: &[u8]) {
     for close in [false, true] {
         let edit = ResponseEdit {
             close,
-            client_version: Version::Http11,
+            client_version: HttpVersion::Http11,
             framing: ClientFraming::Same,
             via: true,
             hsts: 0,
@@ -154,7 +154,7 @@ pub fn response_head(data: &[u8]) {
         let mut again = ResponseHead::new();
         match again.parse(&out, method, asked, WIDE.max_header) {
             Err(ResponseError::TooManyFields) if head.fields.len() + ADDED > 100 => continue,
-            read => assert_eq!(read, Ok(Progress::Complete), "{}", out.escape_ascii()),
+            read => assert_eq!(read, Ok(HeadProgress::Complete), "{}", out.escape_ascii()),
         }
         plain_lines(&out);
         assert_eq!(again.len, out.len());

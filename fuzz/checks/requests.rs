@@ -4,14 +4,16 @@ use lameduck::config;
 use lameduck::proxy::forward::headers::{RequestEdit, write_request};
 use lameduck::proxy::h1::fields::FieldKind;
 use lameduck::proxy::h1::method::Method;
-use lameduck::proxy::h1::request::{Body, Form, Limits, Progress, RequestHead};
+use lameduck::proxy::h1::request::{
+    HeadLimits, HeadProgress, RequestBody, RequestHead, TargetForm,
+};
 use lameduck::proxy::h1::span::Span;
 
 use super::peer::{self, Seen};
 use super::strict::{self, Framing};
 use super::{Content, by_name, fold};
 
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     max_header: 4096,
     max_uri: 1024,
 };
@@ -75,9 +77,9 @@ impl Ours<'_> {
 
     fn framing(&self) -> Framing {
         match self.head.body {
-            Body::None => Framing::Unframed,
-            Body::Length(length) => Framing::Length(length),
-            Body::Chunked => Framing::Chunked,
+            RequestBody::None => Framing::Unframed,
+            RequestBody::Length(length) => Framing::Length(length),
+            RequestBody::Chunked => Framing::Chunked,
         }
     }
 
@@ -85,7 +87,7 @@ impl Ours<'_> {
     fn origin(&self) -> Vec<u8> {
         let origin = self.head.origin.of(self.bytes);
         match origin.first() {
-            None if self.head.form == Form::Asterisk => b"*".to_vec(),
+            None if self.head.form == TargetForm::Asterisk => b"*".to_vec(),
             None | Some(b'?') => [b"/", origin].concat(),
             _ => origin.to_vec(),
         }
@@ -98,11 +100,11 @@ fn read(mut bytes: &[u8]) -> Vec<Ours<'_>> {
     while all.len() < MAX_REQUESTS {
         let mut head = RequestHead::new();
         let outcome = head.parse(bytes, &LIMITS);
-        if outcome == Ok(Progress::Partial) {
+        if outcome == Ok(HeadProgress::Partial) {
             // It would be waited for to no end.
             assert_eq!(strict::request(bytes).map(|head| head.len), None);
         }
-        if outcome != Ok(Progress::Complete) {
+        if outcome != Ok(HeadProgress::Complete) {
             break;
         }
         let body = content(&bytes[head.len..], head.body);
@@ -121,11 +123,11 @@ fn read(mut bytes: &[u8]) -> Vec<Ours<'_>> {
     all
 }
 
-fn content(bytes: &[u8], body: Body) -> Content {
+fn content(bytes: &[u8], body: RequestBody) -> Content {
     match body {
-        Body::None => Content::Whole(vec![], 0),
-        Body::Length(length) => Content::of_length(bytes, length),
-        Body::Chunked => Content::of_chunks(bytes),
+        RequestBody::None => Content::Whole(vec![], 0),
+        RequestBody::Length(length) => Content::of_length(bytes, length),
+        RequestBody::Chunked => Content::of_chunks(bytes),
     }
 }
 
@@ -180,10 +182,10 @@ pub fn request_reading(data: &[u8]) {
 fn same(ours: &Ours<'_>, seen: &Seen) {
     let (method, path, authority) = &seen.request;
     assert_eq!(*method, ours.text(ours.head.method_span));
-    if ours.head.form != Form::Asterisk {
+    if ours.head.form != TargetForm::Asterisk {
         assert_eq!(path.as_bytes(), ours.origin());
     }
-    if ours.head.form == Form::Absolute {
+    if ours.head.form == TargetForm::Absolute {
         assert_eq!(*authority, Some(ours.text(ours.head.authority)));
     }
     assert_eq!(seen.minor, ours.head.version as u8);
@@ -192,11 +194,11 @@ fn same(ours: &Ours<'_>, seen: &Seen) {
 }
 
 /// To hyper, no body and a body of no byte are the same.
-fn framed_alike(body: Body, seen: &Seen) {
+fn framed_alike(body: RequestBody, seen: &Seen) {
     let length = match body {
-        Body::None => Some(0),
-        Body::Length(length) => Some(length),
-        Body::Chunked => None,
+        RequestBody::None => Some(0),
+        RequestBody::Length(length) => Some(length),
+        RequestBody::Chunked => None,
     };
     assert_eq!(seen.length, length);
 }

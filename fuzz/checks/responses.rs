@@ -2,8 +2,8 @@
 
 use lameduck::proxy::forward::headers::{ClientFraming, ResponseEdit, write_response};
 use lameduck::proxy::h1::chunked::{LAST_CHUNK, start_chunk};
-use lameduck::proxy::h1::method::{Method, Version};
-use lameduck::proxy::h1::request::Progress;
+use lameduck::proxy::h1::method::{HttpVersion, Method};
+use lameduck::proxy::h1::request::HeadProgress;
 use lameduck::proxy::h1::response::{ResponseBody, ResponseHead};
 
 use super::peer::{self, Seen};
@@ -39,8 +39,8 @@ fn read(mut bytes: &[u8], method: Method) -> Option<Ours<'_>> {
     for _ in 0..=MAX_INTERIM {
         let mut head = ResponseHead::new();
         match head.parse(bytes, method, false, MAX_HEADER) {
-            Ok(Progress::Complete) => {}
-            Ok(Progress::Partial) => {
+            Ok(HeadProgress::Complete) => {}
+            Ok(HeadProgress::Partial) => {
                 assert_eq!(strict::response(bytes).map(|head| head.len), None);
                 return None;
             }
@@ -160,7 +160,7 @@ pub fn response_forwarding(data: &[u8]) {
     let Some(ours) = read(data, method) else {
         return;
     };
-    for client_version in [Version::Http10, Version::Http11] {
+    for client_version in [HttpVersion::Http10, HttpVersion::Http11] {
         let framing = ClientFraming::choose(&ours.head, client_version);
         let edit = ResponseEdit {
             close: false,
@@ -188,7 +188,7 @@ fn forwarded(ours: &Ours<'_>, out: &[u8], edit: &ResponseEdit, method: Method) {
     if body == ResponseBody::UntilClose {
         assert!(!strict.keep_alive);
     }
-    if edit.client_version == Version::Http10 {
+    if edit.client_version == HttpVersion::Http10 {
         assert_eq!(strict.values("transfer-encoding").count(), 0);
     }
     let sent = ours.fields();
@@ -231,8 +231,8 @@ pub fn forward(data: &[u8]) -> Option<(Vec<u8>, &'static str, u16, Vec<u8>)> {
     };
     let edit = ResponseEdit {
         close: false,
-        client_version: Version::Http11,
-        framing: ClientFraming::choose(&ours.head, Version::Http11),
+        client_version: HttpVersion::Http11,
+        framing: ClientFraming::choose(&ours.head, HttpVersion::Http11),
         via: true,
         hsts: 0,
     };

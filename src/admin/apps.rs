@@ -8,12 +8,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
 use super::peer::Peer;
-use super::problem::{Kind, Problem};
-use super::{Admin, Door, backends, leases, lifecycle, openapi, pools};
+use super::problem::{ProblemDocument, ProblemKind};
+use super::{AdminDoor, AdminState, backends, leases, lifecycle, openapi, pools};
 use crate::registry::Handle;
 
 /// Every path of that socket.
-pub(super) fn paths() -> Vec<(&'static str, MethodRouter<Admin>)> {
+pub(super) fn paths() -> Vec<(&'static str, MethodRouter<AdminState>)> {
     vec![
         ("/-/live", get(lifecycle::live)),
         ("/-/started", get(lifecycle::started)),
@@ -43,15 +43,15 @@ pub(super) fn paths() -> Vec<(&'static str, MethodRouter<Admin>)> {
     ]
 }
 
-impl Admin {
+impl AdminState {
     /// Refuses a pool that may not be entered through this door.
-    pub(super) fn check_pool(&self, pool: &str) -> Result<(), Problem> {
-        let closed = self.door == Door::Apps
+    pub(super) fn check_pool(&self, pool: &str) -> Result<(), ProblemDocument> {
+        let closed = self.door == AdminDoor::Apps
             && !self.apps_pools.is_empty()
             && !self.apps_pools.iter().any(|open| open == pool);
         match closed {
-            true => Err(Problem::new(
-                Kind::NotYours,
+            true => Err(ProblemDocument::new(
+                ProblemKind::NotYours,
                 format!(
                     "The pool `{pool}` can't be entered through this socket: it is not in [admin] apps_pools. Add it \
                      there and restart lameduck, or use the admin socket."
@@ -64,7 +64,7 @@ impl Admin {
 
 /// Layer around the handlers, which knows the path's parameters.
 pub(super) async fn guard(
-    State(admin): State<Admin>,
+    State(admin): State<AdminState>,
     params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
     next: Next,
@@ -80,18 +80,21 @@ pub(super) async fn guard(
 /// The registry, as whoever asks may see and change it.
 pub(super) struct Registry(pub Handle);
 
-impl FromRequestParts<Admin> for Registry {
-    type Rejection = Problem;
+impl FromRequestParts<AdminState> for Registry {
+    type Rejection = ProblemDocument;
 
-    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
-        if admin.door != Door::Apps {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        admin: &AdminState,
+    ) -> Result<Self, ProblemDocument> {
+        if admin.door != AdminDoor::Apps {
             return Ok(Self(admin.registry.clone()));
         }
         match parts.extensions.get::<Peer>() {
             Some(Peer::Process { uid, .. }) => Ok(Self(admin.registry.for_owner(*uid))),
             // Without a user there is nothing of one's own.
-            _ => Err(Problem::new(
-                Kind::NotYours,
+            _ => Err(ProblemDocument::new(
+                ProblemKind::NotYours,
                 "The kernel does not say whose process this is. Use the admin socket.",
             )),
         }

@@ -19,8 +19,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
-use super::problem::{Kind, Problem};
-use super::{Admin, Door};
+use super::problem::{ProblemDocument, ProblemKind};
+use super::{AdminDoor, AdminState};
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 
 /// The bearer token, in a file. It is read at each use, so a new one counts from the next request on.
@@ -64,7 +64,11 @@ impl Token {
 }
 
 /// Layer that lets through what may pass.
-pub(super) async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(admin): State<AdminState>,
+    request: Request,
+    next: Next,
+) -> Response {
     if let Some(hosts) = &admin.hosts {
         let (method, version) = (request.method(), request.version());
         let judged = hosts.judge(method, version, request.uri(), request.headers());
@@ -72,7 +76,7 @@ pub(super) async fn guard(State(admin): State<Admin>, request: Request, next: Ne
             return problem.into_response();
         }
     }
-    if let Door::Http { loopback } = admin.door {
+    if let AdminDoor::Http { loopback } = admin.door {
         let free = is_free(request.method(), request.uri().path(), loopback);
         if !free && let Err(problem) = authorize(&admin, request.headers()).await {
             return problem.into_response();
@@ -86,10 +90,10 @@ fn is_free(method: &Method, path: &str, loopback: bool) -> bool {
     reads && (loopback || path.starts_with("/-/"))
 }
 
-async fn authorize(admin: &Admin, headers: &HeaderMap) -> Result<(), Problem> {
+async fn authorize(admin: &AdminState, headers: &HeaderMap) -> Result<(), ProblemDocument> {
     let Some(token) = &admin.token else {
-        return Err(Problem::new(
-            Kind::NoTokenConfigured,
+        return Err(ProblemDocument::new(
+            ProblemKind::NoTokenConfigured,
             "This needs a token over TCP, and no token is configured. Set [admin] token_file and restart \
              lameduck, or use the unix socket, which needs none.",
         ));
@@ -108,16 +112,16 @@ async fn authorize(admin: &Admin, headers: &HeaderMap) -> Result<(), Problem> {
         Err(error) => {
             // The path goes to the log, not to a stranger.
             tracing::warn!(path = %token.path.display(), %error, "can't read the admin token file");
-            Err(Problem::new(
-                Kind::NoTokenConfigured,
+            Err(ProblemDocument::new(
+                ProblemKind::NoTokenConfigured,
                 "The server can't read its token file, so nobody is let in over TCP. Its log says why.",
             ))
         }
     }
 }
 
-fn unauthorized(detail: &str, challenge: &'static str) -> Problem {
-    Problem::new(Kind::TokenRequired, detail).header(
+fn unauthorized(detail: &str, challenge: &'static str) -> ProblemDocument {
+    ProblemDocument::new(ProblemKind::TokenRequired, detail).header(
         header::WWW_AUTHENTICATE,
         HeaderValue::from_static(challenge),
     )

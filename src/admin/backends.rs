@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use super::apps::Registry;
-use super::body::{Json, Params, Place};
-use super::problem::Problem;
+use super::body::{Json, Params, PathParameters};
+use super::problem::ProblemDocument;
 use crate::registry::view::{
     BackendView, DrainRequest, DrainResponse, RegisterRequest, ResumeRequest,
 };
@@ -13,27 +13,27 @@ use crate::registry::view::{
 /// back nothing: the drain goes on.
 pub(super) async fn drain(
     Registry(registry): Registry,
-    Place((pool, name)): Place<(String, String)>,
+    PathParameters((pool, name)): PathParameters<(String, String)>,
     Json(request): Json<DrainRequest>,
-) -> Result<axum::Json<DrainResponse>, Problem> {
+) -> Result<axum::Json<DrainResponse>, ProblemDocument> {
     Ok(axum::Json(registry.drain(&pool, &name, request).await?))
 }
 
 /// `POST …/{name}/resume`.
 pub(super) async fn resume(
     Registry(registry): Registry,
-    Place((pool, name)): Place<(String, String)>,
+    PathParameters((pool, name)): PathParameters<(String, String)>,
     Json(request): Json<ResumeRequest>,
-) -> Result<axum::Json<BackendView>, Problem> {
+) -> Result<axum::Json<BackendView>, ProblemDocument> {
     Ok(axum::Json(registry.resume(&pool, &name, request).await?))
 }
 
 /// `PUT …/{name}`: registers a backend, or moves it to another address.
 pub(super) async fn register(
     Registry(registry): Registry,
-    Place((pool, name)): Place<(String, String)>,
+    PathParameters((pool, name)): PathParameters<(String, String)>,
     Json(request): Json<RegisterRequest>,
-) -> Result<axum::Json<BackendView>, Problem> {
+) -> Result<axum::Json<BackendView>, ProblemDocument> {
     Ok(axum::Json(registry.register(&pool, &name, request).await?))
 }
 
@@ -49,9 +49,9 @@ pub(super) struct Removal {
 /// `DELETE …/{name}?timeout=30s`: drains, then removes.
 pub(super) async fn deregister(
     Registry(registry): Registry,
-    Place((pool, name)): Place<(String, String)>,
+    PathParameters((pool, name)): PathParameters<(String, String)>,
     Params(removal): Params<Removal>,
-) -> Result<axum::Json<DrainResponse>, Problem> {
+) -> Result<axum::Json<DrainResponse>, ProblemDocument> {
     let request = DrainRequest {
         timeout: removal.timeout,
         reason: removal.reason,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde::de::{DeserializeOwned, Error, IgnoredAny};
 
-use super::problem::{Kind, Problem};
+use super::problem::{ProblemDocument, ProblemKind};
 
 /// Largest body. Every body of this API is under 1 KiB.
 const LIMIT: usize = 64 * 1024;
@@ -37,7 +37,7 @@ pub(super) async fn intake(request: Request, next: Next) -> Response {
     }
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ProblemDocument> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -50,17 +50,20 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
         .await
         .unwrap_or_else(|_elapsed| {
             let detail = format!("The body was not complete within {PATIENCE:?}. Send it at once.");
-            Err(Problem::new(Kind::BodyTooSlow, detail))
+            Err(ProblemDocument::new(ProblemKind::BodyTooSlow, detail))
         })
 }
 
-async fn collect(mut body: Body) -> Result<Bytes, Problem> {
+async fn collect(mut body: Body) -> Result<Bytes, ProblemDocument> {
     let mut read = Vec::new();
     let mut total = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             let detail = format!("The body can't be read: {error}. Check its framing.");
-            Problem::new(Kind::Http(axum::http::StatusCode::BAD_REQUEST), detail)
+            ProblemDocument::new(
+                ProblemKind::Http(axum::http::StatusCode::BAD_REQUEST),
+                detail,
+            )
         })?;
         let Ok(data) = frame.into_data() else {
             continue;
@@ -79,18 +82,18 @@ async fn collect(mut body: Body) -> Result<Bytes, Problem> {
     Ok(read.into())
 }
 
-fn too_large() -> Problem {
+fn too_large() -> ProblemDocument {
     let detail = format!("Bodies may have up to {LIMIT} bytes; none of this API's needs 1,024.");
-    Problem::new(Kind::BodyTooLarge, detail).member("limit", LIMIT)
+    ProblemDocument::new(ProblemKind::BodyTooLarge, detail).member("limit", LIMIT)
 }
 
 /// A JSON body. An empty one is the type's default.
 pub(super) struct Json<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
-    type Rejection = Problem;
+    type Rejection = ProblemDocument;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ProblemDocument> {
         let (parts, body) = request.into_parts();
         let bytes = collect(body).await?;
         if bytes.is_empty() {
@@ -99,14 +102,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         if !is_json(&parts.headers) {
             let detail = "The body must come with `Content-Type: application/json` (curl: \
                           -H 'content-type: application/json').";
-            return Err(Problem::new(Kind::NotJson, detail)
+            return Err(ProblemDocument::new(ProblemKind::NotJson, detail)
                 .header(header::ACCEPT, HeaderValue::from_static("application/json")));
         }
         parse(&bytes).map(Self)
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProblemDocument> {
     // serde takes an array for a struct, too: `[]` would be a drain with every default.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| bad_json(&error))?;
@@ -116,9 +119,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| bad_json(&error))
 }
 
-fn bad_json(error: &serde_json::Error) -> Problem {
+fn bad_json(error: &serde_json::Error) -> ProblemDocument {
     let detail = format!("{error}. GET /v1/openapi.json describes what this path takes.");
-    let problem = Problem::new(Kind::BadJson, detail);
+    let problem = ProblemDocument::new(ProblemKind::BadJson, detail);
     match error.line() {
         0 => problem,
         line => problem
@@ -138,16 +141,16 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Parameters in the path.
-pub(super) struct Place<T>(pub T);
+pub(super) struct PathParameters<T>(pub T);
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Place<T> {
-    type Rejection = Problem;
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathParameters<T> {
+    type Rejection = ProblemDocument;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDocument> {
         let read: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
         read.map(|Path(value)| Self(value)).map_err(|error| {
             let detail = format!("{}. Names are UTF-8, percent-encoded.", error.body_text());
-            Problem::new(Kind::BadPath, detail)
+            ProblemDocument::new(ProblemKind::BadPath, detail)
         })
     }
 }
@@ -156,16 +159,16 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Place<T
 pub(super) struct Params<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
-    type Rejection = Problem;
+    type Rejection = ProblemDocument;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemDocument> {
         let read: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
         read.map(|Query(value)| Self(value)).map_err(|error| {
             let detail = format!(
                 "{}. GET /v1/openapi.json describes what this path takes.",
                 error.body_text()
             );
-            Problem::new(Kind::BadQuery, detail)
+            ProblemDocument::new(ProblemKind::BadQuery, detail)
         })
     }
 }
@@ -175,7 +178,7 @@ mod tests {
     use super::*;
     use crate::registry::view::DrainRequest;
 
-    fn refused(problem: Problem) -> serde_json::Value {
+    fn refused(problem: ProblemDocument) -> serde_json::Value {
         problem.document(None)
     }
 

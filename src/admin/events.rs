@@ -10,9 +10,9 @@ use serde::Deserialize;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
-use super::Admin;
+use super::AdminState;
 use super::body::Params;
-use super::problem::Problem;
+use super::problem::ProblemDocument;
 use crate::registry::view::EventView;
 
 /// Between two comments on a silent stream: below the 30 s after which the usual middleboxes hang up.
@@ -27,9 +27,9 @@ pub(super) struct Filter {
 
 /// `GET /v1/events[?pool=]`: from now on, no history. Read `/v1/pools` after subscribing to miss nothing.
 pub(super) async fn stream(
-    State(admin): State<Admin>,
+    State(admin): State<AdminState>,
     Params(filter): Params<Filter>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ProblemDocument> {
     let changes = BroadcastStream::new(admin.registry.subscribe());
     if let Some(pool) = &filter.pool {
         admin.registry.pool(pool).await?;

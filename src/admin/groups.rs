@@ -1,16 +1,16 @@
 //! Groups of this host, by name.
 
-use super::listen::BindError;
+use super::listen::DoorError;
 
 /// A group's number: given as such, or found in `/etc/group`. (Asking libc would need unsafe code; a group
 /// from elsewhere can be given by number.)
-pub(super) fn group_id(name: &str) -> Result<u32, BindError> {
+pub(super) fn group_id(name: &str) -> Result<u32, DoorError> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
     find_group(&groups, name).ok_or_else(|| {
-        BindError(format!(
+        DoorError(format!(
             "[admin] group `{name}` is not in /etc/group; create it (`groupadd {name}`), or give the group's \
              number"
         ))

@@ -11,11 +11,11 @@ use futures_util::stream;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::Admin;
+use super::AdminState;
 use super::apps::Registry;
-use super::body::{Json, Place};
-use super::problem::Problem;
-use crate::registry::lease::Lease;
+use super::body::{Json, PathParameters};
+use super::problem::ProblemDocument;
+use crate::registry::lease::LeaseHandle;
 use crate::registry::view::{DrainResponse, LeaseDrainRequest, LeaseRequest};
 
 /// Between two lines of a silent stream.
@@ -24,16 +24,16 @@ const ALIVE: Duration = Duration::from_secs(2);
 /// `POST …/{name}/lease`: registers an instance for as long as this connection holds; the answer is a stream of
 /// what happens to it, one line of JSON each.
 pub(super) async fn lease(
-    State(admin): State<Admin>,
+    State(admin): State<AdminState>,
     Registry(registry): Registry,
-    Place((pool, name)): Place<(String, String)>,
+    PathParameters((pool, name)): PathParameters<(String, String)>,
     Json(request): Json<LeaseRequest>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemDocument> {
     let lease = registry.lease(&pool, &name, request).await?;
     let mut alive = interval(ALIVE);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     alive.reset();
-    let held = Held {
+    let held = HeldLease {
         lease,
         alive,
         stop: admin.stop.clone(),
@@ -42,18 +42,18 @@ pub(super) async fn lease(
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    let lines = stream::unfold(held, Held::line);
+    let lines = stream::unfold(held, HeldLease::line);
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 
 /// A lease and its connection. hyper drops it when the client hangs up: that is what ends the lease.
-struct Held {
-    lease: Lease,
+struct HeldLease {
+    lease: LeaseHandle,
     alive: Interval,
     stop: watch::Receiver<bool>,
 }
 
-impl Held {
+impl HeldLease {
     async fn line(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         let news = tokio::select! {
             biased;
@@ -79,8 +79,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// `POST /v1/leases/{lease}/drain`: drains the lease's own instance, and no other of its name.
 pub(super) async fn drain(
     Registry(registry): Registry,
-    Place(lease): Place<String>,
+    PathParameters(lease): PathParameters<String>,
     Json(request): Json<LeaseDrainRequest>,
-) -> Result<axum::Json<DrainResponse>, Problem> {
+) -> Result<axum::Json<DrainResponse>, ProblemDocument> {
     Ok(axum::Json(registry.drain_lease(&lease, request).await?))
 }

@@ -9,18 +9,18 @@ use tokio::time::timeout;
 
 use super::apps::Registry;
 use super::body::{Json, Params};
-use super::problem::{Kind, Problem};
-use super::{Admin, Door};
+use super::problem::{ProblemDocument, ProblemKind};
+use super::{AdminDoor, AdminState};
 use crate::registry::bounds::check_reason;
-use crate::tls::server::Served;
+use crate::tls::server::ServedCertificate;
 
 /// The registry answers a question in no time; one that takes longer has stopped working.
 const ANSWERS: Duration = Duration::from_secs(3);
 
 /// `GET /-/live`: the process works: the control thread turns, the registry answers, and no task has died that the
 /// proxy can't do without.
-pub(super) async fn live(State(admin): State<Admin>) -> Result<&'static str, Problem> {
-    let dead = |why: String| Problem::new(Kind::NotAlive, why);
+pub(super) async fn live(State(admin): State<AdminState>) -> Result<&'static str, ProblemDocument> {
+    let dead = |why: String| ProblemDocument::new(ProblemKind::NotAlive, why);
     admin.process.live().map_err(dead)?;
     match timeout(ANSWERS, admin.registry.answers()).await {
         Ok(Ok(())) => Ok("live\n"),
@@ -37,10 +37,12 @@ pub(super) async fn live(State(admin): State<Admin>) -> Result<&'static str, Pro
 }
 
 /// `GET /-/started`: the configuration is loaded and the listeners are bound. Never waits for an app.
-pub(super) async fn started(State(admin): State<Admin>) -> Result<&'static str, Problem> {
+pub(super) async fn started(
+    State(admin): State<AdminState>,
+) -> Result<&'static str, ProblemDocument> {
     if !admin.process.started() {
         let detail = "Still starting: not every listener is bound. Ask again.";
-        return Err(Problem::new(Kind::NotReady, detail));
+        return Err(ProblemDocument::new(ProblemKind::NotReady, detail));
     }
     Ok("started\n")
 }
@@ -55,18 +57,18 @@ pub(super) struct ReadyQuery {
 /// `GET /-/ready[?pool=]`: the first round of probes is over and the proxy is not lame duck; with `pool`,
 /// also: that pool has a backend that takes requests.
 pub(super) async fn ready(
-    State(admin): State<Admin>,
+    State(admin): State<AdminState>,
     Params(query): Params<ReadyQuery>,
-) -> Result<&'static str, Problem> {
+) -> Result<&'static str, ProblemDocument> {
     if admin.process.is_lame_duck() {
         let detail = "Lame duck: still serving, but send new clients elsewhere. DELETE /v1/lame-duck ends it, \
                       unless the process is stopping.";
-        return Err(Problem::new(Kind::NotReady, detail));
+        return Err(ProblemDocument::new(ProblemKind::NotReady, detail));
     }
     admin
         .process
         .ready()
-        .map_err(|why| Problem::new(Kind::NotReady, why))?;
+        .map_err(|why| ProblemDocument::new(ProblemKind::NotReady, why))?;
     if let Some(name) = query.pool {
         admin.check_pool(&name)?;
         // The answer to most, and it asks nobody: a flood of them must not keep the registry busy.
@@ -82,7 +84,7 @@ pub(super) async fn ready(
                 "Pool `{name}` has no backend that takes requests ({} in all). GET /v1/pools/{name} says why.",
                 pool.backends.len()
             );
-            return Err(Problem::new(Kind::NotReady, detail));
+            return Err(ProblemDocument::new(ProblemKind::NotReady, detail));
         }
     }
     Ok("ready\n")
@@ -99,12 +101,12 @@ pub(super) struct LameDuck {
 /// `POST /v1/lame-duck`: not ready any more, but serving. Asked for by a lease, it ends with it, unless nothing
 /// is left to be ready for.
 pub(super) async fn lame_duck(
-    State(admin): State<Admin>,
+    State(admin): State<AdminState>,
     Registry(registry): Registry,
     Json(request): Json<LameDuck>,
-) -> Result<axum::Json<Value>, Problem> {
+) -> Result<axum::Json<Value>, ProblemDocument> {
     check_reason(request.reason.as_deref())?;
-    if admin.door == Door::Apps {
+    if admin.door == AdminDoor::Apps {
         let owns = match &request.lease {
             Some(lease) => registry.owns_lease(lease).await?,
             None => false,
@@ -112,7 +114,7 @@ pub(super) async fn lame_duck(
         if !owns {
             let detail = "Through this socket only the holder of a lease may ask for it, with its `lease`: it ends with \
                           that. Use the admin socket.";
-            return Err(Problem::new(Kind::NotYours, detail));
+            return Err(ProblemDocument::new(ProblemKind::NotYours, detail));
         }
     }
     let reason = request.reason.as_deref().unwrap_or("asked for by the API");
@@ -124,17 +126,17 @@ pub(super) async fn lame_duck(
 }
 
 /// `DELETE /v1/lame-duck`: back to normal.
-pub(super) async fn end_lame_duck(State(admin): State<Admin>) -> axum::Json<Value> {
+pub(super) async fn end_lame_duck(State(admin): State<AdminState>) -> axum::Json<Value> {
     admin.process.lame_duck(false, "lifted by the API");
     lame_duck_state(&admin)
 }
 
-fn lame_duck_state(admin: &Admin) -> axum::Json<Value> {
+fn lame_duck_state(admin: &AdminState) -> axum::Json<Value> {
     axum::Json(json!({ "lame_duck": admin.process.is_lame_duck() }))
 }
 
 /// `GET /v1/listeners`: where clients connect to, with the real port where 0 was asked for.
-pub(super) async fn listeners(State(admin): State<Admin>) -> axum::Json<Value> {
+pub(super) async fn listeners(State(admin): State<AdminState>) -> axum::Json<Value> {
     let (addresses, served) = (admin.process.listeners(), admin.process.certificates());
     let listeners = addresses.iter().map(|address| {
         let mut listener = json!({ "address": address.to_string() });
@@ -148,7 +150,7 @@ pub(super) async fn listeners(State(admin): State<Admin>) -> axum::Json<Value> {
     axum::Json(listeners.collect())
 }
 
-fn certificate(served: &Served) -> Value {
+fn certificate(served: &ServedCertificate) -> Value {
     json!({
         "names": served.names,
         "file": served.file.display().to_string(),

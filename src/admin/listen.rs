@@ -24,11 +24,11 @@ const BACKLOG: i32 = 4096;
 /// Why a door can't be opened. The text says what to do.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub struct BindError(pub(super) String);
+pub struct DoorError(pub(super) String);
 
 /// Every door of the admin API, bound but not yet served.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundDoors {
     /// The unix socket.
     pub(super) unix: Option<(UnixListener, SocketFile)>,
     /// The unix socket for apps.
@@ -43,7 +43,7 @@ pub struct Bound {
     pub note: Option<String>,
 }
 
-impl Bound {
+impl BoundDoors {
     /// The unix socket's path, if there is one.
     pub fn socket(&self) -> Option<&Path> {
         self.unix.as_ref().map(|(_, file)| file.path.as_path())
@@ -103,7 +103,7 @@ pub fn default_sockets() -> Vec<PathBuf> {
 ///
 /// # Errors
 /// What can't be bound, why, and what to do.
-pub fn bind(config: &Config) -> Result<Bound, BindError> {
+pub fn bind(config: &Config) -> Result<BoundDoors, DoorError> {
     bind_or_inherit(config, false, &Inherited::default())
 }
 
@@ -116,7 +116,7 @@ pub fn bind_or_inherit(
     config: &Config,
     is_http_default: bool,
     inherited: &Inherited,
-) -> Result<Bound, BindError> {
+) -> Result<BoundDoors, DoorError> {
     let admin = &config.admin;
     let mut warnings = Vec::new();
     let paths = match &admin.socket {
@@ -167,7 +167,7 @@ pub fn bind_or_inherit(
             "[admin] http {at} is off loopback and has no token_file: it serves /-/* only"
         ));
     }
-    Ok(Bound {
+    Ok(BoundDoors {
         unix,
         apps,
         http,
@@ -192,18 +192,21 @@ fn inherit_unix(
 }
 
 /// The second socket: bound like the first, with its own mode and group.
-fn bind_apps(path: &Path, admin: &config::Admin) -> Result<(UnixListener, SocketFile), BindError> {
-    let own = config::Admin {
+fn bind_apps(
+    path: &Path,
+    admin: &config::AdminConfig,
+) -> Result<(UnixListener, SocketFile), DoorError> {
+    let own = config::AdminConfig {
         mode: admin.apps_mode,
         group: admin.apps_group.clone(),
         ..admin.clone()
     };
-    bind_unix(path, &own).map_err(|error| BindError(format!("[admin] apps_socket: {error}")))
+    bind_unix(path, &own).map_err(|error| DoorError(format!("[admin] apps_socket: {error}")))
 }
 
 fn bind_default(
     paths: &[PathBuf],
-    admin: &config::Admin,
+    admin: &config::AdminConfig,
     warnings: &mut Vec<String>,
 ) -> Option<(UnixListener, SocketFile)> {
     let mut failures = Vec::new();
@@ -252,7 +255,7 @@ fn beside_another(at: SocketAddr) -> String {
     )
 }
 
-fn bind_tcp(key: &str, at: SocketAddr, config: &Config) -> Result<TcpListener, BindError> {
+fn bind_tcp(key: &str, at: SocketAddr, config: &Config) -> Result<TcpListener, DoorError> {
     listen_tcp(at, config).map_err(|error| not_bound(key, at, &error))
 }
 
@@ -268,7 +271,7 @@ fn listen_tcp(at: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn not_bound(key: &str, at: SocketAddr, error: &io::Error) -> BindError {
+fn not_bound(key: &str, at: SocketAddr, error: &io::Error) -> DoorError {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => {
             "another process (another lameduck?) listens there: stop it, or choose another port"
@@ -277,10 +280,13 @@ fn not_bound(key: &str, at: SocketAddr, error: &io::Error) -> BindError {
         io::ErrorKind::PermissionDenied => "choose a port of 1024 or more",
         _ => "choose another address",
     };
-    BindError(format!("can't bind [admin] {key} {at}: {error}; {remedy}"))
+    DoorError(format!("can't bind [admin] {key} {at}: {error}; {remedy}"))
 }
 
-fn bind_unix(path: &Path, admin: &config::Admin) -> Result<(UnixListener, SocketFile), BindError> {
+fn bind_unix(
+    path: &Path,
+    admin: &config::AdminConfig,
+) -> Result<(UnixListener, SocketFile), DoorError> {
     let shown = path.display();
     let group = admin.group.as_deref().map(group_id).transpose()?;
     make_room(path)?;
@@ -296,7 +302,7 @@ fn bind_unix(path: &Path, admin: &config::Admin) -> Result<(UnixListener, Socket
             io::ErrorKind::AddrInUse => "another lameduck took it this instant: stop one of them",
             _ => "choose another [admin] socket",
         };
-        BindError(format!(
+        DoorError(format!(
             "can't bind the admin socket {shown}: {error}; {remedy}"
         ))
     })?;
@@ -309,9 +315,9 @@ fn bind_unix(path: &Path, admin: &config::Admin) -> Result<(UnixListener, Socket
     Ok((listener, file))
 }
 
-fn access_error(path: &Path, group: Option<u32>, mode: u32, error: AccessError) -> BindError {
+fn access_error(path: &Path, group: Option<u32>, mode: u32, error: AccessError) -> DoorError {
     let shown = path.display();
-    BindError(match error {
+    DoorError(match error {
         AccessError::Group(error) => format!(
             "can't give the admin socket {shown} to group {}: {error}; only root and the group's members can: add \
              this user to the group, or drop [admin] group",
@@ -328,7 +334,7 @@ fn access_error(path: &Path, group: Option<u32>, mode: u32, error: AccessError) 
 }
 
 /// Removes the socket file of a dead process; refuses to take anything else's place.
-fn make_room(path: &Path) -> Result<(), BindError> {
+fn make_room(path: &Path) -> Result<(), DoorError> {
     let shown = path.display();
     // Without its directory there is nothing to remove: the bind says what is missing.
     let Ok(place) = FilePlace::of(path) else {
@@ -338,19 +344,19 @@ fn make_room(path: &Path) -> Result<(), BindError> {
         return Ok(());
     };
     if found.is_none() {
-        return Err(BindError(format!(
+        return Err(DoorError(format!(
             "{shown} exists and is not a socket; lameduck won't delete it: remove it, or choose another \
              [admin] socket"
         )));
     }
     if !is_dead(path) {
-        return Err(BindError(format!(
+        return Err(DoorError(format!(
             "a running process listens on the admin socket {shown} (another lameduck?): stop it (`lameduck \
              status --admin {shown}` shows it), or choose another [admin] socket"
         )));
     }
     place.remove().map_err(|error| {
-        BindError(format!(
+        DoorError(format!(
             "can't remove the stale admin socket {shown}: {error}; remove it, or choose another [admin] socket"
         ))
     })

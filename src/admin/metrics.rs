@@ -6,14 +6,16 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use tokio::time::Instant;
 
-use super::Admin;
-use super::problem::Problem;
-use crate::registry::Refusal;
+use super::AdminState;
+use super::problem::ProblemDocument;
+use crate::registry::RegistryError;
 
 /// Prometheus' text format, version 0.0.4. With a thousand backends it takes a while to write, and registry and
 /// probes must not wait for it. It is written once for all who ask at the same time: a flood of them costs no more
 /// than one after the other, and keeps no text of its own for each.
-pub(super) async fn scrape(State(admin): State<Admin>) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn scrape(
+    State(admin): State<AdminState>,
+) -> Result<impl IntoResponse, ProblemDocument> {
     let asked = Instant::now();
     let mut last = admin.scraped.clone().lock_owned().await;
     let text = match &*last {
@@ -26,7 +28,7 @@ pub(super) async fn scrape(State(admin): State<Admin>) -> Result<impl IntoRespon
                 *last = Some((begun, text.clone()));
                 text
             });
-            writing.await.map_err(|_| Refusal::Failed)?
+            writing.await.map_err(|_| RegistryError::Failed)?
         }
     };
     let form = "text/plain; version=0.0.4; charset=utf-8";

@@ -4,7 +4,7 @@
 //! says who may do what through which door, `origin` for which host, and `apps` what is left to apps; [`listen`] binds
 //! the doors before traffic flows; `server` serves them, `places` says how many at once, `reserve` how when there are
 //! no descriptors left. The rest is one file per group of paths. Everything that is known comes from the registry's
-//! handle and from [`Process`], which the composition root implements.
+//! handle and from [`ProxyProcess`], which the composition root implements.
 
 mod apps;
 pub mod auth;
@@ -40,18 +40,18 @@ use crate::registry::Handle;
 use origin::HostNames;
 
 pub use auth::Token;
-pub use listen::{Bound, bind};
-pub use process::Process;
-pub use server::{Settings, serve};
+pub use listen::{BoundDoors, bind};
+pub use process::ProxyProcess;
+pub use server::{DoorSettings, serve};
 
 /// What every handler can reach.
 #[derive(Clone)]
-struct Admin {
+struct AdminState {
     registry: Handle,
-    process: Arc<dyn Process>,
+    process: Arc<dyn ProxyProcess>,
     token: Option<Arc<Token>>,
     stop: watch::Receiver<bool>,
-    door: Door,
+    door: AdminDoor,
     /// What `admin.http` is asked by.
     hosts: Option<Arc<HostNames>>,
     /// `admin.apps_pools`.
@@ -64,7 +64,7 @@ type Scrape = (Instant, Bytes);
 
 /// Through which listener a request came. It decides what it may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
+enum AdminDoor {
     /// The unix socket: its file mode says who may connect, and who may connect may do everything.
     Unix,
     /// `admin.apps_socket`: for each user's apps their own instances, nothing else.
@@ -78,13 +78,13 @@ enum Door {
     Probes,
 }
 
-impl Door {
+impl AdminDoor {
     fn as_str(self) -> &'static str {
         match self {
-            Door::Unix => "socket",
-            Door::Apps => "apps_socket",
-            Door::Http { .. } => "http",
-            Door::Probes => "probes",
+            AdminDoor::Unix => "socket",
+            AdminDoor::Apps => "apps_socket",
+            AdminDoor::Http { .. } => "http",
+            AdminDoor::Probes => "probes",
         }
     }
 }

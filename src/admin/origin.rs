@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderName, Method, Uri, Version, header};
 
-use super::problem::{Kind, Problem};
+use super::problem::{ProblemDocument, ProblemKind};
 
 /// Set by browsers: how the page that asks is related to whom it asks.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -94,7 +94,7 @@ impl HostNames {
         version: Version,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), ProblemDocument> {
         let asked = self.asked_host(version, uri, headers)?;
         // Nothing there is a secret, and nothing changes.
         let is_probe =
@@ -120,7 +120,7 @@ impl HostNames {
         version: Version,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<Option<Authority>, Problem> {
+    ) -> Result<Option<Authority>, ProblemDocument> {
         // A target in absolute form names the host, too; then both have to be known.
         let target = uri.authority().map(|authority| authority.as_str());
         let mut fields = headers.get_all(header::HOST).iter();
@@ -160,21 +160,21 @@ impl HostNames {
     }
 }
 
-fn foreign_host(what: &str) -> Problem {
+fn foreign_host(what: &str) -> ProblemDocument {
     let detail = format!(
         "{what} Over TCP, the API answers to its own addresses, to `localhost`, and to the names in [admin] hosts, so \
          that no web page can make its own name point here. Ask by address, or add the name to `hosts` and restart \
          lameduck."
     );
-    Problem::new(Kind::ForeignHost, detail)
+    ProblemDocument::new(ProblemKind::ForeignHost, detail)
 }
 
-fn foreign_origin(what: &str) -> Problem {
+fn foreign_origin(what: &str) -> ProblemDocument {
     let detail = format!(
         "{what} A web page of another site sent this; the API answers none. If the page is yours, add its host to \
          [admin] hosts and restart lameduck."
     );
-    Problem::new(Kind::ForeignOrigin, detail)
+    ProblemDocument::new(ProblemKind::ForeignOrigin, detail)
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tokio::net::unix::UCred;
 
-use super::Door;
-use super::places::Source;
-use super::problem::Problem;
+use super::AdminDoor;
+use super::places::ConnectionSource;
+use super::problem::ProblemDocument;
 
 /// The other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +37,10 @@ impl Peer {
     }
 
     /// What its connections are counted by.
-    pub(super) fn source(&self) -> Source {
+    pub(super) fn source(&self) -> ConnectionSource {
         match self {
-            Peer::Process { uid, .. } => Source::User(*uid),
-            Peer::Address(address) => Source::of(address.ip()),
+            Peer::Process { uid, .. } => ConnectionSource::User(*uid),
+            Peer::Address(address) => ConnectionSource::of(address.ip()),
         }
     }
 }
@@ -60,10 +60,14 @@ impl fmt::Display for Peer {
 
 /// Layer around the handlers: every change that is let in is logged with its actor, and so is what came of it where
 /// it was refused. Nobody can fill the log from outside: who may not ask is not logged.
-pub(super) async fn record(State(door): State<Door>, request: Request, next: Next) -> Response {
+pub(super) async fn record(
+    State(door): State<AdminDoor>,
+    request: Request,
+    next: Next,
+) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     // Nothing can be changed through the listener for probes, and anybody may try.
-    let quiet = reads || door == Door::Probes;
+    let quiet = reads || door == AdminDoor::Probes;
     let peer = request.extensions().get::<Peer>().copied();
     let Some(peer) = peer.filter(|_| !quiet) else {
         return next.run(request).await;
@@ -71,7 +75,7 @@ pub(super) async fn record(State(door): State<Door>, request: Request, next: Nex
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     tracing::info!(actor = %peer, door = door.as_str(), %method, path, "admin API: asked for");
     let response = next.run(request).await;
-    if let Some(problem) = response.extensions().get::<Problem>() {
+    if let Some(problem) = response.extensions().get::<ProblemDocument>() {
         tracing::info!(actor = %peer, %method, path, problem = problem.slug(), "admin API: refused");
     }
     response

@@ -20,7 +20,7 @@ use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::problem::{Kind, Problem};
+use super::problem::{ProblemDocument, ProblemKind};
 
 /// Connections of one door that wait for their request, or for the end of a probe's answer. More than the accept loop
 /// takes in one turn: one whose request is there when it is accepted is read before it can lose its place.
@@ -75,14 +75,14 @@ impl Class {
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+pub(super) enum ConnectionSource {
     /// A user of this host.
     User(u32),
     /// An address; of IPv6, the network of 64 bits that one host can have all addresses of.
     Address(IpAddr),
 }
 
-impl Source {
+impl ConnectionSource {
     /// The source that an address stands for.
     pub(super) fn of(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
@@ -93,28 +93,28 @@ impl Source {
 }
 
 /// The places of one door.
-pub(super) struct Places {
-    table: Mutex<Table>,
+pub(super) struct DoorPlaces {
+    table: Mutex<PlaceTable>,
     /// One source may have half of each class at most. Not where all come from one.
     shared: bool,
 }
 
 #[derive(Default)]
-struct Table {
+struct PlaceTable {
     /// The next turn's number.
     next: u64,
     /// Those that wait, the oldest first.
-    waiting: BTreeMap<u64, (Source, Arc<Notify>)>,
+    waiting: BTreeMap<u64, (ConnectionSource, Arc<Notify>)>,
     /// How many wait, by source.
-    crowd: HashMap<Source, usize>,
+    crowd: HashMap<ConnectionSource, usize>,
     /// How many are busy, by class and source.
-    busy: HashMap<(Class, Source), usize>,
+    busy: HashMap<(Class, ConnectionSource), usize>,
     /// The same of all sources.
     total: HashMap<Class, usize>,
 }
 
-impl Table {
-    fn wait(&mut self, source: Source, pushed_out: &Arc<Notify>) -> u64 {
+impl PlaceTable {
+    fn wait(&mut self, source: ConnectionSource, pushed_out: &Arc<Notify>) -> u64 {
         while self.waiting.len() >= WAITING && self.push_one_out(source) {}
         let turn = self.next;
         self.next += 1;
@@ -132,8 +132,8 @@ impl Table {
     }
 
     /// The oldest one of whoever would have most, with the newcomer.
-    fn push_one_out(&mut self, newcomer: Source) -> bool {
-        let count = |source: &Source| {
+    fn push_one_out(&mut self, newcomer: ConnectionSource) -> bool {
+        let count = |source: &ConnectionSource| {
             self.crowd.get(source).copied().unwrap_or_default() + usize::from(*source == newcomer)
         };
         let most = self.crowd.keys().map(count).max().unwrap_or_default();
@@ -156,7 +156,7 @@ fn count_down<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
     }
 }
 
-impl Places {
+impl DoorPlaces {
     /// Places of a door. `shared`: its clients may come from anywhere, and none of them may take all.
     pub(super) fn new(shared: bool) -> Arc<Self> {
         Arc::new(Self {
@@ -166,10 +166,10 @@ impl Places {
     }
 
     /// A connection has come: it waits for its request.
-    pub(super) fn enter(self: &Arc<Self>, source: Source) -> Seat {
+    pub(super) fn enter(self: &Arc<Self>, source: ConnectionSource) -> ConnectionSlot {
         let pushed_out = Arc::new(Notify::new());
         let turn = self.table.lock().wait(source, &pushed_out);
-        Seat(Arc::new(Inner {
+        ConnectionSlot(Arc::new(PlacesInner {
             places: self.clone(),
             source,
             pushed_out,
@@ -189,7 +189,7 @@ impl Places {
         source.is_some_and(|source| table.push_one_out(source))
     }
 
-    fn begin(&self, class: Class, source: Source) -> bool {
+    fn begin(&self, class: Class, source: ConnectionSource) -> bool {
         let mut table = self.table.lock();
         let all = table.total.get(&class).copied().unwrap_or_default();
         let own = table
@@ -197,7 +197,7 @@ impl Places {
             .get(&(class, source))
             .copied()
             .unwrap_or_default();
-        let is_loopback = matches!(source, Source::Address(ip) if ip.is_loopback());
+        let is_loopback = matches!(source, ConnectionSource::Address(ip) if ip.is_loopback());
         let share = match self.shared && !is_loopback {
             true => class.bound() / 2,
             false => class.bound(),
@@ -213,17 +213,17 @@ impl Places {
 
 /// A connection's place.
 #[derive(Clone)]
-pub(super) struct Seat(Arc<Inner>);
+pub(super) struct ConnectionSlot(Arc<PlacesInner>);
 
-struct Inner {
-    places: Arc<Places>,
-    source: Source,
+struct PlacesInner {
+    places: Arc<DoorPlaces>,
+    source: ConnectionSource,
     pushed_out: Arc<Notify>,
     /// Its turn among those that wait; `None`: it is busy, or was pushed out.
     turn: Mutex<Option<u64>>,
 }
 
-impl Drop for Inner {
+impl Drop for PlacesInner {
     fn drop(&mut self) {
         if let Some(turn) = self.turn.get_mut().take() {
             self.places.table.lock().leave(turn);
@@ -231,7 +231,7 @@ impl Drop for Inner {
     }
 }
 
-impl Seat {
+impl ConnectionSlot {
     /// Waits until somebody else needs the place.
     pub(super) async fn pushed_out(&self) {
         self.0.pushed_out.notified().await;
@@ -263,13 +263,13 @@ impl Seat {
 
 /// A request under way. Dropped with the last of its answer; its connection waits again then.
 struct Busy {
-    seat: Seat,
+    seat: ConnectionSlot,
     class: Class,
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let Inner {
+        let PlacesInner {
             places,
             source,
             pushed_out,
@@ -285,7 +285,7 @@ impl Drop for Busy {
 
 /// Layer around the handlers, when the request has been read whole.
 pub(super) async fn admit(request: Request, next: Next) -> Response {
-    let seat = request.extensions().get::<Seat>().cloned();
+    let seat = request.extensions().get::<ConnectionSlot>().cloned();
     let class = Class::of(request.method(), request.uri().path());
     match (seat, class) {
         (Some(seat), Some(class)) => match seat.begin(class) {
@@ -303,14 +303,14 @@ pub(super) async fn admit(request: Request, next: Next) -> Response {
     }
 }
 
-fn full(class: Class) -> Problem {
+fn full(class: Class) -> ProblemDocument {
     let detail = format!(
         "As many {} as this listener takes at once are under way ({}, and half of them from one source). End some, or \
          ask again.",
         class.as_str(),
         class.bound()
     );
-    Problem::new(Kind::TooManyConnections, detail)
+    ProblemDocument::new(ProblemKind::TooManyConnections, detail)
         .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
@@ -346,17 +346,17 @@ mod tests {
 
     use super::*;
 
-    fn is_out(seat: &Seat) -> bool {
+    fn is_out(seat: &ConnectionSlot) -> bool {
         seat.pushed_out().now_or_never().is_some()
     }
 
-    fn address(text: &str) -> Source {
-        Source::of(text.parse().unwrap())
+    fn address(text: &str) -> ConnectionSource {
+        ConnectionSource::of(text.parse().unwrap())
     }
 
     #[test]
     fn oldest_waiting_connection_of_the_largest_crowd_loses_its_place() {
-        let places = Places::new(true);
+        let places = DoorPlaces::new(true);
         let good = places.enter(address("10.0.0.1"));
         let crowd: Vec<_> = (0..WAITING)
             .map(|_| places.enter(address("10.0.0.9")))
@@ -378,11 +378,11 @@ mod tests {
 
     #[test]
     fn busy_connection_is_not_pushed_out_and_waits_again_afterwards() {
-        let places = Places::new(false);
-        let first = places.enter(Source::User(0));
+        let places = DoorPlaces::new(false);
+        let first = places.enter(ConnectionSource::User(0));
         let busy = first.begin(Class::Change).unwrap();
         let crowd: Vec<_> = (0..WAITING + 10)
-            .map(|_| places.enter(Source::User(0)))
+            .map(|_| places.enter(ConnectionSource::User(0)))
             .collect();
         assert!(!is_out(&first));
         drop(busy);
@@ -396,8 +396,8 @@ mod tests {
 
     #[test]
     fn one_source_gets_half_of_a_class_and_loopback_all_of_it() {
-        let places = Places::new(true);
-        let take = |source: Source| {
+        let places = DoorPlaces::new(true);
+        let take = |source: ConnectionSource| {
             let seats = std::iter::repeat_with(|| places.enter(source).begin(Class::Stream));
             seats.map_while(|busy| busy).collect::<Vec<_>>()
         };

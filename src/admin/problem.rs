@@ -7,11 +7,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use crate::registry::Refusal;
+use crate::registry::RegistryError;
 
 /// The kinds of problems. Their slugs are part of the API: `type` is `urn:lameduck:problem:SLUG`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProblemKind {
     /// No such path.
     NoSuchPath,
     /// The path exists, the method doesn't.
@@ -36,23 +36,23 @@ pub enum Kind {
     ForeignHost,
     /// A web page of another site sent the request.
     ForeignOrigin,
-    /// [`Refusal::NotYours`]: the socket for apps is for own instances.
+    /// [`RegistryError::NotYours`]: the socket for apps is for own instances.
     NotYours,
-    /// [`Refusal::Full`]: there are as many as there may be.
+    /// [`RegistryError::Full`]: there are as many as there may be.
     LimitReached,
-    /// [`Refusal::UnknownPool`].
+    /// [`RegistryError::UnknownPool`].
     UnknownPool,
-    /// [`Refusal::UnknownBackend`].
+    /// [`RegistryError::UnknownBackend`].
     UnknownBackend,
-    /// [`Refusal::UnknownLease`].
+    /// [`RegistryError::UnknownLease`].
     UnknownLease,
-    /// [`Refusal::Invalid`].
+    /// [`RegistryError::Invalid`].
     InvalidValue,
-    /// [`Refusal::Conflict`].
+    /// [`RegistryError::Conflict`].
     Conflict,
-    /// [`Refusal::NotReady`]: the change was made, the wait for its effect ran out.
+    /// [`RegistryError::NotReady`]: the change was made, the wait for its effect ran out.
     WaitRanOut,
-    /// [`Refusal::ShuttingDown`].
+    /// [`RegistryError::ShuttingDown`].
     ShuttingDown,
     /// A readiness check says no.
     NotReady,
@@ -66,90 +66,94 @@ pub enum Kind {
     Http(StatusCode),
 }
 
-impl Kind {
+impl ProblemKind {
     /// Every kind with a slug of its own.
-    pub const ALL: [Kind; 25] = [
-        Kind::NoSuchPath,
-        Kind::MethodNotAllowed,
-        Kind::BodyTooLarge,
-        Kind::BodyTooSlow,
-        Kind::NotJson,
-        Kind::BadJson,
-        Kind::BadQuery,
-        Kind::BadPath,
-        Kind::TokenRequired,
-        Kind::NoTokenConfigured,
-        Kind::ForeignHost,
-        Kind::ForeignOrigin,
-        Kind::NotYours,
-        Kind::LimitReached,
-        Kind::UnknownPool,
-        Kind::UnknownBackend,
-        Kind::UnknownLease,
-        Kind::InvalidValue,
-        Kind::Conflict,
-        Kind::WaitRanOut,
-        Kind::ShuttingDown,
-        Kind::NotReady,
-        Kind::NotAlive,
-        Kind::ConfigRefused,
-        Kind::TooManyConnections,
+    pub const ALL: [ProblemKind; 25] = [
+        ProblemKind::NoSuchPath,
+        ProblemKind::MethodNotAllowed,
+        ProblemKind::BodyTooLarge,
+        ProblemKind::BodyTooSlow,
+        ProblemKind::NotJson,
+        ProblemKind::BadJson,
+        ProblemKind::BadQuery,
+        ProblemKind::BadPath,
+        ProblemKind::TokenRequired,
+        ProblemKind::NoTokenConfigured,
+        ProblemKind::ForeignHost,
+        ProblemKind::ForeignOrigin,
+        ProblemKind::NotYours,
+        ProblemKind::LimitReached,
+        ProblemKind::UnknownPool,
+        ProblemKind::UnknownBackend,
+        ProblemKind::UnknownLease,
+        ProblemKind::InvalidValue,
+        ProblemKind::Conflict,
+        ProblemKind::WaitRanOut,
+        ProblemKind::ShuttingDown,
+        ProblemKind::NotReady,
+        ProblemKind::NotAlive,
+        ProblemKind::ConfigRefused,
+        ProblemKind::TooManyConnections,
     ];
 
     /// Status, slug and title.
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
-            Kind::NoSuchPath => (S::NOT_FOUND, "no-such-path", "No such path"),
-            Kind::MethodNotAllowed => (
+            ProblemKind::NoSuchPath => (S::NOT_FOUND, "no-such-path", "No such path"),
+            ProblemKind::MethodNotAllowed => (
                 S::METHOD_NOT_ALLOWED,
                 "method-not-allowed",
                 "Method not allowed",
             ),
-            Kind::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
-            Kind::BodyTooSlow => (S::REQUEST_TIMEOUT, "body-too-slow", "Body too slow"),
-            Kind::NotJson => (S::UNSUPPORTED_MEDIA_TYPE, "not-json", "Body is not JSON"),
-            Kind::BadJson => (S::BAD_REQUEST, "bad-json", "Bad JSON"),
-            Kind::BadQuery => (S::BAD_REQUEST, "bad-query", "Bad query"),
-            Kind::BadPath => (S::BAD_REQUEST, "bad-path", "Bad path"),
-            Kind::TokenRequired => (S::UNAUTHORIZED, "token-required", "Token required"),
-            Kind::NoTokenConfigured => (
+            ProblemKind::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
+            ProblemKind::BodyTooSlow => (S::REQUEST_TIMEOUT, "body-too-slow", "Body too slow"),
+            ProblemKind::NotJson => (S::UNSUPPORTED_MEDIA_TYPE, "not-json", "Body is not JSON"),
+            ProblemKind::BadJson => (S::BAD_REQUEST, "bad-json", "Bad JSON"),
+            ProblemKind::BadQuery => (S::BAD_REQUEST, "bad-query", "Bad query"),
+            ProblemKind::BadPath => (S::BAD_REQUEST, "bad-path", "Bad path"),
+            ProblemKind::TokenRequired => (S::UNAUTHORIZED, "token-required", "Token required"),
+            ProblemKind::NoTokenConfigured => (
                 S::FORBIDDEN,
                 "no-token-configured",
                 "Not allowed over TCP without a token",
             ),
-            Kind::ForeignHost => (
+            ProblemKind::ForeignHost => (
                 S::MISDIRECTED_REQUEST,
                 "foreign-host",
                 "Meant for another host",
             ),
-            Kind::ForeignOrigin => (S::FORBIDDEN, "foreign-origin", "Sent by a foreign page"),
-            Kind::NotYours => (S::FORBIDDEN, "not-yours", "Not yours to change"),
-            Kind::LimitReached => (S::TOO_MANY_REQUESTS, "limit-reached", "Limit reached"),
-            Kind::UnknownPool => (S::NOT_FOUND, "unknown-pool", "Unknown pool"),
-            Kind::UnknownBackend => (S::NOT_FOUND, "unknown-backend", "Unknown backend"),
-            Kind::UnknownLease => (S::NOT_FOUND, "unknown-lease", "Unknown lease"),
-            Kind::InvalidValue => (S::UNPROCESSABLE_ENTITY, "invalid-value", "Invalid value"),
-            Kind::Conflict => (
+            ProblemKind::ForeignOrigin => {
+                (S::FORBIDDEN, "foreign-origin", "Sent by a foreign page")
+            }
+            ProblemKind::NotYours => (S::FORBIDDEN, "not-yours", "Not yours to change"),
+            ProblemKind::LimitReached => (S::TOO_MANY_REQUESTS, "limit-reached", "Limit reached"),
+            ProblemKind::UnknownPool => (S::NOT_FOUND, "unknown-pool", "Unknown pool"),
+            ProblemKind::UnknownBackend => (S::NOT_FOUND, "unknown-backend", "Unknown backend"),
+            ProblemKind::UnknownLease => (S::NOT_FOUND, "unknown-lease", "Unknown lease"),
+            ProblemKind::InvalidValue => {
+                (S::UNPROCESSABLE_ENTITY, "invalid-value", "Invalid value")
+            }
+            ProblemKind::Conflict => (
                 S::CONFLICT,
                 "conflict",
                 "In conflict with the configuration",
             ),
-            Kind::WaitRanOut => (S::GATEWAY_TIMEOUT, "wait-ran-out", "The wait ran out"),
-            Kind::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting-down", "Shutting down"),
-            Kind::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "Not ready"),
-            Kind::NotAlive => (S::SERVICE_UNAVAILABLE, "not-alive", "Not alive"),
-            Kind::ConfigRefused => (
+            ProblemKind::WaitRanOut => (S::GATEWAY_TIMEOUT, "wait-ran-out", "The wait ran out"),
+            ProblemKind::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting-down", "Shutting down"),
+            ProblemKind::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "Not ready"),
+            ProblemKind::NotAlive => (S::SERVICE_UNAVAILABLE, "not-alive", "Not alive"),
+            ProblemKind::ConfigRefused => (
                 S::UNPROCESSABLE_ENTITY,
                 "config-refused",
                 "Configuration refused",
             ),
-            Kind::TooManyConnections => (
+            ProblemKind::TooManyConnections => (
                 S::SERVICE_UNAVAILABLE,
                 "too-many-connections",
                 "Too many admin connections",
             ),
-            Kind::Http(status) => (
+            ProblemKind::Http(status) => (
                 status,
                 "http",
                 status.canonical_reason().unwrap_or("HTTP error"),
@@ -165,16 +169,16 @@ impl Kind {
 
 /// One error, as the client gets it.
 #[derive(Debug, Clone)]
-pub struct Problem {
-    kind: Kind,
+pub struct ProblemDocument {
+    kind: ProblemKind,
     detail: String,
     headers: Vec<(HeaderName, HeaderValue)>,
     members: Map<String, Value>,
 }
 
-impl Problem {
+impl ProblemDocument {
     /// A problem; `detail` says what, why and what to do now.
-    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self {
             kind,
             detail: detail.into(),
@@ -205,7 +209,7 @@ impl Problem {
         let (status, slug, title) = self.kind.parts();
         let mut document = json!({
             "type": match self.kind {
-                Kind::Http(_) => "about:blank".to_owned(),
+                ProblemKind::Http(_) => "about:blank".to_owned(),
                 _ => format!("urn:lameduck:problem:{slug}"),
             },
             "title": title,
@@ -237,7 +241,7 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for ProblemDocument {
     fn into_response(self) -> Response {
         let mut response = self.response(None);
         // For `complete`, which knows the path.
@@ -246,37 +250,37 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
+impl From<RegistryError> for ProblemDocument {
+    fn from(refusal: RegistryError) -> Self {
         let text = refusal.to_string();
         match refusal {
-            Refusal::UnknownPool { .. } => Problem::new(
-                Kind::UnknownPool,
+            RegistryError::UnknownPool { .. } => ProblemDocument::new(
+                ProblemKind::UnknownPool,
                 format!("{text}. GET /v1/pools lists them."),
             ),
-            Refusal::UnknownBackend { ref pool, .. } => {
+            RegistryError::UnknownBackend { ref pool, .. } => {
                 let detail = format!(
                     "{text}. GET /v1/pools/{pool} lists them; PUT registers one that runs already."
                 );
-                Problem::new(Kind::UnknownBackend, detail)
+                ProblemDocument::new(ProblemKind::UnknownBackend, detail)
             }
-            Refusal::UnknownLease(_) => {
-                Problem::new(Kind::UnknownLease, format!("{text}. Ask for a new one."))
+            RegistryError::UnknownLease(_) => {
+                ProblemDocument::new(ProblemKind::UnknownLease, format!("{text}. Ask for a new one."))
             }
-            Refusal::NotYours(_) => Problem::new(Kind::NotYours, text),
-            Refusal::Full(_) => Problem::new(Kind::LimitReached, text),
-            Refusal::Invalid(_) => Problem::new(Kind::InvalidValue, text),
-            Refusal::Conflict(_) => Problem::new(Kind::Conflict, text),
-            Refusal::NotReady { ref state, .. } => Problem::new(
-                Kind::WaitRanOut,
+            RegistryError::NotYours(_) => ProblemDocument::new(ProblemKind::NotYours, text),
+            RegistryError::Full(_) => ProblemDocument::new(ProblemKind::LimitReached, text),
+            RegistryError::Invalid(_) => ProblemDocument::new(ProblemKind::InvalidValue, text),
+            RegistryError::Conflict(_) => ProblemDocument::new(ProblemKind::Conflict, text),
+            RegistryError::NotReady { ref state, .. } => ProblemDocument::new(
+                ProblemKind::WaitRanOut,
                 format!(
                     "{text}. The change was made all the same; its `last_probe` says what the app answers."
                 ),
             )
             .member("state", state.as_str()),
-            Refusal::Failed => Problem::new(Kind::Http(StatusCode::INTERNAL_SERVER_ERROR), text),
-            Refusal::ShuttingDown => Problem::new(
-                Kind::ShuttingDown,
+            RegistryError::Failed => ProblemDocument::new(ProblemKind::Http(StatusCode::INTERNAL_SERVER_ERROR), text),
+            RegistryError::ShuttingDown => ProblemDocument::new(
+                ProblemKind::ShuttingDown,
                 format!("{text}; nothing can be changed any more. Ask again when it is back."),
             ),
         }
@@ -289,7 +293,7 @@ pub(super) async fn complete(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     let status = response.status();
-    if let Some(problem) = response.extensions().get::<Problem>() {
+    if let Some(problem) = response.extensions().get::<ProblemDocument>() {
         return problem.response(Some(&path));
     }
     if !(status.is_client_error() || status.is_server_error()) {
@@ -300,16 +304,16 @@ pub(super) async fn complete(request: Request, next: Next) -> Response {
         return method_not_allowed(allow).response(Some(&path));
     }
     let detail = "The request was refused before it reached the API.";
-    Problem::new(Kind::Http(status), detail).response(Some(&path))
+    ProblemDocument::new(ProblemKind::Http(status), detail).response(Some(&path))
 }
 
-fn method_not_allowed(allow: Option<HeaderValue>) -> Problem {
+fn method_not_allowed(allow: Option<HeaderValue>) -> ProblemDocument {
     let allow = allow.unwrap_or(HeaderValue::from_static(""));
     let detail = format!(
         "This path exists, but not with this method. It takes: {}.",
         allow.to_str().unwrap_or_default().replace(',', ", ")
     );
-    Problem::new(Kind::MethodNotAllowed, detail).header(header::ALLOW, allow)
+    ProblemDocument::new(ProblemKind::MethodNotAllowed, detail).header(header::ALLOW, allow)
 }
 
 #[cfg(test)]
@@ -320,7 +324,7 @@ mod tests {
     fn slugs_are_unique_and_documented() {
         let docs = include_str!("../../docs/admin-api.md");
         let mut seen = std::collections::BTreeSet::new();
-        for kind in Kind::ALL {
+        for kind in ProblemKind::ALL {
             assert!(seen.insert(kind.slug()), "{} twice", kind.slug());
             let row = format!("| {} | `{}` |", kind.parts().0.as_u16(), kind.slug());
             assert!(docs.contains(&row), "docs/admin-api.md lacks the row {row}");
@@ -329,8 +333,8 @@ mod tests {
 
     #[test]
     fn a_document_has_every_member() {
-        let problem =
-            Problem::new(Kind::BadJson, "expected `}`. Close the object.").member("line", 3);
+        let problem = ProblemDocument::new(ProblemKind::BadJson, "expected `}`. Close the object.")
+            .member("line", 3);
         let document = problem.document(Some("/v1/pools"));
         assert_eq!(document["type"], "urn:lameduck:problem:bad-json");
         assert_eq!(document["title"], "Bad JSON");
@@ -344,26 +348,26 @@ mod tests {
     fn refusals_have_their_statuses() {
         let refusals = [
             (
-                Refusal::UnknownPool {
+                RegistryError::UnknownPool {
                     name: "x".into(),
                     known: "a".into(),
                 },
                 404,
             ),
             (
-                Refusal::UnknownBackend {
+                RegistryError::UnknownBackend {
                     pool: "a".into(),
                     name: "x".into(),
                     known: "none".into(),
                 },
                 404,
             ),
-            (Refusal::Invalid("bad".into()), 422),
-            (Refusal::NotYours("theirs".into()), 403),
-            (Refusal::Full("full".into()), 429),
-            (Refusal::Conflict("no".into()), 409),
+            (RegistryError::Invalid("bad".into()), 422),
+            (RegistryError::NotYours("theirs".into()), 403),
+            (RegistryError::Full("full".into()), 429),
+            (RegistryError::Conflict("no".into()), 409),
             (
-                Refusal::NotReady {
+                RegistryError::NotReady {
                     pool: "a".into(),
                     name: "x".into(),
                     waited: std::time::Duration::from_secs(1),
@@ -371,12 +375,12 @@ mod tests {
                 },
                 504,
             ),
-            (Refusal::Failed, 500),
-            (Refusal::ShuttingDown, 503),
+            (RegistryError::Failed, 500),
+            (RegistryError::ShuttingDown, 503),
         ];
         for (refusal, status) in refusals {
             let text = refusal.to_string();
-            let document = Problem::from(refusal).document(None);
+            let document = ProblemDocument::from(refusal).document(None);
             assert_eq!(document["status"], status, "{text}");
             let detail = document["detail"].as_str().unwrap_or_default();
             assert!(detail.contains(&text), "{detail}");

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 
-use crate::tls::server::Served;
+use crate::tls::server::ServedCertificate;
 
 /// The process as the admin API sees it. The composition root implements it.
 #[async_trait]
-pub trait Process: Send + Sync {
+pub trait ProxyProcess: Send + Sync {
     /// Whether the process works, as far as it knows itself; if not, why, for people.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ pub trait Process: Send + Sync {
     fn listeners(&self) -> Vec<SocketAddr>;
 
     /// The certificates that they serve.
-    fn certificates(&self) -> Vec<Served> {
+    fn certificates(&self) -> Vec<ServedCertificate> {
         Vec::new()
     }
 

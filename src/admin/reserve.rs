@@ -84,7 +84,7 @@ fn is_exhausted(error: &io::Error) -> bool {
 }
 
 /// Either kind of stream.
-enum Stream {
+enum AdminStream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
@@ -92,20 +92,20 @@ enum Stream {
 /// An accepted connection, whose descriptor goes back to the reserve first.
 pub(super) struct Accepted {
     /// `Some` until it is dropped.
-    stream: Option<Stream>,
+    stream: Option<AdminStream>,
     reserve: Arc<Reserve>,
 }
 
 impl Accepted {
     /// Over a unix socket.
     pub(super) fn unix(stream: UnixStream, reserve: Arc<Reserve>) -> Self {
-        let stream = Some(Stream::Unix(stream));
+        let stream = Some(AdminStream::Unix(stream));
         Self { stream, reserve }
     }
 
     /// Over TCP.
     pub(super) fn tcp(stream: TcpStream, reserve: Arc<Reserve>) -> Self {
-        let stream = Some(Stream::Tcp(stream));
+        let stream = Some(AdminStream::Tcp(stream));
         Self { stream, reserve }
     }
 }
@@ -113,8 +113,8 @@ impl Accepted {
 impl Drop for Accepted {
     fn drop(&mut self) {
         let descriptor = match self.stream.take() {
-            Some(Stream::Unix(stream)) => stream.into_std().map(OwnedFd::from),
-            Some(Stream::Tcp(stream)) => stream.into_std().map(OwnedFd::from),
+            Some(AdminStream::Unix(stream)) => stream.into_std().map(OwnedFd::from),
+            Some(AdminStream::Tcp(stream)) => stream.into_std().map(OwnedFd::from),
             None => return,
         };
         if let Ok(descriptor) = descriptor {
@@ -127,8 +127,8 @@ impl Drop for Accepted {
 macro_rules! either {
     ($self:ident, $stream:ident => $call:expr) => {
         match &mut $self.stream {
-            Some(Stream::Unix($stream)) => $call,
-            Some(Stream::Tcp($stream)) => $call,
+            Some(AdminStream::Unix($stream)) => $call,
+            Some(AdminStream::Tcp($stream)) => $call,
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     };

@@ -7,9 +7,9 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, future, stream};
 
-use super::Admin;
-use super::body::{Json, Place};
-use super::problem::Problem;
+use super::AdminState;
+use super::body::{Json, PathParameters};
+use super::problem::ProblemDocument;
 use crate::registry::view::RollRequest;
 
 /// Between two comments: a roll whose machine has gone is noticed by the writes that nobody acknowledges.
@@ -17,10 +17,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Holds the right until the client hangs up; the first event has the roll's id.
 pub(super) async fn hold(
-    State(admin): State<Admin>,
-    Place(pool): Place<String>,
+    State(admin): State<AdminState>,
+    PathParameters(pool): PathParameters<String>,
     Json(request): Json<RollRequest>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ProblemDocument> {
     let by = match request.by.trim() {
         "" => "somebody who gave no name",
         by => by,

@@ -4,14 +4,14 @@ use axum::extract::State;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Router, middleware};
 
-use super::problem::{Kind, Problem, complete};
+use super::problem::{ProblemDocument, ProblemKind, complete};
 use super::{
-    Admin, Door, apps, auth, backends, body, config, events, leases, lifecycle, metrics, openapi,
-    peer, places, pools, roll,
+    AdminDoor, AdminState, apps, auth, backends, body, config, events, leases, lifecycle, metrics,
+    openapi, peer, places, pools, roll,
 };
 
 /// What each listener serves, the one for probes too.
-fn probes() -> Vec<(&'static str, MethodRouter<Admin>)> {
+fn probes() -> Vec<(&'static str, MethodRouter<AdminState>)> {
     vec![
         ("/-/live", get(lifecycle::live)),
         ("/-/started", get(lifecycle::started)),
@@ -21,7 +21,7 @@ fn probes() -> Vec<(&'static str, MethodRouter<Admin>)> {
 }
 
 /// The API proper.
-fn api() -> Vec<(&'static str, MethodRouter<Admin>)> {
+fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
     vec![
         ("/v1/pools", get(pools::list)),
         ("/v1/pools/{pool}", get(pools::one)),
@@ -59,12 +59,12 @@ fn api() -> Vec<(&'static str, MethodRouter<Admin>)> {
 }
 
 /// The whole service behind one door.
-pub(super) fn router(admin: Admin) -> Router {
+pub(super) fn router(admin: AdminState) -> Router {
     let door = admin.door;
     let paths = match door {
-        Door::Probes => probes(),
-        Door::Apps => apps::paths(),
-        Door::Unix | Door::Http { .. } => probes().into_iter().chain(api()).collect(),
+        AdminDoor::Probes => probes(),
+        AdminDoor::Apps => apps::paths(),
+        AdminDoor::Unix | AdminDoor::Http { .. } => probes().into_iter().chain(api()).collect(),
     };
     let router = paths
         .into_iter()
@@ -72,7 +72,7 @@ pub(super) fn router(admin: Admin) -> Router {
             router.route(path, methods)
         });
     let api = router
-        .fallback(move |State(_): State<Admin>| async move { no_such_path(door) })
+        .fallback(move |State(_): State<AdminState>| async move { no_such_path(door) })
         .layer(middleware::from_fn_with_state(admin.clone(), apps::guard))
         .layer(middleware::from_fn_with_state(door, peer::record))
         .layer(middleware::from_fn(places::admit))
@@ -85,21 +85,21 @@ pub(super) fn router(admin: Admin) -> Router {
         .layer(middleware::from_fn(complete))
 }
 
-fn no_such_path(door: Door) -> Problem {
+fn no_such_path(door: AdminDoor) -> ProblemDocument {
     let detail = match door {
-        Door::Probes => {
+        AdminDoor::Probes => {
             "There is nothing here. This listener ([admin] probes) serves /-/live, /-/started, /-/ready and \
              /metrics only; the rest is on the unix socket and on [admin] http."
         }
-        Door::Apps => {
+        AdminDoor::Apps => {
             "There is nothing here. This socket ([admin] apps_socket) is for apps and their own instances; the rest is \
              on the admin socket."
         }
-        Door::Unix | Door::Http { .. } => {
+        AdminDoor::Unix | AdminDoor::Http { .. } => {
             "There is nothing here. GET /v1/openapi.json lists every path."
         }
     };
-    Problem::new(Kind::NoSuchPath, detail)
+    ProblemDocument::new(ProblemKind::NoSuchPath, detail)
 }
 
 #[cfg(test)]

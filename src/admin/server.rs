@@ -19,14 +19,14 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-use super::listen::Bound;
+use super::listen::BoundDoors;
 use super::origin::HostNames;
 use super::peer::Peer;
-use super::places::{Places, Seat};
+use super::places::{ConnectionSlot, DoorPlaces};
 use super::reserve::{Accepted, Reserve};
 use super::router::router;
 use super::write_timeout::Stall;
-use super::{Admin, Door, Process, Token};
+use super::{AdminDoor, AdminState, ProxyProcess, Token};
 use crate::registry::Handle;
 
 /// A peer over TCP that answers nothing for this long is gone, and its lease with it.
@@ -44,7 +44,7 @@ const MAX_HEADER: usize = 32 * 1024;
 
 /// What the doors are opened with, beside their addresses.
 #[derive(Debug, Default)]
-pub struct Settings {
+pub struct DoorSettings {
     /// The token for changes over TCP.
     pub token: Option<Token>,
     /// `[admin] hosts`.
@@ -59,23 +59,23 @@ pub struct Settings {
 /// # Errors
 /// When a listener can't be registered with the runtime.
 pub async fn serve(
-    bound: Bound,
+    bound: BoundDoors,
     registry: Handle,
-    process: Arc<dyn Process>,
-    settings: Settings,
+    process: Arc<dyn ProxyProcess>,
+    settings: DoorSettings,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let admin = Admin {
+    let admin = AdminState {
         registry,
         process,
         token: settings.token.map(Arc::new),
         stop: stop.clone(),
-        door: Door::Unix,
+        door: AdminDoor::Unix,
         hosts: None,
         apps_pools: settings.apps_pools.into(),
         scraped: Arc::default(),
     };
-    let at = |door: Door| Admin {
+    let at = |door: AdminDoor| AdminState {
         door,
         ..admin.clone()
     };
@@ -83,14 +83,14 @@ pub async fn serve(
     let mut doors = JoinSet::new();
     // Held until the end: dropping them removes the files.
     let mut socket_files = Vec::new();
-    for (unix, door) in [(bound.unix, Door::Unix), (bound.apps, Door::Apps)] {
+    for (unix, door) in [(bound.unix, AdminDoor::Unix), (bound.apps, AdminDoor::Apps)] {
         let Some((listener, file)) = unix else {
             continue;
         };
-        let listener = Listener::Unix(UnixListener::from_std(listener)?);
+        let listener = AdminListener::Unix(UnixListener::from_std(listener)?);
         socket_files.push(file);
         // On the main socket everybody has the same right; among apps, one must not shut out the others.
-        let places = Places::new(door == Door::Apps);
+        let places = DoorPlaces::new(door == AdminDoor::Apps);
         let router = router(at(door));
         doors.spawn(open(
             listener,
@@ -102,13 +102,13 @@ pub async fn serve(
     }
     if let Some(listener) = bound.http {
         let ip = listener.local_addr()?.ip();
-        let listener = Listener::Tcp(TcpListener::from_std(listener)?);
+        let listener = AdminListener::Tcp(TcpListener::from_std(listener)?);
         let loopback = ip.is_loopback();
-        let router = router(Admin {
+        let router = router(AdminState {
             hosts: Some(Arc::new(HostNames::new(ip, settings.hosts))),
-            ..at(Door::Http { loopback })
+            ..at(AdminDoor::Http { loopback })
         });
-        let places = Places::new(true);
+        let places = DoorPlaces::new(true);
         doors.spawn(open(
             listener,
             router,
@@ -118,9 +118,9 @@ pub async fn serve(
         ));
     }
     if let Some(listener) = bound.probes {
-        let listener = Listener::Tcp(TcpListener::from_std(listener)?);
-        let router = router(at(Door::Probes));
-        let places = Places::new(true);
+        let listener = AdminListener::Tcp(TcpListener::from_std(listener)?);
+        let router = router(at(AdminDoor::Probes));
+        let places = DoorPlaces::new(true);
         doors.spawn(open(listener, router, places, reserve, stop.clone()));
     }
     stopped(stop).await;
@@ -134,21 +134,21 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-enum Listener {
+enum AdminListener {
     Unix(UnixListener),
     Tcp(TcpListener),
 }
 
-impl Listener {
+impl AdminListener {
     async fn accept(&self, reserve: &Arc<Reserve>) -> io::Result<(Accepted, Peer)> {
         match self {
-            Listener::Unix(listener) => {
+            AdminListener::Unix(listener) => {
                 let accept = poll_fn(|cx| reserve.accept(|| listener.poll_accept(cx)));
                 let (stream, _) = accept.await?;
                 let peer = Peer::process(&stream.peer_cred()?);
                 Ok((Accepted::unix(stream, reserve.clone()), peer))
             }
-            Listener::Tcp(listener) => {
+            AdminListener::Tcp(listener) => {
                 let accept = poll_fn(|cx| reserve.accept(|| listener.poll_accept(cx)));
                 let (stream, address) = accept.await?;
                 // A socket that is gone already says so when it is read.
@@ -164,9 +164,9 @@ impl Listener {
 
 /// One door: its own places, so that what fills one leaves the others alone.
 async fn open(
-    listener: Listener,
+    listener: AdminListener,
     router: Router,
-    places: Arc<Places>,
+    places: Arc<DoorPlaces>,
     reserve: Arc<Reserve>,
     stop: watch::Receiver<bool>,
 ) {
@@ -213,7 +213,7 @@ async fn open(
 async fn converse(
     stream: Accepted,
     router: Router,
-    seat: Seat,
+    seat: ConnectionSlot,
     peer: Peer,
     stop: watch::Receiver<bool>,
 ) {

@@ -8,12 +8,12 @@ use std::time::SystemTime;
 
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 use crate::config::{
-    self, BuiltClient, Config, ConfigError, Findings, Flags, ListenerTls, Loaded, LogSink, Pool,
-    plain,
+    self, BuiltClient, Config, ConfigError, ConfigFindings, Flags, ListenerTls, Loaded, LogSink,
+    PoolConfig, plain,
 };
 use crate::rt::files::{OpenDirectory, directory_of};
-use crate::tls::server_files::{Material, Part};
-use crate::tls::upstream::Client;
+use crate::tls::server_files::{Part, ServerFiles};
+use crate::tls::upstream::BackendTls;
 
 /// Reads and checks a configuration's file, and the files that it names.
 ///
@@ -32,7 +32,7 @@ pub fn resolve(file: Option<&Path>, flags: Flags<'_>) -> Result<Loaded, ConfigEr
 }
 
 /// Check the files that the configuration names; what was read of them is kept where it will be used.
-fn check(config: &mut Config, f: &mut Findings) {
+fn check(config: &mut Config, f: &mut ConfigFindings) {
     directories(config, f);
     if let Some(path) = &config.admin.token_file {
         token(path, f);
@@ -46,7 +46,7 @@ fn check(config: &mut Config, f: &mut Findings) {
 }
 
 /// Where lameduck makes files or trusts one, nobody else should be able to put another in its place.
-fn directories(config: &Config, f: &mut Findings) {
+fn directories(config: &Config, f: &mut ConfigFindings) {
     let log = match &config.access_log.sink {
         LogSink::File(path) => Some(path.as_path()),
         LogSink::Off | LogSink::Stdout => None,
@@ -96,14 +96,14 @@ fn last(key: &str) -> &str {
 const RENEWED: u64 = 7;
 
 /// Certificates, keys and authorities must be there and good.
-fn certificates(path: &str, tls: &ListenerTls, f: &mut Findings) {
+fn certificates(path: &str, tls: &ListenerTls, f: &mut ConfigFindings) {
     // `cert` and `key` are the first pair, where they are written.
     let first = usize::from(f.written(&format!("{path}.cert")));
     let pair = |place: usize| match place.checked_sub(first) {
         Some(place) => format!("{path}.certificates[{place}]"),
         None => path.to_owned(),
     };
-    match Material::load(tls, false, None) {
+    match ServerFiles::load(tls, false, None) {
         Err(problems) => {
             for (part, problem) in problems {
                 let (place, key) = match part {
@@ -160,7 +160,7 @@ fn certificates(path: &str, tls: &ListenerTls, f: &mut Findings) {
 }
 
 /// The token must be there and not empty, or the admin API would be locked, or open, without anybody noticing.
-fn token(path: &Path, f: &mut Findings) {
+fn token(path: &Path, f: &mut ConfigFindings) {
     let at = f.place("admin.token_file");
     let name = path.display();
     let open = read_lasting_file(path, LONGEST_TOKEN).and_then(|start| {
@@ -219,7 +219,7 @@ fn token(path: &Path, f: &mut Findings) {
 }
 
 /// Reads the files of all pools.
-fn upstream_tls(pools: &mut [Pool], f: &mut Findings) {
+fn upstream_tls(pools: &mut [PoolConfig], f: &mut ConfigFindings) {
     for (index, pool) in pools.iter_mut().enumerate() {
         let at = format!("pool[{index}].tls");
         let paths = ["ca", "server_name", "cert", "key", "verify"].map(|key| format!("{at}.{key}"));
@@ -230,7 +230,7 @@ fn upstream_tls(pools: &mut [Pool], f: &mut Findings) {
         if tls.cert.is_some() != tls.key.is_some() || !paths.iter().all(|path| f.sound(&[path])) {
             continue;
         }
-        match Client::load(tls) {
+        match BackendTls::load(tls) {
             Ok(client) => {
                 if let Some(own) = client.identity()
                     && own.left(SystemTime::now()).as_secs() < RENEWED * 86_400

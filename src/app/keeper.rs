@@ -28,9 +28,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What has to be on the disk.
 #[derive(Clone)]
-struct Version {
+struct StateVersion {
     number: u64,
-    state: Arc<persist::State>,
+    state: Arc<persist::KeptState>,
     /// When its times were made the wall clock's.
     clock: Reading,
 }
@@ -38,7 +38,7 @@ struct Version {
 /// Keeps drains and registrations.
 pub struct Keeper {
     dir: PathBuf,
-    newest: watch::Sender<Option<Version>>,
+    newest: watch::Sender<Option<StateVersion>>,
     saves: Arc<Saves>,
     registry: OnceLock<Handle>,
     /// One save at a time: they share the temporary file.
@@ -70,15 +70,15 @@ impl Keeper {
     }
 
     /// Takes a newer version.
-    pub fn keep(&self, state: persist::State) {
-        self.newest.send_replace(Some(Version {
+    pub fn keep(&self, state: persist::KeptState) {
+        self.newest.send_replace(Some(StateVersion {
             number: self.saves.ask(),
             state: Arc::new(state),
             clock: Reading::take(),
         }));
     }
 
-    async fn run(self: Arc<Self>, mut newest: watch::Receiver<Option<Version>>) {
+    async fn run(self: Arc<Self>, mut newest: watch::Receiver<Option<StateVersion>>) {
         let mut pause = None;
         loop {
             let patience = pause.unwrap_or(LOOK);
@@ -174,7 +174,7 @@ mod tests {
         std::fs::write(&state_dir, "").unwrap();
         let keeper = Keeper::start(state_dir.clone());
         let saves = keeper.saves();
-        keeper.keep(persist::State::default());
+        keeper.keep(persist::KeptState::default());
         let failed = saves.settled().await.unwrap_err();
         assert!(failed.to_string().contains("state_dir"), "{failed}");
         assert!(saves.failures() > 1);

@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{info, warn};
 
-use super::Options;
-use crate::admin::Process;
+use super::RunOptions;
+use crate::admin::ProxyProcess;
 use crate::config::Config;
 use crate::core::Time;
-use crate::proxy::data_plane::Plane;
+use crate::proxy::data_plane::DataPlane;
 use crate::proxy::memory;
 use crate::registry::Handle;
 use crate::registry::view::DrainResponse;
@@ -25,7 +25,7 @@ use crate::rt::vitals::Vitals;
 use crate::server::capacity;
 use crate::server::listeners::Listeners;
 use crate::telemetry::prometheus::Metrics;
-use crate::tls::server::Served;
+use crate::tls::server::ServedCertificate;
 
 /// A second signal within this time is the same one, sent twice (to the process and to its group, say).
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const SAME_SIGNAL: Duration = Duration::from_secs(1);
 const RELOAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the main loop is asked to do.
-pub enum Order {
+pub enum MainOrder {
     /// End in order.
     Stop,
     /// Log files were rotated.
@@ -45,10 +45,10 @@ pub enum Order {
 
 /// The process's state.
 pub struct Lifecycle {
-    options: Options,
+    options: RunOptions,
     config: ArcSwap<Config>,
-    orders: mpsc::UnboundedSender<Order>,
-    serving: OnceLock<(Arc<Plane>, Metrics)>,
+    orders: mpsc::UnboundedSender<MainOrder>,
+    serving: OnceLock<(Arc<DataPlane>, Metrics)>,
     addresses: Mutex<Vec<SocketAddr>>,
     first_round: OnceLock<()>,
     /// Since when, and why.
@@ -64,9 +64,9 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// A process that is about to start.
     pub fn new(
-        options: Options,
+        options: RunOptions,
         config: Arc<Config>,
-        orders: mpsc::UnboundedSender<Order>,
+        orders: mpsc::UnboundedSender<MainOrder>,
     ) -> Self {
         Self {
             options,
@@ -95,7 +95,7 @@ impl Lifecycle {
     }
 
     /// Listeners are bound.
-    pub fn serving(&self, plane: Arc<Plane>, metrics: Metrics, addresses: Vec<SocketAddr>) {
+    pub fn serving(&self, plane: Arc<DataPlane>, metrics: Metrics, addresses: Vec<SocketAddr>) {
         *self.addresses.lock() = addresses;
         let _ = self.serving.set((plane, metrics));
     }
@@ -200,7 +200,7 @@ impl Lifecycle {
     }
 
     /// Puts an order into the main loop's queue. Never waits.
-    pub fn order(&self, order: Order) {
+    pub fn order(&self, order: MainOrder) {
         let _ = self.orders.send(order);
     }
 
@@ -209,7 +209,7 @@ impl Lifecycle {
         let now = clock::now();
         let first = *self.stopping.get_or_init(|| {
             info!("told to stop");
-            self.order(Order::Stop);
+            self.order(MainOrder::Stop);
             now
         });
         self.stop_told.notify_one();
@@ -249,7 +249,7 @@ impl Lifecycle {
 }
 
 #[async_trait]
-impl Process for Lifecycle {
+impl ProxyProcess for Lifecycle {
     fn live(&self) -> Result<(), String> {
         self.vitals.check()
     }
@@ -275,7 +275,7 @@ impl Process for Lifecycle {
         self.addresses.lock().clone()
     }
 
-    fn certificates(&self) -> Vec<Served> {
+    fn certificates(&self) -> Vec<ServedCertificate> {
         let serving = self.serving.get();
         serving.map_or_else(Vec::new, |(plane, _)| plane.certificates.served())
     }
@@ -306,7 +306,9 @@ impl Process for Lifecycle {
     async fn reload(&self) -> Result<Vec<String>, String> {
         let (reply, answer) = oneshot::channel();
         let gone = || "lameduck is stopping".to_owned();
-        self.orders.send(Order::Reload(reply)).map_err(|_| gone())?;
+        self.orders
+            .send(MainOrder::Reload(reply))
+            .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 

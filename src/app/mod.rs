@@ -25,7 +25,7 @@ use crate::admin;
 use crate::app::service::Service;
 use crate::config::{DEFAULT_PATHS, Flags, Loaded};
 use crate::net::activation::Inherited;
-use crate::proxy::data_plane::Plane;
+use crate::proxy::data_plane::DataPlane;
 use crate::proxy::memory;
 use crate::registry;
 use crate::rt::clock;
@@ -36,7 +36,7 @@ use crate::server::{capacity, collector, rlimit, shutdown};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::prometheus::Metrics;
 use keeper::Keeper;
-use lifecycle::{Lifecycle, Order};
+use lifecycle::{Lifecycle, MainOrder};
 
 /// How long the last access-log lines may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ const CONTROL_THREADS: usize = 1;
 
 /// What `lameduck run` was told.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct RunOptions {
     /// `-c`.
     pub config: Option<PathBuf>,
     /// `--listen`.
@@ -65,7 +65,7 @@ pub struct Options {
     pub variables: Vec<&'static str>,
 }
 
-impl Options {
+impl RunOptions {
     /// Reads the configuration (again).
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Options {
 ///
 /// # Errors
 /// What kept it from starting. Once it serves, nothing ends it but a signal.
-pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
+pub fn run(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     clock::now();
     panics::install_hook().context("can't start the thread that logs panics")?;
     for note in &loaded.notes {
@@ -175,13 +175,13 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         let (orders, mut order_queue) = tokio::sync::mpsc::unbounded_channel();
         let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));
         let keeper = config.server.state_dir.clone().map(Keeper::start);
-        let observer = wiring::Watcher::new(lifecycle.clone(), keeper.clone());
+        let observer = wiring::RegistryWatcher::new(lifecycle.clone(), keeper.clone());
         let handle = registry::spawn(config.clone(), kept, wiring::probing, Box::new(observer));
         if let Some(keeper) = &keeper {
             keeper.attend(handle.clone());
         }
         let metrics = Metrics::new(handle.clone());
-        let plane = Plane::new(handle.clone(), access_log.clone(), metrics.plane());
+        let plane = DataPlane::new(handle.clone(), access_log.clone(), metrics.plane());
         let plane = plane.serving_at_most(capacity::default_connections());
         let plane = Arc::new(plane.telling(metrics.certificates()));
 
@@ -214,7 +214,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
             bound,
             handle.clone(),
             lifecycle.clone(),
-            admin::Settings {
+            admin::DoorSettings {
                 token,
                 hosts: config.admin.hosts.clone(),
                 apps_pools: config.admin.apps_pools.clone(),
@@ -229,9 +229,9 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         service.ready(&handle, threads.data(), vitals);
         while let Some(order) = order_queue.recv().await {
             match order {
-                Order::Stop => break,
-                Order::ReopenLogs => access_log.reopen(),
-                Order::Reload(reply) => {
+                MainOrder::Stop => break,
+                MainOrder::ReopenLogs => access_log.reopen(),
+                MainOrder::Reload(reply) => {
                     service.reloading();
                     let outcome = tokio::select! {
                         biased;
@@ -272,7 +272,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     ended
 }
 
-fn announce(listeners: &Listeners, bound: &admin::listen::Bound) {
+fn announce(listeners: &Listeners, bound: &admin::listen::BoundDoors) {
     for address in listeners.addresses() {
         info!(%address, "listening");
     }

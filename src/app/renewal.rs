@@ -10,17 +10,17 @@ use super::lifecycle::Lifecycle;
 use crate::config::{BuiltClient, UpstreamTls};
 use crate::registry::Handle;
 use crate::tls::fingerprint::Files;
-use crate::tls::server::{Inventory, Look};
-use crate::tls::upstream::Client;
+use crate::tls::server::{Inventory, ReloadOutcome};
+use crate::tls::upstream::BackendTls;
 use crate::tls::watch::ROUND;
 
 /// A pool's files.
-struct Watched {
+struct WatchedPool {
     settings: UpstreamTls,
     files: Files,
 }
 
-impl Watched {
+impl WatchedPool {
     fn new(settings: &UpstreamTls) -> Self {
         Self {
             files: Files::new(settings.files().cloned().collect()),
@@ -29,18 +29,18 @@ impl Watched {
     }
 
     /// What they hold now, if they are worth a look. May wait for the disk.
-    fn look(&mut self) -> Option<Result<Arc<Client>, String>> {
+    fn look(&mut self) -> Option<Result<Arc<BackendTls>, String>> {
         if !self.files.have_changed() {
             return None;
         }
-        let read = Client::load(&self.settings).map(Arc::new);
+        let read = BackendTls::load(&self.settings).map(Arc::new);
         Some(read.map_err(|fault| format!("`{}`: {}", fault.key, fault.message)))
     }
 }
 
 /// Runs for as long as the process.
 pub async fn run(lifecycle: Arc<Lifecycle>, registry: Handle, counted: Arc<Inventory>) {
-    let mut watched: HashMap<String, Watched> = HashMap::new();
+    let mut watched: HashMap<String, WatchedPool> = HashMap::new();
     let mut round = interval(ROUND);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -54,7 +54,7 @@ pub async fn run(lifecycle: Arc<Lifecycle>, registry: Handle, counted: Arc<Inven
             let known = watched.remove(&pool.name);
             let mut one = known
                 .filter(|one| one.settings.is_written_like(tls))
-                .unwrap_or_else(|| Watched::new(tls));
+                .unwrap_or_else(|| WatchedPool::new(tls));
             let looked = tokio::task::spawn_blocking(move || (one.look(), one)).await;
             let Ok((seen, mut one)) = looked else {
                 continue;
@@ -71,9 +71,9 @@ pub async fn run(lifecycle: Arc<Lifecycle>, registry: Handle, counted: Arc<Inven
 async fn take(
     registry: &Handle,
     pool: &str,
-    one: &mut Watched,
-    seen: Result<Arc<Client>, String>,
-) -> Look {
+    one: &mut WatchedPool,
+    seen: Result<Arc<BackendTls>, String>,
+) -> ReloadOutcome {
     match seen {
         Ok(client) => {
             let was_told = one.files.are_good();
@@ -83,20 +83,20 @@ async fn take(
             };
             let renewed = registry.renew(pool, tls).await.unwrap_or(false);
             if !renewed && !was_told {
-                return Look::Same;
+                return ReloadOutcome::Same;
             }
             info!(pool, "the files of [pool.tls] were read again");
-            Look::Taken
+            ReloadOutcome::Taken
         }
         Err(why) => {
             if !one.files.are_bad(why.clone()) {
-                return Look::Same;
+                return ReloadOutcome::Same;
             }
             warn!(
                 pool,
                 "changed files of [pool.tls] are not used, the old ones stay in use: {why}"
             );
-            Look::Refused
+            ReloadOutcome::Refused
         }
     }
 }

@@ -190,7 +190,7 @@ async fn watchdog(pulse: Pulse, every: Duration) {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::registry::probing::{Cadence, Prober, Probing};
+    use crate::registry::probing::{BackendProber, Cadence, Probing};
     use crate::registry::view::DrainResponse;
     use crate::registry::{Endpoint, Observer, persist, spawn};
 
@@ -215,7 +215,12 @@ mod tests {
     struct Nothing;
 
     impl Probing for Nothing {
-        fn start(&self, _: Arc<Endpoint>, _: Arc<config::Health>, _: Cadence) -> Box<dyn Prober> {
+        fn start(
+            &self,
+            _: Arc<Endpoint>,
+            _: Arc<config::HealthConfig>,
+            _: Cadence,
+        ) -> Box<dyn BackendProber> {
             unreachable!("there is no backend")
         }
     }
@@ -223,7 +228,7 @@ mod tests {
     impl Observer for Nothing {
         fn first_round_finished(&self, _ready: usize, _all: usize) {}
         fn registered(&self) {}
-        fn persist(&self, _: persist::State) {}
+        fn persist(&self, _: persist::KeptState) {}
         fn drain_ended(&self, _: &str, _: &DrainResponse) {}
     }
 
@@ -241,7 +246,7 @@ mod tests {
             .build()
             .unwrap();
         let started = control.spawn(async move {
-            let kept = persist::State::default();
+            let kept = persist::KeptState::default();
             spawn(config, kept, |_| Box::new(Nothing), Box::new(Nothing))
         });
         let registry = started.await.unwrap();

@@ -11,12 +11,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, warn};
 
-use super::lifecycle::{Lifecycle, Order};
+use super::lifecycle::{Lifecycle, MainOrder};
 use crate::core::Time;
 use crate::rt::clock;
 use crate::rt::output;
 use crate::rt::syscall;
-use crate::rt::vitals::{BEAT, Change, StallWatch, Vitals};
+use crate::rt::vitals::{BEAT, StallWatch, VitalChange, Vitals};
 
 /// What an end in order may take over its deadline: what is cut is told so, backends get their GOAWAY, the admin API its
 /// last answers, the logs their last lines.
@@ -37,7 +37,7 @@ pub fn watch(lifecycle: Arc<Lifecycle>, vitals: Arc<Vitals>) -> io::Result<()> {
                 .and_then(|runtime| {
                     let caught = {
                         let _context = runtime.enter();
-                        Signals::catch()?
+                        ProcessSignals::catch()?
                     };
                     Ok((runtime, caught))
                 });
@@ -52,7 +52,7 @@ pub fn watch(lifecycle: Arc<Lifecycle>, vitals: Arc<Vitals>) -> io::Result<()> {
     has_started.recv().map_err(io::Error::other)?
 }
 
-struct Signals {
+struct ProcessSignals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
@@ -60,7 +60,7 @@ struct Signals {
     reopen: Signal,
 }
 
-impl Signals {
+impl ProcessSignals {
     fn catch() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -72,7 +72,7 @@ impl Signals {
     }
 }
 
-async fn run(mut signals: Signals, lifecycle: &Lifecycle, vitals: &Vitals) {
+async fn run(mut signals: ProcessSignals, lifecycle: &Lifecycle, vitals: &Vitals) {
     let mut round = interval(BEAT);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = StallWatch::default();
@@ -83,8 +83,8 @@ async fn run(mut signals: Signals, lifecycle: &Lifecycle, vitals: &Vitals) {
             Some(()) = signals.terminate.recv() => lifecycle.stop_signal(),
             Some(()) = signals.interrupt.recv() => lifecycle.stop_signal(),
             Some(()) = signals.quit.recv() => lifecycle.stop_signal(),
-            Some(()) = signals.hangup.recv() => lifecycle.order(Order::Reload(oneshot::channel().0)),
-            Some(()) = signals.reopen.recv() => lifecycle.order(Order::ReopenLogs),
+            Some(()) = signals.hangup.recv() => lifecycle.order(MainOrder::Reload(oneshot::channel().0)),
+            Some(()) = signals.reopen.recv() => lifecycle.order(MainOrder::ReopenLogs),
             () = sleep_until(limit.unwrap_or(looked)), if limit.is_some() => {
                 // It may have become later: the main loop has begun to end the process.
                 if last_moment(lifecycle).is_some_and(|at| at <= clock::now()) {
@@ -112,13 +112,13 @@ fn last_moment(lifecycle: &Lifecycle) -> Option<Time> {
     })
 }
 
-fn tell(change: Change) {
+fn tell(change: VitalChange) {
     match change {
-        Change::Stalled(time) => error!(
+        VitalChange::Stalled(time) => error!(
             seconds = time.as_secs(),
             "the control thread does not turn: drains, health checks, the admin API and reloads wait for it; requests go on"
         ),
-        Change::Recovered => warn!("the control thread turns again"),
+        VitalChange::Recovered => warn!("the control thread turns again"),
     }
 }
 

@@ -9,9 +9,9 @@ use super::lifecycle::Lifecycle;
 use super::renewal;
 use crate::config::{self, Config};
 use crate::probe;
-use crate::proxy::data_plane::Plane;
+use crate::proxy::data_plane::DataPlane;
 use crate::registry::persist;
-use crate::registry::probing::{Cadence, Prober, Probing};
+use crate::registry::probing::{BackendProber, Cadence, Probing};
 use crate::registry::saves::Saves;
 use crate::registry::view::DrainResponse;
 use crate::registry::{Endpoint, Handle, Observer};
@@ -22,37 +22,37 @@ use crate::tls;
 
 /// Starts probers that report to the registry.
 pub fn probing(handle: &Handle) -> Box<dyn Probing> {
-    Box::new(Probes(Arc::new(handle.clone())))
+    Box::new(ProbeFactory(Arc::new(handle.clone())))
 }
 
-struct Probes(Arc<Handle>);
+struct ProbeFactory(Arc<Handle>);
 
-impl Probing for Probes {
+impl Probing for ProbeFactory {
     fn start(
         &self,
         endpoint: Arc<Endpoint>,
-        health: Arc<config::Health>,
+        health: Arc<config::HealthConfig>,
         cadence: Cadence,
-    ) -> Box<dyn Prober> {
+    ) -> Box<dyn BackendProber> {
         let (sender, receiver) = watch::channel(cadence);
-        let target = probe::Target {
+        let target = probe::ProbeTarget {
             endpoint,
             health,
             own: self.0.own_listeners().clone(),
         };
-        Box::new(Probe {
+        Box::new(ProbeReporter {
             prober: probe::spawn(target, receiver, self.0.clone()),
             cadence: sender,
         })
     }
 }
 
-struct Probe {
-    prober: probe::Prober,
+struct ProbeReporter {
+    prober: probe::RunningProber,
     cadence: watch::Sender<Cadence>,
 }
 
-impl Prober for Probe {
+impl BackendProber for ProbeReporter {
     fn now(&self) {
         self.prober.probe_now();
     }
@@ -63,19 +63,19 @@ impl Prober for Probe {
 }
 
 /// What the registry tells the process.
-pub struct Watcher {
+pub struct RegistryWatcher {
     lifecycle: Arc<Lifecycle>,
     keeper: Option<Arc<Keeper>>,
 }
 
-impl Watcher {
+impl RegistryWatcher {
     /// Watches; with a keeper, drains and registrations are kept.
     pub fn new(lifecycle: Arc<Lifecycle>, keeper: Option<Arc<Keeper>>) -> Self {
         Self { lifecycle, keeper }
     }
 }
 
-impl Observer for Watcher {
+impl Observer for RegistryWatcher {
     fn first_round_finished(&self, ready: usize, all: usize) {
         self.lifecycle.first_round_finished(ready, all);
     }
@@ -88,7 +88,7 @@ impl Observer for Watcher {
         self.lifecycle.lease_ended(lease, eligible);
     }
 
-    fn persist(&self, state: persist::State) {
+    fn persist(&self, state: persist::KeptState) {
         if let Some(keeper) = &self.keeper {
             keeper.keep(state);
         }
@@ -108,7 +108,7 @@ pub fn keep_tasks(
     vitals: &Arc<Vitals>,
     lifecycle: &Arc<Lifecycle>,
     registry: &Handle,
-    plane: &Arc<Plane>,
+    plane: &Arc<DataPlane>,
 ) {
     let beating = vitals.clone();
     let beat = move || beat(beating.clone());
@@ -144,7 +144,7 @@ async fn beat(vitals: Arc<Vitals>) {
 
 /// The configuration with the names that unnamed backends had in the earlier run, so that a drain holds for the
 /// address that it was asked for, whatever was removed from the file since.
-pub fn keep_backend_names(config: Arc<Config>, kept: &persist::State) -> Arc<Config> {
+pub fn keep_backend_names(config: Arc<Config>, kept: &persist::KeptState) -> Arc<Config> {
     let known: Vec<_> = kept
         .drains
         .iter()
@@ -163,9 +163,9 @@ pub fn keep_backend_names(config: Arc<Config>, kept: &persist::State) -> Arc<Con
 }
 
 /// What an earlier run of the proxy kept.
-pub fn restore(config: &Config) -> anyhow::Result<persist::State> {
+pub fn restore(config: &Config) -> anyhow::Result<persist::KeptState> {
     Ok(match &config.server.state_dir {
         Some(dir) => persist::load(dir)?,
-        None => persist::State::default(),
+        None => persist::KeptState::default(),
     })
 }

@@ -1,7 +1,7 @@
 //! `lameduck check`: is this configuration good, and what does it amount to?
 
 use crate::app::check::resolve;
-use crate::config::{Config, ConfigError, Flags, Loaded, Report, print::print};
+use crate::config::{Config, ConfigError, ConfigReport, Flags, Loaded, print::print};
 use crate::rt::output::answered;
 use clap::builder::FalseyValueParser;
 use std::io::Write;
@@ -80,7 +80,7 @@ fn text(
 }
 
 fn json(result: &Result<Loaded, ConfigError>) -> serde_json::Value {
-    let (report, config): (Report, Option<&Config>) = match result {
+    let (report, config): (ConfigReport, Option<&Config>) = match result {
         Ok(loaded) => (loaded.warnings.clone(), Some(&loaded.config)),
         Err(error) => (error.report(), None),
     };
@@ -120,7 +120,7 @@ mod tests {
     use clap::Parser;
 
     #[derive(Parser)]
-    struct Cli {
+    struct CheckCli {
         #[command(flatten)]
         args: CheckArgs,
     }
@@ -134,7 +134,7 @@ mod tests {
         let path = dir.path().join("x.toml");
         std::fs::write(&path, text).unwrap();
         let line = ["check", "-c", path.to_str().unwrap()];
-        let args = Cli::parse_from(line.iter().chain(options)).args;
+        let args = CheckCli::parse_from(line.iter().chain(options)).args;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = run(args, &mut out, &mut err);
         let prefix = format!("{}/", dir.path().display());

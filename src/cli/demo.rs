@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::rt::output::{print_answer, say};
-use crate::tools::demo::instance::{Instance, Program};
-use crate::tools::demo::load::{Load, Plan};
-use crate::tools::demo::oracle::{Account, Evidence};
-use crate::tools::demo::proxy::{Proxy, Settings};
+use crate::tools::demo::instance::{DemoInstance, Program};
+use crate::tools::demo::load::{Load, LoadPlan};
+use crate::tools::demo::oracle::{Evidence, LoadAccount};
+use crate::tools::demo::proxy::{DemoProxy, ProxySettings};
 use crate::tools::demo::roll;
-use crate::tools::demo::scratch::Scratch;
+use crate::tools::demo::scratch::ScratchDir;
 use crate::tools::demo::screen::{Picture, Screen};
 
 /// How long the load runs before the first restart, and after the last.
@@ -77,7 +77,7 @@ async fn until_interrupted(args: &DemoArgs) -> Result<u8> {
 
 async fn play(args: &DemoArgs) -> Result<u8> {
     let exe = std::env::current_exe().context("can't tell where this binary is")?;
-    let scratch = Scratch::new("lameduck-demo").context("can't make a temporary directory")?;
+    let scratch = ScratchDir::new("lameduck-demo").context("can't make a temporary directory")?;
     let screen = Screen::new(args.json);
     let DemoArgs {
         rate,
@@ -90,10 +90,11 @@ async fn play(args: &DemoArgs) -> Result<u8> {
         times(rolls)
     ));
     let mut instances = launch(&exe, args.instances, scratch.path()).await?;
-    let mut proxy = Proxy::start(&exe, "proxy", scratch.path(), &settings(), &instances).await?;
+    let mut proxy =
+        DemoProxy::start(&exe, "proxy", scratch.path(), &settings(), &instances).await?;
     proxy.eligible().await?;
     introduce(&screen, &proxy);
-    let load = Load::start(Plan::new(proxy.address(), rate));
+    let load = Load::start(LoadPlan::new(proxy.address(), rate));
     tokio::select! {
         rolled = roll_all(&mut instances, &proxy, rolls, &screen) => rolled?,
         () = show(&screen, &proxy, &load) => {}
@@ -103,10 +104,10 @@ async fn play(args: &DemoArgs) -> Result<u8> {
     let (held, retried) = proxy.counts().await?;
     let lives = instances
         .iter()
-        .map(Instance::lives)
+        .map(DemoInstance::lives)
         .collect::<Result<Vec<_>>>()?
         .concat();
-    let account = Account::of(&Evidence {
+    let account = LoadAccount::of(&Evidence {
         sent,
         lives,
         held,
@@ -122,23 +123,24 @@ async fn play(args: &DemoArgs) -> Result<u8> {
     Ok(u8::from(!account.is_clean()))
 }
 
-async fn launch(exe: &Path, count: u16, dir: &Path) -> Result<Vec<Instance>> {
+async fn launch(exe: &Path, count: u16, dir: &Path) -> Result<Vec<DemoInstance>> {
     let mut instances = Vec::new();
     for n in 1..=count {
-        instances.push(Instance::launch(&format!("app-{n}"), &Program::built_in(exe), dir).await?);
+        instances
+            .push(DemoInstance::launch(&format!("app-{n}"), &Program::built_in(exe), dir).await?);
     }
     Ok(instances)
 }
 
 /// The defaults, but for a shutdown that doesn't keep the visitor waiting.
-fn settings() -> Settings {
-    Settings {
+fn settings() -> ProxySettings {
+    ProxySettings {
         server: "lame_duck = \"0s\"".into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     }
 }
 
-fn introduce(screen: &Screen, proxy: &Proxy) {
+fn introduce(screen: &Screen, proxy: &DemoProxy) {
     let lameduck: PathBuf = std::env::args_os()
         .next()
         .map_or_else(|| "lameduck".into(), Into::into);
@@ -153,8 +155,8 @@ fn introduce(screen: &Screen, proxy: &Proxy) {
 }
 
 async fn roll_all(
-    instances: &mut [Instance],
-    proxy: &Proxy,
+    instances: &mut [DemoInstance],
+    proxy: &DemoProxy,
     rolls: u32,
     screen: &Screen,
 ) -> Result<()> {
@@ -173,7 +175,7 @@ async fn roll_all(
 }
 
 /// Redraws the live picture ten times a second; never ends.
-async fn show(screen: &Screen, proxy: &Proxy, load: &Load) {
+async fn show(screen: &Screen, proxy: &DemoProxy, load: &Load) {
     let mut due = tokio::time::interval(Duration::from_millis(100));
     loop {
         due.tick().await;
@@ -185,7 +187,7 @@ async fn show(screen: &Screen, proxy: &Proxy, load: &Load) {
     }
 }
 
-fn report(account: &Account, screen: &Screen, json: bool) -> Result<()> {
+fn report(account: &LoadAccount, screen: &Screen, json: bool) -> Result<()> {
     if json {
         print_answer(&serde_json::to_string_pretty(account)?);
         return Ok(());

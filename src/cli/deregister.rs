@@ -5,9 +5,9 @@ use clap::builder::FalseyValueParser;
 use hyper::Method;
 use serde_json::Value;
 
-use super::drain::{Call, check_alive, patience, who};
+use super::drain::{DrainCall, check_alive, patience, who};
 use super::exit::Exit;
-use crate::client::http::{Client, Connect};
+use crate::client::http::{AdminClient, Connect};
 use crate::client::names::{BackendName, backend, duration, segment};
 
 /// Options of `lameduck deregister`.
@@ -31,7 +31,7 @@ pub struct DeregisterArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run(args: DeregisterArgs) -> Result<(), Exit> {
-    let client = Client::new(&args.connect)?;
+    let client = AdminClient::new(&args.connect)?;
     check_alive(&client).await?;
     let patience = patience(args.timeout.as_deref());
     let query: Vec<String> = [("timeout", args.timeout), ("reason", who())]
@@ -39,7 +39,7 @@ pub async fn run(args: DeregisterArgs) -> Result<(), Exit> {
         .filter_map(|(key, value)| Some(format!("{key}={}", segment(&value?))))
         .collect();
     let path = format!("{}?{}", args.backend.path(), query.join("&"));
-    let call = Call {
+    let call = DrainCall {
         client: &client,
         backend: &args.backend,
         verb: "deregister",

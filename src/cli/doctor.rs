@@ -10,7 +10,7 @@ use crate::app::check;
 use crate::config::{self, Config, Diagnostic, Severity, duration};
 use crate::rt::output::{answered, count};
 use crate::tools::doctor::checks::BROKEN_CODE as BROKEN;
-use crate::tools::doctor::{Examined, Options, discover, examine};
+use crate::tools::doctor::{DoctorOptions, Examined, discover, examine};
 
 /// Options of `lameduck doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -67,7 +67,7 @@ pub fn run(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
     let examined = examine(
         &files,
         config,
-        Options {
+        DoctorOptions {
             app_stop: args.app_stop,
         },
     );

@@ -10,13 +10,13 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Exit;
-use crate::client::http::{Client, Connect, Wait};
+use crate::client::http::{AdminClient, AnswerWait, Connect};
 use crate::client::names::{
-    Actor, BackendName, RestartedWhen, Target, backend_or_pool, duration, segment,
+    ActorArg, BackendName, RestartedWhen, TargetName, backend_or_pool, duration, segment,
 };
 use crate::core::drain::RestartSign;
 use crate::registry::view::{DrainRequest, DrainResponse, PoolView};
-use crate::rt::output::{Progress, complain, count, print, print_json, printable};
+use crate::rt::output::{ProgressLine, complain, count, print, print_json, printable};
 
 /// How long a proxy may take to show that it is alive.
 const ALIVE: Duration = Duration::from_secs(3);
@@ -28,20 +28,20 @@ const LOOK: Duration = Duration::from_millis(500);
 pub struct DrainArgs {
     /// The backend, for example app/app-1, or a pool, for all of its backends
     #[arg(value_name = "POOL[/NAME]", value_parser = backend_or_pool)]
-    pub target: Target,
+    pub target: TargetName,
     /// Cut what is still in flight after this long [default: the pool's drain.deadline]
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_TIMEOUT", value_parser = duration)]
     pub timeout: Option<String>,
     /// What ends the drain by itself
     #[arg(long, value_enum, env = "LAMEDUCK_UNTIL", default_value = "resumed")]
-    pub until: Until,
+    pub until: UntilArg,
     /// With `--until restarted`: what shows the restart [default: new-process]. The other two are for restarts that keep
     /// the listening socket (gunicorn's HUP, socket activation)
     #[arg(long, value_name = "WHEN", env = "LAMEDUCK_RESTARTED_WHEN", value_enum)]
     pub restarted_when: Option<RestartedWhen>,
     /// In whose name: a supervisor's drain is lifted neither by people's `resume` nor lifts theirs
     #[arg(long, value_enum, env = "LAMEDUCK_ACTOR", default_value = "operator")]
-    pub actor: Actor,
+    pub actor: ActorArg,
     /// End the drain after this long even if nobody resumes [default: never; for supervisors, deadline + 60s]
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_EXPIRES", value_parser = duration)]
     pub expires: Option<String>,
@@ -63,7 +63,7 @@ pub struct DrainArgs {
 
 /// What ends a drain by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Until {
+pub enum UntilArg {
     /// Nothing: only `lameduck resume`
     Resumed,
     /// A new process behind the backend that passes its health checks
@@ -75,8 +75,8 @@ pub enum Until {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run(args: DrainArgs) -> Result<(), Exit> {
-    let client = Client::new(&args.connect)?;
-    if args.restarted_when.is_some() && args.until != Until::Restarted {
+    let client = AdminClient::new(&args.connect)?;
+    if args.restarted_when.is_some() && args.until != UntilArg::Restarted {
         return Err(Exit::usage(
             "--restarted-when (or LAMEDUCK_RESTARTED_WHEN) says what ends a drain that ends with a restart: add --until \
              restarted, or leave it out",
@@ -84,11 +84,11 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
     }
     check_alive(&client).await?;
     let until = match args.until {
-        Until::Resumed => "resumed",
-        Until::Restarted => "restarted",
+        UntilArg::Resumed => "resumed",
+        UntilArg::Restarted => "restarted",
     };
     // A drain until the next restart must not take the place of a person's that has no end.
-    let once = args.actor == Actor::Operator && args.until == Until::Restarted;
+    let once = args.actor == ActorArg::Operator && args.until == UntilArg::Restarted;
     let patience = patience(args.timeout.as_deref());
     let request = DrainRequest {
         actor: Some(args.actor.as_str().to_owned()),
@@ -105,18 +105,23 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
     if let Some(time) = args.lame_duck.filter(|time| !time.is_zero()) {
         let body = serde_json::json!({ "reason": request.reason });
         let _: serde_json::Value = client
-            .call(Method::POST, "/v1/lame-duck", Some(&body), Wait::Short)
+            .call(
+                Method::POST,
+                "/v1/lame-duck",
+                Some(&body),
+                AnswerWait::Short,
+            )
             .await?;
         // Interrupted here, nothing is drained yet, and the proxy stays lame: its caller is stopping it.
         tokio::time::sleep(time).await;
     }
     let backends = match args.target {
-        Target::Backend(backend) => vec![backend],
-        Target::Pool(pool) => backends_of(&client, &pool).await?,
+        TargetName::Backend(backend) => vec![backend],
+        TargetName::Pool(pool) => backends_of(&client, &pool).await?,
     };
     warn_if_last(&client, &backends).await;
     let drains = backends.iter().map(async |backend| {
-        let call = Call {
+        let call = DrainCall {
             client: &client,
             backend,
             verb: "drain",
@@ -145,8 +150,8 @@ pub async fn run(args: DrainArgs) -> Result<(), Exit> {
 ///
 /// # Errors
 /// It can't be reached, or doesn't answer soon.
-pub(super) async fn check_alive(client: &Client) -> Result<(), Exit> {
-    let asked = client.raw(Method::GET, "/-/live", None::<&Value>, Wait::Short);
+pub(super) async fn check_alive(client: &AdminClient) -> Result<(), Exit> {
+    let asked = client.raw(Method::GET, "/-/live", None::<&Value>, AnswerWait::Short);
     tokio::time::timeout(ALIVE, asked).await.map_err(|_elapsed| {
         Exit::unreachable(format!(
             "the proxy takes connections but does not answer within {}; it may be overloaded or stopped (SIGSTOP)",
@@ -160,7 +165,10 @@ pub(super) async fn check_alive(client: &Client) -> Result<(), Exit> {
 ///
 /// # Errors
 /// The proxy can't be reached, knows no such pool, or the pool has no backends.
-pub(super) async fn backends_of(client: &Client, pool: &str) -> Result<Vec<BackendName>, Exit> {
+pub(super) async fn backends_of(
+    client: &AdminClient,
+    pool: &str,
+) -> Result<Vec<BackendName>, Exit> {
     let view: PoolView = client.get(&format!("/v1/pools/{}", segment(pool))).await?;
     let backends: Vec<_> = view
         .backends
@@ -179,7 +187,7 @@ pub(super) async fn backends_of(client: &Client, pool: &str) -> Result<Vec<Backe
 }
 
 /// Says, before anything is asked for, that nothing ready will be left.
-async fn warn_if_last(client: &Client, drained: &[BackendName]) {
+async fn warn_if_last(client: &AdminClient, drained: &[BackendName]) {
     let Some(pool) = drained.first().map(|backend| &backend.pool) else {
         return;
     };
@@ -212,33 +220,33 @@ pub(super) fn warn(warning: Option<&str>) {
 }
 
 /// How long a drain's answer may take: where no time is given, that is the pool's to say.
-pub(super) fn patience(timeout: Option<&str>) -> Wait {
+pub(super) fn patience(timeout: Option<&str>) -> AnswerWait {
     let time = timeout.and_then(|timeout| crate::config::duration::parse(timeout).ok());
-    time.map_or(Wait::Ever, Wait::For)
+    time.map_or(AnswerWait::Ever, AnswerWait::For)
 }
 
 /// A drain under way, asked for by `drain` or `deregister`.
-pub(super) struct Call<'a> {
-    pub(super) client: &'a Client,
+pub(super) struct DrainCall<'a> {
+    pub(super) client: &'a AdminClient,
     pub(super) backend: &'a BackendName,
     /// `drain` or `deregister`.
     pub(super) verb: &'static str,
     pub(super) json: bool,
 }
 
-impl Call<'_> {
+impl DrainCall<'_> {
     /// Asks, shows the progress, and waits for the end.
     pub(super) async fn wait(
         &self,
         method: Method,
         path: &str,
         body: Option<&impl Serialize>,
-        patience: Wait,
+        patience: AnswerWait,
     ) -> Result<DrainResponse, Exit> {
         let cannot = |error: std::io::Error| Exit::failed(format!("can't catch signals: {error}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let progress = Progress::new(!self.json);
+        let progress = ProgressLine::new(!self.json);
         tokio::select! {
             answer = self.client.call(method, path, body, patience) => answer.map_err(Exit::from),
             () = self.show(progress) => Err(Exit::failed("the progress display ended")),
@@ -260,7 +268,7 @@ impl Call<'_> {
     }
 
     /// Redraws the progress until it is dropped.
-    async fn show(&self, mut progress: Progress) {
+    async fn show(&self, mut progress: ProgressLine) {
         if !progress.is_visible() {
             std::future::pending::<()>().await;
         }
@@ -340,9 +348,9 @@ mod tests {
 
     #[test]
     fn each_outcome_has_its_exit_code() {
-        let client = Client::new(&Connect::default()).unwrap();
+        let client = AdminClient::new(&Connect::default()).unwrap();
         let backend = "app/app-1".parse().unwrap();
-        let call = Call {
+        let call = DrainCall {
             client: &client,
             backend: &backend,
             verb: "drain",
@@ -371,9 +379,9 @@ mod tests {
 
     #[test]
     fn an_interrupt_says_what_stays_and_how_to_lift_it() {
-        let client = Client::new(&Connect::default()).unwrap();
+        let client = AdminClient::new(&Connect::default()).unwrap();
         let backend = "app/app-1".parse().unwrap();
-        let mut call = Call {
+        let mut call = DrainCall {
             client: &client,
             backend: &backend,
             verb: "drain",

@@ -7,11 +7,11 @@ use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{Args, Command, FromArgMatches};
 
-use crate::client::blocking::Remote;
-use crate::client::http::{Client, Connect};
+use crate::client::blocking::AdminRemote;
+use crate::client::http::{AdminClient, Connect};
 use crate::config::check_name;
-use crate::core::launch::{DEFAULT_DRAIN, Plan};
-use crate::tools::exec::{self, Options};
+use crate::core::launch::{DEFAULT_DRAIN, LaunchPlan};
+use crate::tools::exec::{self, ExecOptions};
 
 /// Options of `lameduck exec`.
 #[derive(Debug, Clone, Args)]
@@ -28,7 +28,7 @@ pub struct ExecArgs {
     pub name: Option<String>,
     /// The port that the app is told: a number, or a free one
     #[arg(long, value_name = "auto|N", env = "LAMEDUCK_PORT", default_value = "auto", value_parser = port)]
-    pub port: Port,
+    pub port: PortArg,
     /// The variable that tells it
     #[arg(long, value_name = "VARIABLE", env = "LAMEDUCK_PORT_ENV", default_value = "PORT", value_parser = variable)]
     pub port_env: String,
@@ -69,17 +69,17 @@ pub struct ExecArgs {
 
 /// `--port`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
+pub enum PortArg {
     /// A free one.
     Auto,
     /// This one.
     Number(u16),
 }
 
-fn port(text: &str) -> Result<Port, String> {
+fn port(text: &str) -> Result<PortArg, String> {
     match (text, text.parse()) {
-        ("auto", _) => Ok(Port::Auto),
-        (_, Ok(number)) if number > 0 => Ok(Port::Number(number)),
+        ("auto", _) => Ok(PortArg::Auto),
+        (_, Ok(number)) if number > 0 => Ok(PortArg::Number(number)),
         _ => Err("write `auto`, or a number from 1 to 65535".to_owned()),
     }
 }
@@ -125,7 +125,7 @@ pub fn run_words(words: impl Iterator<Item = OsString>) -> u8 {
 
 /// Runs it, without a runtime. `chosen`: somebody chose the drain's timeout.
 pub fn run(args: ExecArgs, chosen: bool) -> u8 {
-    let client = match Client::new(&args.connect) {
+    let client = match AdminClient::new(&args.connect) {
         Ok(client) => client,
         Err(exit) => {
             crate::rt::output::complain(&exit.message);
@@ -133,19 +133,19 @@ pub fn run(args: ExecArgs, chosen: bool) -> u8 {
         }
     };
     let (endpoints, token) = client.into_parts();
-    exec::run(Options {
-        remote: Remote { endpoints, token },
+    exec::run(ExecOptions {
+        remote: AdminRemote { endpoints, token },
         pool: args.pool.unwrap_or_default(),
         name: args.name,
         weight: args.weight,
         port: match args.port {
-            Port::Auto => None,
-            Port::Number(port) => Some(port),
+            PortArg::Auto => None,
+            PortArg::Number(port) => Some(port),
         },
         port_env: args.port_env,
         advertise: args.advertise,
         notify_fd: args.notify_fd,
-        plan: Plan {
+        plan: LaunchPlan {
             port: !args.no_port,
             drain_timeout: args.drain_timeout,
             lame_duck: args.lame_duck,

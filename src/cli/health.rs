@@ -6,8 +6,8 @@ use clap::builder::FalseyValueParser;
 use serde_json::json;
 
 use super::exit::Exit;
-use crate::client::http::{Client, Connect};
-use crate::client::names::{Target, segment};
+use crate::client::http::{AdminClient, Connect};
+use crate::client::names::{TargetName, segment};
 use crate::registry::view::{BackendView, PoolView};
 use crate::rt::output::{count, print, print_json};
 
@@ -16,7 +16,7 @@ use crate::rt::output::{count, print, print_json};
 pub struct HealthArgs {
     /// A pool, or one of its backends, for example app/app-1
     #[arg(value_name = "POOL[/NAME]")]
-    pub target: Target,
+    pub target: TargetName,
     /// Print JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
@@ -29,10 +29,10 @@ pub struct HealthArgs {
 /// # Errors
 /// 1 if it is not healthy.
 pub async fn run(args: HealthArgs) -> Result<(), Exit> {
-    let client = Client::new(&args.connect)?;
+    let client = AdminClient::new(&args.connect)?;
     let pool = match &args.target {
-        Target::Pool(pool) => pool,
-        Target::Backend(backend) => &backend.pool,
+        TargetName::Pool(pool) => pool,
+        TargetName::Backend(backend) => &backend.pool,
     };
     let view: PoolView = client.get(&format!("/v1/pools/{}", segment(pool))).await?;
     let (healthy, line) = judge(&args.target, &view);
@@ -61,9 +61,9 @@ fn in_order(backend: &BackendView) -> bool {
     }
 }
 
-fn judge(target: &Target, pool: &PoolView) -> (bool, String) {
+fn judge(target: &TargetName, pool: &PoolView) -> (bool, String) {
     let good = pool.backends.iter().filter(|one| in_order(one)).count();
-    let Target::Backend(wanted) = target else {
+    let TargetName::Backend(wanted) = target else {
         let all = count(pool.backends.len() as u64, "backend");
         // One is enough: a pool that loses an instance still serves.
         return (good > 0, format!("{good} of {all} in order"));

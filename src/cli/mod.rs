@@ -37,11 +37,11 @@ use exit::Exit;
 )]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run the proxy
     Run(run::RunArgs),
     /// Validate a configuration
@@ -96,24 +96,24 @@ impl Cli {
     /// Does what was asked; returns the exit code.
     pub fn dispatch(self) -> u8 {
         match self.command {
-            Command::Run(args) => run::run(args),
-            Command::Check(args) => check(args),
-            Command::Status(args) => block_on(status::run(args)),
-            Command::Health(args) => block_on(health::run(args)),
-            Command::Drain(args) => block_on(drain::run(args)),
-            Command::Resume(args) => block_on(resume::run(args)),
-            Command::Register(args) => block_on(register::run(args)),
-            Command::Deregister(args) => block_on(deregister::run(args)),
-            Command::Roll(args) => block_on(roll::run(args)),
-            Command::Exec(args) => exec::run(args, false),
-            Command::Reload(args) => block_on(reload::run(args)),
-            Command::Doctor(args) => doctor(args),
-            Command::Copy(args) => match copy::run(&args) {
+            CliCommand::Run(args) => run::run(args),
+            CliCommand::Check(args) => check(args),
+            CliCommand::Status(args) => block_on(status::run(args)),
+            CliCommand::Health(args) => block_on(health::run(args)),
+            CliCommand::Drain(args) => block_on(drain::run(args)),
+            CliCommand::Resume(args) => block_on(resume::run(args)),
+            CliCommand::Register(args) => block_on(register::run(args)),
+            CliCommand::Deregister(args) => block_on(deregister::run(args)),
+            CliCommand::Roll(args) => block_on(roll::run(args)),
+            CliCommand::Exec(args) => exec::run(args, false),
+            CliCommand::Reload(args) => block_on(reload::run(args)),
+            CliCommand::Doctor(args) => doctor(args),
+            CliCommand::Copy(args) => match copy::run(&args) {
                 Ok(()) => 0,
                 Err(exit) => exit.report(),
             },
-            Command::Demo(args) => demo::run(args),
-            Command::DemoApp(args) => crate::tools::demo::app::run(args),
+            CliCommand::Demo(args) => demo::run(args),
+            CliCommand::DemoApp(args) => crate::tools::demo::app::run(args),
         }
     }
 }

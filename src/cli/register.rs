@@ -6,7 +6,7 @@ use hyper::Method;
 
 use super::exit::Exit;
 use super::resume::{asked, patience, report, say_what_holds_up};
-use crate::client::http::{Client, Connect};
+use crate::client::http::{AdminClient, Connect};
 use crate::client::names::{BackendName, backend, duration};
 use crate::registry::view::{BackendView, RegisterRequest};
 
@@ -40,7 +40,7 @@ pub struct RegisterArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run(args: RegisterArgs) -> Result<(), Exit> {
-    let client = Client::new(&args.connect)?;
+    let client = AdminClient::new(&args.connect)?;
     let asked = asked(args.wait, args.wait_ready);
     let wait = patience(asked.as_deref());
     let request = RegisterRequest {

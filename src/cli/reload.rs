@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::exit::Exit;
-use crate::client::http::{Client, Connect, Wait};
+use crate::client::http::{AdminClient, AnswerWait, Connect};
 use crate::rt::output::{print, print_json, printable};
 
 /// Options of `lameduck reload`.
@@ -30,10 +30,10 @@ struct Reloaded {
 /// # Errors
 /// How it ended, if not well: a refused configuration's diagnostics, for one.
 pub async fn run(args: ReloadArgs) -> Result<(), Exit> {
-    let client = Client::new(&args.connect)?;
+    let client = AdminClient::new(&args.connect)?;
     let path = "/v1/config/reload";
     let reloaded: Reloaded = client
-        .call(Method::POST, path, None::<&Value>, Wait::Short)
+        .call(Method::POST, path, None::<&Value>, AnswerWait::Short)
         .await?;
     if args.json {
         print_json(&reloaded);

@@ -6,8 +6,8 @@ use hyper::Method;
 
 use super::drain::{backends_of, warn};
 use super::exit::Exit;
-use crate::client::http::{Client, Connect, Wait};
-use crate::client::names::{Actor, BackendName, Target, backend_or_pool, duration, segment};
+use crate::client::http::{AdminClient, AnswerWait, Connect};
+use crate::client::names::{ActorArg, BackendName, TargetName, backend_or_pool, duration, segment};
 use crate::core::drain::UNSEEN_AFTER;
 use crate::registry::view::{BackendView, PoolView, ResumeRequest};
 use crate::rt::output::{complain, print, print_json, printable};
@@ -17,13 +17,13 @@ use crate::rt::output::{complain, print, print_json, printable};
 pub struct ResumeArgs {
     /// The backend, for example app/app-1, or a pool, for all of its backends
     #[arg(value_name = "POOL[/NAME]", value_parser = backend_or_pool)]
-    pub target: Target,
+    pub target: TargetName,
     /// Lift everybody's drains, not only those of operators
     #[arg(long, env = "LAMEDUCK_ALL", value_parser = FalseyValueParser::new())]
     pub all: bool,
     /// Whose drains to lift: every person's (by default), or that of a supervisor's hook
     #[arg(long, value_enum, env = "LAMEDUCK_ACTOR")]
-    pub actor: Option<Actor>,
+    pub actor: Option<ActorArg>,
     /// Wait up to this long until it is ready
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
     pub wait: Option<String>,
@@ -42,10 +42,10 @@ pub struct ResumeArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
-    let client = Client::new(&args.connect)?;
+    let client = AdminClient::new(&args.connect)?;
     let asked = asked(args.wait, args.wait_ready);
     let wait = patience(asked.as_deref());
-    let actor = args.actor.filter(|actor| *actor == Actor::Supervisor);
+    let actor = args.actor.filter(|actor| *actor == ActorArg::Supervisor);
     let request = ResumeRequest {
         all: args.all,
         actor: actor.map(|actor| actor.as_str().to_owned()),
@@ -53,8 +53,8 @@ pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
         ..ResumeRequest::default()
     };
     let backends = match args.target {
-        Target::Backend(backend) => vec![backend],
-        Target::Pool(pool) => backends_of(&client, &pool).await?,
+        TargetName::Backend(backend) => vec![backend],
+        TargetName::Pool(pool) => backends_of(&client, &pool).await?,
     };
     let resumed = backends.iter().map(async |backend| {
         let path = format!("{}/resume", backend.path());
@@ -76,16 +76,16 @@ pub(super) fn asked(wait: Option<String>, ready: bool) -> Option<String> {
 }
 
 /// How long the answer may take.
-pub(super) fn patience(wait: Option<&str>) -> Wait {
+pub(super) fn patience(wait: Option<&str>) -> AnswerWait {
     match wait.and_then(|wait| crate::config::duration::parse(wait).ok()) {
-        Some(time) => Wait::For(time),
-        None => Wait::Short,
+        Some(time) => AnswerWait::For(time),
+        None => AnswerWait::Short,
     }
 }
 
 /// Awaits the answer of a call that waits until a backend is ready; says after a while what keeps it from that.
 pub(super) async fn say_what_holds_up<T>(
-    client: &Client,
+    client: &AdminClient,
     backend: &BackendName,
     call: impl Future<Output = T>,
 ) -> T {

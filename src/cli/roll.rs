@@ -12,14 +12,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::exit::Exit;
-use crate::client::http::{Client, Connect};
+use crate::client::http::{AdminClient, Connect};
 use crate::client::names::{RestartedWhen, duration, segment};
-use crate::core::roll::{End, Failure, Plan};
+use crate::core::roll::{RollEnd, RollFailure, RollPlan};
 use crate::registry::view::{BackendView, PoolView};
 use crate::rt::output::{complain, count, printable};
 use crate::tools::roll::command::Template;
-use crate::tools::roll::driver::{self, Job, Report, base};
-use remote::Remote;
+use crate::tools::roll::driver::{self, Job, RollReport, base};
+use remote::RollRemote;
 use show::Show;
 
 /// Options of `lameduck roll`.
@@ -76,12 +76,12 @@ pub struct RollArgs {
 pub async fn run(args: RollArgs) -> Result<(), Exit> {
     // Before anything is drained: an interrupt must always find its handler.
     let interrupts = interrupts()?;
-    let client = Client::new(&args.connect)?;
+    let client = AdminClient::new(&args.connect)?;
     let settings = plan::settings(&client, &args).await?;
     // The right to roll first: what is planned must not change in between by another's doing.
     let held = match args.dry_run {
         true => None,
-        false => Some(Remote::open(client.clone(), &args.pool, &settings).await?),
+        false => Some(RollRemote::open(client.clone(), &args.pool, &settings).await?),
     };
     let path = format!("/v1/pools/{}", segment(&args.pool));
     let pool: PoolView = client.get(&path).await?;
@@ -93,7 +93,7 @@ pub async fn run(args: RollArgs) -> Result<(), Exit> {
         ));
     }
     let targets = plan::targets(&args, &pool, &template)?;
-    let plan = Plan {
+    let plan = RollPlan {
         max_unavailable: args.max_unavailable as usize,
         allow_empty: args.allow_empty,
         command_timeout: time(&args.command_timeout),
@@ -150,11 +150,11 @@ fn time(text: &str) -> Duration {
 }
 
 /// What the end means for the exit code, and its text.
-fn conclude(args: &RollArgs, report: &Report) -> Result<(), Exit> {
+fn conclude(args: &RollArgs, report: &RollReport) -> Result<(), Exit> {
     let pool = &args.pool;
     let failure = match &report.end {
-        End::Done => return Ok(()),
-        End::Interrupted => {
+        RollEnd::Done => return Ok(()),
+        RollEnd::Interrupted => {
             return Err(match &report.trouble {
                 Some(trouble) => Exit::interrupted(format!("interrupted; {}", trouble.text)),
                 None => Exit::interrupted(
@@ -162,7 +162,7 @@ fn conclude(args: &RollArgs, report: &Report) -> Result<(), Exit> {
                 ),
             });
         }
-        End::Failed(failure) => failure,
+        RollEnd::Failed(failure) => failure,
     };
     let last = |name: &str| {
         let mut meant = report.pool.backends.iter().rev();
@@ -170,47 +170,47 @@ fn conclude(args: &RollArgs, report: &Report) -> Result<(), Exit> {
         meant.map_or_else(|| "it is gone".to_owned(), describe)
     };
     Err(match failure {
-        Failure::Cut(name, cut) => Exit::late(format!(
+        RollFailure::Cut(name, cut) => Exit::late(format!(
             "{pool}/{name}: the drain's deadline passed, {} cut; it was not restarted. A longer --drain-timeout \
              lets more of them finish",
             count((*cut).into(), "request")
         )),
-        Failure::Died(name, lost) => Exit::died(format!(
+        RollFailure::Died(name, lost) => Exit::died(format!(
             "{pool}/{name}: its process died while draining, with {} in flight; its own logs say why",
             count((*lost).into(), "request")
         )),
-        Failure::Lifted(name) => Exit::failed(format!(
+        RollFailure::Lifted(name) => Exit::failed(format!(
             "{pool}/{name}: somebody lifted its drain, so it was not restarted"
         )),
-        Failure::Command(name) => {
+        RollFailure::Command(name) => {
             let (how, output) = failed(report, name);
             Exit::failed(format!("{pool}/{name}: the command failed ({how}){output}"))
         }
-        Failure::CommandTimeout(name) => {
+        RollFailure::CommandTimeout(name) => {
             let (_, output) = failed(report, name);
             Exit::late(format!(
                 "{pool}/{name}: the command did not end within {} and was stopped; see --command-timeout{output}",
                 args.command_timeout
             ))
         }
-        Failure::NotRestarted(name) => Exit::late(format!(
+        RollFailure::NotRestarted(name) => Exit::late(format!(
             "{pool}/{name}: the command ended well, but within {} nothing showed that a new process is behind it \
              ({}). Does the command restart this backend? Where it keeps the listening socket (gunicorn's HUP, socket \
              activation), use --restarted-when probe, or exit if the command returns when the old process is gone",
             args.ready_timeout,
             last(name)
         )),
-        Failure::NotReady(name) => Exit::late(format!(
+        RollFailure::NotReady(name) => Exit::late(format!(
             "{pool}/{name}: its new process was not ready within {} ({}); see its logs, or --ready-timeout",
             args.ready_timeout,
             last(name)
         )),
-        Failure::Capacity(name) => Exit::failed(format!(
+        RollFailure::Capacity(name) => Exit::failed(format!(
             "{pool}/{name} is the only backend that is ready, and no other became so within {}; `lameduck status \
              {pool}` says why. --allow-empty would go on",
             args.ready_timeout
         )),
-        Failure::Broke(why) => match &report.trouble {
+        RollFailure::Broke(why) => match &report.trouble {
             Some(trouble) if trouble.gone => Exit::unreachable(format!(
                 "the proxy is gone in the middle of the roll: {why}. What it had drained ends by itself: with its \
                  restart, or when the drain expires"
@@ -226,7 +226,7 @@ fn describe(backend: &BackendView) -> String {
 }
 
 /// How the command failed, and its output, indented.
-fn failed(report: &Report, name: &str) -> (String, String) {
+fn failed(report: &RollReport, name: &str) -> (String, String) {
     match &report.failed {
         Some((whose, ran)) if whose == name => {
             let lines = ran.output.lines().map(printable);

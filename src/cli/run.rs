@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::app::{self, Options};
+use crate::app::{self, RunOptions};
 use crate::telemetry;
 
 use crate::rt::output::{complain, error_colour, say};
@@ -65,7 +65,7 @@ pub fn run(args: RunArgs) -> u8 {
     let variables = given
         .into_iter()
         .filter(|(name, given)| *given && by_environment(name));
-    let options = Options {
+    let options = RunOptions {
         variables: variables.map(|(name, _)| name).collect(),
         config: args.config,
         listen: args.listen,

@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::exit::Exit;
-use crate::client::http::{Client, Connect, Events, Wait};
+use crate::client::http::{AdminClient, AdminEvents, AnswerWait, Connect};
 use crate::client::names::segment;
 use crate::registry::view::{BackendView, DrainView, PoolView};
 use crate::rt::output::{answer, answer_json, colour, count, printable, stdout_is_terminal};
@@ -42,7 +42,7 @@ pub struct StatusArgs {
 /// # Errors
 /// How it ended, if not well.
 pub async fn run(args: StatusArgs) -> Result<(), Exit> {
-    let client = Client::new(&args.connect)?;
+    let client = AdminClient::new(&args.connect)?;
     if args.watch {
         return watch(&client, &args).await;
     }
@@ -56,7 +56,7 @@ pub async fn run(args: StatusArgs) -> Result<(), Exit> {
     Exit::answered(answer(&shown(&client, &args, &pools).await?))
 }
 
-async fn listeners(client: &Client, json: bool) -> Result<(), Exit> {
+async fn listeners(client: &AdminClient, json: bool) -> Result<(), Exit> {
     let listeners: Value = client.get("/v1/listeners").await?;
     if json {
         return Exit::answered(answer_json(&listeners));
@@ -67,7 +67,7 @@ async fn listeners(client: &Client, json: bool) -> Result<(), Exit> {
     Exit::answered(answer(&(addresses.join("\n") + &certificates(&listeners))))
 }
 
-async fn pools(client: &Client, only: Option<&str>) -> Result<Vec<PoolView>, Exit> {
+async fn pools(client: &AdminClient, only: Option<&str>) -> Result<Vec<PoolView>, Exit> {
     match only {
         Some(pool) => Ok(vec![
             client.get(&format!("/v1/pools/{}", segment(pool))).await?,
@@ -77,16 +77,16 @@ async fn pools(client: &Client, only: Option<&str>) -> Result<Vec<PoolView>, Exi
 }
 
 /// Why the proxy itself is not ready, if so.
-async fn unready(client: &Client) -> Result<Option<String>, Exit> {
+async fn unready(client: &AdminClient) -> Result<Option<String>, Exit> {
     let (status, body) = client
-        .raw(Method::GET, "/-/ready", None::<&Value>, Wait::Short)
+        .raw(Method::GET, "/-/ready", None::<&Value>, AnswerWait::Short)
         .await?;
     let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
     let why = problem["detail"].as_str().map(printable);
     Ok(why.filter(|_| !status.is_success()))
 }
 
-async fn watch(client: &Client, args: &StatusArgs) -> Result<(), Exit> {
+async fn watch(client: &AdminClient, args: &StatusArgs) -> Result<(), Exit> {
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     let mut events = None;
     let mut last = None;
@@ -127,9 +127,9 @@ async fn watch(client: &Client, args: &StatusArgs) -> Result<(), Exit> {
 }
 
 async fn look(
-    client: &Client,
+    client: &AdminClient,
     args: &StatusArgs,
-    events: &mut Option<Events>,
+    events: &mut Option<AdminEvents>,
 ) -> Result<String, Exit> {
     // Subscribed before looking, so that no change falls in between.
     if events.is_none() {
@@ -143,7 +143,11 @@ async fn look(
 }
 
 /// Pools, and what is to be said of the proxy itself.
-async fn shown(client: &Client, args: &StatusArgs, pools: &[PoolView]) -> Result<String, Exit> {
+async fn shown(
+    client: &AdminClient,
+    args: &StatusArgs,
+    pools: &[PoolView],
+) -> Result<String, Exit> {
     let unready = unready(client).await?;
     let mut text = render(pools, unready.as_deref(), SystemTime::now(), colour());
     if args.pool.is_none() {
@@ -179,7 +183,7 @@ fn certificates(listeners: &Value) -> String {
     text
 }
 
-async fn changed(events: &mut Option<Events>) -> Result<(), Exit> {
+async fn changed(events: &mut Option<AdminEvents>) -> Result<(), Exit> {
     match events {
         Some(events) => Ok(events.changed().await?),
         None => std::future::pending().await,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::client::names::Endpoint;
+use crate::client::names::AdminEndpoint;
 
 /// For connecting over TCP, and for a response's head.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,16 +24,16 @@ const LIMIT: u64 = 64 << 10;
 
 /// How the proxy is reached.
 #[derive(Debug, Clone)]
-pub struct Remote {
+pub struct AdminRemote {
     /// Tried in this order.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<AdminEndpoint>,
     /// For changes over TCP.
     pub token: Option<String>,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Failure {
+pub enum AdminCallError {
     /// Nobody answers: what was tried, and why it failed.
     Unreachable(String),
     /// The proxy refuses: the status, the problem's slug, and its text.
@@ -49,40 +49,40 @@ pub enum Failure {
 
 /// Either kind of stream.
 #[derive(Debug)]
-enum Stream {
+enum RemoteStream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
-impl Read for Stream {
+impl Read for RemoteStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Unix(stream) => stream.read(buffer),
-            Stream::Tcp(stream) => stream.read(buffer),
+            RemoteStream::Unix(stream) => stream.read(buffer),
+            RemoteStream::Tcp(stream) => stream.read(buffer),
         }
     }
 }
 
-impl Stream {
+impl RemoteStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Stream::Unix(stream) => stream.write_all(bytes),
-            Stream::Tcp(stream) => stream.write_all(bytes),
+            RemoteStream::Unix(stream) => stream.write_all(bytes),
+            RemoteStream::Tcp(stream) => stream.write_all(bytes),
         }
     }
 
     fn be_patient(&self, reading: Option<Duration>) -> io::Result<()> {
         match self {
-            Stream::Unix(stream) => stream.set_read_timeout(reading),
-            Stream::Tcp(stream) => stream.set_read_timeout(reading),
+            RemoteStream::Unix(stream) => stream.set_read_timeout(reading),
+            RemoteStream::Tcp(stream) => stream.set_read_timeout(reading),
         }
     }
 
     /// Our own address, as the proxy's host sees it; `None` on this host.
     fn outside_address(&self) -> Option<IpAddr> {
         match self {
-            Stream::Unix(_) => None,
-            Stream::Tcp(stream) => {
+            RemoteStream::Unix(_) => None,
+            RemoteStream::Tcp(stream) => {
                 let local = stream.local_addr().ok()?.ip();
                 let same_host = stream.peer_addr().is_ok_and(|peer| peer.ip() == local);
                 (!local.is_loopback() && !same_host).then_some(local)
@@ -93,9 +93,9 @@ impl Stream {
 
 /// A response's body that is still coming.
 #[derive(Debug)]
-pub struct Lines(BufReader<Stream>);
+pub struct ResponseLines(BufReader<RemoteStream>);
 
-impl Lines {
+impl ResponseLines {
     /// The next line; `None` when the connection has ended.
     pub fn read(&mut self) -> Option<String> {
         let mut line = String::new();
@@ -108,8 +108,8 @@ impl Lines {
     /// Ends the connection from another thread, too.
     pub fn hang_up(&self) -> Option<HangUp> {
         match self.0.get_ref() {
-            Stream::Unix(stream) => stream.try_clone().ok().map(HangUp::Unix),
-            Stream::Tcp(stream) => stream.try_clone().ok().map(HangUp::Tcp),
+            RemoteStream::Unix(stream) => stream.try_clone().ok().map(HangUp::Unix),
+            RemoteStream::Tcp(stream) => stream.try_clone().ok().map(HangUp::Tcp),
         }
     }
 }
@@ -135,18 +135,23 @@ impl HangUp {
     }
 }
 
-impl Remote {
+impl AdminRemote {
     /// One request, its whole answer.
     ///
     /// # Errors
     /// When the proxy can't be reached, or refuses.
-    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    pub fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, AdminCallError> {
         let lines = self.open(method, path, |_| body.cloned())?;
         let mut text = String::new();
         let read = lines.0.take(LIMIT).read_to_string(&mut text);
-        read.map_err(|error| Failure::Unreachable(error.to_string()))?;
+        read.map_err(|error| AdminCallError::Unreachable(error.to_string()))?;
         serde_json::from_str(&text).map_err(|error| {
-            Failure::Unreachable(format!("its answer can't be understood: {error}"))
+            AdminCallError::Unreachable(format!("its answer can't be understood: {error}"))
         })
     }
 
@@ -160,7 +165,7 @@ impl Remote {
         method: &str,
         path: &str,
         body: impl Fn(Option<IpAddr>) -> Option<Value>,
-    ) -> Result<Lines, Failure> {
+    ) -> Result<ResponseLines, AdminCallError> {
         let mut failures = Vec::new();
         for endpoint in &self.endpoints {
             match connect(endpoint) {
@@ -172,17 +177,17 @@ impl Remote {
             }
         }
         let text = crate::client::names::unreachable(&failures);
-        Err(Failure::Unreachable(text))
+        Err(AdminCallError::Unreachable(text))
     }
 
     fn ask(
         &self,
-        endpoint: &Endpoint,
-        mut stream: Stream,
+        endpoint: &AdminEndpoint,
+        mut stream: RemoteStream,
         method: &str,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Lines, Failure> {
+    ) -> Result<ResponseLines, AdminCallError> {
         let broken = |error: io::Error| {
             let why = match error.kind() {
                 // What the kernel says of a time that has passed is no help.
@@ -191,15 +196,15 @@ impl Remote {
                 }
                 _ => format!("{error}."),
             };
-            Failure::Unreachable(format!("the proxy at {endpoint} does not answer: {why}"))
+            AdminCallError::Unreachable(format!("the proxy at {endpoint} does not answer: {why}"))
         };
         let body = body.map(Value::to_string).unwrap_or_default();
         let host = match endpoint {
-            Endpoint::Unix(_) => "lameduck",
-            Endpoint::Tcp(authority) => authority,
+            AdminEndpoint::Unix(_) => "lameduck",
+            AdminEndpoint::Tcp(authority) => authority,
         };
         let mut head = format!("{method} {path} HTTP/1.0\r\nhost: {host}\r\n");
-        if let (Endpoint::Tcp(_), Some(token)) = (endpoint, &self.token) {
+        if let (AdminEndpoint::Tcp(_), Some(token)) = (endpoint, &self.token) {
             head.push_str(&format!("authorization: Bearer {token}\r\n"));
         }
         if !body.is_empty() {
@@ -219,15 +224,15 @@ impl Remote {
             return Err(refusal(status, &text));
         }
         let silence = match answer.get_ref() {
-            Stream::Unix(_) => None,
-            Stream::Tcp(_) => Some(SILENCE),
+            RemoteStream::Unix(_) => None,
+            RemoteStream::Tcp(_) => Some(SILENCE),
         };
         answer.get_ref().be_patient(silence).map_err(broken)?;
-        Ok(Lines(answer))
+        Ok(ResponseLines(answer))
     }
 }
 
-fn refusal(status: u16, text: &str) -> Failure {
+fn refusal(status: u16, text: &str) -> AdminCallError {
     let problem: Value = serde_json::from_str(text).unwrap_or_default();
     let member = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
     let slug = member("type");
@@ -236,24 +241,24 @@ fn refusal(status: u16, text: &str) -> Failure {
         empty if empty.is_empty() => format!("status {status}; is this lameduck's admin API?"),
         detail => crate::rt::output::printable(&detail),
     };
-    Failure::Refused {
+    AdminCallError::Refused {
         status,
         slug,
         detail,
     }
 }
 
-fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
+fn connect(endpoint: &AdminEndpoint) -> io::Result<RemoteStream> {
     match endpoint {
-        Endpoint::Unix(path) => connect_unix(path).map(Stream::Unix),
-        Endpoint::Tcp(authority) => {
+        AdminEndpoint::Unix(path) => connect_unix(path).map(RemoteStream::Unix),
+        AdminEndpoint::Tcp(authority) => {
             let mut last = io::ErrorKind::NotFound.into();
             let addresses: Vec<SocketAddr> = authority.to_socket_addrs()?.collect();
             for address in addresses {
                 match TcpStream::connect_timeout(&address, PATIENCE) {
                     Ok(stream) => {
                         let _ = stream.set_nodelay(true);
-                        return Ok(Stream::Tcp(stream));
+                        return Ok(RemoteStream::Tcp(stream));
                     }
                     Err(error) => last = error,
                 }
@@ -304,7 +309,7 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
-    fn answered(answer: &'static str) -> Result<Value, Failure> {
+    fn answered(answer: &'static str) -> Result<Value, AdminCallError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -314,8 +319,8 @@ mod tests {
             let _ = stream.read(&mut request).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        let remote = Remote {
-            endpoints: vec![Endpoint::Unix(path)],
+        let remote = AdminRemote {
+            endpoints: vec![AdminEndpoint::Unix(path)],
             token: None,
         };
         let answer = remote.call("GET", "/", None);
@@ -334,7 +339,7 @@ mod tests {
         let answer = answered(
             "HTTP/1.1 404 Not Found\r\n\r\n{\"type\":\"urn:lameduck:problem:unknown-pool\",\"detail\":\"no\\u001b\"}",
         );
-        let Err(Failure::Refused {
+        let Err(AdminCallError::Refused {
             status,
             slug,
             detail,
@@ -367,11 +372,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
         let _silent = UnixListener::bind(&path).unwrap();
-        let remote = Remote {
-            endpoints: vec![Endpoint::Unix(path)],
+        let remote = AdminRemote {
+            endpoints: vec![AdminEndpoint::Unix(path)],
             token: None,
         };
-        let Err(Failure::Unreachable(why)) = remote.call("GET", "/", None) else {
+        let Err(AdminCallError::Unreachable(why)) = remote.call("GET", "/", None) else {
             panic!("it can't have answered");
         };
         assert!(
@@ -383,7 +388,10 @@ mod tests {
     #[test]
     fn what_is_not_http_is_unreachable() {
         for answer in ["", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nx"] {
-            assert!(matches!(answered(answer), Err(Failure::Unreachable(_))));
+            assert!(matches!(
+                answered(answer),
+                Err(AdminCallError::Unreachable(_))
+            ));
         }
     }
 }

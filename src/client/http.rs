@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::error::ClientError;
 use crate::admin::listen::default_sockets;
-use crate::client::names::{self, Endpoint, segment};
+use crate::client::names::{self, AdminEndpoint, segment};
 use crate::config::plain_file::{LONGEST_TOKEN, read_whole_file};
 use crate::rt::output::printable;
 
@@ -37,7 +37,7 @@ pub struct Connect {
         env = "LAMEDUCK_ADMIN",
         help_heading = "Connection"
     )]
-    pub admin: Option<Endpoint>,
+    pub admin: Option<AdminEndpoint>,
     /// File with the token that changes over TCP need
     #[arg(
         long,
@@ -50,8 +50,8 @@ pub struct Connect {
 
 /// Talks to one proxy; a connection per request.
 #[derive(Debug, Clone)]
-pub struct Client {
-    endpoints: Vec<Endpoint>,
+pub struct AdminClient {
+    endpoints: Vec<AdminEndpoint>,
     token: Option<String>,
 }
 
@@ -65,7 +65,7 @@ fn read_token(path: &Path) -> io::Result<String> {
 
 /// How long to wait for an answer.
 #[derive(Debug, Clone, Copy)]
-pub enum Wait {
+pub enum AnswerWait {
     /// It answers at once.
     Short,
     /// It may take this long by what was asked, plus some.
@@ -74,7 +74,7 @@ pub enum Wait {
     Ever,
 }
 
-impl Client {
+impl AdminClient {
     /// A client for what the options say, else for the default sockets.
     ///
     /// # Errors
@@ -82,7 +82,10 @@ impl Client {
     pub fn new(connect: &Connect) -> Result<Self, ClientError> {
         let endpoints = match &connect.admin {
             Some(endpoint) => vec![endpoint.clone()],
-            None => default_sockets().into_iter().map(Endpoint::Unix).collect(),
+            None => default_sockets()
+                .into_iter()
+                .map(AdminEndpoint::Unix)
+                .collect(),
         };
         let token = connect.token_file.as_ref().map(|path| {
             read_token(path).map_err(|error| {
@@ -99,7 +102,7 @@ impl Client {
     }
 
     /// Where it looks for the proxy, and the token: for those who speak without a runtime.
-    pub fn into_parts(self) -> (Vec<Endpoint>, Option<String>) {
+    pub fn into_parts(self) -> (Vec<AdminEndpoint>, Option<String>) {
         (self.endpoints, self.token)
     }
 
@@ -108,7 +111,7 @@ impl Client {
     /// # Errors
     /// When the proxy can't be reached, or refuses.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::GET, path, None::<&Value>, Wait::Short)
+        self.call(Method::GET, path, None::<&Value>, AnswerWait::Short)
             .await
     }
 
@@ -121,7 +124,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&impl Serialize>,
-        wait: Wait,
+        wait: AnswerWait,
     ) -> Result<T, ClientError> {
         let (status, bytes) = self.raw(method, path, body, wait).await?;
         if !status.is_success() {
@@ -144,7 +147,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&impl Serialize>,
-        wait: Wait,
+        wait: AnswerWait,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let answered = async {
             let response = self.send(method, path, body).await?;
@@ -153,9 +156,9 @@ impl Client {
             Ok((status, body.to_bytes()))
         };
         let limit = match wait {
-            Wait::Short => PATIENCE,
-            Wait::For(time) => time.saturating_add(PATIENCE),
-            Wait::Ever => return answered.await,
+            AnswerWait::Short => PATIENCE,
+            AnswerWait::For(time) => time.saturating_add(PATIENCE),
+            AnswerWait::Ever => return answered.await,
         };
         timeout(limit, answered).await.unwrap_or_else(|_elapsed| {
             Err(ClientError::unreachable(format!(
@@ -170,7 +173,7 @@ impl Client {
     ///
     /// # Errors
     /// When the proxy can't be reached, or refuses.
-    pub async fn events(&self, pool: Option<&str>) -> Result<Events, ClientError> {
+    pub async fn events(&self, pool: Option<&str>) -> Result<AdminEvents, ClientError> {
         let query = pool.map_or_else(String::new, |pool| format!("?pool={}", segment(pool)));
         self.stream(Method::GET, &format!("/v1/events{query}"), None::<&Value>)
             .await
@@ -185,13 +188,13 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&impl Serialize>,
-    ) -> Result<Events, ClientError> {
+    ) -> Result<AdminEvents, ClientError> {
         let asked = async {
             let response = self.send(method, path, body).await?;
             let status = response.status();
             let body = response.into_body();
             if status.is_success() {
-                return Ok(Events { body });
+                return Ok(AdminEvents { body });
             }
             let bytes = body.collect().await.map_err(broken)?.to_bytes();
             Err(refusal(status, &bytes))
@@ -214,10 +217,10 @@ impl Client {
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path);
         request = match endpoint {
-            Endpoint::Unix(_) => request.header("host", "lameduck"),
-            Endpoint::Tcp(authority) => request.header("host", authority),
+            AdminEndpoint::Unix(_) => request.header("host", "lameduck"),
+            AdminEndpoint::Tcp(authority) => request.header("host", authority),
         };
-        if let (Endpoint::Tcp(_), Some(token)) = (endpoint, &self.token) {
+        if let (AdminEndpoint::Tcp(_), Some(token)) = (endpoint, &self.token) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let mut bytes = Vec::new();
@@ -237,7 +240,7 @@ impl Client {
         sender.send_request(request).await.map_err(broken)
     }
 
-    async fn connect(&self) -> Result<(&Endpoint, Box<dyn Duplex>), ClientError> {
+    async fn connect(&self) -> Result<(&AdminEndpoint, Box<dyn Duplex>), ClientError> {
         let mut failures = Vec::new();
         for endpoint in &self.endpoints {
             match open(endpoint).await {
@@ -253,10 +256,10 @@ impl Client {
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-async fn open(endpoint: &Endpoint) -> io::Result<Box<dyn Duplex>> {
+async fn open(endpoint: &AdminEndpoint) -> io::Result<Box<dyn Duplex>> {
     match endpoint {
-        Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        Endpoint::Tcp(authority) => {
+        AdminEndpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        AdminEndpoint::Tcp(authority) => {
             let connecting = timeout(PATIENCE, TcpStream::connect(authority));
             let stream = connecting
                 .await
@@ -311,11 +314,11 @@ fn in_our_words(detail: &str) -> String {
 
 /// A stream of events.
 #[derive(Debug)]
-pub struct Events {
+pub struct AdminEvents {
     body: Incoming,
 }
 
-impl Events {
+impl AdminEvents {
     /// Waits for a change. Safe to drop and call again.
     ///
     /// # Errors
@@ -347,8 +350,8 @@ mod tests {
     use super::*;
     use crate::client::error::ClientErrorKind;
 
-    fn client(endpoints: Vec<Endpoint>) -> Client {
-        Client {
+    fn client(endpoints: Vec<AdminEndpoint>) -> AdminClient {
+        AdminClient {
             endpoints,
             token: None,
         }
@@ -361,8 +364,8 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
         let missing = dir.path().join("missing.sock");
         let client = client(vec![
-            Endpoint::Unix(missing.clone()),
-            Endpoint::Unix(stale.clone()),
+            AdminEndpoint::Unix(missing.clone()),
+            AdminEndpoint::Unix(stale.clone()),
         ]);
         let error = client.get::<Value>("/v1/pools").await.unwrap_err();
         assert_eq!(error.kind, ClientErrorKind::Unreachable);
@@ -380,7 +383,7 @@ mod tests {
         let path = dir.path().join("sock");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let server = tokio::spawn(async move { drop(listener.accept().await) });
-        let client = client(vec![Endpoint::Unix(path)]);
+        let client = client(vec![AdminEndpoint::Unix(path)]);
         let error = client.get::<Value>("/v1/pools").await.unwrap_err();
         assert_eq!(
             error.kind,

@@ -100,14 +100,14 @@ impl From<RestartedWhen> for RestartSign {
 
 /// In whose name a command speaks. Each lifts its own drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Actor {
+pub enum ActorArg {
     /// A person
     Operator,
     /// A supervisor's hook: such a drain expires by itself, 60 s after its deadline
     Supervisor,
 }
 
-impl Actor {
+impl ActorArg {
     /// As the API writes it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -119,32 +119,32 @@ impl Actor {
 
 /// `POOL` or `POOL/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum TargetName {
     /// All of a pool.
     Pool(String),
     /// One backend.
     Backend(BackendName),
 }
 
-impl FromStr for Target {
+impl FromStr for TargetName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.contains('/') {
-            return text.parse().map(Target::Backend);
+            return text.parse().map(TargetName::Backend);
         }
         if text.is_empty() {
             return Err("write POOL or POOL/NAME, for example app/app-1".to_owned());
         }
-        Ok(Target::Pool(text.to_owned()))
+        Ok(TargetName::Pool(text.to_owned()))
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for TargetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Pool(pool) => f.write_str(pool),
-            Target::Backend(backend) => backend.fmt(f),
+            TargetName::Pool(pool) => f.write_str(pool),
+            TargetName::Backend(backend) => backend.fmt(f),
         }
     }
 }
@@ -153,23 +153,23 @@ impl fmt::Display for Target {
 ///
 /// # Errors
 /// With an example.
-pub fn backend_or_pool(text: &str) -> Result<Target, String> {
+pub fn backend_or_pool(text: &str) -> Result<TargetName, String> {
     match named_by(text, std::env::var(OXMGR_PROCESS).ok()) {
-        Ok(backend) => Ok(Target::Backend(backend)),
+        Ok(backend) => Ok(TargetName::Backend(backend)),
         Err(_) => text.parse(),
     }
 }
 
 /// Where the admin API is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum AdminEndpoint {
     /// A unix socket.
     Unix(PathBuf),
     /// `host:port`.
     Tcp(String),
 }
 
-impl FromStr for Endpoint {
+impl FromStr for AdminEndpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -177,7 +177,7 @@ impl FromStr for Endpoint {
             let authority = rest.trim_end_matches('/');
             let port = authority.rsplit_once(':').map(|(_, port)| port);
             if port.is_some_and(|port| port.parse::<u16>().is_ok()) && !authority.contains('/') {
-                return Ok(Endpoint::Tcp(authority.to_owned()));
+                return Ok(AdminEndpoint::Tcp(authority.to_owned()));
             }
             return Err(
                 "write http://HOST:PORT and nothing after it, for example http://127.0.0.1:9901"
@@ -193,21 +193,21 @@ impl FromStr for Endpoint {
                     .to_owned(),
             );
         }
-        Ok(Endpoint::Unix(path.into()))
+        Ok(AdminEndpoint::Unix(path.into()))
     }
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for AdminEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Endpoint::Unix(path) => path.display().fmt(f),
-            Endpoint::Tcp(authority) => write!(f, "http://{authority}"),
+            AdminEndpoint::Unix(path) => path.display().fmt(f),
+            AdminEndpoint::Tcp(authority) => write!(f, "http://{authority}"),
         }
     }
 }
 
 /// What to tell somebody when none of these answers: each with its reason, and what to do.
-pub fn unreachable(failures: &[(&Endpoint, io::Error)]) -> String {
+pub fn unreachable(failures: &[(&AdminEndpoint, io::Error)]) -> String {
     let tried: Vec<String> = failures
         .iter()
         .map(|(endpoint, error)| format!("{endpoint} ({})", reason(error)))
@@ -298,11 +298,11 @@ mod tests {
 
     #[test]
     fn endpoints_are_paths_or_urls() {
-        let unix = |path: &str| Ok(Endpoint::Unix(path.into()));
+        let unix = |path: &str| Ok(AdminEndpoint::Unix(path.into()));
         assert_eq!("/run/x.sock".parse(), unix("/run/x.sock"));
         assert_eq!("unix:x".parse(), unix("x"));
         assert_eq!("x.sock".parse(), unix("x.sock"));
-        let tcp = |authority: &str| Ok(Endpoint::Tcp(authority.into()));
+        let tcp = |authority: &str| Ok(AdminEndpoint::Tcp(authority.into()));
         assert_eq!("http://localhost:9901/".parse(), tcp("localhost:9901"));
         assert_eq!("http://[::1]:9901".parse(), tcp("[::1]:9901"));
         for bad in [
@@ -312,7 +312,7 @@ mod tests {
             "http://x:1/v1",
             "127.0.0.1:9901",
         ] {
-            let error = bad.parse::<Endpoint>().unwrap_err();
+            let error = bad.parse::<AdminEndpoint>().unwrap_err();
             assert!(error.contains("http://127.0.0.1:9901"), "{bad}: {error}");
         }
     }

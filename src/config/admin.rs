@@ -1,16 +1,16 @@
 //! How the values of `[admin]` fit together.
 
 use super::ports::clash;
-use super::reader::Findings;
-use super::{Admin, Config};
+use super::reader::ConfigFindings;
+use super::{AdminConfig, Config};
 
 /// Check what takes more than one value to judge.
-pub(super) fn check(config: &Config, f: &mut Findings) {
+pub(super) fn check(config: &Config, f: &mut ConfigFindings) {
     doors(&config.admin, f);
     apps_socket(config, f);
 }
 
-fn doors(admin: &Admin, f: &mut Findings) {
+fn doors(admin: &AdminConfig, f: &mut ConfigFindings) {
     if admin.mode & 0o002 != 0 {
         f.warning(
             f.place("admin.mode"),
@@ -57,7 +57,7 @@ fn doors(admin: &Admin, f: &mut Findings) {
 }
 
 /// The second socket, for apps.
-fn apps_socket(config: &Config, f: &mut Findings) {
+fn apps_socket(config: &Config, f: &mut ConfigFindings) {
     let admin = &config.admin;
     if admin.apps_socket.is_some() && admin.apps_socket == admin.socket {
         f.error(

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Address, Config, Pool};
+use super::{Address, Config, PoolConfig};
 
 impl Config {
     /// Gives unnamed backends the names that `known` has for their addresses (pool, name, address): those of the
@@ -33,7 +33,7 @@ impl Config {
     }
 }
 
-impl Pool {
+impl PoolConfig {
     fn keep_backend_names(&mut self, known: &HashMap<&Address, &str>) {
         let given = self.backends.iter().filter(|backend| backend.named);
         let mut taken: HashSet<String> = given.map(|backend| backend.name.clone()).collect();

@@ -101,8 +101,8 @@ macro_rules! section {
             use $crate::config::{
                 declare,
                 forms::{ConfigValue, ValueForm},
-                reader::{Findings, Table},
-                schema::{Key, Section},
+                reader::{ConfigFindings, ConfigTable},
+                schema::{KeySchema, SectionSchema},
                 section_traits::{
                     self, ConfigSection, Entries, PrintExtent, KeyGroup, PrintedSections, StandInValue, Subsection,
                 },
@@ -115,11 +115,11 @@ macro_rules! section {
                 reason = "not every section has keys, or state"
             )]
             impl ConfigSection for $Section {
-                fn section() -> &'static Section {
-                    static SECTION: LazyLock<Section> = LazyLock::new(|| {
+                fn section() -> &'static SectionSchema {
+                    static SECTION: LazyLock<SectionSchema> = LazyLock::new(|| {
                         let restart = declare::needs!($($section_needs)?);
-                        let groups: &[&[Key]] = &[$($(<$group_type as KeyGroup>::keys()),+)?];
-                        let own: &[Key] = &[$(Key {
+                        let groups: &[&[KeySchema]] = &[$($(<$group_type as KeyGroup>::keys()),+)?];
+                        let own: &[KeySchema] = &[$(KeySchema {
                             name: declare::key_name!($key $($name)?),
                             form: ValueForm::<$type>::name(&declare::form!($type $(, $form)?)).leak(),
                             default: declare::default!($default $($without)?),
@@ -128,7 +128,7 @@ macro_rules! section {
                             is_needed: declare::needs!($($without)?),
                             restart: restart || declare::needs!($($needs)?),
                         }),*];
-                        Section::new(
+                        SectionSchema::new(
                             declare::header!([$($header)*]),
                             section_traits::prose(&[$($doc),+]),
                             [&groups.concat(), own].concat(),
@@ -152,7 +152,7 @@ macro_rules! section {
                     &UNWRITTEN
                 }
 
-                fn read(table: &Table<'_>, found: &mut Findings) -> Self {
+                fn read(table: &ConfigTable<'_>, found: &mut ConfigFindings) -> Self {
                     let unwritten = Self::unwritten();
                     Self {
                         $($($group: <$group_type as KeyGroup>::read(table, found),)+)?

@@ -2,14 +2,14 @@
 //! did. Each pair of keys that bound each other has its line here; `validate` judges what is left, which was written.
 
 use super::ports::{clash, takes_all, takes_ipv4_of};
-use super::reader::Findings;
-use super::{Config, Drain, Health, Pool, Server};
+use super::reader::ConfigFindings;
+use super::{Config, DrainConfig, HealthConfig, PoolConfig, ServerConfig};
 
 /// The most that `max_header` may be.
 const MAX_HEADER: usize = 1 << 20;
 
 /// Fits the defaults in `config` to the values that were written, as `found` knows them.
-pub(super) fn settle(config: &mut Config, found: &Findings) {
+pub(super) fn settle(config: &mut Config, found: &ConfigFindings) {
     settle_server(&mut config.server, found);
     settle_admin_address(config, found);
     for (i, listener) in config.listeners.iter_mut().enumerate() {
@@ -24,9 +24,9 @@ pub(super) fn settle(config: &mut Config, found: &Findings) {
     }
 }
 
-fn settle_server(server: &mut Server, found: &Findings) {
+fn settle_server(server: &mut ServerConfig, found: &ConfigFindings) {
     let written = |key: &str| found.written(&format!("server.{key}"));
-    let default = Server::default();
+    let default = ServerConfig::default();
     if server.deadline <= server.lame_duck {
         if !written("lame_duck") {
             server.lame_duck = server.deadline / 2;
@@ -46,7 +46,7 @@ fn settle_server(server: &mut Server, found: &Findings) {
 }
 
 /// The default TCP address of the admin API gives way to whoever asks for that port by name.
-fn settle_admin_address(config: &mut Config, found: &Findings) {
+fn settle_admin_address(config: &mut Config, found: &ConfigFindings) {
     let Some(http) = config.admin.http.filter(|_| !found.written("admin.http")) else {
         return;
     };
@@ -59,7 +59,7 @@ fn settle_admin_address(config: &mut Config, found: &Findings) {
     }
 }
 
-fn settle_health(health: &mut Health, path: &str, found: &Findings) {
+fn settle_health(health: &mut HealthConfig, path: &str, found: &ConfigFindings) {
     let written = |key: &str| found.written(&format!("{path}.{key}"));
     if health.fast_interval > health.interval {
         if !written("fast_interval") {
@@ -70,9 +70,9 @@ fn settle_health(health: &mut Health, path: &str, found: &Findings) {
     }
 }
 
-fn settle_drain(drain: &mut Drain, path: &str, found: &Findings) {
+fn settle_drain(drain: &mut DrainConfig, path: &str, found: &ConfigFindings) {
     let written = |key: &str| found.written(&format!("{path}.{key}"));
-    let default = Drain::default();
+    let default = DrainConfig::default();
     if !written("close_spread") {
         drain.close_spread = default.close_spread.min(drain.deadline);
     } else if !written("deadline") {
@@ -81,7 +81,7 @@ fn settle_drain(drain: &mut Drain, path: &str, found: &Findings) {
 }
 
 /// A backend without a name has that of its place.
-fn name_backends(pool: &mut Pool) {
+fn name_backends(pool: &mut PoolConfig) {
     let name = match pool.name.as_str() {
         "" => "backend",
         name => name,
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_default_is_fitted_to_the_written_value_beside_it() {
         let drain = |after: &str| load("", after).unwrap().config.pools[0].drain.clone();
-        let millis = |drain: super::Drain| {
+        let millis = |drain: super::DrainConfig| {
             let times = [drain.deadline, drain.close_spread];
             times.map(|time| time.as_millis())
         };

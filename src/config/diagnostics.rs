@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, for people: what, where, why, and what to do.
 
-use super::excerpt::Lines;
+use super::excerpt::LineStarts;
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -74,7 +74,7 @@ impl Diagnostic {
 
 /// Findings together with the text that they are about.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Report {
+pub struct ConfigReport {
     /// The file as the user named it.
     pub name: String,
     /// Its text.
@@ -104,7 +104,7 @@ struct JsonDiagnostic<'a> {
 /// Findings that are shown of one text. Who has more has one mistake many times, or the wrong file.
 const MOST_SHOWN: usize = 100;
 
-impl Report {
+impl ConfigReport {
     /// It as people read it, with colours or plain: the first hundred findings, errors first, in the order of the text,
     /// and how many more there are.
     pub fn render(&self, colour: bool) -> String {
@@ -113,7 +113,7 @@ impl Report {
         } else {
             Renderer::plain()
         };
-        let lines = Lines::of(&self.text);
+        let lines = LineStarts::of(&self.text);
         let mut out = String::new();
         for diagnostic in self.shown() {
             if !out.is_empty() {
@@ -154,7 +154,7 @@ impl Report {
     fn render_one(
         &self,
         renderer: &Renderer,
-        lines: &Lines<'_>,
+        lines: &LineStarts<'_>,
         diagnostic: &Diagnostic,
     ) -> String {
         let level = match diagnostic.severity {
@@ -207,9 +207,9 @@ impl Report {
         self.diagnostics.iter().filter(is_error)
     }
 
-    /// The findings that [`Report::render`] shows as JSON values, one object for each.
+    /// The findings that [`ConfigReport::render`] shows as JSON values, one object for each.
     pub fn json(&self) -> serde_json::Value {
-        let lines = Lines::of(&self.text);
+        let lines = LineStarts::of(&self.text);
         self.shown()
             .map(|diagnostic| {
                 let place = (diagnostic.span.as_ref()).map(|span| lines.place(span.start));
@@ -311,7 +311,7 @@ pub enum ConfigError {
         remedy: String,
     },
     /// It was read, and has errors (and perhaps warnings).
-    Invalid(Report),
+    Invalid(ConfigReport),
 }
 
 impl ConfigError {
@@ -324,7 +324,7 @@ impl ConfigError {
     }
 
     /// As a report, whatever it is.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> ConfigReport {
         let (message, remedy) = match self {
             ConfigError::Invalid(report) => return report.clone(),
             ConfigError::Unreadable { path, why, remedy } => (
@@ -342,9 +342,9 @@ impl ConfigError {
             }
             ConfigError::Flags { message, remedy } => (message.clone(), remedy.clone()),
         };
-        Report {
+        ConfigReport {
             diagnostics: vec![Diagnostic::new(Severity::Error, None, message, remedy)],
-            ..Report::default()
+            ..ConfigReport::default()
         }
     }
 
@@ -374,8 +374,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn report(text: &str, span: Range<usize>) -> Report {
-        Report {
+    fn report(text: &str, span: Range<usize>) -> ConfigReport {
+        ConfigReport {
             name: "x.toml".into(),
             text: text.into(),
             diagnostics: vec![Diagnostic::new(

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 /// One setting that changed, with its values as TOML.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Setting {
+pub struct ChangedSetting {
     /// Its section as the file has it: `[pool.health]`.
     pub section: &'static str,
     /// Its key.
@@ -25,24 +25,33 @@ pub struct Setting {
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the fields are what their names say")]
-pub enum Change {
+pub enum ConfigChange {
     /// A pool that was not there, with all its backends.
     PoolAdded { pool: String },
     /// A pool that is gone, with all its backends.
     PoolRemoved { pool: String },
     /// A pool's balancing, health check or another policy.
-    PoolSetting { pool: String, setting: Setting },
+    PoolSetting {
+        pool: String,
+        setting: ChangedSetting,
+    },
     /// A pool's `[pool.health]` was added or removed: whether the check may fall back to TCP.
     HealthFallback { pool: String, allowed: bool },
     /// A backend in a pool that stays.
-    BackendAdded { pool: String, backend: Backend },
+    BackendAdded {
+        pool: String,
+        backend: BackendConfig,
+    },
     /// A backend that is gone from a pool that stays: it drains, then leaves.
-    BackendRemoved { pool: String, backend: Backend },
+    BackendRemoved {
+        pool: String,
+        backend: BackendConfig,
+    },
     /// Same name, another address: a new incarnation; the old one drains.
     BackendReplaced {
         pool: String,
-        from: Backend,
-        to: Backend,
+        from: BackendConfig,
+        to: BackendConfig,
     },
     /// Same backend, another weight.
     BackendWeight {
@@ -58,23 +67,23 @@ pub enum Change {
     /// A route that leads to another pool.
     RouteMoved { from: Route, to: Route },
     /// A listener to open.
-    ListenerAdded { listener: Listener },
+    ListenerAdded { listener: ListenerConfig },
     /// A listener to close, letting its connections finish.
-    ListenerRemoved { listener: Listener },
+    ListenerRemoved { listener: ListenerConfig },
     /// An option of a listener that stays.
     ListenerChanged {
         address: SocketAddr,
-        setting: Setting,
+        setting: ChangedSetting,
     },
     /// A setting of `[server]`, `[admin]`, `[access_log]` or `[headers]`.
-    Setting(Setting),
+    Setting(ChangedSetting),
 }
 
 /// All changes from one configuration to another.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Diff {
     /// In the order in which they are best told: server, listeners, pools, routes.
-    pub changes: Vec<Change>,
+    pub changes: Vec<ConfigChange>,
 }
 
 impl Diff {
@@ -84,7 +93,7 @@ impl Diff {
     }
 
     /// What a reload can't apply and only a restart will.
-    pub fn needs_restart(&self) -> impl Iterator<Item = &Change> {
+    pub fn needs_restart(&self) -> impl Iterator<Item = &ConfigChange> {
         self.changes.iter().filter(|change| change.needs_restart())
     }
 }
@@ -99,13 +108,13 @@ impl fmt::Display for Diff {
     }
 }
 
-impl Change {
+impl ConfigChange {
     /// Whether it takes effect only when the process starts anew.
     pub fn needs_restart(&self) -> bool {
         match self {
-            Change::PoolSetting { setting, .. }
-            | Change::ListenerChanged { setting, .. }
-            | Change::Setting(setting) => schema::needs_restart(setting.section, setting.key),
+            ConfigChange::PoolSetting { setting, .. }
+            | ConfigChange::ListenerChanged { setting, .. }
+            | ConfigChange::Setting(setting) => schema::needs_restart(setting.section, setting.key),
             _ => false,
         }
     }
@@ -116,7 +125,7 @@ fn shown(value: &str) -> &str {
     if value.is_empty() { "(none)" } else { value }
 }
 
-impl fmt::Display for Setting {
+impl fmt::Display for ChangedSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -142,13 +151,13 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for ConfigChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::PoolAdded { pool } => write!(f, "pool {pool}: added"),
-            Change::PoolRemoved { pool } => write!(f, "pool {pool}: removed"),
-            Change::PoolSetting { pool, setting } => write!(f, "pool {pool}: {setting}"),
-            Change::HealthFallback {
+            ConfigChange::PoolAdded { pool } => write!(f, "pool {pool}: added"),
+            ConfigChange::PoolRemoved { pool } => write!(f, "pool {pool}: removed"),
+            ConfigChange::PoolSetting { pool, setting } => write!(f, "pool {pool}: {setting}"),
+            ConfigChange::HealthFallback {
                 pool,
                 allowed: true,
             } => {
@@ -157,7 +166,7 @@ impl fmt::Display for Change {
                     "pool {pool}: [pool.health] is no longer written: the check may fall back to TCP"
                 )
             }
-            Change::HealthFallback {
+            ConfigChange::HealthFallback {
                 pool,
                 allowed: false,
             } => {
@@ -166,21 +175,21 @@ impl fmt::Display for Change {
                     "pool {pool}: [pool.health] is written: the check no longer falls back to TCP"
                 )
             }
-            Change::BackendAdded { pool, backend } => {
+            ConfigChange::BackendAdded { pool, backend } => {
                 write!(
                     f,
                     "backend {pool}/{}: added at {}",
                     backend.name, backend.address
                 )
             }
-            Change::BackendRemoved { pool, backend } => {
+            ConfigChange::BackendRemoved { pool, backend } => {
                 write!(
                     f,
                     "backend {pool}/{}: removed ({}); it drains first",
                     backend.name, backend.address
                 )
             }
-            Change::BackendReplaced { pool, from, to } => {
+            ConfigChange::BackendReplaced { pool, from, to } => {
                 write!(
                     f,
                     "backend {pool}/{}: {} → {}; the old one drains",
@@ -191,7 +200,7 @@ impl fmt::Display for Change {
                 }
                 Ok(())
             }
-            Change::BackendWeight {
+            ConfigChange::BackendWeight {
                 pool,
                 name,
                 from,
@@ -199,23 +208,25 @@ impl fmt::Display for Change {
             } => {
                 write!(f, "backend {pool}/{name}: weight {from} → {to}")
             }
-            Change::RouteAdded { route } => {
+            ConfigChange::RouteAdded { route } => {
                 write!(f, "route {}: added, to pool {}", Shown(route), route.pool)
             }
-            Change::RouteRemoved { route } => write!(
+            ConfigChange::RouteRemoved { route } => write!(
                 f,
                 "route {}: removed (was to pool {})",
                 Shown(route),
                 route.pool
             ),
-            Change::RouteMoved { from, to } => {
+            ConfigChange::RouteMoved { from, to } => {
                 write!(f, "route {}: pool {} → {}", Shown(to), from.pool, to.pool)
             }
-            Change::ListenerAdded { listener } => write!(f, "listener {}: added", listener.address),
-            Change::ListenerRemoved { listener } => {
+            ConfigChange::ListenerAdded { listener } => {
+                write!(f, "listener {}: added", listener.address)
+            }
+            ConfigChange::ListenerRemoved { listener } => {
                 write!(f, "listener {}: removed", listener.address)
             }
-            Change::ListenerChanged { address, setting } => {
+            ConfigChange::ListenerChanged { address, setting } => {
                 write!(
                     f,
                     "listener {address}: {} = {}",
@@ -223,7 +234,7 @@ impl fmt::Display for Change {
                     shown(&setting.to)
                 )
             }
-            Change::Setting(setting) => write!(f, "{setting}"),
+            ConfigChange::Setting(setting) => write!(f, "{setting}"),
         }?;
         if self.needs_restart() {
             f.write_str(" (needs a restart)")?;
@@ -237,7 +248,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     let mut changes = Vec::new();
     // Sections that there is one of, in the order of the file.
     let changed = all_settings(old, new);
-    changes.extend(changed.into_iter().map(Change::Setting));
+    changes.extend(changed.into_iter().map(ConfigChange::Setting));
     listeners(&old.listeners, &new.listeners, &mut changes);
     let (before, after) = (
         index(&old.pools, |pool| &*pool.name),
@@ -245,7 +256,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     );
     for pool in &old.pools {
         if !after.contains_key(&*pool.name) {
-            changes.push(Change::PoolRemoved {
+            changes.push(ConfigChange::PoolRemoved {
                 pool: pool.name.clone(),
             });
         }
@@ -253,7 +264,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     for pool in &new.pools {
         match before.get(&*pool.name) {
             Some(other) => self::pool(other, pool, &mut changes),
-            None => changes.push(Change::PoolAdded {
+            None => changes.push(ConfigChange::PoolAdded {
                 pool: pool.name.clone(),
             }),
         }
@@ -269,7 +280,11 @@ fn index<'a, T, K: Eq + Hash>(list: &'a [T], key: impl Fn(&'a T) -> K) -> HashMa
 }
 
 /// The keys whose values differ, those that only one side has included.
-fn settings(section: &'static str, old: Entries, new: Entries) -> impl Iterator<Item = Setting> {
+fn settings(
+    section: &'static str,
+    old: Entries,
+    new: Entries,
+) -> impl Iterator<Item = ChangedSetting> {
     let value = |entries: &Entries, key: &str| {
         let found = entries.iter().find(|(other, _)| *other == key);
         found.map(|(_, value)| value.clone()).unwrap_or_default()
@@ -282,7 +297,7 @@ fn settings(section: &'static str, old: Entries, new: Entries) -> impl Iterator<
     );
     keys.into_iter().filter_map(move |key| {
         let (from, to) = (value(&old, key), value(&new, key));
-        (from != to).then_some(Setting {
+        (from != to).then_some(ChangedSetting {
             section,
             key,
             from,
@@ -293,7 +308,7 @@ fn settings(section: &'static str, old: Entries, new: Entries) -> impl Iterator<
 
 /// The settings that differ in a section and in those below it that there is one of; what is listed there, such as
 /// certificates, is compared by its place.
-fn all_settings<T: ConfigSection>(old: &T, new: &T) -> Vec<Setting> {
+fn all_settings<T: ConfigSection>(old: &T, new: &T) -> Vec<ChangedSetting> {
     let mut before = print_sections(old, PrintExtent::WithoutLists);
     let mut changed = Vec::new();
     for (header, entries) in print_sections(new, PrintExtent::WithoutLists) {
@@ -307,23 +322,24 @@ fn all_settings<T: ConfigSection>(old: &T, new: &T) -> Vec<Setting> {
     changed
 }
 
-fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
-    let find = |list: &[Listener], address| list.iter().find(|l| l.address == address).cloned();
+fn listeners(old: &[ListenerConfig], new: &[ListenerConfig], changes: &mut Vec<ConfigChange>) {
+    let find =
+        |list: &[ListenerConfig], address| list.iter().find(|l| l.address == address).cloned();
     for listener in old {
         if find(new, listener.address).is_none() {
-            changes.push(Change::ListenerRemoved {
+            changes.push(ConfigChange::ListenerRemoved {
                 listener: listener.clone(),
             });
         }
     }
     for listener in new {
         match find(old, listener.address) {
-            None => changes.push(Change::ListenerAdded {
+            None => changes.push(ConfigChange::ListenerAdded {
                 listener: listener.clone(),
             }),
             Some(other) => {
                 let changed = all_settings(&other, listener).into_iter();
-                changes.extend(changed.map(|setting| Change::ListenerChanged {
+                changes.extend(changed.map(|setting| ConfigChange::ListenerChanged {
                     address: listener.address,
                     setting,
                 }));
@@ -332,16 +348,16 @@ fn listeners(old: &[Listener], new: &[Listener], changes: &mut Vec<Change>) {
     }
 }
 
-fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
+fn pool(old: &PoolConfig, new: &PoolConfig, changes: &mut Vec<ConfigChange>) {
     let pool = || new.name.clone();
     if old.health.explicit != new.health.explicit {
-        changes.push(Change::HealthFallback {
+        changes.push(ConfigChange::HealthFallback {
             pool: pool(),
             allowed: !new.health.explicit,
         });
     }
     let changed = all_settings(old, new).into_iter();
-    changes.extend(changed.map(|setting| Change::PoolSetting {
+    changes.extend(changed.map(|setting| ConfigChange::PoolSetting {
         pool: pool(),
         setting,
     }));
@@ -351,7 +367,7 @@ fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
     );
     for backend in &old.backends {
         if !after.contains_key(&*backend.name) {
-            changes.push(Change::BackendRemoved {
+            changes.push(ConfigChange::BackendRemoved {
                 pool: pool(),
                 backend: backend.clone(),
             });
@@ -359,23 +375,25 @@ fn pool(old: &Pool, new: &Pool, changes: &mut Vec<Change>) {
     }
     for backend in &new.backends {
         match before.get(&*backend.name).copied() {
-            None => changes.push(Change::BackendAdded {
+            None => changes.push(ConfigChange::BackendAdded {
                 pool: pool(),
                 backend: backend.clone(),
             }),
             Some(other) if other.address != backend.address => {
-                changes.push(Change::BackendReplaced {
+                changes.push(ConfigChange::BackendReplaced {
                     pool: pool(),
                     from: other.clone(),
                     to: backend.clone(),
                 })
             }
-            Some(other) if other.weight != backend.weight => changes.push(Change::BackendWeight {
-                pool: pool(),
-                name: backend.name.clone(),
-                from: other.weight,
-                to: backend.weight,
-            }),
+            Some(other) if other.weight != backend.weight => {
+                changes.push(ConfigChange::BackendWeight {
+                    pool: pool(),
+                    name: backend.name.clone(),
+                    from: other.weight,
+                    to: backend.weight,
+                })
+            }
             Some(_) => {}
         }
     }
@@ -386,21 +404,21 @@ fn matched(route: &Route) -> (Option<&str>, &str) {
     (route.host.as_deref(), &route.path_prefix)
 }
 
-fn routes(old: &[Route], new: &[Route], changes: &mut Vec<Change>) {
+fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
     let (before, after) = (index(old, matched), index(new, matched));
     for route in old {
         if !after.contains_key(&matched(route)) {
-            changes.push(Change::RouteRemoved {
+            changes.push(ConfigChange::RouteRemoved {
                 route: route.clone(),
             });
         }
     }
     for route in new {
         match before.get(&matched(route)).copied() {
-            None => changes.push(Change::RouteAdded {
+            None => changes.push(ConfigChange::RouteAdded {
                 route: route.clone(),
             }),
-            Some(from) if from.pool != route.pool => changes.push(Change::RouteMoved {
+            Some(from) if from.pool != route.pool => changes.push(ConfigChange::RouteMoved {
                 from: from.clone(),
                 to: route.clone(),
             }),

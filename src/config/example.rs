@@ -2,7 +2,7 @@
 //!
 //! What stands in it already stays as somebody wrote it, since an example may use other words than the reference.
 
-use super::schema::{Key, SECTIONS};
+use super::schema::{KeySchema, SECTIONS};
 
 /// The width of its comments.
 const WIDTH: usize = 100;
@@ -61,7 +61,7 @@ fn end_of(lines: &[String], begin: usize) -> usize {
 }
 
 /// A key with what it means.
-fn entry(key: &Key) -> Vec<String> {
+fn entry(key: &KeySchema) -> Vec<String> {
     let mut lines = vec![String::new()];
     lines.extend(comment(key.doc));
     lines.push(format!("# {} = {}", key.name, key.example));

@@ -13,7 +13,7 @@ const BEFORE: usize = 60;
 const BETWEEN: usize = 8;
 
 /// Where the lines of a text begin.
-pub(super) struct Lines<'t> {
+pub(super) struct LineStarts<'t> {
     text: &'t str,
     starts: Vec<usize>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Excerpt {
     pub(super) place: Option<(usize, usize)>,
 }
 
-impl<'t> Lines<'t> {
+impl<'t> LineStarts<'t> {
     pub(super) fn of(text: &'t str) -> Self {
         let breaks = memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1);
         Self {
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn short_lines_are_shown_whole_with_their_number() {
         let text = "a = 1\nb = 2\nc = 3\n";
-        let excerpt = Lines::of(text).excerpt(&(10..11), None);
+        let excerpt = LineStarts::of(text).excerpt(&(10..11), None);
         assert_eq!((&*excerpt.source, excerpt.first), ("b = 2\n", 2));
         assert_eq!(&excerpt.source[excerpt.main], "2");
         assert_eq!(excerpt.place, None);
@@ -176,7 +176,7 @@ mod tests {
             "2,".repeat(500)
         );
         let start = text.find("\"here").unwrap_or(0);
-        let excerpt = Lines::of(&text).excerpt(&(start..start + 6), None);
+        let excerpt = LineStarts::of(&text).excerpt(&(start..start + 6), None);
         assert_eq!(&excerpt.source[excerpt.main.clone()], "\"here\"");
         assert!(excerpt.source.len() < WHOLE, "{excerpt:?}");
         assert_eq!(excerpt.place, Some((2, start - 1)));
@@ -186,7 +186,7 @@ mod tests {
     fn far_lines_in_between_are_counted_and_not_copied() {
         let text = "word\n".repeat(10_000);
         let (a, b) = (0..4, 5 * 9_999..5 * 9_999 + 4);
-        let excerpt = Lines::of(&text).excerpt(&b, Some(&a));
+        let excerpt = LineStarts::of(&text).excerpt(&b, Some(&a));
         assert_eq!((excerpt.first, excerpt.source.len()), (1, 10_000 + 8));
         assert_eq!(excerpt.also, Some(0..4));
         assert_eq!(
@@ -200,7 +200,7 @@ mod tests {
         fn any_spans_of_any_text_have_an_excerpt(
             text in "(\\PC{0,300}|\n){0,4}", a in 0usize..900, b in 0usize..900, c in 0usize..900
         ) {
-            let excerpt = Lines::of(&text).excerpt(&(a..b), Some(&(c..a)));
+            let excerpt = LineStarts::of(&text).excerpt(&(a..b), Some(&(c..a)));
             prop_assert!(excerpt.source.get(excerpt.main).is_some());
             let also = excerpt.also.map(|also| excerpt.source.get(also).is_some());
             prop_assert_eq!(also, Some(true));

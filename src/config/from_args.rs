@@ -1,9 +1,9 @@
 //! Configuration without a file, and how flags and a file go together.
 
 use super::address;
-use super::diagnostics::{ConfigError, Report, Severity};
+use super::diagnostics::{ConfigError, ConfigReport, Severity};
 use super::load::{DEFAULT_PATHS, FileChecks, Loaded, load_with};
-use super::reader::Findings;
+use super::reader::ConfigFindings;
 use super::sections::*;
 use super::{dependent_defaults, health, validate, values};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -122,14 +122,14 @@ impl Config {
     }
 }
 
-fn build(flags: Flags<'_>) -> Result<(Config, Report), ConfigError> {
+fn build(flags: Flags<'_>) -> Result<(Config, ConfigReport), ConfigError> {
     if flags.backends.is_empty() {
         return Err(refused(
             "no backend is given: requests would have nowhere to go".into(),
             "add `--backend 127.0.0.1:3000`",
         ));
     }
-    let mut pool = Pool::named(POOL);
+    let mut pool = PoolConfig::named(POOL);
     for (i, written) in flags.backends.iter().enumerate() {
         pool.backends.push(backend(written, i)?);
     }
@@ -138,14 +138,14 @@ fn build(flags: Flags<'_>) -> Result<(Config, Report), ConfigError> {
             refused(format!("`--health-path {}`: {why}", shown(path)), remedy)
         })?;
         pool.health.explicit = true;
-        pool.health.check = match Check::default() {
-            Check::Http {
+        pool.health.check = match HealthCheck::default() {
+            HealthCheck::Http {
                 host,
                 method,
                 headers,
                 expect,
                 ..
-            } => Check::Http {
+            } => HealthCheck::Http {
                 path: path.into(),
                 host,
                 method,
@@ -157,18 +157,18 @@ fn build(flags: Flags<'_>) -> Result<(Config, Report), ConfigError> {
     }
     let listener = match flags.listen {
         Some(listen) => listener(listen)?,
-        None => Listener::on(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
+        None => ListenerConfig::on(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
     };
     let mut config = Config {
-        server: Server::default(),
-        admin: Admin::default(),
-        access_log: AccessLog::default(),
+        server: ServerConfig::default(),
+        admin: AdminConfig::default(),
+        access_log: AccessLogConfig::default(),
         headers: Headers::default(),
         listeners: vec![listener],
         pools: vec![pool],
         routes: Vec::new(),
     };
-    let mut found = Findings::default();
+    let mut found = ConfigFindings::default();
     dependent_defaults::settle(&mut config, &found);
     validate::config(&config, &mut found);
     match found
@@ -178,9 +178,9 @@ fn build(flags: Flags<'_>) -> Result<(Config, Report), ConfigError> {
     {
         Some(error) => Err(refused(error.message.clone(), error.remedy.clone())),
         None => {
-            let warnings = Report {
+            let warnings = ConfigReport {
                 diagnostics: found.diagnostics,
-                ..Report::default()
+                ..ConfigReport::default()
             };
             Ok((config, warnings))
         }
@@ -192,17 +192,17 @@ fn shown(value: &str) -> String {
     value.escape_debug().to_string()
 }
 
-fn listener(listen: &str) -> Result<Listener, ConfigError> {
+fn listener(listen: &str) -> Result<ListenerConfig, ConfigError> {
     let address = address::listen(listen).map_err(|error| {
         refused(
             format!("`--listen {}`: {}", shown(listen), error.message),
             error.remedy,
         )
     })?;
-    Ok(Listener::on(address))
+    Ok(ListenerConfig::on(address))
 }
 
-fn backend(written: &str, index: usize) -> Result<Backend, ConfigError> {
+fn backend(written: &str, index: usize) -> Result<BackendConfig, ConfigError> {
     // A path may have an equals sign in it, a name has neither colon nor slash.
     let named = written
         .split_once('=')
@@ -224,7 +224,7 @@ fn backend(written: &str, index: usize) -> Result<Backend, ConfigError> {
             error.remedy,
         )
     })?;
-    Ok(Backend {
+    Ok(BackendConfig {
         name,
         named: is_named,
         address,

@@ -2,7 +2,7 @@
 
 use super::forms::KeyContext;
 use super::print;
-use super::reader::{Findings, Problem, Table, describe};
+use super::reader::{ConfigFindings, ConfigTable, ValueError, describe};
 use super::sections::CheckKind;
 use super::values::{Read, quoted, text, wrong};
 use toml::de::DeValue;
@@ -11,7 +11,12 @@ use toml::de::DeValue;
 const MAX_SERVICE: usize = 256;
 
 /// Complains about keys that a check of this kind does not know. An empty `service` says what holds anyway.
-pub(super) fn misplaced_keys(t: &Table<'_>, kind: CheckKind, service: &str, f: &mut Findings) {
+pub(super) fn misplaced_keys(
+    t: &ConfigTable<'_>,
+    kind: CheckKind,
+    service: &str,
+    f: &mut ConfigFindings,
+) {
     for key in ["path", "host", "method", "headers", "expect", "service"] {
         let is_known = match key {
             "service" => kind == CheckKind::Grpc || service.is_empty(),
@@ -24,7 +29,7 @@ pub(super) fn misplaced_keys(t: &Table<'_>, kind: CheckKind, service: &str, f: &
 }
 
 /// A key that the check does not know.
-fn misplaced(key: &str, kind: CheckKind, t: &Table<'_>, f: &mut Findings) {
+fn misplaced(key: &str, kind: CheckKind, t: &ConfigTable<'_>, f: &mut ConfigFindings) {
     let (message, remedy) = match (kind, key) {
         (CheckKind::Tcp, "service") | (CheckKind::Http, _) => (
             format!("`{key}` is about gRPC's health service, and this check does not call it"),
@@ -156,7 +161,7 @@ pub(super) fn read_fields(
 ) -> Read<Vec<(String, String)>> {
     let key = key.name;
     let DeValue::Table(table) = value else {
-        return Err(Problem::new(
+        return Err(ValueError::new(
             format!(
                 "`{key}` is {}, but must be a table of texts",
                 describe(value)
@@ -168,7 +173,7 @@ pub(super) fn read_fields(
     for (name, value) in table {
         let name: &str = name.get_ref();
         if !is_token(name) {
-            return Err(Problem::new(
+            return Err(ValueError::new(
                 format!(
                     "`{key}` has {}, which can't be the name of a header field",
                     quoted(name)
@@ -178,14 +183,14 @@ pub(super) fn read_fields(
         }
         match name.to_ascii_lowercase().as_str() {
             "host" => {
-                return Err(Problem::new(
+                return Err(ValueError::new(
                     format!("`{key}` sets Host, which has its own key"),
                     "write `host = \"…\"` in [pool.health]",
                 ));
             }
             "content-length" | "transfer-encoding" | "connection" | "upgrade" | "te"
             | "trailer" | "expect" => {
-                return Err(Problem::new(
+                return Err(ValueError::new(
                     format!("`{key}` sets {name}, which lameduck itself decides"),
                     format!("remove {name}"),
                 ));
@@ -214,7 +219,7 @@ pub(super) fn read_statuses(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<(
         other => text(key, other, "2xx")?.to_string(),
     };
     let bad = |why: String| {
-        Problem::new(
+        ValueError::new(
             format!("`{key}` has {}: {why}", quoted(&text)),
             "write statuses such as 204, \"2xx\" or \"200-299\"",
         )

@@ -1,8 +1,8 @@
 //! `[[listener]]`: how a redirect is written, and how a listener's values fit together.
 
 use super::forms::KeyContext;
-use super::reader::{Findings, Problem, describe};
-use super::sections::{ClientAuth, Listener};
+use super::reader::{ConfigFindings, ValueError, describe};
+use super::sections::{ClientAuth, ListenerConfig};
 use super::values::{self, Read};
 use toml::de::DeValue;
 
@@ -16,7 +16,7 @@ pub(super) fn read_redirect(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<O
             let port = values::integer(key, value, &(1..=65535))?;
             Ok(u16::try_from(port).ok())
         }
-        other => Err(Problem::new(
+        other => Err(ValueError::new(
             format!(
                 "`{key}` is {}, but must be true, false or a port",
                 describe(other)
@@ -36,7 +36,7 @@ pub(super) fn print_redirect(port: &Option<u16>) -> String {
 }
 
 /// How a listener's own values fit together.
-pub(super) fn check(path: &str, listener: &Listener, f: &mut Findings) {
+pub(super) fn check(path: &str, listener: &ListenerConfig, f: &mut ConfigFindings) {
     let at = |key: &str| format!("{path}.{key}");
     let (redirect, hsts, tls) = (at("redirect_https"), at("hsts"), at("tls"));
     if listener.redirect_https.is_some() && listener.tls.is_some() && f.sound(&[&redirect, &tls]) {

@@ -1,11 +1,11 @@
 //! The front door: a file or a text in, a configuration and its warnings out.
 
-use super::diagnostics::{ConfigError, Report};
+use super::diagnostics::{ConfigError, ConfigReport};
 use super::plain_file::read_file;
-use super::reader::{Findings, Table};
+use super::reader::{ConfigFindings, ConfigTable};
 use super::section_traits::ConfigSection as _;
 use super::words::plain;
-use super::{Config, Listener};
+use super::{Config, ListenerConfig};
 use super::{dependent_defaults, size, validate};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub struct Loaded {
     /// It.
     pub config: Config,
     /// What works and is probably not meant so.
-    pub warnings: Report,
+    pub warnings: ConfigReport,
     /// The file it came from; `None`: flags, or a text.
     pub path: Option<PathBuf>,
     /// The addresses of the file's listeners, where `--listen` takes their place; else empty.
@@ -36,7 +36,7 @@ pub struct Loaded {
 
 /// Looks at the files that a configuration names, and keeps what was read of them. It is the edge's: nothing here knows
 /// what a certificate is.
-pub type FileChecks = fn(&mut Config, &mut Findings);
+pub type FileChecks = fn(&mut Config, &mut ConfigFindings);
 
 /// Read and check a file; `checks` looks at the files that it names.
 ///
@@ -52,7 +52,7 @@ pub fn load(path: &Path, checks: FileChecks) -> Result<Loaded, ConfigError> {
 /// As [`load`].
 pub fn load_with(
     path: &Path,
-    listeners: Option<Vec<Listener>>,
+    listeners: Option<Vec<ListenerConfig>>,
     checks: FileChecks,
 ) -> Result<Loaded, ConfigError> {
     let unreadable = |why: String, remedy: &str| ConfigError::Unreadable {
@@ -104,10 +104,10 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
 fn read(
     name: &str,
     text: &str,
-    listeners: Option<Vec<Listener>>,
+    listeners: Option<Vec<ListenerConfig>>,
     checks: Option<FileChecks>,
 ) -> Result<Loaded, ConfigError> {
-    let mut found = Findings::default();
+    let mut found = ConfigFindings::default();
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut config = None;
     let mut unused_listeners = Vec::new();
@@ -115,7 +115,7 @@ fn read(
     if errors.is_empty() {
         let base = Path::new(name).parent().unwrap_or(Path::new(""));
         let section = Config::section();
-        let root = Table::new(
+        let root = ConfigTable::new(
             section,
             String::new(),
             Some(root.get_ref()),
@@ -140,7 +140,7 @@ fn read(
     }
     let mut diagnostics = found.diagnostics;
     diagnostics.sort_by_key(|d| d.span.as_ref().map_or(usize::MAX, |span| span.start));
-    let report = Report {
+    let report = ConfigReport {
         name: name.into(),
         text: text.into(),
         diagnostics,

@@ -1,7 +1,7 @@
 //! A configuration as TOML: every effective value, and it parses back to the same configuration.
 
 use super::section_traits::{ConfigSection, Entries, PrintExtent, PrintedSections};
-use super::sections::{Config, Health};
+use super::sections::{Config, HealthConfig};
 
 /// The whole configuration as TOML. A pool whose file has no `[pool.health]` shows the values of it as
 /// comments: written out, the section would be taken at its word and lose its fall-back to TCP.
@@ -11,7 +11,7 @@ pub fn print(config: &Config) -> String {
     let mut pools = config.pools.iter();
     // The first is the top of the file, which has no keys.
     for (header, entries) in printed.iter().skip(1) {
-        let is_health = *header == Health::section().header;
+        let is_health = *header == HealthConfig::section().header;
         if is_health && pools.next().is_some_and(|pool| !pool.health.explicit) {
             out.push_str("# [pool.health] is not written; 404, 405 and 501 turn this check into a TCP connect.\n");
             for (key, value) in entries {

@@ -2,7 +2,7 @@
 
 use super::diagnostics::{Diagnostic, Severity};
 use super::forms::{KeyContext, SpannedProblems, ValueForm};
-use super::schema::{self, Section};
+use super::schema::{self, SectionSchema};
 use super::{suggest, unsupported};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -12,13 +12,13 @@ use toml::de::{DeTable, DeValue};
 
 /// What was found so far: problems, and where each value stands, keyed by path (`pool[0].health.rise`).
 #[derive(Default)]
-pub struct Findings {
+pub struct ConfigFindings {
     pub(super) diagnostics: Vec<Diagnostic>,
     places: HashMap<String, Range<usize>>,
     bad: HashSet<String>,
 }
 
-impl Findings {
+impl ConfigFindings {
     /// Note an error.
     pub(crate) fn error(
         &mut self,
@@ -87,16 +87,16 @@ impl Findings {
 }
 
 /// Why a value was not taken.
-pub(super) struct Problem {
+pub(super) struct ValueError {
     /// What is wrong.
     pub(super) message: String,
     /// What to do.
     pub(super) remedy: String,
 }
 
-impl Problem {
+impl ValueError {
     pub(super) fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Problem {
+        ValueError {
             message: message.into(),
             remedy: remedy.into(),
         }
@@ -104,8 +104,8 @@ impl Problem {
 }
 
 /// One table with its place in the schema.
-pub(super) struct Table<'t> {
-    section: &'static Section,
+pub(super) struct ConfigTable<'t> {
+    section: &'static SectionSchema,
     /// `pool[0].health`; empty at the top.
     pub(super) path: String,
     table: Option<&'t DeTable<'t>>,
@@ -113,16 +113,16 @@ pub(super) struct Table<'t> {
     base: &'t Path,
 }
 
-impl<'t> Table<'t> {
+impl<'t> ConfigTable<'t> {
     /// A table; `None` where the user did not write it: every key then has its default.
     pub(super) fn new(
-        section: &'static Section,
+        section: &'static SectionSchema,
         path: String,
         table: Option<&'t DeTable<'t>>,
         base: &'t Path,
-        found: &mut Findings,
+        found: &mut ConfigFindings,
     ) -> Self {
-        let table = Table {
+        let table = ConfigTable {
             section,
             path,
             table,
@@ -147,7 +147,7 @@ impl<'t> Table<'t> {
     }
 
     /// The value of a key, if written; notes where it stands.
-    fn get(&self, key: &str, found: &mut Findings) -> Option<&'t Spanned<DeValue<'t>>> {
+    fn get(&self, key: &str, found: &mut ConfigFindings) -> Option<&'t Spanned<DeValue<'t>>> {
         debug_assert!(
             self.section.knows(key),
             "{key} is not in the schema of {}",
@@ -170,7 +170,7 @@ impl<'t> Table<'t> {
         name: &str,
         form: &impl ValueForm<T>,
         unwritten: &T,
-        found: &mut Findings,
+        found: &mut ConfigFindings,
     ) -> T {
         let key = self.section.key(name);
         if self.is_written() && !self.writes(name) && key.is_some_and(|key| key.is_needed) {
@@ -206,9 +206,9 @@ impl<'t> Table<'t> {
     pub(super) fn child(
         &self,
         key: &str,
-        section: &'static Section,
-        found: &mut Findings,
-    ) -> Table<'t> {
+        section: &'static SectionSchema,
+        found: &mut ConfigFindings,
+    ) -> ConfigTable<'t> {
         let path = self.at(key);
         let value = self.get(key, found);
         let header = section.header;
@@ -233,16 +233,16 @@ impl<'t> Table<'t> {
             }
             None => None,
         };
-        Table::new(section, path, table, self.base, found)
+        ConfigTable::new(section, path, table, self.base, found)
     }
 
     /// The tables of an array of tables.
     pub(super) fn children(
         &self,
         key: &str,
-        section: &'static Section,
-        found: &mut Findings,
-    ) -> Vec<Table<'t>> {
+        section: &'static SectionSchema,
+        found: &mut ConfigFindings,
+    ) -> Vec<ConfigTable<'t>> {
         let header = section.header;
         let Some(value) = self.get(key, found) else {
             return Vec::new();
@@ -265,7 +265,13 @@ impl<'t> Table<'t> {
                     };
                     let path = format!("{}[{}]", self.at(key), tables.len());
                     found.places.insert(path.clone(), item.span());
-                    tables.push(Table::new(section, path, Some(table), self.base, found));
+                    tables.push(ConfigTable::new(
+                        section,
+                        path,
+                        Some(table),
+                        self.base,
+                        found,
+                    ));
                 }
                 tables
             }
@@ -278,7 +284,13 @@ impl<'t> Table<'t> {
                 );
                 let path = format!("{}[0]", self.at(key));
                 found.places.insert(path.clone(), value.span());
-                vec![Table::new(section, path, Some(table), self.base, found)]
+                vec![ConfigTable::new(
+                    section,
+                    path,
+                    Some(table),
+                    self.base,
+                    found,
+                )]
             }
             other => {
                 found.error(
@@ -296,7 +308,7 @@ impl<'t> Table<'t> {
     }
 
     /// Every key that the schema does not know is an error, with the best advice that we have.
-    fn refuse_unknown(&self, found: &mut Findings) {
+    fn refuse_unknown(&self, found: &mut ConfigFindings) {
         // Made once: there may be very many unknown keys.
         let mut known = None;
         for key in self.table.into_iter().flat_map(|table| table.keys()) {

@@ -1,9 +1,9 @@
 //! `[[route]]`: hosts and path prefixes in the one form in which they are compared.
 
 use super::forms::KeyContext;
-use super::reader::Findings;
+use super::reader::ConfigFindings;
 use super::values::{Read, quoted, text, wrong};
-use super::{Config, Pool};
+use super::{Config, PoolConfig};
 use std::collections::{HashMap, HashSet};
 use toml::de::DeValue;
 
@@ -23,7 +23,7 @@ pub(super) fn read_prefix(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Str
 }
 
 /// How the routes fit the pools.
-pub(super) fn validate(config: &Config, f: &mut Findings) {
+pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
     let names_sound = (0..config.pools.len()).all(|i| f.sound(&[&format!("pool[{i}].name")]))
         && f.sound(&["pool"]);
     let names: HashSet<&str> = config.pools.iter().map(|pool| &*pool.name).collect();
@@ -102,7 +102,7 @@ pub(super) fn validate(config: &Config, f: &mut Findings) {
 const ADVISED: usize = 100;
 
 /// What to write in place of a pool that isn't there.
-fn other_pool(wrong: &str, pools: &[Pool]) -> String {
+fn other_pool(wrong: &str, pools: &[PoolConfig]) -> String {
     let names = || pools.iter().take(ADVISED).map(|pool| pool.name.as_str());
     if let Some(near) = super::suggest::nearest(wrong, names()) {
         return format!("did you mean \"{near}\"?");
@@ -121,9 +121,9 @@ fn other_pool(wrong: &str, pools: &[Pool]) -> String {
 const LISTED: usize = 20;
 
 /// What is wrong, and what to write.
-type Refusal = (&'static str, String);
+type RouteError = (&'static str, String);
 
-fn host(text: &str) -> Result<Option<String>, Refusal> {
+fn host(text: &str) -> Result<Option<String>, RouteError> {
     if text.is_empty() || text == "*" {
         return Ok(None);
     }
@@ -186,7 +186,7 @@ fn host(text: &str) -> Result<Option<String>, Refusal> {
     Ok(Some(lower.to_string()))
 }
 
-fn prefix(text: &str) -> Result<String, Refusal> {
+fn prefix(text: &str) -> Result<String, RouteError> {
     if let Some(at) = text.find("://") {
         let rest = &text[at + 3..];
         let path = rest.find('/').map_or("/", |at| &rest[at..]);
@@ -249,7 +249,7 @@ fn prefix(text: &str) -> Result<String, Refusal> {
 }
 
 /// Percent-encoding where it is needed, and there only: so that equal prefixes look equal.
-fn canonical_percents(text: &str) -> Result<(), Refusal> {
+fn canonical_percents(text: &str) -> Result<(), RouteError> {
     let bytes = text.as_bytes();
     let mut i = 0;
     while i < bytes.len() {

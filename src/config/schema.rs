@@ -9,11 +9,11 @@ use std::sync::LazyLock;
 use toml::de::DeValue;
 
 /// All sections, in the order in which people should write them; the first is the top of the file.
-pub static SECTIONS: LazyLock<Vec<&'static Section>> = LazyLock::new(sections::all);
+pub static SECTIONS: LazyLock<Vec<&'static SectionSchema>> = LazyLock::new(sections::all);
 
 /// One key.
 #[derive(Debug, Clone, Copy)]
-pub struct Key {
+pub struct KeySchema {
     /// As written.
     pub name: &'static str,
     /// The form of its value, for people.
@@ -32,7 +32,7 @@ pub struct Key {
 
 /// One section.
 #[derive(Debug)]
-pub struct Section {
+pub struct SectionSchema {
     /// `pool.health`; empty: the top of the file.
     pub name: &'static str,
     /// `[pool.health]` or `[[pool]]`.
@@ -40,7 +40,7 @@ pub struct Section {
     /// What it is for.
     pub doc: &'static str,
     /// Its keys, in the order of the reference.
-    pub keys: &'static [Key],
+    pub keys: &'static [KeySchema],
 }
 
 /// Whether a change of this key takes effect only when the process starts anew.
@@ -50,10 +50,10 @@ pub(super) fn needs_restart(header: &str, key: &str) -> bool {
     key.is_some_and(|key| key.restart)
 }
 
-impl Section {
+impl SectionSchema {
     /// A section with this header. It is kept for as long as the process lives.
-    pub(super) fn new(header: &'static str, doc: &'static str, keys: Vec<Key>) -> Self {
-        Section {
+    pub(super) fn new(header: &'static str, doc: &'static str, keys: Vec<KeySchema>) -> Self {
+        SectionSchema {
             name: header.trim_matches(['[', ']']),
             header,
             doc,
@@ -85,12 +85,12 @@ impl Section {
     }
 
     /// One of its keys.
-    pub fn key(&self, name: &str) -> Option<&'static Key> {
+    pub fn key(&self, name: &str) -> Option<&'static KeySchema> {
         self.keys.iter().find(|key| key.name == name)
     }
 
     /// The sections directly below it, with the last part of their name.
-    pub fn children(&self) -> impl Iterator<Item = (&'static str, &'static Section)> + '_ {
+    pub fn children(&self) -> impl Iterator<Item = (&'static str, &'static SectionSchema)> + '_ {
         SECTIONS.iter().copied().filter_map(|section| {
             let (parent, own) = section.name.rsplit_once('.').unwrap_or(("", section.name));
             (parent == self.name && !own.is_empty()).then_some((own, section))
@@ -123,7 +123,7 @@ pub(super) fn elsewhere(name: &str) -> Option<String> {
     let sections = SECTIONS
         .iter()
         .filter(|section| section.name.ends_with(&format!(".{name}")));
-    let parent = |section: &Section| section.name.split('.').next().unwrap_or_default();
+    let parent = |section: &SectionSchema| section.name.split('.').next().unwrap_or_default();
     let sections: Vec<_> = sections
         .map(|section| (parent(section), section.header))
         .collect();

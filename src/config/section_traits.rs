@@ -1,7 +1,7 @@
 //! What a declaration ([`declare`](super::declare)) makes of a struct, and what its fields may be.
 
-use super::reader::{Findings, Table};
-use super::schema::{Key, Section};
+use super::reader::{ConfigFindings, ConfigTable};
+use super::schema::{KeySchema, SectionSchema};
 
 /// Keys with their values as TOML.
 pub(super) type Entries = Vec<(&'static str, String)>;
@@ -21,13 +21,13 @@ pub(super) enum PrintExtent {
 /// A struct that is a section of the file. `section!` implements it.
 pub(super) trait ConfigSection: Clone + 'static {
     /// Its name, its text and its keys.
-    fn section() -> &'static Section;
+    fn section() -> &'static SectionSchema;
 
     /// As it is where nobody wrote it: every default, and a stand-in for each key that has none.
     fn unwritten() -> &'static Self;
 
     /// Reads it, and the sections below it.
-    fn read(table: &Table<'_>, found: &mut Findings) -> Self;
+    fn read(table: &ConfigTable<'_>, found: &mut ConfigFindings) -> Self;
 
     /// Its own keys with their values.
     fn entries(&self) -> Entries;
@@ -42,7 +42,7 @@ pub(super) trait Subsection: Sized {
     fn absent() -> Self;
 
     /// Reads it from below its parent.
-    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self;
+    fn read_below(parent: &ConfigTable<'_>, key: &str, found: &mut ConfigFindings) -> Self;
 
     /// Prints what there is of it.
     fn print_below(&self, extent: PrintExtent, out: &mut PrintedSections);
@@ -53,7 +53,7 @@ impl<T: ConfigSection> Subsection for T {
         T::unwritten().clone()
     }
 
-    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self {
+    fn read_below(parent: &ConfigTable<'_>, key: &str, found: &mut ConfigFindings) -> Self {
         T::read(&parent.child(key, T::section(), found), found)
     }
 
@@ -67,7 +67,7 @@ impl<T: ConfigSection> Subsection for Option<T> {
         None
     }
 
-    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self {
+    fn read_below(parent: &ConfigTable<'_>, key: &str, found: &mut ConfigFindings) -> Self {
         let table = parent.child(key, T::section(), found);
         let read = T::read(&table, found);
         table.is_written().then_some(read)
@@ -85,7 +85,7 @@ impl<T: ConfigSection> Subsection for Vec<T> {
         Vec::new()
     }
 
-    fn read_below(parent: &Table<'_>, key: &str, found: &mut Findings) -> Self {
+    fn read_below(parent: &ConfigTable<'_>, key: &str, found: &mut ConfigFindings) -> Self {
         let tables = parent.children(key, T::section(), found);
         tables.iter().map(|table| T::read(table, found)).collect()
     }
@@ -102,13 +102,13 @@ impl<T: ConfigSection> Subsection for Vec<T> {
 /// A field that several keys of one section make together, such as a choice with keys for one of its cases only.
 pub(super) trait KeyGroup: Sized {
     /// The keys.
-    fn keys() -> &'static [Key];
+    fn keys() -> &'static [KeySchema];
 
     /// As it is where nobody wrote any of them.
     fn unwritten() -> Self;
 
     /// Reads them.
-    fn read(table: &Table<'_>, found: &mut Findings) -> Self;
+    fn read(table: &ConfigTable<'_>, found: &mut ConfigFindings) -> Self;
 
     /// Those that apply, with their values.
     fn entries(&self) -> Entries;

@@ -1,11 +1,11 @@
 //! Text that is not TOML: what the parser says, with advice for the usual slips.
 
-use super::reader::Findings;
+use super::reader::ConfigFindings;
 use super::schema::SECTIONS;
 use toml::de::Error;
 
 /// Note what the parser found first. What it finds after that is mostly an echo.
-pub(super) fn explain(text: &str, errors: &[Error], found: &mut Findings) {
+pub(super) fn explain(text: &str, errors: &[Error], found: &mut ConfigFindings) {
     let Some(error) = errors
         .iter()
         .min_by_key(|error| error.span().map_or(0, |span| span.start))

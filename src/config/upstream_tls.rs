@@ -1,10 +1,10 @@
 //! `[pool.tls]`: how it fits its pool, and with its files read.
 
-use super::reader::Findings;
-use super::{Address, Pool, ProxyProtocol};
+use super::reader::ConfigFindings;
+use super::{Address, PoolConfig, ProxyProtocol};
 
 /// How the section, and what goes with it, fits the rest of its pool.
-pub(super) fn validate(path: &str, pool: &Pool, f: &mut Findings) {
+pub(super) fn validate(path: &str, pool: &PoolConfig, f: &mut ConfigFindings) {
     let at = |key: &str| format!("{path}.tls.{key}");
     if pool.upstream.http2 && pool.upstream.proxy_protocol != ProxyProtocol::Off {
         let place = |key: &str| format!("{path}.upstream.{key}");

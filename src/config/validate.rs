@@ -5,18 +5,18 @@ use super::address::Address;
 use super::duration::format as time;
 use super::own_address;
 use super::ports::{BoundPorts, clash};
-use super::reader::Findings;
+use super::reader::ConfigFindings;
 use super::sections::*;
 use std::collections::HashMap;
 
 /// A duration with where it comes from: somebody who wrote one of two values should see why the other is there.
-fn told(f: &Findings, path: &str, value: std::time::Duration) -> String {
+fn told(f: &ConfigFindings, path: &str, value: std::time::Duration) -> String {
     let by_default = if f.written(path) { "" } else { " by default" };
     format!("{}{by_default}", time(value))
 }
 
 /// Check everything that takes more than one value to judge.
-pub(super) fn config(config: &Config, f: &mut Findings) {
+pub(super) fn config(config: &Config, f: &mut ConfigFindings) {
     server(&config.server, f);
     limits(&config.server, f);
     super::admin::check(config, f);
@@ -25,7 +25,7 @@ pub(super) fn config(config: &Config, f: &mut Findings) {
     super::routes::validate(config, f);
 }
 
-fn server(server: &Server, f: &mut Findings) {
+fn server(server: &ServerConfig, f: &mut ConfigFindings) {
     let (lame_duck, deadline) = ("server.lame_duck", "server.deadline");
     if server.lame_duck >= server.deadline && f.sound(&[lame_duck, deadline]) {
         let at = if f.written(deadline) {
@@ -54,8 +54,8 @@ fn server(server: &Server, f: &mut Findings) {
 }
 
 /// Limits of `[server]` that other ones keep from ever being reached.
-fn limits(server: &Server, f: &mut Findings) {
-    let d = Server::default();
+fn limits(server: &ServerConfig, f: &mut ConfigFindings) {
+    let d = ServerConfig::default();
     let (total, each) = (
         "server.max_connections",
         "server.max_connections_per_client",
@@ -101,7 +101,7 @@ fn limits(server: &Server, f: &mut Findings) {
     }
 }
 
-fn listeners(config: &Config, f: &mut Findings) {
+fn listeners(config: &Config, f: &mut ConfigFindings) {
     if config.listeners.is_empty() && f.sound(&["listener"]) {
         f.error(
             None,
@@ -160,7 +160,7 @@ fn listeners(config: &Config, f: &mut Findings) {
     }
 }
 
-fn pools(config: &Config, f: &mut Findings) {
+fn pools(config: &Config, f: &mut ConfigFindings) {
     if config.pools.is_empty() && f.sound(&["pool"]) {
         f.error(
             None,
@@ -189,7 +189,7 @@ fn pools(config: &Config, f: &mut Findings) {
     }
 }
 
-fn backends(path: &str, pool: &Pool, config: &Config, f: &mut Findings) {
+fn backends(path: &str, pool: &PoolConfig, config: &Config, f: &mut ConfigFindings) {
     let mut names: HashMap<&str, usize> = HashMap::new();
     let mut addresses: HashMap<&Address, usize> = HashMap::new();
     for (i, backend) in pool.backends.iter().enumerate() {
@@ -267,7 +267,7 @@ fn backends(path: &str, pool: &Pool, config: &Config, f: &mut Findings) {
     }
 }
 
-fn health(path: &str, health: &Health, f: &mut Findings) {
+fn health(path: &str, health: &HealthConfig, f: &mut ConfigFindings) {
     let at = |key: &str| format!("{path}.health.{key}");
     let (interval, timeout, fast) = (at("interval"), at("timeout"), at("fast_interval"));
     // One of them by default says nothing about what its user wants of the other.
@@ -298,7 +298,7 @@ fn health(path: &str, health: &Health, f: &mut Findings) {
     }
 }
 
-fn drain(path: &str, drain: &Drain, f: &mut Findings) {
+fn drain(path: &str, drain: &DrainConfig, f: &mut ConfigFindings) {
     let (deadline, spread) = (
         format!("{path}.drain.deadline"),
         format!("{path}.drain.close_spread"),

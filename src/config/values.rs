@@ -1,7 +1,7 @@
 //! Single values: from TOML to Rust, or a problem that says what to write instead.
 
 use super::Address;
-use super::reader::{Problem, describe};
+use super::reader::{ValueError, describe};
 use super::{address, duration, size, suggest, unsupported};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 /// A value's result.
-pub(super) type Read<T> = Result<T, Problem>;
+pub(super) type Read<T> = Result<T, ValueError>;
 
 fn wrong_type<T>(key: &str, value: &DeValue<'_>, wanted: &str, remedy: String) -> Read<T> {
     let is = describe(value);
-    Err(Problem::new(
+    Err(ValueError::new(
         format!("`{key}` is {is}, but must be {wanted}"),
         remedy,
     ))
@@ -26,8 +26,8 @@ pub(super) fn wrong(
     value: impl std::fmt::Display,
     why: impl std::fmt::Display,
     remedy: impl Into<String>,
-) -> Problem {
-    Problem::new(format!("`{key} = {value}`: {why}"), remedy)
+) -> ValueError {
+    ValueError::new(format!("`{key} = {value}`: {why}"), remedy)
 }
 
 /// Text in quotes, as the user wrote it, in case of control characters made visible.
@@ -77,7 +77,7 @@ pub(super) fn out_of_range(
     written: impl std::fmt::Display,
     number: Option<i64>,
     range: &RangeInclusive<i64>,
-) -> Problem {
+) -> ValueError {
     let (low, high) = (range.start(), range.end());
     let remedy = match number {
         Some(number) if number < *low => format!("write `{key} = {low}` or more"),
@@ -201,7 +201,7 @@ pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, 
         return Ok(*choice);
     }
     if let Some(later) = unsupported::value(key, text) {
-        return Err(Problem::new(
+        return Err(ValueError::new(
             later.message(&format!("`{key} = \"{text}\"`")),
             later.meanwhile,
         ));

@@ -1,22 +1,22 @@
-//! One backend: health × drains. [`Backend::step`] is the only way to change it, [`Backend::state`] the only
+//! One backend: health × drains. [`BackendState::step`] is the only way to change it, [`BackendState::state`] the only
 //! predicate.
 
 use super::Time;
 use super::closing::Closing;
-use super::drain::{Actor, Drain, Drains, Order, Outcome, Probed, Until};
-pub use super::event::{Context, Effect, Event, Policy, Probe};
-use super::health::{Judge, Sample, Setting};
+use super::drain::{Actor, DrainSet, DrainSpec, OpenDrain, Outcome, Probed, Until};
+pub use super::event::{BackendEffect, BackendEvent, Context, Policy, ProbeResult};
+use super::health::{HealthJudge, JudgeContext, Sample};
 use super::losses::Losses;
-pub use super::state::{Health, State};
+pub use super::state::{DerivedState, Health};
 
 /// The id of the app's own drain: it has one at most.
 pub const APP_DRAIN: &str = "app";
 
 /// One backend. It starts closed.
 #[derive(Debug, Clone)]
-pub struct Backend {
-    judge: Judge,
-    drains: Drains,
+pub struct BackendState {
+    judge: HealthJudge,
+    drains: DrainSet,
     /// Present while the set of drains isn't empty.
     closing: Option<Closing>,
     losses: Losses,
@@ -29,7 +29,7 @@ struct Turn<'a> {
     context: &'a Context,
     policy: &'a Policy,
     now: Time,
-    acts: Vec<Effect>,
+    acts: Vec<BackendEffect>,
     reason: String,
     shut: bool,
     bumped: bool,
@@ -45,12 +45,12 @@ impl Turn<'_> {
     }
 }
 
-impl Backend {
+impl BackendState {
     /// A backend that nobody has closed: it waits for its first `rise` passes.
     pub fn new(now: Time) -> Self {
         Self {
-            judge: Judge::new(now),
-            drains: Drains::default(),
+            judge: HealthJudge::new(now),
+            drains: DrainSet::default(),
             closing: None,
             losses: Losses::default(),
             epoch: 0,
@@ -60,7 +60,7 @@ impl Backend {
 
     /// A backend as it was before the proxy restarted: closed by these drains, with nothing in flight. A drain
     /// that ends with a restart waits for one that this proxy sees; one that nobody saw is left to its expiry.
-    pub fn restore(now: Time, drains: impl IntoIterator<Item = Drain>) -> Self {
+    pub fn restore(now: Time, drains: impl IntoIterator<Item = OpenDrain>) -> Self {
         let mut backend = Self::new(now);
         for drain in drains {
             backend.drains.put_back(drain, backend.incarnation, now);
@@ -80,19 +80,19 @@ impl Backend {
     }
 
     /// The one predicate, derived from drains and health.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> DerivedState {
         match (&self.closing, self.judge.health()) {
-            (Some(closing), _) if closing.is_quiet() => State::Drained,
-            (Some(_), _) => State::Draining,
-            (None, Health::Starting) => State::Starting,
-            (None, Health::Down) => State::Down,
-            (None, Health::Up) => State::Ready,
+            (Some(closing), _) if closing.is_quiet() => DerivedState::Drained,
+            (Some(_), _) => DerivedState::Draining,
+            (None, Health::Starting) => DerivedState::Starting,
+            (None, Health::Down) => DerivedState::Down,
+            (None, Health::Up) => DerivedState::Ready,
         }
     }
 
     /// Whether it takes new requests.
     pub fn is_eligible(&self) -> bool {
-        self.state() == State::Ready
+        self.state() == DerivedState::Ready
     }
 
     /// What probes say.
@@ -111,20 +111,20 @@ impl Backend {
     }
 
     /// The open drains, by actor and id.
-    pub fn drains(&self) -> impl Iterator<Item = (&(Actor, String), &Drain)> {
+    pub fn drains(&self) -> impl Iterator<Item = (&(Actor, String), &OpenDrain)> {
         self.drains.iter()
     }
 
     /// Whether fail-open may use it: it is down, or nobody but the app itself has closed it.
     pub fn may_fail_open(&self) -> bool {
         match self.state() {
-            State::Drained | State::Draining => self.drains.only_app(),
-            State::Down => true,
-            State::Starting | State::Ready => false,
+            DerivedState::Drained | DerivedState::Draining => self.drains.only_app(),
+            DerivedState::Down => true,
+            DerivedState::Starting | DerivedState::Ready => false,
         }
     }
 
-    /// When it wants [`Event::Tick`]. After that tick the next one is later.
+    /// When it wants [`BackendEvent::Tick`]. After that tick the next one is later.
     pub fn next_deadline(&self, policy: &Policy) -> Option<Time> {
         let cut = self
             .closing
@@ -151,11 +151,11 @@ impl Backend {
     /// Takes in one event; says what the edge has to do, in this order.
     pub fn step(
         &mut self,
-        event: Event,
+        event: BackendEvent,
         context: &Context,
         policy: &Policy,
         now: Time,
-    ) -> Vec<Effect> {
+    ) -> Vec<BackendEffect> {
         let before = self.state();
         let mut turn = Turn {
             context,
@@ -170,7 +170,7 @@ impl Backend {
             alert: false,
         };
         match event {
-            Event::Probed {
+            BackendEvent::Probed {
                 probe,
                 began,
                 listener,
@@ -184,44 +184,46 @@ impl Backend {
                     &mut turn,
                 );
             }
-            Event::PeerClosed => {
+            BackendEvent::PeerClosed => {
                 self.judge.peer_closed(now);
                 turn.probe = true;
             }
-            Event::Hint => {
+            BackendEvent::Hint => {
                 self.judge.hint();
                 turn.probe = true;
             }
-            Event::Lost { requests } => {
+            BackendEvent::Lost { requests } => {
                 self.losses.add(requests, now);
                 self.judge.hint();
                 turn.probe = true;
             }
-            Event::Drain(order) => self.close(order, &mut turn),
-            Event::Resume { all } => self.resume(all, &mut turn),
-            Event::Withdrawn { actor, id } => {
+            BackendEvent::Drain(order) => self.close(order, &mut turn),
+            BackendEvent::Resume { all } => self.resume(all, &mut turn),
+            BackendEvent::Withdrawn { actor, id } => {
                 turn.because("whoever drained it took that back");
                 self.lift(|drain| drain.actor == actor && drain.id == id, &mut turn);
             }
-            Event::Orphaned { actor, id, expires } => self.drains.hasten(actor, &id, expires),
-            Event::Ended { actor, id } => {
+            BackendEvent::Orphaned { actor, id, expires } => {
+                self.drains.hasten(actor, &id, expires)
+            }
+            BackendEvent::Ended { actor, id } => {
                 self.drains.note_end(actor, &id, now);
                 turn.probe = true;
             }
-            Event::LeaseEnded { id } => {
+            BackendEvent::LeaseEnded { id } => {
                 turn.because("its lease ended");
                 self.lift(
                     |drain| drain.actor == Actor::Supervisor && drain.id == id,
                     &mut turn,
                 );
             }
-            Event::Quiesced { epoch } => self.quiesced(epoch, &mut turn),
-            Event::Replaced => {
-                self.judge = Judge::new(now);
+            BackendEvent::Quiesced { epoch } => self.quiesced(epoch, &mut turn),
+            BackendEvent::Replaced => {
+                self.judge = HealthJudge::new(now);
                 self.reborn(&mut turn);
                 turn.probe = true;
             }
-            Event::Tick => {}
+            BackendEvent::Tick => {}
         }
         self.pass_time(&mut turn);
         self.finish(turn, before)
@@ -229,13 +231,13 @@ impl Backend {
 
     fn probed(&mut self, sample: Sample, turn: &mut Turn<'_>) {
         let probed = Probed {
-            well: sample.probe == Probe::Pass,
+            well: sample.probe == ProbeResult::Pass,
             began: sample.began,
             gap: self.judge.gap(),
             quiet: self.closing.as_ref().and_then(Closing::quiet_since),
             incarnation: self.incarnation,
         };
-        let setting = Setting {
+        let setting = JudgeContext {
             drained: !self.drains.is_empty(),
             drained_by_app: self.drains.has(Actor::App),
             irreplaceable: turn.context.irreplaceable,
@@ -266,7 +268,7 @@ impl Backend {
                 turn,
             );
         } else if finding.fell {
-            let row = if sample.probe == Probe::Timeout {
+            let row = if sample.probe == ProbeResult::Timeout {
                 self.judge.timeouts()
             } else {
                 self.judge.failures()
@@ -288,7 +290,7 @@ impl Backend {
         if self.drains.explain(Actor::App, APP_DRAIN, reason) {
             return;
         }
-        let order = Order {
+        let order = DrainSpec {
             actor: Actor::App,
             id: APP_DRAIN.to_owned(),
             reason: reason.to_owned(),
@@ -300,7 +302,7 @@ impl Backend {
         turn.because(reason);
     }
 
-    fn close(&mut self, order: Order, turn: &mut Turn<'_>) {
+    fn close(&mut self, order: DrainSpec, turn: &mut Turn<'_>) {
         let told = if order.reason.is_empty() {
             "no reason given"
         } else {
@@ -341,14 +343,14 @@ impl Backend {
     /// Somebody takes drains back. What was known of the process counts only if it can't have been replaced
     /// unseen: not while it was drained (none of our connections was open, so none could break), and not if the
     /// app's own word is overruled. Then it opens after `rise` passes begun from now on.
-    fn lift(&mut self, which: impl Fn(&Drain) -> bool, turn: &mut Turn<'_>) {
+    fn lift(&mut self, which: impl Fn(&OpenDrain) -> bool, turn: &mut Turn<'_>) {
         let apps_own = self.drains.has(Actor::App);
         turn.planned = true;
         if !self.drains.lift(which) {
             return;
         }
         let overruled = apps_own && !self.drains.has(Actor::App);
-        if overruled || self.state() == State::Drained {
+        if overruled || self.state() == DerivedState::Drained {
             self.judge.doubt(turn.now);
             turn.probe = true;
         }
@@ -460,35 +462,35 @@ impl Backend {
         }
     }
 
-    fn finish(&mut self, mut turn: Turn<'_>, from: State) -> Vec<Effect> {
+    fn finish(&mut self, mut turn: Turn<'_>, from: DerivedState) -> Vec<BackendEffect> {
         let to = self.state();
-        let left = from == State::Ready && to != State::Ready;
+        let left = from == DerivedState::Ready && to != DerivedState::Ready;
         if left {
             self.bump(&mut turn);
         }
         let mut effects = Vec::new();
         if left || turn.shut {
-            effects.push(Effect::CloseGate);
+            effects.push(BackendEffect::CloseGate);
         }
         if turn.bumped {
-            effects.push(Effect::NewEpoch(self.epoch));
+            effects.push(BackendEffect::NewEpoch(self.epoch));
         }
         effects.append(&mut turn.acts);
         if from != to {
-            let alert = turn.alert || (to == State::Down && !turn.planned);
-            effects.push(Effect::Changed {
+            let alert = turn.alert || (to == DerivedState::Down && !turn.planned);
+            effects.push(BackendEffect::Changed {
                 from,
                 to,
                 reason: turn.reason,
                 alert,
             });
         }
-        if to == State::Ready && from != State::Ready {
-            effects.push(Effect::OpenGate);
+        if to == DerivedState::Ready && from != DerivedState::Ready {
+            effects.push(BackendEffect::OpenGate);
         }
         // Drained, it was probed without keeping a connection: the next probe's becomes the sentinel.
-        if turn.probe || (from == State::Drained && to == State::Ready) {
-            effects.push(Effect::ProbeNow);
+        if turn.probe || (from == DerivedState::Drained && to == DerivedState::Ready) {
+            effects.push(BackendEffect::ProbeNow);
         }
         effects
     }

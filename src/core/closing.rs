@@ -1,8 +1,8 @@
 //! One closing: from the first drain to the moment when the set is empty again. Those who wait are told once.
 
 use super::Time;
-use super::drain::{Drains, Outcome};
-use super::event::{Effect, Policy};
+use super::drain::{DrainSet, Outcome};
+use super::event::{BackendEffect, Policy};
 
 /// How far a closing has come.
 #[derive(Debug, Clone)]
@@ -76,19 +76,19 @@ impl Closing {
     }
 
     /// It is quiet, and this is how it ended for those who have not been told.
-    pub fn settle(&mut self, outcome: Outcome, now: Time) -> Option<Effect> {
+    pub fn settle(&mut self, outcome: Outcome, now: Time) -> Option<BackendEffect> {
         self.quiet.get_or_insert(now);
         self.undecided = false;
         self.announce(outcome)
     }
 
     /// Tells those who wait, once.
-    pub fn announce(&mut self, outcome: Outcome) -> Option<Effect> {
-        (!std::mem::replace(&mut self.announced, true)).then_some(Effect::Announce(outcome))
+    pub fn announce(&mut self, outcome: Outcome) -> Option<BackendEffect> {
+        (!std::mem::replace(&mut self.announced, true)).then_some(BackendEffect::Announce(outcome))
     }
 
     /// When streams have to begin to end, or requests have to be cut.
-    pub fn next_deadline(&self, drains: &Drains, policy: &Policy) -> Option<Time> {
+    pub fn next_deadline(&self, drains: &DrainSet, policy: &Policy) -> Option<Time> {
         let deadline = drains.deadline().filter(|_| !self.is_quiet())?;
         if self.ending == Some(deadline) {
             return Some(deadline);
@@ -99,11 +99,11 @@ impl Closing {
     /// What the deadline asks for now.
     pub fn due(
         &mut self,
-        drains: &mut Drains,
+        drains: &mut DrainSet,
         policy: &Policy,
         now: Time,
         in_flight: u32,
-    ) -> Vec<Effect> {
+    ) -> Vec<BackendEffect> {
         let mut effects = Vec::new();
         while let Some(deadline) = drains.deadline().filter(|_| !self.is_quiet()) {
             if deadline.saturating_sub(policy.close_spread) > now {
@@ -111,7 +111,7 @@ impl Closing {
             }
             if self.ending != Some(deadline) {
                 self.ending = Some(deadline);
-                effects.push(Effect::EndStreams {
+                effects.push(BackendEffect::EndStreams {
                     from: deadline
                         .saturating_sub(policy.close_spread)
                         .max(now)
@@ -124,7 +124,7 @@ impl Closing {
                 return effects;
             }
             drains.spend(now);
-            effects.push(Effect::Cut);
+            effects.push(BackendEffect::Cut);
             effects.extend(self.announce(Outcome::TimedOut { cut: in_flight }));
         }
         effects

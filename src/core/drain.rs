@@ -33,7 +33,7 @@ pub enum Until {
 
 /// A request to drain, as the core takes it. Times are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct DrainSpec {
     /// Who asks.
     pub actor: Actor,
     /// Tells this actor's drains apart (a lease's id, `"operator"`, a deploy's id). A second order with the
@@ -112,18 +112,18 @@ impl Outcome {
 
 /// One open drain: the order, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drain {
-    /// See [`Order::actor`].
+pub struct OpenDrain {
+    /// See [`DrainSpec::actor`].
     pub actor: Actor,
-    /// See [`Order::id`].
+    /// See [`DrainSpec::id`].
     pub id: String,
-    /// See [`Order::reason`].
+    /// See [`DrainSpec::reason`].
     pub reason: String,
-    /// See [`Order::deadline`].
+    /// See [`DrainSpec::deadline`].
     pub deadline: Option<Time>,
-    /// See [`Order::until`].
+    /// See [`DrainSpec::until`].
     pub until: Until,
-    /// See [`Order::expires`].
+    /// See [`DrainSpec::expires`].
     pub expires: Option<Time>,
     /// When the first order with this actor and id came.
     pub since: Time,
@@ -133,8 +133,8 @@ pub struct Drain {
 
 /// A drain and what is remembered of it.
 #[derive(Debug, Clone)]
-struct Entry {
-    drain: Drain,
+struct DrainEntry {
+    drain: OpenDrain,
     /// The incarnation that it was asked for; `restarted` means a later one.
     incarnation: u64,
     /// When the last order with this actor and id came.
@@ -149,16 +149,16 @@ struct Entry {
 
 /// The set of open drains of one backend. Empty means open.
 #[derive(Debug, Clone, Default)]
-pub struct Drains(BTreeMap<(Actor, String), Entry>);
+pub struct DrainSet(BTreeMap<(Actor, String), DrainEntry>);
 
-impl Drains {
+impl DrainSet {
     /// Nothing is closed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Every drain, by actor and id.
-    pub fn iter(&self) -> impl Iterator<Item = (&(Actor, String), &Drain)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&(Actor, String), &OpenDrain)> {
         self.0.iter().map(|(key, entry)| (key, &entry.drain))
     }
 
@@ -186,10 +186,10 @@ impl Drains {
 
     /// Puts a drain in its place. It is meant for the process that is there now: `restarted` counts from
     /// `incarnation`, also where it replaces an earlier order.
-    pub(super) fn put(&mut self, order: Order, incarnation: u64, now: Time) {
+    pub(super) fn put(&mut self, order: DrainSpec, incarnation: u64, now: Time) {
         let key = (order.actor, order.id.clone());
         let since = self.0.get(&key).map_or(now, |entry| entry.drain.since);
-        let drain = Drain {
+        let drain = OpenDrain {
             actor: order.actor,
             id: order.id,
             reason: order.reason,
@@ -203,12 +203,12 @@ impl Drains {
     }
 
     /// Puts a drain in as it was. There is nothing left for its deadline to cut.
-    pub(super) fn put_back(&mut self, drain: Drain, incarnation: u64, now: Time) {
+    pub(super) fn put_back(&mut self, drain: OpenDrain, incarnation: u64, now: Time) {
         self.insert(drain, incarnation, now, true);
     }
 
-    fn insert(&mut self, drain: Drain, incarnation: u64, asked: Time, spent: bool) {
-        let entry = Entry {
+    fn insert(&mut self, drain: OpenDrain, incarnation: u64, asked: Time, spent: bool) {
+        let entry = DrainEntry {
             incarnation,
             asked,
             ended: None,
@@ -240,7 +240,7 @@ impl Drains {
     }
 
     /// Takes out what `which` names; says whether there was any.
-    pub(super) fn lift(&mut self, which: impl Fn(&Drain) -> bool) -> bool {
+    pub(super) fn lift(&mut self, which: impl Fn(&OpenDrain) -> bool) -> bool {
         let before = self.0.len();
         self.0.retain(|_, entry| !which(&entry.drain));
         self.0.len() != before

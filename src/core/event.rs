@@ -1,12 +1,12 @@
-//! What goes into [`Backend::step`](super::backend::Backend::step) and what comes out of it.
+//! What goes into [`Backend::step`](super::backend::BackendState::step) and what comes out of it.
 
 use super::Time;
-use super::drain::{Actor, Order, Outcome};
-use super::state::State;
+use super::drain::{Actor, DrainSpec, Outcome};
+use super::state::DerivedState;
 
 /// The result of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probe {
+pub enum ProbeResult {
     /// 2xx, or what `expect` lists.
     Pass,
     /// 503: the app says that it is draining.
@@ -72,11 +72,11 @@ pub struct Context {
 
 /// What happens to a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum BackendEvent {
     /// A probe ended.
     Probed {
         /// Its result.
-        probe: Probe,
+        probe: ProbeResult,
         /// When it was begun: one that began before a drain or restart says nothing about what came after.
         began: Time,
         /// Identity of the listening socket where it can be known (same host): a change is a new incarnation.
@@ -94,7 +94,7 @@ pub enum Event {
         requests: u32,
     },
     /// Somebody asks for a drain.
-    Drain(Order),
+    Drain(DrainSpec),
     /// The operator's drains are lifted; with `all`, everybody's. Where `all` lifts the app's own, or where the
     /// backend was drained, `rise` new passes are asked for: nobody can vouch for a process that says 503 or
     /// refuses, nor for one that nobody watched.
@@ -102,7 +102,7 @@ pub enum Event {
         /// Lift every actor's drains.
         all: bool,
     },
-    /// Whoever asked for this drain takes it back, and nothing else: lifted as in [`Event::Resume`].
+    /// Whoever asked for this drain takes it back, and nothing else: lifted as in [`BackendEvent::Resume`].
     Withdrawn {
         /// Who asked.
         actor: Actor,
@@ -127,7 +127,7 @@ pub enum Event {
         /// The drain's id.
         id: String,
     },
-    /// A lease ended: its drains (actor supervisor, this id) are lifted; from drained, as in [`Event::Resume`].
+    /// A lease ended: its drains (actor supervisor, this id) are lifted; from drained, as in [`BackendEvent::Resume`].
     LeaseEnded {
         /// The lease's id.
         id: String,
@@ -145,7 +145,7 @@ pub enum Event {
 
 /// What the edge has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum BackendEffect {
     /// Open the gate.
     OpenGate,
     /// Close the gate; idle connections of older epochs are evicted, pooled ones no longer picked.
@@ -178,9 +178,9 @@ pub enum Effect {
     /// The state changed: for log, event stream and snapshot.
     Changed {
         /// Before.
-        from: State,
+        from: DerivedState,
         /// After.
-        to: State,
+        to: DerivedState,
         /// Why, for people.
         reason: String,
         /// Somebody should look at it (planned drains never alert).
@@ -188,7 +188,7 @@ pub enum Effect {
     },
 }
 
-impl std::fmt::Display for Probe {
+impl std::fmt::Display for ProbeResult {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Pass => f.write_str("passed"),

@@ -1,12 +1,12 @@
 //! What probes say: rows of passes, failures and time-outs, and when another process has taken over.
 
 use super::Time;
-use super::event::{Policy, Probe};
+use super::event::{Policy, ProbeResult};
 use super::state::Health;
 
 /// What the backend's drains and pool mean for the judgement of a probe.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Setting {
+pub(super) struct JudgeContext {
     /// Drains are open.
     pub drained: bool,
     /// The app's own is among them.
@@ -20,7 +20,7 @@ pub(super) struct Setting {
 /// One probe, as it ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
-    pub probe: Probe,
+    pub probe: ProbeResult,
     pub began: Time,
     pub listener: Option<u64>,
 }
@@ -44,7 +44,7 @@ pub(super) struct Finding {
 
 /// The judge of one backend's probes.
 #[derive(Debug, Clone)]
-pub(super) struct Judge {
+pub(super) struct HealthJudge {
     health: Health,
     passes: u32,
     failures: u32,
@@ -66,7 +66,7 @@ pub(super) struct Judge {
     hinted: bool,
 }
 
-impl Judge {
+impl HealthJudge {
     pub fn new(now: Time) -> Self {
         Self {
             health: Health::Starting,
@@ -156,7 +156,7 @@ impl Judge {
     pub fn take(
         &mut self,
         sample: Sample,
-        setting: Setting,
+        setting: JudgeContext,
         policy: &Policy,
         now: Time,
     ) -> Finding {
@@ -172,12 +172,12 @@ impl Judge {
             *self = Self::new(sample.began);
         }
         self.listener = sample.listener.or(self.listener);
-        if sample.probe != Probe::Pass {
+        if sample.probe != ProbeResult::Pass {
             self.gap = Some(sample.began);
         }
         self.hinted = false;
         match sample.probe {
-            Probe::Pass => {
+            ProbeResult::Pass => {
                 self.answered(sample.began);
                 self.alive();
                 self.passes = self.passes.saturating_add(1);
@@ -186,22 +186,22 @@ impl Judge {
                     self.health = Health::Up;
                 }
             }
-            Probe::Unavailable => {
+            ProbeResult::Unavailable => {
                 self.answered(sample.began);
                 self.alive();
                 self.passes = 0;
                 finding.unavailable = self.health != Health::Starting;
             }
-            Probe::Status(_) => {
+            ProbeResult::Status(_) => {
                 self.answered(sample.began);
                 finding.fell = self.failed(setting, policy, now);
             }
-            Probe::Reset => self.turned_away(&mut finding, setting, policy, now),
-            Probe::Refused => {
+            ProbeResult::Reset => self.turned_away(&mut finding, setting, policy, now),
+            ProbeResult::Refused => {
                 self.refused = true;
                 self.turned_away(&mut finding, setting, policy, now);
             }
-            Probe::Timeout => {
+            ProbeResult::Timeout => {
                 self.passes = 0;
                 self.timeouts = self.timeouts.saturating_add(1);
                 self.failing_since.get_or_insert(now);
@@ -214,7 +214,7 @@ impl Judge {
 
     /// Another listening socket, an answer after a refusal, or what a drain's asker has named. The first process to answer at all is no new
     /// one, unless somebody closed this backend or gave it up before.
-    fn is_another(&self, sample: Sample, setting: Setting) -> bool {
+    fn is_another(&self, sample: Sample, setting: JudgeContext) -> bool {
         if let (Some(was), Some(is)) = (self.listener, sample.listener)
             && was != is
         {
@@ -222,7 +222,7 @@ impl Judge {
         }
         let answers = matches!(
             sample.probe,
-            Probe::Pass | Probe::Unavailable | Probe::Status(_)
+            ProbeResult::Pass | ProbeResult::Unavailable | ProbeResult::Status(_)
         );
         let known = self.met || setting.drained || self.health == Health::Down;
         (answers && self.refused && known) || setting.replaced
@@ -242,7 +242,7 @@ impl Judge {
         self.failing_since = None;
     }
 
-    fn failed(&mut self, setting: Setting, policy: &Policy, now: Time) -> bool {
+    fn failed(&mut self, setting: JudgeContext, policy: &Policy, now: Time) -> bool {
         self.passes = 0;
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
@@ -251,9 +251,15 @@ impl Judge {
 
     /// No connection, or one that was closed at once: some apps go on accepting while they stop, and close what comes.
     /// Where they have just closed another one, too, they are stopping.
-    fn turned_away(&mut self, finding: &mut Finding, setting: Setting, policy: &Policy, now: Time) {
+    fn turned_away(
+        &mut self,
+        finding: &mut Finding,
+        setting: JudgeContext,
+        policy: &Policy,
+        now: Time,
+    ) {
         finding.stopping = self.health == Health::Up && self.closed_by_peer.take().is_some();
-        let setting = Setting {
+        let setting = JudgeContext {
             drained_by_app: setting.drained_by_app || finding.stopping,
             ..setting
         };
@@ -261,7 +267,7 @@ impl Judge {
     }
 
     /// One that stops by itself is given `absent_after`; one that starts is not down.
-    fn fall(&mut self, setting: Setting) -> bool {
+    fn fall(&mut self, setting: JudgeContext) -> bool {
         if self.health != Health::Up || setting.drained_by_app {
             return false;
         }

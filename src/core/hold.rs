@@ -16,7 +16,7 @@ pub enum OnEmpty {
 
 /// `[pool.hold]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct HoldLimits {
     /// What to do while nothing is eligible.
     pub on_empty: OnEmpty,
     /// Longest wait of one request, over all its waits. Default 10 s.
@@ -28,7 +28,7 @@ pub struct Limits {
     pub max_bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for HoldLimits {
     fn default() -> Self {
         Self {
             on_empty: OnEmpty::Hold,
@@ -41,7 +41,7 @@ impl Default for Limits {
 
 /// The requests that wait already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Held {
+pub struct HeldTotals {
     /// How many.
     pub requests: usize,
     /// Bytes that are buffered for them.
@@ -50,7 +50,7 @@ pub struct Held {
 
 /// A request that found nothing eligible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiter {
+pub struct HoldCandidate {
     /// Bytes that it would hold while it waits.
     pub bytes: u64,
     /// When it first waited (now, for the first time).
@@ -62,20 +62,20 @@ pub struct Waiter {
 /// What becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It waits, until then at most; after that [`Refusal::TooLong`].
+    /// It waits, until then at most; after that [`HoldRefusal::TooLong`].
     Hold {
         /// When its wait is over.
         until: Time,
     },
     /// 503 with `Retry-After`.
-    Fail(Refusal),
-    /// It may try a backend for which [`Backend::may_fail_open`](super::backend::Backend::may_fail_open) holds.
+    Fail(HoldRefusal),
+    /// It may try a backend for which [`Backend::may_fail_open`](super::backend::BackendState::may_fail_open) holds.
     FailOpen,
 }
 
 /// Why it may not wait (any longer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum HoldRefusal {
     /// The configuration says so.
     Configured,
     /// Too many wait.
@@ -86,7 +86,7 @@ pub enum Refusal {
     TooLong,
 }
 
-impl Refusal {
+impl HoldRefusal {
     /// The configuration's key that decided, for the operator's log.
     pub const fn key(self) -> &'static str {
         match self {
@@ -110,21 +110,21 @@ impl Refusal {
 }
 
 /// Whether a request may wait.
-pub fn admit(held: Held, waiter: Waiter, limits: &Limits, now: Time) -> Admission {
+pub fn admit(held: HeldTotals, waiter: HoldCandidate, limits: &HoldLimits, now: Time) -> Admission {
     match limits.on_empty {
-        OnEmpty::Fail => return Admission::Fail(Refusal::Configured),
+        OnEmpty::Fail => return Admission::Fail(HoldRefusal::Configured),
         OnEmpty::FailOpen if waiter.may_fail_open => return Admission::FailOpen,
         OnEmpty::FailOpen | OnEmpty::Hold => {}
     }
     let until = waiter.since.saturating_add(limits.timeout);
     if until <= now {
-        return Admission::Fail(Refusal::TooLong);
+        return Admission::Fail(HoldRefusal::TooLong);
     }
     if held.requests >= limits.max_requests {
-        return Admission::Fail(Refusal::Requests);
+        return Admission::Fail(HoldRefusal::Requests);
     }
     if held.bytes.saturating_add(waiter.bytes) > limits.max_bytes {
-        return Admission::Fail(Refusal::Bytes);
+        return Admission::Fail(HoldRefusal::Bytes);
     }
     Admission::Hold { until }
 }
@@ -210,8 +210,8 @@ mod tests {
 
     const NOW: Time = Time::from_secs(100);
 
-    fn waiter() -> Waiter {
-        Waiter {
+    fn waiter() -> HoldCandidate {
+        HoldCandidate {
             bytes: 100,
             since: NOW,
             may_fail_open: true,
@@ -220,48 +220,48 @@ mod tests {
 
     #[test]
     fn it_waits_within_the_limits() {
-        let limits = Limits {
+        let limits = HoldLimits {
             max_requests: 2,
             max_bytes: 250,
-            ..Limits::default()
+            ..HoldLimits::default()
         };
-        let ask = |requests, bytes| admit(Held { requests, bytes }, waiter(), &limits, NOW);
+        let ask = |requests, bytes| admit(HeldTotals { requests, bytes }, waiter(), &limits, NOW);
         assert_eq!(
             ask(1, 150),
             Admission::Hold {
                 until: NOW + limits.timeout
             }
         );
-        assert_eq!(ask(2, 150), Admission::Fail(Refusal::Requests));
-        assert_eq!(ask(1, 151), Admission::Fail(Refusal::Bytes));
-        assert_eq!(ask(1, u64::MAX), Admission::Fail(Refusal::Bytes));
+        assert_eq!(ask(2, 150), Admission::Fail(HoldRefusal::Requests));
+        assert_eq!(ask(1, 151), Admission::Fail(HoldRefusal::Bytes));
+        assert_eq!(ask(1, u64::MAX), Admission::Fail(HoldRefusal::Bytes));
     }
 
     #[test]
     fn all_its_waits_together_have_one_timeout() {
-        let limits = Limits::default();
-        let second = Waiter {
+        let limits = HoldLimits::default();
+        let second = HoldCandidate {
             since: NOW - Time::from_secs(7),
             ..waiter()
         };
         let until = NOW + Time::from_secs(3);
         assert_eq!(
-            admit(Held::default(), second, &limits, NOW),
+            admit(HeldTotals::default(), second, &limits, NOW),
             Admission::Hold { until }
         );
         assert_eq!(
-            admit(Held::default(), second, &limits, until),
-            Admission::Fail(Refusal::TooLong)
+            admit(HeldTotals::default(), second, &limits, until),
+            Admission::Fail(HoldRefusal::TooLong)
         );
     }
 
     #[test]
     fn refusals_name_their_key_to_the_operator_and_none_to_the_client() {
         for refusal in [
-            Refusal::Configured,
-            Refusal::Requests,
-            Refusal::Bytes,
-            Refusal::TooLong,
+            HoldRefusal::Configured,
+            HoldRefusal::Requests,
+            HoldRefusal::Bytes,
+            HoldRefusal::TooLong,
         ] {
             assert!(refusal.key().starts_with("hold."));
             let text = refusal.as_str();
@@ -271,28 +271,28 @@ mod tests {
 
     #[test]
     fn on_empty_decides_first() {
-        let fail = Limits {
+        let fail = HoldLimits {
             on_empty: OnEmpty::Fail,
-            ..Limits::default()
+            ..HoldLimits::default()
         };
         assert_eq!(
-            admit(Held::default(), waiter(), &fail, NOW),
-            Admission::Fail(Refusal::Configured)
+            admit(HeldTotals::default(), waiter(), &fail, NOW),
+            Admission::Fail(HoldRefusal::Configured)
         );
-        let open = Limits {
+        let open = HoldLimits {
             on_empty: OnEmpty::FailOpen,
-            ..Limits::default()
+            ..HoldLimits::default()
         };
         assert_eq!(
-            admit(Held::default(), waiter(), &open, NOW),
+            admit(HeldTotals::default(), waiter(), &open, NOW),
             Admission::FailOpen
         );
-        let nothing = Waiter {
+        let nothing = HoldCandidate {
             may_fail_open: false,
             ..waiter()
         };
         assert!(matches!(
-            admit(Held::default(), nothing, &open, NOW),
+            admit(HeldTotals::default(), nothing, &open, NOW),
             Admission::Hold { .. }
         ));
     }

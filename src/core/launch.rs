@@ -1,11 +1,13 @@
 //! A launcher's life: what it does about its app, its lease and its supervisor's signals.
 //!
-//! [`Launch::step`] is the only way to change it. It knows no process and no socket: what happens goes in, what has
+//! [`AppLaunch::step`] is the only way to change it. It knows no process and no socket: what happens goes in, what has
 //! to be done comes out, in this order.
 
 use super::Time;
 use event::requests;
-pub use event::{DEFAULT_DRAIN, Effect, Ending, Event, Fate, Plan, signal_name};
+pub use event::{
+    DEFAULT_DRAIN, DrainEnd, LaunchEffect, LaunchEvent, LaunchPlan, ProcessExit, signal_name,
+};
 
 mod event;
 
@@ -38,7 +40,7 @@ const SLOW: Time = Time::from_secs(10);
 const IGNORED: Time = Time::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lease {
+enum LeasePhase {
     /// There never was one.
     Never,
     Held,
@@ -46,7 +48,7 @@ enum Lease {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum LaunchPhase {
     Running,
     /// The proxy is lame duck: until then.
     LameDuck {
@@ -75,13 +77,13 @@ enum Phase {
     },
     /// The app died in mid-drain; the proxy counts.
     Counting {
-        fate: Fate,
+        fate: ProcessExit,
         leftovers: bool,
         until: Time,
     },
     /// The app is gone, some of its processes are not.
     Leftovers {
-        fate: Fate,
+        fate: ProcessExit,
         until: Time,
         told: bool,
     },
@@ -90,23 +92,23 @@ enum Phase {
 
 /// A launcher.
 #[derive(Debug)]
-pub struct Launch {
-    plan: Plan,
-    phase: Phase,
-    lease: Lease,
+pub struct AppLaunch {
+    plan: LaunchPlan,
+    phase: LaunchPhase,
+    lease: LeasePhase,
     ready: bool,
     started: Time,
     explain: Option<Time>,
     last_stop: Option<(i32, Time)>,
 }
 
-impl Launch {
+impl AppLaunch {
     /// A launcher whose app is about to start.
-    pub fn new(plan: Plan) -> Self {
+    pub fn new(plan: LaunchPlan) -> Self {
         Self {
             plan,
-            phase: Phase::Running,
-            lease: Lease::Never,
+            phase: LaunchPhase::Running,
+            lease: LeasePhase::Never,
             ready: false,
             started: Time::ZERO,
             explain: None,
@@ -116,96 +118,100 @@ impl Launch {
 
     /// Whether it has been told to stop, or the app is gone.
     pub fn is_ending(&self) -> bool {
-        self.phase != Phase::Running
+        self.phase != LaunchPhase::Running
     }
 
     /// Whether the app is gone, and some of its processes are not.
     pub fn buries(&self) -> bool {
-        matches!(self.phase, Phase::Leftovers { .. })
+        matches!(self.phase, LaunchPhase::Leftovers { .. })
     }
 
-    /// When it wants [`Event::Tick`].
+    /// When it wants [`LaunchEvent::Tick`].
     pub fn next_deadline(&self) -> Option<Time> {
         match self.phase {
-            Phase::Running if self.ready => None,
-            Phase::Running => {
+            LaunchPhase::Running if self.ready => None,
+            LaunchPhase::Running => {
                 let failed = self.plan.ready_timeout.map(|after| self.started + after);
                 [self.explain, failed].into_iter().flatten().min()
             }
-            Phase::LameDuck { until, .. }
-            | Phase::Pause { until, .. }
-            | Phase::Counting { until, .. }
-            | Phase::Leftovers { until, .. } => Some(until),
-            Phase::Draining { deadline, .. } => Some(deadline + SLACK),
-            Phase::Forwarded { at, said, .. } => (!said).then_some(at + IGNORED),
-            Phase::Failing { kill } => kill,
-            Phase::Over => None,
+            LaunchPhase::LameDuck { until, .. }
+            | LaunchPhase::Pause { until, .. }
+            | LaunchPhase::Counting { until, .. }
+            | LaunchPhase::Leftovers { until, .. } => Some(until),
+            LaunchPhase::Draining { deadline, .. } => Some(deadline + SLACK),
+            LaunchPhase::Forwarded { at, said, .. } => (!said).then_some(at + IGNORED),
+            LaunchPhase::Failing { kill } => kill,
+            LaunchPhase::Over => None,
         }
     }
 
     /// Takes in one event; says what has to be done.
-    pub fn step(&mut self, event: Event, now: Time) -> Vec<Effect> {
+    pub fn step(&mut self, event: LaunchEvent, now: Time) -> Vec<LaunchEffect> {
         let mut todo = Vec::new();
         match event {
-            Event::Started => self.started(now, &mut todo),
-            Event::Listening => todo.push(Effect::Register),
-            Event::Registered => self.registered(now, &mut todo),
-            Event::Ready(ready) => self.readiness(ready, &mut todo),
-            Event::Drained(ending) => self.drained(ending, now, &mut todo),
-            Event::DrainRefused(why) => self.refused(&why, now, &mut todo),
-            Event::LeaseLost => self.lease_lost(now, &mut todo),
-            Event::Signal(signal) if STOPS.contains(&signal) => self.stop(signal, now, &mut todo),
-            Event::Signal(signal) => {
+            LaunchEvent::Started => self.started(now, &mut todo),
+            LaunchEvent::Listening => todo.push(LaunchEffect::Register),
+            LaunchEvent::Registered => self.registered(now, &mut todo),
+            LaunchEvent::Ready(ready) => self.readiness(ready, &mut todo),
+            LaunchEvent::Drained(ending) => self.drained(ending, now, &mut todo),
+            LaunchEvent::DrainRefused(why) => self.refused(&why, now, &mut todo),
+            LaunchEvent::LeaseLost => self.lease_lost(now, &mut todo),
+            LaunchEvent::Signal(signal) if STOPS.contains(&signal) => {
+                self.stop(signal, now, &mut todo)
+            }
+            LaunchEvent::Signal(signal) => {
                 if !matches!(
                     self.phase,
-                    Phase::Counting { .. } | Phase::Leftovers { .. } | Phase::Over
+                    LaunchPhase::Counting { .. }
+                        | LaunchPhase::Leftovers { .. }
+                        | LaunchPhase::Over
                 ) {
-                    todo.push(Effect::Send(signal));
+                    todo.push(LaunchEffect::Send(signal));
                 }
             }
-            Event::Exited { fate, leftovers } => self.exited(fate, leftovers, now, &mut todo),
-            Event::NobodyLeft => {
-                if let Phase::Leftovers { fate, .. } = self.phase {
+            LaunchEvent::Exited { fate, leftovers } => self.exited(fate, leftovers, now, &mut todo),
+            LaunchEvent::NobodyLeft => {
+                if let LaunchPhase::Leftovers { fate, .. } = self.phase {
                     self.end(fate, &mut todo);
                 }
             }
-            Event::Tick => {}
+            LaunchEvent::Tick => {}
         }
         self.pass_time(now, &mut todo);
         todo
     }
 
-    fn started(&mut self, now: Time, todo: &mut Vec<Effect>) {
+    fn started(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
         self.started = now;
         if self.plan.port {
             self.explain = Some(now + SLOW);
         } else {
             self.ready = true;
-            todo.push(Effect::TellReady);
+            todo.push(LaunchEffect::TellReady);
         }
     }
 
-    fn registered(&mut self, now: Time, todo: &mut Vec<Effect>) {
+    fn registered(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
         match self.phase {
-            Phase::Running => self.lease = Lease::Held,
+            LaunchPhase::Running => self.lease = LeasePhase::Held,
             // Asked for before the signal came, granted after it.
-            Phase::Pause { signal, .. } => self.drain(signal, now, todo),
-            Phase::LameDuck { .. } | Phase::Draining { .. } => {}
-            _ => todo.push(Effect::DropLease),
+            LaunchPhase::Pause { signal, .. } => self.drain(signal, now, todo),
+            LaunchPhase::LameDuck { .. } | LaunchPhase::Draining { .. } => {}
+            _ => todo.push(LaunchEffect::DropLease),
         }
     }
 
-    fn readiness(&mut self, ready: bool, todo: &mut Vec<Effect>) {
-        if ready && !self.ready && self.phase == Phase::Running {
+    fn readiness(&mut self, ready: bool, todo: &mut Vec<LaunchEffect>) {
+        if ready && !self.ready && self.phase == LaunchPhase::Running {
             self.ready = true;
-            todo.push(Effect::TellReady);
+            todo.push(LaunchEffect::TellReady);
         }
     }
 
-    fn stop(&mut self, signal: i32, now: Time, todo: &mut Vec<Effect>) {
+    fn stop(&mut self, signal: i32, now: Time, todo: &mut Vec<LaunchEffect>) {
         let waits = matches!(
             self.phase,
-            Phase::LameDuck { .. } | Phase::Draining { .. } | Phase::Pause { .. }
+            LaunchPhase::LameDuck { .. } | LaunchPhase::Draining { .. } | LaunchPhase::Pause { .. }
         );
         let same = |(last, at): (i32, Time)| {
             (last == signal || waits) && now.saturating_sub(at) < SAME_SIGNAL
@@ -216,115 +222,120 @@ impl Launch {
         self.last_stop = Some((signal, now));
         let name = signal_name(signal);
         match self.phase {
-            Phase::Running => self.begin(signal, now, todo),
-            Phase::LameDuck { .. } | Phase::Draining { .. } | Phase::Pause { .. } => {
-                todo.push(Effect::Say(format!(
+            LaunchPhase::Running => self.begin(signal, now, todo),
+            LaunchPhase::LameDuck { .. }
+            | LaunchPhase::Draining { .. }
+            | LaunchPhase::Pause { .. } => {
+                todo.push(LaunchEffect::Say(format!(
                     "told to stop again: {name} goes to the app at once, whatever is in flight"
                 )));
                 self.forward(signal, now, todo);
                 todo.pop();
-                todo.push(Effect::SendGroup(signal));
+                todo.push(LaunchEffect::SendGroup(signal));
             }
-            Phase::Forwarded { .. } | Phase::Failing { .. } => {
-                todo.push(Effect::SendGroup(signal));
+            LaunchPhase::Forwarded { .. } | LaunchPhase::Failing { .. } => {
+                todo.push(LaunchEffect::SendGroup(signal));
             }
-            Phase::Leftovers { .. } => todo.push(Effect::SendAll(signal)),
-            Phase::Counting { .. } | Phase::Over => {}
+            LaunchPhase::Leftovers { .. } => todo.push(LaunchEffect::SendAll(signal)),
+            LaunchPhase::Counting { .. } | LaunchPhase::Over => {}
         }
     }
 
-    fn begin(&mut self, signal: i32, now: Time, todo: &mut Vec<Effect>) {
+    fn begin(&mut self, signal: i32, now: Time, todo: &mut Vec<LaunchEffect>) {
         if !self.plan.port {
             return self.forward(signal, now, todo);
         }
-        todo.push(Effect::StopRegistering);
+        todo.push(LaunchEffect::StopRegistering);
         let name = signal_name(signal);
         match self.lease {
             // Nothing was ever sent to it.
-            Lease::Never => self.forward(signal, now, todo),
-            Lease::Lost => {
-                todo.push(Effect::Say(format!(
+            LeasePhase::Never => self.forward(signal, now, todo),
+            LeasePhase::Lost => {
+                todo.push(LaunchEffect::Say(format!(
                     "{name}, and the proxy can't be reached: the app gets the signal without a drain"
                 )));
                 self.pause(signal, now, todo);
             }
-            Lease::Held if self.plan.lame_duck > Time::ZERO => {
+            LeasePhase::Held if self.plan.lame_duck > Time::ZERO => {
                 let until = now + self.plan.lame_duck;
-                todo.push(Effect::TellStopping(
+                todo.push(LaunchEffect::TellStopping(
                     self.plan.lame_duck + self.plan.drain_timeout + SLACK,
                 ));
-                todo.push(Effect::AskLameDuck);
-                self.phase = Phase::LameDuck { signal, until };
+                todo.push(LaunchEffect::AskLameDuck);
+                self.phase = LaunchPhase::LameDuck { signal, until };
             }
-            Lease::Held => {
-                todo.push(Effect::TellStopping(self.plan.drain_timeout + SLACK));
+            LeasePhase::Held => {
+                todo.push(LaunchEffect::TellStopping(self.plan.drain_timeout + SLACK));
                 self.drain(signal, now, todo);
             }
         }
     }
 
-    fn drain(&mut self, signal: i32, now: Time, todo: &mut Vec<Effect>) {
-        todo.push(Effect::AskDrain(self.plan.drain_timeout));
+    fn drain(&mut self, signal: i32, now: Time, todo: &mut Vec<LaunchEffect>) {
+        todo.push(LaunchEffect::AskDrain(self.plan.drain_timeout));
         let deadline = now + self.plan.drain_timeout;
-        self.phase = Phase::Draining { signal, deadline };
+        self.phase = LaunchPhase::Draining { signal, deadline };
     }
 
     /// Nobody says what is in flight: what there may be gets a moment.
-    fn pause(&mut self, signal: i32, now: Time, todo: &mut Vec<Effect>) {
+    fn pause(&mut self, signal: i32, now: Time, todo: &mut Vec<LaunchEffect>) {
         let pause = self.plan.drain_timeout.min(UNKNOWN);
-        todo.push(Effect::TellStopping(pause));
+        todo.push(LaunchEffect::TellStopping(pause));
         let until = now + pause;
-        self.phase = Phase::Pause { signal, until };
+        self.phase = LaunchPhase::Pause { signal, until };
     }
 
-    fn forward(&mut self, signal: i32, now: Time, todo: &mut Vec<Effect>) {
-        todo.push(Effect::TellStopping(IGNORED));
+    fn forward(&mut self, signal: i32, now: Time, todo: &mut Vec<LaunchEffect>) {
+        todo.push(LaunchEffect::TellStopping(IGNORED));
         todo.push(match signal {
-            INT => Effect::SendGroup(signal),
-            _ => Effect::Send(signal),
+            INT => LaunchEffect::SendGroup(signal),
+            _ => LaunchEffect::Send(signal),
         });
-        self.phase = Phase::Forwarded {
+        self.phase = LaunchPhase::Forwarded {
             signal,
             at: now,
             said: false,
         };
     }
 
-    fn drained(&mut self, ending: Ending, now: Time, todo: &mut Vec<Effect>) {
+    fn drained(&mut self, ending: DrainEnd, now: Time, todo: &mut Vec<LaunchEffect>) {
         match (self.phase, ending) {
-            (Phase::Draining { signal, deadline }, Ending::Resumed) => {
+            (LaunchPhase::Draining { signal, deadline }, DrainEnd::Resumed) => {
                 // The signal has come all the same: what is closed here must stay closed.
-                todo.push(Effect::Say(
+                todo.push(LaunchEffect::Say(
                     "somebody lifted the drain, but the app is about to stop: draining again"
                         .to_owned(),
                 ));
-                todo.push(Effect::AskDrain(deadline.saturating_sub(now)));
-                self.phase = Phase::Draining { signal, deadline };
+                todo.push(LaunchEffect::AskDrain(deadline.saturating_sub(now)));
+                self.phase = LaunchPhase::Draining { signal, deadline };
             }
-            (Phase::Draining { signal, .. }, ending) => {
+            (LaunchPhase::Draining { signal, .. }, ending) => {
                 match ending {
-                    Ending::TimedOut { cut } => todo.push(Effect::Say(format!(
+                    DrainEnd::TimedOut { cut } => todo.push(LaunchEffect::Say(format!(
                         "the drain's deadline ({:?}) passed: {} cut; a longer --drain-timeout lets more of them finish, \
                          if the supervisor waits as long",
                         self.plan.drain_timeout,
                         requests(cut)
                     ))),
-                    Ending::Died { lost } => todo.push(Effect::Say(format!(
+                    DrainEnd::Died { lost } => todo.push(LaunchEffect::Say(format!(
                         "the app died in mid-drain: {} lost",
                         requests(lost)
                     ))),
-                    Ending::Drained | Ending::Resumed => {}
+                    DrainEnd::Drained | DrainEnd::Resumed => {}
                 }
                 self.forward(signal, now, todo);
             }
             (
-                Phase::Counting {
+                LaunchPhase::Counting {
                     fate, leftovers, ..
                 },
                 ending,
             ) => {
-                if let Ending::Died { lost } | Ending::TimedOut { cut: lost } = ending {
-                    todo.push(Effect::Say(format!("{} lost with it", requests(lost))));
+                if let DrainEnd::Died { lost } | DrainEnd::TimedOut { cut: lost } = ending {
+                    todo.push(LaunchEffect::Say(format!(
+                        "{} lost with it",
+                        requests(lost)
+                    )));
                 }
                 self.bury(fate, leftovers, now, todo);
             }
@@ -332,45 +343,51 @@ impl Launch {
         }
     }
 
-    fn refused(&mut self, why: &str, now: Time, todo: &mut Vec<Effect>) {
-        if let Phase::Draining { signal, .. } = self.phase {
-            todo.push(Effect::Say(format!(
+    fn refused(&mut self, why: &str, now: Time, todo: &mut Vec<LaunchEffect>) {
+        if let LaunchPhase::Draining { signal, .. } = self.phase {
+            todo.push(LaunchEffect::Say(format!(
                 "the drain could not be asked for ({why}): leaving the proxy at once instead"
             )));
-            todo.push(Effect::DropLease);
-            self.lease = Lease::Lost;
+            todo.push(LaunchEffect::DropLease);
+            self.lease = LeasePhase::Lost;
             self.pause(signal, now, todo);
         }
     }
 
-    fn lease_lost(&mut self, now: Time, todo: &mut Vec<Effect>) {
-        self.lease = Lease::Lost;
+    fn lease_lost(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
+        self.lease = LeasePhase::Lost;
         match self.phase {
-            Phase::LameDuck { signal, .. } | Phase::Draining { signal, .. } => {
-                todo.push(Effect::Say(
+            LaunchPhase::LameDuck { signal, .. } | LaunchPhase::Draining { signal, .. } => {
+                todo.push(LaunchEffect::Say(
                     "the proxy is gone in mid-drain: nothing more is sent to the app".to_owned(),
                 ));
                 self.pause(signal, now, todo);
             }
-            Phase::Counting {
+            LaunchPhase::Counting {
                 fate, leftovers, ..
             } => self.bury(fate, leftovers, now, todo),
             _ => {}
         }
     }
 
-    fn exited(&mut self, fate: Fate, leftovers: bool, now: Time, todo: &mut Vec<Effect>) {
+    fn exited(
+        &mut self,
+        fate: ProcessExit,
+        leftovers: bool,
+        now: Time,
+        todo: &mut Vec<LaunchEffect>,
+    ) {
         match self.phase {
-            Phase::LameDuck { signal, .. }
-            | Phase::Draining { signal, .. }
-            | Phase::Pause { signal, .. } => {
+            LaunchPhase::LameDuck { signal, .. }
+            | LaunchPhase::Draining { signal, .. }
+            | LaunchPhase::Pause { signal, .. } => {
                 let name = signal_name(signal);
-                todo.push(Effect::Say(format!(
+                todo.push(LaunchEffect::Say(format!(
                     "the app died while it was draining, before {name} was passed on to it ({fate})"
                 )));
-                if matches!(self.phase, Phase::Draining { .. }) {
+                if matches!(self.phase, LaunchPhase::Draining { .. }) {
                     let until = now + COUNT;
-                    self.phase = Phase::Counting {
+                    self.phase = LaunchPhase::Counting {
                         fate,
                         leftovers,
                         until,
@@ -379,15 +396,15 @@ impl Launch {
                     self.bury(fate, leftovers, now, todo);
                 }
             }
-            Phase::Failing { .. } => self.bury(Fate::GivenUp, leftovers, now, todo),
-            Phase::Running => {
-                if self.plan.port && !self.ready && fate != Fate::Code(0) {
-                    todo.push(Effect::Say(format!(
+            LaunchPhase::Failing { .. } => self.bury(ProcessExit::GivenUp, leftovers, now, todo),
+            LaunchPhase::Running => {
+                if self.plan.port && !self.ready && fate != ProcessExit::Code(0) {
+                    todo.push(LaunchEffect::Say(format!(
                         "the app ended before it was ready ({fate})"
                     )));
                 }
                 if leftovers {
-                    todo.push(Effect::Say(format!(
+                    todo.push(LaunchEffect::Say(format!(
                         "the app's first process has ended ({fate}) and left others running: they are told to stop. \
                          Under a launcher an app stays in the foreground: turn its daemon mode off, or start its \
                          server with `exec`"
@@ -395,96 +412,102 @@ impl Launch {
                 }
                 self.bury(fate, leftovers, now, todo);
             }
-            Phase::Forwarded { .. } => self.bury(fate, leftovers, now, todo),
-            Phase::Counting { .. } | Phase::Leftovers { .. } | Phase::Over => {}
+            LaunchPhase::Forwarded { .. } => self.bury(fate, leftovers, now, todo),
+            LaunchPhase::Counting { .. } | LaunchPhase::Leftovers { .. } | LaunchPhase::Over => {}
         }
     }
 
-    fn bury(&mut self, fate: Fate, leftovers: bool, now: Time, todo: &mut Vec<Effect>) {
+    fn bury(
+        &mut self,
+        fate: ProcessExit,
+        leftovers: bool,
+        now: Time,
+        todo: &mut Vec<LaunchEffect>,
+    ) {
         if leftovers {
             // The instance leaves now, not when the last of them has ended.
-            todo.push(Effect::StopRegistering);
-            todo.push(Effect::DropLease);
+            todo.push(LaunchEffect::StopRegistering);
+            todo.push(LaunchEffect::DropLease);
             // A shell may end at SIGINT before what it has started, which got it, too, and is stopping.
-            let told = !matches!(self.phase, Phase::Forwarded { signal: INT, .. });
+            let told = !matches!(self.phase, LaunchPhase::Forwarded { signal: INT, .. });
             if told {
-                todo.push(Effect::SendAll(TERM));
+                todo.push(LaunchEffect::SendAll(TERM));
             }
             let until = now + LEFTOVERS;
-            self.phase = Phase::Leftovers { fate, until, told };
+            self.phase = LaunchPhase::Leftovers { fate, until, told };
         } else {
             self.end(fate, todo);
         }
     }
 
-    fn end(&mut self, fate: Fate, todo: &mut Vec<Effect>) {
-        self.phase = Phase::Over;
-        todo.push(Effect::End(fate));
+    fn end(&mut self, fate: ProcessExit, todo: &mut Vec<LaunchEffect>) {
+        self.phase = LaunchPhase::Over;
+        todo.push(LaunchEffect::End(fate));
     }
 
-    fn pass_time(&mut self, now: Time, todo: &mut Vec<Effect>) {
+    fn pass_time(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
         if self.next_deadline().is_none_or(|at| at > now) {
             return;
         }
         match self.phase {
-            Phase::Running => self.slow(now, todo),
-            Phase::LameDuck { signal, .. } => self.drain(signal, now, todo),
-            Phase::Draining { signal, .. } => {
-                todo.push(Effect::Say(format!(
+            LaunchPhase::Running => self.slow(now, todo),
+            LaunchPhase::LameDuck { signal, .. } => self.drain(signal, now, todo),
+            LaunchPhase::Draining { signal, .. } => {
+                todo.push(LaunchEffect::Say(format!(
                     "the proxy does not say how the drain ended, and its time ({:?}) is over",
                     self.plan.drain_timeout
                 )));
-                todo.push(Effect::DropLease);
+                todo.push(LaunchEffect::DropLease);
                 self.forward(signal, now, todo);
             }
-            Phase::Pause { signal, .. } => self.forward(signal, now, todo),
-            Phase::Forwarded { signal, at, .. } => {
+            LaunchPhase::Pause { signal, .. } => self.forward(signal, now, todo),
+            LaunchPhase::Forwarded { signal, at, .. } => {
                 let name = signal_name(signal);
-                todo.push(Effect::Say(format!(
+                todo.push(LaunchEffect::Say(format!(
                     "the app still runs {IGNORED:?} after {name}: it ignores it, or takes long to stop. What its \
                      supervisor does now is up to the supervisor's own timeout"
                 )));
-                self.phase = Phase::Forwarded {
+                self.phase = LaunchPhase::Forwarded {
                     signal,
                     at,
                     said: true,
                 };
             }
-            Phase::Failing { .. } => {
-                todo.push(Effect::SendAll(KILL));
-                self.phase = Phase::Failing { kill: None };
+            LaunchPhase::Failing { .. } => {
+                todo.push(LaunchEffect::SendAll(KILL));
+                self.phase = LaunchPhase::Failing { kill: None };
             }
-            Phase::Counting {
+            LaunchPhase::Counting {
                 fate, leftovers, ..
             } => self.bury(fate, leftovers, now, todo),
-            Phase::Leftovers { fate, told, .. } if !told => self.bury(fate, true, now, todo),
-            Phase::Leftovers { fate, .. } => {
-                todo.push(Effect::Say(format!(
+            LaunchPhase::Leftovers { fate, told, .. } if !told => self.bury(fate, true, now, todo),
+            LaunchPhase::Leftovers { fate, .. } => {
+                todo.push(LaunchEffect::Say(format!(
                     "some of the app's processes still run {LEFTOVERS:?} after it ended: killing them"
                 )));
-                todo.push(Effect::SendAll(KILL));
+                todo.push(LaunchEffect::SendAll(KILL));
                 self.end(fate, todo);
             }
-            Phase::Over => {}
+            LaunchPhase::Over => {}
         }
     }
 
-    fn slow(&mut self, now: Time, todo: &mut Vec<Effect>) {
+    fn slow(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {
         let after = now.saturating_sub(self.started);
-        todo.push(Effect::Explain { after });
+        todo.push(LaunchEffect::Explain { after });
         self.explain = Some(now + after.max(SLOW));
         let failed = self
             .plan
             .ready_timeout
             .filter(|timeout| self.started + *timeout <= now);
         if let Some(timeout) = failed {
-            todo.push(Effect::Say(format!(
+            todo.push(LaunchEffect::Say(format!(
                 "not ready within --ready-timeout ({timeout:?}): stopping the app"
             )));
-            todo.push(Effect::StopRegistering);
-            todo.push(Effect::DropLease);
-            todo.push(Effect::Send(TERM));
-            self.phase = Phase::Failing {
+            todo.push(LaunchEffect::StopRegistering);
+            todo.push(LaunchEffect::DropLease);
+            todo.push(LaunchEffect::Send(TERM));
+            self.phase = LaunchPhase::Failing {
                 kill: Some(now + FAILED),
             };
         }

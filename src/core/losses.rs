@@ -1,7 +1,7 @@
 //! Requests that broke on a backend: did its process die, or was it one connection?
 
 use super::Time;
-use super::event::Probe;
+use super::event::ProbeResult;
 use super::health::Sample;
 
 /// Requests that broke since the last sign of life.
@@ -41,8 +41,8 @@ impl Losses {
             return;
         }
         match sample.probe {
-            Probe::Refused => self.gone = true,
-            Probe::Reset => self.gone = given_up,
+            ProbeResult::Refused => self.gone = true,
+            ProbeResult::Reset => self.gone = given_up,
             _ if sample.began >= self.at => *self = Self::default(),
             _ => {}
         }

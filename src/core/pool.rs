@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Time;
-use super::backend::{Backend, Context, Effect, Event, Policy, Probe};
-use super::drain::Drain;
+use super::backend::{BackendEffect, BackendEvent, BackendState, Context, Policy, ProbeResult};
+use super::drain::OpenDrain;
 
 /// Backends by key. The key is the caller's: what tells two instances apart.
 #[derive(Debug, Clone)]
-pub struct Pool<K> {
-    backends: BTreeMap<K, Entry>,
+pub struct BackendSet<K> {
+    backends: BTreeMap<K, PoolEntry>,
     policy: Policy,
     /// How many are eligible.
     eligible: usize,
@@ -20,12 +20,12 @@ pub struct Pool<K> {
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
-    backend: Backend,
+struct PoolEntry {
+    backend: BackendState,
     deadline: Option<Time>,
 }
 
-impl<K: Ord + Clone> Pool<K> {
+impl<K: Ord + Clone> BackendSet<K> {
     /// An empty pool.
     pub fn new(policy: Policy) -> Self {
         Self {
@@ -55,29 +55,32 @@ impl<K: Ord + Clone> Pool<K> {
     }
 
     /// A new backend, in the place of any with this key, which is handed back.
-    pub fn insert(&mut self, key: K, now: Time) -> Option<Backend> {
+    pub fn insert(&mut self, key: K, now: Time) -> Option<BackendState> {
         let former = self.remove(&key);
-        self.put(key, Backend::new(now));
+        self.put(key, BackendState::new(now));
         former
     }
 
-    /// A backend under drains that are older than it (see [`Backend::restore`]); its first process counts as
+    /// A backend under drains that are older than it (see [`BackendState::restore`]); its first process counts as
     /// `incarnation`.
     pub fn restore(
         &mut self,
         key: K,
         now: Time,
         incarnation: u64,
-        drains: impl IntoIterator<Item = Drain>,
-    ) -> Option<Backend> {
+        drains: impl IntoIterator<Item = OpenDrain>,
+    ) -> Option<BackendState> {
         let former = self.remove(&key);
-        self.put(key, Backend::restore(now, drains).counted_from(incarnation));
+        self.put(
+            key,
+            BackendState::restore(now, drains).counted_from(incarnation),
+        );
         former
     }
 
     /// Takes a backend out. Who waits for its drain has to be told by the caller.
-    pub fn remove(&mut self, key: &K) -> Option<Backend> {
-        let Entry { backend, deadline } = self.backends.remove(key)?;
+    pub fn remove(&mut self, key: &K) -> Option<BackendState> {
+        let PoolEntry { backend, deadline } = self.backends.remove(key)?;
         if let Some(at) = deadline {
             self.due.remove(&(at, key.clone()));
         }
@@ -87,12 +90,12 @@ impl<K: Ord + Clone> Pool<K> {
     }
 
     /// One of them.
-    pub fn get(&self, key: &K) -> Option<&Backend> {
+    pub fn get(&self, key: &K) -> Option<&BackendState> {
         self.backends.get(key).map(|entry| &entry.backend)
     }
 
     /// All of them, by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &Backend)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &BackendState)> {
         self.backends
             .iter()
             .map(|(key, entry)| (key, &entry.backend))
@@ -114,8 +117,14 @@ impl<K: Ord + Clone> Pool<K> {
     }
 
     /// One event for one backend. A key that is not (or no longer) there changes nothing.
-    pub fn step(&mut self, key: &K, event: Event, in_flight: u32, now: Time) -> Vec<(K, Effect)> {
-        let Some(Entry { backend, deadline }) = self.backends.get_mut(key) else {
+    pub fn step(
+        &mut self,
+        key: &K,
+        event: BackendEvent,
+        in_flight: u32,
+        now: Time,
+    ) -> Vec<(K, BackendEffect)> {
+        let Some(PoolEntry { backend, deadline }) = self.backends.get_mut(key) else {
             return Vec::new();
         };
         let (was_eligible, answered) = (backend.is_eligible(), answers(backend));
@@ -151,10 +160,10 @@ impl<K: Ord + Clone> Pool<K> {
     }
 
     /// Time passed: every backend whose deadline is due takes its step.
-    pub fn tick(&mut self, now: Time, in_flight: impl Fn(&K) -> u32) -> Vec<(K, Effect)> {
+    pub fn tick(&mut self, now: Time, in_flight: impl Fn(&K) -> u32) -> Vec<(K, BackendEffect)> {
         self.due(now)
             .iter()
-            .flat_map(|key| self.step(key, Event::Tick, in_flight(key), now))
+            .flat_map(|key| self.step(key, BackendEvent::Tick, in_flight(key), now))
             .collect()
     }
 
@@ -163,27 +172,27 @@ impl<K: Ord + Clone> Pool<K> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    fn put(&mut self, key: K, backend: Backend) {
+    fn put(&mut self, key: K, backend: BackendState) {
         let deadline = backend.next_deadline(&self.policy);
         if let Some(at) = deadline {
             self.due.insert((at, key.clone()));
         }
         self.eligible += usize::from(backend.is_eligible());
         self.answering += usize::from(answers(&backend));
-        self.backends.insert(key, Entry { backend, deadline });
+        self.backends.insert(key, PoolEntry { backend, deadline });
     }
 }
 
 /// Whether it is eligible and has answered its last probe in time.
-fn answers(backend: &Backend) -> bool {
+fn answers(backend: &BackendState) -> bool {
     backend.is_eligible() && backend.timeouts() == 0
 }
 
-fn is_timeout(event: &Event) -> bool {
+fn is_timeout(event: &BackendEvent) -> bool {
     matches!(
         event,
-        Event::Probed {
-            probe: Probe::Timeout,
+        BackendEvent::Probed {
+            probe: ProbeResult::Timeout,
             ..
         }
     )
@@ -192,25 +201,25 @@ fn is_timeout(event: &Event) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::backend::State;
-    use crate::core::drain::{Actor, Order, Outcome, Until};
+    use crate::core::backend::DerivedState;
+    use crate::core::drain::{Actor, DrainSpec, Outcome, Until};
 
     const SECOND: Time = Time::from_secs(1);
 
-    fn probed(probe: Probe, began: Time) -> Event {
-        Event::Probed {
+    fn probed(probe: ProbeResult, began: Time) -> BackendEvent {
+        BackendEvent::Probed {
             probe,
             began,
             listener: None,
         }
     }
 
-    fn up(names: &[&'static str]) -> Pool<&'static str> {
-        let mut pool = Pool::new(Policy::default());
+    fn up(names: &[&'static str]) -> BackendSet<&'static str> {
+        let mut pool = BackendSet::new(Policy::default());
         for name in names {
             pool.insert(*name, Time::ZERO);
-            pool.step(name, probed(Probe::Pass, Time::ZERO), 0, Time::ZERO);
-            pool.step(name, probed(Probe::Pass, Time::ZERO), 0, Time::ZERO);
+            pool.step(name, probed(ProbeResult::Pass, Time::ZERO), 0, Time::ZERO);
+            pool.step(name, probed(ProbeResult::Pass, Time::ZERO), 0, Time::ZERO);
         }
         pool
     }
@@ -222,19 +231,29 @@ mod tests {
         let names = ["a", "b", "c"];
         for n in 1..=20 {
             for name in names {
-                pool.step(&name, probed(Probe::Timeout, SECOND * n), 0, SECOND * n);
+                pool.step(
+                    &name,
+                    probed(ProbeResult::Timeout, SECOND * n),
+                    0,
+                    SECOND * n,
+                );
             }
         }
         assert_eq!(pool.eligible(), 3);
         // Once another one answers, they may go.
-        pool.step(&"a", probed(Probe::Pass, SECOND * 21), 0, SECOND * 21);
+        pool.step(&"a", probed(ProbeResult::Pass, SECOND * 21), 0, SECOND * 21);
         for name in ["b", "c"] {
-            pool.step(&name, probed(Probe::Timeout, SECOND * 22), 0, SECOND * 22);
+            pool.step(
+                &name,
+                probed(ProbeResult::Timeout, SECOND * 22),
+                0,
+                SECOND * 22,
+            );
         }
-        let state = |name| pool.get(name).map(Backend::state);
-        assert_eq!(state(&"a"), Some(State::Ready));
-        assert_eq!(state(&"b"), Some(State::Down));
-        assert_eq!(state(&"c"), Some(State::Down));
+        let state = |name| pool.get(name).map(BackendState::state);
+        assert_eq!(state(&"a"), Some(DerivedState::Ready));
+        assert_eq!(state(&"b"), Some(DerivedState::Down));
+        assert_eq!(state(&"c"), Some(DerivedState::Down));
     }
 
     /// Who answers is counted, not looked for: on a starved machine, each of ten thousand time-outs would look at all.
@@ -249,9 +268,9 @@ mod tests {
                 .wrapping_add(1);
             let (name, now) = (names[random as usize >> 60 & 3], SECOND * n);
             match random >> 40 & 15 {
-                0..=5 => drop(pool.step(&name, probed(Probe::Timeout, now), 0, now)),
-                6..=11 => drop(pool.step(&name, probed(Probe::Pass, now), 0, now)),
-                12 => drop(pool.step(&name, Event::Replaced, 0, now)),
+                0..=5 => drop(pool.step(&name, probed(ProbeResult::Timeout, now), 0, now)),
+                6..=11 => drop(pool.step(&name, probed(ProbeResult::Pass, now), 0, now)),
+                12 => drop(pool.step(&name, BackendEvent::Replaced, 0, now)),
                 13 => drop(pool.remove(&name)),
                 14 => drop(pool.insert(name, now)),
                 _ => pool.set_policy(Policy::default()),
@@ -265,7 +284,7 @@ mod tests {
     fn a_tick_reaches_only_those_that_are_due() {
         let mut pool = up(&["a", "b"]);
         for (name, seconds) in [("a", 40), ("b", 90)] {
-            let order = Order {
+            let order = DrainSpec {
                 actor: Actor::Operator,
                 id: "operator".into(),
                 reason: "test".into(),
@@ -273,19 +292,19 @@ mod tests {
                 until: Until::Resumed,
                 expires: None,
             };
-            pool.step(&name, Event::Drain(order), 3, SECOND);
+            pool.step(&name, BackendEvent::Drain(order), 3, SECOND);
         }
         assert_eq!(pool.next_deadline(), Some(SECOND * 35));
         let ends = pool.tick(SECOND * 35, |_| 3);
         assert!(
-            matches!(ends.as_slice(), [("a", Effect::EndStreams { .. })]),
+            matches!(ends.as_slice(), [("a", BackendEffect::EndStreams { .. })]),
             "{ends:?}"
         );
         let cut = pool.tick(SECOND * 41, |_| 2);
-        assert_eq!(cut[0], ("a", Effect::Cut));
+        assert_eq!(cut[0], ("a", BackendEffect::Cut));
         assert_eq!(
             cut[1],
-            ("a", Effect::Announce(Outcome::TimedOut { cut: 2 }))
+            ("a", BackendEffect::Announce(Outcome::TimedOut { cut: 2 }))
         );
         assert_eq!(pool.next_deadline(), Some(SECOND * 85));
     }
@@ -294,8 +313,8 @@ mod tests {
     fn the_count_and_the_deadlines_follow_every_change() {
         let mut pool = up(&["a", "b"]);
         assert_eq!((pool.eligible(), pool.next_deadline()), (2, None));
-        pool.step(&"a", Event::Replaced, 0, SECOND);
-        pool.step(&"a", probed(Probe::Refused, SECOND), 0, SECOND);
+        pool.step(&"a", BackendEvent::Replaced, 0, SECOND);
+        pool.step(&"a", probed(ProbeResult::Refused, SECOND), 0, SECOND);
         assert_eq!(pool.eligible(), 1);
         assert_eq!(pool.next_deadline(), Some(SECOND * 31));
         pool.set_policy(Policy {
@@ -314,7 +333,10 @@ mod tests {
     #[test]
     fn an_unknown_key_is_no_news() {
         let mut pool = up(&["a"]);
-        assert!(pool.step(&"gone", Event::PeerClosed, 0, SECOND).is_empty());
+        assert!(
+            pool.step(&"gone", BackendEvent::PeerClosed, 0, SECOND)
+                .is_empty()
+        );
         assert!(pool.remove(&"a").is_some());
         assert!(pool.is_empty() && pool.next_deadline().is_none());
     }

@@ -8,7 +8,7 @@ pub use super::budget::{AtomicBudget, Budget, Rates};
 
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub enum AttemptFailure {
     /// No connection: nothing was sent.
     ConnectFailed,
     /// A reused connection had been closed before the request reached it, and that is proven.
@@ -30,7 +30,7 @@ pub enum Failure {
     ResponseBegun,
 }
 
-impl Failure {
+impl AttemptFailure {
     /// The same as a reason to try again, or not to.
     pub const fn reason(self) -> RetryReason {
         match self {
@@ -57,21 +57,21 @@ impl Failure {
 /// Why a request was tried again, or was not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryReason {
-    /// [`Failure::ConnectFailed`].
+    /// [`AttemptFailure::ConnectFailed`].
     ConnectFailed,
-    /// [`Failure::StaleProven`].
+    /// [`AttemptFailure::StaleProven`].
     StaleConnection,
-    /// [`Failure::DiedBeforeResponse`].
+    /// [`AttemptFailure::DiedBeforeResponse`].
     ConnectionDied,
-    /// [`Failure::CutByDrain`].
+    /// [`AttemptFailure::CutByDrain`].
     CutByDrain,
-    /// [`Failure::RefusedStream`].
+    /// [`AttemptFailure::RefusedStream`].
     RefusedStream,
-    /// [`Failure::GoAway`].
+    /// [`AttemptFailure::GoAway`].
     GoAway,
-    /// [`Failure::Timeout`]: not tried again.
+    /// [`AttemptFailure::Timeout`]: not tried again.
     TimedOut,
-    /// [`Failure::ResponseBegun`]: not tried again.
+    /// [`AttemptFailure::ResponseBegun`]: not tried again.
     ResponseBegun,
     /// Not tried again: the request may have been applied, and its method isn't idempotent.
     NotIdempotent,
@@ -105,7 +105,7 @@ impl RetryReason {
 
 /// What matters of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request {
+pub struct RetryFacts {
     /// Its method is idempotent (RFC 9110 §9.2.2): GET, HEAD, OPTIONS, TRACE, PUT, DELETE.
     pub idempotent: bool,
     /// It carries `Idempotency-Key`.
@@ -114,16 +114,16 @@ pub struct Request {
     pub body_replayable: bool,
 }
 
-impl Request {
+impl RetryFacts {
     /// Whether it may be sent again though the backend may have got it (RFC 9110 §9.2.2).
-    pub const fn may_be_repeated(&self, limits: &Limits) -> bool {
+    pub const fn may_be_repeated(&self, limits: &RetryLimits) -> bool {
         self.idempotent || (limits.idempotency_key && self.has_idempotency_key)
     }
 }
 
 /// `[pool.retry]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct RetryLimits {
     /// Attempts in total that may have reached an app. Default 3. Those that broke only after [`LONG`], or that a drain
     /// has cut, don't count, but at most `attempts - 1` more are made for them.
     pub attempts: u32,
@@ -133,7 +133,7 @@ pub struct Limits {
     pub idempotency_key: bool,
 }
 
-impl Default for Limits {
+impl Default for RetryLimits {
     fn default() -> Self {
         Self {
             attempts: 3,
@@ -150,7 +150,7 @@ pub const LONG: Time = Time::from_secs(1);
 
 /// The failed attempts of one request, the last included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tried {
+pub struct AttemptHistory {
     /// Those that may have reached an app.
     pub unproven: u32,
     /// Of those, the ones that were under way for [`LONG`] or more, or that a drain has cut.
@@ -159,9 +159,9 @@ pub struct Tried {
     pub proven: u32,
 }
 
-impl Tried {
+impl AttemptHistory {
     /// Counts one more.
-    pub fn note(&mut self, failure: Failure) {
+    pub fn note(&mut self, failure: AttemptFailure) {
         let count = if failure.is_proven() {
             &mut self.proven
         } else {
@@ -169,8 +169,8 @@ impl Tried {
         };
         *count = count.saturating_add(1);
         let is_spared = match failure {
-            Failure::DiedBeforeResponse { after } => after >= LONG,
-            Failure::CutByDrain => true,
+            AttemptFailure::DiedBeforeResponse { after } => after >= LONG,
+            AttemptFailure::CutByDrain => true,
             _ => false,
         };
         if is_spared {
@@ -179,7 +179,7 @@ impl Tried {
     }
 
     /// Whether no attempt is left of the kind that `failure` belongs to.
-    fn is_spent(self, failure: Failure, limits: &Limits) -> bool {
+    fn is_spent(self, failure: AttemptFailure, limits: &RetryLimits) -> bool {
         if failure.is_proven() {
             return self.proven >= limits.proven_attempts;
         }
@@ -190,7 +190,7 @@ impl Tried {
 
 /// What is left to try it with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
+pub struct RetryOptions {
     /// An eligible backend that has not been tried.
     pub others: bool,
     /// A token in the retry budget.
@@ -199,7 +199,7 @@ pub struct Left {
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RetryVerdict {
     /// Try again. Where nothing can be picked, hold.
     Retry {
         /// On a backend that has not been tried; else the same one will do, on a fresh connection.
@@ -220,45 +220,48 @@ pub enum Verdict {
 
 /// Judges a failed attempt. `tried` counts it already.
 pub fn decide(
-    failure: Failure,
-    request: &Request,
-    tried: Tried,
-    limits: &Limits,
-    left: Left,
-) -> Verdict {
-    if matches!(failure, Failure::Timeout | Failure::ResponseBegun) {
-        return Verdict::GiveUp {
+    failure: AttemptFailure,
+    request: &RetryFacts,
+    tried: AttemptHistory,
+    limits: &RetryLimits,
+    left: RetryOptions,
+) -> RetryVerdict {
+    if matches!(
+        failure,
+        AttemptFailure::Timeout | AttemptFailure::ResponseBegun
+    ) {
+        return RetryVerdict::GiveUp {
             reason: failure.reason(),
         };
     }
     let proven = failure.is_proven();
     if !proven && !request.may_be_repeated(limits) {
-        return Verdict::GiveUp {
+        return RetryVerdict::GiveUp {
             reason: RetryReason::NotIdempotent,
         };
     }
     // A failed connect read nothing of the body that an earlier attempt had not.
-    if failure != Failure::ConnectFailed && !request.body_replayable {
-        return Verdict::GiveUp {
+    if failure != AttemptFailure::ConnectFailed && !request.body_replayable {
+        return RetryVerdict::GiveUp {
             reason: RetryReason::BodyGone,
         };
     }
     if tried.is_spent(failure, limits) {
-        return Verdict::GiveUp {
+        return RetryVerdict::GiveUp {
             reason: RetryReason::Attempts,
         };
     }
-    if failure == Failure::ConnectFailed && !left.others {
-        return Verdict::Hold;
+    if failure == AttemptFailure::ConnectFailed && !left.others {
+        return RetryVerdict::Hold;
     }
     // What we have cut is no sign of trouble, and there is no more of it than the drained backend had in flight.
-    let spend_budget = !proven && failure != Failure::CutByDrain;
+    let spend_budget = !proven && failure != AttemptFailure::CutByDrain;
     if spend_budget && !left.token {
-        return Verdict::GiveUp {
+        return RetryVerdict::GiveUp {
             reason: RetryReason::Budget,
         };
     }
-    Verdict::Retry {
+    RetryVerdict::Retry {
         elsewhere: left.others,
         reason: failure.reason(),
         spend_budget,

@@ -11,7 +11,7 @@ use super::drain::{RestartSign, UNSEEN_AFTER};
 
 /// What a roll may do, and how long it waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct RollPlan {
     /// Backends that are out at the same time, at most.
     pub max_unavailable: usize,
     /// Goes on even if that leaves none ready: requests are then held by the proxy.
@@ -27,7 +27,7 @@ pub struct Plan {
 
 /// One backend as the proxy shows it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct RollBackend {
     /// Its name without `~2`.
     pub name: String,
     /// Tells its process from every other: the proxy's number for the backend, and its incarnation.
@@ -53,9 +53,9 @@ pub enum Drained {
 
 /// What happens to a roll.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum RollEvent {
     /// The pool as it is now.
-    Looked(Vec<Seen>),
+    Looked(Vec<RollBackend>),
     /// A drain ended.
     Drained(String, Drained),
     /// A command ended; whether it says that all is well.
@@ -70,7 +70,7 @@ pub enum Event {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum RollEffect {
     /// Ask the proxy to drain it, until it has restarted.
     Drain(String),
     /// Run the command for it.
@@ -90,23 +90,23 @@ pub enum Effect {
     /// It has to wait until another one is ready.
     Waiting(String),
     /// It is over. Nothing follows.
-    Finish(End),
+    Finish(RollEnd),
 }
 
 /// How a roll ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum RollEnd {
     /// Every backend has a new process.
     Done,
     /// It stopped at this failure.
-    Failed(Failure),
+    Failed(RollFailure),
     /// Somebody interrupted it.
     Interrupted,
 }
 
 /// What made it stop, and at which backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
+pub enum RollFailure {
     /// The drain's deadline cut requests.
     Cut(String, u32),
     /// The process died while draining.
@@ -123,13 +123,13 @@ pub enum Failure {
     NotReady(String),
     /// To take it out would have left none ready.
     Capacity(String),
-    /// See [`Event::Broke`].
+    /// See [`RollEvent::Broke`].
     Broke(String),
 }
 
 /// Why a roll does not even begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RollRefusal {
     /// There is nothing to restart.
     Empty,
     /// Fewer would be ready than one.
@@ -140,7 +140,7 @@ pub enum Refusal {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Phase {
+enum RollPhase {
     Pending,
     Draining,
     /// Since when, and the processes that were behind it before.
@@ -153,13 +153,13 @@ enum Phase {
 /// One roll.
 #[derive(Debug, Clone)]
 pub struct Roll {
-    plan: Plan,
-    turns: Vec<(String, Phase)>,
-    seen: Vec<Seen>,
+    plan: RollPlan,
+    turns: Vec<(String, RollPhase)>,
+    seen: Vec<RollBackend>,
     /// Since when the next one waits for others to be ready.
     blocked: Option<Time>,
     /// It began to end.
-    ending: Option<End>,
+    ending: Option<RollEnd>,
     finished: bool,
 }
 
@@ -168,11 +168,17 @@ impl Roll {
     ///
     /// # Errors
     /// When there is nothing to do, or not enough is ready to do it.
-    pub fn new(plan: Plan, targets: &[String], seen: Vec<Seen>) -> Result<Self, Refusal> {
+    pub fn new(
+        plan: RollPlan,
+        targets: &[String],
+        seen: Vec<RollBackend>,
+    ) -> Result<Self, RollRefusal> {
         if targets.is_empty() {
-            return Err(Refusal::Empty);
+            return Err(RollRefusal::Empty);
         }
-        let turns = targets.iter().map(|name| (name.clone(), Phase::Pending));
+        let turns = targets
+            .iter()
+            .map(|name| (name.clone(), RollPhase::Pending));
         let mut roll = Self {
             plan,
             turns: turns.collect(),
@@ -185,7 +191,7 @@ impl Roll {
         roll.turns.sort_by_key(|(name, _)| takes.contains(name));
         let ready = takes.len();
         if !roll.plan.allow_empty && ready <= roll.plan.max_unavailable {
-            return Err(Refusal::Capacity { ready });
+            return Err(RollRefusal::Capacity { ready });
         }
         Ok(roll)
     }
@@ -195,15 +201,15 @@ impl Roll {
         self.turns.iter().map(|(name, _)| name.as_str())
     }
 
-    /// When it wants [`Event::Tick`].
+    /// When it wants [`RollEvent::Tick`].
     pub fn next_deadline(&self) -> Option<Time> {
         let turns = self.turns.iter().filter_map(|(_, phase)| match phase {
-            Phase::Running(since, _) => Some(since.saturating_add(self.plan.command_timeout)),
+            RollPhase::Running(since, _) => Some(since.saturating_add(self.plan.command_timeout)),
             // A look that finds the new process wants no word about its absence.
-            Phase::Returning(since, old, false) if !old.is_empty() => {
+            RollPhase::Returning(since, old, false) if !old.is_empty() => {
                 Some(since.saturating_add(UNSEEN_AFTER.min(self.plan.ready_timeout)))
             }
-            Phase::Returning(since, ..) => Some(since.saturating_add(self.plan.ready_timeout)),
+            RollPhase::Returning(since, ..) => Some(since.saturating_add(self.plan.ready_timeout)),
             _ => None,
         });
         let blocked = self
@@ -213,190 +219,198 @@ impl Roll {
     }
 
     /// Takes in one event; says what to do, in this order.
-    pub fn step(&mut self, event: Event, now: Time) -> Vec<Effect> {
+    pub fn step(&mut self, event: RollEvent, now: Time) -> Vec<RollEffect> {
         let mut acts = Vec::new();
         if self.finished {
             return acts;
         }
         match event {
-            Event::Looked(seen) => self.seen = seen,
-            Event::Drained(name, drained) => self.drained(&name, drained, now, &mut acts),
-            Event::Ran(name, well) => self.ran(&name, well, now, &mut acts),
-            Event::Broke(why) => {
-                self.stop(End::Failed(Failure::Broke(why)), &mut acts);
+            RollEvent::Looked(seen) => self.seen = seen,
+            RollEvent::Drained(name, drained) => self.drained(&name, drained, now, &mut acts),
+            RollEvent::Ran(name, well) => self.ran(&name, well, now, &mut acts),
+            RollEvent::Broke(why) => {
+                self.stop(RollEnd::Failed(RollFailure::Broke(why)), &mut acts);
                 self.give_up(&mut acts);
             }
-            Event::Interrupted => self.interrupted(&mut acts),
-            Event::Tick => {}
+            RollEvent::Interrupted => self.interrupted(&mut acts),
+            RollEvent::Tick => {}
         }
         self.look_after(now, &mut acts);
         self.begin(now, &mut acts);
-        let over = |(_, phase): &(String, Phase)| match phase {
-            Phase::Pending => self.ending.is_some(),
-            phase => *phase == Phase::Over,
+        let over = |(_, phase): &(String, RollPhase)| match phase {
+            RollPhase::Pending => self.ending.is_some(),
+            phase => *phase == RollPhase::Over,
         };
         if self.turns.iter().all(over) {
             self.finished = true;
-            acts.push(Effect::Finish(self.ending.clone().unwrap_or(End::Done)));
+            acts.push(RollEffect::Finish(
+                self.ending.clone().unwrap_or(RollEnd::Done),
+            ));
         }
         acts
     }
 
-    fn drained(&mut self, name: &str, drained: Drained, now: Time, acts: &mut Vec<Effect>) {
+    fn drained(&mut self, name: &str, drained: Drained, now: Time, acts: &mut Vec<RollEffect>) {
         let processes = self.processes(name);
-        let Some(phase) = self.phase(name).filter(|phase| **phase == Phase::Draining) else {
+        let Some(phase) = self
+            .phase(name)
+            .filter(|phase| **phase == RollPhase::Draining)
+        else {
             return;
         };
         let name = name.to_owned();
         let failure = match drained {
             Drained::Quiet => {
-                *phase = Phase::Running(now, processes);
-                acts.push(Effect::Run(name));
+                *phase = RollPhase::Running(now, processes);
+                acts.push(RollEffect::Run(name));
                 return;
             }
-            Drained::Cut(cut) => Failure::Cut(name, cut),
-            Drained::Died(lost) => Failure::Died(name, lost),
-            Drained::Lifted => Failure::Lifted(name),
+            Drained::Cut(cut) => RollFailure::Cut(name, cut),
+            Drained::Died(lost) => RollFailure::Died(name, lost),
+            Drained::Lifted => RollFailure::Lifted(name),
         };
-        self.stop(End::Failed(failure), acts);
+        self.stop(RollEnd::Failed(failure), acts);
     }
 
-    fn ran(&mut self, name: &str, well: bool, now: Time, acts: &mut Vec<Effect>) {
+    fn ran(&mut self, name: &str, well: bool, now: Time, acts: &mut Vec<RollEffect>) {
         let waits = !matches!(
             self.ending,
-            Some(End::Interrupted | End::Failed(Failure::Broke(_)))
+            Some(RollEnd::Interrupted | RollEnd::Failed(RollFailure::Broke(_)))
         );
         let sign = self.plan.sign;
         let Some(phase) = self.phase(name) else {
             return;
         };
-        let Phase::Running(_, old) = phase else {
+        let RollPhase::Running(_, old) = phase else {
             return;
         };
         if well && waits {
             let old = match sign {
                 RestartSign::NewProcess => std::mem::take(old),
                 RestartSign::Probe => {
-                    acts.push(Effect::AwaitProbes(name.to_owned()));
+                    acts.push(RollEffect::AwaitProbes(name.to_owned()));
                     std::mem::take(old)
                 }
                 RestartSign::Exit => {
                     // Whoever answers fresh probes from now on counts as the new one.
-                    acts.push(Effect::Undo(name.to_owned()));
+                    acts.push(RollEffect::Undo(name.to_owned()));
                     BTreeSet::new()
                 }
             };
             // Where probes are the sign, they have the same time, and nothing is to be said.
-            *phase = Phase::Returning(now, old, sign == RestartSign::Probe);
+            *phase = RollPhase::Returning(now, old, sign == RestartSign::Probe);
             return;
         }
-        *phase = Phase::Over;
-        acts.push(Effect::Undo(name.to_owned()));
+        *phase = RollPhase::Over;
+        acts.push(RollEffect::Undo(name.to_owned()));
         if !well {
-            self.stop(End::Failed(Failure::Command(name.to_owned())), acts);
+            self.stop(RollEnd::Failed(RollFailure::Command(name.to_owned())), acts);
         }
     }
 
     /// What is drained and not yet touched opens again. A command that runs is left to its end, or its instance
     /// would take requests while it is being stopped; the second time, it is not.
-    fn interrupted(&mut self, acts: &mut Vec<Effect>) {
-        let again = self.ending == Some(End::Interrupted);
-        self.stop(End::Interrupted, acts);
+    fn interrupted(&mut self, acts: &mut Vec<RollEffect>) {
+        let again = self.ending == Some(RollEnd::Interrupted);
+        self.stop(RollEnd::Interrupted, acts);
         self.give_up(acts);
         for (name, phase) in &mut self.turns {
-            if again && matches!(phase, Phase::Running(..)) {
-                *phase = Phase::Over;
-                acts.extend([Effect::Kill(name.clone()), Effect::Undo(name.clone())]);
+            if again && matches!(phase, RollPhase::Running(..)) {
+                *phase = RollPhase::Over;
+                acts.extend([
+                    RollEffect::Kill(name.clone()),
+                    RollEffect::Undo(name.clone()),
+                ]);
             }
         }
     }
 
     /// Nobody waits any more for those that have been restarted.
-    fn give_up(&mut self, acts: &mut Vec<Effect>) {
+    fn give_up(&mut self, acts: &mut Vec<RollEffect>) {
         for (name, phase) in &mut self.turns {
-            if let Phase::Returning(_, old, _) = phase {
+            if let RollPhase::Returning(_, old, _) = phase {
                 // Without an old process, its drain was lifted when the command ended.
                 if !old.is_empty() {
-                    acts.push(Effect::Undo(name.clone()));
+                    acts.push(RollEffect::Undo(name.clone()));
                 }
-                *phase = Phase::Over;
+                *phase = RollPhase::Over;
             }
         }
     }
 
     /// No new turns, and what has not been touched yet opens again. The first reason counts, but people overrule.
-    fn stop(&mut self, end: End, acts: &mut Vec<Effect>) {
-        if self.ending.is_none() || end == End::Interrupted {
+    fn stop(&mut self, end: RollEnd, acts: &mut Vec<RollEffect>) {
+        if self.ending.is_none() || end == RollEnd::Interrupted {
             self.ending = Some(end);
         }
         self.blocked = None;
         for (name, phase) in &mut self.turns {
-            if *phase == Phase::Draining {
-                *phase = Phase::Over;
-                acts.push(Effect::Undo(name.clone()));
+            if *phase == RollPhase::Draining {
+                *phase = RollPhase::Over;
+                acts.push(RollEffect::Undo(name.clone()));
             }
         }
     }
 
     /// What came back, what is late, what left.
-    fn look_after(&mut self, now: Time, acts: &mut Vec<Effect>) {
+    fn look_after(&mut self, now: Time, acts: &mut Vec<RollEffect>) {
         for index in 0..self.turns.len() {
             let (name, phase) = &self.turns[index];
             let name = name.clone();
             let failure = match phase {
-                Phase::Pending if self.ending.is_none() && self.processes(&name).is_empty() => {
-                    self.turns[index].1 = Phase::Over;
-                    acts.push(Effect::Gone(name));
+                RollPhase::Pending if self.ending.is_none() && self.processes(&name).is_empty() => {
+                    self.turns[index].1 = RollPhase::Over;
+                    acts.push(RollEffect::Gone(name));
                     continue;
                 }
-                Phase::Running(since, _)
+                RollPhase::Running(since, _)
                     if now >= since.saturating_add(self.plan.command_timeout) =>
                 {
-                    acts.push(Effect::Kill(name.clone()));
-                    Failure::CommandTimeout(name.clone())
+                    acts.push(RollEffect::Kill(name.clone()));
+                    RollFailure::CommandTimeout(name.clone())
                 }
-                Phase::Returning(since, old, said) => {
+                RollPhase::Returning(since, old, said) => {
                     let mut fresh = self.seen.iter().filter(|one| {
                         one.name == name && !one.leaving && !old.contains(&one.process)
                     });
                     let (came, ready) =
                         (fresh.clone().next().is_some(), fresh.any(|one| one.ready));
                     if ready {
-                        acts.push(Effect::Ready(name, now.saturating_sub(*since)));
-                        self.turns[index].1 = Phase::Over;
+                        acts.push(RollEffect::Ready(name, now.saturating_sub(*since)));
+                        self.turns[index].1 = RollPhase::Over;
                         continue;
                     }
                     if now < since.saturating_add(self.plan.ready_timeout) {
                         if !said && !old.is_empty() && now >= since.saturating_add(UNSEEN_AFTER) {
                             if !came {
-                                acts.push(Effect::Unseen(name));
+                                acts.push(RollEffect::Unseen(name));
                             }
-                            if let Phase::Returning(_, _, said) = &mut self.turns[index].1 {
+                            if let RollPhase::Returning(_, _, said) = &mut self.turns[index].1 {
                                 *said = true;
                             }
                         }
                         continue;
                     }
                     match came {
-                        true => Failure::NotReady(name.clone()),
-                        false => Failure::NotRestarted(name.clone()),
+                        true => RollFailure::NotReady(name.clone()),
+                        false => RollFailure::NotRestarted(name.clone()),
                     }
                 }
                 _ => continue,
             };
-            let lifted = matches!(phase, Phase::Returning(_, old, _) if old.is_empty());
-            self.turns[index].1 = Phase::Over;
+            let lifted = matches!(phase, RollPhase::Returning(_, old, _) if old.is_empty());
+            self.turns[index].1 = RollPhase::Over;
             if !lifted {
-                acts.push(Effect::Undo(name));
+                acts.push(RollEffect::Undo(name));
             }
-            self.stop(End::Failed(failure), acts);
+            self.stop(RollEnd::Failed(failure), acts);
         }
     }
 
     /// Takes out the next ones, as many as may be out.
-    fn begin(&mut self, now: Time, acts: &mut Vec<Effect>) {
+    fn begin(&mut self, now: Time, acts: &mut Vec<RollEffect>) {
         while self.ending.is_none() && self.active().count() < self.plan.max_unavailable {
-            let pending = |(_, phase): &(String, Phase)| *phase == Phase::Pending;
+            let pending = |(_, phase): &(String, RollPhase)| *phase == RollPhase::Pending;
             let Some(index) = self.turns.iter().position(pending) else {
                 return;
             };
@@ -408,21 +422,21 @@ impl Roll {
             // One that takes no requests costs nothing to take out.
             if left.remove(name.as_str()) && left.is_empty() && !self.plan.allow_empty {
                 let since = *self.blocked.get_or_insert_with(|| {
-                    acts.push(Effect::Waiting(name.clone()));
+                    acts.push(RollEffect::Waiting(name.clone()));
                     now
                 });
                 if now >= since.saturating_add(self.plan.ready_timeout) {
-                    self.stop(End::Failed(Failure::Capacity(name)), acts);
+                    self.stop(RollEnd::Failed(RollFailure::Capacity(name)), acts);
                 }
                 return;
             }
             self.blocked = None;
-            self.turns[index].1 = Phase::Draining;
-            acts.push(Effect::Drain(name));
+            self.turns[index].1 = RollPhase::Draining;
+            acts.push(RollEffect::Drain(name));
         }
     }
 
-    fn phase(&mut self, name: &str) -> Option<&mut Phase> {
+    fn phase(&mut self, name: &str) -> Option<&mut RollPhase> {
         let mut turns = self.turns.iter_mut();
         turns
             .find(|(other, _)| other == name)
@@ -431,7 +445,7 @@ impl Roll {
 
     /// Those that are out, or on their way.
     fn active(&self) -> impl Iterator<Item = &str> {
-        let out = |phase: &Phase| !matches!(phase, Phase::Pending | Phase::Over);
+        let out = |phase: &RollPhase| !matches!(phase, RollPhase::Pending | RollPhase::Over);
         let out = self.turns.iter().filter(move |(_, phase)| out(phase));
         out.map(|(name, _)| name.as_str())
     }

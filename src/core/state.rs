@@ -24,7 +24,7 @@ impl Health {
 
 /// What a backend is to the balancer and to people. Derived from health and drains; first match wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
+pub enum DerivedState {
     /// Drains not empty, nothing in flight, no connection of ours open.
     Drained,
     /// Drains not empty.
@@ -37,7 +37,7 @@ pub enum State {
     Ready,
 }
 
-impl State {
+impl DerivedState {
     /// As the API and the metrics write it.
     pub const fn as_str(self) -> &'static str {
         match self {

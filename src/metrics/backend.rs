@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Histogram;
-use crate::core::backend::Probe;
+use crate::core::backend::ProbeResult;
 
 /// The lowest and highest status that has a counter of its own.
 const FIRST: u16 = 100;
@@ -14,7 +14,7 @@ const LAST: u16 = 599;
 #[derive(Debug)]
 pub struct Counters {
     /// Its probes.
-    pub probes: Probes,
+    pub probes: ProbeCounts,
     codes: Box<[AtomicU64]>,
     requests: AtomicU64,
 }
@@ -22,7 +22,7 @@ pub struct Counters {
 impl Default for Counters {
     fn default() -> Self {
         Self {
-            probes: Probes::default(),
+            probes: ProbeCounts::default(),
             codes: (FIRST..=LAST).map(|_| AtomicU64::new(0)).collect(),
             requests: AtomicU64::new(0),
         }
@@ -70,21 +70,21 @@ const RESULTS: [&str; 6] = [
 
 /// What a backend's probes found so far.
 #[derive(Debug, Default)]
-pub struct Probes {
+pub struct ProbeCounts {
     results: [AtomicU64; RESULTS.len()],
     durations: Histogram,
 }
 
-impl Probes {
+impl ProbeCounts {
     /// A probe ended.
-    pub fn ended(&self, probe: Probe, took: Duration) {
+    pub fn ended(&self, probe: ProbeResult, took: Duration) {
         let index = match probe {
-            Probe::Pass => 0,
-            Probe::Unavailable => 1,
-            Probe::Refused => 2,
-            Probe::Reset => 3,
-            Probe::Status(_) => 4,
-            Probe::Timeout => 5,
+            ProbeResult::Pass => 0,
+            ProbeResult::Unavailable => 1,
+            ProbeResult::Refused => 2,
+            ProbeResult::Reset => 3,
+            ProbeResult::Status(_) => 4,
+            ProbeResult::Timeout => 5,
         };
         self.results[index].fetch_add(1, Ordering::Relaxed);
         self.durations.observe(took);

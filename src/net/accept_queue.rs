@@ -12,7 +12,7 @@ use crate::net::listening::netlink;
 
 /// Where the other end of a connection of ours is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum AcceptState {
     /// In the queue of its listener: no process has it, and a process that dies now never will have had it.
     Queue,
     /// A process has accepted it.
@@ -21,7 +21,7 @@ pub enum Place {
 
 /// Where the other end of the connection between these addresses is; `None` where that can't be known: it is closed,
 /// it is not in this network namespace, or netlink is shut off.
-pub fn place(ours: SocketAddr, theirs: SocketAddr) -> Option<Place> {
+pub fn place(ours: SocketAddr, theirs: SocketAddr) -> Option<AcceptState> {
     ask(ours, theirs, answer).ok().flatten()
 }
 
@@ -78,11 +78,11 @@ fn question(ours: SocketAddr, theirs: SocketAddr) -> [u8; 72] {
 /// What the kernel says of that socket. One that is being closed is nobody's, and in no queue either; where no such
 /// connection is left, the kernel may describe the listener; and a listener that wants to hear of a connection only
 /// when something has come on it (`TCP_DEFER_ACCEPT`) leaves it in SYN_RECV until then.
-fn answer(bytes: &[u8]) -> Option<Place> {
+fn answer(bytes: &[u8]) -> Option<AcceptState> {
     const ESTABLISHED: u8 = 1;
     match describe(bytes)? {
-        (ESTABLISHED, 0) => Some(Place::Queue),
-        (ESTABLISHED, _) => Some(Place::Process),
+        (ESTABLISHED, 0) => Some(AcceptState::Queue),
+        (ESTABLISHED, _) => Some(AcceptState::Process),
         _ => None,
     }
 }
@@ -126,9 +126,9 @@ mod tests {
             if netlink::open().is_err() {
                 return;
             }
-            assert_eq!(place_of(ends), Some(Place::Queue), "{address}");
+            assert_eq!(place_of(ends), Some(AcceptState::Queue), "{address}");
             let (theirs, _) = listener.accept().unwrap();
-            assert_eq!(place_of(ends), Some(Place::Process), "{address}");
+            assert_eq!(place_of(ends), Some(AcceptState::Process), "{address}");
             drop(theirs);
             assert_eq!(place_of(ends), None, "{address}");
             let (_ours, ends) = connect();

@@ -24,12 +24,12 @@ pub const APPS: &str = "apps";
 /// The sockets that were passed to this process.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    sockets: Vec<Passed>,
+    sockets: Vec<InheritedSocket>,
     warnings: Vec<String>,
 }
 
 #[derive(Debug)]
-struct Passed {
+struct InheritedSocket {
     /// Kept open: a configuration may drop the address, and take it again later.
     fd: OwnedFd,
     name: String,
@@ -84,7 +84,7 @@ impl Inherited {
         let mut inherited = Self::default();
         for (fd, name) in passed {
             match look(&fd) {
-                Ok(local) => inherited.sockets.push(Passed {
+                Ok(local) => inherited.sockets.push(InheritedSocket {
                     fd,
                     name,
                     local,
@@ -101,14 +101,14 @@ impl Inherited {
     /// The socket for this TCP address: bound to it, or to `[::]` for both families where the address is
     /// `0.0.0.0`, or named after its port.
     pub fn tcp(&self, address: SocketAddr) -> Option<TcpListener> {
-        let exact = |passed: &&Passed| passed.local == Local::Tcp(address);
+        let exact = |passed: &&InheritedSocket| passed.local == Local::Tcp(address);
         let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), address.port());
-        let dual = |passed: &&Passed| {
+        let dual = |passed: &&InheritedSocket| {
             let any = address.ip().is_unspecified() && address.is_ipv4();
             any && passed.local == Local::Tcp(both)
                 && SockRef::from(&passed.fd).only_v6().is_ok_and(|only| !only)
         };
-        let named = |passed: &&Passed| {
+        let named = |passed: &&InheritedSocket| {
             matches!(passed.local, Local::Tcp(_)) && passed.name == address.port().to_string()
         };
         let mut sockets = self.sockets.iter();
@@ -119,9 +119,10 @@ impl Inherited {
 
     /// The socket for this path: bound to it, or of this name ([`ADMIN`], [`APPS`]).
     pub fn unix(&self, path: &Path, name: &str) -> Option<UnixListener> {
-        let here = |passed: &&Passed| passed.local == Local::Unix(path.to_owned());
-        let named =
-            |passed: &&Passed| matches!(passed.local, Local::Unix(_)) && passed.name == name;
+        let here = |passed: &&InheritedSocket| passed.local == Local::Unix(path.to_owned());
+        let named = |passed: &&InheritedSocket| {
+            matches!(passed.local, Local::Unix(_)) && passed.name == name
+        };
         let mut sockets = self.sockets.iter();
         let found = sockets.clone().find(here);
         found.or_else(|| sockets.find(named))?.hand_out()
@@ -142,7 +143,7 @@ impl Inherited {
     }
 }
 
-impl Passed {
+impl InheritedSocket {
     fn hand_out<T: From<OwnedFd>>(&self) -> Option<T> {
         let copy = self.fd.try_clone().ok()?;
         SockRef::from(&copy).set_nonblocking(true).ok()?;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
 /// What the runtime can say of a socket.
-pub trait Socket: AsyncRead + AsFd + Unpin + Sized {
+pub trait HangUpSocket: AsyncRead + AsFd + Unpin + Sized {
     /// What there is of these, now.
     fn readiness(&self, interest: Interest) -> Option<io::Result<Ready>>;
     /// Waits until something has come, or the peer has ended.
@@ -70,7 +70,7 @@ const END: Interest = Interest::ERROR;
 
 macro_rules! socket {
     ($type:ty) => {
-        impl Socket for $type {
+        impl HangUpSocket for $type {
             fn readiness(&self, interest: Interest) -> Option<io::Result<Ready>> {
                 let mut context = Context::from_waker(Waker::noop());
                 match pin!(self.ready(interest)).poll(&mut context) {

@@ -16,7 +16,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::hang_up::Socket;
+use super::hang_up::HangUpSocket;
 
 /// A TCP or unix socket as a [`Stream`].
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub fn moved_here(stream: Stream) -> io::Result<Stream> {
     }
 }
 
-impl<S: Socket> Plain<S> {
+impl<S: HangUpSocket> Plain<S> {
     /// A read that is none, or the first after one: see [`crate::net::stream`].
     #[cold]
     fn poll_read_unheard(
@@ -114,7 +114,7 @@ impl<S: Socket> Plain<S> {
     }
 }
 
-impl<S: Socket> AsyncRead for Plain<S> {
+impl<S: HangUpSocket> AsyncRead for Plain<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::net::stream::{Seen, stands_on, writes_to};
+use crate::net::stream::{ReplayedBytes, stands_on, writes_to};
 
 /// Bytes that were read, then the stream that they were read from.
 #[derive(Debug)]
 struct Rewound {
-    seen: Seen,
+    seen: ReplayedBytes,
     stream: Stream,
 }
 
@@ -21,7 +21,7 @@ pub fn rewound(stream: Stream, seen: &[u8]) -> Stream {
     match seen.is_empty() {
         true => stream,
         false => Box::new(Rewound {
-            seen: Seen::new(seen.to_vec()),
+            seen: ReplayedBytes::new(seen.to_vec()),
             stream,
         }),
     }

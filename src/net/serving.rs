@@ -15,7 +15,7 @@ use super::listening::{Listening, on_port};
 
 /// A process, and where it holds the socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Holder {
+struct SocketHolder {
     pid: u32,
     parent: u32,
     /// When it was started, in the kernel's ticks: tells it from another one that gets its number.
@@ -27,7 +27,7 @@ struct Holder {
 #[derive(Debug, Clone)]
 pub struct Serving {
     links: BTreeSet<String>,
-    processes: Vec<Holder>,
+    processes: Vec<SocketHolder>,
 }
 
 impl Serving {
@@ -58,7 +58,7 @@ impl Serving {
 
     /// Whether each of them has exited, or let go of the socket.
     pub fn have_ended(&self) -> bool {
-        let holds = |holder: &Holder| {
+        let holds = |holder: &SocketHolder| {
             let same = stat(holder.pid).is_some_and(|stat| stat.started == holder.started);
             let mut descriptors = holder.descriptors.iter();
             same && descriptors.any(|name| {
@@ -79,7 +79,7 @@ fn link(inode: u64) -> String {
 }
 
 /// What the process holds of these sockets; `None`: nothing, or it can't be told.
-fn holder(pid: u32, links: &BTreeSet<String>) -> Option<Holder> {
+fn holder(pid: u32, links: &BTreeSet<String>) -> Option<SocketHolder> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
     let descriptors = descriptors.filter(|entry| {
         let target = fs::read_link(entry.path());
@@ -88,7 +88,7 @@ fn holder(pid: u32, links: &BTreeSet<String>) -> Option<Holder> {
     let descriptors = descriptors.filter_map(|entry| entry.file_name().into_string().ok());
     let descriptors: Vec<_> = descriptors.collect();
     let stat = stat(pid).filter(|_| !descriptors.is_empty())?;
-    Some(Holder {
+    Some(SocketHolder {
         pid,
         parent: stat.parent,
         started: stat.started,

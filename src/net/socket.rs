@@ -8,7 +8,7 @@ use pingora::protocols::Stream;
 use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 
-use crate::net::accept_queue::{self, Place};
+use crate::net::accept_queue::{self, AcceptState};
 use crate::net::plain::descriptor_of;
 
 /// Where a connection has arrived, if that is known.
@@ -61,7 +61,7 @@ pub fn is_abandoned(stream: &Stream) -> bool {
 
 /// Where the peer's end of a TCP connection is: in its listener's queue, or a process's. `None` where this can't be
 /// known.
-pub fn place(stream: &Stream) -> Option<Place> {
+pub fn place(stream: &Stream) -> Option<AcceptState> {
     let (ours, theirs) = ends(stream)?;
     accept_queue::place(ours, theirs)
 }
@@ -100,7 +100,7 @@ pub fn unsent(_: &Stream) -> u64 {
 
 /// What the kernel knows of a TCP connection that we opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fate {
+pub struct TcpInfo {
     /// Bytes that the peer's kernel has acknowledged.
     pub acknowledged: u64,
     /// It is closed in both directions: the peer has answered what we sent with a reset.
@@ -110,7 +110,7 @@ pub struct Fate {
 }
 
 /// Asks the kernel (`TCP_INFO`); `None` where this can't be known (unix sockets, systems other than Linux).
-pub fn fate(stream: &Stream) -> Option<Fate> {
+pub fn fate(stream: &Stream) -> Option<TcpInfo> {
     fate_of(descriptor_of(stream)?)
 }
 
@@ -119,7 +119,7 @@ pub fn fate(stream: &Stream) -> Option<Fate> {
     unsafe_code,
     reason = "safe forms insist on a length that older kernels don't have"
 )]
-fn fate_of(descriptor: BorrowedFd<'_>) -> Option<Fate> {
+fn fate_of(descriptor: BorrowedFd<'_>) -> Option<TcpInfo> {
     use std::os::fd::AsRawFd as _;
     // `struct tcp_info` up to `tcpi_bytes_acked` (Linux 4.1), which the libc crate's lacks.
     const STATE: usize = 0;
@@ -149,7 +149,7 @@ fn fate_of(descriptor: BorrowedFd<'_>) -> Option<Fate> {
         .try_into()
         .map(u32::from_ne_bytes)
         .ok()?;
-    Some(Fate {
+    Some(TcpInfo {
         // The SYN counts as one.
         acknowledged: acknowledged.saturating_sub(1),
         is_reset: info[STATE] == TCP_CLOSE,
@@ -158,7 +158,7 @@ fn fate_of(descriptor: BorrowedFd<'_>) -> Option<Fate> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn fate_of(_: BorrowedFd<'_>) -> Option<Fate> {
+fn fate_of(_: BorrowedFd<'_>) -> Option<TcpInfo> {
     None
 }
 

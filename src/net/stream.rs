@@ -13,13 +13,13 @@ use tokio::io::{AsyncWrite, ReadBuf};
 
 /// Bytes that were read already, to be read once more.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct ReplayedBytes {
     bytes: Vec<u8>,
     /// How many of them have been read again.
     at: usize,
 }
 
-impl Seen {
+impl ReplayedBytes {
     /// These.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self { bytes, at: 0 }

@@ -10,10 +10,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::resolve::Resolver;
-use super::verdict::Answer;
-use super::{Target, identity};
-use crate::core::backend::Probe;
+use super::resolve::AddressResolver;
+use super::verdict::ProbeAnswer;
+use super::{ProbeTarget, identity};
+use crate::core::backend::ProbeResult;
 use crate::net::keepalive::{Keepalive, set_keepalive};
 use crate::net::proxy_protocol::write;
 use crate::registry::Endpoint;
@@ -22,18 +22,18 @@ use crate::tls::upstream::{Alpn, explain, is_of_tls};
 
 /// An open connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ProbeConnection {
     /// Declared before the ticket: the descriptor closes first.
-    socket: Socket,
+    socket: ProbeSocket,
     /// TLS holds the connection that has it.
     _ticket: Option<Ticket>,
 }
 
 #[derive(Debug)]
-enum Socket {
+enum ProbeSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Tls(Box<TlsStream<Connection>>),
+    Tls(Box<TlsStream<ProbeConnection>>),
 }
 
 /// Connects to where the backend's name leads now, up to where HTTP begins, and says which listening socket took the
@@ -42,29 +42,29 @@ enum Socket {
 /// # Errors
 /// What that says of the backend.
 pub(super) async fn connect(
-    target: &Target,
+    target: &ProbeTarget,
     alpn: Alpn,
-    resolver: &Resolver,
-) -> Result<(Connection, Option<u64>), Answer> {
+    resolver: &AddressResolver,
+) -> Result<(ProbeConnection, Option<u64>), ProbeAnswer> {
     let (endpoint, port) = (&target.endpoint, target.health.port);
     // Before the probe's own time-out, which could only say that there was no answer.
     let patience = target.health.timeout.mul_f32(0.9);
     match timeout(patience, resolver.first_answer(endpoint)).await {
         Ok(Ok(())) => {}
-        Ok(Err(why)) => return Err(Answer::unresolved(&why)),
+        Ok(Err(why)) => return Err(ProbeAnswer::unresolved(&why)),
         Err(_) => {
             let why = format!("its name could not be resolved within {patience:?}");
-            return Err(Answer::unresolved(&why));
+            return Err(ProbeAnswer::unresolved(&why));
         }
     }
     let connected = open(target, port, resolver).await;
-    let (mut connection, listener) = connected.map_err(|error| Answer::of_connect(&error))?;
+    let (mut connection, listener) = connected.map_err(|error| ProbeAnswer::of_connect(&error))?;
     let (transport, _) = endpoint.transport();
     // Another port is another server: it need not know the header.
     if port.is_none() {
         let header = write::own(transport.proxy_protocol);
         let written = connection.write_all(&header).await;
-        written.map_err(|error| Answer::of_connect(&error))?;
+        written.map_err(|error| ProbeAnswer::of_connect(&error))?;
     }
     if !target.health.tls {
         return Ok((connection, listener));
@@ -76,23 +76,23 @@ pub(super) async fn connect(
     };
     match secured {
         Ok(stream) => {
-            let connection = Connection {
-                socket: Socket::Tls(Box::new(stream)),
+            let connection = ProbeConnection {
+                socket: ProbeSocket::Tls(Box::new(stream)),
                 _ticket: None,
             };
             Ok((connection, listener))
         }
-        Err(error) => Err(Answer::new(Probe::Reset, explain(&error))),
+        Err(error) => Err(ProbeAnswer::new(ProbeResult::Reset, explain(&error))),
     }
 }
 
 /// Whether probes speak HTTP/2, as requests do. Another port is another server.
-pub(super) fn speaks_http2(target: &Target) -> bool {
+pub(super) fn speaks_http2(target: &ProbeTarget) -> bool {
     target.health.port.is_none() && target.endpoint.transport().0.http2
 }
 
 /// Whether probes shake hands.
-pub(super) fn speaks_tls(target: &Target) -> bool {
+pub(super) fn speaks_tls(target: &ProbeTarget) -> bool {
     target.health.tls && !matches!(target.endpoint.transport().0.tls(), Ok(None))
 }
 
@@ -106,10 +106,10 @@ pub(super) fn describe(error: &io::Error) -> String {
 
 /// The connection itself. `port` takes the place of the backend's own.
 async fn open(
-    Target { endpoint, own, .. }: &Target,
+    ProbeTarget { endpoint, own, .. }: &ProbeTarget,
     port: Option<u16>,
-    resolver: &Resolver,
-) -> io::Result<(Connection, Option<u64>)> {
+    resolver: &AddressResolver,
+) -> io::Result<(ProbeConnection, Option<u64>)> {
     let Some(resolved) = endpoint.resolved() else {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
@@ -122,7 +122,7 @@ async fn open(
         Resolved::Unix(path) => {
             own.check_path(path).map_err(io::Error::other)?;
             let stream = UnixStream::connect(path).await?;
-            (Socket::Unix(stream), identity::of_unix(path))
+            (ProbeSocket::Unix(stream), identity::of_unix(path))
         }
         Resolved::Socket(address) => {
             own.check(*address).map_err(io::Error::other)?;
@@ -131,10 +131,10 @@ async fn open(
             // It may become the sentinel, whose end is the first that is heard of a process that stops.
             set_keepalive(&stream, Some(Keepalive::standard()));
             let listener = identity::of_tcp(&stream);
-            (Socket::Tcp(stream), listener)
+            (ProbeSocket::Tcp(stream), listener)
         }
     };
-    let connection = Connection {
+    let connection = ProbeConnection {
         socket,
         _ticket: Some(ticket),
     };
@@ -147,7 +147,7 @@ async fn connect_any(
     endpoint: &Endpoint,
     current: SocketAddr,
     port: Option<u16>,
-    resolver: &Resolver,
+    resolver: &AddressResolver,
 ) -> io::Result<TcpStream> {
     let with_port =
         |address: SocketAddr| SocketAddr::new(address.ip(), port.unwrap_or_else(|| address.port()));
@@ -168,46 +168,46 @@ async fn connect_any(
     Err(refused)
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for ProbeConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_read(context, into),
-            Socket::Unix(stream) => Pin::new(stream).poll_read(context, into),
-            Socket::Tls(stream) => Pin::new(stream).poll_read(context, into),
+            ProbeSocket::Tcp(stream) => Pin::new(stream).poll_read(context, into),
+            ProbeSocket::Unix(stream) => Pin::new(stream).poll_read(context, into),
+            ProbeSocket::Tls(stream) => Pin::new(stream).poll_read(context, into),
         }
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for ProbeConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Socket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-            Socket::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            ProbeSocket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            ProbeSocket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            ProbeSocket::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Socket::Unix(stream) => Pin::new(stream).poll_flush(context),
-            Socket::Tls(stream) => Pin::new(stream).poll_flush(context),
+            ProbeSocket::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            ProbeSocket::Unix(stream) => Pin::new(stream).poll_flush(context),
+            ProbeSocket::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.socket {
-            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            ProbeSocket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            ProbeSocket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            ProbeSocket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -9,14 +9,14 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use tokio::time::Instant;
 
-use super::Target;
+use super::ProbeTarget;
 use super::http::{default_host, first_line, took};
-use super::http2::{self, Call, Reply};
-use super::resolve::Resolver;
+use super::http2::{self, ProbeCall, Reply};
+use super::resolve::AddressResolver;
 use super::sentinel::Sentinel;
-use super::verdict::Answer;
-use crate::config::Check;
-use crate::core::backend::Probe;
+use super::verdict::ProbeAnswer;
+use crate::config::HealthCheck;
+use crate::core::backend::ProbeResult;
 use message::ServingStatus;
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
@@ -39,8 +39,8 @@ pub(super) struct Grpc {
 
 impl Grpc {
     /// `None` for another kind of check.
-    pub(super) fn new(target: &Target) -> Option<Self> {
-        let Check::Grpc { service, host } = &target.health.check else {
+    pub(super) fn new(target: &ProbeTarget) -> Option<Self> {
+        let HealthCheck::Grpc { service, host } = &target.health.check else {
             return None;
         };
         let host = host
@@ -65,27 +65,27 @@ impl Grpc {
     /// One probe.
     pub(super) async fn probe(
         &self,
-        target: &Target,
-        resolver: &Resolver,
+        target: &ProbeTarget,
+        resolver: &AddressResolver,
         sentinel: Option<Sentinel>,
         keep: bool,
-    ) -> Answer {
+    ) -> ProbeAnswer {
         let judge = |reply: &Reply, began| self.verdict(reply, began);
-        let call = Call {
+        let call = ProbeCall {
             request: &self.request,
             body: &self.message,
         };
         http2::probe(target, resolver, sentinel, keep, call, judge).await
     }
 
-    fn verdict(&self, reply: &Reply, began: Instant) -> (Probe, String) {
+    fn verdict(&self, reply: &Reply, began: Instant) -> (ProbeResult, String) {
         if reply.status != 200 {
             let known = StatusCode::from_u16(reply.status).ok();
             let reason = known.and_then(|status| status.canonical_reason());
             let line = format!("{} {}", reply.status, reason.unwrap_or_default());
             let probe = match reply.status {
-                503 => Probe::Unavailable,
-                status => Probe::Status(status),
+                503 => ProbeResult::Unavailable,
+                status => ProbeResult::Status(status),
             };
             return (
                 probe,
@@ -97,7 +97,7 @@ impl Grpc {
         let number = |value: &HeaderValue| value.to_str().ok()?.parse::<u16>().ok();
         let Some(status) = field("grpc-status").and_then(number) else {
             return (
-                Probe::Status(200),
+                ProbeResult::Status(200),
                 "the answer is not gRPC's: it has no grpc-status".to_owned(),
             );
         };
@@ -108,38 +108,40 @@ impl Grpc {
         }
     }
 
-    fn serving(&self, answer: Option<ServingStatus>, began: Instant) -> (Probe, String) {
+    fn serving(&self, answer: Option<ServingStatus>, began: Instant) -> (ProbeResult, String) {
         match answer {
-            Some(ServingStatus::Serving) => (Probe::Pass, format!("SERVING in {}", took(began))),
-            Some(ServingStatus::NotServing) => (Probe::Unavailable, "NOT_SERVING".to_owned()),
-            Some(ServingStatus::ServiceUnknown) => (Probe::Status(NOT_FOUND), self.unknown()),
+            Some(ServingStatus::Serving) => {
+                (ProbeResult::Pass, format!("SERVING in {}", took(began)))
+            }
+            Some(ServingStatus::NotServing) => (ProbeResult::Unavailable, "NOT_SERVING".to_owned()),
+            Some(ServingStatus::ServiceUnknown) => (ProbeResult::Status(NOT_FOUND), self.unknown()),
             Some(ServingStatus::Unknown) => {
                 let detail = "UNKNOWN: the app has not said yet whether it serves";
-                (Probe::Status(200), detail.to_owned())
+                (ProbeResult::Status(200), detail.to_owned())
             }
             None => {
                 let detail = "the answer is not a HealthCheckResponse";
-                (Probe::Status(200), detail.to_owned())
+                (ProbeResult::Status(200), detail.to_owned())
             }
         }
     }
 
-    fn error(&self, status: u16, said: &str) -> (Probe, String) {
+    fn error(&self, status: u16, said: &str) -> (ProbeResult, String) {
         let said = match said {
             "" => String::new(),
             said => format!(": {said}"),
         };
         match status {
-            UNAVAILABLE => (Probe::Unavailable, format!("UNAVAILABLE{said}")),
-            DEADLINE_EXCEEDED => (Probe::Timeout, format!("DEADLINE_EXCEEDED{said}")),
-            NOT_FOUND => (Probe::Status(status), self.unknown()),
+            UNAVAILABLE => (ProbeResult::Unavailable, format!("UNAVAILABLE{said}")),
+            DEADLINE_EXCEEDED => (ProbeResult::Timeout, format!("DEADLINE_EXCEEDED{said}")),
+            NOT_FOUND => (ProbeResult::Status(status), self.unknown()),
             UNIMPLEMENTED => (
-                Probe::Status(status),
+                ProbeResult::Status(status),
                 "UNIMPLEMENTED: the app has no grpc.health.v1.Health; add its library's health service, or write \
                  `type = \"tcp\"` in [pool.health]"
                     .to_owned(),
             ),
-            other => (Probe::Status(other), format!("grpc-status {other}{said}")),
+            other => (ProbeResult::Status(other), format!("grpc-status {other}{said}")),
         }
     }
 

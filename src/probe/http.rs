@@ -7,15 +7,15 @@ use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_A
 use hyper::{Method, Request, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
-use super::Target;
-use super::connect::{self, Connection, connect};
-use super::http1::{self, Answered, Failed};
-use super::http2::{self, Call, Reply};
-use super::resolve::Resolver;
+use super::ProbeTarget;
+use super::connect::{self, ProbeConnection, connect};
+use super::http1::{self, Answered, ExchangeError};
+use super::http2::{self, ProbeCall, Reply};
+use super::resolve::AddressResolver;
 use super::sentinel::Sentinel;
-use super::verdict::Answer;
-use crate::config::{Address, Check};
-use crate::core::backend::Probe;
+use super::verdict::ProbeAnswer;
+use crate::config::{Address, HealthCheck};
+use crate::core::backend::ProbeResult;
 use crate::tls::upstream::Alpn;
 
 /// How much of a refusing answer's body is shown to people.
@@ -40,8 +40,8 @@ pub(super) struct Http {
 impl Http {
     /// `None` for another kind of check. What can't be sent is left out with a warning: the configuration's
     /// own checks come first, so that is a safeguard only.
-    pub(super) fn new(target: &Target) -> Option<Self> {
-        let Check::Http {
+    pub(super) fn new(target: &ProbeTarget) -> Option<Self> {
+        let HealthCheck::Http {
             path,
             host,
             method,
@@ -101,14 +101,14 @@ impl Http {
     /// One probe: on the sentinel if there is one, else, or if that died just now, on a fresh connection.
     pub(super) async fn probe(
         &self,
-        target: &Target,
-        resolver: &Resolver,
+        target: &ProbeTarget,
+        resolver: &AddressResolver,
         sentinel: Option<Sentinel>,
         keep: bool,
-    ) -> Answer {
+    ) -> ProbeAnswer {
         if let Some(request) = &self.over_http2 {
             let body = &Bytes::new();
-            let call = Call { request, body };
+            let call = ProbeCall { request, body };
             let judge = |reply: &Reply, began| {
                 let probe = self.verdict(reply.status);
                 let detail = describe(reply.status, probe, &took(began), &reply.body);
@@ -122,7 +122,7 @@ impl Http {
         let reused = kept.is_some();
         if let Some((connection, listener)) = kept {
             match timeout_at(deadline, self.ask(connection, keep)).await {
-                Err(_) => return Answer::timeout(target.health.timeout),
+                Err(_) => return ProbeAnswer::timeout(target.health.timeout),
                 Ok(Ok(answered)) => {
                     return self
                         .judge(target, answered, listener, began, deadline, keep)
@@ -139,7 +139,7 @@ impl Http {
             Ok((answered, listener))
         };
         let mut answer = match timeout_at(deadline, fresh).await {
-            Err(_) => Answer::timeout(target.health.timeout),
+            Err(_) => ProbeAnswer::timeout(target.health.timeout),
             Ok(Err(failed)) => failed,
             Ok(Ok((answered, listener))) => {
                 self.judge(target, answered, listener, began, deadline, keep)
@@ -150,20 +150,24 @@ impl Http {
         answer
     }
 
-    async fn ask(&self, connection: Connection, keep: bool) -> Result<Answered, Failed> {
+    async fn ask(
+        &self,
+        connection: ProbeConnection,
+        keep: bool,
+    ) -> Result<Answered, ExchangeError> {
         let request = if keep { &self.keeping } else { &self.closing };
         http1::ask(connection, request, self.bodiless).await
     }
 
     async fn judge(
         &self,
-        target: &Target,
+        target: &ProbeTarget,
         mut answered: Answered,
         listener: Option<u64>,
         began: Instant,
         deadline: Instant,
         keep: bool,
-    ) -> Answer {
+    ) -> ProbeAnswer {
         let (status, took) = (answered.status, took(began));
         if target.health.port.is_none() {
             let is_http10 = &target.endpoint.is_http10;
@@ -173,24 +177,24 @@ impl Http {
         let reusable = timeout_at(deadline, answered.finish()).await == Ok(true);
         let probe = self.verdict(status);
         let detail = describe(status, probe, &took, answered.body());
-        Answer {
+        ProbeAnswer {
             listener,
             kept: (keep && reusable).then(|| Sentinel::http(answered.into_connection(), listener)),
-            ..Answer::new(probe, detail)
+            ..ProbeAnswer::new(probe, detail)
         }
     }
 
-    fn verdict(&self, status: u16) -> Probe {
+    fn verdict(&self, status: u16) -> ProbeResult {
         if self
             .expect
             .iter()
             .any(|(from, to)| (*from..=*to).contains(&status))
         {
-            Probe::Pass
+            ProbeResult::Pass
         } else if status == 503 {
-            Probe::Unavailable
+            ProbeResult::Unavailable
         } else {
-            Probe::Status(status)
+            ProbeResult::Status(status)
         }
     }
 }
@@ -219,8 +223,8 @@ pub(super) fn first_line(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn describe(status: u16, probe: Probe, took: &str, body: &[u8]) -> String {
-    if probe == Probe::Pass {
+fn describe(status: u16, probe: ProbeResult, took: &str, body: &[u8]) -> String {
+    if probe == ProbeResult::Pass {
         return format!("{status} in {took}");
     }
     let known = StatusCode::from_u16(status).ok();
@@ -232,13 +236,13 @@ fn describe(status: u16, probe: Probe, took: &str, body: &[u8]) -> String {
     }
 }
 
-fn no_answer(failed: &Failed) -> Answer {
+fn no_answer(failed: &ExchangeError) -> ProbeAnswer {
     let detail = match failed {
-        Failed::Garbled(error) => format!("the answer was not HTTP/1: {error}"),
-        Failed::Refused(why) => why.clone(),
-        Failed::Closed => "the connection was closed before an answer".to_owned(),
+        ExchangeError::Garbled(error) => format!("the answer was not HTTP/1: {error}"),
+        ExchangeError::Refused(why) => why.clone(),
+        ExchangeError::Closed => "the connection was closed before an answer".to_owned(),
     };
-    Answer::new(Probe::Reset, detail)
+    ProbeAnswer::new(ProbeResult::Reset, detail)
 }
 
 /// `1.2 ms`

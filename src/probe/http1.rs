@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::connect::Connection;
+use super::connect::ProbeConnection;
 use crate::tls;
 
 /// A longer head is no answer.
@@ -23,7 +23,7 @@ const FIRST_READ: usize = 1024;
 
 /// Why there was no answer.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(super) enum ExchangeError {
     /// The connection ended before.
     Closed,
     /// The other side does not want us (for people).
@@ -32,7 +32,7 @@ pub(super) enum Failed {
     Garbled(httparse::Error),
 }
 
-impl From<io::Error> for Failed {
+impl From<io::Error> for ExchangeError {
     fn from(error: io::Error) -> Self {
         match tls::upstream::is_of_tls(&error) {
             true => Self::Refused(tls::upstream::explain(&error)),
@@ -46,26 +46,26 @@ impl From<io::Error> for Failed {
 pub(super) struct Answered {
     /// The status, 101 or 200 and above.
     pub(super) status: u16,
-    connection: Connection,
+    connection: ProbeConnection,
     bytes: Vec<u8>,
-    head: Head,
+    head: ProbeHead,
 }
 
 /// What a head says, as far as a probe wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
+struct ProbeHead {
     /// Its bytes, with the blank line.
     length: usize,
     status: u16,
     /// It is of HTTP/1.0.
     is_http10: bool,
-    body: Body,
+    body: ProbeBody,
     keeps: bool,
 }
 
 /// Where the body ends (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Body {
+enum ProbeBody {
     Length(u64),
     Chunked,
     UntilClose,
@@ -73,17 +73,17 @@ enum Body {
 
 /// Sends the request and reads the answer's head. `bodiless`: it was a HEAD.
 pub(super) async fn ask(
-    mut connection: Connection,
+    mut connection: ProbeConnection,
     request: &[u8],
     bodiless: bool,
-) -> Result<Answered, Failed> {
+) -> Result<Answered, ExchangeError> {
     connection.write_all(request).await?;
     let mut bytes = Vec::with_capacity(FIRST_READ);
     loop {
         if connection.read_buf(&mut bytes).await? == 0 {
-            return Err(Failed::Closed);
+            return Err(ExchangeError::Closed);
         }
-        while let Some(head) = parse(&bytes, bodiless).map_err(Failed::Garbled)? {
+        while let Some(head) = parse(&bytes, bodiless).map_err(ExchangeError::Garbled)? {
             // A 1xx is not the answer yet; a 101 is the last that is HTTP.
             if head.status >= 200 || head.status == 101 {
                 let status = head.status;
@@ -97,7 +97,7 @@ pub(super) async fn ask(
             bytes.drain(..head.length);
         }
         if bytes.len() > MAX_HEAD {
-            return Err(Failed::Garbled(httparse::Error::TooManyHeaders));
+            return Err(ExchangeError::Garbled(httparse::Error::TooManyHeaders));
         }
     }
 }
@@ -112,8 +112,10 @@ impl Answered {
     pub(super) fn body(&self) -> &[u8] {
         let body = &self.bytes[self.head.length..];
         match self.head.body {
-            Body::Length(length) => &body[..body.len().min(length.try_into().unwrap_or(MAX_BODY))],
-            Body::Chunked => match httparse::parse_chunk_size(body) {
+            ProbeBody::Length(length) => {
+                &body[..body.len().min(length.try_into().unwrap_or(MAX_BODY))]
+            }
+            ProbeBody::Chunked => match httparse::parse_chunk_size(body) {
                 Ok(httparse::Status::Complete((start, size))) => {
                     let size = usize::try_from(size).unwrap_or(MAX_BODY);
                     let chunk = &body[start..];
@@ -121,7 +123,7 @@ impl Answered {
                 }
                 _ => &[],
             },
-            Body::UntilClose => body,
+            ProbeBody::UntilClose => body,
         }
     }
 
@@ -131,12 +133,12 @@ impl Answered {
         loop {
             match progress(&self.bytes, &mut at, self.head.body) {
                 // Bytes after the end: nobody asked for them.
-                Progress::End(end) => return self.head.keeps && end == self.bytes.len(),
-                Progress::Broken => return false,
-                Progress::Partial if self.bytes.len() - self.head.length > MAX_BODY => {
+                BodyProgress::End(end) => return self.head.keeps && end == self.bytes.len(),
+                BodyProgress::Broken => return false,
+                BodyProgress::Partial if self.bytes.len() - self.head.length > MAX_BODY => {
                     return false;
                 }
-                Progress::Partial => {}
+                BodyProgress::Partial => {}
             }
             match self.connection.read_buf(&mut self.bytes).await {
                 Ok(0) | Err(_) => return false,
@@ -146,14 +148,14 @@ impl Answered {
     }
 
     /// The connection, after [`Self::finish`] has said that it can be used again.
-    pub(super) fn into_connection(self) -> Connection {
+    pub(super) fn into_connection(self) -> ProbeConnection {
         self.connection
     }
 }
 
 /// How much of a body is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum BodyProgress {
     Partial,
     /// All of it, up to here.
     End(usize),
@@ -162,31 +164,31 @@ enum Progress {
 }
 
 /// Looks for the end of the body. `at` is where to look on for the next chunk.
-fn progress(bytes: &[u8], at: &mut usize, body: Body) -> Progress {
+fn progress(bytes: &[u8], at: &mut usize, body: ProbeBody) -> BodyProgress {
     match body {
-        Body::Length(length) if length > MAX_BODY as u64 => Progress::Broken,
-        Body::Length(length) => match *at + length as usize {
-            end if end <= bytes.len() => Progress::End(end),
-            _ => Progress::Partial,
+        ProbeBody::Length(length) if length > MAX_BODY as u64 => BodyProgress::Broken,
+        ProbeBody::Length(length) => match *at + length as usize {
+            end if end <= bytes.len() => BodyProgress::End(end),
+            _ => BodyProgress::Partial,
         },
-        Body::UntilClose => Progress::Partial,
-        Body::Chunked => loop {
+        ProbeBody::UntilClose => BodyProgress::Partial,
+        ProbeBody::Chunked => loop {
             let Some(rest) = bytes.get(*at..) else {
-                return Progress::Partial;
+                return BodyProgress::Partial;
             };
             let (start, size) = match httparse::parse_chunk_size(rest) {
                 Ok(httparse::Status::Complete(found)) => found,
-                Ok(httparse::Status::Partial) => return Progress::Partial,
-                Err(_) => return Progress::Broken,
+                Ok(httparse::Status::Partial) => return BodyProgress::Partial,
+                Err(_) => return BodyProgress::Broken,
             };
             if size == 0 {
                 return match trailers(&rest[start..]) {
-                    Some(length) => Progress::End(*at + start + length),
-                    None => Progress::Partial,
+                    Some(length) => BodyProgress::End(*at + start + length),
+                    None => BodyProgress::Partial,
                 };
             }
             if size > MAX_BODY as u64 {
-                return Progress::Broken;
+                return BodyProgress::Broken;
             }
             *at += start + size as usize + 2;
         },
@@ -203,7 +205,7 @@ fn trailers(rest: &[u8]) -> Option<usize> {
 }
 
 /// The head that `bytes` begin with; `None` while it is not complete.
-fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<Head>, httparse::Error> {
+fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<ProbeHead>, httparse::Error> {
     let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -239,13 +241,13 @@ fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<Head>, httparse::Error> 
     }
     let old = parsed.version == Some(0);
     let body = match (chunked, announced) {
-        _ if bodiless || status < 200 || matches!(status, 204 | 304) => Body::Length(0),
-        (Some(true), _) if !old => Body::Chunked,
-        (Some(_), _) | (None, None) => Body::UntilClose,
-        (None, Some(length)) => Body::Length(length),
+        _ if bodiless || status < 200 || matches!(status, 204 | 304) => ProbeBody::Length(0),
+        (Some(true), _) if !old => ProbeBody::Chunked,
+        (Some(_), _) | (None, None) => ProbeBody::UntilClose,
+        (None, Some(length)) => ProbeBody::Length(length),
     };
     let keeps = !close && (!old || keep) && status != 101;
-    Ok(Some(Head {
+    Ok(Some(ProbeHead {
         length,
         status,
         is_http10: old,
@@ -271,7 +273,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Option<(Body, bool)>, httparse::Error> {
+    fn read(text: &str) -> Result<Option<(ProbeBody, bool)>, httparse::Error> {
         parse(text.as_bytes(), false).map(|head| head.map(|head| (head.body, head.keeps)))
     }
 
@@ -280,49 +282,53 @@ mod tests {
         let cases = [
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
-                Body::Length(2),
+                ProbeBody::Length(2),
                 true,
             ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\n",
-                Body::Length(2),
+                ProbeBody::Length(2),
                 true,
             ),
-            ("HTTP/1.1 200 OK\r\n\r\n", Body::UntilClose, true),
-            ("HTTP/1.1 204 No Content\r\n\r\n", Body::Length(0), true),
+            ("HTTP/1.1 200 OK\r\n\r\n", ProbeBody::UntilClose, true),
+            (
+                "HTTP/1.1 204 No Content\r\n\r\n",
+                ProbeBody::Length(0),
+                true,
+            ),
             (
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-                Body::Chunked,
+                ProbeBody::Chunked,
                 true,
             ),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-                Body::Chunked,
+                ProbeBody::Chunked,
                 true,
             ),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-                Body::UntilClose,
+                ProbeBody::UntilClose,
                 true,
             ),
             (
                 "HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n",
-                Body::UntilClose,
+                ProbeBody::UntilClose,
                 false,
             ),
             (
                 "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
-                Body::Length(0),
+                ProbeBody::Length(0),
                 false,
             ),
             (
                 "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
-                Body::Length(0),
+                ProbeBody::Length(0),
                 true,
             ),
             (
                 "HTTP/1.1 101 Switching Protocols\r\n\r\n",
-                Body::Length(0),
+                ProbeBody::Length(0),
                 false,
             ),
         ];
@@ -331,7 +337,11 @@ mod tests {
             assert_eq!(read(&text[..text.len() - 1]), Ok(None), "{text}");
         }
         let head = parse(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", true);
-        assert_eq!(head.unwrap().unwrap().body, Body::Length(0), "to a HEAD");
+        assert_eq!(
+            head.unwrap().unwrap().body,
+            ProbeBody::Length(0),
+            "to a HEAD"
+        );
         for broken in [
             "Content-Length: 1\r\nContent-Length: 2",
             "Content-Length: -1",
@@ -347,19 +357,19 @@ mod tests {
             ("0\r\n\r\n", None),
             ("2\r\nok\r\n0\r\n\r\n", None),
             ("2;x=y\r\nok\r\n3\r\nabc\r\n0\r\nTrailer: x\r\n\r\n", None),
-            ("fffffffffffffff\r\nok", Some(Progress::Broken)),
-            ("2\r\nok\r\nzz\r\n", Some(Progress::Broken)),
-            ("9\r\nok", Some(Progress::Partial)),
+            ("fffffffffffffff\r\nok", Some(BodyProgress::Broken)),
+            ("2\r\nok\r\nzz\r\n", Some(BodyProgress::Broken)),
+            ("9\r\nok", Some(BodyProgress::Partial)),
         ] {
-            let (mut at, mut found) = (0, Progress::Partial);
+            let (mut at, mut found) = (0, BodyProgress::Partial);
             for length in 0..=chunks.len() {
                 assert!(
-                    !matches!(found, Progress::End(_)),
+                    !matches!(found, BodyProgress::End(_)),
                     "{chunks:?} ended before {length}"
                 );
-                found = progress(&chunks.as_bytes()[..length], &mut at, Body::Chunked);
+                found = progress(&chunks.as_bytes()[..length], &mut at, ProbeBody::Chunked);
             }
-            let whole = Progress::End(chunks.len());
+            let whole = BodyProgress::End(chunks.len());
             assert_eq!(found, expected.unwrap_or(whole), "{chunks:?}");
         }
     }

@@ -5,12 +5,12 @@ use h2::client::{Builder, SendRequest};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
 use tokio::time::{Instant, timeout_at};
 
-use super::Target;
-use super::connect::{self, Connection, connect};
-use super::resolve::Resolver;
-use super::sentinel::{Sentinel, Watcher};
-use super::verdict::Answer;
-use crate::core::backend::Probe;
+use super::ProbeTarget;
+use super::connect::{self, ProbeConnection, connect};
+use super::resolve::AddressResolver;
+use super::sentinel::{Sentinel, SentinelTask};
+use super::verdict::ProbeAnswer;
+use crate::core::backend::ProbeResult;
 use crate::tls::upstream::Alpn;
 
 /// A larger answer is not read to its end.
@@ -20,10 +20,10 @@ const MAX_HEAD: u32 = 64 << 10;
 
 /// An open session; dropping it closes the connection.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct ProbeSession {
     sender: SendRequest<Bytes>,
     /// Reads and writes until the end.
-    task: Watcher,
+    task: SentinelTask,
 }
 
 /// A complete answer.
@@ -37,9 +37,9 @@ pub(super) struct Reply {
     pub(super) trailers: HeaderMap,
 }
 
-impl Session {
+impl ProbeSession {
     /// Begins to speak HTTP/2. Whether the other side does, the first call shows.
-    async fn open(connection: Connection) -> Result<Self, h2::Error> {
+    async fn open(connection: ProbeConnection) -> Result<Self, h2::Error> {
         let (sender, connection) = Builder::new()
             .enable_push(false)
             .max_header_list_size(MAX_HEAD)
@@ -50,12 +50,12 @@ impl Session {
         });
         Ok(Self {
             sender,
-            task: Watcher(task),
+            task: SentinelTask(task),
         })
     }
 
     /// Sends a request and takes the answer to it.
-    async fn call(&mut self, call: Call<'_>) -> Result<Reply, h2::Error> {
+    async fn call(&mut self, call: ProbeCall<'_>) -> Result<Reply, h2::Error> {
         let mut sender = self.sender.clone().ready().await?;
         let bodiless = call.body.is_empty();
         let (response, mut stream) = sender.send_request(call.request.clone(), bodiless)?;
@@ -98,7 +98,7 @@ impl Session {
 
 /// What a probe asks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call<'a> {
+pub(super) struct ProbeCall<'a> {
     pub(super) request: &'a Request<()>,
     /// Empty: none.
     pub(super) body: &'a Bytes,
@@ -114,7 +114,7 @@ pub(super) fn request(method: Method, uri: Uri) -> Request<()> {
 }
 
 /// The target of a request, as HTTP/2 wants it.
-pub(super) fn uri(target: &Target, host: &str, path: &str) -> Uri {
+pub(super) fn uri(target: &ProbeTarget, host: &str, path: &str) -> Uri {
     let scheme = match connect::speaks_tls(target) {
         true => "https",
         false => "http",
@@ -132,28 +132,28 @@ pub(super) fn uri(target: &Target, host: &str, path: &str) -> Uri {
 
 /// One probe: on the kept session if there is one, else, or if that ended just now, on a fresh one.
 pub(super) async fn probe(
-    target: &Target,
-    resolver: &Resolver,
+    target: &ProbeTarget,
+    resolver: &AddressResolver,
     sentinel: Option<Sentinel>,
     keep: bool,
-    call: Call<'_>,
-    judge: impl Fn(&Reply, Instant) -> (Probe, String),
-) -> Answer {
+    call: ProbeCall<'_>,
+    judge: impl Fn(&Reply, Instant) -> (ProbeResult, String),
+) -> ProbeAnswer {
     let began = Instant::now();
     let deadline = began + target.health.timeout;
-    let judge = |reply: &Reply, session: Session, listener| {
+    let judge = |reply: &Reply, session: ProbeSession, listener| {
         let (probe, detail) = judge(reply, began);
-        Answer {
+        ProbeAnswer {
             listener,
             kept: (keep && session.is_open()).then(|| Sentinel::session(session, listener)),
-            ..Answer::new(probe, detail)
+            ..ProbeAnswer::new(probe, detail)
         }
     };
     let kept = sentinel.and_then(Sentinel::into_session);
     let reused = kept.is_some();
     if let Some((mut session, listener)) = kept {
         match timeout_at(deadline, session.call(call)).await {
-            Err(_) => return Answer::timeout(target.health.timeout),
+            Err(_) => return ProbeAnswer::timeout(target.health.timeout),
             Ok(Ok(reply)) => return judge(&reply, session, listener),
             // The race that every kept connection knows.
             Ok(Err(_)) => {}
@@ -161,14 +161,14 @@ pub(super) async fn probe(
     }
     let fresh = async {
         let (connection, listener) = connect(target, Alpn::H2, resolver).await?;
-        let session = Session::open(connection).await;
+        let session = ProbeSession::open(connection).await;
         let mut session = session.map_err(|error| no_answer(&error))?;
         let reply = session.call(call).await;
         let reply = reply.map_err(|error| no_answer(&error))?;
         Ok((reply, session, listener))
     };
     let mut answer = match timeout_at(deadline, fresh).await {
-        Err(_) => Answer::timeout(target.health.timeout),
+        Err(_) => ProbeAnswer::timeout(target.health.timeout),
         Ok(Err(failed)) => failed,
         Ok(Ok((reply, session, listener))) => judge(&reply, session, listener),
     };
@@ -176,7 +176,7 @@ pub(super) async fn probe(
     answer
 }
 
-fn no_answer(error: &h2::Error) -> Answer {
+fn no_answer(error: &h2::Error) -> ProbeAnswer {
     let detail = match (error.get_io(), error.reason()) {
         (Some(error), _) => connect::describe(error),
         (None, Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR)) => {
@@ -184,5 +184,5 @@ fn no_answer(error: &h2::Error) -> Answer {
         }
         (None, _) => format!("no answer over HTTP/2: {error}"),
     };
-    Answer::new(Probe::Reset, detail)
+    ProbeAnswer::new(ProbeResult::Reset, detail)
 }

@@ -1,7 +1,7 @@
 //! Probes: one task per backend asks it how it is, and keeps one idle connection open, the *sentinel*, because
 //! its end is the first that is heard of a process that stops.
 //!
-//! The probes decide nothing: each result goes to one method, [`Report::report`].
+//! The probes decide nothing: each result goes to one method, [`ProbeReport::report`].
 
 mod connect;
 mod grpc;
@@ -22,44 +22,44 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::config;
-use crate::core::backend::Event;
+use crate::core::backend::BackendEvent;
 use crate::registry::own_listeners::OwnListeners;
-use crate::registry::{Endpoint, Handle, Key};
+use crate::registry::{BackendKey, Endpoint, Handle};
 use crate::rt::panics;
 
 pub use crate::registry::probing::Cadence;
 
 /// What to probe, and how.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct ProbeTarget {
     /// The backend. Probes use its resolved address, and count their connections among its own.
     pub endpoint: Arc<Endpoint>,
     /// `[pool.health]`.
-    pub health: Arc<config::Health>,
+    pub health: Arc<config::HealthConfig>,
     /// Where no backend may be.
     pub own: OwnListeners,
 }
 
 /// Who hears of it.
-pub trait Report: Send + Sync + 'static {
-    /// An [`Event::Probed`] or [`Event::PeerClosed`], with a line for people.
-    fn report(&self, key: Key, event: Event, detail: String);
+pub trait ProbeReport: Send + Sync + 'static {
+    /// An [`BackendEvent::Probed`] or [`BackendEvent::PeerClosed`], with a line for people.
+    fn report(&self, key: BackendKey, event: BackendEvent, detail: String);
 }
 
-impl Report for Handle {
-    fn report(&self, key: Key, event: Event, detail: String) {
+impl ProbeReport for Handle {
+    fn report(&self, key: BackendKey, event: BackendEvent, detail: String) {
         Handle::report(self, key, event, detail);
     }
 }
 
 /// A running prober; dropping it ends its task and closes its connection.
 #[derive(Debug)]
-pub struct Prober {
+pub struct RunningProber {
     wake: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
-impl Prober {
+impl RunningProber {
     /// Probes without waiting for the next turn. Many calls make one probe: there is one in flight at a time,
     /// and at most one in 20 ms.
     pub fn probe_now(&self) {
@@ -67,7 +67,7 @@ impl Prober {
     }
 }
 
-impl Drop for Prober {
+impl Drop for RunningProber {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -75,10 +75,10 @@ impl Drop for Prober {
 
 /// Starts probing, the first time at once. Must be called on a tokio runtime (the control runtime).
 pub fn spawn(
-    target: Target,
+    target: ProbeTarget,
     cadence: watch::Receiver<Cadence>,
-    reporter: Arc<dyn Report>,
-) -> Prober {
+    reporter: Arc<dyn ProbeReport>,
+) -> RunningProber {
     let wake = Arc::new(Notify::new());
     let woken = wake.clone();
     let start = move || {
@@ -87,7 +87,7 @@ pub fn spawn(
     };
     // A backend that nobody probes would keep its state for ever.
     let task = tokio::spawn(panics::restart("prober", start));
-    Prober { wake, task }
+    RunningProber { wake, task }
 }
 
 #[cfg(test)]

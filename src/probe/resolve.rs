@@ -25,7 +25,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Keeps an endpoint's address fresh until dropped; does nothing for literal addresses and unix sockets.
 #[derive(Debug, Default)]
-pub(super) struct Resolver {
+pub(super) struct AddressResolver {
     state: Arc<Mutex<Lookups>>,
     own: OwnListeners,
     task: Option<JoinHandle<()>>,
@@ -40,7 +40,7 @@ struct Lookups {
     scripted: Option<Vec<SocketAddr>>,
 }
 
-impl Resolver {
+impl AddressResolver {
     /// Starts it. Must be called on a tokio runtime.
     pub(super) fn start(endpoint: &Arc<Endpoint>, own: &OwnListeners) -> Self {
         Self::over(endpoint, own, Arc::default())
@@ -100,7 +100,7 @@ async fn keep_looking(endpoint: Arc<Endpoint>, state: Arc<Mutex<Lookups>>, own: 
     }
 }
 
-impl Drop for Resolver {
+impl Drop for AddressResolver {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -202,7 +202,7 @@ mod tests {
         let two: SocketAddr = ([192, 0, 2, 2], 80).into();
         let (signals, _) = tokio::sync::mpsc::unbounded_channel();
         let endpoint = Arc::new(Endpoint::new(
-            crate::registry::Key(1),
+            crate::registry::BackendKey(1),
             "app".into(),
             "app-1".into(),
             Address::Name("app".into(), 80),
@@ -214,7 +214,7 @@ mod tests {
             scripted: Some(vec![one]),
             ..Lookups::default()
         }));
-        let resolver = Resolver::over(&endpoint, &OwnListeners::default(), state.clone());
+        let resolver = AddressResolver::over(&endpoint, &OwnListeners::default(), state.clone());
         let address = || endpoint.resolved().map(|found| (*found).clone());
         resolver.first_answer(&endpoint).await.unwrap();
         assert_eq!(address(), Some(Resolved::Socket(one)));

@@ -4,13 +4,13 @@ use tokio::io::AsyncReadExt;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::connect::Connection;
-use super::http2::Session;
+use super::connect::ProbeConnection;
+use super::http2::ProbeSession;
 
 /// An open connection that nobody uses; dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Sentinel {
-    watch: Watch,
+    watch: SentinelWatch,
     /// The listening socket it went to.
     pub(super) listener: Option<u64>,
     /// Since when nobody uses it.
@@ -18,18 +18,18 @@ pub(super) struct Sentinel {
 }
 
 #[derive(Debug)]
-enum Watch {
+enum SentinelWatch {
     /// It takes another request.
-    Http(Connection),
+    Http(ProbeConnection),
     /// It takes another call.
-    Session(Session),
+    Session(ProbeSession),
 }
 
 /// A task that reads until the end, and itself ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Watcher(pub(super) JoinHandle<()>);
+pub(super) struct SentinelTask(pub(super) JoinHandle<()>);
 
-impl Watcher {
+impl SentinelTask {
     /// Waits until the connection has ended.
     pub(super) async fn ended(&mut self) {
         // An error would be a panic or an abort of that task: either way the connection is gone.
@@ -42,7 +42,7 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for SentinelTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -50,18 +50,18 @@ impl Drop for Watcher {
 
 impl Sentinel {
     /// An HTTP connection between two requests.
-    pub(super) fn http(connection: Connection, listener: Option<u64>) -> Self {
+    pub(super) fn http(connection: ProbeConnection, listener: Option<u64>) -> Self {
         Self {
-            watch: Watch::Http(connection),
+            watch: SentinelWatch::Http(connection),
             listener,
             idle_since: Instant::now(),
         }
     }
 
     /// An HTTP/2 connection between two calls.
-    pub(super) fn session(session: Session, listener: Option<u64>) -> Self {
+    pub(super) fn session(session: ProbeSession, listener: Option<u64>) -> Self {
         Self {
-            watch: Watch::Session(session),
+            watch: SentinelWatch::Session(session),
             listener,
             idle_since: Instant::now(),
         }
@@ -70,26 +70,26 @@ impl Sentinel {
     /// Waits until it is of no use any more: the peer has closed it, or says what nobody asked for.
     pub(super) async fn closed(&mut self) {
         match &mut self.watch {
-            Watch::Http(connection) => {
+            SentinelWatch::Http(connection) => {
                 let _ = connection.read(&mut [0]).await;
             }
-            Watch::Session(session) => session.closed().await,
+            SentinelWatch::Session(session) => session.closed().await,
         }
     }
 
     /// The connection for another request, if it takes one.
-    pub(super) fn into_http(self) -> Option<(Connection, Option<u64>)> {
+    pub(super) fn into_http(self) -> Option<(ProbeConnection, Option<u64>)> {
         match self.watch {
-            Watch::Http(connection) => Some((connection, self.listener)),
-            Watch::Session(_) => None,
+            SentinelWatch::Http(connection) => Some((connection, self.listener)),
+            SentinelWatch::Session(_) => None,
         }
     }
 
     /// The session for another call, if it is one.
-    pub(super) fn into_session(self) -> Option<(Session, Option<u64>)> {
+    pub(super) fn into_session(self) -> Option<(ProbeSession, Option<u64>)> {
         match self.watch {
-            Watch::Session(session) => Some((session, self.listener)),
-            Watch::Http(_) => None,
+            SentinelWatch::Session(session) => Some((session, self.listener)),
+            SentinelWatch::Http(_) => None,
         }
     }
 }

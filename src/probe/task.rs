@@ -10,12 +10,12 @@ use tokio::time::{Instant, sleep_until};
 use super::grpc::Grpc;
 use super::http::Http;
 use super::jitter::{in_turn, next_start, sometime};
-use super::resolve::Resolver;
+use super::resolve::AddressResolver;
 use super::sentinel::Sentinel;
-use super::verdict::Answer;
-use super::{Cadence, Report, Target, tcp};
+use super::verdict::ProbeAnswer;
+use super::{Cadence, ProbeReport, ProbeTarget, tcp};
 use crate::core::Time;
-use crate::core::backend::{Event, Probe};
+use crate::core::backend::{BackendEvent, ProbeResult};
 use crate::net::connect_fault::ConnectFault;
 use crate::rt::clock;
 use crate::rt::syscall::open_files;
@@ -42,9 +42,9 @@ const SHORT_LIVES: u32 = 3;
 const WITHOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Task {
-    target: Target,
+    target: ProbeTarget,
     cadence: watch::Receiver<Cadence>,
-    reporter: Arc<dyn Report>,
+    reporter: Arc<dyn ProbeReport>,
     wake: Arc<Notify>,
     http: Option<Http>,
     /// Neither of the two: the TCP check.
@@ -62,16 +62,16 @@ pub(super) struct Task {
     listener: Option<u64>,
 }
 
-enum Next {
+enum NextProbe {
     Probe,
     Stop,
 }
 
 impl Task {
     pub(super) fn new(
-        target: Target,
+        target: ProbeTarget,
         cadence: watch::Receiver<Cadence>,
-        reporter: Arc<dyn Report>,
+        reporter: Arc<dyn ProbeReport>,
         wake: Arc<Notify>,
     ) -> Self {
         Self {
@@ -93,9 +93,9 @@ impl Task {
     }
 
     pub(super) async fn run(mut self) {
-        let resolver = Resolver::start(&self.target.endpoint, &self.target.own);
+        let resolver = AddressResolver::start(&self.target.endpoint, &self.target.own);
         let mut next = self.first_turn();
-        while let Next::Probe = self.wait(next).await {
+        while let NextProbe::Probe = self.wait(next).await {
             let began = clock::now();
             self.last = Some(began);
             if let Some(answer) = self.probe(&resolver).await {
@@ -115,13 +115,13 @@ impl Task {
     }
 
     /// Waits for the next turn, or for what makes it come earlier.
-    async fn wait(&mut self, mut next: Time) -> Next {
+    async fn wait(&mut self, mut next: Time) -> NextProbe {
         loop {
             tokio::select! {
                 biased;
                 changed = self.cadence.changed() => {
                     if changed.is_err() {
-                        return Next::Stop;
+                        return NextProbe::Stop;
                     }
                     let cadence = *self.cadence.borrow_and_update();
                     if !cadence.keep {
@@ -134,13 +134,13 @@ impl Task {
                     next = self.soonest();
                 }
                 () = self.wake.notified() => next = next.min(self.soonest()),
-                () = sleep_until(clock::instant(next)) => return Next::Probe,
+                () = sleep_until(clock::instant(next)) => return NextProbe::Probe,
             }
         }
     }
 
     /// `None`: given up, because a drain began, which this probe could say nothing about.
-    async fn probe(&mut self, resolver: &Resolver) -> Option<Answer> {
+    async fn probe(&mut self, resolver: &AddressResolver) -> Option<ProbeAnswer> {
         let may_keep = self.cadence.borrow_and_update().keep;
         let keep = may_keep
             && self
@@ -170,7 +170,7 @@ impl Task {
         }
     }
 
-    fn conclude(&mut self, mut answer: Answer, began: Time) {
+    fn conclude(&mut self, mut answer: ProbeAnswer, began: Time) {
         if answer.sentinel_died {
             self.report_closed();
         }
@@ -192,7 +192,7 @@ impl Task {
             // For people only: it says nothing about the backend.
             let detail = format!("{}; its health is not known", answer.detail);
             let key = self.target.endpoint.key;
-            self.reporter.report(key, Event::Tick, detail);
+            self.reporter.report(key, BackendEvent::Tick, detail);
             return;
         };
         self.told_shortage = false;
@@ -200,16 +200,16 @@ impl Task {
         let took = clock::now().saturating_sub(began);
         self.target.endpoint.counters.probes.ended(probe, took);
         match probe {
-            Probe::Pass => self.target.endpoint.suspicion.clear(began),
+            ProbeResult::Pass => self.target.endpoint.suspicion.clear(began),
             // It may have moved.
-            Probe::Timeout | Probe::Reset | Probe::Refused => {
+            ProbeResult::Timeout | ProbeResult::Reset | ProbeResult::Refused => {
                 self.target.endpoint.address_doubts.notify_one()
             }
             _ => {}
         }
         self.reporter.report(
             self.target.endpoint.key,
-            Event::Probed {
+            BackendEvent::Probed {
                 probe,
                 began,
                 listener: answer.listener,
@@ -219,11 +219,11 @@ impl Task {
     }
 
     /// Without a `[pool.health]` section, an app that knows no `/health` is checked by connecting to it.
-    fn reconsider(&mut self, probe: Probe, detail: String) -> (Probe, String) {
+    fn reconsider(&mut self, probe: ProbeResult, detail: String) -> (ProbeResult, String) {
         match (probe, &self.http) {
             // The process is gone. The next one may know the health URL.
-            (Probe::Refused, _) => self.fallen_back = false,
-            (Probe::Status(404 | 405 | 501), Some(http)) if !self.target.health.explicit => {
+            (ProbeResult::Refused, _) => self.fallen_back = false,
+            (ProbeResult::Status(404 | 405 | 501), Some(http)) if !self.target.health.explicit => {
                 self.fallen_back = true;
                 let path = http.path().to_owned();
                 // Its connection was an HTTP one; the TCP check makes its own.
@@ -236,7 +236,10 @@ impl Task {
                          `path` in [pool.health] (`type = \"tcp\"` if that is what you want)"
                     );
                 }
-                return (Probe::Pass, format!("{detail}; it accepts connections"));
+                return (
+                    ProbeResult::Pass,
+                    format!("{detail}; it accepts connections"),
+                );
             }
             _ => {}
         }
@@ -264,7 +267,7 @@ impl Task {
         self.fallen_back = false;
         self.reporter.report(
             self.target.endpoint.key,
-            Event::PeerClosed,
+            BackendEvent::PeerClosed,
             "the app closed the probe's idle connection".to_owned(),
         );
     }

@@ -2,17 +2,17 @@
 
 use tokio::time::{Instant, timeout_at};
 
-use super::Target;
+use super::ProbeTarget;
 use super::connect::{connect, speaks_http2};
-use super::resolve::Resolver;
-use super::verdict::Answer;
-use crate::core::backend::Probe;
+use super::resolve::AddressResolver;
+use super::verdict::ProbeAnswer;
+use crate::core::backend::ProbeResult;
 use crate::tls::upstream::Alpn;
 
 /// One probe, on a connection of its own, which is closed at once: an open one on which nothing was ever sent would
 /// occupy an app that serves one connection at a time (gunicorn's default worker, wsgiref), for as long as it stays. The
 /// end of such a process is heard by traffic and by the next probe.
-pub(super) async fn probe(target: &Target, resolver: &Resolver) -> Answer {
+pub(super) async fn probe(target: &ProbeTarget, resolver: &AddressResolver) -> ProbeAnswer {
     let began = Instant::now();
     let deadline = began + target.health.timeout;
     let alpn = match speaks_http2(target) {
@@ -21,14 +21,14 @@ pub(super) async fn probe(target: &Target, resolver: &Resolver) -> Answer {
     };
     let connecting = connect(target, alpn, resolver);
     let Ok(connected) = timeout_at(deadline, connecting).await else {
-        return Answer::timeout(target.health.timeout);
+        return ProbeAnswer::timeout(target.health.timeout);
     };
     match connected {
         Err(failed) => failed,
-        Ok((_closed_on_drop, listener)) => Answer {
+        Ok((_closed_on_drop, listener)) => ProbeAnswer {
             listener,
-            ..Answer::new(
-                Probe::Pass,
+            ..ProbeAnswer::new(
+                ProbeResult::Pass,
                 format!("connected in {}", super::http::took(began)),
             )
         },

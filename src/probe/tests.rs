@@ -11,11 +11,11 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::config::{Address, Check};
-use crate::core::backend::Probe;
+use crate::config::{Address, HealthCheck};
+use crate::core::backend::ProbeResult;
 use rig::{NEVER, OK, Rig, SOON, app, app_on, read_head, status};
 
-async fn one(answer: &str) -> (Probe, String) {
+async fn one(answer: &str) -> (ProbeResult, String) {
     let app = app(&[answer]).await;
     Rig::new(Address::Socket(app.address), |_| {})
         .probed()
@@ -25,7 +25,7 @@ async fn one(answer: &str) -> (Probe, String) {
 #[tokio::test]
 async fn statuses_map_to_results() {
     let (probe, detail) = one(OK).await;
-    assert_eq!(probe, Probe::Pass);
+    assert_eq!(probe, ProbeResult::Pass);
     assert!(
         detail.starts_with("200 in ") && detail.ends_with(" ms"),
         "{detail}"
@@ -34,33 +34,36 @@ async fn statuses_map_to_results() {
     assert_eq!(
         one(&draining).await,
         (
-            Probe::Unavailable,
+            ProbeResult::Unavailable,
             "503 Service Unavailable: draining".into()
         )
     );
     let broken = status("500 Internal Server Error", "");
     assert_eq!(
         one(&broken).await,
-        (Probe::Status(500), "500 Internal Server Error".into())
+        (ProbeResult::Status(500), "500 Internal Server Error".into())
     );
-    assert_eq!(one(&status("302 Found", "")).await.0, Probe::Status(302));
+    assert_eq!(
+        one(&status("302 Found", "")).await.0,
+        ProbeResult::Status(302)
+    );
     assert_eq!(
         one(&status("404 Not Found", "")).await.0,
-        Probe::Status(404)
+        ProbeResult::Status(404)
     );
-    assert_eq!(one("ssh-2.0 hello\r\n\r\n").await.0, Probe::Reset);
+    assert_eq!(one("ssh-2.0 hello\r\n\r\n").await.0, ProbeResult::Reset);
 }
 
 #[tokio::test]
 async fn expect_overrides_even_503() {
     let app = app(&[&status("503 Service Unavailable", "")]).await;
     let mut rig = Rig::new(Address::Socket(app.address), |health| {
-        let Check::Http { expect, .. } = &mut health.check else {
+        let HealthCheck::Http { expect, .. } = &mut health.check else {
             unreachable!()
         };
         *expect = vec![(500, 503)];
     });
-    assert_eq!(rig.probed().await.0, Probe::Pass);
+    assert_eq!(rig.probed().await.0, ProbeResult::Pass);
 }
 
 #[tokio::test]
@@ -84,13 +87,13 @@ async fn refused_and_closed_without_an_answer() {
     let address = listener.local_addr().unwrap();
     let app = app_on(listener, vec![None]).await;
     let mut rig = Rig::new(Address::Socket(address), |_| {});
-    assert_eq!(rig.probed().await.0, Probe::Reset);
+    assert_eq!(rig.probed().await.0, ProbeResult::Reset);
     drop(app);
     while TcpStream::connect(address).await.is_ok() {}
     rig.prober.probe_now();
     assert_eq!(
         rig.probed().await,
-        (Probe::Refused, "connection refused".into())
+        (ProbeResult::Refused, "connection refused".into())
     );
 }
 
@@ -100,7 +103,7 @@ async fn a_silent_app_times_out() {
     let mut rig = Rig::new(Address::Socket(listener.local_addr().unwrap()), |health| {
         health.timeout = Duration::from_millis(50);
     });
-    assert_eq!(rig.probed().await.0, Probe::Timeout);
+    assert_eq!(rig.probed().await.0, ProbeResult::Timeout);
     rig.connections_become(0).await;
 }
 
@@ -110,7 +113,7 @@ async fn a_body_that_never_ends_costs_the_connection_and_not_the_answer() {
     let mut rig = Rig::new(Address::Socket(app.address), |health| {
         health.timeout = Duration::from_millis(50);
     });
-    assert_eq!(rig.probed().await.0, Probe::Pass);
+    assert_eq!(rig.probed().await.0, ProbeResult::Pass);
     rig.connections_become(0).await;
 }
 
@@ -119,7 +122,7 @@ async fn the_connection_is_reused_and_its_end_is_reported_with_a_probe() {
     let app = app(&[OK]).await;
     let mut rig = Rig::new(Address::Socket(app.address), |_| {});
     for _ in 0..3 {
-        assert_eq!(rig.probed().await.0, Probe::Pass);
+        assert_eq!(rig.probed().await.0, ProbeResult::Pass);
         rig.prober.probe_now();
     }
     rig.probed().await;
@@ -128,8 +131,8 @@ async fn the_connection_is_reused_and_its_end_is_reported_with_a_probe() {
     assert_eq!(rig.endpoint.connections.open(), 1);
     let died = Instant::now();
     drop(app);
-    assert_eq!(rig.next().await.0, Event::PeerClosed);
-    assert_eq!(rig.probed().await.0, Probe::Refused);
+    assert_eq!(rig.next().await.0, BackendEvent::PeerClosed);
+    assert_eq!(rig.probed().await.0, ProbeResult::Refused);
     // Without waiting for the next turn, which is an hour away.
     assert!(died.elapsed() < Duration::from_secs(1));
     rig.connections_become(0).await;
@@ -163,7 +166,7 @@ async fn whatever_marks_its_end_the_answer_is_read_and_the_connection_kept_where
         let mut rig = Rig::new(Address::Socket(app.address), |_| {});
         for _ in 0..3 {
             let (probe, detail) = rig.probed().await;
-            assert_eq!(probe, Probe::Pass, "{answer:?}: {detail}");
+            assert_eq!(probe, ProbeResult::Pass, "{answer:?}: {detail}");
             rig.connections_become(u32::from(kept)).await;
             rig.prober.probe_now();
         }
@@ -189,17 +192,17 @@ async fn an_answer_in_pieces_is_one_answer() {
     });
     let mut rig = Rig::new(Address::Socket(address), |_| {});
     let expected = "503 Service Unavailable: draining".into();
-    assert_eq!(rig.probed().await, (Probe::Unavailable, expected));
+    assert_eq!(rig.probed().await, (ProbeResult::Unavailable, expected));
     rig.connections_become(1).await;
     drop(app.await.unwrap());
-    assert_eq!(rig.next().await.0, Event::PeerClosed);
+    assert_eq!(rig.next().await.0, BackendEvent::PeerClosed);
 }
 
 #[tokio::test]
 async fn a_head_without_end_is_no_answer() {
     let long = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(80 << 10));
     let (probe, detail) = one(&long).await;
-    assert_eq!(probe, Probe::Reset);
+    assert_eq!(probe, ProbeResult::Reset);
     assert!(detail.starts_with("the answer was not HTTP/1"), "{detail}");
 }
 
@@ -218,7 +221,7 @@ async fn no_connection_is_kept_while_draining() {
     rig.connections_become(0).await;
     rig.prober.probe_now();
     // The end that we made is no news.
-    assert_eq!(rig.probed().await.0, Probe::Pass);
+    assert_eq!(rig.probed().await.0, ProbeResult::Pass);
     rig.connections_become(0).await;
     assert!(
         app.seen
@@ -308,7 +311,7 @@ async fn an_app_that_closes_every_connection_is_not_probed_in_a_circle() {
     let mut closed = 0;
     // Time has to pass to show that nothing more happens.
     while let Ok(Some((event, _))) = timeout(Duration::from_millis(300), rig.reports.recv()).await {
-        closed += usize::from(event == Event::PeerClosed);
+        closed += usize::from(event == BackendEvent::PeerClosed);
     }
     assert!(closed <= 3, "{closed}");
     assert!(count.load(Ordering::SeqCst) <= 4 + closed);
@@ -322,17 +325,17 @@ async fn without_a_health_url_accepting_is_enough_until_the_process_is_gone() {
         health.explicit = false
     });
     let (probe, detail) = rig.probed().await;
-    assert_eq!(probe, Probe::Pass);
+    assert_eq!(probe, ProbeResult::Pass);
     assert!(detail.contains("404 Not Found"), "{detail}");
     rig.prober.probe_now();
     let (probe, detail) = rig.probed().await;
-    assert_eq!(probe, Probe::Pass);
+    assert_eq!(probe, ProbeResult::Pass);
     assert!(detail.starts_with("connected in "), "{detail}");
     assert_eq!(app.seen.requests.load(Ordering::SeqCst), 1);
     let address = app.address;
     drop(app);
     rig.prober.probe_now();
-    assert_eq!(rig.probed().await.0, Probe::Refused);
+    assert_eq!(rig.probed().await.0, ProbeResult::Refused);
     // The next process is asked again.
     let listener = TcpListener::bind(address).await.unwrap();
     let app = app_on(listener, vec![Some(OK.into())]).await;
@@ -345,17 +348,17 @@ async fn without_a_health_url_accepting_is_enough_until_the_process_is_gone() {
 async fn tcp_check_leaves_no_connection_open() {
     let mut app = app(&[OK]).await;
     let mut rig = Rig::new(Address::Socket(app.address), |health| {
-        health.check = Check::Tcp;
+        health.check = HealthCheck::Tcp;
     });
     for _ in 0..3 {
-        assert_eq!(rig.probed().await.0, Probe::Pass);
+        assert_eq!(rig.probed().await.0, ProbeResult::Pass);
         rig.connections_become(0).await;
         rig.prober.probe_now();
     }
     rig.probed().await;
     app.task.shutdown().await;
     rig.prober.probe_now();
-    assert_eq!(rig.probed().await.0, Probe::Refused);
+    assert_eq!(rig.probed().await.0, ProbeResult::Refused);
 }
 
 #[tokio::test]
@@ -363,7 +366,7 @@ async fn a_new_listener_is_told() {
     let first = app(&[OK]).await;
     let mut rig = Rig::new(Address::Socket(first.address), |_| {});
     let listener = |event| match event {
-        Event::Probed { listener, .. } => listener,
+        BackendEvent::Probed { listener, .. } => listener,
         other => panic!("{other:?}"),
     };
     let before = listener(rig.next().await.0);
@@ -377,7 +380,7 @@ async fn a_new_listener_is_told() {
         vec![Some(OK.into())],
     )
     .await;
-    assert_eq!(rig.next().await.0, Event::PeerClosed);
+    assert_eq!(rig.next().await.0, BackendEvent::PeerClosed);
     let after = listener(rig.next().await.0);
     assert!(after.is_some() && after != before, "{before:?} {after:?}");
     drop(again);
@@ -388,20 +391,20 @@ async fn a_unix_socket() {
     let dir = tempfile::tempdir().unwrap();
     let path: PathBuf = dir.path().join("app.sock");
     let mut rig = Rig::new(Address::Unix(path.clone()), |health| {
-        health.check = Check::Tcp
+        health.check = HealthCheck::Tcp
     });
     assert_eq!(
         rig.probed().await,
-        (Probe::Refused, "the socket does not exist".into())
+        (ProbeResult::Refused, "the socket does not exist".into())
     );
     let listener = UnixListener::bind(&path).unwrap();
     rig.prober.probe_now();
-    assert_eq!(rig.probed().await.0, Probe::Pass);
+    assert_eq!(rig.probed().await.0, ProbeResult::Pass);
     drop(listener);
     rig.prober.probe_now();
     assert_eq!(
         rig.probed().await,
-        (Probe::Refused, "connection refused".into())
+        (ProbeResult::Refused, "connection refused".into())
     );
 }
 
@@ -413,7 +416,7 @@ async fn a_name_is_resolved_and_tried_at_each_of_its_addresses() {
         Address::Name("localhost".into(), app.address.port()),
         |_| {},
     );
-    assert_eq!(rig.probed().await.0, Probe::Pass);
+    assert_eq!(rig.probed().await.0, ProbeResult::Pass);
     assert!(rig.endpoint.resolved().is_some());
 }
 
@@ -423,5 +426,5 @@ async fn another_port_is_asked_where_configured() {
     let mut rig = Rig::new(Address::Socket(([127, 0, 0, 1], 1).into()), |health| {
         health.port = Some(app.address.port());
     });
-    assert_eq!(rig.probed().await.0, Probe::Pass);
+    assert_eq!(rig.probed().await.0, ProbeResult::Pass);
 }

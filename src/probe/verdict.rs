@@ -2,16 +2,16 @@
 
 use std::io;
 
-use crate::core::backend::Probe;
+use crate::core::backend::ProbeResult;
 
 use super::sentinel::Sentinel;
 use crate::net::connect_fault::ConnectFault;
 
 /// One probe's result.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ProbeAnswer {
     /// For the core. `None`: it says nothing about the backend (a fault on our side).
-    pub(super) probe: Option<Probe>,
+    pub(super) probe: Option<ProbeResult>,
     /// For people.
     pub(super) detail: String,
     /// The listening socket behind the connection that was used, where known.
@@ -24,8 +24,8 @@ pub(super) struct Answer {
     pub(super) fault: Option<ConnectFault>,
 }
 
-impl Answer {
-    pub(super) fn new(probe: Probe, detail: impl Into<String>) -> Self {
+impl ProbeAnswer {
+    pub(super) fn new(probe: ProbeResult, detail: impl Into<String>) -> Self {
         Self {
             probe: Some(probe),
             detail: detail.into(),
@@ -42,14 +42,16 @@ impl Answer {
         let answer = match fault {
             _ if fault.is_own_shortage() => Self {
                 probe: None,
-                ..Self::new(Probe::Timeout, format!("can't probe: {error}"))
+                ..Self::new(ProbeResult::Timeout, format!("can't probe: {error}"))
             },
             // Slow, not gone.
-            ConnectFault::QueueFull => Self::new(Probe::Timeout, "the accept queue is full"),
-            ConnectFault::Refused => Self::new(Probe::Refused, "connection refused"),
-            ConnectFault::NoSocket => Self::new(Probe::Refused, "the socket does not exist"),
-            ConnectFault::TimedOut => Self::new(Probe::Timeout, format!("can't connect: {error}")),
-            _ => Self::new(Probe::Reset, format!("can't connect: {error}")),
+            ConnectFault::QueueFull => Self::new(ProbeResult::Timeout, "the accept queue is full"),
+            ConnectFault::Refused => Self::new(ProbeResult::Refused, "connection refused"),
+            ConnectFault::NoSocket => Self::new(ProbeResult::Refused, "the socket does not exist"),
+            ConnectFault::TimedOut => {
+                Self::new(ProbeResult::Timeout, format!("can't connect: {error}"))
+            }
+            _ => Self::new(ProbeResult::Reset, format!("can't connect: {error}")),
         };
         Self {
             fault: Some(fault),
@@ -61,12 +63,12 @@ impl Answer {
     pub(super) fn unresolved(why: &str) -> Self {
         Self {
             fault: Some(ConnectFault::NoAddress),
-            ..Self::new(Probe::Refused, why)
+            ..Self::new(ProbeResult::Refused, why)
         }
     }
 
     pub(super) fn timeout(after: std::time::Duration) -> Self {
-        Self::new(Probe::Timeout, format!("no answer within {after:?}"))
+        Self::new(ProbeResult::Timeout, format!("no answer within {after:?}"))
     }
 }
 
@@ -76,13 +78,13 @@ mod tests {
 
     #[test]
     fn connect_errors() {
-        let probe = |code| Answer::of_connect(&io::Error::from_raw_os_error(code)).probe;
-        assert_eq!(probe(libc::ECONNREFUSED), Some(Probe::Refused));
-        assert_eq!(probe(libc::ENOENT), Some(Probe::Refused));
-        assert_eq!(probe(libc::ETIMEDOUT), Some(Probe::Timeout));
-        assert_eq!(probe(libc::EAGAIN), Some(Probe::Timeout));
-        assert_eq!(probe(libc::EHOSTUNREACH), Some(Probe::Reset));
-        assert_eq!(probe(libc::ECONNRESET), Some(Probe::Reset));
+        let probe = |code| ProbeAnswer::of_connect(&io::Error::from_raw_os_error(code)).probe;
+        assert_eq!(probe(libc::ECONNREFUSED), Some(ProbeResult::Refused));
+        assert_eq!(probe(libc::ENOENT), Some(ProbeResult::Refused));
+        assert_eq!(probe(libc::ETIMEDOUT), Some(ProbeResult::Timeout));
+        assert_eq!(probe(libc::EAGAIN), Some(ProbeResult::Timeout));
+        assert_eq!(probe(libc::EHOSTUNREACH), Some(ProbeResult::Reset));
+        assert_eq!(probe(libc::ECONNRESET), Some(ProbeResult::Reset));
         // The proxy's own shortage must not take backends out.
         assert_eq!(probe(libc::EMFILE), None);
         assert_eq!(probe(libc::EADDRNOTAVAIL), None);
@@ -100,7 +102,7 @@ mod tests {
             (libc::ENFILE, "Too many open files in system"),
             (libc::EADDRNOTAVAIL, "Cannot assign requested address"),
         ] {
-            let detail = Answer::of_connect(&io::Error::from_raw_os_error(code)).detail;
+            let detail = ProbeAnswer::of_connect(&io::Error::from_raw_os_error(code)).detail;
             assert!(detail.contains(words), "{code}: {detail}");
         }
     }

@@ -7,7 +7,7 @@ use crate::config;
 
 /// What is known of a client besides what it sends.
 #[derive(Debug, Clone)]
-pub struct Origin {
+pub struct ClientInfo {
     /// Its address.
     pub address: SocketAddr,
     /// Whether that is the client's: a proxy in front may come for somebody whom nobody knows.
@@ -28,7 +28,7 @@ pub struct Origin {
     pub hsts: u64,
 }
 
-impl Origin {
+impl ClientInfo {
     /// Whether it speaks HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.protocol.is_some()

@@ -14,7 +14,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::tls::server::Inventory;
 
 /// The data plane's shared state: everything a request reads, nothing it has to lock.
-pub struct Plane {
+pub struct DataPlane {
     /// Where the snapshot comes from.
     pub registry: Handle,
     /// Opens upstream connections.
@@ -48,7 +48,7 @@ fn plain_connector() -> TransportConnector {
     TransportConnector::new(Some(options))
 }
 
-impl Plane {
+impl DataPlane {
     /// A data plane on this registry.
     pub fn new(registry: Handle, access_log: AccessLog, counters: Arc<PlaneCounters>) -> Self {
         Self {
@@ -96,9 +96,9 @@ impl Plane {
 
     /// Counts a client connection in that is to be served; `None`: it is one too many. Those that are being turned
     /// away don't count: whoever opens more than it may takes no room from others.
-    pub fn admit(&self, limits: &config::Server) -> Option<Served<'_>> {
+    pub fn admit(&self, limits: &config::ServerConfig) -> Option<ServedConnection<'_>> {
         let others = self.served.fetch_add(1, Ordering::Relaxed) as usize;
-        let served = Served(self);
+        let served = ServedConnection(self);
         let most = limits.max_connections.unwrap_or(self.default_connections);
         (most == 0 || others < most).then_some(served)
     }
@@ -118,9 +118,9 @@ impl Plane {
 const PATIENT: u32 = 256;
 
 /// A connection that is served; counted out on drop.
-pub struct Served<'a>(&'a Plane);
+pub struct ServedConnection<'a>(&'a DataPlane);
 
-impl Drop for Served<'_> {
+impl Drop for ServedConnection<'_> {
     fn drop(&mut self) {
         self.0.served.fetch_sub(1, Ordering::Relaxed);
     }
@@ -128,7 +128,7 @@ impl Drop for Served<'_> {
 
 /// A connection that is told to go away.
 pub struct TurnedAway<'a> {
-    plane: &'a Plane,
+    plane: &'a DataPlane,
     /// There are many of them now.
     pub many: bool,
 }

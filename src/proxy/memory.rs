@@ -23,7 +23,7 @@ static KEPT: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// The incomplete requests with large buffers, in the order in which they began to wait.
-static INCOMPLETE: Mutex<Queue> = Mutex::new(Queue {
+static INCOMPLETE: Mutex<IncompleteQueue> = Mutex::new(IncompleteQueue {
     next: 0,
     waiting: BTreeMap::new(),
     large_heads: BTreeSet::new(),
@@ -39,7 +39,7 @@ pub const LARGE_HEAD: usize = 16 << 10;
 const MOST_LARGE_HEADS: usize = 64;
 
 #[derive(Debug)]
-struct Queue {
+struct IncompleteQueue {
     next: u64,
     waiting: BTreeMap<u64, (usize, Arc<Eviction>)>,
     /// Those of `waiting` that are large heads.
@@ -103,7 +103,7 @@ fn evict(bytes: usize) -> bool {
     enough
 }
 
-impl Queue {
+impl IncompleteQueue {
     /// Tells a request to go. Its task is to be woken when the lock is free again.
     fn evict_request(&mut self, number: u64) -> Option<Arc<Eviction>> {
         let (size, eviction) = self.waiting.remove(&number)?;

@@ -5,7 +5,7 @@ use crate::metrics::Limit;
 
 /// Why a connection, or what came on it, is turned away before it is a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ClientRefusal {
     /// The answer's status.
     pub status: u16,
     /// Why, for people.
@@ -16,7 +16,7 @@ pub struct Refusal {
     pub(super) limit: Option<Limit>,
 }
 
-impl Refusal {
+impl ClientRefusal {
     /// A limit of `[server]` was reached.
     pub fn limited(limit: Limit, status: u16, detail: &'static str) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl Refusal {
     }
 }
 
-impl Refusal {
+impl ClientRefusal {
     /// Plain HTTP where TLS is spoken.
     pub const PLAIN_HTTP: Self = Self {
         status: 400,
@@ -48,7 +48,7 @@ impl Refusal {
     };
 }
 
-impl From<RequestError> for Refusal {
+impl From<RequestError> for ClientRefusal {
     fn from(error: RequestError) -> Self {
         Self {
             status: error.status(),

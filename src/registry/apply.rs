@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
-use super::backend_entry::Source;
+use super::backend_entry::BackendSource;
 use super::bounds;
-use super::endpoint::Key;
-use super::handle::Refusal;
+use super::endpoint::BackendKey;
+use super::handle::RegistryError;
 use super::lease;
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
@@ -18,8 +18,8 @@ use super::view::RegisterRequest;
 use super::writer::Writer;
 use crate::config::Config;
 use crate::core::Time;
-use crate::core::backend::{Event, State};
-use crate::core::drain::Drain;
+use crate::core::backend::{BackendEvent, DerivedState};
+use crate::core::drain::OpenDrain;
 use crate::registry::routes::RouteTable;
 use crate::rt::clock::{self, Reading};
 
@@ -95,13 +95,13 @@ impl Writer {
         name: &str,
         request: &RegisterRequest,
         owner: Option<u32>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RegistryError> {
         let (address, weight) = request::registration(name, request, &self.handle.own)?;
         let index = self.index_for(pool, owner)?;
         self.check_name_is_free(index, name, owner)?;
         let state = &mut self.pools[index];
         if state.is_configured_name(name) {
-            return Err(Refusal::Conflict(format!(
+            return Err(RegistryError::Conflict(format!(
                 "`{pool}/{name}` is in the configuration file; registered backends need a name of their own"
             )));
         }
@@ -109,7 +109,7 @@ impl Writer {
             return Err(lease::held(pool, name));
         }
         let old = state.current(name);
-        let here = |key: &Key| {
+        let here = |key: &BackendKey| {
             let member = state.members.get(key);
             member.is_some_and(|member| member.endpoint.address == address)
         };
@@ -119,8 +119,11 @@ impl Writer {
             }
             (state.dirty, state.unsaved) = (true, true);
             // One that is ready, or about to be, has said nothing new.
-            if !matches!(state.state(key), Some(State::Ready | State::Starting)) {
-                self.step(key, Event::Replaced);
+            if !matches!(
+                state.state(key),
+                Some(DerivedState::Ready | DerivedState::Starting)
+            ) {
+                self.step(key, BackendEvent::Replaced);
             }
         } else {
             self.check_room(owner)?;
@@ -131,7 +134,7 @@ impl Writer {
                 name: name.to_owned(),
                 address,
                 weight,
-                source: Source::Api,
+                source: BackendSource::Api,
                 drains,
                 tenure: None,
                 // Who may change all takes nothing away from whose it is.
@@ -151,7 +154,7 @@ impl Writer {
 
     /// Adds a backend under the drains that were kept for it; says how it is shown.
     pub(super) fn add(&mut self, index: usize, mut joining: Joining) -> String {
-        let key = Key(self.next_key);
+        let key = BackendKey(self.next_key);
         self.next_key += 1;
         if let Some(owner) = joining.owner {
             *self.owned.entry(owner).or_default() += 1;
@@ -167,19 +170,19 @@ impl Writer {
     }
 
     /// Drains a backend and removes it afterwards.
-    pub(super) fn leave(&mut self, key: Key, deadline: Time, reason: String) {
+    pub(super) fn leave(&mut self, key: BackendKey, deadline: Time, reason: String) {
         if let Some(pool) = self.home_mut(key) {
             pool.unsaved = true;
             if let Some(member) = pool.members.get_mut(&key) {
                 member.leaving = true;
             }
         }
-        self.step(key, Event::Drain(request::leaving(reason, deadline)));
+        self.step(key, BackendEvent::Drain(request::leaving(reason, deadline)));
         self.answer_if_drained(key);
     }
 
     /// It has left; who waited has been told.
-    pub(super) fn remove(&mut self, key: Key) {
+    pub(super) fn remove(&mut self, key: BackendKey) {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
@@ -266,11 +269,11 @@ impl Writer {
     }
 
     /// What has to survive a restart of the proxy.
-    pub(super) fn keepsake(&self) -> persist::State {
+    pub(super) fn keepsake(&self) -> persist::KeptState {
         let clock = Reading::take();
-        let mut state = persist::State {
+        let mut state = persist::KeptState {
             drains: self.kept.all().collect(),
-            ..persist::State::default()
+            ..persist::KeptState::default()
         };
         for pool in self.pools.iter().filter(|pool| !pool.retired) {
             pool.keep(&mut state, &clock);
@@ -280,9 +283,9 @@ impl Writer {
 }
 
 /// A drain as it was. Nothing that it could cut is in flight in this run.
-fn restored(kept: &persist::Drain) -> Drain {
+fn restored(kept: &persist::DrainRecord) -> OpenDrain {
     let order = kept.order();
-    Drain {
+    OpenDrain {
         actor: order.actor,
         id: order.id,
         reason: order.reason,

@@ -6,17 +6,17 @@ use tokio::sync::oneshot;
 
 use super::endpoint::Endpoint;
 use super::lease::Tenure;
-use super::probing::{Cadence, Prober};
+use super::probing::{BackendProber, Cadence};
 use super::restart_watch;
 use super::view::{BackendView, DrainResponse, InFlight};
 use crate::core::Time;
-use crate::core::backend::Backend;
-use crate::core::drain::{Actor, Drain, Outcome};
+use crate::core::backend::BackendState;
+use crate::core::drain::{Actor, OpenDrain, Outcome};
 use crate::rt::clock;
 
 /// Where a backend came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum BackendSource {
     /// The configuration file (or `--backend`).
     Config,
     /// `register` or the API.
@@ -25,33 +25,33 @@ pub enum Source {
     Lease,
 }
 
-impl Source {
+impl BackendSource {
     fn as_str(self) -> &'static str {
         match self {
-            Source::Config => "config",
-            Source::Api => "api",
-            Source::Lease => "lease",
+            BackendSource::Config => "config",
+            BackendSource::Api => "api",
+            BackendSource::Lease => "lease",
         }
     }
 }
 
 /// Somebody who waits for a drain's end.
-pub type Waiter = oneshot::Sender<DrainResponse>;
+pub type DrainWaiter = oneshot::Sender<DrainResponse>;
 
 /// One backend, with what the core does not need to know.
-pub struct Member {
+pub struct BackendEntry {
     /// The data plane's side.
     pub endpoint: Arc<Endpoint>,
     /// Its name without `~2`. Among those that stay, it is unique in the pool.
     pub base: String,
     /// Where it came from.
-    pub source: Source,
+    pub source: BackendSource,
     /// The lease that it is there for.
     pub tenure: Option<Tenure>,
     /// The user whose it is, where it came through the socket for apps.
     pub owner: Option<u32>,
     /// Its prober.
-    pub prober: Box<dyn Prober>,
+    pub prober: Box<dyn BackendProber>,
     /// What the prober was last told.
     pub cadence: Cadence,
     /// The last probe, for people.
@@ -59,7 +59,7 @@ pub struct Member {
     /// The first probe has ended.
     pub probed: bool,
     /// Those who wait for the drain's end.
-    pub waiters: Vec<Waiter>,
+    pub waiters: Vec<DrainWaiter>,
     /// What the last deadline has cut.
     pub cut: InFlight,
     /// Since when it drains.
@@ -68,9 +68,9 @@ pub struct Member {
     pub leaving: bool,
 }
 
-impl Member {
+impl BackendEntry {
     /// Somebody waits for the drain's end. Those who have hung up are forgotten.
-    pub fn wait(&mut self, waiter: Waiter) {
+    pub fn wait(&mut self, waiter: DrainWaiter) {
         self.waiters.retain(|waiter| !waiter.is_closed());
         self.waiters.push(waiter);
     }
@@ -101,7 +101,7 @@ impl Member {
 
     /// Whether a drain concerns the backend's name, and not only what is behind it now: the app's own word and
     /// a lease's drain end with the process.
-    pub fn outlives(&self, drain: &Drain) -> bool {
+    pub fn outlives(&self, drain: &OpenDrain) -> bool {
         let leases = |tenure: &Tenure| drain.actor == Actor::Supervisor && drain.id == tenure.id();
         drain.actor != Actor::App && !self.tenure.as_ref().is_some_and(leases)
     }
@@ -116,7 +116,7 @@ impl Member {
     }
 
     /// As people see it.
-    pub fn view(&self, backend: &Backend) -> BackendView {
+    pub fn view(&self, backend: &BackendState) -> BackendView {
         let in_flight = self.endpoint.gate.in_flight();
         BackendView {
             id: self.endpoint.key.0,

@@ -1,10 +1,10 @@
 //! How much one caller may make the registry keep: every text and every number that comes in from outside has its
 //! bound here.
 
-use super::endpoint::Key;
-use super::handle::Refusal;
+use super::endpoint::BackendKey;
+use super::handle::RegistryError;
 use super::writer::Writer;
-use crate::core::drain::Order;
+use crate::core::drain::DrainSpec;
 
 /// Longest reason of a drain, a lame duck or a roll, in characters: it is shown in a line of `status`.
 pub const MAX_REASON: usize = 500;
@@ -26,10 +26,10 @@ pub(super) const MAX_KEPT: usize = 10_000;
 ///
 /// # Errors
 /// How long it may be.
-pub fn check_reason(reason: Option<&str>) -> Result<(), Refusal> {
+pub fn check_reason(reason: Option<&str>) -> Result<(), RegistryError> {
     let length = reason.unwrap_or_default().chars().count();
     match length > MAX_REASON {
-        true => Err(Refusal::Invalid(format!(
+        true => Err(RegistryError::Invalid(format!(
             "the reason has {length} characters; use at most {MAX_REASON}"
         ))),
         false => Ok(()),
@@ -37,16 +37,16 @@ pub fn check_reason(reason: Option<&str>) -> Result<(), Refusal> {
 }
 
 /// Refuses an id (or a nonce) that is too long, or has a control character in it.
-pub(super) fn check_id(what: &str, id: Option<&str>) -> Result<(), Refusal> {
+pub(super) fn check_id(what: &str, id: Option<&str>) -> Result<(), RegistryError> {
     let id = id.unwrap_or_default();
     if id.len() > MAX_ID {
         let length = id.len();
-        return Err(Refusal::Invalid(format!(
+        return Err(RegistryError::Invalid(format!(
             "the {what} has {length} bytes; use at most {MAX_ID}"
         )));
     }
     match id.chars().any(char::is_control) {
-        true => Err(Refusal::Invalid(format!(
+        true => Err(RegistryError::Invalid(format!(
             "the {what} has a control character in it; use plain text"
         ))),
         false => Ok(()),
@@ -54,10 +54,10 @@ pub(super) fn check_id(what: &str, id: Option<&str>) -> Result<(), Refusal> {
 }
 
 /// Refuses an address that no host name and no path can be.
-pub(super) fn check_address(address: &str) -> Result<(), Refusal> {
+pub(super) fn check_address(address: &str) -> Result<(), RegistryError> {
     let length = address.len();
     match length > MAX_ADDRESS {
-        true => Err(Refusal::Invalid(format!(
+        true => Err(RegistryError::Invalid(format!(
             "the address has {length} bytes; write HOST:PORT or unix:/path, at most {MAX_ADDRESS}"
         ))),
         false => Ok(()),
@@ -66,7 +66,11 @@ pub(super) fn check_address(address: &str) -> Result<(), Refusal> {
 
 impl Writer {
     /// Refuses a drain more than one backend may have. One that takes the place of an earlier one is none more.
-    pub(super) fn check_drains(&self, key: Key, order: &Order) -> Result<(), Refusal> {
+    pub(super) fn check_drains(
+        &self,
+        key: BackendKey,
+        order: &DrainSpec,
+    ) -> Result<(), RegistryError> {
         let Some(backend) = self
             .homes
             .get(&key)
@@ -79,24 +83,24 @@ impl Writer {
         if backend.drains().count() < MAX_DRAINS || open.any(|(key, _)| replaces(key)) {
             return Ok(());
         }
-        Err(Refusal::Full(format!(
+        Err(RegistryError::Full(format!(
             "it has {MAX_DRAINS} open drains, and that is the most: lift those that are not needed (`lameduck resume`), \
              or use one id for all drains of one kind"
         )))
     }
 
     /// Refuses a registration when there are too many backends, of all or of one user.
-    pub(super) fn check_room(&self, owner: Option<u32>) -> Result<(), Refusal> {
+    pub(super) fn check_room(&self, owner: Option<u32>) -> Result<(), RegistryError> {
         let configured = self.config.pools.iter().map(|pool| pool.backends.len());
         let here = self.homes.len();
         if here >= MAX_BACKENDS + configured.sum::<usize>() {
-            return Err(Refusal::Full(format!(
+            return Err(RegistryError::Full(format!(
                 "there are {here} backends, and no more can be registered: deregister those that are gone"
             )));
         }
         let owned = owner.and_then(|owner| self.owned.get(&owner)).copied();
         match owned.unwrap_or_default() >= MAX_OWNED {
-            true => Err(Refusal::Full(format!(
+            true => Err(RegistryError::Full(format!(
                 "user {} has {MAX_OWNED} backends registered through this socket, and that is the most: deregister \
                  those that are gone",
                 owner.unwrap_or_default()

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::endpoint::Key;
-use super::handle::Refusal;
-use super::lease::{self, Lease};
+use super::endpoint::BackendKey;
+use super::handle::RegistryError;
+use super::lease::{self, LeaseHandle};
 use super::pool::PoolState;
 use super::request::{self, Which};
 use super::view::{
@@ -15,54 +15,54 @@ use super::view::{
     PoolView, RegisterRequest,
 };
 use super::writer::Writer;
-use crate::config::{self, Config, OnEmpty};
-use crate::core::backend::Event;
+use crate::config::{self, Config, OnEmptyConfig};
+use crate::core::backend::BackendEvent;
 use crate::rt::clock;
 
 /// What the registry's task is asked to do.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum RegistryCommand {
     Drain {
         pool: String,
         name: String,
         request: DrainRequest,
         remove: bool,
         owner: Option<u32>,
-        reply: oneshot::Sender<Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal>>,
+        reply: oneshot::Sender<Result<Vec<oneshot::Receiver<DrainResponse>>, RegistryError>>,
     },
     Resume {
         pool: String,
         name: String,
         which: Which,
         owner: Option<u32>,
-        reply: oneshot::Sender<Result<(), Refusal>>,
+        reply: oneshot::Sender<Result<(), RegistryError>>,
     },
     Register {
         pool: String,
         name: String,
         request: RegisterRequest,
         owner: Option<u32>,
-        reply: oneshot::Sender<Result<(), Refusal>>,
+        reply: oneshot::Sender<Result<(), RegistryError>>,
     },
     Lease {
         pool: String,
         name: String,
         request: LeaseRequest,
         owner: Option<u32>,
-        reply: oneshot::Sender<Result<Lease, Refusal>>,
+        reply: oneshot::Sender<Result<LeaseHandle, RegistryError>>,
     },
     LeaseStatus {
-        key: Key,
+        key: BackendKey,
         reply: oneshot::Sender<Option<LeaseEvent>>,
     },
     LeaseDrain {
         lease: String,
         request: LeaseDrainRequest,
         owner: Option<u32>,
-        reply: oneshot::Sender<Result<oneshot::Receiver<DrainResponse>, Refusal>>,
+        reply: oneshot::Sender<Result<oneshot::Receiver<DrainResponse>, RegistryError>>,
     },
     LeaseBroken {
-        key: Key,
+        key: BackendKey,
     },
     Ping {
         reply: oneshot::Sender<()>,
@@ -78,13 +78,13 @@ pub(super) enum Command {
     Pool {
         name: String,
         owner: Option<u32>,
-        reply: oneshot::Sender<Result<PoolView, Refusal>>,
+        reply: oneshot::Sender<Result<PoolView, RegistryError>>,
     },
     Backends {
         pool: String,
         name: String,
         owner: Option<u32>,
-        reply: oneshot::Sender<Result<Vec<BackendView>, Refusal>>,
+        reply: oneshot::Sender<Result<Vec<BackendView>, RegistryError>>,
     },
     Apply {
         config: Arc<Config>,
@@ -98,7 +98,7 @@ pub(super) enum Command {
     BeginRoll {
         pool: String,
         by: String,
-        reply: oneshot::Sender<Result<String, Refusal>>,
+        reply: oneshot::Sender<Result<String, RegistryError>>,
     },
     SaveAgain,
     EndRoll {
@@ -106,30 +106,30 @@ pub(super) enum Command {
         id: String,
     },
     Report {
-        key: Key,
-        event: Event,
+        key: BackendKey,
+        event: BackendEvent,
         detail: String,
     },
 }
 
 impl Writer {
-    pub(super) fn command(&mut self, command: Command) {
+    pub(super) fn command(&mut self, command: RegistryCommand) {
         match command {
-            Command::Report { key, event, detail } => self.report(key, event, detail),
-            Command::Ping { reply } => self.reply(reply, ()),
-            Command::Pools { reply } => {
+            RegistryCommand::Report { key, event, detail } => self.report(key, event, detail),
+            RegistryCommand::Ping { reply } => self.reply(reply, ()),
+            RegistryCommand::Pools { reply } => {
                 let pools = self.pools.iter().filter(|pool| !pool.retired);
                 let views = pools.map(PoolState::view).collect();
                 self.reply(reply, views);
             }
-            Command::Pool { name, owner, reply } => {
+            RegistryCommand::Pool { name, owner, reply } => {
                 let view = self.index_for(&name, owner).map(|index| {
                     let state = &self.pools[index];
                     let mut view = state.view();
                     let is_own = |id| {
                         state
                             .members
-                            .get(&Key(id))
+                            .get(&BackendKey(id))
                             .is_some_and(|one| one.is_of(owner))
                     };
                     view.backends.retain(|backend| is_own(backend.id));
@@ -137,7 +137,7 @@ impl Writer {
                 });
                 self.reply(reply, view);
             }
-            Command::Backends {
+            RegistryCommand::Backends {
                 pool,
                 name,
                 owner,
@@ -151,7 +151,7 @@ impl Writer {
                 });
                 self.reply(reply, views);
             }
-            Command::Drain {
+            RegistryCommand::Drain {
                 pool,
                 name,
                 request,
@@ -162,7 +162,7 @@ impl Writer {
                 let endings = self.drain(&pool, &name, &request, remove, owner);
                 self.reply(reply, endings);
             }
-            Command::Resume {
+            RegistryCommand::Resume {
                 pool,
                 name,
                 which,
@@ -172,7 +172,7 @@ impl Writer {
                 let outcome = self.resume(&pool, &name, &which, owner);
                 self.reply(reply, outcome);
             }
-            Command::Register {
+            RegistryCommand::Register {
                 pool,
                 name,
                 request,
@@ -182,13 +182,13 @@ impl Writer {
                 let outcome = self.register(&pool, &name, &request, owner);
                 self.reply(reply, outcome);
             }
-            Command::BeginRoll { pool, by, reply } => {
+            RegistryCommand::BeginRoll { pool, by, reply } => {
                 let outcome = self.begin_roll(&pool, &by);
                 self.reply(reply, outcome);
             }
-            Command::SaveAgain => self.unsaved = true,
-            Command::EndRoll { pool, id } => self.end_roll(&pool, &id),
-            Command::Lease {
+            RegistryCommand::SaveAgain => self.unsaved = true,
+            RegistryCommand::EndRoll { pool, id } => self.end_roll(&pool, &id),
+            RegistryCommand::Lease {
                 pool,
                 name,
                 request,
@@ -198,11 +198,11 @@ impl Writer {
                 let outcome = self.lease(&pool, &name, &request, owner);
                 self.reply(reply, outcome);
             }
-            Command::LeaseStatus { key, reply } => {
+            RegistryCommand::LeaseStatus { key, reply } => {
                 let status = self.lease_status(key);
                 self.reply(reply, status);
             }
-            Command::LeaseDrain {
+            RegistryCommand::LeaseDrain {
                 lease,
                 request,
                 owner,
@@ -211,8 +211,8 @@ impl Writer {
                 let ending = self.lease_drain(&lease, &request, owner);
                 self.reply(reply, ending);
             }
-            Command::LeaseBroken { key } => self.lease_broken(key),
-            Command::OwnsLease {
+            RegistryCommand::LeaseBroken { key } => self.lease_broken(key),
+            RegistryCommand::OwnsLease {
                 lease,
                 owner,
                 reply,
@@ -220,13 +220,13 @@ impl Writer {
                 let owns = self.owns_lease(&lease, owner);
                 self.reply(reply, owns);
             }
-            Command::Renew { pool, tls, reply } => {
+            RegistryCommand::Renew { pool, tls, reply } => {
                 let renewed = self
                     .index(&pool)
                     .is_ok_and(|index| self.pools[index].renew(tls, &*self.probing));
                 self.reply(reply, renewed);
             }
-            Command::Apply { config, reply } => {
+            RegistryCommand::Apply { config, reply } => {
                 let changes = self.apply(config);
                 self.event(
                     "config",
@@ -240,14 +240,14 @@ impl Writer {
         }
     }
 
-    fn report(&mut self, key: Key, event: Event, detail: String) {
+    fn report(&mut self, key: BackendKey, event: BackendEvent, detail: String) {
         let member = self
             .home_mut(key)
             .and_then(|pool| pool.members.get_mut(&key));
         // A tick's is of a probe that could not be made.
-        let seen = matches!(event, Event::Probed { .. } | Event::Tick);
+        let seen = matches!(event, BackendEvent::Probed { .. } | BackendEvent::Tick);
         if let Some(member) = member {
-            member.probed |= matches!(event, Event::Probed { .. });
+            member.probed |= matches!(event, BackendEvent::Probed { .. });
             if seen {
                 member.last_probe = Some(detail);
             }
@@ -265,13 +265,13 @@ impl Writer {
         request: &DrainRequest,
         remove: bool,
         owner: Option<u32>,
-    ) -> Result<Vec<oneshot::Receiver<DrainResponse>>, Refusal> {
+    ) -> Result<Vec<oneshot::Receiver<DrainResponse>>, RegistryError> {
         let (index, mut keys) = self.find_own(pool, name, owner)?;
         let state = &self.pools[index];
         let mut order = request::order(request, state.config.drain.deadline, clock::now())?;
         if remove {
             if keys.iter().any(|key| state.is_configured(*key)) {
-                return Err(Refusal::Conflict(format!(
+                return Err(RegistryError::Conflict(format!(
                     "`{pool}/{name}` is in the configuration file: remove it there and reload, or `lameduck drain` it"
                 )));
             }
@@ -295,7 +295,7 @@ impl Writer {
                 member.leaving |= remove;
                 member.wait(sender);
             }
-            self.step(key, Event::Drain(order.clone()));
+            self.step(key, BackendEvent::Drain(order.clone()));
             self.answer_if_drained(key);
         }
         self.warn_if_none_ready(index, eligible_before, name);
@@ -307,11 +307,11 @@ impl Writer {
         let state = &self.pools[index];
         if eligible_before > 0 && state.core.eligible() == 0 {
             let then = match state.config.hold.on_empty {
-                OnEmpty::Hold => {
+                OnEmptyConfig::Hold => {
                     "requests wait until one is ready, and after [pool.hold] timeout get 503"
                 }
-                OnEmpty::Fail => "requests get 503 until one is ready",
-                OnEmpty::FailOpen => "requests go to backends that are not ready",
+                OnEmptyConfig::Fail => "requests get 503 until one is ready",
+                OnEmptyConfig::FailOpen => "requests go to backends that are not ready",
             };
             warn!(
                 pool = %state.name, backend = name,
@@ -326,17 +326,17 @@ impl Writer {
         name: &str,
         which: &Which,
         owner: Option<u32>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RegistryError> {
         self.unsaved |= self.kept.lift(pool, name, |kept| {
             let drain = kept.order();
             which.means(drain.actor, &drain.id)
         });
         let (index, keys) = self.find_own(pool, name, owner)?;
         let state = &self.pools[index];
-        let stays = |key: &Key| state.members.get(key).is_some_and(|member| !member.leaving);
+        let stays = |key: &BackendKey| state.members.get(key).is_some_and(|member| !member.leaving);
         let staying: Vec<_> = keys.into_iter().filter(stays).collect();
         if staying.is_empty() {
-            return Err(Refusal::Conflict(format!(
+            return Err(RegistryError::Conflict(format!(
                 "`{pool}/{name}` is leaving and can't be resumed: register it again, or put it back into the \
                  configuration file and reload"
             )));
@@ -351,11 +351,11 @@ impl Writer {
     }
 
     /// The pool of this name.
-    pub(super) fn index(&self, name: &str) -> Result<usize, Refusal> {
+    pub(super) fn index(&self, name: &str) -> Result<usize, RegistryError> {
         let is = |pool: &PoolState| &*pool.name == name && !pool.retired;
         self.pools.iter().position(is).ok_or_else(|| {
             let staying = self.pools.iter().filter(|pool| !pool.retired);
-            Refusal::UnknownPool {
+            RegistryError::UnknownPool {
                 name: name.to_owned(),
                 known: listed(staying.map(|pool| &*pool.name)),
             }
@@ -363,12 +363,16 @@ impl Writer {
     }
 
     /// The backends that `name` means.
-    pub(super) fn find(&self, pool: &str, name: &str) -> Result<(usize, Vec<Key>), Refusal> {
+    pub(super) fn find(
+        &self,
+        pool: &str,
+        name: &str,
+    ) -> Result<(usize, Vec<BackendKey>), RegistryError> {
         let index = self.index(pool)?;
         let keys = self.pools[index].meant(name);
         if keys.is_empty() {
             let members = &self.pools[index].members;
-            return Err(Refusal::UnknownBackend {
+            return Err(RegistryError::UnknownBackend {
                 pool: pool.to_owned(),
                 name: name.to_owned(),
                 known: listed(members.values().map(|member| &*member.endpoint.name)),

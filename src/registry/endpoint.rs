@@ -18,17 +18,17 @@ use pingora::protocols::Stream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use in_flight::{Kind, Kinds, Lasting};
+pub use in_flight::{InFlightByKind, RequestKind, StreamGuard};
 pub use last_probe::LastProbe;
-pub use sessions::{Entered, Session, Sessions};
+pub use sessions::{BackendSession, Entered, Sessions};
 pub use suspicion::Suspicion;
 pub use transport::Transport;
 
-use super::snapshot::Queue;
+use super::snapshot::HoldQueue;
 use crate::config::Address;
 use crate::core::Time;
 use crate::metrics::backend::Counters;
-use crate::registry::endpoint::gate::{Gate, Left};
+use crate::registry::endpoint::gate::{Gate, GateLeave};
 use crate::registry::endpoint::idle::Idle;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Interrupts, Level};
@@ -41,7 +41,7 @@ const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// Identity of a backend for the life of the process: never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(pub u64);
+pub struct BackendKey(pub u64);
 
 /// Where to connect to, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub enum Resolved {
 /// There is news of a backend. One stands for all until the registry looks: however fast connections break, the
 /// queue holds one entry per backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signal(pub Key);
+pub struct Signal(pub BackendKey);
 
 /// What the data plane has to tell the registry about a backend.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct News {
 #[derive(Debug)]
 pub struct Endpoint {
     /// Its identity.
-    pub key: Key,
+    pub key: BackendKey,
     /// Its pool's name.
     pub pool: Arc<str>,
     /// Its name as shown (`api-0`, `api-0~2`).
@@ -86,11 +86,11 @@ pub struct Endpoint {
     /// Closed bit and in-flight count.
     pub gate: Gate,
     /// What those in flight have become.
-    pub kinds: Kinds,
+    pub kinds: InFlightByKind,
     /// Every connection of ours to it, the probe's included.
     pub connections: Interrupts,
     /// Idle ones among them, ready for reuse.
-    pub idle: Idle<Connection>,
+    pub idle: Idle<IdleConnection>,
     /// Those that speak HTTP/2.
     pub sessions: Sessions,
     /// What it did so far.
@@ -122,19 +122,19 @@ pub struct Endpoint {
     quiet: AtomicU64,
     signals: UnboundedSender<Signal>,
     /// Its pool's: who waits there is told of room here.
-    queue: Arc<Queue>,
+    queue: Arc<HoldQueue>,
 }
 
 impl Endpoint {
     /// A backend's run-time side; the gate starts closed.
     pub fn new(
-        key: Key,
+        key: BackendKey,
         pool: Arc<str>,
         name: Arc<str>,
         address: Address,
         weight: u32,
         signals: UnboundedSender<Signal>,
-        queue: Arc<Queue>,
+        queue: Arc<HoldQueue>,
     ) -> Self {
         let resolved = match &address {
             Address::Socket(address) => Some(Arc::new(Resolved::Socket(*address))),
@@ -154,7 +154,7 @@ impl Endpoint {
             weight: AtomicU32::new(weight),
             ready_since: AtomicU64::new(0),
             gate: Gate::new(false),
-            kinds: Kinds::default(),
+            kinds: InFlightByKind::default(),
             connections: Interrupts::default(),
             idle: Idle::new(IDLE_SLOTS),
             sessions: Sessions::default(),
@@ -263,7 +263,7 @@ impl Endpoint {
     ///
     /// Who looks at a connection has it in hand for that time, where the eviction of a new epoch can't see it. So
     /// each one looks at the epoch again after putting back: of two that meet, one sees the other.
-    pub fn weed(&self, mut keep: impl FnMut(&mut Connection) -> bool) {
+    pub fn weed(&self, mut keep: impl FnMut(&mut IdleConnection) -> bool) {
         loop {
             let now = (self.epoch(), self.transports());
             self.idle.retain(|connection| {
@@ -324,7 +324,7 @@ impl Endpoint {
     }
 
     /// Puts a connection back for reuse, unless its epoch is over or nothing may be kept open.
-    pub fn release(&self, connection: Box<Connection>) {
+    pub fn release(&self, connection: Box<IdleConnection>) {
         let is_current =
             |(epoch, transport)| epoch == self.epoch() && transport == self.transports();
         let of = (connection.epoch, connection.transport);
@@ -435,7 +435,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let endpoint = &self.endpoint;
-        if endpoint.gate.leave() == Left::LastOut {
+        if endpoint.gate.leave() == GateLeave::LastOut {
             endpoint.tell_if_quiet();
         } else if !endpoint.gate.is_closed() {
             endpoint.queue.on_room(self.limited);
@@ -457,8 +457,8 @@ impl Ticket {
     }
 
     /// The request on this connection has become something that lasts.
-    pub fn lasting(&self, kind: Kind) -> Lasting {
-        Lasting::new(self.endpoint.clone(), kind)
+    pub fn lasting(&self, kind: RequestKind) -> StreamGuard {
+        StreamGuard::new(self.endpoint.clone(), kind)
     }
 }
 
@@ -473,7 +473,7 @@ impl Drop for Ticket {
 
 /// An upstream connection with what is needed to judge its reuse.
 #[derive(Debug)]
-pub struct Connection {
+pub struct IdleConnection {
     /// The stream. Declared before the ticket: the descriptor closes first.
     pub stream: Stream,
     /// The epoch it was opened in.

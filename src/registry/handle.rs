@@ -7,8 +7,8 @@ use arc_swap::{ArcSwap, Guard};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::command::Command;
-use super::endpoint::Key;
+use super::command::RegistryCommand;
+use super::endpoint::BackendKey;
 use super::names;
 use super::own_listeners::OwnListeners;
 use super::owner;
@@ -20,12 +20,12 @@ use super::view::{
     ResumeRequest,
 };
 use crate::config::{self, Config};
-use crate::core::backend::Event;
+use crate::core::backend::BackendEvent;
 use crate::rt::clock;
 
 /// Why the registry refused. Each says what to do now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum RegistryError {
     /// No such pool.
     #[error("there is no pool `{name}`; known pools: {known}")]
     UnknownPool {
@@ -86,7 +86,7 @@ pub enum Refusal {
 /// Talks to the registry's task. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) commands: mpsc::UnboundedSender<RegistryCommand>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) events: broadcast::Sender<Arc<EventView>>,
     /// The user whose apps it is for; `None`: everything can be seen and changed.
@@ -103,7 +103,7 @@ impl Handle {
 
     /// Has all that has to survive the process saved once more: the wall clock's times in it are no longer right.
     pub fn save_again(&self) {
-        let _ = self.commands.send(Command::SaveAgain);
+        let _ = self.commands.send(RegistryCommand::SaveAgain);
     }
 
     /// Why what has just been asked for would not survive the process, though it is in force.
@@ -138,16 +138,18 @@ impl Handle {
     }
 
     /// What a probe found, with a line for people.
-    pub fn report(&self, key: Key, event: Event, detail: String) {
-        let _ = self.commands.send(Command::Report { key, event, detail });
+    pub fn report(&self, key: BackendKey, event: BackendEvent, detail: String) {
+        let _ = self
+            .commands
+            .send(RegistryCommand::Report { key, event, detail });
     }
 
     /// Waits until the registry's task has taken up what came before, and answers.
     ///
     /// # Errors
     /// When the task has ended.
-    pub async fn answers(&self) -> Result<(), Refusal> {
-        self.ask(|reply| Command::Ping { reply }).await
+    pub async fn answers(&self) -> Result<(), RegistryError> {
+        self.ask(|reply| RegistryCommand::Ping { reply }).await
     }
 
     /// Waits until the registry's task has ended, which it does with its runtime only.
@@ -158,9 +160,9 @@ impl Handle {
     /// Every pool, as people see it.
     ///
     /// # Errors
-    /// [`Refusal::ShuttingDown`]; [`Refusal::Failed`].
-    pub async fn pools(&self) -> Result<Vec<PoolView>, Refusal> {
-        let mut pools = self.ask(|reply| Command::Pools { reply }).await?;
+    /// [`RegistryError::ShuttingDown`]; [`RegistryError::Failed`].
+    pub async fn pools(&self) -> Result<Vec<PoolView>, RegistryError> {
+        let mut pools = self.ask(|reply| RegistryCommand::Pools { reply }).await?;
         for pool in &mut pools {
             pool.unsaved = self.trouble();
         }
@@ -170,11 +172,11 @@ impl Handle {
     /// One pool.
     ///
     /// # Errors
-    /// [`Refusal::UnknownPool`], also for a pool that isn't this caller's; those of [`Handle::pools`].
-    pub async fn pool(&self, name: &str) -> Result<PoolView, Refusal> {
+    /// [`RegistryError::UnknownPool`], also for a pool that isn't this caller's; those of [`Handle::pools`].
+    pub async fn pool(&self, name: &str) -> Result<PoolView, RegistryError> {
         let (name, owner) = (name.to_owned(), self.owner);
         let mut pool = self
-            .ask(|reply| Command::Pool { name, owner, reply })
+            .ask(|reply| RegistryCommand::Pool { name, owner, reply })
             .await??;
         pool.unsaved = self.trouble();
         Ok(pool)
@@ -184,9 +186,13 @@ impl Handle {
     ///
     /// # Errors
     /// When there is no such pool or backend, or it isn't this caller's; those of [`Handle::pools`].
-    pub async fn backends(&self, pool: &str, name: &str) -> Result<Vec<BackendView>, Refusal> {
+    pub async fn backends(
+        &self,
+        pool: &str,
+        name: &str,
+    ) -> Result<Vec<BackendView>, RegistryError> {
         let (pool, name, owner) = (pool.to_owned(), name.to_owned(), self.owner);
-        self.ask(|reply| Command::Backends {
+        self.ask(|reply| RegistryCommand::Backends {
             pool,
             name,
             owner,
@@ -198,26 +204,26 @@ impl Handle {
     /// Drains a backend; with `wait` (the default) answers when the drain ended.
     ///
     /// # Errors
-    /// As [`Handle::backends`]; [`Refusal::Invalid`] for a value that can't be taken.
+    /// As [`Handle::backends`]; [`RegistryError::Invalid`] for a value that can't be taken.
     pub async fn drain(
         &self,
         pool: &str,
         name: &str,
         request: DrainRequest,
-    ) -> Result<DrainResponse, Refusal> {
+    ) -> Result<DrainResponse, RegistryError> {
         self.drain_or_remove(pool, name, request, false).await
     }
 
     /// Drains a registered backend, then removes it.
     ///
     /// # Errors
-    /// As [`Handle::drain`]; [`Refusal::Conflict`] for a backend that the configuration names.
+    /// As [`Handle::drain`]; [`RegistryError::Conflict`] for a backend that the configuration names.
     pub async fn deregister(
         &self,
         pool: &str,
         name: &str,
         request: DrainRequest,
-    ) -> Result<DrainResponse, Refusal> {
+    ) -> Result<DrainResponse, RegistryError> {
         self.drain_or_remove(pool, name, request, true).await
     }
 
@@ -227,7 +233,7 @@ impl Handle {
         name: &str,
         request: DrainRequest,
         remove: bool,
-    ) -> Result<DrainResponse, Refusal> {
+    ) -> Result<DrainResponse, RegistryError> {
         let began = clock::now();
         let wait = request.wait.unwrap_or(true);
         let (pool, name) = (pool.to_owned(), name.to_owned());
@@ -242,7 +248,7 @@ impl Handle {
             self.find_serving(&pool, &name, &request).await?,
         );
         let endings = self
-            .ask(|reply| Command::Drain {
+            .ask(|reply| RegistryCommand::Drain {
                 pool,
                 name,
                 request,
@@ -276,19 +282,19 @@ impl Handle {
     /// Lifts drains; with `wait`, answers when the backend is ready.
     ///
     /// # Errors
-    /// As [`Handle::drain`]; [`Refusal::NotReady`] when the wait ran out.
+    /// As [`Handle::drain`]; [`RegistryError::NotReady`] when the wait ran out.
     pub async fn resume(
         &self,
         pool: &str,
         name: &str,
         request: ResumeRequest,
-    ) -> Result<BackendView, Refusal> {
+    ) -> Result<BackendView, RegistryError> {
         let wait = request.wait.as_deref().map(parse_duration).transpose()?;
         let which = match self.owner {
             Some(uid) => owner::own_resume(uid, &request)?,
             None => request::which(&request)?,
         };
-        self.ask(|reply| Command::Resume {
+        self.ask(|reply| RegistryCommand::Resume {
             pool: pool.to_owned(),
             name: name.to_owned(),
             which,
@@ -302,15 +308,15 @@ impl Handle {
     /// Registers a backend, or moves it to another address (a new incarnation; the old one drains).
     ///
     /// # Errors
-    /// As [`Handle::resume`]; [`Refusal::Conflict`] where it contradicts the configuration; [`Refusal::Full`].
+    /// As [`Handle::resume`]; [`RegistryError::Conflict`] where it contradicts the configuration; [`RegistryError::Full`].
     pub async fn register(
         &self,
         pool: &str,
         name: &str,
         request: RegisterRequest,
-    ) -> Result<BackendView, Refusal> {
+    ) -> Result<BackendView, RegistryError> {
         let wait = request.wait.as_deref().map(parse_duration).transpose()?;
-        self.ask(|reply| Command::Register {
+        self.ask(|reply| RegistryCommand::Register {
             pool: pool.to_owned(),
             name: name.to_owned(),
             request,
@@ -326,7 +332,7 @@ impl Handle {
         pool: &str,
         name: &str,
         wait: Option<Duration>,
-    ) -> Result<BackendView, Refusal> {
+    ) -> Result<BackendView, RegistryError> {
         let mut view = self.wait_ready(pool, name, wait).await?;
         view.warning = self.unsaved().await;
         Ok(view)
@@ -336,8 +342,9 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::pools`].
-    pub async fn apply(&self, config: Arc<Config>) -> Result<Vec<String>, Refusal> {
-        self.ask(|reply| Command::Apply { config, reply }).await
+    pub async fn apply(&self, config: Arc<Config>) -> Result<Vec<String>, RegistryError> {
+        self.ask(|reply| RegistryCommand::Apply { config, reply })
+            .await
     }
 
     /// Takes what the files of a pool's `[pool.tls]` hold now. Says whether anything has changed: not, if the pool's
@@ -345,9 +352,10 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::pools`].
-    pub async fn renew(&self, pool: &str, tls: config::UpstreamTls) -> Result<bool, Refusal> {
+    pub async fn renew(&self, pool: &str, tls: config::UpstreamTls) -> Result<bool, RegistryError> {
         let pool = pool.to_owned();
-        self.ask(|reply| Command::Renew { pool, tls, reply }).await
+        self.ask(|reply| RegistryCommand::Renew { pool, tls, reply })
+            .await
     }
 
     async fn wait_ready(
@@ -355,20 +363,20 @@ impl Handle {
         pool: &str,
         name: &str,
         wait: Option<Duration>,
-    ) -> Result<BackendView, Refusal> {
+    ) -> Result<BackendView, RegistryError> {
         // Subscribed before the first look, so that no change falls in between.
         let mut events = self.subscribe();
         let until = tokio::time::Instant::now() + wait.unwrap_or_default();
         loop {
             let newest = self.backends(pool, name).await?.pop();
-            let view = newest.ok_or(Refusal::ShuttingDown)?;
+            let view = newest.ok_or(RegistryError::ShuttingDown)?;
             let Some(waited) = wait else { return Ok(view) };
             if view.state == "ready" {
                 return Ok(view);
             }
             let changed = change(&mut events, pool, name);
             if let Err(_elapsed) = tokio::time::timeout_at(until, changed).await {
-                return Err(Refusal::NotReady {
+                return Err(RegistryError::NotReady {
                     pool: pool.to_owned(),
                     name: name.to_owned(),
                     waited,
@@ -380,20 +388,20 @@ impl Handle {
 
     pub(super) async fn ask<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<T, Refusal> {
+        command: impl FnOnce(oneshot::Sender<T>) -> RegistryCommand,
+    ) -> Result<T, RegistryError> {
         let (reply, answer) = oneshot::channel();
         self.commands
             .send(command(reply))
-            .map_err(|_| Refusal::ShuttingDown)?;
+            .map_err(|_| RegistryError::ShuttingDown)?;
         answer.await.map_err(|_| self.no_answer())
     }
 
     /// Why an answer that was promised did not come.
-    pub(super) fn no_answer(&self) -> Refusal {
+    pub(super) fn no_answer(&self) -> RegistryError {
         match self.commands.is_closed() {
-            true => Refusal::ShuttingDown,
-            false => Refusal::Failed,
+            true => RegistryError::ShuttingDown,
+            false => RegistryError::Failed,
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::persist::{Drain, KeptDrain};
+use super::persist::{DrainRecord, KeptDrain};
 
 /// The drains that wait for their backends.
 #[derive(Debug, Default)]
-pub struct KeptDrains(BTreeMap<String, BTreeMap<String, Vec<Drain>>>);
+pub struct KeptDrains(BTreeMap<String, BTreeMap<String, Vec<DrainRecord>>>);
 
 impl KeptDrains {
     /// Adds some.
@@ -24,7 +24,7 @@ impl KeptDrains {
     }
 
     /// Takes those of a backend out.
-    pub fn take(&mut self, pool: &str, backend: &str) -> Vec<Drain> {
+    pub fn take(&mut self, pool: &str, backend: &str) -> Vec<DrainRecord> {
         let Some(of_pool) = self.0.get_mut(pool) else {
             return Vec::new();
         };
@@ -36,7 +36,12 @@ impl KeptDrains {
     }
 
     /// Drops those of a backend that `lifted` says so of; whether there were any.
-    pub fn lift(&mut self, pool: &str, backend: &str, lifted: impl Fn(&Drain) -> bool) -> bool {
+    pub fn lift(
+        &mut self,
+        pool: &str,
+        backend: &str,
+        lifted: impl Fn(&DrainRecord) -> bool,
+    ) -> bool {
         let mut left = self.take(pool, backend);
         let before = left.len();
         left.retain(|drain| !lifted(drain));

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::backend_entry::{Member, Source};
+use super::backend_entry::{BackendEntry, BackendSource};
 use super::bounds;
-use super::command::Command;
-use super::endpoint::Key;
-use super::handle::{Handle, Refusal};
+use super::command::RegistryCommand;
+use super::endpoint::BackendKey;
+use super::handle::{Handle, RegistryError};
 use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
 use super::request;
@@ -18,8 +18,8 @@ use super::view::{
     DrainResponse, InFlight, LeaseDrainRequest, LeaseEvent, LeaseRequest, RegisterRequest,
 };
 use super::writer::Writer;
-use crate::core::backend::{Event, State};
-use crate::core::drain::{Actor, Order, Until};
+use crate::core::backend::{BackendEvent, DerivedState};
+use crate::core::drain::{Actor, DrainSpec, Until};
 use crate::rt::clock::{self, Reading};
 
 /// Names whose last incarnation is remembered after they have left, per pool.
@@ -47,7 +47,7 @@ impl Tenure {
 
 /// The holder's side of a lease. Dropping it ends the lease.
 #[derive(Debug)]
-pub struct Lease {
+pub struct LeaseHandle {
     holder: Holder,
     /// What happens to the instance, from `registered` on.
     events: mpsc::UnboundedReceiver<LeaseEvent>,
@@ -56,7 +56,7 @@ pub struct Lease {
 /// Ends the lease on drop.
 struct Holder {
     handle: Handle,
-    key: Key,
+    key: BackendKey,
 }
 
 impl std::fmt::Debug for Holder {
@@ -70,11 +70,11 @@ impl Drop for Holder {
         let _ = self
             .handle
             .commands
-            .send(Command::LeaseBroken { key: self.key });
+            .send(RegistryCommand::LeaseBroken { key: self.key });
     }
 }
 
-impl Lease {
+impl LeaseHandle {
     /// The next event; `None` when the instance has left. Safe to drop and call again.
     pub async fn next(&mut self) -> Option<LeaseEvent> {
         self.events.recv().await
@@ -84,7 +84,7 @@ impl Lease {
     pub async fn status(&self) -> Option<LeaseEvent> {
         let Holder { handle, key } = &self.holder;
         let (key, asked) = (*key, handle.clone());
-        let status = asked.ask(|reply| Command::LeaseStatus { key, reply });
+        let status = asked.ask(|reply| RegistryCommand::LeaseStatus { key, reply });
         status.await.ok().flatten()
     }
 }
@@ -99,9 +99,9 @@ impl Handle {
         pool: &str,
         name: &str,
         request: LeaseRequest,
-    ) -> Result<Lease, Refusal> {
+    ) -> Result<LeaseHandle, RegistryError> {
         let (pool, name, owner) = (pool.to_owned(), name.to_owned(), self.owner);
-        self.ask(|reply| Command::Lease {
+        self.ask(|reply| RegistryCommand::Lease {
             pool,
             name,
             request,
@@ -120,12 +120,12 @@ impl Handle {
         &self,
         lease: &str,
         request: LeaseDrainRequest,
-    ) -> Result<DrainResponse, Refusal> {
+    ) -> Result<DrainResponse, RegistryError> {
         let began = clock::now();
         let wait = request.wait.unwrap_or(true);
         let (lease, owner) = (lease.to_owned(), self.owner);
         let ending = self
-            .ask(|reply| Command::LeaseDrain {
+            .ask(|reply| RegistryCommand::LeaseDrain {
                 lease,
                 request,
                 owner,
@@ -151,8 +151,8 @@ impl Handle {
 }
 
 /// Why somebody else's lease can't be changed.
-pub(super) fn held(pool: &str, name: &str) -> Refusal {
-    Refusal::Conflict(format!(
+pub(super) fn held(pool: &str, name: &str) -> RegistryError {
+    RegistryError::Conflict(format!(
         "`{pool}/{name}` is registered by its launcher (`lameduck exec`) for as long as it runs: stop it through its \
          supervisor, or `lameduck drain` it"
     ))
@@ -165,7 +165,7 @@ impl Writer {
         name: &str,
         request: &LeaseRequest,
         owner: Option<u32>,
-    ) -> Result<Lease, Refusal> {
+    ) -> Result<LeaseHandle, RegistryError> {
         bounds::check_id("nonce", request.nonce.as_deref())?;
         let plain = RegisterRequest {
             address: request.address.clone(),
@@ -178,7 +178,7 @@ impl Writer {
         self.check_name_is_free(index, name, owner)?;
         let state = &self.pools[index];
         if state.is_configured_name(name) {
-            return Err(Refusal::Conflict(format!(
+            return Err(RegistryError::Conflict(format!(
                 "`{pool}/{name}` is in the configuration file; launchers need names of their own (--name)"
             )));
         }
@@ -192,7 +192,7 @@ impl Writer {
             name: name.to_owned(),
             address,
             weight,
-            source: Source::Lease,
+            source: BackendSource::Lease,
             drains,
             tenure: Some(Tenure {
                 id: id.clone(),
@@ -201,7 +201,7 @@ impl Writer {
             }),
             owner,
         };
-        let key = Key(self.next_key);
+        let key = BackendKey(self.next_key);
         let shown = self.add(index, joining);
         let state = &self.pools[index];
         let backend = state.core.get(&key);
@@ -210,7 +210,7 @@ impl Writer {
             pool: pool.to_owned(),
             name: shown.clone(),
             incarnation: backend.map_or(1, |backend| backend.incarnation()),
-            state: state.state(key).map_or("", State::as_str).to_owned(),
+            state: state.state(key).map_or("", DerivedState::as_str).to_owned(),
         };
         let process = request.pid.map(|pid| format!(" (process {pid})"));
         let at = format!("at {}{}", request.address, process.unwrap_or_default());
@@ -221,7 +221,7 @@ impl Writer {
             self.leave(key, deadline, "its launcher has come back".to_owned());
         }
         self.observer.registered();
-        Ok(Lease {
+        Ok(LeaseHandle {
             holder: Holder {
                 handle: self.handle.clone(),
                 key,
@@ -230,7 +230,7 @@ impl Writer {
         })
     }
 
-    pub(super) fn lease_status(&self, key: Key) -> Option<LeaseEvent> {
+    pub(super) fn lease_status(&self, key: BackendKey) -> Option<LeaseEvent> {
         let state = self.pools.get(*self.homes.get(&key)?)?;
         let member = state.members.get(&key)?;
         Some(LeaseEvent::Alive {
@@ -245,15 +245,15 @@ impl Writer {
         lease: &str,
         asked: &LeaseDrainRequest,
         owner: Option<u32>,
-    ) -> Result<oneshot::Receiver<DrainResponse>, Refusal> {
+    ) -> Result<oneshot::Receiver<DrainResponse>, RegistryError> {
         bounds::check_reason(asked.reason.as_deref())?;
-        let unknown = || Refusal::UnknownLease(lease.to_owned());
+        let unknown = || RegistryError::UnknownLease(lease.to_owned());
         let mut leases = self.pools.iter_mut().flat_map(|pool| {
             let default = pool.config.drain.deadline;
             let members = pool.members.iter_mut();
             members.map(move |(key, member)| (*key, member, default))
         });
-        let is_it = |member: &Member| {
+        let is_it = |member: &BackendEntry| {
             let tenure = member.tenure.as_ref();
             let is_it = tenure.is_some_and(|tenure| tenure.id == lease);
             is_it && !member.leaving && member.is_of(owner)
@@ -266,7 +266,7 @@ impl Writer {
         member.wait(sender);
         self.step(
             key,
-            Event::Drain(Order {
+            BackendEvent::Drain(DrainSpec {
                 actor: Actor::Supervisor,
                 id: lease.to_owned(),
                 reason: match &asked.reason {
@@ -284,7 +284,7 @@ impl Writer {
     }
 
     /// The connection is gone: so is the launcher, and with it the app.
-    pub(super) fn lease_broken(&mut self, key: Key) {
+    pub(super) fn lease_broken(&mut self, key: BackendKey) {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
@@ -296,13 +296,13 @@ impl Writer {
         if member.leaving {
             return;
         }
-        if state == Some(State::Drained) {
+        if state == Some(DerivedState::Drained) {
             self.remove(key);
             return;
         }
         let in_flight = member.endpoint.gate.in_flight();
         let reason = format!("its launcher is gone, with {in_flight} in flight");
-        if state != Some(State::Draining) {
+        if state != Some(DerivedState::Draining) {
             warn!(pool = %name, backend = %member.endpoint.name, in_flight,
                   "a launcher is gone without a drain: was it killed?");
         }
@@ -310,7 +310,7 @@ impl Writer {
     }
 
     /// A leased backend has left.
-    pub(super) fn lease_over(&mut self, member: &Member) {
+    pub(super) fn lease_over(&mut self, member: &BackendEntry) {
         let Some(tenure) = &member.tenure else {
             return;
         };
@@ -322,7 +322,11 @@ impl Writer {
     }
 
     /// Tells a lease's holder, when the snapshot is out.
-    pub(super) fn tell_lease(&mut self, key: Key, event: impl FnOnce(&Member) -> LeaseEvent) {
+    pub(super) fn tell_lease(
+        &mut self,
+        key: BackendKey,
+        event: impl FnOnce(&BackendEntry) -> LeaseEvent,
+    ) {
         let Some(member) = self.home_mut(key).and_then(|pool| pool.members.get(&key)) else {
             return;
         };
@@ -333,9 +337,9 @@ impl Writer {
     }
 }
 
-impl Member {
+impl BackendEntry {
     /// What a change of state looks like to the lease's holder.
-    pub(super) fn lease_state(&self, to: State, reason: &str) -> LeaseEvent {
+    pub(super) fn lease_state(&self, to: DerivedState, reason: &str) -> LeaseEvent {
         LeaseEvent::State {
             state: to.as_str().to_owned(),
             reason: reason.to_owned(),
@@ -346,9 +350,9 @@ impl Member {
 
 impl PoolState {
     /// Whether a launcher holds this one.
-    pub(super) fn is_lease(&self, key: Key) -> bool {
+    pub(super) fn is_lease(&self, key: BackendKey) -> bool {
         let member = self.members.get(&key);
-        member.is_some_and(|member| member.source == Source::Lease)
+        member.is_some_and(|member| member.source == BackendSource::Lease)
     }
 
     /// Whether a launcher holds a backend of this name.
@@ -357,13 +361,13 @@ impl PoolState {
         let mut members = self.members.values();
         self.has_name(name)
             && members.any(|member| {
-                member.source == Source::Lease && member.base == name && !member.leaving
+                member.source == BackendSource::Lease && member.base == name && !member.leaving
             })
     }
 
     /// The leases of this name that the same process holds.
-    fn leases_of(&self, name: &str, nonce: Option<&str>) -> Vec<Key> {
-        let same = |member: &Member| {
+    fn leases_of(&self, name: &str, nonce: Option<&str>) -> Vec<BackendKey> {
+        let same = |member: &BackendEntry| {
             let held = member.tenure.as_ref().and_then(Tenure::nonce);
             member.base == name && !member.leaving && held.is_some() && held == nonce
         };
@@ -373,14 +377,14 @@ impl PoolState {
 
     /// What a leased backend leaves behind for the next one of its name: what an operator has closed stays closed
     /// when the app is restarted, as it does for a configured backend.
-    pub(super) fn bequest(&self, key: Key) -> Vec<KeptDrain> {
+    pub(super) fn bequest(&self, key: BackendKey) -> Vec<KeptDrain> {
         let Some(member) = self.members.get(&key) else {
             return Vec::new();
         };
-        let heir = |(other, others): (&Key, &Member)| {
+        let heir = |(other, others): (&BackendKey, &BackendEntry)| {
             *other != key && others.base == member.base && !others.leaving
         };
-        if member.source != Source::Lease || self.members.iter().any(heir) {
+        if member.source != BackendSource::Lease || self.members.iter().any(heir) {
             return Vec::new();
         }
         let drains = self.inheritance(key).into_iter();
@@ -389,7 +393,7 @@ impl PoolState {
                 pool: self.name.to_string(),
                 backend: member.base.clone(),
                 address: None,
-                drain: persist::Drain::kept(&drain, &Reading::take()),
+                drain: persist::DrainRecord::kept(&drain, &Reading::take()),
             })
             .collect()
     }

@@ -27,7 +27,7 @@ pub mod snapshot;
 pub mod view;
 mod writer;
 
-pub use endpoint::{Endpoint, Key};
-pub use handle::{Handle, Refusal};
+pub use endpoint::{BackendKey, Endpoint};
+pub use handle::{Handle, RegistryError};
 pub use roll::RollPermit;
 pub use writer::{Observer, spawn};

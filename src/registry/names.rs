@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::endpoint::Key;
+use super::endpoint::BackendKey;
 
 /// Whether a name as people write it means the backend that is shown so: with or without its `~2`.
 pub fn means(given: &str, shown: &str) -> bool {
@@ -14,9 +14,9 @@ pub fn means(given: &str, shown: &str) -> bool {
 #[derive(Debug, Default)]
 pub struct Names {
     /// As shown, `~2` included: each is unique.
-    shown: HashMap<String, Key>,
+    shown: HashMap<String, BackendKey>,
     /// Without their last number: those that have one.
-    numbered: HashMap<String, Vec<Key>>,
+    numbered: HashMap<String, Vec<BackendKey>>,
     /// As configured or registered: how many have each.
     bases: HashMap<String, usize>,
 }
@@ -40,7 +40,7 @@ impl Names {
 
     /// Those that a name as given means, in the order in which they came: `api-0` the one shown so and each
     /// `api-0~2`, and that one only itself.
-    pub fn meant(&self, given: &str) -> Vec<Key> {
+    pub fn meant(&self, given: &str) -> Vec<BackendKey> {
         let mut keys = self.numbered.get(given).cloned().unwrap_or_default();
         keys.extend(self.shown.get(given));
         keys.sort_unstable();
@@ -48,7 +48,7 @@ impl Names {
     }
 
     /// A backend has come.
-    pub fn join(&mut self, key: Key, base: &str, shown: &str) {
+    pub fn join(&mut self, key: BackendKey, base: &str, shown: &str) {
         self.shown.insert(shown.to_owned(), key);
         if let Some((stem, _)) = shown.rsplit_once('~') {
             self.numbered.entry(stem.to_owned()).or_default().push(key);
@@ -87,7 +87,7 @@ mod tests {
         let mut join = |names: &mut Names, base: &str| {
             let shown = names.free(base);
             key += 1;
-            names.join(Key(key), base, &shown);
+            names.join(BackendKey(key), base, &shown);
             shown
         };
         let shown = [(); 3].map(|()| join(&mut names, "a"));
@@ -95,8 +95,8 @@ mod tests {
         names.leave("a", "a~2");
         assert_eq!(join(&mut names, "a"), "a~2");
         assert_eq!(join(&mut names, "a~2"), "a~2~2", "somebody's own name");
-        assert_eq!(names.meant("a"), [1, 3, 4].map(Key));
-        assert_eq!(names.meant("a~2"), [4, 5].map(Key));
+        assert_eq!(names.meant("a"), [1, 3, 4].map(BackendKey));
+        assert_eq!(names.meant("a~2"), [4, 5].map(BackendKey));
         assert!(names.meant("b").is_empty());
         for shown in ["a", "a~2", "a~3"] {
             assert!(names.has("a"));
@@ -104,7 +104,7 @@ mod tests {
         }
         assert!(!names.has("a") && names.has("a~2"));
         assert!(names.meant("a").is_empty());
-        assert_eq!(names.meant("a~2"), [Key(5)]);
+        assert_eq!(names.meant("a~2"), [BackendKey(5)]);
         assert_eq!(names.free("a"), "a");
     }
 }

@@ -11,10 +11,10 @@ use crate::config::{Address, Config};
 
 /// Where this process listens.
 #[derive(Debug, Clone, Default)]
-pub struct OwnListeners(Arc<Places>);
+pub struct OwnListeners(Arc<OwnAddresses>);
 
 #[derive(Debug, Default)]
-struct Places {
+struct OwnAddresses {
     /// By the configuration in force: some may not be bound yet, and some have port 0.
     configured: ArcSwap<Vec<SocketAddr>>,
     /// As bound.

@@ -1,10 +1,10 @@
 //! What an app may do by itself: with the instances that its user has registered through the socket for apps, and
 //! with no others. The user is who the kernel says has connected (`SO_PEERCRED`).
 
-use super::backend_entry::{Member, Source};
-use super::command::Command;
-use super::endpoint::Key;
-use super::handle::{Handle, Refusal};
+use super::backend_entry::{BackendEntry, BackendSource};
+use super::command::RegistryCommand;
+use super::endpoint::BackendKey;
+use super::handle::{Handle, RegistryError};
 use super::lease::Tenure;
 use super::request::Which;
 use super::view::{DrainRequest, ResumeRequest};
@@ -39,9 +39,9 @@ pub(super) fn own_drain(owner: u32, asked: DrainRequest) -> DrainRequest {
 }
 
 /// Which drains a user's request lifts: its own, or of these that with the id.
-pub(super) fn own_resume(owner: u32, asked: &ResumeRequest) -> Result<Which, Refusal> {
+pub(super) fn own_resume(owner: u32, asked: &ResumeRequest) -> Result<Which, RegistryError> {
     if asked.all {
-        return Err(Refusal::NotYours(
+        return Err(RegistryError::NotYours(
             "drains of others can't be lifted through the socket for apps: ask whoever runs the proxy".to_owned(),
         ));
     }
@@ -64,9 +64,9 @@ impl Handle {
     ///
     /// # Errors
     /// When the proxy is exiting.
-    pub async fn owns_lease(&self, lease: &str) -> Result<bool, Refusal> {
+    pub async fn owns_lease(&self, lease: &str) -> Result<bool, RegistryError> {
         let (lease, owner) = (lease.to_owned(), self.owner);
-        self.ask(|reply| Command::OwnsLease {
+        self.ask(|reply| RegistryCommand::OwnsLease {
             lease,
             owner,
             reply,
@@ -75,10 +75,10 @@ impl Handle {
     }
 }
 
-impl Member {
+impl BackendEntry {
     /// Whether it is this owner's to change; everything is, for who is none.
     pub(super) fn is_of(&self, owner: Option<u32>) -> bool {
-        owner.is_none() || (self.owner == owner && self.source != Source::Config)
+        owner.is_none() || (self.owner == owner && self.source != BackendSource::Config)
     }
 }
 
@@ -89,14 +89,14 @@ impl Writer {
         pool: &str,
         name: &str,
         owner: Option<u32>,
-    ) -> Result<(usize, Vec<Key>), Refusal> {
+    ) -> Result<(usize, Vec<BackendKey>), RegistryError> {
         if owner.is_none() {
             return self.find(pool, name);
         }
         let index = self.index_for(pool, owner)?;
         let state = &self.pools[index];
         let mut keys = state.meant(name);
-        let is_own = |key: &Key| state.members.get(key).is_some_and(|one| one.is_of(owner));
+        let is_own = |key: &BackendKey| state.members.get(key).is_some_and(|one| one.is_of(owner));
         keys.retain(is_own);
         match keys.is_empty() {
             true => Err(not_yours(pool, name)),
@@ -105,12 +105,14 @@ impl Writer {
     }
 
     /// The pool of this name. Who may not look around is not told the others'.
-    pub(super) fn index_for(&self, pool: &str, owner: Option<u32>) -> Result<usize, Refusal> {
+    pub(super) fn index_for(&self, pool: &str, owner: Option<u32>) -> Result<usize, RegistryError> {
         self.index(pool).map_err(|refusal| match refusal {
-            Refusal::UnknownPool { name, .. } if owner.is_some() => Refusal::UnknownPool {
-                name,
-                known: "not told here".to_owned(),
-            },
+            RegistryError::UnknownPool { name, .. } if owner.is_some() => {
+                RegistryError::UnknownPool {
+                    name,
+                    known: "not told here".to_owned(),
+                }
+            }
             other => other,
         })
     }
@@ -121,13 +123,13 @@ impl Writer {
         index: usize,
         name: &str,
         owner: Option<u32>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RegistryError> {
         let state = &self.pools[index];
         if owner.is_none() || !state.has_name(name) {
             return Ok(());
         }
         let others =
-            |member: &Member| member.base == name && !member.leaving && !member.is_of(owner);
+            |member: &BackendEntry| member.base == name && !member.leaving && !member.is_of(owner);
         match state.members.values().any(others) {
             true => Err(not_yours(&state.name, name)),
             false => Ok(()),
@@ -143,8 +145,8 @@ impl Writer {
     }
 }
 
-fn not_yours(pool: &str, name: &str) -> Refusal {
-    Refusal::NotYours(format!(
+fn not_yours(pool: &str, name: &str) -> RegistryError {
+    RegistryError::NotYours(format!(
         "`{pool}/{name}` is not an instance that this user has registered through the socket for apps; only such ones \
          can be seen and changed here. The admin socket can change all"
     ))

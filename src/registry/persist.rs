@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::backend_entry::Source;
+use super::backend_entry::BackendSource;
 use super::pool::PoolState;
 use crate::core::drain;
 use crate::rt::clock::{self, Reading};
@@ -34,7 +34,7 @@ const VERSION: u32 = 1;
 /// What is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct State {
+pub struct KeptState {
     /// Open drains.
     pub drains: Vec<KeptDrain>,
     /// Backends registered over the API.
@@ -53,7 +53,7 @@ pub struct KeptDrain {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// What was asked for.
-    pub drain: Drain,
+    pub drain: DrainRecord,
 }
 
 /// One registered backend.
@@ -74,15 +74,15 @@ pub struct Registration {
 
 /// A drain with its times on the wall clock.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Drain {
-    actor: Actor,
+pub struct DrainRecord {
+    actor: KeptActor,
     id: String,
     reason: String,
     #[serde(with = "wall")]
     since: SystemTime,
     #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
     deadline: Option<SystemTime>,
-    until: Until,
+    until: KeptUntil,
     /// With `restarted`. `None`: kept by a lameduck that knew one sign only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     restarted_when: Option<Sign>,
@@ -92,7 +92,7 @@ pub struct Drain {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Actor {
+enum KeptActor {
     App,
     Supervisor,
     Operator,
@@ -101,7 +101,7 @@ enum Actor {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Until {
+enum KeptUntil {
     Resumed,
     Restarted,
 }
@@ -135,23 +135,23 @@ impl From<Sign> for drain::RestartSign {
     }
 }
 
-impl Drain {
+impl DrainRecord {
     /// A drain as it is kept. `clock` is read when it is: a wall clock that was set meanwhile is followed.
-    pub fn kept(drain: &drain::Drain, clock: &Reading) -> Self {
+    pub fn kept(drain: &drain::OpenDrain, clock: &Reading) -> Self {
         Self {
             actor: match drain.actor {
-                drain::Actor::App => Actor::App,
-                drain::Actor::Supervisor => Actor::Supervisor,
-                drain::Actor::Operator => Actor::Operator,
-                drain::Actor::Config => Actor::Config,
+                drain::Actor::App => KeptActor::App,
+                drain::Actor::Supervisor => KeptActor::Supervisor,
+                drain::Actor::Operator => KeptActor::Operator,
+                drain::Actor::Config => KeptActor::Config,
             },
             id: drain.id.clone(),
             reason: drain.reason.clone(),
             since: clock.to_wall(drain.since),
             deadline: drain.deadline.map(|at| clock.to_wall(at)),
             until: match drain.until {
-                drain::Until::Resumed => Until::Resumed,
-                drain::Until::Restarted(_) => Until::Restarted,
+                drain::Until::Resumed => KeptUntil::Resumed,
+                drain::Until::Restarted(_) => KeptUntil::Restarted,
             },
             restarted_when: drain.until.sign().map(Sign::from),
             expires: drain.expires.map(|at| clock.to_wall(at)),
@@ -159,21 +159,21 @@ impl Drain {
     }
 
     /// The order that asks for it again. What was due while the proxy was away is due at once.
-    pub fn order(&self) -> drain::Order {
+    pub fn order(&self) -> drain::DrainSpec {
         let clock = Reading::take();
-        drain::Order {
+        drain::DrainSpec {
             actor: match self.actor {
-                Actor::App => drain::Actor::App,
-                Actor::Supervisor => drain::Actor::Supervisor,
-                Actor::Operator => drain::Actor::Operator,
-                Actor::Config => drain::Actor::Config,
+                KeptActor::App => drain::Actor::App,
+                KeptActor::Supervisor => drain::Actor::Supervisor,
+                KeptActor::Operator => drain::Actor::Operator,
+                KeptActor::Config => drain::Actor::Config,
             },
             id: self.id.clone(),
             reason: self.reason.clone(),
             deadline: self.deadline.map(|at| clock.from_wall(at)),
             until: match self.until {
-                Until::Resumed => drain::Until::Resumed,
-                Until::Restarted => {
+                KeptUntil::Resumed => drain::Until::Resumed,
+                KeptUntil::Restarted => {
                     drain::Until::Restarted(self.restarted_when.map(Into::into).unwrap_or_default())
                 }
             },
@@ -199,14 +199,14 @@ impl Drain {
      `state_dir` out (drains and registrations then end with the process)",
     path.display()
 )]
-pub struct Error {
+pub struct PersistError {
     action: &'static str,
     path: PathBuf,
     error: io::Error,
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |error| Error {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PersistError {
+    move |error| PersistError {
         action,
         path: path.to_owned(),
         error,
@@ -217,15 +217,15 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
 ///
 /// # Errors
 /// The directory or the file can't be read at all. A file without sense is moved aside, with a warning.
-pub fn load(dir: &Path) -> Result<State, Error> {
+pub fn load(dir: &Path) -> Result<KeptState, PersistError> {
     let path = dir.join(FILE);
     let why = match read(&path).map_err(failed("read", &path))? {
-        Found::Nothing => return Ok(State::default()),
-        Found::Text(text) => match parse(&text) {
+        StateFile::Nothing => return Ok(KeptState::default()),
+        StateFile::Text(text) => match parse(&text) {
             Ok(state) => return Ok(state),
             Err(why) => why,
         },
-        Found::Unfit(why) => why,
+        StateFile::Unfit(why) => why,
     };
     let aside = dir.join(BAD);
     let kept = match std::fs::rename(&path, &aside) {
@@ -237,11 +237,11 @@ pub fn load(dir: &Path) -> Result<State, Error> {
          `lameduck status` shows what is in force",
         path.display(),
     );
-    Ok(State::default())
+    Ok(KeptState::default())
 }
 
 /// What stands where the state is kept.
-enum Found {
+enum StateFile {
     Nothing,
     Text(Vec<u8>),
     /// Something that we can't have written, and why.
@@ -250,7 +250,7 @@ enum Found {
 
 /// Reads what is a plain file of a size that we write, and waits for nothing else: whoever opens a pipe waits until
 /// somebody writes to it.
-fn read(path: &Path) -> io::Result<Found> {
+fn read(path: &Path) -> io::Result<StateFile> {
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
@@ -259,26 +259,26 @@ fn read(path: &Path) -> io::Result<Found> {
         Ok(file) => file,
         Err(error) => {
             return match error.raw_os_error() {
-                Some(libc::ENOENT) => Ok(Found::Nothing),
-                Some(libc::ELOOP) => Ok(Found::Unfit("it is a symbolic link".to_owned())),
-                Some(libc::ENXIO) => Ok(Found::Unfit("it is a socket".to_owned())),
+                Some(libc::ENOENT) => Ok(StateFile::Nothing),
+                Some(libc::ELOOP) => Ok(StateFile::Unfit("it is a symbolic link".to_owned())),
+                Some(libc::ENXIO) => Ok(StateFile::Unfit("it is a socket".to_owned())),
                 _ => Err(error),
             };
         }
     };
     let kind = file.metadata()?;
     if !kind.is_file() {
-        return Ok(Found::Unfit("it is not a plain file".to_owned()));
+        return Ok(StateFile::Unfit("it is not a plain file".to_owned()));
     }
     let mut text = Vec::new();
     // One byte more: it may grow while it is read.
     file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
     Ok(match text.len() as u64 > MOST_BYTES {
-        true => Found::Unfit(format!(
+        true => StateFile::Unfit(format!(
             "it has {} bytes, and at most {MOST_BYTES} are ever written",
             kind.len()
         )),
-        false => Found::Text(text),
+        false => StateFile::Text(text),
     })
 }
 
@@ -286,7 +286,7 @@ fn read(path: &Path) -> io::Result<Found> {
 ///
 /// # Errors
 /// The directory can't be made or written; the old file is untouched.
-pub fn save(dir: &Path, state: &State) -> Result<(), Error> {
+pub fn save(dir: &Path, state: &KeptState) -> Result<(), PersistError> {
     let new = dir.join(NEW);
     let bytes = serde_json::to_vec_pretty(&Written {
         version: VERSION,
@@ -316,16 +316,16 @@ pub fn save(dir: &Path, state: &State) -> Result<(), Error> {
 struct Written<'a> {
     version: u32,
     #[serde(flatten)]
-    state: &'a State,
+    state: &'a KeptState,
 }
 
-fn parse(text: &[u8]) -> Result<State, String> {
+fn parse(text: &[u8]) -> Result<KeptState, String> {
     #[derive(Deserialize)]
-    struct Head {
+    struct StateHead {
         version: u32,
     }
     // First the version alone: the rest of another one may look like anything.
-    let head: Head = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let head: StateHead = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if head.version != VERSION {
         return Err(format!(
             "it has version {}, this lameduck knows version {VERSION}",
@@ -375,9 +375,9 @@ mod maybe_wall {
 
 impl PoolState {
     /// What has to survive a restart of the proxy.
-    pub fn keep(&self, state: &mut State, clock: &Reading) {
+    pub fn keep(&self, state: &mut KeptState, clock: &Reading) {
         for (member, backend) in self.both().filter(|(member, _)| !member.leaving) {
-            if member.source == Source::Api {
+            if member.source == BackendSource::Api {
                 state.registrations.push(Registration {
                     pool: self.name.to_string(),
                     name: member.base.clone(),
@@ -387,13 +387,15 @@ impl PoolState {
                 });
             }
             let kept = backend.drains().filter(|(_, drain)| member.outlives(drain));
-            state.drains.extend(kept.map(|(_, drain)| KeptDrain {
-                pool: self.name.to_string(),
-                // Not as shown: the next run finds nobody else of that name.
-                backend: member.base.clone(),
-                address:
-                    (member.source == Source::Config).then(|| member.endpoint.address.to_string()),
-                drain: Drain::kept(drain, clock),
+            state.drains.extend(kept.map(|(_, drain)| {
+                KeptDrain {
+                    pool: self.name.to_string(),
+                    // Not as shown: the next run finds nobody else of that name.
+                    backend: member.base.clone(),
+                    address: (member.source == BackendSource::Config)
+                        .then(|| member.endpoint.address.to_string()),
+                    drain: DrainRecord::kept(drain, clock),
+                }
             }));
         }
     }

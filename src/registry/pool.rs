@@ -8,19 +8,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::backend_entry::{Member, Source};
-use super::endpoint::{Endpoint, Key, Signal, Transport};
+use super::backend_entry::{BackendEntry, BackendSource};
+use super::endpoint::{BackendKey, Endpoint, Signal, Transport};
 use super::hold_release::Releaser;
 use super::lease::{Incarnations, Tenure};
 use super::names::Names;
 use super::probing::{Cadence, Probing};
-use super::snapshot::{Pool, PoolShared, Queue};
+use super::snapshot::{HoldQueue, PoolShared, PoolSnapshot};
 use super::view::{InFlight, PoolView};
 use crate::config::{self, Address};
 use crate::core::Time;
-use crate::core::backend::{Backend, Effect, Event, State};
+use crate::core::backend::{BackendEffect, BackendEvent, BackendState, DerivedState};
 use crate::core::balance::{Algorithm, Balancer};
-use crate::core::drain::{Actor, Drain, Until};
+use crate::core::drain::{Actor, OpenDrain, Until};
 use crate::core::pool as core_pool;
 use crate::core::retry::{AtomicBudget, Rates};
 use crate::metrics::PoolCounters;
@@ -31,11 +31,11 @@ pub struct PoolState {
     /// Its name.
     pub name: Arc<str>,
     /// Its settings.
-    pub config: Arc<config::Pool>,
+    pub config: Arc<config::PoolConfig>,
     /// The state machines.
-    pub core: core_pool::Pool<Key>,
+    pub core: core_pool::BackendSet<BackendKey>,
     /// Each backend's run-time side.
-    pub members: BTreeMap<Key, Member>,
+    pub members: BTreeMap<BackendKey, BackendEntry>,
     /// No longer configured; goes with its last backend.
     pub retired: bool,
     /// The published snapshot is out of date.
@@ -43,15 +43,15 @@ pub struct PoolState {
     /// What has to survive the process changed.
     pub unsaved: bool,
     shared: Arc<PoolShared>,
-    health: Arc<config::Health>,
+    health: Arc<config::HealthConfig>,
     releaser: Releaser,
     names: Names,
-    published: Arc<Pool>,
+    published: Arc<PoolSnapshot>,
     /// All of them, as snapshots have it; `None` after one has come or gone.
     all: Option<Arc<[Arc<Endpoint>]>>,
     /// Published before, and in use by some request yet. The last one to hold a snapshot frees it, and with it two
     /// counts for each backend: that is to be us, not a request.
-    past: Vec<Arc<Pool>>,
+    past: Vec<Arc<PoolSnapshot>>,
     incarnations: Incarnations,
 }
 
@@ -64,9 +64,9 @@ pub struct Joining {
     /// Its share.
     pub weight: u32,
     /// Where it comes from.
-    pub source: Source,
+    pub source: BackendSource,
     /// Drains that it is under from the start.
-    pub drains: Vec<Drain>,
+    pub drains: Vec<OpenDrain>,
     /// The lease that it is there for.
     pub tenure: Option<Tenure>,
     /// Whose it is, where it came through the socket for apps.
@@ -75,7 +75,7 @@ pub struct Joining {
 
 impl PoolState {
     /// A pool without backends.
-    pub fn new(config: Arc<config::Pool>) -> Self {
+    pub fn new(config: Arc<config::PoolConfig>) -> Self {
         let shared = Arc::new(PoolShared {
             cursor: AtomicU64::new(0),
             held: AtomicUsize::new(0),
@@ -86,7 +86,7 @@ impl PoolState {
         });
         let name: Arc<str> = config.name.as_str().into();
         Self {
-            core: core_pool::Pool::new(reconfigure::policy(&config)),
+            core: core_pool::BackendSet::new(reconfigure::policy(&config)),
             members: BTreeMap::new(),
             retired: false,
             dirty: true,
@@ -97,7 +97,7 @@ impl PoolState {
             names: Names::default(),
             all: None,
             past: Vec::new(),
-            published: Arc::new(Pool {
+            published: Arc::new(PoolSnapshot {
                 name: name.clone(),
                 config: config.clone(),
                 backends: Arc::default(),
@@ -114,12 +114,16 @@ impl PoolState {
 
     /// Drains that a backend hands on to the one that takes its name at another address: those that only a person
     /// or a supervisor's hook ends. A new process is what the others wait for.
-    pub fn inheritance(&self, key: Key) -> Vec<Drain> {
-        let outlives = |drain: &Drain| {
+    pub fn inheritance(&self, key: BackendKey) -> Vec<OpenDrain> {
+        let outlives = |drain: &OpenDrain| {
             let member = self.members.get(&key);
             member.is_some_and(|member| member.outlives(drain))
         };
-        let drains = self.core.get(&key).into_iter().flat_map(Backend::drains);
+        let drains = self
+            .core
+            .get(&key)
+            .into_iter()
+            .flat_map(BackendState::drains);
         drains
             .map(|(_, drain)| drain.clone())
             .filter(|drain| matches!(drain.actor, Actor::Operator | Actor::Supervisor))
@@ -130,7 +134,7 @@ impl PoolState {
     /// Adds a backend; it starts closed and is probed at once.
     pub fn add(
         &mut self,
-        key: Key,
+        key: BackendKey,
         joining: Joining,
         signals: UnboundedSender<Signal>,
         probing: &dyn Probing,
@@ -153,7 +157,7 @@ impl PoolState {
             keep: true,
             in_turn: false,
         };
-        let member = Member {
+        let member = BackendEntry {
             prober: probing.start(endpoint.clone(), self.health.clone(), cadence),
             endpoint,
             base: joining.name,
@@ -190,7 +194,7 @@ impl PoolState {
     }
 
     /// Takes a backend out.
-    pub fn remove(&mut self, key: Key) -> Option<Member> {
+    pub fn remove(&mut self, key: BackendKey) -> Option<BackendEntry> {
         let member = self.members.remove(&key)?;
         self.all = None;
         self.names.leave(&member.base, &member.endpoint.name);
@@ -204,11 +208,16 @@ impl PoolState {
     }
 
     /// Steps one backend; notes what the step changed for the snapshot, the prober and the kept state.
-    pub fn step(&mut self, key: Key, event: Event, now: Time) -> Vec<(Key, Effect)> {
+    pub fn step(
+        &mut self,
+        key: BackendKey,
+        event: BackendEvent,
+        now: Time,
+    ) -> Vec<(BackendKey, BackendEffect)> {
         let Some(endpoint) = self.members.get(&key).map(|member| member.endpoint.clone()) else {
             return Vec::new();
         };
-        if matches!(&event, Event::Drain(order) if order.actor != Actor::App) {
+        if matches!(&event, BackendEvent::Drain(order) if order.actor != Actor::App) {
             // Before what is in flight is counted: nobody may slip in afterwards.
             endpoint.set_last_resort(false);
         }
@@ -217,7 +226,9 @@ impl PoolState {
         let kinds = endpoint.kinds.split(in_flight);
         let effects = self.core.step(&key, event, in_flight, now);
         if let Some(member) = self.members.get_mut(&key)
-            && effects.iter().any(|(_, effect)| *effect == Effect::Cut)
+            && effects
+                .iter()
+                .any(|(_, effect)| *effect == BackendEffect::Cut)
         {
             // Counted before the cut: afterwards they are gone.
             member.cut = kinds;
@@ -233,7 +244,7 @@ impl PoolState {
     }
 
     /// Tells the prober what the state asks for. `all`: every backend's is told.
-    fn refresh_cadence(&mut self, key: Key, all: bool) {
+    fn refresh_cadence(&mut self, key: BackendKey, all: bool) {
         let (Some(backend), Some(member)) = (self.core.get(&key), self.members.get_mut(&key))
         else {
             return;
@@ -242,19 +253,22 @@ impl PoolState {
         let in_doubt = interval != self.core.policy().interval;
         member.set_cadence(Cadence {
             interval,
-            keep: !matches!(backend.state(), State::Draining | State::Drained),
+            keep: !matches!(
+                backend.state(),
+                DerivedState::Draining | DerivedState::Drained
+            ),
             in_turn: all && backend.is_eligible() && !in_doubt,
         });
     }
 
     /// The backends' keys.
-    pub fn keys(&self) -> Vec<Key> {
+    pub fn keys(&self) -> Vec<BackendKey> {
         self.members.keys().copied().collect()
     }
 
     /// Its state; `None` if it is not here.
-    pub fn state(&self, key: Key) -> Option<State> {
-        self.core.get(&key).map(Backend::state)
+    pub fn state(&self, key: BackendKey) -> Option<DerivedState> {
+        self.core.get(&key).map(BackendState::state)
     }
 
     /// Whether each backend that stays has been probed once.
@@ -264,9 +278,9 @@ impl PoolState {
     }
 
     /// Whether the backend is from the configuration, and stays.
-    pub fn is_configured(&self, key: Key) -> bool {
+    pub fn is_configured(&self, key: BackendKey) -> bool {
         let member = self.members.get(&key);
-        member.is_some_and(|member| member.source == Source::Config && !member.leaving)
+        member.is_some_and(|member| member.source == BackendSource::Config && !member.leaving)
     }
 
     /// Whether the configuration has a backend of that name.
@@ -281,16 +295,16 @@ impl PoolState {
     }
 
     /// The backends that a name as given means.
-    pub fn meant(&self, name: &str) -> Vec<Key> {
+    pub fn meant(&self, name: &str) -> Vec<BackendKey> {
         self.names.meant(name)
     }
 
     /// The backend of that name that stays.
-    pub fn current(&self, name: &str) -> Option<Key> {
+    pub fn current(&self, name: &str) -> Option<BackendKey> {
         if !self.has_name(name) {
             return None;
         }
-        let stays = |member: &Member| member.base == name && !member.leaving;
+        let stays = |member: &BackendEntry| member.base == name && !member.leaving;
         let mut members = self.members.iter().rev();
         members
             .find(|(_, member)| stays(member))
@@ -298,15 +312,23 @@ impl PoolState {
     }
 
     /// Who drains it, for the log; `None`: nobody does, and the log has no field for it.
-    pub fn actors(&self, key: Key) -> Option<String> {
-        let drains = self.core.get(&key).into_iter().flat_map(Backend::drains);
+    pub fn actors(&self, key: BackendKey) -> Option<String> {
+        let drains = self
+            .core
+            .get(&key)
+            .into_iter()
+            .flat_map(BackendState::drains);
         let actors: Vec<_> = drains.map(|(_, drain)| drain.actor.as_str()).collect();
         (!actors.is_empty()).then(|| actors.join(","))
     }
 
     /// Has requests that end without a backend know what its last probe saw, and who keeps it closed even so.
-    pub fn note_last_probe(&self, key: Key) {
-        let drains = self.core.get(&key).into_iter().flat_map(Backend::drains);
+    pub fn note_last_probe(&self, key: BackendKey) {
+        let drains = self
+            .core
+            .get(&key)
+            .into_iter()
+            .flat_map(BackendState::drains);
         let told = drains
             .map(|(_, drain)| drain.actor)
             .any(|actor| actor != Actor::App);
@@ -345,7 +367,7 @@ impl PoolState {
     }
 
     /// As the data plane sees it; made anew only if something changed.
-    pub fn snapshot(&mut self) -> Arc<Pool> {
+    pub fn snapshot(&mut self) -> Arc<PoolSnapshot> {
         if std::mem::take(&mut self.dirty) {
             let new = Arc::new(self.make_snapshot());
             self.past.push(std::mem::replace(&mut self.published, new));
@@ -354,7 +376,7 @@ impl PoolState {
     }
 
     /// Each backend's two sides. Both are in the order of their keys: none has to be looked up.
-    pub(super) fn both(&self) -> impl Iterator<Item = (&Member, &Backend)> {
+    pub(super) fn both(&self) -> impl Iterator<Item = (&BackendEntry, &BackendState)> {
         let mut core = self.core.iter().peekable();
         self.members.iter().filter_map(move |(key, member)| {
             while core.next_if(|(other, _)| *other < key).is_some() {}
@@ -363,7 +385,7 @@ impl PoolState {
         })
     }
 
-    fn make_snapshot(&mut self) -> Pool {
+    fn make_snapshot(&mut self) -> PoolSnapshot {
         let all = self.all.take().unwrap_or_else(|| {
             let members = self.members.values();
             members.map(|member| member.endpoint.clone()).collect()
@@ -383,7 +405,7 @@ impl PoolState {
             config::Balance::RoundRobin => Algorithm::RoundRobin,
             config::Balance::Random => Algorithm::Random,
         };
-        Pool {
+        PoolSnapshot {
             name: self.name.clone(),
             config: self.config.clone(),
             backends: self.all.insert(all).clone(),
@@ -400,7 +422,7 @@ impl PoolState {
     }
 
     /// Where its requests wait.
-    pub fn queue(&self) -> &Arc<Queue> {
+    pub fn queue(&self) -> &Arc<HoldQueue> {
         &self.shared.queue
     }
 
@@ -411,7 +433,7 @@ impl PoolState {
 }
 
 /// Whether the balancer knows it: eligible, and with a share of the requests. Weight 0 is no share at all.
-fn takes_requests((member, backend): (&Member, &Backend)) -> bool {
+fn takes_requests((member, backend): (&BackendEntry, &BackendState)) -> bool {
     backend.is_eligible() && member.endpoint.weight() > 0
 }
 
@@ -424,7 +446,7 @@ struct Outline {
     kept: usize,
 }
 
-fn outline(backend: &Backend) -> Outline {
+fn outline(backend: &BackendState) -> Outline {
     let others = backend
         .drains()
         .filter(|(_, drain)| drain.actor != Actor::App);

@@ -12,13 +12,13 @@ pub trait Probing: Send {
     fn start(
         &self,
         endpoint: Arc<Endpoint>,
-        health: Arc<config::Health>,
+        health: Arc<config::HealthConfig>,
         cadence: Cadence,
-    ) -> Box<dyn Prober>;
+    ) -> Box<dyn BackendProber>;
 }
 
 /// One backend's prober.
-pub trait Prober: Send {
+pub trait BackendProber: Send {
     /// Probe at once.
     fn now(&self);
     /// Probe like this from now on.

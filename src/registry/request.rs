@@ -3,20 +3,24 @@
 use std::time::Duration;
 
 use super::bounds;
-use super::handle::Refusal;
+use super::handle::RegistryError;
 use super::own_listeners::OwnListeners;
 use super::owner;
 use super::view::{DrainRequest, RegisterRequest, ResumeRequest};
 use crate::config::{Address, check_name, duration};
 use crate::core::Time;
-use crate::core::backend::{Backend, Event};
-use crate::core::drain::{Actor, Order, RestartSign, Until};
+use crate::core::backend::{BackendEvent, BackendState};
+use crate::core::drain::{Actor, DrainSpec, RestartSign, Until};
 
 /// A supervisor's drain ends by itself this long after its deadline (a crashed deploy must not strand a backend).
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(60);
 
 /// The order that a request means. `default`: its deadline, from now, if it names none.
-pub fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Order, Refusal> {
+pub fn order(
+    request: &DrainRequest,
+    default: Duration,
+    now: Time,
+) -> Result<DrainSpec, RegistryError> {
     let duration = |text: &Option<String>| text.as_deref().map(parse_duration).transpose();
     let timeout = duration(&request.timeout)?.unwrap_or(default);
     bounds::check_reason(request.reason.as_deref())?;
@@ -25,7 +29,7 @@ pub fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Ord
     let sign = request.restarted_when.as_deref().map(restart_sign);
     let sign = sign.transpose()?;
     if sign.is_some() && request.until.as_deref() != Some("restarted") {
-        return Err(Refusal::Invalid(
+        return Err(RegistryError::Invalid(
             "`restarted_when` says what ends a drain that ends with a restart: add until \"restarted\", or leave it out"
                 .to_owned(),
         ));
@@ -34,7 +38,7 @@ pub fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Ord
         None | Some("resumed") => Until::Resumed,
         Some("restarted") => Until::Restarted(sign.unwrap_or_default()),
         Some(other) => {
-            return Err(Refusal::Invalid(format!(
+            return Err(RegistryError::Invalid(format!(
                 "until `{other}` is not known: use \"resumed\" or \"restarted\""
             )));
         }
@@ -45,7 +49,7 @@ pub fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Ord
         None => None,
     };
     let or_actor = |text: &Option<String>| text.clone().unwrap_or_else(|| actor.as_str().into());
-    Ok(Order {
+    Ok(DrainSpec {
         actor,
         id: or_actor(&request.id),
         reason: match &request.reason {
@@ -59,10 +63,10 @@ pub fn order(request: &DrainRequest, default: Duration, now: Time) -> Result<Ord
 }
 
 /// What shows a restart, by its name.
-fn restart_sign(name: &str) -> Result<RestartSign, Refusal> {
+fn restart_sign(name: &str) -> Result<RestartSign, RegistryError> {
     RestartSign::named(name).ok_or_else(|| {
         let known = RestartSign::ALL.map(|sign| format!("\"{}\"", sign.as_str()));
-        Refusal::Invalid(format!(
+        RegistryError::Invalid(format!(
             "restarted_when `{}` is not known: use {}",
             name.escape_debug(),
             known.join(", ")
@@ -95,18 +99,18 @@ impl Which {
     }
 
     /// What the core is told of this backend.
-    pub fn events(&self, backend: &Backend) -> Vec<Event> {
+    pub fn events(&self, backend: &BackendState) -> Vec<BackendEvent> {
         match self {
-            Self::All => vec![Event::Resume { all: true }],
-            Self::Operators => vec![Event::Resume { all: false }],
-            Self::One(actor, id) => vec![Event::Withdrawn {
+            Self::All => vec![BackendEvent::Resume { all: true }],
+            Self::Operators => vec![BackendEvent::Resume { all: false }],
+            Self::One(actor, id) => vec![BackendEvent::Withdrawn {
                 actor: *actor,
                 id: id.clone(),
             }],
             Self::Owner(_) => {
                 let meant = backend.drains();
                 let meant = meant.filter(|((actor, id), _)| self.means(*actor, id));
-                let withdrawn = meant.map(|((actor, id), _)| Event::Withdrawn {
+                let withdrawn = meant.map(|((actor, id), _)| BackendEvent::Withdrawn {
                     actor: *actor,
                     id: id.clone(),
                 });
@@ -117,7 +121,7 @@ impl Which {
 }
 
 /// Which drains a request means: without actor and id, every operator's.
-pub fn which(request: &ResumeRequest) -> Result<Which, Refusal> {
+pub fn which(request: &ResumeRequest) -> Result<Which, RegistryError> {
     if request.all {
         return Ok(Which::All);
     }
@@ -133,19 +137,19 @@ pub fn which(request: &ResumeRequest) -> Result<Which, Refusal> {
 }
 
 /// Who asks; an operator, where nobody says.
-fn actor(name: Option<&str>) -> Result<Actor, Refusal> {
+fn actor(name: Option<&str>) -> Result<Actor, RegistryError> {
     match name {
         None | Some("operator") => Ok(Actor::Operator),
         Some("supervisor") => Ok(Actor::Supervisor),
-        Some(other) => Err(Refusal::Invalid(format!(
+        Some(other) => Err(RegistryError::Invalid(format!(
             "actor `{other}` can't drain or resume: use \"operator\" or \"supervisor\""
         ))),
     }
 }
 
 /// The order that ends with the backend's leaving: nothing lifts it.
-pub fn leaving(reason: String, deadline: Time) -> Order {
-    Order {
+pub fn leaving(reason: String, deadline: Time) -> DrainSpec {
+    DrainSpec {
         actor: Actor::Config,
         id: "leaving".to_owned(),
         reason,
@@ -160,30 +164,30 @@ pub fn registration(
     name: &str,
     request: &RegisterRequest,
     own: &OwnListeners,
-) -> Result<(Address, u32), Refusal> {
+) -> Result<(Address, u32), RegistryError> {
     bounds::check_address(&request.address)?;
     let address = request.address.parse::<Address>();
-    let address =
-        address.map_err(|error| Refusal::Invalid(format!("`{}`: {error}", request.address)))?;
-    check_name(name).map_err(Refusal::Invalid)?;
+    let address = address
+        .map_err(|error| RegistryError::Invalid(format!("`{}`: {error}", request.address)))?;
+    check_name(name).map_err(RegistryError::Invalid)?;
     own.check_address(&address).map_err(|error| {
-        Refusal::Invalid(format!(
+        RegistryError::Invalid(format!(
             "`{address}`: {error}; give the address that the app listens on"
         ))
     })?;
     match request.weight.unwrap_or(1) {
         weight @ 0..=1000 => Ok((address, weight)),
-        weight => Err(Refusal::Invalid(format!(
+        weight => Err(RegistryError::Invalid(format!(
             "weight {weight} is out of range: use 0 to 1000"
         ))),
     }
 }
 
 /// Parses a duration such as `30s`.
-pub fn parse_duration(text: &str) -> Result<Duration, Refusal> {
+pub fn parse_duration(text: &str) -> Result<Duration, RegistryError> {
     duration::parse(text).map_err(|why| {
         let short: String = text.chars().take(100).collect();
-        Refusal::Invalid(format!(
+        RegistryError::Invalid(format!(
             "`{}` can't be taken as a duration: {why}; write it like \"30s\", \"500ms\" or \"1m30s\"; a year (\"365d\") is the most",
             short.escape_debug()
         ))

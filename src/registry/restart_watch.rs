@@ -9,14 +9,14 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::endpoint::Key;
-use super::handle::{Handle, Refusal};
+use super::endpoint::BackendKey;
+use super::handle::{Handle, RegistryError};
 use super::request;
 use super::view::{DrainRequest, DrainView};
 use super::writer::Writer;
 use crate::config::Address;
-use crate::core::backend::Event;
-use crate::core::drain::{Actor, Drain, RestartSign};
+use crate::core::backend::BackendEvent;
+use crate::core::drain::{Actor, OpenDrain, RestartSign};
 use crate::net::serving::{Serving, accepting_at, accepting_at_path};
 use crate::rt::clock;
 
@@ -44,20 +44,20 @@ impl Handle {
         pool: &str,
         name: &str,
         request: &DrainRequest,
-    ) -> Result<Vec<(Key, Serving)>, Refusal> {
+    ) -> Result<Vec<(BackendKey, Serving)>, RegistryError> {
         let mut found = Vec::new();
         if sign(request)? != Some(RestartSign::Exit) {
             return Ok(found);
         }
         for view in self.backends(pool, name).await? {
             let serving = serving_at(&view.address).await.map_err(|why| {
-                Refusal::Conflict(format!(
+                RegistryError::Conflict(format!(
                     "`{pool}/{}` was not drained: {why}, so nobody would notice that they end; use --restarted-when \
                      probe, or drain without --until restarted and `lameduck resume` after the restart",
                     view.name
                 ))
             })?;
-            found.extend(serving.map(|serving| (Key(view.id), serving)));
+            found.extend(serving.map(|serving| (BackendKey(view.id), serving)));
         }
         Ok(found)
     }
@@ -68,7 +68,7 @@ impl Handle {
         pool: &str,
         name: &str,
         request: &DrainRequest,
-        found: Vec<(Key, Serving)>,
+        found: Vec<(BackendKey, Serving)>,
     ) {
         let Ok(order) = request::order(request, Duration::ZERO, clock::now()) else {
             return;
@@ -87,7 +87,7 @@ impl Handle {
                 while handle.is_awaited(&pool, &name, key, actor, &id).await {
                     for _ in 0..LOOKS {
                         if serving.have_ended() {
-                            let event = Event::Ended { actor, id };
+                            let event = BackendEvent::Ended { actor, id };
                             return handle.report(key, event, String::new());
                         }
                         tokio::time::sleep(LOOK).await;
@@ -97,7 +97,14 @@ impl Handle {
         }
     }
 
-    async fn is_awaited(&self, pool: &str, name: &str, key: Key, actor: Actor, id: &str) -> bool {
+    async fn is_awaited(
+        &self,
+        pool: &str,
+        name: &str,
+        key: BackendKey,
+        actor: Actor,
+        id: &str,
+    ) -> bool {
         let views = self.backends(pool, name).await.unwrap_or_default();
         let view = views.iter().find(|view| view.id == key.0);
         let mut drains = view.into_iter().flat_map(|view| &view.drains);
@@ -132,7 +139,7 @@ impl Handle {
 }
 
 /// What shows the restart that ends a drain; `None`: no restart does.
-fn sign(request: &DrainRequest) -> Result<Option<RestartSign>, Refusal> {
+fn sign(request: &DrainRequest) -> Result<Option<RestartSign>, RegistryError> {
     let order = request::order(request, Duration::ZERO, clock::now())?;
     Ok(order.until.sign())
 }
@@ -179,7 +186,7 @@ async fn serving_at(address: &str) -> Result<Option<Serving>, String> {
 }
 
 /// Why a drain may last longer than its asker thinks, and what to do about it; `None`: nothing is known.
-pub(super) fn unseen(pool: &str, name: &str, drain: &Drain) -> Option<String> {
+pub(super) fn unseen(pool: &str, name: &str, drain: &OpenDrain) -> Option<String> {
     let sign = drain.until.sign().filter(|_| drain.unseen)?;
     let why = match sign {
         RestartSign::NewProcess | RestartSign::Probe => format!(
@@ -204,7 +211,7 @@ pub(super) fn unseen(pool: &str, name: &str, drain: &Drain) -> Option<String> {
 }
 
 /// One drain as people see it.
-pub(super) fn view(pool: &str, name: &str, drain: &Drain) -> DrainView {
+pub(super) fn view(pool: &str, name: &str, drain: &OpenDrain) -> DrainView {
     let people = |at| clock::rfc3339(clock::wall(at));
     let sign = drain.until.sign().map(RestartSign::as_str);
     DrainView {
@@ -222,7 +229,7 @@ pub(super) fn view(pool: &str, name: &str, drain: &Drain) -> DrainView {
 
 impl Writer {
     /// A drain waits for a restart, and for some time none has been seen.
-    pub(super) fn tell_unseen(&mut self, key: Key, actor: Actor, id: &str) {
+    pub(super) fn tell_unseen(&mut self, key: BackendKey, actor: Actor, id: &str) {
         let Some(state) = self.home_mut(key) else {
             return;
         };

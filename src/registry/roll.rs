@@ -5,12 +5,12 @@ use std::time::Duration;
 use tracing::info;
 
 use super::bounds;
-use super::command::Command;
-use super::handle::{Handle, Refusal};
+use super::command::RegistryCommand;
+use super::handle::{Handle, RegistryError};
 use super::writer::Writer;
 use crate::core::Time;
-use crate::core::backend::Event;
-use crate::core::drain::{Actor, Order};
+use crate::core::backend::BackendEvent;
+use crate::core::drain::{Actor, DrainSpec};
 use crate::rt::clock;
 
 /// How the ids of rolls, and of their drains, begin.
@@ -45,12 +45,15 @@ impl RollPermit {
 impl Drop for RollPermit {
     fn drop(&mut self) {
         let (pool, id) = (std::mem::take(&mut self.pool), std::mem::take(&mut self.id));
-        let _ = self.handle.commands.send(Command::EndRoll { pool, id });
+        let _ = self
+            .handle
+            .commands
+            .send(RegistryCommand::EndRoll { pool, id });
     }
 }
 
 /// Whether a drain is a roll's.
-pub(super) fn is_of_a_roll(order: &Order) -> bool {
+pub(super) fn is_of_a_roll(order: &DrainSpec) -> bool {
     order.actor == Actor::Operator && order.id.starts_with(PREFIX)
 }
 
@@ -59,10 +62,10 @@ impl Handle {
     ///
     /// # Errors
     /// When there is no such pool, or it is being rolled: by whom, and since when.
-    pub async fn begin_roll(&self, pool: &str, by: &str) -> Result<RollPermit, Refusal> {
+    pub async fn begin_roll(&self, pool: &str, by: &str) -> Result<RollPermit, RegistryError> {
         let (pool, by) = (pool.to_owned(), by.to_owned());
         let asked = pool.clone();
-        let id = self.ask(|reply| Command::BeginRoll { pool, by, reply });
+        let id = self.ask(|reply| RegistryCommand::BeginRoll { pool, by, reply });
         Ok(RollPermit {
             id: id.await??,
             pool: asked,
@@ -72,13 +75,13 @@ impl Handle {
 }
 
 impl Writer {
-    pub(super) fn begin_roll(&mut self, pool: &str, by: &str) -> Result<String, Refusal> {
+    pub(super) fn begin_roll(&mut self, pool: &str, by: &str) -> Result<String, RegistryError> {
         self.index(pool)?;
         bounds::check_reason(Some(by))?;
         let now = clock::now();
         if let Some(rolling) = self.rolls.get(pool) {
             let age = now.saturating_sub(rolling.since).as_secs();
-            return Err(Refusal::Conflict(format!(
+            return Err(RegistryError::Conflict(format!(
                 "`{pool}` is being rolled by {}, since {age} s: wait for its end, or interrupt it (Ctrl-C)",
                 rolling.by
             )));
@@ -110,7 +113,7 @@ impl Writer {
         let keys = self.index(pool).map(|index| self.pools[index].keys());
         for key in keys.unwrap_or_default() {
             let (actor, id) = (Actor::Operator, id.to_owned());
-            self.step(key, Event::Orphaned { actor, id, expires });
+            self.step(key, BackendEvent::Orphaned { actor, id, expires });
         }
         self.event("roll", Some((pool, "")), None, Some("ended"), rolling.by);
     }

@@ -107,16 +107,16 @@ impl RouteTable {
                 lower.make_ascii_lowercase();
                 for prefixes in self.hosts(lower) {
                     match prefixes.find(&mut path) {
-                        Found::Pool(pool) => return Some(pool),
-                        Found::Ambiguous => return None,
-                        Found::Nothing => {}
+                        RouteMatch::Pool(pool) => return Some(pool),
+                        RouteMatch::Ambiguous => return None,
+                        RouteMatch::Nothing => {}
                     }
                 }
             }
         }
         match self.any.find(&mut path) {
-            Found::Pool(pool) => Some(pool),
-            Found::Ambiguous | Found::Nothing => None,
+            RouteMatch::Pool(pool) => Some(pool),
+            RouteMatch::Ambiguous | RouteMatch::Nothing => None,
         }
     }
 
@@ -133,7 +133,7 @@ impl RouteTable {
     }
 }
 
-enum Found {
+enum RouteMatch {
     Pool(usize),
     Nothing,
     /// A dot segment where the pool depends on the path.
@@ -153,11 +153,11 @@ impl Prefixes {
         }
     }
 
-    fn find(&self, path: &mut Path<'_>) -> Found {
+    fn find(&self, path: &mut Path<'_>) -> RouteMatch {
         if !self.longer.is_empty() {
             let path = path.normal();
             if path.dotted {
-                return Found::Ambiguous;
+                return RouteMatch::Ambiguous;
             }
             let text = path.text();
             // From the longest whole-segment prefix that any route could have, down.
@@ -165,16 +165,16 @@ impl Prefixes {
             if text.len() <= self.longest
                 && let Some(pool) = self.longer.get(text)
             {
-                return Found::Pool(*pool);
+                return RouteMatch::Pool(*pool);
             }
             while let Some(slash) = memchr::memrchr(b'/', &text[..end]).filter(|slash| *slash > 0) {
                 if let Some(pool) = self.longer.get(&text[..slash]) {
-                    return Found::Pool(*pool);
+                    return RouteMatch::Pool(*pool);
                 }
                 end = slash;
             }
         }
-        self.root.map_or(Found::Nothing, Found::Pool)
+        self.root.map_or(RouteMatch::Nothing, RouteMatch::Pool)
     }
 }
 

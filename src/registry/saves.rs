@@ -25,7 +25,7 @@ pub struct NotSavedError {
 
 /// Saving fails at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct SaveError {
     /// Since when.
     pub since: Time,
     /// The last failure.
@@ -37,14 +37,14 @@ pub struct Trouble {
 pub struct Saves {
     asked: AtomicU64,
     failures: AtomicU64,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<SaveProgress>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Progress {
+struct SaveProgress {
     /// The newest version that is on the disk.
     saved: u64,
-    trouble: Option<Trouble>,
+    trouble: Option<SaveError>,
 }
 
 impl Saves {
@@ -54,7 +54,7 @@ impl Saves {
     }
 
     /// A version is on the disk. Says whether saving had failed before.
-    pub fn saved(&self, version: u64) -> Option<Trouble> {
+    pub fn saved(&self, version: u64) -> Option<SaveError> {
         let mut before = None;
         self.progress.send_modify(|progress| {
             progress.saved = progress.saved.max(version);
@@ -69,7 +69,7 @@ impl Saves {
         self.progress.send_modify(|progress| {
             let before = progress.trouble.take();
             let since = before.map_or_else(clock::now, |trouble| trouble.since);
-            progress.trouble = Some(Trouble { since, why });
+            progress.trouble = Some(SaveError { since, why });
         });
     }
 
@@ -79,7 +79,7 @@ impl Saves {
     }
 
     /// Whether saving fails at present, and why.
-    pub fn trouble(&self) -> Option<Trouble> {
+    pub fn trouble(&self) -> Option<SaveError> {
         self.progress.borrow().trouble.clone()
     }
 

@@ -10,7 +10,7 @@ use crate::config;
 use crate::core::balance::Balancer;
 use crate::core::retry::AtomicBudget;
 use crate::metrics::PoolCounters;
-use crate::registry::endpoint::waiters::Room;
+use crate::registry::endpoint::waiters::CapacityWaiters;
 use crate::registry::routes::RouteTable;
 
 /// The world at one moment.
@@ -21,16 +21,16 @@ pub struct Snapshot {
     /// Host and path to an index of `pools`.
     pub routes: Arc<RouteTable>,
     /// By the index that routes give.
-    pub pools: Vec<Arc<Pool>>,
+    pub pools: Vec<Arc<PoolSnapshot>>,
 }
 
 /// One pool at one moment.
 #[derive(Debug)]
-pub struct Pool {
+pub struct PoolSnapshot {
     /// Its name.
     pub name: Arc<str>,
     /// Its settings.
-    pub config: Arc<config::Pool>,
+    pub config: Arc<config::PoolConfig>,
     /// Every backend, for status and metrics. Snapshots share it until one comes or goes.
     pub backends: Arc<[Arc<Endpoint>]>,
     /// The eligible ones.
@@ -53,7 +53,7 @@ pub struct PoolShared {
     /// Bytes they keep buffered.
     pub held_bytes: AtomicU64,
     /// Where they wait.
-    pub queue: Arc<Queue>,
+    pub queue: Arc<HoldQueue>,
     /// Unproven retries.
     pub budget: AtomicBudget,
     /// For metrics.
@@ -62,26 +62,26 @@ pub struct PoolShared {
 
 /// Where requests wait for something eligible, or for room on a backend that is full.
 #[derive(Debug)]
-pub struct Queue {
+pub struct HoldQueue {
     /// Each permit lets one waiting request try again; first come, first served.
     pub release: Semaphore,
     /// Those among them that wait for room. New requests queue up behind them.
-    pub room: Room,
+    pub room: CapacityWaiters,
     /// Another configuration is in force: whoever waits here may belong elsewhere, or wait no longer.
     pub reconfigured: Notify,
 }
 
-impl Default for Queue {
+impl Default for HoldQueue {
     fn default() -> Self {
         Self {
             release: Semaphore::new(0),
-            room: Room::new(),
+            room: CapacityWaiters::new(),
             reconfigured: Notify::new(),
         }
     }
 }
 
-impl Queue {
+impl HoldQueue {
     /// A request has left an open gate. `limited`: there is a `max_in_flight`, as far as it knew.
     pub fn on_room(&self, limited: bool) {
         let wanted = match limited {

@@ -10,8 +10,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::command::Command;
-use super::endpoint::{Endpoint, Key, Signal};
+use super::command::RegistryCommand;
+use super::endpoint::{BackendKey, Endpoint, Signal};
 use super::handle::Handle;
 use super::kept_drains::KeptDrains;
 use super::own_listeners::OwnListeners;
@@ -20,11 +20,11 @@ use super::pool::PoolState;
 use super::probing::Probing;
 use super::roll::Rolling;
 use super::saves::Saves;
-use super::snapshot::{Queue, Snapshot};
+use super::snapshot::{HoldQueue, Snapshot};
 use super::view::{DrainResponse, EventView, LeaseEvent};
 use crate::config::Config;
 use crate::core::Time;
-use crate::core::backend::{Effect, Event, State};
+use crate::core::backend::{BackendEffect, BackendEvent, DerivedState};
 use crate::core::drain::Outcome;
 use crate::registry::routes::RouteTable;
 use crate::rt::clock;
@@ -46,7 +46,7 @@ pub trait Observer: Send {
     /// A backend registered (an app that restarted alone must not leave the proxy lame).
     fn registered(&self);
     /// Drains or registrations changed: keep them.
-    fn persist(&self, state: persist::State);
+    fn persist(&self, state: persist::KeptState);
     /// The account of what was kept; `None`: nothing is.
     fn saves(&self) -> Option<Arc<Saves>> {
         None
@@ -60,7 +60,7 @@ pub trait Observer: Send {
 /// Starts the registry's task on the current runtime.
 pub fn spawn(
     config: Arc<Config>,
-    restored: persist::State,
+    restored: persist::KeptState,
     probing: impl FnOnce(&Handle) -> Box<dyn Probing>,
     observer: Box<dyn Observer>,
 ) -> Handle {
@@ -114,7 +114,7 @@ pub(super) struct Writer {
     pub routes: Arc<RouteTable>,
     pub pools: Vec<PoolState>,
     /// Which of `pools` a backend is in.
-    pub homes: HashMap<Key, usize>,
+    pub homes: HashMap<BackendKey, usize>,
     /// Drains of the last run whose backends have not come back.
     pub kept: KeptDrains,
     /// How many backends each user's apps have registered.
@@ -127,7 +127,7 @@ pub(super) struct Writer {
     first_round: bool,
     pub outbox: Vec<Message>,
     /// Where requests wait that have to hear of another configuration when its snapshot is out.
-    pub reconfigured: Vec<Arc<Queue>>,
+    pub reconfigured: Vec<Arc<HoldQueue>>,
     pub probing: Box<dyn Probing>,
     pub observer: Box<dyn Observer>,
     pub handle: Handle,
@@ -137,7 +137,7 @@ pub(super) struct Writer {
 impl Writer {
     async fn run(
         mut self,
-        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut commands: mpsc::UnboundedReceiver<RegistryCommand>,
         mut signals: mpsc::UnboundedReceiver<Signal>,
     ) {
         let mut not_before = Time::ZERO;
@@ -259,16 +259,16 @@ impl Writer {
         let news = endpoint.take_news();
         if news.lost > 0 {
             let requests = news.lost;
-            self.step(key, Event::Lost { requests });
+            self.step(key, BackendEvent::Lost { requests });
         }
         if news.peer_closed {
-            self.step(key, Event::PeerClosed);
+            self.step(key, BackendEvent::PeerClosed);
         }
         if news.hint {
-            self.step(key, Event::Hint);
+            self.step(key, BackendEvent::Hint);
         }
         if let Some(epoch) = news.quiet {
-            self.step(key, Event::Quiesced { epoch });
+            self.step(key, BackendEvent::Quiesced { epoch });
         }
     }
 
@@ -280,20 +280,23 @@ impl Writer {
             .flat_map(|pool| pool.core.due(now))
             .collect();
         for key in due {
-            self.step(key, Event::Tick);
+            self.step(key, BackendEvent::Tick);
         }
     }
 
     /// Steps one backend and carries out the effects. Whoever ends the last use of a backend says so, if it is
     /// closed by then; where it was closed after that, this looks itself.
-    pub fn step(&mut self, key: Key, event: Event) {
+    pub fn step(&mut self, key: BackendKey, event: BackendEvent) {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
         let effects = pool.step(key, event, clock::now());
-        let closed = effects
-            .iter()
-            .any(|(_, effect)| matches!(effect, Effect::CloseGate | Effect::NewEpoch(_)));
+        let closed = effects.iter().any(|(_, effect)| {
+            matches!(
+                effect,
+                BackendEffect::CloseGate | BackendEffect::NewEpoch(_)
+            )
+        });
         for (key, effect) in effects {
             self.effect(key, effect);
         }
@@ -302,7 +305,7 @@ impl Writer {
         }
     }
 
-    fn effect(&mut self, key: Key, effect: Effect) {
+    fn effect(&mut self, key: BackendKey, effect: BackendEffect) {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
@@ -311,16 +314,16 @@ impl Writer {
         };
         let endpoint = &member.endpoint;
         match effect {
-            Effect::OpenGate => {
+            BackendEffect::OpenGate => {
                 endpoint.mark_ready(clock::now());
                 endpoint.gate.open();
             }
-            Effect::CloseGate => {
+            BackendEffect::CloseGate => {
                 endpoint.gate.close();
             }
-            Effect::NewEpoch(epoch) => endpoint.begin_epoch(epoch),
-            Effect::ProbeNow => member.prober.now(),
-            Effect::EndStreams {
+            BackendEffect::NewEpoch(epoch) => endpoint.begin_epoch(epoch),
+            BackendEffect::ProbeNow => member.prober.now(),
+            BackendEffect::EndStreams {
                 from,
                 until,
                 restarting,
@@ -331,21 +334,21 @@ impl Writer {
                 };
                 endpoint.connections.raise_spread(level, from, until);
             }
-            Effect::Cut => endpoint.connections.raise(Level::Cut),
-            Effect::Announce(outcome) => self.announce(key, outcome),
-            Effect::Unseen { actor, id } => self.tell_unseen(key, actor, &id),
-            Effect::Changed {
+            BackendEffect::Cut => endpoint.connections.raise(Level::Cut),
+            BackendEffect::Announce(outcome) => self.announce(key, outcome),
+            BackendEffect::Unseen { actor, id } => self.tell_unseen(key, actor, &id),
+            BackendEffect::Changed {
                 from,
                 to,
                 reason,
                 alert,
             } => {
-                let draining = matches!(to, State::Draining | State::Drained);
+                let draining = matches!(to, DerivedState::Draining | DerivedState::Drained);
                 let since = member.draining_since.unwrap_or_else(clock::now);
                 member.draining_since = draining.then_some(since);
                 let reason = match &member.last_probe {
                     // The core knows kinds of results; people want what was really seen.
-                    Some(seen) if to == State::Down => format!("{reason}, the last: {seen}"),
+                    Some(seen) if to == DerivedState::Down => format!("{reason}, the last: {seen}"),
                     _ => reason,
                 };
                 let (name, endpoint) = (pool.name.clone(), member.endpoint.clone());
@@ -367,7 +370,7 @@ impl Writer {
     }
 
     /// A drain ended: tells whoever waits for it; a backend that leaves is gone then.
-    fn announce(&mut self, key: Key, outcome: Outcome) {
+    fn announce(&mut self, key: BackendKey, outcome: Outcome) {
         let Some(pool) = self.home_mut(key) else {
             return;
         };
@@ -394,10 +397,10 @@ impl Writer {
     }
 
     /// The end of a drain is announced when it comes; who asks afterwards is told at once.
-    pub fn answer_if_drained(&mut self, key: Key) {
+    pub fn answer_if_drained(&mut self, key: BackendKey) {
         let drained = self.home_mut(key).is_some_and(|pool| {
             let member = pool.members.get(&key);
-            pool.state(key) == Some(State::Drained)
+            pool.state(key) == Some(DerivedState::Drained)
                 && member.is_some_and(|member| member.leaving || !member.waiters.is_empty())
         });
         if drained {
@@ -406,12 +409,12 @@ impl Writer {
     }
 
     /// The pool that a backend is in.
-    pub fn home_mut(&mut self, key: Key) -> Option<&mut PoolState> {
+    pub fn home_mut(&mut self, key: BackendKey) -> Option<&mut PoolState> {
         let index = *self.homes.get(&key)?;
         self.pools.get_mut(index)
     }
 
-    fn endpoint(&self, key: Key) -> Option<Arc<Endpoint>> {
+    fn endpoint(&self, key: BackendKey) -> Option<Arc<Endpoint>> {
         let pool = self.pools.get(*self.homes.get(&key)?)?;
         pool.members.get(&key).map(|member| member.endpoint.clone())
     }

@@ -20,17 +20,17 @@ use crate::core::Time;
 use crate::rt::syscall::monotonic_ns;
 
 /// When the process began, by each clock.
-struct Origin {
+struct ClockOrigin {
     ns: u64,
     instant: Instant,
 }
 
-static ORIGIN: OnceLock<Origin> = OnceLock::new();
+static ORIGIN: OnceLock<ClockOrigin> = OnceLock::new();
 
 static TIMERS: OnceLock<Handle> = OnceLock::new();
 
-fn origin() -> &'static Origin {
-    ORIGIN.get_or_init(|| Origin {
+fn origin() -> &'static ClockOrigin {
+    ORIGIN.get_or_init(|| ClockOrigin {
         ns: monotonic_ns(),
         instant: Instant::now(),
     })

@@ -64,12 +64,12 @@ pub fn printable(text: &str) -> String {
 
 /// A line on the terminal that is drawn over and over. Silent where standard error is not a terminal.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ProgressLine {
     terminal: bool,
     shown: bool,
 }
 
-impl Progress {
+impl ProgressLine {
     /// On standard error, if that is a terminal and `wanted`.
     pub fn new(wanted: bool) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         self.clear();
     }

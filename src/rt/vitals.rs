@@ -30,7 +30,7 @@ pub struct Vitals {
 
 /// A change that a look has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum VitalChange {
     /// The control thread has not turned for this long.
     Stalled(Duration),
     /// It turns again.
@@ -46,19 +46,19 @@ pub struct StallWatch {
 
 impl StallWatch {
     /// To be called every [`BEAT`]; `passed` is the time since the last call.
-    pub fn look(&mut self, vitals: &Vitals, passed: Duration) -> Option<Change> {
+    pub fn look(&mut self, vitals: &Vitals, passed: Duration) -> Option<VitalChange> {
         let beats = vitals.beats.load(Ordering::Relaxed);
         if beats != self.seen || passed > LATE {
             (self.seen, self.missed) = (beats, 0);
             return (beats > 0 && vitals.stalled.swap(false, Ordering::Relaxed))
-                .then_some(Change::Recovered);
+                .then_some(VitalChange::Recovered);
         }
         self.missed += 1;
         if self.missed < MISSED || vitals.stalled.swap(true, Ordering::Relaxed) {
             return None;
         }
         vitals.stalls.fetch_add(1, Ordering::Relaxed);
-        Some(Change::Stalled(BEAT * self.missed))
+        Some(VitalChange::Stalled(BEAT * self.missed))
     }
 }
 
@@ -136,12 +136,12 @@ mod tests {
         }
         assert_eq!(
             watch.look(&vitals, BEAT),
-            Some(Change::Stalled(BEAT * MISSED))
+            Some(VitalChange::Stalled(BEAT * MISSED))
         );
         assert_eq!(watch.look(&vitals, BEAT), None);
         assert!(vitals.check().unwrap_err().contains("5 s"));
         vitals.beat();
-        assert_eq!(watch.look(&vitals, BEAT), Some(Change::Recovered));
+        assert_eq!(watch.look(&vitals, BEAT), Some(VitalChange::Recovered));
         assert!(vitals.check().is_ok());
         assert_eq!(vitals.stalls(), 1);
     }

@@ -12,19 +12,19 @@ use tracing::{debug, warn};
 
 use super::workers::Threads;
 use crate::net::plain;
-use crate::proxy::accept::{self, Front};
+use crate::proxy::accept::{self, ListenerContext};
 
 /// Where a listener's connections go. Its accept loop runs on a thread of its own, so that a burst of new connections
 /// takes no time from requests.
-pub struct Door {
+pub struct AcceptTarget {
     /// Who serves them.
-    pub front: Arc<Front>,
+    pub front: Arc<ListenerContext>,
     /// Where.
     pub threads: Arc<Threads>,
 }
 
 #[async_trait]
-impl ServerApp for Door {
+impl ServerApp for AcceptTarget {
     async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
         match plain::socket_of(&stream) {
             Ok(socket) => {
@@ -44,7 +44,7 @@ impl ServerApp for Door {
     }
 }
 
-impl Door {
+impl AcceptTarget {
     /// Accepts what is still in the queue when the loop has ended.
     pub fn empty(&self, queue: &TcpListener) {
         loop {

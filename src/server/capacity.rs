@@ -28,7 +28,7 @@ pub fn default_connections() -> usize {
 }
 
 /// `max_memory` in bytes; 0: no limit.
-pub fn client_memory(server: &config::Server) -> u64 {
+pub fn client_memory(server: &config::ServerConfig) -> u64 {
     server.max_memory.unwrap_or_else(|| share_of(memory()))
 }
 
@@ -133,10 +133,10 @@ mod tests {
     #[test]
     fn defaults_on_this_machine_are_finite() {
         assert!((1..usize::MAX).contains(&default_connections()));
-        let server = config::Server::default();
+        let server = config::ServerConfig::default();
         let bytes = client_memory(&server);
         assert!((LEAST_FOR_CLIENTS..=MOST_FOR_CLIENTS).contains(&bytes));
-        let off = config::Server {
+        let off = config::ServerConfig {
             max_memory: Some(0),
             ..server
         };

@@ -17,15 +17,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use super::accept::Door;
+use super::accept::AcceptTarget;
 use super::overlap::{SharedPort, overlap};
 use super::workers::Threads;
 use crate::config;
-use crate::proxy::accept::{Front, Settings};
-use crate::proxy::data_plane::Plane;
+use crate::proxy::accept::{ListenerContext, ListenerSettings};
+use crate::proxy::data_plane::DataPlane;
 use crate::rt::clock;
-use crate::tls::server::Server;
-use crate::tls::server_files::Material;
+use crate::tls::server::ServerTls;
+use crate::tls::server_files::ServerFiles;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -36,7 +36,7 @@ const SETTLE: Duration = Duration::from_millis(5);
 /// A public address that can't be listened on.
 #[derive(Debug, Error)]
 #[error("can't listen on {address}: {why}; {remedy}")]
-pub struct BindError {
+pub struct ListenerError {
     address: SocketAddr,
     why: std::io::Error,
     remedy: &'static str,
@@ -44,8 +44,8 @@ pub struct BindError {
 
 /// A bound address that nobody serves yet.
 #[derive(Debug)]
-pub struct Bound {
-    config: config::Listener,
+pub struct BoundAddress {
+    config: config::ListenerConfig,
     socket: TcpListener,
     address: SocketAddr,
     /// The supervisor's: it stays open when we close ours.
@@ -56,24 +56,24 @@ pub struct Bound {
     takes_ipv6_alone: bool,
 }
 
-impl Bound {
+impl BoundAddress {
     /// Binds and listens. Connections queue from here on.
     ///
     /// # Errors
     /// When the address can't be had: which, why, and what to do.
-    pub fn bind(config: &config::Listener) -> Result<Self, BindError> {
+    pub fn bind(config: &config::ListenerConfig) -> Result<Self, ListenerError> {
         Self::bind_in_place_of(config, false, &[], &mut SharedPort::default())
     }
 
     /// The same, where addresses of ours overlap that are to be closed then. In that case it listens only when it is
     /// started: connections that came to it before would be lost with it if it is not. Until then `shared` is kept.
     pub(super) fn bind_in_place_of(
-        config: &config::Listener,
+        config: &config::ListenerConfig,
         takes_ipv6_alone: bool,
-        leaving: &[&Listener],
+        leaving: &[&PublicListener],
         shared: &mut SharedPort,
-    ) -> Result<Self, BindError> {
-        let error = |why: std::io::Error| BindError {
+    ) -> Result<Self, ListenerError> {
+        let error = |why: std::io::Error| ListenerError {
             address: config.address,
             remedy: match why.kind() {
                 std::io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
@@ -112,7 +112,7 @@ impl Bound {
     }
 
     /// Takes a socket that the supervisor has bound.
-    pub fn inherit(config: &config::Listener, socket: TcpListener) -> Self {
+    pub fn inherit(config: &config::ListenerConfig, socket: TcpListener) -> Self {
         Self {
             address: socket.local_addr().unwrap_or(config.address),
             config: config.clone(),
@@ -140,14 +140,14 @@ impl Bound {
     pub fn start(
         self,
         threads: &Arc<Threads>,
-        plane: &Arc<Plane>,
-        tls: Option<Material>,
-    ) -> std::io::Result<Listener> {
-        let front = Arc::new(Front {
+        plane: &Arc<DataPlane>,
+        tls: Option<ServerFiles>,
+    ) -> std::io::Result<PublicListener> {
+        let front = Arc::new(ListenerContext {
             plane: plane.clone(),
             settings: ArcSwap::from_pointee(settings(self.config, tls, None)),
         });
-        let door = Door {
+        let door = AcceptTarget {
             front: front.clone(),
             threads: threads.clone(),
         };
@@ -169,7 +169,7 @@ impl Bound {
         let accepting = threads.accept().spawn(async move {
             service.start_service(Some(fds), stopped, 1).await;
         });
-        Ok(Listener {
+        Ok(PublicListener {
             front,
             threads: threads.clone(),
             socket: self.socket,
@@ -184,26 +184,26 @@ impl Bound {
 
 /// A listener's settings; where it had TLS before, that takes the new material.
 fn settings(
-    listener: config::Listener,
-    material: Option<Material>,
-    before: Option<Arc<Server>>,
-) -> Settings {
+    listener: config::ListenerConfig,
+    material: Option<ServerFiles>,
+    before: Option<Arc<ServerTls>>,
+) -> ListenerSettings {
     let tls = match (&listener.tls, material, before) {
         (Some(tls), Some(material), Some(server)) => {
             server.apply(tls.clone(), listener.http2, material);
             Some(server)
         }
         (Some(tls), Some(material), None) => {
-            let server = Server::new(tls.clone(), listener.http2, material);
+            let server = ServerTls::new(tls.clone(), listener.http2, material);
             Some(Arc::new(server))
         }
         _ => None,
     };
-    Settings { listener, tls }
+    ListenerSettings { listener, tls }
 }
 
 fn bind(
-    config: &config::Listener,
+    config: &config::ListenerConfig,
     takes_ipv6_alone: bool,
     shares_port: bool,
 ) -> std::io::Result<Socket> {
@@ -241,8 +241,8 @@ fn bound_unsent(socket: &TcpListener) {
 fn bound_unsent(_: &TcpListener) {}
 
 /// A public address that is being served.
-pub struct Listener {
-    front: Arc<Front>,
+pub struct PublicListener {
+    front: Arc<ListenerContext>,
     threads: Arc<Threads>,
     socket: TcpListener,
     address: SocketAddr,
@@ -252,7 +252,7 @@ pub struct Listener {
     accepting: JoinHandle<()>,
 }
 
-impl Listener {
+impl PublicListener {
     /// The address as configured.
     pub fn configured(&self) -> SocketAddr {
         self.front.settings.load().listener.address
@@ -265,7 +265,7 @@ impl Listener {
     }
 
     /// Its TLS now, if it has any.
-    pub fn tls(&self) -> Option<Arc<Server>> {
+    pub fn tls(&self) -> Option<Arc<ServerTls>> {
         self.front.settings.load().tls.clone()
     }
 
@@ -275,7 +275,7 @@ impl Listener {
     }
 
     /// Takes other options of the same address. Connections that are there keep theirs.
-    pub fn reconfigure(&self, config: config::Listener, tls: Option<Material>) {
+    pub fn reconfigure(&self, config: config::ListenerConfig, tls: Option<ServerFiles>) {
         let new = settings(config, tls, self.tls());
         self.front.settings.store(Arc::new(new));
     }
@@ -308,7 +308,7 @@ impl Listener {
         clock::sleep(SETTLE).await;
         let _ = self.stop.send(true);
         ended(self.accepting.await, self.address);
-        let door = Door {
+        let door = AcceptTarget {
             front: self.front,
             threads: self.threads,
         };

@@ -5,29 +5,29 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::listener::{BindError, Bound, Listener};
+use super::listener::{BoundAddress, ListenerError, PublicListener};
 use super::overlap::SharedPort;
 use super::workers::Threads;
 use crate::config;
 use crate::net::activation::Inherited;
 use crate::net::keepalive::{Keepalive, set_keepalive};
-use crate::proxy::data_plane::Plane;
+use crate::proxy::data_plane::DataPlane;
 use crate::tls::server::told;
-use crate::tls::server_files::Material;
+use crate::tls::server_files::ServerFiles;
 
 /// The public addresses that are served.
 pub struct Listeners {
     threads: Arc<Threads>,
-    plane: Arc<Plane>,
-    open: Vec<Listener>,
+    plane: Arc<DataPlane>,
+    open: Vec<PublicListener>,
     inherited: Arc<Inherited>,
 }
 
 /// What a configuration adds, bound already, and what it drops.
-pub struct Change {
-    add: Vec<(Bound, Option<Material>)>,
+pub struct ListenerChange {
+    add: Vec<(BoundAddress, Option<ServerFiles>)>,
     /// Those that are there already, with the files read again.
-    keep: Vec<(config::Listener, Option<Material>)>,
+    keep: Vec<(config::ListenerConfig, Option<ServerFiles>)>,
     /// For as long as old and new ones are in each other's way.
     shared: SharedPort,
 }
@@ -37,7 +37,7 @@ pub struct Change {
 pub enum PrepareError {
     /// An address.
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Bind(#[from] ListenerError),
     /// The files of `[listener.tls]`.
     #[error("TLS on {0}: {1}")]
     Tls(SocketAddr, String),
@@ -45,7 +45,7 @@ pub enum PrepareError {
 
 impl Listeners {
     /// None yet; they will run on these threads.
-    pub fn new(threads: Arc<Threads>, plane: Arc<Plane>) -> Self {
+    pub fn new(threads: Arc<Threads>, plane: Arc<DataPlane>) -> Self {
         Self {
             threads,
             plane,
@@ -64,8 +64,8 @@ impl Listeners {
     ///
     /// # Errors
     /// When an address can't be had, or the files of a `[listener.tls]` can't be used.
-    pub fn prepare(&self, config: &config::Config) -> Result<Change, PrepareError> {
-        let mut change = Change {
+    pub fn prepare(&self, config: &config::Config) -> Result<ListenerChange, PrepareError> {
+        let mut change = ListenerChange {
             add: Vec::new(),
             keep: Vec::new(),
             shared: SharedPort::default(),
@@ -74,9 +74,11 @@ impl Listeners {
             let takes_ipv6_alone = config.takes_ipv6_alone(listener.address);
             let mut open = self.open.iter();
             let open = open.find(|open| open.configured() == listener.address);
-            let before = open.and_then(Listener::tls).map(|server| server.current());
+            let before = open
+                .and_then(PublicListener::tls)
+                .map(|server| server.current());
             let material = listener.tls.as_ref().map(|settings| {
-                Material::load(settings, listener.http2, before.as_deref()).map_err(|problems| {
+                ServerFiles::load(settings, listener.http2, before.as_deref()).map_err(|problems| {
                     let all = told(problems.into_iter().map(|(_, problem)| problem));
                     PrepareError::Tls(listener.address, all)
                 })
@@ -87,11 +89,11 @@ impl Listeners {
                 continue;
             }
             let bound = match self.inherited.tcp(listener.address) {
-                Some(socket) => Bound::inherit(listener, socket),
+                Some(socket) => BoundAddress::inherit(listener, socket),
                 None => {
                     let leaving = self.leaving(config, listener.address);
                     let shared = &mut change.shared;
-                    Bound::bind_in_place_of(listener, takes_ipv6_alone, &leaving, shared)?
+                    BoundAddress::bind_in_place_of(listener, takes_ipv6_alone, &leaving, shared)?
                 }
             };
             change.add.push((bound, material));
@@ -100,8 +102,8 @@ impl Listeners {
     }
 
     /// Those in the way of a new address that are no longer wanted.
-    fn leaving(&self, config: &config::Config, address: SocketAddr) -> Vec<&Listener> {
-        let is_wanted = |open: &&Listener| {
+    fn leaving(&self, config: &config::Config, address: SocketAddr) -> Vec<&PublicListener> {
+        let is_wanted = |open: &&PublicListener| {
             let mut wanted = config.listeners.iter().map(|listener| listener.address);
             wanted.any(|address| open.serves(address, config.takes_ipv6_alone(address)))
         };
@@ -112,8 +114,12 @@ impl Listeners {
     /// Serves what is new, and stops what is no longer wanted.
     ///
     /// # Errors
-    /// As [`Bound::start`]: what comes after that listener in the change is not served then.
-    pub async fn apply(&mut self, change: Change, server: &config::Server) -> std::io::Result<()> {
+    /// As [`BoundAddress::start`]: what comes after that listener in the change is not served then.
+    pub async fn apply(
+        &mut self,
+        change: ListenerChange,
+        server: &config::ServerConfig,
+    ) -> std::io::Result<()> {
         let mut change = change;
         let mut drop = Vec::new();
         let keepalive = Keepalive::after(server.tcp_keepalive, server.body_timeout);
@@ -135,7 +141,7 @@ impl Listeners {
             self.open.push(listener);
         }
         std::mem::drop(change.shared);
-        let with_tls = |open: &Listener| Some((open.address(), open.tls()?));
+        let with_tls = |open: &PublicListener| Some((open.address(), open.tls()?));
         let certificates = self.open.iter().filter_map(with_tls).collect();
         self.plane.certificates.set(certificates);
         for listener in drop {
@@ -146,7 +152,7 @@ impl Listeners {
 
     /// Where they listen, with the real ports.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.open.iter().map(Listener::address).collect()
+        self.open.iter().map(PublicListener::address).collect()
     }
 
     /// The threads that serve what they accept.

@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::proxy::data_plane::Plane;
-use crate::proxy::upstream::{Look, look};
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::upstream::{IdleState, look};
 use crate::rt::clock;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(500);
 
 /// Runs for as long as the process.
-pub async fn run(plane: Arc<Plane>) {
+pub async fn run(plane: Arc<DataPlane>) {
     let mut round = tokio::time::interval(ROUND);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -26,9 +26,9 @@ pub async fn run(plane: Arc<Plane>) {
                     return false;
                 }
                 match look(connection) {
-                    Look::Quiet => true,
-                    Look::Talking => false,
-                    Look::Closed => {
+                    IdleState::Quiet => true,
+                    IdleState::Talking => false,
+                    IdleState::Closed => {
                         endpoint.peer_closed();
                         false
                     }

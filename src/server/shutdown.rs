@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::listeners::Listeners;
 use crate::config;
 use crate::core::Time;
-use crate::proxy::data_plane::Plane;
+use crate::proxy::data_plane::DataPlane;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
 
@@ -41,9 +41,9 @@ pub struct Farewell {
 /// 4. Before `deadline`, streams and upgrades end in their orderly way; at it, the rest is cut.
 /// 5. With no client left, HTTP/2 sessions with backends end with GOAWAY.
 pub async fn run(
-    plane: &Plane,
+    plane: &DataPlane,
     listeners: &mut Listeners,
-    server: &config::Server,
+    server: &config::ServerConfig,
     told: Time,
     lame_since: Option<Time>,
 ) -> Farewell {
@@ -88,7 +88,7 @@ pub async fn run(
 }
 
 /// Waits until every connection has ended, those too that were accepted and whose task has not run yet.
-async fn wait(plane: &Plane, listeners: &Listeners, until: Time) {
+async fn wait(plane: &DataPlane, listeners: &Listeners, until: Time) {
     let threads = listeners.threads();
     while threads.have_connections() && clock::now() < until {
         // A connection may have been accepted just when the others were told.
@@ -98,7 +98,7 @@ async fn wait(plane: &Plane, listeners: &Listeners, until: Time) {
 }
 
 /// Ends the sessions with backends, which nobody uses any more.
-async fn leave_backends(plane: &Plane, listeners: &Listeners) {
+async fn leave_backends(plane: &DataPlane, listeners: &Listeners) {
     let pools = plane.registry.snapshot().pools.clone();
     for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {
         endpoint.sessions.close_idle();

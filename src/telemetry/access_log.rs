@@ -18,23 +18,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use record::Record;
-pub use sink::Error;
+pub use record::AccessRecord;
+pub use sink::AccessLogError;
 
 use crate::config;
 use sink::Sink;
-use writer::Shared;
+use writer::WriterShared;
 
 /// How long the last lines may take when the log is dropped; a stuck disk must not keep the process alive.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// The access log. Cheap to clone; the last clone to be dropped writes what is left.
 #[derive(Clone, Debug)]
-pub struct AccessLog(Option<Arc<Open>>);
+pub struct AccessLog(Option<Arc<OpenSink>>);
 
 #[derive(Debug)]
-struct Open {
-    shared: Arc<Shared>,
+struct OpenSink {
+    shared: Arc<WriterShared>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -43,7 +43,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// When its file can't be opened, or the system has no thread left.
-    pub fn open(config: &config::AccessLog) -> Result<Self, Error> {
+    pub fn open(config: &config::AccessLogConfig) -> Result<Self, AccessLogError> {
         match Sink::open(&config.sink)? {
             None => Ok(Self::off()),
             Some(sink) => Self::start(sink, config.format),
@@ -55,28 +55,28 @@ impl AccessLog {
         Self(None)
     }
 
-    fn start(sink: Sink, format: config::LogFormat) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::new(format));
+    fn start(sink: Sink, format: config::LogFormat) -> Result<Self, AccessLogError> {
+        let shared = Arc::new(WriterShared::new(format));
         let writer = std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn({
                 let shared = shared.clone();
                 move || writer::run(&shared, sink)
             })
-            .map_err(Error::Thread)?;
-        Ok(Self(Some(Arc::new(Open {
+            .map_err(AccessLogError::Thread)?;
+        Ok(Self(Some(Arc::new(OpenSink {
             shared,
             writer: Some(writer),
         }))))
     }
 
-    /// Whether lines go anywhere: callers may skip the work of filling a [`Record`].
+    /// Whether lines go anywhere: callers may skip the work of filling a [`AccessRecord`].
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
     /// Notes one request. Never waits, and allocates nothing once the buffers have grown to their size.
-    pub fn record(&self, record: &Record<'_>) {
+    pub fn record(&self, record: &AccessRecord<'_>) {
         let Some(open) = &self.0 else { return };
         if open.shared.push(own_shard(), record)
             && let Some(writer) = &open.writer
@@ -104,7 +104,7 @@ impl AccessLog {
     }
 }
 
-impl Open {
+impl OpenSink {
     fn wake(&self) {
         if let Some(writer) = &self.writer {
             writer.thread().unpark();
@@ -118,7 +118,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenSink {
     fn drop(&mut self) {
         let flushed = self.flush(LAST_FLUSH);
         self.shared.ask_stop();

@@ -26,13 +26,13 @@ use states::States;
 
 /// Everything that is counted, and its text form. Cheap to clone.
 #[derive(Clone)]
-pub struct Metrics(Arc<Inner>);
+pub struct Metrics(Arc<MetricsInner>);
 
-struct Inner {
+struct MetricsInner {
     registry: Handle,
     plane: Arc<PlaneCounters>,
     states: States,
-    drains: Mutex<BTreeMap<String, Drains>>,
+    drains: Mutex<BTreeMap<String, EndedDrains>>,
     reloads_applied: AtomicU64,
     reloads_refused: AtomicU64,
     attached: OnceLock<Attached>,
@@ -49,7 +49,7 @@ struct Attached {
 
 /// Ended drains of one pool.
 #[derive(Debug, Default)]
-struct Drains {
+struct EndedDrains {
     outcomes: BTreeMap<&'static str, u64>,
     durations: Histogram,
     cut: u64,
@@ -59,7 +59,7 @@ struct Drains {
 impl Metrics {
     /// Metrics of what this registry knows. Must be called on a tokio runtime (the control runtime).
     pub fn new(registry: Handle) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(MetricsInner {
             states: States::watch(&registry),
             registry,
             plane: Arc::default(),

@@ -10,7 +10,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
-use super::{Problem, pem};
+use super::{TlsFileError, pem};
 use crate::config::CertificateFiles;
 
 /// A certificate that can be served.
@@ -49,7 +49,7 @@ impl Certificate {
     ///
     /// # Errors
     /// What is wrong, with the file that it is about.
-    pub fn load(files: &CertificateFiles, now: SystemTime) -> Result<Self, Problem> {
+    pub fn load(files: &CertificateFiles, now: SystemTime) -> Result<Self, TlsFileError> {
         let cert_text = pem::read(&files.cert)?;
         let chain = pem::certificates(&files.cert, &cert_text)?;
         let key_text = pem::read(&files.key)?;
@@ -64,7 +64,7 @@ impl Certificate {
             .key_provider
             .load_private_key(key)
             .map_err(|error| {
-                Problem::new(
+                TlsFileError::new(
                     &files.key,
                     format!("the key can't be used: {error}"),
                     "use RSA with 2048 bits or more, ECDSA P-256 or P-384, or Ed25519",
@@ -104,12 +104,12 @@ fn date(seconds: i64) -> String {
 fn parse_all<'a>(
     files: &CertificateFiles,
     chain: &'a [CertificateDer<'static>],
-) -> Result<Vec<X509Certificate<'a>>, Problem> {
+) -> Result<Vec<X509Certificate<'a>>, TlsFileError> {
     let parse = |(n, der): (usize, &'a CertificateDer<'static>)| {
         X509Certificate::from_der(der)
             .map(|(_, parsed)| parsed)
             .map_err(|_| {
-                Problem::new(
+                TlsFileError::new(
                     &files.cert,
                     format!("certificate {} of it is damaged", n + 1),
                     "write the file anew from where it came from",
@@ -124,13 +124,13 @@ fn belongs(
     files: &CertificateFiles,
     chain: &[X509Certificate<'_>],
     public: &[u8],
-) -> Result<(), Problem> {
+) -> Result<(), TlsFileError> {
     let place = chain
         .iter()
         .position(|certificate| certificate.public_key().raw == public);
     match place {
         Some(0) => Ok(()),
-        Some(place) => Err(Problem::new(
+        Some(place) => Err(TlsFileError::new(
             &files.cert,
             format!(
                 "the chain is in the wrong order: the key's own certificate is number {}, and must be the first",
@@ -138,7 +138,7 @@ fn belongs(
             ),
             "put the server's certificate first, then the one that signed it, and so on",
         )),
-        None => Err(Problem::new(
+        None => Err(TlsFileError::new(
             &files.key,
             format!("it is not the key of {}", files.cert.display()),
             "name the key that the certificate was made for; `openssl x509 -in CERT -noout -pubkey` and `openssl pkey -in KEY -pubout` must say the same",
@@ -148,11 +148,11 @@ fn belongs(
 
 /// Each certificate must have been signed by the next one (RFC 5246, section 7.4.2; RFC 8446 asks for no order, and
 /// many clients do).
-fn in_order(files: &CertificateFiles, chain: &[X509Certificate<'_>]) -> Result<(), Problem> {
+fn in_order(files: &CertificateFiles, chain: &[X509Certificate<'_>]) -> Result<(), TlsFileError> {
     for (n, pair) in chain.windows(2).enumerate() {
         let [one, next] = pair else { continue };
         if one.issuer().as_raw() != next.subject().as_raw() {
-            return Err(Problem::new(
+            return Err(TlsFileError::new(
                 &files.cert,
                 format!(
                     "the chain is broken: certificate {} is not of the one that signed certificate {} ({})",
@@ -172,7 +172,7 @@ fn valid(
     files: &CertificateFiles,
     chain: &[X509Certificate<'_>],
     now: SystemTime,
-) -> Result<i64, Problem> {
+) -> Result<i64, TlsFileError> {
     let now = unix(now);
     let mut end = i64::MAX;
     for (n, certificate) in chain.iter().enumerate() {
@@ -187,12 +187,12 @@ fn valid(
         );
         if until < now {
             let why = format!("{which} expired at {}", date(until));
-            return Err(Problem::new(&files.cert, why, "renew it"));
+            return Err(TlsFileError::new(&files.cert, why, "renew it"));
         }
         if from > now {
             let why = format!("{which} is not valid before {}", date(from));
             let remedy = "wait, or see whether this machine's clock is right";
-            return Err(Problem::new(&files.cert, why, remedy));
+            return Err(TlsFileError::new(&files.cert, why, remedy));
         }
         end = end.min(until);
     }

@@ -16,7 +16,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Name;
 
-use super::{Problem, certificate, pem};
+use super::{TlsFileError, certificate, pem};
 use crate::config::ClientAuth;
 
 /// Room for the alternative names in the header; further ones are left out, whole.
@@ -28,7 +28,7 @@ pub struct Revoked {
     /// The lists.
     pub lists: Vec<CertificateRevocationListDer<'static>>,
     /// One of them is out of date: an authority has a newer one by now.
-    pub outdated: Option<Problem>,
+    pub outdated: Option<TlsFileError>,
 }
 
 /// Reads a file of revocation lists. One that is out of date still says who is revoked: it must not keep a certificate from
@@ -36,20 +36,24 @@ pub struct Revoked {
 ///
 /// # Errors
 /// It can't be read, has none in it, or one that is damaged.
-pub fn revoked(file: &Path, now: SystemTime) -> Result<Revoked, Problem> {
+pub fn revoked(file: &Path, now: SystemTime) -> Result<Revoked, TlsFileError> {
     let lists = pem::revocation_lists(file, &pem::read(file)?)?;
     let mut outdated = None;
     for (n, list) in lists.iter().enumerate() {
         let Ok((_, parsed)) = CertificateRevocationList::from_der(list) else {
             let why = format!("revocation list {} of it is damaged", n + 1);
             let remedy = "write the file anew from where it came from";
-            return Err(Problem::new(file, why, remedy));
+            return Err(TlsFileError::new(file, why, remedy));
         };
         let next = parsed.next_update().map(|next| next.timestamp());
         if next.is_some_and(|next| next < certificate::unix(now)) {
             let issuer = distinguished_name(parsed.issuer());
             let why = format!("the revocation list of {issuer} is out of date");
-            outdated = Some(Problem::new(file, why, "fetch the authority's newest one"));
+            outdated = Some(TlsFileError::new(
+                file,
+                why,
+                "fetch the authority's newest one",
+            ));
         }
     }
     Ok(Revoked { lists, outdated })
@@ -66,7 +70,7 @@ pub fn verifier(
     text: &[u8],
     revoked: Vec<CertificateRevocationListDer<'static>>,
     now: SystemTime,
-) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
+) -> Result<Arc<dyn ClientCertVerifier>, TlsFileError> {
     let mut roots = RootCertStore::empty();
     let (mut good, mut end) = (0, 0);
     for (n, der) in pem::certificates(file, text)?.into_iter().enumerate() {
@@ -76,14 +80,14 @@ pub fn verifier(
         let (Ok(until), Ok(())) = (until, added) else {
             let why = format!("certificate {} of it is damaged", n + 1);
             let remedy = "write the file anew from where it came from";
-            return Err(Problem::new(file, why, remedy));
+            return Err(TlsFileError::new(file, why, remedy));
         };
         good += usize::from(until >= certificate::unix(now));
         end = until.max(end);
     }
     if good == 0 {
         let remedy = "name the certificates of those who sign clients' certificates now";
-        return Err(Problem::new(
+        return Err(TlsFileError::new(
             file,
             "all certificates in it have expired",
             remedy,
@@ -97,7 +101,7 @@ pub fn verifier(
     };
     builder.build().map_err(|error| {
         let remedy = "name a PEM file with the certificates of those who sign clients'";
-        Problem::new(file, error.to_string(), remedy)
+        TlsFileError::new(file, error.to_string(), remedy)
     })
 }
 

@@ -10,13 +10,13 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// What tells one version of a file from another: number, size and time of the last change. The change time and not
 /// the modification time, which those who copy files set as they like.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
+type FileFingerprint = Option<(u64, u64, u64, i64, i64)>;
 
 /// Some files that belong together.
 #[derive(Debug)]
 pub struct Files {
     paths: Vec<PathBuf>,
-    stamps: Vec<Stamp>,
+    stamps: Vec<FileFingerprint>,
     /// Look again though the stamps are the same.
     unsettled: bool,
     /// What was wrong at the last look, and whether it was told.
@@ -65,7 +65,7 @@ impl Files {
     }
 }
 
-fn stamp(file: &PathBuf) -> Stamp {
+fn stamp(file: &PathBuf) -> FileFingerprint {
     // Follows links: Kubernetes and certbot change where they lead to.
     let data = std::fs::metadata(file).ok()?;
     Some((
@@ -77,7 +77,7 @@ fn stamp(file: &PathBuf) -> Stamp {
     ))
 }
 
-fn is_fresh(stamps: &[Stamp], now: SystemTime) -> bool {
+fn is_fresh(stamps: &[FileFingerprint], now: SystemTime) -> bool {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     stamps.iter().flatten().any(|(_, _, _, seconds, _)| {
         let changed = Duration::from_secs(u64::try_from(*seconds).unwrap_or(0));

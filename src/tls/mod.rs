@@ -25,7 +25,7 @@ use rustls::crypto::CryptoProvider;
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {why}; {remedy}", file.display())]
-pub struct Problem {
+pub struct TlsFileError {
     /// Which one.
     pub file: PathBuf,
     /// What is wrong with it.
@@ -34,7 +34,7 @@ pub struct Problem {
     pub remedy: String,
 }
 
-impl Problem {
+impl TlsFileError {
     pub(crate) fn new(
         file: impl Into<PathBuf>,
         why: impl Into<String>,

@@ -5,7 +5,7 @@ use std::path::Path;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-use super::Problem;
+use super::TlsFileError;
 
 /// More than any chain or bundle has: whoever names a disk or `/dev/zero` is told so.
 const MAX: u64 = 4 << 20;
@@ -14,7 +14,7 @@ const MAX: u64 = 4 << 20;
 ///
 /// # Errors
 /// It can't be read, or has nothing in it.
-pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+pub fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
     let bytes = crate::config::plain_file::read_file(path, MAX);
     let bytes = bytes.map_err(|error| {
         use std::io::ErrorKind;
@@ -27,20 +27,20 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
             ErrorKind::IsADirectory => "name the file in it".to_owned(),
             _ => "see whether it is a plain file".to_owned(),
         };
-        Problem::new(path, crate::config::plain(&error), remedy)
+        TlsFileError::new(path, crate::config::plain(&error), remedy)
     })?;
     if bytes.len() as u64 > MAX {
         let remedy = "name a PEM file, as `openssl x509 -in FILE -noout -text` shows it";
-        return Err(Problem::new(path, "it is larger than 4 MiB", remedy));
+        return Err(TlsFileError::new(path, "it is larger than 4 MiB", remedy));
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
         let remedy = "write the certificate or key into it";
-        return Err(Problem::new(path, "it is empty", remedy));
+        return Err(TlsFileError::new(path, "it is empty", remedy));
     }
     Ok(bytes)
 }
 
-fn damaged(path: &Path, error: &pem::Error) -> Problem {
+fn damaged(path: &Path, error: &pem::Error) -> TlsFileError {
     let why = match error {
         pem::Error::MissingSectionEnd { .. } => {
             "it ends in the middle: an END line is missing".into()
@@ -49,14 +49,17 @@ fn damaged(path: &Path, error: &pem::Error) -> Problem {
         pem::Error::Base64Decode(_) => "what is between BEGIN and END is not base64".into(),
         other => format!("it is not PEM: {other}"),
     };
-    Problem::new(path, why, "write the file anew from where it came from")
+    TlsFileError::new(path, why, "write the file anew from where it came from")
 }
 
 /// The certificates in it, in order; at least one.
 ///
 /// # Errors
 /// There is none, or it is damaged.
-pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
+pub fn certificates(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let mut all = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(bytes) {
         all.push(certificate.map_err(|error| damaged(path, &error))?);
@@ -75,7 +78,7 @@ pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'sta
                 "write it as PEM: `openssl x509 -inform der -in FILE -out FILE.pem` converts DER",
             )
         };
-        return Err(Problem::new(path, why, remedy));
+        return Err(TlsFileError::new(path, why, remedy));
     }
     Ok(all)
 }
@@ -87,11 +90,11 @@ pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'sta
 pub fn revocation_lists(
     path: &Path,
     bytes: &[u8],
-) -> Result<Vec<CertificateRevocationListDer<'static>>, Problem> {
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFileError> {
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
     let lists = lists.map_err(|error| damaged(path, &error))?;
     if lists.is_empty() {
-        return Err(Problem::new(
+        return Err(TlsFileError::new(
             path,
             "there is no revocation list in it (no BEGIN X509 CRL)",
             "write it as PEM: `openssl crl -inform der -in FILE -out FILE.pem` converts DER",
@@ -104,21 +107,21 @@ pub fn revocation_lists(
 ///
 /// # Errors
 /// There is none, it is encrypted, or damaged.
-pub fn key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
+pub fn key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     if has(bytes, b"BEGIN ENCRYPTED PRIVATE KEY") || has(bytes, b"4,ENCRYPTED") {
-        return Err(Problem::new(
+        return Err(TlsFileError::new(
             path,
             "the key is encrypted, and nobody is there to type its password",
             "decrypt it: `openssl pkey -in FILE -out FILE.plain && chmod 600 FILE.plain`",
         ));
     }
     PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
-        pem::Error::NoItemsFound if has(bytes, b"BEGIN CERTIFICATE") => Problem::new(
+        pem::Error::NoItemsFound if has(bytes, b"BEGIN CERTIFICATE") => TlsFileError::new(
             path,
             "there is a certificate in it, and no key",
             "name the key's file here",
         ),
-        pem::Error::NoItemsFound => Problem::new(
+        pem::Error::NoItemsFound => TlsFileError::new(
             path,
             "there is no private key in it (no BEGIN PRIVATE KEY)",
             "write it as PEM: `openssl pkey -inform der -in FILE -out FILE.pem` converts DER",

@@ -11,13 +11,13 @@ use super::certificate::Certificate;
 /// Chooses by the name that the client asks for (SNI, RFC 6066 section 3), and among several with that name, by what it
 /// can verify.
 #[derive(Debug)]
-pub struct Resolver {
+pub struct CertificateResolver {
     names: HashMap<String, Vec<Arc<CertifiedKey>>>,
     /// In the order of the configuration: the first is for clients that ask for no name that we have.
     all: Vec<Arc<CertifiedKey>>,
 }
 
-impl Resolver {
+impl CertificateResolver {
     /// A resolver of these certificates.
     pub fn new(certificates: &[Certificate]) -> Self {
         let mut names: HashMap<String, Vec<_>> = HashMap::new();
@@ -46,7 +46,7 @@ impl Resolver {
     }
 }
 
-impl ResolvesServerCert for Resolver {
+impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let named = hello.server_name().and_then(|name| self.of_name(name));
         let usable =

@@ -10,18 +10,18 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::Problem;
+use super::TlsFileError;
 use super::fingerprint::Files;
-use super::server_files::Material;
+use super::server_files::ServerFiles;
 use crate::config::ListenerTls;
 
 /// A listener's TLS.
-pub struct Server {
-    current: ArcSwap<Material>,
-    watched: Mutex<Watched>,
+pub struct ServerTls {
+    current: ArcSwap<ServerFiles>,
+    watched: Mutex<WatchedListener>,
 }
 
-struct Watched {
+struct WatchedListener {
     settings: ListenerTls,
     http2: bool,
     files: Files,
@@ -29,7 +29,7 @@ struct Watched {
 
 /// What became of a look at the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum ReloadOutcome {
     /// Nothing new.
     Same,
     /// New files are in use.
@@ -38,39 +38,39 @@ pub enum Look {
     Refused,
 }
 
-impl Server {
+impl ServerTls {
     /// TLS with this material.
-    pub fn new(settings: ListenerTls, http2: bool, material: Material) -> Self {
+    pub fn new(settings: ListenerTls, http2: bool, material: ServerFiles) -> Self {
         Self {
             current: ArcSwap::from_pointee(material),
-            watched: Mutex::new(Watched::new(settings, http2)),
+            watched: Mutex::new(WatchedListener::new(settings, http2)),
         }
     }
 
     /// What handshakes take from now on.
-    pub fn current(&self) -> Arc<Material> {
+    pub fn current(&self) -> Arc<ServerFiles> {
         self.current.load_full()
     }
 
     /// Takes another configuration. Connections keep what they began with.
-    pub fn apply(&self, settings: ListenerTls, http2: bool, material: Material) {
+    pub fn apply(&self, settings: ListenerTls, http2: bool, material: ServerFiles) {
         let mut watched = self.watched.lock();
-        *watched = Watched::new(settings, http2);
+        *watched = WatchedListener::new(settings, http2);
         self.current.store(Arc::new(material));
     }
 
     /// Looks whether the files have changed, and takes them if they are good. May wait for the disk.
-    pub fn look(&self, address: SocketAddr) -> Look {
+    pub fn look(&self, address: SocketAddr) -> ReloadOutcome {
         let mut watched = self.watched.lock();
         if !watched.files.have_changed() {
-            return Look::Same;
+            return ReloadOutcome::Same;
         }
         let before = self.current();
-        match Material::load(&watched.settings, watched.http2, Some(&before)) {
+        match ServerFiles::load(&watched.settings, watched.http2, Some(&before)) {
             Ok(material) => {
                 let was_told = watched.files.are_good();
                 if material.digest == before.digest && !was_told {
-                    return Look::Same;
+                    return ReloadOutcome::Same;
                 }
                 for certificate in &material.certificates {
                     let (name, expires) = (certificate.name(), certificate.expires());
@@ -80,27 +80,27 @@ impl Server {
                     warn!(%address, "{old}");
                 }
                 self.current.store(Arc::new(material));
-                Look::Taken
+                ReloadOutcome::Taken
             }
             Err(problems) => {
                 let text = told(problems.into_iter().map(|(_, problem)| problem));
                 if !watched.files.are_bad(text.clone()) {
-                    return Look::Same;
+                    return ReloadOutcome::Same;
                 }
                 warn!(%address, "changed certificates are not used, the old ones stay in use: {text}");
-                Look::Refused
+                ReloadOutcome::Refused
             }
         }
     }
 }
 
 /// Several problems in one line.
-pub fn told(problems: impl Iterator<Item = Problem>) -> String {
+pub fn told(problems: impl Iterator<Item = TlsFileError>) -> String {
     let all: Vec<_> = problems.map(|problem| problem.to_string()).collect();
     all.join("; ")
 }
 
-impl Watched {
+impl WatchedListener {
     fn new(settings: ListenerTls, http2: bool) -> Self {
         let certificates = settings.certificates.iter();
         let files = certificates
@@ -117,7 +117,7 @@ impl Watched {
 
 /// A certificate as people and monitors see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served {
+pub struct ServedCertificate {
     /// The listener.
     pub listener: SocketAddr,
     /// Names that it is for.
@@ -135,31 +135,36 @@ pub struct Served {
 /// All listeners with TLS.
 #[derive(Default)]
 pub struct Inventory {
-    servers: Mutex<Vec<(SocketAddr, Arc<Server>)>>,
+    servers: Mutex<Vec<(SocketAddr, Arc<ServerTls>)>>,
     taken: AtomicU64,
     refused: AtomicU64,
 }
 
 impl Inventory {
     /// These are all.
-    pub fn set(&self, servers: Vec<(SocketAddr, Arc<Server>)>) {
+    pub fn set(&self, servers: Vec<(SocketAddr, Arc<ServerTls>)>) {
         *self.servers.lock() = servers;
     }
 
     /// Every certificate in use.
-    pub fn served(&self) -> Vec<Served> {
+    pub fn served(&self) -> Vec<ServedCertificate> {
         let now = SystemTime::now();
         let mut all = Vec::new();
         for (listener, server) in self.servers.lock().iter() {
             let material = server.current();
-            all.extend(material.certificates.iter().map(|certificate| Served {
-                listener: *listener,
-                names: certificate.names.clone(),
-                file: certificate.file.clone(),
-                not_after: certificate.not_after,
-                expires: certificate.expires(),
-                left: certificate.left(now),
-            }));
+            all.extend(
+                material
+                    .certificates
+                    .iter()
+                    .map(|certificate| ServedCertificate {
+                        listener: *listener,
+                        names: certificate.names.clone(),
+                        file: certificate.file.clone(),
+                        not_after: certificate.not_after,
+                        expires: certificate.expires(),
+                        left: certificate.left(now),
+                    }),
+            );
         }
         all
     }
@@ -173,11 +178,11 @@ impl Inventory {
     }
 
     /// Counts what became of a look.
-    pub fn note(&self, look: Look) {
+    pub fn note(&self, look: ReloadOutcome) {
         match look {
-            Look::Same => {}
-            Look::Taken => drop(self.taken.fetch_add(1, Ordering::Relaxed)),
-            Look::Refused => drop(self.refused.fetch_add(1, Ordering::Relaxed)),
+            ReloadOutcome::Same => {}
+            ReloadOutcome::Taken => drop(self.taken.fetch_add(1, Ordering::Relaxed)),
+            ReloadOutcome::Refused => drop(self.refused.fetch_add(1, Ordering::Relaxed)),
         }
     }
 

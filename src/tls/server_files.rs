@@ -7,8 +7,8 @@ use rustls::ServerConfig;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 
 use super::certificate::Certificate;
-use super::resolver::Resolver;
-use super::{Problem, client_auth, pem};
+use super::resolver::CertificateResolver;
+use super::{TlsFileError, client_auth, pem};
 use crate::config::{ClientAuth, ListenerTls, TlsVersion};
 
 /// Sessions of TLS 1.2 clients without tickets that are remembered.
@@ -41,19 +41,19 @@ struct Tickets {
 }
 
 /// Everything for the handshakes of a listener.
-pub struct Material {
+pub struct ServerFiles {
     /// For rustls.
     pub config: Arc<ServerConfig>,
     /// What is served.
     pub certificates: Vec<Certificate>,
     /// A revocation list that is out of date.
-    pub outdated: Option<Problem>,
+    pub outdated: Option<TlsFileError>,
     /// Tells whether two are the same.
     pub digest: [u8; 32],
     tickets: Tickets,
 }
 
-impl Material {
+impl ServerFiles {
     /// Reads the files of a listener. `before`: what it had until now.
     ///
     /// # Errors
@@ -61,8 +61,8 @@ impl Material {
     pub fn load(
         settings: &ListenerTls,
         http2: bool,
-        before: Option<&Material>,
-    ) -> Result<Self, Vec<(Part, Problem)>> {
+        before: Option<&ServerFiles>,
+    ) -> Result<Self, Vec<(Part, TlsFileError)>> {
         let now = SystemTime::now();
         let mut problems = Vec::new();
         let mut certificates = Vec::new();
@@ -120,7 +120,8 @@ impl Material {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(&certificates)));
+        let mut config =
+            builder.with_cert_resolver(Arc::new(CertificateResolver::new(&certificates)));
         // Of the suites that both know, ours comes first: a client's list may begin with a weaker one. A phone without
         // AES in hardware would rather have ChaCha20; it gets AES all the same, and is a little slower.
         config.ignore_client_order = true;
@@ -153,12 +154,12 @@ impl Tickets {
 }
 
 /// No file is to blame; the first stands for all of them.
-fn whole(settings: &ListenerTls, why: String) -> Vec<(Part, Problem)> {
+fn whole(settings: &ListenerTls, why: String) -> Vec<(Part, TlsFileError)> {
     let file = settings
         .certificates
         .first()
         .map(|files| files.cert.clone());
-    let problem = Problem::new(file.unwrap_or_default(), why, "see the reason");
+    let problem = TlsFileError::new(file.unwrap_or_default(), why, "see the reason");
     vec![(Part::Whole, problem)]
 }
 

@@ -8,7 +8,7 @@ use pingora::protocols::Stream;
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::net::stream::{Seen, stands_on, writes_to};
+use crate::net::stream::{ReplayedBytes, stands_on, writes_to};
 use crate::rt::coop::Turns;
 
 /// The first read takes so much: a whole ClientHello, mostly.
@@ -22,7 +22,7 @@ const HANDSHAKE: u8 = 22;
 pub struct Raw {
     io: Stream,
     /// Looked at, and not yet taken.
-    first: Seen,
+    first: ReplayedBytes,
     records: Records,
     /// While it shakes hands: what is read of it then costs a lot.
     turns: Option<Box<Turns>>,
@@ -33,7 +33,7 @@ impl Raw {
     pub fn new(io: Stream) -> Self {
         Self {
             io,
-            first: Seen::default(),
+            first: ReplayedBytes::default(),
             records: Records::default(),
             turns: Some(Box::default()),
         }
@@ -55,7 +55,7 @@ impl Raw {
             ready!(Pin::new(&mut *self.io).poll_read(cx, &mut buffer))?;
             let count = buffer.filled().len();
             first.truncate(count);
-            self.first = Seen::new(first);
+            self.first = ReplayedBytes::new(first);
         }
         Poll::Ready(match self.first.left().first() {
             None => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -134,13 +134,13 @@ const ENOUGH: usize = 256 * 1024;
 /// A client's connection with TLS. Its descriptor is the connection's own: what is asked of the kernel, and a reset,
 /// are about the connection. What is counted there is TLS records, a little more than what they carry.
 #[derive(Debug)]
-pub struct TlsStream {
+pub struct ClientTlsStream {
     inner: tokio_rustls::server::TlsStream<Raw>,
     /// What the client has taken, up to [`ENOUGH`].
     taken: usize,
 }
 
-impl TlsStream {
+impl ClientTlsStream {
     /// A connection after its handshake.
     pub fn new(mut inner: tokio_rustls::server::TlsStream<Raw>) -> Self {
         let (raw, session) = inner.get_mut();
@@ -175,7 +175,7 @@ impl TlsStream {
     }
 }
 
-impl AsyncRead for TlsStream {
+impl AsyncRead for ClientTlsStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -189,8 +189,8 @@ impl AsyncRead for TlsStream {
     }
 }
 
-writes_to!(TlsStream, inner, took);
-stands_on!(TlsStream, |this| this.raw().io);
+writes_to!(ClientTlsStream, inner, took);
+stands_on!(ClientTlsStream, |this| this.raw().io);
 
 #[cfg(test)]
 mod tests {
@@ -208,7 +208,10 @@ mod tests {
     const WIRE: usize = 1024;
 
     /// Both ends of a connection after its handshake.
-    async fn pair() -> (TlsStream, tokio_rustls::client::TlsStream<DuplexStream>) {
+    async fn pair() -> (
+        ClientTlsStream,
+        tokio_rustls::client::TlsStream<DuplexStream>,
+    ) {
         let identity = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
         let certificate = identity.cert.der().clone();
         let key = PrivateKeyDer::Pkcs8(identity.signing_key.serialize_der().into());
@@ -231,11 +234,11 @@ mod tests {
         let name = ServerName::try_from("a").unwrap();
         let connecting = TlsConnector::from(Arc::new(client)).connect(name, theirs);
         let (server, client) = tokio::join!(accepting, connecting);
-        (TlsStream::new(server.unwrap()), client.unwrap())
+        (ClientTlsStream::new(server.unwrap()), client.unwrap())
     }
 
     /// Writes until no more is taken; how much that was.
-    async fn fill(stream: &mut TlsStream) -> usize {
+    async fn fill(stream: &mut ClientTlsStream) -> usize {
         let bytes = vec![7; 2 * MUCH];
         let mut taken = 0;
         poll_fn(|cx| {

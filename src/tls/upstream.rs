@@ -1,6 +1,6 @@
 //! TLS towards backends: what `[pool.tls]` says, read from its files and ready for handshakes.
 //!
-//! One [`Client`] serves a pool until a reload brings another. It is made where the configuration is read, so that what
+//! One [`BackendTls`] serves a pool until a reload brings another. It is made where the configuration is read, so that what
 //! `check` has looked at is what is used, and a bad file never takes the place of a good one.
 
 mod explain;
@@ -22,12 +22,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 pub use explain::{explain, is_of_tls};
-pub use stream::{Counted, TlsStream};
+pub use stream::{BackendTlsStream, CountingStream};
 
 use super::certificate::Certificate;
 use crate::config::{Address, UpstreamTls};
 pub use files::Fault;
-use files::Material;
+use files::UpstreamFiles;
 
 /// Of sessions that can be resumed, so many names are remembered: a backend has one.
 const SESSIONS: usize = 8;
@@ -52,14 +52,14 @@ impl Alpn {
 }
 
 /// A pool's side of TLS with its backends.
-pub struct Client {
+pub struct BackendTls {
     connector: TlsConnector,
     name: Option<ServerName<'static>>,
     verify: bool,
-    material: Arc<Material>,
+    material: Arc<UpstreamFiles>,
 }
 
-impl Client {
+impl BackendTls {
     /// Reads the files that the settings name.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Client {
             message: "it is neither a host name nor an IP address".to_owned(),
             remedy: "write a name such as \"app.internal\"".to_owned(),
         })?;
-        let material = Material::read(settings)?;
+        let material = UpstreamFiles::read(settings)?;
         let config = config(settings, &material)?;
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),
@@ -159,7 +159,7 @@ fn parse_name(name: &str) -> Result<ServerName<'static>, ()> {
     }
 }
 
-fn config(settings: &UpstreamTls, material: &Material) -> Result<ClientConfig, Fault> {
+fn config(settings: &UpstreamTls, material: &UpstreamFiles) -> Result<ClientConfig, Fault> {
     let provider = super::provider();
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -188,13 +188,13 @@ fn unverified(provider: Arc<CryptoProvider>) -> Arc<verify::Unverified> {
 }
 
 /// Two of the same settings and the same bytes in all files are the same: nothing needs to change then.
-impl PartialEq for Client {
+impl PartialEq for BackendTls {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name && self.verify == other.verify && self.material == other.material
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for BackendTls {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")

@@ -3,10 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use lameduck::registry::probing::{Cadence, Prober, Probing};
+use lameduck::registry::probing::{BackendProber, Cadence, Probing};
 use lameduck::registry::view::{DrainRequest, LeaseRequest, RegisterRequest, ResumeRequest};
 use lameduck::registry::{Endpoint, bounds, persist};
-use lameduck::registry::{Handle, Refusal};
+use lameduck::registry::{Handle, RegistryError};
 use lameduck::{config, registry};
 use serde_json::{Value, json};
 
@@ -157,10 +157,10 @@ async fn app_registers_drains_resumes_and_removes_its_own_instance() {
     server.stop().await;
 }
 
-fn is_refused<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> bool {
+fn is_refused<T: std::fmt::Debug>(outcome: Result<T, RegistryError>) -> bool {
     matches!(
         outcome,
-        Err(Refusal::NotYours(_) | Refusal::UnknownLease(_))
+        Err(RegistryError::NotYours(_) | RegistryError::UnknownLease(_))
     )
 }
 
@@ -275,12 +275,17 @@ async fn reasons_ids_and_drains_have_bounds() {
 struct Silent;
 
 impl Probing for Silent {
-    fn start(&self, _: Arc<Endpoint>, _: Arc<config::Health>, _: Cadence) -> Box<dyn Prober> {
+    fn start(
+        &self,
+        _: Arc<Endpoint>,
+        _: Arc<config::HealthConfig>,
+        _: Cadence,
+    ) -> Box<dyn BackendProber> {
         Box::new(Silent)
     }
 }
 
-impl Prober for Silent {
+impl BackendProber for Silent {
     fn now(&self) {}
     fn set(&self, _: Cadence) {}
 }
@@ -290,7 +295,7 @@ async fn registrations_of_one_user_have_a_bound() {
     let config = config::parse("test.toml", CONFIG).unwrap().config;
     let registry = registry::spawn(
         Arc::new(config),
-        persist::State::default(),
+        persist::KeptState::default(),
         |_| Box::new(Silent),
         Box::new(Nobody),
     );
@@ -302,7 +307,10 @@ async fn registrations_of_one_user_have_a_bound() {
         .map(|name| own.register("app", name, at("127.0.0.1:4000")));
     let outcomes = futures_util::future::join_all(all).await;
     let refused: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
-    assert!(matches!(refused[..], [Refusal::Full(_)]), "{refused:?}");
+    assert!(
+        matches!(refused[..], [RegistryError::Full(_)]),
+        "{refused:?}"
+    );
     // Others have room.
     let other = registry.for_owner(STRANGER);
     other

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lameduck::admin::{self, Process, Token};
-use lameduck::core::backend::{Event, Probe};
+use lameduck::admin::{self, ProxyProcess, Token};
+use lameduck::core::backend::{BackendEvent, ProbeResult};
 use lameduck::registry::persist;
-use lameduck::registry::probing::{Cadence, Prober, Probing};
+use lameduck::registry::probing::{BackendProber, Cadence, Probing};
 use lameduck::registry::view::DrainResponse;
 use lameduck::registry::{Endpoint, Handle, Observer};
 use lameduck::rt::clock;
@@ -71,7 +71,7 @@ impl Server {
         let token_file = dir.path().join("token");
         std::fs::write(&token_file, "s3cret\n").unwrap();
         let mut config = loaded.config;
-        config.admin = config::Admin {
+        config.admin = config::AdminConfig {
             socket: Some(dir.path().join("sock")),
             mode: 0o600,
             group: None,
@@ -80,14 +80,14 @@ impl Server {
             probes: doors.probes.then(|| "127.0.0.1:0".parse().unwrap()),
             hosts: vec!["duck.example".to_owned()],
             apps_socket: doors.apps.then(|| dir.path().join("apps")),
-            ..config::Admin::default()
+            ..config::AdminConfig::default()
         };
         let bound = admin::bind(&config).unwrap();
         let token = config.admin.token_file.as_deref().map(Token::load);
         let token = token.transpose().unwrap();
         let registry = registry::spawn(
             Arc::new(config),
-            persist::State::default(),
+            persist::KeptState::default(),
             |handle| Box::new(Fit(handle.clone())),
             Box::new(Nobody),
         );
@@ -102,7 +102,7 @@ impl Server {
             bound,
             registry.clone(),
             process.clone(),
-            admin::Settings {
+            admin::DoorSettings {
                 token,
                 hosts: vec!["duck.example".to_owned()],
                 apps_pools: vec!["app".to_owned()],
@@ -187,14 +187,14 @@ impl Probing for Fit {
     fn start(
         &self,
         endpoint: Arc<Endpoint>,
-        _: Arc<config::Health>,
+        _: Arc<config::HealthConfig>,
         _: Cadence,
-    ) -> Box<dyn Prober> {
+    ) -> Box<dyn BackendProber> {
         let handle = self.0.clone();
         Box::new(Probes(tokio::spawn(async move {
             loop {
-                let event = Event::Probed {
-                    probe: Probe::Pass,
+                let event = BackendEvent::Probed {
+                    probe: ProbeResult::Pass,
                     began: clock::now(),
                     listener: None,
                 };
@@ -205,7 +205,7 @@ impl Probing for Fit {
     }
 }
 
-impl Prober for Probes {
+impl BackendProber for Probes {
     fn now(&self) {}
     fn set(&self, _: Cadence) {}
 }
@@ -221,7 +221,7 @@ pub struct Nobody;
 impl Observer for Nobody {
     fn first_round_finished(&self, _ready: usize, _all: usize) {}
     fn registered(&self) {}
-    fn persist(&self, _: persist::State) {}
+    fn persist(&self, _: persist::KeptState) {}
     fn drain_ended(&self, _: &str, _: &DrainResponse) {}
 }
 
@@ -236,7 +236,7 @@ pub struct Stage {
 }
 
 #[async_trait]
-impl Process for Stage {
+impl ProxyProcess for Stage {
     fn live(&self) -> Result<(), String> {
         match self.dead.load(Ordering::SeqCst) {
             false => Ok(()),

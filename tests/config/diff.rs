@@ -1,6 +1,6 @@
 //! What a reload changes, as people read it.
 
-use lameduck::config::{Change, Config, diff, parse};
+use lameduck::config::{Config, ConfigChange, diff, parse};
 
 const BASE: &str = r#"
 [server]
@@ -165,7 +165,7 @@ fn restarts_are_told_apart() {
     let changes = diff(&config(BASE), &config(&text));
     let restart: Vec<_> = changes.needs_restart().collect();
     assert_eq!(changes.changes.len(), 2);
-    assert!(matches!(restart[..], [Change::Setting(setting)] if setting.key == "threads"));
+    assert!(matches!(restart[..], [ConfigChange::Setting(setting)] if setting.key == "threads"));
 }
 
 /// The log's file is opened once: a reload must not claim to have taken another one.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::process::ChildProcess;
 use tokio::net::TcpStream;
 
 use super::backend::Backend;
@@ -51,7 +51,7 @@ pub struct Front {
 enum Running {
     Lameduck(Box<Rig>),
     Peer {
-        _process: Box<Process>,
+        _process: Box<ChildProcess>,
         _dir: tempfile::TempDir,
     },
 }
@@ -136,7 +136,8 @@ async fn peer(kind: Kind, way: Way, backend: SocketAddr) -> Front {
         let path = dir.path().join("config");
         std::fs::write(&path, config(kind, way, dir.path(), address, backend)).unwrap();
         let command = kind.command(&binary, dir.path(), &path);
-        let mut process = Process::start(kind.name(), command, &dir.path().join("log")).unwrap();
+        let mut process =
+            ChildProcess::start(kind.name(), command, &dir.path().join("log")).unwrap();
         process.ignore_output();
         for _ in 0..2000 {
             if process.check().is_err() {

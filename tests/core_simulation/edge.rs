@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lameduck::core::Time;
-use lameduck::core::backend::{Effect, Event, Probe, State};
+use lameduck::core::backend::{BackendEffect, BackendEvent, DerivedState, ProbeResult};
 use lameduck::core::drain::Outcome;
 use lameduck::registry::endpoint::gate::Gate;
 
@@ -78,7 +78,7 @@ impl Slot {
 }
 
 impl World {
-    pub fn step(&mut self, slot: usize, event: Event) {
+    pub fn step(&mut self, slot: usize, event: BackendEvent) {
         let in_flight = self.slots[slot].gate.in_flight();
         let effects = self.pool.step(&slot, event, in_flight, self.now);
         self.carry_out(effects);
@@ -103,37 +103,39 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, effects: Vec<(usize, Effect)>) {
+    fn carry_out(&mut self, effects: Vec<(usize, BackendEffect)>) {
         for (slot, effect) in effects {
             match effect {
-                Effect::OpenGate => {
+                BackendEffect::OpenGate => {
                     self.slots[slot].gate.open();
                     self.after(Time::ZERO, Next::Pump);
                 }
-                Effect::CloseGate => {
+                BackendEffect::CloseGate => {
                     self.slots[slot].gate.close();
                 }
-                Effect::NewEpoch(epoch) => {
+                BackendEffect::NewEpoch(epoch) => {
                     assert!(epoch > self.slots[slot].epoch);
                     self.slots[slot].epoch = epoch;
                     self.slots[slot].idle.clear();
                     self.slots[slot].sentinel = None;
                 }
-                Effect::ProbeNow => self.probe_soon(slot, Time::ZERO),
-                Effect::EndStreams { from, until, .. } => self.end_streams(slot, from, until),
-                Effect::Cut => self.cut(slot),
-                Effect::Unseen { .. } => {}
-                Effect::Announce(outcome) => {
+                BackendEffect::ProbeNow => self.probe_soon(slot, Time::ZERO),
+                BackendEffect::EndStreams { from, until, .. } => {
+                    self.end_streams(slot, from, until)
+                }
+                BackendEffect::Cut => self.cut(slot),
+                BackendEffect::Unseen { .. } => {}
+                BackendEffect::Announce(outcome) => {
                     if outcome == Outcome::Drained {
                         assert!(self.slots[slot].is_quiet(), "drained, but not quiet");
                     }
                     self.tell(slot, outcome);
                 }
-                Effect::Changed { to, .. } => {
-                    if to == State::Drained {
+                BackendEffect::Changed { to, .. } => {
+                    if to == DerivedState::Drained {
                         assert!(self.slots[slot].is_quiet(), "drained, but not quiet");
                     }
-                    if to == State::Ready {
+                    if to == DerivedState::Ready {
                         self.ready(slot);
                     }
                 }
@@ -154,7 +156,7 @@ impl World {
         assert_eq!(here.gate.is_closed(), !backend.is_eligible(), "{backend:?}");
         assert_eq!(here.gate.in_flight() as usize, here.flying.len());
         assert_eq!(here.epoch, backend.epoch());
-        if backend.state() == State::Draining && here.is_quiet() {
+        if backend.state() == DerivedState::Draining && here.is_quiet() {
             let epoch = here.epoch;
             self.after(Time::from_micros(50), Next::Quiesced { slot, epoch });
         }
@@ -163,7 +165,7 @@ impl World {
     /// What was seen a moment ago is looked at again: a probe may have begun. Its end is the next occasion.
     pub fn quiesced(&mut self, slot: usize, epoch: u64) {
         if self.slots[slot].is_quiet() {
-            self.step(slot, Event::Quiesced { epoch });
+            self.step(slot, BackendEvent::Quiesced { epoch });
         }
     }
 
@@ -188,7 +190,7 @@ impl World {
         here.probing = true;
         here.probed = self.now;
         let accepted = here.process.listens().then_some(here.process.generation);
-        let slow = here.process.answer(here.process.generation) == Probe::Timeout;
+        let slow = here.process.answer(here.process.generation) == ProbeResult::Timeout;
         let delay = match accepted {
             None => self.rng.micros(20, 200),
             Some(_) if slow => Time::from_secs(1),
@@ -210,20 +212,20 @@ impl World {
         here.probing = false;
         let late = self.now - began >= Time::from_secs(1);
         let probe = match accepted {
-            None => Probe::Refused,
+            None => ProbeResult::Refused,
             Some(generation) => match here.process.answer(generation) {
                 // It fell ill while we waited, or got well again: an answer all the same.
-                Probe::Timeout if !late => Probe::Pass,
-                Probe::Pass if late => Probe::Timeout,
+                ProbeResult::Timeout if !late => ProbeResult::Pass,
+                ProbeResult::Pass if late => ProbeResult::Timeout,
                 answer => answer,
             },
         };
         let open = !here.gate.is_closed();
-        here.sentinel = accepted.filter(|_| probe == Probe::Pass && open);
+        here.sentinel = accepted.filter(|_| probe == ProbeResult::Pass && open);
         let listener = accepted.filter(|_| self.sees_listeners);
         self.step(
             slot,
-            Event::Probed {
+            BackendEvent::Probed {
                 probe,
                 began,
                 listener,

@@ -1,8 +1,8 @@
 //! Supervisors, scripts and operators: who drains, stops and resumes, and when.
 
 use lameduck::core::Time;
-use lameduck::core::backend::{Backend, Event, State};
-use lameduck::core::drain::{Actor, Order, Outcome, RestartSign, Until};
+use lameduck::core::backend::{BackendEvent, BackendState, DerivedState};
+use lameduck::core::drain::{Actor, DrainSpec, Outcome, RestartSign, Until};
 
 use crate::process::Ailment;
 use crate::world::{Next, Waiter, World};
@@ -32,7 +32,7 @@ impl World {
 
     pub fn roll(&mut self, slot: usize, then: bool) {
         let deadline = Some(self.now + Time::from_secs(30));
-        let order = Order {
+        let order = DrainSpec {
             actor: Actor::Supervisor,
             id: format!("deploy-{}", self.waiters.len()),
             reason: "roll".into(),
@@ -43,14 +43,14 @@ impl World {
         self.drain(slot, order, Some(then));
     }
 
-    fn drain(&mut self, slot: usize, order: Order, roll: Option<bool>) {
+    fn drain(&mut self, slot: usize, order: DrainSpec, roll: Option<bool>) {
         self.waiters.push(Waiter {
             told: Vec::new(),
             roll,
         });
         self.slots[slot].waiters.push(self.waiters.len() - 1);
-        self.step(slot, Event::Drain(order));
-        if self.pool.get(&slot).unwrap().state() == State::Drained {
+        self.step(slot, BackendEvent::Drain(order));
+        if self.pool.get(&slot).unwrap().state() == DerivedState::Drained {
             self.tell(slot, Outcome::Drained);
         }
     }
@@ -107,9 +107,9 @@ impl World {
             4 | 5 => self.roll(slot, false),
             6 => {
                 let all = self.rng.percent(50);
-                self.step(slot, Event::Resume { all });
+                self.step(slot, BackendEvent::Resume { all });
             }
-            7 => self.step(slot, Event::Hint),
+            7 => self.step(slot, BackendEvent::Hint),
             _ => self.operator_drains(slot),
         }
         let pause = self.rng.millis(50, 4000);
@@ -130,7 +130,7 @@ impl World {
         } else {
             Until::Resumed
         };
-        let order = Order {
+        let order = DrainSpec {
             actor: Actor::Operator,
             id: "operator".into(),
             reason: "chaos".into(),
@@ -149,13 +149,13 @@ impl World {
     fn clean_up(&mut self) {
         for slot in 0..self.slots.len() {
             self.slots[slot].process.ailment = None;
-            let forgotten = |backend: &Backend| {
+            let forgotten = |backend: &BackendState| {
                 backend
                     .drains()
                     .any(|(_, drain)| drain.actor == Actor::Operator && drain.expires.is_none())
             };
             if forgotten(self.pool.get(&slot).unwrap()) {
-                self.step(slot, Event::Resume { all: false });
+                self.step(slot, BackendEvent::Resume { all: false });
             }
         }
     }

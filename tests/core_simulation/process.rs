@@ -1,6 +1,6 @@
 //! A model of an app's process, as seen from outside.
 
-use lameduck::core::backend::Probe;
+use lameduck::core::backend::ProbeResult;
 
 /// How it takes SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,16 +50,16 @@ impl Process {
     }
 
     /// The answer to a probe of which the connection was accepted by `generation`.
-    pub fn answer(&self, generation: u64) -> Probe {
+    pub fn answer(&self, generation: u64) -> ProbeResult {
         if generation != self.generation || self.phase == Phase::Dead {
-            return Probe::Reset;
+            return ProbeResult::Reset;
         }
         match (self.phase, self.ailment) {
-            (Phase::NotYet | Phase::Lame | Phase::Finishing, _) => Probe::Unavailable,
-            (_, Some(Ailment::Outage)) => Probe::Unavailable,
-            (_, Some(Ailment::Slow)) => Probe::Timeout,
-            (_, Some(Ailment::Sick)) => Probe::Status(500),
-            _ => Probe::Pass,
+            (Phase::NotYet | Phase::Lame | Phase::Finishing, _) => ProbeResult::Unavailable,
+            (_, Some(Ailment::Outage)) => ProbeResult::Unavailable,
+            (_, Some(Ailment::Slow)) => ProbeResult::Timeout,
+            (_, Some(Ailment::Sick)) => ProbeResult::Status(500),
+            _ => ProbeResult::Pass,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Requests: picked, sent, broken, retried, held, answered.
 
 use lameduck::core::Time;
-use lameduck::core::backend::Event;
+use lameduck::core::backend::BackendEvent;
 use lameduck::core::balance::{Algorithm, Balancer, Candidate};
-use lameduck::core::hold::{self, Admission, Held, Limits};
-use lameduck::core::retry::{self, Failure, Left, Tried, Verdict};
+use lameduck::core::hold::{self, Admission, HeldTotals, HoldLimits};
+use lameduck::core::retry::{self, AttemptFailure, AttemptHistory, RetryOptions, RetryVerdict};
 
 use crate::edge::Idle;
 use crate::world::{Next, World};
@@ -17,7 +17,7 @@ pub struct Request {
     service: Time,
     since: Time,
     waits: u32,
-    tried: Tried,
+    tried: AttemptHistory,
     excluded: Vec<usize>,
     /// Where it is: slot, generation and epoch.
     place: Option<(usize, u64, u64)>,
@@ -56,7 +56,7 @@ impl World {
             service: if stream { service * 2 } else { service },
             since: self.now,
             waits: 0,
-            tried: Tried::default(),
+            tried: AttemptHistory::default(),
             excluded: Vec::new(),
             place: None,
             attempt: 0,
@@ -111,9 +111,9 @@ impl World {
             assert_eq!(idle.epoch, here.epoch, "a connection of an earlier epoch");
         }
         let failure = match pooled {
-            Some(Idle { closed: true, .. }) => Some(Failure::StaleProven),
+            Some(Idle { closed: true, .. }) => Some(AttemptFailure::StaleProven),
             Some(_) => None,
-            None => (!here.process.listens()).then_some(Failure::ConnectFailed),
+            None => (!here.process.listens()).then_some(AttemptFailure::ConnectFailed),
         };
         let generation = pooled.map_or(here.process.generation, |idle| idle.generation);
         let epoch = here.epoch;
@@ -175,16 +175,19 @@ impl World {
             return;
         }
         let (slot, ..) = self.requests[request].place.expect("it is current");
-        self.step(slot, Event::Lost { requests: 1 });
+        self.step(slot, BackendEvent::Lost { requests: 1 });
         // A step may cut, too.
         if self.is_current(request, attempt) {
-            self.failed(request, Failure::DiedBeforeResponse { after: Time::ZERO });
+            self.failed(
+                request,
+                AttemptFailure::DiedBeforeResponse { after: Time::ZERO },
+            );
         }
     }
 
-    fn failed(&mut self, request: usize, failure: Failure) {
+    fn failed(&mut self, request: usize, failure: AttemptFailure) {
         let slot = self.leave(request, false);
-        self.step(slot, Event::Hint);
+        self.step(slot, BackendEvent::Hint);
         let record = &mut self.requests[request];
         record.tried.note(failure);
         record.excluded.push(slot);
@@ -192,12 +195,12 @@ impl World {
             .pool
             .iter()
             .any(|(slot, backend)| backend.is_eligible() && !record.excluded.contains(slot));
-        let facts = retry::Request {
+        let facts = retry::RetryFacts {
             idempotent: record.get,
             has_idempotency_key: false,
             body_replayable: true,
         };
-        let left = Left {
+        let left = RetryOptions {
             others,
             token: self.budget.available(self.now),
         };
@@ -205,10 +208,10 @@ impl World {
             failure,
             &facts,
             record.tried,
-            &retry::Limits::default(),
+            &retry::RetryLimits::default(),
             left,
         ) {
-            Verdict::Retry {
+            RetryVerdict::Retry {
                 elsewhere,
                 spend_budget,
                 ..
@@ -219,8 +222,8 @@ impl World {
                 assert!(!spend_budget || self.budget.take(self.now));
                 self.dispatch(request);
             }
-            Verdict::Hold => self.hold(request),
-            Verdict::GiveUp { .. } => {
+            RetryVerdict::Hold => self.hold(request),
+            RetryVerdict::GiveUp { .. } => {
                 record.answers += 1;
                 self.tally.lost += 1;
             }
@@ -229,13 +232,13 @@ impl World {
 
     fn hold(&mut self, request: usize) {
         self.requests[request].excluded.clear();
-        let limits = Limits::default();
-        let held = Held {
+        let limits = HoldLimits::default();
+        let held = HeldTotals {
             requests: self.held.len(),
             bytes: 0,
         };
         let since = self.requests[request].since;
-        let waiter = hold::Waiter {
+        let waiter = hold::HoldCandidate {
             bytes: 0,
             since,
             may_fail_open: false,

@@ -5,10 +5,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use lameduck::core::Time;
-use lameduck::core::backend::{Event, Policy, State};
+use lameduck::core::backend::{BackendEvent, DerivedState, Policy};
 use lameduck::core::drain::Outcome;
 use lameduck::core::hold::Pacer;
-use lameduck::core::pool::Pool;
+use lameduck::core::pool::BackendSet;
 use lameduck::core::retry::{Budget, Rates};
 
 use crate::edge::Slot;
@@ -123,7 +123,7 @@ pub struct World {
     pub now: Time,
     pub settings: Settings,
     pub slots: Vec<Slot>,
-    pub pool: Pool<usize>,
+    pub pool: BackendSet<usize>,
     pub requests: Vec<Request>,
     pub held: VecDeque<usize>,
     pub pacer: Pacer,
@@ -150,7 +150,7 @@ impl World {
             now: Time::ZERO,
             settings,
             slots: (0..count).map(|_| Slot::new()).collect(),
-            pool: Pool::new(Policy::default()),
+            pool: BackendSet::new(Policy::default()),
             requests: Vec::new(),
             held: VecDeque::new(),
             pacer: Pacer::new(),
@@ -209,7 +209,7 @@ impl World {
                 began,
                 accepted,
             } => self.probe_end(slot, began, accepted),
-            Next::PeerClosed { slot } => self.step(slot, Event::PeerClosed),
+            Next::PeerClosed { slot } => self.step(slot, BackendEvent::PeerClosed),
             Next::Quiesced { slot, epoch } => self.quiesced(slot, epoch),
             Next::Tick => self.tick(),
             Next::Grow { slot, generation } if self.lives(slot, generation) => self.grow(slot),
@@ -230,7 +230,7 @@ impl World {
             Next::Roll { slot, then } => self.roll(slot, then),
             Next::Terminate { slot } => self.terminate(slot),
             Next::Chaos => self.some_chaos(),
-            Next::Resume { slot } => self.step(slot, Event::Resume { all: false }),
+            Next::Resume { slot } => self.step(slot, BackendEvent::Resume { all: false }),
             _ => {} // of a process that is gone
         }
     }
@@ -246,7 +246,7 @@ impl World {
         for (slot, backend) in self.pool.iter() {
             assert_eq!(
                 backend.state(),
-                State::Ready,
+                DerivedState::Ready,
                 "slot {slot} is stranded: {backend:?}"
             );
         }

@@ -117,7 +117,7 @@ fn what_people_install_has_nothing() {
             let examined = lameduck::tools::doctor::examine(
                 &files,
                 config,
-                lameduck::tools::doctor::Options::default(),
+                lameduck::tools::doctor::DoctorOptions::default(),
             );
             for report in examined.reports {
                 assert!(report.diagnostics.is_empty(), "{}", report.render(false));
@@ -188,7 +188,7 @@ fn probe_without_a_path_asks_for_the_root() {
             .unwrap()
             .config;
         let (files, _) = lameduck::tools::doctor::discover::read(std::slice::from_ref(&path));
-        let options = lameduck::tools::doctor::Options::default();
+        let options = lameduck::tools::doctor::DoctorOptions::default();
         let examined = lameduck::tools::doctor::examine(&files, Some(config), options);
         let found = examined.reports[0].json().as_array().unwrap().clone();
         let found = found
@@ -217,7 +217,7 @@ fn launcher_may_ask_the_socket_for_apps() {
             ),
             ..lameduck::tools::doctor::Input::default()
         };
-        let options = lameduck::tools::doctor::Options::default();
+        let options = lameduck::tools::doctor::DoctorOptions::default();
         let examined = lameduck::tools::doctor::examine(&[file], Some(config.clone()), options);
         assert_eq!(examined.reports[0].diagnostics.len(), expected, "{socket}");
     }

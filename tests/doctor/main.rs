@@ -17,7 +17,7 @@ mod schemas;
 mod setting;
 
 use lameduck::config::Config;
-use lameduck::tools::doctor::{Examined, Options, discover, examine};
+use lameduck::tools::doctor::{DoctorOptions, Examined, discover, examine};
 use std::path::{Path, PathBuf};
 
 /// lameduck's own configuration, for all of the corpus.
@@ -30,7 +30,7 @@ fn own() -> Config {
 fn examined(paths: &[PathBuf]) -> Examined {
     let (files, errors) = discover::read(paths);
     assert!(errors.is_empty(), "{errors:?}");
-    examine(&files, Some(own()), Options::default())
+    examine(&files, Some(own()), DoctorOptions::default())
 }
 
 /// The files of a directory, drop-ins and expectations left out.

@@ -6,7 +6,7 @@
 mod tree;
 
 use super::{corpus, own};
-use lameduck::tools::doctor::{Input, Options, discover, examine};
+use lameduck::tools::doctor::{DoctorOptions, Input, discover, examine};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -14,7 +14,12 @@ use std::path::PathBuf;
 const NO_SETTING: [&str; 1] = ["broken-file"];
 
 fn findings(file: &Input) -> Vec<Value> {
-    let reports = examine(std::slice::from_ref(file), Some(own()), Options::default()).reports;
+    let reports = examine(
+        std::slice::from_ref(file),
+        Some(own()),
+        DoctorOptions::default(),
+    )
+    .reports;
     reports[0].json().as_array().unwrap().clone()
 }
 

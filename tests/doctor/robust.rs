@@ -1,7 +1,7 @@
 //! Whatever a file holds: no panic, and an error with a position.
 
 use super::{files, own};
-use lameduck::tools::doctor::{Input, Options, discover, examine};
+use lameduck::tools::doctor::{DoctorOptions, Input, discover, examine};
 
 fn survives(name: &str, text: String) -> usize {
     let file = Input {
@@ -9,7 +9,7 @@ fn survives(name: &str, text: String) -> usize {
         text,
         ..Input::default()
     };
-    let examined = examine(&[file], Some(own()), Options::default());
+    let examined = examine(&[file], Some(own()), DoctorOptions::default());
     let report = &examined.reports[0];
     let _ = (report.render(false), report.json());
     report.diagnostics.len()
@@ -125,7 +125,7 @@ fn broken_files_say_where() {
             text: text.into(),
             ..Input::default()
         };
-        let json = examine(&[file], None, Options::default()).reports[0].json();
+        let json = examine(&[file], None, DoctorOptions::default()).reports[0].json();
         let first = &json[0];
         assert_eq!(
             (&first["code"], &first["severity"]),

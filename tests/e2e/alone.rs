@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use lameduck::rt::syscall::monotonic_ns;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::oracle::{Evidence, Kind, Sent};
-use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::oracle::{DemoRequestKind, Evidence, Sent};
+use lameduck::tools::demo::proxy::ProxySettings;
 use lameduck::tools::demo::roll;
 
 use crate::harness::apps::App;
@@ -29,9 +29,9 @@ async fn restarted(how: How, rate: u32) {
     let _turn = turn().await;
     let mut bench = Bench::start("alone", App::BuiltIn, 1).await.unwrap();
     let access_log = bench.scratch.path().join("access.log");
-    let settings = Settings {
+    let settings = ProxySettings {
         access_log: access_log.display().to_string(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
     let Front::Lameduck(proxy) = &front else {
@@ -41,11 +41,11 @@ async fn restarted(how: How, rate: u32) {
         true => (5, Duration::from_secs(5), Duration::from_secs(2)),
         false => (1, Duration::from_millis(2_500), Duration::from_millis(300)),
     };
-    let load = Load::start(Plan {
+    let load = Load::start(LoadPlan {
         slow,
         // A client that finds no connection waits outside, where nobody counts it as held.
         connections: 8_000,
-        ..Plan::new(front.address(), rate)
+        ..LoadPlan::new(front.address(), rate)
     });
     // When it was as always: from…, until….
     let mut calm = vec![(monotonic_ns() + SETTLED, 0)];
@@ -103,7 +103,7 @@ async fn restarted(how: How, rate: u32) {
 /// The 99th percentile of the quick requests that came in calm times, in milliseconds.
 fn p99(evidence: &Evidence, calm: &[(u64, u64)]) -> f64 {
     let is_calm = |sent: &&Sent| {
-        sent.kind != Kind::Slow
+        sent.kind != DemoRequestKind::Slow
             && calm
                 .iter()
                 .any(|&(from, to)| sent.at >= from && sent.at < to)

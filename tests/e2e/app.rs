@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use lameduck::tools::demo::client::Connection;
+use lameduck::tools::demo::client::LoadConnection;
 use lameduck::tools::demo::journal;
 use lameduck::tools::demo::oracle::Loss;
 use tokio::net::TcpStream;
@@ -23,10 +23,10 @@ async fn a_graceful_stop_finishes_what_is_in_flight_and_closes_the_rest_at_once(
     let mut bench = Bench::start("app", App::BuiltIn, 1).await.unwrap();
     let instance = &mut bench.instances[0];
     let address = instance.address();
-    let mut idle = Connection::open(address).await.unwrap();
+    let mut idle = LoadConnection::open(address).await.unwrap();
     assert!(!idle.exchange(&request("/", 1)).await.unwrap().closing);
-    let mut fresh = Connection::open(address).await.unwrap();
-    let mut busy = Connection::open(address).await.unwrap();
+    let mut fresh = LoadConnection::open(address).await.unwrap();
+    let mut busy = LoadConnection::open(address).await.unwrap();
     let slow = tokio::spawn(async move { busy.exchange(&request("/slow?ms=700", 2)).await });
     until("the slow request's arrival", PATIENCE, async || {
         instance.lives().unwrap()[0].arrivals.len() == 2
@@ -45,7 +45,7 @@ async fn a_graceful_stop_finishes_what_is_in_flight_and_closes_the_rest_at_once(
         begun.elapsed()
     );
     assert_eq!(
-        Connection::open(address).await.map(drop),
+        LoadConnection::open(address).await.map(drop),
         Err(Loss::Refused)
     );
     assert!(fresh.exchange(&request("/", 3)).await.is_err());
@@ -75,7 +75,7 @@ async fn with_nothing_in_flight_it_is_gone_within_100_ms() {
 async fn an_abrupt_stop_takes_what_is_in_flight_along() {
     let mut bench = Bench::start("app", App::BuiltInAbrupt, 1).await.unwrap();
     let instance = &mut bench.instances[0];
-    let mut busy = Connection::open(instance.address()).await.unwrap();
+    let mut busy = LoadConnection::open(instance.address()).await.unwrap();
     let slow = tokio::spawn(async move { busy.exchange(&request("/slow", 1)).await });
     until("the slow request's arrival", PATIENCE, async || {
         instance.lives().unwrap()[0].arrivals.len() == 1

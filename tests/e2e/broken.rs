@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -77,10 +77,10 @@ impl Run {
             dir.join(format!("{name}.sock")),
             dir.join(format!("{name}.toml")),
         );
-        let settings = Settings {
+        let settings = ProxySettings {
             server: "lame_duck = \"0s\"\ndeadline = \"10s\"".into(),
             access_log: "stdout".into(),
-            ..Settings::default()
+            ..ProxySettings::default()
         };
         let instances = bench.instances.iter();
         let backends: Vec<_> = instances
@@ -263,13 +263,13 @@ const fn case(words: &'static [&'static str], product: bool, code: i32) -> Case 
     }
 }
 
-async fn in_front_of(bench: &Bench, name: &str) -> Proxy {
-    let settings = Settings {
+async fn in_front_of(bench: &Bench, name: &str) -> DemoProxy {
+    let settings = ProxySettings {
         server: "lame_duck = \"0s\"".into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let dir = bench.scratch.path();
-    let mut proxy = Proxy::start(exe(), name, dir, &settings, &bench.instances)
+    let mut proxy = DemoProxy::start(exe(), name, dir, &settings, &bench.instances)
         .await
         .unwrap();
     proxy.eligible().await.unwrap();
@@ -277,7 +277,7 @@ async fn in_front_of(bench: &Bench, name: &str) -> Proxy {
 }
 
 /// The words with the paths put in.
-fn words(case: &Case, proxy: &Proxy) -> Vec<String> {
+fn words(case: &Case, proxy: &DemoProxy) -> Vec<String> {
     let config = proxy.config();
     let word = |word: &&str| match *word {
         "@" => config.display().to_string(),

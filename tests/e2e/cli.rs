@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lameduck::rt::syscall;
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::client::Connection;
-use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::client::LoadConnection;
+use lameduck::tools::demo::process::ChildProcess;
 
 use crate::harness::apps::App;
 use crate::harness::{Bench, exe, get, until};
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A proxy on the command line's terms.
 struct Plain {
-    _process: Process,
+    _process: ChildProcess,
     socket: PathBuf,
     address: std::net::SocketAddr,
     bench: Bench,
@@ -36,7 +36,7 @@ impl Plain {
             command.args(["--backend", &instance.address().to_string()]);
         }
         let mut process =
-            Process::start("proxy", command, &bench.scratch.path().join("proxy.log")).unwrap();
+            ChildProcess::start("proxy", command, &bench.scratch.path().join("proxy.log")).unwrap();
         process.ignore_output();
         until("the proxy", PATIENCE, async || {
             process.check().unwrap();
@@ -168,7 +168,7 @@ async fn a_backend_that_dies_while_draining_is_4() {
 async fn slow_request(
     plain: &Plain,
 ) -> tokio::task::JoinHandle<Result<u16, lameduck::tools::demo::oracle::Loss>> {
-    let mut connection = Connection::open(plain.address).await.unwrap();
+    let mut connection = LoadConnection::open(plain.address).await.unwrap();
     let slow = tokio::spawn(async move {
         let request = b"GET /slow?ms=10000 HTTP/1.1\r\nHost: app\r\nx-demo-id: 1\r\n\r\n";
         let response = connection.exchange(request).await?;
@@ -219,7 +219,7 @@ async fn wrong_usage_is_2_and_unknown_names_are_1() {
 #[tokio::test]
 async fn a_bad_file_is_refused_and_changes_nothing() {
     let bench = Bench::start("cli", App::BuiltIn, 1).await.unwrap();
-    let settings = lameduck::tools::demo::proxy::Settings::default();
+    let settings = lameduck::tools::demo::proxy::ProxySettings::default();
     let front = crate::harness::front::Front::lameduck(&bench, &settings).await;
     let crate::harness::front::Front::Lameduck(mut proxy) = front else {
         unreachable!()

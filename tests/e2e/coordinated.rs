@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use lameduck::rt::syscall::monotonic_ns;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::proxy::Settings;
-use lameduck::tools::demo::roll::{self, Step};
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::proxy::ProxySettings;
+use lameduck::tools::demo::roll::{self, DemoStep};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
@@ -30,15 +30,15 @@ async fn rolling_restart(app: App) {
         streams,
         deadline,
     } = scale();
-    let settings = Settings {
+    let settings = ProxySettings {
         pool: "[pool.drain]\nclose_spread = \"1s\"".into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
     let Front::Lameduck(proxy) = &front else {
         unreachable!()
     };
-    let load = Load::start(Plan::new(front.address(), rate));
+    let load = Load::start(LoadPlan::new(front.address(), rate));
     let streams = Streams::open(front.address(), streams).await;
     let drains = RefCell::new(Vec::new());
     let begun = Instant::now();
@@ -46,7 +46,7 @@ async fn rolling_restart(app: App) {
     while begun.elapsed() < run {
         for instance in &mut bench.instances {
             let tell = |_: &str, step| {
-                if step == Step::Draining {
+                if step == DemoStep::Draining {
                     drains.borrow_mut().push(monotonic_ns());
                 }
             };

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use lameduck::rt::syscall;
-use lameduck::tools::demo::oracle::Account;
+use lameduck::tools::demo::oracle::LoadAccount;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -26,7 +26,7 @@ async fn loses_nothing_in_under_30_s_and_cleans_up() {
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{errors}");
-    let account: Account = serde_json::from_slice(&output.stdout).unwrap();
+    let account: LoadAccount = serde_json::from_slice(&output.stdout).unwrap();
     assert!(account.is_clean() && account.stops == 6, "{account}");
     assert!(
         begun.elapsed() < Duration::from_secs(30),

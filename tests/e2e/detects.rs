@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::load::{Load, LoadPlan};
 use lameduck::tools::demo::roll;
 
 use crate::harness::apps::App;
@@ -24,7 +24,7 @@ async fn an_abrupt_restart_without_a_proxy_loses_requests() {
         .await
         .unwrap();
     let front = Front::Direct(bench.instances[0].address());
-    let load = Load::start(Plan::new(front.address(), 200));
+    let load = Load::start(LoadPlan::new(front.address(), 200));
     sent(&load, 200).await;
     roll::stop_and_start(&mut bench.instances[0], &|_, _| ())
         .await
@@ -42,7 +42,7 @@ async fn an_undisturbed_run_loses_nothing() {
     let _turn = turn().await;
     let bench = Bench::start("detects", App::BuiltIn, 1).await.unwrap();
     let front = Front::Direct(bench.instances[0].address());
-    let load = Load::start(Plan::new(front.address(), 200));
+    let load = Load::start(LoadPlan::new(front.address(), 200));
     sent(&load, 300).await;
     let account = bench.account(load.stop().await, &front).await;
     assert!(
@@ -60,7 +60,7 @@ async fn a_peer_without_coordination_reaches_the_stopping_instance() {
     let Some(front) = Front::peer(&bench, Kind::Nginx).await else {
         return skip("detects", "nginx");
     };
-    let load = Load::start(Plan::new(front.address(), 150));
+    let load = Load::start(LoadPlan::new(front.address(), 150));
     sent(&load, 150).await;
     roll::stop_and_start(&mut bench.instances[0], &|_, _| ())
         .await

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::proxy::ProxySettings;
 use lameduck::tools::demo::roll;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
@@ -63,13 +63,13 @@ async fn stand(http: Http) -> Option<(Bench, Front, TempDir)> {
         Http::Two => program.with(&["--http2"]),
     };
     let bench = Bench::of(&program, 3).await;
-    let settings = Settings {
+    let settings = ProxySettings {
         pool: format!(
             "[pool.tls]\nca = {:?}\n[pool.upstream]\nhttp2 = {}",
             file("ca.pem"),
             http == Http::Two
         ),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
     Some((bench, front, dir))
@@ -83,9 +83,9 @@ async fn rolled(how: How, http: Http) {
     let Front::Lameduck(proxy) = &front else {
         unreachable!()
     };
-    let load = Load::start(Plan {
+    let load = Load::start(LoadPlan {
         slow: Duration::from_millis(500),
-        ..Plan::new(front.address(), 150)
+        ..LoadPlan::new(front.address(), 150)
     });
     for _ in 0..if proving() { 10 } else { 1 } {
         for instance in &mut bench.instances {
@@ -164,9 +164,9 @@ async fn swapped(http: Http) {
         std::fs::write(&new, text).unwrap();
         std::fs::rename(&new, &ca).unwrap();
     };
-    let load = Load::start(Plan {
+    let load = Load::start(LoadPlan {
         slow: Duration::from_millis(300),
-        ..Plan::new(front.address(), if proving() { 300 } else { 150 })
+        ..LoadPlan::new(front.address(), if proving() { 300 } else { 150 })
     });
     let (reloads, watched) = if proving() { (100, 10) } else { (10, 2) };
     let taken = async || {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lameduck::registry::view::BackendView;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use tokio::process::Command;
 
 use crate::harness::apps::App;
@@ -30,12 +30,12 @@ enum Hook {
 }
 
 /// Slow probes: a restart happens between two of them. One pass is enough.
-fn settings() -> Settings {
+fn settings() -> ProxySettings {
     let pool =
         "[pool.health]\npath = \"/health\"\ninterval = \"1s\"\nfast_interval = \"1s\"\nrise = 1";
-    Settings {
+    ProxySettings {
         pool: pool.into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     }
 }
 
@@ -53,13 +53,13 @@ async fn shell(socket: &Path, script: &str, name: &str) -> i32 {
     status.unwrap().unwrap().code().unwrap_or(-1)
 }
 
-async fn view(proxy: &Proxy, name: &str) -> BackendView {
+async fn view(proxy: &DemoProxy, name: &str) -> BackendView {
     let pool = proxy.pool().await.unwrap();
     let mut backends = pool.backends.into_iter();
     backends.find(|backend| backend.name == name).unwrap()
 }
 
-async fn ready(proxy: &Proxy, name: &str) {
+async fn ready(proxy: &DemoProxy, name: &str) {
     until("ready by itself", PATIENCE, async || {
         let view = view(proxy, name).await;
         view.state == "ready" && view.drains.is_empty()
@@ -77,7 +77,7 @@ async fn rolled_by(hook: Hook) {
     for instance in &bench.instances {
         ready(proxy, instance.name()).await;
     }
-    let load = Load::start(Plan::new(front.address(), scale().rate));
+    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
     // A short run is one restart; a long one is three rounds.
     let turns: &[usize] = if proving() { &[0, 1, 0, 1, 0, 1] } else { &[0] };
     for turn in turns {
@@ -154,7 +154,7 @@ async fn a_unit_that_registers_itself() {
     let mut bench = Bench::start("hooks", App::BuiltIn, 2).await.unwrap();
     let dir = bench.scratch.path().to_owned();
     let mut guest = bench.instances.remove(1);
-    let proxy = Proxy::start(exe(), "proxy", &dir, &settings(), &bench.instances)
+    let proxy = DemoProxy::start(exe(), "proxy", &dir, &settings(), &bench.instances)
         .await
         .unwrap();
     let socket = proxy.socket().to_owned();
@@ -178,7 +178,7 @@ async fn a_unit_that_registers_itself() {
 async fn a_person_s_drain_survives_a_hook_s() {
     let mut bench = Bench::start("hooks", App::BuiltIn, 1).await.unwrap();
     let dir = bench.scratch.path().to_owned();
-    let proxy = Proxy::start(exe(), "proxy", &dir, &settings(), &bench.instances)
+    let proxy = DemoProxy::start(exe(), "proxy", &dir, &settings(), &bench.instances)
         .await
         .unwrap();
     let name = bench.instances[0].name().to_owned();
@@ -211,7 +211,7 @@ async fn a_person_s_drain_survives_a_hook_s() {
 async fn a_proxy_that_does_not_answer_is_5_soon() {
     let bench = Bench::start("hooks", App::BuiltIn, 1).await.unwrap();
     let dir = bench.scratch.path().to_owned();
-    let mut proxy = Proxy::start(exe(), "proxy", &dir, &settings(), &bench.instances)
+    let mut proxy = DemoProxy::start(exe(), "proxy", &dir, &settings(), &bench.instances)
         .await
         .unwrap();
     let hook = "lameduck drain app/$1 --actor supervisor --until restarted --timeout 60s";

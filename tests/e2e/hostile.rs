@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::proxy::{POOL, Proxy, Settings};
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::proxy::{DemoProxy, POOL, ProxySettings};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
@@ -114,10 +114,10 @@ async fn set_up(peer: Option<Kind>, tls: Option<&Path>) -> Option<Scene> {
                 let (cert, key) = (file(dir, "cert.pem"), file(dir, "key.pem"));
                 format!("tls = {{ cert = {cert:?}, key = {key:?} }}")
             });
-            let settings = Settings {
+            let settings = ProxySettings {
                 listener: listener.unwrap_or_default(),
                 pool: elsewhere(&attacked),
-                ..Settings::default()
+                ..ProxySettings::default()
             };
             let mut front = Front::lameduck(&bench, &settings).await;
             proxy(&mut front).eligible().await.unwrap();
@@ -150,15 +150,15 @@ fn name(peer: Option<Kind>) -> String {
 
 /// Quick requests for the most part. `POST`s go where attackers go.
 fn load(address: SocketAddr, rate: u32, tls: Option<Arc<ClientConfig>>) -> Load {
-    Load::start(Plan {
+    Load::start(LoadPlan {
         slow_percent: 2,
         post_percent: 0,
         tls,
-        ..Plan::new(address, rate)
+        ..LoadPlan::new(address, rate)
     })
 }
 
-fn proxy(front: &mut Front) -> &mut Proxy {
+fn proxy(front: &mut Front) -> &mut DemoProxy {
     let Front::Lameduck(proxy) = front else {
         unreachable!()
     };

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use lameduck::tools::demo::client::Connection;
-use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::client::LoadConnection;
+use lameduck::tools::demo::proxy::ProxySettings;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
@@ -15,7 +15,7 @@ const LANES: usize = 40;
 
 /// When the app closes a connection that it has answered on: by the clock of who waits for it.
 async fn closes_after(app: SocketAddr) -> Duration {
-    let mut connection = Connection::open(app).await.unwrap();
+    let mut connection = LoadConnection::open(app).await.unwrap();
     let response = connection.exchange(&post(app, "first")).await.unwrap();
     assert_eq!(response.status, 200);
     let answered = Instant::now();
@@ -41,16 +41,16 @@ fn post(address: SocketAddr, body: &str) -> Vec<u8> {
 async fn bursts(app: App, run: Duration) -> Option<Vec<String>> {
     let bench = Bench::start("keepalive", app, 1).await?;
     let access_log = bench.scratch.path().join("access.log");
-    let settings = Settings {
+    let settings = ProxySettings {
         access_log: access_log.display().to_string(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
     let address = front.address();
     let gap = closes_after(bench.instances[0].address()).await;
     let mut lanes = Vec::new();
     for _ in 0..LANES {
-        lanes.push(Connection::open(address).await.unwrap());
+        lanes.push(LoadConnection::open(address).await.unwrap());
     }
     let (mut failed, mut burst) = (Vec::new(), 0);
     let end = Instant::now() + run;
@@ -71,7 +71,7 @@ async fn bursts(app: App, run: Duration) -> Option<Vec<String>> {
         for (lane, result) in results.into_iter().enumerate() {
             if let Some(how) = result {
                 failed.push(how);
-                lanes[lane] = Connection::open(address).await.unwrap();
+                lanes[lane] = LoadConnection::open(address).await.unwrap();
             }
         }
         if Instant::now() + gap > end {

@@ -12,11 +12,11 @@ use lameduck::registry::view::BackendView;
 use lameduck::rt::syscall;
 use lameduck::tools::demo::admin;
 use lameduck::tools::demo::journal;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::oracle::{Account, Evidence, Life};
-use lameduck::tools::demo::process::Process;
-use lameduck::tools::demo::proxy::{Proxy, Settings};
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::oracle::{Evidence, Life, LoadAccount};
+use lameduck::tools::demo::process::ChildProcess;
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
+use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::io::AsyncBufReadExt;
 
 use crate::harness::peer::free_address;
@@ -28,21 +28,21 @@ const GUNICORN: &str = "target/apps-venv/bin/gunicorn";
 
 /// An app that keeps its socket, alone behind a proxy: what is lost while it restarts can't go elsewhere.
 struct Alone {
-    proxy: Proxy,
+    proxy: DemoProxy,
     journals: PathBuf,
     // Last: whoever still runs writes into it.
-    scratch: Scratch,
+    scratch: ScratchDir,
 }
 
 impl Alone {
-    async fn before(address: SocketAddr, scratch: Scratch) -> Self {
-        let settings = Settings {
+    async fn before(address: SocketAddr, scratch: ScratchDir) -> Self {
+        let settings = ProxySettings {
             pool: "[pool.health]\npath = \"/health\"".into(),
             access_log: scratch.path().join("access.log").display().to_string(),
-            ..Settings::default()
+            ..ProxySettings::default()
         };
         let backends = [("app-1".to_owned(), address)];
-        let mut proxy = Proxy::start_with(exe(), "proxy", scratch.path(), &settings, &backends)
+        let mut proxy = DemoProxy::start_with(exe(), "proxy", scratch.path(), &settings, &backends)
             .await
             .unwrap();
         proxy.eligible().await.unwrap();
@@ -99,7 +99,7 @@ impl Alone {
     }
 
     /// What the oracle says. `signalled`: the processes that were told to stop, and when.
-    async fn account(&self, load: Load, signalled: &[(u32, u64)]) -> Account {
+    async fn account(&self, load: Load, signalled: &[(u32, u64)]) -> LoadAccount {
         let sent = load.stop().await;
         let mut lives = Vec::new();
         for entry in std::fs::read_dir(&self.journals).unwrap() {
@@ -114,7 +114,7 @@ impl Alone {
             });
         }
         let (held, retried) = self.proxy.counts().await.unwrap();
-        let account = Account::of(&Evidence {
+        let account = LoadAccount::of(&Evidence {
             sent,
             lives,
             held,
@@ -129,7 +129,7 @@ impl Alone {
     }
 }
 
-fn journals(scratch: &Scratch) -> PathBuf {
+fn journals(scratch: &ScratchDir) -> PathBuf {
     let dir = scratch.path().join("journals");
     std::fs::create_dir_all(&dir).unwrap();
     dir
@@ -144,10 +144,10 @@ fn arrivals(path: &Path) -> Vec<(u64, u64)> {
 }
 
 /// A mix that few workers serve.
-fn plan(address: SocketAddr) -> Plan {
-    Plan {
+fn plan(address: SocketAddr) -> LoadPlan {
+    LoadPlan {
         slow: Duration::from_millis(100),
-        ..Plan::new(address, 60)
+        ..LoadPlan::new(address, 60)
     }
 }
 
@@ -160,12 +160,12 @@ async fn sent(load: &Load, more: u64) {
 }
 
 /// Gunicorn with such workers; `None` where it isn't installed.
-async fn gunicorn(workers: &str) -> Option<(Process, Alone)> {
+async fn gunicorn(workers: &str) -> Option<(ChildProcess, Alone)> {
     if !Path::new(GUNICORN).exists() {
         skip("kept_socket", "gunicorn (run tests/setup.sh)");
         return None;
     }
-    let scratch = Scratch::new("lameduck-kept").unwrap();
+    let scratch = ScratchDir::new("lameduck-kept").unwrap();
     let address = free_address();
     let mut command = Command::new(GUNICORN);
     let line = format!("{workers} -b {address} --chdir tests/apps workers:app");
@@ -173,7 +173,7 @@ async fn gunicorn(workers: &str) -> Option<(Process, Alone)> {
         .args(line.split(' '))
         .env("JOURNALS", journals(&scratch));
     let mut master =
-        Process::start("gunicorn", command, &scratch.path().join("gunicorn.log")).unwrap();
+        ChildProcess::start("gunicorn", command, &scratch.path().join("gunicorn.log")).unwrap();
     master.ignore_output();
     let alone = Alone::before(address, scratch).await;
     Some((master, alone))
@@ -292,7 +292,7 @@ async fn a_drain_that_can_t_see_the_restart_says_so() {
 }
 
 /// An app on a socket that this test keeps, as systemd does.
-fn activated(listener: &TcpListener, scratch: &Scratch) -> tokio::process::Child {
+fn activated(listener: &TcpListener, scratch: &ScratchDir) -> tokio::process::Child {
     let socket = OwnedFd::from(listener.try_clone().unwrap());
     let mut command = Command::new("python3");
     command
@@ -306,7 +306,7 @@ fn activated(listener: &TcpListener, scratch: &Scratch) -> tokio::process::Child
 
 async fn restarted_on_a_kept_socket(sign: &str) {
     let _turn = turn().await;
-    let scratch = Scratch::new("lameduck-kept").unwrap();
+    let scratch = ScratchDir::new("lameduck-kept").unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut old = activated(&listener, &scratch);

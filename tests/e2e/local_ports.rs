@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::process::Process;
-use lameduck::tools::demo::proxy::Settings;
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::process::ChildProcess;
+use lameduck::tools::demo::proxy::ProxySettings;
+use lameduck::tools::demo::scratch::ScratchDir;
 
 use crate::harness::{exe, get, skip, until};
 
@@ -39,16 +39,16 @@ async fn local_ports_that_are_used_up_are_named_with_their_remedy() {
             "python3, and the right to make a network namespace (unshare --net)",
         );
     };
-    let scratch = Scratch::new("lameduck-ports").unwrap();
+    let scratch = ScratchDir::new("lameduck-ports").unwrap();
     let dir = scratch.path();
     // The clients are out here: a socket stays in the namespace in which it was made.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let settings = Settings {
+    let settings = ProxySettings {
         listen: address,
         pool: "[pool.health]\npath = \"/health\"\n[pool.hold]\ntimeout = \"300ms\"".into(),
         access_log: dir.join("access.log").display().to_string(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let (config, socket) = (dir.join("proxy.toml"), dir.join("proxy.sock"));
     let backends = [("app-1".to_owned(), APP)];
@@ -71,7 +71,7 @@ async fn local_ports_that_are_used_up_are_named_with_their_remedy() {
         .current_dir(dir)
         .env_remove("LAMEDUCK_ADMIN");
     inherit(&mut command, &listener);
-    let mut proxy = Process::start("proxy", command, &dir.join("proxy.log")).unwrap();
+    let mut proxy = ChildProcess::start("proxy", command, &dir.join("proxy.log")).unwrap();
     proxy.ignore_output();
     until("ready", PATIENCE, async || {
         proxy.check().unwrap();

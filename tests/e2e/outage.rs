@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use lameduck::rt::syscall::monotonic_ns;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::oracle::{Kind, Loss};
-use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::oracle::{DemoRequestKind, Loss};
+use lameduck::tools::demo::proxy::ProxySettings;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
@@ -21,16 +21,16 @@ const HOLD: Duration = Duration::from_secs(2);
 async fn nothing_is_cut_and_all_is_back() {
     let _turn = turn().await;
     let mut bench = Bench::start("outage", App::BuiltIn, 3).await.unwrap();
-    let settings = Settings {
+    let settings = ProxySettings {
         // 2 s of 500 requests/s would just fill the default of 1000.
         pool: "[pool.hold]\ntimeout = \"2s\"\nmax_requests = 5000".into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
     let Front::Lameduck(proxy) = &front else {
         unreachable!()
     };
-    let load = Load::start(Plan::new(front.address(), scale().rate));
+    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
     let streams = Streams::open(front.address(), 3).await;
     until("requests", PATIENCE, async || {
         load.progress().answered > 300
@@ -84,7 +84,7 @@ async fn nothing_is_cut_and_all_is_back() {
     assert!(refused > 0, "no request was refused in the outage");
     assert!(
         sent.iter()
-            .any(|s| s.kind == Kind::Slow && s.at < out && s.at + s.latency > out),
+            .any(|s| s.kind == DemoRequestKind::Slow && s.at < out && s.at + s.latency > out),
         "none was in flight"
     );
     // `rise` = 2 passes at the interval of 1 s, one of them jittered.

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn no_reload_loses_a_request() {
     let _turn = turn().await;
     let bench = Bench::start("reload", App::BuiltIn, 3).await.unwrap();
-    let settings = Settings::default();
+    let settings = ProxySettings::default();
     let mut front = Front::lameduck(&bench, &settings).await;
-    let load = Load::start(Plan::new(front.address(), scale().rate));
+    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
     let Front::Lameduck(proxy) = &mut front else {
         unreachable!()
     };
@@ -32,7 +32,7 @@ async fn no_reload_loses_a_request() {
     let reloads = if proving() { 50 } else { 10 };
     for n in 0..reloads {
         // In turn: an instance leaves, comes back, the balance changes, and changes back.
-        let changed = Settings {
+        let changed = ProxySettings {
             pool: if n % 4 < 2 {
                 ""
             } else {
@@ -82,11 +82,11 @@ async fn no_reload_loses_a_request() {
 
 /// The pool's own keys come before its sub-tables in TOML.
 fn reordered(
-    settings: &Settings,
+    settings: &ProxySettings,
     socket: &std::path::Path,
     backends: &[(String, SocketAddr)],
 ) -> String {
-    let plain = Settings {
+    let plain = ProxySettings {
         pool: String::new(),
         ..settings.clone()
     }
@@ -115,8 +115,8 @@ async fn another_reuse_port_waits_for_a_restart() {
     let bench = Bench::start("reload-restart", App::BuiltIn, 1)
         .await
         .unwrap();
-    let settings = Settings::default();
-    let proxy = Proxy::start(
+    let settings = ProxySettings::default();
+    let proxy = DemoProxy::start(
         exe(),
         "proxy",
         bench.scratch.path(),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lameduck::registry::view::{BackendView, PoolView};
-use lameduck::tools::demo::client::Connection;
-use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::client::LoadConnection;
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use serde_json::json;
 
 use crate::harness::apps::App;
@@ -20,7 +20,7 @@ fn backend<'a>(pool: &'a PoolView, name: &str) -> &'a BackendView {
 }
 
 /// Drains without waiting; it ends by itself when a new process is ready.
-async fn drain_until_restarted(proxy: &Proxy, name: &str) {
+async fn drain_until_restarted(proxy: &DemoProxy, name: &str) {
     let path = format!("/v1/pools/app/backends/{name}/drain");
     let body = json!({ "until": "restarted", "wait": false, "reason": "deploy" });
     lameduck::tools::demo::admin::call(proxy.socket(), "POST", &path, Some(&body))
@@ -36,9 +36,15 @@ async fn a_drain_until_restarted_ends_with_the_new_process_and_not_before() {
         .await
         .unwrap();
     let dir = bench.scratch.path().to_owned();
-    let proxy = Proxy::start(exe(), "proxy", &dir, &Settings::default(), &bench.instances)
-        .await
-        .unwrap();
+    let proxy = DemoProxy::start(
+        exe(),
+        "proxy",
+        &dir,
+        &ProxySettings::default(),
+        &bench.instances,
+    )
+    .await
+    .unwrap();
     let name = bench.instances[0].name().to_owned();
     let before = backend(&proxy.pool().await.unwrap(), &name).incarnation;
 
@@ -76,16 +82,16 @@ async fn a_drain_until_restarted_ends_with_the_new_process_and_not_before() {
 async fn drains_and_registrations_survive_a_restart_of_the_proxy() {
     let bench = Bench::start("state-dir", App::BuiltIn, 3).await.unwrap();
     let dir = bench.scratch.path().to_owned();
-    let settings = Settings {
+    let settings = ProxySettings {
         server: format!(
             "lame_duck = \"0s\"\nstate_dir = {:?}",
             dir.join("state").display().to_string()
         ),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     std::fs::create_dir_all(dir.join("state")).unwrap();
     let (configured, registered) = bench.instances.split_at(2);
-    let mut old = Proxy::start(exe(), "old", &dir, &settings, configured)
+    let mut old = DemoProxy::start(exe(), "old", &dir, &settings, configured)
         .await
         .unwrap();
     let guest = json!({ "address": registered[0].address().to_string(), "wait": "10s" });
@@ -102,7 +108,7 @@ async fn drains_and_registrations_survive_a_restart_of_the_proxy() {
     old.drain("guest", Duration::from_secs(5)).await.unwrap();
     old.stop(PATIENCE).await.unwrap();
 
-    let new = Proxy::start(exe(), "new", &dir, &settings, configured)
+    let new = DemoProxy::start(exe(), "new", &dir, &settings, configured)
         .await
         .unwrap();
     until("the other backend", PATIENCE, async || {
@@ -135,12 +141,12 @@ async fn a_drain_survives_a_crash_of_the_proxy() {
     let bench = Bench::start("crash", App::BuiltIn, 1).await.unwrap();
     let dir = bench.scratch.path().to_owned();
     std::fs::create_dir_all(dir.join("state")).unwrap();
-    let settings = Settings {
+    let settings = ProxySettings {
         server: format!("state_dir = {:?}", dir.join("state").display().to_string()),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let name = bench.instances[0].name().to_owned();
-    let mut old = Proxy::start(exe(), "old", &dir, &settings, &bench.instances)
+    let mut old = DemoProxy::start(exe(), "old", &dir, &settings, &bench.instances)
         .await
         .unwrap();
     old.drain(&name, Duration::from_secs(5)).await.unwrap();
@@ -150,7 +156,7 @@ async fn a_drain_survives_a_crash_of_the_proxy() {
     .await;
     old.process().signal(libc::SIGKILL).unwrap();
     old.process().wait(PATIENCE).await.unwrap();
-    let new = Proxy::start(exe(), "new", &dir, &settings, &bench.instances)
+    let new = DemoProxy::start(exe(), "new", &dir, &settings, &bench.instances)
         .await
         .unwrap();
     let view = new.pool().await.unwrap();
@@ -164,10 +170,16 @@ async fn a_second_signal_exits_at_once() {
         .await
         .unwrap();
     let dir = bench.scratch.path().to_owned();
-    let mut proxy = Proxy::start(exe(), "proxy", &dir, &Settings::default(), &bench.instances)
-        .await
-        .unwrap();
-    let mut connection = Connection::open(proxy.address()).await.unwrap();
+    let mut proxy = DemoProxy::start(
+        exe(),
+        "proxy",
+        &dir,
+        &ProxySettings::default(),
+        &bench.instances,
+    )
+    .await
+    .unwrap();
+    let mut connection = LoadConnection::open(proxy.address()).await.unwrap();
     let slow = tokio::spawn(async move {
         let request = b"GET /slow?ms=15000 HTTP/1.1\r\nHost: app\r\nx-demo-id: 1\r\n\r\n";
         connection

@@ -5,8 +5,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use lameduck::rt::syscall;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use tokio::process::{Child, Command};
 
 use crate::harness::apps::App;
@@ -41,16 +41,16 @@ async fn end(roll: Child) -> (i32, String, String) {
 /// Some instances behind a proxy, and who restarts them.
 struct Stage {
     bench: Bench,
-    proxy: Proxy,
+    proxy: DemoProxy,
     supervisor: Supervisor,
 }
 
 impl Stage {
     async fn new(count: usize) -> Self {
         let mut bench = Bench::start("roll", App::BuiltIn, count).await.unwrap();
-        let settings = Settings::default();
+        let settings = ProxySettings::default();
         let dir = bench.scratch.path().to_owned();
-        let mut proxy = Proxy::start(exe(), "proxy", &dir, &settings, &bench.instances)
+        let mut proxy = DemoProxy::start(exe(), "proxy", &dir, &settings, &bench.instances)
             .await
             .unwrap();
         proxy.eligible().await.unwrap();
@@ -97,7 +97,7 @@ impl Stage {
 async fn a_roll_under_load_costs_no_request() {
     let _turn = turn().await;
     let mut bench = Bench::start("roll", App::BuiltIn, 3).await.unwrap();
-    let front = Front::lameduck(&bench, &Settings::default()).await;
+    let front = Front::lameduck(&bench, &ProxySettings::default()).await;
     let Front::Lameduck(proxy) = &front else {
         unreachable!()
     };
@@ -108,7 +108,7 @@ async fn a_roll_under_load_costs_no_request() {
         proxy.pool().await.unwrap().eligible == 3
     })
     .await;
-    let load = Load::start(Plan::new(front.address(), scale().rate));
+    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
     let rounds = if proving() { 3 } else { 1 };
     for _ in 0..rounds {
         let (code, lines, errors) =
@@ -168,7 +168,7 @@ async fn the_last_one_is_not_taken_out_unless_told_to() {
     assert_eq!(stage.drains().await, 0);
 
     // The load goes on: its requests wait.
-    let load = Load::start(Plan::new(stage.proxy.address(), 50));
+    let load = Load::start(LoadPlan::new(stage.proxy.address(), 50));
     let rolled = start(&stage.socket(), &["--allow-empty", "--json"], &command);
     let (code, lines, errors) = end(rolled).await;
     assert_eq!(code, 0, "{errors}");

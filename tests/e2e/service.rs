@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use lameduck::rt::syscall;
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::process::Process;
-use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::process::ChildProcess;
+use lameduck::tools::demo::proxy::ProxySettings;
 use serde_json::json;
 
 use crate::harness::apps::App;
@@ -22,7 +22,7 @@ use crate::setting::say;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A configuration for `listen`, and the admin socket that it names.
-fn configure(bench: &Bench, name: &str, settings: &Settings) -> (PathBuf, PathBuf) {
+fn configure(bench: &Bench, name: &str, settings: &ProxySettings) -> (PathBuf, PathBuf) {
     let dir = bench.scratch.path();
     let (socket, config) = (
         dir.join(format!("{name}.sock")),
@@ -43,9 +43,9 @@ fn run(config: &Path) -> Command {
     command
 }
 
-fn start(bench: &Bench, name: &str, command: Command) -> Process {
+fn start(bench: &Bench, name: &str, command: Command) -> ChildProcess {
     let log = bench.scratch.path().join(format!("{name}.log"));
-    let mut process = Process::start(name, command, &log).unwrap();
+    let mut process = ChildProcess::start(name, command, &log).unwrap();
     process.ignore_output();
     process
 }
@@ -73,7 +73,7 @@ fn heard(socket: &UnixDatagram, what: &str) -> Vec<String> {
 #[tokio::test]
 async fn it_needs_no_certificates_of_the_system() {
     let bench = Bench::start("service", App::BuiltIn, 1).await.unwrap();
-    let (config, socket) = configure(&bench, "bare", &Settings::default());
+    let (config, socket) = configure(&bench, "bare", &ProxySettings::default());
     let mut command = run(&config);
     command
         .env("SSL_CERT_FILE", "/nowhere/ca.crt")
@@ -90,9 +90,9 @@ async fn it_needs_no_certificates_of_the_system() {
 #[tokio::test]
 async fn its_supervisor_is_told_what_it_does() {
     let bench = Bench::start("service", App::BuiltIn, 2).await.unwrap();
-    let settings = Settings {
+    let settings = ProxySettings {
         server: "lame_duck = \"300ms\"".into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let (config, socket) = configure(&bench, "proxy", &settings);
     let path = bench.scratch.path().join("notify");
@@ -159,7 +159,7 @@ async fn its_supervisor_is_told_what_it_does() {
 #[tokio::test]
 async fn a_supervisor_that_is_gone_does_not_matter() {
     let bench = Bench::start("service", App::BuiltIn, 1).await.unwrap();
-    let (config, socket) = configure(&bench, "proxy", &Settings::default());
+    let (config, socket) = configure(&bench, "proxy", &ProxySettings::default());
     let mut command = run(&config);
     command
         .env("NOTIFY_SOCKET", bench.scratch.path().join("nobody"))
@@ -204,13 +204,13 @@ async fn a_restart_on_an_activated_socket_refuses_nobody() {
     let bench = Bench::start("activation", App::BuiltIn, 2).await.unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let settings = Settings {
+    let settings = ProxySettings {
         listen: address,
         server: "lame_duck = \"100ms\"".into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let (config, socket) = configure(&bench, "proxy", &settings);
-    let ready = async |process: &mut Process| {
+    let ready = async |process: &mut ChildProcess| {
         until("ready", PATIENCE, async || {
             process.check().unwrap();
             let path = "/-/ready?pool=app";
@@ -223,7 +223,7 @@ async fn a_restart_on_an_activated_socket_refuses_nobody() {
     };
     let mut proxy = start(&bench, "proxy-1", activated(&config, &listener, "web"));
     ready(&mut proxy).await;
-    let load = Load::start(Plan::new(address, scale().rate));
+    let load = Load::start(LoadPlan::new(address, scale().rate));
     for n in 2..=4 {
         proxy.signal(libc::SIGTERM).unwrap();
         assert!(proxy.wait(PATIENCE).await.unwrap().0.success());
@@ -244,7 +244,7 @@ async fn a_restart_on_an_activated_socket_refuses_nobody() {
 #[tokio::test]
 async fn a_socket_that_fits_nothing_is_named() {
     let bench = Bench::start("activation", App::BuiltIn, 1).await.unwrap();
-    let (config, socket) = configure(&bench, "proxy", &Settings::default());
+    let (config, socket) = configure(&bench, "proxy", &ProxySettings::default());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut proxy = start(&bench, "proxy", activated(&config, &listener, "web"));
     until("ready", PATIENCE, async || {
@@ -267,7 +267,7 @@ async fn a_socket_that_fits_nothing_is_named() {
 #[tokio::test]
 async fn the_admin_socket_can_be_activated() {
     let bench = Bench::start("activation", App::BuiltIn, 1).await.unwrap();
-    let (config, _) = configure(&bench, "proxy", &Settings::default());
+    let (config, _) = configure(&bench, "proxy", &ProxySettings::default());
     let path = bench.scratch.path().join("supervisors.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let mut proxy = start(&bench, "proxy", activated(&config, &listener, "admin"));
@@ -310,9 +310,9 @@ async fn as_process_1_it_reaps_orphans_and_stops_when_told() {
         return;
     }
     let bench = Bench::start("pid-1", App::BuiltIn, 1).await.unwrap();
-    let settings = Settings {
+    let settings = ProxySettings {
         server: "lame_duck = \"0s\"".into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let (config, socket) = configure(&bench, "proxy", &settings);
     let mut command = Command::new("unshare");

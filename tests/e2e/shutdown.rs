@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
@@ -16,16 +16,16 @@ const LAME_DUCK: Duration = Duration::from_secs(1);
 async fn every_accepted_request_is_answered() {
     let _turn = turn().await;
     let bench = Bench::start("shutdown", App::BuiltIn, 3).await.unwrap();
-    let first = Settings {
+    let first = ProxySettings {
         reuse_port: true,
         server: "lame_duck = \"1s\"".into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let dir = bench.scratch.path();
-    let mut old = Proxy::start(exe(), "old", dir, &first, &bench.instances)
+    let mut old = DemoProxy::start(exe(), "old", dir, &first, &bench.instances)
         .await
         .unwrap();
-    let load = Load::start(Plan::new(old.address(), scale().rate));
+    let load = Load::start(LoadPlan::new(old.address(), scale().rate));
     let mut notes = Vec::new();
     let mut total = 0;
     for round in 1..=if proving() { 20 } else { 2 } {
@@ -35,11 +35,11 @@ async fn every_accepted_request_is_answered() {
             load.progress().sent > before + 400
         })
         .await;
-        let second = Settings {
+        let second = ProxySettings {
             listen: old.address(),
             ..first.clone()
         };
-        let new = Proxy::start(
+        let new = DemoProxy::start(
             exe(),
             &format!("new{round}"),
             dir,

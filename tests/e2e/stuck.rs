@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 
 use crate::harness::apps::App;
 use crate::harness::{Bench, exe, get, skip, until};
@@ -57,13 +57,13 @@ impl Drop for Frozen {
     }
 }
 
-async fn start(bench: &Bench, name: &str, server: &str) -> (Proxy, PathBuf) {
-    let settings = Settings {
+async fn start(bench: &Bench, name: &str, server: &str) -> (DemoProxy, PathBuf) {
+    let settings = ProxySettings {
         server: server.into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let dir = bench.scratch.path();
-    let mut proxy = Proxy::start(exe(), name, dir, &settings, &bench.instances)
+    let mut proxy = DemoProxy::start(exe(), name, dir, &settings, &bench.instances)
         .await
         .unwrap();
     proxy.eligible().await.unwrap();
@@ -75,7 +75,7 @@ fn said(log: &PathBuf) -> String {
     std::fs::read_to_string(log).unwrap_or_default()
 }
 
-async fn ended(proxy: &mut Proxy, frozen: &Frozen) -> ExitStatus {
+async fn ended(proxy: &mut DemoProxy, frozen: &Frozen) -> ExitStatus {
     let begun = Instant::now();
     loop {
         frozen.reap();

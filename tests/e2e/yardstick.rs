@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::load::{Load, LoadPlan};
 use lameduck::tools::demo::oracle::Evidence;
-use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::proxy::ProxySettings;
 
 use crate::harness::apps::App;
 use crate::harness::front::{Front, Kind};
@@ -52,9 +52,9 @@ fn count(variable: &str, default: u64) -> u64 {
 async fn run(proxy: Option<Kind>, app: App, end: End) -> Option<(Evidence, String)> {
     let mut bench = Bench::start("yardstick", app, 3).await?;
     let access_log = bench.scratch.path().join("access.log");
-    let settings = Settings {
+    let settings = ProxySettings {
         access_log: access_log.display().to_string(),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let front = match proxy {
         None => Front::lameduck(&bench, &settings).await,
@@ -70,7 +70,7 @@ async fn run(proxy: Option<Kind>, app: App, end: End) -> Option<(Evidence, Strin
         true => count("LAMEDUCK_PROVE_RATE", 300),
         false => scale().rate.into(),
     };
-    let load = Load::start(Plan::new(front.address(), rate as u32));
+    let load = Load::start(LoadPlan::new(front.address(), rate as u32));
     tokio::time::sleep(SETTLE).await;
     let signal = match end {
         End::Sigterm => libc::SIGTERM,

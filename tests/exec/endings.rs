@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 
-use lameduck::tools::demo::client::Connection;
+use lameduck::tools::demo::client::LoadConnection;
 use lameduck::tools::demo::oracle::Loss;
 
 use crate::rig::{Rig, until};
 
 /// One request; its status.
 pub async fn get(address: SocketAddr, path: &'static str) -> Result<u16, Loss> {
-    let mut connection = Connection::open(address).await?;
+    let mut connection = LoadConnection::open(address).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nx-demo-id: 1\r\nConnection: close\r\n\r\n"
     );

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use lameduck::registry::view::BackendView;
 use lameduck::tools::demo::journal;
-use lameduck::tools::demo::oracle::{Account, Evidence, Life, Sent};
-use lameduck::tools::demo::process::Process;
-use lameduck::tools::demo::proxy::{Proxy, Settings};
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::oracle::{Evidence, Life, LoadAccount, Sent};
+use lameduck::tools::demo::process::ChildProcess;
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
+use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Longest wait for anything that should happen.
@@ -50,32 +50,32 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 }
 
 pub struct Rig {
-    pub proxy: Proxy,
-    pub settings: Settings,
+    pub proxy: DemoProxy,
+    pub settings: ProxySettings,
     /// Through which socket launchers and commands go.
     pub through: PathBuf,
     lives: Vec<(String, PathBuf, Option<u64>)>,
     // Last: processes that still run write into it.
-    pub scratch: Scratch,
+    pub scratch: ScratchDir,
 }
 
 /// A launcher with its app.
 pub struct Launched {
-    pub process: Process,
+    pub process: ChildProcess,
     pub journal: PathBuf,
     errors: PathBuf,
 }
 
 impl Rig {
     pub async fn start() -> Self {
-        let scratch = Scratch::new("lameduck-exec").unwrap();
+        let scratch = ScratchDir::new("lameduck-exec").unwrap();
         let apps = scratch.path().join("apps.sock");
-        let mut settings = Settings {
+        let mut settings = ProxySettings {
             admin: format!("apps_socket = {:?}", apps.display().to_string()),
             server: "lame_duck = \"0s\"".into(),
-            ..Settings::default()
+            ..ProxySettings::default()
         };
-        let proxy = Proxy::start(exe(), "proxy", scratch.path(), &settings, &[])
+        let proxy = DemoProxy::start(exe(), "proxy", scratch.path(), &settings, &[])
             .await
             .unwrap();
         settings.listen = proxy.address();
@@ -91,7 +91,7 @@ impl Rig {
     /// Starts the proxy again, on the same socket and port.
     pub async fn proxy_again(&mut self) {
         let dir = self.scratch.path();
-        self.proxy = Proxy::start(exe(), "proxy", dir, &self.settings, &[])
+        self.proxy = DemoProxy::start(exe(), "proxy", dir, &self.settings, &[])
             .await
             .unwrap();
     }
@@ -111,7 +111,7 @@ impl Rig {
     pub fn spawn(&mut self, command: Command) -> Launched {
         let n = self.lives.len();
         let errors = self.scratch.path().join(format!("{n}.err"));
-        let mut process = Process::start("launcher", command, &errors).unwrap();
+        let mut process = ChildProcess::start("launcher", command, &errors).unwrap();
         process.ignore_output();
         let journal = self.scratch.path().join(format!("{n}.journal"));
         self.lives.push((n.to_string(), journal.clone(), None));
@@ -184,7 +184,7 @@ impl Rig {
     }
 
     /// What the oracle says. An app was told to stop when its own handler says so.
-    pub fn account(&self, sent: Vec<Sent>) -> Account {
+    pub fn account(&self, sent: Vec<Sent>) -> LoadAccount {
         let lives = self.lives.iter().filter(|(_, journal, _)| journal.exists());
         let lives = lives.map(|(name, path, exited)| {
             let lines = journal::read(path).unwrap();
@@ -205,7 +205,7 @@ impl Rig {
             }
         });
         let lives = lives.collect();
-        Account::of(&Evidence {
+        LoadAccount::of(&Evidence {
             sent,
             lives,
             held: None,

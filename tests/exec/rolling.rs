@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::load::{Load, LoadPlan};
 
 use crate::rig::{Rig, figure, proving, turn};
 
 fn load(rig: &Rig) -> Load {
     let rate = if proving() { 300 } else { 100 };
-    Load::start(Plan::new(rig.proxy.address(), rate))
+    Load::start(LoadPlan::new(rig.proxy.address(), rate))
 }
 
 /// How often each instance is restarted.

@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use lameduck::tools::demo::proxy::{Proxy, Settings};
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
+use lameduck::tools::demo::scratch::ScratchDir;
 
 use crate::rig::{exe, turn, until};
 use crate::setting;
@@ -23,15 +23,15 @@ struct Done {
 }
 
 struct Host {
-    proxy: Proxy,
+    proxy: DemoProxy,
     exe: PathBuf,
     apps: PathBuf,
-    scratch: Scratch,
+    scratch: ScratchDir,
 }
 
 impl Host {
     async fn new() -> Self {
-        let scratch = Scratch::new("lameduck-users").unwrap();
+        let scratch = ScratchDir::new("lameduck-users").unwrap();
         // Everybody may come to the socket, and run what the test runs, wherever that was built.
         let everybody = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(scratch.path(), everybody.clone()).unwrap();
@@ -39,12 +39,12 @@ impl Host {
         std::fs::copy(exe(), &own_exe).unwrap();
         std::fs::set_permissions(&own_exe, everybody).unwrap();
         let apps = scratch.path().join("apps.sock");
-        let settings = Settings {
+        let settings = ProxySettings {
             admin: format!("apps_socket = {:?}\napps_mode = \"0666\"", apps.display()),
             server: "lame_duck = \"0s\"".into(),
-            ..Settings::default()
+            ..ProxySettings::default()
         };
-        let proxy = Proxy::start(exe(), "proxy", scratch.path(), &settings, &[])
+        let proxy = DemoProxy::start(exe(), "proxy", scratch.path(), &settings, &[])
             .await
             .unwrap();
         Self {

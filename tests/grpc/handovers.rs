@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::tools::demo::oracle::Account;
-use lameduck::tools::demo::proxy::{Proxy, Settings};
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::oracle::LoadAccount;
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
+use lameduck::tools::demo::scratch::ScratchDir;
 use serde_json::Value;
 
 use super::client::soon;
@@ -16,8 +16,8 @@ use super::results::{Row, record};
 /// Apps, and proxies in front of them, one after the other.
 struct Stand {
     apps: Vec<App>,
-    settings: Settings,
-    scratch: Scratch,
+    settings: ProxySettings,
+    scratch: ScratchDir,
     started: usize,
 }
 
@@ -25,27 +25,27 @@ impl Stand {
     fn new(python: &Path, server: &str) -> Self {
         Self {
             apps: (0..2).map(|index| App::new(python, index)).collect(),
-            settings: Settings {
+            settings: ProxySettings {
                 reuse_port: true,
                 server: server.to_owned(),
                 listener: "http2 = true".to_owned(),
                 pool: POOL.to_owned(),
-                ..Settings::default()
+                ..ProxySettings::default()
             },
-            scratch: Scratch::new("lameduck-grpc").unwrap(),
+            scratch: ScratchDir::new("lameduck-grpc").unwrap(),
             started: 0,
         }
     }
 
     /// Starts the next proxy, where the one before listens.
-    async fn proxy(&mut self) -> Proxy {
+    async fn proxy(&mut self) -> DemoProxy {
         let at = |app: &App| (app.name.clone(), ([127, 0, 0, 1], app.port).into());
         let backends: Vec<_> = self.apps.iter().map(at).collect();
         self.started += 1;
         let name = format!("proxy-{}", self.started);
         let exe = Path::new(env!("CARGO_BIN_EXE_lameduck"));
         let dir = self.scratch.path();
-        let mut proxy = Proxy::start_with(exe, &name, dir, &self.settings, &backends)
+        let mut proxy = DemoProxy::start_with(exe, &name, dir, &self.settings, &backends)
             .await
             .unwrap();
         proxy.eligible().await.unwrap();
@@ -55,7 +55,7 @@ impl Stand {
 }
 
 /// Waits until the backends of this proxy show what is wanted.
-async fn until(proxy: &Proxy, what: &str, wanted: impl Fn(u64, u32) -> bool) {
+async fn until(proxy: &DemoProxy, what: &str, wanted: impl Fn(u64, u32) -> bool) {
     for _ in 0..2000 {
         let backends = proxy.pool().await.unwrap().backends;
         let requests = backends.iter().map(|view| view.requests).sum();
@@ -102,10 +102,10 @@ async fn the_proxys_own_end_costs_no_call() {
             test: "own SIGTERM, gRPC",
             proxy: "lameduck".into(),
             app: format!("grpcio, client in {language:?}"),
-            account: Account {
+            account: LoadAccount {
                 sent: calls,
                 answered: calls,
-                ..Account::default()
+                ..LoadAccount::default()
             },
             notes: vec![format!(
                 "{rounds} hand-overs; SIGTERM to exit at most {slowest:?}; latencies not measured"

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Request;
 use lameduck::rt::syscall::monotonic_ns;
-use lameduck::tools::demo::oracle::{Kind, Loss, Sent};
+use lameduck::tools::demo::oracle::{DemoRequestKind, Loss, Sent};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -77,9 +77,9 @@ async fn work(shared: Arc<Shared>) -> Vec<Sent> {
     while !shared.stop.load(Ordering::Relaxed) {
         let id = shared.ids.fetch_add(1, Ordering::Relaxed);
         let kind = match id % 20 {
-            0 => Kind::Slow,
-            1 | 2 => Kind::Post,
-            _ => Kind::Get,
+            0 => DemoRequestKind::Slow,
+            1 | 2 => DemoRequestKind::Post,
+            _ => DemoRequestKind::Get,
         };
         let at = monotonic_ns();
         let outcome = match tokio::time::timeout(TIMEOUT, send(&shared, id, kind)).await {
@@ -124,14 +124,14 @@ async fn connection(shared: &Arc<Shared>) -> Result<SendRequest<Bytes>, Loss> {
     Err(Loss::Refused)
 }
 
-async fn send(shared: &Arc<Shared>, id: u64, kind: Kind) -> Result<u16, Loss> {
+async fn send(shared: &Arc<Shared>, id: u64, kind: DemoRequestKind) -> Result<u16, Loss> {
     loop {
         let mut connection = connection(shared).await?;
         let body = format!("body of request {id}\n").repeat(20);
         let (method, path) = match kind {
-            Kind::Get => ("GET", "/"),
-            Kind::Post => ("POST", "/echo"),
-            Kind::Slow => ("GET", "/slow?ms=300"),
+            DemoRequestKind::Get => ("GET", "/"),
+            DemoRequestKind::Post => ("POST", "/echo"),
+            DemoRequestKind::Slow => ("GET", "/slow?ms=300"),
         };
         let request = Request::builder()
             .method(method)
@@ -140,7 +140,7 @@ async fn send(shared: &Arc<Shared>, id: u64, kind: Kind) -> Result<u16, Loss> {
             .header("x-request-id", id)
             .body(())
             .unwrap();
-        let post = kind == Kind::Post;
+        let post = kind == DemoRequestKind::Post;
         let Ok((response, mut up)) = connection.send_request(request, !post) else {
             // Told to go between the look and the request: nothing was sent.
             continue;

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::tools::demo::instance::{Instance, Program};
-use lameduck::tools::demo::oracle::{Account, Evidence};
-use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::instance::{DemoInstance, Program};
+use lameduck::tools::demo::oracle::{Evidence, LoadAccount};
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::roll;
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::scratch::ScratchDir;
 
 use super::load::Load;
 
@@ -17,18 +17,18 @@ fn exe() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_lameduck"))
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> ProxySettings {
+    ProxySettings {
         listener: "http2 = true".into(),
-        ..Settings::default()
+        ..ProxySettings::default()
     }
 }
 
-async fn instances(scratch: &Scratch) -> Vec<Instance> {
+async fn instances(scratch: &ScratchDir) -> Vec<DemoInstance> {
     let mut instances = Vec::new();
     for n in 1..=3 {
         let program = Program::built_in(exe());
-        let launched = Instance::launch(&format!("app-{n}"), &program, scratch.path()).await;
+        let launched = DemoInstance::launch(&format!("app-{n}"), &program, scratch.path()).await;
         instances.push(launched.unwrap());
     }
     instances
@@ -45,10 +45,10 @@ async fn until_more(load: &Load, count: u64) {
     panic!("the load stands still at {} of {target}", load.done());
 }
 
-async fn account(load: Load, instances: &[Instance]) -> Account {
+async fn account(load: Load, instances: &[DemoInstance]) -> LoadAccount {
     let sent = load.stop().await;
     let lives = instances.iter().flat_map(|one| one.lives().unwrap());
-    Account::of(&Evidence {
+    LoadAccount::of(&Evidence {
         sent,
         lives: lives.collect(),
         ..Evidence::default()
@@ -58,9 +58,9 @@ async fn account(load: Load, instances: &[Instance]) -> Account {
 /// 100 streams on one connection, through the restart of every instance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_costs_no_stream() {
-    let scratch = Scratch::new("lameduck-h2").unwrap();
+    let scratch = ScratchDir::new("lameduck-h2").unwrap();
     let mut apps = instances(&scratch).await;
-    let mut proxy = Proxy::start(exe(), "proxy", scratch.path(), &settings(), &apps)
+    let mut proxy = DemoProxy::start(exe(), "proxy", scratch.path(), &settings(), &apps)
         .await
         .unwrap();
     proxy.eligible().await.unwrap();
@@ -86,14 +86,14 @@ async fn a_rolling_restart_costs_no_stream() {
 /// The proxy's own end, while another takes over the address: the client goes where GOAWAY sends it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_proxys_own_end_costs_no_stream() {
-    let scratch = Scratch::new("lameduck-h2").unwrap();
+    let scratch = ScratchDir::new("lameduck-h2").unwrap();
     let apps = instances(&scratch).await;
-    let mut first = Settings {
+    let mut first = ProxySettings {
         reuse_port: true,
         server: "lame_duck = \"300ms\"".into(),
         ..settings()
     };
-    let mut old = Proxy::start(exe(), "old", scratch.path(), &first, &apps)
+    let mut old = DemoProxy::start(exe(), "old", scratch.path(), &first, &apps)
         .await
         .unwrap();
     old.eligible().await.unwrap();
@@ -102,7 +102,7 @@ async fn the_proxys_own_end_costs_no_stream() {
     for round in 0..3 {
         until_more(&load, 300).await;
         let name = format!("new{round}");
-        let mut new = Proxy::start(exe(), &name, scratch.path(), &first, &apps)
+        let mut new = DemoProxy::start(exe(), &name, scratch.path(), &first, &apps)
             .await
             .unwrap();
         new.eligible().await.unwrap();

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lameduck::config::schema::{Key, SECTIONS};
+use lameduck::config::schema::{KeySchema, SECTIONS};
 use lameduck::tools::demo::admin;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use super::rig::Rig;
 
 /// What may be written for a key, from the least to the most.
-fn candidates(key: &Key) -> Vec<String> {
+fn candidates(key: &KeySchema) -> Vec<String> {
     let quoted = |list: &[&str]| list.iter().map(|text| format!("\"{text}\"")).collect();
     let form = key.form;
     if form == "duration" {

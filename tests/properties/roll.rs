@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use lameduck::core::Time;
 use lameduck::core::drain::RestartSign;
-use lameduck::core::roll::{Drained, Effect, Event, Plan, Roll, Seen};
+use lameduck::core::roll::{Drained, Roll, RollBackend, RollEffect, RollEvent, RollPlan};
 use proptest::prelude::*;
 
 const SECOND: Time = Time::from_secs(1);
 
-fn one(n: usize) -> Seen {
-    Seen {
+fn one(n: usize) -> RollBackend {
+    RollBackend {
         name: n.to_string(),
         process: (n as u64, 1),
         ready: true,
@@ -53,7 +53,7 @@ proptest! {
     #[test]
     fn a_roll_keeps_its_promises(max in 1..4_usize, by_command in any::<bool>(), acts in acts()) {
         let mut seen: Vec<_> = (0..5).map(one).collect();
-        let plan = Plan {
+        let plan = RollPlan {
             max_unavailable: max,
             allow_empty: false,
             command_timeout: SECOND * 100,
@@ -69,31 +69,31 @@ proptest! {
         let end = [Act::Wait(200), Act::Interrupted, Act::Interrupted];
         for act in start.chain(acts).chain(end) {
             let event = match act {
-                Act::Drained(n, how) => Event::Drained(n.to_string(), how),
+                Act::Drained(n, how) => RollEvent::Drained(n.to_string(), how),
                 Act::Ran(n, well) => {
                     if !running.remove(&n.to_string()) {
                         continue;
                     }
-                    Event::Ran(n.to_string(), well)
+                    RollEvent::Ran(n.to_string(), well)
                 }
                 Act::Look(states) => {
                     for (one, (ready, incarnation)) in seen.iter_mut().zip(states) {
                         one.ready = ready;
                         one.process.1 = incarnation;
                     }
-                    Event::Looked(seen.clone())
+                    RollEvent::Looked(seen.clone())
                 }
-                Act::Broke => Event::Broke("x".into()),
-                Act::Interrupted => Event::Interrupted,
+                Act::Broke => RollEvent::Broke("x".into()),
+                Act::Interrupted => RollEvent::Interrupted,
                 Act::Wait(seconds) => {
                     now += SECOND * seconds as u32;
-                    Event::Tick
+                    RollEvent::Tick
                 }
             };
             for effect in roll.step(event, now) {
                 prop_assert_eq!(finished, 0, "{:?} after the end", effect);
                 match effect {
-                    Effect::Drain(name) => {
+                    RollEffect::Drain(name) => {
                         let others = seen.iter().filter(|one| {
                             one.ready && one.name != name && !drained.contains(&one.name)
                         });
@@ -101,19 +101,19 @@ proptest! {
                         prop_assert!(!was_ready || others.count() > 0, "{name} was the last");
                         prop_assert!(drained.insert(name));
                     }
-                    Effect::Run(name) => {
+                    RollEffect::Run(name) => {
                         prop_assert!(drained.contains(&name) && running.insert(name));
                     }
-                    Effect::Kill(name) => prop_assert!(running.remove(&name)),
-                    Effect::Undo(name) => prop_assert!(drained.remove(&name)),
-                    Effect::Ready(name, _) => {
+                    RollEffect::Kill(name) => prop_assert!(running.remove(&name)),
+                    RollEffect::Undo(name) => prop_assert!(drained.remove(&name)),
+                    RollEffect::Ready(name, _) => {
                         let ready = seen.iter().any(|one| one.name == name && one.ready);
                         // Where the command's end counts, the drain was lifted then.
                         prop_assert!(ready && drained.remove(&name) != by_command);
                     }
-                    Effect::Gone(_) | Effect::Waiting(_) | Effect::Unseen(_) => {}
-                    Effect::AwaitProbes(_) => prop_assert!(false, "no plan here has that sign"),
-                    Effect::Finish(_) => finished += 1,
+                    RollEffect::Gone(_) | RollEffect::Waiting(_) | RollEffect::Unseen(_) => {}
+                    RollEffect::AwaitProbes(_) => prop_assert!(false, "no plan here has that sign"),
+                    RollEffect::Finish(_) => finished += 1,
                 }
                 prop_assert!(drained.len() <= max);
             }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lameduck::core::backend::Probe;
-use lameduck::registry::Refusal;
+use lameduck::core::backend::ProbeResult;
+use lameduck::registry::RegistryError;
 use lameduck::registry::view::DrainRequest;
 use lameduck::rt::shutdown_signal::Level;
 use tokio::time::sleep;
@@ -129,7 +129,7 @@ async fn a_process_that_died_took_requests_along() {
     sleep(A_MOMENT).await;
     assert!(!waiting.is_finished(), "a probe has to tell what it was");
     assert!(rig.probed("a", |probed| probed.now) > 0);
-    rig.probe("a", Probe::Refused);
+    rig.probe("a", ProbeResult::Refused);
     let answer = told(waiting).await;
     assert_eq!((&*answer.outcome, answer.lost), ("died", 3));
 }
@@ -140,7 +140,7 @@ async fn until_restarted_opens_for_a_new_process_only() {
     let drain = rig.handle.drain("app", "a", restarted("10s"));
     assert_eq!(drain.await.unwrap().outcome, "drained");
     for _ in 0..10 {
-        rig.probe("a", Probe::Pass);
+        rig.probe("a", ProbeResult::Pass);
     }
     rig.settled().await;
     assert_eq!(rig.state("a").await, "drained", "it is the old one");
@@ -148,11 +148,11 @@ async fn until_restarted_opens_for_a_new_process_only() {
         rig.probed("a", |probed| probed.cadence.interval),
         Duration::from_millis(100)
     );
-    rig.probe("a", Probe::Refused);
-    rig.probe("a", Probe::Pass);
+    rig.probe("a", ProbeResult::Refused);
+    rig.probe("a", ProbeResult::Pass);
     rig.settled().await;
     assert_eq!(rig.state("a").await, "drained", "one pass of two");
-    rig.probe("a", Probe::Pass);
+    rig.probe("a", ProbeResult::Pass);
     rig.becomes("a", "ready").await;
     assert_eq!(rig.view("a").await.unwrap().incarnation, 2);
     assert!(rig.probed("a", |probed| probed.cadence.keep));
@@ -161,11 +161,11 @@ async fn until_restarted_opens_for_a_new_process_only() {
 #[tokio::test]
 async fn until_restarted_sees_a_restart_faster_than_a_probe() {
     let rig = Rig::two().await;
-    rig.probe_of("a", Probe::Pass, Some(71));
+    rig.probe_of("a", ProbeResult::Pass, Some(71));
     let drain = rig.handle.drain("app", "a", restarted("10s"));
     assert_eq!(drain.await.unwrap().outcome, "drained");
-    rig.probe_of("a", Probe::Pass, Some(72));
-    rig.probe_of("a", Probe::Pass, Some(72));
+    rig.probe_of("a", ProbeResult::Pass, Some(72));
+    rig.probe_of("a", ProbeResult::Pass, Some(72));
     rig.becomes("a", "ready").await;
 }
 
@@ -179,7 +179,7 @@ async fn an_expiry_opens_after_fresh_passes() {
     let drain = rig.handle.drain("app", "a", request);
     assert_eq!(drain.await.unwrap().outcome, "drained");
     for _ in 0..5 {
-        rig.probe("a", Probe::Pass);
+        rig.probe("a", ProbeResult::Pass);
     }
     let before = lameduck::rt::clock::now();
     rig.settled().await;
@@ -190,11 +190,11 @@ async fn an_expiry_opens_after_fresh_passes() {
         }
     };
     tokio::time::timeout(PATIENCE, expired).await.unwrap();
-    rig.probe_begun("a", Probe::Pass, None, before);
-    rig.probe("a", Probe::Pass);
+    rig.probe_begun("a", ProbeResult::Pass, None, before);
+    rig.probe("a", ProbeResult::Pass);
     rig.settled().await;
     assert_eq!(rig.state("a").await, "drained", "one fresh pass of two");
-    rig.probe("a", Probe::Pass);
+    rig.probe("a", ProbeResult::Pass);
     rig.becomes("a", "ready").await;
 }
 
@@ -220,11 +220,11 @@ async fn each_actor_lifts_its_own() {
 async fn the_apps_503_drains_and_passes_lift_it() {
     let mut rig = Rig::two().await;
     rig.events();
-    rig.probe("a", Probe::Unavailable);
+    rig.probe("a", ProbeResult::Unavailable);
     rig.becomes("a", "drained").await;
     assert_eq!(rig.snapshot().last_resort.len(), 1);
-    rig.probe("a", Probe::Pass);
-    rig.probe("a", Probe::Pass);
+    rig.probe("a", ProbeResult::Pass);
+    rig.probe("a", ProbeResult::Pass);
     rig.becomes("a", "ready").await;
     let events = rig.events();
     let wanted = [
@@ -251,7 +251,7 @@ async fn not_to_wait_is_possible() {
 #[tokio::test]
 async fn refusals_say_what_there_is() {
     let rig = Rig::two().await;
-    let text = |refusal: Refusal| refusal.to_string();
+    let text = |refusal: RegistryError| refusal.to_string();
     let drain = rig.handle.drain("web", "a", DrainRequest::default()).await;
     assert_eq!(
         text(drain.unwrap_err()),
@@ -284,7 +284,7 @@ async fn refusals_say_what_there_is() {
     for request in bad {
         let refusal = rig.handle.drain("app", "a", request.clone()).await;
         assert!(
-            matches!(refusal, Err(Refusal::Invalid(_))),
+            matches!(refusal, Err(RegistryError::Invalid(_))),
             "{request:?}: {refusal:?}"
         );
     }
@@ -317,7 +317,7 @@ async fn losses_are_counted_before_quiet() {
         });
         lost.join().unwrap();
         rig.settled().await;
-        rig.probe("a", Probe::Refused);
+        rig.probe("a", ProbeResult::Refused);
         assert_eq!(told(waiting).await.outcome, "died");
         rig.resume("a", true).await.unwrap();
         rig.ready("a").await;

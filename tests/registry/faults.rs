@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use lameduck::core::backend::Probe;
-use lameduck::registry::Refusal;
+use lameduck::core::backend::ProbeResult;
+use lameduck::registry::RegistryError;
 
 use crate::rig::{Rig, TWO, pool};
 
@@ -13,7 +13,7 @@ async fn a_fault_in_one_message_freezes_nothing() {
     rig.drain("a").await.unwrap();
     rig.probes.faulty.store(true, Ordering::SeqCst);
     let refusal = rig.resume("a", false).await.unwrap_err();
-    assert_eq!(refusal, Refusal::Failed);
+    assert_eq!(refusal, RegistryError::Failed);
     rig.probes.faulty.store(false, Ordering::SeqCst);
     // The step was taken; what came after it is made up for.
     assert_eq!(rig.state("a").await, "starting");
@@ -45,8 +45,8 @@ async fn a_stopped_registry_says_so() {
     })
     .join()
     .unwrap();
-    assert_eq!(handle.pools().await, Err(Refusal::ShuttingDown));
-    assert_eq!(handle.answers().await, Err(Refusal::ShuttingDown));
+    assert_eq!(handle.pools().await, Err(RegistryError::ShuttingDown));
+    assert_eq!(handle.answers().await, Err(RegistryError::ShuttingDown));
     handle.ended().await;
 }
 
@@ -54,14 +54,14 @@ async fn a_stopped_registry_says_so() {
 async fn the_first_round_is_over_once() {
     let rig = Rig::new(&pool("", &TWO));
     let rounds = || rig.told.first_rounds.load(Ordering::SeqCst);
-    rig.probe("a", Probe::Refused);
+    rig.probe("a", ProbeResult::Refused);
     rig.settled().await;
     assert_eq!(rounds(), 0);
-    rig.probe("b", Probe::Pass);
+    rig.probe("b", ProbeResult::Pass);
     rig.settled().await;
     assert_eq!(rounds(), 1);
     rig.register("api-0", 4000).await.unwrap();
-    rig.probe("api-0", Probe::Pass);
+    rig.probe("api-0", ProbeResult::Pass);
     rig.settled().await;
     assert_eq!(rounds(), 1);
 }
@@ -78,10 +78,10 @@ async fn probes_hurry_after_a_first_failure_and_calm_down_again() {
     let rig = Rig::two().await;
     let interval = || rig.probed("a", |probed| probed.cadence.interval.as_millis());
     assert_eq!(interval(), 1000);
-    rig.probe("a", Probe::Status(500));
+    rig.probe("a", ProbeResult::Status(500));
     rig.settled().await;
     assert_eq!(interval(), 100);
-    rig.probe("a", Probe::Pass);
+    rig.probe("a", ProbeResult::Pass);
     rig.settled().await;
     assert_eq!(interval(), 1000);
 }
@@ -109,7 +109,7 @@ async fn nobody_else_than_the_app_leaves_a_last_resort() {
     let settings = "[pool.hold]\non_empty = \"fail_open\"\n";
     let rig = Rig::new(&pool(settings, &TWO));
     rig.ready("a").await;
-    rig.probe("a", Probe::Unavailable);
+    rig.probe("a", ProbeResult::Unavailable);
     rig.becomes("a", "drained").await;
     let (old, endpoint) = (rig.snapshot(), rig.endpoint("a"));
     assert_eq!(old.last_resort.len(), 1);
@@ -124,7 +124,7 @@ async fn nobody_else_than_the_app_leaves_a_last_resort() {
 #[tokio::test]
 async fn a_drain_waits_for_what_fail_open_has_sent() {
     let rig = Rig::two().await;
-    rig.probe("a", Probe::Unavailable);
+    rig.probe("a", ProbeResult::Unavailable);
     rig.becomes("a", "drained").await;
     let permit = rig.endpoint("a").permit_anyway().unwrap();
     let waiting = rig.draining("a", Default::default()).await;

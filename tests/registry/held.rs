@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use lameduck::core::backend::Probe;
+use lameduck::core::backend::ProbeResult;
 use lameduck::core::hold::second_look;
 use lameduck::registry::Handle;
-use lameduck::registry::snapshot::{Pool, PoolShared};
+use lameduck::registry::snapshot::{PoolShared, PoolSnapshot};
 use tokio::time::{sleep, timeout};
 
 use crate::rig::{PATIENCE, Rig, TWO, pool};
@@ -22,7 +22,7 @@ impl Drop for Place {
 
 /// What `proxy::hold` does, without a client: counted first, then a look, then the wait. `stall`: how long the
 /// thread is away in between.
-async fn hold(handle: &Handle, pool: &Pool, stall: Duration) {
+async fn hold(handle: &Handle, pool: &PoolSnapshot, stall: Duration) {
     let shared = &pool.shared;
     shared.held.fetch_add(1, Ordering::SeqCst);
     let _place = Place(shared.clone());
@@ -48,7 +48,7 @@ async fn hold(handle: &Handle, pool: &Pool, stall: Duration) {
 }
 
 /// A whole request: tries, waits, tries again; says when it got in.
-async fn request(handle: Handle, mut pool: Arc<Pool>, stall: Duration) -> Instant {
+async fn request(handle: Handle, mut pool: Arc<PoolSnapshot>, stall: Duration) -> Instant {
     loop {
         if pool
             .ready
@@ -119,14 +119,14 @@ async fn nobody_is_left_behind_however_often_it_flips() {
                 request(handle, pool, Duration::ZERO).await
             });
         }
-        rig.probe("a", Probe::Pass);
-        rig.probe("a", Probe::Pass);
+        rig.probe("a", ProbeResult::Pass);
+        rig.probe("a", ProbeResult::Pass);
         sleep(Duration::from_micros(round * 61 % 2000)).await;
-        rig.probe("a", Probe::Unavailable);
+        rig.probe("a", ProbeResult::Unavailable);
         sleep(Duration::from_micros(round * 97 % 1000)).await;
     }
-    rig.probe("a", Probe::Pass);
-    rig.probe("a", Probe::Pass);
+    rig.probe("a", ProbeResult::Pass);
+    rig.probe("a", ProbeResult::Pass);
     let entered = timeout(Duration::from_secs(5), all.join_all()).await;
     assert_eq!(entered.expect("somebody waits for ever").len(), 1200);
 }

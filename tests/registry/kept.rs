@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lameduck::core::backend::Probe;
+use lameduck::core::backend::ProbeResult;
 use lameduck::registry::persist;
 use lameduck::registry::view::DrainRequest;
 use lameduck::rt::clock;
@@ -14,14 +14,14 @@ fn again(rig: &Rig, text: &str) -> Rig {
     Rig::restored(text, rig.kept())
 }
 
-fn drained(state: &persist::State) -> Vec<&str> {
+fn drained(state: &persist::KeptState) -> Vec<&str> {
     state.drains.iter().map(|kept| &*kept.backend).collect()
 }
 
 #[tokio::test]
 async fn drains_and_registrations_are_kept_as_they_change() {
     let rig = Rig::two().await;
-    assert_eq!(rig.kept(), persist::State::default());
+    assert_eq!(rig.kept(), persist::KeptState::default());
     rig.drain("a").await.unwrap();
     assert_eq!(drained(&rig.kept()), ["a"]);
     rig.register("api-0", 4000).await.unwrap();
@@ -32,7 +32,7 @@ async fn drains_and_registrations_are_kept_as_they_change() {
         .deregister("app", "api-0", within("1s"))
         .await
         .unwrap();
-    assert_eq!(rig.kept(), persist::State::default());
+    assert_eq!(rig.kept(), persist::KeptState::default());
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn a_drain_that_passes_have_ended_is_not_kept() {
         .await
         .unwrap();
     assert_eq!(drained(&rig.kept()), ["a"]);
-    rig.probe("a", Probe::Refused);
+    rig.probe("a", ProbeResult::Refused);
     rig.ready("a").await;
     assert!(rig.kept().drains.is_empty());
 }
@@ -51,7 +51,7 @@ async fn a_drain_that_passes_have_ended_is_not_kept() {
 #[tokio::test]
 async fn the_apps_own_word_is_not_kept() {
     let rig = Rig::two().await;
-    rig.probe("a", Probe::Unavailable);
+    rig.probe("a", ProbeResult::Unavailable);
     rig.becomes("a", "drained").await;
     assert!(rig.kept().drains.is_empty());
 }
@@ -66,8 +66,8 @@ async fn a_drained_backend_is_still_drained() {
         rig.told.ended.lock().unwrap().is_empty(),
         "that end was told before"
     );
-    rig.probe("a", Probe::Pass);
-    rig.probe("a", Probe::Pass);
+    rig.probe("a", ProbeResult::Pass);
+    rig.probe("a", ProbeResult::Pass);
     rig.ready("b").await;
     assert_eq!(rig.state("a").await, "drained");
     assert_eq!(drained(&rig.kept()), ["a"]);
@@ -97,7 +97,7 @@ async fn a_drain_waits_for_a_backend_that_comes_later() {
     rig.register("api-0", 4000).await.unwrap();
     rig.drain("api-0").await.unwrap();
     let drains = rig.kept().drains;
-    let later = persist::State {
+    let later = persist::KeptState {
         drains,
         registrations: Vec::new(),
     };
@@ -201,7 +201,7 @@ async fn a_hundred_thousand_registrations_come_back_within_seconds() {
         address: None,
         drain: drain.clone(),
     });
-    let state = persist::State {
+    let state = persist::KeptState {
         drains: drains.collect(),
         registrations: (0..=COUNT).map(registration).collect(),
     };

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use lameduck::core::backend::Probe;
-use lameduck::registry::Refusal;
-use lameduck::registry::lease::Lease;
+use lameduck::core::backend::ProbeResult;
+use lameduck::registry::RegistryError;
+use lameduck::registry::lease::LeaseHandle;
 use lameduck::registry::view::{DrainRequest, LeaseDrainRequest, LeaseEvent, LeaseRequest};
 
 use crate::rig::{PATIENCE, Rig, TWO, pool};
 
 /// A lease, its id, and the name that it is shown by.
-async fn lease(rig: &Rig, name: &str, port: u16, nonce: &str) -> (Lease, String, String, u64) {
+async fn lease(
+    rig: &Rig,
+    name: &str,
+    port: u16,
+    nonce: &str,
+) -> (LeaseHandle, String, String, u64) {
     let request = LeaseRequest {
         address: format!("127.0.0.1:{port}"),
         weight: None,
@@ -33,7 +38,7 @@ async fn lease(rig: &Rig, name: &str, port: u16, nonce: &str) -> (Lease, String,
     }
 }
 
-async fn next(lease: &mut Lease) -> LeaseEvent {
+async fn next(lease: &mut LeaseHandle) -> LeaseEvent {
     let event = tokio::time::timeout(PATIENCE, lease.next()).await;
     event.expect("nobody told us").expect("the lease goes on")
 }
@@ -167,7 +172,7 @@ async fn a_lease_s_drain_has_no_expiry() {
     let drain = rig.view("api-0").await.unwrap().drains.remove(0);
     assert_eq!((&*drain.actor, drain.expires), ("supervisor", None));
     for _ in 0..5 {
-        rig.probe("api-0", Probe::Pass);
+        rig.probe("api-0", ProbeResult::Pass);
     }
     rig.settled().await;
     assert_ne!(rig.state("api-0").await, "ready");
@@ -195,23 +200,26 @@ async fn names_belong_to_one_kind() {
         ..LeaseRequest::default()
     };
     let taken = rig.handle.lease("app", "a", request.clone()).await;
-    assert!(matches!(taken, Err(Refusal::Conflict(_))), "{taken:?}");
+    assert!(
+        matches!(taken, Err(RegistryError::Conflict(_))),
+        "{taken:?}"
+    );
     let unknown = rig.handle.lease("nope", "a", request).await;
     assert!(
-        matches!(unknown, Err(Refusal::UnknownPool { .. })),
+        matches!(unknown, Err(RegistryError::UnknownPool { .. })),
         "{unknown:?}"
     );
     let registered = rig.register("api-0", 4001).await;
     assert!(
-        matches!(registered, Err(Refusal::Conflict(_))),
+        matches!(registered, Err(RegistryError::Conflict(_))),
         "{registered:?}"
     );
     let removed = rig
         .handle
         .deregister("app", "api-0", DrainRequest::default());
-    assert!(matches!(removed.await, Err(Refusal::Conflict(_))));
+    assert!(matches!(removed.await, Err(RegistryError::Conflict(_))));
     let nobody = rig.handle.drain_lease("0", LeaseDrainRequest::default());
-    assert!(matches!(nobody.await, Err(Refusal::UnknownLease(_))));
+    assert!(matches!(nobody.await, Err(RegistryError::UnknownLease(_))));
 }
 
 #[tokio::test]

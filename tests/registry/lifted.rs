@@ -1,7 +1,7 @@
 //! A lifted drain: at once while it was under way, after fresh passes where it was complete.
 
-use lameduck::core::backend::Probe;
-use lameduck::registry::Refusal;
+use lameduck::core::backend::ProbeResult;
+use lameduck::registry::RegistryError;
 use lameduck::registry::view::ResumeRequest;
 use lameduck::rt::clock;
 
@@ -12,7 +12,7 @@ async fn from_drained_it_opens_after_fresh_passes() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();
     for _ in 0..10 {
-        rig.probe("a", Probe::Pass);
+        rig.probe("a", ProbeResult::Pass);
     }
     rig.settled().await;
     let (before, now) = (clock::now(), rig.probed("a", |probed| probed.now));
@@ -20,12 +20,12 @@ async fn from_drained_it_opens_after_fresh_passes() {
     let (later, cadence) = rig.probed("a", |probed| (probed.now, probed.cadence));
     assert_eq!(later, now + 1, "probed at once");
     assert_eq!((cadence.interval.as_millis(), cadence.keep), (100, true));
-    rig.probe_begun("a", Probe::Pass, None, before);
-    rig.probe("a", Probe::Pass);
+    rig.probe_begun("a", ProbeResult::Pass, None, before);
+    rig.probe("a", ProbeResult::Pass);
     rig.settled().await;
     assert_eq!(rig.state("a").await, "starting");
     assert!(rig.endpoint("a").permit(0).is_none());
-    rig.probe("a", Probe::Pass);
+    rig.probe("a", ProbeResult::Pass);
     rig.becomes("a", "ready").await;
     assert!(rig.endpoint("a").permit(0).is_some());
 }
@@ -43,7 +43,7 @@ async fn waiting_for_it_takes_as_long_as_the_passes() {
         tokio::spawn(async move { handle.resume("app", "a", request).await })
     };
     let refusal = resume("20ms").await.unwrap().unwrap_err();
-    assert!(matches!(refusal, Refusal::NotReady { state, .. } if state == "starting"));
+    assert!(matches!(refusal, RegistryError::NotReady { state, .. } if state == "starting"));
     let waiting = resume("10s");
     rig.settled().await;
     rig.ready("a").await;
@@ -55,7 +55,7 @@ async fn a_dead_process_is_not_opened() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();
     rig.resume("a", false).await.unwrap();
-    rig.probe("a", Probe::Refused);
+    rig.probe("a", ProbeResult::Refused);
     rig.settled().await;
     assert_eq!(rig.state("a").await, "starting");
 }

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use lameduck::core::backend::Probe;
-use lameduck::registry::Refusal;
+use lameduck::core::backend::ProbeResult;
+use lameduck::registry::RegistryError;
 use lameduck::registry::view::{DrainRequest, RegisterRequest};
 
 use crate::rig::{Rig, Waiting, pool, told, within};
@@ -41,9 +41,9 @@ async fn it_starts_closed_and_is_shown() {
 async fn the_same_address_again_changes_nothing_but_the_weight() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
-    rig.probe("api-0", Probe::Pass);
+    rig.probe("api-0", ProbeResult::Pass);
     rig.register("api-0", 4000).await.unwrap();
-    rig.probe("api-0", Probe::Pass);
+    rig.probe("api-0", ProbeResult::Pass);
     rig.becomes("api-0", "ready").await;
     let request = RegisterRequest {
         address: "127.0.0.1:4000".into(),
@@ -122,8 +122,8 @@ async fn what_an_operator_has_closed_stays_closed_at_another_address() {
     rig.drain("api-0").await.unwrap();
     let view = rig.register("api-0", 4001).await.unwrap();
     assert_eq!((&*view.state, view.drains.len()), ("drained", 1));
-    rig.probe(&view.name, Probe::Pass);
-    rig.probe(&view.name, Probe::Pass);
+    rig.probe(&view.name, ProbeResult::Pass);
+    rig.probe(&view.name, ProbeResult::Pass);
     rig.settled().await;
     assert_eq!(rig.state(&view.name).await, "drained");
     rig.resume("api-0", false).await.unwrap();
@@ -162,7 +162,7 @@ async fn deregistered_when_drained() {
     let events = rig.events();
     assert_eq!(events.last().unwrap(), "deregistered api-0");
     let again = rig.handle.deregister("app", "api-0", within("1s")).await;
-    assert!(matches!(again, Err(Refusal::UnknownBackend { .. })));
+    assert!(matches!(again, Err(RegistryError::UnknownBackend { .. })));
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn what_leaves_is_not_resumed() {
     let waiting = deregister(&rig, "api-0", within("10s")).await;
     for all in [false, true] {
         let refusal = rig.resume("api-0", all).await.unwrap_err();
-        assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal}");
+        assert!(matches!(refusal, RegistryError::Conflict(_)), "{refusal}");
     }
     assert_eq!(rig.state("api-0").await, "draining");
     // Registered again it is another one, even at the same address.
@@ -208,9 +208,9 @@ async fn what_leaves_is_not_resumed() {
 async fn configured_names_and_wrong_values_are_refused() {
     let rig = Rig::two().await;
     let refusal = rig.register("a", 4000).await.unwrap_err();
-    assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal}");
+    assert!(matches!(refusal, RegistryError::Conflict(_)), "{refusal}");
     let refusal = rig.handle.deregister("app", "a", within("1s")).await;
-    assert!(matches!(refusal, Err(Refusal::Conflict(_))));
+    assert!(matches!(refusal, Err(RegistryError::Conflict(_))));
     let request = |address: &str, weight| RegisterRequest {
         address: address.into(),
         weight,
@@ -225,7 +225,7 @@ async fn configured_names_and_wrong_values_are_refused() {
     ] {
         let refusal = rig.handle.register("app", name, request).await;
         assert!(
-            matches!(refusal, Err(Refusal::Invalid(_))),
+            matches!(refusal, Err(RegistryError::Invalid(_))),
             "{name}: {refusal:?}"
         );
     }
@@ -233,7 +233,7 @@ async fn configured_names_and_wrong_values_are_refused() {
         .handle
         .register("web", "c", request("127.0.0.1:1", None))
         .await;
-    assert!(matches!(refusal, Err(Refusal::UnknownPool { .. })));
+    assert!(matches!(refusal, Err(RegistryError::UnknownPool { .. })));
     assert_eq!(rig.states().await, pairs(&[("a", "ready"), ("b", "ready")]));
 }
 
@@ -260,7 +260,10 @@ async fn names_and_addresses_that_commands_would_misread_are_refused() {
         "-rf", "--help", ".", "..", ".a", "_a", "a b", "a;b", "a$(b)",
     ] {
         let refusal = rig.register(name, 4000).await.unwrap_err();
-        assert!(matches!(refusal, Refusal::Invalid(_)), "{name}: {refusal}");
+        assert!(
+            matches!(refusal, RegistryError::Invalid(_)),
+            "{name}: {refusal}"
+        );
     }
     for address in [
         "unix:/run/$(reboot)",
@@ -281,7 +284,7 @@ async fn names_and_addresses_that_commands_would_misread_are_refused() {
         };
         let refusal = rig.handle.register("app", "a", request).await.unwrap_err();
         assert!(
-            matches!(refusal, Refusal::Invalid(_)),
+            matches!(refusal, RegistryError::Invalid(_)),
             "{address}: {refusal}"
         );
     }

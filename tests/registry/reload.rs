@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lameduck::core::backend::Probe;
+use lameduck::core::backend::ProbeResult;
 use lameduck::registry::view::DrainRequest;
 
 use crate::rig::{Rig, TWO, pool, told};
@@ -162,7 +162,7 @@ async fn another_interval_restarts_no_prober() {
     assert_eq!(cadence.interval, Duration::from_secs(7));
     assert!(cadence.in_turn, "not all of them at the same moment");
     // One that is in doubt is asked as soon as ever.
-    rig.probe("a", Probe::Status(500));
+    rig.probe("a", ProbeResult::Status(500));
     rig.settled().await;
     rig.apply(&pool(
         "[pool.health]\ninterval = \"8s\"\nfast_interval = \"90ms\"\n",
@@ -180,10 +180,10 @@ async fn other_policies_take_effect() {
                     [pool.retry]\nbudget = 1.0\n";
     let rig = Rig::two().await;
     rig.apply(&pool(settings, &TWO)).await;
-    rig.probe("a", Probe::Status(500));
+    rig.probe("a", ProbeResult::Status(500));
     rig.becomes("a", "down").await;
     for state in ["down", "down", "ready"] {
-        rig.probe("a", Probe::Pass);
+        rig.probe("a", ProbeResult::Pass);
         rig.settled().await;
         assert_eq!(rig.state("a").await, state);
     }
@@ -251,7 +251,7 @@ async fn the_registry_frees_old_snapshots_not_the_request_that_used_them_last() 
     rig.settled().await;
     drop(used);
     assert!(seen.upgrade().is_some(), "it was freed right here");
-    rig.probe("a", Probe::Pass);
+    rig.probe("a", ProbeResult::Pass);
     rig.settled().await;
     assert!(seen.upgrade().is_none(), "nobody uses it any more");
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use lameduck::config::{self, Config};
 use lameduck::core::Time;
-use lameduck::core::backend::{Event, Probe};
-use lameduck::registry::probing::{Cadence, Prober, Probing};
-use lameduck::registry::snapshot::Pool;
+use lameduck::core::backend::{BackendEvent, ProbeResult};
+use lameduck::registry::probing::{BackendProber, Cadence, Probing};
+use lameduck::registry::snapshot::PoolSnapshot;
 use lameduck::registry::view::{
     BackendView, DrainRequest, DrainResponse, EventView, RegisterRequest, ResumeRequest,
 };
-use lameduck::registry::{self, Endpoint, Handle, Key, Observer, Refusal, persist};
+use lameduck::registry::{self, BackendKey, Endpoint, Handle, Observer, RegistryError, persist};
 use lameduck::rt::clock;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -24,7 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// One prober, as the registry treated it.
 pub struct Probed {
     pub endpoint: Arc<Endpoint>,
-    pub health: Arc<config::Health>,
+    pub health: Arc<config::HealthConfig>,
     pub cadence: Cadence,
     /// How often it was told to probe at once.
     pub now: usize,
@@ -36,13 +36,13 @@ pub struct Probed {
 /// What the test double of probing recorded, by key.
 #[derive(Clone, Default)]
 pub struct Probes {
-    seen: Arc<Mutex<HashMap<Key, Probed>>>,
+    seen: Arc<Mutex<HashMap<BackendKey, Probed>>>,
     /// `now` panics.
     pub faulty: Arc<AtomicBool>,
 }
 
 impl Probes {
-    pub fn lock(&self) -> MutexGuard<'_, HashMap<Key, Probed>> {
+    pub fn lock(&self) -> MutexGuard<'_, HashMap<BackendKey, Probed>> {
         self.seen
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -51,7 +51,7 @@ impl Probes {
 
 struct One {
     probes: Probes,
-    key: Key,
+    key: BackendKey,
     start: usize,
 }
 
@@ -59,9 +59,9 @@ impl Probing for Probes {
     fn start(
         &self,
         endpoint: Arc<Endpoint>,
-        health: Arc<config::Health>,
+        health: Arc<config::HealthConfig>,
         cadence: Cadence,
-    ) -> Box<dyn Prober> {
+    ) -> Box<dyn BackendProber> {
         let key = endpoint.key;
         let mut seen = self.lock();
         let start = seen.get(&key).map_or(0, |probed| probed.starts) + 1;
@@ -82,7 +82,7 @@ impl Probing for Probes {
     }
 }
 
-impl Prober for One {
+impl BackendProber for One {
     fn now(&self) {
         assert!(!self.probes.faulty.load(Ordering::SeqCst), "a fault");
         if let Some(probed) = self.probes.lock().get_mut(&self.key) {
@@ -112,7 +112,7 @@ impl Drop for One {
 pub struct Told {
     pub first_rounds: Arc<AtomicUsize>,
     pub registered: Arc<AtomicUsize>,
-    pub kept: Arc<Mutex<persist::State>>,
+    pub kept: Arc<Mutex<persist::KeptState>>,
     pub ended: Arc<Mutex<Vec<String>>>,
 }
 
@@ -125,7 +125,7 @@ impl Observer for Told {
         self.registered.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn persist(&self, state: persist::State) {
+    fn persist(&self, state: persist::KeptState) {
         *self.kept.lock().unwrap() = state;
     }
 
@@ -167,10 +167,10 @@ pub const TWO: [(&str, u16); 2] = [("a", 3001), ("b", 3002)];
 
 impl Rig {
     pub fn new(text: &str) -> Self {
-        Self::restored(text, persist::State::default())
+        Self::restored(text, persist::KeptState::default())
     }
 
-    pub fn restored(text: &str, state: persist::State) -> Self {
+    pub fn restored(text: &str, state: persist::KeptState) -> Self {
         let (probes, told) = (Probes::default(), Told::default());
         let (double, observer) = (probes.clone(), Box::new(told.clone()));
         let handle = registry::spawn(config(text), state, |_| Box::new(double), observer);
@@ -191,7 +191,7 @@ impl Rig {
     }
 
     /// The newest backend that is shown so, or was.
-    pub fn key(&self, shown: &str) -> Key {
+    pub fn key(&self, shown: &str) -> BackendKey {
         let probes = self.probes.lock();
         let named = probes
             .values()
@@ -211,16 +211,16 @@ impl Rig {
     }
 
     /// A probe that begins and ends now.
-    pub fn probe(&self, shown: &str, probe: Probe) {
+    pub fn probe(&self, shown: &str, probe: ProbeResult) {
         self.probe_of(shown, probe, None);
     }
 
-    pub fn probe_of(&self, shown: &str, probe: Probe, listener: Option<u64>) {
+    pub fn probe_of(&self, shown: &str, probe: ProbeResult, listener: Option<u64>) {
         self.probe_begun(shown, probe, listener, clock::now());
     }
 
-    pub fn probe_begun(&self, shown: &str, probe: Probe, listener: Option<u64>, began: Time) {
-        let event = Event::Probed {
+    pub fn probe_begun(&self, shown: &str, probe: ProbeResult, listener: Option<u64>, began: Time) {
+        let event = BackendEvent::Probed {
             probe,
             began,
             listener,
@@ -231,8 +231,8 @@ impl Rig {
 
     /// Passes often enough to become ready.
     pub async fn ready(&self, shown: &str) {
-        self.probe(shown, Probe::Pass);
-        self.probe(shown, Probe::Pass);
+        self.probe(shown, ProbeResult::Pass);
+        self.probe(shown, ProbeResult::Pass);
         self.settled().await;
         assert_eq!(self.state(shown).await, "ready");
     }
@@ -272,7 +272,7 @@ impl Rig {
         states.map(|view| (view.name, view.state)).collect()
     }
 
-    pub fn snapshot(&self) -> Arc<Pool> {
+    pub fn snapshot(&self) -> Arc<PoolSnapshot> {
         self.handle.snapshot().pools[0].clone()
     }
 
@@ -285,12 +285,12 @@ impl Rig {
         task
     }
 
-    pub async fn drain(&self, name: &str) -> Result<DrainResponse, Refusal> {
+    pub async fn drain(&self, name: &str) -> Result<DrainResponse, RegistryError> {
         let drain = self.handle.drain("app", name, DrainRequest::default());
         tokio::time::timeout(PATIENCE, drain).await.unwrap()
     }
 
-    pub async fn resume(&self, name: &str, all: bool) -> Result<BackendView, Refusal> {
+    pub async fn resume(&self, name: &str, all: bool) -> Result<BackendView, RegistryError> {
         let request = ResumeRequest {
             all,
             ..ResumeRequest::default()
@@ -298,7 +298,7 @@ impl Rig {
         self.handle.resume("app", name, request).await
     }
 
-    pub async fn register(&self, name: &str, port: u16) -> Result<BackendView, Refusal> {
+    pub async fn register(&self, name: &str, port: u16) -> Result<BackendView, RegistryError> {
         let request = RegisterRequest {
             address: format!("127.0.0.1:{port}"),
             ..RegisterRequest::default()
@@ -310,7 +310,7 @@ impl Rig {
         self.handle.apply(config(text)).await.unwrap()
     }
 
-    pub fn kept(&self) -> persist::State {
+    pub fn kept(&self) -> persist::KeptState {
         self.told.kept.lock().unwrap().clone()
     }
 
@@ -326,7 +326,7 @@ impl Rig {
     }
 }
 
-pub type Waiting = JoinHandle<Result<DrainResponse, Refusal>>;
+pub type Waiting = JoinHandle<Result<DrainResponse, RegistryError>>;
 
 /// The answer, which must come soon.
 pub async fn told(waiting: Waiting) -> DrainResponse {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lameduck::core::backend::Probe;
+use lameduck::core::backend::ProbeResult;
 use lameduck::registry::Handle;
 
 use crate::rig::{PATIENCE, Rig, TWO, pool, within};
@@ -71,8 +71,8 @@ async fn drained_is_always_true_and_always_told() {
         assert_eq!(answer.expect("nobody told us").unwrap().outcome, "drained");
         assert!(endpoint.is_quiet(), "round {round}");
         rig.resume(name, false).await.unwrap();
-        rig.probe(name, Probe::Pass);
-        rig.probe(name, Probe::Pass);
+        rig.probe(name, ProbeResult::Pass);
+        rig.probe(name, ProbeResult::Pass);
     }
     assert!(load.end() > 0);
 }
@@ -86,8 +86,8 @@ async fn what_leaves_under_load_is_gone_in_the_end() {
         let port = 5000 + round;
         rig.apply(&pool("", &[TWO[0], ("b", port)])).await;
         for (shown, _) in rig.states().await {
-            rig.probe(&shown, Probe::Pass);
-            rig.probe(&shown, Probe::Pass);
+            rig.probe(&shown, ProbeResult::Pass);
+            rig.probe(&shown, ProbeResult::Pass);
         }
     }
     let three = async {

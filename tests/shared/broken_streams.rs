@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::scratch::ScratchDir;
 
 /// What a standard stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,11 +172,11 @@ fn terminal() -> (OwnedFd, OwnedFd) {
 }
 
 /// A disk of one page.
-struct Disk(Scratch);
+struct Disk(ScratchDir);
 
 impl Disk {
     fn mount() -> Option<Self> {
-        let disk = Self(Scratch::new("lameduck-disk").unwrap());
+        let disk = Self(ScratchDir::new("lameduck-disk").unwrap());
         let mut mount = std::process::Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=4k", "lameduck-test"]);
         let mounted = mount.arg(disk.0.path()).stderr(Stdio::null()).status();

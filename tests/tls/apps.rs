@@ -2,27 +2,27 @@
 
 use std::net::SocketAddr;
 
-use lameduck::tools::demo::instance::{Instance, Program};
+use lameduck::tools::demo::instance::{DemoInstance, Program};
 use lameduck::tools::demo::load::Load;
-use lameduck::tools::demo::oracle::{Account, Evidence};
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::oracle::{Evidence, LoadAccount};
+use lameduck::tools::demo::scratch::ScratchDir;
 
 use super::rig::exe;
 
 /// The instances, and the directory that they log to.
 pub struct Apps {
-    pub instances: Vec<Instance>,
-    _scratch: Scratch,
+    pub instances: Vec<DemoInstance>,
+    _scratch: ScratchDir,
 }
 
 impl Apps {
     /// Starts one for each name.
     pub async fn start(names: &[&str]) -> Self {
-        let scratch = Scratch::new("lameduck-tls-apps").unwrap();
+        let scratch = ScratchDir::new("lameduck-tls-apps").unwrap();
         let mut instances = Vec::new();
         for name in names {
             let program = Program::built_in(exe());
-            let instance = Instance::launch(name, &program, scratch.path()).await;
+            let instance = DemoInstance::launch(name, &program, scratch.path()).await;
             instances.push(instance.unwrap());
         }
         Self {
@@ -33,15 +33,15 @@ impl Apps {
 
     /// As a proxy's configuration has them.
     pub fn backends(&self) -> Vec<(String, SocketAddr)> {
-        let named = |one: &Instance| (one.name().to_owned(), one.address());
+        let named = |one: &DemoInstance| (one.name().to_owned(), one.address());
         self.instances.iter().map(named).collect()
     }
 
     /// Ends the load: nothing was lost, reached a stopping instance, or was delivered twice.
-    pub async fn clean_account(&self, load: Load) -> Account {
+    pub async fn clean_account(&self, load: Load) -> LoadAccount {
         let sent = load.stop().await;
         let lives = self.instances.iter().flat_map(|one| one.lives().unwrap());
-        let account = Account::of(&Evidence {
+        let account = LoadAccount::of(&Evidence {
             sent,
             lives: lives.collect(),
             ..Evidence::default()

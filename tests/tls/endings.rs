@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::load::{Load, LoadPlan};
 use lameduck::tools::demo::roll;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,10 +16,10 @@ async fn a_rolling_restart_over_tls_loses_nothing() {
     let mut apps = Apps::start(&["app-1", "app-2", "app-3"]).await;
     let backends = apps.backends();
     let mut rig = Rig::before("", "", "lame_duck = \"1s\"", &backends).await;
-    let plan = Plan {
+    let plan = LoadPlan {
         tls: Some(rig.client()),
         slow: Duration::from_millis(500),
-        ..Plan::new(rig.address(), if proving() { 500 } else { 100 })
+        ..LoadPlan::new(rig.address(), if proving() { 500 } else { 100 })
     };
     let load = Load::start(plan);
     let rounds = if proving() { 3 } else { 1 };

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::proxy::{Proxy, Settings};
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
+use lameduck::tools::demo::scratch::ScratchDir;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,10 +39,10 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 /// A proxy, its authority, and its files.
 pub struct Rig {
     pub authority: Authority,
-    pub proxy: Proxy,
+    pub proxy: DemoProxy,
     pub log: PathBuf,
     // Last: the proxy writes into it.
-    pub scratch: Scratch,
+    pub scratch: ScratchDir,
 }
 
 impl Rig {
@@ -82,7 +82,7 @@ impl Rig {
         list: impl FnOnce(&Authority) -> String,
     ) -> Self {
         let authority = Authority::new("the authority");
-        let scratch = Scratch::new("lameduck-tls").unwrap();
+        let scratch = ScratchDir::new("lameduck-tls").unwrap();
         let dir = scratch.path().to_owned();
         authority
             .sign(&["localhost"])
@@ -104,14 +104,14 @@ impl Rig {
         listener: &str,
         server: &str,
         backends: &[(String, SocketAddr)],
-    ) -> Proxy {
-        let settings = Settings {
+    ) -> DemoProxy {
+        let settings = ProxySettings {
             listener: listener_toml(dir, tls, listener),
             server: server.to_owned(),
             pool: "[pool.health]\nrise = 1\nfast_interval = \"10ms\"".to_owned(),
-            ..Settings::default()
+            ..ProxySettings::default()
         };
-        let mut proxy = Proxy::start_with(exe(), "proxy", dir, &settings, backends)
+        let mut proxy = DemoProxy::start_with(exe(), "proxy", dir, &settings, backends)
             .await
             .unwrap();
         proxy.eligible().await.unwrap();

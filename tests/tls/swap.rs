@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lameduck::tools::demo::load::{Load, Plan};
+use lameduck::tools::demo::load::{Load, LoadPlan};
 use rustls::ClientConfig;
 
 use super::apps::Apps;
@@ -40,9 +40,9 @@ async fn a_hundred_swaps_under_load_cost_nothing() {
         ..Client::default()
     }
     .config(&rig.authority);
-    let plan = Plan {
+    let plan = LoadPlan {
         tls: Some(config.clone()),
-        ..Plan::new(rig.address(), if proving() { 300 } else { 100 })
+        ..LoadPlan::new(rig.address(), if proving() { 300 } else { 100 })
     };
     let load = Load::start(plan);
     let stop = Arc::new(AtomicBool::new(false));

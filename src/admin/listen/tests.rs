@@ -2,14 +2,14 @@ use super::*;
 use std::os::unix::fs::MetadataExt as _;
 
 fn settings(socket: Option<PathBuf>) -> Config {
-    let admin = config::Admin {
+    let admin = config::AdminConfig {
         socket,
         mode: 0o640,
         group: None,
         http: None,
         token_file: None,
         probes: None,
-        ..config::Admin::default()
+        ..config::AdminConfig::default()
     };
     let backend = ["127.0.0.1:3000".to_owned()];
     let config = Config::from_args(Some("127.0.0.1:8080"), &backend, None).unwrap();

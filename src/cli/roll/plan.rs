@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::exit::Exit;
 use super::{RollArgs, time};
-use crate::client::http::Client;
-use crate::core::roll::{Plan, Refusal, Roll};
+use crate::client::http::AdminClient;
+use crate::core::roll::{Roll, RollPlan, RollRefusal};
 use crate::registry::view::PoolView;
 use crate::rt::output::{print_answer as say, print_json, printable};
 use crate::tools::roll::command::Template;
@@ -17,7 +17,7 @@ use crate::tools::roll::driver::{address, base, is_leaving, seen};
 const SLACK: Duration = Duration::from_secs(60);
 
 /// What the pool's configuration means for a roll.
-pub struct Settings {
+pub struct RollSettings {
     /// The drain's deadline.
     pub drain: Duration,
     /// When a drain ends even if nobody lifts it.
@@ -27,7 +27,7 @@ pub struct Settings {
 }
 
 /// Reads what the proxy has in force.
-pub async fn settings(client: &Client, args: &RollArgs) -> Result<Settings, Exit> {
+pub async fn settings(client: &AdminClient, args: &RollArgs) -> Result<RollSettings, Exit> {
     let config: Value = client.get("/v1/config").await?;
     let pools = config["pool"].as_array();
     let pool = pools.and_then(|pools| pools.iter().find(|pool| pool["name"] == *args.pool));
@@ -40,7 +40,7 @@ pub async fn settings(client: &Client, args: &RollArgs) -> Result<Settings, Exit
     let hold = text("hold", "timeout").filter(|_| holds);
     let whole = drain.saturating_add(time(&args.command_timeout));
     let whole = whole.saturating_add(time(&args.ready_timeout));
-    Ok(Settings {
+    Ok(RollSettings {
         drain,
         expires: whole.saturating_add(SLACK),
         hold: hold.map(str::to_owned),
@@ -94,10 +94,10 @@ pub fn targets(args: &RollArgs, pool: &PoolView, template: &Template) -> Result<
 
 /// The roll, if there is enough capacity for it.
 pub fn roll(
-    plan: Plan,
+    plan: RollPlan,
     targets: &[String],
     pool: &PoolView,
-    settings: &Settings,
+    settings: &RollSettings,
 ) -> Result<Roll, Exit> {
     let name = &pool.name;
     let out = plan.max_unavailable;
@@ -105,10 +105,10 @@ pub fn roll(
     let all = pool.backends.iter().map(seen).collect();
     Roll::new(plan, targets, all).map_err(|refusal| {
         Exit::failed(match refusal {
-            Refusal::Empty => format!(
+            RollRefusal::Empty => format!(
                 "there is nothing to roll in {name}: it has no backend that stays (`lameduck status {name}`)"
             ),
-            Refusal::Capacity { ready } => {
+            RollRefusal::Capacity { ready } => {
                 let held = match &settings.hold {
                     Some(timeout) => format!("requests then wait in the proxy for up to {timeout}"),
                     None => "requests then fail, as this pool does not hold them ([pool.hold] on_empty)".to_owned(),
@@ -129,7 +129,7 @@ pub fn print(
     roll: Result<Roll, Exit>,
     pool: &PoolView,
     template: &Template,
-    settings: &Settings,
+    settings: &RollSettings,
 ) -> Result<(), Exit> {
     let roll = roll?;
     let steps = roll.names().map(|name| {

@@ -9,22 +9,22 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::exit::Exit;
-use super::plan::Settings;
+use super::plan::RollSettings;
 use crate::client::error::{ClientError, ClientErrorKind};
-use crate::client::http::{Client, Events, Wait};
+use crate::client::http::{AdminClient, AdminEvents, AnswerWait};
 use crate::client::names::{BackendName, segment};
 use crate::core::drain::RestartSign;
 use crate::registry::view::{
     BackendView, DrainRequest, DrainResponse, PoolView, ResumeRequest, RollRequest,
 };
-use crate::tools::roll::driver::{Proxy, Trouble, Watch};
+use crate::tools::roll::driver::{RollError, RollProxy, RollWatch};
 
 /// Between two looks, whatever the events say.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Drains, lifts, looks.
-pub struct Remote {
-    client: Client,
+pub struct RollRemote {
+    client: AdminClient,
     pool: String,
     id: String,
     reason: String,
@@ -34,17 +34,17 @@ pub struct Remote {
 
 /// The pool's events, and the connection that holds the right to roll.
 pub struct Changes {
-    events: Events,
-    held: Events,
+    events: AdminEvents,
+    held: AdminEvents,
     next: Instant,
 }
 
-impl Remote {
+impl RollRemote {
     /// Takes the right to roll the pool, and listens to what happens in it.
     pub async fn open(
-        client: Client,
+        client: AdminClient,
         pool: &str,
-        settings: &Settings,
+        settings: &RollSettings,
     ) -> Result<(Self, Changes), Exit> {
         let by = who();
         let path = format!("/v1/pools/{}/roll", segment(pool));
@@ -131,8 +131,8 @@ fn person(names: &[String], uid: Option<u32>, host: &str, pid: u32) -> String {
     format!("{user}{host}(pid {pid})")
 }
 
-fn trouble(error: ClientError) -> Trouble {
-    Trouble {
+fn trouble(error: ClientError) -> RollError {
+    RollError {
         gone: error.kind == ClientErrorKind::Unreachable,
         text: error.message,
     }
@@ -142,13 +142,16 @@ fn milliseconds(time: Duration) -> String {
     format!("{}ms", time.as_millis())
 }
 
-impl Proxy for Remote {
-    fn drain(&self, name: &str) -> impl Future<Output = Result<DrainResponse, Trouble>> + 'static {
+impl RollProxy for RollRemote {
+    fn drain(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<DrainResponse, RollError>> + 'static {
         let request = self.request(RestartSign::NewProcess, true);
         let (client, path, wait) = (
             self.client.clone(),
             self.path(name, "drain"),
-            Wait::For(self.drain),
+            AnswerWait::For(self.drain),
         );
         async move {
             let answer = client.call(Method::POST, &path, Some(&request), wait);
@@ -156,17 +159,17 @@ impl Proxy for Remote {
         }
     }
 
-    async fn await_probes(&self, name: &str) -> Result<(), Trouble> {
+    async fn await_probes(&self, name: &str) -> Result<(), RollError> {
         let request = self.request(RestartSign::Probe, false);
         let path = self.path(name, "drain");
         let asked = self
             .client
-            .call(Method::POST, &path, Some(&request), Wait::Short);
+            .call(Method::POST, &path, Some(&request), AnswerWait::Short);
         let asked: Result<DrainResponse, ClientError> = asked.await;
         asked.map(drop).map_err(trouble)
     }
 
-    async fn lift(&self, name: &str) -> Result<(), Trouble> {
+    async fn lift(&self, name: &str) -> Result<(), RollError> {
         let request = ResumeRequest {
             actor: Some("operator".to_owned()),
             id: Some(self.id.clone()),
@@ -175,7 +178,7 @@ impl Proxy for Remote {
         let path = self.path(name, "resume");
         let lifted = self
             .client
-            .call(Method::POST, &path, Some(&request), Wait::Short);
+            .call(Method::POST, &path, Some(&request), AnswerWait::Short);
         let lifted: Result<BackendView, ClientError> = lifted.await;
         match lifted {
             Ok(_) => Ok(()),
@@ -188,7 +191,7 @@ impl Proxy for Remote {
         }
     }
 
-    async fn look(&self) -> Result<PoolView, Trouble> {
+    async fn look(&self) -> Result<PoolView, RollError> {
         let path = format!("/v1/pools/{}", segment(&self.pool));
         self.client.get(&path).await.map_err(trouble)
     }
@@ -199,8 +202,8 @@ fn still_ours(pool: &PoolView, id: &str) -> bool {
     drains.any(|drain| drain.id == id)
 }
 
-impl Watch for Changes {
-    async fn changed(&mut self) -> Result<(), Trouble> {
+impl RollWatch for Changes {
+    async fn changed(&mut self) -> Result<(), RollError> {
         tokio::select! {
             changed = self.events.changed() => changed.map_err(trouble)?,
             ended = self.held.next() => {
@@ -208,7 +211,7 @@ impl Watch for Changes {
                     Ok(_) => "it is stopping".to_owned(),
                     Err(error) => error.message,
                 };
-                return Err(Trouble { gone: true, text });
+                return Err(RollError { gone: true, text });
             }
             () = sleep_until(self.next) => {}
         }

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::super::exit::Exit;
 use super::RollArgs;
-use super::plan::Settings;
+use super::plan::RollSettings;
 use crate::registry::view::PoolView;
 use crate::rt::clock;
 use crate::rt::output::{PrintWriter, count, print, print_json, printable, stdout_is_terminal};
-use crate::tools::roll::driver::{Report, Step, Teller, base};
+use crate::tools::roll::driver::{RollReport, RollStep, Teller, base};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum RollDisplay {
     Json,
     Lines,
     Terminal,
@@ -23,7 +23,7 @@ enum Form {
 /// Shows the steps of a roll.
 pub struct Show {
     pool: String,
-    form: Form,
+    form: RollDisplay,
     /// Each backend's line, for terminals.
     lines: Vec<(String, String)>,
     /// Lines on the terminal that will be drawn over.
@@ -35,9 +35,9 @@ impl Show {
     /// For the backends of these names.
     pub fn new(pool: &str, names: &[String], json: bool) -> Self {
         let form = match (json, stdout_is_terminal()) {
-            (true, _) => Form::Json,
-            (false, true) => Form::Terminal,
-            (false, false) => Form::Lines,
+            (true, _) => RollDisplay::Json,
+            (false, true) => RollDisplay::Terminal,
+            (false, false) => RollDisplay::Lines,
         };
         let lines = names.iter().map(|name| (name.clone(), String::new()));
         Self {
@@ -50,11 +50,11 @@ impl Show {
     }
 
     /// What is about to be done.
-    pub fn begin(&mut self, args: &RollArgs, settings: &Settings) {
+    pub fn begin(&mut self, args: &RollArgs, settings: &RollSettings) {
         let drain = humantime::format_duration(settings.drain).to_string();
         let backends: Vec<&str> = self.lines.iter().map(|(name, _)| name.as_str()).collect();
         match self.form {
-            Form::Json => self.json(
+            RollDisplay::Json => self.json(
                 None,
                 json!({ "step": "begin", "backends": backends, "max_unavailable": args.max_unavailable,
                         "drain_timeout": drain }),
@@ -70,8 +70,8 @@ impl Show {
     }
 
     /// How it ended.
-    pub fn end(&mut self, report: &Report, total: usize, failure: Option<&Exit>) {
-        if self.form == Form::Json {
+    pub fn end(&mut self, report: &RollReport, total: usize, failure: Option<&Exit>) {
+        if self.form == RollDisplay::Json {
             let mut end = json!({
                 "step": "end", "exit_code": failure.map_or(0, |exit| exit.code),
                 "took_ms": self.began.elapsed().as_millis() as u64,
@@ -112,7 +112,7 @@ impl Show {
     }
 
     fn draw(&mut self) {
-        if self.form != Form::Terminal {
+        if self.form != RollDisplay::Terminal {
             return;
         }
         let width = self.lines.iter().map(|(name, _)| name.len()).max();
@@ -142,26 +142,26 @@ fn short(time: Duration) -> String {
 }
 
 /// A step in words, and as JSON.
-fn words(step: &Step<'_>) -> (String, Value) {
+fn words(step: &RollStep<'_>) -> (String, Value) {
     let millis = |time: &Duration| time.as_millis() as u64;
     match step {
-        Step::Draining => ("draining".to_owned(), json!({ "step": "draining" })),
-        Step::Drained(answer) => (
+        RollStep::Draining => ("draining".to_owned(), json!({ "step": "draining" })),
+        RollStep::Drained(answer) => (
             format!(
                 "drained in {}",
                 short(Duration::from_millis(answer.waited_ms))
             ),
             json!({ "step": "drained", "waited_ms": answer.waited_ms }),
         ),
-        Step::Running(command) => (
+        RollStep::Running(command) => (
             format!("running `{}`", printable(&command.join(" "))),
             json!({ "step": "running", "command": command }),
         ),
-        Step::Ran(ran, took) if ran.is_well() => (
+        RollStep::Ran(ran, took) if ran.is_well() => (
             format!("restarted in {}, waiting until it is ready", short(*took)),
             json!({ "step": "ran", "took_ms": millis(took), "status": ran.describe() }),
         ),
-        Step::Ran(ran, took) => (
+        RollStep::Ran(ran, took) => (
             format!(
                 "the command failed after {}: {}",
                 short(*took),
@@ -169,30 +169,30 @@ fn words(step: &Step<'_>) -> (String, Value) {
             ),
             json!({ "step": "ran", "took_ms": millis(took), "status": ran.describe() }),
         ),
-        Step::Ready(took) => (
+        RollStep::Ready(took) => (
             format!("ready, {} after the restart", short(*took)),
             json!({ "step": "ready", "took_ms": millis(took) }),
         ),
-        Step::Unseen => (
+        RollStep::Unseen => (
             "no new process is seen yet. A restart that keeps its listening socket (gunicorn's HUP, socket activation) \
              never is: Ctrl-C, and --restarted-when probe, or exit if the command returns when the old process is gone"
                 .to_owned(),
             json!({ "step": "unseen" }),
         ),
-        Step::Gone => (
+        RollStep::Gone => (
             "left the pool by itself".to_owned(),
             json!({ "step": "gone" }),
         ),
-        Step::Waiting => (
+        RollStep::Waiting => (
             "waiting: no other backend is ready".to_owned(),
             json!({ "step": "waiting" }),
         ),
-        Step::Killing => (
+        RollStep::Killing => (
             "stopping its command".to_owned(),
             json!({ "step": "killing" }),
         ),
-        Step::Undone => ("drain lifted".to_owned(), json!({ "step": "undone" })),
-        Step::NotUndone(trouble) => (
+        RollStep::Undone => ("drain lifted".to_owned(), json!({ "step": "undone" })),
+        RollStep::NotUndone(trouble) => (
             format!("its drain could not be lifted: {}", trouble.text),
             json!({ "step": "not_undone", "reason": trouble.text }),
         ),
@@ -200,17 +200,17 @@ fn words(step: &Step<'_>) -> (String, Value) {
 }
 
 impl Teller for Show {
-    fn step(&mut self, name: &str, step: Step<'_>) {
+    fn step(&mut self, name: &str, step: RollStep<'_>) {
         let (text, event) = words(&step);
         match self.form {
-            Form::Json => self.json(Some(name), event),
-            Form::Lines => print(&format!("{}/{name}: {text}", self.pool)),
-            Form::Terminal => self.set(name, text),
+            RollDisplay::Json => self.json(Some(name), event),
+            RollDisplay::Lines => print(&format!("{}/{name}: {text}", self.pool)),
+            RollDisplay::Terminal => self.set(name, text),
         }
     }
 
     fn looked(&mut self, pool: &PoolView) {
-        if self.form != Form::Terminal {
+        if self.form != RollDisplay::Terminal {
             return;
         }
         for (name, line) in &mut self.lines {
@@ -229,7 +229,7 @@ impl Teller for Show {
             true => "interrupted again: ending commands",
         };
         match self.form {
-            Form::Json => self.json(None, json!({ "step": "interrupted", "again": again })),
+            RollDisplay::Json => self.json(None, json!({ "step": "interrupted", "again": again })),
             _ => {
                 crate::rt::output::complain(text);
                 // The next drawing goes below it.

@@ -2,7 +2,7 @@
 
 use super::{KeyContext, SpannedProblems, ValueForm};
 use crate::config::print::{text, texts_of};
-use crate::config::reader::{Problem, describe};
+use crate::config::reader::{ValueError, describe};
 use crate::config::values::{self, Read};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -139,7 +139,7 @@ impl<T, F: ValueForm<T>> ValueForm<Vec<T>> for ListForm<F> {
     fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<T>> {
         let DeValue::Array(items) = value else {
             let (name, is) = (key.name, describe(value));
-            return Err(Problem::new(
+            return Err(ValueError::new(
                 format!("`{name}` is {is}, but must be a list"),
                 format!("write it in brackets, such as `{name} = {}`", self.example),
             ));
@@ -167,7 +167,7 @@ impl<T, F: ValueForm<T>> ValueForm<Vec<T>> for ListForm<F> {
         };
         if let Some((why, remedy)) = self.empty.filter(|_| items.is_empty()) {
             let why = format!("`{}` is empty: {why}", key.name);
-            problems.push((value.span(), Problem::new(why, remedy)));
+            problems.push((value.span(), ValueError::new(why, remedy)));
             return None;
         }
         let items = items.iter();

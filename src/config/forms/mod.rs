@@ -11,7 +11,7 @@ pub(super) use single::{
     ByteSize, COUNT, FilePath, HeadSize, ListenAddress, WordChoice, integer, some_time,
 };
 
-use super::reader::Problem;
+use super::reader::ValueError;
 use super::values::Read;
 use std::ops::Range;
 use std::path::Path;
@@ -36,7 +36,7 @@ impl KeyContext<'_> {
 }
 
 /// Problems with the place of each.
-pub(super) type SpannedProblems = Vec<(Range<usize>, Problem)>;
+pub(super) type SpannedProblems = Vec<(Range<usize>, ValueError)>;
 
 /// How values of type `T` are written.
 pub(super) trait ValueForm<T> {

@@ -2,7 +2,7 @@
 
 use super::{ConfigValue, KeyContext, ValueForm};
 use crate::config::print::{self, text};
-use crate::config::reader::Problem;
+use crate::config::reader::ValueError;
 use crate::config::values::{self, Read};
 use crate::config::{duration, size};
 use std::net::SocketAddr;
@@ -56,7 +56,7 @@ impl ValueForm<Duration> for TimeSpan {
         if time.is_zero() && !self.can_be_zero {
             let example = duration::parse(key.default_text()).unwrap_or_default();
             let (key, example) = (key.name, duration::format(example));
-            return Err(Problem::new(
+            return Err(ValueError::new(
                 format!("`{key}` can't be zero"),
                 format!("write how long, such as `{key} = \"{example}\"`"),
             ));
@@ -174,7 +174,7 @@ impl ValueForm<usize> for HeadSize {
             Ok(bytes) if (1 << 10..=1 << 20).contains(&bytes) => Ok(bytes),
             _ => {
                 let default = size::parse(key.default_text()).unwrap_or_default();
-                Err(Problem::new(
+                Err(ValueError::new(
                     format!(
                         "`{}` is {bytes} bytes, and must be from 1KiB to 1MiB",
                         key.name

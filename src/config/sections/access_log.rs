@@ -12,7 +12,7 @@ section! {
     #[needs(restart)]
     [access_log]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct AccessLog {
+    pub struct AccessLogConfig {
         /// Where the lines go. A file is opened again on HUP and USR1.
         #[key = "path"]
         sink: LogSink = "stdout", custom("\"stdout\", \"off\" or path", read_sink, print_sink);

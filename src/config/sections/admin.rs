@@ -16,7 +16,7 @@ section! {
     #[needs(restart)]
     [admin]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Admin {
+    pub struct AdminConfig {
         /// Unix socket of the API. `""`: `/run/lameduck/lameduck.sock`, or `$XDG_RUNTIME_DIR/lameduck.sock` where that
         /// can't be bound.
         socket: Option<PathBuf> = "", socket_path();

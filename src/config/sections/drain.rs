@@ -7,7 +7,7 @@ section! {
     /// How backends leave.
     [pool.drain]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Drain {
+    pub struct DrainConfig {
         /// How long a drain may take; what is still in flight then is cut. `lameduck drain --timeout` overrides it.
         deadline: Duration = "30s";
         /// WebSockets and event streams are closed in order, spread over this long before the deadline. At most

@@ -3,7 +3,7 @@
 use crate::config::declare::section;
 use crate::config::forms::{KeyContext, custom, list};
 use crate::config::print;
-use crate::config::reader::Problem;
+use crate::config::reader::ValueError;
 use crate::config::values::{Read, quoted, text};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -41,7 +41,7 @@ impl Headers {
 fn read_network(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<IpNet> {
     let text = text(key.name, value, "10.0.0.0/8")?;
     let problem = |why: &str, remedy: String| {
-        Problem::new(
+        ValueError::new(
             format!("`{}` has {}: {why}", key.name, quoted(text)),
             remedy,
         )

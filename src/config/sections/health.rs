@@ -4,8 +4,8 @@ use crate::config::declare::{section, words};
 use crate::config::forms::{ZeroIsNone, custom, integer, list, some_time};
 use crate::config::health::{self, misplaced_keys};
 use crate::config::print;
-use crate::config::reader::{Findings, Table};
-use crate::config::schema::Key;
+use crate::config::reader::{ConfigFindings, ConfigTable};
+use crate::config::schema::KeySchema;
 use crate::config::section_traits::{ConfigSection as _, Entries, KeyGroup};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -18,7 +18,7 @@ section! {
     /// at its word.
     [pool.health]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Health {
+    pub struct HealthConfig {
         /// Probe another port than the backend's. `0`: the same.
         port: Option<u16> = 0, ZeroIsNone(integer(0..=65535));
         /// Whether `[pool.tls]` holds for probes, too. `false`: probes go without TLS, to a `port` of their own.
@@ -41,15 +41,15 @@ section! {
     }
     group {
         /// What is asked, and what passes.
-        check: Check;
+        check: HealthCheck;
     }
     state {
         /// Whether the user wrote the section: without it a 404, 405 or 501 turns the check into a TCP one.
-        explicit: bool = false, Table::is_written;
+        explicit: bool = false, ConfigTable::is_written;
     }
 }
 
-impl Health {
+impl HealthConfig {
     /// Whether a prober asks the same question as with `other`, and takes the same for an answer: how often it asks, and
     /// what the answers lead to, is not its business.
     pub fn asks_the_same(&self, other: &Self) -> bool {
@@ -63,7 +63,7 @@ impl Health {
 
 /// How to probe.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Check {
+pub enum HealthCheck {
     /// A TCP connect.
     Tcp,
     /// `grpc.health.v1.Health/Check`.
@@ -139,21 +139,21 @@ impl CheckKind {
     }
 }
 
-impl Default for Check {
+impl Default for HealthCheck {
     fn default() -> Self {
         CheckKeys::default().into()
     }
 }
 
-impl From<CheckKeys> for Check {
+impl From<CheckKeys> for HealthCheck {
     fn from(keys: CheckKeys) -> Self {
         match keys.kind {
-            CheckKind::Tcp => Check::Tcp,
-            CheckKind::Grpc => Check::Grpc {
+            CheckKind::Tcp => HealthCheck::Tcp,
+            CheckKind::Grpc => HealthCheck::Grpc {
                 service: keys.service,
                 host: keys.host,
             },
-            CheckKind::Http => Check::Http {
+            CheckKind::Http => HealthCheck::Http {
                 path: keys.path,
                 host: keys.host,
                 method: keys.method,
@@ -164,21 +164,21 @@ impl From<CheckKeys> for Check {
     }
 }
 
-impl From<&Check> for CheckKeys {
-    fn from(check: &Check) -> Self {
+impl From<&HealthCheck> for CheckKeys {
+    fn from(check: &HealthCheck) -> Self {
         let unwritten = CheckKeys::default();
         match check.clone() {
-            Check::Tcp => CheckKeys {
+            HealthCheck::Tcp => CheckKeys {
                 kind: CheckKind::Tcp,
                 ..unwritten
             },
-            Check::Grpc { service, host } => CheckKeys {
+            HealthCheck::Grpc { service, host } => CheckKeys {
                 kind: CheckKind::Grpc,
                 service,
                 host,
                 ..unwritten
             },
-            Check::Http {
+            HealthCheck::Http {
                 path,
                 host,
                 method,
@@ -197,16 +197,16 @@ impl From<&Check> for CheckKeys {
     }
 }
 
-impl KeyGroup for Check {
-    fn keys() -> &'static [Key] {
+impl KeyGroup for HealthCheck {
+    fn keys() -> &'static [KeySchema] {
         CheckKeys::section().keys
     }
 
     fn unwritten() -> Self {
-        Check::default()
+        HealthCheck::default()
     }
 
-    fn read(table: &Table<'_>, found: &mut Findings) -> Self {
+    fn read(table: &ConfigTable<'_>, found: &mut ConfigFindings) -> Self {
         let keys = CheckKeys::read(table, found);
         misplaced_keys(table, keys.kind, &keys.service, found);
         keys.into()

@@ -4,7 +4,7 @@ use crate::config::declare::{section, words};
 use crate::config::forms::{
     ByteSize, COUNT, KeyContext, ValueForm as _, custom, integer, some_time,
 };
-use crate::config::reader::Problem;
+use crate::config::reader::ValueError;
 use crate::config::values::Read;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -16,7 +16,7 @@ section! {
     pub struct Hold {
         /// Let them wait; answer 503 at once; or try backends that are down or drain themselves (never those that somebody
         /// else drained).
-        on_empty: OnEmpty = "hold";
+        on_empty: OnEmptyConfig = "hold";
         /// Longest wait; then 503 with `Retry-After`.
         timeout: Duration = "10s", some_time();
         /// Requests that may wait at once. As many as come in `timeout` at 1,000 a second.
@@ -30,7 +30,7 @@ section! {
 
 words! {
     /// What to do while nothing is eligible.
-    pub enum OnEmpty {
+    pub enum OnEmptyConfig {
         /// Wait.
         Hold = "hold",
         /// 503 at once.
@@ -42,7 +42,7 @@ words! {
 
 fn read_requests(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<usize> {
     match integer(COUNT).read(key, value)? {
-        0 => Err(Problem::new(
+        0 => Err(ValueError::new(
             format!("`{}` can't be 0: no request could wait", key.name),
             "write `on_empty = \"fail\"` instead, if none shall wait",
         )),
@@ -52,7 +52,7 @@ fn read_requests(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<usize> {
 
 fn read_bytes(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<u64> {
     match ByteSize.read(key, value)? {
-        0 => Err(Problem::new(
+        0 => Err(ValueError::new(
             format!(
                 "`{}` can't be 0: no request with a body could wait",
                 key.name

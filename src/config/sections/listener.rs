@@ -12,7 +12,7 @@ section! {
     /// Where clients connect. At least one; `lameduck run --listen` replaces all of them.
     [[listener]]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Listener {
+    pub struct ListenerConfig {
         /// Where to listen. Port 0: any free one.
         #[no_default(needed)]
         address: SocketAddr = "0.0.0.0:8080", ListenAddress;
@@ -42,12 +42,12 @@ section! {
     }
 }
 
-impl Listener {
+impl ListenerConfig {
     /// A listener on this address, everything else at its default: HTTP/1 without TLS.
     pub fn on(address: SocketAddr) -> Self {
-        Listener {
+        ListenerConfig {
             address,
-            ..Listener::unwritten().clone()
+            ..ListenerConfig::unwritten().clone()
         }
     }
 }

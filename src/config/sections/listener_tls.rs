@@ -5,8 +5,8 @@ use crate::config::forms::{
     ConfigValue as _, CustomForm, FilePath, KeyContext, ValueForm as _, custom,
 };
 use crate::config::print;
-use crate::config::reader::{Findings, Table};
-use crate::config::schema::Key;
+use crate::config::reader::{ConfigFindings, ConfigTable};
+use crate::config::schema::KeySchema;
 use crate::config::section_traits::{
     ConfigSection as _, Entries, KeyGroup, PrintExtent, PrintedSections, Subsection as _,
 };
@@ -89,7 +89,7 @@ words! {
 
 /// The pair of the section itself, then those of `[[listener.tls.certificates]]`.
 impl KeyGroup for Vec<CertificateFiles> {
-    fn keys() -> &'static [Key] {
+    fn keys() -> &'static [KeySchema] {
         OwnCertificate::section().keys
     }
 
@@ -97,7 +97,7 @@ impl KeyGroup for Vec<CertificateFiles> {
         Vec::new()
     }
 
-    fn read(table: &Table<'_>, found: &mut Findings) -> Self {
+    fn read(table: &ConfigTable<'_>, found: &mut ConfigFindings) -> Self {
         let own = OwnCertificate::read(table, found);
         let listed = Vec::<CertificateFiles>::read_below(table, "certificates", found);
         let mut certificates = Vec::new();

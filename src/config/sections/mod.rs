@@ -16,18 +16,18 @@ mod slow_start;
 mod upstream;
 mod upstream_tls;
 
-pub use access_log::{AccessLog, LogFormat, LogSink};
-pub use admin::Admin;
-pub use drain::Drain;
+pub use access_log::{AccessLogConfig, LogFormat, LogSink};
+pub use admin::AdminConfig;
+pub use drain::DrainConfig;
 pub use headers::Headers;
-pub use health::{Check, Health};
-pub use hold::{Hold, OnEmpty};
-pub use listener::Listener;
+pub use health::{HealthCheck, HealthConfig};
+pub use hold::{Hold, OnEmptyConfig};
+pub use listener::ListenerConfig;
 pub use listener_tls::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion};
-pub use pool::{Backend, Balance, Pool};
+pub use pool::{BackendConfig, Balance, PoolConfig};
 pub use retry::Retry;
 pub use route::Route;
-pub use server::{DEFAULT_RATE, Server};
+pub use server::{DEFAULT_RATE, ServerConfig};
 pub use slow_start::SlowStart;
 pub use upstream::{ProxyProtocol, Upstream};
 pub use upstream_tls::UpstreamTls;
@@ -35,7 +35,7 @@ pub use upstream_tls::UpstreamTls;
 pub(super) use health::CheckKind;
 
 use super::declare::section;
-use super::schema::Section;
+use super::schema::SectionSchema;
 use super::section_traits::ConfigSection;
 
 section! {
@@ -45,19 +45,19 @@ section! {
     pub struct Config {}
     sections {
         /// `[server]`.
-        server: Server;
+        server: ServerConfig;
         /// `[admin]`.
-        admin: Admin;
+        admin: AdminConfig;
         /// `[access_log]`.
-        access_log: AccessLog;
+        access_log: AccessLogConfig;
         /// `[headers]`.
         headers: Headers;
         /// `[[listener]]`.
         #[key = "listener"]
-        listeners: Vec<Listener>;
+        listeners: Vec<ListenerConfig>;
         /// `[[pool]]`.
         #[key = "pool"]
-        pools: Vec<Pool>;
+        pools: Vec<PoolConfig>;
         /// `[[route]]`, in file order. No route and one pool: everything goes to that pool.
         #[key = "route"]
         routes: Vec<Route>;
@@ -65,20 +65,20 @@ section! {
 }
 
 /// All sections, in the order in which people should write them.
-pub(super) fn all() -> Vec<&'static Section> {
+pub(super) fn all() -> Vec<&'static SectionSchema> {
     vec![
         Config::section(),
-        Server::section(),
-        Admin::section(),
-        AccessLog::section(),
+        ServerConfig::section(),
+        AdminConfig::section(),
+        AccessLogConfig::section(),
         Headers::section(),
-        Listener::section(),
+        ListenerConfig::section(),
         ListenerTls::section(),
         CertificateFiles::section(),
-        Pool::section(),
-        Backend::section(),
-        Health::section(),
-        Drain::section(),
+        PoolConfig::section(),
+        BackendConfig::section(),
+        HealthConfig::section(),
+        DrainConfig::section(),
         Upstream::section(),
         UpstreamTls::section(),
         Retry::section(),

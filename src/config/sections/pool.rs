@@ -1,6 +1,6 @@
 //! `[[pool]]` and `[[pool.backend]]`.
 
-use super::{Drain, Health, Hold, Retry, SlowStart, Upstream, UpstreamTls};
+use super::{DrainConfig, HealthConfig, Hold, Retry, SlowStart, Upstream, UpstreamTls};
 use crate::config::Address;
 use crate::config::declare::{section, words};
 use crate::config::forms::{CustomForm, custom, integer};
@@ -12,7 +12,7 @@ section! {
     /// The instances of one app. At least one.
     [[pool]]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Pool {
+    pub struct PoolConfig {
         /// Unique. Letters, digits, `.`, `_` and `-`.
         #[no_default(needed)]
         name: String = "app", name();
@@ -23,11 +23,11 @@ section! {
     sections {
         /// `[[pool.backend]]`.
         #[key = "backend"]
-        backends: Vec<Backend>;
+        backends: Vec<BackendConfig>;
         /// `[pool.health]`.
-        health: Health;
+        health: HealthConfig;
         /// `[pool.drain]`.
-        drain: Drain;
+        drain: DrainConfig;
         /// `[pool.upstream]`.
         upstream: Upstream;
         /// `[pool.retry]`.
@@ -53,12 +53,12 @@ words! {
     }
 }
 
-impl Pool {
+impl PoolConfig {
     /// A pool without backends, every policy at its default.
     pub fn named(name: impl Into<String>) -> Self {
-        Pool {
+        PoolConfig {
             name: name.into(),
-            ..Pool::unwritten().clone()
+            ..PoolConfig::unwritten().clone()
         }
     }
 }
@@ -67,7 +67,7 @@ section! {
     /// One instance. A pool may start without any and be filled by `lameduck register` or the API.
     [[pool.backend]]
     #[derive(Debug, Clone)]
-    pub struct Backend {
+    pub struct BackendConfig {
         /// Unique in its pool. Letters, digits, `.`, `_` and `-`. Left out: the pool's name, a dash and its place, from
         /// 1.
         ///
@@ -82,11 +82,11 @@ section! {
     }
     state {
         /// Whether the file gives the name. Equal backends may differ in it: writing a default down changes nothing.
-        named: bool = false, |table: &Table<'_>| table.writes("name");
+        named: bool = false, |table: &ConfigTable<'_>| table.writes("name");
     }
 }
 
-impl PartialEq for Backend {
+impl PartialEq for BackendConfig {
     fn eq(&self, other: &Self) -> bool {
         let Self {
             name,

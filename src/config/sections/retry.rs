@@ -2,7 +2,7 @@
 
 use crate::config::declare::section;
 use crate::config::forms::{KeyContext, custom, integer};
-use crate::config::reader::{Problem, describe};
+use crate::config::reader::{ValueError, describe};
 use crate::config::values::{Read, wrong};
 use toml::de::DeValue;
 
@@ -27,7 +27,7 @@ fn read_share(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<f64> {
         DeValue::Float(float) => float.as_str(),
         DeValue::Integer(integer) => integer.as_str(),
         other => {
-            return Err(Problem::new(
+            return Err(ValueError::new(
                 format!("`{key}` is {}, but must be a number", describe(other)),
                 format!("write a share from 0 to 1, without quotes: `{key} = 0.2` is 20 %"),
             ));

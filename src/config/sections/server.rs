@@ -11,7 +11,7 @@ section! {
     /// Threads, shutdown, and the limits of client connections.
     [server]
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Server {
+    pub struct ServerConfig {
         /// Threads that carry traffic. `0`: one for each core. A change needs a restart.
         #[needs(restart)]
         threads: usize = 0, integer(0..=1024);
@@ -99,7 +99,7 @@ section! {
 /// moved a few KiB is far from it, and `body_timeout` is what they have before it counts.
 pub const DEFAULT_RATE: u64 = 128;
 
-impl Server {
+impl ServerConfig {
     /// The slowest rate of a request's body, and what is left to the client before it counts. Without a length, a body may
     /// be a stream of events, and only a configured rate counts.
     pub fn body_pace(&self, has_length: bool) -> (u64, Duration) {

@@ -10,7 +10,7 @@ use super::*;
 /// A backend with its surroundings. Time moves 10 ms with each event, so that a probe begins after whatever
 /// came before it.
 struct Rig {
-    backend: Backend,
+    backend: BackendState,
     policy: Policy,
     context: Context,
     now: Time,
@@ -23,7 +23,7 @@ impl Rig {
     fn new() -> Self {
         let now = Time::from_secs(1000);
         Self {
-            backend: Backend::new(now),
+            backend: BackendState::new(now),
             policy: Policy::default(),
             context: Context::default(),
             now,
@@ -35,25 +35,25 @@ impl Rig {
     fn ready() -> Self {
         let mut rig = Self::new();
         rig.passes(2);
-        assert_eq!(rig.backend.state(), State::Ready);
+        assert_eq!(rig.backend.state(), DerivedState::Ready);
         rig
     }
 
-    fn on(&mut self, event: Event) -> Vec<Effect> {
+    fn on(&mut self, event: BackendEvent) -> Vec<BackendEffect> {
         self.now += TICK;
         self.backend
             .step(event, &self.context, &self.policy, self.now)
     }
 
     /// A probe that begins and ends now.
-    fn probe(&mut self, probe: Probe) -> Vec<Effect> {
+    fn probe(&mut self, probe: ProbeResult) -> Vec<BackendEffect> {
         let began = self.now + TICK;
         self.probe_begun(probe, began)
     }
 
-    fn probe_begun(&mut self, probe: Probe, began: Time) -> Vec<Effect> {
-        let listener = self.listener.filter(|_| probe != Probe::Refused);
-        self.on(Event::Probed {
+    fn probe_begun(&mut self, probe: ProbeResult, began: Time) -> Vec<BackendEffect> {
+        let listener = self.listener.filter(|_| probe != ProbeResult::Refused);
+        self.on(BackendEvent::Probed {
             probe,
             began,
             listener,
@@ -62,12 +62,12 @@ impl Rig {
 
     fn passes(&mut self, count: u32) {
         for _ in 0..count {
-            self.probe(Probe::Pass);
+            self.probe(ProbeResult::Pass);
         }
     }
 
-    fn order(&self, actor: Actor) -> Order {
-        Order {
+    fn order(&self, actor: Actor) -> DrainSpec {
+        DrainSpec {
             actor,
             id: "deploy".into(),
             reason: "test".into(),
@@ -77,36 +77,37 @@ impl Rig {
         }
     }
 
-    fn drain(&mut self, actor: Actor) -> Vec<Effect> {
+    fn drain(&mut self, actor: Actor) -> Vec<BackendEffect> {
         let order = self.order(actor);
-        self.on(Event::Drain(order))
+        self.on(BackendEvent::Drain(order))
     }
 
-    fn quiesce(&mut self) -> Vec<Effect> {
+    fn quiesce(&mut self) -> Vec<BackendEffect> {
         self.context.in_flight = 0;
         let epoch = self.backend.epoch();
-        self.on(Event::Quiesced { epoch })
+        self.on(BackendEvent::Quiesced { epoch })
     }
 
-    fn tick_at(&mut self, now: Time) -> Vec<Effect> {
+    fn tick_at(&mut self, now: Time) -> Vec<BackendEffect> {
         self.now = now;
         self.backend
-            .step(Event::Tick, &self.context, &self.policy, now)
+            .step(BackendEvent::Tick, &self.context, &self.policy, now)
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> DerivedState {
         self.backend.state()
     }
 }
 
-fn alerts(effects: &[Effect]) -> bool {
-    let alert = |effect: &Effect| matches!(effect, Effect::Changed { alert: true, .. });
+fn alerts(effects: &[BackendEffect]) -> bool {
+    let alert =
+        |effect: &BackendEffect| matches!(effect, BackendEffect::Changed { alert: true, .. });
     effects.iter().any(alert)
 }
 
-fn announced(effects: &[Effect]) -> Vec<Outcome> {
-    let outcome = |effect: &Effect| match effect {
-        Effect::Announce(outcome) => Some(*outcome),
+fn announced(effects: &[BackendEffect]) -> Vec<Outcome> {
+    let outcome = |effect: &BackendEffect| match effect {
+        BackendEffect::Announce(outcome) => Some(*outcome),
         _ => None,
     };
     effects.iter().filter_map(outcome).collect()

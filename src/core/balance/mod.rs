@@ -35,7 +35,7 @@ pub enum Balancer {
     /// Follows a schedule.
     RoundRobin(round_robin::Schedule),
     /// Draws from a table.
-    Random(random::Table),
+    Random(random::AliasTable),
 }
 
 impl Balancer {
@@ -44,7 +44,7 @@ impl Balancer {
         match algorithm {
             Algorithm::LeastRequests => Self::LeastRequests,
             Algorithm::RoundRobin => Self::RoundRobin(round_robin::Schedule::new(weights)),
-            Algorithm::Random => Self::Random(random::Table::new(weights)),
+            Algorithm::Random => Self::Random(random::AliasTable::new(weights)),
         }
     }
 

@@ -5,7 +5,7 @@ use super::{Candidate, below, remix};
 
 /// One column per candidate: the odds of staying in it, and where to go otherwise.
 #[derive(Debug, Clone)]
-pub struct Table(Box<[Column]>);
+pub struct AliasTable(Box<[Column]>);
 
 #[derive(Debug, Clone, Copy)]
 struct Column {
@@ -14,7 +14,7 @@ struct Column {
     other: usize,
 }
 
-impl Table {
+impl AliasTable {
     /// Empty where nobody has a weight.
     pub(super) fn new(weights: &[u32]) -> Self {
         let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();

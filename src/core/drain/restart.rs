@@ -1,9 +1,9 @@
 //! What shows that a backend has restarted: by the next probe, or by a command's end. One vocabulary for drains that
 //! end with a restart and for rolls.
 
-use super::{Actor, Drains, Entry, Until};
+use super::{Actor, DrainEntry, DrainSet, Until};
 use crate::core::Time;
-use crate::core::event::Effect;
+use crate::core::event::BackendEffect;
 
 /// After this long without a sign of a restart, people are told that none is seen, and how that may be. A restart that
 /// no probe can show at all ([`RestartSign::Probe`]) is given the same time to happen.
@@ -57,7 +57,7 @@ pub(in crate::core) struct Probed {
     pub incarnation: u64,
 }
 
-impl Entry {
+impl DrainEntry {
     /// Since when its restart may have happened; `None` if it waits for none (any more), or the probe shows nothing.
     fn awaits_since(&self, probed: Probed) -> Option<Time> {
         let waits = matches!(self.drain.until, Until::Restarted(_));
@@ -84,7 +84,7 @@ impl Entry {
     }
 }
 
-impl Drains {
+impl DrainSet {
     /// Whether this probe is another process's, by the sign that some drain waits for.
     pub(in crate::core) fn show_restart(&self, probed: Probed) -> bool {
         self.0.values().any(|entry| entry.shows_restart(probed))
@@ -98,13 +98,13 @@ impl Drains {
     }
 
     /// Notes those that have waited too long for a restart, while the same process goes on passing its probes; each once.
-    pub(in crate::core) fn note_unseen(&mut self, probed: Probed) -> Vec<Effect> {
+    pub(in crate::core) fn note_unseen(&mut self, probed: Probed) -> Vec<BackendEffect> {
         let mut noted = Vec::new();
         for ((actor, id), entry) in &mut self.0 {
             let since = entry.awaits_since(probed);
             let late = since.is_some_and(|at| probed.began >= at.saturating_add(UNSEEN_AFTER));
             if late && !std::mem::replace(&mut entry.drain.unseen, true) {
-                noted.push(Effect::Unseen {
+                noted.push(BackendEffect::Unseen {
                     actor: *actor,
                     id: id.clone(),
                 });

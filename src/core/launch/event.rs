@@ -8,7 +8,7 @@ pub const DEFAULT_DRAIN: &str = "4s";
 
 /// What was asked for on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct LaunchPlan {
     /// It listens on a port, and is registered under a lease.
     pub port: bool,
     /// The drain's deadline.
@@ -21,7 +21,7 @@ pub struct Plan {
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum ProcessExit {
     /// It exited.
     Code(i32),
     /// A signal killed it.
@@ -32,7 +32,7 @@ pub enum Fate {
 
 /// How a drain ended, as the proxy tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum DrainEnd {
     /// Nothing in flight, no connection open.
     Drained,
     /// The deadline cut this many requests.
@@ -51,7 +51,7 @@ pub enum Ending {
 
 /// What happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum LaunchEvent {
     /// The app's process runs.
     Started,
     /// A listener of the app's was found on its port.
@@ -61,7 +61,7 @@ pub enum Event {
     /// The proxy sends it requests, or no longer does.
     Ready(bool),
     /// The drain of the lease ended.
-    Drained(Ending),
+    Drained(DrainEnd),
     /// The drain could not be asked for.
     DrainRefused(String),
     /// The lease broke.
@@ -71,7 +71,7 @@ pub enum Event {
     /// The app exited; `leftovers`: some of its processes still run.
     Exited {
         /// How.
-        fate: Fate,
+        fate: ProcessExit,
         /// Whether something is left.
         leftovers: bool,
     },
@@ -83,7 +83,7 @@ pub enum Event {
 
 /// What has to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum LaunchEffect {
     /// Ask for a lease, and again whenever it breaks.
     Register,
     /// No longer ask for one.
@@ -112,7 +112,7 @@ pub enum Effect {
         after: Time,
     },
     /// End like this.
-    End(Fate),
+    End(ProcessExit),
 }
 
 /// The names that people know.
@@ -129,7 +129,7 @@ pub fn signal_name(signal: i32) -> String {
     }
 }
 
-impl std::fmt::Display for Fate {
+impl std::fmt::Display for ProcessExit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),

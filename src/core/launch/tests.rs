@@ -10,8 +10,8 @@ fn ms(milliseconds: u64) -> Time {
     Time::from_millis(milliseconds)
 }
 
-fn plan() -> Plan {
-    Plan {
+fn plan() -> LaunchPlan {
+    LaunchPlan {
         port: true,
         drain_timeout: s(4),
         lame_duck: Time::ZERO,
@@ -20,24 +20,32 @@ fn plan() -> Plan {
 }
 
 /// A launcher whose app takes requests since `s(1)`.
-fn ready(plan: Plan) -> Launch {
-    let mut launch = Launch::new(plan);
-    launch.step(Event::Started, Time::ZERO);
-    assert_eq!(launch.step(Event::Listening, ms(100)), [Effect::Register]);
-    launch.step(Event::Registered, ms(200));
-    assert_eq!(launch.step(Event::Ready(true), s(1)), [Effect::TellReady]);
+fn ready(plan: LaunchPlan) -> AppLaunch {
+    let mut launch = AppLaunch::new(plan);
+    launch.step(LaunchEvent::Started, Time::ZERO);
+    assert_eq!(
+        launch.step(LaunchEvent::Listening, ms(100)),
+        [LaunchEffect::Register]
+    );
+    launch.step(LaunchEvent::Registered, ms(200));
+    assert_eq!(
+        launch.step(LaunchEvent::Ready(true), s(1)),
+        [LaunchEffect::TellReady]
+    );
     launch
 }
 
 /// What is done, leaving out what is said.
-fn deeds(effects: &[Effect]) -> Vec<&Effect> {
-    let talk = |effect: &&Effect| !matches!(effect, Effect::Say(_) | Effect::TellStopping(_));
+fn deeds(effects: &[LaunchEffect]) -> Vec<&LaunchEffect> {
+    let talk = |effect: &&LaunchEffect| {
+        !matches!(effect, LaunchEffect::Say(_) | LaunchEffect::TellStopping(_))
+    };
     effects.iter().filter(talk).collect()
 }
 
-fn said(effects: &[Effect]) -> String {
+fn said(effects: &[LaunchEffect]) -> String {
     let text = effects.iter().filter_map(|effect| match effect {
-        Effect::Say(text) => Some(text.as_str()),
+        LaunchEffect::Say(text) => Some(text.as_str()),
         _ => None,
     });
     text.collect::<Vec<_>>().join("\n")
@@ -46,68 +54,83 @@ fn said(effects: &[Effect]) -> String {
 #[test]
 fn the_app_is_drained_before_it_is_signalled() {
     let mut launch = ready(plan());
-    let begun = launch.step(Event::Signal(15), s(10));
+    let begun = launch.step(LaunchEvent::Signal(15), s(10));
     assert_eq!(
         deeds(&begun),
-        [&Effect::StopRegistering, &Effect::AskDrain(s(4))]
+        [
+            &LaunchEffect::StopRegistering,
+            &LaunchEffect::AskDrain(s(4))
+        ]
     );
-    let drained = launch.step(Event::Drained(Ending::Drained), s(11));
-    assert_eq!(deeds(&drained), [&Effect::Send(15)]);
-    let ended = Event::Exited {
-        fate: Fate::Code(0),
+    let drained = launch.step(LaunchEvent::Drained(DrainEnd::Drained), s(11));
+    assert_eq!(deeds(&drained), [&LaunchEffect::Send(15)]);
+    let ended = LaunchEvent::Exited {
+        fate: ProcessExit::Code(0),
         leftovers: false,
     };
-    assert_eq!(launch.step(ended, s(12)), [Effect::End(Fate::Code(0))]);
+    assert_eq!(
+        launch.step(ended, s(12)),
+        [LaunchEffect::End(ProcessExit::Code(0))]
+    );
 }
 
 #[test]
 fn the_same_signal_within_a_second_is_one_and_a_later_one_goes_on_at_once() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(2), s(10));
-    assert_eq!(launch.step(Event::Signal(2), s(10) + ms(900)), []);
-    let again = launch.step(Event::Signal(2), s(11) + ms(1));
-    assert_eq!(deeds(&again), [&Effect::SendGroup(2)]);
+    launch.step(LaunchEvent::Signal(2), s(10));
+    assert_eq!(launch.step(LaunchEvent::Signal(2), s(10) + ms(900)), []);
+    let again = launch.step(LaunchEvent::Signal(2), s(11) + ms(1));
+    assert_eq!(deeds(&again), [&LaunchEffect::SendGroup(2)]);
     // And now that it stops, each one counts.
-    assert_eq!(launch.step(Event::Signal(2), s(13)), [Effect::SendGroup(2)]);
+    assert_eq!(
+        launch.step(LaunchEvent::Signal(2), s(13)),
+        [LaunchEffect::SendGroup(2)]
+    );
 }
 
 #[test]
 fn ctrl_c_and_the_group_s_term_are_one_stop_and_do_not_skip_the_drain() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(2), s(10));
-    assert_eq!(launch.step(Event::Signal(15), s(10) + ms(10)), []);
+    launch.step(LaunchEvent::Signal(2), s(10));
+    assert_eq!(launch.step(LaunchEvent::Signal(15), s(10) + ms(10)), []);
     // A later one means it.
-    let other = launch.step(Event::Signal(3), s(11) + ms(1));
-    assert_eq!(deeds(&other), [&Effect::SendGroup(3)]);
+    let other = launch.step(LaunchEvent::Signal(3), s(11) + ms(1));
+    assert_eq!(deeds(&other), [&LaunchEffect::SendGroup(3)]);
     // With nothing to drain, or nothing more, none is kept back.
     assert_eq!(
-        launch.step(Event::Signal(15), s(11) + ms(2)),
-        [Effect::SendGroup(15)]
+        launch.step(LaunchEvent::Signal(15), s(11) + ms(2)),
+        [LaunchEffect::SendGroup(15)]
     );
 }
 
 #[test]
 fn interrupt_tells_the_group_and_leaves_what_outlives_its_shell_in_peace() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(2), s(10));
-    let drained = launch.step(Event::Drained(Ending::Drained), s(11));
-    assert_eq!(deeds(&drained), [&Effect::SendGroup(2)]);
+    launch.step(LaunchEvent::Signal(2), s(10));
+    let drained = launch.step(LaunchEvent::Drained(DrainEnd::Drained), s(11));
+    assert_eq!(deeds(&drained), [&LaunchEffect::SendGroup(2)]);
     // The shell ends at once; its child was told and is stopping.
-    let fate = Fate::Signal(2);
-    let ended = Event::Exited {
+    let fate = ProcessExit::Signal(2);
+    let ended = LaunchEvent::Exited {
         fate,
         leftovers: true,
     };
     let buried = launch.step(ended, s(11));
     assert!(
-        !deeds(&buried).contains(&&Effect::SendAll(15)),
+        !deeds(&buried).contains(&&LaunchEffect::SendAll(15)),
         "{buried:?}"
     );
     // What ignores SIGINT is told by SIGTERM, and killed in the end.
-    let told = launch.step(Event::Tick, s(16));
-    assert!(deeds(&told).contains(&&Effect::SendAll(15)), "{told:?}");
-    let killed = launch.step(Event::Tick, s(21));
-    assert_eq!(deeds(&killed), [&Effect::SendAll(9), &Effect::End(fate)]);
+    let told = launch.step(LaunchEvent::Tick, s(16));
+    assert!(
+        deeds(&told).contains(&&LaunchEffect::SendAll(15)),
+        "{told:?}"
+    );
+    let killed = launch.step(LaunchEvent::Tick, s(21));
+    assert_eq!(
+        deeds(&killed),
+        [&LaunchEffect::SendAll(9), &LaunchEffect::End(fate)]
+    );
 }
 
 #[test]
@@ -115,112 +138,136 @@ fn other_signals_go_on_as_they_come() {
     let mut launch = ready(plan());
     for signal in [1, 10, 12, 28] {
         assert_eq!(
-            launch.step(Event::Signal(signal), s(10)),
-            [Effect::Send(signal)]
+            launch.step(LaunchEvent::Signal(signal), s(10)),
+            [LaunchEffect::Send(signal)]
         );
     }
-    launch.step(Event::Signal(15), s(11));
-    assert_eq!(launch.step(Event::Signal(10), s(12)), [Effect::Send(10)]);
+    launch.step(LaunchEvent::Signal(15), s(11));
+    assert_eq!(
+        launch.step(LaunchEvent::Signal(10), s(12)),
+        [LaunchEffect::Send(10)]
+    );
 }
 
 #[test]
 fn lame_duck_comes_before_the_drain() {
-    let mut launch = ready(Plan {
+    let mut launch = ready(LaunchPlan {
         lame_duck: s(5),
         ..plan()
     });
-    let begun = launch.step(Event::Signal(15), s(10));
+    let begun = launch.step(LaunchEvent::Signal(15), s(10));
     assert_eq!(
         deeds(&begun),
-        [&Effect::StopRegistering, &Effect::AskLameDuck]
+        [&LaunchEffect::StopRegistering, &LaunchEffect::AskLameDuck]
     );
     assert_eq!(launch.next_deadline(), Some(s(15)));
-    assert_eq!(launch.step(Event::Tick, s(14)), []);
-    assert_eq!(launch.step(Event::Tick, s(15)), [Effect::AskDrain(s(4))]);
+    assert_eq!(launch.step(LaunchEvent::Tick, s(14)), []);
+    assert_eq!(
+        launch.step(LaunchEvent::Tick, s(15)),
+        [LaunchEffect::AskDrain(s(4))]
+    );
 }
 
 #[test]
 fn the_drain_is_bounded_even_if_the_proxy_says_nothing() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(15), s(10));
-    assert_eq!(launch.step(Event::Tick, s(14)), []);
-    let late = launch.step(Event::Tick, s(14) + SLACK);
-    assert_eq!(deeds(&late), [&Effect::DropLease, &Effect::Send(15)]);
+    launch.step(LaunchEvent::Signal(15), s(10));
+    assert_eq!(launch.step(LaunchEvent::Tick, s(14)), []);
+    let late = launch.step(LaunchEvent::Tick, s(14) + SLACK);
+    assert_eq!(
+        deeds(&late),
+        [&LaunchEffect::DropLease, &LaunchEffect::Send(15)]
+    );
 }
 
 #[test]
 fn a_deadline_that_cut_requests_is_told() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(15), s(10));
-    let cut = launch.step(Event::Drained(Ending::TimedOut { cut: 3 }), s(14));
-    assert_eq!(deeds(&cut), [&Effect::Send(15)]);
+    launch.step(LaunchEvent::Signal(15), s(10));
+    let cut = launch.step(LaunchEvent::Drained(DrainEnd::TimedOut { cut: 3 }), s(14));
+    assert_eq!(deeds(&cut), [&LaunchEffect::Send(15)]);
     assert!(said(&cut).contains("3 requests cut"), "{cut:?}");
 }
 
 #[test]
 fn a_lifted_drain_is_asked_for_again() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(15), s(10));
-    let lifted = launch.step(Event::Drained(Ending::Resumed), s(11));
-    assert_eq!(deeds(&lifted), [&Effect::AskDrain(s(3))]);
+    launch.step(LaunchEvent::Signal(15), s(10));
+    let lifted = launch.step(LaunchEvent::Drained(DrainEnd::Resumed), s(11));
+    assert_eq!(deeds(&lifted), [&LaunchEffect::AskDrain(s(3))]);
 }
 
 #[test]
 fn without_a_proxy_the_signal_goes_on_after_a_moment() {
     let mut launch = ready(plan());
-    launch.step(Event::LeaseLost, s(5));
-    let begun = launch.step(Event::Signal(15), s(10));
-    assert_eq!(deeds(&begun), [&Effect::StopRegistering]);
+    launch.step(LaunchEvent::LeaseLost, s(5));
+    let begun = launch.step(LaunchEvent::Signal(15), s(10));
+    assert_eq!(deeds(&begun), [&LaunchEffect::StopRegistering]);
     assert!(said(&begun).contains("can't be reached"), "{begun:?}");
-    assert_eq!(deeds(&launch.step(Event::Tick, s(11))), [&Effect::Send(15)]);
+    assert_eq!(
+        deeds(&launch.step(LaunchEvent::Tick, s(11))),
+        [&LaunchEffect::Send(15)]
+    );
 }
 
 #[test]
 fn a_proxy_that_goes_in_mid_drain_does_not_hold_it_up() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(15), s(10));
-    launch.step(Event::LeaseLost, s(11));
-    assert_eq!(deeds(&launch.step(Event::Tick, s(12))), [&Effect::Send(15)]);
+    launch.step(LaunchEvent::Signal(15), s(10));
+    launch.step(LaunchEvent::LeaseLost, s(11));
+    assert_eq!(
+        deeds(&launch.step(LaunchEvent::Tick, s(12))),
+        [&LaunchEffect::Send(15)]
+    );
 }
 
 #[test]
 fn a_refused_drain_ends_the_lease_instead() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(15), s(10));
-    let refused = launch.step(Event::DrainRefused("too many".to_owned()), s(10));
-    assert_eq!(deeds(&refused), [&Effect::DropLease]);
+    launch.step(LaunchEvent::Signal(15), s(10));
+    let refused = launch.step(LaunchEvent::DrainRefused("too many".to_owned()), s(10));
+    assert_eq!(deeds(&refused), [&LaunchEffect::DropLease]);
     assert!(said(&refused).contains("too many"));
-    assert_eq!(deeds(&launch.step(Event::Tick, s(11))), [&Effect::Send(15)]);
+    assert_eq!(
+        deeds(&launch.step(LaunchEvent::Tick, s(11))),
+        [&LaunchEffect::Send(15)]
+    );
 }
 
 #[test]
 fn what_was_never_registered_is_signalled_at_once() {
-    let mut launch = Launch::new(plan());
-    launch.step(Event::Started, Time::ZERO);
-    let stop = launch.step(Event::Signal(15), s(1));
-    assert_eq!(deeds(&stop), [&Effect::StopRegistering, &Effect::Send(15)]);
+    let mut launch = AppLaunch::new(plan());
+    launch.step(LaunchEvent::Started, Time::ZERO);
+    let stop = launch.step(LaunchEvent::Signal(15), s(1));
+    assert_eq!(
+        deeds(&stop),
+        [&LaunchEffect::StopRegistering, &LaunchEffect::Send(15)]
+    );
 }
 
 #[test]
 fn a_worker_is_ready_at_once_and_has_nothing_to_drain() {
-    let mut launch = Launch::new(Plan {
+    let mut launch = AppLaunch::new(LaunchPlan {
         port: false,
         ..plan()
     });
-    assert_eq!(launch.step(Event::Started, Time::ZERO), [Effect::TellReady]);
+    assert_eq!(
+        launch.step(LaunchEvent::Started, Time::ZERO),
+        [LaunchEffect::TellReady]
+    );
     assert_eq!(launch.next_deadline(), None);
     assert_eq!(
-        deeds(&launch.step(Event::Signal(15), s(1))),
-        [&Effect::Send(15)]
+        deeds(&launch.step(LaunchEvent::Signal(15), s(1))),
+        [&LaunchEffect::Send(15)]
     );
 }
 
 #[test]
 fn an_app_that_dies_in_mid_drain_is_told_with_what_it_took_along() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(15), s(10));
-    let died = Event::Exited {
-        fate: Fate::Signal(11),
+    launch.step(LaunchEvent::Signal(15), s(10));
+    let died = LaunchEvent::Exited {
+        fate: ProcessExit::Signal(11),
         leftovers: false,
     };
     let died = launch.step(died, s(11));
@@ -229,106 +276,121 @@ fn an_app_that_dies_in_mid_drain_is_told_with_what_it_took_along() {
         "{died:?}"
     );
     assert!(deeds(&died).is_empty());
-    let counted = launch.step(Event::Drained(Ending::Died { lost: 2 }), s(11) + ms(50));
+    let counted = launch.step(
+        LaunchEvent::Drained(DrainEnd::Died { lost: 2 }),
+        s(11) + ms(50),
+    );
     assert!(said(&counted).contains("2 requests lost"));
-    assert_eq!(deeds(&counted), [&Effect::End(Fate::Signal(11))]);
+    assert_eq!(
+        deeds(&counted),
+        [&LaunchEffect::End(ProcessExit::Signal(11))]
+    );
 }
 
 #[test]
 fn the_count_of_losses_is_not_waited_for_for_long() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(15), s(10));
-    let fate = Fate::Code(1);
+    launch.step(LaunchEvent::Signal(15), s(10));
+    let fate = ProcessExit::Code(1);
     let leftovers = false;
-    launch.step(Event::Exited { fate, leftovers }, s(11));
-    assert_eq!(launch.step(Event::Tick, s(11) + COUNT), [Effect::End(fate)]);
+    launch.step(LaunchEvent::Exited { fate, leftovers }, s(11));
+    assert_eq!(
+        launch.step(LaunchEvent::Tick, s(11) + COUNT),
+        [LaunchEffect::End(fate)]
+    );
 }
 
 #[test]
 fn what_the_app_leaves_running_is_ended() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(15), s(10));
-    launch.step(Event::Drained(Ending::Drained), s(10));
-    let fate = Fate::Code(0);
+    launch.step(LaunchEvent::Signal(15), s(10));
+    launch.step(LaunchEvent::Drained(DrainEnd::Drained), s(10));
+    let fate = ProcessExit::Code(0);
     let leftovers = true;
     assert_eq!(
-        launch.step(Event::Exited { fate, leftovers }, s(11)),
+        launch.step(LaunchEvent::Exited { fate, leftovers }, s(11)),
         [
-            Effect::StopRegistering,
-            Effect::DropLease,
-            Effect::SendAll(15)
+            LaunchEffect::StopRegistering,
+            LaunchEffect::DropLease,
+            LaunchEffect::SendAll(15)
         ]
     );
-    let mut other = launch.step(Event::NobodyLeft, s(12));
-    assert_eq!(other.pop(), Some(Effect::End(fate)));
+    let mut other = launch.step(LaunchEvent::NobodyLeft, s(12));
+    assert_eq!(other.pop(), Some(LaunchEffect::End(fate)));
 
     let mut launch = ready(plan());
-    let ended = launch.step(Event::Exited { fate, leftovers }, s(11));
+    let ended = launch.step(LaunchEvent::Exited { fate, leftovers }, s(11));
     assert!(said(&ended).contains("stays in the foreground"));
-    let killed = launch.step(Event::Tick, s(11) + LEFTOVERS);
-    assert_eq!(deeds(&killed), [&Effect::SendAll(9), &Effect::End(fate)]);
+    let killed = launch.step(LaunchEvent::Tick, s(11) + LEFTOVERS);
+    assert_eq!(
+        deeds(&killed),
+        [&LaunchEffect::SendAll(9), &LaunchEffect::End(fate)]
+    );
 }
 
 #[test]
 fn an_app_that_ignores_its_signal_is_told_once() {
     let mut launch = ready(plan());
-    launch.step(Event::Signal(15), s(10));
-    launch.step(Event::Drained(Ending::Drained), s(11));
-    let ignored = launch.step(Event::Tick, s(11) + IGNORED);
+    launch.step(LaunchEvent::Signal(15), s(10));
+    launch.step(LaunchEvent::Drained(DrainEnd::Drained), s(11));
+    let ignored = launch.step(LaunchEvent::Tick, s(11) + IGNORED);
     assert!(
         said(&ignored).contains("after SIGTERM: it ignores it"),
         "{ignored:?}"
     );
     assert_eq!(launch.next_deadline(), None);
-    assert_eq!(launch.step(Event::Tick, s(60)), []);
+    assert_eq!(launch.step(LaunchEvent::Tick, s(60)), []);
 }
 
 #[test]
 fn why_it_is_not_ready_is_told_again_and_again_ever_less_often() {
-    let mut launch = Launch::new(plan());
-    launch.step(Event::Started, Time::ZERO);
+    let mut launch = AppLaunch::new(plan());
+    launch.step(LaunchEvent::Started, Time::ZERO);
     for at in [10, 20, 40, 80] {
         assert_eq!(launch.next_deadline(), Some(s(at)));
         assert_eq!(
-            launch.step(Event::Tick, s(at)),
-            [Effect::Explain { after: s(at) }]
+            launch.step(LaunchEvent::Tick, s(at)),
+            [LaunchEffect::Explain { after: s(at) }]
         );
     }
-    launch.step(Event::Ready(true), s(81));
+    launch.step(LaunchEvent::Ready(true), s(81));
     assert_eq!(launch.next_deadline(), None);
 }
 
 #[test]
 fn an_app_that_is_not_ready_in_time_is_given_up() {
-    let mut launch = Launch::new(Plan {
+    let mut launch = AppLaunch::new(LaunchPlan {
         ready_timeout: Some(s(7)),
         ..plan()
     });
-    launch.step(Event::Started, Time::ZERO);
-    let failed = launch.step(Event::Tick, s(7));
-    assert!(deeds(&failed).contains(&&Effect::Send(15)), "{failed:?}");
-    assert_eq!(
-        launch.step(Event::Tick, s(7) + FAILED),
-        [Effect::SendAll(9)]
+    launch.step(LaunchEvent::Started, Time::ZERO);
+    let failed = launch.step(LaunchEvent::Tick, s(7));
+    assert!(
+        deeds(&failed).contains(&&LaunchEffect::Send(15)),
+        "{failed:?}"
     );
-    let fate = Fate::Signal(9);
+    assert_eq!(
+        launch.step(LaunchEvent::Tick, s(7) + FAILED),
+        [LaunchEffect::SendAll(9)]
+    );
+    let fate = ProcessExit::Signal(9);
     let leftovers = false;
     assert_eq!(
-        launch.step(Event::Exited { fate, leftovers }, s(13)),
-        [Effect::End(Fate::GivenUp)]
+        launch.step(LaunchEvent::Exited { fate, leftovers }, s(13)),
+        [LaunchEffect::End(ProcessExit::GivenUp)]
     );
 }
 
 #[test]
 fn a_lease_that_comes_back_is_drained_again() {
     let mut launch = ready(plan());
-    launch.step(Event::LeaseLost, s(5));
-    launch.step(Event::Registered, s(6));
+    launch.step(LaunchEvent::LeaseLost, s(5));
+    launch.step(LaunchEvent::Registered, s(6));
     // The supervisor has been told already.
-    assert_eq!(launch.step(Event::Ready(true), s(6)), []);
-    let begun = launch.step(Event::Signal(15), s(10));
+    assert_eq!(launch.step(LaunchEvent::Ready(true), s(6)), []);
+    let begun = launch.step(LaunchEvent::Signal(15), s(10));
     assert!(
-        deeds(&begun).contains(&&Effect::AskDrain(s(4))),
+        deeds(&begun).contains(&&LaunchEffect::AskDrain(s(4))),
         "{begun:?}"
     );
 }
@@ -336,10 +398,13 @@ fn a_lease_that_comes_back_is_drained_again() {
 #[test]
 fn a_lease_that_is_granted_too_late_is_not_kept_open() {
     let mut launch = ready(plan());
-    launch.step(Event::LeaseLost, s(5));
-    launch.step(Event::Signal(15), s(10));
-    let late = launch.step(Event::Registered, s(10) + ms(100));
-    assert_eq!(deeds(&late), [&Effect::AskDrain(s(4))]);
-    launch.step(Event::Drained(Ending::Drained), s(11));
-    assert_eq!(launch.step(Event::Registered, s(11)), [Effect::DropLease]);
+    launch.step(LaunchEvent::LeaseLost, s(5));
+    launch.step(LaunchEvent::Signal(15), s(10));
+    let late = launch.step(LaunchEvent::Registered, s(10) + ms(100));
+    assert_eq!(deeds(&late), [&LaunchEffect::AskDrain(s(4))]);
+    launch.step(LaunchEvent::Drained(DrainEnd::Drained), s(11));
+    assert_eq!(
+        launch.step(LaunchEvent::Registered, s(11)),
+        [LaunchEffect::DropLease]
+    );
 }

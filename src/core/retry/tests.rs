@@ -1,38 +1,38 @@
 use super::*;
 
-const GET: Request = Request {
+const GET: RetryFacts = RetryFacts {
     idempotent: true,
     has_idempotency_key: false,
     body_replayable: true,
 };
-const POST: Request = Request {
+const POST: RetryFacts = RetryFacts {
     idempotent: false,
     ..GET
 };
-const LEFT: Left = Left {
+const LEFT: RetryOptions = RetryOptions {
     others: true,
     token: true,
 };
-const DIED: [Failure; 2] = [
-    Failure::DiedBeforeResponse { after: Time::ZERO },
-    Failure::DiedBeforeResponse { after: LONG },
+const DIED: [AttemptFailure; 2] = [
+    AttemptFailure::DiedBeforeResponse { after: Time::ZERO },
+    AttemptFailure::DiedBeforeResponse { after: LONG },
 ];
-const PROVEN: [Failure; 4] = [
-    Failure::ConnectFailed,
-    Failure::StaleProven,
-    Failure::RefusedStream,
-    Failure::GoAway,
+const PROVEN: [AttemptFailure; 4] = [
+    AttemptFailure::ConnectFailed,
+    AttemptFailure::StaleProven,
+    AttemptFailure::RefusedStream,
+    AttemptFailure::GoAway,
 ];
 
-fn judge(failure: Failure, request: Request, left: Left) -> Verdict {
-    let mut tried = Tried::default();
+fn judge(failure: AttemptFailure, request: RetryFacts, left: RetryOptions) -> RetryVerdict {
+    let mut tried = AttemptHistory::default();
     tried.note(failure);
-    decide(failure, &request, tried, &Limits::default(), left)
+    decide(failure, &request, tried, &RetryLimits::default(), left)
 }
 
 #[test]
 fn proven_failures_retry_any_method_without_budget() {
-    let broke = Left {
+    let broke = RetryOptions {
         token: false,
         ..LEFT
     };
@@ -41,7 +41,7 @@ fn proven_failures_retry_any_method_without_budget() {
         assert!(
             matches!(
                 verdict,
-                Verdict::Retry {
+                RetryVerdict::Retry {
                     spend_budget: false,
                     ..
                 }
@@ -54,7 +54,7 @@ fn proven_failures_retry_any_method_without_budget() {
 #[test]
 fn unproven_ones_retry_idempotent_requests_on_the_budget() {
     for failure in DIED {
-        let retry = Verdict::Retry {
+        let retry = RetryVerdict::Retry {
             elsewhere: true,
             reason: RetryReason::ConnectionDied,
             spend_budget: true,
@@ -62,27 +62,27 @@ fn unproven_ones_retry_idempotent_requests_on_the_budget() {
         assert_eq!(judge(failure, GET, LEFT), retry);
         assert_eq!(
             judge(failure, POST, LEFT),
-            Verdict::GiveUp {
+            RetryVerdict::GiveUp {
                 reason: RetryReason::NotIdempotent
             }
         );
-        let broke = Left {
+        let broke = RetryOptions {
             token: false,
             ..LEFT
         };
         assert_eq!(
             judge(failure, GET, broke),
-            Verdict::GiveUp {
+            RetryVerdict::GiveUp {
                 reason: RetryReason::Budget
             }
         );
-        let alone = Left {
+        let alone = RetryOptions {
             others: false,
             ..LEFT
         };
         assert!(matches!(
             judge(failure, GET, alone),
-            Verdict::Retry {
+            RetryVerdict::Retry {
                 elsewhere: false,
                 ..
             }
@@ -93,21 +93,21 @@ fn unproven_ones_retry_idempotent_requests_on_the_budget() {
 /// Our own doing takes no token; but it proves nothing.
 #[test]
 fn what_a_drain_has_cut_is_free_for_idempotent_requests_alone() {
-    let broke = Left {
+    let broke = RetryOptions {
         token: false,
         ..LEFT
     };
     assert_eq!(
-        judge(Failure::CutByDrain, GET, broke),
-        Verdict::Retry {
+        judge(AttemptFailure::CutByDrain, GET, broke),
+        RetryVerdict::Retry {
             elsewhere: true,
             reason: RetryReason::CutByDrain,
             spend_budget: false,
         }
     );
     assert_eq!(
-        judge(Failure::CutByDrain, POST, LEFT),
-        Verdict::GiveUp {
+        judge(AttemptFailure::CutByDrain, POST, LEFT),
+        RetryVerdict::GiveUp {
             reason: RetryReason::NotIdempotent
         }
     );
@@ -115,50 +115,50 @@ fn what_a_drain_has_cut_is_free_for_idempotent_requests_alone() {
 
 #[test]
 fn an_idempotency_key_counts_only_where_configured() {
-    let request = Request {
+    let request = RetryFacts {
         has_idempotency_key: true,
         ..POST
     };
-    let limits = Limits {
+    let limits = RetryLimits {
         idempotency_key: true,
-        ..Limits::default()
+        ..RetryLimits::default()
     };
-    let tried = Tried {
+    let tried = AttemptHistory {
         unproven: 1,
-        ..Tried::default()
+        ..AttemptHistory::default()
     };
     assert_eq!(
         judge(DIED[0], request, LEFT),
-        Verdict::GiveUp {
+        RetryVerdict::GiveUp {
             reason: RetryReason::NotIdempotent
         }
     );
     let verdict = decide(DIED[0], &request, tried, &limits, LEFT);
-    assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
+    assert!(matches!(verdict, RetryVerdict::Retry { .. }), "{verdict:?}");
 }
 
 #[test]
 fn a_body_that_is_gone_cannot_be_sent_again() {
-    let gone = Request {
+    let gone = RetryFacts {
         body_replayable: false,
         ..GET
     };
     for failure in [
         DIED[0],
-        Failure::StaleProven,
-        Failure::RefusedStream,
-        Failure::GoAway,
+        AttemptFailure::StaleProven,
+        AttemptFailure::RefusedStream,
+        AttemptFailure::GoAway,
     ] {
         assert_eq!(
             judge(failure, gone, LEFT),
-            Verdict::GiveUp {
+            RetryVerdict::GiveUp {
                 reason: RetryReason::BodyGone
             }
         );
     }
     assert!(matches!(
-        judge(Failure::ConnectFailed, gone, LEFT),
-        Verdict::Retry { .. }
+        judge(AttemptFailure::ConnectFailed, gone, LEFT),
+        RetryVerdict::Retry { .. }
     ));
 }
 
@@ -166,14 +166,14 @@ fn a_body_that_is_gone_cannot_be_sent_again() {
 fn no_backend_left_to_connect_to_holds() {
     assert_eq!(
         judge(
-            Failure::ConnectFailed,
+            AttemptFailure::ConnectFailed,
             POST,
-            Left {
+            RetryOptions {
                 others: false,
                 ..LEFT
             }
         ),
-        Verdict::Hold
+        RetryVerdict::Hold
     );
 }
 
@@ -181,14 +181,14 @@ fn no_backend_left_to_connect_to_holds() {
 fn another_backend_is_better_and_the_same_one_will_do() {
     for failure in [
         DIED[0],
-        Failure::StaleProven,
-        Failure::GoAway,
-        Failure::RefusedStream,
+        AttemptFailure::StaleProven,
+        AttemptFailure::GoAway,
+        AttemptFailure::RefusedStream,
     ] {
         for others in [true, false] {
-            let verdict = judge(failure, GET, Left { others, ..LEFT });
+            let verdict = judge(failure, GET, RetryOptions { others, ..LEFT });
             assert!(
-                matches!(verdict, Verdict::Retry { elsewhere, .. } if elsewhere == others),
+                matches!(verdict, RetryVerdict::Retry { elsewhere, .. } if elsewhere == others),
                 "{failure:?}: {verdict:?}"
             );
         }
@@ -198,14 +198,14 @@ fn another_backend_is_better_and_the_same_one_will_do() {
 #[test]
 fn slow_is_not_dead_and_a_begun_response_is_final() {
     assert_eq!(
-        judge(Failure::Timeout, GET, LEFT),
-        Verdict::GiveUp {
+        judge(AttemptFailure::Timeout, GET, LEFT),
+        RetryVerdict::GiveUp {
             reason: RetryReason::TimedOut
         }
     );
     assert_eq!(
-        judge(Failure::ResponseBegun, GET, LEFT),
-        Verdict::GiveUp {
+        judge(AttemptFailure::ResponseBegun, GET, LEFT),
+        RetryVerdict::GiveUp {
             reason: RetryReason::ResponseBegun
         }
     );
@@ -213,23 +213,23 @@ fn slow_is_not_dead_and_a_begun_response_is_final() {
 
 #[test]
 fn each_kind_has_its_own_cap() {
-    let limits = Limits::default();
+    let limits = RetryLimits::default();
     for (failure, most) in [
         (DIED[0], 3),
         (DIED[1], 5),
-        (Failure::CutByDrain, 5),
-        (Failure::ConnectFailed, 10),
+        (AttemptFailure::CutByDrain, 5),
+        (AttemptFailure::ConnectFailed, 10),
     ] {
-        let mut tried = Tried::default();
+        let mut tried = AttemptHistory::default();
         let mut attempts = 1;
         loop {
             tried.note(failure);
             match decide(failure, &GET, tried, &limits, LEFT) {
-                Verdict::Retry { .. } => attempts += 1,
+                RetryVerdict::Retry { .. } => attempts += 1,
                 verdict => {
                     assert_eq!(
                         verdict,
-                        Verdict::GiveUp {
+                        RetryVerdict::GiveUp {
                             reason: RetryReason::Attempts
                         }
                     );
@@ -240,29 +240,29 @@ fn each_kind_has_its_own_cap() {
         assert_eq!(attempts, most, "{failure:?}");
     }
     // Many refused connects leave the three attempts that may reach an app.
-    let tried = Tried {
+    let tried = AttemptHistory {
         unproven: 1,
         proven: 9,
         long: 0,
     };
     assert!(matches!(
         decide(DIED[0], &GET, tried, &limits, LEFT),
-        Verdict::Retry { .. }
+        RetryVerdict::Retry { .. }
     ));
 }
 
 #[test]
 fn one_attempt_is_one_however_long() {
-    let limits = Limits {
+    let limits = RetryLimits {
         attempts: 1,
-        ..Limits::default()
+        ..RetryLimits::default()
     };
     for failure in DIED {
-        let mut tried = Tried::default();
+        let mut tried = AttemptHistory::default();
         tried.note(failure);
         assert_eq!(
             decide(failure, &GET, tried, &limits, LEFT),
-            Verdict::GiveUp {
+            RetryVerdict::GiveUp {
                 reason: RetryReason::Attempts
             }
         );
@@ -271,12 +271,12 @@ fn one_attempt_is_one_however_long() {
 
 #[test]
 fn long_attempts_leave_the_short_ones_their_three() {
-    let mut tried = Tried::default();
+    let mut tried = AttemptHistory::default();
     let mut made = Vec::new();
     for failure in [DIED[0], DIED[1], DIED[0], DIED[1], DIED[0]] {
         tried.note(failure);
-        let verdict = decide(failure, &GET, tried, &Limits::default(), LEFT);
-        made.push(matches!(verdict, Verdict::Retry { .. }));
+        let verdict = decide(failure, &GET, tried, &RetryLimits::default(), LEFT);
+        made.push(matches!(verdict, RetryVerdict::Retry { .. }));
     }
     assert_eq!(made, [true, true, true, true, false]);
 }

@@ -4,8 +4,8 @@ use super::*;
 
 const SECOND: Time = Time::from_secs(1);
 
-fn plan() -> Plan {
-    Plan {
+fn plan() -> RollPlan {
+    RollPlan {
         max_unavailable: 1,
         allow_empty: false,
         command_timeout: SECOND * 100,
@@ -14,8 +14,8 @@ fn plan() -> Plan {
     }
 }
 
-fn one(name: &str, process: (u64, u64), ready: bool) -> Seen {
-    Seen {
+fn one(name: &str, process: (u64, u64), ready: bool) -> RollBackend {
+    RollBackend {
         name: name.to_owned(),
         process,
         ready,
@@ -24,112 +24,115 @@ fn one(name: &str, process: (u64, u64), ready: bool) -> Seen {
 }
 
 /// Two ready ones, `a` and `b`, in their first incarnation.
-fn two() -> Vec<Seen> {
+fn two() -> Vec<RollBackend> {
     vec![one("a", (1, 1), true), one("b", (2, 1), true)]
 }
 
 /// A roll of all that stay.
-fn new(plan: Plan, seen: Vec<Seen>) -> Result<Roll, Refusal> {
+fn new(plan: RollPlan, seen: Vec<RollBackend>) -> Result<Roll, RollRefusal> {
     let staying = seen.iter().filter(|one| !one.leaving);
     let mut targets: Vec<_> = staying.map(|one| one.name.clone()).collect();
     targets.dedup();
     Roll::new(plan, &targets, seen)
 }
 
-fn begun(plan: Plan, seen: Vec<Seen>) -> Roll {
+fn begun(plan: RollPlan, seen: Vec<RollBackend>) -> Roll {
     let mut roll = new(plan, seen.clone()).unwrap();
     let first = roll.names().next().unwrap().to_owned();
     assert_eq!(
-        roll.step(Event::Looked(seen), Time::ZERO)[0],
-        Effect::Drain(first)
+        roll.step(RollEvent::Looked(seen), Time::ZERO)[0],
+        RollEffect::Drain(first)
     );
     roll
 }
 
-fn quiet(name: &str) -> Event {
-    Event::Drained(name.into(), Drained::Quiet)
+fn quiet(name: &str) -> RollEvent {
+    RollEvent::Drained(name.into(), Drained::Quiet)
 }
 
-fn undo(name: &str) -> Effect {
-    Effect::Undo(name.into())
+fn undo(name: &str) -> RollEffect {
+    RollEffect::Undo(name.into())
 }
 
-fn failed(failure: Failure) -> Effect {
-    Effect::Finish(End::Failed(failure))
+fn failed(failure: RollFailure) -> RollEffect {
+    RollEffect::Finish(RollEnd::Failed(failure))
 }
 
 #[test]
 fn one_after_the_other_each_when_the_one_before_is_ready_again() {
     let mut roll = begun(plan(), two());
-    assert_eq!(roll.step(quiet("a"), SECOND), [Effect::Run("a".into())]);
+    assert_eq!(roll.step(quiet("a"), SECOND), [RollEffect::Run("a".into())]);
     assert!(
-        roll.step(Event::Ran("a".into(), true), SECOND * 2)
+        roll.step(RollEvent::Ran("a".into(), true), SECOND * 2)
             .is_empty()
     );
     // Still the old process, however ready; then the new one, on its way.
-    assert!(roll.step(Event::Looked(two()), SECOND * 3).is_empty());
+    assert!(roll.step(RollEvent::Looked(two()), SECOND * 3).is_empty());
     let starting = vec![one("a", (1, 2), false), one("b", (2, 1), true)];
-    assert!(roll.step(Event::Looked(starting), SECOND * 3).is_empty());
+    assert!(
+        roll.step(RollEvent::Looked(starting), SECOND * 3)
+            .is_empty()
+    );
     let back = vec![one("a", (1, 2), true), one("b", (2, 1), true)];
     assert_eq!(
-        roll.step(Event::Looked(back), SECOND * 4),
+        roll.step(RollEvent::Looked(back), SECOND * 4),
         [
-            Effect::Ready("a".into(), SECOND * 2),
-            Effect::Drain("b".into())
+            RollEffect::Ready("a".into(), SECOND * 2),
+            RollEffect::Drain("b".into())
         ]
     );
     roll.step(quiet("b"), SECOND * 5);
-    roll.step(Event::Ran("b".into(), true), SECOND * 5);
+    roll.step(RollEvent::Ran("b".into(), true), SECOND * 5);
     let back = vec![one("a", (1, 2), true), one("b", (2, 2), true)];
     assert_eq!(
-        roll.step(Event::Looked(back), SECOND * 6).last(),
-        Some(&Effect::Finish(End::Done))
+        roll.step(RollEvent::Looked(back), SECOND * 6).last(),
+        Some(&RollEffect::Finish(RollEnd::Done))
     );
-    assert!(roll.step(Event::Interrupted, SECOND * 7).is_empty());
+    assert!(roll.step(RollEvent::Interrupted, SECOND * 7).is_empty());
     assert_eq!(roll.next_deadline(), None);
 }
 
 #[test]
 fn command_s_end_is_the_restart_where_the_socket_stays() {
-    let by_command = Plan {
+    let by_command = RollPlan {
         sign: RestartSign::Exit,
         ..plan()
     };
     let mut roll = begun(by_command, two());
     let drained = vec![one("a", (1, 1), false), one("b", (2, 1), true)];
-    roll.step(Event::Looked(drained.clone()), SECOND);
+    roll.step(RollEvent::Looked(drained.clone()), SECOND);
     roll.step(quiet("a"), SECOND);
     // The drain is lifted, so that the proxy asks for fresh passes; then the same process is the new one.
-    let ran = roll.step(Event::Ran("a".into(), true), SECOND * 2);
+    let ran = roll.step(RollEvent::Ran("a".into(), true), SECOND * 2);
     assert_eq!(ran, [undo("a")]);
-    assert!(roll.step(Event::Looked(drained), SECOND * 8).is_empty());
+    assert!(roll.step(RollEvent::Looked(drained), SECOND * 8).is_empty());
     assert_eq!(
-        roll.step(Event::Looked(two()), SECOND * 9),
+        roll.step(RollEvent::Looked(two()), SECOND * 9),
         [
-            Effect::Ready("a".into(), SECOND * 7),
-            Effect::Drain("b".into())
+            RollEffect::Ready("a".into(), SECOND * 7),
+            RollEffect::Drain("b".into())
         ]
     );
 }
 
 #[test]
 fn probes_are_asked_for_when_the_command_has_ended() {
-    let by_probes = Plan {
+    let by_probes = RollPlan {
         sign: RestartSign::Probe,
         ..plan()
     };
     let mut roll = begun(by_probes, two());
     roll.step(quiet("a"), SECOND);
-    let ran = roll.step(Event::Ran("a".into(), true), SECOND * 2);
-    assert_eq!(ran, [Effect::AwaitProbes("a".into())]);
+    let ran = roll.step(RollEvent::Ran("a".into(), true), SECOND * 2);
+    assert_eq!(ran, [RollEffect::AwaitProbes("a".into())]);
     // The proxy takes that long; nobody has to be told.
-    assert!(roll.step(Event::Tick, SECOND * 8).is_empty());
+    assert!(roll.step(RollEvent::Tick, SECOND * 8).is_empty());
     let back = vec![one("a", (1, 2), true), one("b", (2, 1), true)];
     assert_eq!(
-        roll.step(Event::Looked(back), SECOND * 8),
+        roll.step(RollEvent::Looked(back), SECOND * 8),
         [
-            Effect::Ready("a".into(), SECOND * 6),
-            Effect::Drain("b".into())
+            RollEffect::Ready("a".into(), SECOND * 6),
+            RollEffect::Drain("b".into())
         ]
     );
 }
@@ -138,30 +141,30 @@ fn probes_are_asked_for_when_the_command_has_ended() {
 fn restart_that_is_not_seen_is_told_before_the_timeout_and_once() {
     let mut roll = begun(plan(), two());
     roll.step(quiet("a"), SECOND);
-    roll.step(Event::Ran("a".into(), true), SECOND * 2);
+    roll.step(RollEvent::Ran("a".into(), true), SECOND * 2);
     assert_eq!(roll.next_deadline(), Some(SECOND * 7));
     assert_eq!(
-        roll.step(Event::Tick, SECOND * 7),
-        [Effect::Unseen("a".into())]
+        roll.step(RollEvent::Tick, SECOND * 7),
+        [RollEffect::Unseen("a".into())]
     );
-    assert!(roll.step(Event::Tick, SECOND * 8).is_empty());
+    assert!(roll.step(RollEvent::Tick, SECOND * 8).is_empty());
     assert_eq!(roll.next_deadline(), Some(SECOND * 12));
 }
 
 #[test]
 fn one_must_stay_ready() {
     let refused = |plan, seen| new(plan, seen).unwrap_err();
-    assert_eq!(refused(plan(), vec![]), Refusal::Empty);
+    assert_eq!(refused(plan(), vec![]), RollRefusal::Empty);
     assert_eq!(
         refused(plan(), vec![one("a", (1, 1), true)]),
-        Refusal::Capacity { ready: 1 }
+        RollRefusal::Capacity { ready: 1 }
     );
-    let two_out = Plan {
+    let two_out = RollPlan {
         max_unavailable: 2,
         ..plan()
     };
-    assert_eq!(refused(two_out, two()), Refusal::Capacity { ready: 2 });
-    let allowed = Plan {
+    assert_eq!(refused(two_out, two()), RollRefusal::Capacity { ready: 2 });
+    let allowed = RollPlan {
         allow_empty: true,
         ..plan()
     };
@@ -172,32 +175,32 @@ fn one_must_stay_ready() {
 fn it_waits_when_another_one_fails_meanwhile() {
     let mut roll = begun(plan(), two());
     roll.step(quiet("a"), SECOND);
-    roll.step(Event::Ran("a".into(), true), SECOND);
+    roll.step(RollEvent::Ran("a".into(), true), SECOND);
     let mut down = vec![one("a", (1, 2), true), one("b", (2, 1), true)];
-    roll.step(Event::Looked(down.clone()), SECOND * 2);
+    roll.step(RollEvent::Looked(down.clone()), SECOND * 2);
     // `b` is out now; `c` does not exist, and `a` goes down: nobody is left, but nothing is begun either.
     down[0].ready = false;
-    assert!(roll.step(Event::Looked(down), SECOND * 3).is_empty());
+    assert!(roll.step(RollEvent::Looked(down), SECOND * 3).is_empty());
 
     let mut roll = new(plan(), two()).unwrap();
     let mut alone = two();
     alone[1].ready = false;
     assert_eq!(
-        roll.step(Event::Looked(alone.clone()), SECOND),
-        [Effect::Waiting("a".into())]
+        roll.step(RollEvent::Looked(alone.clone()), SECOND),
+        [RollEffect::Waiting("a".into())]
     );
     assert_eq!(roll.next_deadline(), Some(SECOND * 11));
     assert!(
-        roll.step(Event::Looked(alone), SECOND * 2).is_empty(),
+        roll.step(RollEvent::Looked(alone), SECOND * 2).is_empty(),
         "told once"
     );
     assert_eq!(
-        roll.clone().step(Event::Looked(two()), SECOND * 3),
-        [Effect::Drain("a".into())]
+        roll.clone().step(RollEvent::Looked(two()), SECOND * 3),
+        [RollEffect::Drain("a".into())]
     );
     assert_eq!(
-        roll.step(Event::Tick, SECOND * 11),
-        [failed(Failure::Capacity("a".into()))]
+        roll.step(RollEvent::Tick, SECOND * 11),
+        [failed(RollFailure::Capacity("a".into()))]
     );
 }
 
@@ -214,14 +217,14 @@ fn those_that_take_no_requests_go_first() {
 
 #[test]
 fn the_first_failure_ends_it_and_undoes() {
-    let cut = Event::Drained("a".into(), Drained::Cut(3));
-    let died = Event::Drained("a".into(), Drained::Died(2));
-    let lifted = Event::Drained("a".into(), Drained::Lifted);
+    let cut = RollEvent::Drained("a".into(), Drained::Cut(3));
+    let died = RollEvent::Drained("a".into(), Drained::Died(2));
+    let lifted = RollEvent::Drained("a".into(), Drained::Lifted);
     for (event, failure) in [
-        (cut, Failure::Cut("a".into(), 3)),
-        (died, Failure::Died("a".into(), 2)),
-        (lifted, Failure::Lifted("a".into())),
-        (Event::Broke("x".into()), Failure::Broke("x".into())),
+        (cut, RollFailure::Cut("a".into(), 3)),
+        (died, RollFailure::Died("a".into(), 2)),
+        (lifted, RollFailure::Lifted("a".into())),
+        (RollEvent::Broke("x".into()), RollFailure::Broke("x".into())),
     ] {
         let mut roll = begun(plan(), two());
         assert_eq!(roll.step(event, SECOND), [undo("a"), failed(failure)]);
@@ -229,8 +232,8 @@ fn the_first_failure_ends_it_and_undoes() {
     let mut roll = begun(plan(), two());
     roll.step(quiet("a"), SECOND);
     assert_eq!(
-        roll.step(Event::Ran("a".into(), false), SECOND),
-        [undo("a"), failed(Failure::Command("a".into()))]
+        roll.step(RollEvent::Ran("a".into(), false), SECOND),
+        [undo("a"), failed(RollFailure::Command("a".into()))]
     );
 }
 
@@ -240,23 +243,23 @@ fn what_takes_too_long_has_a_name() {
     roll.step(quiet("a"), SECOND);
     assert_eq!(roll.next_deadline(), Some(SECOND * 101));
     assert_eq!(
-        roll.clone().step(Event::Tick, SECOND * 101),
+        roll.clone().step(RollEvent::Tick, SECOND * 101),
         [
-            Effect::Kill("a".into()),
+            RollEffect::Kill("a".into()),
             undo("a"),
-            failed(Failure::CommandTimeout("a".into()))
+            failed(RollFailure::CommandTimeout("a".into()))
         ]
     );
-    roll.step(Event::Ran("a".into(), true), SECOND * 5);
+    roll.step(RollEvent::Ran("a".into(), true), SECOND * 5);
     assert_eq!(
-        roll.clone().step(Event::Tick, SECOND * 15),
-        [undo("a"), failed(Failure::NotRestarted("a".into()))]
+        roll.clone().step(RollEvent::Tick, SECOND * 15),
+        [undo("a"), failed(RollFailure::NotRestarted("a".into()))]
     );
     let sick = vec![one("a", (1, 2), false), one("b", (2, 1), true)];
-    roll.step(Event::Looked(sick), SECOND * 6);
+    roll.step(RollEvent::Looked(sick), SECOND * 6);
     assert_eq!(
-        roll.step(Event::Tick, SECOND * 15),
-        [undo("a"), failed(Failure::NotReady("a".into()))]
+        roll.step(RollEvent::Tick, SECOND * 15),
+        [undo("a"), failed(RollFailure::NotReady("a".into()))]
     );
 }
 
@@ -264,21 +267,21 @@ fn what_takes_too_long_has_a_name() {
 fn an_interrupt_lets_the_command_end_and_a_second_one_does_not() {
     let mut roll = begun(plan(), two());
     assert_eq!(
-        roll.clone().step(Event::Interrupted, SECOND),
-        [undo("a"), Effect::Finish(End::Interrupted)]
+        roll.clone().step(RollEvent::Interrupted, SECOND),
+        [undo("a"), RollEffect::Finish(RollEnd::Interrupted)]
     );
     roll.step(quiet("a"), SECOND);
-    assert!(roll.step(Event::Interrupted, SECOND).is_empty());
+    assert!(roll.step(RollEvent::Interrupted, SECOND).is_empty());
     assert_eq!(
-        roll.clone().step(Event::Ran("a".into(), true), SECOND),
-        [undo("a"), Effect::Finish(End::Interrupted)]
+        roll.clone().step(RollEvent::Ran("a".into(), true), SECOND),
+        [undo("a"), RollEffect::Finish(RollEnd::Interrupted)]
     );
     assert_eq!(
-        roll.step(Event::Interrupted, SECOND),
+        roll.step(RollEvent::Interrupted, SECOND),
         [
-            Effect::Kill("a".into()),
+            RollEffect::Kill("a".into()),
             undo("a"),
-            Effect::Finish(End::Interrupted)
+            RollEffect::Finish(RollEnd::Interrupted)
         ]
     );
 }
@@ -288,30 +291,33 @@ fn with_two_out_a_failure_lets_the_other_come_back() {
     let three: Vec<_> = (1..=3)
         .map(|n| one(&format!("{n}"), (n, 1), true))
         .collect();
-    let pair = Plan {
+    let pair = RollPlan {
         max_unavailable: 2,
         ..plan()
     };
     let mut roll = new(pair, three.clone()).unwrap();
-    let first = roll.step(Event::Looked(three.clone()), SECOND);
+    let first = roll.step(RollEvent::Looked(three.clone()), SECOND);
     assert_eq!(
         first,
-        [Effect::Drain("1".into()), Effect::Drain("2".into())]
+        [RollEffect::Drain("1".into()), RollEffect::Drain("2".into())]
     );
     roll.step(quiet("1"), SECOND);
     roll.step(quiet("2"), SECOND);
     assert_eq!(
-        roll.step(Event::Ran("1".into(), false), SECOND),
+        roll.step(RollEvent::Ran("1".into(), false), SECOND),
         [undo("1")]
     );
-    assert!(roll.step(Event::Ran("2".into(), true), SECOND).is_empty());
+    assert!(
+        roll.step(RollEvent::Ran("2".into(), true), SECOND)
+            .is_empty()
+    );
     let mut back = three;
     back[1].process = (2, 2);
     assert_eq!(
-        roll.step(Event::Looked(back), SECOND * 2),
+        roll.step(RollEvent::Looked(back), SECOND * 2),
         [
-            Effect::Ready("2".into(), SECOND),
-            failed(Failure::Command("1".into()))
+            RollEffect::Ready("2".into(), SECOND),
+            failed(RollFailure::Command("1".into()))
         ]
     );
 }
@@ -328,18 +334,18 @@ fn instances_that_share_a_name_have_one_turn_and_those_that_leave_have_none() {
     let mut roll = begun(plan(), seen);
     assert_eq!(roll.names().collect::<Vec<_>>(), ["a", "b"]);
     roll.step(quiet("a"), SECOND);
-    roll.step(Event::Ran("a".into(), true), SECOND);
+    roll.step(RollEvent::Ran("a".into(), true), SECOND);
     // The newer of the two was there before: it is not what the command has started.
     let same = vec![one("a", (3, 1), true), one("b", (2, 1), true)];
-    assert!(roll.step(Event::Looked(same), SECOND).is_empty());
+    assert!(roll.step(RollEvent::Looked(same), SECOND).is_empty());
     // A new lease has another number, its incarnation counts from 1 again. Meanwhile `b` has left.
     let new = vec![one("a", (7, 1), true), one("c", (8, 1), true)];
     assert_eq!(
-        roll.step(Event::Looked(new), SECOND),
+        roll.step(RollEvent::Looked(new), SECOND),
         [
-            Effect::Ready("a".into(), Time::ZERO),
-            Effect::Gone("b".into()),
-            Effect::Finish(End::Done)
+            RollEffect::Ready("a".into(), Time::ZERO),
+            RollEffect::Gone("b".into()),
+            RollEffect::Finish(RollEnd::Done)
         ]
     );
 }

@@ -22,7 +22,7 @@ const CRC32C: u8 = 0x03;
 
 /// Whom the connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum ProxiedSource {
     /// A client with this address.
     Client(SocketAddr),
     /// Somebody whose address the sender doesn't know or can't say (`UNKNOWN`, unix sockets).
@@ -37,7 +37,7 @@ pub struct Header {
     /// Its length: what follows is the client's.
     pub len: usize,
     /// Whom the connection is for.
-    pub source: Source,
+    pub source: ProxiedSource,
 }
 
 /// Why something is no header.
@@ -104,12 +104,12 @@ fn text(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     }))
 }
 
-fn line_source(line: &[u8]) -> Option<Source> {
+fn line_source(line: &[u8]) -> Option<ProxiedSource> {
     // What follows UNKNOWN is to be ignored, whatever it is.
     let mut words = line.splitn(3, |byte| *byte == b' ').skip(1);
     let family = words.next()?;
     if family == b"UNKNOWN" {
-        return Some(Source::Unknown);
+        return Some(ProxiedSource::Unknown);
     }
     let rest = std::str::from_utf8(words.next()?).ok()?;
     let mut words = rest.split(' ');
@@ -126,7 +126,7 @@ fn line_source(line: &[u8]) -> Option<Source> {
     words
         .next()
         .is_none()
-        .then_some(Source::Client(SocketAddr::new(source, port)))
+        .then_some(ProxiedSource::Client(SocketAddr::new(source, port)))
 }
 
 /// A port in decimal, with neither sign nor leading zero.
@@ -171,14 +171,14 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         return Ok(None);
     };
     if local {
-        let source = Source::Local;
+        let source = ProxiedSource::Local;
         return Ok(Some(Header { len, source }));
     }
     let (block, _) = header[FIXED..].split_at(addresses);
     let source = match family {
         0x11 => stream_source::<4>(block),
         0x21 => stream_source::<16>(block),
-        _ => Some(Source::Unknown),
+        _ => Some(ProxiedSource::Unknown),
     };
     if family != 0x00 {
         tlvs(header, FIXED + addresses)?;
@@ -188,13 +188,13 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
 }
 
 /// Source address, destination address, source port, destination port.
-fn stream_source<const N: usize>(block: &[u8]) -> Option<Source>
+fn stream_source<const N: usize>(block: &[u8]) -> Option<ProxiedSource>
 where
     IpAddr: From<[u8; N]>,
 {
     let address = *block.first_chunk::<N>()?;
     let port = *block.get(2 * N..)?.first_chunk::<2>()?;
-    Some(Source::Client(SocketAddr::new(
+    Some(ProxiedSource::Client(SocketAddr::new(
         IpAddr::from(address),
         u16::from_be_bytes(port),
     )))

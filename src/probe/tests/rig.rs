@@ -11,21 +11,21 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::config::{self, Address, Check};
-use crate::core::backend::{Event, Probe};
-use crate::probe::{Cadence, Prober, Report, Target, spawn};
+use crate::config::{self, Address, HealthCheck};
+use crate::core::backend::{BackendEvent, ProbeResult};
+use crate::probe::{Cadence, ProbeReport, ProbeTarget, RunningProber, spawn};
 use crate::registry::own_listeners::OwnListeners;
-use crate::registry::{Endpoint, Key};
+use crate::registry::{BackendKey, Endpoint};
 
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// Long enough that nothing in a test happens because of it.
 pub const NEVER: Duration = Duration::from_secs(3600);
 pub const SOON: Duration = Duration::from_secs(5);
 
-struct Channel(UnboundedSender<(Event, String)>);
+struct Channel(UnboundedSender<(BackendEvent, String)>);
 
-impl Report for Channel {
-    fn report(&self, _: Key, event: Event, detail: String) {
+impl ProbeReport for Channel {
+    fn report(&self, _: BackendKey, event: BackendEvent, detail: String) {
         let _ = self.0.send((event, detail));
     }
 }
@@ -34,14 +34,14 @@ impl Report for Channel {
 pub struct Rig {
     pub endpoint: Arc<Endpoint>,
     pub cadence: watch::Sender<Cadence>,
-    pub reports: UnboundedReceiver<(Event, String)>,
-    pub prober: Prober,
+    pub reports: UnboundedReceiver<(BackendEvent, String)>,
+    pub prober: RunningProber,
 }
 
 impl Rig {
-    pub fn new(address: Address, change: impl FnOnce(&mut config::Health)) -> Self {
-        let mut health = config::Health {
-            check: Check::Http {
+    pub fn new(address: Address, change: impl FnOnce(&mut config::HealthConfig)) -> Self {
+        let mut health = config::HealthConfig {
+            check: HealthCheck::Http {
                 path: "/health".into(),
                 host: None,
                 method: "GET".into(),
@@ -62,7 +62,7 @@ impl Rig {
         change(&mut health);
         let (signals, _) = unbounded_channel();
         let endpoint = Arc::new(Endpoint::new(
-            Key(1),
+            BackendKey(1),
             "app".into(),
             "app-1".into(),
             address,
@@ -77,7 +77,7 @@ impl Rig {
         });
         let (reporter, reports) = unbounded_channel();
         let prober = spawn(
-            Target {
+            ProbeTarget {
                 endpoint: endpoint.clone(),
                 health: Arc::new(health),
                 own: OwnListeners::default(),
@@ -93,13 +93,13 @@ impl Rig {
         }
     }
 
-    pub async fn next(&mut self) -> (Event, String) {
+    pub async fn next(&mut self) -> (BackendEvent, String) {
         timeout(SOON, self.reports.recv()).await.unwrap().unwrap()
     }
 
-    pub async fn probed(&mut self) -> (Probe, String) {
+    pub async fn probed(&mut self) -> (ProbeResult, String) {
         match self.next().await {
-            (Event::Probed { probe, .. }, detail) => (probe, detail),
+            (BackendEvent::Probed { probe, .. }, detail) => (probe, detail),
             (other, _) => panic!("{other:?}"),
         }
     }

@@ -1,7 +1,7 @@
 //! Between a listener's accept and the first request: who the client is, and what it speaks.
 //!
 //! Each step takes a stream and leaves one behind, so that what follows needs not know of it. From here on a client is
-//! a stream of HTTP/1 messages with an [`Origin`].
+//! a stream of HTTP/1 messages with an [`ClientInfo`].
 
 pub mod preface;
 pub mod proxy_protocol;
@@ -13,47 +13,47 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use pingora::protocols::Stream;
 
-use super::data_plane::{Plane, Served};
+use super::data_plane::{DataPlane, ServedConnection};
 use super::per_client::OneOf;
 use crate::config;
 use crate::metrics::Limit;
-use crate::proxy::client_info::Origin;
+use crate::proxy::client_info::ClientInfo;
 use crate::proxy::connection::{http2, serve};
-use crate::proxy::refusal::Refusal;
+use crate::proxy::refusal::ClientRefusal;
 use crate::rt::shutdown_signal::Interrupt;
 
 /// A listener's side of it.
-pub struct Front {
+pub struct ListenerContext {
     /// The data plane behind it.
-    pub plane: Arc<Plane>,
+    pub plane: Arc<DataPlane>,
     /// As configured now.
-    pub settings: ArcSwap<Settings>,
+    pub settings: ArcSwap<ListenerSettings>,
 }
 
 /// What a reload may change of a listener.
-pub struct Settings {
+pub struct ListenerSettings {
     /// As configured.
-    pub listener: config::Listener,
+    pub listener: config::ListenerConfig,
     /// TLS, if it has any.
-    pub tls: Option<Arc<crate::tls::server::Server>>,
+    pub tls: Option<Arc<crate::tls::server::ServerTls>>,
 }
 
 /// Counts a connection out.
-struct Counted<'a>(&'a Plane, Arc<Interrupt>);
+struct ConnectionGuard<'a>(&'a DataPlane, Arc<Interrupt>);
 
-impl Drop for Counted<'_> {
+impl Drop for ConnectionGuard<'_> {
     fn drop(&mut self) {
         self.0.clients.leave(&self.1);
     }
 }
 
 /// Serves a connection that a listener has accepted, until it ends.
-pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
+pub async fn receive(front: &ListenerContext, stream: Stream, peer: SocketAddr) {
     let plane = &front.plane;
     let config = plane.registry.snapshot().config.clone();
     let interrupt = plane.clients.join();
     // Before the client, so that it is dropped after the client's descriptor, even in a panic.
-    let _counted = Counted(plane, interrupt.clone());
+    let _counted = ConnectionGuard(plane, interrupt.clone());
     let settings = front.settings.load_full();
     let (stream, mut origin) = if settings.listener.proxy_protocol {
         // Boxed: only these listeners pay for it.
@@ -63,7 +63,7 @@ pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
             None => return,
         }
     } else {
-        (stream, Origin::new(peer, &config.headers))
+        (stream, ClientInfo::new(peer, &config.headers))
     };
     origin.redirect_https = settings.listener.redirect_https;
     // Likewise: it counts until it is closed.
@@ -92,9 +92,9 @@ pub async fn receive(front: &Front, stream: Stream, peer: SocketAddr) {
 
 /// Serves a client without TLS that may speak HTTP/2.
 async fn either(
-    plane: &Arc<Plane>,
+    plane: &Arc<DataPlane>,
     stream: Stream,
-    origin: Origin,
+    origin: ClientInfo,
     interrupt: Arc<Interrupt>,
     config: &Arc<config::Config>,
 ) {
@@ -111,18 +111,18 @@ async fn either(
 
 /// Whether one connection more may be served.
 fn admit<'a>(
-    plane: &'a Plane,
-    limits: &config::Server,
+    plane: &'a DataPlane,
+    limits: &config::ServerConfig,
     address: SocketAddr,
-) -> Result<(Served<'a>, Option<OneOf<'a>>), Refusal> {
+) -> Result<(ServedConnection<'a>, Option<OneOf<'a>>), ClientRefusal> {
     let Some(served) = plane.admit(limits) else {
-        let refusal = Refusal::limited(Limit::Connections, 503, "too many connections");
+        let refusal = ClientRefusal::limited(Limit::Connections, 503, "too many connections");
         return Err(refusal);
     };
     match limits.max_connections_per_client {
         0 => Ok((served, None)),
         limit => match plane.per_client.enter(address.ip(), limit) {
-            None => Err(Refusal::limited(
+            None => Err(ClientRefusal::limited(
                 Limit::ConnectionsPerClient,
                 429,
                 "too many connections from this address",

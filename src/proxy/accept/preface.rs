@@ -13,7 +13,7 @@ use crate::metrics::Limit;
 use crate::net::rewound::rewound;
 use crate::proxy::client::timer::Timer;
 use crate::proxy::connection::serve::FIRST_REQUEST;
-use crate::proxy::data_plane::Plane;
+use crate::proxy::data_plane::DataPlane;
 use crate::proxy::h2::meter::PREFACE;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
@@ -24,10 +24,10 @@ const PIECE: usize = 1024;
 /// Whether a client speaks HTTP/2 (true) or HTTP/1: known with the first byte that differs from the preface. The stream
 /// still begins with what was read. `None`: there is nobody to be served.
 pub async fn choose(
-    plane: &Plane,
+    plane: &DataPlane,
     stream: Stream,
     interrupt: &Interrupt,
-    limits: &config::Server,
+    limits: &config::ServerConfig,
 ) -> Option<(Stream, bool)> {
     let mut stream = stream;
     let (since, mut timer) = (clock::now(), Timer::default());

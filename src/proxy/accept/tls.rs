@@ -15,29 +15,29 @@ use crate::config::Config;
 use crate::core::Time;
 use crate::metrics::{Handshake, Limit};
 use crate::proxy::client::timer::Timer;
-use crate::proxy::client_info::Origin;
+use crate::proxy::client_info::ClientInfo;
 use crate::proxy::connection::{http2, serve};
-use crate::proxy::data_plane::Plane;
-use crate::proxy::refusal::Refusal;
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
 use crate::tls::client_auth::identity;
-use crate::tls::server::Server;
+use crate::tls::server::ServerTls;
 use crate::tls::server_files::H2;
-use crate::tls::stream::{Raw, TlsStream};
+use crate::tls::stream::{ClientTlsStream, Raw};
 
 /// How long a handshake may still take once the proxy no longer accepts: whoever was accepted is served, and whoever
 /// stalls doesn't hold up the exit.
 const LAST: Duration = Duration::from_secs(2);
 
 /// A handshake that came to nothing.
-struct Failed {
+struct HandshakeError {
     outcome: Handshake,
     /// The connection, where it is still of use.
     stream: Option<Stream>,
 }
 
-impl Failed {
+impl HandshakeError {
     fn without(outcome: Handshake) -> Self {
         Self {
             outcome,
@@ -48,10 +48,10 @@ impl Failed {
 
 /// Serves a connection that begins with a handshake.
 pub(super) async fn serve(
-    plane: &Arc<Plane>,
-    server: &Server,
+    plane: &Arc<DataPlane>,
+    server: &ServerTls,
     stream: Stream,
-    mut origin: Origin,
+    mut origin: ClientInfo,
     interrupt: Arc<Interrupt>,
     config: &Arc<Config>,
 ) {
@@ -81,7 +81,7 @@ pub(super) async fn serve(
                 serve::serve(plane, Box::new(stream), origin, interrupt, config).await;
             }
         }
-        Err(Failed { outcome, stream }) => {
+        Err(HandshakeError { outcome, stream }) => {
             debug!(client = %origin.ip, outcome = outcome.name(), "a TLS handshake failed");
             plane.counters.handshake(outcome);
             if outcome == Handshake::Timeout {
@@ -89,7 +89,7 @@ pub(super) async fn serve(
             }
             match (outcome, stream) {
                 (Handshake::PlainHttp, Some(stream)) => {
-                    let refusal = Refusal::PLAIN_HTTP;
+                    let refusal = ClientRefusal::PLAIN_HTTP;
                     serve::turn_away(plane, stream, origin, interrupt, config, refusal).await;
                 }
                 // The alert that says why is on its way.
@@ -103,24 +103,24 @@ pub(super) async fn serve(
 }
 
 async fn shake_hands(
-    server: &Server,
+    server: &ServerTls,
     stream: Stream,
     patience: &mut Patience,
-) -> Result<TlsStream, Failed> {
+) -> Result<ClientTlsStream, HandshakeError> {
     let mut raw = Raw::new(stream);
     let begins = poll_fn(|cx| {
         let begins = raw.poll_begins_tls(cx);
         patience.or(cx, begins)
     });
-    match begins.await.map_err(Failed::without)? {
+    match begins.await.map_err(HandshakeError::without)? {
         Ok(true) => {}
         Ok(false) => {
-            return Err(Failed {
+            return Err(HandshakeError {
                 outcome: Handshake::PlainHttp,
                 stream: Some(raw.into_inner()),
             });
         }
-        Err(_) => return Err(Failed::without(Handshake::Closed)),
+        Err(_) => return Err(HandshakeError::without(Handshake::Closed)),
     }
     // The newest certificates at this moment; the connection keeps them.
     let acceptor = TlsAcceptor::from(server.current().config.clone());
@@ -129,9 +129,9 @@ async fn shake_hands(
         let accepted = accepting.as_mut().poll(cx);
         patience.or(cx, accepted)
     });
-    match shaken.await.map_err(Failed::without)? {
-        Ok(stream) => Ok(TlsStream::new(stream)),
-        Err((error, raw)) => Err(Failed {
+    match shaken.await.map_err(HandshakeError::without)? {
+        Ok(stream) => Ok(ClientTlsStream::new(stream)),
+        Err((error, raw)) => Err(HandshakeError {
             outcome: judge(&error),
             stream: Some(raw.into_inner()),
         }),

@@ -15,13 +15,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::ReadBuf;
 
-use super::Client;
-use super::upload::Upload;
+use super::ClientConnection;
+use super::upload::RequestUpload;
 use crate::core::Time;
 use crate::net::socket;
 use crate::proxy::buffer::LARGE;
 use crate::rt::clock;
-use crate::tls::stream::TlsStream;
+use crate::tls::stream::ClientTlsStream;
 
 /// No more of an unread body is looked through for its end: more than what a client may have on its way by default.
 const LOOKED_THROUGH: usize = 1024 * 1024;
@@ -34,10 +34,15 @@ const LAST_LOOK: Time = Time::from_secs(1);
 /// What a TLS session may hold of the client's bytes, beyond those that the kernel has.
 const WITHIN_TLS: u64 = 64 * 1024;
 
-impl Client {
+impl ClientConnection {
     /// Whether the client has gone while nothing of its answer was on the way. What it sends is kept, as far as
     /// `most` bytes of it; what there is no room for stays in the kernel.
-    pub fn poll_gone(&mut self, cx: &mut Context<'_>, most: usize, upload: &mut Upload) -> bool {
+    pub fn poll_gone(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+        upload: &mut RequestUpload,
+    ) -> bool {
         let most = most.min(LARGE);
         while !self.finished {
             let has_room = self.buffer.has_room(most);
@@ -56,7 +61,7 @@ impl Client {
     }
 
     /// The same without reading anything.
-    pub fn poll_gone_unread(&mut self, cx: &mut Context<'_>, upload: &mut Upload) -> bool {
+    pub fn poll_gone_unread(&mut self, cx: &mut Context<'_>, upload: &mut RequestUpload) -> bool {
         if self.finished {
             return false;
         }
@@ -77,7 +82,7 @@ impl Client {
 
     /// The client has finished sending: whether it may still wait for the answer. `unread`: something of the request may
     /// be in the kernel yet.
-    fn is_answer_wanted(&mut self, upload: &mut Upload, unread: bool) -> bool {
+    fn is_answer_wanted(&mut self, upload: &mut RequestUpload, unread: bool) -> bool {
         self.finished = true;
         let is_whole = match upload.absorb(&self.buffer) {
             Ok(()) => upload.is_complete() || (unread && self.has_the_rest(upload)),
@@ -88,9 +93,9 @@ impl Client {
     }
 
     /// Whether what is missing of the request may be what the kernel has.
-    fn has_the_rest(&self, upload: &Upload) -> bool {
+    fn has_the_rest(&self, upload: &RequestUpload) -> bool {
         let count = socket::unread(&self.stream);
-        let is_tls = self.stream.as_any().is::<TlsStream>();
+        let is_tls = self.stream.as_any().is::<ClientTlsStream>();
         match upload.left() {
             Some(left) if is_tls => count + WITHIN_TLS >= left,
             Some(left) => count >= left,
@@ -130,7 +135,7 @@ impl Looks {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        client: &mut Client,
+        client: &mut ClientConnection,
         is_deaf: bool,
         deadline: Time,
     ) -> Poll<Waited> {

@@ -3,12 +3,12 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use super::Client;
-use super::upload::Upload;
+use super::ClientConnection;
+use super::upload::RequestUpload;
 use crate::proxy::buffer::SMALL;
 use crate::proxy::memory::{self, ConnectionShare, IncompletePlace};
 
-impl Client {
+impl ClientConnection {
     /// Whether the buffer may grow by so much while the request is incomplete.
     pub fn may_grow(&mut self, growth: usize) -> bool {
         let whole = self.buffer.surplus().max(SMALL) + growth;
@@ -39,7 +39,7 @@ impl Client {
     /// Whether a stream of HTTP/2 that has sent its whole request was reset while a backend was being connected to: a
     /// reset costs its sender next to nothing, and so nothing is to be done for it that can be left undone. On a
     /// connection of HTTP/1 it isn't looked for, and what a half-closed one has asked for is answered.
-    pub async fn has_reset(&mut self, upload: &mut Upload) -> bool {
+    pub async fn has_reset(&mut self, upload: &mut RequestUpload) -> bool {
         self.share.is_some()
             && upload.is_complete()
             && poll_fn(|cx| Poll::Ready(self.poll_gone_unread(cx, upload))).await

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use pingora::protocols::Stream;
 
 use super::buffer::Buffer;
-use super::client_info::Origin;
+use super::client_info::ClientInfo;
 use super::memory::{ConnectionShare, IncompletePlace};
 use crate::config::Config;
 use crate::core::Time;
@@ -26,7 +26,7 @@ use timer::Timer;
 
 /// What becomes of the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum AfterRequest {
     /// Another request may follow.
     KeepAlive,
     /// It is closed; the client has nothing more to say.
@@ -38,7 +38,7 @@ pub enum Next {
 }
 
 /// A client's connection.
-pub struct Client {
+pub struct ClientConnection {
     /// The stream.
     pub stream: Stream,
     /// What was read and not yet consumed; the head of the current request is at its start.
@@ -56,7 +56,7 @@ pub struct Client {
     /// When the first bytes of the current request's head were here, if the rest was not.
     pub head_began: Option<Time>,
     /// Who it is.
-    pub origin: Origin,
+    pub origin: ClientInfo,
     /// Whether responses get a `Via`.
     pub via: bool,
     /// Its place among the requests that are incomplete and kept all the same.
@@ -65,7 +65,7 @@ pub struct Client {
     pub share: Option<ConnectionShare>,
 }
 
-impl Client {
+impl ClientConnection {
     /// Reads once into the buffer, up to `most` bytes.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         self.buffer.poll_fill(cx, &mut self.stream, most)
@@ -104,9 +104,14 @@ impl Client {
     }
 }
 
-impl Client {
+impl ClientConnection {
     /// A client that has said nothing yet.
-    pub fn new(stream: Stream, origin: Origin, interrupt: Arc<Interrupt>, config: &Config) -> Self {
+    pub fn new(
+        stream: Stream,
+        origin: ClientInfo,
+        interrupt: Arc<Interrupt>,
+        config: &Config,
+    ) -> Self {
         Self {
             stream,
             buffer: Buffer::default(),

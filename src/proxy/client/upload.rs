@@ -5,15 +5,15 @@
 
 use crate::proxy::buffer::{Buffer, LARGE};
 use crate::proxy::h1::chunked::ChunkDecoder;
-use crate::proxy::h1::request::Body;
+use crate::proxy::h1::request::RequestBody;
 
 /// Largest trailer section of a request, in bytes.
 const MAX_TRAILER: usize = 8 * 1024;
 
 /// The state of one request's body.
 #[derive(Debug)]
-pub struct Upload {
-    framing: Framing,
+pub struct RequestUpload {
+    framing: UploadFraming,
     /// Where the retained body begins in the client's buffer: right behind the head.
     base: usize,
     /// Body bytes in the buffer, from `base`, known to belong to this request.
@@ -27,7 +27,7 @@ pub struct Upload {
 }
 
 #[derive(Debug)]
-enum Framing {
+enum UploadFraming {
     Length(u64),
     Chunked(Box<ChunkDecoder>),
 }
@@ -41,20 +41,20 @@ pub enum UploadError {
     Malformed,
 }
 
-impl Upload {
+impl RequestUpload {
     /// A body of this framing behind a head of `head` bytes; `limit` as in `max_body` (0: none).
     ///
     /// # Errors
     /// [`UploadError::TooLarge`] where the head says already that it is.
-    pub fn new(body: Body, head: usize, limit: u64) -> Result<Self, UploadError> {
+    pub fn new(body: RequestBody, head: usize, limit: u64) -> Result<Self, UploadError> {
         let (framing, complete) = match body {
-            Body::None => (Framing::Length(0), true),
-            Body::Length(length) if limit > 0 && length > limit => {
+            RequestBody::None => (UploadFraming::Length(0), true),
+            RequestBody::Length(length) if limit > 0 && length > limit => {
                 return Err(UploadError::TooLarge);
             }
-            Body::Length(length) => (Framing::Length(length), length == 0),
-            Body::Chunked => (
-                Framing::Chunked(Box::new(ChunkDecoder::new(MAX_TRAILER))),
+            RequestBody::Length(length) => (UploadFraming::Length(length), length == 0),
+            RequestBody::Chunked => (
+                UploadFraming::Chunked(Box::new(ChunkDecoder::new(MAX_TRAILER))),
                 false,
             ),
         };
@@ -80,13 +80,13 @@ impl Upload {
         }
         let fresh = &buffer.bytes()[self.base + self.here..];
         let taken = match &mut self.framing {
-            Framing::Length(left) => {
+            UploadFraming::Length(left) => {
                 let taken = (*left).min(fresh.len() as u64);
                 *left -= taken;
                 self.complete = *left == 0;
                 taken as usize
             }
-            Framing::Chunked(decoder) => {
+            UploadFraming::Chunked(decoder) => {
                 let (taken, complete) = decoder.skim(fresh).map_err(|_| UploadError::Malformed)?;
                 self.complete = complete;
                 taken
@@ -95,8 +95,8 @@ impl Upload {
         self.here += taken;
         self.total += taken as u64;
         let content = match &self.framing {
-            Framing::Length(_) => self.total,
-            Framing::Chunked(decoder) => decoder.payload(),
+            UploadFraming::Length(_) => self.total,
+            UploadFraming::Chunked(decoder) => decoder.payload(),
         };
         if self.limit > 0 && content > self.limit {
             return Err(UploadError::TooLarge);
@@ -107,16 +107,16 @@ impl Upload {
     /// How much is still to come from the client; `None` if it hasn't said.
     pub fn left(&self) -> Option<u64> {
         match &self.framing {
-            Framing::Length(left) => Some(*left),
-            Framing::Chunked(_) => None,
+            UploadFraming::Length(left) => Some(*left),
+            UploadFraming::Chunked(_) => None,
         }
     }
 
     /// Whether the body would be complete with these bytes, which follow those that were absorbed.
     pub fn ends_in(&self, next: &[u8]) -> bool {
         match &self.framing {
-            Framing::Length(left) => *left <= next.len() as u64,
-            Framing::Chunked(decoder) => {
+            UploadFraming::Length(left) => *left <= next.len() as u64,
+            UploadFraming::Chunked(decoder) => {
                 let mut decoder = decoder.clone();
                 decoder.skim(next).is_ok_and(|(_, complete)| complete)
             }
@@ -128,7 +128,7 @@ impl Upload {
         &buffer.bytes()[self.base + self.sent..self.base + self.here]
     }
 
-    /// `count` bytes of [`Upload::unsent`] have been sent.
+    /// `count` bytes of [`RequestUpload::unsent`] have been sent.
     pub fn advance(&mut self, count: usize) {
         self.sent += count;
     }

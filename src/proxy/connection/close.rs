@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::net::socket;
 use crate::proxy::buffer::SMALL;
-use crate::proxy::client::{Client, Next};
+use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
 
@@ -19,13 +19,13 @@ pub const LINGER_TIME: Duration = Duration::from_secs(10);
 pub const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Closes the connection in the way its end asks for.
-pub(super) async fn close(client: &mut Client, next: Next) {
+pub(super) async fn close(client: &mut ClientConnection, next: AfterRequest) {
     client.place = None;
     match next {
-        Next::KeepAlive | Next::Close => linger(client, Unread::Ignored).await,
-        Next::Linger => linger(client, Unread::Expected).await,
+        AfterRequest::KeepAlive | AfterRequest::Close => linger(client, Unread::Ignored).await,
+        AfterRequest::Linger => linger(client, Unread::Expected).await,
         // A reset instead of an orderly end: even a body without a length can't be mistaken for a whole one.
-        Next::Abort => socket::reset_on_close(&client.stream),
+        AfterRequest::Abort => socket::reset_on_close(&client.stream),
     }
 }
 
@@ -39,7 +39,7 @@ enum Unread {
 }
 
 /// Ends our direction, and reads on until the client has ended its own or nothing comes any more.
-async fn linger(client: &mut Client, mut unread: Unread) {
+async fn linger(client: &mut ClientConnection, mut unread: Unread) {
     let end = clock::now() + LINGER_TIME;
     let mut patience = clock::now() + LINGER_PAUSE;
     let mut shut = false;

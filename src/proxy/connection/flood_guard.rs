@@ -28,7 +28,7 @@ const MOST_DISCARDED: usize = 1024 * 1024;
 
 /// What the connection's task is told.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct FloodWatch {
     excess: AtomicBool,
     /// Since when a header block has been open, in milliseconds; 0: none is.
     block: AtomicU64,
@@ -38,7 +38,7 @@ pub struct Watch {
     written: AtomicU64,
 }
 
-impl Watch {
+impl FloodWatch {
     /// Whether the client has gone too far. Nothing more of it is read.
     pub fn is_excess(&self) -> bool {
         self.excess.load(Ordering::Relaxed)
@@ -80,13 +80,13 @@ impl Watch {
 }
 
 /// A client's connection under watch.
-pub struct Watched {
+pub struct WatchedConnection {
     stream: Stream,
     meter: Meter,
-    watch: Arc<Watch>,
+    watch: Arc<FloodWatch>,
     /// The header block that was open after the last read: its stream, and since when, in milliseconds.
     block: Option<(u32, u64)>,
-    ending: Option<Ending>,
+    ending: Option<DirectionEnd>,
     /// Read in this turn.
     turn: usize,
     /// Read and thrown away.
@@ -94,16 +94,16 @@ pub struct Watched {
 }
 
 /// Our direction has ended.
-struct Ending {
+struct DirectionEnd {
     timer: Timer,
     end: Time,
     /// The client is still sending, and is given a pause until then.
     patience: Option<Time>,
 }
 
-impl Watched {
+impl WatchedConnection {
     /// Watches a connection that begins with the preface. `resets`: see [`Meter::new`].
-    pub fn new(stream: Stream, watch: Arc<Watch>, resets: u32) -> Self {
+    pub fn new(stream: Stream, watch: Arc<FloodWatch>, resets: u32) -> Self {
         Self {
             stream,
             meter: Meter::new(resets),
@@ -183,7 +183,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for WatchedConnection {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -209,7 +209,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for WatchedConnection {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -247,7 +247,7 @@ impl AsyncWrite for Watched {
         if this.ending.is_none() {
             ready!(Pin::new(&mut *this.stream).poll_shutdown(cx))?;
             let now = clock::now();
-            this.ending = Some(Ending {
+            this.ending = Some(DirectionEnd {
                 timer: Timer::default(),
                 end: now + LINGER_TIME,
                 patience: this.watch.is_excess().then(|| now + LINGER_PAUSE),
@@ -257,7 +257,7 @@ impl AsyncWrite for Watched {
             return Poll::Ready(Ok(()));
         }
         match &mut this.ending {
-            Some(Ending {
+            Some(DirectionEnd {
                 timer,
                 patience: Some(patience),
                 ..

@@ -16,7 +16,7 @@ use http::{Method, Request};
 use pingora::protocols::Stream;
 
 use super::close::LINGER_TIME;
-use super::flood_guard::{Watch, Watched};
+use super::flood_guard::{FloodWatch, WatchedConnection};
 use super::opening::{self, EmptyEnd};
 use super::serve::FIRST_REQUEST;
 use super::serve_one::{WrittenHead, serve_one};
@@ -25,8 +25,8 @@ use crate::core::Time;
 use crate::metrics::Limit;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::client::timer::Timer;
-use crate::proxy::client_info::Origin;
-use crate::proxy::data_plane::Plane;
+use crate::proxy::client_info::ClientInfo;
+use crate::proxy::data_plane::DataPlane;
 use crate::proxy::h1::request::MAX_FIELDS;
 use crate::proxy::h2::headers;
 use crate::proxy::h2::headers::BodyForm;
@@ -55,26 +55,26 @@ const EXCESS: &str = "too many HTTP/2 frames without use";
 
 /// Serves a client that speaks HTTP/2 until its connection ends.
 pub async fn serve(
-    plane: &Arc<Plane>,
+    plane: &Arc<DataPlane>,
     stream: Stream,
-    origin: Origin,
+    origin: ClientInfo,
     interrupt: Arc<Interrupt>,
     config: &Arc<Config>,
 ) {
-    let watch = Arc::new(Watch::default());
-    let watched = Watched::new(stream, watch.clone(), config.server.max_stream_resets);
+    let watch = Arc::new(FloodWatch::default());
+    let watched = WatchedConnection::new(stream, watch.clone(), config.server.max_stream_resets);
     let sieve = HeadSieve::new(HeadSender::Client, config.server.max_header * 2);
     let watched = SievedStream::new(watched, sieve);
     let streams = Arc::new(Streams::default());
     if let Some(connection) = shake_hands(watched, &interrupt, &config.server).await {
-        let mut session = Session {
+        let mut session = ClientSession {
             plane,
             config,
             connection,
             watch,
             interrupt,
             streams: streams.clone(),
-            origin: Origin {
+            origin: ClientInfo {
                 protocol: Some("HTTP/2.0"),
                 ..origin
             },
@@ -95,16 +95,16 @@ pub async fn serve(
 
 /// The most that the crate decodes of one header block. A field counts 32 bytes more here than in HTTP/1, whose own limit
 /// is the one that is told and counted; what is larger for no more than that is never a request.
-fn most_decoded(limits: &config::Server) -> u32 {
+fn most_decoded(limits: &config::ServerConfig) -> u32 {
     let fields = 32 * (MAX_FIELDS + 8);
     u32::try_from(limits.max_header + limits.max_header / 8 + fields).unwrap_or(u32::MAX)
 }
 
 async fn shake_hands(
-    watched: SievedStream<Watched>,
+    watched: SievedStream<WatchedConnection>,
     interrupt: &Interrupt,
-    limits: &config::Server,
-) -> Option<Connection<SievedStream<Watched>, Bytes>> {
+    limits: &config::ServerConfig,
+) -> Option<Connection<SievedStream<WatchedConnection>, Bytes>> {
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -155,9 +155,9 @@ impl Streams {
 }
 
 /// One open stream.
-struct Open(Arc<Streams>, Arc<Interrupt>);
+struct OpenStream(Arc<Streams>, Arc<Interrupt>);
 
-impl Drop for Open {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.open.leave(&self.1);
         if self.0.open.open() == 0 || self.0.full.load(Ordering::Relaxed) {
@@ -167,17 +167,17 @@ impl Drop for Open {
 }
 
 /// A request and the way to answer it.
-type Arrival = (Request<RecvStream>, SendResponse<Bytes>);
+type ArrivedRequest = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// A connection under way.
-struct Session<'a> {
-    plane: &'a Arc<Plane>,
+struct ClientSession<'a> {
+    plane: &'a Arc<DataPlane>,
     config: &'a Arc<Config>,
-    connection: Connection<SievedStream<Watched>, Bytes>,
-    watch: Arc<Watch>,
+    connection: Connection<SievedStream<WatchedConnection>, Bytes>,
+    watch: Arc<FloodWatch>,
     interrupt: Arc<Interrupt>,
     streams: Arc<Streams>,
-    origin: Origin,
+    origin: ClientInfo,
     /// Streams so far.
     accepted: u64,
     /// What the streams were told last.
@@ -195,7 +195,7 @@ struct Session<'a> {
     memory: Arc<ConnectionMemory>,
 }
 
-impl Session<'_> {
+impl ClientSession<'_> {
     async fn run(&mut self) {
         while let Some((request, response)) = poll_fn(|cx| self.poll(cx)).await {
             self.accepted += 1;
@@ -218,7 +218,7 @@ impl Session<'_> {
         if self.raised.0 > Level::Run {
             interrupt.raise(self.raised.0, self.raised.1);
         }
-        let open = Open(self.streams.clone(), interrupt.clone());
+        let open = OpenStream(self.streams.clone(), interrupt.clone());
         let began = self.watch.head_began(response.stream_id().as_u32());
         let (parts, mut body) = request.into_parts();
         let first = opening::read_first(&parts, &mut body);
@@ -284,7 +284,7 @@ impl Session<'_> {
     }
 
     /// The next stream; `None`: the connection has ended, or is to end.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrival>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<ArrivedRequest>> {
         loop {
             self.streams.task.register(cx.waker());
             self.interrupt.register(cx.waker());

@@ -14,7 +14,7 @@ use crate::config;
 use crate::metrics::Limit;
 use crate::proxy::client::timer::Timer;
 use crate::proxy::h2::server_stream::ServerStream;
-use crate::proxy::refusal::Refusal;
+use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
 
@@ -43,7 +43,7 @@ pub(super) fn read_first(parts: &request::Parts, body: &mut RecvStream) -> Bytes
 pub(super) enum EmptyEnd {
     Here,
     /// It took too long.
-    Late(Refusal),
+    Late(ClientRefusal),
     /// Nobody is left to be answered, or we are.
     Gone,
 }
@@ -52,7 +52,7 @@ pub(super) enum EmptyEnd {
 pub(super) async fn wait_for_end(
     stream: &mut ServerStream,
     interrupt: &Interrupt,
-    limits: &config::Server,
+    limits: &config::ServerConfig,
 ) -> EmptyEnd {
     let (since, mut timer) = (clock::now(), Timer::default());
     poll_fn(|cx| {
@@ -69,7 +69,7 @@ pub(super) async fn wait_for_end(
         let detail = "the request's body made no progress";
         timer
             .poll(cx, since + limits.body_timeout)
-            .map(|()| EmptyEnd::Late(Refusal::limited(Limit::BodyTimeout, 408, detail)))
+            .map(|()| EmptyEnd::Late(ClientRefusal::limited(Limit::BodyTimeout, 408, detail)))
     })
     .await
 }

@@ -13,18 +13,18 @@ use crate::core::Time;
 use crate::metrics::Limit;
 use crate::net::socket;
 use crate::proxy::buffer::{Buffer, HEAD_STEP, SMALL};
-use crate::proxy::client::{Client, Next};
-use crate::proxy::client_info::Origin;
-use crate::proxy::data_plane::Plane;
+use crate::proxy::client::{AfterRequest, ClientConnection};
+use crate::proxy::client_info::ClientInfo;
+use crate::proxy::data_plane::DataPlane;
 use crate::proxy::error_response::write_local_response;
-use crate::proxy::h1::request::{Limits, Progress, RequestHead};
+use crate::proxy::h1::request::{HeadLimits, HeadProgress, RequestHead};
 use crate::proxy::memory::{self, LARGE_HEAD};
-use crate::proxy::refusal::Refusal;
+use crate::proxy::refusal::ClientRefusal;
 use crate::proxy::transaction;
 use crate::proxy::transaction::record;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
-use crate::tls::stream::TlsStream;
+use crate::tls::stream::ClientTlsStream;
 
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
 const METHOD: usize = 16;
@@ -40,8 +40,8 @@ const ONCE_MORE: Duration = Duration::from_millis(100);
 /// that, and pays nothing for it.
 const REST: Duration = Duration::from_secs(1);
 
-impl From<&config::Server> for Limits {
-    fn from(server: &config::Server) -> Self {
+impl From<&config::ServerConfig> for HeadLimits {
+    fn from(server: &config::ServerConfig) -> Self {
         Self {
             max_header: server.max_header,
             max_uri: server.max_uri,
@@ -51,13 +51,13 @@ impl From<&config::Server> for Limits {
 
 /// Serves a client until its connection ends.
 pub async fn serve(
-    plane: &Arc<Plane>,
+    plane: &Arc<DataPlane>,
     stream: Stream,
-    origin: Origin,
+    origin: ClientInfo,
     interrupt: Arc<Interrupt>,
     config: &Config,
 ) {
-    let mut client = Client::new(stream, origin, interrupt, config);
+    let mut client = ClientConnection::new(stream, origin, interrupt, config);
     let mut head = RequestHead::new();
     let next = serve_requests(plane, &mut client, &mut head, &config.server).await;
     close(&mut client, next).await;
@@ -66,17 +66,17 @@ pub async fn serve(
 
 /// Tells a client why it isn't served, and closes its connection.
 pub async fn turn_away(
-    plane: &Arc<Plane>,
+    plane: &Arc<DataPlane>,
     stream: Stream,
-    origin: Origin,
+    origin: ClientInfo,
     interrupt: Arc<Interrupt>,
     config: &Config,
-    refusal: Refusal,
+    refusal: ClientRefusal,
 ) {
-    let mut client = Client::new(stream, origin, interrupt, config);
+    let mut client = ClientConnection::new(stream, origin, interrupt, config);
     let turned_away = plane.turn_away();
     let next = match refuse(plane, &mut client, refusal, &config.server).await {
-        Next::Linger if turned_away.many => Next::Close,
+        AfterRequest::Linger if turned_away.many => AfterRequest::Close,
         next => next,
     };
     close(&mut client, next).await;
@@ -85,40 +85,40 @@ pub async fn turn_away(
 /// Closes a connection that is not spoken to: with patience, so that the last bytes that were sent to the client are not
 /// destroyed by a reset, unless many are being turned away.
 pub async fn part(
-    plane: &Arc<Plane>,
+    plane: &Arc<DataPlane>,
     stream: Stream,
-    origin: Origin,
+    origin: ClientInfo,
     interrupt: Arc<Interrupt>,
     config: &Config,
 ) {
     let turned_away = plane.turn_away();
     if !turned_away.many {
-        let mut client = Client::new(stream, origin, interrupt, config);
-        close(&mut client, Next::Linger).await;
+        let mut client = ClientConnection::new(stream, origin, interrupt, config);
+        close(&mut client, AfterRequest::Linger).await;
     }
 }
 
 /// Counts and logs a client that is not served, without a word to it.
 pub fn dismiss(
-    plane: &Arc<Plane>,
+    plane: &Arc<DataPlane>,
     stream: Stream,
-    origin: Origin,
+    origin: ClientInfo,
     interrupt: Arc<Interrupt>,
     config: &Config,
-    refusal: Refusal,
+    refusal: ClientRefusal,
 ) {
-    let client = Client::new(stream, origin, interrupt, config);
+    let client = ClientConnection::new(stream, origin, interrupt, config);
     record::refused(plane, &client, &refusal);
 }
 
 /// Keeps a connection. While it waits for a request, it is small.
 async fn serve_requests(
-    plane: &Arc<Plane>,
-    client: &mut Client,
+    plane: &Arc<DataPlane>,
+    client: &mut ClientConnection,
     head: &mut RequestHead,
-    limits: &config::Server,
-) -> Next {
-    let mut waiting = Waiting::new(true);
+    limits: &config::ServerConfig,
+) -> AfterRequest {
+    let mut waiting = HeadWait::new(true);
     loop {
         waiting.resting = true;
         if let Err(end) = next_request(plane, client, head, limits, &mut waiting).await {
@@ -135,18 +135,18 @@ async fn serve_requests(
 
 /// Answers the request that is here and those that follow it, until none comes for a moment.
 async fn serve_busily(
-    plane: &Arc<Plane>,
-    client: &mut Client,
+    plane: &Arc<DataPlane>,
+    client: &mut ClientConnection,
     head: &mut RequestHead,
-    limits: &config::Server,
-) -> Result<Waiting, Next> {
+    limits: &config::ServerConfig,
+) -> Result<HeadWait, AfterRequest> {
     loop {
         match transaction::run(plane, client, head).await {
-            Next::KeepAlive => {}
+            AfterRequest::KeepAlive => {}
             end => return Err(end),
         }
         client.buffer.shrink();
-        let mut waiting = Waiting::new(false);
+        let mut waiting = HeadWait::new(false);
         if !next_request(plane, client, head, limits, &mut waiting).await? {
             return Ok(waiting);
         }
@@ -155,22 +155,22 @@ async fn serve_busily(
 
 /// Waits for a request's head. False: none has come for a moment, and the connection may rest.
 async fn next_request(
-    plane: &Plane,
-    client: &mut Client,
+    plane: &DataPlane,
+    client: &mut ClientConnection,
     head: &mut RequestHead,
-    limits: &config::Server,
-    waiting: &mut Waiting,
-) -> Result<bool, Next> {
+    limits: &config::ServerConfig,
+    waiting: &mut HeadWait,
+) -> Result<bool, AfterRequest> {
     client.head_began = None;
     match poll_fn(|cx| poll_head(client, head, limits, waiting, cx)).await {
-        Arrival::Request => {}
-        Arrival::Pause => return Ok(false),
-        Arrival::Nothing => return Err(Next::Close),
-        Arrival::Idle => {
+        HeadRead::Request => {}
+        HeadRead::Pause => return Ok(false),
+        HeadRead::Nothing => return Err(AfterRequest::Close),
+        HeadRead::Idle => {
             plane.counters.limited(Limit::IdleTimeout);
-            return Err(Next::Close);
+            return Err(AfterRequest::Close);
         }
-        Arrival::Bad(refusal) => return Err(refuse(plane, client, refusal, limits).await),
+        HeadRead::Bad(refusal) => return Err(refuse(plane, client, refusal, limits).await),
     }
     client.place = None;
     client.requests += 1;
@@ -181,7 +181,7 @@ async fn next_request(
     Ok(true)
 }
 
-enum Arrival {
+enum HeadRead {
     Request,
     /// Nothing for a moment.
     Pause,
@@ -189,11 +189,11 @@ enum Arrival {
     Nothing,
     /// `idle_timeout`.
     Idle,
-    Bad(Refusal),
+    Bad(ClientRefusal),
 }
 
 /// The wait for a request.
-struct Waiting {
+struct HeadWait {
     /// Since when.
     since: Time,
     /// It is the connection's first.
@@ -206,7 +206,7 @@ struct Waiting {
     parsed: usize,
 }
 
-impl Waiting {
+impl HeadWait {
     fn new(first: bool) -> Self {
         Self {
             since: clock::now(),
@@ -219,7 +219,7 @@ impl Waiting {
 
     /// Whether what came since the head was parsed last is worth parsing it again. Parsing begins at its first byte
     /// each time, so a head that comes byte by byte would cost the square of its length.
-    fn is_worth_parsing(&self, bytes: &[u8], limits: &config::Server) -> bool {
+    fn is_worth_parsing(&self, bytes: &[u8], limits: &config::ServerConfig) -> bool {
         let Some(fresh) = bytes.get(self.parsed..) else {
             return true;
         };
@@ -234,7 +234,7 @@ impl Waiting {
     /// Until when a connection that is to be closed waits all the same, because a request may be on its way: nobody
     /// opens one for nothing, a busy client sends the next request soon, and what the kernel has already was sent before
     /// the client could know.
-    fn reprieve(&mut self, client: &Client) -> Option<Time> {
+    fn reprieve(&mut self, client: &ClientConnection) -> Option<Time> {
         let now = clock::now();
         let leaving = *self.leaving.get_or_insert(now);
         let until = match self.first {
@@ -247,20 +247,20 @@ impl Waiting {
         }
         // The runtime is about to hear of it, too.
         // And of a TLS record, a part may have been read that nobody could make sense of yet.
-        let tls = client.stream.as_any().downcast_ref::<TlsStream>();
-        (socket::has_unread(&client.stream) || tls.is_some_and(TlsStream::is_within_record))
+        let tls = client.stream.as_any().downcast_ref::<ClientTlsStream>();
+        (socket::has_unread(&client.stream) || tls.is_some_and(ClientTlsStream::is_within_record))
             .then(|| now + FIRST_REQUEST)
     }
 }
 
 fn poll_head(
-    client: &mut Client,
+    client: &mut ClientConnection,
     head: &mut RequestHead,
-    limits: &config::Server,
-    waiting: &mut Waiting,
+    limits: &config::ServerConfig,
+    waiting: &mut HeadWait,
     cx: &mut Context<'_>,
-) -> Poll<Arrival> {
-    let sizes = Limits::from(limits);
+) -> Poll<HeadRead> {
+    let sizes = HeadLimits::from(limits);
     if waiting.resting && client.buffer.is_empty() {
         client.buffer = Buffer::take();
     }
@@ -268,9 +268,9 @@ fn poll_head(
         let bytes = client.buffer.bytes();
         if !bytes.is_empty() && waiting.is_worth_parsing(bytes, limits) {
             match head.parse(bytes, &sizes) {
-                Ok(Progress::Complete) => return Poll::Ready(Arrival::Request),
-                Ok(Progress::Partial) => waiting.parsed = bytes.len(),
-                Err(error) => return Poll::Ready(Arrival::Bad(error.into())),
+                Ok(HeadProgress::Complete) => return Poll::Ready(HeadRead::Request),
+                Ok(HeadProgress::Partial) => waiting.parsed = bytes.len(),
+                Err(error) => return Poll::Ready(HeadRead::Bad(error.into())),
             }
         }
         // The parser refuses a head that outgrows `max_header`, so there is always room for one byte more.
@@ -285,13 +285,13 @@ fn poll_head(
         }
         if growth > 0 && !client.may_grow(growth) {
             let detail = "no memory is left for a request header of this size";
-            let refusal = Refusal::limited(Limit::Memory, 503, detail);
-            return Poll::Ready(Arrival::Bad(refusal));
+            let refusal = ClientRefusal::limited(Limit::Memory, 503, detail);
+            return Poll::Ready(HeadRead::Bad(refusal));
         }
         let stream = &mut client.stream;
         match client.buffer.poll_fill_by(cx, stream, most, HEAD_STEP) {
             Poll::Ready(Ok(count)) if count > 0 => {}
-            Poll::Ready(_) => return Poll::Ready(Arrival::Nothing),
+            Poll::Ready(_) => return Poll::Ready(HeadRead::Nothing),
             Poll::Pending => break,
         }
     }
@@ -301,39 +301,39 @@ fn poll_head(
     client.interrupt.register(cx.waker());
     let level = client.interrupt.level();
     if level == Level::Cut {
-        return Poll::Ready(Arrival::Nothing);
+        return Poll::Ready(HeadRead::Nothing);
     }
     if client.poll_head_evicted(cx) {
         let detail = "the request's head was incomplete, and its memory was needed";
-        let refusal = Refusal::limited(Limit::Memory, 408, detail);
-        return Poll::Ready(Arrival::Bad(refusal));
+        let refusal = ClientRefusal::limited(Limit::Memory, 408, detail);
+        return Poll::Ready(HeadRead::Bad(refusal));
     }
     let (deadline, end) = if !client.buffer.is_empty() {
         let begun = *client.head_began.get_or_insert_with(clock::now);
         let detail = "the request's head took too long";
-        let late = Refusal::limited(Limit::HeaderTimeout, 408, detail);
-        (begun + limits.header_timeout, Arrival::Bad(late))
+        let late = ClientRefusal::limited(Limit::HeaderTimeout, 408, detail);
+        (begun + limits.header_timeout, HeadRead::Bad(late))
     } else if level < Level::Finish {
         if waiting.resting || limits.idle_timeout <= REST {
-            (waiting.since + limits.idle_timeout, Arrival::Idle)
+            (waiting.since + limits.idle_timeout, HeadRead::Idle)
         } else {
-            (waiting.since + REST, Arrival::Pause)
+            (waiting.since + REST, HeadRead::Pause)
         }
     } else if let Some(reprieve) = waiting.reprieve(client) {
-        (reprieve, Arrival::Nothing)
+        (reprieve, HeadRead::Nothing)
     } else {
-        return Poll::Ready(Arrival::Nothing);
+        return Poll::Ready(HeadRead::Nothing);
     };
     client.timer.poll(cx, deadline).map(|()| end)
 }
 
 /// Answers with an error of our own, counts and logs it, and closes.
 pub(super) async fn refuse(
-    plane: &Plane,
-    client: &mut Client,
-    refusal: Refusal,
-    limits: &config::Server,
-) -> Next {
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    refusal: ClientRefusal,
+    limits: &config::ServerConfig,
+) -> AfterRequest {
     let mut out = Vec::with_capacity(256);
     write_local_response(&mut out, refusal.status, refusal.detail, true, false, None);
     record::refused(plane, client, &refusal);
@@ -346,7 +346,7 @@ pub(super) async fn refuse(
         .write_all(&out, clock::now() + limits.header_timeout)
         .await
     {
-        Ok(()) => Next::Linger,
-        Err(_) => Next::Abort,
+        Ok(()) => AfterRequest::Linger,
+        Err(_) => AfterRequest::Abort,
     }
 }

@@ -13,13 +13,13 @@ use super::close::{LINGER_PAUSE, LINGER_TIME};
 use super::serve::refuse;
 use crate::config::Config;
 use crate::core::Time;
-use crate::proxy::client::{Client, Next};
-use crate::proxy::client_info::Origin;
-use crate::proxy::data_plane::Plane;
-use crate::proxy::h1::request::{Progress, RequestError, RequestHead};
+use crate::proxy::client::{AfterRequest, ClientConnection};
+use crate::proxy::client_info::ClientInfo;
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::h1::request::{HeadProgress, RequestError, RequestHead};
 use crate::proxy::h2::server_stream::ServerStream;
 use crate::proxy::memory::ConnectionShare;
-use crate::proxy::refusal::Refusal;
+use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Level};
 
@@ -31,7 +31,7 @@ pub struct WrittenHead {
     /// The head, or as much of it as can be logged.
     pub buffer: Buffer,
     /// Why it can't be said in HTTP/1.
-    pub unfit: Option<Refusal>,
+    pub unfit: Option<ClientRefusal>,
     /// When its first byte came, if its last one came later.
     pub began: Option<Time>,
     /// What it keeps of its connection's part of the memory.
@@ -40,14 +40,14 @@ pub struct WrittenHead {
 
 /// Serves a stream that brings one request and nothing after it: one of another protocol's, in HTTP/1's dress.
 pub async fn serve_one(
-    plane: &Arc<Plane>,
+    plane: &Arc<DataPlane>,
     stream: Stream,
     written: WrittenHead,
-    origin: Origin,
+    origin: ClientInfo,
     interrupt: Arc<Interrupt>,
     config: &Config,
 ) {
-    let mut client = Client::new(stream, origin, interrupt, config);
+    let mut client = ClientConnection::new(stream, origin, interrupt, config);
     client.buffer = written.buffer;
     client.share = Some(written.share);
     client.requests = 1;
@@ -58,12 +58,12 @@ pub async fn serve_one(
         Some(refusal) => Err(refusal),
         None => head
             .parse(client.buffer.bytes(), &limits.into())
-            .map_err(Refusal::from),
+            .map_err(ClientRefusal::from),
     };
     let next = match parsed {
-        Ok(Progress::Complete) => transaction::run(plane, &mut client, &head).await,
+        Ok(HeadProgress::Complete) => transaction::run(plane, &mut client, &head).await,
         // All of it is here, so it is too long to be taken.
-        Ok(Progress::Partial) => {
+        Ok(HeadProgress::Partial) => {
             refuse(
                 plane,
                 &mut client,
@@ -74,10 +74,10 @@ pub async fn serve_one(
         }
         Err(refusal) => refuse(plane, &mut client, refusal, limits).await,
     };
-    if next == Next::Linger {
+    if next == AfterRequest::Linger {
         run_out(&mut client).await;
     }
-    if next != Next::Abort {
+    if next != AfterRequest::Abort {
         let _ = poll_fn(|cx| Pin::new(&mut *client.stream).poll_shutdown(cx)).await;
     }
     std::mem::take(&mut client.buffer).give_back();
@@ -86,7 +86,7 @@ pub async fn serve_one(
 /// The answer is whole before its request is. To stop the client with RST_STREAM, NO_ERROR, is legal (RFC 9113 §8.1), but
 /// widespread clients (curl before 8, httpx) throw the answer away for it. So what they still send is taken for a
 /// while, as with HTTP/1.
-async fn run_out(client: &mut Client) {
+async fn run_out(client: &mut ClientConnection) {
     let end = clock::now() + LINGER_TIME;
     let mut patience = clock::now() + LINGER_PAUSE;
     let mut taken = 0;

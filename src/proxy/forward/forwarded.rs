@@ -141,7 +141,7 @@ fn is_port(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::h1::request::{Limits, Progress};
+    use crate::proxy::h1::request::{HeadLimits, HeadProgress};
 
     /// The client that these lines of a head tell of, where 10.0.0.0/8 and fd00::/8 are trusted.
     fn found(lines: &[&str]) -> Option<String> {
@@ -150,13 +150,13 @@ mod tests {
             lines.join("\r\n")
         );
         let mut head = RequestHead::new();
-        let limits = Limits {
+        let limits = HeadLimits {
             max_header: 1 << 16,
             max_uri: 4096,
         };
         assert_eq!(
             head.parse(text.as_bytes(), &limits),
-            Ok(Progress::Complete),
+            Ok(HeadProgress::Complete),
             "{text}"
         );
         let trusts = |address| match address {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::response::{Download, MAX_TRAILER, Receiving};
-use super::{Exchange, Failure, Truncation};
+use super::response::{MAX_TRAILER, Receiving, RemainingBody};
+use super::{Exchange, ForwardFailure, Truncation};
 use crate::proxy::error_response::SHUTTING_DOWN;
 use crate::proxy::h1::chunked::{ChunkDecoder, ChunkError};
 use crate::proxy::h1::request::RequestHead;
@@ -16,12 +16,12 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// A call's response under way.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct GrpcResponse {
     decoder: ChunkDecoder,
     tracker: MessageTracker,
 }
 
-impl Default for Call {
+impl Default for GrpcResponse {
     fn default() -> Self {
         Self {
             decoder: ChunkDecoder::of_response(MAX_TRAILER),
@@ -30,7 +30,7 @@ impl Default for Call {
     }
 }
 
-impl Call {
+impl GrpcResponse {
     /// Says how many bytes belong to the response, and whether it is complete with them. If it is `ending`, no more than
     /// up to the end of a message.
     pub(super) fn follow(
@@ -83,7 +83,7 @@ impl Exchange<'_> {
 
     /// Ends a call with UNAVAILABLE, if it is between two messages and the client has all of it.
     pub(super) fn end_call(&mut self, why: &str) -> bool {
-        let Receiving::Body(Download::Call(call)) = &self.receiving else {
+        let Receiving::Body(RemainingBody::Call(call)) = &self.receiving else {
             return false;
         };
         if !call.may_end() || !self.is_delivered() {
@@ -96,12 +96,14 @@ impl Exchange<'_> {
     }
 
     /// A call breaks off: its client is told so, if it can be, rather than left to guess from a reset.
-    pub(super) async fn tell_of(&mut self, failure: Failure) {
+    pub(super) async fn tell_of(&mut self, failure: ForwardFailure) {
         let why = match failure {
-            Failure::Truncated(Truncation::UpstreamClosed) => "the backend closed the connection",
-            Failure::Truncated(Truncation::CutByShutdown) => SHUTTING_DOWN,
-            Failure::Truncated(cause @ Truncation::MalformedHttp2) => cause.as_str(),
-            Failure::Truncated(_) => grpc::STOPPING,
+            ForwardFailure::Truncated(Truncation::UpstreamClosed) => {
+                "the backend closed the connection"
+            }
+            ForwardFailure::Truncated(Truncation::CutByShutdown) => SHUTTING_DOWN,
+            ForwardFailure::Truncated(cause @ Truncation::MalformedHttp2) => cause.as_str(),
+            ForwardFailure::Truncated(_) => grpc::STOPPING,
             _ => return,
         };
         if self.end_call(why) {
@@ -143,9 +145,9 @@ mod tests {
     fn an_ending_call_stops_behind_a_message_and_its_chunk() {
         let whole =
             b"7\r\n\0\0\0\0\x02ab\r\n6\r\n\0\0\0\0\x02a\r\n1\r\nb\r\n0\r\ngrpc-status: 0\r\n\r\n";
-        let mut call = Call::default();
+        let mut call = GrpcResponse::default();
         assert_eq!(call.follow(whole, false), Ok((whole.len(), true)));
-        let mut call = Call::default();
+        let mut call = GrpcResponse::default();
         assert_eq!(call.follow(&whole[..5], false), Ok((5, false)));
         assert_eq!(call.follow(&whole[5..], true), Ok((7, false)));
         assert!(call.may_end());

@@ -14,10 +14,10 @@
 use super::passes;
 use crate::config;
 use crate::proxy::h1::fields::FieldKind;
-use crate::proxy::h1::method::Version;
-use crate::proxy::h1::request::{Body, Form, RequestHead};
+use crate::proxy::h1::method::HttpVersion;
+use crate::proxy::h1::request::{RequestBody, RequestHead, TargetForm};
 use crate::proxy::h1::response::{ResponseBody, ResponseHead};
-use crate::proxy::h1::sections::Section;
+use crate::proxy::h1::sections::FieldSection;
 use crate::proxy::h1::span::Field;
 
 /// The edits of a request.
@@ -46,8 +46,8 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
     let policy = edit.policy;
     let host = new_host(buf, head, edit);
     let mut drop = match edit.trusted {
-        true => Section::TrustedRequestHead.withheld(),
-        false => Section::RequestHead.withheld(),
+        true => FieldSection::TrustedRequestHead.withheld(),
+        false => FieldSection::RequestHead.withheld(),
     };
     if policy.x_forwarded {
         drop |= FieldKind::XForwardedFor.bit();
@@ -65,7 +65,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
         drop |= FieldKind::Host.bit();
     }
     out.reserve(head.len + 512);
-    let verbatim_line = head.form == Form::Origin && head.version == Version::Http11;
+    let verbatim_line = head.form == TargetForm::Origin && head.version == HttpVersion::Http11;
     let mut from = head.fields_start as usize;
     if verbatim_line && host.is_none() {
         from = head.method_span.start as usize;
@@ -76,7 +76,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
         put(out, &[b"Host: ", host, b"\r\n"]);
     }
     copy_fields(out, buf, &head.fields, from, head.len, drop & head.kinds);
-    if let Body::Length(length) = head.body
+    if let RequestBody::Length(length) = head.body
         && head.rewrite_length
     {
         put(
@@ -88,7 +88,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
             ],
         );
     }
-    if head.body == Body::Chunked {
+    if head.body == RequestBody::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if head.upgrade.is_some() {
@@ -98,7 +98,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
             before = b", ";
         }
         out.extend_from_slice(b"\r\n");
-    } else if head.te_trailers && head.version == Version::Http11 {
+    } else if head.te_trailers && head.version == HttpVersion::Http11 {
         out.extend_from_slice(b"Connection: te\r\nTE: trailers\r\n");
     }
     if policy.x_forwarded {
@@ -156,7 +156,7 @@ fn new_host<'a>(buf: &'a [u8], head: &RequestHead, edit: &RequestEdit<'a>) -> Op
 fn request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
     let origin = head.origin.of(buf);
     let before: &[u8] = match (head.form, origin.first()) {
-        (Form::Asterisk, None) => b" *",
+        (TargetForm::Asterisk, None) => b" *",
         (_, Some(b'/' | b'*')) => b" ",
         _ => b" /",
     };
@@ -255,10 +255,10 @@ fn join(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, kind: FieldKind) {
 }
 
 /// `Via` with the version that the message came in (RFC 9110 §7.6.3); earlier ones stay, as lines before it.
-fn via(out: &mut Vec<u8>, version: Version) {
+fn via(out: &mut Vec<u8>, version: HttpVersion) {
     out.extend_from_slice(match version {
-        Version::Http11 => b"Via: 1.1 lameduck\r\n",
-        Version::Http10 => b"Via: 1.0 lameduck\r\n",
+        HttpVersion::Http11 => b"Via: 1.1 lameduck\r\n",
+        HttpVersion::Http10 => b"Via: 1.0 lameduck\r\n",
     });
 }
 
@@ -277,10 +277,10 @@ pub enum ClientFraming {
 impl ClientFraming {
     /// What to do for this client: take chunks apart for HTTP/1.0 (RFC 9112 §7.1), make chunks for HTTP/1.1 where the
     /// backend ends the body by closing, so that a body cut short can be told from a whole one.
-    pub fn choose(head: &ResponseHead, client_version: Version) -> Self {
+    pub fn choose(head: &ResponseHead, client_version: HttpVersion) -> Self {
         match (head.body, client_version) {
-            (ResponseBody::Chunked, Version::Http10) => Self::Dechunked,
-            (ResponseBody::UntilClose, Version::Http11) => Self::Chunked,
+            (ResponseBody::Chunked, HttpVersion::Http10) => Self::Dechunked,
+            (ResponseBody::UntilClose, HttpVersion::Http11) => Self::Chunked,
             _ => Self::Same,
         }
     }
@@ -292,7 +292,7 @@ pub struct ResponseEdit {
     /// Say `Connection: close`. Said anyway where only the connection's end can end the body.
     pub close: bool,
     /// The version of the request.
-    pub client_version: Version,
+    pub client_version: HttpVersion,
     /// How the client gets the body: [`ClientFraming::choose`].
     pub framing: ClientFraming,
     /// Add `Via`.
@@ -305,7 +305,7 @@ pub struct ResponseEdit {
 pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &ResponseEdit) {
     // RFC 9110 §8.6 and RFC 9112 §6.1: no length and no encoding in 1xx and 204.
     let bodiless = head.status < 200 || head.status == 204;
-    let mut drop = Section::ResponseHead.withheld();
+    let mut drop = FieldSection::ResponseHead.withheld();
     if head.rewrite_length || bodiless || edit.framing == ClientFraming::Chunked {
         drop |= FieldKind::ContentLength.bit();
     }
@@ -314,7 +314,7 @@ pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: 
     }
     out.reserve(head.len + 192);
     let mut from = 0;
-    if head.version != Version::Http11 || buf.get(12) != Some(&b' ') {
+    if head.version != HttpVersion::Http11 || buf.get(12) != Some(&b' ') {
         from = head.fields_start as usize;
         // `HTTP/1.x NNN`, and a reason if there is one; the space after the status is required (RFC 9112 §4).
         let reason = buf.get(13..from.saturating_sub(2)).unwrap_or(&[]);
@@ -337,7 +337,7 @@ pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: 
         ClientFraming::Same => {
             !bodiless
                 && head.kinds & FieldKind::TransferEncoding.bit() != 0
-                && edit.client_version == Version::Http11
+                && edit.client_version == HttpVersion::Http11
         }
         ClientFraming::Dechunked => false,
         ClientFraming::Chunked => true,
@@ -389,7 +389,7 @@ fn connection_line(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &Re
         (true, false) => b"close",
         (false, true) => b"upgrade",
         // RFC 9112 §9.3: an HTTP/1.0 client takes silence for close.
-        (false, false) if edit.client_version == Version::Http10 => b"keep-alive",
+        (false, false) if edit.client_version == HttpVersion::Http10 => b"keep-alive",
         (false, false) => return,
     };
     put(out, &[b"Connection: ", options, b"\r\n"]);

@@ -23,7 +23,7 @@ use std::time::Duration;
 use pingora::protocols::Stream;
 
 pub use grpc_call::patience;
-pub use outcome::{End, Failure, Truncation};
+pub use outcome::{ForwardEnd, ForwardFailure, Truncation};
 use response::Receiving;
 
 use super::buffer::{Buffer, LARGE};
@@ -31,14 +31,14 @@ use crate::config;
 use crate::core::Time;
 use crate::metrics::Limit;
 use crate::net::socket::unsent;
-use crate::proxy::client::Client;
+use crate::proxy::client::ClientConnection;
 use crate::proxy::client::heard::{Looks, Waited};
-use crate::proxy::client::upload::{Upload, UploadError};
-use crate::proxy::data_plane::Plane;
+use crate::proxy::client::upload::{RequestUpload, UploadError};
+use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::min_rate::Pace;
-use crate::proxy::h1::request::{Body, RequestHead};
+use crate::proxy::h1::request::{RequestBody, RequestHead};
 use crate::proxy::h1::response::{ResponseBody, ResponseHead};
-use crate::registry::endpoint::{Connection, Lasting};
+use crate::registry::endpoint::{IdleConnection, StreamGuard};
 use crate::rt::clock;
 use crate::rt::coop::give_way;
 use crate::rt::shutdown_signal::Level;
@@ -57,7 +57,7 @@ enum Sending {
 }
 
 /// What the exchange needs to know of the request.
-pub struct Order<'a> {
+pub struct ForwardParams<'a> {
     /// The client's request.
     pub request: &'a RequestHead,
     /// The head as the backend gets it.
@@ -65,7 +65,7 @@ pub struct Order<'a> {
     /// When the request began, as the proxy saw it.
     pub began: Time,
     /// `[server]`.
-    pub server: &'a config::Server,
+    pub server: &'a config::ServerConfig,
     /// How long the backend may be silent.
     pub read_timeout: Duration,
     /// When `total_timeout` is over, if there is one.
@@ -91,11 +91,11 @@ pub struct Tally {
 
 /// One attempt.
 pub struct Exchange<'a> {
-    order: Order<'a>,
-    plane: &'a Plane,
-    client: &'a mut Client,
-    upload: &'a mut Upload,
-    connection: &'a mut Connection,
+    order: ForwardParams<'a>,
+    plane: &'a DataPlane,
+    client: &'a mut ClientConnection,
+    upload: &'a mut RequestUpload,
+    connection: &'a mut IdleConnection,
     response: &'a mut ResponseHead,
     incoming: Buffer,
     /// Bytes of `incoming` that may go to the client as they are.
@@ -112,7 +112,7 @@ pub struct Exchange<'a> {
     /// The stream of events is to end after the event under way.
     ending: bool,
     /// Counts it among the streams, once it is one.
-    lasting: Option<Lasting>,
+    lasting: Option<StreamGuard>,
     progress: Time,
     /// The client sends no slower than this…
     pace_up: Pace,
@@ -135,16 +135,16 @@ pub struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     /// An attempt on `connection`.
     pub fn new(
-        order: Order<'a>,
-        plane: &'a Plane,
-        client: &'a mut Client,
-        upload: &'a mut Upload,
-        connection: &'a mut Connection,
+        order: ForwardParams<'a>,
+        plane: &'a DataPlane,
+        client: &'a mut ClientConnection,
+        upload: &'a mut RequestUpload,
+        connection: &'a mut IdleConnection,
         response: &'a mut ResponseHead,
         outgoing: &'a mut Vec<u8>,
     ) -> Self {
         outgoing.clear();
-        let has_length = matches!(order.request.body, Body::Length(_));
+        let has_length = matches!(order.request.body, RequestBody::Length(_));
         Self {
             plane,
             client,
@@ -179,10 +179,10 @@ impl<'a> Exchange<'a> {
     }
 
     /// Runs it to its end. What was read beyond a 101's head comes back as the buffer.
-    pub async fn run(mut self) -> (Result<End, Failure>, Tally, Buffer) {
+    pub async fn run(mut self) -> (Result<ForwardEnd, ForwardFailure>, Tally, Buffer) {
         let mut end = poll_fn(|cx| self.poll(cx)).await;
-        if self.outgoing_sent > 0 && end.is_err_and(Failure::is_clean) {
-            end = Err(Failure::Truncated(Truncation::InterimBroken));
+        if self.outgoing_sent > 0 && end.is_err_and(ForwardFailure::is_clean) {
+            end = Err(ForwardFailure::Truncated(Truncation::InterimBroken));
         }
         if let Err(failure) = end {
             self.tell_of(failure).await;
@@ -190,7 +190,7 @@ impl<'a> Exchange<'a> {
         (end, self.tally, self.incoming)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Failure>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ForwardEnd, ForwardFailure>> {
         // Each direction goes on until it has to wait, and neither waits for the other: once is enough.
         self.turn = TURN;
         self.poll_up(cx)?;
@@ -214,7 +214,7 @@ impl<'a> Exchange<'a> {
 
     // ---- towards the backend
 
-    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardFailure> {
         while self.sending == Sending::Active && self.turn > 0 {
             let head = &self.order.head[self.head_sent..];
             let body = self.upload.unsent(&self.client.buffer);
@@ -251,15 +251,17 @@ impl<'a> Exchange<'a> {
                     Poll::Ready(Ok(count)) if count > 0 => {
                         if let Err(error) = self.upload.absorb(&self.client.buffer) {
                             return Err(match error {
-                                _ if !self.begun => Failure::BadBody(error),
+                                _ if !self.begun => ForwardFailure::BadBody(error),
                                 UploadError::TooLarge => self.limited(Limit::Body, 413),
-                                UploadError::Malformed => Failure::Truncated(Truncation::BadBody),
+                                UploadError::Malformed => {
+                                    ForwardFailure::Truncated(Truncation::BadBody)
+                                }
                             });
                         }
                         self.progress = clock::now();
                         self.pace_up.moved(self.progress);
                     }
-                    Poll::Ready(_) => return Err(Failure::ClientGone),
+                    Poll::Ready(_) => return Err(ForwardFailure::ClientGone),
                     Poll::Pending => return Ok(()),
                 }
             }
@@ -268,7 +270,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Notices a client that is gone. A client that has merely finished sending still wants its answer.
-    fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+    fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardFailure> {
         // While the body is on its way, `poll_up` reads.
         while !self.client.finished
             && self.upload.is_complete()
@@ -277,11 +279,11 @@ impl<'a> Exchange<'a> {
             match self.client.poll_read(cx, LARGE) {
                 // Nobody listens to events on a connection it has half closed; this client has left.
                 Poll::Ready(Ok(0)) if self.begun && self.response.is_event_stream => {
-                    return Err(Failure::ClientGone);
+                    return Err(ForwardFailure::ClientGone);
                 }
                 Poll::Ready(Ok(0)) => self.client.finished = true,
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return Err(Failure::ClientGone),
+                Poll::Ready(Err(_)) => return Err(ForwardFailure::ClientGone),
                 Poll::Pending => break,
             }
         }
@@ -292,27 +294,27 @@ impl<'a> Exchange<'a> {
             false => self.stalled || self.sending == Sending::Refused,
         };
         match self.is_deaf && self.client.poll_gone_unread(cx, self.upload) {
-            true => Err(Failure::ClientGone),
+            true => Err(ForwardFailure::ClientGone),
             false => Ok(()),
         }
     }
 
     // ---- endings
 
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Failure>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<ForwardEnd, ForwardFailure>> {
         match Pin::new(&mut *self.client.stream).poll_flush(cx) {
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::ClientGone)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(ForwardFailure::ClientGone)),
             Poll::Pending => {
                 self.poll_interrupts(cx)?;
                 return self.poll_deadline(cx);
             }
         }
         if self.response.status == 101 {
-            return Poll::Ready(Ok(End::Upgraded));
+            return Poll::Ready(Ok(ForwardEnd::Upgraded));
         }
         let until_close = matches!(self.response.body, ResponseBody::UntilClose);
-        Poll::Ready(Ok(End::Complete {
+        Poll::Ready(Ok(ForwardEnd::Complete {
             reusable: self.response.keep_alive
                 && self.sending == Sending::Done
                 && !self.tally.ended_orderly
@@ -322,7 +324,7 @@ impl<'a> Exchange<'a> {
         }))
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardFailure> {
         if self.unflushed_up {
             match Pin::new(&mut *self.connection.stream).poll_flush(cx) {
                 Poll::Ready(Ok(())) => self.unflushed_up = false,
@@ -333,29 +335,29 @@ impl<'a> Exchange<'a> {
         if self.unflushed_down {
             match Pin::new(&mut *self.client.stream).poll_flush(cx) {
                 Poll::Ready(Ok(())) => self.unflushed_down = false,
-                Poll::Ready(Err(_)) => return Err(Failure::ClientGone),
+                Poll::Ready(Err(_)) => return Err(ForwardFailure::ClientGone),
                 Poll::Pending => {}
             }
         }
         Ok(())
     }
 
-    fn poll_interrupts(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+    fn poll_interrupts(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardFailure> {
         let upstream = self.connection.ticket.interrupt();
         upstream.register(cx.waker());
         if upstream.level() == Level::Cut {
             return Err(if self.begun {
-                Failure::Truncated(Truncation::CutByDrain)
+                ForwardFailure::Truncated(Truncation::CutByDrain)
             } else {
-                Failure::Cut
+                ForwardFailure::Cut
             });
         }
         self.client.interrupt.register(cx.waker());
         if self.client.interrupt.level() == Level::Cut {
             // A call can be told; whether the app has seen it, nobody knows.
             return Err(match self.order.request.is_grpc && !self.begun {
-                true => Failure::ShutDown,
-                false => Failure::Truncated(Truncation::CutByShutdown),
+                true => ForwardFailure::ShutDown,
+                false => ForwardFailure::Truncated(Truncation::CutByShutdown),
             });
         }
         Ok(())
@@ -372,22 +374,22 @@ impl<'a> Exchange<'a> {
             && !(asked_first && self.interim == 0 && self.upload.total() == 0)
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Failure>> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<ForwardEnd, ForwardFailure>> {
         let (at, failure) = match self.deadline() {
             Some((at, failure)) => (at, failure),
-            None if self.is_deaf => (Time::MAX, Failure::ClientGone),
+            None if self.is_deaf => (Time::MAX, ForwardFailure::ClientGone),
             None => return Poll::Pending,
         };
         self.looks
             .poll(cx, self.client, self.is_deaf, at)
             .map(|waited| match waited {
                 Waited::Enough => Err(failure),
-                Waited::Abandoned => Err(Failure::ClientGone),
+                Waited::Abandoned => Err(ForwardFailure::ClientGone),
             })
     }
 
     /// Whoever is waited for now: until when, and what it means if nothing has come by then.
-    fn deadline(&mut self) -> Option<(Time, Failure)> {
+    fn deadline(&mut self) -> Option<(Time, ForwardFailure)> {
         let server = self.order.server;
         let for_body = self.waits_for_body();
         let (mut at, mut failure) = if !self.is_delivered() {
@@ -403,12 +405,12 @@ impl<'a> Exchange<'a> {
             (
                 end,
                 match self.begun {
-                    true => Failure::Truncated(Truncation::Silent),
-                    false => Failure::Timeout,
+                    true => ForwardFailure::Truncated(Truncation::Silent),
+                    false => ForwardFailure::Timeout,
                 },
             )
         };
-        let mut sooner = |end: Option<Time>, then: Failure| {
+        let mut sooner = |end: Option<Time>, then: ForwardFailure| {
             if let Some(end) = end.filter(|end| *end < at) {
                 (at, failure) = (end, then);
             }
@@ -437,16 +439,16 @@ impl<'a> Exchange<'a> {
     }
 
     /// A limit was reached: an answer where none has begun.
-    fn limited(&self, limit: Limit, status: u16) -> Failure {
-        Failure::Limited {
+    fn limited(&self, limit: Limit, status: u16) -> ForwardFailure {
+        ForwardFailure::Limited {
             limit,
             answer: (!self.begun).then_some(status),
         }
     }
 
     /// A limit was reached, and nobody is there to be told.
-    fn cut(&self, limit: Limit) -> Failure {
-        Failure::Limited {
+    fn cut(&self, limit: Limit) -> ForwardFailure {
+        ForwardFailure::Limited {
             limit,
             answer: None,
         }

@@ -42,7 +42,7 @@ impl Truncation {
 
 /// How an attempt ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ForwardEnd {
     /// The response was delivered whole.
     Complete {
         /// The upstream connection can carry another request.
@@ -56,7 +56,7 @@ pub enum End {
 
 /// How an attempt failed. The first group left the client untouched, so another answer can still be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub enum ForwardFailure {
     /// The backend closed or reset before a byte of response.
     Died {
         /// By a reset that no close came before.
@@ -89,12 +89,14 @@ pub enum Failure {
     Truncated(Truncation),
 }
 
-impl Failure {
+impl ForwardFailure {
     /// Whether the client can still be given another answer.
     pub fn is_clean(self) -> bool {
         !matches!(
             self,
-            Failure::ClientGone | Failure::Truncated(_) | Failure::Limited { answer: None, .. }
+            ForwardFailure::ClientGone
+                | ForwardFailure::Truncated(_)
+                | ForwardFailure::Limited { answer: None, .. }
         )
     }
 }

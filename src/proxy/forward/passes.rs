@@ -67,13 +67,13 @@ fn word(entry: &[u8], index: usize) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::h1::request::{Limits, Progress};
+    use crate::proxy::h1::request::{HeadLimits, HeadProgress};
 
     fn parsed(fields: &str) -> (Vec<u8>, RequestHead) {
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes();
         let mut head = RequestHead::new();
-        let limits = Limits::from(&config::Server::default());
-        assert_eq!(head.parse(&text, &limits).unwrap(), Progress::Complete);
+        let limits = HeadLimits::from(&config::ServerConfig::default());
+        assert_eq!(head.parse(&text, &limits).unwrap(), HeadProgress::Complete);
         (text, head)
     }
 

@@ -3,16 +3,16 @@
 use std::task::{Context, Poll};
 
 use super::super::buffer::LARGE;
-use super::grpc_call::Call;
-use super::{Exchange, Failure, Truncation, is_reset, poll_write_both};
+use super::grpc_call::GrpcResponse;
+use super::{Exchange, ForwardFailure, Truncation, is_reset, poll_write_both};
 use crate::proxy::forward::headers::{ClientFraming, ResponseEdit, write_response};
 use crate::proxy::h1::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
-use crate::proxy::h1::method::{Upgrade, Version};
-use crate::proxy::h1::request::Progress;
+use crate::proxy::h1::method::{HttpVersion, Upgrade};
+use crate::proxy::h1::request::HeadProgress;
 use crate::proxy::h1::response::ResponseBody;
 use crate::proxy::h2::client_stream::{ClientStream, StreamFault};
 use crate::proxy::messages::sse::EventTracker;
-use crate::registry::endpoint::Kind;
+use crate::registry::endpoint::RequestKind;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
 
@@ -32,13 +32,13 @@ const MAX_INTERIM: u32 = 16;
 #[derive(Debug)]
 pub(super) enum Receiving {
     Head,
-    Body(Download),
+    Body(RemainingBody),
     Done,
 }
 
 /// What is left of a response's body.
 #[derive(Debug)]
-pub(super) enum Download {
+pub(super) enum RemainingBody {
     Length(u64),
     Chunked(Box<ChunkDecoder>),
     /// As above, but the client gets the bare data.
@@ -46,16 +46,16 @@ pub(super) enum Download {
     /// Until the backend closes; the client gets chunks, so that it can tell an end from a break.
     Rechunked,
     /// Server-sent events, in chunks of our own: such a stream can be ended between two events.
-    Events(Box<Events>),
+    Events(Box<EventStream>),
     /// A call of gRPC, whose stream can be ended between two messages.
-    Call(Box<Call>),
+    Call(Box<GrpcResponse>),
     /// Until the backend closes, for a client that knows no chunks.
     UntilClose,
 }
 
 /// A stream of events under way.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(super) struct EventStream {
     /// `None`: the backend sends until it closes.
     decoder: Option<ChunkDecoder>,
     data: Vec<u8>,
@@ -63,7 +63,7 @@ pub(super) struct Events {
 }
 
 impl Exchange<'_> {
-    pub(super) fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+    pub(super) fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardFailure> {
         while self.turn > 0 {
             if !self.is_delivered() {
                 if self.poll_deliver(cx)?.is_pending() {
@@ -90,7 +90,10 @@ impl Exchange<'_> {
         self.outgoing_sent == self.outgoing.len() && self.passable == 0
     }
 
-    pub(super) fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+    pub(super) fn poll_deliver(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<()>, ForwardFailure> {
         let own = &self.outgoing[self.outgoing_sent..];
         let passing = &self.incoming.bytes()[..self.passable];
         match poll_write_both(cx, &mut self.client.stream, own, passing) {
@@ -113,7 +116,7 @@ impl Exchange<'_> {
                 }
                 Ok(Poll::Ready(()))
             }
-            Poll::Ready(_) => Err(Failure::ClientGone),
+            Poll::Ready(_) => Err(ForwardFailure::ClientGone),
             Poll::Pending => {
                 self.stalled = true;
                 if self.pace_down.wants_to_know() {
@@ -131,7 +134,10 @@ impl Exchange<'_> {
         }
     }
 
-    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+    pub(super) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<()>, ForwardFailure> {
         let most = match self.receiving {
             Receiving::Head => self.order.server.max_header,
             _ => self.piece(),
@@ -155,11 +161,11 @@ impl Exchange<'_> {
                 let whole =
                     result.is_ok() && self.connection.ticket.interrupt().level() < Level::Cut;
                 match self.receiving {
-                    Receiving::Body(Download::UntilClose) if whole => {}
-                    Receiving::Body(Download::Rechunked) if whole => {
+                    Receiving::Body(RemainingBody::UntilClose) if whole => {}
+                    Receiving::Body(RemainingBody::Rechunked) if whole => {
                         self.outgoing.extend_from_slice(LAST_CHUNK);
                     }
-                    Receiving::Body(Download::Events(ref events))
+                    Receiving::Body(RemainingBody::Events(ref events))
                         if whole && events.decoder.is_none() =>
                     {
                         self.outgoing.extend_from_slice(LAST_CHUNK);
@@ -170,7 +176,7 @@ impl Exchange<'_> {
                                 return Err(self.broken(Truncation::MalformedHttp2));
                             }
                             Some(StreamFault::Untranslatable) => {
-                                return Err(Failure::Untranslatable);
+                                return Err(ForwardFailure::Untranslatable);
                             }
                             None => {}
                         }
@@ -192,37 +198,37 @@ impl Exchange<'_> {
         (taken / 4).clamp(PIECE, LARGE)
     }
 
-    pub(super) fn died(&self) -> Failure {
+    pub(super) fn died(&self) -> ForwardFailure {
         if self.begun {
-            return Failure::Truncated(Truncation::UpstreamClosed);
+            return ForwardFailure::Truncated(Truncation::UpstreamClosed);
         }
         if self.connection.ticket.interrupt().level() == Level::Cut {
-            return Failure::Cut;
+            return ForwardFailure::Cut;
         }
         if self.incoming.is_empty() {
-            Failure::Died { reset: self.reset }
+            ForwardFailure::Died { reset: self.reset }
         } else {
-            Failure::BadResponse("upstream closed within the response head")
+            ForwardFailure::BadResponse("upstream closed within the response head")
         }
     }
 
-    pub(super) fn broken(&self, reason: Truncation) -> Failure {
+    pub(super) fn broken(&self, reason: Truncation) -> ForwardFailure {
         if self.begun {
-            Failure::Truncated(reason)
+            ForwardFailure::Truncated(reason)
         } else {
-            Failure::BadResponse(reason.as_str())
+            ForwardFailure::BadResponse(reason.as_str())
         }
     }
 
     /// Turns what was read into what can be passed on.
-    pub(super) fn digest(&mut self) -> Result<(), Failure> {
+    pub(super) fn digest(&mut self) -> Result<(), ForwardFailure> {
         match &mut self.receiving {
             Receiving::Head => self.digest_head(),
             Receiving::Body(download) => {
                 let bytes = self.incoming.bytes();
-                let malformed = |_| Failure::Truncated(MALFORMED_CHUNK);
+                let malformed = |_| ForwardFailure::Truncated(MALFORMED_CHUNK);
                 match download {
-                    Download::Length(left) => {
+                    RemainingBody::Length(left) => {
                         let taken = (*left).min(bytes.len() as u64);
                         *left -= taken;
                         self.passable = taken as usize;
@@ -230,14 +236,14 @@ impl Exchange<'_> {
                             self.receiving = Receiving::Done;
                         }
                     }
-                    Download::Chunked(decoder) => {
+                    RemainingBody::Chunked(decoder) => {
                         let (taken, complete) = decoder.skim(bytes).map_err(malformed)?;
                         self.passable = taken;
                         if complete {
                             self.receiving = Receiving::Done;
                         }
                     }
-                    Download::Call(call) => {
+                    RemainingBody::Call(call) => {
                         let (taken, complete) =
                             call.follow(bytes, self.ending).map_err(malformed)?;
                         self.passable = taken;
@@ -245,7 +251,7 @@ impl Exchange<'_> {
                             self.receiving = Receiving::Done;
                         }
                     }
-                    Download::Dechunked(decoder) => {
+                    RemainingBody::Dechunked(decoder) => {
                         let (taken, complete) =
                             decoder.decode(bytes, self.outgoing).map_err(malformed)?;
                         self.incoming.consume(taken);
@@ -253,14 +259,14 @@ impl Exchange<'_> {
                             self.receiving = Receiving::Done;
                         }
                     }
-                    Download::Rechunked => {
+                    RemainingBody::Rechunked => {
                         start_chunk(self.outgoing, bytes.len());
                         self.outgoing.extend_from_slice(bytes);
                         self.outgoing.extend_from_slice(b"\r\n");
                         self.incoming.clear();
                     }
-                    Download::Events(_) => return self.digest_events(),
-                    Download::UntilClose => self.passable = bytes.len(),
+                    RemainingBody::Events(_) => return self.digest_events(),
+                    RemainingBody::UntilClose => self.passable = bytes.len(),
                 }
                 Ok(())
             }
@@ -268,8 +274,8 @@ impl Exchange<'_> {
         }
     }
 
-    pub(super) fn digest_events(&mut self) -> Result<(), Failure> {
-        let Receiving::Body(Download::Events(events)) = &mut self.receiving else {
+    pub(super) fn digest_events(&mut self) -> Result<(), ForwardFailure> {
+        let Receiving::Body(RemainingBody::Events(events)) = &mut self.receiving else {
             return Ok(());
         };
         events.data.clear();
@@ -278,7 +284,7 @@ impl Exchange<'_> {
             Some(decoder) => {
                 let (taken, last) = decoder
                     .decode(self.incoming.bytes(), &mut events.data)
-                    .map_err(|_| Failure::Truncated(MALFORMED_CHUNK))?;
+                    .map_err(|_| ForwardFailure::Truncated(MALFORMED_CHUNK))?;
                 self.incoming.consume(taken);
                 complete = last;
             }
@@ -311,7 +317,7 @@ impl Exchange<'_> {
     pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> bool {
         if !matches!(
             self.receiving,
-            Receiving::Body(Download::Events(_) | Download::Call(_))
+            Receiving::Body(RemainingBody::Events(_) | RemainingBody::Call(_))
         ) {
             return false;
         }
@@ -327,7 +333,7 @@ impl Exchange<'_> {
             return false;
         }
         self.ending = true;
-        if let Receiving::Body(Download::Events(events)) = &self.receiving
+        if let Receiving::Body(RemainingBody::Events(events)) = &self.receiving
             && events.tracker.is_between_events()
             && self.is_delivered()
         {
@@ -338,7 +344,7 @@ impl Exchange<'_> {
         true
     }
 
-    pub(super) fn digest_head(&mut self) -> Result<(), Failure> {
+    pub(super) fn digest_head(&mut self) -> Result<(), ForwardFailure> {
         if self.incoming.is_empty() {
             return Ok(());
         }
@@ -350,20 +356,20 @@ impl Exchange<'_> {
                 self.order.request.upgrade.is_some(),
                 self.order.server.max_header,
             )
-            .map_err(|error| Failure::BadResponse(error.reason()))?;
-        if progress == Progress::Partial {
+            .map_err(|error| ForwardFailure::BadResponse(error.reason()))?;
+        if progress == HeadProgress::Partial {
             return Ok(());
         }
         if self.response.interim() {
             return self.digest_interim();
         }
         if self.response.status == 101 && !self.switches_as_offered() {
-            return Err(Failure::BadResponse(
+            return Err(ForwardFailure::BadResponse(
                 "101 to another protocol than was asked for",
             ));
         }
         if self.response.upgrade == Some(Upgrade::WebSocket) && !self.is_accepted() {
-            return Err(Failure::BadResponse(
+            return Err(ForwardFailure::BadResponse(
                 "101 without the Sec-WebSocket-Accept that was asked for",
             ));
         }
@@ -371,7 +377,7 @@ impl Exchange<'_> {
         self.tally.status = self.response.status;
         self.tally.answered = Some(now);
         self.progress = now;
-        let old_client = self.order.request.version == Version::Http10;
+        let old_client = self.order.request.version == HttpVersion::Http10;
         let framing = ClientFraming::choose(self.response, self.order.request.version);
         let events = !old_client && self.response.is_event_stream;
         let until_close = old_client
@@ -406,43 +412,43 @@ impl Exchange<'_> {
         self.receiving = match self.response.body {
             _ if upgraded => Receiving::Done,
             ResponseBody::None | ResponseBody::Length(0) => Receiving::Done,
-            ResponseBody::Length(length) => Receiving::Body(Download::Length(length)),
+            ResponseBody::Length(length) => Receiving::Body(RemainingBody::Length(length)),
             ResponseBody::Chunked | ResponseBody::UntilClose if events => {
                 let chunked = matches!(self.response.body, ResponseBody::Chunked);
-                Receiving::Body(Download::Events(Box::new(Events {
+                Receiving::Body(RemainingBody::Events(Box::new(EventStream {
                     decoder: chunked.then(|| ChunkDecoder::of_response(MAX_TRAILER)),
                     data: Vec::new(),
                     tracker: EventTracker::default(),
                 })))
             }
             ResponseBody::Chunked if self.order.request.is_grpc && !old_client => {
-                Receiving::Body(Download::Call(Box::default()))
+                Receiving::Body(RemainingBody::Call(Box::default()))
             }
             ResponseBody::Chunked => {
                 let decoder = Box::new(ChunkDecoder::of_response(MAX_TRAILER));
                 Receiving::Body(if old_client {
-                    Download::Dechunked(decoder)
+                    RemainingBody::Dechunked(decoder)
                 } else {
-                    Download::Chunked(decoder)
+                    RemainingBody::Chunked(decoder)
                 })
             }
-            ResponseBody::UntilClose if old_client => Receiving::Body(Download::UntilClose),
-            ResponseBody::UntilClose => Receiving::Body(Download::Rechunked),
+            ResponseBody::UntilClose if old_client => Receiving::Body(RemainingBody::UntilClose),
+            ResponseBody::UntilClose => Receiving::Body(RemainingBody::Rechunked),
         };
         if self.may_last() && matches!(self.receiving, Receiving::Body(_)) {
-            self.lasting = Some(self.connection.ticket.lasting(Kind::Stream));
+            self.lasting = Some(self.connection.ticket.lasting(RequestKind::Stream));
         }
         if self.incoming.is_empty() {
             return Ok(());
         }
         self.digest().map_err(|failure| match failure {
             // The head has gone nowhere yet, so the client can still be told.
-            Failure::Truncated(reason) if self.outgoing_sent == 0 => {
+            ForwardFailure::Truncated(reason) if self.outgoing_sent == 0 => {
                 self.begun = false;
                 self.tally.status = 0;
                 self.tally.answered = None;
                 self.tally.head_out -= head;
-                Failure::BadResponse(reason.as_str())
+                ForwardFailure::BadResponse(reason.as_str())
             }
             other => other,
         })
@@ -456,13 +462,13 @@ impl Exchange<'_> {
     }
 
     /// RFC 9110 §15.2: interim responses go to clients that can take them, and are dropped for others.
-    pub(super) fn digest_interim(&mut self) -> Result<(), Failure> {
+    pub(super) fn digest_interim(&mut self) -> Result<(), ForwardFailure> {
         self.interim += 1;
         self.progress = clock::now();
         if self.interim > MAX_INTERIM {
-            return Err(Failure::BadResponse("too many interim responses"));
+            return Err(ForwardFailure::BadResponse("too many interim responses"));
         }
-        if self.order.request.version != Version::Http10 {
+        if self.order.request.version != HttpVersion::Http10 {
             let before = self.outgoing.len();
             write_response(
                 self.outgoing,

@@ -12,12 +12,12 @@ const LARGEST: usize = 16 * 1024;
 
 thread_local! {
     #[allow(clippy::vec_box, reason = "the boxes move between a vector and a task: only the pointer is copied")]
-    static SPARES: RefCell<Vec<Box<Scratch>>> = const { RefCell::new(Vec::new()) };
+    static SPARES: RefCell<Vec<Box<AttemptScratch>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What an attempt works with.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub struct AttemptScratch {
     /// The request's head as the backend gets it.
     pub head: Vec<u8>,
     /// The response's head.
@@ -26,7 +26,7 @@ pub struct Scratch {
     pub outgoing: Vec<u8>,
 }
 
-impl Scratch {
+impl AttemptScratch {
     /// From this thread's spares, or new.
     pub fn take() -> Box<Self> {
         SPARES.with_borrow_mut(Vec::pop).unwrap_or_default()

@@ -14,9 +14,9 @@ use pingora::protocols::Stream;
 use crate::core::Time;
 use crate::net::socket::reset_on_close;
 use crate::proxy::buffer::{Buffer, LARGE};
-use crate::proxy::client::Client;
+use crate::proxy::client::ClientConnection;
 use crate::proxy::messages::websocket::{FrameTracker, close_frame};
-use crate::registry::endpoint::Connection;
+use crate::registry::endpoint::IdleConnection;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
 
@@ -52,7 +52,7 @@ impl TunnelEnd {
 }
 
 /// One direction.
-struct Lane {
+struct Direction {
     buffer: Buffer,
     /// Frames seen in it; `None` where the protocol isn't WebSocket.
     frames: Option<FrameTracker>,
@@ -75,7 +75,7 @@ struct Lane {
     written: u64,
 }
 
-impl Lane {
+impl Direction {
     fn new(buffer: Buffer, websocket: bool) -> Self {
         Self {
             read: buffer.len() as u64,
@@ -211,7 +211,7 @@ fn poll_some(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<io::Re
 
 /// What has passed, our own close frames included.
 #[derive(Debug, Clone, Copy)]
-pub struct Passed {
+pub struct TunnelBytes {
     /// Bytes read from the client.
     pub from_client: u64,
     /// Bytes written to the client.
@@ -220,32 +220,32 @@ pub struct Passed {
 
 /// Runs a tunnel to its end. `incoming` is what the backend sent behind its 101; `timeout`: how long nothing may pass.
 pub async fn run(
-    client: &mut Client,
-    connection: &mut Connection,
+    client: &mut ClientConnection,
+    connection: &mut IdleConnection,
     incoming: Buffer,
     websocket: bool,
     timeout: Option<Duration>,
-) -> (TunnelEnd, Passed) {
-    let mut up = Lane::new(std::mem::take(&mut client.buffer), websocket);
-    let mut down = Lane::new(incoming, websocket);
-    let mut ending: Option<Ending> = None;
+) -> (TunnelEnd, TunnelBytes) {
+    let mut up = Direction::new(std::mem::take(&mut client.buffer), websocket);
+    let mut down = Direction::new(incoming, websocket);
+    let mut ending: Option<TunnelEnding> = None;
     let mut abandoned = None;
     let mut silence = timeout.map(Silence::new);
     let end = poll_fn(|cx| {
         client.interrupt.register(cx.waker());
         connection.ticket.interrupt().register(cx.waker());
         let wish = wish(client, connection);
-        if wish == Wish::Cut {
+        if wish == CloseIntent::Cut {
             return Poll::Ready(TunnelEnd::Cut);
         }
-        if let Wish::EndAt(at, code) = wish
+        if let CloseIntent::EndAt(at, code) = wish
             && ending.is_none()
             && client.timer.poll(cx, at).is_ready()
         {
             if !websocket {
                 return Poll::Ready(TunnelEnd::Cut);
             }
-            ending = Some(Ending::new(code));
+            ending = Some(TunnelEnding::new(code));
         }
         let frames = ending
             .as_ref()
@@ -275,7 +275,7 @@ pub async fn run(
                     return Poll::Ready(TunnelEnd::Idle);
                 }
                 // The close frames go out in the next turn.
-                ending = Some(Ending::of_silence());
+                ending = Some(TunnelEnding::of_silence());
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -311,7 +311,7 @@ pub async fn run(
     if matches!(end, TunnelEnd::Broken | TunnelEnd::Cut) {
         reset_on_close(&connection.stream);
     }
-    let passed = Passed {
+    let passed = TunnelBytes {
         from_client: up.read,
         to_client: down.written,
     };
@@ -321,7 +321,7 @@ pub async fn run(
 }
 
 /// An orderly end under way.
-struct Ending {
+struct TunnelEnding {
     to_client: Vec<u8>,
     to_backend: Vec<u8>,
     /// How long the answers are waited for, from when both peers have been told.
@@ -330,7 +330,7 @@ struct Ending {
     by_silence: bool,
 }
 
-impl Ending {
+impl TunnelEnding {
     fn new(code: u16) -> Self {
         let reason = if code == 1012 {
             "service restart"
@@ -383,16 +383,16 @@ impl Silence {
 
 /// What the outside wants of the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum CloseIntent {
     GoOn,
     EndAt(Time, u16),
     Cut,
 }
 
-fn wish(client: &Client, connection: &Connection) -> Wish {
+fn wish(client: &ClientConnection, connection: &IdleConnection) -> CloseIntent {
     let upstream = connection.ticket.interrupt();
     match client.interrupt.level().max(upstream.level()) {
-        Level::Cut => Wish::Cut,
+        Level::Cut => CloseIntent::Cut,
         Level::EndRestart | Level::End => {
             let code = if upstream.level() == Level::EndRestart {
                 1012
@@ -400,7 +400,7 @@ fn wish(client: &Client, connection: &Connection) -> Wish {
                 1001
             };
             let by_backend = upstream.level() >= Level::End;
-            Wish::EndAt(
+            CloseIntent::EndAt(
                 if by_backend {
                     upstream.at()
                 } else {
@@ -409,6 +409,6 @@ fn wish(client: &Client, connection: &Connection) -> Wish {
                 code,
             )
         }
-        Level::Run | Level::Finish => Wish::GoOn,
+        Level::Run | Level::Finish => CloseIntent::GoOn,
     }
 }

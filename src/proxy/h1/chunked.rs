@@ -9,7 +9,7 @@
 //! total, and no trailer may change where a message ends, where it goes or who sent it.
 
 use super::fields::{is_tchar, is_value_byte};
-use super::sections::{NAME_ROOM, Section};
+use super::sections::{FieldSection, NAME_ROOM};
 
 /// Bytes of chunk extensions in one body. Nobody uses any; without a bound, one-byte chunks with long
 /// extensions cost much and deliver nothing.
@@ -58,7 +58,7 @@ impl std::error::Error for ChunkError {}
 
 /// What the next byte is part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Size,
     /// Whitespace after the size: only an extension may follow it.
     SizePadding,
@@ -79,7 +79,7 @@ enum State {
 /// Follows one chunked body.
 #[derive(Debug, Clone)]
 pub struct ChunkDecoder {
-    state: State,
+    state: ChunkState,
     digits: u8,
     /// Bytes of the current chunk still to come.
     remaining: u64,
@@ -96,7 +96,7 @@ pub struct ChunkDecoder {
 
 /// What comes next in a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
+pub struct ChunkPiece {
     /// Bytes of framing, trailers included.
     pub framing: usize,
     /// Bytes of content behind them that are here.
@@ -107,7 +107,7 @@ impl ChunkDecoder {
     /// For a new body. `max_trailer` bounds the bytes of all trailer lines together.
     pub fn new(max_trailer: usize) -> Self {
         Self {
-            state: State::Size,
+            state: ChunkState::Size,
             digits: 0,
             remaining: 0,
             payload: 0,
@@ -137,12 +137,12 @@ impl ChunkDecoder {
 
     /// Whether a chunk is over, or none has begun, and nothing of the next one is here.
     pub fn is_between_chunks(&self) -> bool {
-        self.state == State::Size && self.digits == 0
+        self.state == ChunkState::Size && self.digits == 0
     }
 
     /// Whether the body is complete.
     pub fn is_complete(&self) -> bool {
-        self.state == State::Done
+        self.state == ChunkState::Done
     }
 
     /// Follows the body without taking it apart: how many bytes of `input` belong to it, and whether it is complete.
@@ -171,43 +171,43 @@ impl ChunkDecoder {
         &mut self,
         input: &[u8],
         trailers: &mut Vec<u8>,
-    ) -> Result<Piece, ChunkError> {
+    ) -> Result<ChunkPiece, ChunkError> {
         let mut framing = 0;
-        while framing < input.len() && !matches!(self.state, State::Data | State::Done) {
-            if let State::Failed(error) = self.state {
+        while framing < input.len() && !matches!(self.state, ChunkState::Data | ChunkState::Done) {
+            if let ChunkState::Failed(error) = self.state {
                 return Err(error);
             }
             let byte = input[framing];
             if matches!(
                 self.state,
-                State::TrailerStart
-                    | State::TrailerName
-                    | State::TrailerValue
-                    | State::TrailerLf
-                    | State::LastLf
+                ChunkState::TrailerStart
+                    | ChunkState::TrailerName
+                    | ChunkState::TrailerValue
+                    | ChunkState::TrailerLf
+                    | ChunkState::LastLf
             ) {
                 trailers.push(byte);
             }
             if let Err(error) = self.step(byte) {
-                self.state = State::Failed(error);
+                self.state = ChunkState::Failed(error);
                 return Err(error);
             }
             framing += 1;
         }
         let here = (input.len() - framing) as u64;
         let content = match self.state {
-            State::Data => self.remaining.min(here) as usize,
+            ChunkState::Data => self.remaining.min(here) as usize,
             _ => 0,
         };
-        Ok(Piece { framing, content })
+        Ok(ChunkPiece { framing, content })
     }
 
     /// So many bytes of a piece's content were taken.
     pub fn took(&mut self, count: usize) {
         self.remaining = self.remaining.saturating_sub(count as u64);
         self.payload = self.payload.saturating_add(count as u64);
-        if self.remaining == 0 && self.state == State::Data {
-            self.state = State::DataCr;
+        if self.remaining == 0 && self.state == ChunkState::Data {
+            self.state = ChunkState::DataCr;
         }
     }
 
@@ -220,7 +220,7 @@ impl ChunkDecoder {
         let mut at = 0;
         while at < input.len() {
             match self.state {
-                State::Data => {
+                ChunkState::Data => {
                     let here = usize::try_from(self.remaining)
                         .unwrap_or(usize::MAX)
                         .min(input.len() - at);
@@ -229,14 +229,14 @@ impl ChunkDecoder {
                     self.remaining -= here as u64;
                     self.payload = self.payload.saturating_add(here as u64);
                     if self.remaining == 0 {
-                        self.state = State::DataCr;
+                        self.state = ChunkState::DataCr;
                     }
                 }
-                State::Done => break,
-                State::Failed(error) => return Err(error),
+                ChunkState::Done => break,
+                ChunkState::Failed(error) => return Err(error),
                 _ => {
                     if let Err(error) = self.step(input[at]) {
-                        self.state = State::Failed(error);
+                        self.state = ChunkState::Failed(error);
                         return Err(error);
                     }
                     at += 1;
@@ -244,47 +244,47 @@ impl ChunkDecoder {
             }
         }
         match self.state {
-            State::Failed(error) => Err(error),
-            state => Ok((at, state == State::Done)),
+            ChunkState::Failed(error) => Err(error),
+            state => Ok((at, state == ChunkState::Done)),
         }
     }
 
     /// One byte of framing.
     fn step(&mut self, byte: u8) -> Result<(), ChunkError> {
         self.state = match (self.state, byte) {
-            (State::Size, b'\r') if self.digits > 0 => State::SizeLf,
-            (State::Size, b';') if self.digits > 0 => self.extension(0)?,
-            (State::Size, b' ' | b'\t') if self.digits > 0 => {
+            (ChunkState::Size, b'\r') if self.digits > 0 => ChunkState::SizeLf,
+            (ChunkState::Size, b';') if self.digits > 0 => self.extension(0)?,
+            (ChunkState::Size, b' ' | b'\t') if self.digits > 0 => {
                 self.extension(0)?;
-                State::SizePadding
+                ChunkState::SizePadding
             }
-            (State::Size, _) => self.size_digit(byte)?,
+            (ChunkState::Size, _) => self.size_digit(byte)?,
             // Bad whitespace before an extension must be taken (RFC 9112 §7.1.1), before CR LF it may be refused.
-            (State::SizePadding, b' ' | b'\t') => self.padding()?,
-            (State::SizePadding, b';') => self.extension(1)?,
-            (State::SizePadding, b'\r') if self.of_response => State::SizeLf,
-            (State::SizePadding, _) => return Err(ChunkError::BadSize),
-            (State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, _) if is_value_byte(byte) => self.extension(1)?,
-            (State::Extension, _) => return Err(ChunkError::BadExtension),
-            (State::SizeLf, b'\n') => self.size_done(),
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size,
-            (State::TrailerStart, b'\r') => State::LastLf,
-            (State::TrailerStart | State::TrailerName, _) => self.trailer_name(byte)?,
-            (State::TrailerValue, b'\r') => State::TrailerLf,
-            (State::TrailerValue, _) if is_value_byte(byte) => {
-                self.trailer_byte(State::TrailerValue)?
+            (ChunkState::SizePadding, b' ' | b'\t') => self.padding()?,
+            (ChunkState::SizePadding, b';') => self.extension(1)?,
+            (ChunkState::SizePadding, b'\r') if self.of_response => ChunkState::SizeLf,
+            (ChunkState::SizePadding, _) => return Err(ChunkError::BadSize),
+            (ChunkState::Extension, b'\r') => ChunkState::SizeLf,
+            (ChunkState::Extension, _) if is_value_byte(byte) => self.extension(1)?,
+            (ChunkState::Extension, _) => return Err(ChunkError::BadExtension),
+            (ChunkState::SizeLf, b'\n') => self.size_done(),
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::Size,
+            (ChunkState::TrailerStart, b'\r') => ChunkState::LastLf,
+            (ChunkState::TrailerStart | ChunkState::TrailerName, _) => self.trailer_name(byte)?,
+            (ChunkState::TrailerValue, b'\r') => ChunkState::TrailerLf,
+            (ChunkState::TrailerValue, _) if is_value_byte(byte) => {
+                self.trailer_byte(ChunkState::TrailerValue)?
             }
-            (State::TrailerValue, _) => return Err(ChunkError::BadTrailer),
-            (State::TrailerLf, b'\n') => State::TrailerStart,
-            (State::LastLf, b'\n') => State::Done,
+            (ChunkState::TrailerValue, _) => return Err(ChunkError::BadTrailer),
+            (ChunkState::TrailerLf, b'\n') => ChunkState::TrailerStart,
+            (ChunkState::LastLf, b'\n') => ChunkState::Done,
             _ => return Err(ChunkError::BadLineEnd),
         };
         Ok(())
     }
 
-    fn size_digit(&mut self, byte: u8) -> Result<State, ChunkError> {
+    fn size_digit(&mut self, byte: u8) -> Result<ChunkState, ChunkError> {
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
@@ -299,38 +299,38 @@ impl ChunkDecoder {
         if self.remaining > i64::MAX as u64 {
             return Err(ChunkError::BadSize);
         }
-        Ok(State::Size)
+        Ok(ChunkState::Size)
     }
 
-    fn size_done(&mut self) -> State {
+    fn size_done(&mut self) -> ChunkState {
         self.digits = 0;
         self.extension = 0;
         if self.remaining == 0 {
-            State::TrailerStart
+            ChunkState::TrailerStart
         } else {
-            State::Data
+            ChunkState::Data
         }
     }
 
-    fn extension(&mut self, bytes: usize) -> Result<State, ChunkError> {
+    fn extension(&mut self, bytes: usize) -> Result<ChunkState, ChunkError> {
         self.extension += bytes;
         self.extensions += bytes;
         if self.extension > MAX_EXTENSION || self.extensions > MAX_EXTENSIONS {
             return Err(ChunkError::ExtensionsTooLong);
         }
-        Ok(State::Extension)
+        Ok(ChunkState::Extension)
     }
 
     /// Padding is a few bytes of every chunk, so a long response may have any amount of it.
-    fn padding(&mut self) -> Result<State, ChunkError> {
+    fn padding(&mut self) -> Result<ChunkState, ChunkError> {
         self.extension(1)?;
         if self.of_response {
             self.extensions -= 1;
         }
-        Ok(State::SizePadding)
+        Ok(ChunkState::SizePadding)
     }
 
-    fn trailer_byte(&mut self, next: State) -> Result<State, ChunkError> {
+    fn trailer_byte(&mut self, next: ChunkState) -> Result<ChunkState, ChunkError> {
         self.trailers += 1;
         if self.trailers > self.max_trailer {
             Err(ChunkError::TrailersTooLong)
@@ -339,18 +339,18 @@ impl ChunkDecoder {
         }
     }
 
-    fn trailer_name(&mut self, byte: u8) -> Result<State, ChunkError> {
+    fn trailer_name(&mut self, byte: u8) -> Result<ChunkState, ChunkError> {
         if byte == b':' && self.name_len > 0 {
             let known = &self.name[..self.name_len.min(NAME_ROOM)];
             let section = match self.of_response {
-                true => Section::ResponseTrailers,
-                false => Section::RequestTrailers,
+                true => FieldSection::ResponseTrailers,
+                false => FieldSection::RequestTrailers,
             };
             if section.refuses(known) {
                 return Err(ChunkError::ForbiddenTrailer);
             }
             self.name_len = 0;
-            return self.trailer_byte(State::TrailerValue);
+            return self.trailer_byte(ChunkState::TrailerValue);
         }
         // Also refuses folded lines (RFC 9112 §5.2) and whitespace before the colon (§5.1).
         if !is_tchar(byte) {
@@ -360,7 +360,7 @@ impl ChunkDecoder {
             *room = byte;
         }
         self.name_len += 1;
-        self.trailer_byte(State::TrailerName)
+        self.trailer_byte(ChunkState::TrailerName)
     }
 }
 

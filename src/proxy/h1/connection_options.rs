@@ -9,7 +9,7 @@ const MAX_NOMINATIONS: u32 = 32;
 
 /// The options of all `Connection` fields of a head.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct ConnectionOptions {
     /// `close`: wins over `keep-alive` (RFC 9112 §9.3).
     pub close: bool,
     /// `keep-alive`.
@@ -24,7 +24,7 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyOptions;
 
-impl Options {
+impl ConnectionOptions {
     /// Reads one `Connection` field.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn options_add_up_over_fields() {
-        let mut options = Options::default();
+        let mut options = ConnectionOptions::default();
         options.read(b"Keep-Alive, TE").unwrap();
         options.read(b" ,close,, UPGRADE , x-mine").unwrap();
         assert!(options.close && options.keep_alive && options.upgrade);
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn nominations_are_bounded() {
-        let mut options = Options::default();
+        let mut options = ConnectionOptions::default();
         assert_eq!(options.read("a,".repeat(32).as_bytes()), Ok(()));
         assert_eq!(options.read(b"b"), Err(TooManyOptions));
     }

@@ -1,14 +1,14 @@
 //! Where a message's body ends (RFC 9112 §6): `Content-Length` and `Transfer-Encoding`, read strictly.
 //!
 //! A message that two readers could end at different places is refused, never repaired: that is what
-//! request smuggling lives on. Feed every such field of a head, then ask for [`Framing::verdict`].
+//! request smuggling lives on. Feed every such field of a head, then ask for [`FramingFields::verdict`].
 
 use super::fields::elements;
-use super::method::Version;
+use super::method::HttpVersion;
 
 /// What the framing fields of one head say.
 #[derive(Debug, Clone, Default)]
-pub struct Framing {
+pub struct FramingFields {
     length: Option<u64>,
     rewritten: bool,
     codings: Codings,
@@ -26,7 +26,7 @@ enum Codings {
 
 /// The body that valid framing fields describe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FramedBody {
     /// Neither field is there.
     Unframed,
     /// This many bytes.
@@ -52,7 +52,7 @@ pub enum FramingError {
     EncodingIn10,
 }
 
-impl Framing {
+impl FramingFields {
     /// Reads a `Content-Length`. A list of equal numbers is one number (RFC 9110 §8.6).
     ///
     /// # Errors
@@ -104,13 +104,13 @@ impl Framing {
     ///
     /// # Errors
     /// When it can't be said where the body ends: both fields, a coding that isn't `chunked`, or one in HTTP/1.0.
-    pub fn verdict(&self, version: Version) -> Result<Verdict, FramingError> {
+    pub fn verdict(&self, version: HttpVersion) -> Result<FramedBody, FramingError> {
         match (self.codings, self.length) {
-            (Codings::None, None) => Ok(Verdict::Unframed),
-            (Codings::None, Some(length)) => Ok(Verdict::Length(length)),
+            (Codings::None, None) => Ok(FramedBody::Unframed),
+            (Codings::None, Some(length)) => Ok(FramedBody::Length(length)),
             (_, Some(_)) => Err(FramingError::LengthAndEncoding),
-            _ if version == Version::Http10 => Err(FramingError::EncodingIn10),
-            (Codings::Chunked, None) => Ok(Verdict::Chunked),
+            _ if version == HttpVersion::Http10 => Err(FramingError::EncodingIn10),
+            (Codings::Chunked, None) => Ok(FramedBody::Chunked),
             (Codings::Unknown, None) => Err(FramingError::BadEncoding),
             (Codings::UnknownThenChunked, None) => Err(FramingError::UnknownCoding),
         }
@@ -146,29 +146,29 @@ fn parse_length(digits: &[u8]) -> Result<u64, FramingError> {
 mod tests {
     use super::*;
 
-    fn lengths(values: &[&str]) -> Result<Verdict, FramingError> {
-        let mut framing = Framing::default();
+    fn lengths(values: &[&str]) -> Result<FramedBody, FramingError> {
+        let mut framing = FramingFields::default();
         for value in values {
             framing.content_length(value.as_bytes())?;
         }
-        framing.verdict(Version::Http11)
+        framing.verdict(HttpVersion::Http11)
     }
 
-    fn codings(values: &[&str]) -> Result<Verdict, FramingError> {
-        let mut framing = Framing::default();
+    fn codings(values: &[&str]) -> Result<FramedBody, FramingError> {
+        let mut framing = FramingFields::default();
         for value in values {
             framing.transfer_encoding(value.as_bytes())?;
         }
-        framing.verdict(Version::Http11)
+        framing.verdict(HttpVersion::Http11)
     }
 
     /// RFC 9110 §8.6: `Content-Length = 1*DIGIT`.
     #[test]
     fn a_length_is_digits_only() {
-        assert_eq!(lengths(&["0"]), Ok(Verdict::Length(0)));
+        assert_eq!(lengths(&["0"]), Ok(FramedBody::Length(0)));
         assert_eq!(
             lengths(&["9223372036854775807"]),
-            Ok(Verdict::Length(i64::MAX as u64))
+            Ok(FramedBody::Length(i64::MAX as u64))
         );
         for bad in [
             "",
@@ -192,11 +192,11 @@ mod tests {
     /// RFC 9112 §6.3: several lengths only if they are all the same.
     #[test]
     fn lengths_must_agree() {
-        assert_eq!(lengths(&["5", "5"]), Ok(Verdict::Length(5)));
-        assert_eq!(lengths(&["5, 5"]), Ok(Verdict::Length(5)));
+        assert_eq!(lengths(&["5", "5"]), Ok(FramedBody::Length(5)));
+        assert_eq!(lengths(&["5, 5"]), Ok(FramedBody::Length(5)));
         assert_eq!(lengths(&["5, 6"]), Err(FramingError::LengthsDiffer));
         assert_eq!(lengths(&["5", "6"]), Err(FramingError::LengthsDiffer));
-        assert_eq!(lengths(&["5", "05"]), Ok(Verdict::Length(5)));
+        assert_eq!(lengths(&["5", "05"]), Ok(FramedBody::Length(5)));
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
             ("5,5", true),
             ("5, 5", true),
         ] {
-            let mut framing = Framing::default();
+            let mut framing = FramingFields::default();
             framing.content_length(value.as_bytes()).unwrap();
             assert_eq!(framing.length_needs_rewriting(), rewritten, "{value}");
         }
@@ -218,8 +218,8 @@ mod tests {
     /// RFC 9112 §6.1 and §6.3: only `chunked`, once, last.
     #[test]
     fn only_chunked_is_understood() {
-        assert_eq!(codings(&["chunked"]), Ok(Verdict::Chunked));
-        assert_eq!(codings(&["CHUNKED"]), Ok(Verdict::Chunked));
+        assert_eq!(codings(&["chunked"]), Ok(FramedBody::Chunked));
+        assert_eq!(codings(&["CHUNKED"]), Ok(FramedBody::Chunked));
         for bad in [
             "",
             "gzip",
@@ -256,19 +256,19 @@ mod tests {
     /// RFC 9112 §6.1: both fields, or an encoding in HTTP/1.0, are an attempt at smuggling or an error.
     #[test]
     fn both_fields_or_an_old_version_are_refused() {
-        let mut framing = Framing::default();
+        let mut framing = FramingFields::default();
         framing.transfer_encoding(b"chunked").unwrap();
         assert_eq!(
-            framing.verdict(Version::Http10),
+            framing.verdict(HttpVersion::Http10),
             Err(FramingError::EncodingIn10)
         );
         framing.content_length(b"0").unwrap();
         assert_eq!(
-            framing.verdict(Version::Http11),
+            framing.verdict(HttpVersion::Http11),
             Err(FramingError::LengthAndEncoding)
         );
         assert_eq!(
-            framing.verdict(Version::Http10),
+            framing.verdict(HttpVersion::Http10),
             Err(FramingError::LengthAndEncoding)
         );
     }

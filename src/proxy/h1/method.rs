@@ -78,7 +78,7 @@ impl Method {
 
 /// The minor version of HTTP/1. Every other version is refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Version {
+pub enum HttpVersion {
     /// HTTP/1.0.
     Http10,
     /// HTTP/1.1.
@@ -86,7 +86,7 @@ pub enum Version {
     Http11,
 }
 
-impl Version {
+impl HttpVersion {
     /// `HTTP/1.0` or `HTTP/1.1`.
     pub fn as_str(self) -> &'static str {
         match self {

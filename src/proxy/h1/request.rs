@@ -1,8 +1,8 @@
 //! A request's head, parsed in place (RFC 9112 §3, §5, §6).
 //!
 //! How to use: keep one [`RequestHead`] and one buffer per connection. Read into the buffer, call
-//! [`RequestHead::parse`] with everything from the head's first byte on; [`Progress::Partial`] says to read
-//! more. After [`Progress::Complete`] the head is `buf[..head.len]`, the body starts at `buf[head.len]`, and the
+//! [`RequestHead::parse`] with everything from the head's first byte on; [`HeadProgress::Partial`] says to read
+//! more. After [`HeadProgress::Complete`] the head is `buf[..head.len]`, the body starts at `buf[head.len]`, and the
 //! spans are valid for as long as those bytes stay where they are. Nothing is allocated once the field list
 //! has grown to its usual size.
 //!
@@ -12,13 +12,13 @@
 
 use std::mem::MaybeUninit;
 
-use super::connection_options::{self, Options};
+use super::connection_options::{self, ConnectionOptions};
 pub use super::error::RequestError;
 use super::fields::{FieldKind, classify, tokens};
-use super::framing::{Framing, Verdict};
-pub use super::method::{Method, Upgrade, Version};
+use super::framing::{FramedBody, FramingFields};
+pub use super::method::{HttpVersion, Method, Upgrade};
 use super::span::{Field, Span};
-pub use super::target::Form;
+pub use super::target::TargetForm;
 use super::target::{self, TargetError};
 use crate::proxy::messages::grpc;
 
@@ -27,7 +27,7 @@ pub const MAX_FIELDS: usize = 100;
 
 /// Whether a head is all there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum HeadProgress {
     /// It is.
     Complete,
     /// Read more bytes and parse again from the start.
@@ -36,7 +36,7 @@ pub enum Progress {
 
 /// Bounds on a request's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct HeadLimits {
     /// Bytes of the whole head; beyond: 431. The buffer must have room for one more, or this is never noticed.
     pub max_header: usize,
     /// Bytes of the request target; beyond: 414.
@@ -45,7 +45,7 @@ pub struct Limits {
 
 /// Where a request's body ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Body {
+pub enum RequestBody {
     /// There is none.
     #[default]
     None,
@@ -55,14 +55,14 @@ pub enum Body {
     Chunked,
 }
 
-impl Body {
+impl RequestBody {
     /// Whether no byte follows the head.
     pub fn is_empty(self) -> bool {
-        matches!(self, Body::None | Body::Length(0))
+        matches!(self, RequestBody::None | RequestBody::Length(0))
     }
 }
 
-/// A request's head. Valid after a [`Progress::Complete`]; reuse it for the next request.
+/// A request's head. Valid after a [`HeadProgress::Complete`]; reuse it for the next request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestHead {
     /// Bytes of the head, with its blank line and any empty lines before it.
@@ -73,10 +73,10 @@ pub struct RequestHead {
     pub method_span: Span,
     /// The target as it was sent.
     pub target: Span,
-    /// What to ask the app for; see [`target::Target::origin`].
+    /// What to ask the app for; see [`target::RequestTarget::origin`].
     pub origin: Span,
     /// The form of the target.
-    pub form: Form,
+    pub form: TargetForm,
     /// The path without the query, for routing; `/` where there is none.
     pub path: Span,
     /// Host without port, for routing; empty if none was given. In the case it was sent in.
@@ -84,13 +84,13 @@ pub struct RequestHead {
     /// Host with port: the target's, if that was in absolute form, else that of `Host`.
     pub authority: Span,
     /// The version of the request.
-    pub version: Version,
+    pub version: HttpVersion,
     /// The fields, in order.
     pub fields: Vec<Field>,
     /// The kinds that occur, as [`FieldKind::bit`]s.
     pub kinds: u32,
     /// Where the body ends.
-    pub body: Body,
+    pub body: RequestBody,
     /// Whether the client wants to go on after this request (RFC 9112 §9.3).
     pub keep_alive: bool,
     /// Whether the client waits for a 100 before it sends the body (RFC 9110 §10.1.1).
@@ -111,9 +111,9 @@ pub struct RequestHead {
 
 /// What is collected while going over the fields.
 #[derive(Default)]
-struct Seen {
-    framing: Framing,
-    options: Options,
+struct RequestFields {
+    framing: FramingFields,
+    options: ConnectionOptions,
     host: Option<Span>,
 }
 
@@ -132,7 +132,7 @@ impl RequestHead {
     ///
     /// # Errors
     /// Why it is no request that may be forwarded, or which limit it exceeds.
-    pub fn parse(&mut self, buf: &[u8], limits: &Limits) -> Result<Progress, RequestError> {
+    pub fn parse(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<HeadProgress, RequestError> {
         match self.parse_text(buf, limits) {
             Err(RequestError::BadRequestLine) => match hide_high_bytes(buf, limits) {
                 Some(hidden) => self.parse_text(&hidden, limits),
@@ -143,11 +143,15 @@ impl RequestHead {
     }
 
     /// As [`Self::parse`], for a target that is UTF-8.
-    fn parse_text(&mut self, buf: &[u8], limits: &Limits) -> Result<Progress, RequestError> {
+    fn parse_text(
+        &mut self,
+        buf: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<HeadProgress, RequestError> {
         let max = limits.max_header.min(u32::MAX as usize);
         let window = &buf[..buf.len().min(max)];
         let Some(start) = skip_empty_lines(window)? else {
-            return Ok(Progress::Partial);
+            return Ok(HeadProgress::Partial);
         };
         let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
@@ -168,15 +172,15 @@ impl RequestHead {
         self.method_span = Span::new(start, start + method.len());
         self.target = Span::within(window, target.as_bytes());
         self.version = if parsed.version == Some(0) {
-            Version::Http10
+            HttpVersion::Http10
         } else {
-            Version::Http11
+            HttpVersion::Http11
         };
         if target.len() > limits.max_uri {
             return Err(RequestError::TargetTooLong);
         }
         self.read(window, parsed.headers)?;
-        Ok(Progress::Complete)
+        Ok(HeadProgress::Complete)
     }
 
     /// Everything that `httparse` doesn't know.
@@ -190,7 +194,7 @@ impl RequestHead {
         self.idempotency_key = false;
         self.te_trailers = false;
         self.expect_continue = false;
-        let mut seen = Seen::default();
+        let mut seen = RequestFields::default();
         for header in headers {
             let (name, value) = (header.name.as_bytes(), header.value);
             let mut field = Field {
@@ -210,17 +214,17 @@ impl RequestHead {
         self.read_target(buf, line_end, seen.host)?;
         self.rewrite_length = seen.framing.length_needs_rewriting();
         self.body = match seen.framing.verdict(self.version)? {
-            Verdict::Unframed => Body::None,
-            Verdict::Length(length) => Body::Length(length),
-            Verdict::Chunked => Body::Chunked,
+            FramedBody::Unframed => RequestBody::None,
+            FramedBody::Length(length) => RequestBody::Length(length),
+            FramedBody::Chunked => RequestBody::Chunked,
         };
         if seen.options.nominations > 0 {
             connection_options::drop_nominated(buf, &mut self.fields);
             self.kinds |= FieldKind::Dropped.bit();
         }
         self.keep_alive = match self.version {
-            Version::Http11 => !seen.options.close,
-            Version::Http10 => seen.options.keep_alive && !seen.options.close,
+            HttpVersion::Http11 => !seen.options.close,
+            HttpVersion::Http10 => seen.options.keep_alive && !seen.options.close,
         };
         self.read_upgrade(buf, &seen);
         Ok(())
@@ -231,7 +235,7 @@ impl RequestHead {
         &mut self,
         field: Field,
         value: &[u8],
-        seen: &mut Seen,
+        seen: &mut RequestFields,
     ) -> Result<FieldKind, RequestError> {
         match field.kind {
             FieldKind::Host if seen.host.is_some() => return Err(RequestError::ManyHosts),
@@ -252,7 +256,9 @@ impl RequestHead {
                 return Err(RequestError::BadExpectation);
             }
             // RFC 9110 §10.1.1: of no meaning in HTTP/1.0.
-            FieldKind::Expect if self.version == Version::Http10 => return Ok(FieldKind::Dropped),
+            FieldKind::Expect if self.version == HttpVersion::Http10 => {
+                return Ok(FieldKind::Dropped);
+            }
             FieldKind::Expect => self.expect_continue = true,
             FieldKind::Te => {
                 self.te_trailers |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"trailers"))
@@ -282,7 +288,7 @@ impl RequestHead {
                     TargetError::Authority => RequestError::BadHost,
                 },
             )?;
-        if host.is_none() && self.version == Version::Http11 {
+        if host.is_none() && self.version == HttpVersion::Http11 {
             return Err(RequestError::NoHost);
         }
         let host = host.unwrap_or_default();
@@ -307,11 +313,11 @@ impl RequestHead {
     /// An upgrade is passed on for a request of HTTP/1.1 without a body, whatever its method: `docker attach` and
     /// `kubectl exec` ask with POST. Otherwise the offer is dropped, which a server may always do (RFC 9110 §7.8): a
     /// backend that switches before it has read a body would take the rest of it for the new protocol.
-    fn read_upgrade(&mut self, buf: &[u8], seen: &Seen) {
+    fn read_upgrade(&mut self, buf: &[u8], seen: &RequestFields) {
         self.upgrade = None;
         if !seen.options.upgrade
             || self.kinds & FieldKind::Upgrade.bit() == 0
-            || self.version != Version::Http11
+            || self.version != HttpVersion::Http11
             || !self.body.is_empty()
         {
             return;
@@ -398,12 +404,12 @@ fn partial(
     window: &[u8],
     start: usize,
     full: bool,
-    limits: &Limits,
-) -> Result<Progress, RequestError> {
+    limits: &HeadLimits,
+) -> Result<HeadProgress, RequestError> {
     match target_so_far(&window[start..]) {
         Some((length, _)) if length > limits.max_uri => Err(RequestError::TargetTooLong),
         _ if full => Err(RequestError::HeadTooLarge),
-        _ => Ok(Progress::Partial),
+        _ => Ok(HeadProgress::Partial),
     }
 }
 
@@ -411,7 +417,7 @@ fn partial(
 /// they are UTF-8, and apps choose their encoding themselves. What stands where is the same in both, and nothing is
 /// decided by such a byte. `None`: there are none.
 #[cold]
-fn hide_high_bytes(buf: &[u8], limits: &Limits) -> Option<Vec<u8>> {
+fn hide_high_bytes(buf: &[u8], limits: &HeadLimits) -> Option<Vec<u8>> {
     let head = &buf[..buf.len().min(limits.max_header.saturating_add(1))];
     let start = skip_empty_lines(head).ok()??;
     let line = memchr::memchr(b'\n', &head[start..]).map_or(head.len(), |end| start + end);
@@ -444,7 +450,7 @@ fn syntax_error(
     window: &[u8],
     start: usize,
     error: httparse::Error,
-    limits: &Limits,
+    limits: &HeadLimits,
 ) -> RequestError {
     let line = &window[start..];
     match target_so_far(line) {

@@ -6,12 +6,12 @@
 
 use std::mem::MaybeUninit;
 
-use super::connection_options::{self, Options};
+use super::connection_options::{self, ConnectionOptions};
 pub use super::error::ResponseError;
 use super::fields::{FieldKind, classify, tokens};
-use super::framing::{Framing, Verdict};
-use super::method::{Method, Upgrade, Version};
-use super::request::{MAX_FIELDS, Progress, RequestError, ends_in_crlf, upgrade_kind};
+use super::framing::{FramedBody, FramingFields};
+use super::method::{HttpVersion, Method, Upgrade};
+use super::request::{HeadProgress, MAX_FIELDS, RequestError, ends_in_crlf, upgrade_kind};
 use super::span::{Field, Span};
 
 /// Where a response's body ends (RFC 9112 §6.3).
@@ -35,7 +35,7 @@ impl ResponseBody {
     }
 }
 
-/// A response's head. Valid after a [`Progress::Complete`]; reuse it for the next response.
+/// A response's head. Valid after a [`HeadProgress::Complete`]; reuse it for the next response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResponseHead {
     /// Bytes of the head, with its blank line.
@@ -43,7 +43,7 @@ pub struct ResponseHead {
     /// The status, 100 to 999.
     pub status: u16,
     /// The version of the response.
-    pub version: Version,
+    pub version: HttpVersion,
     /// The fields, in order.
     pub fields: Vec<Field>,
     /// The kinds that occur, as [`FieldKind::bit`]s.
@@ -69,9 +69,9 @@ pub struct ResponseHead {
 
 /// What is collected while going over the fields.
 #[derive(Default)]
-struct Seen {
-    framing: Framing,
-    options: Options,
+struct ResponseFields {
+    framing: FramingFields,
+    options: ConnectionOptions,
     upgrade: Span,
     upgrades: u32,
 }
@@ -109,7 +109,7 @@ impl ResponseHead {
         request_method: Method,
         upgrade_asked: bool,
         max_header: usize,
-    ) -> Result<Progress, ResponseError> {
+    ) -> Result<HeadProgress, ResponseError> {
         let window = &buf[..buf.len().min(max_header).min(u32::MAX as usize)];
         // httparse would skip empty lines here: bytes that nobody asked for, left over from something else.
         if window.first().is_some_and(|b| *b != b'H') {
@@ -127,20 +127,20 @@ impl ResponseHead {
             Ok(httparse::Status::Partial) if buf.len() > window.len() => {
                 return Err(ResponseError::HeadTooLarge);
             }
-            Ok(httparse::Status::Partial) => return Ok(Progress::Partial),
+            Ok(httparse::Status::Partial) => return Ok(HeadProgress::Partial),
             Err(error) => return Err(syntax_error(error)),
         };
         self.status = parsed.code.unwrap_or_default();
         self.version = if parsed.version == Some(0) {
-            Version::Http10
+            HttpVersion::Http10
         } else {
-            Version::Http11
+            HttpVersion::Http11
         };
         if self.status < 100 {
             return Err(ResponseError::BadStatusLine);
         }
         self.read(window, parsed.headers, request_method, upgrade_asked)?;
-        Ok(Progress::Complete)
+        Ok(HeadProgress::Complete)
     }
 
     fn read(
@@ -154,7 +154,7 @@ impl ResponseHead {
         self.kinds = 0;
         self.keep_alive_timeout = None;
         self.is_event_stream = false;
-        let mut seen = Seen::default();
+        let mut seen = ResponseFields::default();
         for header in headers {
             let (name, value) = (header.name.as_bytes(), header.value);
             let mut field = Field {
@@ -180,8 +180,8 @@ impl ResponseHead {
             self.kinds |= FieldKind::Dropped.bit();
         }
         self.keep_alive = match self.version {
-            Version::Http11 => !seen.options.close,
-            Version::Http10 => seen.options.keep_alive && !seen.options.close,
+            HttpVersion::Http11 => !seen.options.close,
+            HttpVersion::Http10 => seen.options.keep_alive && !seen.options.close,
         };
         self.rewrite_length = seen.framing.length_needs_rewriting();
         self.read_body(&seen.framing, request_method)?;
@@ -193,7 +193,7 @@ impl ResponseHead {
         &mut self,
         field: Field,
         value: &[u8],
-        seen: &mut Seen,
+        seen: &mut ResponseFields,
     ) -> Result<FieldKind, ResponseError> {
         match field.kind {
             FieldKind::ContentLength => {
@@ -223,20 +223,20 @@ impl ResponseHead {
     /// RFC 9112 §6.3, in its order.
     fn read_body(
         &mut self,
-        framing: &Framing,
+        framing: &FramingFields,
         request_method: Method,
     ) -> Result<(), ResponseError> {
         let verdict = framing.verdict(self.version)?;
         self.body = match verdict {
             _ if self.status < 200 || matches!(self.status, 204 | 304) => ResponseBody::None,
             _ if request_method == Method::Head => ResponseBody::None,
-            Verdict::Length(length) => ResponseBody::Length(length),
-            Verdict::Chunked => ResponseBody::Chunked,
-            Verdict::Unframed => ResponseBody::UntilClose,
+            FramedBody::Length(length) => ResponseBody::Length(length),
+            FramedBody::Chunked => ResponseBody::Chunked,
+            FramedBody::Unframed => ResponseBody::UntilClose,
         };
         // RFC 9110 §8.6, RFC 9112 §6.1: neither field belongs in a 1xx or 204.
         let odd = (self.status < 200 || self.status == 204)
-            && !matches!(verdict, Verdict::Unframed | Verdict::Length(0));
+            && !matches!(verdict, FramedBody::Unframed | FramedBody::Length(0));
         if self.body == ResponseBody::UntilClose || odd {
             self.keep_alive = false;
         }
@@ -244,7 +244,12 @@ impl ResponseHead {
     }
 
     /// A 101 must have been asked for, say `Connection: upgrade`, and name exactly one protocol (RFC 9110 §7.8).
-    fn read_upgrade(&mut self, buf: &[u8], seen: &Seen, asked: bool) -> Result<(), ResponseError> {
+    fn read_upgrade(
+        &mut self,
+        buf: &[u8],
+        seen: &ResponseFields,
+        asked: bool,
+    ) -> Result<(), ResponseError> {
         self.upgrade = None;
         self.upgrade_protocol = Span::default();
         if self.status == 426 {
@@ -257,7 +262,7 @@ impl ResponseHead {
         match (protocols.next(), protocols.next()) {
             (Some(protocol), None)
                 if asked
-                    && self.version == Version::Http11
+                    && self.version == HttpVersion::Http11
                     && seen.options.upgrade
                     && seen.upgrades == 1 =>
             {

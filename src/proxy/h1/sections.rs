@@ -1,14 +1,14 @@
 //! Which fields may stand in which section of a message: the one place that decides it.
 //!
 //! A field's name is told by [`classify`]. What becomes of it depends on where it stands: a head's fields are copied
-//! without those kinds that [`Section::withheld`] names, and a trailer section with a name that [`Section::refuses`]
+//! without those kinds that [`FieldSection::withheld`] names, and a trailer section with a name that [`FieldSection::refuses`]
 //! makes its message malformed. Whoever reads, writes or translates fields, of HTTP/1 or HTTP/2, asks here.
 
 use super::fields::{FieldKind, classify, fold_byte};
 
 /// A section of fields, and what is known of who wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Section {
+pub enum FieldSection {
     /// The head of a request from a client that is not in `headers.trusted`.
     RequestHead,
     /// The head of a request from a trusted client.
@@ -56,7 +56,7 @@ const OF_THE_MESSAGE: u32 = FieldKind::Host.bit()
 const OF_THE_REQUEST: u32 =
     FieldKind::XRequestId.bit() | FieldKind::Via.bit() | FieldKind::IdempotencyKey.bit();
 
-impl Section {
+impl FieldSection {
     /// The kinds, as [`FieldKind::bit`]s, that are not passed on from this section.
     #[inline]
     pub const fn withheld(self) -> u32 {
@@ -174,7 +174,7 @@ mod tests {
         ] {
             let name = name.as_bytes();
             assert!(
-                Section::RequestTrailers.refuses(name),
+                FieldSection::RequestTrailers.refuses(name),
                 "{}",
                 name.escape_ascii()
             );
@@ -198,7 +198,10 @@ mod tests {
             "Hosts",
             "content-length-of-something-else-that-is-long",
         ] {
-            for section in [Section::RequestTrailers, Section::ResponseTrailers] {
+            for section in [
+                FieldSection::RequestTrailers,
+                FieldSection::ResponseTrailers,
+            ] {
                 assert!(!section.refuses(name.as_bytes()), "{name} {section:?}");
             }
         }
@@ -208,7 +211,7 @@ mod tests {
     fn response_trailers_may_say_what_asks_for_nothing() {
         for name in ["X-Request-Id", "Set-Cookie", "Cache-Control", "Via"] {
             assert!(
-                !Section::ResponseTrailers.refuses(name.as_bytes()),
+                !FieldSection::ResponseTrailers.refuses(name.as_bytes()),
                 "{name}"
             );
         }
@@ -221,7 +224,10 @@ mod tests {
             "Content_Encoding",
             "X_Client_Cert_Verified",
         ] {
-            assert!(Section::ResponseTrailers.refuses(name.as_bytes()), "{name}");
+            assert!(
+                FieldSection::ResponseTrailers.refuses(name.as_bytes()),
+                "{name}"
+            );
         }
     }
 
@@ -235,8 +241,8 @@ mod tests {
 
     #[test]
     fn only_a_trusted_client_s_claims_pass() {
-        let untrusted = Section::RequestHead.withheld();
-        let trusted = Section::TrustedRequestHead.withheld();
+        let untrusted = FieldSection::RequestHead.withheld();
+        let trusted = FieldSection::TrustedRequestHead.withheld();
         assert_eq!(untrusted & !trusted, CLAIMS);
         assert_ne!(trusted & FieldKind::Identity.bit(), 0);
     }

@@ -5,7 +5,7 @@ use super::span::Span;
 
 /// A target, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target {
+pub struct RequestTarget {
     /// The path without the query, for routing.
     pub path: Span,
     /// The authority of an absolute-form target, which replaces `Host` (RFC 9112 §3.2.2).
@@ -13,12 +13,12 @@ pub struct Target {
     /// What to ask the app for, in origin form; starts with `?` where the path is empty.
     pub origin: Span,
     /// The form it came in.
-    pub form: Form,
+    pub form: TargetForm,
 }
 
 /// The forms that are served; authority-form is CONNECT's alone, and CONNECT is refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum TargetForm {
     /// `/path?query`.
     #[default]
     Origin,
@@ -39,7 +39,7 @@ pub enum TargetError {
 
 /// Takes a target apart. `line_end` is the offset after the request line's version.
 ///
-/// Where there is no path, [`Target::path`] is `/` all the same: it then points to a slash that is always
+/// Where there is no path, [`RequestTarget::path`] is `/` all the same: it then points to a slash that is always
 /// there, of `://` or of `HTTP/1.1`.
 ///
 /// # Errors
@@ -49,7 +49,7 @@ pub fn parse(
     target: Span,
     method: Method,
     line_end: usize,
-) -> Result<Target, TargetError> {
+) -> Result<RequestTarget, TargetError> {
     let bytes = target.of(buf);
     // Where the query starts. A fragment is never sent (RFC 9112 §3.2); readers that see one all the same differ
     // on where the path ends.
@@ -59,19 +59,19 @@ pub fn parse(
     }
     let start = target.start as usize;
     match bytes {
-        [b'/', ..] => Ok(Target {
+        [b'/', ..] => Ok(RequestTarget {
             path: Span::new(start, start + query),
             authority: None,
             origin: target,
-            form: Form::Origin,
+            form: TargetForm::Origin,
         }),
         [b'*'] if method == Method::Options => {
             let slash = line_end.saturating_sub(4);
-            Ok(Target {
+            Ok(RequestTarget {
                 path: Span::new(slash, slash + 1),
                 authority: None,
                 origin: target,
-                form: Form::Asterisk,
+                form: TargetForm::Asterisk,
             })
         }
         _ => absolute(bytes, start, method),
@@ -79,7 +79,7 @@ pub fn parse(
 }
 
 /// `http://authority/path?query` (RFC 9110 §4.2): other schemes aren't ours to serve.
-fn absolute(bytes: &[u8], start: usize, method: Method) -> Result<Target, TargetError> {
+fn absolute(bytes: &[u8], start: usize, method: Method) -> Result<RequestTarget, TargetError> {
     let starts = |scheme: &[u8]| {
         bytes
             .get(..scheme.len())
@@ -108,12 +108,12 @@ fn absolute(bytes: &[u8], start: usize, method: Method) -> Result<Target, Target
     };
     // RFC 9112 §3.2.4: OPTIONS for a whole server, in absolute form, is `*` for the last hop.
     let form = if tail.is_empty() && method == Method::Options {
-        Form::Asterisk
+        TargetForm::Asterisk
     } else {
-        Form::Absolute
+        TargetForm::Absolute
     };
     let authority = Some(Span::new(start + after_scheme, origin_start));
-    Ok(Target {
+    Ok(RequestTarget {
         path,
         authority,
         origin,
@@ -214,7 +214,10 @@ fn is_port(digits: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn read(target: &str, method: Method) -> Result<(String, String, String, Form), TargetError> {
+    fn read(
+        target: &str,
+        method: Method,
+    ) -> Result<(String, String, String, TargetForm), TargetError> {
         let line = format!("X {target} HTTP/1.1");
         let buf = line.as_bytes();
         let parsed = parse(buf, Span::new(2, 2 + target.len()), method, buf.len())?;
@@ -231,25 +234,28 @@ mod tests {
         path: &str,
         authority: &str,
         origin: &str,
-        form: Form,
-    ) -> Result<(String, String, String, Form), TargetError> {
+        form: TargetForm,
+    ) -> Result<(String, String, String, TargetForm), TargetError> {
         Ok((path.into(), authority.into(), origin.into(), form))
     }
 
     #[test]
     fn origin_form() {
-        assert_eq!(read("/", Method::Get), own("/", "", "/", Form::Origin));
+        assert_eq!(
+            read("/", Method::Get),
+            own("/", "", "/", TargetForm::Origin)
+        );
         assert_eq!(
             read("/a/b?c=d?e", Method::Get),
-            own("/a/b", "", "/a/b?c=d?e", Form::Origin)
+            own("/a/b", "", "/a/b?c=d?e", TargetForm::Origin)
         );
         assert_eq!(
             read("//a", Method::Get),
-            own("//a", "", "//a", Form::Origin)
+            own("//a", "", "//a", TargetForm::Origin)
         );
         assert_eq!(
             read("/http://x/", Method::Get),
-            own("/http://x/", "", "/http://x/", Form::Origin)
+            own("/http://x/", "", "/http://x/", TargetForm::Origin)
         );
     }
 
@@ -258,19 +264,19 @@ mod tests {
     fn absolute_form() {
         assert_eq!(
             read("http://a.b:80/c?d", Method::Get),
-            own("/c", "a.b:80", "/c?d", Form::Absolute)
+            own("/c", "a.b:80", "/c?d", TargetForm::Absolute)
         );
         assert_eq!(
             read("HTTPS://a", Method::Get),
-            own("/", "a", "", Form::Absolute)
+            own("/", "a", "", TargetForm::Absolute)
         );
         assert_eq!(
             read("http://a?q", Method::Get),
-            own("/", "a", "?q", Form::Absolute)
+            own("/", "a", "?q", TargetForm::Absolute)
         );
         assert_eq!(
             read("http://[::1]:8080/", Method::Get),
-            own("/", "[::1]:8080", "/", Form::Absolute)
+            own("/", "[::1]:8080", "/", TargetForm::Absolute)
         );
         for bad in [
             "ftp://a/",
@@ -303,15 +309,15 @@ mod tests {
     fn asterisk_form_is_of_options_alone() {
         assert_eq!(
             read("*", Method::Options),
-            own("/", "", "*", Form::Asterisk)
+            own("/", "", "*", TargetForm::Asterisk)
         );
         assert_eq!(
             read("http://a", Method::Options),
-            own("/", "a", "", Form::Asterisk)
+            own("/", "a", "", TargetForm::Asterisk)
         );
         assert_eq!(
             read("http://a/", Method::Options),
-            own("/", "a", "/", Form::Absolute)
+            own("/", "a", "/", TargetForm::Absolute)
         );
         assert_eq!(read("*", Method::Get), Err(TargetError::Malformed));
         assert_eq!(read("*a", Method::Options), Err(TargetError::Malformed));

@@ -22,21 +22,21 @@ use crate::core::retry;
 use crate::net::stream::{has_no_socket, poll_write_pieces};
 use crate::proxy::h1::chunked::start_chunk;
 use crate::proxy::messages::grpc;
-use crate::registry::endpoint::{Connection, Entered};
-use request::{Begun, Request};
+use crate::registry::endpoint::{Entered, IdleConnection};
+use request::{Begun, OutgoingRequest};
 
 /// A stream to a backend that speaks HTTP/1.1. Dropped before its response is whole, it is reset: so the backend hears
 /// that nobody waits for it any more.
 #[derive(Debug)]
 pub struct ClientStream {
-    request: Request,
-    download: Download,
+    request: OutgoingRequest,
+    download: BackendBody,
     /// Heads and framing that stand before `content`.
     framing: Vec<u8>,
     /// Content that is here and was not read yet.
     content: Bytes,
     /// Why the backend has surely not seen the request.
-    unseen: Option<retry::Failure>,
+    unseen: Option<retry::AttemptFailure>,
     /// What is wrong with the request or the response, where that is no lost connection.
     fault: Option<StreamFault>,
     /// The last: who is waiting for the end of the session's streams is told when all of the above is gone.
@@ -54,7 +54,7 @@ pub enum StreamFault {
 
 /// What is still to come from the backend.
 #[derive(Debug)]
-enum Download {
+enum BackendBody {
     /// Nothing was asked yet.
     Unasked,
     /// The head.
@@ -75,8 +75,8 @@ impl ClientStream {
     /// A stream that is opened when the head of its request is complete. `scheme`: of the connection.
     pub fn new(entered: Entered, scheme: http::uri::Scheme) -> Self {
         Self {
-            request: Request::new(scheme),
-            download: Download::Unasked,
+            request: OutgoingRequest::new(scheme),
+            download: BackendBody::Unasked,
             framing: Vec::new(),
             content: Bytes::new(),
             unseen: None,
@@ -86,12 +86,12 @@ impl ClientStream {
     }
 
     /// A connection's stream, if it is one of these.
-    pub fn of(connection: &Connection) -> Option<&Self> {
+    pub fn of(connection: &IdleConnection) -> Option<&Self> {
         (*connection.stream).as_any().downcast_ref()
     }
 
     /// Why the backend has surely not seen the request, if that is so.
-    pub fn unseen(&self) -> Option<retry::Failure> {
+    pub fn unseen(&self) -> Option<retry::AttemptFailure> {
         self.unseen
     }
 
@@ -107,12 +107,16 @@ impl ClientStream {
             self.fault = Some(StreamFault::MalformedResponse);
         }
         let is_refusal = error.reason() == Some(Reason::REFUSED_STREAM);
-        if matches!(self.download, Download::Unasked | Download::Head { .. }) && error.is_remote() {
+        if matches!(
+            self.download,
+            BackendBody::Unasked | BackendBody::Head { .. }
+        ) && error.is_remote()
+        {
             if error.is_reset() && is_refusal {
-                self.unseen = Some(retry::Failure::RefusedStream);
+                self.unseen = Some(retry::AttemptFailure::RefusedStream);
             } else if error.is_go_away() {
                 // The crate says so of streams beyond the last one that the backend has taken, and only of them.
-                self.unseen = Some(retry::Failure::GoAway);
+                self.unseen = Some(retry::AttemptFailure::GoAway);
             }
         }
         io::Error::new(io::ErrorKind::ConnectionReset, error)
@@ -123,12 +127,12 @@ impl ClientStream {
     /// Fetches more. Ready: there is something to be read, or the end is reached.
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.download {
-            Download::Unasked => Poll::Pending,
-            Download::Done => Poll::Ready(Ok(())),
-            Download::Head { response, bodiless } => {
+            BackendBody::Unasked => Poll::Pending,
+            BackendBody::Done => Poll::Ready(Ok(())),
+            BackendBody::Head { response, bodiless } => {
                 if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
                     let (parts, ()) = interim.into_parts();
-                    self.write_head(parts.status, &parts.headers, Form::None);
+                    self.write_head(parts.status, &parts.headers, ResponseFraming::None);
                     return Poll::Ready(Ok(()));
                 }
                 let bodiless = *bodiless;
@@ -140,24 +144,26 @@ impl ClientStream {
                     Err(error) => Poll::Ready(Err(self.failed(error))),
                 }
             }
-            Download::Plain(body) | Download::Chunked(body) => match ready!(body.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    if matches!(self.download, Download::Chunked(_)) && !data.is_empty() {
-                        start_chunk(&mut self.framing, data.len());
-                    }
-                    self.content = data;
-                    Poll::Ready(Ok(()))
-                }
-                // A reset behind a whole response (RFC 9113 §8.1) is no error here: the crate keeps the end it has seen.
-                Some(Err(error)) => Poll::Ready(Err(self.failed(error))),
-                None => match ready!(body.poll_trailers(cx)) {
-                    Ok(trailers) => {
-                        self.take_end(trailers);
+            BackendBody::Plain(body) | BackendBody::Chunked(body) => {
+                match ready!(body.poll_data(cx)) {
+                    Some(Ok(data)) => {
+                        if matches!(self.download, BackendBody::Chunked(_)) && !data.is_empty() {
+                            start_chunk(&mut self.framing, data.len());
+                        }
+                        self.content = data;
                         Poll::Ready(Ok(()))
                     }
-                    Err(error) => Poll::Ready(Err(self.failed(error))),
-                },
-            },
+                    // A reset behind a whole response (RFC 9113 §8.1) is no error here: the crate keeps the end it has seen.
+                    Some(Err(error)) => Poll::Ready(Err(self.failed(error))),
+                    None => match ready!(body.poll_trailers(cx)) {
+                        Ok(trailers) => {
+                            self.take_end(trailers);
+                            Poll::Ready(Ok(()))
+                        }
+                        Err(error) => Poll::Ready(Err(self.failed(error))),
+                    },
+                }
+            }
         }
     }
 
@@ -169,42 +175,42 @@ impl ClientStream {
             .get(header::CONTENT_TYPE)
             .is_some_and(|value| grpc::is_grpc(value.as_bytes()));
         let form = if bodiless {
-            Form::Length
+            ResponseFraming::Length
         } else if body.is_end_stream() {
-            Form::Empty
+            ResponseFraming::Empty
         } else if parts.headers.contains_key(header::CONTENT_LENGTH) && !is_grpc {
-            Form::Length
+            ResponseFraming::Length
         } else {
             // In HTTP/1, only chunks have room for trailers.
-            Form::Chunked
+            ResponseFraming::Chunked
         };
         self.write_head(parts.status, &parts.headers, form);
         self.download = match form {
-            _ if bodiless || body.is_end_stream() => Download::Done,
-            Form::Chunked => Download::Chunked(body),
-            _ => Download::Plain(body),
+            _ if bodiless || body.is_end_stream() => BackendBody::Done,
+            ResponseFraming::Chunked => BackendBody::Chunked(body),
+            _ => BackendBody::Plain(body),
         };
     }
 
-    fn write_head(&mut self, status: StatusCode, fields: &HeaderMap, form: Form) {
+    fn write_head(&mut self, status: StatusCode, fields: &HeaderMap, form: ResponseFraming) {
         let out = &mut self.framing;
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(status.as_str().as_bytes());
         out.push(b' ');
         out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         out.extend_from_slice(b"\r\n");
-        let is_framed = form == Form::Chunked;
+        let is_framed = form == ResponseFraming::Chunked;
         headers::write_response_fields(out, fields, |name| {
             is_framed && name == header::CONTENT_LENGTH
         });
         match form {
-            Form::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-            Form::Empty if !fields.contains_key(header::CONTENT_LENGTH) => {
+            ResponseFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            ResponseFraming::Empty if !fields.contains_key(header::CONTENT_LENGTH) => {
                 out.extend_from_slice(headers::NO_BODY);
             }
             _ => {}
         }
-        if form != Form::None {
+        if form != ResponseFraming::None {
             // To the HTTP/1 plane, a stream is a connection for one request.
             out.extend_from_slice(b"connection: close\r\n");
         }
@@ -212,7 +218,7 @@ impl ClientStream {
     }
 
     fn take_end(&mut self, trailers: Option<HeaderMap>) {
-        if let Download::Chunked(_) = mem::replace(&mut self.download, Download::Done) {
+        if let BackendBody::Chunked(_) = mem::replace(&mut self.download, BackendBody::Done) {
             headers::write_response_trailers(&mut self.framing, &trailers.unwrap_or_default());
         }
     }
@@ -230,9 +236,9 @@ impl ClientStream {
             out.put_slice(&self.content[..count]);
             self.content.advance(count);
             // The backend may send as much again.
-            if let Download::Plain(body) | Download::Chunked(body) = &mut self.download {
+            if let BackendBody::Plain(body) | BackendBody::Chunked(body) = &mut self.download {
                 let _ = body.flow_control().release_capacity(count);
-                if self.content.is_empty() && matches!(self.download, Download::Chunked(_)) {
+                if self.content.is_empty() && matches!(self.download, BackendBody::Chunked(_)) {
                     self.framing.extend_from_slice(b"\r\n");
                 }
             }
@@ -241,7 +247,7 @@ impl ClientStream {
     }
 
     fn has_ended(&self) -> bool {
-        matches!(self.download, Download::Done)
+        matches!(self.download, BackendBody::Done)
             && self.framing.is_empty()
             && self.content.is_empty()
     }
@@ -251,12 +257,12 @@ impl ClientStream {
     /// The head is complete: opens the stream.
     fn ask(&mut self, begun: Begun) -> io::Result<()> {
         let Some(mut sender) = self.entered.session().sender() else {
-            self.unseen = Some(retry::Failure::GoAway);
+            self.unseen = Some(retry::AttemptFailure::GoAway);
             return Err(io::ErrorKind::NotConnected.into());
         };
         match sender.send_request(begun.request, begun.whole) {
             Ok((response, body)) => {
-                self.download = Download::Head {
+                self.download = BackendBody::Head {
                     response,
                     bodiless: begun.bodiless,
                 };
@@ -266,8 +272,9 @@ impl ClientStream {
             Err(error) => {
                 let error = self.failed(error);
                 // Whatever the session died of, this was never sent.
-                self.unseen.get_or_insert(retry::Failure::StaleProven);
-                self.download = Download::Done;
+                self.unseen
+                    .get_or_insert(retry::AttemptFailure::StaleProven);
+                self.download = BackendBody::Done;
                 Err(error)
             }
         }
@@ -276,7 +283,7 @@ impl ClientStream {
 
 /// How a response's head says where its body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum ResponseFraming {
     /// An interim one: not at all.
     None,
     /// The fields say it, or the request's method or the status.
@@ -372,7 +379,7 @@ impl AsyncWrite for ClientStream {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
-        if !matches!(self.download, Download::Unasked | Download::Done) {
+        if !matches!(self.download, BackendBody::Unasked | BackendBody::Done) {
             self.request.reset(Reason::CANCEL);
         }
     }

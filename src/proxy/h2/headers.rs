@@ -11,10 +11,10 @@ use http::{Method, StatusCode, request};
 
 use super::carrier;
 use crate::proxy::h1::fields::{FieldKind, classify, trim_ows};
-use crate::proxy::h1::framing::{Framing, Verdict};
-use crate::proxy::h1::method::Version;
+use crate::proxy::h1::framing::{FramedBody, FramingFields};
+use crate::proxy::h1::method::HttpVersion;
 use crate::proxy::h1::request::{MAX_FIELDS, RequestError};
-use crate::proxy::h1::sections::Section;
+use crate::proxy::h1::sections::FieldSection;
 use crate::proxy::messages::grpc;
 use crate::proxy::messages::websocket;
 
@@ -43,7 +43,7 @@ impl<E: Into<http::Error>> From<E> for Untranslatable {
 
 /// A field that HTTP/2 has not: it means something for one HTTP/1 connection alone.
 pub fn is_of_connection(name: &str) -> bool {
-    Section::Http2.withheld() & classify(name.as_bytes()).bit() != 0
+    FieldSection::Http2.withheld() & classify(name.as_bytes()).bit() != 0
 }
 
 /// Writes the head of a request that came in HTTP/2. `ended`: nothing follows its HEADERS.
@@ -159,12 +159,12 @@ fn authority(parts: &request::Parts) -> Result<Option<&[u8]>, RequestError> {
 
 /// What `Content-Length` says, read as strictly as in HTTP/1.
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RequestError> {
-    let mut framing = Framing::default();
+    let mut framing = FramingFields::default();
     for value in headers.get_all(header::CONTENT_LENGTH) {
         framing.content_length(value.as_bytes())?;
     }
-    match framing.verdict(Version::Http11)? {
-        Verdict::Length(length) => Ok(Some(length)),
+    match framing.verdict(HttpVersion::Http11)? {
+        FramedBody::Length(length) => Ok(Some(length)),
         _ => Ok(None),
     }
 }

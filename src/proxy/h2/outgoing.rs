@@ -16,7 +16,7 @@ const MAX_TRAILER: usize = 64 * 1024;
 /// What is still to come of a body.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    left: Left,
+    left: OutgoingRest,
     /// What a malformed chunk is to whoever writes it…
     malformed: io::ErrorKind,
     /// …and what a stream is that takes no more.
@@ -24,7 +24,7 @@ pub(super) struct Outgoing {
 }
 
 #[derive(Debug)]
-enum Left {
+enum OutgoingRest {
     /// So many bytes.
     Length(u64),
     Chunked(Box<Chunks>),
@@ -37,7 +37,7 @@ struct Chunks {
     trailers: Vec<u8>,
 }
 
-impl Left {
+impl OutgoingRest {
     fn chunked(decoder: ChunkDecoder) -> Self {
         let trailers = Vec::new();
         Self::Chunked(Box::new(Chunks { decoder, trailers }))
@@ -49,8 +49,8 @@ impl Outgoing {
     pub(super) fn of_request(length: Option<u64>) -> Self {
         Self {
             left: length.map_or_else(
-                || Left::chunked(ChunkDecoder::new(MAX_TRAILER)),
-                Left::Length,
+                || OutgoingRest::chunked(ChunkDecoder::new(MAX_TRAILER)),
+                OutgoingRest::Length,
             ),
             malformed: io::ErrorKind::InvalidInput,
             gone: io::ErrorKind::BrokenPipe,
@@ -61,8 +61,8 @@ impl Outgoing {
     pub(super) fn of_response(length: Option<u64>) -> Self {
         Self {
             left: length.map_or_else(
-                || Left::chunked(ChunkDecoder::of_response(MAX_TRAILER)),
-                Left::Length,
+                || OutgoingRest::chunked(ChunkDecoder::of_response(MAX_TRAILER)),
+                OutgoingRest::Length,
             ),
             malformed: io::ErrorKind::InvalidData,
             gone: io::ErrorKind::ConnectionReset,
@@ -78,7 +78,7 @@ impl Outgoing {
     ) -> Poll<io::Result<(usize, bool)>> {
         let gone = |error| io::Error::new(self.gone, error);
         let chunks = match &mut self.left {
-            Left::Length(left) => {
+            OutgoingRest::Length(left) => {
                 let wanted = bytes
                     .len()
                     .min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -89,7 +89,7 @@ impl Outgoing {
                 opened(body)?.send_data(content, last).map_err(gone)?;
                 return Poll::Ready(Ok((count, last)));
             }
-            Left::Chunked(chunks) => chunks,
+            OutgoingRest::Chunked(chunks) => chunks,
         };
         // What comes in one write leaves in one DATA frame, as far as there is room.
         let mut room = None;

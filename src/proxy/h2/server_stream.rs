@@ -24,14 +24,14 @@ use crate::proxy::h1::chunked::start_chunk;
 #[derive(Debug)]
 pub struct ServerStream {
     request: RecvStream,
-    upload: Upload,
+    upload: StreamUpload,
     /// Framing that stands before `content`.
     framing: Vec<u8>,
     /// Content that is here and was not read yet.
     content: Bytes,
     response: SendResponse<Bytes>,
     body: Option<SendStream<Bytes>>,
-    download: Download,
+    download: StreamDownload,
     /// The request was HEAD: its response has no body, whatever the head says.
     head_only: bool,
     /// It is an extended CONNECT.
@@ -40,7 +40,7 @@ pub struct ServerStream {
 
 /// What is still to come from the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Upload {
+enum StreamUpload {
     /// So many bytes. The last ones are withheld until the stream has ended, too: a request whose content is longer
     /// than it said must not be complete before that is known.
     Length(u64),
@@ -54,7 +54,7 @@ enum Upload {
 
 /// What is still to go to the client.
 #[derive(Debug)]
-enum Download {
+enum StreamDownload {
     /// A head, of which this much has come.
     Head(Vec<u8>),
     Body(Outgoing),
@@ -77,17 +77,17 @@ impl ServerStream {
         }
         Self {
             upload: match form {
-                BodyForm::None => Upload::Done,
-                BodyForm::Length(length) => Upload::Length(length),
-                BodyForm::Chunked => Upload::Chunked,
-                BodyForm::Tunnel => Upload::Tunnel,
+                BodyForm::None => StreamUpload::Done,
+                BodyForm::Length(length) => StreamUpload::Length(length),
+                BodyForm::Chunked => StreamUpload::Chunked,
+                BodyForm::Tunnel => StreamUpload::Tunnel,
             },
             request,
             framing,
             content: first,
             response,
             body: None,
-            download: Download::Head(Vec::new()),
+            download: StreamDownload::Head(Vec::new()),
             head_only,
             connect: form == BodyForm::Tunnel,
         }
@@ -97,12 +97,12 @@ impl ServerStream {
 
     /// Whether nothing more comes of the request.
     pub fn has_ended(&self) -> bool {
-        matches!(self.upload, Upload::Done | Upload::Ended)
+        matches!(self.upload, StreamUpload::Done | StreamUpload::Ended)
     }
 
     /// Waits for the end of a body that says of itself that it is empty. Ready: it is here, or the client is gone.
     pub fn poll_empty(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.upload == Upload::Length(0) {
+        while self.upload == StreamUpload::Length(0) {
             ready!(self.poll_fetch(cx))?;
         }
         Poll::Ready(Ok(()))
@@ -114,7 +114,7 @@ impl ServerStream {
             match ready!(self.request.poll_data(cx)) {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => match &mut self.upload {
-                    Upload::Length(left) => {
+                    StreamUpload::Length(left) => {
                         // The crate refuses content that is longer than the head said.
                         *left = left.saturating_sub(data.len() as u64);
                         self.content = data;
@@ -122,16 +122,16 @@ impl ServerStream {
                             return Poll::Ready(Ok(()));
                         }
                     }
-                    Upload::Chunked => {
+                    StreamUpload::Chunked => {
                         start_chunk(&mut self.framing, data.len());
                         self.content = data;
                         return Poll::Ready(Ok(()));
                     }
-                    Upload::Tunnel => {
+                    StreamUpload::Tunnel => {
                         self.content = data;
                         return Poll::Ready(Ok(()));
                     }
-                    Upload::Done | Upload::Ended => {}
+                    StreamUpload::Done | StreamUpload::Ended => {}
                 },
                 Some(Err(error)) => return Poll::Ready(Err(gone(error))),
                 None => return self.poll_last(cx),
@@ -143,23 +143,23 @@ impl ServerStream {
     fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let trailers = ready!(self.request.poll_trailers(cx)).map_err(gone)?;
         match self.upload {
-            Upload::Chunked => {
+            StreamUpload::Chunked => {
                 let trailers = trailers.unwrap_or_default();
                 headers::write_trailers(&mut self.framing, &trailers)
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-                self.upload = Upload::Done;
+                self.upload = StreamUpload::Done;
             }
             // With a length, HTTP/1 has no place for trailers. They may be dropped (RFC 9110 §6.5.1).
-            Upload::Length(_) => self.upload = Upload::Done,
-            Upload::Tunnel | Upload::Ended => self.upload = Upload::Ended,
-            Upload::Done => {}
+            StreamUpload::Length(_) => self.upload = StreamUpload::Done,
+            StreamUpload::Tunnel | StreamUpload::Ended => self.upload = StreamUpload::Ended,
+            StreamUpload::Done => {}
         }
         Poll::Ready(Ok(()))
     }
 
     /// The last bytes of a body with a length are here, and its end isn't.
     fn is_withheld(&self) -> bool {
-        self.upload == Upload::Length(0) && !self.request.is_end_stream()
+        self.upload == StreamUpload::Length(0) && !self.request.is_end_stream()
     }
 
     /// Hands out what is here; says whether that was anything.
@@ -176,7 +176,7 @@ impl ServerStream {
             self.content.advance(count);
             // The client may send as much again.
             let _ = self.request.flow_control().release_capacity(count);
-            if self.content.is_empty() && self.upload == Upload::Chunked {
+            if self.content.is_empty() && self.upload == StreamUpload::Chunked {
                 self.framing.extend_from_slice(b"\r\n");
             }
         }
@@ -205,22 +205,22 @@ impl ServerStream {
     /// Takes what it can of `bytes`, which are not empty.
     fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.download {
-            Download::Head(_) => Poll::Ready(self.take_head(bytes)),
-            Download::Body(outgoing) => {
+            StreamDownload::Head(_) => Poll::Ready(self.take_head(bytes)),
+            StreamDownload::Body(outgoing) => {
                 let taken = outgoing.poll_take(&mut self.body, cx, bytes);
                 let (count, whole) = ready!(taken)?;
                 if whole {
-                    self.download = Download::Done;
+                    self.download = StreamDownload::Done;
                 }
                 Poll::Ready(Ok(count))
             }
-            Download::Tunnel => {
+            StreamDownload::Tunnel => {
                 let room = ready!(poll_room(&mut self.body, cx, bytes.len()))?;
                 let count = room.min(bytes.len());
                 self.send(Bytes::copy_from_slice(&bytes[..count]), false)?;
                 Poll::Ready(Ok(count))
             }
-            Download::Done => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            StreamDownload::Done => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
@@ -230,14 +230,14 @@ impl ServerStream {
             .send_data(content, last)
             .map_err(gone)?;
         if last {
-            self.download = Download::Done;
+            self.download = StreamDownload::Done;
         }
         Ok(())
     }
 
     /// A head, or a part of one. Everything but the last is an interim response.
     fn take_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Download::Head(here) = &mut self.download else {
+        let StreamDownload::Head(here) = &mut self.download else {
             return Ok(0);
         };
         let before = here.len();
@@ -271,13 +271,13 @@ impl ServerStream {
         }
         let bodiless = self.head_only || matches!(read.status.as_u16(), 204 | 304);
         self.download = match read.form {
-            BodyForm::Tunnel => Download::Tunnel,
-            _ if bodiless => Download::Done,
-            BodyForm::None => Download::Done,
-            BodyForm::Length(length) => Download::Body(Outgoing::of_response(Some(length))),
-            BodyForm::Chunked => Download::Body(Outgoing::of_response(None)),
+            BodyForm::Tunnel => StreamDownload::Tunnel,
+            _ if bodiless => StreamDownload::Done,
+            BodyForm::None => StreamDownload::Done,
+            BodyForm::Length(length) => StreamDownload::Body(Outgoing::of_response(Some(length))),
+            BodyForm::Chunked => StreamDownload::Body(Outgoing::of_response(None)),
         };
-        let whole = matches!(self.download, Download::Done);
+        let whole = matches!(self.download, StreamDownload::Done);
         let body = self.response.send_response(response, whole).map_err(gone)?;
         self.body = Some(body);
         Ok(taken)
@@ -294,9 +294,9 @@ impl Drop for ServerStream {
         // Without a response begun, the crate resets with CANCEL; behind a whole one that overtook its request, with
         // NO_ERROR (RFC 9113 §8.1).
         let reason = match self.download {
-            Download::Body(_) => Reason::INTERNAL_ERROR,
-            Download::Tunnel => Reason::CANCEL,
-            Download::Head(_) | Download::Done => return,
+            StreamDownload::Body(_) => Reason::INTERNAL_ERROR,
+            StreamDownload::Tunnel => Reason::CANCEL,
+            StreamDownload::Head(_) | StreamDownload::Done => return,
         };
         if let Some(body) = &mut self.body {
             body.send_reset(reason);

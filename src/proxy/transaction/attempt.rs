@@ -12,16 +12,16 @@ use super::{Attempt, Transaction};
 use crate::config::ProxyProtocol;
 use crate::core::{Time, retry};
 use crate::net::socket::local_address;
-use crate::proxy::client::Next;
+use crate::proxy::client::AfterRequest;
 use crate::proxy::forward::headers::{RequestEdit, write_request};
-use crate::proxy::forward::scratch::Scratch;
+use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::forward::tunnel::{self, TunnelEnd};
-use crate::proxy::forward::{self, End, Exchange, Failure, Truncation};
+use crate::proxy::forward::{self, Exchange, ForwardEnd, ForwardFailure, Truncation};
 use crate::proxy::h1::method::Upgrade;
-use crate::proxy::h1::request::Body;
+use crate::proxy::h1::request::RequestBody;
 use crate::proxy::upstream::h2_session;
 use crate::proxy::upstream::{self, Behalf, ConnectError};
-use crate::registry::endpoint::{Connection, Endpoint, Kind, Permit};
+use crate::registry::endpoint::{Endpoint, IdleConnection, Permit, RequestKind};
 use crate::rt::clock;
 
 /// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
@@ -39,7 +39,7 @@ impl Transaction<'_> {
         &self,
         mut permit: Permit,
         now: Time,
-    ) -> (Permit, Option<Box<Connection>>) {
+    ) -> (Permit, Option<Box<IdleConnection>>) {
         if self.fresh {
             return (permit, None);
         }
@@ -69,7 +69,7 @@ impl Transaction<'_> {
     pub(super) async fn on_backend(
         &mut self,
         permit: Permit,
-        reused: Option<Box<Connection>>,
+        reused: Option<Box<IdleConnection>>,
         began: Time,
     ) -> Attempt {
         let outcome = self.exchange(&permit, reused, began).await;
@@ -81,14 +81,14 @@ impl Transaction<'_> {
     async fn exchange(
         &mut self,
         permit: &Permit,
-        reused: Option<Box<Connection>>,
+        reused: Option<Box<IdleConnection>>,
         began: Time,
     ) -> Attempt {
         let endpoint = permit.endpoint();
-        if self.head.body == Body::Chunked && endpoint.is_http10.load(Ordering::Relaxed) {
+        if self.head.body == RequestBody::Chunked && endpoint.is_http10.load(Ordering::Relaxed) {
             // RFC 9112, section 6.1: a server that isn't known to take chunks must not be sent any.
-            self.note(Failure::LengthRequired, endpoint);
-            return Attempt::Failed(Failure::LengthRequired);
+            self.note(ForwardFailure::LengthRequired, endpoint);
+            return Attempt::Failed(ForwardFailure::LengthRequired);
         }
         let mut connection = match reused {
             Some(connection) => connection,
@@ -115,11 +115,11 @@ impl Transaction<'_> {
                 }
             },
         };
-        let mut scratch = Scratch::take();
+        let mut scratch = AttemptScratch::take();
         self.write_head(endpoint, &mut scratch.head);
         endpoint.counters.sent();
         connection.requests += 1;
-        let order = forward::Order {
+        let order = forward::ForwardParams {
             request: self.head,
             head: &scratch.head,
             began,
@@ -145,7 +145,7 @@ impl Transaction<'_> {
         self.account.tally(tally);
         self.has_passed = tally.bytes_out > 0;
         self.undelivered = match end {
-            Err(Failure::Died { reset }) => {
+            Err(ForwardFailure::Died { reset }) => {
                 upstream::undelivered(&connection, tally.bytes_up, reset).await
             }
             _ => None,
@@ -161,7 +161,7 @@ impl Transaction<'_> {
             endpoint.hint();
         }
         let outcome = match end {
-            Ok(End::Complete {
+            Ok(ForwardEnd::Complete {
                 reusable,
                 keep_alive,
             }) => {
@@ -171,17 +171,17 @@ impl Transaction<'_> {
                     self.keep(endpoint, connection, promised);
                 }
                 Attempt::Over(match (keep_alive, self.upload.is_complete()) {
-                    (true, _) => Next::KeepAlive,
-                    (false, true) => Next::Close,
-                    (false, false) => Next::Linger,
+                    (true, _) => AfterRequest::KeepAlive,
+                    (false, true) => AfterRequest::Close,
+                    (false, false) => AfterRequest::Linger,
                 })
             }
-            Ok(End::Upgraded) => {
+            Ok(ForwardEnd::Upgraded) => {
                 let websocket = scratch.response.upgrade == Some(Upgrade::WebSocket);
                 // The log still wants to read the head when the tunnel has used the buffer.
                 let head = self.client.buffer.bytes()[..self.head.len].to_vec();
                 self.client.buffer.consume(self.upload.occupied());
-                let _counted = connection.ticket.lasting(Kind::Upgrade);
+                let _counted = connection.ticket.lasting(RequestKind::Upgrade);
                 let timeout = self.pool.config.upstream.tunnel_timeout;
                 let (end, passed) =
                     tunnel::run(self.client, &mut connection, incoming, websocket, timeout).await;
@@ -190,8 +190,8 @@ impl Transaction<'_> {
                     .tunnelled(self.client.origin.switched(), passed);
                 self.account.end = RequestEnd::Tunnel(end);
                 Attempt::Over(match end {
-                    TunnelEnd::Cut | TunnelEnd::Broken => Next::Abort,
-                    TunnelEnd::Peers | TunnelEnd::Orderly | TunnelEnd::Idle => Next::Close,
+                    TunnelEnd::Cut | TunnelEnd::Broken => AfterRequest::Abort,
+                    TunnelEnd::Peers | TunnelEnd::Orderly | TunnelEnd::Idle => AfterRequest::Close,
                 })
             }
             Err(failure) => {
@@ -200,7 +200,7 @@ impl Transaction<'_> {
                 if failure.is_clean() {
                     Attempt::Failed(failure)
                 } else {
-                    Attempt::Over(Next::Abort)
+                    Attempt::Over(AfterRequest::Abort)
                 }
             }
         };
@@ -209,7 +209,12 @@ impl Transaction<'_> {
     }
 
     /// Keeps a connection for the next request, for as long as the app said it would.
-    fn keep(&self, endpoint: &Endpoint, mut connection: Box<Connection>, promised: Option<u32>) {
+    fn keep(
+        &self,
+        endpoint: &Endpoint,
+        mut connection: Box<IdleConnection>,
+        promised: Option<u32>,
+    ) {
         let settings = &self.pool.config.upstream;
         if settings.proxy_protocol != ProxyProtocol::Off {
             // It is this client's. To the backend, every request on it would be.
@@ -234,7 +239,7 @@ impl Transaction<'_> {
     /// A new connection: one that the backend has accepted, as far as that can be known, for a request that must not be
     /// sent twice, and for one that has met a death already. What nobody has accepted uses up none of its attempts. A
     /// client that goes meanwhile holds no place on the backend.
-    async fn connect(&mut self, permit: &Permit) -> Result<Box<Connection>, ConnectError> {
+    async fn connect(&mut self, permit: &Permit) -> Result<Box<IdleConnection>, ConnectError> {
         let is_for_session = self.is_for_session();
         let is_delicate = self.tried.unproven > 0 || !self.may_be_repeated();
         let others = is_delicate && self.excluded.leaves_any_but(&self.pool, permit.endpoint());
@@ -287,43 +292,45 @@ impl Transaction<'_> {
     }
 
     /// Takes note of a failed attempt: for the log, for people, and as a hint for the prober.
-    fn note(&mut self, failure: Failure, endpoint: &Endpoint) {
+    fn note(&mut self, failure: ForwardFailure, endpoint: &Endpoint) {
         self.account.end = match failure {
-            Failure::Died { .. } => RequestEnd::UpstreamDied,
-            Failure::Timeout => RequestEnd::Timeout,
-            Failure::Cut | Failure::ShutDown => RequestEnd::Cut,
-            Failure::BadResponse(_) => RequestEnd::BadResponse,
-            Failure::BadBody(_) | Failure::Untranslatable | Failure::LengthRequired => {
-                RequestEnd::BadRequest
-            }
-            Failure::Limited { limit, .. } => RequestEnd::Limited(limit),
-            Failure::ClientGone => RequestEnd::ClientClosed,
-            Failure::Truncated(Truncation::CutByDrain) => RequestEnd::Cut,
-            Failure::Truncated(_) => RequestEnd::Truncated,
+            ForwardFailure::Died { .. } => RequestEnd::UpstreamDied,
+            ForwardFailure::Timeout => RequestEnd::Timeout,
+            ForwardFailure::Cut | ForwardFailure::ShutDown => RequestEnd::Cut,
+            ForwardFailure::BadResponse(_) => RequestEnd::BadResponse,
+            ForwardFailure::BadBody(_)
+            | ForwardFailure::Untranslatable
+            | ForwardFailure::LengthRequired => RequestEnd::BadRequest,
+            ForwardFailure::Limited { limit, .. } => RequestEnd::Limited(limit),
+            ForwardFailure::ClientGone => RequestEnd::ClientClosed,
+            ForwardFailure::Truncated(Truncation::CutByDrain) => RequestEnd::Cut,
+            ForwardFailure::Truncated(_) => RequestEnd::Truncated,
         };
         match failure {
             // It has said so itself: nothing has broken.
-            Failure::Died { .. }
+            ForwardFailure::Died { .. }
                 if matches!(
                     self.undelivered,
-                    Some(retry::Failure::RefusedStream | retry::Failure::GoAway)
+                    Some(retry::AttemptFailure::RefusedStream | retry::AttemptFailure::GoAway)
                 ) =>
             {
                 endpoint.hint();
             }
-            Failure::Died { .. } => endpoint.request_lost(),
-            Failure::BadResponse(_) => endpoint.hint(),
+            ForwardFailure::Died { .. } => endpoint.request_lost(),
+            ForwardFailure::BadResponse(_) => endpoint.hint(),
             // It was never asked.
-            Failure::Untranslatable | Failure::LengthRequired => self.account.backend = None,
+            ForwardFailure::Untranslatable | ForwardFailure::LengthRequired => {
+                self.account.backend = None
+            }
             // Where an answer can be given, it is counted with that.
-            Failure::Limited {
+            ForwardFailure::Limited {
                 limit,
                 answer: None,
             } => {
                 self.plane.counters.limited(limit);
                 self.account.cause = "cut at a limit of [server]".into();
             }
-            Failure::Truncated(cause) => {
+            ForwardFailure::Truncated(cause) => {
                 self.account.cause = cause.as_str().into();
                 if cause == Truncation::UpstreamClosed {
                     endpoint.request_lost();
@@ -333,7 +340,7 @@ impl Transaction<'_> {
         }
         if matches!(
             failure,
-            Failure::Cut | Failure::Truncated(Truncation::CutByDrain)
+            ForwardFailure::Cut | ForwardFailure::Truncated(Truncation::CutByDrain)
         ) {
             let buffer = self.client.buffer.bytes();
             tracing::warn!(

@@ -8,15 +8,17 @@ use std::task::{Poll, ready};
 
 use crate::config::{self, Config};
 use crate::core::Time;
-use crate::core::hold::{self, Admission, Limits, OnEmpty, Refusal, Waiter, admit, second_look};
+use crate::core::hold::{
+    self, Admission, HoldCandidate, HoldLimits, HoldRefusal, OnEmpty, admit, second_look,
+};
 use crate::proxy::buffer::LARGE;
-use crate::proxy::client::Client;
+use crate::proxy::client::ClientConnection;
 use crate::proxy::client::heard::{Looks, Waited};
-use crate::proxy::client::upload::Upload;
+use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::upstream::{Excluded, admit_waiter};
 use crate::registry::Handle;
 use crate::registry::endpoint::Permit;
-use crate::registry::snapshot::{Pool, PoolShared};
+use crate::registry::snapshot::{PoolShared, PoolSnapshot};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
 
@@ -25,13 +27,13 @@ const ROOM_ROUND: u32 = 4;
 
 /// How a wait ended.
 #[derive(Debug)]
-pub enum Held {
+pub enum HoldEnd {
     /// Try again, and let go of the place afterwards.
-    Released(Place),
+    Released(HoldTicket),
     /// There was room after all.
     Admitted(Permit),
     /// It may not wait, or has waited long enough: 503. The text is for the client.
-    GaveUp(Refusal, &'static str),
+    GaveUp(HoldRefusal, &'static str),
     /// Nothing became eligible in time: 503.
     NoneReady,
     /// The process is at its end: 503.
@@ -48,7 +50,7 @@ pub enum Held {
 
 /// A request that has to wait.
 #[derive(Debug)]
-pub struct Wish<'a> {
+pub struct HoldRequest<'a> {
     /// When it first had to.
     pub since: Time,
     /// When its `total_timeout` is over.
@@ -62,12 +64,12 @@ pub struct Wish<'a> {
     /// The configuration that it was routed by.
     pub config: &'a Arc<Config>,
     /// Its body, as far as it has come.
-    pub upload: &'a mut Upload,
+    pub upload: &'a mut RequestUpload,
 }
 
 /// A place in the queue: counts a waiting request for as long as it waits.
 #[derive(Debug)]
-pub struct Place {
+pub struct HoldTicket {
     shared: Arc<PoolShared>,
     bytes: u64,
     for_room: bool,
@@ -75,7 +77,7 @@ pub struct Place {
     granted: bool,
 }
 
-impl Place {
+impl HoldTicket {
     /// The second value: see [`Room::wait`](crate::registry::endpoint::waiters::Room::wait).
     fn new(shared: Arc<PoolShared>, bytes: u64, for_room: bool) -> (Self, bool) {
         shared.held.fetch_add(1, Ordering::SeqCst);
@@ -105,7 +107,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for HoldTicket {
     fn drop(&mut self) {
         self.shared.held.fetch_sub(1, Ordering::SeqCst);
         self.shared
@@ -122,61 +124,66 @@ impl Drop for Place {
 }
 
 /// Waits until the pool has something eligible, with room.
-pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wish<'_>) -> Held {
+pub async fn wait(
+    registry: &Handle,
+    pool: &PoolSnapshot,
+    client: &mut ClientConnection,
+    wish: HoldRequest<'_>,
+) -> HoldEnd {
     let is_current = || Arc::ptr_eq(&registry.snapshot().config, wish.config);
     // By the rules of a pool that is gone, it might try backends for ever that nobody lets it in to.
     if !is_current() {
-        return Held::Reconfigured;
+        return HoldEnd::Reconfigured;
     }
     let shared = &pool.shared;
     let config = &pool.config.hold;
-    let limits = Limits {
+    let limits = HoldLimits {
         on_empty: match config.on_empty {
-            config::OnEmpty::Hold => OnEmpty::Hold,
-            config::OnEmpty::Fail => OnEmpty::Fail,
-            config::OnEmpty::FailOpen => OnEmpty::FailOpen,
+            config::OnEmptyConfig::Hold => OnEmpty::Hold,
+            config::OnEmptyConfig::Fail => OnEmpty::Fail,
+            config::OnEmptyConfig::FailOpen => OnEmpty::FailOpen,
         },
         timeout: config.timeout,
         max_requests: config.max_requests,
         max_bytes: config.max_bytes,
     };
     let bytes = client.buffer.len() as u64;
-    let held = hold::Held {
+    let held = hold::HeldTotals {
         requests: shared.held.load(Ordering::Relaxed),
         bytes: shared.held_bytes.load(Ordering::Relaxed),
     };
-    let waiter = Waiter {
+    let waiter = HoldCandidate {
         bytes,
         since: wish.since,
         may_fail_open: wish.may_fail_open,
     };
     let mut deadline = match admit(held, waiter, &limits, clock::now()) {
         Admission::Hold { until } => until,
-        Admission::Fail(refusal) => return Held::GaveUp(refusal, refusal.as_str()),
-        Admission::FailOpen => return Held::FailOpen,
+        Admission::Fail(refusal) => return HoldEnd::GaveUp(refusal, refusal.as_str()),
+        Admission::FailOpen => return HoldEnd::FailOpen,
     };
     let mut late = match wish.for_room {
-        true => Held::GaveUp(Refusal::TooLong, "no backend had room in time"),
-        false => Held::NoneReady,
+        true => HoldEnd::GaveUp(HoldRefusal::TooLong, "no backend had room in time"),
+        false => HoldEnd::NoneReady,
     };
     if let Some(ends) = wish.ends.filter(|ends| *ends < deadline) {
-        (deadline, late) = (ends, Held::TooLate);
+        (deadline, late) = (ends, HoldEnd::TooLate);
     }
-    let (mut place, first) = Place::new(shared.clone(), bytes, wish.for_room);
+    let (mut place, first) = HoldTicket::new(shared.clone(), bytes, wish.for_room);
     let mut reconfigured = pin!(shared.queue.reconfigured.notified());
     reconfigured.as_mut().enable();
     // Whoever publishes a snapshot looks at `held` afterwards; we counted first and look at the snapshot now.
     // Where something is eligible and yet refused us (it was tried, or is full), no publication will wake us.
     fence(Ordering::SeqCst);
     if !is_current() {
-        return Held::Reconfigured;
+        return HoldEnd::Reconfigured;
     }
     let newest = newest(registry, pool);
     if first
         && let Some(newest) = &newest
         && let Some(permit) = admit_waiter(newest, wish.excluded)
     {
-        return Held::Admitted(permit);
+        return HoldEnd::Admitted(permit);
     }
     let round = if wish.for_room { ROOM_ROUND } else { 0 };
     let mut look_again = newest
@@ -199,31 +206,31 @@ pub async fn wait(registry: &Handle, pool: &Pool, client: &mut Client, wish: Wis
             return Poll::Ready(None);
         }
         if reconfigured.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Held::Reconfigured));
+            return Poll::Ready(Some(HoldEnd::Reconfigured));
         }
         client.interrupt.register(cx.waker());
         if client.interrupt.level() == Level::Cut {
-            return Poll::Ready(Some(Held::ShutDown));
+            return Poll::Ready(Some(HoldEnd::ShutDown));
         }
         // What no room is left for stays in the kernel, and holds the client back.
         let most = place.grow(client.buffer.len() as u64, limits.max_bytes);
         let gone = client.poll_gone(cx, most, wish.upload);
         place.grow(client.buffer.len() as u64, limits.max_bytes);
         if gone {
-            return Poll::Ready(Some(Held::ClientGone));
+            return Poll::Ready(Some(HoldEnd::ClientGone));
         }
         let is_deaf = client.finished || !client.buffer.has_room(most.min(LARGE));
         match ready!(looks.poll(cx, client, is_deaf, deadline)) {
-            Waited::Enough => Poll::Ready(Some(std::mem::replace(&mut late, Held::ClientGone))),
-            Waited::Abandoned => Poll::Ready(Some(Held::ClientGone)),
+            Waited::Enough => Poll::Ready(Some(std::mem::replace(&mut late, HoldEnd::ClientGone))),
+            Waited::Abandoned => Poll::Ready(Some(HoldEnd::ClientGone)),
         }
     })
     .await;
-    end.unwrap_or(Held::Released(place))
+    end.unwrap_or(HoldEnd::Released(place))
 }
 
 /// The pool as it is now.
-fn newest(registry: &Handle, pool: &Pool) -> Option<Arc<Pool>> {
+fn newest(registry: &Handle, pool: &PoolSnapshot) -> Option<Arc<PoolSnapshot>> {
     let snapshot = registry.snapshot();
     let mut pools = snapshot.pools.iter();
     pools

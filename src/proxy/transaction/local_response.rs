@@ -4,22 +4,22 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::Transaction;
-use super::record::{Account, RequestEnd};
+use super::record::{RequestEnd, RequestRecord};
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
 use crate::metrics::Limit;
 use crate::net::connect_fault::ConnectFault;
 use crate::proxy::client::upload::UploadError;
-use crate::proxy::client::{Client, Next};
-use crate::proxy::data_plane::Plane;
+use crate::proxy::client::{AfterRequest, ClientConnection};
+use crate::proxy::data_plane::DataPlane;
 use crate::proxy::error_response::{SHUTTING_DOWN, write_local_response};
-use crate::proxy::forward::Failure;
+use crate::proxy::forward::ForwardFailure;
 use crate::proxy::forward::headers::hsts;
-use crate::proxy::h1::method::{Method, Version};
+use crate::proxy::h1::method::{HttpVersion, Method};
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::messages::grpc;
 use crate::proxy::transaction::redirect;
-use crate::registry::snapshot::Pool;
+use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::rt::panics;
 
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An answer that we give ourselves.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
+pub(super) struct LocalResponse {
     pub(super) status: u16,
     /// What the client is told.
     pub(super) cause: &'static str,
@@ -39,7 +39,7 @@ pub(super) struct Answer {
     pub(super) limit: Option<Limit>,
 }
 
-impl Answer {
+impl LocalResponse {
     /// Nobody is configured to answer it.
     pub(super) const NO_ROUTE: Self = Self::new(404, "no route matches this host and path");
 
@@ -71,26 +71,28 @@ impl Answer {
 }
 
 impl Transaction<'_> {
-    pub(super) async fn give_up_as(&mut self, failure: retry::Failure) -> Next {
+    pub(super) async fn give_up_as(&mut self, failure: retry::AttemptFailure) -> AfterRequest {
         let answer = match failure {
-            retry::Failure::ConnectFailed => {
+            retry::AttemptFailure::ConnectFailed => {
                 self.none_ready("no backend could be reached", ConnectFault::cause)
             }
-            retry::Failure::RefusedStream => {
-                Answer::new(502, "the backend refused the request's HTTP/2 stream")
+            retry::AttemptFailure::RefusedStream => {
+                LocalResponse::new(502, "the backend refused the request's HTTP/2 stream")
             }
-            retry::Failure::GoAway => Answer::new(
+            retry::AttemptFailure::GoAway => LocalResponse::new(
                 502,
                 "the backend closed its HTTP/2 session without taking the request",
             ),
-            retry::Failure::Timeout => Answer::new(504, "the backend did not answer in time"),
-            _ if self.account.end == RequestEnd::Cut => {
-                Answer::new(502, "the backend is stopping and did not answer in time")
+            retry::AttemptFailure::Timeout => {
+                LocalResponse::new(504, "the backend did not answer in time")
             }
-            _ => Answer::new(502, "the backend closed the connection before it answered"),
+            _ if self.account.end == RequestEnd::Cut => {
+                LocalResponse::new(502, "the backend is stopping and did not answer in time")
+            }
+            _ => LocalResponse::new(502, "the backend closed the connection before it answered"),
         };
         self.account.end = match failure {
-            retry::Failure::Timeout => RequestEnd::Timeout,
+            retry::AttemptFailure::Timeout => RequestEnd::Timeout,
             _ if self.account.end == RequestEnd::Cut => RequestEnd::Cut,
             _ => RequestEnd::UpstreamDied,
         };
@@ -103,40 +105,40 @@ impl Transaction<'_> {
         &self,
         cause: &'static str,
         tried: fn(ConnectFault) -> &'static str,
-    ) -> Answer {
-        Answer {
+    ) -> LocalResponse {
+        LocalResponse {
             retry_after: Some(RETRY_AFTER),
             seen: match self.last_fault {
                 Some(_) => None,
                 None => Some(last_seen(&self.pool)),
             },
-            ..Answer::new(503, self.last_fault.map_or(cause, tried))
+            ..LocalResponse::new(503, self.last_fault.map_or(cause, tried))
         }
     }
 
-    pub(super) async fn give_up(&mut self, failure: Failure) -> Next {
+    pub(super) async fn give_up(&mut self, failure: ForwardFailure) -> AfterRequest {
         let answer = match failure {
-            Failure::BadResponse(cause) => Answer::new(502, cause),
-            Failure::BadBody(error) => body_answer(error),
-            Failure::LengthRequired => Answer::new(
+            ForwardFailure::BadResponse(cause) => LocalResponse::new(502, cause),
+            ForwardFailure::BadBody(error) => body_answer(error),
+            ForwardFailure::LengthRequired => LocalResponse::new(
                 411,
                 "the backend speaks HTTP/1.0: the request's body needs a Content-Length",
             ),
-            Failure::Untranslatable => Answer::new(
+            ForwardFailure::Untranslatable => LocalResponse::new(
                 400,
                 "the request can't be said in HTTP/2, which the pool speaks",
             ),
-            Failure::ShutDown => Answer::new(503, SHUTTING_DOWN),
-            Failure::Limited {
+            ForwardFailure::ShutDown => LocalResponse::new(503, SHUTTING_DOWN),
+            ForwardFailure::Limited {
                 limit,
                 answer: Some(status),
-            } => Answer::limited(limit, status),
-            _ => Answer::new(502, "the backend's answer could not be passed on"),
+            } => LocalResponse::limited(limit, status),
+            _ => LocalResponse::new(502, "the backend's answer could not be passed on"),
         };
         self.answer(answer).await
     }
 
-    pub(super) async fn answer(&mut self, answer: Answer) -> Next {
+    pub(super) async fn answer(&mut self, answer: LocalResponse) -> AfterRequest {
         answer_locally(
             self.plane,
             self.client,
@@ -150,7 +152,7 @@ impl Transaction<'_> {
 }
 
 /// What the pool's last probe has seen.
-fn last_seen(pool: &Pool) -> String {
+fn last_seen(pool: &PoolSnapshot) -> String {
     let seen = pool.backends.iter();
     let seen = seen.filter_map(|endpoint| Some((endpoint, endpoint.last_probe.get()?)));
     match seen.max_by_key(|(_, probe)| probe.at) {
@@ -163,18 +165,18 @@ fn last_seen(pool: &Pool) -> String {
 /// A mistake of ours has ended the request: its client gets 500 where it has seen nothing of another answer, else it is
 /// cut off. Either way its connection is closed, as nobody knows how far the request was read.
 pub(super) async fn after_panic(
-    plane: &Plane,
-    client: &mut Client,
+    plane: &DataPlane,
+    client: &mut ClientConnection,
     head: &RequestHead,
-    account: &mut Account,
-) -> Next {
+    account: &mut RequestRecord,
+) -> AfterRequest {
     let next = match client.is_answered {
         true => {
             account.cause = Cow::Borrowed(panics::CAUSE);
-            Next::Abort
+            AfterRequest::Abort
         }
         false => {
-            let answer = Answer::new(500, panics::CAUSE);
+            let answer = LocalResponse::new(500, panics::CAUSE);
             answer_locally(plane, client, head, account, answer, false).await
         }
     };
@@ -182,22 +184,24 @@ pub(super) async fn after_panic(
     next
 }
 
-pub(super) fn body_answer(error: UploadError) -> Answer {
+pub(super) fn body_answer(error: UploadError) -> LocalResponse {
     match error {
-        UploadError::TooLarge => Answer::limited(Limit::Body, 413),
-        UploadError::Malformed => Answer::new(400, "the request's chunked body is malformed"),
+        UploadError::TooLarge => LocalResponse::limited(Limit::Body, 413),
+        UploadError::Malformed => {
+            LocalResponse::new(400, "the request's chunked body is malformed")
+        }
     }
 }
 
 /// Gives the client an answer of our own.
 pub(super) async fn answer_locally(
-    plane: &Plane,
-    client: &mut Client,
+    plane: &DataPlane,
+    client: &mut ClientConnection,
     head: &RequestHead,
-    account: &mut Account,
-    answer: Answer,
+    account: &mut RequestRecord,
+    answer: LocalResponse,
     body_complete: bool,
-) -> Next {
+) -> AfterRequest {
     if let Some(limit) = answer.limit {
         plane.counters.limited(limit);
         account.end = RequestEnd::Limited(limit);
@@ -223,7 +227,7 @@ pub(super) async fn answer_locally(
     };
     account.local(answer.status, cause);
     let next = send(client, account, out, keep_alive, body_complete).await;
-    if next == Next::Abort && answer.limit.is_none() {
+    if next == AfterRequest::Abort && answer.limit.is_none() {
         account.end = RequestEnd::ClientClosed;
     }
     next
@@ -232,17 +236,17 @@ pub(super) async fn answer_locally(
 /// Sends the client to HTTPS: with 301 where any client asks again with the same method, else with 308, which keeps
 /// method and body (RFC 9110, sections 15.4.2 and 15.4.9).
 pub(super) async fn redirect(
-    plane: &Plane,
-    client: &mut Client,
+    plane: &DataPlane,
+    client: &mut ClientConnection,
     head: &RequestHead,
-    account: &mut Account,
+    account: &mut RequestRecord,
     port: u16,
-) -> Next {
+) -> AfterRequest {
     account.occupied = head.len;
     let whole = head.body.is_empty();
     let buffer = client.buffer.bytes();
     let Some(location) = redirect::location(buffer, head, port) else {
-        let answer = Answer::new(400, "without a Host there is nothing to redirect to");
+        let answer = LocalResponse::new(400, "without a Host there is nothing to redirect to");
         return answer_locally(plane, client, head, account, answer, whole).await;
     };
     let status = match head.method {
@@ -254,18 +258,23 @@ pub(super) async fn redirect(
     redirect::write(&mut out, status, &location, !keep_alive);
     account.local(status, Cow::Borrowed(""));
     let next = send(client, account, out, keep_alive, whole).await;
-    if next == Next::Abort {
+    if next == AfterRequest::Abort {
         account.end = RequestEnd::ClientClosed;
     }
     next
 }
 
 /// Whether the connection may be used again after an answer of our own.
-fn may_be_kept(plane: &Plane, client: &Client, head: &RequestHead, body_complete: bool) -> bool {
+fn may_be_kept(
+    plane: &DataPlane,
+    client: &ClientConnection,
+    head: &RequestHead,
+    body_complete: bool,
+) -> bool {
     // What is left of the body would be taken for the next request.
     // And an HTTP/1.0 client wants to be told that its connection stays open, which such an answer does not do.
     head.keep_alive
-        && head.version == Version::Http11
+        && head.version == HttpVersion::Http11
         && body_complete
         && !client.finished
         && !plane.is_lame()
@@ -273,12 +282,12 @@ fn may_be_kept(plane: &Plane, client: &Client, head: &RequestHead, body_complete
 
 /// Sends an answer of our own.
 async fn send(
-    client: &mut Client,
-    account: &mut Account,
+    client: &mut ClientConnection,
+    account: &mut RequestRecord,
     mut out: Vec<u8>,
     keep_alive: bool,
     body_complete: bool,
-) -> Next {
+) -> AfterRequest {
     let head = memchr::memmem::find(&out, b"\r\n\r\n").map_or(out.len(), |end| end + 4);
     account.local_bytes((out.len() - head) as u64);
     if client.origin.hsts > 0 {
@@ -289,9 +298,9 @@ async fn send(
         out.extend_from_slice(&body);
     }
     match client.write_all(&out, clock::now() + PATIENCE).await {
-        Ok(()) if keep_alive => Next::KeepAlive,
-        Ok(()) if body_complete => Next::Close,
-        Ok(()) => Next::Linger,
-        Err(_) => Next::Abort,
+        Ok(()) if keep_alive => AfterRequest::KeepAlive,
+        Ok(()) if body_complete => AfterRequest::Close,
+        Ok(()) => AfterRequest::Linger,
+        Err(_) => AfterRequest::Abort,
     }
 }

@@ -11,19 +11,19 @@ pub mod request_id;
 use std::pin::pin;
 use std::sync::Arc;
 
-use hold::{Held, Place};
-use local_response::{Answer, answer_locally, body_answer};
+use hold::{HoldEnd, HoldTicket};
+use local_response::{LocalResponse, answer_locally, body_answer};
 
-use super::forward::Failure;
+use super::forward::ForwardFailure;
 use crate::config::Config;
 use crate::core::Time;
 use crate::core::hold::{self as hold_limits, RETRY_AFTER};
-use crate::core::retry::{self, RetryReason, Tried, Verdict};
+use crate::core::retry::{self, AttemptHistory, RetryReason, RetryVerdict};
 use crate::metrics::Limit;
 use crate::net::connect_fault::ConnectFault;
-use crate::proxy::client::upload::Upload;
-use crate::proxy::client::{Client, Next};
-use crate::proxy::data_plane::Plane;
+use crate::proxy::client::upload::RequestUpload;
+use crate::proxy::client::{AfterRequest, ClientConnection};
+use crate::proxy::data_plane::DataPlane;
 use crate::proxy::error_response::SHUTTING_DOWN;
 use crate::proxy::forward::headers::incoming_request_id;
 use crate::proxy::forward::passes;
@@ -31,10 +31,10 @@ use crate::proxy::h1::request::RequestHead;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::proxy::upstream::{self, Excluded};
 use crate::registry::endpoint::Permit;
-use crate::registry::snapshot::Pool;
+use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::rt::panics::{self, Panicked};
-use record::{Account, RequestEnd};
+use record::{RequestEnd, RequestRecord};
 
 /// What a request is told that has waited in vain.
 const NONE_IN_TIME: &str = "no backend became ready in time";
@@ -45,30 +45,30 @@ const CIRCLE: &str = "this request has passed lameduck again and again: a backen
 /// How one attempt ended.
 enum Attempt {
     /// The client has its answer, or can't be given one.
-    Over(Next),
+    Over(AfterRequest),
     /// It failed, and the client has seen nothing of it.
-    Failed(Failure),
+    Failed(ForwardFailure),
     /// Nothing was sent.
     NotConnected(ConnectFault),
 }
 
 /// One request under way.
 struct Transaction<'a> {
-    plane: &'a Arc<Plane>,
-    client: &'a mut Client,
+    plane: &'a Arc<DataPlane>,
+    client: &'a mut ClientConnection,
     head: &'a RequestHead,
     config: Arc<Config>,
-    pool: Arc<Pool>,
+    pool: Arc<PoolSnapshot>,
     id: &'a RequestId,
-    account: &'a mut Account,
-    upload: Upload,
+    account: &'a mut RequestRecord,
+    upload: RequestUpload,
     /// Where it is not sent to again.
     excluded: Excluded,
-    tried: Tried,
+    tried: AttemptHistory,
     /// Only a new connection will do: where one has died, the other kept ones are likely to be as dead.
     fresh: bool,
     /// Why the last attempt has surely not reached the backend, if that is so.
-    undelivered: Option<retry::Failure>,
+    undelivered: Option<retry::AttemptFailure>,
     /// A reload has left no pool that it is for.
     is_unrouted: bool,
     /// The client has got something of the last attempt's answer: an interim response.
@@ -78,14 +78,18 @@ struct Transaction<'a> {
 }
 
 /// Answers the request whose head is at the start of the client's buffer.
-pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) -> Next {
+pub async fn run(
+    plane: &Arc<DataPlane>,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+) -> AfterRequest {
     let complete = clock::now();
     let began = client.head_began.take().unwrap_or(complete);
     let id = match incoming_request_id(client.buffer.bytes(), head) {
         Some(given) => RequestId::given(given),
         None => RequestId::made(plane.next_request()),
     };
-    let mut account = Account::new(began, complete);
+    let mut account = RequestRecord::new(began, complete);
     let mut pool = None;
     client.is_answered = false;
     let answered = {
@@ -99,7 +103,7 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
         Err(Panicked) => local_response::after_panic(plane, client, head, &mut account).await,
     };
     account.close(plane, client, head, &id, pool.as_deref());
-    if next == Next::KeepAlive {
+    if next == AfterRequest::KeepAlive {
         client.buffer.consume(account.occupied);
     }
     next
@@ -107,13 +111,13 @@ pub async fn run(plane: &Arc<Plane>, client: &mut Client, head: &RequestHead) ->
 
 /// Routes the request and has it answered; `routed` is where to.
 async fn answer_request(
-    plane: &Arc<Plane>,
-    client: &mut Client,
+    plane: &Arc<DataPlane>,
+    client: &mut ClientConnection,
     head: &RequestHead,
     id: &RequestId,
-    account: &mut Account,
-    routed: &mut Option<Arc<Pool>>,
-) -> Next {
+    account: &mut RequestRecord,
+    routed: &mut Option<Arc<PoolSnapshot>>,
+) -> AfterRequest {
     if let Some(port) = client.origin.redirect_https {
         return local_response::redirect(plane, client, head, account, port).await;
     }
@@ -126,17 +130,17 @@ async fn answer_request(
         *routed = route.and_then(|index| snapshot.pools.get(index).cloned());
         snapshot.config.clone()
     };
-    let upload = Upload::new(head.body, head.len, config.server.max_body);
+    let upload = RequestUpload::new(head.body, head.len, config.server.max_body);
     // Where it is for another pool at its end, that one has it in its account.
     match (routed.clone(), upload) {
         (None, _) => {
             account.occupied = head.len;
             let whole = head.body.is_empty();
-            let answer = Answer::NO_ROUTE;
+            let answer = LocalResponse::NO_ROUTE;
             answer_locally(plane, client, head, account, answer, whole).await
         }
         (Some(_), _) if passes::is_circle(client.buffer.bytes(), head) => {
-            let answer = Answer::new(508, CIRCLE);
+            let answer = LocalResponse::new(508, CIRCLE);
             let whole = head.body.is_empty();
             account.occupied = head.len;
             answer_locally(plane, client, head, account, answer, whole).await
@@ -156,7 +160,7 @@ async fn answer_request(
                 account,
                 upload,
                 excluded: Excluded::default(),
-                tried: Tried::default(),
+                tried: AttemptHistory::default(),
                 fresh: false,
                 undelivered: None,
                 is_unrouted: false,
@@ -171,14 +175,14 @@ async fn answer_request(
 }
 
 impl Transaction<'_> {
-    async fn run(&mut self) -> Next {
+    async fn run(&mut self) -> AfterRequest {
         let next = self.attempts().await;
         self.account.bytes_in += self.upload.total();
         self.account.occupied = self.upload.occupied();
         next
     }
 
-    async fn attempts(&mut self) -> Next {
+    async fn attempts(&mut self) -> AfterRequest {
         if let Err(error) = self.upload.absorb(&self.client.buffer) {
             return self.answer(body_answer(error)).await;
         }
@@ -209,7 +213,7 @@ impl Transaction<'_> {
     }
 
     /// Waits for something eligible; with fail-open, enters a backend that is not.
-    async fn wait(&mut self, since: &mut Option<Time>) -> Result<Option<Permit>, Next> {
+    async fn wait(&mut self, since: &mut Option<Time>) -> Result<Option<Permit>, AfterRequest> {
         let now = clock::now();
         let for_room = upstream::waits_for_room(&self.pool, &self.excluded);
         // Backends that are full are no reason to try those that are down.
@@ -219,7 +223,7 @@ impl Transaction<'_> {
             &self.plane.registry,
             &self.pool,
             self.client,
-            hold::Wish {
+            hold::HoldRequest {
                 since: began,
                 ends: self.ends(),
                 may_fail_open,
@@ -234,7 +238,7 @@ impl Transaction<'_> {
         self.account.held += waited;
         self.pool.shared.counters.held(waited);
         match held {
-            Held::FailOpen => {
+            HoldEnd::FailOpen => {
                 if let Some(most) = self.worth_waiting() {
                     self.receive(most).await?;
                 }
@@ -246,44 +250,44 @@ impl Transaction<'_> {
                 }
                 Ok(permit)
             }
-            Held::Admitted(permit) => Ok(Some(permit)),
-            Held::Released(place) => self.leave_hold(place, since).await,
-            Held::TooLate => {
-                let answer = Answer {
+            HoldEnd::Admitted(permit) => Ok(Some(permit)),
+            HoldEnd::Released(place) => self.leave_hold(place, since).await,
+            HoldEnd::TooLate => {
+                let answer = LocalResponse {
                     limit: Some(Limit::TotalTimeout),
                     ..self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold)
                 };
                 Err(self.answer(answer).await)
             }
-            Held::NoneReady => {
-                self.account.end = RequestEnd::NotReady(hold_limits::Refusal::TooLong);
+            HoldEnd::NoneReady => {
+                self.account.end = RequestEnd::NotReady(hold_limits::HoldRefusal::TooLong);
                 let answer = self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold);
                 Err(self.answer(answer).await)
             }
-            Held::GaveUp(refusal, cause) => {
+            HoldEnd::GaveUp(refusal, cause) => {
                 self.account.end = RequestEnd::NotReady(refusal);
                 let answer = match for_room {
                     // Backends are ready, and full: no probe says more.
-                    true => Answer {
+                    true => LocalResponse {
                         retry_after: Some(RETRY_AFTER),
-                        ..Answer::new(503, cause)
+                        ..LocalResponse::new(503, cause)
                     },
                     false => self.none_ready(cause, ConnectFault::cause),
                 };
                 Err(self.answer(answer).await)
             }
-            Held::Reconfigured => match self.route_anew() {
+            HoldEnd::Reconfigured => match self.route_anew() {
                 true => Ok(None),
-                false => Err(self.answer(Answer::NO_ROUTE).await),
+                false => Err(self.answer(LocalResponse::NO_ROUTE).await),
             },
-            Held::ShutDown => {
-                let answer = Answer {
+            HoldEnd::ShutDown => {
+                let answer = LocalResponse {
                     retry_after: Some(RETRY_AFTER),
-                    ..Answer::new(503, SHUTTING_DOWN)
+                    ..LocalResponse::new(503, SHUTTING_DOWN)
                 };
                 Err(self.answer(answer).await)
             }
-            Held::ClientGone => Err(self.client_gone()),
+            HoldEnd::ClientGone => Err(self.client_gone()),
         }
     }
 
@@ -307,17 +311,17 @@ impl Transaction<'_> {
     }
 
     /// Nobody is left to be answered.
-    fn client_gone(&mut self) -> Next {
+    fn client_gone(&mut self) -> AfterRequest {
         self.account.end = RequestEnd::ClientClosed;
-        Next::Close
+        AfterRequest::Close
     }
 
     /// Let go: its place in the queue is kept until it has been tried whether there is room.
     async fn leave_hold(
         &mut self,
-        mut place: Place,
+        mut place: HoldTicket,
         since: &mut Option<Time>,
-    ) -> Result<Option<Permit>, Next> {
+    ) -> Result<Option<Permit>, AfterRequest> {
         if let Err(error) = self.upload.absorb(&self.client.buffer) {
             drop(place);
             return Err(self.answer(body_answer(error)).await);
@@ -360,7 +364,7 @@ impl Transaction<'_> {
     }
 
     /// One attempt; `None`: try again.
-    async fn attempt(&mut self, permit: Permit) -> Option<Next> {
+    async fn attempt(&mut self, permit: Permit) -> Option<AfterRequest> {
         self.account.attempts += 1;
         let began = clock::now();
         let (permit, reused) = self.connection_of(permit, began);
@@ -370,24 +374,24 @@ impl Transaction<'_> {
             Attempt::Over(next) => return Some(next),
             Attempt::NotConnected(fault) => {
                 self.last_fault = Some(fault);
-                retry::Failure::ConnectFailed
+                retry::AttemptFailure::ConnectFailed
             }
             Attempt::Failed(failure) => match failure {
                 // Another backend's answer would begin in the middle of this one's.
-                Failure::Cut | Failure::Died { .. } if self.has_passed => {
-                    retry::Failure::ResponseBegun
+                ForwardFailure::Cut | ForwardFailure::Died { .. } if self.has_passed => {
+                    retry::AttemptFailure::ResponseBegun
                 }
-                Failure::Cut => {
+                ForwardFailure::Cut => {
                     self.excluded.prefer_youngest();
-                    retry::Failure::CutByDrain
+                    retry::AttemptFailure::CutByDrain
                 }
-                Failure::Died { .. } => self.undelivered.unwrap_or_else(|| {
+                ForwardFailure::Died { .. } => self.undelivered.unwrap_or_else(|| {
                     self.excluded.prefer_youngest();
-                    retry::Failure::DiedBeforeResponse {
+                    retry::AttemptFailure::DiedBeforeResponse {
                         after: clock::now().saturating_sub(began),
                     }
                 }),
-                Failure::Timeout => retry::Failure::Timeout,
+                ForwardFailure::Timeout => retry::AttemptFailure::Timeout,
                 _ => return Some(self.give_up(failure).await),
             },
         };
@@ -395,7 +399,7 @@ impl Transaction<'_> {
         self.look_again();
         self.tried.note(failure);
         match self.judge(failure) {
-            Verdict::Retry {
+            RetryVerdict::Retry {
                 elsewhere,
                 reason,
                 spend_budget,
@@ -406,22 +410,26 @@ impl Transaction<'_> {
                 self.pool.shared.counters.retried(reason, true);
                 self.account.retry_reason = Some(reason);
                 self.upload.rewind();
-                self.fresh |= failure != retry::Failure::ConnectFailed;
+                self.fresh |= failure != retry::AttemptFailure::ConnectFailed;
                 if !elsewhere {
                     self.excluded.clear();
                 }
                 None
             }
-            Verdict::Hold => {
+            RetryVerdict::Hold => {
                 self.account.retry_reason = Some(RetryReason::ConnectFailed);
                 None
             }
-            Verdict::GiveUp { reason } => Some(self.no_retry(failure, reason).await),
+            RetryVerdict::GiveUp { reason } => Some(self.no_retry(failure, reason).await),
         }
     }
 
     /// It isn't tried again, for this reason.
-    async fn no_retry(&mut self, failure: retry::Failure, reason: RetryReason) -> Next {
+    async fn no_retry(
+        &mut self,
+        failure: retry::AttemptFailure,
+        reason: RetryReason,
+    ) -> AfterRequest {
         if reason == RetryReason::Budget {
             let counters = &self.pool.shared.counters;
             counters.retried(failure.reason(), false);
@@ -430,19 +438,19 @@ impl Transaction<'_> {
         self.give_up_as(failure).await
     }
 
-    fn request(&self) -> retry::Request {
-        retry::Request {
+    fn request(&self) -> retry::RetryFacts {
+        retry::RetryFacts {
             idempotent: self.head.method.is_idempotent(),
             has_idempotency_key: self.head.idempotency_key,
             body_replayable: self.upload.is_replayable(),
         }
     }
 
-    fn limits(&self) -> retry::Limits {
-        retry::Limits {
+    fn limits(&self) -> retry::RetryLimits {
+        retry::RetryLimits {
             attempts: self.pool.config.retry.attempts,
             idempotency_key: self.pool.config.retry.idempotency_key,
-            ..retry::Limits::default()
+            ..retry::RetryLimits::default()
         }
     }
 
@@ -451,8 +459,8 @@ impl Transaction<'_> {
         self.request().may_be_repeated(&self.limits())
     }
 
-    fn judge(&self, failure: retry::Failure) -> Verdict {
-        let left = retry::Left {
+    fn judge(&self, failure: retry::AttemptFailure) -> RetryVerdict {
+        let left = retry::RetryOptions {
             others: self.excluded.leaves_any(&self.pool),
             token: self.pool.shared.budget.available(clock::now()),
         };

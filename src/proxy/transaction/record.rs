@@ -5,22 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::Time;
-use crate::core::hold::Refusal as HoldRefusal;
+use crate::core::hold::HoldRefusal;
 use crate::core::retry::RetryReason;
 use crate::metrics::Limit;
-use crate::proxy::client::Client;
-use crate::proxy::data_plane::Plane;
+use crate::proxy::client::ClientConnection;
+use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::Tally;
 use crate::proxy::forward::forwarded;
-use crate::proxy::forward::tunnel::{Passed, TunnelEnd};
+use crate::proxy::forward::tunnel::{TunnelBytes, TunnelEnd};
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
-use crate::proxy::refusal::Refusal;
+use crate::proxy::refusal::ClientRefusal;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::registry::endpoint::Endpoint;
-use crate::registry::snapshot::Pool;
+use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
-use crate::telemetry::access_log::Record;
+use crate::telemetry::access_log::AccessRecord;
 
 /// How a request ended, where not well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl RequestEnd {
 
 /// What is remembered of a request.
 #[derive(Debug)]
-pub struct Account {
+pub struct RequestRecord {
     /// When its first byte was read.
     pub began: Time,
     /// When its head was complete.
@@ -102,7 +102,7 @@ pub struct Account {
     answered: Option<Time>,
 }
 
-impl Account {
+impl RequestRecord {
     /// An account of a request whose head began and was complete then.
     pub fn new(began: Time, complete: Time) -> Self {
         Self {
@@ -137,7 +137,7 @@ impl Account {
     }
 
     /// The client was told `status`, and then so much has passed.
-    pub fn tunnelled(&mut self, status: u16, passed: Passed) {
+    pub fn tunnelled(&mut self, status: u16, passed: TunnelBytes) {
         self.status = status;
         self.bytes_in += passed.from_client;
         self.bytes_out += passed.to_client;
@@ -172,11 +172,11 @@ impl Account {
     /// Counts the request and writes its line.
     pub fn close(
         &self,
-        plane: &Plane,
-        client: &Client,
+        plane: &DataPlane,
+        client: &ClientConnection,
         head: &RequestHead,
         id: &RequestId,
-        pool: Option<&Pool>,
+        pool: Option<&PoolSnapshot>,
     ) {
         let now = clock::now();
         let duration = now.saturating_sub(self.began);
@@ -208,7 +208,7 @@ impl Account {
             forwarded::client(buffer, head, |address| config.headers.trusts(address))
         });
         let told = told.flatten().map(|address| address.to_string());
-        plane.access_log.record(&Record {
+        plane.access_log.record(&AccessRecord {
             time: self.began,
             client: told.as_deref().unwrap_or(&client.origin.ip),
             method: head.method_span.of(buffer),
@@ -235,17 +235,23 @@ impl Account {
 }
 
 /// Counts a refusal and writes its line, with as much of a request line as there is.
-pub fn refused(plane: &Plane, client: &Client, refusal: &Refusal) {
+pub fn refused(plane: &DataPlane, client: &ClientConnection, refusal: &ClientRefusal) {
     let seen = client.buffer.bytes();
     record_refusal(plane, &client.origin.ip, seen, client.head_began, refusal);
 }
 
 /// The same for one that never became a client: `seen` is what it has sent.
-pub fn turned_away(plane: &Plane, ip: &str, seen: &[u8], refusal: &Refusal) {
+pub fn turned_away(plane: &DataPlane, ip: &str, seen: &[u8], refusal: &ClientRefusal) {
     record_refusal(plane, ip, seen, None, refusal);
 }
 
-fn record_refusal(plane: &Plane, ip: &str, seen: &[u8], began: Option<Time>, refusal: &Refusal) {
+fn record_refusal(
+    plane: &DataPlane,
+    ip: &str,
+    seen: &[u8],
+    began: Option<Time>,
+    refusal: &ClientRefusal,
+) {
     plane.counters.refused(refusal.reason);
     if let Some(limit) = refusal.limit {
         plane.counters.limited(limit);
@@ -258,7 +264,7 @@ fn record_refusal(plane: &Plane, ip: &str, seen: &[u8], began: Option<Time>, ref
     let mut words = first.splitn(3, |byte| *byte == b' ');
     let now = clock::now();
     let began = began.unwrap_or(now);
-    plane.access_log.record(&Record {
+    plane.access_log.record(&AccessRecord {
         time: began,
         duration: now.saturating_sub(began),
         client: ip,
@@ -267,6 +273,6 @@ fn record_refusal(plane: &Plane, ip: &str, seen: &[u8], began: Option<Time>, ref
         status: refusal.status,
         end: refusal.limit.map_or("refused", Limit::key),
         cause: refusal.detail,
-        ..Record::default()
+        ..AccessRecord::default()
     });
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use super::super::buffer::{AHEAD, BODY_STEP, LARGE};
 use super::Transaction;
-use super::local_response::{Answer, body_answer};
+use super::local_response::{LocalResponse, body_answer};
 use crate::core::Time;
 use crate::metrics::Limit;
-use crate::proxy::client::Next;
+use crate::proxy::client::AfterRequest;
 use crate::proxy::error_response::SHUTTING_DOWN;
 use crate::proxy::forward::min_rate::Pace;
-use crate::proxy::h1::request::Body;
+use crate::proxy::h1::request::RequestBody;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
 
@@ -32,11 +32,11 @@ const WAITING: usize = 8 * 1024;
 const NEWCOMER: Duration = Duration::from_millis(500);
 
 /// How the wait for the body ended.
-enum Arrival {
+enum BodyRead {
     Whole,
     /// There is no memory left to wait in: it is passed on as it comes.
     NoRoom,
-    Refused(Answer),
+    Refused(LocalResponse),
     ClientGone,
 }
 
@@ -45,7 +45,7 @@ impl Transaction<'_> {
     ///
     /// Not while nothing is ready: then the request has to be held before all else, in memory that `[pool.hold]` bounds,
     /// and the rest of its body is waited for when it is let go.
-    pub(super) async fn take_in(&mut self) -> Result<(), Next> {
+    pub(super) async fn take_in(&mut self) -> Result<(), AfterRequest> {
         match self.worth_waiting() {
             Some(most) if !self.pool.ready.is_empty() => self.receive(most).await,
             _ => Ok(()),
@@ -53,14 +53,14 @@ impl Transaction<'_> {
     }
 
     /// Waits for the rest of the body, whoever is ready. The buffer becomes no larger than `most`.
-    pub(super) async fn receive(&mut self, most: usize) -> Result<(), Next> {
+    pub(super) async fn receive(&mut self, most: usize) -> Result<(), AfterRequest> {
         let began = clock::now();
         let server = &self.config.server;
         let pace = match server.min_body_rate {
             Some(rate) if rate > 0 => (rate, server.rate_grace),
             _ => (SLOWEST, server.body_timeout),
         };
-        let mut wait = Wait {
+        let mut wait = BodyWait {
             most,
             newcomer_until: Some(began + NEWCOMER),
             progress: began,
@@ -70,13 +70,13 @@ impl Transaction<'_> {
         let arrival = poll_fn(|cx| self.poll_body(cx, &mut wait)).await;
         self.client.place = None;
         match arrival {
-            Arrival::Whole | Arrival::NoRoom => {
+            BodyRead::Whole | BodyRead::NoRoom => {
                 // It may have taken long: the world may be another.
                 self.look_again();
                 Ok(())
             }
-            Arrival::Refused(answer) => Err(self.answer(answer).await),
-            Arrival::ClientGone => Err(self.client_gone()),
+            BodyRead::Refused(answer) => Err(self.answer(answer).await),
+            BodyRead::ClientGone => Err(self.client_gone()),
         }
     }
 
@@ -85,7 +85,7 @@ impl Transaction<'_> {
     /// Not if it could not be kept for another attempt anyway; nor if the client asks first whether it is wanted
     /// (RFC 9110, section 10.1.1), which is the backend's to say.
     pub(super) fn worth_waiting(&self) -> Option<usize> {
-        let Body::Length(length) = self.head.body else {
+        let RequestBody::Length(length) = self.head.body else {
             return None;
         };
         if self.upload.is_complete()
@@ -99,28 +99,28 @@ impl Transaction<'_> {
         (whole <= LARGE).then_some(whole + AHEAD)
     }
 
-    fn poll_body(&mut self, cx: &mut Context<'_>, wait: &mut Wait) -> Poll<Arrival> {
+    fn poll_body(&mut self, cx: &mut Context<'_>, wait: &mut BodyWait) -> Poll<BodyRead> {
         loop {
             if let Err(error) = self.upload.absorb(&self.client.buffer) {
-                return Poll::Ready(Arrival::Refused(body_answer(error)));
+                return Poll::Ready(BodyRead::Refused(body_answer(error)));
             }
             if self.upload.is_complete() {
-                return Poll::Ready(Arrival::Whole);
+                return Poll::Ready(BodyRead::Whole);
             }
             let growth = self.client.buffer.growth(wait.most, BODY_STEP);
             if growth > 0 && !self.client.may_grow(growth) {
-                return Poll::Ready(Arrival::NoRoom);
+                return Poll::Ready(BodyRead::NoRoom);
             }
             let (buffer, stream) = (&mut self.client.buffer, &mut self.client.stream);
             match buffer.poll_fill_by(cx, stream, wait.most, BODY_STEP) {
                 Poll::Ready(Ok(count)) if count > 0 => wait.moved(clock::now()),
-                Poll::Ready(_) => return Poll::Ready(Arrival::ClientGone),
+                Poll::Ready(_) => return Poll::Ready(BodyRead::ClientGone),
                 Poll::Pending => break,
             }
         }
         self.client.interrupt.register(cx.waker());
         if self.client.interrupt.level() == Level::Cut {
-            return Poll::Ready(Arrival::Refused(Answer::new(503, SHUTTING_DOWN)));
+            return Poll::Ready(BodyRead::Refused(LocalResponse::new(503, SHUTTING_DOWN)));
         }
         let (at, limit) = self.patience(wait);
         if let Some(until) = wait.newcomer_until
@@ -133,18 +133,18 @@ impl Transaction<'_> {
             wait.newcomer_until = None;
         }
         if self.client.poll_evicted(cx, WAITING) {
-            let answer = Answer::limited(Limit::Memory, 408);
-            return Poll::Ready(Arrival::Refused(answer));
+            let answer = LocalResponse::limited(Limit::Memory, 408);
+            return Poll::Ready(BodyRead::Refused(answer));
         }
-        let answer = Answer::limited(limit, 408);
+        let answer = LocalResponse::limited(limit, 408);
         self.client
             .timer
             .poll(cx, at)
-            .map(|()| Arrival::Refused(answer))
+            .map(|()| BodyRead::Refused(answer))
     }
 
     /// Until when the body is waited for, and by which limit.
-    fn patience(&self, wait: &Wait) -> (Time, Limit) {
+    fn patience(&self, wait: &BodyWait) -> (Time, Limit) {
         let silent = wait.progress + self.config.server.body_timeout;
         let slow = wait.pace.deadline(self.upload.total());
         let late = self.ends();
@@ -158,7 +158,7 @@ impl Transaction<'_> {
 }
 
 /// The wait for a body.
-struct Wait {
+struct BodyWait {
     /// The buffer becomes no larger.
     most: usize,
     /// Until when it costs nobody anything; `None`: that has passed.
@@ -167,7 +167,7 @@ struct Wait {
     pace: Pace,
 }
 
-impl Wait {
+impl BodyWait {
     fn moved(&mut self, now: Time) {
         self.progress = now;
         self.pace.moved(now);

@@ -18,7 +18,7 @@ use crate::config;
 use crate::net::connect_fault::ConnectFault;
 use crate::net::keepalive::Keepalive;
 use crate::net::plain;
-use crate::proxy::data_plane::Plane;
+use crate::proxy::data_plane::DataPlane;
 use crate::registry::endpoint::{Permit, Resolved, Ticket};
 use crate::rt::clock::timeout;
 use crate::rt::shutdown_signal::Level;
@@ -39,7 +39,7 @@ pub struct Dialled {
 /// # Errors
 /// As [`super::connect`].
 pub async fn dial(
-    plane: &Plane,
+    plane: &DataPlane,
     permit: &Permit,
     upstream: &config::Upstream,
     behalf: Behalf,

@@ -20,13 +20,15 @@ use tokio::time::Sleep;
 use crate::config;
 use crate::core::Time;
 use crate::net::connect_fault::ConnectFault;
-use crate::proxy::data_plane::Plane;
+use crate::proxy::data_plane::DataPlane;
 use crate::proxy::h2::client_stream::ClientStream;
 use crate::proxy::h2::session_watch::{SessionWatch, WatchedSession};
 use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
 use crate::proxy::h2::wire::SessionWire;
 use crate::proxy::upstream::{self, Behalf, ConnectError};
-use crate::registry::endpoint::{Connection, Endpoint, Entered, Permit, Session, Ticket};
+use crate::registry::endpoint::{
+    BackendSession, Endpoint, Entered, IdleConnection, Permit, Ticket,
+};
 use crate::rt::clock::{sleep, timeout};
 use crate::rt::panics;
 use crate::rt::shutdown_signal::Level;
@@ -55,7 +57,7 @@ const LAST_RESETS: Duration = Duration::from_millis(50);
 const PING: Duration = Duration::from_secs(310);
 
 /// A stream on a session that is open already, if there is one with room.
-pub fn reuse(permit: &Permit) -> Option<Box<Connection>> {
+pub fn reuse(permit: &Permit) -> Option<Box<IdleConnection>> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     if endpoint.epoch() != epoch {
         return None;
@@ -69,10 +71,10 @@ pub fn reuse(permit: &Permit) -> Option<Box<Connection>> {
 /// # Errors
 /// As for [`upstream::connect`]; nothing was sent.
 pub async fn connect(
-    plane: &Plane,
+    plane: &DataPlane,
     permit: &Permit,
     upstream: &config::Upstream,
-) -> Result<Box<Connection>, ConnectError> {
+) -> Result<Box<IdleConnection>, ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     let sessions = &endpoint.sessions;
     loop {
@@ -111,12 +113,12 @@ pub async fn connect(
     }
 }
 
-fn connection(endpoint: &Arc<Endpoint>, entered: Entered) -> Box<Connection> {
+fn connection(endpoint: &Arc<Endpoint>, entered: Entered) -> Box<IdleConnection> {
     if endpoint.gate.is_closed() {
         // Fail-open: it ends with its last stream, or it would keep the app from stopping.
         entered.session().close();
     }
-    Box::new(Connection {
+    Box::new(IdleConnection {
         epoch: entered.session().epoch,
         stream: Box::new(ClientStream::new(entered, endpoint.transport().0.scheme())),
         // Its session is closed when the transport changes.
@@ -134,7 +136,7 @@ fn connection(endpoint: &Arc<Endpoint>, entered: Entered) -> Box<Connection> {
 /// Opens a session, and waits for the backend's SETTINGS: they say how many streams it takes, that it speaks HTTP/2 at
 /// all, and that its process has accepted the connection, which a listener's queue alone does not.
 async fn open(
-    plane: &Plane,
+    plane: &DataPlane,
     permit: &Permit,
     upstream: &config::Upstream,
 ) -> Result<(), ConnectError> {
@@ -165,9 +167,9 @@ async fn open(
         .handshake::<_, Bytes>(stream)
         .await
         .map_err(failed)?;
-    let session = Arc::new(Session::new(epoch, sender.clone()));
+    let session = Arc::new(BackendSession::new(epoch, sender.clone()));
     let (settled, settings) = oneshot::channel();
-    let driver = Driver {
+    let driver = SessionDriver {
         connection,
         watch,
         session: session.clone(),
@@ -200,10 +202,10 @@ async fn open(
 }
 
 /// A session's task.
-struct Driver {
+struct SessionDriver {
     connection: client::Connection<SievedStream<WatchedSession<SessionWire>>, Bytes>,
     watch: Arc<SessionWatch>,
-    session: Arc<Session>,
+    session: Arc<BackendSession>,
     /// As long as it is here, the connection stays open.
     sender: Option<SendRequest<Bytes>>,
     endpoint: Arc<Endpoint>,
@@ -229,7 +231,7 @@ struct Driver {
 }
 
 /// Runs a session to its end. The ticket goes last: the descriptor is closed by then.
-async fn drive(driver: Driver, ticket: Ticket) {
+async fn drive(driver: SessionDriver, ticket: Ticket) {
     let (session, endpoint) = (driver.session.clone(), driver.endpoint.clone());
     {
         let mut driver = pin!(driver);
@@ -247,7 +249,7 @@ async fn drive(driver: Driver, ticket: Ticket) {
     drop(ticket);
 }
 
-impl Driver {
+impl SessionDriver {
     fn poll(&mut self, cx: &mut Context<'_>, ticket: &Ticket) -> Poll<()> {
         self.session.register(cx.waker());
         ticket.interrupt().register(cx.waker());

@@ -9,9 +9,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::ConnectError;
 use crate::net::proxy_protocol::write;
-use crate::registry::endpoint::{Connection, Endpoint, Transport};
+use crate::registry::endpoint::{Endpoint, IdleConnection, Transport};
 use crate::rt::clock::timeout;
-use crate::tls::upstream::{Alpn, Client, Counted, TlsStream, explain};
+use crate::tls::upstream::{Alpn, BackendTls, BackendTlsStream, CountingStream, explain};
 
 /// A handshake has at least this long, however short a connect may be: unlike a connect, it takes the backend's process,
 /// and one that is given up has cost a busy process what the next one costs again.
@@ -87,7 +87,7 @@ pub(super) async fn dressed(
             ..Dressed::plainly(stream)
         }),
         Some(client) => {
-            let stream = Counted::new(stream, sent);
+            let stream = CountingStream::new(stream, sent);
             let shaken = shake_hands(client, endpoint, alpn, patience, stream).await?;
             Ok(Dressed {
                 sent: shaken.written(),
@@ -99,19 +99,19 @@ pub(super) async fn dressed(
 }
 
 async fn shake_hands(
-    client: &Client,
+    client: &BackendTls,
     endpoint: &Endpoint,
     alpn: Alpn,
     patience: Duration,
-    stream: Counted,
-) -> Result<TlsStream, ConnectError> {
+    stream: CountingStream,
+) -> Result<BackendTlsStream, ConnectError> {
     let patience = patience.max(HANDSHAKE);
     match timeout(patience, client.connect(&endpoint.address, alpn, stream)).await {
         Err(_) => Err(ConnectError::Handshake(format!(
             "TLS: the handshake took longer than {patience:?}"
         ))),
         Ok(Err(error)) => Err(refused(endpoint, &error)),
-        Ok(Ok(stream)) => Ok(TlsStream::new(stream)),
+        Ok(Ok(stream)) => Ok(BackendTlsStream::new(stream)),
     }
 }
 
@@ -143,8 +143,8 @@ pub fn note_shortage(error: &ConnectError, endpoint: &Endpoint) {
 }
 
 /// The same, where the backend has said so after the handshake.
-pub fn note_refusal(connection: &Connection, endpoint: &Endpoint) {
-    if let Some(why) = tls_of(connection).and_then(TlsStream::refusal) {
+pub fn note_refusal(connection: &IdleConnection, endpoint: &Endpoint) {
+    if let Some(why) = tls_of(connection).and_then(BackendTlsStream::refusal) {
         complain(endpoint, why);
     }
 }
@@ -159,12 +159,12 @@ fn unknown(client: SocketAddr) -> SocketAddr {
 }
 
 /// The connection's TLS, if it has one of its own.
-pub(super) fn tls_of(connection: &Connection) -> Option<&TlsStream> {
+pub(super) fn tls_of(connection: &IdleConnection) -> Option<&BackendTlsStream> {
     (*connection.stream).as_any().downcast_ref()
 }
 
 /// Notes that a request of so many bytes was written. Over TLS there are more of them.
-pub fn note_written(connection: &mut Connection, bytes: u64) {
+pub fn note_written(connection: &mut IdleConnection, bytes: u64) {
     connection.sent = match tls_of(connection) {
         Some(tls) => tls.written(),
         None => connection.sent + bytes,

@@ -14,19 +14,19 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::ReadBuf;
 
-use super::data_plane::Plane;
+use super::data_plane::DataPlane;
 use super::h2::client_stream::ClientStream;
 use crate::config;
 use crate::config::own_address::OwnAddressError;
 use crate::core::Time;
 use crate::core::balance::Candidate;
 use crate::core::retry;
-use crate::net::accept_queue::Place;
+use crate::net::accept_queue::AcceptState;
 use crate::net::connect_fault::ConnectFault;
 use crate::net::plain;
 use crate::net::socket;
-use crate::registry::endpoint::{Connection, Endpoint, Key, Permit};
-use crate::registry::snapshot::Pool;
+use crate::registry::endpoint::{BackendKey, Endpoint, IdleConnection, Permit};
+use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::tls::upstream::Alpn;
 pub use connect::{Dialled, dial};
@@ -46,14 +46,14 @@ impl Candidate for Arc<Endpoint> {
 #[derive(Debug, Default)]
 pub struct Excluded {
     /// Backends that it is not sent to again, and in which epoch: a process that was restarted meanwhile is another.
-    tried: Vec<(Key, u64)>,
+    tried: Vec<(BackendKey, u64)>,
     /// A backend has died under it: see [`retry::youngest`].
     prefer_youngest: bool,
 }
 
 impl Excluded {
     /// Adds one that was entered in this epoch.
-    pub fn add(&mut self, key: Key, epoch: u64) {
+    pub fn add(&mut self, key: BackendKey, epoch: u64) {
         self.tried.push((key, epoch));
     }
 
@@ -73,7 +73,7 @@ impl Excluded {
     }
 
     /// Where they are in the list of those that are ready.
-    fn indices(&self, pool: &Pool) -> Vec<usize> {
+    fn indices(&self, pool: &PoolSnapshot) -> Vec<usize> {
         match self.tried.is_empty() {
             true => Vec::new(),
             false => indices(pool, |endpoint| self.has(endpoint)),
@@ -81,13 +81,13 @@ impl Excluded {
     }
 
     /// Whether something eligible is left.
-    pub fn leaves_any(&self, pool: &Pool) -> bool {
+    pub fn leaves_any(&self, pool: &PoolSnapshot) -> bool {
         let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
         pool.ready.iter().any(left)
     }
 
     /// Whether something eligible is left besides this one.
-    pub fn leaves_any_but(&self, pool: &Pool, one: &Endpoint) -> bool {
+    pub fn leaves_any_but(&self, pool: &PoolSnapshot, one: &Endpoint) -> bool {
         let left = |endpoint: &Arc<Endpoint>| {
             endpoint.key != one.key && !self.has(endpoint) && !endpoint.gate.is_closed()
         };
@@ -95,7 +95,7 @@ impl Excluded {
     }
 }
 
-fn indices(pool: &Pool, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> {
+fn indices(pool: &PoolSnapshot, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> {
     (0..pool.ready.len())
         .filter(|index| test(&pool.ready[*index]))
         .collect()
@@ -104,7 +104,7 @@ fn indices(pool: &Pool, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> {
 /// Picks an eligible backend and enters its gate. Excluded ones are left out; and while there is any other, so are
 /// those that are still warming up (slow start) or may be on their way out, and for a request whose backend has died,
 /// those that a rolling restart would come to next. Where some wait for room already, they come first.
-pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+pub fn admit(pool: &PoolSnapshot, excluded: &Excluded) -> Option<Permit> {
     if pool.config.upstream.max_in_flight > 0 && pool.shared.queue.room.is_waited_for() {
         return None;
     }
@@ -112,7 +112,7 @@ pub fn admit(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
 }
 
 /// As [`admit`], for one whose turn it is.
-pub fn admit_waiter(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+pub fn admit_waiter(pool: &PoolSnapshot, excluded: &Excluded) -> Option<Permit> {
     if excluded.prefer_youngest {
         let ready = pool.ready.iter().filter(|endpoint| !excluded.has(endpoint));
         let since = ready.map(|endpoint| endpoint.ready_since());
@@ -128,7 +128,7 @@ pub fn admit_waiter(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
 }
 
 /// The same, but none that may be on its way out.
-pub fn admit_unsuspected(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+pub fn admit_unsuspected(pool: &PoolSnapshot, excluded: &Excluded) -> Option<Permit> {
     enter(pool, excluded.indices(pool), Choice::Best)
 }
 
@@ -141,7 +141,7 @@ enum Choice {
     Any,
 }
 
-fn enter(pool: &Pool, mut out: Vec<usize>, choice: Choice) -> Option<Permit> {
+fn enter(pool: &PoolSnapshot, mut out: Vec<usize>, choice: Choice) -> Option<Permit> {
     let limit = pool.config.upstream.max_in_flight;
     let warm_up = pool.config.slow_start.window;
     let mut second: Vec<usize> = Vec::new();
@@ -170,20 +170,20 @@ fn enter(pool: &Pool, mut out: Vec<usize>, choice: Choice) -> Option<Permit> {
 }
 
 /// Whether something is eligible that this request has not tried: if it got no permit, all of that is full.
-pub fn waits_for_room(pool: &Pool, excluded: &Excluded) -> bool {
+pub fn waits_for_room(pool: &PoolSnapshot, excluded: &Excluded) -> bool {
     let mut ready = pool.ready.iter();
     pool.config.upstream.max_in_flight > 0 && ready.any(|endpoint| !excluded.has(endpoint))
 }
 
 /// Whether there is a backend that fail-open may try.
-pub fn has_last_resort(pool: &Pool, excluded: &Excluded) -> bool {
+pub fn has_last_resort(pool: &PoolSnapshot, excluded: &Excluded) -> bool {
     pool.last_resort
         .iter()
         .any(|endpoint| !excluded.has(endpoint))
 }
 
 /// Enters a backend that fail-open may try, though its gate is closed.
-pub fn admit_anyway(pool: &Pool, excluded: &Excluded) -> Option<Permit> {
+pub fn admit_anyway(pool: &PoolSnapshot, excluded: &Excluded) -> Option<Permit> {
     let open: Vec<_> = pool
         .last_resort
         .iter()
@@ -198,7 +198,7 @@ pub fn reuse(
     endpoint: &Arc<Endpoint>,
     now: Time,
     once: impl Fn() -> bool,
-) -> Option<Box<Connection>> {
+) -> Option<Box<IdleConnection>> {
     loop {
         let own = endpoint.idle.take_own();
         let is_own = own.is_some();
@@ -208,25 +208,25 @@ pub fn reuse(
             continue;
         }
         match look(&mut connection) {
-            Look::Quiet if connection.safe_until <= now && once() => {
+            IdleState::Quiet if connection.safe_until <= now && once() => {
                 endpoint.release(connection);
                 return None;
             }
-            Look::Quiet if is_own => return Some(connection),
-            Look::Quiet => match moved_here(*connection) {
+            IdleState::Quiet if is_own => return Some(connection),
+            IdleState::Quiet => match moved_here(*connection) {
                 Some(connection) => return Some(connection),
                 None => continue,
             },
-            Look::Closed => endpoint.peer_closed(),
-            Look::Talking => {}
+            IdleState::Closed => endpoint.peer_closed(),
+            IdleState::Talking => {}
         }
     }
 }
 
 /// Another thread's connection as one of this thread's.
-fn moved_here(connection: Connection) -> Option<Box<Connection>> {
+fn moved_here(connection: IdleConnection) -> Option<Box<IdleConnection>> {
     let stream = plain::moved_here(connection.stream).ok()?;
-    Some(Box::new(Connection {
+    Some(Box::new(IdleConnection {
         stream,
         ..connection
     }))
@@ -234,7 +234,7 @@ fn moved_here(connection: Connection) -> Option<Box<Connection>> {
 
 /// What a look at an idle connection finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum IdleState {
     /// Nothing: as it should be.
     Quiet,
     /// The backend has closed it.
@@ -244,14 +244,14 @@ pub enum Look {
 }
 
 /// Looks at an idle connection without waiting.
-pub fn look(connection: &mut Connection) -> Look {
+pub fn look(connection: &mut IdleConnection) -> IdleState {
     let mut byte = [0u8; 1];
     let mut space = ReadBuf::new(&mut byte);
     let mut context = Context::from_waker(Waker::noop());
     match Pin::new(&mut *connection.stream).poll_read(&mut context, &mut space) {
-        Poll::Pending => Look::Quiet,
-        Poll::Ready(Ok(())) if !space.filled().is_empty() => Look::Talking,
-        Poll::Ready(_) => Look::Closed,
+        Poll::Pending => IdleState::Quiet,
+        Poll::Ready(Ok(())) if !space.filled().is_empty() => IdleState::Talking,
+        Poll::Ready(_) => IdleState::Closed,
     }
 }
 
@@ -312,13 +312,13 @@ impl From<io::Error> for ConnectError {
 /// # Errors
 /// Why there is no connection, e.g. that the address refuses, or `connect_timeout` is over. Nothing was sent.
 pub async fn connect(
-    plane: &Plane,
+    plane: &DataPlane,
     permit: &Permit,
     upstream: &config::Upstream,
     behalf: Behalf,
-) -> Result<Box<Connection>, ConnectError> {
+) -> Result<Box<IdleConnection>, ConnectError> {
     let dialled = dial(plane, permit, upstream, behalf, Alpn::Http1).await?;
-    Ok(Box::new(Connection {
+    Ok(Box::new(IdleConnection {
         stream: dialled.dressed.stream,
         epoch: permit.epoch(),
         transport: dialled.transport,
@@ -342,7 +342,7 @@ const AT_ONCE: Duration = Duration::from_micros(100);
 /// When the connection died in the queue, the backend began to drain, or nobody accepted it within `patience`, and
 /// `others` might. Where there are no others, a connection that nobody accepts is as good as one can get.
 pub async fn accepted(
-    connection: &mut Connection,
+    connection: &mut IdleConnection,
     permit: &Permit,
     patience: Duration,
     others: bool,
@@ -354,15 +354,15 @@ pub async fn accepted(
     }
     loop {
         match socket::place(&connection.stream) {
-            Some(Place::Process) => {
+            Some(AcceptState::Process) => {
                 connection.accepted = true;
                 return Ok(());
             }
-            Some(Place::Queue) => {}
+            Some(AcceptState::Queue) => {}
             None => {
                 let is_closed = match socket::fate(&connection.stream) {
                     Some(fate) if fate.is_reset => true,
-                    _ => look(connection) == Look::Closed,
+                    _ => look(connection) == IdleState::Closed,
                 };
                 return match is_closed {
                     true => Err(ConnectError::NotAccepted),
@@ -393,14 +393,15 @@ const RESET_LOOKS: u32 = 5;
 /// Why the last request (`written` bytes) on a connection that has failed surely never reached the backend, if that is
 /// so. `reset`: a connection that the backend had not closed was reset.
 pub async fn undelivered(
-    connection: &Connection,
+    connection: &IdleConnection,
     written: u64,
     reset: bool,
-) -> Option<retry::Failure> {
+) -> Option<retry::AttemptFailure> {
     if let Some(stream) = ClientStream::of(connection) {
         return stream.unseen();
     }
-    (!reset && is_undelivered(connection, written).await).then_some(retry::Failure::StaleProven)
+    (!reset && is_undelivered(connection, written).await)
+        .then_some(retry::AttemptFailure::StaleProven)
 }
 
 /// Whether the last request (`written` bytes) on a connection that the backend has closed surely never reached it.
@@ -412,7 +413,7 @@ pub async fn undelivered(
 /// have gone out in one segment: then a part can't have arrived.
 ///
 /// Over TLS the bytes are those of its records, and a backend that has refused the handshake has read none of them.
-async fn is_undelivered(connection: &Connection, written: u64) -> bool {
+async fn is_undelivered(connection: &IdleConnection, written: u64) -> bool {
     let written = match handshake::tls_of(connection) {
         Some(tls) if tls.refusal().is_some() => return true,
         Some(tls) => tls.written().saturating_sub(connection.sent),

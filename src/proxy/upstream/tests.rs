@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const SECOND: &[u8] = b"POST /second HTTP/1.1\r\n\r\n";
 
 /// A kept connection that has carried one request, and the backend's end of it.
-async fn kept() -> (Box<Connection>, TcpStream) {
+async fn kept() -> (Box<IdleConnection>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (mut connection, theirs) =
         tokio::join!(open(listener.local_addr().unwrap()), listener.accept());
@@ -33,7 +33,7 @@ async fn kept() -> (Box<Connection>, TcpStream) {
 fn endpoint(address: std::net::SocketAddr) -> Arc<Endpoint> {
     let (signals, _) = tokio::sync::mpsc::unbounded_channel();
     Arc::new(Endpoint::new(
-        Key(0),
+        BackendKey(0),
         "pool".into(),
         "one".into(),
         Address::Socket(address),
@@ -43,11 +43,11 @@ fn endpoint(address: std::net::SocketAddr) -> Arc<Endpoint> {
     ))
 }
 
-async fn open(address: std::net::SocketAddr) -> Box<Connection> {
+async fn open(address: std::net::SocketAddr) -> Box<IdleConnection> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let stream = pingora::protocols::l4::stream::Stream::from(stream);
-    Box::new(Connection {
+    Box::new(IdleConnection {
         stream: Box::new(stream),
         epoch: 0,
         transport: 0,
@@ -61,7 +61,7 @@ async fn open(address: std::net::SocketAddr) -> Box<Connection> {
 }
 
 /// Sends a request, as the proxy would: without looking first.
-async fn write(connection: &mut Connection, request: &[u8]) -> std::io::Result<()> {
+async fn write(connection: &mut IdleConnection, request: &[u8]) -> std::io::Result<()> {
     connection.requests += 1;
     connection.stream.write_all(request).await?;
     connection.stream.flush().await
@@ -75,7 +75,7 @@ async fn arrived(theirs: &TcpStream, bytes: usize) {
     }
 }
 
-async fn ended(connection: &mut Connection) -> std::io::Result<usize> {
+async fn ended(connection: &mut IdleConnection) -> std::io::Result<usize> {
     connection.stream.read(&mut [0; 1]).await
 }
 
@@ -133,7 +133,7 @@ async fn a_first_request_on_an_accepted_connection_is_proven() {
         let Some(place) = socket::place(&connection.stream) else {
             return;
         };
-        connection.accepted = place == Place::Process;
+        connection.accepted = place == AcceptState::Process;
         if is_read {
             write(&mut connection, FIRST).await.unwrap();
             theirs.read_exact(&mut [0; FIRST.len()]).await.unwrap();

@@ -16,7 +16,7 @@ pub struct Gate(AtomicU64);
 
 /// What leaving the gate found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
+pub enum GateLeave {
     /// Nobody waits for this one.
     Busy,
     /// The gate is closed and this was the last in flight.
@@ -57,13 +57,13 @@ impl Gate {
     }
 
     /// Gives one back.
-    pub fn leave(&self) -> Left {
+    pub fn leave(&self) -> GateLeave {
         let before = self.0.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before & !CLOSED > 0, "left a gate that nobody had entered");
         if before == CLOSED | 1 {
-            Left::LastOut
+            GateLeave::LastOut
         } else {
-            Left::Busy
+            GateLeave::Busy
         }
     }
 

@@ -16,11 +16,11 @@ const LEAST: usize = 64;
 
 /// A bag of boxed idle connections.
 #[derive(Debug)]
-pub struct Idle<T>(Box<[Lane<T>]>);
+pub struct Idle<T>(Box<[IdleLane<T>]>);
 
 /// One thread's part of it.
 #[derive(Debug)]
-struct Lane<T> {
+struct IdleLane<T> {
     slots: Box<[AtomicPtr<T>]>,
     /// One above the highest slot that may be filled: bounds the scan.
     high: AtomicUsize,
@@ -34,7 +34,7 @@ impl<T> Idle<T> {
     pub fn new(capacity: usize) -> Self {
         let threads = worker::count();
         let each = (capacity / threads).max(capacity.min(LEAST));
-        Self((0..threads).map(|_| Lane::new(each)).collect())
+        Self((0..threads).map(|_| IdleLane::new(each)).collect())
     }
 
     /// Takes one that this thread has put in, if there is any.
@@ -45,7 +45,7 @@ impl<T> Idle<T> {
     /// Takes one, if there is any.
     pub fn take(&self) -> Option<Box<T>> {
         self.take_own()
-            .or_else(|| self.0.iter().find_map(Lane::take))
+            .or_else(|| self.0.iter().find_map(IdleLane::take))
     }
 
     /// Puts one in.
@@ -65,7 +65,7 @@ impl<T> Idle<T> {
 
     /// How many there are (a moment ago).
     pub fn len(&self) -> usize {
-        self.0.iter().map(Lane::len).sum()
+        self.0.iter().map(IdleLane::len).sum()
     }
 
     /// Whether there are none.
@@ -73,12 +73,12 @@ impl<T> Idle<T> {
         self.len() == 0
     }
 
-    fn own(&self) -> &Lane<T> {
+    fn own(&self) -> &IdleLane<T> {
         &self.0[worker::own() % self.0.len()]
     }
 }
 
-impl<T> Lane<T> {
+impl<T> IdleLane<T> {
     fn new(capacity: usize) -> Self {
         Self {
             slots: (0..capacity)
@@ -144,7 +144,7 @@ impl<T> Lane<T> {
     }
 }
 
-impl<T> Drop for Lane<T> {
+impl<T> Drop for IdleLane<T> {
     fn drop(&mut self) {
         self.retain(|_| false);
     }

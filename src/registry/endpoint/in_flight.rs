@@ -8,7 +8,7 @@ use crate::registry::view::InFlight;
 
 /// What a request became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RequestKind {
     /// A stream of events.
     Stream,
     /// Another protocol, after a 101.
@@ -17,16 +17,16 @@ pub enum Kind {
 
 /// How many of each. A request that stays one costs nothing here.
 #[derive(Debug, Default)]
-pub struct Kinds {
+pub struct InFlightByKind {
     streams: AtomicU32,
     upgrades: AtomicU32,
 }
 
-impl Kinds {
-    fn of(&self, kind: Kind) -> &AtomicU32 {
+impl InFlightByKind {
+    fn of(&self, kind: RequestKind) -> &AtomicU32 {
         match kind {
-            Kind::Stream => &self.streams,
-            Kind::Upgrade => &self.upgrades,
+            RequestKind::Stream => &self.streams,
+            RequestKind::Upgrade => &self.upgrades,
         }
     }
 
@@ -44,19 +44,19 @@ impl Kinds {
 
 /// One that is counted; counted out on drop. To be dropped before its permit.
 #[derive(Debug)]
-pub struct Lasting {
+pub struct StreamGuard {
     endpoint: Arc<Endpoint>,
-    kind: Kind,
+    kind: RequestKind,
 }
 
-impl Lasting {
-    pub(super) fn new(endpoint: Arc<Endpoint>, kind: Kind) -> Self {
+impl StreamGuard {
+    pub(super) fn new(endpoint: Arc<Endpoint>, kind: RequestKind) -> Self {
         endpoint.kinds.of(kind).fetch_add(1, Ordering::Relaxed);
         Self { endpoint, kind }
     }
 }
 
-impl Drop for Lasting {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         let kinds = &self.endpoint.kinds;
         kinds.of(self.kind).fetch_sub(1, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use futures_util::task::AtomicWaker;
 use h2::client::SendRequest;
 use parking_lot::Mutex;
 
-use crate::registry::endpoint::gate::{Gate, Left};
+use crate::registry::endpoint::gate::{Gate, GateLeave};
 
 /// So many streams on one session, then another one is opened: each session's frames are handled by one task.
 const FULL: u32 = 64;
@@ -23,7 +23,7 @@ const FULL: u32 = 64;
 const ENOUGH: usize = 4;
 
 /// One connection that speaks HTTP/2.
-pub struct Session {
+pub struct BackendSession {
     /// The epoch it was opened in.
     pub epoch: u64,
     gate: Gate,
@@ -35,7 +35,7 @@ pub struct Session {
     waker: AtomicWaker,
 }
 
-impl Session {
+impl BackendSession {
     /// A session that allows no streams yet.
     pub fn new(epoch: u64, sender: SendRequest<Bytes>) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Session {
     }
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for BackendSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("epoch", &self.epoch)
@@ -111,18 +111,18 @@ impl fmt::Debug for Session {
 
 /// A stream on a session; counted out on drop.
 #[derive(Debug)]
-pub struct Entered(Arc<Session>);
+pub struct Entered(Arc<BackendSession>);
 
 impl Entered {
     /// Which.
-    pub fn session(&self) -> &Arc<Session> {
+    pub fn session(&self) -> &Arc<BackendSession> {
         &self.0
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if self.0.gate.leave() == Left::LastOut {
+        if self.0.gate.leave() == GateLeave::LastOut {
             self.0.waker.wake();
         }
     }
@@ -131,7 +131,7 @@ impl Drop for Entered {
 /// Those of one backend.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    open: ArcSwap<Vec<Arc<Session>>>,
+    open: ArcSwap<Vec<Arc<BackendSession>>>,
     /// One at a time opens another; the others wait for it.
     pub opening: tokio::sync::Mutex<()>,
     /// Attempts to open one that have failed: who has waited for one of them need not try again.
@@ -143,7 +143,8 @@ impl Sessions {
     /// A place for a stream on a session of this epoch: on the one with the fewest. `None`: another session is better.
     pub fn enter(&self, epoch: u64) -> Option<Entered> {
         let open = self.open.load();
-        let usable = |session: &&Arc<Session>| session.epoch == epoch && !session.is_closed();
+        let usable =
+            |session: &&Arc<BackendSession>| session.epoch == epoch && !session.is_closed();
         let least = open
             .iter()
             .filter(usable)
@@ -179,7 +180,7 @@ impl Sessions {
     }
 
     /// A new one is open.
-    pub fn add(&self, session: &Arc<Session>) {
+    pub fn add(&self, session: &Arc<BackendSession>) {
         self.open.rcu(|open| {
             let mut open = Vec::clone(open);
             open.push(session.clone());
@@ -188,7 +189,7 @@ impl Sessions {
     }
 
     /// It takes no new streams.
-    pub fn remove(&self, session: &Arc<Session>) {
+    pub fn remove(&self, session: &Arc<BackendSession>) {
         self.open.rcu(|open| {
             let mut open = Vec::clone(open);
             open.retain(|other| !Arc::ptr_eq(other, session));

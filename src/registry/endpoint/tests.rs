@@ -4,7 +4,7 @@ fn endpoint() -> Endpoint {
     let (signals, _) = tokio::sync::mpsc::unbounded_channel();
     let address = Address::Socket(([127, 0, 0, 1], 9).into());
     Endpoint::new(
-        Key(0),
+        BackendKey(0),
         "pool".into(),
         "one".into(),
         address,
@@ -31,10 +31,10 @@ fn without_a_window_and_after_it_nothing_is_passed_up() {
     assert!(!endpoint.is_warming(Duration::from_millis(2), u32::MAX));
 }
 
-fn connection(endpoint: &Arc<Endpoint>) -> Box<Connection> {
+fn connection(endpoint: &Arc<Endpoint>) -> Box<IdleConnection> {
     let (ours, _theirs) = tokio::net::UnixStream::pair().unwrap();
     let stream = pingora::protocols::l4::stream::Stream::from(ours);
-    Box::new(Connection {
+    Box::new(IdleConnection {
         stream: Box::new(stream),
         epoch: endpoint.epoch(),
         transport: 0,
@@ -88,7 +88,7 @@ async fn news_is_told_once_and_losses_come_no_later_than_quiet() {
     let (signals, mut queue) = tokio::sync::mpsc::unbounded_channel();
     let address = Address::Socket(([127, 0, 0, 1], 9).into());
     let endpoint = Endpoint::new(
-        Key(4),
+        BackendKey(4),
         "pool".into(),
         "one".into(),
         address,
@@ -106,7 +106,7 @@ async fn news_is_told_once_and_losses_come_no_later_than_quiet() {
         drop(permit);
     }
     endpoint.hint();
-    assert_eq!(queue.try_recv(), Ok(Signal(Key(4))));
+    assert_eq!(queue.try_recv(), Ok(Signal(BackendKey(4))));
     assert!(queue.try_recv().is_err(), "one signal for all of it");
     let news = News {
         lost: 2,
@@ -117,7 +117,7 @@ async fn news_is_told_once_and_losses_come_no_later_than_quiet() {
     assert_eq!(endpoint.take_news(), news);
     assert_eq!(endpoint.take_news(), News::default());
     endpoint.peer_closed();
-    assert_eq!(queue.try_recv(), Ok(Signal(Key(4))));
+    assert_eq!(queue.try_recv(), Ok(Signal(BackendKey(4))));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::uri::Scheme;
 
 use crate::config::{self, BuiltClient, ProxyProtocol};
-use crate::tls::upstream::Client;
+use crate::tls::upstream::BackendTls;
 
 /// What comes between a TCP connection and HTTP.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,14 +22,14 @@ pub struct Transport {
 enum Tls {
     #[default]
     Off,
-    On(Arc<Client>),
+    On(Arc<BackendTls>),
     /// It is wanted, and its files were never read: nothing may be sent.
     Unread,
 }
 
 impl Transport {
     /// As a pool's settings have it.
-    pub fn of(pool: &config::Pool) -> Self {
+    pub fn of(pool: &config::PoolConfig) -> Self {
         Self {
             tls: match &pool.tls {
                 None => Tls::Off,
@@ -69,7 +69,7 @@ impl Transport {
     ///
     /// # Errors
     /// It is wanted and can't be had: to go on without it would be wrong.
-    pub fn tls(&self) -> io::Result<Option<&Arc<Client>>> {
+    pub fn tls(&self) -> io::Result<Option<&Arc<BackendTls>>> {
         match &self.tls {
             Tls::Off => Ok(None),
             Tls::On(client) => Ok(Some(client)),

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 /// How many wait for room in one pool.
 #[derive(Debug)]
-pub struct Room(AtomicUsize);
+pub struct CapacityWaiters(AtomicUsize);
 
-impl Room {
+impl CapacityWaiters {
     /// Nobody.
     pub fn new() -> Self {
         Self(AtomicUsize::new(0))
@@ -49,7 +49,7 @@ impl Room {
     }
 }
 
-impl Default for Room {
+impl Default for CapacityWaiters {
     fn default() -> Self {
         Self::new()
     }

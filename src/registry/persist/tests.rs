@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use super::*;
 
-fn drain(deadline: Option<Duration>, expires: Option<Duration>) -> drain::Drain {
-    drain::Drain {
+fn drain(deadline: Option<Duration>, expires: Option<Duration>) -> drain::OpenDrain {
+    drain::OpenDrain {
         actor: drain::Actor::Operator,
         id: "deploy \"7\"".into(),
         reason: "new release\n→ 1.2".into(),
@@ -16,13 +16,13 @@ fn drain(deadline: Option<Duration>, expires: Option<Duration>) -> drain::Drain 
     }
 }
 
-fn keep(drain: &drain::Drain) -> Drain {
-    Drain::kept(drain, &Reading::take())
+fn keep(drain: &drain::OpenDrain) -> DrainRecord {
+    DrainRecord::kept(drain, &Reading::take())
 }
 
-fn state() -> State {
+fn state() -> KeptState {
     let now = clock::now();
-    State {
+    KeptState {
         drains: vec![
             KeptDrain {
                 pool: "api".into(),
@@ -85,8 +85,11 @@ fn what_is_saved_comes_back() {
 #[test]
 fn nothing_kept_is_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(load(dir.path()).unwrap(), State::default());
-    assert_eq!(load(&dir.path().join("none")).unwrap(), State::default());
+    assert_eq!(load(dir.path()).unwrap(), KeptState::default());
+    assert_eq!(
+        load(&dir.path().join("none")).unwrap(),
+        KeptState::default()
+    );
 }
 
 #[test]
@@ -100,7 +103,7 @@ fn a_truncated_file_is_moved_aside_at_any_length() {
         std::fs::write(&path, &whole[..length]).unwrap();
         assert_eq!(
             load(dir.path()).unwrap(),
-            State::default(),
+            KeptState::default(),
             "{length} bytes"
         );
         assert!(!path.exists());
@@ -121,8 +124,8 @@ fn a_kill_between_write_and_rename_leaves_the_old_state() {
     // What a killed process leaves: half a new file beside the old one.
     std::fs::write(dir.path().join(NEW), b"{\"version\":1,\"dra").unwrap();
     assert_eq!(load(dir.path()).unwrap().drains.len(), 2);
-    save(dir.path(), &State::default()).unwrap();
-    assert_eq!(load(dir.path()).unwrap(), State::default());
+    save(dir.path(), &KeptState::default()).unwrap();
+    assert_eq!(load(dir.path()).unwrap(), KeptState::default());
     assert!(!dir.path().join(NEW).exists());
 }
 
@@ -155,7 +158,7 @@ fn what_is_no_state_never_holds_up_a_start() {
         let dir = tempfile::tempdir().unwrap();
         put(&dir.path().join(FILE), kind);
         let began = std::time::Instant::now();
-        assert_eq!(load(dir.path()).unwrap(), State::default(), "{kind}");
+        assert_eq!(load(dir.path()).unwrap(), KeptState::default(), "{kind}");
         assert!(began.elapsed() < Duration::from_secs(5), "{kind}");
         assert!(dir.path().join(BAD).symlink_metadata().is_ok(), "{kind}");
         save(dir.path(), &state()).unwrap();
@@ -168,7 +171,7 @@ fn a_newer_version_is_not_guessed_at() {
     let dir = tempfile::tempdir().unwrap();
     let text = br#"{"version":2,"drains":{"api":[]}}"#;
     std::fs::write(dir.path().join(FILE), text).unwrap();
-    assert_eq!(load(dir.path()).unwrap(), State::default());
+    assert_eq!(load(dir.path()).unwrap(), KeptState::default());
     assert_eq!(std::fs::read(dir.path().join(BAD)).unwrap(), text);
     let why = parse(text).unwrap_err();
     assert_eq!(why, "it has version 2, this lameduck knows version 1");
@@ -192,7 +195,7 @@ fn a_directory_that_is_none_is_named_with_a_remedy() {
     let file = dir.path().join("file");
     std::fs::write(&file, b"").unwrap();
     for error in [
-        save(&file, &State::default()).unwrap_err(),
+        save(&file, &KeptState::default()).unwrap_err(),
         load(&file).unwrap_err(),
     ] {
         let text = error.to_string();

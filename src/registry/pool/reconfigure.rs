@@ -6,22 +6,22 @@ use std::sync::Arc;
 use super::{Joining, PoolState};
 use crate::config;
 use crate::core::backend::Policy;
-use crate::registry::backend_entry::{Member, Source};
-use crate::registry::endpoint::{Key, Transport};
+use crate::registry::backend_entry::{BackendEntry, BackendSource};
+use crate::registry::endpoint::{BackendKey, Transport};
 use crate::registry::probing::Probing;
 
 /// What a configuration asks of a pool's backends.
 #[derive(Default)]
 pub struct Difference {
     /// To be drained and removed, with the reason.
-    pub leaving: Vec<(Key, String)>,
+    pub leaving: Vec<(BackendKey, String)>,
     /// To be added.
     pub joining: Vec<Joining>,
 }
 
 impl PoolState {
     /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to.
-    pub fn reconfigure(&mut self, config: Arc<config::Pool>, probing: &dyn Probing) {
+    pub fn reconfigure(&mut self, config: Arc<config::PoolConfig>, probing: &dyn Probing) {
         let transport = Transport::of(&config);
         self.core.set_policy(policy(&config));
         self.shared.budget.set_ratio(config.retry.budget);
@@ -46,7 +46,7 @@ impl PoolState {
 
     /// Takes what its files for TLS hold now; says whether that is something else.
     pub fn renew(&mut self, read: config::UpstreamTls, probing: &dyn Probing) -> bool {
-        let mut renewed = config::Pool::clone(&self.config);
+        let mut renewed = config::PoolConfig::clone(&self.config);
         let is_new = |tls: &mut config::UpstreamTls| {
             tls.is_written_like(&read) && std::mem::replace(tls, read.clone()) != read
         };
@@ -59,11 +59,11 @@ impl PoolState {
 
     /// What the configuration asks for, beside what there is. Weights are taken over on the spot, and so is a
     /// backend that was registered and is now configured with the same name and address.
-    pub fn compare(&mut self, wanted: &config::Pool) -> Difference {
+    pub fn compare(&mut self, wanted: &config::PoolConfig) -> Difference {
         let mut difference = Difference::default();
-        let mut stay: HashMap<String, Key> = HashMap::new();
+        let mut stay: HashMap<String, BackendKey> = HashMap::new();
         // Leases are none of the configuration's business: a launcher holds them.
-        let ours = |member: &Member| !member.leaving && member.source != Source::Lease;
+        let ours = |member: &BackendEntry| !member.leaving && member.source != BackendSource::Lease;
         for (key, member) in self.members.iter().filter(|(_, member)| ours(member)) {
             stay.insert(member.base.clone(), *key);
         }
@@ -73,7 +73,7 @@ impl PoolState {
                 && let Some(member) = self.members.get_mut(&key)
             {
                 if member.endpoint.address == backend.address {
-                    member.source = Source::Config;
+                    member.source = BackendSource::Config;
                     member.endpoint.set_weight(backend.weight);
                     continue;
                 }
@@ -85,7 +85,7 @@ impl PoolState {
                 name: backend.name.clone(),
                 address: backend.address.clone(),
                 weight: backend.weight,
-                source: Source::Config,
+                source: BackendSource::Config,
                 drains,
                 tenure: None,
                 owner: None,
@@ -100,7 +100,7 @@ impl PoolState {
 }
 
 /// The core's numbers, from the configuration.
-pub(super) fn policy(config: &config::Pool) -> Policy {
+pub(super) fn policy(config: &config::PoolConfig) -> Policy {
     let health = &config.health;
     Policy {
         rise: health.rise,

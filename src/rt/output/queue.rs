@@ -22,11 +22,11 @@ pub type LossReport = Box<dyn Fn(u64) + Send>;
 /// Messages on their way to one descriptor, and the thread that writes them. What does not fit, and what can't be
 /// written, is dropped and counted.
 #[derive(Debug)]
-pub struct OutputQueue(Arc<Shared>);
+pub struct OutputQueue(Arc<QueueShared>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct QueueShared {
+    waiting: Mutex<QueuedOutput>,
     /// There is something to write.
     filled: Condvar,
     /// Everything has been written, or has failed to be.
@@ -35,7 +35,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueuedOutput {
     bytes: Vec<u8>,
     messages: u64,
     /// The thread has some in its hands.
@@ -54,7 +54,7 @@ impl OutputQueue {
         out: impl Write + Send + 'static,
         report: LossReport,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(QueueShared::default());
         let of_thread = shared.clone();
         std::thread::Builder::new()
             .name(name.to_owned())
@@ -97,7 +97,7 @@ impl OutputQueue {
     }
 }
 
-impl Shared {
+impl QueueShared {
     /// The thread's life.
     fn write_all(&self, out: &mut LineWriter<impl Write>, report: &LossReport) {
         let (mut taken, mut told) = (Vec::new(), 0);

@@ -18,10 +18,10 @@ const CHUNK: usize = 4096;
 
 /// A stream that is never waited for, and what could not be written to it yet.
 #[derive(Debug)]
-pub struct UnblockedOutput<S>(Mutex<State<S>>);
+pub struct UnblockedOutput<S>(Mutex<UnblockedState<S>>);
 
 #[derive(Debug)]
-struct State<S> {
+struct UnblockedState<S> {
     way: Way<S>,
     waiting: Vec<u8>,
     dropped: u64,
@@ -82,7 +82,7 @@ impl<S: AsFd> Way<S> {
 impl<S: AsFd> UnblockedOutput<S> {
     /// Output to this stream.
     pub fn new(stream: S) -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(UnblockedState {
             way: Way::to(stream),
             waiting: Vec::new(),
             dropped: 0,
@@ -129,7 +129,7 @@ impl<S: AsFd> UnblockedOutput<S> {
     }
 }
 
-impl<S: AsFd> State<S> {
+impl<S: AsFd> UnblockedState<S> {
     fn write_waiting(&mut self) {
         let mut done = 0;
         let mut failed = false;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::buffer::Out;
 use super::escape;
-use super::record::Record;
-use super::timestamp::Stamp;
+use super::record::AccessRecord;
+use super::timestamp::TimestampText;
 use crate::config::LogFormat;
 
 /// Longest target that is logged, in bytes; what is over is left out and marked.
@@ -16,7 +16,7 @@ const MAX_FIELD: usize = 2048;
 const MORE: &[u8] = "…".as_bytes();
 
 /// Room that any line of this record fits in: no byte becomes more than six.
-pub(super) fn room(record: &Record<'_>) -> usize {
+pub(super) fn room(record: &AccessRecord<'_>) -> usize {
     /// Names, punctuation, numbers, the date, and the marks of what was left out.
     const FIXED: usize = 1024;
     let fields: usize = [
@@ -43,8 +43,8 @@ pub(super) fn room(record: &Record<'_>) -> usize {
 pub(super) fn line(
     room: &mut [u8],
     format: LogFormat,
-    stamp: &mut Stamp,
-    record: &Record<'_>,
+    stamp: &mut TimestampText,
+    record: &AccessRecord<'_>,
 ) -> Option<usize> {
     let mut out = Out::new(room);
     match format {
@@ -54,7 +54,7 @@ pub(super) fn line(
     out.written()
 }
 
-fn json(out: &mut Out<'_>, stamp: &mut Stamp, record: &Record<'_>) {
+fn json(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>) {
     out.put(b"{\"time\":\"");
     stamp.iso(out, record.time);
     out.put(b"\",\"client\":\"");
@@ -115,7 +115,7 @@ fn text(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
 }
 
 /// `client - - [date] "request" status bytes "referer" "user agent"`, then lameduck's own as `key=value`.
-fn combined(out: &mut Out<'_>, stamp: &mut Stamp, record: &Record<'_>) {
+fn combined(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>) {
     word(out, record.client.as_bytes());
     out.put(b" - - [");
     stamp.combined(out, record.time);

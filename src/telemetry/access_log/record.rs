@@ -6,7 +6,7 @@ use crate::core::Time;
 
 /// One request, as the data plane saw it. Everything is borrowed; an empty or zero field is "not known".
 #[derive(Debug, Clone, Default)]
-pub struct Record<'a> {
+pub struct AccessRecord<'a> {
     /// When the request's first byte was read, on [`crate::rt::clock`].
     pub time: Time,
     /// The client's IP address; behind trusted proxies, the one that they tell of.
@@ -25,7 +25,7 @@ pub struct Record<'a> {
     pub bytes_in: u64,
     /// Body bytes written to the client.
     pub bytes_out: u64,
-    /// From [`Record::time`] to the last byte.
+    /// From [`AccessRecord::time`] to the last byte.
     pub duration: Duration,
     /// Of that, waiting for a backend's first byte (all attempts together).
     pub upstream: Duration,

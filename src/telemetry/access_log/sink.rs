@@ -12,7 +12,7 @@ use crate::rt::output::{self, LineWriter};
 
 /// Why there is no access log.
 #[derive(Debug, Error)]
-pub enum Error {
+pub enum AccessLogError {
     /// The file can't be opened.
     #[error(
         "can't open the access log {}: {error}; make the directory writable for this user, or set another \
@@ -46,15 +46,15 @@ pub(super) struct Sink {
 
 impl Sink {
     /// `None` where nothing is to be logged.
-    pub(super) fn open(sink: &LogSink) -> Result<Option<Self>, Error> {
+    pub(super) fn open(sink: &LogSink) -> Result<Option<Self>, AccessLogError> {
         let (file, path) = match sink {
             LogSink::Off => return Ok(None),
             LogSink::Stdout => {
-                let file = output::duplicate_stdout().map_err(Error::Stdout)?;
+                let file = output::duplicate_stdout().map_err(AccessLogError::Stdout)?;
                 (file, None)
             }
             LogSink::File(path) => {
-                let file = append_to(path, MODE).map_err(|error| Error::Open {
+                let file = append_to(path, MODE).map_err(|error| AccessLogError::Open {
                     path: path.clone(),
                     error,
                 })?;
@@ -77,11 +77,11 @@ impl Sink {
     }
 
     /// Opens the file anew; without a file there is nothing to do.
-    pub(super) fn reopen(&mut self) -> Result<(), Error> {
+    pub(super) fn reopen(&mut self) -> Result<(), AccessLogError> {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        let file = append_to(path, MODE).map_err(|error| Error::Open {
+        let file = append_to(path, MODE).map_err(|error| AccessLogError::Open {
             path: path.clone(),
             error,
         })?;

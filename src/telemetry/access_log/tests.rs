@@ -12,15 +12,15 @@ use crate::config::{LogFormat, LogSink};
 const SOON: Duration = Duration::from_secs(10);
 
 fn to(path: &Path, format: LogFormat) -> AccessLog {
-    AccessLog::open(&config::AccessLog {
+    AccessLog::open(&config::AccessLogConfig {
         sink: LogSink::File(path.to_owned()),
         format,
     })
     .unwrap()
 }
 
-fn full() -> Record<'static> {
-    Record {
+fn full() -> AccessRecord<'static> {
+    AccessRecord {
         time: crate::rt::clock::now(),
         client: "192.0.2.7",
         method: b"POST",
@@ -45,9 +45,15 @@ fn full() -> Record<'static> {
     }
 }
 
-fn line_of(format: LogFormat, record: &Record<'_>) -> Vec<u8> {
+fn line_of(format: LogFormat, record: &AccessRecord<'_>) -> Vec<u8> {
     let mut room = vec![0; format::room(record)];
-    let length = format::line(&mut room, format, &mut timestamp::Stamp::default(), record).unwrap();
+    let length = format::line(
+        &mut room,
+        format,
+        &mut timestamp::TimestampText::default(),
+        record,
+    )
+    .unwrap();
     room.truncate(length);
     room
 }
@@ -86,7 +92,7 @@ fn the_documentation_names_every_field() {
 
 #[test]
 fn what_is_not_known_is_left_out() {
-    let out = line_of(LogFormat::Json, &Record::default());
+    let out = line_of(LogFormat::Json, &AccessRecord::default());
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
     for absent in [
         "held_ms",
@@ -145,7 +151,7 @@ fn reopen_follows_a_rotation_and_loses_no_line() {
 
 #[test]
 fn an_unwritable_file_is_named_with_a_remedy() {
-    let error = AccessLog::open(&config::AccessLog {
+    let error = AccessLog::open(&config::AccessLogConfig {
         sink: LogSink::File("/nonexistent/dir/access.log".into()),
         format: LogFormat::Json,
     })
@@ -157,7 +163,7 @@ fn an_unwritable_file_is_named_with_a_remedy() {
 
 #[test]
 fn off_takes_nothing() {
-    let log = AccessLog::open(&config::AccessLog {
+    let log = AccessLog::open(&config::AccessLogConfig {
         sink: LogSink::Off,
         format: LogFormat::Json,
     })
@@ -176,7 +182,7 @@ fn every_line_of_many_threads_arrives_whole() {
         for _ in 0..6 {
             scope.spawn(|| {
                 for count in 0..2_000 {
-                    log.record(&Record {
+                    log.record(&AccessRecord {
                         bytes_in: count,
                         ..full()
                     });
@@ -204,7 +210,7 @@ fn a_reader_that_stopped_reading_stops_no_request() {
     let long = vec![b'a'; 400];
     let asked = 60_000;
     for _ in 0..asked {
-        log.record(&Record {
+        log.record(&AccessRecord {
             target: &long,
             ..full()
         });
@@ -257,7 +263,7 @@ proptest! {
         long in 0usize..20_000,
     ) {
         let referer = vec![0xe2; long];
-        let record = Record {
+        let record = AccessRecord {
             time: Duration::from_secs(seconds.into()),
             method: &method,
             target: &target,
@@ -267,7 +273,7 @@ proptest! {
             cause: &cause,
             duration: Duration::from_nanos(nanos),
             held: Duration::MAX,
-            ..Record::default()
+            ..AccessRecord::default()
         };
         let out = line_of(LogFormat::Json, &record);
         prop_assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);

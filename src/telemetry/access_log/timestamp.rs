@@ -13,7 +13,7 @@ const MONTHS: [&[u8; 3]; 12] = [
 
 /// The text of the last second asked for.
 #[derive(Debug)]
-pub(super) struct Stamp {
+pub(super) struct TimestampText {
     /// What to add to [`clock`] times for the wall clock's. Read again with each new second, so that lines
     /// follow a clock that was set right while the proxy ran.
     offset: Duration,
@@ -24,7 +24,7 @@ pub(super) struct Stamp {
     combined: [u8; 26],
 }
 
-impl Default for Stamp {
+impl Default for TimestampText {
     fn default() -> Self {
         Self {
             offset: Duration::ZERO,
@@ -36,7 +36,7 @@ impl Default for Stamp {
     }
 }
 
-impl Stamp {
+impl TimestampText {
     /// `2026-07-29T12:34:56.789Z`
     pub(super) fn iso(&mut self, out: &mut Out<'_>, time: Time) {
         let millis = self.at(time);
@@ -102,10 +102,10 @@ impl Stamp {
 mod tests {
     use super::*;
 
-    fn at(second: u64) -> Stamp {
-        let mut stamp = Stamp {
+    fn at(second: u64) -> TimestampText {
+        let mut stamp = TimestampText {
             second,
-            ..Stamp::default()
+            ..TimestampText::default()
         };
         stamp.render();
         stamp
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn milliseconds_follow_the_time() {
-        let mut stamp = Stamp::default();
+        let mut stamp = TimestampText::default();
         let now = clock::now();
         for millis in [0, 7, 450, 999, 1_000, 5_250, 0] {
             let mut room = [0; 24];

@@ -7,9 +7,9 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
 
 use super::format;
-use super::record::Record;
+use super::record::AccessRecord;
 use super::sink::Sink;
-use super::timestamp::Stamp;
+use super::timestamp::TimestampText;
 use crate::config::LogFormat;
 
 /// All buffers together never hold more (but for the lines that cross it).
@@ -31,7 +31,7 @@ struct Shard {
     room: Vec<u8>,
     used: usize,
     count: u64,
-    stamp: Stamp,
+    stamp: TimestampText,
 }
 
 impl Shard {
@@ -40,11 +40,11 @@ impl Shard {
             room: vec![0; ROOM],
             used: 0,
             count: 0,
-            stamp: Stamp::default(),
+            stamp: TimestampText::default(),
         }
     }
 
-    fn add(&mut self, format: LogFormat, record: &Record<'_>) -> bool {
+    fn add(&mut self, format: LogFormat, record: &AccessRecord<'_>) -> bool {
         let needed = self.used + format::room(record);
         if needed > self.room.len() {
             // Rare: the writer is behind, or this is a very long line.
@@ -62,7 +62,7 @@ impl Shard {
 
 /// What the data plane and the writer share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct WriterShared {
     format: LogFormat,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     /// The bound of one buffer.
@@ -77,7 +77,7 @@ pub(super) struct Shared {
     flushed: Condvar,
 }
 
-impl Shared {
+impl WriterShared {
     pub(super) fn new(format: LogFormat) -> Self {
         // Twice as many as threads that record, so that one held by a preempted thread leaves a free one.
         let cores = std::thread::available_parallelism().map_or(4, usize::from);
@@ -99,7 +99,7 @@ impl Shared {
     }
 
     /// Adds a line to the first buffer that is free and has room; says whether the writer must be woken.
-    pub(super) fn push(&self, first: usize, record: &Record<'_>) -> bool {
+    pub(super) fn push(&self, first: usize, record: &AccessRecord<'_>) -> bool {
         let mask = self.shards.len() - 1;
         for step in 0..self.shards.len() {
             let Some(mut shard) = self.shards[first.wrapping_add(step) & mask].try_lock() else {
@@ -167,7 +167,7 @@ impl Shared {
 }
 
 /// The writer's life.
-pub(super) fn run(shared: &Shared, mut sink: Sink) {
+pub(super) fn run(shared: &WriterShared, mut sink: Sink) {
     let mut spare = vec![0; ROOM];
     let mut warning = Warning::default();
     let mut idle = 0;
@@ -192,7 +192,7 @@ pub(super) fn run(shared: &Shared, mut sink: Sink) {
 }
 
 /// Waits for the next pass: a short while, or, after a quiet time, until somebody wakes it.
-fn wait(shared: &Shared, idle: u32) {
+fn wait(shared: &WriterShared, idle: u32) {
     if shared.has_order() {
         return;
     }
@@ -207,7 +207,12 @@ fn wait(shared: &Shared, idle: u32) {
     shared.asleep.store(false, Ordering::SeqCst);
 }
 
-fn write_all(shared: &Shared, sink: &mut Sink, spare: &mut Vec<u8>, warning: &mut Warning) -> bool {
+fn write_all(
+    shared: &WriterShared,
+    sink: &mut Sink,
+    spare: &mut Vec<u8>,
+    warning: &mut Warning,
+) -> bool {
     let mut wrote = false;
     for shard in &shared.shards {
         let (used, count) = {

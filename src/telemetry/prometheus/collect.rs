@@ -8,19 +8,19 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 
 use super::families::Family;
-use super::{Drains, Inner};
+use super::{EndedDrains, MetricsInner};
 use crate::config::BuiltClient;
 use crate::registry::Endpoint;
 use crate::registry::saves::Saves;
-use crate::registry::snapshot::{Pool, Snapshot};
+use crate::registry::snapshot::{PoolSnapshot, Snapshot};
 use crate::rt::output::dropped_errors;
 use crate::rt::panics;
-use crate::tls::upstream::Client;
+use crate::tls::upstream::BackendTls;
 
 /// Every state a backend can be in.
 const STATES: [&str; 5] = ["ready", "draining", "drained", "starting", "down"];
 
-pub(super) fn collect(inner: &Inner) -> Vec<MetricFamily> {
+pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     let snapshot = inner.registry.snapshot();
     let mut families = Vec::new();
     families.extend(requests(inner, &snapshot));
@@ -45,7 +45,7 @@ pub(super) fn collect(inner: &Inner) -> Vec<MetricFamily> {
     families
 }
 
-fn each_backend(snapshot: &Snapshot, mut visit: impl FnMut(&Pool, &Arc<Endpoint>)) {
+fn each_backend(snapshot: &Snapshot, mut visit: impl FnMut(&PoolSnapshot, &Arc<Endpoint>)) {
     for pool in &snapshot.pools {
         for endpoint in pool.backends.iter() {
             visit(pool, endpoint);
@@ -53,7 +53,7 @@ fn each_backend(snapshot: &Snapshot, mut visit: impl FnMut(&Pool, &Arc<Endpoint>
     }
 }
 
-fn requests(inner: &Inner, snapshot: &Snapshot) -> [Family; 8] {
+fn requests(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 8] {
     let mut answered = Family::counter(
         "lameduck_requests_total",
         "Requests answered by a backend, by status.",
@@ -123,7 +123,7 @@ fn requests(inner: &Inner, snapshot: &Snapshot) -> [Family; 8] {
     ]
 }
 
-fn backends(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
+fn backends(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
     let mut sent = Family::counter(
         "lameduck_backend_requests_total",
         "Requests sent to a backend, answered or not, repeated ones included.",
@@ -189,7 +189,7 @@ fn probes(snapshot: &Snapshot) -> [Family; 2] {
     [total, durations]
 }
 
-fn drains(inner: &Inner, snapshot: &Snapshot) -> [Family; 4] {
+fn drains(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 4] {
     let mut total = Family::counter("lameduck_drain_total", "Drains that ended, by outcome.");
     let mut durations = Family::histogram(
         "lameduck_drain_duration_seconds",
@@ -205,7 +205,7 @@ fn drains(inner: &Inner, snapshot: &Snapshot) -> [Family; 4] {
     );
     let mut pools = inner.drains.lock();
     pools.retain(|name, _| snapshot.pools.iter().any(|pool| &*pool.name == name));
-    let none = Drains::default();
+    let none = EndedDrains::default();
     for pool in &snapshot.pools {
         let label = ("pool", &*pool.name);
         let drains = pools.get(&*pool.name).unwrap_or(&none);
@@ -235,7 +235,7 @@ fn kept(saves: &Saves) -> [Family; 2] {
 }
 
 /// Only where a listener has TLS.
-fn tls(inner: &Inner) -> [Family; 2] {
+fn tls(inner: &MetricsInner) -> [Family; 2] {
     let mut handshakes = Family::counter(
         "lameduck_tls_handshakes_total",
         "TLS handshakes with clients, by outcome: full and resumed are the good ones.",
@@ -266,8 +266,8 @@ fn own_certificates(snapshot: &Snapshot) -> Family {
     );
     for pool in &snapshot.pools {
         let built = pool.config.tls.as_ref().and_then(|tls| tls.client.as_ref());
-        let client = built.and_then(BuiltClient::get::<Client>);
-        if let Some(own) = client.as_deref().and_then(Client::identity) {
+        let client = built.and_then(BuiltClient::get::<BackendTls>);
+        if let Some(own) = client.as_deref().and_then(BackendTls::identity) {
             let labels = [
                 ("pool", &*pool.name),
                 ("name", own.name()),
@@ -280,7 +280,7 @@ fn own_certificates(snapshot: &Snapshot) -> Family {
 }
 
 /// Only where a listener or a pool has TLS.
-fn certificate_reloads(inner: &Inner) -> Family {
+fn certificate_reloads(inner: &MetricsInner) -> Family {
     let mut reloads = Family::counter(
         "lameduck_certificate_reload_total",
         "Times that changed certificate files were noticed, by outcome: applied or refused.",
@@ -292,7 +292,7 @@ fn certificate_reloads(inner: &Inner) -> Family {
 }
 
 /// How the process itself does.
-fn vital_signs(inner: &Inner) -> [Family; 2] {
+fn vital_signs(inner: &MetricsInner) -> [Family; 2] {
     let mut dropped = Family::counter(
         "lameduck_log_dropped_total",
         "Lines of lameduck's own log lost because standard error was too slow or could not be written.",
@@ -306,7 +306,7 @@ fn vital_signs(inner: &Inner) -> [Family; 2] {
     [dropped, stalls]
 }
 
-fn process(inner: &Inner, snapshot: &Snapshot) -> [Family; 7] {
+fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
     let mut connections = Family::gauge(
         "lameduck_connections",
         "Open connections, by side: client or upstream.",

@@ -2,26 +2,31 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::config::{self, CertificateFiles, ClientAuth, Config, ListenerTls, TlsVersion};
-use crate::core::backend::{Event, Probe};
+use crate::core::backend::{BackendEvent, ProbeResult};
 use crate::core::retry::RetryReason;
-use crate::registry::probing::{Cadence, Prober, Probing};
+use crate::registry::probing::{BackendProber, Cadence, Probing};
 use crate::registry::saves::Saves;
 use crate::registry::view::{DrainRequest, InFlight, RegisterRequest};
 use crate::registry::{Endpoint, Observer, persist};
-use crate::tls::server::Server;
-use crate::tls::server_files::Material;
+use crate::tls::server::ServerTls;
+use crate::tls::server_files::ServerFiles;
 
 const SOON: Duration = Duration::from_secs(10);
 
 struct Silent;
 
 impl Probing for Silent {
-    fn start(&self, _: Arc<Endpoint>, _: Arc<config::Health>, _: Cadence) -> Box<dyn Prober> {
+    fn start(
+        &self,
+        _: Arc<Endpoint>,
+        _: Arc<config::HealthConfig>,
+        _: Cadence,
+    ) -> Box<dyn BackendProber> {
         Box::new(Silent)
     }
 }
 
-impl Prober for Silent {
+impl BackendProber for Silent {
     fn now(&self) {}
     fn set(&self, _: Cadence) {}
 }
@@ -29,7 +34,7 @@ impl Prober for Silent {
 impl Observer for Silent {
     fn first_round_finished(&self, _ready: usize, _all: usize) {}
     fn registered(&self) {}
-    fn persist(&self, _: persist::State) {}
+    fn persist(&self, _: persist::KeptState) {}
     fn saves(&self) -> Option<Arc<Saves>> {
         Some(Arc::default())
     }
@@ -51,7 +56,7 @@ fn registry() -> Handle {
 fn registry_of(config: Config) -> Handle {
     crate::registry::spawn(
         Arc::new(config),
-        persist::State::default(),
+        persist::KeptState::default(),
         |_| Box::new(Silent),
         Box::new(Silent),
     )
@@ -133,7 +138,7 @@ async fn counts_arrive_with_their_labels() {
         endpoint
             .counters
             .probes
-            .ended(Probe::Status(500), Duration::from_millis(2));
+            .ended(ProbeResult::Status(500), Duration::from_millis(2));
         let counters = &pool.shared.counters;
         counters.finished(Duration::from_millis(30), None);
         counters.finished(Duration::from_millis(30), Some(503));
@@ -288,8 +293,8 @@ async fn states_follow_and_series_of_a_removed_backend_vanish() {
     };
     tokio::time::timeout(SOON, state("starting")).await.unwrap();
     for _ in 0..2 {
-        let event = Event::Probed {
-            probe: Probe::Pass,
+        let event = BackendEvent::Probed {
+            probe: ProbeResult::Pass,
             began: crate::rt::clock::now(),
             listener: None,
         };
@@ -312,7 +317,7 @@ async fn states_follow_and_series_of_a_removed_backend_vanish() {
 }
 
 /// A listener's TLS, with files of its own.
-fn tls_in(directory: &std::path::Path) -> Server {
+fn tls_in(directory: &std::path::Path) -> ServerTls {
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let files = CertificateFiles {
         cert: directory.join("cert.pem"),
@@ -327,8 +332,8 @@ fn tls_in(directory: &std::path::Path) -> Server {
         client_crl: None,
         min_version: TlsVersion::Tls12,
     };
-    let material = Material::load(&settings, true, None).unwrap();
-    Server::new(settings, true, material)
+    let material = ServerFiles::load(&settings, true, None).unwrap();
+    ServerTls::new(settings, true, material)
 }
 
 #[tokio::test]

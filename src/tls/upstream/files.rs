@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::config::{CertificateFiles, UpstreamTls};
 use crate::tls::certificate::Certificate;
-use crate::tls::{Problem, pem};
+use crate::tls::{TlsFileError, pem};
 
 /// Why the settings can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Fault {
 
 impl Fault {
     /// A file's problem.
-    fn of(key: &'static str, problem: Problem) -> Self {
+    fn of(key: &'static str, problem: TlsFileError) -> Self {
         Self {
             key,
             message: format!("{}: {}", problem.file.display(), problem.why),
@@ -33,12 +33,12 @@ impl Fault {
 }
 
 /// The authorities, and who we are.
-pub(super) struct Material {
+pub(super) struct UpstreamFiles {
     authorities: Vec<CertificateDer<'static>>,
     pub(super) identity: Option<Certificate>,
 }
 
-impl Material {
+impl UpstreamFiles {
     pub(super) fn read(settings: &UpstreamTls) -> Result<Self, Fault> {
         let authorities = match (&settings.ca, settings.verify) {
             (Some(path), _) => authorities(path).map_err(|problem| Fault::of("ca", problem))?,
@@ -51,7 +51,7 @@ impl Material {
                 let (cert, key) = (cert.clone(), key.clone());
                 let files = CertificateFiles { cert, key };
                 let loaded = Certificate::load(&files, SystemTime::now());
-                let key_of = |problem: &Problem| match problem.file == files.key {
+                let key_of = |problem: &TlsFileError| match problem.file == files.key {
                     true => "key",
                     false => "cert",
                 };
@@ -106,11 +106,11 @@ impl Material {
     }
 }
 
-fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     pem::certificates(path, &pem::read(path)?)
 }
 
-impl PartialEq for Material {
+impl PartialEq for UpstreamFiles {
     fn eq(&self, other: &Self) -> bool {
         let digest = |material: &Self| material.identity.as_ref().map(|own| own.digest);
         self.authorities == other.authorities && digest(self) == digest(other)

@@ -13,12 +13,12 @@ use crate::net::stream::{stands_on, writes_to};
 
 /// The stream below TLS, with a count of what was written to it.
 #[derive(Debug)]
-pub struct Counted {
+pub struct CountingStream {
     stream: Stream,
     written: u64,
 }
 
-impl Counted {
+impl CountingStream {
     /// `written`: bytes that were sent before.
     pub fn new(stream: Stream, written: u64) -> Self {
         Self { stream, written }
@@ -29,7 +29,7 @@ impl Counted {
     }
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for CountingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -39,21 +39,21 @@ impl AsyncRead for Counted {
     }
 }
 
-writes_to!(Counted, stream, count);
+writes_to!(CountingStream, stream, count);
 
 /// A backend's connection after the handshake.
 #[derive(Debug)]
-pub struct TlsStream {
-    inner: tokio_rustls::client::TlsStream<Counted>,
+pub struct BackendTlsStream {
+    inner: tokio_rustls::client::TlsStream<CountingStream>,
     /// A byte of the application has come.
     heard: bool,
     /// The backend has ended the handshake after we took it for complete; why, for people.
     refused: Option<String>,
 }
 
-impl TlsStream {
+impl BackendTlsStream {
     /// After the handshake.
-    pub fn new(inner: tokio_rustls::client::TlsStream<Counted>) -> Self {
+    pub fn new(inner: tokio_rustls::client::TlsStream<CountingStream>) -> Self {
         Self {
             inner,
             heard: false,
@@ -77,7 +77,7 @@ impl TlsStream {
     }
 }
 
-impl AsyncRead for TlsStream {
+impl AsyncRead for BackendTlsStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -100,10 +100,10 @@ impl AsyncRead for TlsStream {
     }
 }
 
-writes_to!(TlsStream, inner);
-stands_on!(TlsStream, |this| this.below());
+writes_to!(BackendTlsStream, inner);
+stands_on!(BackendTlsStream, |this| this.below());
 
-impl Drop for TlsStream {
+impl Drop for BackendTlsStream {
     /// Says goodbye (close_notify, RFC 8446 §6.1) where that needs no waiting.
     fn drop(&mut self) {
         let (below, session) = self.inner.get_mut();

@@ -90,7 +90,7 @@ pub fn run(args: DemoAppArgs) -> u8 {
 }
 
 /// What all requests share.
-struct App {
+struct DemoApp {
     name: HeaderValue,
     journal: Journal,
     /// SIGTERM came: `/health` says 503.
@@ -120,7 +120,7 @@ async fn serve(args: DemoAppArgs) -> std::io::Result<()> {
     let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, args.port))).await?;
     let (close, closing) = watch::channel(false);
     let (busy, mut all_done) = mpsc::channel::<Infallible>(1);
-    let app = Arc::new(App {
+    let app = Arc::new(DemoApp {
         name: HeaderValue::from_str(&args.name).map_err(std::io::Error::other)?,
         journal,
         signalled: AtomicBool::new(false),
@@ -198,7 +198,7 @@ async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 async fn connection(
     stream: TcpStream,
-    app: Arc<App>,
+    app: Arc<DemoApp>,
     router: Router,
     _busy: mpsc::Sender<Infallible>,
 ) {
@@ -233,7 +233,7 @@ async fn connection(
     let _ = http.await;
 }
 
-fn router(app: Arc<App>) -> Router {
+fn router(app: Arc<DemoApp>) -> Router {
     Router::new()
         .route("/", get(hello))
         .route("/echo", post(echo))
@@ -245,7 +245,7 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn hello(State(app): State<Arc<App>>) -> String {
+async fn hello(State(app): State<Arc<DemoApp>>) -> String {
     format!("hello from {}\n", app.name.to_str().unwrap_or_default())
 }
 
@@ -284,7 +284,7 @@ async fn slow(Query(slow): Query<Slow>) -> String {
     format!("took {ms} ms\n")
 }
 
-async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+async fn health(State(app): State<Arc<DemoApp>>) -> (StatusCode, &'static str) {
     if app.slow_health.load(Ordering::Relaxed) {
         tokio::time::sleep(SLOW_HEALTH).await;
     }
@@ -298,7 +298,7 @@ async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
 }
 
 /// Server-sent events, ten a second, until the client leaves or the app stops.
-async fn events(State(app): State<Arc<App>>) -> Response {
+async fn events(State(app): State<Arc<DemoApp>>) -> Response {
     let ticks = tokio::time::interval(Duration::from_millis(100));
     let stream = futures_util::stream::unfold((ticks, 0u64), |(mut ticks, n)| async move {
         ticks.tick().await;
@@ -315,7 +315,7 @@ async fn events(State(app): State<Arc<App>>) -> Response {
     (headers, Body::from_stream(stream.take_until(stopped))).into_response()
 }
 
-async fn websocket(State(app): State<Arc<App>>, upgrade: WebSocketUpgrade) -> Response {
+async fn websocket(State(app): State<Arc<DemoApp>>, upgrade: WebSocketUpgrade) -> Response {
     // Taken here: between this answer and the conversation, nobody else would keep the app alive.
     let busy = app.busy.upgrade();
     upgrade.on_upgrade(move |socket| async move {
@@ -330,7 +330,7 @@ async fn closed(mut closing: watch::Receiver<bool>) {
 }
 
 /// Echoes until either side ends it; a stopping app says 1001 (going away, RFC 6455 §7.4.1) with its name.
-async fn converse(mut socket: ws::WebSocket, app: Arc<App>) {
+async fn converse(mut socket: ws::WebSocket, app: Arc<DemoApp>) {
     let closing = closed(app.closing.clone());
     tokio::pin!(closing);
     loop {

@@ -67,7 +67,7 @@ impl Wire {
 
 /// One keep-alive connection.
 #[derive(Debug)]
-pub struct Connection {
+pub struct LoadConnection {
     stream: Wire,
     buffer: Vec<u8>,
     /// Whether the last response left it usable.
@@ -75,7 +75,7 @@ pub struct Connection {
 }
 
 /// Header fields of a response that matter here.
-struct Head {
+struct LoadHead {
     length: usize,
     status: u16,
     app: Option<String>,
@@ -86,7 +86,7 @@ struct Head {
     keep_alive: bool,
 }
 
-impl Connection {
+impl LoadConnection {
     /// Connects.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ impl Connection {
         })
     }
 
-    async fn head(&mut self) -> Result<Head, Loss> {
+    async fn head(&mut self) -> Result<LoadHead, Loss> {
         loop {
             match parse_head(&self.buffer)? {
                 // Interim responses (RFC 9110 §15.2) come before the one that counts.
@@ -173,7 +173,7 @@ impl Connection {
         }
     }
 
-    async fn body(&mut self, head: &Head) -> Result<Vec<u8>, Loss> {
+    async fn body(&mut self, head: &LoadHead) -> Result<Vec<u8>, Loss> {
         self.buffer.drain(..head.length);
         if head.status == 101 || head.status == 204 || head.status == 304 {
             return Ok(Vec::new());
@@ -215,7 +215,7 @@ impl Connection {
     }
 }
 
-fn parse_head(buffer: &[u8]) -> Result<Option<Head>, Loss> {
+fn parse_head(buffer: &[u8]) -> Result<Option<LoadHead>, Loss> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Response::new(&mut fields);
     let length = match parsed.parse(buffer) {
@@ -223,7 +223,7 @@ fn parse_head(buffer: &[u8]) -> Result<Option<Head>, Loss> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(Loss::Corrupted),
     };
-    let mut head = Head {
+    let mut head = LoadHead {
         length,
         status: parsed.code.unwrap_or(0),
         app: None,
@@ -290,7 +290,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     /// A server that answers one request with `bytes` and closes.
-    async fn against(bytes: &'static [u8]) -> (Connection, Result<Response, Loss>) {
+    async fn against(bytes: &'static [u8]) -> (LoadConnection, Result<Response, Loss>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
@@ -299,7 +299,7 @@ mod tests {
             let _ = stream.read(&mut request).await.unwrap();
             stream.write_all(bytes).await.unwrap();
         });
-        let mut connection = Connection::open(address).await.unwrap();
+        let mut connection = LoadConnection::open(address).await.unwrap();
         let response = connection
             .exchange(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             .await;
@@ -350,7 +350,7 @@ mod tests {
             .local_addr()
             .unwrap();
         assert_eq!(
-            Connection::open(address).await.map(drop),
+            LoadConnection::open(address).await.map(drop),
             Err(Loss::Refused)
         );
     }

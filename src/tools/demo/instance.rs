@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::journal;
 use super::oracle::Life;
-use super::process::Process;
+use super::process::ChildProcess;
 
 /// How to start an app: a command that understands `--name N --port P --log FILE`, as the built-in one does,
 /// and prints `{"address":"HOST:PORT"}` once it listens.
@@ -37,7 +37,7 @@ impl Program {
 
 /// One process, past or present.
 #[derive(Debug, Clone)]
-struct Record {
+struct InstanceRecord {
     journal: PathBuf,
     signalled: Option<u64>,
     exited: Option<u64>,
@@ -45,16 +45,16 @@ struct Record {
 
 /// A running instance.
 #[derive(Debug)]
-pub struct Instance {
+pub struct DemoInstance {
     name: String,
     program: Program,
     dir: PathBuf,
     address: SocketAddr,
-    process: Process,
-    records: Vec<Record>,
+    process: ChildProcess,
+    records: Vec<InstanceRecord>,
 }
 
-impl Instance {
+impl DemoInstance {
     /// Starts the first process, on a free port. Journals are kept in `dir`.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Instance {
     }
 
     /// The present process.
-    pub fn process(&mut self) -> &mut Process {
+    pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 
@@ -185,9 +185,9 @@ impl Instance {
             .collect()
     }
 
-    fn life(&self, record: &Record) -> Result<Life> {
+    fn life(&self, record: &InstanceRecord) -> Result<Life> {
         let lines = journal::read(&record.journal)?;
-        let arrival = |line: &journal::Line| {
+        let arrival = |line: &journal::JournalLine| {
             let id = line
                 .id
                 .as_ref()
@@ -212,7 +212,7 @@ async fn begin(
     dir: &Path,
     port: u16,
     generation: usize,
-) -> Result<(Process, SocketAddr, Record)> {
+) -> Result<(ChildProcess, SocketAddr, InstanceRecord)> {
     let (mut process, record) = spawn(name, program, dir, port, generation)?;
     let address = process.address().await?;
     Ok((process, address, record))
@@ -224,7 +224,7 @@ fn spawn(
     dir: &Path,
     port: u16,
     generation: usize,
-) -> Result<(Process, Record)> {
+) -> Result<(ChildProcess, InstanceRecord)> {
     let journal = dir.join(format!("{name}.{generation}.journal"));
     let (executable, arguments) = program.0.split_first().context("an app needs a command")?;
     let mut command = Command::new(executable);
@@ -233,8 +233,9 @@ fn spawn(
         .args(["--name", name, "--port", &port.to_string()])
         .arg("--log")
         .arg(&journal);
-    let process = Process::start(name, command, &dir.join(format!("{name}.{generation}.err")))?;
-    let record = Record {
+    let process =
+        ChildProcess::start(name, command, &dir.join(format!("{name}.{generation}.err")))?;
+    let record = InstanceRecord {
         journal,
         signalled: None,
         exited: None,

@@ -13,7 +13,7 @@ use crate::rt::syscall;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
+pub struct JournalLine {
     /// When, in nanoseconds of `CLOCK_MONOTONIC`.
     pub t: u64,
     /// `arrival`, `listening`, `signalled` or `exit`.
@@ -57,7 +57,7 @@ impl Journal {
         let Some(mut file) = self.0.as_ref() else {
             return;
         };
-        let line = Line {
+        let line = JournalLine {
             t: syscall::monotonic_ns(),
             event: event.to_owned(),
             id: id.map(str::to_owned),
@@ -76,7 +76,7 @@ impl Journal {
 ///
 /// # Errors
 /// When the file can't be read, or a line isn't one of ours: the oracle must not judge by half the evidence.
-pub fn read(path: &Path) -> io::Result<Vec<Line>> {
+pub fn read(path: &Path) -> io::Result<Vec<JournalLine>> {
     let text = std::fs::read_to_string(path)?;
     let parse = |(number, line)| {
         serde_json::from_str(line).map_err(|e| {

@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
-use super::client::{Connection, Response};
-use super::oracle::{Kind, Loss, Sent};
+use super::client::{LoadConnection, Response};
+use super::oracle::{DemoRequestKind, Loss, Sent};
 use crate::rt::syscall::monotonic_ns;
 
 /// More requests than this are not sent: an endless run must not eat the memory (about 100 MB by then).
@@ -23,7 +23,7 @@ const MAX_REQUESTS: u64 = 2_000_000;
 
 /// What to send.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct LoadPlan {
     /// Where to.
     pub address: SocketAddr,
     /// Requests a second.
@@ -46,7 +46,7 @@ pub struct Plan {
     pub tls: Option<Arc<ClientConfig>>,
 }
 
-impl Plan {
+impl LoadPlan {
     /// The usual mix: 80 % GET, 10 % POST with a body, 10 % GET that take 2 s.
     pub fn new(address: SocketAddr, rate: u32) -> Self {
         Self {
@@ -63,18 +63,18 @@ impl Plan {
     }
 
     /// Kinds are spread evenly, the same in each run: multiples of 37 go round all 100 residues.
-    fn kind(&self, id: u64) -> Kind {
+    fn kind(&self, id: u64) -> DemoRequestKind {
         match id * 37 % 100 {
-            r if r < self.slow_percent => Kind::Slow,
-            r if r < self.slow_percent + self.post_percent => Kind::Post,
-            _ => Kind::Get,
+            r if r < self.slow_percent => DemoRequestKind::Slow,
+            r if r < self.slow_percent + self.post_percent => DemoRequestKind::Post,
+            _ => DemoRequestKind::Get,
         }
     }
 }
 
 /// Figures of a running load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct LoadProgress {
     /// Requests sent.
     pub sent: u64,
     /// Answered by the app.
@@ -83,17 +83,17 @@ pub struct Progress {
     pub lost: u64,
 }
 
-impl Progress {
+impl LoadProgress {
     /// Sent and not yet decided.
     pub fn in_flight(&self) -> u64 {
         self.sent.saturating_sub(self.answered + self.lost)
     }
 }
 
-struct Shared {
-    plan: Plan,
+struct LoadShared {
+    plan: LoadPlan,
     permits: Semaphore,
-    idle: Mutex<Vec<(Connection, Instant)>>,
+    idle: Mutex<Vec<(LoadConnection, Instant)>>,
     log: Mutex<Vec<Sent>>,
     answered: AtomicU64,
     lost: AtomicU64,
@@ -101,16 +101,16 @@ struct Shared {
 
 /// A running load. Dropping it ends it at once.
 pub struct Load {
-    shared: Arc<Shared>,
+    shared: Arc<LoadShared>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Load {
     /// Starts it on the current runtime.
-    pub fn start(plan: Plan) -> Self {
+    pub fn start(plan: LoadPlan) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LoadShared {
             permits: Semaphore::new(plan.connections),
             plan,
             idle: Mutex::default(),
@@ -123,8 +123,8 @@ impl Load {
     }
 
     /// How it goes.
-    pub fn progress(&self) -> Progress {
-        Progress {
+    pub fn progress(&self) -> LoadProgress {
+        LoadProgress {
             answered: self.shared.answered.load(Ordering::Relaxed),
             lost: self.shared.lost.load(Ordering::Relaxed),
             sent: self.shared.log.lock().len() as u64,
@@ -145,7 +145,7 @@ impl Drop for Load {
     }
 }
 
-async fn dispatch(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+async fn dispatch(shared: Arc<LoadShared>, mut stopped: watch::Receiver<bool>) {
     let period = Duration::from_secs(1) / shared.plan.rate.max(1);
     let mut due = tokio::time::interval(period);
     // What a busy machine missed is sent late, not left out; its latency counts from when it was due.
@@ -175,7 +175,7 @@ async fn dispatch(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
 }
 
 /// One request, from its due time to its line in the log.
-async fn one(shared: Arc<Shared>, id: u64, kind: Kind, at: u64) {
+async fn one(shared: Arc<LoadShared>, id: u64, kind: DemoRequestKind, at: u64) {
     let response = match tokio::time::timeout(shared.plan.timeout, send(&shared, id, kind)).await {
         Ok(response) => response,
         Err(_) => Err(Loss::TimedOut),
@@ -207,14 +207,14 @@ async fn one(shared: Arc<Shared>, id: u64, kind: Kind, at: u64) {
     }
 }
 
-async fn send(shared: &Shared, id: u64, kind: Kind) -> Result<Response, Loss> {
+async fn send(shared: &LoadShared, id: u64, kind: DemoRequestKind) -> Result<Response, Loss> {
     // The semaphore is never closed.
     let _permit = shared.permits.acquire().await;
     let mut connection = match reusable(shared) {
         Some(connection) => connection,
         None => match &shared.plan.tls {
-            Some(config) => Connection::open_tls(shared.plan.address, config.clone()).await?,
-            None => Connection::open(shared.plan.address).await?,
+            Some(config) => LoadConnection::open_tls(shared.plan.address, config.clone()).await?,
+            None => LoadConnection::open(shared.plan.address).await?,
         },
     };
     let request = request(&shared.plan, id, kind, &body(id, kind));
@@ -224,7 +224,7 @@ async fn send(shared: &Shared, id: u64, kind: Kind) -> Result<Response, Loss> {
 }
 
 /// The connection used last that still lives; those found closed, or idle for too long, are dropped.
-fn reusable(shared: &Shared) -> Option<Connection> {
+fn reusable(shared: &LoadShared) -> Option<LoadConnection> {
     let mut idle = shared.idle.lock();
     while let Some((connection, since)) = idle.pop() {
         if since.elapsed() < shared.plan.max_idle && connection.is_reusable() {
@@ -234,26 +234,26 @@ fn reusable(shared: &Shared) -> Option<Connection> {
     None
 }
 
-fn body(id: u64, kind: Kind) -> String {
+fn body(id: u64, kind: DemoRequestKind) -> String {
     match kind {
         // A few hundred bytes that no other request has.
-        Kind::Post => format!("body of request {id}\n").repeat(20),
-        Kind::Get | Kind::Slow => String::new(),
+        DemoRequestKind::Post => format!("body of request {id}\n").repeat(20),
+        DemoRequestKind::Get | DemoRequestKind::Slow => String::new(),
     }
 }
 
-fn request(plan: &Plan, id: u64, kind: Kind, body: &str) -> Vec<u8> {
+fn request(plan: &LoadPlan, id: u64, kind: DemoRequestKind, body: &str) -> Vec<u8> {
     let target = match kind {
-        Kind::Get => "GET /".to_owned(),
-        Kind::Post => "POST /echo".to_owned(),
-        Kind::Slow => format!("GET /slow?ms={}", plan.slow.as_millis()),
+        DemoRequestKind::Get => "GET /".to_owned(),
+        DemoRequestKind::Post => "POST /echo".to_owned(),
+        DemoRequestKind::Slow => format!("GET /slow?ms={}", plan.slow.as_millis()),
     };
     let length = match kind {
-        Kind::Post => format!(
+        DemoRequestKind::Post => format!(
             "Content-Type: text/plain\r\nContent-Length: {}\r\n",
             body.len()
         ),
-        Kind::Get | Kind::Slow => String::new(),
+        DemoRequestKind::Get | DemoRequestKind::Slow => String::new(),
     };
     format!(
         "{target} HTTP/1.1\r\nHost: {}\r\nx-demo-id: {id}\r\nx-request-id: {id}\r\n{length}\r\n{body}",
@@ -262,11 +262,11 @@ fn request(plan: &Plan, id: u64, kind: Kind, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn judge(kind: Kind, body: &str, response: &Response) -> Result<u16, Loss> {
+fn judge(kind: DemoRequestKind, body: &str, response: &Response) -> Result<u16, Loss> {
     if response.app.is_none() {
         return Err(Loss::ProxyError(response.status));
     }
-    if kind == Kind::Post && response.status == 200 && response.body != body.as_bytes() {
+    if kind == DemoRequestKind::Post && response.status == 200 && response.body != body.as_bytes() {
         return Err(Loss::Corrupted);
     }
     Ok(response.status)
@@ -278,19 +278,31 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    fn plan() -> Plan {
-        Plan::new("127.0.0.1:1".parse().unwrap(), 100)
+    fn plan() -> LoadPlan {
+        LoadPlan::new("127.0.0.1:1".parse().unwrap(), 100)
     }
 
     #[test]
     fn the_mix_is_exact_and_spread() {
-        let kinds: Vec<Kind> = (0..100).map(|id| plan().kind(id)).collect();
-        assert_eq!(kinds.iter().filter(|&&k| k == Kind::Post).count(), 10);
-        assert_eq!(kinds.iter().filter(|&&k| k == Kind::Slow).count(), 10);
+        let kinds: Vec<DemoRequestKind> = (0..100).map(|id| plan().kind(id)).collect();
+        assert_eq!(
+            kinds
+                .iter()
+                .filter(|&&k| k == DemoRequestKind::Post)
+                .count(),
+            10
+        );
+        assert_eq!(
+            kinds
+                .iter()
+                .filter(|&&k| k == DemoRequestKind::Slow)
+                .count(),
+            10
+        );
         assert!((0..90).all(|from| {
             kinds[from..from + 10]
                 .iter()
-                .filter(|&&k| k == Kind::Slow)
+                .filter(|&&k| k == DemoRequestKind::Slow)
                 .count()
                 <= 4
         }));
@@ -306,16 +318,19 @@ mod tests {
             body: body.as_bytes().to_vec(),
         };
         assert_eq!(
-            judge(Kind::Get, "", &response(None, 502, "")),
+            judge(DemoRequestKind::Get, "", &response(None, 502, "")),
             Err(Loss::ProxyError(502))
         );
-        assert_eq!(judge(Kind::Get, "", &response(Some("a"), 500, "")), Ok(500));
         assert_eq!(
-            judge(Kind::Post, "x", &response(Some("a"), 200, "x")),
+            judge(DemoRequestKind::Get, "", &response(Some("a"), 500, "")),
+            Ok(500)
+        );
+        assert_eq!(
+            judge(DemoRequestKind::Post, "x", &response(Some("a"), 200, "x")),
             Ok(200)
         );
         assert_eq!(
-            judge(Kind::Post, "x", &response(Some("a"), 200, "y")),
+            judge(DemoRequestKind::Post, "x", &response(Some("a"), 200, "y")),
             Err(Loss::Corrupted)
         );
     }
@@ -342,10 +357,10 @@ mod tests {
                 }
             }
         });
-        let load = Load::start(Plan {
+        let load = Load::start(LoadPlan {
             rate: 500,
             post_percent: 0,
-            ..Plan::new(address, 500)
+            ..LoadPlan::new(address, 500)
         });
         while load.progress().sent < 60 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -372,7 +387,7 @@ mod tests {
             .unwrap()
             .local_addr()
             .unwrap();
-        let load = Load::start(Plan::new(address, 1000));
+        let load = Load::start(LoadPlan::new(address, 1000));
         while load.progress().lost < 5 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

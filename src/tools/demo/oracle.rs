@@ -45,7 +45,7 @@ impl fmt::Display for Loss {
 /// What a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum DemoRequestKind {
     /// `GET /`.
     Get,
     /// `POST /echo`, its body compared with what comes back.
@@ -60,7 +60,7 @@ pub struct Sent {
     /// Its `x-demo-id`, unique.
     pub id: u64,
     /// What it is.
-    pub kind: Kind,
+    pub kind: DemoRequestKind,
     /// When it was due, in nanoseconds of `CLOCK_MONOTONIC`.
     pub at: u64,
     /// From then to the last byte of the answer, in nanoseconds.
@@ -101,7 +101,7 @@ pub struct Evidence {
 
 /// The account of a run. Durations are milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Account {
+pub struct LoadAccount {
     /// Requests sent.
     pub sent: u64,
     /// Requests that the app answered completely.
@@ -138,7 +138,7 @@ pub struct Account {
     pub slowest_slow_ms: f64,
 }
 
-impl Account {
+impl LoadAccount {
     /// Puts both sides together.
     pub fn of(evidence: &Evidence) -> Self {
         let mut account = Self {
@@ -203,8 +203,8 @@ impl Account {
                 }
             }
             match request.kind {
-                Kind::Slow => slow = slow.max(request.latency),
-                Kind::Get | Kind::Post => quick.push(request.latency),
+                DemoRequestKind::Slow => slow = slow.max(request.latency),
+                DemoRequestKind::Get | DemoRequestKind::Post => quick.push(request.latency),
             }
         }
         quick.sort_unstable();
@@ -226,7 +226,7 @@ fn milliseconds(nanoseconds: u64) -> f64 {
     (nanoseconds / 1_000) as f64 / 1_000.0
 }
 
-impl fmt::Display for Account {
+impl fmt::Display for LoadAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |label: &str, value: String| writeln!(f, "  {label:<31}{value:>9}");
         row("sent", self.sent.to_string())?;
@@ -277,7 +277,7 @@ mod tests {
     fn sent(id: u64, outcome: Result<u16, Loss>) -> Sent {
         Sent {
             id,
-            kind: Kind::Get,
+            kind: DemoRequestKind::Get,
             at: 1_000,
             latency: 1_000_000 * (id + 1),
             outcome,
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_clean_run_is_clean() {
-        let account = Account::of(&clean());
+        let account = LoadAccount::of(&clean());
         assert!(account.is_clean(), "{account}");
         assert_eq!((account.sent, account.answered, account.stops), (2, 2, 1));
         assert_eq!(account.slowest_stop_ms, Some(12.0));
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn nothing_sent_proves_nothing() {
-        assert!(!Account::of(&Evidence::default()).is_clean());
+        assert!(!LoadAccount::of(&Evidence::default()).is_clean());
     }
 
     #[test]
@@ -336,7 +336,7 @@ mod tests {
         ] {
             let mut evidence = clean();
             evidence.sent[1].outcome = Err(loss);
-            let account = Account::of(&evidence);
+            let account = LoadAccount::of(&evidence);
             assert!(!account.is_clean());
             assert_eq!(account.lost_by, BTreeMap::from([(loss.to_string(), 1)]));
         }
@@ -346,7 +346,7 @@ mod tests {
     fn the_apps_own_errors_are_not_lost() {
         let mut evidence = clean();
         evidence.sent[1].outcome = Ok(503);
-        let account = Account::of(&evidence);
+        let account = LoadAccount::of(&evidence);
         assert!(account.is_clean());
         assert_eq!(account.app_errors, 1);
     }
@@ -355,7 +355,7 @@ mod tests {
     fn a_request_after_the_signal_is_found_even_if_answered() {
         let mut evidence = clean();
         evidence.lives[0].arrivals[1].1 = 3_005_000;
-        let account = Account::of(&evidence);
+        let account = LoadAccount::of(&evidence);
         assert!(!account.is_clean());
         assert_eq!(
             (account.reached_stopping, account.reached_stopping_latest_ms),
@@ -368,21 +368,21 @@ mod tests {
         let mut evidence = clean();
         evidence.sent.push(sent(2, Ok(200)));
         evidence.lives.push(life(&[(2, 6_000)]));
-        assert!(Account::of(&evidence).is_clean());
+        assert!(LoadAccount::of(&evidence).is_clean());
     }
 
     #[test]
     fn a_second_delivery_is_found() {
         let mut evidence = clean();
         evidence.lives.push(life(&[(1, 4_000)]));
-        assert_eq!(Account::of(&evidence).delivered_twice, 1);
+        assert_eq!(LoadAccount::of(&evidence).delivered_twice, 1);
     }
 
     #[test]
     fn an_answer_without_arrival_is_a_hole_in_the_evidence() {
         let mut evidence = clean();
         evidence.lives[0].arrivals.pop();
-        let account = Account::of(&evidence);
+        let account = LoadAccount::of(&evidence);
         assert!(!account.is_clean());
         assert_eq!(account.unexplained, 1);
     }
@@ -391,7 +391,7 @@ mod tests {
     fn a_process_that_never_exited_has_no_stop_time() {
         let mut evidence = clean();
         evidence.lives[0].exited = None;
-        assert_eq!(Account::of(&evidence).slowest_stop_ms, None);
+        assert_eq!(LoadAccount::of(&evidence).slowest_stop_ms, None);
     }
 
     #[test]
@@ -407,7 +407,7 @@ mod tests {
         let mut evidence = clean();
         evidence.held = Some(3);
         evidence.sent[0].outcome = Err(Loss::ProxyError(502));
-        let table = Account::of(&evidence).to_string();
+        let table = LoadAccount::of(&evidence).to_string();
         assert!(
             table.contains("502 from the proxy") && table.contains("held"),
             "{table}"

@@ -14,14 +14,14 @@ use crate::rt::syscall;
 
 /// A running child: killed when this is dropped, and when our thread ends in any other way.
 #[derive(Debug)]
-pub struct Process {
+pub struct ChildProcess {
     name: String,
     child: Child,
     pid: u32,
     output: PathBuf,
 }
 
-impl Process {
+impl ChildProcess {
     /// Starts `command`; what it writes to standard error goes to the file `output`, standard output is kept
     /// for [`Self::address`].
     ///
@@ -62,7 +62,7 @@ impl Process {
     /// When it exits first, prints something else, or takes longer than 10 s; with the end of its output.
     pub async fn address(&mut self) -> Result<SocketAddr> {
         #[derive(serde::Deserialize)]
-        struct Listening {
+        struct ListeningAddress {
             address: SocketAddr,
         }
         let stdout = self
@@ -88,7 +88,7 @@ impl Process {
         })?;
         // Whatever else it prints must not fill the pipe and stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let listening: Listening = serde_json::from_str(&line)
+        let listening: ListeningAddress = serde_json::from_str(&line)
             .with_context(|| format!("{} should print its address, not {line:?}", self.name))?;
         Ok(listening.address)
     }
@@ -151,7 +151,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         // Its helpers too (the workers of a peer's proxy): it leads a process group of its own.
         if matches!(self.child.try_wait(), Ok(None)) {
@@ -164,10 +164,10 @@ impl Drop for Process {
 mod tests {
     use super::*;
 
-    fn shell(script: &str, dir: &Path) -> Process {
+    fn shell(script: &str, dir: &Path) -> ChildProcess {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        Process::start("shell", command, &dir.join("err")).unwrap()
+        ChildProcess::start("shell", command, &dir.join("err")).unwrap()
     }
 
     #[tokio::test]

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::admin;
-use super::instance::Instance;
-use super::process::Process;
+use super::instance::DemoInstance;
+use super::process::ChildProcess;
 use crate::registry::view::{DrainResponse, PoolView};
 
 /// How long the proxy may take until it is ready.
@@ -21,8 +21,8 @@ pub const POOL: &str = "app";
 
 /// A running lameduck with one pool, [`POOL`].
 #[derive(Debug)]
-pub struct Proxy {
-    process: Process,
+pub struct DemoProxy {
+    process: ChildProcess,
     socket: PathBuf,
     config: PathBuf,
     address: SocketAddr,
@@ -30,7 +30,7 @@ pub struct Proxy {
 
 /// What differs from proxy to proxy.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ProxySettings {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Whether a second proxy may listen there too.
@@ -47,7 +47,7 @@ pub struct Settings {
     pub access_log: String,
 }
 
-impl Default for Settings {
+impl Default for ProxySettings {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
@@ -62,7 +62,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl ProxySettings {
     /// The configuration file.
     pub fn toml(&self, socket: &Path, backends: &[(String, SocketAddr)]) -> String {
         let socket = socket.display().to_string();
@@ -89,7 +89,7 @@ impl Settings {
     }
 }
 
-impl Proxy {
+impl DemoProxy {
     /// Starts `exe run` in front of `instances`, and waits until its first round of probes is over. Its files
     /// (configuration, admin socket, log) are kept in `dir` under `name`.
     ///
@@ -99,8 +99,8 @@ impl Proxy {
         exe: &Path,
         name: &str,
         dir: &Path,
-        settings: &Settings,
-        instances: &[Instance],
+        settings: &ProxySettings,
+        instances: &[DemoInstance],
     ) -> Result<Self> {
         let backends: Vec<_> = instances
             .iter()
@@ -112,12 +112,12 @@ impl Proxy {
     /// The same, in front of backends given by name and address.
     ///
     /// # Errors
-    /// As [`Proxy::start`].
+    /// As [`DemoProxy::start`].
     pub async fn start_with(
         exe: &Path,
         name: &str,
         dir: &Path,
-        settings: &Settings,
+        settings: &ProxySettings,
         backends: &[(String, SocketAddr)],
     ) -> Result<Self> {
         let (socket, config) = (
@@ -131,7 +131,7 @@ impl Proxy {
             .arg("-c")
             .arg(&config)
             .env_remove("LAMEDUCK_ADMIN");
-        let mut process = Process::start(name, command, &dir.join(format!("{name}.log")))?;
+        let mut process = ChildProcess::start(name, command, &dir.join(format!("{name}.log")))?;
         process.ignore_output();
         let mut proxy = Self {
             process,
@@ -175,11 +175,11 @@ impl Proxy {
 
     async fn listener(&self) -> Result<SocketAddr> {
         #[derive(serde::Deserialize)]
-        struct Listener {
+        struct DemoListener {
             address: SocketAddr,
         }
         let answer = admin::call(&self.socket, "GET", "/v1/listeners", None).await?;
-        let listeners: Vec<Listener> =
+        let listeners: Vec<DemoListener> =
             serde_json::from_value(answer).context("GET /v1/listeners")?;
         Ok(listeners
             .first()
@@ -203,7 +203,7 @@ impl Proxy {
     }
 
     /// The process itself.
-    pub fn process(&mut self) -> &mut Process {
+    pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 
@@ -278,10 +278,10 @@ mod tests {
 
     #[test]
     fn the_configuration_has_what_was_set() {
-        let settings = Settings {
+        let settings = ProxySettings {
             reuse_port: true,
             pool: "[pool.drain]\ndeadline = \"5s\"".into(),
-            ..Settings::default()
+            ..ProxySettings::default()
         };
         let backends = [("app-1".to_owned(), SocketAddr::from(([127, 0, 0, 1], 4711)))];
         let text = settings.toml(Path::new("/tmp/a b.sock"), &backends);

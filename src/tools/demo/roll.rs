@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::instance::Instance;
-use super::proxy::Proxy;
+use super::instance::DemoInstance;
+use super::proxy::DemoProxy;
 
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A step of one instance's restart, told as it begins or ends.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub enum DemoStep {
     /// No new requests from now on; those in flight are finished.
     Draining,
     /// Nothing in flight any more, after this long.
@@ -33,13 +33,13 @@ pub enum Step {
 /// # Errors
 /// When a step fails or takes more than 30 s, or the drain ended with requests cut.
 pub async fn restart(
-    instance: &mut Instance,
-    proxy: &Proxy,
+    instance: &mut DemoInstance,
+    proxy: &DemoProxy,
     deadline: Duration,
-    tell: &dyn Fn(&str, Step),
+    tell: &dyn Fn(&str, DemoStep),
 ) -> Result<()> {
     let name = instance.name().to_owned();
-    tell(&name, Step::Draining);
+    tell(&name, DemoStep::Draining);
     let drained = proxy.drain(&name, deadline).await?;
     ensure!(
         drained.outcome == "drained",
@@ -51,12 +51,12 @@ pub async fn restart(
     );
     tell(
         &name,
-        Step::Drained(Duration::from_millis(drained.waited_ms)),
+        DemoStep::Drained(Duration::from_millis(drained.waited_ms)),
     );
     stop_and_start(instance, tell).await?;
     let begun = Instant::now();
     proxy.resume(&name, PATIENCE).await?;
-    tell(&name, Step::Ready(begun.elapsed()));
+    tell(&name, DemoStep::Ready(begun.elapsed()));
     Ok(())
 }
 
@@ -64,13 +64,16 @@ pub async fn restart(
 ///
 /// # Errors
 /// When it doesn't stop or start within 30 s.
-pub async fn stop_and_start(instance: &mut Instance, tell: &dyn Fn(&str, Step)) -> Result<()> {
+pub async fn stop_and_start(
+    instance: &mut DemoInstance,
+    tell: &dyn Fn(&str, DemoStep),
+) -> Result<()> {
     let name = instance.name().to_owned();
     instance.terminate()?;
-    tell(&name, Step::Stopping);
+    tell(&name, DemoStep::Stopping);
     let took = instance.exited(PATIENCE).await?;
-    tell(&name, Step::Stopped(took));
+    tell(&name, DemoStep::Stopped(took));
     instance.start_again().await?;
-    tell(&name, Step::Started);
+    tell(&name, DemoStep::Started);
     Ok(())
 }

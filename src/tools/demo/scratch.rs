@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// A directory of our own, readable by nobody else, removed on drop.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct ScratchDir(PathBuf);
 
-impl Scratch {
+impl ScratchDir {
     /// Makes one in the system's temporary directory.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::load::Progress;
-use super::roll::Step;
+use super::load::LoadProgress;
+use super::roll::DemoStep;
 use crate::registry::view::PoolView;
 use crate::rt::output::{self, ErrorWriter, PrintWriter};
 
@@ -18,7 +18,7 @@ const BAR: usize = 20;
 #[derive(Debug, Default, Clone)]
 pub struct Picture {
     /// The load's figures.
-    pub progress: Progress,
+    pub progress: LoadProgress,
     /// The pool, once the proxy has been asked.
     pub pool: Option<PoolView>,
 }
@@ -31,7 +31,7 @@ struct Story {
     stopped: Duration,
 }
 
-struct State {
+struct ScreenState {
     out: Box<dyn Write>,
     /// Lines of the live picture on the terminal now.
     live: usize,
@@ -45,7 +45,7 @@ pub struct Screen {
     tty: bool,
     colour: bool,
     begun: Instant,
-    state: RefCell<State>,
+    state: RefCell<ScreenState>,
 }
 
 impl Screen {
@@ -61,7 +61,7 @@ impl Screen {
     }
 
     fn on(out: Box<dyn Write>, tty: bool, colour: bool) -> Self {
-        let state = State {
+        let state = ScreenState {
             out,
             live: 0,
             picture: Picture::default(),
@@ -91,22 +91,22 @@ impl Screen {
     }
 
     /// A step was taken: shown live at once; a finished restart becomes one line.
-    pub fn step(&self, name: &str, step: Step) {
+    pub fn step(&self, name: &str, step: DemoStep) {
         let finished = {
             let mut state = self.state.borrow_mut();
             let round = state.round;
             let story = state.stories.entry(name.to_owned()).or_default();
             match step {
-                Step::Draining => story.doing = "finishing what is in flight",
-                Step::Drained(took) => story.drained = took,
-                Step::Stopping => story.doing = "SIGTERM sent",
-                Step::Stopped(took) => {
+                DemoStep::Draining => story.doing = "finishing what is in flight",
+                DemoStep::Drained(took) => story.drained = took,
+                DemoStep::Stopping => story.doing = "SIGTERM sent",
+                DemoStep::Stopped(took) => {
                     (story.stopped, story.doing) = (took, "starting the next process")
                 }
-                Step::Started => story.doing = "waiting for its health check",
-                Step::Ready(_) => story.doing = "",
+                DemoStep::Started => story.doing = "waiting for its health check",
+                DemoStep::Ready(_) => story.doing = "",
             }
-            let Step::Ready(ready) = step else {
+            let DemoStep::Ready(ready) = step else {
                 return drop(state);
             };
             format!(
@@ -157,7 +157,7 @@ impl Screen {
     }
 
     /// Less than 80 columns each: a wrapped line could not be erased.
-    fn frame(&self, state: &State) -> Vec<String> {
+    fn frame(&self, state: &ScreenState) -> Vec<String> {
         let mut lines = vec![String::new()];
         for backend in state.picture.pool.iter().flat_map(|pool| &pool.backends) {
             let (mark, colour) = match backend.state.as_str() {
@@ -184,7 +184,7 @@ impl Screen {
                 backend.in_flight
             ));
         }
-        let Progress {
+        let LoadProgress {
             sent,
             answered,
             lost,
@@ -240,9 +240,9 @@ mod tests {
     use std::sync::Arc;
 
     #[derive(Clone, Default)]
-    struct Sink(Arc<parking_lot::Mutex<Vec<u8>>>);
+    struct ScreenSink(Arc<parking_lot::Mutex<Vec<u8>>>);
 
-    impl Write for Sink {
+    impl Write for ScreenSink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -252,7 +252,7 @@ mod tests {
         }
     }
 
-    impl Sink {
+    impl ScreenSink {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().clone()).unwrap()
         }
@@ -285,7 +285,7 @@ mod tests {
             unsaved: None,
         };
         Picture {
-            progress: Progress {
+            progress: LoadProgress {
                 sent: 1_234_567,
                 answered: 1_234_000,
                 lost: 2,
@@ -298,12 +298,12 @@ mod tests {
         screen.round(2);
         screen.picture(picture());
         for step in [
-            Step::Draining,
-            Step::Drained(Duration::from_millis(1940)),
-            Step::Stopping,
-            Step::Stopped(Duration::from_millis(4)),
-            Step::Started,
-            Step::Ready(Duration::from_millis(210)),
+            DemoStep::Draining,
+            DemoStep::Drained(Duration::from_millis(1940)),
+            DemoStep::Stopping,
+            DemoStep::Stopped(Duration::from_millis(4)),
+            DemoStep::Started,
+            DemoStep::Ready(Duration::from_millis(210)),
         ] {
             screen.step("app-1", step);
         }
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn without_a_terminal_a_restart_is_one_plain_line() {
-        let sink = Sink::default();
+        let sink = ScreenSink::default();
         restart(&Screen::on(Box::new(sink.clone()), false, false));
         let text = sink.text();
         assert_eq!(text.lines().count(), 1, "{text}");
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn on_a_terminal_the_picture_is_erased_and_the_cursor_comes_back() {
-        let sink = Sink::default();
+        let sink = ScreenSink::default();
         restart(&Screen::on(Box::new(sink.clone()), true, false));
         let text = sink.text();
         assert!(
@@ -338,8 +338,8 @@ mod tests {
 
     #[test]
     fn no_live_line_can_wrap_on_80_columns() {
-        let screen = Screen::on(Box::new(Sink::default()), true, false);
-        screen.step("app-1", Step::Started);
+        let screen = Screen::on(Box::new(ScreenSink::default()), true, false);
+        screen.step("app-1", DemoStep::Started);
         screen.picture(picture());
         for line in screen.frame(&screen.state.borrow()) {
             assert!(line.chars().count() < 80, "{line}");

@@ -2,7 +2,7 @@
 
 /// A check: the code in `error[code]`, and why it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Check {
+pub struct DoctorCheck {
     /// Its name in messages and in docs/doctor.md.
     pub code: &'static str,
     /// Why, with the source.
@@ -11,9 +11,9 @@ pub struct Check {
 
 macro_rules! checks {
     ($($name:ident = $code:literal: $why:literal;)*) => {
-        $(pub(super) const $name: Check = Check { code: $code, why: $why };)*
+        $(pub(super) const $name: DoctorCheck = DoctorCheck { code: $code, why: $why };)*
         /// All of them, in the order of the documentation.
-        pub const ALL: &[Check] = &[$($name),*];
+        pub const ALL: &[DoctorCheck] = &[$($name),*];
     };
 }
 

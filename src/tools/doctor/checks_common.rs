@@ -9,16 +9,16 @@ mod times;
 use std::time::Duration;
 
 use super::advice::{self, Corrections};
-use super::checks::{self as check, Check};
-use super::command_line::{Launch, Line, Role, base, shell_text};
-use super::finding::Findings;
+use super::checks::{self as check, DoctorCheck};
+use super::command_line::{CommandLine, ExecLaunch, Role, base, shell_text};
+use super::finding::DoctorFindings;
 use super::keep_alive;
-use super::model::{Expected, Form, Place, Process, Supervisor};
+use super::model::{CommandForm, Expected, SourcePlace, SupervisedProcess, Supervisor};
 use super::programs::{self, Serves};
-use super::proxy::Proxy;
+use super::proxy::ProxySide;
 use super::wrappers;
 use crate::config::duration::format;
-use crate::config::{Pool, Severity};
+use crate::config::{PoolConfig, Severity};
 use times::Needs;
 
 /// What is assumed where no file tells.
@@ -43,22 +43,22 @@ enum Help {
     Text(String),
 }
 
-struct Judge<'j> {
-    process: &'j Process,
-    proxy: &'j Proxy,
+struct ProcessJudge<'j> {
+    process: &'j SupervisedProcess,
+    proxy: &'j ProxySide,
     assumed: Assumed,
-    pool: Option<&'j Pool>,
+    pool: Option<&'j PoolConfig>,
     fix: Corrections,
-    pending: Vec<(Severity, Check, Place, String, Help)>,
+    pending: Vec<(Severity, DoctorCheck, SourcePlace, String, Help)>,
 }
 
 /// Judges one process; `scripts` are package.json's.
 pub(super) fn process(
-    process: &Process,
-    proxy: &Proxy,
+    process: &SupervisedProcess,
+    proxy: &ProxySide,
     assumed: Assumed,
     scripts: &[(String, String)],
-    found: &mut Findings,
+    found: &mut DoctorFindings,
 ) {
     let launch = process.launch();
     let named = launch.as_ref().and_then(|launch| launch.pool.as_deref());
@@ -70,7 +70,7 @@ pub(super) fn process(
         Some(name) => proxy.pool(name),
         None => proxy.pool_of(&process.name),
     };
-    let mut judge = Judge {
+    let mut judge = ProcessJudge {
         process,
         proxy,
         assumed,
@@ -97,8 +97,15 @@ pub(super) fn process(
     judge.finish(launch.as_ref(), found);
 }
 
-impl Judge<'_> {
-    fn add(&mut self, severity: Severity, check: Check, place: &Place, what: String, help: Help) {
+impl ProcessJudge<'_> {
+    fn add(
+        &mut self,
+        severity: Severity,
+        check: DoctorCheck,
+        place: &SourcePlace,
+        what: String,
+        help: Help,
+    ) {
         self.pending
             .push((severity, check, place.clone(), what, help));
     }
@@ -122,7 +129,7 @@ impl Judge<'_> {
     }
 
     /// A process under the launcher.
-    fn launched(&mut self, launch: &Launch) {
+    fn launched(&mut self, launch: &ExecLaunch) {
         let process = self.process;
         let place = &process.command_place;
         if launch.behind_shell {
@@ -371,7 +378,7 @@ impl Judge<'_> {
     }
 
     /// Gives all findings to `found`, with what to do about them.
-    fn finish(self, launch: Option<&Launch>, found: &mut Findings) {
+    fn finish(self, launch: Option<&ExecLaunch>, found: &mut DoctorFindings) {
         let needs = Needs::of(self.process, launch, &self.fix, self.proxy, self.assumed);
         let kill = self.process.kill_line(needs.enough());
         // A command that drains for longer needs more time as well.
@@ -407,7 +414,7 @@ fn wrapper(app: &[String]) -> Option<String> {
         return Some(format!("`{program}`"));
     }
     shell_text(app)?;
-    let line = Line::from_words(app.to_vec());
+    let line = CommandLine::from_words(app.to_vec());
     let (at, words) = line.main()?;
     if programs::runner(base(&words[wrappers::skip(words).min(words.len() - 1)])) {
         return Some(format!("`{}`", base(&words[wrappers::skip(words)])));
@@ -416,7 +423,7 @@ fn wrapper(app: &[String]) -> Option<String> {
 }
 
 /// The setting that sends another signal.
-fn signal_line(process: &Process, signal: &str) -> Help {
+fn signal_line(process: &SupervisedProcess, signal: &str) -> Help {
     let bare = signal.trim_start_matches("SIG");
     match process.supervisor {
         // It knows one signal for all apps.
@@ -430,7 +437,7 @@ fn signal_line(process: &Process, signal: &str) -> Help {
     }
 }
 
-fn cluster_line(process: &Process) -> String {
+fn cluster_line(process: &SupervisedProcess) -> String {
     match process.supervisor {
         Supervisor::Pm2 => process.setting("exec_mode", "fork"),
         _ => process.setting("cluster_mode", "false"),
@@ -438,20 +445,20 @@ fn cluster_line(process: &Process) -> String {
 }
 
 /// A variable of the app's, as the file sets it.
-fn variable_line(process: &Process, name: &str, value: &str) -> String {
+fn variable_line(process: &SupervisedProcess, name: &str, value: &str) -> String {
     match process.form {
-        Form::Toml => format!("{name} = \"{value}\""),
-        Form::Script { quoted: true } => format!("\"{name}\": \"{value}\","),
-        Form::Script { quoted: false } => format!("{name}: \"{value}\","),
-        Form::Yaml | Form::Service { .. } => format!("{name}: \"{value}\""),
-        Form::Container { .. } => format!("{{ name: {name}, value: \"{value}\" }}"),
-        Form::Unit { .. } => format!("Environment={name}={value}"),
-        Form::Ini => format!("{name}=\"{value}\""),
+        CommandForm::Toml => format!("{name} = \"{value}\""),
+        CommandForm::Script { quoted: true } => format!("\"{name}\": \"{value}\","),
+        CommandForm::Script { quoted: false } => format!("{name}: \"{value}\","),
+        CommandForm::Yaml | CommandForm::Service { .. } => format!("{name}: \"{value}\""),
+        CommandForm::Container { .. } => format!("{{ name: {name}, value: \"{value}\" }}"),
+        CommandForm::Unit { .. } => format!("Environment={name}={value}"),
+        CommandForm::Ini => format!("{name}=\"{value}\""),
     }
 }
 
 /// The health check that is right.
-fn health_line(process: &Process, pool: &str, name: &str, command: bool) -> String {
+fn health_line(process: &SupervisedProcess, pool: &str, name: &str, command: bool) -> String {
     match process.supervisor {
         // It sets the variable where there are several, and runs the command without a shell.
         Supervisor::Oxmgr | Supervisor::OldOxmgr if process.instances.is_some() => {

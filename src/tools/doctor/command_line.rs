@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::programs;
-use super::shell::{Joiner, Piece, split};
+use super::shell::{Joiner, ShellPiece, split};
 use super::wrappers;
 use crate::config::duration;
 use crate::core::launch::DEFAULT_DRAIN;
@@ -15,7 +15,7 @@ pub(crate) const FLAGS: [&str; 5] = ["no-port", "no-wait", "json", "all", "wait-
 
 /// One command line: the commands in it, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct CommandLine {
     pub(super) commands: Vec<Vec<String>>,
     /// What follows each of them.
     joiners: Vec<Joiner>,
@@ -29,11 +29,11 @@ pub(super) struct Line {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Role {
     /// `lameduck exec`.
-    Launcher(Launch),
+    Launcher(ExecLaunch),
     /// `lameduck run`.
     Proxy,
     /// `lameduck drain`, `resume`, `register`, `deregister`.
-    Hook(Call),
+    Hook(HookCall),
     /// `lameduck health`.
     Health,
     /// Something else, and other commands of lameduck.
@@ -42,7 +42,7 @@ pub(super) enum Role {
 
 /// `lameduck exec` with what matters of its options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Launch {
+pub(super) struct ExecLaunch {
     pub(super) pool: Option<String>,
     pub(super) name: Option<String>,
     pub(super) port: Option<String>,
@@ -61,7 +61,7 @@ pub(super) struct Launch {
 
 /// A hook's command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Call {
+pub(super) struct HookCall {
     pub(super) verb: String,
     pub(super) pool: Option<String>,
     pub(super) timeout: Option<Duration>,
@@ -73,7 +73,7 @@ pub(super) struct Call {
     pub(super) lame_duck: Duration,
 }
 
-impl Launch {
+impl ExecLaunch {
     /// How long it drains.
     pub(super) fn drains_for(&self) -> Duration {
         let default = || duration::parse(DEFAULT_DRAIN).unwrap_or_default();
@@ -81,7 +81,7 @@ impl Launch {
     }
 }
 
-impl Line {
+impl CommandLine {
     /// From text that no shell sees: `;` and `(` are characters like others.
     pub(super) fn parse(text: &str) -> Self {
         let mut pieces = split(text, false);
@@ -106,27 +106,27 @@ impl Line {
     /// From words that somebody has split already.
     pub(super) fn from_words(words: Vec<String>) -> Self {
         let end = words.len();
-        Self::of(vec![Piece {
+        Self::of(vec![ShellPiece {
             words,
             span: 0..end,
             joiner: Joiner::End,
         }])
     }
 
-    fn of(pieces: Vec<Piece>) -> Self {
-        let mut line = Line {
+    fn of(pieces: Vec<ShellPiece>) -> Self {
+        let mut line = CommandLine {
             argv: pieces
                 .first()
                 .map(|piece| piece.words.clone())
                 .unwrap_or_default(),
-            ..Line::default()
+            ..CommandLine::default()
         };
         line.add(pieces, 0);
         line
     }
 
-    fn add(&mut self, pieces: Vec<Piece>, depth: usize) {
-        for Piece { words, joiner, .. } in pieces {
+    fn add(&mut self, pieces: Vec<ShellPiece>, depth: usize) {
+        for ShellPiece { words, joiner, .. } in pieces {
             match shell_text(&words) {
                 Some((_, script)) if depth < 4 => {
                     self.shell = true;
@@ -193,7 +193,7 @@ impl Line {
                 }
                 Role::Hook(call) => {
                     let lame_duck = call.lame_duck + slept;
-                    return Role::Hook(Call { lame_duck, ..call });
+                    return Role::Hook(HookCall { lame_duck, ..call });
                 }
                 other => return other,
             }
@@ -345,7 +345,7 @@ fn value<'v>(
         .or_else(|| set().map(|(_, value)| value.as_str()))
 }
 
-fn launch(words: &[&str], env: &[(String, String)]) -> Launch {
+fn launch(words: &[&str], env: &[(String, String)]) -> ExecLaunch {
     let end = words
         .iter()
         .position(|word| *word == "--")
@@ -358,7 +358,7 @@ fn launch(words: &[&str], env: &[(String, String)]) -> Launch {
         .get(end + 1..)
         .filter(|app| !app.is_empty())
         .map_or(loose, <[_]>::to_vec);
-    Launch {
+    ExecLaunch {
         pool: text("pool"),
         name: text("name"),
         port: text("port"),
@@ -378,10 +378,10 @@ fn truthy(text: &str) -> bool {
     !["", "0", "false", "no", "n", "f", "off"].contains(&text.to_ascii_lowercase().as_str())
 }
 
-fn call(verb: &str, words: &[&str], env: &[(String, String)]) -> Call {
+fn call(verb: &str, words: &[&str], env: &[(String, String)]) -> HookCall {
     let (options, arguments) = options(words);
     let of = |name: &str| value(&options, env, name);
-    Call {
+    HookCall {
         verb: verb.to_owned(),
         pool: arguments.first().map(|target| {
             let pool = target.split_once('/').map_or(*target, |(pool, _)| pool);
@@ -402,8 +402,8 @@ fn call(verb: &str, words: &[&str], env: &[(String, String)]) -> Call {
 mod tests {
     use super::*;
 
-    fn launch_of(text: &str) -> Option<Launch> {
-        match Line::parse(text).role(&[]) {
+    fn launch_of(text: &str) -> Option<ExecLaunch> {
+        match CommandLine::parse(text).role(&[]) {
             Role::Launcher(launch) => Some(launch),
             _ => None,
         }
@@ -441,7 +441,8 @@ mod tests {
     #[test]
     fn hooks_and_variables() {
         let env = [("LAMEDUCK_TIMEOUT".to_owned(), "7s".to_owned())];
-        let line = Line::script("sleep 5 && lameduck drain api/%i --no-wait --until restarted");
+        let line =
+            CommandLine::script("sleep 5 && lameduck drain api/%i --no-wait --until restarted");
         let Role::Hook(call) = line.role(&env) else {
             panic!("{line:?}")
         };

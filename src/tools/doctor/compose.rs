@@ -3,18 +3,23 @@
 use std::time::Duration;
 
 use super::checks as check;
-use super::command_line::{Line, Role, seconds};
-use super::finding::Findings;
+use super::command_line::{CommandLine, Role, seconds};
+use super::finding::DoctorFindings;
 use super::kubernetes::image_is_ours;
-use super::model::{Form, Place, Process, Supervisor, kill};
+use super::model::{CommandForm, SourcePlace, SupervisedProcess, Supervisor, kill};
 use super::oxfile::signal;
 use super::programs;
-use super::proxy::Proxy;
+use super::proxy::ProxySide;
 use super::shell;
-use super::toml::{Entry, Kind, Node};
+use super::toml::{Node, TreeEntry, ValueKind};
 
 /// The services of a file.
-pub(super) fn read(file: usize, root: &Node, proxy: &Proxy, found: &mut Findings) -> Vec<Process> {
+pub(super) fn read(
+    file: usize,
+    root: &Node,
+    proxy: &ProxySide,
+    found: &mut DoctorFindings,
+) -> Vec<SupervisedProcess> {
     let services = root.get("services").map_or(&[][..], Node::entries);
     services
         .iter()
@@ -25,12 +30,12 @@ pub(super) fn read(file: usize, root: &Node, proxy: &Proxy, found: &mut Findings
 /// A command in either form: a list, or text that Compose splits. No shell sees it.
 fn words(node: Option<&Node>) -> Vec<String> {
     match node.map(|node| &node.kind) {
-        Some(Kind::List(items)) => items
+        Some(ValueKind::List(items)) => items
             .iter()
             .filter_map(Node::text)
             .map(str::to_owned)
             .collect(),
-        Some(Kind::Scalar(text)) => shell::split(text, false)
+        Some(ValueKind::Scalar(text)) => shell::split(text, false)
             .into_iter()
             .flat_map(|piece| piece.words)
             .collect(),
@@ -73,23 +78,28 @@ fn is_http(node: &Node) -> bool {
     !udp && port(node).is_none_or(|port| !programs::is_foreign(port))
 }
 
-fn service(file: usize, entry: &Entry, proxy: &Proxy, found: &mut Findings) -> Process {
+fn service(
+    file: usize,
+    entry: &TreeEntry,
+    proxy: &ProxySide,
+    found: &mut DoctorFindings,
+) -> SupervisedProcess {
     let (name, service) = (&entry.key, &entry.value);
-    let here = Place {
+    let here = SourcePlace {
         file,
         span: entry.key_span.clone(),
     };
     let at = |key: &str| {
-        service.entry(key).map_or(here.clone(), |e| Place {
+        service.entry(key).map_or(here.clone(), |e| SourcePlace {
             file,
             span: e.place(),
         })
     };
-    let form = Form::Service {
+    let form = CommandForm::Service {
         command: service.get("command").is_some(),
         entrypoint: service.get("entrypoint").is_some(),
     };
-    let mut process = Process::new(Supervisor::Compose, form, name, here.clone());
+    let mut process = SupervisedProcess::new(Supervisor::Compose, form, name, here.clone());
     process.image = service.text_of("image").unwrap_or_default().to_owned();
     let mut line = words(service.get("entrypoint"));
     let ours = image_is_ours(&process.image);
@@ -101,17 +111,17 @@ fn service(file: usize, entry: &Entry, proxy: &Proxy, found: &mut Findings) -> P
     if ours && line.len() == 1 {
         line.push("run".into());
     }
-    process.line = Line::from_words(line);
+    process.line = CommandLine::from_words(line);
     process.command_place = at(match form {
-        Form::Service { command: false, .. } => "entrypoint",
+        CommandForm::Service { command: false, .. } => "entrypoint",
         _ => "command",
     });
     process.env = match service.get("environment").map(|env| &env.kind) {
-        Some(Kind::Map(entries)) => entries
+        Some(ValueKind::Map(entries)) => entries
             .iter()
             .filter_map(|e| Some((e.key.clone(), filled(e.value.text()?))))
             .collect(),
-        Some(Kind::List(items)) => items
+        Some(ValueKind::List(items)) => items
             .iter()
             .filter_map(|i| i.text()?.split_once('='))
             .map(|(k, v)| (k.to_owned(), filled(v)))
@@ -135,13 +145,15 @@ fn service(file: usize, entry: &Entry, proxy: &Proxy, found: &mut Findings) -> P
         .filter(|text| !filled(text).contains('$'))
         .map(|text| (signal(&filled(text)), at("stop_signal")));
     for hook in service.get("pre_stop").map_or(&[][..], Node::items) {
-        let command = Line::from_words(words(hook.get("command")));
+        let command = CommandLine::from_words(words(hook.get("command")));
         if matches!(command.role(&process.env), Role::Hook(_)) {
             let what = format!("the drain of `{name}` is not run when `up` replaces the container");
-            let place = hook.entry("command").map_or(at("pre_stop"), |e| Place {
-                file,
-                span: e.place(),
-            });
+            let place = hook
+                .entry("command")
+                .map_or(at("pre_stop"), |e| SourcePlace {
+                    file,
+                    span: e.place(),
+                });
             found.error(check::COMPOSE_PRE_STOP, &place, what, pre_stop(name, proxy));
         }
     }
@@ -149,7 +161,7 @@ fn service(file: usize, entry: &Entry, proxy: &Proxy, found: &mut Findings) -> P
 }
 
 /// What stands where the hook stood: nothing; the launcher drains.
-fn pre_stop(name: &str, proxy: &Proxy) -> String {
+fn pre_stop(name: &str, proxy: &ProxySide) -> String {
     let pool = proxy
         .pool_of(name)
         .or(proxy.pools().first())

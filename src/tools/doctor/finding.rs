@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::checks::Check;
-use super::model::Place;
-use crate::config::{Diagnostic, Report, Severity, tame};
+use super::checks::DoctorCheck;
+use super::model::SourcePlace;
+use crate::config::{ConfigReport, Diagnostic, Severity, tame};
 
 /// More findings than this in one file help nobody; it keeps a hostile file from taking for ever.
 const MOST: usize = 100;
@@ -22,20 +22,20 @@ pub struct Input {
 
 /// What was found so far, one report for each file.
 #[derive(Debug)]
-pub(super) struct Findings {
-    reports: Vec<Report>,
+pub(super) struct DoctorFindings {
+    reports: Vec<ConfigReport>,
     /// For a generated text (a `.js` file's JSON): no positions.
     placeless: Vec<bool>,
 }
 
-impl Findings {
+impl DoctorFindings {
     pub(super) fn new(files: &[Input]) -> Self {
-        let report = |file: &Input| Report {
+        let report = |file: &Input| ConfigReport {
             name: file.name.clone(),
             text: file.text.clone(),
             diagnostics: Vec::new(),
         };
-        Findings {
+        DoctorFindings {
             reports: files.iter().map(report).collect(),
             placeless: vec![false; files.len()],
         }
@@ -51,8 +51,8 @@ impl Findings {
     /// It will cut requests.
     pub(super) fn error(
         &mut self,
-        check: Check,
-        place: &Place,
+        check: DoctorCheck,
+        place: &SourcePlace,
         what: impl Into<String>,
         instead: impl Into<String>,
     ) {
@@ -62,8 +62,8 @@ impl Findings {
     /// It may cut requests.
     pub(super) fn warning(
         &mut self,
-        check: Check,
-        place: &Place,
+        check: DoctorCheck,
+        place: &SourcePlace,
         what: impl Into<String>,
         instead: impl Into<String>,
     ) {
@@ -73,8 +73,8 @@ impl Findings {
     pub(super) fn add(
         &mut self,
         severity: Severity,
-        check: Check,
-        place: &Place,
+        check: DoctorCheck,
+        place: &SourcePlace,
         what: String,
         instead: String,
     ) {
@@ -101,7 +101,7 @@ impl Findings {
     }
 
     /// The reports, each in the order of its text.
-    pub(super) fn finish(mut self) -> Vec<Report> {
+    pub(super) fn finish(mut self) -> Vec<ConfigReport> {
         for report in &mut self.reports {
             let start = |d: &Diagnostic| d.span.as_ref().map_or(usize::MAX, |span| span.start);
             report.diagnostics.sort_by_key(start);

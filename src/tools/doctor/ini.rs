@@ -14,23 +14,23 @@ pub(super) enum Dialect {
 
 /// `[NAME]` with its keys in order.
 #[derive(Debug, Clone)]
-pub(super) struct Section {
+pub(super) struct IniSection {
     pub(super) name: String,
     pub(super) span: Range<usize>,
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<IniKey>,
 }
 
 /// `name = value`, once.
 #[derive(Debug, Clone)]
-pub(super) struct Key {
+pub(super) struct IniKey {
     pub(super) name: String,
     pub(super) value: String,
     pub(super) span: Range<usize>,
 }
 
-impl Section {
+impl IniSection {
     /// The last value of a key; where several are allowed, the others are in `keys`.
-    pub(super) fn last(&self, name: &str) -> Option<&Key> {
+    pub(super) fn last(&self, name: &str) -> Option<&IniKey> {
         self.keys.iter().rev().find(|key| key.name == name)
     }
 }
@@ -43,8 +43,8 @@ pub(super) struct Stray {
 }
 
 /// The sections of a text, and the lines that can't be understood.
-pub(super) fn parse(text: &str, dialect: Dialect) -> (Vec<Section>, Vec<Stray>) {
-    let (mut sections, mut strays) = (Vec::<Section>::new(), Vec::new());
+pub(super) fn parse(text: &str, dialect: Dialect) -> (Vec<IniSection>, Vec<Stray>) {
+    let (mut sections, mut strays) = (Vec::<IniSection>::new(), Vec::new());
     let mut at = 0;
     // systemd: the line before ended with a backslash.
     let mut continued = false;
@@ -84,7 +84,7 @@ pub(super) fn parse(text: &str, dialect: Dialect) -> (Vec<Section>, Vec<Stray>) 
                     message,
                 });
             }
-            sections.push(Section {
+            sections.push(IniSection {
                 name,
                 span,
                 keys: Vec::new(),
@@ -96,7 +96,7 @@ pub(super) fn parse(text: &str, dialect: Dialect) -> (Vec<Section>, Vec<Stray>) 
             } else {
                 value
             };
-            let key = Key {
+            let key = IniKey {
                 name: name.trim().to_owned(),
                 value: uncommented(value.trim(), dialect).to_owned(),
                 span: span.clone(),

@@ -1,12 +1,14 @@
 //! Kubernetes manifests: every pod template in them, and the Services.
 
 use super::checks as check;
-use super::command_line::{Line, Role, seconds};
-use super::finding::Findings;
-use super::model::{Expected, Form, Hook, Place, Probe, Process, Supervisor, kill};
+use super::command_line::{CommandLine, Role, seconds};
+use super::finding::DoctorFindings;
+use super::model::{
+    CommandForm, Expected, Hook, SourcePlace, SupervisedProcess, Supervisor, SupervisorProbe, kill,
+};
 use super::oxfile::url_in;
-use super::proxy::Proxy;
-use super::toml::{Entry, Kind, Node};
+use super::proxy::ProxySide;
+use super::toml::{Node, TreeEntry, ValueKind};
 
 /// Whether an image's name says that it is lameduck's.
 pub(super) fn image_is_ours(image: &str) -> bool {
@@ -56,9 +58,9 @@ fn ends(object: &Node) -> bool {
 pub(super) fn read(
     file: usize,
     documents: &[Node],
-    proxy: &Proxy,
-    found: &mut Findings,
-) -> Vec<Process> {
+    proxy: &ProxySide,
+    found: &mut DoctorFindings,
+) -> Vec<SupervisedProcess> {
     let mut all = Vec::new();
     for object in objects(documents) {
         if object.text_of("kind") == Some("Service") {
@@ -81,7 +83,7 @@ pub(super) fn read(
     all
 }
 
-fn service(file: usize, object: &Node, found: &mut Findings) {
+fn service(file: usize, object: &Node, found: &mut DoctorFindings) {
     let Some(spec) = object.get("spec") else {
         return;
     };
@@ -91,7 +93,7 @@ fn service(file: usize, object: &Node, found: &mut Findings) {
         && !headless
         && let Some(entry) = spec.entry("publishNotReadyAddresses")
     {
-        let place = Place {
+        let place = SourcePlace {
             file,
             span: entry.place(),
         };
@@ -107,7 +109,7 @@ fn service(file: usize, object: &Node, found: &mut Findings) {
 struct Pod<'p> {
     file: usize,
     spec: &'p Node,
-    proxy: &'p Proxy,
+    proxy: &'p ProxySide,
     /// A Job's.
     ends: bool,
     /// The object's name.
@@ -117,7 +119,7 @@ struct Pod<'p> {
 /// A container with what it does.
 struct Container<'p> {
     node: &'p Node,
-    process: Process,
+    process: SupervisedProcess,
     role: Role,
     /// In `initContainers`, with `restartPolicy: Always`.
     native: bool,
@@ -125,8 +127,8 @@ struct Container<'p> {
 }
 
 impl<'p> Pod<'p> {
-    fn place(&self, entry: &Entry) -> Place {
-        Place {
+    fn place(&self, entry: &TreeEntry) -> SourcePlace {
+        SourcePlace {
             file: self.file,
             span: entry.place(),
         }
@@ -146,19 +148,21 @@ impl<'p> Pod<'p> {
     }
 
     fn container(&self, node: &'p Node, init: bool) -> Container<'p> {
-        let here = Place {
+        let here = SourcePlace {
             file: self.file,
-            span: node.entry("name").map_or(node.span.clone(), Entry::place),
+            span: node
+                .entry("name")
+                .map_or(node.span.clone(), TreeEntry::place),
         };
         let at = |key: &str| {
             node.entry(key)
                 .map_or(here.clone(), |entry| self.place(entry))
         };
         let name = node.text_of("name").unwrap_or("container");
-        let form = Form::Container {
+        let form = CommandForm::Container {
             command: node.get("command").is_some(),
         };
-        let mut process = Process::new(Supervisor::Kubernetes, form, name, here.clone());
+        let mut process = SupervisedProcess::new(Supervisor::Kubernetes, form, name, here.clone());
         process.image = node.text_of("image").unwrap_or_default().to_owned();
         let mut line = texts(node.get("command"));
         let ours = image_is_ours(&process.image);
@@ -170,7 +174,7 @@ impl<'p> Pod<'p> {
         if ours && line.len() == 1 {
             line.push("run".into());
         }
-        process.line = Line::from_words(line);
+        process.line = CommandLine::from_words(line);
         process.command_place = at(if node.get("args").is_some() {
             "args"
         } else {
@@ -211,7 +215,7 @@ impl<'p> Pod<'p> {
     }
 
     /// The preStop hook: a call of lameduck, and what it sleeps.
-    fn pre_stop(&self, node: &Node, process: &mut Process) {
+    fn pre_stop(&self, node: &Node, process: &mut SupervisedProcess) {
         let Some(pre_stop) = node.at(&["lifecycle", "preStop"]) else {
             return;
         };
@@ -247,7 +251,7 @@ impl<'p> Pod<'p> {
         }
     }
 
-    fn read(&self, found: &mut Findings) -> Vec<Process> {
+    fn read(&self, found: &mut DoctorFindings) -> Vec<SupervisedProcess> {
         let containers = self.containers();
         let has_proxy = containers
             .iter()
@@ -289,7 +293,7 @@ impl<'p> Pod<'p> {
     }
 
     /// What beside the app's container is true of the proxy's.
-    fn sidecar(&self, container: &Container<'_>, found: &mut Findings) {
+    fn sidecar(&self, container: &Container<'_>, found: &mut DoctorFindings) {
         let Container { process, .. } = container;
         if !container.native {
             let what = match (container.init, self.ends) {
@@ -325,7 +329,7 @@ impl<'p> Pod<'p> {
         }
     }
 
-    fn proxy_probes(&self, container: &Container<'_>, sidecar: bool, found: &mut Findings) {
+    fn proxy_probes(&self, container: &Container<'_>, sidecar: bool, found: &mut DoctorFindings) {
         let name = &container.process.name;
         for (probe, right) in [("startupProbe", "/-/started"), ("livenessProbe", "/-/live")] {
             let Some(node) = container.node.get(probe) else {
@@ -366,7 +370,7 @@ impl<'p> Pod<'p> {
     }
 
     /// `httpGet` of probes and hooks at the admin API's loopback door.
-    fn loopback(&self, container: &Container<'_>, found: &mut Findings) {
+    fn loopback(&self, container: &Container<'_>, found: &mut DoctorFindings) {
         let node = container.node;
         let door = match self.proxy.config() {
             Some(config) => config
@@ -443,13 +447,13 @@ impl<'p> Pod<'p> {
     }
 
     /// The liveness probe's path: what it asks, or what its command asks.
-    fn liveness(&self, node: &Node) -> Vec<Probe> {
+    fn liveness(&self, node: &Node) -> Vec<SupervisorProbe> {
         let Some(probe) = node.get("livenessProbe") else {
             return Vec::new();
         };
         if let Some(get) = probe.entry("httpGet") {
             let path = get.value.entry("path");
-            return vec![Probe {
+            return vec![SupervisorProbe {
                 // Its default.
                 path: path
                     .and_then(|path| path.value.text())
@@ -462,8 +466,8 @@ impl<'p> Pod<'p> {
         let exec = probe
             .get("exec")
             .and_then(|exec| exec.entry("command").map(|entry| (exec, entry)));
-        let of = |(exec, entry): (&Node, &Entry)| {
-            Some(Probe {
+        let of = |(exec, entry): (&Node, &TreeEntry)| {
+            Some(SupervisorProbe {
                 path: url_in(command(exec).commands.iter().flatten())?,
                 command: true,
                 place: self.place(entry),
@@ -475,7 +479,7 @@ impl<'p> Pod<'p> {
 
 fn texts(node: Option<&Node>) -> Vec<String> {
     match node.map(|node| &node.kind) {
-        Some(Kind::List(items)) => items
+        Some(ValueKind::List(items)) => items
             .iter()
             .filter_map(Node::text)
             .map(str::to_owned)
@@ -484,6 +488,6 @@ fn texts(node: Option<&Node>) -> Vec<String> {
     }
 }
 
-fn command(exec: &Node) -> Line {
-    Line::from_words(texts(exec.get("command")))
+fn command(exec: &Node) -> CommandLine {
+    CommandLine::from_words(texts(exec.get("command")))
 }

@@ -1,7 +1,7 @@
 //! What everybody writes and the parser of YAML refuses, made acceptable without losing a place: brackets that close in
 //! their key's column, and comments in JSON.
 
-use super::toml::{Kind, Node};
+use super::toml::{Node, ValueKind};
 
 /// JavaScript's comments and tabs as blanks, byte for byte.
 pub(super) fn without_comments(text: &str) -> String {
@@ -68,8 +68,8 @@ impl Indented {
     pub(super) fn restore(&self, node: &mut Node) {
         node.span = self.place(node.span.start)..self.place(node.span.end);
         match &mut node.kind {
-            Kind::List(items) => items.iter_mut().for_each(|item| self.restore(item)),
-            Kind::Map(entries) => {
+            ValueKind::List(items) => items.iter_mut().for_each(|item| self.restore(item)),
+            ValueKind::Map(entries) => {
                 for entry in entries {
                     entry.key_span =
                         self.place(entry.key_span.start)..self.place(entry.key_span.end);

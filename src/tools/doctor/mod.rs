@@ -41,18 +41,18 @@ pub use finding::Input;
 
 use std::time::Duration;
 
-use crate::config::{Config, Report, Severity};
+use crate::config::{Config, ConfigReport, Severity};
 use checks_common::Assumed;
-use finding::Findings;
-use model::{Place, Process};
-use proxy::Proxy;
-use recognise::Form;
+use finding::DoctorFindings;
+use model::{SourcePlace, SupervisedProcess};
+use proxy::ProxySide;
+use recognise::RecognisedFile;
 
 /// What an examination found.
 #[derive(Debug)]
 pub struct Examined {
     /// One for each file, in their order.
-    pub reports: Vec<Report>,
+    pub reports: Vec<ConfigReport>,
     /// What each file was taken for, such as "Oxmgr's Oxfile".
     pub kinds: Vec<&'static str>,
     /// Whether it was understood and nothing in it is judged.
@@ -61,22 +61,22 @@ pub struct Examined {
 
 /// Options of an examination.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct DoctorOptions {
     /// What an app is taken to need from its signal to its end, with nothing in flight. Default 5 s.
     pub app_stop: Duration,
 }
 
-impl Default for Options {
+impl Default for DoctorOptions {
     fn default() -> Self {
-        Options {
+        DoctorOptions {
             app_stop: Duration::from_secs(5),
         }
     }
 }
 
 /// Judges files next to lameduck's own configuration, if there is one. Never panics, whatever the files hold.
-pub fn examine(files: &[Input], config: Option<Config>, options: Options) -> Examined {
-    let mut found = Findings::new(files);
+pub fn examine(files: &[Input], config: Option<Config>, options: DoctorOptions) -> Examined {
+    let mut found = DoctorFindings::new(files);
     let mut kinds = Vec::new();
     let mut passed = Vec::new();
     let mut forms = Vec::new();
@@ -86,28 +86,30 @@ pub fn examine(files: &[Input], config: Option<Config>, options: Options) -> Exa
         }
         let form = recognise::form(n, file, &mut found);
         kinds.push(form.name());
-        passed.push(matches!(form, Form::Passed(_)));
+        passed.push(matches!(form, RecognisedFile::Passed(_)));
         forms.push(form);
     }
     let assumed = Assumed {
         app_stop: options.app_stop,
     };
-    let proxy = Proxy::new(config.or_else(|| embedded(&forms, files, &mut found)));
-    let mut processes: Vec<Process> = Vec::new();
+    let proxy = ProxySide::new(config.or_else(|| embedded(&forms, files, &mut found)));
+    let mut processes: Vec<SupervisedProcess> = Vec::new();
     for (n, form) in forms.iter().enumerate() {
         match form {
-            Form::Oxfile(root) => processes.extend(oxfile::read(n, root, &mut found)),
-            Form::Pm2(root) => {
+            RecognisedFile::Oxfile(root) => processes.extend(oxfile::read(n, root, &mut found)),
+            RecognisedFile::Pm2(root) => {
                 processes.extend(pm2::read(n, root, script_form(&files[n]), &mut found));
             }
-            Form::Supervisord(sections) => {
+            RecognisedFile::Supervisord(sections) => {
                 processes.extend(supervisord::read(n, sections, &mut found))
             }
-            Form::Compose(root) => processes.extend(compose::read(n, root, &proxy, &mut found)),
-            Form::Kubernetes(documents) => {
+            RecognisedFile::Compose(root) => {
+                processes.extend(compose::read(n, root, &proxy, &mut found))
+            }
+            RecognisedFile::Kubernetes(documents) => {
                 processes.extend(kubernetes::read(n, documents, &proxy, &mut found));
             }
-            Form::Systemd(_) | Form::Passed(_) | Form::Unknown => {}
+            RecognisedFile::Systemd(_) | RecognisedFile::Passed(_) | RecognisedFile::Unknown => {}
         }
     }
     for unit in recognise::units(files, forms) {
@@ -127,19 +129,23 @@ pub fn examine(files: &[Input], config: Option<Config>, options: Options) -> Exa
 }
 
 /// How an ecosystem file is written.
-fn script_form(file: &Input) -> model::Form {
+fn script_form(file: &Input) -> model::CommandForm {
     let name = file.name.as_str();
     match file.text.trim_start().starts_with(['{', '[']) {
-        _ if name.ends_with(discover::GENERATED) => model::Form::Script { quoted: false },
-        true => model::Form::Script { quoted: true },
-        false => model::Form::Yaml,
+        _ if name.ends_with(discover::GENERATED) => model::CommandForm::Script { quoted: false },
+        true => model::CommandForm::Script { quoted: true },
+        false => model::CommandForm::Yaml,
     }
 }
 
 /// A manifest may bring the configuration along.
-fn embedded(forms: &[Form], files: &[Input], found: &mut Findings) -> Option<Config> {
+fn embedded(
+    forms: &[RecognisedFile],
+    files: &[Input],
+    found: &mut DoctorFindings,
+) -> Option<Config> {
     let manifests = forms.iter().enumerate().filter_map(|(n, form)| match form {
-        Form::Kubernetes(documents) => Some((n, kubernetes::embedded(documents)?)),
+        RecognisedFile::Kubernetes(documents) => Some((n, kubernetes::embedded(documents)?)),
         _ => None,
     });
     for (file, (node, text)) in manifests {
@@ -151,7 +157,7 @@ fn embedded(forms: &[Form], files: &[Input], found: &mut Findings) -> Option<Con
                     .errors()
                     .next()
                     .map_or(String::new(), |d| d.message.clone());
-                let place = Place {
+                let place = SourcePlace {
                     file,
                     span: node.span.clone(),
                 };

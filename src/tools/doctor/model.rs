@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::command_line::{Call, Launch, Line, Role};
+use super::command_line::{CommandLine, ExecLaunch, HookCall, Role};
 use super::programs::{self, Known, Serves};
 
 /// A place in one of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct SourcePlace {
     pub(super) file: usize,
     pub(super) span: Range<usize>,
 }
@@ -33,13 +33,13 @@ pub(super) struct Kill {
     pub(super) after: Option<Duration>,
     /// Whether the file says so; else it is the supervisor's default.
     pub(super) written: bool,
-    pub(super) place: Place,
+    pub(super) place: SourcePlace,
 }
 
 /// A command that the supervisor waits for before it sends the signal.
 #[derive(Debug, Clone)]
 pub(super) struct Hook {
-    pub(super) call: Call,
+    pub(super) call: HookCall,
     /// Its command's words.
     pub(super) words: Vec<String>,
     /// The key that holds it.
@@ -48,7 +48,7 @@ pub(super) struct Hook {
     pub(super) fails: bool,
     /// Something lifts its drain.
     pub(super) reopened: bool,
-    pub(super) place: Place,
+    pub(super) place: SourcePlace,
 }
 
 /// What is expected of a process that is under no launcher and has no hook.
@@ -64,17 +64,17 @@ pub(super) enum Expected {
 
 /// A check of the supervisor's that restarts the process when it fails.
 #[derive(Debug, Clone)]
-pub(super) struct Probe {
+pub(super) struct SupervisorProbe {
     /// The path that is asked for.
     pub(super) path: String,
     /// A command asks, not the supervisor itself.
     pub(super) command: bool,
-    pub(super) place: Place,
+    pub(super) place: SourcePlace,
 }
 
 /// How the file says what is to be run: what advice has to be written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum CommandForm {
     Toml,
     /// JavaScript's object, or JSON (`quoted`).
     Script {
@@ -102,26 +102,26 @@ pub(super) enum Form {
 
 /// One process (or several alike).
 #[derive(Debug, Clone)]
-pub(super) struct Process {
+pub(super) struct SupervisedProcess {
     pub(super) supervisor: Supervisor,
-    pub(super) form: Form,
+    pub(super) form: CommandForm,
     pub(super) name: String,
     /// Where it begins.
-    pub(super) place: Place,
-    pub(super) line: Line,
+    pub(super) place: SourcePlace,
+    pub(super) line: CommandLine,
     /// Where its command stands.
-    pub(super) command_place: Place,
+    pub(super) command_place: SourcePlace,
     pub(super) env: Vec<(String, String)>,
     pub(super) kill: Kill,
-    pub(super) signal: Option<(String, Place)>,
+    pub(super) signal: Option<(String, SourcePlace)>,
     pub(super) hooks: Vec<Hook>,
-    pub(super) probes: Vec<Probe>,
+    pub(super) probes: Vec<SupervisorProbe>,
     /// More than one under this name, with the same environment.
-    pub(super) instances: Option<Place>,
+    pub(super) instances: Option<SourcePlace>,
     /// More than one under this name, whatever their environment.
     pub(super) several: bool,
     /// Its instances share one port by design: where that is said.
-    pub(super) cluster: Option<Place>,
+    pub(super) cluster: Option<SourcePlace>,
     pub(super) expected: Expected,
     /// The image of a container.
     pub(super) image: String,
@@ -132,7 +132,7 @@ pub(super) struct Process {
     /// What a preStop hook sleeps before the signal.
     pub(super) slept: Duration,
     /// Where that stands.
-    pub(super) sleep_place: Option<Place>,
+    pub(super) sleep_place: Option<SourcePlace>,
     /// The proxy stands beside it and ends with it: it is lame duck first.
     pub(super) sidecar: bool,
 }
@@ -174,14 +174,19 @@ impl Supervisor {
     }
 }
 
-impl Process {
+impl SupervisedProcess {
     /// A process of which little is known yet.
-    pub(super) fn new(supervisor: Supervisor, form: Form, name: &str, place: Place) -> Self {
-        Process {
+    pub(super) fn new(
+        supervisor: Supervisor,
+        form: CommandForm,
+        name: &str,
+        place: SourcePlace,
+    ) -> Self {
+        SupervisedProcess {
             supervisor,
             form,
             name: name.to_owned(),
-            line: Line::default(),
+            line: CommandLine::default(),
             command_place: place.clone(),
             env: Vec::new(),
             kill: Kill {
@@ -210,7 +215,7 @@ impl Process {
         self.line.role(&self.env)
     }
 
-    pub(super) fn launch(&self) -> Option<Launch> {
+    pub(super) fn launch(&self) -> Option<ExecLaunch> {
         match self.role() {
             Role::Launcher(launch) => Some(launch),
             _ => None,
@@ -223,7 +228,7 @@ impl Process {
             Some(launch) => launch.app,
             None => self.line.argv.clone(),
         };
-        let line = Line::from_words(app);
+        let line = CommandLine::from_words(app);
         line.main()
             .map(|(_, words)| words.to_vec())
             .unwrap_or_default()
@@ -247,7 +252,7 @@ impl Process {
 
     /// Whether it is drained by a hook rather than by the launcher, because it can't be under one.
     pub(super) fn has_hook_form(&self) -> bool {
-        matches!(self.form, Form::Unit { hook: true, .. })
+        matches!(self.form, CommandForm::Unit { hook: true, .. })
     }
 
     /// The signal that it is stopped with.
@@ -269,12 +274,14 @@ impl Process {
             false => serde_json::Value::from(value).to_string(),
         };
         match self.form {
-            Form::Toml => format!("{key} = {quoted}"),
-            Form::Script { quoted: true } => format!("\"{key}\": {quoted},"),
-            Form::Script { quoted: false } => format!("{key}: {quoted},"),
-            Form::Yaml => format!("{key}: {quoted}"),
-            Form::Unit { .. } | Form::Ini => format!("{key}={value}"),
-            Form::Service { .. } | Form::Container { .. } => format!("{key}: {value}"),
+            CommandForm::Toml => format!("{key} = {quoted}"),
+            CommandForm::Script { quoted: true } => format!("\"{key}\": {quoted},"),
+            CommandForm::Script { quoted: false } => format!("{key}: {quoted},"),
+            CommandForm::Yaml => format!("{key}: {quoted}"),
+            CommandForm::Unit { .. } | CommandForm::Ini => format!("{key}={value}"),
+            CommandForm::Service { .. } | CommandForm::Container { .. } => {
+                format!("{key}: {value}")
+            }
         }
     }
 
@@ -298,7 +305,7 @@ pub(super) fn kill(
     supervisor: Supervisor,
     written: Option<&str>,
     parse: impl Fn(&str) -> Option<Duration>,
-    place: Place,
+    place: SourcePlace,
 ) -> Kill {
     let after = match written {
         None => Some(supervisor.default_kill()),

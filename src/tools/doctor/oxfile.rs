@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use super::command_line::{Line, Role, seconds};
-use super::finding::Findings;
-use super::model::{Form, Hook, Place, Probe, Process, Supervisor, kill};
-use super::toml::{Entry, Node};
+use super::command_line::{CommandLine, Role, seconds};
+use super::finding::DoctorFindings;
+use super::model::{
+    CommandForm, Hook, SourcePlace, SupervisedProcess, Supervisor, SupervisorProbe, kill,
+};
+use super::toml::{Node, TreeEntry};
 
 /// The processes of an Oxfile.
-pub(super) fn read(file: usize, root: &Node, found: &mut Findings) -> Vec<Process> {
+pub(super) fn read(file: usize, root: &Node, found: &mut DoctorFindings) -> Vec<SupervisedProcess> {
     let _ = found;
     let mut all = Vec::new();
     let defaults = root.get("defaults");
     for app in root.get("apps").map_or(&[][..], Node::items) {
         let name = app.text_of("name").unwrap_or("app");
-        let start = app.entry("name").map_or(app.span.clone(), Entry::place);
-        let place = Place { file, span: start };
+        let start = app.entry("name").map_or(app.span.clone(), TreeEntry::place);
+        let place = SourcePlace { file, span: start };
         let layers: Vec<&Node> = std::iter::once(app).chain(defaults).collect();
         all.extend(layered(Supervisor::Oxmgr, name, &place, &layers));
         // A profile is another app over the same one: what it changes is judged beside what it leaves.
@@ -24,7 +26,7 @@ pub(super) fn read(file: usize, root: &Node, found: &mut Findings) -> Vec<Proces
                 .chain(layers.clone())
                 .collect();
             let name = format!("{name} ({})", profile.key);
-            let place = Place {
+            let place = SourcePlace {
                 file,
                 span: profile.key_span.clone(),
             };
@@ -36,7 +38,7 @@ pub(super) fn read(file: usize, root: &Node, found: &mut Findings) -> Vec<Proces
         }
     }
     for entry in root.get("processes").map_or(&[][..], Node::entries) {
-        let place = Place {
+        let place = SourcePlace {
             file,
             span: entry.key_span.clone(),
         };
@@ -47,10 +49,15 @@ pub(super) fn read(file: usize, root: &Node, found: &mut Findings) -> Vec<Proces
 }
 
 /// A process from its layers, the first one that has a key counting; `None`: it is disabled.
-fn layered(supervisor: Supervisor, name: &str, here: &Place, layers: &[&Node]) -> Option<Process> {
+fn layered(
+    supervisor: Supervisor,
+    name: &str,
+    here: &SourcePlace,
+    layers: &[&Node],
+) -> Option<SupervisedProcess> {
     let entry = |key: &str| layers.iter().find_map(|layer| layer.entry(key));
     let at = |key: &str| {
-        entry(key).map_or(here.clone(), |e| Place {
+        entry(key).map_or(here.clone(), |e| SourcePlace {
             file: here.file,
             span: e.place(),
         })
@@ -64,8 +71,8 @@ fn layered(supervisor: Supervisor, name: &str, here: &Place, layers: &[&Node]) -
     let stop = key(&["stop_timeout_secs", "stop_timeout_ms", "stop_timeout"]);
     let millis = |text: &str| Some(Duration::from_millis(text.parse().ok()?));
     let command = key(&["command", "cmd"]);
-    let mut process = Process::new(supervisor, Form::Toml, name, here.clone());
-    process.line = Line::parse(command.and_then(text).unwrap_or_default());
+    let mut process = SupervisedProcess::new(supervisor, CommandForm::Toml, name, here.clone());
+    process.line = CommandLine::parse(command.and_then(text).unwrap_or_default());
     process.command_place = command.map_or(here.clone(), at);
     for layer in layers {
         for entry in layer.get("env").map_or(&[][..], Node::entries) {
@@ -96,7 +103,7 @@ fn layered(supervisor: Supervisor, name: &str, here: &Place, layers: &[&Node]) -
     process.instances = many("instances").then(|| at("instances"));
     process.cluster = is("cluster_mode").then(|| at("cluster_mode"));
     if let Some(command) = text("pre_reload_cmd")
-        && let Role::Hook(call) = Line::script(command).role(&process.env)
+        && let Role::Hook(call) = CommandLine::script(command).role(&process.env)
     {
         process.hooks.push(Hook {
             words: hook_words(command),
@@ -108,7 +115,7 @@ fn layered(supervisor: Supervisor, name: &str, here: &Place, layers: &[&Node]) -
         });
     }
     if let Some(path) = text("health_cmd").and_then(url_path) {
-        process.probes.push(Probe {
+        process.probes.push(SupervisorProbe {
             path,
             command: true,
             place: at("health_cmd"),
@@ -119,7 +126,7 @@ fn layered(supervisor: Supervisor, name: &str, here: &Place, layers: &[&Node]) -
 
 /// The words of a hook's command as they were split outermost.
 pub(super) fn hook_words(command: &str) -> Vec<String> {
-    Line::parse(command).argv
+    CommandLine::parse(command).argv
 }
 
 /// A signal's name without `SIG`.
@@ -139,7 +146,7 @@ pub(super) fn signal(name: &str) -> String {
 
 /// The path of the first URL in a command (`curl -f http://localhost:3000/health || exit 1`).
 pub(super) fn url_path(command: &str) -> Option<String> {
-    url_in(Line::script(command).commands.iter().flatten())
+    url_in(CommandLine::script(command).commands.iter().flatten())
 }
 
 /// The path of the first URL among words.

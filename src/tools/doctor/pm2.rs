@@ -3,23 +3,28 @@
 use std::time::Duration;
 
 use super::checks as check;
-use super::command_line::{Line, Role, base, seconds};
-use super::finding::Findings;
-use super::model::{Form, Place, Process, Supervisor, kill};
-use super::toml::{Entry, Kind, Node};
+use super::command_line::{CommandLine, Role, base, seconds};
+use super::finding::DoctorFindings;
+use super::model::{CommandForm, SourcePlace, SupervisedProcess, Supervisor, kill};
+use super::toml::{Node, TreeEntry, ValueKind};
 
 /// Below this, an app that loads a framework is taken for ready before it is.
 const LISTEN: Duration = Duration::from_secs(10);
 const LISTEN_DEFAULT: Duration = Duration::from_secs(3);
 
 /// The apps of an ecosystem file; `form` is how it is written.
-pub(super) fn read(file: usize, root: &Node, form: Form, found: &mut Findings) -> Vec<Process> {
+pub(super) fn read(
+    file: usize,
+    root: &Node,
+    form: CommandForm,
+    found: &mut DoctorFindings,
+) -> Vec<SupervisedProcess> {
     let apps = match (root.get("apps"), &root.kind) {
         (Some(apps), _) => apps,
         (None, _) => root,
     };
     let apps: &[Node] = match &apps.kind {
-        Kind::List(apps) => apps,
+        ValueKind::List(apps) => apps,
         _ => std::slice::from_ref(apps),
     };
     apps.iter()
@@ -38,32 +43,32 @@ fn millis(text: &str) -> Option<Duration> {
 /// A list of words, or text.
 fn words(node: Option<&Node>) -> Vec<String> {
     match node.map(|node| &node.kind) {
-        Some(Kind::List(items)) => items
+        Some(ValueKind::List(items)) => items
             .iter()
             .filter_map(Node::text)
             .map(str::to_owned)
             .collect(),
-        Some(Kind::Scalar(text)) => Line::parse(text).argv,
+        Some(ValueKind::Scalar(text)) => CommandLine::parse(text).argv,
         _ => Vec::new(),
     }
 }
 
 /// The command, as PM2 starts it: interpreter, its arguments, script, its arguments.
-fn command(app: &Node) -> Line {
+fn command(app: &Node) -> CommandLine {
     let script = app
         .text_of("script")
         .or(app.text_of("cmd"))
         .unwrap_or_default();
     // A script of several words is run by bash.
     if script.trim().contains(' ') {
-        return match Line::parse(script) {
+        return match CommandLine::parse(script) {
             line if line.shell => line,
-            _ => Line::from_words(vec!["bash".into(), "-c".into(), script.to_owned()]),
+            _ => CommandLine::from_words(vec!["bash".into(), "-c".into(), script.to_owned()]),
         };
     }
     let args = match app.get("args").map(|args| &args.kind) {
         // Operators would be arguments; PM2 runs no shell.
-        Some(Kind::Scalar(text)) => super::shell::split(text, false)
+        Some(ValueKind::Scalar(text)) => super::shell::split(text, false)
             .into_iter()
             .flat_map(|p| p.words)
             .collect(),
@@ -78,7 +83,7 @@ fn command(app: &Node) -> Line {
     }
     line.extend((!script.is_empty()).then(|| script.to_owned()));
     line.extend(args);
-    Line::from_words(line)
+    CommandLine::from_words(line)
 }
 
 /// What runs the script; `None`: itself.
@@ -105,27 +110,32 @@ fn interpreter(app: &Node, script: &str) -> Option<String> {
     Some(known.to_owned())
 }
 
-fn process(file: usize, app: &Node, form: Form, found: &mut Findings) -> Process {
+fn process(
+    file: usize,
+    app: &Node,
+    form: CommandForm,
+    found: &mut DoctorFindings,
+) -> SupervisedProcess {
     let script = app.text_of("script").unwrap_or_default();
     let name = app.text_of("name").unwrap_or(if script.is_empty() {
         "app"
     } else {
         base(script)
     });
-    let here = Place {
+    let here = SourcePlace {
         file,
         span: app
             .entry("name")
             .or(app.entry("script"))
-            .map_or(app.span.clone(), Entry::place),
+            .map_or(app.span.clone(), TreeEntry::place),
     };
     let at = |key: &str| {
-        app.entry(key).map_or(here.clone(), |e| Place {
+        app.entry(key).map_or(here.clone(), |e| SourcePlace {
             file,
             span: e.place(),
         })
     };
-    let mut process = Process::new(Supervisor::Pm2, form, name, here.clone());
+    let mut process = SupervisedProcess::new(Supervisor::Pm2, form, name, here.clone());
     process.line = command(app);
     process.command_place = at(if app.get("args").is_some() {
         "args"
@@ -173,7 +183,12 @@ fn process(file: usize, app: &Node, form: Form, found: &mut Findings) -> Process
 }
 
 /// What PM2 must be told about an app under the launcher.
-fn launched(process: &Process, app: &Node, at: &impl Fn(&str) -> Place, found: &mut Findings) {
+fn launched(
+    process: &SupervisedProcess,
+    app: &Node,
+    at: &impl Fn(&str) -> SourcePlace,
+    found: &mut DoctorFindings,
+) {
     let name = &process.name;
     let listen_long = process.setting("listen_timeout", "30000");
     if app.flag("treekill") != Some(false) {

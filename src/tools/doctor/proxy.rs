@@ -2,32 +2,32 @@
 
 use std::time::Duration;
 
-use crate::config::{Check, Config, Pool};
+use crate::config::{Config, HealthCheck, PoolConfig};
 
 /// The health path where nothing else is known.
 const HEALTH: &str = "/health";
 
 /// The proxy's side.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Proxy {
+pub(super) struct ProxySide {
     config: Option<Config>,
 }
 
-impl Proxy {
+impl ProxySide {
     pub(super) fn new(config: Option<Config>) -> Self {
-        Proxy { config }
+        ProxySide { config }
     }
 
     pub(super) fn config(&self) -> Option<&Config> {
         self.config.as_ref()
     }
 
-    pub(super) fn pools(&self) -> &[Pool] {
+    pub(super) fn pools(&self) -> &[PoolConfig] {
         self.config.as_ref().map_or(&[], |config| &config.pools)
     }
 
     /// The pool that a process belongs to: by the pool's name or a backend's, a number at the end left out.
-    pub(super) fn pool_of(&self, process: &str) -> Option<&Pool> {
+    pub(super) fn pool_of(&self, process: &str) -> Option<&PoolConfig> {
         let stem = process
             .trim_end_matches(|c: char| c.is_ascii_digit())
             .trim_end_matches(['-', '_', '@', '.']);
@@ -37,12 +37,12 @@ impl Proxy {
             .find(|pool| is(&pool.name) || pool.backends.iter().any(|b| is(&b.name)))
     }
 
-    pub(super) fn pool(&self, name: &str) -> Option<&Pool> {
+    pub(super) fn pool(&self, name: &str) -> Option<&PoolConfig> {
         self.pools().iter().find(|pool| pool.name == name)
     }
 
     /// How long a drain lasts for which no time is given.
-    pub(super) fn drain(&self, pool: Option<&Pool>) -> Duration {
+    pub(super) fn drain(&self, pool: Option<&PoolConfig>) -> Duration {
         pool.or(self.pools().first())
             .map_or(Duration::from_secs(30), |pool| pool.drain.deadline)
     }
@@ -56,17 +56,17 @@ impl Proxy {
     }
 
     /// How long kept connections to the app may be idle.
-    pub(super) fn idle(&self, pool: Option<&Pool>) -> Duration {
+    pub(super) fn idle(&self, pool: Option<&PoolConfig>) -> Duration {
         pool.or(self.pools().first())
             .map_or(Duration::from_secs(4), |pool| pool.upstream.idle_timeout)
     }
 
     /// Whether an app of this pool (any pool, if it isn't known) answers 503 at this path while it drains.
-    pub(super) fn says_503(&self, pool: Option<&Pool>, path: &str) -> bool {
+    pub(super) fn says_503(&self, pool: Option<&PoolConfig>, path: &str) -> bool {
         let path = path.split(['?', '#']).next().unwrap_or(path);
-        let of = |pool: &Pool| match &pool.health.check {
-            Check::Http { path: health, .. } => health.split('?').next() == Some(path),
-            Check::Tcp | Check::Grpc { .. } => path == HEALTH,
+        let of = |pool: &PoolConfig| match &pool.health.check {
+            HealthCheck::Http { path: health, .. } => health.split('?').next() == Some(path),
+            HealthCheck::Tcp | HealthCheck::Grpc { .. } => path == HEALTH,
         };
         match (pool, self.pools()) {
             (Some(pool), _) => of(pool),

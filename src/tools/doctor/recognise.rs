@@ -6,22 +6,22 @@ use toml::de::DeTable;
 
 use super::checks as check;
 use super::discover::{self, GENERATED};
-use super::finding::{Findings, Input};
-use super::ini::{self, Dialect, Section};
+use super::finding::{DoctorFindings, Input};
+use super::ini::{self, Dialect, IniSection};
 use super::lenient::without_comments;
-use super::model::Place;
+use super::model::SourcePlace;
 use super::systemd::Unit;
-use super::template::{self, Look, rendered_name};
-use super::toml::{Entry, Kind, Node, from_toml};
+use super::template::{self, TemplateStrictness, rendered_name};
+use super::toml::{Node, TreeEntry, ValueKind, from_toml};
 use super::yaml;
 
 /// A file that was understood.
 #[derive(Debug)]
-pub(super) enum Form {
+pub(super) enum RecognisedFile {
     Oxfile(Node),
     Pm2(Node),
-    Systemd(Vec<Section>),
-    Supervisord(Vec<Section>),
+    Systemd(Vec<IniSection>),
+    Supervisord(Vec<IniSection>),
     Kubernetes(Vec<Node>),
     Compose(Node),
     /// Understood, and nothing in it is judged: what it is.
@@ -30,17 +30,17 @@ pub(super) enum Form {
     Unknown,
 }
 
-impl Form {
+impl RecognisedFile {
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Form::Oxfile(_) => "Oxmgr's Oxfile",
-            Form::Pm2(_) => "PM2's ecosystem file",
-            Form::Systemd(_) => "systemd unit",
-            Form::Supervisord(_) => "supervisord's configuration",
-            Form::Kubernetes(_) => "Kubernetes manifest",
-            Form::Compose(_) => "Compose file",
-            Form::Passed(what) => what,
-            Form::Unknown => "unknown",
+            RecognisedFile::Oxfile(_) => "Oxmgr's Oxfile",
+            RecognisedFile::Pm2(_) => "PM2's ecosystem file",
+            RecognisedFile::Systemd(_) => "systemd unit",
+            RecognisedFile::Supervisord(_) => "supervisord's configuration",
+            RecognisedFile::Kubernetes(_) => "Kubernetes manifest",
+            RecognisedFile::Compose(_) => "Compose file",
+            RecognisedFile::Passed(what) => what,
+            RecognisedFile::Unknown => "unknown",
         }
     }
 }
@@ -54,23 +54,23 @@ const UNIT_ENDS: [&str; 7] = [
 const KNOWN: &str = "doctor reads oxfile.toml, PM2's ecosystem.config.*, systemd units, supervisord.conf, Kubernetes manifests and Compose files";
 
 /// What this file is. What is wrong with it goes to `found`.
-pub(super) fn form(n: usize, file: &Input, found: &mut Findings) -> Form {
+pub(super) fn form(n: usize, file: &Input, found: &mut DoctorFindings) -> RecognisedFile {
     let text = file.text.as_str();
     let path = Path::new(file.name.trim_end_matches(GENERATED));
     let name = path
         .file_name()
         .map_or("", |name| name.to_str().unwrap_or_default());
     if let Some(what) = passed(name, text) {
-        return Form::Passed(what);
+        return RecognisedFile::Passed(what);
     }
     let template = rendered_name(name);
     let was_template = template != name;
     let name = template;
     let end = name.rsplit_once('.').map_or("", |(_, end)| end);
     let look = if was_template {
-        Look::AnySign
+        TemplateStrictness::AnySign
     } else {
-        Look::Certain
+        TemplateStrictness::Certain
     };
     // Text within a manifest may hold anything: a tree is looked at when it is known.
     let later = ["js", "cjs", "mjs", "json", "json5", "yaml", "yml"].contains(&end);
@@ -99,7 +99,7 @@ fn is_unit(text: &str) -> bool {
 }
 
 /// Where the name doesn't say, as on standard input.
-fn by_content(n: usize, name: &str, text: &str, found: &mut Findings) -> Form {
+fn by_content(n: usize, name: &str, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
     let begins = |marks: &[&str]| {
         text.lines()
             .any(|line| marks.iter().any(|mark| line.starts_with(mark)))
@@ -192,28 +192,33 @@ fn passed(name: &str, text: &str) -> Option<&'static str> {
 }
 
 /// A finding for a template that nobody has rendered.
-fn template_of(n: usize, text: &str, look: Look, found: &mut Findings) -> Option<Form> {
+fn template_of(
+    n: usize,
+    text: &str,
+    look: TemplateStrictness,
+    found: &mut DoctorFindings,
+) -> Option<RecognisedFile> {
     let (span, how) = template::find(text, look)?;
     found.error(
         check::BROKEN,
-        &Place { file: n, span },
+        &SourcePlace { file: n, span },
         "this is a template that is not rendered",
         how,
     );
-    Some(Form::Unknown)
+    Some(RecognisedFile::Unknown)
 }
 
-fn unknown(n: usize, what: String, instead: String, found: &mut Findings) -> Form {
+fn unknown(n: usize, what: String, instead: String, found: &mut DoctorFindings) -> RecognisedFile {
     found.error(
         check::BROKEN,
-        &Place {
+        &SourcePlace {
             file: n,
             span: 0..0,
         },
         what,
         instead,
     );
-    Form::Unknown
+    RecognisedFile::Unknown
 }
 
 fn has_section(text: &str, names: &[&str]) -> bool {
@@ -238,25 +243,25 @@ fn is_drop_in(path: &Path) -> bool {
         })
 }
 
-fn toml(n: usize, text: &str, found: &mut Findings) -> Form {
+fn toml(n: usize, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
     let (root, errors) = DeTable::parse_recoverable(text);
     if let Some(error) = errors.first() {
-        if let Some(form) = template_of(n, text, Look::AnySign, found) {
+        if let Some(form) = template_of(n, text, TemplateStrictness::AnySign, found) {
             return form;
         }
         let span = error.span().unwrap_or(0..0);
         let what = format!("this is no TOML: {}", error.message());
         found.error(
             check::BROKEN,
-            &Place { file: n, span },
+            &SourcePlace { file: n, span },
             what,
             "mend the line; doctor has read nothing of this file",
         );
-        return Form::Unknown;
+        return RecognisedFile::Unknown;
     }
     let root = from_toml(root.get_ref(), 0..text.len(), 0);
     if root.get("apps").is_some() || root.get("processes").is_some() {
-        Form::Oxfile(root)
+        RecognisedFile::Oxfile(root)
     } else if root.get("pool").is_some() || root.get("listener").is_some() {
         unknown(
             n,
@@ -274,7 +279,7 @@ fn toml(n: usize, text: &str, found: &mut Findings) -> Form {
     }
 }
 
-fn tree(n: usize, text: &str, found: &mut Findings) -> Form {
+fn tree(n: usize, text: &str, found: &mut DoctorFindings) -> RecognisedFile {
     let text = text.trim_start_matches('\u{feff}');
     // PM2 takes its JSON for JavaScript, comments and all.
     let clean = text
@@ -284,30 +289,30 @@ fn tree(n: usize, text: &str, found: &mut Findings) -> Form {
     let mut documents = match yaml::parse(clean.as_deref().unwrap_or(text)) {
         Ok(documents) => documents,
         Err(broken) => {
-            if let Some(form) = template_of(n, text, Look::AnySign, found) {
+            if let Some(form) = template_of(n, text, TemplateStrictness::AnySign, found) {
                 return form;
             }
             let what = format!("this is neither YAML nor JSON: {}", broken.message);
-            let place = Place {
+            let place = SourcePlace {
                 file: n,
                 span: broken.span,
             };
             let right = "mend the line; doctor has read nothing of this file";
             found.error(check::BROKEN, &place, what, right);
-            return Form::Unknown;
+            return RecognisedFile::Unknown;
         }
     };
     let outside = without_blocks(clean.as_deref().unwrap_or(text), &documents);
-    if let Some(form) = template_of(n, &outside, Look::Certain, found) {
+    if let Some(form) = template_of(n, &outside, TemplateStrictness::Certain, found) {
         return form;
     }
-    documents.retain(|document| !matches!(document.kind, Kind::Null));
+    documents.retain(|document| !matches!(document.kind, ValueKind::Null));
     let is_app = |node: &Node| {
         node.get("script").is_some() || (node.get("name").is_some() && node.get("cmd").is_some())
     };
     let has = |key: &str| documents.iter().any(|document| document.get(key).is_some());
     if has("kind") && has("apiVersion") {
-        return Form::Kubernetes(documents);
+        return RecognisedFile::Kubernetes(documents);
     }
     let is_pm2 = has("apps")
         || documents
@@ -315,7 +320,7 @@ fn tree(n: usize, text: &str, found: &mut Findings) -> Form {
             .any(|d| is_app(d) || d.items().iter().any(is_app));
     let is_compose = documents
         .iter()
-        .any(|d| matches!(d.get("services").map(|s| &s.kind), Some(Kind::Map(_))));
+        .any(|d| matches!(d.get("services").map(|s| &s.kind), Some(ValueKind::Map(_))));
     // Compose's first form: services at the top.
     let is_service = |node: &Node| node.get("image").is_some() || node.get("build").is_some();
     let is_old = documents.len() == 1
@@ -326,14 +331,14 @@ fn tree(n: usize, text: &str, found: &mut Findings) -> Form {
             .all(|entry| is_service(&entry.value));
     if is_old && let Some(services) = documents.pop() {
         let span = services.span.clone();
-        let entry = Entry {
+        let entry = TreeEntry {
             key: "services".into(),
             key_span: span.start..span.start,
             value: services,
         };
-        return Form::Compose(Node {
+        return RecognisedFile::Compose(Node {
             span,
-            kind: Kind::Map(vec![entry]),
+            kind: ValueKind::Map(vec![entry]),
         });
     }
     if documents.is_empty() || !(is_pm2 || is_compose) {
@@ -346,9 +351,9 @@ fn tree(n: usize, text: &str, found: &mut Findings) -> Form {
     }
     let first = documents.swap_remove(0);
     if is_pm2 {
-        Form::Pm2(first)
+        RecognisedFile::Pm2(first)
     } else {
-        Form::Compose(first)
+        RecognisedFile::Compose(first)
     }
 }
 
@@ -358,9 +363,9 @@ fn without_blocks(text: &str, documents: &[Node]) -> String {
     let mut left: Vec<&Node> = documents.iter().collect();
     while let Some(node) = left.pop() {
         match &node.kind {
-            Kind::List(items) => left.extend(items),
-            Kind::Map(entries) => left.extend(entries.iter().map(|entry| &entry.value)),
-            Kind::Scalar(_) | Kind::Null => {
+            ValueKind::List(items) => left.extend(items),
+            ValueKind::Map(entries) => left.extend(entries.iter().map(|entry| &entry.value)),
+            ValueKind::Scalar(_) | ValueKind::Null => {
                 let Some(value) = bytes.get_mut(node.span.clone()) else {
                     continue;
                 };
@@ -377,9 +382,9 @@ fn without_blocks(text: &str, documents: &[Node]) -> String {
     String::from_utf8(bytes).unwrap_or_default()
 }
 
-fn sections(n: usize, text: &str, dialect: Dialect, found: &mut Findings) -> Form {
+fn sections(n: usize, text: &str, dialect: Dialect, found: &mut DoctorFindings) -> RecognisedFile {
     // Nothing in a unit or a program looks like these by itself.
-    if let Some(form) = template_of(n, text, Look::AnySign, found) {
+    if let Some(form) = template_of(n, text, TemplateStrictness::AnySign, found) {
         return form;
     }
     let (sections, strays) = ini::parse(text, dialect);
@@ -387,7 +392,7 @@ fn sections(n: usize, text: &str, dialect: Dialect, found: &mut Findings) -> For
         let what = format!("this line can't be understood: {}", stray.message);
         found.error(
             check::BROKEN,
-            &Place {
+            &SourcePlace {
                 file: n,
                 span: stray.span,
             },
@@ -396,7 +401,7 @@ fn sections(n: usize, text: &str, dialect: Dialect, found: &mut Findings) -> For
         );
     }
     if dialect == Dialect::Systemd {
-        return Form::Systemd(sections);
+        return RecognisedFile::Systemd(sections);
     }
     let kinds = [
         "program:",
@@ -410,9 +415,9 @@ fn sections(n: usize, text: &str, dialect: Dialect, found: &mut Findings) -> For
         "inet_http_server",
         "rpcinterface:",
     ];
-    let ours = |section: &Section| kinds.iter().any(|kind| section.name.starts_with(kind));
+    let ours = |section: &IniSection| kinds.iter().any(|kind| section.name.starts_with(kind));
     if sections.iter().any(ours) {
-        Form::Supervisord(sections)
+        RecognisedFile::Supervisord(sections)
     } else {
         unknown(
             n,
@@ -425,11 +430,11 @@ fn sections(n: usize, text: &str, dialect: Dialect, found: &mut Findings) -> For
 
 /// The units among the files, each with its drop-ins: `api@.service.d/x.conf` belongs to `api@.service`, and
 /// `api@1.service.d` to it as well.
-pub(super) fn units(files: &[Input], forms: Vec<Form>) -> Vec<Unit> {
+pub(super) fn units(files: &[Input], forms: Vec<RecognisedFile>) -> Vec<Unit> {
     let mut units: Vec<Unit> = Vec::new();
     let mut drop_ins = Vec::new();
     for (n, (file, form)) in files.iter().zip(forms).enumerate() {
-        let Form::Systemd(sections) = form else {
+        let RecognisedFile::Systemd(sections) = form else {
             continue;
         };
         let path = Path::new(&file.name);

@@ -17,7 +17,7 @@ pub(super) enum Joiner {
 
 /// One command of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct ShellPiece {
     /// Without redirections.
     pub(super) words: Vec<String>,
     /// Where it stands in the text, redirections included.
@@ -31,7 +31,7 @@ const KEYWORDS: [&str; 9] = [
 ];
 
 /// Splits a text. Quotes and backslashes count everywhere; what joins commands and redirects only for a `shell`.
-pub(super) fn split(text: &str, shell: bool) -> Vec<Piece> {
+pub(super) fn split(text: &str, shell: bool) -> Vec<ShellPiece> {
     let mut splitter = Splitter {
         text,
         at: 0,
@@ -51,7 +51,7 @@ pub(super) fn split(text: &str, shell: bool) -> Vec<Piece> {
 struct Splitter<'t> {
     text: &'t str,
     at: usize,
-    pieces: Vec<Piece>,
+    pieces: Vec<ShellPiece>,
     words: Vec<String>,
     /// The word that is being read; quotes may make it empty.
     word: Option<String>,
@@ -222,7 +222,7 @@ impl Splitter<'_> {
         match start {
             Some(start) if !words.is_empty() => {
                 let end = start + self.text[start..end].trim_end().len();
-                self.pieces.push(Piece {
+                self.pieces.push(ShellPiece {
                     words,
                     span: start..end,
                     joiner,

@@ -2,14 +2,18 @@
 //! backend.
 
 use super::checks as check;
-use super::command_line::{Line, seconds};
-use super::finding::Findings;
-use super::ini::{Key, Section};
-use super::model::{Form, Place, Process, Supervisor, kill};
+use super::command_line::{CommandLine, seconds};
+use super::finding::DoctorFindings;
+use super::ini::{IniKey, IniSection};
+use super::model::{CommandForm, SourcePlace, SupervisedProcess, Supervisor, kill};
 use super::oxfile::signal;
 
 /// The programs of a file.
-pub(super) fn read(file: usize, sections: &[Section], found: &mut Findings) -> Vec<Process> {
+pub(super) fn read(
+    file: usize,
+    sections: &[IniSection],
+    found: &mut DoctorFindings,
+) -> Vec<SupervisedProcess> {
     let programs = sections
         .iter()
         .filter_map(|section| Some((section.name.strip_prefix("program:")?, section)));
@@ -18,14 +22,19 @@ pub(super) fn read(file: usize, sections: &[Section], found: &mut Findings) -> V
         .collect()
 }
 
-fn program(file: usize, name: &str, section: &Section, found: &mut Findings) -> Process {
-    let here = Place {
+fn program(
+    file: usize,
+    name: &str,
+    section: &IniSection,
+    found: &mut DoctorFindings,
+) -> SupervisedProcess {
+    let here = SourcePlace {
         file,
         span: section.span.clone(),
     };
     let last = |key: &str| section.last(key);
-    let place = |key: Option<&Key>| {
-        key.map_or(here.clone(), |key| Place {
+    let place = |key: Option<&IniKey>| {
+        key.map_or(here.clone(), |key| SourcePlace {
             file,
             span: key.span.clone(),
         })
@@ -37,13 +46,13 @@ fn program(file: usize, name: &str, section: &Section, found: &mut Findings) -> 
         .iter()
         .any(|key| value(key).contains("process_num"));
     let many = value("numprocs").parse::<u32>().is_ok_and(|n| n > 1);
-    let mut process = Process::new(
+    let mut process = SupervisedProcess::new(
         Supervisor::Supervisord,
-        Form::Ini,
+        CommandForm::Ini,
         name.trim(),
         here.clone(),
     );
-    process.line = Line::parse(&value("command").replace('\n', " "));
+    process.line = CommandLine::parse(&value("command").replace('\n', " "));
     process.command_place = place(last("command"));
     process.env = environment(value("environment"));
     process.kill = kill(

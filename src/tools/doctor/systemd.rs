@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::checks as check;
-use super::command_line::{Line, Role, base};
-use super::finding::Findings;
-use super::ini::{Key, Section};
-use super::model::{Expected, Form, Hook, Place, Process, Supervisor};
+use super::command_line::{CommandLine, Role, base};
+use super::finding::DoctorFindings;
+use super::ini::{IniKey, IniSection};
+use super::model::{CommandForm, Expected, Hook, SourcePlace, SupervisedProcess, Supervisor};
 use super::oxfile::signal;
 use super::programs;
 use super::wrappers;
@@ -17,11 +17,11 @@ pub(super) struct Unit {
     /// `api@.service`.
     pub(super) name: String,
     /// Each part with its file.
-    pub(super) parts: Vec<(usize, Vec<Section>)>,
+    pub(super) parts: Vec<(usize, Vec<IniSection>)>,
 }
 
 /// `[Service]`'s values of a key, with the rule that an empty one forgets those before it.
-fn values<'u>(unit: &'u Unit, name: &str) -> Vec<(usize, &'u Key)> {
+fn values<'u>(unit: &'u Unit, name: &str) -> Vec<(usize, &'u IniKey)> {
     let mut values = Vec::new();
     for (file, sections) in &unit.parts {
         for section in sections.iter().filter(|section| section.name == "Service") {
@@ -38,17 +38,17 @@ fn values<'u>(unit: &'u Unit, name: &str) -> Vec<(usize, &'u Key)> {
 }
 
 /// The service in a unit; `None`: it has none (a socket, a target).
-pub(super) fn read(unit: &Unit, found: &mut Findings) -> Option<Process> {
+pub(super) fn read(unit: &Unit, found: &mut DoctorFindings) -> Option<SupervisedProcess> {
     let service = unit.parts.iter().find_map(|(file, sections)| {
         let section = sections.iter().find(|section| section.name == "Service")?;
-        Some(Place {
+        Some(SourcePlace {
             file: *file,
             span: section.span.clone(),
         })
     })?;
     let last = |name: &str| values(unit, name).last().copied();
-    let place = |key: Option<(usize, &Key)>| {
-        key.map_or(service.clone(), |(file, key)| Place {
+    let place = |key: Option<(usize, &IniKey)>| {
+        key.map_or(service.clone(), |(file, key)| SourcePlace {
             file,
             span: key.span.clone(),
         })
@@ -58,16 +58,16 @@ pub(super) fn read(unit: &Unit, found: &mut Findings) -> Option<Process> {
     let written = last("TimeoutStopSec").or(last("TimeoutSec"));
     let template = unit.name.contains("@.");
     let name = unit.name.trim_end_matches(".service").trim_end_matches('@');
-    let form = Form::Unit {
+    let form = CommandForm::Unit {
         template,
         hook: kind == "forking",
     };
-    let mut process = Process::new(Supervisor::Systemd, form, name, service.clone());
-    process.line = start.map_or(Line::default(), |(_, key)| command(&key.value).0);
+    let mut process = SupervisedProcess::new(Supervisor::Systemd, form, name, service.clone());
+    process.line = start.map_or(CommandLine::default(), |(_, key)| command(&key.value).0);
     process.command_place = place(start);
     process.env = values(unit, "Environment")
         .iter()
-        .flat_map(|(_, key)| Line::parse(&key.value).argv)
+        .flat_map(|(_, key)| CommandLine::parse(&key.value).argv)
         .filter_map(|word| {
             word.split_once('=')
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
@@ -89,7 +89,7 @@ pub(super) fn read(unit: &Unit, found: &mut Findings) -> Option<Process> {
     }
     process.instances = template.then(|| one_port(&process)).flatten();
     let env = process.env.clone();
-    let calls = |key: &Key| match command(&key.value).0.role(&env) {
+    let calls = |key: &IniKey| match command(&key.value).0.role(&env) {
         Role::Hook(call) => Some(call),
         _ => None,
     };
@@ -118,7 +118,7 @@ pub(super) fn read(unit: &Unit, found: &mut Findings) -> Option<Process> {
             fails: !ignored,
             // Said once.
             reopened: reopened || !process.hooks.is_empty(),
-            place: Place {
+            place: SourcePlace {
                 file,
                 span: key.span.clone(),
             },
@@ -135,7 +135,7 @@ pub(super) fn read(unit: &Unit, found: &mut Findings) -> Option<Process> {
 }
 
 /// A template whose instances would all have one port.
-fn one_port(process: &Process) -> Option<Place> {
+fn one_port(process: &SupervisedProcess) -> Option<SourcePlace> {
     let fixed = |text: &str| text.parse::<u16>().is_ok();
     let told = process
         .env
@@ -154,9 +154,9 @@ fn one_port(process: &Process) -> Option<Place> {
 }
 
 /// What ends the process before it can stop in order, or doesn't end it at all.
-fn killers(unit: &Unit, process: &Process, found: &mut Findings) {
+fn killers(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
-    let at = |(file, key): (usize, &Key)| Place {
+    let at = |(file, key): (usize, &IniKey)| SourcePlace {
         file,
         span: key.span.clone(),
     };
@@ -211,10 +211,10 @@ fn kills(words: &[String]) -> bool {
 }
 
 /// What systemd must be told about an app under the launcher.
-fn launched(unit: &Unit, process: &Process, found: &mut Findings) {
+fn launched(unit: &Unit, process: &SupervisedProcess, found: &mut DoctorFindings) {
     let last = |name: &str| values(unit, name).last().copied();
-    let at = |key: Option<(usize, &Key)>| {
-        key.map_or(process.command_place.clone(), |(file, key)| Place {
+    let at = |key: Option<(usize, &IniKey)>| {
+        key.map_or(process.command_place.clone(), |(file, key)| SourcePlace {
             file,
             span: key.span.clone(),
         })
@@ -238,10 +238,10 @@ fn launched(unit: &Unit, process: &Process, found: &mut Findings) {
 }
 
 /// A command without systemd's prefixes, and whether its failure is ignored.
-fn command(value: &str) -> (Line, bool) {
+fn command(value: &str) -> (CommandLine, bool) {
     let rest = value.trim_start_matches(['-', '@', ':', '+', '!', '|']);
     let prefix = &value[..value.len() - rest.len()];
-    (Line::parse(rest), prefix.contains('-'))
+    (CommandLine::parse(rest), prefix.contains('-'))
 }
 
 /// systemd.time(7); `None`: never, or not understood.

@@ -26,7 +26,7 @@ pub(super) fn rendered_name(name: &str) -> &str {
 
 /// How strictly to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum TemplateStrictness {
     /// The text can't be read as it stands: any sign will do.
     AnySign,
     /// It can: only what is certainly no value.
@@ -34,7 +34,7 @@ pub(super) enum Look {
 }
 
 /// Where a text is a template, and how to render it.
-pub(super) fn find(text: &str, look: Look) -> Option<(Range<usize>, &'static str)> {
+pub(super) fn find(text: &str, look: TemplateStrictness) -> Option<(Range<usize>, &'static str)> {
     let helm =
         text.contains(".Values.") || text.contains("{{ include ") || text.contains("{{- include ");
     let mut at = 0;
@@ -57,14 +57,15 @@ pub(super) fn find(text: &str, look: Look) -> Option<(Range<usize>, &'static str
         let inside =
             trimmed.contains("{{") && trimmed.contains("}}") && !trimmed.contains("format");
         if begins(&["{%", "<%", "{#"])
-            || (look == Look::AnySign && (trimmed.contains("{%") || trimmed.contains("<%=")))
+            || (look == TemplateStrictness::AnySign
+                && (trimmed.contains("{%") || trimmed.contains("<%=")))
         {
             return Some((
                 span,
                 "render it first, with the tool whose template it is, and name what comes out, or pipe it: `… | lameduck doctor -`",
             ));
         }
-        if begins(&["{{"]) || bare || (look == Look::AnySign && inside) {
+        if begins(&["{{"]) || bare || (look == TemplateStrictness::AnySign && inside) {
             let how = match helm {
                 true => "render it first: `helm template CHART | lameduck doctor -`",
                 false => {
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn templates_are_told_from_text_that_has_braces() {
-        let is = |text: &str| find(text, Look::Certain).is_some();
+        let is = |text: &str| find(text, TemplateStrictness::Certain).is_some();
         assert!(is("replicas: {{ .Values.n }}\n"));
         assert!(is("{{- if .Values.x }}\n"));
         assert!(is("{% for a in b %}\n"));

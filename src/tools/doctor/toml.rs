@@ -13,12 +13,12 @@ pub(super) const MAX_DEPTH: usize = 64;
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) span: Range<usize>,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
 }
 
 /// What a value is.
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// Nothing was written, or `null`.
     Null,
     /// Text, number or boolean, as written.
@@ -26,12 +26,12 @@ pub(super) enum Kind {
     /// In order.
     List(Vec<Node>),
     /// In order; a key that comes twice counts once, the first time.
-    Map(Vec<Entry>),
+    Map(Vec<TreeEntry>),
 }
 
 /// One key of a map.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct TreeEntry {
     pub(super) key: String,
     pub(super) key_span: Range<usize>,
     pub(super) value: Node,
@@ -44,10 +44,10 @@ impl Node {
     }
 
     /// As [`Node::get`], with the key's place.
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, key: &str) -> Option<&TreeEntry> {
         self.entries()
             .iter()
-            .find(|entry| entry.key == key && !matches!(entry.value.kind, Kind::Null))
+            .find(|entry| entry.key == key && !matches!(entry.value.kind, ValueKind::Null))
     }
 
     /// The value at the end of a path of keys.
@@ -56,9 +56,9 @@ impl Node {
     }
 
     /// The entries of a map; empty for everything else.
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(super) fn entries(&self) -> &[TreeEntry] {
         match &self.kind {
-            Kind::Map(entries) => entries,
+            ValueKind::Map(entries) => entries,
             _ => &[],
         }
     }
@@ -66,7 +66,7 @@ impl Node {
     /// The items of a list; empty for everything else.
     pub(super) fn items(&self) -> &[Node] {
         match &self.kind {
-            Kind::List(items) => items,
+            ValueKind::List(items) => items,
             _ => &[],
         }
     }
@@ -74,7 +74,7 @@ impl Node {
     /// The text of a scalar.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Scalar(text) => Some(text),
+            ValueKind::Scalar(text) => Some(text),
             _ => None,
         }
     }
@@ -94,11 +94,11 @@ impl Node {
     }
 }
 
-impl Entry {
+impl TreeEntry {
     /// The place to point at: the value if it is on one line with its key, else the key.
     pub(super) fn place(&self) -> Range<usize> {
         match self.value.kind {
-            Kind::Scalar(_) if self.value.span.start >= self.key_span.end => {
+            ValueKind::Scalar(_) if self.value.span.start >= self.key_span.end => {
                 self.key_span.start..self.value.span.end
             }
             _ => self.key_span.clone(),
@@ -110,7 +110,7 @@ impl Entry {
 pub(super) fn from_toml(table: &DeTable<'_>, span: Range<usize>, depth: usize) -> Node {
     let entries = table
         .iter()
-        .map(|(key, value)| Entry {
+        .map(|(key, value)| TreeEntry {
             key: key.get_ref().to_string(),
             key_span: key.span(),
             value: from_value(value.get_ref(), value.span(), depth + 1),
@@ -118,19 +118,19 @@ pub(super) fn from_toml(table: &DeTable<'_>, span: Range<usize>, depth: usize) -
         .collect();
     Node {
         span,
-        kind: Kind::Map(entries),
+        kind: ValueKind::Map(entries),
     }
 }
 
 fn from_value(value: &DeValue<'_>, span: Range<usize>, depth: usize) -> Node {
     let kind = match value {
-        _ if depth > MAX_DEPTH => Kind::Null,
-        DeValue::String(text) => Kind::Scalar(text.to_string()),
-        DeValue::Integer(number) => Kind::Scalar(number.as_str().replace('_', "")),
-        DeValue::Float(number) => Kind::Scalar(number.as_str().replace('_', "")),
-        DeValue::Boolean(truth) => Kind::Scalar(truth.to_string()),
-        DeValue::Datetime(time) => Kind::Scalar(time.to_string()),
-        DeValue::Array(items) => Kind::List(
+        _ if depth > MAX_DEPTH => ValueKind::Null,
+        DeValue::String(text) => ValueKind::Scalar(text.to_string()),
+        DeValue::Integer(number) => ValueKind::Scalar(number.as_str().replace('_', "")),
+        DeValue::Float(number) => ValueKind::Scalar(number.as_str().replace('_', "")),
+        DeValue::Boolean(truth) => ValueKind::Scalar(truth.to_string()),
+        DeValue::Datetime(time) => ValueKind::Scalar(time.to_string()),
+        DeValue::Array(items) => ValueKind::List(
             items
                 .iter()
                 .map(|item| from_value(item.get_ref(), item.span(), depth + 1))

@@ -6,7 +6,7 @@ use std::ops::Range;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::lenient;
-use super::toml::{Entry, Kind, MAX_DEPTH, Node};
+use super::toml::{MAX_DEPTH, Node, TreeEntry, ValueKind};
 
 /// Nodes in a file, those that aliases copy included. A "billion laughs" ends here.
 const MAX_NODES: usize = 200_000;
@@ -19,7 +19,7 @@ pub(super) struct Broken {
 }
 
 /// A list or map that is not closed yet.
-struct Open {
+struct OpenCollection {
     anchor: usize,
     start: usize,
     items: Vec<Node>,
@@ -48,7 +48,7 @@ fn strict(text: &str) -> Result<Vec<Node>, Broken> {
     let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let byte = |index: usize| bytes.get(index).copied().unwrap_or(text.len());
     let mut documents = Vec::new();
-    let mut open: Vec<Open> = Vec::new();
+    let mut open: Vec<OpenCollection> = Vec::new();
     let mut anchors: HashMap<usize, (Node, usize)> = HashMap::new();
     let mut count = 0;
     let mut parser = Parser::new_from_str(text);
@@ -80,8 +80,8 @@ fn strict(text: &str) -> Result<Vec<Node>, Broken> {
             Event::Scalar(value, style, anchor, _) => {
                 let plain = style == ScalarStyle::Plain;
                 let kind = match &*value {
-                    "" | "~" | "null" | "Null" | "NULL" if plain => Kind::Null,
-                    value => Kind::Scalar(value.to_owned()),
+                    "" | "~" | "null" | "Null" | "NULL" if plain => ValueKind::Null,
+                    value => ValueKind::Scalar(value.to_owned()),
                 };
                 (
                     Node {
@@ -98,7 +98,7 @@ fn strict(text: &str) -> Result<Vec<Node>, Broken> {
                 return Err(broken("it is nested too deeply"));
             }
             Event::SequenceStart(anchor, _) => {
-                open.push(Open {
+                open.push(OpenCollection {
                     anchor,
                     start: span.start,
                     items: Vec::new(),
@@ -107,7 +107,7 @@ fn strict(text: &str) -> Result<Vec<Node>, Broken> {
                 continue;
             }
             Event::MappingStart(anchor, _) => {
-                open.push(Open {
+                open.push(OpenCollection {
                     anchor,
                     start: span.start,
                     items: Vec::new(),
@@ -118,9 +118,9 @@ fn strict(text: &str) -> Result<Vec<Node>, Broken> {
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(closed) = open.pop() else { continue };
                 let kind = if closed.is_map {
-                    Kind::Map(entries(closed.items))
+                    ValueKind::Map(entries(closed.items))
                 } else {
-                    Kind::List(closed.items)
+                    ValueKind::List(closed.items)
                 };
                 (
                     Node {
@@ -148,19 +148,19 @@ fn strict(text: &str) -> Result<Vec<Node>, Broken> {
 }
 
 /// Keys and values in turn, with `<<` merged in.
-fn entries(items: Vec<Node>) -> Vec<Entry> {
-    let (mut entries, mut merged) = (Vec::<Entry>::new(), Vec::new());
+fn entries(items: Vec<Node>) -> Vec<TreeEntry> {
+    let (mut entries, mut merged) = (Vec::<TreeEntry>::new(), Vec::new());
     let mut items = items.into_iter();
     while let (Some(key), Some(value)) = (items.next(), items.next()) {
         let Some(name) = key.text() else { continue };
         if name == "<<" {
             match value.kind {
-                Kind::List(sources) => merged.extend(sources),
+                ValueKind::List(sources) => merged.extend(sources),
                 _ => merged.push(value),
             }
         } else {
             let (key_span, key) = (key.span.clone(), name.to_owned());
-            entries.push(Entry {
+            entries.push(TreeEntry {
                 key,
                 key_span,
                 value,
@@ -168,8 +168,8 @@ fn entries(items: Vec<Node>) -> Vec<Entry> {
         }
     }
     for source in merged {
-        if let Kind::Map(more) = source.kind {
-            let new = |entry: &Entry| !entries.iter().any(|own| own.key == entry.key);
+        if let ValueKind::Map(more) = source.kind {
+            let new = |entry: &TreeEntry| !entries.iter().any(|own| own.key == entry.key);
             let more: Vec<_> = more.into_iter().filter(new).collect();
             entries.extend(more);
         }
@@ -179,8 +179,8 @@ fn entries(items: Vec<Node>) -> Vec<Entry> {
 
 fn size(node: &Node) -> usize {
     1 + match &node.kind {
-        Kind::List(items) => items.iter().map(size).sum(),
-        Kind::Map(entries) => entries.iter().map(|entry| 1 + size(&entry.value)).sum(),
+        ValueKind::List(items) => items.iter().map(size).sum(),
+        ValueKind::Map(entries) => entries.iter().map(|entry| 1 + size(&entry.value)).sum(),
         _ => 0,
     }
 }

@@ -29,12 +29,12 @@ impl Unable {
 
 /// A running app.
 #[derive(Debug)]
-pub struct App {
+pub struct RunningApp {
     pid: u32,
     port: Option<u16>,
 }
 
-impl App {
+impl RunningApp {
     /// Starts it. `port`: the one that is wanted (`None`: a free one), and the variable that tells it.
     ///
     /// # Errors

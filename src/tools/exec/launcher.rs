@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::Options;
-use super::app::{self, App};
+use super::ExecOptions;
+use super::app::{self, RunningApp};
 use super::footprint;
 use super::guard::Guard;
-use super::lease::{Instance, Link};
+use super::lease::{LeasedInstance, Link};
 use super::mailbox::{Letterbox, Post};
-use super::parent::{self, Above};
-use super::process_tree::{self, Found};
-use super::syscall::{self, Reaped, Signals};
+use super::parent::{self, ParentSupervisor};
+use super::process_tree::{self, PortHolder};
+use super::syscall::{self, LauncherSignals, Reaped};
 use crate::client::names::BackendName;
-use crate::core::launch::{Effect, Event, Fate, Launch};
+use crate::core::launch::{AppLaunch, LaunchEffect, LaunchEvent, ProcessExit};
 use crate::rt::output::{complain, retry_errors};
 use crate::rt::syscall::{kill, kill_group};
 
@@ -31,12 +31,12 @@ const PORTS: u32 = 5;
 
 /// Everything that a launcher has.
 pub struct Launcher {
-    options: Options,
-    launch: Launch,
+    options: ExecOptions,
+    launch: AppLaunch,
     begun: Instant,
-    app: App,
-    above: Above,
-    signals: Signals,
+    app: RunningApp,
+    above: ParentSupervisor,
+    signals: LauncherSignals,
     letterbox: Letterbox,
     post: Post,
     link: Option<Link>,
@@ -47,21 +47,21 @@ pub struct Launcher {
     next_sign: Option<Duration>,
     said_foreign: bool,
     tries: u32,
-    end: Option<Fate>,
+    end: Option<ProcessExit>,
 }
 
 impl Launcher {
     /// A launcher of a running app.
     pub fn new(
-        options: Options,
-        app: App,
-        above: Above,
-        signals: Signals,
+        options: ExecOptions,
+        app: RunningApp,
+        above: ParentSupervisor,
+        signals: LauncherSignals,
         post: Post,
         letterbox: Letterbox,
     ) -> Self {
         Self {
-            launch: Launch::new(options.plan.clone()),
+            launch: AppLaunch::new(options.plan.clone()),
             begun: Instant::now(),
             next_look: Some(if options.plan.port { LOOK } else { SETTLED }),
             next_sign: above.watchdog.map(|_| Duration::ZERO),
@@ -84,8 +84,8 @@ impl Launcher {
     }
 
     /// Lives until the app has ended; how it did.
-    pub fn live(&mut self) -> Fate {
-        self.happened(Event::Started);
+    pub fn live(&mut self) -> ProcessExit {
+        self.happened(LaunchEvent::Started);
         loop {
             if let Some(fate) = self.end {
                 return fate;
@@ -100,7 +100,7 @@ impl Launcher {
             while let Some(signal) = self.signals.read() {
                 match signal {
                     libc::SIGCHLD => {}
-                    signal => self.happened(Event::Signal(signal)),
+                    signal => self.happened(LaunchEvent::Signal(signal)),
                 }
             }
             for event in self.letterbox.take() {
@@ -109,11 +109,11 @@ impl Launcher {
             self.reap();
             self.look();
             self.give_sign();
-            self.happened(Event::Tick);
+            self.happened(LaunchEvent::Tick);
         }
     }
 
-    fn happened(&mut self, event: Event) {
+    fn happened(&mut self, event: LaunchEvent) {
         if self.end.is_some() {
             return;
         }
@@ -123,13 +123,13 @@ impl Launcher {
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, effect: LaunchEffect) {
         match effect {
             // `look` has done it: it knows the address.
-            Effect::Register => {}
-            Effect::StopRegistering => self.with_link(Link::stop),
-            Effect::DropLease => self.with_link(Link::hang_up),
-            Effect::TellReady => {
+            LaunchEffect::Register => {}
+            LaunchEffect::StopRegistering => self.with_link(Link::stop),
+            LaunchEffect::DropLease => self.with_link(Link::hang_up),
+            LaunchEffect::TellReady => {
                 let status = match &self.link {
                     Some(link) => link.status(),
                     None => "running".to_owned(),
@@ -137,26 +137,26 @@ impl Launcher {
                 self.above.ready(&status);
                 footprint::shed_code();
             }
-            Effect::TellStopping(within) => {
+            LaunchEffect::TellStopping(within) => {
                 // With some to spare, for the app's own stop.
                 let within = within + Duration::from_secs(10);
                 self.above.stopping("draining, then stopping", within);
             }
-            Effect::AskLameDuck => {
+            LaunchEffect::AskLameDuck => {
                 let reason = format!("{} is about to stop", self.options.pool);
                 self.with_link(|link| link.lame_duck(reason));
             }
-            Effect::AskDrain(timeout) => {
+            LaunchEffect::AskDrain(timeout) => {
                 let reason = "its supervisor stops it".to_owned();
                 self.with_link(|link| link.drain(timeout, reason));
             }
             // One that has just ended is told soon enough.
-            Effect::Send(signal) => drop(kill(self.app.pid(), signal)),
-            Effect::SendGroup(signal) => drop(kill_group(self.app.pid(), signal)),
-            Effect::SendAll(signal) => self.app.signal_all(signal),
-            Effect::Say(text) => complain(&format!("exec: {text}")),
-            Effect::Explain { after } => self.explain(after),
-            Effect::End(fate) => {
+            LaunchEffect::Send(signal) => drop(kill(self.app.pid(), signal)),
+            LaunchEffect::SendGroup(signal) => drop(kill_group(self.app.pid(), signal)),
+            LaunchEffect::SendAll(signal) => self.app.signal_all(signal),
+            LaunchEffect::Say(text) => complain(&format!("exec: {text}")),
+            LaunchEffect::Explain { after } => self.explain(after),
+            LaunchEffect::End(fate) => {
                 // Whatever the app left behind in its group must not outlive us.
                 let _ = kill_group(self.app.pid(), libc::SIGKILL);
                 self.end = Some(fate);
@@ -185,10 +185,10 @@ impl Launcher {
             Some(fate) => {
                 self.next_look = None;
                 let leftovers = left && self.somebody_left();
-                self.happened(Event::Exited { fate, leftovers });
+                self.happened(LaunchEvent::Exited { fate, leftovers });
             }
             None if self.launch.buries() && !(left && self.somebody_left()) => {
-                self.happened(Event::NobodyLeft);
+                self.happened(LaunchEvent::NobodyLeft);
             }
             None => {}
         }
@@ -216,9 +216,13 @@ impl Launcher {
     }
 
     /// Whether the app ended because its port was taken, and runs again on another.
-    fn start_again(&mut self, fate: Fate) -> bool {
+    fn start_again(&mut self, fate: ProcessExit) -> bool {
         let waiting = self.next_look.is_some() && !self.launch.is_ending();
-        let Some(port) = self.app.port().filter(|_| waiting && fate != Fate::Code(0)) else {
+        let Some(port) = self
+            .app
+            .port()
+            .filter(|_| waiting && fate != ProcessExit::Code(0))
+        else {
             return false;
         };
         if !app::is_taken(port) {
@@ -238,7 +242,7 @@ impl Launcher {
         }
         self.tries += 1;
         let port_env = Some((None, &*self.options.port_env));
-        match App::start(&self.options.command, port_env) {
+        match RunningApp::start(&self.options.command, port_env) {
             Ok(app) => {
                 complain(&format!(
                     "exec: port {port} was taken meanwhile: another try"
@@ -270,22 +274,22 @@ impl Launcher {
             return;
         };
         let address = match process_tree::look(port) {
-            Found::Ours(address) => address,
-            Found::Unknown(address) => {
+            PortHolder::Ours(address) => address,
+            PortHolder::Unknown(address) => {
                 complain(&format!(
                     "exec: can't see whether the listener on port {port} is the app's, because it runs as another \
                      user; taken for granted"
                 ));
                 address
             }
-            Found::Foreign if !self.said_foreign => {
+            PortHolder::Foreign if !self.said_foreign => {
                 self.said_foreign = true;
                 complain(&format!(
                     "exec: the listener on port {port} is not the app's; waiting for the app's own"
                 ));
                 return self.look_later(now);
             }
-            Found::Foreign | Found::Nobody => return self.look_later(now),
+            PortHolder::Foreign | PortHolder::Nobody => return self.look_later(now),
         };
         self.next_look = None;
         // Before there is another thread, which the fork would lack.
@@ -294,7 +298,7 @@ impl Launcher {
         match link.keep(process_tree::reachable(address)) {
             Ok(()) => {
                 self.link = Some(link);
-                self.happened(Event::Listening);
+                self.happened(LaunchEvent::Listening);
             }
             Err(error) => {
                 complain(&format!(
@@ -310,8 +314,8 @@ impl Launcher {
         self.next_look = Some(now + pause);
     }
 
-    fn instance(&self, port: u16) -> Instance {
-        let Options {
+    fn instance(&self, port: u16) -> LeasedInstance {
+        let ExecOptions {
             remote,
             pool,
             name,
@@ -321,7 +325,7 @@ impl Launcher {
         } = &self.options;
         let name = name.clone().or_else(|| parent::name(pool));
         let pid = self.app.pid();
-        Instance {
+        LeasedInstance {
             remote: remote.clone(),
             backend: BackendName {
                 pool: pool.clone(),

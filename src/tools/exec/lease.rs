@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::mailbox::Post;
-use crate::client::blocking::{Failure, HangUp, Remote};
+use crate::client::blocking::{AdminCallError, AdminRemote, HangUp};
 use crate::client::names::{BackendName, segment};
-use crate::core::launch::{Ending, Event};
+use crate::core::launch::{DrainEnd, LaunchEvent};
 use crate::registry::view::{LeaseEvent, LeaseRequest};
 use crate::rt::output::complain;
 
@@ -26,9 +26,9 @@ const INSIST: Duration = Duration::from_secs(2);
 
 /// What is to be registered.
 #[derive(Debug, Clone)]
-pub struct Instance {
+pub struct LeasedInstance {
     /// How the proxy is reached.
-    pub remote: Remote,
+    pub remote: AdminRemote,
     /// As whom.
     pub backend: BackendName,
     /// Its share.
@@ -43,7 +43,7 @@ pub struct Instance {
 
 /// What is known of the lease.
 #[derive(Debug, Default)]
-struct Held {
+struct LeaseState {
     id: Option<String>,
     connection: Option<HangUp>,
     /// For people: what the proxy last said, or why there is no lease.
@@ -53,15 +53,15 @@ struct Held {
 /// A lease that is kept up.
 #[derive(Debug, Clone)]
 pub struct Link {
-    instance: Arc<Instance>,
-    held: Arc<Mutex<Held>>,
+    instance: Arc<LeasedInstance>,
+    held: Arc<Mutex<LeaseState>>,
     stopped: Arc<AtomicBool>,
     post: Post,
 }
 
 impl Link {
     /// Nothing is asked for yet.
-    pub fn new(instance: Instance, post: Post) -> Self {
+    pub fn new(instance: LeasedInstance, post: Post) -> Self {
         Self {
             instance: Arc::new(instance),
             held: Arc::default(),
@@ -134,20 +134,20 @@ impl Link {
             loop {
                 let why = match link.instance.remote.call("POST", &path, Some(&body)) {
                     Ok(_) => return,
-                    Err(Failure::Refused {
+                    Err(AdminCallError::Refused {
                         status: 503,
                         detail,
                         ..
                     }) if begun.elapsed() > INSIST => detail,
-                    Err(Failure::Unreachable(why)) if begun.elapsed() > INSIST => why,
-                    Err(Failure::Refused { status, detail, .. }) if status != 503 => detail,
+                    Err(AdminCallError::Unreachable(why)) if begun.elapsed() > INSIST => why,
+                    Err(AdminCallError::Refused { status, detail, .. }) if status != 503 => detail,
                     Err(_) => {
                         thread::sleep(PAUSE);
                         continue;
                     }
                 };
                 match what {
-                    "drain" => link.post.send(Event::DrainRefused(why)),
+                    "drain" => link.post.send(LaunchEvent::DrainRefused(why)),
                     _ => complain(&format!("exec: the proxy does not become lame duck: {why}")),
                 }
                 return;
@@ -157,11 +157,11 @@ impl Link {
             .name("ask".to_owned())
             .stack_size(STACK);
         if let Err(error) = thread.spawn(asking) {
-            self.post.send(Event::DrainRefused(error.to_string()));
+            self.post.send(LaunchEvent::DrainRefused(error.to_string()));
         }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+    fn held(&self) -> std::sync::MutexGuard<'_, LeaseState> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -178,8 +178,8 @@ impl Link {
                 }
                 Err(failure) => {
                     let (why, pause) = match failure {
-                        Failure::Unreachable(why) => (why, PAUSE),
-                        Failure::Refused { detail, .. } => (detail, REFUSED),
+                        AdminCallError::Unreachable(why) => (why, PAUSE),
+                        AdminCallError::Refused { detail, .. } => (detail, REFUSED),
                     };
                     if said != why {
                         complain(&format!(
@@ -196,8 +196,8 @@ impl Link {
     }
 
     /// Holds one lease until it breaks.
-    fn hold(&self, address: SocketAddr) -> Result<(), Failure> {
-        let Instance {
+    fn hold(&self, address: SocketAddr) -> Result<(), AdminCallError> {
+        let LeasedInstance {
             remote, backend, ..
         } = &*self.instance;
         let path = format!("{}/lease", backend.path());
@@ -211,11 +211,11 @@ impl Link {
                 self.tell(event);
             }
         }
-        *self.held() = Held {
+        *self.held() = LeaseState {
             status: "the proxy has ended the lease".to_owned(),
-            ..Held::default()
+            ..LeaseState::default()
         };
-        self.post.send(Event::LeaseLost);
+        self.post.send(LaunchEvent::LeaseLost);
         Ok(())
     }
 
@@ -251,12 +251,12 @@ impl Link {
                 held.status =
                     format!("registered as {pool}/{name}, incarnation {incarnation}, {state}");
                 drop(held);
-                self.post.send(Event::Registered);
-                self.post.send(Event::Ready(state == "ready"));
+                self.post.send(LaunchEvent::Registered);
+                self.post.send(LaunchEvent::Ready(state == "ready"));
             }
             LeaseEvent::State { state, reason, .. } => {
                 self.held().status = format!("{state}: {reason}");
-                self.post.send(Event::Ready(state == "ready"));
+                self.post.send(LaunchEvent::Ready(state == "ready"));
             }
             LeaseEvent::Alive {
                 state, last_probe, ..
@@ -268,12 +268,12 @@ impl Link {
             }
             LeaseEvent::Drain(ended) => {
                 let ending = match ended.outcome.as_str() {
-                    "timed_out" => Ending::TimedOut { cut: ended.cut },
-                    "died" => Ending::Died { lost: ended.lost },
-                    "resumed" => Ending::Resumed,
-                    _ => Ending::Drained,
+                    "timed_out" => DrainEnd::TimedOut { cut: ended.cut },
+                    "died" => DrainEnd::Died { lost: ended.lost },
+                    "resumed" => DrainEnd::Resumed,
+                    _ => DrainEnd::Drained,
                 };
-                self.post.send(Event::Drained(ending));
+                self.post.send(LaunchEvent::Drained(ending));
             }
             LeaseEvent::Left => {}
         }

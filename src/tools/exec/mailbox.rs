@@ -6,19 +6,19 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::core::launch::Event;
+use crate::core::launch::LaunchEvent;
 
 /// Where a thread drops its events.
 #[derive(Debug, Clone)]
 pub struct Post {
-    events: Sender<Event>,
+    events: Sender<LaunchEvent>,
     bell: Arc<UnixStream>,
 }
 
 /// Where the loop finds them.
 #[derive(Debug)]
 pub struct Letterbox {
-    events: Receiver<Event>,
+    events: Receiver<LaunchEvent>,
     bell: UnixStream,
 }
 
@@ -45,7 +45,7 @@ pub fn post() -> std::io::Result<(Post, Letterbox)> {
 
 impl Post {
     /// Tells the loop.
-    pub fn send(&self, event: Event) {
+    pub fn send(&self, event: LaunchEvent) {
         let _ = self.events.send(event);
         let _ = (&*self.bell).write(&[1]);
     }
@@ -53,7 +53,7 @@ impl Post {
 
 impl Letterbox {
     /// Everything that has come.
-    pub fn take(&mut self) -> Vec<Event> {
+    pub fn take(&mut self) -> Vec<LaunchEvent> {
         let mut rung = [0; 64];
         while matches!(self.bell.read(&mut rung), Ok(1..)) {}
         self.events.try_iter().collect()

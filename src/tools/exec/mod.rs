@@ -17,15 +17,15 @@ mod syscall;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
-use crate::client::blocking::{Failure, Remote};
-use app::{App, Unable};
+use crate::client::blocking::{AdminCallError, AdminRemote};
+use app::{RunningApp, Unable};
 use launcher::Launcher;
 use mailbox::post;
-use parent::Above;
-use syscall::Signals;
+use parent::ParentSupervisor;
+use syscall::LauncherSignals;
 
 use crate::client::names::segment;
-use crate::core::launch::{Fate, Plan};
+use crate::core::launch::{LaunchPlan, ProcessExit};
 use crate::rt::output::complain;
 
 /// The launcher's own failures, as shells and `env` count them.
@@ -33,9 +33,9 @@ const FAILED: u8 = 125;
 
 /// What to launch, and how.
 #[derive(Debug)]
-pub struct Options {
+pub struct ExecOptions {
     /// How the proxy is reached.
-    pub remote: Remote,
+    pub remote: AdminRemote,
     /// The pool.
     pub pool: String,
     /// The instance's name; found out where it is absent.
@@ -51,7 +51,7 @@ pub struct Options {
     /// s6's notification descriptor.
     pub notify_fd: Option<RawFd>,
     /// What to decide by.
-    pub plan: Plan,
+    pub plan: LaunchPlan,
     /// Nobody chose the drain's deadline.
     pub default_timeout: bool,
     /// The app.
@@ -59,16 +59,16 @@ pub struct Options {
 }
 
 /// Runs the app to its end; the launcher's exit code. Where a signal killed the app, this dies of it, too.
-pub fn run(options: Options) -> u8 {
+pub fn run(options: ExecOptions) -> u8 {
     match try_run(options) {
-        Ok(Fate::Code(code)) => u8::try_from(code).unwrap_or(FAILED),
-        Ok(Fate::Signal(signal)) => {
+        Ok(ProcessExit::Code(code)) => u8::try_from(code).unwrap_or(FAILED),
+        Ok(ProcessExit::Signal(signal)) => {
             crate::rt::output::finish(0);
             syscall::die_of(signal);
             // Process 1 can't die of a signal that it sends itself.
             128u8.saturating_add(u8::try_from(signal).unwrap_or_default())
         }
-        Ok(Fate::GivenUp) => FAILED,
+        Ok(ProcessExit::GivenUp) => FAILED,
         Err(unable) => {
             complain(&format!("exec: {}", unable.message));
             unable.code
@@ -76,18 +76,18 @@ pub fn run(options: Options) -> u8 {
     }
 }
 
-fn try_run(options: Options) -> Result<Fate, Unable> {
-    let signals =
-        Signals::take().map_err(|error| Unable::own(format!("can't take signals: {error}")))?;
+fn try_run(options: ExecOptions) -> Result<ProcessExit, Unable> {
+    let signals = LauncherSignals::take()
+        .map_err(|error| Unable::own(format!("can't take signals: {error}")))?;
     syscall::adopt_orphans();
-    let above = Above::take(options.notify_fd).map_err(Unable::own)?;
+    let above = ParentSupervisor::take(options.notify_fd).map_err(Unable::own)?;
     advise(&options);
     if options.plan.port {
         check_pool(&options)?;
     }
     let (post, letterbox) =
         post().map_err(|error| Unable::own(format!("can't make a socket pair: {error}")))?;
-    let app = App::start(
+    let app = RunningApp::start(
         &options.command,
         options
             .plan
@@ -98,7 +98,7 @@ fn try_run(options: Options) -> Result<Fate, Unable> {
 }
 
 /// What is worth knowing before anything goes wrong.
-fn advise(options: &Options) {
+fn advise(options: &ExecOptions) {
     if !options.plan.port {
         return;
     }
@@ -115,23 +115,23 @@ fn advise(options: &Options) {
 }
 
 /// A mistyped pool is better told now than by an app that runs and gets no request.
-fn check_pool(options: &Options) -> Result<(), Unable> {
+fn check_pool(options: &ExecOptions) -> Result<(), Unable> {
     let path = format!("/v1/pools/{}", segment(&options.pool));
     match options.remote.call("GET", &path, None) {
         Ok(_) => Ok(()),
-        Err(Failure::Refused { slug, detail, .. }) if slug == "unknown-pool" => {
+        Err(AdminCallError::Refused { slug, detail, .. }) if slug == "unknown-pool" => {
             Err(Unable::own(format!(
                 "{} Put the pool into lameduck's configuration and `lameduck reload`, or correct --pool.",
                 detail.replace("GET /v1/pools lists them.", "")
             )))
         }
-        Err(Failure::Unreachable(why)) => {
+        Err(AdminCallError::Unreachable(why)) => {
             complain(&format!(
                 "exec: {why} Starting the app anyway; it is registered as soon as the proxy answers."
             ));
             Ok(())
         }
         // Asking for the lease will tell more.
-        Err(Failure::Refused { .. }) => Ok(()),
+        Err(AdminCallError::Refused { .. }) => Ok(()),
     }
 }

@@ -16,7 +16,7 @@ const PM2_KILL: Duration = Duration::from_millis(1600);
 
 /// The ways to tell it.
 #[derive(Debug)]
-pub struct Above {
+pub struct ParentSupervisor {
     /// systemd, or who speaks like it.
     socket: Option<OsString>,
     /// s6, and the number under which it was handed down.
@@ -27,7 +27,7 @@ pub struct Above {
     pub watchdog: Option<Duration>,
 }
 
-impl Above {
+impl ParentSupervisor {
     /// Takes what is the launcher's out of the environment, so that the app does not get it, too.
     ///
     /// # Errors

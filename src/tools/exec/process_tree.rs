@@ -8,7 +8,7 @@ use crate::net::listening;
 
 /// What was found on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum PortHolder {
     /// The app listens there.
     Ours(SocketAddr),
     /// Somebody listens there, and the app's descriptors can't be read (it runs as another user).
@@ -20,10 +20,10 @@ pub enum Found {
 }
 
 /// Who listens on `port`.
-pub fn look(port: u16) -> Found {
+pub fn look(port: u16) -> PortHolder {
     let there = listening::on_port(port);
     if there.is_empty() {
-        return Found::Nobody;
+        return PortHolder::Nobody;
     }
     let sockets = Sockets::of_app();
     let mut ours = there
@@ -35,9 +35,9 @@ pub fn look(port: u16) -> Found {
         .map(|found| found.address)
         .max_by_key(preferred)
     {
-        Some(address) => Found::Ours(address),
-        None if sockets.hidden => Found::Unknown(there[0].address),
-        None => Found::Foreign,
+        Some(address) => PortHolder::Ours(address),
+        None if sockets.hidden => PortHolder::Unknown(there[0].address),
+        None => PortHolder::Foreign,
     }
 }
 
@@ -168,8 +168,11 @@ mod tests {
     fn what_we_listen_on_ourselves_is_not_the_app_s() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(matches!(look(port), Found::Foreign | Found::Unknown(_)));
+        assert!(matches!(
+            look(port),
+            PortHolder::Foreign | PortHolder::Unknown(_)
+        ));
         drop(listener);
-        assert_eq!(look(port), Found::Nobody);
+        assert_eq!(look(port), PortHolder::Nobody);
     }
 }

@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Resource, Rlimit, WaitOptions};
 
-use crate::core::launch::Fate;
+use crate::core::launch::ProcessExit;
 use crate::rt::syscall::{exit_now, is_writable, kill_group, poll_for};
 
 /// Signals that the launcher takes itself; whatever else comes does what it does by default.
@@ -35,9 +35,9 @@ const MOST_DESCRIPTORS: u64 = 4096;
 
 /// The signals, as something to read from.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub struct LauncherSignals(SignalFd);
 
-impl Signals {
+impl LauncherSignals {
     /// Takes the signals: from now on they wait to be read. To be called before any thread is started: threads
     /// inherit it.
     ///
@@ -59,7 +59,7 @@ impl Signals {
     }
 }
 
-impl AsFd for Signals {
+impl AsFd for LauncherSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -225,7 +225,7 @@ fn digits_of(mut number: u32, into: &mut [u8; 12]) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaped {
     /// This one ended.
-    Ended(u32, Fate),
+    Ended(u32, ProcessExit),
     /// All that are left still run.
     Running,
     /// There is none.
@@ -238,8 +238,8 @@ pub fn reap() -> Reaped {
         Ok(None) => Reaped::Running,
         Ok(Some((pid, status))) => {
             let fate = match status.terminating_signal() {
-                Some(signal) => Fate::Signal(signal),
-                None => Fate::Code(status.exit_status().unwrap_or_default()),
+                Some(signal) => ProcessExit::Signal(signal),
+                None => ProcessExit::Code(status.exit_status().unwrap_or_default()),
             };
             Reaped::Ended(pid.as_raw_nonzero().get().unsigned_abs(), fate)
         }

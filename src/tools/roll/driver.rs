@@ -10,13 +10,13 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::{self, Ran, Template};
-use crate::core::roll::{Drained, Effect, End, Event, Roll, Seen};
+use crate::core::roll::{Drained, Roll, RollBackend, RollEffect, RollEnd, RollEvent};
 use crate::registry::view::{BackendView, DrainResponse, PoolView};
 use crate::rt::clock;
 
 /// Why the proxy did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct RollError {
     /// It can't be reached (any more).
     pub gone: bool,
     /// For people.
@@ -24,26 +24,27 @@ pub struct Trouble {
 }
 
 /// The proxy, as far as a roll changes it.
-pub trait Proxy {
+pub trait RollProxy {
     /// Drains a backend until it has restarted; answers when the drain ended.
-    fn drain(&self, name: &str) -> impl Future<Output = Result<DrainResponse, Trouble>> + 'static;
+    fn drain(&self, name: &str)
+    -> impl Future<Output = Result<DrainResponse, RollError>> + 'static;
     /// Has the drain that this roll has asked for end when fresh probes pass (`restarted_when: probe`, from now on).
-    fn await_probes(&self, name: &str) -> impl Future<Output = Result<(), Trouble>>;
+    fn await_probes(&self, name: &str) -> impl Future<Output = Result<(), RollError>>;
     /// Lifts the drain that this roll has asked for, if it is still there.
-    fn lift(&self, name: &str) -> impl Future<Output = Result<(), Trouble>>;
+    fn lift(&self, name: &str) -> impl Future<Output = Result<(), RollError>>;
     /// The pool as it is now.
-    fn look(&self) -> impl Future<Output = Result<PoolView, Trouble>>;
+    fn look(&self) -> impl Future<Output = Result<PoolView, RollError>>;
 }
 
 /// Says when it is worth looking.
-pub trait Watch {
+pub trait RollWatch {
     /// Waits until something may have changed. It may be dropped and called again without missing anything.
-    fn changed(&mut self) -> impl Future<Output = Result<(), Trouble>>;
+    fn changed(&mut self) -> impl Future<Output = Result<(), RollError>>;
 }
 
 /// What happens to one backend, for people.
 #[derive(Debug)]
-pub enum Step<'a> {
+pub enum RollStep<'a> {
     /// Its drain was asked for.
     Draining,
     /// Nothing is in flight on it any more.
@@ -65,13 +66,13 @@ pub enum Step<'a> {
     /// Our drain is lifted.
     Undone,
     /// Our drain could not be lifted.
-    NotUndone(&'a Trouble),
+    NotUndone(&'a RollError),
 }
 
 /// Who is told.
 pub trait Teller {
     /// A step of one backend.
-    fn step(&mut self, name: &str, step: Step<'_>);
+    fn step(&mut self, name: &str, step: RollStep<'_>);
     /// The pool as it is now.
     fn looked(&mut self, pool: &PoolView);
     /// Somebody interrupted; `again`: for the second time.
@@ -80,11 +81,11 @@ pub trait Teller {
 
 /// How a roll ended.
 #[derive(Debug)]
-pub struct Report {
+pub struct RollReport {
     /// How.
-    pub end: End,
+    pub end: RollEnd,
     /// The first trouble with the proxy, if there was any.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<RollError>,
     /// The failed command's name and what became of it.
     pub failed: Option<(String, Ran)>,
     /// The pool as it was last seen.
@@ -97,8 +98,8 @@ pub fn base(shown: &str) -> &str {
 }
 
 /// What the core needs to know of a backend.
-pub fn seen(backend: &BackendView) -> Seen {
-    Seen {
+pub fn seen(backend: &BackendView) -> RollBackend {
+    RollBackend {
         name: base(&backend.name).to_owned(),
         process: (backend.id, backend.incarnation),
         ready: backend.state == "ready",
@@ -119,7 +120,7 @@ pub fn address<'a>(pool: &'a PoolView, name: &str) -> Option<&'a str> {
 }
 
 enum Done {
-    Drained(String, Result<DrainResponse, Trouble>),
+    Drained(String, Result<DrainResponse, RollError>),
     Ran(String, Ran, Duration),
 }
 
@@ -145,37 +146,37 @@ pub struct Job<'a, P, W> {
     pub interrupts: mpsc::UnboundedReceiver<()>,
 }
 
-struct Driver<'a, P> {
+struct RollDriver<'a, P> {
     roll: Roll,
     proxy: &'a P,
     id: &'a str,
     template: &'a Template,
     teller: &'a mut dyn Teller,
-    events: VecDeque<Event>,
+    events: VecDeque<RollEvent>,
     work: FuturesUnordered<Work>,
     /// To end running commands.
     kills: HashMap<String, oneshot::Sender<()>>,
     /// Commands that were told to end, and have not.
     killed: HashSet<String>,
     pool: PoolView,
-    trouble: Option<Trouble>,
+    trouble: Option<RollError>,
     failed: Option<(String, Ran)>,
 }
 
 /// Runs a roll to its end.
-pub async fn run<P: Proxy, W: Watch>(job: Job<'_, P, W>) -> Report {
+pub async fn run<P: RollProxy, W: RollWatch>(job: Job<'_, P, W>) -> RollReport {
     let Job {
         watch,
         mut interrupts,
         ..
     } = job;
-    let mut driver = Driver {
+    let mut driver = RollDriver {
         roll: job.roll,
         proxy: job.proxy,
         id: job.id,
         template: job.template,
         teller: job.teller,
-        events: VecDeque::from([Event::Tick]),
+        events: VecDeque::from([RollEvent::Tick]),
         work: FuturesUnordered::new(),
         kills: HashMap::new(),
         killed: HashSet::new(),
@@ -193,7 +194,7 @@ pub async fn run<P: Proxy, W: Watch>(job: Job<'_, P, W>) -> Report {
             biased;
             Some(()) = interrupts.recv() => {
                 driver.teller.interrupted(std::mem::replace(&mut interrupted, true));
-                driver.events.push_back(Event::Interrupted);
+                driver.events.push_back(RollEvent::Interrupted);
             }
             Some(done) = driver.work.next() => driver.done(done).await,
             changed = watch.changed(), if watching => match changed {
@@ -203,7 +204,7 @@ pub async fn run<P: Proxy, W: Watch>(job: Job<'_, P, W>) -> Report {
                     driver.broke(trouble);
                 }
             },
-            () = sleep_until(alarm) => driver.events.push_back(Event::Tick),
+            () = sleep_until(alarm) => driver.events.push_back(RollEvent::Tick),
         }
     };
     // Commands that were ended must be gone before we are.
@@ -214,7 +215,7 @@ pub async fn run<P: Proxy, W: Watch>(job: Job<'_, P, W>) -> Report {
             driver.killed.remove(&name);
         }
     }
-    Report {
+    RollReport {
         end,
         trouble: driver.trouble,
         failed: driver.failed,
@@ -229,12 +230,12 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-impl<P: Proxy> Driver<'_, P> {
+impl<P: RollProxy> RollDriver<'_, P> {
     /// Takes in what has happened, and does what follows. Says when it is over.
-    async fn settle(&mut self) -> Option<End> {
+    async fn settle(&mut self) -> Option<RollEnd> {
         while let Some(event) = self.events.pop_front() {
             for effect in self.roll.step(event, clock::now()) {
-                if let Effect::Finish(end) = effect {
+                if let RollEffect::Finish(end) = effect {
                     return Some(end);
                 }
                 self.act(effect).await;
@@ -243,38 +244,38 @@ impl<P: Proxy> Driver<'_, P> {
         None
     }
 
-    async fn act(&mut self, effect: Effect) {
+    async fn act(&mut self, effect: RollEffect) {
         match effect {
-            Effect::Drain(name) => {
-                self.teller.step(&name, Step::Draining);
+            RollEffect::Drain(name) => {
+                self.teller.step(&name, RollStep::Draining);
                 let drain = self.proxy.drain(&name);
                 let work = async move { Done::Drained(name, drain.await) };
                 self.work.push(Box::pin(work));
             }
-            Effect::Run(name) => self.start(name),
-            Effect::Kill(name) => {
-                self.teller.step(&name, Step::Killing);
+            RollEffect::Run(name) => self.start(name),
+            RollEffect::Kill(name) => {
+                self.teller.step(&name, RollStep::Killing);
                 if self.kills.remove(&name).is_some() {
                     self.killed.insert(name);
                 }
             }
-            Effect::AwaitProbes(name) => {
+            RollEffect::AwaitProbes(name) => {
                 if let Err(trouble) = self.proxy.await_probes(&name).await {
                     self.broke(trouble);
                 }
             }
-            Effect::Undo(name) => match self.proxy.lift(&name).await {
-                Ok(()) => self.teller.step(&name, Step::Undone),
+            RollEffect::Undo(name) => match self.proxy.lift(&name).await {
+                Ok(()) => self.teller.step(&name, RollStep::Undone),
                 Err(trouble) => {
-                    self.teller.step(&name, Step::NotUndone(&trouble));
+                    self.teller.step(&name, RollStep::NotUndone(&trouble));
                     self.trouble.get_or_insert(trouble);
                 }
             },
-            Effect::Ready(name, took) => self.teller.step(&name, Step::Ready(took)),
-            Effect::Unseen(name) => self.teller.step(&name, Step::Unseen),
-            Effect::Gone(name) => self.teller.step(&name, Step::Gone),
-            Effect::Waiting(name) => self.teller.step(&name, Step::Waiting),
-            Effect::Finish(_) => {}
+            RollEffect::Ready(name, took) => self.teller.step(&name, RollStep::Ready(took)),
+            RollEffect::Unseen(name) => self.teller.step(&name, RollStep::Unseen),
+            RollEffect::Gone(name) => self.teller.step(&name, RollStep::Gone),
+            RollEffect::Waiting(name) => self.teller.step(&name, RollStep::Waiting),
+            RollEffect::Finish(_) => {}
         }
     }
 
@@ -283,9 +284,9 @@ impl<P: Proxy> Driver<'_, P> {
         let words = self.template.for_backend(&self.pool.name, &name, address);
         let words = match words {
             Ok(words) => words,
-            Err(text) => return self.broke(Trouble { gone: false, text }),
+            Err(text) => return self.broke(RollError { gone: false, text }),
         };
-        self.teller.step(&name, Step::Running(&words));
+        self.teller.step(&name, RollStep::Running(&words));
         let (kill, killed) = oneshot::channel();
         self.kills.insert(name.clone(), kill);
         self.work.push(Box::pin(async move {
@@ -313,16 +314,16 @@ impl<P: Proxy> Driver<'_, P> {
                     _ => Drained::Lifted,
                 };
                 if drained == Drained::Quiet {
-                    self.teller.step(&name, Step::Drained(&answer));
+                    self.teller.step(&name, RollStep::Drained(&answer));
                 }
-                self.events.push_back(Event::Drained(name, drained));
+                self.events.push_back(RollEvent::Drained(name, drained));
             }
             Done::Ran(name, ran, took) => {
                 self.kills.remove(&name);
                 if !self.killed.remove(&name) {
-                    self.teller.step(&name, Step::Ran(&ran, took));
+                    self.teller.step(&name, RollStep::Ran(&ran, took));
                     self.events
-                        .push_back(Event::Ran(name.clone(), ran.is_well()));
+                        .push_back(RollEvent::Ran(name.clone(), ran.is_well()));
                 }
                 if !ran.is_well() {
                     self.failed.get_or_insert((name, ran));
@@ -338,14 +339,15 @@ impl<P: Proxy> Driver<'_, P> {
                 self.teller.looked(&pool);
                 let seen = pool.backends.iter().map(seen).collect();
                 self.pool = pool;
-                self.events.push_back(Event::Looked(seen));
+                self.events.push_back(RollEvent::Looked(seen));
             }
             Err(trouble) => self.broke(trouble),
         }
     }
 
-    fn broke(&mut self, trouble: Trouble) {
-        self.events.push_back(Event::Broke(trouble.text.clone()));
+    fn broke(&mut self, trouble: RollError) {
+        self.events
+            .push_back(RollEvent::Broke(trouble.text.clone()));
         self.trouble.get_or_insert(trouble);
     }
 }

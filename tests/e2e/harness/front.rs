@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::tools::demo::instance::Instance;
-use lameduck::tools::demo::process::Process;
-use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::instance::DemoInstance;
+use lameduck::tools::demo::process::ChildProcess;
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 
 pub use super::peer::Kind;
 use super::peer::free_address;
@@ -14,10 +14,10 @@ use super::{Bench, exe, until};
 
 /// What clients connect to.
 pub enum Front {
-    Lameduck(Proxy),
+    Lameduck(DemoProxy),
     Peer {
         /// Ends with this.
-        process: Process,
+        process: ChildProcess,
         address: SocketAddr,
     },
     Direct(SocketAddr),
@@ -25,8 +25,8 @@ pub enum Front {
 
 impl Front {
     /// lameduck with these settings.
-    pub async fn lameduck(bench: &Bench, settings: &Settings) -> Self {
-        let proxy = Proxy::start(
+    pub async fn lameduck(bench: &Bench, settings: &ProxySettings) -> Self {
+        let proxy = DemoProxy::start(
             exe(),
             "proxy",
             bench.scratch.path(),
@@ -51,7 +51,7 @@ impl Front {
         std::fs::write(&path, config(kind, address, extras, dir, &bench.instances)).unwrap();
         let log = dir.join(format!("{}.log", kind.name()));
         let mut process =
-            Process::start(kind.name(), kind.command(&binary, dir, &path), &log).unwrap();
+            ChildProcess::start(kind.name(), kind.command(&binary, dir, &path), &log).unwrap();
         process.ignore_output();
         until(kind.name(), Duration::from_secs(10), async || {
             assert!(process.check().is_ok(), "{}", process.last_words());
@@ -87,7 +87,7 @@ pub struct Extras<'a> {
     /// Clients come with TLS, over HTTP/1 and HTTP/2: a certificate and its key, both in one file.
     pub tls: Option<&'a Path>,
     /// `/large` and `/echo` are these instances'.
-    pub elsewhere: &'a [Instance],
+    pub elsewhere: &'a [DemoInstance],
 }
 
 /// A peer's configuration in front of these instances.
@@ -96,13 +96,13 @@ fn config(
     listen: SocketAddr,
     extras: &Extras<'_>,
     dir: &Path,
-    instances: &[Instance],
+    instances: &[DemoInstance],
 ) -> String {
     let template = match kind {
         Kind::Nginx => include_str!("../peers/nginx.conf"),
         Kind::HaProxy => include_str!("../peers/haproxy.cfg"),
     };
-    let backend = |i: &Instance| match kind {
+    let backend = |i: &DemoInstance| match kind {
         Kind::Nginx => format!("    server {} max_fails=0;\n", i.address()),
         Kind::HaProxy => format!("  server {} {}\n", i.name(), i.address()),
     };
@@ -115,7 +115,7 @@ fn config(
             Kind::HaProxy => format!(" ssl crt {file} alpn h2,http/1.1"),
         }
     });
-    let backends = |instances: &[Instance]| instances.iter().map(backend).collect::<String>();
+    let backends = |instances: &[DemoInstance]| instances.iter().map(backend).collect::<String>();
     let others = backends(extras.elsewhere);
     let (elsewhere, route) = match kind {
         _ if others.is_empty() => (String::new(), ""),

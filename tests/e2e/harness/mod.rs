@@ -13,9 +13,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use lameduck::tools::demo::instance::{Instance, Program};
-use lameduck::tools::demo::oracle::{Account, Evidence, Sent};
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::instance::{DemoInstance, Program};
+use lameduck::tools::demo::oracle::{Evidence, LoadAccount, Sent};
+use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use crate::setting::{proving, skip};
@@ -66,9 +66,9 @@ pub fn scale() -> Scale {
 
 /// Three instances of an app and a directory for their files.
 pub struct Bench {
-    pub instances: Vec<Instance>,
+    pub instances: Vec<DemoInstance>,
     // Last: instances that still run write into it.
-    pub scratch: Scratch,
+    pub scratch: ScratchDir,
 }
 
 impl Bench {
@@ -83,11 +83,11 @@ impl Bench {
 
     /// The same, of any program.
     pub async fn of(program: &Program, count: usize) -> Self {
-        let scratch = Scratch::new("lameduck-e2e").unwrap();
+        let scratch = ScratchDir::new("lameduck-e2e").unwrap();
         let mut instances = Vec::new();
         for n in 1..=count {
             instances.push(
-                Instance::launch(&format!("app-{n}"), program, scratch.path())
+                DemoInstance::launch(&format!("app-{n}"), program, scratch.path())
                     .await
                     .unwrap(),
             );
@@ -96,8 +96,8 @@ impl Bench {
     }
 
     /// The account of what was sent.
-    pub async fn account(&self, sent: Vec<Sent>, front: &Front) -> Account {
-        Account::of(&self.evidence(sent, front).await)
+    pub async fn account(&self, sent: Vec<Sent>, front: &Front) -> LoadAccount {
+        LoadAccount::of(&self.evidence(sent, front).await)
     }
 
     /// Everything that is known of the run.
@@ -149,7 +149,7 @@ pub async fn get(
     address: SocketAddr,
     path: &str,
 ) -> Result<(u16, String), lameduck::tools::demo::oracle::Loss> {
-    let mut connection = lameduck::tools::demo::client::Connection::open(address).await?;
+    let mut connection = lameduck::tools::demo::client::LoadConnection::open(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     let response = connection.exchange(request.as_bytes()).await?;
     Ok((

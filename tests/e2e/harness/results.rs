@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use lameduck::tools::demo::oracle::Account;
+use lameduck::tools::demo::oracle::LoadAccount;
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ pub struct Row {
     pub test: &'static str,
     pub proxy: String,
     pub app: String,
-    pub account: Account,
+    pub account: LoadAccount,
     /// What only this test measures.
     pub notes: Vec<String>,
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use lameduck::tools::demo::oracle::{Account, Evidence, Kind, Sent};
+use lameduck::tools::demo::oracle::{DemoRequestKind, Evidence, LoadAccount, Sent};
 
 /// Ids of different runs must differ: each run has so many of its own.
 const RUN: u64 = 1 << 32;
@@ -37,8 +37,8 @@ impl Runs {
         self.count
     }
 
-    pub fn account(&self) -> Account {
-        Account::of(&self.evidence)
+    pub fn account(&self) -> LoadAccount {
+        LoadAccount::of(&self.evidence)
     }
 
     pub fn stops(&self) -> Stops {
@@ -105,8 +105,8 @@ impl Stops {
             let seen = arrivals.get(&sent.id).copied().unwrap_or(0);
             let lost = sent.outcome.is_err();
             let counter = match sent.kind {
-                Kind::Get | Kind::Slow => &mut stops.lost_gets,
-                Kind::Post => {
+                DemoRequestKind::Get | DemoRequestKind::Slow => &mut stops.lost_gets,
+                DemoRequestKind::Post => {
                     stops.posts_twice += u64::from(seen > 1);
                     match seen {
                         0 => &mut stops.unseen_posts,
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use lameduck::tools::demo::oracle::{Life, Loss};
 
-    fn sent(id: u64, kind: Kind, outcome: Result<u16, Loss>) -> Sent {
+    fn sent(id: u64, kind: DemoRequestKind, outcome: Result<u16, Loss>) -> Sent {
         Sent {
             id,
             kind,
@@ -182,10 +182,10 @@ mod tests {
         };
         Evidence {
             sent: vec![
-                sent(0, Kind::Get, Ok(200)),
-                sent(1, Kind::Post, Err(Loss::Reset)),
-                sent(2, Kind::Post, Err(Loss::Reset)),
-                sent(3, Kind::Slow, Err(Loss::Reset)),
+                sent(0, DemoRequestKind::Get, Ok(200)),
+                sent(1, DemoRequestKind::Post, Err(Loss::Reset)),
+                sent(2, DemoRequestKind::Post, Err(Loss::Reset)),
+                sent(3, DemoRequestKind::Slow, Err(Loss::Reset)),
             ],
             lives: vec![life],
             ..Evidence::default()

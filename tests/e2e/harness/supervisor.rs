@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lameduck::tools::demo::instance::Instance;
+use lameduck::tools::demo::instance::DemoInstance;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Supervisor {
     dir: PathBuf,
     stop: watch::Sender<bool>,
-    task: JoinHandle<Vec<Instance>>,
+    task: JoinHandle<Vec<DemoInstance>>,
 }
 
 impl Supervisor {
@@ -65,9 +65,9 @@ impl Supervisor {
 
 async fn serve(
     dir: PathBuf,
-    mut instances: Vec<Instance>,
+    mut instances: Vec<DemoInstance>,
     stopped: watch::Receiver<bool>,
-) -> Vec<Instance> {
+) -> Vec<DemoInstance> {
     while !*stopped.borrow() {
         for instance in &mut instances {
             if take(&dir.join(format!("{}.ask", instance.name()))) {

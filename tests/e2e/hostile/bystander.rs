@@ -3,7 +3,7 @@
 
 use lameduck::tools::demo::load::Load;
 use lameduck::tools::demo::oracle::Sent;
-use lameduck::tools::demo::proxy::Settings;
+use lameduck::tools::demo::proxy::ProxySettings;
 
 use super::{load, proxy};
 use crate::harness::Bench;
@@ -21,7 +21,7 @@ impl Bystander {
     /// With so many requests a second.
     pub async fn start(rate: u32) -> Option<Self> {
         let bench = Bench::start("bystander", App::BuiltIn, 3).await?;
-        let mut front = Front::lameduck(&bench, &Settings::default()).await;
+        let mut front = Front::lameduck(&bench, &ProxySettings::default()).await;
         proxy(&mut front).eligible().await.unwrap();
         Some(Self {
             load: load(front.address(), rate, None),

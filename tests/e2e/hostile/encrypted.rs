@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Request;
 use lameduck::rt::syscall::monotonic_ns;
-use lameduck::tools::demo::oracle::{Kind, Loss, Sent};
+use lameduck::tools::demo::oracle::{DemoRequestKind, Loss, Sent};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -84,7 +84,7 @@ impl Multiplexed {
                     let outcome = tokio::time::timeout(TIMEOUT, line.get()).await;
                     Sent {
                         id,
-                        kind: Kind::Get,
+                        kind: DemoRequestKind::Get,
                         at,
                         latency: monotonic_ns().saturating_sub(at),
                         outcome: outcome.unwrap_or(Err(Loss::TimedOut)),

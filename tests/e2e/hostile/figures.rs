@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use lameduck::rt::syscall::monotonic_ns;
-use lameduck::tools::demo::oracle::{Kind, Sent};
+use lameduck::tools::demo::oracle::{DemoRequestKind, Sent};
 
 use crate::harness::front::Front;
 use crate::harness::watch::{Sample, Watch, children, cpu_ms, look};
@@ -88,7 +88,7 @@ impl fmt::Display for Figures {
 
 /// `None` of too few requests.
 fn p99(sent: &[Sent], from: u64, to: u64) -> Option<f64> {
-    let quick = |s: &&Sent| s.kind != Kind::Slow && (from..to).contains(&s.at);
+    let quick = |s: &&Sent| s.kind != DemoRequestKind::Slow && (from..to).contains(&s.at);
     let mut all: Vec<u64> = sent.iter().filter(quick).map(|s| s.latency).collect();
     all.sort_unstable();
     (all.len() > 100).then(|| all[all.len() * 99 / 100] as f64 / 1e6)

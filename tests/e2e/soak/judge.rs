@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use lameduck::tools::demo::oracle::{Kind, Life, Loss, Sent};
+use lameduck::tools::demo::oracle::{DemoRequestKind, Life, Loss, Sent};
 use serde::Deserialize;
 
 use super::world::{Death, End, Span, World};
@@ -70,7 +70,7 @@ pub fn explain(
         arrived.iter().any(there)
     };
     let hard = |death: &&Death| death.end == End::Hard;
-    let idempotent = sent.kind != Kind::Post;
+    let idempotent = sent.kind != DemoRequestKind::Post;
     match loss {
         Loss::ProxyError(502) if log.end == "upstream_died" && !idempotent => {
             let killed: Vec<&Death> = died.iter().copied().filter(hard).collect();
@@ -189,7 +189,7 @@ mod tests {
     fn post(loss: Loss) -> Sent {
         Sent {
             id: 1,
-            kind: Kind::Post,
+            kind: DemoRequestKind::Post,
             at: 10 * S,
             latency: S,
             outcome: Err(loss),
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn an_idempotent_request_is_not_lost_with_one_process() {
         let sent = Sent {
-            kind: Kind::Get,
+            kind: DemoRequestKind::Get,
             ..post(Loss::ProxyError(502))
         };
         let then = killed(10 * S + 2, 10 * S + 3, End::Hard);
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn three_deaths_explain_an_idempotent_one_only_where_it_was() {
         let sent = Sent {
-            kind: Kind::Get,
+            kind: DemoRequestKind::Get,
             ..post(Loss::ProxyError(502))
         };
         let log = Log {

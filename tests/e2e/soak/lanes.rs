@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lameduck::rt::syscall::{self, monotonic_ns};
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::instance::Instance;
-use lameduck::tools::demo::proxy::{Proxy, Settings};
+use lameduck::tools::demo::instance::DemoInstance;
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard};
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// An instance and who it is.
 pub struct Lane {
-    pub instance: Instance,
+    pub instance: DemoInstance,
     pub app: App,
     /// Since when nothing is done to it and the proxy calls it ready.
     well: Option<u64>,
@@ -35,11 +35,11 @@ pub struct Stage {
     pub lanes: Vec<Mutex<Lane>>,
     pub names: Vec<String>,
     pub diary: Diary,
-    pub settings: Settings,
+    pub settings: ProxySettings,
     pub dir: PathBuf,
     /// A drain's deadline: above what the load's slow requests take.
     pub deadline: Duration,
-    proxy: parking_lot::RwLock<Arc<Proxy>>,
+    proxy: parking_lot::RwLock<Arc<DemoProxy>>,
     pid: std::sync::atomic::AtomicU32,
     doors: parking_lot::RwLock<Doors>,
 }
@@ -53,7 +53,7 @@ pub struct Doors {
 
 impl Doors {
     /// The proxy's own words say which port it got.
-    pub async fn of(proxy: &Proxy) -> Result<Self> {
+    pub async fn of(proxy: &DemoProxy) -> Result<Self> {
         let log = proxy.config().with_extension("log");
         let found = |line: &str| {
             let (_, address) = line.split_once("admin API")?.1.split_once("address=")?;
@@ -78,12 +78,12 @@ impl Doors {
 
 impl Stage {
     pub fn new(
-        instances: Vec<(Instance, App)>,
+        instances: Vec<(DemoInstance, App)>,
         diary: Diary,
-        settings: Settings,
+        settings: ProxySettings,
         deadline: Duration,
         dir: PathBuf,
-        mut proxy: Proxy,
+        mut proxy: DemoProxy,
         doors: Doors,
     ) -> Self {
         let pid = proxy.process().pid();
@@ -109,7 +109,7 @@ impl Stage {
         }
     }
 
-    pub fn proxy(&self) -> Arc<Proxy> {
+    pub fn proxy(&self) -> Arc<DemoProxy> {
         self.proxy.read().clone()
     }
 
@@ -250,7 +250,7 @@ impl Stage {
     }
 
     /// Drains it; returns when it was drained. Clients that read slowly may be cut, ours are not.
-    async fn drain(&self, proxy: &Proxy, name: &str) -> Result<u64> {
+    async fn drain(&self, proxy: &DemoProxy, name: &str) -> Result<u64> {
         let drained = proxy.drain(name, self.deadline).await?;
         let at = monotonic_ns();
         self.diary.line(name, &drained);
@@ -447,7 +447,7 @@ impl Stage {
         let lanes = self.all().await;
         let name = format!("proxy-{number}");
         self.diary.act("all", "hand_over", "hand-over");
-        let settings = Settings {
+        let settings = ProxySettings {
             listen: self.proxy().address(),
             access_log: super::access_log(&self.dir, &name),
             ..self.settings.clone()
@@ -457,7 +457,7 @@ impl Stage {
             .map(|lane| (lane.instance.name().to_owned(), lane.instance.address()))
             .unzip();
         let backends: Vec<_> = instances.into_iter().zip(backends).collect();
-        let mut new = Proxy::start_with(exe(), &name, &self.dir, &settings, &backends).await?;
+        let mut new = DemoProxy::start_with(exe(), &name, &self.dir, &settings, &backends).await?;
         new.eligible().await?;
         let pid = new.process().pid();
         tokio::fs::copy(new.config(), self.dir.join("good.toml")).await?;
@@ -476,7 +476,7 @@ impl Stage {
     }
 }
 
-async fn reloads(proxy: &Proxy, outcome: &str) -> Result<u64> {
+async fn reloads(proxy: &DemoProxy, outcome: &str) -> Result<u64> {
     let (_, text) = admin::request(proxy.socket(), "GET", "/metrics", None).await?;
     let series = format!("lameduck_config_reload_total{{outcome=\"{outcome}\"}} ");
     let text = String::from_utf8_lossy(&text).into_owned();

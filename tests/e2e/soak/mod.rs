@@ -20,11 +20,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lameduck::tools::demo::instance::{Instance, Program};
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::oracle::{Account, Evidence};
-use lameduck::tools::demo::proxy::{Proxy, Settings};
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::instance::{DemoInstance, Program};
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::oracle::{Evidence, LoadAccount};
+use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
+use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -121,10 +121,10 @@ async fn stage(dir: &Path, scale: Scale) -> Stage {
                 (App::BuiltIn, Program::built_in(exe()))
             });
         let name = format!("app-{}", index + 1);
-        let instance = Instance::launch(&name, &program, dir).await.unwrap();
+        let instance = DemoInstance::launch(&name, &program, dir).await.unwrap();
         instances.push((instance, app));
     }
-    let settings = Settings {
+    let settings = ProxySettings {
         reuse_port: true,
         // A proxy that stops ends its streams by its deadline: no later than a drain.
         server: format!(
@@ -140,13 +140,13 @@ async fn stage(dir: &Path, scale: Scale) -> Stage {
             strangers::VACANT
         ),
         access_log: access_log(dir, "proxy-0"),
-        ..Settings::default()
+        ..ProxySettings::default()
     };
     let backends: Vec<_> = instances
         .iter()
         .map(|(i, _)| (i.name().to_owned(), i.address()))
         .collect();
-    let mut proxy = Proxy::start_with(exe(), "proxy-0", dir, &settings, &backends)
+    let mut proxy = DemoProxy::start_with(exe(), "proxy-0", dir, &settings, &backends)
         .await
         .unwrap();
     proxy.eligible().await.unwrap();
@@ -169,7 +169,7 @@ async fn chaos() {
     let _turn = turn().await;
     let scale = scale();
     say(&format!("SOAK_SEED={} for {:?}", scale.seed, scale.run));
-    let scratch = Scratch::new("lameduck-soak").unwrap();
+    let scratch = ScratchDir::new("lameduck-soak").unwrap();
     let stage = Arc::new(stage(scratch.path(), scale).await);
     stage.settle().await.unwrap();
     stage.diary.line("all", format!("{scale:?}"));
@@ -178,9 +178,9 @@ async fn chaos() {
     let watched = stage.clone();
     let watch = Watch::start(move || watched.pid());
     let address = stage.proxy().address();
-    let load = Load::start(Plan {
+    let load = Load::start(LoadPlan {
         slow: scale.slow,
-        ..Plan::new(address, scale.rate)
+        ..LoadPlan::new(address, scale.rate)
     });
     let streams = Streams::open(address, 3).await;
     let hostile = Hostile::start(address, scale.hostile, scale.seed);
@@ -218,7 +218,7 @@ async fn chaos() {
     for lane in &stage.lanes {
         lives.push(lane.lock().await.instance.lives().unwrap());
     }
-    let account = Account::of(&Evidence {
+    let account = LoadAccount::of(&Evidence {
         sent: sent.clone(),
         lives: lives.iter().flatten().cloned().collect(),
         held,

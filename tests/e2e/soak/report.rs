@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
-use lameduck::tools::demo::oracle::{Account, Kind, Life, Sent};
+use lameduck::tools::demo::oracle::{DemoRequestKind, Life, LoadAccount, Sent};
 
 use super::hostile;
 use super::judge::{self, Log};
@@ -26,7 +26,7 @@ const FLAT_SHARE: f64 = 0.1;
 pub struct Report {
     pub seed: u64,
     pub seconds: u64,
-    pub account: Account,
+    pub account: LoadAccount,
     pub world: World,
     pub begun: u64,
     pub hostile: u64,
@@ -85,7 +85,7 @@ impl Report {
         }
         let posts: HashSet<u64> = sent
             .iter()
-            .filter(|s| s.kind == Kind::Post)
+            .filter(|s| s.kind == DemoRequestKind::Post)
             .map(|s| s.id)
             .collect();
         self.posts = posts.len() as u64;
@@ -100,7 +100,7 @@ impl Report {
         self.reached_drained = judge::reached_drained(&arrivals, &self.world);
         let mut quick: Vec<u64> = sent
             .iter()
-            .filter(|s| s.outcome.is_ok() && s.kind != Kind::Slow)
+            .filter(|s| s.outcome.is_ok() && s.kind != DemoRequestKind::Slow)
             .map(|s| s.latency)
             .collect();
         quick.sort_unstable();

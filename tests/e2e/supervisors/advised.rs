@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use lameduck::tools::demo::proxy::POOL;
-use lameduck::tools::doctor::{Input, Options, examine};
+use lameduck::tools::doctor::{DoctorOptions, Input, examine};
 
 use super::processes::{pm2_at, python, supervisord_text};
 use super::{Fleet, INSTANCES, PATIENCE, journals, run};
@@ -36,7 +36,7 @@ fn examined(name: &str, text: &str) -> serde_json::Value {
         text: text.into(),
         ..Input::default()
     };
-    examine(&[file], None, Options::default()).reports[0].json()
+    examine(&[file], None, DoctorOptions::default()).reports[0].json()
 }
 
 /// The app with its journals, as a file would start it.

@@ -10,9 +10,9 @@ use std::process::Command as StdCommand;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::process::Process;
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::process::ChildProcess;
+use lameduck::tools::demo::scratch::ScratchDir;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
@@ -57,8 +57,8 @@ impl Manifest {
 
 /// A pod's processes, with the pod's paths and ports replaced by this machine's.
 struct Pod {
-    sidecar: Process,
-    app: Process,
+    sidecar: ChildProcess,
+    app: ChildProcess,
     pre_stop: Option<Value>,
     place: Place,
     address: SocketAddr,
@@ -73,7 +73,7 @@ struct Place {
 }
 
 impl Place {
-    fn new(scratch: &Scratch, number: usize) -> (Self, SocketAddr) {
+    fn new(scratch: &ScratchDir, number: usize) -> (Self, SocketAddr) {
         let dir = scratch.path().join(format!("pod-{number}"));
         let volume = |name: &str| {
             let path = dir.join(name);
@@ -151,10 +151,10 @@ impl Place {
         command
     }
 
-    fn start(&self, container: &Value) -> Process {
+    fn start(&self, container: &Value) -> ChildProcess {
         let name = container["name"].as_str().unwrap();
         let log = self.dir.join(format!("{name}.log"));
-        let mut process = Process::start(name, self.command(container), &log).unwrap();
+        let mut process = ChildProcess::start(name, self.command(container), &log).unwrap();
         process.ignore_output();
         process
     }
@@ -179,7 +179,7 @@ fn strings(value: &Value) -> Vec<String> {
 }
 
 impl Pod {
-    async fn start(manifest: &Manifest, scratch: &Scratch, number: usize) -> Self {
+    async fn start(manifest: &Manifest, scratch: &ScratchDir, number: usize) -> Self {
         let (place, address) = Place::new(scratch, number);
         let config = place.here("/etc/lameduck/lameduck.toml");
         std::fs::write(config, place.here(&manifest.config)).unwrap();
@@ -289,7 +289,7 @@ async fn rolling_update(file: &str) {
         service.add(pod.address);
         pods.insert(number, pod);
     }
-    let load = Load::start(Plan::new(service.address, 300));
+    let load = Load::start(LoadPlan::new(service.address, 300));
     // Until slow requests are in flight everywhere.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let replaced = if proving() { 6 } else { 1 };

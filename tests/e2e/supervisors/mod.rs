@@ -17,11 +17,11 @@ use lameduck::registry::view::PoolView;
 use lameduck::rt::syscall::kill;
 use lameduck::tools::demo::admin;
 use lameduck::tools::demo::journal;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::oracle::{Account, Evidence, Life, Sent};
-use lameduck::tools::demo::process::Process;
-use lameduck::tools::demo::proxy::{POOL, Proxy, Settings};
-use lameduck::tools::demo::scratch::Scratch;
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::oracle::{Evidence, Life, LoadAccount, Sent};
+use lameduck::tools::demo::process::ChildProcess;
+use lameduck::tools::demo::proxy::{DemoProxy, POOL, ProxySettings};
+use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::process::Command;
 
 use crate::harness::results::{Row, record};
@@ -39,19 +39,19 @@ struct Fleet {
     socket: PathBuf,
     address: SocketAddr,
     /// Unless the supervisor under test runs it.
-    _proxy: Option<Proxy>,
-    scratch: Scratch,
+    _proxy: Option<DemoProxy>,
+    scratch: ScratchDir,
 }
 
 impl Fleet {
     /// With a proxy of its own; `pool` is the rest of the pool's configuration.
     async fn start(pool: &str) -> Self {
         let scratch = Self::scratch();
-        let settings = Settings {
+        let settings = ProxySettings {
             pool: pool.to_owned(),
-            ..Settings::default()
+            ..ProxySettings::default()
         };
-        let proxy = Proxy::start(exe(), "proxy", scratch.path(), &settings, &[])
+        let proxy = DemoProxy::start(exe(), "proxy", scratch.path(), &settings, &[])
             .await
             .unwrap();
         Self {
@@ -90,16 +90,16 @@ impl Fleet {
     }
 
     /// Starts a supervisor that stays in the foreground.
-    fn supervise(&self, name: &str, command: StdCommand) -> Process {
+    fn supervise(&self, name: &str, command: StdCommand) -> ChildProcess {
         let log = self.scratch.path().join(format!("{name}.err"));
-        let mut process = Process::start(name, command, &log).unwrap();
+        let mut process = ChildProcess::start(name, command, &log).unwrap();
         process.ignore_output();
         process
     }
 
     /// A directory for one test's files, with the one for journals in it.
-    fn scratch() -> Scratch {
-        let scratch = Scratch::new("lameduck-fleet").unwrap();
+    fn scratch() -> ScratchDir {
+        let scratch = ScratchDir::new("lameduck-fleet").unwrap();
         std::fs::create_dir(journals(&scratch)).unwrap();
         scratch
     }
@@ -126,7 +126,7 @@ impl Fleet {
     /// Lets `restart` restart everything, for as many rounds as are asked for, under load; nothing may be lost.
     async fn survives(&self, supervisor: &str, mut restart: impl AsyncFnMut()) {
         self.ready(INSTANCES).await;
-        let load = Load::start(Plan::new(self.address, 300));
+        let load = Load::start(LoadPlan::new(self.address, 300));
         // Until as many of the 2 s requests are in flight as ever.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let rounds = if proving() { 3 } else { 1 };
@@ -180,7 +180,7 @@ impl Drop for Fleet {
     }
 }
 
-fn journals(scratch: &Scratch) -> PathBuf {
+fn journals(scratch: &ScratchDir) -> PathBuf {
     scratch.path().join("journals")
 }
 
@@ -189,7 +189,7 @@ fn lives(journals: &Path) -> Vec<Life> {
     let life = |path: PathBuf| {
         let lines = journal::read(&path).unwrap();
         let instant = |event| Some(lines.iter().find(|line| line.event == event)?.t);
-        let arrival = |line: &journal::Line| Some((line.id.as_ref()?.parse().ok()?, line.t));
+        let arrival = |line: &journal::JournalLine| Some((line.id.as_ref()?.parse().ok()?, line.t));
         Life {
             name: path.file_stem().unwrap().to_string_lossy().into_owned(),
             signalled: instant("signalled"),
@@ -201,7 +201,7 @@ fn lives(journals: &Path) -> Vec<Life> {
     files.map(|file| life(file.unwrap().path())).collect()
 }
 
-fn evidence(sent: Vec<Sent>, scratch: &Scratch) -> Evidence {
+fn evidence(sent: Vec<Sent>, scratch: &ScratchDir) -> Evidence {
     Evidence {
         sent,
         lives: lives(&journals(scratch)),
@@ -210,8 +210,8 @@ fn evidence(sent: Vec<Sent>, scratch: &Scratch) -> Evidence {
     }
 }
 
-fn account(sent: Vec<Sent>, scratch: &Scratch) -> Account {
-    Account::of(&evidence(sent, scratch))
+fn account(sent: Vec<Sent>, scratch: &ScratchDir) -> LoadAccount {
+    LoadAccount::of(&evidence(sent, scratch))
 }
 
 /// A file of `deploy/` with its paths replaced by this machine's; each of them must occur.

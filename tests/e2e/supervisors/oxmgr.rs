@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lameduck::rt::syscall::kill_group;
-use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::process::ChildProcess;
 use serde::Deserialize;
 
 use super::processes::installed;
@@ -54,7 +54,7 @@ impl App {
 struct StandIn<'a> {
     fleet: &'a Fleet,
     app: App,
-    running: Vec<Process>,
+    running: Vec<ChildProcess>,
 }
 
 impl<'a> StandIn<'a> {
@@ -75,7 +75,7 @@ impl<'a> StandIn<'a> {
     }
 
     /// The command's words without a shell, in a process group of its own; then the check, every 250 ms.
-    async fn spawn(&self, n: usize) -> Process {
+    async fn spawn(&self, n: usize) -> ChildProcess {
         let mut words = self.app.command.split_whitespace();
         let mut command = self.fleet.command(words.next().unwrap().as_ref());
         command.args(words).env("NODE_APP_INSTANCE", n.to_string());
@@ -107,7 +107,7 @@ impl<'a> StandIn<'a> {
     }
 
     /// The signal to the whole process group, a look every 200 ms, SIGKILL at the end.
-    async fn terminate(&self, mut process: Process) {
+    async fn terminate(&self, mut process: ChildProcess) {
         kill_group(process.pid(), self.app.signal()).unwrap();
         let end = Instant::now() + self.app.patience();
         while process.check().is_ok() {

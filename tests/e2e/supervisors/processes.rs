@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lameduck::rt::syscall::monotonic_ns;
-use lameduck::tools::demo::load::{Load, Plan};
-use lameduck::tools::demo::oracle::{Account, Loss};
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::oracle::{LoadAccount, Loss};
 use lameduck::tools::demo::proxy::POOL;
 
 use super::{Fleet, INSTANCES, PATIENCE, evidence, run};
@@ -221,7 +221,7 @@ async fn honcho() {
         .arg(fleet.scratch.path());
     let mut manager = fleet.supervise("honcho", command);
     fleet.ready(INSTANCES).await;
-    let load = Load::start(Plan::new(fleet.address, 300));
+    let load = Load::start(LoadPlan::new(fleet.address, 300));
     // Until slow requests are in flight on all instances.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     let stopped = monotonic_ns();
@@ -244,7 +244,7 @@ async fn honcho() {
             "was in flight: {request:?}"
         );
     }
-    let account = Account::of(&evidence);
+    let account = LoadAccount::of(&evidence);
     assert_eq!(
         (
             account.reached_stopping,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command as StdCommand;
 use std::time::Duration;
 
-use lameduck::tools::demo::process::Process;
+use lameduck::tools::demo::process::ChildProcess;
 use tokio::process::Command;
 
 use super::advised::{advice, clean};
@@ -21,7 +21,7 @@ struct Systemd {
     fleet: Fleet,
     /// In whose namespaces the commands run.
     init: u32,
-    container: Process,
+    container: ChildProcess,
 }
 
 impl Systemd {
@@ -87,7 +87,8 @@ impl Systemd {
 
         let mut command = StdCommand::new(SCRIPT);
         command.arg(dir).arg(exe());
-        let mut container = Process::start("systemd", command, &dir.join("systemd.log")).unwrap();
+        let mut container =
+            ChildProcess::start("systemd", command, &dir.join("systemd.log")).unwrap();
         container.ignore_output();
         let mut init = None;
         until(

@@ -5,27 +5,32 @@ fn a_drain_closes_at_once_and_quiesced_completes_it_once() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 1;
     let effects = rig.drain(Actor::Operator);
-    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    assert_eq!(
+        effects[..2],
+        [BackendEffect::CloseGate, BackendEffect::NewEpoch(1)]
+    );
     let epoch = rig.backend.epoch();
     assert!(
-        rig.on(Event::Quiesced { epoch }).is_empty(),
+        rig.on(BackendEvent::Quiesced { epoch }).is_empty(),
         "one is in flight"
     );
     rig.context.in_flight = 0;
     assert!(
-        rig.on(Event::Quiesced { epoch: epoch - 1 }).is_empty(),
+        rig.on(BackendEvent::Quiesced { epoch: epoch - 1 })
+            .is_empty(),
         "an older epoch"
     );
     assert!(
-        rig.on(Event::Quiesced { epoch: epoch + 1 }).is_empty(),
+        rig.on(BackendEvent::Quiesced { epoch: epoch + 1 })
+            .is_empty(),
         "no epoch of ours"
     );
     assert_eq!(
-        announced(&rig.on(Event::Quiesced { epoch })),
+        announced(&rig.on(BackendEvent::Quiesced { epoch })),
         [Outcome::Drained]
     );
-    assert_eq!(rig.state(), State::Drained);
-    assert!(rig.on(Event::Quiesced { epoch }).is_empty());
+    assert_eq!(rig.state(), DerivedState::Drained);
+    assert!(rig.on(BackendEvent::Quiesced { epoch }).is_empty());
 }
 
 #[test]
@@ -33,10 +38,10 @@ fn quiesced_counts_although_a_new_process_came_meanwhile() {
     let mut rig = Rig::ready();
     rig.drain(Actor::Operator);
     let epoch = rig.backend.epoch();
-    rig.on(Event::Replaced);
+    rig.on(BackendEvent::Replaced);
     assert_eq!(rig.backend.epoch(), epoch + 1);
     assert_eq!(
-        announced(&rig.on(Event::Quiesced { epoch })),
+        announced(&rig.on(BackendEvent::Quiesced { epoch })),
         [Outcome::Drained]
     );
 }
@@ -48,7 +53,7 @@ fn a_new_closing_for_each_first_drain_only() {
     assert!(rig.drain(Actor::Supervisor).is_empty());
     assert!(rig.drain(Actor::Config).is_empty());
     assert_eq!(rig.backend.epoch(), 1);
-    rig.on(Event::Resume { all: true });
+    rig.on(BackendEvent::Resume { all: true });
     rig.drain(Actor::Operator);
     assert_eq!(rig.backend.epoch(), 2);
 }
@@ -59,9 +64,9 @@ fn no_probe_reopens_what_others_have_closed() {
         let mut rig = Rig::ready();
         rig.drain(actor);
         rig.passes(50);
-        rig.probe(Probe::Unavailable);
+        rig.probe(ProbeResult::Unavailable);
         rig.passes(50);
-        assert_eq!(rig.state(), State::Draining, "{actor:?}");
+        assert_eq!(rig.state(), DerivedState::Draining, "{actor:?}");
         assert_eq!(rig.backend.drains().count(), 1, "only the app's was lifted");
         assert!(!rig.backend.may_fail_open());
     }
@@ -73,18 +78,18 @@ fn each_lifts_its_own() {
     for actor in [Actor::Supervisor, Actor::Operator, Actor::Config] {
         rig.drain(actor);
     }
-    rig.on(Event::Resume { all: false });
-    rig.on(Event::LeaseEnded {
+    rig.on(BackendEvent::Resume { all: false });
+    rig.on(BackendEvent::LeaseEnded {
         id: "another".into(),
     });
     assert_eq!(rig.backend.drains().count(), 2);
-    rig.on(Event::LeaseEnded {
+    rig.on(BackendEvent::LeaseEnded {
         id: "deploy".into(),
     });
     assert_eq!(rig.backend.drains().count(), 1);
-    let effects = rig.on(Event::Resume { all: true });
+    let effects = rig.on(BackendEvent::Resume { all: true });
     assert_eq!(announced(&effects), [Outcome::Resumed]);
-    assert!(effects.contains(&Effect::OpenGate));
+    assert!(effects.contains(&BackendEffect::OpenGate));
 }
 
 #[test]
@@ -93,7 +98,7 @@ fn one_drain_can_be_taken_back_alone() {
     for actor in [Actor::Supervisor, Actor::Operator] {
         rig.drain(actor);
     }
-    let taken = |actor, id: &str| Event::Withdrawn {
+    let taken = |actor, id: &str| BackendEvent::Withdrawn {
         actor,
         id: id.into(),
     };
@@ -109,28 +114,28 @@ fn a_drain_that_nobody_will_lift_expires_and_asks_for_passes() {
     let mut rig = Rig::ready();
     rig.drain(Actor::Operator);
     let expires = rig.now + Time::from_secs(10);
-    rig.on(Event::Orphaned {
+    rig.on(BackendEvent::Orphaned {
         actor: Actor::Operator,
         id: "deploy".into(),
         expires,
     });
     rig.passes(5);
-    assert_eq!(rig.state(), State::Draining);
+    assert_eq!(rig.state(), DerivedState::Draining);
     rig.now = expires;
-    rig.on(Event::Tick);
+    rig.on(BackendEvent::Tick);
     rig.passes(2);
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
 fn resume_all_asks_a_process_that_says_503_for_passes() {
     let mut rig = Rig::ready();
-    rig.probe(Probe::Unavailable);
+    rig.probe(ProbeResult::Unavailable);
     assert!(rig.backend.may_fail_open());
-    rig.on(Event::Resume { all: true });
-    assert_eq!(rig.state(), State::Starting);
+    rig.on(BackendEvent::Resume { all: true });
+    assert_eq!(rig.state(), DerivedState::Starting);
     rig.passes(2);
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
@@ -140,18 +145,18 @@ fn resumed_after_drained_is_told_nobody_and_asks_for_fresh_passes() {
     rig.quiesce();
     rig.passes(20);
     let before = rig.now;
-    let effects = rig.on(Event::Resume { all: false });
+    let effects = rig.on(BackendEvent::Resume { all: false });
     assert!(announced(&effects).is_empty());
-    assert_eq!(effects.last(), Some(&Effect::ProbeNow));
+    assert_eq!(effects.last(), Some(&BackendEffect::ProbeNow));
     assert_eq!(
         rig.backend.probe_interval(&rig.policy),
         rig.policy.fast_interval
     );
-    rig.probe_begun(Probe::Pass, before);
+    rig.probe_begun(ProbeResult::Pass, before);
     rig.passes(1);
-    assert_eq!(rig.state(), State::Starting, "one fresh pass of two");
+    assert_eq!(rig.state(), DerivedState::Starting, "one fresh pass of two");
     rig.passes(1);
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
@@ -159,9 +164,11 @@ fn resumed_before_drained_opens_at_once() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 1;
     rig.drain(Actor::Operator);
-    let effects = rig.on(Event::Resume { all: false });
+    let effects = rig.on(BackendEvent::Resume { all: false });
     assert_eq!(announced(&effects), [Outcome::Resumed]);
-    assert!(effects.contains(&Effect::OpenGate) && !effects.contains(&Effect::ProbeNow));
+    assert!(
+        effects.contains(&BackendEffect::OpenGate) && !effects.contains(&BackendEffect::ProbeNow)
+    );
 }
 
 #[test]
@@ -170,16 +177,16 @@ fn a_lease_that_ends_after_drained_asks_for_fresh_passes_too() {
     rig.drain(Actor::Supervisor);
     rig.drain(Actor::Operator);
     rig.quiesce();
-    rig.on(Event::LeaseEnded {
+    rig.on(BackendEvent::LeaseEnded {
         id: "deploy".into(),
     });
     // What passes while the operator's is still open is fresh, but not fresh enough for the next lifting.
     rig.passes(5);
-    assert_eq!(rig.state(), State::Drained);
-    rig.on(Event::Resume { all: false });
-    assert_eq!(rig.state(), State::Starting);
+    assert_eq!(rig.state(), DerivedState::Drained);
+    rig.on(BackendEvent::Resume { all: false });
+    assert_eq!(rig.state(), DerivedState::Starting);
     rig.passes(2);
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
@@ -187,7 +194,7 @@ fn a_resume_that_lifts_nothing_doubts_nothing() {
     let mut rig = Rig::ready();
     rig.drain(Actor::Supervisor);
     rig.quiesce();
-    assert!(rig.on(Event::Resume { all: false }).is_empty());
+    assert!(rig.on(BackendEvent::Resume { all: false }).is_empty());
     assert_eq!(rig.backend.health(), Health::Up);
 }
 
@@ -195,15 +202,15 @@ fn a_resume_that_lifts_nothing_doubts_nothing() {
 fn a_pass_from_before_the_app_drained_lifts_nothing() {
     let mut rig = Rig::ready();
     let before = rig.now;
-    rig.probe(Probe::Unavailable);
+    rig.probe(ProbeResult::Unavailable);
     for _ in 0..10 {
-        rig.probe_begun(Probe::Pass, before);
+        rig.probe_begun(ProbeResult::Pass, before);
     }
-    assert_eq!(rig.state(), State::Draining);
+    assert_eq!(rig.state(), DerivedState::Draining);
 }
 
-fn restarted(rig: &Rig) -> Order {
-    Order {
+fn restarted(rig: &Rig) -> DrainSpec {
+    DrainSpec {
         until: Until::Restarted(crate::core::drain::RestartSign::NewProcess),
         ..rig.order(Actor::Supervisor)
     }
@@ -213,21 +220,25 @@ fn restarted(rig: &Rig) -> Order {
 fn until_restarted_ends_when_the_new_process_has_passed() {
     let mut rig = Rig::ready();
     let order = restarted(&rig);
-    rig.on(Event::Drain(order));
+    rig.on(BackendEvent::Drain(order));
     rig.quiesce();
     rig.passes(50);
-    assert_eq!(rig.state(), State::Drained, "it is still the old one");
+    assert_eq!(
+        rig.state(),
+        DerivedState::Drained,
+        "it is still the old one"
+    );
     assert_eq!(
         rig.backend.probe_interval(&rig.policy),
         rig.policy.fast_interval
     );
     for _ in 0..5 {
-        rig.probe(Probe::Refused);
+        rig.probe(ProbeResult::Refused);
     }
     rig.passes(1);
-    assert_eq!(rig.state(), State::Drained);
-    let effects = rig.probe(Probe::Pass);
-    assert!(effects.contains(&Effect::OpenGate) && announced(&effects).is_empty());
+    assert_eq!(rig.state(), DerivedState::Drained);
+    let effects = rig.probe(ProbeResult::Pass);
+    assert!(effects.contains(&BackendEffect::OpenGate) && announced(&effects).is_empty());
 }
 
 #[test]
@@ -236,66 +247,72 @@ fn until_restarted_sees_a_restart_between_two_probes() {
     rig.listener = Some(7);
     rig.passes(2);
     let order = restarted(&rig);
-    rig.on(Event::Drain(order));
+    rig.on(BackendEvent::Drain(order));
     rig.passes(1);
     rig.listener = Some(8);
     rig.passes(2);
-    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 2));
+    assert_eq!(
+        (rig.state(), rig.backend.incarnation()),
+        (DerivedState::Ready, 2)
+    );
 }
 
 #[test]
 fn a_second_order_means_the_process_that_is_there_then() {
     let mut rig = Rig::ready();
     let order = restarted(&rig);
-    rig.on(Event::Drain(order.clone()));
-    rig.on(Event::Replaced);
-    rig.on(Event::Drain(order));
+    rig.on(BackendEvent::Drain(order.clone()));
+    rig.on(BackendEvent::Replaced);
+    rig.on(BackendEvent::Drain(order));
     rig.passes(5);
-    assert_eq!(rig.state(), State::Draining);
-    rig.on(Event::Replaced);
+    assert_eq!(rig.state(), DerivedState::Draining);
+    rig.on(BackendEvent::Replaced);
     rig.passes(2);
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
 fn the_deadline_ends_streams_then_cuts() {
     let mut rig = Rig::ready();
     let deadline = rig.now + Time::from_secs(30);
-    let order = Order {
+    let order = DrainSpec {
         deadline: Some(deadline),
         ..restarted(&rig)
     };
-    rig.on(Event::Drain(order));
+    rig.on(BackendEvent::Drain(order));
     rig.context.in_flight = 4;
     let begin = deadline - rig.policy.close_spread;
     assert_eq!(rig.backend.next_deadline(&rig.policy), Some(begin));
     assert!(rig.tick_at(begin - TICK).is_empty());
-    let ends = Effect::EndStreams {
+    let ends = BackendEffect::EndStreams {
         from: begin,
         until: deadline,
         restarting: true,
     };
     assert_eq!(rig.tick_at(begin), [ends]);
     assert!(rig.tick_at(deadline - TICK).is_empty());
-    let cut = [Effect::Cut, Effect::Announce(Outcome::TimedOut { cut: 4 })];
+    let cut = [
+        BackendEffect::Cut,
+        BackendEffect::Announce(Outcome::TimedOut { cut: 4 }),
+    ];
     assert_eq!(rig.tick_at(deadline), cut);
     assert_eq!(rig.backend.next_deadline(&rig.policy), None);
     assert!(announced(&rig.quiesce()).is_empty(), "they have been told");
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
 }
 
 #[test]
 fn connections_that_linger_end_at_the_deadline_too() {
     let mut rig = Rig::ready();
     let deadline = rig.now + Time::from_secs(1);
-    let order = Order {
+    let order = DrainSpec {
         deadline: Some(deadline),
         ..rig.order(Actor::Operator)
     };
     // Shorter than the spread: streams begin to end at once.
-    let effects = rig.on(Event::Drain(order));
+    let effects = rig.on(BackendEvent::Drain(order));
     let from = rig.now;
-    assert!(effects.contains(&Effect::EndStreams {
+    assert!(effects.contains(&BackendEffect::EndStreams {
         from,
         until: deadline,
         restarting: false
@@ -305,7 +322,7 @@ fn connections_that_linger_end_at_the_deadline_too() {
         [Outcome::TimedOut { cut: 0 }]
     );
     rig.quiesce();
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
 }
 
 #[test]
@@ -314,11 +331,11 @@ fn the_earliest_deadline_counts_and_a_complete_drain_cuts_nothing() {
     rig.context.in_flight = 1;
     for (actor, seconds) in [(Actor::Operator, 60), (Actor::Supervisor, 20)] {
         let deadline = Some(rig.now + Time::from_secs(seconds));
-        let order = Order {
+        let order = DrainSpec {
             deadline,
             ..rig.order(actor)
         };
-        rig.on(Event::Drain(order));
+        rig.on(BackendEvent::Drain(order));
     }
     let supervisors = rig
         .backend
@@ -335,13 +352,13 @@ fn the_earliest_deadline_counts_and_a_complete_drain_cuts_nothing() {
 fn a_second_order_moves_the_deadline() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 1;
-    let sooner = Order {
+    let sooner = DrainSpec {
         deadline: Some(rig.now + Time::from_secs(2)),
         ..rig.order(Actor::Operator)
     };
-    rig.on(Event::Drain(sooner.clone()));
+    rig.on(BackendEvent::Drain(sooner.clone()));
     let later = rig.now + Time::from_secs(50);
-    rig.on(Event::Drain(Order {
+    rig.on(BackendEvent::Drain(DrainSpec {
         deadline: Some(later),
         ..sooner
     }));
@@ -357,12 +374,12 @@ fn a_second_order_moves_the_deadline() {
 fn who_asks_after_a_time_out_gets_an_answer_of_its_own() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 1;
-    let order = Order {
+    let order = DrainSpec {
         deadline: Some(rig.now),
         ..rig.order(Actor::Operator)
     };
     assert_eq!(
-        announced(&rig.on(Event::Drain(order))),
+        announced(&rig.on(BackendEvent::Drain(order))),
         [Outcome::TimedOut { cut: 1 }]
     );
     rig.drain(Actor::Supervisor);
@@ -373,58 +390,58 @@ fn who_asks_after_a_time_out_gets_an_answer_of_its_own() {
 fn an_expiry_reopens_only_after_fresh_passes() {
     let mut rig = Rig::ready();
     let expires = rig.now + Time::from_secs(90);
-    let order = Order {
+    let order = DrainSpec {
         expires: Some(expires),
         ..rig.order(Actor::Operator)
     };
-    rig.on(Event::Drain(order));
+    rig.on(BackendEvent::Drain(order));
     rig.quiesce();
     rig.passes(20);
     assert_eq!(rig.backend.next_deadline(&rig.policy), Some(expires));
-    assert_eq!(rig.tick_at(expires), [Effect::ProbeNow]);
+    assert_eq!(rig.tick_at(expires), [BackendEffect::ProbeNow]);
     assert_eq!(rig.backend.next_deadline(&rig.policy), None);
-    rig.probe_begun(Probe::Pass, expires - TICK);
+    rig.probe_begun(ProbeResult::Pass, expires - TICK);
     rig.passes(1);
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
     rig.passes(1);
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
 fn an_expired_drain_over_a_dead_process_becomes_down_with_an_alert() {
     let mut rig = Rig::ready();
     let expires = rig.now + Time::from_secs(9);
-    let order = Order {
+    let order = DrainSpec {
         expires: Some(expires),
         ..rig.order(Actor::Supervisor)
     };
-    rig.on(Event::Drain(order));
+    rig.on(BackendEvent::Drain(order));
     rig.quiesce();
-    rig.probe(Probe::Refused);
+    rig.probe(ProbeResult::Refused);
     rig.tick_at(expires);
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
     assert!(alerts(&rig.tick_at(expires + rig.policy.absent_after)));
-    assert_eq!(rig.state(), State::Down);
+    assert_eq!(rig.state(), DerivedState::Down);
 }
 
 #[test]
 fn a_drain_survives_a_restart_of_the_proxy() {
     let mut rig = Rig::ready();
     let order = restarted(&rig);
-    rig.on(Event::Drain(Order {
+    rig.on(BackendEvent::Drain(DrainSpec {
         deadline: Some(rig.now),
         expires: Some(rig.now * 2),
         ..order
     }));
-    let drains: Vec<Drain> = rig
+    let drains: Vec<OpenDrain> = rig
         .backend
         .drains()
         .map(|(_, drain)| drain.clone())
         .collect();
-    rig.backend = Backend::restore(rig.now, drains.clone());
+    rig.backend = BackendState::restore(rig.now, drains.clone());
     assert_eq!(
         (rig.state(), rig.backend.incarnation()),
-        (State::Drained, 1)
+        (DerivedState::Drained, 1)
     );
     assert!(
         rig.tick_at(rig.now + TICK).is_empty(),
@@ -432,23 +449,29 @@ fn a_drain_survives_a_restart_of_the_proxy() {
     );
     assert!(rig.backend.drains().map(|(_, drain)| drain).eq(&drains));
     rig.passes(5);
-    assert_eq!(rig.state(), State::Drained);
-    rig.probe(Probe::Refused);
+    assert_eq!(rig.state(), DerivedState::Drained);
+    rig.probe(ProbeResult::Refused);
     rig.passes(2);
-    assert_eq!(rig.state(), State::Ready);
-    assert_eq!(Backend::restore(rig.now, []).state(), State::Starting);
+    assert_eq!(rig.state(), DerivedState::Ready);
+    assert_eq!(
+        BackendState::restore(rig.now, []).state(),
+        DerivedState::Starting
+    );
 }
 
 #[test]
 fn a_drain_waits_for_requests_that_fail_open_has_sent() {
     let mut rig = Rig::ready();
-    rig.probe(Probe::Unavailable);
+    rig.probe(ProbeResult::Unavailable);
     rig.quiesce();
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
     rig.context.in_flight = 1;
     let effects = rig.drain(Actor::Operator);
-    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(2)]);
-    assert_eq!(rig.state(), State::Draining);
+    assert_eq!(
+        effects[..2],
+        [BackendEffect::CloseGate, BackendEffect::NewEpoch(2)]
+    );
+    assert_eq!(rig.state(), DerivedState::Draining);
     assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);
 }
 
@@ -457,13 +480,13 @@ fn a_drain_while_starting_or_down_closes_too() {
     let mut rig = Rig::new();
     assert_eq!(
         rig.drain(Actor::Operator)[..2],
-        [Effect::CloseGate, Effect::NewEpoch(1)]
+        [BackendEffect::CloseGate, BackendEffect::NewEpoch(1)]
     );
     rig.passes(2);
-    rig.on(Event::Resume { all: false });
+    rig.on(BackendEvent::Resume { all: false });
     assert_eq!(
         rig.state(),
-        State::Ready,
+        DerivedState::Ready,
         "it has passed its probes meanwhile"
     );
 }

@@ -3,63 +3,72 @@ use super::*;
 #[test]
 fn a_closed_connection_asks_for_a_probe_and_proves_nothing() {
     let mut rig = Rig::ready();
-    assert_eq!(rig.on(Event::PeerClosed), [Effect::ProbeNow]);
+    assert_eq!(rig.on(BackendEvent::PeerClosed), [BackendEffect::ProbeNow]);
     rig.passes(1);
     // The hint is spent: what is refused later counts like any failure.
-    rig.probe(Probe::Refused);
-    assert_eq!(rig.state(), State::Ready);
+    rig.probe(ProbeResult::Refused);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
 fn closed_then_refused_is_stopping() {
     let mut rig = Rig::ready();
-    rig.on(Event::PeerClosed);
-    let effects = rig.probe(Probe::Refused);
-    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    rig.on(BackendEvent::PeerClosed);
+    let effects = rig.probe(ProbeResult::Refused);
+    assert_eq!(
+        effects[..2],
+        [BackendEffect::CloseGate, BackendEffect::NewEpoch(1)]
+    );
     assert!(!alerts(&effects));
-    assert_eq!(rig.state(), State::Draining);
+    assert_eq!(rig.state(), DerivedState::Draining);
     // Staying away is no news before absent_after.
     for _ in 0..10 {
-        assert!(rig.probe(Probe::Refused).is_empty());
+        assert!(rig.probe(ProbeResult::Refused).is_empty());
     }
     // Back in time: another incarnation, and nobody was alarmed.
     rig.passes(2);
-    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 2));
+    assert_eq!(
+        (rig.state(), rig.backend.incarnation()),
+        (DerivedState::Ready, 2)
+    );
 }
 
 /// Some servers go on accepting until all is done, and close what comes.
 #[test]
 fn closed_then_reset_is_stopping_too() {
     let mut rig = Rig::ready();
-    rig.on(Event::PeerClosed);
-    assert!(!alerts(&rig.probe(Probe::Reset)));
-    assert_eq!(rig.state(), State::Draining);
+    rig.on(BackendEvent::PeerClosed);
+    assert!(!alerts(&rig.probe(ProbeResult::Reset)));
+    assert_eq!(rig.state(), DerivedState::Draining);
     // It was a passing thing: back after `rise` passes, the same process.
     rig.passes(2);
-    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 1));
+    assert_eq!(
+        (rig.state(), rig.backend.incarnation()),
+        (DerivedState::Ready, 1)
+    );
     // Without the closed connection before it, a reset is a failure like others.
-    rig.probe(Probe::Reset);
-    assert_eq!(rig.state(), State::Ready);
+    rig.probe(ProbeResult::Reset);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
 fn an_old_pass_doesnt_clear_the_hint() {
     let mut rig = Rig::ready();
     let before = rig.now;
-    rig.on(Event::PeerClosed);
-    rig.probe_begun(Probe::Pass, before);
-    rig.probe(Probe::Refused);
-    assert_eq!(rig.state(), State::Draining);
+    rig.on(BackendEvent::PeerClosed);
+    rig.probe_begun(ProbeResult::Pass, before);
+    rig.probe(ProbeResult::Refused);
+    assert_eq!(rig.state(), DerivedState::Draining);
 }
 
 #[test]
 fn one_that_stopped_is_down_with_an_alert_when_it_stays_away() {
     let mut rig = Rig::ready();
-    rig.on(Event::PeerClosed);
-    rig.probe(Probe::Refused);
+    rig.on(BackendEvent::PeerClosed);
+    rig.probe(ProbeResult::Refused);
     let since = rig.now;
     rig.quiesce();
-    rig.probe(Probe::Refused);
+    rig.probe(ProbeResult::Refused);
     assert!(!alerts(
         &rig.tick_at(since + rig.policy.absent_after - TICK)
     ));
@@ -67,7 +76,7 @@ fn one_that_stopped_is_down_with_an_alert_when_it_stays_away() {
     assert!(alerts(&effects), "{effects:?}");
     assert_eq!(
         (rig.state(), rig.backend.drains().count()),
-        (State::Down, 0)
+        (DerivedState::Down, 0)
     );
 }
 
@@ -75,25 +84,25 @@ fn one_that_stopped_is_down_with_an_alert_when_it_stays_away() {
 fn absence_counts_from_the_stop_not_from_earlier_failures() {
     let mut rig = Rig::ready();
     rig.context.irreplaceable = true;
-    rig.probe(Probe::Timeout);
+    rig.probe(ProbeResult::Timeout);
     rig.now += Time::from_secs(60);
-    rig.on(Event::PeerClosed);
-    assert!(!alerts(&rig.probe(Probe::Refused)));
-    assert_eq!(rig.state(), State::Draining);
+    rig.on(BackendEvent::PeerClosed);
+    assert!(!alerts(&rig.probe(ProbeResult::Refused)));
+    assert_eq!(rig.state(), DerivedState::Draining);
 }
 
 #[test]
 fn a_503_before_the_end_makes_no_difference_to_absence() {
     let mut rig = Rig::ready();
-    rig.probe(Probe::Unavailable);
+    rig.probe(ProbeResult::Unavailable);
     rig.now += Time::from_secs(600);
-    rig.probe(Probe::Unavailable);
+    rig.probe(ProbeResult::Unavailable);
     rig.quiesce();
-    rig.probe(Probe::Refused);
+    rig.probe(ProbeResult::Refused);
     let since = rig.now;
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
     assert!(alerts(&rig.tick_at(since + rig.policy.absent_after)));
-    assert_eq!(rig.state(), State::Down);
+    assert_eq!(rig.state(), DerivedState::Down);
 }
 
 #[test]
@@ -103,25 +112,25 @@ fn a_planned_absence_alarms_nobody() {
     rig.quiesce();
     for _ in 0..100 {
         rig.now += Time::from_secs(1);
-        assert!(!alerts(&rig.probe(Probe::Refused)));
+        assert!(!alerts(&rig.probe(ProbeResult::Refused)));
     }
     assert_eq!(
         (rig.state(), rig.backend.health()),
-        (State::Drained, Health::Down)
+        (DerivedState::Drained, Health::Down)
     );
-    let effects = rig.on(Event::LeaseEnded {
+    let effects = rig.on(BackendEvent::LeaseEnded {
         id: "deploy".into(),
     });
     assert!(!alerts(&effects));
-    assert_eq!(rig.state(), State::Down);
+    assert_eq!(rig.state(), DerivedState::Down);
 }
 
 #[test]
 fn a_stopping_process_that_finishes_its_work_has_drained() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 3;
-    rig.on(Event::PeerClosed);
-    rig.probe(Probe::Refused);
+    rig.on(BackendEvent::PeerClosed);
+    rig.probe(ProbeResult::Refused);
     assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);
 }
 
@@ -130,24 +139,24 @@ fn requests_that_broke_and_a_refusal_mean_that_it_died() {
     let mut rig = Rig::ready();
     rig.drain(Actor::Supervisor);
     rig.context.in_flight = 3;
-    rig.on(Event::Lost { requests: 2 });
-    rig.on(Event::Lost { requests: 1 });
+    rig.on(BackendEvent::Lost { requests: 2 });
+    rig.on(BackendEvent::Lost { requests: 1 });
     // Quiet, but nobody knows yet why: no answer before the probe's.
-    assert_eq!(rig.quiesce(), [Effect::ProbeNow]);
-    assert_eq!(rig.state(), State::Draining);
-    let effects = rig.probe(Probe::Refused);
+    assert_eq!(rig.quiesce(), [BackendEffect::ProbeNow]);
+    assert_eq!(rig.state(), DerivedState::Draining);
+    let effects = rig.probe(ProbeResult::Refused);
     assert_eq!(announced(&effects), [Outcome::Died { lost: 3 }]);
     assert!(alerts(&effects), "nobody planned that");
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
 }
 
 #[test]
 fn a_refusal_before_the_last_request_broke_counts_too() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 1;
-    rig.on(Event::Lost { requests: 1 });
-    rig.on(Event::PeerClosed);
-    rig.probe(Probe::Refused);
+    rig.on(BackendEvent::Lost { requests: 1 });
+    rig.on(BackendEvent::PeerClosed);
+    rig.probe(ProbeResult::Refused);
     assert_eq!(announced(&rig.quiesce()), [Outcome::Died { lost: 1 }]);
 }
 
@@ -157,11 +166,11 @@ fn a_successor_proves_that_it_died_too() {
     rig.listener = Some(1);
     rig.passes(2);
     rig.drain(Actor::Supervisor);
-    rig.on(Event::Lost { requests: 1 });
+    rig.on(BackendEvent::Lost { requests: 1 });
     rig.quiesce();
     rig.listener = Some(2);
     assert_eq!(
-        announced(&rig.probe(Probe::Pass)),
+        announced(&rig.probe(ProbeResult::Pass)),
         [Outcome::Died { lost: 1 }]
     );
 }
@@ -171,37 +180,37 @@ fn a_broken_request_on_a_living_process_is_no_death() {
     let mut rig = Rig::ready();
     rig.drain(Actor::Operator);
     let before = rig.now;
-    rig.on(Event::Lost { requests: 1 });
+    rig.on(BackendEvent::Lost { requests: 1 });
     rig.quiesce();
     assert!(
-        announced(&rig.probe_begun(Probe::Pass, before)).is_empty(),
+        announced(&rig.probe_begun(ProbeResult::Pass, before)).is_empty(),
         "too old to tell"
     );
-    assert_eq!(announced(&rig.probe(Probe::Pass)), [Outcome::Drained]);
+    assert_eq!(announced(&rig.probe(ProbeResult::Pass)), [Outcome::Drained]);
 }
 
 #[test]
 fn who_waits_is_told_even_if_no_probe_can_tell() {
     let mut rig = Rig::ready();
     let deadline = rig.now + Time::from_secs(10);
-    let order = Order {
+    let order = DrainSpec {
         deadline: Some(deadline),
         ..rig.order(Actor::Operator)
     };
-    rig.on(Event::Drain(order));
-    rig.on(Event::Lost { requests: 1 });
+    rig.on(BackendEvent::Drain(order));
+    rig.on(BackendEvent::Lost { requests: 1 });
     rig.quiesce();
     let effects = rig.tick_at(deadline);
     assert_eq!(announced(&effects), [Outcome::TimedOut { cut: 0 }]);
-    assert_eq!(rig.state(), State::Draining);
-    assert!(announced(&rig.probe(Probe::Pass)).is_empty());
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Draining);
+    assert!(announced(&rig.probe(ProbeResult::Pass)).is_empty());
+    assert_eq!(rig.state(), DerivedState::Drained);
 }
 
 #[test]
 fn losses_of_better_days_are_forgotten() {
     let mut rig = Rig::ready();
-    rig.on(Event::Lost { requests: 5 });
+    rig.on(BackendEvent::Lost { requests: 5 });
     rig.passes(1);
     rig.drain(Actor::Operator);
     assert_eq!(announced(&rig.quiesce()), [Outcome::Drained]);

@@ -5,20 +5,20 @@ fn it_starts_closed_and_opens_at_its_first_rise() {
     let mut rig = Rig::new();
     assert_eq!(
         (rig.state(), rig.backend.epoch(), rig.backend.incarnation()),
-        (State::Starting, 0, 1)
+        (DerivedState::Starting, 0, 1)
     );
-    assert!(rig.probe(Probe::Pass).is_empty());
-    let effects = rig.probe(Probe::Pass);
+    assert!(rig.probe(ProbeResult::Pass).is_empty());
+    let effects = rig.probe(ProbeResult::Pass);
     assert!(matches!(
         effects.as_slice(),
         [
-            Effect::Changed {
-                from: State::Starting,
-                to: State::Ready,
+            BackendEffect::Changed {
+                from: DerivedState::Starting,
+                to: DerivedState::Ready,
                 alert: false,
                 ..
             },
-            Effect::OpenGate
+            BackendEffect::OpenGate
         ]
     ));
 }
@@ -27,31 +27,31 @@ fn it_starts_closed_and_opens_at_its_first_rise() {
 fn passes_count_only_in_a_row() {
     let mut rig = Rig::new();
     for other in [
-        Probe::Unavailable,
-        Probe::Status(500),
-        Probe::Reset,
-        Probe::Timeout,
+        ProbeResult::Unavailable,
+        ProbeResult::Status(500),
+        ProbeResult::Reset,
+        ProbeResult::Timeout,
     ] {
         rig.passes(1);
         rig.probe(other);
-        assert_eq!(rig.state(), State::Starting, "{other:?}");
+        assert_eq!(rig.state(), DerivedState::Starting, "{other:?}");
     }
     rig.passes(1);
-    assert_eq!(rig.state(), State::Starting);
+    assert_eq!(rig.state(), DerivedState::Starting);
     rig.passes(1);
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
 fn a_503_while_starting_is_just_not_yet() {
     let mut rig = Rig::new();
     for _ in 0..1000 {
-        assert!(rig.probe(Probe::Unavailable).is_empty());
+        assert!(rig.probe(ProbeResult::Unavailable).is_empty());
         rig.now += Time::from_secs(1);
     }
     assert_eq!(
         (rig.state(), rig.backend.drains().count()),
-        (State::Starting, 0)
+        (DerivedState::Starting, 0)
     );
 }
 
@@ -59,13 +59,16 @@ fn a_503_while_starting_is_just_not_yet() {
 fn a_503_drains_at_once_without_alert_or_deadline() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 3;
-    let effects = rig.probe(Probe::Unavailable);
-    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    let effects = rig.probe(ProbeResult::Unavailable);
+    assert_eq!(
+        effects[..2],
+        [BackendEffect::CloseGate, BackendEffect::NewEpoch(1)]
+    );
     assert!(matches!(
         effects[2],
-        Effect::Changed {
-            from: State::Ready,
-            to: State::Draining,
+        BackendEffect::Changed {
+            from: DerivedState::Ready,
+            to: DerivedState::Draining,
             alert: false,
             ..
         }
@@ -83,17 +86,20 @@ fn a_503_drains_at_once_without_alert_or_deadline() {
 fn a_503_lasts_as_long_as_it_is_said_and_rise_passes_lift_it() {
     let mut rig = Rig::ready();
     for _ in 0..100 {
-        rig.probe(Probe::Unavailable);
+        rig.probe(ProbeResult::Unavailable);
         rig.now += Time::from_secs(1);
     }
     assert_eq!(rig.backend.drains().count(), 1);
     rig.quiesce();
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
     rig.passes(1);
-    rig.probe(Probe::Unavailable);
+    rig.probe(ProbeResult::Unavailable);
     rig.passes(1);
-    assert_eq!(rig.state(), State::Drained);
-    assert!(rig.probe(Probe::Pass).contains(&Effect::OpenGate));
+    assert_eq!(rig.state(), DerivedState::Drained);
+    assert!(
+        rig.probe(ProbeResult::Pass)
+            .contains(&BackendEffect::OpenGate)
+    );
 }
 
 #[test]
@@ -101,10 +107,10 @@ fn cut_on_503_sets_the_deadline_of_the_pool() {
     let mut rig = Rig::ready();
     rig.policy.cut_on_503 = true;
     rig.context.in_flight = 2;
-    rig.probe(Probe::Unavailable);
+    rig.probe(ProbeResult::Unavailable);
     let said = rig.now;
     // Saying it again doesn't move it.
-    rig.probe(Probe::Unavailable);
+    rig.probe(ProbeResult::Unavailable);
     let deadline = said + rig.policy.drain_deadline;
     assert_eq!(
         rig.backend.next_deadline(&rig.policy),
@@ -119,30 +125,36 @@ fn cut_on_503_sets_the_deadline_of_the_pool() {
 #[test]
 fn failures_in_a_row_make_it_down_with_an_alert() {
     let mut rig = Rig::ready();
-    rig.probe(Probe::Reset);
-    rig.probe(Probe::Status(500));
-    assert_eq!(rig.state(), State::Ready);
-    let effects = rig.probe(Probe::Reset);
-    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    rig.probe(ProbeResult::Reset);
+    rig.probe(ProbeResult::Status(500));
+    assert_eq!(rig.state(), DerivedState::Ready);
+    let effects = rig.probe(ProbeResult::Reset);
+    assert_eq!(
+        effects[..2],
+        [BackendEffect::CloseGate, BackendEffect::NewEpoch(1)]
+    );
     assert!(alerts(&effects));
     assert_eq!(
         (rig.state(), rig.backend.may_fail_open()),
-        (State::Down, true)
+        (DerivedState::Down, true)
     );
     rig.passes(1);
-    assert_eq!(rig.state(), State::Down, "back up needs rise");
+    assert_eq!(rig.state(), DerivedState::Down, "back up needs rise");
     rig.passes(1);
-    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 1));
+    assert_eq!(
+        (rig.state(), rig.backend.incarnation()),
+        (DerivedState::Ready, 1)
+    );
 }
 
 #[test]
 fn a_failure_that_is_not_repeated_is_forgotten() {
     let mut rig = Rig::ready();
     for _ in 0..20 {
-        rig.probe(Probe::Status(500));
-        rig.probe(Probe::Reset);
+        rig.probe(ProbeResult::Status(500));
+        rig.probe(ProbeResult::Reset);
         rig.passes(1);
-        assert_eq!(rig.state(), State::Ready);
+        assert_eq!(rig.state(), DerivedState::Ready);
     }
 }
 
@@ -150,13 +162,13 @@ fn a_failure_that_is_not_repeated_is_forgotten() {
 fn timeouts_are_counted_apart() {
     let mut rig = Rig::ready();
     for n in 1..5 {
-        rig.probe(Probe::Timeout);
-        assert_eq!(rig.state(), State::Ready, "{n}");
+        rig.probe(ProbeResult::Timeout);
+        assert_eq!(rig.state(), DerivedState::Ready, "{n}");
     }
-    rig.probe(Probe::Status(500));
-    assert_eq!(rig.state(), State::Ready);
-    assert!(alerts(&rig.probe(Probe::Timeout)));
-    assert_eq!(rig.state(), State::Down);
+    rig.probe(ProbeResult::Status(500));
+    assert_eq!(rig.state(), DerivedState::Ready);
+    assert!(alerts(&rig.probe(ProbeResult::Timeout)));
+    assert_eq!(rig.state(), DerivedState::Down);
 }
 
 #[test]
@@ -164,13 +176,13 @@ fn timeouts_spare_the_irreplaceable_but_failures_do_not() {
     let mut rig = Rig::ready();
     rig.context.irreplaceable = true;
     for _ in 0..100 {
-        rig.probe(Probe::Timeout);
+        rig.probe(ProbeResult::Timeout);
     }
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
     for _ in 0..3 {
-        rig.probe(Probe::Refused);
+        rig.probe(ProbeResult::Refused);
     }
-    assert_eq!(rig.state(), State::Down);
+    assert_eq!(rig.state(), DerivedState::Down);
 }
 
 #[test]
@@ -181,21 +193,21 @@ fn probes_are_fast_in_transition_only() {
     assert!(fast(&rig), "starting");
     rig.passes(2);
     assert!(!fast(&rig), "ready");
-    rig.probe(Probe::Timeout);
+    rig.probe(ProbeResult::Timeout);
     assert!(
         !fast(&rig),
         "slow is not dead, and fast probes would make it slower"
     );
-    rig.probe(Probe::Reset);
+    rig.probe(ProbeResult::Reset);
     assert!(fast(&rig), "after a first failure");
     rig.passes(1);
     assert!(!fast(&rig), "ready again");
-    assert_eq!(rig.on(Event::Hint), [Effect::ProbeNow]);
+    assert_eq!(rig.on(BackendEvent::Hint), [BackendEffect::ProbeNow]);
     assert!(fast(&rig), "after a hint");
     rig.passes(1);
     assert!(!fast(&rig), "the hint was looked into");
     for _ in 0..3 {
-        rig.probe(Probe::Reset);
+        rig.probe(ProbeResult::Reset);
     }
     assert!(!fast(&rig), "down");
     rig.passes(1);
@@ -205,24 +217,30 @@ fn probes_are_fast_in_transition_only() {
 #[test]
 fn refused_and_later_accepted_is_another_process() {
     let mut rig = Rig::ready();
-    rig.probe(Probe::Refused);
-    let effects = rig.probe(Probe::Pass);
-    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    rig.probe(ProbeResult::Refused);
+    let effects = rig.probe(ProbeResult::Pass);
+    assert_eq!(
+        effects[..2],
+        [BackendEffect::CloseGate, BackendEffect::NewEpoch(1)]
+    );
     assert_eq!(
         (rig.state(), rig.backend.incarnation()),
-        (State::Starting, 2)
+        (DerivedState::Starting, 2)
     );
     rig.passes(1);
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
 fn the_first_process_to_answer_is_the_first_incarnation() {
     let mut rig = Rig::new();
-    rig.probe(Probe::Refused);
-    rig.probe(Probe::Refused);
+    rig.probe(ProbeResult::Refused);
+    rig.probe(ProbeResult::Refused);
     rig.passes(2);
-    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 1));
+    assert_eq!(
+        (rig.state(), rig.backend.incarnation()),
+        (DerivedState::Ready, 1)
+    );
 }
 
 #[test]
@@ -234,43 +252,53 @@ fn another_listening_socket_is_another_process() {
     rig.passes(1);
     assert_eq!(rig.backend.incarnation(), 1, "unknown is not another");
     rig.listener = Some(42);
-    let effects = rig.probe(Probe::Pass);
-    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
+    let effects = rig.probe(ProbeResult::Pass);
+    assert_eq!(
+        effects[..2],
+        [BackendEffect::CloseGate, BackendEffect::NewEpoch(1)]
+    );
     assert_eq!(
         (rig.state(), rig.backend.incarnation()),
-        (State::Starting, 2)
+        (DerivedState::Starting, 2)
     );
     rig.passes(1);
-    assert_eq!(rig.state(), State::Ready, "the probe that showed it counts");
+    assert_eq!(
+        rig.state(),
+        DerivedState::Ready,
+        "the probe that showed it counts"
+    );
 }
 
 #[test]
 fn replaced_asks_for_fresh_passes() {
     let mut rig = Rig::ready();
     let old = rig.now;
-    let effects = rig.on(Event::Replaced);
-    assert_eq!(effects[..2], [Effect::CloseGate, Effect::NewEpoch(1)]);
-    assert_eq!(effects.last(), Some(&Effect::ProbeNow));
+    let effects = rig.on(BackendEvent::Replaced);
+    assert_eq!(
+        effects[..2],
+        [BackendEffect::CloseGate, BackendEffect::NewEpoch(1)]
+    );
+    assert_eq!(effects.last(), Some(&BackendEffect::ProbeNow));
     for _ in 0..5 {
-        rig.probe_begun(Probe::Pass, old);
+        rig.probe_begun(ProbeResult::Pass, old);
     }
     assert_eq!(
         rig.state(),
-        State::Starting,
+        DerivedState::Starting,
         "the old address passed, not this one"
     );
     rig.passes(2);
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
 fn one_that_never_comes_up_is_down_after_absent_after() {
     let mut rig = Rig::new();
-    rig.probe(Probe::Refused);
+    rig.probe(ProbeResult::Refused);
     let since = rig.now;
     let deadline = since + rig.policy.absent_after;
     assert_eq!(rig.backend.next_deadline(&rig.policy), Some(deadline));
     assert!(alerts(&rig.tick_at(deadline)));
-    assert_eq!(rig.state(), State::Down);
+    assert_eq!(rig.state(), DerivedState::Down);
     assert_eq!(rig.backend.next_deadline(&rig.policy), None);
 }

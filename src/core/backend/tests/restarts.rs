@@ -3,8 +3,8 @@
 use super::*;
 use crate::core::drain::{RestartSign, UNSEEN_AFTER};
 
-fn until(rig: &Rig, sign: RestartSign) -> Order {
-    Order {
+fn until(rig: &Rig, sign: RestartSign) -> DrainSpec {
+    DrainSpec {
         until: Until::Restarted(sign),
         ..rig.order(Actor::Supervisor)
     }
@@ -14,9 +14,9 @@ fn until(rig: &Rig, sign: RestartSign) -> Order {
 fn drained(sign: RestartSign) -> Rig {
     let mut rig = Rig::ready();
     let order = until(&rig, sign);
-    rig.on(Event::Drain(order));
+    rig.on(BackendEvent::Drain(order));
     rig.quiesce();
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
     rig
 }
 
@@ -25,14 +25,14 @@ fn wait(rig: &mut Rig) {
     rig.now += UNSEEN_AFTER;
 }
 
-fn told(effects: &[Effect]) -> bool {
+fn told(effects: &[BackendEffect]) -> bool {
     effects
         .iter()
-        .any(|effect| matches!(effect, Effect::Unseen { id, .. } if id == "deploy"))
+        .any(|effect| matches!(effect, BackendEffect::Unseen { id, .. } if id == "deploy"))
 }
 
-fn ended(rig: &mut Rig) -> Vec<Effect> {
-    rig.on(Event::Ended {
+fn ended(rig: &mut Rig) -> Vec<BackendEffect> {
+    rig.on(BackendEvent::Ended {
         actor: Actor::Supervisor,
         id: "deploy".into(),
     })
@@ -43,20 +43,20 @@ fn a_restart_that_is_not_seen_is_told_once_and_after_a_while() {
     for sign in [RestartSign::NewProcess, RestartSign::Exit] {
         let mut rig = drained(sign);
         for _ in 0..100 {
-            assert!(!told(&rig.probe(Probe::Pass)));
+            assert!(!told(&rig.probe(ProbeResult::Pass)));
         }
         wait(&mut rig);
-        assert!(!told(&rig.probe(Probe::Timeout)), "nobody answers");
-        assert!(told(&rig.probe(Probe::Pass)), "{sign:?}");
-        assert!(!told(&rig.probe(Probe::Pass)));
+        assert!(!told(&rig.probe(ProbeResult::Timeout)), "nobody answers");
+        assert!(told(&rig.probe(ProbeResult::Pass)), "{sign:?}");
+        assert!(!told(&rig.probe(ProbeResult::Pass)));
         let unseen = rig.backend.drains().all(|(_, drain)| drain.unseen);
-        assert!(unseen && rig.state() == State::Drained);
+        assert!(unseen && rig.state() == DerivedState::Drained);
         // Another order is for the process that is there then, and its time begins anew.
         let again = until(&rig, sign);
-        rig.on(Event::Drain(again));
-        assert!(!told(&rig.probe(Probe::Pass)));
+        rig.on(BackendEvent::Drain(again));
+        assert!(!told(&rig.probe(ProbeResult::Pass)));
         wait(&mut rig);
-        assert!(told(&rig.probe(Probe::Pass)));
+        assert!(told(&rig.probe(ProbeResult::Pass)));
     }
 }
 
@@ -65,12 +65,12 @@ fn while_requests_are_in_flight_no_restart_is_missed() {
     let mut rig = Rig::ready();
     rig.context.in_flight = 1;
     let order = until(&rig, RestartSign::Probe);
-    rig.on(Event::Drain(order));
+    rig.on(BackendEvent::Drain(order));
     wait(&mut rig);
-    rig.probe(Probe::Timeout);
-    assert!(!told(&rig.probe(Probe::Pass)));
+    rig.probe(ProbeResult::Timeout);
+    assert!(!told(&rig.probe(ProbeResult::Pass)));
     rig.passes(5);
-    assert_eq!(rig.state(), State::Draining);
+    assert_eq!(rig.state(), DerivedState::Draining);
 }
 
 #[test]
@@ -79,59 +79,69 @@ fn a_drain_that_somebody_lifts_by_hand_is_never_told() {
     rig.drain(Actor::Operator);
     rig.quiesce();
     wait(&mut rig);
-    assert!(!told(&rig.probe(Probe::Pass)));
+    assert!(!told(&rig.probe(ProbeResult::Pass)));
 }
 
 #[test]
 fn by_probe_it_ends_with_passes_behind_a_gap() {
-    for gap in [Probe::Timeout, Probe::Unavailable, Probe::Status(500)] {
+    for gap in [
+        ProbeResult::Timeout,
+        ProbeResult::Unavailable,
+        ProbeResult::Status(500),
+    ] {
         let mut rig = drained(RestartSign::Probe);
         rig.passes(10);
-        assert_eq!(rig.state(), State::Drained, "the old one's");
+        assert_eq!(rig.state(), DerivedState::Drained, "the old one's");
         rig.probe(gap);
         rig.passes(1);
-        assert_eq!(rig.state(), State::Drained, "one is no row");
+        assert_eq!(rig.state(), DerivedState::Drained, "one is no row");
         rig.passes(1);
-        assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 2));
+        assert_eq!(
+            (rig.state(), rig.backend.incarnation()),
+            (DerivedState::Ready, 2)
+        );
     }
 }
 
 #[test]
 fn by_probe_a_gap_from_before_it_was_quiet_says_nothing() {
     let mut rig = Rig::ready();
-    rig.probe(Probe::Timeout);
+    rig.probe(ProbeResult::Timeout);
     let order = until(&rig, RestartSign::Probe);
-    rig.on(Event::Drain(order));
-    rig.probe(Probe::Timeout);
+    rig.on(BackendEvent::Drain(order));
+    rig.probe(ProbeResult::Timeout);
     rig.quiesce();
     rig.passes(10);
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
 }
 
 #[test]
 fn by_probe_it_ends_without_a_gap_when_its_time_has_passed() {
     let mut rig = drained(RestartSign::Probe);
     wait(&mut rig);
-    let effects = rig.probe(Probe::Pass);
+    let effects = rig.probe(ProbeResult::Pass);
     assert!(!told(&effects));
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
     rig.passes(1);
-    assert_eq!(rig.state(), State::Ready);
+    assert_eq!(rig.state(), DerivedState::Ready);
 }
 
 #[test]
 fn by_exit_it_ends_with_fresh_passes_after_the_end_and_not_before() {
     let mut rig = drained(RestartSign::Exit);
-    rig.probe(Probe::Timeout);
+    rig.probe(ProbeResult::Timeout);
     rig.passes(10);
-    assert_eq!(rig.state(), State::Drained, "a gap is no exit");
+    assert_eq!(rig.state(), DerivedState::Drained, "a gap is no exit");
     let before = rig.now;
-    assert!(ended(&mut rig).contains(&Effect::ProbeNow));
-    rig.probe_begun(Probe::Pass, before);
-    rig.probe_begun(Probe::Pass, before);
-    assert_eq!(rig.state(), State::Drained, "begun before");
+    assert!(ended(&mut rig).contains(&BackendEffect::ProbeNow));
+    rig.probe_begun(ProbeResult::Pass, before);
+    rig.probe_begun(ProbeResult::Pass, before);
+    assert_eq!(rig.state(), DerivedState::Drained, "begun before");
     rig.passes(2);
-    assert_eq!((rig.state(), rig.backend.incarnation()), (State::Ready, 2));
+    assert_eq!(
+        (rig.state(), rig.backend.incarnation()),
+        (DerivedState::Ready, 2)
+    );
 }
 
 #[test]
@@ -139,7 +149,7 @@ fn by_exit_the_end_of_another_drain_s_processes_says_nothing() {
     let mut rig = drained(RestartSign::NewProcess);
     ended(&mut rig);
     rig.passes(10);
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
 }
 
 #[test]
@@ -149,5 +159,5 @@ fn what_a_person_has_drained_stays_whatever_the_sign_says() {
     wait(&mut rig);
     rig.passes(5);
     assert_eq!(rig.backend.drains().count(), 1);
-    assert_eq!(rig.state(), State::Drained);
+    assert_eq!(rig.state(), DerivedState::Drained);
 }

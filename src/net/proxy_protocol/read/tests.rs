@@ -1,7 +1,7 @@
 use super::*;
 
-fn client(text: &str) -> Source {
-    Source::Client(text.parse().unwrap())
+fn client(text: &str) -> ProxiedSource {
+    ProxiedSource::Client(text.parse().unwrap())
 }
 
 /// A header of version 2.
@@ -57,8 +57,8 @@ fn whole_headers() {
             longest.into(),
             client("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535"),
         ),
-        (b"PROXY UNKNOWN\r\n".to_vec(), Source::Unknown),
-        (unknown.into(), Source::Unknown),
+        (b"PROXY UNKNOWN\r\n".to_vec(), ProxiedSource::Unknown),
+        (unknown.into(), ProxiedSource::Unknown),
         (tcp4_with(&[]), client("192.0.2.7:4660")),
         (
             tcp4_with(&[4, 0, 0, 0xea, 0, 2, 1, 2]),
@@ -68,12 +68,12 @@ fn whole_headers() {
         (checked(&[4, 0, 3, 1, 2, 3]), client("192.0.2.7:4660")),
         (large, client("192.0.2.7:4660")),
         (v2(0x21, 0x21, &tcp6), client("[2001:db8::7]:4711")),
-        (v2(0x21, 0x12, &TCP4), Source::Unknown),
-        (v2(0x21, 0x31, &[0; 216]), Source::Unknown),
-        (v2(0x21, 0x00, &[]), Source::Unknown),
-        (v2(0x21, 0x00, &[1, 2, 3]), Source::Unknown),
-        (v2(0x20, 0x00, &[]), Source::Local),
-        (v2(0x20, 0x77, &[9; 5]), Source::Local),
+        (v2(0x21, 0x12, &TCP4), ProxiedSource::Unknown),
+        (v2(0x21, 0x31, &[0; 216]), ProxiedSource::Unknown),
+        (v2(0x21, 0x00, &[]), ProxiedSource::Unknown),
+        (v2(0x21, 0x00, &[1, 2, 3]), ProxiedSource::Unknown),
+        (v2(0x20, 0x00, &[]), ProxiedSource::Local),
+        (v2(0x20, 0x77, &[9; 5]), ProxiedSource::Local),
     ] {
         let len = bytes.len();
         let whole = Ok(Some(Header { len, source }));

@@ -1,9 +1,9 @@
 use super::*;
-use crate::proxy::h1::request::{Limits, Progress};
+use crate::proxy::h1::request::{HeadLimits, HeadProgress};
 
 mod responses;
 
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     max_header: 8192,
     max_uri: 4096,
 };
@@ -36,14 +36,14 @@ fn write(text: &str, edit: &RequestEdit<'_>) -> String {
     let (mut head, mut again, mut out) = (RequestHead::new(), RequestHead::new(), Vec::new());
     assert_eq!(
         head.parse(text.as_bytes(), &LIMITS),
-        Ok(Progress::Complete),
+        Ok(HeadProgress::Complete),
         "{text}"
     );
     write_request(&mut out, text.as_bytes(), &head, edit);
     let written = String::from_utf8(out).unwrap();
     assert_eq!(
         again.parse(written.as_bytes(), &LIMITS),
-        Ok(Progress::Complete),
+        Ok(HeadProgress::Complete),
         "{written}"
     );
     assert_eq!(
@@ -284,7 +284,10 @@ fn request_ids() {
     let incoming = |fields: &str| {
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let mut head = RequestHead::new();
-        assert_eq!(head.parse(text.as_bytes(), &LIMITS), Ok(Progress::Complete));
+        assert_eq!(
+            head.parse(text.as_bytes(), &LIMITS),
+            Ok(HeadProgress::Complete)
+        );
         incoming_request_id(text.as_bytes(), &head)
             .map(|id| String::from_utf8(id.to_vec()).unwrap())
     };

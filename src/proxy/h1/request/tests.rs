@@ -2,7 +2,7 @@ use super::*;
 
 mod meaning;
 
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     max_header: 4096,
     max_uri: 256,
 };
@@ -13,10 +13,10 @@ fn parse(text: &str) -> Result<RequestHead, RequestError> {
     parse_with(text.as_bytes(), &LIMITS)
 }
 
-fn parse_with(bytes: &[u8], limits: &Limits) -> Result<RequestHead, RequestError> {
+fn parse_with(bytes: &[u8], limits: &HeadLimits) -> Result<RequestHead, RequestError> {
     let mut head = RequestHead::new();
     let outcome = head.parse(bytes, limits);
-    let complete_at = if outcome == Ok(Progress::Complete) {
+    let complete_at = if outcome == Ok(HeadProgress::Complete) {
         head.len
     } else {
         bytes.len()
@@ -25,16 +25,21 @@ fn parse_with(bytes: &[u8], limits: &Limits) -> Result<RequestHead, RequestError
     for split in 0..complete_at {
         let early = other.parse(&bytes[..split], limits);
         assert!(
-            early == Ok(Progress::Partial) || early == outcome,
+            early == Ok(HeadProgress::Partial) || early == outcome,
             "after {split} bytes: {early:?}, then {outcome:?}"
         );
     }
     if outcome.is_ok() {
         let longer = [bytes, b"GET"].concat();
-        assert_eq!(other.parse(&longer, limits), Ok(Progress::Complete));
+        assert_eq!(other.parse(&longer, limits), Ok(HeadProgress::Complete));
         assert_eq!(other, head);
     }
-    assert_ne!(outcome, Ok(Progress::Partial), "{}", bytes.escape_ascii());
+    assert_ne!(
+        outcome,
+        Ok(HeadProgress::Partial),
+        "{}",
+        bytes.escape_ascii()
+    );
     outcome.map(|_| head)
 }
 
@@ -67,7 +72,10 @@ fn a_plain_request() {
     let text = "GET /a/b?c=d HTTP/1.1\r\nHost: example.org:8080\r\nAccept: \t*/* \r\nIdempotency-Key: k\r\nX:\r\n\r\n";
     let (head, buf) = (parse(text).unwrap(), text.as_bytes());
     assert_eq!(head.len, text.len());
-    assert_eq!((head.method, head.version), (Method::Get, Version::Http11));
+    assert_eq!(
+        (head.method, head.version),
+        (Method::Get, HttpVersion::Http11)
+    );
     assert_eq!(head.method_span.of(buf), b"GET");
     assert_eq!(head.target.of(buf), b"/a/b?c=d");
     assert_eq!(head.path.of(buf), b"/a/b");
@@ -77,7 +85,7 @@ fn a_plain_request() {
     assert_eq!(head.fields[1].name.of(buf), b"Accept");
     assert_eq!(head.fields[1].value.of(buf), b"*/*");
     assert_eq!(head.fields[3].value.of(buf), b"");
-    assert_eq!(head.body, Body::None);
+    assert_eq!(head.body, RequestBody::None);
     assert!(
         head.keep_alive && head.idempotency_key && !head.expect_continue && head.upgrade.is_none()
     );
@@ -87,14 +95,14 @@ fn a_plain_request() {
 fn a_head_is_reused_without_leftovers() {
     let mut head = RequestHead::new();
     let first = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTE: trailers\r\nIdempotency-Key: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_eq!(head.parse(first, &LIMITS), Ok(Progress::Complete));
+    assert_eq!(head.parse(first, &LIMITS), Ok(HeadProgress::Complete));
     assert!(head.expect_continue && head.te_trailers && head.idempotency_key);
     let upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-    assert_eq!(head.parse(upgrade, &LIMITS), Ok(Progress::Complete));
+    assert_eq!(head.parse(upgrade, &LIMITS), Ok(HeadProgress::Complete));
     let plain = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    assert_eq!(head.parse(plain, &LIMITS), Ok(Progress::Complete));
+    assert_eq!(head.parse(plain, &LIMITS), Ok(HeadProgress::Complete));
     let mut fresh = RequestHead::new();
-    assert_eq!(fresh.parse(plain, &LIMITS), Ok(Progress::Complete));
+    assert_eq!(fresh.parse(plain, &LIMITS), Ok(HeadProgress::Complete));
     assert_eq!(head, fresh);
 }
 
@@ -204,7 +212,7 @@ fn paths_and_queries_have_any_byte_above_ascii_and_hosts_none() {
             let mut head = RequestHead::new();
             assert_eq!(
                 head.parse(&text[..end], &LIMITS),
-                Ok(Progress::Partial),
+                Ok(HeadProgress::Partial),
                 "{end}"
             );
         }
@@ -392,7 +400,7 @@ fn target_forms() {
     let head = parse(text).unwrap();
     assert_eq!(
         (head.form, head.path.of(text.as_bytes())),
-        (Form::Asterisk, &b"/"[..])
+        (TargetForm::Asterisk, &b"/"[..])
     );
     let text = "PURGE / HTTP/1.1\r\nHost: a\r\n\r\n";
     let head = parse(text).unwrap();

@@ -6,7 +6,7 @@ const MAX: usize = 1024;
 fn parse_for(text: &str, method: Method, upgrade: bool) -> Result<ResponseHead, ResponseError> {
     let mut head = ResponseHead::new();
     let outcome = head.parse(text.as_bytes(), method, upgrade, MAX);
-    let complete_at = if outcome == Ok(Progress::Complete) {
+    let complete_at = if outcome == Ok(HeadProgress::Complete) {
         head.len
     } else {
         text.len()
@@ -15,11 +15,11 @@ fn parse_for(text: &str, method: Method, upgrade: bool) -> Result<ResponseHead, 
     for split in 0..complete_at {
         let early = other.parse(&text.as_bytes()[..split], method, upgrade, MAX);
         assert!(
-            early == Ok(Progress::Partial) || early == outcome,
+            early == Ok(HeadProgress::Partial) || early == outcome,
             "after {split}: {early:?}, then {outcome:?}"
         );
     }
-    assert_ne!(outcome, Ok(Progress::Partial), "{text}");
+    assert_ne!(outcome, Ok(HeadProgress::Partial), "{text}");
     outcome.map(|_| head)
 }
 
@@ -47,7 +47,7 @@ fn a_plain_response() {
     let head = parse(text).unwrap();
     assert_eq!(
         (head.len, head.status, head.version),
-        (text.len(), 200, Version::Http11)
+        (text.len(), 200, HttpVersion::Http11)
     );
     assert_eq!(head.body, ResponseBody::Length(5));
     assert_eq!(head.keep_alive_timeout, Some(5));
@@ -61,17 +61,17 @@ fn a_head_is_reused_without_leftovers() {
     let first = b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\nKeep-Alive: timeout=1\r\nContent-Type: text/event-stream\r\n\r\n";
     assert_eq!(
         head.parse(first, Method::Get, true, MAX),
-        Ok(Progress::Complete)
+        Ok(HeadProgress::Complete)
     );
     let plain = b"HTTP/1.0 204 X\r\n\r\n";
     assert_eq!(
         head.parse(plain, Method::Get, true, MAX),
-        Ok(Progress::Complete)
+        Ok(HeadProgress::Complete)
     );
     let mut fresh = ResponseHead::new();
     assert_eq!(
         fresh.parse(plain, Method::Get, true, MAX),
-        Ok(Progress::Complete)
+        Ok(HeadProgress::Complete)
     );
     assert_eq!(head, fresh);
 }

@@ -16,15 +16,15 @@ use crate::proxy::h1::request::MAX_FIELDS;
 
 /// A request's way.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct OutgoingRequest {
     scheme: Scheme,
-    upload: Upload,
+    upload: OutgoingBody,
     body: Option<SendStream<Bytes>>,
 }
 
 /// What is still to come from the HTTP/1 plane.
 #[derive(Debug)]
-enum Upload {
+enum OutgoingBody {
     /// The head, of which this much has come.
     Head(Vec<u8>),
     Body(Outgoing),
@@ -40,11 +40,11 @@ pub(super) struct Begun {
     pub(super) bodiless: bool,
 }
 
-impl Request {
+impl OutgoingRequest {
     pub(super) fn new(scheme: Scheme) -> Self {
         Self {
             scheme,
-            upload: Upload::Head(Vec::new()),
+            upload: OutgoingBody::Head(Vec::new()),
             body: None,
         }
     }
@@ -63,7 +63,7 @@ impl Request {
 
     /// Takes what belongs to the head, and how much that was; `None`: the head was complete before.
     pub(super) fn take_head(&mut self, bytes: &[u8]) -> io::Result<Option<(usize, Option<Begun>)>> {
-        let Upload::Head(here) = &mut self.upload else {
+        let OutgoingBody::Head(here) = &mut self.upload else {
             return Ok(None);
         };
         let before = here.len();
@@ -99,9 +99,9 @@ impl Request {
             .get(header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
         self.upload = match length {
-            _ if is_chunked => Upload::Body(Outgoing::of_request(None)),
-            None | Some(0) => Upload::Done,
-            length => Upload::Body(Outgoing::of_request(length)),
+            _ if is_chunked => OutgoingBody::Body(Outgoing::of_request(None)),
+            None | Some(0) => OutgoingBody::Done,
+            length => OutgoingBody::Body(Outgoing::of_request(length)),
         };
         let method = Method::from_bytes(method).map_err(|_| ours())?;
         let bodiless = method == Method::HEAD;
@@ -114,7 +114,7 @@ impl Request {
         *request.headers_mut() = fields;
         Ok(Begun {
             request,
-            whole: matches!(self.upload, Upload::Done),
+            whole: matches!(self.upload, OutgoingBody::Done),
             bodiless,
         })
     }
@@ -125,12 +125,12 @@ impl Request {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Upload::Body(outgoing) = &mut self.upload else {
+        let OutgoingBody::Body(outgoing) = &mut self.upload else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
         let (count, whole) = ready!(outgoing.poll_take(&mut self.body, cx, bytes))?;
         if whole {
-            self.upload = Upload::Done;
+            self.upload = OutgoingBody::Done;
         }
         Poll::Ready(Ok(count))
     }

@@ -2,7 +2,7 @@ use http::Request;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proxy::h1::request::{Body, Limits, Progress, RequestHead};
+use crate::proxy::h1::request::{HeadLimits, HeadProgress, RequestBody, RequestHead};
 
 fn write(request: http::request::Builder, ended: bool) -> Result<(String, BodyForm), RequestError> {
     let mut out = Vec::new();
@@ -24,12 +24,15 @@ fn a_request_becomes_a_head_that_our_own_parser_takes() {
     );
     assert_eq!(form, BodyForm::None);
     let mut head = RequestHead::new();
-    let limits = Limits {
+    let limits = HeadLimits {
         max_header: 1024,
         max_uri: 1024,
     };
-    assert_eq!(head.parse(text.as_bytes(), &limits), Ok(Progress::Complete));
-    assert_eq!((head.body, head.keep_alive), (Body::None, true));
+    assert_eq!(
+        head.parse(text.as_bytes(), &limits),
+        Ok(HeadProgress::Complete)
+    );
+    assert_eq!((head.body, head.keep_alive), (RequestBody::None, true));
 }
 
 #[test]
@@ -231,16 +234,16 @@ proptest! {
         let mut out = Vec::new();
         let Ok(form) = write_request(&mut out, &parts, ended) else { return Ok(()) };
         let mut head = RequestHead::new();
-        let limits = Limits { max_header: 1 << 16, max_uri: 1 << 12 };
+        let limits = HeadLimits { max_header: 1 << 16, max_uri: 1 << 12 };
         let length = out.len();
         out.extend_from_slice(b"5\r\nhello\r\n0\r\n\r\n");
         // What the crate makes malformed may be in here; the parser refuses it.
-        if head.parse(&out, &limits) == Ok(Progress::Complete) {
+        if head.parse(&out, &limits) == Ok(HeadProgress::Complete) {
             prop_assert_eq!(head.len, length);
             let body = match form {
                 BodyForm::None => head.body.is_empty(),
-                BodyForm::Length(length) => head.body == Body::Length(length),
-                BodyForm::Chunked => head.body == Body::Chunked,
+                BodyForm::Length(length) => head.body == RequestBody::Length(length),
+                BodyForm::Chunked => head.body == RequestBody::Chunked,
                 BodyForm::Tunnel => false,
             };
             prop_assert!(body, "{:?} {:?}", form, head.body);

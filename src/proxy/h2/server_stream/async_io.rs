@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Download, ServerStream, Upload};
+use super::{ServerStream, StreamDownload, StreamUpload};
 use crate::net::stream::{has_no_socket, poll_write_pieces};
 
 impl AsyncRead for ServerStream {
@@ -27,8 +27,8 @@ impl AsyncRead for ServerStream {
                 continue;
             }
             let fetched = match this.upload {
-                Upload::Ended => break,
-                Upload::Done => this.poll_gone(cx).map(Err),
+                StreamUpload::Ended => break,
+                StreamUpload::Done => this.poll_gone(cx).map(Err),
                 _ => this.poll_fetch(cx),
             };
             match fetched {
@@ -82,7 +82,7 @@ impl AsyncWrite for ServerStream {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         Poll::Ready(match this.download {
-            Download::Tunnel => this.send(Bytes::new(), true),
+            StreamDownload::Tunnel => this.send(Bytes::new(), true),
             _ => Ok(()),
         })
     }

@@ -7,7 +7,7 @@ use super::*;
 use crate::config::{self, UpstreamTls};
 use crate::net::socket;
 use crate::registry::endpoint::Transport;
-use crate::tls::upstream::Client;
+use crate::tls::upstream::BackendTls;
 
 type Theirs = tokio_rustls::server::TlsStream<TcpStream>;
 
@@ -29,16 +29,16 @@ fn transport() -> Transport {
         ..UpstreamTls::default()
     };
     tls.client = Some(config::BuiltClient::new(Arc::new(
-        Client::load(&tls).unwrap(),
+        BackendTls::load(&tls).unwrap(),
     )));
-    Transport::of(&config::Pool {
+    Transport::of(&config::PoolConfig {
         tls: Some(tls),
-        ..config::Pool::named("pool")
+        ..config::PoolConfig::named("pool")
     })
 }
 
 /// A new connection, and the backend's end of it.
-async fn opened() -> (Box<Connection>, Theirs) {
+async fn opened() -> (Box<IdleConnection>, Theirs) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepting = async {
@@ -52,12 +52,12 @@ async fn opened() -> (Box<Connection>, Theirs) {
             client: Some(address),
             local: None,
         };
-        let Connection { stream, .. } = *plain;
+        let IdleConnection { stream, .. } = *plain;
         let patience = Duration::from_secs(5);
         let transport = transport();
         let dressed = dressed(stream, &endpoint, &transport, Alpn::Http1, patience, behalf);
         let dressed = dressed.await.unwrap();
-        Box::new(Connection {
+        Box::new(IdleConnection {
             stream: dressed.stream,
             epoch: 0,
             safe_until: Time::MAX,
@@ -72,7 +72,7 @@ async fn opened() -> (Box<Connection>, Theirs) {
     tokio::join!(opening, accepting)
 }
 
-async fn answered(connection: &mut Connection, theirs: &mut Theirs) {
+async fn answered(connection: &mut IdleConnection, theirs: &mut Theirs) {
     write(connection, FIRST).await.unwrap();
     theirs.read_exact(&mut [0; FIRST.len()]).await.unwrap();
     theirs.write_all(b"!").await.unwrap();
@@ -120,18 +120,18 @@ async fn what_was_read_over_tls_is_never_called_undelivered() {
 async fn tickets_are_quiet_and_a_goodbye_is_a_close() {
     let (mut connection, mut theirs) = opened().await;
     answered(&mut connection, &mut theirs).await;
-    assert_eq!(look(&mut connection), Look::Quiet);
+    assert_eq!(look(&mut connection), IdleState::Quiet);
     theirs.write_all(b"?").await.unwrap();
     theirs.flush().await.unwrap();
     unread(&connection).await;
-    assert_eq!(look(&mut connection), Look::Talking);
+    assert_eq!(look(&mut connection), IdleState::Talking);
     theirs.shutdown().await.unwrap();
     unread(&connection).await;
-    assert_eq!(look(&mut connection), Look::Closed);
+    assert_eq!(look(&mut connection), IdleState::Closed);
 }
 
 /// Waits until the kernel has something for us.
-async fn unread(connection: &Connection) {
+async fn unread(connection: &IdleConnection) {
     while !socket::has_unread(&connection.stream) {
         tokio::task::yield_now().await;
     }

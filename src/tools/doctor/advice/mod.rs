@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::command_line::{base, shell_text};
 use super::keep_alive::KeepAlive;
-use super::model::{Form, Process, Supervisor};
+use super::model::{CommandForm, SupervisedProcess, Supervisor};
 use super::programs;
 use super::shell;
 use super::wrappers;
@@ -38,18 +38,18 @@ pub(super) struct Corrections {
 }
 
 /// A program with its arguments, and where its second part begins: the app behind a launcher, the text behind `sh -c`.
-struct Command {
+struct AdvisedCommand {
     words: Vec<String>,
     second: usize,
 }
 
-impl Command {
+impl AdvisedCommand {
     /// One that is under no launcher and stays so: its words go where they stood.
     const WHOLE: usize = usize::MAX;
 }
 
 /// The command as it should be, in as many lines as the file needs; `None`: nobody can say.
-pub(super) fn command(process: &Process, fix: &Corrections) -> Option<String> {
+pub(super) fn command(process: &SupervisedProcess, fix: &Corrections) -> Option<String> {
     let command = match fix.wrap && !process.has_hook_form() {
         true => wrapped(process, fix)?,
         false => corrected(process, fix)?,
@@ -58,7 +58,7 @@ pub(super) fn command(process: &Process, fix: &Corrections) -> Option<String> {
 }
 
 /// The launcher's own words, up to `--`.
-fn launcher(process: &Process, fix: &Corrections, port: Option<String>) -> Vec<String> {
+fn launcher(process: &SupervisedProcess, fix: &Corrections, port: Option<String>) -> Vec<String> {
     let program = match process.supervisor {
         Supervisor::Systemd | Supervisor::Compose | Supervisor::Kubernetes => "/usr/bin/lameduck",
         _ => "lameduck",
@@ -88,7 +88,7 @@ fn launcher(process: &Process, fix: &Corrections, port: Option<String>) -> Vec<S
     words
 }
 
-fn wrapped(process: &Process, fix: &Corrections) -> Option<Command> {
+fn wrapped(process: &SupervisedProcess, fix: &Corrections) -> Option<AdvisedCommand> {
     let argv = match &process.line.argv[..] {
         [] => vec!["node".to_owned(), "server.js".to_owned()],
         argv => argv.to_vec(),
@@ -105,7 +105,7 @@ fn wrapped(process: &Process, fix: &Corrections) -> Option<Command> {
             to_bash(&mut words);
         }
         words.push(changed.text);
-        return Some(Command { words, second: at });
+        return Some(AdvisedCommand { words, second: at });
     }
     let mut argv = unwrap_runner(&argv, &fix.scripts).unwrap_or(argv);
     set_app_option(&mut argv, fix);
@@ -130,12 +130,12 @@ fn wrapped(process: &Process, fix: &Corrections) -> Option<Command> {
     let mut words = launcher(process, fix, port);
     let second = words.len();
     words.extend(argv);
-    Some(Command { words, second })
+    Some(AdvisedCommand { words, second })
 }
 
 /// The app's own text within a shell's, changed.
 fn app_text(
-    process: &Process,
+    process: &SupervisedProcess,
     fix: &Corrections,
     text: &str,
     words: &[String],
@@ -176,7 +176,7 @@ fn set_app_option(argv: &mut Vec<String>, fix: &Corrections) {
 }
 
 /// A launcher's command with what was wrong put right.
-fn corrected(process: &Process, fix: &Corrections) -> Option<Command> {
+fn corrected(process: &SupervisedProcess, fix: &Corrections) -> Option<AdvisedCommand> {
     let argv = &process.line.argv;
     let app = process.app();
     let mut options = Vec::new();
@@ -212,7 +212,7 @@ fn corrected(process: &Process, fix: &Corrections) -> Option<Command> {
             text = changed.text;
         }
         words.push(text);
-        return Some(Command { words, second: at });
+        return Some(AdvisedCommand { words, second: at });
     }
     let mut words = argv.clone();
     let is_launcher = |pair: &[String]| base(&pair[0]) == "lameduck" && pair[1] == "exec";
@@ -224,8 +224,8 @@ fn corrected(process: &Process, fix: &Corrections) -> Option<Command> {
         } else {
             set_app_option(&mut words, fix);
         }
-        let second = Command::WHOLE;
-        return Some(Command { words, second });
+        let second = AdvisedCommand::WHOLE;
+        return Some(AdvisedCommand { words, second });
     };
     for (name, value) in options {
         set_option(&mut words, at + 2, name, &value);
@@ -238,7 +238,7 @@ fn corrected(process: &Process, fix: &Corrections) -> Option<Command> {
     }
     set_app_option(&mut app, fix);
     words.extend(app);
-    Some(Command { words, second })
+    Some(AdvisedCommand { words, second })
 }
 
 /// Process substitution is bash's.
@@ -302,8 +302,8 @@ fn set_option(words: &mut Vec<String>, start: usize, name: &str, value: &str) {
 }
 
 /// A command as its file writes it.
-fn written(process: &Process, command: &Command) -> String {
-    let Command { words, second } = command;
+fn written(process: &SupervisedProcess, command: &AdvisedCommand) -> String {
+    let AdvisedCommand { words, second } = command;
     let list = |words: &[String]| {
         let words: Vec<_> = words
             .iter()
@@ -312,8 +312,8 @@ fn written(process: &Process, command: &Command) -> String {
         format!("[{}]", words.join(", "))
     };
     match process.form {
-        Form::Toml => process.setting("command", &shell::join(words)),
-        Form::Script { .. } | Form::Yaml => {
+        CommandForm::Toml => process.setting("command", &shell::join(words)),
+        CommandForm::Script { .. } | CommandForm::Yaml => {
             let (script, args) = words
                 .split_first()
                 .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
@@ -330,21 +330,21 @@ fn written(process: &Process, command: &Command) -> String {
             ]
             .join("\n")
         }
-        Form::Unit { .. } => format!("ExecStart={}", unit_text(words)),
-        Form::Ini => format!("command={}", ini_text(words)),
-        Form::Service {
+        CommandForm::Unit { .. } => format!("ExecStart={}", unit_text(words)),
+        CommandForm::Ini => format!("command={}", ini_text(words)),
+        CommandForm::Service {
             command,
             entrypoint,
-        } if *second == Command::WHOLE => match (command, entrypoint) {
+        } if *second == AdvisedCommand::WHOLE => match (command, entrypoint) {
             (true, true) => format!("entrypoint: {}\ncommand: []", list(words)),
             (false, true) => format!("entrypoint: {}", list(words)),
             _ => format!("command: {}", list(words)),
         },
-        Form::Container { command } if *second == Command::WHOLE => match command {
+        CommandForm::Container { command } if *second == AdvisedCommand::WHOLE => match command {
             true => format!("command: {}\nargs: []", list(words)),
             false => format!("args: {}", list(words)),
         },
-        Form::Service {
+        CommandForm::Service {
             command,
             entrypoint,
         } => {
@@ -356,7 +356,7 @@ fn written(process: &Process, command: &Command) -> String {
             lines.push(process.setting("command", &list(rest)));
             lines.join("\n")
         }
-        Form::Container { command } => {
+        CommandForm::Container { command } => {
             let (first, rest) = words.split_at((*second).min(words.len()));
             let mut lines = vec![process.setting("command", &list(first))];
             if !command && process.line.argv.is_empty() {
@@ -399,8 +399,12 @@ fn ini_text(words: &[String]) -> String {
 }
 
 /// Everything that the supervisor must be told, for an app that is put under the launcher.
-pub(super) fn under_launcher(process: &Process, fix: &Corrections, kill: Duration) -> String {
-    if let Form::Unit {
+pub(super) fn under_launcher(
+    process: &SupervisedProcess,
+    fix: &Corrections,
+    kill: Duration,
+) -> String {
+    if let CommandForm::Unit {
         template,
         hook: true,
     } = process.form

@@ -1,10 +1,10 @@
 //! The port of an app under the launcher: the launcher's to choose, or the app's that it must know.
 
-use super::super::model::{Form, Process, Supervisor};
+use super::super::model::{CommandForm, SupervisedProcess, Supervisor};
 use super::super::programs::{self, Value};
 
 /// The text for a shell needs `$PORT` as its own.
-fn port_variable(process: &Process) -> &'static str {
+fn port_variable(process: &SupervisedProcess) -> &'static str {
     match process.supervisor {
         Supervisor::Systemd | Supervisor::Compose => "$$PORT",
         _ => "$PORT",
@@ -13,11 +13,11 @@ fn port_variable(process: &Process) -> &'static str {
 
 /// What the launcher is told about the port, and what in the app's command must be replaced.
 pub(super) fn port(
-    process: &Process,
+    process: &SupervisedProcess,
     argv: &[String],
 ) -> (Option<String>, Option<(String, String)>) {
     let variable = port_variable(process);
-    let template = matches!(process.form, Form::Unit { template: true, .. });
+    let template = matches!(process.form, CommandForm::Unit { template: true, .. });
     let several = process.several || template;
     let Some(port) = programs::port(argv) else {
         return match several {
@@ -40,7 +40,7 @@ pub(super) fn port(
 }
 
 /// The port of a single process whose command names none.
-fn fixed_port(process: &Process, argv: &[String]) -> Option<String> {
+fn fixed_port(process: &SupervisedProcess, argv: &[String]) -> Option<String> {
     let mut told = process
         .env
         .iter()

@@ -1,8 +1,8 @@
 //! Changing a shell's text: the launcher in front of its last command, by `exec`.
 
-use super::super::command_line::{Line, base};
+use super::super::command_line::{CommandLine, base};
 use super::super::programs;
-use super::super::shell::{Joiner, Piece, join, split};
+use super::super::shell::{Joiner, ShellPiece, join, split};
 use super::super::wrappers;
 
 /// The text with its main command started by `exec`, with `before` in front of it (the launcher, or nothing), and the
@@ -14,7 +14,7 @@ pub(super) fn exec_main(
     change: impl FnOnce(&str, &[String]) -> String,
 ) -> Option<Changed> {
     let pieces = split(text, true);
-    let line = Line::script(text);
+    let line = CommandLine::script(text);
     let (at, _) = line.main()?;
     // The line looks through shells within shells; there the places are another text's.
     let piece = pieces
@@ -62,7 +62,7 @@ pub(super) struct Changed {
     pub(super) needs_bash: bool,
 }
 
-fn pipeline_end(pieces: &[Piece], start: usize) -> usize {
+fn pipeline_end(pieces: &[ShellPiece], start: usize) -> usize {
     let mut end = start + 1;
     while end < pieces.len() && pieces[end - 1].joiner == Joiner::Pipe {
         end += 1;
@@ -189,7 +189,7 @@ pub(in super::super) fn unwrap_runner(
         }
         _ => match named(&rest, scripts) {
             Some(script) => {
-                let line = Line::script(script);
+                let line = CommandLine::script(script);
                 match &line.commands[..] {
                     [one] if !programs::runner(base(&one[0])) => local(one),
                     _ => guess(),

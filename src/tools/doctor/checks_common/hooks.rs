@@ -4,16 +4,16 @@ use std::path::Path;
 
 use super::super::checks as check;
 use super::super::command_line::base;
-use super::super::model::{Form, Hook, Place, Process, Supervisor};
+use super::super::model::{CommandForm, Hook, SourcePlace, SupervisedProcess, Supervisor};
 use super::super::shell;
-use super::{Help, Judge};
+use super::{Help, ProcessJudge};
 use crate::config::Severity;
 use crate::config::duration::format;
 
 /// Where the proxy listens, and commands ask, if nobody says otherwise.
 pub(super) const DEFAULT_SOCKET: &str = "/run/lameduck/lameduck.sock";
 
-impl Judge<'_> {
+impl ProcessJudge<'_> {
     pub(super) fn hooks(&mut self) {
         let process = self.process;
         for hook in &process.hooks {
@@ -118,7 +118,7 @@ impl Judge<'_> {
         &mut self,
         pool: Option<&str>,
         admin: Option<&str>,
-        place: &Place,
+        place: &SourcePlace,
         help: &Help,
     ) {
         let process = self.process;
@@ -184,10 +184,10 @@ impl Judge<'_> {
 }
 
 /// A hook as its file writes it.
-fn hook_line(process: &Process, hook: &Hook, words: &[String]) -> String {
+fn hook_line(process: &SupervisedProcess, hook: &Hook, words: &[String]) -> String {
     let Hook { key, .. } = hook;
     match process.form {
-        Form::Unit { .. } => {
+        CommandForm::Unit { .. } => {
             let quoted: Vec<_> = words
                 .iter()
                 .map(|word| match word.contains([' ', '"', '\'']) {
@@ -197,7 +197,7 @@ fn hook_line(process: &Process, hook: &Hook, words: &[String]) -> String {
                 .collect();
             format!("{key}=-{}", quoted.join(" "))
         }
-        Form::Container { .. } => {
+        CommandForm::Container { .. } => {
             let list: Vec<_> = words
                 .iter()
                 .map(|word| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")))

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::super::arithmetic::Sum;
 use super::super::checks as check;
-use super::super::command_line::Launch;
-use super::super::finding::Findings;
-use super::super::model::{Expected, Kill, Process, Supervisor};
+use super::super::command_line::ExecLaunch;
+use super::super::finding::DoctorFindings;
+use super::super::model::{Expected, Kill, SupervisedProcess, Supervisor};
 use super::super::programs;
-use super::super::proxy::Proxy;
-use super::{Assumed, Corrections, Help, Judge};
+use super::super::proxy::ProxySide;
+use super::{Assumed, Corrections, Help, ProcessJudge};
 use crate::config::Severity;
 use crate::config::duration::format;
 
@@ -28,10 +28,10 @@ pub(super) struct Needs {
 impl Needs {
     /// With everything put right that is to be: a longer drain takes longer.
     pub(super) fn of(
-        process: &Process,
-        launch: Option<&Launch>,
+        process: &SupervisedProcess,
+        launch: Option<&ExecLaunch>,
         fix: &Corrections,
-        proxy: &Proxy,
+        proxy: &ProxySide,
         assumed: Assumed,
     ) -> Self {
         let mut must = Sum::default().and(process.slept, "sleep before the signal");
@@ -97,7 +97,7 @@ impl Needs {
 }
 
 /// The time between the signal and SIGKILL, in words.
-fn killed(process: &Process, after: Duration) -> String {
+fn killed(process: &SupervisedProcess, after: Duration) -> String {
     let default = if process.kill.written {
         ""
     } else {
@@ -115,9 +115,9 @@ fn killed(process: &Process, after: Duration) -> String {
     )
 }
 
-impl Judge<'_> {
+impl ProcessJudge<'_> {
     /// Whether the supervisor waits for long enough.
-    pub(super) fn times(&mut self, launch: Option<&Launch>) {
+    pub(super) fn times(&mut self, launch: Option<&ExecLaunch>) {
         let process = self.process;
         if launch.is_some_and(|launch| launch.no_port || launch.is_unknown) {
             return;
@@ -190,9 +190,9 @@ impl Judge<'_> {
 
 /// One place decides whether a kill timeout is long enough: the finding, and what must be said beside the time.
 fn too_short(
-    process: &Process,
+    process: &SupervisedProcess,
     needs: &Needs,
-) -> Option<(Severity, check::Check, String, &'static str)> {
+) -> Option<(Severity, check::DoctorCheck, String, &'static str)> {
     const INT: &str = "stop_signal = \"SIGINT\"";
     let supervisor = process.supervisor;
     let written = process.kill.after?;
@@ -226,7 +226,7 @@ fn too_short(
 }
 
 /// lameduck's own process.
-pub(super) fn itself(process: &Process, proxy: &Proxy, found: &mut Findings) {
+pub(super) fn itself(process: &SupervisedProcess, proxy: &ProxySide, found: &mut DoctorFindings) {
     let must = Sum::default().and(proxy.deadline(), "of [server] deadline, lame duck included");
     let needs = Needs {
         all: must.clone().and(Duration::from_secs(1), "slack"),

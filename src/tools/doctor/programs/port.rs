@@ -44,7 +44,7 @@ pub(in super::super) enum Value {
 
 /// A port that a command names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct Port {
+pub(in super::super) struct NamedPort {
     pub(in super::super) value: Value,
     /// Its word.
     pub(in super::super) at: usize,
@@ -53,7 +53,7 @@ pub(in super::super) struct Port {
 }
 
 /// Where a command says that it listens.
-pub(in super::super) fn port(argv: &[String]) -> Option<Port> {
+pub(in super::super) fn port(argv: &[String]) -> Option<NamedPort> {
     const OPTIONS: [&str; 18] = [
         "--port",
         "-p",
@@ -75,10 +75,10 @@ pub(in super::super) fn port(argv: &[String]) -> Option<Port> {
         "--urls",
     ];
     let program = main(argv).map_or("", |(_, program)| program);
-    let parse = |text: &str, at: usize, before: &str| -> Option<Port> {
+    let parse = |text: &str, at: usize, before: &str| -> Option<NamedPort> {
         let found = |value: Value, head: &str| {
             let before = format!("{before}{head}");
-            Some(Port { value, at, before })
+            Some(NamedPort { value, at, before })
         };
         if text.starts_with("unix:") || text.starts_with('/') {
             return found(Value::Socket, "");

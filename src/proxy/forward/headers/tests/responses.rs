@@ -5,7 +5,7 @@ use crate::proxy::h1::method::Method;
 
 const SAME: ResponseEdit = ResponseEdit {
     close: false,
-    client_version: Version::Http11,
+    client_version: HttpVersion::Http11,
     framing: ClientFraming::Same,
     via: false,
     hsts: 0,
@@ -15,14 +15,14 @@ fn respond_to(text: &str, method: Method, edit: &ResponseEdit) -> String {
     let (mut head, mut again, mut out) = (ResponseHead::new(), ResponseHead::new(), Vec::new());
     assert_eq!(
         head.parse(text.as_bytes(), method, true, 8192),
-        Ok(Progress::Complete),
+        Ok(HeadProgress::Complete),
         "{text}"
     );
     write_response(&mut out, text.as_bytes(), &head, edit);
     let written = String::from_utf8(out).unwrap();
     assert_eq!(
         again.parse(written.as_bytes(), method, true, 8192),
-        Ok(Progress::Complete),
+        Ok(HeadProgress::Complete),
         "{written}"
     );
     assert_eq!(
@@ -107,7 +107,7 @@ fn framings() {
         "HTTP/1.1 200 OK\r\nTrailer: A\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     let old = ResponseEdit {
-        client_version: Version::Http10,
+        client_version: HttpVersion::Http10,
         ..SAME
     };
     assert_eq!(
@@ -179,12 +179,12 @@ fn the_framing_that_a_client_can_take() {
             ..ResponseHead::new()
         };
         assert_eq!(
-            ClientFraming::choose(&head, Version::Http10),
+            ClientFraming::choose(&head, HttpVersion::Http10),
             old,
             "{body:?}"
         );
         assert_eq!(
-            ClientFraming::choose(&head, Version::Http11),
+            ClientFraming::choose(&head, HttpVersion::Http11),
             new,
             "{body:?}"
         );

@@ -5,13 +5,19 @@ use super::*;
 /// RFC 9112 §6; the spellings are tested in `framing`.
 #[test]
 fn bodies() {
-    assert_eq!(post("").unwrap().body, Body::None);
-    assert_eq!(post("Content-Length: 5\r\n").unwrap().body, Body::Length(5));
+    assert_eq!(post("").unwrap().body, RequestBody::None);
+    assert_eq!(
+        post("Content-Length: 5\r\n").unwrap().body,
+        RequestBody::Length(5)
+    );
     assert_eq!(
         post("Transfer-Encoding: chunked\r\n").unwrap().body,
-        Body::Chunked
+        RequestBody::Chunked
     );
-    assert_eq!(get("Content-Length: 5\r\n").unwrap().body, Body::Length(5));
+    assert_eq!(
+        get("Content-Length: 5\r\n").unwrap().body,
+        RequestBody::Length(5)
+    );
     assert!(post("Content-Length: 0\r\n").unwrap().body.is_empty());
     for (fields, error) in [
         (
