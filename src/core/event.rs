@@ -1,4 +1,4 @@
-//! What goes into [`Backend::step`](super::backend::BackendState::step) and what comes out of it.
+//! What goes into [`BackendState::step`](super::backend::BackendState::step) and what comes out of it.
 
 use super::Time;
 use super::drain::{Actor, DrainSpec, Outcome};

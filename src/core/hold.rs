@@ -69,7 +69,7 @@ pub enum Admission {
     },
     /// 503 with `Retry-After`.
     Fail(HoldRefusal),
-    /// It may try a backend for which [`Backend::may_fail_open`](super::backend::BackendState::may_fail_open) holds.
+    /// It may try a backend for which [`BackendState::may_fail_open`](super::backend::BackendState::may_fail_open) holds.
     FailOpen,
 }
 

@@ -24,7 +24,7 @@ pub trait HangUpSocket: AsyncRead + AsFd + Unpin + Sized {
     /// Waits for the peer's end, whatever stands unread before it: `Ok` where it has finished sending, an error where
     /// the connection is broken. After the first `Ok` nothing more is heard.
     ///
-    /// For this the runtime has to forget what has come, so the next read has to [`Socket::receive`].
+    /// For this the runtime has to forget what has come, so the next read has to [`HangUpSocket::receive`].
     fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match self.readiness(END) {

@@ -186,7 +186,7 @@ impl Writer {
     }
 
     /// A fault of ours in one message must not end the task: nobody would close a gate any more. Says whether it
-    /// went well; if not, whoever waits for the answer is told [`super::Refusal::Failed`].
+    /// went well; if not, whoever waits for the answer is told [`super::RegistryError::Failed`].
     fn guarded(&mut self, act: impl FnOnce(&mut Self)) -> bool {
         let sound = catch_unwind(AssertUnwindSafe(|| act(self))).is_ok();
         if !sound {

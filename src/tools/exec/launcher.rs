@@ -1,4 +1,4 @@
-//! The launcher's loop: waits, tells [`Launch`] what happened, and carries out what it says.
+//! The launcher's loop: waits, tells [`AppLaunch`] what happened, and carries out what it says.
 
 use std::time::{Duration, Instant};
 
