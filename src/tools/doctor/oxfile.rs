@@ -122,7 +122,7 @@ pub(super) fn hook_words(command: &str) -> Vec<String> {
     Line::parse(command).argv
 }
 
-/// A signal's name without `SIG`.
+/// A signal's name without `SIG`; for all readers.
 pub(super) fn signal(name: &str) -> String {
     let name = name.trim().to_ascii_uppercase();
     match name.as_str() {
