@@ -22,7 +22,7 @@ use super::hang_up::HangUpSocket;
 #[derive(Debug)]
 pub struct Plain<S> {
     socket: S,
-    /// The runtime may not know that something has come: see [`Socket::poll_end`].
+    /// The runtime may not know that something has come: see [`HangUpSocket::poll_end`].
     is_put_aside: bool,
 }
 

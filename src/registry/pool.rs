@@ -350,12 +350,7 @@ impl PoolState {
     pub fn view(&self) -> PoolView {
         PoolView {
             name: self.name.to_string(),
-            balance: match self.config.balance {
-                config::Balance::LeastRequests => "least_requests",
-                config::Balance::RoundRobin => "round_robin",
-                config::Balance::Random => "random",
-            }
-            .to_owned(),
+            balance: self.config.balance.as_str().to_owned(),
             eligible: self.both().filter(|both| takes_requests(*both)).count(),
             held: self.shared.held.load(Ordering::Relaxed),
             backends: self

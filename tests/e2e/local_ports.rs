@@ -80,8 +80,8 @@ async fn local_ports_that_are_used_up_are_named_with_their_remedy() {
     })
     .await;
 
-    // As many as there are ports: the probe has one of them, so that some of these find none already.
-    let busy: Vec<_> = (0..4)
+    // More than there are ports, whether or not a probe has one of them at this moment.
+    let busy: Vec<_> = (0..6)
         .map(|_| tokio::spawn(async move { get(address, "/slow?ms=4000").await }))
         .collect();
     let shortages = async || {

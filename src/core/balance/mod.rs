@@ -2,6 +2,9 @@
 //!
 //! A [`Balancer`] is built once per snapshot. [`Balancer::pick`] allocates nothing and takes no lock; what
 //! changes from pick to pick (a cursor, a random number) is the caller's.
+//!
+//! The caller is `enter` in `src/proxy/upstream/mod.rs`. It decides what retries, slow start, suspicion and
+//! `max_in_flight` rule out, and says so in `excluded`, pick after pick. Nothing of the request comes here.
 
 mod least_requests;
 mod random;
@@ -19,11 +22,12 @@ pub enum Algorithm {
     Random,
 }
 
-/// An eligible backend, as the balancer sees it.
+/// An eligible backend, as the balancer sees it. For requests, it is implemented in `src/proxy/upstream/mod.rs`; the
+/// numbers are kept in `src/registry/endpoint.rs`.
 pub trait Candidate {
     /// Requests in flight on it now.
     fn in_flight(&self) -> u32;
-    /// Its share. 0: only where there is nothing else.
+    /// Its share. 0: none; it is never picked.
     fn weight(&self) -> u32;
 }
 

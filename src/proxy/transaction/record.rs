@@ -1,4 +1,7 @@
 //! What is remembered of a request for its log line and the metrics, and the same for what never became one.
+//!
+//! The request's stations note here what they learn. What an attempt notes replaces what the one before it noted; bytes
+//! and attempts add up. At the end it becomes a line's fields, as `src/telemetry/access_log/record.rs` has them.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -15,7 +15,8 @@ const MAX_FIELD: usize = 2048;
 /// Marks text that was left out.
 const MORE: &[u8] = "…".as_bytes();
 
-/// Room that any line of this record fits in: no byte becomes more than six.
+/// Room that any line of this record fits in: no byte becomes more than six. Each field of text has to be in the list:
+/// a line without room is dropped.
 pub(super) fn room(record: &AccessRecord<'_>) -> usize {
     /// Names, punctuation, numbers, the date, and the marks of what was left out.
     const FIXED: usize = 1024;

@@ -1,4 +1,6 @@
-//! What a line tells.
+//! What a line tells. `src/proxy/transaction/record.rs` fills it, `format.rs` writes it.
+//!
+//! The compiler asks for a new field in the former, for requests. A field that `format.rs` leaves out, it passes over.
 
 use std::time::Duration;
 

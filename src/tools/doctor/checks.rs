@@ -1,4 +1,6 @@
 //! The catalogue: every check with the reason for it. docs/doctor.md has one section for each; a test compares.
+//!
+//! A constant may be called otherwise than its code: to see where `behind-shell` is found, look for `check::SHELL`.
 
 /// A check: the code in `error[code]`, and why it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

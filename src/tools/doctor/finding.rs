@@ -48,7 +48,7 @@ impl DoctorFindings {
         }
     }
 
-    /// It will cut requests.
+    /// It will cut requests. `instead` is what to paste: settings, each a line in the file's own syntax.
     pub(super) fn error(
         &mut self,
         check: DoctorCheck,
@@ -59,7 +59,7 @@ impl DoctorFindings {
         self.add(Severity::Error, check, place, what.into(), instead.into());
     }
 
-    /// It may cut requests.
+    /// It may cut requests. `instead` as for [`Findings::error`].
     pub(super) fn warning(
         &mut self,
         check: DoctorCheck,

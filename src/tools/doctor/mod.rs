@@ -3,6 +3,7 @@
 //! In reading order: [`checks`] is the catalogue; `model` is what every reader makes of its file: processes, and
 //! how they are stopped; `checks_common` holds the checks that are the same under every supervisor, `arithmetic` their sums;
 //! `advice` writes what is to be written instead, in the file's own syntax.
+//! A check that one supervisor alone can fail is in its reader, which gives its findings to `finding` at once.
 //! One reader for each supervisor (`oxfile`, `pm2`, `systemd`, `supervisord`, `kubernetes`, `compose`) over three
 //! forms of text (`toml` for TOML, `yaml` for YAML and JSON, `ini`). `recognise` tells them apart.
 //! Command lines are split by `shell`, looked through by `wrappers`, and understood by `command_line` and `programs`.

@@ -129,7 +129,7 @@ pub(super) fn hook_words(command: &str) -> Vec<String> {
     CommandLine::parse(command).argv
 }
 
-/// A signal's name without `SIG`.
+/// A signal's name without `SIG`; for all readers.
 pub(super) fn signal(name: &str) -> String {
     let name = name.trim().to_ascii_uppercase();
     match name.as_str() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use lameduck::tools::demo::proxy::POOL;
 use lameduck::tools::doctor::{DoctorOptions, Input, examine};
 
+use super::oxmgr::StandIn;
 use super::processes::{pm2_at, python, supervisord_text};
 use super::{Fleet, INSTANCES, PATIENCE, journals, run};
 use crate::harness::{exe, skip, turn};
@@ -168,4 +169,34 @@ async fn supervisord_with_pasted_advice_loses_nothing() {
         .await;
     daemon.signal(libc::SIGTERM).unwrap();
     daemon.wait(PATIENCE).await.unwrap();
+}
+
+/// Under the stand-in, as the real Oxmgr is not to be had from a registry.
+#[tokio::test]
+async fn oxmgr_s_stand_in_with_pasted_advice_loses_nothing() {
+    let _turn = turn().await;
+    let fleet = Fleet::start("").await;
+    let file = format!(
+        "version = 1\n[[apps]]\nname = \"app\"\ncommand = \"{}\"\ninstances = {INSTANCES}\n\
+         stop_signal = \"SIGTERM\"\nstop_timeout_secs = 10\n",
+        app(&fleet)
+    );
+    let mut lines: Vec<String> = file.lines().map(str::to_owned).collect();
+    for setting in advice("oxfile.toml", &file) {
+        let key = format!("{} =", setting.split(" =").next().unwrap());
+        lines.retain(|line| !line.starts_with(&key));
+        lines.push(setting);
+    }
+    let file = lines.join("\n") + "\n";
+    clean("oxfile.toml", &file);
+    let mut daemon = StandIn::start_file(&fleet, &with_launcher(&file)).await;
+    fleet
+        .survives("Oxmgr's stand-in, advice", async || {
+            for n in 0..INSTANCES {
+                daemon.restart(n).await;
+                daemon.reload(n).await;
+            }
+            fleet.ready(INSTANCES).await;
+        })
+        .await;
 }

@@ -26,9 +26,12 @@ struct App {
     instances: usize,
     stop_signal: String,
     stop_timeout_secs: u64,
+    #[serde(default)]
     wait_ready: bool,
+    #[serde(default)]
     ready_timeout_secs: u64,
-    health_cmd: String,
+    /// As a shell's line; without one, a process that runs is healthy.
+    health_cmd: Option<String>,
 }
 
 impl App {
@@ -51,7 +54,7 @@ impl App {
 }
 
 /// One daemon; like Oxmgr's, it does one thing at a time.
-struct StandIn<'a> {
+pub(super) struct StandIn<'a> {
     fleet: &'a Fleet,
     app: App,
     running: Vec<ChildProcess>,
@@ -59,7 +62,12 @@ struct StandIn<'a> {
 
 impl<'a> StandIn<'a> {
     async fn start(fleet: &'a Fleet) -> Self {
-        let oxfile: Oxfile = toml::from_str(&fleet.deployed("oxmgr/oxfile.toml")).unwrap();
+        Self::start_file(fleet, &fleet.deployed("oxmgr/oxfile.toml")).await
+    }
+
+    /// Starts what an Oxfile says.
+    pub(super) async fn start_file(fleet: &'a Fleet, text: &str) -> Self {
+        let oxfile: Oxfile = toml::from_str(text).unwrap();
         let app = oxfile.apps.into_iter().next().unwrap();
         assert_eq!(app.instances, INSTANCES);
         let mut daemon = Self {
@@ -95,7 +103,10 @@ impl<'a> StandIn<'a> {
     }
 
     fn healthy(&self, n: usize) -> bool {
-        let (sh, script) = self.app.health_cmd.split_once(" -c ").unwrap();
+        let Some(health_cmd) = &self.app.health_cmd else {
+            return true;
+        };
+        let (sh, script) = health_cmd.split_once(" -c ").unwrap();
         let mut command = self.fleet.command(sh.as_ref());
         command
             .arg("-c")
@@ -120,7 +131,7 @@ impl<'a> StandIn<'a> {
         }
     }
 
-    async fn restart(&mut self, n: usize) {
+    pub(super) async fn restart(&mut self, n: usize) {
         let old = self.running.remove(n);
         self.terminate(old).await;
         let new = self.spawn(n).await;
@@ -128,7 +139,7 @@ impl<'a> StandIn<'a> {
     }
 
     /// The replacement first, the old one's end after it: for a while both have the same name.
-    async fn reload(&mut self, n: usize) {
+    pub(super) async fn reload(&mut self, n: usize) {
         let new = self.spawn(n).await;
         let old = std::mem::replace(&mut self.running[n], new);
         self.terminate(old).await;

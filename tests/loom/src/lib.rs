@@ -13,20 +13,20 @@ mod tests {
     use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use loom::thread::{self, JoinHandle};
 
-    use super::gate::{Gate, Left};
-    use super::room::Room;
+    use super::gate::{Gate, GateLeave};
+    use super::room::CapacityWaiters;
 
     /// Enters and leaves; what leaving found, if it got in.
-    fn visitor(gate: &Arc<Gate>) -> JoinHandle<Option<Left>> {
+    fn visitor(gate: &Arc<Gate>) -> JoinHandle<Option<GateLeave>> {
         let gate = gate.clone();
         thread::spawn(move || gate.try_enter().then(|| gate.leave()))
     }
 
-    fn last_outs(visitors: Vec<JoinHandle<Option<Left>>>) -> usize {
+    fn last_outs(visitors: Vec<JoinHandle<Option<GateLeave>>>) -> usize {
         visitors
             .into_iter()
             .map(|visitor| visitor.join().unwrap())
-            .filter(|left| *left == Some(Left::LastOut))
+            .filter(|left| *left == Some(GateLeave::LastOut))
             .count()
     }
 
@@ -78,9 +78,9 @@ mod tests {
             gate.open();
             let second = gate.close();
             match visitor.join().unwrap() {
-                Some(Left::LastOut) => assert!(first + second > 0),
+                Some(GateLeave::LastOut) => assert!(first + second > 0),
                 // It left while the gate was open: nobody was told, and nobody waits.
-                Some(Left::Busy) | None => assert_eq!(second, 0),
+                Some(GateLeave::Busy) | None => assert_eq!(second, 0),
             }
         });
     }
@@ -123,7 +123,7 @@ mod tests {
                     thread::spawn(move || {
                         done.fetch_add(1, Ordering::Relaxed);
                         let left = gate.leave();
-                        if left == Left::LastOut {
+                        if left == GateLeave::LastOut {
                             assert_eq!(done.load(Ordering::Relaxed), 2);
                         }
                         left
@@ -133,7 +133,7 @@ mod tests {
             let told = leavers
                 .into_iter()
                 .map(|leaver| leaver.join().unwrap())
-                .filter(|left| *left == Left::LastOut)
+                .filter(|left| *left == GateLeave::LastOut)
                 .count();
             assert_eq!(told, 1);
         });
@@ -151,7 +151,7 @@ mod tests {
             let other = visitor.join().unwrap();
             let told = [Some(own), other]
                 .into_iter()
-                .filter(|left| *left == Some(Left::LastOut))
+                .filter(|left| *left == Some(GateLeave::LastOut))
                 .count();
             // Ours and, if it was still inside when the gate closed, possibly the visitor's before ours.
             assert!(
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn who_waits_for_room_is_never_forgotten() {
         loom::model(|| {
-            let (gate, room) = (Arc::new(Gate::new(true)), Arc::new(Room::new()));
+            let (gate, room) = (Arc::new(Gate::new(true)), Arc::new(CapacityWaiters::new()));
             assert!(gate.try_enter_below(1));
             let told = Arc::new(AtomicUsize::new(0));
             let leaver = thread::spawn({
@@ -194,9 +194,9 @@ mod tests {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(|| {
-            let (gate, room) = (Arc::new(Gate::new(true)), Arc::new(Room::new()));
+            let (gate, room) = (Arc::new(Gate::new(true)), Arc::new(CapacityWaiters::new()));
             let told = Arc::new(AtomicUsize::new(0));
-            let leave = |gate: &Gate, room: &Room, told: &AtomicUsize| {
+            let leave = |gate: &Gate, room: &CapacityWaiters, told: &AtomicUsize| {
                 gate.leave();
                 if room.is_wanted() {
                     told.fetch_add(1, Ordering::Relaxed);
