@@ -8,8 +8,10 @@ use event::requests;
 pub use event::{
     DEFAULT_DRAIN, DrainEnd, LaunchEffect, LaunchEvent, LaunchPlan, ProcessExit, signal_name,
 };
+use exit::LEFTOVERS;
 
 mod event;
+mod exit;
 
 /// SIGHUP and its like go to the app as they come; these three are drained for first.
 const STOPS: [i32; 3] = [2, 3, 15];
@@ -28,10 +30,6 @@ const SAME_SIGNAL: Time = Time::from_secs(1);
 const UNKNOWN: Time = Time::from_secs(1);
 /// The proxy tells of the drain's deadline itself; it may be this late.
 const SLACK: Time = Time::from_millis(500);
-/// After the app's death in mid-drain: how long to wait for the proxy's count of what was lost.
-const COUNT: Time = Time::from_millis(300);
-/// What the app leaves running gets this long after SIGTERM.
-const LEFTOVERS: Time = Time::from_secs(5);
 /// An app that failed to become ready gets this long after SIGTERM.
 const FAILED: Time = Time::from_secs(5);
 /// After this long without readiness, and again after twice the time, it is said why.
@@ -368,81 +366,6 @@ impl AppLaunch {
             } => self.bury(fate, leftovers, now, todo),
             _ => {}
         }
-    }
-
-    fn exited(
-        &mut self,
-        fate: ProcessExit,
-        leftovers: bool,
-        now: Time,
-        todo: &mut Vec<LaunchEffect>,
-    ) {
-        match self.phase {
-            LaunchPhase::LameDuck { signal, .. }
-            | LaunchPhase::Draining { signal, .. }
-            | LaunchPhase::Pause { signal, .. } => {
-                let name = signal_name(signal);
-                todo.push(LaunchEffect::Say(format!(
-                    "the app died while it was draining, before {name} was passed on to it ({fate})"
-                )));
-                if matches!(self.phase, LaunchPhase::Draining { .. }) {
-                    let until = now + COUNT;
-                    self.phase = LaunchPhase::Counting {
-                        fate,
-                        leftovers,
-                        until,
-                    };
-                } else {
-                    self.bury(fate, leftovers, now, todo);
-                }
-            }
-            LaunchPhase::Failing { .. } => self.bury(ProcessExit::GivenUp, leftovers, now, todo),
-            LaunchPhase::Running => {
-                if self.plan.port && !self.ready && fate != ProcessExit::Code(0) {
-                    todo.push(LaunchEffect::Say(format!(
-                        "the app ended before it was ready ({fate})"
-                    )));
-                }
-                if leftovers {
-                    todo.push(LaunchEffect::Say(format!(
-                        "the app's first process has ended ({fate}) and left others running: they are told to stop. \
-                         Under a launcher an app stays in the foreground: turn its daemon mode off, or start its \
-                         server with `exec`"
-                    )));
-                }
-                self.bury(fate, leftovers, now, todo);
-            }
-            LaunchPhase::Forwarded { .. } => self.bury(fate, leftovers, now, todo),
-            LaunchPhase::Counting { .. } | LaunchPhase::Leftovers { .. } | LaunchPhase::Over => {}
-        }
-    }
-
-    fn bury(
-        &mut self,
-        fate: ProcessExit,
-        leftovers: bool,
-        now: Time,
-        todo: &mut Vec<LaunchEffect>,
-    ) {
-        if leftovers {
-            // The instance leaves now, not when the last of them has ended.
-            todo.push(LaunchEffect::StopRegistering);
-            todo.push(LaunchEffect::DropLease);
-            // A shell may end at SIGINT before what it has started, which got it, too, and is stopping.
-            let told = !matches!(self.phase, LaunchPhase::Forwarded { signal: INT, .. });
-            if told {
-                todo.push(LaunchEffect::SendAll(TERM));
-            }
-            let until = now + LEFTOVERS;
-            self.phase = LaunchPhase::Leftovers { fate, until, told };
-        } else {
-            self.end(fate, todo);
-        }
-    }
-
-    fn end(&mut self, fate: ProcessExit, todo: &mut Vec<LaunchEffect>) {
-        self.phase = LaunchPhase::Over;
-        todo.push(LaunchEffect::End(fate));
     }
 
     fn pass_time(&mut self, now: Time, todo: &mut Vec<LaunchEffect>) {

@@ -1,5 +1,6 @@
 //! One test for each rule. `s(n)`: n seconds after the start.
 
+use super::exit::COUNT;
 use super::*;
 
 fn s(seconds: u64) -> Time {
