@@ -8,5 +8,5 @@ use lameduck::cli::Cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    ExitCode::from(Cli::run())
+    ExitCode::from(Cli::run_command_line())
 }

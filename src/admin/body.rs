@@ -21,7 +21,7 @@ const LIMIT: usize = 64 * 1024;
 /// (closing with unread data resets the connection).
 const DISCARD: usize = 8 * 1024 * 1024;
 /// Time for a body to be complete.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the body before anything else looks at the request: no handler meets a slow or an endless one.
 pub(super) async fn intake(request: Request, next: Next) -> Response {
@@ -46,10 +46,11 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ProblemDocument>
     if headers.contains_key(header::EXPECT) && announced > LIMIT as u64 {
         return Err(too_large());
     }
-    tokio::time::timeout(PATIENCE, collect(body))
+    tokio::time::timeout(BODY_TIMEOUT, collect(body))
         .await
         .unwrap_or_else(|_elapsed| {
-            let detail = format!("The body was not complete within {PATIENCE:?}. Send it at once.");
+            let detail =
+                format!("The body was not complete within {BODY_TIMEOUT:?}. Send it at once.");
             Err(ProblemDocument::new(ProblemKind::BodyTooSlow, detail))
         })
 }

@@ -55,7 +55,7 @@ impl Keeper {
             registry: OnceLock::new(),
             saving: Mutex::new(()),
         });
-        tokio::spawn(keeper.clone().run(keeper.newest.subscribe()));
+        tokio::spawn(keeper.clone().keep_saving(keeper.newest.subscribe()));
         keeper
     }
 
@@ -78,7 +78,7 @@ impl Keeper {
         }));
     }
 
-    async fn run(self: Arc<Self>, mut newest: watch::Receiver<Option<StateVersion>>) {
+    async fn keep_saving(self: Arc<Self>, mut newest: watch::Receiver<Option<StateVersion>>) {
         let mut pause = None;
         loop {
             let patience = pause.unwrap_or(LOOK);

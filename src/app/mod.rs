@@ -132,7 +132,7 @@ impl RunOptions {
 ///
 /// # Errors
 /// What kept it from starting. Once it serves, nothing ends it but a signal.
-pub fn run(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
+pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     clock::now();
     panics::install_hook().context("can't start the thread that logs panics")?;
     for note in &loaded.notes {
@@ -203,7 +203,7 @@ pub fn run(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         let vitals = lifecycle.vitals().clone();
         wiring::keep_tasks(&vitals, &lifecycle, &handle, &plane);
         let of = threads.clone();
-        let collect = move || collector::run(of.clone());
+        let collect = move || collector::collect_memory(of.clone());
         tokio::spawn(panics::restart("the collector of memory", collect));
         metrics.watch(vitals.clone());
         lifecycle.serving(plane.clone(), metrics, listeners.addresses());
@@ -250,7 +250,7 @@ pub fn run(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         let told = lifecycle.told_to_stop().unwrap_or_else(clock::now);
         let lame_since = lifecycle.lame_since();
         service.stopping(server.deadline);
-        let farewell = shutdown::run(&plane, &mut listeners, &server, told, lame_since).await;
+        let farewell = shutdown::shut_down(&plane, &mut listeners, &server, told, lame_since).await;
         info!(
             cut = farewell.cut,
             took_ms = farewell.took.as_millis() as u64,

@@ -29,7 +29,7 @@ impl WatchedPool {
     }
 
     /// What they hold now, if they are worth a look. May wait for the disk.
-    fn look(&mut self) -> Option<Result<Arc<BackendTls>, String>> {
+    fn reload_files(&mut self) -> Option<Result<Arc<BackendTls>, String>> {
         if !self.files.have_changed() {
             return None;
         }
@@ -39,7 +39,7 @@ impl WatchedPool {
 }
 
 /// Runs for as long as the process.
-pub async fn run(lifecycle: Arc<Lifecycle>, registry: Handle, counted: Arc<Inventory>) {
+pub async fn renew_clients(lifecycle: Arc<Lifecycle>, registry: Handle, counted: Arc<Inventory>) {
     let mut watched: HashMap<String, WatchedPool> = HashMap::new();
     let mut round = interval(ROUND);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -55,7 +55,7 @@ pub async fn run(lifecycle: Arc<Lifecycle>, registry: Handle, counted: Arc<Inven
             let mut one = known
                 .filter(|one| one.settings.is_written_like(tls))
                 .unwrap_or_else(|| WatchedPool::new(tls));
-            let looked = tokio::task::spawn_blocking(move || (one.look(), one)).await;
+            let looked = tokio::task::spawn_blocking(move || (one.reload_files(), one)).await;
             let Ok((seen, mut one)) = looked else {
                 continue;
             };

@@ -44,7 +44,7 @@ pub fn watch(lifecycle: Arc<Lifecycle>, vitals: Arc<Vitals>) -> io::Result<()> {
             match ready {
                 Ok((runtime, signals)) => {
                     let _ = started.send(Ok(()));
-                    runtime.block_on(run(signals, &lifecycle, &vitals));
+                    runtime.block_on(handle_signals(signals, &lifecycle, &vitals));
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -72,7 +72,7 @@ impl ProcessSignals {
     }
 }
 
-async fn run(mut signals: ProcessSignals, lifecycle: &Lifecycle, vitals: &Vitals) {
+async fn handle_signals(mut signals: ProcessSignals, lifecycle: &Lifecycle, vitals: &Vitals) {
     let mut round = interval(BEAT);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = StallWatch::default();
@@ -94,7 +94,7 @@ async fn run(mut signals: ProcessSignals, lifecycle: &Lifecycle, vitals: &Vitals
             _ = round.tick() => {
                 let passed = looked.elapsed();
                 looked = Instant::now();
-                if let Some(change) = watch.look(vitals, passed) {
+                if let Some(change) = watch.check_vitals(vitals, passed) {
                     tell(change);
                 }
             }

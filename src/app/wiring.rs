@@ -119,17 +119,17 @@ pub fn keep_tasks(
         ended.lost("the registry", "its task has ended");
     });
     let of = plane.clone();
-    let reap = move || reaper::run(of.clone());
+    let reap = move || reaper::reap_idle(of.clone());
     tokio::spawn(panics::restart("the reaper of idle connections", reap));
     let of = plane.certificates.clone();
-    let watch = move || tls::watch::run(of.clone());
+    let watch = move || tls::watch::watch_files(of.clone());
     tokio::spawn(panics::restart("the watch over certificates", watch));
     let (of, registry, certificates) = (
         lifecycle.clone(),
         registry.clone(),
         plane.certificates.clone(),
     );
-    let renew = move || renewal::run(of.clone(), registry.clone(), certificates.clone());
+    let renew = move || renewal::renew_clients(of.clone(), registry.clone(), certificates.clone());
     tokio::spawn(panics::restart("the renewal of client certificates", renew));
 }
 

@@ -27,7 +27,7 @@ pub struct CheckArgs {
 /// Check a configuration. What was asked for goes to `out`, messages go to `err`.
 ///
 /// Returns the exit code: 0 good, 1 broken, not there or not to be written to `out`, 2 wrong usage.
-pub fn run(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
+pub fn run_check(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
     let result = resolve(args.config.as_deref(), Flags::default());
     let code = match &result {
         Ok(_) => 0,
@@ -136,7 +136,7 @@ mod tests {
         let line = ["check", "-c", path.to_str().unwrap()];
         let args = CheckCli::parse_from(line.iter().chain(options)).args;
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = run(args, &mut out, &mut err);
+        let code = run_check(args, &mut out, &mut err);
         let prefix = format!("{}/", dir.path().display());
         let shown = |bytes| String::from_utf8(bytes).unwrap().replace(&prefix, "");
         (code, shown(out), shown(err))
@@ -192,7 +192,7 @@ mod tests {
             ..CheckArgs::default()
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        assert_eq!(run(args, &mut out, &mut err), 1);
+        assert_eq!(run_check(args, &mut out, &mut err), 1);
         let err = String::from_utf8(err).unwrap();
         assert!(
             err.starts_with("error: can't read /nowhere/x.toml: no such file or directory\n"),

@@ -17,7 +17,7 @@ pub struct CopyArgs {
 ///
 /// # Errors
 /// When it can't be read or written.
-pub fn run(args: &CopyArgs) -> Result<(), Exit> {
+pub fn run_copy(args: &CopyArgs) -> Result<(), Exit> {
     let to = match args.to.is_dir() {
         true => args.to.join("lameduck"),
         false => args.to.clone(),
@@ -59,14 +59,14 @@ mod tests {
     fn it_can_be_run_there_and_replaced() {
         let dir = tempfile::tempdir().unwrap();
         for to in [dir.path().to_path_buf(), dir.path().join("lameduck")] {
-            run(&CopyArgs { to }).unwrap();
+            run_copy(&CopyArgs { to }).unwrap();
             let meta = dir.path().join("lameduck").metadata().unwrap();
             assert_eq!(meta.permissions().mode() & 0o777, 0o755);
             assert!(meta.len() > 0);
         }
         let to = "/nowhere/lameduck".into();
         assert!(
-            run(&CopyArgs { to })
+            run_copy(&CopyArgs { to })
                 .unwrap_err()
                 .message
                 .contains("/nowhere")

@@ -47,7 +47,7 @@ pub struct DemoArgs {
 }
 
 /// Runs the demo; returns the exit code: 0 if nothing was lost, 1 if something was, 130 if interrupted.
-pub fn run(args: DemoArgs) -> u8 {
+pub fn run_demo(args: DemoArgs) -> u8 {
     // One thread: children are bound to the life of the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

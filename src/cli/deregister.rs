@@ -30,7 +30,7 @@ pub struct DeregisterArgs {
 ///
 /// # Errors
 /// How it ended, if not well.
-pub async fn run(args: DeregisterArgs) -> Result<(), Exit> {
+pub async fn run_deregister(args: DeregisterArgs) -> Result<(), Exit> {
     let client = AdminClient::new(&args.connect)?;
     check_alive(&client).await?;
     let patience = patience(args.timeout.as_deref());

@@ -40,8 +40,8 @@ pub struct DoctorArgs {
 ///
 /// Returns the exit code: 0 nothing, 1 something that will cut requests (with `--strict`: or may), or findings that could
 /// not be written to `out`, 2 wrong usage, or a file that can't be read.
-pub fn run(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
-    let config = match own(args.config.as_deref()) {
+pub fn run_doctor(args: DoctorArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
+    let config = match load_own_config(args.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
             let _ = write!(err, "{}", error.render(false));
@@ -101,7 +101,7 @@ fn unreadable(diagnostic: &Diagnostic) -> bool {
 }
 
 /// lameduck's own configuration: what was named must be good; what was not need not be there.
-fn own(named: Option<&Path>) -> Result<Option<Config>, config::ConfigError> {
+fn load_own_config(named: Option<&Path>) -> Result<Option<Config>, config::ConfigError> {
     let path = named.or_else(|| {
         let mut defaults = config::load::DEFAULT_PATHS.iter().map(Path::new);
         defaults.find(|path| path.exists())

@@ -74,7 +74,7 @@ pub enum UntilArg {
 ///
 /// # Errors
 /// How it ended, if not well.
-pub async fn run(args: DrainArgs) -> Result<(), Exit> {
+pub async fn run_drain(args: DrainArgs) -> Result<(), Exit> {
     let client = AdminClient::new(&args.connect)?;
     if args.restarted_when.is_some() && args.until != UntilArg::Restarted {
         return Err(Exit::usage(
@@ -197,8 +197,11 @@ async fn warn_if_last(client: &AdminClient, drained: &[BackendName]) {
         return;
     };
     let ready = view.backends.iter().filter(|shown| shown.state == "ready");
-    let (taken, left): (Vec<_>, Vec<_>) =
-        ready.partition(|shown| drained.iter().any(|backend| backend.means(&shown.name)));
+    let (taken, left): (Vec<_>, Vec<_>) = ready.partition(|shown| {
+        drained
+            .iter()
+            .any(|backend| backend.matches_name(&shown.name))
+    });
     if !taken.is_empty() && left.is_empty() {
         complain(&format!(
             "warning: no other backend of {pool} is ready: until one is, requests wait or are refused ([pool.hold])"
@@ -279,7 +282,7 @@ impl DrainCall<'_> {
             tokio::time::sleep(LOOK).await;
             if let Ok(pool) = self.client.get::<PoolView>(&path).await {
                 let meant = pool.backends.iter();
-                let meant = meant.filter(|shown| self.backend.means(&shown.name));
+                let meant = meant.filter(|shown| self.backend.matches_name(&shown.name));
                 let in_flight = meant.map(|shown| u64::from(shown.in_flight)).sum();
                 progress.show(&format!(
                     "draining {}: {} in flight, {} s",

@@ -107,7 +107,7 @@ fn time(text: &str) -> Result<Duration, String> {
 
 /// Runs what these words ask for, `exec` the first of them.
 pub fn run_words(words: impl Iterator<Item = OsString>) -> u8 {
-    exec::footprint::start_again();
+    exec::footprint::reexec();
     crate::rt::output::use_no_thread();
     let command = ExecArgs::augment_args(Command::new("exec"))
         .bin_name("lameduck exec")
@@ -118,13 +118,13 @@ pub fn run_words(words: impl Iterator<Item = OsString>) -> u8 {
     };
     let chosen = matches.value_source("drain_timeout") != Some(ValueSource::DefaultValue);
     match ExecArgs::from_arg_matches(&matches) {
-        Ok(args) => run(args, chosen),
+        Ok(args) => run_exec(args, chosen),
         Err(error) => super::exit::explain(&error),
     }
 }
 
 /// Runs it, without a runtime. `chosen`: somebody chose the drain's timeout.
-pub fn run(args: ExecArgs, chosen: bool) -> u8 {
+pub fn run_exec(args: ExecArgs, chosen: bool) -> u8 {
     let client = match AdminClient::new(&args.connect) {
         Ok(client) => client,
         Err(exit) => {
@@ -133,7 +133,7 @@ pub fn run(args: ExecArgs, chosen: bool) -> u8 {
         }
     };
     let (endpoints, token) = client.into_parts();
-    exec::run(ExecOptions {
+    exec::run_launcher(ExecOptions {
         remote: AdminRemote { endpoints, token },
         pool: args.pool.unwrap_or_default(),
         name: args.name,

@@ -28,7 +28,7 @@ pub struct HealthArgs {
 ///
 /// # Errors
 /// 1 if it is not healthy.
-pub async fn run(args: HealthArgs) -> Result<(), Exit> {
+pub async fn run_health(args: HealthArgs) -> Result<(), Exit> {
     let client = AdminClient::new(&args.connect)?;
     let pool = match &args.target {
         TargetName::Pool(pool) => pool,
@@ -71,7 +71,7 @@ fn judge(target: &TargetName, pool: &PoolView) -> (bool, String) {
     let meant: Vec<&BackendView> = pool
         .backends
         .iter()
-        .filter(|shown| wanted.means(&shown.name))
+        .filter(|shown| wanted.matches_name(&shown.name))
         .collect();
     match meant.iter().find(|one| !in_order(one)) {
         Some(bad) => (false, describe(bad)),

@@ -77,7 +77,7 @@ enum CliCommand {
 
 impl Cli {
     /// Does what the process's arguments ask for; returns the exit code.
-    pub fn run() -> u8 {
+    pub fn run_command_line() -> u8 {
         output::take_panics();
         output::finish(Self::run_words())
     }
@@ -96,36 +96,36 @@ impl Cli {
     /// Does what was asked; returns the exit code.
     pub fn dispatch(self) -> u8 {
         match self.command {
-            CliCommand::Run(args) => run::run(args),
+            CliCommand::Run(args) => run::run_server(args),
             CliCommand::Check(args) => check(args),
-            CliCommand::Status(args) => block_on(status::run(args)),
-            CliCommand::Health(args) => block_on(health::run(args)),
-            CliCommand::Drain(args) => block_on(drain::run(args)),
-            CliCommand::Resume(args) => block_on(resume::run(args)),
-            CliCommand::Register(args) => block_on(register::run(args)),
-            CliCommand::Deregister(args) => block_on(deregister::run(args)),
-            CliCommand::Roll(args) => block_on(roll::run(args)),
-            CliCommand::Exec(args) => exec::run(args, false),
-            CliCommand::Reload(args) => block_on(reload::run(args)),
+            CliCommand::Status(args) => block_on(status::run_status(args)),
+            CliCommand::Health(args) => block_on(health::run_health(args)),
+            CliCommand::Drain(args) => block_on(drain::run_drain(args)),
+            CliCommand::Resume(args) => block_on(resume::run_resume(args)),
+            CliCommand::Register(args) => block_on(register::run_register(args)),
+            CliCommand::Deregister(args) => block_on(deregister::run_deregister(args)),
+            CliCommand::Roll(args) => block_on(roll::run_roll(args)),
+            CliCommand::Exec(args) => exec::run_exec(args, false),
+            CliCommand::Reload(args) => block_on(reload::run_reload(args)),
             CliCommand::Doctor(args) => doctor(args),
-            CliCommand::Copy(args) => match copy::run(&args) {
+            CliCommand::Copy(args) => match copy::run_copy(&args) {
                 Ok(()) => 0,
                 Err(exit) => exit.report(),
             },
-            CliCommand::Demo(args) => demo::run(args),
-            CliCommand::DemoApp(args) => crate::tools::demo::app::run(args),
+            CliCommand::Demo(args) => demo::run_demo(args),
+            CliCommand::DemoApp(args) => crate::tools::demo::app::run_demo_app(args),
         }
     }
 }
 
 fn check(mut args: check::CheckArgs) -> u8 {
     args.colour = output::error_colour();
-    check::run(args, &mut AnswerWriter, &mut ErrorWriter)
+    check::run_check(args, &mut AnswerWriter, &mut ErrorWriter)
 }
 
 fn doctor(mut args: doctor::DoctorArgs) -> u8 {
     args.colour = output::colour();
-    doctor::run(args, &mut AnswerWriter, &mut ErrorWriter)
+    doctor::run_doctor(args, &mut AnswerWriter, &mut ErrorWriter)
 }
 
 fn block_on(command: impl Future<Output = Result<(), Exit>>) -> u8 {

@@ -39,7 +39,7 @@ pub struct RegisterArgs {
 ///
 /// # Errors
 /// How it ended, if not well.
-pub async fn run(args: RegisterArgs) -> Result<(), Exit> {
+pub async fn run_register(args: RegisterArgs) -> Result<(), Exit> {
     let client = AdminClient::new(&args.connect)?;
     let asked = asked(args.wait, args.wait_ready);
     let wait = patience(asked.as_deref());

@@ -29,7 +29,7 @@ struct Reloaded {
 ///
 /// # Errors
 /// How it ended, if not well: a refused configuration's diagnostics, for one.
-pub async fn run(args: ReloadArgs) -> Result<(), Exit> {
+pub async fn run_reload(args: ReloadArgs) -> Result<(), Exit> {
     let client = AdminClient::new(&args.connect)?;
     let path = "/v1/config/reload";
     let reloaded: Reloaded = client

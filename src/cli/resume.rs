@@ -41,7 +41,7 @@ pub struct ResumeArgs {
 ///
 /// # Errors
 /// How it ended, if not well.
-pub async fn run(args: ResumeArgs) -> Result<(), Exit> {
+pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
     let client = AdminClient::new(&args.connect)?;
     let asked = asked(args.wait, args.wait_ready);
     let wait = patience(asked.as_deref());
@@ -97,7 +97,7 @@ pub(super) async fn say_what_holds_up<T>(
     // Where even this can't be had, the call itself will tell why.
     if let Ok(pool) = client.get::<PoolView>(&path).await {
         let meant = pool.backends.iter();
-        for view in meant.filter(|view| backend.means(&view.name) && view.state != "ready") {
+        for view in meant.filter(|view| backend.matches_name(&view.name) && view.state != "ready") {
             complain(&held_up(&backend.pool, view));
         }
     }

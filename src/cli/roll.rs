@@ -73,7 +73,7 @@ pub struct RollArgs {
 ///
 /// # Errors
 /// How it ended, if not well.
-pub async fn run(args: RollArgs) -> Result<(), Exit> {
+pub async fn run_roll(args: RollArgs) -> Result<(), Exit> {
     // Before anything is drained: an interrupt must always find its handler.
     let interrupts = interrupts()?;
     let client = AdminClient::new(&args.connect)?;
@@ -108,7 +108,7 @@ pub async fn run(args: RollArgs) -> Result<(), Exit> {
     let names: Vec<String> = roll.names().map(str::to_owned).collect();
     let mut show = Show::new(&args.pool, &names, args.json);
     show.begin(&args, &settings);
-    let report = driver::run(Job {
+    let report = driver::drive_roll(Job {
         roll,
         pool,
         proxy: &remote,

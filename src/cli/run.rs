@@ -56,7 +56,7 @@ fn by_environment(variable: &str) -> bool {
 }
 
 /// Runs the proxy; returns the exit code.
-pub fn run(args: RunArgs) -> u8 {
+pub fn run_server(args: RunArgs) -> u8 {
     let given = [
         ("LAMEDUCK_ADMIN", args.admin.is_some()),
         ("LAMEDUCK_LISTEN", args.listen.is_some()),
@@ -83,7 +83,7 @@ pub fn run(args: RunArgs) -> u8 {
     };
     say(&loaded.warnings.render(colour));
     telemetry::tracing::init();
-    match app::run(options, loaded) {
+    match app::run_proxy(options, loaded) {
         Ok(()) => 0,
         Err(error) => {
             complain(&format!("{error:#}"));

@@ -41,7 +41,7 @@ pub struct StatusArgs {
 ///
 /// # Errors
 /// How it ended, if not well.
-pub async fn run(args: StatusArgs) -> Result<(), Exit> {
+pub async fn run_status(args: StatusArgs) -> Result<(), Exit> {
     let client = AdminClient::new(&args.connect)?;
     if args.watch {
         return watch(&client, &args).await;
@@ -91,7 +91,7 @@ async fn watch(client: &AdminClient, args: &StatusArgs) -> Result<(), Exit> {
     let mut events = None;
     let mut last = None;
     loop {
-        let looked = look(client, args, &mut events).await;
+        let looked = fetch_pools(client, args, &mut events).await;
         let text = match looked {
             Ok(text) => text,
             // The first failure is the answer; later ones may pass, as when the proxy restarts.
@@ -126,7 +126,7 @@ async fn watch(client: &AdminClient, args: &StatusArgs) -> Result<(), Exit> {
     }
 }
 
-async fn look(
+async fn fetch_pools(
     client: &AdminClient,
     args: &StatusArgs,
     events: &mut Option<AdminEvents>,

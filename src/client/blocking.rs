@@ -15,7 +15,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::client::names::AdminEndpoint;
 
 /// For connecting over TCP, and for a response's head.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Over TCP, a proxy that says nothing for this long is gone: a lease's stream has a line every 2 s. On a socket of
 /// this host, the kernel tells.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -192,7 +192,7 @@ impl AdminRemote {
             let why = match error.kind() {
                 // What the kernel says of a time that has passed is no help.
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    format!("nothing came within {PATIENCE:?}; is it stopped or overloaded?")
+                    format!("nothing came within {CALL_TIMEOUT:?}; is it stopped or overloaded?")
                 }
                 _ => format!("{error}."),
             };
@@ -213,7 +213,7 @@ impl AdminRemote {
                 "content-type: application/json\r\ncontent-length: {length}\r\n"
             ));
         }
-        stream.be_patient(Some(PATIENCE)).map_err(broken)?;
+        stream.be_patient(Some(CALL_TIMEOUT)).map_err(broken)?;
         let request = format!("{head}\r\n{body}");
         stream.write(request.as_bytes()).map_err(broken)?;
         let mut answer = BufReader::new(stream);
@@ -255,7 +255,7 @@ fn connect(endpoint: &AdminEndpoint) -> io::Result<RemoteStream> {
             let mut last = io::ErrorKind::NotFound.into();
             let addresses: Vec<SocketAddr> = authority.to_socket_addrs()?.collect();
             for address in addresses {
-                match TcpStream::connect_timeout(&address, PATIENCE) {
+                match TcpStream::connect_timeout(&address, CALL_TIMEOUT) {
                     Ok(stream) => {
                         let _ = stream.set_nodelay(true);
                         return Ok(RemoteStream::Tcp(stream));
@@ -273,7 +273,7 @@ fn connect(endpoint: &AdminEndpoint) -> io::Result<RemoteStream> {
 fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // unix(7): the time to send is also the time to connect.
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(CALL_TIMEOUT))?;
     socket
         .connect(&SockAddr::unix(path)?)
         .map_err(|error| match error.kind() {
@@ -364,7 +364,7 @@ mod tests {
         let begun = std::time::Instant::now();
         let full = connect_unix(&path).unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::TimedOut);
-        assert!(begun.elapsed() >= PATIENCE);
+        assert!(begun.elapsed() >= CALL_TIMEOUT);
     }
 
     #[test]

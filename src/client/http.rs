@@ -24,7 +24,7 @@ use crate::config::plain_file::{LONGEST_TOKEN, read_whole_file};
 use crate::rt::output::printable;
 
 /// For a connect over TCP, and for answers that don't wait for anything.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to reach the running proxy.
 #[derive(Debug, Clone, Default, Args)]
@@ -156,8 +156,8 @@ impl AdminClient {
             Ok((status, body.to_bytes()))
         };
         let limit = match wait {
-            AnswerWait::Short => PATIENCE,
-            AnswerWait::For(time) => time.saturating_add(PATIENCE),
+            AnswerWait::Short => ANSWER_TIMEOUT,
+            AnswerWait::For(time) => time.saturating_add(ANSWER_TIMEOUT),
             AnswerWait::Ever => return answered.await,
         };
         timeout(limit, answered).await.unwrap_or_else(|_elapsed| {
@@ -200,7 +200,7 @@ impl AdminClient {
             Err(refusal(status, &bytes))
         };
         let silent = |_elapsed| ClientError::unreachable("the proxy did not answer");
-        timeout(PATIENCE, asked).await.map_err(silent)?
+        timeout(ANSWER_TIMEOUT, asked).await.map_err(silent)?
     }
 
     async fn send(
@@ -260,7 +260,7 @@ async fn open(endpoint: &AdminEndpoint) -> io::Result<Box<dyn Duplex>> {
     match endpoint {
         AdminEndpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
         AdminEndpoint::Tcp(authority) => {
-            let connecting = timeout(PATIENCE, TcpStream::connect(authority));
+            let connecting = timeout(ANSWER_TIMEOUT, TcpStream::connect(authority));
             let stream = connecting
                 .await
                 .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;

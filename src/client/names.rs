@@ -50,8 +50,8 @@ impl BackendName {
     }
 
     /// Whether it means the backend shown as `shown`.
-    pub fn means(&self, shown: &str) -> bool {
-        names::means(&self.name, shown)
+    pub fn matches_name(&self, shown: &str) -> bool {
+        names::matches_name(&self.name, shown)
     }
 }
 
@@ -268,10 +268,10 @@ mod tests {
     fn names_have_two_parts() {
         let name: BackendName = "app/api-0".parse().unwrap();
         assert_eq!(name.path(), "/v1/pools/app/backends/api-0");
-        assert!(name.means("api-0") && name.means("api-0~2"));
-        assert!(!name.means("api-01"));
+        assert!(name.matches_name("api-0") && name.matches_name("api-0~2"));
+        assert!(!name.matches_name("api-01"));
         let second: BackendName = "app/api-0~2".parse().unwrap();
-        assert!(second.means("api-0~2") && !second.means("api-0"));
+        assert!(second.matches_name("api-0~2") && !second.matches_name("api-0"));
         for bad in ["app", "/api", "app/", ""] {
             assert!(
                 bad.parse::<BackendName>()

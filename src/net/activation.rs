@@ -83,7 +83,7 @@ impl Inherited {
     fn new(passed: Vec<(OwnedFd, String)>) -> Self {
         let mut inherited = Self::default();
         for (fd, name) in passed {
-            match look(&fd) {
+            match inspect_socket(&fd) {
                 Ok(local) => inherited.sockets.push(InheritedSocket {
                     fd,
                     name,
@@ -153,7 +153,7 @@ impl InheritedSocket {
 }
 
 /// Where a socket listens; an error if it does not.
-fn look(fd: &OwnedFd) -> io::Result<Local> {
+fn inspect_socket(fd: &OwnedFd) -> io::Result<Local> {
     let socket = SockRef::from(fd);
     if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
         return Err(io::Error::other("it does not listen for streams"));

@@ -80,14 +80,14 @@ pub(super) mod netlink {
 }
 
 /// Where nobody answers in this time, nobody will.
-const PATIENCE: Duration = Duration::from_millis(100);
+const LISTEN_TIMEOUT: Duration = Duration::from_millis(100);
 
 fn by_netlink(port: u16) -> io::Result<Vec<Listening>> {
     if !cfg!(target_os = "linux") {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let socket = netlink::open()?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(LISTEN_TIMEOUT))?;
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         socket.send(&question(family as u8, port))?;

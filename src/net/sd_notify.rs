@@ -13,7 +13,7 @@ use std::time::Duration;
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// A supervisor that doesn't read its socket must not hold us up for longer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Tells the supervisor that `NOTIFY_SOCKET` names `state`: one or more lines such as `READY=1`. `false`: there
 /// is none to tell (the variable is unset or empty).
@@ -34,7 +34,7 @@ pub fn notify(state: &str) -> io::Result<bool> {
 pub fn tell(address: &OsStr, state: &str) -> io::Result<()> {
     let address = resolve(address)?;
     let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 

@@ -110,7 +110,7 @@ pub struct TcpInfo {
 }
 
 /// Asks the kernel (`TCP_INFO`); `None` where this can't be known (unix sockets, systems other than Linux).
-pub fn fate(stream: &Stream) -> Option<TcpInfo> {
+pub fn read_tcp_info(stream: &Stream) -> Option<TcpInfo> {
     fate_of(descriptor_of(stream)?)
 }
 

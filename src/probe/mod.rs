@@ -83,7 +83,7 @@ pub fn spawn(
     let woken = wake.clone();
     let start = move || {
         let (target, cadence) = (target.clone(), cadence.clone());
-        task::Task::new(target, cadence, reporter.clone(), woken.clone()).run()
+        task::Task::new(target, cadence, reporter.clone(), woken.clone()).run_probes()
     };
     // A backend that nobody probes would keep its state for ever.
     let task = tokio::spawn(panics::restart("prober", start));

@@ -92,7 +92,7 @@ impl Task {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run_probes(mut self) {
         let resolver = AddressResolver::start(&self.target.endpoint, &self.target.own);
         let mut next = self.first_turn();
         while let NextProbe::Probe = self.wait(next).await {

@@ -15,17 +15,17 @@ const SHARDS: usize = 64;
 #[derive(Debug)]
 pub struct PerClient {
     hasher: RandomState,
-    shards: Box<[Mutex<HashMap<Who, NonZeroU32>>]>,
+    shards: Box<[Mutex<HashMap<ClientKey, NonZeroU32>>]>,
 }
 
 /// A client: an IPv4 address, or the /64 of an IPv6 one, which is the least that one customer gets (RFC 6177).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Who {
+enum ClientKey {
     V4(u32),
     V6(u64),
 }
 
-impl From<IpAddr> for Who {
+impl From<IpAddr> for ClientKey {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
@@ -38,7 +38,7 @@ impl From<IpAddr> for Who {
 #[derive(Debug)]
 pub struct OneOf<'a> {
     all: &'a PerClient,
-    who: Who,
+    who: ClientKey,
 }
 
 impl Default for PerClient {
@@ -53,7 +53,7 @@ impl Default for PerClient {
 impl PerClient {
     /// Counts a connection in; `None`: this client has `limit` already.
     pub fn enter(&self, address: IpAddr, limit: usize) -> Option<OneOf<'_>> {
-        let who = Who::from(address);
+        let who = ClientKey::from(address);
         let mut shard = self.shard(who).lock();
         match shard.entry(who) {
             Entry::Occupied(count) if count.get().get() as usize >= limit => return None,
@@ -68,7 +68,7 @@ impl PerClient {
         Some(OneOf { all: self, who })
     }
 
-    fn shard(&self, who: Who) -> &Mutex<HashMap<Who, NonZeroU32>> {
+    fn shard(&self, who: ClientKey) -> &Mutex<HashMap<ClientKey, NonZeroU32>> {
         &self.shards[self.hasher.hash_one(who) as usize % SHARDS]
     }
 }

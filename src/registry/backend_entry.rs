@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::endpoint::Endpoint;
-use super::lease::Tenure;
+use super::lease::LeaseRecord;
 use super::probing::{BackendProber, Cadence};
 use super::restart_watch;
 use super::view::{BackendView, DrainResponse, InFlight};
@@ -47,7 +47,7 @@ pub struct BackendEntry {
     /// Where it came from.
     pub source: BackendSource,
     /// The lease that it is there for.
-    pub tenure: Option<Tenure>,
+    pub tenure: Option<LeaseRecord>,
     /// The user whose it is, where it came through the socket for apps.
     pub owner: Option<u32>,
     /// Its prober.
@@ -102,7 +102,8 @@ impl BackendEntry {
     /// Whether a drain concerns the backend's name, and not only what is behind it now: the app's own word and
     /// a lease's drain end with the process.
     pub fn outlives(&self, drain: &OpenDrain) -> bool {
-        let leases = |tenure: &Tenure| drain.actor == Actor::Supervisor && drain.id == tenure.id();
+        let leases =
+            |tenure: &LeaseRecord| drain.actor == Actor::Supervisor && drain.id == tenure.id();
         drain.actor != Actor::App && !self.tenure.as_ref().is_some_and(leases)
     }
 

@@ -9,7 +9,7 @@ use super::endpoint::BackendKey;
 use super::handle::RegistryError;
 use super::lease::{self, LeaseHandle};
 use super::pool::PoolState;
-use super::request::{self, Which};
+use super::request::{self, ResumeScope};
 use super::view::{
     BackendView, DrainRequest, DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest,
     PoolView, RegisterRequest,
@@ -33,7 +33,7 @@ pub(super) enum RegistryCommand {
     Resume {
         pool: String,
         name: String,
-        which: Which,
+        which: ResumeScope,
         owner: Option<u32>,
         reply: oneshot::Sender<Result<(), RegistryError>>,
     },
@@ -324,12 +324,12 @@ impl Writer {
         &mut self,
         pool: &str,
         name: &str,
-        which: &Which,
+        which: &ResumeScope,
         owner: Option<u32>,
     ) -> Result<(), RegistryError> {
         self.unsaved |= self.kept.lift(pool, name, |kept| {
             let drain = kept.order();
-            which.means(drain.actor, &drain.id)
+            which.covers_drain(drain.actor, &drain.id)
         });
         let (index, keys) = self.find_own(pool, name, owner)?;
         let state = &self.pools[index];

@@ -55,11 +55,11 @@ pub enum Resolved {
 /// There is news of a backend. One stands for all until the registry looks: however fast connections break, the
 /// queue holds one entry per backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signal(pub BackendKey);
+pub struct Wakeup(pub BackendKey);
 
 /// What the data plane has to tell the registry about a backend.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct News {
+pub struct EndpointEvents {
     /// Requests that broke: their connections died before the responses were complete.
     pub lost: u32,
     /// Traffic saw 503, refused or reset.
@@ -120,7 +120,7 @@ pub struct Endpoint {
     peer_closed: AtomicBool,
     /// One more than the epoch; 0: not quiet.
     quiet: AtomicU64,
-    signals: UnboundedSender<Signal>,
+    signals: UnboundedSender<Wakeup>,
     /// Its pool's: who waits there is told of room here.
     queue: Arc<HoldQueue>,
 }
@@ -133,7 +133,7 @@ impl Endpoint {
         name: Arc<str>,
         address: Address,
         weight: u32,
-        signals: UnboundedSender<Signal>,
+        signals: UnboundedSender<Wakeup>,
         queue: Arc<HoldQueue>,
     ) -> Self {
         let resolved = match &address {
@@ -394,16 +394,16 @@ impl Endpoint {
     fn tell(&self) {
         // What is told of was noted before; the registry takes the mark away before it reads.
         if !self.told.swap(true, Ordering::AcqRel) {
-            let _ = self.signals.send(Signal(self.key));
+            let _ = self.signals.send(Wakeup(self.key));
         }
     }
 
     /// What there is to tell, once. "Quiet" is read before "lost": a request that broke gave its permit back after
     /// saying so, so quiet never comes without the losses before it.
-    pub(super) fn take_news(&self) -> News {
+    pub(super) fn take_news(&self) -> EndpointEvents {
         self.told.swap(false, Ordering::AcqRel);
         let quiet = self.quiet.swap(0, Ordering::AcqRel).checked_sub(1);
-        News {
+        EndpointEvents {
             quiet,
             lost: self.lost.swap(0, Ordering::AcqRel),
             hint: self.hinted.swap(false, Ordering::AcqRel),

@@ -410,7 +410,7 @@ impl Handle {
 async fn change(events: &mut broadcast::Receiver<Arc<EventView>>, pool: &str, name: &str) {
     while let Ok(event) = events.recv().await {
         let shown = event.backend.as_deref().unwrap_or_default();
-        if event.pool.as_deref() == Some(pool) && names::means(name, shown) {
+        if event.pool.as_deref() == Some(pool) && names::matches_name(name, shown) {
             return;
         }
     }

@@ -44,7 +44,7 @@ impl Releaser {
         let running = self.task.as_ref().is_some_and(|task| !task.is_finished());
         if !running && self.shared.held.load(Ordering::SeqCst) > 0 {
             let (shared, ready) = (self.shared.clone(), self.ready.clone());
-            self.task = Some(tokio::spawn(run(shared, ready)));
+            self.task = Some(tokio::spawn(release_held(shared, ready)));
         }
     }
 }
@@ -60,7 +60,7 @@ impl Drop for Releaser {
 /// Goes on for as long as somebody waits: one that was slow to ask for its permit gets another. Those that wait for
 /// room on full backends are let go once, because there is another backend now, or a higher limit; from then on
 /// whoever makes room tells them.
-async fn run(shared: Arc<PoolShared>, ready: Arc<AtomicUsize>) {
+async fn release_held(shared: Arc<PoolShared>, ready: Arc<AtomicUsize>) {
     loop {
         let mut pacer = Pacer::new();
         loop {

@@ -27,13 +27,13 @@ const REMEMBERED: usize = 4096;
 
 /// The registry's side of a lease.
 #[derive(Debug)]
-pub struct Tenure {
+pub struct LeaseRecord {
     id: String,
     nonce: Option<String>,
     events: mpsc::UnboundedSender<LeaseEvent>,
 }
 
-impl Tenure {
+impl LeaseRecord {
     /// The lease's id: never used twice, not even by another run of the proxy.
     pub fn id(&self) -> &str {
         &self.id
@@ -194,7 +194,7 @@ impl Writer {
             weight,
             source: BackendSource::Lease,
             drains,
-            tenure: Some(Tenure {
+            tenure: Some(LeaseRecord {
                 id: id.clone(),
                 nonce: request.nonce.clone(),
                 events: sender.clone(),
@@ -368,7 +368,7 @@ impl PoolState {
     /// The leases of this name that the same process holds.
     fn leases_of(&self, name: &str, nonce: Option<&str>) -> Vec<BackendKey> {
         let same = |member: &BackendEntry| {
-            let held = member.tenure.as_ref().and_then(Tenure::nonce);
+            let held = member.tenure.as_ref().and_then(LeaseRecord::nonce);
             member.base == name && !member.leaving && held.is_some() && held == nonce
         };
         let members = self.members.iter().filter(|(_, member)| same(member));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::endpoint::BackendKey;
 
 /// Whether a name as people write it means the backend that is shown so: with or without its `~2`.
-pub fn means(given: &str, shown: &str) -> bool {
+pub fn matches_name(given: &str, shown: &str) -> bool {
     let base = shown.rsplit_once('~').map(|(base, _)| base);
     shown == given || base == Some(given)
 }

@@ -5,8 +5,8 @@ use super::backend_entry::{BackendEntry, BackendSource};
 use super::command::RegistryCommand;
 use super::endpoint::BackendKey;
 use super::handle::{Handle, RegistryError};
-use super::lease::Tenure;
-use super::request::Which;
+use super::lease::LeaseRecord;
+use super::request::ResumeScope;
 use super::view::{DrainRequest, ResumeRequest};
 use super::writer::Writer;
 use crate::core::drain::Actor;
@@ -39,15 +39,15 @@ pub(super) fn own_drain(owner: u32, asked: DrainRequest) -> DrainRequest {
 }
 
 /// Which drains a user's request lifts: its own, or of these that with the id.
-pub(super) fn own_resume(owner: u32, asked: &ResumeRequest) -> Result<Which, RegistryError> {
+pub(super) fn own_resume(owner: u32, asked: &ResumeRequest) -> Result<ResumeScope, RegistryError> {
     if asked.all {
         return Err(RegistryError::NotYours(
             "drains of others can't be lifted through the socket for apps: ask whoever runs the proxy".to_owned(),
         ));
     }
     Ok(match &asked.id {
-        None => Which::Owner(owner),
-        Some(id) => Which::One(Actor::Supervisor, drain_id(owner, Some(id))),
+        None => ResumeScope::Owner(owner),
+        Some(id) => ResumeScope::One(Actor::Supervisor, drain_id(owner, Some(id))),
     })
 }
 
@@ -139,7 +139,7 @@ impl Writer {
     pub(super) fn owns_lease(&self, lease: &str, owner: Option<u32>) -> bool {
         let mut members = self.pools.iter().flat_map(|pool| pool.members.values());
         members.any(|member| {
-            let is_it = member.tenure.as_ref().map(Tenure::id) == Some(lease);
+            let is_it = member.tenure.as_ref().map(LeaseRecord::id) == Some(lease);
             is_it && member.is_of(owner)
         })
     }

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::backend_entry::{BackendEntry, BackendSource};
-use super::endpoint::{BackendKey, Endpoint, Signal, Transport};
+use super::endpoint::{BackendKey, Endpoint, Transport, Wakeup};
 use super::hold_release::Releaser;
-use super::lease::{Incarnations, Tenure};
+use super::lease::{Incarnations, LeaseRecord};
 use super::names::Names;
 use super::probing::{Cadence, Probing};
 use super::snapshot::{HoldQueue, PoolShared, PoolSnapshot};
@@ -68,7 +68,7 @@ pub struct Joining {
     /// Drains that it is under from the start.
     pub drains: Vec<OpenDrain>,
     /// The lease that it is there for.
-    pub tenure: Option<Tenure>,
+    pub tenure: Option<LeaseRecord>,
     /// Whose it is, where it came through the socket for apps.
     pub owner: Option<u32>,
 }
@@ -136,7 +136,7 @@ impl PoolState {
         &mut self,
         key: BackendKey,
         joining: Joining,
-        signals: UnboundedSender<Signal>,
+        signals: UnboundedSender<Wakeup>,
         probing: &dyn Probing,
     ) {
         let incarnation = self.next_incarnation(&joining);
@@ -181,13 +181,13 @@ impl PoolState {
 
     /// The count of processes under one name goes on, whether they come one after the other or overlap.
     fn next_incarnation(&self, joining: &Joining) -> u64 {
-        let nonce = joining.tenure.as_ref().and_then(Tenure::nonce);
+        let nonce = joining.tenure.as_ref().and_then(LeaseRecord::nonce);
         // Hardly ever is there one: only then all are looked at.
         let namesakes = self.has_name(&joining.name);
         let here = namesakes.then_some(&self.members).into_iter().flatten();
         let here = here.filter(|(_, member)| member.base == joining.name);
         let here = here.filter_map(|(key, member)| {
-            let nonce = member.tenure.as_ref().and_then(Tenure::nonce);
+            let nonce = member.tenure.as_ref().and_then(LeaseRecord::nonce);
             Some((self.core.get(key)?.incarnation(), nonce))
         });
         self.incarnations.next(&joining.name, nonce, here)
@@ -199,7 +199,7 @@ impl PoolState {
         self.all = None;
         self.names.leave(&member.base, &member.endpoint.name);
         if let Some(backend) = self.core.remove(&key) {
-            let nonce = member.tenure.as_ref().and_then(Tenure::nonce);
+            let nonce = member.tenure.as_ref().and_then(LeaseRecord::nonce);
             self.incarnations
                 .note(&member.base, backend.incarnation(), nonce);
         }

@@ -76,7 +76,7 @@ fn restart_sign(name: &str) -> Result<RestartSign, RegistryError> {
 
 /// Which drains a resume lifts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum ResumeScope {
     /// Everybody's.
     All,
     /// Every operator's.
@@ -87,9 +87,9 @@ pub enum Which {
     Owner(u32),
 }
 
-impl Which {
+impl ResumeScope {
     /// Whether a drain of this actor and id is meant.
-    pub fn means(&self, actor: Actor, id: &str) -> bool {
+    pub fn covers_drain(&self, actor: Actor, id: &str) -> bool {
         match self {
             Self::All => true,
             Self::Operators => actor == Actor::Operator,
@@ -109,7 +109,7 @@ impl Which {
             }],
             Self::Owner(_) => {
                 let meant = backend.drains();
-                let meant = meant.filter(|((actor, id), _)| self.means(*actor, id));
+                let meant = meant.filter(|((actor, id), _)| self.covers_drain(*actor, id));
                 let withdrawn = meant.map(|((actor, id), _)| BackendEvent::Withdrawn {
                     actor: *actor,
                     id: id.clone(),
@@ -121,16 +121,16 @@ impl Which {
 }
 
 /// Which drains a request means: without actor and id, every operator's.
-pub fn which(request: &ResumeRequest) -> Result<Which, RegistryError> {
+pub fn which(request: &ResumeRequest) -> Result<ResumeScope, RegistryError> {
     if request.all {
-        return Ok(Which::All);
+        return Ok(ResumeScope::All);
     }
     if request.actor.is_none() && request.id.is_none() {
-        return Ok(Which::Operators);
+        return Ok(ResumeScope::Operators);
     }
     let actor = actor(request.actor.as_deref())?;
     let id = request.id.clone();
-    Ok(Which::One(
+    Ok(ResumeScope::One(
         actor,
         id.unwrap_or_else(|| actor.as_str().to_owned()),
     ))

@@ -12,7 +12,7 @@ use crate::rt::clock;
 
 /// How long an answer waits for what it says to be on the disk. What it is about, a closed gate above all, is in force
 /// before.
-const PATIENCE: Duration = Duration::from_secs(1);
+const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What was asked for is in force, and would be forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -91,12 +91,12 @@ impl Saves {
         let wanted = self.asked.load(Ordering::Acquire);
         let mut progress = self.progress.subscribe();
         let saved = progress.wait_for(|progress| progress.saved >= wanted);
-        if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, saved).await {
+        if let Ok(Ok(_)) = tokio::time::timeout(SAVE_TIMEOUT, saved).await {
             return Ok(());
         }
         let why = match self.trouble() {
             Some(trouble) => trouble.why,
-            None => format!("the disk has not taken it within {PATIENCE:?}"),
+            None => format!("the disk has not taken it within {SAVE_TIMEOUT:?}"),
         };
         Err(NotSavedError { why })
     }

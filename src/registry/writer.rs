@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::command::RegistryCommand;
-use super::endpoint::{BackendKey, Endpoint, Signal};
+use super::endpoint::{BackendKey, Endpoint, Wakeup};
 use super::handle::Handle;
 use super::kept_drains::KeptDrains;
 use super::own_listeners::OwnListeners;
@@ -102,7 +102,7 @@ pub fn spawn(
     writer.apply(config);
     writer.register_again(restored.registrations);
     writer.publish();
-    tokio::spawn(writer.run(command_queue, signal_queue));
+    tokio::spawn(writer.process_commands(command_queue, signal_queue));
     handle
 }
 
@@ -131,14 +131,14 @@ pub(super) struct Writer {
     pub probing: Box<dyn Probing>,
     pub observer: Box<dyn Observer>,
     pub handle: Handle,
-    pub signals: mpsc::UnboundedSender<Signal>,
+    pub signals: mpsc::UnboundedSender<Wakeup>,
 }
 
 impl Writer {
-    async fn run(
+    async fn process_commands(
         mut self,
         mut commands: mpsc::UnboundedReceiver<RegistryCommand>,
-        mut signals: mpsc::UnboundedReceiver<Signal>,
+        mut signals: mpsc::UnboundedReceiver<Wakeup>,
     ) {
         let mut not_before = Time::ZERO;
         loop {
@@ -252,7 +252,7 @@ impl Writer {
         }
     }
 
-    fn signal(&mut self, Signal(key): Signal) {
+    fn signal(&mut self, Wakeup(key): Wakeup) {
         let Some(endpoint) = self.endpoint(key) else {
             return;
         };

@@ -12,7 +12,7 @@ use tokio_util::sync::PollSemaphore;
 
 /// Wakes this task again when its thread has looked for the readiness of all its sockets. The caller then returns
 /// pending; in an async function, [`tokio::task::yield_now`] does both.
-pub fn give_way(cx: &mut Context<'_>) {
+pub fn yield_to_reactor(cx: &mut Context<'_>) {
     // The first poll does it, and is never ready.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
@@ -26,13 +26,13 @@ thread_local! {
 /// arithmetic. Of all of them on a thread, one goes a step; then it is everybody else's turn, and only then the next
 /// one's. When thousands of clients come back at once, the others wait for one handshake and not for all.
 #[derive(Debug)]
-pub struct Turns {
+pub struct FairQueue {
     queue: PollSemaphore,
     /// After a step.
     round: Option<Arc<Round>>,
 }
 
-impl Default for Turns {
+impl Default for FairQueue {
     /// A place in this thread's queue.
     fn default() -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Default for Turns {
     }
 }
 
-impl Turns {
+impl FairQueue {
     /// Has `step` look for something to do when it is this one's turn. Where there is nothing yet (pending), the turn is
     /// the next one's; else it is everybody else's when the task has dealt with what it got, and has been left.
     pub fn poll_step<T>(
@@ -78,7 +78,7 @@ impl Round {
             turn: Mutex::new(Some(turn)),
             task: AtomicWaker::new(),
         });
-        give_way(&mut Context::from_waker(&round.clone().into()));
+        yield_to_reactor(&mut Context::from_waker(&round.clone().into()));
         round
     }
 
@@ -113,7 +113,7 @@ mod tests {
         let long = |name: char| {
             let seen = &seen;
             async move {
-                let mut turns = Turns::default();
+                let mut turns = FairQueue::default();
                 for _ in 0..2 {
                     // As rustls does: who gets nothing asks again.
                     poll_fn(|cx| {
@@ -148,7 +148,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_nothing_to_do_keeps_nobody_waiting() {
-        let (mut idle, mut busy) = (Turns::default(), Turns::default());
+        let (mut idle, mut busy) = (FairQueue::default(), FairQueue::default());
         let none = poll_fn(|cx| Poll::Ready(idle.poll_step(cx, |_| Poll::<()>::Pending))).await;
         assert!(none.is_pending());
         poll_fn(|cx| busy.poll_step(cx, |_| Poll::Ready(()))).await;
@@ -156,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_no_more_keeps_nobody_waiting() {
-        let (mut stuck, mut next) = (Turns::default(), Turns::default());
+        let (mut stuck, mut next) = (FairQueue::default(), FairQueue::default());
         poll_fn(|cx| stuck.poll_step(cx, |_| Poll::Ready(()))).await;
         let step = poll_fn(|cx| next.poll_step(cx, |_| Poll::Ready(())));
         let patience = std::time::Duration::from_secs(10);
@@ -166,10 +166,13 @@ mod tests {
 
     #[tokio::test]
     async fn who_goes_leaves_the_turn_to_the_next() {
-        let (mut first, mut second, mut third) =
-            (Turns::default(), Turns::default(), Turns::default());
+        let (mut first, mut second, mut third) = (
+            FairQueue::default(),
+            FairQueue::default(),
+            FairQueue::default(),
+        );
         poll_fn(|cx| first.poll_step(cx, |_| Poll::Ready(()))).await;
-        let waits = |turns: &mut Turns, cx: &mut Context<'_>| {
+        let waits = |turns: &mut FairQueue, cx: &mut Context<'_>| {
             Poll::Ready(turns.poll_step(cx, |_| Poll::Ready(())).is_pending())
         };
         assert!(poll_fn(|cx| waits(&mut second, cx)).await);

@@ -46,7 +46,7 @@ pub struct StallWatch {
 
 impl StallWatch {
     /// To be called every [`BEAT`]; `passed` is the time since the last call.
-    pub fn look(&mut self, vitals: &Vitals, passed: Duration) -> Option<VitalChange> {
+    pub fn check_vitals(&mut self, vitals: &Vitals, passed: Duration) -> Option<VitalChange> {
         let beats = vitals.beats.load(Ordering::Relaxed);
         if beats != self.seen || passed > LATE {
             (self.seen, self.missed) = (beats, 0);
@@ -129,19 +129,22 @@ mod tests {
     fn stall_is_counted_once_and_ends_with_the_next_beat() {
         let (vitals, mut watch) = (Vitals::default(), StallWatch::default());
         vitals.beat();
-        assert_eq!(watch.look(&vitals, BEAT), None);
+        assert_eq!(watch.check_vitals(&vitals, BEAT), None);
         for _ in 1..MISSED {
-            assert_eq!(watch.look(&vitals, BEAT), None);
+            assert_eq!(watch.check_vitals(&vitals, BEAT), None);
             assert!(vitals.check().is_ok());
         }
         assert_eq!(
-            watch.look(&vitals, BEAT),
+            watch.check_vitals(&vitals, BEAT),
             Some(VitalChange::Stalled(BEAT * MISSED))
         );
-        assert_eq!(watch.look(&vitals, BEAT), None);
+        assert_eq!(watch.check_vitals(&vitals, BEAT), None);
         assert!(vitals.check().unwrap_err().contains("5 s"));
         vitals.beat();
-        assert_eq!(watch.look(&vitals, BEAT), Some(VitalChange::Recovered));
+        assert_eq!(
+            watch.check_vitals(&vitals, BEAT),
+            Some(VitalChange::Recovered)
+        );
         assert!(vitals.check().is_ok());
         assert_eq!(vitals.stalls(), 1);
     }
@@ -151,7 +154,7 @@ mod tests {
         let (vitals, mut watch) = (Vitals::default(), StallWatch::default());
         vitals.beat();
         for _ in 0..20 {
-            assert_eq!(watch.look(&vitals, Duration::from_secs(60)), None);
+            assert_eq!(watch.check_vitals(&vitals, Duration::from_secs(60)), None);
         }
         assert_eq!(vitals.stalls(), 0);
     }

@@ -18,7 +18,7 @@ pub fn set_count(count: usize) {
 }
 
 /// This thread's number; 0 on those that are no data threads.
-pub fn own() -> usize {
+pub fn index() -> usize {
     OWN.get()
 }
 

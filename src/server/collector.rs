@@ -22,7 +22,7 @@ const TASK: usize = 8 << 10;
 const WORTH: usize = 4 << 20;
 
 /// Runs for as long as the process.
-pub async fn run(threads: Arc<Threads>) {
+pub async fn collect_memory(threads: Arc<Threads>) {
     let mut round = tokio::time::interval(ROUND);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut peak = Peak::default();

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::proxy::data_plane::DataPlane;
-use crate::proxy::upstream::{IdleState, look};
+use crate::proxy::upstream::{IdleState, check_idle};
 use crate::rt::clock;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(500);
 
 /// Runs for as long as the process.
-pub async fn run(plane: Arc<DataPlane>) {
+pub async fn reap_idle(plane: Arc<DataPlane>) {
     let mut round = tokio::time::interval(ROUND);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -25,7 +25,7 @@ pub async fn run(plane: Arc<DataPlane>) {
                 if connection.expires <= now {
                     return false;
                 }
-                match look(connection) {
+                match check_idle(connection) {
                     IdleState::Quiet => true,
                     IdleState::Talking => false,
                     IdleState::Closed => {

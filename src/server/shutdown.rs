@@ -40,7 +40,7 @@ pub struct Farewell {
 /// 3. Idle connections close; requests in flight finish; it ends the instant nothing is left.
 /// 4. Before `deadline`, streams and upgrades end in their orderly way; at it, the rest is cut.
 /// 5. With no client left, HTTP/2 sessions with backends end with GOAWAY.
-pub async fn run(
+pub async fn shut_down(
     plane: &DataPlane,
     listeners: &mut Listeners,
     server: &config::ServerConfig,

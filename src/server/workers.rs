@@ -69,7 +69,7 @@ impl Threads {
 
     /// Has a connection served by the data thread with the fewest tasks; of several, each in its turn.
     pub fn deal(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let dealt = Dealt::new(&self.dealt);
+        let dealt = CountedConnection::new(&self.dealt);
         self.least_busy().spawn(async move {
             let _dealt = dealt;
             connection.await;
@@ -98,16 +98,16 @@ impl Threads {
 }
 
 /// A connection that was dealt out; counted out on drop.
-struct Dealt(Arc<AtomicUsize>);
+struct CountedConnection(Arc<AtomicUsize>);
 
-impl Dealt {
+impl CountedConnection {
     fn new(dealt: &Arc<AtomicUsize>) -> Self {
         dealt.fetch_add(1, Ordering::AcqRel);
         Self(dealt.clone())
     }
 }
 
-impl Drop for Dealt {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

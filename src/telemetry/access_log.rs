@@ -64,7 +64,7 @@ impl AccessLog {
             .name("access-log".to_owned())
             .spawn({
                 let shared = shared.clone();
-                move || writer::run(&shared, sink)
+                move || writer::write_lines(&shared, sink)
             })
             .map_err(AccessLogError::Thread)?;
         Ok(Self(Some(Arc::new(OpenSink {

@@ -57,7 +57,7 @@ impl Certificate {
         let mut digest = Vec::new();
         chain.iter().for_each(|der| digest.extend_from_slice(der));
         digest.extend_from_slice(key.secret_der());
-        let digest = super::digest(&digest);
+        let digest = super::digest_file(&digest);
 
         let provider = rustls::crypto::ring::default_provider();
         let key = provider

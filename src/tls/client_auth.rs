@@ -119,7 +119,7 @@ pub fn identity(der: &CertificateDer<'_>) -> Option<Arc<str>> {
         let _ = write!(out, "X-Client-Cert-San: {names}\r\n");
     }
     out.push_str("X-Client-Cert-Fingerprint: ");
-    for byte in super::digest(der) {
+    for byte in super::digest_file(der) {
         let _ = write!(out, "{byte:02x}");
     }
     out.push_str("\r\n");

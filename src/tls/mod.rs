@@ -54,7 +54,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 }
 
 /// SHA-256.
-pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
+pub(crate) fn digest_file(bytes: &[u8]) -> [u8; 32] {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().try_into().unwrap_or([0; 32])
 }

@@ -60,7 +60,7 @@ impl ServerTls {
     }
 
     /// Looks whether the files have changed, and takes them if they are good. May wait for the disk.
-    pub fn look(&self, address: SocketAddr) -> ReloadOutcome {
+    pub fn check_files(&self, address: SocketAddr) -> ReloadOutcome {
         let mut watched = self.watched.lock();
         if !watched.files.have_changed() {
             return ReloadOutcome::Same;
@@ -173,7 +173,7 @@ impl Inventory {
     pub fn look(&self) {
         let servers = self.servers.lock().clone();
         for (address, server) in servers {
-            self.note(server.look(address));
+            self.note(server.check_files(address));
         }
     }
 

@@ -104,7 +104,7 @@ impl ServerFiles {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let admission = super::digest(&admission);
+        let admission = super::digest_file(&admission);
         let tickets = match before.filter(|before| before.tickets.admission == admission) {
             Some(before) => before.tickets.clone(),
             None => Tickets::new(admission).map_err(|why| whole(settings, why))?,
@@ -137,7 +137,7 @@ impl ServerFiles {
             config: Arc::new(config),
             certificates,
             outdated,
-            digest: super::digest(&digest),
+            digest: super::digest_file(&digest),
             tickets,
         })
     }

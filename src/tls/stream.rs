@@ -9,7 +9,7 @@ use rustls::ServerConnection;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::net::stream::{ReplayedBytes, stands_on, writes_to};
-use crate::rt::coop::Turns;
+use crate::rt::coop::FairQueue;
 
 /// The first read takes so much: a whole ClientHello, mostly.
 const FIRST: usize = 2048;
@@ -25,7 +25,7 @@ pub struct Raw {
     first: ReplayedBytes,
     records: Records,
     /// While it shakes hands: what is read of it then costs a lot.
-    turns: Option<Box<Turns>>,
+    turns: Option<Box<FairQueue>>,
 }
 
 impl Raw {

@@ -26,7 +26,7 @@ pub use stream::{BackendTlsStream, CountingStream};
 
 use super::certificate::Certificate;
 use crate::config::{Address, UpstreamTls};
-pub use files::Fault;
+pub use files::UpstreamFileError;
 use files::UpstreamFiles;
 
 /// Of sessions that can be resumed, so many names are remembered: a backend has one.
@@ -64,9 +64,9 @@ impl BackendTls {
     ///
     /// # Errors
     /// A file can't be read or used, or there is no authority to verify with.
-    pub fn load(settings: &UpstreamTls) -> Result<Self, Fault> {
+    pub fn load(settings: &UpstreamTls) -> Result<Self, UpstreamFileError> {
         let name = settings.server_name.as_deref().map(parse_name).transpose();
-        let name = name.map_err(|()| Fault {
+        let name = name.map_err(|()| UpstreamFileError {
             key: "server_name",
             message: "it is neither a host name nor an IP address".to_owned(),
             remedy: "write a name such as \"app.internal\"".to_owned(),
@@ -159,11 +159,14 @@ fn parse_name(name: &str) -> Result<ServerName<'static>, ()> {
     }
 }
 
-fn config(settings: &UpstreamTls, material: &UpstreamFiles) -> Result<ClientConfig, Fault> {
+fn config(
+    settings: &UpstreamTls,
+    material: &UpstreamFiles,
+) -> Result<ClientConfig, UpstreamFileError> {
     let provider = super::provider();
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| Fault {
+        .map_err(|error| UpstreamFileError {
             key: "",
             message: error.to_string(),
             remedy: "this is a fault of lameduck: please report it".to_owned(),

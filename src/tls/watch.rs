@@ -10,7 +10,7 @@ use super::server::Inventory;
 pub const ROUND: Duration = Duration::from_secs(1);
 
 /// Runs for as long as the process.
-pub async fn run(inventory: Arc<Inventory>) {
+pub async fn watch_files(inventory: Arc<Inventory>) {
     let mut round = tokio::time::interval(ROUND);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

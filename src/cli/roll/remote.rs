@@ -183,15 +183,17 @@ impl RollProxy for RollRemote {
         match lifted {
             Ok(_) => Ok(()),
             // It may have left the pool; then there is nothing to lift.
-            Err(error) if error.kind != ClientErrorKind::Unreachable => match self.look().await {
-                Ok(pool) if !still_ours(&pool, &self.id) => Ok(()),
-                _ => Err(trouble(error)),
-            },
+            Err(error) if error.kind != ClientErrorKind::Unreachable => {
+                match self.fetch_pool().await {
+                    Ok(pool) if !still_ours(&pool, &self.id) => Ok(()),
+                    _ => Err(trouble(error)),
+                }
+            }
             Err(error) => Err(trouble(error)),
         }
     }
 
-    async fn look(&self) -> Result<PoolView, RollError> {
+    async fn fetch_pool(&self) -> Result<PoolView, RollError> {
         let path = format!("/v1/pools/{}", segment(&self.pool));
         self.client.get(&path).await.map_err(trouble)
     }

@@ -18,7 +18,7 @@ use crate::core::Time;
 use crate::proxy::client::timer::Timer;
 use crate::proxy::h2::meter::Meter;
 use crate::rt::clock;
-use crate::rt::coop::give_way;
+use crate::rt::coop::yield_to_reactor;
 
 /// Bytes that are read of a connection before it is the others' turn: thousands of frames, if they are small.
 const TURN: usize = 32 * 1024;
@@ -123,7 +123,7 @@ impl WatchedConnection {
     ) -> Poll<io::Result<()>> {
         if self.turn >= TURN {
             self.turn = 0;
-            give_way(cx);
+            yield_to_reactor(cx);
             return Poll::Pending;
         }
         let before = out.filled().len();

@@ -48,7 +48,7 @@ const SEND_BUFFER: usize = 32 * 1024;
 const STREAMS_A_TURN: u64 = 8;
 
 /// How long a client without streams may take to take note of a GOAWAY.
-const PATIENCE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a connection is ended whose frames cost more than they are worth, as a metric's label.
 const EXCESS: &str = "too many HTTP/2 frames without use";
@@ -87,7 +87,7 @@ pub async fn serve(
             timer: Timer::default(),
             memory: ConnectionMemory::new(config.server.max_memory_per_connection),
         };
-        session.run().await;
+        session.serve_streams().await;
     }
     // Its descriptor is closed; what its streams were doing ends now, and counts until it has.
     streams.ended().await;
@@ -196,7 +196,7 @@ struct ClientSession<'a> {
 }
 
 impl ClientSession<'_> {
-    async fn run(&mut self) {
+    async fn serve_streams(&mut self) {
         while let Some((request, response)) = poll_fn(|cx| self.poll(cx)).await {
             self.accepted += 1;
             let limit = self.config.server.max_requests_per_connection;
@@ -378,7 +378,10 @@ impl ClientSession<'_> {
         let flushing = self.connection.has_streams();
         let patience = match self.leaving {
             Some(since) if !flushing => {
-                return match self.timer.poll(cx, self.idle_since.max(since) + PATIENCE) {
+                return match self
+                    .timer
+                    .poll(cx, self.idle_since.max(since) + CLOSE_TIMEOUT)
+                {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(()) => {
                         self.abandon(Reason::NO_ERROR);

@@ -40,7 +40,7 @@ use crate::proxy::h1::request::{RequestBody, RequestHead};
 use crate::proxy::h1::response::{ResponseBody, ResponseHead};
 use crate::registry::endpoint::{IdleConnection, StreamGuard};
 use crate::rt::clock;
-use crate::rt::coop::give_way;
+use crate::rt::coop::yield_to_reactor;
 use crate::rt::shutdown_signal::Level;
 
 /// Bytes that one exchange moves before it is the others' turn: some tens of microseconds. A large body between two
@@ -74,7 +74,7 @@ pub struct ForwardParams<'a> {
 
 /// What the log wants to know afterwards.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Tally {
+pub struct TransferStats {
     /// Final status, once it is known.
     pub status: u16,
     /// Bytes written to the client.
@@ -129,7 +129,7 @@ pub struct Exchange<'a> {
     turn: usize,
     unflushed_up: bool,
     unflushed_down: bool,
-    tally: Tally,
+    tally: TransferStats,
 }
 
 impl<'a> Exchange<'a> {
@@ -173,13 +173,15 @@ impl<'a> Exchange<'a> {
             turn: TURN,
             unflushed_up: false,
             unflushed_down: false,
-            tally: Tally::default(),
+            tally: TransferStats::default(),
             order,
         }
     }
 
     /// Runs it to its end. What was read beyond a 101's head comes back as the buffer.
-    pub async fn run(mut self) -> (Result<ForwardEnd, ForwardFailure>, Tally, Buffer) {
+    pub async fn forward_once(
+        mut self,
+    ) -> (Result<ForwardEnd, ForwardFailure>, TransferStats, Buffer) {
         let mut end = poll_fn(|cx| self.poll(cx)).await;
         if self.outgoing_sent > 0 && end.is_err_and(ForwardFailure::is_clean) {
             end = Err(ForwardFailure::Truncated(Truncation::InterimBroken));
@@ -201,7 +203,7 @@ impl<'a> Exchange<'a> {
             return self.poll_end(cx);
         }
         if self.turn == 0 {
-            give_way(cx);
+            yield_to_reactor(cx);
         }
         self.watch_client(cx)?;
         self.poll_flush(cx)?;

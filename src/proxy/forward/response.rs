@@ -81,7 +81,7 @@ impl Exchange<'_> {
             if self.poll_receive(cx)?.is_pending() {
                 return Ok(());
             }
-            self.digest()?;
+            self.process_received()?;
         }
         Ok(())
     }
@@ -221,7 +221,7 @@ impl Exchange<'_> {
     }
 
     /// Turns what was read into what can be passed on.
-    pub(super) fn digest(&mut self) -> Result<(), ForwardFailure> {
+    pub(super) fn process_received(&mut self) -> Result<(), ForwardFailure> {
         match &mut self.receiving {
             Receiving::Head => self.digest_head(),
             Receiving::Body(download) => {
@@ -441,7 +441,7 @@ impl Exchange<'_> {
         if self.incoming.is_empty() {
             return Ok(());
         }
-        self.digest().map_err(|failure| match failure {
+        self.process_received().map_err(|failure| match failure {
             // The head has gone nowhere yet, so the client can still be told.
             ForwardFailure::Truncated(reason) if self.outgoing_sent == 0 => {
                 self.begun = false;

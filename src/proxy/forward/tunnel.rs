@@ -219,7 +219,7 @@ pub struct TunnelBytes {
 }
 
 /// Runs a tunnel to its end. `incoming` is what the backend sent behind its 101; `timeout`: how long nothing may pass.
-pub async fn run(
+pub async fn run_tunnel(
     client: &mut ClientConnection,
     connection: &mut IdleConnection,
     incoming: Buffer,

@@ -20,7 +20,7 @@ use crate::proxy::forward::{self, Exchange, ForwardEnd, ForwardFailure, Truncati
 use crate::proxy::h1::method::Upgrade;
 use crate::proxy::h1::request::RequestBody;
 use crate::proxy::upstream::h2_session;
-use crate::proxy::upstream::{self, Behalf, ConnectError};
+use crate::proxy::upstream::{self, ConnectError, ProxiedAddrs};
 use crate::registry::endpoint::{Endpoint, IdleConnection, Permit, RequestKind};
 use crate::rt::clock;
 
@@ -140,7 +140,7 @@ impl Transaction<'_> {
             &mut scratch.response,
             &mut scratch.outgoing,
         )
-        .run()
+        .forward_once()
         .await;
         self.account.tally(tally);
         self.has_passed = tally.bytes_out > 0;
@@ -184,7 +184,8 @@ impl Transaction<'_> {
                 let _counted = connection.ticket.lasting(RequestKind::Upgrade);
                 let timeout = self.pool.config.upstream.tunnel_timeout;
                 let (end, passed) =
-                    tunnel::run(self.client, &mut connection, incoming, websocket, timeout).await;
+                    tunnel::run_tunnel(self.client, &mut connection, incoming, websocket, timeout)
+                        .await;
                 self.client.buffer = Buffer::from(head);
                 self.account
                     .tunnelled(self.client.origin.switched(), passed);
@@ -246,7 +247,7 @@ impl Transaction<'_> {
         let settings = &self.pool.config.upstream;
         let plane = self.plane;
         let wanted = settings.proxy_protocol != ProxyProtocol::Off;
-        let behalf = Behalf {
+        let behalf = ProxiedAddrs {
             client: self
                 .client
                 .origin

@@ -15,7 +15,7 @@ use crate::proxy::buffer::LARGE;
 use crate::proxy::client::ClientConnection;
 use crate::proxy::client::heard::{Looks, Waited};
 use crate::proxy::client::upload::RequestUpload;
-use crate::proxy::upstream::{Excluded, admit_waiter};
+use crate::proxy::upstream::{ExcludedBackends, admit_waiter};
 use crate::registry::Handle;
 use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::{PoolShared, PoolSnapshot};
@@ -60,7 +60,7 @@ pub struct HoldRequest<'a> {
     /// Something is eligible, and only full.
     pub for_room: bool,
     /// Backends that it is not sent to again.
-    pub excluded: &'a Excluded,
+    pub excluded: &'a ExcludedBackends,
     /// The configuration that it was routed by.
     pub config: &'a Arc<Config>,
     /// Its body, as far as it has come.

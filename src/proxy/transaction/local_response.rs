@@ -24,7 +24,7 @@ use crate::rt::clock;
 use crate::rt::panics;
 
 /// How long a client may take to take an answer of ours.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An answer that we give ourselves.
 #[derive(Debug, Clone)]
@@ -297,7 +297,7 @@ async fn send(
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&body);
     }
-    match client.write_all(&out, clock::now() + PATIENCE).await {
+    match client.write_all(&out, clock::now() + SEND_TIMEOUT).await {
         Ok(()) if keep_alive => AfterRequest::KeepAlive,
         Ok(()) if body_complete => AfterRequest::Close,
         Ok(()) => AfterRequest::Linger,

@@ -29,7 +29,7 @@ use crate::proxy::forward::headers::incoming_request_id;
 use crate::proxy::forward::passes;
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::transaction::request_id::RequestId;
-use crate::proxy::upstream::{self, Excluded};
+use crate::proxy::upstream::{self, ExcludedBackends};
 use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
@@ -63,7 +63,7 @@ struct Transaction<'a> {
     account: &'a mut RequestRecord,
     upload: RequestUpload,
     /// Where it is not sent to again.
-    excluded: Excluded,
+    excluded: ExcludedBackends,
     tried: AttemptHistory,
     /// Only a new connection will do: where one has died, the other kept ones are likely to be as dead.
     fresh: bool,
@@ -78,7 +78,7 @@ struct Transaction<'a> {
 }
 
 /// Answers the request whose head is at the start of the client's buffer.
-pub async fn run(
+pub async fn handle_request(
     plane: &Arc<DataPlane>,
     client: &mut ClientConnection,
     head: &RequestHead,
@@ -159,7 +159,7 @@ async fn answer_request(
                 id,
                 account,
                 upload,
-                excluded: Excluded::default(),
+                excluded: ExcludedBackends::default(),
                 tried: AttemptHistory::default(),
                 fresh: false,
                 undelivered: None,
@@ -186,14 +186,14 @@ impl Transaction<'_> {
         if let Err(error) = self.upload.absorb(&self.client.buffer) {
             return self.answer(body_answer(error)).await;
         }
-        if let Err(next) = self.take_in().await {
+        if let Err(next) = self.buffer_body().await {
             return next;
         }
         let mut waiting_since = None;
         loop {
             let mut entered = upstream::admit(&self.pool, &self.excluded);
-            if entered.is_none() && self.look_again() {
-                if let Err(next) = self.take_in().await {
+            if entered.is_none() && self.refresh_snapshot() {
+                if let Err(next) = self.buffer_body().await {
                     return next;
                 }
                 entered = upstream::admit(&self.pool, &self.excluded);
@@ -246,7 +246,7 @@ impl Transaction<'_> {
                 if permit.is_none() {
                     // It was closed by somebody just now; the snapshot that says so is on its way.
                     tokio::task::yield_now().await;
-                    self.look_again();
+                    self.refresh_snapshot();
                 }
                 Ok(permit)
             }
@@ -304,7 +304,7 @@ impl Transaction<'_> {
         };
         if !Arc::ptr_eq(&pool.shared, &self.pool.shared) {
             pool.shared.budget.on_request();
-            self.excluded = Excluded::default();
+            self.excluded = ExcludedBackends::default();
         }
         self.pool = pool.clone();
         true
@@ -328,11 +328,11 @@ impl Transaction<'_> {
         }
         // The world has changed: those that refused may take it now.
         self.excluded.clear();
-        self.look_again();
+        self.refresh_snapshot();
         if self.worth_waiting().is_some() {
             // It has nothing to send yet: the next one may.
             drop(place);
-            self.take_in().await?;
+            self.buffer_body().await?;
             // What its client took is not held against it, should nothing be ready by then.
             *since = None;
             return Ok(None);
@@ -348,7 +348,7 @@ impl Transaction<'_> {
     }
 
     /// Takes the newest snapshot of the same pool; says whether it is another one.
-    fn look_again(&mut self) -> bool {
+    fn refresh_snapshot(&mut self) -> bool {
         let snapshot = self.plane.registry.snapshot();
         let newest = snapshot
             .pools
@@ -396,7 +396,7 @@ impl Transaction<'_> {
             },
         };
         self.excluded.add(key, epoch);
-        self.look_again();
+        self.refresh_snapshot();
         self.tried.note(failure);
         match self.judge(failure) {
             RetryVerdict::Retry {

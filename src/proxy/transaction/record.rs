@@ -13,7 +13,7 @@ use crate::core::retry::RetryReason;
 use crate::metrics::Limit;
 use crate::proxy::client::ClientConnection;
 use crate::proxy::data_plane::DataPlane;
-use crate::proxy::forward::Tally;
+use crate::proxy::forward::TransferStats;
 use crate::proxy::forward::forwarded;
 use crate::proxy::forward::tunnel::{TunnelBytes, TunnelEnd};
 use crate::proxy::h1::fields::FieldKind;
@@ -126,7 +126,7 @@ impl RequestRecord {
     }
 
     /// Takes over what an attempt counted.
-    pub fn tally(&mut self, tally: Tally) {
+    pub fn tally(&mut self, tally: TransferStats) {
         self.status = tally.status;
         self.bytes_out += tally.bytes_out.saturating_sub(tally.head_out);
         self.answered = tally.answered;

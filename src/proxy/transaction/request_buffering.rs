@@ -45,7 +45,7 @@ impl Transaction<'_> {
     ///
     /// Not while nothing is ready: then the request has to be held before all else, in memory that `[pool.hold]` bounds,
     /// and the rest of its body is waited for when it is let go.
-    pub(super) async fn take_in(&mut self) -> Result<(), AfterRequest> {
+    pub(super) async fn buffer_body(&mut self) -> Result<(), AfterRequest> {
         match self.worth_waiting() {
             Some(most) if !self.pool.ready.is_empty() => self.receive(most).await,
             _ => Ok(()),
@@ -72,7 +72,7 @@ impl Transaction<'_> {
         match arrival {
             BodyRead::Whole | BodyRead::NoRoom => {
                 // It may have taken long: the world may be another.
-                self.look_again();
+                self.refresh_snapshot();
                 Ok(())
             }
             BodyRead::Refused(answer) => Err(self.answer(answer).await),

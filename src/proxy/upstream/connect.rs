@@ -13,7 +13,7 @@ use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::ConnectError;
-use super::handshake::{Behalf, Dressed, dressed};
+use super::handshake::{Established, ProxiedAddrs, dressed};
 use crate::config;
 use crate::net::connect_fault::ConnectFault;
 use crate::net::keepalive::Keepalive;
@@ -25,9 +25,9 @@ use crate::rt::shutdown_signal::Level;
 use crate::tls::upstream::Alpn;
 
 /// What a connection is made of.
-pub struct Dialled {
+pub struct NewConnection {
     /// The stream, ready for a request.
-    pub dressed: Dressed,
+    pub dressed: Established,
     /// The number of the transport that it was opened with.
     pub transport: u32,
     /// Counts it.
@@ -42,9 +42,9 @@ pub async fn dial(
     plane: &DataPlane,
     permit: &Permit,
     upstream: &config::Upstream,
-    behalf: Behalf,
+    behalf: ProxiedAddrs,
     alpn: Alpn,
-) -> Result<Dialled, ConnectError> {
+) -> Result<NewConnection, ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
@@ -83,7 +83,7 @@ pub async fn dial(
     });
     let stream = stream?;
     let dressed = match transport.is_plain() {
-        true => Dressed::plainly(stream),
+        true => Established::plainly(stream),
         // Boxed: most connections go without.
         false => {
             let patience = upstream.connect_timeout;
@@ -106,7 +106,7 @@ pub async fn dial(
     if endpoint.epoch() != epoch {
         return Err(ConnectError::Moved);
     }
-    Ok(Dialled {
+    Ok(NewConnection {
         dressed,
         transport: number,
         ticket,

@@ -25,7 +25,7 @@ use crate::proxy::h2::client_stream::ClientStream;
 use crate::proxy::h2::session_watch::{SessionWatch, WatchedSession};
 use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
 use crate::proxy::h2::wire::SessionWire;
-use crate::proxy::upstream::{self, Behalf, ConnectError};
+use crate::proxy::upstream::{self, ConnectError, ProxiedAddrs};
 use crate::registry::endpoint::{
     BackendSession, Endpoint, Entered, IdleConnection, Permit, Ticket,
 };
@@ -141,7 +141,7 @@ async fn open(
     upstream: &config::Upstream,
 ) -> Result<(), ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
-    let dialled = upstream::dial(plane, permit, upstream, Behalf::nobody(), Alpn::H2).await?;
+    let dialled = upstream::dial(plane, permit, upstream, ProxiedAddrs::nobody(), Alpn::H2).await?;
     let (stream, ticket) = (dialled.dressed.stream, dialled.ticket);
     let sieve = HeadSieve::new(HeadSender::Backend, MAX_HEAD as usize);
     let watch = Arc::new(SessionWatch::default());

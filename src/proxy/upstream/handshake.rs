@@ -19,14 +19,14 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// On whose behalf a connection is opened.
 #[derive(Debug, Clone, Copy)]
-pub struct Behalf {
+pub struct ProxiedAddrs {
     /// The client; `None`: nobody knows.
     pub client: Option<SocketAddr>,
     /// Where it has connected to; `None`: that is not known.
     pub local: Option<SocketAddr>,
 }
 
-impl Behalf {
+impl ProxiedAddrs {
     /// Nobody's: for connections that many clients share.
     pub fn nobody() -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Behalf {
 }
 
 /// A connection that is ready for requests.
-pub struct Dressed {
+pub struct Established {
     /// What requests go over.
     pub stream: Stream,
     /// Bytes written so far.
@@ -46,7 +46,7 @@ pub struct Dressed {
     pub accepted: bool,
 }
 
-impl Dressed {
+impl Established {
     /// As the backend wants it that has no wishes.
     pub(super) fn plainly(stream: Stream) -> Self {
         Self {
@@ -64,8 +64,8 @@ pub(super) async fn dressed(
     transport: &Transport,
     alpn: Alpn,
     patience: Duration,
-    behalf: Behalf,
-) -> Result<Dressed, ConnectError> {
+    behalf: ProxiedAddrs,
+) -> Result<Established, ConnectError> {
     let version = transport.proxy_protocol;
     let header = match behalf.client {
         Some(client) => {
@@ -82,14 +82,14 @@ pub(super) async fn dressed(
     let sent = header.len() as u64;
     let tls = transport.tls().map_err(|error| refused(endpoint, &error))?;
     match tls {
-        None => Ok(Dressed {
+        None => Ok(Established {
             sent,
-            ..Dressed::plainly(stream)
+            ..Established::plainly(stream)
         }),
         Some(client) => {
             let stream = CountingStream::new(stream, sent);
             let shaken = shake_hands(client, endpoint, alpn, patience, stream).await?;
-            Ok(Dressed {
+            Ok(Established {
                 sent: shaken.written(),
                 stream: Box::new(shaken),
                 accepted: true,

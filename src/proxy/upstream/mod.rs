@@ -29,8 +29,8 @@ use crate::registry::endpoint::{BackendKey, Endpoint, IdleConnection, Permit};
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::tls::upstream::Alpn;
-pub use connect::{Dialled, dial};
-pub use handshake::{Behalf, Dressed, note_refusal, note_shortage, note_written};
+pub use connect::{NewConnection, dial};
+pub use handshake::{Established, ProxiedAddrs, note_refusal, note_shortage, note_written};
 
 impl Candidate for Arc<Endpoint> {
     fn in_flight(&self) -> u32 {
@@ -44,14 +44,14 @@ impl Candidate for Arc<Endpoint> {
 
 /// What a request's failed attempts say about where it should go next.
 #[derive(Debug, Default)]
-pub struct Excluded {
+pub struct ExcludedBackends {
     /// Backends that it is not sent to again, and in which epoch: a process that was restarted meanwhile is another.
     tried: Vec<(BackendKey, u64)>,
     /// A backend has died under it: see [`retry::youngest`].
     prefer_youngest: bool,
 }
 
-impl Excluded {
+impl ExcludedBackends {
     /// Adds one that was entered in this epoch.
     pub fn add(&mut self, key: BackendKey, epoch: u64) {
         self.tried.push((key, epoch));
@@ -104,7 +104,7 @@ fn indices(pool: &PoolSnapshot, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> 
 /// Picks an eligible backend and enters its gate. Excluded ones are left out; and while there is any other, so are
 /// those that are still warming up (slow start) or may be on their way out, and for a request whose backend has died,
 /// those that a rolling restart would come to next. Where some wait for room already, they come first.
-pub fn admit(pool: &PoolSnapshot, excluded: &Excluded) -> Option<Permit> {
+pub fn admit(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     if pool.config.upstream.max_in_flight > 0 && pool.shared.queue.room.is_waited_for() {
         return None;
     }
@@ -112,7 +112,7 @@ pub fn admit(pool: &PoolSnapshot, excluded: &Excluded) -> Option<Permit> {
 }
 
 /// As [`admit`], for one whose turn it is.
-pub fn admit_waiter(pool: &PoolSnapshot, excluded: &Excluded) -> Option<Permit> {
+pub fn admit_waiter(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     if excluded.prefer_youngest {
         let ready = pool.ready.iter().filter(|endpoint| !excluded.has(endpoint));
         let since = ready.map(|endpoint| endpoint.ready_since());
@@ -128,7 +128,7 @@ pub fn admit_waiter(pool: &PoolSnapshot, excluded: &Excluded) -> Option<Permit> 
 }
 
 /// The same, but none that may be on its way out.
-pub fn admit_unsuspected(pool: &PoolSnapshot, excluded: &Excluded) -> Option<Permit> {
+pub fn admit_unsuspected(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     enter(pool, excluded.indices(pool), Choice::Best)
 }
 
@@ -170,20 +170,20 @@ fn enter(pool: &PoolSnapshot, mut out: Vec<usize>, choice: Choice) -> Option<Per
 }
 
 /// Whether something is eligible that this request has not tried: if it got no permit, all of that is full.
-pub fn waits_for_room(pool: &PoolSnapshot, excluded: &Excluded) -> bool {
+pub fn waits_for_room(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> bool {
     let mut ready = pool.ready.iter();
     pool.config.upstream.max_in_flight > 0 && ready.any(|endpoint| !excluded.has(endpoint))
 }
 
 /// Whether there is a backend that fail-open may try.
-pub fn has_last_resort(pool: &PoolSnapshot, excluded: &Excluded) -> bool {
+pub fn has_last_resort(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> bool {
     pool.last_resort
         .iter()
         .any(|endpoint| !excluded.has(endpoint))
 }
 
 /// Enters a backend that fail-open may try, though its gate is closed.
-pub fn admit_anyway(pool: &PoolSnapshot, excluded: &Excluded) -> Option<Permit> {
+pub fn admit_anyway(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     let open: Vec<_> = pool
         .last_resort
         .iter()
@@ -207,7 +207,7 @@ pub fn reuse(
         if of != (endpoint.epoch(), endpoint.transports()) || connection.expires <= now {
             continue;
         }
-        match look(&mut connection) {
+        match check_idle(&mut connection) {
             IdleState::Quiet if connection.safe_until <= now && once() => {
                 endpoint.release(connection);
                 return None;
@@ -244,7 +244,7 @@ pub enum IdleState {
 }
 
 /// Looks at an idle connection without waiting.
-pub fn look(connection: &mut IdleConnection) -> IdleState {
+pub fn check_idle(connection: &mut IdleConnection) -> IdleState {
     let mut byte = [0u8; 1];
     let mut space = ReadBuf::new(&mut byte);
     let mut context = Context::from_waker(Waker::noop());
@@ -315,7 +315,7 @@ pub async fn connect(
     plane: &DataPlane,
     permit: &Permit,
     upstream: &config::Upstream,
-    behalf: Behalf,
+    behalf: ProxiedAddrs,
 ) -> Result<Box<IdleConnection>, ConnectError> {
     let dialled = dial(plane, permit, upstream, behalf, Alpn::Http1).await?;
     Ok(Box::new(IdleConnection {
@@ -360,9 +360,9 @@ pub async fn accepted(
             }
             Some(AcceptState::Queue) => {}
             None => {
-                let is_closed = match socket::fate(&connection.stream) {
+                let is_closed = match socket::read_tcp_info(&connection.stream) {
                     Some(fate) if fate.is_reset => true,
-                    _ => look(connection) == IdleState::Closed,
+                    _ => check_idle(connection) == IdleState::Closed,
                 };
                 return match is_closed {
                     true => Err(ConnectError::NotAccepted),
@@ -425,7 +425,7 @@ async fn is_undelivered(connection: &IdleConnection, written: u64) -> bool {
         return false;
     }
     for look in 0..=RESET_LOOKS {
-        let Some(fate) = socket::fate(&connection.stream) else {
+        let Some(fate) = socket::read_tcp_info(&connection.stream) else {
             return false;
         };
         if fate.acknowledged > connection.sent || written > fate.segment {

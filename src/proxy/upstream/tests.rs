@@ -179,7 +179,7 @@ async fn a_half_closed_backend_that_reads_a_part_and_resets_had_it_only_in_part(
         assert!(sent.is_ok_and(|sent| sent.is_ok()) || size > 100);
         drop(theirs);
         assert!(!ended(&mut connection).await.is_ok_and(|count| count > 0));
-        let fate = socket::fate(&connection.stream).unwrap();
+        let fate = socket::read_tcp_info(&connection.stream).unwrap();
         let undelivered = size == 100 && fate.acknowledged == connection.sent;
         assert_eq!(
             is_undelivered(&connection, size as u64).await,

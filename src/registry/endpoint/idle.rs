@@ -39,7 +39,7 @@ impl<T> Idle<T> {
 
     /// Takes one that this thread has put in, if there is any.
     pub fn take_own(&self) -> Option<Box<T>> {
-        self.own().take()
+        self.own_lane().take()
     }
 
     /// Takes one, if there is any.
@@ -53,7 +53,7 @@ impl<T> Idle<T> {
     /// # Errors
     /// The connection, when this thread's slots are full.
     pub fn put(&self, connection: Box<T>) -> Result<(), Box<T>> {
-        self.own().put(connection)
+        self.own_lane().put(connection)
     }
 
     /// Takes out and drops each connection that `keep` refuses.
@@ -73,8 +73,8 @@ impl<T> Idle<T> {
         self.len() == 0
     }
 
-    fn own(&self) -> &IdleLane<T> {
-        &self.0[worker::own() % self.0.len()]
+    fn own_lane(&self) -> &IdleLane<T> {
+        &self.0[worker::index() % self.0.len()]
     }
 }
 

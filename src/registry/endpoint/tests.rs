@@ -106,18 +106,18 @@ async fn news_is_told_once_and_losses_come_no_later_than_quiet() {
         drop(permit);
     }
     endpoint.hint();
-    assert_eq!(queue.try_recv(), Ok(Signal(BackendKey(4))));
+    assert_eq!(queue.try_recv(), Ok(Wakeup(BackendKey(4))));
     assert!(queue.try_recv().is_err(), "one signal for all of it");
-    let news = News {
+    let news = EndpointEvents {
         lost: 2,
         hint: true,
         peer_closed: false,
         quiet: Some(7),
     };
     assert_eq!(endpoint.take_news(), news);
-    assert_eq!(endpoint.take_news(), News::default());
+    assert_eq!(endpoint.take_news(), EndpointEvents::default());
     endpoint.peer_closed();
-    assert_eq!(queue.try_recv(), Ok(Signal(BackendKey(4))));
+    assert_eq!(queue.try_recv(), Ok(Wakeup(BackendKey(4))));
 }
 
 #[test]

@@ -167,7 +167,7 @@ impl WriterShared {
 }
 
 /// The writer's life.
-pub(super) fn run(shared: &WriterShared, mut sink: Sink) {
+pub(super) fn write_lines(shared: &WriterShared, mut sink: Sink) {
     let mut spare = vec![0; ROOM];
     let mut warning = Warning::default();
     let mut idle = 0;

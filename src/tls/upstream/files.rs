@@ -12,7 +12,7 @@ use crate::tls::{TlsFileError, pem};
 
 /// Why the settings can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct UpstreamFileError {
     /// The key of `[pool.tls]` that it is about; empty: the section.
     pub key: &'static str,
     /// What is wrong.
@@ -21,7 +21,7 @@ pub struct Fault {
     pub remedy: String,
 }
 
-impl Fault {
+impl UpstreamFileError {
     /// A file's problem.
     fn of(key: &'static str, problem: TlsFileError) -> Self {
         Self {
@@ -39,9 +39,11 @@ pub(super) struct UpstreamFiles {
 }
 
 impl UpstreamFiles {
-    pub(super) fn read(settings: &UpstreamTls) -> Result<Self, Fault> {
+    pub(super) fn read(settings: &UpstreamTls) -> Result<Self, UpstreamFileError> {
         let authorities = match (&settings.ca, settings.verify) {
-            (Some(path), _) => authorities(path).map_err(|problem| Fault::of("ca", problem))?,
+            (Some(path), _) => {
+                authorities(path).map_err(|problem| UpstreamFileError::of("ca", problem))?
+            }
             // What can't be read there is as good as not there.
             (None, true) => rustls_native_certs::load_native_certs().certs,
             (None, false) => Vec::new(),
@@ -55,7 +57,7 @@ impl UpstreamFiles {
                     true => "key",
                     false => "cert",
                 };
-                Some(loaded.map_err(|problem| Fault::of(key_of(&problem), problem))?)
+                Some(loaded.map_err(|problem| UpstreamFileError::of(key_of(&problem), problem))?)
             }
             (None, None) => None,
             (cert, _) => {
@@ -63,7 +65,7 @@ impl UpstreamFiles {
                     Some(_) => ("cert", "key"),
                     None => ("key", "cert"),
                 };
-                return Err(Fault {
+                return Err(UpstreamFileError {
                     key,
                     message: format!("it has no `{other}` beside it"),
                     remedy: format!("add `{other} = \"FILE\"`"),
@@ -77,13 +79,13 @@ impl UpstreamFiles {
     }
 
     /// The authorities that a backend's certificate may come from.
-    pub(super) fn roots(&self, settings: &UpstreamTls) -> Result<RootCertStore, Fault> {
+    pub(super) fn roots(&self, settings: &UpstreamTls) -> Result<RootCertStore, UpstreamFileError> {
         let mut store = RootCertStore::empty();
         let Some(path) = &settings.ca else {
             // Some systems carry a few that no library takes.
             store.add_parsable_certificates(self.authorities.iter().cloned());
             if store.is_empty() {
-                return Err(Fault {
+                return Err(UpstreamFileError {
                     key: "",
                     message: "there is no `ca`, and this system has no certificates of authorities".to_owned(),
                     remedy: "name the file of the authority that signs the backends' certificates with `ca`, or install the package ca-certificates".to_owned(),
@@ -92,15 +94,18 @@ impl UpstreamFiles {
             return Ok(store);
         };
         for (index, certificate) in self.authorities.iter().enumerate() {
-            store.add(certificate.clone()).map_err(|error| Fault {
-                key: "ca",
-                message: format!(
-                    "{}: certificate {} of it can't be used: {error}",
-                    path.display(),
-                    index + 1
-                ),
-                remedy: "take it out, or put the authority's certificate in its place".to_owned(),
-            })?;
+            store
+                .add(certificate.clone())
+                .map_err(|error| UpstreamFileError {
+                    key: "ca",
+                    message: format!(
+                        "{}: certificate {} of it can't be used: {error}",
+                        path.display(),
+                        index + 1
+                    ),
+                    remedy: "take it out, or put the authority's certificate in its place"
+                        .to_owned(),
+                })?;
         }
         Ok(store)
     }

@@ -75,7 +75,7 @@ impl DemoAppArgs {
 }
 
 /// Runs the app until it was told to stop. Returns the exit code.
-pub fn run(args: DemoAppArgs) -> u8 {
+pub fn run_demo_app(args: DemoAppArgs) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

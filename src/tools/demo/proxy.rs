@@ -15,7 +15,7 @@ use super::process::ChildProcess;
 use crate::registry::view::{DrainResponse, PoolView};
 
 /// How long the proxy may take until it is ready.
-const PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// The one pool's name.
 pub const POOL: &str = "app";
 
@@ -158,14 +158,14 @@ impl DemoProxy {
             self.process.check()?;
             match admin::request(&self.socket, "GET", path, None).await {
                 Ok((200, _)) => return Ok(()),
-                Ok((status, body)) if begun.elapsed() > PATIENCE => {
+                Ok((status, body)) if begun.elapsed() > START_TIMEOUT => {
                     let body = String::from_utf8_lossy(&body).into_owned();
                     bail!(
-                        "the proxy isn't ready after {PATIENCE:?}: {status} {body}{}",
+                        "the proxy isn't ready after {START_TIMEOUT:?}: {status} {body}{}",
                         self.process.last_words()
                     )
                 }
-                Err(error) if begun.elapsed() > PATIENCE => {
+                Err(error) if begun.elapsed() > START_TIMEOUT => {
                     return Err(error.context(self.process.last_words()));
                 }
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,

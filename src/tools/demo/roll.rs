@@ -8,7 +8,7 @@ use super::instance::DemoInstance;
 use super::proxy::DemoProxy;
 
 /// How long each step may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A step of one instance's restart, told as it begins or ends.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +55,7 @@ pub async fn restart(
     );
     stop_and_start(instance, tell).await?;
     let begun = Instant::now();
-    proxy.resume(&name, PATIENCE).await?;
+    proxy.resume(&name, STEP_TIMEOUT).await?;
     tell(&name, DemoStep::Ready(begun.elapsed()));
     Ok(())
 }
@@ -71,7 +71,7 @@ pub async fn stop_and_start(
     let name = instance.name().to_owned();
     instance.terminate()?;
     tell(&name, DemoStep::Stopping);
-    let took = instance.exited(PATIENCE).await?;
+    let took = instance.exited(STEP_TIMEOUT).await?;
     tell(&name, DemoStep::Stopped(took));
     instance.start_again().await?;
     tell(&name, DemoStep::Started);

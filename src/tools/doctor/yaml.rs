@@ -13,7 +13,7 @@ const MAX_NODES: usize = 200_000;
 
 /// What is wrong with a file, and where.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub(super) struct YamlError {
     pub(super) message: String,
     pub(super) span: Range<usize>,
 }
@@ -27,12 +27,12 @@ struct OpenCollection {
 }
 
 /// The documents of a text, with what everybody writes and the standard forbids. Positions are in bytes.
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, Broken> {
+pub(super) fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
     strict(text).or_else(|broken| {
         let Some(moved) = lenient::indent_flow(text) else {
             return Err(broken);
         };
-        let mut documents = strict(&moved.text).map_err(|error| Broken {
+        let mut documents = strict(&moved.text).map_err(|error| YamlError {
             span: moved.place(error.span.start)..moved.place(error.span.end),
             ..error
         })?;
@@ -43,7 +43,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, Broken> {
     })
 }
 
-fn strict(text: &str) -> Result<Vec<Node>, Broken> {
+fn strict(text: &str) -> Result<Vec<Node>, YamlError> {
     // The parser counts characters.
     let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let byte = |index: usize| bytes.get(index).copied().unwrap_or(text.len());
@@ -55,13 +55,13 @@ fn strict(text: &str) -> Result<Vec<Node>, Broken> {
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| {
             let at = byte(error.marker().index());
-            Broken {
+            YamlError {
                 message: error.info().to_owned(),
                 span: at..at + 1,
             }
         })?;
         let span = byte(span.start.index())..byte(span.end.index());
-        let broken = |message: &str| Broken {
+        let broken = |message: &str| YamlError {
             message: message.into(),
             span: span.clone(),
         };

@@ -10,14 +10,14 @@ use crate::rt::syscall::{kill, kill_group};
 
 /// Why the launcher can't do its work.
 #[derive(Debug)]
-pub struct Unable {
+pub struct LaunchError {
     /// 125, 126 or 127.
     pub code: u8,
     /// What and why, and what to do.
     pub message: String,
 }
 
-impl Unable {
+impl LaunchError {
     /// A failure of the launcher's own.
     pub fn own(message: impl Into<String>) -> Self {
         Self {
@@ -39,15 +39,17 @@ impl RunningApp {
     ///
     /// # Errors
     /// When no port is free, or the command can't be run.
-    pub fn start(command: &[OsString], port: Option<(Option<u16>, &str)>) -> Result<Self, Unable> {
+    pub fn start(
+        command: &[OsString],
+        port: Option<(Option<u16>, &str)>,
+    ) -> Result<Self, LaunchError> {
         let port = match port {
             None => None,
             Some((wanted, variable)) => {
                 let port = match wanted {
                     Some(port) => port,
-                    None => {
-                        free().map_err(|error| Unable::own(format!("no port is free: {error}")))?
-                    }
+                    None => free()
+                        .map_err(|error| LaunchError::own(format!("no port is free: {error}")))?,
                 };
                 #[allow(unsafe_code, reason = "it changes the environment")]
                 // SAFETY: the launcher's second thread, which holds the lease, begins when the app listens.
@@ -58,19 +60,19 @@ impl RunningApp {
             }
         };
         let Some((program, arguments)) = command.split_first() else {
-            return Err(Unable::own("no command is given"));
+            return Err(LaunchError::own("no command is given"));
         };
         let mut command = Command::new(program);
         let pid = syscall::start(command.args(arguments)).map_err(|error| {
             let program = program.to_string_lossy();
             match error.kind() {
-                io::ErrorKind::NotFound => Unable {
+                io::ErrorKind::NotFound => LaunchError {
                     code: 127,
                     message: format!(
                         "`{program}` is not found: write its path, or add its directory to PATH"
                     ),
                 },
-                _ => Unable {
+                _ => LaunchError {
                     code: 126,
                     message: format!("`{program}` can't be run: {error}"),
                 },

@@ -19,7 +19,7 @@ static SLIM: OnceLock<bool> = OnceLock::new();
 /// Starts this program once more, in the same process, with an allocator that takes small pages. Returns in the
 /// second start, or where there can't be one: then it is a little larger, and works as well.
 #[allow(unsafe_code, reason = "it changes the environment")]
-pub fn start_again() {
+pub fn reexec() {
     if env::var_os(MARK).is_some() {
         // SAFETY: the program has just begun, and starts no thread before the app runs.
         unsafe {

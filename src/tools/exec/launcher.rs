@@ -273,7 +273,7 @@ impl Launcher {
             self.post_guard();
             return;
         };
-        let address = match process_tree::look(port) {
+        let address = match process_tree::find_port_holder(port) {
             PortHolder::Ours(address) => address,
             PortHolder::Unknown(address) => {
                 complain(&format!(

@@ -79,7 +79,7 @@ impl Link {
         let thread = thread::Builder::new()
             .name("lease".to_owned())
             .stack_size(STACK);
-        thread.spawn(move || link.run(address)).map(drop)
+        thread.spawn(move || link.keep_lease(address)).map(drop)
     }
 
     /// From now on, a lease that breaks stays broken.
@@ -165,7 +165,7 @@ impl Link {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, address: SocketAddr) {
+    fn keep_lease(&self, address: SocketAddr) {
         let mut said = String::new();
         while !self.stopped.load(Ordering::SeqCst) {
             let pause = match self.hold(address) {

@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 
 use crate::client::blocking::{AdminCallError, AdminRemote};
-use app::{RunningApp, Unable};
+use app::{LaunchError, RunningApp};
 use launcher::Launcher;
 use mailbox::post;
 use parent::ParentSupervisor;
@@ -59,7 +59,7 @@ pub struct ExecOptions {
 }
 
 /// Runs the app to its end; the launcher's exit code. Where a signal killed the app, this dies of it, too.
-pub fn run(options: ExecOptions) -> u8 {
+pub fn run_launcher(options: ExecOptions) -> u8 {
     match try_run(options) {
         Ok(ProcessExit::Code(code)) => u8::try_from(code).unwrap_or(FAILED),
         Ok(ProcessExit::Signal(signal)) => {
@@ -76,17 +76,17 @@ pub fn run(options: ExecOptions) -> u8 {
     }
 }
 
-fn try_run(options: ExecOptions) -> Result<ProcessExit, Unable> {
+fn try_run(options: ExecOptions) -> Result<ProcessExit, LaunchError> {
     let signals = LauncherSignals::take()
-        .map_err(|error| Unable::own(format!("can't take signals: {error}")))?;
+        .map_err(|error| LaunchError::own(format!("can't take signals: {error}")))?;
     syscall::adopt_orphans();
-    let above = ParentSupervisor::take(options.notify_fd).map_err(Unable::own)?;
+    let above = ParentSupervisor::take(options.notify_fd).map_err(LaunchError::own)?;
     advise(&options);
     if options.plan.port {
         check_pool(&options)?;
     }
     let (post, letterbox) =
-        post().map_err(|error| Unable::own(format!("can't make a socket pair: {error}")))?;
+        post().map_err(|error| LaunchError::own(format!("can't make a socket pair: {error}")))?;
     let app = RunningApp::start(
         &options.command,
         options
@@ -115,12 +115,12 @@ fn advise(options: &ExecOptions) {
 }
 
 /// A mistyped pool is better told now than by an app that runs and gets no request.
-fn check_pool(options: &ExecOptions) -> Result<(), Unable> {
+fn check_pool(options: &ExecOptions) -> Result<(), LaunchError> {
     let path = format!("/v1/pools/{}", segment(&options.pool));
     match options.remote.call("GET", &path, None) {
         Ok(_) => Ok(()),
         Err(AdminCallError::Refused { slug, detail, .. }) if slug == "unknown-pool" => {
-            Err(Unable::own(format!(
+            Err(LaunchError::own(format!(
                 "{} Put the pool into lameduck's configuration and `lameduck reload`, or correct --pool.",
                 detail.replace("GET /v1/pools lists them.", "")
             )))

@@ -20,7 +20,7 @@ pub enum PortHolder {
 }
 
 /// Who listens on `port`.
-pub fn look(port: u16) -> PortHolder {
+pub fn find_port_holder(port: u16) -> PortHolder {
     let there = listening::on_port(port);
     if there.is_empty() {
         return PortHolder::Nobody;
@@ -169,10 +169,10 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(matches!(
-            look(port),
+            find_port_holder(port),
             PortHolder::Foreign | PortHolder::Unknown(_)
         ));
         drop(listener);
-        assert_eq!(look(port), PortHolder::Nobody);
+        assert_eq!(find_port_holder(port), PortHolder::Nobody);
     }
 }

@@ -28,7 +28,7 @@ const TAKEN: [Signal; 8] = [
 ];
 
 /// A supervisor that does not read what it is told must not hold us up for longer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A launcher has opened fewer before it forks, wherever its limit may be.
 const MOST_DESCRIPTORS: u64 = 4096;
@@ -276,7 +276,7 @@ pub fn die_of(signal: i32) {
 /// # Errors
 /// Those of write(2); [`io::ErrorKind::WouldBlock`] where nobody reads it.
 pub fn write_to(descriptor: impl AsFd, bytes: &[u8]) -> io::Result<()> {
-    if !is_writable(&descriptor, PATIENCE) {
+    if !is_writable(&descriptor, NOTIFY_TIMEOUT) {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     match crate::rt::syscall::write(&descriptor, bytes)? {

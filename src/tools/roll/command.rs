@@ -142,7 +142,7 @@ impl Ran {
 /// It has a process group of its own: Ctrl-C in a terminal reaches us alone, and a command is not ended halfway.
 /// Its output goes to a file without a name, not to a pipe: what it may leave running in the background must
 /// neither hold us up nor break when we end.
-pub async fn run(words: Vec<String>, kill: oneshot::Receiver<()>) -> Ran {
+pub async fn run_command(words: Vec<String>, kill: oneshot::Receiver<()>) -> Ran {
     let started = scratch().and_then(|file| start(&words, &file).map(|child| (child, file)));
     let (mut child, file) = match started {
         Ok(started) => started,
@@ -278,19 +278,19 @@ mod tests {
     #[tokio::test]
     async fn the_end_and_the_output_are_told() {
         let (_kill, killed) = oneshot::channel();
-        let ran = run(shell("echo out; echo err >&2; exit 3"), killed).await;
+        let ran = run_command(shell("echo out; echo err >&2; exit 3"), killed).await;
         assert!(!ran.is_well());
         assert_eq!(ran.describe(), "exit status: 3");
         assert_eq!(ran.output, "out\nerr\n");
         let (_kill, killed) = oneshot::channel();
-        let ran = run(vec!["/nonexistent/command".into()], killed).await;
+        let ran = run_command(vec!["/nonexistent/command".into()], killed).await;
         assert!(ran.describe().starts_with("can't be run: "), "{ran:?}");
     }
 
     #[tokio::test]
     async fn what_stays_behind_holds_nobody_up() {
         let (_kill, killed) = oneshot::channel();
-        let ran = run(shell("sleep 5 & echo $!"), killed).await;
+        let ran = run_command(shell("sleep 5 & echo $!"), killed).await;
         assert!(ran.is_well());
         let pid: u32 = ran.output.trim().parse().unwrap();
         crate::rt::syscall::kill(pid, libc::SIGKILL).unwrap();
@@ -299,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn it_can_be_ended_with_all_its_helpers() {
         let (kill, killed) = oneshot::channel();
-        let running = tokio::spawn(run(shell("sleep 60; echo not reached"), killed));
+        let running = tokio::spawn(run_command(shell("sleep 60; echo not reached"), killed));
         kill.send(()).unwrap();
         let ran = tokio::time::timeout(Duration::from_secs(20), running);
         let ran = ran.await.unwrap().unwrap();

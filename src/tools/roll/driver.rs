@@ -33,7 +33,7 @@ pub trait RollProxy {
     /// Lifts the drain that this roll has asked for, if it is still there.
     fn lift(&self, name: &str) -> impl Future<Output = Result<(), RollError>>;
     /// The pool as it is now.
-    fn look(&self) -> impl Future<Output = Result<PoolView, RollError>>;
+    fn fetch_pool(&self) -> impl Future<Output = Result<PoolView, RollError>>;
 }
 
 /// Says when it is worth looking.
@@ -126,7 +126,7 @@ enum Done {
 
 type Work = Pin<Box<dyn Future<Output = Done>>>;
 
-/// Everything that [`run`] needs.
+/// Everything that [`drive_roll`] needs.
 pub struct Job<'a, P, W> {
     /// What decides.
     pub roll: Roll,
@@ -164,7 +164,7 @@ struct RollDriver<'a, P> {
 }
 
 /// Runs a roll to its end.
-pub async fn run<P: RollProxy, W: RollWatch>(job: Job<'_, P, W>) -> RollReport {
+pub async fn drive_roll<P: RollProxy, W: RollWatch>(job: Job<'_, P, W>) -> RollReport {
     let Job {
         watch,
         mut interrupts,
@@ -291,7 +291,7 @@ impl<P: RollProxy> RollDriver<'_, P> {
         self.kills.insert(name.clone(), kill);
         self.work.push(Box::pin(async move {
             let began = clock::now();
-            let ran = command::run(words, killed).await;
+            let ran = command::run_command(words, killed).await;
             Done::Ran(name, ran, clock::now().saturating_sub(began))
         }));
     }
@@ -334,7 +334,7 @@ impl<P: RollProxy> RollDriver<'_, P> {
     }
 
     async fn look(&mut self) {
-        match self.proxy.look().await {
+        match self.proxy.fetch_pool().await {
             Ok(pool) => {
                 self.teller.looked(&pool);
                 let seen = pool.backends.iter().map(seen).collect();

@@ -48,7 +48,7 @@ async fn opened() -> (Box<IdleConnection>, Theirs) {
     let opening = async {
         let plain = open(address).await;
         let endpoint = endpoint(address);
-        let behalf = Behalf {
+        let behalf = ProxiedAddrs {
             client: Some(address),
             local: None,
         };
@@ -120,14 +120,14 @@ async fn what_was_read_over_tls_is_never_called_undelivered() {
 async fn tickets_are_quiet_and_a_goodbye_is_a_close() {
     let (mut connection, mut theirs) = opened().await;
     answered(&mut connection, &mut theirs).await;
-    assert_eq!(look(&mut connection), IdleState::Quiet);
+    assert_eq!(check_idle(&mut connection), IdleState::Quiet);
     theirs.write_all(b"?").await.unwrap();
     theirs.flush().await.unwrap();
     unread(&connection).await;
-    assert_eq!(look(&mut connection), IdleState::Talking);
+    assert_eq!(check_idle(&mut connection), IdleState::Talking);
     theirs.shutdown().await.unwrap();
     unread(&connection).await;
-    assert_eq!(look(&mut connection), IdleState::Closed);
+    assert_eq!(check_idle(&mut connection), IdleState::Closed);
 }
 
 /// Waits until the kernel has something for us.
