@@ -201,7 +201,9 @@ async fn session_is_closed_at_once_where_early_ends_go_on() {
     }
     // Not with a reset of the last five: their requests fail, as when a connection is lost.
     backend.goodbye().await;
-    for (_, (response, _body)) in open {
+    // A body that is dropped resets its stream, and so many resets end the client's own connection.
+    let (responses, _bodies): (Vec<_>, Vec<_>) = open.into_iter().map(|(_, call)| call).unzip();
+    for response in responses {
         assert_eq!(answer(response).await.status(), 502);
     }
     assert_eq!(broken_sessions(&rig).await, 1);
