@@ -70,18 +70,23 @@ fn pipeline_end(pieces: &[ShellPiece], start: usize) -> usize {
     end
 }
 
+/// A text in which an option has another value (`--name value` or `--name=value`), where it stands there.
+fn replace_option_value(text: &str, option: &str, value: &str) -> Option<String> {
+    let forms = [format!("{option} "), format!("{option}=")];
+    let from = forms
+        .iter()
+        .find_map(|form| Some(text.find(form)? + form.len()))?;
+    let end = text[from..]
+        .find(char::is_whitespace)
+        .map_or(text.len(), |end| from + end);
+    Some(format!("{}{value}{}", &text[..from], &text[end..]))
+}
+
 /// A text with an option of the launcher's set.
 pub(super) fn set_option(text: &str, name: &str, value: &str) -> String {
     let option = format!("--{name}");
-    for form in [format!("{option} "), format!("{option}=")] {
-        let Some(start) = text.find(&form) else {
-            continue;
-        };
-        let from = start + form.len();
-        let end = text[from..]
-            .find(char::is_whitespace)
-            .map_or(text.len(), |end| from + end);
-        return format!("{}{value}{}", &text[..from], &text[end..]);
+    if let Some(changed) = replace_option_value(text, &option, value) {
+        return changed;
     }
     let launcher = "lameduck exec";
     match text.find(launcher) {
@@ -95,15 +100,8 @@ pub(super) fn set_option(text: &str, name: &str, value: &str) -> String {
 
 /// A text with an option of the app's set; one that it has not follows its program.
 pub(super) fn set_app_option(text: &str, words: &[String], name: &str, value: &str) -> String {
-    for form in [format!("{name} "), format!("{name}=")] {
-        let Some(start) = text.find(&form) else {
-            continue;
-        };
-        let from = start + form.len();
-        let end = text[from..]
-            .find(char::is_whitespace)
-            .map_or(text.len(), |end| from + end);
-        return format!("{}{value}{}", &text[..from], &text[end..]);
+    if let Some(changed) = replace_option_value(text, name, value) {
+        return changed;
     }
     let Some((_, program)) = programs::main(words) else {
         return text.to_owned();
