@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::checks as check;
 use super::command_line::{CommandLine, Role, seconds};
 use super::finding::DoctorFindings;
-use super::kubernetes::image_is_ours;
+use super::kubernetes::container_words;
 use super::model::{CommandForm, SourcePlace, SupervisedProcess, Supervisor, kill};
 use super::oxfile::signal;
 use super::programs;
@@ -101,17 +101,9 @@ fn service(
     };
     let mut process = SupervisedProcess::new(Supervisor::Compose, form, name, here.clone());
     process.image = service.text_of("image").unwrap_or_default().to_owned();
-    let mut line = words(service.get("entrypoint"));
-    let ours = image_is_ours(&process.image);
-    if line.is_empty() && ours {
-        line.push("lameduck".into());
-    }
-    line.extend(words(service.get("command")));
-    // The image's own CMD.
-    if ours && line.len() == 1 {
-        line.push("run".into());
-    }
-    process.line = CommandLine::from_words(line);
+    let entry_point = words(service.get("entrypoint"));
+    let command = words(service.get("command"));
+    process.line = CommandLine::from_words(container_words(&process.image, entry_point, command));
     process.command_place = at(match form {
         CommandForm::Service { command: false, .. } => "entrypoint",
         _ => "command",

@@ -10,10 +10,24 @@ use super::oxfile::url_in;
 use super::proxy::ProxySide;
 use super::toml::{Node, TreeEntry, ValueKind};
 
-/// Whether an image's name says that it is lameduck's.
-pub(super) fn image_is_ours(image: &str) -> bool {
-    let last = image.rsplit('/').next().unwrap_or(image);
-    last.split([':', '@']).next() == Some("lameduck")
+/// What a container runs, of what a file says instead of its image's own. Where it is silent, lameduck's image has `lameduck`
+/// as entry point and `run` as command; what other images have is not known.
+pub(super) fn container_words(
+    image: &str,
+    entry_point: Vec<String>,
+    command: Vec<String>,
+) -> Vec<String> {
+    let mut words = entry_point;
+    let name = image.rsplit('/').next().unwrap_or(image);
+    let is_ours = name.split([':', '@']).next() == Some("lameduck");
+    if words.is_empty() && is_ours {
+        words.push("lameduck".into());
+    }
+    words.extend(command);
+    if is_ours && words.len() == 1 {
+        words.push("run".into());
+    }
+    words
 }
 
 /// The configuration that a ConfigMap of these documents carries.
@@ -164,17 +178,8 @@ impl<'p> Pod<'p> {
         };
         let mut process = SupervisedProcess::new(Supervisor::Kubernetes, form, name, here.clone());
         process.image = node.text_of("image").unwrap_or_default().to_owned();
-        let mut line = texts(node.get("command"));
-        let ours = image_is_ours(&process.image);
-        if line.is_empty() && ours {
-            line.push("lameduck".into());
-        }
-        line.extend(texts(node.get("args")));
-        // The image's own CMD.
-        if ours && line.len() == 1 {
-            line.push("run".into());
-        }
-        process.line = CommandLine::from_words(line);
+        let (command, arguments) = (texts(node.get("command")), texts(node.get("args")));
+        process.line = CommandLine::from_words(container_words(&process.image, command, arguments));
         process.command_place = at(if node.get("args").is_some() {
             "args"
         } else {
