@@ -291,7 +291,7 @@ pub(crate) fn tame(text: &str) -> String {
 pub enum ConfigError {
     /// The file can't be read.
     Unreadable {
-        /// Which.
+        /// The path as it was given.
         path: PathBuf,
         /// What the system says.
         why: String,

@@ -78,7 +78,7 @@ pub enum ForwardFailure {
     BadBody(UploadError),
     /// A limit of `[server]` was reached.
     Limited {
-        /// Which.
+        /// The limit, for the log and the metric.
         limit: Limit,
         /// What the client can still be told; `None`: it is cut.
         answer: Option<u16>,

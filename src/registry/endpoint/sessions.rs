@@ -114,7 +114,7 @@ impl fmt::Debug for BackendSession {
 pub struct Entered(Arc<BackendSession>);
 
 impl Entered {
-    /// Which.
+    /// The session that the stream is on.
     pub fn session(&self) -> &Arc<BackendSession> {
         &self.0
     }
