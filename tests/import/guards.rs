@@ -27,10 +27,13 @@ fn backends(config: &Config, path: &str) -> usize {
         .iter()
         .filter(|route| fits(&route.path_prefix))
         .max_by_key(|route| route.path_prefix.len());
-    let pool = config
-        .pools
-        .iter()
-        .find(|pool| pool.name == route.unwrap().pool);
+    // A single pool takes everything where there is no route; without a matching one it is 404.
+    let name = match route {
+        Some(route) => &route.pool,
+        None if config.routes.is_empty() => &config.pools[0].name,
+        None => return 0,
+    };
+    let pool = config.pools.iter().find(|pool| pool.name == *name);
     pool.unwrap().backends.len()
 }
 
@@ -78,13 +81,19 @@ fn guard_behind_try_files_closes_the_location() {
     let (config, _) = imported(
         "location / { try_files $uri @app; } location @app { auth_request /a; proxy_pass http://127.0.0.1:3000; }",
     );
-    assert!(
-        config
-            .routes
-            .iter()
-            .all(|route| backends(&config, &route.path_prefix) == 0)
-            || config.routes.is_empty()
-    );
+    assert_eq!(backends(&config, "/"), 0);
+}
+
+/// A single pool without a route would take every request.
+#[test]
+fn pool_of_a_left_out_location_takes_nothing() {
+    for inner in [
+        "location ~ x { proxy_pass http://127.0.0.1:3000; }",
+        "location = /x { proxy_pass http://127.0.0.1:3000; }",
+    ] {
+        let (config, _) = imported(inner);
+        assert_eq!(backends(&config, "/"), 0, "{inner}");
+    }
 }
 
 #[test]

@@ -10,10 +10,15 @@ use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 
 /// Plans `[server]`, `[access_log]` and `[headers]`. `scopes`: all places where requests are taken.
-pub(super) fn plan(site: &NginxSite<'_>, scopes: &[NginxScope<'_>], draft: &mut ConfigDraft) {
+pub(super) fn plan(
+    site: &NginxSite<'_>,
+    scopes: &[NginxScope<'_>],
+    trusted: &[String],
+    draft: &mut ConfigDraft,
+) {
     plan_limits(scopes, draft);
     plan_log(site, scopes, draft);
-    plan_headers(site, scopes, draft);
+    plan_headers(scopes, trusted, draft);
 }
 
 /// The directives of that name that are in effect anywhere, each once.
@@ -144,7 +149,7 @@ fn plan_log(site: &NginxSite<'_>, scopes: &[NginxScope<'_>], draft: &mut ConfigD
         ));
     }
     let path = chosen.arg(0);
-    if path.contains('$') || path.starts_with("syslog:") {
+    if path.is_empty() || path.contains('$') || path.starts_with("syslog:") {
         let text = format!(
             "`{}`: the access log is a file or standard output",
             chosen.line()
@@ -174,7 +179,7 @@ fn plan_log(site: &NginxSite<'_>, scopes: &[NginxScope<'_>], draft: &mut ConfigD
     }
 }
 
-fn plan_headers(site: &NginxSite<'_>, scopes: &[NginxScope<'_>], draft: &mut ConfigDraft) {
+fn plan_headers(scopes: &[NginxScope<'_>], trusted: &[String], draft: &mut ConfigDraft) {
     let sends = |wanted: &str| {
         let all = scopes
             .iter()
@@ -182,7 +187,6 @@ fn plan_headers(site: &NginxSite<'_>, scopes: &[NginxScope<'_>], draft: &mut Con
         let mut names = all.chain(scopes.iter().flat_map(|scope| scope.all("grpc_set_header")));
         names.any(|d| d.arg(0).to_ascii_lowercase().starts_with(wanted))
     };
-    let trusted = trusted_networks(site, scopes, &mut draft.notices);
     if !trusted.is_empty() {
         let list: Vec<_> = trusted.iter().map(|network| toml_text(network)).collect();
         draft
@@ -198,7 +202,8 @@ fn plan_headers(site: &NginxSite<'_>, scopes: &[NginxScope<'_>], draft: &mut Con
         .push(("request_id", sends("x-request-id").to_string()));
 }
 
-fn trusted_networks(
+/// The networks of `set_real_ip_from`, and what of them is left out.
+pub(super) fn trusted_networks(
     site: &NginxSite<'_>,
     scopes: &[NginxScope<'_>],
     notices: &mut Vec<ImportNotice>,

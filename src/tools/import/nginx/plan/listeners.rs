@@ -32,6 +32,25 @@ pub(super) struct ServedServers {
 /// Plans all listeners.
 pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft) -> ServedServers {
     let mut doors = collect(site);
+    let is_any = |door: &Door<'_, '_>| door.address.ip().is_unspecified();
+    let (both, narrow): (Vec<_>, Vec<_>) = doors
+        .iter()
+        .filter(|door| is_any(door))
+        .partition(|door| door.address.is_ipv4());
+    for door in narrow.iter().filter(|door| !door.listen.both_families) {
+        if !both
+            .iter()
+            .any(|other| other.address.port() == door.address.port())
+        {
+            let text = format!(
+                "`listen` on {}: lameduck takes IPv4 there, too",
+                door.address
+            );
+            draft
+                .notices
+                .push(ImportNotice::differs(&door.directive.place, text));
+        }
+    }
     drop_covered(&mut doors);
     let (mut redirects, mut serving) = (Vec::new(), Vec::new());
     for door in doors {
@@ -150,7 +169,9 @@ fn collect<'s, 'a>(site: &'s NginxSite<'a>) -> Vec<Door<'s, 'a>> {
             if listen.is_default && !door.named {
                 (door.default, door.named) = (index, true);
             }
-            door.servers.push((index, server));
+            if door.servers.last().is_none_or(|(last, _)| *last != index) {
+                door.servers.push((index, server));
+            }
         }
     }
     doors
@@ -354,6 +375,12 @@ fn plan_client_auth(door: &Door<'_, '_>, default: &NginxServer<'_>, listener: &m
     };
     listener.tls.push(("client_auth", toml_text(wanted)));
     listener.tls.push(("client_ca", toml_text(ca)));
+    if ca.is_empty() {
+        let why = "`ssl_verify_client` has no `ssl_client_certificate`";
+        listener.notices.push(left_out(door, why));
+        listener.keys.clear();
+        return;
+    }
     let crl = default.scope.value("ssl_crl");
     if !crl.is_empty() {
         listener.tls.push(("client_crl", toml_text(crl)));

@@ -1,6 +1,7 @@
 //! From nginx's model to lameduck's sections. Everything that is decided is decided here.
 
 mod globals;
+mod guards;
 mod headers;
 mod listeners;
 mod pools;
@@ -42,19 +43,14 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
         .iter()
         .map(|server| server.scope.clone())
         .collect();
-    let trusted = all
-        .iter()
-        .chain([&site.scope])
-        .any(|scope| scope.last("set_real_ip_from").is_some());
-    let served = listeners::plan(&site, trusted, &mut draft);
+    let trusted = globals::trusted_networks(&site, &all, &mut draft.notices);
+    let served = listeners::plan(&site, !trusted.is_empty(), &mut draft);
     let mut book = pools::PoolBook::default();
     let mut scopes = Vec::new();
     let mut taken: Vec<String> = Vec::new();
     let has_wildcards = served.servers.iter().any(|index| {
-        site.servers[*index]
-            .hosts
-            .iter()
-            .any(|host| host.starts_with('*'))
+        let hosts = &site.servers[*index].hosts;
+        served.default != Some(*index) && hosts.iter().any(|host| host.starts_with('*'))
     });
     for index in &served.servers {
         let server = &site.servers[*index];
@@ -83,17 +79,29 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
             let group = routes::plan_server(&site, server, &[], &mut book);
             draft.routes.push(group);
         } else if hosts.is_empty() {
+            draft.notices.extend(server.notices.iter().cloned());
             draft.notices.push(ImportNotice::left_out(
                 &server.directive.place,
                 "server: it has no name that lameduck can take, or another server has it: nothing goes to it",
             ));
         }
     }
-    globals::plan(&site, &scopes, &mut draft);
-    if draft.headers.iter().all(|(key, _)| *key != "trusted") {
-        refuse_proxy_protocol(&mut draft);
-    }
+    globals::plan(&site, &scopes, &trusted, &mut draft);
     draft.pools = book.finish();
+    // What only left-out locations use. A single pool without a route would take every request.
+    let routes: Vec<_> = draft
+        .routes
+        .iter()
+        .flat_map(|group| &group.routes)
+        .collect();
+    let is_used = |name: &String| routes.iter().any(|route| route.pool.as_ref() == Some(name));
+    let unused: Vec<_> = draft
+        .pools
+        .iter()
+        .filter(|pool| !is_used(&pool.name))
+        .collect();
+    let unused: Vec<String> = unused.iter().map(|pool| pool.name.clone()).collect();
+    draft.pools.retain(|pool| !unused.contains(&pool.name));
     if draft.pools.is_empty() {
         let mut book = pools::PoolBook::default();
         book.left_out(&site);
@@ -105,21 +113,7 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
             );
         }
     }
-    // One pool without routes takes everything: so that what is left out answers, there has to be none.
     draft
-}
-
-/// Listeners that nobody could connect to: nobody is trusted.
-fn refuse_proxy_protocol(draft: &mut ConfigDraft) {
-    for listener in &mut draft.listeners {
-        if let Some(at) = listener
-            .keys
-            .iter()
-            .position(|(key, _)| *key == "proxy_protocol")
-        {
-            listener.keys.remove(at);
-        }
-    }
 }
 
 /// What is to be said of one directive wherever it stands; `None`: nothing, or whoever reads it says it.

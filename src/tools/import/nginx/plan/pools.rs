@@ -88,16 +88,19 @@ pub(super) struct PoolBook {
 }
 
 impl PoolBook {
+    /// The name that the pool that answers 503 has, or would have.
+    pub(super) fn left_out_name(&self, site: &NginxSite<'_>) -> String {
+        let mut name = LEFT_OUT_POOL.to_owned();
+        while site.upstream(&name).is_some() {
+            name.push('_');
+        }
+        name
+    }
+
     /// The pool that answers 503.
     pub(super) fn left_out(&mut self, site: &NginxSite<'_>) -> String {
-        let free = || {
-            let mut name = LEFT_OUT_POOL.to_owned();
-            while site.upstream(&name).is_some() {
-                name.push('_');
-            }
-            name
-        };
-        self.left_out.get_or_insert_with(free).clone()
+        let name = self.left_out_name(site);
+        self.left_out.get_or_insert(name).clone()
     }
 
     /// The pool for a `proxy_pass` in this scope, and what differs there.

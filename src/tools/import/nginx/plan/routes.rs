@@ -1,9 +1,9 @@
 //! Locations become routes, or are left out by name.
 
+use super::guards::{contentless, guard};
 use super::pools::{PassTarget, PoolBook};
 use crate::tools::import::nginx::draft::{RouteDraft, RouteGroup};
 use crate::tools::import::nginx::model::{LocationKind, NginxLocation, NginxServer, NginxSite};
-use crate::tools::import::nginx::scope::NginxScope;
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 
@@ -16,26 +16,6 @@ enum LocationAction {
     /// lameduck can't do it: where that is said, and why.
     Refused(ImportNotice),
 }
-
-/// Contents that lameduck doesn't speak.
-const FOREIGN_CONTENTS: [&str; 16] = [
-    "fastcgi_pass",
-    "uwsgi_pass",
-    "scgi_pass",
-    "memcached_pass",
-    "js_content",
-    "content_by_lua_block",
-    "content_by_lua_file",
-    "perl",
-    "mp4",
-    "flv",
-    "hls",
-    "stub_status",
-    "status",
-    "api",
-    "empty_gif",
-    "dav_methods",
-];
 
 /// The routes of a server. `hosts`: its names, or none where it is the default one.
 pub(super) fn plan_server(
@@ -200,6 +180,10 @@ impl ServerPlanner<'_, '_> {
 
     /// A nested location that another one outside, longer than its parent, hides.
     fn is_shadowed(&self, location: &NginxLocation<'_>) -> bool {
+        let level = self.server.directive.inner();
+        if level.iter().any(|outer| std::ptr::eq(outer, location.directive)) {
+            return false;
+        }
         let is_prefix = |other: &&NginxLocation<'_>| {
             matches!(other.kind, LocationKind::Prefix | LocationKind::FirmPrefix)
         };
@@ -330,7 +314,8 @@ impl ServerPlanner<'_, '_> {
             let text = format!(
                 "{prefix} without the slash goes to the app: nginx redirects it to {prefix}/"
             );
-            return (!has_exact).then(|| ImportNotice::differs(place, text));
+            let is_closed = *pool == self.book.left_out_name(self.site);
+            return (!has_exact && !is_closed).then(|| ImportNotice::differs(place, text));
         }
         let outer = prefix.rfind('/').map_or("/", |at| &prefix[..at.max(1)]);
         let beside = self.pool_below(outer);
@@ -417,82 +402,6 @@ impl ServerPlanner<'_, '_> {
             }
             Err(why) => refuse(why),
         }
-    }
-}
-
-/// What must not be left open: a place that somebody is kept out of.
-fn guard(scope: &NginxScope<'_>, head: &str) -> Option<ImportNotice> {
-    let refuse = |directive: &NginxDirective, why: &str| {
-        Some(ImportNotice::left_out(
-            &directive.place,
-            format!("{head}: `{}`: {why}", directive.line()),
-        ))
-    };
-    for name in ["auth_basic", "auth_request", "auth_jwt"] {
-        if let Some(directive) = scope.last(name).filter(|d| d.arg(0) != "off") {
-            return refuse(directive, "lameduck asks nobody for credentials");
-        }
-    }
-    for name in ["deny", "allow"] {
-        if let Some(directive) = scope
-            .all(name)
-            .into_iter()
-            .find(|d| (name, d.arg(0)) != ("allow", "all"))
-        {
-            return refuse(
-                directive,
-                "lameduck has no lists of addresses that may come",
-            );
-        }
-    }
-    for (name, why) in [
-        ("internal", "it is not for clients"),
-        ("limit_except", "lameduck looks at no methods"),
-        ("return", "lameduck has no redirects and fixed answers"),
-        ("rewrite", "lameduck passes paths as they are"),
-    ] {
-        if let Some(directive) = scope.own(name) {
-            return refuse(directive, why);
-        }
-    }
-    for (name, off) in [
-        ("proxy_method", ""),
-        ("proxy_set_body", ""),
-        ("proxy_pass_request_body", "on"),
-        ("proxy_pass_request_headers", "on"),
-    ] {
-        if let Some(directive) = scope.last(name).filter(|d| d.arg(0) != off) {
-            return refuse(directive, "lameduck passes requests as they are");
-        }
-    }
-    None
-}
-
-/// Why a location without `proxy_pass` is left out.
-fn contentless(location: &NginxLocation<'_>, head: &str) -> ImportNotice {
-    let inner = location.directive.inner();
-    let foreign = inner.iter().find(|d| FOREIGN_CONTENTS.contains(&d.name()));
-    if let Some(directive) = foreign {
-        let text = format!("{head}: `{}`: lameduck speaks HTTP only", directive.line());
-        return ImportNotice::left_out(&directive.place, text);
-    }
-    let unknown = inner.iter().find(|d| super::row_of(d.name()).is_none());
-    let files = ["alias", "try_files", "root"]
-        .into_iter()
-        .find_map(|name| location.scope.last(name));
-    match (unknown, files) {
-        (Some(directive), _) => ImportNotice::left_out(
-            &directive.place,
-            format!("{head}: `{}`: lameduck does not know it", directive.line()),
-        ),
-        (None, Some(directive)) => ImportNotice::left_out(
-            &location.directive.place,
-            format!("{head}: `{}`: lameduck serves no files", directive.line()),
-        ),
-        (None, None) => ImportNotice::left_out(
-            &location.directive.place,
-            format!("{head}: lameduck serves no files"),
-        ),
     }
 }
 
