@@ -169,6 +169,18 @@ impl<'a> NginxLexer<'a> {
         self.word(raw, line)
     }
 
+    fn skip_foreign_text(&mut self, quote: char) {
+        while let Some(next) = self.bump() {
+            match next {
+                '\\' => {
+                    self.bump();
+                }
+                c if c == quote || c == '\n' => return,
+                _ => {}
+            }
+        }
+    }
+
     fn word(&self, raw: &str, line: u32) -> Result<NginxToken, LexError> {
         if raw.len() >= MAX_WORD {
             return self.fail(
@@ -193,6 +205,13 @@ impl<'a> NginxLexer<'a> {
             match next {
                 '{' => depth += 1,
                 '}' => depth -= 1,
+                // A brace in a text or in a comment of Lua opens and closes nothing.
+                '"' | '\'' => self.skip_foreign_text(next),
+                '-' if self.text[self.at..].starts_with('-') => {
+                    while self.peek().is_some_and(|c| c != '\n') {
+                        self.bump();
+                    }
+                }
                 _ => {}
             }
             if depth == 0 {
@@ -279,7 +298,7 @@ mod tests {
 
     #[test]
     fn blocks_of_another_language_are_passed_over() {
-        let mut lexer = NginxLexer::new(" if x then y = {1, {2}} end } z");
+        let mut lexer = NginxLexer::new(" y = {1, {2}, '}', \"\\\"}\"} -- it's }\n } z");
         lexer.skip_foreign_block().unwrap();
         let token = lexer.next_token().unwrap().unwrap();
         assert_eq!(token.kind, TokenKind::Word("z".into()));

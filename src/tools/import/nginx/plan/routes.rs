@@ -181,7 +181,10 @@ impl ServerPlanner<'_, '_> {
     /// A nested location that another one outside, longer than its parent, hides.
     fn is_shadowed(&self, location: &NginxLocation<'_>) -> bool {
         let level = self.server.directive.inner();
-        if level.iter().any(|outer| std::ptr::eq(outer, location.directive)) {
+        if level
+            .iter()
+            .any(|outer| std::ptr::eq(outer, location.directive))
+        {
             return false;
         }
         let is_prefix = |other: &&NginxLocation<'_>| {
