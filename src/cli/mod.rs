@@ -12,6 +12,7 @@ pub mod drain;
 pub mod exec;
 pub mod exit;
 pub mod health;
+pub mod import;
 pub mod register;
 pub mod reload;
 pub mod resume;
@@ -66,6 +67,8 @@ enum CliCommand {
     Reload(reload::ReloadArgs),
     /// Say what in a supervisor's configuration will cut requests
     Doctor(doctor::DoctorArgs),
+    /// Read another proxy's configuration and write lameduck's
+    Import(import::ImportArgs),
     /// Copy this binary to where an app's container can run it
     Copy(copy::CopyArgs),
     /// Show it all at work: a demo app, restarted under load
@@ -108,6 +111,9 @@ impl Cli {
             CliCommand::Exec(args) => exec::run_exec(args, false),
             CliCommand::Reload(args) => block_on(reload::run_reload(args)),
             CliCommand::Doctor(args) => doctor(args),
+            CliCommand::Import(args) => {
+                import::run_import(args, &mut AnswerWriter, &mut ErrorWriter)
+            }
             CliCommand::Copy(args) => match copy::run_copy(&args) {
                 Ok(()) => 0,
                 Err(exit) => exit.report(),
@@ -201,6 +207,7 @@ mod tests {
             "lameduck reload --admin http://127.0.0.1:9901 --token-file /tmp/token",
             "lameduck roll app --max-unavailable 2 --dry-run -- systemctl restart api@{name} -v",
             "lameduck doctor oxfile.toml --strict -c x.toml --app-stop 10s --json",
+            "lameduck import nginx /etc/nginx/nginx.conf -o lameduck.toml --prefix /etc/nginx",
             "lameduck copy /shared/lameduck",
             "lameduck demo",
         ] {

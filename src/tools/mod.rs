@@ -1,7 +1,8 @@
 //! Beside the proxy: [`exec`] launches an app and drains it before it stops, [`roll`] restarts a pool, [`doctor`] reads
-//! supervisors' configurations, and [`demo`] shows what all of it is for.
+//! supervisors' configurations, [`import`] other proxies', and [`demo`] shows what all of it is for.
 
 pub mod demo;
 pub mod doctor;
 pub mod exec;
+pub mod import;
 pub mod roll;

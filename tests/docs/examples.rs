@@ -66,6 +66,11 @@ const WAYS: &[(&str, &str, Way)] = &[
     ("docs/configuration.md", "lameduck check -c", Way::Stage(0)),
     ("docs/doctor.md", "lameduck doctor oxfile.toml", Way::Own),
     ("docs/draining.md", "oxmgr restart", Way::DryRun),
+    (
+        "docs/from-nginx.md",
+        "lameduck import nginx",
+        Way::Not("reads a whole nginx.conf: `--test import` does that"),
+    ),
     ("docs/launcher.md", "lameduck exec --pool api", Way::Stays),
     ("docs/rolling.md", "ssh {host}", Way::DryRun),
     (

@@ -1,0 +1,144 @@
+//! `listen` in all its forms.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::tree::NginxDirective;
+
+/// One `listen`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NginxListen {
+    /// The address and port.
+    pub address: SocketAddr,
+    /// `default_server`.
+    pub is_default: bool,
+    /// `ssl`.
+    pub ssl: bool,
+    /// `http2`.
+    pub http2: bool,
+    /// `proxy_protocol`.
+    pub proxy_protocol: bool,
+    /// `ipv6only=off`: IPv4 as well.
+    pub both_families: bool,
+}
+
+impl NginxListen {
+    /// What a server has that has no `listen`.
+    pub fn unwritten() -> Self {
+        NginxListen {
+            address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 80),
+            is_default: false,
+            ssl: false,
+            http2: false,
+            proxy_protocol: false,
+            both_families: false,
+        }
+    }
+}
+
+/// Reads a `listen`.
+///
+/// # Errors
+/// Why it can't be carried over.
+pub fn read_listen(directive: &NginxDirective) -> Result<NginxListen, String> {
+    let mut listen = NginxListen {
+        address: read_address(directive.arg(0))?,
+        ..NginxListen::unwritten()
+    };
+    for word in directive.args().iter().skip(1) {
+        match word.as_str() {
+            "default_server" | "default" => listen.is_default = true,
+            "ssl" => listen.ssl = true,
+            "http2" => listen.http2 = true,
+            "proxy_protocol" => listen.proxy_protocol = true,
+            "ipv6only=off" => listen.both_families = true,
+            "quic" => return Err("lameduck has no HTTP/3".into()),
+            // The socket's own options change no answer.
+            "ipv6only=on" | "reuseport" | "deferred" | "bind" | "multipath" => {}
+            option
+                if [
+                    "backlog=",
+                    "rcvbuf=",
+                    "sndbuf=",
+                    "fastopen=",
+                    "so_keepalive=",
+                    "setfib=",
+                    "accept_filter=",
+                ]
+                .iter()
+                .any(|known| option.starts_with(known)) => {}
+            other => return Err(format!("`{other}` is not known")),
+        }
+    }
+    Ok(listen)
+}
+
+fn read_address(text: &str) -> Result<SocketAddr, String> {
+    if text.starts_with("unix:") {
+        return Err("lameduck does not listen on unix sockets".into());
+    }
+    let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::new(any, port));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = match port.map(str::parse::<u16>) {
+        None => 80,
+        Some(Ok(port)) if port > 0 => port,
+        Some(_) => return Err("it is not one port; write a `listen` for each".into()),
+    };
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match (host, bare.unwrap_or(host).parse::<IpAddr>()) {
+        ("*", _) => Ok(SocketAddr::new(any, port)),
+        (_, Ok(ip)) => Ok(SocketAddr::new(ip, port)),
+        ("localhost", _) => Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+        _ => Err("lameduck listens on IP addresses, not on names".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::import::nginx::tree::TreeReader;
+
+    fn read(text: &str) -> Result<NginxListen, String> {
+        let tree = TreeReader::new(".").read_text("x", &format!("listen {text};"), 0);
+        read_listen(&tree.unwrap()[0])
+    }
+
+    #[test]
+    fn every_form_of_address_is_read() {
+        for (text, address) in [
+            ("80", "0.0.0.0:80"),
+            ("*:8080", "0.0.0.0:8080"),
+            ("127.0.0.1", "127.0.0.1:80"),
+            ("127.0.0.1:81 backlog=512 reuseport", "127.0.0.1:81"),
+            ("[::]:80 ipv6only=on", "[::]:80"),
+            ("[::1]", "[::1]:80"),
+            ("localhost:3000", "127.0.0.1:3000"),
+        ] {
+            assert_eq!(
+                read(text).unwrap().address,
+                address.parse().unwrap(),
+                "{text}"
+            );
+        }
+        let all = read("[::]:443 ssl http2 proxy_protocol default_server ipv6only=off").unwrap();
+        assert!(all.ssl && all.http2 && all.proxy_protocol && all.is_default && all.both_families);
+        for bad in [
+            "unix:/run/x.sock",
+            "8000-8010",
+            "example.org:80",
+            "443 quic",
+            "80 what",
+            "1:2:3",
+            "",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! nginx's configuration as typed data: upstreams, servers, locations. What is in effect where, its
+//! [scope](super::scope) knows.
+
+use super::listen::{NginxListen, read_listen};
+use super::scope::NginxScope;
+use super::tree::NginxDirective;
+use crate::tools::import::notice::ImportNotice;
+
+/// `http`.
+#[derive(Debug)]
+pub struct NginxSite<'a> {
+    /// Its own level.
+    pub level: &'a [NginxDirective],
+    /// What is in effect there.
+    pub scope: NginxScope<'a>,
+    /// `upstream`, each with its name.
+    pub upstreams: Vec<&'a NginxDirective>,
+    /// `server`, in order.
+    pub servers: Vec<NginxServer<'a>>,
+}
+
+/// `server`.
+#[derive(Debug)]
+pub struct NginxServer<'a> {
+    /// The block.
+    pub directive: &'a NginxDirective,
+    /// What is in effect in it.
+    pub scope: NginxScope<'a>,
+    /// Where it listens.
+    pub listens: Vec<(&'a NginxDirective, NginxListen)>,
+    /// Its names as lameduck writes hosts.
+    pub hosts: Vec<String>,
+    /// Its locations, those inside others behind them.
+    pub locations: Vec<NginxLocation<'a>>,
+    /// What could not be read of all that.
+    pub notices: Vec<ImportNotice>,
+}
+
+/// How a location compares paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocationKind {
+    /// `location /x`
+    Prefix,
+    /// `location ^~ /x`: no regular expression is looked at.
+    FirmPrefix,
+    /// `location = /x`
+    Exact,
+    /// `location ~ x`, `location ~* x`
+    Regex,
+    /// `location @x`
+    Named,
+}
+
+/// `location`.
+#[derive(Debug)]
+pub struct NginxLocation<'a> {
+    /// The block.
+    pub directive: &'a NginxDirective,
+    /// What is in effect in it.
+    pub scope: NginxScope<'a>,
+    /// How it compares.
+    pub kind: LocationKind,
+    /// With what.
+    pub path: &'a str,
+}
+
+impl<'a> NginxSite<'a> {
+    /// Reads the tree of a whole file. A file of `sites-enabled`, which has no `http`, is read as what it is: its inside.
+    pub fn read(tree: &'a [NginxDirective]) -> Self {
+        let http = tree.iter().find(|directive| directive.name() == "http");
+        let level = http.map_or(tree, NginxDirective::inner);
+        let scope = NginxScope::default().enter(level);
+        let blocks = |name: &'static str| {
+            level
+                .iter()
+                .filter(move |d| d.name() == name && d.block.is_some())
+        };
+        NginxSite {
+            level,
+            upstreams: blocks("upstream").collect(),
+            servers: blocks("server")
+                .map(|server| NginxServer::read(server, &scope))
+                .collect(),
+            scope,
+        }
+    }
+
+    /// The upstream of that name.
+    pub fn upstream(&self, name: &str) -> Option<&'a NginxDirective> {
+        self.upstreams
+            .iter()
+            .find(|upstream| upstream.arg(0) == name)
+            .copied()
+    }
+}
+
+impl<'a> NginxServer<'a> {
+    fn read(directive: &'a NginxDirective, http: &NginxScope<'a>) -> Self {
+        let scope = http.enter(directive.inner());
+        let mut server = NginxServer {
+            directive,
+            listens: Vec::new(),
+            hosts: Vec::new(),
+            locations: Vec::new(),
+            notices: Vec::new(),
+            scope: scope.clone(),
+        };
+        let mut written = false;
+        for inner in directive.inner() {
+            match inner.name() {
+                "listen" => {
+                    written = true;
+                    match read_listen(inner) {
+                        Ok(listen) => server.listens.push((inner, listen)),
+                        Err(why) => server.refuse(inner, &why),
+                    }
+                }
+                "server_name" => server.read_names(inner),
+                _ => {}
+            }
+        }
+        if !written {
+            server.listens.push((directive, NginxListen::unwritten()));
+        }
+        server.read_locations(directive.inner(), &scope);
+        server
+    }
+
+    fn refuse(&mut self, what: &NginxDirective, why: &str) {
+        let text = format!("`{}`: {why}", what.line());
+        self.notices.push(ImportNotice::left_out(&what.place, text));
+    }
+
+    fn read_names(&mut self, directive: &NginxDirective) {
+        for name in directive.args() {
+            let lower = name.to_ascii_lowercase();
+            let why = match lower.as_str() {
+                // What nobody asks for: such a server is there by being the default one.
+                "" | "_" | "-" | "!" => continue,
+                other if other.starts_with('~') => "lameduck has no regular expressions for hosts",
+                other if other.ends_with(".*") => "a host's wildcard stands at its beginning",
+                other if other.starts_with('.') && is_host(&other[1..]) => {
+                    self.hosts
+                        .extend([other[1..].to_owned(), format!("*{other}")]);
+                    continue;
+                }
+                other if is_host(other.strip_prefix("*.").unwrap_or(other)) => {
+                    self.hosts.push(lower.clone());
+                    continue;
+                }
+                _ => "it is not a host name",
+            };
+            self.notices.push(ImportNotice::left_out(
+                &directive.place,
+                format!("`server_name {name}`: {why}; requests for it go to the default server"),
+            ));
+        }
+    }
+
+    fn read_locations(&mut self, level: &'a [NginxDirective], around: &NginxScope<'a>) {
+        for directive in level.iter().filter(|d| d.name() == "location") {
+            let (kind, path) = match (directive.arg(0), directive.arg(1)) {
+                ("=", path) => (LocationKind::Exact, path),
+                ("^~", path) => (LocationKind::FirmPrefix, path),
+                ("~" | "~*", path) => (LocationKind::Regex, path),
+                (path, "") if path.starts_with('@') => (LocationKind::Named, path),
+                // nginx takes the sign without a space, too.
+                (path, "") if path.starts_with("^~") => (LocationKind::FirmPrefix, &path[2..]),
+                (path, "") if path.starts_with("~*") => (LocationKind::Regex, &path[2..]),
+                (path, "") if path.starts_with('~') => (LocationKind::Regex, &path[1..]),
+                (path, "") if path.starts_with('=') => (LocationKind::Exact, &path[1..]),
+                (path, _) => (LocationKind::Prefix, path),
+            };
+            let scope = around.enter(directive.inner());
+            self.locations.push(NginxLocation {
+                directive,
+                scope: scope.clone(),
+                kind,
+                path,
+            });
+            // Inside a regular expression there is no order that prefixes could have.
+            if matches!(kind, LocationKind::Prefix | LocationKind::FirmPrefix) {
+                self.read_locations(directive.inner(), &scope);
+            }
+        }
+    }
+}
+
+/// Whether `[[route]] host` takes it.
+fn is_host(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    name.len() < 250 && name.split('.').all(label)
+}

@@ -1,0 +1,415 @@
+//! Listeners. lameduck's routes hold on all of them, nginx's servers on those that they name: where two addresses have
+//! different servers, only one of them is carried over.
+
+use std::net::SocketAddr;
+
+use super::headers::read_max_age;
+use super::redirect::{HttpsRedirect, read_redirect, turns_away};
+use crate::tools::import::nginx::draft::{ConfigDraft, ListenerDraft, toml_text};
+use crate::tools::import::nginx::listen::NginxListen;
+use crate::tools::import::nginx::model::{NginxServer, NginxSite};
+use crate::tools::import::nginx::tree::NginxDirective;
+use crate::tools::import::notice::ImportNotice;
+
+/// One address with its servers.
+struct Door<'s, 'a> {
+    address: SocketAddr,
+    directive: &'a NginxDirective,
+    listen: NginxListen,
+    /// Index and server, in order.
+    servers: Vec<(usize, &'s NginxServer<'a>)>,
+    default: usize,
+    /// Whether the default one was named as such.
+    named: bool,
+}
+
+/// The servers whose routes are written: their indexes, and which one is the default.
+pub(super) struct ServedServers {
+    pub servers: Vec<usize>,
+    pub default: Option<usize>,
+}
+
+/// Plans all listeners.
+pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft) -> ServedServers {
+    let mut doors = collect(site);
+    let is_any = |door: &Door<'_, '_>| door.address.ip().is_unspecified();
+    let (both, narrow): (Vec<_>, Vec<_>) = doors
+        .iter()
+        .filter(|door| is_any(door))
+        .partition(|door| door.address.is_ipv4());
+    for door in narrow.iter().filter(|door| !door.listen.both_families) {
+        if !both
+            .iter()
+            .any(|other| other.address.port() == door.address.port())
+        {
+            let text = format!(
+                "`listen` on {}: lameduck takes IPv4 there, too",
+                door.address
+            );
+            draft
+                .notices
+                .push(ImportNotice::differs(&door.directive.place, text));
+        }
+    }
+    drop_covered(&mut doors);
+    let (mut redirects, mut serving) = (Vec::new(), Vec::new());
+    for door in doors {
+        match whole_redirect(&door) {
+            Some(redirect) => redirects.push((door, redirect)),
+            None => serving.push(door),
+        }
+    }
+    let reference = serving.iter().position(|door| door.listen.ssl).unwrap_or(0);
+    let mut served = ServedServers {
+        servers: Vec::new(),
+        default: None,
+    };
+    if let Some(door) = serving.get(reference) {
+        served.servers = door.servers.iter().map(|(index, _)| *index).collect();
+        served.default = Some(door.default);
+    }
+    let ports: Vec<u16> = serving.iter().map(|door| door.address.port()).collect();
+    for (door, redirect) in redirects {
+        let mut listener = listener_of(&door, trusted);
+        if redirect.port == door.address.port() && !listener.keys.is_empty() {
+            listener.keys.clear();
+            listener
+                .notices
+                .push(left_out(&door, "it redirects to itself"));
+        }
+        if !listener.keys.is_empty() {
+            let value = if redirect.port == 443 {
+                "true".into()
+            } else {
+                redirect.port.to_string()
+            };
+            listener.keys.push(("redirect_https", value));
+        }
+        if !ports.contains(&redirect.port) {
+            listener.notices.push(ImportNotice::differs(
+                &door.directive.place,
+                format!(
+                    "nothing listens on port {} here: lameduck only redirects to it",
+                    redirect.port
+                ),
+            ));
+        }
+        listener.notices.extend(redirect.notices);
+        draft.listeners.push(listener);
+    }
+    let set = |door: &Door<'_, '_>| {
+        let mut set: Vec<_> = door.servers.iter().map(|(index, _)| *index).collect();
+        set.sort_unstable();
+        (set, door.default)
+    };
+    let wanted = serving.get(reference).map(set);
+    for door in &serving {
+        let mut listener = listener_of(door, trusted);
+        if Some(set(door)) != wanted {
+            listener = ListenerDraft::default();
+            listener.notices.push(left_out(
+                door,
+                "it has other servers than the first one, and lameduck's routes hold on every listener",
+            ));
+        } else if door.listen.ssl && !listener.keys.is_empty() {
+            plan_tls(door, &mut listener);
+        }
+        draft.listeners.push(listener);
+    }
+    // Without any, nothing could be checked: a place that nobody else can reach.
+    if draft
+        .listeners
+        .iter()
+        .all(|listener| listener.keys.is_empty())
+    {
+        draft.listeners.push(ListenerDraft {
+            keys: vec![("address", toml_text("127.0.0.1:8080"))],
+            ..ListenerDraft::default()
+        });
+    }
+    served
+}
+
+fn left_out(door: &Door<'_, '_>, why: &str) -> ImportNotice {
+    let names: Vec<_> = door
+        .servers
+        .iter()
+        .flat_map(|(_, server)| &server.hosts)
+        .map(String::as_str)
+        .take(8)
+        .collect();
+    let text = format!("`listen` on {} ({}): {why}", door.address, names.join(" "));
+    ImportNotice::left_out(&door.directive.place, text.replace(" ()", ""))
+}
+
+fn collect<'s, 'a>(site: &'s NginxSite<'a>) -> Vec<Door<'s, 'a>> {
+    let mut doors: Vec<Door<'s, 'a>> = Vec::new();
+    for (index, server) in site.servers.iter().enumerate() {
+        for (directive, listen) in &server.listens {
+            let at = doors.iter().position(|door| door.address == listen.address);
+            let door = match at {
+                Some(at) => &mut doors[at],
+                None => {
+                    doors.push(Door {
+                        address: listen.address,
+                        directive,
+                        listen: listen.clone(),
+                        servers: Vec::new(),
+                        default: index,
+                        named: false,
+                    });
+                    let last = doors.len() - 1;
+                    &mut doors[last]
+                }
+            };
+            door.listen.ssl |= listen.ssl;
+            door.listen.http2 |= listen.http2;
+            door.listen.proxy_protocol |= listen.proxy_protocol;
+            door.listen.both_families |= listen.both_families;
+            if listen.is_default && !door.named {
+                (door.default, door.named) = (index, true);
+            }
+            if door.servers.last().is_none_or(|(last, _)| *last != index) {
+                door.servers.push((index, server));
+            }
+        }
+    }
+    doors
+}
+
+/// `10.0.0.1:80` beside `0.0.0.0:80` with the same servers: one listener takes both.
+fn drop_covered(doors: &mut Vec<Door<'_, '_>>) {
+    let servers = |door: &Door<'_, '_>| {
+        door.servers
+            .iter()
+            .map(|(index, _)| *index)
+            .collect::<Vec<_>>()
+    };
+    let wide: Vec<_> = doors
+        .iter()
+        .filter(|door| door.address.ip().is_unspecified())
+        .map(|door| (door.address, servers(door)))
+        .collect();
+    doors.retain(|door| {
+        door.address.ip().is_unspecified()
+            || !wide.iter().any(|(address, set)| {
+                address.port() == door.address.port()
+                    && address.is_ipv4() == door.address.is_ipv4()
+                    && *set == servers(door)
+            })
+    });
+}
+
+/// What all servers of an address amount to, if that is a redirect to HTTPS.
+fn whole_redirect(door: &Door<'_, '_>) -> Option<HttpsRedirect> {
+    if door.listen.ssl {
+        return None;
+    }
+    let mut whole: Option<HttpsRedirect> = None;
+    let mut closed = Vec::new();
+    for (_, server) in &door.servers {
+        let Some(redirect) = read_redirect(server) else {
+            let end = turns_away(server)?;
+            closed.push(ImportNotice::differs(
+                &end.place,
+                format!(
+                    "`{}`: on {} who asks for another host is redirected, too",
+                    end.line(),
+                    door.address
+                ),
+            ));
+            continue;
+        };
+        match &mut whole {
+            Some(known) if known.port != redirect.port => return None,
+            Some(known) => known.notices.extend(redirect.notices),
+            None => whole = Some(redirect),
+        }
+    }
+    let mut whole = whole?;
+    for (_, server) in &door.servers {
+        whole.notices.extend(server.notices.iter().cloned());
+    }
+    whole.notices.extend(closed);
+    Some(whole)
+}
+
+fn listener_of(door: &Door<'_, '_>, trusted: bool) -> ListenerDraft {
+    let mut listener = ListenerDraft::default();
+    if door.listen.proxy_protocol && !trusted {
+        listener.notices.push(left_out(
+            door,
+            "`proxy_protocol` needs `set_real_ip_from`: lameduck takes such headers only from those whom it trusts",
+        ));
+        return listener;
+    }
+    listener
+        .keys
+        .push(("address", toml_text(&door.address.to_string())));
+    let http2 = door.listen.http2
+        || door
+            .servers
+            .iter()
+            .any(|(_, server)| server.scope.value("http2") == "on");
+    if door.listen.ssl || http2 {
+        listener.keys.push(("http2", http2.to_string()));
+    }
+    if door.listen.proxy_protocol {
+        listener.keys.push(("proxy_protocol", "true".into()));
+    }
+    listener
+}
+
+fn plan_tls(door: &Door<'_, '_>, listener: &mut ListenerDraft) {
+    let mut certificates: Vec<(String, String)> = Vec::new();
+    let default = door
+        .servers
+        .iter()
+        .filter(|(index, _)| *index == door.default);
+    let others = door
+        .servers
+        .iter()
+        .filter(|(index, _)| *index != door.default);
+    for (_, server) in default.chain(others) {
+        let keys = server.scope.all("ssl_certificate_key");
+        for (n, cert) in server.scope.all("ssl_certificate").iter().enumerate() {
+            let key = keys.get(n).map_or("", |key| key.arg(0));
+            if [cert.arg(0), key].iter().any(|file| {
+                file.is_empty()
+                    || file.contains('$')
+                    || file.contains("data:")
+                    || file.starts_with("engine:")
+            }) {
+                let text = format!(
+                    "`{}`: a certificate is a file, and so is its key",
+                    cert.line()
+                );
+                listener
+                    .notices
+                    .push(ImportNotice::left_out(&cert.place, text));
+                continue;
+            }
+            let pair = (cert.arg(0).to_owned(), key.to_owned());
+            if !certificates.contains(&pair) {
+                certificates.push(pair);
+            }
+        }
+    }
+    if certificates.is_empty() {
+        listener.keys.clear();
+        listener.notices.push(left_out(
+            door,
+            "there is no `ssl_certificate` that could be carried over",
+        ));
+        return;
+    }
+    let (cert, key) = certificates.remove(0);
+    listener.tls = vec![("cert", toml_text(&cert)), ("key", toml_text(&key))];
+    listener.certificates = certificates;
+    let Some((_, server)) = door
+        .servers
+        .iter()
+        .find(|(index, _)| *index == door.default)
+    else {
+        return;
+    };
+    let scope = &server.scope;
+    if let Some(protocols) = scope.last("ssl_protocols") {
+        let has = |name: &str| protocols.args().iter().any(|word| word == name);
+        if has("TLSv1") || has("TLSv1.1") || has("SSLv3") {
+            let text = format!(
+                "`{}`: lameduck speaks TLS 1.2 and 1.3 only",
+                protocols.line()
+            );
+            listener
+                .notices
+                .push(ImportNotice::left_out(&protocols.place, text));
+        }
+        if has("TLSv1.3") && !has("TLSv1.2") {
+            listener.tls.push(("min_version", toml_text("1.3")));
+        }
+    }
+    plan_client_auth(door, server, listener);
+    plan_hsts(door, listener);
+}
+
+fn plan_client_auth(door: &Door<'_, '_>, default: &NginxServer<'_>, listener: &mut ListenerDraft) {
+    let verify = |server: &NginxServer<'_>| match server.scope.value("ssl_verify_client") {
+        "on" => "required",
+        "optional" => "optional",
+        _ => "off",
+    };
+    if door
+        .servers
+        .iter()
+        .any(|(_, server)| server.scope.value("ssl_verify_client") == "optional_no_ca")
+    {
+        listener.notices.push(left_out(
+            door,
+            "`ssl_verify_client optional_no_ca` is not there",
+        ));
+        listener.keys.clear();
+        return;
+    }
+    let wanted = verify(default);
+    if door
+        .servers
+        .iter()
+        .any(|(_, server)| verify(server) != wanted)
+    {
+        listener.notices.push(left_out(
+            door,
+            "its servers differ in `ssl_verify_client`, and a listener has one",
+        ));
+        listener.keys.clear();
+        return;
+    }
+    if wanted == "off" {
+        return;
+    }
+    let ca = default.scope.value("ssl_client_certificate");
+    let ca = if ca.is_empty() {
+        default.scope.value("ssl_trusted_certificate")
+    } else {
+        ca
+    };
+    listener.tls.push(("client_auth", toml_text(wanted)));
+    listener.tls.push(("client_ca", toml_text(ca)));
+    if ca.is_empty() {
+        let why = "`ssl_verify_client` has no `ssl_client_certificate`";
+        listener.notices.push(left_out(door, why));
+        listener.keys.clear();
+        return;
+    }
+    let crl = default.scope.value("ssl_crl");
+    if !crl.is_empty() {
+        listener.tls.push(("client_crl", toml_text(crl)));
+    }
+}
+
+fn plan_hsts(door: &Door<'_, '_>, listener: &mut ListenerDraft) {
+    let hsts = |server: &NginxServer<'_>| {
+        let all = server.scope.all("add_header");
+        let found = all
+            .into_iter()
+            .find(|d| d.arg(0).eq_ignore_ascii_case("strict-transport-security"))?;
+        read_max_age(found.arg(1)).map(|(age, _)| (age, found.place.clone()))
+    };
+    let ages: Vec<_> = door
+        .servers
+        .iter()
+        .map(|(_, server)| hsts(server))
+        .collect();
+    let Some(Some((age, place))) = ages.iter().find(|age| age.is_some()) else {
+        return;
+    };
+    let same = ages
+        .iter()
+        .all(|other| other.as_ref().is_some_and(|(other, _)| other == age));
+    if same && (1..=31_536_000).contains(age) {
+        listener.keys.push(("hsts", toml_text(&format!("{age}s"))));
+    } else {
+        let text = "Strict-Transport-Security: `hsts` is the same for a whole listener, and at most 365 days";
+        listener.notices.push(ImportNotice::left_out(place, text));
+    }
+}

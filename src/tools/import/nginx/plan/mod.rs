@@ -1,0 +1,177 @@
+//! From nginx's model to lameduck's sections. Everything that is decided is decided here.
+
+mod globals;
+mod guards;
+mod headers;
+mod listeners;
+mod pools;
+mod redirect;
+mod routes;
+
+use super::directives::{DirectiveFate, row_of};
+use super::draft::ConfigDraft;
+use super::model::NginxSite;
+use super::scope::NginxScope;
+use super::tree::NginxDirective;
+use crate::tools::import::notice::ImportNotice;
+
+/// Blocks that are read by what has them, or that declare what is named where it is used.
+const READ_ELSEWHERE: [&str; 8] = [
+    "http", "server", "upstream", "location", "if", "events", "map", "types",
+];
+
+/// Plans the whole configuration.
+pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
+    let site = NginxSite::read(tree);
+    let mut draft = ConfigDraft::default();
+    let is_main = tree.iter().any(|directive| directive.name() == "http");
+    if is_main {
+        draft.notices.extend(tree.iter().filter_map(judge));
+    }
+    draft.notices.extend(site.level.iter().filter_map(judge));
+    if let Some(second) = tree
+        .iter()
+        .filter(|directive| directive.name() == "http")
+        .nth(1)
+    {
+        draft
+            .notices
+            .push(ImportNotice::left_out(&second.place, "a second `http`"));
+    }
+    let all: Vec<NginxScope<'_>> = site
+        .servers
+        .iter()
+        .map(|server| server.scope.clone())
+        .collect();
+    let trusted = globals::trusted_networks(&site, &all, &mut draft.notices);
+    let served = listeners::plan(&site, !trusted.is_empty(), &mut draft);
+    let mut book = pools::PoolBook::default();
+    let mut scopes = Vec::new();
+    let mut taken: Vec<String> = Vec::new();
+    let has_wildcards = served.servers.iter().any(|index| {
+        let hosts = &site.servers[*index].hosts;
+        served.default != Some(*index) && hosts.iter().any(|host| host.starts_with('*'))
+    });
+    for index in &served.servers {
+        let server = &site.servers[*index];
+        let is_default = served.default == Some(*index);
+        let mut hosts: Vec<String> = server
+            .hosts
+            .iter()
+            .filter(|host| !taken.contains(host))
+            .cloned()
+            .collect();
+        hosts.dedup();
+        taken.extend(hosts.iter().cloned());
+        scopes.push(server.scope.clone());
+        scopes.extend(
+            server
+                .locations
+                .iter()
+                .map(|location| location.scope.clone()),
+        );
+        // A wildcard of another server would come before the default one's own names.
+        if !hosts.is_empty() && (!is_default || has_wildcards) {
+            let group = routes::plan_server(&site, server, &hosts, &mut book);
+            draft.routes.push(group);
+        }
+        if is_default {
+            let group = routes::plan_server(&site, server, &[], &mut book);
+            draft.routes.push(group);
+        } else if hosts.is_empty() {
+            draft.notices.extend(server.notices.iter().cloned());
+            draft.notices.push(ImportNotice::left_out(
+                &server.directive.place,
+                "server: it has no name that lameduck can take, or another server has it: nothing goes to it",
+            ));
+        }
+    }
+    globals::plan(&site, &scopes, &trusted, &mut draft);
+    draft.pools = book.finish();
+    // What only left-out locations use. A single pool without a route would take every request.
+    let routes: Vec<_> = draft
+        .routes
+        .iter()
+        .flat_map(|group| &group.routes)
+        .collect();
+    let is_used = |name: &String| routes.iter().any(|route| route.pool.as_ref() == Some(name));
+    let unused: Vec<_> = draft
+        .pools
+        .iter()
+        .filter(|pool| !is_used(&pool.name))
+        .collect();
+    let unused: Vec<String> = unused.iter().map(|pool| pool.name.clone()).collect();
+    draft.pools.retain(|pool| !unused.contains(&pool.name));
+    if draft.pools.is_empty() {
+        let mut book = pools::PoolBook::default();
+        book.left_out(&site);
+        draft.pools = book.finish();
+        if draft.notices.is_empty() && site.servers.is_empty() {
+            let place = tree.first().map(|directive| directive.place.clone());
+            draft.notices.extend(
+                place.map(|place| ImportNotice::left_out(&place, "there is no `server` in it")),
+            );
+        }
+    }
+    draft
+}
+
+/// What is to be said of one directive wherever it stands; `None`: nothing, or whoever reads it says it.
+fn judge(directive: &NginxDirective) -> Option<ImportNotice> {
+    let name = directive.name();
+    if READ_ELSEWHERE.contains(&name) {
+        return match name {
+            "if" => judge_if(directive),
+            _ => None,
+        };
+    }
+    let left_out = |why: &str| {
+        Some(ImportNotice::left_out(
+            &directive.place,
+            format!("`{}`: {why}", directive.line()),
+        ))
+    };
+    let Some(row) = row_of(name) else {
+        return left_out("lameduck does not know it");
+    };
+    match (row.fate, name) {
+        (DirectiveFate::Harmless, _) => None,
+        // What is switched off, or is its default, is not there either.
+        (DirectiveFate::LeftOut, _) if ["off", "none"].contains(&directive.arg(0)) => None,
+        (DirectiveFate::LeftOut, "ignore_invalid_headers") if directive.arg(0) == "on" => None,
+        (DirectiveFate::LeftOut, "proxy_redirect") if directive.arg(0) == "default" => None,
+        (DirectiveFate::LeftOut, "limit_rate") if directive.arg(0) == "0" => None,
+        (DirectiveFate::LeftOut, _) => left_out(row.note),
+        (DirectiveFate::Carried, "proxy_set_header" | "grpc_set_header") => {
+            headers::judge_request_header(directive)
+        }
+        (DirectiveFate::Carried, "add_header") => headers::judge_response_header(directive),
+        (DirectiveFate::Carried, "proxy_next_upstream") => {
+            let known = ["error", "timeout", "invalid_header", "off"];
+            let other = directive
+                .args()
+                .iter()
+                .find(|word| !known.contains(&word.as_str()))?;
+            left_out(&format!("lameduck does not try again after `{other}`"))
+        }
+        (DirectiveFate::Carried, "rewrite") => left_out("lameduck passes paths as they are"),
+        (DirectiveFate::Carried, _) => None,
+    }
+}
+
+/// An `if`: certbot's are read by whoever reads redirects.
+fn judge_if(directive: &NginxDirective) -> Option<ImportNotice> {
+    let inner: Vec<_> = directive.inner().iter().map(NginxDirective::line).collect();
+    let only_sets = directive
+        .inner()
+        .iter()
+        .all(|d| ["set", "break"].contains(&d.name()));
+    (!only_sets).then(|| {
+        let text = format!(
+            "`{}` {{ {} }}: lameduck has no conditions",
+            directive.line(),
+            inner.join("; ")
+        );
+        ImportNotice::left_out(&directive.place, text)
+    })
+}
