@@ -19,8 +19,12 @@ use crate::proxy::forward::tunnel::{self, TunnelEnd};
 use crate::proxy::forward::{self, Exchange, ForwardEnd, ForwardFailure, Truncation};
 use crate::proxy::h1::method::Upgrade;
 use crate::proxy::h1::request::RequestBody;
+use crate::proxy::upstream::connect::{ConnectError, open_connection, wait_for_acceptance};
+use crate::proxy::upstream::delivery::undelivered;
 use crate::proxy::upstream::h2_session;
-use crate::proxy::upstream::{self, ConnectError, ProxiedAddrs};
+use crate::proxy::upstream::pick::admit_unsuspected;
+use crate::proxy::upstream::reuse::take_kept;
+use crate::proxy::upstream::{self, ProxiedAddrs};
 use crate::registry::endpoint::{Endpoint, IdleConnection, Permit, RequestKind};
 use crate::rt::clock;
 
@@ -47,12 +51,12 @@ impl Transaction<'_> {
             let once = || !self.may_be_repeated();
             let reused = match self.is_for_session() {
                 true => h2_session::reuse(&permit),
-                false => upstream::reuse(permit.endpoint(), now, once),
+                false => take_kept(permit.endpoint(), now, once),
             };
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
                 return (permit, reused);
             }
-            match upstream::admit_unsuspected(&self.pool, &self.excluded) {
+            match admit_unsuspected(&self.pool, &self.excluded) {
                 Some(other) => permit = other,
                 None => break,
             }
@@ -146,7 +150,7 @@ impl Transaction<'_> {
         self.has_passed = tally.bytes_out > 0;
         self.undelivered = match end {
             Err(ForwardFailure::Died { reset }) => {
-                upstream::undelivered(&connection, tally.bytes_up, reset).await
+                undelivered(&connection, tally.bytes_up, reset).await
             }
             _ => None,
         };
@@ -259,10 +263,10 @@ impl Transaction<'_> {
             if is_for_session {
                 return h2_session::connect(plane, permit, settings).await;
             }
-            let mut connection = upstream::connect(plane, permit, settings, behalf).await?;
+            let mut connection = open_connection(plane, permit, settings, behalf).await?;
             if is_delicate {
                 let patience = settings.connect_timeout;
-                upstream::accepted(&mut connection, permit, patience, others).await?;
+                wait_for_acceptance(&mut connection, permit, patience, others).await?;
             }
             Ok(connection)
         });

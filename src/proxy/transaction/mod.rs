@@ -30,7 +30,7 @@ use crate::proxy::forward::headers::incoming_request_id;
 use crate::proxy::forward::passes;
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::transaction::request_id::RequestId;
-use crate::proxy::upstream::{self, ExcludedBackends};
+use crate::proxy::upstream::pick::{self, ExcludedBackends};
 use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
@@ -186,12 +186,12 @@ impl Transaction<'_> {
         }
         let mut waiting_since = None;
         loop {
-            let mut entered = upstream::admit(&self.pool, &self.excluded);
+            let mut entered = pick::admit(&self.pool, &self.excluded);
             if entered.is_none() && self.refresh_snapshot() {
                 if let Err(next) = self.buffer_body().await {
                     return next;
                 }
-                entered = upstream::admit(&self.pool, &self.excluded);
+                entered = pick::admit(&self.pool, &self.excluded);
             }
             let permit = match entered {
                 Some(permit) => permit,
@@ -210,9 +210,9 @@ impl Transaction<'_> {
     /// Waits for something eligible; with fail-open, enters a backend that is not.
     async fn wait(&mut self, since: &mut Option<Time>) -> Result<Option<Permit>, AfterRequest> {
         let now = clock::now();
-        let for_room = upstream::waits_for_room(&self.pool, &self.excluded);
+        let for_room = pick::waits_for_room(&self.pool, &self.excluded);
         // Backends that are full are no reason to try those that are down.
-        let may_fail_open = !for_room && upstream::has_last_resort(&self.pool, &self.excluded);
+        let may_fail_open = !for_room && pick::has_last_resort(&self.pool, &self.excluded);
         let began = *since.get_or_insert(now);
         let held = hold::wait(
             &self.plane.registry,
@@ -237,7 +237,7 @@ impl Transaction<'_> {
                 if let Some(most) = self.worth_waiting() {
                     self.receive(most).await?;
                 }
-                let permit = upstream::admit_anyway(&self.pool, &self.excluded);
+                let permit = pick::admit_anyway(&self.pool, &self.excluded);
                 if permit.is_none() {
                     // It was closed by somebody just now; the snapshot that says so is on its way.
                     tokio::task::yield_now().await;
@@ -330,7 +330,7 @@ impl Transaction<'_> {
             return Ok(None);
         }
         place.used();
-        Ok(upstream::admit_waiter(&self.pool, &self.excluded))
+        Ok(pick::admit_waiter(&self.pool, &self.excluded))
     }
 
     /// When `total_timeout` is over, if there is one.
