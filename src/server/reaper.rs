@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::proxy::data_plane::DataPlane;
-use crate::proxy::upstream::{IdleState, check_idle};
+use crate::proxy::upstream::reuse::{IdleState, check_idle};
 use crate::rt::clock;
 
 /// Between two rounds.

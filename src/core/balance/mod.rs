@@ -3,7 +3,7 @@
 //! A [`Balancer`] is built once per snapshot. [`Balancer::pick`] allocates nothing and takes no lock; what
 //! changes from pick to pick (a cursor, a random number) is the caller's.
 //!
-//! The caller is `enter` in `src/proxy/upstream/mod.rs`. It decides what retries, slow start, suspicion and
+//! The caller is `enter` in `src/proxy/upstream/pick.rs`. It decides what retries, slow start, suspicion and
 //! `max_in_flight` rule out, and says so in `excluded`, pick after pick. Nothing of the request comes here.
 
 mod least_requests;
@@ -22,7 +22,7 @@ pub enum Algorithm {
     Random,
 }
 
-/// An eligible backend, as the balancer sees it. For requests, it is implemented in `src/proxy/upstream/mod.rs`; the
+/// An eligible backend, as the balancer sees it. For requests, it is implemented in `src/proxy/upstream/pick.rs`; the
 /// numbers are kept in `src/registry/endpoint.rs`.
 pub trait Candidate {
     /// Requests in flight on it now.

@@ -141,7 +141,7 @@ async fn serve_busily(
     limits: &config::ServerConfig,
 ) -> Result<HeadWait, AfterRequest> {
     loop {
-        match transaction::handle_request(plane, client, head).await {
+        match transaction::handle(plane, client, head).await {
             AfterRequest::KeepAlive => {}
             end => return Err(end),
         }

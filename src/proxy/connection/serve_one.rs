@@ -61,7 +61,7 @@ pub async fn serve_one(
             .map_err(ClientRefusal::from),
     };
     let next = match parsed {
-        Ok(HeadProgress::Complete) => transaction::handle_request(plane, &mut client, &head).await,
+        Ok(HeadProgress::Complete) => transaction::handle(plane, &mut client, &head).await,
         // All of it is here, so it is too long to be taken.
         Ok(HeadProgress::Partial) => {
             refuse(

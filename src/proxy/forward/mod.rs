@@ -2,7 +2,12 @@
 //!
 //! The client may still be sending while the response arrives (early responses, 100-continue, streams both
 //! ways), so neither side waits for the other: each wake-up moves whatever can move.
+//!
+//! [`forward_once`] makes the attempt. `request` is its way up and `response` its way down, with [`headers`] for the heads
+//! of both, `deadline` how long it waits for whom, `outcome` how it ends; `grpc_call` and `handshake` know what is
+//! special about calls and WebSockets, [`tunnel`] carries what follows a 101.
 
+mod deadline;
 pub mod forwarded;
 mod grpc_call;
 mod handshake;
@@ -10,6 +15,7 @@ pub mod headers;
 pub mod min_rate;
 mod outcome;
 pub mod passes;
+mod request;
 mod response;
 pub mod scratch;
 pub mod tunnel;
@@ -26,20 +32,18 @@ pub use grpc_call::patience;
 pub use outcome::{ForwardEnd, ForwardFailure, Truncation};
 use response::Receiving;
 
-use super::buffer::{Buffer, LARGE};
+use super::buffer::Buffer;
 use crate::config;
 use crate::core::Time;
-use crate::metrics::Limit;
-use crate::net::socket::unsent;
 use crate::proxy::client::ClientConnection;
-use crate::proxy::client::heard::{Looks, Waited};
-use crate::proxy::client::upload::{RequestUpload, UploadError};
+use crate::proxy::client::heard::Looks;
+use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::min_rate::Pace;
+use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::h1::request::{RequestBody, RequestHead};
 use crate::proxy::h1::response::{ResponseBody, ResponseHead};
 use crate::registry::endpoint::{IdleConnection, StreamGuard};
-use crate::rt::clock;
 use crate::rt::coop::yield_to_reactor;
 use crate::rt::shutdown_signal::Level;
 
@@ -60,8 +64,6 @@ enum Sending {
 pub struct ForwardParams<'a> {
     /// The client's request.
     pub request: &'a RequestHead,
-    /// The head as the backend gets it.
-    pub head: &'a [u8],
     /// When the request began, as the proxy saw it.
     pub began: Time,
     /// `[server]`.
@@ -89,9 +91,32 @@ pub struct TransferStats {
     pub ended_orderly: bool,
 }
 
-/// One attempt.
-pub struct Exchange<'a> {
+/// Makes one attempt on `connection`, to its end: sends the head that is in `scratch`, and then what comes from either side
+/// to the other. What was read beyond a 101's head comes back as the buffer.
+pub async fn forward_once(
+    params: ForwardParams<'_>,
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    upload: &mut RequestUpload,
+    connection: &mut IdleConnection,
+    scratch: &mut AttemptScratch,
+) -> (Result<ForwardEnd, ForwardFailure>, TransferStats, Buffer) {
+    let mut exchange = Exchange::new(params, plane, client, upload, connection, scratch);
+    let mut end = poll_fn(|cx| exchange.poll(cx)).await;
+    if exchange.outgoing_sent > 0 && end.is_err_and(ForwardFailure::is_clean) {
+        end = Err(ForwardFailure::Truncated(Truncation::InterimBroken));
+    }
+    if let Err(failure) = end {
+        exchange.tell_of(failure).await;
+    }
+    (end, exchange.tally, exchange.incoming)
+}
+
+/// An attempt under way.
+struct Exchange<'a> {
     order: ForwardParams<'a>,
+    /// The request's head as the backend gets it.
+    head: &'a [u8],
     plane: &'a DataPlane,
     client: &'a mut ClientConnection,
     upload: &'a mut RequestUpload,
@@ -133,19 +158,23 @@ pub struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// An attempt on `connection`.
-    pub fn new(
+    fn new(
         order: ForwardParams<'a>,
         plane: &'a DataPlane,
         client: &'a mut ClientConnection,
         upload: &'a mut RequestUpload,
         connection: &'a mut IdleConnection,
-        response: &'a mut ResponseHead,
-        outgoing: &'a mut Vec<u8>,
+        scratch: &'a mut AttemptScratch,
     ) -> Self {
+        let AttemptScratch {
+            head,
+            response,
+            outgoing,
+        } = scratch;
         outgoing.clear();
         let has_length = matches!(order.request.body, RequestBody::Length(_));
         Self {
+            head,
             plane,
             client,
             upload,
@@ -178,20 +207,6 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Runs it to its end. What was read beyond a 101's head comes back as the buffer.
-    pub async fn forward_once(
-        mut self,
-    ) -> (Result<ForwardEnd, ForwardFailure>, TransferStats, Buffer) {
-        let mut end = poll_fn(|cx| self.poll(cx)).await;
-        if self.outgoing_sent > 0 && end.is_err_and(ForwardFailure::is_clean) {
-            end = Err(ForwardFailure::Truncated(Truncation::InterimBroken));
-        }
-        if let Err(failure) = end {
-            self.tell_of(failure).await;
-        }
-        (end, self.tally, self.incoming)
-    }
-
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ForwardEnd, ForwardFailure>> {
         // Each direction goes on until it has to wait, and neither waits for the other: once is enough.
         self.turn = TURN;
@@ -213,95 +228,6 @@ impl<'a> Exchange<'a> {
         }
         self.poll_deadline(cx)
     }
-
-    // ---- towards the backend
-
-    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardFailure> {
-        while self.sending == Sending::Active && self.turn > 0 {
-            let head = &self.order.head[self.head_sent..];
-            let body = self.upload.unsent(&self.client.buffer);
-            if !head.is_empty() || !body.is_empty() {
-                match poll_write_both(cx, &mut self.connection.stream, head, body) {
-                    Poll::Ready(Ok(count)) if count > 0 => {
-                        let of_head = count.min(head.len());
-                        self.head_sent += of_head;
-                        self.upload.advance(count - of_head);
-                        self.tally.bytes_up += count as u64;
-                        self.turn = self.turn.saturating_sub(count);
-                        self.unflushed_up = true;
-                        self.note_progress();
-                    }
-                    Poll::Ready(result) => {
-                        self.sending = Sending::Refused;
-                        self.reset |= result.is_err_and(|error| is_reset(&error));
-                    }
-                    Poll::Pending => {
-                        self.stalled = true;
-                        return Ok(());
-                    }
-                }
-            } else if self.upload.is_complete() {
-                self.sending = Sending::Done;
-            } else {
-                if self.begun {
-                    self.upload.release(&mut self.client.buffer);
-                } else {
-                    self.upload.make_room(&mut self.client.buffer);
-                }
-                let most = self.client.buffer.len() + LARGE;
-                match self.client.poll_read(cx, most) {
-                    Poll::Ready(Ok(count)) if count > 0 => {
-                        if let Err(error) = self.upload.absorb(&self.client.buffer) {
-                            return Err(match error {
-                                _ if !self.begun => ForwardFailure::BadBody(error),
-                                UploadError::TooLarge => self.limited(Limit::Body, 413),
-                                UploadError::Malformed => {
-                                    ForwardFailure::Truncated(Truncation::BadBody)
-                                }
-                            });
-                        }
-                        self.progress = clock::now();
-                        self.pace_up.moved(self.progress);
-                    }
-                    Poll::Ready(_) => return Err(ForwardFailure::ClientGone),
-                    Poll::Pending => return Ok(()),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Notices a client that is gone. A client that has merely finished sending still wants its answer.
-    fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardFailure> {
-        // While the body is on its way, `poll_up` reads.
-        while !self.client.finished
-            && self.upload.is_complete()
-            && self.client.buffer.has_room(LARGE)
-        {
-            match self.client.poll_read(cx, LARGE) {
-                // Nobody listens to events on a connection it has half closed; this client has left.
-                Poll::Ready(Ok(0)) if self.begun && self.response.is_event_stream => {
-                    return Err(ForwardFailure::ClientGone);
-                }
-                Poll::Ready(Ok(0)) => self.client.finished = true,
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return Err(ForwardFailure::ClientGone),
-                Poll::Pending => break,
-            }
-        }
-        // What is left unread stays unread: behind a refused body, behind one that the backend takes no more of for now,
-        // and where the client has sent more requests than there is room for.
-        self.is_deaf = match self.upload.is_complete() {
-            true => !self.client.buffer.has_room(LARGE),
-            false => self.stalled || self.sending == Sending::Refused,
-        };
-        match self.is_deaf && self.client.poll_gone_unread(cx, self.upload) {
-            true => Err(ForwardFailure::ClientGone),
-            false => Ok(()),
-        }
-    }
-
-    // ---- endings
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<ForwardEnd, ForwardFailure>> {
         match Pin::new(&mut *self.client.stream).poll_flush(cx) {
@@ -363,97 +289,6 @@ impl<'a> Exchange<'a> {
             });
         }
         Ok(())
-    }
-
-    /// Whether it is the client's turn to send: the backend has all that is here, and is not being asked first
-    /// whether it wants the body (RFC 9110 §10.1.1).
-    fn waits_for_body(&self) -> bool {
-        let asked_first = self.order.request.expect_continue;
-        self.sending == Sending::Active
-            && !self.upload.is_complete()
-            && self.head_sent == self.order.head.len()
-            && self.upload.unsent(&self.client.buffer).is_empty()
-            && !(asked_first && self.interim == 0 && self.upload.total() == 0)
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<ForwardEnd, ForwardFailure>> {
-        let (at, failure) = match self.deadline() {
-            Some((at, failure)) => (at, failure),
-            None if self.is_deaf => (Time::MAX, ForwardFailure::ClientGone),
-            None => return Poll::Pending,
-        };
-        self.looks
-            .poll(cx, self.client, self.is_deaf, at)
-            .map(|waited| match waited {
-                Waited::Enough => Err(failure),
-                Waited::Abandoned => Err(ForwardFailure::ClientGone),
-            })
-    }
-
-    /// Whoever is waited for now: until when, and what it means if nothing has come by then.
-    fn deadline(&mut self) -> Option<(Time, ForwardFailure)> {
-        let server = self.order.server;
-        let for_body = self.waits_for_body();
-        let (mut at, mut failure) = if !self.is_delivered() {
-            let end = self.progress + server.body_timeout;
-            (end, self.cut(Limit::BodyTimeout))
-        } else if self.may_be_silent(for_body) {
-            return None;
-        } else if !self.begun && for_body {
-            let end = self.progress + server.body_timeout;
-            (end, self.limited(Limit::BodyTimeout, 408))
-        } else {
-            let end = self.progress + self.order.read_timeout;
-            (
-                end,
-                match self.begun {
-                    true => ForwardFailure::Truncated(Truncation::Silent),
-                    false => ForwardFailure::Timeout,
-                },
-            )
-        };
-        let mut sooner = |end: Option<Time>, then: ForwardFailure| {
-            if let Some(end) = end.filter(|end| *end < at) {
-                (at, failure) = (end, then);
-            }
-        };
-        if !self.is_delivered() && self.pace_down.is_waiting() {
-            let taken = self
-                .tally
-                .bytes_out
-                .saturating_sub(unsent(&self.client.stream));
-            sooner(
-                self.pace_down.deadline(taken),
-                self.cut(Limit::ResponseRate),
-            );
-        } else if for_body {
-            if self.pace_up.wants_to_know() {
-                self.pace_up.wait(clock::now());
-            }
-            let end = self.pace_up.deadline(self.upload.total());
-            sooner(end, self.limited(Limit::BodyRate, 408));
-        }
-        if self.order.ends.is_some() && !(self.begun && self.may_last()) {
-            let status = if for_body { 408 } else { 504 };
-            sooner(self.order.ends, self.limited(Limit::TotalTimeout, status));
-        }
-        Some((at, failure))
-    }
-
-    /// A limit was reached: an answer where none has begun.
-    fn limited(&self, limit: Limit, status: u16) -> ForwardFailure {
-        ForwardFailure::Limited {
-            limit,
-            answer: (!self.begun).then_some(status),
-        }
-    }
-
-    /// A limit was reached, and nobody is there to be told.
-    fn cut(&self, limit: Limit) -> ForwardFailure {
-        ForwardFailure::Limited {
-            limit,
-            answer: None,
-        }
     }
 }
 

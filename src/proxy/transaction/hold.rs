@@ -15,7 +15,7 @@ use crate::proxy::buffer::LARGE;
 use crate::proxy::client::ClientConnection;
 use crate::proxy::client::heard::{Looks, Waited};
 use crate::proxy::client::upload::RequestUpload;
-use crate::proxy::upstream::{ExcludedBackends, admit_waiter};
+use crate::proxy::upstream::pick::{ExcludedBackends, admit_waiter};
 use crate::registry::Handle;
 use crate::registry::endpoint::Permit;
 use crate::registry::snapshot::{PoolShared, PoolSnapshot};

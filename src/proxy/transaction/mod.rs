@@ -1,56 +1,49 @@
-//! One request, from its parsed head to its log line: route, pick, permit, connection, exchange, retry.
+//! One request, from its parsed head to its log line.
+//!
+//! [`handle`] is its way: route, buffer, a loop of pick, connect, forward and judge, and the log. What its steps do is in
+//! the files beside it: `begin` and `route` find the pool, `request_buffering` waits for a short body, `wait` and
+//! [`hold`] for a backend, `connect` has the attempt's connection, `finish` what follows a whole answer, `judge` what
+//! follows a failed attempt, `local_response` and `redirect` answer without a backend, and [`record`] is what is
+//! remembered for the log.
 
-mod attempt;
+mod begin;
+mod connect;
+mod finish;
 pub mod hold;
+mod judge;
 mod local_response;
 pub mod record;
 mod redirect;
 mod request_buffering;
 pub mod request_id;
+mod route;
+mod wait;
 
 use std::pin::pin;
 use std::sync::Arc;
 
-use hold::{HoldEnd, HoldTicket};
-use local_response::{LocalResponse, answer_locally, body_answer};
+use begin::{answer_unrouted, route_request};
+use local_response::{after_panic, body_answer};
+use record::{RequestEnd, RequestRecord};
 
-use super::forward::ForwardFailure;
 use crate::config::Config;
 use crate::core::Time;
-use crate::core::hold::{self as hold_limits, RETRY_AFTER};
-use crate::core::retry::{self, AttemptHistory, RetryReason, RetryVerdict};
-use crate::metrics::Limit;
+use crate::core::retry::AttemptHistory;
 use crate::net::connect_fault::ConnectFault;
 use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::proxy::data_plane::DataPlane;
-use crate::proxy::error_response::SHUTTING_DOWN;
-use crate::proxy::forward::headers::incoming_request_id;
-use crate::proxy::forward::passes;
+use crate::proxy::forward::headers::{RequestEdit, incoming_request_id, write_request};
+use crate::proxy::forward::scratch::AttemptScratch;
+use crate::proxy::forward::{ForwardEnd, ForwardParams, forward_once, patience};
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::transaction::request_id::RequestId;
-use crate::proxy::upstream::{self, ExcludedBackends};
-use crate::registry::endpoint::Permit;
+use crate::proxy::upstream::note_written;
+use crate::proxy::upstream::pick::{self, ExcludedBackends};
+use crate::registry::endpoint::Endpoint;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::rt::panics::{self, Panicked};
-use record::{RequestEnd, RequestRecord};
-
-/// What a request is told that has waited in vain.
-const NONE_IN_TIME: &str = "no backend became ready in time";
-
-/// What somebody has configured who sends requests back to where they come from.
-const CIRCLE: &str = "this request has passed lameduck again and again: a backend, or a proxy behind it, sends it back";
-
-/// How one attempt ended.
-enum Attempt {
-    /// The client has its answer, or can't be given one.
-    Over(AfterRequest),
-    /// It failed, and the client has seen nothing of it.
-    Failed(ForwardFailure),
-    /// Nothing was sent.
-    NotConnected(ConnectFault),
-}
 
 /// One request under way.
 struct Transaction<'a> {
@@ -67,18 +60,14 @@ struct Transaction<'a> {
     tried: AttemptHistory,
     /// Only a new connection will do: where one has died, the other kept ones are likely to be as dead.
     fresh: bool,
-    /// Why the last attempt has surely not reached the backend, if that is so.
-    undelivered: Option<retry::AttemptFailure>,
     /// A reload has left no pool that it is for.
     is_unrouted: bool,
-    /// The client has got something of the last attempt's answer: an interim response.
-    has_passed: bool,
     /// Why the last connect failed, if one did.
     last_fault: Option<ConnectFault>,
 }
 
-/// Answers the request whose head is at the start of the client's buffer.
-pub async fn handle_request(
+/// Answers the request whose head is at the start of the client's buffer, and writes its log line.
+pub async fn handle(
     plane: &Arc<DataPlane>,
     client: &mut ClientConnection,
     head: &RequestHead,
@@ -90,255 +79,175 @@ pub async fn handle_request(
         None => RequestId::made(plane.next_request()),
     };
     let mut account = RequestRecord::new(began, complete);
-    let mut pool = None;
+    let mut routed = None;
     client.is_answered = false;
     let answered = {
-        let (account, pool) = (&mut account, &mut pool);
-        let answering = pin!(answer_request(plane, client, head, &id, account, pool));
+        let answering = pin!(async {
+            // Route.
+            let account = &mut account;
+            let (config, pool, upload) =
+                match route_request(plane, client, head, account, &mut routed) {
+                    Ok(found) => found,
+                    Err(why) => return answer_unrouted(plane, client, head, account, why).await,
+                };
+            pool.shared.budget.on_request();
+            let mut transaction = Transaction {
+                plane,
+                client: &mut *client,
+                head,
+                config,
+                pool,
+                id: &id,
+                account,
+                upload,
+                excluded: ExcludedBackends::default(),
+                tried: AttemptHistory::default(),
+                fresh: false,
+                is_unrouted: false,
+                last_fault: None,
+            };
+            let request = &mut transaction;
+            let next = 'answered: {
+                // Buffer.
+                if let Err(error) = request.upload.absorb(&request.client.buffer) {
+                    break 'answered request.answer(body_answer(error)).await;
+                }
+                if let Err(next) = request.buffer_body().await {
+                    break 'answered next;
+                }
+                let mut waiting_since = None;
+                loop {
+                    // Pick.
+                    let permit = match pick::admit(&request.pool, &request.excluded) {
+                        Some(permit) => permit,
+                        None => match request.wait_for_backend(&mut waiting_since).await {
+                            Ok(Some(permit)) => permit,
+                            Ok(None) => continue,
+                            Err(next) => break 'answered next,
+                        },
+                    };
+                    request.account.attempts += 1;
+                    let began = clock::now();
+                    let (permit, kept) = request.reuse_connection(permit, began);
+                    let endpoint = permit.endpoint();
+                    request.account.backend = Some(endpoint.clone());
+                    // Connect.
+                    let connected = match kept {
+                        _ if request.lacks_length_for(endpoint) => {
+                            Err(request.refuse_chunks(endpoint))
+                        }
+                        Some(connection) => Ok(connection),
+                        // Boxed: most requests find a connection, and each would have to keep room for the making of
+                        // one (9 KiB).
+                        None => Box::pin(request.open_connection(&permit)).await,
+                    };
+                    let failed = match connected {
+                        Err(failed) => failed,
+                        Ok(mut connection) => {
+                            // Forward.
+                            let mut scratch = AttemptScratch::take();
+                            request.write_head(endpoint, &mut scratch.head);
+                            endpoint.counters.sent();
+                            connection.requests += 1;
+                            let read_timeout = request.pool.config.upstream.read_timeout;
+                            let buffer = request.client.buffer.bytes();
+                            let params = ForwardParams {
+                                request: head,
+                                began,
+                                read_timeout: patience(head, buffer, read_timeout),
+                                ends: request.ends(),
+                                server: &request.config.server,
+                            };
+                            let (end, stats, incoming) = forward_once(
+                                params,
+                                plane,
+                                request.client,
+                                &mut request.upload,
+                                &mut connection,
+                                &mut scratch,
+                            )
+                            .await;
+                            request.note_stats(endpoint, stats);
+                            let promised = scratch.response.keep_alive_timeout;
+                            let upgrade = scratch.response.upgrade;
+                            scratch.give_back();
+                            match end {
+                                Ok(ForwardEnd::Complete {
+                                    reusable,
+                                    keep_alive,
+                                }) => {
+                                    incoming.give_back();
+                                    if reusable {
+                                        note_written(&mut connection, stats.bytes_up);
+                                        request.keep_connection(endpoint, connection, promised);
+                                    }
+                                    break 'answered request.after_answer(keep_alive);
+                                }
+                                Ok(ForwardEnd::Upgraded) => {
+                                    let tunnel =
+                                        request.carry_tunnel(&mut connection, incoming, upgrade);
+                                    break 'answered tunnel.await;
+                                }
+                                Err(failure) => {
+                                    incoming.give_back();
+                                    request
+                                        .note_failure(failure, endpoint, &connection, stats, began)
+                                        .await
+                                }
+                            }
+                        }
+                    };
+                    // Judge. The connection is closed by now; only then may the backend be called idle.
+                    request.excluded.add(endpoint.key, permit.epoch());
+                    drop(permit);
+                    if let Some(next) = request.judge_failure(failed).await {
+                        break 'answered next;
+                    }
+                }
+            };
+            request.account.bytes_in += request.upload.total();
+            request.account.occupied = request.upload.occupied();
+            // Where it is for another pool at its end, that one has it in its account.
+            routed = (!transaction.is_unrouted).then_some(transaction.pool);
+            next
+        });
         // A mistake of ours costs this one request, and its client gets an answer.
         panics::catch(answering).await
     };
     let next = match answered {
         Ok(next) => next,
-        Err(Panicked) => local_response::after_panic(plane, client, head, &mut account).await,
+        Err(Panicked) => after_panic(plane, client, head, &mut account).await,
     };
-    account.close(plane, client, head, &id, pool.as_deref());
+    // Log.
+    account.close(plane, client, head, &id, routed.as_deref());
     if next == AfterRequest::KeepAlive {
         client.buffer.consume(account.occupied);
     }
     next
 }
 
-/// Routes the request and has it answered; `routed` is where to.
-async fn answer_request(
-    plane: &Arc<DataPlane>,
-    client: &mut ClientConnection,
-    head: &RequestHead,
-    id: &RequestId,
-    account: &mut RequestRecord,
-    routed: &mut Option<Arc<PoolSnapshot>>,
-) -> AfterRequest {
-    if let Some(port) = client.origin.redirect_https {
-        return local_response::redirect(plane, client, head, account, port).await;
-    }
-    let config = {
-        let buffer = client.buffer.bytes();
-        let snapshot = plane.registry.snapshot();
-        let route = snapshot
-            .routes
-            .lookup(head.host.of(buffer), head.path.of(buffer));
-        *routed = route.and_then(|index| snapshot.pools.get(index).cloned());
-        snapshot.config.clone()
-    };
-    let upload = RequestUpload::new(head.body, head.len, config.server.max_body);
-    // Where it is for another pool at its end, that one has it in its account.
-    match (routed.clone(), upload) {
-        (None, _) => {
-            account.occupied = head.len;
-            let whole = head.body.is_empty();
-            let answer = LocalResponse::NO_ROUTE;
-            answer_locally(plane, client, head, account, answer, whole).await
-        }
-        (Some(_), _) if passes::is_circle(client.buffer.bytes(), head) => {
-            let answer = LocalResponse::new(508, CIRCLE);
-            let whole = head.body.is_empty();
-            account.occupied = head.len;
-            answer_locally(plane, client, head, account, answer, whole).await
-        }
-        (Some(_), Err(error)) => {
-            answer_locally(plane, client, head, account, body_answer(error), false).await
-        }
-        (Some(pool), Ok(upload)) => {
-            pool.shared.budget.on_request();
-            let mut transaction = Transaction {
-                plane,
-                client,
-                head,
-                config,
-                pool,
-                id,
-                account,
-                upload,
-                excluded: ExcludedBackends::default(),
-                tried: AttemptHistory::default(),
-                fresh: false,
-                undelivered: None,
-                is_unrouted: false,
-                has_passed: false,
-                last_fault: None,
-            };
-            let next = transaction.run().await;
-            *routed = (!transaction.is_unrouted).then_some(transaction.pool);
-            next
-        }
-    }
-}
-
 impl Transaction<'_> {
-    async fn run(&mut self) -> AfterRequest {
-        let next = self.attempts().await;
-        self.account.bytes_in += self.upload.total();
-        self.account.occupied = self.upload.occupied();
-        next
-    }
-
-    async fn attempts(&mut self) -> AfterRequest {
-        if let Err(error) = self.upload.absorb(&self.client.buffer) {
-            return self.answer(body_answer(error)).await;
-        }
-        if let Err(next) = self.buffer_body().await {
-            return next;
-        }
-        let mut waiting_since = None;
-        loop {
-            let mut entered = upstream::admit(&self.pool, &self.excluded);
-            if entered.is_none() && self.refresh_snapshot() {
-                if let Err(next) = self.buffer_body().await {
-                    return next;
-                }
-                entered = upstream::admit(&self.pool, &self.excluded);
-            }
-            let permit = match entered {
-                Some(permit) => permit,
-                None => match self.wait(&mut waiting_since).await {
-                    Ok(Some(permit)) => permit,
-                    Ok(None) => continue,
-                    Err(next) => return next,
-                },
-            };
-            if let Some(next) = self.attempt(permit).await {
-                return next;
-            }
-        }
-    }
-
-    /// Waits for something eligible; with fail-open, enters a backend that is not.
-    async fn wait(&mut self, since: &mut Option<Time>) -> Result<Option<Permit>, AfterRequest> {
-        let now = clock::now();
-        let for_room = upstream::waits_for_room(&self.pool, &self.excluded);
-        // Backends that are full are no reason to try those that are down.
-        let may_fail_open = !for_room && upstream::has_last_resort(&self.pool, &self.excluded);
-        let began = *since.get_or_insert(now);
-        let held = hold::wait(
-            &self.plane.registry,
-            &self.pool,
-            self.client,
-            hold::HoldRequest {
-                since: began,
-                ends: self.ends(),
-                may_fail_open,
-                for_room,
-                excluded: &self.excluded,
-                config: &self.config,
-                upload: &mut self.upload,
-            },
-        )
-        .await;
-        let waited = clock::now().saturating_sub(now);
-        self.account.held += waited;
-        self.pool.shared.counters.held(waited);
-        match held {
-            HoldEnd::FailOpen => {
-                if let Some(most) = self.worth_waiting() {
-                    self.receive(most).await?;
-                }
-                let permit = upstream::admit_anyway(&self.pool, &self.excluded);
-                if permit.is_none() {
-                    // It was closed by somebody just now; the snapshot that says so is on its way.
-                    tokio::task::yield_now().await;
-                    self.refresh_snapshot();
-                }
-                Ok(permit)
-            }
-            HoldEnd::Admitted(permit) => Ok(Some(permit)),
-            HoldEnd::Released(place) => self.leave_hold(place, since).await,
-            HoldEnd::TooLate => {
-                let answer = LocalResponse {
-                    limit: Some(Limit::TotalTimeout),
-                    ..self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold)
-                };
-                Err(self.answer(answer).await)
-            }
-            HoldEnd::NoneReady => {
-                self.account.end = RequestEnd::NotReady(hold_limits::HoldRefusal::TooLong);
-                let answer = self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold);
-                Err(self.answer(answer).await)
-            }
-            HoldEnd::GaveUp(refusal, cause) => {
-                self.account.end = RequestEnd::NotReady(refusal);
-                let answer = match for_room {
-                    // Backends are ready, and full: no probe says more.
-                    true => LocalResponse {
-                        retry_after: Some(RETRY_AFTER),
-                        ..LocalResponse::new(503, cause)
-                    },
-                    false => self.none_ready(cause, ConnectFault::cause),
-                };
-                Err(self.answer(answer).await)
-            }
-            HoldEnd::Reconfigured => match self.route_anew() {
-                true => Ok(None),
-                false => Err(self.answer(LocalResponse::NO_ROUTE).await),
-            },
-            HoldEnd::ShutDown => {
-                let answer = LocalResponse {
-                    retry_after: Some(RETRY_AFTER),
-                    ..LocalResponse::new(503, SHUTTING_DOWN)
-                };
-                Err(self.answer(answer).await)
-            }
-            HoldEnd::ClientGone => Err(self.client_gone()),
-        }
-    }
-
-    /// The configuration has changed while the request waited: finds the pool that it is for now; false: none.
-    fn route_anew(&mut self) -> bool {
-        let snapshot = self.plane.registry.snapshot();
-        let buffer = self.client.buffer.bytes();
-        let (host, path) = (self.head.host.of(buffer), self.head.path.of(buffer));
-        let route = snapshot.routes.lookup(host, path);
-        self.config = snapshot.config.clone();
-        let Some(pool) = route.and_then(|index| snapshot.pools.get(index)) else {
-            self.is_unrouted = true;
-            return false;
+    /// Writes the request's head as the backend is to get it.
+    fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
+        out.clear();
+        let preserve = self.pool.config.upstream.preserve_host;
+        let edit = RequestEdit {
+            policy: &self.config.headers,
+            client_ip: &self.client.origin.ip,
+            trusted: self.client.origin.trusted,
+            scheme: self.client.origin.scheme,
+            identity: self.client.origin.identity.as_deref().unwrap_or_default(),
+            request_id: self.id.as_str(),
+            host_override: (!preserve).then_some(&*endpoint.authority),
+            fallback_host: &endpoint.authority,
         };
-        if !Arc::ptr_eq(&pool.shared, &self.pool.shared) {
-            pool.shared.budget.on_request();
-            self.excluded = ExcludedBackends::default();
-        }
-        self.pool = pool.clone();
-        true
+        write_request(out, self.client.buffer.bytes(), self.head, &edit);
     }
 
     /// Nobody is left to be answered.
     fn client_gone(&mut self) -> AfterRequest {
         self.account.end = RequestEnd::ClientClosed;
         AfterRequest::Close
-    }
-
-    /// Let go: its place in the queue is kept until it has been tried whether there is room.
-    async fn leave_hold(
-        &mut self,
-        mut place: HoldTicket,
-        since: &mut Option<Time>,
-    ) -> Result<Option<Permit>, AfterRequest> {
-        if let Err(error) = self.upload.absorb(&self.client.buffer) {
-            drop(place);
-            return Err(self.answer(body_answer(error)).await);
-        }
-        // The world has changed: those that refused may take it now.
-        self.excluded.clear();
-        self.refresh_snapshot();
-        if self.worth_waiting().is_some() {
-            // It has nothing to send yet: the next one may.
-            drop(place);
-            self.buffer_body().await?;
-            // What its client took is not held against it, should nothing be ready by then.
-            *since = None;
-            return Ok(None);
-        }
-        place.used();
-        Ok(upstream::admit_waiter(&self.pool, &self.excluded))
     }
 
     /// When `total_timeout` is over, if there is one.
@@ -361,109 +270,5 @@ impl Transaction<'_> {
             }
             _ => false,
         }
-    }
-
-    /// One attempt; `None`: try again.
-    async fn attempt(&mut self, permit: Permit) -> Option<AfterRequest> {
-        self.account.attempts += 1;
-        let began = clock::now();
-        let (permit, reused) = self.connection_of(permit, began);
-        self.account.backend = Some(permit.endpoint().clone());
-        let (key, epoch) = (permit.endpoint().key, permit.epoch());
-        let failure = match self.on_backend(permit, reused, began).await {
-            Attempt::Over(next) => return Some(next),
-            Attempt::NotConnected(fault) => {
-                self.last_fault = Some(fault);
-                retry::AttemptFailure::ConnectFailed
-            }
-            Attempt::Failed(failure) => match failure {
-                // Another backend's answer would begin in the middle of this one's.
-                ForwardFailure::Cut | ForwardFailure::Died { .. } if self.has_passed => {
-                    retry::AttemptFailure::ResponseBegun
-                }
-                ForwardFailure::Cut => {
-                    self.excluded.prefer_youngest();
-                    retry::AttemptFailure::CutByDrain
-                }
-                ForwardFailure::Died { .. } => self.undelivered.unwrap_or_else(|| {
-                    self.excluded.prefer_youngest();
-                    retry::AttemptFailure::DiedBeforeResponse {
-                        after: clock::now().saturating_sub(began),
-                    }
-                }),
-                ForwardFailure::Timeout => retry::AttemptFailure::Timeout,
-                _ => return Some(self.give_up(failure).await),
-            },
-        };
-        self.excluded.add(key, epoch);
-        self.refresh_snapshot();
-        self.tried.note(failure);
-        match self.judge(failure) {
-            RetryVerdict::Retry {
-                elsewhere,
-                reason,
-                spend_budget,
-            } => {
-                if spend_budget && !self.pool.shared.budget.take(clock::now()) {
-                    return Some(self.no_retry(failure, RetryReason::Budget).await);
-                }
-                self.pool.shared.counters.retried(reason, true);
-                self.account.retry_reason = Some(reason);
-                self.upload.rewind();
-                self.fresh |= failure != retry::AttemptFailure::ConnectFailed;
-                if !elsewhere {
-                    self.excluded.clear();
-                }
-                None
-            }
-            RetryVerdict::Hold => {
-                self.account.retry_reason = Some(RetryReason::ConnectFailed);
-                None
-            }
-            RetryVerdict::GiveUp { reason } => Some(self.no_retry(failure, reason).await),
-        }
-    }
-
-    /// It isn't tried again, for this reason.
-    async fn no_retry(
-        &mut self,
-        failure: retry::AttemptFailure,
-        reason: RetryReason,
-    ) -> AfterRequest {
-        if reason == RetryReason::Budget {
-            let counters = &self.pool.shared.counters;
-            counters.retried(failure.reason(), false);
-        }
-        self.account.retry_reason = Some(reason);
-        self.give_up_as(failure).await
-    }
-
-    fn request(&self) -> retry::RetryFacts {
-        retry::RetryFacts {
-            idempotent: self.head.method.is_idempotent(),
-            has_idempotency_key: self.head.idempotency_key,
-            body_replayable: self.upload.is_replayable(),
-        }
-    }
-
-    fn limits(&self) -> retry::RetryLimits {
-        retry::RetryLimits {
-            attempts: self.pool.config.retry.attempts,
-            idempotency_key: self.pool.config.retry.idempotency_key,
-            ..retry::RetryLimits::default()
-        }
-    }
-
-    /// Whether it may be sent again though a backend may have got it.
-    fn may_be_repeated(&self) -> bool {
-        self.request().may_be_repeated(&self.limits())
-    }
-
-    fn judge(&self, failure: retry::AttemptFailure) -> RetryVerdict {
-        let left = retry::RetryOptions {
-            others: self.excluded.leaves_any(&self.pool),
-            token: self.pool.shared.budget.available(clock::now()),
-        };
-        retry::decide(failure, &self.request(), self.tried, &self.limits(), left)
     }
 }

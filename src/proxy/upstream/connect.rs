@@ -1,4 +1,5 @@
-//! A new connection: Pingora opens it, then it is dressed as the backend wants it.
+//! A new connection: Pingora opens it, then it is dressed as the backend wants it, and, where that matters, it is waited
+//! for until the backend's process has accepted it.
 //!
 //! The time for a connect is kept by our own timer. Pingora's are of no use on the data plane's threads: above 15 minutes
 //! it takes tokio's, which these threads don't have, and panics; below a millisecond its own wraps around.
@@ -11,18 +12,99 @@ use std::time::Duration;
 
 use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
+use thiserror::Error;
 
-use super::ConnectError;
 use super::handshake::{Established, ProxiedAddrs, dressed};
+use super::reuse::{IdleState, check_idle};
 use crate::config;
+use crate::config::own_address::OwnAddressError;
+use crate::core::Time;
+use crate::net::accept_queue::AcceptState;
 use crate::net::connect_fault::ConnectFault;
 use crate::net::keepalive::Keepalive;
 use crate::net::plain;
+use crate::net::socket;
 use crate::proxy::data_plane::DataPlane;
-use crate::registry::endpoint::{Permit, Resolved, Ticket};
-use crate::rt::clock::timeout;
+use crate::registry::endpoint::{IdleConnection, Permit, Resolved, Ticket};
+use crate::rt::clock::{self, timeout};
 use crate::rt::shutdown_signal::Level;
 use crate::tls::upstream::Alpn;
+
+/// Why there is no connection. Nothing was sent: another backend may be tried, whatever the method.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The address did not take the connection: why, and in the system's words.
+    #[error("{1}")]
+    Failed(ConnectFault, String),
+    /// It would come back to us.
+    #[error("{0}")]
+    Own(#[from] OwnAddressError),
+    /// There is no TLS with it.
+    #[error("{0}")]
+    Handshake(String),
+    /// The backend's name has not been resolved yet.
+    #[error("its name is not resolved")]
+    Unresolved,
+    /// The client has gone in the meantime.
+    #[error("the client has gone")]
+    Unwanted,
+    /// It began to drain, or restarted, in the meantime.
+    #[error("it began to drain while the connection was being opened")]
+    Moved,
+    /// The listener is gone, with its queue.
+    #[error("it closed the connection before it had accepted it")]
+    NotAccepted,
+    /// No process has taken the connection out of the listener's queue in time.
+    #[error("it did not accept the connection in time")]
+    Ignored,
+}
+
+impl ConnectError {
+    /// The kind of fault, for the request's cause and the metrics.
+    pub const fn fault(&self) -> ConnectFault {
+        match self {
+            Self::Failed(fault, _) => *fault,
+            Self::Own(_) => ConnectFault::OwnAddress,
+            Self::Handshake(_) => ConnectFault::Handshake,
+            Self::Unresolved => ConnectFault::NoAddress,
+            Self::Moved => ConnectFault::Draining,
+            // Nobody is told.
+            Self::Unwanted => ConnectFault::Other,
+            Self::NotAccepted => ConnectFault::NotAccepted,
+            Self::Ignored => ConnectFault::Ignored,
+        }
+    }
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(ConnectFault::of(&error), error.to_string())
+    }
+}
+
+/// Opens a connection to the backend that was entered, on this client's behalf.
+///
+/// # Errors
+/// Why there is no connection, e.g. that the address refuses, or `connect_timeout` is over. Nothing was sent.
+pub async fn open_connection(
+    plane: &DataPlane,
+    permit: &Permit,
+    upstream: &config::Upstream,
+    behalf: ProxiedAddrs,
+) -> Result<Box<IdleConnection>, ConnectError> {
+    let dialled = dial(plane, permit, upstream, behalf, Alpn::Http1).await?;
+    Ok(Box::new(IdleConnection {
+        stream: dialled.dressed.stream,
+        epoch: permit.epoch(),
+        transport: dialled.transport,
+        expires: Time::MAX,
+        safe_until: Time::MAX,
+        requests: 0,
+        sent: dialled.dressed.sent,
+        accepted: dialled.dressed.accepted,
+        ticket: dialled.ticket,
+    }))
+}
 
 /// What a connection is made of.
 pub struct NewConnection {
@@ -37,7 +119,7 @@ pub struct NewConnection {
 /// Opens what a connection is made of.
 ///
 /// # Errors
-/// As [`super::connect`].
+/// As [`open_connection`].
 pub async fn dial(
     plane: &DataPlane,
     permit: &Permit,
@@ -111,6 +193,62 @@ pub async fn dial(
         transport: number,
         ticket,
     })
+}
+
+/// For so long the look for the acceptance is repeated as often as others let us; after that, each millisecond.
+const AT_ONCE: Duration = Duration::from_micros(100);
+
+/// Waits until the backend's process has accepted a new connection, for a request that must not be lost with a
+/// listener's queue: nothing is sent before, so that any method can go elsewhere. Where the kernel can't tell (another
+/// host or network namespace, unix sockets, systems other than Linux), nothing is waited for.
+///
+/// # Errors
+/// When the connection died in the queue, the backend began to drain, or nobody accepted it within `patience`, and
+/// `others` might. Where there are no others, a connection that nobody accepts is as good as one can get.
+pub async fn wait_for_acceptance(
+    connection: &mut IdleConnection,
+    permit: &Permit,
+    patience: Duration,
+    others: bool,
+) -> Result<(), ConnectError> {
+    let began = clock::now();
+    // It has shaken hands.
+    if connection.accepted {
+        return Ok(());
+    }
+    loop {
+        match socket::place(&connection.stream) {
+            Some(AcceptState::Process) => {
+                connection.accepted = true;
+                return Ok(());
+            }
+            Some(AcceptState::Queue) => {}
+            None => {
+                let is_closed = match socket::read_tcp_info(&connection.stream) {
+                    Some(fate) if fate.is_reset => true,
+                    _ => check_idle(connection) == IdleState::Closed,
+                };
+                return match is_closed {
+                    true => Err(ConnectError::NotAccepted),
+                    false => Ok(()),
+                };
+            }
+        }
+        if permit.endpoint().epoch() != permit.epoch() {
+            return Err(ConnectError::Moved);
+        }
+        let waited = clock::now().saturating_sub(began);
+        if waited < AT_ONCE {
+            tokio::task::yield_now().await;
+        } else if waited < patience {
+            clock::sleep(Duration::from_millis(1)).await;
+        } else {
+            return match others {
+                true => Err(ConnectError::Ignored),
+                false => Ok(()),
+            };
+        }
+    }
 }
 
 fn too_late(patience: Duration) -> String {

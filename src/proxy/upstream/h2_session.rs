@@ -25,7 +25,8 @@ use crate::proxy::h2::client_stream::ClientStream;
 use crate::proxy::h2::session_watch::{SessionWatch, WatchedSession};
 use crate::proxy::h2::sieve::{HeadSender, HeadSieve, SievedStream};
 use crate::proxy::h2::wire::SessionWire;
-use crate::proxy::upstream::{self, ConnectError, ProxiedAddrs};
+use crate::proxy::upstream::ProxiedAddrs;
+use crate::proxy::upstream::connect::{ConnectError, dial};
 use crate::registry::endpoint::{
     BackendSession, Endpoint, Entered, IdleConnection, Permit, Ticket,
 };
@@ -69,7 +70,7 @@ pub fn reuse(permit: &Permit) -> Option<Box<IdleConnection>> {
 /// A stream on a session; on a new one, if need be.
 ///
 /// # Errors
-/// As for [`upstream::connect`]; nothing was sent.
+/// As for [`super::connect::open_connection`]; nothing was sent.
 pub async fn connect(
     plane: &DataPlane,
     permit: &Permit,
@@ -141,7 +142,7 @@ async fn open(
     upstream: &config::Upstream,
 ) -> Result<(), ConnectError> {
     let (endpoint, epoch) = (permit.endpoint(), permit.epoch());
-    let dialled = upstream::dial(plane, permit, upstream, ProxiedAddrs::nobody(), Alpn::H2).await?;
+    let dialled = dial(plane, permit, upstream, ProxiedAddrs::nobody(), Alpn::H2).await?;
     let (stream, ticket) = (dialled.dressed.stream, dialled.ticket);
     let sieve = HeadSieve::new(HeadSender::Backend, MAX_HEAD as usize);
     let watch = Arc::new(SessionWatch::default());

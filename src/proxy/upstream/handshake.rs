@@ -7,7 +7,7 @@ use std::time::Duration;
 use pingora::protocols::Stream;
 use tokio::io::AsyncWriteExt;
 
-use super::ConnectError;
+use super::connect::ConnectError;
 use crate::net::proxy_protocol::write;
 use crate::registry::endpoint::{Endpoint, IdleConnection, Transport};
 use crate::rt::clock::timeout;

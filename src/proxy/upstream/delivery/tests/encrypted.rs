@@ -2,12 +2,13 @@
 
 use tokio_rustls::TlsAcceptor;
 
-use super::super::handshake::dressed;
+use super::super::super::handshake::{ProxiedAddrs, dressed, note_written};
+use super::super::super::reuse::{IdleState, check_idle};
 use super::*;
 use crate::config::{self, UpstreamTls};
 use crate::net::socket;
 use crate::registry::endpoint::Transport;
-use crate::tls::upstream::BackendTls;
+use crate::tls::upstream::{Alpn, BackendTls};
 
 type Theirs = tokio_rustls::server::TlsStream<TcpStream>;
 

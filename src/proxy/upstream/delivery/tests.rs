@@ -3,6 +3,7 @@
 mod encrypted;
 
 use std::net::Shutdown;
+use std::sync::Arc;
 
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,6 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::Address;
+use crate::core::Time;
+use crate::net::accept_queue::AcceptState;
+use crate::registry::endpoint::{BackendKey, Endpoint};
 
 const FIRST: &[u8] = b"POST /first HTTP/1.1\r\n\r\n";
 /// For a write that may never end.

@@ -1,0 +1,107 @@
+//! How long an attempt waits, for whom, and what it means when nothing comes.
+
+use std::task::{Context, Poll};
+
+use super::{Exchange, ForwardEnd, ForwardFailure, Sending, Truncation};
+use crate::core::Time;
+use crate::metrics::Limit;
+use crate::net::socket::unsent;
+use crate::proxy::client::heard::Waited;
+use crate::rt::clock;
+
+impl Exchange<'_> {
+    /// Whether it is the client's turn to send: the backend has all that is here, and is not being asked first
+    /// whether it wants the body (RFC 9110 §10.1.1).
+    fn waits_for_body(&self) -> bool {
+        let asked_first = self.order.request.expect_continue;
+        self.sending == Sending::Active
+            && !self.upload.is_complete()
+            && self.head_sent == self.head.len()
+            && self.upload.unsent(&self.client.buffer).is_empty()
+            && !(asked_first && self.interim == 0 && self.upload.total() == 0)
+    }
+
+    /// Ready: somebody has been waited for too long.
+    pub(super) fn poll_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ForwardEnd, ForwardFailure>> {
+        let (at, failure) = match self.deadline() {
+            Some((at, failure)) => (at, failure),
+            None if self.is_deaf => (Time::MAX, ForwardFailure::ClientGone),
+            None => return Poll::Pending,
+        };
+        self.looks
+            .poll(cx, self.client, self.is_deaf, at)
+            .map(|waited| match waited {
+                Waited::Enough => Err(failure),
+                Waited::Abandoned => Err(ForwardFailure::ClientGone),
+            })
+    }
+
+    /// Whoever is waited for now: until when, and what it means if nothing has come by then.
+    fn deadline(&mut self) -> Option<(Time, ForwardFailure)> {
+        let server = self.order.server;
+        let for_body = self.waits_for_body();
+        let (mut at, mut failure) = if !self.is_delivered() {
+            let end = self.progress + server.body_timeout;
+            (end, self.cut(Limit::BodyTimeout))
+        } else if self.may_be_silent(for_body) {
+            return None;
+        } else if !self.begun && for_body {
+            let end = self.progress + server.body_timeout;
+            (end, self.limited(Limit::BodyTimeout, 408))
+        } else {
+            let end = self.progress + self.order.read_timeout;
+            (
+                end,
+                match self.begun {
+                    true => ForwardFailure::Truncated(Truncation::Silent),
+                    false => ForwardFailure::Timeout,
+                },
+            )
+        };
+        let mut sooner = |end: Option<Time>, then: ForwardFailure| {
+            if let Some(end) = end.filter(|end| *end < at) {
+                (at, failure) = (end, then);
+            }
+        };
+        if !self.is_delivered() && self.pace_down.is_waiting() {
+            let taken = self
+                .tally
+                .bytes_out
+                .saturating_sub(unsent(&self.client.stream));
+            sooner(
+                self.pace_down.deadline(taken),
+                self.cut(Limit::ResponseRate),
+            );
+        } else if for_body {
+            if self.pace_up.wants_to_know() {
+                self.pace_up.wait(clock::now());
+            }
+            let end = self.pace_up.deadline(self.upload.total());
+            sooner(end, self.limited(Limit::BodyRate, 408));
+        }
+        if self.order.ends.is_some() && !(self.begun && self.may_last()) {
+            let status = if for_body { 408 } else { 504 };
+            sooner(self.order.ends, self.limited(Limit::TotalTimeout, status));
+        }
+        Some((at, failure))
+    }
+
+    /// A limit was reached: an answer where none has begun.
+    pub(super) fn limited(&self, limit: Limit, status: u16) -> ForwardFailure {
+        ForwardFailure::Limited {
+            limit,
+            answer: (!self.begun).then_some(status),
+        }
+    }
+
+    /// A limit was reached, and nobody is there to be told.
+    fn cut(&self, limit: Limit) -> ForwardFailure {
+        ForwardFailure::Limited {
+            limit,
+            answer: None,
+        }
+    }
+}

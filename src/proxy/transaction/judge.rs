@@ -1,0 +1,232 @@
+//! What becomes of a failed attempt: it is told to the log and to the prober, and the request is tried again, held, or
+//! given up.
+
+use std::sync::atomic::Ordering;
+
+use super::Transaction;
+use super::record::RequestEnd;
+use crate::core::retry::{RetryReason, RetryVerdict};
+use crate::core::{Time, retry};
+use crate::proxy::client::AfterRequest;
+use crate::proxy::forward::{ForwardFailure, TransferStats, Truncation};
+use crate::proxy::h1::request::RequestBody;
+use crate::proxy::upstream::delivery::undelivered;
+use crate::proxy::upstream::note_refusal;
+use crate::registry::endpoint::{Endpoint, IdleConnection};
+use crate::rt::clock;
+
+/// How an attempt failed.
+pub(super) enum FailedAttempt {
+    /// Nobody can be answered any more.
+    Over(AfterRequest),
+    /// Another attempt would fail in the same way.
+    Final(ForwardFailure),
+    /// Another attempt may do better.
+    Failed(retry::AttemptFailure),
+}
+
+impl Transaction<'_> {
+    /// Takes note of an exchange that failed, and says what kind of failed attempt it makes.
+    pub(super) async fn note_failure(
+        &mut self,
+        failure: ForwardFailure,
+        endpoint: &Endpoint,
+        connection: &IdleConnection,
+        stats: TransferStats,
+        began: Time,
+    ) -> FailedAttempt {
+        let proof = match failure {
+            ForwardFailure::Died { reset } => undelivered(connection, stats.bytes_up, reset).await,
+            _ => None,
+        };
+        if proof.is_some() {
+            note_refusal(connection, endpoint);
+        }
+        self.log_failure(failure, endpoint, proof);
+        if !failure.is_clean() {
+            return FailedAttempt::Over(AfterRequest::Abort);
+        }
+        FailedAttempt::Failed(match failure {
+            // Another backend's answer would begin in the middle of this one's.
+            ForwardFailure::Cut | ForwardFailure::Died { .. } if stats.bytes_out > 0 => {
+                retry::AttemptFailure::ResponseBegun
+            }
+            ForwardFailure::Cut => {
+                self.excluded.prefer_youngest();
+                retry::AttemptFailure::CutByDrain
+            }
+            ForwardFailure::Died { .. } => proof.unwrap_or_else(|| {
+                self.excluded.prefer_youngest();
+                retry::AttemptFailure::DiedBeforeResponse {
+                    after: clock::now().saturating_sub(began),
+                }
+            }),
+            ForwardFailure::Timeout => retry::AttemptFailure::Timeout,
+            _ => return FailedAttempt::Final(failure),
+        })
+    }
+
+    /// Whether the backend is a server that isn't known to take chunks, which is all that the request has (RFC 9112,
+    /// section 6.1).
+    pub(super) fn lacks_length_for(&self, endpoint: &Endpoint) -> bool {
+        self.head.body == RequestBody::Chunked && endpoint.is_http10.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is sent to such a backend.
+    pub(super) fn refuse_chunks(&mut self, endpoint: &Endpoint) -> FailedAttempt {
+        self.log_failure(ForwardFailure::LengthRequired, endpoint, None);
+        FailedAttempt::Final(ForwardFailure::LengthRequired)
+    }
+
+    /// Decides about a request whose attempt has failed. `None`: it is tried again, or held.
+    pub(super) async fn judge_failure(&mut self, failed: FailedAttempt) -> Option<AfterRequest> {
+        let failure = match failed {
+            FailedAttempt::Over(next) => return Some(next),
+            FailedAttempt::Final(failure) => return Some(self.give_up(failure).await),
+            FailedAttempt::Failed(failure) => failure,
+        };
+        self.refresh_snapshot();
+        self.tried.note(failure);
+        match self.decide_retry(failure) {
+            RetryVerdict::Retry {
+                elsewhere,
+                reason,
+                spend_budget,
+            } => {
+                if spend_budget && !self.pool.shared.budget.take(clock::now()) {
+                    return Some(self.no_retry(failure, RetryReason::Budget).await);
+                }
+                self.pool.shared.counters.retried(reason, true);
+                self.account.retry_reason = Some(reason);
+                self.upload.rewind();
+                self.fresh |= failure != retry::AttemptFailure::ConnectFailed;
+                if !elsewhere {
+                    self.excluded.clear();
+                }
+                None
+            }
+            RetryVerdict::Hold => {
+                self.account.retry_reason = Some(RetryReason::ConnectFailed);
+                None
+            }
+            RetryVerdict::GiveUp { reason } => Some(self.no_retry(failure, reason).await),
+        }
+    }
+
+    /// It isn't tried again, for this reason.
+    async fn no_retry(
+        &mut self,
+        failure: retry::AttemptFailure,
+        reason: RetryReason,
+    ) -> AfterRequest {
+        if reason == RetryReason::Budget {
+            let counters = &self.pool.shared.counters;
+            counters.retried(failure.reason(), false);
+        }
+        self.account.retry_reason = Some(reason);
+        self.give_up_as(failure).await
+    }
+
+    fn retry_facts(&self) -> retry::RetryFacts {
+        retry::RetryFacts {
+            idempotent: self.head.method.is_idempotent(),
+            has_idempotency_key: self.head.idempotency_key,
+            body_replayable: self.upload.is_replayable(),
+        }
+    }
+
+    fn retry_limits(&self) -> retry::RetryLimits {
+        retry::RetryLimits {
+            attempts: self.pool.config.retry.attempts,
+            idempotency_key: self.pool.config.retry.idempotency_key,
+            ..retry::RetryLimits::default()
+        }
+    }
+
+    /// Whether it may be sent again though a backend may have got it.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        self.retry_facts().may_be_repeated(&self.retry_limits())
+    }
+
+    fn decide_retry(&self, failure: retry::AttemptFailure) -> RetryVerdict {
+        let left = retry::RetryOptions {
+            others: self.excluded.leaves_any(&self.pool),
+            token: self.pool.shared.budget.available(clock::now()),
+        };
+        retry::decide(
+            failure,
+            &self.retry_facts(),
+            self.tried,
+            &self.retry_limits(),
+            left,
+        )
+    }
+    /// Takes note of a failed attempt: for the log, for people, and as a hint for the prober. `proof`: it has surely
+    /// not reached the backend, and why.
+    fn log_failure(
+        &mut self,
+        failure: ForwardFailure,
+        endpoint: &Endpoint,
+        proof: Option<retry::AttemptFailure>,
+    ) {
+        self.account.end = match failure {
+            ForwardFailure::Died { .. } => RequestEnd::UpstreamDied,
+            ForwardFailure::Timeout => RequestEnd::Timeout,
+            ForwardFailure::Cut | ForwardFailure::ShutDown => RequestEnd::Cut,
+            ForwardFailure::BadResponse(_) => RequestEnd::BadResponse,
+            ForwardFailure::BadBody(_)
+            | ForwardFailure::Untranslatable
+            | ForwardFailure::LengthRequired => RequestEnd::BadRequest,
+            ForwardFailure::Limited { limit, .. } => RequestEnd::Limited(limit),
+            ForwardFailure::ClientGone => RequestEnd::ClientClosed,
+            ForwardFailure::Truncated(Truncation::CutByDrain) => RequestEnd::Cut,
+            ForwardFailure::Truncated(_) => RequestEnd::Truncated,
+        };
+        match failure {
+            // It has said so itself: nothing has broken.
+            ForwardFailure::Died { .. }
+                if matches!(
+                    proof,
+                    Some(retry::AttemptFailure::RefusedStream | retry::AttemptFailure::GoAway)
+                ) =>
+            {
+                endpoint.hint();
+            }
+            ForwardFailure::Died { .. } => endpoint.request_lost(),
+            ForwardFailure::BadResponse(_) => endpoint.hint(),
+            // It was never asked.
+            ForwardFailure::Untranslatable | ForwardFailure::LengthRequired => {
+                self.account.backend = None
+            }
+            // Where an answer can be given, it is counted with that.
+            ForwardFailure::Limited {
+                limit,
+                answer: None,
+            } => {
+                self.plane.counters.limited(limit);
+                self.account.cause = "cut at a limit of [server]".into();
+            }
+            ForwardFailure::Truncated(cause) => {
+                self.account.cause = cause.as_str().into();
+                if cause == Truncation::UpstreamClosed {
+                    endpoint.request_lost();
+                }
+            }
+            _ => {}
+        }
+        if matches!(
+            failure,
+            ForwardFailure::Cut | ForwardFailure::Truncated(Truncation::CutByDrain)
+        ) {
+            let buffer = self.client.buffer.bytes();
+            tracing::warn!(
+                pool = %endpoint.pool,
+                backend = %endpoint.name,
+                method = self.head.method.as_str(),
+                path = %String::from_utf8_lossy(self.head.path.of(buffer)),
+                age_ms = clock::now().saturating_sub(self.account.began).as_millis() as u64,
+                "a request was cut at the drain's deadline"
+            );
+        }
+    }
+}

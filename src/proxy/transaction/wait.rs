@@ -1,0 +1,153 @@
+//! A request that no backend takes at once: it waits for something eligible, or is told that there is nothing.
+
+use std::sync::Arc;
+
+use super::Transaction;
+use super::hold::{self, HoldEnd, HoldTicket};
+use super::local_response::{LocalResponse, body_answer};
+use super::record::RequestEnd;
+use super::route::find_pool;
+use crate::core::Time;
+use crate::core::hold::{self as hold_limits, RETRY_AFTER};
+use crate::metrics::Limit;
+use crate::net::connect_fault::ConnectFault;
+use crate::proxy::client::AfterRequest;
+use crate::proxy::error_response::SHUTTING_DOWN;
+use crate::proxy::upstream::pick::{self, ExcludedBackends};
+use crate::registry::endpoint::Permit;
+use crate::rt::clock;
+
+/// What a request is told that has waited in vain.
+const NONE_IN_TIME: &str = "no backend became ready in time";
+
+impl Transaction<'_> {
+    /// Enters a backend that has become eligible, and waits for one if need be; with fail-open, enters one that is not.
+    /// `None`: it may try again.
+    pub(super) async fn wait_for_backend(
+        &mut self,
+        since: &mut Option<Time>,
+    ) -> Result<Option<Permit>, AfterRequest> {
+        if self.refresh_snapshot() {
+            self.buffer_body().await?;
+            if let Some(permit) = pick::admit(&self.pool, &self.excluded) {
+                return Ok(Some(permit));
+            }
+        }
+        let now = clock::now();
+        let for_room = pick::waits_for_room(&self.pool, &self.excluded);
+        // Backends that are full are no reason to try those that are down.
+        let may_fail_open = !for_room && pick::has_last_resort(&self.pool, &self.excluded);
+        let began = *since.get_or_insert(now);
+        let held = hold::wait(
+            &self.plane.registry,
+            &self.pool,
+            self.client,
+            hold::HoldRequest {
+                since: began,
+                ends: self.ends(),
+                may_fail_open,
+                for_room,
+                excluded: &self.excluded,
+                config: &self.config,
+                upload: &mut self.upload,
+            },
+        )
+        .await;
+        let waited = clock::now().saturating_sub(now);
+        self.account.held += waited;
+        self.pool.shared.counters.held(waited);
+        match held {
+            HoldEnd::FailOpen => {
+                if let Some(most) = self.worth_waiting() {
+                    self.receive(most).await?;
+                }
+                let permit = pick::admit_anyway(&self.pool, &self.excluded);
+                if permit.is_none() {
+                    // It was closed by somebody just now; the snapshot that says so is on its way.
+                    tokio::task::yield_now().await;
+                    self.refresh_snapshot();
+                }
+                Ok(permit)
+            }
+            HoldEnd::Admitted(permit) => Ok(Some(permit)),
+            HoldEnd::Released(place) => self.leave_hold(place, since).await,
+            HoldEnd::TooLate => {
+                let answer = LocalResponse {
+                    limit: Some(Limit::TotalTimeout),
+                    ..self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold)
+                };
+                Err(self.answer(answer).await)
+            }
+            HoldEnd::NoneReady => {
+                self.account.end = RequestEnd::NotReady(hold_limits::HoldRefusal::TooLong);
+                let answer = self.none_ready(NONE_IN_TIME, ConnectFault::cause_after_hold);
+                Err(self.answer(answer).await)
+            }
+            HoldEnd::GaveUp(refusal, cause) => {
+                self.account.end = RequestEnd::NotReady(refusal);
+                let answer = match for_room {
+                    // Backends are ready, and full: no probe says more.
+                    true => LocalResponse {
+                        retry_after: Some(RETRY_AFTER),
+                        ..LocalResponse::new(503, cause)
+                    },
+                    false => self.none_ready(cause, ConnectFault::cause),
+                };
+                Err(self.answer(answer).await)
+            }
+            HoldEnd::Reconfigured => match self.route_anew() {
+                true => Ok(None),
+                false => Err(self.answer(LocalResponse::NO_ROUTE).await),
+            },
+            HoldEnd::ShutDown => {
+                let answer = LocalResponse {
+                    retry_after: Some(RETRY_AFTER),
+                    ..LocalResponse::new(503, SHUTTING_DOWN)
+                };
+                Err(self.answer(answer).await)
+            }
+            HoldEnd::ClientGone => Err(self.client_gone()),
+        }
+    }
+
+    /// Let go: its place in the queue is kept until it has been tried whether there is room.
+    async fn leave_hold(
+        &mut self,
+        mut place: HoldTicket,
+        since: &mut Option<Time>,
+    ) -> Result<Option<Permit>, AfterRequest> {
+        if let Err(error) = self.upload.absorb(&self.client.buffer) {
+            drop(place);
+            return Err(self.answer(body_answer(error)).await);
+        }
+        // The world has changed: those that refused may take it now.
+        self.excluded.clear();
+        self.refresh_snapshot();
+        if self.worth_waiting().is_some() {
+            // It has nothing to send yet: the next one may.
+            drop(place);
+            self.buffer_body().await?;
+            // What its client took is not held against it, should nothing be ready by then.
+            *since = None;
+            return Ok(None);
+        }
+        place.used();
+        Ok(pick::admit_waiter(&self.pool, &self.excluded))
+    }
+
+    /// The configuration has changed while the request waited: finds the pool that it is for now; false: none.
+    fn route_anew(&mut self) -> bool {
+        let (config, pool) = find_pool(self.plane, self.client, self.head);
+        self.config = config;
+        let Some(pool) = pool else {
+            self.is_unrouted = true;
+            return false;
+        };
+        if !Arc::ptr_eq(&pool.shared, &self.pool.shared) {
+            pool.shared.budget.on_request();
+            self.excluded = ExcludedBackends::default();
+        }
+        self.pool = pool;
+        true
+    }
+}

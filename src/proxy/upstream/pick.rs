@@ -1,0 +1,170 @@
+//! From a pool to a backend: the balancer's pick among those that are left, and its gate's permit.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::core::balance::Candidate;
+use crate::core::retry;
+use crate::registry::endpoint::{BackendKey, Endpoint, Permit};
+use crate::registry::snapshot::PoolSnapshot;
+use crate::rt::clock;
+
+impl Candidate for Arc<Endpoint> {
+    fn in_flight(&self) -> u32 {
+        self.gate.in_flight()
+    }
+
+    fn weight(&self) -> u32 {
+        Endpoint::weight(self)
+    }
+}
+
+/// What a request's failed attempts say about where it should go next.
+#[derive(Debug, Default)]
+pub struct ExcludedBackends {
+    /// Backends that it is not sent to again, and in which epoch: a process that was restarted meanwhile is another.
+    tried: Vec<(BackendKey, u64)>,
+    /// A backend has died under it: see [`retry::youngest`].
+    prefer_youngest: bool,
+}
+
+impl ExcludedBackends {
+    /// Adds one that was entered in this epoch.
+    pub fn add(&mut self, key: BackendKey, epoch: u64) {
+        self.tried.push((key, epoch));
+    }
+
+    /// Its backend has died under it: the others may be next.
+    pub fn prefer_youngest(&mut self) {
+        self.prefer_youngest = true;
+    }
+
+    /// All may be tried again (the world has changed).
+    pub fn clear(&mut self) {
+        self.tried.clear();
+    }
+
+    /// Whether it is excluded.
+    pub fn has(&self, endpoint: &Endpoint) -> bool {
+        !self.tried.is_empty() && self.tried.contains(&(endpoint.key, endpoint.epoch()))
+    }
+
+    /// Where they are in the list of those that are ready.
+    fn indices(&self, pool: &PoolSnapshot) -> Vec<usize> {
+        match self.tried.is_empty() {
+            true => Vec::new(),
+            false => indices(pool, |endpoint| self.has(endpoint)),
+        }
+    }
+
+    /// Whether something eligible is left.
+    pub fn leaves_any(&self, pool: &PoolSnapshot) -> bool {
+        let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
+        pool.ready.iter().any(left)
+    }
+
+    /// Whether something eligible is left besides this one.
+    pub fn leaves_any_but(&self, pool: &PoolSnapshot, one: &Endpoint) -> bool {
+        let left = |endpoint: &Arc<Endpoint>| {
+            endpoint.key != one.key && !self.has(endpoint) && !endpoint.gate.is_closed()
+        };
+        pool.ready.iter().any(left)
+    }
+}
+
+fn indices(pool: &PoolSnapshot, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> {
+    (0..pool.ready.len())
+        .filter(|index| test(&pool.ready[*index]))
+        .collect()
+}
+
+/// Picks an eligible backend and enters its gate. Excluded ones are left out; and while there is any other, so are
+/// those that are still warming up (slow start) or may be on their way out, and for a request whose backend has died,
+/// those that a rolling restart would come to next. Where some wait for room already, they come first.
+pub fn admit(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
+    if pool.config.upstream.max_in_flight > 0 && pool.shared.queue.room.is_waited_for() {
+        return None;
+    }
+    admit_waiter(pool, excluded)
+}
+
+/// As [`admit`], for one whose turn it is.
+pub fn admit_waiter(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
+    if excluded.prefer_youngest {
+        let ready = pool.ready.iter().filter(|endpoint| !excluded.has(endpoint));
+        let since = ready.map(|endpoint| endpoint.ready_since());
+        if let Some(young) = retry::youngest(since, clock::now()) {
+            let older = |endpoint: &Endpoint| endpoint.ready_since() < young;
+            let out = indices(pool, |endpoint| excluded.has(endpoint) || older(endpoint));
+            if let Some(permit) = enter(pool, out, Choice::Best) {
+                return Some(permit);
+            }
+        }
+    }
+    enter(pool, excluded.indices(pool), Choice::Any)
+}
+
+/// The same, but none that may be on its way out.
+pub fn admit_unsuspected(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
+    enter(pool, excluded.indices(pool), Choice::Best)
+}
+
+/// Which ones will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// Those against which nothing speaks.
+    Best,
+    /// If need be, those that still warm up, or may be on their way out.
+    Any,
+}
+
+fn enter(pool: &PoolSnapshot, mut out: Vec<usize>, choice: Choice) -> Option<Permit> {
+    let limit = pool.config.upstream.max_in_flight;
+    let warm_up = pool.config.slow_start.window;
+    let mut second: Vec<usize> = Vec::new();
+    for _ in 0..pool.ready.len() {
+        let (cursor, random) = (
+            pool.shared.cursor.fetch_add(1, Ordering::Relaxed),
+            fastrand::u64(..),
+        );
+        let Some(index) = pool.balancer.pick(&pool.ready, cursor, random, &out) else {
+            break;
+        };
+        let endpoint = &pool.ready[index];
+        if endpoint.is_warming(warm_up, random as u32) || endpoint.suspicion.is_raised() {
+            second.push(index);
+        } else if let Some(permit) = endpoint.permit(limit) {
+            return Some(permit);
+        }
+        out.push(index);
+    }
+    if choice == Choice::Best {
+        return None;
+    }
+    second
+        .into_iter()
+        .find_map(|index| pool.ready[index].permit(limit))
+}
+
+/// Whether something is eligible that this request has not tried: if it got no permit, all of that is full.
+pub fn waits_for_room(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> bool {
+    let mut ready = pool.ready.iter();
+    pool.config.upstream.max_in_flight > 0 && ready.any(|endpoint| !excluded.has(endpoint))
+}
+
+/// Whether there is a backend that fail-open may try.
+pub fn has_last_resort(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> bool {
+    pool.last_resort
+        .iter()
+        .any(|endpoint| !excluded.has(endpoint))
+}
+
+/// Enters a backend that fail-open may try, though its gate is closed.
+pub fn admit_anyway(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
+    let open: Vec<_> = pool
+        .last_resort
+        .iter()
+        .filter(|endpoint| !excluded.has(endpoint))
+        .collect();
+    fastrand::choice(open).and_then(|endpoint| endpoint.permit_anyway())
+}
