@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::message::{ReceivedProblem, request_fields};
 use crate::client::names::AdminEndpoint;
 
 /// For connecting over TCP, and for a response's head.
@@ -199,19 +200,12 @@ impl AdminRemote {
             AdminCallError::Unreachable(format!("the proxy at {endpoint} does not answer: {why}"))
         };
         let body = body.map(Value::to_string).unwrap_or_default();
-        let host = match endpoint {
-            AdminEndpoint::Unix(_) => "lameduck",
-            AdminEndpoint::Tcp(authority) => authority,
-        };
-        let mut head = format!("{method} {path} HTTP/1.0\r\nhost: {host}\r\n");
-        if let (AdminEndpoint::Tcp(_), Some(token)) = (endpoint, &self.token) {
-            head.push_str(&format!("authorization: Bearer {token}\r\n"));
+        let mut head = format!("{method} {path} HTTP/1.0\r\n");
+        for (name, value) in request_fields(endpoint, self.token.as_deref(), !body.is_empty()) {
+            head.push_str(&format!("{name}: {value}\r\n"));
         }
         if !body.is_empty() {
-            let length = body.len();
-            head.push_str(&format!(
-                "content-type: application/json\r\ncontent-length: {length}\r\n"
-            ));
+            head.push_str(&format!("content-length: {}\r\n", body.len()));
         }
         stream.be_patient(Some(CALL_TIMEOUT)).map_err(broken)?;
         let request = format!("{head}\r\n{body}");
@@ -221,7 +215,7 @@ impl AdminRemote {
         if !(200..300).contains(&status) {
             let mut text = String::new();
             let _ = answer.take(LIMIT).read_to_string(&mut text);
-            return Err(refusal(status, &text));
+            return Err(refusal(status, text.as_bytes()));
         }
         let silence = match answer.get_ref() {
             RemoteStream::Unix(_) => None,
@@ -232,12 +226,9 @@ impl AdminRemote {
     }
 }
 
-fn refusal(status: u16, text: &str) -> AdminCallError {
-    let problem: Value = serde_json::from_str(text).unwrap_or_default();
-    let member = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-    let slug = member("type");
-    let slug = slug.rsplit(':').next().unwrap_or_default().to_owned();
-    let detail = match member("detail") {
+fn refusal(status: u16, body: &[u8]) -> AdminCallError {
+    let ReceivedProblem { slug, detail } = ReceivedProblem::read(body);
+    let detail = match detail {
         empty if empty.is_empty() => format!("status {status}; is this lameduck's admin API?"),
         detail => crate::rt::output::printable(&detail),
     };

@@ -18,6 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::error::ClientError;
+use super::message::{ReceivedProblem, request_fields};
 use crate::admin::listen::default_sockets;
 use crate::client::names::{self, AdminEndpoint, segment};
 use crate::config::plain_file::{LONGEST_TOKEN, read_whole_file};
@@ -99,6 +100,14 @@ impl AdminClient {
             endpoints,
             token: token.transpose()?,
         })
+    }
+
+    /// A client for the proxy with this admin socket.
+    pub fn at_socket(socket: &Path) -> Self {
+        Self {
+            endpoints: vec![AdminEndpoint::Unix(socket.to_owned())],
+            token: None,
+        }
     }
 
     /// Where it looks for the proxy, and the token: for those who speak without a runtime.
@@ -216,16 +225,11 @@ impl AdminClient {
         // Ends by itself when the response or its reader is gone.
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path);
-        request = match endpoint {
-            AdminEndpoint::Unix(_) => request.header("host", "lameduck"),
-            AdminEndpoint::Tcp(authority) => request.header("host", authority),
-        };
-        if let (AdminEndpoint::Tcp(_), Some(token)) = (endpoint, &self.token) {
-            request = request.header("authorization", format!("Bearer {token}"));
+        for (name, value) in request_fields(endpoint, self.token.as_deref(), body.is_some()) {
+            request = request.header(name, value);
         }
         let mut bytes = Vec::new();
         if let Some(body) = body {
-            request = request.header("content-type", "application/json");
             bytes = serde_json::to_vec(body).map_err(|error| {
                 ClientError::failed(format!("can't write the request: {error}"))
             })?;
@@ -278,8 +282,7 @@ fn broken(error: hyper::Error) -> ClientError {
 
 /// What a problem document means for the exit code, and its text.
 fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
-    let problem: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let detail = problem["detail"].as_str().unwrap_or_default();
+    let detail = ReceivedProblem::read(bytes).detail;
     // Line by line: diagnostics have several.
     let detail: Vec<String> = detail.lines().map(printable).collect();
     let detail = match detail.join("\n") {

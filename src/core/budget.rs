@@ -62,57 +62,9 @@ fn millis(time: Time) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The budget, for one owner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
-    rates: Rates,
-    thousandths: u64,
-    filled: u64,
-}
-
-impl Budget {
-    /// A budget with ten seconds of its floor in it.
-    pub fn new(rates: Rates, now: Time) -> Self {
-        Self {
-            rates,
-            thousandths: rates.start(),
-            filled: millis(now),
-        }
-    }
-
-    /// One request came: it pays its share.
-    pub fn on_request(&mut self) {
-        self.add(self.rates.per_request);
-    }
-
-    /// Whether there is a token.
-    pub fn available(&mut self, now: Time) -> bool {
-        let now = millis(now);
-        self.add(self.rates.floor(self.filled, now));
-        self.filled = self.filled.max(now);
-        self.thousandths >= TOKEN
-    }
-
-    /// Takes a token if there is one.
-    pub fn take(&mut self, now: Time) -> bool {
-        let any = self.available(now);
-        if any {
-            self.thousandths -= TOKEN;
-        }
-        any
-    }
-
-    fn add(&mut self, thousandths: u64) {
-        self.thousandths = self
-            .thousandths
-            .saturating_add(thousandths)
-            .min(self.rates.cap());
-    }
-}
-
-/// The same for many threads, without a lock. Each operation is atomic; none waits.
+/// The budget of a pool, for as many threads as there are, without a lock. Each operation is atomic; none waits.
 #[derive(Debug)]
-pub struct AtomicBudget {
+pub struct RetryBudget {
     rates: Rates,
     /// `rates.per_request` as it is now.
     per_request: AtomicU64,
@@ -120,19 +72,14 @@ pub struct AtomicBudget {
     filled: AtomicU64,
 }
 
-impl AtomicBudget {
-    /// See [`Budget::new`].
+impl RetryBudget {
+    /// A budget with ten seconds of its floor in it.
     pub fn new(rates: Rates, now: Time) -> Self {
-        let Budget {
-            rates,
-            thousandths,
-            filled,
-        } = Budget::new(rates, now);
         Self {
             rates,
             per_request: AtomicU64::new(rates.per_request),
-            thousandths: AtomicU64::new(thousandths),
-            filled: AtomicU64::new(filled),
+            thousandths: AtomicU64::new(rates.start()),
+            filled: AtomicU64::new(millis(now)),
         }
     }
 
@@ -142,12 +89,12 @@ impl AtomicBudget {
         self.per_request.store(rates.per_request, Ordering::Relaxed);
     }
 
-    /// See [`Budget::on_request`].
+    /// One request came: it pays its share.
     pub fn on_request(&self) {
         self.add(self.per_request.load(Ordering::Relaxed));
     }
 
-    /// See [`Budget::available`]. Another thread may be quicker to take it.
+    /// Whether there is a token. Another thread may be quicker to take it.
     pub fn available(&self, now: Time) -> bool {
         let now = millis(now);
         // Who moves the time forward fills in what has passed: nobody fills in the same time twice.
@@ -156,7 +103,7 @@ impl AtomicBudget {
         self.thousandths.load(Ordering::Relaxed) >= TOKEN
     }
 
-    /// See [`Budget::take`].
+    /// Takes a token if there is one.
     pub fn take(&self, now: Time) -> bool {
         self.available(now)
             && self
@@ -185,60 +132,52 @@ mod tests {
 
     const NOW: Time = Time::from_secs(5);
 
-    fn empty(rates: Rates) -> (Budget, AtomicBudget) {
-        let (mut one, many) = (Budget::new(rates, NOW), AtomicBudget::new(rates, NOW));
-        while one.take(NOW) {}
-        while many.take(NOW) {}
-        (one, many)
+    fn empty(rates: Rates) -> RetryBudget {
+        let budget = RetryBudget::new(rates, NOW);
+        while budget.take(NOW) {}
+        budget
     }
 
     #[test]
     fn it_starts_with_ten_seconds_of_its_floor() {
-        let (mut one, many) = (
-            Budget::new(Rates::default(), NOW),
-            AtomicBudget::new(Rates::default(), NOW),
-        );
-        assert_eq!((0..200).filter(|_| one.take(NOW)).count(), 100);
-        assert_eq!((0..200).filter(|_| many.take(NOW)).count(), 100);
+        let budget = RetryBudget::new(Rates::default(), NOW);
+        assert_eq!((0..200).filter(|_| budget.take(NOW)).count(), 100);
     }
 
     #[test]
     fn five_requests_pay_for_one_retry() {
-        let (mut one, many) = empty(Rates {
+        let budget = empty(Rates {
             per_second: 0,
             ..Rates::default()
         });
         for n in 1..=50 {
-            one.on_request();
-            many.on_request();
-            assert_eq!(one.take(NOW), n % 5 == 0);
-            assert_eq!(many.take(NOW), n % 5 == 0);
+            budget.on_request();
+            assert_eq!(budget.take(NOW), n % 5 == 0);
         }
     }
 
     #[test]
     fn another_ratio_counts_from_then_on() {
-        let (_, many) = empty(Rates {
+        let budget = empty(Rates {
             per_second: 0,
             ..Rates::default()
         });
-        many.set_ratio(1.0);
-        many.on_request();
-        assert!(many.take(NOW) && !many.take(NOW));
+        budget.set_ratio(1.0);
+        budget.on_request();
+        assert!(budget.take(NOW) && !budget.take(NOW));
     }
 
     #[test]
     fn time_pays_ten_a_second_even_in_small_steps() {
-        let (mut one, many) = empty(Rates::default());
-        let mut taken = (0, 0);
+        let budget = empty(Rates::default());
+        let mut taken = 0;
         for step in 1..=10_000 {
             let now = NOW + Time::from_micros(200) * step;
-            taken.0 += u32::from(one.take(now));
-            taken.1 += u32::from(many.take(now));
+            taken += u32::from(budget.take(now));
         }
-        assert_eq!(taken, (20, 20), "two seconds");
+        assert_eq!(taken, 20, "two seconds");
         // A clock that stands still or goes back pays nothing.
-        assert!(!one.take(NOW) && !many.take(NOW));
+        assert!(!budget.take(NOW));
     }
 
     #[test]
@@ -247,14 +186,12 @@ mod tests {
             burst: 7,
             ..Rates::default()
         };
-        let (mut one, many) = (Budget::new(rates, NOW), AtomicBudget::new(rates, NOW));
+        let budget = RetryBudget::new(rates, NOW);
         let later = NOW + Time::from_secs(1_000_000);
         for _ in 0..1000 {
-            one.on_request();
-            many.on_request();
+            budget.on_request();
         }
-        assert_eq!((0..50).filter(|_| one.take(later)).count(), 7);
-        assert_eq!((0..50).filter(|_| many.take(later)).count(), 7);
+        assert_eq!((0..50).filter(|_| budget.take(later)).count(), 7);
     }
 
     #[test]
@@ -263,12 +200,12 @@ mod tests {
             per_second: 0,
             ..Rates::default()
         };
-        let (_, many) = empty(rates);
+        let budget = empty(rates);
         for _ in 0..500 {
-            many.on_request();
+            budget.on_request();
         }
         let taken = std::thread::scope(|scope| {
-            let take = || (0..100).filter(|_| many.take(NOW)).count();
+            let take = || (0..100).filter(|_| budget.take(NOW)).count();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
             threads
                 .into_iter()

@@ -4,7 +4,7 @@
 //! known that the original was never applied.
 
 use super::Time;
-pub use super::budget::{AtomicBudget, Budget, Rates};
+pub use super::budget::{Rates, RetryBudget};
 
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::core::backend::{BackendEffect, BackendEvent, BackendState, DerivedSta
 use crate::core::balance::{Algorithm, Balancer};
 use crate::core::drain::{Actor, OpenDrain, Until};
 use crate::core::pool as core_pool;
-use crate::core::retry::{AtomicBudget, Rates};
+use crate::core::retry::{Rates, RetryBudget};
 use crate::metrics::PoolCounters;
 use crate::rt::clock;
 
@@ -81,7 +81,7 @@ impl PoolState {
             held: AtomicUsize::new(0),
             held_bytes: AtomicU64::new(0),
             queue: Arc::default(),
-            budget: AtomicBudget::new(Rates::with_ratio(config.retry.budget), clock::now()),
+            budget: RetryBudget::new(Rates::with_ratio(config.retry.budget), clock::now()),
             counters: PoolCounters::default(),
         });
         let name: Arc<str> = config.name.as_str().into();

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::endpoint::Endpoint;
 use crate::config;
 use crate::core::balance::Balancer;
-use crate::core::retry::AtomicBudget;
+use crate::core::retry::RetryBudget;
 use crate::metrics::PoolCounters;
 use crate::registry::endpoint::waiters::CapacityWaiters;
 use crate::registry::routes::RouteTable;
@@ -55,7 +55,7 @@ pub struct PoolShared {
     /// Where they wait.
     pub queue: Arc<HoldQueue>,
     /// Unproven retries.
-    pub budget: AtomicBudget,
+    pub budget: RetryBudget,
     /// For metrics.
     pub counters: PoolCounters,
 }

@@ -9,7 +9,7 @@ use lameduck::core::backend::{BackendEvent, DerivedState, Policy};
 use lameduck::core::drain::Outcome;
 use lameduck::core::hold::Pacer;
 use lameduck::core::pool::BackendSet;
-use lameduck::core::retry::{Budget, Rates};
+use lameduck::core::retry::{Rates, RetryBudget};
 
 use crate::edge::Slot;
 use crate::process::{Manners, Phase};
@@ -127,7 +127,7 @@ pub struct World {
     pub requests: Vec<Request>,
     pub held: VecDeque<usize>,
     pub pacer: Pacer,
-    pub budget: Budget,
+    pub budget: RetryBudget,
     pub waiters: Vec<Waiter>,
     pub tally: Tally,
     /// Whether the prober can tell listening sockets apart (same host).
@@ -154,7 +154,7 @@ impl World {
             requests: Vec::new(),
             held: VecDeque::new(),
             pacer: Pacer::new(),
-            budget: Budget::new(Rates::default(), Time::ZERO),
+            budget: RetryBudget::new(Rates::default(), Time::ZERO),
             waiters: Vec::new(),
             tally: Tally::default(),
             sees_listeners,

@@ -3,20 +3,15 @@
 //! Only `[headers] trusted` may say so. On a listener with `proxy_protocol = true` nobody else is served: whoever could
 //! go round the proxy in front would choose its own address.
 
-use std::future::poll_fn;
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::Poll;
 
 use pingora::protocols::Stream;
-use tokio::io::ReadBuf;
 
 use crate::config::Config;
 use crate::metrics::Limit;
-use crate::net::proxy_protocol::read::{Header, Malformed, ProxiedSource};
+use crate::net::proxy_protocol::read::{Header, Malformed, ProxiedSource, parse};
 use crate::net::rewound::rewound;
-use crate::proxy::client::timer::Timer;
+use crate::proxy::client::bounded_wait::BoundedWait;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::connection::serve::FIRST_REQUEST;
 use crate::proxy::data_plane::DataPlane;
@@ -27,9 +22,6 @@ use crate::rt::shutdown_signal::{Interrupt, Level};
 
 /// Why nobody else is served, for the log and the metrics.
 const UNTRUSTED: &str = "PROXY protocol from an address that is not in [headers] trusted";
-
-/// Read at once. What a client sends behind the header comes along and is kept for the next step.
-const PIECE: usize = 1024;
 
 /// Reads the header: the stream begins behind it, and the origin is the client's. `None`: nobody is to be served; it
 /// has been counted and logged, and the connection is closed.
@@ -96,35 +88,16 @@ async fn read(
     config: &Config,
 ) -> Result<Header, MissingHeader> {
     let since = clock::now();
-    let mut timer = Timer::default();
-    poll_fn(|cx| {
-        loop {
-            let mut piece = [MaybeUninit::uninit(); PIECE];
-            let mut piece = ReadBuf::uninit(&mut piece);
-            match Pin::new(&mut **stream).poll_read(cx, &mut piece) {
-                Poll::Ready(Ok(())) if !piece.filled().is_empty() => {}
-                Poll::Ready(_) => return Poll::Ready(Err(MissingHeader::Gone)),
-                Poll::Pending => break,
-            }
-            seen.extend_from_slice(piece.filled());
-            match crate::net::proxy_protocol::read::parse(seen) {
-                Ok(Some(header)) => return Poll::Ready(Ok(header)),
-                Ok(None) => {}
-                Err(why) => return Poll::Ready(Err(MissingHeader::Malformed(why))),
-            }
-        }
-        interrupt.register(cx.waker());
-        let level = interrupt.level();
-        if level == Level::Cut {
-            return Poll::Ready(Err(MissingHeader::Gone));
-        }
+    let recognise = |seen: &[u8]| match parse(seen) {
+        Ok(header) => header.map(Ok),
+        Err(why) => Some(Err(MissingHeader::Malformed(why))),
+    };
+    let limit = |level: Level, seen: &[u8]| match seen.is_empty() {
         // In a shutdown, a connection that has brought nothing yet is waited for as long as any other.
-        if level >= Level::Finish && seen.is_empty() {
-            let until = since + FIRST_REQUEST;
-            return timer.poll(cx, until).map(|()| Err(MissingHeader::Gone));
-        }
-        let until = since + config.server.header_timeout;
-        timer.poll(cx, until).map(|()| Err(MissingHeader::Late))
-    })
-    .await
+        true if level >= Level::Finish => (since + FIRST_REQUEST, MissingHeader::Gone),
+        _ => (since + config.server.header_timeout, MissingHeader::Late),
+    };
+    BoundedWait::new(interrupt)
+        .read_until(stream, seen, recognise, || MissingHeader::Gone, limit)
+        .await?
 }

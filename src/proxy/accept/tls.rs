@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::config::Config;
 use crate::core::Time;
 use crate::metrics::{Handshake, Limit};
-use crate::proxy::client::timer::Timer;
+use crate::proxy::client::bounded_wait::BoundedWait;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::connection::{http2, serve};
 use crate::proxy::data_plane::DataPlane;
@@ -56,8 +56,7 @@ pub(super) async fn serve(
     config: &Arc<Config>,
 ) {
     let mut patience = Patience {
-        interrupt: interrupt.clone(),
-        timer: Timer::default(),
+        wait: BoundedWait::new(&interrupt),
         ends: clock::now() + config.server.header_timeout,
         is_last: false,
     };
@@ -105,7 +104,7 @@ pub(super) async fn serve(
 async fn shake_hands(
     server: &ServerTls,
     stream: Stream,
-    patience: &mut Patience,
+    patience: &mut Patience<'_>,
 ) -> Result<ClientTlsStream, HandshakeError> {
     let mut raw = Raw::new(stream);
     let begins = poll_fn(|cx| {
@@ -152,31 +151,27 @@ fn judge(error: &io::Error) -> Handshake {
 }
 
 /// How long a handshake may take.
-struct Patience {
-    interrupt: Arc<Interrupt>,
-    timer: Timer,
+struct Patience<'a> {
+    wait: BoundedWait<'a>,
     ends: Time,
     /// The end has been drawn nearer.
     is_last: bool,
 }
 
-impl Patience {
+impl Patience<'_> {
     /// What was polled; or why it is no longer waited for.
     fn or<T>(&mut self, cx: &mut Context<'_>, polled: Poll<T>) -> Poll<Result<T, Handshake>> {
-        if let Poll::Ready(value) = polled {
-            return Poll::Ready(Ok(value));
-        }
-        self.interrupt.register(cx.waker());
-        let level = self.interrupt.level();
-        if level == Level::Cut {
-            return Poll::Ready(Err(Handshake::Cut));
-        }
-        if level >= Level::Finish && !self.is_last {
-            self.is_last = true;
-            self.ends = self.ends.min(clock::now() + LAST);
-        }
-        self.timer
-            .poll(cx, self.ends)
-            .map(|()| Err(Handshake::Timeout))
+        let Self {
+            wait,
+            ends,
+            is_last,
+        } = self;
+        wait.poll_or(cx, polled, Handshake::Cut, |level| {
+            if level >= Level::Finish && !*is_last {
+                *is_last = true;
+                *ends = (*ends).min(clock::now() + LAST);
+            }
+            (*ends, Handshake::Timeout)
+        })
     }
 }

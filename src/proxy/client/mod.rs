@@ -1,8 +1,10 @@
 //! The client's end of a request: its stream, and what was read of it.
 //!
 //! `heard` is what is heard of a client while it waits for its answer, `kept` what its request keeps of the memory for
-//! clients, [`upload`] the request's body as it comes, [`timer`] the connection's one timer.
+//! clients, [`upload`] the request's body as it comes, [`timer`] the connection's one timer, `bounded_wait` a
+//! wait for what comes before its first request.
 
+pub(super) mod bounded_wait;
 pub(crate) mod heard;
 mod kept;
 pub mod timer;

@@ -24,6 +24,7 @@ use crate::config::{self, Config};
 use crate::core::Time;
 use crate::metrics::Limit;
 use crate::proxy::buffer::Buffer;
+use crate::proxy::client::bounded_wait::BoundedWait;
 use crate::proxy::client::timer::Timer;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::data_plane::DataPlane;
@@ -116,20 +117,15 @@ async fn shake_hands(
         .max_header_list_size(most_decoded(limits))
         .enable_connect_protocol();
     let mut handshake = pin!(builder.handshake::<_, Bytes>(watched));
-    let (since, mut timer) = (clock::now(), Timer::default());
-    poll_fn(|cx| {
-        if let Poll::Ready(connection) = handshake.as_mut().poll(cx) {
-            return Poll::Ready(connection.ok());
-        }
-        interrupt.register(cx.waker());
-        let patience = match interrupt.level() {
-            Level::Cut => return Poll::Ready(None),
-            Level::Run => limits.header_timeout,
-            _ => FIRST_REQUEST,
-        };
-        timer.poll(cx, since + patience).map(|()| None)
-    })
-    .await
+    let (since, mut wait) = (clock::now(), BoundedWait::new(interrupt));
+    let shaken = poll_fn(|cx| {
+        let polled = handshake.as_mut().poll(cx);
+        wait.poll_or(cx, polled, (), |level| match level {
+            Level::Run => (since + limits.header_timeout, ()),
+            _ => (since + FIRST_REQUEST, ()),
+        })
+    });
+    shaken.await.ok()?.ok()
 }
 
 /// The open streams of a connection.

@@ -12,11 +12,11 @@ use http::{Method, header, request};
 
 use crate::config;
 use crate::metrics::Limit;
-use crate::proxy::client::timer::Timer;
+use crate::proxy::client::bounded_wait::BoundedWait;
 use crate::proxy::h2::server_stream::ServerStream;
 use crate::proxy::refusal::ClientRefusal;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::{Interrupt, Level};
+use crate::rt::shutdown_signal::Interrupt;
 
 /// What has come of a body without a length, or with the length 0; empty: nothing. Whether it has ended, the stream
 /// knows then.
@@ -54,22 +54,18 @@ pub(super) async fn wait_for_end(
     interrupt: &Interrupt,
     limits: &config::ServerConfig,
 ) -> EmptyEnd {
-    let (since, mut timer) = (clock::now(), Timer::default());
-    poll_fn(|cx| {
-        if let Poll::Ready(result) = stream.poll_empty(cx) {
-            return Poll::Ready(match result {
-                Ok(()) => EmptyEnd::Here,
-                Err(_) => EmptyEnd::Gone,
-            });
-        }
-        interrupt.register(cx.waker());
-        if interrupt.level() == Level::Cut {
-            return Poll::Ready(EmptyEnd::Gone);
-        }
-        let detail = "the request's body made no progress";
-        timer
-            .poll(cx, since + limits.body_timeout)
-            .map(|()| EmptyEnd::Late(ClientRefusal::limited(Limit::BodyTimeout, 408, detail)))
-    })
-    .await
+    let (since, mut wait) = (clock::now(), BoundedWait::new(interrupt));
+    let ended = poll_fn(|cx| {
+        let polled = stream.poll_empty(cx);
+        wait.poll_or(cx, polled, EmptyEnd::Gone, |_| {
+            let detail = "the request's body made no progress";
+            let late = ClientRefusal::limited(Limit::BodyTimeout, 408, detail);
+            (since + limits.body_timeout, EmptyEnd::Late(late))
+        })
+    });
+    match ended.await {
+        Ok(Ok(())) => EmptyEnd::Here,
+        Ok(Err(_)) => EmptyEnd::Gone,
+        Err(end) => end,
+    }
 }

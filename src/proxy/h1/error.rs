@@ -20,12 +20,7 @@ pub enum RequestError {
     NoHost,
     ManyHosts,
     BadHost,
-    BadLength,
-    LengthsDiffer,
-    LengthAndEncoding,
-    BadEncoding,
-    UnknownCoding,
-    EncodingIn10,
+    Framing(FramingError),
     ConnectMethod,
     BadExpectation,
     TooManyOptions,
@@ -39,7 +34,7 @@ impl RequestError {
             Self::TargetTooLong => 414,
             Self::BadExpectation => 417,
             Self::HeadTooLarge | Self::TooManyFields => 431,
-            Self::UnknownCoding | Self::ConnectMethod => 501,
+            Self::Framing(FramingError::UnknownCoding) | Self::ConnectMethod => 501,
             Self::BadVersion => 505,
             _ => 400,
         }
@@ -60,12 +55,7 @@ impl RequestError {
             Self::NoHost => "Host missing",
             Self::ManyHosts => "more than one Host",
             Self::BadHost => "malformed Host",
-            Self::BadLength => "malformed Content-Length",
-            Self::LengthsDiffer => "different Content-Length values",
-            Self::LengthAndEncoding => "both Content-Length and Transfer-Encoding",
-            Self::BadEncoding => "malformed Transfer-Encoding",
-            Self::UnknownCoding => "unknown transfer coding",
-            Self::EncodingIn10 => "Transfer-Encoding in HTTP/1.0",
+            Self::Framing(error) => error.reason(),
             Self::ConnectMethod => "CONNECT not supported",
             Self::BadExpectation => "unknown expectation",
             Self::TooManyOptions => "too many Connection options",
@@ -84,14 +74,7 @@ impl std::error::Error for RequestError {}
 
 impl From<FramingError> for RequestError {
     fn from(error: FramingError) -> Self {
-        match error {
-            FramingError::BadLength => Self::BadLength,
-            FramingError::LengthsDiffer => Self::LengthsDiffer,
-            FramingError::LengthAndEncoding => Self::LengthAndEncoding,
-            FramingError::BadEncoding => Self::BadEncoding,
-            FramingError::UnknownCoding => Self::UnknownCoding,
-            FramingError::EncodingIn10 => Self::EncodingIn10,
-        }
+        Self::Framing(error)
     }
 }
 
@@ -106,12 +89,7 @@ pub enum ResponseError {
     BadFieldName,
     BadFieldValue,
     BadLineEnd,
-    BadLength,
-    LengthsDiffer,
-    LengthAndEncoding,
-    BadEncoding,
-    UnknownCoding,
-    EncodingIn10,
+    Framing(FramingError),
     TooManyOptions,
     UnaskedUpgrade,
 }
@@ -132,12 +110,7 @@ impl ResponseError {
             Self::BadFieldName => "malformed header field name",
             Self::BadFieldValue => "malformed header field value",
             Self::BadLineEnd => "line not ended by CR LF",
-            Self::BadLength => "malformed Content-Length",
-            Self::LengthsDiffer => "different Content-Length values",
-            Self::LengthAndEncoding => "both Content-Length and Transfer-Encoding",
-            Self::BadEncoding => "malformed Transfer-Encoding",
-            Self::UnknownCoding => "unknown transfer coding",
-            Self::EncodingIn10 => "Transfer-Encoding in HTTP/1.0",
+            Self::Framing(error) => error.reason(),
             Self::TooManyOptions => "too many Connection options",
             Self::UnaskedUpgrade => "101 without an upgrade that was asked for",
         }
@@ -154,13 +127,6 @@ impl std::error::Error for ResponseError {}
 
 impl From<FramingError> for ResponseError {
     fn from(error: FramingError) -> Self {
-        match error {
-            FramingError::BadLength => Self::BadLength,
-            FramingError::LengthsDiffer => Self::LengthsDiffer,
-            FramingError::LengthAndEncoding => Self::LengthAndEncoding,
-            FramingError::BadEncoding => Self::BadEncoding,
-            FramingError::UnknownCoding => Self::UnknownCoding,
-            FramingError::EncodingIn10 => Self::EncodingIn10,
-        }
+        Self::Framing(error)
     }
 }

@@ -36,7 +36,7 @@ pub enum FramedBody {
 }
 
 /// Why the framing of a message can't be relied on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FramingError {
     /// A `Content-Length` that isn't digits only, or that exceeds 2^63 - 1 (RFC 9110 §8.6).
     BadLength,
@@ -50,6 +50,20 @@ pub enum FramingError {
     UnknownCoding,
     /// `Transfer-Encoding` in an HTTP/1.0 message (RFC 9112 §6.1).
     EncodingIn10,
+}
+
+impl FramingError {
+    /// What is wrong, in a few words that never change: for requests and responses alike.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadLength => "malformed Content-Length",
+            Self::LengthsDiffer => "different Content-Length values",
+            Self::LengthAndEncoding => "both Content-Length and Transfer-Encoding",
+            Self::BadEncoding => "malformed Transfer-Encoding",
+            Self::UnknownCoding => "unknown transfer coding",
+            Self::EncodingIn10 => "Transfer-Encoding in HTTP/1.0",
+        }
+    }
 }
 
 impl FramingFields {

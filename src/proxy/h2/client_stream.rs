@@ -18,6 +18,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::headers;
+use super::translated::{TranslatedStream, poll_read_translated, poll_write_translated};
 use crate::core::retry;
 use crate::net::stream::{has_no_socket, poll_write_pieces};
 use crate::proxy::h1::chunked::start_chunk;
@@ -224,7 +225,7 @@ impl ClientStream {
     }
 
     /// Hands out what is here; says whether that was anything.
-    fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool {
+    fn hand_out_here(&mut self, out: &mut ReadBuf<'_>) -> bool {
         let before = out.filled().len();
         if !self.framing.is_empty() {
             let count = self.framing.len().min(out.remaining());
@@ -293,6 +294,33 @@ enum ResponseFraming {
     Chunked,
 }
 
+impl TranslatedStream for ClientStream {
+    fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool {
+        self.hand_out_here(out)
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        match self.has_ended() {
+            true => Poll::Ready(Ok(false)),
+            false => self.poll_fetch(cx).map_ok(|()| true),
+        }
+    }
+
+    fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.request.take_head(bytes) {
+            Ok(Some((count, begun))) => {
+                let asked = begun.map_or(Ok(()), |begun| self.ask(begun));
+                Poll::Ready(asked.map(|()| count))
+            }
+            Ok(None) => self.request.poll_take_body(cx, bytes),
+            Err(error) => {
+                self.fault = Some(StreamFault::Untranslatable);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
 impl AsyncRead for ClientStream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -303,23 +331,7 @@ impl AsyncRead for ClientStream {
         if this.unseen.is_some() || this.fault == Some(StreamFault::Untranslatable) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        let before = out.filled().len();
-        while out.remaining() > 0 {
-            if this.hand_out(out) {
-                continue;
-            }
-            if this.has_ended() {
-                break;
-            }
-            match this.poll_fetch(cx) {
-                Poll::Ready(Ok(())) => {}
-                // What is here first; the error comes again.
-                _ if out.filled().len() > before => break,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(()))
+        poll_read_translated(this, cx, out)
     }
 }
 
@@ -329,29 +341,7 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let mut taken = 0;
-        while taken < bytes.len() {
-            let rest = &bytes[taken..];
-            let outcome = match this.request.take_head(rest) {
-                Ok(Some((count, begun))) => {
-                    let asked = begun.map_or(Ok(()), |begun| this.ask(begun));
-                    Poll::Ready(asked.map(|()| count))
-                }
-                Ok(None) => this.request.poll_take_body(cx, rest),
-                Err(error) => {
-                    this.fault = Some(StreamFault::Untranslatable);
-                    Poll::Ready(Err(error))
-                }
-            };
-            match outcome {
-                Poll::Ready(Ok(count)) => taken += count,
-                // The reader learns it, too.
-                _ if taken > 0 => break,
-                other => return other,
-            }
-        }
-        Poll::Ready(Ok(taken))
+        poll_write_translated(self.get_mut(), cx, bytes)
     }
 
     fn poll_write_vectored(

@@ -2,6 +2,7 @@
 //! decided about a request exists once, in [`super::transaction`].
 //!
 //! - [`headers`]: heads and trailers from one protocol to the other, both ways.
+//! - `translated`: how either stream is read and written as bytes.
 //! - `outgoing`: a body of HTTP/1's framing as DATA frames, to either side.
 //! - [`server_stream`]: a client's stream, and [`client_stream`]: one to a backend, as the rest of the plane sees them.
 //!   Their connections are [`super::connection::http2`] and [`super::upstream::h2_session`].
@@ -22,4 +23,5 @@ pub mod resets;
 pub mod server_stream;
 pub mod session_watch;
 pub mod sieve;
+mod translated;
 pub mod wire;

@@ -163,7 +163,7 @@ impl ServerStream {
     }
 
     /// Hands out what is here; says whether that was anything.
-    fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool {
+    fn hand_out_here(&mut self, out: &mut ReadBuf<'_>) -> bool {
         let before = out.filled().len();
         if !self.framing.is_empty() {
             let count = self.framing.len().min(out.remaining());
@@ -203,7 +203,11 @@ impl ServerStream {
     // ---- towards the client
 
     /// Takes what it can of `bytes`, which are not empty.
-    fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_take_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.download {
             StreamDownload::Head(_) => Poll::Ready(self.take_head(bytes)),
             StreamDownload::Body(outgoing) => {

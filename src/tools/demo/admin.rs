@@ -1,16 +1,15 @@
-//! One call of the admin API over its unix socket.
+//! One call of the admin API over its unix socket, as the demo needs it: any status is an answer.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::Request;
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use serde_json::Value;
-use tokio::net::UnixStream;
 
-/// Calls `method path` with a JSON body (or none) and returns the status and the body's bytes.
+use crate::client::http::{AdminClient, AnswerWait};
+
+/// Calls `method path` with a JSON body (or none) and returns the status and the body's bytes, however long that takes.
 ///
 /// # Errors
 /// When the proxy can't be reached, or hangs up without an answer.
@@ -20,29 +19,13 @@ pub async fn request(
     path: &str,
     body: Option<&Value>,
 ) -> Result<(u16, Bytes)> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .with_context(|| format!("can't reach the proxy at {}", socket.display()))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "lameduck")
-        .header("content-type", "application/json")
-        .header("connection", "close")
-        .body(Full::new(Bytes::from(
-            body.map(Value::to_string).unwrap_or_default(),
-        )))?;
-    let answered = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        Ok((status, response.into_body().collect().await?.to_bytes()))
-    };
-    let answer: hyper::Result<_> = answered.await;
-    connection.abort();
-    answer.with_context(|| format!("no answer to {method} {path}"))
+    let method = Method::from_bytes(method.as_bytes())?;
+    let client = AdminClient::at_socket(socket);
+    let answer = client
+        .raw(method.clone(), path, body, AnswerWait::Ever)
+        .await;
+    let (status, bytes) = answer.with_context(|| format!("no answer to {method} {path}"))?;
+    Ok((status.as_u16(), bytes))
 }
 
 /// The same, with a JSON answer; any status but 2xx is an error that carries the problem's text.
@@ -114,10 +97,10 @@ mod tests {
     async fn an_unreachable_proxy_is_named() {
         let error = call(Path::new("/nonexistent/sock"), "GET", "/", None)
             .await
-            .unwrap_err()
-            .to_string();
+            .unwrap_err();
+        let error = format!("{error:#}");
         assert!(
-            error.contains("can't reach the proxy at /nonexistent/sock"),
+            error.contains("can't reach the proxy: tried /nonexistent/sock"),
             "{error}"
         );
     }

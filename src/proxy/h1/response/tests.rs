@@ -1,4 +1,5 @@
 use super::*;
+use crate::proxy::h1::framing::FramingError;
 
 const MAX: usize = 1024;
 
@@ -166,28 +167,34 @@ fn bodies() {
     for (fields, error) in [
         (
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-            ResponseError::LengthAndEncoding,
+            ResponseError::Framing(FramingError::LengthAndEncoding),
         ),
         (
             "Content-Length: 5\r\nContent-Length: 6\r\n",
-            ResponseError::LengthsDiffer,
+            ResponseError::Framing(FramingError::LengthsDiffer),
         ),
-        ("Content-Length: -1\r\n", ResponseError::BadLength),
-        ("Transfer-Encoding: gzip\r\n", ResponseError::BadEncoding),
+        (
+            "Content-Length: -1\r\n",
+            ResponseError::Framing(FramingError::BadLength),
+        ),
+        (
+            "Transfer-Encoding: gzip\r\n",
+            ResponseError::Framing(FramingError::BadEncoding),
+        ),
         (
             "Transfer-Encoding: gzip, chunked\r\n",
-            ResponseError::UnknownCoding,
+            ResponseError::Framing(FramingError::UnknownCoding),
         ),
         (
             "Transfer-Encoding: identity\r\n",
-            ResponseError::BadEncoding,
+            ResponseError::Framing(FramingError::BadEncoding),
         ),
     ] {
         assert_eq!(ok(fields), Err(error), "{fields}");
     }
     assert_eq!(
         parse("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
-        Err(ResponseError::EncodingIn10)
+        Err(ResponseError::Framing(FramingError::EncodingIn10))
     );
 }
 

@@ -1,3 +1,4 @@
+use crate::proxy::h1::framing::FramingError;
 use http::Request;
 use proptest::prelude::*;
 
@@ -63,7 +64,10 @@ fn lengths_are_read_as_strictly_as_in_http1() {
     let two = Request::post("http://a/")
         .header("content-length", "5")
         .header("content-length", "6");
-    assert_eq!(write(two, false), Err(RequestError::LengthsDiffer));
+    assert_eq!(
+        write(two, false),
+        Err(RequestError::Framing(FramingError::LengthsDiffer))
+    );
 }
 
 /// RFC 9113 §8.2.3.

@@ -9,6 +9,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{ServerStream, StreamDownload, StreamUpload};
 use crate::net::stream::{has_no_socket, poll_write_pieces};
+use crate::proxy::h2::translated::{TranslatedStream, poll_read_translated, poll_write_translated};
+
+impl TranslatedStream for ServerStream {
+    fn hand_out(&mut self, out: &mut ReadBuf<'_>) -> bool {
+        self.hand_out_here(out)
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        match self.upload {
+            StreamUpload::Ended => Poll::Ready(Ok(false)),
+            StreamUpload::Done => self.poll_gone(cx).map(Err),
+            _ => self.poll_fetch(cx).map_ok(|()| true),
+        }
+    }
+
+    fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_take_response(cx, bytes)
+    }
+}
 
 impl AsyncRead for ServerStream {
     fn poll_read(
@@ -21,25 +40,7 @@ impl AsyncRead for ServerStream {
             // Whether the client is still there (see `crate::net::stream`).
             return this.poll_gone(cx).map(Err);
         }
-        let before = out.filled().len();
-        while out.remaining() > 0 {
-            if this.hand_out(out) {
-                continue;
-            }
-            let fetched = match this.upload {
-                StreamUpload::Ended => break,
-                StreamUpload::Done => this.poll_gone(cx).map(Err),
-                _ => this.poll_fetch(cx),
-            };
-            match fetched {
-                Poll::Ready(Ok(())) => {}
-                // What is here first; the error comes again.
-                _ if out.filled().len() > before => break,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(()))
+        poll_read_translated(this, cx, out)
     }
 }
 
@@ -49,16 +50,7 @@ impl AsyncWrite for ServerStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match this.poll_take(cx, &bytes[taken..]) {
-                Poll::Ready(Ok(count)) => taken += count,
-                _ if taken > 0 => break,
-                other => return other,
-            }
-        }
-        Poll::Ready(Ok(taken))
+        poll_write_translated(self.get_mut(), cx, bytes)
     }
 
     fn poll_write_vectored(

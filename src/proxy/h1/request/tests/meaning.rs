@@ -1,6 +1,7 @@
 //! What the fields mean: bodies, connections, expectations, upgrades.
 
 use super::*;
+use crate::proxy::h1::framing::FramingError;
 
 /// RFC 9112 §6; the spellings are tested in `framing`.
 #[test]
@@ -22,40 +23,58 @@ fn bodies() {
     for (fields, error) in [
         (
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-            RequestError::LengthAndEncoding,
+            RequestError::Framing(FramingError::LengthAndEncoding),
         ),
         (
             "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
-            RequestError::LengthAndEncoding,
+            RequestError::Framing(FramingError::LengthAndEncoding),
         ),
         (
             "Content-Length: 5\r\nContent-Length: 6\r\n",
-            RequestError::LengthsDiffer,
+            RequestError::Framing(FramingError::LengthsDiffer),
         ),
-        ("Content-Length: 5, 6\r\n", RequestError::LengthsDiffer),
-        ("Content-Length: +5\r\n", RequestError::BadLength),
-        ("Content-Length: 5 5\r\n", RequestError::BadLength),
-        ("Content-Length:\r\n", RequestError::BadLength),
+        (
+            "Content-Length: 5, 6\r\n",
+            RequestError::Framing(FramingError::LengthsDiffer),
+        ),
+        (
+            "Content-Length: +5\r\n",
+            RequestError::Framing(FramingError::BadLength),
+        ),
+        (
+            "Content-Length: 5 5\r\n",
+            RequestError::Framing(FramingError::BadLength),
+        ),
+        (
+            "Content-Length:\r\n",
+            RequestError::Framing(FramingError::BadLength),
+        ),
         (
             "Transfer-Encoding: gzip, chunked\r\n",
-            RequestError::UnknownCoding,
+            RequestError::Framing(FramingError::UnknownCoding),
         ),
         (
             "Transfer-Encoding: chunked, gzip\r\n",
-            RequestError::BadEncoding,
+            RequestError::Framing(FramingError::BadEncoding),
         ),
         (
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-            RequestError::BadEncoding,
+            RequestError::Framing(FramingError::BadEncoding),
         ),
-        ("Transfer-Encoding:\r\n", RequestError::BadEncoding),
+        (
+            "Transfer-Encoding:\r\n",
+            RequestError::Framing(FramingError::BadEncoding),
+        ),
     ] {
         assert_eq!(post(fields), Err(error), "{fields}");
     }
-    assert_eq!(RequestError::UnknownCoding.status(), 501);
+    assert_eq!(
+        RequestError::Framing(FramingError::UnknownCoding).status(),
+        501
+    );
     refused(
         b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
-        RequestError::EncodingIn10,
+        RequestError::Framing(FramingError::EncodingIn10),
     );
     let twice = post("Content-Length: 5\r\nContent-Length: 5\r\n").unwrap();
     assert_eq!(

@@ -1,0 +1,85 @@
+//! A wait that a shutdown and a deadline end: for what a client sends before it can be served.
+//!
+//! The loop of a kept connection (`connection::serve`) waits with the connection's own timer instead: there, the end
+//! also depends on its buffer, on the memory that others need, and on how long it has been at rest.
+
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pingora::protocols::Stream;
+use tokio::io::ReadBuf;
+
+use super::timer::Timer;
+use crate::core::Time;
+use crate::rt::shutdown_signal::{Interrupt, Level};
+
+/// Read at once: what nearly every first request fits in. What a client sends behind that comes along.
+const PIECE: usize = 1024;
+
+/// One wait, or several in a row for one connection.
+pub struct BoundedWait<'a> {
+    interrupt: &'a Interrupt,
+    timer: Timer,
+}
+
+impl<'a> BoundedWait<'a> {
+    /// A wait that obeys `interrupt`.
+    pub fn new(interrupt: &'a Interrupt) -> Self {
+        Self {
+            interrupt,
+            timer: Timer::default(),
+        }
+    }
+
+    /// What was polled, or why it is no longer waited for. `cut`: the proxy must exit now. `limit`: until when to wait at
+    /// this level of a shutdown, and what it means when that has passed.
+    pub fn poll_or<T, E>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<T>,
+        cut: E,
+        limit: impl FnOnce(Level) -> (Time, E),
+    ) -> Poll<Result<T, E>> {
+        if let Poll::Ready(value) = polled {
+            return Poll::Ready(Ok(value));
+        }
+        self.interrupt.register(cx.waker());
+        let level = self.interrupt.level();
+        if level == Level::Cut {
+            return Poll::Ready(Err(cut));
+        }
+        let (deadline, end) = limit(level);
+        self.timer.poll(cx, deadline).map(|()| Err(end))
+    }
+
+    /// Reads into `seen` until `recognise` knows what it is. `gone`: the client has gone, or is to go. `limit`: as in
+    /// [`BoundedWait::poll_or`], by what was read so far.
+    pub async fn read_until<T, E>(
+        &mut self,
+        stream: &mut Stream,
+        seen: &mut Vec<u8>,
+        recognise: impl Fn(&[u8]) -> Option<T>,
+        gone: impl Fn() -> E,
+        limit: impl Fn(Level, &[u8]) -> (Time, E),
+    ) -> Result<T, E> {
+        poll_fn(|cx| {
+            loop {
+                let mut piece = [MaybeUninit::uninit(); PIECE];
+                let mut piece = ReadBuf::uninit(&mut piece);
+                match Pin::new(&mut **stream).poll_read(cx, &mut piece) {
+                    Poll::Ready(Ok(())) if !piece.filled().is_empty() => {}
+                    Poll::Ready(_) => return Poll::Ready(Err(gone())),
+                    Poll::Pending => break,
+                }
+                seen.extend_from_slice(piece.filled());
+                if let Some(known) = recognise(seen) {
+                    return Poll::Ready(Ok(known));
+                }
+            }
+            self.poll_or(cx, Poll::Pending, gone(), |level| limit(level, seen))
+        })
+        .await
+    }
+}
