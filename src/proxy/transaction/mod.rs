@@ -7,6 +7,7 @@ pub mod record;
 mod redirect;
 mod request_buffering;
 pub mod request_id;
+mod route;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::rt::panics::{self, Panicked};
 use record::{RequestEnd, RequestRecord};
+use route::find_pool;
 
 /// What a request is told that has waited in vain.
 const NONE_IN_TIME: &str = "no backend became ready in time";
@@ -121,15 +123,8 @@ async fn answer_request(
     if let Some(port) = client.origin.redirect_https {
         return local_response::redirect(plane, client, head, account, port).await;
     }
-    let config = {
-        let buffer = client.buffer.bytes();
-        let snapshot = plane.registry.snapshot();
-        let route = snapshot
-            .routes
-            .lookup(head.host.of(buffer), head.path.of(buffer));
-        *routed = route.and_then(|index| snapshot.pools.get(index).cloned());
-        snapshot.config.clone()
-    };
+    let (config, pool) = find_pool(plane, client, head);
+    *routed = pool;
     let upload = RequestUpload::new(head.body, head.len, config.server.max_body);
     // Where it is for another pool at its end, that one has it in its account.
     match (routed.clone(), upload) {
@@ -293,12 +288,9 @@ impl Transaction<'_> {
 
     /// The configuration has changed while the request waited: finds the pool that it is for now; false: none.
     fn route_anew(&mut self) -> bool {
-        let snapshot = self.plane.registry.snapshot();
-        let buffer = self.client.buffer.bytes();
-        let (host, path) = (self.head.host.of(buffer), self.head.path.of(buffer));
-        let route = snapshot.routes.lookup(host, path);
-        self.config = snapshot.config.clone();
-        let Some(pool) = route.and_then(|index| snapshot.pools.get(index)) else {
+        let (config, pool) = find_pool(self.plane, self.client, self.head);
+        self.config = config;
+        let Some(pool) = pool else {
             self.is_unrouted = true;
             return false;
         };
@@ -306,7 +298,7 @@ impl Transaction<'_> {
             pool.shared.budget.on_request();
             self.excluded = ExcludedBackends::default();
         }
-        self.pool = pool.clone();
+        self.pool = pool;
         true
     }
 
