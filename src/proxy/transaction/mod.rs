@@ -123,8 +123,8 @@ async fn answer_request(
     if let Some(port) = client.origin.redirect_https {
         return local_response::redirect(plane, client, head, account, port).await;
     }
-    let (config, pool) = find_pool(plane, client, head);
-    *routed = pool;
+    let route::FoundRoute { config, pool, name } = find_pool(plane, client, head);
+    (*routed, account.route) = (pool, name);
     let upload = RequestUpload::new(head.body, head.len, config.server.max_body);
     // Where it is for another pool at its end, that one has it in its account.
     match (routed.clone(), upload) {
@@ -288,9 +288,9 @@ impl Transaction<'_> {
 
     /// The configuration has changed while the request waited: finds the pool that it is for now; false: none.
     fn route_anew(&mut self) -> bool {
-        let (config, pool) = find_pool(self.plane, self.client, self.head);
-        self.config = config;
-        let Some(pool) = pool else {
+        let found = find_pool(self.plane, self.client, self.head);
+        (self.config, self.account.route) = (found.config, found.name);
+        let Some(pool) = found.pool else {
             self.is_unrouted = true;
             return false;
         };
