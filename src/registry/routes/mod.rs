@@ -1,7 +1,7 @@
 //! Which pool a request is for, from its host and path, at a cost that does not depend on how many routes
 //! there are.
 //!
-//! The rules, for people in `docs/configuration.md`:
+//! The rules, for people in `docs/routes.md`:
 //! 1. Hosts are compared without case and without a trailing dot. An exact host comes before a wildcard, a
 //!    longer wildcard before a shorter one, and any of them before routes without a host.
 //! 2. Of the most specific host that has a matching prefix, the longest prefix wins. Prefixes match whole
