@@ -72,6 +72,8 @@ pub enum ConfigChange {
         route: Route,
         setting: ChangedSetting,
     },
+    /// Routes that ask for more than host and path prefix stand in another order, which counts between equal ones.
+    RoutesReordered,
     /// A listener to open.
     ListenerAdded { listener: ListenerConfig },
     /// A listener to close, letting its connections finish.
@@ -213,6 +215,9 @@ impl fmt::Display for ConfigChange {
             ConfigChange::RouteSetting { route, setting } => {
                 let (from, to) = (shown(&setting.from), shown(&setting.to));
                 write!(f, "route {route}: {} {from} → {to}", setting.key)
+            }
+            ConfigChange::RoutesReordered => {
+                write!(f, "routes: another order, which counts between equal ones")
             }
             ConfigChange::ListenerAdded { listener } => {
                 write!(f, "listener {}: added", listener.address)
@@ -394,8 +399,10 @@ fn pool(old: &PoolConfig, new: &PoolConfig, changes: &mut Vec<ConfigChange>) {
 }
 
 /// What a route is for: its hosts, and what else it asks of a request.
-fn matched(route: &Route) -> (&[String], AskedOfRequest<'_>) {
-    (&route.hosts, route.asked())
+fn matched(route: &Route) -> (Vec<&String>, AskedOfRequest<'_>) {
+    let mut hosts: Vec<_> = route.hosts.iter().collect();
+    hosts.sort();
+    (hosts, route.asked())
 }
 
 fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
@@ -433,5 +440,16 @@ fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
                 setting,
             });
         }
+    }
+    let stays = |route: &&Route, other: &HashMap<_, _>| {
+        !route.is_plain() && other.contains_key(&matched(route))
+    };
+    let kept = old.iter().filter(|route| stays(route, &after)).map(matched);
+    if !kept.eq(new
+        .iter()
+        .filter(|route| stays(route, &before))
+        .map(matched))
+    {
+        changes.push(ConfigChange::RoutesReordered);
     }
 }

@@ -106,7 +106,7 @@ impl NamedTest {
         let pairs = query.split(|byte| *byte == b'&');
         pairs
             .filter(|pair| !pair.is_empty())
-            .map(|pair| split_at_equals(pair))
+            .map(split_at_equals)
             .any(|(name, value)| {
                 decoded(name).eq(self.name.bytes())
                     && match &self.value {
