@@ -29,7 +29,8 @@ struct NamedTest {
 #[derive(Debug)]
 enum ValueTest {
     Exact(Box<[u8]>),
-    Regex(Regex),
+    /// `None` fits nothing: an expression that can't be used, which no checked configuration has.
+    Regex(Option<Regex>),
 }
 
 /// Of two routes with the same host and path, the one with the smaller value comes first.
@@ -80,22 +81,21 @@ fn tests(fields: &[FieldMatch]) -> Vec<NamedTest> {
     let test = |field: &FieldMatch| {
         let value = match &field.value {
             TextMatch::Exact(text) => ValueTest::Exact(text.as_bytes().into()),
-            // A checked configuration has none that fails.
-            TextMatch::Regex(pattern) => ValueTest::Regex(compile_regex(pattern).ok()?),
+            TextMatch::Regex(pattern) => ValueTest::Regex(compile_regex(pattern).ok()),
         };
-        Some(NamedTest {
+        NamedTest {
             name: field.name.as_str().into(),
             value,
-        })
+        }
     };
-    fields.iter().filter_map(test).collect()
+    fields.iter().map(test).collect()
 }
 
 impl ValueTest {
     fn fits(&self, value: &[u8]) -> bool {
         match self {
             Self::Exact(text) => **text == *value,
-            Self::Regex(regex) => regex.is_match(value),
+            Self::Regex(regex) => regex.as_ref().is_some_and(|regex| regex.is_match(value)),
         }
     }
 }
@@ -111,7 +111,7 @@ impl NamedTest {
                 decoded(name).eq(self.name.bytes())
                     && match &self.value {
                         ValueTest::Exact(text) => decoded(value).eq(text.iter().copied()),
-                        ValueTest::Regex(regex) => regex.is_match(&decoded_text(value)),
+                        ValueTest::Regex(_) => self.value.fits(&decoded_text(value)),
                     }
             })
     }

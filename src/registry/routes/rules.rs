@@ -226,7 +226,9 @@ impl HostRules {
             if !self.regexes.rules.is_empty() {
                 let matches = self.regexes.automaton.matches(&path.whole());
                 let mut rules = self.regexes.rules.iter();
-                let found = rules.find(|(regex, rule)| matches.matched(*regex) && fits(&rule));
+                let found = rules.find(|(regex, rule)| {
+                    matches.len() > *regex && matches.matched(*regex) && fits(&rule)
+                });
                 if let Some((_, rule)) = found {
                     return Some(*rule);
                 }
