@@ -99,9 +99,9 @@ fn permit(bencher: Bencher<'_, '_>) {
 fn route(bencher: Bencher<'_, '_>, routes: usize) {
     let all: Vec<_> = (0..routes)
         .map(|n| config::Route {
-            host: Some(format!("shop-{}.example.org", n / 10)),
+            hosts: vec![format!("shop-{}.example.org", n / 10)],
             path_prefix: format!("/part-{}/of-it", n % 10),
-            pool: "app".to_owned(),
+            ..config::Route::to_pool("app")
         })
         .collect();
     let table = RouteTable::new(&all, &["app"]);

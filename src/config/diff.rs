@@ -1,6 +1,7 @@
 //! What a reload changes. Pure: two configurations in, a list of changes out.
 
 use super::print::print_sections;
+use super::routes::AskedOfRequest;
 use super::schema;
 use super::section_traits::{ConfigSection, Entries, PrintExtent};
 use super::sections::*;
@@ -66,6 +67,13 @@ pub enum ConfigChange {
     RouteRemoved { route: Route },
     /// A route that leads to another pool.
     RouteMoved { from: Route, to: Route },
+    /// Another setting of a route that matches the same requests.
+    RouteSetting {
+        route: Route,
+        setting: ChangedSetting,
+    },
+    /// Routes that ask for more than host and path prefix stand in another order, which counts between equal ones.
+    RoutesReordered,
     /// A listener to open.
     ListenerAdded { listener: ListenerConfig },
     /// A listener to close, letting its connections finish.
@@ -138,19 +146,6 @@ impl fmt::Display for ChangedSetting {
     }
 }
 
-struct Shown<'a>(&'a Route);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}{}",
-            self.0.host.as_deref().unwrap_or("*"),
-            self.0.path_prefix
-        )
-    }
-}
-
 impl fmt::Display for ConfigChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -209,16 +204,20 @@ impl fmt::Display for ConfigChange {
                 write!(f, "backend {pool}/{name}: weight {from} → {to}")
             }
             ConfigChange::RouteAdded { route } => {
-                write!(f, "route {}: added, to pool {}", Shown(route), route.pool)
+                write!(f, "route {route}: added, to pool {}", route.pool)
             }
-            ConfigChange::RouteRemoved { route } => write!(
-                f,
-                "route {}: removed (was to pool {})",
-                Shown(route),
-                route.pool
-            ),
+            ConfigChange::RouteRemoved { route } => {
+                write!(f, "route {route}: removed (was to pool {})", route.pool)
+            }
             ConfigChange::RouteMoved { from, to } => {
-                write!(f, "route {}: pool {} → {}", Shown(to), from.pool, to.pool)
+                write!(f, "route {to}: pool {} → {}", from.pool, to.pool)
+            }
+            ConfigChange::RouteSetting { route, setting } => {
+                let (from, to) = (shown(&setting.from), shown(&setting.to));
+                write!(f, "route {route}: {} {from} → {to}", setting.key)
+            }
+            ConfigChange::RoutesReordered => {
+                write!(f, "routes: another order, which counts between equal ones")
             }
             ConfigChange::ListenerAdded { listener } => {
                 write!(f, "listener {}: added", listener.address)
@@ -399,9 +398,11 @@ fn pool(old: &PoolConfig, new: &PoolConfig, changes: &mut Vec<ConfigChange>) {
     }
 }
 
-/// What a route is for.
-fn matched(route: &Route) -> (Option<&str>, &str) {
-    (route.host.as_deref(), &route.path_prefix)
+/// What a route is for: its hosts, and what else it asks of a request.
+fn matched(route: &Route) -> (Vec<&String>, AskedOfRequest<'_>) {
+    let mut hosts: Vec<_> = route.hosts.iter().collect();
+    hosts.sort();
+    (hosts, route.asked())
 }
 
 fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
@@ -414,15 +415,41 @@ fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
         }
     }
     for route in new {
-        match before.get(&matched(route)).copied() {
-            None => changes.push(ConfigChange::RouteAdded {
+        let Some(from) = before.get(&matched(route)).copied() else {
+            changes.push(ConfigChange::RouteAdded {
                 route: route.clone(),
-            }),
-            Some(from) if from.pool != route.pool => changes.push(ConfigChange::RouteMoved {
+            });
+            continue;
+        };
+        if from.pool != route.pool {
+            changes.push(ConfigChange::RouteMoved {
                 from: from.clone(),
                 to: route.clone(),
-            }),
-            Some(_) => {}
+            });
         }
+        if from.name != route.name {
+            let name = |route: &Route| route.name.clone().unwrap_or_default();
+            let setting = ChangedSetting {
+                section: Route::section().header,
+                key: "name",
+                from: name(from),
+                to: name(route),
+            };
+            changes.push(ConfigChange::RouteSetting {
+                route: route.clone(),
+                setting,
+            });
+        }
+    }
+    let stays = |route: &&Route, other: &HashMap<_, _>| {
+        !route.is_plain() && other.contains_key(&matched(route))
+    };
+    let kept = old.iter().filter(|route| stays(route, &after)).map(matched);
+    if !kept.eq(new
+        .iter()
+        .filter(|route| stays(route, &before))
+        .map(matched))
+    {
+        changes.push(ConfigChange::RoutesReordered);
     }
 }

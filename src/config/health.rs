@@ -114,7 +114,7 @@ pub(super) fn check_path(path: &str) -> Result<(), (&'static str, String)> {
     Ok(())
 }
 
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     // RFC 9110, section 5.6.2.
     !text.is_empty()
         && text

@@ -52,6 +52,7 @@ pub use from_args::{Flags, resolve};
 pub use load::{DEFAULT_PATHS, FileChecks, Loaded, load, parse};
 pub use reader::ConfigFindings;
 pub(crate) use routes::MAX_PREFIX;
+pub use routes::{FieldMatch, MatchedPath, TextMatch, compile_regex, compile_regexes};
 pub use sections::*;
 pub use values::check_name;
 pub(crate) use words::plain;

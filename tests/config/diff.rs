@@ -101,6 +101,15 @@ fn each_change_has_its_line() {
             "route */api: removed (was to pool api)\nroute a.org/api: added, to pool api\n",
         ),
         (
+            &[(
+                "path_prefix = \"/api\"",
+                "name = \"v\"\nhost = [\"a.org\", \"b.org\"]\npath_regex = \"^/v\"\nmethods = [\"PUT\"]\n\
+                 query = { a = \"1\" }\nclients = [\"::1\"]",
+            )],
+            "route */api: removed (was to pool api)\n\
+             route a.org,b.org ~ ^/v, PUT, query a = \"1\", from ::1/128: added, to pool api\n",
+        ),
+        (
             &[("0.0.0.0:8080", "0.0.0.0:80")],
             "listener 0.0.0.0:8080: removed\nlistener 0.0.0.0:80: added\n",
         ),
@@ -157,6 +166,27 @@ fn order_of_backends_and_routes_is_no_change() {
         pool.backends.reverse();
     }
     assert!(diff(&config(BASE), &other).is_empty());
+}
+
+/// Where more than host and path counts, the order decides between equal routes.
+#[test]
+fn order_name_and_pool_of_routes_with_conditions_are_changes() {
+    let route = |name: &str, field: &str, pool: &str| {
+        format!("[[route]]\n{name}headers = {{ {field} = \"1\" }}\npool = \"{pool}\"\n")
+    };
+    let with = |routes: [String; 2]| config(&format!("{BASE}{}{}", routes[0], routes[1]));
+    let (a, b) = (route("", "a", "web"), route("", "b", "api"));
+    let old = with([a.clone(), b.clone()]);
+    let lines = |routes| diff(&old, &with(routes)).to_string();
+    assert_eq!(lines([a.clone(), b.clone()]), "");
+    assert_eq!(
+        lines([b.clone(), a.clone()]),
+        "routes: another order, which counts between equal ones\n"
+    );
+    assert_eq!(
+        lines([route("name = \"x\"\n", "A", "api"), b]),
+        "route */, header A = \"1\": pool web → api\nroute */, header A = \"1\": name (none) → x\n"
+    );
 }
 
 #[test]

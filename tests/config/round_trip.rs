@@ -176,6 +176,19 @@ host = "*.Example.org"
 path_prefix = "/a/%2f/"
 pool = "tcp"
 [[route]]
+name = "by-path"
+host = ["a.org", "*.B.org", "[::1]"]
+path = "/a/%2f/"
+methods = ["PUT", "PURGE"]
+headers = { "X-B" = "q\"", "x-a" = { regex = '^\d+\\' }, "X-c" = "" }
+query = { "ä b" = "1", empty = "" }
+cookies = { beta = { regex = "^y" } }
+clients = ["10.0.0.0/8", "::1"]
+pool = "tcp"
+[[route]]
+path_regex = '^/v\d+/"'
+pool = "tcp"
+[[route]]
 host = "[::1]"
 pool = "a.B-c_1"
 "#;

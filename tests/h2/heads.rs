@@ -42,6 +42,51 @@ async fn a_request_and_its_response_go_through() {
     assert!(line.to_string().contains("HTTP/2.0"), "{line}");
 }
 
+/// Routes see a stream as they see a request of HTTP/1: `:authority` is the host, crumbs of cookies are cookies.
+#[tokio::test]
+async fn streams_are_routed_by_all_that_routes_look_at() {
+    let rig = Rig::new(Setup {
+        tables: "http2 = true\n[[route]]\nname = \"rest\"\npool = \"app\"\n\
+                 [[route]]\nname = \"put\"\nmethods = [\"PUT\"]\npool = \"app\"\n\
+                 [[route]]\nname = \"field\"\nheaders = { \"X-Own\" = { regex = \"^v\" } }\npool = \"app\"\n\
+                 [[route]]\nname = \"query\"\nquery = { a = \"1\" }\npool = \"app\"\n\
+                 [[route]]\nname = \"cookie\"\ncookies = { c = \"2\" }\npool = \"app\"\n\
+                 [[route]]\nname = \"host\"\nhost = \"*.A.test\"\npath_regex = \"^/x+$\"\npool = \"app\"",
+        ..Setup::default()
+    })
+    .await;
+    let request = |method: &str, uri: &str, fields: &[(&str, &str)]| {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    };
+    let crumbs = [("cookie", "b=1"), ("cookie", "c=2")];
+    let cases = [
+        ("rest", request("GET", "http://a/", &[])),
+        ("put", request("PUT", "http://a/", &[])),
+        ("field", request("GET", "http://a/", &[("x-own", "value")])),
+        ("query", request("GET", "http://a/?b&a=%31", &[])),
+        ("cookie", request("GET", "http://a/", &crumbs)),
+        ("host", request("GET", "http://B.a.TEST:80/x%78", &[])),
+    ];
+    let mut client = Client::new(&rig).await;
+    let mut backend = None;
+    for (number, (name, request)) in cases.into_iter().enumerate() {
+        let (response, _) = client.begin(request, true).await;
+        let backend = match &mut backend {
+            Some(backend) => backend,
+            none => none.insert(rig.backends[0].accept().await),
+        };
+        backend.head().await;
+        backend.answer("x").await;
+        assert_eq!(answer(response).await.status(), 200, "{name}");
+        let log = rig.access_log(number + 1).await;
+        assert_eq!(log[number]["route"], name, "{}", log[number]);
+    }
+}
+
 /// The connection to the backend is kept, and the client's carries many at a time.
 #[tokio::test]
 async fn streams_share_a_connection_and_not_their_fate() {

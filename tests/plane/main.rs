@@ -37,6 +37,7 @@ mod reasons;
 mod rebound;
 mod rig;
 mod room;
+mod routes;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../shared/setting.rs"]
 mod setting;

@@ -6,7 +6,7 @@
 mod around;
 mod single;
 
-pub(super) use around::{EmptyIsNone, NamedForm, OrAuto, ZeroIsNone, list};
+pub(super) use around::{EmptyIsNone, ListForm, NamedForm, OrAuto, ZeroIsNone, list};
 pub(super) use single::{
     ByteSize, COUNT, FilePath, HeadSize, ListenAddress, WordChoice, integer, some_time,
 };

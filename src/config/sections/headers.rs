@@ -1,7 +1,7 @@
 //! `[headers]`.
 
 use crate::config::declare::section;
-use crate::config::forms::{KeyContext, custom, list};
+use crate::config::forms::{CustomForm, KeyContext, ListForm, custom, list};
 use crate::config::print;
 use crate::config::reader::ValueError;
 use crate::config::values::{Read, quoted, text};
@@ -16,7 +16,7 @@ section! {
     pub struct Headers {
         /// Clients whose own `X-Forwarded-*` and `Forwarded` are kept and added to, such as `["10.0.0.0/8"]`. Everybody
         /// else's are replaced.
-        trusted: Vec<IpNet> = [], list("list of networks", "[\"10.0.0.0/8\"]", custom("network", read_network, print_network));
+        trusted: Vec<IpNet> = [], networks();
         /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`.
         x_forwarded: bool = true;
         /// `Forwarded` (RFC 7239).
@@ -36,6 +36,12 @@ impl Headers {
             .iter()
             .any(|network| network.contains(&address))
     }
+}
+
+/// A list of networks.
+pub(super) fn networks() -> ListForm<CustomForm<IpNet>> {
+    let network = custom("network", read_network, print_network);
+    list("list of networks", "[\"10.0.0.0/8\"]", network)
 }
 
 fn read_network(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<IpNet> {

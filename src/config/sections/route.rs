@@ -1,22 +1,48 @@
 //! `[[route]]`.
 
+use super::headers::networks;
 use super::pool::name;
 use crate::config::declare::section;
-use crate::config::forms::custom;
+use crate::config::forms::{EmptyIsNone, custom, list};
 use crate::config::print;
-use crate::config::routes::{read_host, read_prefix};
+use crate::config::routes::{
+    FieldMatch, FieldMatches, HostList, MatchedPlace, read_method, read_path, read_prefix,
+    read_regex,
+};
+use ipnet::IpNet;
 
 section! {
-    /// Which requests go to which pool. With one pool and no route, everything goes there.
+    /// Which requests go to which pool. With one pool and no route, everything goes there. Of all routes that fit a
+    /// request, the [most specific](routes.md#which-route-a-request-gets) gets it.
     [[route]]
     #[derive(Debug, Clone, PartialEq)]
     pub struct Route {
-        /// The request's host, without port: `www.example.org`, `*.example.org` (one or more labels), or `*` for any.
+        /// What the access log calls it. Unique.
+        name: Option<String> = "", EmptyIsNone("shop-api", name());
+        /// The request's host, without port: `www.example.org`, `*.example.org` (one or more labels), or `*` for any. A
+        /// list: any of them.
         ///
-        /// Lower case. `None`: any.
-        host: Option<String> = "*", custom("text", read_host, |host| print::text(host.as_deref().unwrap_or("*")));
+        /// Lower case. Empty: any.
+        #[key = "host"]
+        hosts: Vec<String> = "*", HostList;
+        /// The whole path: `/login` matches neither `/login/` nor `/login/x`.
+        path: Option<String> = "", EmptyIsNone("/login", custom("text", read_path, |path| print::text(path)));
         /// Whole leading segments of the path: `/api` matches `/api` and `/api/x`, not `/apis`.
         path_prefix: String = "/", custom("text", read_prefix, |prefix| print::text(prefix));
+        /// A [regular expression](routes.md#regular-expressions) that the path has a match for.
+        path_regex: Option<String> = "", EmptyIsNone("^/v[0-9]+/", custom("regular expression", read_regex, |regex| print::text(regex)));
+        /// The request's method is one of these, such as `["GET", "HEAD"]`. Empty: any.
+        methods: Vec<String> = [], list("list of methods", "[\"GET\", \"HEAD\"]", custom("method", read_method, |method| print::text(method)));
+        /// Header fields that the request has, such as `{ "X-Canary" = "always" }`. A value is a text that must be the
+        /// same, or `{ regex = "..." }`.
+        headers: Vec<FieldMatch> = {}, FieldMatches(MatchedPlace::Headers);
+        /// Fields of the query, likewise, such as `{ debug = "1" }`.
+        query: Vec<FieldMatch> = {}, FieldMatches(MatchedPlace::Query);
+        /// Cookies, likewise, such as `{ beta = "yes" }`.
+        cookies: Vec<FieldMatch> = {}, FieldMatches(MatchedPlace::Cookies);
+        /// The client is in one of these networks, such as `["10.0.0.0/8"]`; behind trusted proxies, the one that they
+        /// tell of. Empty: any.
+        clients: Vec<IpNet> = [], networks();
         /// The pool's name.
         #[no_default(needed)]
         pool: String = "app", name();

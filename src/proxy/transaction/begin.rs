@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::local_response::{self, LocalResponse, answer_locally, body_answer};
 use super::record::RequestRecord;
-use super::route::find_pool;
+use super::route::{FoundRoute, find_pool};
 use crate::config::Config;
 use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::client::{AfterRequest, ClientConnection};
@@ -36,7 +36,8 @@ pub(super) fn route_request(
     if let Some(port) = client.origin.redirect_https {
         return Err(Unrouted::Redirect(port));
     }
-    let (config, pool) = find_pool(plane, client, head);
+    let FoundRoute { config, pool, name } = find_pool(plane, client, head);
+    account.route = name;
     let Some(pool) = pool else {
         account.occupied = head.len;
         return Err(Unrouted::Answer(

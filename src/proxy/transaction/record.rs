@@ -92,6 +92,8 @@ pub struct RequestRecord {
     pub retry_reason: Option<RetryReason>,
     /// The last backend tried.
     pub backend: Option<Arc<Endpoint>>,
+    /// The name of the route that it went by, if that has one.
+    pub route: Option<Arc<str>>,
     /// How it ended, where not well.
     pub end: RequestEnd,
     /// Why we answered by ourselves.
@@ -115,6 +117,7 @@ impl RequestRecord {
             attempts: 0,
             retry_reason: None,
             backend: None,
+            route: None,
             end: RequestEnd::Well,
             cause: Cow::Borrowed(""),
             bytes_in: 0,
@@ -224,6 +227,7 @@ impl RequestRecord {
             duration,
             upstream: self.upstream(now),
             held: self.held,
+            route: self.route.as_deref().unwrap_or_default(),
             pool: pool.map_or("", |pool| &pool.name),
             backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),
             attempts: self.attempts,

@@ -137,9 +137,9 @@ impl Transaction<'_> {
 
     /// The configuration has changed while the request waited: finds the pool that it is for now; false: none.
     fn route_anew(&mut self) -> bool {
-        let (config, pool) = find_pool(self.plane, self.client, self.head);
-        self.config = config;
-        let Some(pool) = pool else {
+        let found = find_pool(self.plane, self.client, self.head);
+        (self.config, self.account.route) = (found.config, found.name);
+        let Some(pool) = found.pool else {
             self.is_unrouted = true;
             return false;
         };

@@ -1,11 +1,18 @@
+use super::paths::unreserved;
+mod rules;
+
 use super::*;
+use crate::config::MAX_PREFIX;
 use proptest::prelude::*;
 
 fn route(host: &str, path: &str, pool: &str) -> Route {
     Route {
-        host: (!host.is_empty()).then(|| host.to_string()),
+        hosts: (!host.is_empty())
+            .then(|| host.to_string())
+            .into_iter()
+            .collect(),
         path_prefix: path.into(),
-        pool: pool.into(),
+        ..Route::to_pool(pool)
     }
 }
 
@@ -239,7 +246,7 @@ fn oracle(routes: &[(&str, &str, usize)], host: &str, path: &str) -> Option<usiz
 }
 
 /// The compared form of a path, and whether it has a dot segment.
-fn spelled(path: &str) -> (String, bool) {
+pub(super) fn spelled(path: &str) -> (String, bool) {
     let path = path.split(['?', '#']).next().unwrap();
     let (mut same, mut decoded) = (String::new(), String::new());
     let mut rest = path;

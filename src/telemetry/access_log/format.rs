@@ -25,6 +25,7 @@ pub(super) fn room(record: &AccessRecord<'_>) -> usize {
         record.method,
         record.host,
         record.version.as_bytes(),
+        record.route.as_bytes(),
         record.pool.as_bytes(),
         record.backend.as_bytes(),
         record.retry_reason.as_bytes(),
@@ -88,6 +89,7 @@ fn json(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>)
         out.put(b",\"held_ms\":");
         millis(out, record.held);
     }
+    optional(out, b",\"route\":\"", record.route.as_bytes());
     optional(out, b",\"retry_reason\":\"", record.retry_reason.as_bytes());
     optional(out, b",\"end\":\"", record.end.as_bytes());
     optional(out, b",\"cause\":\"", record.cause.as_bytes());
@@ -164,7 +166,12 @@ fn combined(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<
     or_dash(out, record.cause.as_bytes());
     out.put(b"\" request_id=\"");
     or_dash(out, record.request_id);
-    out.put(b"\"\n");
+    out.put(b"\"");
+    if !record.route.is_empty() {
+        out.put(b" route=");
+        word(out, record.route.as_bytes());
+    }
+    out.put(b"\n");
 }
 
 fn or_dash(out: &mut Out<'_>, bytes: &[u8]) {

@@ -33,6 +33,8 @@ pub struct AccessRecord<'a> {
     pub upstream: Duration,
     /// Of that, on hold because nothing was eligible.
     pub held: Duration,
+    /// The name of the route, if it has one.
+    pub route: &'a str,
     /// The pool.
     pub pool: &'a str,
     /// The backend that answered, or was tried last.

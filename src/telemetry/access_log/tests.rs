@@ -33,6 +33,7 @@ fn full() -> AccessRecord<'static> {
         duration: Duration::from_micros(12_345),
         upstream: Duration::from_micros(11_007),
         held: Duration::from_millis(3),
+        route: "shop-api",
         pool: "api",
         backend: "api-1",
         attempts: 2,
@@ -70,7 +71,7 @@ fn a_json_line_has_every_field() {
     let expected = serde_json::json!({
         "time": line["time"], "client": "192.0.2.7", "method": "POST", "host": "shop.example.org",
         "target": "/orders?id=7", "version": "HTTP/1.1", "status": 201, "bytes_in": 42, "bytes_out": 1024,
-        "duration_ms": 12.345, "upstream_ms": 11.007, "held_ms": 3.0, "pool": "api", "backend": "api-1",
+        "duration_ms": 12.345, "upstream_ms": 11.007, "held_ms": 3.0, "route": "shop-api", "pool": "api", "backend": "api-1",
         "attempts": 2, "retry_reason": "refused", "request_id": "0123456789abcdef",
         "user_agent": "curl/8.5.0", "referer": "https://example.org/", "end": "client_closed",
         "cause": "none eligible",
@@ -84,7 +85,7 @@ fn the_documentation_names_every_field() {
     let document = include_str!("../../../docs/access-log.md");
     let out = line_of(LogFormat::Json, &full());
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
-    assert_eq!(line.len(), 21);
+    assert_eq!(line.len(), 22);
     for field in line.keys() {
         assert!(document.contains(&format!("| `{field}` |")), "{field}");
     }
@@ -96,6 +97,7 @@ fn what_is_not_known_is_left_out() {
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
     for absent in [
         "held_ms",
+        "route",
         "retry_reason",
         "end",
         "cause",
@@ -124,7 +126,7 @@ fn a_combined_line_reads_as_apache_writes_it() {
         "\"POST /orders?id=7 HTTP/1.1\" 201 1024 \"https://example.org/\" \"curl/8.5.0\" \
          host=\"shop.example.org\" pool=api backend=api-1 attempts=2 duration_ms=12.345 upstream_ms=11.007 \
          held_ms=3.000 bytes_in=42 retry_reason=refused end=client_closed cause=\"none eligible\" \
-         request_id=\"0123456789abcdef\"\n"
+         request_id=\"0123456789abcdef\" route=shop-api\n"
     );
 }
 

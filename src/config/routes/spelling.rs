@@ -1,124 +1,93 @@
-//! `[[route]]`: hosts and path prefixes in the one form in which they are compared.
+//! Hosts and paths in the one form in which they are compared.
 
-use super::forms::KeyContext;
-use super::reader::ConfigFindings;
-use super::values::{Read, quoted, text, wrong};
-use super::{Config, PoolConfig};
-use std::collections::{HashMap, HashSet};
+use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
+use crate::config::print;
+use crate::config::reader::ValueError;
+use crate::config::values::{Read, quoted, text, wrong};
+use toml::Spanned;
 use toml::de::DeValue;
 
-/// Longest prefix: a request's path is compared in a buffer of this size, without allocating.
+/// Longest path or prefix: a request's path is compared in a buffer of this size, without allocating.
 pub(crate) const MAX_PREFIX: usize = 512;
 
-/// The host of a route; `None`: any.
-pub(super) fn read_host(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
-    let text = text(key.name, value, "www.example.org")?;
-    host(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
+/// One host, or a list of them. Empty: any.
+pub(in crate::config) struct HostList;
+
+impl HostList {
+    fn one(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {
+        let text = text(key.name, value, "www.example.org")?;
+        host(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
+    }
+}
+
+impl ValueForm<Vec<String>> for HostList {
+    fn name(&self) -> String {
+        "text or list of texts".into()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<String>> {
+        Self::one(key, value).map(|host| host.into_iter().collect())
+    }
+
+    fn print(&self, hosts: &Vec<String>) -> String {
+        match &hosts[..] {
+            [] => print::text("*"),
+            [host] => print::text(host),
+            several => print::texts_of(several.iter().map(|host| print::text(host))),
+        }
+    }
+
+    fn read_whole(
+        &self,
+        key: &KeyContext<'_>,
+        value: &Spanned<DeValue<'_>>,
+        problems: &mut SpannedProblems,
+    ) -> Option<Vec<String>> {
+        let DeValue::Array(items) = value.get_ref() else {
+            let read = self.read(key, value.get_ref());
+            return read
+                .map_err(|problem| problems.push((value.span(), problem)))
+                .ok();
+        };
+        if items.is_empty() {
+            let problem = ValueError::new(
+                format!("`{}` is empty: no host could ever match", key.name),
+                "write a host, or \"*\" for any",
+            );
+            problems.push((value.span(), problem));
+            return None;
+        }
+        let mut hosts: Vec<String> = Vec::new();
+        for item in items.iter() {
+            let mut refuse = |problem| problems.push((item.span(), problem));
+            match Self::one(key, item.get_ref()) {
+                Err(problem) => refuse(problem),
+                Ok(None) => refuse(ValueError::new(
+                    format!("`{}` has any host in its list", key.name),
+                    "write `host = \"*\"` alone, or remove it from the list",
+                )),
+                Ok(Some(host)) if hosts.contains(&host) => refuse(ValueError::new(
+                    format!("`{}` has {} twice", key.name, quoted(&host)),
+                    "remove one of them",
+                )),
+                Ok(Some(host)) => hosts.push(host),
+            }
+        }
+        Some(hosts)
+    }
 }
 
 /// The path prefix of a route.
-pub(super) fn read_prefix(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+pub(in crate::config) fn read_prefix(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
     let text = text(key.name, value, "/api")?;
     prefix(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
 }
 
-/// How the routes fit the pools.
-pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
-    let names_sound = (0..config.pools.len()).all(|i| f.sound(&[&format!("pool[{i}].name")]))
-        && f.sound(&["pool"]);
-    let names: HashSet<&str> = config.pools.iter().map(|pool| &*pool.name).collect();
-    // The first route for each host and path.
-    let mut first = HashMap::new();
-    for (i, route) in config.routes.iter().enumerate() {
-        let at = |key: &str| format!("route[{i}].{key}");
-        let pool = at("pool");
-        if names_sound && f.sound(&[&pool]) && !names.contains(&*route.pool) {
-            f.error(
-                f.place(&pool),
-                format!("there is no pool \"{}\"", route.pool),
-                other_pool(&route.pool, &config.pools),
-            );
-        }
-        if !f.sound(&[&at("host"), &at("path_prefix")]) {
-            continue;
-        }
-        let matched = (route.host.as_deref(), &*route.path_prefix);
-        let j = *first.entry(matched).or_insert(i);
-        if j != i {
-            let first = f.place(&format!("route[{j}]"));
-            f.error(
-                f.place(&format!("route[{i}]")),
-                format!(
-                    "two routes match {}{}",
-                    route.host.as_deref().unwrap_or("any host, "),
-                    route.path_prefix
-                ),
-                "remove one of them, or change its `host` or `path_prefix`",
-            )
-            .also(first, "the other one");
-        }
-    }
-    // Where a route leads nowhere, or two pools have one name, the rest would be an echo.
-    if !names_sound
-        || !f.sound(&["route"])
-        || names.len() != config.pools.len()
-        || !config
-            .routes
-            .iter()
-            .all(|route| names.contains(&*route.pool))
-    {
-        return;
-    }
-    if config.routes.is_empty() && config.pools.len() > 1 {
-        f.error(
-            f.place("pool[1]"),
-            format!(
-                "there are {} pools and no [[route]]: which one is a request for?",
-                config.pools.len()
-            ),
-            "add a [[route]] with `pool`, and a `host` or `path_prefix`, for each pool",
-        );
-    } else if !config.routes.is_empty() {
-        let routed: HashSet<&str> = config.routes.iter().map(|route| &*route.pool).collect();
-        for (i, pool) in config.pools.iter().enumerate() {
-            if !routed.contains(&*pool.name) {
-                f.warning(
-                    f.place(&format!("pool[{i}].name")),
-                    format!(
-                        "no route leads to pool \"{}\": it gets no request",
-                        pool.name
-                    ),
-                    format!(
-                        "add a [[route]] with `pool = \"{}\"`, or remove the pool",
-                        pool.name
-                    ),
-                );
-            }
-        }
-    }
+/// The whole path of a route.
+pub(in crate::config) fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
+    let text = text(key.name, value, "/login")?;
+    path(text).map_err(|(why, remedy)| wrong(key.name, quoted(text), why, remedy))
 }
-
-/// Pools that advice looks at: to compare a wrong name with all of very many would take longer than it helps.
-const ADVISED: usize = 100;
-
-/// What to write in place of a pool that isn't there.
-fn other_pool(wrong: &str, pools: &[PoolConfig]) -> String {
-    let names = || pools.iter().take(ADVISED).map(|pool| pool.name.as_str());
-    if let Some(near) = super::suggest::nearest(wrong, names()) {
-        return format!("did you mean \"{near}\"?");
-    }
-    match pools.len() {
-        0 => "add the [[pool]]".into(),
-        1..=LISTED => {
-            let all: Vec<_> = names().collect();
-            format!("the pools are \"{}\"", all.join("\", \""))
-        }
-        many => format!("write the name of one of the {many} pools"),
-    }
-}
-
-/// Pools that are all named.
-const LISTED: usize = 20;
 
 /// What is wrong, and what to write.
 type RouteError = (&'static str, String);
@@ -187,6 +156,26 @@ fn host(text: &str) -> Result<Option<String>, RouteError> {
 }
 
 fn prefix(text: &str) -> Result<String, RouteError> {
+    if let Some(at) = text.find('*').filter(|_| text.starts_with('/')) {
+        let remedy = match text[..at].trim_end_matches('/') {
+            "" => "/",
+            prefix => prefix,
+        };
+        return Err((
+            "a prefix needs no `*`: it matches everything below it",
+            format!("write \"{remedy}\""),
+        ));
+    }
+    let path = path(text)?;
+    let bare = path.trim_end_matches('/');
+    Ok(if bare.is_empty() {
+        "/".into()
+    } else {
+        bare.into()
+    })
+}
+
+fn path(text: &str) -> Result<String, RouteError> {
     if let Some(at) = text.find("://") {
         let rest = &text[at + 3..];
         let path = rest.find('/').map_or("/", |at| &rest[at..]);
@@ -198,14 +187,10 @@ fn prefix(text: &str) -> Result<String, RouteError> {
     if !text.starts_with('/') {
         return Err(("it must begin with a slash", format!("write \"/{text}\"")));
     }
-    if let Some(at) = text.find('*') {
-        let remedy = match text[..at].trim_end_matches('/') {
-            "" => "/",
-            prefix => prefix,
-        };
+    if text.contains('*') {
         return Err((
-            "a prefix needs no `*`: it matches everything below it",
-            format!("write \"{remedy}\""),
+            "a path has no wildcards",
+            "write `path_prefix` for what is below a path, or `path_regex` for a pattern".into(),
         ));
     }
     if let Some(at) = text.find(['?', '#']) {
@@ -215,7 +200,7 @@ fn prefix(text: &str) -> Result<String, RouteError> {
         ));
     }
     if text.len() > MAX_PREFIX {
-        return Err(("it has more than 512 bytes", "use a shorter prefix".into()));
+        return Err(("it has more than 512 bytes", "use a shorter one".into()));
     }
     if text.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'\\') {
         return Err((
@@ -239,13 +224,11 @@ fn prefix(text: &str) -> Result<String, RouteError> {
         .any(|segment| segment == "." || segment == "..")
     {
         return Err((
-            "a path with `.` or `..` in it is never routed by its prefix",
+            "a path with `.` or `..` in it is never routed by its path",
             "write the path that is meant".into(),
         ));
     }
-    let bare = text.trim_end_matches('/');
-    let bare = upper_percents(bare);
-    Ok(if bare.is_empty() { "/".into() } else { bare })
+    Ok(upper_percents(text))
 }
 
 /// Percent-encoding where it is needed, and there only: so that equal prefixes look equal.
@@ -351,6 +334,9 @@ mod tests {
         fn never_panics_and_is_stable(text in "[/a%.*é0-9?]{0,12}") {
             if let Ok(once) = prefix(&text) {
                 prop_assert_eq!(prefix(&once).unwrap(), once);
+            }
+            if let Ok(once) = path(&text) {
+                prop_assert_eq!(path(&once).unwrap(), once);
             }
             if let Ok(Some(once)) = host(&text) {
                 prop_assert_eq!(host(&once).unwrap().unwrap(), once);

@@ -1,0 +1,173 @@
+//! `[[route]]`: what routes match, and how they fit together.
+//!
+//! [`spelling`] has hosts and paths in the one form in which they are compared, [`conditions`] what else a route may ask
+//! for, [`regexes`] regular expressions, [`shown`] how a route is told of.
+
+mod conditions;
+mod regexes;
+mod shown;
+mod spelling;
+
+pub use conditions::{FieldMatch, TextMatch};
+pub(super) use conditions::{FieldMatches, MatchedPlace, read_method, read_regex};
+pub use regexes::{compile_regex, compile_regexes};
+pub(super) use shown::AskedOfRequest;
+pub use shown::MatchedPath;
+pub(crate) use spelling::MAX_PREFIX;
+pub(super) use spelling::{HostList, read_path, read_prefix};
+
+use super::reader::ConfigFindings;
+use super::{Config, PoolConfig, Route};
+use std::collections::{HashMap, HashSet};
+
+/// The keys that say what a route matches, its host left out.
+const MATCHERS: [&str; 8] = [
+    "path",
+    "path_prefix",
+    "path_regex",
+    "methods",
+    "headers",
+    "query",
+    "cookies",
+    "clients",
+];
+
+/// How the routes fit the pools.
+pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
+    let names_sound = (0..config.pools.len()).all(|i| f.sound(&[&format!("pool[{i}].name")]))
+        && f.sound(&["pool"]);
+    let names: HashSet<&str> = config.pools.iter().map(|pool| &*pool.name).collect();
+    // The first route for each host and what is asked besides; and of each name.
+    let (mut first, mut named) = (HashMap::new(), HashMap::new());
+    for (i, route) in config.routes.iter().enumerate() {
+        let at = |key: &str| format!("route[{i}].{key}");
+        let pool = at("pool");
+        if names_sound && f.sound(&[&pool]) && !names.contains(&*route.pool) {
+            f.error(
+                f.place(&pool),
+                format!("there is no pool \"{}\"", route.pool),
+                other_pool(&route.pool, &config.pools),
+            );
+        }
+        if let Some(name) = &route.name
+            && f.sound(&[&at("name")])
+        {
+            let j = *named.entry(&**name).or_insert(i);
+            if j != i {
+                let first = f.place(&format!("route[{j}].name"));
+                f.error(
+                    f.place(&at("name")),
+                    format!("two routes have the name \"{name}\""),
+                    "give one of them another name",
+                )
+                .also(first, "the other one");
+            }
+        }
+        let matchers = MATCHERS.map(at);
+        if !f.sound(&[&at("host")]) || !f.sound(&matchers.each_ref().map(|key| &**key)) {
+            continue;
+        }
+        one_path(route, i, f);
+        for host in route.each_host() {
+            let j = *first.entry((host, route.asked())).or_insert(i);
+            if j != i {
+                let first = f.place(&format!("route[{j}]"));
+                let remedy = match route.is_plain() {
+                    true => "remove one of them, or change its `host` or `path_prefix`",
+                    false => "remove one of them, or change what it matches",
+                };
+                f.error(
+                    f.place(&format!("route[{i}]")),
+                    format!("two routes match {}", route.shown_for(host)),
+                    remedy,
+                )
+                .also(first, "the other one");
+                break;
+            }
+        }
+    }
+    // Where a route leads nowhere, or two pools have one name, the rest would be an echo.
+    if !names_sound
+        || !f.sound(&["route"])
+        || names.len() != config.pools.len()
+        || !config
+            .routes
+            .iter()
+            .all(|route| names.contains(&*route.pool))
+    {
+        return;
+    }
+    if config.routes.is_empty() && config.pools.len() > 1 {
+        f.error(
+            f.place("pool[1]"),
+            format!(
+                "there are {} pools and no [[route]]: which one is a request for?",
+                config.pools.len()
+            ),
+            "add a [[route]] with `pool`, and a `host` or `path_prefix`, for each pool",
+        );
+    } else if !config.routes.is_empty() {
+        let routed: HashSet<&str> = config.routes.iter().map(|route| &*route.pool).collect();
+        for (i, pool) in config.pools.iter().enumerate() {
+            if !routed.contains(&*pool.name) {
+                f.warning(
+                    f.place(&format!("pool[{i}].name")),
+                    format!(
+                        "no route leads to pool \"{}\": it gets no request",
+                        pool.name
+                    ),
+                    format!(
+                        "add a [[route]] with `pool = \"{}\"`, or remove the pool",
+                        pool.name
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// A path is matched in one way.
+fn one_path(route: &Route, i: usize, f: &mut ConfigFindings) {
+    let at = |key: &str| format!("route[{i}].{key}");
+    let is_prefix = route.path_prefix != "/";
+    let other = match (&route.path, is_prefix, &route.path_regex) {
+        (Some(_), true, _) => "path_prefix",
+        (Some(_), _, Some(_)) => "path_regex",
+        (None, true, Some(_)) => "path_regex",
+        _ => return,
+    };
+    let one = if route.path.is_some() {
+        "path"
+    } else {
+        "path_prefix"
+    };
+    let first = f.place(&at(one));
+    f.error(
+        f.place(&at(other)),
+        format!("a route has `{one}` or `{other}`, and not both"),
+        "remove one of them, or make it two routes",
+    )
+    .also(first, "the other one");
+}
+
+/// Pools that advice looks at: to compare a wrong name with all of very many would take longer than it helps.
+const ADVISED: usize = 100;
+
+/// What to write in place of a pool that isn't there.
+fn other_pool(wrong: &str, pools: &[PoolConfig]) -> String {
+    let names = || pools.iter().take(ADVISED).map(|pool| pool.name.as_str());
+    if let Some(near) = super::suggest::nearest(wrong, names()) {
+        return format!("did you mean \"{near}\"?");
+    }
+    match pools.len() {
+        0 => "add the [[pool]]".into(),
+        1..=LISTED => {
+            let all: Vec<_> = names().collect();
+            format!("the pools are \"{}\"", all.join("\", \""))
+        }
+        many => format!("write the name of one of the {many} pools"),
+    }
+}
+
+/// Pools that are all named.
+const LISTED: usize = 20;

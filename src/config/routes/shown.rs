@@ -1,0 +1,141 @@
+//! A route as others see it: what it asks for, and how people are told of it.
+
+use super::conditions::{FieldMatch, TextMatch};
+use crate::config::Route;
+use ipnet::IpNet;
+use std::fmt::{self, Write as _};
+
+/// What a route asks of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MatchedPath<'a> {
+    /// To be the same.
+    Exact(&'a str),
+    /// To begin with these whole segments; `/`: nothing.
+    Prefix(&'a str),
+    /// To have a match.
+    Regex(&'a str),
+}
+
+/// All that a route asks for besides its host, in one order: two that ask for the same are equal.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(in crate::config) struct AskedOfRequest<'a> {
+    path: MatchedPath<'a>,
+    methods: Vec<&'a str>,
+    headers: Vec<(String, &'a TextMatch)>,
+    query: &'a [FieldMatch],
+    cookies: &'a [FieldMatch],
+    clients: Vec<IpNet>,
+}
+
+impl Route {
+    /// To a pool, for every request.
+    pub fn to_pool(pool: impl Into<String>) -> Self {
+        Self {
+            name: None,
+            hosts: Vec::new(),
+            path: None,
+            path_prefix: "/".into(),
+            path_regex: None,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            cookies: Vec::new(),
+            clients: Vec::new(),
+            pool: pool.into(),
+        }
+    }
+
+    /// Its hosts; `None`: any.
+    pub fn each_host(&self) -> impl Iterator<Item = Option<&str>> {
+        let any = self.hosts.is_empty().then_some(None);
+        self.hosts.iter().map(|host| Some(&**host)).chain(any)
+    }
+
+    /// What it asks of a path.
+    pub fn matched_path(&self) -> MatchedPath<'_> {
+        match (&self.path, &self.path_regex) {
+            (Some(path), _) => MatchedPath::Exact(path),
+            (None, Some(regex)) => MatchedPath::Regex(regex),
+            (None, None) => MatchedPath::Prefix(&self.path_prefix),
+        }
+    }
+
+    /// Whether hosts and a path prefix are all that counts of it.
+    pub fn is_plain(&self) -> bool {
+        let has_conditions = [&self.headers, &self.query, &self.cookies]
+            .iter()
+            .any(|fields| !fields.is_empty());
+        self.name.is_none()
+            && matches!(self.matched_path(), MatchedPath::Prefix(_))
+            && self.methods.is_empty()
+            && self.clients.is_empty()
+            && !has_conditions
+    }
+
+    /// What it asks for besides its host.
+    pub(in crate::config) fn asked(&self) -> AskedOfRequest<'_> {
+        let mut methods: Vec<_> = self.methods.iter().map(String::as_str).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        let headers = self.headers.iter();
+        let mut headers: Vec<_> = headers
+            .map(|field| (field.name.to_ascii_lowercase(), &field.value))
+            .collect();
+        headers.sort();
+        AskedOfRequest {
+            path: self.matched_path(),
+            methods,
+            headers,
+            query: &self.query,
+            cookies: &self.cookies,
+            clients: IpNet::aggregate(&self.clients),
+        }
+    }
+
+    /// It, as if it had this one host: `shop.example.org/api`, `any host, /api`.
+    pub(super) fn shown_for(&self, host: Option<&str>) -> String {
+        self.shown(host.unwrap_or("any host, "))
+    }
+
+    fn shown(&self, host: &str) -> String {
+        let mut out = host.to_owned();
+        // A String takes whatever is written to it.
+        let _ = match self.matched_path() {
+            MatchedPath::Exact(path) => write!(out, " = {path}"),
+            MatchedPath::Prefix(prefix) => write!(out, "{prefix}"),
+            MatchedPath::Regex(regex) => write!(out, " ~ {regex}"),
+        };
+        if !self.methods.is_empty() {
+            out.push_str(&format!(", {}", self.methods.join(" or ")));
+        }
+        let places = [
+            ("header", &self.headers),
+            ("query", &self.query),
+            ("cookie", &self.cookies),
+        ];
+        for (place, fields) in places {
+            for FieldMatch { name, value } in fields {
+                let _ = match value {
+                    TextMatch::Exact(text) => write!(out, ", {place} {name} = {text:?}"),
+                    TextMatch::Regex(regex) => write!(out, ", {place} {name} ~ {regex}"),
+                };
+            }
+        }
+        if !self.clients.is_empty() {
+            let clients: Vec<_> = self.clients.iter().map(IpNet::to_string).collect();
+            out.push_str(&format!(", from {}", clients.join(" or ")));
+        }
+        out
+    }
+}
+
+/// `shop.example.org/api`, `*/api`, `a.org,b.org ~ ^/v[0-9]/, GET`.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = match self.hosts.is_empty() {
+            true => "*".to_owned(),
+            false => self.hosts.join(","),
+        };
+        f.write_str(&self.shown(&hosts))
+    }
+}

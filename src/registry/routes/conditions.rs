@@ -1,0 +1,156 @@
+//! What a route asks of a request besides its host and path.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+
+use ipnet::IpNet;
+use regex::bytes::Regex;
+
+use super::rules::RoutedRequest;
+use crate::config::{FieldMatch, Route, TextMatch, compile_regex};
+
+/// The conditions of a route; all of them must hold.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    methods: Vec<Box<[u8]>>,
+    headers: Vec<NamedTest>,
+    query: Vec<NamedTest>,
+    cookies: Vec<NamedTest>,
+    clients: Vec<IpNet>,
+}
+
+/// A name, and what a value of that name has to be.
+#[derive(Debug)]
+struct NamedTest {
+    name: Box<str>,
+    value: ValueTest,
+}
+
+#[derive(Debug)]
+enum ValueTest {
+    Exact(Box<[u8]>),
+    /// `None` fits nothing: an expression that can't be used, which no checked configuration has.
+    Regex(Option<Regex>),
+}
+
+/// Of two routes with the same host and path, the one with the smaller value comes first.
+pub(super) type ConditionRank = Reverse<(bool, usize, usize, usize, bool)>;
+
+impl Conditions {
+    pub(super) fn new(route: &Route) -> Self {
+        Self {
+            methods: route.methods.iter().map(|m| m.as_bytes().into()).collect(),
+            headers: tests(&route.headers),
+            query: tests(&route.query),
+            cookies: tests(&route.cookies),
+            clients: route.clients.clone(),
+        }
+    }
+
+    /// The Gateway API's order, then ours: a method, the number of header fields, of query fields, of cookies, a client.
+    pub(super) fn rank(&self) -> ConditionRank {
+        Reverse((
+            !self.methods.is_empty(),
+            self.headers.len(),
+            self.query.len(),
+            self.cookies.len(),
+            !self.clients.is_empty(),
+        ))
+    }
+
+    /// Whether all of them hold.
+    pub(super) fn hold(&self, request: &impl RoutedRequest) -> bool {
+        let fits_method = || {
+            let method = request.method();
+            self.methods.iter().any(|other| **other == *method)
+        };
+        (self.methods.is_empty() || fits_method())
+            && (self.headers.iter())
+                .all(|test| request.has_field(&test.name, &mut |value| test.value.fits(value)))
+            && (self.query.iter()).all(|test| test.fits_query(request.query()))
+            && (self.cookies.iter())
+                .all(|test| request.has_field("cookie", &mut |line| test.fits_cookie(line)))
+            && (self.clients.is_empty()
+                || request
+                    .client()
+                    .is_some_and(|ip| self.clients.iter().any(|network| network.contains(&ip))))
+    }
+}
+
+fn tests(fields: &[FieldMatch]) -> Vec<NamedTest> {
+    let test = |field: &FieldMatch| {
+        let value = match &field.value {
+            TextMatch::Exact(text) => ValueTest::Exact(text.as_bytes().into()),
+            TextMatch::Regex(pattern) => ValueTest::Regex(compile_regex(pattern).ok()),
+        };
+        NamedTest {
+            name: field.name.as_str().into(),
+            value,
+        }
+    };
+    fields.iter().map(test).collect()
+}
+
+impl ValueTest {
+    fn fits(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Exact(text) => **text == *value,
+            Self::Regex(regex) => regex.as_ref().is_some_and(|regex| regex.is_match(value)),
+        }
+    }
+}
+
+impl NamedTest {
+    /// Whether one of the query's fields is such. Names and values are compared decoded, as an app reads them.
+    fn fits_query(&self, query: &[u8]) -> bool {
+        let pairs = query.split(|byte| *byte == b'&');
+        pairs
+            .filter(|pair| !pair.is_empty())
+            .map(split_at_equals)
+            .any(|(name, value)| {
+                decoded(name).eq(self.name.bytes())
+                    && match &self.value {
+                        ValueTest::Exact(text) => decoded(value).eq(text.iter().copied()),
+                        ValueTest::Regex(_) => self.value.fits(&decoded_text(value)),
+                    }
+            })
+    }
+
+    /// Whether one of the cookies in a line of `Cookie` is such (RFC 6265, section 4.2.1).
+    fn fits_cookie(&self, line: &[u8]) -> bool {
+        line.split(|byte| *byte == b';')
+            .map(|pair| split_at_equals(pair.trim_ascii()))
+            .any(|(name, value)| name == self.name.as_bytes() && self.value.fits(value))
+    }
+}
+
+fn split_at_equals(pair: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(b'=', pair) {
+        Some(at) => (&pair[..at], &pair[at + 1..]),
+        None => (pair, b""),
+    }
+}
+
+/// The bytes of a query's name or value: `+` is a space, and what is percent-encoded is decoded once.
+fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let byte = *text.get(at)?;
+        let encoded = (byte == b'%')
+            .then(|| super::paths::hex(text.get(at + 1..at + 3)))
+            .flatten();
+        at += if encoded.is_some() { 3 } else { 1 };
+        Some(match (byte, encoded) {
+            (_, Some(byte)) => byte,
+            (b'+', None) => b' ',
+            (byte, None) => byte,
+        })
+    })
+}
+
+fn decoded_text(text: &[u8]) -> Cow<'_, [u8]> {
+    match memchr::memchr2(b'%', b'+', text) {
+        Some(_) => Cow::Owned(decoded(text).collect()),
+        None => Cow::Borrowed(text),
+    }
+}

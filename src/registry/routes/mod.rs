@@ -1,0 +1,156 @@
+//! Which pool a request is for, from its host and path, at a cost that does not depend on how many routes
+//! there are.
+//!
+//! The rules, for people in `docs/routes.md`:
+//! 1. Hosts are compared without case and without a trailing dot. An exact host comes before a wildcard, a
+//!    longer wildcard before a shorter one, and any of them before routes without a host.
+//! 2. Of the most specific host that has a matching prefix, the longest prefix wins. Prefixes match whole
+//!    segments.
+//! 3. Paths are compared as the client sent them, with case, and forwarded untouched. Only two spellings that
+//!    mean the same are taken for the same: runs of slashes count as one slash, and a percent-encoded
+//!    unreserved character is that character (RFC 3986, section 6.2.2.2). Nothing else is decoded.
+//! 4. A path with a dot segment (`.` or `..`, however it is encoded) matches no route where the host's routes
+//!    differ by path: an app would resolve it to a path that another route is for. Clients resolve them
+//!    before they send. Where the host's only prefix is `/` there is nothing to confuse, and it matches.
+
+mod conditions;
+mod hosts;
+mod paths;
+mod rules;
+
+use crate::config::Route;
+use hosts::{HostMap, MAX_HOST, Map};
+use paths::{Normal, Path};
+use rules::RuleTable;
+pub use rules::{RouteRule, RoutedRequest};
+
+/// All routes, ready for lookup. Built once for each configuration.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    /// Where hosts and prefixes are all that counts.
+    hosts: HostMap<Prefixes>,
+    /// Otherwise; `hosts` is then empty.
+    rules: Option<Box<RuleTable>>,
+}
+
+/// The routes of one host.
+#[derive(Debug, Clone, Default)]
+struct Prefixes {
+    /// `/`.
+    root: Option<usize>,
+    /// The others, without a trailing slash.
+    longer: Map<usize>,
+    /// Length of the longest of those.
+    longest: usize,
+}
+
+impl RouteTable {
+    /// Build the table. `pools` are the names of the pools in the order of their indices. A route to a pool
+    /// that is not among them is left out (a checked configuration has none), and of two equal routes the
+    /// first counts. Without any route, a single pool gets everything.
+    pub fn new(routes: &[Route], pools: &[impl AsRef<str>]) -> Self {
+        let pool_index = |name: &str| pools.iter().position(|other| other.as_ref() == name);
+        let mut table = RouteTable::default();
+        if !routes.iter().all(Route::is_plain) {
+            table.rules = Some(Box::new(RuleTable::new(routes, pool_index)));
+            return table;
+        }
+        if routes.is_empty() && pools.len() == 1 {
+            table.hosts.any.root = Some(0);
+        }
+        for route in routes {
+            let Some(pool) = pool_index(&route.pool) else {
+                continue;
+            };
+            for host in route.each_host() {
+                let prefixes = table.hosts.entry(host);
+                prefixes.insert(route.path_prefix.as_bytes(), pool);
+            }
+        }
+        table
+    }
+
+    /// The index of the pool for a request, `None` if no route matches, or if more than host and path counts: then
+    /// [`RouteTable::find_rule`] has to be asked. `host` is in any case and without a port (an IPv6 address in
+    /// brackets), empty if there is none; `path` is as on the request line, a query is ignored. Allocates nothing.
+    pub fn lookup(&self, host: &[u8], path: &[u8]) -> Option<usize> {
+        let mut path = Path::new(path);
+        if !self.hosts.is_nameless() {
+            let host = host.strip_suffix(b".").unwrap_or(host);
+            let mut lower = [0u8; MAX_HOST];
+            if let Some(lower) = lower.get_mut(..host.len()) {
+                lower.copy_from_slice(host);
+                lower.make_ascii_lowercase();
+                for prefixes in self.hosts.named(lower) {
+                    match prefixes.find(&mut path) {
+                        RouteMatch::Pool(pool) => return Some(pool),
+                        RouteMatch::Ambiguous => return None,
+                        RouteMatch::Nothing => {}
+                    }
+                }
+            }
+        }
+        match self.hosts.any.find(&mut path) {
+            RouteMatch::Pool(pool) => Some(pool),
+            RouteMatch::Ambiguous | RouteMatch::Nothing => None,
+        }
+    }
+
+    /// Whether [`RouteTable::lookup`] finds nothing, because more than host and path counts.
+    pub fn has_rules(&self) -> bool {
+        self.rules.is_some()
+    }
+
+    /// The route for a request, where more than host and path counts.
+    pub fn find_rule(&self, request: &impl RoutedRequest) -> Option<&RouteRule> {
+        self.rules.as_ref()?.find(request)
+    }
+}
+
+enum RouteMatch {
+    Pool(usize),
+    Nothing,
+    /// A dot segment where the pool depends on the path.
+    Ambiguous,
+}
+
+impl Prefixes {
+    fn insert(&mut self, prefix: &[u8], pool: usize) {
+        let normal = Normal::new(prefix);
+        let key = normal.text();
+        let key = key.strip_suffix(b"/").unwrap_or(key);
+        if key.is_empty() {
+            self.root.get_or_insert(pool);
+        } else {
+            self.longest = self.longest.max(key.len());
+            self.longer.entry(key.into()).or_insert(pool);
+        }
+    }
+
+    fn find(&self, path: &mut Path<'_>) -> RouteMatch {
+        if !self.longer.is_empty() {
+            let path = path.normal();
+            if path.dotted {
+                return RouteMatch::Ambiguous;
+            }
+            let text = path.text();
+            // From the longest whole-segment prefix that any route could have, down.
+            let mut end = text.len().min(self.longest + 1);
+            if text.len() <= self.longest
+                && let Some(pool) = self.longer.get(text)
+            {
+                return RouteMatch::Pool(*pool);
+            }
+            while let Some(slash) = memchr::memrchr(b'/', &text[..end]).filter(|slash| *slash > 0) {
+                if let Some(pool) = self.longer.get(&text[..slash]) {
+                    return RouteMatch::Pool(*pool);
+                }
+                end = slash;
+            }
+        }
+        self.root.map_or(RouteMatch::Nothing, RouteMatch::Pool)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! A request's path in the form in which it is compared.
+
+use std::borrow::Cow;
+
+use crate::config::MAX_PREFIX;
+
+/// A request's path. Normalised at most once, and only where a route looks further than `/`.
+pub(super) struct Path<'a> {
+    raw: &'a [u8],
+    normal: Option<Normal>,
+}
+
+impl<'a> Path<'a> {
+    pub(super) fn new(raw: &'a [u8]) -> Self {
+        Path { raw, normal: None }
+    }
+
+    /// As much of its compared form as any prefix is long.
+    pub(super) fn normal(&mut self) -> &Normal {
+        self.normal.get_or_insert_with(|| Normal::new(self.raw))
+    }
+
+    /// The whole of its compared form. Allocates only where that differs from what was sent.
+    pub(super) fn whole(&self) -> Cow<'a, [u8]> {
+        let end = memchr::memchr2(b'?', b'#', self.raw).unwrap_or(self.raw.len());
+        let path = &self.raw[..end];
+        let is_normal =
+            memchr::memchr(b'%', path).is_none() && memchr::memmem::find(path, b"//").is_none();
+        if is_normal {
+            return Cow::Borrowed(path);
+        }
+        let mut whole = Vec::with_capacity(path.len());
+        normalise(path, |byte| whole.push(byte));
+        Cow::Owned(whole)
+    }
+}
+
+/// A path in the form in which it is compared.
+pub(super) struct Normal {
+    /// Its beginning: more of it than any prefix is long.
+    buffer: [u8; MAX_PREFIX + 2],
+    length: usize,
+    /// Whether a segment of it is `.` or `..`, or could be taken for that.
+    pub(super) dotted: bool,
+}
+
+impl Normal {
+    pub(super) fn new(raw: &[u8]) -> Self {
+        let mut path = Normal {
+            buffer: [0; MAX_PREFIX + 2],
+            length: 0,
+            dotted: false,
+        };
+        path.dotted = normalise(raw, |byte| {
+            if let Some(place) = path.buffer.get_mut(path.length) {
+                *place = byte;
+                path.length += 1;
+            }
+        });
+        path
+    }
+
+    pub(super) fn text(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+/// Gives the bytes of a path's compared form; says whether a segment of it is `.` or `..`, or could be taken for that.
+#[inline(always)]
+fn normalise(raw: &[u8], mut push: impl FnMut(u8)) -> bool {
+    let mut dotted = false;
+    // Dots of the segment so far, as long as it has nothing else in it.
+    let mut dots = Some(0);
+    let (mut i, mut last) = (0, 0u8);
+    while i < raw.len() {
+        let (byte, encoded) = match (raw[i], hex(raw.get(i + 1..i + 3))) {
+            (b'%', Some(byte)) => (byte, true),
+            (byte, _) => (byte, false),
+        };
+        if !encoded && (byte == b'?' || byte == b'#') {
+            break;
+        }
+        // What one app or another takes for the end of a segment, or of a segment's name (`..;x`).
+        if matches!(byte, b'/' | b'\\' | b';') {
+            dotted |= matches!(dots, Some(1 | 2));
+            dots = if byte == b';' { None } else { Some(0) };
+        } else if byte == b'.' {
+            dots = dots.map(|dots| dots + 1);
+        } else {
+            dots = None;
+        }
+        if encoded && !unreserved(byte) {
+            push(b'%');
+            push(raw[i + 1].to_ascii_uppercase());
+            push(raw[i + 2].to_ascii_uppercase());
+            last = 0;
+        } else {
+            if !(byte == b'/' && last == b'/') {
+                push(byte);
+            }
+            last = byte;
+        }
+        i += if encoded { 3 } else { 1 };
+    }
+    dotted | matches!(dots, Some(1 | 2))
+}
+
+pub(super) fn hex(digits: Option<&[u8]>) -> Option<u8> {
+    let &[high, low] = digits? else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+/// RFC 3986, section 2.3.
+pub(super) fn unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}

@@ -1,0 +1,239 @@
+//! Routes that ask for more than a host and a path prefix, by the Gateway API's order.
+//!
+//! Of all routes that fit a request, the first by this order gets it:
+//! 1. the host: exact, then wildcards, the longest first, then any;
+//! 2. the path: exact, then prefixes, the longest first, then regexes, the longest first, then routes for all paths;
+//! 3. the conditions: a method, then more header fields, then more query fields, then more cookies, then a client;
+//! 4. the file.
+//!
+//! Hosts, exact paths and prefixes are found by hash, and the regexes of a host are one automaton. Only routes with the
+//! same host and path are tried one after the other.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use regex::bytes::RegexSet;
+
+use super::conditions::Conditions;
+use super::hosts::{HostMap, MAX_HOST, Map};
+use super::paths::{Normal, Path};
+use crate::config::{MatchedPath, Route, compile_regexes};
+
+/// What routes look at.
+pub trait RoutedRequest {
+    /// In any case and without a port (an IPv6 address in brackets), empty if there is none.
+    fn host(&self) -> &[u8];
+
+    /// As on the request line; a query is ignored.
+    fn path(&self) -> &[u8];
+
+    /// As on the request line.
+    fn method(&self) -> &[u8];
+
+    /// What follows the question mark; empty if there is none.
+    fn query(&self) -> &[u8];
+
+    /// Whether a field of this name, in any case, has a line whose value `fits`.
+    fn has_field(&self, name: &str, fits: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+
+    /// The client's address, behind trusted proxies; `None`: nobody knows.
+    fn client(&self) -> Option<IpAddr>;
+}
+
+/// A route, as far as a request that it fits needs it.
+#[derive(Debug)]
+pub struct RouteRule {
+    /// The index of its pool.
+    pub pool: usize,
+    /// Its name, if it has one.
+    pub name: Option<Arc<str>>,
+    conditions: Conditions,
+}
+
+/// All routes of a configuration in which one has a name or a condition.
+#[derive(Debug)]
+pub(super) struct RuleTable {
+    rules: Vec<RouteRule>,
+    hosts: HostMap<HostRules>,
+}
+
+/// Indices of `rules`, the first to be tried first.
+type RuleList = Vec<usize>;
+
+/// The routes of one host.
+#[derive(Debug, Default)]
+struct HostRules {
+    exact: Map<RuleList>,
+    /// Without a trailing slash.
+    prefixes: Map<RuleList>,
+    /// Length of the longest of those.
+    longest: usize,
+    regexes: RegexRules,
+    /// For all paths.
+    root: RuleList,
+}
+
+/// The regexes of one host.
+#[derive(Debug, Default)]
+struct RegexRules {
+    /// The different ones.
+    patterns: Vec<Arc<str>>,
+    /// Where each of them is in that list.
+    places: Map<usize>,
+    /// Hosts with the same list share it.
+    automaton: Arc<RegexSet>,
+    /// A regex, and the rule that it is of.
+    rules: Vec<(usize, usize)>,
+}
+
+impl RuleTable {
+    /// As [`super::RouteTable::new`].
+    pub(super) fn new(routes: &[Route], pool_index: impl Fn(&str) -> Option<usize>) -> Self {
+        let mut table = RuleTable {
+            rules: Vec::new(),
+            hosts: HostMap::default(),
+        };
+        for route in routes {
+            let Some(pool) = pool_index(&route.pool) else {
+                continue;
+            };
+            let rule = table.rules.len();
+            table.rules.push(RouteRule {
+                pool,
+                name: route.name.as_deref().map(Arc::from),
+                conditions: Conditions::new(route),
+            });
+            for host in route.each_host() {
+                table.hosts.entry(host).insert(route.matched_path(), rule);
+            }
+        }
+        let mut automata = HashMap::new();
+        for host in table.hosts.values_mut() {
+            host.arrange(&table.rules, &mut automata);
+        }
+        table
+    }
+
+    /// The first rule that fits.
+    pub(super) fn find(&self, request: &impl RoutedRequest) -> Option<&RouteRule> {
+        let mut path = Path::new(request.path());
+        let host = request.host();
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        let mut lower = [0u8; MAX_HOST];
+        let named = lower.get_mut(..host.len()).map(|lower| {
+            lower.copy_from_slice(host);
+            lower.make_ascii_lowercase();
+            self.hosts.named(lower)
+        });
+        for host in named.into_iter().flatten().chain([&self.hosts.any]) {
+            if host.looks_at_paths() && path.normal().dotted {
+                return None;
+            }
+            let fits = |rule: &&usize| {
+                let rule = self.rules.get(**rule);
+                rule.is_some_and(|rule| rule.conditions.hold(request))
+            };
+            if let Some(rule) = host.find(&mut path, fits) {
+                return self.rules.get(rule);
+            }
+        }
+        None
+    }
+}
+
+impl HostRules {
+    fn insert(&mut self, path: MatchedPath<'_>, rule: usize) {
+        match path {
+            MatchedPath::Exact(path) => {
+                let key = Normal::new(path.as_bytes());
+                self.exact.entry(key.text().into()).or_default().push(rule);
+            }
+            MatchedPath::Prefix(prefix) => {
+                let normal = Normal::new(prefix.as_bytes());
+                let key = normal.text();
+                let key = key.strip_suffix(b"/").unwrap_or(key);
+                if key.is_empty() {
+                    self.root.push(rule);
+                } else {
+                    self.longest = self.longest.max(key.len());
+                    self.prefixes.entry(key.into()).or_default().push(rule);
+                }
+            }
+            MatchedPath::Regex(pattern) => {
+                let regexes = &mut self.regexes;
+                let next = regexes.patterns.len();
+                let place = *regexes
+                    .places
+                    .entry(pattern.as_bytes().into())
+                    .or_insert(next);
+                if place == next {
+                    regexes.patterns.push(pattern.into());
+                }
+                regexes.rules.push((place, rule));
+            }
+        }
+    }
+
+    /// Brings all lists into the order in which they are tried, and builds the automaton, or takes the one of another
+    /// host with the same regexes.
+    fn arrange(
+        &mut self,
+        rules: &[RouteRule],
+        automata: &mut HashMap<Vec<Arc<str>>, Arc<RegexSet>>,
+    ) {
+        let rank = |rule: &usize| (rules[*rule].conditions.rank(), *rule);
+        let lists = self.exact.values_mut().chain(self.prefixes.values_mut());
+        for list in lists.chain([&mut self.root]) {
+            list.sort_by_key(rank);
+        }
+        let regexes = &mut self.regexes;
+        let length = |regex: usize| std::cmp::Reverse(regexes.patterns[regex].len());
+        regexes
+            .rules
+            .sort_by_key(|(regex, rule)| (length(*regex), rank(rule)));
+        regexes.automaton = automata
+            .entry(regexes.patterns.clone())
+            .or_insert_with_key(|patterns| Arc::new(compile_regexes(patterns)))
+            .clone();
+    }
+
+    /// Whether its routes differ by path.
+    fn looks_at_paths(&self) -> bool {
+        !(self.exact.is_empty() && self.prefixes.is_empty() && self.regexes.rules.is_empty())
+    }
+
+    fn find(&self, path: &mut Path<'_>, fits: impl Fn(&&usize) -> bool) -> Option<usize> {
+        let first = |list: Option<&RuleList>| list?.iter().find(&fits).copied();
+        if self.looks_at_paths() {
+            let text = path.normal().text();
+            if let Some(rule) = first(self.exact.get(text)) {
+                return Some(rule);
+            }
+            // From the longest prefix that any route could have, down.
+            if text.len() <= self.longest
+                && let Some(rule) = first(self.prefixes.get(text))
+            {
+                return Some(rule);
+            }
+            let mut end = text.len().min(self.longest + 1);
+            while let Some(slash) = memchr::memrchr(b'/', &text[..end]).filter(|slash| *slash > 0) {
+                if let Some(rule) = first(self.prefixes.get(&text[..slash])) {
+                    return Some(rule);
+                }
+                end = slash;
+            }
+            if !self.regexes.rules.is_empty() {
+                let matches = self.regexes.automaton.matches(&path.whole());
+                let mut rules = self.regexes.rules.iter();
+                let found = rules.find(|(regex, rule)| {
+                    matches.len() > *regex && matches.matched(*regex) && fits(&rule)
+                });
+                if let Some((_, rule)) = found {
+                    return Some(*rule);
+                }
+            }
+        }
+        first(Some(&self.root))
+    }
+}

@@ -1,0 +1,206 @@
+//! Routes by more than host and path prefix, with real requests.
+
+use super::rig::Rig;
+use super::wire::Wire;
+
+/// The pools that the tests' routes lead to, in this order; each has one backend, which answers with its pool's name.
+const POOLS: [&str; 3] = ["app", "one", "two"];
+
+async fn rig(tables: &str) -> Rig {
+    let (backends, port) = super::rig::backends(POOLS.len()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let pool = |n: usize| {
+        let address = &backends[n].address;
+        format!(
+            "[[pool.backend]]\nname = \"b\"\naddress = \"{address}\"\n[pool.health]\nport = {port}\n\
+             path = \"/health\"\nrise = 1\nfast_interval = \"10ms\"\n"
+        )
+    };
+    let pools = format!(
+        "{}[[pool]]\nname = \"one\"\n{}[[pool]]\nname = \"two\"\n{}",
+        pool(0),
+        pool(1),
+        pool(2)
+    );
+    Rig::start(dir, "", tables, &pools, backends).await
+}
+
+async fn serve(rig: &Rig, index: usize) {
+    let mut backend = rig.backends[index].accept().await;
+    while backend.head_or_end().await.is_some() {
+        backend.answer(POOLS[index]).await;
+    }
+}
+
+/// What answers each head; a status for what no pool does.
+async fn expect(rig: &Rig, cases: &[(&str, &str)]) {
+    let asking = async {
+        let mut client: Wire = rig.client().await;
+        for (head, answer) in cases {
+            client.send(format!("{head}\r\n\r\n")).await;
+            let response = client.response().await;
+            let got = match response.status() {
+                200 => response.text().to_owned(),
+                status => status.to_string(),
+            };
+            assert_eq!(got, *answer, "{head}");
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        ((), (), ()) = async { tokio::join!(serve(rig, 0), serve(rig, 1), serve(rig, 2)) } => {
+            unreachable!("the proxy closed all")
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_condition_leads_requests_to_its_pool() {
+    let rig = rig("[[route]]\npool = \"app\"\n\
+         [[route]]\nhost = [\"a.test\", \"*.b.test\"]\npath = \"/login\"\npool = \"one\"\n\
+         [[route]]\nhost = \"a.test\"\npath_prefix = \"/login\"\npool = \"two\"\n\
+         [[route]]\npath_regex = '^/v\\d+/'\npool = \"one\"\n\
+         [[route]]\nmethods = [\"PUT\", \"PURGE\"]\npool = \"two\"\n\
+         [[route]]\nheaders = { \"X-Canary\" = \"always\" }\npool = \"one\"\n\
+         [[route]]\nheaders = { \"X-Canary\" = \"always\", \"X-Version\" = { regex = \"^[2-9]$\" } }\npool = \"two\"\n\
+         [[route]]\nquery = { beta = \"1\" }\npool = \"two\"\n\
+         [[route]]\ncookies = { group = { regex = \"^b\" } }\npool = \"one\"\n")
+    .await;
+    expect(
+        &rig,
+        &[
+            ("GET / HTTP/1.1\r\nHost: x", "app"),
+            ("GET /login HTTP/1.1\r\nHost: a.test", "one"),
+            ("GET /login?x=/y HTTP/1.1\r\nHost: a.test", "one"),
+            ("GET /login/ HTTP/1.1\r\nHost: a.test", "two"),
+            ("GET /login HTTP/1.1\r\nHost: c.b.test", "one"),
+            ("GET /login HTTP/1.1\r\nHost: b.test", "app"),
+            ("GET /v12/x HTTP/1.1\r\nHost: x", "one"),
+            ("GET /vx/ HTTP/1.1\r\nHost: x", "app"),
+            ("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 0", "two"),
+            ("PURGE / HTTP/1.1\r\nHost: x", "two"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nx-canary: always", "one"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nX-Canary: Always", "app"),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Canary: always\r\nX-Version: 3",
+                "two",
+            ),
+            ("GET /?a=b&%62eta=%31 HTTP/1.1\r\nHost: x", "two"),
+            ("GET /?a=beta=1 HTTP/1.1\r\nHost: x", "app"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nCookie: a=1; group=b7", "one"),
+            // A field that the client has taken back is not sent to the app, and doesn't count.
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Canary: always\r\nConnection: X-Canary",
+                "app",
+            ),
+        ],
+    )
+    .await;
+}
+
+/// Spellings that mean the same request don't get around a route.
+#[tokio::test]
+async fn no_spelling_of_host_or_path_slips_past_a_route() {
+    let rig = rig("[[route]]\nhost = \"*\"\npool = \"app\"\n\
+         [[route]]\nhost = \"a.test\"\npath = \"/admin\"\npool = \"one\"\n\
+         [[route]]\nhost = \"a.test\"\npath_regex = \"^/secret/[a-z]+$\"\npool = \"two\"\n")
+    .await;
+    expect(
+        &rig,
+        &[
+            ("GET /admin HTTP/1.1\r\nHost: a.test", "one"),
+            ("GET /admin HTTP/1.1\r\nHost: A.TEST", "one"),
+            ("GET /admin HTTP/1.1\r\nHost: a.test.", "one"),
+            ("GET /admin HTTP/1.1\r\nHost: A.test.:8080", "one"),
+            ("GET http://a.test:80/admin HTTP/1.1\r\nHost: other", "one"),
+            ("GET HTTP://A.Test/admin?x HTTP/1.1\r\nHost: other", "one"),
+            ("GET //admin HTTP/1.1\r\nHost: a.test", "one"),
+            ("GET /%61dmi%6E HTTP/1.1\r\nHost: a.test", "one"),
+            ("GET ///secret//%78yz HTTP/1.1\r\nHost: a.test", "two"),
+            ("GET /x/../admin HTTP/1.1\r\nHost: a.test", "404"),
+            ("GET /secret/%2e%2E/admin HTTP/1.1\r\nHost: a.test", "404"),
+            ("GET /..;/admin HTTP/1.1\r\nHost: a.test", "404"),
+            ("GET /admin HTTP/1.1\r\nHost: b.test", "app"),
+        ],
+    )
+    .await;
+}
+
+/// The client is the one behind trusted proxies; nobody else can claim to be another one.
+#[tokio::test]
+async fn clients_are_those_behind_trusted_proxies() {
+    let routes = "[[route]]\npool = \"app\"\n\
+         [[route]]\nclients = [\"192.0.2.0/24\"]\npool = \"one\"\n\
+         [[route]]\nclients = [\"127.0.0.0/8\"]\npool = \"two\"\n\
+         [[route]]\nheaders = { \"X-Forwarded-Proto\" = \"https\" }\npool = \"one\"\n";
+    let trusting = rig(&format!("[headers]\ntrusted = [\"127.0.0.0/8\"]\n{routes}")).await;
+    expect(
+        &trusting,
+        &[
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.9",
+                "one",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.9, 198.51.100.1",
+                "app",
+            ),
+            ("GET / HTTP/1.1\r\nHost: x", "two"),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: https",
+                "one",
+            ),
+        ],
+    )
+    .await;
+    let wary = rig(routes).await;
+    expect(
+        &wary,
+        &[
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.9",
+                "two",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: https",
+                "two",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_log_has_the_route_and_a_reload_changes_it() {
+    let rig = rig("[[route]]\nname = \"front\"\npool = \"app\"\n[[route]]\nhost = \"a.test\"\npool = \"one\"\n").await;
+    let ask = [
+        "GET /1 HTTP/1.1\r\nHost: x",
+        "GET /2 HTTP/1.1\r\nHost: a.test",
+    ];
+    expect(&rig, &[(ask[0], "app"), (ask[1], "one")]).await;
+    let (status, said) = rig
+        .reload(
+            "name = \"front\"\npool = \"app\"",
+            "name = \"back\"\npath_regex = \"^/1\"\npool = \"two\"",
+        )
+        .await;
+    assert_eq!(status, 200, "{said}");
+    assert!(said.contains("* ~ ^/1"), "{said}");
+    expect(
+        &rig,
+        &[
+            ("GET /1 HTTP/1.1\r\nHost: x", "two"),
+            ("GET /3 HTTP/1.1\r\nHost: x", "404"),
+        ],
+    )
+    .await;
+    let log = rig.access_log(4).await;
+    let route = |target: &str, nth: usize| {
+        let mut lines = log.iter().filter(|line| line["target"] == target);
+        lines.nth(nth).map(|line| line["route"].clone()).unwrap()
+    };
+    assert_eq!(route("/1", 0), "front");
+    assert!(route("/2", 0).is_null());
+    assert_eq!(route("/1", 1), "back");
+    assert!(route("/3", 0).is_null());
+}
