@@ -8,8 +8,6 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::setting;
-
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -52,7 +50,7 @@ pub fn venv(name: &str) -> Option<String> {
 }
 
 fn skip(what: &str) {
-    setting::skip("clients", &format!("{what} (tests/setup.sh)"));
+    lameduck_rig::setting::skip("clients", &format!("{what} (tests/setup.sh)"));
 }
 
 fn command(words: &[&str]) -> Command {

@@ -10,9 +10,9 @@ use lameduck::tools::demo::roll;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::results::{Row, record};
 use crate::harness::stops::Runs;
-use crate::harness::{Bench, proving, turn, until};
+use crate::harness::{Bench, proving, turn, turn_alone, until};
+use lameduck_rig::results::{Row, record};
 
 /// Requests from this long after it is ready again are as quick as before.
 const SETTLED: u64 = 1_000_000_000;
@@ -26,7 +26,10 @@ enum How {
 }
 
 async fn restarted(how: How, rate: u32) {
-    let _turn = turn().await;
+    let _turn = match how {
+        How::Drained => turn().await,
+        How::SigtermOnly => turn_alone().await,
+    };
     let mut bench = Bench::start("alone", App::BuiltIn, 1).await.unwrap();
     let access_log = bench.scratch.path().join("access.log");
     let settings = ProxySettings {

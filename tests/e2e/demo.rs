@@ -8,11 +8,11 @@ use lameduck::tools::demo::oracle::LoadAccount;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::harness::{exe, turn, until};
+use crate::harness::{exe, turn_alone, until};
 
 #[tokio::test]
 async fn loses_nothing_in_under_30_s_and_cleans_up() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let temp = tempfile::tempdir().unwrap();
     let begun = Instant::now();
     let command = Command::new(exe())
@@ -43,7 +43,7 @@ async fn loses_nothing_in_under_30_s_and_cleans_up() {
 
 #[tokio::test]
 async fn an_interrupt_leaves_nothing_behind() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let temp = tempfile::tempdir().unwrap();
     let mut command = Command::new(exe());
     command

@@ -7,9 +7,6 @@
 mod alone;
 mod app;
 mod broken;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/broken_streams.rs"]
-mod broken_streams;
 mod cli;
 mod coordinated;
 mod demo;
@@ -26,9 +23,6 @@ mod reload;
 mod restarts;
 mod roll;
 mod service;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod shutdown;
 mod soak;
 mod stuck;

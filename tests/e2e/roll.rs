@@ -11,9 +11,9 @@ use tokio::process::{Child, Command};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::results::{Row, record};
 use crate::harness::supervisor::Supervisor;
 use crate::harness::{Bench, exe, proving, scale, turn, until};
+use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

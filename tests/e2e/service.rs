@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::harness::apps::App;
 use crate::harness::front::Front;
 use crate::harness::{Bench, exe, get, scale, turn, until};
-use crate::setting::say;
+use lameduck_rig::setting::say;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

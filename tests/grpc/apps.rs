@@ -8,7 +8,7 @@ use lameduck::tools::demo::admin;
 use serde_json::json;
 
 use super::programs::{App, Language, POOL, Program, load, none_failed, python};
-use super::rig::Rig;
+use lameduck_rig::proxy::Rig;
 
 /// A proxy in front of so many apps, probed by the standard health check.
 async fn world(python: &Path, count: usize) -> (Rig, Vec<App>) {

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::client::{Client, answer, post};
 use super::fake::{CANCEL, Event, Fake, HTTP2, INTERNAL_ERROR, NO_ERROR, rig_of};
-use super::rig::{Rig, Setup};
+use lameduck_rig::proxy::{Rig, Setup};
 
 const LIMIT: usize = 20;
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client::soon;
-use super::rig::{Rig, Setup};
+use lameduck_rig::proxy::{Rig, Setup};
 
 pub const CANCEL: u32 = 8;
 pub const INTERNAL_ERROR: u32 = 2;

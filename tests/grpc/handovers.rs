@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::client::soon;
 use super::programs::{App, Language, POOL, load, none_failed, python};
 use super::proving;
-use super::results::{Row, record};
+use lameduck_rig::results::{Row, record};
 
 /// Apps, and proxies in front of them, one after the other.
 struct Stand {

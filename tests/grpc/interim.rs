@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::client::{A_MOMENT, Client, answer, get, post, soon};
 use super::fake::{Event, Fake, HTTP2, rig};
-use super::wire::has;
+use lameduck_rig::wire::has;
 
 const EXPECTING: &str =
     "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";

@@ -13,18 +13,7 @@ mod handovers;
 mod interim;
 mod malformed;
 mod programs;
-#[path = "../e2e/harness/results.rs"]
-mod results;
-#[allow(dead_code, reason = "shared with tests/plane")]
-#[path = "../plane/rig.rs"]
-mod rig;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod targets;
 mod windows;
-#[allow(dead_code, reason = "shared with tests/plane")]
-#[path = "../plane/wire.rs"]
-mod wire;
 
-use setting::proving;
+use lameduck_rig::setting::proving;

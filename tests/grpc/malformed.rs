@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 
 use super::client::{Answer, Client, answer, piece, post, rest, soon};
 use super::fake::{Event, Fake, HTTP2, rig, rig_of};
-use super::rig::{Rig, Setup};
+use lameduck_rig::proxy::{Rig, Setup};
 
 type Fields = &'static [(&'static str, &'static str)];
 

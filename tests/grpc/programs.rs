@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serde_json::Value;
 
 use super::client::soon;
-use super::setting::skip;
+use lameduck_rig::setting::skip;
 
 /// What a client of another language makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

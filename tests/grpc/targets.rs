@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::client::{Client, answer, get, soon};
 use super::fake::HTTP2;
-use super::rig::{Rig, Setup};
+use lameduck_rig::proxy::{Rig, Setup};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: u8 = 4;

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use super::client::{
     A_MOMENT, Client, answer, piece, post, rest, rig, soon, streaming_rig, try_answer,
 };
-use super::wire::{has, pattern};
+use lameduck_rig::wire::{has, pattern};
 
 #[tokio::test]
 async fn a_body_with_a_length_is_passed_on_as_it_is() {

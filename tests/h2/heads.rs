@@ -5,8 +5,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::client::{Client, answer, get, post, rig, try_answer};
-use super::rig::{Rig, Setup};
-use super::wire::{field, has};
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wire::{field, has};
 
 #[tokio::test]
 async fn a_request_and_its_response_go_through() {

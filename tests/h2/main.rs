@@ -8,16 +8,7 @@ mod floods;
 mod heads;
 mod load;
 mod restarts;
-#[allow(dead_code, reason = "shared with tests/plane")]
-#[path = "../plane/rig.rs"]
-mod rig;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod shutdown;
 mod tools;
 mod upgrade;
 mod websocket;
-#[allow(dead_code, reason = "shared with tests/plane")]
-#[path = "../plane/wire.rs"]
-mod wire;

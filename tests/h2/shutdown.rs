@@ -7,7 +7,7 @@ use h2::Reason;
 use h2::client::Builder;
 
 use super::client::{A_MOMENT, Client, answer, piece, rest, rig, soon, try_answer};
-use super::rig::Rig;
+use lameduck_rig::proxy::Rig;
 
 async fn wait_until_lame(rig: &Rig) {
     for _ in 0..1000 {
@@ -76,7 +76,7 @@ async fn what_a_slow_client_has_yet_to_take_is_waited_for() {
     let response = client.get("/").await;
     let mut backend = rig.backends[0].accept().await;
     backend.head().await;
-    let data = super::wire::pattern(20_000);
+    let data = lameduck_rig::wire::pattern(20_000);
     backend
         .send(format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",

@@ -6,8 +6,8 @@ use tokio::process::Command;
 
 use super::client::rig;
 use super::floods::serve;
-use super::rig::{Rig, Setup};
-use super::setting::skip;
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::setting::skip;
 
 /// Runs a tool; `None`: this machine lacks it.
 async fn run(tool: &str, arguments: &[&str]) -> Option<String> {

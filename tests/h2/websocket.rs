@@ -8,9 +8,9 @@ use h2::{Reason, RecvStream, SendStream};
 use http::Request;
 
 use super::client::{Client, answer, piece, rest, rig, soon};
-use super::rig::Rig;
 use super::upgrade::{bare, masked, switching};
-use super::wire::{Wire, field, has};
+use lameduck_rig::proxy::Rig;
+use lameduck_rig::wire::{Wire, field, has};
 
 fn connect(protocol: &'static str) -> Request<()> {
     Request::connect("http://a/ws")

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::rig::Rig;
+use lameduck_rig::proxy::Rig;
 
 /// What may be written for a key, from the least to the most.
 fn candidates(key: &KeySchema) -> Vec<String> {

@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::rig::{Rig, Setup};
-use super::wire::{PATIENCE, Wire};
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wire::{PATIENCE, Wire};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
 

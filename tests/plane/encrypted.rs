@@ -8,8 +8,8 @@ use lameduck::registry::view::PoolView;
 use tokio_rustls::TlsAcceptor;
 
 use super::authority::{Authority, Identity, Server, TLS12, TLS13, shake_hands};
-use super::rig::{GET, Rig, Setup};
-use super::wire::Wire;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";

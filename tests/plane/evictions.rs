@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::rig::{GET, Rig, Setup};
-use super::wire::Wire;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 /// Every request on every connection is answered so, for as long as the test runs.
 fn serve(rig: &mut Rig, answer: &'static str) {

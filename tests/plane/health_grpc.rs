@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::authority::Authority;
-use super::rig::Rig;
+use lameduck_rig::proxy::Rig;
 
 /// A gRPC server in Python.
 struct App {
@@ -27,7 +27,7 @@ impl App {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = root.join("target/grpc-venv/bin/python");
         if !python.exists() {
-            super::setting::skip("gRPC health checks", "grpcio (run tests/setup.sh)");
+            lameduck_rig::setting::skip("gRPC health checks", "grpcio (run tests/setup.sh)");
             return None;
         }
         let mut child = Command::new(python)

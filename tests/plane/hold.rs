@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
-use super::rig::{GET, Rig, Setup, backends};
-use super::wire::Wire;
+use lameduck_rig::backend::backends;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 async fn rig(pool: &'static str) -> Rig {
     Rig::new(Setup {

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::rig::{Rig, Setup};
-use super::wire::Wire;
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig, Setup};
-use super::wire::Ended;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Ended;
 
 /// RFC 9112 §9.3.2: pipelined requests are answered in their order.
 #[tokio::test]

@@ -35,11 +35,7 @@ mod races;
 mod rates;
 mod reasons;
 mod rebound;
-mod rig;
 mod room;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod shutdown;
 mod threads;
 mod timeouts;
@@ -47,4 +43,3 @@ mod total;
 mod upgrade;
 mod vanished;
 mod weights;
-mod wire;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig, Setup};
-use super::wire::{Message, Wire};
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::{Message, Wire};
 
 /// In front of the tables of `[headers]` that each test has: the key of the rig's listener.
 macro_rules! tables {

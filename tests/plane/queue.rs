@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::rig::{GET, Rig, Setup};
+use lameduck_rig::proxy::{GET, Rig, Setup};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
 
@@ -20,7 +20,7 @@ async fn rig(backends: usize, pool: &'static str) -> Rig {
 }
 
 /// Two POSTs, one to each backend: the second one serves, the first one has its own in its queue when this returns.
-async fn one_in_the_queue(rig: &Rig) -> Vec<super::wire::Wire> {
+async fn one_in_the_queue(rig: &Rig) -> Vec<lameduck_rig::wire::Wire> {
     let clients = vec![rig.ask(POST).await, rig.ask(POST).await];
     // An answer before the second request has come would leave the choice to chance.
     rig.until("one each", |pool| {
@@ -35,7 +35,7 @@ async fn one_in_the_queue(rig: &Rig) -> Vec<super::wire::Wire> {
 }
 
 /// Both are answered, the one from the queue by the second backend too.
-async fn both_answered(rig: &Rig, clients: Vec<super::wire::Wire>) {
+async fn both_answered(rig: &Rig, clients: Vec<lameduck_rig::wire::Wire>) {
     let mut again = rig.backends[1].accept().await;
     assert_eq!(again.request().await.text(), "body");
     again.answer_and_close("x").await;
@@ -151,7 +151,7 @@ async fn a_retry_that_nobody_accepts_uses_up_no_attempt() {
     queued(addresses[1 - index]).await;
     let (_, listener) = dying.remove(0);
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-    let mut backend = super::wire::Wire::new(listener.accept().await.unwrap().0);
+    let mut backend = lameduck_rig::wire::Wire::new(listener.accept().await.unwrap().0);
     backend.head().await;
     backend.answer("x").await;
     assert_eq!(client.response().await.text(), "x");

@@ -10,8 +10,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::rig::Rig;
-use super::wire::PATIENCE;
+use lameduck_rig::proxy::Rig;
+use lameduck_rig::wire::PATIENCE;
 
 /// What the backend does with what has arrived by the moment when it closes.
 #[derive(Debug, Clone, Copy)]

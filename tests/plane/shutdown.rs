@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use super::rig::{GET, Rig, Setup};
 use super::upgrade::websocket;
-use super::wire::{Ended, field, has};
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::{Ended, field, has};
 
 /// What a busy connection gets for one more request.
 const ONCE_MORE: Duration = Duration::from_millis(100);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig, Setup};
+use lameduck_rig::proxy::{GET, Rig, Setup};
 
 async fn rig(server: &'static str) -> Rig {
     Rig::new(Setup {

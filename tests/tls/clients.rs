@@ -2,8 +2,8 @@
 
 use rcgen::{DnType, SanType};
 
-use super::pki::{Authority, Client, Pair, replace, subject};
 use super::rig::{Rig, ask, connect, fetch, until};
+use lameduck_rig::certificates::{Authority, Client, Pair, replace, subject};
 
 const REQUIRED: &str = "client_auth = \"required\"\nclient_ca = \"$DIR/ca.pem\"";
 const OPTIONAL: &str = "client_auth = \"optional\"\nclient_ca = \"$DIR/ca.pem\"";

@@ -16,8 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::pki::{Authority, Client, Pair};
-pub use super::setting::{proving, skip};
+use lameduck_rig::certificates::{Authority, Client, Pair};
+pub use lameduck_rig::setting::{proving, skip};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -88,7 +88,7 @@ impl Rig {
             .sign(&["localhost"])
             .write(&dir.join("cert.pem"), &dir.join("key.pem"));
         let signers = authority.pem.clone() + &list(&authority);
-        super::pki::replace(&dir.join("ca.pem"), &signers);
+        lameduck_rig::certificates::replace(&dir.join("ca.pem"), &signers);
         let proxy = Self::start(&dir, tls, listener, server, backends).await;
         Self {
             authority,

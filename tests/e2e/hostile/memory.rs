@@ -23,7 +23,7 @@ use super::figures::{Part, Spells};
 use super::{PEERS, Scene, comes_back, load, name, set_up};
 use crate::harness::front::Kind;
 use crate::harness::watch::{children, cpu_ms};
-use crate::harness::{proving, turn};
+use crate::harness::{proving, turn_alone};
 
 /// Before an attack, while it stands, and after it.
 const QUIET: Duration = Duration::from_secs(3);
@@ -365,7 +365,7 @@ async fn attacked(form: Attack, connections: usize, peer: Option<Kind>) -> Optio
 /// A few of them, and everybody else is served; the process keeps no more than its bounds allow, and gives it back.
 #[tokio::test]
 async fn decoded_headers_are_bounded_and_given_back() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let outcome = attacked(Attack::References(15), 20, None).await.unwrap();
     // Without a bound: 128 × 58.5 KiB on each connection, 146 MiB. With it, half a MiB of heads is kept on each.
     assert!((5.0..30.0).contains(&outcome.most), "{outcome:?}");
@@ -379,7 +379,7 @@ async fn memory_under_attack_in_figures() {
     if !proving() {
         return;
     }
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let mut table = String::from(
         "|attack|connections, each sending|proxy|MiB kept|MiB 5 s after|CPU, ms|good traffic's p99 before, under it, ms|lost|reached an app|\n\
          |-|-|-|-|-|-|-|-|-|\n",

@@ -18,8 +18,8 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Fleet, PATIENCE, account, free_addresses, journals, run};
-use crate::harness::results::{Row, record};
 use crate::harness::{exe, get, proving, skip, turn, until};
+use lameduck_rig::results::{Row, record};
 
 /// How long it takes until clients no longer come to a pod that is to end.
 const PROPAGATION: Duration = Duration::from_secs(2);

@@ -24,8 +24,9 @@ use lameduck::tools::demo::proxy::{DemoProxy, POOL, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::process::Command;
 
-use crate::harness::results::{Row, record};
 use crate::harness::{exe, proving, until};
+use lameduck_rig::ports::free_addresses;
+use lameduck_rig::results::{Row, record};
 
 /// The environment variable by which a fleet's processes are found.
 const MARK: &str = "LAMEDUCK_FLEET";
@@ -244,13 +245,4 @@ async fn run(command: &mut StdCommand) -> Output {
         String::from_utf8_lossy(&output.stderr)
     );
     output
-}
-
-/// Addresses that were free a moment ago, for instances whose ports are written into files.
-fn free_addresses(count: usize) -> Vec<SocketAddr> {
-    // All are held until all are found: the same one must not come twice.
-    let held: Vec<_> = (0..count)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    held.iter().map(|l| l.local_addr().unwrap()).collect()
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::processes::installed;
 use super::{Fleet, INSTANCES, run};
 use crate::harness::turn;
-use crate::setting::say;
+use lameduck_rig::setting::say;
 
 /// What the stand-in reads of an Oxfile.
 #[derive(Deserialize)]

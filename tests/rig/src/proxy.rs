@@ -1,9 +1,5 @@
 //! A real proxy process between scripted clients and scripted backends.
 
-// Named, because other tests load this file by its path.
-#[path = "backend.rs"]
-mod backend;
-
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,8 +12,9 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use super::wire::{PATIENCE, Wire};
-pub use backend::{Backend, backends};
+use crate::backend::{Backend, backends};
+use crate::place::exe;
+use crate::wire::{PATIENCE, Wire};
 
 /// What differs from the defaults.
 #[derive(Default)]
@@ -84,7 +81,7 @@ impl Rig {
         pool: &str,
         backends: Vec<Backend>,
     ) -> Self {
-        let command = Command::new(env!("CARGO_BIN_EXE_lameduck"));
+        let command = Command::new(exe());
         Self::start_by(command, dir, server, tables, pool, backends).await
     }
 

@@ -1,0 +1,30 @@
+//! What the test binaries share. One module, one concept:
+//!
+//! * [`proxy`]: a proxy process between scripted clients ([`wire`]) and scripted backends ([`backend`]);
+//! * [`broken_streams`]: standard streams that nobody reads, or that are closed or full;
+//! * [`certificates`]: authorities and what they sign;
+//! * [`peers`]: nginx and HAProxy; [`results`]: the figures of `make prove`;
+//! * [`ports`]: addresses for programs that can't bind to port 0;
+//! * [`setting`]: whether the run is a short one or for the figures, and what to do about what is missing;
+//! * [`place`]: the binary under test, and what `tests/setup.sh` has fetched;
+//! * [`wait`]: waits for what nothing announces.
+//!
+//! A test that needs a proxy with the demo's apps and the oracle takes `lameduck::tools::demo`, which this crate adds to.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_errors_doc,
+    reason = "it is how a test fails"
+)]
+
+pub mod backend;
+pub mod broken_streams;
+pub mod certificates;
+pub mod peers;
+pub mod place;
+pub mod ports;
+pub mod proxy;
+pub mod results;
+pub mod setting;
+pub mod wait;
+pub mod wire;
