@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 
-use super::client::{Client, answer, get, piece, rest, soon};
 use super::fake::{Event, Fake, HTTP2, rig, rig_of};
+use lameduck_rig::h2_client::{Client, answer, get, piece, rest, soon};
 use lameduck_rig::proxy::Setup;
 
 /// A message of gRPC.

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::client::{Answer, Client, answer, get, post};
 use super::fake::{
     CANCEL, Event, Fake, HTTP2, INTERNAL_ERROR, MAX_STREAMS, NO_ERROR, REFUSED_STREAM, rig,
 };
 use bytes::Bytes;
+use lameduck_rig::h2_client::{Answer, Client, answer, get, post};
 use tokio::task::JoinHandle;
 
 /// `POST /` with this body, on its way.

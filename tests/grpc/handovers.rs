@@ -8,9 +8,9 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 use serde_json::Value;
 
-use super::client::soon;
 use super::programs::{App, Language, POOL, load, none_failed, python};
 use super::proving;
+use lameduck_rig::h2_client::soon;
 use lameduck_rig::results::{Row, record};
 
 /// Apps, and proxies in front of them, one after the other.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::client::{A_MOMENT, Client, answer, get, post, soon};
 use super::fake::{Event, Fake, HTTP2, rig};
+use lameduck_rig::h2_client::{A_MOMENT, Client, answer, get, post, soon};
 use lameduck_rig::wire::has;
 
 const EXPECTING: &str =

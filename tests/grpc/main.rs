@@ -2,9 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod apps;
-#[allow(dead_code, reason = "shared with tests/h2")]
-#[path = "../h2/client.rs"]
-mod client;
 mod early_ends;
 mod ends;
 mod fake;

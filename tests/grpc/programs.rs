@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use super::client::soon;
+use lameduck_rig::h2_client::soon;
 use lameduck_rig::setting::skip;
 
 /// What a client of another language makes of it.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::client::{
+use lameduck_rig::h2_client::{
     A_MOMENT, Client, answer, piece, post, rest, rig, soon, streaming_rig, try_answer,
 };
 use lameduck_rig::wire::{has, pattern};
@@ -367,7 +367,7 @@ async fn forged_field_in_a_trailer_never_reaches_the_backend() {
         );
         body.send_trailers(trailers).unwrap();
         // Some of them the `h2` crate refuses itself, with a reset.
-        if let Ok(answer) = super::client::try_answer(response).await {
+        if let Ok(answer) = lameduck_rig::h2_client::try_answer(response).await {
             assert_eq!(answer.status(), 400, "{name}");
         }
         let (got, _) = backend.rest().await;

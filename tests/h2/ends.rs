@@ -2,7 +2,7 @@
 
 use h2::Reason;
 
-use super::client::{A_MOMENT, Client, answer, piece, post, rest, rig, soon};
+use lameduck_rig::h2_client::{A_MOMENT, Client, answer, piece, post, rest, rig, soon};
 use lameduck_rig::proxy::{Rig, Setup};
 
 #[tokio::test]

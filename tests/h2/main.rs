@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod bodies;
-mod client;
 mod ends;
 mod floods;
 mod heads;

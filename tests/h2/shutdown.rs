@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::Builder;
 
-use super::client::{A_MOMENT, Client, answer, piece, rest, rig, soon, try_answer};
+use lameduck_rig::h2_client::{A_MOMENT, Client, answer, piece, rest, rig, soon, try_answer};
 use lameduck_rig::proxy::Rig;
 
 async fn wait_until_lame(rig: &Rig) {
@@ -133,7 +133,10 @@ async fn a_request_that_crosses_the_goaway_is_served() {
         rig.terminate();
         let mut crossing = Vec::new();
         // The client begins requests until it hears of it.
-        while let Ok((response, _)) = client.try_begin(super::client::get("/"), true).await {
+        while let Ok((response, _)) = client
+            .try_begin(lameduck_rig::h2_client::get("/"), true)
+            .await
+        {
             crossing.push(response);
             tokio::task::yield_now().await;
             if crossing.len() == 50 {
@@ -207,7 +210,9 @@ async fn a_stream_without_progress_ends() {
     let windows = &mut Builder::new();
     windows.initial_window_size(10);
     let mut client = Client::with(&rig, windows).await;
-    let (response, mut body) = client.begin(super::client::post("/"), false).await;
+    let (response, mut body) = client
+        .begin(lameduck_rig::h2_client::post("/"), false)
+        .await;
     body.send_data(Bytes::from_static(b"x"), false).unwrap();
     let late = soon(response).await.unwrap();
     assert_eq!(late.status(), 408);

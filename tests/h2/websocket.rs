@@ -7,8 +7,8 @@ use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::Request;
 
-use super::client::{Client, answer, piece, rest, rig, soon};
 use super::upgrade::{bare, masked, switching};
+use lameduck_rig::h2_client::{Client, answer, piece, rest, rig, soon};
 use lameduck_rig::proxy::Rig;
 use lameduck_rig::wire::{Wire, field, has};
 

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use super::case::{Case, STREAM};
 use super::client::End;
-use super::frame::code_name;
 use super::judge;
 use super::run::Evidence;
 use crate::corpora::{self, Run};
 use crate::table::{are_known, distinct, short, titles};
+use lameduck_rig::frames::code_name;
 
 /// Where the table is kept.
 pub const PAGE: &str = "docs/conformance-h2.md";

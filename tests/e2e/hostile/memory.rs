@@ -11,6 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lameduck_rig::frames::{
+    DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, PREFACE, RST_STREAM, frame,
+    settings, window_update,
+};
+use lameduck_rig::hpack::{literal, string};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -67,41 +72,6 @@ const STREAMS: u32 = 128;
 const RESETS: u32 = 1_000;
 /// Requests of one connection are numbered from its first one's; none has more.
 pub const IDS: u64 = 1_000;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// A number of HPACK, behind these bits (RFC 7541 §5.1).
-fn number(bits: u8, prefix: u32, mut value: usize) -> Vec<u8> {
-    let most = (1 << prefix) - 1;
-    if value < most {
-        return vec![bits | value as u8];
-    }
-    let mut out = vec![bits | most as u8];
-    value -= most;
-    while value >= 128 {
-        out.push(value as u8 | 128);
-        value >>= 7;
-    }
-    out.push(value as u8);
-    out
-}
-
-fn text(value: &[u8]) -> Vec<u8> {
-    [&number(0, 7, value.len())[..], value].concat()
-}
-
-/// A field that is not put into the table.
-fn field(name: &str, value: &str) -> Vec<u8> {
-    [&[0][..], &text(name.as_bytes()), &text(value.as_bytes())].concat()
-}
 
 impl Attack {
     fn is_http2(self) -> bool {
@@ -169,16 +139,13 @@ impl Attack {
             Self::Untaken(count) => (STREAMS, count, None),
             _ => (RESETS, 0, None),
         };
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         // Nobody's answer may begin to flow.
-        let mut settings = 4u16.to_be_bytes().to_vec();
         let window: u32 = if matches!(self, Self::Untaken(_)) {
             0
         } else {
             65_535
         };
-        settings.extend(window.to_be_bytes());
-        bytes.extend(frame(4, 0, 0, &settings));
+        let mut bytes = [PREFACE, &settings(&[(INITIAL_WINDOW_SIZE, window)])].concat();
         for n in 0..count {
             let stream = 2 * n + 1;
             let mut head = match length {
@@ -187,27 +154,28 @@ impl Attack {
             };
             head.extend(b"\x01\x09localhost");
             if let Some(length) = length {
-                head.extend(field("content-length", length));
+                head.extend(literal(b"content-length", length.as_bytes()));
             }
-            head.extend(field("x-demo-id", &(id + u64::from(n)).to_string()));
+            let id = (id + u64::from(n)).to_string();
+            head.extend(literal(b"x-demo-id", id.as_bytes()));
             for m in 0..references {
                 match (n, m) {
                     (0, 0) => {
-                        head.extend([&[0x40][..], &text(b"x"), &text(&[b'a'; 3900])].concat());
+                        head.extend([&[0x40][..], &string(b"x"), &string(&[b'a'; 3900])].concat());
                     }
                     _ => head.push(0xbe),
                 }
             }
             let ended = if length.is_none() { END_STREAM } else { 0 };
-            bytes.extend(frame(1, END_HEADERS | ended, stream, &head));
+            bytes.extend(frame(HEADERS, END_HEADERS | ended, stream, &head));
             match self {
                 Self::Streams => {
-                    bytes.extend(frame(0, 0, stream, &[b'a'; 8_000]));
-                    bytes.extend(frame(0, 0, stream, &[b'a'; 7_999]));
+                    bytes.extend(frame(DATA, 0, stream, &[b'a'; 8_000]));
+                    bytes.extend(frame(DATA, 0, stream, &[b'a'; 7_999]));
                 }
-                Self::Resets => bytes.extend(frame(3, 0, stream, &8u32.to_be_bytes())),
+                Self::Resets => bytes.extend(frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())),
                 Self::Overflows => {
-                    bytes.extend(frame(8, 0, stream, &0x7fff_ffff_u32.to_be_bytes()));
+                    bytes.extend(window_update(stream, 0x7fff_ffff));
                 }
                 _ => {}
             }

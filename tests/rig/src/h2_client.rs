@@ -9,8 +9,8 @@ use http::{HeaderMap, Request, Response};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use lameduck_rig::proxy::{Rig, Setup};
-use lameduck_rig::wire::PATIENCE;
+use crate::proxy::{Rig, Setup};
+use crate::wire::PATIENCE;
 
 /// A proxy whose listener speaks HTTP/2 without TLS, with these keys of `[server]`.
 pub async fn rig(server: &'static str) -> Rig {
