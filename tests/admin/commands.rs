@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::server::{PATIENCE, Server};
 
 fn command(server: &Server, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lameduck"));
+    let mut command = Command::new(lameduck_rig::place::exe());
     command
         .args(line.split_whitespace())
         .env_clear()
@@ -184,7 +184,7 @@ async fn reload_prints_changes_or_diagnostics() {
 #[tokio::test]
 async fn without_a_proxy_it_is_5_and_both_sockets_are_named() {
     let dir = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_lameduck"))
+    let output = Command::new(lameduck_rig::place::exe())
         .arg("status")
         .env_clear()
         .env("XDG_RUNTIME_DIR", dir.path())

@@ -257,7 +257,7 @@ async fn probes_are_answered_when_traffic_has_taken_every_descriptor() {
     std::fs::write(&config, text).unwrap();
     let mut proxy = Command::new("sh")
         .args(["-c", "ulimit -n 120; exec \"$0\" run -c \"$1\""])
-        .arg(env!("CARGO_BIN_EXE_lameduck"))
+        .arg(lameduck_rig::place::exe())
         .arg(&config)
         .env_remove("LAMEDUCK_ADMIN")
         .stdout(Stdio::null())

@@ -19,9 +19,9 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::io::AsyncBufReadExt;
 
-use crate::harness::watch::children;
 use crate::harness::{exe, skip, turn, until};
 use lameduck_rig::ports::free_address;
+use lameduck_rig::process::children;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const GUNICORN: &str = "target/apps-venv/bin/gunicorn";

@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::harness::apps::App;
 use crate::harness::front::Front;
 use crate::harness::{Bench, exe, get, scale, turn, until};
+use lameduck_rig::process::children;
 use lameduck_rig::setting::say;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -282,21 +283,6 @@ async fn the_admin_socket_can_be_activated() {
     proxy.signal(libc::SIGTERM).unwrap();
     assert!(proxy.wait(PATIENCE).await.unwrap().0.success());
     assert!(path.exists());
-}
-
-/// The children of a process.
-fn children(pid: u32) -> Vec<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten();
-    let lists =
-        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    let lists: Vec<String> = lists.collect();
-    lists
-        .iter()
-        .flat_map(|list| list.split_whitespace())
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
 }
 
 #[tokio::test]

@@ -1,9 +1,8 @@
 //! A proxy with one empty pool, and apps under launchers.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
 
 use lameduck::registry::view::BackendView;
 use lameduck::tools::demo::journal;
@@ -11,20 +10,12 @@ use lameduck::tools::demo::oracle::{Evidence, Life, LoadAccount, Sent};
 use lameduck::tools::demo::process::ChildProcess;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
+pub use lameduck_rig::place::exe;
+use lameduck_rig::process;
+pub use lameduck_rig::process::is_running as runs;
+pub use lameduck_rig::setting::proving;
+pub use lameduck_rig::wait::{PATIENCE, until};
 use tokio::sync::{Mutex, MutexGuard};
-
-/// Longest wait for anything that should happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The binary under test.
-pub fn exe() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_lameduck"))
-}
-
-/// Whether the full figures are asked for.
-pub fn proving() -> bool {
-    std::env::var_os("LAMEDUCK_PROVE").is_some_and(|value| value == "1")
-}
 
 /// Waits for this test's turn.
 pub async fn turn() -> MutexGuard<'static, ()> {
@@ -36,16 +27,6 @@ pub async fn turn() -> MutexGuard<'static, ()> {
 pub fn figure(text: &str) {
     if proving() {
         let _ = writeln!(std::io::stderr(), "figure: {text}");
-    }
-}
-
-/// Waits until `condition` holds, asking every 5 ms; panics with `what` after [`PATIENCE`].
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(tokio::time::Instant::now() < end, "still waiting: {what}");
-        // Nothing tells us when; asking is all there is.
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -239,16 +220,6 @@ impl Launched {
 
     /// The app's process: the launcher's child.
     pub fn app(&self) -> u32 {
-        let launcher = self.process.pid();
-        let children =
-            std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children"));
-        let children = children.unwrap();
-        children.split_whitespace().next().unwrap().parse().unwrap()
+        process::children(self.process.pid())[0]
     }
-}
-
-/// Whether a process is there, and not only its exit status.
-pub fn runs(process: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{process}/stat"))
-        .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
 }

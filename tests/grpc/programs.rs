@@ -19,7 +19,7 @@ pub enum Language {
 
 /// Python with grpcio, if it is there. In CI it has to be.
 pub fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/grpc-venv/bin/python");
+    let python = lameduck_rig::place::venvs().join("grpc-venv/bin/python");
     found(python, "grpcio (tests/setup.sh fetches it)")
 }
 
@@ -49,7 +49,7 @@ fn found(path: PathBuf, what: &str) -> Option<PathBuf> {
 }
 
 fn apps() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps")
+    lameduck_rig::place::root().join("tests/apps")
 }
 
 /// A running program of tests/apps; killed on drop.

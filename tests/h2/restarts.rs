@@ -1,6 +1,5 @@
 //! The promise, over HTTP/2: real instances and real signals, and an oracle that knows what arrived where.
 
-use std::path::Path;
 use std::time::Duration;
 
 use lameduck::tools::demo::instance::{DemoInstance, Program};
@@ -9,13 +8,12 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::roll;
 use lameduck::tools::demo::scratch::ScratchDir;
 
+use lameduck_rig::place::exe;
+use lameduck_rig::wait::until;
+
 use super::load::Load;
 
 const STREAMS: usize = 100;
-
-fn exe() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_lameduck"))
-}
 
 fn settings() -> ProxySettings {
     ProxySettings {
@@ -36,13 +34,7 @@ async fn instances(scratch: &ScratchDir) -> Vec<DemoInstance> {
 
 async fn until_more(load: &Load, count: u64) {
     let target = load.done() + count;
-    for _ in 0..2000 {
-        if load.done() >= target {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the load stands still at {} of {target}", load.done());
+    until("the load to go on", async || load.done() >= target).await;
 }
 
 async fn account(load: Load, instances: &[DemoInstance]) -> LoadAccount {

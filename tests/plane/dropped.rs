@@ -162,7 +162,7 @@ impl Lab {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         tokio::spawn(serve(listener, upgraded));
         let mut command = proxy_host.command();
-        command.arg(env!("CARGO_BIN_EXE_lameduck"));
+        command.arg(lameduck_rig::place::exe());
         let pool = format!(
             "[[pool.backend]]\naddress = \"{address}\"\n[pool.health]\nrise = 1\n\
              [pool.drain]\nclose_spread = \"100ms\"\n[pool.upstream]\nread_timeout = \"{}\"",

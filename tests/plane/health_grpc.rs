@@ -1,6 +1,5 @@
 //! Health checks over gRPC, against grpcio's own health service.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -11,7 +10,9 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::authority::Authority;
+use lameduck_rig::place::{in_venv, root};
 use lameduck_rig::proxy::Rig;
+use lameduck_rig::setting::skip;
 
 /// A gRPC server in Python.
 struct App {
@@ -24,14 +25,12 @@ struct App {
 impl App {
     /// `None` where grpcio is missing.
     async fn start(arguments: &[&str]) -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = root.join("target/grpc-venv/bin/python");
-        if !python.exists() {
-            lameduck_rig::setting::skip("gRPC health checks", "grpcio (run tests/setup.sh)");
+        let Some(python) = in_venv("grpc-venv", "python") else {
+            skip("gRPC health checks", "grpcio (run tests/setup.sh)");
             return None;
-        }
+        };
         let mut child = Command::new(python)
-            .arg(root.join("tests/apps/health.py"))
+            .arg(root().join("tests/apps/health.py"))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

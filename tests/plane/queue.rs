@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lameduck_rig::process::unread_in_queues;
 use lameduck_rig::proxy::{GET, Rig, Setup};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
@@ -49,26 +50,9 @@ async fn both_answered(rig: &Rig, clients: Vec<lameduck_rig::wire::Wire>) {
 
 /// Waits until a connection is established with this listener; nothing has been sent on any of them.
 async fn queued(address: SocketAddr) {
-    let std::net::IpAddr::V4(ip) = address.ip() else {
-        unreachable!()
-    };
-    let local = format!(
-        "{:08X}:{:04X}",
-        u32::from_ne_bytes(ip.octets()),
-        address.port()
-    );
     for _ in 0..1000 {
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let mut ours = table.lines().filter_map(|line| {
-            // sl, local address, remote address, state (01: established), tx_queue:rx_queue
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            (fields[1] == local && fields[3] == "01").then(|| fields[4].to_owned())
-        });
-        if let Some(queues) = ours.next() {
-            assert!(
-                queues.ends_with(":00000000"),
-                "something was sent: {queues}"
-            );
+        if let Some(is_unread) = unread_in_queues(address).first() {
+            assert!(!is_unread, "something was sent");
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -6,7 +6,6 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,8 +26,8 @@ use super::encrypted::certificates;
 use super::figures::{Part, Spells};
 use super::{PEERS, Scene, comes_back, load, name, set_up};
 use crate::harness::front::Kind;
-use crate::harness::watch::{children, cpu_ms};
 use crate::harness::{proving, turn_alone};
+use lameduck_rig::process::{children, cpu_ms_with_children as cpu_ms, status_kib};
 
 /// Before an attack, while it stands, and after it.
 const QUIET: Duration = Duration::from_secs(3);
@@ -251,17 +250,8 @@ struct Outcome {
 /// Memory of a proxy's processes that only they have, in MiB: code that is used for the first time is not kept for anybody.
 fn resident(pid: u32) -> f64 {
     let all = [pid].into_iter().chain(children(pid));
-    let kib: u64 = all.filter_map(anonymous).sum();
+    let kib: u64 = all.filter_map(|pid| status_kib(pid, "RssAnon")).sum();
     kib as f64 / 1024.0
-}
-
-/// `RssAnon` of proc_pid_status(5), in KiB.
-fn anonymous(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 async fn attacked(form: Attack, connections: usize, peer: Option<Kind>) -> Option<Outcome> {
@@ -415,7 +405,6 @@ async fn memory_under_attack_in_figures() {
 
 /// After each attack: a failure later on must not cost the figures so far.
 fn write_table(table: &str) {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../prove");
-    std::fs::create_dir_all(&dir).unwrap();
+    let dir = lameduck_rig::place::prove();
     std::fs::write(dir.join("memory.md"), table).unwrap();
 }

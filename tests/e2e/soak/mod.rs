@@ -92,8 +92,7 @@ fn scale() -> Scale {
 
 /// Where the figures go.
 fn out() -> PathBuf {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../prove");
-    std::fs::create_dir_all(&dir).unwrap();
+    let dir = lameduck_rig::place::prove();
     dir
 }
 

@@ -217,9 +217,7 @@ fn account(sent: Vec<Sent>, scratch: &ScratchDir) -> LoadAccount {
 
 /// A file of `deploy/` with its paths replaced by this machine's; each of them must occur.
 fn deployed(file: &str, replaced: &[(&str, &str)]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("deploy")
-        .join(file);
+    let path = lameduck_rig::place::root().join("deploy").join(file);
     let mut text = std::fs::read_to_string(&path).unwrap();
     for (shipped, here) in replaced {
         assert!(text.contains(shipped), "deploy/{file} has no {shipped:?}");

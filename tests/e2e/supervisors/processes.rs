@@ -16,7 +16,7 @@ use crate::harness::{exe, skip, turn};
 
 /// Where tests/setup.sh puts PM2.
 pub(super) fn pm2_at() -> Option<PathBuf> {
-    let pm2 = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/node_modules/.bin/pm2");
+    let pm2 = lameduck_rig::place::root().join("tests/apps/node_modules/.bin/pm2");
     pm2.is_file().then_some(pm2)
 }
 
@@ -31,12 +31,9 @@ pub(super) fn supervisord_text(dir: &Path, programs: &str) -> String {
     )
 }
 
-/// Where tests/setup.sh puts what comes from PyPI.
+/// What tests/setup.sh has fetched from PyPI.
 pub(super) fn python(program: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("../supervisors-venv/bin")
-        .join(program);
-    path.is_file().then_some(path)
+    lameduck_rig::place::in_venv("supervisors-venv", program)
 }
 
 /// A program on the PATH.

@@ -6,6 +6,8 @@
 //! * [`certificates`]: authorities and what they sign;
 //! * [`peers`]: nginx and HAProxy; [`results`]: the figures of `make prove`;
 //! * [`ports`]: addresses for programs that can't bind to port 0;
+//! * [`process`]: what `/proc` says of a process;
+//! * [`stubs`]: a prober and an observer that do nothing, for a registry in the test's own process;
 //! * [`setting`]: whether the run is a short one or for the figures, and what to do about what is missing;
 //! * [`place`]: the binary under test, and what `tests/setup.sh` has fetched;
 //! * [`wait`]: waits for what nothing announces.
@@ -27,8 +29,10 @@ pub mod hpack;
 pub mod peers;
 pub mod place;
 pub mod ports;
+pub mod process;
 pub mod proxy;
 pub mod results;
 pub mod setting;
+pub mod stubs;
 pub mod wait;
 pub mod wire;

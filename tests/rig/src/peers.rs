@@ -20,7 +20,7 @@ impl Kind {
 
     /// Its binary: the one that `tests/setup.sh` has fetched, else the one on the PATH; `None` without either.
     pub fn binary(self) -> Option<PathBuf> {
-        let fetched = crate::place::target()
+        let fetched = crate::place::venvs()
             .join("peers-venv/lib")
             .read_dir()
             .into_iter()

@@ -30,8 +30,13 @@ pub fn target() -> &'static Path {
 
 /// A program of the virtual environment that `tests/setup.sh` has made; `None` without it.
 pub fn in_venv(venv: &str, program: &str) -> Option<PathBuf> {
-    let path = target().join(venv).join("bin").join(program);
+    let path = venvs().join(venv).join("bin").join(program);
     path.is_file().then_some(path)
+}
+
+/// Where `tests/setup.sh` makes its virtual environments, wherever cargo builds into.
+pub fn venvs() -> PathBuf {
+    root().join("target")
 }
 
 /// The directory of `make prove`'s figures.
