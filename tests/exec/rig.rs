@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
 use lameduck::registry::view::BackendView;
-use lameduck::tools::demo::journal;
-use lameduck::tools::demo::oracle::{Evidence, Life, LoadAccount, Sent};
+use lameduck::tools::demo::oracle::{Life, LoadAccount, Sent};
 use lameduck::tools::demo::process::ChildProcess;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 pub use lameduck_rig::place::exe;
-use lameduck_rig::process;
 pub use lameduck_rig::process::is_running as runs;
 pub use lameduck_rig::setting::proving;
 pub use lameduck_rig::wait::{PATIENCE, until};
+use lameduck_rig::{oracle, process};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Waits for this test's turn.
@@ -167,31 +166,14 @@ impl Rig {
     /// What the oracle says. An app was told to stop when its own handler says so.
     pub fn account(&self, sent: Vec<Sent>) -> LoadAccount {
         let lives = self.lives.iter().filter(|(_, journal, _)| journal.exists());
-        let lives = lives.map(|(name, path, exited)| {
-            let lines = journal::read(path).unwrap();
-            let at = |event: &str| {
-                lines
-                    .iter()
-                    .find(|line| line.event == event)
-                    .map(|line| line.t)
-            };
-            let arrivals = lines.iter().filter(|line| line.event == "arrival");
-            let arrivals =
-                arrivals.filter_map(|line| Some((line.id.as_ref()?.parse().ok()?, line.t)));
+        let lives = lives.map(|(name, journal, exited)| {
+            let life = oracle::life_in(name, journal);
             Life {
-                name: name.clone(),
-                signalled: at("signalled"),
-                exited: exited.or(at("exit")),
-                arrivals: arrivals.collect(),
+                exited: exited.or(life.exited),
+                ..life
             }
         });
-        let lives = lives.collect();
-        LoadAccount::of(&Evidence {
-            sent,
-            lives,
-            held: None,
-            retried: None,
-        })
+        oracle::account(sent, lives.collect())
     }
 }
 

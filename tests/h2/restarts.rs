@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use lameduck::tools::demo::instance::{DemoInstance, Program};
-use lameduck::tools::demo::oracle::{Evidence, LoadAccount};
+use lameduck::tools::demo::oracle::LoadAccount;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::roll;
 use lameduck::tools::demo::scratch::ScratchDir;
 
+use lameduck_rig::oracle::account as account_of;
 use lameduck_rig::place::exe;
 use lameduck_rig::wait::until;
 
@@ -40,11 +41,7 @@ async fn until_more(load: &Load, count: u64) {
 async fn account(load: Load, instances: &[DemoInstance]) -> LoadAccount {
     let sent = load.stop().await;
     let lives = instances.iter().flat_map(|one| one.lives().unwrap());
-    LoadAccount::of(&Evidence {
-        sent,
-        lives: lives.collect(),
-        ..Evidence::default()
-    })
+    account_of(sent, lives.collect())
 }
 
 /// 100 streams on one connection, through the restart of every instance.

@@ -16,15 +16,15 @@ use std::time::Duration;
 use lameduck::registry::view::PoolView;
 use lameduck::rt::syscall::kill;
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::journal;
 use lameduck::tools::demo::load::{Load, LoadPlan};
-use lameduck::tools::demo::oracle::{Evidence, Life, LoadAccount, Sent};
+use lameduck::tools::demo::oracle::{Evidence, LoadAccount, Sent};
 use lameduck::tools::demo::process::ChildProcess;
 use lameduck::tools::demo::proxy::{DemoProxy, POOL, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::process::Command;
 
 use crate::harness::{exe, proving, until};
+use lameduck_rig::oracle;
 use lameduck_rig::ports::free_addresses;
 use lameduck_rig::results::{Row, record};
 
@@ -158,7 +158,7 @@ impl Fleet {
 
     /// Processes of the app that have come to their end in order.
     fn exited(&self) -> usize {
-        let lives = lives(&journals(&self.scratch));
+        let lives = oracle::lives_in(&journals(&self.scratch));
         lives.iter().filter(|life| life.exited.is_some()).count()
     }
 }
@@ -185,30 +185,8 @@ fn journals(scratch: &ScratchDir) -> PathBuf {
     scratch.path().join("journals")
 }
 
-/// What the apps wrote down, one life for each process. Nobody but the app sees the signal of a supervisor.
-fn lives(journals: &Path) -> Vec<Life> {
-    let life = |path: PathBuf| {
-        let lines = journal::read(&path).unwrap();
-        let instant = |event| Some(lines.iter().find(|line| line.event == event)?.t);
-        let arrival = |line: &journal::JournalLine| Some((line.id.as_ref()?.parse().ok()?, line.t));
-        Life {
-            name: path.file_stem().unwrap().to_string_lossy().into_owned(),
-            signalled: instant("signalled"),
-            exited: instant("exit"),
-            arrivals: lines.iter().filter_map(arrival).collect(),
-        }
-    };
-    let files = std::fs::read_dir(journals).unwrap();
-    files.map(|file| life(file.unwrap().path())).collect()
-}
-
 fn evidence(sent: Vec<Sent>, scratch: &ScratchDir) -> Evidence {
-    Evidence {
-        sent,
-        lives: lives(&journals(scratch)),
-        held: None,
-        retried: None,
-    }
+    oracle::evidence(sent, oracle::lives_in(&journals(scratch)))
 }
 
 fn account(sent: Vec<Sent>, scratch: &ScratchDir) -> LoadAccount {

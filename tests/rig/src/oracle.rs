@@ -1,0 +1,44 @@
+//! What the oracle is told where apps were started by somebody else: by a launcher or a supervisor.
+
+use std::path::Path;
+
+use lameduck::tools::demo::journal::{self, JournalLine};
+use lameduck::tools::demo::oracle::{Evidence, Life, LoadAccount, Sent};
+
+/// A life as the app wrote it down itself. Nobody but the app sees the signal of a supervisor: it was told to stop when its own
+/// handler says so.
+pub fn life_in(name: &str, journal: &Path) -> Life {
+    let lines = journal::read(journal).unwrap();
+    let instant = |event| Some(lines.iter().find(|line| line.event == event)?.t);
+    let arrival = |line: &JournalLine| Some((line.id.as_ref()?.parse().ok()?, line.t));
+    let arrivals = lines.iter().filter(|line| line.event == "arrival");
+    Life {
+        name: name.to_owned(),
+        signalled: instant("signalled"),
+        exited: instant("exit"),
+        arrivals: arrivals.filter_map(arrival).collect(),
+    }
+}
+
+/// The lives in all journals of a directory, one for each process.
+pub fn lives_in(journals: &Path) -> Vec<Life> {
+    let files = std::fs::read_dir(journals).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    paths
+        .map(|path| life_in(&path.file_stem().unwrap().to_string_lossy(), &path))
+        .collect()
+}
+
+/// What can be said of a load from what was sent and which lives it met.
+pub fn evidence(sent: Vec<Sent>, lives: Vec<Life>) -> Evidence {
+    Evidence {
+        sent,
+        lives,
+        ..Evidence::default()
+    }
+}
+
+/// The account of a load.
+pub fn account(sent: Vec<Sent>, lives: Vec<Life>) -> LoadAccount {
+    LoadAccount::of(&evidence(sent, lives))
+}
