@@ -8,7 +8,7 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::roll;
 use lameduck::tools::demo::scratch::ScratchDir;
 
-use lameduck_rig::oracle::account as account_of;
+use lameduck_rig::oracle;
 use lameduck_rig::place::exe;
 use lameduck_rig::wait::until;
 
@@ -24,13 +24,7 @@ fn settings() -> ProxySettings {
 }
 
 async fn instances(scratch: &ScratchDir) -> Vec<DemoInstance> {
-    let mut instances = Vec::new();
-    for n in 1..=3 {
-        let program = Program::built_in(exe());
-        let launched = DemoInstance::launch(&format!("app-{n}"), &program, scratch.path()).await;
-        instances.push(launched.unwrap());
-    }
-    instances
+    oracle::launch(oracle::names(3), &Program::built_in(exe()), scratch.path()).await
 }
 
 async fn until_more(load: &Load, count: u64) {
@@ -39,9 +33,7 @@ async fn until_more(load: &Load, count: u64) {
 }
 
 async fn account(load: Load, instances: &[DemoInstance]) -> LoadAccount {
-    let sent = load.stop().await;
-    let lives = instances.iter().flat_map(|one| one.lives().unwrap());
-    account_of(sent, lives.collect())
+    oracle::account(load.stop().await, oracle::lives_of(instances))
 }
 
 /// 100 streams on one connection, through the restart of every instance.

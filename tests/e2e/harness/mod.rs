@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use apps::App;
 use front::Front;
+use lameduck_rig::oracle;
 pub use lameduck_rig::place::exe;
 pub use lameduck_rig::setting::{proving, skip};
 pub use lameduck_rig::wait::until_within as until;
@@ -93,14 +94,7 @@ impl Bench {
     /// The same, of any program.
     pub async fn of(program: &Program, count: usize) -> Self {
         let scratch = ScratchDir::new("lameduck-e2e").unwrap();
-        let mut instances = Vec::new();
-        for n in 1..=count {
-            instances.push(
-                DemoInstance::launch(&format!("app-{n}"), program, scratch.path())
-                    .await
-                    .unwrap(),
-            );
-        }
+        let instances = oracle::launch(oracle::names(count), program, scratch.path()).await;
         Self { instances, scratch }
     }
 
@@ -111,11 +105,7 @@ impl Bench {
 
     /// Everything that is known of the run.
     pub async fn evidence(&self, sent: Vec<Sent>, front: &Front) -> Evidence {
-        let lives = self
-            .instances
-            .iter()
-            .flat_map(|instance| instance.lives().unwrap())
-            .collect();
+        let lives = oracle::lives_of(&self.instances);
         let (held, retried) = match front {
             Front::Lameduck(proxy) => proxy.counts().await.unwrap(),
             Front::Peer { .. } | Front::Direct(_) => (None, None),

@@ -6,7 +6,7 @@
 //! * [`certificates`]: authorities and what they sign;
 //! * [`peers`]: nginx and HAProxy; [`results`]: the figures of `make prove`;
 //! * [`ports`]: addresses for programs that can't bind to port 0;
-//! * [`oracle`]: what is known of a load on apps that somebody else started;
+//! * [`oracle`]: instances of the demo's app, and the account of a load on them or on apps that somebody else started;
 //! * [`process`]: what `/proc` says of a process;
 //! * [`stubs`]: a prober and an observer that do nothing, for a registry in the test's own process;
 //! * [`setting`]: whether the run is a short one or for the figures, and what to do about what is missing;

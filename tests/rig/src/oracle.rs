@@ -1,9 +1,36 @@
-//! What the oracle is told where apps were started by somebody else: by a launcher or a supervisor.
+//! Instances of the demo's app, and what the oracle is told of them; also of apps that somebody else has started, a launcher
+//! or a supervisor.
 
 use std::path::Path;
 
+use lameduck::tools::demo::instance::{DemoInstance, Program};
 use lameduck::tools::demo::journal::{self, JournalLine};
 use lameduck::tools::demo::oracle::{Evidence, Life, LoadAccount, Sent};
+
+/// Starts an instance for each name; they write into this directory.
+pub async fn launch(
+    names: impl IntoIterator<Item = impl AsRef<str>>,
+    program: &Program,
+    dir: &Path,
+) -> Vec<DemoInstance> {
+    let mut instances = Vec::new();
+    for name in names {
+        let launched = DemoInstance::launch(name.as_ref(), program, dir).await;
+        instances.push(launched.unwrap());
+    }
+    instances
+}
+
+/// `app-1` and so on.
+pub fn names(count: usize) -> impl Iterator<Item = String> {
+    (1..=count).map(|n| format!("app-{n}"))
+}
+
+/// The lives of all processes of these instances.
+pub fn lives_of(instances: &[DemoInstance]) -> Vec<Life> {
+    let lives = instances.iter().flat_map(|one| one.lives().unwrap());
+    lives.collect()
+}
 
 /// A life as the app wrote it down itself. Nobody but the app sees the signal of a supervisor: it was told to stop when its own
 /// handler says so.
