@@ -53,7 +53,7 @@ async fn status_shows_the_pool() {
 }
 
 #[tokio::test]
-async fn drain_health_resume() {
+async fn drain_set_health_and_resume_each_change_what_status_shows() {
     let server = Server::start().await;
     assert_eq!(
         run(&server, "health app/app-1").await.1,

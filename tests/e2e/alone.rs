@@ -123,21 +123,21 @@ fn p99(evidence: &Evidence, calm: &[(u64, u64)]) -> f64 {
 }
 
 #[tokio::test]
-async fn drained_at_a_slow_rate() {
+async fn drained_restart_of_the_only_instance_loses_nothing_at_a_slow_rate() {
     restarted(How::Drained, 50).await;
 }
 
 #[tokio::test]
-async fn drained_at_a_high_rate() {
+async fn drained_restart_of_the_only_instance_loses_nothing_at_a_high_rate() {
     restarted(How::Drained, if proving() { 1_000 } else { 300 }).await;
 }
 
 #[tokio::test]
-async fn unannounced_at_a_slow_rate() {
+async fn unannounced_restart_of_the_only_instance_loses_nothing_at_a_slow_rate() {
     restarted(How::SigtermOnly, 50).await;
 }
 
 #[tokio::test]
-async fn unannounced_at_a_high_rate() {
+async fn unannounced_restart_of_the_only_instance_loses_nothing_at_a_high_rate() {
     restarted(How::SigtermOnly, if proving() { 1_000 } else { 300 }).await;
 }

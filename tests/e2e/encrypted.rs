@@ -211,11 +211,11 @@ async fn swapped(http: Http) {
 }
 
 #[tokio::test]
-async fn other_authorities_cost_nothing() {
+async fn change_of_the_authority_under_load_loses_nothing() {
     swapped(Http::One).await;
 }
 
 #[tokio::test]
-async fn other_authorities_cost_nothing_over_http2() {
+async fn change_of_the_authority_under_load_loses_nothing_over_http2() {
     swapped(Http::Two).await;
 }

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const HOLD: Duration = Duration::from_secs(2);
 
 #[tokio::test]
-async fn nothing_is_cut_and_all_is_back() {
+async fn outage_of_all_instances_cuts_no_stream_and_all_come_back() {
     let _turn = turn_alone().await;
     let mut bench = Bench::start("outage", App::BuiltIn, 3).await.unwrap();
     let settings = ProxySettings {

@@ -72,7 +72,7 @@ fn heard(socket: &UnixDatagram, what: &str) -> Vec<String> {
 
 /// An image from scratch has none.
 #[tokio::test]
-async fn it_needs_no_certificates_of_the_system() {
+async fn proxy_starts_without_the_systems_certificates() {
     let bench = Bench::start("service", App::BuiltIn, 1).await.unwrap();
     let (config, socket) = configure(&bench, "bare", &ProxySettings::default());
     let mut command = run(&config);

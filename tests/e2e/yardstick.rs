@@ -165,17 +165,17 @@ fn judge(what: &str, runs: &Runs, app: App, end: End, reasons: &str) {
 }
 
 #[tokio::test]
-async fn a_graceful_app() {
+async fn sigterm_without_a_drain_loses_no_request_of_a_graceful_app() {
     yardstick(App::BuiltIn, End::Sigterm).await;
 }
 
 #[tokio::test]
-async fn an_app_without_handler() {
+async fn sigterm_without_a_drain_loses_no_get_of_an_app_without_handler() {
     yardstick(App::BuiltInAbrupt, End::Sigterm).await;
 }
 
 #[tokio::test]
-async fn an_app_that_is_killed() {
+async fn sigkill_loses_no_get() {
     yardstick(App::BuiltIn, End::Sigkill).await;
 }
 

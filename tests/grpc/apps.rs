@@ -88,7 +88,7 @@ async fn apps_that_stop_by_themselves_lose_no_call() {
 }
 
 #[tokio::test]
-async fn everything_gets_through() {
+async fn grpcio_calls_pass_all_checks_and_leave_nothing_in_flight() {
     let Some(python) = python() else { return };
     let (rig, _apps) = world(&python, 1).await;
     let address = rig.address.to_string();

@@ -68,7 +68,7 @@ async fn a_refused_stream_is_repeated_whatever_its_method() {
 
 /// What may have been delivered is repeated where that does no harm, and nowhere else.
 #[tokio::test]
-async fn a_reset_or_a_death_is_no_proof() {
+async fn reset_or_closed_stream_is_not_sent_again() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
     for dies in [false, true] {

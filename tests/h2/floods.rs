@@ -274,7 +274,7 @@ async fn decoded_headers_of_a_connection_are_bounded() {
 
 /// `header_timeout`: a preface, or a header block, that never ends.
 #[tokio::test]
-async fn what_never_ends_is_ended() {
+async fn preface_or_head_that_never_ends_is_ended_by_header_timeout() {
     let rig = rig("header_timeout = \"300ms\"").await;
     let mut block = opening();
     block.extend(frame(HEADERS, 0, 1, GET));

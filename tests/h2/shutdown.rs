@@ -47,7 +47,7 @@ async fn a_lame_duck_serves_and_says_goaway() {
 
 /// It finishes what is in flight, closes what is idle, and is gone the instant nothing is left.
 #[tokio::test]
-async fn it_goes_when_nothing_is_left() {
+async fn proxy_exits_when_no_stream_is_left() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
     let idle = Client::new(&rig).await;
     let mut client = Client::new(&rig).await;
@@ -97,7 +97,7 @@ async fn what_a_slow_client_has_yet_to_take_is_waited_for() {
 
 /// At the deadline a stream that still waits is reset.
 #[tokio::test]
-async fn what_is_left_at_the_deadline_is_cut() {
+async fn stream_that_is_open_at_the_deadline_is_cut() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"500ms\"").await;
     let mut client = Client::new(&rig).await;
     let waiting = client.get("/").await;

@@ -41,7 +41,7 @@ async fn websocket(rig: &Rig, client: &mut Client) -> (SendStream<Bytes>, RecvSt
 }
 
 #[tokio::test]
-async fn a_websocket_goes_through() {
+async fn websocket_over_http2_carries_both_directions() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
     let (mut up, mut down, mut backend) = websocket(&rig, &mut client).await;
@@ -68,7 +68,7 @@ async fn a_websocket_goes_through() {
 }
 
 #[tokio::test]
-async fn a_reset_is_a_break_for_the_backend() {
+async fn reset_of_a_websocket_stream_closes_the_backends_connection() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
     let (mut up, _down, mut backend) = websocket(&rig, &mut client).await;

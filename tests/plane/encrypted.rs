@@ -407,7 +407,7 @@ async fn a_handshake_that_takes_too_long_goes_elsewhere() {
 }
 
 #[tokio::test]
-async fn probes_shake_hands_too() {
+async fn health_check_of_a_tls_pool_speaks_tls() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     for kind in ["http", "tcp"] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

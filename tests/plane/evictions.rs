@@ -119,7 +119,7 @@ async fn timeouts(rig: &Rig, count: usize, row: u32) {
 
 /// A starved machine: nobody answers a probe in time, and everybody still serves.
 #[tokio::test]
-async fn timeouts_everywhere_evict_nobody() {
+async fn timeouts_of_all_backends_evict_none() {
     let mut rig = Rig::new(Setup {
         backends: 3,
         pool: QUICK,

@@ -115,7 +115,7 @@ async fn a_server_that_serves_no_more_is_drained_before_it_stops() {
 }
 
 #[tokio::test]
-async fn the_same_over_tls() {
+async fn grpc_health_over_tls_follows_what_the_app_says() {
     let authority = Authority::new();
     authority.shown("app", &authority.identity("127.0.0.1"));
     let [cert, key] = ["app.pem", "app.key"].map(|name| authority.dir().join(name));

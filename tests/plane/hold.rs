@@ -159,7 +159,7 @@ async fn bytes_are_bounded() {
 
 /// Many that wait are all let go.
 #[tokio::test]
-async fn everybody_is_let_go() {
+async fn all_held_requests_are_let_go_when_a_backend_is_ready() {
     let rig = Rig::one().await;
     rig.begin_drain(0, "5s", "resumed").await;
     let mut clients = Vec::new();

@@ -70,7 +70,7 @@ async fn wait_until_lame(rig: &Rig) {
 
 /// It finishes what is in flight, closes what is idle, and is gone the instant nothing is left.
 #[tokio::test]
-async fn it_goes_when_nothing_is_left() {
+async fn proxy_exits_when_no_connection_is_left() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
     let mut idle = rig.client().await;
     let (mut client, mut backend) = rig.get().await;
@@ -130,7 +130,7 @@ async fn who_is_told_to_go_meets_nobody_when_coming_back() {
 
 /// At the deadline a request that still waits is cut, at once: nobody hangs on.
 #[tokio::test]
-async fn what_is_left_at_the_deadline_is_cut() {
+async fn request_in_flight_at_the_deadline_is_cut() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"500ms\"").await;
     let (mut waiting, _backend) = rig.get().await;
     let (mut reading, mut sending) = rig.get().await;

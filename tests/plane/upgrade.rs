@@ -173,7 +173,7 @@ async fn a_websocket_ends_when_its_client_has() {
 
 /// What a backend has said last arrives, though it takes nothing more from a client that still talks.
 #[tokio::test]
-async fn last_words_arrive() {
+async fn bytes_before_the_end_of_a_tunnel_arrive() {
     let (rig, mut arrived) = super::hold::unix().await;
     let mut client = rig.ask(WEBSOCKET).await;
     let mut backend = arrived.recv().await.unwrap();
