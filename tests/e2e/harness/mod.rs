@@ -38,7 +38,8 @@ pub async fn turn() -> Turn {
 }
 
 /// Waits until no other test is under load: for tests that judge times, memory or processor time, and those that stop an app
-/// without telling the proxy, where the moment decides what can be saved.
+/// without telling the proxy, where the moment decides what can be saved. Those of Oxmgr's order and of advised files, too:
+/// beside another load, an old process once took longer to end than Oxmgr waits.
 pub async fn turn_alone() -> Turn {
     LOADS.acquire_many(TURNS).await.unwrap()
 }

@@ -92,8 +92,7 @@ fn scale() -> Scale {
 
 /// Where the figures go.
 fn out() -> PathBuf {
-    let dir = lameduck_rig::place::prove();
-    dir
+    lameduck_rig::place::prove()
 }
 
 /// A proxy's access log.

@@ -6,7 +6,7 @@ use lameduck::tools::doctor::{DoctorOptions, Input, examine};
 use super::oxmgr::StandIn;
 use super::processes::{Pm2, Supervisord};
 use super::{Fleet, INSTANCES, journals};
-use crate::harness::{exe, turn};
+use crate::harness::{exe, turn_alone};
 
 /// The advice about a file's only process, line by line; nothing is known of lameduck's configuration.
 pub(super) fn advice(name: &str, text: &str) -> Vec<String> {
@@ -55,7 +55,7 @@ fn with_launcher(text: &str) -> String {
 }
 
 async fn pm2_restarts(title: &str, app: impl Fn(&Fleet) -> serde_json::Value) {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let Some(pm2) = Pm2::found(title) else {
         return;
     };
@@ -109,7 +109,7 @@ async fn pm2_with_pasted_advice_for_a_shell_s_line_loses_nothing() {
 
 #[tokio::test]
 async fn supervisord_with_pasted_advice_loses_nothing() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let Some(supervisord) = Supervisord::found("supervisord_with_pasted_advice") else {
         return;
     };
@@ -137,7 +137,7 @@ async fn supervisord_with_pasted_advice_loses_nothing() {
 /// Under the stand-in, as the real Oxmgr is not to be had from a registry.
 #[tokio::test]
 async fn oxmgr_s_stand_in_with_pasted_advice_loses_nothing() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let fleet = Fleet::start("").await;
     let file = format!(
         "version = 1\n[[apps]]\nname = \"app\"\ncommand = \"{}\"\ninstances = {INSTANCES}\n\
