@@ -32,7 +32,7 @@ test: setup ## Run all tests; those that need Node are skipped, aloud, without i
 	$(CARGO) test --manifest-path tests/loom/Cargo.toml
 
 lint: setup ## Check format, lints, documentation and what is built from
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(CARGO) check --manifest-path fuzz/codec/Cargo.toml

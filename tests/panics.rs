@@ -17,11 +17,10 @@ use lameduck::proxy::client_info::ClientInfo;
 use lameduck::proxy::connection::serve_one::{WrittenHead, serve_one};
 use lameduck::proxy::data_plane::DataPlane;
 use lameduck::proxy::memory::ConnectionMemory;
-use lameduck::registry::probing::{BackendProber, Cadence, Probing};
-use lameduck::registry::view::DrainResponse;
-use lameduck::registry::{self, Endpoint, Observer, persist};
+use lameduck::registry::{self, persist};
 use lameduck::rt::panics::{self, ThreadRole};
 use lameduck::telemetry::access_log::AccessLog;
+use lameduck_rig::stubs::{NoObserver, NoProbes};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
@@ -122,32 +121,6 @@ impl GetSocketDigest for Scripted {
 impl Ssl for Scripted {}
 impl Peek for Scripted {}
 
-struct Nobody;
-
-impl Probing for Nobody {
-    fn start(
-        &self,
-        _: Arc<Endpoint>,
-        _: Arc<config::HealthConfig>,
-        _: Cadence,
-    ) -> Box<dyn BackendProber> {
-        Box::new(Nobody)
-    }
-}
-
-impl BackendProber for Nobody {
-    fn now(&self) {}
-    fn set(&self, _: Cadence) {}
-}
-
-impl Observer for Nobody {
-    fn first_round_finished(&self, _ready: usize, _all: usize) {}
-    fn registered(&self) {}
-    fn lease_ended(&self, _: &str, _: usize) {}
-    fn persist(&self, _: persist::KeptState) {}
-    fn drain_ended(&self, _: &str, _: &DrainResponse) {}
-}
-
 /// What the proxy logs.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -216,8 +189,8 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
         let registry = registry::spawn(
             config.clone(),
             state,
-            |_| Box::new(Nobody),
-            Box::new(Nobody),
+            |_| Box::new(NoProbes),
+            Box::new(NoObserver),
         );
         let plane = Arc::new(DataPlane::new(registry, access_log, Arc::default()));
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));

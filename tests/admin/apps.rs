@@ -3,15 +3,15 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use lameduck::registry::probing::{BackendProber, Cadence, Probing};
 use lameduck::registry::view::{DrainRequest, LeaseRequest, RegisterRequest, ResumeRequest};
-use lameduck::registry::{Endpoint, bounds, persist};
 use lameduck::registry::{Handle, RegistryError};
+use lameduck::registry::{bounds, persist};
 use lameduck::{config, registry};
+use lameduck_rig::stubs::{NoObserver, NoProbes};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Http};
-use crate::server::{CONFIG, Doors, Nobody, Server};
+use crate::server::{CONFIG, Doors, Server};
 
 /// Somebody else, as far as these tests go.
 const STRANGER: u32 = 424_242;
@@ -271,33 +271,14 @@ async fn reasons_ids_and_drains_have_bounds() {
     server.stop().await;
 }
 
-/// Probes nothing: thousands of backends are to cost nothing but their registration.
-struct Silent;
-
-impl Probing for Silent {
-    fn start(
-        &self,
-        _: Arc<Endpoint>,
-        _: Arc<config::HealthConfig>,
-        _: Cadence,
-    ) -> Box<dyn BackendProber> {
-        Box::new(Silent)
-    }
-}
-
-impl BackendProber for Silent {
-    fn now(&self) {}
-    fn set(&self, _: Cadence) {}
-}
-
 #[tokio::test]
 async fn registrations_of_one_user_have_a_bound() {
     let config = config::parse("test.toml", CONFIG).unwrap().config;
     let registry = registry::spawn(
         Arc::new(config),
         persist::KeptState::default(),
-        |_| Box::new(Silent),
-        Box::new(Nobody),
+        |_| Box::new(NoProbes),
+        Box::new(NoObserver),
     );
     let own = registry.for_owner(1000);
     // At once, so that they share snapshots.

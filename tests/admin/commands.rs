@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::server::{PATIENCE, Server};
 
 fn command(server: &Server, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lameduck"));
+    let mut command = Command::new(lameduck_rig::place::exe());
     command
         .args(line.split_whitespace())
         .env_clear()
@@ -53,7 +53,7 @@ async fn status_shows_the_pool() {
 }
 
 #[tokio::test]
-async fn drain_health_resume() {
+async fn drain_set_health_and_resume_each_change_what_status_shows() {
     let server = Server::start().await;
     assert_eq!(
         run(&server, "health app/app-1").await.1,
@@ -184,7 +184,7 @@ async fn reload_prints_changes_or_diagnostics() {
 #[tokio::test]
 async fn without_a_proxy_it_is_5_and_both_sockets_are_named() {
     let dir = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_lameduck"))
+    let output = Command::new(lameduck_rig::place::exe())
         .arg("status")
         .env_clear()
         .env("XDG_RUNTIME_DIR", dir.path())

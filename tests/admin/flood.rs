@@ -1,10 +1,11 @@
 //! Strangers who take all the places that they can get: probes are answered all the while.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lameduck::server::rlimit;
+use lameduck_rig::ports::free_address;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -243,11 +244,7 @@ async fn many_blocking_drains_leave_probes_and_status_alone() {
 #[tokio::test]
 async fn probes_are_answered_when_traffic_has_taken_every_descriptor() {
     let dir = tempfile::tempdir().unwrap();
-    let free = || {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.local_addr().unwrap()
-    };
-    let (traffic, probes) = (free(), free());
+    let (traffic, probes) = (free_address(), free_address());
     let config = dir.path().join("lameduck.toml");
     let socket = dir.path().join("sock");
     let text = format!(
@@ -257,7 +254,7 @@ async fn probes_are_answered_when_traffic_has_taken_every_descriptor() {
     std::fs::write(&config, text).unwrap();
     let mut proxy = Command::new("sh")
         .args(["-c", "ulimit -n 120; exec \"$0\" run -c \"$1\""])
-        .arg(env!("CARGO_BIN_EXE_lameduck"))
+        .arg(lameduck_rig::place::exe())
         .arg(&config)
         .env_remove("LAMEDUCK_ADMIN")
         .stdout(Stdio::null())

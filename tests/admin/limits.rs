@@ -11,7 +11,7 @@ use crate::server::{Doors, Server};
 const MIB: usize = 1024 * 1024;
 
 #[tokio::test]
-async fn a_mebibyte_is_refused_and_the_client_gets_to_know() {
+async fn body_of_a_mebibyte_is_refused_with_413() {
     let doors = Doors {
         http: Some("127.0.0.1:0"),
         probes: true,
@@ -54,7 +54,7 @@ async fn a_mebibyte_is_refused_and_the_client_gets_to_know() {
 }
 
 #[tokio::test]
-async fn who_asks_before_sending_is_told_before_sending() {
+async fn expectation_of_a_too_large_body_is_refused_before_the_body() {
     let server = Server::start().await;
     let request = Http::new("POST", "/v1/lame-duck")
         .header("expect: 100-continue")
@@ -76,7 +76,7 @@ async fn a_large_header_is_refused() {
 }
 
 #[tokio::test]
-async fn garbage_is_refused() {
+async fn request_that_is_no_http_is_refused() {
     let server = Server::start().await;
     let mut stream = UnixStream::connect(&server.socket).await.unwrap();
     stream

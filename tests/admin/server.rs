@@ -11,10 +11,10 @@ use lameduck::admin::{self, ProxyProcess, Token};
 use lameduck::core::backend::{BackendEvent, ProbeResult};
 use lameduck::registry::persist;
 use lameduck::registry::probing::{BackendProber, Cadence, Probing};
-use lameduck::registry::view::DrainResponse;
-use lameduck::registry::{Endpoint, Handle, Observer};
+use lameduck::registry::{Endpoint, Handle};
 use lameduck::rt::clock;
 use lameduck::{config, registry};
+use lameduck_rig::stubs::NoObserver;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -89,7 +89,7 @@ impl Server {
             Arc::new(config),
             persist::KeptState::default(),
             |handle| Box::new(Fit(handle.clone())),
-            Box::new(Nobody),
+            Box::new(NoObserver),
         );
         let process = Arc::new(Stage::default());
         let (stop, stopped) = watch::channel(false);
@@ -214,15 +214,6 @@ impl Drop for Probes {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-pub struct Nobody;
-
-impl Observer for Nobody {
-    fn first_round_finished(&self, _ready: usize, _all: usize) {}
-    fn registered(&self) {}
-    fn persist(&self, _: persist::KeptState) {}
-    fn drain_ended(&self, _: &str, _: &DrainResponse) {}
 }
 
 /// The process's part, played with switches.

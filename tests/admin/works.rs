@@ -165,7 +165,7 @@ async fn a_wait_that_runs_out_is_504_and_the_change_stays() {
 }
 
 #[tokio::test]
-async fn lifecycle() {
+async fn liveness_startup_and_readiness_follow_the_process() {
     let server = Server::start().await;
     let status = |path: &'static str| {
         let server = &server;

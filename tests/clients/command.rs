@@ -1,14 +1,11 @@
 //! Programs of others: whether they are there, and what they say.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
-
-use super::setting;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +27,7 @@ pub fn has(program: &str) -> bool {
 
 /// Whether the app can run: Node and its packages are there.
 pub fn has_app() -> bool {
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/node_modules/ws");
+    let packages = lameduck_rig::place::root().join("tests/apps/node_modules/ws");
     if !packages.is_dir() {
         skip("tests/apps/node_modules");
         return false;
@@ -40,11 +37,7 @@ pub fn has_app() -> bool {
 
 /// The Python of a virtual environment that tests/setup.sh has made.
 pub fn venv(name: &str) -> Option<String> {
-    let python = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("..")
-        .join(name)
-        .join("bin/python");
-    if python.exists() {
+    if let Some(python) = lameduck_rig::place::in_venv(name, "python") {
         return Some(python.to_str().unwrap().to_owned());
     }
     skip(name);
@@ -52,14 +45,14 @@ pub fn venv(name: &str) -> Option<String> {
 }
 
 fn skip(what: &str) {
-    setting::skip("clients", &format!("{what} (tests/setup.sh)"));
+    lameduck_rig::setting::skip("clients", &format!("{what} (tests/setup.sh)"));
 }
 
 fn command(words: &[&str]) -> Command {
     let mut command = Command::new(words[0]);
     command
         .args(&words[1..])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(lameduck_rig::place::root())
         .stdin(Stdio::null())
         // With those that it starts itself: a browser is many processes behind a script.
         .process_group(0)

@@ -8,16 +8,7 @@
 mod browser;
 mod command;
 mod early;
-#[allow(dead_code, reason = "shared with tests/plane")]
-#[path = "../plane/rig.rs"]
-mod rig;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod stand;
-#[allow(dead_code, reason = "shared with tests/plane")]
-#[path = "../plane/wire.rs"]
-mod wire;
 
 use command::{Talking, has, has_app, output, venv};
 use stand::Stand;

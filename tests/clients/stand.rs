@@ -6,7 +6,7 @@ use lameduck::tools::demo::admin;
 use serde_json::json;
 
 use super::command::Talking;
-use super::rig::Rig;
+use lameduck_rig::proxy::Rig;
 
 /// The app and the proxy.
 pub struct Stand {

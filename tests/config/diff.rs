@@ -41,7 +41,7 @@ fn changes(replacements: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn nothing_changes() {
+fn equal_configurations_have_no_difference() {
     let same = diff(&config(BASE), &config(BASE));
     assert!(same.is_empty());
     assert_eq!(same.to_string(), "");
@@ -190,7 +190,7 @@ fn order_name_and_pool_of_routes_with_conditions_are_changes() {
 }
 
 #[test]
-fn restarts_are_told_apart() {
+fn change_that_needs_a_restart_is_marked() {
     let text = BASE.replace("[server]", "[server]\nthreads = 2\nidle_timeout = \"9s\"");
     let changes = diff(&config(BASE), &config(&text));
     let restart: Vec<_> = changes.needs_restart().collect();

@@ -7,7 +7,7 @@ use std::fmt;
 use futures_util::future::join_all;
 
 use super::front::{Lane, Protocol, Target};
-use super::setting::{is_ci, say, skip};
+use lameduck_rig::setting::{is_ci, say, skip};
 
 /// Proxies of a kind, each with its backend: cases that wait don't hold up the others.
 const LANES: usize = 6;

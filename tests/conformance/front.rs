@@ -8,8 +8,9 @@ use lameduck::tools::demo::process::ChildProcess;
 use tokio::net::TcpStream;
 
 use super::backend::Backend;
-use super::peer::{Kind, free_address};
-use super::rig::{self, Rig};
+use lameduck_rig::peers::Kind;
+use lameduck_rig::ports::free_address;
+use lameduck_rig::proxy::Rig;
 
 /// Who is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +184,7 @@ fn config(kind: Kind, way: Way, dir: &Path, listen: SocketAddr, backend: SocketA
 
 async fn lameduck(way: Way, backend: SocketAddr) -> Front {
     // Only its health check is of use here.
-    let (checks, port) = rig::backends(1).await;
+    let (checks, port) = lameduck_rig::backend::backends(1).await;
     let upstream = match way.backends {
         Protocol::H1 => "",
         Protocol::H2 => "http2 = true\nidle_timeout = \"20s\"\n",

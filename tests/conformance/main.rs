@@ -21,21 +21,9 @@ mod front;
 mod h2;
 mod judge;
 mod message;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../e2e/harness/peer.rs"]
-mod peer;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../plane/rig.rs"]
-mod rig;
 mod run;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod sweep;
 mod table;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../plane/wire.rs"]
-mod wire;
 
 /// All cases against lameduck: each one must come out as it says.
 /// Then the same against the others, and every difference must be explained.

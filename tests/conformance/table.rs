@@ -1,7 +1,6 @@
 //! docs/conformance.md: what nginx and HAProxy do otherwise, and why; and the list of all cases.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use super::backend::Received;
 use super::case::{Case, Downstream, End, Upstream, echo};
@@ -110,7 +109,7 @@ impl corpora::Table<Case> for Table {
 
     /// Writes `target/conformance.md` and, byte for byte, `target/conformance.txt`; and the page itself if that was asked for.
     fn write(&self) {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
+        let target = lameduck_rig::place::target();
         std::fs::write(target.join("conformance.md"), self.markdown()).unwrap();
         std::fs::write(target.join("conformance.txt"), &self.evidence).unwrap();
         if std::env::var_os("LAMEDUCK_BLESS").is_some_and(|value| value == "1") {

@@ -104,9 +104,9 @@ fn stops_that_nobody_announced_lose_nothing_of_a_well_behaved_app() {
 /// Everything at once. What is lost is lost; but nothing is admitted where it must not be, nothing is counted
 /// wrongly, everybody who waits is told once, and when the chaos is over, everything is ready again.
 #[test]
-fn chaos_strands_nothing() {
+fn random_faults_strand_no_request() {
     let trouble = std::cell::Cell::new((0, 0, 0));
-    seeds("chaos_strands_nothing", |seed| {
+    seeds("random_faults_strand_no_request", |seed| {
         let manners = if seed % 2 == 0 {
             Manners::Good
         } else {

@@ -30,7 +30,7 @@ impl Shell {
     pub fn new() -> Self {
         let bin = tempfile::tempdir().unwrap();
         let lameduck = bin.path().join("lameduck");
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_lameduck"), lameduck).unwrap();
+        std::os::unix::fs::symlink(lameduck_rig::place::exe(), lameduck).unwrap();
         Self {
             dir: tempfile::tempdir().unwrap(),
             bin,

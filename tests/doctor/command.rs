@@ -8,7 +8,7 @@ fn doctor(dir: &Path, args: &[&str]) -> (i32, String, String) {
         status,
         stdout,
         stderr,
-    } = Command::new(env!("CARGO_BIN_EXE_lameduck"))
+    } = Command::new(lameduck_rig::place::exe())
         .arg("doctor")
         .args(args)
         .current_dir(dir)
@@ -95,7 +95,7 @@ fn json_is_for_programs() {
 
 #[test]
 fn without_node_it_says_how_to_convert() {
-    let output = Command::new(env!("CARGO_BIN_EXE_lameduck"))
+    let output = Command::new(lameduck_rig::place::exe())
         .args(["doctor", "tests/doctor/bad/ecosystem.config.js"])
         .env("PATH", "/nowhere")
         .output()

@@ -12,9 +12,6 @@ mod paste;
 mod reading;
 mod robust;
 mod schemas;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 
 use lameduck::config::Config;
 use lameduck::tools::doctor::{DoctorOptions, Examined, discover, examine};
@@ -58,7 +55,7 @@ fn has_node() -> bool {
         .output()
         .is_ok();
     if !there {
-        setting::skip("doctor", "node (ecosystem.config.js)");
+        lameduck_rig::setting::skip("doctor", "node (ecosystem.config.js)");
     }
     there
 }

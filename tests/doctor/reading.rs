@@ -12,7 +12,7 @@ fn doctor(files: &[(&str, &str)], args: &[&str], input: &str) -> (i32, String, S
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    let mut child = Command::new(env!("CARGO_BIN_EXE_lameduck"))
+    let mut child = Command::new(lameduck_rig::place::exe())
         .arg("doctor")
         .args(args)
         .current_dir(dir.path())

@@ -1,6 +1,6 @@
 //! The shipped manifests against Kubernetes' own schemas, as `kubernetes-validate` from PyPI bundles them.
 
-use super::setting::skip;
+use lameduck_rig::setting::skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -10,9 +10,9 @@ use lameduck::tools::demo::roll;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::results::{Row, record};
 use crate::harness::stops::Runs;
-use crate::harness::{Bench, proving, turn, until};
+use crate::harness::{Bench, proving, turn, turn_alone, until};
+use lameduck_rig::results::{Row, record};
 
 /// Requests from this long after it is ready again are as quick as before.
 const SETTLED: u64 = 1_000_000_000;
@@ -26,7 +26,10 @@ enum How {
 }
 
 async fn restarted(how: How, rate: u32) {
-    let _turn = turn().await;
+    let _turn = match how {
+        How::Drained => turn().await,
+        How::SigtermOnly => turn_alone().await,
+    };
     let mut bench = Bench::start("alone", App::BuiltIn, 1).await.unwrap();
     let access_log = bench.scratch.path().join("access.log");
     let settings = ProxySettings {
@@ -120,21 +123,21 @@ fn p99(evidence: &Evidence, calm: &[(u64, u64)]) -> f64 {
 }
 
 #[tokio::test]
-async fn drained_at_a_slow_rate() {
+async fn drained_restart_of_the_only_instance_loses_nothing_at_a_slow_rate() {
     restarted(How::Drained, 50).await;
 }
 
 #[tokio::test]
-async fn drained_at_a_high_rate() {
+async fn drained_restart_of_the_only_instance_loses_nothing_at_a_high_rate() {
     restarted(How::Drained, if proving() { 1_000 } else { 300 }).await;
 }
 
 #[tokio::test]
-async fn unannounced_at_a_slow_rate() {
+async fn unannounced_restart_of_the_only_instance_loses_nothing_at_a_slow_rate() {
     restarted(How::SigtermOnly, 50).await;
 }
 
 #[tokio::test]
-async fn unannounced_at_a_high_rate() {
+async fn unannounced_restart_of_the_only_instance_loses_nothing_at_a_high_rate() {
     restarted(How::SigtermOnly, if proving() { 1_000 } else { 300 }).await;
 }

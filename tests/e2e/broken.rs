@@ -13,9 +13,9 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::broken_streams::{KINDS, Kind, Stream, fit};
 use crate::harness::apps::App;
 use crate::harness::{Bench, exe, get, skip, until};
+use lameduck_rig::broken_streams::{KINDS, Kind, Stream, fit};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -10,9 +10,9 @@ use lameduck::tools::demo::roll::{self, DemoStep};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::results::{Row, record};
 use crate::harness::streams::{End, How, Streams};
-use crate::harness::{Bench, Scale, scale, turn};
+use crate::harness::{Bench, Scale, scale, turn_alone};
+use lameduck_rig::results::{Row, record};
 
 /// Streams are ended over this long before a drain's deadline.
 const SPREAD: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const SPREAD: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_millis(500);
 
 async fn rolling_restart(app: App) {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let Some(mut bench) = Bench::start("coordinated", app, 3).await else {
         return;
     };

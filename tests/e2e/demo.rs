@@ -8,11 +8,13 @@ use lameduck::tools::demo::oracle::LoadAccount;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::harness::{exe, turn, until};
+use lameduck_rig::process::{children, is_running};
+
+use crate::harness::{exe, turn_alone, until};
 
 #[tokio::test]
 async fn loses_nothing_in_under_30_s_and_cleans_up() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let temp = tempfile::tempdir().unwrap();
     let begun = Instant::now();
     let command = Command::new(exe())
@@ -43,7 +45,7 @@ async fn loses_nothing_in_under_30_s_and_cleans_up() {
 
 #[tokio::test]
 async fn an_interrupt_leaves_nothing_behind() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let temp = tempfile::tempdir().unwrap();
     let mut command = Command::new(exe());
     command
@@ -75,24 +77,7 @@ async fn an_interrupt_leaves_nothing_behind() {
     );
     // The last of them may still be on its way out: they are killed, and nobody waits for them.
     until("the children's end", Duration::from_secs(5), async || {
-        !children.iter().any(runs)
+        !children.iter().any(|pid| is_running(*pid))
     })
     .await;
-}
-
-/// Whether a process runs; one that has ended and that nobody has reaped yet doesn't.
-fn runs(pid: &u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
-}
-
-/// The processes that `pid` started.
-fn children(pid: u32) -> Vec<u32> {
-    let tasks =
-        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    tasks
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
 }

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::results::{Row, record};
 use crate::harness::stops::Runs;
-use crate::harness::{Bench, proving, skip, turn, until};
+use crate::harness::{Bench, proving, skip, turn, turn_alone, until};
+use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -76,7 +76,10 @@ async fn stand(http: Http) -> Option<(Bench, Front, TempDir)> {
 }
 
 async fn rolled(how: How, http: Http) {
-    let _turn = turn().await;
+    let _turn = match how {
+        How::Drained => turn().await,
+        How::SigtermOnly => turn_alone().await,
+    };
     let Some((mut bench, front, _dir)) = stand(http).await else {
         return;
     };
@@ -208,11 +211,11 @@ async fn swapped(http: Http) {
 }
 
 #[tokio::test]
-async fn other_authorities_cost_nothing() {
+async fn change_of_the_authority_under_load_loses_nothing() {
     swapped(Http::One).await;
 }
 
 #[tokio::test]
-async fn other_authorities_cost_nothing_over_http2() {
+async fn change_of_the_authority_under_load_loses_nothing_over_http2() {
     swapped(Http::Two).await;
 }

@@ -11,8 +11,8 @@ use tokio::process::Command;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::results::{Row, record};
 use crate::harness::{Bench, exe, proving, scale, turn, until};
+use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -25,10 +25,10 @@ use tokio::task::JoinSet;
 
 use crate::harness::apps::App;
 use crate::harness::front::{Extras, Front, Kind};
-use crate::harness::results::{Row, record};
-use crate::harness::{Bench, proving, skip, turn, until};
+use crate::harness::{Bench, proving, skip, turn_alone, until};
 use bystander::Bystander;
 use figures::{Figures, Part, Spells};
+use lameduck_rig::results::{Row, record};
 
 const TOOL: &str = "slowhttptest";
 /// Before an attack, and after it.
@@ -192,7 +192,7 @@ async fn refused(front: &mut Front) -> String {
 #[tokio::test]
 async fn slow_clients_hurt_nobody_else() {
     const EACH: usize = 60;
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let Some(Scene {
         mut front,
         bench,
@@ -245,7 +245,7 @@ async fn slowhttptest_with_5000_connections() {
     if there.is_err() {
         return skip("slowhttptest", "slowhttptest (run tests/setup.sh)");
     }
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let mut broken = Vec::new();
     for mode in MODES {
         let mut peers = Vec::new();

@@ -8,7 +8,7 @@ use lameduck::tools::demo::proxy::ProxySettings;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, proving, turn};
+use crate::harness::{Bench, proving, turn_alone};
 
 /// POSTs at a time, each of which takes a kept connection of its own.
 const LANES: usize = 40;
@@ -98,7 +98,7 @@ async fn bursts(app: App, run: Duration) -> Option<Vec<String>> {
 /// doesn't say it neither.
 #[tokio::test]
 async fn posts_survive_apps_that_close_idle_connections() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let run = Duration::from_secs(if proving() { 60 } else { 8 });
     let apps = ["1000", "2000", "5000"]
         .into_iter()

@@ -19,9 +19,9 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::io::AsyncBufReadExt;
 
-use crate::harness::peer::free_address;
-use crate::harness::watch::children;
 use crate::harness::{exe, skip, turn, until};
+use lameduck_rig::ports::free_address;
+use lameduck_rig::process::children;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const GUNICORN: &str = "target/apps-venv/bin/gunicorn";
@@ -235,7 +235,7 @@ async fn gunicorn_s_hup_ends_a_drain_that_goes_by_probes() {
 
 /// As a hook from before this was known: nothing ends its drain, and it is said at once, and again after 5 s.
 #[tokio::test]
-async fn a_drain_that_can_t_see_the_restart_says_so() {
+async fn drain_that_waits_for_a_new_process_in_vain_says_why() {
     let _turn = turn().await;
     let Some((mut master, alone)) = gunicorn("-w 1").await else {
         return;

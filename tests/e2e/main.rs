@@ -1,15 +1,13 @@
 //! End to end: real apps, real proxies, real signals, and the oracle.
 //!
 //! `cargo test --test e2e` runs everything shortened; `make prove` (LAMEDUCK_PROVE=1) runs the full figures
-//! and writes them to `target/prove/`. Tests under load take turns: two at once would measure each other.
+//! and writes them to `target/prove/`. Tests under load take turns
+//! (`harness::turn`): two that only count losses run side by side, one that judges times runs alone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
 
 mod alone;
 mod app;
 mod broken;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/broken_streams.rs"]
-mod broken_streams;
 mod cli;
 mod coordinated;
 mod demo;
@@ -26,9 +24,6 @@ mod reload;
 mod restarts;
 mod roll;
 mod service;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod shutdown;
 mod soak;
 mod stuck;

@@ -9,17 +9,17 @@ use lameduck::tools::demo::proxy::ProxySettings;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::results::{Row, record};
 use crate::harness::streams::Streams;
-use crate::harness::{Bench, proving, scale, turn, until};
+use crate::harness::{Bench, proving, scale, turn_alone, until};
+use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a request is held: `hold.timeout` below.
 const HOLD: Duration = Duration::from_secs(2);
 
 #[tokio::test]
-async fn nothing_is_cut_and_all_is_back() {
-    let _turn = turn().await;
+async fn outage_of_all_instances_cuts_no_stream_and_all_come_back() {
+    let _turn = turn_alone().await;
     let mut bench = Bench::start("outage", App::BuiltIn, 3).await.unwrap();
     let settings = ProxySettings {
         // 2 s of 500 requests/s would just fill the default of 1000.

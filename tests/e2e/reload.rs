@@ -9,8 +9,8 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::results::{Row, record};
 use crate::harness::{Bench, exe, get, proving, scale, turn, until};
+use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -11,9 +11,9 @@ use tokio::process::{Child, Command};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::results::{Row, record};
 use crate::harness::supervisor::Supervisor;
 use crate::harness::{Bench, exe, proving, scale, turn, until};
+use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -288,7 +288,7 @@ async fn an_interrupted_roll_leaves_nothing_drained() {
 }
 
 #[tokio::test]
-async fn a_killed_roll_lets_go() {
+async fn drains_of_a_killed_roll_are_lifted() {
     let stage = Stage::new(2).await;
     let mut first = start(&stage.socket(), &[], &stage.supervisor.restart("2"));
     stage.supervisor.begun("app-1").await;

@@ -17,7 +17,8 @@ use serde_json::json;
 use crate::harness::apps::App;
 use crate::harness::front::Front;
 use crate::harness::{Bench, exe, get, scale, turn, until};
-use crate::setting::say;
+use lameduck_rig::process::children;
+use lameduck_rig::setting::say;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -71,7 +72,7 @@ fn heard(socket: &UnixDatagram, what: &str) -> Vec<String> {
 
 /// An image from scratch has none.
 #[tokio::test]
-async fn it_needs_no_certificates_of_the_system() {
+async fn proxy_starts_without_the_systems_certificates() {
     let bench = Bench::start("service", App::BuiltIn, 1).await.unwrap();
     let (config, socket) = configure(&bench, "bare", &ProxySettings::default());
     let mut command = run(&config);
@@ -282,21 +283,6 @@ async fn the_admin_socket_can_be_activated() {
     proxy.signal(libc::SIGTERM).unwrap();
     assert!(proxy.wait(PATIENCE).await.unwrap().0.success());
     assert!(path.exists());
-}
-
-/// The children of a process.
-fn children(pid: u32) -> Vec<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten();
-    let lists =
-        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    let lists: Vec<String> = lists.collect();
-    lists
-        .iter()
-        .flat_map(|list| list.split_whitespace())
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
 }
 
 #[tokio::test]

@@ -7,14 +7,14 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::results::{Row, record};
-use crate::harness::{Bench, exe, proving, scale, turn, until};
+use crate::harness::{Bench, exe, proving, scale, turn_alone, until};
+use lameduck_rig::results::{Row, record};
 
 const LAME_DUCK: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn every_accepted_request_is_answered() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let bench = Bench::start("shutdown", App::BuiltIn, 3).await.unwrap();
     let first = ProxySettings {
         reuse_port: true,

@@ -13,9 +13,9 @@ use lameduck::tools::demo::proxy::ProxySettings;
 
 use crate::harness::apps::App;
 use crate::harness::front::{Front, Kind};
-use crate::harness::results::{Row, record};
 use crate::harness::stops::Runs;
-use crate::harness::{Bench, failures, proving, scale, skip, turn};
+use crate::harness::{Bench, failures, proving, scale, skip, turn_alone};
+use lameduck_rig::results::{Row, record};
 
 /// Between two restarts: peers don't say when they have noticed that an instance is back.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -91,7 +91,7 @@ async fn run(proxy: Option<Kind>, app: App, end: End) -> Option<(Evidence, Strin
 }
 
 async fn yardstick(app: App, end: End) {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let (runs, with_peers) = match proving() {
         true => (
             count("LAMEDUCK_PROVE_RUNS", 3),
@@ -165,17 +165,17 @@ fn judge(what: &str, runs: &Runs, app: App, end: End, reasons: &str) {
 }
 
 #[tokio::test]
-async fn a_graceful_app() {
+async fn sigterm_without_a_drain_loses_no_request_of_a_graceful_app() {
     yardstick(App::BuiltIn, End::Sigterm).await;
 }
 
 #[tokio::test]
-async fn an_app_without_handler() {
+async fn sigterm_without_a_drain_loses_no_get_of_an_app_without_handler() {
     yardstick(App::BuiltInAbrupt, End::Sigterm).await;
 }
 
 #[tokio::test]
-async fn an_app_that_is_killed() {
+async fn sigkill_loses_no_get() {
     yardstick(App::BuiltIn, End::Sigkill).await;
 }
 

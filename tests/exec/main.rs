@@ -5,17 +5,11 @@
 
 mod above;
 mod apps;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/broken_streams.rs"]
-mod broken_streams;
 mod deaths;
 mod endings;
 mod proxy;
 mod rig;
 mod rolling;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod streams;
 mod users;
 mod wrappers;

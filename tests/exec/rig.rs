@@ -1,30 +1,20 @@
 //! A proxy with one empty pool, and apps under launchers.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
 
 use lameduck::registry::view::BackendView;
-use lameduck::tools::demo::journal;
-use lameduck::tools::demo::oracle::{Evidence, Life, LoadAccount, Sent};
+use lameduck::tools::demo::oracle::{Life, LoadAccount, Sent};
 use lameduck::tools::demo::process::ChildProcess;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
+pub use lameduck_rig::place::exe;
+pub use lameduck_rig::process::is_running as runs;
+pub use lameduck_rig::setting::proving;
+pub use lameduck_rig::wait::{PATIENCE, until};
+use lameduck_rig::{oracle, process};
 use tokio::sync::{Mutex, MutexGuard};
-
-/// Longest wait for anything that should happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The binary under test.
-pub fn exe() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_lameduck"))
-}
-
-/// Whether the full figures are asked for.
-pub fn proving() -> bool {
-    std::env::var_os("LAMEDUCK_PROVE").is_some_and(|value| value == "1")
-}
 
 /// Waits for this test's turn.
 pub async fn turn() -> MutexGuard<'static, ()> {
@@ -36,16 +26,6 @@ pub async fn turn() -> MutexGuard<'static, ()> {
 pub fn figure(text: &str) {
     if proving() {
         let _ = writeln!(std::io::stderr(), "figure: {text}");
-    }
-}
-
-/// Waits until `condition` holds, asking every 5 ms; panics with `what` after [`PATIENCE`].
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(tokio::time::Instant::now() < end, "still waiting: {what}");
-        // Nothing tells us when; asking is all there is.
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -186,31 +166,14 @@ impl Rig {
     /// What the oracle says. An app was told to stop when its own handler says so.
     pub fn account(&self, sent: Vec<Sent>) -> LoadAccount {
         let lives = self.lives.iter().filter(|(_, journal, _)| journal.exists());
-        let lives = lives.map(|(name, path, exited)| {
-            let lines = journal::read(path).unwrap();
-            let at = |event: &str| {
-                lines
-                    .iter()
-                    .find(|line| line.event == event)
-                    .map(|line| line.t)
-            };
-            let arrivals = lines.iter().filter(|line| line.event == "arrival");
-            let arrivals =
-                arrivals.filter_map(|line| Some((line.id.as_ref()?.parse().ok()?, line.t)));
+        let lives = lives.map(|(name, journal, exited)| {
+            let life = oracle::life_in(name, journal);
             Life {
-                name: name.clone(),
-                signalled: at("signalled"),
-                exited: exited.or(at("exit")),
-                arrivals: arrivals.collect(),
+                exited: exited.or(life.exited),
+                ..life
             }
         });
-        let lives = lives.collect();
-        LoadAccount::of(&Evidence {
-            sent,
-            lives,
-            held: None,
-            retried: None,
-        })
+        oracle::account(sent, lives.collect())
     }
 }
 
@@ -239,16 +202,6 @@ impl Launched {
 
     /// The app's process: the launcher's child.
     pub fn app(&self) -> u32 {
-        let launcher = self.process.pid();
-        let children =
-            std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children"));
-        let children = children.unwrap();
-        children.split_whitespace().next().unwrap().parse().unwrap()
+        process::children(self.process.pid())[0]
     }
-}
-
-/// Whether a process is there, and not only its exit status.
-pub fn runs(process: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{process}/stat"))
-        .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
 }

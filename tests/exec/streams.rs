@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::broken_streams::{KINDS, Stream, fit};
 use crate::rig::{PATIENCE, Rig, exe};
+use lameduck_rig::broken_streams::{KINDS, Stream, fit};
 
 /// The app is registered, drained and stopped, and its exit code told, whatever becomes of what the launcher says.
 #[tokio::test]

@@ -9,7 +9,6 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 
 use crate::rig::{exe, turn, until};
-use crate::setting;
 
 /// `nobody`, and another who is nobody else.
 const FIRST: u32 = 65_534;
@@ -117,7 +116,10 @@ impl Host {
 async fn user_changes_its_own_instances_alone_and_the_log_names_it() {
     let _turn = turn().await;
     if !rustix::process::geteuid().is_root() {
-        return setting::skip("two users at the socket for apps", "root, to be two users");
+        return lameduck_rig::setting::skip(
+            "two users at the socket for apps",
+            "root, to be two users",
+        );
     }
     let host = Host::new().await;
 

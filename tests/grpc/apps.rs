@@ -8,7 +8,7 @@ use lameduck::tools::demo::admin;
 use serde_json::json;
 
 use super::programs::{App, Language, POOL, Program, load, none_failed, python};
-use super::rig::Rig;
+use lameduck_rig::proxy::Rig;
 
 /// A proxy in front of so many apps, probed by the standard health check.
 async fn world(python: &Path, count: usize) -> (Rig, Vec<App>) {
@@ -88,7 +88,7 @@ async fn apps_that_stop_by_themselves_lose_no_call() {
 }
 
 #[tokio::test]
-async fn everything_gets_through() {
+async fn grpcio_calls_pass_all_checks_and_leave_nothing_in_flight() {
     let Some(python) = python() else { return };
     let (rig, _apps) = world(&python, 1).await;
     let address = rig.address.to_string();

@@ -6,9 +6,9 @@ use h2::SendStream;
 use h2::client::ResponseFuture;
 use tokio::net::TcpListener;
 
-use super::client::{Client, answer, post};
 use super::fake::{CANCEL, Event, Fake, HTTP2, INTERNAL_ERROR, NO_ERROR, rig_of};
-use super::rig::{Rig, Setup};
+use lameduck_rig::h2_client::{Client, answer, post};
+use lameduck_rig::proxy::{Rig, Setup};
 
 const LIMIT: usize = 20;
 
@@ -98,7 +98,7 @@ async fn early_ends_in_bulk_close_the_session_behind_its_other_requests() {
             let (id, (response, _body)) = ask(&mut other, &mut backend, is_whole).await;
             way.end(&mut backend, id).await;
             // Truncated, where its head was good.
-            let _ = super::client::try_answer(response).await;
+            let _ = lameduck_rig::h2_client::try_answer(response).await;
         }
         // The reset may be written a little behind the answer.
         let mut asked = 0;

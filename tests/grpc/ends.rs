@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 
-use super::client::{Client, answer, get, piece, rest, soon};
 use super::fake::{Event, Fake, HTTP2, rig, rig_of};
-use super::rig::Setup;
+use lameduck_rig::h2_client::{Client, answer, get, piece, rest, soon};
+use lameduck_rig::proxy::Setup;
 
 /// A message of gRPC.
 const MESSAGE: &[u8] = b"\0\0\0\0\x05hello";

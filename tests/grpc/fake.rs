@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::client::soon;
-use super::rig::{Rig, Setup};
+use lameduck_rig::h2_client::soon;
+use lameduck_rig::proxy::{Rig, Setup};
 
 pub const CANCEL: u32 = 8;
 pub const INTERNAL_ERROR: u32 = 2;

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::client::{Answer, Client, answer, get, post};
 use super::fake::{
     CANCEL, Event, Fake, HTTP2, INTERNAL_ERROR, MAX_STREAMS, NO_ERROR, REFUSED_STREAM, rig,
 };
 use bytes::Bytes;
+use lameduck_rig::h2_client::{Answer, Client, answer, get, post};
 use tokio::task::JoinHandle;
 
 /// `POST /` with this body, on its way.
@@ -68,7 +68,7 @@ async fn a_refused_stream_is_repeated_whatever_its_method() {
 
 /// What may have been delivered is repeated where that does no harm, and nowhere else.
 #[tokio::test]
-async fn a_reset_or_a_death_is_no_proof() {
+async fn reset_or_closed_stream_is_not_sent_again() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = Client::new(&rig).await;
     for dies in [false, true] {

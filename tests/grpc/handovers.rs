@@ -8,10 +8,12 @@ use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 use serde_json::Value;
 
-use super::client::soon;
 use super::programs::{App, Language, POOL, load, none_failed, python};
 use super::proving;
-use super::results::{Row, record};
+use lameduck_rig::h2_client::soon;
+use lameduck_rig::place::exe;
+use lameduck_rig::results::{Row, record};
+use lameduck_rig::wait::until;
 
 /// Apps, and proxies in front of them, one after the other.
 struct Stand {
@@ -43,9 +45,8 @@ impl Stand {
         let backends: Vec<_> = self.apps.iter().map(at).collect();
         self.started += 1;
         let name = format!("proxy-{}", self.started);
-        let exe = Path::new(env!("CARGO_BIN_EXE_lameduck"));
         let dir = self.scratch.path();
-        let mut proxy = DemoProxy::start_with(exe, &name, dir, &self.settings, &backends)
+        let mut proxy = DemoProxy::start_with(exe(), &name, dir, &self.settings, &backends)
             .await
             .unwrap();
         proxy.eligible().await.unwrap();
@@ -54,17 +55,14 @@ impl Stand {
     }
 }
 
-/// Waits until the backends of this proxy show what is wanted.
-async fn until(proxy: &DemoProxy, what: &str, wanted: impl Fn(u64, u32) -> bool) {
-    for _ in 0..2000 {
+/// Waits until the backends of this proxy show what is wanted: of all requests, and of those in flight.
+async fn until_seen(proxy: &DemoProxy, what: &str, wanted: impl Fn(u64, u32) -> bool) {
+    until(what, async || {
         let backends = proxy.pool().await.unwrap().backends;
         let requests = backends.iter().map(|view| view.requests).sum();
-        if wanted(requests, backends.iter().map(|view| view.in_flight).sum()) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("no {what}");
+        wanted(requests, backends.iter().map(|view| view.in_flight).sum())
+    })
+    .await;
 }
 
 /// Calls of all four kinds by real clients that have no retry policy.
@@ -84,7 +82,7 @@ async fn the_proxys_own_end_costs_no_call() {
     let (rounds, calls) = if proving() { (20, 1000) } else { (3, 400) };
     let mut slowest = Duration::ZERO;
     for _ in 0..rounds {
-        until(&old, "calls", |requests, _| requests >= calls).await;
+        until_seen(&old, "calls", |requests, _| requests >= calls).await;
         let new = stand.proxy().await;
         let signalled = old.process().signal(libc::SIGTERM).unwrap();
         let (status, exited) = old.process().wait(Duration::from_secs(20)).await.unwrap();
@@ -93,7 +91,7 @@ async fn the_proxys_own_end_costs_no_call() {
         old = new;
     }
     // The clients are all here.
-    until(&old, "calls", |requests, _| requests >= calls).await;
+    until_seen(&old, "calls", |requests, _| requests >= calls).await;
     for (load, language) in loads.into_iter().zip(languages) {
         let log = || old.process().last_words();
         let calls = none_failed(load, 50, log).await;
@@ -124,7 +122,7 @@ async fn long_calls(language: Language) {
     let mut proxy = stand.proxy().await;
     let mut client = language.client("long", &python, &[&proxy.address().to_string()]);
     assert_eq!(client.line(), "open");
-    until(&proxy, "four calls", |_, in_flight| in_flight == 4).await;
+    until_seen(&proxy, "four calls", |_, in_flight| in_flight == 4).await;
     proxy.process().signal(libc::SIGTERM).unwrap();
     proxy.process().wait(Duration::from_secs(20)).await.unwrap();
     let end = tokio::task::spawn_blocking(|| client.finish());

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::client::{A_MOMENT, Client, answer, get, post, soon};
 use super::fake::{Event, Fake, HTTP2, rig};
-use super::wire::has;
+use lameduck_rig::h2_client::{A_MOMENT, Client, answer, get, post, soon};
+use lameduck_rig::wire::has;
 
 const EXPECTING: &str =
     "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
@@ -102,7 +102,7 @@ async fn an_expectation_may_be_answered_at_once() {
 
 /// Endless ones are an error, not a way to keep a request busy.
 #[tokio::test]
-async fn too_many_are_a_502_and_cost_nobody_else() {
+async fn too_many_interim_responses_are_a_502_of_their_stream_only() {
     let (rig, listeners) = rig(1, HTTP2).await;
     let mut client = rig.ask("GET / HTTP/1.0\r\n\r\n").await;
     let mut backend = Fake::accept(&listeners[0], &[]).await;

@@ -2,9 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod apps;
-#[allow(dead_code, reason = "shared with tests/h2")]
-#[path = "../h2/client.rs"]
-mod client;
 mod early_ends;
 mod ends;
 mod fake;
@@ -13,18 +10,7 @@ mod handovers;
 mod interim;
 mod malformed;
 mod programs;
-#[path = "../e2e/harness/results.rs"]
-mod results;
-#[allow(dead_code, reason = "shared with tests/plane")]
-#[path = "../plane/rig.rs"]
-mod rig;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod targets;
 mod windows;
-#[allow(dead_code, reason = "shared with tests/plane")]
-#[path = "../plane/wire.rs"]
-mod wire;
 
-use setting::proving;
+use lameduck_rig::setting::proving;

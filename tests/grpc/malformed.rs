@@ -3,9 +3,9 @@
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::client::{Answer, Client, answer, piece, post, rest, soon};
 use super::fake::{Event, Fake, HTTP2, rig, rig_of};
-use super::rig::{Rig, Setup};
+use lameduck_rig::h2_client::{Answer, Client, answer, piece, post, rest, soon};
+use lameduck_rig::proxy::{Rig, Setup};
 
 type Fields = &'static [(&'static str, &'static str)];
 
@@ -239,6 +239,6 @@ async fn request_that_can_not_be_said_in_http2_is_refused_by_name() {
     assert!(line["cause"].as_str().unwrap().contains("HTTP/2"), "{line}");
     assert_eq!(line["backend"], "", "{line}");
     let mut backend = backend.await.unwrap();
-    let seen = backend.next_within(super::client::A_MOMENT).await;
+    let seen = backend.next_within(lameduck_rig::h2_client::A_MOMENT).await;
     assert!(!matches!(seen, Some(Event::Request(..))), "{seen:?}");
 }

@@ -7,8 +7,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use super::client::soon;
-use super::setting::skip;
+use lameduck_rig::h2_client::soon;
+use lameduck_rig::setting::skip;
 
 /// What a client of another language makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Language {
 
 /// Python with grpcio, if it is there. In CI it has to be.
 pub fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/grpc-venv/bin/python");
+    let python = lameduck_rig::place::venvs().join("grpc-venv/bin/python");
     found(python, "grpcio (tests/setup.sh fetches it)")
 }
 
@@ -49,7 +49,7 @@ fn found(path: PathBuf, what: &str) -> Option<PathBuf> {
 }
 
 fn apps() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps")
+    lameduck_rig::place::root().join("tests/apps")
 }
 
 /// A running program of tests/apps; killed on drop.

@@ -5,25 +5,16 @@ use lameduck::proxy::h2::frame_header::{
     END_HEADERS, END_STREAM, FRAME_HEADER, FrameHeader, HEADERS, put_block,
 };
 use lameduck::proxy::h2::hpack::{BlockPiece, BlockReader, FieldBuffer, FieldTable, put_literal};
+use lameduck_rig::frames::{
+    CONTINUATION, GOAWAY, RST_STREAM, SETTINGS, frame, opening, window_update,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::client::{Client, answer, get, soon};
 use super::fake::HTTP2;
-use super::rig::{Rig, Setup};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: u8 = 4;
-const WINDOW_UPDATE: u8 = 8;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
+use lameduck_rig::h2_client::{Client, answer, get, soon};
+use lameduck_rig::proxy::{Rig, Setup};
 
 /// One side of a connection, frame by frame.
 struct Frames {
@@ -69,7 +60,7 @@ impl Frames {
         loop {
             let (header, payload) = self.next().await?;
             match header.kind {
-                HEADERS | 9 => {
+                HEADERS | CONTINUATION => {
                     first.get_or_insert((header.stream, header.has(END_STREAM)));
                     block.extend_from_slice(&payload);
                     if header.has(END_HEADERS) {
@@ -77,7 +68,7 @@ impl Frames {
                     }
                 }
                 SETTINGS if header.flags == 0 => self.send(&frame(SETTINGS, 1, 0, &[])).await,
-                3 | 7 => return None,
+                RST_STREAM | GOAWAY => return None,
                 _ => {}
             }
         }
@@ -186,11 +177,8 @@ impl Asker {
             return Self::Http1(rig.address);
         }
         let mut frames = Frames::new(TcpStream::connect(rig.address).await.unwrap());
-        frames.send(PREFACE).await;
-        frames.send(&frame(SETTINGS, 0, 0, &[])).await;
-        frames
-            .send(&frame(WINDOW_UPDATE, 0, 0, &(1u32 << 24).to_be_bytes()))
-            .await;
+        frames.send(&opening()).await;
+        frames.send(&window_update(0, 1 << 24)).await;
         Self::Http2(Box::new(frames), 1)
     }
 

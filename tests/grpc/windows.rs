@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::client::{Client, answer, post, rest, soon};
 use super::fake::{Event, Fake, HTTP2, WINDOW, rig};
+use lameduck_rig::h2_client::{Client, answer, post, rest, soon};
 
 #[tokio::test]
 async fn a_request_without_room_waits_and_holds_nobody_up() {

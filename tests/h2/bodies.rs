@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::client::{
+use lameduck_rig::h2_client::{
     A_MOMENT, Client, answer, piece, post, rest, rig, soon, streaming_rig, try_answer,
 };
-use super::wire::{has, pattern};
+use lameduck_rig::wire::{has, pattern};
 
 #[tokio::test]
 async fn a_body_with_a_length_is_passed_on_as_it_is() {
@@ -267,7 +267,7 @@ async fn a_slow_reader_holds_up_nobody_else() {
 
 /// Chunks of any size become DATA frames, and a backend that ends its body by closing ends the stream.
 #[tokio::test]
-async fn a_response_in_chunks_loses_them() {
+async fn chunked_response_is_passed_on_without_its_chunks() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
     let response = client.get("/").await;
@@ -310,7 +310,7 @@ async fn a_body_that_is_too_large_is_refused() {
 /// An end that comes by itself, as an empty DATA frame, is passed on once: a canary on the same upstream connection is
 /// the next thing that the backend reads.
 #[tokio::test]
-async fn an_end_that_comes_by_itself_is_passed_on_once() {
+async fn empty_last_frame_ends_the_request_once() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
     let mut kept = None;
@@ -367,7 +367,7 @@ async fn forged_field_in_a_trailer_never_reaches_the_backend() {
         );
         body.send_trailers(trailers).unwrap();
         // Some of them the `h2` crate refuses itself, with a reset.
-        if let Ok(answer) = super::client::try_answer(response).await {
+        if let Ok(answer) = lameduck_rig::h2_client::try_answer(response).await {
             assert_eq!(answer.status(), 400, "{name}");
         }
         let (got, _) = backend.rest().await;

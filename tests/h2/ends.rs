@@ -2,8 +2,8 @@
 
 use h2::Reason;
 
-use super::client::{A_MOMENT, Client, answer, piece, post, rest, rig, soon};
-use super::rig::{Rig, Setup};
+use lameduck_rig::h2_client::{A_MOMENT, Client, answer, piece, post, rest, rig, soon};
+use lameduck_rig::proxy::{Rig, Setup};
 
 #[tokio::test]
 async fn a_cancelled_stream_closes_its_backend() {

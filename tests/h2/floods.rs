@@ -3,27 +3,19 @@
 use std::time::Duration;
 
 use h2::client::Builder;
+use lameduck_rig::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PING, PREFACE,
+    PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, opening,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::client::{Client, answer, post, rig, soon, try_answer};
-use super::rig::Rig;
+use lameduck_rig::h2_client::{Client, answer, post, rig, soon, try_answer};
+use lameduck_rig::proxy::Rig;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// `GET http://a/`, in HPACK.
 const GET: &[u8] = b"\x82\x86\x84\x01\x01a";
 const POST: &[u8] = b"\x83\x86\x84\x01\x01a";
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const ENHANCE_YOUR_CALM: u32 = 11;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
 
 /// Sends the beginning, then the flood until nobody takes it any more; the code of the GOAWAY.
 async fn flood(rig: &Rig, begin: Vec<u8>, mut next: impl FnMut(u32) -> Vec<u8>) -> Option<u32> {
@@ -34,8 +26,7 @@ async fn flood(rig: &Rig, begin: Vec<u8>, mut next: impl FnMut(u32) -> Vec<u8>) 
         let _ = read.read_to_end(&mut seen).await;
         goaway(&seen)
     });
-    let mut bytes = PREFACE.to_vec();
-    bytes.extend(frame(4, 0, 0, &[]));
+    let mut bytes = opening();
     bytes.extend(begin);
     for n in 0..300 {
         for m in 0..1000 {
@@ -95,19 +86,25 @@ async fn floods_end_with_goaway_and_others_are_served() {
     let mut rig = rig("").await;
     let backend = serve(&mut rig);
     let mut good = Client::new(&rig).await;
-    let open = frame(1, END_HEADERS, 1, POST);
+    let open = frame(HEADERS, END_HEADERS, 1, POST);
     type Next = fn(u32) -> Vec<u8>;
     let floods: [(&str, Vec<u8>, Next); 8] = [
-        ("SETTINGS", vec![], |_| frame(4, 0, 0, &[])),
-        ("PING", vec![], |_| frame(6, 0, 0, &[0; 8])),
-        ("PRIORITY", vec![], |_| frame(2, 0, 1, &[0, 0, 0, 0, 1])),
-        ("empty DATA", open.clone(), |_| frame(0, 0, 1, &[])),
-        ("WINDOW_UPDATE", open, |_| frame(8, 0, 1, &[0, 0, 0, 1])),
+        ("SETTINGS", vec![], |_| frame(SETTINGS, 0, 0, &[])),
+        ("PING", vec![], |_| frame(PING, 0, 0, &[0; 8])),
+        ("PRIORITY", vec![], |_| {
+            frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])
+        }),
+        ("empty DATA", open.clone(), |_| frame(DATA, 0, 1, &[])),
+        ("WINDOW_UPDATE", open, |_| {
+            frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1])
+        }),
         ("unknown frames", vec![], |_| frame(0xfa, 0, 0, &[])),
-        ("CONTINUATION", frame(1, 0, 1, GET), |_| frame(9, 0, 1, &[])),
+        ("CONTINUATION", frame(HEADERS, 0, 1, GET), |_| {
+            frame(CONTINUATION, 0, 1, &[])
+        }),
         ("rapid reset", vec![], |n| {
-            let mut pair = frame(1, END_HEADERS | END_STREAM, 2 * n + 1, GET);
-            pair.extend(frame(3, 0, 2 * n + 1, &8u32.to_be_bytes()));
+            let mut pair = frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, GET);
+            pair.extend(frame(RST_STREAM, 0, 2 * n + 1, &8u32.to_be_bytes()));
             pair
         }),
     ];
@@ -166,30 +163,34 @@ async fn provoked_resets_end_the_connection_and_reach_no_backend() {
     type Provoke = fn(u32) -> Vec<u8>;
     let ways: [(&str, Provoke); 4] = [
         ("window overflow", |stream| {
-            let mut frames = frame(1, END_HEADERS | END_STREAM, stream, GET);
-            frames.extend(frame(8, 0, stream, &0x7fff_ffff_u32.to_be_bytes()));
+            let mut frames = frame(HEADERS, END_HEADERS | END_STREAM, stream, GET);
+            frames.extend(frame(
+                WINDOW_UPDATE,
+                0,
+                stream,
+                &0x7fff_ffff_u32.to_be_bytes(),
+            ));
             frames
         }),
         ("content beyond its length", |stream| {
             let head = [POST, b"\x0f\x0d\x01\x31"].concat();
-            let mut frames = frame(1, END_HEADERS, stream, &head);
-            frames.extend(frame(0, END_STREAM, stream, b"22"));
+            let mut frames = frame(HEADERS, END_HEADERS, stream, &head);
+            frames.extend(frame(DATA, END_STREAM, stream, b"22"));
             frames
         }),
         ("trailers without an end", |stream| {
-            let mut frames = frame(1, END_HEADERS, stream, POST);
-            frames.extend(frame(1, END_HEADERS, stream, b"\x00\x01x\x01y"));
+            let mut frames = frame(HEADERS, END_HEADERS, stream, POST);
+            frames.extend(frame(HEADERS, END_HEADERS, stream, b"\x00\x01x\x01y"));
             frames
         }),
         ("field of a connection", |stream| {
             let head = [GET, b"\x00\x0aconnection\x05close"].concat();
-            frame(1, END_HEADERS | END_STREAM, stream, &head)
+            frame(HEADERS, END_HEADERS | END_STREAM, stream, &head)
         }),
     ];
     for (name, provoke) in ways {
         let mut stream = TcpStream::connect(rig.address).await.unwrap();
-        let mut bytes = PREFACE.to_vec();
-        bytes.extend(frame(4, 0, 0, &[]));
+        let mut bytes = opening();
         let mut seen = Vec::new();
         let mut ended = (0, None);
         for batch in 0..20 {
@@ -225,8 +226,7 @@ async fn decoded_headers_of_a_connection_are_bounded() {
     assert_eq!(answer(good.get("/").await).await.text(), "here");
     let before = rig.memory();
     // `content-length: 1000`, and what is 62 in the dynamic table once it is there.
-    let mut bytes = PREFACE.to_vec();
-    bytes.extend(frame(4, 0, 0, &[]));
+    let mut bytes = opening();
     for n in 0..STREAMS {
         let mut head = [POST, b"\x0f\x0d\x041000"].concat();
         if n == 0 {
@@ -236,7 +236,7 @@ async fn decoded_headers_of_a_connection_are_bounded() {
         }
         let missing = 15 - usize::from(n == 0);
         head.extend(vec![0xbe; missing]);
-        bytes.extend(frame(1, END_HEADERS, 2 * n + 1, &head));
+        bytes.extend(frame(HEADERS, END_HEADERS, 2 * n + 1, &head));
     }
     let mut attackers = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -274,11 +274,10 @@ async fn decoded_headers_of_a_connection_are_bounded() {
 
 /// `header_timeout`: a preface, or a header block, that never ends.
 #[tokio::test]
-async fn what_never_ends_is_ended() {
+async fn preface_or_head_that_never_ends_is_ended_by_header_timeout() {
     let rig = rig("header_timeout = \"300ms\"").await;
-    let mut block = PREFACE.to_vec();
-    block.extend(frame(4, 0, 0, &[]));
-    block.extend(frame(1, 0, 1, GET));
+    let mut block = opening();
+    block.extend(frame(HEADERS, 0, 1, GET));
     let mut part = block.clone();
     part.truncate(part.len() - 3);
     for (bytes, code) in [
@@ -299,14 +298,13 @@ async fn what_never_ends_is_ended() {
 #[tokio::test]
 async fn streams_beyond_the_limit_are_refused() {
     let rig = rig("max_concurrent_streams = 2").await;
-    let mut bytes = PREFACE.to_vec();
-    bytes.extend(frame(4, 0, 0, &[]));
+    let mut bytes = opening();
     for stream in [1, 3, 5] {
-        bytes.extend(frame(1, END_HEADERS | END_STREAM, stream, GET));
+        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream, GET));
     }
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
     stream.write_all(&bytes).await.unwrap();
-    let refused = frame(3, 0, 5, &7u32.to_be_bytes());
+    let refused = frame(RST_STREAM, 0, 5, &7u32.to_be_bytes());
     let mut seen = Vec::new();
     while !seen.windows(refused.len()).any(|window| window == refused) {
         assert!(soon(stream.read_buf(&mut seen)).await.unwrap() > 0);
@@ -317,7 +315,11 @@ async fn streams_beyond_the_limit_are_refused() {
         backend.head().await;
         served.push(backend);
     }
-    assert!(!rig.backends[0].is_called(super::client::A_MOMENT).await);
+    assert!(
+        !rig.backends[0]
+            .is_called(lameduck_rig::h2_client::A_MOMENT)
+            .await
+    );
 }
 
 /// 10,000 requests on one connection, a third of them cancelled at any moment: nothing is left behind.
@@ -399,14 +401,13 @@ async fn request_is_measured_from_its_header_block_s_first_byte() {
     let mut rig = rig("").await;
     let served = serve(&mut rig);
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
-    let mut bytes = PREFACE.to_vec();
-    bytes.extend(frame(4, 0, 0, &[]));
-    bytes.extend(frame(1, END_STREAM, 1, &GET[..3]));
+    let mut bytes = opening();
+    bytes.extend(frame(HEADERS, END_STREAM, 1, &GET[..3]));
     stream.write_all(&bytes).await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
     // Another request right behind it is not taken for as slow.
-    let mut bytes = frame(9, END_HEADERS, 1, &GET[3..]);
-    bytes.extend(frame(1, END_STREAM | END_HEADERS, 3, GET));
+    let mut bytes = frame(CONTINUATION, END_HEADERS, 1, &GET[3..]);
+    bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, 3, GET));
     stream.write_all(&bytes).await.unwrap();
     let lines = rig.access_log(2).await;
     let mut durations: Vec<f64> = lines

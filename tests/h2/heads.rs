@@ -4,9 +4,9 @@ use http::{HeaderMap, Method, Request};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::client::{Client, answer, get, post, rig, try_answer};
-use super::rig::{Rig, Setup};
-use super::wire::{field, has};
+use lameduck_rig::h2_client::{Client, answer, get, post, rig, try_answer};
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wire::{field, has};
 
 #[tokio::test]
 async fn a_request_and_its_response_go_through() {
@@ -157,7 +157,7 @@ async fn responses_without_a_body_end_with_their_head() {
         let backend = backend.as_mut().unwrap();
         backend.head().await;
         backend.send(head).await;
-        let response = super::client::soon(response).await.unwrap();
+        let response = lameduck_rig::h2_client::soon(response).await.unwrap();
         assert_eq!(response.status(), status, "{method}");
         assert!(response.body().is_end_stream(), "{method} {head}");
     }
@@ -180,7 +180,10 @@ async fn interim_responses_are_passed_on() {
         .await;
     for (status, link) in [(103, true), (100, false)] {
         let interim = std::future::poll_fn(|cx| response.poll_informational(cx));
-        let interim = super::client::soon(interim).await.unwrap().unwrap();
+        let interim = lameduck_rig::h2_client::soon(interim)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(interim.status(), status);
         assert_eq!(interim.headers().contains_key("link"), link);
     }
@@ -219,7 +222,11 @@ async fn what_http1_has_two_readings_of_is_refused() {
             request.uri()
         );
     }
-    assert!(!rig.backends[0].is_called(super::client::A_MOMENT).await);
+    assert!(
+        !rig.backends[0]
+            .is_called(lameduck_rig::h2_client::A_MOMENT)
+            .await
+    );
     rig.access_log(count).await;
     assert_eq!(rig.limited("max_uri").await, 1);
     assert_eq!(rig.limited("max_header").await, 1);
@@ -249,7 +256,11 @@ async fn fields_of_the_connection_are_refused() {
         let error = try_answer(response).await.unwrap_err();
         assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR), "{name}");
     }
-    assert!(!rig.backends[0].is_called(super::client::A_MOMENT).await);
+    assert!(
+        !rig.backends[0]
+            .is_called(lameduck_rig::h2_client::A_MOMENT)
+            .await
+    );
     let mut request = get("/");
     request
         .headers_mut()
@@ -277,7 +288,7 @@ async fn http1_is_spoken_on_the_same_listener() {
     let rig = rig("").await;
     let mut client = rig.client().await;
     client.send("G").await;
-    tokio::time::sleep(super::client::A_MOMENT).await;
+    tokio::time::sleep(lameduck_rig::h2_client::A_MOMENT).await;
     client.send("ET / HTTP/1.0\r\n\r\n").await;
     let mut backend = rig.backends[0].accept().await;
     backend.head().await;

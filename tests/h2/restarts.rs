@@ -1,21 +1,20 @@
 //! The promise, over HTTP/2: real instances and real signals, and an oracle that knows what arrived where.
 
-use std::path::Path;
 use std::time::Duration;
 
 use lameduck::tools::demo::instance::{DemoInstance, Program};
-use lameduck::tools::demo::oracle::{Evidence, LoadAccount};
+use lameduck::tools::demo::oracle::LoadAccount;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 use lameduck::tools::demo::roll;
 use lameduck::tools::demo::scratch::ScratchDir;
 
+use lameduck_rig::oracle;
+use lameduck_rig::place::exe;
+use lameduck_rig::wait::until;
+
 use super::load::Load;
 
 const STREAMS: usize = 100;
-
-fn exe() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_lameduck"))
-}
 
 fn settings() -> ProxySettings {
     ProxySettings {
@@ -25,34 +24,16 @@ fn settings() -> ProxySettings {
 }
 
 async fn instances(scratch: &ScratchDir) -> Vec<DemoInstance> {
-    let mut instances = Vec::new();
-    for n in 1..=3 {
-        let program = Program::built_in(exe());
-        let launched = DemoInstance::launch(&format!("app-{n}"), &program, scratch.path()).await;
-        instances.push(launched.unwrap());
-    }
-    instances
+    oracle::launch(oracle::names(3), &Program::built_in(exe()), scratch.path()).await
 }
 
 async fn until_more(load: &Load, count: u64) {
     let target = load.done() + count;
-    for _ in 0..2000 {
-        if load.done() >= target {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the load stands still at {} of {target}", load.done());
+    until("the load to go on", async || load.done() >= target).await;
 }
 
 async fn account(load: Load, instances: &[DemoInstance]) -> LoadAccount {
-    let sent = load.stop().await;
-    let lives = instances.iter().flat_map(|one| one.lives().unwrap());
-    LoadAccount::of(&Evidence {
-        sent,
-        lives: lives.collect(),
-        ..Evidence::default()
-    })
+    oracle::account(load.stop().await, oracle::lives_of(instances))
 }
 
 /// 100 streams on one connection, through the restart of every instance.

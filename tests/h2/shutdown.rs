@@ -6,8 +6,8 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::Builder;
 
-use super::client::{A_MOMENT, Client, answer, piece, rest, rig, soon, try_answer};
-use super::rig::Rig;
+use lameduck_rig::h2_client::{A_MOMENT, Client, answer, piece, rest, rig, soon, try_answer};
+use lameduck_rig::proxy::Rig;
 
 async fn wait_until_lame(rig: &Rig) {
     for _ in 0..1000 {
@@ -47,7 +47,7 @@ async fn a_lame_duck_serves_and_says_goaway() {
 
 /// It finishes what is in flight, closes what is idle, and is gone the instant nothing is left.
 #[tokio::test]
-async fn it_goes_when_nothing_is_left() {
+async fn proxy_exits_when_no_stream_is_left() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
     let idle = Client::new(&rig).await;
     let mut client = Client::new(&rig).await;
@@ -76,7 +76,7 @@ async fn what_a_slow_client_has_yet_to_take_is_waited_for() {
     let response = client.get("/").await;
     let mut backend = rig.backends[0].accept().await;
     backend.head().await;
-    let data = super::wire::pattern(20_000);
+    let data = lameduck_rig::wire::pattern(20_000);
     backend
         .send(format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
@@ -97,7 +97,7 @@ async fn what_a_slow_client_has_yet_to_take_is_waited_for() {
 
 /// At the deadline a stream that still waits is reset.
 #[tokio::test]
-async fn what_is_left_at_the_deadline_is_cut() {
+async fn stream_that_is_open_at_the_deadline_is_cut() {
     let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"500ms\"").await;
     let mut client = Client::new(&rig).await;
     let waiting = client.get("/").await;
@@ -133,7 +133,10 @@ async fn a_request_that_crosses_the_goaway_is_served() {
         rig.terminate();
         let mut crossing = Vec::new();
         // The client begins requests until it hears of it.
-        while let Ok((response, _)) = client.try_begin(super::client::get("/"), true).await {
+        while let Ok((response, _)) = client
+            .try_begin(lameduck_rig::h2_client::get("/"), true)
+            .await
+        {
             crossing.push(response);
             tokio::task::yield_now().await;
             if crossing.len() == 50 {
@@ -207,7 +210,9 @@ async fn a_stream_without_progress_ends() {
     let windows = &mut Builder::new();
     windows.initial_window_size(10);
     let mut client = Client::with(&rig, windows).await;
-    let (response, mut body) = client.begin(super::client::post("/"), false).await;
+    let (response, mut body) = client
+        .begin(lameduck_rig::h2_client::post("/"), false)
+        .await;
     body.send_data(Bytes::from_static(b"x"), false).unwrap();
     let late = soon(response).await.unwrap();
     assert_eq!(late.status(), 408);

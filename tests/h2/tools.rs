@@ -4,10 +4,10 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::client::rig;
 use super::floods::serve;
-use super::rig::{Rig, Setup};
-use super::setting::skip;
+use lameduck_rig::h2_client::rig;
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::setting::skip;
 
 /// Runs a tool; `None`: this machine lacks it.
 async fn run(tool: &str, arguments: &[&str]) -> Option<String> {
@@ -16,7 +16,7 @@ async fn run(tool: &str, arguments: &[&str]) -> Option<String> {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    match super::client::soon(output).await {
+    match lameduck_rig::h2_client::soon(output).await {
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             let errors = String::from_utf8_lossy(&output.stderr);

@@ -7,10 +7,10 @@ use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::Request;
 
-use super::client::{Client, answer, piece, rest, rig, soon};
-use super::rig::Rig;
 use super::upgrade::{bare, masked, switching};
-use super::wire::{Wire, field, has};
+use lameduck_rig::h2_client::{Client, answer, piece, rest, rig, soon};
+use lameduck_rig::proxy::Rig;
+use lameduck_rig::wire::{Wire, field, has};
 
 fn connect(protocol: &'static str) -> Request<()> {
     Request::connect("http://a/ws")
@@ -41,7 +41,7 @@ async fn websocket(rig: &Rig, client: &mut Client) -> (SendStream<Bytes>, RecvSt
 }
 
 #[tokio::test]
-async fn a_websocket_goes_through() {
+async fn websocket_over_http2_carries_both_directions() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
     let (mut up, mut down, mut backend) = websocket(&rig, &mut client).await;
@@ -68,7 +68,7 @@ async fn a_websocket_goes_through() {
 }
 
 #[tokio::test]
-async fn a_reset_is_a_break_for_the_backend() {
+async fn reset_of_a_websocket_stream_closes_the_backends_connection() {
     let rig = rig("").await;
     let mut client = Client::new(&rig).await;
     let (mut up, _down, mut backend) = websocket(&rig, &mut client).await;

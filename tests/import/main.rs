@@ -7,9 +7,6 @@
 mod guards;
 mod hostile;
 mod peer;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 
 use std::path::{Path, PathBuf};
 

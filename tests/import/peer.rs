@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{SITES, setting};
+use lameduck_rig::setting;
+
+use super::SITES;
 
 fn nginx() -> Option<std::path::PathBuf> {
     let libraries = std::fs::read_dir("target/peers-venv/lib").ok()?;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
 
-use super::rig::Rig;
-use super::wire::Wire;
-use crate::setting::{proving, say, skip};
+use lameduck_rig::proxy::Rig;
+use lameduck_rig::setting::{proving, say, skip};
+use lameduck_rig::wire::Wire;
 
 /// Requests to each server, one at a time.
 const REQUESTS: usize = 200;

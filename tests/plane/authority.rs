@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::wire::PATIENCE;
+use lameduck_rig::wire::PATIENCE;
 
 /// One version alone.
 pub static TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];

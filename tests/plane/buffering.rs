@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{Rig, Setup};
-use super::wire::Wire;
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf";
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig};
-use super::wire::{Wire, pattern};
+use lameduck_rig::proxy::{GET, Rig};
+use lameduck_rig::wire::{Wire, pattern};
 
 const SIZE: usize = 20 << 20;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lameduck::tools::demo::admin;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::rig::{GET, Rig, Setup};
+use lameduck_rig::proxy::{GET, Rig, Setup};
 
 async fn register(rig: &Rig, name: &str, address: &str) -> (u16, String) {
     let body = serde_json::json!({ "address": address, "wait": "10s" });

@@ -1,7 +1,7 @@
 //! How many connections a client may have, and how many requests a connection.
 
-use super::rig::{GET, Rig, Setup};
-use super::wire::{Ended, Wire};
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::{Ended, Wire};
 
 async fn rig(server: &'static str) -> Rig {
     Rig::new(Setup {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig, Setup};
+use lameduck_rig::proxy::{GET, Rig, Setup};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
 
@@ -110,7 +110,7 @@ async fn a_refused_request_waits_for_the_listener() {
         .await
         .unwrap()
         .unwrap();
-    let mut backend = super::wire::Wire::new(stream);
+    let mut backend = lameduck_rig::wire::Wire::new(stream);
     assert_eq!(backend.request().await.text(), "body");
     backend.answer("x").await;
     assert_eq!(client.response().await.text(), "x");

@@ -5,8 +5,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::rig::{Rig, Setup};
-use super::wire::{PATIENCE, Wire};
+use lameduck_rig::process::unread_in_queues;
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wire::{PATIENCE, Wire};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
 
@@ -136,22 +137,8 @@ async fn a_get_in_a_dying_accept_queue_goes_elsewhere() {
 
 /// Waits until an established connection of that listener holds something unread.
 async fn unread_in_queue(address: std::net::SocketAddr) {
-    let std::net::IpAddr::V4(ip) = address.ip() else {
-        unreachable!()
-    };
-    let local = format!(
-        "{:08X}:{:04X}",
-        u32::from_ne_bytes(ip.octets()),
-        address.port()
-    );
     for _ in 0..1000 {
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let is_unread = |line: &str| {
-            // sl, local address, remote address, state (01: established), tx_queue:rx_queue
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            fields[1] == local && fields[3] == "01" && !fields[4].ends_with(":00000000")
-        };
-        if table.lines().any(is_unread) {
+        if unread_in_queues(address).contains(&true) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,9 +1,9 @@
 //! Two races that other proxies have lost, run over and over: a switch of protocols that comes at once, and the end of a
 //! chunked body that comes by itself.
 
-use super::rig::Rig;
 use super::upgrade::{SWITCHING, WEBSOCKET, bare, masked};
-use super::wire::Wire;
+use lameduck_rig::proxy::Rig;
+use lameduck_rig::wire::Wire;
 
 /// A 101 with the first frames in the same segment: behind the request, or before a byte of it was read.
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::rig::{GET, Rig, Setup};
 use super::upgrade::{bare, masked, websocket};
-use super::wire::Ended;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Ended;
 
 /// `drained` comes when the request in flight is over, not before, and the connection is closed by then.
 #[tokio::test]

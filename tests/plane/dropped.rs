@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use super::rig::Rig;
 use super::upgrade::{SWITCHING, WEBSOCKET};
+use lameduck_rig::proxy::Rig;
 
 /// One second of silence, six questions a second apart: a peer is noticed to be gone after 7 s.
 const KEEPALIVE: &str = "tcp_keepalive = \"1s\"";
@@ -145,11 +145,14 @@ impl Lab {
     async fn new(test: &str, server: &str) -> Option<Self> {
         let hosts = (Host::new(), Host::new(), Host::new());
         let (Some(proxy_host), Some(client_host), Some(backend_host)) = hosts else {
-            super::setting::skip(test, "the right to make network namespaces, and unshare(1)");
+            lameduck_rig::setting::skip(
+                test,
+                "the right to make network namespaces, and unshare(1)",
+            );
             return None;
         };
         if !link(&proxy_host, &client_host, 1) || !link(&proxy_host, &backend_host, 2) {
-            super::setting::skip(test, "ip(8), nsenter(1) and veth links");
+            lameduck_rig::setting::skip(test, "ip(8), nsenter(1) and veth links");
             return None;
         }
         let listener = backend_host.within(|| TcpListener::bind("10.98.2.2:0").unwrap());
@@ -159,7 +162,7 @@ impl Lab {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         tokio::spawn(serve(listener, upgraded));
         let mut command = proxy_host.command();
-        command.arg(env!("CARGO_BIN_EXE_lameduck"));
+        command.arg(lameduck_rig::place::exe());
         let pool = format!(
             "[[pool.backend]]\naddress = \"{address}\"\n[pool.health]\nrise = 1\n\
              [pool.drain]\nclose_spread = \"100ms\"\n[pool.upstream]\nread_timeout = \"{}\"",

@@ -1,7 +1,7 @@
 //! Uploads: answers that come before their end, and clients that don't send it.
 
-use super::rig::{Rig, Setup};
-use super::wire::{Ended, pattern};
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wire::{Ended, pattern};
 
 const UPLOAD: usize = 10 << 20;
 

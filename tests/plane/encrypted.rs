@@ -8,8 +8,8 @@ use lameduck::registry::view::PoolView;
 use tokio_rustls::TlsAcceptor;
 
 use super::authority::{Authority, Identity, Server, TLS12, TLS13, shake_hands};
-use super::rig::{GET, Rig, Setup};
-use super::wire::Wire;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
@@ -407,7 +407,7 @@ async fn a_handshake_that_takes_too_long_goes_elsewhere() {
 }
 
 #[tokio::test]
-async fn probes_shake_hands_too() {
+async fn health_check_of_a_tls_pool_speaks_tls() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     for kind in ["http", "tcp"] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

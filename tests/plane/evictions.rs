@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::rig::{GET, Rig, Setup};
-use super::wire::Wire;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 /// Every request on every connection is answered so, for as long as the test runs.
 fn serve(rig: &mut Rig, answer: &'static str) {
@@ -119,7 +119,7 @@ async fn timeouts(rig: &Rig, count: usize, row: u32) {
 
 /// A starved machine: nobody answers a probe in time, and everybody still serves.
 #[tokio::test]
-async fn timeouts_everywhere_evict_nobody() {
+async fn timeouts_of_all_backends_evict_none() {
     let mut rig = Rig::new(Setup {
         backends: 3,
         pool: QUICK,

@@ -1,6 +1,6 @@
 //! Who a request comes from, where trusted proxies stand between.
 
-use super::rig::{Rig, Setup};
+use lameduck_rig::proxy::{Rig, Setup};
 
 async fn rig(tables: &'static str) -> Rig {
     Rig::new(Setup {

@@ -1,7 +1,7 @@
 //! Where messages end, and what becomes of those whose end is doubtful.
 
-use super::rig::{GET, Rig};
-use super::wire::{Ended, Wire, field, has};
+use lameduck_rig::proxy::{GET, Rig};
+use lameduck_rig::wire::{Ended, Wire, field, has};
 
 async fn answered_with(rig: &Rig, response: impl AsRef<[u8]>) -> (Wire, Wire) {
     let (client, mut backend) = rig.get().await;

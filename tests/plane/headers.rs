@@ -1,7 +1,7 @@
 //! Heads as the backend and the client receive them.
 
-use super::rig::{Rig, Setup};
-use super::wire::{Message, Wire, field, has};
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wire::{Message, Wire, field, has};
 
 /// What the backend receives for these bytes.
 async fn received(rig: &Rig, request: &str) -> String {
@@ -145,7 +145,7 @@ async fn asked(client: &mut Wire, line: &str, host: &str) -> Message {
 /// Routes go by host and by path, on one client connection.
 #[tokio::test]
 async fn routes_go_by_host_and_path() {
-    let (backends, port) = super::rig::backends(2).await;
+    let (backends, port) = lameduck_rig::backend::backends(2).await;
     let dir = tempfile::tempdir().unwrap();
     let health = format!(
         "[pool.health]\nport = {port}\npath = \"/health\"\nrise = 1\nfast_interval = \"10ms\""

@@ -1,6 +1,5 @@
 //! Health checks over gRPC, against grpcio's own health service.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -11,7 +10,9 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::authority::Authority;
-use super::rig::Rig;
+use lameduck_rig::place::{in_venv, root};
+use lameduck_rig::proxy::Rig;
+use lameduck_rig::setting::skip;
 
 /// A gRPC server in Python.
 struct App {
@@ -24,14 +25,12 @@ struct App {
 impl App {
     /// `None` where grpcio is missing.
     async fn start(arguments: &[&str]) -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = root.join("target/grpc-venv/bin/python");
-        if !python.exists() {
-            super::setting::skip("gRPC health checks", "grpcio (run tests/setup.sh)");
+        let Some(python) = in_venv("grpc-venv", "python") else {
+            skip("gRPC health checks", "grpcio (run tests/setup.sh)");
             return None;
-        }
+        };
         let mut child = Command::new(python)
-            .arg(root.join("tests/apps/health.py"))
+            .arg(root().join("tests/apps/health.py"))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -116,7 +115,7 @@ async fn a_server_that_serves_no_more_is_drained_before_it_stops() {
 }
 
 #[tokio::test]
-async fn the_same_over_tls() {
+async fn grpc_health_over_tls_follows_what_the_app_says() {
     let authority = Authority::new();
     authority.shown("app", &authority.identity("127.0.0.1"));
     let [cert, key] = ["app.pem", "app.key"].map(|name| authority.dir().join(name));

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
-use super::rig::{GET, Rig, Setup, backends};
-use super::wire::Wire;
+use lameduck_rig::backend::backends;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 async fn rig(pool: &'static str) -> Rig {
     Rig::new(Setup {
@@ -158,7 +159,7 @@ async fn bytes_are_bounded() {
 
 /// Many that wait are all let go.
 #[tokio::test]
-async fn everybody_is_let_go() {
+async fn all_held_requests_are_let_go_when_a_backend_is_ready() {
     let rig = Rig::one().await;
     rig.begin_drain(0, "5s", "resumed").await;
     let mut clients = Vec::new();

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::rig::Rig;
+use lameduck_rig::proxy::Rig;
 
 /// Answers each connection's first bytes in HTTP/1.0, and closes it.
 async fn answer_in_http10(listener: TcpListener) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig};
-use super::wire::has;
+use lameduck_rig::proxy::{GET, Rig};
+use lameduck_rig::wire::has;
 
 const EXPECTING: &str =
     "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::rig::{Rig, Setup};
-use super::wire::Wire;
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -147,7 +147,7 @@ async fn somebody_whom_nobody_knows_has_no_address() {
 }
 
 #[tokio::test]
-async fn probes_are_nobodys() {
+async fn health_check_of_a_pool_with_proxy_protocol_has_a_header_without_client() {
     for (version, expected) in [
         ("v1", b"PROXY UNKNOWN\r\n".to_vec()),
         ("v2", [SIGNATURE, &[0x20, 0, 0, 0]].concat()),

@@ -2,8 +2,8 @@
 
 use lameduck::registry::view::InFlight;
 
-use super::rig::Rig;
 use super::upgrade::websocket;
+use lameduck_rig::proxy::Rig;
 
 const EVENTS: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig, Setup};
-use super::wire::{Wire, pattern};
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::{Wire, pattern};
 
 const SHARE: &str = "[pool.hold]\nmax_bytes = \"64KiB\"\ntimeout = \"60s\"";
 

@@ -1,6 +1,6 @@
 //! Bounds, and requests that are refused.
 
-use super::rig::{GET, Rig, Setup};
+use lameduck_rig::proxy::{GET, Rig, Setup};
 
 /// `max_connections`: one more is told so at once, and there is room again when one leaves.
 #[tokio::test]

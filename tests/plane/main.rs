@@ -35,12 +35,8 @@ mod races;
 mod rates;
 mod reasons;
 mod rebound;
-mod rig;
 mod room;
 mod routes;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod shutdown;
 mod threads;
 mod timeouts;
@@ -48,4 +44,3 @@ mod total;
 mod upgrade;
 mod vanished;
 mod weights;
-mod wire;

@@ -1,8 +1,8 @@
 //! Offers to switch protocols: whose are passed on, which, and what becomes of bytes behind one that is refused.
 
-use super::rig::Rig;
 use super::upgrade::{SWITCHING, WEBSOCKET};
-use super::wire::{Wire, field, has};
+use lameduck_rig::proxy::Rig;
+use lameduck_rig::wire::{Wire, field, has};
 
 fn switching(protocol: &str) -> String {
     format!(

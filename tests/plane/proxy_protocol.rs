@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig, Setup};
-use super::wire::{Message, Wire};
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::{Message, Wire};
 
 /// In front of the tables of `[headers]` that each test has: the key of the rig's listener.
 macro_rules! tables {
@@ -149,7 +149,7 @@ async fn an_untrusted_source_is_closed_counted_and_logged() {
 
 /// What is no header is no client: closed, counted by what is wrong with it, and logged.
 #[tokio::test]
-async fn what_is_no_header_is_refused() {
+async fn connection_without_a_proxy_header_is_closed() {
     let rig = rig("", LOOPBACK).await;
     let overlong = format!("PROXY UNKNOWN {}\r\n", "x".repeat(92));
     let mut huge = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff".to_vec();

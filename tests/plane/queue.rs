@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::rig::{GET, Rig, Setup};
+use lameduck_rig::process::unread_in_queues;
+use lameduck_rig::proxy::{GET, Rig, Setup};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
 
@@ -20,7 +21,7 @@ async fn rig(backends: usize, pool: &'static str) -> Rig {
 }
 
 /// Two POSTs, one to each backend: the second one serves, the first one has its own in its queue when this returns.
-async fn one_in_the_queue(rig: &Rig) -> Vec<super::wire::Wire> {
+async fn one_in_the_queue(rig: &Rig) -> Vec<lameduck_rig::wire::Wire> {
     let clients = vec![rig.ask(POST).await, rig.ask(POST).await];
     // An answer before the second request has come would leave the choice to chance.
     rig.until("one each", |pool| {
@@ -35,7 +36,7 @@ async fn one_in_the_queue(rig: &Rig) -> Vec<super::wire::Wire> {
 }
 
 /// Both are answered, the one from the queue by the second backend too.
-async fn both_answered(rig: &Rig, clients: Vec<super::wire::Wire>) {
+async fn both_answered(rig: &Rig, clients: Vec<lameduck_rig::wire::Wire>) {
     let mut again = rig.backends[1].accept().await;
     assert_eq!(again.request().await.text(), "body");
     again.answer_and_close("x").await;
@@ -49,26 +50,9 @@ async fn both_answered(rig: &Rig, clients: Vec<super::wire::Wire>) {
 
 /// Waits until a connection is established with this listener; nothing has been sent on any of them.
 async fn queued(address: SocketAddr) {
-    let std::net::IpAddr::V4(ip) = address.ip() else {
-        unreachable!()
-    };
-    let local = format!(
-        "{:08X}:{:04X}",
-        u32::from_ne_bytes(ip.octets()),
-        address.port()
-    );
     for _ in 0..1000 {
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let mut ours = table.lines().filter_map(|line| {
-            // sl, local address, remote address, state (01: established), tx_queue:rx_queue
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            (fields[1] == local && fields[3] == "01").then(|| fields[4].to_owned())
-        });
-        if let Some(queues) = ours.next() {
-            assert!(
-                queues.ends_with(":00000000"),
-                "something was sent: {queues}"
-            );
+        if let Some(is_unread) = unread_in_queues(address).first() {
+            assert!(!is_unread, "something was sent");
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -151,7 +135,7 @@ async fn a_retry_that_nobody_accepts_uses_up_no_attempt() {
     queued(addresses[1 - index]).await;
     let (_, listener) = dying.remove(0);
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-    let mut backend = super::wire::Wire::new(listener.accept().await.unwrap().0);
+    let mut backend = lameduck_rig::wire::Wire::new(listener.accept().await.unwrap().0);
     backend.head().await;
     backend.answer("x").await;
     assert_eq!(client.response().await.text(), "x");

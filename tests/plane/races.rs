@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::rig::Rig;
-use super::wire::PATIENCE;
+use lameduck_rig::proxy::Rig;
+use lameduck_rig::wire::PATIENCE;
 
 /// What the backend does with what has arrived by the moment when it closes.
 #[derive(Debug, Clone, Copy)]
@@ -377,8 +376,7 @@ async fn a_post_that_was_read_is_never_sent_again() {
     );
     if proving {
         assert!(outcome.proven > 0, "{outcome:?}");
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../prove");
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = lameduck_rig::place::prove();
         std::fs::write(dir.join("races.md"), outcome.to_string()).unwrap();
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::rig::{GET, Rig, Setup};
-use super::wire::{Ended, PATIENCE, Wire};
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::{Ended, PATIENCE, Wire};
 
 async fn rig(server: &'static str) -> Rig {
     Rig::new(Setup {

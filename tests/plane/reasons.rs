@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::rig::{GET, Rig, Setup};
+use lameduck_rig::proxy::{GET, Rig, Setup};
 
 const HEALTH: &str = "[pool.health]\npath = \"/health\"\ninterval = \"100ms\"\nfast_interval = \"50ms\"\nabsent_after = \"1s\"";
 

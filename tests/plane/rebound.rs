@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::bounds::app;
-use super::rig::Rig;
-use super::wire::PATIENCE;
+use lameduck_rig::proxy::Rig;
+use lameduck_rig::wire::PATIENCE;
 
 const CLIENTS: usize = 6;
 
@@ -144,7 +144,7 @@ async fn refused_reload_to_an_overlapping_address_leaves_everything_as_it_was() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_families_of_a_port_are_listened_on_beside_each_other() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        return super::setting::skip("both families of a port", "IPv6");
+        return lameduck_rig::setting::skip("both families of a port", "IPv6");
     }
     let rig = proxy().await;
     let port = rig.address.port();
@@ -176,7 +176,7 @@ async fn both_families_of_a_port_are_listened_on_beside_each_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_families_of_a_port_are_listened_on_from_the_start() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        return super::setting::skip("both families of a port", "IPv6");
+        return lameduck_rig::setting::skip("both families of a port", "IPv6");
     }
     let pool = format!(
         "[[pool.backend]]\naddress = \"{}\"\n[pool.health]\nrise = 1\n",

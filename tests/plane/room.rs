@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::rig::{GET, Rig, Setup};
-use super::wire::Wire;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 async fn rig(backends: usize) -> Rig {
     Rig::new(Setup {
@@ -55,7 +55,7 @@ async fn who_waits_is_let_in_in_order_and_at_once() {
 
 /// Who comes later does not go first, however often there is room.
 #[tokio::test]
-async fn late_comers_queue_up() {
+async fn request_behind_a_queue_waits_its_turn() {
     let rig = rig(1).await;
     let (mut busy, mut backend) = rig.get().await;
     let mut waiting = ask_for(&rig, 1).await;

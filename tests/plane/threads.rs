@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig, Setup};
+use lameduck_rig::proxy::{GET, Rig, Setup};
 
 async fn rig(server: &'static str) -> Rig {
     Rig::new(Setup {
@@ -50,7 +50,7 @@ async fn a_kept_connection_serves_every_thread() {
 
 /// One that waits for its backend takes a thread's time from nobody, whichever thread it is on.
 #[tokio::test]
-async fn who_waits_holds_up_nobody() {
+async fn held_request_blocks_no_other_of_its_thread() {
     let rig = rig("threads = 2").await;
     let mut waiting = Vec::new();
     for _ in 0..8 {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig, Setup};
-use super::wire::{Ended, PATIENCE};
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::{Ended, PATIENCE};
 
 async fn rig(pool: &'static str) -> Rig {
     Rig::new(Setup {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{GET, Rig};
-use super::wire::{Ended, Wire, has, pattern};
+use lameduck_rig::proxy::{GET, Rig};
+use lameduck_rig::wire::{Ended, Wire, has, pattern};
 
 pub const WEBSOCKET: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 pub const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -173,7 +173,7 @@ async fn a_websocket_ends_when_its_client_has() {
 
 /// What a backend has said last arrives, though it takes nothing more from a client that still talks.
 #[tokio::test]
-async fn last_words_arrive() {
+async fn bytes_before_the_end_of_a_tunnel_arrive() {
     let (rig, mut arrived) = super::hold::unix().await;
     let mut client = rig.ask(WEBSOCKET).await;
     let mut backend = arrived.recv().await.unwrap();

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use super::rig::{GET, Rig, Setup};
 use super::upgrade::{SWITCHING, WEBSOCKET, websocket};
-use super::wire::Wire;
+use lameduck_rig::proxy::{GET, Rig, Setup};
+use lameduck_rig::wire::Wire;
 
 /// A connection whose end is lost: no FIN goes out. From then on nobody is there; the kernel answers the first question
 /// with a reset. False: that needs the right to do so.

@@ -1,6 +1,7 @@
 //! What a backend's weight means to a running proxy.
 
-use super::rig::{GET, Rig, backends};
+use lameduck_rig::backend::backends;
+use lameduck_rig::proxy::{GET, Rig};
 
 /// Not even where nothing else is ready: `weight = 0` is no share at all, until a reload gives it one.
 #[tokio::test]

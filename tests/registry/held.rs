@@ -107,7 +107,7 @@ async fn one_that_is_slow_to_ask_is_let_go_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_left_behind_however_often_it_flips() {
+async fn held_requests_are_all_answered_while_the_pool_flips() {
     let rig = Rig::new(&pool("", &[TWO[0]]));
     let mut all = tokio::task::JoinSet::new();
     for round in 0..60 {

@@ -22,7 +22,7 @@ async fn deregister(rig: &Rig, name: &'static str, request: DrainRequest) -> Wai
 }
 
 #[tokio::test]
-async fn it_starts_closed_and_is_shown() {
+async fn registered_backend_starts_closed_and_is_listed() {
     let mut rig = Rig::new(&pool("", &[]));
     let view = rig.register("api-0", 4000).await.unwrap();
     assert_eq!(
@@ -184,7 +184,7 @@ async fn one_that_leaves_is_gone_at_the_deadline_too() {
 }
 
 #[tokio::test]
-async fn what_leaves_is_not_resumed() {
+async fn leaving_backend_cannot_be_resumed() {
     let rig = Rig::new(&pool("", &[]));
     rig.register("api-0", 4000).await.unwrap();
     rig.ready("api-0").await;

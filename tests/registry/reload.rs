@@ -200,7 +200,7 @@ async fn other_policies_take_effect() {
 }
 
 #[tokio::test]
-async fn a_registered_backend_survives() {
+async fn registered_backend_survives_a_reload() {
     let rig = Rig::two().await;
     rig.register("api-0", 4000).await.unwrap();
     rig.ready("api-0").await;
@@ -232,7 +232,7 @@ async fn a_registered_backend_that_is_configured_now_is_the_same() {
 }
 
 #[tokio::test]
-async fn a_drain_survives() {
+async fn drain_survives_a_reload() {
     let rig = Rig::two().await;
     rig.drain("a").await.unwrap();
     rig.apply(&pool("[pool.upstream]\nmax_in_flight = 3\n", &TWO))

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use lameduck::tools::demo::instance::{DemoInstance, Program};
 use lameduck::tools::demo::load::Load;
-use lameduck::tools::demo::oracle::{Evidence, LoadAccount};
+use lameduck::tools::demo::oracle::LoadAccount;
 use lameduck::tools::demo::scratch::ScratchDir;
+
+use lameduck_rig::oracle;
 
 use super::rig::exe;
 
@@ -19,12 +21,8 @@ impl Apps {
     /// Starts one for each name.
     pub async fn start(names: &[&str]) -> Self {
         let scratch = ScratchDir::new("lameduck-tls-apps").unwrap();
-        let mut instances = Vec::new();
-        for name in names {
-            let program = Program::built_in(exe());
-            let instance = DemoInstance::launch(name, &program, scratch.path()).await;
-            instances.push(instance.unwrap());
-        }
+        let program = Program::built_in(exe());
+        let instances = oracle::launch(names, &program, scratch.path()).await;
         Self {
             instances,
             _scratch: scratch,
@@ -39,13 +37,8 @@ impl Apps {
 
     /// Ends the load: nothing was lost, reached a stopping instance, or was delivered twice.
     pub async fn clean_account(&self, load: Load) -> LoadAccount {
-        let sent = load.stop().await;
-        let lives = self.instances.iter().flat_map(|one| one.lives().unwrap());
-        let account = LoadAccount::of(&Evidence {
-            sent,
-            lives: lives.collect(),
-            ..Evidence::default()
-        });
+        let lives = oracle::lives_of(&self.instances);
+        let account = oracle::account(load.stop().await, lives);
         assert!(
             account.is_clean() && account.delivered_twice == 0,
             "{account}"

@@ -2,8 +2,8 @@
 
 use rcgen::{DnType, SanType};
 
-use super::pki::{Authority, Client, Pair, replace, subject};
 use super::rig::{Rig, ask, connect, fetch, until};
+use lameduck_rig::certificates::{Authority, Client, Pair, replace, subject};
 
 const REQUIRED: &str = "client_auth = \"required\"\nclient_ca = \"$DIR/ca.pem\"";
 const OPTIONAL: &str = "client_auth = \"optional\"\nclient_ca = \"$DIR/ca.pem\"";
@@ -20,7 +20,7 @@ const FORGED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nX-Client-Cert-Subject
     X-CLIENT-CERT-SAN: DNS:forged\r\nX-Client-Cert: forged\r\nClient-Cert: :Zm9yZ2Vk:\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn the_app_learns_who_it_is_and_nobody_can_forge_it() {
+async fn certificate_names_reach_the_app_and_cannot_be_forged() {
     let rig = Rig::new(OPTIONAL).await;
     let pair = rig.authority.sign_as(&["me.example"], |params| {
         params.distinguished_name = subject("Zoë, the\r\nX-Admin: 1");

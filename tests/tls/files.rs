@@ -6,7 +6,7 @@ use std::process::Command;
 use lameduck::app::check::load;
 use rcgen::{KeyPair, date_time_ymd};
 
-use super::pki::{Authority, Pair, replace};
+use lameduck_rig::certificates::{Authority, Pair, replace};
 
 /// What `check` says of a configuration whose certificate and key are these texts; `None`: they don't exist.
 fn check(dir: &Path, cert: Option<&str>, key: Option<&str>, more: &str) -> Result<String, String> {

@@ -8,12 +8,8 @@ mod clients;
 mod endings;
 mod files;
 mod hostile;
-mod pki;
 mod rig;
 mod scan;
 mod serving;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../shared/setting.rs"]
-mod setting;
 mod swap;
 mod turns;

@@ -16,25 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::pki::{Authority, Client, Pair};
-pub use super::setting::{proving, skip};
-
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The binary under test.
-pub fn exe() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_lameduck"))
-}
-
-/// Waits until `condition` holds.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(tokio::time::Instant::now() < end, "still waiting: {what}");
-        // Nothing tells us when; asking is all there is.
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+use lameduck_rig::certificates::{Authority, Client, Pair};
+pub use lameduck_rig::place::exe;
+pub use lameduck_rig::setting::{proving, skip};
+pub use lameduck_rig::wait::{PATIENCE, until};
 
 /// A proxy, its authority, and its files.
 pub struct Rig {
@@ -88,7 +73,7 @@ impl Rig {
             .sign(&["localhost"])
             .write(&dir.join("cert.pem"), &dir.join("key.pem"));
         let signers = authority.pem.clone() + &list(&authority);
-        super::pki::replace(&dir.join("ca.pem"), &signers);
+        lameduck_rig::certificates::replace(&dir.join("ca.pem"), &signers);
         let proxy = Self::start(&dir, tls, listener, server, backends).await;
         Self {
             authority,

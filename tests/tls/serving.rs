@@ -7,8 +7,8 @@ use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::pki::{Authority, Client};
 use super::rig::{PATIENCE, Rig, ask, connect, fetch, get, read_to_end, until};
+use lameduck_rig::certificates::{Authority, Client};
 
 type Versions = &'static [&'static rustls::SupportedProtocolVersion];
 static ONLY_12: Versions = &[&TLS12];

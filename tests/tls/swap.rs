@@ -7,8 +7,8 @@ use lameduck::tools::demo::load::{Load, LoadPlan};
 use rustls::ClientConfig;
 
 use super::apps::Apps;
-use super::pki::{Authority, Client, replace};
 use super::rig::{Rig, connect, fetch, proving, until};
+use lameduck_rig::certificates::{Authority, Client, replace};
 
 /// Handshakes from the start, one after the other, none of them resumed.
 async fn shake_hands(

@@ -8,6 +8,8 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use lameduck_rig::process::is_stopped;
+
 use super::rig::{Rig, connect, until};
 
 /// New clients; together a fifth of a second of arithmetic, or more.
@@ -25,12 +27,8 @@ async fn a_request_does_not_wait_for_all_handshakes() {
         coming.push(TcpStream::connect(rig.address()).await.unwrap());
     }
     let process = rig.proxy.process();
-    let stat = format!("/proc/{}/stat", process.pid());
     process.signal(libc::SIGSTOP).unwrap();
-    until("it to stand still", async || {
-        std::fs::read_to_string(&stat).unwrap().contains(") T ")
-    })
-    .await;
+    until("it to stand still", async || is_stopped(process.pid())).await;
     let name = ServerName::try_from("localhost").unwrap();
     for client in &mut coming {
         let mut hello = Vec::new();

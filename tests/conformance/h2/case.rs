@@ -1,8 +1,8 @@
 //! A case: which frames the client sends, how the backend answers (in HTTP/1.1), what must come of it.
 
-use super::frame::*;
-use super::hpack;
 use crate::case::{Act, Reply};
+use lameduck_rig::frames::*;
+use lameduck_rig::hpack;
 
 /// The stream of a case's request, unless it says otherwise.
 pub const STREAM: u32 = 1;

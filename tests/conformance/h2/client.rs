@@ -11,13 +11,13 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, timeout_at};
 
 use super::case::{Case, case};
-use super::frame::*;
-use super::hpack::{self, Field};
 use super::plain_path;
 use crate::backend::{Backend, OWN};
 use crate::case::Act;
 use crate::client::Ended;
 use crate::message::shown;
+use lameduck_rig::frames::*;
+use lameduck_rig::hpack::{self, Field};
 
 /// How long an end is waited for: longer than the proxies' own timeouts, which are 2 s.
 pub const PATIENCE: Duration = Duration::from_secs(6);
@@ -247,12 +247,12 @@ impl Client {
     fn frame(&mut self, frame: Frame) {
         let stream = frame.stream;
         match frame.kind {
-            SETTINGS if !frame.has(ACK) => {
-                self.due.extend(super::frame::frame(SETTINGS, ACK, 0, b""))
-            }
+            SETTINGS if !frame.has(ACK) => self
+                .due
+                .extend(lameduck_rig::frames::frame(SETTINGS, ACK, 0, b"")),
             PING if !frame.has(ACK) => {
                 self.due
-                    .extend(super::frame::frame(PING, ACK, 0, &frame.payload));
+                    .extend(lameduck_rig::frames::frame(PING, ACK, 0, &frame.payload));
             }
             GOAWAY => self.got.goaway = Some(frame.number(4)),
             DATA => {

@@ -2,11 +2,11 @@
 
 use super::case::{Case, Outcome, STREAM, Upstream};
 use super::client::End;
-use super::frame::{NO_ERROR, code_name};
 use super::run::Evidence;
 use crate::backend::Received;
 use crate::message::{Head, shown};
 use crate::table::request;
+use lameduck_rig::frames::{NO_ERROR, code_name};
 
 /// Compares; what is otherwise, in words.
 pub fn judge(case: &Case, evidence: &Evidence) -> Result<(), String> {

@@ -9,8 +9,7 @@
 pub mod case;
 pub mod client;
 mod corpus;
-pub mod frame;
-pub mod hpack;
+mod hpack;
 mod judge;
 mod run;
 mod table;
@@ -21,7 +20,7 @@ use crate::corpora;
 fn plain_path(path: &str) -> Vec<u8> {
     let mut fields = case::PLAIN;
     fields[3].1 = path;
-    hpack::block(&fields)
+    lameduck_rig::hpack::block(&fields)
 }
 
 /// All cases against lameduck: each one must come out as it says.

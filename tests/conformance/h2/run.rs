@@ -44,7 +44,7 @@ impl fmt::Display for Evidence {
                 shown(fields.join("; ").as_bytes())
             )?;
         }
-        let code = self.got.goaway.map(super::frame::code_name);
+        let code = self.got.goaway.map(lameduck_rig::frames::code_name);
         writeln!(
             f,
             "   connection: {:?} {}",

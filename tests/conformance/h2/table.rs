@@ -1,15 +1,14 @@
 //! docs/conformance-h2.md: themes, counts, and what nginx and HAProxy do otherwise, and why.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use super::case::{Case, STREAM};
 use super::client::End;
-use super::frame::code_name;
 use super::judge;
 use super::run::Evidence;
 use crate::corpora::{self, Run};
 use crate::table::{are_known, distinct, short, titles};
+use lameduck_rig::frames::code_name;
 
 /// Where the table is kept.
 pub const PAGE: &str = "docs/conformance-h2.md";
@@ -109,7 +108,7 @@ impl corpora::Table<Case> for Table {
     /// Writes `target/conformance-h2.md` and, with all that was received, `target/conformance-h2.txt`; and the page itself if
     /// that was asked for.
     fn write(&self) {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
+        let target = lameduck_rig::place::target();
         std::fs::write(target.join("conformance-h2.md"), self.markdown()).unwrap();
         std::fs::write(target.join("conformance-h2.txt"), &self.evidence).unwrap();
         if std::env::var_os("LAMEDUCK_BLESS").is_some_and(|value| value == "1") {

@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 use crate::backend::Backend;
 use crate::case::Reply;
 use crate::front::Protocol;
-use crate::h2::frame::{
+use lameduck_rig::frames::{
     ACK, CONTINUATION, END_HEADERS, END_STREAM, Frame, HEADERS, PING, PREFACE, SETTINGS, frame,
     settings,
 };
-use crate::h2::hpack::{DynamicTable, block, read_raw};
+use lameduck_rig::hpack::{DynamicTable, block, read_raw};
 
 /// The backend; stops when it is dropped.
 pub enum EchoBackend {

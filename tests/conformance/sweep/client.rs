@@ -10,9 +10,9 @@ use tokio::time::timeout;
 use crate::front::Protocol;
 use crate::h2::case::{PLAIN, case};
 use crate::h2::client::{Client, End, PATIENCE};
-use crate::h2::frame::{END_HEADERS, END_STREAM, HEADERS, code_name, frame};
-use crate::h2::hpack::literal;
 use crate::message::{Body, Head};
+use lameduck_rig::frames::{END_HEADERS, END_STREAM, HEADERS, code_name, frame};
+use lameduck_rig::hpack::literal;
 
 /// What a question got.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,9 +14,9 @@ use std::fmt::Write as _;
 use futures_util::future::join_all;
 
 use super::front::{Protocol, Target, Way};
-use super::setting::skip;
 use backend::EchoBackend;
 use client::{TargetAnswer, TargetAsker};
+use lameduck_rig::setting::skip;
 use table::SweepTable;
 
 /// Whose answers are compared.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::path::Path;
 
 use super::{Place, Spelling, SweepOutcome, SweepRun, TARGETS, TargetQuestion, WAYS};
 use crate::front::{Protocol, Way};
@@ -87,7 +86,7 @@ impl SweepTable {
             let cells = row.cells.join(" | ");
             let _ = writeln!(text, "| {} | {} | {cells} |", row.bytes, row.ways);
         }
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
+        let target = lameduck_rig::place::target();
         std::fs::write(target.join("conformance-targets.md"), text).unwrap();
     }
 }

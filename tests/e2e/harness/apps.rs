@@ -1,6 +1,5 @@
 //! The apps that are restarted.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use lameduck::tools::demo::instance::Program;
@@ -74,7 +73,7 @@ impl App {
 }
 
 fn node(script: &str) -> Option<Program> {
-    let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps");
+    let apps = lameduck_rig::place::root().join("tests/apps");
     let version = Command::new("node")
         .arg("--version")
         .stdout(Stdio::null())

@@ -8,9 +8,9 @@ use lameduck::tools::demo::instance::DemoInstance;
 use lameduck::tools::demo::process::ChildProcess;
 use lameduck::tools::demo::proxy::{DemoProxy, ProxySettings};
 
-pub use super::peer::Kind;
-use super::peer::free_address;
 use super::{Bench, exe, until};
+pub use lameduck_rig::peers::Kind;
+use lameduck_rig::ports::free_address;
 
 /// What clients connect to.
 pub enum Front {

@@ -2,8 +2,6 @@
 
 pub mod apps;
 pub mod front;
-pub mod peer;
-pub mod results;
 pub mod stops;
 pub mod streams;
 pub mod supervisor;
@@ -16,21 +14,34 @@ use std::time::Duration;
 use lameduck::tools::demo::instance::{DemoInstance, Program};
 use lameduck::tools::demo::oracle::{Evidence, LoadAccount, Sent};
 use lameduck::tools::demo::scratch::ScratchDir;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-pub use crate::setting::{proving, skip};
 use apps::App;
 use front::Front;
+use lameduck_rig::oracle;
+pub use lameduck_rig::place::exe;
+pub use lameduck_rig::setting::{proving, skip};
+pub use lameduck_rig::wait::until_within as until;
 
-/// The binary under test.
-pub fn exe() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_lameduck"))
+/// A test's right to load the machine, for as long as it is held.
+pub type Turn = SemaphorePermit<'static>;
+
+/// How many tests may be under load at once: each keeps a core half busy.
+const TURNS: u32 = 2;
+
+/// Permits are given in the order in which they were asked for, so a test that takes all of them gets them.
+static LOADS: Semaphore = Semaphore::const_new(TURNS as usize);
+
+/// Waits for this test's turn among those that count what was lost: two of them run side by side.
+pub async fn turn() -> Turn {
+    LOADS.acquire().await.unwrap()
 }
 
-/// Waits for this test's turn: those under load don't run side by side.
-pub async fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    TURN.lock().await
+/// Waits until no other test is under load: for tests that judge times, memory or processor time, and those that stop an app
+/// without telling the proxy, where the moment decides what can be saved. Those of Oxmgr's order and of advised files, too:
+/// beside another load, an old process once took longer to end than Oxmgr waits.
+pub async fn turn_alone() -> Turn {
+    LOADS.acquire_many(TURNS).await.unwrap()
 }
 
 /// How much load, and how long.
@@ -84,14 +95,7 @@ impl Bench {
     /// The same, of any program.
     pub async fn of(program: &Program, count: usize) -> Self {
         let scratch = ScratchDir::new("lameduck-e2e").unwrap();
-        let mut instances = Vec::new();
-        for n in 1..=count {
-            instances.push(
-                DemoInstance::launch(&format!("app-{n}"), program, scratch.path())
-                    .await
-                    .unwrap(),
-            );
-        }
+        let instances = oracle::launch(oracle::names(count), program, scratch.path()).await;
         Self { instances, scratch }
     }
 
@@ -102,11 +106,7 @@ impl Bench {
 
     /// Everything that is known of the run.
     pub async fn evidence(&self, sent: Vec<Sent>, front: &Front) -> Evidence {
-        let lives = self
-            .instances
-            .iter()
-            .flat_map(|instance| instance.lives().unwrap())
-            .collect();
+        let lives = oracle::lives_of(&self.instances);
         let (held, retried) = match front {
             Front::Lameduck(proxy) => proxy.counts().await.unwrap(),
             Front::Peer { .. } | Front::Direct(_) => (None, None),
@@ -129,19 +129,6 @@ pub fn failures(access_log: &Path) -> String {
         .take(20)
         .collect::<Vec<_>>()
         .join("\n")
-}
-
-/// Waits until `condition` holds, asking every 10 ms; panics with `what` after `patience`.
-pub async fn until(what: &str, patience: Duration, mut condition: impl AsyncFnMut() -> bool) {
-    let end = tokio::time::Instant::now() + patience;
-    while !condition().await {
-        assert!(
-            tokio::time::Instant::now() < end,
-            "still waiting after {patience:?}: {what}"
-        );
-        // Nothing tells us when; asking is all there is.
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// One request on a connection of its own: status and body.

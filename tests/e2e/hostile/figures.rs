@@ -7,7 +7,8 @@ use lameduck::rt::syscall::monotonic_ns;
 use lameduck::tools::demo::oracle::{DemoRequestKind, Sent};
 
 use crate::harness::front::Front;
-use crate::harness::watch::{Sample, Watch, children, cpu_ms, look};
+use crate::harness::watch::{Sample, Watch, look};
+use lameduck_rig::process::{children, cpu_ms_with_children as cpu_ms};
 
 /// The promise: the 99th percentile grows by this at most.
 const PROMISE: f64 = 1.5;

@@ -6,11 +6,15 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lameduck_rig::frames::{
+    DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, PREFACE, RST_STREAM, frame,
+    settings, window_update,
+};
+use lameduck_rig::hpack::{literal, string};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,8 +26,8 @@ use super::encrypted::certificates;
 use super::figures::{Part, Spells};
 use super::{PEERS, Scene, comes_back, load, name, set_up};
 use crate::harness::front::Kind;
-use crate::harness::watch::{children, cpu_ms};
-use crate::harness::{proving, turn};
+use crate::harness::{proving, turn_alone};
+use lameduck_rig::process::{children, cpu_ms_with_children as cpu_ms, status_kib};
 
 /// Before an attack, while it stands, and after it.
 const QUIET: Duration = Duration::from_secs(3);
@@ -67,41 +71,6 @@ const STREAMS: u32 = 128;
 const RESETS: u32 = 1_000;
 /// Requests of one connection are numbered from its first one's; none has more.
 pub const IDS: u64 = 1_000;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// A number of HPACK, behind these bits (RFC 7541 §5.1).
-fn number(bits: u8, prefix: u32, mut value: usize) -> Vec<u8> {
-    let most = (1 << prefix) - 1;
-    if value < most {
-        return vec![bits | value as u8];
-    }
-    let mut out = vec![bits | most as u8];
-    value -= most;
-    while value >= 128 {
-        out.push(value as u8 | 128);
-        value >>= 7;
-    }
-    out.push(value as u8);
-    out
-}
-
-fn text(value: &[u8]) -> Vec<u8> {
-    [&number(0, 7, value.len())[..], value].concat()
-}
-
-/// A field that is not put into the table.
-fn field(name: &str, value: &str) -> Vec<u8> {
-    [&[0][..], &text(name.as_bytes()), &text(value.as_bytes())].concat()
-}
 
 impl Attack {
     fn is_http2(self) -> bool {
@@ -169,16 +138,13 @@ impl Attack {
             Self::Untaken(count) => (STREAMS, count, None),
             _ => (RESETS, 0, None),
         };
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         // Nobody's answer may begin to flow.
-        let mut settings = 4u16.to_be_bytes().to_vec();
         let window: u32 = if matches!(self, Self::Untaken(_)) {
             0
         } else {
             65_535
         };
-        settings.extend(window.to_be_bytes());
-        bytes.extend(frame(4, 0, 0, &settings));
+        let mut bytes = [PREFACE, &settings(&[(INITIAL_WINDOW_SIZE, window)])].concat();
         for n in 0..count {
             let stream = 2 * n + 1;
             let mut head = match length {
@@ -187,27 +153,28 @@ impl Attack {
             };
             head.extend(b"\x01\x09localhost");
             if let Some(length) = length {
-                head.extend(field("content-length", length));
+                head.extend(literal(b"content-length", length.as_bytes()));
             }
-            head.extend(field("x-demo-id", &(id + u64::from(n)).to_string()));
+            let id = (id + u64::from(n)).to_string();
+            head.extend(literal(b"x-demo-id", id.as_bytes()));
             for m in 0..references {
                 match (n, m) {
                     (0, 0) => {
-                        head.extend([&[0x40][..], &text(b"x"), &text(&[b'a'; 3900])].concat());
+                        head.extend([&[0x40][..], &string(b"x"), &string(&[b'a'; 3900])].concat());
                     }
                     _ => head.push(0xbe),
                 }
             }
             let ended = if length.is_none() { END_STREAM } else { 0 };
-            bytes.extend(frame(1, END_HEADERS | ended, stream, &head));
+            bytes.extend(frame(HEADERS, END_HEADERS | ended, stream, &head));
             match self {
                 Self::Streams => {
-                    bytes.extend(frame(0, 0, stream, &[b'a'; 8_000]));
-                    bytes.extend(frame(0, 0, stream, &[b'a'; 7_999]));
+                    bytes.extend(frame(DATA, 0, stream, &[b'a'; 8_000]));
+                    bytes.extend(frame(DATA, 0, stream, &[b'a'; 7_999]));
                 }
-                Self::Resets => bytes.extend(frame(3, 0, stream, &8u32.to_be_bytes())),
+                Self::Resets => bytes.extend(frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())),
                 Self::Overflows => {
-                    bytes.extend(frame(8, 0, stream, &0x7fff_ffff_u32.to_be_bytes()));
+                    bytes.extend(window_update(stream, 0x7fff_ffff));
                 }
                 _ => {}
             }
@@ -283,17 +250,8 @@ struct Outcome {
 /// Memory of a proxy's processes that only they have, in MiB: code that is used for the first time is not kept for anybody.
 fn resident(pid: u32) -> f64 {
     let all = [pid].into_iter().chain(children(pid));
-    let kib: u64 = all.filter_map(anonymous).sum();
+    let kib: u64 = all.filter_map(|pid| status_kib(pid, "RssAnon")).sum();
     kib as f64 / 1024.0
-}
-
-/// `RssAnon` of proc_pid_status(5), in KiB.
-fn anonymous(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 async fn attacked(form: Attack, connections: usize, peer: Option<Kind>) -> Option<Outcome> {
@@ -365,7 +323,7 @@ async fn attacked(form: Attack, connections: usize, peer: Option<Kind>) -> Optio
 /// A few of them, and everybody else is served; the process keeps no more than its bounds allow, and gives it back.
 #[tokio::test]
 async fn decoded_headers_are_bounded_and_given_back() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let outcome = attacked(Attack::References(15), 20, None).await.unwrap();
     // Without a bound: 128 × 58.5 KiB on each connection, 146 MiB. With it, half a MiB of heads is kept on each.
     assert!((5.0..30.0).contains(&outcome.most), "{outcome:?}");
@@ -379,7 +337,7 @@ async fn memory_under_attack_in_figures() {
     if !proving() {
         return;
     }
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let mut table = String::from(
         "|attack|connections, each sending|proxy|MiB kept|MiB 5 s after|CPU, ms|good traffic's p99 before, under it, ms|lost|reached an app|\n\
          |-|-|-|-|-|-|-|-|-|\n",
@@ -447,7 +405,6 @@ async fn memory_under_attack_in_figures() {
 
 /// After each attack: a failure later on must not cost the figures so far.
 fn write_table(table: &str) {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../prove");
-    std::fs::create_dir_all(&dir).unwrap();
+    let dir = lameduck_rig::place::prove();
     std::fs::write(dir.join("memory.md"), table).unwrap();
 }

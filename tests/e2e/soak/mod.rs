@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use crate::harness::apps::App;
 use crate::harness::streams::Streams;
 use crate::harness::watch::{self, Watch};
-use crate::harness::{exe, skip, turn, until};
+use crate::harness::{exe, skip, turn_alone, until};
 use hostile::Hostile;
 use lanes::{Doors, Stage};
 use report::Report;
@@ -92,9 +92,7 @@ fn scale() -> Scale {
 
 /// Where the figures go.
 fn out() -> PathBuf {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../prove");
-    std::fs::create_dir_all(&dir).unwrap();
-    dir
+    lameduck_rig::place::prove()
 }
 
 /// A proxy's access log.
@@ -166,7 +164,7 @@ async fn stage(dir: &Path, scale: Scale) -> Stage {
 
 #[tokio::test]
 async fn chaos() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let scale = scale();
     say(&format!("SOAK_SEED={} for {:?}", scale.seed, scale.run));
     let scratch = ScratchDir::new("lameduck-soak").unwrap();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use lameduck::registry::view::PoolView;
 use lameduck::tools::demo::admin;
+use lameduck_rig::frames::{DATA, frame};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 
 use super::hostile::{FIRST_GET, FIRST_POST, FIRST_UNFINISHED, LONGEST, dribble, sleep};
 use super::lanes::{Doors, Stage};
-use crate::hostile::memory::{Attack, IDS, frame};
+use crate::hostile::memory::{Attack, IDS};
 
 /// A pool without backends: whoever comes is held until they leave, whatever becomes of the apps.
 pub const VACANT: &str = "[[pool]]\nname = \"vacant\"\n[pool.hold]\ntimeout = \"10s\"\nmax_requests = 64\n\
@@ -313,7 +314,9 @@ async fn multiplexed(
         for _ in 0..rng.u64(2..8) {
             sleep(500).await;
             if let Kind::References(_) = kind {
-                let dripped: Vec<u8> = (0..4).flat_map(|n| frame(0, 0, 2 * n + 1, b"a")).collect();
+                let dripped: Vec<u8> = (0..4)
+                    .flat_map(|n| frame(DATA, 0, 2 * n + 1, b"a"))
+                    .collect();
                 write.write_all(&dripped).await?;
             }
         }

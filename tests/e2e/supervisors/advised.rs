@@ -1,15 +1,12 @@
 //! What `lameduck doctor` says to write instead, pasted into files that know nothing of lameduck: the real supervisors
 //! start it, and restart every instance under load.
 
-use std::path::{Path, PathBuf};
-
-use lameduck::tools::demo::proxy::POOL;
 use lameduck::tools::doctor::{DoctorOptions, Input, examine};
 
 use super::oxmgr::StandIn;
-use super::processes::{pm2_at, python, supervisord_text};
-use super::{Fleet, INSTANCES, PATIENCE, journals, run};
-use crate::harness::{exe, skip, turn};
+use super::processes::{Pm2, Supervisord};
+use super::{Fleet, INSTANCES, journals};
+use crate::harness::{exe, turn_alone};
 
 /// The advice about a file's only process, line by line; nothing is known of lameduck's configuration.
 pub(super) fn advice(name: &str, text: &str) -> Vec<String> {
@@ -58,9 +55,9 @@ fn with_launcher(text: &str) -> String {
 }
 
 async fn pm2_restarts(title: &str, app: impl Fn(&Fleet) -> serde_json::Value) {
-    let _turn = turn().await;
-    let Some(pm2) = pm2_at() else {
-        return skip(title, "node and PM2 (run tests/setup.sh)");
+    let _turn = turn_alone().await;
+    let Some(pm2) = Pm2::found(title) else {
+        return;
     };
     let fleet = Fleet::start("").await;
     let mut file = serde_json::json!({ "apps": [app(&fleet)] });
@@ -78,24 +75,8 @@ async fn pm2_restarts(title: &str, app: impl Fn(&Fleet) -> serde_json::Value) {
         "\"lameduck\"",
         &format!("{:?}", exe().display().to_string()),
     );
-    let config = fleet.scratch.path().join(name);
-    std::fs::write(&config, text).unwrap();
-    let command = |words: &[&str]| {
-        let mut command = fleet.command(&pm2);
-        command
-            .args(words)
-            .env("PM2_HOME", fleet.scratch.path().join("pm2"))
-            .env("CI", "true");
-        command
-    };
-    run(command(&["start"]).arg(&config)).await;
-    fleet
-        .survives(title, async || {
-            run(&mut command(&["restart", "app"])).await;
-            fleet.ready(INSTANCES).await;
-        })
+    pm2.survives(title, &fleet, (name, &text), &["restart"])
         .await;
-    run(&mut command(&["kill"])).await;
 }
 
 #[tokio::test]
@@ -128,12 +109,9 @@ async fn pm2_with_pasted_advice_for_a_shell_s_line_loses_nothing() {
 
 #[tokio::test]
 async fn supervisord_with_pasted_advice_loses_nothing() {
-    let _turn = turn().await;
-    let (Some(daemon), Some(ctl)) = (python("supervisord"), python("supervisorctl")) else {
-        return skip(
-            "supervisord_with_pasted_advice",
-            "supervisord (run tests/setup.sh)",
-        );
+    let _turn = turn_alone().await;
+    let Some(supervisord) = Supervisord::found("supervisord_with_pasted_advice") else {
+        return;
     };
     let fleet = Fleet::start("").await;
     let log = fleet.scratch.path().join("app.log");
@@ -151,30 +129,15 @@ async fn supervisord_with_pasted_advice_loses_nothing() {
     }
     let section = lines.join("\n") + "\n";
     clean("app.conf", &section);
-    let config: PathBuf = fleet.scratch.path().join("supervisord.conf");
-    std::fs::write(
-        &config,
-        supervisord_text(fleet.scratch.path(), &with_launcher(&section)),
-    )
-    .unwrap();
-    let mut command = fleet.command(&daemon);
-    command.arg("-n").arg("-c").arg(&config);
-    let mut daemon = fleet.supervise("supervisord", command);
-    fleet
-        .survives("supervisord, advice", async || {
-            let mut roll = fleet.command(exe());
-            roll.args(["roll", POOL, "--"]).arg(&ctl).arg("-c");
-            run(roll.arg(Path::new(&config)).args(["restart", "app:{name}"])).await;
-        })
+    supervisord
+        .survives("supervisord, advice", &fleet, &with_launcher(&section))
         .await;
-    daemon.signal(libc::SIGTERM).unwrap();
-    daemon.wait(PATIENCE).await.unwrap();
 }
 
 /// Under the stand-in, as the real Oxmgr is not to be had from a registry.
 #[tokio::test]
 async fn oxmgr_s_stand_in_with_pasted_advice_loses_nothing() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let fleet = Fleet::start("").await;
     let file = format!(
         "version = 1\n[[apps]]\nname = \"app\"\ncommand = \"{}\"\ninstances = {INSTANCES}\n\

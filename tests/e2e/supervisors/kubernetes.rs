@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command as StdCommand;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +18,8 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Fleet, PATIENCE, account, free_addresses, journals, run};
-use crate::harness::results::{Row, record};
 use crate::harness::{exe, get, proving, skip, turn, until};
+use lameduck_rig::results::{Row, record};
 
 /// How long it takes until clients no longer come to a pod that is to end.
 const PROPAGATION: Duration = Duration::from_secs(2);
@@ -33,9 +33,9 @@ struct Manifest {
 impl Manifest {
     /// Read as the API server would; `None` without the tools for it.
     fn read(file: &str) -> Option<Self> {
-        let python = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../schemas-venv/bin/python");
+        let python = lameduck_rig::place::in_venv("schemas-venv", "python")?;
         let script = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1])))))";
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes");
+        let path = lameduck_rig::place::root().join("deploy/kubernetes");
         let output = StdCommand::new(python)
             .args(["-c", script])
             .arg(path.join(file))

@@ -16,16 +16,17 @@ use std::time::Duration;
 use lameduck::registry::view::PoolView;
 use lameduck::rt::syscall::kill;
 use lameduck::tools::demo::admin;
-use lameduck::tools::demo::journal;
 use lameduck::tools::demo::load::{Load, LoadPlan};
-use lameduck::tools::demo::oracle::{Evidence, Life, LoadAccount, Sent};
+use lameduck::tools::demo::oracle::{Evidence, LoadAccount, Sent};
 use lameduck::tools::demo::process::ChildProcess;
 use lameduck::tools::demo::proxy::{DemoProxy, POOL, ProxySettings};
 use lameduck::tools::demo::scratch::ScratchDir;
 use tokio::process::Command;
 
-use crate::harness::results::{Row, record};
 use crate::harness::{exe, proving, until};
+use lameduck_rig::oracle;
+use lameduck_rig::ports::free_addresses;
+use lameduck_rig::results::{Row, record};
 
 /// The environment variable by which a fleet's processes are found.
 const MARK: &str = "LAMEDUCK_FLEET";
@@ -157,7 +158,7 @@ impl Fleet {
 
     /// Processes of the app that have come to their end in order.
     fn exited(&self) -> usize {
-        let lives = lives(&journals(&self.scratch));
+        let lives = oracle::lives_in(&journals(&self.scratch));
         lives.iter().filter(|life| life.exited.is_some()).count()
     }
 }
@@ -184,30 +185,8 @@ fn journals(scratch: &ScratchDir) -> PathBuf {
     scratch.path().join("journals")
 }
 
-/// What the apps wrote down, one life for each process. Nobody but the app sees the signal of a supervisor.
-fn lives(journals: &Path) -> Vec<Life> {
-    let life = |path: PathBuf| {
-        let lines = journal::read(&path).unwrap();
-        let instant = |event| Some(lines.iter().find(|line| line.event == event)?.t);
-        let arrival = |line: &journal::JournalLine| Some((line.id.as_ref()?.parse().ok()?, line.t));
-        Life {
-            name: path.file_stem().unwrap().to_string_lossy().into_owned(),
-            signalled: instant("signalled"),
-            exited: instant("exit"),
-            arrivals: lines.iter().filter_map(arrival).collect(),
-        }
-    };
-    let files = std::fs::read_dir(journals).unwrap();
-    files.map(|file| life(file.unwrap().path())).collect()
-}
-
 fn evidence(sent: Vec<Sent>, scratch: &ScratchDir) -> Evidence {
-    Evidence {
-        sent,
-        lives: lives(&journals(scratch)),
-        held: None,
-        retried: None,
-    }
+    oracle::evidence(sent, oracle::lives_in(&journals(scratch)))
 }
 
 fn account(sent: Vec<Sent>, scratch: &ScratchDir) -> LoadAccount {
@@ -216,9 +195,7 @@ fn account(sent: Vec<Sent>, scratch: &ScratchDir) -> LoadAccount {
 
 /// A file of `deploy/` with its paths replaced by this machine's; each of them must occur.
 fn deployed(file: &str, replaced: &[(&str, &str)]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("deploy")
-        .join(file);
+    let path = lameduck_rig::place::root().join("deploy").join(file);
     let mut text = std::fs::read_to_string(&path).unwrap();
     for (shipped, here) in replaced {
         assert!(text.contains(shipped), "deploy/{file} has no {shipped:?}");
@@ -244,13 +221,4 @@ async fn run(command: &mut StdCommand) -> Output {
         String::from_utf8_lossy(&output.stderr)
     );
     output
-}
-
-/// Addresses that were free a moment ago, for instances whose ports are written into files.
-fn free_addresses(count: usize) -> Vec<SocketAddr> {
-    // All are held until all are found: the same one must not come twice.
-    let held: Vec<_> = (0..count)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    held.iter().map(|l| l.local_addr().unwrap()).collect()
 }

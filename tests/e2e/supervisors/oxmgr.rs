@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::processes::installed;
 use super::{Fleet, INSTANCES, run};
-use crate::harness::turn;
-use crate::setting::say;
+use crate::harness::turn_alone;
+use lameduck_rig::setting::say;
 
 /// What the stand-in reads of an Oxfile.
 #[derive(Deserialize)]
@@ -148,7 +148,7 @@ impl<'a> StandIn<'a> {
 
 #[tokio::test]
 async fn oxmgr_stand_in_restarts() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let fleet = Fleet::start("").await;
     let mut daemon = StandIn::start(&fleet).await;
     fleet
@@ -163,7 +163,7 @@ async fn oxmgr_stand_in_restarts() {
 /// The overlap: the new process starts and becomes ready, then the old one gets its signal.
 #[tokio::test]
 async fn oxmgr_stand_in_reloads() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let fleet = Fleet::start("").await;
     let mut daemon = StandIn::start(&fleet).await;
     fleet
@@ -177,7 +177,7 @@ async fn oxmgr_stand_in_reloads() {
 
 #[tokio::test]
 async fn oxmgr() {
-    let _turn = turn().await;
+    let _turn = turn_alone().await;
     let Some(oxmgr) = installed("oxmgr") else {
         // Not to be had from a registry: no failure even in CI.
         say("oxmgr: skipped: needs oxmgr on the PATH; its stand-in was tested");

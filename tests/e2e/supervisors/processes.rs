@@ -14,14 +14,86 @@ use lameduck::tools::demo::proxy::POOL;
 use super::{Fleet, INSTANCES, PATIENCE, evidence, run};
 use crate::harness::{exe, skip, turn};
 
-/// Where tests/setup.sh puts PM2.
-pub(super) fn pm2_at() -> Option<PathBuf> {
-    let pm2 = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/node_modules/.bin/pm2");
-    pm2.is_file().then_some(pm2)
+/// PM2 with a home of its own, as tests/setup.sh has fetched it.
+pub(super) struct Pm2(PathBuf);
+
+impl Pm2 {
+    /// `None`, aloud, without it.
+    pub fn found(test: &str) -> Option<Self> {
+        let pm2 = lameduck_rig::place::root().join("tests/apps/node_modules/.bin/pm2");
+        if !pm2.is_file() {
+            skip(test, "node and PM2 (run tests/setup.sh)");
+            return None;
+        }
+        Some(Self(pm2))
+    }
+
+    /// One command.
+    pub async fn run(&self, fleet: &Fleet, words: &[&str]) {
+        let mut command = fleet.command(&self.0);
+        command
+            .args(words)
+            .env("PM2_HOME", fleet.scratch.path().join("pm2"))
+            .env("CI", "true");
+        run(&mut command).await;
+    }
+
+    /// Starts the apps of a file of this name, and restarts them under load in one way after the other.
+    pub async fn survives(&self, title: &str, fleet: &Fleet, file: (&str, &str), ways: &[&str]) {
+        let config = fleet.scratch.path().join(file.0);
+        std::fs::write(&config, file.1).unwrap();
+        self.run(fleet, &["start", config.to_str().unwrap()]).await;
+        fleet
+            .survives(title, async || {
+                for way in ways {
+                    self.run(fleet, &[way, "app"]).await;
+                    fleet.ready(INSTANCES).await;
+                }
+            })
+            .await;
+        self.run(fleet, &["kill"]).await;
+    }
+}
+
+/// supervisord and its `supervisorctl`.
+pub(super) struct Supervisord {
+    daemon: PathBuf,
+    ctl: PathBuf,
+}
+
+impl Supervisord {
+    /// `None`, aloud, without it.
+    pub fn found(test: &str) -> Option<Self> {
+        let found = python("supervisord").zip(python("supervisorctl"));
+        if found.is_none() {
+            skip(test, "supervisord (run tests/setup.sh)");
+        }
+        let (daemon, ctl) = found?;
+        Some(Self { daemon, ctl })
+    }
+
+    /// Starts these programs, and rolls the app under load.
+    pub async fn survives(&self, title: &str, fleet: &Fleet, programs: &str) {
+        let config = fleet.scratch.path().join("supervisord.conf");
+        std::fs::write(&config, supervisord_text(fleet.scratch.path(), programs)).unwrap();
+        let mut command = fleet.command(&self.daemon);
+        command.arg("-n").arg("-c").arg(&config);
+        let mut daemon = fleet.supervise("supervisord", command);
+        fleet
+            .survives(title, async || {
+                // As deploy/README.md has it: a roll drains, and the launcher finds that done.
+                let mut roll = fleet.command(exe());
+                roll.args(["roll", POOL, "--"]).arg(&self.ctl).arg("-c");
+                run(roll.arg(&config).args(["restart", "app:{name}"])).await;
+            })
+            .await;
+        daemon.signal(libc::SIGTERM).unwrap();
+        daemon.wait(PATIENCE).await.unwrap();
+    }
 }
 
 /// A whole configuration of supervisord's in this directory, around its programs.
-pub(super) fn supervisord_text(dir: &Path, programs: &str) -> String {
+fn supervisord_text(dir: &Path, programs: &str) -> String {
     let dir = dir.display();
     format!(
         "[supervisord]\nnodaemon=true\nuser=root\nlogfile={dir}/supervisord.log\npidfile={dir}/supervisord.pid\n\
@@ -31,12 +103,9 @@ pub(super) fn supervisord_text(dir: &Path, programs: &str) -> String {
     )
 }
 
-/// Where tests/setup.sh puts what comes from PyPI.
-pub(super) fn python(program: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("../supervisors-venv/bin")
-        .join(program);
-    path.is_file().then_some(path)
+/// What tests/setup.sh has fetched from PyPI.
+fn python(program: &str) -> Option<PathBuf> {
+    lameduck_rig::place::in_venv("supervisors-venv", program)
 }
 
 /// A program on the PATH.
@@ -62,58 +131,26 @@ fn service(fleet: &Fleet, shipped: &str, name: &str, files: &[&str]) -> PathBuf 
 #[tokio::test]
 async fn pm2() {
     let _turn = turn().await;
-    let Some(pm2) = pm2_at() else {
-        return skip("pm2", "node and PM2 (run tests/setup.sh)");
+    let Some(pm2) = Pm2::found("pm2") else {
+        return;
     };
     let fleet = Fleet::start("").await;
-    let config = fleet.scratch.path().join("ecosystem.config.cjs");
-    std::fs::write(&config, fleet.deployed("pm2/ecosystem.config.cjs")).unwrap();
-    let command = |words: &[&str]| {
-        let mut command = fleet.command(&pm2);
-        command
-            .args(words)
-            .env("PM2_HOME", fleet.scratch.path().join("pm2"))
-            .env("CI", "true");
-        command
-    };
-    run(command(&["start"]).arg(&config)).await;
-    fleet
-        .survives("PM2", async || {
-            run(&mut command(&["restart", "app"])).await;
-            fleet.ready(INSTANCES).await;
-            run(&mut command(&["reload", "app"])).await;
-        })
+    let file = fleet.deployed("pm2/ecosystem.config.cjs");
+    let file = ("ecosystem.config.cjs", file.as_str());
+    pm2.survives("PM2", &fleet, file, &["restart", "reload"])
         .await;
-    run(&mut command(&["kill"])).await;
 }
 
 #[tokio::test]
 async fn supervisord() {
     let _turn = turn().await;
-    let (Some(daemon), Some(ctl)) = (python("supervisord"), python("supervisorctl")) else {
-        return skip("supervisord", "supervisord (run tests/setup.sh)");
+    let Some(supervisord) = Supervisord::found("supervisord") else {
+        return;
     };
     let fleet = Fleet::start("").await;
-    let config = fleet.scratch.path().join("supervisord.conf");
     // Its own expansions know `%`, and none of our paths has one.
-    let text = supervisord_text(
-        fleet.scratch.path(),
-        &fleet.deployed("supervisord/app.conf"),
-    );
-    std::fs::write(&config, text).unwrap();
-    let mut command = fleet.command(&daemon);
-    command.arg("-n").arg("-c").arg(&config);
-    let mut daemon = fleet.supervise("supervisord", command);
-    fleet
-        .survives("supervisord", async || {
-            // As deploy/README.md has it: a roll drains, and the launcher finds that done.
-            let mut roll = fleet.command(exe());
-            roll.args(["roll", POOL, "--"]).arg(&ctl).arg("-c");
-            run(roll.arg(&config).args(["restart", "app:{name}"])).await;
-        })
-        .await;
-    daemon.signal(libc::SIGTERM).unwrap();
-    daemon.wait(PATIENCE).await.unwrap();
+    let programs = fleet.deployed("supervisord/app.conf");
+    supervisord.survives("supervisord", &fleet, &programs).await;
 }
 
 async fn runit(title: &str, fleet: Fleet, directories: Vec<PathBuf>) {

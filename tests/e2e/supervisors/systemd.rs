@@ -8,6 +8,8 @@ use lameduck::tools::demo::process::ChildProcess;
 use tokio::process::Command;
 
 use super::advised::{advice, clean};
+use lameduck_rig::process::child_named;
+
 use super::{Fleet, INSTANCES, deployed, free_addresses, journals};
 use crate::harness::{exe, skip, turn, until};
 
@@ -190,16 +192,6 @@ fn able() -> bool {
         .status();
     unshare.is_ok_and(|status| status.success())
         && std::path::Path::new("/lib/systemd/systemd").exists()
-}
-
-fn child_named(parent: u32, name: &str) -> Option<u32> {
-    let children =
-        std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
-    let mut children = children.split_whitespace();
-    children.find_map(|child| {
-        let comm = std::fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
-        (comm.trim() == name).then(|| child.parse().ok())?
-    })
 }
 
 /// One of the shipped units.

@@ -2,8 +2,8 @@
 
 use crate::case::Reply;
 use crate::h2::case::{Case, case};
-use crate::h2::frame::*;
-use crate::h2::hpack::block;
+use lameduck_rig::frames::*;
+use lameduck_rig::hpack::block;
 
 const RULE: &str = "RFC 9113 §8.5";
 const EXTENDED: &str = "RFC 8441 §4";

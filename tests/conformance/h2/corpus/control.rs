@@ -1,7 +1,7 @@
 //! Frames about the connection.
 
 use crate::h2::case::{Case, case, plain};
-use crate::h2::frame::*;
+use lameduck_rig::frames::*;
 
 pub fn cases() -> Vec<Case> {
     let promise = [&4u32.to_be_bytes()[..], &plain("GET", &[])].concat();

@@ -1,8 +1,8 @@
 //! Names and values.
 
 use crate::h2::case::{Case, case, plain};
-use crate::h2::frame::END_STREAM;
-use crate::h2::hpack::literal;
+use lameduck_rig::frames::END_STREAM;
+use lameduck_rig::hpack::literal;
 
 const NAMES: &str = "RFC 9113 §8.2.1";
 const CONNECTION: &str = "RFC 9113 §8.2.2";

@@ -1,8 +1,8 @@
 //! Much of what costs the sender little (RFC 9113 §10.5).
 
 use crate::h2::case::{Case, case, plain};
-use crate::h2::frame::*;
-use crate::h2::hpack::block;
+use lameduck_rig::frames::*;
+use lameduck_rig::hpack::block;
 
 const RULE: &str = "RFC 9113 §10.5";
 const CALM: &[u32] = &[ENHANCE_YOUR_CALM, PROTOCOL, NO_ERROR, FRAME_SIZE];

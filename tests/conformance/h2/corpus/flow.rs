@@ -1,7 +1,7 @@
 //! Windows.
 
 use crate::h2::case::{Case, case};
-use crate::h2::frame::*;
+use lameduck_rig::frames::*;
 
 const RULE: &str = "RFC 9113 §6.9";
 const OVERFLOW: &str = "RFC 9113 §6.9.1";

@@ -1,7 +1,7 @@
 //! Lengths of frames, padding, what nobody knows.
 
 use crate::h2::case::{Case, case, plain};
-use crate::h2::frame::*;
+use lameduck_rig::frames::*;
 
 const SIZE: &str = "RFC 9113 §4.2";
 const PAD: &str = "RFC 9113 §6.1";

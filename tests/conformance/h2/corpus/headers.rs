@@ -1,7 +1,7 @@
 //! Blocks in several frames.
 
 use crate::h2::case::{Case, case, plain};
-use crate::h2::frame::*;
+use lameduck_rig::frames::*;
 
 const RULE: &str = "RFC 9113 §6.10";
 const BLOCK: &str = "RFC 9113 §4.3";

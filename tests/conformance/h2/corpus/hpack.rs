@@ -1,8 +1,8 @@
 //! Blocks that aren't as RFC 7541 says.
 
 use crate::h2::case::{Case, case, plain};
-use crate::h2::frame::*;
-use crate::h2::hpack::{integer, literal};
+use lameduck_rig::frames::*;
+use lameduck_rig::hpack::{integer, literal};
 
 /// A plain request's block, and this.
 fn with(bytes: &[u8]) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! `content-length` and what really comes.
 
 use crate::h2::case::{Case, case, plain};
-use crate::h2::frame::*;
+use lameduck_rig::frames::*;
 
 const RULE: &str = "RFC 9113 §8.1.1";
 const FORM: &str = "RFC 9110 §8.6";

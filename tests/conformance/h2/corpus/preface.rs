@@ -1,7 +1,7 @@
 //! How a connection begins.
 
 use crate::h2::case::{Case, case};
-use crate::h2::frame::*;
+use lameduck_rig::frames::*;
 
 const PREFACE_RULE: &str = "RFC 9113 §3.4";
 const SETTINGS_RULE: &str = "RFC 9113 §6.5";

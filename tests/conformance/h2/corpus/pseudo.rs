@@ -1,8 +1,8 @@
 //! Pseudo-header fields.
 
 use crate::h2::case::{Case, PLAIN, case, plain};
-use crate::h2::frame::*;
-use crate::h2::hpack;
+use lameduck_rig::frames::*;
+use lameduck_rig::hpack;
 
 const RULE: &str = "RFC 9113 §8.3.1";
 const ORDER: &str = "RFC 9113 §8.3";

@@ -2,7 +2,7 @@
 
 use crate::case::Reply;
 use crate::h2::case::{Case, case, plain};
-use crate::h2::frame::*;
+use lameduck_rig::frames::*;
 
 const RULE: &str = "RFC 9113 §8.1";
 const FIELD: &str = "RFC 9112 §5";

@@ -1,7 +1,7 @@
 //! Which streams there are, and what may come on them when.
 
 use crate::h2::case::{Case, case, plain};
-use crate::h2::frame::*;
+use lameduck_rig::frames::*;
 
 const IDS: &str = "RFC 9113 §5.1.1";
 const STATES: &str = "RFC 9113 §5.1";

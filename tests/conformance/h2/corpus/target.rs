@@ -1,8 +1,8 @@
 //! `:path`.
 
 use crate::h2::case::{Case, PLAIN, case};
-use crate::h2::frame::END_STREAM;
-use crate::h2::hpack::{block, literal};
+use lameduck_rig::frames::END_STREAM;
+use lameduck_rig::hpack::{block, literal};
 
 const RULE: &str = "RFC 9113 §8.3.1";
 

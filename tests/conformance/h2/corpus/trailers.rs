@@ -1,8 +1,8 @@
 //! Trailers of requests.
 
 use crate::h2::case::{Case, case};
-use crate::h2::frame::*;
-use crate::h2::hpack::block;
+use lameduck_rig::frames::*;
+use lameduck_rig::hpack::block;
 
 const RULE: &str = "RFC 9113 §8.1";
 

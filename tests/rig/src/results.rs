@@ -2,11 +2,13 @@
 //! e2e have their name behind a dash.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use lameduck::tools::demo::oracle::LoadAccount;
 use parking_lot::Mutex;
 use serde::Serialize;
+
+use crate::place;
+use crate::setting::proving;
 
 /// One run's figures.
 #[derive(Debug, Clone, Serialize)]
@@ -22,14 +24,13 @@ pub struct Row {
 /// Keeps a run's figures if they were asked for.
 pub fn record(row: Row) {
     static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
-    if !super::proving() {
+    if !proving() {
         return;
     }
     let mut rows = ROWS.lock();
     rows.push(row);
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../prove");
-    std::fs::create_dir_all(&dir).unwrap();
-    let name = match env!("CARGO_CRATE_NAME") {
+    let dir = place::prove();
+    let name = match place::test_binary() {
         "e2e" => "results".to_owned(),
         other => format!("results-{other}"),
     };

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::super::wire::{PATIENCE, Wire};
+use crate::wire::{PATIENCE, Wire};
 
 /// A backend: its listener is the test's, its health check answers by itself.
 pub struct Backend {

@@ -1,6 +1,5 @@
 //! Proxies of other people's: where they are, and how they are started.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,8 +20,8 @@ impl Kind {
 
     /// Its binary: the one that `tests/setup.sh` has fetched, else the one on the PATH; `None` without either.
     pub fn binary(self) -> Option<PathBuf> {
-        let fetched = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join("../peers-venv/lib")
+        let fetched = crate::place::venvs()
+            .join("peers-venv/lib")
             .read_dir()
             .into_iter()
             .flatten()
@@ -82,12 +81,4 @@ fn version(binary: &Path) -> Option<String> {
     let word = rest.trim_start_matches(':').split_whitespace().next()?;
     let number = word.rsplit('/').next()?;
     output.status.success().then(|| number.to_owned())
-}
-
-/// An address that was free a moment ago, for programs that can't be asked which port they got.
-pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }

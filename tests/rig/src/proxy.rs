@@ -1,9 +1,5 @@
 //! A real proxy process between scripted clients and scripted backends.
 
-// Named, because other tests load this file by its path.
-#[path = "backend.rs"]
-mod backend;
-
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,8 +12,10 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use super::wire::{PATIENCE, Wire};
-pub use backend::{Backend, backends};
+use crate::backend::{Backend, backends};
+use crate::place::exe;
+use crate::process;
+use crate::wire::{PATIENCE, Wire};
 
 /// What differs from the defaults.
 #[derive(Default)]
@@ -84,7 +82,7 @@ impl Rig {
         pool: &str,
         backends: Vec<Backend>,
     ) -> Self {
-        let command = Command::new(env!("CARGO_BIN_EXE_lameduck"));
+        let command = Command::new(exe());
         Self::start_by(command, dir, server, tables, pool, backends).await
     }
 
@@ -374,24 +372,15 @@ impl Rig {
             .unwrap();
     }
 
-    /// The proxy's memory in use, in bytes.
+    /// The proxy's resident memory, in bytes.
     pub fn memory(&self) -> usize {
-        let path = format!("/proc/{}/statm", self.child.id().unwrap());
-        let text = std::fs::read_to_string(path).unwrap();
-        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        let kib = process::status_kib(self.child.id().unwrap(), "VmRSS");
+        kib.unwrap() as usize * 1024
     }
 
-    /// CPU time that the proxy has used, in clock ticks (10 ms each).
-    pub fn ticks(&self) -> u64 {
-        let path = format!("/proc/{}/stat", self.child.id().unwrap());
-        let text = std::fs::read_to_string(path).unwrap();
-        let fields: Vec<&str> = text
-            .rsplit_once(')')
-            .unwrap()
-            .1
-            .split_whitespace()
-            .collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    /// CPU time that the proxy has used, in milliseconds (steps of 10).
+    pub fn cpu_ms(&self) -> u64 {
+        process::cpu_ms(self.child.id().unwrap())
     }
 
     /// Asks the proxy to stop.

@@ -9,8 +9,8 @@ use http::{HeaderMap, Request, Response};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::rig::{Rig, Setup};
-use super::wire::PATIENCE;
+use crate::proxy::{Rig, Setup};
+use crate::wire::PATIENCE;
 
 /// A proxy whose listener speaks HTTP/2 without TLS, with these keys of `[server]`.
 pub async fn rig(server: &'static str) -> Rig {

@@ -1,4 +1,4 @@
-//! Frames (RFC 9113 §4, §6), written without any rule, so that each rule can be broken.
+//! Frames of HTTP/2 (RFC 9113 §4, §6), written without any rule, so that each rule can be broken.
 
 /// What a client says first.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -20,6 +20,9 @@ pub const END_STREAM: u8 = 0x1;
 pub const END_HEADERS: u8 = 0x4;
 pub const PADDED: u8 = 0x8;
 pub const WITH_PRIORITY: u8 = 0x20;
+
+/// The setting of each stream's first window.
+pub const INITIAL_WINDOW_SIZE: u16 = 4;
 
 pub const NO_ERROR: u32 = 0;
 pub const PROTOCOL: u32 = 1;
@@ -85,6 +88,11 @@ pub fn settings(values: &[(u16, u32)]) -> Vec<u8> {
     };
     let payload: Vec<u8> = values.iter().flat_map(entry).collect();
     frame(SETTINGS, 0, 0, &payload)
+}
+
+/// How a client's connection begins: the preface and a SETTINGS frame that says nothing.
+pub fn opening() -> Vec<u8> {
+    [PREFACE, &settings(&[])].concat()
 }
 
 /// A WINDOW_UPDATE frame.

@@ -1,0 +1,40 @@
+//! What the test binaries share. One module, one concept:
+//!
+//! * [`proxy`]: a proxy process between scripted clients ([`wire`]) and scripted backends ([`backend`]);
+//! * [`broken_streams`]: standard streams that nobody reads, or that are closed or full;
+//! * [`h2_client`]: a client of HTTP/2 that keeps its rules; [`frames`] and [`hpack`]: one that can break each of them;
+//! * [`certificates`]: authorities and what they sign;
+//! * [`peers`]: nginx and HAProxy; [`results`]: the figures of `make prove`;
+//! * [`ports`]: addresses for programs that can't bind to port 0;
+//! * [`oracle`]: instances of the demo's app, and the account of a load on them or on apps that somebody else started;
+//! * [`process`]: what `/proc` says of a process;
+//! * [`stubs`]: a prober and an observer that do nothing, for a registry in the test's own process;
+//! * [`setting`]: whether the run is a short one or for the figures, and what to do about what is missing;
+//! * [`place`]: the binary under test, and what `tests/setup.sh` has fetched;
+//! * [`wait`]: waits for what nothing announces.
+//!
+//! A test that needs a proxy with the demo's apps and the oracle takes `lameduck::tools::demo`, which this crate adds to.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_errors_doc,
+    reason = "it is how a test fails"
+)]
+
+pub mod backend;
+pub mod broken_streams;
+pub mod certificates;
+pub mod frames;
+pub mod h2_client;
+pub mod hpack;
+pub mod oracle;
+pub mod peers;
+pub mod place;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod results;
+pub mod setting;
+pub mod stubs;
+pub mod wait;
+pub mod wire;
