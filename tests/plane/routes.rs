@@ -1,13 +1,14 @@
 //! Routes by more than host and path prefix, with real requests.
 
-use super::rig::Rig;
-use super::wire::Wire;
+use lameduck_rig::backend::backends;
+use lameduck_rig::proxy::Rig;
+use lameduck_rig::wire::Wire;
 
 /// The pools that the tests' routes lead to, in this order; each has one backend, which answers with its pool's name.
 const POOLS: [&str; 3] = ["app", "one", "two"];
 
 async fn rig(tables: &str) -> Rig {
-    let (backends, port) = super::rig::backends(POOLS.len()).await;
+    let (backends, port) = backends(POOLS.len()).await;
     let dir = tempfile::tempdir().unwrap();
     let pool = |n: usize| {
         let address = &backends[n].address;
