@@ -72,7 +72,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("route", "rewrite", REWRITE),
     ("route", "strip_prefix", REWRITE),
     ("route", "redirect", REWRITE),
-    ("route", "headers", HEADERS),
     ("route", "set_headers", HEADERS),
 ];
 
