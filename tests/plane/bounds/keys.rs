@@ -42,7 +42,7 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
 /// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 20] = [
+pub(super) const WITHOUT_NUMBER: [&str; 23] = [
     "\"1.2\" or \"1.3\"",
     "\"hold\", \"fail\" or \"fail_open\"",
     "\"http\", \"tcp\" or \"grpc\"",
@@ -64,6 +64,9 @@ pub(super) const WITHOUT_NUMBER: [&str; 20] = [
     // The bits of a file's mode.
     "text, octal",
     "true or false",
+    "list of methods",
+    "regular expression",
+    "text or list of texts",
 ];
 
 /// A key at one of its bounds.
