@@ -161,6 +161,7 @@ impl Transaction<'_> {
             left,
         )
     }
+
     /// Takes note of a failed attempt: for the log, for people, and as a hint for the prober. `proof`: it has surely
     /// not reached the backend, and why.
     fn log_failure(

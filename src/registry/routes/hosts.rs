@@ -56,6 +56,16 @@ impl<V> HostMap<V> {
     }
 }
 
+/// A request's host as it is looked up, in `lower`: in lower case, without a trailing dot. `None`: no host is so long.
+#[inline]
+pub(super) fn lower_host<'a>(host: &[u8], lower: &'a mut [u8; MAX_HOST]) -> Option<&'a [u8]> {
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    let lower = lower.get_mut(..host.len())?;
+    lower.copy_from_slice(host);
+    lower.make_ascii_lowercase();
+    Some(lower)
+}
+
 pub(super) type Map<V> = HashMap<Box<[u8]>, V, BuildHasherDefault<Fnv>>;
 
 /// FNV-1a. The keys come from the configuration, so nobody can aim collisions at the table, and for keys this

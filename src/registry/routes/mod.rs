@@ -19,8 +19,8 @@ mod paths;
 mod rules;
 
 use crate::config::Route;
-use hosts::{HostMap, MAX_HOST, Map};
-use paths::{Normal, Path};
+use hosts::{HostMap, MAX_HOST, lower_host};
+use paths::{Path, PrefixMap};
 use rules::RuleTable;
 pub use rules::{RouteRule, RoutedRequest};
 
@@ -38,10 +38,8 @@ pub struct RouteTable {
 struct Prefixes {
     /// `/`.
     root: Option<usize>,
-    /// The others, without a trailing slash.
-    longer: Map<usize>,
-    /// Length of the longest of those.
-    longest: usize,
+    /// The others; each has a pool.
+    longer: PrefixMap<Option<usize>>,
 }
 
 impl RouteTable {
@@ -64,7 +62,7 @@ impl RouteTable {
             };
             for host in route.each_host() {
                 let prefixes = table.hosts.entry(host);
-                prefixes.insert(route.path_prefix.as_bytes(), pool);
+                prefixes.insert(&route.path_prefix, pool);
             }
         }
         table
@@ -76,11 +74,8 @@ impl RouteTable {
     pub fn lookup(&self, host: &[u8], path: &[u8]) -> Option<usize> {
         let mut path = Path::new(path);
         if !self.hosts.is_nameless() {
-            let host = host.strip_suffix(b".").unwrap_or(host);
             let mut lower = [0u8; MAX_HOST];
-            if let Some(lower) = lower.get_mut(..host.len()) {
-                lower.copy_from_slice(host);
-                lower.make_ascii_lowercase();
+            if let Some(lower) = lower_host(host, &mut lower) {
                 for prefixes in self.hosts.named(lower) {
                     match prefixes.find(&mut path) {
                         RouteMatch::Pool(pool) => return Some(pool),
@@ -115,16 +110,9 @@ enum RouteMatch {
 }
 
 impl Prefixes {
-    fn insert(&mut self, prefix: &[u8], pool: usize) {
-        let normal = Normal::new(prefix);
-        let key = normal.text();
-        let key = key.strip_suffix(b"/").unwrap_or(key);
-        if key.is_empty() {
-            self.root.get_or_insert(pool);
-        } else {
-            self.longest = self.longest.max(key.len());
-            self.longer.entry(key.into()).or_insert(pool);
-        }
+    fn insert(&mut self, prefix: &str, pool: usize) {
+        let place = self.longer.entry(prefix).unwrap_or(&mut self.root);
+        place.get_or_insert(pool);
     }
 
     fn find(&self, path: &mut Path<'_>) -> RouteMatch {
@@ -133,19 +121,8 @@ impl Prefixes {
             if path.dotted {
                 return RouteMatch::Ambiguous;
             }
-            let text = path.text();
-            // From the longest whole-segment prefix that any route could have, down.
-            let mut end = text.len().min(self.longest + 1);
-            if text.len() <= self.longest
-                && let Some(pool) = self.longer.get(text)
-            {
-                return RouteMatch::Pool(*pool);
-            }
-            while let Some(slash) = memchr::memrchr(b'/', &text[..end]).filter(|slash| *slash > 0) {
-                if let Some(pool) = self.longer.get(&text[..slash]) {
-                    return RouteMatch::Pool(*pool);
-                }
-                end = slash;
+            if let Some(pool) = self.longer.find(path.text(), |pool| *pool) {
+                return RouteMatch::Pool(pool);
             }
         }
         self.root.map_or(RouteMatch::Nothing, RouteMatch::Pool)

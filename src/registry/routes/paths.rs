@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::hosts::Map;
 use crate::config::MAX_PREFIX;
 
 /// A request's path. Normalised at most once, and only where a route looks further than `/`.
@@ -32,6 +33,57 @@ impl<'a> Path<'a> {
         let mut whole = Vec::with_capacity(path.len());
         normalise(path, |byte| whole.push(byte));
         Cow::Owned(whole)
+    }
+}
+
+/// Something for each prefix but `/`: found by whole segments, the longest prefix first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PrefixMap<V> {
+    /// Without a trailing slash.
+    prefixes: Map<V>,
+    /// Length of the longest of those.
+    longest: usize,
+}
+
+impl<V: Default> PrefixMap<V> {
+    /// The place of a prefix as the configuration has it; `None`: it is `/`.
+    pub(super) fn entry(&mut self, prefix: &str) -> Option<&mut V> {
+        let normal = Normal::new(prefix.as_bytes());
+        let key = normal.text();
+        let key = key.strip_suffix(b"/").unwrap_or(key);
+        if key.is_empty() {
+            return None;
+        }
+        self.longest = self.longest.max(key.len());
+        Some(self.prefixes.entry(key.into()).or_default())
+    }
+}
+
+impl<V> PrefixMap<V> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.prefixes.is_empty()
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.prefixes.values_mut()
+    }
+
+    /// What `choose` takes of the prefixes of a path in its compared form, from the longest that any could have, down.
+    #[inline]
+    pub(super) fn find<T>(&self, text: &[u8], choose: impl Fn(&V) -> Option<T>) -> Option<T> {
+        if text.len() <= self.longest
+            && let Some(found) = self.prefixes.get(text).and_then(&choose)
+        {
+            return Some(found);
+        }
+        let mut end = text.len().min(self.longest + 1);
+        while let Some(slash) = memchr::memrchr(b'/', &text[..end]).filter(|slash| *slash > 0) {
+            if let Some(found) = self.prefixes.get(&text[..slash]).and_then(&choose) {
+                return Some(found);
+            }
+            end = slash;
+        }
+        None
     }
 }
 

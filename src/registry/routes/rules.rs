@@ -16,8 +16,8 @@ use std::sync::Arc;
 use regex::bytes::RegexSet;
 
 use super::conditions::Conditions;
-use super::hosts::{HostMap, MAX_HOST, Map};
-use super::paths::{Normal, Path};
+use super::hosts::{HostMap, MAX_HOST, Map, lower_host};
+use super::paths::{Normal, Path, PrefixMap};
 use crate::config::{MatchedPath, Route, compile_regexes};
 
 /// What routes look at.
@@ -65,10 +65,7 @@ type RuleList = Vec<usize>;
 #[derive(Debug, Default)]
 struct HostRules {
     exact: Map<RuleList>,
-    /// Without a trailing slash.
-    prefixes: Map<RuleList>,
-    /// Length of the longest of those.
-    longest: usize,
+    prefixes: PrefixMap<RuleList>,
     regexes: RegexRules,
     /// For all paths.
     root: RuleList,
@@ -118,14 +115,8 @@ impl RuleTable {
     /// The first rule that fits.
     pub(super) fn find(&self, request: &impl RoutedRequest) -> Option<&RouteRule> {
         let mut path = Path::new(request.path());
-        let host = request.host();
-        let host = host.strip_suffix(b".").unwrap_or(host);
         let mut lower = [0u8; MAX_HOST];
-        let named = lower.get_mut(..host.len()).map(|lower| {
-            lower.copy_from_slice(host);
-            lower.make_ascii_lowercase();
-            self.hosts.named(lower)
-        });
+        let named = lower_host(request.host(), &mut lower).map(|host| self.hosts.named(host));
         for host in named.into_iter().flatten().chain([&self.hosts.any]) {
             if host.looks_at_paths() && path.normal().dotted {
                 return None;
@@ -150,15 +141,8 @@ impl HostRules {
                 self.exact.entry(key.text().into()).or_default().push(rule);
             }
             MatchedPath::Prefix(prefix) => {
-                let normal = Normal::new(prefix.as_bytes());
-                let key = normal.text();
-                let key = key.strip_suffix(b"/").unwrap_or(key);
-                if key.is_empty() {
-                    self.root.push(rule);
-                } else {
-                    self.longest = self.longest.max(key.len());
-                    self.prefixes.entry(key.into()).or_default().push(rule);
-                }
+                let place = self.prefixes.entry(prefix);
+                place.unwrap_or(&mut self.root).push(rule);
             }
             MatchedPath::Regex(pattern) => {
                 let regexes = &mut self.regexes;
@@ -210,18 +194,8 @@ impl HostRules {
             if let Some(rule) = first(self.exact.get(text)) {
                 return Some(rule);
             }
-            // From the longest prefix that any route could have, down.
-            if text.len() <= self.longest
-                && let Some(rule) = first(self.prefixes.get(text))
-            {
+            if let Some(rule) = self.prefixes.find(text, |list| first(Some(list))) {
                 return Some(rule);
-            }
-            let mut end = text.len().min(self.longest + 1);
-            while let Some(slash) = memchr::memrchr(b'/', &text[..end]).filter(|slash| *slash > 0) {
-                if let Some(rule) = first(self.prefixes.get(&text[..slash])) {
-                    return Some(rule);
-                }
-                end = slash;
             }
             if !self.regexes.rules.is_empty() {
                 let matches = self.regexes.automaton.matches(&path.whole());
