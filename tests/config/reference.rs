@@ -5,6 +5,7 @@ use lameduck::app::check::load;
 use lameduck::config::print::print;
 use lameduck::config::schema::{SECTIONS, reference};
 use lameduck::config::{UpstreamTls, duration, parse};
+use lameduck_rig::pages::check_generated;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,18 +15,7 @@ const END: &str = "<!-- reference: end -->";
 
 #[test]
 fn the_reference_is_the_schema() {
-    let text = std::fs::read_to_string(DOC).unwrap();
-    let (before, rest) = text.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
-    let expected = format!("{before}{BEGIN}\n{}{END}{after}", reference());
-    if std::env::var_os("LAMEDUCK_BLESS").is_some() {
-        std::fs::write(DOC, &expected).unwrap();
-    }
-    assert_eq!(
-        std::fs::read_to_string(DOC).unwrap(),
-        expected,
-        "run the tests with LAMEDUCK_BLESS=1"
-    );
+    check_generated(DOC, BEGIN, END, &format!("\n{}", reference()));
 }
 
 #[test]

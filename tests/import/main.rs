@@ -14,6 +14,7 @@ use clap::Parser;
 use lameduck::cli::import::{ImportArgs, run_import};
 use lameduck::config;
 use lameduck::tools::import::nginx::directives::directive_tables;
+use lameduck_rig::pages::check_generated;
 
 const SITES: &str = "tests/import/sites";
 
@@ -117,18 +118,7 @@ fn the_table_in_the_documentation_is_the_code_s() {
     const PAGE: &str = "docs/from-nginx.md";
     const BEGIN: &str = "<!-- directives: begin (generated; see tests/import/main.rs) -->\n";
     const END: &str = "<!-- directives: end -->";
-    let text = std::fs::read_to_string(PAGE).unwrap();
-    let (before, rest) = text.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
-    let expected = format!("{before}{BEGIN}{}\n{END}{after}", directive_tables());
-    if std::env::var_os("LAMEDUCK_BLESS").is_some() {
-        std::fs::write(PAGE, &expected).unwrap();
-    }
-    assert_eq!(
-        std::fs::read_to_string(PAGE).unwrap(),
-        expected,
-        "run with LAMEDUCK_BLESS=1"
-    );
+    check_generated(PAGE, BEGIN, END, &format!("{}\n", directive_tables()));
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub mod frames;
 pub mod h2_client;
 pub mod hpack;
 pub mod oracle;
+pub mod pages;
 pub mod peers;
 pub mod place;
 pub mod ports;
