@@ -204,13 +204,22 @@ impl fmt::Display for ConfigChange {
                 write!(f, "backend {pool}/{name}: weight {from} → {to}")
             }
             ConfigChange::RouteAdded { route } => {
-                write!(f, "route {route}: added, to pool {}", route.pool)
+                write!(f, "route {route}: added, to {}", route.shown_action())
             }
             ConfigChange::RouteRemoved { route } => {
-                write!(f, "route {route}: removed (was to pool {})", route.pool)
+                write!(
+                    f,
+                    "route {route}: removed (was to {})",
+                    route.shown_action()
+                )
             }
             ConfigChange::RouteMoved { from, to } => {
-                write!(f, "route {to}: pool {} → {}", from.pool, to.pool)
+                write!(
+                    f,
+                    "route {to}: {} → {}",
+                    from.shown_action(),
+                    to.shown_action()
+                )
             }
             ConfigChange::RouteSetting { route, setting } => {
                 let (from, to) = (shown(&setting.from), shown(&setting.to));

@@ -76,7 +76,7 @@ fn each_change_has_its_line() {
                 ("name = \"api\"", "name = \"v2\""),
                 ("pool = \"api\"", "pool = \"v2\""),
             ],
-            "pool api: removed\npool v2: added\nroute */api: pool api → v2\n",
+            "pool api: removed\npool v2: added\nroute */api: pool api → pool v2\n",
         ),
         (
             &[("name = \"api\"", "name = \"api\"\nbalance = \"random\"")],
@@ -185,7 +185,7 @@ fn order_name_and_pool_of_routes_with_conditions_are_changes() {
     );
     assert_eq!(
         lines([route("name = \"x\"\n", "A", "api"), b]),
-        "route */, header A = \"1\": pool web → api\nroute */, header A = \"1\": name (none) → x\n"
+        "route */, header A = \"1\": pool web → pool api\nroute */, header A = \"1\": name (none) → x\n"
     );
 }
 
@@ -234,8 +234,8 @@ fn many_backends_and_routes_are_compared_in_one_pass() {
     for line in [
         "backend many/b7: 10.0.0.7:81 → 10.0.0.7:80",
         "backend many/b19999: 10.0.79.249:80 → 10.0.79.249:81",
-        "route h7.example/: pool web → api",
-        "route h19999.example/: pool api → web",
+        "route h7.example/: pool web → pool api",
+        "route h19999.example/: pool api → pool web",
     ] {
         assert!(told.contains(line), "{line} is not in {told}");
     }

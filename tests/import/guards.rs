@@ -29,7 +29,7 @@ fn backends(config: &Config, path: &str) -> usize {
         .max_by_key(|route| route.path_prefix.len());
     // A single pool takes everything where there is no route; without a matching one it is 404.
     let name = match route {
-        Some(route) => &route.pool,
+        Some(route) => route.pool.as_ref().expect("each goes to a pool"),
         None if config.routes.is_empty() => &config.pools[0].name,
         None => return 0,
     };

@@ -42,11 +42,16 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
     for (i, route) in config.routes.iter().enumerate() {
         let at = |key: &str| format!("route[{i}].{key}");
         let pool = at("pool");
-        if names_sound && f.sound(&[&pool]) && !names.contains(&*route.pool) {
+        one_action(route, i, f);
+        if let Some(name) = &route.pool
+            && names_sound
+            && f.sound(&[&pool])
+            && !names.contains(&**name)
+        {
             f.error(
                 f.place(&pool),
-                format!("there is no pool \"{}\"", route.pool),
-                other_pool(&route.pool, &config.pools),
+                format!("there is no pool \"{name}\""),
+                other_pool(name, &config.pools),
             );
         }
         if let Some(name) = &route.name
@@ -93,7 +98,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
         || !config
             .routes
             .iter()
-            .all(|route| names.contains(&*route.pool))
+            .all(|route| route.each_pool().all(|pool| names.contains(pool)))
     {
         return;
     }
@@ -107,7 +112,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
             "add a [[route]] with `pool`, and a `host` or `path_prefix`, for each pool",
         );
     } else if !config.routes.is_empty() {
-        let routed: HashSet<&str> = config.routes.iter().map(|route| &*route.pool).collect();
+        let routed: HashSet<&str> = config.routes.iter().flat_map(Route::each_pool).collect();
         for (i, pool) in config.pools.iter().enumerate() {
             if !routed.contains(&*pool.name) {
                 f.warning(
@@ -122,6 +127,36 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
                     ),
                 );
             }
+        }
+    }
+}
+
+/// The keys of which a route has one.
+const ACTIONS: [&str; 1] = ["pool"];
+
+/// A route does one thing with its requests.
+fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
+    let at = |key: &str| format!("route[{i}].{key}");
+    if !f.sound(&ACTIONS.map(at).each_ref().map(|key| &**key)) {
+        return;
+    }
+    match route.actions()[..] {
+        [] => {
+            f.error(
+                f.place(&format!("route[{i}]")),
+                "a route without an action: nobody answers its requests",
+                "add `pool` with the name of a pool",
+            );
+        }
+        [_] => {}
+        [one, other, ..] => {
+            let first = f.place(&at(one));
+            f.error(
+                f.place(&at(other)),
+                format!("a route has `{one}` or `{other}`, and not both"),
+                "remove one of them",
+            )
+            .also(first, "the other one");
         }
     }
 }

@@ -41,7 +41,7 @@ impl Route {
             query: Vec::new(),
             cookies: Vec::new(),
             clients: Vec::new(),
-            pool: pool.into(),
+            pool: Some(pool.into()),
         }
     }
 
@@ -49,6 +49,11 @@ impl Route {
     pub fn each_host(&self) -> impl Iterator<Item = Option<&str>> {
         let any = self.hosts.is_empty().then_some(None);
         self.hosts.iter().map(|host| Some(&**host)).chain(any)
+    }
+
+    /// The pools that may get its requests.
+    pub fn each_pool(&self) -> impl Iterator<Item = &str> {
+        self.pool.as_deref().into_iter()
     }
 
     /// What it asks of a path.
@@ -60,12 +65,29 @@ impl Route {
         }
     }
 
-    /// Whether hosts and a path prefix are all that counts of it.
+    /// The keys that say what is done with its requests, as far as they are written: a sound route has one.
+    pub(in crate::config) fn actions(&self) -> Vec<&'static str> {
+        let written = [("pool", self.pool.is_some())];
+        let mut written = written.to_vec();
+        written.retain(|(_, is_written)| *is_written);
+        written.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// Its action, in a word or two: `pool app`.
+    pub fn shown_action(&self) -> String {
+        match &self.pool {
+            Some(pool) => format!("pool {pool}"),
+            None => "nothing".into(),
+        }
+    }
+
+    /// Whether hosts and a path prefix are all that it asks for, and a pool gets its requests as they are.
     pub fn is_plain(&self) -> bool {
         let has_conditions = [&self.headers, &self.query, &self.cookies]
             .iter()
             .any(|fields| !fields.is_empty());
         self.name.is_none()
+            && self.pool.is_some()
             && matches!(self.matched_path(), MatchedPath::Prefix(_))
             && self.methods.is_empty()
             && self.clients.is_empty()

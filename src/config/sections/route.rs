@@ -12,7 +12,7 @@ use crate::config::routes::{
 use ipnet::IpNet;
 
 section! {
-    /// Which requests go to which pool. With one pool and no route, everything goes there. Of all routes that fit a
+    /// What is done with which requests. With one pool and no route, everything goes there. Of all routes that fit a
     /// request, the [most specific](routes.md#which-route-a-request-gets) gets it.
     [[route]]
     #[derive(Debug, Clone, PartialEq)]
@@ -43,8 +43,8 @@ section! {
         /// The client is in one of these networks, such as `["10.0.0.0/8"]`; behind trusted proxies, the one that they
         /// tell of. Empty: any.
         clients: Vec<IpNet> = [], networks();
-        /// The pool's name.
-        #[no_default(needed)]
-        pool: String = "app", name();
+        /// Its action: the pool of this name answers.
+        #[no_default(optional)]
+        pool: Option<String> = "app", EmptyIsNone("app", name());
     }
 }

@@ -21,6 +21,13 @@ pub(super) enum Unrouted {
     Answer(LocalResponse, bool),
 }
 
+/// A request that a pool is to answer.
+pub(super) struct RoutedToPool {
+    pub(super) config: Arc<Config>,
+    pub(super) pool: Arc<PoolSnapshot>,
+    pub(super) upload: RequestUpload,
+}
+
 /// What somebody has configured who sends requests back to where they come from.
 const CIRCLE: &str = "this request has passed lameduck again and again: a backend, or a proxy behind it, sends it back";
 
@@ -32,12 +39,12 @@ pub(super) fn route_request(
     head: &RequestHead,
     account: &mut RequestRecord,
     routed: &mut Option<Arc<PoolSnapshot>>,
-) -> Result<(Arc<Config>, Arc<PoolSnapshot>, RequestUpload), Unrouted> {
+) -> Result<RoutedToPool, Unrouted> {
     if let Some(port) = client.origin.redirect_https {
         return Err(Unrouted::Redirect(port));
     }
-    let FoundRoute { config, pool, name } = find_pool(plane, client, head);
-    account.route = name;
+    let FoundRoute { config, pool, rule } = find_pool(plane, client, head);
+    account.rule = rule;
     let Some(pool) = pool else {
         account.occupied = head.len;
         return Err(Unrouted::Answer(
@@ -52,7 +59,11 @@ pub(super) fn route_request(
         return Err(Unrouted::Answer(answer, head.body.is_empty()));
     }
     match RequestUpload::new(head.body, head.len, config.server.max_body) {
-        Ok(upload) => Ok((config, pool, upload)),
+        Ok(upload) => Ok(RoutedToPool {
+            config,
+            pool,
+            upload,
+        }),
         Err(error) => Err(Unrouted::Answer(body_answer(error), false)),
     }
 }

@@ -22,7 +22,7 @@ mod wait;
 use std::pin::pin;
 use std::sync::Arc;
 
-use begin::{answer_unrouted, route_request};
+use begin::{RoutedToPool, answer_unrouted, route_request};
 use local_response::{after_panic, body_answer};
 use record::{RequestEnd, RequestRecord};
 
@@ -85,11 +85,14 @@ pub async fn handle(
         let answering = pin!(async {
             // Route.
             let account = &mut account;
-            let (config, pool, upload) =
-                match route_request(plane, client, head, account, &mut routed) {
-                    Ok(found) => found,
-                    Err(why) => return answer_unrouted(plane, client, head, account, why).await,
-                };
+            let RoutedToPool {
+                config,
+                pool,
+                upload,
+            } = match route_request(plane, client, head, account, &mut routed) {
+                Ok(found) => found,
+                Err(why) => return answer_unrouted(plane, client, head, account, why).await,
+            };
             pool.shared.budget.on_request();
             let mut transaction = Transaction {
                 plane,

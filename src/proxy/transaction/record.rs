@@ -21,6 +21,7 @@ use crate::proxy::h1::request::RequestHead;
 use crate::proxy::refusal::ClientRefusal;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::registry::endpoint::Endpoint;
+use crate::registry::routes::RouteRule;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 use crate::telemetry::access_log::AccessRecord;
@@ -92,8 +93,8 @@ pub struct RequestRecord {
     pub retry_reason: Option<RetryReason>,
     /// The last backend tried.
     pub backend: Option<Arc<Endpoint>>,
-    /// The name of the route that it went by, if that has one.
-    pub route: Option<Arc<str>>,
+    /// The route that it goes by, where more than host and path counts of any.
+    pub rule: Option<Arc<RouteRule>>,
     /// How it ended, where not well.
     pub end: RequestEnd,
     /// Why we answered by ourselves.
@@ -117,7 +118,7 @@ impl RequestRecord {
             attempts: 0,
             retry_reason: None,
             backend: None,
-            route: None,
+            rule: None,
             end: RequestEnd::Well,
             cause: Cow::Borrowed(""),
             bytes_in: 0,
@@ -163,6 +164,13 @@ impl RequestRecord {
     /// When the backend's answer began; failing that, when the request's head was complete.
     pub fn answered(&self) -> Time {
         self.answered.unwrap_or(self.complete)
+    }
+
+    /// The name of its route, if that has one.
+    fn route_name(&self) -> &str {
+        let rule = self.rule.as_ref();
+        rule.and_then(|rule| rule.name.as_deref())
+            .unwrap_or_default()
     }
 
     /// How long backends were waited for: until one answered, or all the time that was not spent on hold.
@@ -227,7 +235,7 @@ impl RequestRecord {
             duration,
             upstream: self.upstream(now),
             held: self.held,
-            route: self.route.as_deref().unwrap_or_default(),
+            route: self.route_name(),
             pool: pool.map_or("", |pool| &pool.name),
             backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),
             attempts: self.attempts,

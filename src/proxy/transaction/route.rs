@@ -10,17 +10,17 @@ use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::forwarded;
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
-use crate::registry::routes::RoutedRequest;
+use crate::registry::routes::{RouteRule, RoutedRequest};
 use crate::registry::snapshot::{PoolSnapshot, Snapshot};
 
 /// Where a request goes.
 pub(super) struct FoundRoute {
     /// The configuration that says so.
     pub(super) config: Arc<Config>,
-    /// `None`: no route fits.
+    /// `None`: no route fits, or its action isn't a pool.
     pub(super) pool: Option<Arc<PoolSnapshot>>,
-    /// The route's name, if it has one.
-    pub(super) name: Option<Arc<str>>,
+    /// The route, where more than host and path counts of any.
+    pub(super) rule: Option<Arc<RouteRule>>,
 }
 
 /// Finds the pool that the request at the start of the client's buffer is for, by the newest snapshot.
@@ -35,33 +35,35 @@ pub(super) fn find_pool(
     let found = snapshot
         .routes
         .lookup(head.host.of(buffer), head.path.of(buffer));
-    let (index, name) = match found {
-        None if snapshot.routes.has_rules() => find_by_rules(&snapshot, client, head),
+    let (index, rule) = match found {
+        None if snapshot.routes.has_rules() => {
+            let rule = find_by_rules(&snapshot, client, head);
+            (rule.as_ref().and_then(|rule| rule.pool), rule)
+        }
         found => (found, None),
     };
     FoundRoute {
         config,
         pool: index.and_then(|index| snapshot.pools.get(index).cloned()),
-        name,
+        rule,
     }
 }
 
-/// The same where a route looks at more than host and path: the pool's index and the route's name.
+/// The same where a route looks at more than host and path.
 #[cold]
 #[inline(never)]
 fn find_by_rules(
     snapshot: &Snapshot,
     client: &ClientConnection,
     head: &RequestHead,
-) -> (Option<usize>, Option<Arc<str>>) {
+) -> Option<Arc<RouteRule>> {
     let request = ReceivedRequest {
         snapshot,
         buffer: client.buffer.bytes(),
         head,
         client: &client.origin,
     };
-    let rule = snapshot.routes.find_rule(&request);
-    rule.map_or((None, None), |rule| (Some(rule.pool), rule.name.clone()))
+    snapshot.routes.find_rule(&request).cloned()
 }
 
 /// A request as its client has sent it.

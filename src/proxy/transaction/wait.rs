@@ -138,7 +138,8 @@ impl Transaction<'_> {
     /// The configuration has changed while the request waited: finds the pool that it is for now; false: none.
     fn route_anew(&mut self) -> bool {
         let found = find_pool(self.plane, self.client, self.head);
-        (self.config, self.account.route) = (found.config, found.name);
+        self.config = found.config;
+        self.account.rule = found.rule;
         let Some(pool) = found.pool else {
             self.is_unrouted = true;
             return false;

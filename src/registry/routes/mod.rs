@@ -19,6 +19,8 @@ mod paths;
 mod rules;
 
 use crate::config::Route;
+use std::sync::Arc;
+
 use hosts::{HostMap, MAX_HOST, lower_host};
 use paths::{Path, PrefixMap};
 use rules::RuleTable;
@@ -57,7 +59,7 @@ impl RouteTable {
             table.hosts.any.root = Some(0);
         }
         for route in routes {
-            let Some(pool) = pool_index(&route.pool) else {
+            let Some(pool) = route.pool.as_deref().and_then(pool_index) else {
                 continue;
             };
             for host in route.each_host() {
@@ -97,7 +99,7 @@ impl RouteTable {
     }
 
     /// The route for a request, where more than host and path counts.
-    pub fn find_rule(&self, request: &impl RoutedRequest) -> Option<&RouteRule> {
+    pub fn find_rule(&self, request: &impl RoutedRequest) -> Option<&Arc<RouteRule>> {
         self.rules.as_ref()?.find(request)
     }
 }

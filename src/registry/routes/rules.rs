@@ -44,17 +44,19 @@ pub trait RoutedRequest {
 /// A route, as far as a request that it fits needs it.
 #[derive(Debug)]
 pub struct RouteRule {
-    /// The index of its pool.
-    pub pool: usize,
+    /// The index of its pool, if its action is one.
+    pub pool: Option<usize>,
     /// Its name, if it has one.
     pub name: Option<Arc<str>>,
+    /// As it is configured.
+    pub route: Arc<Route>,
     conditions: Conditions,
 }
 
 /// All routes of a configuration in which one has a name or a condition.
 #[derive(Debug)]
 pub(super) struct RuleTable {
-    rules: Vec<RouteRule>,
+    rules: Vec<Arc<RouteRule>>,
     hosts: HostMap<HostRules>,
 }
 
@@ -92,15 +94,17 @@ impl RuleTable {
             hosts: HostMap::default(),
         };
         for route in routes {
-            let Some(pool) = pool_index(&route.pool) else {
+            let pool = route.pool.as_deref().and_then(&pool_index);
+            if pool.is_none() && route.pool.is_some() {
                 continue;
-            };
+            }
             let rule = table.rules.len();
-            table.rules.push(RouteRule {
+            table.rules.push(Arc::new(RouteRule {
                 pool,
                 name: route.name.as_deref().map(Arc::from),
+                route: Arc::new(route.clone()),
                 conditions: Conditions::new(route),
-            });
+            }));
             for host in route.each_host() {
                 table.hosts.entry(host).insert(route.matched_path(), rule);
             }
@@ -113,7 +117,7 @@ impl RuleTable {
     }
 
     /// The first rule that fits.
-    pub(super) fn find(&self, request: &impl RoutedRequest) -> Option<&RouteRule> {
+    pub(super) fn find(&self, request: &impl RoutedRequest) -> Option<&Arc<RouteRule>> {
         let mut path = Path::new(request.path());
         let mut lower = [0u8; MAX_HOST];
         let named = lower_host(request.host(), &mut lower).map(|host| self.hosts.named(host));
@@ -163,7 +167,7 @@ impl HostRules {
     /// host with the same regexes.
     fn arrange(
         &mut self,
-        rules: &[RouteRule],
+        rules: &[Arc<RouteRule>],
         automata: &mut HashMap<Vec<Arc<str>>, Arc<RegexSet>>,
     ) {
         let rank = |rule: &usize| (rules[*rule].conditions.rank(), *rule);
