@@ -67,6 +67,18 @@ pub(crate) fn poll_write_pieces<S: AsyncWrite>(
     Poll::Ready(Ok(taken))
 }
 
+/// What a stream has taken of these pieces, of which it has taken `count` bytes in all, piece by piece.
+pub(crate) fn taken_of<'a>(
+    count: usize,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> impl Iterator<Item = &'a [u8]> {
+    pieces.scan(count, |left, piece| {
+        let taken = piece.get(..*left).unwrap_or(piece);
+        *left -= taken.len();
+        (!taken.is_empty() || *left > 0).then_some(taken)
+    })
+}
+
 /// `AsyncWrite` that is the field's own; the method, if one is named, is told how much was taken.
 macro_rules! writes_to {
     ($type:ty, $field:tt $(, $took:ident)?) => {
@@ -206,3 +218,21 @@ macro_rules! has_no_socket {
 }
 
 pub(crate) use {has_no_socket, stands_on, writes_to};
+
+#[cfg(test)]
+mod tests {
+    use super::taken_of;
+
+    #[test]
+    fn what_was_taken_is_cut_where_the_stream_stopped() {
+        let pieces: [&[u8]; 4] = [b"abc", b"", b"de", b"f"];
+        for count in 0..=6 {
+            let taken: Vec<u8> = taken_of(count, pieces.into_iter())
+                .flatten()
+                .copied()
+                .collect();
+            assert_eq!(taken, &b"abcdef"[..count]);
+        }
+        assert_eq!(taken_of(3, pieces.into_iter()).count(), 1);
+    }
+}

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::close::{LINGER_PAUSE, LINGER_TIME};
 use crate::core::Time;
+use crate::net::stream::taken_of;
 use crate::proxy::client::timer::Timer;
 use crate::proxy::h2::meter::Meter;
 use crate::rt::clock;
@@ -168,16 +169,10 @@ impl WatchedConnection {
         self.watch
             .written
             .fetch_add(count as u64, Ordering::Relaxed);
-        let mut left = count;
-        for piece in pieces {
-            let taken = left.min(piece.len());
-            if !self.meter.wrote(&piece[..taken]) {
+        for taken in taken_of(count, pieces) {
+            if !self.meter.wrote(taken) {
                 // The connection's task looks before it sleeps.
                 self.watch.give_up();
-            }
-            left -= taken;
-            if left == 0 {
-                return;
             }
         }
     }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::meter::PREFACE;
 use super::resets::{ResetQuota, StreamEvent, StreamScanner, is_early_end, is_provoked};
+use crate::net::stream::taken_of;
 
 /// GOAWAY on the connection, no stream of the backend's taken, ENHANCE_YOUR_CALM.
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
@@ -128,11 +129,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedSession<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let count = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, pieces))?;
-        let mut left = count;
-        for piece in pieces {
-            let taken = left.min(piece.len());
-            this.follow_written(&piece[..taken]);
-            left -= taken;
+        for taken in taken_of(count, pieces.iter().map(|piece| &**piece)) {
+            this.follow_written(taken);
         }
         Poll::Ready(Ok(count))
     }

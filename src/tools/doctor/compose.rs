@@ -30,16 +30,11 @@ pub(super) fn read(
 /// A command in either form: a list, or text that Compose splits. No shell sees it.
 fn words(node: Option<&Node>) -> Vec<String> {
     match node.map(|node| &node.kind) {
-        Some(ValueKind::List(items)) => items
-            .iter()
-            .filter_map(Node::text)
-            .map(str::to_owned)
-            .collect(),
         Some(ValueKind::Scalar(text)) => shell::split(text, false)
             .into_iter()
             .flat_map(|piece| piece.words)
             .collect(),
-        _ => Vec::new(),
+        _ => node.map_or_else(Vec::new, Node::texts),
     }
 }
 

@@ -8,7 +8,7 @@ use super::model::{
 };
 use super::oxfile::url_in;
 use super::proxy::ProxySide;
-use super::toml::{Node, TreeEntry, ValueKind};
+use super::toml::{Node, TreeEntry};
 
 /// What a container runs, of what a file says instead of its image's own. Where it is silent, lameduck's image has `lameduck`
 /// as entry point and `run` as command; what other images have is not known.
@@ -483,14 +483,7 @@ impl<'p> Pod<'p> {
 }
 
 fn texts(node: Option<&Node>) -> Vec<String> {
-    match node.map(|node| &node.kind) {
-        Some(ValueKind::List(items)) => items
-            .iter()
-            .filter_map(Node::text)
-            .map(str::to_owned)
-            .collect(),
-        _ => Vec::new(),
-    }
+    node.map_or_else(Vec::new, Node::texts)
 }
 
 fn command(exec: &Node) -> CommandLine {

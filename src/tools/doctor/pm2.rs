@@ -43,13 +43,8 @@ fn millis(text: &str) -> Option<Duration> {
 /// A list of words, or text.
 fn words(node: Option<&Node>) -> Vec<String> {
     match node.map(|node| &node.kind) {
-        Some(ValueKind::List(items)) => items
-            .iter()
-            .filter_map(Node::text)
-            .map(str::to_owned)
-            .collect(),
         Some(ValueKind::Scalar(text)) => CommandLine::parse(text).argv,
-        _ => Vec::new(),
+        _ => node.map_or_else(Vec::new, Node::texts),
     }
 }
 

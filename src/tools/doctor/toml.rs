@@ -63,6 +63,12 @@ impl Node {
         }
     }
 
+    /// The texts of a list; empty for everything else.
+    pub(super) fn texts(&self) -> Vec<String> {
+        let texts = self.items().iter().filter_map(Node::text);
+        texts.map(str::to_owned).collect()
+    }
+
     /// The items of a list; empty for everything else.
     pub(super) fn items(&self) -> &[Node] {
         match &self.kind {
