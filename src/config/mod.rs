@@ -20,6 +20,7 @@ pub mod diff;
 pub mod duration;
 pub mod example;
 mod excerpt;
+pub(crate) mod file_patterns;
 mod forms;
 pub mod from_args;
 mod health;

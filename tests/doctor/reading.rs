@@ -186,6 +186,36 @@ fn standard_input_is_told_by_its_content() {
 }
 
 #[test]
+fn supervisord_s_patterns_match_as_python_s_glob_does() {
+    let unsafe_program = "[program:web]\ncommand=sh -c 'gunicorn a:a'\n";
+    let files = [
+        (
+            "supervisord.conf",
+            "[supervisord]\nnodaemon=true\n[include]\nfiles = d/*.conf e/[ab].ini e/[!a-y].cfg\n",
+        ),
+        ("d/.old.conf", unsafe_program),
+        ("d/new.conf", unsafe_program),
+        ("e/a.ini", unsafe_program),
+        ("e/c.ini", unsafe_program),
+        ("e/x.cfg", unsafe_program),
+        ("e/z.cfg", unsafe_program),
+    ];
+    let (_, out, err) = doctor(&files, &["supervisord.conf"], "");
+    assert_eq!(err, "");
+    for (name, is_read) in [
+        ("d/new.conf", true),
+        ("e/a.ini", true),
+        ("e/z.cfg", true),
+        // Hidden, and outside the sets: before, each set matched any character, and a star hidden files.
+        ("d/.old.conf", false),
+        ("e/c.ini", false),
+        ("e/x.cfg", false),
+    ] {
+        assert_eq!(out.contains(name), is_read, "{name}\n{out}");
+    }
+}
+
+#[test]
 fn supervisord_s_includes_are_read() {
     let files = [
         (

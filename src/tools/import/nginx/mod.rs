@@ -1,6 +1,6 @@
 //! nginx's configuration as lameduck's.
 //!
-//! In reading order: [`lexer`] has the words, [`tree`] the directives with includes in their place (patterns: `glob.rs`),
+//! In reading order: [`lexer`] has the words, [`tree`] the directives with includes in their place (patterns: [`crate::config`]'s),
 //! [`scope`] what is in effect where, [`model`] upstreams, servers and locations. [`directives`] is the table of what
 //! becomes of each directive, [`plan`] decides, into a [`draft`], and [`writer`] writes that down.
 //!
@@ -23,7 +23,6 @@
 
 pub mod directives;
 pub mod draft;
-mod glob;
 pub mod lexer;
 pub mod listen;
 pub mod model;

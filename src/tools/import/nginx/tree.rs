@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::glob;
 use super::lexer::{LexError, NginxLexer, NginxToken, TokenKind};
+use crate::config::file_patterns::find_files;
 use crate::tools::import::notice::SourcePlace;
 
 /// All files together, in bytes.
@@ -259,7 +259,7 @@ impl TreeReader {
                 message: "`include` takes one file name or pattern".into(),
             });
         };
-        for path in glob::matching(&self.prefix, pattern) {
+        for path in find_files(&self.prefix, pattern).files {
             list.extend(self.read_nested(&path, depth + 1, &directive.place)?);
         }
         Ok(())

@@ -1,43 +1,84 @@
-//! Patterns of `include`, as glob(3) matches them for nginx: `*`, `?` and `[…]` within one name, sorted, hidden files
-//! left out unless the pattern begins with the dot.
+//! Names of files with `*`, `?` and `[…]` in them, as glob(3) and a shell match them: within one name each, sorted, hidden
+//! files left out unless the pattern begins with the dot.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Places that are looked at for one pattern, at most.
 const MAX_PLACES: usize = 10_000;
 
-/// The files that a name or pattern means. A name without a pattern means itself, there or not.
-pub(super) fn matching(prefix: &Path, pattern: &str) -> Vec<PathBuf> {
-    if !pattern.contains(['*', '?', '[']) {
-        return vec![prefix.join(pattern)];
+/// What a pattern has found.
+#[derive(Debug, Default)]
+pub(crate) struct FoundFiles {
+    /// In the order of their names, level by level.
+    pub(crate) files: Vec<PathBuf>,
+    /// Directories that could not be looked into, and why. One that is not there has nothing that could match.
+    pub(crate) unreadable: Vec<(PathBuf, io::Error)>,
+}
+
+/// Whether a name is a pattern.
+pub(crate) fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?', '['])
+}
+
+/// The plain files that a name or pattern means, taken from `base`. A name that is no pattern means itself, there or not.
+pub(crate) fn find_files(base: &Path, pattern: &str) -> FoundFiles {
+    let mut found = FoundFiles::default();
+    if !is_pattern(pattern) {
+        found.files.push(base.join(pattern));
+        return found;
     }
     let start = match pattern.starts_with('/') {
         true => PathBuf::from("/"),
-        false => prefix.to_path_buf(),
+        false => base.to_path_buf(),
     };
     let mut places = vec![start];
-    for part in pattern.split('/').filter(|part| !part.is_empty()) {
+    for part in pattern.split('/').filter(|part| !matches!(*part, "" | ".")) {
         let mut next = Vec::new();
         for place in &places {
-            if !part.contains(['*', '?', '[']) {
+            if !is_pattern(part) {
                 next.push(place.join(part));
                 continue;
             }
-            let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
-            let mut names: Vec<_> = entries
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .filter(|name| part.starts_with('.') || !name.starts_with('.'))
-                .filter(|name| fits(part, name))
-                .take(MAX_PLACES)
-                .collect();
-            names.sort();
-            next.extend(names.into_iter().map(|name| place.join(name)));
+            match names_in(place, part) {
+                Ok(names) => next.extend(names.into_iter().map(|name| place.join(name))),
+                Err(error) if is_absent(&error) => {}
+                Err(error) => found.unreadable.push((place.clone(), error)),
+            }
             next.truncate(MAX_PLACES);
         }
         places = next;
     }
-    places.retain(|path| path.exists());
-    places
+    // What is no directory and is not there either, such as a link to nowhere, is told by whoever reads it.
+    places.retain(|path| !path.is_dir() && path.symlink_metadata().is_ok());
+    found.files = places;
+    found
+}
+
+/// The names in a directory that fit, sorted.
+fn names_in(directory: &Path, part: &str) -> io::Result<Vec<String>> {
+    // `""` is where the process is, and no name of a directory.
+    let directory = match directory.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => directory,
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let Ok(name) = entry?.file_name().into_string() else {
+            continue;
+        };
+        let is_shown = part.starts_with('.') || !name.starts_with('.');
+        if is_shown && names.len() < MAX_PLACES && fits(part, &name) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
 }
 
 /// Whether a name fits a pattern. Never more than pattern × name steps: a star is tried again only until the next one.
