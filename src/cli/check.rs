@@ -58,21 +58,29 @@ fn text(
     match result {
         Ok(loaded) => {
             let _ = write!(err, "{}", loaded.warnings.render(args.colour));
-            let line = format!("{}: ok ({})", loaded.warnings.name, summary(&loaded.config));
+            let line = format!(
+                "{}: ok ({})",
+                loaded.warnings.name(),
+                summary(&loaded.config)
+            );
             if args.print {
                 // So that `--print > file` is a configuration.
                 write!(out, "{}", print(&loaded.config))?;
                 let _ = writeln!(err, "{line}");
                 Ok(())
             } else {
-                writeln!(out, "{line}")
+                writeln!(out, "{line}")?;
+                for included in loaded.warnings.sources.names().skip(1) {
+                    writeln!(out, "  with {included}")?;
+                }
+                Ok(())
             }
         }
         Err(error) => {
             let _ = write!(err, "{}", error.render(args.colour));
             if let ConfigError::Invalid(report) = error {
                 let errors = report.errors().count();
-                let _ = writeln!(err, "\n{}: {}", report.name, count(errors, "error"));
+                let _ = writeln!(err, "\n{}: {}", report.name(), count(errors, "error"));
             }
             Ok(())
         }
@@ -85,7 +93,8 @@ fn json(result: &Result<Loaded, ConfigError>) -> serde_json::Value {
         Err(error) => (error.report(), None),
     };
     serde_json::json!({
-        "file": report.name,
+        "file": report.name(),
+        "files": report.sources.names().collect::<Vec<_>>(),
         "ok": config.is_some(),
         "listeners": config.map(|c| c.listeners.len()),
         "pools": config.map(|c| c.pools.len()),
@@ -146,6 +155,40 @@ mod tests {
     fn a_good_file_is_ok() {
         let expected = "x.toml: ok (1 listener, 1 pool, 2 backends)\n";
         assert_eq!(check(GOOD, &[]), (0, expected.into(), String::new()));
+    }
+
+    #[test]
+    fn files_that_are_included_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.toml");
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        std::fs::write(&path, format!("include = [\"d/*.toml\"]\n{GOOD}")).unwrap();
+        for name in ["b", "a"] {
+            let text = format!(
+                "[[pool]]\nname = \"{name}\"\n[[route]]\nhost = \"{name}\"\npool = \"{name}\"\n"
+            );
+            std::fs::write(dir.path().join(format!("d/{name}.toml")), text).unwrap();
+        }
+        let route = "[[route]]\npool = \"app\"\n";
+        std::fs::write(dir.path().join("d/c.toml"), route).unwrap();
+        let ask = |json| {
+            let args = CheckArgs {
+                config: Some(path.clone()),
+                json,
+                ..CheckArgs::default()
+            };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            assert_eq!(run_check(args, &mut out, &mut err), 0, "{err:?}");
+            let out = String::from_utf8(out).unwrap();
+            out.replace(&format!("{}/", dir.path().display()), "")
+        };
+        assert_eq!(
+            ask(false),
+            "x.toml: ok (1 listener, 3 pools, 2 backends)\n  with d/a.toml\n  with d/b.toml\n  with d/c.toml\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&ask(true)).unwrap();
+        let files = ["x.toml", "d/a.toml", "d/b.toml", "d/c.toml"];
+        assert_eq!(json["files"], serde_json::json!(files));
     }
 
     #[test]

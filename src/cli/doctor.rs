@@ -142,7 +142,7 @@ fn text(examined: &Examined, colour: bool, out: &mut impl Write) -> std::io::Res
             0 => "nothing found".to_owned(),
             n => count(n as u64, "finding"),
         };
-        writeln!(out, "{} ({kind}): {of}", report.name)?;
+        writeln!(out, "{} ({kind}): {of}", report.name())?;
     }
     if broken > 0 {
         writeln!(
@@ -165,7 +165,7 @@ fn text(examined: &Examined, colour: bool, out: &mut impl Write) -> std::io::Res
 fn json(examined: &Examined) -> serde_json::Value {
     let files = examined.reports.iter().zip(&examined.kinds);
     let files: Vec<_> = files
-        .map(|(report, kind)| serde_json::json!({ "file": report.name, "kind": kind, "findings": report.json() }))
+        .map(|(report, kind)| serde_json::json!({ "file": report.name(), "kind": kind, "findings": report.json() }))
         .collect();
     serde_json::json!({ "files": files })
 }

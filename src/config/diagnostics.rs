@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, for people: what, where, why, and what to do.
 
 use super::excerpt::LineStarts;
+use super::sources::SourceTexts;
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -75,10 +76,8 @@ impl Diagnostic {
 /// Findings together with the text that they are about.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConfigReport {
-    /// The file as the user named it.
-    pub name: String,
-    /// Its text.
-    pub text: String,
+    /// The file as the user named it, with those that it includes.
+    pub sources: SourceTexts,
     /// In the order of the text.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -113,7 +112,7 @@ impl ConfigReport {
         } else {
             Renderer::plain()
         };
-        let lines = LineStarts::of(&self.text);
+        let lines = self.lines();
         let mut out = String::new();
         for diagnostic in self.shown() {
             if !out.is_empty() {
@@ -151,10 +150,30 @@ impl ConfigReport {
         self.diagnostics.len().saturating_sub(MOST_SHOWN)
     }
 
+    /// The file as the user named it.
+    pub fn name(&self) -> &str {
+        self.sources.name()
+    }
+
+    /// The lines of each text.
+    fn lines(&self) -> Vec<LineStarts<'_>> {
+        let texts = self.sources.iter();
+        texts.map(|source| LineStarts::of(&source.text)).collect()
+    }
+
+    /// A span within the text that it is in: the number of that, its name, and the span there.
+    fn locate(&self, span: &Range<usize>) -> Option<(usize, &str, Range<usize>)> {
+        let number = self.sources.number_at(span.start);
+        let source = self.sources.get(number)?;
+        let within = |place: usize| place.saturating_sub(source.start);
+        let span = within(span.start)..within(span.end);
+        Some((number, &source.name, span))
+    }
+
     fn render_one(
         &self,
         renderer: &Renderer,
-        lines: &LineStarts<'_>,
+        lines: &[LineStarts<'_>],
         diagnostic: &Diagnostic,
     ) -> String {
         let level = match diagnostic.severity {
@@ -165,12 +184,22 @@ impl ConfigReport {
         if !diagnostic.code.is_empty() {
             title = title.id(diagnostic.code);
         }
+        let place = diagnostic.span.as_ref().and_then(|span| self.locate(span));
         let also = diagnostic.also.as_ref();
-        let excerpt =
-            (diagnostic.span.as_ref()).map(|span| lines.excerpt(span, also.map(|(span, _)| span)));
+        let also = also.and_then(|(span, label)| Some((self.locate(span)?, label.as_str())));
+        // In the same text it is shown in one excerpt.
+        let (beside, elsewhere) = match (&place, also) {
+            (Some((number, ..)), Some(also)) if also.0.0 == *number => (Some(also), None),
+            (_, also) => (None, also),
+        };
+        let name = place.as_ref().map_or(self.name(), |(_, name, _)| name);
+        let excerpt = place.as_ref().and_then(|(number, _, span)| {
+            let beside = beside.as_ref().map(|((.., span), _)| span);
+            Some(lines.get(*number)?.excerpt(span, beside))
+        });
         let origin = excerpt.as_ref().and_then(|excerpt| excerpt.place);
         let mut group = title.elements(origin.map(|(line, column)| {
-            let origin = Origin::path(self.name.as_str());
+            let origin = Origin::path(name);
             origin.line(line).char_column(column)
         }));
         if let Some(excerpt) = &excerpt {
@@ -178,19 +207,27 @@ impl ConfigReport {
             if !diagnostic.label.is_empty() {
                 main = main.label(diagnostic.label.as_str());
             }
-            let also = excerpt.also.as_ref().zip(also).map(|(span, (_, label))| {
-                AnnotationKind::Context
-                    .span(span.clone())
-                    .label(label.as_str())
-            });
+            let also = excerpt.also.as_ref().zip(beside.as_ref());
+            let also = also
+                .map(|(span, (_, label))| AnnotationKind::Context.span(span.clone()).label(*label));
             let mut snippet = Snippet::source(excerpt.source.as_str()).line_start(excerpt.first);
             if origin.is_none() {
-                snippet = snippet.path(self.name.as_str());
+                snippet = snippet.path(name);
             }
             group = group.element(snippet.annotation(main).annotations(also));
         }
-        if diagnostic.span.is_none() && !self.name.is_empty() {
-            group = group.element(Origin::path(self.name.as_str()));
+        let other = elsewhere
+            .as_ref()
+            .and_then(|((number, name, span), label)| {
+                Some((*name, lines.get(*number)?.excerpt(span, None), *label))
+            });
+        if let Some((name, excerpt, label)) = &other {
+            let there = AnnotationKind::Context.span(excerpt.main.clone());
+            let snippet = Snippet::source(excerpt.source.as_str()).line_start(excerpt.first);
+            group = group.element(snippet.path(*name).annotation(there.label(*label)));
+        }
+        if diagnostic.span.is_none() && !self.name().is_empty() {
+            group = group.element(Origin::path(self.name()));
         }
         if !diagnostic.why.is_empty() {
             group = group.element(Level::NOTE.message(diagnostic.why.as_str()));
@@ -209,13 +246,16 @@ impl ConfigReport {
 
     /// The findings that [`ConfigReport::render`] shows as JSON values, one object for each.
     pub fn json(&self) -> serde_json::Value {
-        let lines = LineStarts::of(&self.text);
+        let lines = self.lines();
         self.shown()
             .map(|diagnostic| {
-                let place = (diagnostic.span.as_ref()).map(|span| lines.place(span.start));
+                let located = diagnostic.span.as_ref().and_then(|span| self.locate(span));
+                let file = located.as_ref().map_or(self.name(), |(_, name, _)| name);
+                let place = located
+                    .and_then(|(number, _, span)| Some(lines.get(number)?.place(span.start)));
                 serde_json::json!(JsonDiagnostic {
                     severity: diagnostic.severity,
-                    file: &self.name,
+                    file,
                     line: place.map(|(line, _)| line),
                     column: place.map(|(_, column)| column),
                     message: &diagnostic.message,
@@ -376,8 +416,7 @@ mod tests {
 
     fn report(text: &str, span: Range<usize>) -> ConfigReport {
         ConfigReport {
-            name: "x.toml".into(),
-            text: text.into(),
+            sources: SourceTexts::one("x.toml", text),
             diagnostics: vec![Diagnostic::new(
                 Severity::Error,
                 Some(span),

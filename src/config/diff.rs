@@ -278,6 +278,17 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         }
     }
     routes(&old.routes, &new.routes, &mut changes);
+    // Compared as they are, and told without what may be a secret.
+    for change in &mut changes {
+        if let ConfigChange::PoolSetting { setting, .. }
+        | ConfigChange::RouteSetting { setting, .. }
+        | ConfigChange::ListenerChanged { setting, .. }
+        | ConfigChange::Setting(setting) = change
+        {
+            setting.from = old.hidden.hide(setting.section, setting.key, &setting.from);
+            setting.to = new.hidden.hide(setting.section, setting.key, &setting.to);
+        }
+    }
     Diff { changes }
 }
 

@@ -1,5 +1,6 @@
 //! Configuration without a file, and how flags and a file go together.
 
+use super::HiddenTexts;
 use super::address;
 use super::diagnostics::{ConfigError, ConfigReport, Severity};
 use super::load::{DEFAULT_PATHS, FileChecks, Loaded, load_with};
@@ -167,6 +168,7 @@ fn build(flags: Flags<'_>) -> Result<(Config, ConfigReport), ConfigError> {
         listeners: vec![listener],
         pools: vec![pool],
         routes: Vec::new(),
+        hidden: HiddenTexts::default(),
     };
     let mut found = ConfigFindings::default();
     dependent_defaults::settle(&mut config, &found);

@@ -1,21 +1,23 @@
 //! The front door: a file or a text in, a configuration and its warnings out.
 
 use super::diagnostics::{ConfigError, ConfigReport};
+use super::include::{INCLUDE, Includer, MAX_SIZE};
+use super::merge::{merge, move_places};
 use super::plain_file::read_file;
-use super::reader::{ConfigFindings, ConfigTable};
+use super::reader::{ConfigFindings, ConfigTable, DocumentParts};
 use super::section_traits::ConfigSection as _;
+use super::sources::{SourceText, SourceTexts};
+use super::variables::{self, Environment};
 use super::words::plain;
 use super::{Config, ListenerConfig};
 use super::{dependent_defaults, size, validate};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 /// Where a configuration is looked for when `-c` names none.
 pub const DEFAULT_PATHS: [&str; 2] = ["./lameduck.toml", "/etc/lameduck/lameduck.toml"];
-
-/// The largest file that is read.
-const MAX_FILE: u64 = 16 << 20;
 
 /// A configuration that can be used.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +62,7 @@ pub fn load_with(
         why,
         remedy: remedy.into(),
     };
-    let bytes = read_file(path, MAX_FILE).map_err(|error| {
+    let bytes = read_file(path, MAX_SIZE).map_err(|error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::NotFound => "name the right file with `-c FILE`",
             std::io::ErrorKind::PermissionDenied => "let lameduck's user read it",
@@ -72,9 +74,9 @@ pub fn load_with(
         };
         unreadable(plain(&error), remedy)
     })?;
-    if bytes.len() as u64 > MAX_FILE {
+    if bytes.len() as u64 > MAX_SIZE {
         return Err(unreadable(
-            format!("it is larger than {}", size::format(MAX_FILE)),
+            format!("it is larger than {}", size::format(MAX_SIZE)),
             "see whether it is the right file: a hundred thousand backends fit into less",
         ));
     }
@@ -87,42 +89,58 @@ pub fn load_with(
             "save the file as UTF-8",
         )
     })?;
-    let mut loaded = read(&path.display().to_string(), &text, listeners, Some(checks))?;
+    let mut sources = SourceTexts::default();
+    sources.add(path.display().to_string(), text.into());
+    let mut loaded = read(sources, listeners, Some(checks), &variables::of_process)?;
     loaded.path = Some(path.to_path_buf());
     Ok(loaded)
 }
 
 /// Check a text. `name` is shown in messages, and relative paths in the text are taken from its directory.
-/// Files that the text names are not looked at: that is [`load`]'s.
+/// Files that the text names, those of `include` among them, are not looked at: that is [`load`]'s.
 ///
 /// # Errors
 /// It has errors: all of them are in the report.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
-    read(name, text, None, None)
+    parse_with(name, text, &variables::of_process)
+}
+
+/// As [`parse`], with an environment of one's own.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(
+    name: &str,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Loaded, ConfigError> {
+    read(SourceTexts::one(name, text), None, None, environment)
 }
 
 fn read(
-    name: &str,
-    text: &str,
+    mut sources: SourceTexts,
     listeners: Option<Vec<ListenerConfig>>,
     checks: Option<FileChecks>,
+    environment: Environment<'_>,
 ) -> Result<Loaded, ConfigError> {
     let mut found = ConfigFindings::default();
-    let (root, errors) = DeTable::parse_recoverable(text);
+    if checks.is_some() {
+        Includer::new(&mut sources, environment, &mut found).follow(0);
+    }
+    let texts: Vec<SourceText> = sources.iter().cloned().collect();
     let mut config = None;
     let mut unused_listeners = Vec::new();
     let mut is_http_default = true;
-    if errors.is_empty() {
-        let base = Path::new(name).parent().unwrap_or(Path::new(""));
+    if let Some(mut root) = parse_all(&texts, &sources, &mut found) {
+        let expanded = variables::expand(&mut root, &sources, environment, &mut found);
+        let parts = DocumentParts {
+            sources: &sources,
+            expanded: &expanded,
+        };
         let section = Config::section();
-        let root = ConfigTable::new(
-            section,
-            String::new(),
-            Some(root.get_ref()),
-            base,
-            &mut found,
-        );
+        let root = ConfigTable::new(section, String::new(), Some(&root), &parts, &mut found);
         let mut read = Config::read(&root, &mut found);
+        read.hidden = std::mem::take(&mut found.hidden);
         if let Some(listeners) = listeners {
             found.forget("listener");
             let written = std::mem::replace(&mut read.listeners, listeners);
@@ -135,14 +153,11 @@ fn read(
             checks(&mut read, &mut found);
         }
         config = Some(read);
-    } else {
-        super::syntax::explain(text, &errors, &mut found);
     }
     let mut diagnostics = found.diagnostics;
     diagnostics.sort_by_key(|d| d.span.as_ref().map_or(usize::MAX, |span| span.start));
     let report = ConfigReport {
-        name: name.into(),
-        text: text.into(),
+        sources,
         diagnostics,
     };
     match config {
@@ -156,4 +171,33 @@ fn read(
         }),
         _ => Err(ConfigError::Invalid(report)),
     }
+}
+
+/// All texts as one table; `None`: one of them is not TOML.
+fn parse_all<'t>(
+    texts: &'t [SourceText],
+    sources: &SourceTexts,
+    found: &mut ConfigFindings,
+) -> Option<DeTable<'t>> {
+    let mut whole = Some(DeTable::new());
+    for source in texts {
+        let (root, errors) = DeTable::parse_recoverable(&source.text);
+        if !errors.is_empty() {
+            super::syntax::explain(source, &errors, found);
+            whole = None;
+        }
+        let Some(whole) = &mut whole else {
+            continue;
+        };
+        let mut root = root.into_inner();
+        root.remove(INCLUDE);
+        match source.start {
+            0 => *whole = root,
+            start => {
+                move_places(&mut root, start);
+                merge(whole, root, sources, found);
+            }
+        }
+    }
+    whole
 }

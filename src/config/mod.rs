@@ -3,7 +3,8 @@
 //! In reading order: `sections` has a file for each section, which declares its keys; `declare` says how, and
 //! `forms` how values are written. `reader` walks the file's tables, `dependent_defaults` fits
 //! defaults to what is written beside them, and `validate` checks how values fit together: errors are collected on the
-//! way, not thrown. [`mod@load`] is the front door. [`schema`] is the declarations as data, [`mod@print`] the way back
+//! way, not thrown. [`mod@load`] is the front door: it puts together the files that `include` names (`include`, `merge`,
+//! `sources`) and the values of `${NAME}` (`variables`). [`schema`] is the declarations as data, [`mod@print`] the way back
 //! to TOML, [`mod@diff`] what a reload changes.
 //!
 //! The TOML is walked as a tree of spanned values rather than through serde: serde stops at the first error,
@@ -20,12 +21,16 @@ pub mod diff;
 pub mod duration;
 pub mod example;
 mod excerpt;
+mod expanded_value;
 pub(crate) mod file_patterns;
 mod forms;
 pub mod from_args;
 mod health;
+mod hidden_texts;
+mod include;
 mod listener;
 pub mod load;
+mod merge;
 pub mod own_address;
 pub(crate) mod plain_file;
 mod ports;
@@ -36,12 +41,14 @@ pub mod schema;
 mod section_traits;
 mod sections;
 pub mod size;
+mod sources;
 mod suggest;
 mod syntax;
 mod unsupported;
 mod upstream_tls;
 mod validate;
 mod values;
+mod variables;
 mod words;
 
 pub use address::Address;
@@ -50,10 +57,12 @@ pub(crate) use diagnostics::tame;
 pub use diagnostics::{ConfigError, ConfigReport, Diagnostic, Severity};
 pub use diff::{ConfigChange, Diff, diff};
 pub use from_args::{Flags, resolve};
+pub use hidden_texts::HiddenTexts;
 pub use load::{DEFAULT_PATHS, FileChecks, Loaded, load, parse};
 pub use reader::ConfigFindings;
 pub(crate) use routes::MAX_PREFIX;
 pub use routes::{FieldMatch, MatchedPath, TextMatch, compile_regex, compile_regexes};
 pub use sections::*;
+pub use sources::SourceTexts;
 pub use values::check_name;
 pub(crate) use words::plain;

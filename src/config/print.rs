@@ -1,5 +1,7 @@
-//! A configuration as TOML: every effective value, and it parses back to the same configuration.
+//! A configuration as TOML: every effective value, and it parses back to the same configuration. Free text that came from
+//! the environment is shown as its reference.
 
+use super::hidden_texts::HiddenTexts;
 use super::section_traits::{ConfigSection, Entries, PrintExtent, PrintedSections};
 use super::sections::{Config, HealthConfig};
 
@@ -15,11 +17,14 @@ pub fn print(config: &Config) -> String {
         if is_health && pools.next().is_some_and(|pool| !pool.health.explicit) {
             out.push_str("# [pool.health] is not written; 404, 405 and 501 turn this check into a TCP connect.\n");
             for (key, value) in entries {
-                out.push_str(&format!("# {key} = {value}\n"));
+                out.push_str(&format!(
+                    "# {key} = {}\n",
+                    config.hidden.hide(header, key, value)
+                ));
             }
             out.push('\n');
         } else {
-            section(&mut out, header, entries);
+            section(&mut out, header, entries, &config.hidden);
         }
     }
     out.truncate(out.trim_end().len());
@@ -44,16 +49,21 @@ pub(super) fn print_sections<T: ConfigSection>(
     printed
 }
 
-fn section(out: &mut String, header: &str, entries: &Entries) {
+fn section(out: &mut String, header: &str, entries: &Entries, hidden: &HiddenTexts) {
     out.push_str(&format!("{header}\n"));
     for (key, value) in entries {
-        out.push_str(&format!("{key} = {value}\n"));
+        out.push_str(&format!("{key} = {}\n", hidden.hide(header, key, value)));
     }
     out.push('\n');
 }
 
-/// A TOML basic string (TOML 1.0, "String").
+/// A text that the file's reader takes for this one: without a reference to a variable in it.
 pub(super) fn text(text: &str) -> String {
+    verbatim(&text.replace("${", "$${"))
+}
+
+/// A TOML basic string (TOML 1.0, "String").
+pub(super) fn verbatim(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

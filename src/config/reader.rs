@@ -1,12 +1,15 @@
 //! Reads one table of the TOML, key by key, and notes every problem instead of stopping at the first.
 
+use super::HiddenTexts;
 use super::diagnostics::{Diagnostic, Severity};
 use super::forms::{KeyContext, SpannedProblems, ValueForm};
+use super::include::INCLUDE;
 use super::schema::{self, SectionSchema};
-use super::{suggest, unsupported};
+use super::sources::SourceTexts;
+use super::variables::ExpandedTexts;
+use super::{expanded_value, suggest, unsupported};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -16,6 +19,8 @@ pub struct ConfigFindings {
     pub(super) diagnostics: Vec<Diagnostic>,
     places: HashMap<String, Range<usize>>,
     bad: HashSet<String>,
+    /// What is not to be shown of the configuration.
+    pub(super) hidden: HiddenTexts,
 }
 
 impl ConfigFindings {
@@ -92,6 +97,8 @@ pub(super) struct ValueError {
     pub(super) message: String,
     /// What to do.
     pub(super) remedy: String,
+    /// It is a text where a number is wanted, or the like.
+    pub(super) is_of_wrong_type: bool,
 }
 
 impl ValueError {
@@ -99,6 +106,7 @@ impl ValueError {
         ValueError {
             message: message.into(),
             remedy: remedy.into(),
+            is_of_wrong_type: false,
         }
     }
 }
@@ -109,8 +117,13 @@ pub(super) struct ConfigTable<'t> {
     /// `pool[0].health`; empty at the top.
     pub(super) path: String,
     table: Option<&'t DeTable<'t>>,
-    /// Where relative paths are taken from.
-    base: &'t Path,
+    parts: &'t DocumentParts<'t>,
+}
+
+/// What a document was put together from.
+pub(super) struct DocumentParts<'t> {
+    pub(super) sources: &'t SourceTexts,
+    pub(super) expanded: &'t ExpandedTexts,
 }
 
 impl<'t> ConfigTable<'t> {
@@ -119,14 +132,14 @@ impl<'t> ConfigTable<'t> {
         section: &'static SectionSchema,
         path: String,
         table: Option<&'t DeTable<'t>>,
-        base: &'t Path,
+        parts: &'t DocumentParts<'t>,
         found: &mut ConfigFindings,
     ) -> Self {
         let table = ConfigTable {
             section,
             path,
             table,
-            base,
+            parts,
         };
         table.refuse_unknown(found);
         table
@@ -189,8 +202,19 @@ impl<'t> ConfigTable<'t> {
         let context = KeyContext {
             name,
             default: key.and_then(|key| key.default).unwrap_or_default(),
-            base: self.base,
+            base: self.parts.sources.directory_at(value.span().start),
         };
+        if !self.parts.expanded.is_empty() {
+            let texts = self.parts.expanded.within(value);
+            if !texts.is_empty() {
+                let read =
+                    expanded_value::read(form, &context, value, &texts, self.section.header, found);
+                if read.is_none() {
+                    found.mark_bad(self.at(name));
+                }
+                return read.unwrap_or_else(|| unwritten.clone());
+            }
+        }
         let mut problems = SpannedProblems::new();
         let read = form.read_whole(&context, value, &mut problems);
         if !problems.is_empty() {
@@ -233,7 +257,7 @@ impl<'t> ConfigTable<'t> {
             }
             None => None,
         };
-        ConfigTable::new(section, path, table, self.base, found)
+        ConfigTable::new(section, path, table, self.parts, found)
     }
 
     /// The tables of an array of tables.
@@ -269,7 +293,7 @@ impl<'t> ConfigTable<'t> {
                         section,
                         path,
                         Some(table),
-                        self.base,
+                        self.parts,
                         found,
                     ));
                 }
@@ -288,7 +312,7 @@ impl<'t> ConfigTable<'t> {
                     section,
                     path,
                     Some(table),
-                    self.base,
+                    self.parts,
                     found,
                 )]
             }
@@ -335,7 +359,12 @@ impl<'t> ConfigTable<'t> {
     /// `known`: the list of what there is, once it was needed.
     fn advice(&self, name: &str, known: &mut Option<String>) -> String {
         let header = self.section.header;
-        if let Some(near) = suggest::nearest(name, self.section.names()) {
+        let own = header.is_empty().then_some(INCLUDE);
+        if name == INCLUDE {
+            return "write it at the top of the file, above the first section: below a header it belongs to that section"
+                .into();
+        }
+        if let Some(near) = suggest::nearest(name, self.section.names().chain(own)) {
             return format!("did you mean {}?", self.section.shown(near));
         }
         if (self.section.name, name) == ("listener", "server_name") {

@@ -2,10 +2,12 @@
 
 use super::reader::ConfigFindings;
 use super::schema::SECTIONS;
+use super::sources::SourceText;
 use toml::de::Error;
 
 /// Note what the parser found first. What it finds after that is mostly an echo.
-pub(super) fn explain(text: &str, errors: &[Error], found: &mut ConfigFindings) {
+pub(super) fn explain(source: &SourceText, errors: &[Error], found: &mut ConfigFindings) {
+    let text = &*source.text;
     let Some(error) = errors
         .iter()
         .min_by_key(|error| error.span().map_or(0, |span| span.start))
@@ -21,6 +23,7 @@ pub(super) fn explain(text: &str, errors: &[Error], found: &mut ConfigFindings) 
         .trim();
     let at = text.get(span.clone()).unwrap_or("");
     let (message, remedy) = advice(error.message(), line, at);
+    let span = span.start + source.start..span.end + source.start;
     found.error(Some(span), message, remedy);
 }
 

@@ -14,10 +14,11 @@ pub(super) type Read<T> = Result<T, ValueError>;
 
 fn wrong_type<T>(key: &str, value: &DeValue<'_>, wanted: &str, remedy: String) -> Read<T> {
     let is = describe(value);
-    Err(ValueError::new(
-        format!("`{key}` is {is}, but must be {wanted}"),
-        remedy,
-    ))
+    let message = format!("`{key}` is {is}, but must be {wanted}");
+    Err(ValueError {
+        is_of_wrong_type: true,
+        ..ValueError::new(message, remedy)
+    })
 }
 
 /// The problem of a value that has the right type and is wrong.

@@ -39,7 +39,7 @@ fn every_planted_mistake_is_found_where_it_is() {
     let mut wrong = Vec::new();
     for path in files("tests/doctor/bad") {
         for report in &examined(&[path]).reports {
-            let expected = planted(&report.name);
+            let expected = planted(&report.name());
             let json = report.json();
             let found: BTreeSet<_> = json
                 .as_array()
@@ -54,12 +54,12 @@ fn every_planted_mistake_is_found_where_it_is() {
                 })
                 .collect();
             for (line, code) in expected.difference(&found) {
-                wrong.push(format!("{}:{line}: {code} was not found", report.name));
+                wrong.push(format!("{}:{line}: {code} was not found", report.name()));
             }
             for (line, code) in found.difference(&expected) {
                 wrong.push(format!(
                     "{}:{line}: {code} was found, and is not planted",
-                    report.name
+                    report.name()
                 ));
             }
             codes.extend(expected.into_iter().map(|(_, code)| code));
@@ -84,7 +84,7 @@ fn good_files_have_nothing() {
             .zip(examined(&[path]).kinds)
         {
             assert!(report.diagnostics.is_empty(), "{}", report.render(false));
-            assert_ne!(kind, "unknown", "{}", report.name);
+            assert_ne!(kind, "unknown", "{}", report.name());
         }
     }
 }
@@ -269,7 +269,7 @@ fn files_as_people_write_them_are_judged_right() {
                 examined.reports
             );
             for report in &examined.reports {
-                let expected = planted(&report.name);
+                let expected = planted(&report.name());
                 let anywhere = |code: &str| expected.contains(&(0, code.to_owned()));
                 let json = report.json();
                 let found: BTreeSet<_> = json
@@ -291,10 +291,10 @@ fn files_as_people_write_them_are_judged_right() {
                 wrong.extend(
                     expected
                         .difference(&found)
-                        .map(|miss| format!("{}: {miss:?} was not found", report.name)),
+                        .map(|miss| format!("{}: {miss:?} was not found", report.name())),
                 );
                 wrong.extend(found.difference(&expected).map(|more| {
-                    format!("{}: {more:?} was found, and is not planted", report.name)
+                    format!("{}: {more:?} was found, and is not planted", report.name())
                 }));
             }
         }

@@ -28,6 +28,10 @@ impl<T, F: ValueForm<T>> ValueForm<Option<T>> for OrAuto<F> {
             None => text(values::AUTO),
         }
     }
+
+    fn is_public(&self) -> bool {
+        self.0.is_public()
+    }
 }
 
 /// Another form, in which zero stands for none.
@@ -49,6 +53,10 @@ impl<T: Default + PartialEq, F: ValueForm<T>> ValueForm<Option<T>> for ZeroIsNon
             None => self.0.print(&T::default()),
         }
     }
+
+    fn is_public(&self) -> bool {
+        self.0.is_public()
+    }
 }
 
 /// Another form under another name.
@@ -68,6 +76,10 @@ impl<T, F: ValueForm<T>> ValueForm<T> for NamedForm<F> {
 
     fn print(&self, value: &T) -> String {
         self.1.print(value)
+    }
+
+    fn is_public(&self) -> bool {
+        self.1.is_public()
     }
 }
 
@@ -94,6 +106,10 @@ impl<T, F: ValueForm<T>> ValueForm<Option<T>> for EmptyIsNone<F> {
             Some(value) => self.1.print(value),
             None => text(""),
         }
+    }
+
+    fn is_public(&self) -> bool {
+        self.1.is_public()
     }
 }
 
@@ -152,6 +168,10 @@ impl<T, F: ValueForm<T>> ValueForm<Vec<T>> for ListForm<F> {
 
     fn print(&self, value: &Vec<T>) -> String {
         texts_of(value.iter().map(|item| self.item.print(item)))
+    }
+
+    fn is_public(&self) -> bool {
+        self.item.is_public()
     }
 
     fn read_whole(

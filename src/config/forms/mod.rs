@@ -49,6 +49,12 @@ pub(super) trait ValueForm<T> {
     /// A value as TOML, which [`ValueForm::read`] reads back.
     fn print(&self, value: &T) -> String;
 
+    /// Whether a value may be shown wherever it comes from: a number, a word, a name. Free text from the environment may
+    /// be a secret.
+    fn is_public(&self) -> bool {
+        false
+    }
+
     /// As [`ValueForm::read`]; a form that is made of several values may tell several problems, each with its place.
     /// `None`: there is nothing of use in it.
     fn read_whole(
@@ -77,6 +83,15 @@ pub(super) struct CustomForm<T> {
     name: &'static str,
     read: fn(&KeyContext<'_>, &DeValue<'_>) -> Read<T>,
     print: fn(&T) -> String,
+    is_public: bool,
+}
+
+impl<T> CustomForm<T> {
+    /// Its values are no secrets, wherever they come from.
+    pub(super) fn public(mut self) -> Self {
+        self.is_public = true;
+        self
+    }
 }
 
 /// A form from its name for people, a function that reads it and one that prints it.
@@ -85,7 +100,12 @@ pub(super) fn custom<T>(
     read: fn(&KeyContext<'_>, &DeValue<'_>) -> Read<T>,
     print: fn(&T) -> String,
 ) -> CustomForm<T> {
-    CustomForm { name, read, print }
+    CustomForm {
+        name,
+        read,
+        print,
+        is_public: false,
+    }
 }
 
 impl<T> ValueForm<T> for CustomForm<T> {
@@ -99,5 +119,9 @@ impl<T> ValueForm<T> for CustomForm<T> {
 
     fn print(&self, value: &T) -> String {
         (self.print)(value)
+    }
+
+    fn is_public(&self) -> bool {
+        self.is_public
     }
 }

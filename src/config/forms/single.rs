@@ -26,6 +26,10 @@ impl ValueForm<bool> for TrueOrFalse {
     fn print(&self, value: &bool) -> String {
         value.to_string()
     }
+
+    fn is_public(&self) -> bool {
+        true
+    }
 }
 
 impl ConfigValue for bool {
@@ -67,6 +71,10 @@ impl ValueForm<Duration> for TimeSpan {
     fn print(&self, value: &Duration) -> String {
         text(&duration::format(*value))
     }
+
+    fn is_public(&self) -> bool {
+        true
+    }
 }
 
 impl ConfigValue for Duration {
@@ -94,6 +102,10 @@ impl<T: Copy + PartialEq> ValueForm<T> for WordChoice<T> {
     fn print(&self, value: &T) -> String {
         let found = self.0.iter().find(|(_, other)| other == value);
         text(found.map_or("", |(word, _)| word))
+    }
+
+    fn is_public(&self) -> bool {
+        true
     }
 }
 
@@ -140,6 +152,10 @@ impl<T: TryFrom<i64> + ToString> ValueForm<T> for WholeNumber {
     fn print(&self, value: &T) -> String {
         value.to_string()
     }
+
+    fn is_public(&self) -> bool {
+        true
+    }
 }
 
 /// A number of bytes.
@@ -156,6 +172,10 @@ impl ValueForm<u64> for ByteSize {
 
     fn print(&self, value: &u64) -> String {
         text(&size::format(*value))
+    }
+
+    fn is_public(&self) -> bool {
+        true
     }
 }
 
@@ -191,6 +211,10 @@ impl ValueForm<usize> for HeadSize {
     fn print(&self, value: &usize) -> String {
         text(&size::format(*value as u64))
     }
+
+    fn is_public(&self) -> bool {
+        true
+    }
 }
 
 /// A path, taken from the directory of the file; `""` is none.
@@ -208,6 +232,10 @@ impl ValueForm<Option<PathBuf>> for FilePath {
     fn print(&self, value: &Option<PathBuf>) -> String {
         print::path(value)
     }
+
+    fn is_public(&self) -> bool {
+        true
+    }
 }
 
 /// An IP address and a port to listen on.
@@ -224,5 +252,9 @@ impl ValueForm<SocketAddr> for ListenAddress {
 
     fn print(&self, value: &SocketAddr) -> String {
         text(&value.to_string())
+    }
+
+    fn is_public(&self) -> bool {
+        true
     }
 }

@@ -37,6 +37,10 @@ impl ValueForm<Vec<String>> for HostList {
         }
     }
 
+    fn is_public(&self) -> bool {
+        true
+    }
+
     fn read_whole(
         &self,
         key: &KeyContext<'_>,

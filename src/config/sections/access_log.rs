@@ -15,7 +15,7 @@ section! {
     pub struct AccessLogConfig {
         /// Where the lines go. A file is opened again on HUP and USR1.
         #[key = "path"]
-        sink: LogSink = "stdout", custom("\"stdout\", \"off\" or path", read_sink, print_sink);
+        sink: LogSink = "stdout", custom("\"stdout\", \"off\" or path", read_sink, print_sink).public();
         /// One JSON object a line, or the format of Apache and nginx with lameduck's fields at the end.
         format: LogFormat = "json";
     }

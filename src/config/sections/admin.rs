@@ -36,7 +36,7 @@ section! {
         /// `localhost`: against web pages that make their own name point here (DNS rebinding).
         ///
         /// In lower case, without a dot at the end.
-        hosts: Vec<String> = [], list("list of host names", "[\"lameduck.internal\"]", custom("host name", read_host, |host| print::text(host)));
+        hosts: Vec<String> = [], list("list of host names", "[\"lameduck.internal\"]", custom("host name", read_host, |host| print::text(host)).public());
         /// Unix socket for apps and their launchers: each may register, lease, drain and resume its own instance, and
         /// do nothing else. `""`: none.
         apps_socket: Option<PathBuf> = "", socket_path();
@@ -45,13 +45,13 @@ section! {
         /// Group of `apps_socket`. `""`: the process's own.
         apps_group: Option<String> = "", group_name();
         /// Pools that may be entered through `apps_socket`. `[]`: all.
-        apps_pools: Vec<String> = [], list("list of pools", "[\"app\"]", custom("text", read_pool, |pool| print::text(pool)));
+        apps_pools: Vec<String> = [], list("list of pools", "[\"app\"]", custom("text", read_pool, |pool| print::text(pool)).public());
     }
 }
 
 /// Where a unix socket is to be; `""` is none.
 fn socket_path() -> CustomForm<Option<PathBuf>> {
-    custom("path", read_socket, print::path)
+    custom("path", read_socket, print::path).public()
 }
 
 fn read_socket(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<PathBuf>> {
@@ -82,6 +82,7 @@ fn file_mode() -> CustomForm<u32> {
     custom("text, octal", read_mode, |mode| {
         print::text(&format!("{mode:04o}"))
     })
+    .public()
 }
 
 fn read_mode(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<u32> {
@@ -101,7 +102,7 @@ fn read_mode(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<u32> {
 
 /// The name of a group of users; `""` is none.
 fn group_name() -> CustomForm<Option<String>> {
-    custom("text", read_group, |group| print::maybe(group.as_ref()))
+    custom("text", read_group, |group| print::maybe(group.as_ref())).public()
 }
 
 fn read_group(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<String>> {

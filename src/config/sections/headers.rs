@@ -40,7 +40,7 @@ impl Headers {
 
 /// A list of networks.
 pub(super) fn networks() -> ListForm<CustomForm<IpNet>> {
-    let network = custom("network", read_network, print_network);
+    let network = custom("network", read_network, print_network).public();
     list("list of networks", "[\"10.0.0.0/8\"]", network)
 }
 

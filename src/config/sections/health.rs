@@ -112,16 +112,16 @@ section! {
         /// What to ask for (http).
         path: String = "/health", custom("text", health::read_path, |path| print::text(path));
         /// The `Host` field (http), or `:authority` (grpc). `""`: the backend's address.
-        host: Option<String> = "", custom("text", health::read_host, |host| print::maybe(host.as_ref()));
+        host: Option<String> = "", custom("text", health::read_host, |host| print::maybe(host.as_ref())).public();
         /// The method (http).
-        method: String = "GET", custom("text", health::read_method, |method| print::text(method));
+        method: String = "GET", custom("text", health::read_method, |method| print::text(method)).public();
         /// Further fields (http), such as `{ "X-Probe" = "lameduck" }`.
         headers: Vec<(String, String)> = {}, custom("table of texts", health::read_fields, |fields| health::print_fields(fields));
         /// Statuses that pass (http): `204`, `"2xx"`, `"200-299"`. A 503 always means draining, unless listed.
-        expect: Vec<(u16, u16)> = ["2xx"], list("list", "[\"2xx\"]", custom("status", health::read_statuses, |range| health::print_statuses(*range)))
+        expect: Vec<(u16, u16)> = ["2xx"], list("list", "[\"2xx\"]", custom("status", health::read_statuses, |range| health::print_statuses(*range)).public())
             .unless_empty("no answer could pass", "write `expect = [\"2xx\"]`, or remove it");
         /// Which service to ask about (grpc). `""`: the server as a whole.
-        service: String = "", custom("text", health::read_service, |service| print::text(service));
+        service: String = "", custom("text", health::read_service, |service| print::text(service)).public();
     }
 }
 

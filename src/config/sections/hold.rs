@@ -20,11 +20,11 @@ section! {
         /// Longest wait; then 503 with `Retry-After`.
         timeout: Duration = "10s", some_time();
         /// Requests that may wait at once. As many as come in `timeout` at 1,000 a second.
-        max_requests: usize = 10000, custom("integer", read_requests, usize::to_string);
+        max_requests: usize = 10000, custom("integer", read_requests, usize::to_string).public();
         /// Memory for the bodies of waiting requests.
         ///
         /// In bytes.
-        max_bytes: u64 = "16MiB", custom("size", read_bytes, |bytes| ByteSize.print(bytes));
+        max_bytes: u64 = "16MiB", custom("size", read_bytes, |bytes| ByteSize.print(bytes)).public();
     }
 }
 

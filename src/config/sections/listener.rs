@@ -29,7 +29,7 @@ section! {
         /// for other methods. Not with `tls`.
         ///
         /// `None`: requests are served.
-        redirect_https: Option<u16> = false, custom("true, false or port", read_redirect, print_redirect);
+        redirect_https: Option<u16> = false, custom("true, false or port", read_redirect, print_redirect).public();
         /// `Strict-Transport-Security` on every response, with this `max-age`, unless the app sends its own. Needs
         /// `tls`. `"0s"`: none.
         ///

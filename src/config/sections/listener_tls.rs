@@ -137,6 +137,7 @@ fn file() -> CustomForm<PathBuf> {
     custom("path", read_file, |path| {
         print::text(&path.display().to_string())
     })
+    .public()
 }
 
 fn read_file(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<PathBuf> {
@@ -156,12 +157,13 @@ fn maybe_file() -> CustomForm<Option<PathBuf>> {
         |key, value| read_file(key, value).map(Some),
         print::path,
     )
+    .public()
 }
 
 /// A version of TLS; the old ones are refused in words of their own.
 fn version() -> CustomForm<TlsVersion> {
     let print = |version: &TlsVersion| TlsVersion::form().print(version);
-    custom("\"1.2\" or \"1.3\"", read_version, print)
+    custom("\"1.2\" or \"1.3\"", read_version, print).public()
 }
 
 fn read_version(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<TlsVersion> {

@@ -35,6 +35,7 @@ pub use upstream_tls::UpstreamTls;
 pub(super) use health::CheckKind;
 
 use super::declare::section;
+use super::hidden_texts::HiddenTexts;
 use super::schema::SectionSchema;
 use super::section_traits::ConfigSection;
 
@@ -61,6 +62,10 @@ section! {
         /// `[[route]]`, in file order. No route and one pool: everything goes to that pool.
         #[key = "route"]
         routes: Vec<Route>;
+    }
+    state {
+        /// What came from the environment and is not to be shown.
+        hidden: HiddenTexts = HiddenTexts::default(), |_| HiddenTexts::default();
     }
 }
 

@@ -105,6 +105,7 @@ pub(super) fn name() -> CustomForm<String> {
         |key, value| values::name(key.name, value),
         |name| print::text(name),
     )
+    .public()
 }
 
 fn backend_address() -> CustomForm<Address> {
@@ -113,4 +114,5 @@ fn backend_address() -> CustomForm<Address> {
         |key, value| values::backend_address(key.name, value),
         |address| print::text(&address.to_string()),
     )
+    .public()
 }

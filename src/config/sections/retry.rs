@@ -15,7 +15,7 @@ section! {
         /// second or more don't count, within limits.
         attempts: u32 = 3, integer(1..=100).told();
         /// Retries, as a share of the pool's requests, where it is not proven that the backend never saw the request.
-        budget: f64 = 0.2, custom("number, 0 to 1", read_share, |share| format!("{share:?}"));
+        budget: f64 = 0.2, custom("number, 0 to 1", read_share, |share| format!("{share:?}")).public();
         /// Whether a request with an `Idempotency-Key` may be tried again, whatever its method.
         idempotency_key: bool = false;
     }

@@ -26,13 +26,13 @@ section! {
         #[key = "host"]
         hosts: Vec<String> = "*", HostList;
         /// The whole path: `/login` matches neither `/login/` nor `/login/x`.
-        path: Option<String> = "", EmptyIsNone("/login", custom("text", read_path, |path| print::text(path)));
+        path: Option<String> = "", EmptyIsNone("/login", custom("text", read_path, |path| print::text(path)).public());
         /// Whole leading segments of the path: `/api` matches `/api` and `/api/x`, not `/apis`.
-        path_prefix: String = "/", custom("text", read_prefix, |prefix| print::text(prefix));
+        path_prefix: String = "/", custom("text", read_prefix, |prefix| print::text(prefix)).public();
         /// A [regular expression](routes.md#regular-expressions) that the path has a match for.
-        path_regex: Option<String> = "", EmptyIsNone("^/v[0-9]+/", custom("regular expression", read_regex, |regex| print::text(regex)));
+        path_regex: Option<String> = "", EmptyIsNone("^/v[0-9]+/", custom("regular expression", read_regex, |regex| print::text(regex)).public());
         /// The request's method is one of these, such as `["GET", "HEAD"]`. Empty: any.
-        methods: Vec<String> = [], list("list of methods", "[\"GET\", \"HEAD\"]", custom("method", read_method, |method| print::text(method)));
+        methods: Vec<String> = [], list("list of methods", "[\"GET\", \"HEAD\"]", custom("method", read_method, |method| print::text(method)).public());
         /// Header fields that the request has, such as `{ "X-Canary" = "always" }`. A value is a text that must be the
         /// same, or `{ regex = "..." }`.
         headers: Vec<FieldMatch> = {}, FieldMatches(MatchedPlace::Headers);

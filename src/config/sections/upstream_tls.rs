@@ -18,7 +18,7 @@ section! {
         ca: Option<PathBuf> = "", FilePath;
         /// The name that the backends' certificates must have, and that they are asked for (SNI). `""`: each backend's
         /// own host name or IP address. It never switches the verification off.
-        server_name: Option<String> = "", custom("text", read_server_name, |name| print::maybe(name.as_ref()));
+        server_name: Option<String> = "", custom("text", read_server_name, |name| print::maybe(name.as_ref())).public();
         /// PEM file with lameduck's own certificate and its chain, for backends that want one (mutual TLS). `""`: none.
         cert: Option<PathBuf> = "", FilePath;
         /// PEM file with its private key.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::checks::DoctorCheck;
 use super::model::SourcePlace;
-use crate::config::{ConfigReport, Diagnostic, Severity, tame};
+use crate::config::{ConfigReport, Diagnostic, Severity, SourceTexts, tame};
 
 /// More findings than this in one file help nobody; it keeps a hostile file from taking for ever.
 const MOST: usize = 100;
@@ -31,8 +31,7 @@ pub(super) struct DoctorFindings {
 impl DoctorFindings {
     pub(super) fn new(files: &[Input]) -> Self {
         let report = |file: &Input| ConfigReport {
-            name: file.name.clone(),
-            text: file.text.clone(),
+            sources: SourceTexts::one(&file.name, &file.text),
             diagnostics: Vec::new(),
         };
         DoctorFindings {
