@@ -41,6 +41,7 @@ impl Route {
             query: Vec::new(),
             cookies: Vec::new(),
             clients: Vec::new(),
+            priority: 0,
             pool: Some(pool.into()),
         }
     }
@@ -88,6 +89,7 @@ impl Route {
             .any(|fields| !fields.is_empty());
         self.name.is_none()
             && self.pool.is_some()
+            && self.priority == 0
             && matches!(self.matched_path(), MatchedPath::Prefix(_))
             && self.methods.is_empty()
             && self.clients.is_empty()

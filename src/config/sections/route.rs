@@ -3,7 +3,7 @@
 use super::headers::networks;
 use super::pool::name;
 use crate::config::declare::section;
-use crate::config::forms::{EmptyIsNone, custom, list};
+use crate::config::forms::{EmptyIsNone, custom, integer, list};
 use crate::config::print;
 use crate::config::routes::{
     FieldMatch, FieldMatches, HostList, MatchedPlace, read_method, read_path, read_prefix,
@@ -43,6 +43,9 @@ section! {
         /// The client is in one of these networks, such as `["10.0.0.0/8"]`; behind trusted proxies, the one that they
         /// tell of. Empty: any.
         clients: Vec<IpNet> = [], networks();
+        /// Of the routes of one host that fit, those with the highest priority come first, before their paths are compared.
+        /// For orders that the most specific match can't say.
+        priority: i32 = 0, integer(-1000..=1000);
         /// Its action: the pool of this name answers.
         #[no_default(optional)]
         pool: Option<String> = "app", EmptyIsNone("app", name());

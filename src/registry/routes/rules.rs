@@ -2,13 +2,15 @@
 //!
 //! Of all routes that fit a request, the first by this order gets it:
 //! 1. the host: exact, then wildcards, the longest first, then any;
-//! 2. the path: exact, then prefixes, the longest first, then regexes, the longest first, then routes for all paths;
-//! 3. the conditions: a method, then more header fields, then more query fields, then more cookies, then a client;
-//! 4. the file.
+//! 2. the priority, the highest first;
+//! 3. the path: exact, then prefixes, the longest first, then regexes, the longest first, then routes for all paths;
+//! 4. the conditions: a method, then more header fields, then more query fields, then more cookies, then a client;
+//! 5. the file.
 //!
 //! Hosts, exact paths and prefixes are found by hash, and the regexes of a host are one automaton. Only routes with the
 //! same host and path are tried one after the other.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -71,6 +73,8 @@ struct HostRules {
     regexes: RegexRules,
     /// For all paths.
     root: RuleList,
+    /// Whether one of them has a priority: the first that fits need not be the one then.
+    has_priorities: bool,
 }
 
 /// The regexes of one host.
@@ -106,7 +110,9 @@ impl RuleTable {
                 conditions: Conditions::new(route),
             }));
             for host in route.each_host() {
-                table.hosts.entry(host).insert(route.matched_path(), rule);
+                let host = table.hosts.entry(host);
+                host.has_priorities |= route.priority != 0;
+                host.insert(route.matched_path(), rule);
             }
         }
         let mut automata = HashMap::new();
@@ -129,7 +135,11 @@ impl RuleTable {
                 let rule = self.rules.get(**rule);
                 rule.is_some_and(|rule| rule.conditions.hold(request))
             };
-            if let Some(rule) = host.find(&mut path, fits) {
+            let found = match host.has_priorities {
+                false => host.find(&mut path, fits),
+                true => host.find_highest(&mut path, fits, &self.rules),
+            };
+            if let Some(rule) = found {
                 return self.rules.get(rule);
             }
         }
@@ -170,7 +180,8 @@ impl HostRules {
         rules: &[Arc<RouteRule>],
         automata: &mut HashMap<Vec<Arc<str>>, Arc<RegexSet>>,
     ) {
-        let rank = |rule: &usize| (rules[*rule].conditions.rank(), *rule);
+        let highest = |rule: &usize| std::cmp::Reverse(rules[*rule].route.priority);
+        let rank = |rule: &usize| (highest(rule), rules[*rule].conditions.rank(), *rule);
         let lists = self.exact.values_mut().chain(self.prefixes.values_mut());
         for list in lists.chain([&mut self.root]) {
             list.sort_by_key(rank);
@@ -179,7 +190,7 @@ impl HostRules {
         let length = |regex: usize| std::cmp::Reverse(regexes.patterns[regex].len());
         regexes
             .rules
-            .sort_by_key(|(regex, rule)| (length(*regex), rank(rule)));
+            .sort_by_key(|(regex, rule)| (highest(rule), length(*regex), rank(rule)));
         regexes.automaton = automata
             .entry(regexes.patterns.clone())
             .or_insert_with_key(|patterns| Arc::new(compile_regexes(patterns)))
@@ -201,17 +212,56 @@ impl HostRules {
             if let Some(rule) = self.prefixes.find(text, |list| first(Some(list))) {
                 return Some(rule);
             }
-            if !self.regexes.rules.is_empty() {
-                let matches = self.regexes.automaton.matches(&path.whole());
-                let mut rules = self.regexes.rules.iter();
-                let found = rules.find(|(regex, rule)| {
-                    matches.len() > *regex && matches.matched(*regex) && fits(&rule)
-                });
-                if let Some((_, rule)) = found {
-                    return Some(*rule);
-                }
+            if let Some(rule) = self.regexes.find(path, &fits) {
+                return Some(rule);
             }
         }
         first(Some(&self.root))
+    }
+
+    /// As [`HostRules::find`], where routes have priorities: each kind of path has its say, and of equal ones the first
+    /// that is asked, in the order of kinds, gets the request.
+    fn find_highest(
+        &self,
+        path: &mut Path<'_>,
+        fits: impl Fn(&&usize) -> bool,
+        rules: &[Arc<RouteRule>],
+    ) -> Option<usize> {
+        let best = Cell::new(None::<usize>);
+        let priority = |rule: usize| rules.get(rule).map(|rule| rule.route.priority);
+        let offer = |rule: Option<usize>| {
+            if let Some(rule) = rule
+                && best.get().is_none_or(|best| priority(best) < priority(rule))
+            {
+                best.set(Some(rule));
+            }
+        };
+        let first = |list: &RuleList| list.iter().find(&fits).copied();
+        if self.looks_at_paths() {
+            let text = path.normal().text();
+            offer(self.exact.get(text).and_then(first));
+            self.prefixes.find(text, |list| {
+                offer(first(list));
+                None::<()>
+            });
+            offer(self.regexes.find(path, &fits));
+        }
+        offer(first(&self.root));
+        best.get()
+    }
+}
+
+impl RegexRules {
+    /// The first rule whose regex has a match in the path.
+    fn find(&self, path: &Path<'_>, fits: &impl Fn(&&usize) -> bool) -> Option<usize> {
+        if self.rules.is_empty() {
+            return None;
+        }
+        let matches = self.automaton.matches(&path.whole());
+        let mut rules = self.rules.iter();
+        let found = rules.find(|(regex, rule)| {
+            matches.len() > *regex && matches.matched(*regex) && fits(&rule)
+        });
+        found.map(|(_, rule)| *rule)
     }
 }

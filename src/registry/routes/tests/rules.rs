@@ -141,6 +141,42 @@ fn exact_paths_come_before_prefixes_before_regexes_before_all_paths() {
 }
 
 #[test]
+fn priority_comes_before_every_kind_of_path() {
+    let of = |priority: i32, route: Route| Route { priority, ..route };
+    let t = table(&[
+        of(-1, exact("/a/b.php", 0)),
+        prefix("/a", 1),
+        of(2, regex("\\.php$", 2)),
+        of(1, regex("^/a/longer/[a-z.]+$", 3)),
+        of(3, prefix("/a/firm", 4)),
+        of(9, prefix("/", 5)),
+        of(9, prefix("/a/b/c", 6)),
+    ]);
+    // The highest is for all paths: it hides all but an equal one.
+    check(&t, &asked("h", "/a/b.php"), Some(5));
+    check(&t, &asked("h", "/a/b/c/x.php"), Some(6));
+    let t = table(&[
+        of(-1, exact("/a/b.php", 0)),
+        prefix("/a", 1),
+        of(2, regex("\\.php$", 2)),
+        of(1, regex("^/a/longer/[a-z.]+$", 3)),
+        of(3, prefix("/a/firm", 4)),
+        prefix("/", 5),
+    ]);
+    for (path, pool) in [
+        ("/a/b.php", 2),
+        ("/a/longer/x.php", 2),
+        ("/a/longer/x", 3),
+        ("/a/firm/x.php", 4),
+        ("/a/x", 1),
+        ("/x.php", 2),
+        ("/x", 5),
+    ] {
+        check(&t, &asked("h", path), Some(pool));
+    }
+}
+
+#[test]
 fn more_conditions_come_first_and_all_must_hold() {
     let t = table(&[
         Route::to_pool("0"),
@@ -333,7 +369,7 @@ fn oracle(routes: &[Route], asked: &Asked) -> Option<usize> {
             {
                 let more = |length: usize| usize::MAX - length;
                 candidates.push((
-                    (host_rank, path_rank),
+                    (host_rank, -route.priority, path_rank),
                     (
                         route.methods.is_empty(),
                         more(route.headers.len()),
@@ -370,8 +406,11 @@ fn some_route() -> impl Strategy<Value = Route> {
     );
     let query = prop::sample::subsequence(vec![is("p", "1"), has("q", "1")], 0..=2);
     let clients = prop::sample::subsequence(vec!["10.0.0.0/8", "10.1.0.0/16"], 0..=1);
-    (hosts, path, methods, headers, query, clients, 0usize..20).prop_map(
-        |(hosts, path, methods, headers, query, clients, pool)| Route {
+    let priority = prop::sample::select(&[0, 0, 0, 1, -1, 7][..]);
+    let asked = (methods, headers, query, clients, priority);
+    (hosts, path, asked, 0usize..20).prop_map(
+        |(hosts, path, (methods, headers, query, clients, priority), pool)| Route {
+            priority,
             hosts: hosts.into_iter().map(str::to_owned).collect(),
             methods: methods.into_iter().map(str::to_owned).collect(),
             headers,
