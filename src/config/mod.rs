@@ -61,7 +61,10 @@ pub use hidden_texts::HiddenTexts;
 pub use load::{DEFAULT_PATHS, FileChecks, Loaded, load, parse};
 pub use reader::ConfigFindings;
 pub(crate) use routes::MAX_PREFIX;
-pub use routes::{FieldMatch, MatchedPath, TextMatch, compile_regex, compile_regexes};
+pub use routes::{
+    FieldMatch, MatchedPath, Placeholder, TemplatePiece, TextMatch, TextTemplate, compile_regex,
+    compile_regexes,
+};
 pub use sections::*;
 pub use sources::SourceTexts;
 pub use values::check_name;

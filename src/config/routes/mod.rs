@@ -1,12 +1,13 @@
 //! `[[route]]`: what routes match, and how they fit together.
 //!
 //! [`spelling`] has hosts and paths in the one form in which they are compared, [`conditions`] what else a route may ask
-//! for, [`regexes`] regular expressions, [`shown`] how a route is told of.
+//! for, [`regexes`] regular expressions, [`template`] texts with placeholders, [`shown`] how a route is told of.
 
 mod conditions;
 mod regexes;
 mod shown;
 mod spelling;
+mod template;
 
 pub use conditions::{FieldMatch, TextMatch};
 pub(super) use conditions::{FieldMatches, MatchedPlace, read_method, read_regex};
@@ -15,6 +16,7 @@ pub(super) use shown::AskedOfRequest;
 pub use shown::MatchedPath;
 pub(crate) use spelling::MAX_PREFIX;
 pub(super) use spelling::{HostList, read_path, read_prefix};
+pub use template::{Placeholder, TemplatePiece, TextTemplate};
 
 use super::reader::ConfigFindings;
 use super::{Config, PoolConfig, Route};

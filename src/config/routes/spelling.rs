@@ -96,6 +96,17 @@ pub(in crate::config) fn read_path(key: &KeyContext<'_>, value: &DeValue<'_>) ->
 /// What is wrong, and what to write.
 type RouteError = (&'static str, String);
 
+/// Whether this is one host, and no pattern of hosts.
+pub(super) fn check_plain_host(text: &str) -> Result<(), RouteError> {
+    if text.contains('*') {
+        return Err((
+            "`*` is no host that anybody could be sent to",
+            "write one host, such as \"www.example.org\"".into(),
+        ));
+    }
+    host(text).map(|_| ())
+}
+
 fn host(text: &str) -> Result<Option<String>, RouteError> {
     if text.is_empty() || text == "*" {
         return Ok(None);
