@@ -64,6 +64,7 @@ fn main() {
         request_id: "0123456789abcdef01234567",
         host_override: None,
         fallback_host: "127.0.0.1:3000",
+        changes: None,
     };
     let answer = ResponseEdit {
         close: false,
@@ -71,6 +72,7 @@ fn main() {
         framing: ClientFraming::Same,
         via: false,
         hsts: 0,
+        changes: None,
     };
     let (mut request, mut response, mut out) = (
         RequestHead::new(),

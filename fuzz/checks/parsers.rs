@@ -61,6 +61,7 @@ pub fn request_head(data: &[u8]) {
             request_id: "id",
             host_override: None,
             fallback_host: "backend:80",
+            changes: None,
         };
         let mut out = Vec::new();
         write_request(&mut out, data, &head, &edit);
@@ -148,6 +149,7 @@ pub fn response_head(data: &[u8]) {
             framing: ClientFraming::Same,
             via: true,
             hsts: 0,
+            changes: None,
         };
         let mut out = Vec::new();
         write_response(&mut out, data, &head, &edit);

@@ -51,6 +51,7 @@ const EDIT: RequestEdit<'static> = RequestEdit {
     request_id: "",
     host_override: None,
     fallback_host: "backend:80",
+    changes: None,
 };
 
 /// A request as lameduck read it.

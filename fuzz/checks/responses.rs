@@ -168,6 +168,7 @@ pub fn response_forwarding(data: &[u8]) {
             framing,
             via: true,
             hsts: 0,
+            changes: None,
         };
         let mut out = Vec::new();
         write_response(&mut out, ours.bytes, &ours.head, &edit);
@@ -175,7 +176,7 @@ pub fn response_forwarding(data: &[u8]) {
     }
 }
 
-fn forwarded(ours: &Ours<'_>, out: &[u8], edit: &ResponseEdit, method: Method) {
+fn forwarded(ours: &Ours<'_>, out: &[u8], edit: &ResponseEdit<'_>, method: Method) {
     let strict = strict::response(out).expect("a response that RFC 9112 has");
     assert_eq!((strict.len, strict.minor), (out.len(), 1));
     assert_eq!(strict.start[1], ours.head.status.to_string().as_bytes());
@@ -235,6 +236,7 @@ pub fn forward(data: &[u8]) -> Option<(Vec<u8>, &'static str, u16, Vec<u8>)> {
         framing: ClientFraming::choose(&ours.head, HttpVersion::Http11),
         via: true,
         hsts: 0,
+        changes: None,
     };
     let mut wire = Vec::new();
     write_response(&mut wire, ours.bytes, &ours.head, &edit);

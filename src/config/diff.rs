@@ -1,7 +1,7 @@
 //! What a reload changes. Pure: two configurations in, a list of changes out.
 
 use super::print::print_sections;
-use super::routes::AskedOfRequest;
+use super::routes::{AskedOfRequest, is_matcher};
 use super::schema;
 use super::section_traits::{ConfigSection, Entries, PrintExtent};
 use super::sections::*;
@@ -223,7 +223,11 @@ impl fmt::Display for ConfigChange {
             }
             ConfigChange::RouteSetting { route, setting } => {
                 let (from, to) = (shown(&setting.from), shown(&setting.to));
-                write!(f, "route {route}: {} {from} → {to}", setting.key)
+                let section = match setting.section == Route::section().header {
+                    true => String::new(),
+                    false => format!("{} ", setting.section),
+                };
+                write!(f, "route {route}: {section}{} {from} → {to}", setting.key)
             }
             ConfigChange::RoutesReordered => {
                 write!(f, "routes: another order, which counts between equal ones")
@@ -441,24 +445,25 @@ fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
             });
             continue;
         };
-        if from.pool != route.pool {
+        if from.shown_action() != route.shown_action() {
             changes.push(ConfigChange::RouteMoved {
                 from: from.clone(),
                 to: route.clone(),
             });
         }
-        if from.name != route.name {
-            let name = |route: &Route| route.name.clone().unwrap_or_default();
-            let setting = ChangedSetting {
-                section: Route::section().header,
-                key: "name",
-                from: name(from),
-                to: name(route),
-            };
-            changes.push(ConfigChange::RouteSetting {
-                route: route.clone(),
-                setting,
-            });
+        for mut setting in all_settings(from, route) {
+            // What it matches is the same, in whatever order it is written; where it leads is told above.
+            let is_own = setting.section == Route::section().header;
+            if is_own && setting.key == "name" {
+                let name = |route: &Route| route.name.clone().unwrap_or_default();
+                (setting.from, setting.to) = (name(from), name(route));
+            }
+            if !(is_own && (setting.key == "pool" || is_matcher(setting.key))) {
+                changes.push(ConfigChange::RouteSetting {
+                    route: route.clone(),
+                    setting,
+                });
+            }
         }
     }
     let stays = |route: &&Route, other: &HashMap<_, _>| {

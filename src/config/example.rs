@@ -14,6 +14,10 @@ pub fn complete(text: &str) -> String {
     for section in &SECTIONS[1..] {
         let begin = header_of(&lines, section.header).unwrap_or_else(|| {
             let mut new = comment(section.doc);
+            // Without a gap the key above would be taken for a part of this comment.
+            if lines[..end].last().is_some_and(|line| !line.is_empty()) {
+                new.insert(0, String::new());
+            }
             new.extend([format!("# {}", section.header), String::new()]);
             let begin = end + new.len() - 1;
             lines.splice(end..end, new);

@@ -60,11 +60,11 @@ pub use from_args::{Flags, resolve};
 pub use hidden_texts::HiddenTexts;
 pub use load::{DEFAULT_PATHS, FileChecks, Loaded, load, parse};
 pub use reader::ConfigFindings;
-pub(crate) use routes::MAX_PREFIX;
 pub use routes::{
-    FieldMatch, MatchedPath, Placeholder, TemplatePiece, TextMatch, TextTemplate, compile_regex,
-    compile_regexes,
+    FieldMatch, FieldRule, MatchedPath, PathRewrite, Placeholder, TemplatePiece, TextMatch,
+    TextTemplate, compile_regex, compile_regexes,
 };
+pub(crate) use routes::{MAX_PREFIX, MAX_RULES};
 pub use sections::*;
 pub use sources::SourceTexts;
 pub use values::check_name;

@@ -253,6 +253,7 @@ impl<'t> ConfigTable<'t> {
                     )
                 };
                 found.error(Some(span), message, remedy);
+                found.mark_bad(path.clone());
                 None
             }
             None => None,

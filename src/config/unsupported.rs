@@ -31,13 +31,9 @@ const OUTLIER: (&str, &str) = (
     "only health checks take a backend out",
     "remove it; a 503 or a reset in traffic already triggers a probe at once",
 );
-const REWRITE: (&str, &str) = (
-    "paths reach the app as the client sent them",
-    "remove it, and let the app serve the whole path",
-);
 const HEADERS: (&str, &str) = (
-    "only the fields of [headers] are added",
-    "remove it, and set fields in the app",
+    "[headers] has the fields that every request gets",
+    "remove it, and set fields on a route: `request_headers = { set = { … } }` or `response_headers`",
 );
 const DISCOVERY: (&str, &str) = (
     "backends come from the file, the admin API and launchers",
@@ -69,10 +65,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("pool", "outlier", OUTLIER),
     ("pool", "outlier_detection", OUTLIER),
     ("pool", "discovery", DISCOVERY),
-    ("route", "rewrite", REWRITE),
-    ("route", "strip_prefix", REWRITE),
-    ("route", "redirect", REWRITE),
-    ("route", "set_headers", HEADERS),
 ];
 
 /// Values of a key: `section.key`, value, what and what to do.

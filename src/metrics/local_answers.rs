@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Answers of our own are errors, or redirects: 300 to 599.
-const FIRST_LOCAL: u16 = 300;
+/// Answers of our own are final: 200 to 599.
+const FIRST_LOCAL: u16 = 200;
 
 /// Answers of our own, by status.
 #[derive(Debug)]
@@ -29,5 +29,21 @@ impl LocalAnswers {
             .zip(&self.0)
             .map(|(status, counter)| (status, counter.load(Ordering::Relaxed)))
             .filter(|(_, count)| *count > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_final_status_is_counted() {
+        let answers = LocalAnswers::default();
+        for status in [199, 200, 204, 299, 300, 404, 599, 600] {
+            answers.add(status);
+        }
+        let counted: Vec<_> = answers.read().collect();
+        let expected = [200, 204, 299, 300, 404, 599].map(|status| (status, 1));
+        assert_eq!(counted, expected);
     }
 }

@@ -45,32 +45,75 @@ pub fn write_local_response(
     }
 }
 
-/// The phrase of each status that the proxy answers with (RFC 9110 §15, RFC 6585 §5, RFC 5842 §7.2).
+/// The phrase of each status in IANA's registry (RFC 9110 §15 for most); of any other, that of its class, as RFC 9110 §15
+/// has clients take it.
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
+        101 => "Switching Protocols",
+        102 => "Processing",
+        103 => "Early Hints",
         200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        207 => "Multi-Status",
+        208 => "Already Reported",
+        226 => "IM Used",
+        300 => "Multiple Choices",
         301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        305 => "Use Proxy",
+        307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
         421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        423 => "Locked",
+        424 => "Failed Dependency",
+        425 => "Too Early",
         426 => "Upgrade Required",
+        428 => "Precondition Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        506 => "Variant Also Negotiates",
+        507 => "Insufficient Storage",
         508 => "Loop Detected",
-        _ if status < 500 => "Client Error",
+        510 => "Not Extended",
+        511 => "Network Authentication Required",
+        100..=199 => "Informational",
+        200..=299 => "Success",
+        300..=399 => "Redirection",
+        400..=499 => "Client Error",
         _ => "Server Error",
     }
 }
@@ -115,5 +158,36 @@ mod tests {
         );
         assert!(text(404, "", false, false, None).ends_with("\r\n\r\nNot Found\n"));
         assert!(text(799, "", false, false, None).starts_with("HTTP/1.1 799 Server Error\r\n"));
+    }
+
+    #[test]
+    fn every_status_has_a_phrase_of_its_class() {
+        for status in 100..600 {
+            let phrase = reason_phrase(status);
+            let known = http::StatusCode::from_u16(status)
+                .unwrap()
+                .canonical_reason();
+            let is_renamed = matches!(status, 203 | 413 | 422);
+            assert!(
+                is_renamed || known.is_none_or(|known| known == phrase),
+                "{status} {phrase}"
+            );
+            assert!(
+                !phrase.is_empty()
+                    && phrase
+                        .bytes()
+                        .all(|b| b == b' ' || b == b'-' || b.is_ascii_alphabetic())
+            );
+        }
+        for (status, phrase) in [
+            (200, "OK"),
+            (299, "Success"),
+            (413, "Content Too Large"),
+            (422, "Unprocessable Content"),
+            (499, "Client Error"),
+            (511, "Network Authentication Required"),
+        ] {
+            assert_eq!(reason_phrase(status), phrase);
+        }
     }
 }

@@ -22,7 +22,9 @@ fn the_reference_is_the_schema() {
 fn the_defaults_of_the_schema_are_the_defaults_of_the_code() {
     let minimal = "[[listener]]\naddress = \"0.0.0.0:8080\"\nhttp2 = false\n\n[listener.tls]\ncert = \"a\"\nkey = \"b\"\n\n\
         [[listener.tls.certificates]]\ncert = \"c\"\nkey = \"d\"\n[[pool]]\nname = \"app\"\n\
-        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[pool.tls]\n[[route]]\npool = \"app\"\n";
+        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[pool.tls]\n[[route]]\npool = \"app\"\n\
+        [route.request_headers]\n[route.response_headers]\n\
+        [[route]]\npath = \"/r\"\n[route.redirect]\nscheme = \"https\"\n[[route]]\npath = \"/a\"\n[route.respond]\n";
     let printed = print(&parse("x.toml", minimal).unwrap().config);
     let mut keys = 0;
     for section in &SECTIONS[1..] {
@@ -220,8 +222,9 @@ fn the_annotated_example_shows_every_key_with_its_default() {
     let text = std::fs::read_to_string("config/lameduck.toml").unwrap();
     // With every comment taken off a key or a section it must be a configuration still, with the same values.
     let uncommented: String = text.lines().map(uncomment).collect();
+    let one_action = without_other_actions(&uncommented);
     let explicit =
-        parse("config/lameduck.toml", &uncommented).unwrap_or_else(|error| panic!("{error}"));
+        parse("config/lameduck.toml", &one_action).unwrap_or_else(|error| panic!("{error}"));
     for section in &SECTIONS[1..] {
         let body = uncommented.split(&format!("{}\n", section.header)).nth(1);
         let body = body.unwrap_or_else(|| panic!("{} is not there", section.header));
@@ -244,6 +247,24 @@ fn the_annotated_example_shows_every_key_with_its_default() {
         plain.tls = explicit.tls.clone();
     }
     assert_eq!(explicit.config, plain);
+}
+
+/// Sections that are an action of a route, of which it has one.
+const OTHER_ACTIONS: [&str; 2] = ["[route.redirect]", "[route.respond]"];
+
+/// The example with a route that leads to a pool, and does nothing else.
+fn without_other_actions(text: &str) -> String {
+    let mut is_left_out = false;
+    let mut rest = String::new();
+    for line in text.lines() {
+        if line.starts_with('[') {
+            is_left_out = OTHER_ACTIONS.contains(&line);
+        }
+        if !is_left_out {
+            rest += &format!("{line}\n");
+        }
+    }
+    rest
 }
 
 /// `# key = value` and `# [section]` without the mark; prose stays a comment.

@@ -3,20 +3,30 @@
 //! [`spelling`] has hosts and paths in the one form in which they are compared, [`conditions`] what else a route may ask
 //! for, [`regexes`] regular expressions, [`template`] texts with placeholders, [`shown`] how a route is told of.
 
+mod actions;
 mod conditions;
+mod field_rules;
 mod regexes;
+mod rewrite;
 mod shown;
 mod spelling;
 mod template;
 
+pub(super) use actions::{read_media_type, read_redirect_status};
 pub use conditions::{FieldMatch, TextMatch};
 pub(super) use conditions::{FieldMatches, MatchedPlace, read_method, read_regex};
+pub use field_rules::FieldRule;
+pub(crate) use field_rules::MAX_RULES;
+pub(super) use field_rules::{FieldRules, MessageSide, RemovedFields};
 pub use regexes::{compile_regex, compile_regexes};
+pub use rewrite::PathRewrite;
+pub(super) use rewrite::RewriteForm;
 pub(super) use shown::AskedOfRequest;
 pub use shown::MatchedPath;
 pub(crate) use spelling::MAX_PREFIX;
 pub(super) use spelling::{HostList, read_path, read_prefix};
 pub use template::{Placeholder, TemplatePiece, TextTemplate};
+pub(super) use template::{TemplateForm, TemplateUse};
 
 use super::reader::ConfigFindings;
 use super::{Config, PoolConfig, Route};
@@ -34,6 +44,11 @@ const MATCHERS: [&str; 8] = [
     "clients",
 ];
 
+/// Whether a key of `[[route]]` says what the route matches.
+pub(super) fn is_matcher(key: &str) -> bool {
+    key == "host" || MATCHERS.contains(&key)
+}
+
 /// How the routes fit the pools.
 pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
     let names_sound = (0..config.pools.len()).all(|i| f.sound(&[&format!("pool[{i}].name")]))
@@ -45,6 +60,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
         let at = |key: &str| format!("route[{i}].{key}");
         let pool = at("pool");
         one_action(route, i, f);
+        actions::validate(route, i, f);
         if let Some(name) = &route.pool
             && names_sound
             && f.sound(&[&pool])
@@ -134,7 +150,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
 }
 
 /// The keys of which a route has one.
-const ACTIONS: [&str; 1] = ["pool"];
+const ACTIONS: [&str; 3] = ["pool", "redirect", "respond"];
 
 /// A route does one thing with its requests.
 fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
@@ -147,7 +163,7 @@ fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
             f.error(
                 f.place(&format!("route[{i}]")),
                 "a route without an action: nobody answers its requests",
-                "add `pool` with the name of a pool",
+                "add `pool` with the name of a pool, `redirect` or `respond`",
             );
         }
         [_] => {}

@@ -43,6 +43,12 @@ impl Route {
             clients: Vec::new(),
             priority: 0,
             pool: Some(pool.into()),
+            strip_prefix: None,
+            rewrite: None,
+            redirect: None,
+            respond: None,
+            request_headers: None,
+            response_headers: None,
         }
     }
 
@@ -68,7 +74,11 @@ impl Route {
 
     /// The keys that say what is done with its requests, as far as they are written: a sound route has one.
     pub(in crate::config) fn actions(&self) -> Vec<&'static str> {
-        let written = [("pool", self.pool.is_some())];
+        let written = [
+            ("pool", self.pool.is_some()),
+            ("redirect", self.redirect.is_some()),
+            ("respond", self.respond.is_some()),
+        ];
         let mut written = written.to_vec();
         written.retain(|(_, is_written)| *is_written);
         written.into_iter().map(|(key, _)| key).collect()
@@ -76,9 +86,11 @@ impl Route {
 
     /// Its action, in a word or two: `pool app`.
     pub fn shown_action(&self) -> String {
-        match &self.pool {
-            Some(pool) => format!("pool {pool}"),
-            None => "nothing".into(),
+        match (&self.pool, &self.redirect, &self.respond) {
+            (Some(pool), _, _) => format!("pool {pool}"),
+            (None, Some(redirect), _) => format!("a redirect ({})", redirect.status),
+            (None, None, Some(respond)) => format!("a fixed answer ({})", respond.status),
+            (None, None, None) => "nothing".into(),
         }
     }
 
@@ -90,6 +102,7 @@ impl Route {
         self.name.is_none()
             && self.pool.is_some()
             && self.priority == 0
+            && !self.has_changes()
             && matches!(self.matched_path(), MatchedPath::Prefix(_))
             && self.methods.is_empty()
             && self.clients.is_empty()

@@ -11,6 +11,8 @@ mod listener_tls;
 mod pool;
 mod retry;
 mod route;
+mod route_actions;
+mod route_headers;
 mod server;
 mod slow_start;
 mod upstream;
@@ -27,6 +29,8 @@ pub use listener_tls::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion};
 pub use pool::{BackendConfig, Balance, PoolConfig};
 pub use retry::Retry;
 pub use route::Route;
+pub use route_actions::{RedirectAction, RedirectScheme, RespondAction};
+pub use route_headers::{RequestHeaderRules, ResponseHeaderRules};
 pub use server::{DEFAULT_RATE, ServerConfig};
 pub use slow_start::SlowStart;
 pub use upstream::{ProxyProtocol, Upstream};
@@ -90,5 +94,9 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         Hold::section(),
         SlowStart::section(),
         Route::section(),
+        RedirectAction::section(),
+        RespondAction::section(),
+        RequestHeaderRules::section(),
+        ResponseHeaderRules::section(),
     ]
 }

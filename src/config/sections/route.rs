@@ -2,12 +2,13 @@
 
 use super::headers::networks;
 use super::pool::name;
+use super::{RedirectAction, RequestHeaderRules, RespondAction, ResponseHeaderRules};
 use crate::config::declare::section;
 use crate::config::forms::{EmptyIsNone, custom, integer, list};
 use crate::config::print;
 use crate::config::routes::{
-    FieldMatch, FieldMatches, HostList, MatchedPlace, read_method, read_path, read_prefix,
-    read_regex,
+    FieldMatch, FieldMatches, HostList, MatchedPlace, PathRewrite, RewriteForm, read_method,
+    read_path, read_prefix, read_regex,
 };
 use ipnet::IpNet;
 
@@ -49,5 +50,20 @@ section! {
         /// Its action: the pool of this name answers.
         #[no_default(optional)]
         pool: Option<String> = "app", EmptyIsNone("app", name());
+        /// Leading segments that are taken off the path before the app gets it: with `"/api"`, `/api/x` becomes `/x`.
+        strip_prefix: Option<String> = "", EmptyIsNone("/api", custom("text", read_prefix, |prefix| print::text(prefix)));
+        /// The app is asked for [another path](routes.md#other-paths-for-the-app): a text such as `"/v2{rest}"`, or a
+        /// table of `regex` and `to`.
+        rewrite: Option<PathRewrite> = "", RewriteForm;
+    }
+    sections {
+        /// `[route.redirect]`; `None`: it has another action.
+        redirect: Option<RedirectAction>;
+        /// `[route.respond]`; `None`: it has another action.
+        respond: Option<RespondAction>;
+        /// `[route.request_headers]`; `None`: requests keep theirs.
+        request_headers: Option<RequestHeaderRules>;
+        /// `[route.response_headers]`; `None`: answers keep theirs.
+        response_headers: Option<ResponseHeaderRules>;
     }
 }

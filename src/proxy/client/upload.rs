@@ -3,9 +3,12 @@
 //! The client's buffer holds the head and, behind it, body bytes. They stay there until the response begins,
 //! so that the request can be sent to another backend; a body that outgrows the buffer gives that up.
 
+use std::sync::Arc;
+
 use crate::proxy::buffer::{Buffer, LARGE};
 use crate::proxy::h1::chunked::ChunkDecoder;
 use crate::proxy::h1::request::RequestBody;
+use crate::registry::routes::changes::FieldNames;
 
 /// Largest trailer section of a request, in bytes.
 const MAX_TRAILER: usize = 8 * 1024;
@@ -68,6 +71,13 @@ impl RequestUpload {
             total: 0,
             limit,
         })
+    }
+
+    /// Refuses a body whose trailers have one of these names.
+    pub fn forbid_trailers(&mut self, names: &Arc<FieldNames>) {
+        if let UploadFraming::Chunked(decoder) = &mut self.framing {
+            decoder.forbid_trailers(names.clone());
+        }
     }
 
     /// Takes note of bytes that were read into the buffer.

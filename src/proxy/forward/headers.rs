@@ -11,6 +11,7 @@
 //!   trusted, whatever else is configured. What it says of its certificate is dropped from everybody.
 //! - What goes out is always HTTP/1.1 (RFC 9110 §2.5), with exactly one `Host`.
 
+use super::changed_fields::{ChangedFields, RequestChanges, copy_changed};
 use super::passes;
 use crate::config;
 use crate::proxy::h1::fields::FieldKind;
@@ -39,6 +40,8 @@ pub struct RequestEdit<'a> {
     pub host_override: Option<&'a str>,
     /// Sent as `Host` where the client gave none, which HTTP/1.0 allows: the backend's address.
     pub fallback_host: &'a str,
+    /// What the route changes.
+    pub changes: Option<RequestChanges<'a>>,
 }
 
 /// Appends the head of the request to the backend.
@@ -67,15 +70,26 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
     out.reserve(head.len + 512);
     let verbatim_line = head.form == TargetForm::Origin && head.version == HttpVersion::Http11;
     let mut from = head.fields_start as usize;
-    if verbatim_line && host.is_none() {
-        from = head.method_span.start as usize;
-    } else {
-        request_line(out, buf, head);
+    match edit.changes.and_then(|changes| changes.target) {
+        Some(target) => put(
+            out,
+            &[head.method_span.of(buf), b" ", target, b" HTTP/1.1\r\n"],
+        ),
+        None if verbatim_line && host.is_none() => from = head.method_span.start as usize,
+        None => request_line(out, buf, head),
     }
     if let Some(host) = host {
         put(out, &[b"Host: ", host, b"\r\n"]);
     }
-    copy_fields(out, buf, &head.fields, from, head.len, drop & head.kinds);
+    let changed = edit.changes.and_then(|changes| changes.fields);
+    copy_head(
+        out,
+        buf,
+        &head.fields,
+        (from, head.len),
+        drop & head.kinds,
+        changed,
+    );
     if let RequestBody::Length(length) = head.body
         && head.rewrite_length
     {
@@ -119,6 +133,9 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
             out,
             &[b"X-Request-Id: ", edit.request_id.as_bytes(), b"\r\n"],
         );
+    }
+    if let Some(changed) = changed {
+        out.extend_from_slice(changed.lines);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -164,6 +181,25 @@ fn request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead) {
         out,
         &[head.method_span.of(buf), before, origin, b" HTTP/1.1\r\n"],
     );
+}
+
+/// Copies a head's lines as [`copy_fields`] does, without those that a route drops.
+#[inline]
+fn copy_head(
+    out: &mut Vec<u8>,
+    buf: &[u8],
+    fields: &[Field],
+    (from, len): (usize, usize),
+    drop: u32,
+    changed: Option<ChangedFields<'_>>,
+) {
+    match changed {
+        None => copy_fields(out, buf, fields, from, len, drop),
+        Some(changed) => {
+            let lines = (from, len.saturating_sub(2));
+            copy_changed(out, buf, fields, lines, drop, changed.dropped);
+        }
+    }
 }
 
 /// Copies the lines from `from` to the blank line, without those whose kind is in `drop`.
@@ -288,7 +324,7 @@ impl ClientFraming {
 
 /// The edits of a response.
 #[derive(Debug, Clone, Copy)]
-pub struct ResponseEdit {
+pub struct ResponseEdit<'a> {
     /// Say `Connection: close`. Said anyway where only the connection's end can end the body.
     pub close: bool,
     /// The version of the request.
@@ -299,10 +335,12 @@ pub struct ResponseEdit {
     pub via: bool,
     /// `Strict-Transport-Security` with this `max-age`, unless the backend says one; 0: none.
     pub hsts: u64,
+    /// What the route changes.
+    pub changes: Option<ChangedFields<'a>>,
 }
 
 /// Appends the head of the response to the client.
-pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &ResponseEdit) {
+pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &ResponseEdit<'_>) {
     // RFC 9110 §8.6 and RFC 9112 §6.1: no length and no encoding in 1xx and 204.
     let bodiless = head.status < 200 || head.status == 204;
     let mut drop = FieldSection::ResponseHead.withheld();
@@ -329,7 +367,15 @@ pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: 
             ],
         );
     }
-    copy_fields(out, buf, &head.fields, from, head.len, drop & head.kinds);
+    let span = (from, head.len);
+    copy_head(
+        out,
+        buf,
+        &head.fields,
+        span,
+        drop & head.kinds,
+        edit.changes,
+    );
     if head.rewrite_length && !bodiless {
         rewrite_length(out, buf, head);
     }
@@ -349,11 +395,21 @@ pub fn write_response(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: 
     if edit.via {
         via(out, head.version);
     }
-    if edit.hsts > 0 && !has_hsts(buf, &head.fields) {
+    let is_changed = || {
+        edit.changes
+            .is_some_and(|changes| changes.dropped.has(HSTS))
+    };
+    if edit.hsts > 0 && !has_hsts(buf, &head.fields) && !is_changed() {
         hsts(out, edit.hsts);
+    }
+    if let Some(changed) = edit.changes {
+        out.extend_from_slice(changed.lines);
     }
     out.extend_from_slice(b"\r\n");
 }
+
+/// The name of the field that binds a client to HTTPS.
+pub const HSTS: &[u8] = b"strict-transport-security";
 
 /// Appends `Strict-Transport-Security` (RFC 6797, section 6.1).
 pub fn hsts(out: &mut Vec<u8>, max_age: u64) {
@@ -370,13 +426,13 @@ pub fn hsts(out: &mut Vec<u8>, max_age: u64) {
 fn has_hsts(buf: &[u8], fields: &[Field]) -> bool {
     let named = |field: &Field| {
         let name = field.name.of(buf);
-        name.eq_ignore_ascii_case(b"strict-transport-security")
+        name.eq_ignore_ascii_case(HSTS)
     };
     fields.iter().any(named)
 }
 
 /// `Connection`, and `Upgrade` with a 101 and a 426, which both must have it (RFC 9110 §7.8).
-fn connection_line(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &ResponseEdit) {
+fn connection_line(out: &mut Vec<u8>, buf: &[u8], head: &ResponseHead, edit: &ResponseEdit<'_>) {
     if head.interim() {
         return;
     }

@@ -7,6 +7,7 @@
 //! of both, `deadline` how long it waits for whom, `outcome` how it ends; `grpc_call` and `handshake` know what is
 //! special about calls and WebSockets, [`tunnel`] carries what follows a 101.
 
+pub mod changed_fields;
 mod deadline;
 pub mod forwarded;
 mod grpc_call;
@@ -46,6 +47,7 @@ use crate::proxy::h1::response::{ResponseBody, ResponseHead};
 use crate::registry::endpoint::{IdleConnection, StreamGuard};
 use crate::rt::coop::yield_to_reactor;
 use crate::rt::shutdown_signal::Level;
+use changed_fields::ChangedFields;
 
 /// Bytes that one exchange moves before it is the others' turn: some tens of microseconds. A large body between two
 /// fast peers would else occupy its thread for milliseconds, and quick requests would wait for it.
@@ -72,6 +74,8 @@ pub struct ForwardParams<'a> {
     pub read_timeout: Duration,
     /// When `total_timeout` is over, if there is one.
     pub ends: Option<Time>,
+    /// What the route changes of the answer's head.
+    pub changes: Option<ChangedFields<'a>>,
 }
 
 /// What the log wants to know afterwards.

@@ -403,6 +403,7 @@ impl Exchange<'_> {
                 framing,
                 via: self.client.via,
                 hsts: self.client.origin.hsts,
+                changes: self.order.changes,
             },
         );
         let head = (self.outgoing.len() - before) as u64;
@@ -480,6 +481,7 @@ impl Exchange<'_> {
                     framing: ClientFraming::Same,
                     via: self.client.via,
                     hsts: 0,
+                    changes: None,
                 },
             );
             self.tally.head_out += (self.outgoing.len() - before) as u64;

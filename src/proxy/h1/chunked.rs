@@ -8,8 +8,11 @@
 //! Every line must end in CR LF, sizes are at most 16 hex digits and below 2^63, extensions and trailers are bounded in
 //! total, and no trailer may change where a message ends, where it goes or who sent it.
 
+use std::sync::Arc;
+
 use super::fields::{is_tchar, is_value_byte};
 use super::sections::{FieldSection, NAME_ROOM};
+use crate::registry::routes::changes::FieldNames;
 
 /// Bytes of chunk extensions in one body. Nobody uses any; without a bound, one-byte chunks with long
 /// extensions cost much and deliver nothing.
@@ -92,6 +95,8 @@ pub struct ChunkDecoder {
     of_response: bool,
     name: [u8; NAME_ROOM],
     name_len: usize,
+    /// Names that the head must have from nobody but the proxy, and the trailers neither.
+    forbidden: Option<Arc<FieldNames>>,
 }
 
 /// What comes next in a chunked body.
@@ -118,7 +123,13 @@ impl ChunkDecoder {
             of_response: false,
             name: [0; NAME_ROOM],
             name_len: 0,
+            forbidden: None,
         }
+    }
+
+    /// Refuses trailers of these names, too: a receiver that merges trailers into the header would act on them.
+    pub fn forbid_trailers(&mut self, names: Arc<FieldNames>) {
+        self.forbidden = Some(names);
     }
 
     /// For a response's body: blanks between a size and its CR LF are taken. Old servers pad sizes to a fixed width,
@@ -346,7 +357,11 @@ impl ChunkDecoder {
                 true => FieldSection::ResponseTrailers,
                 false => FieldSection::RequestTrailers,
             };
-            if section.refuses(known) {
+            let is_forbidden = |names: &Arc<FieldNames>| match self.name_len > NAME_ROOM {
+                true => names.has_longer(known),
+                false => names.has(known),
+            };
+            if section.refuses(known) || self.forbidden.as_ref().is_some_and(is_forbidden) {
                 return Err(ChunkError::ForbiddenTrailer);
             }
             self.name_len = 0;

@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, request};
 
 use super::carrier;
+use crate::config::MAX_RULES;
 use crate::proxy::h1::fields::{FieldKind, classify, trim_ows};
 use crate::proxy::h1::framing::{FramedBody, FramingFields};
 use crate::proxy::h1::method::HttpVersion;
@@ -269,8 +270,9 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseRead>, Untranslatabl
         return Ok(None);
     };
     let head = Bytes::copy_from_slice(&bytes[..len]);
-    // As many as a backend's head may have, and those that the plane adds.
-    let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS + 8];
+    // As many as a backend's head may have, and those that the plane and the route add.
+    let mut storage =
+        [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS + 8 + 2 * MAX_RULES];
     let mut parsed = httparse::Response::new(&mut []);
     let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(
         &mut parsed,

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use super::actions::{OwnAction, act};
+use super::changes::PreparedChanges;
 use super::local_response::{self, LocalResponse, answer_locally, body_answer};
+use super::placeholders::RequestValues;
 use super::record::RequestRecord;
-use super::route::{FoundRoute, find_pool};
+use super::request_id::RequestId;
+use super::route::{FoundRoute, ReceivedRequest, find_pool};
 use crate::config::Config;
 use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::client::{AfterRequest, ClientConnection};
@@ -17,6 +21,8 @@ use crate::registry::snapshot::PoolSnapshot;
 pub(super) enum Unrouted {
     /// The listener sends its clients to HTTPS, at this port.
     Redirect(u16),
+    /// The route has an action of its own, by this configuration.
+    Act(OwnAction, Arc<Config>),
     /// An answer of our own, and whether the request is here to its end.
     Answer(LocalResponse, bool),
 }
@@ -38,6 +44,7 @@ pub(super) fn route_request(
     client: &ClientConnection,
     head: &RequestHead,
     account: &mut RequestRecord,
+    id: &RequestId,
     routed: &mut Option<Arc<PoolSnapshot>>,
 ) -> Result<RoutedToPool, Unrouted> {
     if let Some(port) = client.origin.redirect_https {
@@ -45,12 +52,9 @@ pub(super) fn route_request(
     }
     let FoundRoute { config, pool, rule } = find_pool(plane, client, head);
     account.rule = rule;
+    prepare_changes(&config, client, head, account, id)?;
     let Some(pool) = pool else {
-        account.occupied = head.len;
-        return Err(Unrouted::Answer(
-            LocalResponse::NO_ROUTE,
-            head.body.is_empty(),
-        ));
+        return Err(act_without_pool(head, account, config));
     };
     *routed = Some(pool.clone());
     if passes::is_circle(client.buffer.bytes(), head) {
@@ -59,12 +63,57 @@ pub(super) fn route_request(
         return Err(Unrouted::Answer(answer, head.body.is_empty()));
     }
     match RequestUpload::new(head.body, head.len, config.server.max_body) {
-        Ok(upload) => Ok(RoutedToPool {
-            config,
-            pool,
-            upload,
-        }),
+        Ok(mut upload) => {
+            if let Some(changes) = &account.changes {
+                changes.guard_trailers(&mut upload);
+            }
+            Ok(RoutedToPool {
+                config,
+                pool,
+                upload,
+            })
+        }
         Err(error) => Err(Unrouted::Answer(body_answer(error), false)),
+    }
+}
+
+/// Makes what the route changes of the request and its answer.
+#[inline]
+pub(super) fn prepare_changes(
+    config: &Config,
+    client: &ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    id: &RequestId,
+) -> Result<(), Unrouted> {
+    let Some(rule) = account.rule.as_ref().filter(|rule| rule.changes.is_some()) else {
+        account.changes = None;
+        return Ok(());
+    };
+    let values = RequestValues {
+        request: ReceivedRequest::new(config, client, head),
+        id,
+        rule,
+    };
+    let (changes, made) = PreparedChanges::new(rule, &values);
+    account.changes = changes;
+    made.map_err(|answer| {
+        account.occupied = head.len;
+        Unrouted::Answer(answer, head.body.is_empty())
+    })
+}
+
+/// What becomes of a request that has no pool.
+pub(super) fn act_without_pool(
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    config: Arc<Config>,
+) -> Unrouted {
+    account.occupied = head.len;
+    let rule = account.rule.as_ref();
+    match rule.and_then(|rule| OwnAction::of(&rule.route)) {
+        Some(action) => Unrouted::Act(action, config),
+        None => Unrouted::Answer(LocalResponse::NO_ROUTE, head.body.is_empty()),
     }
 }
 
@@ -74,11 +123,15 @@ pub(super) async fn answer_unrouted(
     client: &mut ClientConnection,
     head: &RequestHead,
     account: &mut RequestRecord,
+    id: &RequestId,
     why: Unrouted,
 ) -> AfterRequest {
     match why {
         Unrouted::Redirect(port) => {
             local_response::redirect(plane, client, head, account, port).await
+        }
+        Unrouted::Act(action, config) => {
+            act(plane, client, head, account, id, (action, &config)).await
         }
         Unrouted::Answer(answer, is_whole) => {
             answer_locally(plane, client, head, account, answer, is_whole).await

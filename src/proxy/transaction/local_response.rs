@@ -14,7 +14,8 @@ use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::error_response::{SHUTTING_DOWN, write_local_response};
 use crate::proxy::forward::ForwardFailure;
-use crate::proxy::forward::headers::hsts;
+use crate::proxy::forward::changed_fields::ChangedFields;
+use crate::proxy::forward::headers::{HSTS, hsts};
 use crate::proxy::h1::method::{HttpVersion, Method};
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::messages::grpc;
@@ -265,7 +266,7 @@ pub(super) async fn redirect(
 }
 
 /// Whether the connection may be used again after an answer of our own.
-fn may_be_kept(
+pub(super) fn may_be_kept(
     plane: &DataPlane,
     client: &ClientConnection,
     head: &RequestHead,
@@ -280,8 +281,18 @@ fn may_be_kept(
         && !plane.is_lame()
 }
 
+/// An answer of our own as the route changes it.
+#[cold]
+fn changed_head(answer: &[u8], changes: &ChangedFields<'_>) -> Vec<u8> {
+    let end = memchr::memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |end| end + 4);
+    let mut changed = Vec::with_capacity(answer.len() + changes.lines.len());
+    changes.apply(&answer[..end], &mut changed);
+    changed.extend_from_slice(&answer[end..]);
+    changed
+}
+
 /// Sends an answer of our own.
-async fn send(
+pub(super) async fn send(
     client: &mut ClientConnection,
     account: &mut RequestRecord,
     mut out: Vec<u8>,
@@ -290,12 +301,16 @@ async fn send(
 ) -> AfterRequest {
     let head = memchr::memmem::find(&out, b"\r\n\r\n").map_or(out.len(), |end| end + 4);
     account.local_bytes((out.len() - head) as u64);
-    if client.origin.hsts > 0 {
+    let changes = account.response_changes();
+    if client.origin.hsts > 0 && !changes.is_some_and(|changes| changes.dropped.has(HSTS)) {
         let body = out.split_off(head);
         out.truncate(head.saturating_sub(2));
         hsts(&mut out, client.origin.hsts);
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&body);
+    }
+    if let Some(changes) = changes {
+        out = changed_head(&out, &changes);
     }
     match client.write_all(&out, clock::now() + SEND_TIMEOUT).await {
         Ok(()) if keep_alive => AfterRequest::KeepAlive,

@@ -3,15 +3,18 @@
 //! [`handle`] is its way: route, buffer, a loop of pick, connect, forward and judge, and the log. What its steps do is in
 //! the files beside it: `begin` and `route` find the pool, `request_buffering` waits for a short body, `wait` and
 //! [`hold`] for a backend, `connect` has the attempt's connection, `finish` what follows a whole answer, `judge` what
-//! follows a failed attempt, `local_response` and `redirect` answer without a backend, and [`record`] is what is
-//! remembered for the log.
+//! follows a failed attempt, `local_response`, `redirect` and `actions` answer without a backend, `changes` and
+//! `placeholders` make what a route changes on the way, and [`record`] is what is remembered for the log.
 
+mod actions;
 mod begin;
+mod changes;
 mod connect;
 mod finish;
 pub mod hold;
 mod judge;
 mod local_response;
+mod placeholders;
 pub mod record;
 mod redirect;
 mod request_buffering;
@@ -23,6 +26,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use begin::{RoutedToPool, answer_unrouted, route_request};
+use changes::PreparedChanges;
 use local_response::{after_panic, body_answer};
 use record::{RequestEnd, RequestRecord};
 
@@ -89,9 +93,11 @@ pub async fn handle(
                 config,
                 pool,
                 upload,
-            } = match route_request(plane, client, head, account, &mut routed) {
+            } = match route_request(plane, client, head, account, &id, &mut routed) {
                 Ok(found) => found,
-                Err(why) => return answer_unrouted(plane, client, head, account, why).await,
+                Err(why) => {
+                    return answer_unrouted(plane, client, head, account, &id, why).await;
+                }
             };
             pool.shared.budget.on_request();
             let mut transaction = Transaction {
@@ -160,6 +166,7 @@ pub async fn handle(
                                 read_timeout: patience(head, buffer, read_timeout),
                                 ends: request.ends(),
                                 server: &request.config.server,
+                                changes: request.account.response_changes(),
                             };
                             let (end, stats, incoming) = forward_once(
                                 params,
@@ -234,6 +241,8 @@ impl Transaction<'_> {
     fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
         out.clear();
         let preserve = self.pool.config.upstream.preserve_host;
+        let changes = self.account.changes.as_deref();
+        let host = changes.and_then(PreparedChanges::host);
         let edit = RequestEdit {
             policy: &self.config.headers,
             client_ip: &self.client.origin.ip,
@@ -241,8 +250,9 @@ impl Transaction<'_> {
             scheme: self.client.origin.scheme,
             identity: self.client.origin.identity.as_deref().unwrap_or_default(),
             request_id: self.id.as_str(),
-            host_override: (!preserve).then_some(&*endpoint.authority),
+            host_override: host.or((!preserve).then_some(&*endpoint.authority)),
             fallback_host: &endpoint.authority,
+            changes: changes.and_then(PreparedChanges::request),
         };
         write_request(out, self.client.buffer.bytes(), self.head, &edit);
     }

@@ -14,11 +14,13 @@ use crate::metrics::Limit;
 use crate::proxy::client::ClientConnection;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::TransferStats;
+use crate::proxy::forward::changed_fields::ChangedFields;
 use crate::proxy::forward::forwarded;
 use crate::proxy::forward::tunnel::{TunnelBytes, TunnelEnd};
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::refusal::ClientRefusal;
+use crate::proxy::transaction::changes::PreparedChanges;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::routes::RouteRule;
@@ -95,6 +97,8 @@ pub struct RequestRecord {
     pub backend: Option<Arc<Endpoint>>,
     /// The route that it goes by, where more than host and path counts of any.
     pub rule: Option<Arc<RouteRule>>,
+    /// What that changes on the way.
+    pub(super) changes: Option<Box<PreparedChanges>>,
     /// How it ended, where not well.
     pub end: RequestEnd,
     /// Why we answered by ourselves.
@@ -119,6 +123,7 @@ impl RequestRecord {
             retry_reason: None,
             backend: None,
             rule: None,
+            changes: None,
             end: RequestEnd::Well,
             cause: Cow::Borrowed(""),
             bytes_in: 0,
@@ -164,6 +169,11 @@ impl RequestRecord {
     /// When the backend's answer began; failing that, when the request's head was complete.
     pub fn answered(&self) -> Time {
         self.answered.unwrap_or(self.complete)
+    }
+
+    /// What its route changes of the answer's head, whoever makes it.
+    pub(super) fn response_changes(&self) -> Option<ChangedFields<'_>> {
+        self.changes.as_ref()?.response()
     }
 
     /// The name of its route, if that has one.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::proxy::client::ClientConnection;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::data_plane::DataPlane;
@@ -57,21 +57,52 @@ fn find_by_rules(
     client: &ClientConnection,
     head: &RequestHead,
 ) -> Option<Arc<RouteRule>> {
-    let request = ReceivedRequest {
-        snapshot,
-        buffer: client.buffer.bytes(),
-        head,
-        client: &client.origin,
-    };
+    let request = ReceivedRequest::new(&snapshot.config, client, head);
     snapshot.routes.find_rule(&request).cloned()
 }
 
 /// A request as its client has sent it.
-struct ReceivedRequest<'a> {
-    snapshot: &'a Snapshot,
-    buffer: &'a [u8],
-    head: &'a RequestHead,
-    client: &'a ClientInfo,
+pub(super) struct ReceivedRequest<'a> {
+    /// `[headers]`.
+    pub(super) policy: &'a config::Headers,
+    pub(super) buffer: &'a [u8],
+    pub(super) head: &'a RequestHead,
+    pub(super) client: &'a ClientInfo,
+}
+
+impl<'a> ReceivedRequest<'a> {
+    /// The request at the start of the client's buffer.
+    pub(super) fn new(
+        config: &'a Config,
+        client: &'a ClientConnection,
+        head: &'a RequestHead,
+    ) -> Self {
+        Self {
+            policy: &config.headers,
+            buffer: client.buffer.bytes(),
+            head,
+            client: &client.origin,
+        }
+    }
+
+    /// The values of the lines with this name, as far as they count. Fields that the app is not sent don't: what a client
+    /// claims of others without being trusted, and what it has named in `Connection`.
+    pub(super) fn lines(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let (buffer, trusted) = (self.buffer, self.client.trusted);
+        let counts = move |kind: FieldKind| match kind {
+            FieldKind::Dropped | FieldKind::Identity => false,
+            FieldKind::Forwarded
+            | FieldKind::XForwardedFor
+            | FieldKind::XForwardedProto
+            | FieldKind::XForwardedHost
+            | FieldKind::Claim => trusted,
+            _ => true,
+        };
+        let fields = self.head.fields.iter().filter(move |field| {
+            counts(field.kind) && field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes())
+        });
+        fields.map(move |field| field.value.of(buffer))
+    }
 }
 
 impl RoutedRequest for ReceivedRequest<'_> {
@@ -92,26 +123,8 @@ impl RoutedRequest for ReceivedRequest<'_> {
         memchr::memchr(b'?', origin).map_or(&b""[..], |at| &origin[at + 1..])
     }
 
-    /// Fields that the app is not sent don't count: what a client claims of others without being trusted, and what it has
-    /// named in `Connection`.
     fn has_field(&self, name: &str, fits: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        let counts = |kind: FieldKind| match kind {
-            FieldKind::Dropped | FieldKind::Identity => false,
-            FieldKind::Forwarded
-            | FieldKind::XForwardedFor
-            | FieldKind::XForwardedProto
-            | FieldKind::XForwardedHost
-            | FieldKind::Claim => self.client.trusted,
-            _ => true,
-        };
-        self.head.fields.iter().any(|field| {
-            counts(field.kind)
-                && field
-                    .name
-                    .of(self.buffer)
-                    .eq_ignore_ascii_case(name.as_bytes())
-                && fits(field.value.of(self.buffer))
-        })
+        self.lines(name).any(fits)
     }
 
     fn client(&self) -> Option<IpAddr> {
@@ -120,8 +133,8 @@ impl RoutedRequest for ReceivedRequest<'_> {
         }
         let own = self.client.address.ip().to_canonical();
         let told = self.client.trusted.then(|| {
-            let headers = &self.snapshot.config.headers;
-            forwarded::client(self.buffer, self.head, |address| headers.trusts(address))
+            let trusts = |address| self.policy.trusts(address);
+            forwarded::client(self.buffer, self.head, trusts)
         });
         Some(told.flatten().unwrap_or(own))
     }

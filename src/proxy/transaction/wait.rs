@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::Transaction;
+use super::actions::act;
+use super::begin::{Unrouted, act_without_pool, prepare_changes};
 use super::hold::{self, HoldEnd, HoldTicket};
 use super::local_response::{LocalResponse, body_answer};
 use super::record::RequestEnd;
@@ -96,8 +98,21 @@ impl Transaction<'_> {
                 Err(self.answer(answer).await)
             }
             HoldEnd::Reconfigured => match self.route_anew() {
-                true => Ok(None),
-                false => Err(self.answer(LocalResponse::NO_ROUTE).await),
+                Ok(()) => Ok(None),
+                Err(Unrouted::Act(action, config)) => {
+                    let action = (action, &*config);
+                    Err(act(
+                        self.plane,
+                        self.client,
+                        self.head,
+                        self.account,
+                        self.id,
+                        action,
+                    )
+                    .await)
+                }
+                Err(Unrouted::Answer(answer, _)) => Err(self.answer(answer).await),
+                Err(Unrouted::Redirect(_)) => Err(self.answer(LocalResponse::NO_ROUTE).await),
             },
             HoldEnd::ShutDown => {
                 let answer = LocalResponse {
@@ -135,20 +150,25 @@ impl Transaction<'_> {
         Ok(pick::admit_waiter(&self.pool, &self.excluded))
     }
 
-    /// The configuration has changed while the request waited: finds the pool that it is for now; false: none.
-    fn route_anew(&mut self) -> bool {
+    /// The configuration has changed while the request waited: finds the pool that it is for now.
+    fn route_anew(&mut self) -> Result<(), Unrouted> {
         let found = find_pool(self.plane, self.client, self.head);
         self.config = found.config;
         self.account.rule = found.rule;
+        self.is_unrouted = found.pool.is_none();
+        prepare_changes(&self.config, self.client, self.head, self.account, self.id)?;
         let Some(pool) = found.pool else {
-            self.is_unrouted = true;
-            return false;
+            return Err(act_without_pool(
+                self.head,
+                self.account,
+                self.config.clone(),
+            ));
         };
         if !Arc::ptr_eq(&pool.shared, &self.pool.shared) {
             pool.shared.budget.on_request();
             self.excluded = ExcludedBackends::default();
         }
         self.pool = pool;
-        true
+        Ok(())
     }
 }

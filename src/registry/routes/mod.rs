@@ -13,6 +13,7 @@
 //!    differ by path: an app would resolve it to a path that another route is for. Clients resolve them
 //!    before they send. Where the host's only prefix is `/` there is nothing to confuse, and it matches.
 
+pub mod changes;
 mod conditions;
 mod hosts;
 mod paths;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use hosts::{HostMap, MAX_HOST, lower_host};
 use paths::{Path, PrefixMap};
+pub use paths::{compared_path, has_dot_segment, rest_of_path};
 use rules::RuleTable;
 pub use rules::{RouteRule, RoutedRequest};
 
@@ -96,6 +98,12 @@ impl RouteTable {
     /// Whether [`RouteTable::lookup`] finds nothing, because more than host and path counts.
     pub fn has_rules(&self) -> bool {
         self.rules.is_some()
+    }
+
+    /// The first rule, for tests of what a route does.
+    #[cfg(test)]
+    pub(crate) fn first_rule(&self) -> Option<&Arc<RouteRule>> {
+        self.rules.as_ref()?.first()
     }
 
     /// The route for a request, where more than host and path counts.

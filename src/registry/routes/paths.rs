@@ -117,6 +117,58 @@ impl Normal {
     }
 }
 
+/// The whole of a path's compared form.
+pub fn compared_path(path: &[u8]) -> Cow<'_, [u8]> {
+    Path::new(path).whole()
+}
+
+/// Whether a segment of a path, which a query may follow, is `.` or `..`, or could be taken for that.
+pub fn has_dot_segment(path: &[u8]) -> bool {
+    normalise(path, |_| {})
+}
+
+/// What of a path, as it was sent, follows a prefix as the configuration has it: nothing, or what begins with a slash.
+/// `None`: the path has not this prefix.
+pub fn rest_of_path<'a>(path: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
+    if prefix == "/" {
+        return Some(path);
+    }
+    let (mut at, mut last) = (0, 0u8);
+    let mut wanted = prefix.bytes();
+    while wanted.len() > 0 {
+        let byte = *path.get(at)?;
+        let digits = path.get(at + 1..at + 3);
+        let encoded = hex(digits).filter(|_| byte == b'%');
+        let fits = match (encoded, digits) {
+            (Some(decoded), _) if unreserved(decoded) => {
+                last = decoded;
+                at += 3;
+                wanted.next() == Some(decoded)
+            }
+            (Some(_), Some(&[high, low])) => {
+                last = 0;
+                at += 3;
+                let upper = [b'%', high.to_ascii_uppercase(), low.to_ascii_uppercase()];
+                upper.iter().all(|byte| wanted.next() == Some(*byte))
+            }
+            _ if byte == b'/' && last == b'/' => {
+                at += 1;
+                true
+            }
+            _ => {
+                last = byte;
+                at += 1;
+                wanted.next() == Some(byte)
+            }
+        };
+        if !fits {
+            return None;
+        }
+    }
+    let rest = path.get(at..)?;
+    matches!(rest.first(), None | Some(b'/')).then_some(rest)
+}
+
 /// Gives the bytes of a path's compared form; says whether a segment of it is `.` or `..`, or could be taken for that.
 #[inline(always)]
 fn normalise(raw: &[u8], mut push: impl FnMut(u8)) -> bool {
@@ -166,4 +218,48 @@ pub(super) fn hex(digits: Option<&[u8]>) -> Option<u8> {
 /// RFC 3986, section 2.3.
 pub(super) fn unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rest_is_what_follows_the_prefix_as_it_was_sent() {
+        for (path, prefix, rest) in [
+            ("/api", "/api", Some("")),
+            ("/api/", "/api", Some("/")),
+            ("/api/x/%79", "/api", Some("/x/%79")),
+            ("/apis", "/api", None),
+            ("/ap", "/api", None),
+            ("/x", "/", Some("/x")),
+            ("//api//x", "/api", Some("//x")),
+            ("/%61pi/x", "/api", Some("/x")),
+            ("/a%2fb/c", "/a%2Fb", Some("/c")),
+            ("/a/b", "/a%2Fb", None),
+            ("/api%2Fx", "/api", None),
+            ("/api;x", "/api", None),
+            ("", "/api", None),
+        ] {
+            let found = rest_of_path(path.as_bytes(), prefix);
+            assert_eq!(found, rest.map(str::as_bytes), "{path} {prefix}");
+        }
+    }
+
+    proptest! {
+        /// The table of routes and the rest agree on which paths have a prefix.
+        #[test]
+        fn prefix_and_rest_agree(path in "(/|a|b|%2[fF]|%61|%2e|;|\\.){0,10}", prefix in prop::sample::select(vec!["/a", "/a/b", "/ab", "/a%2Fb", "/b"])) {
+            let compared = compared_path(path.as_bytes());
+            let has = compared.strip_prefix(prefix.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
+            let rest = rest_of_path(path.as_bytes(), prefix);
+            prop_assert_eq!(rest.is_some(), has, "{}", path);
+            if let Some(rest) = rest {
+                prop_assert!(path.as_bytes().ends_with(rest));
+                let whole = [prefix.as_bytes(), &*compared_path(rest)].concat();
+                prop_assert_eq!(&*whole, &*compared);
+            }
+        }
+    }
 }

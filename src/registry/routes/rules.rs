@@ -15,12 +15,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use regex::bytes::RegexSet;
+use regex::bytes::{Regex, RegexSet};
 
+use super::changes::RouteChanges;
 use super::conditions::Conditions;
 use super::hosts::{HostMap, MAX_HOST, Map, lower_host};
 use super::paths::{Normal, Path, PrefixMap};
-use crate::config::{MatchedPath, Route, compile_regexes};
+use crate::config::{MatchedPath, Route, compile_regex, compile_regexes};
 
 /// What routes look at.
 pub trait RoutedRequest {
@@ -52,6 +53,10 @@ pub struct RouteRule {
     pub name: Option<Arc<str>>,
     /// As it is configured.
     pub route: Arc<Route>,
+    /// What it changes on the way; `None`: nothing.
+    pub changes: Option<Box<RouteChanges>>,
+    /// Its `path_regex`, where a text of it names a group.
+    pub path_groups: Option<Regex>,
     conditions: Conditions,
 }
 
@@ -107,6 +112,8 @@ impl RuleTable {
                 pool,
                 name: route.name.as_deref().map(Arc::from),
                 route: Arc::new(route.clone()),
+                changes: RouteChanges::new(route).map(Box::new),
+                path_groups: path_groups(route),
                 conditions: Conditions::new(route),
             }));
             for host in route.each_host() {
@@ -120,6 +127,11 @@ impl RuleTable {
             host.arrange(&table.rules, &mut automata);
         }
         table
+    }
+
+    #[cfg(test)]
+    pub(super) fn first(&self) -> Option<&Arc<RouteRule>> {
+        self.rules.first()
     }
 
     /// The first rule that fits.
@@ -145,6 +157,15 @@ impl RuleTable {
         }
         None
     }
+}
+
+/// The regex whose groups a route's texts name.
+fn path_groups(route: &Route) -> Option<Regex> {
+    let pattern = route
+        .path_regex
+        .as_ref()
+        .filter(|_| route.needs_path_groups())?;
+    compile_regex(pattern).ok()
 }
 
 impl HostRules {

@@ -28,6 +28,7 @@ fn edit(policy: &config::Headers, trusted: bool) -> RequestEdit<'_> {
         request_id: "id-1",
         host_override: None,
         fallback_host: "127.0.0.1:3000",
+        changes: None,
     }
 }
 

@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, header};
 
 use super::super::outgoing::Outgoing;
 use super::super::{carrier, headers};
+use crate::config::MAX_RULES;
 use crate::proxy::h1::fields::{FieldKind, classify};
 use crate::proxy::h1::request::MAX_FIELDS;
 
@@ -81,8 +82,8 @@ impl OutgoingRequest {
 
     fn begin(&mut self, head: &Bytes) -> io::Result<Begun> {
         let ours = || io::Error::from(io::ErrorKind::InvalidInput);
-        // As many as a client's head may have, and those that the plane adds.
-        let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS + 16];
+        // As many as a client's head may have, and those that the plane and the route add.
+        let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS + 16 + 2 * MAX_RULES];
         let line = memchr::memmem::find(head, b"\r\n").ok_or_else(ours)?;
         let (method, path) = split_line(&head[..line]).ok_or_else(ours)?;
         let Ok(httparse::Status::Complete((_, parsed))) =

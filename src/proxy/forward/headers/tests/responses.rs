@@ -3,15 +3,16 @@
 use super::*;
 use crate::proxy::h1::method::Method;
 
-const SAME: ResponseEdit = ResponseEdit {
+const SAME: ResponseEdit<'static> = ResponseEdit {
     close: false,
     client_version: HttpVersion::Http11,
     framing: ClientFraming::Same,
     via: false,
     hsts: 0,
+    changes: None,
 };
 
-fn respond_to(text: &str, method: Method, edit: &ResponseEdit) -> String {
+fn respond_to(text: &str, method: Method, edit: &ResponseEdit<'_>) -> String {
     let (mut head, mut again, mut out) = (ResponseHead::new(), ResponseHead::new(), Vec::new());
     assert_eq!(
         head.parse(text.as_bytes(), method, true, 8192),
@@ -36,7 +37,7 @@ fn respond_to(text: &str, method: Method, edit: &ResponseEdit) -> String {
     written
 }
 
-fn respond(text: &str, edit: &ResponseEdit) -> String {
+fn respond(text: &str, edit: &ResponseEdit<'_>) -> String {
     respond_to(text, Method::Get, edit)
 }
 
@@ -60,6 +61,7 @@ fn a_response_loses_what_is_of_the_hop() {
                 close: true,
                 via: true,
                 hsts: 0,
+                changes: None,
                 ..SAME
             }
         ),

@@ -1,0 +1,142 @@
+//! What a route does with its requests where it is not a pool that answers.
+
+mod redirect;
+mod respond;
+
+use std::borrow::Cow;
+
+use super::local_response::{LocalResponse, answer_locally, may_be_kept, send};
+use super::placeholders::RequestValues;
+use super::record::{RequestEnd, RequestRecord};
+use super::request_id::RequestId;
+use super::route::ReceivedRequest;
+use crate::config::{Config, Route};
+use crate::proxy::client::upload::RequestUpload;
+use crate::proxy::client::{AfterRequest, ClientConnection};
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::error_response::reason_phrase;
+use crate::proxy::h1::method::Method;
+use crate::proxy::h1::request::RequestHead;
+use crate::registry::routes::RouteRule;
+
+/// What a route does by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwnAction {
+    /// `redirect`.
+    Redirect,
+    /// `respond`.
+    Respond,
+}
+
+impl OwnAction {
+    /// The action of a route; `None`: a pool answers.
+    pub(super) fn of(route: &Route) -> Option<Self> {
+        match (&route.redirect, &route.respond) {
+            (Some(_), _) => Some(Self::Redirect),
+            (None, Some(_)) => Some(Self::Respond),
+            (None, None) => None,
+        }
+    }
+}
+
+/// An answer that an action makes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ActionAnswer {
+    pub(super) status: u16,
+    pub(super) location: Option<Vec<u8>>,
+    pub(super) content_type: String,
+    pub(super) content: Vec<u8>,
+}
+
+impl ActionAnswer {
+    /// Appends it as HTTP/1.1.
+    fn write(&self, out: &mut Vec<u8>, close: bool, head_only: bool) {
+        let mut number = itoa::Buffer::new();
+        let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+        let status = number.format(self.status).as_bytes();
+        let phrase = reason_phrase(self.status).as_bytes();
+        put(&[b"HTTP/1.1 ", status, b" ", phrase, b"\r\n"]);
+        if let Some(location) = &self.location {
+            put(&[b"Location: ", location, b"\r\n"]);
+        }
+        if !self.content.is_empty() {
+            let content_type = self.content_type.as_bytes();
+            put(&[b"Content-Type: ", content_type, b"\r\n"]);
+        }
+        // RFC 9110 §8.6: not in a 204; in a 304 it would be the length of another answer.
+        if !matches!(self.status, 204 | 304) {
+            let length = number.format(self.content.len()).as_bytes();
+            put(&[b"Content-Length: ", length, b"\r\n"]);
+        }
+        if close {
+            put(&[b"Connection: close\r\n"]);
+        }
+        put(&[b"\r\n"]);
+        if !head_only {
+            put(&[&self.content]);
+        }
+    }
+}
+
+/// Does what the route does, which is no pool.
+pub(super) async fn act(
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    id: &RequestId,
+    (action, config): (OwnAction, &Config),
+) -> AfterRequest {
+    let is_whole = take_body(client, head, account);
+    let made = match account.rule.clone() {
+        Some(rule) => {
+            let values = RequestValues {
+                request: ReceivedRequest::new(config, client, head),
+                id,
+                rule: &rule,
+            };
+            make_answer(action, &rule, &values)
+        }
+        None => Err(LocalResponse::NO_ROUTE),
+    };
+    let answer = match made {
+        Ok(answer) => answer,
+        Err(answer) => return answer_locally(plane, client, head, account, answer, is_whole).await,
+    };
+    let keep_alive = may_be_kept(plane, client, head, is_whole);
+    let mut out = Vec::with_capacity(256 + answer.content.len());
+    answer.write(&mut out, !keep_alive, head.method == Method::Head);
+    account.local(answer.status, Cow::Borrowed(""));
+    let next = send(client, account, out, keep_alive, is_whole).await;
+    if next == AfterRequest::Abort {
+        account.end = RequestEnd::ClientClosed;
+    }
+    next
+}
+
+fn make_answer(
+    action: OwnAction,
+    rule: &RouteRule,
+    values: &RequestValues<'_>,
+) -> Result<ActionAnswer, LocalResponse> {
+    match (action, &rule.route.redirect, &rule.route.respond) {
+        (OwnAction::Redirect, Some(redirect), _) => redirect::make_redirect(redirect, values),
+        (OwnAction::Respond, _, Some(respond)) => respond::make_response(respond, values),
+        _ => Err(LocalResponse::NO_ROUTE),
+    }
+}
+
+/// Takes the body, as far as it has come already; says whether that is all of it. What is to come is not waited for: the
+/// connection is closed behind the answer.
+fn take_body(client: &ClientConnection, head: &RequestHead, account: &mut RequestRecord) -> bool {
+    account.occupied = head.len;
+    let Ok(mut upload) = RequestUpload::new(head.body, head.len, 0) else {
+        return false;
+    };
+    if upload.absorb(&client.buffer).is_err() {
+        return false;
+    }
+    account.occupied = upload.occupied();
+    account.bytes_in += upload.total();
+    upload.is_complete()
+}
