@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod bodies;
+mod changes;
 mod ends;
 mod floods;
 mod heads;

@@ -1,11 +1,13 @@
 //! The HTTP/1 data plane against scripted backends and clients: every byte on both sides is the test's.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+mod actions;
 mod app_servers;
 mod authority;
 mod bounds;
 mod buffering;
 mod bulk;
+mod changes;
 mod circles;
 mod clients;
 mod death;

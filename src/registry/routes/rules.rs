@@ -252,7 +252,9 @@ impl HostRules {
         let priority = |rule: usize| rules.get(rule).map(|rule| rule.route.priority);
         let offer = |rule: Option<usize>| {
             if let Some(rule) = rule
-                && best.get().is_none_or(|best| priority(best) < priority(rule))
+                && best
+                    .get()
+                    .is_none_or(|best| priority(best) < priority(rule))
             {
                 best.set(Some(rule));
             }
@@ -280,9 +282,8 @@ impl RegexRules {
         }
         let matches = self.automaton.matches(&path.whole());
         let mut rules = self.rules.iter();
-        let found = rules.find(|(regex, rule)| {
-            matches.len() > *regex && matches.matched(*regex) && fits(&rule)
-        });
+        let found = rules
+            .find(|(regex, rule)| matches.len() > *regex && matches.matched(*regex) && fits(&rule));
         found.map(|(_, rule)| *rule)
     }
 }
