@@ -13,6 +13,7 @@ mod coordinated;
 mod demo;
 mod detects;
 mod encrypted;
+mod front_door;
 mod harness;
 mod hooks;
 mod hostile;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod apps;
+mod changes;
 mod early_ends;
 mod ends;
 mod fake;

@@ -90,6 +90,18 @@ const NAMED: [(&str, Placeholder); 9] = [
     ("method", Placeholder::Method),
 ];
 
+/// What other proxies call them.
+const ELSEWHERE: [(&str, &str); 8] = [
+    ("uri", "{path}"),
+    ("request_uri", "{path}?{query}"),
+    ("args", "{query}"),
+    ("remote_addr", "{client}"),
+    ("remote_host", "{client}"),
+    ("server_port", "{port}"),
+    ("request_method", "{method}"),
+    ("http.request.host", "{host}"),
+];
+
 impl TextTemplate {
     /// Reads a text for this use.
     pub(in crate::config) fn parse(text: &str, wanted: TemplateUse) -> Result<Self, TemplateError> {
@@ -221,7 +233,13 @@ impl TextTemplate {
                 format!("write \"/{one}\""),
             ));
         }
-        let filled = self.filled("x");
+        // What stands for a path begins with a slash, or is nothing.
+        let part = |piece: &TemplatePiece| match piece {
+            TemplatePiece::Text(text) => text.clone(),
+            TemplatePiece::Value(Placeholder::Path | Placeholder::Rest) => "/x".to_owned(),
+            TemplatePiece::Value(_) => "x".to_owned(),
+        };
+        let filled: String = self.pieces.iter().map(part).collect();
         if filled
             .bytes()
             .any(|byte| byte <= b' ' || byte >= 0x7f || b"\\\"<>^`{|}#".contains(&byte))
@@ -354,6 +372,21 @@ fn read_placeholder(name: &str) -> Result<Placeholder, TemplateError> {
             None => {}
         }
     }
+    if let Some((_, ours)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == name) {
+        return Err((
+            format!("there is no {}", quoted(&format!("{{{name}}}"))),
+            format!("write `{ours}`"),
+        ));
+    }
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    {
+        return Err((
+            format!("there is no {}", quoted(&format!("{{{name}}}"))),
+            "write `{{` and `}}` for braces themselves".into(),
+        ));
+    }
     let known = NAMED.iter().map(|(known, _)| *known);
     let remedy = match suggest::nearest(name, known.clone().chain(["header", "cookie"])) {
         Some(near @ ("header" | "cookie")) => format!("write such as `{{{near}.Name}}`"),
@@ -448,6 +481,7 @@ mod tests {
             ("/a#b", TemplateUse::Path, "a path can't have"),
             ("/a%2", TemplateUse::Path, "hexadecimal"),
             ("/a/%2E./{rest}", TemplateUse::Path, "segment"),
+            ("/a/..{rest}", TemplateUse::Path, "segment"),
             ("{header.X}.test", TemplateUse::Host, "only `{host}`"),
             ("a.test:80", TemplateUse::Host, "without its port"),
             ("*.test", TemplateUse::Host, "`*`"),
