@@ -9,7 +9,8 @@
 //!
 //! **Foundations**
 //! 3. [`rt`]: what threads and tasks lean on: the clock, workers, the shutdown signal, panics, output.
-//! 4. [`net`]: sockets and streams. [`tls`]: certificates, and TLS on both sides (rustls). [`metrics`]: what is counted.
+//! 4. [`net`]: sockets and streams. [`tls`]: certificates, and TLS on both sides (rustls). [`auth`]: passwords.
+//!    [`metrics`]: what is counted.
 //!
 //! **State**
 //! 5. [`registry`]: the one writer: events in; snapshots, gates and announcements out. Its heart is
@@ -30,6 +31,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -13,7 +13,7 @@ use sources::{Source, files_below, product, read_sources};
 /// in its own row too: so no two import each other.
 const ROWS: [(&str, &[&str]); 6] = [
     ("decide", &["core", "config"]),
-    ("foundations", &["rt", "net", "tls", "metrics"]),
+    ("foundations", &["rt", "net", "tls", "auth", "metrics"]),
     ("state", &["registry"]),
     (
         "the proxy",
@@ -36,12 +36,13 @@ const STRANGERS: [(&str, &[&str]); 5] = [
 ];
 
 /// A request's way through `src/proxy`, from its end to its beginning: each station knows those before it in this list.
-const STATIONS: [&str; 16] = [
+const STATIONS: [&str; 17] = [
     "memory",
     "buffer",
     "error_response",
     "client_info",
     "per_client",
+    "guard_state",
     "messages",
     "h1",
     "h2",

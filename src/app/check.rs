@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::auth::UserFile;
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 use crate::config::{
     self, BuiltClient, Config, ConfigError, ConfigFindings, Flags, ListenerTls, Loaded, LogSink,
-    PoolConfig, plain,
+    PoolConfig, Route, plain,
 };
 use crate::rt::files::{OpenDirectory, directory_of};
 use crate::tls::server_files::{Part, ServerFiles};
@@ -43,7 +44,49 @@ fn check(config: &mut Config, f: &mut ConfigFindings) {
         }
     }
     upstream_tls(&mut config.pools, f);
+    users(&mut config.routes, f);
 }
+
+/// Reads the files of users.
+fn users(routes: &mut [Route], f: &mut ConfigFindings) {
+    for (index, route) in routes.iter_mut().enumerate() {
+        let at = format!("route[{index}].auth.basic");
+        let Some(auth) = &mut route.auth else {
+            continue;
+        };
+        let Some(path) = auth.basic.clone() else {
+            continue;
+        };
+        let name = path.display();
+        match UserFile::load(&path) {
+            Ok(file) => auth.users = Some(BuiltClient::new(Arc::new(file))),
+            Err(problems) => {
+                for problem in problems.iter().take(MOST_PROBLEMS) {
+                    let message = match problem.line {
+                        Some(line) => format!("`basic`: {name}:{line}: {}", problem.why),
+                        None => format!("`basic`: {name} {}", problem.why),
+                    };
+                    f.error(f.place(&at), message, &problem.remedy);
+                }
+                continue;
+            }
+        }
+        let mode = std::fs::metadata(&path).map_or(0, |data| data.permissions().mode());
+        let (shown, close) = (mode & 0o777, format!("close it: `chmod 640 {name}`"));
+        if mode & 0o002 != 0 {
+            let message =
+                format!("`basic`: everybody on this machine may change {name} (mode 0{shown:o})");
+            f.error(f.place(&at), message, close);
+        } else if mode & 0o004 != 0 {
+            let message =
+                format!("`basic`: everybody on this machine may read {name} (mode 0{shown:o})");
+            f.warning(f.place(&at), message, close);
+        }
+    }
+}
+
+/// So many problems of one file are told.
+const MOST_PROBLEMS: usize = 20;
 
 /// Where lameduck makes files or trusts one, nobody else should be able to put another in its place.
 fn directories(config: &Config, f: &mut ConfigFindings) {

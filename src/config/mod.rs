@@ -61,8 +61,9 @@ pub use hidden_texts::HiddenTexts;
 pub use load::{DEFAULT_PATHS, FileChecks, Loaded, load, parse};
 pub use reader::ConfigFindings;
 pub use routes::{
-    FieldMatch, FieldRule, MatchedPath, PathRewrite, Placeholder, TemplatePiece, TextMatch,
-    TextTemplate, compile_regex, compile_regexes,
+    CertificateDemand, ConnectionLimit, FieldMatch, FieldRule, ForwardAddress, LimitKey,
+    MatchedPath, PathRewrite, Placeholder, RequestRate, TemplatePiece, TextMatch, TextTemplate,
+    compile_regex, compile_regexes,
 };
 pub(crate) use routes::{MAX_PREFIX, MAX_RULES};
 pub use sections::*;

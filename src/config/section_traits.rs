@@ -142,6 +142,15 @@ impl StandInValue for std::net::SocketAddr {
     }
 }
 
+impl StandInValue for super::RequestRate {
+    fn stand_in() -> Self {
+        Self {
+            count: std::num::NonZeroU32::MIN,
+            period: std::time::Duration::from_secs(1),
+        }
+    }
+}
+
 impl StandInValue for super::Address {
     fn stand_in() -> Self {
         super::Address::Name(String::new(), 0)

@@ -11,9 +11,11 @@ mod local_answers;
 mod plane;
 mod pool;
 mod reasons;
+mod route_refusals;
 
 pub use handshake::Handshake;
 pub use histogram::Histogram;
 pub use limit::Limit;
 pub use plane::PlaneCounters;
 pub use pool::PoolCounters;
+pub use route_refusals::RouteRefusal;

@@ -4,6 +4,7 @@ use super::handshake::{Handshake, Handshakes};
 use super::limit::{Limit, Limited};
 use super::local_answers::LocalAnswers;
 use super::reasons::Reasons;
+use super::route_refusals::{RouteRefusal, RouteRefusals};
 
 /// What the data plane counts before a pool is known.
 #[derive(Debug, Default)]
@@ -13,6 +14,7 @@ pub struct PlaneCounters {
     pub(crate) refused: Reasons,
     pub(crate) limited: Limited,
     pub(crate) handshakes: Handshakes,
+    pub(crate) routes: RouteRefusals,
 }
 
 impl PlaneCounters {
@@ -34,5 +36,10 @@ impl PlaneCounters {
     /// A client ran into a limit.
     pub fn limited(&self, limit: Limit) {
         self.limited.add(limit);
+    }
+
+    /// A route has refused a request. `route`: its name, empty where it has none.
+    pub fn route_refused(&self, route: &str, reason: RouteRefusal) {
+        self.routes.add(route, reason);
     }
 }

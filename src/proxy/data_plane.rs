@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 
+use super::guard_state::GuardState;
 use super::per_client::PerClient;
 use crate::config;
 use crate::metrics::PlaneCounters;
@@ -25,6 +26,8 @@ pub struct DataPlane {
     pub clients: Interrupts,
     /// Those of each client address, where that is limited.
     pub per_client: PerClient,
+    /// What routes ask of their clients, across reloads.
+    pub guards: GuardState,
     /// What is counted for the whole plane.
     pub counters: Arc<PlaneCounters>,
     /// The certificates of its listeners.
@@ -57,6 +60,7 @@ impl DataPlane {
             access_log,
             clients: Interrupts::default(),
             per_client: PerClient::default(),
+            guards: GuardState::default(),
             counters,
             certificates: Arc::default(),
             served: AtomicU32::new(0),

@@ -9,7 +9,7 @@
 //!
 //! Below them: [`client`] is the client's end, [`h1`] the HTTP/1 codec, [`h2`] dresses HTTP/2 streams, of clients and of
 //! backends, as HTTP/1, and [`messages`] knows where a stream may end. [`data_plane`] is what all connections share;
-//! [`memory`] bounds what strangers make the process keep, and [`per_client`] what one of them may have.
+//! [`guard_state`] is what routes know of their clients across requests, [`memory`] bounds what strangers make the process keep, and [`per_client`] what one of them may have.
 
 pub mod accept;
 pub mod buffer;
@@ -19,6 +19,7 @@ pub mod connection;
 pub mod data_plane;
 pub mod error_response;
 pub mod forward;
+pub mod guard_state;
 pub mod h1;
 pub mod h2;
 pub mod memory;

@@ -1,27 +1,34 @@
-//! Connections per client address: counted when one is accepted and when it ends, never in between.
+//! How many of one key there are at once: connections of a client address, requests of a route's key. Counted when one
+//! begins and when it ends, never in between.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 /// Locks to spread the addresses over: a power of two.
 const SHARDS: usize = 64;
 
-/// How many connections each client has. An address without any takes no memory.
+/// How many connections each client has.
+pub type PerClient = KeyCounts<ClientKey>;
+
+/// How many of each key there are. A key without any takes no memory.
 #[derive(Debug)]
-pub struct PerClient {
+pub struct KeyCounts<K> {
     hasher: RandomState,
-    shards: Box<[Mutex<HashMap<ClientKey, NonZeroU32>>]>,
+    shards: Box<[Mutex<HashMap<K, NonZeroU32>>]>,
 }
 
 /// A client: an IPv4 address, or the /64 of an IPv6 one, which is the least that one customer gets (RFC 6177).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum ClientKey {
+pub enum ClientKey {
+    /// All of it.
     V4(u32),
+    /// Its first half.
     V6(u64),
 }
 
@@ -41,7 +48,14 @@ pub struct OneOf<'a> {
     who: ClientKey,
 }
 
-impl Default for PerClient {
+/// One of a key, for as long as it is kept, wherever; counted out on drop.
+#[derive(Debug)]
+pub struct CountedKey<K: Copy + Eq + Hash> {
+    all: Arc<KeyCounts<K>>,
+    key: K,
+}
+
+impl<K> Default for KeyCounts<K> {
     fn default() -> Self {
         Self {
             hasher: RandomState::new(),
@@ -54,29 +68,35 @@ impl PerClient {
     /// Counts a connection in; `None`: this client has `limit` already.
     pub fn enter(&self, address: IpAddr, limit: usize) -> Option<OneOf<'_>> {
         let who = ClientKey::from(address);
-        let mut shard = self.shard(who).lock();
-        match shard.entry(who) {
-            Entry::Occupied(count) if count.get().get() as usize >= limit => return None,
+        self.add(who, limit).then_some(OneOf { all: self, who })
+    }
+}
+
+impl<K: Copy + Eq + Hash> KeyCounts<K> {
+    /// Counts one in; `None`: there are `limit` of this key already.
+    pub fn count(all: &Arc<Self>, key: K, limit: usize) -> Option<CountedKey<K>> {
+        let all = all.clone();
+        all.add(key, limit).then_some(CountedKey { all, key })
+    }
+
+    fn add(&self, key: K, limit: usize) -> bool {
+        let mut shard = self.shard(key).lock();
+        match shard.entry(key) {
+            Entry::Occupied(count) if count.get().get() as usize >= limit => return false,
             Entry::Occupied(mut count) => {
                 *count.get_mut() = count.get().saturating_add(1);
             }
-            Entry::Vacant(_) if limit == 0 => return None,
+            Entry::Vacant(_) if limit == 0 => return false,
             Entry::Vacant(place) => {
                 place.insert(NonZeroU32::MIN);
             }
         }
-        Some(OneOf { all: self, who })
+        true
     }
 
-    fn shard(&self, who: ClientKey) -> &Mutex<HashMap<ClientKey, NonZeroU32>> {
-        &self.shards[self.hasher.hash_one(who) as usize % SHARDS]
-    }
-}
-
-impl Drop for OneOf<'_> {
-    fn drop(&mut self) {
-        let mut shard = self.all.shard(self.who).lock();
-        if let Entry::Occupied(mut count) = shard.entry(self.who) {
+    fn remove(&self, key: K) {
+        let mut shard = self.shard(key).lock();
+        if let Entry::Occupied(mut count) = shard.entry(key) {
             match NonZeroU32::new(count.get().get() - 1) {
                 Some(fewer) => {
                     count.insert(fewer);
@@ -90,6 +110,22 @@ impl Drop for OneOf<'_> {
         if shard.is_empty() && shard.capacity() > 64 {
             shard.shrink_to_fit();
         }
+    }
+
+    fn shard(&self, key: K) -> &Mutex<HashMap<K, NonZeroU32>> {
+        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+    }
+}
+
+impl Drop for OneOf<'_> {
+    fn drop(&mut self) {
+        self.all.remove(self.who);
+    }
+}
+
+impl<K: Copy + Eq + Hash> Drop for CountedKey<K> {
+    fn drop(&mut self) {
+        self.all.remove(self.key);
     }
 }
 

@@ -186,7 +186,7 @@ impl FieldMatches {
 
 /// Whether routes may go by such a header field: not by those that have keys of their own, that are about one connection
 /// only, or that only lameduck may write.
-fn check_header_name(name: &str) -> Result<(), (&'static str, &'static str)> {
+pub(super) fn check_header_name(name: &str) -> Result<(), (&'static str, &'static str)> {
     let lower = name.to_ascii_lowercase().replace('_', "-");
     match &*lower {
         "host" => Err(("the host has its own key", "write `host = \"…\"`")),

@@ -1,11 +1,12 @@
 //! `[[route]]`: what routes match, and how they fit together.
 //!
 //! [`spelling`] has hosts and paths in the one form in which they are compared, [`conditions`] what else a route may ask
-//! for, [`regexes`] regular expressions, [`template`] texts with placeholders, [`shown`] how a route is told of.
+//! for, [`guards`] who may come and how often, [`regexes`] regular expressions, [`template`] texts with placeholders, [`shown`] how a route is told of.
 
 mod actions;
 mod conditions;
 mod field_rules;
+mod guards;
 mod regexes;
 mod rewrite;
 mod shown;
@@ -18,6 +19,10 @@ pub(super) use conditions::{FieldMatches, MatchedPlace, read_method, read_regex}
 pub use field_rules::FieldRule;
 pub(crate) use field_rules::MAX_RULES;
 pub(super) use field_rules::{FieldRules, MessageSide, RemovedFields};
+pub use guards::{CertificateDemand, ConnectionLimit, ForwardAddress, LimitKey, RequestRate};
+pub(super) use guards::{
+    CertificateForm, ConnectionForm, copied_name, forward_address, limit_key, realm, request_rate,
+};
 pub use regexes::{compile_regex, compile_regexes};
 pub use rewrite::PathRewrite;
 pub(super) use rewrite::RewriteForm;
@@ -33,7 +38,7 @@ use super::{Config, PoolConfig, Route};
 use std::collections::{HashMap, HashSet};
 
 /// The keys that say what a route matches, its host left out.
-const MATCHERS: [&str; 8] = [
+pub(super) const MATCHERS: [&str; 8] = [
     "path",
     "path_prefix",
     "path_regex",
@@ -51,6 +56,7 @@ pub(super) fn is_matcher(key: &str) -> bool {
 
 /// How the routes fit the pools.
 pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
+    guards::validate_guards(config, f);
     let names_sound = (0..config.pools.len()).all(|i| f.sound(&[&format!("pool[{i}].name")]))
         && f.sound(&["pool"]);
     let names: HashSet<&str> = config.pools.iter().map(|pool| &*pool.name).collect();

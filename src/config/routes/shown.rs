@@ -49,6 +49,18 @@ impl Route {
             respond: None,
             request_headers: None,
             response_headers: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            connections: None,
+            client_certificate: None,
+            max_body: None,
+            total_timeout: None,
+            read_timeout: None,
+            request_buffering: None,
+            rate: None,
+            auth: None,
+            retry: None,
+            hold: None,
         }
     }
 
@@ -100,6 +112,7 @@ impl Route {
             .iter()
             .any(|fields| !fields.is_empty());
         self.name.is_none()
+            && !self.is_guarded()
             && self.pool.is_some()
             && self.priority == 0
             && !self.has_changes()

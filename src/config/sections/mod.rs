@@ -13,6 +13,7 @@ mod retry;
 mod route;
 mod route_actions;
 mod route_headers;
+mod route_guards;
 mod server;
 mod slow_start;
 mod upstream;
@@ -31,6 +32,7 @@ pub use retry::Retry;
 pub use route::Route;
 pub use route_actions::{RedirectAction, RedirectScheme, RespondAction};
 pub use route_headers::{RequestHeaderRules, ResponseHeaderRules};
+pub use route_guards::{RouteAuth, RouteHold, RouteRate, RouteRetry};
 pub use server::{DEFAULT_RATE, ServerConfig};
 pub use slow_start::SlowStart;
 pub use upstream::{ProxyProtocol, Upstream};
@@ -98,5 +100,9 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         RespondAction::section(),
         RequestHeaderRules::section(),
         ResponseHeaderRules::section(),
+        RouteRate::section(),
+        RouteAuth::section(),
+        RouteRetry::section(),
+        RouteHold::section(),
     ]
 }

@@ -2,15 +2,18 @@
 
 use super::headers::networks;
 use super::pool::name;
+use super::route_guards::{RouteAuth, RouteHold, RouteRate, RouteRetry};
 use super::{RedirectAction, RequestHeaderRules, RespondAction, ResponseHeaderRules};
 use crate::config::declare::section;
-use crate::config::forms::{EmptyIsNone, custom, integer, list};
+use crate::config::forms::{ByteSize, EmptyIsNone, OrAuto, custom, integer, list, some_time};
 use crate::config::print;
 use crate::config::routes::{
-    FieldMatch, FieldMatches, HostList, MatchedPlace, PathRewrite, RewriteForm, read_method,
-    read_path, read_prefix, read_regex,
+    CertificateDemand, CertificateForm, ConnectionForm, ConnectionLimit, FieldMatch, FieldMatches,
+    HostList, MatchedPlace, PathRewrite, RewriteForm, read_method, read_path, read_prefix,
+    read_regex,
 };
 use ipnet::IpNet;
+use std::time::Duration;
 
 section! {
     /// What is done with which requests. With one pool and no route, everything goes there. Of all routes that fit a
@@ -55,6 +58,25 @@ section! {
         /// The app is asked for [another path](routes.md#other-paths-for-the-app): a text such as `"/v2{rest}"`, or a
         /// table of `regex` and `to`.
         rewrite: Option<PathRewrite> = "", RewriteForm;
+        /// Only clients in these networks may come, such as `["10.0.0.0/8"]`; the others get 403. Behind trusted proxies, the
+        /// client is the one that they tell of. One that nobody knows is in no network. Empty: all.
+        allow: Vec<IpNet> = [], networks();
+        /// Clients in these networks get 403, those of `allow` too.
+        deny: Vec<IpNet> = [], networks();
+        /// Requests of one client that are served at once; the others get 429. `0`: no limit. Of another key:
+        /// `{ limit = 20, key = "header:X-Api-Key" }`, with the keys of `[route.rate]`.
+        connections: Option<ConnectionLimit> = 0, ConnectionForm;
+        /// `"required"`: only clients that have shown a certificate of the listener's `client_ca`; the others get 403. Or
+        /// `{ subject = "CN=admin,O=Example", san = ["DNS:a.example"] }`: with this subject and one of these names.
+        client_certificate: Option<CertificateDemand> = "off", CertificateForm;
+        /// As in `[server]`. `"auto"`: as there. `"0"`: no limit.
+        max_body: Option<u64> = "auto", OrAuto(ByteSize);
+        /// As in `[server]`. `"auto"`: as there. `"0"`: no limit.
+        total_timeout: Option<Duration> = "auto", OrAuto(Duration::form());
+        /// As in `[pool.upstream]`. `"auto"`: as there.
+        read_timeout: Option<Duration> = "auto", OrAuto(some_time());
+        /// As in `[pool.upstream]`. `"auto"`: as there.
+        request_buffering: Option<bool> = "auto", OrAuto(bool::form());
     }
     sections {
         /// `[route.redirect]`; `None`: it has another action.
@@ -65,5 +87,13 @@ section! {
         request_headers: Option<RequestHeaderRules>;
         /// `[route.response_headers]`; `None`: answers keep theirs.
         response_headers: Option<ResponseHeaderRules>;
+        /// How fast requests may come.
+        rate: Option<RouteRate>;
+        /// Who may come.
+        auth: Option<RouteAuth>;
+        /// Second tries.
+        retry: Option<RouteRetry>;
+        /// Waits.
+        hold: Option<RouteHold>;
     }
 }

@@ -17,6 +17,11 @@ const MOST: usize = 8;
 /// The mark of one pass.
 pub const MARK: &[u8] = b"CDN-Loop: lameduck\r\n";
 
+/// The same as a field's name and value.
+pub fn mark() -> (&'static str, &'static str) {
+    ("cdn-loop", "lameduck")
+}
+
 /// Our name in both fields.
 const NAME: &[u8] = b"lameduck";
 

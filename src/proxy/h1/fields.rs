@@ -40,8 +40,9 @@ pub enum FieldKind {
     XForwardedProto,
     /// `X-Forwarded-Host`.
     XForwardedHost,
-    /// Says something that only a trusted hop may say: any other `X-Forwarded-…`, `X-Real-IP`, and these
-    /// spelled with `_`, which CGI and WSGI apps can't tell from `-`.
+    /// Says something that only a trusted hop may say: any other `X-Forwarded-…`, `X-Real-IP`, `X-Original-URL` and its
+    /// kin, by which some apps take the request for another one than was routed, and these spelled with `_`, which CGI
+    /// and WSGI apps can't tell from `-`.
     Claim,
     /// `X-Client-Cert-…` or `Client-Cert…` (RFC 9440), also spelled with `_`: who a client has proven to be. Only the
     /// proxy says so; dropped from every request.
@@ -128,6 +129,11 @@ fn classify_x(name: &[u8]) -> FieldKind {
         16 if is(name, b"x-forwarded-host") => FieldKind::XForwardedHost,
         17 if is(name, b"x-forwarded-proto") => FieldKind::XForwardedProto,
         11.. if eq_folded(&name[..11], b"x-forwarded") => FieldKind::Claim,
+        13 if eq_folded(name, b"x-rewrite-url") => FieldKind::Claim,
+        14 if eq_folded(name, b"x-original-url") => FieldKind::Claim,
+        14 if eq_folded(name, b"x-original-uri") => FieldKind::Claim,
+        15 if eq_folded(name, b"x-original-host") => FieldKind::Claim,
+        17 if eq_folded(name, b"x-original-method") => FieldKind::Claim,
         13.. if eq_folded(&name[..13], b"x-client-cert") => FieldKind::Identity,
         _ => FieldKind::Other,
     }

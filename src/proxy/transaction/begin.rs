@@ -10,7 +10,7 @@ use super::record::RequestRecord;
 use super::request_id::RequestId;
 use super::route::{FoundRoute, ReceivedRequest, find_pool};
 use crate::config::Config;
-use crate::proxy::client::upload::RequestUpload;
+use crate::proxy::client::upload::{RequestUpload, UploadError};
 use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::passes;
@@ -23,6 +23,8 @@ pub(super) enum Unrouted {
     Redirect(u16),
     /// The route has an action of its own, by this configuration.
     Act(OwnAction, Arc<Config>),
+    /// The route's guards have to be asked first.
+    Guarded,
     /// An answer of our own, and whether the request is here to its end.
     Answer(LocalResponse, bool),
 }
@@ -53,6 +55,9 @@ pub(super) fn route_request(
     let FoundRoute { config, pool, rule } = find_pool(plane, client, head);
     account.rule = rule;
     prepare_changes(&config, client, head, account, id)?;
+    if is_to_be_admitted(account) {
+        return Err(Unrouted::Guarded);
+    }
     let Some(pool) = pool else {
         return Err(act_without_pool(head, account, config));
     };
@@ -62,17 +67,12 @@ pub(super) fn route_request(
         let answer = LocalResponse::new(508, CIRCLE);
         return Err(Unrouted::Answer(answer, head.body.is_empty()));
     }
-    match RequestUpload::new(head.body, head.len, config.server.max_body) {
-        Ok(mut upload) => {
-            if let Some(changes) = &account.changes {
-                changes.guard_trailers(&mut upload);
-            }
-            Ok(RoutedToPool {
-                config,
-                pool,
-                upload,
-            })
-        }
+    match begin_upload(head, account, config.server.max_body) {
+        Ok(upload) => Ok(RoutedToPool {
+            config,
+            pool,
+            upload,
+        }),
         Err(error) => Err(Unrouted::Answer(body_answer(error), false)),
     }
 }
@@ -117,6 +117,32 @@ pub(super) fn act_without_pool(
     }
 }
 
+/// Whether the route asks something of its clients, and hasn't yet asked this request.
+pub(super) fn is_to_be_admitted(account: &RequestRecord) -> bool {
+    let Some(rule) = &account.rule else {
+        return false;
+    };
+    rule.is_guarded && !(account.admission.as_ref()).is_some_and(|admission| admission.is_for(rule))
+}
+
+/// The account of the request's body, by what its route has of its own.
+fn begin_upload(
+    head: &RequestHead,
+    account: &RequestRecord,
+    max_body: u64,
+) -> Result<RequestUpload, UploadError> {
+    let own = account.rule.as_ref().and_then(|rule| rule.route.max_body);
+    let mut upload = RequestUpload::new(head.body, head.len, own.unwrap_or(max_body))?;
+    if let Some(changes) = &account.changes {
+        changes.guard_trailers(&mut upload);
+    }
+    // With those that the changes have.
+    if let Some(names) = account.rule.as_ref().and_then(|rule| rule.said_names.as_ref()) {
+        upload.forbid_trailers(names);
+    }
+    Ok(upload)
+}
+
 /// Answers a request for which no backend is asked.
 pub(super) async fn answer_unrouted(
     plane: &DataPlane,
@@ -132,6 +158,11 @@ pub(super) async fn answer_unrouted(
         }
         Unrouted::Act(action, config) => {
             act(plane, client, head, account, id, (action, &config)).await
+        }
+        // Whoever asks for an answer has asked the guards.
+        Unrouted::Guarded => {
+            let answer = LocalResponse::new(503, "the route's guards were not asked");
+            answer_locally(plane, client, head, account, answer, head.body.is_empty()).await
         }
         Unrouted::Answer(answer, is_whole) => {
             answer_locally(plane, client, head, account, answer, is_whole).await

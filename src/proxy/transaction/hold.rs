@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Poll, ready};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, RouteHold};
 use crate::core::Time;
 use crate::core::hold::{
     self, Admission, HoldCandidate, HoldLimits, HoldRefusal, OnEmpty, admit, second_look,
@@ -63,6 +63,8 @@ pub struct HoldRequest<'a> {
     pub excluded: &'a ExcludedBackends,
     /// The configuration that it was routed by.
     pub config: &'a Arc<Config>,
+    /// What its route has of its own.
+    pub own: Option<RouteHold>,
     /// Its body, as far as it has come.
     pub upload: &'a mut RequestUpload,
 }
@@ -137,13 +139,14 @@ pub async fn wait(
     }
     let shared = &pool.shared;
     let config = &pool.config.hold;
+    let own = wish.own.as_ref();
     let limits = HoldLimits {
-        on_empty: match config.on_empty {
+        on_empty: match own.and_then(|own| own.on_empty).unwrap_or(config.on_empty) {
             config::OnEmptyConfig::Hold => OnEmpty::Hold,
             config::OnEmptyConfig::Fail => OnEmpty::Fail,
             config::OnEmptyConfig::FailOpen => OnEmpty::FailOpen,
         },
-        timeout: config.timeout,
+        timeout: own.and_then(|own| own.timeout).unwrap_or(config.timeout),
         max_requests: config.max_requests,
         max_bytes: config.max_bytes,
     };

@@ -136,9 +136,12 @@ impl Transaction<'_> {
     }
 
     fn retry_limits(&self) -> retry::RetryLimits {
+        let pool = &self.pool.config.retry;
+        let own = self.own_settings().and_then(|route| route.retry.as_ref());
         retry::RetryLimits {
-            attempts: self.pool.config.retry.attempts,
-            idempotency_key: self.pool.config.retry.idempotency_key,
+            attempts: own.and_then(|own| own.attempts).unwrap_or(pool.attempts),
+            idempotency_key: (own.and_then(|own| own.idempotency_key))
+                .unwrap_or(pool.idempotency_key),
             ..retry::RetryLimits::default()
         }
     }

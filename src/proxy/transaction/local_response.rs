@@ -38,6 +38,8 @@ pub(super) struct LocalResponse {
     pub(super) retry_after: Option<u32>,
     /// The limit of `[server]` that it is about.
     pub(super) limit: Option<Limit>,
+    /// Further fields, as lines.
+    pub(super) fields: Option<String>,
 }
 
 impl LocalResponse {
@@ -51,6 +53,7 @@ impl LocalResponse {
             seen: None,
             retry_after: None,
             limit: None,
+            fields: None,
         }
     }
 
@@ -222,6 +225,9 @@ pub(super) async fn answer_locally(
             answer.retry_after,
         );
     }
+    if let Some(fields) = &answer.fields {
+        add_fields(&mut out, fields);
+    }
     let cause = match answer.seen {
         Some(seen) => Cow::Owned(format!("{}: {seen}", answer.cause)),
         None => Cow::Borrowed(answer.cause),
@@ -232,6 +238,13 @@ pub(super) async fn answer_locally(
         account.end = RequestEnd::ClientClosed;
     }
     next
+}
+
+/// Adds lines to the head of an answer, which stands before its body.
+fn add_fields(out: &mut Vec<u8>, fields: &str) {
+    if let Some(end) = memchr::memmem::find(out, b"\r\n\r\n") {
+        out.splice(end + 2..end + 2, fields.bytes());
+    }
 }
 
 /// Sends the client to HTTPS: with 301 where any client asks again with the same method, else with 308, which keeps

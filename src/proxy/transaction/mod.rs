@@ -11,6 +11,7 @@ mod begin;
 mod changes;
 mod connect;
 mod finish;
+pub mod guards;
 pub mod hold;
 mod judge;
 mod local_response;
@@ -24,13 +25,14 @@ mod wait;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use begin::{RoutedToPool, answer_unrouted, route_request};
+use begin::{RoutedToPool, Unrouted, answer_unrouted, route_request};
 use changes::PreparedChanges;
 use local_response::{after_panic, body_answer};
 use record::{RequestEnd, RequestRecord};
 
-use crate::config::Config;
+use crate::config::{Config, Route};
 use crate::core::Time;
 use crate::core::retry::AttemptHistory;
 use crate::net::connect_fault::ConnectFault;
@@ -93,10 +95,20 @@ pub async fn handle(
                 config,
                 pool,
                 upload,
-            } = match route_request(plane, client, head, account, &id, &mut routed) {
-                Ok(found) => found,
-                Err(why) => {
-                    return answer_unrouted(plane, client, head, account, &id, why).await;
+            } = loop {
+                match route_request(plane, client, head, account, &id, &mut routed) {
+                    Ok(found) => break found,
+                    // Boxed: most routes have no guards.
+                    Err(Unrouted::Guarded) => {
+                        if let Err(next) =
+                            Box::pin(guards::admit(plane, client, head, account)).await
+                        {
+                            return next;
+                        }
+                    }
+                    Err(why) => {
+                        return answer_unrouted(plane, client, head, account, &id, why).await;
+                    }
                 }
             };
             pool.shared.budget.on_request();
@@ -158,7 +170,7 @@ pub async fn handle(
                             request.write_head(endpoint, &mut scratch.head);
                             endpoint.counters.sent();
                             connection.requests += 1;
-                            let read_timeout = request.pool.config.upstream.read_timeout;
+                            let read_timeout = request.read_timeout();
                             let buffer = request.client.buffer.bytes();
                             let params = ForwardParams {
                                 request: head,
@@ -255,6 +267,9 @@ impl Transaction<'_> {
             changes: changes.and_then(PreparedChanges::request),
         };
         write_request(out, self.client.buffer.bytes(), self.head, &edit);
+        if let Some(admission) = &self.account.admission {
+            admission.edit_head(out);
+        }
     }
 
     /// Nobody is left to be answered.
@@ -265,8 +280,22 @@ impl Transaction<'_> {
 
     /// When `total_timeout` is over, if there is one.
     fn ends(&self) -> Option<Time> {
-        let total = self.config.server.total_timeout?;
-        Some(self.account.complete.saturating_add(total))
+        let total = match self.own_settings().and_then(|route| route.total_timeout) {
+            Some(own) => Some(own).filter(|own| !own.is_zero()),
+            None => self.config.server.total_timeout,
+        };
+        Some(self.account.complete.saturating_add(total?))
+    }
+
+    /// The route, where it may have settings of its own.
+    fn own_settings(&self) -> Option<&Route> {
+        self.account.rule.as_ref().map(|rule| &*rule.route)
+    }
+
+    /// How long the backend may send nothing.
+    fn read_timeout(&self) -> Duration {
+        let own = self.own_settings().and_then(|route| route.read_timeout);
+        own.unwrap_or(self.pool.config.upstream.read_timeout)
     }
 
     /// Takes the newest snapshot of the same pool; says whether it is another one.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::core::Time;
 use crate::core::hold::HoldRefusal;
 use crate::core::retry::RetryReason;
-use crate::metrics::Limit;
+use crate::metrics::{Limit, RouteRefusal};
 use crate::proxy::client::ClientConnection;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::TransferStats;
@@ -21,6 +21,7 @@ use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::refusal::ClientRefusal;
 use crate::proxy::transaction::changes::PreparedChanges;
+use crate::proxy::transaction::guards::Admission;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::routes::RouteRule;
@@ -57,6 +58,8 @@ pub enum RequestEnd {
     Tunnel(TunnelEnd),
     /// A mistake of ours has ended it.
     Panicked,
+    /// Its route has refused it.
+    Refused(RouteRefusal),
 }
 
 impl RequestEnd {
@@ -76,6 +79,7 @@ impl RequestEnd {
             Self::NotReady(refusal) => refusal.key(),
             Self::Tunnel(end) => end.as_str(),
             Self::Panicked => "panic",
+            Self::Refused(reason) => reason.as_str(),
         }
     }
 }
@@ -99,6 +103,10 @@ pub struct RequestRecord {
     pub rule: Option<Arc<RouteRule>>,
     /// What that changes on the way.
     pub(super) changes: Option<Box<PreparedChanges>>,
+    /// What its route's guards have let it in with.
+    pub admission: Option<Box<Admission>>,
+    /// Who it comes from, where a password has told.
+    pub user: Option<Arc<str>>,
     /// How it ended, where not well.
     pub end: RequestEnd,
     /// Why we answered by ourselves.
@@ -124,6 +132,8 @@ impl RequestRecord {
             backend: None,
             rule: None,
             changes: None,
+            admission: None,
+            user: None,
             end: RequestEnd::Well,
             cause: Cow::Borrowed(""),
             bytes_in: 0,
@@ -246,6 +256,7 @@ impl RequestRecord {
             upstream: self.upstream(now),
             held: self.held,
             route: self.route_name(),
+            user: self.user.as_deref().unwrap_or_default(),
             pool: pool.map_or("", |pool| &pool.name),
             backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),
             attempts: self.attempts,

@@ -91,12 +91,20 @@ impl Transaction<'_> {
         if self.upload.is_complete()
             || self.head.is_grpc
             || self.head.expect_continue
-            || !self.pool.config.upstream.request_buffering
+            || !self.is_buffered()
         {
             return None;
         }
         let whole = usize::try_from(length).ok()?.checked_add(self.head.len)?;
         (whole <= LARGE).then_some(whole + AHEAD)
+    }
+
+    /// Whether short bodies are waited for.
+    fn is_buffered(&self) -> bool {
+        let own = self
+            .own_settings()
+            .and_then(|route| route.request_buffering);
+        own.unwrap_or(self.pool.config.upstream.request_buffering)
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, wait: &mut BodyWait) -> Poll<BodyRead> {

@@ -128,14 +128,23 @@ impl RoutedRequest for ReceivedRequest<'_> {
     }
 
     fn client(&self) -> Option<IpAddr> {
-        if !self.client.known {
-            return None;
-        }
-        let own = self.client.address.ip().to_canonical();
-        let told = self.client.trusted.then(|| {
-            let trusts = |address| self.policy.trusts(address);
-            forwarded::client(self.buffer, self.head, trusts)
-        });
-        Some(told.flatten().unwrap_or(own))
+        client_address(self.policy, self.buffer, self.head, self.client)
     }
+}
+
+/// The client's address; behind trusted proxies, the one that they tell of. `None`: nobody knows.
+pub(super) fn client_address(
+    headers: &config::Headers,
+    buffer: &[u8],
+    head: &RequestHead,
+    client: &ClientInfo,
+) -> Option<IpAddr> {
+    if !client.known {
+        return None;
+    }
+    let own = client.address.ip().to_canonical();
+    let told = client
+        .trusted
+        .then(|| forwarded::client(buffer, head, |address| headers.trusts(address)));
+    Some(told.flatten().unwrap_or(own))
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Transaction;
 use super::actions::act;
-use super::begin::{Unrouted, act_without_pool, prepare_changes};
+use super::begin::{Unrouted, act_without_pool, is_to_be_admitted, prepare_changes};
 use super::hold::{self, HoldEnd, HoldTicket};
 use super::local_response::{LocalResponse, body_answer};
 use super::record::RequestEnd;
 use super::route::find_pool;
+use super::{Transaction, guards};
 use crate::core::Time;
 use crate::core::hold::{self as hold_limits, RETRY_AFTER};
 use crate::metrics::Limit;
@@ -50,6 +50,7 @@ impl Transaction<'_> {
                 may_fail_open,
                 for_room,
                 excluded: &self.excluded,
+                own: self.own_settings().and_then(|route| route.hold.clone()),
                 config: &self.config,
                 upload: &mut self.upload,
             },
@@ -97,23 +98,34 @@ impl Transaction<'_> {
                 };
                 Err(self.answer(answer).await)
             }
-            HoldEnd::Reconfigured => match self.route_anew() {
-                Ok(()) => Ok(None),
-                Err(Unrouted::Act(action, config)) => {
-                    let action = (action, &*config);
-                    Err(act(
-                        self.plane,
-                        self.client,
-                        self.head,
-                        self.account,
-                        self.id,
-                        action,
-                    )
-                    .await)
+            HoldEnd::Reconfigured => {
+                let routed = self.route_anew();
+                // Another route, or the same with other guards: they have not seen it.
+                if is_to_be_admitted(self.account) {
+                    let (client, account) = (&mut *self.client, &mut *self.account);
+                    let admitting = guards::admit(self.plane, client, self.head, account);
+                    Box::pin(admitting).await?;
                 }
-                Err(Unrouted::Answer(answer, _)) => Err(self.answer(answer).await),
-                Err(Unrouted::Redirect(_)) => Err(self.answer(LocalResponse::NO_ROUTE).await),
-            },
+                match routed {
+                    Ok(()) => Ok(None),
+                    Err(Unrouted::Act(action, config)) => {
+                        let action = (action, &*config);
+                        Err(act(
+                            self.plane,
+                            self.client,
+                            self.head,
+                            self.account,
+                            self.id,
+                            action,
+                        )
+                        .await)
+                    }
+                    Err(Unrouted::Answer(answer, _)) => Err(self.answer(answer).await),
+                    Err(Unrouted::Redirect(_) | Unrouted::Guarded) => {
+                        Err(self.answer(LocalResponse::NO_ROUTE).await)
+                    }
+                }
+            }
             HoldEnd::ShutDown => {
                 let answer = LocalResponse {
                     retry_after: Some(RETRY_AFTER),

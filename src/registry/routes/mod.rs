@@ -15,6 +15,7 @@
 
 pub mod changes;
 mod conditions;
+mod guards;
 mod hosts;
 mod paths;
 mod rules;
@@ -22,6 +23,7 @@ mod rules;
 use crate::config::Route;
 use std::sync::Arc;
 
+pub use guards::{AtOnceLimit, RateLimit, RouteLimits};
 use hosts::{HostMap, MAX_HOST, lower_host};
 use paths::{Path, PrefixMap};
 pub use paths::{compared_path, has_dot_segment, rest_of_path};

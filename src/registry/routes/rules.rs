@@ -19,6 +19,7 @@ use regex::bytes::{Regex, RegexSet};
 
 use super::changes::RouteChanges;
 use super::conditions::Conditions;
+use super::guards::RouteLimits;
 use super::hosts::{HostMap, MAX_HOST, Map, lower_host};
 use super::paths::{Normal, Path, PrefixMap};
 use crate::config::{MatchedPath, Route, compile_regex, compile_regexes};
@@ -57,6 +58,10 @@ pub struct RouteRule {
     pub changes: Option<Box<RouteChanges>>,
     /// Its `path_regex`, where a text of it names a group.
     pub path_groups: Option<Regex>,
+    /// Whether something is asked of its clients before anything is done.
+    pub is_guarded: bool,
+    /// Its limits, if it has any.
+    pub limits: Option<Box<RouteLimits>>,
     conditions: Conditions,
 }
 
@@ -114,6 +119,8 @@ impl RuleTable {
                 route: Arc::new(route.clone()),
                 changes: RouteChanges::new(route).map(Box::new),
                 path_groups: path_groups(route),
+                is_guarded: route.has_guards(),
+                limits: RouteLimits::new(route),
                 conditions: Conditions::new(route),
             }));
             for host in route.each_host() {

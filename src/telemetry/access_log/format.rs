@@ -25,6 +25,7 @@ pub(super) fn room(record: &AccessRecord<'_>) -> usize {
         record.method,
         record.host,
         record.version.as_bytes(),
+        record.user.as_bytes(),
         record.route.as_bytes(),
         record.pool.as_bytes(),
         record.backend.as_bytes(),
@@ -89,6 +90,7 @@ fn json(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>)
         out.put(b",\"held_ms\":");
         millis(out, record.held);
     }
+    optional(out, b",\"user\":\"", record.user.as_bytes());
     optional(out, b",\"route\":\"", record.route.as_bytes());
     optional(out, b",\"retry_reason\":\"", record.retry_reason.as_bytes());
     optional(out, b",\"end\":\"", record.end.as_bytes());
@@ -120,7 +122,9 @@ fn text(out: &mut Out<'_>, bytes: &[u8], limit: usize) {
 /// `client - - [date] "request" status bytes "referer" "user agent"`, then lameduck's own as `key=value`.
 fn combined(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>) {
     word(out, record.client.as_bytes());
-    out.put(b" - - [");
+    out.put(b" - ");
+    word(out, record.user.as_bytes());
+    out.put(b" [");
     stamp.combined(out, record.time);
     out.put(b"] \"");
     quoted(out, record.method, MAX_FIELD);

@@ -33,6 +33,8 @@ pub struct AccessRecord<'a> {
     pub upstream: Duration,
     /// Of that, on hold because nothing was eligible.
     pub held: Duration,
+    /// The user that a password has told.
+    pub user: &'a str,
     /// The name of the route, if it has one.
     pub route: &'a str,
     /// The pool.

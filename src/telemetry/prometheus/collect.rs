@@ -306,7 +306,7 @@ fn vital_signs(inner: &MetricsInner) -> [Family; 2] {
     [dropped, stalls]
 }
 
-fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
+fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 8] {
     let mut connections = Family::gauge(
         "lameduck_connections",
         "Open connections, by side: client or upstream.",
@@ -322,6 +322,10 @@ fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
     let mut limited = Family::counter(
         "lameduck_limited_total",
         "Connections and requests that ran into a limit of [server], by its key.",
+    );
+    let mut routes = Family::counter(
+        "lameduck_route_refused_total",
+        "Requests refused by a route, by its name and reason.",
     );
     let mut reloads = Family::counter(
         "lameduck_config_reload_total",
@@ -348,6 +352,12 @@ fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
     for (limit, count) in inner.plane.limited.read() {
         limited.add(&[("limit", limit)], count);
     }
+    let configured = &snapshot.config.routes;
+    let is_there =
+        |name: &str| (configured.iter()).any(|route| route.name.as_deref() == Some(name));
+    for (route, reason, count) in inner.plane.routes.read(is_there) {
+        routes.add(&[("route", &*route), ("reason", reason)], count);
+    }
     for (outcome, counter) in [
         ("applied", &inner.reloads_applied),
         ("refused", &inner.reloads_refused),
@@ -363,6 +373,7 @@ fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
         dropped,
         refused,
         limited,
+        routes,
         reloads,
         panics,
         build,

@@ -1,0 +1,128 @@
+//! Credentials that were right a moment ago: a slow hash is worth its time once, not with each request.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ring::hmac;
+use ring::rand::SystemRandom;
+
+use super::UserFile;
+use crate::core::Time;
+
+/// How long it is remembered. Another text of the file is another file: who was removed is out with the reload.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// Locks to spread them over.
+const SHARDS: usize = 16;
+
+/// Credentials in one of them: 64 KiB for all.
+const PER_SHARD: usize = 256;
+
+/// A keyed hash of a file, a user and a password.
+type CredentialTag = [u8; 16];
+
+/// The user of such credentials, and until when they are remembered.
+type Verified = (Time, Arc<str>);
+
+/// Credentials that were right. No password is kept, and nothing that one could be guessed by without the key, which is
+/// this process's own.
+pub struct VerifiedCredentials {
+    /// `None`: the system has no randomness, and nothing is remembered.
+    key: Option<hmac::Key>,
+    shards: [Mutex<HashMap<CredentialTag, Verified>>; SHARDS],
+}
+
+impl Default for VerifiedCredentials {
+    fn default() -> Self {
+        Self {
+            key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+}
+
+impl VerifiedCredentials {
+    /// What these credentials are remembered by; `None`: they can't be.
+    pub fn tag(&self, file: &UserFile, user: &[u8], password: &[u8]) -> Option<CredentialTag> {
+        let mut context = hmac::Context::with_key(self.key.as_ref()?);
+        context.update(file.digest());
+        context.update(&(user.len() as u64).to_le_bytes());
+        context.update(user);
+        context.update(password);
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&context.sign().as_ref()[..16]);
+        Some(tag)
+    }
+
+    /// Whose they are, if they are remembered.
+    pub fn find(&self, tag: &CredentialTag, now: Time) -> Option<Arc<str>> {
+        let shard = self.shard(tag).lock();
+        let (until, user) = shard.get(tag)?;
+        (*until > now).then(|| user.clone())
+    }
+
+    /// Remembers them. Where there is no room, those that have been remembered long enough go, else all: their next
+    /// requests are checked again.
+    pub fn remember(&self, tag: CredentialTag, user: Arc<str>, now: Time) {
+        let mut shard = self.shard(&tag).lock();
+        if shard.len() >= PER_SHARD {
+            shard.retain(|_, (until, _)| *until > now);
+        }
+        if shard.len() >= PER_SHARD {
+            shard.clear();
+        }
+        shard.insert(tag, (now + REMEMBERED, user));
+    }
+
+    fn shard(&self, tag: &CredentialTag) -> &Mutex<HashMap<CredentialTag, Verified>> {
+        &self.shards[usize::from(tag[0]) % SHARDS]
+    }
+}
+
+impl fmt::Debug for VerifiedCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VerifiedCredentials")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_credentials_are_bounded_and_end() {
+        let all = VerifiedCredentials::default();
+        let file = UserFile::parse(b"a:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=").unwrap();
+        let now = Time::from_secs(1);
+        for n in 0..20_000u32 {
+            let tag = all.tag(&file, b"a", &n.to_le_bytes()).unwrap();
+            all.remember(tag, "a".into(), now);
+            assert!(all.find(&tag, now).is_some());
+        }
+        let kept: usize = all.shards.iter().map(|shard| shard.lock().len()).sum();
+        assert!(kept <= SHARDS * PER_SHARD, "{kept}");
+        let tag = all.tag(&file, b"b", b"c").unwrap();
+        all.remember(tag, "b".into(), now);
+        assert!(
+            all.find(&tag, now + REMEMBERED - Duration::from_nanos(1))
+                .is_some()
+        );
+        assert!(all.find(&tag, now + REMEMBERED).is_none());
+    }
+
+    /// What is a user and what is a password can't be moved from the one to the other, nor from file to file.
+    #[test]
+    fn other_credentials_have_other_tags() {
+        let all = VerifiedCredentials::default();
+        let one = UserFile::parse(b"a:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=").unwrap();
+        let other = UserFile::parse(b"b:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=").unwrap();
+        let tag = all.tag(&one, b"ab", b"c");
+        assert_eq!(tag, all.tag(&one, b"ab", b"c"));
+        assert_ne!(tag, all.tag(&one, b"a", b"bc"));
+        assert_ne!(tag, all.tag(&other, b"ab", b"c"));
+        assert_ne!(tag, VerifiedCredentials::default().tag(&one, b"ab", b"c"));
+    }
+}

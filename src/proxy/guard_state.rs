@@ -1,0 +1,108 @@
+//! What routes ask of their clients, as far as it outlives a request: who has sent how much, which passwords were right, and
+//! the connections to authentication servers. A reload leaves it as it is.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use parking_lot::Mutex;
+
+use super::per_client::{ClientKey, CountedKey, KeyCounts};
+use crate::auth::{PasswordChecker, VerifiedCredentials};
+use crate::core::Time;
+use crate::core::rate::table::RateTable;
+use crate::core::rate::{RateRule, RateVerdict};
+
+/// Locks to spread keys over: a power of two.
+const SHARDS: usize = 64;
+
+/// Rows of keys behind each: 262,144 keys in all, 6 MiB. Pages of it that no key has come to take none.
+const ROWS: usize = 512;
+
+/// Checks of passwords under way for one client.
+const CHECKS_OF_A_CLIENT: usize = 4;
+
+/// Kept connections to one authentication server.
+const KEPT_TO_A_SERVER: usize = 64;
+
+/// What a client asks authentication servers with.
+pub type AuthClient = Client<HttpConnector, Empty<Bytes>>;
+
+/// Across requests and reloads.
+pub struct GuardState {
+    hasher: RandomState,
+    rates: OnceLock<Box<[Mutex<RateTable>]>>,
+    connections: Arc<KeyCounts<u64>>,
+    checks: Arc<KeyCounts<Option<ClientKey>>>,
+    /// Passwords that were right a moment ago.
+    pub verified: VerifiedCredentials,
+    /// Checks passwords.
+    pub checker: PasswordChecker,
+    auth_client: OnceLock<AuthClient>,
+}
+
+impl Default for GuardState {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            rates: OnceLock::new(),
+            connections: Arc::default(),
+            checks: Arc::default(),
+            verified: VerifiedCredentials::default(),
+            checker: PasswordChecker::default(),
+            auth_client: OnceLock::new(),
+        }
+    }
+}
+
+impl GuardState {
+    /// The number by which something is counted. With a secret of this process: nobody can choose two values that are
+    /// counted as one, however long they are.
+    pub fn key(&self, of: impl Hash) -> u64 {
+        self.hasher.hash_one(of)
+    }
+
+    /// Takes a request out of the bucket of this key.
+    pub fn take(&self, key: u64, rule: &RateRule, now: Time) -> RateVerdict {
+        let tables = self.rates.get_or_init(|| {
+            let tables = (0..SHARDS).map(|_| Mutex::new(RateTable::new(ROWS)));
+            tables.collect()
+        });
+        tables[key as usize % SHARDS].lock().take(key, rule, now)
+    }
+
+    /// Keys whose bucket was forgotten for want of room.
+    pub fn forgotten_keys(&self) -> u64 {
+        let tables = self.rates.get().into_iter().flatten();
+        tables.map(|table| table.lock().forgotten()).sum()
+    }
+
+    /// Counts a request in; `None`: so many of this key are served already.
+    pub fn enter(&self, key: u64, limit: u32) -> Option<CountedKey<u64>> {
+        KeyCounts::count(&self.connections, key, limit as usize)
+    }
+
+    /// Counts a check of a password in; `None`: this client has enough of them under way.
+    pub fn enter_check(&self, client: Option<ClientKey>) -> Option<CountedKey<Option<ClientKey>>> {
+        KeyCounts::count(&self.checks, client, CHECKS_OF_A_CLIENT)
+    }
+
+    /// What asks authentication servers.
+    pub fn auth_client(&self) -> &AuthClient {
+        self.auth_client.get_or_init(|| {
+            let mut connector = HttpConnector::new();
+            connector.set_nodelay(true);
+            // The data plane's threads have no timers: who asks gives up by its own clock.
+            connector.set_connect_timeout(None);
+            connector.set_happy_eyeballs_timeout(None);
+            Client::builder(TokioExecutor::new())
+                .pool_idle_timeout(None)
+                .pool_max_idle_per_host(KEPT_TO_A_SERVER)
+                .build(connector)
+        })
+    }
+}

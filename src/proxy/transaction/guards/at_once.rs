@@ -1,0 +1,23 @@
+//! How many requests of a key are served at once.
+
+use super::{GuardedRequest, Refusal};
+use crate::metrics::RouteRefusal;
+use crate::proxy::per_client::CountedKey;
+
+impl GuardedRequest<'_> {
+    /// A place among them, which is kept until the request is over.
+    pub(super) fn take_place(&self) -> Result<Option<CountedKey<u64>>, Refusal> {
+        let limits = self.rule.limits.as_ref();
+        let Some(limit) = limits.and_then(|limits| limits.connections.as_ref()) else {
+            return Ok(None);
+        };
+        let key = self.counted_as(limit.id, &limit.key);
+        match self.plane.guards.enter(key, limit.limit.get()) {
+            Some(place) => Ok(Some(place)),
+            None => {
+                let cause = "too many requests at once";
+                Err(Refusal::new(RouteRefusal::Connections, 429, cause).after(1))
+            }
+        }
+    }
+}

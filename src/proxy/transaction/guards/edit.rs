@@ -1,0 +1,78 @@
+//! What the app gets other than its client has sent it, because of who that client is.
+
+use super::{Admission, same_name};
+
+impl Admission {
+    /// Changes the head that is written for the app: takes out the fields that only this route's authentication may say,
+    /// in whatever spelling, and adds those that it has said.
+    pub(in crate::proxy::transaction) fn edit_head(&self, head: &mut Vec<u8>) {
+        let Some(auth) = &self.rule.route.auth else {
+            return;
+        };
+        let own = auth.basic.is_some() && !auth.keep_authorization;
+        let withheld: Vec<&[u8]> = own
+            .then_some(&b"authorization"[..])
+            .into_iter()
+            .chain(auth.user_header.iter().map(String::as_bytes))
+            .chain(auth.copy.iter().map(String::as_bytes))
+            .collect();
+        replace_fields(head, &withheld, &self.lines);
+    }
+
+    /// Fields that its trailers must not have.
+    pub(in crate::proxy::transaction) fn said_fields(&self) -> impl Iterator<Item = &[u8]> {
+        let auth = self.rule.route.auth.iter();
+        auth.flat_map(|auth| auth.user_header.iter().chain(&auth.copy))
+            .map(String::as_bytes)
+    }
+}
+
+/// Takes all fields of these names out of a head, and adds lines at its end.
+fn replace_fields(head: &mut Vec<u8>, withheld: &[&[u8]], lines: &[u8]) {
+    let mut kept = 0;
+    let mut from = 0;
+    let mut is_first = true;
+    while from < head.len() {
+        let end = memchr::memchr(b'\n', &head[from..]).map_or(head.len(), |at| from + at + 1);
+        let line = &head[from..end];
+        if line == b"\r\n" {
+            break;
+        }
+        let is_withheld = !is_first
+            && memchr::memchr(b':', line)
+                .is_some_and(|colon| withheld.iter().any(|name| same_name(&line[..colon], name)));
+        if !is_withheld {
+            head.copy_within(from..end, kept);
+            kept += end - from;
+        }
+        (from, is_first) = (end, false);
+    }
+    head.truncate(kept);
+    head.extend_from_slice(lines);
+    head.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_fields_go_in_every_spelling_and_lines_are_added() {
+        let mut head =
+            b"GET /x:y HTTP/1.1\r\nHost: a\r\nX-User: root\r\nx_user: root\r\nX-UserX: 1\r\n\
+              AUTHORIZATION: Basic x\r\nX-User:\r\nAccept: */*\r\n\r\n"
+                .to_vec();
+        replace_fields(
+            &mut head,
+            &[b"X-User", b"authorization"],
+            b"X-User: ann\r\n",
+        );
+        assert_eq!(
+            String::from_utf8(head).unwrap(),
+            "GET /x:y HTTP/1.1\r\nHost: a\r\nX-UserX: 1\r\nAccept: */*\r\nX-User: ann\r\n\r\n"
+        );
+        let mut head = b"GET / HTTP/1.1\r\n\r\n".to_vec();
+        replace_fields(&mut head, &[b"GET /", b"x"], b"");
+        assert_eq!(head, b"GET / HTTP/1.1\r\n\r\n");
+    }
+}

@@ -1,0 +1,323 @@
+//! Another server is asked who a client is and what it may: forward authentication, as oauth2-proxy, Authelia and others
+//! offer it.
+//!
+//! It gets the request's header without its body, as a GET, and learns what was asked for from `X-Forwarded-…` and
+//! `X-Original-…`. With 2xx the request goes on; any other answer is the client's. Where there is none in time, nothing
+//! is let through.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use tracing::debug;
+
+use super::super::local_response::{may_be_kept, send};
+use super::{GuardedRequest, Refusal, same_name};
+use crate::config::{ForwardAddress, RouteAuth};
+use crate::core::Time;
+use crate::metrics::RouteRefusal;
+use crate::proxy::client::AfterRequest;
+use crate::proxy::error_response::reason_phrase;
+use crate::proxy::forward::passes;
+use crate::proxy::h1::fields::FieldKind;
+use crate::proxy::h1::method::Method as AskedMethod;
+use crate::proxy::h1::sections::FieldSection;
+use crate::proxy::messages::grpc;
+use crate::rt::clock;
+
+/// Largest body of a refusal that is passed on, in bytes.
+const LARGEST_BODY: usize = 256 * 1024;
+
+/// What is passed on of a refusal.
+const PASSED_ON: [&str; 11] = [
+    "set-cookie",
+    "location",
+    "www-authenticate",
+    "content-type",
+    "content-language",
+    "content-encoding",
+    "content-security-policy",
+    "cache-control",
+    "retry-after",
+    "refresh",
+    "vary",
+];
+
+/// What is not asked of the authentication server: about the body, a cached copy, or another protocol.
+const NOT_ASKED: [&str; 9] = [
+    "accept-encoding",
+    "range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "if-range",
+    "content-encoding",
+    "content-range",
+];
+
+/// Whole families of the same.
+const NOT_ASKED_FAMILIES: [&[u8]; 2] = [b"sec-websocket-", b"proxy-"];
+
+/// An answer of the authentication server, with its body.
+type AuthAnswer = (Response<()>, Bytes);
+
+/// Why there is none.
+enum NoAnswer {
+    Late,
+    Failed(String),
+}
+
+impl GuardedRequest<'_> {
+    /// Asks the authentication server; says which fields the app gets where it lets the request pass.
+    pub(super) async fn ask_server(&mut self, auth: &RouteAuth) -> Result<Vec<u8>, AfterRequest> {
+        let Some(address) = &auth.forward else {
+            return Ok(Vec::new());
+        };
+        if self.has_several(b"authorization") {
+            // The server might look at one, and the app at the other.
+            let cause = "a request has one Authorization at most";
+            let refusal = Refusal::new(RouteRefusal::Unauthorized, 400, cause);
+            return Err(self.refuse(refusal).await);
+        }
+        let Some(question) = self.question(address) else {
+            let cause = "the authentication server can't be asked about this request";
+            let refusal = Refusal::new(RouteRefusal::AuthDown, 503, cause);
+            return Err(self.refuse(refusal).await);
+        };
+        match self.ask(question, clock::now() + auth.timeout).await {
+            Ok((answer, _)) if answer.status().is_success() => Ok(copied(&answer, &auth.copy)),
+            Ok((answer, body)) => Err(self.pass_on(&answer, &body).await),
+            Err(why) => {
+                let (status, cause) = match &why {
+                    NoAnswer::Late => (504, "the authentication server did not answer in time"),
+                    NoAnswer::Failed(_) => (503, "the authentication server can't be reached"),
+                };
+                let mut refusal = Refusal::new(RouteRefusal::AuthDown, status, cause).after(1);
+                if let NoAnswer::Failed(why) = why {
+                    refusal.answer.seen = Some(why);
+                }
+                Err(self.refuse(refusal).await)
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        question: Request<Empty<Bytes>>,
+        until: Time,
+    ) -> Result<AuthAnswer, NoAnswer> {
+        let client = self.plane.guards.auth_client();
+        let asking = async {
+            let mut asked = client.request(question.clone()).await;
+            // A kept connection may have been closed while the question was on its way: it can be asked twice.
+            if asked.as_ref().is_err_and(|error| !error.is_connect()) {
+                asked = client.request(question).await;
+            }
+            let answer = asked.map_err(|error| NoAnswer::Failed(explain(&error)))?;
+            let (head, body) = answer.into_parts();
+            let body = read_body(body).await?;
+            Ok((Response::from_parts(head, ()), body))
+        };
+        let left = until.saturating_sub(clock::now());
+        match clock::timeout(left.max(Duration::from_millis(1)), asking).await {
+            Ok(answered) => answered,
+            Err(_) => Err(NoAnswer::Late),
+        }
+    }
+
+    /// What the authentication server is asked.
+    fn question(&self, address: &ForwardAddress) -> Option<Request<Empty<Bytes>>> {
+        let (buffer, head) = (self.client.buffer.bytes(), self.head);
+        let origin = &self.client.origin;
+        let said = if origin.trusted { head.kinds } else { 0 };
+        let uri = format!("http://{}{}", address.authority, address.target);
+        let mut question = Request::builder()
+            .method(Method::GET)
+            .uri(uri)
+            .body(Empty::new())
+            .ok()?;
+        let fields = question.headers_mut();
+        let withheld = FieldSection::RequestHead.withheld()
+            | FieldKind::Host.bit()
+            | FieldKind::ContentLength.bit()
+            | FieldKind::FramingImitation.bit()
+            | FieldKind::Expect.bit()
+            | FieldKind::Trailer.bit();
+        for field in &head.fields {
+            let name = field.name.of(buffer);
+            let is_asked = withheld & field.kind.bit() == 0
+                && !NOT_ASKED
+                    .iter()
+                    .any(|other| same_name(name, other.as_bytes()))
+                && !NOT_ASKED_FAMILIES.iter().any(|family| {
+                    let start = name.get(..family.len());
+                    start.is_some_and(|start| same_name(start, family))
+                });
+            if is_asked {
+                let name = HeaderName::from_bytes(name).ok()?;
+                fields.append(name, HeaderValue::from_bytes(field.value.of(buffer)).ok()?);
+            }
+        }
+        let first = |kind: FieldKind| {
+            let mut of_kind = head.fields.iter().filter(|field| field.kind == kind);
+            of_kind.next().map(|field| field.value.of(buffer))
+        };
+        let scheme = match said & FieldKind::XForwardedProto.bit() {
+            0 => origin.scheme.as_bytes(),
+            _ => first(FieldKind::XForwardedProto)?,
+        };
+        let host = match said & FieldKind::XForwardedHost.bit() {
+            0 => head.authority.of(buffer),
+            _ => first(FieldKind::XForwardedHost)?,
+        };
+        let target = match head.origin.of(buffer) {
+            b"" => b"/",
+            target => target,
+        };
+        let method = head.method_span.of(buffer);
+        let url = [scheme, b"://", host, target].concat();
+        let mut chain = Vec::new();
+        if said & FieldKind::XForwardedFor.bit() != 0 {
+            for field in &head.fields {
+                if field.kind == FieldKind::XForwardedFor && !field.value.is_empty() {
+                    chain.extend_from_slice(field.value.of(buffer));
+                    chain.extend_from_slice(b", ");
+                }
+            }
+        }
+        let own: &[u8] = if origin.ip.is_empty() {
+            b"unknown"
+        } else {
+            origin.ip.as_bytes()
+        };
+        chain.extend_from_slice(own);
+        let client = self.address.map(|address| address.to_string());
+        let written: [(&'static str, &[u8]); 8] = [
+            ("x-forwarded-method", method),
+            ("x-forwarded-proto", scheme),
+            ("x-forwarded-host", host),
+            ("x-forwarded-uri", target),
+            ("x-forwarded-for", &chain),
+            ("x-original-method", method),
+            ("x-original-url", &url),
+            (
+                "x-real-ip",
+                client.as_deref().unwrap_or("unknown").as_bytes(),
+            ),
+        ];
+        for (name, value) in written {
+            fields.insert(name, HeaderValue::from_bytes(value).ok()?);
+        }
+        // Should it be lameduck again that is asked, and that asks once more, it ends.
+        let (name, mark) = passes::mark();
+        fields.append(name, HeaderValue::from_static(mark));
+        Some(question)
+    }
+
+    fn has_several(&self, name: &[u8]) -> bool {
+        let buffer = self.client.buffer.bytes();
+        let fields = self.head.fields.iter();
+        let named = fields.filter(|field| same_name(field.name.of(buffer), name));
+        named.count() > 1
+    }
+
+    /// Gives the client the authentication server's answer.
+    async fn pass_on(&mut self, answer: &Response<()>, body: &[u8]) -> AfterRequest {
+        let status = answer.status().as_u16();
+        debug!(status, "the authentication server has refused a request");
+        self.count(RouteRefusal::Unauthorized);
+        let is_whole = self.head.body.is_empty();
+        let keep_alive = may_be_kept(self.plane, self.client, self.head, is_whole);
+        let mut out = Vec::with_capacity(512 + body.len());
+        if self.head.is_grpc {
+            let cause = "the authentication server refuses the call";
+            grpc::write_answer(&mut out, status, cause, !keep_alive);
+        } else {
+            let head_only = self.head.method == AskedMethod::Head;
+            write_answer(&mut out, answer, body, !keep_alive, head_only);
+        }
+        let cause = "the authentication server does not let the request pass".into();
+        self.account.local(status, cause);
+        let next = send(self.client, self.account, out, keep_alive, is_whole).await;
+        self.account.end = super::RequestEnd::Refused(RouteRefusal::Unauthorized);
+        next
+    }
+}
+
+/// The body, within bounds.
+async fn read_body(mut body: Incoming) -> Result<Bytes, NoAnswer> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| NoAnswer::Failed(error.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            if read.len() + data.len() > LARGEST_BODY {
+                let why = "its answer is larger than 256KiB";
+                return Err(NoAnswer::Failed(why.into()));
+            }
+            read.extend_from_slice(&data);
+        }
+    }
+    Ok(read.freeze())
+}
+
+/// What has gone wrong, down to its cause.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told = format!("{told}: {error}");
+        cause = error.source();
+    }
+    told
+}
+
+/// Lines of the fields that the app gets.
+fn copied(answer: &Response<()>, names: &[String]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for name in names {
+        for value in answer.headers().get_all(name.as_str()) {
+            for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                lines.extend_from_slice(part);
+            }
+        }
+    }
+    lines
+}
+
+fn write_answer(
+    out: &mut Vec<u8>,
+    answer: &Response<()>,
+    body: &[u8],
+    close: bool,
+    head_only: bool,
+) {
+    let status = answer.status();
+    let phrase = status.canonical_reason();
+    let phrase = phrase.unwrap_or_else(|| reason_phrase(status.as_u16()));
+    out.extend_from_slice(format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).as_bytes());
+    for name in PASSED_ON {
+        for value in answer.headers().get_all(name) {
+            for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+    if !answer.headers().contains_key("cache-control") {
+        out.extend_from_slice(b"Cache-Control: no-store\r\n");
+    }
+    let has_body = status != http::StatusCode::NOT_MODIFIED;
+    if has_body {
+        out.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    }
+    if close {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if has_body && !head_only {
+        out.extend_from_slice(body);
+    }
+}

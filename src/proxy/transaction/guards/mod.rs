@@ -1,0 +1,251 @@
+//! What a route asks of its clients before anything is done for them.
+//!
+//! [`admit`] is asked once, after the route is found: in this order for networks and certificates ([`access`]), how many
+//! requests of a key are under way ([`at_once`]), how fast they come ([`rate`]), and who it is: [`basic`] by a password,
+//! [`forward`] by another server's word. [`edit`] is what the app then gets other than the client has sent it.
+
+mod access;
+mod at_once;
+mod basic;
+mod edit;
+mod forward;
+mod rate;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::local_response::{LocalResponse, answer_locally};
+use super::record::{RequestEnd, RequestRecord};
+use super::route::client_address;
+use crate::config::{Config, LimitKey, Route};
+use crate::metrics::RouteRefusal;
+use crate::proxy::client::{AfterRequest, ClientConnection};
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::forward::forwarded;
+use crate::proxy::h1::fields::{FieldKind, fold_byte};
+use crate::proxy::h1::request::RequestHead;
+use crate::proxy::per_client::{ClientKey, CountedKey};
+use crate::registry::routes::RouteRule;
+
+/// A request that has passed its route's guards, for as long as it is under way.
+#[derive(Debug)]
+pub struct Admission {
+    /// The route.
+    rule: Arc<RouteRule>,
+    /// Its place among the requests that are served at once.
+    _place: Option<CountedKey<u64>>,
+    /// Header fields that the app gets, as lines.
+    lines: Vec<u8>,
+}
+
+impl Admission {
+    /// Whether it is for this route, or for one that asks for the same.
+    pub(super) fn is_for(&self, rule: &Arc<RouteRule>) -> bool {
+        Arc::ptr_eq(&self.rule, rule) || asks_for_the_same(&self.rule.route, &rule.route)
+    }
+}
+
+fn asks_for_the_same(one: &Route, other: &Route) -> bool {
+    one.allow == other.allow
+        && one.deny == other.deny
+        && one.rate == other.rate
+        && one.connections == other.connections
+        && one.client_certificate == other.client_certificate
+        && one.auth == other.auth
+}
+
+/// A request at its route's guards.
+struct GuardedRequest<'a> {
+    plane: &'a Arc<DataPlane>,
+    client: &'a mut ClientConnection,
+    head: &'a RequestHead,
+    account: &'a mut RequestRecord,
+    rule: Arc<RouteRule>,
+    /// `None`: nobody knows.
+    address: Option<IpAddr>,
+}
+
+/// What is refused, and how its client is told.
+struct Refusal {
+    reason: RouteRefusal,
+    answer: LocalResponse,
+}
+
+impl Refusal {
+    fn new(reason: RouteRefusal, status: u16, cause: &'static str) -> Self {
+        Self {
+            reason,
+            answer: LocalResponse::new(status, cause),
+        }
+    }
+
+    fn after(mut self, seconds: u32) -> Self {
+        self.answer.retry_after = Some(seconds);
+        self
+    }
+}
+
+/// Whether a request may go its route's way: if so, that is noted in its account; if not, it has been answered.
+pub(super) async fn admit(
+    plane: &Arc<DataPlane>,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+) -> Result<(), AfterRequest> {
+    let Some(rule) = account.rule.clone() else {
+        return Ok(());
+    };
+    // What an earlier route has let in doesn't count for this one, nor keep a place.
+    account.admission = None;
+    account.occupied = head.len;
+    let address = guarded_address(&plane.registry.snapshot().config, client, head);
+    let mut request = GuardedRequest {
+        plane,
+        client,
+        head,
+        account,
+        rule,
+        address,
+    };
+    match request.pass().await {
+        Ok(admission) => {
+            request.account.admission = Some(Box::new(admission));
+            Ok(())
+        }
+        Err(next) => Err(next),
+    }
+}
+
+/// The client's address. Not the one of a trusted proxy that says it doesn't know whom it comes for.
+fn guarded_address(
+    config: &Config,
+    client: &ClientConnection,
+    head: &RequestHead,
+) -> Option<IpAddr> {
+    let buffer = client.buffer.bytes();
+    let told = FieldKind::XForwardedFor.bit() | FieldKind::Forwarded.bit();
+    if client.origin.trusted && head.kinds & told != 0 {
+        let is_said = head.fields.iter().any(|field| {
+            field.kind.bit() & told != 0 && !field.value.of(buffer).trim_ascii().is_empty()
+        });
+        let trusts = |address| config.headers.trusts(address);
+        if is_said && forwarded::client(buffer, head, trusts).is_none() {
+            return None;
+        }
+    }
+    client_address(&config.headers, buffer, head, &client.origin)
+}
+
+impl GuardedRequest<'_> {
+    async fn pass(&mut self) -> Result<Admission, AfterRequest> {
+        if let Err(refusal) = self.check_network().and_then(|()| self.check_certificate()) {
+            return Err(self.refuse(refusal).await);
+        }
+        let place = match self.take_place().and_then(|place| {
+            self.check_rate()?;
+            Ok(place)
+        }) {
+            Ok(place) => place,
+            Err(refusal) => return Err(self.refuse(refusal).await),
+        };
+        let rule = self.rule.clone();
+        let lines = match &rule.route.auth {
+            None => Vec::new(),
+            Some(auth) if auth.forward.is_some() => self.ask_server(auth).await?,
+            Some(auth) => match self.check_password(auth).await {
+                Ok(lines) => lines,
+                Err(refusal) => return Err(self.refuse(refusal).await),
+            },
+        };
+        Ok(Admission {
+            rule,
+            _place: place,
+            lines,
+        })
+    }
+
+    /// Answers it in the app's place.
+    async fn refuse(&mut self, refusal: Refusal) -> AfterRequest {
+        self.count(refusal.reason);
+        let is_whole = self.head.body.is_empty();
+        let next = answer_locally(
+            self.plane,
+            self.client,
+            self.head,
+            self.account,
+            refusal.answer,
+            is_whole,
+        )
+        .await;
+        if next != AfterRequest::Abort {
+            self.account.end = RequestEnd::Refused(refusal.reason);
+        }
+        next
+    }
+
+    fn count(&self, reason: RouteRefusal) {
+        let name = self.rule.name.as_deref().unwrap_or_default();
+        self.plane.counters.route_refused(name, reason);
+    }
+
+    /// The number by which it is counted for a limit.
+    fn counted_as(&self, limit: u64, key: &LimitKey) -> u64 {
+        let state = &self.plane.guards;
+        let by_client = || state.key((limit, "client", self.address.map(ClientKey::from)));
+        match key {
+            LimitKey::Client => by_client(),
+            LimitKey::Route => state.key((limit, "route")),
+            LimitKey::Header(name) => match self.only_field(name) {
+                Some(value) => state.key((limit, "value", value)),
+                None => by_client(),
+            },
+            LimitKey::Cookie(name) => match self.only_cookie(name) {
+                Some(value) => state.key((limit, "value", value)),
+                None => by_client(),
+            },
+        }
+    }
+
+    /// The value of this header field, in whatever spelling of its name. Only where the request has it once: of several,
+    /// nobody knows which one the app takes.
+    fn only_field(&self, name: &str) -> Option<&[u8]> {
+        let buffer = self.client.buffer.bytes();
+        let trusted = self.client.origin.trusted;
+        let mut values = self.head.fields.iter().filter_map(|field| {
+            let is_sent = match field.kind {
+                FieldKind::Dropped | FieldKind::Identity => false,
+                FieldKind::Claim => trusted,
+                _ => true,
+            };
+            let is_named = same_name(field.name.of(buffer), name.as_bytes());
+            (is_sent && is_named).then(|| field.value.of(buffer))
+        });
+        let first = values.next().filter(|value| !value.is_empty())?;
+        values.next().is_none().then_some(first)
+    }
+
+    /// The value of this cookie, as that of a field.
+    fn only_cookie(&self, name: &str) -> Option<&[u8]> {
+        let buffer = self.client.buffer.bytes();
+        let lines = self.head.fields.iter().filter(|field| {
+            field.kind == FieldKind::Other && same_name(field.name.of(buffer), b"cookie")
+        });
+        let pairs = lines.flat_map(|field| field.value.of(buffer).split(|byte| *byte == b';'));
+        let mut values = pairs.filter_map(|pair| {
+            let pair = pair.trim_ascii();
+            let at = memchr::memchr(b'=', pair)?;
+            (pair[..at].trim_ascii_end() == name.as_bytes()).then_some(&pair[at + 1..])
+        });
+        let first = values.next().filter(|value| !value.is_empty())?;
+        values.next().is_none().then_some(first)
+    }
+}
+
+/// Whether two names are one for an app that folds case and takes `_` for `-`.
+fn same_name(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len()
+        && one
+            .iter()
+            .zip(other)
+            .all(|(a, b)| fold_byte(*a) == fold_byte(*b))
+}

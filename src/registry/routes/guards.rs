@@ -1,0 +1,104 @@
+//! What a route asks of its clients, ready for use.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU32;
+
+use crate::config::{LimitKey, Route};
+use crate::core::rate::RateRule;
+
+/// Limits of a route.
+#[derive(Debug)]
+pub struct RouteLimits {
+    /// How fast requests may come.
+    pub rate: Option<RateLimit>,
+    /// How many may be served at once.
+    pub connections: Option<AtOnceLimit>,
+}
+
+/// How fast requests of one key may come.
+#[derive(Debug)]
+pub struct RateLimit {
+    /// How fast.
+    pub rule: RateRule,
+    /// What is counted.
+    pub key: LimitKey,
+    /// Tells it from all other limits; the same after a reload that leaves it as it is.
+    pub id: u64,
+}
+
+/// How many requests of one key may be served at once.
+#[derive(Debug)]
+pub struct AtOnceLimit {
+    /// How many.
+    pub limit: NonZeroU32,
+    /// What is counted.
+    pub key: LimitKey,
+    /// As that of [`RateLimit`].
+    pub id: u64,
+}
+
+impl RouteLimits {
+    /// Those of this route, if it has any.
+    pub(super) fn new(route: &Route) -> Option<Box<Self>> {
+        let rate = route.rate.as_ref().map(|rate| {
+            let burst = NonZeroU32::new(rate.burst).unwrap_or(rate.limit.count);
+            RateLimit {
+                rule: RateRule::new(rate.limit.count, rate.limit.period, burst),
+                key: rate.key.clone(),
+                id: limit_id(route, ("rate", rate.limit, burst, &rate.key)),
+            }
+        });
+        let connections = route.connections.as_ref().map(|limit| AtOnceLimit {
+            limit: limit.limit,
+            key: limit.key.clone(),
+            id: limit_id(route, ("connections", &limit.key)),
+        });
+        let has_any = rate.is_some() || connections.is_some();
+        has_any.then(|| Box::new(Self { rate, connections }))
+    }
+}
+
+/// A number for a limit of a route, from what the route matches and what the limit is.
+fn limit_id(route: &Route, limit: impl Hash) -> u64 {
+    // The key that nobody may guess is added where requests are counted.
+    let mut hasher = DefaultHasher::new();
+    route.to_string().hash(&mut hasher);
+    limit.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_is_the_same_after_a_reload_that_leaves_it_alone() {
+        let parse = |text: &str| {
+            let text = format!(
+                "[[pool]]\nname = \"app\"\n[[pool.backend]]\naddress = \"127.0.0.1:1\"\n[[route]]\npool = \"app\"\n{text}"
+            );
+            let loaded = crate::config::parse("x.toml", &text);
+            let config = loaded.unwrap_or_else(|error| panic!("{error}")).config;
+            let limits = RouteLimits::new(&config.routes[0]).unwrap();
+            (
+                limits.rate.map(|rate| rate.id),
+                limits.connections.map(|limit| limit.id),
+            )
+        };
+        let one =
+            parse("path_prefix = \"/a\"\nconnections = 3\nrate = { limit = \"10/s\", burst = 20 }");
+        let other = parse(
+            "path_prefix = \"/a\"\nconnections = 4\ndeny = [\"10.0.0.0/8\"]\nrate = { burst = 20, limit = \"10/s\" }",
+        );
+        assert_eq!(one, other);
+        for changed in [
+            "path_prefix = \"/b\"\nconnections = 3\nrate = { limit = \"10/s\", burst = 20 }",
+            "path_prefix = \"/a\"\nconnections = { limit = 3, key = \"route\" }\nrate = { limit = \"10/m\", burst = 20 }",
+            "path_prefix = \"/a\"\nmethods = [\"GET\"]\nconnections = 3\nrate = { limit = \"10/s\", burst = 21 }",
+        ] {
+            let changed = parse(changed);
+            assert_ne!(one.0, changed.0);
+            assert_ne!(one.1, changed.1);
+        }
+    }
+}
