@@ -45,6 +45,9 @@ fn compare(path: &Path, shown: &str, wrong: &mut Vec<String>) {
 fn every_broken_file_has_its_message() {
     set_mode("tests/config/broken/token-empty.token", 0o640);
     set_mode("tests/config/broken/token-writable.token", 0o666);
+    for users in ["sha", "nobody", "bad"] {
+        set_mode(&format!("tests/config/broken/auth-{users}.users"), 0o640);
+    }
     let files = files("tests/config/broken");
     assert_eq!(
         files.len(),

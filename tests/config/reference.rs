@@ -23,8 +23,24 @@ fn the_defaults_of_the_schema_are_the_defaults_of_the_code() {
     let minimal = "[[listener]]\naddress = \"0.0.0.0:8080\"\nhttp2 = false\n\n[listener.tls]\ncert = \"a\"\nkey = \"b\"\n\n\
         [[listener.tls.certificates]]\ncert = \"c\"\nkey = \"d\"\n[[pool]]\nname = \"app\"\n\
         [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[pool.tls]\n[[route]]\npool = \"app\"\n\
-        [route.request_headers]\n[route.response_headers]\n\
-        [[route]]\npath = \"/r\"\n[route.redirect]\nscheme = \"https\"\n[[route]]\npath = \"/a\"\n[route.respond]\n";
+        [route.request_headers]
+[route.response_headers]
+\
+        [route.rate]
+limit = \"10/s\"
+[route.auth]
+basic = \"a\"
+[route.retry]
+[route.hold]
+\
+        [[route]]
+path = \"/r\"
+[route.redirect]
+scheme = \"https\"
+[[route]]
+path = \"/a\"
+[route.respond]
+";
     let printed = print(&parse("x.toml", minimal).unwrap().config);
     let mut keys = 0;
     for section in &SECTIONS[1..] {

@@ -20,6 +20,8 @@ mod encrypted;
 mod evictions;
 mod forwarded;
 mod framing;
+mod guard_attempts;
+mod guards;
 mod headers;
 mod health_grpc;
 mod hold;

@@ -58,7 +58,9 @@ impl ValueForm<Duration> for TimeSpan {
     fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Duration> {
         let time = values::duration_of(key.name, value)?;
         if time.is_zero() && !self.can_be_zero {
-            let example = duration::parse(key.default_text()).unwrap_or_default();
+            let example = duration::parse(key.default_text()).ok();
+            let example = example.filter(|time| !time.is_zero());
+            let example = example.unwrap_or(Duration::from_secs(30));
             let (key, example) = (key.name, duration::format(example));
             return Err(ValueError::new(
                 format!("`{key}` can't be zero"),

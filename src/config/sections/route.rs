@@ -63,11 +63,11 @@ section! {
         allow: Vec<IpNet> = [], networks();
         /// Clients in these networks get 403, those of `allow` too.
         deny: Vec<IpNet> = [], networks();
-        /// Requests of one client that are served at once; the others get 429. `0`: no limit. Of another key:
-        /// `{ limit = 20, key = "header:X-Api-Key" }`, with the keys of `[route.rate]`.
+        /// Requests of one client that are served at once; the others get 429. `0`: no limit. A table counts by
+        /// [another key](limits.md#limits-of-a-route).
         connections: Option<ConnectionLimit> = 0, ConnectionForm;
-        /// `"required"`: only clients that have shown a certificate of the listener's `client_ca`; the others get 403. Or
-        /// `{ subject = "CN=admin,O=Example", san = ["DNS:a.example"] }`: with this subject and one of these names.
+        /// `"required"`: only clients that have shown a certificate of the listener's `client_ca`; the others get 403. A
+        /// table says [which ones](limits.md#client-certificates).
         client_certificate: Option<CertificateDemand> = "off", CertificateForm;
         /// As in `[server]`. `"auto"`: as there. `"0"`: no limit.
         max_body: Option<u64> = "auto", OrAuto(ByteSize);

@@ -14,8 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 section! {
-    /// How fast requests of one key may come; the others get 429. In one line: `rate = { limit = "10/s", burst = 20 }`.
-    /// See [Limits of a route](limits.md#limits-of-a-route).
+    /// How fast requests of one key may come; the others get 429: see [Limits of a route](limits.md#limits-of-a-route).
     [route.rate]
     #[derive(Debug, Clone, PartialEq)]
     pub struct RouteRate {
@@ -36,7 +35,8 @@ section! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct RouteAuth {
         /// A file of users and hashes of their passwords, as `htpasswd -B` writes it. Read at each reload.
-        basic: Option<PathBuf> = "", FilePath;
+        #[no_default(optional)]
+        basic: Option<PathBuf> = "/etc/lameduck/htpasswd", FilePath;
         /// What browsers show when they ask for the password.
         realm: String = "restricted", realm();
         /// The request header field by which the app learns the user's name. `""`: it doesn't.

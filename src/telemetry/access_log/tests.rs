@@ -33,6 +33,7 @@ fn full() -> AccessRecord<'static> {
         duration: Duration::from_micros(12_345),
         upstream: Duration::from_micros(11_007),
         held: Duration::from_millis(3),
+        user: "",
         route: "shop-api",
         pool: "api",
         backend: "api-1",
