@@ -12,6 +12,9 @@ use lameduck_rig::oracle;
 use lameduck_rig::place::exe;
 use lameduck_rig::wait::until;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
 use super::load::Load;
 
 const STREAMS: usize = 100;
@@ -39,9 +42,54 @@ async fn account(load: Load, instances: &[DemoInstance]) -> LoadAccount {
 /// 100 streams on one connection, through the restart of every instance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_costs_no_stream() {
+    roll_under_load(&settings()).await;
+}
+
+/// The same, with everything that a route can ask of its clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolling_restart_behind_guards_costs_no_stream() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    let serving = tokio::spawn(allow_all(server));
+    let guarded = ProxySettings {
+        pool: format!(
+            "[[route]]\nname = \"guarded\"\npool = \"app\"\nallow = [\"127.0.0.0/8\"]\ndeny = [\"192.0.2.0/24\"]\n\
+             rate = {{ limit = \"1000000/s\" }}\nconnections = 1000\n\
+             auth = {{ forward = \"http://{address}/\", copy = [\"X-User\"], timeout = \"20s\" }}\n\
+             hold = {{ timeout = \"20s\" }}\nretry = {{ attempts = 3 }}\n"
+        ),
+        ..settings()
+    };
+    roll_under_load(&guarded).await;
+    serving.abort();
+}
+
+/// An authentication server that lets everybody pass.
+async fn allow_all(listener: TcpListener) {
+    loop {
+        let Ok((mut stream, _)) = listener.accept().await else {
+            return;
+        };
+        tokio::spawn(async move {
+            let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
+            while let Ok(count @ 1..) = stream.read(&mut piece).await {
+                seen.extend_from_slice(&piece[..count]);
+                if seen.ends_with(b"\r\n\r\n") {
+                    seen.clear();
+                    let ok = b"HTTP/1.1 200 OK\r\nX-User: ann\r\nContent-Length: 0\r\n\r\n";
+                    if stream.write_all(ok).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn roll_under_load(settings: &ProxySettings) {
     let scratch = ScratchDir::new("lameduck-h2").unwrap();
     let mut apps = instances(&scratch).await;
-    let mut proxy = DemoProxy::start(exe(), "proxy", scratch.path(), &settings(), &apps)
+    let mut proxy = DemoProxy::start(exe(), "proxy", scratch.path(), settings, &apps)
         .await
         .unwrap();
     proxy.eligible().await.unwrap();

@@ -137,7 +137,11 @@ fn begin_upload(
         changes.guard_trailers(&mut upload);
     }
     // With those that the changes have.
-    if let Some(names) = account.rule.as_ref().and_then(|rule| rule.said_names.as_ref()) {
+    if let Some(names) = account
+        .rule
+        .as_ref()
+        .and_then(|rule| rule.said_names.as_ref())
+    {
         upload.forbid_trailers(names);
     }
     Ok(upload)

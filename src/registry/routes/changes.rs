@@ -139,7 +139,7 @@ impl FieldChanges {
 }
 
 impl FieldNames {
-    fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let mut set = Self::default();
         for name in names {
             let name: Box<[u8]> = name.bytes().map(fold).collect();
@@ -149,6 +149,12 @@ impl FieldNames {
             }
         }
         set
+    }
+
+    /// Its names, as they are compared.
+    pub(super) fn each(&self) -> impl Iterator<Item = &str> {
+        let names = self.names.iter();
+        names.filter_map(|name| std::str::from_utf8(name).ok())
     }
 
     /// Whether it has none.

@@ -2,7 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
+use super::changes::{FieldNames, RouteChanges};
 use crate::config::{LimitKey, Route};
 use crate::core::rate::RateRule;
 
@@ -56,6 +58,19 @@ impl RouteLimits {
         let has_any = rate.is_some() || connections.is_some();
         has_any.then(|| Box::new(Self { rate, connections }))
     }
+}
+
+/// The names of fields by which the app learns who asks, and of those that the route changes anyway.
+pub(super) fn said_names(route: &Route, changes: Option<&RouteChanges>) -> Option<Arc<FieldNames>> {
+    let auth = route.auth.as_ref()?;
+    let said = auth.user_header.iter().chain(&auth.copy);
+    let request = changes.and_then(|changes| changes.request.as_ref());
+    let changed = request
+        .into_iter()
+        .flat_map(|changes| changes.dropped.each());
+    let mut said = said.map(String::as_str).peekable();
+    said.peek()?;
+    Some(Arc::new(FieldNames::new(said.chain(changed))))
 }
 
 /// A number for a limit of a route, from what the route matches and what the limit is.

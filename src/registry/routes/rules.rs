@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexSet};
 
-use super::changes::RouteChanges;
+use super::changes::{FieldNames, RouteChanges};
 use super::conditions::Conditions;
-use super::guards::RouteLimits;
+use super::guards::{RouteLimits, said_names};
 use super::hosts::{HostMap, MAX_HOST, Map, lower_host};
 use super::paths::{Normal, Path, PrefixMap};
 use crate::config::{MatchedPath, Route, compile_regex, compile_regexes};
@@ -60,6 +60,8 @@ pub struct RouteRule {
     pub path_groups: Option<Regex>,
     /// Whether something is asked of its clients before anything is done.
     pub is_guarded: bool,
+    /// Names of fields that only it may say, those that it changes among them; `None`: its authentication says nothing.
+    pub said_names: Option<Arc<FieldNames>>,
     /// Its limits, if it has any.
     pub limits: Option<Box<RouteLimits>>,
     conditions: Conditions,
@@ -113,11 +115,13 @@ impl RuleTable {
                 continue;
             }
             let rule = table.rules.len();
+            let changes = RouteChanges::new(route).map(Box::new);
             table.rules.push(Arc::new(RouteRule {
                 pool,
                 name: route.name.as_deref().map(Arc::from),
                 route: Arc::new(route.clone()),
-                changes: RouteChanges::new(route).map(Box::new),
+                said_names: said_names(route, changes.as_deref()),
+                changes,
                 path_groups: path_groups(route),
                 is_guarded: route.has_guards(),
                 limits: RouteLimits::new(route),

@@ -9,7 +9,11 @@ impl Admission {
         let Some(auth) = &self.rule.route.auth else {
             return;
         };
-        let own = auth.basic.is_some() && !auth.keep_authorization;
+        // Where the route writes the field by itself, the client's is out already.
+        let changes = self.rule.changes.as_ref();
+        let changed = changes.and_then(|changes| changes.request.as_ref());
+        let is_written = changed.is_some_and(|changed| changed.dropped.has(b"authorization"));
+        let own = auth.basic.is_some() && !auth.keep_authorization && !is_written;
         let withheld: Vec<&[u8]> = own
             .then_some(&b"authorization"[..])
             .into_iter()
@@ -17,13 +21,6 @@ impl Admission {
             .chain(auth.copy.iter().map(String::as_bytes))
             .collect();
         replace_fields(head, &withheld, &self.lines);
-    }
-
-    /// Fields that its trailers must not have.
-    pub(in crate::proxy::transaction) fn said_fields(&self) -> impl Iterator<Item = &[u8]> {
-        let auth = self.rule.route.auth.iter();
-        auth.flat_map(|auth| auth.user_header.iter().chain(&auth.copy))
-            .map(String::as_bytes)
     }
 }
 
