@@ -1,5 +1,7 @@
 //! Counters of the whole data plane.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::handshake::{Handshake, Handshakes};
 use super::limit::{Limit, Limited};
 use super::local_answers::LocalAnswers;
@@ -15,6 +17,7 @@ pub struct PlaneCounters {
     pub(crate) limited: Limited,
     pub(crate) handshakes: Handshakes,
     pub(crate) routes: RouteRefusals,
+    pub(crate) forgotten_keys: AtomicU64,
 }
 
 impl PlaneCounters {
@@ -36,6 +39,11 @@ impl PlaneCounters {
     /// A client ran into a limit.
     pub fn limited(&self, limit: Limit) {
         self.limited.add(limit);
+    }
+
+    /// A key of a route's rate was forgotten, for want of room.
+    pub fn key_forgotten(&self) {
+        self.forgotten_keys.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A route has refused a request. `route`: its name, empty where it has none.

@@ -66,19 +66,16 @@ impl GuardState {
         self.hasher.hash_one(of)
     }
 
-    /// Takes a request out of the bucket of this key.
-    pub fn take(&self, key: u64, rule: &RateRule, now: Time) -> RateVerdict {
+    /// Takes a request out of the bucket of this key; says, too, whether another key was forgotten for it.
+    pub fn take(&self, key: u64, rule: &RateRule, now: Time) -> (RateVerdict, bool) {
         let tables = self.rates.get_or_init(|| {
             let tables = (0..SHARDS).map(|_| Mutex::new(RateTable::new(ROWS)));
             tables.collect()
         });
-        tables[key as usize % SHARDS].lock().take(key, rule, now)
-    }
-
-    /// Keys whose bucket was forgotten for want of room.
-    pub fn forgotten_keys(&self) -> u64 {
-        let tables = self.rates.get().into_iter().flatten();
-        tables.map(|table| table.lock().forgotten()).sum()
+        let mut table = tables[key as usize % SHARDS].lock();
+        let forgotten = table.forgotten();
+        let verdict = table.take(key, rule, now);
+        (verdict, table.forgotten() > forgotten)
     }
 
     /// Counts a request in; `None`: so many of this key are served already.

@@ -306,7 +306,7 @@ fn vital_signs(inner: &MetricsInner) -> [Family; 2] {
     [dropped, stalls]
 }
 
-fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 8] {
+fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 9] {
     let mut connections = Family::gauge(
         "lameduck_connections",
         "Open connections, by side: client or upstream.",
@@ -326,6 +326,10 @@ fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 8] {
     let mut routes = Family::counter(
         "lameduck_route_refused_total",
         "Requests refused by a route, by its name and reason.",
+    );
+    let mut forgotten = Family::counter(
+        "lameduck_rate_keys_forgotten_total",
+        "Keys of routes' rates that were forgotten for want of room.",
     );
     let mut reloads = Family::counter(
         "lameduck_config_reload_total",
@@ -358,6 +362,7 @@ fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 8] {
     for (route, reason, count) in inner.plane.routes.read(is_there) {
         routes.add(&[("route", &*route), ("reason", reason)], count);
     }
+    forgotten.add(&[], inner.plane.forgotten_keys.load(Ordering::Relaxed));
     for (outcome, counter) in [
         ("applied", &inner.reloads_applied),
         ("refused", &inner.reloads_refused),
@@ -374,6 +379,7 @@ fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 8] {
         refused,
         limited,
         routes,
+        forgotten,
         reloads,
         panics,
         build,

@@ -14,7 +14,11 @@ impl GuardedRequest<'_> {
             return Ok(());
         };
         let key = self.counted_as(limit.id, &limit.key);
-        match self.plane.guards.take(key, &limit.rule, clock::now()) {
+        let (verdict, has_forgotten) = self.plane.guards.take(key, &limit.rule, clock::now());
+        if has_forgotten {
+            self.plane.counters.key_forgotten();
+        }
+        match verdict {
             RateVerdict::Pass => Ok(()),
             RateVerdict::Wait(wait) => {
                 let seconds = whole_seconds(wait);
