@@ -37,6 +37,8 @@ class Setup:
     # HTTP/2 without TLS is spoken by the clients, and to the backend. lameduck's alone.
     http2: bool = False
     http2_backend: bool = False
+    # Tables behind the pool's, such as routes. lameduck's alone.
+    routes: str = ""
 
 
 def free_port():
@@ -188,7 +190,8 @@ address = "127.0.0.1:0"
 [[pool]]
 name = "app"
 {backends}
-{upstream}""")
+{upstream}
+{self.setup.routes}""")
         done = subprocess.run([self.binary, "check", "-c", str(config)], capture_output=True, text=True)
         if done.returncode:
             error = (done.stderr + done.stdout).strip().splitlines() or [""]

@@ -190,6 +190,27 @@ fn order_name_and_pool_of_routes_with_conditions_are_changes() {
 }
 
 #[test]
+fn what_a_route_does_and_changes_is_told() {
+    let with = |keys: &str| {
+        let route = format!("[[route]]\npath = \"/x\"\n{keys}\n");
+        config(&format!("{BASE}{route}"))
+    };
+    let old = with("pool = \"api\"\nrequest_headers = { set = { X-A = \"1\" } }");
+    let lines = |keys: &str| diff(&old, &with(keys)).to_string();
+    assert_eq!(
+        lines("pool = \"api\"\nstrip_prefix = \"/x\"\nrequest_headers = { set = { X-A = \"2\" } }"),
+        "route * = /x: strip_prefix \"\" → \"/x\"\n\
+         route * = /x: [route.request_headers] set { \"X-A\" = \"1\" } → { \"X-A\" = \"2\" }\n"
+    );
+    let moved = lines("respond = { status = 404 }");
+    assert!(
+        moved.starts_with("route * = /x: pool api → a fixed answer (404)\n"),
+        "{moved}"
+    );
+    assert!(moved.contains("[route.request_headers] set"), "{moved}");
+}
+
+#[test]
 fn change_that_needs_a_restart_is_marked() {
     let text = BASE.replace("[server]", "[server]\nthreads = 2\nidle_timeout = \"9s\"");
     let changes = diff(&config(BASE), &config(&text));

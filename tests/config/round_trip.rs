@@ -189,6 +189,30 @@ pool = "tcp"
 path_regex = '^/v\d+/"'
 pool = "tcp"
 [[route]]
+path = "/strip"
+strip_prefix = "/strip"
+pool = "tcp"
+[route.request_headers]
+set = { "X-b" = "q\"{client}", X-a = "", Host = "{host}:81" }
+add = { "X-c" = ["{{1}}", "$$2"], "X-d" = "tab" }
+remove = ["X-Z", "Accept"]
+[route.response_headers]
+add = { Set-Cookie = ["b=\u00fc", "a=1"] }
+[[route]]
+path_regex = '^/w/(\d+)'
+rewrite = '/w2/$1{rest}?{query}'
+pool = "tcp"
+[[route]]
+path = "/match"
+rewrite = { to = "/$1.x", regex = '(x")' }
+pool = "tcp"
+[[route]]
+path = "/redirect"
+redirect = { status = 307, scheme = "http", host = "a.{host}", port = 81, path = "{path}" }
+[[route]]
+path = "/respond"
+respond = { status = 404, body = "a\n{{}}{path}", type = "text/x" }
+[[route]]
 host = "[::1]"
 pool = "a.B-c_1"
 "#;
