@@ -83,7 +83,7 @@ pub enum ConfigChange {
         address: SocketAddr,
         setting: ChangedSetting,
     },
-    /// A setting of `[server]`, `[admin]`, `[access_log]` or `[headers]`.
+    /// A setting of `[server]`, `[admin]`, `[access_log]`, `[headers]` or `[compression]`.
     Setting(ChangedSetting),
 }
 

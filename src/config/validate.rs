@@ -23,6 +23,9 @@ pub(super) fn config(config: &Config, f: &mut ConfigFindings) {
     listeners(config, f);
     pools(config, f);
     super::routes::validate(config, f);
+    if let Some(compression) = &config.compression {
+        validate_compression(compression, f);
+    }
 }
 
 fn server(server: &ServerConfig, f: &mut ConfigFindings) {

@@ -4,6 +4,7 @@
 //! Their names and labels are put to them when somebody scrapes, in [`crate::telemetry::prometheus`].
 
 pub mod backend;
+mod compression;
 mod handshake;
 mod histogram;
 mod limit;
@@ -13,6 +14,7 @@ mod pool;
 mod reasons;
 mod route_refusals;
 
+pub use compression::{CodingCounters, CompressionCounters, CompressionRefusal};
 pub use handshake::Handshake;
 pub use histogram::Histogram;
 pub use limit::Limit;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::compression::CompressionCounters;
 use super::handshake::{Handshake, Handshakes};
 use super::limit::{Limit, Limited};
 use super::local_answers::LocalAnswers;
@@ -18,6 +19,8 @@ pub struct PlaneCounters {
     pub(crate) handshakes: Handshakes,
     pub(crate) routes: RouteRefusals,
     pub(crate) forgotten_keys: AtomicU64,
+    /// What was compressed.
+    pub compression: CompressionCounters,
 }
 
 impl PlaneCounters {

@@ -69,6 +69,12 @@ pub fn has_room() -> bool {
     kept() < LIMIT.load(Ordering::Relaxed)
 }
 
+/// Whether so many bytes more, of what could be done without, leave all of the budget to everything else but one part of
+/// so many.
+pub fn fits_part(bytes: usize, parts: usize) -> bool {
+    kept().saturating_add(bytes) <= LIMIT.load(Ordering::Relaxed) / parts
+}
+
 /// Makes room for so many bytes more that an incomplete request can't do without, if need be by evicting those that have
 /// been incomplete for longest. False: there is no room, and nobody to evict.
 pub fn make_room(bytes: usize) -> bool {

@@ -9,12 +9,14 @@
 //!
 //! Below them: [`client`] is the client's end, [`h1`] the HTTP/1 codec, [`h2`] dresses HTTP/2 streams, of clients and of
 //! backends, as HTTP/1, and [`messages`] knows where a stream may end. [`data_plane`] is what all connections share;
-//! [`guard_state`] is what routes know of their clients across requests, [`memory`] bounds what strangers make the process keep, and [`per_client`] what one of them may have.
+//! [`compression`] makes bodies smaller for clients that can read that, [`guard_state`] is what routes know of their clients
+//! across requests, [`memory`] bounds what strangers make the process keep, and [`per_client`] what one of them may have.
 
 pub mod accept;
 pub mod buffer;
 pub mod client;
 pub mod client_info;
+pub mod compression;
 pub mod connection;
 pub mod data_plane;
 pub mod error_response;

@@ -61,6 +61,7 @@ impl Route {
             auth: None,
             retry: None,
             hold: None,
+            compression: true,
         }
     }
 
@@ -119,6 +120,7 @@ impl Route {
             && matches!(self.matched_path(), MatchedPath::Prefix(_))
             && self.methods.is_empty()
             && self.clients.is_empty()
+            && self.compression
             && !has_conditions
     }
 

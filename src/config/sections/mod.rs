@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admin;
+mod compression;
 mod drain;
 mod headers;
 mod health;
@@ -21,6 +22,7 @@ mod upstream_tls;
 
 pub use access_log::{AccessLogConfig, LogFormat, LogSink};
 pub use admin::AdminConfig;
+pub use compression::{CompressionAlgorithm, CompressionConfig};
 pub use drain::DrainConfig;
 pub use headers::Headers;
 pub use health::{HealthCheck, HealthConfig};
@@ -38,6 +40,7 @@ pub use slow_start::SlowStart;
 pub use upstream::{ProxyProtocol, Upstream};
 pub use upstream_tls::UpstreamTls;
 
+pub(super) use compression::validate as validate_compression;
 pub(super) use health::CheckKind;
 
 use super::declare::section;
@@ -59,6 +62,8 @@ section! {
         access_log: AccessLogConfig;
         /// `[headers]`.
         headers: Headers;
+        /// `[compression]`; `None`: answers are passed on as they are.
+        compression: Option<CompressionConfig>;
         /// `[[listener]]`.
         #[key = "listener"]
         listeners: Vec<ListenerConfig>;
@@ -83,6 +88,7 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         AdminConfig::section(),
         AccessLogConfig::section(),
         Headers::section(),
+        CompressionConfig::section(),
         ListenerConfig::section(),
         ListenerTls::section(),
         CertificateFiles::section(),

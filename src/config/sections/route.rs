@@ -1,5 +1,6 @@
 //! `[[route]]`.
 
+use super::compression::read_route_switch;
 use super::headers::networks;
 use super::pool::name;
 use super::route_guards::{RouteAuth, RouteHold, RouteRate, RouteRetry};
@@ -77,6 +78,9 @@ section! {
         read_timeout: Option<Duration> = "auto", OrAuto(some_time());
         /// As in `[pool.upstream]`. `"auto"`: as there.
         request_buffering: Option<bool> = "auto", OrAuto(bool::form());
+        /// Whether its answers are compressed, where `[compression]` is written. `false` where an answer has a secret
+        /// beside what the client has sent ([BREACH](compression.md#secrets)).
+        compression: bool = true, custom("true or false", read_route_switch, bool::to_string);
     }
     sections {
         /// `[route.redirect]`; `None`: it has another action.

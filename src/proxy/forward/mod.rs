@@ -3,12 +3,15 @@
 //! The client may still be sending while the response arrives (early responses, 100-continue, streams both
 //! ways), so neither side waits for the other: each wake-up moves whatever can move.
 //!
-//! [`forward_once`] makes the attempt. `request` is its way up and `response` its way down, with [`headers`] for the heads
-//! of both, `deadline` how long it waits for whom, `outcome` how it ends; `grpc_call` and `handshake` know what is
-//! special about calls and WebSockets, [`tunnel`] carries what follows a 101.
+//! [`forward_once`] makes the attempt. `request` is its way up and `response` its way down (`compressed` where the body is
+//! compressed, `events` for streams of events), with [`headers`] for the heads of both, `deadline` how long it waits for
+//! whom, `outcome` how it ends; `grpc_call` and `handshake` know what is special about calls and WebSockets, [`tunnel`]
+//! carries what follows a 101.
 
 pub mod changed_fields;
+mod compressed;
 mod deadline;
+mod events;
 pub mod forwarded;
 mod grpc_call;
 mod handshake;
@@ -76,6 +79,8 @@ pub struct ForwardParams<'a> {
     pub ends: Option<Time>,
     /// What the route changes of the answer's head.
     pub changes: Option<ChangedFields<'a>>,
+    /// How the answer may be compressed.
+    pub compression: Option<&'a config::CompressionConfig>,
 }
 
 /// What the log wants to know afterwards.

@@ -22,6 +22,8 @@ pub enum Truncation {
     CutByDrain,
     /// The deadline of our own end cut it.
     CutByShutdown,
+    /// The encoder of its body failed.
+    EncoderFailed,
 }
 
 impl Truncation {
@@ -36,6 +38,7 @@ impl Truncation {
             Self::BadBody => "the request's body went wrong in mid-response",
             Self::CutByDrain => "cut by the drain's deadline",
             Self::CutByShutdown => "cut by the shutdown's deadline",
+            Self::EncoderFailed => "the encoder of the response's body failed",
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::task::{Context, Poll};
 
 use super::super::buffer::LARGE;
+use super::compressed::{AnswerPlan, CompressedBody};
+use super::events::EventStream;
 use super::grpc_call::GrpcResponse;
 use super::{Exchange, ForwardFailure, Truncation, is_reset, poll_write_both};
 use crate::proxy::forward::headers::{ClientFraming, ResponseEdit, write_response};
@@ -23,7 +25,8 @@ pub(super) const MAX_TRAILER: usize = 64 * 1024;
 const PIECE: usize = 16 * 1024;
 
 /// A backend's chunk that is none.
-const MALFORMED_CHUNK: Truncation = Truncation::Malformed("malformed chunk from upstream");
+pub(super) const MALFORMED_CHUNK: Truncation =
+    Truncation::Malformed("malformed chunk from upstream");
 
 /// Interim responses (1xx) taken before the final one; more is a broken or hostile backend.
 const MAX_INTERIM: u32 = 16;
@@ -49,17 +52,10 @@ pub(super) enum RemainingBody {
     Events(Box<EventStream>),
     /// A call of gRPC, whose stream can be ended between two messages.
     Call(Box<GrpcResponse>),
+    /// Any body, in chunks of our own that have it compressed.
+    Compressed(Box<CompressedBody>),
     /// Until the backend closes, for a client that knows no chunks.
     UntilClose,
-}
-
-/// A stream of events under way.
-#[derive(Debug)]
-pub(super) struct EventStream {
-    /// `None`: the backend sends until it closes.
-    decoder: Option<ChunkDecoder>,
-    data: Vec<u8>,
-    tracker: EventTracker,
 }
 
 impl Exchange<'_> {
@@ -140,8 +136,19 @@ impl Exchange<'_> {
     ) -> Result<Poll<()>, ForwardFailure> {
         let most = match self.receiving {
             Receiving::Head => self.order.server.max_header,
+            Receiving::Body(RemainingBody::Compressed(_)) => return self.poll_compressed(cx),
             _ => self.piece(),
         };
+        self.poll_receive_upto(cx, most)
+    }
+
+    /// The same, with so much in the buffer at most.
+    #[inline(always)]
+    pub(super) fn poll_receive_upto(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Result<Poll<()>, ForwardFailure> {
         if self.incoming.len() >= most {
             return Err(self.broken(Truncation::Malformed("response head too large")));
         }
@@ -169,6 +176,11 @@ impl Exchange<'_> {
                         if whole && events.decoder.is_none() =>
                     {
                         self.outgoing.extend_from_slice(LAST_CHUNK);
+                    }
+                    Receiving::Body(RemainingBody::Compressed(ref body))
+                        if whole && body.ends_with_its_connection() =>
+                    {
+                        self.finish_compressed()?;
                     }
                     _ => {
                         match ClientStream::of(self.connection).and_then(ClientStream::fault) {
@@ -266,82 +278,13 @@ impl Exchange<'_> {
                         self.incoming.clear();
                     }
                     RemainingBody::Events(_) => return self.digest_events(),
+                    RemainingBody::Compressed(_) => return self.compress_received(),
                     RemainingBody::UntilClose => self.passable = bytes.len(),
                 }
                 Ok(())
             }
             Receiving::Done => Ok(()),
         }
-    }
-
-    pub(super) fn digest_events(&mut self) -> Result<(), ForwardFailure> {
-        let Receiving::Body(RemainingBody::Events(events)) = &mut self.receiving else {
-            return Ok(());
-        };
-        events.data.clear();
-        let mut complete = false;
-        match &mut events.decoder {
-            Some(decoder) => {
-                let (taken, last) = decoder
-                    .decode(self.incoming.bytes(), &mut events.data)
-                    .map_err(|_| ForwardFailure::Truncated(MALFORMED_CHUNK))?;
-                self.incoming.consume(taken);
-                complete = last;
-            }
-            None => {
-                events.data.extend_from_slice(self.incoming.bytes());
-                self.incoming.clear();
-            }
-        }
-        if self.ending
-            && let Some(end) = events.tracker.last_end(&events.data)
-        {
-            events.data.truncate(end);
-            complete = true;
-            self.tally.ended_orderly = true;
-        }
-        events.tracker.feed(&events.data);
-        if !events.data.is_empty() {
-            start_chunk(self.outgoing, events.data.len());
-            self.outgoing.extend_from_slice(&events.data);
-            self.outgoing.extend_from_slice(b"\r\n");
-        }
-        if complete {
-            self.outgoing.extend_from_slice(LAST_CHUNK);
-            self.receiving = Receiving::Done;
-        }
-        Ok(())
-    }
-
-    /// A drain or a shutdown wants streams to end: between two events, at this connection's own moment.
-    pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> bool {
-        if !matches!(
-            self.receiving,
-            Receiving::Body(RemainingBody::Events(_) | RemainingBody::Call(_))
-        ) {
-            return false;
-        }
-        let upstream = self.connection.ticket.interrupt();
-        let at = if upstream.level() >= Level::End {
-            upstream.at()
-        } else if self.client.interrupt.level() >= Level::End {
-            self.client.interrupt.at()
-        } else {
-            return false;
-        };
-        if self.ending || self.client.timer.poll(cx, at).is_pending() {
-            return false;
-        }
-        self.ending = true;
-        if let Receiving::Body(RemainingBody::Events(events)) = &self.receiving
-            && events.tracker.is_between_events()
-            && self.is_delivered()
-        {
-            self.outgoing.extend_from_slice(LAST_CHUNK);
-            self.receiving = Receiving::Done;
-            self.tally.ended_orderly = true;
-        }
-        true
     }
 
     pub(super) fn digest_head(&mut self) -> Result<(), ForwardFailure> {
@@ -363,7 +306,17 @@ impl Exchange<'_> {
         if self.response.interim() {
             return self.digest_interim();
         }
-        if self.response.status == 101 && !self.switches_as_offered() {
+        if self.response.status == 101 {
+            self.judge_upgrade()?;
+        }
+        match self.order.compression {
+            None => self.accept_head(None),
+            Some(compression) => self.accept_compressible(compression),
+        }
+    }
+
+    fn judge_upgrade(&self) -> Result<(), ForwardFailure> {
+        if !self.switches_as_offered() {
             return Err(ForwardFailure::BadResponse(
                 "101 to another protocol than was asked for",
             ));
@@ -373,12 +326,22 @@ impl Exchange<'_> {
                 "101 without the Sec-WebSocket-Accept that was asked for",
             ));
         }
+        Ok(())
+    }
+
+    /// Writes the final response's head for the client, and begins with its body. `plan`: what changes where the answer
+    /// could be compressed.
+    #[inline(always)]
+    pub(super) fn accept_head(&mut self, plan: Option<AnswerPlan>) -> Result<(), ForwardFailure> {
         let now = clock::now();
         self.tally.status = self.response.status;
         self.tally.answered = Some(now);
         self.progress = now;
         let old_client = self.order.request.version == HttpVersion::Http10;
-        let framing = ClientFraming::choose(self.response, self.order.request.version);
+        let framing = match &plan {
+            Some(plan) if plan.is_encoded => ClientFraming::Chunked,
+            _ => ClientFraming::choose(self.response, self.order.request.version),
+        };
         let events = !old_client && self.response.is_event_stream;
         let until_close = old_client
             && matches!(
@@ -406,6 +369,9 @@ impl Exchange<'_> {
                 changes: self.order.changes,
             },
         );
+        if let Some(plan) = &plan {
+            plan.add_lines(self.outgoing);
+        }
         let head = (self.outgoing.len() - before) as u64;
         self.tally.head_out += head;
         self.incoming.consume(self.response.len);
@@ -436,6 +402,9 @@ impl Exchange<'_> {
             ResponseBody::UntilClose if old_client => Receiving::Body(RemainingBody::UntilClose),
             ResponseBody::UntilClose => Receiving::Body(RemainingBody::Rechunked),
         };
+        if let Some(plan) = plan {
+            self.begin_compressed(plan, before);
+        }
         if self.may_last() && matches!(self.receiving, Receiving::Body(_)) {
             self.lasting = Some(self.connection.ticket.lasting(RequestKind::Stream));
         }

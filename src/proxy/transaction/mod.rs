@@ -32,7 +32,7 @@ use changes::PreparedChanges;
 use local_response::{after_panic, body_answer};
 use record::{RequestEnd, RequestRecord};
 
-use crate::config::{Config, Route};
+use crate::config::{CompressionConfig, Config, Route};
 use crate::core::Time;
 use crate::core::retry::AttemptHistory;
 use crate::net::connect_fault::ConnectFault;
@@ -179,6 +179,7 @@ pub async fn handle(
                                 ends: request.ends(),
                                 server: &request.config.server,
                                 changes: request.account.response_changes(),
+                                compression: compression_of(&request.config, request.account),
                             };
                             let (end, stats, incoming) = forward_once(
                                 params,
@@ -246,6 +247,17 @@ pub async fn handle(
         client.buffer.consume(account.occupied);
     }
     next
+}
+
+/// How the answer to a request may be compressed, unless its route forbids it.
+fn compression_of<'a>(
+    config: &'a Config,
+    account: &RequestRecord,
+) -> Option<&'a CompressionConfig> {
+    let compression = config.compression.as_ref()?;
+    let rule = account.rule.as_ref();
+    rule.is_none_or(|rule| rule.route.compression)
+        .then_some(compression)
 }
 
 impl Transaction<'_> {

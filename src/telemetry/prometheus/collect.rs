@@ -2,7 +2,7 @@
 //! of ours, never anything that a client sent.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
@@ -29,6 +29,9 @@ pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
     families.extend(vital_signs(inner));
+    if snapshot.config.compression.is_some() {
+        families.extend(compression(inner));
+    }
     if let Some(saves) = inner.registry.saves() {
         families.extend(kept(saves));
     }
@@ -217,6 +220,34 @@ fn drains(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 4] {
         lost.add(&[label], drains.lost);
     }
     [total, durations, cut, lost]
+}
+
+/// Only with `[compression]`.
+fn compression(inner: &MetricsInner) -> [Family; 3] {
+    let mut answers = Family::counter(
+        "lameduck_compressed_responses_total",
+        "Responses that were compressed, by content coding.",
+    );
+    let mut bytes = Family::counter(
+        "lameduck_compression_bytes_total",
+        "Bytes of their bodies, by content coding: in (before) and out (after).",
+    );
+    let mut refused = Family::counter(
+        "lameduck_compression_refused_total",
+        "Responses that went out uncompressed because a limit was reached: max_at_once or max_memory.",
+    );
+    let counters = &inner.plane.compression;
+    for (name, coding) in counters.codings() {
+        let label = ("coding", name);
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        answers.add(&[label], read(&coding.answers));
+        bytes.add(&[label, ("side", "in")], read(&coding.bytes_in));
+        bytes.add(&[label, ("side", "out")], read(&coding.bytes_out));
+    }
+    for (limit, count) in counters.refusals() {
+        refused.add(&[("limit", limit)], count);
+    }
+    [answers, bytes, refused]
 }
 
 /// Only with a `state_dir`.

@@ -1,0 +1,246 @@
+//! `Accept-Encoding`: which coding a client gets (RFC 9110, section 12.5.3).
+
+use crate::config::CompressionAlgorithm;
+use crate::proxy::h1::fields::{FieldKind, tokens, trim_ows};
+use crate::proxy::h1::request::RequestHead;
+
+/// A weight in thousandths. Zero: not acceptable.
+type Weight = u16;
+
+/// What a client accepts of each coding; `None`: it doesn't name it.
+#[derive(Debug, Default, Clone, Copy)]
+struct AcceptedCodings {
+    zstd: Option<Weight>,
+    brotli: Option<Weight>,
+    gzip: Option<Weight>,
+    identity: Option<Weight>,
+    any: Option<Weight>,
+}
+
+impl AcceptedCodings {
+    fn slot(&mut self, coding: &[u8]) -> Option<&mut Option<Weight>> {
+        let named = |name: &str| coding.eq_ignore_ascii_case(name.as_bytes());
+        if named("gzip") || named("x-gzip") {
+            Some(&mut self.gzip)
+        } else if named("br") {
+            Some(&mut self.brotli)
+        } else if named("zstd") {
+            Some(&mut self.zstd)
+        } else if named("identity") {
+            Some(&mut self.identity)
+        } else if coding == b"*" {
+            Some(&mut self.any)
+        } else {
+            None
+        }
+    }
+
+    /// Adds the codings of one field's value. Of one that is named twice, the lower weight counts: what a client excludes,
+    /// it doesn't get.
+    fn read(&mut self, value: &[u8]) {
+        for element in tokens(value) {
+            let mut parts = element.split(|byte| *byte == b';').map(trim_ows);
+            let coding = parts.next().unwrap_or_default();
+            let weight = parts.find_map(weight_of).unwrap_or(1000);
+            if let Some(slot) = self.slot(coding) {
+                *slot = Some(slot.map_or(weight, |other| other.min(weight)));
+            }
+        }
+    }
+
+    fn weight(&self, algorithm: CompressionAlgorithm) -> Weight {
+        let own = match algorithm {
+            CompressionAlgorithm::Zstd => self.zstd,
+            CompressionAlgorithm::Brotli => self.brotli,
+            CompressionAlgorithm::Gzip => self.gzip,
+        };
+        own.or(self.any).unwrap_or(0)
+    }
+
+    /// The algorithm that the client likes best; of those that it likes equally, the first of `preferred`. `None`: no
+    /// coding, because it accepts none of them, or likes the plain body better.
+    fn choose(&self, preferred: &[CompressionAlgorithm]) -> Option<CompressionAlgorithm> {
+        let mut best: Option<(CompressionAlgorithm, Weight)> = None;
+        for algorithm in preferred {
+            let weight = self.weight(*algorithm);
+            if weight > best.map_or(0, |(_, best)| best) {
+                best = Some((*algorithm, weight));
+            }
+        }
+        let (algorithm, weight) = best?;
+        // Where it isn't named, it is acceptable, and nothing is said of how much.
+        (weight >= self.identity.unwrap_or(0)).then_some(algorithm)
+    }
+}
+
+/// The weight that a parameter says; `None`: it is another parameter. One that is no weight excludes the coding: nobody
+/// knows what was meant.
+fn weight_of(parameter: &[u8]) -> Option<Weight> {
+    let (b"q" | b"Q", value) = parameter.split_at_checked(1)? else {
+        return None;
+    };
+    let value = trim_ows(trim_ows(value).strip_prefix(b"=")?);
+    Some(match value {
+        [b'0'] | [b'0', b'.'] => 0,
+        [b'1'] | [b'1', b'.'] => 1000,
+        [b'1', b'.', zeros @ ..] if zeros.iter().all(|digit| *digit == b'0') => 1000,
+        [b'0', b'.', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
+            let digit = |place: usize| digits.get(place).map_or(0, |digit| u16::from(digit - b'0'));
+            digit(0) * 100 + digit(1) * 10 + digit(2)
+        }
+        _ => 0,
+    })
+}
+
+/// Which coding the client gets of a request whose head is in `buffer`. `None`: none. A client that sends no
+/// `Accept-Encoding` may be one that knows none.
+pub fn choose_coding(
+    buffer: &[u8],
+    request: &RequestHead,
+    preferred: &[CompressionAlgorithm],
+) -> Option<CompressionAlgorithm> {
+    accepted(buffer, request).choose(preferred)
+}
+
+/// Whether the client takes a body in this coding, such as a file that was compressed ahead of time, rather than the plain
+/// one.
+pub fn accepts_coding(
+    buffer: &[u8],
+    request: &RequestHead,
+    algorithm: CompressionAlgorithm,
+) -> bool {
+    choose_coding(buffer, request, &[algorithm]).is_some()
+}
+
+fn accepted(buffer: &[u8], request: &RequestHead) -> AcceptedCodings {
+    let mut codings = AcceptedCodings::default();
+    for field in &request.fields {
+        if field.kind == FieldKind::Other
+            && field
+                .name
+                .of(buffer)
+                .eq_ignore_ascii_case(b"accept-encoding")
+        {
+            codings.read(field.value.of(buffer));
+        }
+    }
+    codings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use CompressionAlgorithm::{Brotli, Gzip, Zstd};
+    use proptest::prelude::*;
+
+    const ALL: [CompressionAlgorithm; 3] = [Zstd, Brotli, Gzip];
+
+    fn chosen(values: &[&str], preferred: &[CompressionAlgorithm]) -> Option<CompressionAlgorithm> {
+        let mut codings = AcceptedCodings::default();
+        for value in values {
+            codings.read(value.as_bytes());
+        }
+        codings.choose(preferred)
+    }
+
+    #[test]
+    fn client_gets_what_it_likes_best_and_of_equals_what_is_preferred() {
+        for (value, coding) in [
+            ("gzip, deflate, br, zstd", Some(Zstd)),
+            ("gzip, deflate, br", Some(Brotli)),
+            ("gzip", Some(Gzip)),
+            ("x-gzip", Some(Gzip)),
+            ("GZIP;Q=1", Some(Gzip)),
+            ("br;q=0.8, gzip;q=0.9", Some(Gzip)),
+            ("zstd;q=0, gzip;q=0.001", Some(Gzip)),
+            ("zstd ; q = 0.5 , br ;q=0.50", Some(Zstd)),
+            ("*", Some(Zstd)),
+            ("*;q=0.1, br;q=0", Some(Zstd)),
+            ("zstd;q=0, *", Some(Brotli)),
+            ("", None),
+            ("identity", None),
+            ("deflate, compress", None),
+            ("*;q=0", None),
+            ("gzip;q=0", None),
+            ("identity, gzip;q=0.5", None),
+            ("identity;q=0.5, gzip;q=0.5", Some(Gzip)),
+            ("identity;q=0, gzip;q=0.1", Some(Gzip)),
+            ("identity;q=0", None),
+            ("*;q=0.5, identity;q=0.6", None),
+            ("gzip, gzip;q=0", None),
+            ("gzip;q=1.5", None),
+            ("gzip;q=-1", None),
+            ("gzip;q=", None),
+            ("gzip;q=0.9999", Some(Gzip)),
+            ("gzip;level=9;q=0", None),
+            (",, gzip ,", Some(Gzip)),
+            ("gzipx, xgzip, b r", None),
+        ] {
+            assert_eq!(chosen(&[value], &ALL), coding, "{value}");
+        }
+        assert_eq!(chosen(&["gzip", "br"], &ALL), Some(Brotli));
+        assert_eq!(chosen(&["gzip, br"], &[Gzip, Brotli]), Some(Gzip));
+        assert_eq!(chosen(&["br"], &[Gzip]), None);
+        assert_eq!(chosen(&[], &ALL), None);
+    }
+
+    /// The same, word by word as the RFC has it, over entries instead of text.
+    fn naive(
+        entries: &[(&str, u16)],
+        preferred: &[CompressionAlgorithm],
+    ) -> Option<CompressionAlgorithm> {
+        let of = |name: &str| {
+            let own = entries.iter().filter(|(entry, _)| *entry == name);
+            own.map(|(_, weight)| *weight).min()
+        };
+        let weight = |name: &str| of(name).or_else(|| of("*"));
+        let usable = preferred.iter().filter_map(|algorithm| {
+            let weight = weight(algorithm.as_str())?;
+            (weight > 0).then_some((*algorithm, weight))
+        });
+        let usable: Vec<_> = usable.collect();
+        let highest = usable.iter().map(|(_, weight)| *weight).max()?;
+        if of("identity").is_some_and(|identity| identity > highest) {
+            return None;
+        }
+        let first = usable.iter().find(|(_, weight)| *weight == highest)?;
+        Some(first.0)
+    }
+
+    proptest! {
+        #[test]
+        fn choice_is_that_of_a_naive_reading(
+            entries in proptest::collection::vec(
+                (
+                    prop_oneof![Just("zstd"), Just("br"), Just("gzip"), Just("identity"), Just("*"), Just("deflate")],
+                    0u16..=1000,
+                    "[ \t]{0,2}",
+                ),
+                0..6,
+            ),
+            preferred in Just(ALL.to_vec()).prop_shuffle(),
+            count in 1usize..=3,
+        ) {
+            let text: Vec<_> = entries
+                .iter()
+                .map(|(name, weight, blank)| match weight {
+                    1000 => format!("{blank}{name}{blank}"),
+                    weight => format!("{blank}{name}{blank};{blank}q=0.{weight:03}{blank}"),
+                })
+                .collect();
+            let entries: Vec<_> = entries.iter().map(|(name, weight, _)| (*name, *weight)).collect();
+            let preferred = &preferred[..count];
+            prop_assert_eq!(chosen(&[&text.join(",")], preferred), naive(&entries, preferred));
+            // Several fields are one list.
+            let fields: Vec<_> = text.iter().map(String::as_str).collect();
+            prop_assert_eq!(chosen(&fields, preferred), naive(&entries, preferred));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(value in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let mut codings = AcceptedCodings::default();
+            codings.read(&value);
+            let _ = codings.choose(&ALL);
+        }
+    }
+}

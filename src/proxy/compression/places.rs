@@ -1,0 +1,46 @@
+//! How many answers are compressed at once, in the whole process, and what that costs in memory.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::metrics::CompressionRefusal;
+use crate::proxy::memory::{self, MemoryCharge};
+
+/// Answers that are being compressed.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// A place among those that are compressed, given back on drop.
+#[derive(Debug)]
+pub(super) struct CompressionPlace {
+    _memory: MemoryCharge,
+}
+
+impl CompressionPlace {
+    /// Takes a place among `most`, for an encoder of so many bytes. What `lasts`, as event streams do, gets half of the
+    /// places and of the memory only: else a crowd of them would leave none to all others.
+    pub(super) fn take(most: usize, bytes: usize, lasts: bool) -> Result<Self, CompressionRefusal> {
+        let (most, parts) = match lasts {
+            true => ((most / 2).max(1), 4),
+            false => (most, 2),
+        };
+        if !memory::fits_part(bytes, parts) {
+            return Err(CompressionRefusal::Memory);
+        }
+        let taken = TAKEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+            (taken < most).then_some(taken + 1)
+        });
+        match taken {
+            Ok(_) => {
+                let mut charge = MemoryCharge::default();
+                charge.set(bytes);
+                Ok(Self { _memory: charge })
+            }
+            Err(_) => Err(CompressionRefusal::TooMany),
+        }
+    }
+}
+
+impl Drop for CompressionPlace {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
