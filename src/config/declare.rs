@@ -122,8 +122,8 @@ macro_rules! section {
                         let own: &[KeySchema] = &[$(KeySchema {
                             name: declare::key_name!($key $($name)?),
                             form: ValueForm::<$type>::name(&declare::form!($type $(, $form)?)).leak(),
-                            default: declare::default!($default $($without)?),
-                            example: stringify!($default),
+                            default: declare::default!($default $($without)?).map(section_traits::one_line),
+                            example: section_traits::one_line(stringify!($default)),
                             doc: section_traits::prose(&[$($text),+]),
                             is_needed: declare::needs!($($without)?),
                             restart: restart || declare::needs!($($needs)?),

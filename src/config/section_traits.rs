@@ -170,3 +170,12 @@ pub(super) fn prose(lines: &[&'static str]) -> &'static str {
     // Made once for each key: the schema lives as long as the process.
     lines.join(" ").leak()
 }
+
+/// A value as it is written: a long list comes from the compiler in several lines.
+pub(super) fn one_line(value: &'static str) -> &'static str {
+    match value.contains('\n') {
+        // Made once for each key, as above.
+        true => value.lines().collect::<Vec<_>>().join(" ").leak(),
+        false => value,
+    }
+}

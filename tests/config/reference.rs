@@ -4,7 +4,7 @@ use super::messages::files;
 use lameduck::app::check::load;
 use lameduck::config::print::print;
 use lameduck::config::schema::{SECTIONS, reference};
-use lameduck::config::{UpstreamTls, duration, parse};
+use lameduck::config::{CompressionConfig, UpstreamTls, duration, parse};
 use lameduck_rig::pages::check_generated;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ scheme = \"https\"
 [[route]]
 path = \"/a\"
 [route.respond]
-";
+[compression]\n";
     let printed = print(&parse("x.toml", minimal).unwrap().config);
     let mut keys = 0;
     for section in &SECTIONS[1..] {
@@ -253,11 +253,12 @@ fn the_annotated_example_shows_every_key_with_its_default() {
         }
     }
     let mut plain = load("config/lameduck.toml".as_ref()).unwrap().config;
-    // Writing [pool.health], [pool.tls] and [[route]] down is the one thing that means something by itself.
+    // Writing [compression], [pool.health], [pool.tls] and [[route]] down is the one thing that means something by itself.
     for pool in &mut plain.pools {
         pool.health.explicit = true;
         pool.tls = Some(UpstreamTls::default());
     }
+    plain.compression = Some(CompressionConfig::default());
     plain.routes = explicit.config.routes.clone();
     for (plain, explicit) in plain.listeners.iter_mut().zip(&explicit.config.listeners) {
         plain.tls = explicit.tls.clone();

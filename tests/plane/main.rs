@@ -10,6 +10,7 @@ mod bulk;
 mod changes;
 mod circles;
 mod clients;
+mod compression;
 mod death;
 mod delivery;
 mod doubts;

@@ -1,7 +1,9 @@
 //! `[compression]`.
 
 use crate::config::declare::{section, words};
-use crate::config::forms::{ByteSize, KeyContext, custom, integer, list};
+use crate::config::forms::{
+    ByteSize, ConfigValue as _, KeyContext, ValueForm as _, custom, integer, list,
+};
 use crate::config::print;
 use crate::config::reader::{ConfigFindings, ValueError};
 use crate::config::values::{Read, quoted, text, wrong};
@@ -22,7 +24,7 @@ section! {
         /// In bytes.
         min_size: u64 = "1KiB", ByteSize;
         /// The algorithms, the preferred one first: of those that a client likes equally, it gets that one.
-        algorithms: Vec<CompressionAlgorithm> = ["zstd", "br", "gzip"], list("list of algorithms", "[\"zstd\", \"br\", \"gzip\"]", <CompressionAlgorithm as ConfigValue>::form())
+        algorithms: Vec<CompressionAlgorithm> = ["zstd", "br", "gzip"], list("list of algorithms", "[\"zstd\", \"br\", \"gzip\"]", custom("`zstd`, `br` or `gzip`", read_algorithm, |algorithm| print::text(algorithm.as_str())))
             .unless_empty("nothing would be compressed", "remove the section instead, if nothing shall be");
         /// How hard `zstd` tries: higher is smaller and slower.
         zstd_level: i32 = 3, integer(1..=9).told();
@@ -124,6 +126,23 @@ fn read_type(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<String> {
         );
     }
     Ok(lower)
+}
+
+fn read_algorithm(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<CompressionAlgorithm> {
+    let given = text(key.name, value, "gzip")?;
+    let meant = match given {
+        "brotli" => "br",
+        "gz" | "x-gzip" | "zlib" => "gzip",
+        "zst" | "zstandard" => "zstd",
+        "deflate" => {
+            let remedy = "remove it: every client that reads it reads `gzip`, too, which is the same in a better frame";
+            let why = "clients don't agree on what it is";
+            return Err(wrong(key.name, quoted(given), why, remedy));
+        }
+        _ => return CompressionAlgorithm::form().read(key, value),
+    };
+    let (why, remedy) = ("it has another name in HTTP", format!("write \"{meant}\""));
+    Err(wrong(key.name, quoted(given), why, remedy))
 }
 
 /// Of a token (RFC 9110, section 5.6.2), the wildcard left out.

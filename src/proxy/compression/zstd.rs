@@ -26,8 +26,9 @@ impl ZstdEncoder {
     /// Bytes of an encoder of this level: tables that grow with it, the window, a block on its way in and out.
     pub(super) const fn memory(level: i32) -> usize {
         match level {
-            ..=4 => 3 << 19,
-            _ => 2 << 20,
+            ..=2 => 3 << 19,
+            3..=4 => 2 << 20,
+            _ => 4 << 20,
         }
     }
 
