@@ -1,5 +1,6 @@
 //! A load of HTTP/2: so many requests at once on one connection, by a client that honours GOAWAY.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +26,10 @@ struct Shared {
     done: AtomicU64,
     /// Connections opened.
     connections: AtomicU64,
+    /// What the requests accept in turn, instead of no coding.
+    codings: &'static [&'static str],
+    /// Answers that had one.
+    coded: AtomicU64,
 }
 
 /// A running load.
@@ -36,6 +41,15 @@ pub struct Load {
 impl Load {
     /// `streams` requests at a time: most quick, some with a body, some slow.
     pub fn start(address: SocketAddr, streams: usize) -> Self {
+        Self::start_accepting(address, streams, &[])
+    }
+
+    /// The same, by clients that accept one of these codings each.
+    pub fn start_accepting(
+        address: SocketAddr,
+        streams: usize,
+        codings: &'static [&'static str],
+    ) -> Self {
         let shared = Arc::new(Shared {
             address,
             connection: Mutex::default(),
@@ -43,6 +57,8 @@ impl Load {
             ids: AtomicU64::new(0),
             done: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            codings,
+            coded: AtomicU64::new(0),
         });
         let mut workers = JoinSet::new();
         for _ in 0..streams {
@@ -59,6 +75,11 @@ impl Load {
     /// Connections opened so far.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Answers that had a content coding.
+    pub fn coded(&self) -> u64 {
+        self.shared.coded.load(Ordering::Relaxed)
     }
 
     /// Waits for what is in flight, and says what became of each.
@@ -133,7 +154,14 @@ async fn send(shared: &Arc<Shared>, id: u64, kind: DemoRequestKind) -> Result<u1
             DemoRequestKind::Post => ("POST", "/echo"),
             DemoRequestKind::Slow => ("GET", "/slow?ms=300"),
         };
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(coding) = shared
+            .codings
+            .get(id as usize % shared.codings.len().max(1))
+        {
+            request = request.header("accept-encoding", *coding);
+        }
+        let request = request
             .method(method)
             .uri(format!("http://{}{path}", shared.address))
             .header("x-demo-id", id)
@@ -171,9 +199,24 @@ async fn send(shared: &Arc<Shared>, id: u64, kind: DemoRequestKind) -> Result<u1
         if !head.headers.contains_key("x-demo-app") {
             return Err(Loss::ProxyError(status));
         }
+        if let Some(coding) = head.headers.get("content-encoding") {
+            shared.coded.fetch_add(1, Ordering::Relaxed);
+            whole = decoded(coding.to_str().unwrap(), &whole).map_err(|_| Loss::Corrupted)?;
+        }
         if post && status == 200 && whole != body.as_bytes() {
             return Err(Loss::Corrupted);
         }
         return Ok(status);
     }
+}
+
+/// A whole body without its coding.
+pub fn decoded(coding: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    match coding {
+        "gzip" => flate2::read::GzDecoder::new(body).read_to_end(&mut plain)?,
+        "zstd" => zstd::stream::read::Decoder::new(body)?.read_to_end(&mut plain)?,
+        _ => brotli::Decompressor::new(body, 4096).read_to_end(&mut plain)?,
+    };
+    Ok(plain)
 }

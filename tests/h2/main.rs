@@ -3,6 +3,7 @@
 
 mod bodies;
 mod changes;
+mod compression;
 mod ends;
 mod floods;
 mod heads;

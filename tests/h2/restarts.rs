@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use super::load::Load;
 
-const STREAMS: usize = 100;
+pub const STREAMS: usize = 100;
 
 fn settings() -> ProxySettings {
     ProxySettings {
@@ -26,16 +26,16 @@ fn settings() -> ProxySettings {
     }
 }
 
-async fn instances(scratch: &ScratchDir) -> Vec<DemoInstance> {
+pub async fn instances(scratch: &ScratchDir) -> Vec<DemoInstance> {
     oracle::launch(oracle::names(3), &Program::built_in(exe()), scratch.path()).await
 }
 
-async fn until_more(load: &Load, count: u64) {
+pub async fn until_more(load: &Load, count: u64) {
     let target = load.done() + count;
     until("the load to go on", async || load.done() >= target).await;
 }
 
-async fn account(load: Load, instances: &[DemoInstance]) -> LoadAccount {
+pub async fn account(load: Load, instances: &[DemoInstance]) -> LoadAccount {
     oracle::account(load.stop().await, oracle::lives_of(instances))
 }
 

@@ -268,7 +268,7 @@ impl Exchange<'_> {
         lines.extend_from_slice(algorithm.as_str().as_bytes());
         lines.extend_from_slice(b"\r\n");
         let etag = traits.etag.of(answer);
-        if etag.starts_with(b"\"") {
+        if etag.starts_with(b"\"") && !self.is_etag_changed() {
             weaken_etag(&mut lines, etag);
         }
         let is_weak = etag.starts_with(b"W/");
@@ -286,7 +286,9 @@ impl Exchange<'_> {
     /// (RFC 9111, section 4.3.4).
     fn plan_not_modified(&mut self, traits: &AnswerTraits) -> Option<AnswerPlan> {
         let etag = traits.etag.of(self.incoming.bytes());
-        if !self.is_asked(b"if-none-match", |value| is_weak_form(value, etag)) {
+        if !self.is_asked(b"if-none-match", |value| is_weak_form(value, etag))
+            || self.is_etag_changed()
+        {
             return None;
         }
         let mut lines = Vec::with_capacity(64);
@@ -296,6 +298,12 @@ impl Exchange<'_> {
         }
         self.drop_fields(|name| is_of_plain_body(name) || name.eq_ignore_ascii_case(b"etag"));
         AnswerPlan::with_lines(lines)
+    }
+
+    /// Whether the route has a tag of its own for its answers, or wants none.
+    fn is_etag_changed(&self) -> bool {
+        let changes = self.order.changes;
+        changes.is_some_and(|changes| changes.dropped.has(b"etag"))
     }
 
     /// Whether the request has a field of this name with such a value.
