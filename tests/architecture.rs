@@ -45,6 +45,7 @@ const STATIONS: [&str; 17] = [
     "guard_state",
     "messages",
     "h1",
+    "compression",
     "h2",
     "refusal",
     "data_plane",

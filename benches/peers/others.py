@@ -41,7 +41,10 @@ class Nginx(Proxy):
         # With buffering off, nginx passes on as much as fits proxy_buffer_size: with 64 KiB it moves three times as much a
         # CPU second as with its own 8 KiB, but a small request costs it more then.
         buffers = """proxy_buffer_size 64k; proxy_buffers 4 64k; proxy_busy_buffers_size 64k;
-      client_body_buffer_size 64k;""" if self.setup.bodies else ""
+      client_body_buffer_size 64k; proxy_buffering off;""" if self.setup.bodies else ""
+        # Compressed as it comes, it would be flushed with each piece.
+        if self.setup.gzip:
+            buffers = "gzip on; gzip_comp_level 4; gzip_types application/json; proxy_buffering on; proxy_buffers 8 16k;"
         # Without a master there is one process; with threads, that many workers under it.
         workers = f"worker_processes {self.setup.threads};" + ("" if self.setup.threads > 1 else "master_process off;")
         servers = "".join(f"server {address}; " for address in self.backends)
@@ -60,8 +63,8 @@ http {{
     location / {{
       proxy_pass http://app;
       proxy_http_version 1.1;
-      proxy_buffering off; proxy_request_buffering off;
-      {buffers}
+      proxy_request_buffering off;
+      {buffers or "proxy_buffering off;"}
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection $connection_up;
       proxy_set_header Host $http_host;
@@ -102,6 +105,9 @@ class Haproxy(Proxy):
                           for number, address in enumerate(self.backends, 1))
         buffers = "  tune.bufsize 65536\n" if self.setup.bodies else ""
         splice = "  option splice-auto\n" if self.setup.bodies else ""
+        if self.setup.gzip:
+            buffers = "  tune.comp.maxlevel 4\n"
+            splice = "  compression algo gzip\n  compression type application/json\n"
         scheme = "https" if self.setup.tls else "http"
         # 2.6, as some distributions have it, is not always built with the exporter.
         exporter = "  http-request use-service prometheus-exporter if { path /metrics }\n" if self.has_exporter() else ""
@@ -221,6 +227,7 @@ class Caddy(Proxy):
         self.listen()
         site = f"https://bench.example:{self.port}" if self.setup.tls else f"http://:{self.port}"
         tls = f"tls {self.lab.certificate} {self.lab.key}" if self.setup.tls else ""
+        encode = "encode {\n    gzip 4\n  }" if self.setup.gzip else ""
         (self.dir / "Caddyfile").write_text(f"""
 {{
   admin off
@@ -240,6 +247,7 @@ http://127.0.0.1:{free_port()} {{
 {site} {{
   bind 127.0.0.1
   {tls}
+  {encode}
   log {{
     output file {self.dir}/access.log
   }}

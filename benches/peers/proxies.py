@@ -34,6 +34,8 @@ class Setup:
     backends: int = 1
     # Large bodies go through: whoever has a buffer to set gets what suits them best.
     bodies: bool = False
+    # JSON is compressed with gzip, at level 4.
+    gzip: bool = False
     # HTTP/2 without TLS is spoken by the clients, and to the backend. lameduck's alone.
     http2: bool = False
     http2_backend: bool = False
@@ -170,6 +172,7 @@ class Lameduck(Proxy):
         tls = f'tls = {{ cert = "{self.lab.certificate}", key = "{self.lab.key}" }}' if self.setup.tls else ""
         http2 = "http2 = true" if self.setup.http2 else ""
         upstream = "[pool.upstream]\nhttp2 = true" if self.setup.http2_backend else ""
+        compression = '[compression]\nalgorithms = ["gzip"]\ngzip_level = 4' if self.setup.gzip else ""
         backends = "".join(f'[[pool.backend]]\naddress = "{address}"\n' for address in self.backends)
         config = self.dir / "lameduck.toml"
         config.write_text(f"""
@@ -187,6 +190,7 @@ path = "{self.dir}/access.log"
 address = "127.0.0.1:0"
 {tls}
 {http2}
+{compression}
 [[pool]]
 name = "app"
 {backends}

@@ -189,6 +189,8 @@ ROWS = {
     "post": Row("POST of 16 KiB", requests(20_000, work="post", size=16384), REQUESTS),
     "download": Row("1 MiB to the client", bodies(1_500, work="download", size=MIB), BODIES, LARGE),
     "stream-down": Row("16 MiB in chunks to the client", bodies(100, work="stream-down", size=16 * MIB), BODIES, LARGE),
+    "gzip": Row("64 KiB of JSON, compressed with gzip at level 4", requests(3_000, work="json", size=65536), REQUESTS,
+                Setup(gzip=True), without=("envoy", "pingora")),
     "upload": Row("1 MiB to the app", bodies(1_500, work="upload", size=MIB), BODIES, LARGE),
     "stream-up": Row("16 MiB in chunks to the app", bodies(100, work="stream-up", size=16 * MIB), BODIES, LARGE),
     "websocket": Row("WebSocket messages there and back, 16 connections", requests(60_000, work="message"), REQUESTS),

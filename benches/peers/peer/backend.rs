@@ -1,6 +1,7 @@
 //! The app behind the proxies. What it answers is in the path:
 //!
 //! * `/bytes/N`: N bytes with a length; `/stream/N`: N bytes in chunks;
+//! * `/json/N`: N bytes of JSON with a length;
 //! * `/slow/MS`: the small answer, so many milliseconds later;
 //! * `/ws`: an upgrade; each message comes back;
 //! * anything else, `/health` too: the small answer. A request's body is read first.
@@ -8,6 +9,7 @@
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ const UPGRADE: &[u8] =
 
 /// Written as they are: a multiple of them is a large body.
 static BLOCK: [u8; 65536] = [b'x'; 65536];
+
+/// All the JSON that there is, in bytes.
+const MOST_JSON: usize = 1 << 20;
 
 /// A connection's thread needs little; there may be thousands.
 const STACK: usize = 128 * 1024;
@@ -65,6 +70,7 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
         match kind {
             "bytes" => bytes(&mut stream, number)?,
             "stream" => chunks(&mut stream, number)?,
+            "json" => json(&mut stream, number)?,
             "slow" => {
                 thread::sleep(Duration::from_millis(number as u64));
                 stream.write_all(HELLO)?;
@@ -85,6 +91,30 @@ fn bytes(stream: &mut TcpStream, length: usize) -> io::Result<()> {
         stream.write_all(part)?;
     }
     Ok(())
+}
+
+/// A list of people, as an API would give it.
+fn json(stream: &mut TcpStream, length: usize) -> io::Result<()> {
+    static TEXT: OnceLock<Vec<u8>> = OnceLock::new();
+    let text = TEXT.get_or_init(|| {
+        let (mut text, mut number) = (String::from("["), 1_u32);
+        while text.len() < MOST_JSON {
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (id, person) = (number >> 8, (number >> 16) % 977);
+            text += &format!(
+                "{{\"id\":{id},\"name\":\"user-{person}\",\"email\":\"user{person}@example.org\",\"active\":{},\"tags\":[\"t{}\"]}},",
+                id % 2 == 0,
+                id % 13,
+            );
+        }
+        text.into_bytes()
+    });
+    let length = length.min(text.len());
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )?;
+    stream.write_all(&text[..length])
 }
 
 fn chunks(stream: &mut TcpStream, length: usize) -> io::Result<()> {

@@ -32,6 +32,8 @@ pub enum Work {
     Download(usize),
     /// The same, in chunks.
     StreamDown(usize),
+    /// JSON of this size, which the proxy is to compress.
+    Json(usize),
     /// A body of this size, with a length.
     Upload(usize),
     /// The same, in chunks.
@@ -49,6 +51,7 @@ impl Work {
             "post" => Self::Post(size),
             "download" => Self::Download(size),
             "stream-down" => Self::StreamDown(size),
+            "json" => Self::Json(size),
             "upload" => Self::Upload(size),
             "stream-up" => Self::StreamUp(size),
             "message" => Self::Message,
@@ -61,7 +64,7 @@ impl Work {
         match self {
             Self::Get | Self::Any | Self::Slow(_) => HELLO_BODY,
             Self::Post(size) | Self::Download(size) | Self::StreamDown(size) => size,
-            Self::Upload(size) | Self::StreamUp(size) => size,
+            Self::Upload(size) | Self::StreamUp(size) | Self::Json(size) => size,
             Self::Message => TEXT.len(),
         }
     }
@@ -75,6 +78,7 @@ impl Work {
             Self::Slow(time) => head(&format!("GET /slow/{time}"), ""),
             Self::Download(size) => head(&format!("GET /bytes/{size}"), ""),
             Self::StreamDown(size) => head(&format!("GET /stream/{size}"), ""),
+            Self::Json(size) => head(&format!("GET /json/{size}"), "Accept-Encoding: gzip\r\n"),
             Self::Post(size) | Self::Upload(size) => {
                 head("POST /post", &format!("Content-Length: {size}\r\n"))
             }
@@ -148,6 +152,9 @@ impl<S: Read + Write> Worker<S> {
         let expected = match self.work {
             Work::Download(size) | Work::StreamDown(size) => size,
             Work::Any => answer.body,
+            // How small it gets is the proxy's business; not at all would be an error.
+            Work::Json(size) if answer.body < size / 2 => answer.body,
+            Work::Json(_) => 0,
             _ => HELLO_BODY,
         };
         if !answer.line.starts_with("HTTP/1.1 200") || answer.body != expected {

@@ -12,7 +12,7 @@ use crate::config::{CompressionAlgorithm, CompressionConfig};
 use crate::metrics::PlaneCounters;
 
 /// Encoders of each kind that a thread keeps for the next body. A new one of zstd costs as much as 4 KiB to compress, one
-/// of gzip a tenth of that; brotli's can't be used again.
+/// of gzip a tenth of that; brotli's can't be used again. At most 10 MiB a thread, which `max_memory` doesn't count.
 const SPARE: usize = 4;
 
 /// What an encoder may keep to itself before it writes: what it gathers, it later works off in one go, and everybody else
@@ -150,8 +150,10 @@ impl BodyEncoder {
     /// # Errors
     /// The body can't go on.
     pub fn push(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), EncoderError> {
+        // gzip works off what it gets as it comes.
+        let gathers = self.algorithm != CompressionAlgorithm::Gzip;
         for data in data.chunks(MOST_GATHERED) {
-            if self.gathered + data.len() > MOST_GATHERED {
+            if gathers && self.gathered + data.len() > MOST_GATHERED {
                 self.flush(out)?;
             }
             self.gathered += data.len();

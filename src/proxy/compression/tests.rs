@@ -4,6 +4,8 @@ use super::brotli::BrotliEncoder;
 use super::zstd::ZstdEncoder;
 use super::*;
 use crate::config::CompressionAlgorithm::{Brotli, Gzip, Zstd};
+use crate::config::ServerConfig;
+use crate::proxy::h1::request::{HeadLimits, HeadProgress};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::io::{Read as _, Write as _};
@@ -224,6 +226,29 @@ fn a_step_writes_no_more_than_a_bounded_piece() {
             assert!(out.len() < 96 * 1024, "{algorithm}: {}", out.len());
         }
     }
+}
+
+#[test]
+fn whole_body_is_compressed_for_a_client_that_reads_it() {
+    let head = |accepted: &str| {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{accepted}\r\n").into_bytes();
+        let mut head = RequestHead::new();
+        let limits = HeadLimits::from(&ServerConfig::default());
+        assert_eq!(head.parse(&text, &limits).unwrap(), HeadProgress::Complete);
+        (text, head)
+    };
+    let body = json(10_000);
+    let (text, request) = head("accept-encoding: gzip;q=0.5\r\nAccept-Encoding: br\r\n");
+    assert!(accepts_coding(&text, &request, Gzip) && !accepts_coding(&text, &request, Zstd));
+    let (algorithm, whole) =
+        compress_whole(&config(), &text, &request, &Arc::default(), &body).unwrap();
+    assert_eq!(algorithm, Brotli);
+    assert!(decoded(Brotli, &whole).unwrap() == body);
+    let (text, request) = head("");
+    assert!(compress_whole(&config(), &text, &request, &Arc::default(), &body).is_none());
+    assert!(is_worthwhile(&config(), b"text/css", Some(1024)));
+    assert!(!is_worthwhile(&config(), b"text/css", Some(1023)));
+    assert!(!is_worthwhile(&config(), b"image/png", None));
 }
 
 #[test]

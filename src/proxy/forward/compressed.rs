@@ -258,6 +258,8 @@ impl Exchange<'_> {
         let mut encoder = None;
         if !is_head {
             let lasts = self.response.is_event_stream;
+            // A drain may end a stream of events before it has come to its length.
+            let length = length.filter(|_| !lasts);
             let counters = &self.plane.counters;
             encoder = BodyEncoder::begin(config, algorithm, length, lasts, counters);
             if encoder.is_none() {
