@@ -1,25 +1,18 @@
 //! Binds the admin API's doors, before traffic flows, with errors that say what to do.
 
-use std::fs::{self, File, Permissions};
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
-use super::groups::group_id;
 use crate::config::{self, Config};
 use crate::net::activation::{ADMIN, APPS, Inherited};
 use crate::net::keepalive::{Keepalive, set_keepalive};
-use crate::rt::files::{AccessError, FileIdentity, FilePlace};
-
-/// Connections that may wait to be accepted (as far as `somaxconn` lets): a burst of thousands, or of launchers that
-/// come back after a restart of the proxy, must not keep a probe's from being made.
-const BACKLOG: i32 = 4096;
+use crate::net::unix_socket::{BACKLOG, SocketAccess, SocketFile, SocketRole, bind_socket};
 
 /// Why a door can't be opened. The text says what to do.
 #[derive(Debug, Error)]
@@ -46,12 +39,12 @@ pub struct BoundDoors {
 impl BoundDoors {
     /// The unix socket's path, if there is one.
     pub fn socket(&self) -> Option<&Path> {
-        self.unix.as_ref().map(|(_, file)| file.path.as_path())
+        self.unix.as_ref().map(|(_, file)| file.path())
     }
 
     /// The path of the socket for apps, if there is one.
     pub fn apps(&self) -> Option<&Path> {
-        self.apps.as_ref().map(|(_, file)| file.path.as_path())
+        self.apps.as_ref().map(|(_, file)| file.path())
     }
 
     /// Where `admin.http` listens, with its real port.
@@ -62,24 +55,6 @@ impl BoundDoors {
     /// Where `admin.probes` listens, with its real port.
     pub fn probes(&self) -> Option<SocketAddr> {
         self.probes.as_ref()?.local_addr().ok()
-    }
-}
-
-/// A socket's file; removed on drop, if it is still ours.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
-    /// `None`: the supervisor's.
-    made: Option<(FilePlace, FileIdentity)>,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Some((place, identity)) = &self.made
-            && place.socket().is_ok_and(|found| found == Some(*identity))
-        {
-            let _ = place.remove();
-        }
     }
 }
 
@@ -188,7 +163,7 @@ fn inherit_unix(
     let bound = bound.and_then(|address| Some(address.as_pathname()?.to_owned()));
     let path = bound.unwrap_or_else(|| path.to_owned());
     // Its file, mode and group are the supervisor's.
-    Some((listener, SocketFile { path, made: None }))
+    Some((listener, SocketFile::foreign(path)))
 }
 
 /// The second socket: bound like the first, with its own mode and group.
@@ -283,114 +258,23 @@ fn not_bound(key: &str, at: SocketAddr, error: &io::Error) -> DoorError {
     DoorError(format!("can't bind [admin] {key} {at}: {error}; {remedy}"))
 }
 
+/// The admin socket in messages.
+const ADMIN_SOCKET: SocketRole = SocketRole {
+    name: "admin socket",
+    key: "[admin] socket",
+    group_key: "[admin] group",
+    shown_by: "lameduck status --admin",
+};
+
 fn bind_unix(
     path: &Path,
     admin: &config::AdminConfig,
 ) -> Result<(UnixListener, SocketFile), DoorError> {
-    let shown = path.display();
-    let group = admin.group.as_deref().map(group_id).transpose()?;
-    make_room(path)?;
-    let (listener, file) = listen_unix(path).map_err(|error| {
-        let remedy = match error.kind() {
-            io::ErrorKind::NotFound => "make its directory first, or choose another [admin] socket",
-            io::ErrorKind::PermissionDenied => {
-                "let this user write to its directory, or choose another [admin] socket"
-            }
-            io::ErrorKind::InvalidInput => {
-                "a socket's path has at most 107 bytes: choose a shorter [admin] socket"
-            }
-            io::ErrorKind::AddrInUse => "another lameduck took it this instant: stop one of them",
-            _ => "choose another [admin] socket",
-        };
-        DoorError(format!(
-            "can't bind the admin socket {shown}: {error}; {remedy}"
-        ))
-    })?;
-    if let Some((place, identity)) = &file.made {
-        // Whom it belongs to first: until then only its owner may connect.
-        place
-            .set_access(*identity, group, admin.mode)
-            .map_err(|error| access_error(path, group, admin.mode, error))?;
-    }
-    Ok((listener, file))
-}
-
-fn access_error(path: &Path, group: Option<u32>, mode: u32, error: AccessError) -> DoorError {
-    let shown = path.display();
-    DoorError(match error {
-        AccessError::Group(error) => format!(
-            "can't give the admin socket {shown} to group {}: {error}; only root and the group's members can: add \
-             this user to the group, or drop [admin] group",
-            group.unwrap_or_default()
-        ),
-        AccessError::Mode(error) => format!(
-            "can't set the mode of the admin socket {shown} to {mode:04o}: {error}; choose another [admin] socket"
-        ),
-        AccessError::Replaced(error) => format!(
-            "somebody has put something else in the place of the admin socket {shown} just now ({error}); choose an \
-             [admin] socket in a directory that only this user and root may write"
-        ),
-    })
-}
-
-/// Removes the socket file of a dead process; refuses to take anything else's place.
-fn make_room(path: &Path) -> Result<(), DoorError> {
-    let shown = path.display();
-    // Without its directory there is nothing to remove: the bind says what is missing.
-    let Ok(place) = FilePlace::of(path) else {
-        return Ok(());
+    let access = SocketAccess {
+        mode: admin.mode,
+        group: admin.group.clone(),
     };
-    let Ok(found) = place.socket() else {
-        return Ok(());
-    };
-    if found.is_none() {
-        return Err(DoorError(format!(
-            "{shown} exists and is not a socket; lameduck won't delete it: remove it, or choose another \
-             [admin] socket"
-        )));
-    }
-    if !is_dead(path) {
-        return Err(DoorError(format!(
-            "a running process listens on the admin socket {shown} (another lameduck?): stop it (`lameduck \
-             status --admin {shown}` shows it), or choose another [admin] socket"
-        )));
-    }
-    place.remove().map_err(|error| {
-        DoorError(format!(
-            "can't remove the stale admin socket {shown}: {error}; remove it, or choose another [admin] socket"
-        ))
-    })
-}
-
-/// Whether nobody listens: only a refused connect proves it.
-fn is_dead(path: &Path) -> bool {
-    let connect = || {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // A full backlog must not block us.
-        socket.set_nonblocking(true)?;
-        socket.connect(&SockAddr::unix(path)?)
-    };
-    connect().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let address = SockAddr::unix(path)?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    // On Linux the file inherits the descriptor's mode, so it is never open to others, not even for an
-    // instant. Elsewhere this fails, and the umask decides until the mode is set.
-    let descriptor = File::from(OwnedFd::from(socket));
-    let _ = descriptor.set_permissions(Permissions::from_mode(0o600));
-    let socket = Socket::from(OwnedFd::from(descriptor));
-    socket.bind(&address)?;
-    let place = FilePlace::of(path)?;
-    let identity = place.socket()?.ok_or(io::ErrorKind::AlreadyExists)?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        made: Some((place, identity)),
-    };
-    socket.listen(BACKLOG)?;
-    Ok((UnixListener::from(OwnedFd::from(socket)), file))
+    bind_socket(path, &access, &ADMIN_SOCKET).map_err(|error| DoorError(error.to_string()))
 }
 
 #[cfg(test)]

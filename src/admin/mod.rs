@@ -12,7 +12,6 @@ mod backends;
 mod body;
 mod config;
 mod events;
-mod groups;
 mod leases;
 mod lifecycle;
 pub mod listen;

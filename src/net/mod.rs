@@ -1,6 +1,7 @@
 //! Sockets and streams: what is done to them, whoever they belong to.
 //!
-//! - Listening: [`activation`] has the sockets that a supervisor has bound; [`listening`] finds who listens on this host,
+//! - Listening: [`activation`] has the sockets that a supervisor has bound, [`unix_socket`] those that have a file;
+//!   [`listening`] finds who listens on this host,
 //!   [`accept_queue`] which connections still wait there.
 //! - A connection's own: [`keepalive`] finds peers that have vanished, [`socket`] is done to a descriptor directly,
 //!   [`connect_fault`] says why a connect failed.
@@ -22,3 +23,4 @@ pub mod sd_notify;
 pub mod serving;
 pub mod socket;
 pub(crate) mod stream;
+pub mod unix_socket;

@@ -5,12 +5,13 @@
 //! - [`shutdown_signal`]: how open connections are told to end.
 //! - [`panics`]: what a mistake of ours costs. [`vitals`]: whether the process is alive.
 //! - [`output`]: the standard streams, which nothing else may touch. [`files`]: files where others may have prepared
-//!   something.
+//!   something, [`groups`]: groups of users.
 //! - [`syscall`]: what neither std nor tokio offers.
 
 pub mod clock;
 pub(crate) mod coop;
 pub mod files;
+pub mod groups;
 pub mod output;
 pub mod panics;
 pub mod shutdown_signal;

@@ -91,7 +91,7 @@ fn without_a_name_the_first_default_that_works_is_taken() {
     let paths = ["/nonexistent/a/lameduck.sock".into(), good.clone()];
     let mut warnings = Vec::new();
     let bound = bind_default(&paths, &settings(None).admin, &mut warnings).unwrap();
-    assert_eq!(bound.1.path, good);
+    assert_eq!(bound.1.path(), good);
     assert!(warnings.is_empty());
     assert!(bind_default(&paths, &settings(None).admin, &mut warnings).is_none());
     assert!(warnings[0].contains("/nonexistent/a") && warnings[0].contains("--admin"));

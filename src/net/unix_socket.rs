@@ -1,0 +1,317 @@
+//! Unix sockets that we listen on: bound in the place of a dead process's, never in that of anything else, with the
+//! permissions that they shall have from the first moment on, and removed at the end.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use thiserror::Error;
+
+use crate::rt::files::{
+    AccessError, FileIdentity, FilePlace, directory_of, open_directory, rename_within,
+};
+use crate::rt::groups::group_id;
+
+/// Connections that may wait to be accepted (as far as `somaxconn` lets): a burst of thousands, or of clients that come
+/// back after a restart of the proxy, must not be refused.
+pub const BACKLOG: i32 = 4096;
+
+/// What a socket is for, in messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketRole {
+    /// Such as `admin socket`.
+    pub name: &'static str,
+    /// The key with its path: `[admin] socket`.
+    pub key: &'static str,
+    /// The key with its group: `[admin] group`.
+    pub group_key: &'static str,
+    /// The command that shows who listens there, up to the path; empty where there is none.
+    pub shown_by: &'static str,
+}
+
+/// Who may connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketAccess {
+    /// Permissions of its file.
+    pub mode: u32,
+    /// The group that it is given to; `None`: the process's own.
+    pub group: Option<String>,
+}
+
+/// A socket that can't be had. The text says what to do.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct UnixSocketError(String);
+
+/// A socket's file; removed on drop, if it is still ours.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// `None`: the supervisor's.
+    made: Option<(FilePlace, FileIdentity)>,
+}
+
+impl SocketFile {
+    /// The file of a socket that somebody else has made, and will remove.
+    pub fn foreign(path: PathBuf) -> Self {
+        Self { path, made: None }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets others connect than those who may now. Somebody else's file is left as it is.
+    ///
+    /// # Errors
+    /// This user may not, or something else is in its place.
+    pub fn set_access(
+        &self,
+        access: &SocketAccess,
+        role: &SocketRole,
+    ) -> Result<(), UnixSocketError> {
+        let group = find_group(access, role)?;
+        let Some((place, identity)) = &self.made else {
+            return Ok(());
+        };
+        // Whom it belongs to first: until then only its owner may connect.
+        place
+            .set_access(*identity, group, access.mode)
+            .map_err(|error| access_error(&self.path, group, access.mode, error, role))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Some((place, identity)) = &self.made
+            && place.socket().is_ok_and(|found| found == Some(*identity))
+        {
+            let _ = place.remove();
+        }
+    }
+}
+
+/// Binds a socket and listens on it.
+///
+/// # Errors
+/// Something is in its place, or it can't be bound: why, and what to do.
+pub fn bind_socket(
+    path: &Path,
+    access: &SocketAccess,
+    role: &SocketRole,
+) -> Result<(UnixListener, SocketFile), UnixSocketError> {
+    find_group(access, role)?;
+    make_room(path, role)?;
+    let (listener, file) =
+        listen_at(path.to_owned()).map_err(|error| bind_error(path, &error, role))?;
+    file.set_access(access, role)?;
+    Ok((listener, file))
+}
+
+/// The same in the place of a socket that a running process listens on: whoever connects from then on comes here, and the
+/// other process goes on with those that it has. There is no moment without a socket.
+///
+/// # Errors
+/// As [`bind_socket`].
+pub fn take_over_socket(
+    path: &Path,
+    access: &SocketAccess,
+    role: &SocketRole,
+) -> Result<(UnixListener, SocketFile), UnixSocketError> {
+    let is_socket = FilePlace::of(path).and_then(|place| place.socket());
+    if !matches!(is_socket, Ok(Some(_))) {
+        return bind_socket(path, access, role);
+    }
+    let failed = |error: io::Error| bind_error(path, &error, role);
+    // Shorter than most names, as the path of a socket can't be long.
+    let beside = format!(".{}", std::process::id());
+    let directory = directory_of(path);
+    let (listener, mut file) = listen_at(directory.join(&beside)).map_err(failed)?;
+    file.set_access(access, role)?;
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let place = FilePlace::of(path).map_err(failed)?;
+    let opened = open_directory(directory).map_err(failed)?;
+    rename_within(&opened, &beside, name).map_err(failed)?;
+    file.path = path.to_owned();
+    if let Some((old, _)) = &mut file.made {
+        *old = place;
+    }
+    Ok((listener, file))
+}
+
+fn find_group(access: &SocketAccess, role: &SocketRole) -> Result<Option<u32>, UnixSocketError> {
+    let Some(name) = &access.group else {
+        return Ok(None);
+    };
+    match group_id(name) {
+        Some(group) => Ok(Some(group)),
+        None => Err(UnixSocketError(format!(
+            "{} `{name}` is not in /etc/group; create it (`groupadd {name}`), or give the group's number",
+            role.group_key
+        ))),
+    }
+}
+
+fn bind_error(path: &Path, error: &io::Error, role: &SocketRole) -> UnixSocketError {
+    let (shown, key) = (path.display(), role.key);
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => format!("make its directory first, or choose another {key}"),
+        io::ErrorKind::PermissionDenied => {
+            format!("let this user write to its directory, or choose another {key}")
+        }
+        io::ErrorKind::InvalidInput => {
+            format!("a socket's path has at most 107 bytes: choose a shorter {key}")
+        }
+        io::ErrorKind::AddrInUse => {
+            "another lameduck took it this instant: stop one of them".to_owned()
+        }
+        _ => format!("choose another {key}"),
+    };
+    UnixSocketError(format!(
+        "can't bind the {} {shown}: {error}; {remedy}",
+        role.name
+    ))
+}
+
+fn access_error(
+    path: &Path,
+    group: Option<u32>,
+    mode: u32,
+    error: AccessError,
+    role: &SocketRole,
+) -> UnixSocketError {
+    let (shown, name, key) = (path.display(), role.name, role.key);
+    UnixSocketError(match error {
+        AccessError::Group(error) => format!(
+            "can't give the {name} {shown} to group {}: {error}; only root and the group's members can: add \
+             this user to the group, or drop {}",
+            group.unwrap_or_default(),
+            role.group_key
+        ),
+        AccessError::Mode(error) => format!(
+            "can't set the mode of the {name} {shown} to {mode:04o}: {error}; choose another {key}"
+        ),
+        AccessError::Replaced(error) => format!(
+            "somebody has put something else in the place of the {name} {shown} just now ({error}); choose another \
+             {key} in a directory that only this user and root may write"
+        ),
+    })
+}
+
+/// Removes the socket file of a dead process; refuses to take anything else's place.
+fn make_room(path: &Path, role: &SocketRole) -> Result<(), UnixSocketError> {
+    let (shown, name, key) = (path.display(), role.name, role.key);
+    // Without its directory there is nothing to remove: the bind says what is missing.
+    let Ok(place) = FilePlace::of(path) else {
+        return Ok(());
+    };
+    let Ok(found) = place.socket() else {
+        return Ok(());
+    };
+    if found.is_none() {
+        return Err(UnixSocketError(format!(
+            "{shown} exists and is not a socket; lameduck won't delete it: remove it, or choose another {key}"
+        )));
+    }
+    if !is_dead(path) {
+        let shows = match role.shown_by {
+            "" => String::new(),
+            command => format!(" (`{command} {shown}` shows it)"),
+        };
+        return Err(UnixSocketError(format!(
+            "a running process listens on the {name} {shown} (another lameduck?): stop it{shows}, or choose another \
+             {key}"
+        )));
+    }
+    place.remove().map_err(|error| {
+        UnixSocketError(format!(
+            "can't remove the stale {name} {shown}: {error}; remove it, or choose another {key}"
+        ))
+    })
+}
+
+/// Whether nobody listens: only a refused connect proves it.
+fn is_dead(path: &Path) -> bool {
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // A full backlog must not block us.
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    connect().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn listen_at(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
+    let address = SockAddr::unix(&path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    // On Linux the file inherits the descriptor's mode, so it is never open to others, not even for an
+    // instant. Elsewhere this fails, and the umask decides until the mode is set.
+    let descriptor = File::from(OwnedFd::from(socket));
+    let _ = descriptor.set_permissions(Permissions::from_mode(0o600));
+    let socket = Socket::from(OwnedFd::from(descriptor));
+    socket.bind(&address)?;
+    let place = FilePlace::of(&path)?;
+    let identity = place.socket()?.ok_or(io::ErrorKind::AlreadyExists)?;
+    let file = SocketFile {
+        path,
+        made: Some((place, identity)),
+    };
+    socket.listen(BACKLOG)?;
+    Ok((UnixListener::from(OwnedFd::from(socket)), file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    const ROLE: SocketRole = SocketRole {
+        name: "socket",
+        key: "[[listener]] address",
+        group_key: "[[listener]] group",
+        shown_by: "",
+    };
+
+    fn access() -> SocketAccess {
+        SocketAccess {
+            mode: 0o660,
+            group: None,
+        }
+    }
+
+    #[test]
+    fn successor_takes_a_live_socket_over_and_its_predecessor_leaves_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let (old, old_file) = take_over_socket(&path, &access(), &ROLE).unwrap();
+        let _early = UnixStream::connect(&path).unwrap();
+        let (new, new_file) = take_over_socket(&path, &access(), &ROLE).unwrap();
+        let _late = UnixStream::connect(&path).unwrap();
+        // Each has its own client, whoever comes first.
+        assert!(old.accept().is_ok() && new.accept().is_ok());
+        assert!(old.accept().is_err() && new.accept().is_err());
+        drop((old, old_file));
+        assert!(UnixStream::connect(&path).is_ok());
+        assert_eq!(new_file.path(), path);
+        drop((new, new_file));
+        assert!(!path.exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn other_file_is_never_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        let error = take_over_socket(&path, &access(), &ROLE).unwrap_err();
+        assert!(error.to_string().contains("is not a socket"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"data");
+    }
+}
