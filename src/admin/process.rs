@@ -1,7 +1,6 @@
 //! What the API needs to know about the process, beyond backends.
 
-use std::net::SocketAddr;
-
+use crate::config::ListenAddress;
 use async_trait::async_trait;
 
 use crate::tls::server::ServedCertificate;
@@ -27,7 +26,7 @@ pub trait ProxyProcess: Send + Sync {
     fn ready(&self) -> Result<(), String>;
 
     /// The public addresses, with the real port where port 0 was asked for.
-    fn listeners(&self) -> Vec<SocketAddr>;
+    fn listeners(&self) -> Vec<ListenAddress>;
 
     /// The certificates that they serve.
     fn certificates(&self) -> Vec<ServedCertificate> {

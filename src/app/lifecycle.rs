@@ -1,6 +1,5 @@
 //! The process's own life: started, ready, lame duck, reload, stop.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tracing::{info, warn};
 
 use super::RunOptions;
 use crate::admin::ProxyProcess;
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::core::Time;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::memory;
@@ -49,7 +48,7 @@ pub struct Lifecycle {
     config: ArcSwap<Config>,
     orders: mpsc::UnboundedSender<MainOrder>,
     serving: OnceLock<(Arc<DataPlane>, Metrics)>,
-    addresses: Mutex<Vec<SocketAddr>>,
+    addresses: Mutex<Vec<ListenAddress>>,
     first_round: OnceLock<()>,
     /// Since when, and why.
     lame: Mutex<Option<(Time, String)>>,
@@ -95,7 +94,7 @@ impl Lifecycle {
     }
 
     /// Listeners are bound.
-    pub fn serving(&self, plane: Arc<DataPlane>, metrics: Metrics, addresses: Vec<SocketAddr>) {
+    pub fn serving(&self, plane: Arc<DataPlane>, metrics: Metrics, addresses: Vec<ListenAddress>) {
         *self.addresses.lock() = addresses;
         let _ = self.serving.set((plane, metrics));
     }
@@ -271,7 +270,7 @@ impl ProxyProcess for Lifecycle {
         Ok(())
     }
 
-    fn listeners(&self) -> Vec<SocketAddr> {
+    fn listeners(&self) -> Vec<ListenAddress> {
         self.addresses.lock().clone()
     }
 

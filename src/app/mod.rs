@@ -103,7 +103,7 @@ impl RunOptions {
         }
         let unused = &loaded.unused_listeners;
         let listeners = loaded.config.listeners.iter();
-        let listeners: Vec<_> = listeners.map(|listener| listener.address).collect();
+        let listeners: Vec<_> = listeners.map(|listener| listener.address.clone()).collect();
         if let (Some(file), Some(listen)) = (&file, &self.listen)
             && set("LAMEDUCK_LISTEN")
             && *unused != listeners

@@ -65,7 +65,7 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return unix_path(path).map(Address::Unix);
+            return unix_path(path, "unix:/run/app.sock").map(Address::Unix);
         }
         if text.starts_with('/') {
             return Err(AddressError::new(
@@ -87,14 +87,14 @@ impl FromStr for Address {
     }
 }
 
-/// Parses where to listen: a literal IP address and a port, 0 for any free one.
+/// Parses where to listen by TCP: a literal IP address and a port, 0 for any free one.
 ///
 /// # Errors
 /// Anything else; the remedy says what to write.
 pub fn listen(text: &str) -> Result<SocketAddr, AddressError> {
     if text.starts_with("unix:") || text.starts_with('/') {
         return Err(AddressError::new(
-            "listening on a unix socket is not in this version of lameduck",
+            "it is a unix socket, and TCP is wanted here",
             "write an IP address and a port, such as `127.0.0.1:8080`",
         ));
     }
@@ -137,11 +137,12 @@ enum Host {
     Name(String),
 }
 
-fn unix_path(path: &str) -> Result<PathBuf, AddressError> {
+/// The path of a unix socket; `example` is an address for advice.
+pub(super) fn unix_path(path: &str, example: &str) -> Result<PathBuf, AddressError> {
     if !path.starts_with('/') || path.ends_with('/') {
         return Err(AddressError::new(
             "a unix socket needs an absolute path",
-            "write `unix:/run/app.sock`, with the whole path",
+            format!("write `{example}`, with the whole path"),
         ));
     }
     if path.contains(|c: char| c.is_control()) {

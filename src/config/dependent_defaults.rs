@@ -50,11 +50,11 @@ fn settle_admin_address(config: &mut Config, found: &ConfigFindings) {
     let Some(http) = config.admin.http.filter(|_| !found.written("admin.http")) else {
         return;
     };
-    let listeners = config.listeners.iter().map(|listener| listener.address);
-    let mut others = listeners.chain(config.admin.probes);
+    let others = config.tcp_listeners().chain(config.admin.probes);
     // `[::]` without IPv4 would be what nobody asked for, too.
     let takes_port = |other| takes_all(other) && takes_ipv4_of(other.port(), http);
-    if others.any(|other| clash(http, other) || takes_port(other)) {
+    let gives_way = { others }.any(|other| clash(http, other) || takes_port(other));
+    if gives_way {
         config.admin.http = None;
     }
 }

@@ -1,5 +1,6 @@
 //! What a reload changes. Pure: two configurations in, a list of changes out.
 
+use super::ListenAddress;
 use super::print::print_sections;
 use super::routes::{AskedOfRequest, is_matcher};
 use super::schema;
@@ -8,7 +9,6 @@ use super::sections::*;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::net::SocketAddr;
 
 /// One setting that changed, with its values as TOML.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,7 +80,7 @@ pub enum ConfigChange {
     ListenerRemoved { listener: ListenerConfig },
     /// An option of a listener that stays.
     ListenerChanged {
-        address: SocketAddr,
+        address: ListenAddress,
         setting: ChangedSetting,
     },
     /// A setting of `[server]`, `[admin]`, `[access_log]`, `[headers]` or `[compression]`.
@@ -346,24 +346,25 @@ fn all_settings<T: ConfigSection>(old: &T, new: &T) -> Vec<ChangedSetting> {
 }
 
 fn listeners(old: &[ListenerConfig], new: &[ListenerConfig], changes: &mut Vec<ConfigChange>) {
-    let find =
-        |list: &[ListenerConfig], address| list.iter().find(|l| l.address == address).cloned();
+    let find = |list: &[ListenerConfig], address: &ListenAddress| {
+        list.iter().find(|l| l.address == *address).cloned()
+    };
     for listener in old {
-        if find(new, listener.address).is_none() {
+        if find(new, &listener.address).is_none() {
             changes.push(ConfigChange::ListenerRemoved {
                 listener: listener.clone(),
             });
         }
     }
     for listener in new {
-        match find(old, listener.address) {
+        match find(old, &listener.address) {
             None => changes.push(ConfigChange::ListenerAdded {
                 listener: listener.clone(),
             }),
             Some(other) => {
                 let changed = all_settings(&other, listener).into_iter();
                 changes.extend(changed.map(|setting| ConfigChange::ListenerChanged {
-                    address: listener.address,
+                    address: listener.address.clone(),
                     setting,
                 }));
             }

@@ -1,11 +1,11 @@
 //! Configuration without a file, and how flags and a file go together.
 
-use super::HiddenTexts;
-use super::address;
+use super::address::{self, AddressError};
 use super::diagnostics::{ConfigError, ConfigReport, Severity};
 use super::load::{DEFAULT_PATHS, FileChecks, Loaded, load_with};
 use super::reader::ConfigFindings;
 use super::sections::*;
+use super::{HiddenTexts, ListenAddress};
 use super::{dependent_defaults, health, validate, values};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -196,7 +196,7 @@ fn shown(value: &str) -> String {
 }
 
 fn listener(listen: &str) -> Result<ListenerConfig, ConfigError> {
-    let address = address::listen(listen).map_err(|error| {
+    let address: ListenAddress = listen.parse().map_err(|error: AddressError| {
         refused(
             format!("`--listen {}`: {}", shown(listen), error.message),
             error.remedy,
@@ -274,7 +274,7 @@ mod tests {
         assert!(!pool.health.explicit);
         let config = Config::from_args(Some("[::]:80"), &list, Some("/up")).unwrap();
         assert!(config.pools[0].health.explicit);
-        assert_eq!(config.listeners[0].address.port(), 80);
+        assert_eq!(config.listeners[0].address.tcp().unwrap().port(), 80);
     }
 
     #[test]

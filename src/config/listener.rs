@@ -2,6 +2,7 @@
 
 use super::forms::KeyContext;
 use super::reader::{ConfigFindings, ValueError, describe};
+use super::section_traits::ConfigSection as _;
 use super::sections::{ClientAuth, ListenerConfig};
 use super::values::{self, Read};
 use toml::de::DeValue;
@@ -38,6 +39,36 @@ pub(super) fn print_redirect(port: &Option<u16>) -> String {
 /// How a listener's own values fit together.
 pub(super) fn check(path: &str, listener: &ListenerConfig, f: &mut ConfigFindings) {
     let at = |key: &str| format!("{path}.{key}");
+    if listener.address.tcp().is_some() {
+        let default = ListenerConfig::unwritten();
+        let only_unix = [
+            ("mode", listener.mode != default.mode),
+            ("group", listener.group.is_some()),
+        ];
+        let is_sound = f.sound(&[&at("address")]);
+        for (key, _) in only_unix
+            .into_iter()
+            .filter(|(_, is_set)| *is_set && is_sound)
+        {
+            f.error(
+                f.place(&at(key)),
+                format!(
+                    "`{key}` is for a unix socket, and {} is none",
+                    listener.address
+                ),
+                "remove it, or write an address such as `unix:/run/lameduck/http.sock`",
+            );
+        }
+    } else if listener.mode & 0o200 == 0 {
+        f.error(
+            f.place(&at("mode")),
+            format!(
+                "`mode = \"{:04o}\"`: not even lameduck's own user could connect",
+                listener.mode
+            ),
+            "write \"0660\" (owner and group), or \"0666\" (everybody on this machine)",
+        );
+    }
     let (redirect, hsts, tls) = (at("redirect_https"), at("hsts"), at("tls"));
     if listener.redirect_https.is_some() && listener.tls.is_some() && f.sound(&[&redirect, &tls]) {
         let (place, also) = (f.place(&redirect), f.place(&tls));
@@ -49,7 +80,7 @@ pub(super) fn check(path: &str, listener: &ListenerConfig, f: &mut ConfigFinding
         .also(also, "this one has TLS");
     }
     if let (Some(port), true) = (listener.redirect_https, listener.tls.is_none())
-        && port == listener.address.port()
+        && listener.address.tcp().is_some_and(|own| own.port() == port)
     {
         f.error(
             f.place(&redirect),

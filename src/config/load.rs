@@ -9,10 +9,9 @@ use super::section_traits::ConfigSection as _;
 use super::sources::{SourceText, SourceTexts};
 use super::variables::{self, Environment};
 use super::words::plain;
-use super::{Config, ListenerConfig};
+use super::{Config, ListenAddress, ListenerConfig};
 use super::{dependent_defaults, size, validate};
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
@@ -29,7 +28,7 @@ pub struct Loaded {
     /// The file it came from; `None`: flags, or a text.
     pub path: Option<PathBuf>,
     /// The addresses of the file's listeners, where `--listen` takes their place; else empty.
-    pub unused_listeners: Vec<SocketAddr>,
+    pub unused_listeners: Vec<ListenAddress>,
     /// Whether `[admin] http` is what nobody wrote: then another process may have that address.
     pub is_http_default: bool,
     /// What variables of the environment put in the file's place, a sentence each; for the log.
@@ -144,7 +143,10 @@ fn read(
         if let Some(listeners) = listeners {
             found.forget("listener");
             let written = std::mem::replace(&mut read.listeners, listeners);
-            unused_listeners = written.iter().map(|listener| listener.address).collect();
+            unused_listeners = written
+                .into_iter()
+                .map(|listener| listener.address)
+                .collect();
         }
         is_http_default = !found.written("admin.http");
         dependent_defaults::settle(&mut read, &found);

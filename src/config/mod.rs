@@ -28,6 +28,7 @@ pub mod from_args;
 mod health;
 mod hidden_texts;
 mod include;
+mod listen_address;
 mod listener;
 pub mod load;
 mod merge;
@@ -58,6 +59,7 @@ pub use diagnostics::{ConfigError, ConfigReport, Diagnostic, Severity};
 pub use diff::{ConfigChange, Diff, diff};
 pub use from_args::{Flags, resolve};
 pub use hidden_texts::HiddenTexts;
+pub use listen_address::ListenAddress;
 pub use load::{DEFAULT_PATHS, FileChecks, Loaded, load, parse};
 pub use reader::ConfigFindings;
 pub use routes::{

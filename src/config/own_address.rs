@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::ports::{takes_all, takes_ipv4_of};
-use super::{Address, Config};
+use super::{Address, Config, ListenAddress};
 
 /// An address that leads to this process.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OwnAddressError {
     /// To a listener: requests would go round and round.
     #[error("it leads to lameduck's own listener {0}: each request would go round and round")]
-    Listener(SocketAddr),
+    Listener(ListenAddress),
     /// To the admin socket: every client could do what only its owner may.
     #[error("it is lameduck's own admin socket {}: every client could drain and register backends", .0.display())]
     Admin(PathBuf),
@@ -34,8 +34,24 @@ pub fn check_in(config: &Config, address: &Address) -> Result<(), OwnAddressErro
     {
         return Err(OwnAddressError::Admin(path.clone()));
     }
-    let listeners = || config.listeners.iter().map(|listener| listener.address);
-    candidates(address).try_for_each(|to| check_socket(to, listeners()))
+    if let Address::Unix(path) = address {
+        check_listener_path(path, config.unix_listeners())?;
+    }
+    candidates(address).try_for_each(|to| check_socket(to, config.tcp_listeners()))
+}
+
+/// Whether a connect to a unix socket comes to one of these listeners.
+///
+/// # Errors
+/// It does: to which.
+pub fn check_listener_path<'l>(
+    path: &Path,
+    listeners: impl IntoIterator<Item = &'l Path>,
+) -> Result<(), OwnAddressError> {
+    match listeners.into_iter().find(|own| is_same(own, path)) {
+        Some(own) => Err(OwnAddressError::Listener(ListenAddress::Unix(own.into()))),
+        None => Ok(()),
+    }
 }
 
 /// Whether a connect to `to` comes to one of these listeners.
@@ -54,7 +70,7 @@ pub fn check_socket(
     };
     let leads_here = |on: &SocketAddr| reaches(to, *on, is_of_this_host) && !is_taken(*on);
     match all.clone().find(leads_here) {
-        Some(listener) => Err(OwnAddressError::Listener(listener)),
+        Some(listener) => Err(OwnAddressError::Listener(listener.into())),
         None => Ok(()),
     }
 }

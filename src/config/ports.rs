@@ -11,8 +11,10 @@ impl Config {
     /// `[::]:8080` takes IPv4 as well, as people expect who write nothing else; but where something else of ours is to
     /// listen on an IPv4 address of that port, as in nginx's `listen 80; listen [::]:80;`, each takes its own family.
     pub fn takes_ipv6_alone(&self, address: SocketAddr) -> bool {
-        let listeners = self.listeners.iter().map(|listener| listener.address);
-        let mut others = listeners.chain(self.admin.http).chain(self.admin.probes);
+        let mut others = self
+            .tcp_listeners()
+            .chain(self.admin.http)
+            .chain(self.admin.probes);
         takes_all(address) && others.any(|other| takes_ipv4_of(address.port(), other))
     }
 }

@@ -136,9 +136,9 @@ impl StandInValue for std::path::PathBuf {
     }
 }
 
-impl StandInValue for std::net::SocketAddr {
+impl StandInValue for super::ListenAddress {
     fn stand_in() -> Self {
-        Self::from((std::net::Ipv4Addr::LOCALHOST, 0))
+        Self::Tcp((std::net::Ipv4Addr::LOCALHOST, 0).into())
     }
 }
 

@@ -1,6 +1,7 @@
 //! How the values fit together. Runs over the finished configuration, however it came about; findings point
 //! at the place in the file where there is one.
 
+use super::ListenAddress;
 use super::address::Address;
 use super::duration::format as time;
 use super::own_address;
@@ -8,6 +9,7 @@ use super::ports::{BoundPorts, clash};
 use super::reader::ConfigFindings;
 use super::sections::*;
 use std::collections::HashMap;
+use std::path::Path;
 
 /// A duration with where it comes from: somebody who wrote one of two values should see why the other is there.
 fn told(f: &ConfigFindings, path: &str, value: std::time::Duration) -> String {
@@ -113,42 +115,78 @@ fn listeners(config: &Config, f: &mut ConfigFindings) {
         );
     }
     let mut taken = BoundPorts::default();
+    let mut sockets: HashMap<&Path, usize> = HashMap::new();
     for (i, listener) in config.listeners.iter().enumerate() {
         super::listener::check(&format!("listener[{i}]"), listener, f);
         let at = f.place(&format!("listener[{i}].address"));
-        let address = listener.address;
-        if let Some(j) = taken.add(address, i) {
-            let other = config.listeners[j].address;
+        let clash_with = match &listener.address {
+            ListenAddress::Tcp(address) => taken.add(*address, i),
+            ListenAddress::Unix(path) => sockets.insert(path, i),
+        };
+        if let Some(j) = clash_with {
+            let (address, other) = (&listener.address, &config.listeners[j].address);
             let first = f.place(&format!("listener[{j}].address"));
-            let message = if other == address {
-                format!("two listeners have the address {address}")
-            } else {
-                format!(
-                    "{address} and {other} can't both listen on port {}",
-                    address.port()
-                )
+            let (message, remedy) = match address.tcp() {
+                None => (
+                    format!("two listeners have the address {address}"),
+                    "remove one of them, or give it another path",
+                ),
+                Some(_) if other == address => (
+                    format!("two listeners have the address {address}"),
+                    "remove one of them, or give it another port",
+                ),
+                Some(address) => (
+                    format!(
+                        "{address} and {other} can't both listen on port {}",
+                        address.port()
+                    ),
+                    "remove one of them, or give it another port",
+                ),
             };
-            f.error(
-                at.clone(),
-                message,
-                "remove one of them, or give it another port",
-            )
-            .also(first, "the other one");
+            f.error(at.clone(), message, remedy)
+                .also(first, "the other one");
+        }
+        if let Some(path) = listener.address.unix() {
+            for (key, admin) in [
+                ("socket", &config.admin.socket),
+                ("apps_socket", &config.admin.apps_socket),
+            ] {
+                if admin.as_deref() == Some(path) {
+                    let other = f.place(&format!("admin.{key}"));
+                    f.error(
+                        at.clone(),
+                        format!(
+                            "the listener and `{key}` of [admin] have the same path {}",
+                            path.display()
+                        ),
+                        "give one of them another path",
+                    )
+                    .also(other, "the admin API");
+                }
+            }
         }
         let proxied = format!("listener[{i}].proxy_protocol");
-        if listener.proxy_protocol
-            && config.headers.trusted.is_empty()
-            && f.sound(&[&proxied, "headers.trusted"])
-        {
+        let (is_trusted, example) = match listener.address {
+            ListenAddress::Tcp(_) => (
+                config
+                    .headers
+                    .trusted
+                    .iter()
+                    .any(|one| *one != TrustedClient::Unix),
+                "10.0.0.0/8",
+            ),
+            ListenAddress::Unix(_) => (config.headers.trusts_unix(), "unix:"),
+        };
+        if listener.proxy_protocol && !is_trusted && f.sound(&[&proxied, "headers.trusted"]) {
             f.error(
                 f.place(&proxied),
                 "`proxy_protocol = true`, and no address is trusted to say who the client is: nobody could connect",
-                "list the proxy in front under [headers], such as `trusted = [\"10.0.0.0/8\"]`",
+                format!("list the proxy in front under [headers], such as `trusted = [\"{example}\"]`"),
             );
         }
         for (key, admin) in [("http", config.admin.http), ("probes", config.admin.probes)] {
             let path = format!("admin.{key}");
-            if let Some(admin) = admin
+            if let (Some(admin), Some(address)) = (admin, listener.address.tcp())
                 && clash(admin, address)
             {
                 let other = f.place(&path).filter(|_| f.written(&path));

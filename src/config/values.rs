@@ -1,7 +1,7 @@
 //! Single values: from TOML to Rust, or a problem that says what to write instead.
 
-use super::Address;
 use super::reader::{ValueError, describe};
+use super::{Address, ListenAddress};
 use super::{address, duration, size, suggest, unsupported};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -260,6 +260,13 @@ pub(super) fn listen(key: &str, value: &DeValue<'_>) -> Read<SocketAddr> {
     let text = address_text(key, value)?;
     address::listen(&text)
         .map_err(|error| wrong(key, shown(value, &text), error.message, error.remedy))
+}
+
+pub(super) fn listen_address(key: &str, value: &DeValue<'_>) -> Read<ListenAddress> {
+    let text = address_text(key, value)?;
+    text.parse().map_err(|error: address::AddressError| {
+        wrong(key, shown(value, &text), error.message, error.remedy)
+    })
 }
 
 pub(super) fn backend_address(key: &str, value: &DeValue<'_>) -> Read<Address> {

@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use crate::config;
 
+/// In the place of a client's address, where it came by a unix socket: as nginx has it.
+pub const UNIX_CLIENT: &str = "unix:";
+
 /// What is known of a client besides what it sends.
 #[derive(Debug, Clone)]
 pub struct ClientInfo {
-    /// Its address.
-    pub address: SocketAddr,
+    /// Its address; `None`: it came by a unix socket, and nobody has said for whom.
+    pub address: Option<SocketAddr>,
     /// Whether that is the client's: a proxy in front may come for somebody whom nobody knows.
     pub known: bool,
-    /// Its IP address as text.
+    /// Its IP address as text; [`UNIX_CLIENT`] where it has none.
     pub ip: String,
     /// Whether its `X-Forwarded-*` are believed.
     pub trusted: bool,
@@ -42,14 +45,22 @@ impl ClientInfo {
         }
     }
 
-    /// A client without TLS that speaks HTTP/1.
-    pub fn new(address: SocketAddr, headers: &config::Headers) -> Self {
-        let ip = address.ip().to_canonical();
+    /// What the app is told of its address: none where it has none.
+    pub fn forwarded_ip(&self) -> &str {
+        match self.address {
+            Some(_) => &self.ip,
+            None => "",
+        }
+    }
+
+    /// A client without TLS that speaks HTTP/1. `None`: it has come by a unix socket.
+    pub fn new(address: Option<SocketAddr>, headers: &config::Headers) -> Self {
+        let ip = address.map(|address| address.ip().to_canonical());
         Self {
             address,
-            known: true,
-            ip: ip.to_string(),
-            trusted: headers.trusts(ip),
+            known: address.is_some(),
+            ip: ip.map_or_else(|| UNIX_CLIENT.to_owned(), |ip| ip.to_string()),
+            trusted: ip.map_or(headers.trusts_unix(), |ip| headers.trusts(ip)),
             scheme: "http",
             protocol: None,
             identity: None,

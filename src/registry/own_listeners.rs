@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::config::own_address::{self, OwnAddressError};
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, ListenAddress};
 
 /// Where this process listens.
 #[derive(Debug, Clone, Default)]
@@ -16,21 +16,22 @@ pub struct OwnListeners(Arc<OwnAddresses>);
 #[derive(Debug, Default)]
 struct OwnAddresses {
     /// By the configuration in force: some may not be bound yet, and some have port 0.
-    configured: ArcSwap<Vec<SocketAddr>>,
+    configured: ArcSwap<Vec<ListenAddress>>,
     /// As bound.
-    bound: ArcSwap<Vec<SocketAddr>>,
+    bound: ArcSwap<Vec<ListenAddress>>,
     admin: ArcSwap<Vec<PathBuf>>,
 }
 
 impl OwnListeners {
     /// Another configuration is in force.
     pub fn configure(&self, config: &Config) {
-        let listeners = config.listeners.iter().map(|listener| listener.address);
+        let listeners = config.listeners.iter();
+        let listeners = listeners.map(|listener| listener.address.clone());
         self.0.configured.store(Arc::new(listeners.collect()));
     }
 
     /// These are open.
-    pub fn bound(&self, listeners: Vec<SocketAddr>) {
+    pub fn bound(&self, listeners: Vec<ListenAddress>) {
         self.0.bound.store(Arc::new(listeners));
     }
 
@@ -45,7 +46,8 @@ impl OwnListeners {
     /// It would: where.
     pub fn check(&self, to: SocketAddr) -> Result<(), OwnAddressError> {
         for listeners in [&self.0.bound, &self.0.configured] {
-            own_address::check_socket(to, listeners.load().iter().copied())?;
+            let listeners = listeners.load();
+            own_address::check_socket(to, listeners.iter().filter_map(ListenAddress::tcp))?;
         }
         Ok(())
     }
@@ -61,11 +63,18 @@ impl OwnListeners {
         }
     }
 
-    /// Whether a unix socket is the admin API's.
+    /// Whether a unix socket is a listener's, or the admin API's.
     ///
     /// # Errors
-    /// It is.
+    /// It is: which.
     pub fn check_path(&self, path: &Path) -> Result<(), OwnAddressError> {
+        for listeners in [&self.0.bound, &self.0.configured] {
+            let listeners = listeners.load();
+            own_address::check_listener_path(
+                path,
+                listeners.iter().filter_map(ListenAddress::unix),
+            )?;
+        }
         let admin = self.0.admin.load();
         match admin.iter().any(|own| own_address::is_same(own, path)) {
             true => Err(OwnAddressError::Admin(path.to_owned())),
@@ -87,7 +96,12 @@ mod tests {
         let own = OwnListeners::default();
         let check = |address: &str| own.check_address(&address.parse().unwrap());
         assert_eq!(check("localhost:8080"), Ok(()));
-        own.bound(vec!["127.0.0.1:8080".parse().unwrap()]);
+        let public = dir.path().join("http");
+        std::fs::write(&public, "").unwrap();
+        let unix = ListenAddress::Unix(public.clone());
+        own.bound(vec!["127.0.0.1:8080".parse().unwrap(), unix]);
+        let error = check(&format!("unix:{}", public.display())).unwrap_err();
+        assert!(error.to_string().contains("round and round"), "{error}");
         own.admin(Some(socket));
         for name in ["localhost:8080", "a.localhost:8080", "localhost.:8080"] {
             let error = check(name).unwrap_err();

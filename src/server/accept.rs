@@ -2,17 +2,21 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::workers::Threads;
 use crate::net::plain;
 use crate::proxy::accept::{self, ListenerContext};
+use crate::rt::clock;
 
 /// Where a listener's connections go. Its accept loop runs on a thread of its own, so that a burst of new connections
 /// takes no time from requests.
@@ -23,6 +27,15 @@ pub struct AcceptTarget {
     pub threads: Arc<Threads>,
 }
 
+/// A connection that was just accepted.
+enum AcceptedSocket {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+/// Before the next try, when the process has no descriptor left.
+const SHORTAGE: Duration = Duration::from_millis(50);
+
 #[async_trait]
 impl ServerApp for AcceptTarget {
     async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
@@ -31,7 +44,7 @@ impl ServerApp for AcceptTarget {
                 drop(stream);
                 let socket = TcpStream::from(socket);
                 match socket.peer_addr() {
-                    Ok(peer) => self.hand_over(socket, peer),
+                    Ok(peer) => self.hand_over(AcceptedSocket::Tcp(socket, peer)),
                     // It has nothing to be served.
                     Err(error) => {
                         debug!(%error, "a client was gone before its address could be read")
@@ -52,7 +65,7 @@ impl AcceptTarget {
                 Ok((socket, peer)) => {
                     let nonblocking = socket.set_nonblocking(true);
                     match nonblocking.and_then(|()| socket.set_nodelay(true)) {
-                        Ok(()) => self.hand_over(socket, peer),
+                        Ok(()) => self.hand_over(AcceptedSocket::Tcp(socket, peer)),
                         Err(error) => debug!(%error, "a queued connection is gone"),
                     }
                 }
@@ -63,11 +76,58 @@ impl AcceptTarget {
         }
     }
 
+    /// Accepts from a unix socket until it is told to stop.
+    pub async fn accept_unix(&self, queue: &UnixListener, mut stop: watch::Receiver<bool>) {
+        let queue = queue
+            .try_clone()
+            .and_then(tokio::net::UnixListener::from_std);
+        let queue = match queue {
+            Ok(queue) => queue,
+            Err(error) => {
+                warn!(%error, "a unix socket can't be watched");
+                return;
+            }
+        };
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                accepted = queue.accept() => accepted,
+            };
+            match accepted.and_then(|(socket, _)| socket.into_std()) {
+                Ok(socket) => self.hand_over(AcceptedSocket::Unix(socket)),
+                Err(error) if concerns_one(&error) => {}
+                Err(error) => {
+                    warn!(%error, "a connection can't be accepted");
+                    clock::sleep(SHORTAGE).await;
+                }
+            }
+        }
+    }
+
+    /// Accepts what is still in the queue of a unix socket when the loop has ended.
+    pub fn empty_unix(&self, queue: &UnixListener) {
+        loop {
+            match queue.accept() {
+                Ok((socket, _)) => match socket.set_nonblocking(true) {
+                    Ok(()) => self.hand_over(AcceptedSocket::Unix(socket)),
+                    Err(error) => debug!(%error, "a queued connection is gone"),
+                },
+                Err(error) if concerns_one(&error) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Gives a connection to the thread that will serve it.
-    fn hand_over(&self, socket: TcpStream, peer: SocketAddr) {
+    fn hand_over(&self, socket: AcceptedSocket) {
         let front = self.front.clone();
         self.threads.deal(async move {
-            match plain::tcp(socket) {
+            let (stream, peer) = match socket {
+                AcceptedSocket::Tcp(socket, peer) => (plain::tcp(socket), Some(peer)),
+                AcceptedSocket::Unix(socket) => (plain::unix(socket.into()), None),
+            };
+            match stream {
                 Ok(stream) => accept::receive(&front, stream, peer).await,
                 Err(error) => warn!(%error, "a connection can't be watched"),
             }

@@ -1,7 +1,10 @@
-//! One public address: bound by us, served by Pingora's accept loop, emptied before it closes.
+//! One public address: bound by us, served by Pingora's accept loop (or, on a unix socket, by our own), emptied before it
+//! closes.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,15 +23,15 @@ use tracing::{debug, warn};
 use super::accept::AcceptTarget;
 use super::overlap::{SharedPort, overlap};
 use super::workers::Threads;
-use crate::config;
+use crate::config::{self, ListenAddress};
+use crate::net::unix_socket::{
+    BACKLOG, SocketAccess, SocketFile, SocketRole, UnixSocketError, bind_socket, take_over_socket,
+};
 use crate::proxy::accept::{ListenerContext, ListenerSettings};
 use crate::proxy::data_plane::DataPlane;
 use crate::rt::clock;
 use crate::tls::server::ServerTls;
 use crate::tls::server_files::ServerFiles;
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 4096;
 
 /// After new connections are refused, for handshakes under way to end up in the accept queue.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -42,12 +45,27 @@ pub struct ListenerError {
     remedy: &'static str,
 }
 
+/// A unix socket of ours in messages.
+const LISTENER_SOCKET: SocketRole = SocketRole {
+    name: "listener's socket",
+    key: "[[listener]] address",
+    group_key: "[[listener]] group",
+    shown_by: "",
+};
+
+/// A socket that clients connect to.
+#[derive(Debug)]
+enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
 /// A bound address that nobody serves yet.
 #[derive(Debug)]
 pub struct BoundAddress {
     config: config::ListenerConfig,
-    socket: TcpListener,
-    address: SocketAddr,
+    socket: ListeningSocket,
+    address: ListenAddress,
     /// The supervisor's: it stays open when we close ours.
     inherited: bool,
     /// It does not listen yet.
@@ -57,24 +75,64 @@ pub struct BoundAddress {
 }
 
 impl BoundAddress {
-    /// Binds and listens. Connections queue from here on.
+    /// Binds a unix socket and listens on it. Connections queue from here on.
+    ///
+    /// # Errors
+    /// When the path can't be had: why, and what to do.
+    pub(super) fn bind_unix(
+        config: &config::ListenerConfig,
+        path: &Path,
+    ) -> Result<Self, UnixSocketError> {
+        let bind = match config.reuse_port {
+            true => take_over_socket,
+            false => bind_socket,
+        };
+        let (socket, file) = bind(path, &access(config), &LISTENER_SOCKET)?;
+        Ok(Self::of_unix(config, path, socket, file, false))
+    }
+
+    /// Takes a unix socket that the supervisor has bound. Its file is the supervisor's.
+    pub(super) fn inherit_unix(
+        config: &config::ListenerConfig,
+        path: &Path,
+        socket: UnixListener,
+    ) -> Self {
+        let file = SocketFile::foreign(path.to_owned());
+        Self::of_unix(config, path, socket, file, true)
+    }
+
+    fn of_unix(
+        config: &config::ListenerConfig,
+        path: &Path,
+        socket: UnixListener,
+        file: SocketFile,
+        inherited: bool,
+    ) -> Self {
+        Self {
+            config: config.clone(),
+            socket: ListeningSocket::Unix(socket, file),
+            address: ListenAddress::Unix(path.to_owned()),
+            inherited,
+            waits: false,
+            takes_ipv6_alone: false,
+        }
+    }
+
+    /// Binds a TCP address and listens, so that connections queue from here on. Where addresses of ours overlap that are
+    /// to be closed then, it listens only when it is started: connections that came to it before would be lost with it if
+    /// it is not. Until then `shared` is kept.
     ///
     /// # Errors
     /// When the address can't be had: which, why, and what to do.
-    pub fn bind(config: &config::ListenerConfig) -> Result<Self, ListenerError> {
-        Self::bind_in_place_of(config, false, &[], &mut SharedPort::default())
-    }
-
-    /// The same, where addresses of ours overlap that are to be closed then. In that case it listens only when it is
-    /// started: connections that came to it before would be lost with it if it is not. Until then `shared` is kept.
     pub(super) fn bind_in_place_of(
         config: &config::ListenerConfig,
+        wanted: SocketAddr,
         takes_ipv6_alone: bool,
         leaving: &[&PublicListener],
         shared: &mut SharedPort,
     ) -> Result<Self, ListenerError> {
         let error = |why: std::io::Error| ListenerError {
-            address: config.address,
+            address: wanted,
             remedy: match why.kind() {
                 std::io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
                 std::io::ErrorKind::PermissionDenied => {
@@ -88,10 +146,12 @@ impl BoundAddress {
             why,
         };
         for old in leaving {
-            shared.add(&old.socket).map_err(error)?;
+            if let Some(socket) = old.socket() {
+                shared.add(socket).map_err(error)?;
+            }
         }
         let waits = !leaving.is_empty();
-        let socket = bind(config, takes_ipv6_alone, waits).map_err(error)?;
+        let socket = bind(wanted, config.reuse_port || waits, takes_ipv6_alone).map_err(error)?;
         if !waits {
             socket.listen(BACKLOG).map_err(error)?;
         }
@@ -103,8 +163,8 @@ impl BoundAddress {
         let address = socket.local_addr().map_err(error)?;
         Ok(Self {
             config: config.clone(),
-            socket,
-            address,
+            socket: ListeningSocket::Tcp(socket),
+            address: address.into(),
             inherited: false,
             waits,
             takes_ipv6_alone,
@@ -113,24 +173,20 @@ impl BoundAddress {
 
     /// Takes a socket that the supervisor has bound.
     pub fn inherit(config: &config::ListenerConfig, socket: TcpListener) -> Self {
+        let address = socket.local_addr().map(ListenAddress::from);
         Self {
-            address: socket.local_addr().unwrap_or(config.address),
+            address: address.unwrap_or_else(|_| config.address.clone()),
             config: config.clone(),
-            socket,
+            socket: ListeningSocket::Tcp(socket),
             inherited: true,
             waits: false,
             takes_ipv6_alone: false,
         }
     }
 
-    /// Where it listens, with the real port.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The listening socket.
-    pub fn socket(&self) -> &TcpListener {
-        &self.socket
+    /// The listening socket, if it is one of TCP.
+    pub fn socket(&self) -> Option<&TcpListener> {
+        self.socket.tcp()
     }
 
     /// Serves it on these threads.
@@ -151,24 +207,36 @@ impl BoundAddress {
             front: front.clone(),
             threads: threads.clone(),
         };
-        bound_unsent(&self.socket);
-        if self.waits {
-            SockRef::from(&self.socket).listen(BACKLOG)?;
-        }
-        let key = self.address.to_string();
-        let mut fds = Fds::new();
-        // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
-        fds.add(
-            key.clone(),
-            OwnedFd::from(self.socket.try_clone()?).into_raw_fd(),
-        );
-        let fds = Arc::new(Mutex::new(fds));
-        let mut service = Service::new(key.clone(), door);
-        service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
         let (stop, stopped) = watch::channel(false);
-        let accepting = threads.accept().spawn(async move {
-            service.start_service(Some(fds), stopped, 1).await;
-        });
+        let accepting = match &self.socket {
+            ListeningSocket::Tcp(socket) => {
+                bound_unsent(socket);
+                if self.waits {
+                    SockRef::from(socket).listen(BACKLOG)?;
+                }
+                let key = self.address.to_string();
+                let mut fds = Fds::new();
+                // Pingora takes this descriptor over and closes it; ours stays open until the queue is empty.
+                fds.add(
+                    key.clone(),
+                    OwnedFd::from(socket.try_clone()?).into_raw_fd(),
+                );
+                let fds = Arc::new(Mutex::new(fds));
+                let mut service = Service::new(key.clone(), door);
+                let buffer = L4BufferSettings::unbuffered();
+                service.add_listener(ListenerConfig::tcp(key).l4_buffer(buffer));
+                threads.accept().spawn(async move {
+                    service.start_service(Some(fds), stopped, 1).await;
+                })
+            }
+            // Pingora would set the mode of whatever is at the path by then.
+            ListeningSocket::Unix(socket, _) => {
+                let socket = socket.try_clone()?;
+                threads
+                    .accept()
+                    .spawn(async move { door.accept_unix(&socket, stopped).await })
+            }
+        };
         Ok(PublicListener {
             front,
             threads: threads.clone(),
@@ -202,22 +270,35 @@ fn settings(
     ListenerSettings { listener, tls }
 }
 
-fn bind(
-    config: &config::ListenerConfig,
-    takes_ipv6_alone: bool,
-    shares_port: bool,
-) -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(config.address), Type::STREAM, None)?;
-    if config.address.is_ipv6() {
+/// Who may connect to a unix socket.
+fn access(config: &config::ListenerConfig) -> SocketAccess {
+    SocketAccess {
+        mode: config.mode,
+        group: config.group.clone(),
+    }
+}
+
+impl ListeningSocket {
+    fn tcp(&self) -> Option<&TcpListener> {
+        match self {
+            ListeningSocket::Tcp(socket) => Some(socket),
+            ListeningSocket::Unix(..) => None,
+        }
+    }
+}
+
+fn bind(address: SocketAddr, shares_port: bool, takes_ipv6_alone: bool) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
         // Not what the system's `bindv6only` says.
         socket.set_only_v6(takes_ipv6_alone)?;
     }
     socket.set_reuse_address(true)?;
-    if config.reuse_port || shares_port {
+    if shares_port {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&config.address.into())?;
+    socket.bind(&address.into())?;
     Ok(socket)
 }
 
@@ -244,8 +325,8 @@ fn bound_unsent(_: &TcpListener) {}
 pub struct PublicListener {
     front: Arc<ListenerContext>,
     threads: Arc<Threads>,
-    socket: TcpListener,
-    address: SocketAddr,
+    socket: ListeningSocket,
+    address: ListenAddress,
     inherited: bool,
     takes_ipv6_alone: bool,
     stop: watch::Sender<bool>,
@@ -254,14 +335,14 @@ pub struct PublicListener {
 
 impl PublicListener {
     /// The address as configured.
-    pub fn configured(&self) -> SocketAddr {
-        self.front.settings.load().listener.address
+    pub fn configured(&self) -> ListenAddress {
+        self.front.settings.load().listener.address.clone()
     }
 
     /// Whether it is what this address needs: bound to it, and with or without IPv4 as it is wanted now.
-    pub(super) fn serves(&self, address: SocketAddr, takes_ipv6_alone: bool) -> bool {
+    pub(super) fn serves(&self, address: &ListenAddress, takes_ipv6_alone: bool) -> bool {
         let is_as_wanted = self.inherited || self.takes_ipv6_alone == takes_ipv6_alone;
-        self.configured() == address && is_as_wanted
+        self.configured() == *address && is_as_wanted
     }
 
     /// Its TLS now, if it has any.
@@ -271,23 +352,30 @@ impl PublicListener {
 
     /// Whether a listener on this address would be in its way, and can take its place.
     pub(super) fn makes_way_for(&self, address: SocketAddr) -> bool {
-        !self.inherited && overlap(self.address, address)
+        let own = self.address.tcp().filter(|_| !self.inherited);
+        own.is_some_and(|own| overlap(own, address))
     }
 
     /// Takes other options of the same address. Connections that are there keep theirs.
     pub fn reconfigure(&self, config: config::ListenerConfig, tls: Option<ServerFiles>) {
+        if let ListeningSocket::Unix(_, file) = &self.socket
+            && access(&config) != access(&self.front.settings.load().listener)
+            && let Err(error) = file.set_access(&access(&config), &LISTENER_SOCKET)
+        {
+            warn!("{error}");
+        }
         let new = settings(config, tls, self.tls());
         self.front.settings.store(Arc::new(new));
     }
 
-    /// The listening socket: what is set on it holds for connections that are accepted from now on.
-    pub fn socket(&self) -> &TcpListener {
-        &self.socket
+    /// The listening socket, if it is one of TCP: what is set on it holds for connections that are accepted from now on.
+    pub fn socket(&self) -> Option<&TcpListener> {
+        self.socket.tcp()
     }
 
     /// Where it listens, with the real port.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> ListenAddress {
+        self.address.clone()
     }
 
     /// Stops accepting. Whoever is connected already, accepted or not, is still served.
@@ -296,27 +384,39 @@ impl PublicListener {
             // The queue is the next process's: nothing is reset, as the supervisor keeps the socket. A filter, on
             // the other hand, would stay on it.
             let _ = self.stop.send(true);
-            ended(self.accepting.await, self.address);
+            ended(self.accepting.await, &self.address);
             return;
         }
-        // A connection that the kernel has established but nobody accepted would be reset by the close. So new
-        // ones are turned away first (their SYN is dropped: the client's kernel asks again, and finds whoever
-        // listens then), those in the queue are accepted, and only then is the socket closed.
-        if let Err(error) = drop_syns(&self.socket) {
-            debug!(%error, "can't turn new connections away before closing");
-        }
-        clock::sleep(SETTLE).await;
-        let _ = self.stop.send(true);
-        ended(self.accepting.await, self.address);
         let door = AcceptTarget {
             front: self.front,
             threads: self.threads,
         };
-        door.empty(&self.socket);
+        // A connection that the kernel has established but nobody accepted would be reset by the close. So new
+        // ones are turned away first, those in the queue are accepted, and only then is the socket closed.
+        match self.socket {
+            ListeningSocket::Tcp(socket) => {
+                // Their SYN is dropped: the client's kernel asks again, and finds whoever listens then.
+                if let Err(error) = drop_syns(&socket) {
+                    debug!(%error, "can't turn new connections away before closing");
+                }
+                clock::sleep(SETTLE).await;
+                let _ = self.stop.send(true);
+                ended(self.accepting.await, &self.address);
+                door.empty(&socket);
+            }
+            ListeningSocket::Unix(socket, file) => {
+                // Without its file nobody finds it.
+                drop(file);
+                clock::sleep(SETTLE).await;
+                let _ = self.stop.send(true);
+                ended(self.accepting.await, &self.address);
+                door.empty_unix(&socket);
+            }
+        }
     }
 }
 
-fn ended(accepting: Result<(), tokio::task::JoinError>, address: SocketAddr) {
+fn ended(accepting: Result<(), tokio::task::JoinError>, address: &ListenAddress) {
     if let Err(error) = accepting {
         warn!(%error, %address, "the accept loop ended abnormally");
     }

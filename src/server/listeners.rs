@@ -8,9 +8,10 @@ use thiserror::Error;
 use super::listener::{BoundAddress, ListenerError, PublicListener};
 use super::overlap::SharedPort;
 use super::workers::Threads;
-use crate::config;
+use crate::config::{self, ListenAddress};
 use crate::net::activation::Inherited;
 use crate::net::keepalive::{Keepalive, set_keepalive};
+use crate::net::unix_socket::UnixSocketError;
 use crate::proxy::data_plane::DataPlane;
 use crate::tls::server::told;
 use crate::tls::server_files::ServerFiles;
@@ -38,9 +39,12 @@ pub enum PrepareError {
     /// An address.
     #[error(transparent)]
     Bind(#[from] ListenerError),
+    /// A unix socket.
+    #[error(transparent)]
+    UnixSocket(#[from] UnixSocketError),
     /// The files of `[listener.tls]`.
     #[error("TLS on {0}: {1}")]
-    Tls(SocketAddr, String),
+    Tls(ListenAddress, String),
 }
 
 impl Listeners {
@@ -71,7 +75,8 @@ impl Listeners {
             shared: SharedPort::default(),
         };
         for listener in &config.listeners {
-            let takes_ipv6_alone = config.takes_ipv6_alone(listener.address);
+            let tcp = listener.address.tcp();
+            let takes_ipv6_alone = tcp.is_some_and(|address| config.takes_ipv6_alone(address));
             let mut open = self.open.iter();
             let open = open.find(|open| open.configured() == listener.address);
             let before = open
@@ -80,20 +85,31 @@ impl Listeners {
             let material = listener.tls.as_ref().map(|settings| {
                 ServerFiles::load(settings, listener.http2, before.as_deref()).map_err(|problems| {
                     let all = told(problems.into_iter().map(|(_, problem)| problem));
-                    PrepareError::Tls(listener.address, all)
+                    PrepareError::Tls(listener.address.clone(), all)
                 })
             });
             let material = material.transpose()?;
-            if open.is_some_and(|open| open.serves(listener.address, takes_ipv6_alone)) {
+            if open.is_some_and(|open| open.serves(&listener.address, takes_ipv6_alone)) {
                 change.keep.push((listener.clone(), material));
                 continue;
             }
-            let bound = match self.inherited.tcp(listener.address) {
-                Some(socket) => BoundAddress::inherit(listener, socket),
-                None => {
-                    let leaving = self.leaving(config, listener.address);
-                    let shared = &mut change.shared;
-                    BoundAddress::bind_in_place_of(listener, takes_ipv6_alone, &leaving, shared)?
+            let bound = match &listener.address {
+                ListenAddress::Tcp(address) => match self.inherited.tcp(*address) {
+                    Some(socket) => BoundAddress::inherit(listener, socket),
+                    None => BoundAddress::bind_in_place_of(
+                        listener,
+                        *address,
+                        takes_ipv6_alone,
+                        &self.leaving(config, *address),
+                        &mut change.shared,
+                    )?,
+                },
+                ListenAddress::Unix(path) => {
+                    let name = path.file_name().and_then(|name| name.to_str());
+                    match self.inherited.unix(path, name.unwrap_or_default()) {
+                        Some(socket) => BoundAddress::inherit_unix(listener, path, socket),
+                        None => BoundAddress::bind_unix(listener, path)?,
+                    }
                 }
             };
             change.add.push((bound, material));
@@ -104,8 +120,8 @@ impl Listeners {
     /// Those in the way of a new address that are no longer wanted.
     fn leaving(&self, config: &config::Config, address: SocketAddr) -> Vec<&PublicListener> {
         let is_wanted = |open: &&PublicListener| {
-            let mut wanted = config.listeners.iter().map(|listener| listener.address);
-            wanted.any(|address| open.serves(address, config.takes_ipv6_alone(address)))
+            let mut wanted = config.tcp_listeners();
+            wanted.any(|address| open.serves(&address.into(), config.takes_ipv6_alone(address)))
         };
         let in_the_way = self.open.iter().filter(|open| open.makes_way_for(address));
         in_the_way.filter(|open| !is_wanted(open)).collect()
@@ -129,14 +145,18 @@ impl Listeners {
                 Some(place) => {
                     let (listener, material) = change.keep.swap_remove(place);
                     open.reconfigure(listener, material);
-                    set_keepalive(open.socket(), keepalive);
+                    if let Some(socket) = open.socket() {
+                        set_keepalive(socket, keepalive);
+                    }
                     self.open.push(open);
                 }
                 None => drop.push(open),
             }
         }
         for (bound, material) in change.add {
-            set_keepalive(bound.socket(), keepalive);
+            if let Some(socket) = bound.socket() {
+                set_keepalive(socket, keepalive);
+            }
             let listener = bound.start(&self.threads, &self.plane, material)?;
             self.open.push(listener);
         }
@@ -151,7 +171,7 @@ impl Listeners {
     }
 
     /// Where they listen, with the real ports.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn addresses(&self) -> Vec<ListenAddress> {
         self.open.iter().map(PublicListener::address).collect()
     }
 

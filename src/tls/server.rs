@@ -1,6 +1,5 @@
 //! A listener's TLS at run time, and the set of them.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +12,7 @@ use tracing::{info, warn};
 use super::TlsFileError;
 use super::fingerprint::Files;
 use super::server_files::ServerFiles;
-use crate::config::ListenerTls;
+use crate::config::{ListenAddress, ListenerTls};
 
 /// A listener's TLS.
 pub struct ServerTls {
@@ -60,7 +59,7 @@ impl ServerTls {
     }
 
     /// Looks whether the files have changed, and takes them if they are good. May wait for the disk.
-    pub fn check_files(&self, address: SocketAddr) -> ReloadOutcome {
+    pub fn check_files(&self, address: &ListenAddress) -> ReloadOutcome {
         let mut watched = self.watched.lock();
         if !watched.files.have_changed() {
             return ReloadOutcome::Same;
@@ -119,7 +118,7 @@ impl WatchedListener {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServedCertificate {
     /// The listener.
-    pub listener: SocketAddr,
+    pub listener: ListenAddress,
     /// Names that it is for.
     pub names: Vec<String>,
     /// Its file.
@@ -135,14 +134,14 @@ pub struct ServedCertificate {
 /// All listeners with TLS.
 #[derive(Default)]
 pub struct Inventory {
-    servers: Mutex<Vec<(SocketAddr, Arc<ServerTls>)>>,
+    servers: Mutex<Vec<(ListenAddress, Arc<ServerTls>)>>,
     taken: AtomicU64,
     refused: AtomicU64,
 }
 
 impl Inventory {
     /// These are all.
-    pub fn set(&self, servers: Vec<(SocketAddr, Arc<ServerTls>)>) {
+    pub fn set(&self, servers: Vec<(ListenAddress, Arc<ServerTls>)>) {
         *self.servers.lock() = servers;
     }
 
@@ -157,7 +156,7 @@ impl Inventory {
                     .certificates
                     .iter()
                     .map(|certificate| ServedCertificate {
-                        listener: *listener,
+                        listener: listener.clone(),
                         names: certificate.names.clone(),
                         file: certificate.file.clone(),
                         not_after: certificate.not_after,
@@ -173,7 +172,7 @@ impl Inventory {
     pub fn look(&self) {
         let servers = self.servers.lock().clone();
         for (address, server) in servers {
-            self.note(server.check_files(address));
+            self.note(server.check_files(&address));
         }
     }
 

@@ -246,7 +246,7 @@ impl ProxyProcess for Stage {
         }
     }
 
-    fn listeners(&self) -> Vec<SocketAddr> {
+    fn listeners(&self) -> Vec<config::ListenAddress> {
         vec!["127.0.0.1:41234".parse().unwrap()]
     }
 

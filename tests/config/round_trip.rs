@@ -74,7 +74,7 @@ apps_pools = ["a.B-c_1"]
 path = "/var/log/lameduck/ä.log"
 format = "combined"
 [headers]
-trusted = ["10.0.0.0/8", "fd00::/8", "192.0.2.1"]
+trusted = ["10.0.0.0/8", "fd00::/8", "unix:", "192.0.2.1"]
 x_forwarded = false
 forwarded = true
 via = true
@@ -96,7 +96,9 @@ min_version = "1.3"
 cert = "/tls/c.pem"
 key = "/tls/c.key"
 [[listener]]
-address = "127.0.0.1:0"
+address = "unix:/run/a b.http"
+mode = "0666"
+group = "www-data"
 reuse_port = true
 proxy_protocol = true
 redirect_https = 8443
@@ -239,6 +241,8 @@ pool = "a.B-c_1"
         // No listener has both, and no pool HTTP/2 and the PROXY protocol.
         .filter(|line| *line != "proxy_protocol = \"off\"")
         .filter(|line| !line.starts_with("redirect_https") && !line.starts_with("hsts"))
+        // These are a unix socket's alone.
+        .filter(|line| *line != "mode = \"0660\"" && *line != "group = \"\"")
     {
         assert!(
             !first.lines().any(|other| other == line),

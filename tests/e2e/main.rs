@@ -29,4 +29,5 @@ mod shutdown;
 mod soak;
 mod stuck;
 mod supervisors;
+mod unix_listener;
 mod yardstick;

@@ -179,7 +179,7 @@ async fn a_supervisor_that_is_gone_does_not_matter() {
 
 /// As a supervisor would start it: descriptor 3 is the socket, and the variables say so.
 #[allow(unsafe_code, reason = "std hands down no descriptors")]
-fn activated(config: &Path, socket: &impl AsRawFd, name: &str) -> Command {
+pub fn activated(config: &Path, socket: &impl AsRawFd, name: &str) -> Command {
     let mut command = Command::new("sh");
     let script = "LISTEN_PID=$$ exec \"$0\" run -c \"$1\"";
     command.args(["-c", script]).arg(exe()).arg(config);

@@ -46,6 +46,7 @@ mod shutdown;
 mod threads;
 mod timeouts;
 mod total;
+mod unix_listener;
 mod upgrade;
 mod vanished;
 mod weights;

@@ -8,7 +8,8 @@ mod single;
 
 pub(super) use around::{EmptyIsNone, ListForm, NamedForm, OrAuto, ZeroIsNone, list};
 pub(super) use single::{
-    ByteSize, COUNT, FilePath, HeadSize, ListenAddress, WordChoice, integer, some_time,
+    ByteSize, COUNT, FilePath, HeadSize, ListenAddressForm, TcpAddressForm, WordChoice, integer,
+    some_time,
 };
 
 use super::reader::ValueError;

@@ -4,7 +4,7 @@ use super::{ConfigValue, KeyContext, ValueForm};
 use crate::config::print::{self, text};
 use crate::config::reader::ValueError;
 use crate::config::values::{self, Read};
-use crate::config::{duration, size};
+use crate::config::{ListenAddress, duration, size};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -241,9 +241,9 @@ impl ValueForm<Option<PathBuf>> for FilePath {
 }
 
 /// An IP address and a port to listen on.
-pub(in crate::config) struct ListenAddress;
+pub(in crate::config) struct TcpAddressForm;
 
-impl ValueForm<SocketAddr> for ListenAddress {
+impl ValueForm<SocketAddr> for TcpAddressForm {
     fn name(&self) -> String {
         "IP address and port".into()
     }
@@ -253,6 +253,27 @@ impl ValueForm<SocketAddr> for ListenAddress {
     }
 
     fn print(&self, value: &SocketAddr) -> String {
+        text(&value.to_string())
+    }
+
+    fn is_public(&self) -> bool {
+        true
+    }
+}
+
+/// An IP address and a port to listen on, or a unix socket.
+pub(in crate::config) struct ListenAddressForm;
+
+impl ValueForm<ListenAddress> for ListenAddressForm {
+    fn name(&self) -> String {
+        "IP address and port, or unix socket".into()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<ListenAddress> {
+        values::listen_address(key.name, value)
+    }
+
+    fn print(&self, value: &ListenAddress) -> String {
         text(&value.to_string())
     }
 

@@ -3,7 +3,7 @@
 use crate::config::address::MAX_UNIX_PATH;
 use crate::config::declare::section;
 use crate::config::forms::{
-    CustomForm, EmptyIsNone, FilePath, KeyContext, ListenAddress, custom, list,
+    CustomForm, EmptyIsNone, FilePath, KeyContext, TcpAddressForm, custom, list,
 };
 use crate::config::print;
 use crate::config::values::{Read, file_path, quoted, text, wrong};
@@ -26,12 +26,12 @@ section! {
         group: Option<String> = "", group_name();
         /// TCP address of the whole API. Without `token_file` it is read-only, and off loopback it serves `/-/*` only.
         /// `""`: none.
-        http: Option<SocketAddr> = "127.0.0.1:9901", EmptyIsNone("127.0.0.1:9901", ListenAddress);
+        http: Option<SocketAddr> = "127.0.0.1:9901", EmptyIsNone("127.0.0.1:9901", TcpAddressForm);
         /// File with the bearer token that changes over TCP need (and, off loopback, everything but `/-/*`). `""`:
         /// none.
         token_file: Option<PathBuf> = "", FilePath;
         /// TCP address for `/-/*` and `/metrics` only: for a kubelet, a load balancer, Prometheus. `""`: none.
-        probes: Option<SocketAddr> = "", EmptyIsNone("127.0.0.1:9901", ListenAddress);
+        probes: Option<SocketAddr> = "", EmptyIsNone("127.0.0.1:9901", TcpAddressForm);
         /// Names by which clients may ask `http` (the `Host` of their requests), beside its own addresses and
         /// `localhost`: against web pages that make their own name point here (DNS rebinding).
         ///
@@ -78,7 +78,7 @@ fn read_socket(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<PathBuf
 }
 
 /// Permissions of a file.
-fn file_mode() -> CustomForm<u32> {
+pub(super) fn file_mode() -> CustomForm<u32> {
     custom("text, octal", read_mode, |mode| {
         print::text(&format!("{mode:04o}"))
     })
@@ -101,7 +101,7 @@ fn read_mode(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<u32> {
 }
 
 /// The name of a group of users; `""` is none.
-fn group_name() -> CustomForm<Option<String>> {
+pub(super) fn group_name() -> CustomForm<Option<String>> {
     custom("text", read_group, |group| print::maybe(group.as_ref())).public()
 }
 

@@ -14,9 +14,9 @@ section! {
     [headers]
     #[derive(Debug, Clone, PartialEq)]
     pub struct Headers {
-        /// Clients whose own `X-Forwarded-*` and `Forwarded` are kept and added to, such as `["10.0.0.0/8"]`. Everybody
-        /// else's are replaced.
-        trusted: Vec<IpNet> = [], networks();
+        /// Clients whose own `X-Forwarded-*` and `Forwarded` are kept and added to, such as `["10.0.0.0/8"]`; `"unix:"`:
+        /// whoever comes by a unix socket. Everybody else's are replaced.
+        trusted: Vec<TrustedClient> = [], list("list of networks", "[\"10.0.0.0/8\"]", custom("network", read_trusted, print_trusted).public());
         /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`.
         x_forwarded: bool = true;
         /// `Forwarded` (RFC 7239).
@@ -32,9 +32,55 @@ impl Headers {
     /// Whether what this address says of others is believed.
     pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.trusted
-            .iter()
-            .any(|network| network.contains(&address))
+        self.trusted.iter().any(|trusted| match trusted {
+            TrustedClient::Network(network) => network.contains(&address),
+            TrustedClient::Unix => false,
+        })
+    }
+
+    /// Whether what comes by a unix socket is believed.
+    pub fn trusts_unix(&self) -> bool {
+        self.trusted.contains(&TrustedClient::Unix)
+    }
+}
+
+/// Clients that are believed what they say of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrustedClient {
+    /// Those of a network.
+    Network(IpNet),
+    /// Those of unix sockets, whose files say who may connect.
+    Unix,
+}
+
+impl From<IpNet> for TrustedClient {
+    fn from(network: IpNet) -> Self {
+        TrustedClient::Network(network)
+    }
+}
+
+/// How those of unix sockets are written.
+const UNIX: &str = "unix:";
+
+fn read_trusted(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<TrustedClient> {
+    match value {
+        DeValue::String(text) if text == UNIX => Ok(TrustedClient::Unix),
+        DeValue::String(text) if text.starts_with(UNIX) => Err(ValueError::new(
+            format!(
+                "`{}` has {}: a client of a unix socket has no path",
+                key.name,
+                quoted(text)
+            ),
+            "write \"unix:\" for all who come by a unix socket; the file's `mode` and `group` say who can",
+        )),
+        value => read_network(key, value).map(TrustedClient::Network),
+    }
+}
+
+fn print_trusted(trusted: &TrustedClient) -> String {
+    match trusted {
+        TrustedClient::Network(network) => print_network(network),
+        TrustedClient::Unix => print::text(UNIX),
     }
 }
 

@@ -1,11 +1,12 @@
 //! `[[listener]]`.
 
 use super::ListenerTls;
+use super::admin::{file_mode, group_name};
+use crate::config::ListenAddress;
 use crate::config::declare::section;
-use crate::config::forms::{ListenAddress, custom};
+use crate::config::forms::{ListenAddressForm, custom};
 use crate::config::listener::{print_redirect, read_redirect};
 use crate::config::section_traits::ConfigSection as _;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 section! {
@@ -13,10 +14,15 @@ section! {
     [[listener]]
     #[derive(Debug, Clone, PartialEq)]
     pub struct ListenerConfig {
-        /// Where to listen. Port 0: any free one.
+        /// Where to listen: `IP:port`, `[v6]:port`, or `unix:/path` with the whole path. Port 0: any free one.
         #[no_default(needed)]
-        address: SocketAddr = "0.0.0.0:8080", ListenAddress;
-        /// `SO_REUSEPORT`: a second lameduck may listen on the same address and take over. A change needs a restart.
+        address: ListenAddress = "0.0.0.0:8080", ListenAddressForm;
+        /// Permissions of a unix socket: who may write to it may connect. `"0666"`: everybody on this machine.
+        mode: u32 = "0660", file_mode();
+        /// Group of a unix socket, such as that of the proxy in front. `""`: lameduck's own.
+        group: Option<String> = "", group_name();
+        /// `SO_REUSEPORT`: a second lameduck may listen on the same address and take over (on a unix socket, whoever
+        /// starts last). A change needs a restart.
         #[needs(restart)]
         reuse_port: bool = false;
         /// HTTP/2. With TLS it is offered to clients that can (ALPN), and `true` by default; without TLS it is for
@@ -44,9 +50,9 @@ section! {
 
 impl ListenerConfig {
     /// A listener on this address, everything else at its default: HTTP/1 without TLS.
-    pub fn on(address: SocketAddr) -> Self {
+    pub fn on(address: impl Into<ListenAddress>) -> Self {
         ListenerConfig {
-            address,
+            address: address.into(),
             ..ListenerConfig::unwritten().clone()
         }
     }

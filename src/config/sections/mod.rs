@@ -24,7 +24,7 @@ pub use access_log::{AccessLogConfig, LogFormat, LogSink};
 pub use admin::AdminConfig;
 pub use compression::{CompressionAlgorithm, CompressionConfig};
 pub use drain::DrainConfig;
-pub use headers::Headers;
+pub use headers::{Headers, TrustedClient};
 pub use health::{HealthCheck, HealthConfig};
 pub use hold::{Hold, OnEmptyConfig};
 pub use listener::ListenerConfig;

@@ -47,8 +47,8 @@ impl Drop for ConnectionGuard<'_> {
     }
 }
 
-/// Serves a connection that a listener has accepted, until it ends.
-pub async fn receive(front: &ListenerContext, stream: Stream, peer: SocketAddr) {
+/// Serves a connection that a listener has accepted, until it ends. `peer`: `None` where it came by a unix socket.
+pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<SocketAddr>) {
     let plane = &front.plane;
     let config = plane.registry.snapshot().config.clone();
     let interrupt = plane.clients.join();
@@ -113,11 +113,15 @@ async fn either(
 fn admit<'a>(
     plane: &'a DataPlane,
     limits: &config::ServerConfig,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
 ) -> Result<(ServedConnection<'a>, Option<OneOf<'a>>), ClientRefusal> {
     let Some(served) = plane.admit(limits) else {
         let refusal = ClientRefusal::limited(Limit::Connections, 503, "too many connections");
         return Err(refusal);
+    };
+    // All who come by a unix socket would count as one: the proxy in front has bounds of its own.
+    let Some(address) = address else {
+        return Ok((served, None));
     };
     match limits.max_connections_per_client {
         0 => Ok((served, None)),

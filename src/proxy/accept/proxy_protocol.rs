@@ -28,7 +28,7 @@ const UNTRUSTED: &str = "PROXY protocol from an address that is not in [headers]
 pub async fn introduced(
     plane: &DataPlane,
     stream: Stream,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     interrupt: &Interrupt,
     config: &Config,
 ) -> Option<(Stream, ClientInfo)> {
@@ -60,7 +60,7 @@ pub async fn introduced(
     };
     let stream = rewound(stream, &seen[found.len..]);
     let origin = match found.source {
-        ProxiedSource::Client(address) => ClientInfo::new(address, &config.headers),
+        ProxiedSource::Client(address) => ClientInfo::new(Some(address), &config.headers),
         ProxiedSource::Local => origin,
         // It comes for somebody whom nobody knows, so nothing that it says of itself is believed.
         ProxiedSource::Unknown => ClientInfo {

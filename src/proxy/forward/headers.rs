@@ -232,20 +232,15 @@ fn copy_fields(
 fn x_forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
     let said = if edit.trusted { head.kinds } else { 0 };
     out.extend_from_slice(b"X-Forwarded-For: ");
+    let chain = out.len();
     if said & FieldKind::XForwardedFor.bit() != 0 {
         join(out, buf, head, FieldKind::XForwardedFor);
     }
-    put(
-        out,
-        &[
-            if edit.client_ip.is_empty() {
-                b"unknown"
-            } else {
-                edit.client_ip.as_bytes()
-            },
-            b"\r\n",
-        ],
-    );
+    let client = match edit.client_ip.as_bytes() {
+        [] => nobody(out, chain, b"unknown"),
+        ip => ip,
+    };
+    put(out, &[client, b"\r\n"]);
     if said & FieldKind::XForwardedProto.bit() == 0 {
         put(
             out,
@@ -263,12 +258,19 @@ fn x_forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &Request
 /// `Forwarded` (RFC 7239 §4); an IPv6 address is bracketed and quoted (§6).
 fn forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEdit<'_>) {
     out.extend_from_slice(b"Forwarded: ");
+    let chain = out.len();
     if edit.trusted && head.kinds & FieldKind::Forwarded.bit() != 0 {
         join(out, buf, head, FieldKind::Forwarded);
     }
     let client = edit.client_ip.as_bytes();
     match client {
-        [] => out.extend_from_slice(b"for=unknown"),
+        [] => match nobody(out, chain, b"for=unknown") {
+            [] => {
+                out.extend_from_slice(b"\r\n");
+                return;
+            }
+            unknown => out.extend_from_slice(unknown),
+        },
         _ if client.contains(&b':') => put(out, &[b"for=\"[", client, b"]\""]),
         _ => put(out, &[b"for=", client]),
     }
@@ -277,6 +279,17 @@ fn forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEd
         put(out, &[b";host=\"", head.authority.of(buf), b"\""]);
     }
     put(out, &[b";proto=", edit.scheme.as_bytes(), b"\r\n"]);
+}
+
+/// What a client without an address adds to a chain that begins at `chain`: nothing, where a trusted one has said already
+/// who it comes for, since whoever reads a chain from its end would stop at an unknown one.
+#[cold]
+fn nobody<'a>(out: &mut Vec<u8>, chain: usize, unknown: &'a [u8]) -> &'a [u8] {
+    if out.len() == chain {
+        return unknown;
+    }
+    out.truncate(out.len() - b", ".len());
+    &[]
 }
 
 /// The values of all fields of a kind as the start of one list, each followed by a comma.

@@ -95,11 +95,9 @@ impl Transaction<'_> {
         let plane = self.plane;
         let wanted = settings.proxy_protocol != ProxyProtocol::Off;
         let behalf = ProxiedAddrs {
-            client: self
-                .client
-                .origin
-                .known
-                .then_some(self.client.origin.address),
+            client: (self.client.origin.known)
+                .then_some(self.client.origin.address)
+                .flatten(),
             local: wanted.then(|| local_address(&self.client.stream)).flatten(),
         };
         let mut connecting = pin!(async move {

@@ -269,7 +269,7 @@ impl Transaction<'_> {
         let host = changes.and_then(PreparedChanges::host);
         let edit = RequestEdit {
             policy: &self.config.headers,
-            client_ip: &self.client.origin.ip,
+            client_ip: self.client.origin.forwarded_ip(),
             trusted: self.client.origin.trusted,
             scheme: self.client.origin.scheme,
             identity: self.client.origin.identity.as_deref().unwrap_or_default(),

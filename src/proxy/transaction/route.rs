@@ -139,12 +139,10 @@ pub(super) fn client_address(
     head: &RequestHead,
     client: &ClientInfo,
 ) -> Option<IpAddr> {
-    if !client.known {
-        return None;
-    }
-    let own = client.address.ip().to_canonical();
     let told = client
         .trusted
         .then(|| forwarded::client(buffer, head, |address| headers.trusts(address)));
-    Some(told.flatten().unwrap_or(own))
+    let own = client.address.filter(|_| client.known);
+    told.flatten()
+        .or_else(|| own.map(|own| own.ip().to_canonical()))
 }
