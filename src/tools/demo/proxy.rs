@@ -176,15 +176,16 @@ impl DemoProxy {
     async fn listener(&self) -> Result<SocketAddr> {
         #[derive(serde::Deserialize)]
         struct DemoListener {
-            address: SocketAddr,
+            address: String,
         }
         let answer = admin::call(&self.socket, "GET", "/v1/listeners", None).await?;
         let listeners: Vec<DemoListener> =
             serde_json::from_value(answer).context("GET /v1/listeners")?;
-        Ok(listeners
-            .first()
-            .context("the proxy has no listener")?
-            .address)
+        // One on a unix socket has no port to be told.
+        let mut addresses = listeners.iter().map(|listener| listener.address.parse());
+        addresses
+            .find_map(Result::ok)
+            .context("the proxy has no TCP listener")
     }
 
     /// Where clients connect.
