@@ -178,7 +178,7 @@ fn every_example_works_without_a_warning() {
     let files = files("config");
     assert_eq!(
         files.len(),
-        7,
+        8,
         "an example was added or lost: adjust the number, and docs/configuration.md"
     );
     let doc = std::fs::read_to_string(DOC).unwrap();
@@ -200,6 +200,13 @@ fn with_certificates(path: &Path) -> (tempfile::TempDir, PathBuf) {
     let copy = dir.path().join(path.file_name().unwrap());
     let here = dir.path().to_str().unwrap();
     std::fs::write(&copy, text.replace(TLS, here)).unwrap();
+    // What it includes stands in a directory of its name.
+    let included = path.with_extension("d");
+    for file in std::fs::read_dir(&included).into_iter().flatten() {
+        let (file, beside) = (file.unwrap().path(), copy.with_extension("d"));
+        std::fs::create_dir_all(&beside).unwrap();
+        std::fs::copy(&file, beside.join(file.file_name().unwrap())).unwrap();
+    }
     for listener in parse(path.to_str().unwrap(), &text)
         .unwrap()
         .config
