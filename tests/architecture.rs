@@ -36,7 +36,7 @@ const STRANGERS: [(&str, &[&str]); 5] = [
 ];
 
 /// A request's way through `src/proxy`, from its end to its beginning: each station knows those before it in this list.
-const STATIONS: [&str; 17] = [
+const STATIONS: [&str; 18] = [
     "memory",
     "buffer",
     "error_response",
