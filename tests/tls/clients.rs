@@ -1,5 +1,6 @@
 //! Clients' certificates, and what the app learns of them.
 
+use lameduck::tools::demo::admin;
 use rcgen::{DnType, SanType};
 
 use super::rig::{Rig, ask, connect, fetch, until};
@@ -158,4 +159,69 @@ async fn whoever_is_revoked_is_refused_at_once() {
     revoked(&Authority::new("another authority").revoke(&[], 4000));
     rig.reload().await.unwrap();
     assert!(fetch(&rig, of(9)).await.is_err());
+}
+
+/// A route's demand is met by the connection's own handshake, and by nothing that a client says.
+#[tokio::test]
+async fn route_lets_in_only_the_certificates_that_it_names() {
+    let routes = "[[listener]]\naddress = \"127.0.0.1:0\"\n\
+        [[route]]\npool = \"app\"\n\
+        [[route]]\npath_prefix = \"/any\"\npool = \"app\"\nclient_certificate = \"required\"\n\
+        [[route]]\npath_prefix = \"/ops\"\npool = \"app\"\n\
+        client_certificate = { subject = \"CN=ops,O=Example\", san = [\"DNS:ops.example\", \"URI:spiffe://a/ops\"] }\n";
+    let rig = Rig::new(&format!("{OPTIONAL}\n{routes}")).await;
+    let named = |name: &str, san: &str| {
+        rig.authority.sign_as(&[san], |params| {
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            let names = [
+                (DnType::OrganizationName, "Example"),
+                (DnType::CommonName, name),
+            ];
+            for (kind, name) in names {
+                params.distinguished_name.push(kind, name);
+            }
+        })
+    };
+    let ops = named("ops", "ops.example");
+    let (other_name, other_host) = (named("dev", "ops.example"), named("ops", "dev.example"));
+    let forged =
+        "X-Client-Cert-Subject: CN=ops,O=Example\r\nX-Client-Cert-San: DNS:ops.example\r\n";
+    for (client, any, inner) in [
+        (shows(&ops), 200, 200),
+        (shows(&other_name), 200, 403),
+        (shows(&other_host), 200, 403),
+        (Client::default(), 403, 403),
+    ] {
+        let config = client.config(&rig.authority);
+        for (path, expected) in [
+            ("/", 200),
+            ("/any", any),
+            ("/ops/x", inner),
+            ("//ops", inner),
+        ] {
+            let mut stream = connect(rig.address(), "localhost", config.clone())
+                .await
+                .unwrap();
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: localhost\r\n{forged}Connection: close\r\n\r\n"
+            );
+            let answer = ask(&mut stream, &request).await.unwrap();
+            let status = answer.get(9..12).unwrap_or_default();
+            assert_eq!(status, expected.to_string(), "{path}: {answer}");
+        }
+    }
+    // Without TLS there is no handshake to look at.
+    let listeners = admin::call(rig.proxy.socket(), "GET", "/v1/listeners", None)
+        .await
+        .unwrap();
+    let addresses = listeners.as_array().unwrap().iter();
+    let mut plain = addresses.map(|listener| listener["address"].as_str().unwrap());
+    let plain = plain.find(|address| *address != rig.address().to_string());
+    let mut stream = tokio::net::TcpStream::connect(plain.unwrap())
+        .await
+        .unwrap();
+    let request =
+        format!("GET /any HTTP/1.1\r\nHost: localhost\r\n{forged}Connection: close\r\n\r\n");
+    let answer = ask(&mut stream, &request).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
 }

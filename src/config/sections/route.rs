@@ -64,8 +64,8 @@ section! {
         allow: Vec<IpNet> = [], networks();
         /// Clients in these networks get 403, those of `allow` too.
         deny: Vec<IpNet> = [], networks();
-        /// Requests of one client that are served at once; the others get 429. `0`: no limit. A table counts by
-        /// [another key](limits.md#limits-of-a-route).
+        /// Requests of one client that are served at once; the others get 429. `0`: no limit. A table
+        /// counts by another `key`, as `rate` does.
         connections: Option<ConnectionLimit> = 0, ConnectionForm;
         /// `"required"`: only clients that have shown a certificate of the listener's `client_ca`; the others get 403. A
         /// table says [which ones](limits.md#client-certificates).

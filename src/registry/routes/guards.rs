@@ -90,7 +90,7 @@ mod tests {
     fn limit_is_the_same_after_a_reload_that_leaves_it_alone() {
         let parse = |text: &str| {
             let text = format!(
-                "[[pool]]\nname = \"app\"\n[[pool.backend]]\naddress = \"127.0.0.1:1\"\n[[route]]\npool = \"app\"\n{text}"
+                "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"app\"\n[[pool.backend]]\naddress = \"127.0.0.1:1\"\n[[route]]\npool = \"app\"\n{text}"
             );
             let loaded = crate::config::parse("x.toml", &text);
             let config = loaded.unwrap_or_else(|error| panic!("{error}")).config;
