@@ -13,7 +13,8 @@ use crate::config::health::is_token;
 use crate::config::print;
 use crate::config::reader::{ConfigFindings, ValueError, describe};
 use crate::config::values::{Read, integer, quoted, text, wrong};
-use crate::config::{ClientAuth, Config, Route};
+use crate::config::section_traits::ConfigSection as _;
+use crate::config::{ClientAuth, Config, Route, RouteAuth};
 
 /// So many requests in each second, minute or hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -602,7 +603,8 @@ fn auth(route: &Route, i: usize, f: &mut ConfigFindings) {
     if !f.sound(&[&at("basic"), &at("forward")]) {
         return;
     }
-    let of_other: &[&str] = match (&auth.basic, &auth.forward) {
+    let usual = RouteAuth::unwritten();
+    let of_other: &[(&str, bool)] = match (&auth.basic, &auth.forward) {
         (None, None) => {
             f.error(
                 f.place(&format!("route[{i}].auth")),
@@ -621,15 +623,22 @@ fn auth(route: &Route, i: usize, f: &mut ConfigFindings) {
             .also(first, "the other one");
             return;
         }
-        (Some(_), None) => &["copy", "timeout"],
-        (None, Some(_)) => &["realm", "user_header", "keep_authorization"],
+        (Some(_), None) => &[
+            ("copy", auth.copy != usual.copy),
+            ("timeout", auth.timeout != usual.timeout),
+        ],
+        (None, Some(_)) => &[
+            ("realm", auth.realm != usual.realm),
+            ("user_header", auth.user_header != usual.user_header),
+            ("keep_authorization", auth.keep_authorization),
+        ],
     };
     let (one, other) = match auth.basic {
         Some(_) => ("basic", "forward"),
         None => ("forward", "basic"),
     };
-    for key in of_other {
-        if f.written(&at(key)) {
+    for (key, is_unusual) in of_other {
+        if *is_unusual && f.written(&at(key)) {
             f.error(
                 f.place(&at(key)),
                 format!("`{key}` goes with `{other}`, and this is `{one}`"),
