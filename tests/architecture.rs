@@ -36,7 +36,7 @@ const STRANGERS: [(&str, &[&str]); 5] = [
 ];
 
 /// A request's way through `src/proxy`, from its end to its beginning: each station knows those before it in this list.
-const STATIONS: [&str; 18] = [
+const STATIONS: [&str; 19] = [
     "memory",
     "buffer",
     "error_response",
@@ -51,6 +51,8 @@ const STATIONS: [&str; 18] = [
     "data_plane",
     "client",
     "forward",
+    "files",
+    "error_pages",
     "upstream",
     "transaction",
     "connection",

@@ -45,6 +45,7 @@ fn check(config: &mut Config, f: &mut ConfigFindings) {
     }
     upstream_tls(&mut config.pools, f);
     users(&mut config.routes, f);
+    super::check_files::check(config, f);
 }
 
 /// Reads the files of users.

@@ -28,6 +28,8 @@ pub(super) fn config(config: &Config, f: &mut ConfigFindings) {
     if let Some(compression) = &config.compression {
         validate_compression(compression, f);
     }
+    super::files::validate(config, f);
+    super::error_pages::validate(config, f);
 }
 
 fn server(server: &ServerConfig, f: &mut ConfigFindings) {
@@ -202,7 +204,8 @@ fn listeners(config: &Config, f: &mut ConfigFindings) {
 }
 
 fn pools(config: &Config, f: &mut ConfigFindings) {
-    if config.pools.is_empty() && f.sound(&["pool"]) {
+    let has_answer = config.routes.iter().any(Route::answers_itself);
+    if config.pools.is_empty() && !has_answer && f.sound(&["pool"]) {
         f.error(
             None,
             "there is no [[pool]]: requests would have nowhere to go",

@@ -12,6 +12,7 @@ pub mod budget;
 mod closing;
 pub mod drain;
 pub mod event;
+pub mod files;
 mod health;
 pub mod hold;
 pub mod launch;

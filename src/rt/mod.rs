@@ -14,6 +14,7 @@ pub mod files;
 pub mod groups;
 pub mod output;
 pub mod panics;
+pub mod rooted;
 pub mod shutdown_signal;
 pub mod syscall;
 pub mod vitals;

@@ -40,6 +40,10 @@ scheme = \"https\"
 [[route]]
 path = \"/a\"
 [route.respond]
+[[route]]
+path = \"/f\"
+[route.files]
+root = \"x\"
 [compression]\n";
     let printed = print(&parse("x.toml", minimal).unwrap().config);
     let mut keys = 0;
@@ -274,7 +278,7 @@ fn the_annotated_example_shows_every_key_with_its_default() {
 }
 
 /// Sections that are an action of a route, of which it has one.
-const OTHER_ACTIONS: [&str; 2] = ["[route.redirect]", "[route.respond]"];
+const OTHER_ACTIONS: [&str; 3] = ["[route.redirect]", "[route.respond]", "[route.files]"];
 
 /// The example with a route that leads to a pool, and does nothing else.
 fn without_other_actions(text: &str) -> String {

@@ -58,6 +58,7 @@ max_uri = "4KiB"
 max_body = 1000001
 max_memory = "100MiB"
 max_memory_per_connection = "1MiB"
+error_pages = { "5xx" = "/e/5xx.html", "404" = "/e/404.html" }
 [admin]
 socket = "/tmp/with\\backslash\u0022.sock"
 mode = "0600"
@@ -217,6 +218,23 @@ respond = { status = 404, body = "a\n{{}}{path}", type = "text/x" }
 [[route]]
 host = "[::1]"
 pool = "a.B-c_1"
+[[route]]
+path = "/shop"
+pool = "tcp"
+intercept = true
+error_pages = { "503" = "/e/503.html" }
+[[route]]
+path_prefix = "/static"
+[route.files]
+root = "/srv/www"
+index = []
+try = ["{path}", "/a{path}.html", "{path}/", "/b/", "/index.html", "=410"]
+precompressed = true
+cache = { "/assets/*" = "immutable", "*.html" = "no-cache", "x" = "no-store", "*" = "1h", "y" = "" }
+hidden = true
+[[route]]
+path_prefix = "/other"
+files = { root = "/srv/other", cache = "30d" }
 "#;
     let config = parse("x.toml", text)
         .unwrap_or_else(|error| panic!("{error}"))

@@ -156,7 +156,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
 }
 
 /// The keys of which a route has one.
-const ACTIONS: [&str; 3] = ["pool", "redirect", "respond"];
+const ACTIONS: [&str; 4] = ["pool", "redirect", "respond", "files"];
 
 /// A route does one thing with its requests.
 fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
@@ -169,7 +169,7 @@ fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
             f.error(
                 f.place(&format!("route[{i}]")),
                 "a route without an action: nobody answers its requests",
-                "add `pool` with the name of a pool, `redirect` or `respond`",
+                "add `pool` with the name of a pool, `redirect`, `respond` or `files`",
             );
         }
         [_] => {}

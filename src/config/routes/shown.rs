@@ -1,7 +1,7 @@
 //! A route as others see it: what it asks for, and how people are told of it.
 
 use super::conditions::{FieldMatch, TextMatch};
-use crate::config::Route;
+use crate::config::{ErrorPages, Route};
 use ipnet::IpNet;
 use std::fmt::{self, Write as _};
 
@@ -62,6 +62,9 @@ impl Route {
             retry: None,
             hold: None,
             compression: true,
+            error_pages: ErrorPages::default(),
+            intercept: false,
+            files: None,
         }
     }
 
@@ -91,19 +94,26 @@ impl Route {
             ("pool", self.pool.is_some()),
             ("redirect", self.redirect.is_some()),
             ("respond", self.respond.is_some()),
+            ("files", self.files.is_some()),
         ];
         let mut written = written.to_vec();
         written.retain(|(_, is_written)| *is_written);
         written.into_iter().map(|(key, _)| key).collect()
     }
 
+    /// Whether lameduck answers its requests, without a pool.
+    pub(in crate::config) fn answers_itself(&self) -> bool {
+        self.pool.is_none() && !self.actions().is_empty()
+    }
+
     /// Its action, in a word or two: `pool app`.
     pub fn shown_action(&self) -> String {
-        match (&self.pool, &self.redirect, &self.respond) {
-            (Some(pool), _, _) => format!("pool {pool}"),
-            (None, Some(redirect), _) => format!("a redirect ({})", redirect.status),
-            (None, None, Some(respond)) => format!("a fixed answer ({})", respond.status),
-            (None, None, None) => "nothing".into(),
+        match (&self.pool, &self.redirect, &self.respond, &self.files) {
+            (Some(pool), ..) => format!("pool {pool}"),
+            (None, Some(redirect), ..) => format!("a redirect ({})", redirect.status),
+            (None, None, Some(respond), _) => format!("a fixed answer ({})", respond.status),
+            (None, None, None, Some(files)) => format!("files of {}", files.root.display()),
+            (None, None, None, None) => "nothing".into(),
         }
     }
 
@@ -122,6 +132,8 @@ impl Route {
             && self.clients.is_empty()
             && self.compression
             && !has_conditions
+            && self.error_pages.is_empty()
+            && !self.intercept
     }
 
     /// What it asks for besides its host.

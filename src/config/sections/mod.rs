@@ -4,6 +4,7 @@ mod access_log;
 mod admin;
 mod compression;
 mod drain;
+mod files;
 mod headers;
 mod health;
 mod hold;
@@ -24,6 +25,7 @@ pub use access_log::{AccessLogConfig, LogFormat, LogSink};
 pub use admin::AdminConfig;
 pub use compression::{CompressionAlgorithm, CompressionConfig};
 pub use drain::DrainConfig;
+pub use files::FilesAction;
 pub use headers::{Headers, TrustedClient};
 pub use health::{HealthCheck, HealthConfig};
 pub use hold::{Hold, OnEmptyConfig};
@@ -110,5 +112,6 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         RouteAuth::section(),
         RouteRetry::section(),
         RouteHold::section(),
+        FilesAction::section(),
     ]
 }

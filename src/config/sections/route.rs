@@ -1,11 +1,13 @@
 //! `[[route]]`.
 
 use super::compression::read_route_switch;
+use super::files::FilesAction;
 use super::headers::networks;
 use super::pool::name;
 use super::route_guards::{RouteAuth, RouteHold, RouteRate, RouteRetry};
 use super::{RedirectAction, RequestHeaderRules, RespondAction, ResponseHeaderRules};
 use crate::config::declare::section;
+use crate::config::error_pages::{ErrorPages, PageTable};
 use crate::config::forms::{ByteSize, EmptyIsNone, OrAuto, custom, integer, list, some_time};
 use crate::config::print;
 use crate::config::routes::{
@@ -81,12 +83,20 @@ section! {
         /// Whether its answers are compressed, where `[compression]` is written. `false` where an answer has a secret
         /// beside what the client has sent ([BREACH](compression.md#secrets)).
         compression: bool = true, custom("true or false", read_route_switch, bool::to_string);
+        /// Pages for browsers in the place of lameduck's own errors: files by status or class, such as `"502"` or `"5xx"`.
+        /// What a route has no page for gets that of `[server]`. See [error pages](error-pages.md).
+        error_pages: ErrorPages = {}, PageTable;
+        /// Whether the app's answers get these pages, too, and those of `[server]`: what it has sent of such an answer is
+        /// thrown away.
+        intercept: bool = false;
     }
     sections {
         /// `[route.redirect]`; `None`: it has another action.
         redirect: Option<RedirectAction>;
         /// `[route.respond]`; `None`: it has another action.
         respond: Option<RespondAction>;
+        /// `[route.files]`; `None`: it has another action.
+        files: Option<FilesAction>;
         /// `[route.request_headers]`; `None`: requests keep theirs.
         request_headers: Option<RequestHeaderRules>;
         /// `[route.response_headers]`; `None`: answers keep theirs.

@@ -1,6 +1,7 @@
 //! `[server]`.
 
 use crate::config::declare::section;
+use crate::config::error_pages::{ErrorPages, PageTable};
 use crate::config::forms::{
     ByteSize, COUNT, FilePath, HeadSize, NamedForm, OrAuto, ZeroIsNone, integer, some_time,
 };
@@ -92,6 +93,9 @@ section! {
         ///
         /// In bytes.
         max_memory_per_connection: u64 = "512KiB", ByteSize;
+        /// Pages for browsers in the place of lameduck's own errors: files by status or class, such as `"502"` or `"5xx"`.
+        /// Routes may have others. See [error pages](error-pages.md).
+        error_pages: ErrorPages = {}, PageTable;
     }
 }
 

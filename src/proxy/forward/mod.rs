@@ -75,12 +75,30 @@ pub struct ForwardParams<'a> {
     pub server: &'a config::ServerConfig,
     /// How long the backend may be silent.
     pub read_timeout: Duration,
+    /// The answers that the client does not get, if a route says so.
+    pub intercept: Option<InterceptedAnswers<'a>>,
     /// When `total_timeout` is over, if there is one.
     pub ends: Option<Time>,
     /// What the route changes of the answer's head.
     pub changes: Option<ChangedFields<'a>>,
     /// How the answer may be compressed.
     pub compression: Option<&'a config::CompressionConfig>,
+}
+
+/// Those answers of the app in whose place an error page is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct InterceptedAnswers<'a> {
+    /// Where the pages are for all routes…
+    pub config: &'a config::Config,
+    /// …and for this one.
+    pub route: &'a config::Route,
+}
+
+impl InterceptedAnswers<'_> {
+    /// Whether answers with this status are.
+    pub fn have(&self, status: u16) -> bool {
+        self.config.error_page(status, Some(self.route)).is_some()
+    }
 }
 
 /// What the log wants to know afterwards.
@@ -142,6 +160,8 @@ struct Exchange<'a> {
     receiving: Receiving,
     interim: u32,
     begun: bool,
+    /// The client gets another answer than this one.
+    is_intercepted: bool,
     keep_alive: bool,
     /// The stream of events is to end after the event under way.
     ending: bool,
@@ -198,6 +218,7 @@ impl<'a> Exchange<'a> {
             receiving: Receiving::Head,
             interim: 0,
             begun: false,
+            is_intercepted: false,
             keep_alive: false,
             ending: false,
             lasting: None,
@@ -249,6 +270,13 @@ impl<'a> Exchange<'a> {
         }
         if self.response.status == 101 {
             return Poll::Ready(Ok(ForwardEnd::Upgraded));
+        }
+        if self.is_intercepted {
+            return Poll::Ready(Ok(ForwardEnd::Intercepted {
+                reusable: self.response.keep_alive
+                    && self.sending == Sending::Done
+                    && self.is_here_whole(),
+            }));
         }
         let until_close = matches!(self.response.body, ResponseBody::UntilClose);
         Poll::Ready(Ok(ForwardEnd::Complete {

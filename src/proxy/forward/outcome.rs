@@ -53,6 +53,11 @@ pub enum ForwardEnd {
         /// The client's connection can.
         keep_alive: bool,
     },
+    /// The client got nothing of it, and is to get an error page. The head is at the start of what was read.
+    Intercepted {
+        /// The upstream connection can carry another request.
+        reusable: bool,
+    },
     /// 101: both sides now speak another protocol.
     Upgraded,
 }

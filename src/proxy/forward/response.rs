@@ -337,6 +337,11 @@ impl Exchange<'_> {
         self.tally.status = self.response.status;
         self.tally.answered = Some(now);
         self.progress = now;
+        if self.response.status >= 400 && self.intercepts() {
+            self.is_intercepted = true;
+            self.receiving = Receiving::Done;
+            return Ok(());
+        }
         let old_client = self.order.request.version == HttpVersion::Http10;
         let framing = match &plan {
             Some(plan) if plan.is_encoded => ClientFraming::Chunked,
@@ -422,6 +427,24 @@ impl Exchange<'_> {
             }
             other => other,
         })
+    }
+
+    /// Whether the client gets a page in the place of the answer whose head is here. Behind interim responses it doesn't:
+    /// they were the app's.
+    fn intercepts(&self) -> bool {
+        let status = self.response.status;
+        let intercept = self.order.intercept.filter(|_| self.interim == 0);
+        intercept.is_some_and(|intercept| intercept.have(status))
+    }
+
+    /// Whether all of a short answer was read with its head, and nothing behind it.
+    pub(super) fn is_here_whole(&self) -> bool {
+        let body = match self.response.body {
+            ResponseBody::None => 0,
+            ResponseBody::Length(length) => length,
+            ResponseBody::Chunked | ResponseBody::UntilClose => return false,
+        };
+        (self.incoming.len() as u64).checked_sub(self.response.len as u64) == Some(body)
     }
 
     /// Whether a 101 switches to a protocol that the client has offered.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Transaction;
 use super::record::{RequestEnd, RequestRecord};
+use super::request_id::RequestId;
 use crate::core::hold::RETRY_AFTER;
 use crate::core::retry;
 use crate::metrics::Limit;
@@ -12,7 +13,8 @@ use crate::net::connect_fault::ConnectFault;
 use crate::proxy::client::upload::UploadError;
 use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::proxy::data_plane::DataPlane;
-use crate::proxy::error_response::{SHUTTING_DOWN, write_local_response};
+use crate::proxy::error_pages::{ToldError, choose_form, write_error};
+use crate::proxy::error_response::SHUTTING_DOWN;
 use crate::proxy::forward::ForwardFailure;
 use crate::proxy::forward::changed_fields::ChangedFields;
 use crate::proxy::forward::headers::{HSTS, hsts};
@@ -216,14 +218,20 @@ pub(super) async fn answer_locally(
     if head.is_grpc {
         grpc::write_answer(&mut out, answer.status, answer.cause, !keep_alive);
     } else {
-        write_local_response(
-            &mut out,
-            answer.status,
-            answer.cause,
-            !keep_alive,
+        let buffer = client.buffer.bytes();
+        let id = account.request_id(buffer, head);
+        let told = ToldError {
+            status: answer.status,
+            detail: answer.cause,
+            request_id: id.as_ref().map_or("", RequestId::as_str),
+            close: !keep_alive,
             head_only,
-            answer.retry_after,
-        );
+            retry_after: answer.retry_after,
+        };
+        let config = &plane.registry.snapshot().config;
+        let route = account.rule.as_ref().map(|rule| &*rule.route);
+        let page = config.error_page(answer.status, route);
+        write_error(&mut out, &told, choose_form(buffer, head, page));
     }
     if let Some(fields) = &answer.fields {
         add_fields(&mut out, fields);

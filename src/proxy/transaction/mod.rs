@@ -13,6 +13,7 @@ mod connect;
 mod finish;
 pub mod guards;
 pub mod hold;
+mod intercept;
 mod judge;
 mod local_response;
 mod placeholders;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use begin::{RoutedToPool, Unrouted, answer_unrouted, route_request};
 use changes::PreparedChanges;
+use intercept::{interceptable, kept_fields};
 use local_response::{after_panic, body_answer};
 use record::{RequestEnd, RequestRecord};
 
@@ -80,11 +82,11 @@ pub async fn handle(
 ) -> AfterRequest {
     let complete = clock::now();
     let began = client.head_began.take().unwrap_or(complete);
+    let mut account = RequestRecord::new(began, complete);
     let id = match incoming_request_id(client.buffer.bytes(), head) {
         Some(given) => RequestId::given(given),
-        None => RequestId::made(plane.next_request()),
+        None => RequestId::made(*account.made_id.insert(plane.next_request())),
     };
-    let mut account = RequestRecord::new(began, complete);
     let mut routed = None;
     client.is_answered = false;
     let answered = {
@@ -180,6 +182,7 @@ pub async fn handle(
                                 server: &request.config.server,
                                 changes: request.account.response_changes(),
                                 compression: compression_of(&request.config, request.account),
+                                intercept: interceptable(head, request.account, &request.config),
                             };
                             let (end, stats, incoming) = forward_once(
                                 params,
@@ -193,6 +196,12 @@ pub async fn handle(
                             request.note_stats(endpoint, stats);
                             let promised = scratch.response.keep_alive_timeout;
                             let upgrade = scratch.response.upgrade;
+                            let kept = match end {
+                                Ok(ForwardEnd::Intercepted { .. }) => {
+                                    kept_fields(&scratch.response, incoming.bytes())
+                                }
+                                _ => String::new(),
+                            };
                             scratch.give_back();
                             match end {
                                 Ok(ForwardEnd::Complete {
@@ -205,6 +214,16 @@ pub async fn handle(
                                         request.keep_connection(endpoint, connection, promised);
                                     }
                                     break 'answered request.after_answer(keep_alive);
+                                }
+                                Ok(ForwardEnd::Intercepted { reusable }) => {
+                                    incoming.give_back();
+                                    if reusable {
+                                        note_written(&mut connection, stats.bytes_up);
+                                        request.keep_connection(endpoint, connection, promised);
+                                    }
+                                    break 'answered request
+                                        .answer_instead(stats.status, kept)
+                                        .await;
                                 }
                                 Ok(ForwardEnd::Upgraded) => {
                                     let tunnel =

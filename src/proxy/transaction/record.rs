@@ -16,6 +16,7 @@ use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::TransferStats;
 use crate::proxy::forward::changed_fields::ChangedFields;
 use crate::proxy::forward::forwarded;
+use crate::proxy::forward::headers::incoming_request_id;
 use crate::proxy::forward::tunnel::{TunnelBytes, TunnelEnd};
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
@@ -97,6 +98,8 @@ pub struct RequestRecord {
     pub attempts: u32,
     /// Why it was tried again, or not again.
     pub retry_reason: Option<RetryReason>,
+    /// The number of the id that it was given here; `None`: it has come with one.
+    pub made_id: Option<u64>,
     /// The last backend tried.
     pub backend: Option<Arc<Endpoint>>,
     /// The route that it goes by, where more than host and path counts of any.
@@ -129,6 +132,7 @@ impl RequestRecord {
             held: Duration::ZERO,
             attempts: 0,
             retry_reason: None,
+            made_id: None,
             backend: None,
             rule: None,
             changes: None,
@@ -141,6 +145,14 @@ impl RequestRecord {
             status: 0,
             bytes_out: 0,
             answered: None,
+        }
+    }
+
+    /// Its id, as it is in the log. `buffer` has its head.
+    pub(super) fn request_id(&self, buffer: &[u8], head: &RequestHead) -> Option<RequestId> {
+        match self.made_id {
+            Some(number) => Some(RequestId::made(number)),
+            None => incoming_request_id(buffer, head).map(RequestId::given),
         }
     }
 

@@ -13,6 +13,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexSet};
@@ -23,6 +24,7 @@ use super::guards::{RouteLimits, said_names};
 use super::hosts::{HostMap, MAX_HOST, Map, lower_host};
 use super::paths::{Normal, Path, PrefixMap};
 use crate::config::{MatchedPath, Route, compile_regex, compile_regexes};
+use crate::rt::rooted::ServedRoot;
 
 /// What routes look at.
 pub trait RoutedRequest {
@@ -64,6 +66,8 @@ pub struct RouteRule {
     pub said_names: Option<Arc<FieldNames>>,
     /// Its limits, if it has any.
     pub limits: Option<Box<RouteLimits>>,
+    /// The directory of its files; without such an action, nobody asks it.
+    pub root: ServedRoot,
     conditions: Conditions,
 }
 
@@ -125,6 +129,12 @@ impl RuleTable {
                 path_groups: path_groups(route),
                 is_guarded: route.has_guards(),
                 limits: RouteLimits::new(route),
+                root: ServedRoot::new(
+                    route
+                        .files
+                        .as_ref()
+                        .map_or_else(PathBuf::new, |files| files.root.clone()),
+                ),
                 conditions: Conditions::new(route),
             }));
             for host in route.each_host() {

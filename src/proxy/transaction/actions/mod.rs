@@ -1,9 +1,12 @@
 //! What a route does with its requests where it is not a pool that answers.
 
+mod files;
 mod redirect;
 mod respond;
 
 use std::borrow::Cow;
+
+use files::answer_with_file;
 
 use super::local_response::{LocalResponse, answer_locally, may_be_kept, send};
 use super::placeholders::RequestValues;
@@ -26,15 +29,18 @@ pub(super) enum OwnAction {
     Redirect,
     /// `respond`.
     Respond,
+    /// `files`.
+    Files,
 }
 
 impl OwnAction {
     /// The action of a route; `None`: a pool answers.
     pub(super) fn of(route: &Route) -> Option<Self> {
-        match (&route.redirect, &route.respond) {
-            (Some(_), _) => Some(Self::Redirect),
-            (None, Some(_)) => Some(Self::Respond),
-            (None, None) => None,
+        match (&route.redirect, &route.respond, &route.files) {
+            (Some(_), ..) => Some(Self::Redirect),
+            (None, Some(_), _) => Some(Self::Respond),
+            (None, None, Some(_)) => Some(Self::Files),
+            (None, None, None) => None,
         }
     }
 }
@@ -88,6 +94,15 @@ pub(super) async fn act(
     (action, config): (OwnAction, &Config),
 ) -> AfterRequest {
     let is_whole = take_body(client, head, account);
+    if action == OwnAction::Files
+        && let Some(rule) = account.rule.clone()
+    {
+        // Boxed: its state is large, and most requests have no use for it.
+        return Box::pin(answer_with_file(
+            plane, client, head, account, config, &rule, is_whole,
+        ))
+        .await;
+    }
     let made = match account.rule.clone() {
         Some(rule) => {
             let values = RequestValues {

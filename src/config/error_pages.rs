@@ -1,0 +1,203 @@
+//! `error_pages`: files that are sent in the place of an answer without content, by status or class.
+
+use super::forms::{KeyContext, SpannedProblems, ValueForm};
+use super::print;
+use super::reader::{ConfigFindings, ValueError, describe};
+use super::values::{Read, file_path, quoted, text};
+use super::{Config, Route};
+use std::path::PathBuf;
+use std::sync::Arc;
+use toml::Spanned;
+use toml::de::DeValue;
+
+/// Which answers a page is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PageStatus {
+    /// Those with this status.
+    One(u16),
+    /// Those from 400 to 499, or from 500 to 599: the first digit.
+    Class(u16),
+}
+
+impl PageStatus {
+    /// Whether it is for answers with this status.
+    pub fn covers(self, status: u16) -> bool {
+        match self {
+            Self::One(one) => one == status,
+            Self::Class(first) => status / 100 == first,
+        }
+    }
+
+    fn read(name: &str) -> Option<Self> {
+        match name.as_bytes() {
+            [first @ (b'4' | b'5'), b'x' | b'X', b'x' | b'X'] => {
+                Some(Self::Class(u16::from(first - b'0')))
+            }
+            [b'4' | b'5', _, _] => name.parse().ok().map(Self::One),
+            _ => None,
+        }
+    }
+
+    fn shown(self) -> String {
+        match self {
+            Self::One(status) => status.to_string(),
+            Self::Class(first) => format!("{first}xx"),
+        }
+    }
+}
+
+/// A page, and which answers it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// Which answers.
+    pub status: PageStatus,
+    /// The file.
+    pub path: PathBuf,
+    /// What was in it when the configuration was read.
+    pub content: Arc<[u8]>,
+}
+
+/// The pages of a route, or of all: those for one status first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ErrorPages(pub Vec<ErrorPage>);
+
+impl ErrorPages {
+    /// The page for a status.
+    pub fn find(&self, status: u16) -> Option<&ErrorPage> {
+        self.0.iter().find(|page| page.status.covers(status))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A table of files by status.
+pub(super) struct PageTable;
+
+impl ValueForm<ErrorPages> for PageTable {
+    fn name(&self) -> String {
+        "table of paths".into()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<ErrorPages> {
+        let key = key.name;
+        Err(ValueError::new(
+            format!(
+                "`{key}` is {}, but must be a table of paths",
+                describe(value)
+            ),
+            format!("write `{key} = {{ \"502\" = \"/etc/lameduck/502.html\" }}`"),
+        ))
+    }
+
+    fn print(&self, pages: &ErrorPages) -> String {
+        if pages.is_empty() {
+            return "{}".into();
+        }
+        let page = |page: &ErrorPage| {
+            let path = page.path.display().to_string();
+            format!(
+                "{} = {}",
+                print::text(&page.status.shown()),
+                print::text(&path)
+            )
+        };
+        let pages: Vec<_> = pages.0.iter().map(page).collect();
+        format!("{{ {} }}", pages.join(", "))
+    }
+
+    fn read_whole(
+        &self,
+        key: &KeyContext<'_>,
+        value: &Spanned<DeValue<'_>>,
+        problems: &mut SpannedProblems,
+    ) -> Option<ErrorPages> {
+        let DeValue::Table(table) = value.get_ref() else {
+            let read = self.read(key, value.get_ref());
+            problems.extend(read.err().map(|problem| (value.span(), problem)));
+            return None;
+        };
+        let mut pages: Vec<ErrorPage> = Vec::new();
+        for (name, path) in table.iter() {
+            let Some(status) = PageStatus::read(name.get_ref()) else {
+                let problem = ValueError::new(
+                    format!(
+                        "`{}` has {}: it is no status of an error",
+                        key.name,
+                        quoted(name.get_ref())
+                    ),
+                    "write a status from 400 to 599, such as \"502\", or a class: \"4xx\" or \"5xx\"",
+                );
+                problems.push((name.span(), problem));
+                continue;
+            };
+            if pages.iter().any(|page| page.status == status) {
+                let problem = ValueError::new(
+                    format!("`{}` has \"{}\" twice", key.name, status.shown()),
+                    "remove one of them",
+                );
+                problems.push((name.span(), problem));
+                continue;
+            }
+            let file =
+                text(&status.shown(), path.get_ref(), "/etc/lameduck/502.html").and_then(|file| {
+                    match file {
+                        "" => Err(ValueError::new(
+                            format!("`{}` names no file for \"{}\"", key.name, status.shown()),
+                            "write the path of a page, such as \"/etc/lameduck/502.html\"",
+                        )),
+                        file => file_path(key.name, file, key.base),
+                    }
+                });
+            match file {
+                Ok(path) => pages.push(ErrorPage {
+                    status,
+                    path,
+                    content: Arc::default(),
+                }),
+                Err(problem) => problems.push((path.span(), problem)),
+            }
+        }
+        pages.sort_by_key(|page| page.status);
+        Some(ErrorPages(pages))
+    }
+}
+
+/// Whether `intercept` has something to put in the place of the app's answers.
+pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
+    for (i, route) in config.routes.iter().enumerate() {
+        let at = |key: &str| format!("route[{i}].{key}");
+        if !route.intercept
+            || !f.sound(&[&at("intercept"), &at("error_pages"), "server.error_pages"])
+        {
+            continue;
+        }
+        if route.pool.is_none() {
+            f.error(
+                f.place(&at("intercept")),
+                "`intercept` is about the app's answers, and no app answers this route",
+                "remove it: `error_pages` alone is for lameduck's own answers",
+            );
+        } else if route.error_pages.is_empty() && config.server.error_pages.is_empty() {
+            f.error(
+                f.place(&at("intercept")),
+                "`intercept` is on, and there are no `error_pages` to send in the place of the app's answers",
+                "add `error_pages` to the route or to [server], such as `error_pages = { \"5xx\" = \"/etc/lameduck/5xx.html\" }`",
+            );
+        }
+    }
+}
+
+impl Config {
+    /// The page for a status on a route: its own, else that of `[server]`.
+    pub fn error_page<'a>(
+        &'a self,
+        status: u16,
+        route: Option<&'a Route>,
+    ) -> Option<&'a ErrorPage> {
+        let own = route.and_then(|route| route.error_pages.find(status));
+        own.or_else(|| self.server.error_pages.find(status))
+    }
+}

@@ -1,0 +1,228 @@
+//! From the path of a request to a path below a root.
+//!
+//! It is decoded once. What is left can't leave the root: no segment is `..`, none is empty, none has a slash or a NUL in
+//! it, and the path is relative. Symbolic links are the kernel's to judge, when the file is opened.
+
+/// The one hidden directory that is meant for the public (RFC 8615).
+const WELL_KNOWN: &[u8] = b".well-known";
+
+/// A path below a root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedPath {
+    /// Its segments, decoded, joined by slashes, none at its beginning or end. Empty: the root itself.
+    pub relative: Vec<u8>,
+    /// The request's path ends in a slash: it means a directory.
+    pub is_directory: bool,
+}
+
+/// Why a path names nothing below a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathError {
+    /// It is no path: a percent sign without two digits, a control character, or it leads above the root.
+    Malformed,
+    /// No file can have this name: it has a slash in it.
+    Unnamable,
+}
+
+impl ServedPath {
+    /// Reads the path of a request, without its query.
+    ///
+    /// An encoded slash is refused, because routes are chosen by segments as they were sent: `/open%2fadmin` is one
+    /// segment for them, and must not become two here. So are bytes that should have been encoded, because a route's
+    /// path is compared in its encoded form.
+    ///
+    /// # Errors
+    /// It names nothing below a root.
+    pub fn decode(path: &[u8]) -> Result<Self, PathError> {
+        if path.first() != Some(&b'/') {
+            return Err(PathError::Malformed);
+        }
+        let mut relative = Vec::with_capacity(path.len());
+        let mut is_directory = false;
+        for segment in path[1..].split(|byte| *byte == b'/') {
+            let start = relative.len();
+            if start > 0 {
+                relative.push(b'/');
+            }
+            let name = relative.len();
+            decode_segment(segment, &mut relative)?;
+            is_directory = matches!(&relative[name..], b"" | b"." | b"..");
+            match &relative[name..] {
+                b"" | b"." => relative.truncate(start),
+                b".." if start == 0 => return Err(PathError::Malformed),
+                b".." => {
+                    let parent = &relative[..start];
+                    let parent = parent.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                    relative.truncate(parent);
+                }
+                _ => {}
+            }
+        }
+        Ok(Self {
+            relative,
+            is_directory,
+        })
+    }
+
+    /// Appends it in the form in which a client can ask for it: with one slash at its beginning, so that nobody takes its
+    /// first segment for a host, and with everything encoded that is not plainly a part of a path.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(b'/');
+        for byte in &self.relative {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => out.push(*byte),
+                b'-' | b'.' | b'_' | b'~' | b'/' => out.push(*byte),
+                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+                | b':' | b'@' => out.push(*byte),
+                byte => {
+                    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+                    let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+                    out.extend([b'%', DIGITS[high], DIGITS[low]]);
+                }
+            }
+        }
+        if self.is_directory && !self.relative.is_empty() {
+            out.push(b'/');
+        }
+    }
+}
+
+/// Whether a path below a root has a hidden segment: one that begins with a dot, such as `.git`. `.well-known`, where it
+/// comes first, is for the public.
+pub fn is_hidden(relative: &[u8]) -> bool {
+    let mut segments = relative.split(|byte| *byte == b'/').enumerate();
+    segments.any(|(place, segment)| {
+        segment.first() == Some(&b'.') && !(place == 0 && segment == WELL_KNOWN)
+    })
+}
+
+fn decode_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
+    let mut rest = segment;
+    while let [byte, after @ ..] = rest {
+        let (byte, after) = match (byte, after) {
+            (b'%', [high, low, after @ ..]) => {
+                let digit = |digit: &u8| char::from(*digit).to_digit(16);
+                match (digit(high), digit(low)) {
+                    (Some(high), Some(low)) => ((high * 16 + low) as u8, after),
+                    _ => return Err(PathError::Malformed),
+                }
+            }
+            (b'%' | 0x80.., _) => return Err(PathError::Malformed),
+            (byte, after) => (*byte, after),
+        };
+        match byte {
+            b'/' => return Err(PathError::Unnamable),
+            0..=0x1f | 0x7f => return Err(PathError::Malformed),
+            byte => out.push(byte),
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(path: &str) -> Option<(String, bool)> {
+        let path = ServedPath::decode(path.as_bytes()).ok()?;
+        let relative = String::from_utf8(path.relative).ok()?;
+        Some((relative, path.is_directory))
+    }
+
+    #[test]
+    fn path_is_decoded_once_and_stays_below_its_root() {
+        for (path, relative, is_directory) in [
+            ("/", "", true),
+            ("/a", "a", false),
+            ("/a/", "a", true),
+            ("//a///b", "a/b", false),
+            ("/a/./b", "a/b", false),
+            ("/a/b/..", "a", true),
+            ("/a/../b", "b", false),
+            ("/a/%2e%2E/b", "b", false),
+            ("/a%20b", "a b", false),
+            ("/%252e%252e/x", "%2e%2e/x", false),
+            ("/...", "...", false),
+            ("/a\\..\\b", "a\\..\\b", false),
+            ("/a/b/../../c/.", "c", true),
+            ("/a/..", "", true),
+        ] {
+            assert_eq!(
+                decoded(path),
+                Some((relative.into(), is_directory)),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn path_that_leads_out_or_is_none_is_refused() {
+        for path in [
+            "",
+            "*",
+            "a",
+            "/..",
+            "/../x",
+            "/a/../..",
+            "/a/../../x",
+            "/%2e%2e/x",
+            "/.%2e",
+            "/%",
+            "/%4",
+            "/%zz",
+            "/%00",
+            "/a%00.html",
+            "/%0a",
+            "/\u{e9}",
+        ] {
+            let error = ServedPath::decode(path.as_bytes());
+            assert_eq!(error, Err(PathError::Malformed), "{path}");
+        }
+        for path in ["/%2f", "/a%2F..%2fb", "/admin%2fx"] {
+            let error = ServedPath::decode(path.as_bytes());
+            assert_eq!(error, Err(PathError::Unnamable), "{path}");
+        }
+    }
+
+    #[test]
+    fn encoded_path_never_begins_with_two_slashes_or_a_backslash() {
+        for (path, encoded) in [
+            ("//evil.example/x", "/evil.example/x"),
+            ("/%5cevil.example", "/%5Cevil.example"),
+            ("/\\evil.example/", "/%5Cevil.example/"),
+            ("/a b?", "/a%20b%3F"),
+            ("/", "/"),
+            ("/%c3%a9/", "/%C3%A9/"),
+        ] {
+            let mut out = Vec::new();
+            ServedPath::decode(path.as_bytes())
+                .unwrap()
+                .encode(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), encoded, "{path}");
+        }
+    }
+
+    #[test]
+    fn dot_files_are_hidden_but_what_is_well_known() {
+        for hidden in [
+            ".git/config",
+            "a/.env",
+            ".well-known/.x",
+            "a/.well-known/x",
+            "...",
+        ] {
+            assert!(is_hidden(hidden.as_bytes()), "{hidden}");
+        }
+        for shown in [
+            "",
+            "a",
+            "a.b",
+            ".well-known",
+            ".well-known/acme-challenge/x",
+            "a/b.",
+        ] {
+            assert!(!is_hidden(shown.as_bytes()), "{shown}");
+        }
+    }
+}

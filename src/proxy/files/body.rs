@@ -1,0 +1,373 @@
+//! The way of a file's bytes to its client.
+//!
+//! Nothing of it is kept for a client that is slow: what it did not take is read again from the kernel's memory when it
+//! takes more. Only what had to be read from a disk is kept until it is written.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::disk::{DiskBusyError, run_on_disk};
+use crate::config;
+use crate::core::Time;
+use crate::metrics::Limit;
+use crate::net::socket::unsent;
+use crate::proxy::buffer::LARGE;
+use crate::proxy::client::ClientConnection;
+use crate::proxy::forward::min_rate::Pace;
+use crate::proxy::memory::MemoryCharge;
+use crate::rt::clock;
+use crate::rt::coop::yield_to_reactor;
+use crate::rt::rooted::{DiskWait, read_at};
+use crate::rt::shutdown_signal::Level;
+
+/// Bytes that one answer moves before it is the others' turn; as for what is passed on from backends.
+const TURN: usize = 128 * 1024;
+
+/// A disk that takes longer than this for one piece is taken for broken.
+const DISK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A part of a file, and what stands before it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BodyPart {
+    /// Text.
+    pub before: Vec<u8>,
+    /// Of the file.
+    pub range: Range<u64>,
+}
+
+/// What is sent: the head and what belongs to it, then parts of a file, then an end.
+#[derive(Debug)]
+pub struct FileBody {
+    /// The file.
+    pub file: Arc<OwnedFd>,
+    /// The head.
+    pub head: Vec<u8>,
+    /// The parts.
+    pub parts: Vec<BodyPart>,
+    /// The end.
+    pub after: Vec<u8>,
+}
+
+/// Why a file could not be sent to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendFileError {
+    /// The client has gone.
+    ClientGone,
+    /// A limit of `[server]` was reached.
+    Limited(Limit),
+    /// The proxy's own end has cut it.
+    CutByShutdown,
+    /// The file became shorter while it was sent.
+    Shortened,
+    /// The disk could not read it.
+    Unreadable,
+    /// The disk takes too long, or too many wait for it.
+    Slow,
+}
+
+impl SendFileError {
+    /// For the access log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientGone => "",
+            Self::Limited(_) => "the client took too long",
+            Self::CutByShutdown => "cut by the shutdown's deadline",
+            Self::Shortened => "the file became shorter while it was sent",
+            Self::Unreadable => "the file could not be read",
+            Self::Slow => "the disk took too long",
+        }
+    }
+}
+
+thread_local! {
+    /// What is being written at this moment.
+    static PIECE: RefCell<Box<[u8]>> = RefCell::new(vec![0; LARGE].into_boxed_slice());
+}
+
+type DiskRead = Pin<Box<dyn Future<Output = Result<io::Result<Vec<u8>>, DiskBusyError>> + Send>>;
+
+/// Sends a file. Returns how many bytes were written, and how it ended.
+pub async fn send_file(
+    client: &mut ClientConnection,
+    body: FileBody,
+    server: &config::ServerConfig,
+    ends: Option<Time>,
+) -> (u64, Result<(), SendFileError>) {
+    let mut sending = SendingFile {
+        client,
+        file: body.file,
+        text: body.head,
+        text_sent: 0,
+        range: 0..0,
+        parts: body.parts.into_iter(),
+        after: body.after,
+        held: HeldPiece::default(),
+        reading: None,
+        reading_since: Time::ZERO,
+        progress: clock::now(),
+        is_stalled: false,
+        pace: Pace::new(server.response_pace()),
+        body_timeout: server.body_timeout,
+        ends,
+        written: 0,
+    };
+    let end = poll_fn(|cx| sending.poll(cx)).await;
+    (sending.written, end)
+}
+
+/// What was read from a disk, and where in the file it begins.
+#[derive(Debug, Default)]
+struct HeldPiece {
+    bytes: Vec<u8>,
+    start: u64,
+    charge: MemoryCharge,
+}
+
+impl HeldPiece {
+    fn hold(&mut self, bytes: Vec<u8>, start: u64) {
+        self.charge.set(bytes.len());
+        (self.bytes, self.start) = (bytes, start);
+    }
+
+    /// What there is of it from here on.
+    fn from(&self, at: u64) -> &[u8] {
+        let skip = at
+            .checked_sub(self.start)
+            .and_then(|skip| usize::try_from(skip).ok());
+        skip.and_then(|skip| self.bytes.get(skip..))
+            .unwrap_or_default()
+    }
+}
+
+struct SendingFile<'a> {
+    client: &'a mut ClientConnection,
+    file: Arc<OwnedFd>,
+    /// What is sent before `range`…
+    text: Vec<u8>,
+    text_sent: usize,
+    /// …of the file, what is left of the part under way…
+    range: Range<u64>,
+    /// …and what follows it.
+    parts: std::vec::IntoIter<BodyPart>,
+    after: Vec<u8>,
+    held: HeldPiece,
+    reading: Option<DiskRead>,
+    reading_since: Time,
+    progress: Time,
+    /// The client did not take all that there was for it.
+    is_stalled: bool,
+    pace: Pace,
+    body_timeout: Duration,
+    ends: Option<Time>,
+    written: u64,
+}
+
+/// What a piece was written for.
+enum PieceWritten {
+    /// All of it.
+    Whole,
+    /// The client takes no more for now.
+    Stalled,
+    /// It has to be read from a disk first.
+    Unread,
+}
+
+impl SendingFile<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFileError>> {
+        let mut turn = TURN;
+        loop {
+            if turn == 0 {
+                yield_to_reactor(cx);
+                return self.poll_interrupted(cx);
+            }
+            if self.reading.is_some() && self.poll_disk(cx)?.is_pending() {
+                return self.poll_interrupted(cx);
+            }
+            if self.text_sent == self.text.len() && self.range.is_empty() {
+                match self.parts.next() {
+                    Some(part) => (self.text, self.range) = (part.before, part.range),
+                    None if self.after.is_empty() => return self.poll_end(cx),
+                    None => self.text = std::mem::take(&mut self.after),
+                }
+                self.text_sent = 0;
+                continue;
+            }
+            // A head alone would be a packet of its own: what follows it goes along.
+            if self.range.is_empty()
+                && let [part, ..] = self.parts.as_slice()
+                && part.before.is_empty()
+            {
+                self.range = part.range.clone();
+                let _ = self.parts.next();
+            }
+            match self.write_piece(cx, &mut turn)? {
+                PieceWritten::Whole => {}
+                PieceWritten::Stalled => {
+                    if !std::mem::replace(&mut self.is_stalled, true) {
+                        self.progress = clock::now();
+                    }
+                    if self.pace.wants_to_know() {
+                        self.pace.wait(clock::now());
+                    }
+                    return self.poll_interrupted(cx);
+                }
+                PieceWritten::Unread => self.read_from_disk(),
+            }
+        }
+    }
+
+    /// Writes what is left of the text, and a piece of the file.
+    fn write_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        turn: &mut usize,
+    ) -> Result<PieceWritten, SendFileError> {
+        let wanted = usize::try_from(self.range.end - self.range.start)
+            .unwrap_or(LARGE)
+            .min(LARGE);
+        if wanted == 0 {
+            return self.write_from(cx, turn, None);
+        }
+        if !self.held.from(self.range.start).is_empty() {
+            let held = std::mem::take(&mut self.held);
+            let piece = held.from(self.range.start);
+            let piece = &piece[..piece.len().min(wanted)];
+            let end = self.range.start + piece.len() as u64;
+            let written = self.write_from(cx, turn, Some(piece));
+            if self.range.start < end {
+                self.held = held;
+            }
+            return written;
+        }
+        PIECE.with_borrow_mut(|space| {
+            match read_at(
+                &self.file,
+                &mut space[..wanted],
+                self.range.start,
+                DiskWait::Never,
+            ) {
+                Ok(0) => Err(SendFileError::Shortened),
+                Ok(count) => self.write_from(cx, turn, Some(&space[..count])),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(PieceWritten::Unread),
+                Err(_) => Err(SendFileError::Unreadable),
+            }
+        })
+    }
+
+    /// Writes until the text and this piece are gone, or the client takes no more.
+    fn write_from(
+        &mut self,
+        cx: &mut Context<'_>,
+        turn: &mut usize,
+        piece: Option<&[u8]>,
+    ) -> Result<PieceWritten, SendFileError> {
+        let mut piece = piece.unwrap_or_default();
+        loop {
+            let text = &self.text[self.text_sent..];
+            let stream = Pin::new(&mut *self.client.stream);
+            let written = match (text, piece) {
+                ([], []) => return Ok(PieceWritten::Whole),
+                (text, []) => stream.poll_write(cx, text),
+                ([], piece) => stream.poll_write(cx, piece),
+                (text, piece) => {
+                    stream.poll_write_vectored(cx, &[IoSlice::new(text), IoSlice::new(piece)])
+                }
+            };
+            match written {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    let of_text = count.min(text.len());
+                    self.text_sent += of_text;
+                    piece = &piece[count - of_text..];
+                    self.range.start += (count - of_text) as u64;
+                    self.written += count as u64;
+                    self.client.is_answered = true;
+                    *turn = turn.saturating_sub(count);
+                    self.is_stalled = false;
+                    if self.pace.is_waiting() {
+                        self.pace.moved(clock::now());
+                    }
+                }
+                Poll::Ready(_) => return Err(SendFileError::ClientGone),
+                Poll::Pending => return Ok(PieceWritten::Stalled),
+            }
+        }
+    }
+
+    fn read_from_disk(&mut self) {
+        let wanted = usize::try_from(self.range.end - self.range.start)
+            .unwrap_or(LARGE)
+            .min(LARGE);
+        let (file, start) = (self.file.clone(), self.range.start);
+        self.reading_since = clock::now();
+        self.reading = Some(Box::pin(run_on_disk(move || {
+            let mut space = vec![0; wanted];
+            let count = read_at(&file, &mut space, start, DiskWait::Allowed)?;
+            space.truncate(count);
+            Ok(space)
+        })));
+    }
+
+    /// Waits for a piece from the disk.
+    fn poll_disk(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, SendFileError> {
+        let Some(reading) = &mut self.reading else {
+            return Ok(Poll::Ready(()));
+        };
+        let Poll::Ready(read) = reading.as_mut().poll(cx) else {
+            return Ok(Poll::Pending);
+        };
+        self.reading = None;
+        // It was not the client that was waited for.
+        self.progress = clock::now();
+        match read {
+            Ok(Ok(bytes)) if bytes.is_empty() => Err(SendFileError::Shortened),
+            Ok(Ok(bytes)) => {
+                self.held.hold(bytes, self.range.start);
+                Ok(Poll::Ready(()))
+            }
+            Ok(Err(_)) => Err(SendFileError::Unreadable),
+            Err(DiskBusyError) => Err(SendFileError::Slow),
+        }
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFileError>> {
+        match Pin::new(&mut *self.client.stream).poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(SendFileError::ClientGone)),
+            Poll::Pending => self.poll_interrupted(cx),
+        }
+    }
+
+    /// Ready: it is over before its end.
+    fn poll_interrupted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendFileError>> {
+        self.client.interrupt.register(cx.waker());
+        if self.client.interrupt.level() == Level::Cut {
+            return Poll::Ready(Err(SendFileError::CutByShutdown));
+        }
+        let (mut at, mut failure) = match self.reading {
+            Some(_) => (self.reading_since + DISK_PATIENCE, SendFileError::Slow),
+            None => (
+                self.progress.saturating_add(self.body_timeout),
+                SendFileError::Limited(Limit::BodyTimeout),
+            ),
+        };
+        let mut sooner = |end: Option<Time>, limit| {
+            if let Some(end) = end.filter(|end| *end < at) {
+                (at, failure) = (end, SendFileError::Limited(limit));
+            }
+        };
+        if self.pace.is_waiting() {
+            let taken = self.written.saturating_sub(unsent(&self.client.stream));
+            sooner(self.pace.deadline(taken), Limit::ResponseRate);
+        }
+        sooner(self.ends, Limit::TotalTimeout);
+        ready!(self.client.timer.poll(cx, at));
+        Poll::Ready(Err(failure))
+    }
+}

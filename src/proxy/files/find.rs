@@ -1,0 +1,299 @@
+//! Which file answers a request: the steps of `try`, the index of a directory, a neighbour that is compressed already.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::config::{FilesAction, PathPattern, TryStep};
+use crate::core::files::path::{ServedPath, is_hidden};
+use crate::core::files::preference::weigh_coding;
+use crate::rt::rooted::{DiskWait, EntryKind, EntryState, OpenedRoot, ServedRoot};
+
+/// What was found.
+#[derive(Debug)]
+pub enum FoundFile {
+    /// A file, opened.
+    File(OpenedFile),
+    /// A directory that was asked for without the slash at its end.
+    Directory,
+    /// Nothing; the status that says so.
+    Nothing(u16),
+}
+
+/// A file that answers a request.
+#[derive(Debug)]
+pub struct OpenedFile {
+    /// For reading.
+    pub file: Arc<OwnedFd>,
+    /// As it was when it was opened.
+    pub state: EntryState,
+    /// Its path below the root, without what a coding adds to its name.
+    pub relative: Vec<u8>,
+    /// The coding that it is in; `None`: as it is.
+    pub coding: Option<&'static FileCoding>,
+}
+
+/// A coding that files may be in beforehand.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FileCoding {
+    /// As `Content-Encoding` has it.
+    pub name: &'static str,
+    /// What it adds to a file's name.
+    pub extension: &'static str,
+}
+
+/// The one that makes files smallest comes first: it is taken where the client likes several equally.
+static CODINGS: [FileCoding; 3] = [
+    FileCoding {
+        name: "zstd",
+        extension: ".zst",
+    },
+    FileCoding {
+        name: "br",
+        extension: ".br",
+    },
+    FileCoding {
+        name: "gzip",
+        extension: ".gz",
+    },
+];
+
+/// Looks for the file that answers a request.
+///
+/// # Errors
+/// The root can't be opened; or a disk would have to be waited for, and must not ([`io::ErrorKind::WouldBlock`]).
+pub fn find_file(
+    root: &ServedRoot,
+    files: &FilesAction,
+    path: &ServedPath,
+    accepted: Option<&[u8]>,
+    wait: DiskWait,
+) -> io::Result<FoundFile> {
+    let opened = root.open(wait)?;
+    let search = |root: &OpenedRoot| {
+        FileSearch {
+            root,
+            files,
+            path,
+            accepted,
+            wait,
+        }
+        .run()
+    };
+    match search(&opened)? {
+        // It may be in a release that has just taken this one's place.
+        nothing @ FoundFile::Nothing(_) => match root.reopen(&opened, wait)? {
+            Some(newer) => search(&newer),
+            None => Ok(nothing),
+        },
+        found => Ok(found),
+    }
+}
+
+struct FileSearch<'a> {
+    root: &'a OpenedRoot,
+    files: &'a FilesAction,
+    path: &'a ServedPath,
+    accepted: Option<&'a [u8]>,
+    wait: DiskWait,
+}
+
+impl FileSearch<'_> {
+    fn run(&self) -> io::Result<FoundFile> {
+        let mut is_forbidden = false;
+        for step in &self.files.steps {
+            match step {
+                TryStep::File(pattern) => {
+                    // A path that ends in a slash is no file's, unless the pattern names one below it.
+                    if pattern.has_path && self.path.is_directory && !pattern.after.starts_with('/')
+                    {
+                        continue;
+                    }
+                    let relative = self.place(pattern);
+                    match self.look_at(&relative)? {
+                        Looked::Entry(state) if state.kind == EntryKind::File => {
+                            if let Some(found) = self.open(relative, &mut is_forbidden)? {
+                                return Ok(FoundFile::File(found));
+                            }
+                        }
+                        Looked::Forbidden => is_forbidden = true,
+                        Looked::Entry(_) | Looked::Nothing => {}
+                    }
+                }
+                TryStep::Directory(pattern) => {
+                    let relative = self.place(pattern);
+                    match self.look_at(&relative)? {
+                        Looked::Entry(state) if state.kind == EntryKind::Directory => {
+                            let is_own = pattern.before.is_empty() && pattern.after.is_empty();
+                            if is_own && !self.path.is_directory {
+                                return Ok(FoundFile::Directory);
+                            }
+                            // It is the one that is meant, with an index or without one.
+                            return self.index_of(&relative);
+                        }
+                        Looked::Forbidden => is_forbidden = true,
+                        Looked::Entry(_) | Looked::Nothing => {}
+                    }
+                }
+                TryStep::Status(status) => return Ok(FoundFile::Nothing(*status)),
+            }
+        }
+        Ok(FoundFile::Nothing(if is_forbidden { 403 } else { 404 }))
+    }
+
+    fn index_of(&self, directory: &[u8]) -> io::Result<FoundFile> {
+        let mut is_forbidden = true;
+        for name in &self.files.index {
+            let relative = join(directory, name.as_bytes());
+            if let Looked::Entry(state) = self.look_at(&relative)?
+                && state.kind == EntryKind::File
+                && let Some(found) = self.open(relative, &mut is_forbidden)?
+            {
+                return Ok(FoundFile::File(found));
+            }
+        }
+        // There is no listing.
+        Ok(FoundFile::Nothing(403))
+    }
+
+    /// The path below the root that a pattern names for this request.
+    fn place(&self, pattern: &PathPattern) -> Vec<u8> {
+        let mut place = pattern.before.trim_start_matches('/').as_bytes().to_vec();
+        if pattern.has_path {
+            if !place.is_empty() && !place.ends_with(b"/") {
+                place.push(b'/');
+            }
+            place.extend_from_slice(&self.path.relative);
+        }
+        let after = match place.is_empty() || place.ends_with(b"/") {
+            true => pattern.after.trim_start_matches('/'),
+            false => &pattern.after,
+        };
+        place.extend_from_slice(after.as_bytes());
+        while place.ends_with(b"/") {
+            place.pop();
+        }
+        place
+    }
+
+    fn look_at(&self, relative: &[u8]) -> io::Result<Looked> {
+        if !self.files.hidden && is_hidden(relative) {
+            return Ok(Looked::Nothing);
+        }
+        match self.root.look_at(relative, self.wait) {
+            Ok(state) => Ok(Looked::Entry(state)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Looked::Forbidden),
+            // Not there, through a file, in a circle, out of the root, too long: nothing that is served.
+            Err(_) => Ok(Looked::Nothing),
+        }
+    }
+
+    /// Opens a file, or its neighbour in the coding that the client likes best.
+    fn open(&self, relative: Vec<u8>, is_forbidden: &mut bool) -> io::Result<Option<OpenedFile>> {
+        if self.files.precompressed {
+            for coding in accepted_codings(self.accepted) {
+                let mut neighbour = relative.clone();
+                neighbour.extend_from_slice(coding.extension.as_bytes());
+                if let Looked::Entry(state) = self.look_at(&neighbour)?
+                    && state.kind == EntryKind::File
+                    && let Some((file, state)) = self.open_for_reading(&neighbour, &mut false)?
+                {
+                    return Ok(Some(OpenedFile {
+                        file: Arc::new(file),
+                        state,
+                        relative,
+                        coding: Some(coding),
+                    }));
+                }
+            }
+        }
+        let opened = self.open_for_reading(&relative, is_forbidden)?;
+        Ok(opened.map(|(file, state)| OpenedFile {
+            file: Arc::new(file),
+            state,
+            relative,
+            coding: None,
+        }))
+    }
+
+    fn open_for_reading(
+        &self,
+        relative: &[u8],
+        is_forbidden: &mut bool,
+    ) -> io::Result<Option<(OwnedFd, EntryState)>> {
+        match self.root.open_file(relative, self.wait) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            // Of too many open files, the next request may be told again.
+            Err(error) if error.raw_os_error().is_some_and(is_shortage) => Err(error),
+            Err(error) => {
+                *is_forbidden |= error.kind() == io::ErrorKind::PermissionDenied;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// What is at a path.
+enum Looked {
+    Entry(EntryState),
+    /// Its directory may not be looked into.
+    Forbidden,
+    Nothing,
+}
+
+/// No descriptor, or no memory, is left.
+fn is_shortage(error: i32) -> bool {
+    matches!(error, libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match directory {
+        b"" => name.to_vec(),
+        directory => [directory, b"/", name].concat(),
+    }
+}
+
+/// The codings that a client takes, the one that it likes best first, and none that it likes less than none at all.
+fn accepted_codings(accepted: Option<&[u8]>) -> impl Iterator<Item = &'static FileCoding> {
+    let accepted = accepted.unwrap_or_default();
+    let plain = weigh_coding(accepted, "identity").filter(|_| accepted_names_identity(accepted));
+    let weigh = |coding: &'static FileCoding| {
+        let weight = weigh_coding(accepted, coding.name).filter(|weight| *weight > 0)?;
+        (weight >= plain.unwrap_or(0)).then_some((std::cmp::Reverse(weight), coding))
+    };
+    let mut codings: Vec<_> = CODINGS.iter().filter_map(weigh).collect();
+    // Stable: equal ones stay in the order of the list.
+    codings.sort_by_key(|(weight, _)| *weight);
+    codings.into_iter().map(|(_, coding)| coding)
+}
+
+/// Whether `identity` is named, and not only meant by `*`.
+fn accepted_names_identity(accepted: &[u8]) -> bool {
+    memchr::memmem::find(&accepted.to_ascii_lowercase(), b"identity").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codings_come_in_the_order_of_the_clients_liking() {
+        for (accepted, codings) in [
+            (None, &[][..]),
+            (Some("gzip, deflate, br, zstd"), &["zstd", "br", "gzip"][..]),
+            (Some("gzip;q=1, br;q=0.5"), &["gzip", "br"]),
+            (Some("gzip;q=0, *"), &["zstd", "br"]),
+            (Some("identity"), &[]),
+            (Some("identity;q=1, gzip;q=0.5"), &[]),
+            (Some("identity;q=0.5, gzip;q=0.5"), &["gzip"]),
+            (Some("*;q=0"), &[]),
+        ] {
+            let found: Vec<_> = accepted_codings(accepted.map(str::as_bytes))
+                .map(|coding| coding.name)
+                .collect();
+            assert_eq!(found, codings, "{accepted:?}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! A route's `files`: the request's file is found, told of and sent.
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::changes::PreparedChanges;
+use super::super::local_response::{LocalResponse, answer_locally};
+use super::super::record::{RequestEnd, RequestRecord};
+use crate::config::{Config, FilesAction};
+use crate::core::files::path::{PathError, ServedPath};
+use crate::core::hold::RETRY_AFTER;
+use crate::proxy::client::{AfterRequest, ClientConnection};
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::error_response::reason_phrase;
+use crate::proxy::files::body::{FileBody, SendFileError, send_file};
+use crate::proxy::files::disk::run_on_disk;
+use crate::proxy::files::find::{FoundFile, OpenedFile, find_file};
+use crate::proxy::files::head::{AskedOfFile, FileAnswer, answer_with};
+use crate::proxy::forward::headers::{HSTS, hsts};
+use crate::proxy::h1::method::{HttpVersion, Method};
+use crate::proxy::h1::request::RequestHead;
+use crate::registry::routes::RouteRule;
+use crate::rt::clock;
+use crate::rt::rooted::DiskWait;
+
+/// The methods that files are for.
+const ALLOW: &str = "Allow: GET, HEAD\r\n";
+
+/// A disk that takes longer than this to look for a file is taken for broken.
+const DISK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// One request for a file.
+struct FileRequest<'a> {
+    plane: &'a DataPlane,
+    client: &'a mut ClientConnection,
+    head: &'a RequestHead,
+    account: &'a mut RequestRecord,
+    config: &'a Config,
+    rule: &'a Arc<RouteRule>,
+    /// The request's body is here.
+    is_whole: bool,
+    /// The connection stays open behind the answer.
+    keeps: bool,
+}
+
+/// Answers a request on a route with `files`.
+pub(super) async fn answer_with_file(
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    config: &Config,
+    rule: &Arc<RouteRule>,
+    is_whole: bool,
+) -> AfterRequest {
+    let keeps = head.keep_alive && is_whole && !client.finished && !plane.is_lame();
+    let mut request = FileRequest {
+        plane,
+        client,
+        head,
+        account,
+        config,
+        rule,
+        is_whole,
+        keeps,
+    };
+    match rule.route.files.as_ref() {
+        Some(files) => request.answer(files).await,
+        None => request.refuse(LocalResponse::NO_ROUTE).await,
+    }
+}
+
+impl FileRequest<'_> {
+    async fn answer(&mut self, files: &FilesAction) -> AfterRequest {
+        if !matches!(self.head.method, Method::Get | Method::Head) {
+            let cause = "files are for GET and HEAD";
+            return self
+                .refuse(LocalResponse {
+                    fields: Some(ALLOW.into()),
+                    ..LocalResponse::new(405, cause)
+                })
+                .await;
+        }
+        let buffer = self.client.buffer.bytes();
+        let changed = self.account.changes.as_deref();
+        let changed = changed.and_then(PreparedChanges::request);
+        let path = match changed.and_then(|changes| changes.target) {
+            // As the app would get it: without its query.
+            Some(target) => target
+                .split(|byte| *byte == b'?')
+                .next()
+                .unwrap_or_default(),
+            None => self.head.path.of(buffer),
+        };
+        let path = match ServedPath::decode(path) {
+            Ok(path) => path,
+            Err(PathError::Malformed) => {
+                let cause = "the path is malformed, or leads out of the files";
+                return self.refuse(LocalResponse::new(400, cause)).await;
+            }
+            Err(PathError::Unnamable) => {
+                let cause = "no file can have this name";
+                return self.refuse(LocalResponse::new(404, cause)).await;
+            }
+        };
+        let asked = AskedOfFile::read(buffer, self.head);
+        let root = &self.rule.root;
+        let found = match find_file(root, files, &path, asked.accepted, DiskWait::Never) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let accepted = asked.accepted.map(<[u8]>::to_vec);
+                let (rule, path) = (self.rule.clone(), path.clone());
+                let looking = run_on_disk(move || {
+                    let accepted = accepted.as_deref();
+                    let files = rule.route.files.as_ref();
+                    let files = files.ok_or(io::ErrorKind::NotFound)?;
+                    find_file(&rule.root, files, &path, accepted, DiskWait::Allowed)
+                });
+                match clock::timeout(DISK_PATIENCE, looking).await {
+                    Ok(Ok(found)) => found,
+                    Ok(Err(_)) => return self.refuse_busy("too many wait for the disk").await,
+                    Err(clock::Late) => return self.refuse_busy("the disk took too long").await,
+                }
+            }
+            found => found,
+        };
+        match found {
+            Ok(FoundFile::File(found)) => {
+                let buffer = self.client.buffer.bytes();
+                let answer = answer_with(&found, files, &AskedOfFile::read(buffer, self.head));
+                match answer.status {
+                    412 | 416 => self.refuse_condition(answer).await,
+                    _ => self.send(found, answer).await,
+                }
+            }
+            Ok(FoundFile::Directory) => self.redirect().await,
+            Ok(FoundFile::Nothing(status)) => {
+                let cause = match status {
+                    403 => "this may not be read",
+                    404 => "there is no such file",
+                    _ => "",
+                };
+                self.refuse(LocalResponse::new(status, cause)).await
+            }
+            Err(_) => {
+                self.refuse_busy("the directory of the files can't be opened")
+                    .await
+            }
+        }
+    }
+
+    /// 412 and 416: as other answers of our own, with what the file's state adds.
+    async fn refuse_condition(&mut self, answer: FileAnswer) -> AfterRequest {
+        let cause = match answer.status {
+            412 => "the file is not in the state that was asked for",
+            _ => "the file has none of these bytes",
+        };
+        let fields = String::from_utf8(answer.fields).unwrap_or_default();
+        let kept = fields
+            .lines()
+            .filter(|line| line.starts_with("Content-Range:"));
+        let fields: String = kept.map(|line| format!("{line}\r\n")).collect();
+        self.refuse(LocalResponse {
+            fields: Some(fields),
+            ..LocalResponse::new(answer.status, cause)
+        })
+        .await
+    }
+
+    async fn refuse_busy(&mut self, cause: &'static str) -> AfterRequest {
+        self.refuse(LocalResponse {
+            retry_after: Some(RETRY_AFTER),
+            ..LocalResponse::new(503, cause)
+        })
+        .await
+    }
+
+    async fn refuse(&mut self, answer: LocalResponse) -> AfterRequest {
+        let is_whole = self.is_whole;
+        answer_locally(
+            self.plane,
+            self.client,
+            self.head,
+            self.account,
+            answer,
+            is_whole,
+        )
+        .await
+    }
+
+    /// To the same path with a slash at its end, on the same host: relative links in the directory's index need it. What
+    /// is sent is the path as it was understood, so that it can't lead to another host.
+    async fn redirect(&mut self) -> AfterRequest {
+        let buffer = self.client.buffer.bytes();
+        let origin = self.head.origin.of(buffer);
+        let Ok(mut path) = ServedPath::decode(self.head.path.of(buffer)) else {
+            return self
+                .refuse(LocalResponse::new(404, "there is no such file"))
+                .await;
+        };
+        path.is_directory = true;
+        let mut fields = b"Location: ".to_vec();
+        path.encode(&mut fields);
+        if let Some(query) = memchr::memchr(b'?', origin) {
+            fields.extend_from_slice(&origin[query..]);
+        }
+        fields.extend_from_slice(b"\r\nContent-Length: 0\r\n");
+        let answer = FileAnswer {
+            status: 301,
+            fields,
+            parts: Vec::new(),
+            after: Vec::new(),
+        };
+        let head = self.write_head(&answer);
+        let deadline = clock::now().saturating_add(self.config.server.body_timeout);
+        let sent = self.client.write_all(&head, deadline).await;
+        let sent = sent.map_err(|_| SendFileError::ClientGone);
+        self.finish(301, 0, sent)
+    }
+
+    async fn send(&mut self, found: OpenedFile, answer: FileAnswer) -> AfterRequest {
+        let head = self.write_head(&answer);
+        let head_length = head.len() as u64;
+        let has_body = self.head.method != Method::Head && answer.status != 304;
+        let body = FileBody {
+            file: found.file,
+            head,
+            parts: if has_body { answer.parts } else { Vec::new() },
+            after: if has_body { answer.after } else { Vec::new() },
+        };
+        let server = &self.config.server;
+        let ends = server
+            .total_timeout
+            .map(|total| self.account.complete.saturating_add(total));
+        let (written, sent) = send_file(self.client, body, server, ends).await;
+        self.finish(answer.status, written.saturating_sub(head_length), sent)
+    }
+
+    /// The head of an answer: its status and fields, and what is about the connection.
+    fn write_head(&self, answer: &FileAnswer) -> Vec<u8> {
+        let mut out = Vec::with_capacity(answer.fields.len() + 128);
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(itoa::Buffer::new().format(answer.status).as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(reason_phrase(answer.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&answer.fields);
+        match (self.keeps, self.head.version) {
+            (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+            // RFC 9112, section 9.3: such a client takes silence for close.
+            (true, HttpVersion::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (true, HttpVersion::Http11) => {}
+        }
+        let changes = self.account.response_changes();
+        if self.client.origin.hsts > 0 && !changes.is_some_and(|changes| changes.dropped.has(HSTS))
+        {
+            hsts(&mut out, self.client.origin.hsts);
+        }
+        out.extend_from_slice(b"\r\n");
+        let Some(changes) = changes else {
+            return out;
+        };
+        let mut changed = Vec::with_capacity(out.len() + changes.lines.len());
+        changes.apply(&out, &mut changed);
+        changed
+    }
+
+    /// Notes how it ended, and says what becomes of the connection.
+    fn finish(&mut self, status: u16, bytes: u64, sent: Result<(), SendFileError>) -> AfterRequest {
+        self.account.local(status, Cow::Borrowed(""));
+        self.account.local_bytes(bytes);
+        let Err(failure) = sent else {
+            return match (self.keeps, self.is_whole) {
+                (true, _) => AfterRequest::KeepAlive,
+                (false, true) => AfterRequest::Close,
+                (false, false) => AfterRequest::Linger,
+            };
+        };
+        self.account.cause = Cow::Borrowed(failure.as_str());
+        self.account.end = match failure {
+            SendFileError::ClientGone => RequestEnd::ClientClosed,
+            SendFileError::Limited(limit) => {
+                self.plane.counters.limited(limit);
+                RequestEnd::Limited(limit)
+            }
+            SendFileError::CutByShutdown
+            | SendFileError::Shortened
+            | SendFileError::Unreadable
+            | SendFileError::Slow => RequestEnd::Truncated,
+        };
+        AfterRequest::Abort
+    }
+}

@@ -1,0 +1,1 @@
+// A file where a directory is meant.
