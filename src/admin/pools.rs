@@ -4,9 +4,9 @@ use axum::extract::State;
 
 use super::AdminState;
 use super::apps::Registry;
-use super::body::PathParameters;
+use super::body::{Json, PathParameters};
 use super::problem::ProblemDocument;
-use crate::registry::view::{BackendView, PoolView};
+use crate::registry::view::{BackendView, PauseRequest, PauseResponse, PoolView};
 
 /// `GET /v1/pools`.
 pub(super) async fn list(
@@ -42,4 +42,21 @@ pub(super) async fn backend(
         .pop()
         .ok_or(crate::registry::RegistryError::ShuttingDown)?;
     Ok(axum::Json(newest))
+}
+
+/// `POST /v1/pools/{pool}/pause`: what comes to it is held, or answered with a page.
+pub(super) async fn pause(
+    State(admin): State<AdminState>,
+    PathParameters(pool): PathParameters<String>,
+    Json(request): Json<PauseRequest>,
+) -> Result<axum::Json<PauseResponse>, ProblemDocument> {
+    Ok(axum::Json(admin.registry.pause(&pool, request).await?))
+}
+
+/// `DELETE /v1/pools/{pool}/pause`: ends the pause, if there is one.
+pub(super) async fn end_pause(
+    State(admin): State<AdminState>,
+    PathParameters(pool): PathParameters<String>,
+) -> Result<axum::Json<PauseResponse>, ProblemDocument> {
+    Ok(axum::Json(admin.registry.end_pause(&pool).await?))
 }

@@ -42,6 +42,10 @@ fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ),
         ("/v1/pools/{pool}/roll", post(roll::hold)),
         (
+            "/v1/pools/{pool}/pause",
+            post(pools::pause).delete(pools::end_pause),
+        ),
+        (
             "/v1/pools/{pool}/backends/{name}/lease",
             post(leases::lease),
         ),

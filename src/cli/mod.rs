@@ -13,6 +13,7 @@ pub mod exec;
 pub mod exit;
 pub mod health;
 pub mod import;
+pub mod pause;
 pub mod register;
 pub mod reload;
 pub mod resume;
@@ -53,7 +54,9 @@ enum CliCommand {
     Health(health::HealthArgs),
     /// Take a backend out and wait until nothing is in flight on it
     Drain(drain::DrainArgs),
-    /// Lift a drain
+    /// Hold what comes to a pool, or answer it with a page
+    Pause(pause::PauseArgs),
+    /// Lift a drain, or end a pause
     Resume(resume::ResumeArgs),
     /// Add a backend that runs already, or move one to another address
     Register(register::RegisterArgs),
@@ -104,6 +107,7 @@ impl Cli {
             CliCommand::Status(args) => block_on(status::run_status(args)),
             CliCommand::Health(args) => block_on(health::run_health(args)),
             CliCommand::Drain(args) => block_on(drain::run_drain(args)),
+            CliCommand::Pause(args) => block_on(pause::run_pause(args)),
             CliCommand::Resume(args) => block_on(resume::run_resume(args)),
             CliCommand::Register(args) => block_on(register::run_register(args)),
             CliCommand::Deregister(args) => block_on(deregister::run_deregister(args)),
@@ -197,6 +201,9 @@ mod tests {
             "lameduck health app/app-1",
             "lameduck drain app/app-1 --timeout 30s --until restarted --expires 10m --no-wait --reason x --lame-duck 8s",
             "lameduck drain app/app-1~2 --admin /tmp/sock",
+            "lameduck pause app --for 5m --reason x",
+            "lameduck pause app --page sorry.html --status 503 --type text/html",
+            "lameduck resume app",
             "lameduck resume app/app-1 --all --wait 30s",
             "lameduck resume app/app-1 --actor supervisor --wait-ready",
             "lameduck drain app/app-1 --actor supervisor --until restarted",
@@ -221,6 +228,9 @@ mod tests {
             ("lameduck drain app/", "app/app-1"),
             ("lameduck drain app/a --timeout soon", "30s"),
             ("lameduck drain app/a --until never", "restarted"),
+            ("lameduck pause app/app-1", "write POOL"),
+            ("lameduck pause app --status 503", "--page"),
+            ("lameduck pause app --for ever", "30s"),
             (
                 "lameduck register app/a 127.0.0.1:1 --weight 1001",
                 "1001 is not in",

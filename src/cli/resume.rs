@@ -3,19 +3,20 @@
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use hyper::Method;
+use serde_json::Value;
 
 use super::drain::{backends_of, warn};
 use super::exit::Exit;
 use crate::client::http::{AdminClient, AnswerWait, Connect};
 use crate::client::names::{ActorArg, BackendName, TargetName, backend_or_pool, duration, segment};
 use crate::core::drain::UNSEEN_AFTER;
-use crate::registry::view::{BackendView, PoolView, ResumeRequest};
+use crate::registry::view::{BackendView, PauseResponse, PoolView, ResumeRequest};
 use crate::rt::output::{complain, print, print_json, printable};
 
 /// Options of `lameduck resume`.
 #[derive(Debug, Clone, Args)]
 pub struct ResumeArgs {
-    /// The backend, for example app/app-1, or a pool, for all of its backends
+    /// The backend, for example app/app-1, or a pool: ends its pause if it has one, else lifts the drains of all its backends
     #[arg(value_name = "POOL[/NAME]", value_parser = backend_or_pool)]
     pub target: TargetName,
     /// Lift everybody's drains, not only those of operators
@@ -54,7 +55,12 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
     };
     let backends = match args.target {
         TargetName::Backend(backend) => vec![backend],
-        TargetName::Pool(pool) => backends_of(&client, &pool).await?,
+        TargetName::Pool(pool) => {
+            if end_pause(&client, &pool, args.all, args.json).await? {
+                return Ok(());
+            }
+            backends_of(&client, &pool).await?
+        }
     };
     let resumed = backends.iter().map(async |backend| {
         let path = format!("{}/resume", backend.path());
@@ -65,6 +71,31 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
     });
     let ended = futures_util::future::join_all(resumed).await;
     ended.into_iter().collect()
+}
+
+/// Ends a pool's pause, if it has one; says whether that was all there was to do. Drains are another matter, and of
+/// others: who ends a pause does not lift them, unless with `--all`.
+async fn end_pause(client: &AdminClient, pool: &str, all: bool, json: bool) -> Result<bool, Exit> {
+    let path = format!("/v1/pools/{}", segment(pool));
+    let view: PoolView = client.get(&path).await?;
+    if view.pause.is_none() {
+        return Ok(false);
+    }
+    let path = format!("{path}/pause");
+    let response: PauseResponse = client
+        .call(Method::DELETE, &path, None::<&Value>, AnswerWait::Short)
+        .await?;
+    let drained = |backend: &BackendView| backend.drains.iter().any(|drain| drain.actor != "app");
+    let is_all = !(all && !view.backends.is_empty());
+    if is_all || !json {
+        super::pause::report(pool, &response, json);
+    }
+    if is_all && view.backends.iter().any(drained) {
+        complain(&format!(
+            "drains of its backends stay; `lameduck resume {pool}` once more lifts those of operators"
+        ));
+    }
+    Ok(is_all)
 }
 
 /// What `--wait-ready` means.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::exit::Exit;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait, Connect};
 use crate::client::names::segment;
-use crate::registry::view::{BackendView, DrainView, PoolView};
+use crate::registry::view::{BackendView, DrainView, PauseView, PoolView};
 use crate::rt::output::{answer, answer_json, colour, count, printable, stdout_is_terminal};
 
 /// Between two looks when nothing happens: numbers change without events.
@@ -232,6 +232,9 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
         count(pool.backends.len() as u64, "backend"),
         count(pool.held as u64, "request"),
     );
+    if let Some(pause) = &pool.pause {
+        text.push_str(&format!("\n {}", paused(pause, now)));
+    }
     if pool.backends.is_empty() {
         return text;
     }
@@ -279,6 +282,19 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
         }
     }
     text
+}
+
+/// What a pause does, and for how long.
+fn paused(pause: &PauseView, now: SystemTime) -> String {
+    let what = match pause.status {
+        Some(status) => format!("answers with a page, {status}"),
+        None => "requests wait".to_owned(),
+    };
+    let ends = match left(pause.until.as_deref(), now) {
+        Some(left) => format!("ends in {left}"),
+        None => "until resumed".to_owned(),
+    };
+    format!("paused: {what} ({ends}): {}", printable(&pause.reason))
 }
 
 /// How much is in flight, and how much of it lasts: streams and upgrades end when a drain's deadline comes near, so

@@ -55,6 +55,7 @@ fn world() -> (Vec<PoolView>, SystemTime) {
             draining,
             backend("app-3", "down", "down"),
         ],
+        pause: None,
         unsaved: None,
     };
     (vec![pool], now)

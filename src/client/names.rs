@@ -160,6 +160,17 @@ pub fn backend_or_pool(text: &str) -> Result<TargetName, String> {
     }
 }
 
+/// A pool's name, and not a backend's.
+///
+/// # Errors
+/// With an example.
+pub fn pool(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains('/') {
+        true => Err("write POOL, for example app; `lameduck status` lists them".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// Where the admin API is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminEndpoint {

@@ -45,7 +45,7 @@ mod section_traits;
 mod sections;
 pub mod size;
 mod sources;
-mod suggest;
+pub(crate) mod suggest;
 mod syntax;
 mod unsupported;
 mod upstream_tls;

@@ -3,8 +3,9 @@
 //! [`backend`] is the heart: one backend's health × drains and the single function that derives its state; the
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
 //! deadlines. [`balance`] picks; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
-//! that lost its backend or found none; [`rate`] says which requests come too fast. Two more sit beside the
-//! proxy: [`roll`] restarts backends one after the other, and [`launch`] is what a launcher does about its app.
+//! that lost its backend or found none, and [`pause`] what a paused pool does with it; [`rate`] says which requests
+//! come too fast. Two more sit beside the proxy: [`roll`] restarts backends one after the other, and [`launch`] is what a
+//! launcher does about its app.
 
 pub mod backend;
 pub mod balance;
@@ -17,6 +18,7 @@ mod health;
 pub mod hold;
 pub mod launch;
 mod losses;
+pub mod pause;
 pub mod pool;
 pub mod rate;
 pub mod retry;

@@ -12,7 +12,7 @@ use super::pool::PoolState;
 use super::request::{self, ResumeScope};
 use super::view::{
     BackendView, DrainRequest, DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest,
-    PoolView, RegisterRequest,
+    PauseRequest, PauseResponse, PoolView, RegisterRequest,
 };
 use super::writer::Writer;
 use crate::config::{self, Config, OnEmptyConfig};
@@ -100,6 +100,15 @@ pub(super) enum RegistryCommand {
         by: String,
         reply: oneshot::Sender<Result<String, RegistryError>>,
     },
+    Pause {
+        pool: String,
+        request: PauseRequest,
+        reply: oneshot::Sender<Result<PauseResponse, RegistryError>>,
+    },
+    EndPause {
+        pool: String,
+        reply: oneshot::Sender<Result<PauseResponse, RegistryError>>,
+    },
     SaveAgain,
     EndRoll {
         pool: String,
@@ -184,6 +193,18 @@ impl Writer {
             }
             RegistryCommand::BeginRoll { pool, by, reply } => {
                 let outcome = self.begin_roll(&pool, &by);
+                self.reply(reply, outcome);
+            }
+            RegistryCommand::Pause {
+                pool,
+                request,
+                reply,
+            } => {
+                let outcome = self.pause(&pool, request);
+                self.reply(reply, outcome);
+            }
+            RegistryCommand::EndPause { pool, reply } => {
+                let outcome = self.end_pause(&pool);
                 self.reply(reply, outcome);
             }
             RegistryCommand::SaveAgain => self.unsaved = true,
@@ -355,9 +376,10 @@ impl Writer {
         let is = |pool: &PoolState| &*pool.name == name && !pool.retired;
         self.pools.iter().position(is).ok_or_else(|| {
             let staying = self.pools.iter().filter(|pool| !pool.retired);
+            let names = staying.map(|pool| &*pool.name);
             RegistryError::UnknownPool {
                 name: name.to_owned(),
-                known: listed(staying.map(|pool| &*pool.name)),
+                known: with_nearest(name, names.clone(), listed(names)),
             }
         })
     }
@@ -382,7 +404,22 @@ impl Writer {
     }
 }
 
-fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+/// Pools that a wrong name is compared with.
+const COMPARED: usize = 100;
+
+/// The list, and which of it may have been meant.
+pub(super) fn with_nearest<'a>(
+    wrong: &str,
+    names: impl Iterator<Item = &'a str>,
+    listed: String,
+) -> String {
+    match config::suggest::nearest(wrong, names.take(COMPARED)) {
+        Some(near) => format!("{listed}; did you mean `{near}`?"),
+        None => listed,
+    }
+}
+
+pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.collect();
     match names.as_slice() {
         [] => "none".to_owned(),

@@ -15,6 +15,7 @@ pub mod lease;
 pub mod names;
 pub mod own_listeners;
 mod owner;
+pub mod pause;
 pub mod persist;
 mod pool;
 pub mod probing;

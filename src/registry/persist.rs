@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::backend_entry::BackendSource;
+use super::pause::MaintenancePage;
 use super::pool::PoolState;
 use crate::core::drain;
 use crate::rt::clock::{self, Reading};
@@ -39,6 +40,9 @@ pub struct KeptState {
     pub drains: Vec<KeptDrain>,
     /// Backends registered over the API.
     pub registrations: Vec<Registration>,
+    /// Pools that are paused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<KeptPause>,
 }
 
 /// One backend's drain.
@@ -70,6 +74,24 @@ pub struct Registration {
     /// The user whose it is, where it came through the socket for apps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
+}
+
+/// One pool's pause, its times on the wall clock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptPause {
+    /// The pool.
+    pub pool: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    #[serde(with = "wall")]
+    pub since: SystemTime,
+    /// When it ends by itself.
+    #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<SystemTime>,
+    /// What requests are answered with; `None`: they are held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<MaintenancePage>,
 }
 
 /// A drain with its times on the wall clock.
@@ -376,6 +398,10 @@ mod maybe_wall {
 impl PoolState {
     /// What has to survive a restart of the proxy.
     pub fn keep(&self, state: &mut KeptState, clock: &Reading) {
+        let pause = self.pause.as_ref();
+        state
+            .pauses
+            .extend(pause.map(|pause| pause.kept(&self.name, clock)));
         for (member, backend) in self.both().filter(|(member, _)| !member.leaving) {
             if member.source == BackendSource::Api {
                 state.registrations.push(Registration {

@@ -13,6 +13,7 @@ use super::endpoint::{BackendKey, Endpoint, Transport, Wakeup};
 use super::hold_release::Releaser;
 use super::lease::{Incarnations, LeaseRecord};
 use super::names::Names;
+use super::pause::PoolPause;
 use super::probing::{Cadence, Probing};
 use super::snapshot::{HoldQueue, PoolShared, PoolSnapshot};
 use super::view::{InFlight, PoolView};
@@ -42,6 +43,10 @@ pub struct PoolState {
     pub dirty: bool,
     /// What has to survive the process changed.
     pub unsaved: bool,
+    /// Nothing new goes to its backends.
+    pub pause: Option<Arc<PoolPause>>,
+    /// It was paused, or is no longer, and those who wait have not been told.
+    pub pause_changed: bool,
     shared: Arc<PoolShared>,
     health: Arc<config::HealthConfig>,
     releaser: Releaser,
@@ -91,6 +96,8 @@ impl PoolState {
             retired: false,
             dirty: true,
             unsaved: false,
+            pause: None,
+            pause_changed: false,
             health: Arc::new(config.health.clone()),
             releaser: Releaser::new(shared.clone()),
             incarnations: Incarnations::default(),
@@ -104,6 +111,7 @@ impl PoolState {
                 ready: Vec::new(),
                 last_resort: Vec::new(),
                 balancer: Balancer::new(Algorithm::Random, &[]),
+                pause: None,
                 shared: shared.clone(),
             }),
             name,
@@ -357,6 +365,7 @@ impl PoolState {
                 .both()
                 .map(|(member, backend)| member.view(backend))
                 .collect(),
+            pause: self.pause.as_ref().map(|pause| pause.view()),
             unsaved: None,
         }
     }
@@ -387,7 +396,9 @@ impl PoolState {
         });
         let mut ready = Vec::with_capacity(all.len());
         let mut last_resort = Vec::new();
-        for (member, backend) in self.both() {
+        // Whoever finds nothing to pick looks why; so a pool that is not paused pays nothing for those that are.
+        let open = self.both().filter(|_| self.pause.is_none());
+        for (member, backend) in open {
             if takes_requests((member, backend)) {
                 ready.push(member.endpoint.clone());
             } else if backend.may_fail_open() && member.endpoint.weight() > 0 {
@@ -407,6 +418,7 @@ impl PoolState {
             ready,
             last_resort,
             balancer: Balancer::new(algorithm, &weights),
+            pause: self.pause.clone(),
             shared: self.shared.clone(),
         }
     }
@@ -424,6 +436,10 @@ impl PoolState {
     /// The snapshot is out: requests that wait may go if there is somewhere to go.
     pub fn published(&mut self) {
         self.releaser.published(self.published.ready.len());
+        // Where something is ready, the releaser lets them go, one after the other.
+        if std::mem::take(&mut self.pause_changed) && self.published.ready.is_empty() {
+            self.shared.queue.reconfigured.notify_waiters();
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use tokio::sync::{Notify, Semaphore};
 
 use super::endpoint::Endpoint;
+use super::pause::PoolPause;
 use crate::config;
 use crate::core::balance::Balancer;
 use crate::core::retry::RetryBudget;
@@ -33,12 +34,14 @@ pub struct PoolSnapshot {
     pub config: Arc<config::PoolConfig>,
     /// Every backend, for status and metrics. Snapshots share it until one comes or goes.
     pub backends: Arc<[Arc<Endpoint>]>,
-    /// The eligible ones.
+    /// The eligible ones that take requests: of a pool that is paused, none.
     pub ready: Vec<Arc<Endpoint>>,
     /// Those that fail-open may try: down, or drained by nobody but the app itself.
     pub last_resort: Vec<Arc<Endpoint>>,
     /// Chooses among `ready`.
     pub balancer: Balancer,
+    /// Nothing new goes to any of them.
+    pub pause: Option<Arc<PoolPause>>,
     /// What outlives the snapshot.
     pub shared: Arc<PoolShared>,
 }
@@ -67,7 +70,8 @@ pub struct HoldQueue {
     pub release: Semaphore,
     /// Those among them that wait for room. New requests queue up behind them.
     pub room: CapacityWaiters,
-    /// Another configuration is in force: whoever waits here may belong elsewhere, or wait no longer.
+    /// Another configuration is in force, or the pool was paused or has been: whoever waits here may belong elsewhere,
+    /// or wait by other rules.
     pub reconfigured: Notify,
 }
 

@@ -15,10 +15,66 @@ pub struct PoolView {
     pub held: usize,
     /// Its backends, by name and age.
     pub backends: Vec<BackendView>,
+    /// It is paused: nothing new goes to its backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseView>,
     /// Why drains and registrations would not survive a restart of the proxy, where `state_dir` is set and can't be
     /// written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsaved: Option<String>,
+}
+
+/// A pool's pause. Times are RFC 3339, UTC.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct PauseView {
+    /// `hold`: requests wait; `page`: they are answered with a page.
+    pub mode: String,
+    /// Since when.
+    pub since: String,
+    /// When it ends by itself; absent: somebody has to end it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// The page's status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Body of `POST …/pause`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct PauseRequest {
+    /// It ends by itself after this time (`"5m"`). Default: 5 minutes; with `page`, never.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    pub length: Option<String>,
+    /// The page that requests are answered with; absent: they are held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
+    /// With `page`: its status, 503 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// With `page`: its media type, `text/html; charset=utf-8` by default.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// Why, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Answer of `POST …/pause` and `DELETE …/pause`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct PauseResponse {
+    /// Whether the pool was paused before.
+    pub was_paused: bool,
+    /// Its pause now; absent: it is not paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseView>,
+    /// Requests that wait.
+    pub held: usize,
+    /// Why a restart of the proxy would forget it, though it is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// What is in flight, by kind.
@@ -288,7 +344,7 @@ pub enum LeaseEvent {
 /// One line of `GET /v1/events`, as JSON in `data:`; `event:` is `kind`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventView {
-    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`.
+    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`.
     pub kind: String,
     /// RFC 3339, UTC, with milliseconds.
     pub time: String,

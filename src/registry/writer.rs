@@ -101,6 +101,7 @@ pub fn spawn(
     writer.recall(restored.drains);
     writer.apply(config);
     writer.register_again(restored.registrations);
+    writer.pause_again(restored.pauses);
     writer.publish();
     tokio::spawn(writer.process_commands(command_queue, signal_queue));
     handle
@@ -197,10 +198,13 @@ impl Writer {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        let deadlines = self
-            .pools
-            .iter()
-            .filter_map(|pool| pool.core.next_deadline());
+        let pools = self.pools.iter();
+        let deadlines = pools.filter_map(|pool| {
+            [pool.core.next_deadline(), pool.pause_end()]
+                .into_iter()
+                .flatten()
+                .min()
+        });
         deadlines.min()
     }
 
@@ -274,6 +278,7 @@ impl Writer {
 
     fn tick(&mut self) {
         let now = clock::now();
+        self.end_pauses(now);
         let due: Vec<_> = self
             .pools
             .iter()

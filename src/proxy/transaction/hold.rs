@@ -11,6 +11,7 @@ use crate::core::Time;
 use crate::core::hold::{
     self, Admission, HoldCandidate, HoldLimits, HoldRefusal, OnEmpty, admit, second_look,
 };
+use crate::core::pause::paused_limits;
 use crate::proxy::buffer::LARGE;
 use crate::proxy::client::ClientConnection;
 use crate::proxy::client::heard::{Looks, Waited};
@@ -44,6 +45,8 @@ pub enum HoldEnd {
     FailOpen,
     /// Another configuration is in force: it has to be routed anew.
     Reconfigured,
+    /// The pool was paused, or is no longer: other rules hold for its wait.
+    PauseChanged,
     /// The client has gone.
     ClientGone,
 }
@@ -140,7 +143,7 @@ pub async fn wait(
     let shared = &pool.shared;
     let config = &pool.config.hold;
     let own = wish.own.as_ref();
-    let limits = HoldLimits {
+    let mut limits = HoldLimits {
         on_empty: match own.and_then(|own| own.on_empty).unwrap_or(config.on_empty) {
             config::OnEmptyConfig::Hold => OnEmpty::Hold,
             config::OnEmptyConfig::Fail => OnEmpty::Fail,
@@ -150,6 +153,9 @@ pub async fn wait(
         max_requests: config.max_requests,
         max_bytes: config.max_bytes,
     };
+    if let Some(until) = pool.pause.as_ref().and_then(|pause| pause.term.until) {
+        limits = paused_limits(limits, wish.since, until);
+    }
     let bytes = client.buffer.len() as u64;
     let held = hold::HeldTotals {
         requests: shared.held.load(Ordering::Relaxed),
@@ -182,6 +188,13 @@ pub async fn wait(
         return HoldEnd::Reconfigured;
     }
     let newest = newest(registry, pool);
+    let paused = |pool: &PoolSnapshot| pool.pause.as_ref().map(Arc::as_ptr);
+    if newest
+        .as_ref()
+        .is_some_and(|newest| paused(newest) != paused(pool))
+    {
+        return HoldEnd::PauseChanged;
+    }
     if first
         && let Some(newest) = &newest
         && let Some(permit) = admit_waiter(newest, wish.excluded)
@@ -209,7 +222,10 @@ pub async fn wait(
             return Poll::Ready(None);
         }
         if reconfigured.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(HoldEnd::Reconfigured));
+            return Poll::Ready(Some(match is_current() {
+                true => HoldEnd::PauseChanged,
+                false => HoldEnd::Reconfigured,
+            }));
         }
         client.interrupt.register(cx.waker());
         if client.interrupt.level() == Level::Cut {

@@ -21,6 +21,7 @@ use crate::proxy::forward::headers::{HSTS, hsts};
 use crate::proxy::h1::method::{HttpVersion, Method};
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::messages::grpc;
+use crate::proxy::transaction::maintenance::{PAUSED, PageAnswer};
 use crate::proxy::transaction::redirect;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
@@ -253,6 +254,29 @@ fn add_fields(out: &mut Vec<u8>, fields: &str) {
     if let Some(end) = memchr::memmem::find(out, b"\r\n\r\n") {
         out.splice(end + 2..end + 2, fields.bytes());
     }
+}
+
+/// Gives the client the page of a paused pool.
+pub(super) async fn send_page(
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    page: PageAnswer<'_>,
+    body_complete: bool,
+) -> AfterRequest {
+    let keep_alive = may_be_kept(plane, client, head, body_complete);
+    let mut out = Vec::new();
+    match head.is_grpc {
+        true => grpc::write_answer(&mut out, page.status, PAUSED, !keep_alive),
+        false => page.write(&mut out, !keep_alive, head.method == Method::Head),
+    }
+    account.local(page.status, Cow::Borrowed(PAUSED));
+    let next = send(client, account, out, keep_alive, body_complete).await;
+    if next == AfterRequest::Abort {
+        account.end = RequestEnd::ClientClosed;
+    }
+    next
 }
 
 /// Sends the client to HTTPS: with 301 where any client asks again with the same method, else with 308, which keeps

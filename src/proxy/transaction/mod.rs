@@ -3,8 +3,8 @@
 //! [`handle`] is its way: route, buffer, a loop of pick, connect, forward and judge, and the log. What its steps do is in
 //! the files beside it: `begin` and `route` find the pool, `request_buffering` waits for a short body, `wait` and
 //! [`hold`] for a backend, `connect` has the attempt's connection, `finish` what follows a whole answer, `judge` what
-//! follows a failed attempt, `local_response`, `redirect` and `actions` answer without a backend, `changes` and
-//! `placeholders` make what a route changes on the way, and [`record`] is what is remembered for the log.
+//! follows a failed attempt, `local_response`, `redirect`, `maintenance` and `actions` answer without a backend, `changes`
+//! and `placeholders` make what a route changes on the way, and [`record`] is what is remembered for the log.
 
 mod actions;
 mod begin;
@@ -16,6 +16,7 @@ pub mod hold;
 mod intercept;
 mod judge;
 mod local_response;
+mod maintenance;
 mod placeholders;
 pub mod record;
 mod redirect;

@@ -55,6 +55,8 @@ pub enum RequestEnd {
     Limited(Limit),
     /// It waited for a ready backend in vain.
     NotReady(HoldRefusal),
+    /// Its pool was paused, and has answered with a page.
+    Paused,
     /// Its tunnel ended.
     Tunnel(TunnelEnd),
     /// A mistake of ours has ended it.
@@ -78,6 +80,7 @@ impl RequestEnd {
             Self::Truncated => "truncated",
             Self::Limited(limit) => limit.key(),
             Self::NotReady(refusal) => refusal.key(),
+            Self::Paused => "paused",
             Self::Tunnel(end) => end.as_str(),
             Self::Panicked => "panic",
             Self::Refused(reason) => reason.as_str(),

@@ -22,6 +22,9 @@ use crate::rt::clock;
 /// What a request is told that has waited in vain.
 const NONE_IN_TIME: &str = "no backend became ready in time";
 
+/// What a request is told that a paused pool has no place for.
+const PAUSED_AND_FULL: &str = "the service is paused, and too many requests wait";
+
 impl Transaction<'_> {
     /// Enters a backend that has become eligible, and waits for one if need be; with fail-open, enters one that is not.
     /// `None`: it may try again.
@@ -34,6 +37,11 @@ impl Transaction<'_> {
             if let Some(permit) = pick::admit(&self.pool, &self.excluded) {
                 return Ok(Some(permit));
             }
+        }
+        if let Some(pause) = self.pool.pause.clone()
+            && let Some(page) = &pause.page
+        {
+            return Err(self.answer_page(&pause, page).await);
         }
         let now = clock::now();
         let for_room = pick::waits_for_room(&self.pool, &self.excluded);
@@ -88,8 +96,10 @@ impl Transaction<'_> {
             }
             HoldEnd::GaveUp(refusal, cause) => {
                 self.account.end = RequestEnd::NotReady(refusal);
-                let answer = match for_room {
-                    // Backends are ready, and full: no probe says more.
+                let is_paused = self.pool.pause.is_some();
+                let cause = if is_paused { PAUSED_AND_FULL } else { cause };
+                let answer = match for_room || is_paused {
+                    // Backends may well be ready: no probe says more.
                     true => LocalResponse {
                         retry_after: Some(RETRY_AFTER),
                         ..LocalResponse::new(503, cause)
@@ -125,6 +135,11 @@ impl Transaction<'_> {
                         Err(self.answer(LocalResponse::NO_ROUTE).await)
                     }
                 }
+            }
+            HoldEnd::PauseChanged => {
+                // The time of a pause is not held against it.
+                *since = None;
+                Ok(None)
             }
             HoldEnd::ShutDown => {
                 let answer = LocalResponse {

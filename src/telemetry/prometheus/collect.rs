@@ -56,7 +56,7 @@ fn each_backend(snapshot: &Snapshot, mut visit: impl FnMut(&PoolSnapshot, &Arc<E
     }
 }
 
-fn requests(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 8] {
+fn requests(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 9] {
     let mut answered = Family::counter(
         "lameduck_requests_total",
         "Requests answered by a backend, by status.",
@@ -85,6 +85,10 @@ fn requests(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 8] {
         "lameduck_held_bytes",
         "Request bytes buffered for requests that wait.",
     );
+    let mut paused = Family::gauge(
+        "lameduck_pool_paused",
+        "1 while a pool is paused: its requests are held, or answered with a page.",
+    );
     let mut holds = Family::histogram(
         "lameduck_hold_duration_seconds",
         "How long requests waited because no backend was eligible.",
@@ -110,6 +114,7 @@ fn requests(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 8] {
         held.add(&[name], shared.held.load(Ordering::Relaxed) as u64);
         held_bytes.add(&[name], shared.held_bytes.load(Ordering::Relaxed));
         holds.add_histogram(&[name], &counters.holds);
+        paused.add(&[name], u64::from(pool.pause.is_some()));
     }
     each_backend(snapshot, |pool, endpoint| {
         for (status, count) in endpoint.counters.by_code() {
@@ -122,7 +127,7 @@ fn requests(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 8] {
         }
     });
     [
-        answered, local, durations, retries, connects, held, held_bytes, holds,
+        answered, local, durations, retries, connects, held, held_bytes, holds, paused,
     ]
 }
 

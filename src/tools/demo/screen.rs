@@ -282,6 +282,7 @@ mod tests {
             eligible: 0,
             held: 12,
             backends: vec![backend],
+            pause: None,
             unsaved: None,
         };
         Picture {
