@@ -27,6 +27,7 @@ mod reserve;
 mod roll;
 mod router;
 mod server;
+mod splits;
 mod write_timeout;
 
 use std::sync::Arc;

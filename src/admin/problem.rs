@@ -46,6 +46,8 @@ pub enum ProblemKind {
     UnknownBackend,
     /// [`RegistryError::UnknownLease`].
     UnknownLease,
+    /// [`RegistryError::UnknownRoute`].
+    UnknownRoute,
     /// [`RegistryError::Invalid`].
     InvalidValue,
     /// [`RegistryError::Conflict`].
@@ -68,7 +70,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind with a slug of its own.
-    pub const ALL: [ProblemKind; 25] = [
+    pub const ALL: [ProblemKind; 26] = [
         ProblemKind::NoSuchPath,
         ProblemKind::MethodNotAllowed,
         ProblemKind::BodyTooLarge,
@@ -86,6 +88,7 @@ impl ProblemKind {
         ProblemKind::UnknownPool,
         ProblemKind::UnknownBackend,
         ProblemKind::UnknownLease,
+        ProblemKind::UnknownRoute,
         ProblemKind::InvalidValue,
         ProblemKind::Conflict,
         ProblemKind::WaitRanOut,
@@ -131,6 +134,7 @@ impl ProblemKind {
             ProblemKind::UnknownPool => (S::NOT_FOUND, "unknown-pool", "Unknown pool"),
             ProblemKind::UnknownBackend => (S::NOT_FOUND, "unknown-backend", "Unknown backend"),
             ProblemKind::UnknownLease => (S::NOT_FOUND, "unknown-lease", "Unknown lease"),
+            ProblemKind::UnknownRoute => (S::NOT_FOUND, "unknown-route", "Unknown route"),
             ProblemKind::InvalidValue => {
                 (S::UNPROCESSABLE_ENTITY, "invalid-value", "Invalid value")
             }
@@ -267,6 +271,10 @@ impl From<RegistryError> for ProblemDocument {
             RegistryError::UnknownLease(_) => {
                 ProblemDocument::new(ProblemKind::UnknownLease, format!("{text}. Ask for a new one."))
             }
+            RegistryError::UnknownRoute { .. } => ProblemDocument::new(
+                ProblemKind::UnknownRoute,
+                format!("{text}. A route gets a name by `name = \"…\"` in its [[route]]."),
+            ),
             RegistryError::NotYours(_) => ProblemDocument::new(ProblemKind::NotYours, text),
             RegistryError::Full(_) => ProblemDocument::new(ProblemKind::LimitReached, text),
             RegistryError::Invalid(_) => ProblemDocument::new(ProblemKind::InvalidValue, text),

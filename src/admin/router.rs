@@ -7,7 +7,7 @@ use axum::{Router, middleware};
 use super::problem::{ProblemDocument, ProblemKind, complete};
 use super::{
     AdminDoor, AdminState, apps, auth, backends, body, config, events, leases, lifecycle, metrics,
-    openapi, peer, places, pools, roll,
+    openapi, peer, places, pools, roll, splits,
 };
 
 /// What each listener serves, the one for probes too.
@@ -50,6 +50,12 @@ fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
             post(leases::lease),
         ),
         ("/v1/leases/{lease}/drain", post(leases::drain)),
+        (
+            "/v1/routes/{route}/split",
+            get(splits::split)
+                .put(splits::move_split)
+                .delete(splits::reset_split),
+        ),
         ("/v1/events", get(events::stream)),
         (
             "/v1/lame-duck",

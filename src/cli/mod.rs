@@ -19,6 +19,7 @@ pub mod reload;
 pub mod resume;
 pub mod roll;
 pub mod run;
+pub mod split;
 pub mod status;
 
 use clap::{Parser, Subcommand};
@@ -58,6 +59,8 @@ enum CliCommand {
     Pause(pause::PauseArgs),
     /// Lift a drain, or end a pause
     Resume(resume::ResumeArgs),
+    /// Move the weights of a route that several pools answer
+    Split(split::SplitArgs),
     /// Add a backend that runs already, or move one to another address
     Register(register::RegisterArgs),
     /// Drain a registered backend, then remove it
@@ -109,6 +112,7 @@ impl Cli {
             CliCommand::Drain(args) => block_on(drain::run_drain(args)),
             CliCommand::Pause(args) => block_on(pause::run_pause(args)),
             CliCommand::Resume(args) => block_on(resume::run_resume(args)),
+            CliCommand::Split(args) => block_on(split::run_split(args)),
             CliCommand::Register(args) => block_on(register::run_register(args)),
             CliCommand::Deregister(args) => block_on(deregister::run_deregister(args)),
             CliCommand::Roll(args) => block_on(roll::run_roll(args)),
@@ -204,6 +208,9 @@ mod tests {
             "lameduck pause app --for 5m --reason x",
             "lameduck pause app --page sorry.html --status 503 --type text/html",
             "lameduck resume app",
+            "lameduck split shop-api",
+            "lameduck split shop-api api=50 api-next=50 --json",
+            "lameduck split shop-api --reset",
             "lameduck resume app/app-1 --all --wait 30s",
             "lameduck resume app/app-1 --actor supervisor --wait-ready",
             "lameduck drain app/app-1 --actor supervisor --until restarted",
@@ -230,6 +237,10 @@ mod tests {
             ("lameduck drain app/a --until never", "restarted"),
             ("lameduck pause app/app-1", "write POOL"),
             ("lameduck pause app --status 503", "--page"),
+            ("lameduck split", "<ROUTE>"),
+            ("lameduck split shop api", "api-next=5"),
+            ("lameduck split shop api=1000001", "1000000"),
+            ("lameduck split shop api=1 --reset", "--reset"),
             ("lameduck pause app --for ever", "30s"),
             (
                 "lameduck register app/a 127.0.0.1:1 --weight 1001",

@@ -56,7 +56,9 @@ pub async fn run_resume(args: ResumeArgs) -> Result<(), Exit> {
     let backends = match args.target {
         TargetName::Backend(backend) => vec![backend],
         TargetName::Pool(pool) => {
-            if end_pause(&client, &pool, args.all, args.json).await? {
+            // A hook lifts its own drains; a pause is somebody's who looks after the pool.
+            let may_end = actor.is_none();
+            if may_end && end_pause(&client, &pool, args.all, args.json).await? {
                 return Ok(());
             }
             backends_of(&client, &pool).await?
@@ -86,7 +88,7 @@ async fn end_pause(client: &AdminClient, pool: &str, all: bool, json: bool) -> R
         .call(Method::DELETE, &path, None::<&Value>, AnswerWait::Short)
         .await?;
     let drained = |backend: &BackendView| backend.drains.iter().any(|drain| drain.actor != "app");
-    let is_all = !(all && !view.backends.is_empty());
+    let is_all = !all || view.backends.is_empty();
     if is_all || !json {
         super::pause::report(pool, &response, json);
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::exit::Exit;
 use crate::client::http::{AdminClient, AdminEvents, AnswerWait, Connect};
 use crate::client::names::segment;
-use crate::registry::view::{BackendView, DrainView, PauseView, PoolView};
+use crate::registry::view::{BackendView, DrainView, PauseView, PoolShareView, PoolView};
 use crate::rt::output::{answer, answer_json, colour, count, printable, stdout_is_terminal};
 
 /// Between two looks when nothing happens: numbers change without events.
@@ -235,6 +235,9 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
     if let Some(pause) = &pool.pause {
         text.push_str(&format!("\n {}", paused(pause, now)));
     }
+    for share in &pool.splits {
+        text.push_str(&format!("\n {}", part(share)));
+    }
     if pool.backends.is_empty() {
         return text;
     }
@@ -266,7 +269,7 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
             Cell::new(backend.connections),
             Cell::new(backend.requests),
             Cell::new(backend.weight),
-            Cell::new(printable(&backend.address)),
+            Cell::new(address(backend)),
         ]);
     }
     let mut lines = table.lines();
@@ -284,6 +287,16 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
     text
 }
 
+/// A pool's part in a route.
+fn part(share: &PoolShareView) -> String {
+    let (route, weight, of) = (printable(&share.route), share.weight, share.of);
+    let moved = match weight == share.configured {
+        true => String::new(),
+        false => format!(" (configured: {})", share.configured),
+    };
+    format!("split of route {route}: {weight} of {of}{moved}")
+}
+
 /// What a pause does, and for how long.
 fn paused(pause: &PauseView, now: SystemTime) -> String {
     let what = match pause.status {
@@ -295,6 +308,15 @@ fn paused(pause: &PauseView, now: SystemTime) -> String {
         None => "until resumed".to_owned(),
     };
     format!("paused: {what} ({ends}): {}", printable(&pause.reason))
+}
+
+/// Where it is, and whether it only stands by there.
+fn address(backend: &BackendView) -> String {
+    let address = printable(&backend.address);
+    match backend.backup {
+        true => format!("{address} (backup)"),
+        false => address,
+    }
 }
 
 /// How much is in flight, and how much of it lasts: streams and upgrades end when a drain's deadline comes near, so

@@ -9,6 +9,7 @@ fn backend(name: &str, state: &str, health: &str) -> BackendView {
         name: name.into(),
         address: "127.0.0.1:3001".into(),
         weight: 1,
+        backup: false,
         incarnation: 1,
         state: state.into(),
         health: health.into(),
@@ -56,6 +57,7 @@ fn world() -> (Vec<PoolView>, SystemTime) {
             backend("app-3", "down", "down"),
         ],
         pause: None,
+        splits: Vec::new(),
         unsaved: None,
     };
     (vec![pool], now)

@@ -61,12 +61,18 @@ pub enum ConfigChange {
         from: u32,
         to: u32,
     },
+    /// Same backend, which is a backup now, or no longer.
+    BackendBackup {
+        pool: String,
+        name: String,
+        backup: bool,
+    },
     /// A route that was not there.
     RouteAdded { route: Route },
     /// A route that is gone.
     RouteRemoved { route: Route },
     /// A route that leads to another pool.
-    RouteMoved { from: Route, to: Route },
+    RouteMoved { from: Box<Route>, to: Box<Route> },
     /// Another setting of a route that matches the same requests.
     RouteSetting {
         route: Route,
@@ -202,6 +208,10 @@ impl fmt::Display for ConfigChange {
                 to,
             } => {
                 write!(f, "backend {pool}/{name}: weight {from} → {to}")
+            }
+            ConfigChange::BackendBackup { pool, name, backup } => {
+                let before = !backup;
+                write!(f, "backend {pool}/{name}: backup {before} → {backup}")
             }
             ConfigChange::RouteAdded { route } => {
                 write!(f, "route {route}: added, to {}", route.shown_action())
@@ -410,15 +420,23 @@ fn pool(old: &PoolConfig, new: &PoolConfig, changes: &mut Vec<ConfigChange>) {
                     to: backend.clone(),
                 })
             }
-            Some(other) if other.weight != backend.weight => {
-                changes.push(ConfigChange::BackendWeight {
-                    pool: pool(),
-                    name: backend.name.clone(),
-                    from: other.weight,
-                    to: backend.weight,
-                })
+            Some(other) => {
+                if other.weight != backend.weight {
+                    changes.push(ConfigChange::BackendWeight {
+                        pool: pool(),
+                        name: backend.name.clone(),
+                        from: other.weight,
+                        to: backend.weight,
+                    });
+                }
+                if other.backup != backend.backup {
+                    changes.push(ConfigChange::BackendBackup {
+                        pool: pool(),
+                        name: backend.name.clone(),
+                        backup: backend.backup,
+                    });
+                }
             }
-            Some(_) => {}
         }
     }
 }
@@ -448,8 +466,8 @@ fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
         };
         if from.shown_action() != route.shown_action() {
             changes.push(ConfigChange::RouteMoved {
-                from: from.clone(),
-                to: route.clone(),
+                from: Box::new(from.clone()),
+                to: Box::new(route.clone()),
             });
         }
         for mut setting in all_settings(from, route) {
@@ -459,7 +477,7 @@ fn routes(old: &[Route], new: &[Route], changes: &mut Vec<ConfigChange>) {
                 let name = |route: &Route| route.name.clone().unwrap_or_default();
                 (setting.from, setting.to) = (name(from), name(route));
             }
-            if !(is_own && (setting.key == "pool" || is_matcher(setting.key))) {
+            if !(is_own && (["pool", "split"].contains(&setting.key) || is_matcher(setting.key))) {
                 changes.push(ConfigChange::RouteSetting {
                     route: route.clone(),
                     setting,

@@ -232,6 +232,7 @@ fn backend(written: &str, index: usize) -> Result<BackendConfig, ConfigError> {
         named: is_named,
         address,
         weight: 1,
+        backup: false,
     })
 }
 

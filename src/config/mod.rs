@@ -68,8 +68,8 @@ pub use load::{DEFAULT_PATHS, FileChecks, Loaded, load, parse};
 pub use reader::ConfigFindings;
 pub use routes::{
     CertificateDemand, ConnectionLimit, FieldMatch, FieldRule, ForwardAddress, LimitKey,
-    MatchedPath, PathRewrite, Placeholder, RequestRate, TemplatePiece, TextMatch, TextTemplate,
-    compile_regex, compile_regexes,
+    MOST_WEIGHT, MatchedPath, MirrorConfig, PathRewrite, Placeholder, RequestRate, SplitKey,
+    SplitShare, TemplatePiece, TextMatch, TextTemplate, compile_regex, compile_regexes,
 };
 pub(crate) use routes::{MAX_PREFIX, MAX_RULES};
 pub use sections::*;

@@ -309,6 +309,16 @@ fn backends(path: &str, pool: &PoolConfig, config: &Config, f: &mut ConfigFindin
             "give at least one a weight of 1 or more",
         );
     }
+    if !pool.backends.is_empty() && pool.backends.iter().all(|backend| backend.backup) {
+        f.warning(
+            f.place(&format!("{path}.backend[0].backup")),
+            format!(
+                "every backend of pool \"{}\" is a backup: unless others register, they get all requests",
+                pool.name
+            ),
+            "remove `backup = true` from those that get requests first",
+        );
+    }
 }
 
 fn health(path: &str, health: &HealthConfig, f: &mut ConfigFindings) {

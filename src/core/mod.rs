@@ -4,8 +4,8 @@
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
 //! deadlines. [`balance`] picks; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
 //! that lost its backend or found none, and [`pause`] what a paused pool does with it; [`rate`] says which requests
-//! come too fast. Two more sit beside the proxy: [`roll`] restarts backends one after the other, and [`launch`] is what a
-//! launcher does about its app.
+//! come too fast, and [`split`] shares requests out over pools. Two more sit beside the proxy: [`roll`] restarts backends
+//! one after the other, and [`launch`] is what a launcher does about its app.
 
 pub mod backend;
 pub mod balance;
@@ -23,6 +23,7 @@ pub mod pool;
 pub mod rate;
 pub mod retry;
 pub mod roll;
+pub mod split;
 mod state;
 
 /// A point in time: what has passed since an origin of the caller's choosing (the process's start).

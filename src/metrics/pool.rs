@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::histogram::Histogram;
 use super::local_answers::LocalAnswers;
+use super::mirror::MirrorCounters;
 use super::reasons::Reasons;
 use crate::core::retry::RetryReason;
 use crate::net::connect_fault::ConnectFault;
@@ -17,6 +18,8 @@ pub struct PoolCounters {
     pub(crate) denied: Reasons,
     pub(crate) connect_faults: Reasons,
     pub(crate) local: LocalAnswers,
+    /// Copies of other pools' requests.
+    pub mirror: MirrorCounters,
 }
 
 impl PoolCounters {

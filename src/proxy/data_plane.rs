@@ -8,7 +8,7 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 use super::guard_state::GuardState;
 use super::per_client::PerClient;
 use crate::config;
-use crate::metrics::PlaneCounters;
+use crate::metrics::{MirrorLoad, PlaneCounters};
 use crate::registry::Handle;
 use crate::rt::shutdown_signal::Interrupts;
 use crate::telemetry::access_log::AccessLog;
@@ -30,6 +30,8 @@ pub struct DataPlane {
     pub guards: GuardState,
     /// What is counted for the whole plane.
     pub counters: Arc<PlaneCounters>,
+    /// Copies of requests that are under way.
+    pub mirrors: MirrorLoad,
     /// The certificates of its listeners.
     pub certificates: Arc<Inventory>,
     /// Of the open client connections, those that are served…
@@ -62,6 +64,7 @@ impl DataPlane {
             per_client: PerClient::default(),
             guards: GuardState::default(),
             counters,
+            mirrors: MirrorLoad::default(),
             certificates: Arc::default(),
             served: AtomicU32::new(0),
             default_connections: 0,

@@ -84,6 +84,7 @@ impl Writer {
         let staying = self.pools.iter().filter(|pool| !pool.retired);
         let names: Vec<&str> = staying.map(|pool| &*pool.name).collect();
         self.routes = Arc::new(RouteTable::new(&self.config.routes, &names));
+        self.keep_splits();
         (self.dirty, self.unsaved) = (true, true);
         changes.iter().map(ToString::to_string).collect()
     }
@@ -134,6 +135,7 @@ impl Writer {
                 name: name.to_owned(),
                 address,
                 weight,
+                is_backup: false,
                 source: BackendSource::Api,
                 drains,
                 tenure: None,
@@ -278,6 +280,7 @@ impl Writer {
         for pool in self.pools.iter().filter(|pool| !pool.retired) {
             pool.keep(&mut state, &clock);
         }
+        self.keep_moved_splits(&mut state, &clock);
         state
     }
 }

@@ -46,6 +46,8 @@ pub struct BackendEntry {
     pub base: String,
     /// Where it came from.
     pub source: BackendSource,
+    /// It gets requests only while no other is ready.
+    pub is_backup: bool,
     /// The lease that it is there for.
     pub tenure: Option<LeaseRecord>,
     /// The user whose it is, where it came through the socket for apps.
@@ -124,6 +126,7 @@ impl BackendEntry {
             name: self.endpoint.name.to_string(),
             address: self.endpoint.address.to_string(),
             weight: self.endpoint.weight(),
+            backup: self.is_backup,
             incarnation: backend.incarnation(),
             state: backend.state().as_str().to_owned(),
             health: backend.health().as_str().to_owned(),

@@ -10,6 +10,8 @@ use super::handle::RegistryError;
 use super::lease::{self, LeaseHandle};
 use super::pool::PoolState;
 use super::request::{self, ResumeScope};
+use super::splits::SplitChange;
+use super::view::SplitView;
 use super::view::{
     BackendView, DrainRequest, DrainResponse, LeaseDrainRequest, LeaseEvent, LeaseRequest,
     PauseRequest, PauseResponse, PoolView, RegisterRequest,
@@ -109,6 +111,11 @@ pub(super) enum RegistryCommand {
         pool: String,
         reply: oneshot::Sender<Result<PauseResponse, RegistryError>>,
     },
+    Split {
+        route: String,
+        change: SplitChange,
+        reply: oneshot::Sender<Result<SplitView, RegistryError>>,
+    },
     SaveAgain,
     EndRoll {
         pool: String,
@@ -128,13 +135,16 @@ impl Writer {
             RegistryCommand::Ping { reply } => self.reply(reply, ()),
             RegistryCommand::Pools { reply } => {
                 let pools = self.pools.iter().filter(|pool| !pool.retired);
-                let views = pools.map(PoolState::view).collect();
+                let views = pools.map(|pool| self.with_shares(pool.view())).collect();
                 self.reply(reply, views);
             }
             RegistryCommand::Pool { name, owner, reply } => {
                 let view = self.index_for(&name, owner).map(|index| {
                     let state = &self.pools[index];
-                    let mut view = state.view();
+                    let mut view = match owner {
+                        None => self.with_shares(state.view()),
+                        Some(_) => state.view(),
+                    };
                     let is_own = |id| {
                         state
                             .members
@@ -205,6 +215,14 @@ impl Writer {
             }
             RegistryCommand::EndPause { pool, reply } => {
                 let outcome = self.end_pause(&pool);
+                self.reply(reply, outcome);
+            }
+            RegistryCommand::Split {
+                route,
+                change,
+                reply,
+            } => {
+                let outcome = self.change_split(&route, change);
                 self.reply(reply, outcome);
             }
             RegistryCommand::SaveAgain => self.unsaved = true,
@@ -414,7 +432,7 @@ pub(super) fn with_nearest<'a>(
     listed: String,
 ) -> String {
     match config::suggest::nearest(wrong, names.take(COMPARED)) {
-        Some(near) => format!("{listed}; did you mean `{near}`?"),
+        Some(near) => format!("{listed} (did you mean `{near}`?)"),
         None => listed,
     }
 }

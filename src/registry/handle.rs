@@ -49,6 +49,14 @@ pub enum RegistryError {
         "there is no lease `{0}`: its connection has ended, or this lameduck has started since"
     )]
     UnknownLease(String),
+    /// No such route.
+    #[error("there is no route `{name}` with a split; those that have a name and a split: {known}")]
+    UnknownRoute {
+        /// What was asked for.
+        name: String,
+        /// Those that exist, for people.
+        known: String,
+    },
     /// A value that can't be taken.
     #[error("{0}")]
     Invalid(String),

@@ -192,6 +192,7 @@ impl Writer {
             name: name.to_owned(),
             address,
             weight,
+            is_backup: false,
             source: BackendSource::Lease,
             drains,
             tenure: Some(LeaseRecord {

@@ -25,6 +25,7 @@ mod roll;
 pub mod routes;
 pub mod saves;
 pub mod snapshot;
+pub mod splits;
 pub mod view;
 mod writer;
 

@@ -5,6 +5,7 @@
 //! leaves the old one or the new one. One that can't be read is moved aside and told about; it never keeps the
 //! proxy from starting.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -43,6 +44,9 @@ pub struct KeptState {
     /// Pools that are paused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<KeptPause>,
+    /// Routes whose split was moved.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<KeptSplit>,
 }
 
 /// One backend's drain.
@@ -92,6 +96,20 @@ pub struct KeptPause {
     /// What requests are answered with; `None`: they are held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<MaintenancePage>,
+}
+
+/// The weights of one route's split, as somebody has moved them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptSplit {
+    /// The route's name.
+    pub route: String,
+    /// What the file said at the time, by pool: where it says something else, it counts.
+    pub configured: BTreeMap<String, u32>,
+    /// What is in force, by pool.
+    pub weights: BTreeMap<String, u32>,
+    /// Since when.
+    #[serde(with = "wall")]
+    pub since: SystemTime,
 }
 
 /// A drain with its times on the wall clock.

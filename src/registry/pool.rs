@@ -15,12 +15,12 @@ use super::lease::{Incarnations, LeaseRecord};
 use super::names::Names;
 use super::pause::PoolPause;
 use super::probing::{Cadence, Probing};
-use super::snapshot::{HoldQueue, PoolShared, PoolSnapshot};
+use super::snapshot::{BackupBackends, HoldQueue, PoolShared, PoolSnapshot};
 use super::view::{InFlight, PoolView};
 use crate::config::{self, Address};
 use crate::core::Time;
 use crate::core::backend::{BackendEffect, BackendEvent, BackendState, DerivedState};
-use crate::core::balance::{Algorithm, Balancer};
+use crate::core::balance::{Algorithm, BackendTiers, Balancer};
 use crate::core::drain::{Actor, OpenDrain, Until};
 use crate::core::pool as core_pool;
 use crate::core::retry::{Rates, RetryBudget};
@@ -68,6 +68,8 @@ pub struct Joining {
     pub address: Address,
     /// Its share.
     pub weight: u32,
+    /// It gets requests only while no other is ready.
+    pub is_backup: bool,
     /// Where it comes from.
     pub source: BackendSource,
     /// Drains that it is under from the start.
@@ -111,6 +113,7 @@ impl PoolState {
                 ready: Vec::new(),
                 last_resort: Vec::new(),
                 balancer: Balancer::new(Algorithm::Random, &[]),
+                backups: None,
                 pause: None,
                 shared: shared.clone(),
             }),
@@ -170,6 +173,7 @@ impl PoolState {
             endpoint,
             base: joining.name,
             source: joining.source,
+            is_backup: joining.is_backup,
             tenure: joining.tenure,
             owner: joining.owner,
             cadence,
@@ -366,6 +370,7 @@ impl PoolState {
                 .map(|(member, backend)| member.view(backend))
                 .collect(),
             pause: self.pause.as_ref().map(|pause| pause.view()),
+            splits: Vec::new(),
             unsaved: None,
         }
     }
@@ -400,12 +405,15 @@ impl PoolState {
         let open = self.both().filter(|_| self.pause.is_none());
         for (member, backend) in open {
             if takes_requests((member, backend)) {
-                ready.push(member.endpoint.clone());
+                ready.push((member.endpoint.clone(), member.is_backup));
             } else if backend.may_fail_open() && member.endpoint.weight() > 0 {
                 last_resort.push(member.endpoint.clone());
             }
         }
-        let weights: Vec<u32> = ready.iter().map(|endpoint| endpoint.weight()).collect();
+        let BackendTiers {
+            serving: ready,
+            standing_by: backups,
+        } = BackendTiers::new(ready);
         let algorithm = match self.config.balance {
             config::Balance::LeastRequests => Algorithm::LeastRequests,
             config::Balance::RoundRobin => Algorithm::RoundRobin,
@@ -415,9 +423,15 @@ impl PoolState {
             name: self.name.clone(),
             config: self.config.clone(),
             backends: self.all.insert(all).clone(),
-            ready,
             last_resort,
-            balancer: Balancer::new(algorithm, &weights),
+            balancer: balancer(algorithm, &ready),
+            ready,
+            backups: (!backups.is_empty()).then(|| {
+                Box::new(BackupBackends {
+                    balancer: balancer(algorithm, &backups),
+                    ready: backups,
+                })
+            }),
             pause: self.pause.clone(),
             shared: self.shared.clone(),
         }
@@ -441,6 +455,14 @@ impl PoolState {
             self.shared.queue.reconfigured.notify_waiters();
         }
     }
+}
+
+fn balancer(algorithm: Algorithm, candidates: &[Arc<Endpoint>]) -> Balancer {
+    let weights: Vec<u32> = candidates
+        .iter()
+        .map(|endpoint| endpoint.weight())
+        .collect();
+    Balancer::new(algorithm, &weights)
 }
 
 /// Whether the balancer knows it: eligible, and with a share of the requests. Weight 0 is no share at all.

@@ -34,16 +34,27 @@ pub struct PoolSnapshot {
     pub config: Arc<config::PoolConfig>,
     /// Every backend, for status and metrics. Snapshots share it until one comes or goes.
     pub backends: Arc<[Arc<Endpoint>]>,
-    /// The eligible ones that take requests: of a pool that is paused, none.
+    /// The eligible ones that take requests: of a pool that is paused, none; backups only where no other is eligible.
     pub ready: Vec<Arc<Endpoint>>,
     /// Those that fail-open may try: down, or drained by nobody but the app itself.
     pub last_resort: Vec<Arc<Endpoint>>,
     /// Chooses among `ready`.
     pub balancer: Balancer,
+    /// The eligible backups, where others are eligible: for requests that none of those takes.
+    pub backups: Option<Box<BackupBackends>>,
     /// Nothing new goes to any of them.
     pub pause: Option<Arc<PoolPause>>,
     /// What outlives the snapshot.
     pub shared: Arc<PoolShared>,
+}
+
+/// Eligible backups, while others are eligible.
+#[derive(Debug)]
+pub struct BackupBackends {
+    /// All of them.
+    pub ready: Vec<Arc<Endpoint>>,
+    /// Chooses among them.
+    pub balancer: Balancer,
 }
 
 /// What a pool keeps from one snapshot to the next.

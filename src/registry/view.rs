@@ -1,5 +1,7 @@
 //! What the registry tells people: the JSON of the admin API and of `status --json`, both ways.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// One pool.
@@ -18,6 +20,9 @@ pub struct PoolView {
     /// It is paused: nothing new goes to its backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseView>,
+    /// Its part in the splits of routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<PoolShareView>,
     /// Why drains and registrations would not survive a restart of the proxy, where `state_dir` is set and can't be
     /// written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +82,44 @@ pub struct PauseResponse {
     pub warning: Option<String>,
 }
 
+/// A pool's part in the split of a route.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct PoolShareView {
+    /// The route: its name; what it matches, where it has none.
+    pub route: String,
+    /// Its weight…
+    pub weight: u32,
+    /// …of so much in all…
+    pub of: u64,
+    /// …and its weight in the configuration.
+    pub configured: u32,
+}
+
+/// The split of one route, and the answer to its change.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct SplitView {
+    /// The route's name.
+    pub route: String,
+    /// The weights in force, by pool.
+    pub weights: BTreeMap<String, u32>,
+    /// Those of the configuration.
+    pub configured: BTreeMap<String, u32>,
+    /// Since when others are in force than the configuration's; RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
+    /// Why a restart of the proxy would forget it, though it is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// Body of `PUT /v1/routes/{route}/split`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct SplitRequest {
+    /// The new weights, of every pool of the split.
+    pub weights: BTreeMap<String, u32>,
+}
+
 /// What is in flight, by kind.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct InFlight {
@@ -124,6 +167,9 @@ pub struct BackendView {
     pub address: String,
     /// Its share.
     pub weight: u32,
+    /// It gets requests only while no other is ready.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
     /// Counts the processes that were behind this backend.
     pub incarnation: u64,
     /// `ready`, `starting`, `down`, `draining` or `drained`.
@@ -344,7 +390,7 @@ pub enum LeaseEvent {
 /// One line of `GET /v1/events`, as JSON in `data:`; `event:` is `kind`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventView {
-    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`.
+    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`, `split`.
     pub kind: String,
     /// RFC 3339, UTC, with milliseconds.
     pub time: String,

@@ -1,6 +1,6 @@
 //! The registry's task: takes one message at a time, steps the core, and carries out what the core says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -21,6 +21,7 @@ use super::probing::Probing;
 use super::roll::Rolling;
 use super::saves::Saves;
 use super::snapshot::{HoldQueue, Snapshot};
+use super::splits::MovedSplit;
 use super::view::{DrainResponse, EventView, LeaseEvent};
 use crate::config::Config;
 use crate::core::Time;
@@ -87,6 +88,7 @@ pub fn spawn(
         kept: KeptDrains::default(),
         owned: HashMap::new(),
         rolls: HashMap::new(),
+        splits: BTreeMap::new(),
         next_key: 0,
         dirty: false,
         unsaved: false,
@@ -99,6 +101,7 @@ pub fn spawn(
         signals,
     };
     writer.recall(restored.drains);
+    writer.recall_splits(restored.splits);
     writer.apply(config);
     writer.register_again(restored.registrations);
     writer.pause_again(restored.pauses);
@@ -122,6 +125,8 @@ pub(super) struct Writer {
     pub owned: HashMap<u32, usize>,
     /// Rolls under way, by pool.
     pub rolls: HashMap<String, Rolling>,
+    /// Weights of splits that were moved at run time, by route.
+    pub splits: BTreeMap<String, MovedSplit>,
     pub next_key: u64,
     pub dirty: bool,
     pub unsaved: bool,

@@ -241,3 +241,119 @@ async fn watching_prints_each_change_and_survives_a_closed_pipe() {
     assert_eq!((code, err.as_str()), (0, ""));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn pause_holds_or_answers_until_resume_and_leaves_drains_alone() {
+    let server = Server::start().await;
+    let (code, out, err) = run(&server, "pause app --for 2m --reason migration").await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.starts_with("app: paused, requests wait (0 now), until 2"),
+        "{out}"
+    );
+    let (_, out, _) = run(&server, "status app").await;
+    assert!(out.contains("\n paused: requests wait (ends in "), "{out}");
+    assert!(out.contains("): migration"), "{out}");
+    let page = tempfile::NamedTempFile::with_suffix(".txt").unwrap();
+    std::fs::write(page.path(), "soon\n").unwrap();
+    let line = format!("pause app --page {} --status 500", page.path().display());
+    let (code, out, _) = run(&server, &line).await;
+    assert_eq!(code, 0);
+    assert_eq!(
+        out,
+        "app: still paused, requests get the page, with status 500, until `lameduck resume app`\n"
+    );
+    let kept = server.registry.snapshot().pools[0].pause.clone().unwrap();
+    let page = kept.page.as_ref().unwrap();
+    assert_eq!(
+        (page.media_type.as_str(), page.body.as_str()),
+        ("text/plain; charset=utf-8", "soon\n")
+    );
+    let (_, out, _) = run(&server, "drain app/app-1").await;
+    assert!(out.contains("drained in"), "{out}");
+    let (code, out, err) = run(&server, "resume app").await;
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "app: no longer paused; 0 requests waited\n")
+    );
+    assert!(err.contains("once more lifts those of operators"), "{err}");
+    let (_, out, _) = run(&server, "status app --json").await;
+    let pools: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(pools[0].get("pause"), None);
+    assert_eq!(pools[0]["backends"][0]["drains"][0]["actor"], "operator");
+    // With --all, both at once.
+    run(&server, "pause app").await;
+    let (code, out, _) = run(&server, "resume app --all --wait 5s").await;
+    assert_eq!(code, 0);
+    assert!(out.starts_with("app: no longer paused"), "{out}");
+    assert!(out.contains("app/app-1: ready"), "{out}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pause_that_can_not_be_says_what_to_do() {
+    let server = Server::start().await;
+    let large = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(large.path(), "x".repeat(40_000)).unwrap();
+    let binary = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(binary.path(), [0xff, 0xfe]).unwrap();
+    for (line, expected, says) in [
+        ("pause ap".to_owned(), 1, "(did you mean `app`?)"),
+        ("pause app --for 2h".to_owned(), 1, "1h at most"),
+        (
+            "pause app --page /nowhere/x.html".to_owned(),
+            1,
+            "can't use the page /nowhere/x.html",
+        ),
+        (
+            format!("pause app --page {}", large.path().display()),
+            1,
+            "larger than 30KiB",
+        ),
+        (
+            format!("pause app --page {}", binary.path().display()),
+            1,
+            "not text",
+        ),
+        ("pause app --status 503".to_owned(), 2, "--page"),
+        ("pause app/app-1".to_owned(), 2, "write POOL"),
+    ] {
+        let (code, out, err) = run(&server, &line).await;
+        assert_eq!((code, out.as_str()), (expected, ""), "{line}: {err}");
+        assert!(err.contains(says), "{line}: {err}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn split_shows_and_moves_weights() {
+    let server = Server::start().await;
+    server.split().await;
+    let (code, out, err) = run(&server, "split shop").await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, "shop: app=95 (95 %) next=5 (5 %)\n");
+    let (code, out, _) = run(&server, "split shop app=50 next=50").await;
+    assert_eq!(code, 0);
+    assert_eq!(
+        out,
+        "shop: app=50 (50 %) next=50 (50 %); moved (the configuration has app=95 next=5)\n"
+    );
+    let (_, out, _) = run(&server, "status").await;
+    assert!(
+        out.contains("\n split of route shop: 50 of 100 (configured: 95)"),
+        "{out}"
+    );
+    let (code, out, _) = run(&server, "split shop --reset --json").await;
+    let split: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &split["weights"]["app"]), (0, &95.into()));
+    for (line, expected, says) in [
+        ("split shp", 1, "(did you mean `shop`?)"),
+        ("split shop app=1", 1, "`next` is missing"),
+        ("split shop app=1 app=2", 2, "two weights"),
+    ] {
+        let (code, _, err) = run(&server, line).await;
+        assert_eq!(code, expected, "{line}: {err}");
+        assert!(err.contains(says), "{line}: {err}");
+    }
+    server.stop().await;
+}

@@ -113,6 +113,19 @@ async fn answers_have_the_form_that_is_described() {
             Some(json!({})),
             schema("LameDuck"),
         ),
+        (
+            "POST",
+            "/v1/pools/app/pause".to_owned(),
+            Some(json!({"for": "1m", "page": "soon"})),
+            schema("PauseResponse"),
+        ),
+        ("GET", "/v1/pools/app".to_owned(), None, schema("Pool")),
+        (
+            "DELETE",
+            "/v1/pools/app/pause".to_owned(),
+            None,
+            schema("PauseResponse"),
+        ),
         ("GET", "/v1/pools/nope".to_owned(), None, schema("Problem")),
         (
             "POST",
@@ -129,7 +142,7 @@ async fn answers_have_the_form_that_is_described() {
 }
 
 /// The schemas of requests, and where they are sent, with what is needed there.
-fn requests() -> [(&'static str, &'static str, &'static str, Value); 4] {
+fn requests() -> [(&'static str, &'static str, &'static str, Value); 5] {
     [
         (
             "DrainRequest",
@@ -150,6 +163,12 @@ fn requests() -> [(&'static str, &'static str, &'static str, Value); 4] {
             json!({"address": "127.0.0.1:1"}),
         ),
         ("LameDuckRequest", "POST", "/v1/lame-duck", json!({})),
+        (
+            "PauseRequest",
+            "POST",
+            "/v1/pools/app/pause",
+            json!({"page": "soon"}),
+        ),
     ]
 }
 
@@ -228,6 +247,29 @@ async fn durations_have_the_pattern_of_their_parser() {
         let answer = server.ask(method, path, Some(body)).await;
         let expected = if pattern.is_match(text) { 200 } else { 422 };
         assert_eq!(answer.status, expected, "{text:?}: {}", answer.body);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn splits_have_the_form_that_is_described() {
+    let server = Server::start().await;
+    server.split().await;
+    let document = server.ask("GET", "/v1/openapi.json", None).await.json();
+    let path = "/v1/routes/shop/split";
+    let other = json!({"weights": {"app": 1, "next": 2}});
+    let pools = json!({"type": "array", "items": schema("Pool")});
+    for (method, path, body, schema) in [
+        ("GET", path, None, schema("Split")),
+        ("PUT", path, Some(other), schema("Split")),
+        ("GET", path, None, schema("Split")),
+        ("GET", "/v1/pools", None, pools),
+        ("DELETE", path, None, schema("Split")),
+        ("GET", "/v1/routes/shp/split", None, schema("Problem")),
+    ] {
+        let answer = server.ask(method, path, body).await.json();
+        let wrong = faults(&document, &schema, &answer, "answer");
+        assert!(wrong.is_empty(), "{method} {path}: {wrong:#?}\n{answer:#}");
     }
     server.stop().await;
 }

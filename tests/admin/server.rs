@@ -65,6 +65,16 @@ impl Server {
         Self::with(Doors::default()).await
     }
 
+    /// Gives it a second pool, and a route that is split between both.
+    pub async fn split(&self) {
+        let text = format!(
+            "{CONFIG}[[pool]]\nname = \"next\"\n[[pool.backend]]\naddress = \"127.0.0.1:3003\"\n\
+             [[route]]\nname = \"shop\"\nsplit = {{ app = 95, next = 5 }}\n"
+        );
+        let loaded = config::parse("test.toml", &text).unwrap();
+        self.registry.apply(Arc::new(loaded.config)).await.unwrap();
+    }
+
     pub async fn with(doors: Doors) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let loaded = config::parse("test.toml", CONFIG).unwrap();

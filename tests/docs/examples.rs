@@ -92,6 +92,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         "--until restarted --timeout 30s",
         Way::Stage(0),
     ),
+    (
+        "docs/routes.md",
+        "lameduck split shop-api --reset",
+        Way::Stage(0),
+    ),
     ("docs/shutdown-and-reload.md", "lame-duck", Way::Stage(0)),
     ("docs/shutdown-and-reload.md", "NEW_PID", Way::Own),
     (
@@ -110,6 +115,7 @@ const WAYS: &[(&str, &str, Way)] = &[
         Way::Not("a long form of this test suite"),
     ),
     ("docs/troubleshooting.md", "lameduck status", Way::Stays),
+    ("docs/upstreams.md", "lameduck pause api", Way::Stage(0)),
 ];
 
 /// A proxy with the pools `app` and `api`, and their five instances.
@@ -143,7 +149,10 @@ impl Stage {
             }
         }
         text.push_str(
-            "[[route]]\nhost = \"api.example.org\"\npool = \"api\"\n[[route]]\npool = \"app\"\n",
+            "[[pool]]\nname = \"api-next\"\n\
+             [[route]]\nhost = \"api.example.org\"\npool = \"api\"\n[[route]]\npool = \"app\"\n\
+             [[route]]\nname = \"shop-api\"\nhost = \"shop.example.org\"\n\
+             split = { api = 95, api-next = 5 }\n",
         );
         shell.write("lameduck.toml", &text);
         script.push_str(&format!(

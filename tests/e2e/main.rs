@@ -20,6 +20,7 @@ mod hostile;
 mod keepalive;
 mod kept_socket;
 mod local_ports;
+mod moves;
 mod outage;
 mod reload;
 mod restarts;

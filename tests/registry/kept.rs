@@ -100,7 +100,7 @@ async fn a_drain_waits_for_a_backend_that_comes_later() {
     let later = persist::KeptState {
         drains,
         registrations: Vec::new(),
-        pauses: Vec::new(),
+        ..persist::KeptState::default()
     };
     // It survives another restart on the way.
     let rig = Rig::restored(&pool("", &TWO), later);
@@ -205,7 +205,7 @@ async fn a_hundred_thousand_registrations_come_back_within_seconds() {
     let state = persist::KeptState {
         drains: drains.collect(),
         registrations: (0..=COUNT).map(registration).collect(),
-        pauses: Vec::new(),
+        ..persist::KeptState::default()
     };
     let began = std::time::Instant::now();
     let rig = Rig::restored(&pool("", &[]), state);

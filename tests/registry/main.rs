@@ -7,6 +7,7 @@ mod held;
 mod kept;
 mod leases;
 mod lifted;
+mod pauses;
 mod registered;
 mod reload;
 mod rig;

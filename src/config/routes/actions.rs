@@ -115,6 +115,7 @@ fn without_effect(route: &Route, i: usize, f: &mut ConfigFindings) {
         ("strip_prefix", route.strip_prefix.is_some()),
         ("rewrite", route.rewrite.is_some()),
         ("request_headers", route.request_headers.is_some()),
+        ("mirror", route.mirror.is_some()),
     ] {
         if is_written {
             let first = f.place(&at(action));

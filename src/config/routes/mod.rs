@@ -1,7 +1,8 @@
 //! `[[route]]`: what routes match, and how they fit together.
 //!
 //! [`spelling`] has hosts and paths in the one form in which they are compared, [`conditions`] what else a route may ask
-//! for, [`guards`] who may come and how often, [`regexes`] regular expressions, [`template`] texts with placeholders, [`shown`] how a route is told of.
+//! for, [`guards`] who may come and how often, [`regexes`] regular expressions, [`template`] texts with placeholders,
+//! [`sharing`] what is shared out over pools, [`shown`] how a route is told of.
 
 mod actions;
 mod conditions;
@@ -9,6 +10,7 @@ mod field_rules;
 mod guards;
 mod regexes;
 mod rewrite;
+mod sharing;
 mod shown;
 mod spelling;
 mod template;
@@ -26,6 +28,8 @@ pub(super) use guards::{
 pub use regexes::{compile_regex, compile_regexes};
 pub use rewrite::PathRewrite;
 pub(super) use rewrite::RewriteForm;
+pub use sharing::{MOST_WEIGHT, MirrorConfig, SplitKey, SplitShare};
+pub(super) use sharing::{MirrorForm, SplitShares, print_split_key, read_split_key};
 pub(super) use shown::AskedOfRequest;
 pub use shown::MatchedPath;
 pub(crate) use spelling::MAX_PREFIX;
@@ -78,6 +82,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
                 other_pool(name, &config.pools),
             );
         }
+        shared_out(route, i, names_sound.then_some(&names), &config.pools, f);
         if let Some(name) = &route.name
             && f.sound(&[&at("name")])
         {
@@ -123,6 +128,10 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
             .routes
             .iter()
             .all(|route| route.each_pool().all(|pool| names.contains(pool)))
+        || !(0..config.routes.len()).all(|i| {
+            let at = |key: &str| format!("route[{i}].{key}");
+            f.sound(&[&at("split"), &at("mirror")])
+        })
     {
         return;
     }
@@ -156,7 +165,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
 }
 
 /// The keys of which a route has one.
-const ACTIONS: [&str; 4] = ["pool", "redirect", "respond", "files"];
+const ACTIONS: [&str; 5] = ["pool", "split", "redirect", "respond", "files"];
 
 /// A route does one thing with its requests.
 fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
@@ -182,6 +191,54 @@ fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
             )
             .also(first, "the other one");
         }
+    }
+}
+
+/// `split` and `mirror`: their pools, and that they fit together. `names`: those of all pools.
+fn shared_out(
+    route: &Route,
+    i: usize,
+    names: Option<&HashSet<&str>>,
+    pools: &[PoolConfig],
+    f: &mut ConfigFindings,
+) {
+    let at = |key: &str| format!("route[{i}].{key}");
+    let mirrored = route.mirror.iter().map(|mirror| ("mirror", &mirror.pool));
+    let split = route.split.iter().map(|share| ("split", &share.pool));
+    for (key, name) in split.chain(mirrored) {
+        if names.is_some_and(|names| !names.contains(&**name)) && f.sound(&[&at(key)]) {
+            f.error(
+                f.place(&at(key)),
+                format!("`{key}` names the pool \"{name}\", which there is not"),
+                other_pool(name, pools),
+            );
+        }
+    }
+    if route.split_on != SplitKey::Request && route.split.is_empty() && f.sound(&[&at("split")]) {
+        f.error(
+            f.place(&at("split_on")),
+            "`split_on` says how a `split` chooses, and this route has none",
+            "add `split = { … }`, or remove `split_on`",
+        );
+    }
+    let Some(mirror) = &route.mirror else { return };
+    if !f.sound(&[&at("mirror"), &at("split"), &at("pool")]) {
+        return;
+    }
+    let mut answering = route
+        .split
+        .iter()
+        .map(|share| &share.pool)
+        .chain(&route.pool);
+    if answering.any(|pool| *pool == mirror.pool) {
+        f.error(
+            f.place(&at("mirror")),
+            format!(
+                "the pool \"{}\" answers the route's requests, and would get copies of them, too",
+                mirror.pool
+            ),
+            "write the name of another pool",
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! A route as others see it: what it asks for, and how people are told of it.
 
 use super::conditions::{FieldMatch, TextMatch};
+use super::sharing::SplitKey;
 use crate::config::{ErrorPages, Route};
 use ipnet::IpNet;
 use std::fmt::{self, Write as _};
@@ -49,6 +50,9 @@ impl Route {
             respond: None,
             request_headers: None,
             response_headers: None,
+            split: Vec::new(),
+            split_on: SplitKey::Request,
+            mirror: None,
             allow: Vec::new(),
             deny: Vec::new(),
             connections: None,
@@ -74,9 +78,15 @@ impl Route {
         self.hosts.iter().map(|host| Some(&**host)).chain(any)
     }
 
-    /// The pools that may get its requests.
+    /// The pools that may get its requests, or copies of them.
     pub fn each_pool(&self) -> impl Iterator<Item = &str> {
-        self.pool.as_deref().into_iter()
+        let split = self.split.iter().map(|share| &*share.pool);
+        let mirrored = self.mirror.iter().map(|mirror| &*mirror.pool);
+        self.pool
+            .as_deref()
+            .into_iter()
+            .chain(split)
+            .chain(mirrored)
     }
 
     /// What it asks of a path.
@@ -95,6 +105,7 @@ impl Route {
             ("redirect", self.redirect.is_some()),
             ("respond", self.respond.is_some()),
             ("files", self.files.is_some()),
+            ("split", !self.split.is_empty()),
         ];
         let mut written = written.to_vec();
         written.retain(|(_, is_written)| *is_written);
@@ -103,11 +114,18 @@ impl Route {
 
     /// Whether lameduck answers its requests, without a pool.
     pub(in crate::config) fn answers_itself(&self) -> bool {
-        self.pool.is_none() && !self.actions().is_empty()
+        self.each_pool().next().is_none() && !self.actions().is_empty()
     }
 
     /// Its action, in a word or two: `pool app`.
     pub fn shown_action(&self) -> String {
+        if !self.split.is_empty() {
+            let shares = self.split.iter();
+            let shares: Vec<_> = shares
+                .map(|share| format!("{} {}", share.pool, share.weight))
+                .collect();
+            return format!("split {}", shares.join(", "));
+        }
         match (&self.pool, &self.redirect, &self.respond, &self.files) {
             (Some(pool), ..) => format!("pool {pool}"),
             (None, Some(redirect), ..) => format!("a redirect ({})", redirect.status),
@@ -127,6 +145,7 @@ impl Route {
             && self.pool.is_some()
             && self.priority == 0
             && !self.has_changes()
+            && self.mirror.is_none()
             && matches!(self.matched_path(), MatchedPath::Prefix(_))
             && self.methods.is_empty()
             && self.clients.is_empty()

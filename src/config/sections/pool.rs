@@ -79,6 +79,9 @@ section! {
         address: Address = "127.0.0.1:3000", backend_address();
         /// Its share of the traffic against its neighbours'. `0`: probed, and sent nothing.
         weight: u32 = 1, integer(0..=1000).told();
+        /// Whether it [stands by](upstreams.md#backup-backends): it gets requests only while no other backend is ready. It
+        /// is health-checked and drained like the others.
+        backup: bool = false;
     }
     state {
         /// Whether the file gives the name. Equal backends may differ in it: writing a default down changes nothing.
@@ -93,8 +96,12 @@ impl PartialEq for BackendConfig {
             named: _,
             address,
             weight,
+            backup,
         } = self;
-        *name == other.name && *address == other.address && *weight == other.weight
+        *name == other.name
+            && *address == other.address
+            && *weight == other.weight
+            && *backup == other.backup
     }
 }
 

@@ -12,8 +12,9 @@ use crate::config::forms::{ByteSize, EmptyIsNone, OrAuto, custom, integer, list,
 use crate::config::print;
 use crate::config::routes::{
     CertificateDemand, CertificateForm, ConnectionForm, ConnectionLimit, FieldMatch, FieldMatches,
-    HostList, MatchedPlace, PathRewrite, RewriteForm, read_method, read_path, read_prefix,
-    read_regex,
+    HostList, MatchedPlace, MirrorConfig, MirrorForm, PathRewrite, RewriteForm, SplitKey,
+    SplitShare, SplitShares, print_split_key, read_method, read_path, read_prefix, read_regex,
+    read_split_key,
 };
 use ipnet::IpNet;
 use std::time::Duration;
@@ -56,6 +57,15 @@ section! {
         /// Its action: the pool of this name answers.
         #[no_default(optional)]
         pool: Option<String> = "app", EmptyIsNone("app", name());
+        /// Its action: [pools answer by weight](routes.md#split-over-several-pools), each with 0 to 1,000,000, such as
+        /// `{ api = 95, api-next = 5 }`. `lameduck split` moves the weights of a route that has a name.
+        split: Vec<SplitShare> = {}, SplitShares;
+        /// What a split chooses by: each `request` by chance; or always the same pool for one `client`, for one value of
+        /// `cookie:NAME` or of `header:NAME` (without it: for one client).
+        split_on: SplitKey = "request", custom("text", read_split_key, print_split_key);
+        /// Copies of its requests [go to another pool](routes.md#mirror-to-another-pool), whose answers nobody gets, such as
+        /// `{ pool = "shadow", percent = 1 }`; without `percent`, of all.
+        mirror: Option<MirrorConfig> = {}, MirrorForm;
         /// Leading segments that are taken off the path before the app gets it: with `"/api"`, `/api/x` becomes `/x`.
         strip_prefix: Option<String> = "", EmptyIsNone("/api", custom("text", read_prefix, |prefix| print::text(prefix)));
         /// The app is asked for [another path](routes.md#other-paths-for-the-app): a text such as `"/v2{rest}"`, or a

@@ -6,9 +6,12 @@
 //! The caller is `enter` in `src/proxy/upstream/pick.rs`. It decides what retries, slow start, suspicion and
 //! `max_in_flight` rule out, and says so in `excluded`, pick after pick. Nothing of the request comes here.
 
+mod backups;
 mod least_requests;
 mod random;
 mod round_robin;
+
+pub use backups::BackendTiers;
 
 /// How to choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

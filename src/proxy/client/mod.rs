@@ -2,9 +2,10 @@
 //!
 //! `heard` is what is heard of a client while it waits for its answer, `kept` what its request keeps of the memory for
 //! clients, [`upload`] the request's body as it comes, [`timer`] the connection's one timer, `bounded_wait` a
-//! wait for what comes before its first request.
+//! wait for what comes before its first request, `discarding` the client that a copied request has.
 
 pub(super) mod bounded_wait;
+pub(super) mod discarding;
 pub(crate) mod heard;
 mod kept;
 pub mod timer;

@@ -4,7 +4,8 @@
 //! the files beside it: `begin` and `route` find the pool, `request_buffering` waits for a short body, `wait` and
 //! [`hold`] for a backend, `connect` has the attempt's connection, `finish` what follows a whole answer, `judge` what
 //! follows a failed attempt, `local_response`, `redirect`, `maintenance` and `actions` answer without a backend, `changes`
-//! and `placeholders` make what a route changes on the way, and [`record`] is what is remembered for the log.
+//! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, and [`record`] is what is
+//! remembered for the log.
 
 mod actions;
 mod begin;
@@ -17,6 +18,7 @@ mod intercept;
 mod judge;
 mod local_response;
 mod maintenance;
+mod mirror;
 mod placeholders;
 pub mod record;
 mod redirect;
@@ -138,6 +140,9 @@ pub async fn handle(
                 }
                 if let Err(next) = request.buffer_body().await {
                     break 'answered next;
+                }
+                if request.account.rule.is_some() {
+                    request.mirror();
                 }
                 let mut waiting_since = None;
                 loop {

@@ -38,7 +38,10 @@ pub(super) fn find_pool(
     let (index, rule) = match found {
         None if snapshot.routes.has_rules() => {
             let rule = find_by_rules(&snapshot, client, head);
-            (rule.as_ref().and_then(|rule| rule.pool), rule)
+            let pool = rule
+                .as_ref()
+                .and_then(|rule| pool_of(rule, &snapshot, client, head));
+            (pool, rule)
         }
         found => (found, None),
     };
@@ -59,6 +62,20 @@ fn find_by_rules(
 ) -> Option<Arc<RouteRule>> {
     let request = ReceivedRequest::new(&snapshot.config, client, head);
     snapshot.routes.find_rule(&request).cloned()
+}
+
+/// The index of a route's pool for a request.
+fn pool_of(
+    rule: &RouteRule,
+    snapshot: &Snapshot,
+    client: &ClientConnection,
+    head: &RequestHead,
+) -> Option<usize> {
+    let Some(split) = &rule.split else {
+        return rule.pool;
+    };
+    let request = ReceivedRequest::new(&snapshot.config, client, head);
+    split.choose(&request, fastrand::u64(..))
 }
 
 /// A request as its client has sent it.

@@ -17,6 +17,7 @@ use crate::proxy::client::AfterRequest;
 use crate::proxy::error_response::SHUTTING_DOWN;
 use crate::proxy::upstream::pick::{self, ExcludedBackends};
 use crate::registry::endpoint::Permit;
+use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
 /// What a request is told that has waited in vain.
@@ -37,6 +38,9 @@ impl Transaction<'_> {
             if let Some(permit) = pick::admit(&self.pool, &self.excluded) {
                 return Ok(Some(permit));
             }
+        }
+        if let Some(permit) = pick::admit_backup(&self.pool, &self.excluded) {
+            return Ok(Some(permit));
         }
         if let Some(pause) = self.pool.pause.clone()
             && let Some(page) = &pause.page
@@ -184,7 +188,7 @@ impl Transaction<'_> {
         self.account.rule = found.rule;
         self.is_unrouted = found.pool.is_none();
         prepare_changes(&self.config, self.client, self.head, self.account, self.id)?;
-        let Some(pool) = found.pool else {
+        let Some(pool) = self.kept_pool().or(found.pool) else {
             return Err(act_without_pool(
                 self.head,
                 self.account,
@@ -197,5 +201,17 @@ impl Transaction<'_> {
         }
         self.pool = pool;
         Ok(())
+    }
+
+    /// Where its route is split, and the pool that it was given still has a part: that pool as it is now. Another draw
+    /// would move it for no reason.
+    fn kept_pool(&self) -> Option<Arc<PoolSnapshot>> {
+        let split = self.account.rule.as_ref()?.split.as_ref()?;
+        if !split.keeps(&self.pool.name) {
+            return None;
+        }
+        let snapshot = self.plane.registry.snapshot();
+        let mut pools = snapshot.pools.iter();
+        pools.find(|pool| pool.name == self.pool.name).cloned()
     }
 }

@@ -57,8 +57,14 @@ impl ExcludedBackends {
         }
     }
 
-    /// Whether something eligible is left.
+    /// Whether something eligible is left, backups included.
     pub fn leaves_any(&self, pool: &PoolSnapshot) -> bool {
+        let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
+        pool.ready.iter().any(left) || backups(pool).iter().any(left)
+    }
+
+    /// Whether something eligible is left that is no backup.
+    fn leaves_any_first(&self, pool: &PoolSnapshot) -> bool {
         let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
         pool.ready.iter().any(left)
     }
@@ -68,8 +74,13 @@ impl ExcludedBackends {
         let left = |endpoint: &Arc<Endpoint>| {
             endpoint.key != one.key && !self.has(endpoint) && !endpoint.gate.is_closed()
         };
-        pool.ready.iter().any(left)
+        pool.ready.iter().any(left) || backups(pool).iter().any(left)
     }
+}
+
+/// The backups that stand by while others are ready.
+fn backups(pool: &PoolSnapshot) -> &[Arc<Endpoint>] {
+    pool.backups.as_ref().map_or(&[], |backups| &backups.ready)
 }
 
 fn indices(pool: &PoolSnapshot, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> {
@@ -107,6 +118,31 @@ pub fn admit_waiter(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<
 /// The same, but none that may be on its way out.
 pub fn admit_unsuspected(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     enter(pool, excluded.indices(pool), Choice::Best)
+}
+
+/// Enters a backup of a request that none of the others takes: it has tried all of them, or they have just closed. As
+/// long as one of them is only full, it is waited for: a backup is for those that fail, and not for more load.
+///
+/// To be asked after [`admit`]: whoever gets a permit there has nothing to do with backups.
+pub fn admit_backup(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
+    let backups = pool.backups.as_ref()?;
+    if excluded.leaves_any_first(pool) {
+        return None;
+    }
+    let limit = pool.config.upstream.max_in_flight;
+    let mut out: Vec<usize> = (0..backups.ready.len())
+        .filter(|index| excluded.has(&backups.ready[*index]))
+        .collect();
+    for _ in 0..backups.ready.len() {
+        let cursor = pool.shared.cursor.fetch_add(1, Ordering::Relaxed);
+        let candidates = &backups.ready;
+        let index = (backups.balancer).pick(candidates, cursor, fastrand::u64(..), &out)?;
+        if let Some(permit) = candidates[index].permit(limit) {
+            return Some(permit);
+        }
+        out.push(index);
+    }
+    None
 }
 
 /// Which ones will do.

@@ -47,6 +47,23 @@ fn state() -> KeptState {
             weight: 3,
             owner: Some(1000),
         }],
+        pauses: vec![KeptPause {
+            pool: "api".into(),
+            reason: "migration".into(),
+            since: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
+            until: None,
+            page: Some(MaintenancePage {
+                status: 503,
+                media_type: "text/html".into(),
+                body: "soon".into(),
+            }),
+        }],
+        splits: vec![KeptSplit {
+            route: "shop".into(),
+            configured: [("api".into(), 1)].into(),
+            weights: [("api".into(), 2)].into(),
+            since: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
+        }],
     }
 }
 

@@ -75,6 +75,7 @@ impl PoolState {
                 if member.endpoint.address == backend.address {
                     member.source = BackendSource::Config;
                     member.endpoint.set_weight(backend.weight);
+                    member.is_backup = backend.backup;
                     continue;
                 }
                 let reason = format!("moved to {}", backend.address);
@@ -85,6 +86,7 @@ impl PoolState {
                 name: backend.name.clone(),
                 address: backend.address.clone(),
                 weight: backend.weight,
+                is_backup: backend.backup,
                 source: BackendSource::Config,
                 drains,
                 tenure: None,

@@ -124,6 +124,14 @@ impl NamedTest {
     }
 }
 
+/// The value of a cookie in a line of `Cookie`, if that has it.
+pub(super) fn cookie_value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let pairs = line.split(|byte| *byte == b';');
+    let mut pairs = pairs.map(|pair| split_at_equals(pair.trim_ascii()));
+    let found = pairs.find(|(other, _)| *other == name.as_bytes())?;
+    Some(found.1)
+}
+
 fn split_at_equals(pair: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b'=', pair) {
         Some(at) => (&pair[..at], &pair[at + 1..]),

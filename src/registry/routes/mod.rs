@@ -19,6 +19,7 @@ mod guards;
 mod hosts;
 mod paths;
 mod rules;
+mod split;
 
 use crate::config::Route;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use paths::{Path, PrefixMap};
 pub use paths::{compared_path, has_dot_segment, rest_of_path};
 use rules::RuleTable;
 pub use rules::{RouteRule, RoutedRequest};
+pub use split::PoolSplit;
 
 /// All routes, ready for lookup. Built once for each configuration.
 #[derive(Debug, Default)]
@@ -111,6 +113,14 @@ impl RouteTable {
     /// The route for a request, where more than host and path counts.
     pub fn find_rule(&self, request: &impl RoutedRequest) -> Option<&Arc<RouteRule>> {
         self.rules.as_ref()?.find(request)
+    }
+}
+
+impl RouteTable {
+    /// The routes that are split over several pools.
+    pub fn splits(&self) -> impl Iterator<Item = (&RouteRule, &PoolSplit)> {
+        let rules = self.rules.iter().flat_map(|table| table.rules());
+        rules.filter_map(|rule| Some((&**rule, rule.split.as_ref()?)))
     }
 }
 

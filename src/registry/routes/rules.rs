@@ -23,6 +23,7 @@ use super::conditions::Conditions;
 use super::guards::{RouteLimits, said_names};
 use super::hosts::{HostMap, MAX_HOST, Map, lower_host};
 use super::paths::{Normal, Path, PrefixMap};
+use super::split::PoolSplit;
 use crate::config::{MatchedPath, Route, compile_regex, compile_regexes};
 use crate::rt::rooted::ServedRoot;
 
@@ -52,6 +53,8 @@ pub trait RoutedRequest {
 pub struct RouteRule {
     /// The index of its pool, if its action is one.
     pub pool: Option<usize>,
+    /// Its pools, if there are several.
+    pub split: Option<PoolSplit>,
     /// Its name, if it has one.
     pub name: Option<Arc<str>>,
     /// As it is configured.
@@ -122,6 +125,7 @@ impl RuleTable {
             let changes = RouteChanges::new(route).map(Box::new);
             table.rules.push(Arc::new(RouteRule {
                 pool,
+                split: PoolSplit::new(route, &pool_index),
                 name: route.name.as_deref().map(Arc::from),
                 route: Arc::new(route.clone()),
                 said_names: said_names(route, changes.as_deref()),
@@ -153,6 +157,11 @@ impl RuleTable {
     #[cfg(test)]
     pub(super) fn first(&self) -> Option<&Arc<RouteRule>> {
         self.rules.first()
+    }
+
+    /// All of them, in the file's order.
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
+        self.rules.iter()
     }
 
     /// The first rule that fits.

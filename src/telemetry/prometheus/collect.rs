@@ -1,6 +1,7 @@
 //! A scrape: every counter that exists now, with its labels. Labels are names from the configuration and words
 //! of ours, never anything that a client sent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,6 +27,7 @@ pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     families.extend(requests(inner, &snapshot));
     families.extend(backends(inner, &snapshot));
     families.extend(probes(&snapshot));
+    families.extend(shared_out(&snapshot));
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
     families.extend(vital_signs(inner));
@@ -178,6 +180,45 @@ fn backends(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
         }
     });
     [sent, in_flight, kinds, states, open, idle, broken]
+}
+
+/// Only where a route is split or mirrored.
+fn shared_out(snapshot: &Snapshot) -> [Family; 3] {
+    let mut weights = Family::gauge(
+        "lameduck_split_weight",
+        "The weight of a pool in the split of a route that has a name.",
+    );
+    let mut mirrored = Family::counter(
+        "lameduck_mirrored_total",
+        "Copies of requests that a pool was sent and has answered; nobody gets the answers.",
+    );
+    let mut dropped = Family::counter(
+        "lameduck_mirror_dropped_total",
+        "Copies of requests that were not made or came to nothing, by reason.",
+    );
+    for (rule, split) in snapshot.routes.splits() {
+        let Some(route) = rule.name.as_deref() else {
+            continue;
+        };
+        for (pool, weight) in split.weights() {
+            weights.add(&[("route", route), ("pool", pool)], weight.into());
+        }
+    }
+    let routes = snapshot.config.routes.iter();
+    let shadows: BTreeSet<&str> = routes
+        .filter_map(|route| Some(&*route.mirror.as_ref()?.pool))
+        .collect();
+    for pool in &snapshot.pools {
+        if !shadows.contains(&*pool.name) {
+            continue;
+        }
+        let (name, counters) = (("pool", &*pool.name), &pool.shared.counters.mirror);
+        mirrored.add(&[name], counters.answered.load(Ordering::Relaxed));
+        for (reason, count) in counters.dropped.read() {
+            dropped.add(&[name, ("reason", reason)], count);
+        }
+    }
+    [weights, mirrored, dropped]
 }
 
 fn probes(snapshot: &Snapshot) -> [Family; 2] {

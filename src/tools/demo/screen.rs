@@ -264,6 +264,7 @@ mod tests {
             name: "app-1".into(),
             address: "127.0.0.1:1".into(),
             weight: 1,
+            backup: false,
             incarnation: 1,
             state: "draining".into(),
             health: "up".into(),
@@ -283,6 +284,7 @@ mod tests {
             held: 12,
             backends: vec![backend],
             pause: None,
+            splits: Vec::new(),
             unsaved: None,
         };
         Picture {

@@ -1,0 +1,35 @@
+//! `/v1/routes/{route}/split`: by which weights a route's requests go to its pools.
+
+use axum::extract::State;
+
+use super::AdminState;
+use super::body::{Json, PathParameters};
+use super::problem::ProblemDocument;
+use crate::registry::view::{SplitRequest, SplitView};
+
+/// `GET`: as it is.
+pub(super) async fn split(
+    State(admin): State<AdminState>,
+    PathParameters(route): PathParameters<String>,
+) -> Result<axum::Json<SplitView>, ProblemDocument> {
+    Ok(axum::Json(admin.registry.split(&route).await?))
+}
+
+/// `PUT`: other weights.
+pub(super) async fn move_split(
+    State(admin): State<AdminState>,
+    PathParameters(route): PathParameters<String>,
+    Json(request): Json<SplitRequest>,
+) -> Result<axum::Json<SplitView>, ProblemDocument> {
+    Ok(axum::Json(
+        admin.registry.move_split(&route, request).await?,
+    ))
+}
+
+/// `DELETE`: the configuration's weights again.
+pub(super) async fn reset_split(
+    State(admin): State<AdminState>,
+    PathParameters(route): PathParameters<String>,
+) -> Result<axum::Json<SplitView>, ProblemDocument> {
+    Ok(axum::Json(admin.registry.reset_split(&route).await?))
+}

@@ -1,0 +1,317 @@
+//! Routes that share their requests out: `split`, by weight over several pools, and `mirror`, copies for another one.
+
+use crate::config::forms::{KeyContext, SpannedProblems, ValueForm};
+use crate::config::health::is_token;
+use crate::config::print;
+use crate::config::reader::{ValueError, describe};
+use crate::config::values::{self, Read, quoted, text, wrong};
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::DeValue;
+
+/// The largest weight in a split.
+pub const MOST_WEIGHT: u32 = 1_000_000;
+
+/// Pools of one split at most.
+const MOST_POOLS: usize = 16;
+
+/// One pool's part of a split.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SplitShare {
+    /// The pool.
+    pub pool: String,
+    /// Its weight among the others.
+    pub weight: u32,
+}
+
+/// What requests have in common that a split gives to the same pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SplitKey {
+    /// Nothing: each is chosen for by itself.
+    #[default]
+    Request,
+    /// The client's address.
+    Client,
+    /// The value of this cookie.
+    Cookie(String),
+    /// The value of this header field.
+    Header(String),
+}
+
+/// Copies of a route's requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorConfig {
+    /// The pool that gets them.
+    pub pool: String,
+    /// Of how many requests, in millionths.
+    pub millionths: u32,
+}
+
+/// All requests, in millionths.
+const ALL: u32 = 1_000_000;
+
+/// `{ api = 95, api-next = 5 }`.
+pub(in crate::config) struct SplitShares;
+
+impl ValueForm<Vec<SplitShare>> for SplitShares {
+    fn name(&self) -> String {
+        "table of weights".into()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Vec<SplitShare>> {
+        let key = key.name;
+        Err(ValueError::new(
+            format!(
+                "`{key}` is {}, but must be a table of pools with their weights",
+                describe(value)
+            ),
+            format!("write `{key} = {{ api = 95, api-next = 5 }}`"),
+        ))
+    }
+
+    fn print(&self, shares: &Vec<SplitShare>) -> String {
+        let shares = shares.iter();
+        let shares: Vec<_> = shares
+            .map(|share| format!("{} = {}", print::text(&share.pool), share.weight))
+            .collect();
+        match shares.is_empty() {
+            true => "{}".into(),
+            false => format!("{{ {} }}", shares.join(", ")),
+        }
+    }
+
+    fn read_whole(
+        &self,
+        key: &KeyContext<'_>,
+        value: &Spanned<DeValue<'_>>,
+        problems: &mut SpannedProblems,
+    ) -> Option<Vec<SplitShare>> {
+        let DeValue::Table(table) = value.get_ref() else {
+            let read = self.read(key, value.get_ref());
+            problems.extend(read.err().map(|problem| (value.span(), problem)));
+            return None;
+        };
+        let before = problems.len();
+        let mut shares = Vec::new();
+        for (pool, weight) in table {
+            let (span, pool): (_, &str) = (pool.span(), pool.get_ref());
+            if let Err(why) = values::check_name(pool) {
+                let message = format!("`{}` has {}: {why}", key.name, quoted(pool));
+                problems.push((span, ValueError::new(message, "write the name of a pool")));
+                continue;
+            }
+            let most = i64::from(MOST_WEIGHT);
+            let read = match weight.get_ref() {
+                integer @ DeValue::Integer(_) => values::integer(pool, integer, &(0..=most)),
+                other => Err(ValueError::new(
+                    format!(
+                        "the weight of `{pool}` is {}, but must be a whole number",
+                        describe(other)
+                    ),
+                    "write whole numbers, such as `{ api = 95, api-next = 5 }`: what counts is each one's part of their sum",
+                )),
+            };
+            match read {
+                Ok(weight) => shares.push(SplitShare {
+                    pool: pool.into(),
+                    weight: u32::try_from(weight).unwrap_or(MOST_WEIGHT),
+                }),
+                Err(problem) => problems.push((weight.span(), problem)),
+            }
+        }
+        let refusal = |why: String, remedy: &str| {
+            Some((
+                value.span(),
+                ValueError::new(format!("`{}` {why}", key.name), remedy),
+            ))
+        };
+        let count = shares.len();
+        problems.extend(if problems.len() > before || count == 0 {
+            None
+        } else if count > MOST_POOLS {
+            refusal(
+                format!("has {count} pools, and at most {MOST_POOLS} are allowed"),
+                "split in two steps, or give several apps one pool",
+            )
+        } else if shares.iter().all(|share| share.weight == 0) {
+            refusal(
+                "gives every pool a weight of 0: none would get a request".into(),
+                "give at least one a weight of 1 or more",
+            )
+        } else {
+            None
+        });
+        // A table has no order; printed and read again it shall be the same.
+        shares.sort();
+        Some(shares)
+    }
+}
+
+impl SplitKey {
+    fn written(&self) -> String {
+        match self {
+            Self::Request => "request".into(),
+            Self::Client => "client".into(),
+            Self::Cookie(name) => format!("cookie:{name}"),
+            Self::Header(name) => format!("header:{name}"),
+        }
+    }
+}
+
+/// `split_on`.
+pub(in crate::config) fn read_split_key(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+) -> Read<SplitKey> {
+    const WAYS: &str = "write \"request\", \"client\", \"cookie:NAME\" or \"header:NAME\"";
+    let written = text(key.name, value, "client")?;
+    let named = |name: &str| match is_token(name) {
+        true => Ok(name.to_owned()),
+        false => Err(wrong(
+            key.name,
+            quoted(written),
+            "such a name can't be",
+            "write letters, digits, dashes and underscores only, such as \"cookie:session\"",
+        )),
+    };
+    match written.split_once(':') {
+        None if written == "request" => Ok(SplitKey::Request),
+        None if written == "client" => Ok(SplitKey::Client),
+        Some(("cookie", name)) => named(name).map(SplitKey::Cookie),
+        Some(("header", name)) if name.eq_ignore_ascii_case("cookie") => Err(wrong(
+            key.name,
+            quoted(written),
+            "cookies are told apart by name",
+            "write \"cookie:NAME\"",
+        )),
+        Some(("header", name)) => named(name).map(SplitKey::Header),
+        _ => Err(wrong(
+            key.name,
+            quoted(written),
+            "there is no such way to split",
+            WAYS,
+        )),
+    }
+}
+
+pub(in crate::config) fn print_split_key(key: &SplitKey) -> String {
+    print::text(&key.written())
+}
+
+/// `{ pool = "shadow", percent = 1 }`.
+pub(in crate::config) struct MirrorForm;
+
+const MIRROR: &str = "mirror = { pool = \"shadow\", percent = 1 }";
+
+impl ValueForm<Option<MirrorConfig>> for MirrorForm {
+    fn name(&self) -> String {
+        "table".into()
+    }
+
+    fn read(&self, key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<Option<MirrorConfig>> {
+        Err(ValueError::new(
+            format!(
+                "`{}` is {}, but must be a table of a pool and a percentage",
+                key.name,
+                describe(value)
+            ),
+            format!("write `{MIRROR}`"),
+        ))
+    }
+
+    fn print(&self, mirror: &Option<MirrorConfig>) -> String {
+        let Some(mirror) = mirror else {
+            return "{}".into();
+        };
+        let (whole, rest) = (mirror.millionths / 10_000, mirror.millionths % 10_000);
+        let percent = match rest {
+            0 => whole.to_string(),
+            _ => format!("{whole}.{rest:04}")
+                .trim_end_matches('0')
+                .to_owned(),
+        };
+        let pool = print::text(&mirror.pool);
+        format!("{{ pool = {pool}, percent = {percent} }}")
+    }
+
+    fn read_whole(
+        &self,
+        key: &KeyContext<'_>,
+        value: &Spanned<DeValue<'_>>,
+        problems: &mut SpannedProblems,
+    ) -> Option<Option<MirrorConfig>> {
+        let DeValue::Table(table) = value.get_ref() else {
+            let read = self.read(key, value.get_ref());
+            problems.extend(read.err().map(|problem| (value.span(), problem)));
+            return None;
+        };
+        if table.is_empty() {
+            return Some(None);
+        }
+        let (mut pool, mut millionths) = (None, Some(ALL));
+        let before = problems.len();
+        let mut note = |span: Range<usize>, problem| problems.push((span, problem));
+        for (name, value) in table {
+            let (span, name): (_, &str) = (name.span(), name.get_ref());
+            match name {
+                "pool" => match values::name(name, value.get_ref()) {
+                    Ok(name) => pool = Some(name),
+                    Err(problem) => note(value.span(), problem),
+                },
+                "percent" => match read_percent(name, value.get_ref()) {
+                    Ok(read) => millionths = Some(read),
+                    Err(problem) => note(value.span(), problem),
+                },
+                _ => note(
+                    span,
+                    ValueError::new(
+                        format!("there is no `{name}` in `{}`", key.name),
+                        format!("write `{MIRROR}`"),
+                    ),
+                ),
+            }
+        }
+        if problems.len() > before {
+            return None;
+        }
+        let Some(pool) = pool else {
+            let problem = ValueError::new(
+                format!("`{}` has no pool: who is to get the copies?", key.name),
+                format!("write `{MIRROR}`"),
+            );
+            problems.push((value.span(), problem));
+            return None;
+        };
+        let millionths = millionths?;
+        Some(Some(MirrorConfig { pool, millionths }))
+    }
+}
+
+/// A percentage, in millionths.
+fn read_percent(key: &str, value: &DeValue<'_>) -> Read<u32> {
+    let number = match value {
+        DeValue::Float(float) => float.as_str().replace('_', "").parse::<f64>().ok(),
+        other => Some(values::integer(key, other, &(0..=100))? as f64),
+    };
+    match number.map(|percent| (percent, percent * 10_000.0)) {
+        Some((percent, parts)) if (0.0..=100.0).contains(&percent) => {
+            let whole = parts.round();
+            // The least that is not nothing is a millionth.
+            match (parts - whole).abs() < 1e-6 {
+                true => Ok(whole as u32),
+                false => Err(wrong(
+                    key,
+                    percent,
+                    "it has more than four digits behind the point",
+                    "write 0.0001 or a multiple of it",
+                )),
+            }
+        }
+        _ => Err(wrong(
+            key,
+            number.map_or_else(|| "?".to_owned(), |number| number.to_string()),
+            "it must be from 0 to 100",
+            "write `percent = 1`, or any number from 0 to 100",
+        )),
+    }
+}

@@ -1,0 +1,134 @@
+//! Which of several pools gets a request, by weight: by chance, or always the same for one key.
+
+/// By chance: `random` is a fresh random number. `None`: nobody has a weight.
+pub fn by_chance(weights: &[u32], random: u64) -> Option<usize> {
+    let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+    // The upper half, scaled: as even as 32 bits are, and a sum of 16 weights has 24.
+    let mut mark = ((random >> 32) * total) >> 32;
+    for (index, weight) in weights.iter().enumerate() {
+        let weight = u64::from(*weight);
+        if mark < weight {
+            return Some(index);
+        }
+        mark -= weight;
+    }
+    None
+}
+
+/// Always the same for one key, as long as the weights stay: each share draws a number of its own from the key, and the
+/// best for its weight wins (weighted rendezvous hashing: Thaler and Ravishankar; Schindelhauer and Schomaker). Where a
+/// weight grows, keys move to that share only, and where one shrinks, they move away from that share only.
+///
+/// A share is the hash of its name, and its weight. `None`: nobody has a weight.
+pub fn for_key(shares: impl IntoIterator<Item = (u64, u32)>, key: u64) -> Option<usize> {
+    let shares = shares.into_iter().enumerate();
+    let weighed = shares.filter(|(_, (_, weight))| *weight > 0);
+    let drawn = weighed.map(|(index, (name, weight))| {
+        let drawn = mix(key ^ mix(name));
+        // In (0, 1): never 0, whose logarithm there is none of.
+        let uniform = ((drawn >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+        (index, -uniform.ln() / f64::from(weight))
+    });
+    let best = drawn.min_by(|(_, one), (_, other)| one.total_cmp(other));
+    best.map(|(index, _)| index)
+}
+
+/// A hash that is the same in each process and each version, so that several proxies agree (FNV-1a, and then mixed).
+pub fn hash(bytes: &[u8]) -> u64 {
+    let hashed = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    mix(hashed)
+}
+
+/// The finaliser of splitmix64.
+fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRAWS: u64 = 200_000;
+
+    fn names() -> [u64; 3] {
+        ["api", "api-next", "api-old"].map(|name| hash(name.as_bytes()))
+    }
+
+    fn key(number: u64) -> u64 {
+        hash(format!("client {number}").as_bytes())
+    }
+
+    /// Within four standard deviations of what a weight promises.
+    fn assert_share(count: u64, weight: u32, total: u32) {
+        let expected = f64::from(weight) / f64::from(total);
+        let deviation = (expected * (1.0 - expected) / DRAWS as f64).sqrt();
+        let share = count as f64 / DRAWS as f64;
+        assert!(
+            (share - expected).abs() <= 4.0 * deviation + f64::EPSILON,
+            "{share} instead of {expected}"
+        );
+    }
+
+    #[test]
+    fn requests_and_keys_are_spread_by_weight() {
+        for weights in [
+            [95, 5, 0],
+            [1, 1, 1],
+            [1_000_000, 1, 0],
+            [0, 0, 7],
+            [50, 30, 20],
+        ] {
+            let total = weights.iter().sum();
+            let (mut chance, mut keyed) = ([0; 3], [0; 3]);
+            let mut random = 7_u64;
+            for number in 0..DRAWS {
+                random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                chance[by_chance(&weights, mix(random)).unwrap()] += 1;
+                let shares = names().into_iter().zip(weights);
+                keyed[for_key(shares, key(number)).unwrap()] += 1;
+            }
+            for index in 0..3 {
+                assert_share(chance[index], weights[index], total);
+                assert_share(keyed[index], weights[index], total);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_chosen_where_nobody_has_a_weight() {
+        assert_eq!(by_chance(&[0, 0], u64::MAX), None);
+        assert_eq!(by_chance(&[], 0), None);
+        assert_eq!(for_key([(1, 0)], 5), None);
+        assert_eq!(by_chance(&[0, 3, 0], u64::MAX), Some(1));
+        assert_eq!(by_chance(&[1_000_000; 16], u64::MAX), Some(15));
+    }
+
+    /// The promise of stickiness while weights are moved: whoever changes pools goes to one whose weight has grown.
+    #[test]
+    fn moved_weight_moves_only_the_keys_that_it_has_to() {
+        let choose = |weights: [u32; 3], number| {
+            for_key(names().into_iter().zip(weights), key(number)).unwrap()
+        };
+        let (before, after) = ([90, 10, 20], [90, 60, 20]);
+        let mut moved = 0;
+        for number in 0..20_000 {
+            let (from, to) = (choose(before, number), choose(after, number));
+            if from != to {
+                assert_eq!(to, 1, "only the one that has grown takes any");
+                moved += 1;
+            }
+        }
+        // From 10 of 120 to 60 of 170: 27 % of all.
+        assert!((5000..6000).contains(&moved), "{moved}");
+    }
+
+    #[test]
+    fn hash_is_the_same_in_each_version() {
+        assert_eq!(hash(b""), 0xf52a_15e9_a9b5_e89b);
+        assert_ne!(hash(b"a"), hash(b"b"));
+    }
+}

@@ -1,0 +1,97 @@
+//! Copies of requests: how many a pool was sent, which were dropped and why, and how many are under way.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::reasons::Reasons;
+
+/// Why a copy was not made, or came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MirrorDrop {
+    /// Too many were under way, or too many bytes.
+    TooMany,
+    /// The request's body was too large, or was not whole when the request was sent on.
+    Body,
+    /// The request asks for another protocol.
+    Upgrade,
+    /// No backend took it: none was ready, all were full, or the pool was paused.
+    NotReady,
+    /// The connect failed.
+    Connect,
+    /// The backend answered nothing, nothing sound, or not in time.
+    Failed,
+}
+
+impl MirrorDrop {
+    /// As the metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooMany => "too_many",
+            Self::Body => "body",
+            Self::Upgrade => "upgrade",
+            Self::NotReady => "not_ready",
+            Self::Connect => "connect",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What one pool got of copies.
+#[derive(Debug, Default)]
+pub struct MirrorCounters {
+    pub(crate) answered: AtomicU64,
+    pub(crate) dropped: Reasons,
+}
+
+impl MirrorCounters {
+    /// A copy was sent, and its answer read to its end; or it was dropped.
+    pub fn ended(&self, end: Result<(), MirrorDrop>) {
+        match end {
+            Ok(()) => {
+                self.answered.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(why) => self.dropped.add(why.as_str()),
+        }
+    }
+}
+
+/// The copies under way in the whole process.
+#[derive(Debug, Default)]
+pub struct MirrorLoad {
+    copies: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl MirrorLoad {
+    /// Counts a copy of so many bytes in; false: there are too many, and it is not counted.
+    pub fn enter(&self, bytes: usize, most_copies: usize, most_bytes: usize) -> bool {
+        let copies = self.copies.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = copies < most_copies && before.saturating_add(bytes) <= most_bytes;
+        if !fits {
+            self.leave(bytes);
+        }
+        fits
+    }
+
+    /// Counts it out.
+    pub fn leave(&self, bytes: usize) {
+        self.copies.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_bounded_in_number_and_bytes_and_places_come_back() {
+        let load = MirrorLoad::default();
+        assert!(load.enter(60, 2, 100));
+        assert!(!load.enter(41, 2, 100), "too many bytes");
+        assert!(load.enter(40, 2, 100));
+        assert!(!load.enter(0, 2, 100), "too many copies");
+        load.leave(60);
+        assert!(load.enter(60, 2, 100));
+    }
+}

@@ -1,0 +1,274 @@
+//! Copies of requests for a pool of shadows: made when the request has been received, sent by a task of their own, and
+//! forgotten. The request itself never waits for its copy, and never hears of it.
+//!
+//! A copy is a request like any other to the backend that gets it: by the pool's balancer, with a permit (so that a drain
+//! waits for it and its deadline cuts it), on kept connections. It is tried once, and it is not held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Transaction;
+use super::begin::prepare_changes;
+use super::record::RequestRecord;
+use crate::config::Config;
+use crate::core::retry::AttemptHistory;
+use crate::metrics::MirrorDrop;
+use crate::proxy::buffer::{Buffer, LARGE};
+use crate::proxy::client::ClientConnection;
+use crate::proxy::client::discarding::DiscardingStream;
+use crate::proxy::client::upload::RequestUpload;
+use crate::proxy::client_info::ClientInfo;
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::forward::scratch::AttemptScratch;
+use crate::proxy::forward::{ForwardEnd, ForwardFailure, ForwardParams, forward_once, patience};
+use crate::proxy::h1::request::{HeadProgress, RequestHead};
+use crate::proxy::transaction::request_id::RequestId;
+use crate::proxy::upstream::note_written;
+use crate::proxy::upstream::pick::{self, ExcludedBackends};
+use crate::registry::routes::RouteRule;
+use crate::registry::snapshot::PoolSnapshot;
+use crate::rt::clock;
+
+/// What tells a backend that a request is a copy.
+const MARK: &str = "X-Lameduck-Mirror";
+
+/// Copies at once, of all routes.
+const MOST_COPIES: usize = 256;
+
+/// Their bytes, all together.
+const MOST_BYTES: usize = 16 << 20;
+
+/// A copy's head and body. What is larger is passed on as it comes, and nobody has it whole.
+const MOST_OF_ONE: usize = LARGE + 16 * 1024;
+
+/// A copy may take so long.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// A copy on its way to its task.
+struct RequestCopy {
+    plane: Arc<DataPlane>,
+    config: Arc<Config>,
+    pool: Arc<PoolSnapshot>,
+    rule: Arc<RouteRule>,
+    id: RequestId,
+    origin: ClientInfo,
+    bytes: Vec<u8>,
+    place: MirrorPlace,
+}
+
+/// A place among the copies under way, given back on drop.
+struct MirrorPlace {
+    plane: Arc<DataPlane>,
+    bytes: usize,
+}
+
+impl Drop for MirrorPlace {
+    fn drop(&mut self) {
+        self.plane.mirrors.leave(self.bytes);
+    }
+}
+
+impl Transaction<'_> {
+    /// Sends a copy of the request on its way, if its route has a mirror. Nothing of the request changes.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn mirror(&self) {
+        let Some(rule) = &self.account.rule else {
+            return;
+        };
+        let Some(mirror) = &rule.route.mirror else {
+            return;
+        };
+        if fastrand::u32(0..1_000_000) >= mirror.millionths || self.is_copy() {
+            return;
+        }
+        let snapshot = self.plane.registry.snapshot();
+        let mut pools = snapshot.pools.iter();
+        // A reload may just have taken it away.
+        let Some(pool) = pools.find(|pool| *pool.name == *mirror.pool) else {
+            return;
+        };
+        match self.copy(rule, pool) {
+            Ok(copy) => {
+                tokio::spawn(send_copy(copy));
+            }
+            Err(why) => pool.shared.counters.mirror.ended(Err(why)),
+        }
+    }
+
+    fn copy(
+        &self,
+        rule: &Arc<RouteRule>,
+        pool: &Arc<PoolSnapshot>,
+    ) -> Result<RequestCopy, MirrorDrop> {
+        if self.head.upgrade.is_some() {
+            return Err(MirrorDrop::Upgrade);
+        }
+        let occupied = self.upload.occupied();
+        if !self.upload.is_complete() || !self.upload.is_replayable() || occupied > MOST_OF_ONE {
+            return Err(MirrorDrop::Body);
+        }
+        if pool.ready.is_empty() {
+            return Err(MirrorDrop::NotReady);
+        }
+        if !self.plane.mirrors.enter(occupied, MOST_COPIES, MOST_BYTES) {
+            return Err(MirrorDrop::TooMany);
+        }
+        let place = MirrorPlace {
+            plane: self.plane.clone(),
+            bytes: occupied,
+        };
+        Ok(RequestCopy {
+            plane: self.plane.clone(),
+            config: self.config.clone(),
+            pool: pool.clone(),
+            rule: rule.clone(),
+            id: self.id.clone(),
+            origin: ClientInfo {
+                // However its answer was to be dressed, nobody gets it.
+                protocol: None,
+                ..self.client.origin.clone()
+            },
+            bytes: self.client.buffer.bytes()[..occupied].to_vec(),
+            place,
+        })
+    }
+
+    /// Whether the request is a copy itself: those that two proxies make of each other's would have no end.
+    fn is_copy(&self) -> bool {
+        let buffer = self.client.buffer.bytes();
+        let mut fields = self.head.fields.iter();
+        fields.any(|field| {
+            let name = field.name.of(buffer);
+            name.eq_ignore_ascii_case(MARK.as_bytes())
+        })
+    }
+
+    /// Makes the one attempt, and reads its answer to the end.
+    async fn send_once(&mut self) -> Result<(), MirrorDrop> {
+        self.upload
+            .absorb(&self.client.buffer)
+            .map_err(|_| MirrorDrop::Body)?;
+        let permit = pick::admit(&self.pool, &self.excluded);
+        let permit = permit.ok_or(MirrorDrop::NotReady)?;
+        let began = clock::now();
+        let (permit, kept) = self.reuse_connection(permit, began);
+        let endpoint = permit.endpoint();
+        if self.lacks_length_for(endpoint) {
+            return Err(MirrorDrop::Body);
+        }
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => {
+                let opened = self.open_connection(&permit).await;
+                opened.map_err(|_| MirrorDrop::Connect)?
+            }
+        };
+        let mut scratch = AttemptScratch::take();
+        self.write_head(endpoint, &mut scratch.head);
+        mark(&mut scratch.head, self.account.rule.as_deref());
+        endpoint.counters.sent();
+        connection.requests += 1;
+        let read_timeout = self.pool.config.upstream.read_timeout;
+        let params = ForwardParams {
+            request: self.head,
+            began,
+            read_timeout: patience(self.head, self.client.buffer.bytes(), read_timeout),
+            ends: Some(began.saturating_add(LONGEST)),
+            server: &self.config.server,
+            changes: None,
+        };
+        let (end, stats, incoming) = forward_once(
+            params,
+            self.plane,
+            self.client,
+            &mut self.upload,
+            &mut connection,
+            &mut scratch,
+        )
+        .await;
+        self.note_stats(endpoint, stats);
+        let promised = scratch.response.keep_alive_timeout;
+        scratch.give_back();
+        incoming.give_back();
+        match end {
+            Ok(ForwardEnd::Complete { reusable, .. }) => {
+                if reusable {
+                    note_written(&mut connection, stats.bytes_up);
+                    self.keep_connection(endpoint, connection, promised);
+                }
+                Ok(())
+            }
+            Ok(ForwardEnd::Upgraded) => Err(MirrorDrop::Failed),
+            Err(failure) => {
+                if matches!(
+                    failure,
+                    ForwardFailure::Died { .. } | ForwardFailure::BadResponse(_)
+                ) {
+                    endpoint.hint();
+                }
+                Err(MirrorDrop::Failed)
+            }
+        }
+    }
+}
+
+/// Tells the backend that the request is a copy, and by which route.
+fn mark(head: &mut Vec<u8>, rule: Option<&RouteRule>) {
+    // The empty line comes last.
+    head.truncate(head.len().saturating_sub(2));
+    let name = rule.and_then(|rule| rule.name.as_deref());
+    let line = format!("{MARK}: {}\r\n\r\n", name.unwrap_or("1"));
+    head.extend_from_slice(line.as_bytes());
+}
+
+async fn send_copy(copy: RequestCopy) {
+    let counters = copy.pool.shared.clone();
+    let end = try_copy(copy).await;
+    counters.counters.mirror.ended(end);
+}
+
+async fn try_copy(copy: RequestCopy) -> Result<(), MirrorDrop> {
+    let RequestCopy {
+        plane,
+        config,
+        pool,
+        rule,
+        id,
+        origin,
+        bytes,
+        place: _place,
+    } = copy;
+    let mut client =
+        ClientConnection::new(Box::new(DiscardingStream), origin, Arc::default(), &config);
+    client.buffer = Buffer::from(bytes);
+    client.requests = 1;
+    let mut head = RequestHead::new();
+    // It has been parsed once already, by the same limits or by those before a reload.
+    match head.parse(client.buffer.bytes(), &(&config.server).into()) {
+        Ok(HeadProgress::Complete) => {}
+        _ => return Err(MirrorDrop::Failed),
+    }
+    let upload = RequestUpload::new(head.body, head.len, 0).map_err(|_| MirrorDrop::Body)?;
+    let now = clock::now();
+    let mut account = RequestRecord::new(now, now);
+    account.rule = Some(rule);
+    // The copy is changed on its way as the request is.
+    prepare_changes(&config, &client, &head, &mut account, &id).map_err(|_| MirrorDrop::Failed)?;
+    let mut transaction = Transaction {
+        plane: &plane,
+        client: &mut client,
+        head: &head,
+        config,
+        pool,
+        id: &id,
+        account: &mut account,
+        upload,
+        excluded: ExcludedBackends::default(),
+        tried: AttemptHistory::default(),
+        fresh: false,
+        is_unrouted: false,
+        last_fault: None,
+    };
+    transaction.send_once().await
+}

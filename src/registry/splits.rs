@@ -1,0 +1,287 @@
+//! Weights of splits that were moved while the proxy runs.
+//!
+//! They stay until somebody moves them again, or the file says something else for that route than it did when they were
+//! moved: then the file counts. A reload that leaves the route's `split` as it was leaves them, too.
+
+use std::collections::BTreeMap;
+
+use tracing::{info, warn};
+
+use super::command::{RegistryCommand, listed, with_nearest};
+use super::handle::{Handle, RegistryError};
+use super::persist::{KeptSplit, KeptState};
+use super::routes::{PoolSplit, RouteRule};
+use super::view::{PoolShareView, PoolView, SplitRequest, SplitView};
+use super::writer::Writer;
+use crate::config::{MOST_WEIGHT, Route};
+use crate::core::Time;
+use crate::rt::clock::{self, Reading};
+
+/// Weights by pool.
+type PoolWeights = BTreeMap<String, u32>;
+
+/// Weights that somebody has moved.
+#[derive(Debug, Clone)]
+pub(super) struct MovedSplit {
+    /// What the file said then.
+    configured: PoolWeights,
+    weights: PoolWeights,
+    since: Time,
+}
+
+/// What is done with a route's split.
+#[derive(Debug)]
+pub(super) enum SplitChange {
+    /// It is looked at.
+    Nothing,
+    /// These weights are in force from now on.
+    Move(PoolWeights),
+    /// The configuration's are.
+    Reset,
+}
+
+fn configured(route: &Route) -> PoolWeights {
+    let shares = route.split.iter();
+    shares
+        .map(|share| (share.pool.clone(), share.weight))
+        .collect()
+}
+
+fn shown(weights: &PoolWeights) -> String {
+    let weights = weights.iter();
+    let weights: Vec<_> = weights
+        .map(|(pool, weight)| format!("{pool}={weight}"))
+        .collect();
+    weights.join(" ")
+}
+
+/// Moves the weights of a split.
+fn put_in_force(split: &PoolSplit, weights: &PoolWeights) {
+    split.move_weights(|pool| weights.get(pool).copied().unwrap_or(0));
+}
+
+/// Why a split can't have these weights.
+fn check(route: &str, configured: &PoolWeights, asked: &PoolWeights) -> Result<(), RegistryError> {
+    let invalid = |text: String| Err(RegistryError::Invalid(text));
+    for (pool, weight) in asked {
+        if !configured.contains_key(pool) {
+            let names = configured.keys().map(String::as_str);
+            let known = with_nearest(pool, names.clone(), listed(names));
+            return invalid(format!(
+                "the split of route `{route}` has no pool `{pool}`; its pools: {known}. Others are added in the \
+                 configuration file"
+            ));
+        }
+        if *weight > MOST_WEIGHT {
+            return invalid(format!(
+                "weight {weight} is out of range: use 0 to {}",
+                MOST_WEIGHT
+            ));
+        }
+    }
+    let missing = configured.keys().find(|pool| !asked.contains_key(*pool));
+    if let Some(missing) = missing {
+        return invalid(format!(
+            "the weight of `{missing}` is missing: name every pool of the split, such as `{missing}=0` to send it nothing"
+        ));
+    }
+    match asked.values().all(|weight| *weight == 0) {
+        true => invalid(
+            "every weight is 0: no pool would get a request. To stop them all, `lameduck pause` the pools"
+                .to_owned(),
+        ),
+        false => Ok(()),
+    }
+}
+
+impl Writer {
+    /// Looks at the split of the route of this name, or changes it.
+    pub(super) fn change_split(
+        &mut self,
+        name: &str,
+        change: SplitChange,
+    ) -> Result<SplitView, RegistryError> {
+        let routes = self.routes.clone();
+        let is = |rule: &RouteRule| rule.name.as_deref() == Some(name);
+        let found = routes.splits().find(|(rule, _)| is(rule));
+        let Some((rule, split)) = found else {
+            let names = routes.splits().filter_map(|(rule, _)| rule.name.as_deref());
+            let names: Vec<&str> = names.collect();
+            let all = || names.iter().copied();
+            return Err(RegistryError::UnknownRoute {
+                name: name.to_owned(),
+                known: with_nearest(name, all(), listed(all())),
+            });
+        };
+        let configured = configured(&rule.route);
+        let weights = match change {
+            SplitChange::Nothing => return Ok(self.split_view(name, rule, split)),
+            SplitChange::Move(weights) => weights,
+            SplitChange::Reset => configured.clone(),
+        };
+        check(name, &configured, &weights)?;
+        let before: PoolWeights = split
+            .weights()
+            .map(|(pool, weight)| (pool.to_owned(), weight))
+            .collect();
+        if before != weights {
+            let (from, to) = (shown(&before), shown(&weights));
+            info!(route = name, from, to, "the weights of a split are moved");
+            put_in_force(split, &weights);
+            self.unsaved = true;
+            let reason = format!("route {name}: {to}");
+            self.event("split", None, Some(&from), Some(&to), reason);
+        }
+        match weights == configured {
+            true => {
+                self.splits.remove(name);
+            }
+            false if before != weights || !self.splits.contains_key(name) => {
+                let moved = MovedSplit {
+                    configured,
+                    weights,
+                    since: clock::now(),
+                };
+                self.splits.insert(name.to_owned(), moved);
+            }
+            false => {}
+        }
+        Ok(self.split_view(name, rule, split))
+    }
+
+    fn split_view(&self, name: &str, rule: &RouteRule, split: &PoolSplit) -> SplitView {
+        let weights = split.weights();
+        SplitView {
+            route: name.to_owned(),
+            weights: weights
+                .map(|(pool, weight)| (pool.to_owned(), weight))
+                .collect(),
+            configured: configured(&rule.route),
+            moved: self
+                .splits
+                .get(name)
+                .map(|moved| clock::rfc3339(clock::wall(moved.since))),
+            warning: None,
+        }
+    }
+
+    /// A pool as people see it, with its part in routes.
+    pub(super) fn with_shares(&self, view: PoolView) -> PoolView {
+        let mut splits = Vec::new();
+        for (rule, split) in self.routes.splits() {
+            let mut weights = split.weights();
+            if let Some((_, weight)) = weights.find(|(pool, _)| *pool == view.name) {
+                splits.push(PoolShareView {
+                    route: match &rule.name {
+                        Some(name) => name.to_string(),
+                        None => rule.route.to_string(),
+                    },
+                    weight,
+                    of: split.weights().map(|(_, weight)| u64::from(weight)).sum(),
+                    configured: configured(&rule.route).remove(&view.name).unwrap_or(0),
+                });
+            }
+        }
+        PoolView { splits, ..view }
+    }
+
+    /// Puts the moved weights in force for a new table of routes; those of routes whose split the file has changed are
+    /// forgotten.
+    pub(super) fn keep_splits(&mut self) {
+        let routes = self.routes.clone();
+        self.splits.retain(|name, moved| {
+            let is = |rule: &RouteRule| rule.name.as_deref() == Some(name);
+            let found = routes.splits().find(|(rule, _)| is(rule));
+            match found.filter(|(rule, _)| configured(&rule.route) == moved.configured) {
+                Some((_, split)) => {
+                    put_in_force(split, &moved.weights);
+                    true
+                }
+                None => {
+                    warn!(
+                        route = name,
+                        weights = shown(&moved.weights),
+                        "the configuration says something else of the split: its weights are in force, not the moved ones"
+                    );
+                    false
+                }
+            }
+        });
+    }
+
+    /// Remembers the weights that were moved in the last run.
+    pub(super) fn recall_splits(&mut self, splits: Vec<KeptSplit>) {
+        for kept in splits {
+            let moved = MovedSplit {
+                configured: kept.configured,
+                weights: kept.weights,
+                since: clock::from_wall(kept.since),
+            };
+            if check(&kept.route, &moved.configured, &moved.weights).is_ok() {
+                self.splits.insert(kept.route, moved);
+            }
+        }
+    }
+
+    /// What of it has to survive a restart of the proxy.
+    pub(super) fn keep_moved_splits(&self, state: &mut KeptState, clock: &Reading) {
+        let splits = self.splits.iter();
+        state.splits = splits
+            .map(|(route, moved)| KeptSplit {
+                route: route.clone(),
+                configured: moved.configured.clone(),
+                weights: moved.weights.clone(),
+                since: clock.to_wall(moved.since),
+            })
+            .collect();
+    }
+}
+
+impl Handle {
+    /// The split of a route.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownRoute`]; those of [`Handle::pools`].
+    pub async fn split(&self, route: &str) -> Result<SplitView, RegistryError> {
+        self.change_split(route, SplitChange::Nothing).await
+    }
+
+    /// Moves the weights of a route's split, without a reload.
+    ///
+    /// # Errors
+    /// As [`Handle::split`]; [`RegistryError::Invalid`] for weights that it can't have.
+    pub async fn move_split(
+        &self,
+        route: &str,
+        request: SplitRequest,
+    ) -> Result<SplitView, RegistryError> {
+        let change = SplitChange::Move(request.weights);
+        let mut view = self.change_split(route, change).await?;
+        view.warning = self.unsaved().await;
+        Ok(view)
+    }
+
+    /// Puts the weights of the configuration in force.
+    ///
+    /// # Errors
+    /// As [`Handle::split`].
+    pub async fn reset_split(&self, route: &str) -> Result<SplitView, RegistryError> {
+        let mut view = self.change_split(route, SplitChange::Reset).await?;
+        view.warning = self.unsaved().await;
+        Ok(view)
+    }
+
+    async fn change_split(
+        &self,
+        route: &str,
+        change: SplitChange,
+    ) -> Result<SplitView, RegistryError> {
+        let route = route.to_owned();
+        self.ask(|reply| RegistryCommand::Split {
+            route,
+            change,
+            reply,
+        })
+        .await?
+    }
+}
