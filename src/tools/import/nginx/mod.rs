@@ -8,32 +8,29 @@
 //!
 //! # Locations
 //!
-//! nginx takes an exact location; else the longest prefix, if that is `^~`; else the first regular expression that
-//! matches; else the longest prefix. lameduck compares whole segments, and has prefixes only: so exact and regular
-//! locations are left out by name, unless their requests go to the same pool anyway. What is left out as a prefix, or as
-//! an exact path with nothing below it, is routed to a pool without backends that answers 503: without it, a guarded path
-//! would fall to a less specific, open route.
+//! nginx's order of locations is not that of routes; [`plan`] has the mapping (`paths.rs`), with priorities. What can't be
+//! carried over is routed to a pool without backends that answers 503: without it, a guarded path would fall to a less
+//! specific, open route. Regular expressions are translated ([`pcre`]); where one that keeps somebody out can't be, one
+//! that fits more takes its place.
 //!
-//! Once routes have `path` and `path_regex`, in the order exact, longest prefix, regular expression, nginx's order maps
-//! so: exact locations become `path`, `^~` prefixes `path_prefix`. A prefix without `^~` stands behind the regular
-//! expressions in nginx, and before them in lameduck: where a server has regular expressions, such a prefix becomes
-//! `path_regex = "^/prefix"`, behind nginx's own in their order, the longest first. (As a regular expression it also
-//! compares letter by letter, as nginx does.) A `^~` prefix with a longer plain prefix below it can't be said that way:
-//! the longer one would have to come before it and behind the expressions. That one is to be left out by name.
+//! # Keys
+//!
+//! Whether this version has a key, and takes a value for it, is asked of the reader of its configuration
+//! ([`super::offered`]). What it doesn't take stays a notice.
 
 pub mod directives;
-pub mod draft;
 pub mod lexer;
 pub mod listen;
 pub mod model;
+pub mod pcre;
 pub mod plan;
 pub mod scope;
 pub mod tree;
-pub mod writer;
 
 use std::path::{Path, PathBuf};
 
 use super::notice::ImportNotice;
+use super::writer;
 use tree::{NginxReadError, TreeReader};
 
 /// What became of a configuration.
@@ -59,7 +56,7 @@ pub fn import_nginx(file: &Path, prefix: Option<&Path>) -> Result<ImportedConfig
     let tree = TreeReader::new(prefix).read_file(file)?;
     let draft = plan::plan_config(&tree);
     Ok(ImportedConfig {
-        toml: writer::write_config(&draft, &file.display().to_string()),
+        toml: writer::write_config(&draft, "nginx", &file.display().to_string()),
         notices: draft.all_notices(),
     })
 }

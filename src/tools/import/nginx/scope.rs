@@ -30,6 +30,35 @@ impl<'a> NginxScope<'a> {
         Vec::new()
     }
 
+    /// All directives of one of these names that are in effect: for those that are inherited together.
+    pub fn all_of(&self, names: &[&str]) -> Vec<&'a NginxDirective> {
+        let is_one = |d: &&NginxDirective| names.contains(&d.name());
+        let mut levels = self.levels.iter().rev();
+        let here = levels.find(|level| level.iter().any(|d| is_one(&d)));
+        here.map_or_else(Vec::new, |level| level.iter().filter(is_one).collect())
+    }
+
+    /// What `set` makes of a variable.
+    pub fn set_variable(&self, name: &str) -> SetVariable<'a> {
+        let is_it =
+            |d: &&NginxDirective| d.name() == "set" && d.arg(0).strip_prefix('$') == Some(name);
+        let mut value = SetVariable::Unset;
+        for level in &self.levels {
+            for directive in level.iter() {
+                if is_it(&directive) {
+                    value = match value {
+                        SetVariable::Changing => SetVariable::Changing,
+                        _ => SetVariable::Fixed(directive.arg(1)),
+                    };
+                }
+                if directive.name() == "if" && directive.inner().iter().any(|d| is_it(&d)) {
+                    value = SetVariable::Changing;
+                }
+            }
+        }
+        value
+    }
+
     /// The directive of that name that is in effect.
     pub fn last(&self, name: &str) -> Option<&'a NginxDirective> {
         self.all(name).pop()
@@ -40,10 +69,26 @@ impl<'a> NginxScope<'a> {
         self.last(name).map_or("", |directive| directive.arg(0))
     }
 
+    /// The innermost level.
+    pub fn own_level(&self) -> &'a [NginxDirective] {
+        self.levels.last().copied().unwrap_or_default()
+    }
+
     /// The directive of that name on this level alone: for what is not inherited.
     pub fn own(&self, name: &str) -> Option<&'a NginxDirective> {
         self.levels.last()?.iter().rfind(|d| d.name() == name)
     }
+}
+
+/// What `set` makes of a variable at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetVariable<'a> {
+    /// Nothing: it is nginx's own, or a `map`'s.
+    Unset,
+    /// This text, whatever the request.
+    Fixed(&'a str),
+    /// One thing or another.
+    Changing,
 }
 
 /// A time of nginx (`30`, `1m30s`, `500ms`); a bare number is seconds.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::lexer::{LexError, NginxLexer, NginxToken, TokenKind};
 use crate::config::file_patterns::find_files;
-use crate::tools::import::notice::SourcePlace;
+use crate::tools::import::notice::{ImportNotice, SourcePlace};
 
 /// All files together, in bytes.
 const MAX_TOTAL: usize = 16 << 20;
@@ -47,6 +47,16 @@ impl NginxDirective {
     /// What is in its block; empty where it has none.
     pub fn inner(&self) -> &[NginxDirective] {
         self.block.as_deref().unwrap_or_default()
+    }
+
+    /// Says that it is left out, and why.
+    pub fn refusal(&self, why: &str) -> ImportNotice {
+        ImportNotice::left_out(&self.place, format!("`{}`: {why}", self.line()))
+    }
+
+    /// Says that it is in the result in another way.
+    pub fn difference(&self, what: &str) -> ImportNotice {
+        ImportNotice::differs(&self.place, format!("`{}`: {what}", self.line()))
     }
 
     /// As one line, for people.

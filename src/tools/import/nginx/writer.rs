@@ -1,19 +1,22 @@
 //! The draft as TOML, with what is said of each part as comments at its place.
 
 use super::draft::{ConfigDraft, DraftKeys, toml_text};
+use super::notice::ImportNotice;
 use crate::rt::output::printable;
-use crate::tools::import::notice::ImportNotice;
 
-/// Writes the whole file. `source` is what it was made from.
-pub fn write_config(draft: &ConfigDraft, source: &str) -> String {
+/// Writes the whole file. `source` is what it was made from, `kind` the word behind `lameduck import`.
+pub fn write_config(draft: &ConfigDraft, kind: &str, source: &str) -> String {
     let mut out = TomlWriter::default();
-    out.comment(&format!("Made from {source} by `lameduck import nginx`."));
+    out.comment(&format!("Made from {source} by `lameduck import {kind}`."));
     out.comment("What is left out, and what differs, stands at its place, with file and line.");
-    out.comment("docs/from-nginx.md says what differs in every case.");
+    out.comment(&format!(
+        "docs/from-{kind}.md says what differs in every case."
+    ));
     out.notices(&draft.notices);
     out.section("[server]", &draft.server);
     out.section("[access_log]", &draft.access_log);
     out.section("[headers]", &draft.headers);
+    out.section("[compression]", &draft.compression);
     for listener in &draft.listeners {
         out.gap();
         out.notices(&listener.notices);
@@ -51,24 +54,8 @@ pub fn write_config(draft: &ConfigDraft, source: &str) -> String {
         out.notices(&group.notices);
         for route in &group.routes {
             out.notices(&route.notices);
-            let Some(pool) = &route.pool else {
-                continue;
-            };
-            let any = [String::new()];
-            let hosts = match route.hosts.is_empty() {
-                true => &any[..],
-                false => &route.hosts,
-            };
-            for host in hosts {
-                let mut keys = DraftKeys::new();
-                if !host.is_empty() {
-                    keys.push(("host", toml_text(host)));
-                }
-                if route.prefix != "/" {
-                    keys.push(("path_prefix", toml_text(&route.prefix)));
-                }
-                keys.push(("pool", toml_text(pool)));
-                out.table("[[route]]", &keys);
+            if route.is_route() {
+                out.table("[[route]]", &route.all_keys());
                 out.gap();
             }
         }

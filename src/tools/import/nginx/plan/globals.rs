@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use crate::config::{duration, size};
-use crate::tools::import::nginx::draft::{ConfigDraft, toml_text};
+use crate::tools::import::draft::{ConfigDraft, toml_text};
 use crate::tools::import::nginx::model::NginxSite;
 use crate::tools::import::nginx::scope::{NginxScope, read_size, read_time};
 use crate::tools::import::nginx::tree::NginxDirective;
-use crate::tools::import::notice::ImportNotice;
+use crate::tools::import::notice::{ImportNotice, NoticeList};
+use crate::tools::import::offered;
 
 /// Plans `[server]`, `[access_log]` and `[headers]`. `scopes`: all places where requests are taken.
 pub(super) fn plan(
@@ -22,7 +23,7 @@ pub(super) fn plan(
 }
 
 /// The directives of that name that are in effect anywhere, each once.
-fn in_effect<'a>(scopes: &[NginxScope<'a>], name: &str) -> Vec<&'a NginxDirective> {
+pub(super) fn in_effect<'a>(scopes: &[NginxScope<'a>], name: &str) -> Vec<&'a NginxDirective> {
     let mut found: Vec<&NginxDirective> = Vec::new();
     for directive in scopes.iter().filter_map(|scope| scope.last(name)) {
         if !found.iter().any(|known| std::ptr::eq(*known, directive)) {
@@ -52,13 +53,13 @@ fn plan_limits(scopes: &[NginxScope<'_>], draft: &mut ConfigDraft) {
         for directive in &all {
             match read_time(directive.arg(0)) {
                 time if time.is_some() && time == longest => {}
-                _ => draft.notices.push(ImportNotice::left_out(
+                _ => draft.notices.leave_out(
                     &directive.place,
                     format!(
                         "`{}`: lameduck has one for all, the longest, and never 0",
                         directive.line()
                     ),
-                )),
+                ),
             }
         }
         if let Some(time) = longest {
@@ -87,46 +88,44 @@ fn plan_limits(scopes: &[NginxScope<'_>], draft: &mut ConfigDraft) {
     plan_max_body(scopes, draft);
 }
 
-/// nginx has 1 MiB where nothing is written, and so does the result.
-fn plan_max_body(scopes: &[NginxScope<'_>], draft: &mut ConfigDraft) {
+/// How long a body may be at a place: nginx has 1 MiB where nothing is written, and 0 is none.
+pub(super) fn body_limit(scope: &NginxScope<'_>) -> u64 {
     const UNWRITTEN: u64 = 1 << 20;
-    let limit = |scope: &NginxScope<'_>| {
-        let written = scope
-            .last("client_max_body_size")
-            .and_then(|d| read_size(d.arg(0)));
-        // 0 is none, the largest.
-        match written.unwrap_or(UNWRITTEN) {
-            0 => u64::MAX,
-            bytes => bytes,
-        }
-    };
-    let Some(largest) = scopes.iter().map(limit).max() else {
+    let written = scope
+        .last("client_max_body_size")
+        .and_then(|d| read_size(d.arg(0)));
+    match written.unwrap_or(UNWRITTEN) {
+        0 => u64::MAX,
+        bytes => bytes,
+    }
+}
+
+/// The largest of all places; where routes have their own, the smaller ones stand there.
+fn plan_max_body(scopes: &[NginxScope<'_>], draft: &mut ConfigDraft) {
+    let Some(largest) = scopes.iter().map(body_limit).max() else {
         return;
     };
     let shown = if largest == u64::MAX { 0 } else { largest };
     draft
         .server
         .push(("max_body", toml_text(&size::format(shown))));
+    if offered::has_route_key("max_body") {
+        return;
+    }
     for directive in in_effect(scopes, "client_max_body_size") {
         let here =
             read_size(directive.arg(0)).map(|bytes| if bytes == 0 { u64::MAX } else { bytes });
         if here != Some(largest) {
-            draft.notices.push(ImportNotice::left_out(
-                &directive.place,
-                format!(
-                    "`{}`: `max_body` is one for all, the largest",
-                    directive.line()
-                ),
-            ));
+            let notice = directive.refusal("`max_body` is one for all, the largest");
+            draft.notices.push(notice);
         }
     }
     let smaller = scopes
         .iter()
         .any(|scope| scope.last("client_max_body_size").is_none());
-    if smaller && largest > UNWRITTEN {
-        let place = scopes
-            .iter()
-            .find_map(|scope| scope.last("client_max_body_size"));
+    if smaller && largest > 1 << 20 {
+        let mut places = scopes.iter();
+        let place = places.find_map(|scope| scope.last("client_max_body_size"));
         draft.notices.extend(place.map(|directive| {
             ImportNotice::differs(
                 &directive.place,
@@ -143,10 +142,10 @@ fn plan_log(site: &NginxSite<'_>, scopes: &[NginxScope<'_>], draft: &mut ConfigD
         return;
     };
     for other in all.iter().filter(|d| d.args() != chosen.args()) {
-        draft.notices.push(ImportNotice::left_out(
+        draft.notices.leave_out(
             &other.place,
             format!("`{}`: lameduck has one access log", other.line()),
-        ));
+        );
     }
     let path = chosen.arg(0);
     if path.is_empty() || path.contains('$') || path.starts_with("syslog:") {
@@ -154,9 +153,7 @@ fn plan_log(site: &NginxSite<'_>, scopes: &[NginxScope<'_>], draft: &mut ConfigD
             "`{}`: the access log is a file or standard output",
             chosen.line()
         );
-        draft
-            .notices
-            .push(ImportNotice::left_out(&chosen.place, text));
+        draft.notices.leave_out(&chosen.place, text);
         return;
     }
     let shown = match path {
@@ -173,9 +170,7 @@ fn plan_log(site: &NginxSite<'_>, scopes: &[NginxScope<'_>], draft: &mut ConfigD
         let text = format!(
             "access_log: the format {format} is not carried over: lines are combined's, with lameduck's fields"
         );
-        draft
-            .notices
-            .push(ImportNotice::left_out(&chosen.place, text));
+        draft.notices.leave_out(&chosen.place, text);
     }
 }
 
@@ -230,14 +225,14 @@ pub(super) fn trusted_networks(
         let text = format!(
             "set_real_ip_from: lameduck takes the client's address from X-Forwarded-For, not from {name}"
         );
-        notices.push(ImportNotice::left_out(&first.place, text));
+        notices.leave_out(&first.place, text);
         return Vec::new();
     }
     if header != "proxy_protocol" && scope.value("real_ip_recursive") != "on" {
-        notices.push(ImportNotice::differs(
+        notices.tell_difference(
             &first.place,
             "lameduck goes through X-Forwarded-For from its end past all who are trusted, as real_ip_recursive on",
-        ));
+        );
     }
     for other in scopes
         .clone()
@@ -248,7 +243,7 @@ pub(super) fn trusted_networks(
                 "`{}`: whom lameduck trusts is the same for all servers",
                 other.line()
             );
-            notices.push(ImportNotice::left_out(&other.place, text));
+            notices.leave_out(&other.place, text);
         }
     }
     let mut networks = Vec::new();
@@ -262,13 +257,13 @@ pub(super) fn trusted_networks(
         });
         match network {
             Some(network) => networks.push(network.trunc().to_string()),
-            None => notices.push(ImportNotice::left_out(
+            None => notices.leave_out(
                 &directive.place,
                 format!(
                     "`{}`: whom lameduck trusts is an IP network",
                     directive.line()
                 ),
-            )),
+            ),
         }
     }
     networks

@@ -1,7 +1,11 @@
-//! Header fields that lameduck sends by itself, and those that it can't.
+//! Header fields: those that lameduck sends by itself, and the rules for all others.
 
+use super::values::ValueReader;
+use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
+use crate::tools::import::nginx::scope::read_time;
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
+use crate::tools::import::offered;
 
 /// Whether the value of `proxy_set_header Host` is what the client sent.
 pub(super) fn is_client_host(value: &str) -> bool {
@@ -15,16 +19,9 @@ pub(super) fn is_client_host(value: &str) -> bool {
     .contains(&value)
 }
 
-/// Says what of a `proxy_set_header` or `grpc_set_header` is left out.
-pub(super) fn judge_request_header(directive: &NginxDirective) -> Option<ImportNotice> {
-    let (name, value) = (directive.arg(0).to_ascii_lowercase(), directive.arg(1));
-    let refuse = |why: &str| {
-        Some(ImportNotice::left_out(
-            &directive.place,
-            format!("`{}`: {why}", directive.line()),
-        ))
-    };
-    let is_same = match name.as_str() {
+/// Whether lameduck does by itself what a `proxy_set_header` or `grpc_set_header` asks for.
+fn is_sent_anyway(name: &str, value: &str) -> bool {
+    match name {
         "host" => is_client_host(value) || value == "$proxy_host",
         "x-forwarded-for" => ["$proxy_add_x_forwarded_for", "$remote_addr"].contains(&value),
         "x-forwarded-proto" => value == "$scheme",
@@ -37,35 +34,258 @@ pub(super) fn judge_request_header(directive: &NginxDirective) -> Option<ImportN
             value.starts_with('$') || known.contains(&value.to_ascii_lowercase().as_str())
         }
         _ => false,
-    };
-    match name.as_str() {
-        _ if is_same => None,
-        "host" => refuse("lameduck sends the client's Host or the backend's address, nothing else"),
-        "x-real-ip" => refuse("lameduck tells the client's address in X-Forwarded-For only"),
-        name if name.starts_with("x-forwarded-") => refuse(
-            "lameduck sends X-Forwarded-For, -Proto and -Host by itself, with its own values",
-        ),
-        _ => refuse("lameduck sets no headers of requests"),
     }
 }
 
-/// Says what of an `add_header` is left out.
+/// Why a field of requests is left out where lameduck has no rules for it.
+fn why_no_request_rule(name: &str) -> &'static str {
+    match name {
+        "host" => "lameduck sends the client's Host or the backend's address, nothing else",
+        "x-real-ip" => "lameduck tells the client's address in X-Forwarded-For only",
+        name if name.starts_with("x-forwarded-") => {
+            "lameduck sends X-Forwarded-For, -Proto and -Host by itself, with its own values"
+        }
+        _ => "lameduck sets no headers of requests",
+    }
+}
+
+/// Rules for header fields, and what could not be made one.
+#[derive(Debug, Default)]
+pub(super) struct FieldChanges {
+    set: Vec<(String, String)>,
+    add: Vec<(String, Vec<String>)>,
+    remove: Vec<String>,
+    pub notices: Vec<ImportNotice>,
+}
+
+impl FieldChanges {
+    /// The rules of requests at a place. `passed` are fields that another key brings along.
+    pub(super) fn of_requests(values: &ValueReader<'_, '_>, passed: &[String]) -> Self {
+        let mut changes = FieldChanges::default();
+        let scope = values.scope;
+        let fields = scope.all("proxy_set_header");
+        let fields = fields.into_iter().chain(scope.all("grpc_set_header"));
+        for field in fields {
+            let (name, value) = (field.arg(0).to_ascii_lowercase(), field.arg(1));
+            if is_sent_anyway(&name, value) || passed.contains(&name) {
+                continue;
+            }
+            if !offered::has_route_key("request_headers") {
+                changes
+                    .notices
+                    .push(field.refusal(why_no_request_rule(&name)));
+                continue;
+            }
+            if value.is_empty() {
+                let value = toml_table(&[("remove".into(), toml_list(&[field.arg(0).into()]))]);
+                match offered::check_key("request_headers", &value) {
+                    Ok(()) => changes.remove(field.arg(0)),
+                    Err(why) => changes.notices.push(field.refusal(&why)),
+                }
+                continue;
+            }
+            match read_field(values, "request_headers", field.arg(0), value) {
+                Ok(text) => {
+                    changes
+                        .set
+                        .retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
+                    changes.set.push((field.arg(0).to_owned(), text));
+                }
+                Err(why) => changes.notices.push(field.refusal(&why)),
+            }
+        }
+        for field in scope.all("more_set_input_headers") {
+            changes.set_line(values, "request_headers", field);
+        }
+        for field in scope.all("more_clear_input_headers") {
+            changes.clear("request_headers", field);
+        }
+        changes
+    }
+
+    /// The rules of answers at a place. nginx adds to all of what is served there, what the app has sent of it included.
+    pub(super) fn of_answers(values: &ValueReader<'_, '_>, is_proxied: bool) -> Self {
+        let mut changes = FieldChanges::default();
+        let scope = values.scope;
+        for field in scope.all("add_header") {
+            if !offered::has_route_key("response_headers") {
+                changes.notices.extend(judge_response_header(field));
+                continue;
+            }
+            if field.arg(1).is_empty() {
+                continue;
+            }
+            match read_field(values, "response_headers", field.arg(0), field.arg(1)) {
+                Ok(text) => {
+                    changes.add(field.arg(0), text);
+                    if field.arg(2) != "always" {
+                        changes
+                            .notices
+                            .push(field.difference("answers with an error have it, too"));
+                    }
+                }
+                Err(why) => changes.notices.push(field.refusal(&why)),
+            }
+        }
+        for field in scope.all("more_set_headers") {
+            changes.set_line(values, "response_headers", field);
+        }
+        for name in [
+            "more_clear_headers",
+            "proxy_hide_header",
+            "grpc_hide_header",
+        ] {
+            for field in scope.all(name) {
+                changes.clear("response_headers", field);
+            }
+        }
+        if is_proxied {
+            changes.expire(values);
+        }
+        changes
+    }
+
+    fn remove(&mut self, name: &str) {
+        if !self
+            .remove
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+        {
+            self.remove.push(name.to_owned());
+        }
+    }
+
+    fn add(&mut self, name: &str, text: String) {
+        let known = self
+            .add
+            .iter_mut()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        match known {
+            Some((_, texts)) => texts.push(text),
+            None => self.add.push((name.to_owned(), vec![text])),
+        }
+    }
+
+    /// `more_set_headers "Name: value";`
+    fn set_line(
+        &mut self,
+        values: &ValueReader<'_, '_>,
+        key: &'static str,
+        field: &NginxDirective,
+    ) {
+        for line in field.args() {
+            let Some((name, value)) = line.split_once(':').filter(|_| !line.starts_with('-'))
+            else {
+                self.notices
+                    .push(field.refusal("only lines with a name and a value are carried over"));
+                return;
+            };
+            match read_field(values, key, name.trim(), value.trim()) {
+                Ok(text) => self.set.push((name.trim().to_owned(), text)),
+                Err(why) => self.notices.push(field.refusal(&why)),
+            }
+        }
+    }
+
+    fn clear(&mut self, key: &'static str, field: &NginxDirective) {
+        for name in field.args() {
+            let value = toml_table(&[("remove".into(), toml_list(&[name.clone()]))]);
+            match offered::check_key(key, &value) {
+                Ok(()) => self.remove(name),
+                Err(why) => self.notices.push(field.refusal(&why)),
+            }
+        }
+    }
+
+    /// `expires`, for what an app answers.
+    fn expire(&mut self, values: &ValueReader<'_, '_>) {
+        let Some(expires) = values.scope.last("expires").filter(|d| d.arg(0) != "off") else {
+            return;
+        };
+        let Some(text) = cache_control(expires) else {
+            self.notices
+                .push(expires.refusal("only a time from now is carried over"));
+            return;
+        };
+        match read_field(values, "response_headers", "Cache-Control", &text) {
+            Ok(text) => {
+                self.set.push(("Cache-Control".into(), text));
+                self.notices.push(expires.difference("lameduck sends Cache-Control, and no Expires; answers with an error have it, too"));
+            }
+            Err(why) => self.notices.push(expires.refusal(&why)),
+        }
+    }
+
+    /// As a key of a route.
+    pub(super) fn into_keys(self, key: &'static str) -> (DraftKeys, Vec<ImportNotice>) {
+        let mut parts = Vec::new();
+        if !self.set.is_empty() {
+            let set: Vec<_> = self
+                .set
+                .iter()
+                .map(|(n, text)| (n.clone(), toml_text(text)))
+                .collect();
+            parts.push(("set".to_owned(), toml_table(&set)));
+        }
+        if !self.add.is_empty() {
+            let texts = |texts: &Vec<String>| match &texts[..] {
+                [text] => toml_text(text),
+                texts => toml_list(texts),
+            };
+            let add: Vec<_> = self
+                .add
+                .iter()
+                .map(|(n, values)| (n.clone(), texts(values)))
+                .collect();
+            parts.push(("add".to_owned(), toml_table(&add)));
+        }
+        if !self.remove.is_empty() {
+            parts.push(("remove".to_owned(), toml_list(&self.remove)));
+        }
+        let keys = match parts.is_empty() {
+            true => DraftKeys::new(),
+            false => vec![(key, toml_table(&parts))],
+        };
+        (keys, self.notices)
+    }
+}
+
+/// A value as a rule has it; the reader is asked whether it takes such a rule.
+fn read_field(
+    values: &ValueReader<'_, '_>,
+    key: &'static str,
+    name: &str,
+    value: &str,
+) -> Result<String, String> {
+    let text = values.read(value)?;
+    let field = toml_table(&[(name.to_owned(), toml_text(&text))]);
+    offered::check_key(key, &toml_table(&[("set".into(), field)])).map(|()| text)
+}
+
+/// What `expires` says in `Cache-Control`.
+pub(super) fn cache_control(expires: &NginxDirective) -> Option<String> {
+    match (expires.arg(0), expires.arg(1)) {
+        ("epoch", "") => Some("no-cache".into()),
+        ("max", "") => Some("max-age=315360000".into()),
+        (time, "") if time.starts_with('-') => Some("no-cache".into()),
+        (time, "") => Some(format!(
+            "max-age={}",
+            read_time(time.trim_start_matches('+'))?.as_secs()
+        )),
+        _ => None,
+    }
+}
+
+/// Says what of an `add_header` is left out, where lameduck has no rules for answers.
 pub(super) fn judge_response_header(directive: &NginxDirective) -> Option<ImportNotice> {
     if !directive
         .arg(0)
         .eq_ignore_ascii_case("strict-transport-security")
     {
-        let text = format!(
-            "`{}`: lameduck adds no headers to answers",
-            directive.line()
-        );
-        return Some(ImportNotice::left_out(&directive.place, text));
+        return Some(directive.refusal("lameduck adds no headers to answers"));
     }
     match read_max_age(directive.arg(1)) {
-        None => Some(ImportNotice::left_out(
-            &directive.place,
-            format!("`{}`: it has no max-age", directive.line()),
-        )),
+        None => Some(directive.refusal("it has no max-age")),
         Some((_, true)) => Some(ImportNotice::left_out(
             &directive.place,
             "Strict-Transport-Security: `hsts` sends max-age, not includeSubDomains or preload",

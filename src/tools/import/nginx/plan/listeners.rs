@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 
 use super::headers::read_max_age;
 use super::redirect::{HttpsRedirect, read_redirect, turns_away};
-use crate::tools::import::nginx::draft::{ConfigDraft, ListenerDraft, toml_text};
+use crate::tools::import::draft::{ConfigDraft, ListenerDraft, toml_text};
 use crate::tools::import::nginx::listen::NginxListen;
 use crate::tools::import::nginx::model::{NginxServer, NginxSite};
 use crate::tools::import::nginx::tree::NginxDirective;
-use crate::tools::import::notice::ImportNotice;
+use crate::tools::import::notice::{ImportNotice, NoticeKind, NoticeList};
+use crate::tools::import::offered;
 
 /// One address with its servers.
 struct Door<'s, 'a> {
@@ -46,9 +47,7 @@ pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft)
                 "`listen` on {}: lameduck takes IPv4 there, too",
                 door.address
             );
-            draft
-                .notices
-                .push(ImportNotice::differs(&door.directive.place, text));
+            draft.notices.tell_difference(&door.directive.place, text);
         }
     }
     drop_covered(&mut doors);
@@ -58,6 +57,18 @@ pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft)
             Some(redirect) => redirects.push((door, redirect)),
             None => serving.push(door),
         }
+    }
+    // Where nothing else is served, routes can say more than a listener.
+    let says_less = |redirect: &HttpsRedirect| {
+        let mut notices = redirect.notices.iter();
+        notices.any(|notice| notice.kind == NoticeKind::LeftOut)
+    };
+    if serving.is_empty() && offered::has_route_key("redirect") {
+        let (kept, moved): (Vec<_>, Vec<_>) = redirects
+            .into_iter()
+            .partition(|(_, redirect)| !says_less(redirect));
+        redirects = kept;
+        serving.extend(moved.into_iter().map(|(door, _)| door));
     }
     let reference = serving.iter().position(|door| door.listen.ssl).unwrap_or(0);
     let mut served = ServedServers {
@@ -86,13 +97,13 @@ pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft)
             listener.keys.push(("redirect_https", value));
         }
         if !ports.contains(&redirect.port) {
-            listener.notices.push(ImportNotice::differs(
+            listener.notices.tell_difference(
                 &door.directive.place,
                 format!(
                     "nothing listens on port {} here: lameduck only redirects to it",
                     redirect.port
                 ),
-            ));
+            );
         }
         listener.notices.extend(redirect.notices);
         draft.listeners.push(listener);
@@ -210,14 +221,14 @@ fn whole_redirect(door: &Door<'_, '_>) -> Option<HttpsRedirect> {
     for (_, server) in &door.servers {
         let Some(redirect) = read_redirect(server) else {
             let end = turns_away(server)?;
-            closed.push(ImportNotice::differs(
+            closed.tell_difference(
                 &end.place,
                 format!(
                     "`{}`: on {} who asks for another host is redirected, too",
                     end.line(),
                     door.address
                 ),
-            ));
+            );
             continue;
         };
         match &mut whole {
@@ -284,9 +295,7 @@ fn plan_tls(door: &Door<'_, '_>, listener: &mut ListenerDraft) {
                     "`{}`: a certificate is a file, and so is its key",
                     cert.line()
                 );
-                listener
-                    .notices
-                    .push(ImportNotice::left_out(&cert.place, text));
+                listener.notices.leave_out(&cert.place, text);
                 continue;
             }
             let pair = (cert.arg(0).to_owned(), key.to_owned());
@@ -321,16 +330,17 @@ fn plan_tls(door: &Door<'_, '_>, listener: &mut ListenerDraft) {
                 "`{}`: lameduck speaks TLS 1.2 and 1.3 only",
                 protocols.line()
             );
-            listener
-                .notices
-                .push(ImportNotice::left_out(&protocols.place, text));
+            listener.notices.leave_out(&protocols.place, text);
         }
         if has("TLSv1.3") && !has("TLSv1.2") {
             listener.tls.push(("min_version", toml_text("1.3")));
         }
     }
     plan_client_auth(door, server, listener);
-    plan_hsts(door, listener);
+    // Where routes have header rules, it is one of them.
+    if !offered::has_route_key("response_headers") {
+        plan_hsts(door, listener);
+    }
 }
 
 fn plan_client_auth(door: &Door<'_, '_>, default: &NginxServer<'_>, listener: &mut ListenerDraft) {
@@ -410,6 +420,6 @@ fn plan_hsts(door: &Door<'_, '_>, listener: &mut ListenerDraft) {
         listener.keys.push(("hsts", toml_text(&format!("{age}s"))));
     } else {
         let text = "Strict-Transport-Security: `hsts` is the same for a whole listener, and at most 365 days";
-        listener.notices.push(ImportNotice::left_out(place, text));
+        listener.notices.leave_out(place, text);
     }
 }

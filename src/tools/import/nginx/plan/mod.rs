@@ -1,23 +1,64 @@
 //! From nginx's model to lameduck's sections. Everything that is decided is decided here.
 
+mod compression;
+mod conditions;
+mod files;
 mod globals;
 mod guards;
 mod headers;
 mod listeners;
+mod location;
+mod ordering;
+mod paths;
 mod pools;
 mod redirect;
+mod regexes;
+mod rewrites;
 mod routes;
+mod targets;
+mod values;
 
 use super::directives::{DirectiveFate, row_of};
-use super::draft::ConfigDraft;
 use super::model::NginxSite;
 use super::scope::NginxScope;
 use super::tree::NginxDirective;
-use crate::tools::import::notice::ImportNotice;
+use crate::tools::import::draft::ConfigDraft;
+use crate::tools::import::notice::{ImportNotice, NoticeList};
+use crate::tools::import::offered;
 
 /// Blocks that are read by what has them, or that declare what is named where it is used.
-const READ_ELSEWHERE: [&str; 8] = [
-    "http", "server", "upstream", "location", "if", "events", "map", "types",
+const READ_ELSEWHERE: [&str; 30] = [
+    "http",
+    "server",
+    "upstream",
+    "location",
+    "if",
+    "events",
+    "map",
+    "types",
+    // By whoever plans a location, which says what it could not carry over.
+    "add_header",
+    "proxy_set_header",
+    "grpc_set_header",
+    "proxy_hide_header",
+    "grpc_hide_header",
+    "more_set_headers",
+    "more_clear_headers",
+    "more_set_input_headers",
+    "more_clear_input_headers",
+    "expires",
+    "error_page",
+    "rewrite",
+    "return",
+    "limit_req",
+    "limit_conn",
+    "mirror",
+    "mirror_request_body",
+    "gzip",
+    "brotli",
+    "zstd",
+    "gzip_static",
+    "brotli_static",
 ];
 
 /// Plans the whole configuration.
@@ -34,9 +75,7 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
         .filter(|directive| directive.name() == "http")
         .nth(1)
     {
-        draft
-            .notices
-            .push(ImportNotice::left_out(&second.place, "a second `http`"));
+        draft.notices.leave_out(&second.place, "a second `http`");
     }
     let all: Vec<NginxScope<'_>> = site
         .servers
@@ -52,6 +91,15 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
         let hosts = &site.servers[*index].hosts;
         served.default != Some(*index) && hosts.iter().any(|host| host.starts_with('*'))
     });
+    let served_servers = served.servers.iter().map(|index| &site.servers[*index]);
+    let largest_body = served_servers
+        .flat_map(|server| {
+            let locations = server.locations.iter().map(|location| &location.scope);
+            locations.chain(std::iter::once(&server.scope))
+        })
+        .map(globals::body_limit)
+        .max()
+        .unwrap_or(u64::MAX);
     for index in &served.servers {
         let server = &site.servers[*index];
         let is_default = served.default == Some(*index);
@@ -72,21 +120,22 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
         );
         // A wildcard of another server would come before the default one's own names.
         if !hosts.is_empty() && (!is_default || has_wildcards) {
-            let group = routes::plan_server(&site, server, &hosts, &mut book);
+            let group = routes::plan_server(&site, server, &hosts, largest_body, &mut book);
             draft.routes.push(group);
         }
         if is_default {
-            let group = routes::plan_server(&site, server, &[], &mut book);
+            let group = routes::plan_server(&site, server, &[], largest_body, &mut book);
             draft.routes.push(group);
         } else if hosts.is_empty() {
             draft.notices.extend(server.notices.iter().cloned());
-            draft.notices.push(ImportNotice::left_out(
+            draft.notices.leave_out(
                 &server.directive.place,
                 "server: it has no name that lameduck can take, or another server has it: nothing goes to it",
-            ));
+            );
         }
     }
     globals::plan(&site, &scopes, &trusted, &mut draft);
+    compression::plan_compression(&scopes, &mut draft);
     draft.pools = book.finish();
     // What only left-out locations use. A single pool without a route would take every request.
     let routes: Vec<_> = draft
@@ -94,7 +143,7 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
         .iter()
         .flat_map(|group| &group.routes)
         .collect();
-    let is_used = |name: &String| routes.iter().any(|route| route.pool.as_ref() == Some(name));
+    let is_used = |name: &String| routes.iter().any(|route| route.pools.contains(name));
     let unused: Vec<_> = draft
         .pools
         .iter()
@@ -120,10 +169,7 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
 fn judge(directive: &NginxDirective) -> Option<ImportNotice> {
     let name = directive.name();
     if READ_ELSEWHERE.contains(&name) {
-        return match name {
-            "if" => judge_if(directive),
-            _ => None,
-        };
+        return None;
     }
     let left_out = |why: &str| {
         Some(ImportNotice::left_out(
@@ -141,11 +187,12 @@ fn judge(directive: &NginxDirective) -> Option<ImportNotice> {
         (DirectiveFate::LeftOut, "ignore_invalid_headers") if directive.arg(0) == "on" => None,
         (DirectiveFate::LeftOut, "proxy_redirect") if directive.arg(0) == "default" => None,
         (DirectiveFate::LeftOut, "limit_rate") if directive.arg(0) == "0" => None,
-        (DirectiveFate::LeftOut, _) => left_out(row.note),
-        (DirectiveFate::Carried, "proxy_set_header" | "grpc_set_header") => {
-            headers::judge_request_header(directive)
+        (DirectiveFate::LeftOut, "proxy_intercept_errors")
+            if offered::has_route_key("intercept") =>
+        {
+            None
         }
-        (DirectiveFate::Carried, "add_header") => headers::judge_response_header(directive),
+        (DirectiveFate::LeftOut, _) => left_out(row.note),
         (DirectiveFate::Carried, "proxy_next_upstream") => {
             let known = ["error", "timeout", "invalid_header", "off"];
             let other = directive
@@ -154,24 +201,6 @@ fn judge(directive: &NginxDirective) -> Option<ImportNotice> {
                 .find(|word| !known.contains(&word.as_str()))?;
             left_out(&format!("lameduck does not try again after `{other}`"))
         }
-        (DirectiveFate::Carried, "rewrite") => left_out("lameduck passes paths as they are"),
         (DirectiveFate::Carried, _) => None,
     }
-}
-
-/// An `if`: certbot's are read by whoever reads redirects.
-fn judge_if(directive: &NginxDirective) -> Option<ImportNotice> {
-    let inner: Vec<_> = directive.inner().iter().map(NginxDirective::line).collect();
-    let only_sets = directive
-        .inner()
-        .iter()
-        .all(|d| ["set", "break"].contains(&d.name()));
-    (!only_sets).then(|| {
-        let text = format!(
-            "`{}` {{ {} }}: lameduck has no conditions",
-            directive.line(),
-            inner.join("; ")
-        );
-        ImportNotice::left_out(&directive.place, text)
-    })
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::config::{Address, check_name, duration};
-use crate::tools::import::nginx::draft::{BackendDraft, DraftKeys, PoolDraft, toml_text};
+use crate::tools::import::draft::{BackendDraft, DraftKeys, PoolDraft, toml_text};
 use crate::tools::import::nginx::model::NginxSite;
 use crate::tools::import::nginx::scope::{NginxScope, read_time};
 use crate::tools::import::nginx::tree::NginxDirective;
-use crate::tools::import::notice::ImportNotice;
+use crate::tools::import::notice::{ImportNotice, NoticeList};
 
 /// The pool that answers 503 for what was left out: without it, such requests would go to a less specific route, past
 /// what guarded them.
@@ -168,13 +168,13 @@ impl PoolBook {
         }
         if let (Some(before), true) = (before, before != Some(read)) {
             let longer = duration::format(before.max(read));
-            notices.push(ImportNotice::differs(
+            notices.tell_difference(
                 &pass.place,
                 format!(
                     "{prefix}_read_timeout: pool \"{}\" has one for all, the longest: {longer}",
                     pool.draft.name
                 ),
-            ));
+            );
         }
         Ok((pool.draft.name.clone(), notices))
     }
@@ -313,19 +313,19 @@ fn keeps_host(
         Some(value) if super::headers::is_client_host(value) => true,
         Some("$proxy_host") | None => {
             if site.upstream(&target.to).is_some() || target.to.starts_with("unix:") {
-                notices.push(ImportNotice::differs(
+                notices.tell_difference(
                     &pass.place,
                     format!(
                         "`Host` is the backend's address for the app, and was \"{}\"",
                         target.to
                     ),
-                ));
+                );
             }
             if scope.value("proxy_redirect") != "off" {
-                notices.push(ImportNotice::differs(
+                notices.tell_difference(
                     &pass.place,
                     "`Location` passes as the app writes it: nginx replaces the backend's address in it",
-                ));
+                );
             }
             false
         }

@@ -1,27 +1,24 @@
-//! Locations become routes, or are left out by name.
+//! A server's locations become routes, or are left out by name.
 
-use super::guards::{contentless, guard};
-use super::pools::{PassTarget, PoolBook};
-use crate::tools::import::nginx::draft::{RouteDraft, RouteGroup};
+use super::location::{LocationPlan, LocationPlanner};
+use super::ordering::{RouteOrder, RouteTier};
+use super::paths::{PathTier, PlannedPrefix, longest_before, prefix_routes};
+use super::pools::PoolBook;
+use super::rewrites::judge_if;
+use super::targets::read_end;
+use crate::tools::import::draft::{DraftKeys, DraftPath, RouteGroup, toml_text};
 use crate::tools::import::nginx::model::{LocationKind, NginxLocation, NginxServer, NginxSite};
+use crate::tools::import::nginx::pcre::translate_regex;
 use crate::tools::import::nginx::tree::NginxDirective;
-use crate::tools::import::notice::ImportNotice;
-
-/// What a location does with a request. When lameduck learns to redirect, to answer and to serve files, this is the
-/// place where their directives become actions; [`plan_server`] writes them.
-#[derive(Debug)]
-enum LocationAction {
-    /// It goes to this pool.
-    Pool(String),
-    /// lameduck can't do it: where that is said, and why.
-    Refused(ImportNotice),
-}
+use crate::tools::import::notice::{ImportNotice, NoticeList};
+use crate::tools::import::offered;
 
 /// The routes of a server. `hosts`: its names, or none where it is the default one.
 pub(super) fn plan_server(
     site: &NginxSite<'_>,
     server: &NginxServer<'_>,
     hosts: &[String],
+    largest_body: u64,
     book: &mut PoolBook,
 ) -> RouteGroup {
     let place = &server.directive.place;
@@ -37,150 +34,368 @@ pub(super) fn plan_server(
     let level = server.directive.inner();
     group.notices.extend(level.iter().filter_map(super::judge));
     let mut planner = ServerPlanner {
-        site,
-        server,
+        locations: LocationPlanner {
+            site,
+            server,
+            largest_body,
+        },
         hosts,
         book,
-        routes: Vec::new(),
+        routes: RouteOrder::new(hosts),
+        said: Vec::new(),
     };
-    match server
-        .scope
-        .own("return")
-        .or_else(|| super::redirect::whole_rewrite(level))
-    {
-        Some(end) => planner.refuse_whole(end),
-        None => planner.plan_locations(),
-    }
-    group.routes = planner.routes;
+    planner.plan_whole();
+    group.notices.append(&mut planner.said);
+    group.routes = planner.routes.finish();
     group
 }
 
-struct ServerPlanner<'p, 'a> {
-    site: &'p NginxSite<'a>,
-    server: &'p NginxServer<'a>,
-    hosts: &'p [String],
-    book: &'p mut PoolBook,
-    routes: Vec<RouteDraft>,
+/// What plans a server.
+pub(super) struct ServerPlanner<'p, 'a> {
+    pub locations: LocationPlanner<'p, 'a>,
+    pub hosts: &'p [String],
+    pub book: &'p mut PoolBook,
+    pub routes: RouteOrder,
+    /// About the server.
+    pub said: Vec<ImportNotice>,
 }
 
-impl ServerPlanner<'_, '_> {
-    /// A route, or with `pool: None` only what is said.
-    fn push(&mut self, prefix: &str, pool: Option<String>, notices: Vec<ImportNotice>) {
-        self.routes.push(RouteDraft {
-            notices,
-            hosts: self.hosts.to_vec(),
-            prefix: prefix.to_owned(),
-            pool,
-        });
+impl<'a> ServerPlanner<'_, 'a> {
+    fn plan_whole(&mut self) {
+        let server = self.locations.server;
+        let level = server.directive.inner();
+        // In the order of the file, as nginx does it before it looks for a location.
+        let mut early = level.len();
+        for directive in level {
+            early -= 1;
+            match directive.name() {
+                "if" => self.plan_early_if(directive, early),
+                "return" => return self.plan_end(directive),
+                "rewrite" => {
+                    if super::redirect::whole_rewrite(std::slice::from_ref(directive)).is_some() {
+                        return self.plan_end(directive);
+                    }
+                    self.plan_early_rewrite(directive, early);
+                }
+                _ => {}
+            }
+        }
+        self.plan_locations();
     }
 
-    /// Puts the pool that answers 503 there. For any host and path that is not needed: without a route it's 404.
-    fn push_left_out(&mut self, prefix: &str, notice: ImportNotice) {
-        let falls = !self.hosts.is_empty() || prefix != "/";
-        let pool = falls.then(|| self.book.left_out(self.site));
-        self.push(prefix, pool, vec![notice]);
+    /// What a whole server answers.
+    fn plan_end(&mut self, end: &'a NginxDirective) {
+        let server = self.locations.server;
+        let mut plan = LocationPlan::default();
+        let is_rewrite = end.name() == "rewrite";
+        let values = self.locations.values(&server.scope, is_rewrite);
+        let pattern = match is_rewrite && end.arg(1).contains("$1") {
+            true => translate_regex(end.arg(0), false).ok(),
+            false => None,
+        };
+        match read_end(end, &values, &mut plan.notices) {
+            Ok(keys) => {
+                plan.keys = keys;
+                self.locations.add_answer_changes(&values, false, &mut plan);
+            }
+            Err(why) if offered::has_route_key("redirect") => {
+                plan = self.locations.closed(self.book, end.refusal(&why));
+            }
+            Err(_) => {
+                let why = "lameduck has no redirects and fixed answers for one host";
+                plan = self.locations.closed(self.book, end.refusal(why));
+            }
+        }
+        let path = pattern
+            .filter(|_| !plan.is_closed)
+            .map_or_else(DraftPath::any, DraftPath::Regex);
+        self.routes
+            .push_plan(RouteTier::Of(PathTier::Plain), path, &plan, true);
     }
 
-    fn refuse_whole(&mut self, end: &NginxDirective) {
-        let text = format!(
-            "`{}`: lameduck has no redirects and fixed answers for one host",
-            end.line()
-        );
-        self.push_left_out("/", ImportNotice::left_out(&end.place, text));
+    fn plan_early_if(&mut self, directive: &'a NginxDirective, early: usize) {
+        let scope = &self.locations.server.scope;
+        let values = self.locations.values(scope, false);
+        match self.locations.read_if(directive, scope, &values) {
+            Ok(variants) => {
+                for variant in &variants {
+                    self.routes.push_variant(
+                        RouteTier::Early(early),
+                        &DraftPath::any(),
+                        variant,
+                        &[],
+                    );
+                }
+            }
+            Err(why) => self.said.extend(judge_if(directive, &why)),
+        }
+    }
+
+    fn plan_early_rewrite(&mut self, directive: &'a NginxDirective, early: usize) {
+        let server = self.locations.server;
+        let is_redirect = ["permanent", "redirect"].contains(&directive.arg(2))
+            || directive.arg(1).contains("://");
+        let values = self.locations.values(&server.scope, true);
+        let mut notices = Vec::new();
+        let read = match is_redirect {
+            false => {
+                Err("lameduck passes paths as they are, and looks for a route once".to_owned())
+            }
+            true => translate_regex(directive.arg(0), false).and_then(|pattern| {
+                let mut keys = vec![("path_regex", toml_text(&pattern))];
+                let end = match offered::has_route_key("redirect") {
+                    true => read_end(directive, &values, &mut notices)?,
+                    false => return Err("lameduck passes paths as they are".into()),
+                };
+                keys.extend(end.iter().cloned());
+                offered::check_route(&keys, &[])?;
+                Ok((pattern, end))
+            }),
+        };
+        match read {
+            Ok((pattern, keys)) => {
+                let mut plan = LocationPlan {
+                    keys,
+                    notices,
+                    ..LocationPlan::default()
+                };
+                self.locations.add_answer_changes(&values, false, &mut plan);
+                self.routes.push_plan(
+                    RouteTier::Early(early),
+                    DraftPath::Regex(pattern),
+                    &plan,
+                    true,
+                );
+            }
+            Err(why) => self.said.push(directive.refusal(&why)),
+        }
     }
 
     fn plan_locations(&mut self) {
+        let server = self.locations.server;
+        let mut prefixes: Vec<PlannedPrefix<'_, '_>> = Vec::new();
         let (mut exact, mut regexes) = (Vec::new(), Vec::new());
-        let server = self.server;
         for location in &server.locations {
             match location.kind {
-                LocationKind::Prefix | LocationKind::FirmPrefix => self.plan_prefix(location),
+                LocationKind::Prefix | LocationKind::FirmPrefix => {
+                    self.add_prefix(location, &mut prefixes)
+                }
                 LocationKind::Exact => exact.push(location),
                 LocationKind::Regex => regexes.push(location),
                 LocationKind::Named => {}
             }
         }
-        if !self.routes.iter().any(|route| route.prefix == "/") {
-            let text = "there is no `location /`: nginx serves files for what no location matches";
-            self.push_left_out("/", ImportNotice::left_out(&server.directive.place, text));
-        }
-        let edges: Vec<_> = server
-            .locations
-            .iter()
-            .filter_map(|location| self.edge_notice(location))
-            .collect();
-        if let Some(first) = self.routes.first_mut() {
-            first.notices.extend(edges);
+        self.add_root(&mut prefixes);
+        self.add_slashes(&prefixes, &exact);
+        for route in prefix_routes(&prefixes) {
+            let prefix = &prefixes[route.of];
+            let is_first = !matches!(route.path, DraftPath::Regex(_));
+            self.routes.push_plan(
+                RouteTier::Of(route.tier),
+                route.path,
+                &prefix.plan,
+                is_first,
+            );
+            self.raise_hidden(&prefixes, route.of);
         }
         for location in exact {
-            self.plan_exact(location);
+            self.plan_exact(location, &prefixes);
         }
-        for location in regexes {
-            self.plan_regex(location);
+        // Those inside a prefix come first.
+        let is_nested = |location: &&NginxLocation<'_>| {
+            !server
+                .directive
+                .inner()
+                .iter()
+                .any(|d| std::ptr::eq(d, location.directive))
+        };
+        regexes.sort_by_key(|location| !is_nested(location));
+        let count = regexes.len();
+        for (n, location) in regexes.into_iter().enumerate() {
+            self.plan_regex(location, &prefixes, 2 * (count - n));
         }
-        self.routes.sort_by_key(|route| route.prefix != "/");
     }
 
-    fn plan_prefix(&mut self, location: &NginxLocation<'_>) {
+    fn add_prefix<'l>(
+        &mut self,
+        location: &'l NginxLocation<'a>,
+        prefixes: &mut Vec<PlannedPrefix<'l, 'a>>,
+    ) {
         let place = &location.directive.place;
-        let refuse = |why: &str| {
+        let say = |why: &str| {
             ImportNotice::left_out(place, format!("`{}`: {why}", location.directive.line()))
         };
-        let Some(prefix) = plain_prefix(location.path) else {
-            self.push("/", None, vec![refuse("a `path_prefix` can't have this path; its requests go where the shorter one leads")]);
+        let Some(bare) = plain_prefix(location.path) else {
+            let why =
+                "a `path_prefix` can't have this path; its requests go where the shorter one leads";
+            self.said.push(say(why));
             return;
         };
         if self.is_shadowed(location) {
-            self.push(
-                &prefix,
-                None,
-                vec![refuse(
-                    "it stands in a location that a longer one hides; nginx never gets there",
-                )],
-            );
+            self.said.push(say(
+                "it stands in a location that a longer one hides; nginx never gets there",
+            ));
             return;
         }
-        let (action, mut notices) = self.action_of(location);
-        let before = self
-            .routes
-            .iter()
-            .find(|route| route.prefix == prefix && route.pool.is_some());
-        match (action, before.and_then(|route| route.pool.clone())) {
-            (LocationAction::Pool(pool), None) => self.push(&prefix, Some(pool), notices),
-            (LocationAction::Pool(pool), Some(other)) if pool == other => {
-                self.push(&prefix, None, notices)
-            }
-            (LocationAction::Refused(notice), None) => {
-                notices.insert(0, notice);
-                let last = notices.remove(0);
-                self.push_left_out(&prefix, last);
-                self.push(&prefix, None, notices);
-            }
-            (LocationAction::Pool(_), Some(_)) => {
-                let text = format!(
-                    "`{}`: lameduck takes it for the same as the one with or without the last slash, which comes first",
-                    location.directive.line()
-                );
-                self.push(&prefix, None, vec![ImportNotice::left_out(place, text)]);
-            }
-            (LocationAction::Refused(notice), Some(_)) => {
-                // Whichever is guarded decides for both.
-                let left_out = self.book.left_out(self.site);
-                for route in self
-                    .routes
-                    .iter_mut()
-                    .filter(|route| route.prefix == prefix && route.pool.is_some())
-                {
-                    route.pool = Some(left_out.clone());
+        let plan = self.locations.plan(location, self.book);
+        match prefixes
+            .iter_mut()
+            .find(|other| other.location.path == location.path)
+        {
+            None => prefixes.push(PlannedPrefix {
+                location,
+                bare,
+                plan,
+            }),
+            Some(known) => {
+                self.said.push(say("another location has the same path"));
+                if plan.is_closed {
+                    known.plan = plan;
                 }
-                self.push(&prefix, None, vec![notice]);
+            }
+        }
+    }
+
+    /// What no location is for: files below `root`.
+    fn add_root(&mut self, prefixes: &mut Vec<PlannedPrefix<'_, 'a>>) {
+        let server = self.locations.server;
+        if prefixes.iter().any(|prefix| prefix.location.path == "/") {
+            return;
+        }
+        let place = &server.directive.place;
+        let mut plan = LocationPlan::default();
+        let location = NginxLocation {
+            directive: server.directive,
+            scope: server.scope.clone(),
+            kind: LocationKind::Prefix,
+            path: "/",
+        };
+        let values = self.locations.values(&server.scope, false);
+        let files = super::files::read_files(&location, &values);
+        let guards =
+            super::guards::read_guards(self.locations.site, server, &server.scope, "server");
+        match (files, guards) {
+            (Ok(files), Ok(guards)) => {
+                plan.keys = files.keys;
+                plan.notices.extend(files.notices);
+                plan.notices.extend(guards.notices);
+                plan.keys.extend(guards.keys);
+                self.locations.add_answer_changes(&values, false, &mut plan);
+            }
+            (_, Err(notice)) => plan = self.locations.closed(self.book, notice),
+            (Err(_), _) => {
+                let text =
+                    "there is no `location /`: nginx serves files for what no location matches";
+                // For any host that is not needed: without a route it's 404.
+                if self.hosts.is_empty() {
+                    self.said.leave_out(place, text);
+                    return;
+                }
+                plan = self
+                    .locations
+                    .closed(self.book, ImportNotice::left_out(place, text));
+            }
+        }
+        self.routes.push_plan(
+            RouteTier::Of(PathTier::Plain),
+            DraftPath::any(),
+            &plan,
+            true,
+        );
+    }
+
+    /// nginx sends who leaves out the last slash of a location that passes requests on to the same with the slash.
+    fn add_slashes(&mut self, prefixes: &[PlannedPrefix<'_, '_>], exact: &[&NginxLocation<'_>]) {
+        for (n, prefix) in prefixes.iter().enumerate() {
+            let is_taken = exact.iter().any(|other| other.path == prefix.bare)
+                || prefixes
+                    .iter()
+                    .any(|other| other.location.path == prefix.bare);
+            if !prefix.location.path.ends_with('/') || prefix.bare == "/" || is_taken {
+                continue;
+            }
+            if !prefix.plan.adds_slash || prefix.plan.is_closed {
+                // Without the slash it is not this location's.
+                let outer = longest_before(prefixes, &prefix.bare, n);
+                if let Some(outer) = outer.filter(|outer| {
+                    !prefixes[*outer].plan.does_the_same(&prefix.plan) && !prefix.plan.is_closed
+                }) {
+                    let path = DraftPath::Exact(prefix.bare.clone());
+                    let plan = prefixes[outer].plan.clone();
+                    self.routes
+                        .push_plan(RouteTier::Of(PathTier::Plain), path, &plan, false);
+                }
+                continue;
+            }
+            let to = format!("{}/", prefix.bare);
+            let keys = vec![(
+                "redirect",
+                format!("{{ status = 301, path = {} }}", toml_text(&to)),
+            )];
+            match offered::check_route(&keys, &[]) {
+                Ok(()) => {
+                    let plan = LocationPlan {
+                        keys,
+                        ..LocationPlan::default()
+                    };
+                    self.routes.push_plan(
+                        RouteTier::Of(PathTier::Firm),
+                        DraftPath::Exact(prefix.bare.clone()),
+                        &plan,
+                        false,
+                    );
+                }
+                Err(_) => self.said.tell_difference(
+                    &prefix.location.directive.place,
+                    format!(
+                        "{} without the slash goes to the app: nginx redirects it to {to}",
+                        prefix.bare
+                    ),
+                ),
+            }
+        }
+    }
+
+    /// A longer prefix below a `^~` one: it has to come before it, and then comes before regular expressions, too.
+    fn raise_hidden(&mut self, prefixes: &[PlannedPrefix<'_, '_>], firm: usize) {
+        let outer = &prefixes[firm];
+        if !outer.is_firm() {
+            return;
+        }
+        let server = self.locations.server;
+        let has_regexes = server
+            .locations
+            .iter()
+            .any(|l| l.kind == LocationKind::Regex);
+        for inner in prefixes {
+            let is_below = inner.location.path.len() > outer.location.path.len()
+                && inner.location.path.starts_with(outer.location.path);
+            let path = DraftPath::Prefix(inner.bare.clone());
+            if inner.is_firm() || !is_below || self.routes.has_firm(&path) {
+                continue;
+            }
+            self.routes.push_plan(
+                RouteTier::Of(PathTier::Firm),
+                DraftPath::Prefix(inner.bare.clone()),
+                &inner.plan,
+                false,
+            );
+            if has_regexes {
+                let text = format!(
+                    "`{}`: it comes before regular expressions, since it is below `^~ {}`",
+                    inner.location.directive.line(),
+                    outer.location.path
+                );
+                self.said
+                    .tell_difference(&inner.location.directive.place, text);
             }
         }
     }
 
     /// A nested location that another one outside, longer than its parent, hides.
     fn is_shadowed(&self, location: &NginxLocation<'_>) -> bool {
-        let level = self.server.directive.inner();
+        let server = self.locations.server;
+        let level = server.directive.inner();
         if level
             .iter()
             .any(|outer| std::ptr::eq(outer, location.directive))
@@ -190,15 +405,14 @@ impl ServerPlanner<'_, '_> {
         let is_prefix = |other: &&NginxLocation<'_>| {
             matches!(other.kind, LocationKind::Prefix | LocationKind::FirmPrefix)
         };
-        let parents: Vec<_> = self
-            .server
+        let parents: Vec<_> = server
             .locations
             .iter()
             .filter(is_prefix)
             .filter(|parent| contains(parent.directive, location.directive))
             .collect();
         parents.iter().any(|parent| {
-            self.server.locations.iter().filter(is_prefix).any(|other| {
+            server.locations.iter().filter(is_prefix).any(|other| {
                 other.path.len() > parent.path.len()
                     && location.path.starts_with(other.path)
                     && !std::ptr::eq(other.directive, location.directive)
@@ -208,207 +422,28 @@ impl ServerPlanner<'_, '_> {
         })
     }
 
-    fn plan_exact(&mut self, location: &NginxLocation<'_>) {
-        let (action, mut notices) = self.action_of(location);
-        let below = self.pool_below(location.path);
-        let notice = match action {
-            LocationAction::Pool(pool) if Some(&pool) == below.as_ref() => {
-                self.push("/", None, notices);
-                return;
-            }
-            LocationAction::Pool(_) => ImportNotice::left_out(
-                &location.directive.place,
-                format!(
-                    "`{}`: lameduck has no routes for one exact path",
-                    location.directive.line()
-                ),
-            ),
-            LocationAction::Refused(notice) => notice,
-        };
-        // Closed rather than open: the path itself, and what lies below it, unless a route stands there.
-        let free = plain_prefix(location.path).filter(|prefix| {
-            prefix != "/"
-                && !self
-                    .routes
-                    .iter()
-                    .any(|route| route.prefix.starts_with(&**prefix))
-        });
-        match free {
-            Some(prefix) => {
-                let text = format!(
-                    "{}; what lies below this path is closed with it",
-                    notice.text
-                );
-                self.push_left_out(&prefix, ImportNotice { text, ..notice });
-            }
-            None => {
-                let text = format!("{}; its requests go where `path_prefix` leads", notice.text);
-                notices.insert(0, ImportNotice { text, ..notice });
-                self.push("/", None, notices);
-            }
-        }
-    }
-
-    fn plan_regex(&mut self, location: &NginxLocation<'_>) {
-        let (action, notices) = self.action_of(location);
-        let same = |pool: &String| {
-            self.routes
-                .iter()
-                .filter_map(|route| route.pool.as_ref())
-                .all(|other| other == pool)
-        };
-        let notice = match action {
-            LocationAction::Pool(pool) if same(&pool) => {
-                self.push("/", None, notices);
-                return;
-            }
-            LocationAction::Pool(_) => ImportNotice::left_out(
-                &location.directive.place,
-                format!(
-                    "`{}`: lameduck has no routes by regular expression",
-                    location.directive.line()
-                ),
-            ),
-            LocationAction::Refused(notice) => notice,
-        };
-        let text = format!(
-            "{}; requests that match it go where `path_prefix` leads",
-            notice.text
-        );
-        self.push("/", None, vec![ImportNotice { text, ..notice }]);
-    }
-
-    /// Where a path goes without its own exact location.
-    fn pool_below(&self, path: &str) -> Option<String> {
-        let fits = |prefix: &str| {
-            prefix == "/"
-                || path == prefix
-                || path
-                    .strip_prefix(prefix)
-                    .is_some_and(|rest| rest.starts_with('/'))
-        };
-        let routes = self
-            .routes
-            .iter()
-            .filter(|route| route.pool.is_some() && fits(&route.prefix));
-        routes.max_by_key(|route| route.prefix.len())?.pool.clone()
-    }
-
-    /// What whole segments change: nginx compares prefixes letter by letter.
-    fn edge_notice(&self, location: &NginxLocation<'_>) -> Option<ImportNotice> {
-        let is_prefix = matches!(
-            location.kind,
-            LocationKind::Prefix | LocationKind::FirmPrefix
-        );
-        let prefix = plain_prefix(location.path).filter(|prefix| is_prefix && prefix != "/")?;
-        let route = |wanted: &str| {
-            self.routes
-                .iter()
-                .find(|route| route.prefix == wanted && route.pool.is_some())
-        };
-        let pool = route(&prefix)?.pool.as_ref()?;
-        let place = &location.directive.place;
-        if location.path.ends_with('/') {
-            let has_exact = self
-                .server
-                .locations
-                .iter()
-                .any(|other| other.kind == LocationKind::Exact && other.path == prefix);
-            let text = format!(
-                "{prefix} without the slash goes to the app: nginx redirects it to {prefix}/"
-            );
-            let is_closed = *pool == self.book.left_out_name(self.site);
-            return (!has_exact && !is_closed).then(|| ImportNotice::differs(place, text));
-        }
-        let outer = prefix.rfind('/').map_or("/", |at| &prefix[..at.max(1)]);
-        let beside = self.pool_below(outer);
-        (beside.as_ref() != Some(pool)).then(|| {
-            let text = format!(
-                "{prefix}x does not match `path_prefix = \"{prefix}\"`: nginx takes it for {prefix}"
-            );
-            ImportNotice::differs(place, text)
-        })
-    }
-
-    fn action_of(&mut self, location: &NginxLocation<'_>) -> (LocationAction, Vec<ImportNotice>) {
-        let scope = &location.scope;
-        let path = match location.kind {
-            LocationKind::Regex => "",
-            _ => location.path,
-        };
-        let head = format!("location {}", location.directive.args().join(" "));
-        if let Some(notice) = guard(scope, &head) {
-            return (LocationAction::Refused(notice), Vec::new());
-        }
-        let mut notices: Vec<_> = location
-            .directive
-            .inner()
-            .iter()
-            .filter_map(super::judge)
+    fn plan_exact(&mut self, location: &NginxLocation<'a>, prefixes: &[PlannedPrefix<'_, '_>]) {
+        let plan = self.locations.plan(location, self.book);
+        let path = DraftPath::Exact(location.path.to_owned());
+        let keys: DraftKeys = path
+            .key()
+            .into_iter()
+            .chain(plan.keys.iter().cloned())
             .collect();
-        let mut content = scope.own("proxy_pass").or_else(|| scope.own("grpc_pass"));
-        let mut content_scope = scope.clone();
-        if content.is_none()
-            && let Some(files) = scope.last("try_files")
-            && let Some(name) = files.args().last().filter(|name| name.starts_with('@'))
-            && let Some(named) = self
-                .server
-                .locations
-                .iter()
-                .find(|other| other.path == name.as_str())
-        {
-            content_scope = named.scope.clone();
-            content = named
-                .scope
-                .own("proxy_pass")
-                .or_else(|| named.scope.own("grpc_pass"));
-            if let Some(notice) = guard(&content_scope, &head) {
-                return (LocationAction::Refused(notice), Vec::new());
+        match offered::check_route(&keys, &plan.pools) {
+            Ok(()) => self
+                .routes
+                .push_plan(RouteTier::Of(PathTier::Firm), path, &plan, true),
+            Err(why) => {
+                let text = format!("`{}`: {why}", location.directive.line());
+                self.said.leave_out(&location.directive.place, text);
+                self.close_around(location, prefixes, plan.is_closed);
             }
-            if content.is_some() {
-                notices.extend(named.directive.inner().iter().filter_map(super::judge));
-                notices.push(ImportNotice::left_out(
-                    &files.place,
-                    format!(
-                        "`{}`: lameduck serves no files: every request goes to {name}",
-                        files.line()
-                    ),
-                ));
-            }
-        }
-        let Some(pass) = content else {
-            return (
-                LocationAction::Refused(contentless(location, &head)),
-                Vec::new(),
-            );
-        };
-        let refuse = |why: String| {
-            let text = format!("{head}: `{}`: {why}", pass.line());
-            (
-                LocationAction::Refused(ImportNotice::left_out(&pass.place, text)),
-                Vec::new(),
-            )
-        };
-        match PassTarget::read(pass) {
-            Ok(PassTarget { path: Some(to), .. }) if to != path => {
-                return refuse(format!(
-                    "it puts {to} in the place of {path}, and lameduck passes paths as they are"
-                ));
-            }
-            Ok(_) => {}
-            Err(why) => return refuse(why),
-        }
-        match self.book.book(self.site, pass, &content_scope) {
-            Ok((pool, more)) => {
-                notices.extend(more);
-                (LocationAction::Pool(pool), notices)
-            }
-            Err(why) => refuse(why),
         }
     }
 }
 
-fn contains(outer: &NginxDirective, inner: &NginxDirective) -> bool {
+pub(super) fn contains(outer: &NginxDirective, inner: &NginxDirective) -> bool {
     outer
         .inner()
         .iter()

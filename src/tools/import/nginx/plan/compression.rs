@@ -1,0 +1,105 @@
+//! `gzip` and its kin: `[compression]`, and routes that are left out of it.
+
+use super::globals::in_effect;
+use crate::tools::import::draft::{ConfigDraft, DraftKeys, toml_list, toml_text};
+use crate::tools::import::nginx::scope::{NginxScope, read_size};
+use crate::tools::import::notice::NoticeList;
+use crate::tools::import::offered;
+
+const SWITCHES: [&str; 3] = ["gzip", "brotli", "zstd"];
+
+/// Whether answers of a place are compressed.
+fn is_on(scope: &NginxScope<'_>) -> bool {
+    SWITCHES.iter().any(|name| scope.value(name) == "on")
+}
+
+/// Whether this version compresses.
+pub(super) fn is_offered() -> bool {
+    offered::has_key("[compression]", "types")
+}
+
+/// Switches compression off for a route.
+pub(super) fn switch_route(scope: &NginxScope<'_>, keys: &mut DraftKeys) {
+    // Where it is nowhere on, the section is not written, and the key says nothing.
+    if is_offered()
+        && !is_on(scope)
+        && offered::has_route_key("compression")
+        && scope.last("gzip").is_some()
+    {
+        keys.push(("compression", "false".into()));
+    }
+}
+
+/// Plans `[compression]`.
+pub(super) fn plan_compression(scopes: &[NginxScope<'_>], draft: &mut ConfigDraft) {
+    let switched = SWITCHES.iter().flat_map(|name| in_effect(scopes, name));
+    let Some(first) = switched.clone().find(|d| d.arg(0) == "on") else {
+        return;
+    };
+    if !is_offered() {
+        for directive in switched.filter(|d| d.arg(0) != "off") {
+            let notice = directive.refusal("lameduck does not compress: let the app do it");
+            draft.notices.push(notice);
+        }
+        return;
+    }
+    let Some(scope) = scopes.iter().find(|scope| is_on(scope)) else {
+        return;
+    };
+    let names = [("zstd", "zstd"), ("brotli", "br"), ("gzip", "gzip")];
+    let algorithms = names.iter().filter(|(name, _)| scope.value(name) == "on");
+    let algorithms: Vec<String> = algorithms.map(|(_, word)| (*word).to_owned()).collect();
+    let mut types = vec!["text/html".to_owned()];
+    for name in ["gzip_types", "brotli_types", "zstd_types"] {
+        for word in scope.all(name).iter().flat_map(|d| d.args()) {
+            let word = match word.as_str() {
+                "*" => "*/*".to_owned(),
+                word => word.to_ascii_lowercase(),
+            };
+            if !types.contains(&word) && word.contains('/') {
+                types.push(word);
+            }
+        }
+    }
+    if types.iter().any(|word| word == "*/*") {
+        types = vec!["*/*".to_owned()];
+    }
+    let smallest = scope
+        .last("gzip_min_length")
+        .and_then(|d| read_size(d.arg(0)))
+        .unwrap_or(20);
+    draft.compression = vec![
+        ("types", toml_list(&types)),
+        (
+            "min_size",
+            toml_text(&crate::config::size::format(smallest)),
+        ),
+        ("algorithms", toml_list(&algorithms)),
+    ];
+    let level: Option<u32> = scope.value("gzip_comp_level").parse().ok();
+    if let Some(level) = level.filter(|level| (1..=9).contains(level)) {
+        draft.compression.push(("gzip_level", level.to_string()));
+    }
+    if scope.value("gzip_proxied") != "any" {
+        draft.notices.tell_difference(
+            &first.place,
+            format!(
+                "`{}`: answers for clients behind other proxies (`Via`) are compressed, too",
+                first.line()
+            ),
+        );
+    }
+    let others = scopes.iter().filter(|other| is_on(other));
+    for name in ["gzip_types", "gzip_min_length", "gzip_comp_level"] {
+        for directive in others.clone().filter_map(|other| other.last(name)) {
+            if scope
+                .last(name)
+                .is_none_or(|known| known.args() != directive.args())
+            {
+                draft
+                    .notices
+                    .push(directive.refusal("`[compression]` is one for all"));
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Files: `root`, `alias`, `index`, `try_files`, `expires`.
+
+use super::headers::cache_control;
+use super::values::ValueReader;
+use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
+use crate::tools::import::nginx::model::NginxLocation;
+use crate::tools::import::nginx::scope::read_time;
+use crate::tools::import::nginx::tree::NginxDirective;
+use crate::tools::import::notice::ImportNotice;
+use crate::tools::import::offered;
+
+/// What serves the files of a location.
+#[derive(Debug)]
+pub(super) struct FilesPlan {
+    pub keys: DraftKeys,
+    /// What the path begins with that is not in the files' names: `alias`.
+    pub stripped: Option<String>,
+    pub notices: Vec<ImportNotice>,
+}
+
+/// Reads a location that serves files.
+///
+/// # Errors
+/// lameduck can't serve them; why not.
+pub(super) fn read_files(
+    location: &NginxLocation<'_>,
+    values: &ValueReader<'_, '_>,
+) -> Result<FilesPlan, String> {
+    if !offered::has_route_key("files") {
+        return Err("lameduck serves no files".into());
+    }
+    let scope = &location.scope;
+    let mut notices = Vec::new();
+    let alias = scope.own("alias");
+    let root = alias.or_else(|| scope.last("root"));
+    let root = match root {
+        Some(directive) => values.read_fixed(directive.arg(0))?,
+        None => return Err("it has no `root`".into()),
+    };
+    let root = match root.trim_end_matches('/') {
+        "" => "/",
+        root => root,
+    };
+    let mut fields = vec![("root".to_owned(), toml_text(root))];
+    let index = scope.last("index");
+    let names: Vec<String> = match index {
+        Some(index) => index.args().to_vec(),
+        None => vec!["index.html".to_owned()],
+    };
+    if let Some(odd) = names
+        .iter()
+        .find(|name| name.starts_with('/') || name.contains('$'))
+    {
+        return Err(format!("`index {odd}` leads elsewhere"));
+    }
+    fields.push(("index".to_owned(), toml_list(&names)));
+    if let Some(tried) = scope.last("try_files") {
+        fields.push(("try".to_owned(), toml_list(&read_try(tried, &mut notices)?)));
+    }
+    if scope.value("gzip_static") == "on" || scope.value("brotli_static") == "on" {
+        fields.push(("precompressed".to_owned(), "true".to_owned()));
+    }
+    if let Some(expires) = scope.last("expires").filter(|d| d.arg(0) != "off") {
+        read_expires(expires, &mut fields, &mut notices);
+    }
+    if scope.value("autoindex") == "on"
+        && let Some(directive) = scope.last("autoindex")
+    {
+        notices.push(directive.refusal("lameduck lists no directories"));
+    }
+    let keys = vec![("files", toml_table(&fields))];
+    offered::check_route(&keys, &[])?;
+    let stripped = alias.is_some().then(|| location.path.to_owned());
+    Ok(FilesPlan {
+        keys,
+        stripped,
+        notices,
+    })
+}
+
+/// `try_files`, its last word apart: that is where the request goes, or a status.
+fn read_try(
+    directive: &NginxDirective,
+    notices: &mut Vec<ImportNotice>,
+) -> Result<Vec<String>, String> {
+    let mut tried = Vec::new();
+    for (n, word) in directive.args().iter().enumerate() {
+        let is_last = n + 1 == directive.args().len();
+        let bare = word.split('?').next().unwrap_or(word);
+        let text = bare
+            .replace("$uri", "{path}")
+            .replace("$document_uri", "{path}");
+        match word.as_str() {
+            "=404" if is_last => {}
+            word if word.starts_with('=') => {
+                return Err(format!("`{word}`: only =404 is carried over"));
+            }
+            word if word.starts_with('@') => {
+                return Err(format!(
+                    "`{word}`: files here, and the app where there is none"
+                ));
+            }
+            _ if text.contains('$') => return Err(format!("`{word}` has variables")),
+            word => {
+                if is_last && bare != word {
+                    notices.push(directive.difference(
+                        "what stands behind the question mark is no part of a file's name",
+                    ));
+                }
+                if is_last && bare.ends_with(".php") {
+                    return Err(format!("`{word}` is a program"));
+                }
+                tried.push(text);
+            }
+        }
+    }
+    match tried.is_empty() {
+        true => Err("it names no file".into()),
+        false => Ok(tried),
+    }
+}
+
+fn read_expires(
+    expires: &NginxDirective,
+    fields: &mut Vec<(String, String)>,
+    notices: &mut Vec<ImportNotice>,
+) {
+    let time = match expires.arg(0) {
+        "max" => Some("3650d".to_owned()),
+        word => read_time(word).map(crate::config::duration::format),
+    };
+    match (time, cache_control(expires)) {
+        (Some(time), Some(_)) => {
+            fields.push(("cache".to_owned(), toml_text(&time)));
+            notices.push(expires.difference("lameduck sends Cache-Control, and no Expires"));
+        }
+        _ => notices.push(expires.refusal("only a time from now is carried over")),
+    }
+}

@@ -1,0 +1,485 @@
+//! What a location does with a request: its action, what happens on the way, and who is kept out.
+
+use super::conditions::RequestTest;
+use super::files::read_files;
+use super::guards::{contentless, foreign_content, read_guards};
+use super::headers::FieldChanges;
+use super::pools::{PassTarget, PoolBook};
+use super::rewrites::judge_if;
+use super::targets::read_end;
+use super::values::ValueReader;
+use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
+use crate::tools::import::nginx::model::{LocationKind, NginxLocation, NginxServer, NginxSite};
+use crate::tools::import::nginx::pcre::escape_regex;
+use crate::tools::import::nginx::scope::NginxScope;
+use crate::tools::import::nginx::tree::NginxDirective;
+use crate::tools::import::notice::ImportNotice;
+use crate::tools::import::offered;
+
+/// What becomes of a location.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LocationPlan {
+    /// Its action, and what happens on the way.
+    pub keys: DraftKeys,
+    /// The pools that they name.
+    pub pools: Vec<String>,
+    /// How the path changes.
+    pub change: PathChange,
+    /// What some of its requests get instead.
+    pub variants: Vec<PlanVariant>,
+    /// About it.
+    pub notices: Vec<ImportNotice>,
+    /// Whether it answers 503, because it can't be carried over.
+    pub is_closed: bool,
+    /// Whether nginx sends who leaves out its last slash there.
+    pub adds_slash: bool,
+}
+
+/// What some of a location's requests get.
+#[derive(Debug, Clone)]
+pub(super) struct PlanVariant {
+    pub test: RequestTest,
+    pub keys: DraftKeys,
+    pub pools: Vec<String>,
+    pub change: PathChange,
+}
+
+/// Another path for the app.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum PathChange {
+    #[default]
+    None,
+    /// The location's path is replaced.
+    Replace { from: String, to: String },
+    /// What an expression fits is.
+    Rewrite { regex: String, to: String },
+}
+
+impl LocationPlan {
+    /// Whether requests get the same by both.
+    pub(super) fn does_the_same(&self, other: &Self) -> bool {
+        self.keys == other.keys
+            && self.change == other.change
+            && self.variants.is_empty()
+            && other.variants.is_empty()
+    }
+}
+
+/// What plans the locations of a server.
+pub(super) struct LocationPlanner<'p, 'a> {
+    pub site: &'p NginxSite<'a>,
+    pub server: &'p NginxServer<'a>,
+    /// The largest body of all places, if places differ.
+    pub largest_body: u64,
+}
+
+impl<'a> LocationPlanner<'_, 'a> {
+    /// Reads the texts of a place.
+    pub(super) fn values<'s>(
+        &'s self,
+        scope: &'s NginxScope<'a>,
+        has_groups: bool,
+    ) -> ValueReader<'s, 'a> {
+        ValueReader {
+            scope,
+            server_name: self.server.hosts.first().map(String::as_str),
+            has_groups,
+        }
+    }
+
+    /// A plan that answers 503.
+    pub(super) fn closed(&self, book: &mut PoolBook, notice: ImportNotice) -> LocationPlan {
+        let pool = book.left_out(self.site);
+        LocationPlan {
+            keys: vec![("pool", toml_text(&pool))],
+            pools: vec![pool],
+            notices: vec![notice],
+            is_closed: true,
+            ..LocationPlan::default()
+        }
+    }
+
+    /// What becomes of a location.
+    pub(super) fn plan(&self, location: &NginxLocation<'a>, book: &mut PoolBook) -> LocationPlan {
+        let head = format!("location {}", location.directive.args().join(" "));
+        match self.read(location, &head, book) {
+            Ok(plan) => match offered::check_route(&plan.keys, &plan.pools) {
+                Ok(()) => plan,
+                Err(why) => {
+                    let notice =
+                        ImportNotice::left_out(&location.directive.place, format!("{head}: {why}"));
+                    self.closed(book, notice)
+                }
+            },
+            Err(notice) => self.closed(book, notice),
+        }
+    }
+
+    fn read(
+        &self,
+        location: &NginxLocation<'a>,
+        head: &str,
+        book: &mut PoolBook,
+    ) -> Result<LocationPlan, ImportNotice> {
+        let scope = &location.scope;
+        let inner = location.directive.inner();
+        let refuse = |directive: &NginxDirective, why: &str| {
+            let text = format!("{head}: `{}`: {why}", directive.line());
+            ImportNotice::left_out(&directive.place, text)
+        };
+        if location.kind == LocationKind::Regex
+            && let Some(nested) = inner.iter().find(|d| d.name() == "location")
+        {
+            return Err(refuse(
+                nested,
+                "lameduck reads no locations in one by regular expression",
+            ));
+        }
+        let mut plan = LocationPlan::default();
+        plan.notices.extend(inner.iter().filter_map(super::judge));
+        let values = self.values(scope, location.kind == LocationKind::Regex);
+        // What is rewritten or ended comes before everything else, guards included.
+        for directive in inner {
+            match directive.name() {
+                "return" => {
+                    let keys = read_end(directive, &values, &mut plan.notices);
+                    plan.keys = keys.map_err(|why| refuse(directive, &why))?;
+                    self.add_answer_changes(&values, false, &mut plan);
+                    return Ok(plan);
+                }
+                "rewrite" => {
+                    self.read_rewrite(location, directive, &mut plan)
+                        .map_err(|why| refuse(directive, &why))?;
+                    if plan.keys.first().is_some_and(|(key, _)| *key == "redirect") {
+                        self.add_answer_changes(&values, false, &mut plan);
+                        return Ok(plan);
+                    }
+                }
+                "if" => match self.read_if(directive, scope, &values) {
+                    Ok(variants) => plan.variants.extend(variants),
+                    Err(why) => plan.notices.extend(judge_if(directive, &why)),
+                },
+                _ => {}
+            }
+        }
+        let guards = read_guards(self.site, self.server, scope, head)?;
+        plan.notices.extend(guards.notices);
+        let (mut content, mut content_scope) = (pass_of(scope), scope.clone());
+        let mut passed = guards.passed;
+        let mut keys = guards.keys;
+        if content.is_none()
+            && let Some((files, named)) = self.fallback(scope)
+        {
+            content_scope = named.scope.clone();
+            content = pass_of(&content_scope);
+            let more = read_guards(self.site, self.server, &content_scope, head)?;
+            if content.is_some() {
+                keys.extend(
+                    more.keys
+                        .into_iter()
+                        .filter(|(key, _)| !keys.iter().any(|(k, _)| k == key))
+                        .collect::<Vec<_>>(),
+                );
+                passed.extend(more.passed);
+                plan.notices.extend(more.notices);
+                plan.notices
+                    .extend(named.directive.inner().iter().filter_map(super::judge));
+                let says = format!(
+                    "no files are looked for: every request goes to {}",
+                    named.path
+                );
+                plan.notices.push(files.refusal(&says));
+            }
+        }
+        plan.adds_slash = content.is_some() || foreign_content(inner).is_some();
+        match content {
+            Some(pass) => self.pass(location, pass, &content_scope, head, book, &mut plan)?,
+            None => self.serve(location, head, &values, &mut plan)?,
+        }
+        plan.keys.extend(keys);
+        self.add_limits(&content_scope, &mut plan);
+        if content.is_some() {
+            let values = self.values(&content_scope, values.has_groups);
+            let changes = FieldChanges::of_requests(&values, &passed);
+            let (keys, notices) = changes.into_keys("request_headers");
+            plan.keys.extend(keys);
+            plan.notices.extend(notices);
+        }
+        let values = self.values(&content_scope, values.has_groups);
+        self.add_answer_changes(&values, content.is_some(), &mut plan);
+        self.add_error_pages(&content_scope, &mut plan);
+        super::compression::switch_route(scope, &mut plan.keys);
+        self.limit_methods(location, head, &mut plan)?;
+        Ok(plan)
+    }
+
+    /// `try_files … @name`: where requests go for which there is no file.
+    fn fallback<'s>(
+        &'s self,
+        scope: &NginxScope<'a>,
+    ) -> Option<(&'a NginxDirective, &'s NginxLocation<'a>)> {
+        let files = scope.last("try_files")?;
+        let name = files.args().last().filter(|name| name.starts_with('@'))?;
+        let mut locations = self.server.locations.iter();
+        let named = locations.find(|other| other.path == name.as_str())?;
+        Some((files, named))
+    }
+
+    fn pass(
+        &self,
+        location: &NginxLocation<'a>,
+        pass: &'a NginxDirective,
+        scope: &NginxScope<'a>,
+        head: &str,
+        book: &mut PoolBook,
+        plan: &mut LocationPlan,
+    ) -> Result<(), ImportNotice> {
+        let refuse = |why: String| {
+            let text = format!("{head}: `{}`: {why}", pass.line());
+            ImportNotice::left_out(&pass.place, text)
+        };
+        let values = self.values(scope, false);
+        let url = values
+            .read_fixed(trim_request(pass.arg(0)))
+            .map_err(|_| refuse("its address has variables: lameduck's pools are fixed".into()))?;
+        let mut fixed = pass.clone();
+        if let Some(word) = fixed.words.get_mut(1) {
+            *word = url;
+        }
+        let target = PassTarget::read(&fixed).map_err(refuse)?;
+        if let Some(to) = target.path.filter(|_| plan.change == PathChange::None) {
+            match location.kind {
+                _ if !std::ptr::eq(scope.own_level(), location.scope.own_level()) && to != "/" => {
+                    return Err(refuse(format!("it puts {to} in the place of the path")));
+                }
+                LocationKind::Regex | LocationKind::Named => {
+                    return Err(refuse(format!("it puts {to} in the place of the path")));
+                }
+                _ if to == location.path => {}
+                _ => {
+                    let change = PathChange::Replace {
+                        from: location.path.to_owned(),
+                        to: to.clone(),
+                    };
+                    if !offered::has_route_key("rewrite") {
+                        return Err(refuse(format!(
+                            "it puts {to} in the place of {}, and lameduck passes paths as they are",
+                            location.path
+                        )));
+                    }
+                    plan.change = change;
+                }
+            }
+        }
+        let (pool, more) = book.book(self.site, &fixed, scope).map_err(refuse)?;
+        plan.notices.extend(more);
+        plan.keys.push(("pool", toml_text(&pool)));
+        plan.pools.push(pool);
+        Ok(())
+    }
+
+    fn serve(
+        &self,
+        location: &NginxLocation<'a>,
+        head: &str,
+        values: &ValueReader<'_, '_>,
+        plan: &mut LocationPlan,
+    ) -> Result<(), ImportNotice> {
+        let inner = location.directive.inner();
+        let is_known = inner
+            .iter()
+            .all(|d| super::row_of(d.name()).is_some() || d.block.is_some());
+        if foreign_content(inner).is_some() || !is_known || !offered::has_route_key("files") {
+            return Err(contentless(location, head));
+        }
+        let files = read_files(location, values).map_err(|why| {
+            ImportNotice::left_out(&location.directive.place, format!("{head}: {why}"))
+        })?;
+        plan.keys.extend(files.keys);
+        plan.notices.extend(files.notices);
+        if let Some(from) = files.stripped {
+            plan.change = PathChange::Replace {
+                from,
+                to: "/".into(),
+            };
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_answer_changes(
+        &self,
+        values: &ValueReader<'_, '_>,
+        is_proxied: bool,
+        plan: &mut LocationPlan,
+    ) {
+        let (keys, notices) =
+            FieldChanges::of_answers(values, is_proxied).into_keys("response_headers");
+        plan.keys.extend(keys);
+        plan.notices.extend(notices);
+    }
+
+    fn add_limits(&self, scope: &NginxScope<'a>, plan: &mut LocationPlan) {
+        let limit = super::globals::body_limit(scope);
+        if limit < self.largest_body && offered::has_route_key("max_body") {
+            let text = toml_text(&crate::config::size::format(limit));
+            plan.keys.push(("max_body", text));
+        }
+    }
+
+    /// `error_page`, where it names a file.
+    fn add_error_pages(&self, scope: &NginxScope<'a>, plan: &mut LocationPlan) {
+        let pages = scope.all("error_page");
+        if pages.is_empty() || !offered::has_route_key("error_pages") {
+            plan.notices.extend(
+                pages
+                    .iter()
+                    .map(|page| page.refusal("lameduck has no error pages")),
+            );
+            return;
+        }
+        let mut fields: Vec<(String, String)> = Vec::new();
+        for page in pages {
+            let words = page.args();
+            let codes = words
+                .iter()
+                .take_while(|word| word.bytes().all(|b| b.is_ascii_digit()));
+            let codes: Vec<&String> = codes.collect();
+            let rest = &words[codes.len()..];
+            let [uri] = rest else {
+                plan.notices
+                    .push(page.refusal("only pages that keep the status are carried over"));
+                continue;
+            };
+            let Some(file) = self.file_of(uri) else {
+                plan.notices
+                    .push(page.refusal("only pages that are files are carried over"));
+                continue;
+            };
+            let new: Vec<_> = codes
+                .iter()
+                .map(|code| ((*code).clone(), toml_text(&file)))
+                .collect();
+            match offered::check_key("error_pages", &toml_table(&new)) {
+                Ok(()) => fields.extend(new),
+                Err(why) => plan.notices.push(page.refusal(&why)),
+            }
+        }
+        fields.sort();
+        fields.dedup_by(|a, b| a.0 == b.0);
+        if !fields.is_empty() {
+            plan.keys.push(("error_pages", toml_table(&fields)));
+            if scope.value("proxy_intercept_errors") == "on" && offered::has_route_key("intercept")
+            {
+                plan.keys.push(("intercept", "true".into()));
+            }
+        }
+    }
+
+    /// The file that nginx serves for a path, if it is one.
+    fn file_of(&self, uri: &str) -> Option<String> {
+        let is_fit = |location: &&NginxLocation<'_>| match location.kind {
+            LocationKind::Exact => location.path == uri,
+            LocationKind::Prefix | LocationKind::FirmPrefix => uri.starts_with(location.path),
+            _ => false,
+        };
+        let locations = self.server.locations.iter();
+        let location = locations
+            .filter(is_fit)
+            .max_by_key(|l| (l.kind == LocationKind::Exact, l.path.len()));
+        let scope = location.map_or(&self.server.scope, |location| &location.scope);
+        if !uri.starts_with('/') || uri.contains('$') || pass_of(scope).is_some() {
+            return None;
+        }
+        let (root, rest) = match scope.own("alias") {
+            Some(alias) => (alias.arg(0), uri.strip_prefix(location?.path)?),
+            None => (scope.value("root"), uri),
+        };
+        (!root.is_empty() && !root.contains('$')).then(|| {
+            format!(
+                "{}/{}",
+                root.trim_end_matches('/'),
+                rest.trim_start_matches('/')
+            )
+        })
+    }
+
+    /// `limit_except`: the action is for some methods, and the others get 403.
+    fn limit_methods(
+        &self,
+        location: &NginxLocation<'a>,
+        head: &str,
+        plan: &mut LocationPlan,
+    ) -> Result<(), ImportNotice> {
+        let Some(limit) = location.scope.own("limit_except") else {
+            return Ok(());
+        };
+        let is_deny = matches!(limit.inner(), [only] if only.line() == "deny all");
+        if !is_deny || !offered::has_route_key("respond") {
+            let text = format!(
+                "{head}: `{}`: lameduck keeps all others out, or nobody",
+                limit.line()
+            );
+            return Err(ImportNotice::left_out(&limit.place, text));
+        }
+        let mut methods: Vec<String> = limit.args().to_vec();
+        if methods.iter().any(|method| method == "GET")
+            && !methods.iter().any(|method| method == "HEAD")
+        {
+            methods.push("HEAD".into());
+        }
+        plan.variants.push(PlanVariant {
+            test: RequestTest {
+                keys: vec![("methods", toml_list(&methods))],
+                ..RequestTest::default()
+            },
+            keys: std::mem::take(&mut plan.keys),
+            pools: std::mem::take(&mut plan.pools),
+            change: std::mem::take(&mut plan.change),
+        });
+        plan.keys = vec![("respond", "{ status = 403 }".into())];
+        Ok(())
+    }
+}
+
+impl PathChange {
+    /// As the value of `rewrite`.
+    pub(super) fn rewrite_value(&self) -> String {
+        let (regex, to) = match self {
+            PathChange::Rewrite { regex, to } => (regex.clone(), to.clone()),
+            PathChange::Replace { from, to } => {
+                let regex = format!("^{}(.*)$", escape_regex(from));
+                (
+                    regex,
+                    format!(
+                        "{}$1",
+                        to.replace('$', "$$").replace('{', "{{").replace('}', "}}")
+                    ),
+                )
+            }
+            PathChange::None => return "\"\"".into(),
+        };
+        toml_table(&[
+            ("regex".to_owned(), toml_text(&regex)),
+            ("to".to_owned(), toml_text(&to)),
+        ])
+    }
+}
+
+/// `http://app$request_uri` is `http://app`.
+fn trim_request(url: &str) -> &str {
+    let endings = [
+        "$request_uri",
+        "$uri$is_args$args",
+        "/$uri$is_args$args",
+        "$uri",
+    ];
+    endings
+        .iter()
+        .find_map(|end| url.strip_suffix(end))
+        .unwrap_or(url)
+}
+
+/// What passes requests on at a place.
+pub(super) fn pass_of<'a>(scope: &NginxScope<'a>) -> Option<&'a NginxDirective> {
+    scope.own("proxy_pass").or_else(|| scope.own("grpc_pass"))
+}

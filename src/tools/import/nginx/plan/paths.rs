@@ -1,0 +1,137 @@
+//! nginx's order of locations, as routes with paths and priorities.
+//!
+//! nginx takes an exact location; else the longest prefix, if that is `^~`; else the first regular expression with a
+//! match, in the order of the file; else the longest prefix. It compares prefixes letter by letter. lameduck compares whole
+//! segments, and of the routes of a host takes the highest `priority` first, then exact paths, then prefixes, then regular
+//! expressions. So, from the lowest priority up:
+//!
+//! 1. prefixes (`path_prefix`, priority 0);
+//! 2. where a prefix has no slash at its end: what goes on behind it without one (`/api` and `/apis`), the shorter first;
+//! 3. regular expressions, the last first;
+//! 4. exact paths, `^~` prefixes, and what nginx sends to the same with a slash.
+
+use super::location::LocationPlan;
+use crate::tools::import::draft::DraftPath;
+use crate::tools::import::nginx::model::{LocationKind, NginxLocation};
+use crate::tools::import::nginx::pcre::escape_regex;
+
+/// A prefix location with its plan.
+#[derive(Debug)]
+pub(super) struct PlannedPrefix<'l, 'a> {
+    pub location: &'l NginxLocation<'a>,
+    /// Without the last slash; `/` for the root.
+    pub bare: String,
+    pub plan: LocationPlan,
+}
+
+/// Where a route of a prefix stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PrefixRoute {
+    /// Which of the prefixes it is of.
+    pub of: usize,
+    pub path: DraftPath,
+    pub tier: PathTier,
+}
+
+/// From the lowest to the highest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PathTier {
+    /// Behind regular expressions.
+    Plain,
+    /// So many bytes, without a slash behind them.
+    Edge(usize),
+    /// Before regular expressions.
+    Firm,
+}
+
+impl PlannedPrefix<'_, '_> {
+    pub(super) fn is_firm(&self) -> bool {
+        self.location.kind == LocationKind::FirmPrefix
+    }
+
+    fn has_slash(&self) -> bool {
+        self.location.path.ends_with('/')
+    }
+}
+
+/// The prefix that a path goes to if that one is not there.
+pub(super) fn longest_before(
+    prefixes: &[PlannedPrefix<'_, '_>],
+    path: &str,
+    but: usize,
+) -> Option<usize> {
+    let fits = |(n, other): &(usize, &PlannedPrefix<'_, '_>)| {
+        *n != but && path.starts_with(other.location.path)
+    };
+    let found = prefixes.iter().enumerate().filter(fits);
+    found
+        .max_by_key(|(_, other)| other.location.path.len())
+        .map(|(n, _)| n)
+}
+
+/// The routes of all prefixes, redirects to the slash left out.
+pub(super) fn prefix_routes(prefixes: &[PlannedPrefix<'_, '_>]) -> Vec<PrefixRoute> {
+    let mut routes = Vec::new();
+    let mut needs_edge = Vec::new();
+    for (n, prefix) in prefixes.iter().enumerate() {
+        let base = match prefix.is_firm() {
+            true => PathTier::Firm,
+            false => PathTier::Plain,
+        };
+        let twin = prefixes
+            .iter()
+            .position(|other| other.bare == prefix.bare && other.has_slash() != prefix.has_slash());
+        match (prefix.has_slash(), twin) {
+            // The one with the slash has what is below; this one has the path itself.
+            (false, Some(_)) => routes.push(PrefixRoute {
+                of: n,
+                path: DraftPath::Exact(prefix.bare.clone()),
+                tier: base,
+            }),
+            _ => routes.push(PrefixRoute {
+                of: n,
+                path: DraftPath::Prefix(prefix.bare.clone()),
+                tier: base,
+            }),
+        }
+        if !prefix.has_slash() {
+            let outer = longest_before(prefixes, &prefix.bare, n);
+            let same = outer.is_some_and(|outer| {
+                prefixes[outer].plan.does_the_same(&prefix.plan)
+                    && prefixes[outer].is_firm() == prefix.is_firm()
+            });
+            if !same {
+                needs_edge.push(n);
+            }
+        }
+    }
+    for n in needs_edge {
+        let path = prefixes[n].location.path;
+        let tier = |length: usize, firm: bool| match firm {
+            true => PathTier::Firm,
+            false => PathTier::Edge(length),
+        };
+        routes.push(PrefixRoute {
+            of: n,
+            path: DraftPath::Regex(format!("^{}[^/]", escape_regex(path))),
+            tier: tier(path.len(), prefixes[n].is_firm()),
+        });
+        // A longer one beyond this edge comes before it.
+        for (m, longer) in prefixes.iter().enumerate() {
+            let beyond = longer.location.path.strip_prefix(path);
+            if beyond.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+                && !longer.is_firm()
+            {
+                let route = PrefixRoute {
+                    of: m,
+                    path: DraftPath::Regex(format!("^{}", escape_regex(longer.location.path))),
+                    tier: tier(longer.location.path.len(), prefixes[n].is_firm()),
+                };
+                if !routes.contains(&route) {
+                    routes.push(route);
+                }
+            }
+        }
+    }
+    routes
+}

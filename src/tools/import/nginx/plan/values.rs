@@ -1,0 +1,199 @@
+//! nginx's texts with variables, as lameduck's with placeholders.
+
+use crate::tools::import::nginx::scope::{NginxScope, SetVariable};
+
+/// Reads the texts of one place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ValueReader<'p, 'a> {
+    /// Where `set` is looked for.
+    pub scope: &'p NginxScope<'a>,
+    /// What `$server_name` is.
+    pub server_name: Option<&'p str>,
+    /// Whether `$1` is a group of a regular expression at this place.
+    pub has_groups: bool,
+}
+
+/// Variables of a `set` in one another.
+const MAX_NESTED: usize = 8;
+
+impl ValueReader<'_, '_> {
+    /// The text with placeholders.
+    ///
+    /// # Errors
+    /// It has a variable that lameduck has nothing for.
+    pub(super) fn read(&self, text: &str) -> Result<String, String> {
+        self.expand(text, MAX_NESTED, true)
+    }
+
+    /// The text, where no variable of it has a placeholder: `set` alone.
+    ///
+    /// # Errors
+    /// It has another variable.
+    pub(super) fn read_fixed(&self, text: &str) -> Result<String, String> {
+        self.expand(text, MAX_NESTED, false)
+    }
+
+    fn expand(&self, text: &str, depth: usize, is_template: bool) -> Result<String, String> {
+        let mut out = String::new();
+        for part in split_variables(text) {
+            match part {
+                ValuePart::Text(text) if is_template => {
+                    out.push_str(
+                        &text
+                            .replace('{', "{{")
+                            .replace('}', "}}")
+                            .replace('$', "$$"),
+                    );
+                }
+                ValuePart::Text(text) => out.push_str(text),
+                ValuePart::Variable(name) => {
+                    out.push_str(&self.variable(name, depth, is_template)?)
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn variable(&self, name: &str, depth: usize, is_template: bool) -> Result<String, String> {
+        let unknown = || format!("lameduck has nothing for ${name}");
+        match self.scope.set_variable(name) {
+            SetVariable::Fixed(value) if depth > 0 => {
+                return self.expand(value, depth - 1, is_template);
+            }
+            SetVariable::Fixed(_) | SetVariable::Changing => return Err(unknown()),
+            SetVariable::Unset => {}
+        }
+        if name == "server_name"
+            && let Some(host) = self.server_name
+        {
+            return Ok(host.to_owned());
+        }
+        if !is_template {
+            return Err(unknown());
+        }
+        if name.bytes().all(|b| b.is_ascii_digit()) && self.has_groups {
+            return Ok(format!("${name}"));
+        }
+        placeholder(name).ok_or_else(unknown)
+    }
+}
+
+/// What a variable is as a placeholder.
+fn placeholder(name: &str) -> Option<String> {
+    let fixed = match name {
+        "host" => "{host}",
+        "scheme" => "{scheme}",
+        "remote_addr" | "realip_remote_addr" => "{client}",
+        "request_id" => "{request_id}",
+        "request_method" => "{method}",
+        "uri" | "document_uri" => "{path}",
+        "args" | "query_string" => "{query}",
+        _ => "",
+    };
+    if !fixed.is_empty() {
+        return Some(fixed.to_owned());
+    }
+    if let Some(field) = name.strip_prefix("http_") {
+        return match field {
+            "host" => Some("{host}".to_owned()),
+            _ => Some(format!("{{header.{}}}", field_name(field))),
+        };
+    }
+    name.strip_prefix("cookie_")
+        .map(|cookie| format!("{{cookie.{cookie}}}"))
+}
+
+/// `x_api_key` as `X-Api-Key`.
+pub(super) fn field_name(variable: &str) -> String {
+    let words = variable.split('_').map(|word| {
+        let mut chars = word.chars();
+        let first = chars.next().map(|c| c.to_ascii_uppercase());
+        first.into_iter().chain(chars).collect::<String>()
+    });
+    words.collect::<Vec<_>>().join("-")
+}
+
+/// A part of a text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ValuePart<'t> {
+    Text(&'t str),
+    Variable(&'t str),
+}
+
+/// The text in its parts, `$name` and `${name}` apart.
+pub(super) fn split_variables(text: &str) -> Vec<ValuePart<'_>> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find('$') {
+        let (before, after) = (&rest[..at], &rest[at + 1..]);
+        let (name, tail) = match after
+            .strip_prefix('{')
+            .and_then(|after| after.split_once('}'))
+        {
+            Some(named) => named,
+            None => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let is_digit = after.starts_with(|c: char| c.is_ascii_digit());
+                let end = match is_digit {
+                    true => 1,
+                    false => after.find(|c| !is_name(c)).unwrap_or(after.len()),
+                };
+                after.split_at(end)
+            }
+        };
+        if name.is_empty() {
+            let (text, tail) = rest.split_at(at + 1);
+            parts.push(ValuePart::Text(text));
+            rest = tail;
+            continue;
+        }
+        if !before.is_empty() {
+            parts.push(ValuePart::Text(before));
+        }
+        parts.push(ValuePart::Variable(name));
+        rest = tail;
+    }
+    if !rest.is_empty() {
+        parts.push(ValuePart::Text(rest));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::import::nginx::tree::TreeReader;
+
+    #[test]
+    fn variables_become_placeholders_and_braces_stay_braces() {
+        let tree = TreeReader::new(".")
+            .read_text("x", "set $api api.example.org; set $deep $api/x;", 0)
+            .unwrap();
+        let scope = NginxScope::default().enter(&tree);
+        let reader = ValueReader {
+            scope: &scope,
+            server_name: Some("a.org"),
+            has_groups: true,
+        };
+        for (text, read) in [
+            ("https://$host/x", "https://{host}/x"),
+            ("${scheme}s $http_x_api_key", "{scheme}s {header.X-Api-Key}"),
+            ("$deep-$server_name", "api.example.org/x-a.org"),
+            ("{\"a\":1}", "{{\"a\":1}}"),
+            ("/new/$1$2", "/new/$1$2"),
+            ("$", "$$"),
+        ] {
+            assert_eq!(reader.read(text).as_deref(), Ok(read), "{text}");
+        }
+        assert!(
+            reader
+                .read("$ssl_client_s_dn")
+                .unwrap_err()
+                .contains("$ssl_client_s_dn")
+        );
+        assert_eq!(
+            reader.read_fixed("http://$api").unwrap(),
+            "http://api.example.org"
+        );
+        assert!(reader.read_fixed("$host").is_err());
+    }
+}
