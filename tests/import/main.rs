@@ -4,6 +4,7 @@
 //! standard error. After a deliberate change run with `LAMEDUCK_BLESS=1` and read the difference as a user would.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+mod differential;
 mod guards;
 mod hostile;
 mod peer;

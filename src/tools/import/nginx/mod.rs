@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`lexer`] has the words, [`tree`] the directives with includes in their place (patterns: [`crate::config`]'s),
 //! [`scope`] what is in effect where, [`model`] upstreams, servers and locations. [`directives`] is the table of what
-//! becomes of each directive, [`plan`] decides, into a [`draft`], and [`writer`] writes that down.
+//! becomes of each directive, [`plan`] decides, into a [`super::draft`], and [`super::writer`] writes that down.
 //!
 //! The lexer is our own: the crates that there are don't keep positions through includes, or are not kept up.
 //!
