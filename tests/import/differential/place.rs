@@ -101,7 +101,8 @@ impl PlacedSite {
         let end = Instant::now() + Duration::from_secs(30);
         while !super::ask(
             admin,
-            b"GET /-/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            format!("GET /-/ready HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
             false,
         )
         .is_ok_and(|answer| answer.status == 200)
