@@ -12,8 +12,8 @@ use crate::config::forms::{CustomForm, KeyContext, SpannedProblems, ValueForm, c
 use crate::config::health::is_token;
 use crate::config::print;
 use crate::config::reader::{ConfigFindings, ValueError, describe};
-use crate::config::values::{Read, integer, quoted, text, wrong};
 use crate::config::section_traits::ConfigSection as _;
+use crate::config::values::{Read, integer, quoted, text, wrong};
 use crate::config::{ClientAuth, Config, Route, RouteAuth};
 
 /// So many requests in each second, minute or hour.

@@ -114,7 +114,7 @@ impl Route {
 
     /// Whether lameduck answers its requests, without a pool.
     pub(in crate::config) fn answers_itself(&self) -> bool {
-        self.each_pool().next().is_none() && !self.actions().is_empty()
+        self.pool.is_none() && self.split.is_empty() && !self.actions().is_empty()
     }
 
     /// Its action, in a word or two: `pool app`.

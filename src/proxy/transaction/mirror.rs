@@ -177,6 +177,8 @@ impl Transaction<'_> {
             ends: Some(began.saturating_add(LONGEST)),
             server: &self.config.server,
             changes: None,
+            compression: None,
+            intercept: None,
         };
         let (end, stats, incoming) = forward_once(
             params,
@@ -192,7 +194,7 @@ impl Transaction<'_> {
         scratch.give_back();
         incoming.give_back();
         match end {
-            Ok(ForwardEnd::Complete { reusable, .. }) => {
+            Ok(ForwardEnd::Complete { reusable, .. } | ForwardEnd::Intercepted { reusable }) => {
                 if reusable {
                     note_written(&mut connection, stats.bytes_up);
                     self.keep_connection(endpoint, connection, promised);
