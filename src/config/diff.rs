@@ -26,6 +26,10 @@ pub struct ChangedSetting {
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the fields are what their names say")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a reload makes a few of them, and they live no longer than it"
+)]
 pub enum ConfigChange {
     /// A pool that was not there, with all its backends.
     PoolAdded { pool: String },
