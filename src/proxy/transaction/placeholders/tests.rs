@@ -43,7 +43,7 @@ fn sent(target: &[u8], lines: &[u8], config: &config::Config) -> Option<Sent> {
         || Sent {
             text,
             head,
-            client: ClientInfo::new("192.0.2.7:99".parse().unwrap(), &config.headers),
+            client: ClientInfo::new(Some("192.0.2.7:99".parse().unwrap()), &config.headers),
         },
     )
 }
