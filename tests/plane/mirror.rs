@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use lameduck::tools::demo::admin;
 use serde_json::json;
 
+use super::guards::ANN;
 use lameduck_rig::backend::backends;
 use lameduck_rig::proxy::{GET, Rig};
 
@@ -25,7 +26,9 @@ async fn rig(mirror: &str, shadow: &str) -> Rig {
         pool(1)
     );
     let route = format!("[[route]]\nname = \"shop\"\npool = \"app\"\nmirror = {mirror}\n");
-    let rig = Rig::start(tempfile::tempdir().unwrap(), "", &route, &pools, backends).await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("users"), ANN).unwrap();
+    let rig = Rig::start(dir, "", &route, &pools, backends).await;
     for _ in 0..1000 {
         let shadow = admin::call(&rig.socket, "GET", "/v1/pools/shadow", None)
             .await
@@ -113,6 +116,28 @@ async fn copy_has_the_changes_that_the_route_makes() {
     assert_eq!(copy.field("x-gone"), None);
     let unmarked = copy.head.replace("X-Lameduck-Mirror: shop\r\n", "");
     assert_eq!(unmarked, original.head);
+    backend.answer("app").await;
+    assert_eq!(client.response().await.text(), "app");
+}
+
+/// The shadow learns who it is as the app does, and gets neither the password nor what a client claims to be.
+#[tokio::test]
+async fn copy_of_an_authenticated_request_says_what_the_guards_say() {
+    let rig = rig(
+        "{ pool = \"shadow\" }\nauth = { basic = \"users\", user_header = \"X-User\" }",
+        "",
+    )
+    .await;
+    let mut client = rig
+        .ask("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YW5uOmE=\r\nX-User: root\r\n\r\n")
+        .await;
+    let mut shadow = rig.backends[1].accept().await;
+    let copy = shadow.request().await;
+    let mut backend = rig.backends[0].accept().await;
+    backend.request().await;
+    assert_eq!(copy.field("x-user"), Some("ann"));
+    assert!(!copy.head.contains("root"), "{}", copy.head);
+    assert!(!copy.head.contains("YW5uOmE="), "{}", copy.head);
     backend.answer("app").await;
     assert_eq!(client.response().await.text(), "app");
 }

@@ -126,7 +126,7 @@ pub(super) fn is_to_be_admitted(account: &RequestRecord) -> bool {
 }
 
 /// The account of the request's body, by what its route has of its own.
-fn begin_upload(
+pub(super) fn begin_upload(
     head: &RequestHead,
     account: &RequestRecord,
     max_body: u64,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Transaction;
-use super::begin::prepare_changes;
+use super::begin::{begin_upload, prepare_changes};
+use super::guards::Admission;
 use super::record::RequestRecord;
 use crate::config::Config;
 use crate::core::retry::AttemptHistory;
@@ -16,7 +17,6 @@ use crate::metrics::MirrorDrop;
 use crate::proxy::buffer::{Buffer, LARGE};
 use crate::proxy::client::ClientConnection;
 use crate::proxy::client::discarding::DiscardingStream;
-use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::scratch::AttemptScratch;
@@ -52,6 +52,8 @@ struct RequestCopy {
     rule: Arc<RouteRule>,
     id: RequestId,
     origin: ClientInfo,
+    /// What the route's guards say to the app.
+    admission: Option<Box<Admission>>,
     bytes: Vec<u8>,
     place: MirrorPlace,
 }
@@ -129,6 +131,8 @@ impl Transaction<'_> {
                 protocol: None,
                 ..self.client.origin.clone()
             },
+            admission: (self.account.admission.as_ref())
+                .map(|admission| Box::new(admission.of_copy())),
             bytes: self.client.buffer.bytes()[..occupied].to_vec(),
             place,
         })
@@ -238,6 +242,7 @@ async fn try_copy(copy: RequestCopy) -> Result<(), MirrorDrop> {
         rule,
         id,
         origin,
+        admission,
         bytes,
         place: _place,
     } = copy;
@@ -251,12 +256,13 @@ async fn try_copy(copy: RequestCopy) -> Result<(), MirrorDrop> {
         Ok(HeadProgress::Complete) => {}
         _ => return Err(MirrorDrop::Failed),
     }
-    let upload = RequestUpload::new(head.body, head.len, 0).map_err(|_| MirrorDrop::Body)?;
     let now = clock::now();
     let mut account = RequestRecord::new(now, now);
     account.rule = Some(rule);
     // The copy is changed on its way as the request is.
+    account.admission = admission;
     prepare_changes(&config, &client, &head, &mut account, &id).map_err(|_| MirrorDrop::Failed)?;
+    let upload = begin_upload(&head, &account, 0).map_err(|_| MirrorDrop::Body)?;
     let mut transaction = Transaction {
         plane: &plane,
         client: &mut client,

@@ -39,6 +39,15 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// What it makes of a copy of the request, which takes no place.
+    pub(super) fn of_copy(&self) -> Self {
+        Self {
+            rule: self.rule.clone(),
+            _place: None,
+            lines: self.lines.clone(),
+        }
+    }
+
     /// Whether it is for this route, or for one that asks for the same.
     pub(super) fn is_for(&self, rule: &Arc<RouteRule>) -> bool {
         Arc::ptr_eq(&self.rule, rule) || asks_for_the_same(&self.rule.route, &rule.route)
