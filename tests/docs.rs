@@ -99,6 +99,11 @@ fn blocks(text: &str) -> Vec<Block> {
 /// A part of a configuration, with what it needs around it.
 fn whole(part: &str) -> String {
     let mut text = String::new();
+    // What stands above all sections goes first.
+    if part.starts_with("include = ") {
+        text.push_str(part);
+        return text + "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[pool]]\nname = \"app\"\n";
+    }
     if !part.contains("[[listener]]") {
         text.push_str("[[listener]]\naddress = \"127.0.0.1:8080\"\n");
     }

@@ -203,7 +203,7 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
                 began: None,
                 share: ConnectionMemory::new(0).share(),
             };
-            let origin = ClientInfo::new(peer, &config.headers);
+            let origin = ClientInfo::new(Some(peer), &config.headers);
             let interrupt = plane.clients.join();
             let done = serve_one(&plane, stream, head, origin, interrupt.clone(), &config);
             done.await;
@@ -217,7 +217,7 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
                 plane: plane.clone(),
                 settings: ArcSwap::from_pointee(settings),
             };
-            accept::receive(&front, stream, peer).await;
+            accept::receive(&front, stream, Some(peer)).await;
         }
         assert_eq!(plane.clients.open(), 0);
         assert!(plane.access_log.flush(Duration::from_secs(5)));

@@ -265,10 +265,7 @@ fn forwarded(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &RequestEd
     let client = edit.client_ip.as_bytes();
     match client {
         [] => match nobody(out, chain, b"for=unknown") {
-            [] => {
-                out.extend_from_slice(b"\r\n");
-                return;
-            }
+            [] => return out.extend_from_slice(b"\r\n"),
             unknown => out.extend_from_slice(unknown),
         },
         _ if client.contains(&b':') => put(out, &[b"for=\"[", client, b"]\""]),

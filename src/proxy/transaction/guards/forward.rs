@@ -189,12 +189,12 @@ impl GuardedRequest<'_> {
                 }
             }
         }
-        let own: &[u8] = if origin.ip.is_empty() {
-            b"unknown"
-        } else {
-            origin.ip.as_bytes()
-        };
-        chain.extend_from_slice(own);
+        // As the app gets it: a hop without an address adds none to a chain.
+        match origin.forwarded_ip().as_bytes() {
+            [] if chain.is_empty() => chain.extend_from_slice(b"unknown"),
+            [] => chain.truncate(chain.len() - b", ".len()),
+            own => chain.extend_from_slice(own),
+        }
         let client = self.address.map(|address| address.to_string());
         let written: [(&'static str, &[u8]); 8] = [
             ("x-forwarded-method", method),
