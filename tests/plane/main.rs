@@ -22,6 +22,7 @@ mod encrypted;
 mod error_pages;
 mod evictions;
 mod files;
+mod files_beside_nginx;
 mod forwarded;
 mod framing;
 mod guard_attempts;
