@@ -121,6 +121,10 @@ impl RequestValues<'_> {
             Placeholder::Rest => self.rest().into(),
             Placeholder::Query => request.query().into(),
             Placeholder::Scheme => self.scheme().as_bytes().into(),
+            // Its address is text already, unless somebody else is told of.
+            Placeholder::Client if request.client.known && !request.client.trusted => {
+                request.client.ip.as_bytes().into()
+            }
             Placeholder::Client => {
                 let client = request.client();
                 let client = client.map(|address| address.to_string());
@@ -191,6 +195,9 @@ pub(super) fn default_port(scheme: &str) -> u16 {
 fn encode(out: &mut Vec<u8>, value: &[u8], encoding: ValueEncoding, is_target: bool) {
     match encoding {
         ValueEncoding::Field | ValueEncoding::Plain => {
+            if !value.iter().any(|byte| is_control(*byte)) {
+                return out.extend_from_slice(value);
+            }
             let plain = |byte: &u8| if is_control(*byte) { b' ' } else { *byte };
             out.extend(value.iter().map(plain));
         }
