@@ -203,7 +203,9 @@ fn with_certificates(path: &Path) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join(path.file_name().unwrap());
     let here = dir.path().to_str().unwrap();
-    std::fs::write(&copy, text.replace(TLS, here)).unwrap();
+    // The directory of a site's files must be there.
+    let text_here = text.replace(TLS, here).replace("/srv/www/app", here);
+    std::fs::write(&copy, text_here).unwrap();
     // What it includes stands in a directory of its name.
     let included = path.with_extension("d");
     for file in std::fs::read_dir(&included).into_iter().flatten() {
