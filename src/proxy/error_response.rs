@@ -48,7 +48,17 @@ pub fn write_local_response(
 /// The phrase of each status in IANA's registry (RFC 9110 §15 for most); of any other, that of its class, as RFC 9110 §15
 /// has clients take it.
 pub fn reason_phrase(status: u16) -> &'static str {
-    match status {
+    registered_phrase(status).unwrap_or(match status / 100 {
+        1 => "Informational",
+        2 => "Success",
+        3 => "Redirection",
+        4 => "Client Error",
+        _ => "Server Error",
+    })
+}
+
+fn registered_phrase(status: u16) -> Option<&'static str> {
+    Some(match status {
         100 => "Continue",
         101 => "Switching Protocols",
         102 => "Processing",
@@ -110,12 +120,8 @@ pub fn reason_phrase(status: u16) -> &'static str {
         508 => "Loop Detected",
         510 => "Not Extended",
         511 => "Network Authentication Required",
-        100..=199 => "Informational",
-        200..=299 => "Success",
-        300..=399 => "Redirection",
-        400..=499 => "Client Error",
-        _ => "Server Error",
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! `[[route]]`: what routes match, and how they fit together.
 //!
 //! [`spelling`] has hosts and paths in the one form in which they are compared, [`conditions`] what else a route may ask
-//! for, [`guards`] who may come and how often, [`regexes`] regular expressions, [`template`] texts with placeholders,
+//! for, [`guards`] who may come and how often, with [`certificates`] and [`authentication`], [`regexes`] regular expressions, [`template`] texts with placeholders,
 //! [`sharing`] what is shared out over pools, [`shown`] how a route is told of.
 
 mod actions;
+mod authentication;
+mod certificates;
 mod conditions;
 mod field_rules;
 mod guards;
@@ -16,15 +18,17 @@ mod spelling;
 mod template;
 
 pub(super) use actions::{read_media_type, read_redirect_status};
+pub use authentication::ForwardAddress;
+pub(super) use authentication::{copied_name, forward_address, realm};
+pub use certificates::CertificateDemand;
+pub(super) use certificates::CertificateForm;
 pub use conditions::{FieldMatch, TextMatch};
 pub(super) use conditions::{FieldMatches, MatchedPlace, read_method, read_regex};
 pub use field_rules::FieldRule;
 pub(crate) use field_rules::MAX_RULES;
 pub(super) use field_rules::{FieldRules, MessageSide, RemovedFields};
-pub use guards::{CertificateDemand, ConnectionLimit, ForwardAddress, LimitKey, RequestRate};
-pub(super) use guards::{
-    CertificateForm, ConnectionForm, copied_name, forward_address, limit_key, realm, request_rate,
-};
+pub(super) use guards::{ConnectionForm, limit_key, request_rate};
+pub use guards::{ConnectionLimit, LimitKey, RequestRate};
 pub use regexes::{compile_regex, compile_regexes};
 pub use rewrite::PathRewrite;
 pub(super) use rewrite::RewriteForm;

@@ -40,7 +40,8 @@ impl std::error::Error for EncoderError {}
 enum CodingEncoder {
     Gzip(GzipEncoder),
     Zstd(ZstdEncoder),
-    Brotli(BrotliEncoder),
+    /// 5 KiB, and one for each body.
+    Brotli(Box<BrotliEncoder>),
 }
 
 impl CodingEncoder {
@@ -66,7 +67,9 @@ impl CodingEncoder {
                 }
                 Self::Zstd(encoder)
             }
-            CompressionAlgorithm::Brotli => Self::Brotli(BrotliEncoder::new(config.br_level)),
+            CompressionAlgorithm::Brotli => {
+                Self::Brotli(Box::new(BrotliEncoder::new(config.br_level)))
+            }
         })
     }
 

@@ -170,18 +170,18 @@ impl FieldNames {
 
     /// Whether it has a name that begins so, of which no more than this was kept.
     pub fn has_longer(&self, start: &[u8]) -> bool {
-        let is_longer = |other: &Box<[u8]>| {
+        let is_longer = |other: &[u8]| {
             let same = start.iter().zip(other).all(|(a, b)| fold(*a) == *b);
             other.len() > start.len() && same
         };
-        self.names.iter().any(is_longer)
+        self.names.iter().any(|other| is_longer(other))
     }
 
     fn has_folded(&self, name: &[u8]) -> bool {
-        let is_same = |other: &Box<[u8]>| {
+        let is_same = |other: &[u8]| {
             other.len() == name.len() && name.iter().zip(other).all(|(a, b)| fold(*a) == *b)
         };
-        self.names.iter().any(is_same)
+        self.names.iter().any(|other| is_same(other))
     }
 }
 

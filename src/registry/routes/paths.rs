@@ -25,13 +25,13 @@ impl<'a> Path<'a> {
     pub(super) fn whole(&self) -> Cow<'a, [u8]> {
         let end = memchr::memchr2(b'?', b'#', self.raw).unwrap_or(self.raw.len());
         let path = &self.raw[..end];
-        let is_normal =
-            memchr::memchr(b'%', path).is_none() && memchr::memmem::find(path, b"//").is_none();
+        let is_normal = path.iter().all(|byte| is_literal(*byte) || *byte == b'/')
+            && memchr::memmem::find(path, b"//").is_none();
         if is_normal {
             return Cow::Borrowed(path);
         }
         let mut whole = Vec::with_capacity(path.len());
-        normalise(path, |byte| whole.push(byte));
+        normalise(path, |byte, _| whole.push(byte));
         Cow::Owned(whole)
     }
 }
@@ -103,7 +103,7 @@ impl Normal {
             length: 0,
             dotted: false,
         };
-        path.dotted = normalise(raw, |byte| {
+        path.dotted = normalise(raw, |byte, _| {
             if let Some(place) = path.buffer.get_mut(path.length) {
                 *place = byte;
                 path.length += 1;
@@ -124,7 +124,7 @@ pub fn compared_path(path: &[u8]) -> Cow<'_, [u8]> {
 
 /// Whether a segment of a path, which a query may follow, is `.` or `..`, or could be taken for that.
 pub fn has_dot_segment(path: &[u8]) -> bool {
-    normalise(path, |_| {})
+    normalise(path, |_, _| {})
 }
 
 /// What of a path, as it was sent, follows a prefix as the configuration has it: nothing, or what begins with a slash.
@@ -133,45 +133,26 @@ pub fn rest_of_path<'a>(path: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
     if prefix == "/" {
         return Some(path);
     }
-    let (mut at, mut last) = (0, 0u8);
-    let mut wanted = prefix.bytes();
-    while wanted.len() > 0 {
-        let byte = *path.get(at)?;
-        let digits = path.get(at + 1..at + 3);
-        let encoded = hex(digits).filter(|_| byte == b'%');
-        let fits = match (encoded, digits) {
-            (Some(decoded), _) if unreserved(decoded) => {
-                last = decoded;
-                at += 3;
-                wanted.next() == Some(decoded)
+    let wanted = Normal::new(prefix.as_bytes());
+    let wanted = wanted.text();
+    let (mut matched, mut at) = (0, None);
+    normalise(path, |byte, end| {
+        if matched < wanted.len() && wanted[matched] == byte {
+            matched += 1;
+            if matched == wanted.len() {
+                at = Some(end);
             }
-            (Some(_), Some(&[high, low])) => {
-                last = 0;
-                at += 3;
-                let upper = [b'%', high.to_ascii_uppercase(), low.to_ascii_uppercase()];
-                upper.iter().all(|byte| wanted.next() == Some(*byte))
-            }
-            _ if byte == b'/' && last == b'/' => {
-                at += 1;
-                true
-            }
-            _ => {
-                last = byte;
-                at += 1;
-                wanted.next() == Some(byte)
-            }
-        };
-        if !fits {
-            return None;
+        } else if at.is_none() {
+            matched = usize::MAX;
         }
-    }
-    let rest = path.get(at..)?;
+    });
+    let rest = path.get(at?..)?;
     matches!(rest.first(), None | Some(b'/')).then_some(rest)
 }
 
-/// Gives the bytes of a path's compared form; says whether a segment of it is `.` or `..`, or could be taken for that.
+/// Gives the bytes of a path's compared form, each with the end of what it stands for in the path; says whether a segment of it is `.` or `..`, or could be taken for that.
 #[inline(always)]
-fn normalise(raw: &[u8], mut push: impl FnMut(u8)) -> bool {
+fn normalise(raw: &[u8], mut push: impl FnMut(u8, usize)) -> bool {
     let mut dotted = false;
     // Dots of the segment so far, as long as it has nothing else in it.
     let mut dots = Some(0);
@@ -193,18 +174,20 @@ fn normalise(raw: &[u8], mut push: impl FnMut(u8)) -> bool {
         } else {
             dots = None;
         }
-        if encoded && !unreserved(byte) {
-            push(b'%');
-            push(raw[i + 1].to_ascii_uppercase());
-            push(raw[i + 2].to_ascii_uppercase());
-            last = 0;
-        } else {
+        let end = i + if encoded { 3 } else { 1 };
+        if is_literal(byte) || (byte == b'/' && !encoded) {
             if !(byte == b'/' && last == b'/') {
-                push(byte);
+                push(byte, end);
             }
             last = byte;
+        } else {
+            let digits = b"0123456789ABCDEF";
+            push(b'%', end);
+            push(digits[usize::from(byte >> 4)], end);
+            push(digits[usize::from(byte & 15)], end);
+            last = 0;
         }
-        i += if encoded { 3 } else { 1 };
+        i = end;
     }
     dotted | matches!(dots, Some(1 | 2))
 }
@@ -213,6 +196,13 @@ pub(super) fn hex(digits: Option<&[u8]>) -> Option<u8> {
     let &[high, low] = digits? else { return None };
     let digit = |byte: u8| char::from(byte).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+/// Whether it may stand in a segment as it is (`pchar` of RFC 3986, section 3.3): encoded, it is taken for the same, as
+/// nearly all apps take it. What may not stand there is compared in its encoded form.
+fn is_literal(byte: u8) -> bool {
+    const DELIMITERS: &[u8] = b"!$&'()*+,;=:@";
+    unreserved(byte) || DELIMITERS.contains(&byte)
 }
 
 /// RFC 3986, section 2.3.
@@ -240,6 +230,11 @@ mod tests {
             ("/a/b", "/a%2Fb", None),
             ("/api%2Fx", "/api", None),
             ("/api;x", "/api", None),
+            ("/a%2Bb/x", "/a+b", Some("/x")),
+            ("/a+b/x", "/a%2bb", Some("/x")),
+            ("/caf\u{e9}/x", "/caf%C3%A9", Some("/x")),
+            ("/caf%c3%a9/x", "/caf\u{e9}", Some("/x")),
+            ("/a%/x", "/a%25", Some("/x")),
             ("", "/api", None),
         ] {
             let found = rest_of_path(path.as_bytes(), prefix);
@@ -250,14 +245,15 @@ mod tests {
     proptest! {
         /// The table of routes and the rest agree on which paths have a prefix.
         #[test]
-        fn prefix_and_rest_agree(path in "(/|a|b|%2[fF]|%61|%2e|;|\\.){0,10}", prefix in prop::sample::select(vec!["/a", "/a/b", "/ab", "/a%2Fb", "/b"])) {
+        fn prefix_and_rest_agree(path in "(/|a|b|%2[fFbB]|[+|]|%61|%7[cC]|%2e|;|\\.){0,10}", prefix in prop::sample::select(vec!["/a", "/a/b", "/ab", "/a%2Fb", "/b", "/a%2Bb", "/a|b"])) {
             let compared = compared_path(path.as_bytes());
-            let has = compared.strip_prefix(prefix.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
-            let rest = rest_of_path(path.as_bytes(), prefix);
+            let prefix = compared_path(prefix.as_bytes());
+            let has = compared.strip_prefix(&*prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
+            let rest = rest_of_path(path.as_bytes(), std::str::from_utf8(&prefix).unwrap());
             prop_assert_eq!(rest.is_some(), has, "{}", path);
             if let Some(rest) = rest {
                 prop_assert!(path.as_bytes().ends_with(rest));
-                let whole = [prefix.as_bytes(), &*compared_path(rest)].concat();
+                let whole = [&*prefix, &*compared_path(rest)].concat();
                 prop_assert_eq!(&*whole, &*compared);
             }
         }

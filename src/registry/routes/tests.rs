@@ -1,4 +1,5 @@
 use super::paths::unreserved;
+mod cost;
 mod rules;
 
 use super::*;

@@ -8,7 +8,7 @@ use crate::config::{FieldMatch, MatchedPath, Route, TextMatch};
 use crate::registry::routes::{RouteTable, RoutedRequest};
 
 #[derive(Debug, Clone)]
-struct Asked {
+pub(super) struct Asked {
     method: &'static str,
     host: String,
     path: String,
@@ -44,7 +44,7 @@ impl RoutedRequest for Asked {
     }
 }
 
-fn asked(host: &str, path: &str) -> Asked {
+pub(super) fn asked(host: &str, path: &str) -> Asked {
     Asked {
         method: "GET",
         host: host.into(),
@@ -55,7 +55,7 @@ fn asked(host: &str, path: &str) -> Asked {
     }
 }
 
-fn table(routes: &[Route]) -> RouteTable {
+pub(super) fn table(routes: &[Route]) -> RouteTable {
     let pools: Vec<String> = (0..20).map(|i| i.to_string()).collect();
     RouteTable::new(routes, &pools)
 }
@@ -72,21 +72,21 @@ fn check(table: &RouteTable, asked: &Asked, pool: Option<usize>) {
     );
 }
 
-fn exact(path: &str, pool: usize) -> Route {
+pub(super) fn exact(path: &str, pool: usize) -> Route {
     Route {
         path: Some(path.into()),
         ..Route::to_pool(pool.to_string())
     }
 }
 
-fn prefix(prefix: &str, pool: usize) -> Route {
+pub(super) fn prefix(prefix: &str, pool: usize) -> Route {
     Route {
         path_prefix: prefix.into(),
         ..Route::to_pool(pool.to_string())
     }
 }
 
-fn regex(regex: &str, pool: usize) -> Route {
+pub(super) fn regex(regex: &str, pool: usize) -> Route {
     Route {
         path_regex: Some(regex.into()),
         ..Route::to_pool(pool.to_string())
@@ -461,63 +461,4 @@ proptest! {
             prop_assert_eq!(found, oracle(&routes, request), "{:?}", request);
         }
     }
-}
-
-/// The best of several: a busy machine only ever adds.
-fn time(mut task: impl FnMut()) -> std::time::Duration {
-    let once = |_| {
-        let start = std::time::Instant::now();
-        task();
-        start.elapsed()
-    };
-    (0..10).map(once).min().unwrap()
-}
-
-#[test]
-fn cost_does_not_grow_with_hosts_paths_and_prefixes() {
-    let lookups = |count: usize| {
-        let routes: Vec<Route> = (0..count)
-            .map(|i| Route {
-                hosts: vec![format!("h{}.example.org", i % 1000)],
-                methods: vec!["GET".into()],
-                ..match i % 2 {
-                    0 => prefix(&format!("/p/{i}"), 0),
-                    _ => exact(&format!("/p/{i}"), 0),
-                }
-            })
-            .collect();
-        let table = table(&routes);
-        let last = count - 1;
-        let request = asked(
-            &format!("h{}.example.org", last % 1000),
-            &format!("/p/{last}"),
-        );
-        time(|| {
-            (0..500)
-                .for_each(|_| assert!(std::hint::black_box(&table).find_rule(&request).is_some()))
-        })
-    };
-    let (few, many) = (lookups(2), lookups(20_000));
-    assert!(many < few * 20, "{few:?} for 2 routes, {many:?} for 20,000");
-}
-
-/// Patterns that take an engine that backtracks for ever.
-#[test]
-fn hostile_path_of_a_mebibyte_takes_linear_time() {
-    let t = table(&[
-        regex("^/(a+)+$", 1),
-        regex("^/(a|aa)*b$", 2),
-        regex("(.*)(.*)(.*)(.*)x$", 3),
-        regex("^(/[a-z]*)*\\.php$", 4),
-        regex("[a-q][^u-z]{13}y", 5),
-    ]);
-    let search = |length: usize| {
-        let request = asked("h", &format!("/{}!", "a".repeat(length)));
-        time(|| assert!(t.find_rule(&request).is_none()))
-    };
-    let (short, long) = (search(1 << 19), search(1 << 20));
-    assert!(
-        long < short * 10,
-        "{short:?} for 512 KiB, {long:?} for 1 MiB"
-    );
 }

@@ -189,7 +189,7 @@ impl FieldChanges {
 
     fn clear(&mut self, key: &'static str, field: &NginxDirective) {
         for name in field.args() {
-            let value = toml_table(&[("remove".into(), toml_list(&[name.clone()]))]);
+            let value = toml_table(&[("remove".into(), toml_list(std::slice::from_ref(name)))]);
             match offered::check_key(key, &value) {
                 Ok(()) => self.remove(name),
                 Err(why) => self.notices.push(field.refusal(&why)),
