@@ -173,7 +173,7 @@ mod tests {
             let known = http::StatusCode::from_u16(status)
                 .unwrap()
                 .canonical_reason();
-            let is_renamed = matches!(status, 203 | 413 | 422);
+            let is_renamed = matches!(status, 203 | 413 | 418 | 422);
             assert!(
                 is_renamed || known.is_none_or(|known| known == phrase),
                 "{status} {phrase}"

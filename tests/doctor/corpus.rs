@@ -39,7 +39,7 @@ fn every_planted_mistake_is_found_where_it_is() {
     let mut wrong = Vec::new();
     for path in files("tests/doctor/bad") {
         for report in &examined(&[path]).reports {
-            let expected = planted(&report.name());
+            let expected = planted(report.name());
             let json = report.json();
             let found: BTreeSet<_> = json
                 .as_array()
@@ -269,7 +269,7 @@ fn files_as_people_write_them_are_judged_right() {
                 examined.reports
             );
             for report in &examined.reports {
-                let expected = planted(&report.name());
+                let expected = planted(report.name());
                 let anywhere = |code: &str| expected.contains(&(0, code.to_owned()));
                 let json = report.json();
                 let found: BTreeSet<_> = json

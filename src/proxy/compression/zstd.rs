@@ -27,8 +27,10 @@ impl ZstdEncoder {
     pub(super) const fn memory(level: i32) -> usize {
         match level {
             ..=2 => 3 << 19,
-            3..=4 => 2 << 20,
-            _ => 4 << 20,
+            3 => 2 << 20,
+            4..=6 => 4 << 20,
+            7..=8 => 7 << 20,
+            _ => 12 << 20,
         }
     }
 

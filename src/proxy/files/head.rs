@@ -269,7 +269,14 @@ pub fn media_type(path: &[u8]) -> String {
         Some(dot) if dot > 0 => std::str::from_utf8(&name[dot + 1..]).unwrap_or_default(),
         _ => "",
     };
-    let known = mime_guess::from_ext(extension).first_raw();
+    // RFC 9239 has one type for scripts, modules too.
+    let is_module = ["mjs", "cjs"]
+        .iter()
+        .any(|module| extension.eq_ignore_ascii_case(module));
+    let known = match is_module {
+        true => Some("text/javascript"),
+        false => mime_guess::from_ext(extension).first_raw(),
+    };
     match known {
         None => "application/octet-stream".into(),
         Some(text) if text.starts_with("text/") => format!("{text}; charset=utf-8"),

@@ -49,6 +49,16 @@ const POOL: &str = r#"
     backend = [{ name = "api-0", address = "127.0.0.1:1" }]
 "#;
 
+const ROUTE: &str = r#"
+    [[route]]
+    name = "shared"
+    split = { api = 1 }
+    mirror = { pool = "shadow" }
+    [[pool]]
+    name = "shadow"
+    backend = [{ address = "127.0.0.1:2" }]
+"#;
+
 fn registry() -> Handle {
     registry_of(config::parse("test.toml", POOL).unwrap().config)
 }
@@ -344,7 +354,7 @@ async fn documented_are_exactly_those_that_exist() {
     let (cert, key) = (file("cert.pem"), file("key.pem"));
     let tls = format!("tls = {{ ca = {cert:?}, cert = {cert:?}, key = {key:?} }}");
     let path = directory.path().join("lameduck.toml");
-    std::fs::write(&path, format!("{POOL}{tls}\n")).unwrap();
+    std::fs::write(&path, format!("[compression]\n{POOL}{tls}\n{ROUTE}")).unwrap();
     let registry = registry_of(crate::app::check::load(&path).unwrap().config);
     let metrics = Metrics::new(registry.clone());
     metrics.attach(AccessLog::off(), || 0);

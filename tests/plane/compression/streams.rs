@@ -63,7 +63,7 @@ async fn what_came_before_a_pause_does_not_wait_in_the_encoder() {
             let (mut client, mut backend) = stream(&rig, coding, &head).await;
             let mut seen = Vec::new();
             backend.send(&body[..10_000]).await;
-            while decoded_so_far(coding, &seen) != body[..10_000].as_bytes() {
+            while decoded_so_far(coding, &seen) != body.as_bytes()[..10_000] {
                 seen.extend(chunk(&mut client).await.unwrap());
             }
             backend.send(&body[10_000..]).await;
