@@ -1,4 +1,6 @@
-//! What a reload changes. Pure: two configurations in, a list of changes out.
+//! What a reload changes. Pure: two configurations in, a list of changes out; [`shown`] has their lines for people.
+
+mod shown;
 
 use super::ListenAddress;
 use super::print::print_sections;
@@ -7,7 +9,6 @@ use super::schema;
 use super::section_traits::{ConfigSection, Entries, PrintExtent};
 use super::sections::*;
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::Hash;
 
 /// One setting that changed, with its values as TOML.
@@ -116,16 +117,6 @@ impl Diff {
     }
 }
 
-/// One line for each change; nothing for no change.
-impl fmt::Display for Diff {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for change in &self.changes {
-            writeln!(f, "{change}")?;
-        }
-        Ok(())
-    }
-}
-
 impl ConfigChange {
     /// Whether it takes effect only when the process starts anew.
     pub fn needs_restart(&self) -> bool {
@@ -135,137 +126,6 @@ impl ConfigChange {
             | ConfigChange::Setting(setting) => schema::needs_restart(setting.section, setting.key),
             _ => false,
         }
-    }
-}
-
-/// A value for people; a key that does not apply has none.
-fn shown(value: &str) -> &str {
-    if value.is_empty() { "(none)" } else { value }
-}
-
-impl fmt::Display for ChangedSetting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}: {} → {}",
-            self.section,
-            self.key,
-            shown(&self.from),
-            shown(&self.to)
-        )
-    }
-}
-
-impl fmt::Display for ConfigChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConfigChange::PoolAdded { pool } => write!(f, "pool {pool}: added"),
-            ConfigChange::PoolRemoved { pool } => write!(f, "pool {pool}: removed"),
-            ConfigChange::PoolSetting { pool, setting } => write!(f, "pool {pool}: {setting}"),
-            ConfigChange::HealthFallback {
-                pool,
-                allowed: true,
-            } => {
-                write!(
-                    f,
-                    "pool {pool}: [pool.health] is no longer written: the check may fall back to TCP"
-                )
-            }
-            ConfigChange::HealthFallback {
-                pool,
-                allowed: false,
-            } => {
-                write!(
-                    f,
-                    "pool {pool}: [pool.health] is written: the check no longer falls back to TCP"
-                )
-            }
-            ConfigChange::BackendAdded { pool, backend } => {
-                write!(
-                    f,
-                    "backend {pool}/{}: added at {}",
-                    backend.name, backend.address
-                )
-            }
-            ConfigChange::BackendRemoved { pool, backend } => {
-                write!(
-                    f,
-                    "backend {pool}/{}: removed ({}); it drains first",
-                    backend.name, backend.address
-                )
-            }
-            ConfigChange::BackendReplaced { pool, from, to } => {
-                write!(
-                    f,
-                    "backend {pool}/{}: {} → {}; the old one drains",
-                    to.name, from.address, to.address
-                )?;
-                if from.weight != to.weight {
-                    write!(f, "; weight {} → {}", from.weight, to.weight)?;
-                }
-                Ok(())
-            }
-            ConfigChange::BackendWeight {
-                pool,
-                name,
-                from,
-                to,
-            } => {
-                write!(f, "backend {pool}/{name}: weight {from} → {to}")
-            }
-            ConfigChange::BackendBackup { pool, name, backup } => {
-                let before = !backup;
-                write!(f, "backend {pool}/{name}: backup {before} → {backup}")
-            }
-            ConfigChange::RouteAdded { route } => {
-                write!(f, "route {route}: added, to {}", route.shown_action())
-            }
-            ConfigChange::RouteRemoved { route } => {
-                write!(
-                    f,
-                    "route {route}: removed (was to {})",
-                    route.shown_action()
-                )
-            }
-            ConfigChange::RouteMoved { from, to } => {
-                write!(
-                    f,
-                    "route {to}: {} → {}",
-                    from.shown_action(),
-                    to.shown_action()
-                )
-            }
-            ConfigChange::RouteSetting { route, setting } => {
-                let (from, to) = (shown(&setting.from), shown(&setting.to));
-                let section = match setting.section == Route::section().header {
-                    true => String::new(),
-                    false => format!("{} ", setting.section),
-                };
-                write!(f, "route {route}: {section}{} {from} → {to}", setting.key)
-            }
-            ConfigChange::RoutesReordered => {
-                write!(f, "routes: another order, which counts between equal ones")
-            }
-            ConfigChange::ListenerAdded { listener } => {
-                write!(f, "listener {}: added", listener.address)
-            }
-            ConfigChange::ListenerRemoved { listener } => {
-                write!(f, "listener {}: removed", listener.address)
-            }
-            ConfigChange::ListenerChanged { address, setting } => {
-                write!(
-                    f,
-                    "listener {address}: {} = {}",
-                    setting.key,
-                    shown(&setting.to)
-                )
-            }
-            ConfigChange::Setting(setting) => write!(f, "{setting}"),
-        }?;
-        if self.needs_restart() {
-            f.write_str(" (needs a restart)")?;
-        }
-        Ok(())
     }
 }
 
