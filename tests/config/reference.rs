@@ -182,7 +182,7 @@ fn every_example_works_without_a_warning() {
     let files = files("config");
     assert_eq!(
         files.len(),
-        10,
+        11,
         "an example was added or lost: adjust the number, and docs/configuration.md"
     );
     let doc = std::fs::read_to_string(DOC).unwrap();
@@ -203,8 +203,11 @@ fn with_certificates(path: &Path) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join(path.file_name().unwrap());
     let here = dir.path().to_str().unwrap();
-    // The directory of a site's files must be there.
-    let text_here = text.replace(TLS, here).replace("/srv/www/app", here);
+    // The directory of a site's files must be there, and a file of users.
+    let users = dir.path().join("htpasswd");
+    std::fs::write(&users, "ann:{SHA}hvfkN/qlp/zhXR3cuerq6jd2Z7g=\n").unwrap();
+    let text_here = (text.replace(TLS, here).replace("/srv/www/app", here))
+        .replace("/etc/lameduck/htpasswd", &users.display().to_string());
     std::fs::write(&copy, text_here).unwrap();
     // What it includes stands in a directory of its name.
     let included = path.with_extension("d");
