@@ -175,7 +175,7 @@ fn advice(status: u16) -> &'static str {
         404 | 410 => {
             "There is nothing at this address. It may have moved, or the link may be mistaken."
         }
-        429 => "That were too many requests in a short time. Please wait a moment.",
+        429 => "Those were too many requests in a short time. Please wait a moment.",
         502..=504 => {
             "The site can't answer just now. It is not your fault; please try again in a moment."
         }
