@@ -82,6 +82,7 @@ fn answer_one(reader: &mut BufReader<TcpStream>, name: &str) -> Option<Vec<u8>> 
             "transfer-encoding",
             "te",
             "via",
+            "cdn-loop",
         ]
         .contains(&name.as_str())
     });

@@ -34,16 +34,10 @@ pub struct Differences {
 }
 
 impl Differences {
-    pub fn note(
-        &mut self,
-        site: &PlacedSite,
-        request: &Request,
-        aspect: &str,
-        theirs: &str,
-        ours: &str,
-    ) {
+    pub fn note(&mut self, pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) {
+        let (site, request) = (pair.site, pair.request);
         let place = Place::of(site, request);
-        if is_of_principle(request, aspect, theirs, ours) || place.announces(site, aspect, ours) {
+        if is_of_principle(pair, aspect, theirs, ours) || place.announces(site, aspect, ours) {
             return;
         }
         let short = |text: &str| text.chars().take(160).collect::<String>();
@@ -85,13 +79,14 @@ pub fn compare(
     ours: &RawAnswer,
     out: &mut Differences,
 ) {
+    let pair = &Pair::new(site, request, theirs, ours);
     if theirs.status != ours.status {
         let note = format!(
             "{} {}",
             theirs.status,
             String::from_utf8_lossy(&theirs.body[..theirs.body.len().min(60)])
         );
-        out.note(site, request, "status", &note, &ours.status.to_string());
+        out.note(pair, "status", &note, &ours.status.to_string());
         return;
     }
     let (there, here) = site.doors[request.door];
@@ -118,7 +113,7 @@ pub fn compare(
         };
         let (theirs, ours) = (all(theirs, there.port()), all(ours, here.port()));
         if theirs != ours {
-            out.note(site, request, name, &theirs, &ours);
+            out.note(pair, name, &theirs, &ours);
         }
     }
     let is_encoded = [theirs, ours]
@@ -131,21 +126,19 @@ pub fn compare(
     let (their_body, our_body) = (text(theirs), text(ours));
     match (their_body.starts_with(ECHO), our_body.starts_with(ECHO)) {
         (true, true) => compare_seen(
-            site,
-            request,
+            pair,
             &their_body,
             &our_body,
             (there.port(), here.port()),
             out,
         ),
-        _ if their_body != our_body => out.note(site, request, "body", &their_body, &our_body),
+        _ if their_body != our_body => out.note(pair, "body", &their_body, &our_body),
         _ => {}
     }
 }
 
 fn compare_seen(
-    site: &PlacedSite,
-    request: &Request,
+    pair: &Pair<'_>,
     theirs: &str,
     ours: &str,
     ports: (u16, u16),
@@ -178,7 +171,7 @@ fn compare_seen(
             ours.get(name).unwrap_or(&none),
         );
         if their != our && name != "x-request-id" {
-            out.note(site, request, &format!("seen {name}"), their, our);
+            out.note(pair, &format!("seen {name}"), their, our);
         }
     }
 }
@@ -189,9 +182,48 @@ fn is_own_page(answer: &RawAnswer) -> bool {
     answer.status >= 300 && (answer.body.is_empty() || text.contains("<hr><center>nginx"))
 }
 
-/// What is so for every site, and why.
-fn is_of_principle(request: &Request, aspect: &str, theirs: &str, ours: &str) -> bool {
+/// What is so for every site, and why: docs/from-nginx.md, "What differs in every case".
+fn is_of_principle(pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) -> bool {
+    let request = pair.request;
+    let has = |name: &str| request.fields.iter().any(|(known, _)| *known == name);
+    let is_read = ["GET", "HEAD"].contains(&request.method);
+    let bare = |host: &str| host.to_ascii_lowercase().replace(":port", "");
     match aspect {
+        // lameduck's own pages are not to be kept, framed, or taken for something else; they differ by `Accept`.
+        "cache-control" => {
+            theirs.is_empty() && pair.is_page && ["no-store", "max-age=86400"].contains(&ours)
+        }
+        "content-security-policy" | "x-content-type-options" => theirs.is_empty() && pair.is_page,
+        "vary" if pair.is_page && ours == "Accept" => theirs.is_empty(),
+        // Whether it is compressed or not: who keeps it has to know.
+        "vary" => ours == "Accept-Encoding" && theirs.is_empty(),
+        // Which methods there are is said with 405, and files have two; nginx looks for the file first.
+        "allow" => theirs.is_empty() && ours == "GET, HEAD",
+        "status" if ours == "405" => {
+            !is_read
+                && ["301", "404", "405", "403"]
+                    .iter()
+                    .any(|code| theirs.starts_with(code))
+        }
+        // RFC 9110, 13.1: `If-None-Match` decides alone. nginx asks of `If-Modified-Since`, too, and of fixed answers.
+        "status" if ours == "304" => has("If-None-Match") && has("If-Modified-Since"),
+        "status" if ours == "200" && theirs.starts_with("304") => {
+            has("If-None-Match") && pair.ours.field("etag").is_none()
+        }
+        // `.` and `..` are resolved by nginx, and routed nowhere by lameduck.
+        "status" | "answer" if has_dots(request.path()) => true,
+        "content-type" => {
+            // Texts are UTF-8, and say so; a fixed answer has one type, whatever the path ends with.
+            ours == format!("{theirs}; charset=utf-8") || pair.is_fixed
+        }
+        "www-authenticate" => ours == format!("{theirs}, charset=\"UTF-8\""),
+        // A part says that there are parts.
+        "accept-ranges" => pair.ours.status == 206 && ours == "bytes",
+        // The tag of a file is made another way; both have one, or none.
+        "etag" => !theirs.is_empty() && !ours.is_empty(),
+        // A redirect keeps the port that the client has written; nginx writes its own.
+        "location" => theirs.replace(":PORT", "") == ours.replace(":PORT", ""),
+        "body" => pair.is_page,
         // lameduck sends them together, or none of them; what a client says of itself there is dropped.
         "seen x-forwarded-for"
         | "seen x-forwarded-proto"
@@ -204,15 +236,67 @@ fn is_of_principle(request: &Request, aspect: &str, theirs: &str, ours: &str) ->
                     .iter()
                     .any(|(name, _)| name.starts_with("X-F"))
         }
-        // A run of slashes: routes take it for one, the app gets it as it came; nginx may send it decoded.
-        "seen target" => request.target.contains("//") || request.target.contains('%'),
-        // No bodies of theirs for what they refuse themselves.
-        "body" => theirs.contains("<hr><center>nginx"),
-        // Another file's time, another way to make a tag of it.
-        "etag" | "last-modified" => true,
+        // A run of slashes: routes take it for one, the app gets it as it came; nginx may send it decoded, and takes
+        // away the mark of a query that is empty.
+        "seen target" => {
+            request.target.contains("//")
+                || request.target.contains('%')
+                || theirs == ours.trim_end_matches('?')
+        }
+        // One of an upstream's.
+        "seen backend" => {
+            let name = |text: &str| text.trim_start_matches(ECHO).to_owned();
+            pair.site
+                .upstreams
+                .iter()
+                .any(|all| all.contains(&name(theirs)) && all.contains(&name(ours)))
+        }
         // An empty field is none.
         "seen user-agent" => theirs == "(nothing)" || ours == "(nothing)",
+        // `Host` as the client wrote it; nginx's `$host` is in lower case and has no port.
+        aspect if aspect.starts_with("seen ") => {
+            bare(theirs) == bare(ours)
+                && bare(ours).contains(&bare(&request.host.replace("@port@", "PORT")))
+        }
         _ => false,
+    }
+}
+
+/// Whether a path has segments that are not names.
+fn has_dots(path: &str) -> bool {
+    path.replace("%2e", ".")
+        .split('/')
+        .any(|segment| segment == "." || segment == "..")
+}
+
+/// A request with both answers.
+pub struct Pair<'p> {
+    pub site: &'p PlacedSite,
+    pub request: &'p Request,
+    pub ours: &'p RawAnswer,
+    /// Whether it is what each of them says by itself of a status.
+    is_page: bool,
+    /// Whether it is a text that stands in the configuration.
+    is_fixed: bool,
+}
+
+impl<'p> Pair<'p> {
+    pub fn new(
+        site: &'p PlacedSite,
+        request: &'p Request,
+        theirs: &RawAnswer,
+        ours: &'p RawAnswer,
+    ) -> Self {
+        let is_fixed = theirs.body == ours.body
+            && !ours.body.is_empty()
+            && site.tree_has_text(&String::from_utf8_lossy(&ours.body));
+        Pair {
+            site,
+            request,
+            ours,
+            is_page: is_own_page(theirs),
+            is_fixed,
+        }
     }
 }
 
@@ -344,16 +428,23 @@ fn speaks_of(notice: &ImportNotice, aspect: &str, ours: &str) -> bool {
             ]) || says(&["error_page"])
         }
         "location" => says(&["location", "return", "rewrite", "query"]),
-        "content-type" => says(&["return", "default_type", "types", "charset"]),
+        "content-type" => says(&[
+            "return",
+            "default_type",
+            "types",
+            "charset",
+            "no files are looked for",
+        ]),
         "content-encoding" | "vary" => says(&["gzip", "brotli", "compress", "vary"]),
         "cache-control" | "expires" => says(&["expires", "cache-control"]),
         "www-authenticate" => says(&["auth"]),
-        "accept-ranges" | "content-range" => says(&["gzip", "range"]),
+        "accept-ranges" | "content-range" => says(&["gzip", "range", "no files are looked for"]),
         "seen backend" | "seen target" => {
             notice.kind == NoticeKind::LeftOut
                 || says(&["rewrite", "proxy_pass", "regular expression", "query"])
         }
         "seen host" => says(&["host"]),
+        "x-powered-by" | "last-modified" | "etag" if says(&["no files are looked for"]) => true,
         _ => says(&[field]),
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use lameduck_rig::peers::Kind;
 use lameduck_rig::setting;
 
-use compare::{Differences, compare};
+use compare::{Differences, Pair, compare};
 use place::PlacedSite;
 use requests::RequestMaker;
 
@@ -229,15 +229,16 @@ fn compare_site(nginx: &Path, path: &Path, seed: u64, count: usize) -> Result<()
             (Ok(theirs), Ok(ours)) => compare(&site, &request, &theirs, &ours, &mut differences),
             (Err(_), Err(_)) => {}
             (Ok(theirs), Err(why)) => differences.note(
-                &site,
-                &request,
+                &Pair::new(&site, &request, &theirs, &RawAnswer::default()),
                 "answer",
                 &format!("{}", theirs.status),
                 &why,
             ),
             // 444, and nothing that lameduck does.
             (Err(why), Ok(ours)) => {
-                differences.note(&site, &request, "answer", &why, &format!("{}", ours.status))
+                let none = RawAnswer::default();
+                let pair = Pair::new(&site, &request, &none, &ours);
+                differences.note(&pair, "answer", &why, &format!("{}", ours.status))
             }
         }
     }

@@ -21,6 +21,8 @@ pub struct PlacedSite {
     pub doors: Vec<(SocketAddr, SocketAddr)>,
     pub notices: Vec<ImportNotice>,
     pub tree: Vec<NginxDirective>,
+    /// The backends of each upstream, by the names that they have in the file: which one is asked is not compared.
+    pub upstreams: Vec<Vec<String>>,
     /// lameduck's configuration.
     pub toml: String,
     dir: tempfile::TempDir,
@@ -51,6 +53,7 @@ impl PlacedSite {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().display().to_string();
         let text = std::fs::read_to_string(path).unwrap();
+        let upstreams = upstreams_of(&text);
         let text = text_in_place(&text, &root);
         make_files(&text, &root);
         let (text, ports) = listens_apart(&text);
@@ -63,6 +66,8 @@ impl PlacedSite {
             doors.push((there, here));
         }
         let (their_file, our_file) = (dir.path().join("nginx.conf"), dir.path().join("site.conf"));
+        // nginx's module for it is not in every build of it, and there are no packed files here.
+        let theirs = theirs.replace("gzip_static on;", "");
         std::fs::write(&their_file, whole(&theirs, &root)).unwrap();
         std::fs::write(&our_file, whole(&ours, &root)).unwrap();
         let imported = import_nginx(&our_file, None).map_err(|error| error.to_string())?;
@@ -80,6 +85,7 @@ impl PlacedSite {
             doors,
             notices: imported.notices,
             tree,
+            upstreams,
             toml,
             dir,
             children: Vec::new(),
@@ -120,6 +126,16 @@ impl PlacedSite {
             return Err(format!("no listener was carried over:\n{}", site.toml));
         }
         Ok(site)
+    }
+
+    /// Whether a text stands in nginx's configuration.
+    pub fn tree_has_text(&self, text: &str) -> bool {
+        fn has(level: &[NginxDirective], text: &str) -> bool {
+            level
+                .iter()
+                .any(|d| d.args().iter().any(|word| word == text) || has(d.inner(), text))
+        }
+        has(&self.tree, text)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -192,6 +208,17 @@ fn text_in_place(text: &str, root: &str) -> String {
         out.push('\n');
     }
     out
+}
+
+fn upstreams_of(text: &str) -> Vec<Vec<String>> {
+    let block = Regex::new(r"(?s)upstream\s+\S+\s*\{(.*?)\}").unwrap();
+    let server = Regex::new(r"server\s+([^;\s]+)").unwrap();
+    let names = |found: regex::Captures<'_>| {
+        let inner = found.get(1).map_or("", |inner| inner.as_str());
+        let names = server.captures_iter(inner).map(|name| name[1].to_owned());
+        names.collect()
+    };
+    block.captures_iter(text).map(names).collect()
 }
 
 /// The text with `@80@` in the place of each address on port 80, and these ports. Lines of IPv6 are left out.

@@ -123,6 +123,9 @@ impl RequestMaker {
         if word.starts_with('/') && !word.contains(['(', '[', '\\', '$']) {
             let path = word.trim_start_matches(['=', '^', '~']).to_owned();
             let bare = path.trim_end_matches('/').to_owned();
+            if bare.is_empty() {
+                return;
+            }
             self.paths.extend([
                 path.clone(),
                 format!("{bare}/x"),
@@ -168,7 +171,7 @@ impl RequestMaker {
         let hosts = self.hosts.clone();
         let mut host = self.pick(&hosts).clone();
         if self.random.u8(..20) == 0 {
-            host = host.to_ascii_uppercase();
+            host = host.to_ascii_uppercase().replace("@PORT@", "@port@");
         }
         let paths = self.paths.clone();
         let mut target = self.pick(&paths).clone();

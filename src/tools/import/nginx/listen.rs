@@ -1,14 +1,53 @@
 //! `listen` in all its forms.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::tree::NginxDirective;
 
+/// Where a `listen` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenPlace {
+    /// An address and a port.
+    Port(SocketAddr),
+    /// The path of a unix socket.
+    Unix(String),
+}
+
+impl ListenPlace {
+    /// The port, where there is one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            ListenPlace::Port(address) => Some(address.port()),
+            ListenPlace::Unix(_) => None,
+        }
+    }
+
+    /// Whether it is every address of this machine.
+    pub fn is_wide(&self) -> bool {
+        matches!(self, ListenPlace::Port(address) if address.ip().is_unspecified())
+    }
+
+    /// Whether it is an IPv4 address.
+    pub fn is_ipv4(&self) -> bool {
+        matches!(self, ListenPlace::Port(address) if address.is_ipv4())
+    }
+}
+
+impl fmt::Display for ListenPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenPlace::Port(address) => write!(f, "{address}"),
+            ListenPlace::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
 /// One `listen`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NginxListen {
-    /// The address and port.
-    pub address: SocketAddr,
+    /// The address and port, or the socket.
+    pub address: ListenPlace,
     /// `default_server`.
     pub is_default: bool,
     /// `ssl`.
@@ -25,7 +64,7 @@ impl NginxListen {
     /// What a server has that has no `listen`.
     pub fn unwritten() -> Self {
         NginxListen {
-            address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 80),
+            address: ListenPlace::Port(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 80)),
             is_default: false,
             ssl: false,
             http2: false,
@@ -72,10 +111,15 @@ pub fn read_listen(directive: &NginxDirective) -> Result<NginxListen, String> {
     Ok(listen)
 }
 
-fn read_address(text: &str) -> Result<SocketAddr, String> {
-    if text.starts_with("unix:") {
-        return Err("lameduck does not listen on unix sockets".into());
+fn read_address(text: &str) -> Result<ListenPlace, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') => Ok(ListenPlace::Unix(path.to_owned())),
+        Some(_) => Err("the path of a unix socket begins with a slash".into()),
+        None => read_port(text).map(ListenPlace::Port),
     }
+}
+
+fn read_port(text: &str) -> Result<SocketAddr, String> {
     let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::new(any, port));
@@ -120,17 +164,14 @@ mod tests {
             ("[::]:80 ipv6only=on", "[::]:80"),
             ("[::1]", "[::1]:80"),
             ("localhost:3000", "127.0.0.1:3000"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
         ] {
-            assert_eq!(
-                read(text).unwrap().address,
-                address.parse().unwrap(),
-                "{text}"
-            );
+            assert_eq!(read(text).unwrap().address.to_string(), address, "{text}");
         }
         let all = read("[::]:443 ssl http2 proxy_protocol default_server ipv6only=off").unwrap();
         assert!(all.ssl && all.http2 && all.proxy_protocol && all.is_default && all.both_families);
         for bad in [
-            "unix:/run/x.sock",
+            "unix:run/x.sock",
             "8000-8010",
             "example.org:80",
             "443 quic",

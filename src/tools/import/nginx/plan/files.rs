@@ -1,13 +1,18 @@
 //! Files: `root`, `alias`, `index`, `try_files`, `expires`.
 
+use std::time::Duration;
+
 use super::headers::cache_control;
 use super::values::ValueReader;
 use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
-use crate::tools::import::nginx::model::NginxLocation;
+use crate::tools::import::nginx::model::{LocationKind, NginxLocation};
 use crate::tools::import::nginx::scope::read_time;
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
 use crate::tools::import::offered;
+
+/// The longest `cache`.
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// What serves the files of a location.
 #[derive(Debug)]
@@ -41,6 +46,14 @@ pub(super) fn read_files(
         "" => "/",
         root => root,
     };
+    // One file under a name of its own.
+    let single =
+        alias.filter(|_| location.kind == LocationKind::Exact && !location.path.ends_with('/'));
+    let (root, single) = match single.and_then(|_| root.rsplit_once('/')) {
+        Some(("", file)) => ("/", Some(file)),
+        Some((dir, file)) => (dir, Some(file)),
+        None => (root, None),
+    };
     let mut fields = vec![("root".to_owned(), toml_text(root))];
     let index = scope.last("index");
     let names: Vec<String> = match index {
@@ -54,10 +67,18 @@ pub(super) fn read_files(
         return Err(format!("`index {odd}` leads elsewhere"));
     }
     fields.push(("index".to_owned(), toml_list(&names)));
-    if let Some(tried) = scope.last("try_files") {
+    if let Some(file) = single {
+        fields.push(("try".to_owned(), toml_list(&[format!("/{file}")])));
+    } else if let Some(tried) = scope.last("try_files") {
         fields.push(("try".to_owned(), toml_list(&read_try(tried, &mut notices)?)));
     }
-    if scope.value("gzip_static") == "on" || scope.value("brotli_static") == "on" {
+    let packed = ["gzip_static", "brotli_static", "zstd_static"];
+    let packed = packed.iter().filter_map(|name| scope.last(name));
+    let packed: Vec<_> = packed.filter(|d| d.arg(0) != "off").collect();
+    for directive in packed.iter().filter(|d| d.arg(0) == "always") {
+        notices.push(directive.refusal("a client gets what it takes: `on`"));
+    }
+    if !packed.is_empty() {
         fields.push(("precompressed".to_owned(), "true".to_owned()));
     }
     if let Some(expires) = scope.last("expires").filter(|d| d.arg(0) != "off") {
@@ -70,7 +91,8 @@ pub(super) fn read_files(
     }
     let keys = vec![("files", toml_table(&fields))];
     offered::check_route(&keys, &[])?;
-    let stripped = alias.is_some().then(|| location.path.to_owned());
+    let is_stripped = alias.is_some() && single.is_none();
+    let stripped = is_stripped.then(|| location.path.to_owned());
     Ok(FilesPlan {
         keys,
         stripped,
@@ -126,9 +148,16 @@ fn read_expires(
     notices: &mut Vec<ImportNotice>,
 ) {
     let time = match expires.arg(0) {
-        "max" => Some("3650d".to_owned()),
-        word => read_time(word).map(crate::config::duration::format),
+        // A year is as good as for ever, and the most that lameduck says.
+        "max" => Some(YEAR),
+        word => read_time(word),
     };
+    let time = time.map(|time| {
+        if time >= YEAR {
+            notices.push(expires.difference("a year is the most that lameduck says"));
+        }
+        crate::config::duration::format(time.min(YEAR))
+    });
     match (time, cache_control(expires)) {
         (Some(time), Some(_)) => {
             fields.push(("cache".to_owned(), toml_text(&time)));

@@ -172,6 +172,12 @@ fn read_addresses(rules: &[&NginxDirective]) -> Option<DraftKeys> {
     (allowed.is_empty() && !denied.is_empty()).then(|| vec![("deny", toml_list(&denied))])
 }
 
+/// Whether a guard keeps everybody out.
+pub(super) fn is_for_nobody(key: &(&'static str, String)) -> bool {
+    let everybody = toml_list(&["0.0.0.0/0".to_owned(), "::/0".to_owned()]);
+    key.0 == "deny" && key.1 == everybody
+}
+
 /// `auth_request` to a location that passes requests on to who checks them.
 fn forward_auth(
     site: &NginxSite<'_>,

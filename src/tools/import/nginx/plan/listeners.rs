@@ -1,12 +1,10 @@
 //! Listeners. lameduck's routes hold on all of them, nginx's servers on those that they name: where two addresses have
 //! different servers, only one of them is carried over.
 
-use std::net::SocketAddr;
-
 use super::headers::read_max_age;
 use super::redirect::{HttpsRedirect, read_redirect, turns_away};
 use crate::tools::import::draft::{ConfigDraft, ListenerDraft, toml_text};
-use crate::tools::import::nginx::listen::NginxListen;
+use crate::tools::import::nginx::listen::{ListenPlace, NginxListen};
 use crate::tools::import::nginx::model::{NginxServer, NginxSite};
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::{ImportNotice, NoticeKind, NoticeList};
@@ -14,7 +12,7 @@ use crate::tools::import::offered;
 
 /// One address with its servers.
 struct Door<'s, 'a> {
-    address: SocketAddr,
+    address: ListenPlace,
     directive: &'a NginxDirective,
     listen: NginxListen,
     /// Index and server, in order.
@@ -33,7 +31,7 @@ pub(super) struct ServedServers {
 /// Plans all listeners.
 pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft) -> ServedServers {
     let mut doors = collect(site);
-    let is_any = |door: &Door<'_, '_>| door.address.ip().is_unspecified();
+    let is_any = |door: &Door<'_, '_>| door.address.is_wide();
     let (both, narrow): (Vec<_>, Vec<_>) = doors
         .iter()
         .filter(|door| is_any(door))
@@ -79,10 +77,13 @@ pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft)
         served.servers = door.servers.iter().map(|(index, _)| *index).collect();
         served.default = Some(door.default);
     }
-    let ports: Vec<u16> = serving.iter().map(|door| door.address.port()).collect();
+    let ports: Vec<u16> = serving
+        .iter()
+        .filter_map(|door| door.address.port())
+        .collect();
     for (door, redirect) in redirects {
         let mut listener = listener_of(&door, trusted);
-        if redirect.port == door.address.port() && !listener.keys.is_empty() {
+        if Some(redirect.port) == door.address.port() && !listener.keys.is_empty() {
             listener.keys.clear();
             listener
                 .notices
@@ -162,7 +163,7 @@ fn collect<'s, 'a>(site: &'s NginxSite<'a>) -> Vec<Door<'s, 'a>> {
                 Some(at) => &mut doors[at],
                 None => {
                     doors.push(Door {
-                        address: listen.address,
+                        address: listen.address.clone(),
                         directive,
                         listen: listen.clone(),
                         servers: Vec::new(),
@@ -198,11 +199,11 @@ fn drop_covered(doors: &mut Vec<Door<'_, '_>>) {
     };
     let wide: Vec<_> = doors
         .iter()
-        .filter(|door| door.address.ip().is_unspecified())
-        .map(|door| (door.address, servers(door)))
+        .filter(|door| door.address.is_wide())
+        .map(|door| (door.address.clone(), servers(door)))
         .collect();
     doors.retain(|door| {
-        door.address.ip().is_unspecified()
+        door.address.is_wide()
             || !wide.iter().any(|(address, set)| {
                 address.port() == door.address.port()
                     && address.is_ipv4() == door.address.is_ipv4()

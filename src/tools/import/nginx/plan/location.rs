@@ -6,6 +6,7 @@ use super::guards::{contentless, foreign_content, read_guards};
 use super::headers::FieldChanges;
 use super::pools::{PassTarget, PoolBook};
 use super::rewrites::judge_if;
+use super::spread::PassChoice;
 use super::targets::read_end;
 use super::values::ValueReader;
 use crate::tools::import::draft::{DraftKeys, toml_list, toml_table, toml_text};
@@ -135,6 +136,11 @@ impl<'a> LocationPlanner<'_, 'a> {
                 "lameduck reads no locations in one by regular expression",
             ));
         }
+        if let Some(directive) = scope.own("internal")
+            && offered::has_route_key("respond")
+        {
+            return Ok(self.hide(location, directive));
+        }
         let mut plan = LocationPlan::default();
         plan.notices.extend(inner.iter().filter_map(super::judge));
         let values = self.values(scope, location.kind == LocationKind::Regex);
@@ -145,6 +151,12 @@ impl<'a> LocationPlanner<'_, 'a> {
                     let keys = read_end(directive, &values, &mut plan.notices);
                     plan.keys = keys.map_err(|why| refuse(directive, &why))?;
                     self.add_answer_changes(&values, false, &mut plan);
+                    let is_bare = |key: &(&str, String)| {
+                        key.0 == "respond" && !key.1.contains("body") && !key.1.contains("= 2")
+                    };
+                    if plan.keys.iter().any(is_bare) {
+                        self.add_error_pages(scope, &mut plan);
+                    }
                     return Ok(plan);
                 }
                 "rewrite" => {
@@ -156,7 +168,10 @@ impl<'a> LocationPlanner<'_, 'a> {
                     }
                 }
                 "if" => match self.read_if(directive, scope, &values) {
-                    Ok(variants) => plan.variants.extend(variants),
+                    Ok(variants) => {
+                        plan.notices.extend(super::rewrites::judge_trust(directive));
+                        plan.variants.extend(variants);
+                    }
                     Err(why) => plan.notices.extend(judge_if(directive, &why)),
                 },
                 _ => {}
@@ -164,6 +179,13 @@ impl<'a> LocationPlanner<'_, 'a> {
         }
         let guards = read_guards(self.site, self.server, scope, head)?;
         plan.notices.extend(guards.notices);
+        if guards.keys.iter().any(super::guards::is_for_nobody) {
+            plan.keys = vec![("respond", "{ status = 403 }".into())];
+            plan.adds_slash = pass_of(scope).is_some();
+            self.add_answer_changes(&values, false, &mut plan);
+            self.add_error_pages(scope, &mut plan);
+            return Ok(plan);
+        }
         let (mut content, mut content_scope) = (pass_of(scope), scope.clone());
         let mut passed = guards.passed;
         let mut keys = guards.keys;
@@ -192,10 +214,19 @@ impl<'a> LocationPlanner<'_, 'a> {
             }
         }
         plan.adds_slash = content.is_some() || foreign_content(inner).is_some();
-        match content {
-            Some(pass) => self.pass(location, pass, &content_scope, head, book, &mut plan)?,
-            None => self.serve(location, head, &values, &mut plan)?,
+        let choice = content.and_then(|pass| PassChoice::find(self.site, &content_scope, pass));
+        let mut chosen = Vec::new();
+        match (content, choice) {
+            (Some(pass), Some(choice)) => {
+                let read = self.spread(&choice, pass, &content_scope, book, &mut plan);
+                chosen = read.map_err(|why| refuse(pass, &why))?;
+            }
+            (Some(pass), None) => {
+                self.pass(location, pass, &content_scope, head, book, &mut plan)?;
+            }
+            (None, _) => self.serve(location, head, &values, &mut plan)?,
         }
+        self.add_mirror(scope, content.is_some(), book, &mut plan);
         plan.keys.extend(keys);
         self.add_limits(&content_scope, &mut plan);
         if content.is_some() {
@@ -209,6 +240,7 @@ impl<'a> LocationPlanner<'_, 'a> {
         self.add_answer_changes(&values, content.is_some(), &mut plan);
         self.add_error_pages(&content_scope, &mut plan);
         super::compression::switch_route(scope, &mut plan.keys);
+        super::spread::add_chosen(chosen, &mut plan);
         self.limit_methods(location, head, &mut plan)?;
         Ok(plan)
     }
@@ -292,6 +324,15 @@ impl<'a> LocationPlanner<'_, 'a> {
         if foreign_content(inner).is_some() || !is_known || !offered::has_route_key("files") {
             return Err(contentless(location, head));
         }
+        let scope = &location.scope;
+        let names = ["root", "alias", "try_files"];
+        if names.iter().all(|name| scope.last(name).is_none()) {
+            plan.keys.push(("respond", "{ status = 404 }".into()));
+            let says = format!("{head}: there is no `root`: 404, and no directory of nginx's own");
+            let place = &location.directive.place;
+            plan.notices.push(ImportNotice::differs(place, says));
+            return Ok(());
+        }
         let files = read_files(location, values).map_err(|why| {
             ImportNotice::left_out(&location.directive.place, format!("{head}: {why}"))
         })?;
@@ -326,83 +367,6 @@ impl<'a> LocationPlanner<'_, 'a> {
         }
     }
 
-    /// `error_page`, where it names a file.
-    fn add_error_pages(&self, scope: &NginxScope<'a>, plan: &mut LocationPlan) {
-        let pages = scope.all("error_page");
-        if pages.is_empty() || !offered::has_route_key("error_pages") {
-            plan.notices.extend(
-                pages
-                    .iter()
-                    .map(|page| page.refusal("lameduck has no error pages")),
-            );
-            return;
-        }
-        let mut fields: Vec<(String, String)> = Vec::new();
-        for page in pages {
-            let words = page.args();
-            let codes = words
-                .iter()
-                .take_while(|word| word.bytes().all(|b| b.is_ascii_digit()));
-            let codes: Vec<&String> = codes.collect();
-            let rest = &words[codes.len()..];
-            let [uri] = rest else {
-                plan.notices
-                    .push(page.refusal("only pages that keep the status are carried over"));
-                continue;
-            };
-            let Some(file) = self.file_of(uri) else {
-                plan.notices
-                    .push(page.refusal("only pages that are files are carried over"));
-                continue;
-            };
-            let new: Vec<_> = codes
-                .iter()
-                .map(|code| ((*code).clone(), toml_text(&file)))
-                .collect();
-            match offered::check_key("error_pages", &toml_table(&new)) {
-                Ok(()) => fields.extend(new),
-                Err(why) => plan.notices.push(page.refusal(&why)),
-            }
-        }
-        fields.sort();
-        fields.dedup_by(|a, b| a.0 == b.0);
-        if !fields.is_empty() {
-            plan.keys.push(("error_pages", toml_table(&fields)));
-            if scope.value("proxy_intercept_errors") == "on" && offered::has_route_key("intercept")
-            {
-                plan.keys.push(("intercept", "true".into()));
-            }
-        }
-    }
-
-    /// The file that nginx serves for a path, if it is one.
-    fn file_of(&self, uri: &str) -> Option<String> {
-        let is_fit = |location: &&NginxLocation<'_>| match location.kind {
-            LocationKind::Exact => location.path == uri,
-            LocationKind::Prefix | LocationKind::FirmPrefix => uri.starts_with(location.path),
-            _ => false,
-        };
-        let locations = self.server.locations.iter();
-        let location = locations
-            .filter(is_fit)
-            .max_by_key(|l| (l.kind == LocationKind::Exact, l.path.len()));
-        let scope = location.map_or(&self.server.scope, |location| &location.scope);
-        if !uri.starts_with('/') || uri.contains('$') || pass_of(scope).is_some() {
-            return None;
-        }
-        let (root, rest) = match scope.own("alias") {
-            Some(alias) => (alias.arg(0), uri.strip_prefix(location?.path)?),
-            None => (scope.value("root"), uri),
-        };
-        (!root.is_empty() && !root.contains('$')).then(|| {
-            format!(
-                "{}/{}",
-                root.trim_end_matches('/'),
-                rest.trim_start_matches('/')
-            )
-        })
-    }
-
     /// `limit_except`: the action is for some methods, and the others get 403.
     fn limit_methods(
         &self,
@@ -414,7 +378,11 @@ impl<'a> LocationPlanner<'_, 'a> {
             return Ok(());
         };
         let is_deny = matches!(limit.inner(), [only] if only.line() == "deny all");
-        if !is_deny || !offered::has_route_key("respond") {
+        let is_spread = plan
+            .variants
+            .iter()
+            .any(|variant| !variant.pools.is_empty());
+        if !is_deny || is_spread || !offered::has_route_key("respond") {
             let text = format!(
                 "{head}: `{}`: lameduck keeps all others out, or nobody",
                 limit.line()
@@ -466,7 +434,7 @@ impl PathChange {
 }
 
 /// `http://app$request_uri` is `http://app`.
-fn trim_request(url: &str) -> &str {
+pub(super) fn trim_request(url: &str) -> &str {
     let endings = [
         "$request_uri",
         "$uri$is_args$args",

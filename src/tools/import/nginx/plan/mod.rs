@@ -9,12 +9,14 @@ mod headers;
 mod listeners;
 mod location;
 mod ordering;
+mod pages;
 mod paths;
 mod pools;
 mod redirect;
 mod regexes;
 mod rewrites;
 mod routes;
+mod spread;
 mod targets;
 mod values;
 
@@ -24,10 +26,9 @@ use super::scope::NginxScope;
 use super::tree::NginxDirective;
 use crate::tools::import::draft::ConfigDraft;
 use crate::tools::import::notice::{ImportNotice, NoticeList};
-use crate::tools::import::offered;
 
 /// Blocks that are read by what has them, or that declare what is named where it is used.
-const READ_ELSEWHERE: [&str; 30] = [
+const READ_ELSEWHERE: [&str; 28] = [
     "http",
     "server",
     "upstream",
@@ -57,8 +58,6 @@ const READ_ELSEWHERE: [&str; 30] = [
     "gzip",
     "brotli",
     "zstd",
-    "gzip_static",
-    "brotli_static",
 ];
 
 /// Plans the whole configuration.
@@ -187,11 +186,6 @@ fn judge(directive: &NginxDirective) -> Option<ImportNotice> {
         (DirectiveFate::LeftOut, "ignore_invalid_headers") if directive.arg(0) == "on" => None,
         (DirectiveFate::LeftOut, "proxy_redirect") if directive.arg(0) == "default" => None,
         (DirectiveFate::LeftOut, "limit_rate") if directive.arg(0) == "0" => None,
-        (DirectiveFate::LeftOut, "proxy_intercept_errors")
-            if offered::has_route_key("intercept") =>
-        {
-            None
-        }
         (DirectiveFate::LeftOut, _) => left_out(row.note),
         (DirectiveFate::Carried, "proxy_next_upstream") => {
             let known = ["error", "timeout", "invalid_header", "off"];

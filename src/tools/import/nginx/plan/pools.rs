@@ -405,6 +405,14 @@ fn read_upstream(upstream: &NginxDirective, draft: &mut PoolDraft) {
             _ => draft.notices.extend(super::judge(directive)),
         }
     }
+    // Where nobody else is left, they take all requests in nginx, too.
+    let is_backup = |key: &(&'static str, String)| key.0 == "backup";
+    let mut taken = draft.backends.iter().filter(|b| !b.keys.is_empty());
+    if taken.all(|backend| backend.keys.iter().any(is_backup)) {
+        for backend in &mut draft.backends {
+            backend.keys.retain(|key| !is_backup(key));
+        }
+    }
 }
 
 fn read_backend(directive: &NginxDirective) -> BackendDraft {
@@ -430,7 +438,7 @@ fn read_backend(directive: &NginxDirective) -> BackendDraft {
                     .push(refuse("a weight is at most 1000; it is 1 here")),
             },
             "down" => out = Some("it is marked `down`: put it in when it is to take requests"),
-            "backup" => out = Some("lameduck has no backup backends"),
+            "backup" => draft.keys.push(("backup", "true".into())),
             "max_fails" | "fail_timeout" | "resolve" => {}
             "max_conns" if value == "0" => {}
             _ => draft

@@ -195,6 +195,18 @@ pub(super) fn within(location: &NginxLocation<'_>, pattern: &str) -> Result<Stri
     }
 }
 
+/// Says whose word a condition takes, where it is about what proxies tell.
+pub(super) fn judge_trust(directive: &NginxDirective) -> Option<ImportNotice> {
+    let line = directive.line().to_ascii_lowercase();
+    let told = ["$http_x_forwarded_", "$http_x_real_ip"];
+    let is_told = told.iter().any(|name| line.contains(name));
+    is_told.then(|| {
+        directive.difference(
+            "it holds only for what those in `[headers] trusted` say: name your balancer there",
+        )
+    })
+}
+
 /// What an `if` that can't be said is told as.
 pub(super) fn judge_if(directive: &NginxDirective, why: &str) -> Option<ImportNotice> {
     let inner = directive.inner();

@@ -118,6 +118,7 @@ impl<'a> ServerPlanner<'_, 'a> {
         let values = self.locations.values(scope, false);
         match self.locations.read_if(directive, scope, &values) {
             Ok(variants) => {
+                self.said.extend(super::rewrites::judge_trust(directive));
                 for variant in &variants {
                     self.routes.push_variant(
                         RouteTier::Early(early),
@@ -334,10 +335,12 @@ impl<'a> ServerPlanner<'_, 'a> {
             )];
             match offered::check_route(&keys, &[]) {
                 Ok(()) => {
-                    let plan = LocationPlan {
+                    let mut plan = LocationPlan {
                         keys,
                         ..LocationPlan::default()
                     };
+                    let values = self.locations.values(&prefix.location.scope, false);
+                    self.locations.add_answer_changes(&values, false, &mut plan);
                     self.routes.push_plan(
                         RouteTier::Of(PathTier::Firm),
                         DraftPath::Exact(prefix.bare.clone()),

@@ -190,6 +190,7 @@ fn read_answer(
     Ok(keys)
 }
 
+/// Whether the reader takes them. Groups are those of an expression that the caller knows.
 fn check(keys: &DraftKeys) -> Result<(), String> {
     for (key, _) in keys {
         if !offered::has_route_key(key) {
@@ -199,7 +200,17 @@ fn check(keys: &DraftKeys) -> Result<(), String> {
             });
         }
     }
-    offered::check_route(keys, &[])
+    let mut keys = keys.clone();
+    let has_group = |text: &str| {
+        let bytes = text.as_bytes();
+        bytes
+            .windows(2)
+            .any(|pair| pair[0] == b'$' && pair[1].is_ascii_digit())
+    };
+    if keys.iter().any(|(_, value)| has_group(value)) {
+        keys.push(("path_regex", toml_text(&"(x?)".repeat(9))));
+    }
+    offered::check_route(&keys, &[])
 }
 
 #[cfg(test)]
