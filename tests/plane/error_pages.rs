@@ -42,11 +42,34 @@ async fn own_errors_have_the_form_that_the_client_asks_for() {
         "error_pages = { \"4xx\" = \"{pages}/all.html\" }\n",
         "[[route]]\nhost = \"a.test\"\npath_prefix = \"/app\"\npool = \"app\"\n\
          [[route]]\nhost = \"a.test\"\npath = \"/own\"\nerror_pages = { \"404\" = \"{pages}/404.html\" }\nfiles = { root = \"{pages}\" }\n\
+         [[route]]\nhost = \"a.test\"\npath = \"/fixed\"\nrespond = { status = 404 }\nerror_pages = { \"404\" = \"{pages}/404.html\" }\nresponse_headers = { add = { Vary = \"Accept\", Cache-Control = \"private\" } }\n\
+         [[route]]\nhost = \"a.test\"\npath = \"/said\"\nrespond = { status = 404, body = \"said\" }\nerror_pages = { \"404\" = \"{pages}/404.html\" }\n\
          [[route]]\nhost = \"a.test\"\npath = \"/unset\"\nfiles = { root = \"{pages}\", try = [\"=503\"] }\n",
     )
     .await;
     let mut client = rig.client().await;
+    let fixed = ask(&mut client, "GET /fixed", BROWSER).await;
+    let vary = fixed.head.matches("Vary: Accept\r\n").count();
+    assert_eq!(vary, 1, "{}", fixed.head);
+    assert!(
+        fixed.head.contains("Cache-Control: no-store\r\n"),
+        "{}",
+        fixed.head
+    );
+    assert!(
+        fixed.head.contains("Cache-Control: private\r\n"),
+        "{}",
+        fixed.head
+    );
     for (target, fields, status, kind, body) in [
+        (
+            "/fixed",
+            BROWSER,
+            404,
+            "text/html; charset=utf-8",
+            "<h1>our 404</h1>",
+        ),
+        ("/said", BROWSER, 404, "text/plain; charset=utf-8", "said"),
         (
             "/nothing",
             BROWSER,

@@ -44,7 +44,8 @@ pub(super) fn copy_changed(
 }
 
 impl ChangedFields<'_> {
-    /// Makes these changes to a head that lameduck has written itself, which ends with its blank line.
+    /// Makes these changes to a head that lameduck has written itself, which ends with its blank line. A line that the
+    /// route adds and that stands there already is not written twice.
     pub fn apply(&self, head: &[u8], out: &mut Vec<u8>) {
         let mut rest = head;
         let mut is_first = true;
@@ -55,11 +56,19 @@ impl ChangedFields<'_> {
                 break;
             }
             let colon = memchr::memchr(b':', line).unwrap_or(0);
-            if std::mem::take(&mut is_first) || !self.dropped.has(&line[..colon]) {
+            if std::mem::take(&mut is_first)
+                || !self.dropped.has(&line[..colon]) && !self.adds_line(line)
+            {
                 out.extend_from_slice(line);
             }
         }
         out.extend_from_slice(self.lines);
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether this line, with its end, is among those that are added.
+    fn adds_line(&self, line: &[u8]) -> bool {
+        let mut lines = self.lines.split_inclusive(|byte| *byte == b'\n');
+        lines.any(|added| added.eq_ignore_ascii_case(line))
     }
 }

@@ -189,6 +189,13 @@ fn is_of_principle(pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) -> b
     let is_read = ["GET", "HEAD"].contains(&request.method);
     let bare = |host: &str| host.to_ascii_lowercase().replace(":port", "");
     match aspect {
+        // An error page is an answer of lameduck's own, and none that is kept; who asks for JSON gets JSON.
+        "cache-control" | "vary" | "etag" | "last-modified" | "accept-ranges"
+            if pair.is_error_page() || pair.is_problem() =>
+        {
+            true
+        }
+        "content-type" | "body" if pair.is_problem() => true,
         // lameduck's own pages are not to be kept, framed, or taken for something else; they differ by `Accept`.
         "cache-control" => {
             theirs.is_empty() && pair.is_page && ["no-store", "max-age=86400"].contains(&ours)
@@ -213,8 +220,12 @@ fn is_of_principle(pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) -> b
         // `.` and `..` are resolved by nginx, and routed nowhere by lameduck.
         "status" | "answer" if has_dots(request.path()) => true,
         "content-type" => {
-            // Texts are UTF-8, and say so; a fixed answer has one type, whatever the path ends with.
-            ours == format!("{theirs}; charset=utf-8") || pair.is_fixed
+            // Texts are UTF-8, and say so; JavaScript has been `text/javascript` since RFC 9239; a site that names no
+            // types has nginx's default for all but HTML; a fixed answer has one type, whatever the path ends with.
+            let is_script =
+                ours == "text/javascript; charset=utf-8" && theirs == "application/javascript";
+            let is_unnamed = !pair.site.has_types && theirs == "text/plain";
+            ours == format!("{theirs}; charset=utf-8") || is_script || is_unnamed || pair.is_fixed
         }
         "www-authenticate" => ours == format!("{theirs}, charset=\"UTF-8\""),
         // A part says that there are parts.
@@ -222,7 +233,15 @@ fn is_of_principle(pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) -> b
         // The tag of a file is made another way; both have one, or none.
         "etag" => !theirs.is_empty() && !ours.is_empty(),
         // A redirect keeps the port that the client has written; nginx writes its own.
-        "location" => theirs.replace(":PORT", "") == ours.replace(":PORT", ""),
+        "location" => {
+            theirs.replace(":PORT", "") == ours.replace(":PORT", "").trim_end_matches('?')
+        }
+        // What the app has seen is in its answer, which is longer then: about `gzip_min_length` they differ.
+        "content-encoding" => {
+            !request.target.contains("big")
+                && pair.ours.field("vary").is_some()
+                && theirs.is_empty()
+        }
         "body" => pair.is_page,
         // lameduck sends them together, or none of them; what a client says of itself there is dropped.
         "seen x-forwarded-for"
@@ -274,17 +293,40 @@ pub struct Pair<'p> {
     pub site: &'p PlacedSite,
     pub request: &'p Request,
     pub ours: &'p RawAnswer,
+    theirs: &'p RawAnswer,
     /// Whether it is what each of them says by itself of a status.
     is_page: bool,
     /// Whether it is a text that stands in the configuration.
     is_fixed: bool,
 }
 
+impl Pair<'_> {
+    /// Whether lameduck has answered with an error page, and nginx with its own.
+    fn is_error_page(&self) -> bool {
+        let all = |name: &str| {
+            self.ours
+                .fields
+                .iter()
+                .filter(|f| f.0 == name)
+                .map(|f| f.1.as_str())
+                .collect::<Vec<_>>()
+        };
+        self.ours.status >= 400
+            && all("cache-control").contains(&"no-store")
+            && all("vary").contains(&"Accept")
+    }
+
+    fn is_problem(&self) -> bool {
+        self.ours.field("content-type") == Some("application/problem+json")
+            && self.theirs.status == self.ours.status
+    }
+}
+
 impl<'p> Pair<'p> {
     pub fn new(
         site: &'p PlacedSite,
         request: &'p Request,
-        theirs: &RawAnswer,
+        theirs: &'p RawAnswer,
         ours: &'p RawAnswer,
     ) -> Self {
         let is_fixed = theirs.body == ours.body
@@ -294,6 +336,7 @@ impl<'p> Pair<'p> {
             site,
             request,
             ours,
+            theirs,
             is_page: is_own_page(theirs),
             is_fixed,
         }

@@ -175,8 +175,10 @@ fn sixty_sites_are_there_and_twenty_are_long() {
     assert!(long >= 20, "{long}");
 }
 
+/// Sites that still differ in something, and in what. Who mends it takes the site off: the test says so.
+const UNCLEAN: &[(&str, &str)] = &[];
+
 #[test]
-#[ignore = "its differences are still to be worked off: `cargo test --test import differential -- --ignored`"]
 fn imported_sites_answer_as_nginx_does_but_for_what_was_announced() {
     let Some(nginx) = Kind::Nginx.binary() else {
         setting::skip("import", "nginx in target/peers-venv (tests/setup.sh)");
@@ -189,20 +191,35 @@ fn imported_sites_answer_as_nginx_does_but_for_what_was_announced() {
     // Two at a time: each has two proxies and its backends.
     let next = std::sync::atomic::AtomicUsize::new(0);
     let failures = std::sync::Mutex::new(Vec::new());
+    let closed = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(path) =
                     fronts.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
                 {
-                    if let Err(said) = compare_site(&nginx, path, seed, count) {
-                        failures.lock().unwrap().push(said);
+                    let said = compare_site(&nginx, path, seed, count, &closed);
+                    let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+                    let known = UNCLEAN.iter().find(|(known, _)| *known == name);
+                    match (said, known) {
+                        (Ok(()), None) => {}
+                        (Err(said), None) => failures.lock().unwrap().push(said),
+                        (Err(_), Some((_, why))) => println!("{name} differs still: {why}"),
+                        (Ok(()), Some(_)) => {
+                            let said = format!("== {name} is clean: take it off UNCLEAN");
+                            failures.lock().unwrap().push(said);
+                        }
                     }
                 }
             });
         }
     });
     let failures = failures.into_inner().unwrap();
+    let (closed, all) = (closed.into_inner(), fronts.len() * count);
+    println!(
+        "{all} requests to {} sites, {closed} of them to places that are closed",
+        fronts.len()
+    );
     assert!(
         failures.is_empty(),
         "seed {seed}, {} of {} sites differ:\n{}",
@@ -210,9 +227,20 @@ fn imported_sites_answer_as_nginx_does_but_for_what_was_announced() {
         fronts.len(),
         failures.join("\n")
     );
+    // A place that is closed says nothing of what its answers would have been.
+    assert!(
+        closed * 10 < all || fronts.len() == 1,
+        "{closed} of {all} requests went to closed places"
+    );
 }
 
-fn compare_site(nginx: &Path, path: &Path, seed: u64, count: usize) -> Result<(), String> {
+fn compare_site(
+    nginx: &Path,
+    path: &Path,
+    seed: u64,
+    count: usize,
+    closed: &std::sync::atomic::AtomicUsize,
+) -> Result<(), String> {
     let name = path.file_stem().unwrap().to_string_lossy().into_owned();
     let fail = |why: String| format!("== {name}: {why}");
     let site = PlacedSite::start(nginx, path).map_err(fail)?;
@@ -226,7 +254,11 @@ fn compare_site(nginx: &Path, path: &Path, seed: u64, count: usize) -> Result<()
         let theirs = ask(there, &bytes(there), is_head);
         let ours = ask(here, &bytes(here), is_head);
         match (theirs, ours) {
-            (Ok(theirs), Ok(ours)) => compare(&site, &request, &theirs, &ours, &mut differences),
+            (Ok(theirs), Ok(ours)) => {
+                let is_closed = ours.status == 503 && theirs.status != 503;
+                closed.fetch_add(usize::from(is_closed), std::sync::atomic::Ordering::Relaxed);
+                compare(&site, &request, &theirs, &ours, &mut differences);
+            }
             (Err(_), Err(_)) => {}
             (Ok(theirs), Err(why)) => differences.note(
                 &Pair::new(&site, &request, &theirs, &RawAnswer::default()),

@@ -21,6 +21,8 @@ pub struct PlacedSite {
     pub doors: Vec<(SocketAddr, SocketAddr)>,
     pub notices: Vec<ImportNotice>,
     pub tree: Vec<NginxDirective>,
+    /// Whether files have types of nginx's own list, or of the site's.
+    pub has_types: bool,
     /// The backends of each upstream, by the names that they have in the file: which one is asked is not compared.
     pub upstreams: Vec<Vec<String>>,
     /// lameduck's configuration.
@@ -84,6 +86,7 @@ impl PlacedSite {
         let mut site = PlacedSite {
             doors,
             notices: imported.notices,
+            has_types: ours.contains("mime.types") || ours.contains("types {"),
             tree,
             upstreams,
             toml,

@@ -110,7 +110,10 @@ pub(super) async fn act(
                 id,
                 rule: &rule,
             };
-            make_answer(action, &rule, &values)
+            match bare_status(&rule.route, config) {
+                Some(status) => Err(LocalResponse::new(status, "")),
+                None => make_answer(action, &rule, &values),
+            }
         }
         None => Err(LocalResponse::NO_ROUTE),
     };
@@ -127,6 +130,16 @@ pub(super) async fn act(
         account.end = RequestEnd::ClientClosed;
     }
     next
+}
+
+/// The status of a fixed error without a body, where there is an error page for it.
+fn bare_status(route: &Route, config: &Config) -> Option<u16> {
+    let respond = route
+        .respond
+        .as_ref()
+        .filter(|r| route.redirect.is_none() && r.status >= 400)?;
+    let has_page = || config.error_page(respond.status, Some(route)).is_some();
+    (respond.body.as_str().is_empty() && has_page()).then_some(respond.status)
 }
 
 fn make_answer(

@@ -84,6 +84,22 @@ pub(super) fn read_files(
     if let Some(expires) = scope.last("expires").filter(|d| d.arg(0) != "off") {
         read_expires(expires, &mut fields, &mut notices);
     }
+    for name in ["types", "default_type", "charset"] {
+        // The list that nginx brings along is what lameduck's own is like.
+        let is_own = |d: &&NginxDirective| {
+            !d.place.file.ends_with("mime.types")
+                && !["off", "application/octet-stream", "utf-8", "UTF-8"].contains(&d.arg(0))
+        };
+        if let Some(directive) = scope.last(name).filter(is_own) {
+            let says = "a file's type goes by its name, texts are UTF-8";
+            notices.push(directive.difference(says));
+        }
+    }
+    if let Some(directive) = scope.last("gzip").filter(|d| d.arg(0) == "on") {
+        let says =
+            "files go as they are: pack them ahead of time, and write `precompressed = true`";
+        notices.push(directive.difference(says));
+    }
     if scope.value("autoindex") == "on"
         && let Some(directive) = scope.last("autoindex")
     {

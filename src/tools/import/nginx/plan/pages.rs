@@ -25,6 +25,9 @@ impl<'a> LocationPlanner<'_, 'a> {
             let says = "the `X-Accel-Redirect` of an app does not lead here";
             plan.notices.push(directive.refusal(says));
         }
+        let values = self.values(&location.scope, false);
+        self.add_answer_changes(&values, false, &mut plan);
+        self.add_error_pages(&location.scope, &mut plan);
         plan
     }
 
