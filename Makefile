@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test lint bench gate release prove soak fuzz miri setup
+.PHONY: help demo test lint bench gate release prove differential soak fuzz miri setup
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Pingora compiles zlib-ng from C: cmake and a C compiler, whether or not TLS is used.
 setup: ## Install what the build and the tests need, or say what to install
@@ -67,6 +67,11 @@ prove: setup ## Run the end-to-end tests at full length; figures go to target/pr
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test clients
 	LAMEDUCK_PROVE=1 $(CARGO) test --release --test e2e -- --test-threads 1
 	@cat target/prove/results.md target/prove/races.md
+
+# LAMEDUCK_SEED=N for other requests, LAMEDUCK_SITE=NAME for one site of tests/import/fronts alone.
+differential: setup ## Run 62 imported sites beside nginx, 2,000 requests each
+	LAMEDUCK_PROVE=1 tests/setup.sh
+	LAMEDUCK_PROVE=1 $(CARGO) test --test import differential -- --nocapture
 
 # SOAK_SECONDS=1800 for half an hour, SOAK_SEED=N for a run again.
 soak: setup ## Half an hour of chaos against the oracle; figures go to target/prove/soak.md

@@ -8,6 +8,7 @@ mod differential;
 mod guards;
 mod hostile;
 mod peer;
+mod pools;
 
 use std::path::{Path, PathBuf};
 

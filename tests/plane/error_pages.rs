@@ -49,7 +49,11 @@ async fn own_errors_have_the_form_that_the_client_asks_for() {
     .await;
     let mut client = rig.client().await;
     let said = ask(&mut client, "GET /said", BROWSER).await;
-    assert_eq!(said.text(), "said", "an answer with a body is no error page");
+    assert_eq!(
+        said.text(),
+        "said",
+        "an answer with a body is no error page"
+    );
     let fixed = ask(&mut client, "GET /fixed", BROWSER).await;
     let vary = fixed.head.matches("Vary: Accept\r\n").count();
     assert_eq!(vary, 1, "{}", fixed.head);

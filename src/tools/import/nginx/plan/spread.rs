@@ -304,6 +304,9 @@ impl<'a> LocationPlanner<'_, 'a> {
             plan.notices.push(pass.difference(says));
         }
         let (pool, notices) = book.book(self.site, &fixed, &location.scope)?;
+        if plan.pools.contains(&pool) {
+            return Err("its copies would go to the same app".into());
+        }
         let value = toml_table(&[("pool".to_owned(), toml_text(&pool))]);
         plan.notices.extend(notices);
         plan.pools.push(pool);
