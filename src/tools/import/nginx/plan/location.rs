@@ -338,6 +338,19 @@ impl<'a> LocationPlanner<'_, 'a> {
         })?;
         plan.keys.extend(files.keys);
         plan.notices.extend(files.notices);
+        // nginx looks for the location of the last word anew.
+        let tried = location.scope.last("try_files");
+        let last = tried.and_then(|tried| tried.args().last());
+        if let (Some(tried), Some(last)) = (tried, last)
+            && let Some(other) = self.location_of(last)
+            && !std::ptr::eq(other.directive, location.directive)
+        {
+            let says = format!(
+                "{last} is sent as of this place; in nginx it has what `{}` says",
+                other.directive.line()
+            );
+            plan.notices.push(tried.difference(&says));
+        }
         if let Some(from) = files.stripped {
             plan.change = PathChange::Replace {
                 from,

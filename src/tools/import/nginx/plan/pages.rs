@@ -76,6 +76,10 @@ impl<'a> LocationPlanner<'_, 'a> {
             if scope.value("proxy_intercept_errors") == "on" && offered::has_route_key("intercept")
             {
                 plan.keys.push(("intercept", "true".into()));
+                let directive = scope.last("proxy_intercept_errors");
+                let says = "answers to HEAD pass as the app gives them";
+                plan.notices
+                    .extend(directive.map(|directive| directive.difference(says)));
             }
         }
     }

@@ -323,8 +323,13 @@ impl<'a> ServerPlanner<'_, 'a> {
                 }) {
                     let path = DraftPath::Exact(prefix.bare.clone());
                     let plan = prefixes[outer].plan.clone();
+                    // The prefix takes the path without the slash, too: this has to come before it.
+                    let tier = match prefix.is_firm() {
+                        true => PathTier::Firm,
+                        false => PathTier::Plain,
+                    };
                     self.routes
-                        .push_plan(RouteTier::Of(PathTier::Plain), path, &plan, false);
+                        .push_plan(RouteTier::Of(tier), path, &plan, false);
                 }
                 continue;
             }
