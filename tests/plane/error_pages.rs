@@ -146,8 +146,8 @@ async fn own_errors_have_the_form_that_the_client_asks_for() {
         "{}",
         answer.text()
     );
-    let log = rig.access_log(9).await;
-    let id = log[8]["request_id"].as_str().unwrap();
+    let log = rig.access_log(10).await;
+    let id = log[9]["request_id"].as_str().unwrap();
     assert!(
         answer.text().contains(&format!("<code>{id}</code>")),
         "{id}: {}",
