@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::rt::output::{answered, count};
+use crate::tools::import::ingress::import_ingress;
 use crate::tools::import::nginx::import_nginx;
 use crate::tools::import::notice::NoticeKind;
 
@@ -20,6 +21,8 @@ pub struct ImportArgs {
 enum ImportSource {
     /// Read nginx's configuration with its includes
     Nginx(ImportNginxArgs),
+    /// Read Kubernetes' Ingress objects with ingress-nginx's annotations
+    Ingress(ImportIngressArgs),
 }
 
 /// Options of `lameduck import nginx`.
@@ -36,12 +39,33 @@ pub struct ImportNginxArgs {
     pub prefix: Option<PathBuf>,
 }
 
+/// Options of `lameduck import ingress`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ImportIngressArgs {
+    /// A file of Ingress objects, as `kubectl get ingress -A -o yaml` writes them
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where to write lameduck's configuration [default: standard output]
+    #[arg(short, long, value_name = "OUT", env = "LAMEDUCK_OUTPUT")]
+    pub output: Option<PathBuf>,
+}
+
 /// Imports. The configuration goes to `out` or to the file that was named, what is to be known about it to `err`.
 ///
 /// Returns the exit code: 0 all of it, 3 something was left out, 1 it can't be read or written.
 pub fn run_import(args: ImportArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
-    let ImportSource::Nginx(args) = args.source;
-    let imported = match import_nginx(&args.file, args.prefix.as_deref()) {
+    let (file, output, imported) = match args.source {
+        ImportSource::Nginx(args) => {
+            let imported = import_nginx(&args.file, args.prefix.as_deref());
+            let imported = imported.map_err(|error| error.to_string());
+            (args.file, args.output, imported)
+        }
+        ImportSource::Ingress(args) => {
+            let imported = import_ingress(&args.file).map_err(|error| error.to_string());
+            (args.file, args.output, imported)
+        }
+    };
+    let imported = match imported {
         Ok(imported) => imported,
         Err(error) => {
             let _ = writeln!(err, "error: {error}");
@@ -53,9 +77,9 @@ pub fn run_import(args: ImportArgs, out: &mut impl Write, err: &mut impl Write) 
             err,
             "{}error: lameduck does not accept what it made of {}; correct it by hand, and please report this",
             error.render(false),
-            args.file.display()
+            file.display()
         );
-        let _ = write(args.output.as_deref(), &imported.toml, out);
+        let _ = write(output.as_deref(), &imported.toml, out);
         return 1;
     }
     let mut left_out = 0;
@@ -67,7 +91,7 @@ pub fn run_import(args: ImportArgs, out: &mut impl Write, err: &mut impl Write) 
         left_out += u64::from(notice.kind == NoticeKind::LeftOut);
         let _ = writeln!(err, "{severity}: {notice}");
     }
-    if let Err(why) = write(args.output.as_deref(), &imported.toml, out) {
+    if let Err(why) = write(output.as_deref(), &imported.toml, out) {
         let _ = writeln!(err, "error: {why}");
         return 1;
     }

@@ -6,3 +6,4 @@ pub mod doctor;
 pub mod exec;
 pub mod import;
 pub mod roll;
+mod tree;

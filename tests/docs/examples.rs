@@ -67,6 +67,11 @@ const WAYS: &[(&str, &str, Way)] = &[
     ("docs/doctor.md", "lameduck doctor oxfile.toml", Way::Own),
     ("docs/draining.md", "oxmgr restart", Way::DryRun),
     (
+        "docs/from-ingress.md",
+        "lameduck import ingress",
+        Way::Not("asks a cluster: `--test import` reads such files"),
+    ),
+    (
         "docs/from-nginx.md",
         "lameduck import nginx",
         Way::Not("reads a whole nginx.conf: `--test import` does that"),

@@ -7,6 +7,7 @@
 mod differential;
 mod guards;
 mod hostile;
+mod ingress;
 mod peer;
 mod pools;
 

@@ -11,7 +11,7 @@ use super::oxfile::signal;
 use super::programs;
 use super::proxy::ProxySide;
 use super::shell;
-use super::toml::{Node, TreeEntry, ValueKind};
+use crate::tools::tree::{Node, TreeEntry, ValueKind};
 
 /// The services of a file.
 pub(super) fn read(

@@ -8,7 +8,7 @@ use super::model::{
 };
 use super::oxfile::url_in;
 use super::proxy::ProxySide;
-use super::toml::{Node, TreeEntry};
+use crate::tools::tree::{Node, TreeEntry};
 
 /// What a container runs, of what a file says instead of its image's own. Where it is silent, lameduck's image has `lameduck`
 /// as entry point and `run` as command; what other images have is not known.

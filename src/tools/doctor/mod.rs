@@ -20,7 +20,6 @@ mod include;
 mod ini;
 mod keep_alive;
 mod kubernetes;
-mod lenient;
 mod model;
 mod node;
 mod oxfile;
@@ -34,7 +33,6 @@ mod systemd;
 mod template;
 mod toml;
 mod wrappers;
-mod yaml;
 
 #[cfg(test)]
 pub(crate) use command_line::FLAGS;

@@ -7,7 +7,7 @@ use super::finding::DoctorFindings;
 use super::model::{
     CommandForm, Hook, SourcePlace, SupervisedProcess, Supervisor, SupervisorProbe, kill,
 };
-use super::toml::{Node, TreeEntry};
+use crate::tools::tree::{Node, TreeEntry};
 
 /// The processes of an Oxfile.
 pub(super) fn read(file: usize, root: &Node, found: &mut DoctorFindings) -> Vec<SupervisedProcess> {

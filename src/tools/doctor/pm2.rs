@@ -6,7 +6,7 @@ use super::checks as check;
 use super::command_line::{CommandLine, Role, base, seconds};
 use super::finding::DoctorFindings;
 use super::model::{CommandForm, SourcePlace, SupervisedProcess, Supervisor, kill};
-use super::toml::{Node, TreeEntry, ValueKind};
+use crate::tools::tree::{Node, TreeEntry, ValueKind};
 
 /// Below this, an app that loads a framework is taken for ready before it is.
 const LISTEN: Duration = Duration::from_secs(10);

@@ -8,12 +8,13 @@ use super::checks as check;
 use super::discover::{self, GENERATED};
 use super::finding::{DoctorFindings, Input};
 use super::ini::{self, Dialect, IniSection};
-use super::lenient::without_comments;
 use super::model::SourcePlace;
 use super::systemd::Unit;
 use super::template::{self, TemplateStrictness, rendered_name};
-use super::toml::{Node, TreeEntry, ValueKind, from_toml};
-use super::yaml;
+use super::toml::from_toml;
+use crate::tools::tree::lenient::without_comments;
+use crate::tools::tree::yaml;
+use crate::tools::tree::{Node, TreeEntry, ValueKind};
 
 /// A file that was understood.
 #[derive(Debug)]

@@ -29,18 +29,9 @@ pub mod tree;
 
 use std::path::{Path, PathBuf};
 
-use super::notice::ImportNotice;
+use super::ImportedConfig;
 use super::writer;
 use tree::{NginxReadError, TreeReader};
-
-/// What became of a configuration.
-#[derive(Debug)]
-pub struct ImportedConfig {
-    /// lameduck's configuration.
-    pub toml: String,
-    /// What is left out or differs, in the order of the files.
-    pub notices: Vec<ImportNotice>,
-}
 
 /// Reads nginx's configuration and writes lameduck's. `prefix`: what includes are relative to; `None`: the file's directory.
 ///

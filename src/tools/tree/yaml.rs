@@ -6,16 +6,16 @@ use std::ops::Range;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::lenient;
-use super::toml::{MAX_DEPTH, Node, TreeEntry, ValueKind};
+use super::{MAX_DEPTH, Node, TreeEntry, ValueKind};
 
 /// Nodes in a file, those that aliases copy included. A "billion laughs" ends here.
 const MAX_NODES: usize = 200_000;
 
 /// What is wrong with a file, and where.
 #[derive(Debug)]
-pub(super) struct YamlError {
-    pub(super) message: String,
-    pub(super) span: Range<usize>,
+pub(in crate::tools) struct YamlError {
+    pub(in crate::tools) message: String,
+    pub(in crate::tools) span: Range<usize>,
 }
 
 /// A list or map that is not closed yet.
@@ -27,7 +27,7 @@ struct OpenCollection {
 }
 
 /// The documents of a text, with what everybody writes and the standard forbids. Positions are in bytes.
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
+pub(in crate::tools) fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
     strict(text).or_else(|broken| {
         let Some(moved) = lenient::indent_flow(text) else {
             return Err(broken);

@@ -1,10 +1,10 @@
 //! What everybody writes and the parser of YAML refuses, made acceptable without losing a place: brackets that close in
 //! their key's column, and comments in JSON.
 
-use super::toml::{Node, ValueKind};
+use super::{Node, ValueKind};
 
 /// JavaScript's comments and tabs as blanks, byte for byte.
-pub(super) fn without_comments(text: &str) -> String {
+pub(in crate::tools) fn without_comments(text: &str) -> String {
     let mut out = text.as_bytes().to_vec();
     let (mut at, mut quote) = (0, None);
     while at < out.len() {
@@ -44,15 +44,15 @@ pub(super) fn without_comments(text: &str) -> String {
 }
 
 /// A text whose lines were moved to the right.
-pub(super) struct Indented {
-    pub(super) text: String,
+pub(in crate::tools) struct Indented {
+    pub(in crate::tools) text: String,
     /// Where blanks were put in, in bytes of the new text, and how many.
     added: Vec<(usize, usize)>,
 }
 
 impl Indented {
     /// A place in the text as it was.
-    pub(super) fn place(&self, at: usize) -> usize {
+    pub(in crate::tools) fn place(&self, at: usize) -> usize {
         let mut before = 0;
         for (start, count) in &self.added {
             match at {
@@ -65,7 +65,7 @@ impl Indented {
     }
 
     /// Puts a tree's places back.
-    pub(super) fn restore(&self, node: &mut Node) {
+    pub(in crate::tools) fn restore(&self, node: &mut Node) {
         node.span = self.place(node.span.start)..self.place(node.span.end);
         match &mut node.kind {
             ValueKind::List(items) => items.iter_mut().for_each(|item| self.restore(item)),
@@ -82,7 +82,7 @@ impl Indented {
 }
 
 /// Moves what stands within brackets behind the column of the line that opened them; `None`: nothing had to be moved.
-pub(super) fn indent_flow(text: &str) -> Option<Indented> {
+pub(in crate::tools) fn indent_flow(text: &str) -> Option<Indented> {
     let mut out = String::with_capacity(text.len() + 64);
     let mut added = Vec::new();
     let mut scan = Scan::default();

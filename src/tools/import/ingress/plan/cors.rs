@@ -1,0 +1,75 @@
+//! `enable-cors`: preflights have routes of their own, and other answers fields.
+
+use super::settings::{AnnotationReader, plain_text};
+use crate::tools::import::nginx::pcre::escape_regex;
+
+/// What ingress-nginx says where nothing is written.
+const METHODS: &str = "GET, PUT, POST, DELETE, PATCH, OPTIONS";
+const HEADERS: &str = "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization";
+const MAX_AGE: &str = "1728000";
+
+/// Which origins may, and what they are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CorsRules {
+    /// `None`: all.
+    pub origins: Option<String>,
+    /// Of answers to preflights.
+    pub preflight: Vec<(String, String)>,
+    /// Of all others.
+    pub answer: Vec<(String, String)>,
+}
+
+/// Reads them, if they are on.
+pub(super) fn read_cors(reader: &mut AnnotationReader<'_>) -> Option<CorsRules> {
+    if !reader.ingress.is_on("enable-cors") {
+        return None;
+    }
+    let text = |name: &str, usual: &str| match reader.ingress.text(name) {
+        "" => usual.to_owned(),
+        text => plain_text(text),
+    };
+    let listed = text("cors-allow-origin", "*");
+    let origins: Vec<&str> = listed
+        .split(',')
+        .map(str::trim)
+        .filter(|origin| !origin.is_empty())
+        .collect();
+    let any = origins.contains(&"*");
+    let field = |name: &str, value: String| (format!("Access-Control-{name}"), value);
+    let mut answer = vec![field(
+        "Allow-Origin",
+        if any {
+            "*".into()
+        } else {
+            "{header.Origin}".into()
+        },
+    )];
+    if text("cors-allow-credentials", "true") == "true" {
+        answer.push(field("Allow-Credentials", "true".into()));
+    }
+    let mut preflight = answer.clone();
+    let exposed = text("cors-expose-headers", "");
+    if !exposed.is_empty() {
+        answer.push(field("Expose-Headers", exposed));
+    }
+    preflight.push(field("Allow-Methods", text("cors-allow-methods", METHODS)));
+    preflight.push(field("Allow-Headers", text("cors-allow-headers", HEADERS)));
+    preflight.push(field("Max-Age", text("cors-max-age", MAX_AGE)));
+    Some(CorsRules {
+        origins: (!any).then(|| {
+            let patterns: Vec<_> = origins
+                .iter()
+                .map(|origin| origin_pattern(origin))
+                .collect();
+            format!("(?i)^(?:{})$", patterns.join("|"))
+        }),
+        preflight,
+        answer,
+    })
+}
+
+/// `https://*.example.org` is one label more.
+fn origin_pattern(origin: &str) -> String {
+    let parts: Vec<_> = origin.split('*').map(escape_regex).collect();
+    parts.join("[a-z0-9-]+")
+}

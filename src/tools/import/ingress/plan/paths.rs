@@ -1,0 +1,129 @@
+//! Which path a route has, and in what order: as the locations that ingress-nginx makes.
+//!
+//! It makes `location = /a` of Exact, `location = /a` and `location /a/` of Prefix, and `location /a` of the rest, which
+//! fits `/ab`, too. Where one Ingress of a host has `use-regex` or `rewrite-target`, all of its paths become
+//! `location ~* "^/a"`, the longer before the shorter. Wherever lameduck's own order could be another one, each route has a
+//! `priority`.
+
+use crate::tools::import::draft::{DraftPath, toml_text};
+use crate::tools::import::ingress::model::PathKind;
+use crate::tools::import::nginx::pcre::{escape_regex, translate_regex, widen_regex};
+use crate::tools::import::offered;
+
+/// A path as a route has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PlannedPath {
+    /// The same.
+    Said(DraftPath),
+    /// One that fits more, and why: for what answers 503.
+    Wider(DraftPath, String),
+    /// None, and why.
+    Unsaid(String),
+}
+
+/// Whether lameduck's order of paths could be another than nginx's.
+pub(super) fn is_loose(path: &str, kind: PathKind) -> bool {
+    kind == PathKind::Implementation && !path.ends_with('/')
+}
+
+/// The path of a route. `regexes`: the host's paths are regular expressions.
+pub(super) fn plan_path(path: &str, kind: PathKind, regexes: bool) -> PlannedPath {
+    if !path.starts_with('/') && !(regexes && path.starts_with(['^', '(', '.', '['])) {
+        return PlannedPath::Unsaid("a path begins with a slash".into());
+    }
+    if path == "/" && kind != PathKind::Exact {
+        return PlannedPath::Said(DraftPath::any());
+    }
+    let planned = match kind {
+        _ if regexes => {
+            let head = if path.starts_with('^') { "" } else { "^" };
+            let pattern = format!("{head}{path}");
+            return match translate_regex(&pattern, true) {
+                Ok(pattern) => PlannedPath::Said(DraftPath::Regex(pattern)),
+                Err(why) => match widen_regex(&pattern, true) {
+                    Some(wider) => PlannedPath::Wider(DraftPath::Regex(wider), why),
+                    None => PlannedPath::Unsaid(why),
+                },
+            };
+        }
+        PathKind::Exact => DraftPath::Exact(path.to_owned()),
+        PathKind::Implementation if is_loose(path, kind) => {
+            DraftPath::Regex(format!("^{}", escape_regex(path)))
+        }
+        _ => {
+            let bare = path.trim_end_matches('/');
+            DraftPath::Prefix(if bare.is_empty() {
+                "/".into()
+            } else {
+                bare.to_owned()
+            })
+        }
+    };
+    let Some((key, value)) = planned.key() else {
+        return PlannedPath::Said(planned);
+    };
+    match offered::check_key(key, &value) {
+        Ok(()) => PlannedPath::Said(planned),
+        Err(why) => PlannedPath::Unsaid(why),
+    }
+}
+
+/// What `rewrite-target` does: the whole path is replaced, once the pattern is found at its beginning.
+pub(super) fn rewrite_value(path: &str, target: &str) -> Result<String, String> {
+    let numbers = target.split('$').skip(1);
+    for rest in numbers {
+        if !rest.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err("of variables, only groups such as `$1` are carried over".into());
+        }
+    }
+    let head = if path.starts_with('^') { "" } else { "^" };
+    let pattern = translate_regex(&format!("{head}{path}"), true)?;
+    // `|` outside of groups would bind less than what is put around it.
+    let bare = pattern.strip_prefix("(?i)").unwrap_or(&pattern);
+    let bare = bare.strip_prefix('^').unwrap_or(bare);
+    let whole = match bare.strip_suffix('$').filter(|_| !bare.ends_with("\\$")) {
+        Some(inner) => format!("(?is)^(?:{inner})$"),
+        None => format!("(?is)^(?:{bare}).*$"),
+    };
+    let target = target.replace('{', "{{").replace('}', "}}");
+    let value = format!(
+        "{{ regex = {}, to = {} }}",
+        toml_text(&whole),
+        toml_text(&target)
+    );
+    offered::check_key("rewrite", &value).map(|()| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_nginx_compares_letter_by_letter_is_no_prefix_of_segments() {
+        let planned = plan_path("/admin", PathKind::Implementation, false);
+        assert_eq!(
+            planned,
+            PlannedPath::Said(DraftPath::Regex("^/admin".into()))
+        );
+        let planned = plan_path("/admin/", PathKind::Prefix, false);
+        assert_eq!(
+            planned,
+            PlannedPath::Said(DraftPath::Prefix("/admin".into()))
+        );
+        assert!(matches!(
+            plan_path("admin", PathKind::Prefix, false),
+            PlannedPath::Unsaid(_)
+        ));
+    }
+
+    #[test]
+    fn rewrites_replace_the_whole_path() {
+        let value = rewrite_value("/api(/|$)(.*)", "/$2").unwrap();
+        assert_eq!(
+            value,
+            "{ regex = '(?is)^(?:/api(/|$)(.*)).*$', to = \"/$2\" }".replace("'", "\"")
+        );
+        assert!(rewrite_value("/a", "/$uri").is_err());
+        assert!(rewrite_value("/a", "/$3").is_err());
+    }
+}
