@@ -76,6 +76,11 @@ const WAYS: &[(&str, &str, Way)] = &[
         "lameduck import nginx",
         Way::Not("reads a whole nginx.conf: `--test import` does that"),
     ),
+    (
+        "docs/from-nginx.md",
+        "nginx -s quit",
+        Way::Not("needs nginx on the port: tests/e2e/cut_over.rs does that"),
+    ),
     ("docs/launcher.md", "lameduck exec --pool api", Way::Stays),
     ("docs/rolling.md", "ssh {host}", Way::DryRun),
     (

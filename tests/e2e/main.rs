@@ -10,6 +10,7 @@ mod app;
 mod broken;
 mod cli;
 mod coordinated;
+mod cut_over;
 mod demo;
 mod detects;
 mod encrypted;

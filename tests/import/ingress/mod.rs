@@ -85,9 +85,13 @@ fn ingresses_become_what_is_written_beside_them_and_check_accepts_it() {
             );
         }
         if let Err(error) = config::parse("lameduck.toml", &out) {
-            panic!("{}
+            panic!(
+                "{}
 {}
-{out}", path.display(), error.render(false));
+{out}",
+                path.display(),
+                error.render(false)
+            );
         }
         let mut left_out = false;
         for line in err
@@ -321,6 +325,57 @@ fn every_annotation_is_carried_over_or_named() {
         );
         if matches!(row.fate, AnnotationFate::LeftOut | AnnotationFate::Closed) {
             assert!(is_named, "{}: {err}", row.name);
+        }
+    }
+}
+
+/// What ingress-nginx does for a whole host, it does for the paths of the others' Ingresses, too.
+#[test]
+fn what_guards_a_host_guards_the_paths_of_all_its_ingresses() {
+    let ingress = |name: &str, annotations: &str, path: &str, kind: &str| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: {name}\n  annotations: {{{annotations}}}\nspec:\n  tls: [{{hosts: [a.example.org], secretName: a}}]\n  rules:\n    - host: a.example.org\n      http: {{paths: [{{path: {path}, pathType: {kind}, backend: {{service: {{name: {name}, port: {{number: 80}}}}}}}}]}}\n"
+        )
+    };
+    let prefix = "nginx.ingress.kubernetes.io";
+    for guard in [
+        format!("{prefix}/auth-tls-secret: default/ca"),
+        format!(
+            "{prefix}/auth-tls-secret: default/ca, {prefix}/auth-tls-verify-client: optional_no_ca"
+        ),
+        format!("{prefix}/server-snippet: 'deny all;'"),
+        format!("{prefix}/server-snippet: 'deny all;', {prefix}/canary: 'true'"),
+        format!("{prefix}/ssl-passthrough: 'true'"),
+    ] {
+        let text = ingress("one", "", "/", "Prefix")
+            + &ingress("two", &guard, "/", "Prefix").replace("path: /,", "path: /two,");
+        let text = match guard.contains("canary") {
+            true => text.replace("path: /two,", "path: /,"),
+            false => text,
+        };
+        let (_, out, err) = import_text(&text);
+        let loaded: toml::Table = out.parse().unwrap();
+        for route in loaded["route"].as_array().unwrap() {
+            let closed = route.get("pool").and_then(toml::Value::as_str) == Some("left-out");
+            assert!(
+                closed || route.get("client_certificate").is_some(),
+                "{guard}\n{out}\n{err}"
+            );
+        }
+    }
+    // Paths that are one for lameduck: what guards the second guards the first.
+    let guard = format!("{prefix}/whitelist-source-range: 10.0.0.0/8");
+    for (first, second) in [("/x", "/x/"), ("/x/", "/x"), ("/x", "/x")] {
+        let text = ingress("one", "", first, "Prefix") + &ingress("two", &guard, second, "Prefix");
+        let (code, out, err) = import_text(&text);
+        assert_eq!(code, 3, "{out}\n{err}");
+        let loaded: toml::Table = out.parse().unwrap();
+        for route in loaded["route"].as_array().unwrap() {
+            let closed = route.get("pool").and_then(toml::Value::as_str) == Some("left-out");
+            assert!(
+                closed || route.get("allow").is_some(),
+                "{first} {second}\n{out}\n{err}"
+            );
         }
     }
 }

@@ -51,11 +51,7 @@ fn read_snippets(reader: &mut AnnotationReader<'_>) {
         }
         let why = "lameduck runs no snippets of nginx's, and this one may keep somebody out";
         match name {
-            "server-snippet" => {
-                reader.refuse(snippet, &format!("{why}; the whole host answers 503"));
-                reader.out.closes_host = true;
-                reader.out.is_guarded = true;
-            }
+            "server-snippet" => reader.close_host(snippet, why),
             _ => reader.close(snippet, why),
         }
     }
@@ -239,7 +235,7 @@ fn read_client_certificates(reader: &mut AnnotationReader<'_>) {
         }
         "optional" => {}
         _ => {
-            reader.close(
+            reader.close_host(
                 verify.unwrap_or(secret),
                 "lameduck believes no certificate that nobody has signed",
             );

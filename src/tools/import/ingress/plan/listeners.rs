@@ -68,8 +68,8 @@ pub(super) fn plan_listeners(planned: &mut [PlannedIngress<'_>], draft: &mut Con
             out: std::mem::take(&mut one.settings),
         };
         match &authorities {
-            _ if pairs.is_empty() => reader.close(&annotation, "there is no `tls`: nobody can show a certificate"),
-            Some(known) if *known != file => reader.close(&annotation, "lameduck's listener has one list of authorities, and another Ingress has named its own"),
+            _ if pairs.is_empty() => reader.close_host(&annotation, "there is no `tls`: nobody can show a certificate"),
+            Some(known) if *known != file => reader.close_host(&annotation, "lameduck's listener has one list of authorities, and another Ingress has named its own"),
             Some(_) => {}
             None => authorities = Some(file),
         }

@@ -45,6 +45,8 @@ struct Location<'o> {
     pub canary: Option<(&'o IngressObject, &'o IngressBackend)>,
     /// Another one of the same path keeps somebody out.
     pub is_closed: bool,
+    /// Another one is the same for lameduck, and comes first.
+    pub is_hidden: bool,
     pub planned: PlannedPath,
     pub priority: i32,
 }
@@ -60,6 +62,8 @@ struct HostPlan {
     pub ordered: bool,
     /// All of it answers 503.
     pub is_closed: bool,
+    /// Clients have to show a certificate: in ingress-nginx, that is a host's.
+    pub wants_certificate: bool,
     /// The highest priority.
     pub top: i32,
 }
@@ -94,12 +98,24 @@ pub(super) fn plan_config(objects: &KubeObjects) -> ConfigDraft {
     }
     listeners::plan_listeners(&mut planned, &mut draft);
     let mut locations = read_locations(&planned, &mut groups);
+    // By a canary, whose snippet of the server is its host's, too.
+    let mut closing: Vec<String> = Vec::new();
     for ingress in objects.ingresses.iter().filter(is_canary) {
         add_canary(ingress, &mut locations, &mut draft.notices);
         name_rest_of_canary(ingress, &mut draft.notices);
+        let settings = read_settings(ingress, objects);
+        if settings.closes_host {
+            draft.notices.extend(settings.notices);
+            closing.extend(ingress.rules.iter().map(|rule| rule.host.clone()));
+        }
     }
     let mut hosts = read_hosts(&planned, &locations);
     plan_order(&planned, &mut locations, &mut hosts, &mut groups);
+    for host in &closing {
+        if let Some(plan) = hosts.get_mut(host) {
+            plan.is_closed = true;
+        }
+    }
     add_aliases(&planned, &mut hosts, &mut groups);
     let mut book = PoolBook::default();
     for (n, one) in planned.iter_mut().enumerate() {
@@ -170,6 +186,7 @@ fn read_locations<'o>(
                 place: place.clone(),
                 canary: None,
                 is_closed: false,
+                is_hidden: false,
                 planned: PlannedPath::Said(DraftPath::any()),
                 priority: 0,
             });
@@ -255,6 +272,8 @@ fn read_hosts(
         plan.regexes |= settings.use_regex || rewrites;
         plan.ordered |= is_loose(&location.path, location.kind);
         plan.is_closed |= settings.closes_host;
+        let mut keys = settings.keys.iter();
+        plan.wants_certificate |= keys.any(|(key, _)| *key == "client_certificate");
     }
     for plan in hosts.values_mut() {
         plan.ordered |= plan.regexes;
@@ -280,12 +299,33 @@ fn plan_order(
             (!is_exact, std::cmp::Reverse(location.path.len()))
         });
         let count = i32::try_from(own.len()).unwrap_or(i32::MAX);
+        let mut seen: Vec<(DraftPath, bool)> = Vec::new();
+        let mut to_close: Vec<DraftPath> = Vec::new();
         for (n, location) in (0..).zip(own) {
             location.planned = plan_path(&location.path, location.kind, regexes);
             if plan.ordered {
                 location.priority = count - n;
             }
             let say = &mut groups[location.of].notices;
+            let is_guarded = planned[location.of].settings.is_guarded || location.is_closed;
+            if let PlannedPath::Said(path) | PlannedPath::Wider(path, _) = &location.planned {
+                match seen.iter().find(|(known, _)| known == path) {
+                    Some((_, known_guard)) => {
+                        location.is_hidden = true;
+                        let what = format!("{}: another path is the same", location.path);
+                        match is_guarded && !known_guard {
+                            true => {
+                                to_close.push(path.clone());
+                                let why = "does not keep the same out: it answers 503";
+                                say.leave_out(&location.place, format!("{what}, and {why}"));
+                            }
+                            false => say.leave_out(&location.place, what),
+                        }
+                        continue;
+                    }
+                    None => seen.push((path.clone(), is_guarded)),
+                }
+            }
             match &location.planned {
                 PlannedPath::Said(_) => {}
                 PlannedPath::Wider(_, why) => {
@@ -300,6 +340,14 @@ fn plan_order(
             }
         }
         plan.top = count + 1;
+        let own = locations
+            .iter_mut()
+            .filter(|location| location.host == *host);
+        for location in own.filter(|location| !location.is_hidden) {
+            if let PlannedPath::Said(path) | PlannedPath::Wider(path, _) = &location.planned {
+                location.is_closed |= to_close.contains(path);
+            }
+        }
     }
     // A snippet of a server is about all Ingresses of its host.
     for one in planned.iter().filter(|one| one.settings.closes_host) {

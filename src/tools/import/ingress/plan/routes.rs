@@ -35,7 +35,7 @@ impl RoutePlanner<'_, '_> {
     /// Plans the routes of one path.
     pub(super) fn plan(&mut self, location: &Location<'_>) {
         let host = &self.hosts[&location.host];
-        if host.is_closed {
+        if host.is_closed || location.is_hidden {
             return;
         }
         let path = match &location.planned {
@@ -245,6 +245,10 @@ impl RoutePlanner<'_, '_> {
             keys.push(("rewrite", value));
         }
         keys.extend(settings.keys.iter().cloned());
+        let has_own = keys.iter().any(|(key, _)| *key == "client_certificate");
+        if self.hosts[&location.host].wants_certificate && !has_own {
+            keys.push(("client_certificate", toml_text("required")));
+        }
         if let Some(mirror) = &settings.mirror {
             let pool = self
                 .book

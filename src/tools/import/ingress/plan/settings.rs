@@ -37,7 +37,7 @@ pub(super) struct IngressSettings {
     pub is_closed: bool,
     /// It keeps somebody out.
     pub is_guarded: bool,
-    /// The whole host answers 503: a snippet of the server keeps somebody out.
+    /// The whole host answers 503: what ingress-nginx does for all of it keeps somebody out.
     pub closes_host: bool,
     /// An action that takes the place of the backend.
     pub redirect: Option<DraftKeys>,
@@ -113,6 +113,14 @@ impl<'o> AnnotationReader<'o> {
         self.out.is_guarded = true;
     }
 
+    /// Says that one keeps somebody out of a whole host, and closes it.
+    pub(super) fn close_host(&mut self, annotation: &Annotation, why: &str) {
+        self.refuse(annotation, &format!("{why}; the whole host answers 503"));
+        self.out.closes_host = true;
+        self.out.is_closed = true;
+        self.out.is_guarded = true;
+    }
+
     /// A number; what isn't one is named.
     pub(super) fn number<T: FromStr>(&mut self, name: &str) -> Option<T> {
         let annotation = self.get(name)?;
@@ -168,6 +176,10 @@ impl<'o> AnnotationReader<'o> {
                 // By their contents, among the guards.
                 (_, "configuration-snippet" | "server-snippet") => {}
                 (AnnotationFate::LeftOut, _) => self.refuse(annotation, row.note),
+                // ingress-nginx does these for a whole host.
+                (AnnotationFate::Closed, "ssl-passthrough" | "auth-tls-match-cn") => {
+                    self.close_host(annotation, row.note);
+                }
                 (AnnotationFate::Closed, _) => self.close(annotation, row.note),
                 (AnnotationFate::Carried | AnnotationFate::Harmless, _) => {}
             }
