@@ -28,7 +28,8 @@ pub(super) fn is_loose(path: &str, kind: PathKind) -> bool {
 
 /// The path of a route. `regexes`: the host's paths are regular expressions.
 pub(super) fn plan_path(path: &str, kind: PathKind, regexes: bool) -> PlannedPath {
-    if !path.starts_with('/') && !(regexes && path.starts_with(['^', '(', '.', '['])) {
+    let is_regex = regexes && path.starts_with(['^', '(', '.', '[']);
+    if !path.starts_with('/') && !is_regex {
         return PlannedPath::Unsaid("a path begins with a slash".into());
     }
     if path == "/" && kind != PathKind::Exact {
