@@ -107,7 +107,9 @@ fn whole(part: &str) -> String {
     if !part.contains("[[listener]]") {
         text.push_str("[[listener]]\naddress = \"127.0.0.1:8080\"\n");
     }
-    if !part.contains("[[pool]]") {
+    // Routes that answer by themselves need no pool.
+    let leads_to_pool = ["pool = ", "split = "].iter().any(|key| part.contains(key));
+    if !part.contains("[[pool]]") && (leads_to_pool || !part.contains("[[route]]")) {
         text.push_str("[[pool]]\nname = \"app\"\n");
         if !part.contains("[[pool.backend]]") {
             text.push_str("[[pool.backend]]\naddress = \"127.0.0.1:3000\"\n");

@@ -1,4 +1,4 @@
-//! What a reload changes. Pure: two configurations in, a list of changes out; [`shown`] has their lines for people.
+//! What a reload changes. Pure: two configurations in, a list of changes out; `shown` has their lines for people.
 
 mod shown;
 

@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use keys::{
     Bound, WITHOUT_NUMBER, backend_and_tables, bounds, candidates, is_tried, needs_tls, pool_keys,
+    route_with,
 };
 pub use traffic::app;
 use traffic::{addresses, ask, drain, has_no_panic, use_it};
@@ -129,6 +130,43 @@ async fn pool_keys_at_their_bounds_run_without_a_panic() {
         drain(&rig, &format!("p{n}")).await;
     }
     has_no_panic(&rig, "pools").await;
+}
+
+/// All in one process: each bound has a route of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn route_and_compression_keys_at_their_bounds_run_without_a_panic() {
+    let app = app().await;
+    let is_of_route = |bound: &Bound| bound.section.starts_with("route");
+    let (routed, compressed): (Vec<_>, Vec<_>) = bounds()
+        .into_iter()
+        .filter(|bound| is_of_route(bound) || bound.section == "compression")
+        .partition(is_of_route);
+    assert!(
+        routed.len() > 25 && compressed.len() > 8,
+        "{routed:#?} {compressed:#?}"
+    );
+    let pools = backend_and_tables(app, "");
+    let mut text = format!("{pools}[[pool]]\nname = \"other\"\n{pools}");
+    for (n, Bound { section, line, .. }) in routed.iter().enumerate() {
+        text.push_str(&route_with(&format!("r{n}"), section, line));
+    }
+    text.push_str("[[route]]\npool = \"app\"\n");
+    for compression in compressed {
+        let more = format!("{H2_LISTENER}[compression]\n{}\n", compression.line);
+        let dir = tempfile::tempdir().unwrap();
+        let rig = Rig::start(dir, "", &more, &text, Vec::new()).await;
+        let addresses = addresses(&rig).await;
+        assert_eq!(use_it(&addresses, "a").await, Some(200), "{}", rig.log());
+        for (n, bound) in routed.iter().enumerate() {
+            let got = use_it(&addresses, &format!("r{n}")).await;
+            // The other sections' routes answer by themselves, or ask somebody who isn't there.
+            let is_passed_on = matches!(bound.section, "route" | "route.retry" | "route.hold");
+            if bound.is_most && is_passed_on {
+                assert_eq!(got, Some(200), "{bound:?}\n{}", rig.log());
+            }
+        }
+        has_no_panic(&rig, &compression.line).await;
+    }
 }
 
 /// A request over TLS, to its answer's end.

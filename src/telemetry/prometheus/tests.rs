@@ -394,7 +394,7 @@ async fn documented_are_exactly_those_that_exist() {
     // Labels as documented, and no others.
     let bounded = [
         "pool", "backend", "code", "state", "result", "outcome", "reason", "side", "limit",
-        "version", "le", "kind", "listener", "name", "file", "thread",
+        "version", "le", "kind", "listener", "name", "file", "thread", "route", "coding",
     ];
     for (name, labels, _) in parse(&text) {
         for (label, _) in labels {

@@ -10,7 +10,7 @@ use lameduck::config::schema::{KeySchema, SECTIONS};
 pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
     let quoted = |list: &[&str]| list.iter().map(|text| format!("\"{text}\"")).collect();
     let form = key.form;
-    if form == "duration" {
+    if form.starts_with("duration") {
         return quoted(&["0s", "1us", "1ms", "4s", "29s", "15m1s", "364d", "365d"]);
     }
     if form.starts_with("size") {
@@ -23,6 +23,8 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
             "1",
             "2",
             "100",
+            "200",
+            "599",
             "1000",
             "1024",
             "10000",
@@ -34,6 +36,23 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
             .chain([u32::MAX.to_string(), i64::MAX.to_string()])
             .collect();
     }
+    if form == "requests per s, m or h" {
+        return quoted(&["0/s", "1/h", "1/s", "1000000/s", "1000000000/s"]);
+    }
+    match key.name {
+        "split" => {
+            return ["0", "1", "1000000"]
+                .map(|n| format!("{{ app = {n} }}"))
+                .into();
+        }
+        "mirror" => {
+            let percent = ["0", "0.0001", "1", "100", "101"];
+            return percent
+                .map(|percent| format!("{{ pool = \"other\", percent = {percent} }}"))
+                .into();
+        }
+        _ => {}
+    }
     if form.starts_with("number") {
         return ["0", "0.000000001", "1"].map(str::to_owned).into();
     }
@@ -42,7 +61,24 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
 /// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 23] = [
+pub(super) const WITHOUT_NUMBER: [&str; 42] = [
+    "\"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
+    "\"hold\", \"fail\" or \"fail_open\", or `auto`",
+    "\"http\" or \"https\"",
+    "\"off\", \"required\", or table",
+    "URL",
+    "header field",
+    "list of algorithms",
+    "list of file names",
+    "list of header fields",
+    "list of media types",
+    "list of paths",
+    "media type",
+    "301, 302, 303, 307 or 308",
+    "table of texts with placeholders",
+    "text with placeholders",
+    "text with placeholders, or table of `regex` and `to`",
+    "true or false, or `auto`",
     "\"1.2\" or \"1.3\"",
     "\"hold\", \"fail\" or \"fail_open\"",
     "\"http\", \"tcp\" or \"grpc\"",
@@ -52,6 +88,7 @@ pub(super) const WITHOUT_NUMBER: [&str; 23] = [
     "\"off\", \"v1\" or \"v2\"",
     "\"stdout\", \"off\" or path",
     "IP address and port",
+    "IP address and port, or unix socket",
     "address",
     "directory",
     "list",
@@ -59,6 +96,7 @@ pub(super) const WITHOUT_NUMBER: [&str; 23] = [
     "list of networks",
     "list of pools",
     "path",
+    "table of paths",
     "table of texts",
     "text",
     // The bits of a file's mode.
@@ -79,14 +117,21 @@ pub(super) struct Bound {
 
 /// Whether `check` accepts it.
 fn is_accepted(section: &str, line: &str) -> bool {
+    let other = match section {
+        "compression" => format!("[compression]\n{line}\n"),
+        _ if section.starts_with("route") => route_with("r", section, line),
+        _ => String::new(),
+    };
+    let line = if other.is_empty() { line } else { "" };
     let (server, listener, pool) = match section.strip_prefix("pool") {
         Some(sub) => ("", String::new(), pool_keys(sub, line)),
         None if section == "listener" => ("", listener_keys(line), String::new()),
         None => (line, String::new(), String::new()),
     };
+    let pools = backend_and_tables(SocketAddr::from(([127, 0, 0, 1], 2)), &pool);
     let text = format!(
-        "[server]\n{server}\n[[listener]]\naddress = \"127.0.0.1:4\"\n{listener}\n[[pool]]\nname = \"app\"\n{}",
-        backend_and_tables(SocketAddr::from(([127, 0, 0, 1], 2)), &pool)
+        "[server]\n{server}\n[[listener]]\naddress = \"127.0.0.1:4\"\n{listener}\n[[pool]]\nname = \"app\"\n{pools}\
+         [[pool]]\nname = \"other\"\n{pools}{other}[[route]]\npool = \"app\"\n"
     );
     lameduck::config::parse("x.toml", &text).is_ok()
 }
@@ -97,6 +142,31 @@ fn listener_keys(line: &str) -> String {
         true => format!("{line}\ntls = {{ cert = \"c\", key = \"k\" }}"),
         false => line.to_owned(),
     }
+}
+
+/// One route for this host, with one key of one of its sections.
+pub(super) fn route_with(host: &str, section: &str, line: &str) -> String {
+    let key = line.split(' ').next().unwrap_or_default();
+    let mut lines = vec![line.to_owned()];
+    let pool = matches!(
+        section,
+        "route" | "route.rate" | "route.auth" | "route.retry" | "route.hold"
+    ) && key != "split";
+    match section {
+        "route.rate" if key != "limit" => lines.push("limit = \"10/s\"".into()),
+        "route.auth" => lines.push("forward = \"http://127.0.0.1:9/\"".into()),
+        "route.redirect" => lines.push("host = \"x.example\"".into()),
+        "route.files" => lines.push("root = \"/\"".into()),
+        _ => {}
+    }
+    let mut text = format!("[[route]]\nhost = \"{host}\"\n");
+    if pool {
+        text.push_str("pool = \"app\"\n");
+    }
+    if section != "route" {
+        let _ = writeln!(text, "[{section}]");
+    }
+    text + &lines.join("\n") + "\n"
 }
 
 pub(super) fn needs_tls(line: &str) -> bool {
@@ -135,10 +205,12 @@ pub(super) fn backend_and_tables(backend: SocketAddr, changed: &str) -> String {
 
 /// Where each bound has a test of its own below.
 pub(super) fn is_tried(section: &str) -> bool {
-    matches!(section, "server" | "listener") || section.starts_with("pool.")
+    matches!(section, "server" | "listener" | "compression")
+        || section.starts_with("pool.")
+        || section.starts_with("route")
 }
 
-/// The least and the most of every key of `[server]`, of listeners and of pools.
+/// The least and the most of every key of `[server]`, of listeners, pools and routes, and of `[compression]`.
 pub(super) fn bounds() -> Vec<Bound> {
     let mut bounds = Vec::new();
     for section in SECTIONS.iter() {

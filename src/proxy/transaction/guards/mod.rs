@@ -1,8 +1,8 @@
 //! What a route asks of its clients before anything is done for them.
 //!
-//! [`admit`] is asked once, after the route is found: in this order for networks and certificates ([`access`]), how many
-//! requests of a key are under way ([`at_once`]), how fast they come ([`rate`]), and who it is: [`basic`] by a password,
-//! [`forward`] by another server's word. [`edit`] is what the app then gets other than the client has sent it.
+//! `admit` is asked once, after the route is found: in this order for networks and certificates (`access`), how many
+//! requests of a key are under way (`at_once`), how fast they come (`rate`), and who it is: `basic` by a password,
+//! `forward` by another server's word. `edit` is what the app then gets other than the client has sent it.
 
 mod access;
 mod at_once;

@@ -10,7 +10,7 @@ pub const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 /// What becomes of an annotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnnotationFate {
-    /// It is in the result; [`super::plan`] says how, and names the values that it can't carry over.
+    /// It is in the result; `super::plan` says how, and names the values that it can't carry over.
     Carried,
     /// It changes no answer, or nothing by itself: nothing is said.
     Harmless,

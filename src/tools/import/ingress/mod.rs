@@ -1,6 +1,6 @@
 //! Kubernetes' Ingress objects, as ingress-nginx serves them, as lameduck's configuration.
 //!
-//! [`model`] reads the objects from YAML, [`annotations`] is the table of what becomes of each annotation, [`plan`]
+//! `model` reads the objects from YAML, `annotations` is the table of what becomes of each annotation, `plan`
 //! decides, into a [`super::draft`], and [`super::writer`] writes that down.
 //!
 //! What somebody is kept out of and can't be carried over leads to a pool without backends that answers 503, as in
