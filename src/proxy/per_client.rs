@@ -68,7 +68,7 @@ impl PerClient {
     /// Counts a connection in; `None`: this client has `limit` already.
     pub fn enter(&self, address: IpAddr, limit: usize) -> Option<OneOf<'_>> {
         let who = ClientKey::from(address);
-        self.add(who, limit).then_some(OneOf { all: self, who })
+        self.add(who, limit).then(|| OneOf { all: self, who })
     }
 }
 
@@ -76,7 +76,7 @@ impl<K: Copy + Eq + Hash> KeyCounts<K> {
     /// Counts one in; `None`: there are `limit` of this key already.
     pub fn count(all: &Arc<Self>, key: K, limit: usize) -> Option<CountedKey<K>> {
         let all = all.clone();
-        all.add(key, limit).then_some(CountedKey { all, key })
+        all.add(key, limit).then(|| CountedKey { all, key })
     }
 
     fn add(&self, key: K, limit: usize) -> bool {
@@ -147,6 +147,18 @@ mod tests {
         assert!(all.enter(ip("192.0.2.2"), 2).is_some());
         drop(first);
         assert!(all.enter(ip("192.0.2.1"), 2).is_some());
+    }
+
+    #[test]
+    fn who_is_refused_takes_nobody_s_place() {
+        let all = Arc::new(PerClient::default());
+        let _first = all.enter(ip("192.0.2.1"), 1).unwrap();
+        let key = ClientKey::from(ip("192.0.2.2"));
+        let _other = KeyCounts::count(&all, key, 1).unwrap();
+        for _ in 0..3 {
+            assert!(all.enter(ip("192.0.2.1"), 1).is_none());
+            assert!(KeyCounts::count(&all, key, 1).is_none());
+        }
     }
 
     #[test]

@@ -206,6 +206,8 @@ fn with_certificates(path: &Path) -> (tempfile::TempDir, PathBuf) {
     // The directory of a site's files must be there, and a file of users.
     let users = dir.path().join("htpasswd");
     std::fs::write(&users, "ann:{SHA}hvfkN/qlp/zhXR3cuerq6jd2Z7g=\n").unwrap();
+    let closed = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&users, closed).unwrap();
     let text_here = (text.replace(TLS, here).replace("/srv/www/app", here))
         .replace("/etc/lameduck/htpasswd", &users.display().to_string());
     std::fs::write(&copy, text_here).unwrap();
