@@ -20,6 +20,11 @@ pub mod config {
     }
 }
 
+#[path = "../../src/core"]
+pub mod core {
+    pub mod field_names;
+}
+
 #[path = "../../src/net"]
 pub mod net {
     pub mod proxy_protocol {
@@ -30,6 +35,7 @@ pub mod net {
 #[path = "../../src/proxy"]
 pub mod proxy {
     pub mod forward {
+        pub mod changed_fields;
         pub mod headers;
         pub mod passes;
     }

@@ -4,7 +4,7 @@
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
 //! deadlines. [`balance`] picks; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
 //! that lost its backend or found none, and [`pause`] what a paused pool does with it; [`rate`] says which requests
-//! come too fast, and [`split`] shares requests out over pools. Two more sit beside the proxy: [`roll`] restarts backends
+//! come too fast, [`split`] shares requests out over pools, and [`field_names`] knows a header field in any spelling. Two more sit beside the proxy: [`roll`] restarts backends
 //! one after the other, and [`launch`] is what a launcher does about its app.
 
 pub mod backend;
@@ -13,6 +13,7 @@ pub mod budget;
 mod closing;
 pub mod drain;
 pub mod event;
+pub mod field_names;
 pub mod files;
 mod health;
 pub mod hold;

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
+use crate::core::field_names::FieldNames;
 use crate::proxy::buffer::{Buffer, LARGE};
 use crate::proxy::h1::chunked::ChunkDecoder;
 use crate::proxy::h1::request::RequestBody;
-use crate::registry::routes::changes::FieldNames;
 
 /// Largest trailer section of a request, in bytes.
 const MAX_TRAILER: usize = 8 * 1024;

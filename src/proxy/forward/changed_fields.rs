@@ -1,7 +1,7 @@
 //! A head's fields as a route changes them: those of some names end here, and others are written behind the rest.
 
+use crate::core::field_names::FieldNames;
 use crate::proxy::h1::span::Field;
-use crate::registry::routes::changes::FieldNames;
 
 /// What becomes of a head's fields.
 #[derive(Debug, Clone, Copy)]

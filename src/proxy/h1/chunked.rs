@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::fields::{is_tchar, is_value_byte};
 use super::sections::{FieldSection, NAME_ROOM};
-use crate::registry::routes::changes::FieldNames;
+use crate::core::field_names::FieldNames;
 
 /// Bytes of chunk extensions in one body. Nobody uses any; without a bound, one-byte chunks with long
 /// extensions cost much and deliver nothing.

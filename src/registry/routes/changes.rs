@@ -5,6 +5,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use crate::config::{FieldRule, PathRewrite, Route, TextTemplate, compile_regex};
+use crate::core::field_names::FieldNames;
 
 /// What a route changes of its requests and their answers.
 #[derive(Debug)]
@@ -53,15 +54,6 @@ pub struct WrittenField {
     pub start: Box<[u8]>,
     /// Its value.
     pub value: TextTemplate,
-}
-
-/// A set of field names. Case makes no difference, and neither does `_` for `-`, which apps that speak CGI or WSGI can't
-/// tell apart: who sends `X_User` shall not get around a rule for `X-User`.
-#[derive(Debug, Default)]
-pub struct FieldNames {
-    /// A bit for each length that a name of it has, modulo 64: most fields of a head are told by it.
-    lengths: u64,
-    names: Vec<Box<[u8]>>,
 }
 
 impl RouteChanges {
@@ -138,64 +130,6 @@ impl FieldChanges {
     }
 }
 
-impl FieldNames {
-    pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        let mut set = Self::default();
-        for name in names {
-            let name: Box<[u8]> = name.bytes().map(fold).collect();
-            if !set.has(&name) {
-                set.lengths |= length_bit(&name);
-                set.names.push(name);
-            }
-        }
-        set
-    }
-
-    /// Its names, as they are compared.
-    pub(super) fn each(&self) -> impl Iterator<Item = &str> {
-        let names = self.names.iter();
-        names.filter_map(|name| std::str::from_utf8(name).ok())
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// Whether it has this one, in any spelling.
-    #[inline]
-    pub fn has(&self, name: &[u8]) -> bool {
-        self.lengths & length_bit(name) != 0 && self.has_folded(name)
-    }
-
-    /// Whether it has a name that begins so, of which no more than this was kept.
-    pub fn has_longer(&self, start: &[u8]) -> bool {
-        let is_longer = |other: &[u8]| {
-            let same = start.iter().zip(other).all(|(a, b)| fold(*a) == *b);
-            other.len() > start.len() && same
-        };
-        self.names.iter().any(|other| is_longer(other))
-    }
-
-    fn has_folded(&self, name: &[u8]) -> bool {
-        let is_same = |other: &[u8]| {
-            other.len() == name.len() && name.iter().zip(other).all(|(a, b)| fold(*a) == *b)
-        };
-        self.names.iter().any(|other| is_same(other))
-    }
-}
-
-fn length_bit(name: &[u8]) -> u64 {
-    1 << (name.len() % 64)
-}
-
-fn fold(byte: u8) -> u8 {
-    match byte {
-        b'_' => b'-',
-        byte => byte.to_ascii_lowercase(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,22 +140,6 @@ mod tests {
             "[[listener]]\naddress = \"127.0.0.1:0\"\n[[pool]]\nname = \"app\"\n[[route]]\npool = \"app\"\n{keys}"
         );
         RouteChanges::new(&config::parse("x.toml", &text).unwrap().config.routes[0])
-    }
-
-    #[test]
-    fn names_have_no_case_and_no_underscores() {
-        let names = FieldNames::new(["X-User", "Accept"].into_iter());
-        for (name, is_there) in [
-            ("x-user", true),
-            ("X_USER", true),
-            ("ACCEPT", true),
-            ("X-User-Id", false),
-            ("Accepts", false),
-            ("", false),
-        ] {
-            assert_eq!(names.has(name.as_bytes()), is_there, "{name}");
-        }
-        assert!(names.has_longer(b"x_us") && !names.has_longer(b"x-user"));
     }
 
     #[test]

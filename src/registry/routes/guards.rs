@@ -4,8 +4,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::changes::{FieldNames, RouteChanges};
+use super::changes::RouteChanges;
 use crate::config::{LimitKey, Route};
+use crate::core::field_names::FieldNames;
 use crate::core::rate::RateRule;
 
 /// Limits of a route.

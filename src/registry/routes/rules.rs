@@ -18,13 +18,14 @@ use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexSet};
 
-use super::changes::{FieldNames, RouteChanges};
+use super::changes::RouteChanges;
 use super::conditions::Conditions;
 use super::guards::{RouteLimits, said_names};
 use super::hosts::{HostMap, MAX_HOST, Map, lower_host};
 use super::paths::{Normal, Path, PrefixMap};
 use super::split::PoolSplit;
 use crate::config::{MatchedPath, Route, compile_regex, compile_regexes};
+use crate::core::field_names::FieldNames;
 use crate::rt::rooted::ServedRoot;
 
 /// What routes look at.
