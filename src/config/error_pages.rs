@@ -115,9 +115,7 @@ impl ValueForm<ErrorPages> for PageTable {
         problems: &mut SpannedProblems,
     ) -> Option<ErrorPages> {
         let DeValue::Table(table) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            problems.extend(read.err().map(|problem| (value.span(), problem)));
-            return None;
+            return self.read_at(key, value, problems);
         };
         let mut pages: Vec<ErrorPage> = Vec::new();
         for (name, path) in table.iter() {

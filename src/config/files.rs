@@ -176,9 +176,7 @@ impl ValueForm<Vec<TryStep>> for TryList {
         problems: &mut SpannedProblems,
     ) -> Option<Vec<TryStep>> {
         let DeValue::Array(items) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            problems.extend(read.err().map(|problem| (value.span(), problem)));
-            return None;
+            return self.read_at(key, value, problems);
         };
         if items.is_empty() {
             let problem = ValueError::new(
@@ -331,10 +329,7 @@ impl ValueForm<Vec<CacheRule>> for CacheRules {
         problems: &mut SpannedProblems,
     ) -> Option<Vec<CacheRule>> {
         let DeValue::Table(table) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            return read
-                .map_err(|problem| problems.push((value.span(), problem)))
-                .ok();
+            return self.read_at(key, value, problems);
         };
         let mut rules = Vec::new();
         for (pattern, policy) in table.iter() {

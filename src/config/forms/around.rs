@@ -181,9 +181,7 @@ impl<T, F: ValueForm<T>> ValueForm<Vec<T>> for ListForm<F> {
         problems: &mut SpannedProblems,
     ) -> Option<Vec<T>> {
         let DeValue::Array(items) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            problems.extend(read.err().map(|problem| (value.span(), problem)));
-            return None;
+            return self.read_at(key, value, problems);
         };
         if let Some((why, remedy)) = self.empty.filter(|_| items.is_empty()) {
             let why = format!("`{}` is empty: {why}", key.name);

@@ -64,6 +64,16 @@ pub(super) trait ValueForm<T> {
         value: &Spanned<DeValue<'_>>,
         problems: &mut SpannedProblems,
     ) -> Option<T> {
+        self.read_at(key, value, problems)
+    }
+
+    /// As [`ValueForm::read`], with the value's place for its problem.
+    fn read_at(
+        &self,
+        key: &KeyContext<'_>,
+        value: &Spanned<DeValue<'_>>,
+        problems: &mut SpannedProblems,
+    ) -> Option<T> {
         let read = self.read(key, value.get_ref());
         read.map_err(|problem| problems.push((value.span(), problem)))
             .ok()

@@ -79,10 +79,7 @@ impl ValueForm<Option<CertificateDemand>> for CertificateForm {
         problems: &mut SpannedProblems,
     ) -> Option<Option<CertificateDemand>> {
         let DeValue::Table(table) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            return read
-                .map_err(|problem| problems.push((value.span(), problem)))
-                .ok();
+            return self.read_at(key, value, problems);
         };
         let before = problems.len();
         let mut demand = CertificateDemand::default();

@@ -115,9 +115,7 @@ impl ValueForm<Vec<FieldMatch>> for FieldMatches {
         problems: &mut SpannedProblems,
     ) -> Option<Vec<FieldMatch>> {
         let DeValue::Table(table) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            problems.extend(read.err().map(|problem| (value.span(), problem)));
-            return None;
+            return self.read_at(key, value, problems);
         };
         let mut fields: Vec<FieldMatch> = Vec::new();
         for (name, value) in table {

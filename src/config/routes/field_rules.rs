@@ -149,9 +149,7 @@ impl ValueForm<Vec<FieldRule>> for FieldRules {
         problems: &mut SpannedProblems,
     ) -> Option<Vec<FieldRule>> {
         let DeValue::Table(table) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            problems.extend(read.err().map(|problem| (value.span(), problem)));
-            return None;
+            return self.read_at(key, value, problems);
         };
         let mut rules: Vec<FieldRule> = Vec::new();
         let mut names: Vec<&str> = Vec::new();
@@ -227,9 +225,7 @@ impl ValueForm<Vec<String>> for RemovedFields {
         problems: &mut SpannedProblems,
     ) -> Option<Vec<String>> {
         let DeValue::Array(items) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            problems.extend(read.err().map(|problem| (value.span(), problem)));
-            return None;
+            return self.read_at(key, value, problems);
         };
         let mut names = Vec::new();
         for item in items.iter() {

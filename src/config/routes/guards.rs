@@ -201,10 +201,7 @@ impl ValueForm<Option<ConnectionLimit>> for ConnectionForm {
         problems: &mut SpannedProblems,
     ) -> Option<Option<ConnectionLimit>> {
         let DeValue::Table(table) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            return read
-                .map_err(|problem| problems.push((value.span(), problem)))
-                .ok();
+            return self.read_at(key, value, problems);
         };
         let before = problems.len();
         let (mut limit, mut counted) = (None, LimitKey::Client);

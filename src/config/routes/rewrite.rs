@@ -68,10 +68,7 @@ impl ValueForm<Option<PathRewrite>> for RewriteForm {
         problems: &mut SpannedProblems,
     ) -> Option<Option<PathRewrite>> {
         let DeValue::Table(table) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            return read
-                .map_err(|problem| problems.push((value.span(), problem)))
-                .ok();
+            return self.read_at(key, value, problems);
         };
         let (mut regex, mut to) = (None, None);
         let before = problems.len();

@@ -87,9 +87,7 @@ impl ValueForm<Vec<SplitShare>> for SplitShares {
         problems: &mut SpannedProblems,
     ) -> Option<Vec<SplitShare>> {
         let DeValue::Table(table) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            problems.extend(read.err().map(|problem| (value.span(), problem)));
-            return None;
+            return self.read_at(key, value, problems);
         };
         let before = problems.len();
         let mut shares = Vec::new();
@@ -241,9 +239,7 @@ impl ValueForm<Option<MirrorConfig>> for MirrorForm {
         problems: &mut SpannedProblems,
     ) -> Option<Option<MirrorConfig>> {
         let DeValue::Table(table) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            problems.extend(read.err().map(|problem| (value.span(), problem)));
-            return None;
+            return self.read_at(key, value, problems);
         };
         if table.is_empty() {
             return Some(None);

@@ -48,10 +48,7 @@ impl ValueForm<Vec<String>> for HostList {
         problems: &mut SpannedProblems,
     ) -> Option<Vec<String>> {
         let DeValue::Array(items) = value.get_ref() else {
-            let read = self.read(key, value.get_ref());
-            return read
-                .map_err(|problem| problems.push((value.span(), problem)))
-                .ok();
+            return self.read_at(key, value, problems);
         };
         if items.is_empty() {
             let problem = ValueError::new(
