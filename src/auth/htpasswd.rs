@@ -45,7 +45,7 @@ enum PasswordHash {
 pub struct UserFileError {
     /// From 1; `None`: the file as a whole.
     pub line: Option<usize>,
-    /// What.
+    /// What is wrong there.
     pub why: String,
     /// What to do.
     pub remedy: String,

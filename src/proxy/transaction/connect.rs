@@ -11,7 +11,7 @@ use crate::config::ProxyProtocol;
 use crate::core::{Time, retry};
 use crate::net::socket::local_address;
 use crate::proxy::upstream::connect::{ConnectError, open_connection, wait_for_acceptance};
-use crate::proxy::upstream::{ProxiedAddrs, h2_session, note_shortage, pick, reuse};
+use crate::proxy::upstream::{ProxiedAddrs, h2_session, note_shortage, note_written, pick, reuse};
 use crate::registry::endpoint::{Endpoint, IdleConnection, Permit};
 
 /// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
@@ -121,13 +121,16 @@ impl Transaction<'_> {
         .await
     }
 
-    /// Keeps a connection for the next request, for as long as the app said it would.
+    /// Keeps a connection for the next request, for as long as the app said it would. `written`: so much was written on
+    /// it for this one.
     pub(super) fn keep_connection(
         &self,
         endpoint: &Endpoint,
         mut connection: Box<IdleConnection>,
         promised: Option<u32>,
+        written: u64,
     ) {
+        note_written(&mut connection, written);
         let settings = &self.pool.config.upstream;
         if settings.proxy_protocol != ProxyProtocol::Off {
             // It is this client's. To the backend, every request on it would be.

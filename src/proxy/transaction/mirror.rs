@@ -23,7 +23,6 @@ use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::forward::{ForwardEnd, ForwardFailure, ForwardParams, forward_once, patience};
 use crate::proxy::h1::request::{HeadProgress, RequestHead};
 use crate::proxy::transaction::request_id::RequestId;
-use crate::proxy::upstream::note_written;
 use crate::proxy::upstream::pick::{self, ExcludedBackends};
 use crate::registry::routes::RouteRule;
 use crate::registry::snapshot::PoolSnapshot;
@@ -200,8 +199,7 @@ impl Transaction<'_> {
         match end {
             Ok(ForwardEnd::Complete { reusable, .. } | ForwardEnd::Intercepted { reusable }) => {
                 if reusable {
-                    note_written(&mut connection, stats.bytes_up);
-                    self.keep_connection(endpoint, connection, promised);
+                    self.keep_connection(endpoint, connection, promised, stats.bytes_up);
                 }
                 Ok(())
             }

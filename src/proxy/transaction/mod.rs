@@ -49,7 +49,6 @@ use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::forward::{ForwardEnd, ForwardParams, forward_once, patience};
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::transaction::request_id::RequestId;
-use crate::proxy::upstream::note_written;
 use crate::proxy::upstream::pick::{self, ExcludedBackends};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::snapshot::PoolSnapshot;
@@ -216,16 +215,20 @@ pub async fn handle(
                                 }) => {
                                     incoming.give_back();
                                     if reusable {
-                                        note_written(&mut connection, stats.bytes_up);
-                                        request.keep_connection(endpoint, connection, promised);
+                                        let written = stats.bytes_up;
+                                        request.keep_connection(
+                                            endpoint, connection, promised, written,
+                                        );
                                     }
                                     break 'answered request.after_answer(keep_alive);
                                 }
                                 Ok(ForwardEnd::Intercepted { reusable }) => {
                                     incoming.give_back();
                                     if reusable {
-                                        note_written(&mut connection, stats.bytes_up);
-                                        request.keep_connection(endpoint, connection, promised);
+                                        let written = stats.bytes_up;
+                                        request.keep_connection(
+                                            endpoint, connection, promised, written,
+                                        );
                                     }
                                     break 'answered request
                                         .answer_instead(stats.status, kept)
