@@ -94,25 +94,31 @@ fn every_result_is_a_configuration_that_check_accepts() {
     }
 }
 
+/// Asserts that everything that is said names a file of this kind, stands in what is written as a comment too, and that
+/// the exit code tells of what is left out.
+fn check_notices(path: &Path, end: &str, (code, out, err): (u8, &str, &str)) {
+    let mut left_out = false;
+    for line in err
+        .lines()
+        .filter(|line| line.starts_with("warning: ") || line.starts_with("note: "))
+    {
+        let (kind, notice) = line.split_once(": ").unwrap();
+        left_out |= kind == "warning";
+        assert!(
+            out.contains(&format!("# {notice}\n")),
+            "{}: {notice}",
+            path.display()
+        );
+        assert!(notice.contains(&format!("{end}:")), "{notice}");
+    }
+    assert_eq!(code, if left_out { 3 } else { 0 }, "{}", path.display());
+}
+
 #[test]
 fn everything_that_is_said_stands_as_a_comment_too() {
     for path in sites() {
         let (code, out, err) = import(&[path.to_str().unwrap()]);
-        let mut left_out = false;
-        for line in err
-            .lines()
-            .filter(|line| line.starts_with("warning: ") || line.starts_with("note: "))
-        {
-            let (kind, notice) = line.split_once(": ").unwrap();
-            left_out |= kind == "warning";
-            assert!(
-                out.contains(&format!("# {notice}\n")),
-                "{}: {notice}",
-                path.display()
-            );
-            assert!(notice.contains(".conf:"), "{notice}");
-        }
-        assert_eq!(code, if left_out { 3 } else { 0 }, "{}", path.display());
+        check_notices(&path, ".conf", (code, &out, &err));
     }
 }
 

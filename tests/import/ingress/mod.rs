@@ -11,7 +11,7 @@ use lameduck::config;
 use lameduck::tools::import::ingress::annotations::{AnnotationFate, ROWS, annotation_tables};
 use lameduck_rig::pages::check_generated;
 
-use super::ImportCli;
+use super::{ImportCli, check_notices};
 
 const FILES: &str = "tests/import/ingress";
 
@@ -93,21 +93,7 @@ fn ingresses_become_what_is_written_beside_them_and_check_accepts_it() {
                 error.render(false)
             );
         }
-        let mut left_out = false;
-        for line in err
-            .lines()
-            .filter(|line| line.starts_with("warning: ") || line.starts_with("note: "))
-        {
-            let (kind, notice) = line.split_once(": ").unwrap();
-            left_out |= kind == "warning";
-            assert!(
-                out.contains(&format!("# {notice}\n")),
-                "{}: {notice}",
-                path.display()
-            );
-            assert!(notice.contains(".yaml:"), "{notice}");
-        }
-        assert_eq!(code, if left_out { 3 } else { 0 }, "{}", path.display());
+        check_notices(&path, ".yaml", (code, &out, &err));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod rows;
 
+use crate::tools::import::fate_tables;
 pub use rows::ROWS;
 
 /// What ingress-nginx's annotations begin with, unless it was told another prefix.
@@ -54,23 +55,9 @@ pub fn row_of(name: &str) -> Option<&'static AnnotationRow> {
 
 /// The table as Markdown, a section for each topic.
 pub fn annotation_tables() -> String {
-    let mut out = String::new();
-    let mut topic = "";
-    for row in ROWS {
-        if row.topic != topic {
-            topic = row.topic;
-            out.push_str(&format!(
-                "\n### {topic}\n\n| annotation | import | |\n|---|---|---|\n"
-            ));
-        }
-        let note = row.note.replace('|', "\\|");
-        out.push_str(&format!(
-            "| `{}` | {} | {note} |\n",
-            row.name,
-            row.fate.as_str()
-        ));
-    }
-    out
+    let rows = ROWS.iter();
+    let rows = rows.map(|row| [row.topic, row.name, row.fate.as_str(), row.note]);
+    fate_tables("annotation", rows)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod rows;
 
+use crate::tools::import::fate_tables;
 pub use rows::ROWS;
 
 /// What becomes of a directive.
@@ -46,23 +47,9 @@ pub fn row_of(name: &str) -> Option<&'static DirectiveRow> {
 
 /// The table as Markdown, a section for each module.
 pub fn directive_tables() -> String {
-    let mut out = String::new();
-    let mut module = "";
-    for row in ROWS {
-        if row.module != module {
-            module = row.module;
-            out.push_str(&format!(
-                "\n### {module}\n\n| directive | import | |\n|---|---|---|\n"
-            ));
-        }
-        let note = row.note.replace('|', "\\|");
-        out.push_str(&format!(
-            "| `{}` | {} | {note} |\n",
-            row.name,
-            row.fate.as_str()
-        ));
-    }
-    out
+    let rows = ROWS.iter();
+    let rows = rows.map(|row| [row.module, row.name, row.fate.as_str(), row.note]);
+    fate_tables("directive", rows)
 }
 
 #[cfg(test)]
