@@ -2,7 +2,7 @@
 //!
 //! [`backend`] is the heart: one backend's health × drains and the single function that derives its state; the
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
-//! deadlines. [`balance`] picks; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
+//! deadlines. [`balance`] picks, and [`outlier`] says who is left out for a while; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
 //! that lost its backend or found none, and [`pause`] what a paused pool does with it; [`rate`] says which requests
 //! come too fast, [`split`] shares requests out over pools, and [`field_names`] knows a header field in any spelling. Two more sit beside the proxy: [`roll`] restarts backends
 //! one after the other, and [`launch`] is what a launcher does about its app.
@@ -19,6 +19,7 @@ mod health;
 pub mod hold;
 pub mod launch;
 mod losses;
+pub mod outlier;
 pub mod pause;
 pub mod pool;
 pub mod rate;

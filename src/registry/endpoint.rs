@@ -1,9 +1,12 @@
 //! A backend as the data plane sees it: gate, epoch, open and idle connections, counters. All atomics.
 
+mod connection;
 pub mod gate;
 pub mod idle;
 mod in_flight;
 mod last_probe;
+pub mod outcomes;
+mod permit;
 mod sessions;
 mod suspicion;
 mod transport;
@@ -14,12 +17,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use pingora::protocols::Stream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use connection::{IdleConnection, Ticket};
 pub use in_flight::{InFlightByKind, RequestKind, StreamGuard};
 pub use last_probe::LastProbe;
+pub use outcomes::Outcomes;
+pub use permit::Permit;
 pub use sessions::{BackendSession, Entered, Sessions};
 pub use suspicion::Suspicion;
 pub use transport::Transport;
@@ -28,10 +33,10 @@ use super::snapshot::HoldQueue;
 use crate::config::Address;
 use crate::core::Time;
 use crate::metrics::backend::Counters;
-use crate::registry::endpoint::gate::{Gate, GateLeave};
+use crate::registry::endpoint::gate::Gate;
 use crate::registry::endpoint::idle::Idle;
 use crate::rt::clock;
-use crate::rt::shutdown_signal::{Interrupt, Interrupts, Level};
+use crate::rt::shutdown_signal::{Interrupts, Level};
 
 /// Idle connections kept per backend.
 const IDLE_SLOTS: usize = 512;
@@ -97,6 +102,8 @@ pub struct Endpoint {
     pub counters: Counters,
     /// It may be on its way out.
     pub suspicion: Suspicion,
+    /// How attempts on it ended, where its pool judges it by that.
+    pub outcomes: Outcomes,
     /// What was seen last of it.
     pub last_probe: LastProbe,
     /// It answered the last probe in HTTP/1.0, which knows no chunks (RFC 9112, section 6.1).
@@ -160,6 +167,7 @@ impl Endpoint {
             sessions: Sessions::default(),
             counters: Counters::default(),
             suspicion: Suspicion::default(),
+            outcomes: Outcomes::default(),
             last_probe: LastProbe::default(),
             is_http10: AtomicBool::new(false),
             resolved: ArcSwapOption::from(resolved),
@@ -410,88 +418,6 @@ impl Endpoint {
             peer_closed: self.peer_closed.swap(false, Ordering::AcqRel),
         }
     }
-}
-
-/// One request in flight; given back on drop.
-#[derive(Debug)]
-pub struct Permit {
-    endpoint: Arc<Endpoint>,
-    epoch: u64,
-    limited: bool,
-}
-
-impl Permit {
-    /// Whose.
-    pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
-    }
-
-    /// The epoch in which the gate was entered. Once the endpoint has another, this request goes elsewhere.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let endpoint = &self.endpoint;
-        if endpoint.gate.leave() == GateLeave::LastOut {
-            endpoint.tell_if_quiet();
-        } else if !endpoint.gate.is_closed() {
-            endpoint.queue.on_room(self.limited);
-        }
-    }
-}
-
-/// One open connection of ours; counted out on drop.
-#[derive(Debug)]
-pub struct Ticket {
-    interrupt: Arc<Interrupt>,
-    endpoint: Arc<Endpoint>,
-}
-
-impl Ticket {
-    /// How the outside reaches the one who uses the connection.
-    pub fn interrupt(&self) -> &Arc<Interrupt> {
-        &self.interrupt
-    }
-
-    /// The request on this connection has become something that lasts.
-    pub fn lasting(&self, kind: RequestKind) -> StreamGuard {
-        StreamGuard::new(self.endpoint.clone(), kind)
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.endpoint.connections.leave(&self.interrupt);
-        if self.endpoint.gate.is_closed() {
-            self.endpoint.tell_if_quiet();
-        }
-    }
-}
-
-/// An upstream connection with what is needed to judge its reuse.
-#[derive(Debug)]
-pub struct IdleConnection {
-    /// The stream. Declared before the ticket: the descriptor closes first.
-    pub stream: Stream,
-    /// The epoch it was opened in.
-    pub epoch: u64,
-    /// The number of the transport that it was opened with.
-    pub transport: u32,
-    /// Idle after this it must not be reused.
-    pub expires: Time,
-    /// Idle after this it may carry only what can be sent twice: the backend may be about to close it.
-    pub safe_until: Time,
-    /// Requests it has carried.
-    pub requests: u32,
-    /// Bytes that were written to the network for these and before them, as far as they were written.
-    pub sent: u64,
-    /// It is known that the backend's process has accepted it, and that it isn't in the listener's queue.
-    pub accepted: bool,
-    /// Counts it among the backend's open connections.
-    pub ticket: Ticket,
 }
 
 #[cfg(test)]

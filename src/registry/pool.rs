@@ -115,6 +115,7 @@ impl PoolState {
                 balancer: Balancer::new(Algorithm::Random, &[]),
                 backups: None,
                 pause: None,
+                watches_outcomes: false,
                 shared: shared.clone(),
             }),
             name,
@@ -433,6 +434,7 @@ impl PoolState {
                 })
             }),
             pause: self.pause.clone(),
+            watches_outcomes: false,
             shared: self.shared.clone(),
         }
     }

@@ -44,6 +44,8 @@ pub struct PoolSnapshot {
     pub backups: Option<Box<BackupBackends>>,
     /// Nothing new goes to any of them.
     pub pause: Option<Arc<PoolPause>>,
+    /// How attempts end matters here: see [`super::endpoint::outcomes`].
+    pub watches_outcomes: bool,
     /// What outlives the snapshot.
     pub shared: Arc<PoolShared>,
 }

@@ -19,6 +19,8 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 pub(super) struct GrpcResponse {
     decoder: ChunkDecoder,
     tracker: MessageTracker,
+    /// Its trailers, as far as they have come.
+    trailers: Vec<u8>,
 }
 
 impl Default for GrpcResponse {
@@ -26,6 +28,7 @@ impl Default for GrpcResponse {
         Self {
             decoder: ChunkDecoder::of_response(MAX_TRAILER),
             tracker: MessageTracker::default(),
+            trailers: Vec::new(),
         }
     }
 }
@@ -39,20 +42,25 @@ impl GrpcResponse {
         ending: bool,
     ) -> Result<(usize, bool), ChunkError> {
         let mut at = 0;
-        // They are passed on as they are.
-        let mut trailers = Vec::new();
         while at < bytes.len() && !self.decoder.is_complete() {
             if ending && self.may_end() {
                 break;
             }
             let most = if ending { at + 1 } else { bytes.len() };
-            let piece = self.decoder.next_piece(&bytes[at..most], &mut trailers)?;
+            let piece = self
+                .decoder
+                .next_piece(&bytes[at..most], &mut self.trailers)?;
             at += piece.framing;
             self.tracker.feed(&bytes[at..at + piece.content]);
             self.decoder.took(piece.content);
             at += piece.content;
         }
         Ok((at, self.decoder.is_complete()))
+    }
+
+    /// What its trailers say became of it, once they are here.
+    pub(super) fn status(&self) -> Option<u8> {
+        grpc::status_of(&self.trailers)
     }
 
     /// Whether what was passed on ends with a whole message, in a whole chunk.

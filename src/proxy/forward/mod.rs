@@ -6,7 +6,7 @@
 //! [`forward_once`] makes the attempt. `request` is its way up and `response` its way down (`compressed` where the body is
 //! compressed, `events` for streams of events), with [`headers`] for the heads of both, `deadline` how long it waits for
 //! whom, `outcome` how it ends; `grpc_call` and `handshake` know what is special about calls and WebSockets, [`tunnel`]
-//! carries what follows a 101.
+//! carries what follows a 101, and `watched` tells pools that judge their backends by it.
 
 pub mod changed_fields;
 mod compressed;
@@ -23,6 +23,7 @@ mod request;
 mod response;
 pub mod scratch;
 pub mod tunnel;
+mod watched;
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -39,6 +40,7 @@ use response::Receiving;
 use super::buffer::Buffer;
 use crate::config;
 use crate::core::Time;
+use crate::core::outlier::AttemptError;
 use crate::proxy::client::ClientConnection;
 use crate::proxy::client::heard::Looks;
 use crate::proxy::client::upload::RequestUpload;
@@ -47,6 +49,7 @@ use crate::proxy::forward::min_rate::Pace;
 use crate::proxy::forward::scratch::AttemptScratch;
 use crate::proxy::h1::request::{RequestBody, RequestHead};
 use crate::proxy::h1::response::{ResponseBody, ResponseHead};
+use crate::registry::endpoint::outcomes::AttemptWatch;
 use crate::registry::endpoint::{IdleConnection, StreamGuard};
 use crate::rt::coop::yield_to_reactor;
 use crate::rt::shutdown_signal::Level;
@@ -83,6 +86,8 @@ pub struct ForwardParams<'a> {
     pub changes: Option<ChangedFields<'a>>,
     /// How the answer may be compressed.
     pub compression: Option<&'a config::CompressionConfig>,
+    /// Who wants to hear how it goes, if anybody does.
+    pub watch: Option<AttemptWatch<'a>>,
 }
 
 /// Those answers of the app in whose place an error page is sent.
@@ -116,6 +121,8 @@ pub struct TransferStats {
     pub answered: Option<Time>,
     /// We ended it in its protocol's orderly way.
     pub ended_orderly: bool,
+    /// What the answer says against the backend.
+    pub error: Option<AttemptError>,
 }
 
 /// Makes one attempt on `connection`, to its end: sends the head that is in `scratch`, and then what comes from either side
@@ -135,6 +142,9 @@ pub async fn forward_once(
     }
     if let Err(failure) = end {
         exchange.tell_of(failure).await;
+    }
+    if exchange.order.watch.is_some() && end.is_ok() {
+        exchange.note_whole();
     }
     (end, exchange.tally, exchange.incoming)
 }

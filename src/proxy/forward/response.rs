@@ -260,7 +260,9 @@ impl Exchange<'_> {
                             call.follow(bytes, self.ending).map_err(malformed)?;
                         self.passable = taken;
                         if complete {
+                            let status = call.status();
                             self.receiving = Receiving::Done;
+                            self.note_trailers(status);
                         }
                     }
                     RemainingBody::Dechunked(decoder) => {
@@ -337,6 +339,9 @@ impl Exchange<'_> {
         self.tally.status = self.response.status;
         self.tally.answered = Some(now);
         self.progress = now;
+        if self.order.watch.is_some() {
+            self.note_head(now);
+        }
         if self.response.status >= 400 && self.intercepts() {
             self.is_intercepted = true;
             self.receiving = Receiving::Done;

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::core::outlier::AttemptError;
+
 /// DEADLINE_EXCEEDED.
 pub const DEADLINE_EXCEEDED: u8 = 4;
 
@@ -12,6 +14,36 @@ pub const UNAVAILABLE: u8 = 14;
 
 /// What a client is told whose call is ended because the backend is about to stop.
 pub const STOPPING: &str = "the backend is stopping; try again";
+
+/// What a status says against the backend that has sent it: its process failed, or it can't serve. That a call was
+/// cancelled, took too long for its client or asked for what isn't there is no fault of the backend.
+pub fn fault_of(status: u8) -> Option<AttemptError> {
+    const UNKNOWN: u8 = 2;
+    const INTERNAL: u8 = 13;
+    const DATA_LOSS: u8 = 15;
+    matches!(status, UNKNOWN | INTERNAL | UNAVAILABLE | DATA_LOSS)
+        .then_some(AttemptError::CallStatus(status))
+}
+
+/// The same of the value of a `grpc-status` field.
+pub fn fault(value: &[u8]) -> Option<AttemptError> {
+    status(value).and_then(fault_of)
+}
+
+fn status(value: &[u8]) -> Option<u8> {
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
+/// The `grpc-status` in a section of trailers.
+pub fn status_of(trailers: &[u8]) -> Option<u8> {
+    let mut lines = trailers.split(|byte| *byte == b'\n');
+    lines.find_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = line.split_at(colon);
+        name.eq_ignore_ascii_case(b"grpc-status")
+            .then(|| status(&value[1..]))?
+    })
+}
 
 /// What `grpc-timeout` says: at most eight digits, and a unit.
 pub fn timeout(value: &[u8]) -> Option<Duration> {

@@ -11,7 +11,10 @@ use crate::config::ProxyProtocol;
 use crate::core::{Time, retry};
 use crate::net::socket::local_address;
 use crate::proxy::upstream::connect::{ConnectError, open_connection, wait_for_acceptance};
-use crate::proxy::upstream::{ProxiedAddrs, h2_session, note_shortage, note_written, pick, reuse};
+use crate::proxy::upstream::{
+    ProxiedAddrs, h2_session, note_shortage, note_written, outcome, pick, reuse,
+};
+use crate::registry::endpoint::outcomes::AttemptWatch;
 use crate::registry::endpoint::{Endpoint, IdleConnection, Permit};
 
 /// Taken off what the app's `Keep-Alive: timeout=` promises: the request has to arrive before it ends.
@@ -55,10 +58,20 @@ impl Transaction<'_> {
         self.pool.config.upstream.http2 && self.head.upgrade.is_none()
     }
 
+    /// Has the pool hear of an attempt, where it wants to.
+    pub(super) fn watch_attempt<'p>(
+        &self,
+        permit: &'p Permit,
+        began: Time,
+    ) -> Option<AttemptWatch<'p>> {
+        outcome::watch_attempt(&self.pool, permit, began, self.upload.is_complete())
+    }
+
     /// A new connection to the backend that was entered, for a client that is still there; or how the attempt failed.
     pub(super) async fn open_connection(
         &mut self,
         permit: &Permit,
+        watch: Option<AttemptWatch<'_>>,
     ) -> Result<Box<IdleConnection>, FailedAttempt> {
         let endpoint = permit.endpoint();
         let error = match self.connect(permit).await {
@@ -66,6 +79,9 @@ impl Transaction<'_> {
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
+        if let Some(watch) = watch {
+            outcome::note_connect_error(&watch, &error);
+        }
         if matches!(error, ConnectError::Unwanted) {
             return Err(FailedAttempt::Over(self.client_gone()));
         }

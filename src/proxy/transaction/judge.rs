@@ -11,8 +11,8 @@ use crate::proxy::client::AfterRequest;
 use crate::proxy::forward::{ForwardFailure, TransferStats, Truncation};
 use crate::proxy::h1::request::RequestBody;
 use crate::proxy::upstream::delivery::undelivered;
-use crate::proxy::upstream::note_refusal;
-use crate::registry::endpoint::{Endpoint, IdleConnection};
+use crate::proxy::upstream::{note_refusal, outcome};
+use crate::registry::endpoint::{Endpoint, IdleConnection, Permit};
 use crate::rt::clock;
 
 /// How an attempt failed.
@@ -30,11 +30,12 @@ impl Transaction<'_> {
     pub(super) async fn note_failure(
         &mut self,
         failure: ForwardFailure,
-        endpoint: &Endpoint,
+        permit: &Permit,
         connection: &IdleConnection,
         stats: TransferStats,
         began: Time,
     ) -> FailedAttempt {
+        let endpoint = permit.endpoint();
         let proof = match failure {
             ForwardFailure::Died { reset } => undelivered(connection, stats.bytes_up, reset).await,
             _ => None,
@@ -43,6 +44,12 @@ impl Transaction<'_> {
             note_refusal(connection, endpoint);
         }
         self.log_failure(failure, endpoint, proof);
+        if stats.error.is_none()
+            && let Some(watch) = self.watch_attempt(permit, began)
+        {
+            let age = clock::now().saturating_sub(self.account.complete);
+            outcome::note_failure(&watch, failure, proof, age);
+        }
         if !failure.is_clean() {
             return FailedAttempt::Over(AfterRequest::Abort);
         }

@@ -163,7 +163,7 @@ impl Transaction<'_> {
         let mut connection = match kept {
             Some(connection) => connection,
             None => {
-                let opened = self.open_connection(&permit).await;
+                let opened = self.open_connection(&permit, None).await;
                 opened.map_err(|_| MirrorDrop::Connect)?
             }
         };
@@ -182,6 +182,7 @@ impl Transaction<'_> {
             changes: None,
             compression: None,
             intercept: None,
+            watch: None,
         };
         let (end, stats, incoming) = forward_once(
             params,

@@ -159,6 +159,7 @@ pub async fn handle(
                     let (permit, kept) = request.reuse_connection(permit, began);
                     let endpoint = permit.endpoint();
                     request.account.backend = Some(endpoint.clone());
+                    let watch = request.watch_attempt(&permit, began);
                     // Connect.
                     let connected = match kept {
                         _ if request.lacks_length_for(endpoint) => {
@@ -167,7 +168,7 @@ pub async fn handle(
                         Some(connection) => Ok(connection),
                         // Boxed: most requests find a connection, and each would have to keep room for the making of
                         // one (9 KiB).
-                        None => Box::pin(request.open_connection(&permit)).await,
+                        None => Box::pin(request.open_connection(&permit, watch)).await,
                     };
                     let failed = match connected {
                         Err(failed) => failed,
@@ -188,6 +189,7 @@ pub async fn handle(
                                 changes: request.account.response_changes(),
                                 compression: compression_of(&request.config, request.account),
                                 intercept: interceptable(head, request.account, &request.config),
+                                watch,
                             };
                             let (end, stats, incoming) = forward_once(
                                 params,
@@ -242,7 +244,7 @@ pub async fn handle(
                                 Err(failure) => {
                                     incoming.give_back();
                                     request
-                                        .note_failure(failure, endpoint, &connection, stats, began)
+                                        .note_failure(failure, &permit, &connection, stats, began)
                                         .await
                                 }
                             }

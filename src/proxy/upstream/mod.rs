@@ -4,12 +4,14 @@
 //! - [`reuse`] takes one of its kept connections, if one is still good.
 //! - [`connect`] opens a new one, and `handshake` says on it what the backend wants to hear first.
 //! - [`h2_session`] has streams of HTTP/2 sessions instead, kept and new.
+//! - [`outcome`] tells what an attempt says about its backend, to pools that want to know.
 //! - [`delivery`] says whether a request on a connection that failed surely never reached the backend.
 
 pub mod connect;
 pub mod delivery;
 pub mod h2_session;
 mod handshake;
+pub mod outcome;
 pub mod pick;
 pub mod reuse;
 
