@@ -13,7 +13,7 @@ use divan::Bencher;
 use lameduck::config;
 use lameduck::core::Time;
 use lameduck::core::backend::{BackendEvent, Policy, ProbeResult};
-use lameduck::core::balance::{Algorithm, Balancer, Candidate};
+use lameduck::core::balance::{Algorithm, Balancer, Candidate, PickInput};
 use lameduck::core::pool::BackendSet;
 use lameduck::proxy::h1::request::{HeadLimits, RequestHead};
 use lameduck::registry::endpoint::gate::Gate;
@@ -65,7 +65,13 @@ fn pick(bencher: Bencher<'_, '_>, algorithm: Algorithm, backends: usize) {
     let mut cursor = 0;
     bencher.bench_local(|| {
         cursor += 1;
-        balancer.pick(black_box(&candidates), cursor, numbers.next(), &[])
+        let (random, key) = (numbers.next(), numbers.next());
+        let input = PickInput {
+            cursor,
+            random,
+            key,
+        };
+        balancer.pick(black_box(&candidates), input, &[])
     });
 }
 

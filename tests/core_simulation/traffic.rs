@@ -2,7 +2,7 @@
 
 use lameduck::core::Time;
 use lameduck::core::backend::BackendEvent;
-use lameduck::core::balance::{Algorithm, Balancer, Candidate};
+use lameduck::core::balance::{Algorithm, Balancer, Candidate, PickInput};
 use lameduck::core::hold::{self, Admission, HeldTotals, HoldLimits};
 use lameduck::core::retry::{self, AttemptFailure, AttemptHistory, RetryOptions, RetryVerdict};
 
@@ -89,8 +89,12 @@ impl World {
             Algorithm::Random,
         ][request % 3];
         let balancer = Balancer::new(algorithm, &vec![1; seats.len()]);
-        let random = self.rng.next();
-        match balancer.pick(&seats, request as u64, random, &excluded) {
+        let input = PickInput {
+            cursor: request as u64,
+            random: self.rng.next(),
+            key: request as u64,
+        };
+        match balancer.pick(&seats, input, &excluded) {
             Some(index) => self.send(request, seats[index].slot),
             None => self.hold(request),
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lameduck::core::backend::ProbeResult;
+use lameduck::core::balance::PickInput;
 use lameduck::registry::view::DrainRequest;
 
 use crate::rig::{Rig, TWO, pool, told};
@@ -64,7 +65,11 @@ async fn weights_change_on_the_spot() {
     // The balancer knows it, too: least requests per weight.
     let permits: Vec<_> = (0..10)
         .map(|cursor| {
-            let picked = snapshot.balancer.pick(&snapshot.ready, cursor, 0, &[]);
+            let input = PickInput {
+                cursor,
+                ..PickInput::default()
+            };
+            let picked = snapshot.balancer.pick(&snapshot.ready, input, &[]);
             snapshot.ready[picked.unwrap()].permit(0).unwrap()
         })
         .collect();

@@ -34,6 +34,18 @@ pub trait Candidate {
     fn weight(&self) -> u32;
 }
 
+/// What one pick goes by besides the candidates: numbers of the caller's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PickInput {
+    /// Counts picks (an atomic of the caller's).
+    pub cursor: u64,
+    /// A fresh random number.
+    pub random: u64,
+    /// The hash of what the request has in common with those that should meet the same candidate; a random number where
+    /// it has nothing. Only algorithms that hash look at it.
+    pub key: u64,
+}
+
 /// One algorithm, prepared for one list of candidates.
 #[derive(Debug, Clone)]
 pub enum Balancer {
@@ -57,19 +69,17 @@ impl Balancer {
 
     /// The index of the candidate to use, none of `excluded`; `None` where nothing is left.
     ///
-    /// `candidates` are those the balancer was built for, in the same order. `cursor` counts picks (an atomic
-    /// of the caller's), `random` is a fresh random number. Candidates of weight 0 are never picked.
+    /// `candidates` are those the balancer was built for, in the same order. Candidates of weight 0 are never picked.
     pub fn pick<C: Candidate>(
         &self,
         candidates: &[C],
-        cursor: u64,
-        random: u64,
+        input: PickInput,
         excluded: &[usize],
     ) -> Option<usize> {
         match self {
-            Self::LeastRequests => least_requests::pick(candidates, random, excluded),
-            Self::RoundRobin(schedule) => schedule.pick(candidates, cursor, excluded),
-            Self::Random(table) => table.pick(candidates, random, excluded),
+            Self::LeastRequests => least_requests::pick(candidates, input.random, excluded),
+            Self::RoundRobin(schedule) => schedule.pick(candidates, input.cursor, excluded),
+            Self::Random(table) => table.pick(candidates, input.random, excluded),
         }
     }
 }

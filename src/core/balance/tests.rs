@@ -21,6 +21,14 @@ const ALL: [Algorithm; 3] = [
     Algorithm::Random,
 ];
 
+fn input(cursor: u64, random: u64) -> PickInput {
+    PickInput {
+        cursor,
+        random,
+        key: remix(random),
+    }
+}
+
 fn fakes(weights: &[u32]) -> Vec<Fake> {
     weights
         .iter()
@@ -39,7 +47,9 @@ fn shares(algorithm: Algorithm, weights: &[u32], rounds: u64, keep: bool) -> Vec
     let mut random = 1;
     for cursor in 0..rounds {
         random = remix(random);
-        let index = balancer.pick(&candidates, cursor, random, &[]).unwrap();
+        let index = balancer
+            .pick(&candidates, input(cursor, random), &[])
+            .unwrap();
         counts[index] += 1;
         candidates[index].in_flight += u32::from(keep);
     }
@@ -50,11 +60,14 @@ fn shares(algorithm: Algorithm, weights: &[u32], rounds: u64, keep: bool) -> Vec
 fn nothing_to_pick_from() {
     for algorithm in ALL {
         assert_eq!(
-            Balancer::new(algorithm, &[]).pick::<Fake>(&[], 7, 7, &[]),
+            Balancer::new(algorithm, &[]).pick::<Fake>(&[], input(7, 7), &[]),
             None
         );
         let one = fakes(&[3]);
-        assert_eq!(Balancer::new(algorithm, &[3]).pick(&one, 7, 7, &[0]), None);
+        assert_eq!(
+            Balancer::new(algorithm, &[3]).pick(&one, input(7, 7), &[0]),
+            None
+        );
     }
 }
 
@@ -69,7 +82,7 @@ fn the_excluded_are_never_picked_and_what_is_left_always_is() {
             for (keep, weight) in weights.iter().enumerate() {
                 let excluded: Vec<usize> = (0..count).filter(|index| *index != keep).collect();
                 for n in 0..50 {
-                    let picked = balancer.pick(&candidates, n, remix(n), &excluded);
+                    let picked = balancer.pick(&candidates, input(n, remix(n)), &excluded);
                     let left = (*weight > 0).then_some(keep);
                     assert_eq!(picked, left, "{algorithm:?}, {count} candidates");
                 }
@@ -86,7 +99,7 @@ fn weight_zero_is_never_picked() {
         for (weights, excluded) in [(&[0, 0, 0][..], &[][..]), (&[0, 1, 0], &[1])] {
             let balancer = Balancer::new(algorithm, weights);
             for random in [0, 1 << 40, u64::MAX] {
-                let picked = balancer.pick(&fakes(weights), random, random, excluded);
+                let picked = balancer.pick(&fakes(weights), input(random, random), excluded);
                 assert_eq!(picked, None, "{algorithm:?} {weights:?}");
             }
         }
@@ -125,7 +138,7 @@ fn least_requests_takes_the_least_loaded() {
         candidate.in_flight = 20 - load as u32;
     }
     for random in 0..100 {
-        let picked = Balancer::LeastRequests.pick(&candidates, 0, remix(random), &[]);
+        let picked = Balancer::LeastRequests.pick(&candidates, input(0, remix(random)), &[]);
         assert_eq!(picked, Some(15));
     }
 }
@@ -135,7 +148,7 @@ fn two_choices_avoid_the_overloaded() {
     let mut candidates = fakes(&[1; 100]);
     candidates[42].in_flight = 1000;
     for random in 0..10_000 {
-        let picked = Balancer::LeastRequests.pick(&candidates, 0, remix(random), &[]);
+        let picked = Balancer::LeastRequests.pick(&candidates, input(0, remix(random)), &[]);
         assert_ne!(picked, Some(42), "two different ones are compared");
     }
 }
@@ -145,7 +158,7 @@ fn round_robin_spreads_a_heavy_ones_turns() {
     let balancer = Balancer::new(Algorithm::RoundRobin, &[5, 1, 1]);
     let candidates = fakes(&[5, 1, 1]);
     let turns: Vec<usize> = (0..7)
-        .map(|cursor| balancer.pick(&candidates, cursor, 0, &[]).unwrap())
+        .map(|cursor| balancer.pick(&candidates, input(cursor, 0), &[]).unwrap())
         .collect();
     assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
 }
@@ -166,7 +179,9 @@ fn a_random_draw_after_exclusions_heeds_weights() {
     let candidates = fakes(&weights);
     let mut counts = [0_u64; 3];
     for n in 0..4000 {
-        counts[balancer.pick(&candidates, 0, remix(n), &[0]).unwrap()] += 1;
+        counts[balancer
+            .pick(&candidates, input(0, remix(n)), &[0])
+            .unwrap()] += 1;
     }
     assert_eq!(counts[0], 0);
     assert!(counts[2].abs_diff(3000) < 150, "{counts:?}");

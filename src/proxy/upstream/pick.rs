@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::core::balance::Candidate;
+use crate::core::balance::{Candidate, PickInput};
 use crate::core::retry;
 use crate::registry::endpoint::{BackendKey, Endpoint, Permit};
 use crate::registry::snapshot::PoolSnapshot;
@@ -134,9 +134,8 @@ pub fn admit_backup(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<
         .filter(|index| excluded.has(&backups.ready[*index]))
         .collect();
     for _ in 0..backups.ready.len() {
-        let cursor = pool.shared.cursor.fetch_add(1, Ordering::Relaxed);
         let candidates = &backups.ready;
-        let index = (backups.balancer).pick(candidates, cursor, fastrand::u64(..), &out)?;
+        let index = (backups.balancer).pick(candidates, next_input(pool), &out)?;
         if let Some(permit) = candidates[index].permit(limit) {
             return Some(permit);
         }
@@ -159,15 +158,12 @@ fn enter(pool: &PoolSnapshot, mut out: Vec<usize>, choice: Choice) -> Option<Per
     let warm_up = pool.config.slow_start.window;
     let mut second: Vec<usize> = Vec::new();
     for _ in 0..pool.ready.len() {
-        let (cursor, random) = (
-            pool.shared.cursor.fetch_add(1, Ordering::Relaxed),
-            fastrand::u64(..),
-        );
-        let Some(index) = pool.balancer.pick(&pool.ready, cursor, random, &out) else {
+        let input = next_input(pool);
+        let Some(index) = pool.balancer.pick(&pool.ready, input, &out) else {
             break;
         };
         let endpoint = &pool.ready[index];
-        if endpoint.is_warming(warm_up, random as u32) || endpoint.suspicion.is_raised() {
+        if endpoint.is_warming(warm_up, input.random as u32) || endpoint.suspicion.is_raised() {
             second.push(index);
         } else if let Some(permit) = endpoint.permit(limit) {
             return Some(permit);
@@ -180,6 +176,15 @@ fn enter(pool: &PoolSnapshot, mut out: Vec<usize>, choice: Choice) -> Option<Per
     second
         .into_iter()
         .find_map(|index| pool.ready[index].permit(limit))
+}
+
+/// The numbers of the next pick.
+fn next_input(pool: &PoolSnapshot) -> PickInput {
+    PickInput {
+        cursor: pool.shared.cursor.fetch_add(1, Ordering::Relaxed),
+        random: fastrand::u64(..),
+        key: 0,
+    }
 }
 
 /// Whether something is eligible that this request has not tried: if it got no permit, all of that is full.
