@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import front_door
 import others
 import proxies
 
@@ -59,6 +60,8 @@ class Lab:
         binary = self.binary if name == "lameduck" else kind.find()
         if setup.tls:
             self.make_certificate()
+        if setup.front:
+            front_door.put_files(self.scratch)
         backend = self.http2_backend() if setup.http2_backend else self.backend_address
         return kind(self.scratch / f"{name}-{self.started}", backend, binary, self, setup)
 

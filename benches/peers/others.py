@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import front_door
 import proxies
 from proxies import Proxy, free_port, wait_until
 
@@ -27,7 +28,7 @@ def built():
 class Nginx(Proxy):
     name = "nginx"
     note = "no probes, no metrics"
-    log_options = ""
+    log_options = file_options = ""
 
     @classmethod
     def find(cls):
@@ -48,6 +49,7 @@ class Nginx(Proxy):
         # Without a master there is one process; with threads, that many workers under it.
         workers = f"worker_processes {self.setup.threads};" + ("" if self.setup.threads > 1 else "master_process off;")
         servers = "".join(f"server {address}; " for address in self.backends)
+        listen = self.listen()
         (self.dir / "nginx.conf").write_text(f"""
 daemon off; {workers} pid {self.dir}/pid; error_log {self.dir}/error.log warn;
 events {{ worker_connections 30000; }}
@@ -57,23 +59,24 @@ http {{
   keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0; tcp_nodelay on;
   map $http_upgrade $connection_up {{ default upgrade; '' ''; }}
   upstream app {{ {servers} keepalive 1024; keepalive_requests 100000000; }}
+  proxy_http_version 1.1;
+  proxy_request_buffering off;
+  {buffers or "proxy_buffering off;"}
+  proxy_set_header Upgrade $http_upgrade;
+  proxy_set_header Connection $connection_up;
+  proxy_set_header Host $http_host;
+  proxy_set_header X-Forwarded-For $remote_addr;
+  proxy_set_header X-Forwarded-Proto $scheme;
+  proxy_set_header X-Forwarded-Host $http_host;
+  proxy_set_header X-Request-Id $request_id;
   server {{
-    listen {self.listen()}{" ssl" if self.setup.tls else ""} backlog=4096;
+    listen {listen}{" ssl" if self.setup.tls else ""} backlog=4096;
     {tls}
-    location / {{
-      proxy_pass http://app;
-      proxy_http_version 1.1;
-      proxy_request_buffering off;
-      {buffers or "proxy_buffering off;"}
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_up;
-      proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Forwarded-Host $http_host;
-      proxy_set_header X-Request-Id $request_id;
-    }}
+    location / {{ proxy_pass http://app; {self.words("nginx_location")} }}
+    {self.words("nginx_server")}
   }}
+  {self.words("nginx_http")}
+  {self.file_options if self.setup.front else ""}
 }}
 """)
 
@@ -85,6 +88,7 @@ class NginxBuffered(Nginx):
     name = "nginx-buffered"
     note = "its log written in blocks of 64 KiB"
     log_options = " buffer=64k flush=1s"
+    file_options = "open_file_cache max=1000; open_file_cache_min_uses 1;"
 
 
 class Haproxy(Proxy):
@@ -109,6 +113,8 @@ class Haproxy(Proxy):
             buffers = "  tune.comp.maxlevel 4\n"
             splice = "  compression algo gzip\n  compression type application/json\n"
         scheme = "https" if self.setup.tls else "http"
+        bind, front = self.listen(), self.words("haproxy")
+        people = f"userlist people\n  user bench password {front_door.BCRYPT}\n" if "(people)" in front else ""
         # 2.6, as some distributions have it, is not always built with the exporter.
         exporter = "  http-request use-service prometheus-exporter if { path /metrics }\n" if self.has_exporter() else ""
         (self.dir / "haproxy.cfg").write_text(f"""
@@ -117,7 +123,7 @@ global
   no strict-limits
   maxconn 20000
   log {sink} local0 info
-{buffers}defaults
+{buffers}{people}defaults
   mode http
 {splice}  log global
   option httplog
@@ -130,12 +136,12 @@ frontend metrics
   bind 127.0.0.1:{free_port()}
 {exporter}  stats enable
 frontend front
-  bind {self.listen()} backlog 4096{tls}
+  bind {bind} backlog 4096{tls}
   unique-id-format %[uuid()]
   unique-id-header X-Request-Id
   http-request set-header X-Forwarded-Proto {scheme}
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
-  default_backend app
+{front}  default_backend app
 backend app
   http-reuse always
   option httpchk GET /health
@@ -248,6 +254,7 @@ http://127.0.0.1:{free_port()} {{
   bind 127.0.0.1
   {tls}
   {encode}
+  {self.words("caddy")}
   log {{
     output file {self.dir}/access.log
   }}
@@ -258,6 +265,7 @@ http://127.0.0.1:{free_port()} {{
     health_timeout 1s
     flush_interval -1
     header_up X-Request-Id {{http.request.uuid}}
+    {self.words("caddy_proxy")}
     transport http {{
       dial_timeout 1s
       keepalive 60s
@@ -265,6 +273,7 @@ http://127.0.0.1:{free_port()} {{
     }}
   }}
 }}
+{self.words("caddy_sites")}
 """)
 
     def command(self):

@@ -41,6 +41,8 @@ class Setup:
     http2_backend: bool = False
     # Tables behind the pool's, such as routes. lameduck's alone.
     routes: str = ""
+    # A feature of a front door, in each proxy's words: `front_door.Front`.
+    front: object = None
 
 
 def free_port():
@@ -112,6 +114,11 @@ class Proxy:
         self.lab = lab
         self.process = None
         self.address = None
+        self.port = 0
+
+    def words(self, field):
+        """This proxy's words for the setup's feature of a front door."""
+        return self.setup.front.of(field, self) if self.setup.front else ""
 
     @classmethod
     def find(cls):
@@ -195,7 +202,7 @@ address = "127.0.0.1:0"
 name = "app"
 {backends}
 {upstream}
-{self.setup.routes}""")
+{self.setup.routes}{self.words('lameduck')}""")
         done = subprocess.run([self.binary, "check", "-c", str(config)], capture_output=True, text=True)
         if done.returncode:
             error = (done.stderr + done.stdout).strip().splitlines() or [""]

@@ -5,7 +5,7 @@ import time
 
 import others
 import proxies
-from rows import ROWS
+import rows as usual
 
 
 class Options:
@@ -18,18 +18,18 @@ class Options:
         return max(int(number * self.share), 16)
 
 
-def measure(lab, names, chosen, options, say, known):
-    """All rows; by row and proxy `{"figures": {name: [each round]}}` or `{"lacking": why}`."""
+def measure(lab, names, chosen, options, say, known, of=usual.ROWS):
+    """All rows chosen `of` these; by row and proxy `{"figures": {name: [each round]}}` or `{"lacking": why}`."""
     results = {}
     for key in chosen:
-        row = ROWS[key]
+        row = of[key]
         if key == "latency" and not options.rate:
             options.rate = fair_rate(results.get("get") or known.get("get", {}))
         started = time.monotonic()
         results[key] = rounds(lab, row, names, options)
         if key == "latency":
             results[key]["rate"] = options.rate
-        for line in lines(key, results[key], names):
+        for line in lines(row, results[key], names):
             say(line)
         say(f"{'':4}({time.monotonic() - started:.0f} s)")
     return results
@@ -66,7 +66,7 @@ def once(lab, row, name, options):
     proxy = lab.proxy(name, row.setup)
     proxy.start(lab.core if row.setup.threads == 1 else ())
     try:
-        lab.load(proxy, 16, options.scaled(4_000))
+        lab.load(proxy, 16, options.scaled(4_000), **row.warm)
         return row.measure(lab, proxy, options)
     finally:
         proxy.stop()
@@ -81,9 +81,8 @@ def ratio(mine, theirs):
     return theirs / mine if mine else float("nan")
 
 
-def lines(key, table, names):
+def lines(row, table, names):
     """A row as text: each figure's median, its spread, and its ratio to lameduck's."""
-    row = ROWS[key]
     at = f", {table['rate']:,} requests/s" if table.get("rate") else ""
     yield f"{row.title}{at}"
     for name in names:

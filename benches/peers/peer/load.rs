@@ -7,13 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::latency::Histogram;
-use crate::work::{Work, Worker};
+use crate::work::{Asked, Work, Worker};
 
 /// What to do.
 #[derive(Debug, Clone, Copy)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// `work=get`, and `size=N` where it has one.
     pub work: Work,
+    /// What it asks for.
+    pub asked: Asked<'a>,
     /// How many in all: `requests=N`.
     pub requests: usize,
     /// Open connections: `connections=N`.
@@ -35,11 +37,12 @@ const STALL: Duration = Duration::from_millis(5);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-impl Plan {
-    pub fn parse(options: &[&str]) -> Result<Self, Failure> {
+impl<'a> Plan<'a> {
+    pub fn parse(options: &[&'a str]) -> Result<Self, Failure> {
         let (mut work, mut size) = ("get", 0);
         let mut plan = Self {
             work: Work::Get,
+            asked: Asked::default(),
             requests: 1000,
             connections: 16,
             threads: 0,
@@ -54,6 +57,10 @@ impl Plan {
             match name {
                 "work" => work = value,
                 "size" => size = value.parse()?,
+                "path" => plan.asked.path = value,
+                "host" => plan.asked.host = value,
+                "authorization" => plan.asked.authorization = value,
+                "spread" => plan.asked.spread = value.parse()?,
                 "requests" => plan.requests = value.parse()?,
                 "connections" => plan.connections = value.parse()?,
                 "threads" => plan.threads = value.parse()?,
@@ -77,19 +84,20 @@ fn share(all: usize, threads: usize, index: usize) -> usize {
 }
 
 /// Does it; the figures, as JSON.
-pub fn run<S, C>(plan: &Plan, connect: C) -> Result<String, Failure>
+pub fn run<S, C>(plan: &Plan<'_>, connect: C) -> Result<String, Failure>
 where
     S: Read + Write,
     C: Fn() -> io::Result<S> + Sync,
 {
     let ready = Barrier::new(plan.threads + 1);
+    let openings = plan.work.openings(&plan.asked);
     let (seconds, latencies) = thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.threads)
             .map(|index| {
-                let (connect, ready) = (&connect, &ready);
+                let (connect, openings, ready) = (&connect, &openings[..], &ready);
                 thread::Builder::new()
                     .stack_size(512 * 1024)
-                    .spawn_scoped(scope, move || one(plan, index, connect, ready))
+                    .spawn_scoped(scope, move || one(plan, index, connect, openings, ready))
             })
             .collect::<Result<_, _>>()?;
         ready.wait();
@@ -116,16 +124,18 @@ where
 }
 
 fn one<S: Read + Write>(
-    plan: &Plan,
+    plan: &Plan<'_>,
     index: usize,
     connect: &impl Fn() -> io::Result<S>,
+    openings: &[Vec<u8>],
     ready: &Barrier,
 ) -> io::Result<Histogram> {
     let count = match plan.fresh {
         true => 0,
         false => share(plan.connections, plan.threads, index),
     };
-    let workers = (0..count).map(|_| Ok(Worker::new(connect()?, plan.work)));
+    let new = |next| Ok::<_, io::Error>(Worker::new(connect()?, plan.work, openings, next));
+    let workers = (0..count).map(|number| new(index + number * plan.threads));
     let workers: io::Result<Vec<_>> = workers.collect();
     // Even one that failed: the others wait for it.
     ready.wait();
@@ -150,7 +160,7 @@ fn one<S: Read + Write>(
             }
         }
         match plan.fresh {
-            true => Worker::new(connect()?, plan.work).turn()?,
+            true => new(index + number * plan.threads)?.turn()?,
             false => {
                 let next = number % count;
                 workers[next].turn()?;
@@ -162,7 +172,7 @@ fn one<S: Read + Write>(
 }
 
 /// All at the same time, once.
-fn burst<S: Read + Write>(workers: &mut [Worker<S>]) -> io::Result<()> {
+fn burst<S: Read + Write>(workers: &mut [Worker<'_, S>]) -> io::Result<()> {
     workers.iter_mut().try_for_each(Worker::send)?;
     workers.iter_mut().try_for_each(Worker::receive)
 }

@@ -11,7 +11,32 @@ pub const HELLO: &[u8] =
     Content-Length: 13\r\n\r\nHello, world\n";
 const HELLO_BODY: usize = 13;
 
-const FIELDS: &str = "Host: bench.example\r\nUser-Agent: bench/1\r\nAccept: */*\r\n";
+const AGENT: &str = "User-Agent: bench/1\r\nAccept: */*\r\n";
+
+/// What a request asks for, where that isn't the usual. A `*` in a path or host is a number below `spread`, another one
+/// for each request.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// `path=/…`; empty: what the work has.
+    pub path: &'a str,
+    /// `host=NAME`.
+    pub host: &'a str,
+    /// `authorization=…`, the field's value; empty: none.
+    pub authorization: &'a str,
+    /// `spread=N`.
+    pub spread: usize,
+}
+
+impl Default for Asked<'_> {
+    fn default() -> Self {
+        Self {
+            path: "",
+            host: "bench.example",
+            authorization: "",
+            spread: 1,
+        }
+    }
+}
 
 /// A message of 32 bytes, masked.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -26,6 +51,8 @@ pub enum Work {
     Any,
     /// A small one, from a backend that takes so many milliseconds.
     Slow(usize),
+    /// A body of this size from the path that is asked for.
+    Fetch(usize),
     /// A body of this size that goes out with the head.
     Post(usize),
     /// An answer of this size, with a length.
@@ -48,6 +75,7 @@ impl Work {
             "get" => Self::Get,
             "any" => Self::Any,
             "slow" => Self::Slow(size),
+            "fetch" => Self::Fetch(size),
             "post" => Self::Post(size),
             "download" => Self::Download(size),
             "stream-down" => Self::StreamDown(size),
@@ -65,15 +93,33 @@ impl Work {
             Self::Get | Self::Any | Self::Slow(_) => HELLO_BODY,
             Self::Post(size) | Self::Download(size) | Self::StreamDown(size) => size,
             Self::Upload(size) | Self::StreamUp(size) | Self::Json(size) => size,
+            Self::Fetch(size) => size,
             Self::Message => TEXT.len(),
         }
     }
 
-    /// What is sent first; for small exchanges, all there is.
-    fn opening(self) -> Vec<u8> {
-        let head = |line: &str, more: &str| format!("{line} HTTP/1.1\r\n{FIELDS}{more}\r\n");
+    /// What requests begin with, one after the other; for small exchanges, all there is.
+    pub fn openings(self, asked: &Asked<'_>) -> Vec<Vec<u8>> {
+        let openings = (0..asked.spread.max(1)).map(|number| self.opening(asked, number));
+        openings.collect()
+    }
+
+    fn opening(self, asked: &Asked<'_>, number: usize) -> Vec<u8> {
+        let number = number.to_string();
+        let host = asked.host.replace('*', &number);
+        let authorization = match asked.authorization {
+            "" => String::new(),
+            value => format!("Authorization: {value}\r\n"),
+        };
+        let head = |line: &str, more: &str| {
+            let line = match (asked.path, line.split_once(' ')) {
+                ("", _) | (_, None) => line.to_owned(),
+                (path, Some((method, _))) => format!("{method} {}", path.replace('*', &number)),
+            };
+            format!("{line} HTTP/1.1\r\nHost: {host}\r\n{AGENT}{authorization}{more}\r\n")
+        };
         let head = match self {
-            Self::Get => head("GET /hello", ""),
+            Self::Get | Self::Fetch(_) => head("GET /hello", ""),
             Self::Any => head("GET /", "X-Demo-Id: bench\r\n"),
             Self::Slow(time) => head(&format!("GET /slow/{time}"), ""),
             Self::Download(size) => head(&format!("GET /bytes/{size}"), ""),
@@ -98,21 +144,25 @@ impl Work {
 }
 
 /// One connection that does its work.
-pub struct Worker<S> {
+pub struct Worker<'a, S> {
     stream: S,
     reader: Reader,
     work: Work,
-    opening: Vec<u8>,
+    openings: &'a [Vec<u8>],
+    /// Which of them is next.
+    next: usize,
     open: bool,
 }
 
-impl<S: Read + Write> Worker<S> {
-    pub fn new(stream: S, work: Work) -> Self {
+impl<'a, S: Read + Write> Worker<'a, S> {
+    /// `next`: which of the openings comes first.
+    pub fn new(stream: S, work: Work, openings: &'a [Vec<u8>], next: usize) -> Self {
         Self {
             stream,
             reader: Reader::new(),
             work,
-            opening: work.opening(),
+            openings,
+            next,
             open: false,
         }
     }
@@ -128,7 +178,10 @@ impl<S: Read + Write> Worker<S> {
         if self.work == Work::Message {
             return self.send_message();
         }
-        self.stream.write_all(&self.opening)?;
+        // One that shares no factor with the usual numbers: neighbours in a table are not asked for one after the other.
+        self.next += 7919;
+        self.stream
+            .write_all(&self.openings[self.next % self.openings.len()])?;
         match self.work {
             Work::Upload(size) => blocks(size).try_for_each(|part| self.stream.write_all(part))?,
             Work::StreamUp(size) => write_chunks(&mut self.stream, size)?,
@@ -150,7 +203,7 @@ impl<S: Read + Write> Worker<S> {
             return Err(io::Error::other("the connection was closed"));
         };
         let expected = match self.work {
-            Work::Download(size) | Work::StreamDown(size) => size,
+            Work::Download(size) | Work::StreamDown(size) | Work::Fetch(size) => size,
             Work::Any => answer.body,
             // How small it gets is the proxy's business; not at all would be an error.
             Work::Json(size) if answer.body < size / 2 => answer.body,
@@ -168,7 +221,7 @@ impl<S: Read + Write> Worker<S> {
 
     fn send_message(&mut self) -> io::Result<()> {
         if !self.open {
-            self.stream.write_all(&self.opening)?;
+            self.stream.write_all(&self.openings[0])?;
             let answer = self.reader.message(&mut self.stream)?;
             if !answer.is_some_and(|answer| answer.line.starts_with("HTTP/1.1 101")) {
                 return Err(io::Error::other("the upgrade was refused"));
