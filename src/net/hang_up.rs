@@ -20,6 +20,10 @@ pub trait HangUpSocket: AsyncRead + AsFd + Unpin + Sized {
     fn poll_news(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Makes the runtime forget that something has come.
     fn forget_news(&self);
+    /// Waits until there is room for more.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Writes in a way of the caller's; after [`io::ErrorKind::WouldBlock`], the runtime looks for room.
+    fn write_with(&self, write: &mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize>;
 
     /// Waits for the peer's end, whatever stands unread before it: `Ok` where it has finished sending, an error where
     /// the connection is broken. After the first `Ok` nothing more is heard.
@@ -86,6 +90,17 @@ macro_rules! socket {
             fn forget_news(&self) {
                 let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
                 let _ = self.try_io(Interest::READABLE, nothing);
+            }
+
+            fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_write_ready(cx)
+            }
+
+            fn write_with(
+                &self,
+                write: &mut dyn FnMut() -> io::Result<usize>,
+            ) -> io::Result<usize> {
+                self.try_io(Interest::WRITABLE, write)
             }
         }
     };

@@ -6,7 +6,7 @@
 //! - A connection's own: [`keepalive`] finds peers that have vanished, [`socket`] is done to a descriptor directly,
 //!   [`connect_fault`] says why a connect failed.
 //! - Streams: [`plain`] is a socket as Pingora wants it, [`rewound`] gives back what was read too far, `hang_up` hears
-//!   a stream's end without reading, `stream` is what they share.
+//!   a stream's end without reading, [`send_file`] has the kernel send a file, `stream` is what they share.
 //! - Small protocols: [`proxy_protocol`] says in front of a connection who it is for, [`sd_notify`] tells a supervisor how
 //!   the process is.
 
@@ -20,6 +20,7 @@ pub mod plain;
 pub mod proxy_protocol;
 pub mod rewound;
 pub mod sd_notify;
+pub mod send_file;
 pub mod serving;
 pub mod socket;
 pub(crate) mod stream;

@@ -35,6 +35,13 @@ impl<S> From<S> for Plain<S> {
     }
 }
 
+impl<S> Plain<S> {
+    /// What is below.
+    pub fn socket(&self) -> &S {
+        &self.socket
+    }
+}
+
 /// The socket of a connection that Pingora has just accepted or opened; nothing has been read from it.
 ///
 /// # Errors

@@ -5,7 +5,8 @@
 //! - [`shutdown_signal`]: how open connections are told to end.
 //! - [`panics`]: what a mistake of ours costs. [`vitals`]: whether the process is alive.
 //! - [`output`]: the standard streams, which nothing else may touch. [`files`]: files where others may have prepared
-//!   something, [`groups`]: groups of users.
+//!   something, [`groups`]: groups of users. [`rooted`]: files that strangers may name; [`page_cache`]: what of them is in
+//!   memory.
 //! - [`syscall`]: what neither std nor tokio offers.
 
 pub mod clock;
@@ -13,6 +14,7 @@ pub(crate) mod coop;
 pub mod files;
 pub mod groups;
 pub mod output;
+pub mod page_cache;
 pub mod panics;
 pub mod rooted;
 pub mod shutdown_signal;

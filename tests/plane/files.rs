@@ -618,6 +618,39 @@ async fn replaced_root_and_file_are_served_from_then_on() {
     assert_eq!(ask(&mut client, "GET /one", &[]).await.status(), 404);
 }
 
+/// Sent by the kernel itself, copied, or read from the disk first: by what the kernel has in memory of each piece.
+#[tokio::test]
+async fn large_file_arrives_whole_whatever_of_it_is_in_memory() {
+    // Not where other tests have theirs: a file system in memory would drop nothing.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let size = 3_000_000_u32;
+    let content: Vec<u8> = (0..size).map(|n| (n / 251 % 241) as u8).collect();
+    let path = dir.path().join("big.bin");
+    std::fs::write(&path, &content).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    let (rig, root) = rig("").await;
+    std::fs::hard_link(&path, root.join("large.bin"))
+        .or_else(|_| std::fs::copy(&path, root.join("large.bin")).map(|_| ()))
+        .unwrap();
+    let mut client = rig.client().await;
+    let mut check = async |line: &str, range: std::ops::Range<usize>, fields: &[&str]| {
+        let answer = ask(&mut client, line, fields).await;
+        assert!(answer.body == content[range], "{line}: {}", answer.head);
+    };
+    let all = 0..content.len();
+    let most = (size as usize - 70_000)..size as usize;
+    for dropped in [0..0, 0..size, 100_000..1_000_000, 2_900_000..size] {
+        let length = std::num::NonZeroU64::new(u64::from(dropped.end - dropped.start));
+        if length.is_some() {
+            let advice = rustix::fs::Advice::DontNeed;
+            rustix::fs::fadvise(&file, u64::from(dropped.start), length, advice).unwrap();
+        }
+        check("GET /large.bin", all.clone(), &[]).await;
+        check("GET /large.bin", most.clone(), &["Range: bytes=-70000"]).await;
+    }
+}
+
 #[tokio::test]
 async fn client_that_takes_nothing_of_a_file_is_cut() {
     let (rig, _root) = rig_with("", "body_timeout = \"300ms\"\n").await;

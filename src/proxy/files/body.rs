@@ -2,6 +2,9 @@
 //!
 //! Nothing of it is kept for a client that is slow: what it did not take is read again from the kernel's memory when it
 //! takes more. Only what had to be read from a disk is kept until it is written.
+//!
+//! Where the client's stream is a plain socket and the kernel says that it has the bytes in memory, it sends them by itself
+//! (`sendfile`), and nothing is copied. All else is read and written.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -17,6 +20,7 @@ use super::disk::{DiskBusyError, run_on_disk};
 use crate::config;
 use crate::core::Time;
 use crate::metrics::Limit;
+use crate::net::send_file::{poll_file_room, poll_send_file, takes_files};
 use crate::net::socket::unsent;
 use crate::proxy::buffer::LARGE;
 use crate::proxy::client::ClientConnection;
@@ -24,11 +28,15 @@ use crate::proxy::forward::min_rate::Pace;
 use crate::proxy::memory::MemoryCharge;
 use crate::rt::clock;
 use crate::rt::coop::yield_to_reactor;
+use crate::rt::page_cache::is_in_memory;
 use crate::rt::rooted::{DiskWait, read_at};
 use crate::rt::shutdown_signal::Level;
 
 /// Bytes that one answer moves before it is the others' turn; as for what is passed on from backends.
 const TURN: usize = 128 * 1024;
+
+/// Fewer bytes are copied sooner than the kernel is asked whether it has them.
+const LEAST_SENT: u64 = 16 * 1024;
 
 /// A disk that takes longer than this for one piece is taken for broken.
 const DISK_PATIENCE: Duration = Duration::from_secs(30);
@@ -100,8 +108,10 @@ pub async fn send_file(
     server: &config::ServerConfig,
     ends: Option<Time>,
 ) -> (u64, Result<(), SendFileError>) {
+    let sends = takes_files(&client.stream);
     let mut sending = SendingFile {
         client,
+        sends,
         file: body.file,
         text: body.head,
         text_sent: 0,
@@ -148,6 +158,8 @@ impl HeldPiece {
 
 struct SendingFile<'a> {
     client: &'a mut ClientConnection,
+    /// The kernel may send the file by itself.
+    sends: bool,
     file: Arc<OwnedFd>,
     /// What is sent before `range`…
     text: Vec<u8>,
@@ -235,6 +247,9 @@ impl SendingFile<'_> {
         if wanted == 0 {
             return self.write_from(cx, turn, None);
         }
+        if let Some(sent) = self.send_piece(cx, turn)? {
+            return Ok(sent);
+        }
         if !self.held.from(self.range.start).is_empty() {
             let held = std::mem::take(&mut self.held);
             let piece = held.from(self.range.start);
@@ -261,6 +276,70 @@ impl SendingFile<'_> {
         })
     }
 
+    /// Has the kernel send what is left of the text, and a piece of the file; `None`: not this piece.
+    fn send_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        turn: &mut usize,
+    ) -> Result<Option<PieceWritten>, SendFileError> {
+        let left = self.range.end - self.range.start;
+        if !self.sends || left < LEAST_SENT || !self.held.bytes.is_empty() {
+            return Ok(None);
+        }
+        // Before it is looked for the bytes: it is for nothing while the client takes none.
+        match poll_file_room(&self.client.stream, cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Err(SendFileError::ClientGone),
+            Poll::Pending => return Ok(Some(PieceWritten::Stalled)),
+        }
+        let count = left.min(TURN as u64);
+        match is_in_memory(&self.file, self.range.start..self.range.start + count) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(_) => {
+                self.sends = false;
+                return Ok(None);
+            }
+        }
+        let text = &self.text[self.text_sent..];
+        let length = text.len();
+        let sent = poll_send_file(
+            &self.client.stream,
+            cx,
+            text,
+            &self.file,
+            self.range.start,
+            count as usize,
+        );
+        match sent {
+            Poll::Ready(Ok(0)) => Err(SendFileError::Shortened),
+            Poll::Ready(Ok(sent)) => {
+                self.note_written(sent, length, turn);
+                Ok(Some(PieceWritten::Whole))
+            }
+            // Not of this file system: then as ever. A broken connection is found broken there.
+            Poll::Ready(Err(_)) => {
+                self.sends = false;
+                Ok(None)
+            }
+            Poll::Pending => Ok(Some(PieceWritten::Stalled)),
+        }
+    }
+
+    /// Notes what was taken: first of the text, of which so much was left, then of the file.
+    fn note_written(&mut self, count: usize, of_text: usize, turn: &mut usize) {
+        let of_text = count.min(of_text);
+        self.text_sent += of_text;
+        self.range.start += (count - of_text) as u64;
+        self.written += count as u64;
+        self.client.is_answered = true;
+        *turn = turn.saturating_sub(count);
+        self.is_stalled = false;
+        if self.pace.is_waiting() {
+            self.pace.moved(clock::now());
+        }
+    }
+
     /// Writes until the text and this piece are gone, or the client takes no more.
     fn write_from(
         &mut self,
@@ -282,17 +361,9 @@ impl SendingFile<'_> {
             };
             match written {
                 Poll::Ready(Ok(count)) if count > 0 => {
-                    let of_text = count.min(text.len());
-                    self.text_sent += of_text;
-                    piece = &piece[count - of_text..];
-                    self.range.start += (count - of_text) as u64;
-                    self.written += count as u64;
-                    self.client.is_answered = true;
-                    *turn = turn.saturating_sub(count);
-                    self.is_stalled = false;
-                    if self.pace.is_waiting() {
-                        self.pace.moved(clock::now());
-                    }
+                    let of_text = text.len();
+                    piece = &piece[count - count.min(of_text)..];
+                    self.note_written(count, of_text, turn);
                 }
                 Poll::Ready(_) => return Err(SendFileError::ClientGone),
                 Poll::Pending => return Ok(PieceWritten::Stalled),

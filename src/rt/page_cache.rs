@@ -1,0 +1,127 @@
+//! What the kernel has of a file in memory. For whoever lets the kernel send a file by itself (`sendfile`): it would wait
+//! for a disk without a word, and there is no flag against that.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::LazyLock;
+
+use super::rooted::{DiskWait, read_at};
+
+/// Whether all of these bytes of a file can be sent without waiting for a disk.
+///
+/// Both have to say so: that each page is there (`cachestat`, Linux 6.5), and that the last one can be read
+/// (`RWF_NOWAIT`): pages that a disk is about to fill are there, too, and are filled in their order. Between this look and
+/// the sending, the kernel may still take a page back; that costs one read.
+///
+/// # Errors
+/// It is never told of this file: the kernel is older, or neither the file's owner nor anybody who may write it asks.
+pub fn is_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<bool> {
+    if range.is_empty() {
+        return Ok(true);
+    }
+    let first = range.start / page_size();
+    let last = (range.end - 1) / page_size();
+    if pages_in_memory(file, range.clone())? <= last - first {
+        return Ok(false);
+    }
+    match read_at(file, &mut [0], range.end - 1, DiskWait::Never) {
+        Ok(count) => Ok(count > 0),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes of a page.
+#[allow(
+    unsafe_code,
+    reason = "the safe form is in a part of rustix that nothing else here needs"
+)]
+fn page_size() -> u64 {
+    static SIZE: LazyLock<u64> = LazyLock::new(|| {
+        // SAFETY: asks for a number, and touches no memory of ours.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        u64::try_from(size).unwrap_or(0).max(1)
+    });
+    *SIZE
+}
+
+/// How many pages of this range are there.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "no library has this call yet")]
+fn pages_in_memory(file: &OwnedFd, range: Range<u64>) -> io::Result<u64> {
+    use std::os::fd::AsRawFd as _;
+    /// The same on all machines that have it, like all calls of these years.
+    const CACHESTAT: libc::c_long = 451;
+    #[repr(C)]
+    struct CacheRange {
+        start: u64,
+        length: u64,
+    }
+    #[repr(C)]
+    #[derive(Default)]
+    struct CacheState {
+        cached: u64,
+        dirty: u64,
+        written_back: u64,
+        evicted: u64,
+        recently_evicted: u64,
+    }
+    let asked = CacheRange {
+        start: range.start,
+        length: range.end - range.start,
+    };
+    let mut state = CacheState::default();
+    // SAFETY: the descriptor is open, for it is borrowed; both structures are those of this call, and live for all of it.
+    let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), &asked, &mut state, 0_u32) };
+    match result {
+        0 => Ok(state.cached),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Not told here.
+#[cfg(not(target_os = "linux"))]
+fn pages_in_memory(_: &OwnedFd, _: Range<u64>) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use rustix::fs::{Advice, fadvise};
+
+    use super::*;
+
+    const SIZE: u64 = 1 << 20;
+
+    #[test]
+    fn what_was_read_is_in_memory_and_what_the_kernel_has_dropped_is_not() {
+        // Beside this program: a file system in memory would drop nothing.
+        let program = std::env::current_exe().unwrap();
+        let mut file = tempfile::NamedTempFile::new_in(program.parent().unwrap()).unwrap();
+        io::Write::write_all(&mut file, &vec![7; SIZE as usize]).unwrap();
+        file.as_file().sync_all().unwrap();
+        let file = OwnedFd::from(file.reopen().unwrap());
+        let is_there = |range| match is_in_memory(&file, range) {
+            Ok(is_there) => Some(is_there),
+            // An older kernel.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => None,
+            Err(error) => panic!("{error}"),
+        };
+        let Some(all) = is_there(0..SIZE) else { return };
+        assert!(all);
+        assert_eq!(is_there(5..5), Some(true));
+        assert_eq!(is_there(4095..4097), Some(true));
+        // Beyond its end there is nothing.
+        assert_eq!(is_there(SIZE - 1..SIZE + 1), Some(false));
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        if is_there(0..SIZE) == Some(true) {
+            // A file system that lives in memory.
+            return;
+        }
+        read_at(&file, &mut [0], SIZE - 1, DiskWait::Allowed).unwrap();
+        assert_eq!(is_there(SIZE - 1..SIZE), Some(true));
+        assert_eq!(is_there(0..SIZE), Some(false));
+    }
+}
