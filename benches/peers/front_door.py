@@ -40,6 +40,16 @@ class Front:
     caddy: str = ""
     caddy_proxy: str = ""
     caddy_sites: str = ""
+    # About the pool: in its table; in nginx's and HAProxy's, and behind each server; Envoy's policy and what else its
+    # cluster has.
+    lameduck_pool: str = ""
+    nginx_upstream: str = ""
+    nginx_each: str = ""
+    haproxy_backend: str = ""
+    haproxy_each: str = ""
+    envoy_balance: str = ""
+    envoy_timeout: str = ""
+    envoy_cluster: str = ""
 
     def of(self, field, proxy):
         """One of them, for this proxy."""

@@ -48,7 +48,7 @@ class Nginx(Proxy):
             buffers = "gzip on; gzip_comp_level 4; gzip_types application/json; proxy_buffering on; proxy_buffers 8 16k;"
         # Without a master there is one process; with threads, that many workers under it.
         workers = f"worker_processes {self.setup.threads};" + ("" if self.setup.threads > 1 else "master_process off;")
-        servers = "".join(f"server {address}; " for address in self.backends)
+        servers = "".join(f"server {address} {self.words('nginx_each')}; " for address in self.backends)
         listen = self.listen()
         (self.dir / "nginx.conf").write_text(f"""
 daemon off; {workers} pid {self.dir}/pid; error_log {self.dir}/error.log warn;
@@ -58,7 +58,7 @@ http {{
   {temp}
   keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0; tcp_nodelay on;
   map $http_upgrade $connection_up {{ default upgrade; '' ''; }}
-  upstream app {{ {servers} keepalive 1024; keepalive_requests 100000000; }}
+  upstream app {{ {self.words("nginx_upstream")} {servers} keepalive 1024; keepalive_requests 100000000; }}
   proxy_http_version 1.1;
   proxy_request_buffering off;
   {buffers or "proxy_buffering off;"}
@@ -105,7 +105,7 @@ class Haproxy(Proxy):
         self.sink = subprocess.Popen([*self.lab.aside, self.lab.peer, "sink", str(sink)])
         wait_until("the syslog socket", sink.exists, self.sink)
         tls = f" ssl crt {self.lab.both} alpn h2,http/1.1" if self.setup.tls else ""
-        servers = "".join(f"  server app-{number} {address} check inter 1s pool-purge-delay 60s\n"
+        servers = "".join(f"  server app-{number} {address} check inter 1s pool-purge-delay 60s {self.words('haproxy_each')}\n"
                           for number, address in enumerate(self.backends, 1))
         buffers = "  tune.bufsize 65536\n" if self.setup.bodies else ""
         splice = "  option splice-auto\n" if self.setup.bodies else ""
@@ -145,7 +145,7 @@ frontend front
 backend app
   http-reuse always
   option httpchk GET /health
-{servers}""")
+{self.words("haproxy_backend")}{servers}""")
 
     def has_exporter(self):
         done = subprocess.run([self.binary, "-vv"], capture_output=True, text=True)
@@ -201,12 +201,13 @@ static_resources:
           access_log: [ {{ name: file, typed_config: {{ "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: "{self.dir}/access.log" }} }} ]
           route_config:
             request_headers_to_add: [ {{ header: {{ key: x-forwarded-host, value: "%REQ(:AUTHORITY)%" }} }} ]
-            virtual_hosts: [ {{ name: all, domains: ["*"], routes: [ {{ match: {{ prefix: "/" }}, route: {{ cluster: app, timeout: 0s }} }} ] }} ]
+            virtual_hosts: [ {{ name: all, domains: ["*"], routes: [ {{ match: {{ prefix: "/" }}, route: {{ cluster: app, timeout: {self.words("envoy_timeout") or "0s"} }} }} ] }} ]
           http_filters: [ {{ name: router, typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }} }} ]{tls}
   clusters:
   - name: app
     type: STATIC
-    lb_policy: ROUND_ROBIN
+    lb_policy: {self.words("envoy_balance") or "ROUND_ROBIN"}
+    {self.words("envoy_cluster")}
     connect_timeout: 1s
     circuit_breakers: {{ thresholds: [ {{ max_connections: 30000, max_pending_requests: 30000, max_requests: 30000 }} ] }}
     health_checks: [ {{ timeout: 1s, interval: 1s, no_traffic_interval: 1s, unhealthy_threshold: 3, healthy_threshold: 2, http_health_check: {{ path: /health }} }} ]

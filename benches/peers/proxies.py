@@ -43,6 +43,8 @@ class Setup:
     routes: str = ""
     # A feature of a front door, in each proxy's words: `front_door.Front`.
     front: object = None
+    # Addresses of these apps, in the place of the lab's.
+    apps: tuple = ()
 
 
 def free_port():
@@ -109,7 +111,7 @@ class Proxy:
     def __init__(self, directory, backend, binary, lab, setup=Setup()):
         self.dir = Path(directory)
         self.setup = setup
-        self.backends = addresses(backend, setup.backends)
+        self.backends = list(setup.apps) or addresses(backend, setup.backends)
         self.binary = binary
         self.lab = lab
         self.process = None
@@ -200,6 +202,7 @@ address = "127.0.0.1:0"
 {compression}
 [[pool]]
 name = "app"
+{self.words("lameduck_pool")}
 {backends}
 {upstream}
 {self.setup.routes}{self.words('lameduck')}""")

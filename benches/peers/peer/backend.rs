@@ -5,11 +5,15 @@
 //! * `/slow/MS`: the small answer, so many milliseconds later;
 //! * `/ws`: an upgrade; each message comes back;
 //! * anything else, `/health` too: the small answer. A request's body is read first.
+//!
+//! It may be given a manner: `takes=MS` before each answer, `fails=N` answers of a hundred with 500, `hangs=1` for none at
+//! all. `/health` is answered well at once all the same: health checks don't see what clients do.
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -30,8 +34,34 @@ const MOST_JSON: usize = 1 << 20;
 /// A connection's thread needs little; there may be thousands.
 const STACK: usize = 128 * 1024;
 
+/// How an app is not as it should be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    takes: Duration,
+    fails: u64,
+    hangs: bool,
+}
+
+impl Manner {
+    pub fn parse(options: &[&str]) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let mut manner = Self::default();
+        for option in options {
+            match option.split_once('=') {
+                Some(("takes", time)) => manner.takes = Duration::from_millis(time.parse()?),
+                Some(("fails", share)) => manner.fails = share.parse()?,
+                Some(("hangs", "1")) => manner.hangs = true,
+                _ => return Err(format!("no manner is called {option}").into()),
+            }
+        }
+        Ok(manner)
+    }
+}
+
+const FAILURE: &[u8] =
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nOops\n";
+
 /// Prints its address, and answers.
-pub fn serve(address: &str) -> Outcome {
+pub fn serve(address: &str, manner: Manner) -> Outcome {
     let listener = TcpListener::bind(address)?;
     lengthen_queue(&listener)?;
     println!("{}", listener.local_addr()?);
@@ -39,7 +69,7 @@ pub fn serve(address: &str) -> Outcome {
         let stream = stream?;
         thread::Builder::new()
             .stack_size(STACK)
-            .spawn(move || answer(stream))?;
+            .spawn(move || answer(stream, manner))?;
     }
     Ok(())
 }
@@ -59,11 +89,23 @@ fn lengthen_queue(listener: &TcpListener) -> io::Result<()> {
 }
 
 /// A connection that breaks is its proxy's business.
-fn answer(mut stream: TcpStream) -> io::Result<()> {
+fn answer(mut stream: TcpStream, manner: Manner) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
     stream.set_nodelay(true)?;
     let mut reader = Reader::new();
     while let Some(request) = reader.message(&mut stream)? {
         let path = request.line.split(' ').nth(1).unwrap_or_default();
+        if path != "/health" {
+            if manner.hangs {
+                // Until the proxy has had enough of it.
+                return reader.more(&mut stream).map(|_| ());
+            }
+            thread::sleep(manner.takes);
+            if manner.fails > 0 && COUNT.fetch_add(37, Ordering::Relaxed) % 100 < manner.fails {
+                stream.write_all(FAILURE)?;
+                continue;
+            }
+        }
         let mut words = path.splitn(3, '/').skip(1);
         let (kind, number) = (words.next().unwrap_or_default(), words.next());
         let number = number.and_then(|number| number.parse().ok()).unwrap_or(0);

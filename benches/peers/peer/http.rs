@@ -39,7 +39,7 @@ impl Reader {
     }
 
     /// Reads some more; false at the end of the stream.
-    fn more(&mut self, stream: &mut impl Read) -> io::Result<bool> {
+    pub fn more(&mut self, stream: &mut impl Read) -> io::Result<bool> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         } else if self.end == self.buffer.len() {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ pub struct Plan<'a> {
     pub fresh: bool,
     /// Send on all connections before the first answer is read: `burst=1`.
     pub burst: bool,
+    /// An open loop, with `rate=N`: a request is sent by whichever thread is free, and its latency is counted from the
+    /// instant at which it was due. Failures are counted, and end nothing: `open=1`.
+    pub open: bool,
 }
 
 /// An answer that took longer was held up by something.
@@ -49,6 +53,7 @@ impl<'a> Plan<'a> {
             rate: 0,
             fresh: false,
             burst: false,
+            open: false,
         };
         for option in options {
             let (name, value) = option
@@ -67,10 +72,14 @@ impl<'a> Plan<'a> {
                 "rate" => plan.rate = value.parse()?,
                 "fresh" => plan.fresh = value == "1",
                 "burst" => plan.burst = value == "1",
+                "open" => plan.open = value == "1",
                 _ => return Err(format!("no option is called {name}").into()),
             }
         }
         plan.work = Work::parse(work, size).ok_or_else(|| format!("no work is called {work}"))?;
+        if plan.open && plan.rate == 0 {
+            return Err("an open loop has a rate".into());
+        }
         if plan.threads == 0 || plan.threads > plan.connections {
             plan.threads = plan.connections;
         }
@@ -91,13 +100,22 @@ where
 {
     let ready = Barrier::new(plan.threads + 1);
     let openings = plan.work.openings(&plan.asked);
+    let (next, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (seconds, latencies) = thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.threads)
             .map(|index| {
                 let (connect, openings, ready) = (&connect, &openings[..], &ready);
-                thread::Builder::new()
-                    .stack_size(512 * 1024)
-                    .spawn_scoped(scope, move || one(plan, index, connect, openings, ready))
+                let (next, failures) = (&next, &failures);
+                thread::Builder::new().stack_size(512 * 1024).spawn_scoped(
+                    scope,
+                    move || match plan.open {
+                        false => one(plan, index, connect, openings, ready),
+                        true => {
+                            ready.wait();
+                            Ok(on_schedule(plan, connect, openings, next, failures))
+                        }
+                    },
+                )
             })
             .collect::<Result<_, _>>()?;
         ready.wait();
@@ -111,7 +129,8 @@ where
     })?;
     Ok(format!(
         "{{\"seconds\": {seconds:.6}, \"requests\": {}, \"bytes\": {}, \"p50_us\": {:.1}, \"p90_us\": {:.1}, \
-         \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"max_us\": {:.1}, \"stalled\": {}}}",
+         \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"max_us\": {:.1}, \"stalled\": {}, \
+         \"failed\": {}}}",
         plan.requests,
         plan.requests * plan.work.bytes(),
         latencies.quantile(0.5),
@@ -120,6 +139,7 @@ where
         latencies.quantile(0.999),
         latencies.longest(),
         latencies.over(STALL),
+        failures.into_inner(),
     ))
 }
 
@@ -169,6 +189,37 @@ fn one<S: Read + Write>(
         latencies.add(began.elapsed());
     }
     Ok(latencies)
+}
+
+/// Whichever request is due next, until all are sent.
+fn on_schedule<S: Read + Write>(
+    plan: &Plan<'_>,
+    connect: &impl Fn() -> io::Result<S>,
+    openings: &[Vec<u8>],
+    next: &AtomicUsize,
+    failures: &AtomicUsize,
+) -> Histogram {
+    let start = Instant::now();
+    let mut latencies = Histogram::new();
+    let mut worker = None;
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= plan.requests {
+            return latencies;
+        }
+        let due = start + Duration::from_secs_f64(number as f64 / plan.rate as f64);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let connected = match worker.take() {
+            Some(worker) => Ok(worker),
+            None => connect().map(|stream| Worker::new(stream, plan.work, openings, number)),
+        };
+        let turned = connected.and_then(|mut worker| worker.turn().map(|()| worker));
+        latencies.add(due.elapsed());
+        match turned {
+            Ok(turned) => worker = Some(turned),
+            Err(_) => _ = failures.fetch_add(1, Ordering::Relaxed),
+        }
+    }
 }
 
 /// All at the same time, once.

@@ -3,7 +3,7 @@
 //! Plain blocking sockets, a thread for each connection and nothing but `std`: `benches/run` builds this file
 //! alone, in a second, and what it costs is never what is measured. `benches/peers/tls` is the same load over TLS.
 //!
-//! * `peer backend ADDRESS` answers until it is killed; see [`backend`].
+//! * `peer backend ADDRESS [MANNER…]` answers until it is killed; see [`backend`].
 //! * `peer load ADDRESS OPTION=VALUE…` sends requests, fails unless each was answered in full, and prints figures
 //!   as a line of JSON; see [`load::Plan`].
 //! * `peer sink PATH` reads datagrams from a unix socket and forgets them: a syslog for HAProxy.
@@ -25,7 +25,9 @@ fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
-        ["backend", address] => backend::serve(address),
+        ["backend", address, ref manner @ ..] => {
+            backend::Manner::parse(manner).and_then(|manner| backend::serve(address, manner))
+        }
         ["load", address, ref options @ ..] => load(address, options),
         ["sink", path] => sink(path),
         // `cargo bench` starts every bench there is.
