@@ -2,7 +2,7 @@
 
 use super::import_text;
 use lameduck::config::{self, Config};
-use lameduck::registry::routes::{RouteTable, RoutedRequest};
+use lameduck::registry::routes::{RouteTable, RouteTarget, RoutedRequest};
 use std::net::IpAddr;
 
 const OPEN: &str = "location / { proxy_pass http://127.0.0.1:3000; proxy_set_header Host $host; }";
@@ -53,16 +53,21 @@ impl RoutedRequest for Asked<'_> {
 fn backends(config: &Config, path: &str) -> usize {
     let names: Vec<_> = config.pools.iter().map(|pool| &pool.name).collect();
     let table = RouteTable::new(&config.routes, &names);
-    let pool = match table.has_rules() {
+    let found = match table.asks_for_more() {
         false => table.lookup(b"a.example.org", path.as_bytes()),
-        true => table.find_rule(&Asked(path)).and_then(|rule| {
-            let asks = format!("{:?}", rule.route);
-            let is_guarded = ["auth: Some", "allow: [1", "deny: [0"]
-                .iter()
-                .any(|guard| asks.contains(guard));
-            rule.pool.filter(|_| !is_guarded)
-        }),
+        true => table.find_rule(&Asked(path)).map(RouteTarget::Rule),
     };
+    let is_guarded = |target: &RouteTarget<'_>| match target {
+        RouteTarget::Pool(_) => false,
+        RouteTarget::Rule(rule) => {
+            let asks = format!("{:?}", rule.route);
+            ["auth: Some", "allow: [1", "deny: [0"]
+                .iter()
+                .any(|guard| asks.contains(guard))
+        }
+    };
+    let open = found.filter(|target| !is_guarded(target));
+    let pool = open.and_then(RouteTarget::pool);
     pool.map_or(0, |pool| config.pools[pool].backends.len())
 }
 

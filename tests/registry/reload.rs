@@ -97,7 +97,8 @@ async fn a_pool_that_goes_drains_and_vanishes() {
     );
     let snapshot = rig.handle.snapshot();
     assert_eq!(snapshot.pools.len(), 1);
-    assert_eq!(snapshot.routes.lookup(b"", b"/app/x"), Some(0));
+    let found = snapshot.routes.lookup(b"", b"/app/x");
+    assert_eq!(found.and_then(|target| target.pool()), Some(0));
     assert!(rig.handle.pool("app").await.is_err());
     assert!(rig.endpoint("a").gate.is_closed());
     let running = |rig: &Rig| {

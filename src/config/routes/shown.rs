@@ -135,22 +135,27 @@ impl Route {
         }
     }
 
-    /// Whether hosts and a path prefix are all that it asks for, and a pool gets its requests as they are.
-    pub fn is_plain(&self) -> bool {
+    /// Whether hosts and a path prefix are all that it asks for, whatever it does.
+    pub fn asks_for_prefix_alone(&self) -> bool {
         let has_conditions = [&self.headers, &self.query, &self.cookies]
             .iter()
             .any(|fields| !fields.is_empty());
-        self.name.is_none()
-            && !self.is_guarded()
-            && self.pool.is_some()
+        matches!(self.matched_path(), MatchedPath::Prefix(_))
             && self.priority == 0
-            && !self.has_changes()
-            && self.mirror.is_none()
-            && matches!(self.matched_path(), MatchedPath::Prefix(_))
             && self.methods.is_empty()
             && self.clients.is_empty()
-            && self.compression
             && !has_conditions
+    }
+
+    /// Whether hosts and a path prefix are all that it asks for, and a pool gets its requests as they are.
+    pub fn is_plain(&self) -> bool {
+        self.asks_for_prefix_alone()
+            && self.name.is_none()
+            && !self.is_guarded()
+            && self.pool.is_some()
+            && !self.has_changes()
+            && self.mirror.is_none()
+            && self.compression
             && self.error_pages.is_empty()
             && !self.intercept
     }

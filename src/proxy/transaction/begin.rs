@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::actions::{OwnAction, act};
-use super::changes::PreparedChanges;
+use super::changes::KeptValues;
 use super::local_response::{self, LocalResponse, answer_locally, body_answer};
 use super::placeholders::RequestValues;
 use super::record::RequestRecord;
@@ -86,8 +86,12 @@ pub(super) fn prepare_changes(
     account: &mut RequestRecord,
     id: &RequestId,
 ) -> Result<(), Unrouted> {
-    let Some(rule) = account.rule.as_ref().filter(|rule| rule.changes.is_some()) else {
-        account.changes = None;
+    // What an earlier route has made is of no use to this one.
+    account.made = KeptValues::default();
+    let Some(rule) = &account.rule else {
+        return Ok(());
+    };
+    let Some(changes) = rule.changes.as_deref().filter(|changes| !changes.is_fixed) else {
         return Ok(());
     };
     let values = RequestValues {
@@ -95,9 +99,9 @@ pub(super) fn prepare_changes(
         id,
         rule,
     };
-    let (changes, made) = PreparedChanges::new(rule, &values);
-    account.changes = changes;
-    made.map_err(|answer| {
+    let (made, done) = KeptValues::make(changes, &values);
+    account.made = made;
+    done.map_err(|answer| {
         account.occupied = head.len;
         Unrouted::Answer(answer, head.body.is_empty())
     })
@@ -133,7 +137,7 @@ pub(super) fn begin_upload(
 ) -> Result<RequestUpload, UploadError> {
     let own = account.rule.as_ref().and_then(|rule| rule.route.max_body);
     let mut upload = RequestUpload::new(head.body, head.len, own.unwrap_or(max_body))?;
-    if let Some(changes) = &account.changes {
+    if let Some(changes) = account.changes() {
         changes.guard_trailers(&mut upload);
     }
     // With those that the changes have.

@@ -1,7 +1,7 @@
 //! What a route changes of one request and its answer: made once, before the first attempt, from what the client sent.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::cell::RefCell;
 
 use super::local_response::LocalResponse;
 use super::placeholders::{RequestValues, ValueEncoding, encode_target};
@@ -10,115 +10,197 @@ use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::forward::changed_fields::{ChangedFields, RequestChanges};
 use crate::proxy::h1::request::TargetForm;
 use crate::proxy::h1::target::host_length;
-use crate::registry::routes::changes::{FieldChanges, PathChange, RouteChanges};
-use crate::registry::routes::{
-    RouteRule, RoutedRequest as _, compared_path, has_dot_segment, rest_of_path,
-};
+use crate::registry::routes::changes::{FieldChanges, PathChange, RouteChanges, WrittenLines};
+use crate::registry::routes::{RoutedRequest as _, compared_path, has_dot_segment, rest_of_path};
 
-/// The changes of one request.
-#[derive(Debug)]
-pub struct PreparedChanges {
-    rule: Arc<RouteRule>,
-    target: Option<Vec<u8>>,
-    host: Option<String>,
-    /// Lines behind the request's fields, unless they are the same for every request.
-    request: Vec<u8>,
-    /// The same of the answer.
-    response: Vec<u8>,
+/// What a route changes of one request and its answer.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageChanges<'a> {
+    changes: &'a RouteChanges,
+    made: Option<&'a MadeValues>,
 }
 
-impl PreparedChanges {
-    /// For a request that goes by this rule; `None`: the rule changes nothing. The second value is the answer to a
-    /// request that can't be changed so; what the rule changes of answers is in the first all the same.
-    pub(super) fn new(
-        rule: &Arc<RouteRule>,
-        values: &RequestValues<'_>,
-    ) -> (Option<Box<Self>>, Result<(), LocalResponse>) {
-        let Some(changes) = &rule.changes else {
-            return (None, Ok(()));
-        };
-        let mut prepared = Box::new(Self {
-            rule: rule.clone(),
-            target: None,
-            host: None,
-            request: Vec::new(),
-            response: Vec::new(),
-        });
-        let done = write_lines(&mut prepared.response, changes.response.as_ref(), values)
-            .and_then(|()| prepared.prepare_request(changes, values));
-        (Some(prepared), done)
-    }
-
-    fn prepare_request(
-        &mut self,
-        changes: &RouteChanges,
-        values: &RequestValues<'_>,
-    ) -> Result<(), LocalResponse> {
-        // `OPTIONS *` has no path.
-        if let Some(path) = &changes.path
-            && values.request.head.form != TargetForm::Asterisk
-        {
-            self.target = changed_target(path, values)?;
-        }
-        if let Some(host) = &changes.host {
-            self.host = Some(changed_host(host, values)?);
-        }
-        write_lines(&mut self.request, changes.request.as_ref(), values)
+impl<'a> MessageChanges<'a> {
+    /// `made`: what was made for this request, if there was something to make.
+    pub(super) fn new(changes: &'a RouteChanges, made: Option<&'a MadeValues>) -> Self {
+        Self { changes, made }
     }
 
     /// `Host` for the app, if that is changed.
-    pub(super) fn host(&self) -> Option<&str> {
-        self.host.as_deref()
+    pub(super) fn host(self) -> Option<&'a str> {
+        let made = self.made?;
+        (!made.host.is_empty()).then_some(&*made.host)
+    }
+
+    /// The target that the app is asked for, if that is changed.
+    pub(super) fn target(self) -> Option<&'a [u8]> {
+        let made = self.made?;
+        (!made.target.is_empty()).then_some(&*made.target)
     }
 
     /// What changes of the request's head.
-    pub(super) fn request(&self) -> Option<RequestChanges<'_>> {
-        let fields = self.fields(|changes| changes.request.as_ref(), &self.request);
-        let target = self.target.as_deref();
-        (fields.is_some() || target.is_some()).then_some(RequestChanges { target, fields })
+    pub(super) fn request(self) -> RequestChanges<'a> {
+        let made = self.made.map(|made| &*made.request);
+        RequestChanges {
+            target: self.target(),
+            fields: changed_fields(self.changes.request.as_ref(), made),
+        }
     }
 
     /// What the app is not to get in the head, it does not get in the trailers either.
-    pub(super) fn guard_trailers(&self, upload: &mut RequestUpload) {
-        let changes = self.rule.changes.as_ref();
-        if let Some(request) = changes.and_then(|changes| changes.request.as_ref()) {
+    pub(super) fn guard_trailers(self, upload: &mut RequestUpload) {
+        if let Some(request) = &self.changes.request {
             upload.forbid_trailers(&request.dropped);
         }
     }
 
     /// What changes of the answer's head, whoever makes it.
-    pub(super) fn response(&self) -> Option<ChangedFields<'_>> {
-        self.fields(|changes| changes.response.as_ref(), &self.response)
-    }
-
-    fn fields<'a>(
-        &'a self,
-        side: impl Fn(&'a RouteChanges) -> Option<&'a FieldChanges>,
-        lines: &'a [u8],
-    ) -> Option<ChangedFields<'a>> {
-        let changes = side(self.rule.changes.as_ref()?)?;
-        Some(ChangedFields {
-            dropped: &changes.dropped,
-            lines: changes.fixed.as_deref().unwrap_or(lines),
-        })
+    pub(super) fn response(self) -> Option<ChangedFields<'a>> {
+        let made = self.made.map(|made| &*made.response);
+        changed_fields(self.changes.response.as_ref(), made)
     }
 }
 
-/// Appends the lines that differ from request to request.
+#[inline]
+fn changed_fields<'a>(
+    changes: Option<&'a FieldChanges>,
+    made: Option<&'a [u8]>,
+) -> Option<ChangedFields<'a>> {
+    let changes = changes?;
+    Some(ChangedFields {
+        dropped: &changes.dropped,
+        lines: changes.fixed().or(made).unwrap_or_default(),
+    })
+}
+
+/// Kept per thread; requests that overlap beyond that allocate.
+const SPARE: usize = 64;
+
+/// Values that have taken more than this are freed instead.
+const LARGEST: usize = 16 * 1024;
+
+thread_local! {
+    #[allow(clippy::vec_box, reason = "the boxes move between a vector and a request: only the pointer is copied")]
+    static SPARES: RefCell<Vec<Box<MadeValues>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is made of a route's texts for one request. Its memory is used again for other requests.
+#[derive(Debug, Default)]
+pub(super) struct MadeValues {
+    /// Empty: the client's.
+    target: Vec<u8>,
+    /// Empty: as it would be without the route.
+    host: String,
+    /// Lines behind the request's fields.
+    request: Vec<u8>,
+    /// The same of the answer.
+    response: Vec<u8>,
+}
+
+/// Those of a request that may have some; given back to the thread with it.
+#[derive(Debug, Default)]
+pub(super) struct KeptValues(Option<Box<MadeValues>>);
+
+impl KeptValues {
+    /// `None`: nothing was made.
+    #[inline]
+    pub(super) fn get(&self) -> Option<&MadeValues> {
+        self.0.as_deref()
+    }
+
+    /// Makes those that a rule's changes ask for.
+    ///
+    /// # Errors
+    /// The answer to a request that can't be changed so; what the rule changes of answers is made all the same.
+    pub(super) fn make(
+        changes: &RouteChanges,
+        values: &RequestValues<'_>,
+    ) -> (Self, Result<(), LocalResponse>) {
+        let mut made = SPARES.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let done = made.make(changes, values);
+        (Self(Some(made)), done)
+    }
+}
+
+impl Drop for KeptValues {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(made) = self.0.take() {
+            made.give_back();
+        }
+    }
+}
+
+impl MadeValues {
+    fn make(
+        &mut self,
+        changes: &RouteChanges,
+        values: &RequestValues<'_>,
+    ) -> Result<(), LocalResponse> {
+        write_lines(&mut self.response, changes.response.as_ref(), values)?;
+        // `OPTIONS *` has no path.
+        if let Some(path) = &changes.path
+            && values.request.head.form != TargetForm::Asterisk
+        {
+            let changed = change_target(&mut self.target, path, values);
+            if !matches!(changed, Ok(true)) {
+                self.target.clear();
+            }
+            changed?;
+        }
+        if let Some(host) = &changes.host {
+            self.host = changed_host(std::mem::take(&mut self.host), host, values)?;
+        }
+        write_lines(&mut self.request, changes.request.as_ref(), values)
+    }
+
+    /// To this thread's spares.
+    fn give_back(mut self: Box<Self>) {
+        let texts = [&mut self.target, &mut self.request, &mut self.response];
+        let mut largest = self.host.capacity();
+        for text in texts {
+            text.clear();
+            largest = largest.max(text.capacity());
+        }
+        self.host.clear();
+        if largest > LARGEST {
+            return;
+        }
+        // At a thread's end there may be none any more.
+        let _ = SPARES.try_with(|spares| {
+            let mut spares = spares.borrow_mut();
+            if spares.len() < SPARE {
+                spares.push(self);
+            }
+        });
+    }
+}
+
+/// Appends the lines that differ from request to request, and those between them.
 fn write_lines(
     out: &mut Vec<u8>,
     changes: Option<&FieldChanges>,
     values: &RequestValues<'_>,
 ) -> Result<(), LocalResponse> {
-    let Some(changes) = changes.filter(|changes| changes.fixed.is_none()) else {
+    let Some(changes) = changes.filter(|changes| changes.fixed().is_none()) else {
         return Ok(());
     };
-    out.reserve(64 * changes.written.len());
-    for field in &changes.written {
+    for lines in &changes.written {
+        let field = match lines {
+            WrittenLines::Fixed(lines) => {
+                out.extend_from_slice(lines);
+                continue;
+            }
+            WrittenLines::Made(field) => field,
+        };
         let line = out.len();
         out.extend_from_slice(&field.start);
         let value = out.len();
-        values.expand(out, &field.value, ValueEncoding::Field)?;
+        if let Err(answer) = values.expand(out, &field.value, ValueEncoding::Field) {
+            // The answer may get those before it.
+            out.truncate(line);
+            return Err(answer);
+        }
         // A field without a value says nothing, and some apps take it for something.
         match out.len() == value {
             true => out.truncate(line),
@@ -128,49 +210,49 @@ fn write_lines(
     Ok(())
 }
 
-/// The app's path and query; `None`: as they came.
-fn changed_target(
+/// Writes the app's path and query; `false`: they are as they came.
+fn change_target(
+    target: &mut Vec<u8>,
     change: &PathChange,
     values: &RequestValues<'_>,
-) -> Result<Option<Vec<u8>>, LocalResponse> {
+) -> Result<bool, LocalResponse> {
     let path = values.request.path();
-    let mut target = Vec::with_capacity(path.len() + 64);
     let mut has_query = false;
     match change {
         PathChange::Strip(prefix) => match rest_of_path(path, prefix) {
             Some(rest) => target.extend_from_slice(rest),
-            None => return Ok(None),
+            None => return Ok(false),
         },
         PathChange::Whole(to) => {
-            values.expand(&mut target, to, ValueEncoding::Path)?;
+            values.expand(target, to, ValueEncoding::Path)?;
             has_query = to.names_query();
         }
         PathChange::Match { regex, to } => {
             let compared: Cow<'_, [u8]> = compared_path(path);
             let Some(groups) = regex.captures(&compared) else {
-                return Ok(None);
+                return Ok(false);
             };
             let Some(whole) = groups.get(0) else {
-                return Ok(None);
+                return Ok(false);
             };
-            encode_target(&mut target, &compared[..whole.start()]);
-            values.expand_with(&mut target, to, ValueEncoding::Path, Some(&groups))?;
+            encode_target(target, &compared[..whole.start()]);
+            values.expand_with(target, to, ValueEncoding::Path, Some(&groups))?;
             has_query = to.names_query();
             let rest = &compared[whole.end()..];
             if !rest.is_empty() && target.contains(&b'?') {
                 return Err(LocalResponse::new(400, BEHIND_QUERY));
             }
-            encode_target(&mut target, rest);
+            encode_target(target, rest);
         }
     }
-    lead_with_one_slash(&mut target);
-    if has_dot_segment(&target) {
+    lead_with_one_slash(target);
+    if has_dot_segment(target) {
         return Err(LocalResponse::new(400, DOTS));
     }
     if !has_query {
-        append_query(&mut target, values);
+        append_query(target, values);
     }
-    Ok(Some(target))
+    Ok(true)
 }
 
 /// An app would resolve it to a path that no route was asked about.
@@ -198,11 +280,13 @@ pub(super) fn append_query(target: &mut Vec<u8>, values: &RequestValues<'_>) {
     }
 }
 
+/// The app's host, in the memory of `host`, which is empty.
 fn changed_host(
+    host: String,
     template: &TextTemplate,
     values: &RequestValues<'_>,
 ) -> Result<String, LocalResponse> {
-    let mut host = Vec::new();
+    let mut host = host.into_bytes();
     values.expand(&mut host, template, ValueEncoding::Host)?;
     let is_host = host_length(&host).is_ok_and(|length| length > 0);
     match String::from_utf8(host) {

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use begin::{RoutedToPool, Unrouted, answer_unrouted, route_request};
-use changes::PreparedChanges;
+use changes::MessageChanges;
 use intercept::{interceptable, kept_fields};
 use local_response::{after_panic, body_answer};
 use record::{RequestEnd, RequestRecord};
@@ -295,8 +295,8 @@ impl Transaction<'_> {
     fn write_head(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
         out.clear();
         let preserve = self.pool.config.upstream.preserve_host;
-        let changes = self.account.changes.as_deref();
-        let host = changes.and_then(PreparedChanges::host);
+        let changes = self.account.changes();
+        let host = changes.and_then(MessageChanges::host);
         let edit = RequestEdit {
             policy: &self.config.headers,
             client_ip: self.client.origin.forwarded_ip(),
@@ -306,7 +306,7 @@ impl Transaction<'_> {
             request_id: self.id.as_str(),
             host_override: host.or((!preserve).then_some(&*endpoint.authority)),
             fallback_host: &endpoint.authority,
-            changes: changes.and_then(PreparedChanges::request),
+            changes: changes.map(MessageChanges::request),
         };
         write_request(out, self.client.buffer.bytes(), self.head, &edit);
         if let Some(admission) = &self.account.admission {

@@ -21,7 +21,7 @@ use crate::proxy::forward::tunnel::{TunnelBytes, TunnelEnd};
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::refusal::ClientRefusal;
-use crate::proxy::transaction::changes::PreparedChanges;
+use crate::proxy::transaction::changes::{KeptValues, MessageChanges};
 use crate::proxy::transaction::guards::Admission;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::registry::endpoint::Endpoint;
@@ -105,10 +105,10 @@ pub struct RequestRecord {
     pub made_id: Option<u64>,
     /// The last backend tried.
     pub backend: Option<Arc<Endpoint>>,
-    /// The route that it goes by, where more than host and path counts of any.
+    /// The route that it goes by, unless that is a pool and nothing more.
     pub rule: Option<Arc<RouteRule>>,
-    /// What that changes on the way.
-    pub(super) changes: Option<Box<PreparedChanges>>,
+    /// What was made of its texts for what it changes on the way.
+    pub(super) made: KeptValues,
     /// What its route's guards have let it in with.
     pub admission: Option<Box<Admission>>,
     /// Who it comes from, where a password has told.
@@ -138,7 +138,7 @@ impl RequestRecord {
             made_id: None,
             backend: None,
             rule: None,
-            changes: None,
+            made: KeptValues::default(),
             admission: None,
             user: None,
             end: RequestEnd::Well,
@@ -196,9 +196,16 @@ impl RequestRecord {
         self.answered.unwrap_or(self.complete)
     }
 
+    /// What its route changes on the way.
+    #[inline]
+    pub(super) fn changes(&self) -> Option<MessageChanges<'_>> {
+        let changes = self.rule.as_ref()?.changes.as_deref()?;
+        Some(MessageChanges::new(changes, self.made.get()))
+    }
+
     /// What its route changes of the answer's head, whoever makes it.
     pub(super) fn response_changes(&self) -> Option<ChangedFields<'_>> {
-        self.changes.as_ref()?.response()
+        self.changes()?.response()
     }
 
     /// The name of its route, if that has one.

@@ -10,7 +10,7 @@ use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::forwarded;
 use crate::proxy::h1::fields::FieldKind;
 use crate::proxy::h1::request::RequestHead;
-use crate::registry::routes::{RouteRule, RoutedRequest};
+use crate::registry::routes::{PoolSplit, RouteRule, RouteTarget, RoutedRequest};
 use crate::registry::snapshot::{PoolSnapshot, Snapshot};
 
 /// Where a request goes.
@@ -19,7 +19,7 @@ pub(super) struct FoundRoute {
     pub(super) config: Arc<Config>,
     /// `None`: no route fits, or its action isn't a pool.
     pub(super) pool: Option<Arc<PoolSnapshot>>,
-    /// The route, where more than host and path counts of any.
+    /// The route, unless it is a pool and nothing more.
     pub(super) rule: Option<Arc<RouteRule>>,
 }
 
@@ -36,14 +36,18 @@ pub(super) fn find_pool(
         .routes
         .lookup(head.host.of(buffer), head.path.of(buffer));
     let (index, rule) = match found {
-        None if snapshot.routes.has_rules() => {
+        Some(RouteTarget::Pool(index)) => (Some(index), None),
+        Some(RouteTarget::Rule(rule)) => {
+            (pool_of(rule, &snapshot, client, head), Some(rule.clone()))
+        }
+        None if snapshot.routes.asks_for_more() => {
             let rule = find_by_rules(&snapshot, client, head);
             let pool = rule
                 .as_ref()
                 .and_then(|rule| pool_of(rule, &snapshot, client, head));
             (pool, rule)
         }
-        found => (found, None),
+        None => (None, None),
     };
     FoundRoute {
         config,
@@ -65,6 +69,7 @@ fn find_by_rules(
 }
 
 /// The index of a route's pool for a request.
+#[inline]
 fn pool_of(
     rule: &RouteRule,
     snapshot: &Snapshot,
@@ -74,6 +79,18 @@ fn pool_of(
     let Some(split) = &rule.split else {
         return rule.pool;
     };
+    choose_pool(split, snapshot, client, head)
+}
+
+/// The same where there are several.
+#[cold]
+#[inline(never)]
+fn choose_pool(
+    split: &PoolSplit,
+    snapshot: &Snapshot,
+    client: &ClientConnection,
+    head: &RequestHead,
+) -> Option<usize> {
     let request = ReceivedRequest::new(&snapshot.config, client, head);
     split.choose(&request, fastrand::u64(..))
 }

@@ -18,6 +18,8 @@ pub struct RouteChanges {
     pub request: Option<FieldChanges>,
     /// Fields of answers.
     pub response: Option<FieldChanges>,
+    /// Whether nothing of it has to be made for each request.
+    pub is_fixed: bool,
 }
 
 /// How a path is changed.
@@ -41,10 +43,17 @@ pub enum PathChange {
 pub struct FieldChanges {
     /// Those that came and don't go on.
     pub dropped: Arc<FieldNames>,
-    /// Those that are written behind the others.
-    pub written: Vec<WrittenField>,
-    /// Their lines, where they are the same for every request.
-    pub fixed: Option<Box<[u8]>>,
+    /// What is written behind the others, in order. No two neighbours of it are fixed.
+    pub written: Vec<WrittenLines>,
+}
+
+/// Lines that are written.
+#[derive(Debug)]
+pub enum WrittenLines {
+    /// The same for every request, each with its end.
+    Fixed(Vec<u8>),
+    /// One whose value is made for each request.
+    Made(WrittenField),
 }
 
 /// A field that is written.
@@ -74,7 +83,7 @@ impl RouteChanges {
         let is_host = |rule: &&FieldRule| rule.name.eq_ignore_ascii_case("host");
         let request = route.request_headers.as_ref();
         let host = request.and_then(|rules| rules.set.iter().find(is_host));
-        let changes = Self {
+        let mut changes = Self {
             path,
             host: host.map(|rule| rule.value.clone()),
             request: request.and_then(|rules| {
@@ -83,11 +92,17 @@ impl RouteChanges {
             response: route.response_headers.as_ref().and_then(|rules| {
                 FieldChanges::new(&rules.set, &rules.add, &rules.remove, |_| false)
             }),
+            is_fixed: false,
         };
-        let changes_nothing = changes.path.is_none()
-            && changes.host.is_none()
-            && changes.request.is_none()
-            && changes.response.is_none();
+        let has_own_target = changes.path.is_some() || changes.host.is_some();
+        let is_fixed = |side: &Option<FieldChanges>| {
+            let side = side.as_ref();
+            side.is_none_or(|side| side.fixed().is_some())
+        };
+        changes.is_fixed =
+            !has_own_target && is_fixed(&changes.request) && is_fixed(&changes.response);
+        let changes_nothing =
+            !has_own_target && changes.request.is_none() && changes.response.is_none();
         (!changes_nothing).then_some(changes)
     }
 }
@@ -102,31 +117,40 @@ impl FieldChanges {
         let set = || set.iter().filter(|rule| !is_elsewhere(rule));
         let names = set().map(|rule| &rule.name).chain(removed);
         let dropped = FieldNames::new(names.map(String::as_str));
-        let written: Vec<_> = set()
-            .chain(add)
-            .filter(|rule| rule.value.fixed() != Some(""))
-            .map(|rule| WrittenField {
-                start: format!("{}: ", rule.name).into_bytes().into(),
-                value: rule.value.clone(),
-            })
-            .collect();
-        if dropped.is_empty() && written.is_empty() {
-            return None;
+        let mut written: Vec<WrittenLines> = Vec::new();
+        for rule in set().chain(add) {
+            let start = format!("{}: ", rule.name);
+            match (rule.value.fixed(), written.last_mut()) {
+                // It is only dropped.
+                (Some(""), _) => {}
+                (Some(value), Some(WrittenLines::Fixed(lines))) => {
+                    lines.extend_from_slice(format!("{start}{value}\r\n").as_bytes());
+                }
+                (Some(value), _) => {
+                    let line = format!("{start}{value}\r\n").into_bytes();
+                    written.push(WrittenLines::Fixed(line));
+                }
+                (None, _) => written.push(WrittenLines::Made(WrittenField {
+                    start: start.into_bytes().into(),
+                    value: rule.value.clone(),
+                })),
+            }
         }
-        let mut fixed = Some(Vec::new());
-        for field in &written {
-            fixed = fixed.zip(field.value.fixed()).map(|(mut lines, value)| {
-                lines.extend_from_slice(&field.start);
-                lines.extend_from_slice(value.as_bytes());
-                lines.extend_from_slice(b"\r\n");
-                lines
-            });
-        }
-        Some(Self {
+        let changes_nothing = dropped.is_empty() && written.is_empty();
+        (!changes_nothing).then(|| Self {
             dropped: Arc::new(dropped),
             written,
-            fixed: fixed.map(Into::into),
         })
+    }
+
+    /// The lines that are written, where they are the same for every request.
+    #[inline]
+    pub fn fixed(&self) -> Option<&[u8]> {
+        match &self.written[..] {
+            [] => Some(&[]),
+            [WrittenLines::Fixed(lines)] => Some(lines),
+            _ => None,
+        }
     }
 }
 
@@ -145,17 +169,38 @@ mod tests {
     #[test]
     fn fixed_values_become_lines_and_empty_ones_only_drop() {
         let keys = "request_headers = { set = { X-A = \"1\", X-B = \"\" }, add = { X-C = [\"2\", \"3\"] }, remove = [\"X-D\"] }";
-        let request = changes(keys).unwrap().request.unwrap();
-        let lines = request.fixed.as_deref();
+        let all = changes(keys).unwrap();
+        assert!(all.is_fixed);
+        let request = all.request.unwrap();
+        let lines = request.fixed();
         assert_eq!(lines, Some(&b"X-A: 1\r\nX-C: 2\r\nX-C: 3\r\n"[..]));
         for (name, is_dropped) in [("X-A", true), ("X-B", true), ("X-C", false), ("X-D", true)] {
             assert_eq!(request.dropped.has(name.as_bytes()), is_dropped, "{name}");
         }
         let filled =
             changes("request_headers = { set = { X-A = \"{host}\", host = \"app\" } }").unwrap();
+        assert!(!filled.is_fixed);
         assert_eq!(filled.host.unwrap().as_str(), "app");
         let filled = filled.request.unwrap();
-        assert!(filled.fixed.is_none() && !filled.dropped.has(b"Host"));
+        assert!(filled.fixed().is_none() && !filled.dropped.has(b"Host"));
+    }
+
+    #[test]
+    fn made_values_stand_between_the_fixed_lines_in_order() {
+        let keys = "response_headers = { set = { X-A = \"1\", X-B = \"2\" }, add = { X-C = [\"{host}\", \"3\"], X-D = [\"4\"] } }";
+        let all = changes(keys).unwrap();
+        assert!(!all.is_fixed);
+        let shown: Vec<_> = (all.response.unwrap().written.iter())
+            .map(|lines| match lines {
+                WrittenLines::Fixed(lines) => String::from_utf8_lossy(lines).into_owned(),
+                WrittenLines::Made(field) => field.value.as_str().to_owned(),
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            ["X-A: 1\r\nX-B: 2\r\n", "{host}", "X-C: 3\r\nX-D: 4\r\n"]
+        );
+        assert!(changes("rewrite = \"/x\"").is_some_and(|all| !all.is_fixed));
     }
 
     #[test]

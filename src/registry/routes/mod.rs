@@ -35,19 +35,48 @@ pub use split::PoolSplit;
 /// All routes, ready for lookup. Built once for each configuration.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    /// Where hosts and prefixes are all that counts.
+    /// Where hosts and prefixes are all that routes ask for, whatever they do.
     hosts: HostMap<Prefixes>,
-    /// Otherwise; `hosts` is then empty.
-    rules: Option<Box<RuleTable>>,
+    /// Of those, the routes that are more than a pool, in the file's order.
+    rules: Vec<Arc<RouteRule>>,
+    /// Where one asks for more; `hosts` and `rules` are then empty.
+    asking: Option<Box<RuleTable>>,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy)]
+pub enum RouteTarget<'a> {
+    /// As it is to the pool with this index.
+    Pool(usize),
+    /// By this rule.
+    Rule(&'a Arc<RouteRule>),
+}
+
+impl RouteTarget<'_> {
+    /// The index of its pool, if it is for one alone.
+    pub fn pool(self) -> Option<usize> {
+        match self {
+            Self::Pool(index) => Some(index),
+            Self::Rule(rule) => rule.pool,
+        }
+    }
+}
+
+/// The same in the table.
+#[derive(Debug, Clone, Copy)]
+enum PlainTarget {
+    Pool(usize),
+    /// An index of `rules`.
+    Rule(usize),
 }
 
 /// The routes of one host.
 #[derive(Debug, Clone, Default)]
 struct Prefixes {
     /// `/`.
-    root: Option<usize>,
-    /// The others; each has a pool.
-    longer: PrefixMap<Option<usize>>,
+    root: Option<PlainTarget>,
+    /// The others; each has a target.
+    longer: PrefixMap<Option<PlainTarget>>,
 }
 
 impl RouteTable {
@@ -57,36 +86,46 @@ impl RouteTable {
     pub fn new(routes: &[Route], pools: &[impl AsRef<str>]) -> Self {
         let pool_index = |name: &str| pools.iter().position(|other| other.as_ref() == name);
         let mut table = RouteTable::default();
-        if !routes.iter().all(Route::is_plain) {
-            table.rules = Some(Box::new(RuleTable::new(routes, pool_index)));
+        if !routes.iter().all(Route::asks_for_prefix_alone) {
+            table.asking = Some(Box::new(RuleTable::new(routes, pool_index)));
             return table;
         }
         if routes.is_empty() && pools.len() == 1 {
-            table.hosts.any.root = Some(0);
+            table.hosts.any.root = Some(PlainTarget::Pool(0));
         }
         for route in routes {
-            let Some(pool) = route.pool.as_deref().and_then(pool_index) else {
-                continue;
+            let target = match route.is_plain() {
+                true => match route.pool.as_deref().and_then(pool_index) {
+                    Some(pool) => PlainTarget::Pool(pool),
+                    None => continue,
+                },
+                false => match RouteRule::new(route, pool_index) {
+                    Some(rule) => {
+                        table.rules.push(Arc::new(rule));
+                        PlainTarget::Rule(table.rules.len() - 1)
+                    }
+                    None => continue,
+                },
             };
             for host in route.each_host() {
                 let prefixes = table.hosts.entry(host);
-                prefixes.insert(&route.path_prefix, pool);
+                prefixes.insert(&route.path_prefix, target);
             }
         }
         table
     }
 
-    /// The index of the pool for a request, `None` if no route matches, or if more than host and path counts: then
+    /// Where a request goes. `None` if no route matches, or if one asks for more than host and path: then
     /// [`RouteTable::find_rule`] has to be asked. `host` is in any case and without a port (an IPv6 address in
     /// brackets), empty if there is none; `path` is as on the request line, a query is ignored. Allocates nothing.
-    pub fn lookup(&self, host: &[u8], path: &[u8]) -> Option<usize> {
+    pub fn lookup(&self, host: &[u8], path: &[u8]) -> Option<RouteTarget<'_>> {
         let mut path = Path::new(path);
         if !self.hosts.is_nameless() {
             let mut lower = [0u8; MAX_HOST];
             if let Some(lower) = lower_host(host, &mut lower) {
                 for prefixes in self.hosts.named(lower) {
                     match prefixes.find(&mut path) {
-                        RouteMatch::Pool(pool) => return Some(pool),
+                        RouteMatch::Target(target) => return self.target(target),
                         RouteMatch::Ambiguous => return None,
                         RouteMatch::Nothing => {}
                     }
@@ -94,47 +133,59 @@ impl RouteTable {
             }
         }
         match self.hosts.any.find(&mut path) {
-            RouteMatch::Pool(pool) => Some(pool),
+            RouteMatch::Target(target) => self.target(target),
             RouteMatch::Ambiguous | RouteMatch::Nothing => None,
         }
     }
 
-    /// Whether [`RouteTable::lookup`] finds nothing, because more than host and path counts.
-    pub fn has_rules(&self) -> bool {
-        self.rules.is_some()
+    #[inline]
+    fn target(&self, target: PlainTarget) -> Option<RouteTarget<'_>> {
+        Some(match target {
+            PlainTarget::Pool(pool) => RouteTarget::Pool(pool),
+            PlainTarget::Rule(rule) => RouteTarget::Rule(self.rules.get(rule)?),
+        })
+    }
+
+    /// Whether [`RouteTable::lookup`] finds nothing, because a route asks for more than host and path.
+    pub fn asks_for_more(&self) -> bool {
+        self.asking.is_some()
     }
 
     /// The first rule, for tests of what a route does.
     #[cfg(test)]
     pub(crate) fn first_rule(&self) -> Option<&Arc<RouteRule>> {
-        self.rules.as_ref()?.first()
+        self.rules().next()
     }
 
-    /// The route for a request, where more than host and path counts.
+    /// The route for a request, where one asks for more than host and path.
     pub fn find_rule(&self, request: &impl RoutedRequest) -> Option<&Arc<RouteRule>> {
-        self.rules.as_ref()?.find(request)
+        self.asking.as_ref()?.find(request)
     }
-}
 
-impl RouteTable {
+    /// The routes that are more than a pool; all of them, where one asks for more than host and path.
+    fn rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
+        let asking = self.asking.iter().flat_map(|table| table.rules());
+        self.rules.iter().chain(asking)
+    }
+
     /// The routes that are split over several pools.
     pub fn splits(&self) -> impl Iterator<Item = (&RouteRule, &PoolSplit)> {
-        let rules = self.rules.iter().flat_map(|table| table.rules());
-        rules.filter_map(|rule| Some((&**rule, rule.split.as_ref()?)))
+        self.rules()
+            .filter_map(|rule| Some((&**rule, rule.split.as_ref()?)))
     }
 }
 
 enum RouteMatch {
-    Pool(usize),
+    Target(PlainTarget),
     Nothing,
     /// A dot segment where the pool depends on the path.
     Ambiguous,
 }
 
 impl Prefixes {
-    fn insert(&mut self, prefix: &str, pool: usize) {
+    fn insert(&mut self, prefix: &str, target: PlainTarget) {
         let place = self.longer.entry(prefix).unwrap_or(&mut self.root);
-        place.get_or_insert(pool);
+        place.get_or_insert(target);
     }
 
     fn find(&self, path: &mut Path<'_>) -> RouteMatch {
@@ -143,11 +194,11 @@ impl Prefixes {
             if path.dotted {
                 return RouteMatch::Ambiguous;
             }
-            if let Some(pool) = self.longer.find(path.text(), |pool| *pool) {
-                return RouteMatch::Pool(pool);
+            if let Some(target) = self.longer.find(path.text(), |target| *target) {
+                return RouteMatch::Target(target);
             }
         }
-        self.root.map_or(RouteMatch::Nothing, RouteMatch::Pool)
+        self.root.map_or(RouteMatch::Nothing, RouteMatch::Target)
     }
 }
 

@@ -75,11 +75,47 @@ pub struct RouteRule {
     conditions: Conditions,
 }
 
-/// All routes of a configuration in which one has a name or a condition.
+impl RouteRule {
+    /// `None`: its pool is not among those that there are, which no checked configuration has.
+    pub(super) fn new(
+        route: &Route,
+        pool_index: impl Fn(&str) -> Option<usize>,
+    ) -> Option<RouteRule> {
+        let pool = route.pool.as_deref().and_then(&pool_index);
+        if pool.is_none() && route.pool.is_some() {
+            return None;
+        }
+        let changes = RouteChanges::new(route).map(Box::new);
+        let files = route.files.as_ref();
+        Some(RouteRule {
+            pool,
+            split: PoolSplit::new(route, &pool_index),
+            name: route.name.as_deref().map(Arc::from),
+            route: Arc::new(route.clone()),
+            said_names: said_names(route, changes.as_deref()),
+            changes,
+            path_groups: path_groups(route),
+            is_guarded: route.has_guards(),
+            limits: RouteLimits::new(route),
+            root: ServedRoot::new(files.map_or_else(PathBuf::new, |files| files.root.clone())),
+            conditions: Conditions::new(route),
+        })
+    }
+}
+
+/// All routes of a configuration in which one asks for more than hosts and a path prefix.
 #[derive(Debug)]
 pub(super) struct RuleTable {
     rules: Vec<Arc<RouteRule>>,
     hosts: HostMap<HostRules>,
+}
+
+/// What a host's routes say of a request.
+enum RuleSearch<'a> {
+    Found(&'a Arc<RouteRule>),
+    Nothing,
+    /// A dot segment where the route depends on the path.
+    Ambiguous,
 }
 
 /// Indices of `rules`, the first to be tried first.
@@ -118,30 +154,11 @@ impl RuleTable {
             hosts: HostMap::default(),
         };
         for route in routes {
-            let pool = route.pool.as_deref().and_then(&pool_index);
-            if pool.is_none() && route.pool.is_some() {
-                continue;
-            }
             let rule = table.rules.len();
-            let changes = RouteChanges::new(route).map(Box::new);
-            table.rules.push(Arc::new(RouteRule {
-                pool,
-                split: PoolSplit::new(route, &pool_index),
-                name: route.name.as_deref().map(Arc::from),
-                route: Arc::new(route.clone()),
-                said_names: said_names(route, changes.as_deref()),
-                changes,
-                path_groups: path_groups(route),
-                is_guarded: route.has_guards(),
-                limits: RouteLimits::new(route),
-                root: ServedRoot::new(
-                    route
-                        .files
-                        .as_ref()
-                        .map_or_else(PathBuf::new, |files| files.root.clone()),
-                ),
-                conditions: Conditions::new(route),
-            }));
+            let Some(made) = RouteRule::new(route, &pool_index) else {
+                continue;
+            };
+            table.rules.push(Arc::new(made));
             for host in route.each_host() {
                 let host = table.hosts.entry(host);
                 host.has_priorities |= route.priority != 0;
@@ -155,11 +172,6 @@ impl RuleTable {
         table
     }
 
-    #[cfg(test)]
-    pub(super) fn first(&self) -> Option<&Arc<RouteRule>> {
-        self.rules.first()
-    }
-
     /// All of them, in the file's order.
     pub(super) fn rules(&self) -> impl Iterator<Item = &Arc<RouteRule>> {
         self.rules.iter()
@@ -168,25 +180,44 @@ impl RuleTable {
     /// The first rule that fits.
     pub(super) fn find(&self, request: &impl RoutedRequest) -> Option<&Arc<RouteRule>> {
         let mut path = Path::new(request.path());
-        let mut lower = [0u8; MAX_HOST];
-        let named = lower_host(request.host(), &mut lower).map(|host| self.hosts.named(host));
-        for host in named.into_iter().flatten().chain([&self.hosts.any]) {
-            if host.looks_at_paths() && path.normal().dotted {
-                return None;
-            }
-            let fits = |rule: &&usize| {
-                let rule = self.rules.get(**rule);
-                rule.is_some_and(|rule| rule.conditions.hold(request))
-            };
-            let found = match host.has_priorities {
-                false => host.find(&mut path, fits),
-                true => host.find_highest(&mut path, fits, &self.rules),
-            };
-            if let Some(rule) = found {
-                return self.rules.get(rule);
+        if !self.hosts.is_nameless() {
+            let mut lower = [0u8; MAX_HOST];
+            let lower = lower_host(request.host(), &mut lower);
+            for host in lower.into_iter().flat_map(|host| self.hosts.named(host)) {
+                match self.find_of(host, &mut path, request) {
+                    RuleSearch::Found(rule) => return Some(rule),
+                    RuleSearch::Ambiguous => return None,
+                    RuleSearch::Nothing => {}
+                }
             }
         }
-        None
+        match self.find_of(&self.hosts.any, &mut path, request) {
+            RuleSearch::Found(rule) => Some(rule),
+            RuleSearch::Ambiguous | RuleSearch::Nothing => None,
+        }
+    }
+
+    /// The first rule of one host.
+    #[inline]
+    fn find_of(
+        &self,
+        host: &HostRules,
+        path: &mut Path<'_>,
+        request: &impl RoutedRequest,
+    ) -> RuleSearch<'_> {
+        if host.looks_at_paths() && path.normal().dotted {
+            return RuleSearch::Ambiguous;
+        }
+        let fits = |rule: &&usize| {
+            let rule = self.rules.get(**rule);
+            rule.is_some_and(|rule| rule.conditions.hold(request))
+        };
+        let found = match host.has_priorities {
+            false => host.find(path, fits),
+            true => host.find_highest(path, fits, &self.rules),
+        };
+        let found = found.and_then(|rule| self.rules.get(rule));
+        found.map_or(RuleSearch::Nothing, RuleSearch::Found)
     }
 }
 

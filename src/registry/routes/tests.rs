@@ -27,13 +27,14 @@ fn table(routes: &[(&str, &str, usize)]) -> RouteTable {
     RouteTable::new(&routes, &pools)
 }
 
+fn pool_of(table: &RouteTable, host: &str, path: &str) -> Option<usize> {
+    let target = table.lookup(host.as_bytes(), path.as_bytes());
+    target.and_then(RouteTarget::pool)
+}
+
 #[track_caller]
 fn check(table: &RouteTable, host: &str, path: &str, pool: Option<usize>) {
-    assert_eq!(
-        table.lookup(host.as_bytes(), path.as_bytes()),
-        pool,
-        "{host} {path}"
-    );
+    assert_eq!(pool_of(table, host, path), pool, "{host} {path}");
 }
 
 #[test]
@@ -297,7 +298,7 @@ proptest! {
     ) {
         let table = table(&routes);
         for (host, path) in &requests {
-            prop_assert_eq!(table.lookup(host.as_bytes(), path.as_bytes()), oracle(&routes, host, path), "{} {}", host, path);
+            prop_assert_eq!(pool_of(&table, host, path), oracle(&routes, host, path), "{} {}", host, path);
         }
     }
 
@@ -323,10 +324,7 @@ fn the_cost_does_not_grow_with_the_number_of_routes() {
             .map(|_| {
                 let start = std::time::Instant::now();
                 for _ in 0..500 {
-                    assert_eq!(
-                        std::hint::black_box(&table).lookup(host.as_bytes(), path.as_bytes()),
-                        Some(0)
-                    );
+                    assert_eq!(pool_of(std::hint::black_box(&table), &host, &path), Some(0));
                 }
                 start.elapsed()
             })

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::changes::PreparedChanges;
+use super::super::changes::MessageChanges;
 use super::super::local_response::{LocalResponse, answer_locally};
 use super::super::record::{RequestEnd, RequestRecord};
 use crate::config::{Config, FilesAction};
@@ -84,9 +84,8 @@ impl FileRequest<'_> {
                 .await;
         }
         let buffer = self.client.buffer.bytes();
-        let changed = self.account.changes.as_deref();
-        let changed = changed.and_then(PreparedChanges::request);
-        let path = match changed.and_then(|changes| changes.target) {
+        let changes = self.account.changes();
+        let path = match changes.and_then(MessageChanges::target) {
             // As the app would get it: without its query.
             Some(target) => target
                 .split(|byte| *byte == b'?')

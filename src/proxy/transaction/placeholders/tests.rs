@@ -2,7 +2,7 @@ use super::*;
 use crate::config;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::h1::request::{HeadLimits, HeadProgress, RequestHead};
-use crate::proxy::transaction::changes::PreparedChanges;
+use crate::proxy::transaction::changes::{KeptValues, MessageChanges};
 use crate::registry::routes::RouteTable;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -188,9 +188,9 @@ fn text_that_would_become_too_long_is_refused() {
     );
     let line = format!("A: {}\r\n", "x".repeat(8000));
     let made = with_values(&keys, (b"/", line.as_bytes()), |rule, values| {
-        PreparedChanges::new(rule, values)
-            .1
-            .map_err(|answer| answer.status)
+        let changes = rule.changes.as_ref().unwrap();
+        let (_, made) = KeptValues::make(changes, values);
+        made.map_err(|answer| answer.status)
     });
     assert_eq!(made, Some(Err(431)));
 }
@@ -221,10 +221,10 @@ proptest! {
         let target = [b"/", &target[..]].concat();
         let lines = [b"A: ", &value[..], b"\r\nCookie: c=", cookie.as_bytes(), b"\r\n"].concat();
         let made = with_values(keys, (&target, &lines), |rule, values| {
-            let (changes, made) = PreparedChanges::new(rule, values);
+            let changes = rule.changes.as_ref().unwrap();
+            let (kept, made) = KeptValues::make(changes, values);
             assert!(made.is_ok());
-            let changes = changes.unwrap();
-            let fields = changes.request().unwrap().fields.unwrap();
+            let fields = MessageChanges::new(changes, kept.get()).request().fields.unwrap();
             [fields.lines, b"\r\n"].concat()
         });
         if let Some(head) = made {
@@ -258,8 +258,10 @@ proptest! {
         let target = format!("/{target}");
         let lines = [b"A: ", &value[..], b"\r\n"].concat();
         let made = with_values(keys, (target.as_bytes(), &lines), |rule, values| {
-            let (changes, made) = PreparedChanges::new(rule, values);
-            made.map(|()| changes.unwrap().request().and_then(|changes| changes.target.map(<[u8]>::to_vec))).map_err(|answer| answer.status)
+            let changes = rule.changes.as_ref().unwrap();
+            let (kept, made) = KeptValues::make(changes, values);
+            let target = MessageChanges::new(changes, kept.get()).target();
+            made.map(|()| target.map(<[u8]>::to_vec)).map_err(|answer| answer.status)
         });
         match made {
             None => {}

@@ -62,14 +62,20 @@ pub(super) fn table(routes: &[Route]) -> RouteTable {
 
 #[track_caller]
 fn check(table: &RouteTable, asked: &Asked, pool: Option<usize>) {
-    assert!(table.has_rules());
+    assert_eq!(found(table, asked), pool, "{asked:?}");
+}
+
+/// The pool of a request, by whichever table has its route.
+fn found(table: &RouteTable, asked: &Asked) -> Option<usize> {
     let (host, path) = (asked.host.as_bytes(), asked.path.as_bytes());
-    assert_eq!(table.lookup(host, path), None);
-    assert_eq!(
-        table.find_rule(asked).and_then(|rule| rule.pool),
-        pool,
-        "{asked:?}"
-    );
+    let target = table.lookup(host, path);
+    match table.asks_for_more() {
+        false => target?.pool(),
+        true => {
+            assert!(target.is_none());
+            table.find_rule(asked)?.pool
+        }
+    }
 }
 
 pub(super) fn exact(path: &str, pool: usize) -> Route {
@@ -423,6 +429,17 @@ fn some_route() -> impl Strategy<Value = Route> {
     )
 }
 
+/// As [`some_route`], of those that ask for nothing but hosts and a prefix. Some of them are more than a pool.
+fn some_route_by_prefix() -> impl Strategy<Value = Route> {
+    let path = prop::sample::select(&["/", "/a", "/a/b", "/b"][..]);
+    (some_route(), path, any::<bool>()).prop_map(|(route, path, is_named)| Route {
+        hosts: route.hosts,
+        pool: route.pool,
+        name: is_named.then(|| "x".into()),
+        ..prefix(path, 0)
+    })
+}
+
 fn some_request() -> impl Strategy<Value = Asked> {
     let fields = prop::sample::subsequence(
         vec![("X-A", "1"), ("X-B", "2"), ("X-C", "1"), ("x-a", "3")],
@@ -457,8 +474,29 @@ proptest! {
     ) {
         let table = table(&routes);
         for request in &requests {
-            let found = table.find_rule(request).and_then(|rule| rule.pool);
-            prop_assert_eq!(found, oracle(&routes, request), "{:?}", request);
+            prop_assert_eq!(found(&table, request), oracle(&routes, request), "{:?}", request);
+        }
+    }
+
+    /// Whatever else they do, and one more route, for another host, that puts all of them among the rules changes nothing.
+    #[test]
+    fn routes_that_ask_for_prefixes_alone_agree_with_a_naive_reading(
+        routes in prop::collection::vec(some_route_by_prefix(), 1..12),
+        requests in prop::collection::vec(some_request(), 1..20),
+    ) {
+        let plain = table(&routes);
+        prop_assert!(!plain.asks_for_more());
+        let other = Route {
+            hosts: vec!["elsewhere".into()],
+            methods: vec!["GET".into()],
+            ..prefix("/", 0)
+        };
+        let among_rules = table(&[routes.clone(), vec![other]].concat());
+        prop_assert!(among_rules.asks_for_more());
+        for request in &requests {
+            let pool = oracle(&routes, request);
+            prop_assert_eq!(found(&plain, request), pool, "{:?}", request);
+            prop_assert_eq!(found(&among_rules, request), pool, "{:?}", request);
         }
     }
 }
