@@ -128,6 +128,28 @@ async fn who_is_told_to_go_meets_nobody_when_coming_back() {
     assert!(rig.exited().await.success());
 }
 
+/// A client on a busy machine has connected, and comes to send its request only when the end has begun.
+#[tokio::test]
+async fn first_request_that_comes_a_second_after_the_end_began_is_served() {
+    let mut rig = rig("lame_duck = \"0s\"\ndeadline = \"10s\"").await;
+    let mut client = rig.client().await;
+    let opened = Instant::now();
+    rig.terminate();
+    client.quiet(Duration::from_millis(1000)).await;
+    client.send(GET).await;
+    // On a machine that stood still, nothing is shown.
+    if opened.elapsed() < Duration::from_millis(1800) {
+        let mut backend = rig.backends[0].accept().await;
+        backend.head().await;
+        backend.answer("served").await;
+        let response = client.response().await;
+        assert_eq!(response.text(), "served");
+        assert!(response.has("Connection: close"), "{}", response.head);
+    }
+    client.closed().await;
+    assert!(rig.exited().await.success());
+}
+
 /// At the deadline a request that still waits is cut, at once: nobody hangs on.
 #[tokio::test]
 async fn request_in_flight_at_the_deadline_is_cut() {

@@ -29,8 +29,10 @@ use crate::tls::stream::ClientTlsStream;
 /// What stands before a request target, at most, as far as one that is too long is to be noticed at once.
 const METHOD: usize = 16;
 
-/// How long a connection that was accepted at the last moment of a shutdown may take to bring its request.
-pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
+/// How long after it was opened a connection may bring its first request, though the proxy is about to end. A client on a
+/// busy machine, or far away, takes a second between the two; whoever opens a connection in advance, as browsers do, holds the
+/// end up for no longer than this.
+pub const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// A connection that is to be closed and was in use a moment ago ([`REST`]) gets this long for one more request. Its
 /// answer says `Connection: close`; a close without a word would meet the next request of a busy client on its way.
