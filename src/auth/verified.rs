@@ -22,7 +22,7 @@ const SHARDS: usize = 16;
 const PER_SHARD: usize = 256;
 
 /// A keyed hash of a file, a user and a password.
-type CredentialTag = [u8; 16];
+pub type CredentialTag = [u8; 16];
 
 /// The user of such credentials, and until when they are remembered.
 type Verified = (Time, Arc<str>);

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 
 use super::per_client::{ClientKey, CountedKey, KeyCounts};
-use crate::auth::{PasswordChecker, VerifiedCredentials};
+use crate::auth::{ChecksUnderWay, PasswordChecker, VerifiedCredentials};
 use crate::core::Time;
 use crate::core::rate::table::RateTable;
 use crate::core::rate::{RateRule, RateVerdict};
@@ -40,6 +40,8 @@ pub struct GuardState {
     checks: Arc<KeyCounts<Option<ClientKey>>>,
     /// Passwords that were right a moment ago.
     pub verified: VerifiedCredentials,
+    /// Checks of passwords that others may wait for.
+    pub under_way: ChecksUnderWay,
     /// Checks passwords.
     pub checker: PasswordChecker,
     auth_client: OnceLock<AuthClient>,
@@ -53,6 +55,7 @@ impl Default for GuardState {
             connections: Arc::default(),
             checks: Arc::default(),
             verified: VerifiedCredentials::default(),
+            under_way: ChecksUnderWay::default(),
             checker: PasswordChecker::default(),
             auth_client: OnceLock::new(),
         }

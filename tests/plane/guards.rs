@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use lameduck_rig::backend::backends;
 use lameduck_rig::h2_client::{self, Client};
 use lameduck_rig::proxy::Rig;
@@ -623,6 +625,41 @@ async fn held_request_meets_the_guards_that_a_reload_brings() {
     assert_eq!(client.response().await.status(), 403);
 }
 
+/// A browser asks for the parts of a page at once, all with a password that was not checked yet.
+#[tokio::test]
+async fn requests_that_bring_one_password_at_once_share_its_check() {
+    let (backends, port) = backends(1).await;
+    let dir = tempfile::tempdir().unwrap();
+    // Of "bench-password", with cost 10.
+    let hash = "$2y$10$cD.ujOZpuOyU75xJpDZXiexL5WbrnsGWtox3nfCwK4RmDJeT7c8cy";
+    std::fs::write(dir.path().join("users"), format!("ann:{hash}\n")).unwrap();
+    let pool = format!(
+        "[[pool.backend]]\nname = \"b\"\naddress = \"{}\"\n[pool.health]\nport = {port}\npath = \"/health\"\nrise = 1\nfast_interval = \"10ms\"\n",
+        backends[0].address
+    );
+    let tables = "[[route]]\nname = \"page\"\npool = \"app\"\nauth = { basic = \"users\" }\n";
+    let rig = Rig::start(dir, "", tables, &pool, backends).await;
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        clients.push(
+            rig.ask(get(
+                "/",
+                "Authorization: Basic YW5uOmJlbmNoLXBhc3N3b3Jk\r\n",
+            ))
+            .await,
+        );
+    }
+    for _ in 0..12 {
+        let mut app = rig.backends[0].accept().await;
+        app.request().await;
+        app.answer_and_close("app").await;
+    }
+    for mut client in clients {
+        assert_eq!(client.response().await.status(), 200);
+    }
+    assert_eq!(refusals(&rig, "page", "auth_busy").await, 0);
+}
+
 /// Somebody who tries passwords with a slow hash holds up neither traffic nor others.
 #[tokio::test]
 async fn flood_of_wrong_passwords_starves_nobody() {
@@ -639,11 +676,13 @@ async fn flood_of_wrong_passwords_starves_nobody() {
          [[route]]\npool = \"app\"\n";
     let rig = Rig::start(dir, "", tables, &pool, backends).await;
     let mut clients = Vec::new();
-    for _ in 0..40 {
-        clients.push(
-            rig.ask(get("/slow", "Authorization: Basic YW5uOng=\r\n"))
-                .await,
+    for n in 10..50 {
+        // Another one each time, as who guesses has them: the same ones would share a check.
+        let field = format!(
+            "Authorization: Basic {}\r\n",
+            BASE64.encode(format!("ann:{n}"))
         );
+        clients.push(rig.ask(get("/slow", &field)).await);
     }
     let began = std::time::Instant::now();
     passes(&rig, get("/", "")).await;

@@ -8,7 +8,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
 use super::{GuardedRequest, Refusal, same_name};
-use crate::auth::UserFile;
+use crate::auth::{CheckOutcome, CheckTurn, UserFile};
 use crate::config::{BuiltClient, RouteAuth};
 use crate::metrics::RouteRefusal;
 use crate::proxy::h1::fields::FieldKind;
@@ -50,35 +50,54 @@ impl GuardedRequest<'_> {
         let Some((user, password)) = self.credentials() else {
             return Err(unauthorized(auth, "a user and a password are needed here"));
         };
-        let state = &self.plane.guards;
-        let tag = state.verified.tag(&file, &user, &password);
-        if let Some(tag) = &tag
-            && let Some(user) = state.verified.find(tag, clock::now())
-        {
-            return Ok(user);
-        }
-        let busy = |status| {
-            let cause = "too many passwords are being checked";
-            Refusal::new(RouteRefusal::AuthBusy, status, cause).after(1)
+        let verified = &self.plane.guards.verified;
+        let Some(tag) = verified.tag(&file, &user, &password) else {
+            let found = self.check_credentials(file, user, password).await?;
+            return found.ok_or_else(|| is_wrong(auth));
         };
+        loop {
+            if let Some(user) = verified.find(&tag, clock::now()) {
+                return Ok(user);
+            }
+            match self.plane.guards.under_way.join(tag) {
+                CheckTurn::Own(check) => {
+                    let found = self.check_credentials(file, user, password).await?;
+                    if let Some(user) = &found {
+                        verified.remember(tag, user.clone(), clock::now());
+                    }
+                    check.tell(found.clone());
+                    return found.ok_or_else(|| is_wrong(auth));
+                }
+                CheckTurn::Others(check) => match clock::timeout(PATIENCE, check.wait()).await {
+                    Ok(Some(found)) => return found.ok_or_else(|| is_wrong(auth)),
+                    // Its client has gone, or has too many others under way.
+                    Ok(None) => {}
+                    Err(clock::Late) => return Err(is_busy(503)),
+                },
+            }
+        }
+    }
+
+    /// Whose they are; `None`: nobody's.
+    async fn check_credentials(
+        &self,
+        file: Arc<UserFile>,
+        user: Vec<u8>,
+        password: Vec<u8>,
+    ) -> Result<CheckOutcome, Refusal> {
+        let state = &self.plane.guards;
         let client = self.address.map(ClientKey::from);
         let Some(_place) = state.enter_check(client) else {
-            return Err(busy(429));
+            return Err(is_busy(429));
         };
         let checked = state.checker.check(file, user, password);
         let Ok(checked) = checked else {
-            return Err(busy(503));
+            return Err(is_busy(503));
         };
         match clock::timeout(PATIENCE, checked).await {
-            Ok(Ok(Some(user))) => {
-                if let Some(tag) = tag {
-                    state.verified.remember(tag, user.clone(), clock::now());
-                }
-                Ok(user)
-            }
-            Ok(Ok(None)) => Err(unauthorized(auth, "the user or the password is wrong")),
+            Ok(Ok(found)) => Ok(found),
             // It took too long, or its thread is gone.
-            Ok(Err(_)) | Err(_) => Err(busy(503)),
+            Ok(Err(_)) | Err(_) => Err(is_busy(503)),
         }
     }
 
@@ -107,6 +126,15 @@ fn decode(value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let password = user.split_off(at + 1);
     user.truncate(at);
     Some((user, password))
+}
+
+fn is_busy(status: u16) -> Refusal {
+    let cause = "too many passwords are being checked";
+    Refusal::new(RouteRefusal::AuthBusy, status, cause).after(1)
+}
+
+fn is_wrong(auth: &RouteAuth) -> Refusal {
+    unauthorized(auth, "the user or the password is wrong")
 }
 
 fn unauthorized(auth: &RouteAuth, cause: &'static str) -> Refusal {

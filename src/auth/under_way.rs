@@ -1,0 +1,137 @@
+//! Checks of passwords that are under way: who brings the same credentials waits for the one check, and makes no second one. A
+//! browser that opens a page asks for six parts of it at once, all with one password that nobody has checked yet.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::verified::CredentialTag;
+
+/// What a check said: whose the credentials are; `None`: nobody's.
+pub type CheckOutcome = Option<Arc<str>>;
+
+/// The last place is empty until it is known.
+type OutcomeReceiver = watch::Receiver<Option<CheckOutcome>>;
+
+/// The checks under way.
+#[derive(Default)]
+pub struct ChecksUnderWay {
+    all: Mutex<HashMap<CredentialTag, OutcomeReceiver>>,
+}
+
+/// Who checks.
+pub enum CheckTurn<'a> {
+    /// Whoever asks; others wait for it.
+    Own(OwnCheck<'a>),
+    /// Somebody else already does.
+    Others(OthersCheck),
+}
+
+/// A check that others may wait for. Dropped without a word, it lets them check for themselves.
+pub struct OwnCheck<'a> {
+    checks: &'a ChecksUnderWay,
+    tag: CredentialTag,
+    sender: watch::Sender<Option<CheckOutcome>>,
+}
+
+/// Another one's check.
+pub struct OthersCheck(OutcomeReceiver);
+
+impl ChecksUnderWay {
+    /// Joins the check of these credentials, or begins it.
+    pub fn join(&self, tag: CredentialTag) -> CheckTurn<'_> {
+        let mut all = self.all.lock();
+        if let Some(receiver) = all.get(&tag) {
+            return CheckTurn::Others(OthersCheck(receiver.clone()));
+        }
+        let (sender, receiver) = watch::channel(None);
+        all.insert(tag, receiver);
+        CheckTurn::Own(OwnCheck {
+            checks: self,
+            tag,
+            sender,
+        })
+    }
+}
+
+impl OwnCheck<'_> {
+    /// Tells those who wait.
+    pub fn tell(self, outcome: CheckOutcome) {
+        self.sender.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for OwnCheck<'_> {
+    fn drop(&mut self) {
+        self.checks.all.lock().remove(&self.tag);
+    }
+}
+
+impl OthersCheck {
+    /// Waits for it; `None`: it was given up.
+    pub async fn wait(mut self) -> Option<CheckOutcome> {
+        let told = self.0.wait_for(Option::is_some).await;
+        told.ok().and_then(|outcome| outcome.clone())
+    }
+}
+
+impl fmt::Debug for ChecksUnderWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChecksUnderWay")
+    }
+}
+
+impl fmt::Debug for CheckTurn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own(_) => "Own",
+            Self::Others(_) => "Others",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(turn: CheckTurn<'_>) -> OwnCheck<'_> {
+        match turn {
+            CheckTurn::Own(own) => own,
+            CheckTurn::Others(_) => panic!("somebody else's"),
+        }
+    }
+
+    fn others(turn: CheckTurn<'_>) -> OthersCheck {
+        match turn {
+            CheckTurn::Others(others) => others,
+            CheckTurn::Own(_) => panic!("nobody else's"),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_check_serves_all_who_bring_the_same_credentials() {
+        let checks = ChecksUnderWay::default();
+        let first = own(checks.join([1; 16]));
+        let waiting = [others(checks.join([1; 16])), others(checks.join([1; 16]))];
+        let other = own(checks.join([2; 16]));
+        first.tell(Some("ann".into()));
+        for waiting in waiting {
+            assert_eq!(waiting.wait().await, Some(Some("ann".into())));
+        }
+        drop(other);
+        assert!(checks.all.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn check_that_is_given_up_is_made_by_those_who_waited() {
+        let checks = ChecksUnderWay::default();
+        let first = own(checks.join([1; 16]));
+        let waiting = others(checks.join([1; 16]));
+        drop(first);
+        assert_eq!(waiting.wait().await, None);
+        let _second = own(checks.join([1; 16]));
+    }
+}
