@@ -13,6 +13,7 @@ pub mod clock;
 pub(crate) mod coop;
 pub mod files;
 pub mod groups;
+mod known_files;
 pub mod output;
 pub mod page_cache;
 pub mod panics;

@@ -23,6 +23,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::clock;
+use super::known_files::KnownFiles;
 use crate::core::Time;
 
 /// For so long a root stays open. Where its path leads elsewhere by then, as after a release has replaced a link, the new
@@ -54,6 +55,8 @@ pub struct OpenedRoot {
     place: (u64, u64),
     /// Its file system answers from memory where it can.
     is_local: bool,
+    /// Files below it that have been opened.
+    known: KnownFiles,
 }
 
 /// What a path below a root is.
@@ -141,6 +144,7 @@ impl ServedRoot {
             place: (stat.st_dev, stat.st_ino),
             is_local: is_local(&directory),
             directory,
+            known: KnownFiles::default(),
         });
         self.opened.store(Some(opened.clone()));
         Ok(opened)
@@ -167,8 +171,23 @@ impl OpenedRoot {
         let file = self.open_below(relative, flags, wait)?;
         let state = EntryState::new(&rustix::fs::fstat(&file)?);
         match state.kind {
-            EntryKind::File => Ok((file, state)),
+            EntryKind::File => {
+                self.known.note(relative);
+                Ok((file, state))
+            }
             _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Opens a file that was opened a moment ago, which needs no look before; `None`: it was not, or it can't be opened.
+    pub fn open_known_file(
+        &self,
+        relative: &[u8],
+        wait: DiskWait,
+    ) -> Option<(OwnedFd, EntryState)> {
+        match self.known.has(relative) {
+            true => self.open_file(relative, wait).ok(),
+            false => None,
         }
     }
 

@@ -618,6 +618,36 @@ async fn replaced_root_and_file_are_served_from_then_on() {
     assert_eq!(ask(&mut client, "GET /one", &[]).await.status(), 404);
 }
 
+/// A file that was served a moment ago is opened without a second look; what has taken its place is seen all the same.
+#[tokio::test]
+async fn what_takes_the_place_of_a_served_file_is_seen_at_once() {
+    let (rig, root) = rig("").await;
+    let mut client = rig.client().await;
+    let path = root.join("hello.txt");
+    let mut status = async || {
+        let answer = ask(&mut client, "GET /hello.txt", &[]).await;
+        (answer.status(), answer.text().len())
+    };
+    assert_eq!(status().await, (200, 11));
+    assert_eq!(status().await, (200, 11));
+    std::fs::write(&path, "longer than before").unwrap();
+    assert_eq!(status().await, (200, 18));
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(status().await.0, 404);
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    assert_eq!(status().await.0, 404);
+    std::fs::remove_file(&path).unwrap();
+    symlink("../secret.txt", &path).unwrap();
+    assert_eq!(status().await.0, 404);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert_eq!(status().await.0, 301);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, "again").unwrap();
+    assert_eq!(status().await, (200, 5));
+}
+
 /// Sent by the kernel itself, copied, or read from the disk first: by what the kernel has in memory of each piece.
 #[tokio::test]
 async fn large_file_arrives_whole_whatever_of_it_is_in_memory() {

@@ -110,6 +110,9 @@ impl FileSearch<'_> {
                         continue;
                     }
                     let relative = self.place(pattern);
+                    if let Some(found) = self.open_known(&relative) {
+                        return Ok(FoundFile::File(found));
+                    }
                     match self.look_at(&relative)? {
                         Looked::Entry(state) if state.kind == EntryKind::File => {
                             if let Some(found) = self.open(relative, &mut is_forbidden)? {
@@ -145,6 +148,9 @@ impl FileSearch<'_> {
         let mut is_forbidden = true;
         for name in &self.files.index {
             let relative = join(directory, name.as_bytes());
+            if let Some(found) = self.open_known(&relative) {
+                return Ok(FoundFile::File(found));
+            }
             if let Looked::Entry(state) = self.look_at(&relative)?
                 && state.kind == EntryKind::File
                 && let Some(found) = self.open(relative, &mut is_forbidden)?
@@ -187,6 +193,20 @@ impl FileSearch<'_> {
             // Not there, through a file, in a circle, out of the root, too long: nothing that is served.
             Err(_) => Ok(Looked::Nothing),
         }
+    }
+
+    /// The file, where it was served a moment ago. Where neighbours have to be looked for, that takes no less than ever.
+    fn open_known(&self, relative: &[u8]) -> Option<OpenedFile> {
+        if self.files.precompressed || (!self.files.hidden && is_hidden(relative)) {
+            return None;
+        }
+        let (file, state) = self.root.open_known_file(relative, self.wait)?;
+        Some(OpenedFile {
+            file: Arc::new(file),
+            state,
+            relative: relative.to_vec(),
+            coding: None,
+        })
     }
 
     /// Opens a file, or its neighbour in the coding that the client likes best.
