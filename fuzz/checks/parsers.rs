@@ -58,7 +58,7 @@ pub fn request_head(data: &[u8]) {
             trusted,
             scheme: "http",
             identity: "",
-            request_id: "id",
+            request_id: b"id",
             host_override: None,
             fallback_host: "backend:80",
             changes: None,

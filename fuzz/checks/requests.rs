@@ -48,7 +48,7 @@ const EDIT: RequestEdit<'static> = RequestEdit {
     trusted: false,
     scheme: "http",
     identity: "",
-    request_id: "",
+    request_id: b"",
     host_override: None,
     fallback_host: "backend:80",
     changes: None,

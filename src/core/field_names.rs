@@ -16,7 +16,7 @@ impl FieldNames {
         for name in names {
             let name: Box<[u8]> = name.bytes().map(fold).collect();
             if !set.has(&name) {
-                set.lengths |= length_bit(&name);
+                set.lengths |= length_bit(name.len());
                 set.names.push(name);
             }
         }
@@ -37,7 +37,13 @@ impl FieldNames {
     /// Whether it has this one, in any spelling.
     #[inline]
     pub fn has(&self, name: &[u8]) -> bool {
-        self.lengths & length_bit(name) != 0 && self.has_folded(name)
+        self.has_length(name.len()) && self.has_folded(name)
+    }
+
+    /// Whether it may have a name of so many bytes.
+    #[inline]
+    pub fn has_length(&self, length: usize) -> bool {
+        self.lengths & length_bit(length) != 0
     }
 
     /// Whether it has a name that begins so, of which no more than this was kept.
@@ -49,6 +55,7 @@ impl FieldNames {
         self.names.iter().any(|other| is_longer(other))
     }
 
+    #[inline(never)]
     fn has_folded(&self, name: &[u8]) -> bool {
         let is_same = |other: &[u8]| {
             other.len() == name.len() && name.iter().zip(other).all(|(a, b)| fold(*a) == *b)
@@ -57,8 +64,9 @@ impl FieldNames {
     }
 }
 
-fn length_bit(name: &[u8]) -> u64 {
-    1 << (name.len() % 64)
+#[inline]
+fn length_bit(length: usize) -> u64 {
+    1 << (length % 64)
 }
 
 fn fold(byte: u8) -> u8 {
@@ -84,6 +92,7 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(names.has(name.as_bytes()), is_there, "{name}");
+            assert!(!is_there || names.has_length(name.len()), "{name}");
         }
         assert!(names.has_longer(b"x_us") && !names.has_longer(b"x-user"));
     }

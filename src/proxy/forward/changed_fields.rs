@@ -33,7 +33,9 @@ pub(super) fn copy_changed(
 ) {
     let mut run = from;
     for (at, field) in fields.iter().enumerate() {
-        if drop & field.kind.bit() != 0 || dropped.has(field.name.of(buf)) {
+        if drop & field.kind.bit() != 0
+            || dropped.has_length(field.name.len()) && dropped.has(field.name.of(buf))
+        {
             out.extend_from_slice(buf.get(run..field.name.start as usize).unwrap_or(&[]));
             run = fields
                 .get(at + 1)

@@ -35,13 +35,13 @@ pub struct RequestEdit<'a> {
     /// The fields that tell of its certificate, as lines; empty where it has shown none.
     pub identity: &'a str,
     /// For `X-Request-Id`: the client's own, see [`incoming_request_id`], or a new one.
-    pub request_id: &'a str,
+    pub request_id: &'a [u8],
     /// Sent as `Host` instead of the client's (`preserve_host = false`).
     pub host_override: Option<&'a str>,
     /// Sent as `Host` where the client gave none, which HTTP/1.0 allows: the backend's address.
     pub fallback_host: &'a str,
     /// What the route changes.
-    pub changes: Option<RequestChanges<'a>>,
+    pub changes: Option<&'a RequestChanges<'a>>,
 }
 
 /// Appends the head of the request to the backend.
@@ -81,7 +81,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
     if let Some(host) = host {
         put(out, &[b"Host: ", host, b"\r\n"]);
     }
-    let changed = edit.changes.and_then(|changes| changes.fields);
+    let changed = edit.changes.and_then(|changes| changes.fields.as_ref());
     copy_head(
         out,
         buf,
@@ -129,10 +129,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, edit: &R
     }
     out.extend_from_slice(edit.identity.as_bytes());
     if policy.request_id && !edit.request_id.is_empty() {
-        put(
-            out,
-            &[b"X-Request-Id: ", edit.request_id.as_bytes(), b"\r\n"],
-        );
+        put(out, &[b"X-Request-Id: ", edit.request_id, b"\r\n"]);
     }
     if let Some(changed) = changed {
         out.extend_from_slice(changed.lines);
@@ -191,7 +188,7 @@ fn copy_head(
     fields: &[Field],
     (from, len): (usize, usize),
     drop: u32,
-    changed: Option<ChangedFields<'_>>,
+    changed: Option<&ChangedFields<'_>>,
 ) {
     match changed {
         None => copy_fields(out, buf, fields, from, len, drop),
@@ -346,7 +343,7 @@ pub struct ResponseEdit<'a> {
     /// `Strict-Transport-Security` with this `max-age`, unless the backend says one; 0: none.
     pub hsts: u64,
     /// What the route changes.
-    pub changes: Option<ChangedFields<'a>>,
+    pub changes: Option<&'a ChangedFields<'a>>,
 }
 
 /// Appends the head of the response to the client.

@@ -376,7 +376,7 @@ impl Exchange<'_> {
                 framing,
                 via: self.client.via,
                 hsts: self.client.origin.hsts,
-                changes: self.order.changes,
+                changes: self.order.changes.as_ref(),
             },
         );
         if let Some(plan) = &plan {

@@ -53,10 +53,13 @@ pub(super) fn route_request(
         return Err(Unrouted::Redirect(port));
     }
     let FoundRoute { config, pool, rule } = find_pool(plane, client, head);
-    account.rule = rule;
-    prepare_changes(&config, client, head, account, id)?;
-    if is_to_be_admitted(account) {
-        return Err(Unrouted::Guarded);
+    // The one test for all that only routes with rules have.
+    if rule.is_some() || account.rule.is_some() {
+        account.rule = rule;
+        prepare_changes(&config, client, head, account, id)?;
+        if is_to_be_admitted(account) {
+            return Err(Unrouted::Guarded);
+        }
     }
     let Some(pool) = pool else {
         return Err(act_without_pool(head, account, config));
@@ -78,7 +81,6 @@ pub(super) fn route_request(
 }
 
 /// Makes what the route changes of the request and its answer.
-#[inline]
 pub(super) fn prepare_changes(
     config: &Config,
     client: &ClientConnection,
@@ -130,25 +132,27 @@ pub(super) fn is_to_be_admitted(account: &RequestRecord) -> bool {
 }
 
 /// The account of the request's body, by what its route has of its own.
+#[inline]
 pub(super) fn begin_upload(
     head: &RequestHead,
     account: &RequestRecord,
     max_body: u64,
 ) -> Result<RequestUpload, UploadError> {
-    let own = account.rule.as_ref().and_then(|rule| rule.route.max_body);
-    let mut upload = RequestUpload::new(head.body, head.len, own.unwrap_or(max_body))?;
-    if let Some(changes) = account.changes() {
-        changes.guard_trailers(&mut upload);
+    match &account.rule {
+        None => RequestUpload::new(head.body, head.len, max_body),
+        Some(rule) => {
+            let max_body = rule.route.max_body.unwrap_or(max_body);
+            let mut upload = RequestUpload::new(head.body, head.len, max_body)?;
+            if let Some(changes) = account.changes() {
+                changes.guard_trailers(&mut upload);
+            }
+            // With those that the changes have.
+            if let Some(names) = &rule.said_names {
+                upload.forbid_trailers(names);
+            }
+            Ok(upload)
+        }
     }
-    // With those that the changes have.
-    if let Some(names) = account
-        .rule
-        .as_ref()
-        .and_then(|rule| rule.said_names.as_ref())
-    {
-        upload.forbid_trailers(names);
-    }
-    Ok(upload)
 }
 
 /// Answers a request for which no backend is asked.

@@ -30,27 +30,27 @@ impl Transaction<'_> {
     /// then another backend is better, if there is one.
     pub(super) fn reuse_connection(
         &self,
-        mut permit: Permit,
+        permit: &mut Permit,
         now: Time,
-    ) -> (Permit, Option<Box<IdleConnection>>) {
+    ) -> Option<Box<IdleConnection>> {
         if self.fresh {
-            return (permit, None);
+            return None;
         }
         for _ in 0..self.pool.ready.len() {
             let once = || !self.may_be_repeated();
             let reused = match self.is_for_session() {
-                true => h2_session::reuse(&permit),
+                true => h2_session::reuse(permit),
                 false => reuse::take_kept(permit.endpoint(), now, once),
             };
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
-                return (permit, reused);
+                return reused;
             }
             match pick::admit_unsuspected(&self.pool, &self.excluded) {
-                Some(other) => permit = other,
+                Some(other) => *permit = other,
                 None => break,
             }
         }
-        (permit, None)
+        None
     }
 
     /// Whether it goes over HTTP/2. There are no upgrades in it (RFC 9113 §8.6).

@@ -2,8 +2,7 @@
 
 use super::Transaction;
 use super::local_response::LocalResponse;
-use super::record::RequestRecord;
-use crate::config::Config;
+use crate::config::{Config, Route};
 use crate::proxy::client::AfterRequest;
 use crate::proxy::forward::InterceptedAnswers;
 use crate::proxy::h1::method::Method;
@@ -35,15 +34,11 @@ pub(super) fn kept_fields(response: &ResponseHead, buffer: &[u8]) -> String {
 /// who switch protocols.
 pub(super) fn interceptable<'a>(
     head: &RequestHead,
-    account: &'a RequestRecord,
+    route: &'a Route,
     config: &'a Config,
 ) -> Option<InterceptedAnswers<'a>> {
-    let rule = account.rule.as_ref().filter(|rule| rule.route.intercept)?;
     let reads_pages = head.method != Method::Head && !head.is_grpc && head.upgrade.is_none();
-    reads_pages.then_some(InterceptedAnswers {
-        config,
-        route: &rule.route,
-    })
+    (route.intercept && reads_pages).then_some(InterceptedAnswers { config, route })
 }
 
 impl Transaction<'_> {

@@ -8,22 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Transaction;
-use super::begin::{begin_upload, prepare_changes};
+use super::attempt::{AttemptEnd, AttemptPurpose};
+use super::begin::{RoutedToPool, begin_upload, prepare_changes};
 use super::guards::Admission;
+use super::judge::FailedAttempt;
 use super::record::RequestRecord;
-use crate::config::Config;
-use crate::core::retry::AttemptHistory;
+use crate::config::{Config, MirrorConfig};
 use crate::metrics::MirrorDrop;
 use crate::proxy::buffer::{Buffer, LARGE};
 use crate::proxy::client::ClientConnection;
 use crate::proxy::client::discarding::DiscardingStream;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::data_plane::DataPlane;
-use crate::proxy::forward::scratch::AttemptScratch;
-use crate::proxy::forward::{ForwardEnd, ForwardFailure, ForwardParams, forward_once, patience};
+use crate::proxy::forward::ForwardFailure;
 use crate::proxy::h1::request::{HeadProgress, RequestHead};
 use crate::proxy::transaction::request_id::RequestId;
-use crate::proxy::upstream::pick::{self, ExcludedBackends};
+use crate::proxy::upstream::pick;
 use crate::registry::routes::RouteRule;
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
@@ -70,16 +70,10 @@ impl Drop for MirrorPlace {
 }
 
 impl Transaction<'_> {
-    /// Sends a copy of the request on its way, if its route has a mirror. Nothing of the request changes.
+    /// Sends a copy of the request on its way to its route's mirror. Nothing of the request changes.
     #[cold]
     #[inline(never)]
-    pub(super) fn mirror(&self) {
-        let Some(rule) = &self.account.rule else {
-            return;
-        };
-        let Some(mirror) = &rule.route.mirror else {
-            return;
-        };
+    pub(super) fn mirror(&self, rule: &Arc<RouteRule>, mirror: &MirrorConfig) {
         if fastrand::u32(0..1_000_000) >= mirror.millionths || self.is_copy() {
             return;
         }
@@ -153,64 +147,21 @@ impl Transaction<'_> {
             .absorb(&self.client.buffer)
             .map_err(|_| MirrorDrop::Body)?;
         let permit = pick::admit(&self.pool, &self.excluded);
-        let permit = permit.ok_or(MirrorDrop::NotReady)?;
-        let began = clock::now();
-        let (permit, kept) = self.reuse_connection(permit, began);
-        let endpoint = permit.endpoint();
-        if self.lacks_length_for(endpoint) {
-            return Err(MirrorDrop::Body);
-        }
-        let mut connection = match kept {
-            Some(connection) => connection,
-            None => {
-                let opened = self.open_connection(&permit, None).await;
-                opened.map_err(|_| MirrorDrop::Connect)?
+        let mut permit = permit.ok_or(MirrorDrop::NotReady)?;
+        let purpose = AttemptPurpose::Copy(LONGEST);
+        match self.attempt(&mut permit, clock::now(), purpose).await {
+            AttemptEnd::Delivered { .. } | AttemptEnd::Intercepted { .. } => Ok(()),
+            AttemptEnd::Upgraded { .. } => Err(MirrorDrop::Failed),
+            AttemptEnd::Unsent(FailedAttempt::Final(ForwardFailure::LengthRequired)) => {
+                Err(MirrorDrop::Body)
             }
-        };
-        let mut scratch = AttemptScratch::take();
-        self.write_head(endpoint, &mut scratch.head);
-        mark(&mut scratch.head, self.account.rule.as_deref());
-        endpoint.counters.sent();
-        connection.requests += 1;
-        let read_timeout = self.pool.config.upstream.read_timeout;
-        let params = ForwardParams {
-            request: self.head,
-            began,
-            read_timeout: patience(self.head, self.client.buffer.bytes(), read_timeout),
-            ends: Some(began.saturating_add(LONGEST)),
-            server: &self.config.server,
-            changes: None,
-            compression: None,
-            intercept: None,
-            watch: None,
-        };
-        let (end, stats, incoming) = forward_once(
-            params,
-            self.plane,
-            self.client,
-            &mut self.upload,
-            &mut connection,
-            &mut scratch,
-        )
-        .await;
-        self.note_stats(endpoint, stats);
-        let promised = scratch.response.keep_alive_timeout;
-        scratch.give_back();
-        incoming.give_back();
-        match end {
-            Ok(ForwardEnd::Complete { reusable, .. } | ForwardEnd::Intercepted { reusable }) => {
-                if reusable {
-                    self.keep_connection(endpoint, connection, promised, stats.bytes_up);
-                }
-                Ok(())
-            }
-            Ok(ForwardEnd::Upgraded) => Err(MirrorDrop::Failed),
-            Err(failure) => {
+            AttemptEnd::Unsent(_) => Err(MirrorDrop::Connect),
+            AttemptEnd::Broken { failure, .. } => {
                 if matches!(
                     failure,
                     ForwardFailure::Died { .. } | ForwardFailure::BadResponse(_)
                 ) {
-                    endpoint.hint();
+                    permit.endpoint().hint();
                 }
                 Err(MirrorDrop::Failed)
             }
@@ -219,7 +170,7 @@ impl Transaction<'_> {
 }
 
 /// Tells the backend that the request is a copy, and by which route.
-fn mark(head: &mut Vec<u8>, rule: Option<&RouteRule>) {
+pub(super) fn mark_copy(head: &mut Vec<u8>, rule: Option<&RouteRule>) {
     // The empty line comes last.
     head.truncate(head.len().saturating_sub(2));
     let name = rule.and_then(|rule| rule.name.as_deref());
@@ -262,20 +213,12 @@ async fn try_copy(copy: RequestCopy) -> Result<(), MirrorDrop> {
     account.admission = admission;
     prepare_changes(&config, &client, &head, &mut account, &id).map_err(|_| MirrorDrop::Failed)?;
     let upload = begin_upload(&head, &account, 0).map_err(|_| MirrorDrop::Body)?;
-    let mut transaction = Transaction {
-        plane: &plane,
-        client: &mut client,
-        head: &head,
+    let route = RoutedToPool {
         config,
         pool,
-        id: &id,
-        account: &mut account,
         upload,
-        excluded: ExcludedBackends::default(),
-        tried: AttemptHistory::default(),
-        fresh: false,
-        is_unrouted: false,
-        last_fault: None,
     };
-    transaction.send_once().await
+    Transaction::new(&plane, &mut client, &head, &mut account, &id, route)
+        .send_once()
+        .await
 }

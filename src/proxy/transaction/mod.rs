@@ -1,13 +1,14 @@
 //! One request, from its parsed head to its log line.
 //!
-//! [`handle`] is its way: route, buffer, a loop of pick, connect, forward and judge, and the log. What its steps do is in
-//! the files beside it: `begin` and `route` find the pool, `request_buffering` waits for a short body, `wait` and
-//! [`hold`] for a backend, `connect` has the attempt's connection, `finish` what follows a whole answer, `judge` what
-//! follows a failed attempt, `local_response`, `redirect`, `maintenance` and `actions` answer without a backend, `changes`
+//! [`handle`] is its way: find the route, have a backend answer (buffer the body; pick, attempt and judge, until it has
+//! ended), and write the log line. What its steps do is in the files beside it: `begin` and `route` find the pool,
+//! `request_buffering` waits for a short body, `wait` and [`hold`] for a backend, `attempt` makes one attempt, `connect`
+//! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and `actions` answer without a backend, `changes`
 //! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, and [`record`] is what is
 //! remembered for the log.
 
 mod actions;
+mod attempt;
 mod begin;
 mod changes;
 mod connect;
@@ -29,15 +30,14 @@ mod wait;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
+use attempt::{AttemptEnd, AttemptPurpose};
 use begin::{RoutedToPool, Unrouted, answer_unrouted, route_request};
 use changes::MessageChanges;
-use intercept::{interceptable, kept_fields};
 use local_response::{after_panic, body_answer};
 use record::{RequestEnd, RequestRecord};
 
-use crate::config::{CompressionConfig, Config, Route};
+use crate::config::{Config, Route};
 use crate::core::Time;
 use crate::core::retry::AttemptHistory;
 use crate::net::connect_fault::ConnectFault;
@@ -45,8 +45,6 @@ use crate::proxy::client::upload::RequestUpload;
 use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::forward::headers::{RequestEdit, incoming_request_id, write_request};
-use crate::proxy::forward::scratch::AttemptScratch;
-use crate::proxy::forward::{ForwardEnd, ForwardParams, forward_once, patience};
 use crate::proxy::h1::request::RequestHead;
 use crate::proxy::transaction::request_id::RequestId;
 use crate::proxy::upstream::pick::{self, ExcludedBackends};
@@ -93,175 +91,16 @@ pub async fn handle(
     client.is_answered = false;
     let answered = {
         let answering = pin!(async {
-            // Route.
-            let account = &mut account;
-            let RoutedToPool {
-                config,
-                pool,
-                upload,
-            } = loop {
-                match route_request(plane, client, head, account, &id, &mut routed) {
-                    Ok(found) => break found,
-                    // Boxed: most routes have no guards.
-                    Err(Unrouted::Guarded) => {
-                        if let Err(next) =
-                            Box::pin(guards::admit(plane, client, head, account)).await
-                        {
-                            return next;
-                        }
-                    }
-                    Err(why) => {
-                        return answer_unrouted(plane, client, head, account, &id, why).await;
-                    }
-                }
+            let (client, account) = (&mut *client, &mut account);
+            let route = match find_route(plane, client, head, account, &id, &mut routed).await {
+                Ok(route) => route,
+                Err(next) => return next,
             };
-            pool.shared.budget.on_request();
-            let mut transaction = Transaction {
-                plane,
-                client: &mut *client,
-                head,
-                config,
-                pool,
-                id: &id,
-                account,
-                upload,
-                excluded: ExcludedBackends::default(),
-                tried: AttemptHistory::default(),
-                fresh: false,
-                is_unrouted: false,
-                last_fault: None,
-            };
-            let request = &mut transaction;
-            let next = 'answered: {
-                // Buffer.
-                if let Err(error) = request.upload.absorb(&request.client.buffer) {
-                    break 'answered request.answer(body_answer(error)).await;
-                }
-                if let Err(next) = request.buffer_body().await {
-                    break 'answered next;
-                }
-                if request.account.rule.is_some() {
-                    request.mirror();
-                }
-                let mut waiting_since = None;
-                loop {
-                    // Pick.
-                    let permit = match pick::admit(&request.pool, &request.excluded) {
-                        Some(permit) => permit,
-                        None => match request.wait_for_backend(&mut waiting_since).await {
-                            Ok(Some(permit)) => permit,
-                            Ok(None) => continue,
-                            Err(next) => break 'answered next,
-                        },
-                    };
-                    request.account.attempts += 1;
-                    let began = clock::now();
-                    let (permit, kept) = request.reuse_connection(permit, began);
-                    let endpoint = permit.endpoint();
-                    request.account.backend = Some(endpoint.clone());
-                    let watch = request.watch_attempt(&permit, began);
-                    // Connect.
-                    let connected = match kept {
-                        _ if request.lacks_length_for(endpoint) => {
-                            Err(request.refuse_chunks(endpoint))
-                        }
-                        Some(connection) => Ok(connection),
-                        // Boxed: most requests find a connection, and each would have to keep room for the making of
-                        // one (9 KiB).
-                        None => Box::pin(request.open_connection(&permit, watch)).await,
-                    };
-                    let failed = match connected {
-                        Err(failed) => failed,
-                        Ok(mut connection) => {
-                            // Forward.
-                            let mut scratch = AttemptScratch::take();
-                            request.write_head(endpoint, &mut scratch.head);
-                            endpoint.counters.sent();
-                            connection.requests += 1;
-                            let read_timeout = request.read_timeout();
-                            let buffer = request.client.buffer.bytes();
-                            let params = ForwardParams {
-                                request: head,
-                                began,
-                                read_timeout: patience(head, buffer, read_timeout),
-                                ends: request.ends(),
-                                server: &request.config.server,
-                                changes: request.account.response_changes(),
-                                compression: compression_of(&request.config, request.account),
-                                intercept: interceptable(head, request.account, &request.config),
-                                watch,
-                            };
-                            let (end, stats, incoming) = forward_once(
-                                params,
-                                plane,
-                                request.client,
-                                &mut request.upload,
-                                &mut connection,
-                                &mut scratch,
-                            )
-                            .await;
-                            request.note_stats(endpoint, stats);
-                            let promised = scratch.response.keep_alive_timeout;
-                            let upgrade = scratch.response.upgrade;
-                            let kept = match end {
-                                Ok(ForwardEnd::Intercepted { .. }) => {
-                                    kept_fields(&scratch.response, incoming.bytes())
-                                }
-                                _ => String::new(),
-                            };
-                            scratch.give_back();
-                            match end {
-                                Ok(ForwardEnd::Complete {
-                                    reusable,
-                                    keep_alive,
-                                }) => {
-                                    incoming.give_back();
-                                    if reusable {
-                                        let written = stats.bytes_up;
-                                        request.keep_connection(
-                                            endpoint, connection, promised, written,
-                                        );
-                                    }
-                                    break 'answered request.after_answer(keep_alive);
-                                }
-                                Ok(ForwardEnd::Intercepted { reusable }) => {
-                                    incoming.give_back();
-                                    if reusable {
-                                        let written = stats.bytes_up;
-                                        request.keep_connection(
-                                            endpoint, connection, promised, written,
-                                        );
-                                    }
-                                    break 'answered request
-                                        .answer_instead(stats.status, kept)
-                                        .await;
-                                }
-                                Ok(ForwardEnd::Upgraded) => {
-                                    let tunnel =
-                                        request.carry_tunnel(&mut connection, incoming, upgrade);
-                                    break 'answered tunnel.await;
-                                }
-                                Err(failure) => {
-                                    incoming.give_back();
-                                    request
-                                        .note_failure(failure, &permit, &connection, stats, began)
-                                        .await
-                                }
-                            }
-                        }
-                    };
-                    // Judge. The connection is closed by now; only then may the backend be called idle.
-                    request.excluded.add(endpoint.key, permit.epoch());
-                    drop(permit);
-                    if let Some(next) = request.judge_failure(failed).await {
-                        break 'answered next;
-                    }
-                }
-            };
-            request.account.bytes_in += request.upload.total();
-            request.account.occupied = request.upload.occupied();
+            let mut transaction = Transaction::new(plane, client, head, account, &id, route);
+            transaction.pool.shared.budget.on_request();
+            let next = transaction.answer_by_backend().await;
             // Where it is for another pool at its end, that one has it in its account.
-            routed = (!transaction.is_unrouted).then_some(transaction.pool);
+            routed = transaction.finish();
             next
         });
         // A mistake of ours costs this one request, and its client gets an answer.
@@ -271,7 +110,6 @@ pub async fn handle(
         Ok(next) => next,
         Err(Panicked) => after_panic(plane, client, head, &mut account).await,
     };
-    // Log.
     account.close(plane, client, head, &id, routed.as_deref());
     if next == AfterRequest::KeepAlive {
         client.buffer.consume(account.occupied);
@@ -279,15 +117,123 @@ pub async fn handle(
     next
 }
 
-/// How the answer to a request may be compressed, unless its route forbids it.
-fn compression_of<'a>(
-    config: &'a Config,
-    account: &RequestRecord,
-) -> Option<&'a CompressionConfig> {
-    let compression = config.compression.as_ref()?;
-    let rule = account.rule.as_ref();
-    rule.is_none_or(|rule| rule.route.compression)
-        .then_some(compression)
+/// Finds the request's pool, and asks the guards of its route; or answers it without a backend.
+#[inline]
+async fn find_route(
+    plane: &Arc<DataPlane>,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    id: &RequestId,
+    routed: &mut Option<Arc<PoolSnapshot>>,
+) -> Result<RoutedToPool, AfterRequest> {
+    loop {
+        match route_request(plane, client, head, account, id, routed) {
+            Ok(found) => return Ok(found),
+            // Boxed: most routes have no guards.
+            Err(Unrouted::Guarded) => {
+                Box::pin(guards::admit(plane, client, head, account)).await?;
+            }
+            Err(why) => return Err(answer_unrouted(plane, client, head, account, id, why).await),
+        }
+    }
+}
+
+impl<'a> Transaction<'a> {
+    /// A request that has its route.
+    #[inline]
+    fn new(
+        plane: &'a Arc<DataPlane>,
+        client: &'a mut ClientConnection,
+        head: &'a RequestHead,
+        account: &'a mut RequestRecord,
+        id: &'a RequestId,
+        route: RoutedToPool,
+    ) -> Self {
+        Self {
+            plane,
+            client,
+            head,
+            config: route.config,
+            pool: route.pool,
+            id,
+            account,
+            upload: route.upload,
+            excluded: ExcludedBackends::default(),
+            tried: AttemptHistory::default(),
+            fresh: false,
+            is_unrouted: false,
+            last_fault: None,
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// Has a backend answer: waits for a short body and for a backend, and makes attempts until one has ended well or
+    /// another would be of no use.
+    #[inline]
+    async fn answer_by_backend(&mut self) -> AfterRequest {
+        if let Err(error) = self.upload.absorb(&self.client.buffer) {
+            return self.answer(body_answer(error)).await;
+        }
+        if let Err(next) = self.buffer_body().await {
+            return next;
+        }
+        if let Some(rule) = &self.account.rule
+            && let Some(mirror) = &rule.route.mirror
+        {
+            self.mirror(rule, mirror);
+        }
+        let mut waiting_since = None;
+        loop {
+            let mut permit = match pick::admit(&self.pool, &self.excluded) {
+                Some(permit) => permit,
+                None => match self.wait_for_backend(&mut waiting_since).await {
+                    Ok(Some(permit)) => permit,
+                    Ok(None) => continue,
+                    Err(next) => return next,
+                },
+            };
+            let began = clock::now();
+            let end = self
+                .attempt(&mut permit, began, AttemptPurpose::Answer)
+                .await;
+            let failed = match end {
+                AttemptEnd::Delivered { keep_alive } => return self.after_answer(keep_alive),
+                AttemptEnd::Intercepted { status, fields } => {
+                    return self.answer_instead(status, fields).await;
+                }
+                AttemptEnd::Upgraded {
+                    mut connection,
+                    incoming,
+                    upgrade,
+                } => return self.carry_tunnel(&mut connection, incoming, upgrade).await,
+                AttemptEnd::Unsent(failed) => failed,
+                AttemptEnd::Broken {
+                    failure,
+                    connection,
+                    stats,
+                } => {
+                    self.note_failure(failure, &permit, &connection, stats, began)
+                        .await
+                }
+            };
+            // The connection is closed by now; only then may the backend be called idle.
+            self.excluded.add(permit.endpoint().key, permit.epoch());
+            drop(permit);
+            if let Some(next) = self.judge_failure(failed).await {
+                return next;
+            }
+        }
+    }
+
+    /// Notes what the client has sent. Says which pool the request was for at its end.
+    #[inline]
+    fn finish(self) -> Option<Arc<PoolSnapshot>> {
+        self.account.bytes_in += self.upload.total();
+        self.account.occupied = self.upload.occupied();
+        (!self.is_unrouted).then_some(self.pool)
+    }
 }
 
 impl Transaction<'_> {
@@ -297,16 +243,17 @@ impl Transaction<'_> {
         let preserve = self.pool.config.upstream.preserve_host;
         let changes = self.account.changes();
         let host = changes.and_then(MessageChanges::host);
+        let changes = changes.map(MessageChanges::request);
         let edit = RequestEdit {
             policy: &self.config.headers,
             client_ip: self.client.origin.forwarded_ip(),
             trusted: self.client.origin.trusted,
             scheme: self.client.origin.scheme,
             identity: self.client.origin.identity.as_deref().unwrap_or_default(),
-            request_id: self.id.as_str(),
+            request_id: self.id.as_bytes(),
             host_override: host.or((!preserve).then_some(&*endpoint.authority)),
             fallback_host: &endpoint.authority,
-            changes: changes.map(MessageChanges::request),
+            changes: changes.as_ref(),
         };
         write_request(out, self.client.buffer.bytes(), self.head, &edit);
         if let Some(admission) = &self.account.admission {
@@ -322,22 +269,12 @@ impl Transaction<'_> {
 
     /// When `total_timeout` is over, if there is one.
     fn ends(&self) -> Option<Time> {
-        let total = match self.own_settings().and_then(|route| route.total_timeout) {
-            Some(own) => Some(own).filter(|own| !own.is_zero()),
-            None => self.config.server.total_timeout,
-        };
-        Some(self.account.complete.saturating_add(total?))
+        self.account.ends(&self.config)
     }
 
     /// The route, where it may have settings of its own.
     fn own_settings(&self) -> Option<&Route> {
         self.account.rule.as_ref().map(|rule| &*rule.route)
-    }
-
-    /// How long the backend may send nothing.
-    fn read_timeout(&self) -> Duration {
-        let own = self.own_settings().and_then(|route| route.read_timeout);
-        own.unwrap_or(self.pool.config.upstream.read_timeout)
     }
 
     /// Takes the newest snapshot of the same pool; says whether it is another one.

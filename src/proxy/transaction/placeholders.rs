@@ -75,6 +75,12 @@ impl RequestValues<'_> {
                     let value = group.map_or(&b""[..], |group| group.as_bytes());
                     encode(out, value, encoding, true);
                 }
+                // Neither has a control, or anything else that a field's value could not have.
+                TemplatePiece::Value(
+                    placeholder @ (Placeholder::Client | Placeholder::RequestId),
+                ) if encoding == ValueEncoding::Field => {
+                    out.extend_from_slice(&self.value(placeholder));
+                }
                 TemplatePiece::Value(placeholder) => {
                     let is_target = matches!(
                         placeholder,

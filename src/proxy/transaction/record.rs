@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::core::Time;
 use crate::core::hold::HoldRefusal;
 use crate::core::retry::RetryReason;
@@ -196,6 +197,16 @@ impl RequestRecord {
         self.answered.unwrap_or(self.complete)
     }
 
+    /// When `total_timeout` is over, if there is one, by what its route has of its own.
+    pub(super) fn ends(&self, config: &Config) -> Option<Time> {
+        let rule = self.rule.as_ref();
+        let total = match rule.and_then(|rule| rule.route.total_timeout) {
+            Some(own) => Some(own).filter(|own| !own.is_zero()),
+            None => config.server.total_timeout,
+        };
+        Some(self.complete.saturating_add(total?))
+    }
+
     /// What its route changes on the way.
     #[inline]
     pub(super) fn changes(&self) -> Option<MessageChanges<'_>> {
@@ -250,15 +261,21 @@ impl RequestRecord {
             return;
         }
         let buffer = client.buffer.bytes();
-        let field = |name: &[u8]| {
-            let named = |field: &&crate::proxy::h1::span::Field| {
-                field.kind == FieldKind::Other && field.name.of(buffer).eq_ignore_ascii_case(name)
+        // Once over the fields for both.
+        let (mut user_agent, mut referer) = (None, None);
+        for field in &head.fields {
+            let (place, name): (_, &[u8]) = match field.name.len() {
+                10 => (&mut user_agent, b"user-agent"),
+                7 => (&mut referer, b"referer"),
+                _ => continue,
             };
-            head.fields
-                .iter()
-                .find(named)
-                .map_or(&b""[..], |field| field.value.of(buffer))
-        };
+            if place.is_none()
+                && field.kind == FieldKind::Other
+                && field.name.of(buffer).eq_ignore_ascii_case(name)
+            {
+                *place = Some(field.value.of(buffer));
+            }
+        }
         let told = client.origin.trusted.then(|| {
             let config = &plane.registry.snapshot().config;
             forwarded::client(buffer, head, |address| config.headers.trusts(address))
@@ -284,8 +301,8 @@ impl RequestRecord {
             attempts: self.attempts,
             retry_reason: self.retry_reason.map_or("", RetryReason::as_str),
             request_id: id.as_bytes(),
-            user_agent: field(b"user-agent"),
-            referer: field(b"referer"),
+            user_agent: user_agent.unwrap_or_default(),
+            referer: referer.unwrap_or_default(),
             end: self.end.as_str(),
             cause: &self.cause,
         });

@@ -25,7 +25,7 @@ fn edit(policy: &config::Headers, trusted: bool) -> RequestEdit<'_> {
         trusted,
         scheme: "http",
         identity: "",
-        request_id: "id-1",
+        request_id: b"id-1",
         host_override: None,
         fallback_host: "127.0.0.1:3000",
         changes: None,

@@ -1,0 +1,195 @@
+//! One attempt of a request: a connection to the backend that was entered for it, the request on that connection, and
+//! what comes back. Copies of requests are sent the same way (`mirror`).
+
+use std::time::Duration;
+
+use super::Transaction;
+use super::intercept::{interceptable, kept_fields};
+use super::judge::FailedAttempt;
+use super::mirror::mark_copy;
+use super::record::RequestRecord;
+use crate::config::Config;
+use crate::core::Time;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::forward::scratch::AttemptScratch;
+use crate::proxy::forward::{
+    ForwardEnd, ForwardFailure, ForwardParams, TransferStats, forward_once, patience,
+};
+use crate::proxy::h1::method::Upgrade;
+use crate::proxy::h1::request::RequestHead;
+use crate::registry::endpoint::{IdleConnection, Permit};
+
+/// Whom an attempt is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AttemptPurpose {
+    /// The client.
+    Answer,
+    /// Nobody: the request is a copy. It may take so long.
+    Copy(Duration),
+}
+
+/// What an attempt has come to.
+pub(super) enum AttemptEnd {
+    /// The answer was delivered whole.
+    Delivered {
+        /// The client's connection can carry another request.
+        keep_alive: bool,
+    },
+    /// The client got nothing of the answer, and is to get a page in its place.
+    Intercepted {
+        /// The answer's status.
+        status: u16,
+        /// The lines of the answer's head that go on.
+        fields: String,
+    },
+    /// Both sides speak another protocol now.
+    Upgraded {
+        connection: Box<IdleConnection>,
+        /// What the backend has said already.
+        incoming: Buffer,
+        upgrade: Option<Upgrade>,
+    },
+    /// Nothing was sent.
+    Unsent(FailedAttempt),
+    /// It broke off on this connection, which is still open.
+    Broken {
+        failure: ForwardFailure,
+        connection: Box<IdleConnection>,
+        stats: TransferStats,
+    },
+}
+
+impl Transaction<'_> {
+    /// Makes one attempt, which begins now. The permit may be changed for that of another backend, see
+    /// [`Transaction::reuse_connection`].
+    pub(super) async fn attempt(
+        &mut self,
+        permit: &mut Permit,
+        began: Time,
+        purpose: AttemptPurpose,
+    ) -> AttemptEnd {
+        self.account.attempts += 1;
+        let kept = self.reuse_connection(permit, began);
+        let endpoint = permit.endpoint();
+        self.account.backend = Some(endpoint.clone());
+        let watch = match purpose {
+            AttemptPurpose::Answer => self.watch_attempt(permit, began),
+            AttemptPurpose::Copy(_) => None,
+        };
+        // Connect.
+        let mut connection = match kept {
+            _ if self.lacks_length_for(endpoint) => {
+                return AttemptEnd::Unsent(self.refuse_chunks(endpoint));
+            }
+            Some(connection) => connection,
+            // Boxed: most requests find a connection, and each would have to keep room for the making of one (9 KiB).
+            None => match Box::pin(self.open_connection(permit, watch)).await {
+                Ok(connection) => connection,
+                Err(failed) => return AttemptEnd::Unsent(failed),
+            },
+        };
+        // Forward.
+        let mut scratch = AttemptScratch::take();
+        self.write_head(endpoint, &mut scratch.head);
+        endpoint.counters.sent();
+        connection.requests += 1;
+        let mut params = ForwardParams {
+            request: self.head,
+            began,
+            read_timeout: self.pool.config.upstream.read_timeout,
+            ends: (self.config.server.total_timeout)
+                .map(|total| self.account.complete.saturating_add(total)),
+            server: &self.config.server,
+            changes: None,
+            compression: self.config.compression.as_ref(),
+            intercept: None,
+            watch,
+        };
+        match purpose {
+            AttemptPurpose::Answer if self.account.rule.is_none() => {}
+            AttemptPurpose::Answer => {
+                follow_route(&mut params, self.account, self.head, &self.config);
+            }
+            AttemptPurpose::Copy(longest) => {
+                mark_copy(&mut scratch.head, self.account.rule.as_deref());
+                params.ends = Some(began.saturating_add(longest));
+                params.compression = None;
+            }
+        }
+        let buffer = self.client.buffer.bytes();
+        params.read_timeout = patience(self.head, buffer, params.read_timeout);
+        let (end, stats, incoming) = forward_once(
+            params,
+            self.plane,
+            self.client,
+            &mut self.upload,
+            &mut connection,
+            &mut scratch,
+        )
+        .await;
+        self.note_stats(endpoint, stats);
+        let promised = scratch.response.keep_alive_timeout;
+        match end {
+            Ok(ForwardEnd::Complete {
+                reusable,
+                keep_alive,
+            }) => {
+                scratch.give_back();
+                incoming.give_back();
+                if reusable {
+                    self.keep_connection(endpoint, connection, promised, stats.bytes_up);
+                }
+                AttemptEnd::Delivered { keep_alive }
+            }
+            Ok(ForwardEnd::Intercepted { reusable }) => {
+                let fields = kept_fields(&scratch.response, incoming.bytes());
+                scratch.give_back();
+                incoming.give_back();
+                if reusable {
+                    self.keep_connection(endpoint, connection, promised, stats.bytes_up);
+                }
+                let status = stats.status;
+                AttemptEnd::Intercepted { status, fields }
+            }
+            Ok(ForwardEnd::Upgraded) => {
+                let upgrade = scratch.response.upgrade;
+                scratch.give_back();
+                AttemptEnd::Upgraded {
+                    connection,
+                    incoming,
+                    upgrade,
+                }
+            }
+            Err(failure) => {
+                scratch.give_back();
+                incoming.give_back();
+                AttemptEnd::Broken {
+                    failure,
+                    connection,
+                    stats,
+                }
+            }
+        }
+    }
+}
+
+/// What the request's route has of its own for an attempt.
+#[inline(never)]
+fn follow_route<'a>(
+    params: &mut ForwardParams<'a>,
+    account: &'a RequestRecord,
+    head: &RequestHead,
+    config: &'a Config,
+) {
+    let Some(rule) = &account.rule else {
+        return;
+    };
+    let route = &*rule.route;
+    if let Some(own) = route.read_timeout {
+        params.read_timeout = own;
+    }
+    params.ends = account.ends(config);
+    params.changes = account.response_changes();
+    params.compression = params.compression.filter(|_| route.compression);
+    params.intercept = interceptable(head, route, config);
+}
