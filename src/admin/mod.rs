@@ -27,6 +27,7 @@ mod reserve;
 mod roll;
 mod router;
 mod server;
+mod split_plans;
 mod splits;
 mod write_timeout;
 

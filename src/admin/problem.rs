@@ -48,6 +48,8 @@ pub enum ProblemKind {
     UnknownLease,
     /// [`RegistryError::UnknownRoute`].
     UnknownRoute,
+    /// [`RegistryError::UnknownPlan`].
+    UnknownPlan,
     /// [`RegistryError::Invalid`].
     InvalidValue,
     /// [`RegistryError::Conflict`].
@@ -70,7 +72,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind with a slug of its own.
-    pub const ALL: [ProblemKind; 26] = [
+    pub const ALL: [ProblemKind; 27] = [
         ProblemKind::NoSuchPath,
         ProblemKind::MethodNotAllowed,
         ProblemKind::BodyTooLarge,
@@ -89,6 +91,7 @@ impl ProblemKind {
         ProblemKind::UnknownBackend,
         ProblemKind::UnknownLease,
         ProblemKind::UnknownRoute,
+        ProblemKind::UnknownPlan,
         ProblemKind::InvalidValue,
         ProblemKind::Conflict,
         ProblemKind::WaitRanOut,
@@ -135,6 +138,7 @@ impl ProblemKind {
             ProblemKind::UnknownBackend => (S::NOT_FOUND, "unknown-backend", "Unknown backend"),
             ProblemKind::UnknownLease => (S::NOT_FOUND, "unknown-lease", "Unknown lease"),
             ProblemKind::UnknownRoute => (S::NOT_FOUND, "unknown-route", "Unknown route"),
+            ProblemKind::UnknownPlan => (S::NOT_FOUND, "unknown-plan", "Unknown plan"),
             ProblemKind::InvalidValue => {
                 (S::UNPROCESSABLE_ENTITY, "invalid-value", "Invalid value")
             }
@@ -274,6 +278,10 @@ impl From<RegistryError> for ProblemDocument {
             RegistryError::UnknownRoute { .. } => ProblemDocument::new(
                 ProblemKind::UnknownRoute,
                 format!("{text}. A route gets a name by `name = \"…\"` in its [[route]]."),
+            ),
+            RegistryError::UnknownPlan(ref route) => ProblemDocument::new(
+                ProblemKind::UnknownPlan,
+                format!("{text}. POST /v1/routes/{route}/split/plan begins one."),
             ),
             RegistryError::NotYours(_) => ProblemDocument::new(ProblemKind::NotYours, text),
             RegistryError::Full(_) => ProblemDocument::new(ProblemKind::LimitReached, text),

@@ -7,7 +7,7 @@ use axum::{Router, middleware};
 use super::problem::{ProblemDocument, ProblemKind, complete};
 use super::{
     AdminDoor, AdminState, apps, auth, backends, body, config, events, leases, lifecycle, metrics,
-    openapi, peer, places, pools, roll, splits,
+    openapi, peer, places, pools, roll, split_plans, splits,
 };
 
 /// What each listener serves, the one for probes too.
@@ -56,6 +56,13 @@ fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
                 .put(splits::move_split)
                 .delete(splits::reset_split),
         ),
+        (
+            "/v1/routes/{route}/split/plan",
+            get(split_plans::show)
+                .post(split_plans::begin)
+                .delete(split_plans::end),
+        ),
+        ("/v1/splits", get(splits::list)),
         ("/v1/events", get(events::stream)),
         (
             "/v1/lame-duck",

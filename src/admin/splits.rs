@@ -7,6 +7,13 @@ use super::body::{Json, PathParameters};
 use super::problem::ProblemDocument;
 use crate::registry::view::{SplitRequest, SplitView};
 
+/// `GET /v1/splits`: those of all routes that have a name.
+pub(super) async fn list(
+    State(admin): State<AdminState>,
+) -> Result<axum::Json<Vec<SplitView>>, ProblemDocument> {
+    Ok(axum::Json(admin.registry.splits().await?))
+}
+
 /// `GET`: as it is.
 pub(super) async fn split(
     State(admin): State<AdminState>,

@@ -62,6 +62,11 @@ impl Exit {
         Self::new(5, message)
     }
 
+    /// 6: a plan ended before it had reached its share.
+    pub fn went_back(message: impl Into<String>) -> Self {
+        Self::new(6, message)
+    }
+
     /// 130: interrupted.
     pub fn interrupted(message: impl Into<String>) -> Self {
         Self::new(130, message)

@@ -236,7 +236,7 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
         text.push_str(&format!("\n {}", paused(pause, now)));
     }
     for share in &pool.splits {
-        text.push_str(&format!("\n {}", part(share)));
+        text.push_str(&format!("\n {}", part(share, now)));
     }
     if pool.backends.is_empty() {
         return text;
@@ -288,13 +288,27 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
 }
 
 /// A pool's part in a route.
-fn part(share: &PoolShareView) -> String {
+fn part(share: &PoolShareView, now: SystemTime) -> String {
     let (route, weight, of) = (printable(&share.route), share.weight, share.of);
     let moved = match weight == share.configured {
         true => String::new(),
         false => format!(" (configured: {})", share.configured),
     };
-    format!("split of route {route}: {weight} of {of}{moved}")
+    format!(
+        "split of route {route}: {weight} of {of}{moved}{}",
+        planned(share, now)
+    )
+}
+
+/// The plan that moves it.
+fn planned(share: &PoolShareView, now: SystemTime) -> String {
+    let Some(plan) = &share.plan else {
+        return String::new();
+    };
+    let ends = left(Some(&plan.ends), now);
+    let ends = ends.map_or_else(String::new, |left| format!(", ends in {left}"));
+    let (to, step, steps) = (plan.to, plan.step, plan.steps);
+    format!("; plan: to {to} %, step {step} of {steps}{ends}")
 }
 
 /// What a pause does, and for how long.

@@ -188,6 +188,7 @@ pub struct SplitPlan {
     bounds: LatencyBounds,
     /// When the step under way should end.
     due: Time,
+    looked: Time,
     unavailable_since: Option<Time>,
     /// The newest last: what had been counted then, for the watched side and the other.
     samples: VecDeque<(Time, [PoolFigures; 2])>,
@@ -203,6 +204,7 @@ impl SplitPlan {
         let none = PoolFigures::new(&bounds);
         let mut plan = Self {
             due: now,
+            looked: now,
             unavailable_since: None,
             samples: VecDeque::from([(now, [none.clone(), none.clone()])]),
             records: Vec::new(),
@@ -241,8 +243,15 @@ impl SplitPlan {
     }
 
     /// When it has to be looked at again; `None`: never.
-    pub fn next_look(&self, now: Time) -> Option<Time> {
-        (!self.is_over).then(|| self.due.clamp(now, now + LOOK))
+    pub fn next_look(&self) -> Option<Time> {
+        let next = self.looked + LOOK;
+        let due = Some(self.due).filter(|due| *due > self.looked);
+        (!self.is_over).then(|| due.map_or(next, |due| due.min(next)))
+    }
+
+    /// Whether it has ended, in whatever way.
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// It ends here, with the weights that are in force.
@@ -269,6 +278,7 @@ impl SplitPlan {
         if self.is_over {
             return PlanMove::Stay;
         }
+        self.looked = now;
         if let Some(record) = self.records.last_mut() {
             record.seen = now;
             for (place, pool) in pools.iter().enumerate() {
@@ -279,7 +289,8 @@ impl SplitPlan {
             self.is_over = true;
             return PlanMove::Back(reason);
         }
-        if now < self.due {
+        // While nobody is there, nobody gets more.
+        if now < self.due || self.unavailable_since.is_some() {
             return PlanMove::Stay;
         }
         let step = self.step();

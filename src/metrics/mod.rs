@@ -14,6 +14,7 @@ mod plane;
 mod pool;
 mod reasons;
 mod route_refusals;
+mod split_meter;
 
 pub use compression::{CodingCounters, CompressionCounters, CompressionRefusal};
 pub use handshake::Handshake;
@@ -23,3 +24,4 @@ pub use mirror::{MirrorCounters, MirrorDrop, MirrorLoad};
 pub use plane::PlaneCounters;
 pub use pool::PoolCounters;
 pub use route_refusals::RouteRefusal;
+pub use split_meter::{MeteredRequest, SplitMeter};

@@ -85,6 +85,7 @@ impl Writer {
         let names: Vec<&str> = staying.map(|pool| &*pool.name).collect();
         self.routes = Arc::new(RouteTable::new(&self.config.routes, &names));
         self.keep_splits();
+        self.keep_plans();
         (self.dirty, self.unsaved) = (true, true);
         changes.iter().map(ToString::to_string).collect()
     }
@@ -281,6 +282,7 @@ impl Writer {
             pool.keep(&mut state, &clock);
         }
         self.keep_moved_splits(&mut state, &clock);
+        self.keep_running_plans(&mut state, &clock);
         state
     }
 }

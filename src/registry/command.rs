@@ -8,8 +8,10 @@ use tracing::warn;
 use super::endpoint::BackendKey;
 use super::handle::RegistryError;
 use super::lease::{self, LeaseHandle};
+use super::plan_view::PlanView;
 use super::pool::PoolState;
 use super::request::{self, ResumeScope};
+use super::split_plans::PlanAct;
 use super::splits::SplitChange;
 use super::view::SplitView;
 use super::view::{
@@ -115,6 +117,14 @@ pub(super) enum RegistryCommand {
         route: String,
         change: SplitChange,
         reply: oneshot::Sender<Result<SplitView, RegistryError>>,
+    },
+    Splits {
+        reply: oneshot::Sender<Vec<SplitView>>,
+    },
+    Plan {
+        route: String,
+        act: PlanAct,
+        reply: oneshot::Sender<Result<PlanView, RegistryError>>,
     },
     SaveAgain,
     EndRoll {
@@ -223,6 +233,14 @@ impl Writer {
                 reply,
             } => {
                 let outcome = self.change_split(&route, change);
+                self.reply(reply, outcome);
+            }
+            RegistryCommand::Splits { reply } => {
+                let views = self.split_views();
+                self.reply(reply, views);
+            }
+            RegistryCommand::Plan { route, act, reply } => {
+                let outcome = self.plan_split(&route, act);
                 self.reply(reply, outcome);
             }
             RegistryCommand::SaveAgain => self.unsaved = true,

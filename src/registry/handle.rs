@@ -57,6 +57,9 @@ pub enum RegistryError {
         /// Those that exist, for people.
         known: String,
     },
+    /// No plan moves the split of this route.
+    #[error("no plan moves the split of route `{0}`")]
+    UnknownPlan(String),
     /// A value that can't be taken.
     #[error("{0}")]
     Invalid(String),

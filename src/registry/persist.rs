@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::backend_entry::BackendSource;
 use super::pause::MaintenancePage;
+use super::plan_view::{PlanRequest, PlanStepView};
 use super::pool::PoolState;
 use crate::core::drain;
 use crate::rt::clock::{self, Reading};
@@ -47,6 +48,9 @@ pub struct KeptState {
     /// Routes whose split was moved.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub splits: Vec<KeptSplit>,
+    /// Plans that move splits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plans: Vec<KeptPlan>,
 }
 
 /// One backend's drain.
@@ -110,6 +114,29 @@ pub struct KeptSplit {
     /// Since when.
     #[serde(with = "wall")]
     pub since: SystemTime,
+}
+
+/// A plan under way: with it, the next run goes on at the step that it had come to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptPlan {
+    /// The route's name.
+    pub route: String,
+    /// What was asked for.
+    pub request: PlanRequest,
+    /// What the file said of the split at the time.
+    pub configured: BTreeMap<String, u32>,
+    /// The weights before it began.
+    pub before: BTreeMap<String, u32>,
+    /// Since when those were in force, if they weren't the configuration's.
+    #[serde(with = "maybe_wall", default, skip_serializing_if = "Option::is_none")]
+    pub before_since: Option<SystemTime>,
+    /// When it began.
+    #[serde(with = "wall")]
+    pub began: SystemTime,
+    /// The step that it has come to, from 1.
+    pub step: u32,
+    /// What was seen in the steps so far.
+    pub records: Vec<PlanStepView>,
 }
 
 /// A drain with its times on the wall clock.

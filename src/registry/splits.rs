@@ -10,7 +10,8 @@ use tracing::{info, warn};
 use super::command::{RegistryCommand, listed, with_nearest};
 use super::handle::{Handle, RegistryError};
 use super::persist::{KeptSplit, KeptState};
-use super::routes::{PoolSplit, RouteRule};
+use super::routes::{PoolSplit, RouteRule, RouteTable};
+use super::split_plans::RunningPlan;
 use super::view::{PoolShareView, PoolView, SplitRequest, SplitView};
 use super::writer::Writer;
 use crate::config::{MOST_WEIGHT, Route};
@@ -18,15 +19,15 @@ use crate::core::Time;
 use crate::rt::clock::{self, Reading};
 
 /// Weights by pool.
-type PoolWeights = BTreeMap<String, u32>;
+pub(super) type PoolWeights = BTreeMap<String, u32>;
 
 /// Weights that somebody has moved.
 #[derive(Debug, Clone)]
 pub(super) struct MovedSplit {
     /// What the file said then.
-    configured: PoolWeights,
-    weights: PoolWeights,
-    since: Time,
+    pub configured: PoolWeights,
+    pub weights: PoolWeights,
+    pub since: Time,
 }
 
 /// What is done with a route's split.
@@ -40,19 +41,27 @@ pub(super) enum SplitChange {
     Reset,
 }
 
-fn configured(route: &Route) -> PoolWeights {
+pub(super) fn configured(route: &Route) -> PoolWeights {
     let shares = route.split.iter();
     shares
         .map(|share| (share.pool.clone(), share.weight))
         .collect()
 }
 
-fn shown(weights: &PoolWeights) -> String {
+pub(super) fn shown(weights: &PoolWeights) -> String {
     let weights = weights.iter();
     let weights: Vec<_> = weights
         .map(|(pool, weight)| format!("{pool}={weight}"))
         .collect();
     weights.join(" ")
+}
+
+/// The weights in force.
+pub(super) fn weights_of(split: &PoolSplit) -> PoolWeights {
+    let weights = split.weights();
+    weights
+        .map(|(pool, weight)| (pool.to_owned(), weight))
+        .collect()
 }
 
 /// Moves the weights of a split.
@@ -95,6 +104,24 @@ fn check(route: &str, configured: &PoolWeights, asked: &PoolWeights) -> Result<(
 }
 
 impl Writer {
+    /// The route of this name in a table of routes, if it has a split.
+    pub(super) fn find_split<'a>(
+        routes: &'a RouteTable,
+        name: &str,
+    ) -> Result<(&'a RouteRule, &'a PoolSplit), RegistryError> {
+        let is = |rule: &RouteRule| rule.name.as_deref() == Some(name);
+        let found = routes.splits().find(|(rule, _)| is(rule));
+        found.ok_or_else(|| {
+            let names = routes.splits().filter_map(|(rule, _)| rule.name.as_deref());
+            let names: Vec<&str> = names.collect();
+            let all = || names.iter().copied();
+            RegistryError::UnknownRoute {
+                name: name.to_owned(),
+                known: with_nearest(name, all(), listed(all())),
+            }
+        })
+    }
+
     /// Looks at the split of the route of this name, or changes it.
     pub(super) fn change_split(
         &mut self,
@@ -102,17 +129,7 @@ impl Writer {
         change: SplitChange,
     ) -> Result<SplitView, RegistryError> {
         let routes = self.routes.clone();
-        let is = |rule: &RouteRule| rule.name.as_deref() == Some(name);
-        let found = routes.splits().find(|(rule, _)| is(rule));
-        let Some((rule, split)) = found else {
-            let names = routes.splits().filter_map(|(rule, _)| rule.name.as_deref());
-            let names: Vec<&str> = names.collect();
-            let all = || names.iter().copied();
-            return Err(RegistryError::UnknownRoute {
-                name: name.to_owned(),
-                known: with_nearest(name, all(), listed(all())),
-            });
-        };
+        let (rule, split) = Self::find_split(&routes, name)?;
         let configured = configured(&rule.route);
         let weights = match change {
             SplitChange::Nothing => return Ok(self.split_view(name, rule, split)),
@@ -120,16 +137,27 @@ impl Writer {
             SplitChange::Reset => configured.clone(),
         };
         check(name, &configured, &weights)?;
-        let before: PoolWeights = split
-            .weights()
-            .map(|(pool, weight)| (pool.to_owned(), weight))
-            .collect();
+        self.refuse_beside_plan(name)?;
+        self.put_weights(name, split, configured, weights, "");
+        Ok(self.split_view(name, rule, split))
+    }
+
+    /// Puts these weights in force for a route, and says so. `why`: what people are told besides.
+    pub(super) fn put_weights(
+        &mut self,
+        name: &str,
+        split: &PoolSplit,
+        configured: PoolWeights,
+        weights: PoolWeights,
+        why: &str,
+    ) {
+        let before = weights_of(split);
         if before != weights {
             let (from, to) = (shown(&before), shown(&weights));
             info!(route = name, from, to, "the weights of a split are moved");
             put_in_force(split, &weights);
             self.unsaved = true;
-            let reason = format!("route {name}: {to}");
+            let reason = format!("route {name}: {to}{why}");
             self.event("split", None, Some(&from), Some(&to), reason);
         }
         match weights == configured {
@@ -146,21 +174,27 @@ impl Writer {
             }
             false => {}
         }
-        Ok(self.split_view(name, rule, split))
+    }
+
+    /// Every split of a route that has a name.
+    pub(super) fn split_views(&self) -> Vec<SplitView> {
+        let named = self.routes.splits().filter_map(|(rule, split)| {
+            let name = rule.name.as_deref()?;
+            Some(self.split_view(name, rule, split))
+        });
+        named.collect()
     }
 
     fn split_view(&self, name: &str, rule: &RouteRule, split: &PoolSplit) -> SplitView {
-        let weights = split.weights();
         SplitView {
             route: name.to_owned(),
-            weights: weights
-                .map(|(pool, weight)| (pool.to_owned(), weight))
-                .collect(),
+            weights: weights_of(split),
             configured: configured(&rule.route),
             moved: self
                 .splits
                 .get(name)
                 .map(|moved| clock::rfc3339(clock::wall(moved.since))),
+            plan: self.plans.get(name).map(RunningPlan::view),
             warning: None,
         }
     }
@@ -179,6 +213,7 @@ impl Writer {
                     weight,
                     of: split.weights().map(|(_, weight)| u64::from(weight)).sum(),
                     configured: configured(&rule.route).remove(&view.name).unwrap_or(0),
+                    plan: self.plan_share(rule.name.as_deref(), &view.name),
                 });
             }
         }
@@ -238,6 +273,14 @@ impl Writer {
 }
 
 impl Handle {
+    /// The splits of all routes that have a name.
+    ///
+    /// # Errors
+    /// Those of [`Handle::pools`].
+    pub async fn splits(&self) -> Result<Vec<SplitView>, RegistryError> {
+        self.ask(|reply| RegistryCommand::Splits { reply }).await
+    }
+
     /// The split of a route.
     ///
     /// # Errors
@@ -249,7 +292,8 @@ impl Handle {
     /// Moves the weights of a route's split, without a reload.
     ///
     /// # Errors
-    /// As [`Handle::split`]; [`RegistryError::Invalid`] for weights that it can't have.
+    /// As [`Handle::split`]; [`RegistryError::Invalid`] for weights that it can't have; [`RegistryError::Conflict`] while a
+    /// plan moves them.
     pub async fn move_split(
         &self,
         route: &str,
@@ -264,7 +308,7 @@ impl Handle {
     /// Puts the weights of the configuration in force.
     ///
     /// # Errors
-    /// As [`Handle::split`].
+    /// As [`Handle::move_split`].
     pub async fn reset_split(&self, route: &str) -> Result<SplitView, RegistryError> {
         let mut view = self.change_split(route, SplitChange::Reset).await?;
         view.warning = self.unsaved().await;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::plan_view::PlanView;
+
 /// One pool.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PoolView {
@@ -83,7 +85,7 @@ pub struct PauseResponse {
 }
 
 /// A pool's part in the split of a route.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PoolShareView {
     /// The route: its name; what it matches, where it has none.
     pub route: String,
@@ -93,10 +95,26 @@ pub struct PoolShareView {
     pub of: u64,
     /// …and its weight in the configuration.
     pub configured: u32,
+    /// The plan that moves this pool's share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanShareView>,
+}
+
+/// How far a plan is that moves a pool's share.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct PlanShareView {
+    /// The share at its end, in percent.
+    pub to: f64,
+    /// The step under way, from 1…
+    pub step: u32,
+    /// …of so many.
+    pub steps: u32,
+    /// When it will be done, RFC 3339.
+    pub ends: String,
 }
 
 /// The split of one route, and the answer to its change.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct SplitView {
     /// The route's name.
     pub route: String,
@@ -107,6 +125,9 @@ pub struct SplitView {
     /// Since when others are in force than the configuration's; RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<String>,
+    /// The plan that moves them, or the last one that did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanView>,
     /// Why a restart of the proxy would forget it, though it is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
@@ -390,7 +411,7 @@ pub enum LeaseEvent {
 /// One line of `GET /v1/events`, as JSON in `data:`; `event:` is `kind`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventView {
-    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`, `split`.
+    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`, `split`, `split_plan`.
     pub kind: String,
     /// RFC 3339, UTC, with milliseconds.
     pub time: String,

@@ -21,6 +21,7 @@ use super::probing::Probing;
 use super::roll::Rolling;
 use super::saves::Saves;
 use super::snapshot::{HoldQueue, Snapshot};
+use super::split_plans::RunningPlan;
 use super::splits::MovedSplit;
 use super::view::{DrainResponse, EventView, LeaseEvent};
 use crate::config::Config;
@@ -89,6 +90,7 @@ pub fn spawn(
         owned: HashMap::new(),
         rolls: HashMap::new(),
         splits: BTreeMap::new(),
+        plans: BTreeMap::new(),
         next_key: 0,
         dirty: false,
         unsaved: false,
@@ -105,6 +107,7 @@ pub fn spawn(
     writer.apply(config);
     writer.register_again(restored.registrations);
     writer.pause_again(restored.pauses);
+    writer.resume_plans(restored.plans);
     writer.publish();
     tokio::spawn(writer.process_commands(command_queue, signal_queue));
     handle
@@ -127,6 +130,8 @@ pub(super) struct Writer {
     pub rolls: HashMap<String, Rolling>,
     /// Weights of splits that were moved at run time, by route.
     pub splits: BTreeMap<String, MovedSplit>,
+    /// Plans that move splits, and the last one of each route, by route.
+    pub plans: BTreeMap<String, RunningPlan>,
     pub next_key: u64,
     pub dirty: bool,
     pub unsaved: bool,
@@ -210,7 +215,7 @@ impl Writer {
                 .flatten()
                 .min()
         });
-        deadlines.min()
+        deadlines.chain(self.next_plan()).min()
     }
 
     fn publish_if_changed(&mut self) {
@@ -284,6 +289,7 @@ impl Writer {
     fn tick(&mut self) {
         let now = clock::now();
         self.end_pauses(now);
+        self.look_at_plans(now);
         let due: Vec<_> = self
             .pools
             .iter()

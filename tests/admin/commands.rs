@@ -19,7 +19,7 @@ fn command(server: &Server, line: &str) -> Command {
     command
 }
 
-async fn run(server: &Server, line: &str) -> (i32, String, String) {
+pub async fn run(server: &Server, line: &str) -> (i32, String, String) {
     let output = tokio::time::timeout(PATIENCE, command(server, line).output()).await;
     told(output.expect("it ends").unwrap())
 }

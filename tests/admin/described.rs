@@ -21,6 +21,7 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<Stri
     let has_type = |name: &&str| match *name {
         "string" => value.is_string(),
         "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
         "boolean" => value.is_boolean(),
         "array" => value.is_array(),
         "object" => value.is_object(),
@@ -258,13 +259,30 @@ async fn splits_have_the_form_that_is_described() {
     let document = server.ask("GET", "/v1/openapi.json", None).await.json();
     let path = "/v1/routes/shop/split";
     let other = json!({"weights": {"app": 1, "next": 2}});
+    let plan = format!("{path}/plan");
+    let wanted = json!({"pool": "next", "to": 12.5, "in": "10s", "abort_on": ["5xx>1%", "p99>2x"]});
+    let splits = json!({"type": "array", "items": schema("Split")});
     let pools = json!({"type": "array", "items": schema("Pool")});
     for (method, path, body, schema) in [
         ("GET", path, None, schema("Split")),
         ("PUT", path, Some(other), schema("Split")),
         ("GET", path, None, schema("Split")),
-        ("GET", "/v1/pools", None, pools),
+        ("GET", "/v1/pools", None, pools.clone()),
         ("DELETE", path, None, schema("Split")),
+        ("GET", &plan, None, schema("Problem")),
+        ("POST", &plan, Some(wanted), schema("SplitPlan")),
+        ("GET", &plan, None, schema("SplitPlan")),
+        ("GET", path, None, schema("Split")),
+        ("GET", "/v1/pools", None, pools.clone()),
+        ("GET", "/v1/splits", None, splits.clone()),
+        (
+            "DELETE",
+            &format!("{plan}?back=true"),
+            None,
+            schema("SplitPlan"),
+        ),
+        ("GET", "/v1/splits", None, splits),
+        ("DELETE", &plan, None, schema("Problem")),
         ("GET", "/v1/routes/shp/split", None, schema("Problem")),
     ] {
         let answer = server.ask(method, path, body).await.json();

@@ -10,5 +10,6 @@ mod http;
 mod leases;
 mod limits;
 mod mistakes;
+mod plans;
 mod server;
 mod works;

@@ -62,6 +62,16 @@ const WAYS: &[(&str, &str, Way)] = &[
     ("docs/access-log.md", "jq 'select(.end", Way::Stage(0)),
     ("docs/admin-api.md", "deploy 42", Way::Stage(0)),
     ("docs/admin-api.md", "/lease", Way::Stays),
+    (
+        "docs/canary.md",
+        "--to 100 --in 10m",
+        Way::Not("takes ten minutes under load: tests/plane/canary.rs does it in seconds"),
+    ),
+    (
+        "docs/canary.md",
+        "lameduck split shop-api --wait ",
+        Way::Not("needs a plan under way: tests/admin/plans.rs has one"),
+    ),
     ("docs/configuration.md", "lameduck run --listen", Way::Alone),
     ("docs/configuration.md", "lameduck check -c", Way::Stage(0)),
     ("docs/doctor.md", "lameduck doctor oxfile.toml", Way::Own),

@@ -192,6 +192,59 @@ async fn split_moved_during_a_roll_loses_nothing() {
     note("split", account);
 }
 
+/// A plan moves all to the pool whose instances are restarted meanwhile: that is no reason to go back.
+#[tokio::test]
+async fn plan_goes_on_while_the_pool_that_it_moves_to_is_restarted() {
+    let _turn = turn().await;
+    let mut bench = Bench::start("canary", App::BuiltIn, 4).await.unwrap();
+    let settings = ProxySettings {
+        pool: format!(
+            "{}[[route]]\nname = \"shop\"\nsplit = {{ app = 95, next = 5 }}\n",
+            pool("next", &bench.instances[2..])
+        ),
+        ..ProxySettings::default()
+    };
+    let scratch = bench.scratch.path().to_owned();
+    let first = &bench.instances[..2];
+    let proxy = DemoProxy::start(exe(), "proxy", &scratch, &settings, first).await;
+    let front = Front::Lameduck(proxy.unwrap());
+    let Front::Lameduck(proxy) = &front else {
+        unreachable!()
+    };
+    let path = "/v1/routes/shop/split/plan";
+    let plan = json!({
+        "pool": "next", "to": 100, "in": format!("{}s", length().as_secs()), "steps": 4,
+        // A tenth of the requests takes 2 s.
+        "abort_on": ["5xx>1%", "failed>1%", "p99>10s"],
+    });
+    call(proxy, "POST", path, plan).await;
+    let load = Load::start(LoadPlan::new(front.address(), scale().rate));
+    let mut plan = Value::Null;
+    let mut restarts = 0;
+    while plan["state"] != "reached" {
+        let instance = &mut bench.instances[2 + restarts % 2];
+        roll::restart(instance, proxy, DEADLINE, &|_, _| {})
+            .await
+            .unwrap();
+        restarts += 1;
+        plan = call(proxy, "GET", path, Value::Null).await;
+        assert!(
+            plan["state"] == "running" || plan["state"] == "reached",
+            "{plan:#}"
+        );
+    }
+    let account = bench.account(load.stop().await, &front).await;
+    clean(&account);
+    assert!(restarts >= 2, "{restarts} restarts");
+    let pools = plan["records"].as_array().unwrap().iter();
+    let counted: u64 = pools
+        .flat_map(|record| record["pools"].as_array().unwrap())
+        .map(|pool| pool["requests"].as_u64().unwrap())
+        .sum();
+    assert!(counted > 0 && counted <= account.answered, "{plan:#}");
+    note("canary", account);
+}
+
 /// The shadow is drained, restarted and killed under the copies of all requests; the app's clients notice nothing.
 #[tokio::test]
 async fn restarts_and_deaths_of_a_shadow_have_no_effect_on_the_app_s_requests() {

@@ -8,6 +8,7 @@ mod backups;
 mod bounds;
 mod buffering;
 mod bulk;
+mod canary;
 mod changes;
 mod circles;
 mod clients;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lameduck::core::backend::ProbeResult;
 use lameduck::registry::RegistryError;
+use lameduck::registry::plan_view::{PlanRequest, PlanState};
 use lameduck::registry::view::{PauseRequest, PauseView, SplitRequest};
 use lameduck::rt::clock;
 
@@ -228,4 +229,77 @@ async fn moved_split_survives_a_restart_as_long_as_the_file_says_the_same() {
         .await
         .unwrap();
     assert!(again.kept().splits.is_empty());
+}
+
+fn planned(to: f64) -> PlanRequest {
+    PlanRequest {
+        pool: "next".into(),
+        to,
+        length: "100s".into(),
+        steps: Some(4),
+        abort_on: vec!["5xx>1%".into()],
+        ..PlanRequest::default()
+    }
+}
+
+/// A plan goes on after a restart of the proxy, at its step, with what was seen and with the way back.
+#[tokio::test]
+async fn plan_of_a_split_survives_a_restart_as_long_as_the_file_says_the_same() {
+    let text = split_pools("{ app = 95, next = 5 }");
+    let rig = Rig::new(&text);
+    rig.handle.move_split("shop", weights(3, 1)).await.unwrap();
+    let moved = rig.handle.split("shop").await.unwrap().moved;
+    rig.handle.begin_plan("shop", planned(100.0)).await.unwrap();
+    rig.settled().await;
+    let mut kept = rig.kept();
+    kept.plans[0].step = 3;
+    let again = Rig::restored(&text, kept);
+    let split = again.handle.split("shop").await.unwrap();
+    // From 25 %, three quarters of the way.
+    assert_eq!(split.weights, weights(1875, 8125).weights);
+    let plan = split.plan.unwrap();
+    assert_eq!(
+        (plan.state, plan.step, plan.records.len()),
+        (PlanState::Running, 3, 2)
+    );
+    let back = again.handle.end_plan("shop", true).await.unwrap();
+    assert_eq!(
+        (back.state, back.before),
+        (PlanState::WentBack, weights(3, 1).weights)
+    );
+    let split = again.handle.split("shop").await.unwrap();
+    assert_eq!(split.weights, weights(3, 1).weights);
+    // Exactly as before: also since when.
+    assert_eq!(
+        split.moved.map(|at| at[..19].to_owned()),
+        moved.map(|at| at[..19].to_owned())
+    );
+    assert!(again.kept().plans.is_empty());
+    let other = Rig::restored(&split_pools("{ app = 95, next = 6 }"), rig.kept());
+    let split = other.handle.split("shop").await.unwrap();
+    assert_eq!((split.weights, split.plan), (weights(95, 6).weights, None));
+}
+
+/// Weights that were the file's are the file's again, and not moved ones.
+#[tokio::test]
+async fn plan_that_goes_back_leaves_nothing_moved() {
+    let text = split_pools("{ app = 95, next = 5 }");
+    let mut rig = Rig::new(&text);
+    rig.handle.begin_plan("shop", planned(50.0)).await.unwrap();
+    rig.apply(&text).await;
+    assert!(rig.handle.split("shop").await.unwrap().moved.is_some());
+    rig.handle.end_plan("shop", true).await.unwrap();
+    let split = rig.handle.split("shop").await.unwrap();
+    assert_eq!((split.weights, split.moved), (weights(95, 5).weights, None));
+    let events = rig.events();
+    let plans: Vec<_> = events
+        .iter()
+        .filter(|event| event.starts_with("split_plan"))
+        .collect();
+    assert_eq!(plans, ["split_plan running", "split_plan went_back"]);
+    // The route has gone: so has its report.
+    rig.handle.begin_plan("shop", planned(50.0)).await.unwrap();
+    rig.apply(&pool("", &TWO)).await;
+    rig.apply(&text).await;
+    assert_eq!(rig.handle.split("shop").await.unwrap().plan, None);
 }

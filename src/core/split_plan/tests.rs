@@ -237,7 +237,7 @@ fn plans_that_can_not_be_are_refused() {
 fn run(plan: &mut SplitPlan, mut request: impl FnMut(Time) -> (u16, u64)) -> Vec<(Time, PlanMove)> {
     let mut counted = Counted::of(plan);
     let (mut now, mut moves) = (Time::ZERO, Vec::new());
-    while let Some(next) = plan.next_look(now) {
+    while let Some(next) = plan.next_look() {
         now = next.max(now + Time::from_millis(1));
         for _ in 0..10 {
             let (status, latency) = request(now);
@@ -396,6 +396,21 @@ fn pool_without_a_backend_is_a_reason_after_the_time_of_a_restart() {
         counted.pools[1].is_available = tenth % 49 == 0;
         assert_eq!(restarted.look(now, &counted.pools), PlanMove::Stay);
     }
+    // While it is away, it gets no more.
+    let mut waiting = plan();
+    counted.pools[1].is_available = false;
+    assert_eq!(
+        waiting.look(Time::from_secs(9), &counted.pools),
+        PlanMove::Stay
+    );
+    assert_eq!(
+        waiting.look(Time::from_secs(11), &counted.pools),
+        PlanMove::Stay
+    );
+    assert_eq!(waiting.next_look(), Some(Time::from_secs(11) + LOOK));
+    counted.pools[1].is_available = true;
+    let moved = waiting.look(Time::from_secs(12), &counted.pools);
+    assert!(matches!(moved, PlanMove::Step(_)));
     // The other one, which gets less and less, is somebody else's concern.
     let mut other = plan();
     counted.pools[1].is_available = true;
@@ -468,7 +483,7 @@ fn random_plans_end_and_never_leave_their_way() {
         let (mut now, mut last) = (Time::ZERO, from);
         let mut weights = wanted.weights(1);
         let (mut late, mut looks) = (Time::ZERO, 0);
-        while plan.next_look(now).is_some() {
+        while plan.next_look().is_some() {
             let share = share_of(&weights, wanted.target);
             let (low, high) = (from.min(wanted.to.into()), from.max(wanted.to.into()));
             assert!(
@@ -547,5 +562,5 @@ fn plan_goes_on_at_a_later_step() {
     let moved = plan.look(Time::from_secs(15), &counted.pools);
     assert_eq!(moved, PlanMove::Step(vec![20, 80]));
     plan.stop();
-    assert_eq!(plan.next_look(Time::from_secs(15)), None);
+    assert_eq!(plan.next_look(), None);
 }

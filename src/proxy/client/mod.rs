@@ -24,6 +24,7 @@ use super::client_info::ClientInfo;
 use super::memory::{ConnectionShare, IncompletePlace};
 use crate::config::Config;
 use crate::core::Time;
+use crate::metrics::MeteredRequest;
 use crate::rt::shutdown_signal::Interrupt;
 use timer::Timer;
 
@@ -66,6 +67,8 @@ pub struct ClientConnection {
     pub place: Option<IncompletePlace>,
     /// What it may keep of its HTTP/2 connection's part of the memory.
     pub share: Option<ConnectionShare>,
+    /// Counts the current request, where a plan moves its route's split.
+    pub metered: Option<Box<MeteredRequest>>,
 }
 
 impl ClientConnection {
@@ -128,6 +131,7 @@ impl ClientConnection {
             via: config.headers.via,
             place: None,
             share: None,
+            metered: None,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod forwarded;
 mod grpc_call;
 mod handshake;
 pub mod headers;
+mod metered;
 pub mod min_rate;
 mod outcome;
 pub mod passes;

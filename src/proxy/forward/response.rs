@@ -311,10 +311,14 @@ impl Exchange<'_> {
         if self.response.status == 101 {
             self.judge_upgrade()?;
         }
-        match self.order.compression {
+        let accepted = match self.order.compression {
             None => self.accept_head(None),
             Some(compression) => self.accept_compressible(compression),
+        };
+        if self.client.metered.is_some() && accepted.is_ok() {
+            self.meter_answer();
         }
+        accepted
     }
 
     fn judge_upgrade(&self) -> Result<(), ForwardFailure> {

@@ -4,7 +4,7 @@
 //! ended), and write the log line. What its steps do is in the files beside it: `begin` and `route` find the pool,
 //! `request_buffering` waits for a short body, `wait` and [`hold`] for a backend, `attempt` makes one attempt, `connect`
 //! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and `actions` answer without a backend, `changes`
-//! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, and [`record`] is what is
+//! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, `metered` counts for plans of splits, and [`record`] is what is
 //! remembered for the log.
 
 mod actions;
@@ -19,6 +19,7 @@ mod intercept;
 mod judge;
 mod local_response;
 mod maintenance;
+mod metered;
 mod mirror;
 mod placeholders;
 pub mod record;
@@ -111,6 +112,9 @@ pub async fn handle(
         Err(Panicked) => after_panic(plane, client, head, &mut account).await,
     };
     account.close(plane, client, head, &id, routed.as_deref());
+    if let Some(metered) = client.metered.take() {
+        metered::end_metering(*metered, &account);
+    }
     if next == AfterRequest::KeepAlive {
         client.buffer.consume(account.occupied);
     }
@@ -178,6 +182,9 @@ impl Transaction<'_> {
         }
         if let Err(next) = self.buffer_body().await {
             return next;
+        }
+        if self.account.rule.is_some() {
+            self.begin_metering();
         }
         if let Some(rule) = &self.account.rule
             && let Some(mirror) = &rule.route.mirror

@@ -192,6 +192,11 @@ impl RequestRecord {
         self.bytes_out += bytes;
     }
 
+    /// What its client was told; 0: nothing.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
     /// When the backend's answer began; failing that, when the request's head was complete.
     pub fn answered(&self) -> Time {
         self.answered.unwrap_or(self.complete)

@@ -52,6 +52,10 @@ impl Transaction<'_> {
         // Backends that are full are no reason to try those that are down.
         let may_fail_open = !for_room && pick::has_last_resort(&self.pool, &self.excluded);
         let began = *since.get_or_insert(now);
+        // Waiting for room is the backends' slowness; waiting for a backend is not.
+        if let Some(metered) = self.client.metered.as_mut().filter(|_| !for_room) {
+            metered.hold();
+        }
         let held = hold::wait(
             &self.plane.registry,
             &self.pool,
@@ -70,6 +74,9 @@ impl Transaction<'_> {
         .await;
         let waited = clock::now().saturating_sub(now);
         self.account.held += waited;
+        if let Some(metered) = self.client.metered.as_mut().filter(|_| !for_room) {
+            metered.release(clock::now());
+        }
         self.pool.shared.counters.held(waited);
         match held {
             HoldEnd::FailOpen => {

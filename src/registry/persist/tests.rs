@@ -64,6 +64,7 @@ fn state() -> KeptState {
             weights: [("api".into(), 2)].into(),
             since: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
         }],
+        plans: Vec::new(),
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::conditions::cookie_value;
 use super::rules::RoutedRequest;
 use crate::config::{Route, SplitKey};
 use crate::core::split;
+use crate::metrics::SplitMeter;
 
 /// The pools of a route, and their weights.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct PoolSplit {
     on: SplitKey,
     /// In the order of `pools`. They are replaced as a whole: a request sees the old ones or the new ones.
     weights: ArcSwap<Vec<u32>>,
+    /// While a plan moves them: what counts the requests.
+    meter: ArcSwapOption<SplitMeter>,
 }
 
 #[derive(Debug)]
@@ -47,6 +50,7 @@ impl PoolSplit {
             pools: pools.into(),
             on: route.split_on.clone(),
             weights: ArcSwap::from_pointee(weights),
+            meter: ArcSwapOption::empty(),
         })
     }
 
@@ -103,5 +107,15 @@ impl PoolSplit {
     pub fn move_weights(&self, weight: impl Fn(&str) -> u32) {
         let weights = self.pools.iter().map(|pool| weight(&pool.name));
         self.weights.store(Arc::new(weights.collect()));
+    }
+
+    /// What counts its requests; `None`: no plan moves it.
+    pub fn meter(&self) -> Option<Arc<SplitMeter>> {
+        self.meter.load_full()
+    }
+
+    /// Requests are counted by this from now on, or by nothing.
+    pub fn set_meter(&self, meter: Option<Arc<SplitMeter>>) {
+        self.meter.store(meter);
     }
 }

@@ -183,10 +183,14 @@ fn backends(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 7] {
 }
 
 /// Only where a route is split or mirrored.
-fn shared_out(snapshot: &Snapshot) -> [Family; 3] {
+fn shared_out(snapshot: &Snapshot) -> [Family; 4] {
     let mut weights = Family::gauge(
         "lameduck_split_weight",
         "The weight of a pool in the split of a route that has a name.",
+    );
+    let mut planned = Family::gauge(
+        "lameduck_split_plan_running",
+        "1 while a plan moves the split of a route, 0 otherwise.",
     );
     let mut mirrored = Family::counter(
         "lameduck_mirrored_total",
@@ -200,6 +204,7 @@ fn shared_out(snapshot: &Snapshot) -> [Family; 3] {
         let Some(route) = rule.name.as_deref() else {
             continue;
         };
+        planned.add(&[("route", route)], u64::from(split.meter().is_some()));
         for (pool, weight) in split.weights() {
             weights.add(&[("route", route), ("pool", pool)], weight.into());
         }
@@ -218,7 +223,7 @@ fn shared_out(snapshot: &Snapshot) -> [Family; 3] {
             dropped.add(&[name, ("reason", reason)], count);
         }
     }
-    [weights, mirrored, dropped]
+    [weights, planned, mirrored, dropped]
 }
 
 fn probes(snapshot: &Snapshot) -> [Family; 2] {

@@ -1,0 +1,120 @@
+//! Follows a plan to its end: a line for each step, and the report. The plan runs in the proxy, whoever follows it.
+
+use std::time::{Duration, Instant};
+
+use super::super::exit::Exit;
+use super::report;
+use crate::client::error::{ClientError, ClientErrorKind};
+use crate::client::http::AdminClient;
+use crate::registry::plan_view::{PlanState, PlanView};
+use crate::rt::output::{print, print_json, printable};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A proxy that restarts is waited for this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Follows the plan at this path of the API; `begun`: its first view, if it was just begun.
+///
+/// # Errors
+/// When it has not reached its share, or nothing more is heard of it.
+pub(super) async fn follow_plan(
+    client: &AdminClient,
+    path: &str,
+    begun: Option<PlanView>,
+    json: bool,
+) -> Result<(), Exit> {
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut view = match begun {
+        Some(view) => view,
+        None => client.get(path).await?,
+    };
+    if !json {
+        print(&format!(
+            "{}: {}",
+            printable(&view.route),
+            report::describe_plan(&view)
+        ));
+    }
+    // Steps whose beginning, and whose end, was told.
+    let (mut begun, mut ended) = (0, 0);
+    loop {
+        if !json {
+            tell_steps(&view, &mut begun, &mut ended);
+        }
+        if view.state != PlanState::Running {
+            return conclude(&view, json);
+        }
+        tokio::select! {
+            _ = &mut interrupt => return Err(left(&view)),
+            looked = look(client, path) => view = looked?,
+        }
+    }
+}
+
+fn tell_steps(view: &PlanView, begun: &mut usize, ended: &mut usize) {
+    let is_over = view.state != PlanState::Running;
+    for (index, record) in view.records.iter().enumerate() {
+        if index >= *begun {
+            print(&report::step_begins(view, record));
+            *begun = index + 1;
+        }
+        let is_last = index + 1 == view.records.len();
+        if index >= *ended && (!is_last || is_over) {
+            print(&report::step_ends(record));
+            *ended = index + 1;
+        }
+    }
+}
+
+async fn look(client: &AdminClient, path: &str) -> Result<PlanView, ClientError> {
+    tokio::time::sleep(LOOK).await;
+    let since = Instant::now();
+    loop {
+        match client.get(path).await {
+            Err(error) if is_away(&error) && since.elapsed() < PATIENCE => {
+                tokio::time::sleep(LOOK).await;
+            }
+            looked => return looked,
+        }
+    }
+}
+
+fn is_away(error: &ClientError) -> bool {
+    matches!(error.kind, ClientErrorKind::Unreachable)
+}
+
+/// Whoever follows it goes, and it stays.
+fn left(view: &PlanView) -> Exit {
+    let route = printable(&view.route);
+    Exit::interrupted(format!(
+        "the plan goes on in the proxy: `lameduck split {route} --wait` follows it, `--stop` ends it where it is, \
+         `--back` puts {} in force again",
+        report::before(view)
+    ))
+}
+
+fn conclude(view: &PlanView, json: bool) -> Result<(), Exit> {
+    match json {
+        true => print_json(view),
+        false => print(&report::table(view)),
+    }
+    let route = printable(&view.route);
+    match view.state {
+        PlanState::Reached => {
+            if !json {
+                print(&format!(
+                    "{route}: {} has {} %",
+                    printable(&view.pool),
+                    view.to
+                ));
+            }
+            Ok(())
+        }
+        _ => Err(Exit::went_back(format!(
+            "{route}: {}",
+            report::describe_plan(view)
+        ))),
+    }
+}

@@ -1,0 +1,345 @@
+//! Plans that move the weights of splits: the registry's task looks at them, so that they go on, and go back, whoever has
+//! closed his terminal. What they do is decided in [`crate::core::split_plan`].
+//!
+//! A plan outlives its end as a report, until the route has another one. With `state_dir`, one that runs goes on after a
+//! restart of the proxy, at the step that it had come to.
+
+mod running;
+
+use tracing::{info, warn};
+
+use super::command::RegistryCommand;
+use super::handle::{Handle, RegistryError};
+use super::persist::{KeptPlan, KeptState};
+use super::plan_view::{PlanRequest, PlanState, PlanView};
+use super::routes::RouteRule;
+use super::splits::{MovedSplit, configured, shown, weights_of};
+use super::view::PlanShareView;
+use super::writer::Writer;
+use crate::core::Time;
+use crate::core::split_plan::PlanMove;
+use crate::rt::clock::{self, Reading};
+pub(super) use running::RunningPlan;
+use running::{at, percent, planned};
+
+/// What is done with a route's plan.
+#[derive(Debug)]
+pub(super) enum PlanAct {
+    Begin(PlanRequest),
+    Show,
+    /// It ends, with the weights that are in force, or with those from before it.
+    End {
+        back: bool,
+    },
+}
+
+impl Writer {
+    /// Begins, shows or ends the plan of a route.
+    pub(super) fn plan_split(
+        &mut self,
+        route: &str,
+        act: PlanAct,
+    ) -> Result<PlanView, RegistryError> {
+        let routes = self.routes.clone();
+        Self::find_split(&routes, route)?;
+        match act {
+            PlanAct::Begin(request) => self.begin_plan(route, request)?,
+            PlanAct::Show => {}
+            PlanAct::End { back } => {
+                let running = self.plans.get(route).filter(|plan| plan.is_running());
+                if running.is_none() {
+                    return Err(RegistryError::UnknownPlan(route.to_owned()));
+                }
+                let (state, reason) = match back {
+                    true => (PlanState::WentBack, "asked by operator"),
+                    false => (PlanState::Stopped, "asked by operator"),
+                };
+                self.finish_plan(route, state, Some(reason.to_owned()));
+            }
+        }
+        let plan = self.plans.get(route);
+        plan.map(RunningPlan::view)
+            .ok_or_else(|| RegistryError::UnknownPlan(route.to_owned()))
+    }
+
+    fn begin_plan(&mut self, route: &str, request: PlanRequest) -> Result<(), RegistryError> {
+        self.refuse_beside_plan(route)?;
+        let routes = self.routes.clone();
+        let (rule, split) = Self::find_split(&routes, route)?;
+        let (before, configured) = (weights_of(split), configured(&rule.route));
+        let spec = planned(&request, route, &before, &configured)?;
+        let began = clock::now();
+        let mut running = RunningPlan::begin(route, request, spec, 1, before, configured, began);
+        running.moved_before = self.splits.get(route).cloned();
+        let summary = running.summary();
+        info!(
+            route,
+            pool = running.request.pool,
+            abort_on = running.request.abort_on.join(", "),
+            "a plan moves the split: {summary}"
+        );
+        self.event("split_plan", None, None, Some("running"), summary);
+        self.plans.insert(route.to_owned(), running);
+        self.put_step(route);
+        Ok(())
+    }
+
+    /// Puts the weights of a plan's step in force.
+    fn put_step(&mut self, route: &str) {
+        let routes = self.routes.clone();
+        let (Ok((_, split)), Some(running)) =
+            (Self::find_split(&routes, route), self.plans.get(route))
+        else {
+            return;
+        };
+        let (plan, spec) = (&running.plan, running.plan.spec());
+        let weights = running.named(&spec.weights(plan.step()));
+        let why = format!(" (step {} of {})", plan.step(), spec.steps);
+        let configured = running.configured.clone();
+        split.set_meter(Some(running.meter.clone()));
+        self.put_weights(route, split, configured, weights, &why);
+        self.unsaved = true;
+    }
+
+    /// A plan is over: leaves the weights, or puts those from before it in force.
+    fn finish_plan(&mut self, route: &str, state: PlanState, reason: Option<String>) {
+        let routes = self.routes.clone();
+        let Some(running) = self.plans.get_mut(route) else {
+            return;
+        };
+        running.plan.stop();
+        running.state = state;
+        running.ended = Some(clock::now());
+        running.reason = reason;
+        let summary = running.summary();
+        let why = running.reason.clone().unwrap_or_default();
+        let (before, configured) = (running.before.clone(), running.configured.clone());
+        let moved_before = running.moved_before.clone();
+        if let Ok((_, split)) = Self::find_split(&routes, route) {
+            split.set_meter(None);
+            if state == PlanState::WentBack {
+                self.put_weights(route, split, configured, before, " (back)");
+                match moved_before {
+                    Some(moved) => self.splits.insert(route.to_owned(), moved),
+                    None => self.splits.remove(route),
+                };
+            }
+        }
+        self.unsaved = true;
+        let end = state.as_str();
+        match state {
+            PlanState::Reached => info!(route, "the plan has reached its end: {summary}"),
+            PlanState::Stopped => info!(route, reason = why, "the plan was stopped: {summary}"),
+            _ => warn!(
+                route,
+                end,
+                reason = why,
+                "the plan ended before its time: {summary}"
+            ),
+        }
+        let told = match why.is_empty() {
+            true => summary,
+            false => format!("{summary}: {why}"),
+        };
+        self.event("split_plan", None, Some("running"), Some(end), told);
+    }
+
+    /// When a plan has to be looked at next.
+    pub(super) fn next_plan(&self) -> Option<Time> {
+        let plans = self.plans.values();
+        plans.filter_map(|running| running.plan.next_look()).min()
+    }
+
+    /// Looks at those plans for which it is time.
+    pub(super) fn look_at_plans(&mut self, now: Time) {
+        let due = |running: &RunningPlan| running.plan.next_look().is_some_and(|at| at <= now);
+        let due = self.plans.iter().filter(|(_, running)| due(running));
+        let due: Vec<String> = due.map(|(route, _)| route.clone()).collect();
+        for route in due {
+            let pools = &self.pools;
+            // A pool that is paused has backends, and sends them nothing.
+            let is_available = |name: &str| {
+                let mut pools = pools.iter().filter(|pool| !pool.retired);
+                let pool = pools.find(|pool| *pool.name == *name);
+                pool.is_some_and(|pool| pool.core.eligible() > 0 && pool.pause.is_none())
+            };
+            let Some(running) = self.plans.get_mut(&route) else {
+                continue;
+            };
+            let seen = running.meter.read(now, is_available);
+            match running.plan.look(now, &seen) {
+                PlanMove::Stay => {}
+                PlanMove::Step(_) => self.put_step(&route),
+                PlanMove::Back(reason) => {
+                    self.finish_plan(&route, PlanState::WentBack, Some(reason));
+                }
+                PlanMove::Reached => self.finish_plan(&route, PlanState::Reached, None),
+            }
+        }
+    }
+
+    /// Refuses what would move weights that a plan moves.
+    pub(super) fn refuse_beside_plan(&self, route: &str) -> Result<(), RegistryError> {
+        match self.plans.get(route).filter(|running| running.is_running()) {
+            None => Ok(()),
+            Some(running) => Err(RegistryError::Conflict(format!(
+                "a plan moves this split ({}, step {}): end it first with `lameduck split {route} --stop` (the weights \
+                 stay) or `lameduck split {route} --back` (as before it)",
+                running.summary(),
+                running.plan.step()
+            ))),
+        }
+    }
+
+    /// How far a plan is that moves this pool's share.
+    pub(super) fn plan_share(&self, route: Option<&str>, pool: &str) -> Option<PlanShareView> {
+        let running = self.plans.get(route?)?;
+        let is_meant = running.is_running() && running.request.pool == pool;
+        is_meant.then(|| PlanShareView {
+            to: percent(running.plan.spec().to.into()),
+            step: running.plan.step(),
+            steps: running.plan.spec().steps,
+            ends: at(running.plan.ends()),
+        })
+    }
+
+    /// After a new table of routes: plans go on, unless the file has another split for their route now.
+    pub(super) fn keep_plans(&mut self) {
+        let routes = self.routes.clone();
+        let mut ended = Vec::new();
+        self.plans.retain(|route, running| {
+            let found = Self::find_split(&routes, route).ok();
+            let is_same = |rule: &RouteRule| configured(&rule.route) == running.configured;
+            match found {
+                Some((rule, split)) if running.is_running() && is_same(rule) => {
+                    split.set_meter(Some(running.meter.clone()));
+                    true
+                }
+                Some(_) => {
+                    if running.is_running() {
+                        ended.push(route.clone());
+                    }
+                    true
+                }
+                None => {
+                    if running.is_running() {
+                        warn!(
+                            route,
+                            "the plan is over: its route is no longer in the configuration"
+                        );
+                    }
+                    false
+                }
+            }
+        });
+        for route in ended {
+            let reason = "the configuration says something else of the split, and counts";
+            self.finish_plan(&route, PlanState::Dropped, Some(reason.to_owned()));
+        }
+    }
+
+    /// Goes on with the plans of the last run, each at the beginning of the step that it had come to.
+    pub(super) fn resume_plans(&mut self, plans: Vec<KeptPlan>) {
+        let routes = self.routes.clone();
+        for kept in plans {
+            let route = kept.route.as_str();
+            let found = Self::find_split(&routes, route).ok();
+            let same = found.filter(|(rule, _)| configured(&rule.route) == kept.configured);
+            let spec = planned(&kept.request, route, &kept.before, &kept.configured);
+            let (Some(_), Ok(spec)) = (same, spec) else {
+                warn!(
+                    route,
+                    "a plan of the last run is forgotten: the configuration says something else of the split"
+                );
+                continue;
+            };
+            let began = clock::from_wall(kept.began);
+            let mut running = RunningPlan::begin(
+                route,
+                kept.request,
+                spec,
+                kept.step,
+                kept.before.clone(),
+                kept.configured.clone(),
+                began,
+            );
+            running.moved_before = kept.before_since.map(|since| MovedSplit {
+                configured: kept.configured,
+                weights: kept.before,
+                since: clock::from_wall(since),
+            });
+            running.earlier = kept.records;
+            warn!(
+                route,
+                step = running.plan.step(),
+                weights = shown(&running.before),
+                "a plan of the last run goes on: {}",
+                running.summary()
+            );
+            let route = route.to_owned();
+            self.plans.insert(route.clone(), running);
+            self.put_step(&route);
+        }
+    }
+
+    /// What of it has to survive a restart of the proxy.
+    pub(super) fn keep_running_plans(&self, state: &mut KeptState, clock: &Reading) {
+        let running = self.plans.values().filter(|running| running.is_running());
+        state.plans = running
+            .map(|running| KeptPlan {
+                route: running.route.clone(),
+                request: running.request.clone(),
+                configured: running.configured.clone(),
+                before: running.before.clone(),
+                before_since: running
+                    .moved_before
+                    .as_ref()
+                    .map(|moved| clock.to_wall(moved.since)),
+                began: clock.to_wall(running.began),
+                step: running.plan.step(),
+                records: running.records(),
+            })
+            .collect();
+    }
+}
+
+impl Handle {
+    /// Begins to move a pool's share of a route's split in steps.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownRoute`]; [`RegistryError::Invalid`] for what makes no plan; [`RegistryError::Conflict`]
+    /// while another one runs; those of [`Handle::pools`].
+    pub async fn begin_plan(
+        &self,
+        route: &str,
+        request: PlanRequest,
+    ) -> Result<PlanView, RegistryError> {
+        let mut view = self.plan_split(route, PlanAct::Begin(request)).await?;
+        view.warning = self.unsaved().await;
+        Ok(view)
+    }
+
+    /// The plan of a route that runs, or the last one.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownRoute`], [`RegistryError::UnknownPlan`]; those of [`Handle::pools`].
+    pub async fn plan(&self, route: &str) -> Result<PlanView, RegistryError> {
+        self.plan_split(route, PlanAct::Show).await
+    }
+
+    /// Ends the plan of a route: with the weights that are in force, or with those from before it.
+    ///
+    /// # Errors
+    /// As [`Handle::plan`].
+    pub async fn end_plan(&self, route: &str, back: bool) -> Result<PlanView, RegistryError> {
+        let mut view = self.plan_split(route, PlanAct::End { back }).await?;
+        view.warning = self.unsaved().await;
+        Ok(view)
+    }
+
+    async fn plan_split(&self, route: &str, act: PlanAct) -> Result<PlanView, RegistryError> {
+        let route = route.to_owned();
+        self.ask(|reply| RegistryCommand::Plan { route, act, reply })
+            .await?
+    }
+}
