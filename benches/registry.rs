@@ -77,6 +77,7 @@ async fn main() {
     let handle = registry::spawn(
         config.clone(),
         persist::KeptState::default(),
+        persist::OwnKeySource::default(),
         |_| Box::new(Nothing),
         Box::new(Nothing),
     );

@@ -189,6 +189,7 @@ fn serve(mistake: Mistake, on_empty: &str, as_stream: bool) -> (String, serde_js
         let registry = registry::spawn(
             config.clone(),
             state,
+            persist::OwnKeySource::default(),
             |_| Box::new(NoProbes),
             Box::new(NoObserver),
         );

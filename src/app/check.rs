@@ -10,7 +10,7 @@ use crate::auth::UserFile;
 use crate::config::plain_file::{LONGEST_TOKEN, read_lasting_file};
 use crate::config::{
     self, BuiltClient, Config, ConfigError, ConfigFindings, Flags, ListenerTls, Loaded, LogSink,
-    PoolConfig, Route, plain,
+    MOST_KEYS, PoolConfig, Route, SHORTEST_KEY, plain,
 };
 use crate::rt::files::{OpenDirectory, directory_of};
 use crate::tls::server_files::{Part, ServerFiles};
@@ -45,7 +45,67 @@ fn check(config: &mut Config, f: &mut ConfigFindings) {
     }
     upstream_tls(&mut config.pools, f);
     users(&mut config.routes, f);
+    sticky_keys(&mut config.pools, f);
     super::check_files::check(config, f);
+}
+
+/// The largest file of keys, in bytes.
+const LARGEST_KEYS: u64 = 64 << 10;
+
+/// Reads the files of keys that sessions are signed with.
+fn sticky_keys(pools: &mut [PoolConfig], f: &mut ConfigFindings) {
+    for (index, pool) in pools.iter_mut().enumerate() {
+        let at = format!("pool[{index}].sticky.keys_file");
+        let Some(sticky) = &mut pool.sticky else {
+            continue;
+        };
+        let Some(path) = sticky.keys_file.clone().filter(|_| f.sound(&[&at])) else {
+            continue;
+        };
+        let name = path.display();
+        let mut fail = |why: String, remedy: &str| {
+            f.error(f.place(&at), format!("`keys_file`: {name}: {why}"), remedy);
+        };
+        let read = match read_lasting_file(&path, LARGEST_KEYS) {
+            Ok(read) => read,
+            Err(error) => {
+                fail(
+                    plain(&error),
+                    "name a file with one key a line, which lameduck's user may read",
+                );
+                continue;
+            }
+        };
+        let text = String::from_utf8_lossy(&read);
+        let lines = text.lines().map(str::trim);
+        let keys: Vec<_> = lines
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .collect();
+        let longer = "write 16 bytes or more that nobody can guess, such as what `openssl rand -hex 32` prints";
+        match keys.len() {
+            0 => fail("it has no key".into(), longer),
+            many if many > MOST_KEYS => fail(
+                format!("it has {many} keys, and {MOST_KEYS} are the most"),
+                "keep the one that signs, and those that signed within `max_age`",
+            ),
+            _ if keys.iter().any(|key| key.len() < SHORTEST_KEY) => {
+                fail(format!("a key has less than {SHORTEST_KEY} bytes"), longer);
+            }
+            _ => sticky.file_keys = keys.into_iter().map(str::to_owned).collect(),
+        }
+        let mode = std::fs::metadata(&path).map_or(0, |data| data.permissions().mode());
+        if mode & 0o006 != 0 {
+            let message = format!(
+                "`keys_file`: everybody on this machine may read or change {name} (mode 0{:o})",
+                mode & 0o777
+            );
+            f.warning(
+                f.place(&at),
+                message,
+                format!("close it: `chmod 640 {name}`"),
+            );
+        }
+    }
 }
 
 /// Reads the files of users.

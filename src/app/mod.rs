@@ -177,7 +177,13 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         let lifecycle = Arc::new(Lifecycle::new(options, config.clone(), orders));
         let keeper = config.server.state_dir.clone().map(Keeper::start);
         let observer = wiring::RegistryWatcher::new(lifecycle.clone(), keeper.clone());
-        let handle = registry::spawn(config.clone(), kept, wiring::probing, Box::new(observer));
+        let handle = registry::spawn(
+            config.clone(),
+            kept,
+            wiring::own_key(&config),
+            wiring::probing,
+            Box::new(observer),
+        );
         if let Some(keeper) = &keeper {
             keeper.attend(handle.clone());
         }

@@ -247,7 +247,13 @@ mod tests {
             .unwrap();
         let started = control.spawn(async move {
             let kept = persist::KeptState::default();
-            spawn(config, kept, |_| Box::new(Nothing), Box::new(Nothing))
+            spawn(
+                config,
+                kept,
+                persist::OwnKeySource::default(),
+                |_| Box::new(Nothing),
+                Box::new(Nothing),
+            )
         });
         let registry = started.await.unwrap();
         let pulse = Pulse {

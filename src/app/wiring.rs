@@ -162,6 +162,13 @@ pub fn keep_backend_names(config: Arc<Config>, kept: &persist::KeptState) -> Arc
     Arc::new(config)
 }
 
+/// Where the key for sessions comes from.
+pub fn own_key(config: &Config) -> persist::OwnKeySource {
+    let dir = config.server.state_dir.as_deref();
+    dir.map(persist::OwnKeySource::in_directory)
+        .unwrap_or_default()
+}
+
 /// What an earlier run of the proxy kept.
 pub fn restore(config: &Config) -> anyhow::Result<persist::KeptState> {
     Ok(match &config.server.state_dir {

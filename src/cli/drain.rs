@@ -228,6 +228,15 @@ pub(super) fn patience(timeout: Option<&str>) -> AnswerWait {
     time.map_or(AnswerWait::Ever, AnswerWait::For)
 }
 
+/// What a drain waits for: `2 requests in flight, 14 sessions`.
+fn left_there(in_flight: u64, sessions: Option<u32>) -> String {
+    let requests = format!("{} in flight", count(in_flight, "request"));
+    match sessions {
+        None => requests,
+        Some(sessions) => format!("{requests}, {}", count(sessions.into(), "session")),
+    }
+}
+
 /// A drain under way, asked for by `drain` or `deregister`.
 pub(super) struct DrainCall<'a> {
     pub(super) client: &'a AdminClient,
@@ -283,11 +292,18 @@ impl DrainCall<'_> {
             if let Ok(pool) = self.client.get::<PoolView>(&path).await {
                 let meant = pool.backends.iter();
                 let meant = meant.filter(|shown| self.backend.matches_name(&shown.name));
-                let in_flight = meant.map(|shown| u64::from(shown.in_flight)).sum();
+                let (mut in_flight, mut sessions) = (0, None);
+                for shown in meant {
+                    in_flight += u64::from(shown.in_flight);
+                    sessions = shown
+                        .sessions
+                        .map(|more| sessions.unwrap_or(0) + more)
+                        .or(sessions);
+                }
                 progress.show(&format!(
-                    "draining {}: {} in flight, {} s",
+                    "draining {}: {}, {} s",
                     self.backend,
-                    count(in_flight, "request"),
+                    left_there(in_flight, sessions),
                     began.elapsed().as_secs()
                 ));
             }
@@ -306,11 +322,20 @@ impl DrainCall<'_> {
             _ => "drained",
         };
         let text = match answer.outcome.as_str() {
-            "drained" => format!("{backend}: {done} in {} ms", answer.waited_ms),
+            "drained" => {
+                let moved = match answer.sessions.unwrap_or(0) {
+                    0 => String::new(),
+                    left => format!(
+                        "; {} left for other backends",
+                        count(left.into(), "session")
+                    ),
+                };
+                format!("{backend}: {done} in {} ms{moved}", answer.waited_ms)
+            }
             "asked" => format!(
-                "{backend}: {} asked for, {} in flight",
+                "{backend}: {} asked for, {}",
                 self.verb,
-                count(answer.in_flight.into(), "request")
+                left_there(answer.in_flight.into(), answer.sessions)
             ),
             "timed_out" => {
                 return Err(Exit::late(format!(
@@ -371,6 +396,7 @@ mod tests {
                 cut: 2,
                 cut_by_kind: InFlight::default(),
                 lost: 1,
+                sessions: None,
                 waited_ms: 5,
                 warning: None,
             };
@@ -378,6 +404,13 @@ mod tests {
             assert_eq!(exit.code, code, "{outcome}");
             assert!(exit.message.contains(says), "{}", exit.message);
         }
+    }
+
+    #[test]
+    fn sessions_are_told_beside_requests_where_the_pool_is_sticky() {
+        assert_eq!(left_there(2, Some(14)), "2 requests in flight, 14 sessions");
+        assert_eq!(left_there(1, Some(1)), "1 request in flight, 1 session");
+        assert_eq!(left_there(0, None), "0 requests in flight");
     }
 
     #[test]

@@ -363,6 +363,9 @@ fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
         .iter()
         .map(|drain| note(drain, &backend.state, now))
         .collect();
+    if let Some(sessions) = backend.sessions.filter(|number| *number > 0) {
+        notes.push(count(sessions.into(), "session"));
+    }
     if let ("starting" | "down", Some(probe)) = (&*backend.state, &backend.last_probe) {
         notes.push(format!("last probe: {}", printable(probe)));
     }

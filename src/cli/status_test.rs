@@ -21,6 +21,7 @@ fn backend(name: &str, state: &str, health: &str) -> BackendView {
             request: 3,
             ..InFlight::default()
         },
+        sessions: None,
         connections: 4,
         requests: 1200,
         warning: None,

@@ -23,10 +23,6 @@ const BALANCE: (&str, &str) = (
     "there are \"least_requests\", \"round_robin\" and \"random\"",
     "use `balance = \"least_requests\"`, which also evens out backends of different speed",
 );
-const STICKY: (&str, &str) = (
-    "each request goes to the best backend",
-    "remove it, and keep session data outside the app's memory",
-);
 const OUTLIER: (&str, &str) = (
     "only health checks take a backend out",
     "remove it; a 503 or a reset in traffic already triggers a probe at once",
@@ -61,7 +57,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("headers", "response", HEADERS),
     ("listener", "acme", ACME),
     ("listener.tls", "acme", ACME),
-    ("pool", "sticky", STICKY),
     ("pool", "outlier", OUTLIER),
     ("pool", "outlier_detection", OUTLIER),
     ("pool", "discovery", DISCOVERY),

@@ -230,6 +230,9 @@ fn pools(config: &Config, f: &mut ConfigFindings) {
         health(&path, &pool.health, f);
         drain(&path, &pool.drain, f);
         super::upstream_tls::validate(&path, pool, f);
+        if let Some(sticky) = &pool.sticky {
+            validate_sticky(&path, sticky, f);
+        }
     }
 }
 

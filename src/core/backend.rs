@@ -9,6 +9,11 @@ use super::health::{HealthJudge, JudgeContext, Sample};
 use super::losses::Losses;
 pub use super::state::{DerivedState, Health};
 
+mod hand_over;
+mod turn;
+
+use turn::Turn;
+
 /// The id of the app's own drain: it has one at most.
 pub const APP_DRAIN: &str = "app";
 
@@ -22,27 +27,6 @@ pub struct BackendState {
     losses: Losses,
     epoch: u64,
     incarnation: u64,
-}
-
-/// What one step collects.
-struct Turn<'a> {
-    context: &'a Context,
-    policy: &'a Policy,
-    now: Time,
-    acts: Vec<BackendEffect>,
-    reason: String,
-    shut: bool,
-    bumped: bool,
-    probe: bool,
-    /// Somebody asked for what follows, so that nobody has to be alarmed.
-    planned: bool,
-    alert: bool,
-}
-
-impl Turn<'_> {
-    fn because(&mut self, reason: impl Into<String>) {
-        self.reason = reason.into();
-    }
 }
 
 impl BackendState {
@@ -131,7 +115,8 @@ impl BackendState {
             .as_ref()
             .and_then(|closing| closing.next_deadline(&self.drains, policy));
         let absent = self.judge.absent_at(policy, self.waits_for_passes());
-        [cut, self.drains.next_expiry(), absent]
+        let sessions = self.next_session_look(policy);
+        [cut, self.drains.next_expiry(), absent, sessions]
             .into_iter()
             .flatten()
             .min()
@@ -326,7 +311,8 @@ impl BackendState {
                 turn.shut = true;
                 self.judge.forget_before(turn.now);
                 self.bump(turn);
-                self.closing = Some(Closing::new(self.epoch));
+                let hand_over = self.begin_hand_over(turn.policy, turn.now);
+                self.closing = Some(Closing::new(self.epoch).with_hand_over(hand_over));
             }
         }
     }
@@ -360,7 +346,8 @@ impl BackendState {
         let Some(closing) = &mut self.closing else {
             return;
         };
-        if turn.context.in_flight > 0 || !closing.hears(epoch, self.epoch) {
+        let is_in_use = turn.context.in_flight > 0 || closing.hands_over();
+        if is_in_use || !closing.hears(epoch, self.epoch) {
             return;
         }
         if !self.losses.is_decided() {
@@ -434,6 +421,7 @@ impl BackendState {
                 turn.acts.extend(closing.announce(Outcome::Died { lost }));
             }
         }
+        self.look_at_sessions(turn);
         if self.drains.is_empty() {
             self.open(turn);
         } else if let Some(closing) = &mut self.closing {
@@ -446,6 +434,7 @@ impl BackendState {
     /// The set is empty: the closing is over. Health alone decides from here.
     fn open(&mut self, turn: &mut Turn<'_>) {
         if let Some(mut closing) = self.closing.take() {
+            turn.shut |= closing.hands_over();
             turn.acts.extend(closing.announce(Outcome::Resumed));
             self.losses = Losses::default();
         }
@@ -470,7 +459,10 @@ impl BackendState {
         }
         let mut effects = Vec::new();
         if left || turn.shut {
-            effects.push(BackendEffect::CloseGate);
+            effects.push(match self.hands_over() {
+                true => BackendEffect::CloseGateToNew,
+                false => BackendEffect::CloseGate,
+            });
         }
         if turn.bumped {
             effects.push(BackendEffect::NewEpoch(self.epoch));

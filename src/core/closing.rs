@@ -3,6 +3,7 @@
 use super::Time;
 use super::drain::{DrainSet, Outcome};
 use super::event::{BackendEffect, Policy};
+use super::sticky::hand_over::{HandOver, HandOverFacts};
 
 /// How far a closing has come.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub(super) struct Closing {
     announced: bool,
     /// The deadline for which streams have been asked to end.
     ending: Option<Time>,
+    /// Those who have a session still go there.
+    hand_over: Option<HandOver>,
 }
 
 impl Closing {
@@ -27,7 +30,39 @@ impl Closing {
             undecided: false,
             announced: false,
             ending: None,
+            hand_over: None,
         }
+    }
+
+    /// The same, under which sessions are finished if there are any.
+    pub fn with_hand_over(mut self, hand_over: Option<HandOver>) -> Self {
+        self.hand_over = hand_over;
+        self
+    }
+
+    /// Whether those who have a session still go there.
+    pub fn hands_over(&self) -> bool {
+        self.hand_over.is_some()
+    }
+
+    /// Looks whether sessions are still finished; says whether that has ended now.
+    pub fn look_at_sessions(&mut self, facts: &HandOverFacts, now: Time) -> bool {
+        let Some(hand_over) = &mut self.hand_over else {
+            return false;
+        };
+        if hand_over.is_over(facts, now) {
+            self.hand_over = None;
+            // Streams have come meanwhile that nobody has asked to end.
+            self.ending = None;
+            return true;
+        }
+        hand_over.note_look(now);
+        false
+    }
+
+    /// When sessions are to be looked at again.
+    pub fn next_look(&self, facts: &HandOverFacts) -> Option<Time> {
+        Some(self.hand_over?.next_look(facts))
     }
 
     /// A closing from before the proxy started: nothing of it is in flight here, and nobody waits.

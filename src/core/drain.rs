@@ -296,6 +296,16 @@ impl DrainSet {
         open.filter_map(|entry| entry.drain.deadline).min()
     }
 
+    /// Whether some deadline has been dealt with.
+    pub(super) fn any_spent(&self) -> bool {
+        self.0.values().any(|entry| entry.spent)
+    }
+
+    /// Whether every process that one of them was asked for has ended.
+    pub(super) fn any_ended(&self) -> bool {
+        self.0.values().any(|entry| entry.ended.is_some())
+    }
+
     /// Deadlines up to `now` have been dealt with.
     pub(super) fn spend(&mut self, now: Time) {
         for entry in self.0.values_mut() {

@@ -42,6 +42,8 @@ pub struct Policy {
     pub drain_deadline: Time,
     /// Streams and upgrades end this long before the deadline, spread over it.
     pub close_spread: Time,
+    /// Those who have a session go on to a backend that drains ([`HandOver`](super::sticky::hand_over::HandOver)).
+    pub finishes_sessions: bool,
 }
 
 impl Default for Policy {
@@ -56,6 +58,7 @@ impl Default for Policy {
             cut_on_503: false,
             drain_deadline: Time::from_secs(30),
             close_spread: Time::from_secs(5),
+            finishes_sessions: false,
         }
     }
 }
@@ -65,6 +68,8 @@ impl Default for Policy {
 pub struct Context {
     /// Requests, streams and upgrades in flight on this backend.
     pub in_flight: u32,
+    /// Sessions that it has, where drains finish them; else 0.
+    pub sessions: u32,
     /// It is eligible, and no other eligible one of its pool answers its probes in time: where all of them are slow at
     /// once, it is the machine or the network, and taking some out would only burden the rest.
     pub irreplaceable: bool,
@@ -150,6 +155,8 @@ pub enum BackendEffect {
     OpenGate,
     /// Close the gate; idle connections of older epochs are evicted, pooled ones no longer picked.
     CloseGate,
+    /// The same, but let those in who have a session, until [`BackendEffect::CloseGate`] says otherwise.
+    CloseGateToNew,
     /// A new epoch: connections of earlier ones are evicted and never picked again.
     NewEpoch(u64),
     /// Probe at once.

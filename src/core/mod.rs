@@ -4,7 +4,7 @@
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
 //! deadlines. [`balance`] picks, and [`outlier`] says who is left out for a while; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
 //! that lost its backend or found none, and [`pause`] what a paused pool does with it; [`rate`] says which requests
-//! come too fast, [`split`] shares requests out over pools ([`split_plan`] moves the shares, and goes back), and [`field_names`] knows a header field in any spelling. Two more sit beside the proxy: [`roll`] restarts backends
+//! come too fast, [`sticky`] keeps sessions with their backend, [`split`] shares requests out over pools ([`split_plan`] moves the shares, and goes back), and [`field_names`] knows a header field in any spelling. Two more sit beside the proxy: [`roll`] restarts backends
 //! one after the other, and [`launch`] is what a launcher does about its app.
 
 pub mod backend;
@@ -28,6 +28,7 @@ pub mod roll;
 pub mod split;
 pub mod split_plan;
 mod state;
+pub mod sticky;
 
 /// A point in time: what has passed since an origin of the caller's choosing (the process's start).
 ///

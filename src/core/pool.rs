@@ -19,6 +19,25 @@ pub struct BackendSet<K> {
     due: BTreeSet<(Time, K)>,
 }
 
+/// What is on a backend at the time of an event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackendUsage {
+    /// See [`Context::in_flight`].
+    pub in_flight: u32,
+    /// See [`Context::sessions`].
+    pub sessions: u32,
+}
+
+impl From<u32> for BackendUsage {
+    /// Requests, and no sessions.
+    fn from(in_flight: u32) -> Self {
+        Self {
+            in_flight,
+            sessions: 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct PoolEntry {
     backend: BackendState,
@@ -121,7 +140,7 @@ impl<K: Ord + Clone> BackendSet<K> {
         &mut self,
         key: &K,
         event: BackendEvent,
-        in_flight: u32,
+        usage: impl Into<BackendUsage>,
         now: Time,
     ) -> Vec<(K, BackendEffect)> {
         let Some(PoolEntry { backend, deadline }) = self.backends.get_mut(key) else {
@@ -130,8 +149,13 @@ impl<K: Ord + Clone> BackendSet<K> {
         let (was_eligible, answered) = (backend.is_eligible(), answers(backend));
         let another_answers = self.answering > usize::from(answered);
         let irreplaceable = is_timeout(&event) && !another_answers;
+        let BackendUsage {
+            in_flight,
+            sessions,
+        } = usage.into();
         let context = Context {
             in_flight,
+            sessions,
             irreplaceable: irreplaceable && was_eligible,
         };
         let effects = backend.step(event, &context, &self.policy, now);

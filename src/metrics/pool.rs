@@ -18,6 +18,8 @@ pub struct PoolCounters {
     pub(crate) denied: Reasons,
     pub(crate) connect_faults: Reasons,
     pub(crate) local: LocalAnswers,
+    /// Requests of sticky pools, by what has become of their sessions.
+    pub(crate) sessions: Reasons,
     /// Copies of other pools' requests.
     pub mirror: MirrorCounters,
 }

@@ -51,7 +51,8 @@ impl Writer {
                     index
                 }
                 None => {
-                    self.pools.push(PoolState::new(wanted));
+                    self.pools
+                        .push(PoolState::new(wanted, self.own_key.clone()));
                     self.pools.len() - 1
                 }
             };

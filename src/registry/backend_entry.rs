@@ -96,6 +96,7 @@ impl BackendEntry {
                 _ => InFlight::default(),
             },
             lost,
+            sessions: self.endpoint.holders.count_if_any(clock::now()),
             waited_ms: waited.unwrap_or_default().as_millis() as u64,
             warning: None,
         }
@@ -140,6 +141,7 @@ impl BackendEntry {
                 .collect(),
             in_flight,
             in_flight_by_kind: self.endpoint.kinds.split(in_flight),
+            sessions: self.endpoint.holders.count_if_any(clock::now()),
             connections: self.endpoint.connections.open(),
             requests: self.endpoint.counters.requests(),
             warning: None,

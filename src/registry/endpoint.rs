@@ -7,6 +7,7 @@ mod in_flight;
 mod last_probe;
 pub mod outcomes;
 mod permit;
+mod session_holders;
 mod sessions;
 mod suspicion;
 mod transport;
@@ -24,7 +25,8 @@ pub use connection::{IdleConnection, Ticket};
 pub use in_flight::{InFlightByKind, RequestKind, StreamGuard};
 pub use last_probe::LastProbe;
 pub use outcomes::Outcomes;
-pub use permit::Permit;
+pub use permit::{Permit, SessionPermit};
+pub use session_holders::SessionHolders;
 pub use sessions::{BackendSession, Entered, Sessions};
 pub use suspicion::Suspicion;
 pub use transport::Transport;
@@ -98,6 +100,8 @@ pub struct Endpoint {
     pub idle: Idle<IdleConnection>,
     /// Those that speak HTTP/2.
     pub sessions: Sessions,
+    /// Sessions of clients that stay with it, where its pool is sticky.
+    pub holders: SessionHolders,
     /// What it did so far.
     pub counters: Counters,
     /// It may be on its way out.
@@ -165,6 +169,7 @@ impl Endpoint {
             connections: Interrupts::default(),
             idle: Idle::new(IDLE_SLOTS),
             sessions: Sessions::default(),
+            holders: SessionHolders::default(),
             counters: Counters::default(),
             suspicion: Suspicion::default(),
             outcomes: Outcomes::default(),
@@ -300,31 +305,6 @@ impl Endpoint {
         }
     }
 
-    /// Enters the gate: one request in flight until the permit is dropped.
-    pub fn permit(self: &Arc<Self>, max_in_flight: u32) -> Option<Permit> {
-        // Read first: a drain that begins after it is noticed by its new epoch.
-        let epoch = self.epoch();
-        self.gate.try_enter_below(max_in_flight).then(|| Permit {
-            endpoint: self.clone(),
-            epoch,
-            limited: max_in_flight > 0,
-        })
-    }
-
-    /// Counts a request in although the gate is closed: for `fail_open`, and for nobody else. `None`: it may not
-    /// be used, not even as a last resort, because somebody other than the app has closed it meanwhile.
-    pub fn permit_anyway(self: &Arc<Self>) -> Option<Permit> {
-        self.gate.enter_anyway();
-        let permit = Permit {
-            endpoint: self.clone(),
-            epoch: self.epoch(),
-            limited: false,
-        };
-        // Counted first, looked afterwards; `set_last_resort` does it the other way round.
-        fence(Ordering::SeqCst);
-        self.last_resort.load(Ordering::Acquire).then_some(permit)
-    }
-
     /// Whether fail-open may use it. Once this is false, whoever is still let in is in the gate's count.
     pub(super) fn set_last_resort(&self, may: bool) {
         self.last_resort.store(may, Ordering::Release);
@@ -381,10 +361,10 @@ impl Endpoint {
         self.tell();
     }
 
-    /// Whether the gate is closed, nothing is in flight and no connection of ours is open.
+    /// Whether the gate is closed to all, nothing is in flight and no connection of ours is open.
     pub fn is_quiet(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.gate.is_closed() && self.gate.in_flight() == 0 && self.connections.open() == 0
+        self.gate.is_closed_to_all() && self.gate.in_flight() == 0 && self.connections.open() == 0
     }
 
     /// Tells the registry if it is quiet. The epoch is read first: an epoch that begins in between will be told

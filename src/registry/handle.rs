@@ -275,6 +275,7 @@ impl Handle {
             cut: 0,
             cut_by_kind: InFlight::default(),
             lost: 0,
+            sessions: None,
             waited_ms: 0,
             warning: None,
         };
@@ -284,6 +285,8 @@ impl Handle {
             }
         } else if let Ok(views) = self.backends(&asked_pool, &asked_name).await {
             answer.in_flight = views.iter().map(|view| view.in_flight).sum();
+            let sessions = views.iter().map(|view| view.sessions);
+            answer.sessions = sessions.fold(None, sum_if_any);
         }
         answer.warning = self.warning(&asked_pool, &asked_name, &asked).await;
         answer.waited_ms = (clock::now() - began).as_millis() as u64;
@@ -427,6 +430,13 @@ async fn change(events: &mut broadcast::Receiver<Arc<EventView>>, pool: &str, na
     }
 }
 
+fn sum_if_any(one: Option<u32>, other: Option<u32>) -> Option<u32> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 fn worse(one: DrainResponse, other: DrainResponse) -> DrainResponse {
     const ORDER: [&str; 5] = ["asked", "drained", "resumed", "timed_out", "died"];
     let rank = |response: &DrainResponse| ORDER.iter().position(|name| *name == response.outcome);
@@ -441,6 +451,7 @@ fn worse(one: DrainResponse, other: DrainResponse) -> DrainResponse {
         cut: one.cut + other.cut,
         cut_by_kind: one.cut_by_kind + other.cut_by_kind,
         lost: one.lost + other.lost,
+        sessions: sum_if_any(one.sessions, other.sessions),
         waited_ms: one.waited_ms.max(other.waited_ms),
         warning: one.warning.or(other.warning),
     }

@@ -139,6 +139,7 @@ impl Handle {
                 cut: 0,
                 cut_by_kind: InFlight::default(),
                 lost: 0,
+                sessions: None,
                 waited_ms: 0,
                 // It ends with the lease, and so with this process.
                 warning: None,

@@ -25,9 +25,11 @@ mod restart_watch;
 mod roll;
 pub mod routes;
 pub mod saves;
+mod sessions;
 pub mod snapshot;
 mod split_plans;
 pub mod splits;
+pub mod sticky;
 pub mod view;
 mod writer;
 

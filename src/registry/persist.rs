@@ -5,6 +5,8 @@
 //! leaves the old one or the new one. One that can't be read is moved aside and told about; it never keeps the
 //! proxy from starting.
 
+mod own_key;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,6 +16,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use own_key::OwnKeySource;
 
 use super::backend_entry::BackendSource;
 use super::pause::MaintenancePage;

@@ -1,6 +1,8 @@
 //! One pool as the registry keeps it: the core's backends, and each one's run-time side.
 
+mod outline;
 mod reconfigure;
+mod sticky;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,14 +10,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use outline::outline;
+
 use super::backend_entry::{BackendEntry, BackendSource};
 use super::endpoint::{BackendKey, Endpoint, Transport, Wakeup};
 use super::hold_release::Releaser;
 use super::lease::{Incarnations, LeaseRecord};
 use super::names::Names;
 use super::pause::PoolPause;
+use super::persist::OwnKeySource;
 use super::probing::{Cadence, Probing};
 use super::snapshot::{BackupBackends, HoldQueue, PoolShared, PoolSnapshot};
+use super::sticky::StickyPool;
 use super::view::{InFlight, PoolView};
 use crate::config::{self, Address};
 use crate::core::Time;
@@ -58,6 +64,9 @@ pub struct PoolState {
     /// counts for each backend: that is to be us, not a request.
     past: Vec<Arc<PoolSnapshot>>,
     incarnations: Incarnations,
+    own_key: Arc<OwnKeySource>,
+    /// Sessions stay with their backends.
+    sticky: Option<StickyPool>,
 }
 
 /// A backend that is to be added.
@@ -82,7 +91,7 @@ pub struct Joining {
 
 impl PoolState {
     /// A pool without backends.
-    pub fn new(config: Arc<config::PoolConfig>) -> Self {
+    pub fn new(config: Arc<config::PoolConfig>, own_key: Arc<OwnKeySource>) -> Self {
         let shared = Arc::new(PoolShared {
             cursor: AtomicU64::new(0),
             held: AtomicUsize::new(0),
@@ -103,6 +112,8 @@ impl PoolState {
             health: Arc::new(config.health.clone()),
             releaser: Releaser::new(shared.clone()),
             incarnations: Incarnations::default(),
+            sticky: sticky::pool(&config, &own_key),
+            own_key,
             names: Names::default(),
             all: None,
             past: Vec::new(),
@@ -114,6 +125,7 @@ impl PoolState {
                 last_resort: Vec::new(),
                 balancer: Balancer::new(Algorithm::Random, &[]),
                 backups: None,
+                sticky: None,
                 pause: None,
                 watches_outcomes: false,
                 shared: shared.clone(),
@@ -235,9 +247,18 @@ impl PoolState {
             endpoint.set_last_resort(false);
         }
         let before = self.core.get(&key).map(outline);
+        let sessions = self.count_sessions(key, &event);
         let in_flight = endpoint.gate.in_flight();
         let kinds = endpoint.kinds.split(in_flight);
-        let effects = self.core.step(&key, event, in_flight, now);
+        let effects = self.core.step(
+            &key,
+            event,
+            core_pool::BackendUsage {
+                in_flight,
+                sessions,
+            },
+            now,
+        );
         if let Some(member) = self.members.get_mut(&key)
             && effects
                 .iter()
@@ -247,6 +268,10 @@ impl PoolState {
             member.cut = kinds;
         }
         let after = self.core.get(&key).map(outline);
+        if before.map(|was| was.incarnation) != after.map(|is| is.incarnation) {
+            // What the former process knew of sessions is gone.
+            endpoint.holders.clear();
+        }
         endpoint.set_last_resort(after.is_some_and(|outline| outline.last_resort));
         if before != after {
             self.dirty = true;
@@ -423,6 +448,7 @@ impl PoolState {
         PoolSnapshot {
             name: self.name.clone(),
             config: self.config.clone(),
+            sticky: self.index_sessions(),
             backends: self.all.insert(all).clone(),
             last_resort,
             balancer: balancer(algorithm, &ready),
@@ -470,24 +496,4 @@ fn balancer(algorithm: Algorithm, candidates: &[Arc<Endpoint>]) -> Balancer {
 /// Whether the balancer knows it: eligible, and with a share of the requests. Weight 0 is no share at all.
 fn takes_requests((member, backend): (&BackendEntry, &BackendState)) -> bool {
     backend.is_eligible() && member.endpoint.weight() > 0
-}
-
-/// What of a backend matters outside of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Outline {
-    eligible: bool,
-    last_resort: bool,
-    /// Drains that survive the process.
-    kept: usize,
-}
-
-fn outline(backend: &BackendState) -> Outline {
-    let others = backend
-        .drains()
-        .filter(|(_, drain)| drain.actor != Actor::App);
-    Outline {
-        eligible: backend.is_eligible(),
-        last_resort: backend.may_fail_open(),
-        kept: others.count(),
-    }
 }

@@ -13,6 +13,7 @@ use crate::core::retry::RetryBudget;
 use crate::metrics::PoolCounters;
 use crate::registry::endpoint::waiters::CapacityWaiters;
 use crate::registry::routes::RouteTable;
+use crate::registry::sticky::StickyBackends;
 
 /// The world at one moment.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct PoolSnapshot {
     pub balancer: Balancer,
     /// The eligible backups, where others are eligible: for requests that none of those takes.
     pub backups: Option<Box<BackupBackends>>,
+    /// Which backend a session's token means; `None`: sessions don't stay.
+    pub sticky: Option<Box<StickyBackends>>,
     /// Nothing new goes to any of them.
     pub pause: Option<Arc<PoolPause>>,
     /// How attempts end matters here: see [`super::endpoint::outcomes`].

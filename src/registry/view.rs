@@ -208,6 +208,9 @@ pub struct BackendView {
     /// The same by kind.
     #[serde(default)]
     pub in_flight_by_kind: InFlight,
+    /// Sessions of clients that stay with it, where its pool is sticky and there has been one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u32>,
     /// Open connections of ours to it, the probe's included.
     pub connections: u32,
     /// Requests sent to it since the proxy started.
@@ -286,6 +289,9 @@ pub struct DrainResponse {
     pub cut_by_kind: InFlight,
     /// Lost with the process, where it died.
     pub lost: u32,
+    /// Sessions of clients that were still there, where its pool is sticky: they go elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u32>,
     /// How long the answer took.
     pub waited_ms: u64,
     /// What to know about the drain, though it is in force: it could not be saved and would not survive a restart of
@@ -411,7 +417,8 @@ pub enum LeaseEvent {
 /// One line of `GET /v1/events`, as JSON in `data:`; `event:` is `kind`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventView {
-    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`, `split`, `split_plan`.
+    /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`, `split`, `split_plan`,
+    /// `sessions`.
     pub kind: String,
     /// RFC 3339, UTC, with milliseconds.
     pub time: String,
@@ -424,7 +431,7 @@ pub struct EventView {
     /// Before, for `state`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// After, for `state`; the outcome, for `drain`.
+    /// After, for `state`; the outcome, for `drain`; `finishing` or `over`, for `sessions`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Why, for people.

@@ -63,6 +63,7 @@ pub trait Observer: Send {
 pub fn spawn(
     config: Arc<Config>,
     restored: persist::KeptState,
+    own_key: persist::OwnKeySource,
     probing: impl FnOnce(&Handle) -> Box<dyn Probing>,
     observer: Box<dyn Observer>,
 ) -> Handle {
@@ -91,6 +92,7 @@ pub fn spawn(
         rolls: HashMap::new(),
         splits: BTreeMap::new(),
         plans: BTreeMap::new(),
+        own_key: Arc::new(own_key),
         next_key: 0,
         dirty: false,
         unsaved: false,
@@ -132,6 +134,8 @@ pub(super) struct Writer {
     pub splits: BTreeMap<String, MovedSplit>,
     /// Plans that move splits, and the last one of each route, by route.
     pub plans: BTreeMap<String, RunningPlan>,
+    /// What sessions are signed with where no key is configured.
+    pub own_key: Arc<persist::OwnKeySource>,
     pub next_key: u64,
     pub dirty: bool,
     pub unsaved: bool,
@@ -335,7 +339,16 @@ impl Writer {
                 endpoint.gate.open();
             }
             BackendEffect::CloseGate => {
-                endpoint.gate.close();
+                let gate = &endpoint.gate;
+                let finished = gate.is_closed() && !gate.is_closed_to_all();
+                gate.close();
+                if finished {
+                    self.tell_sessions(key, false);
+                }
+            }
+            BackendEffect::CloseGateToNew => {
+                endpoint.gate.close_to_new();
+                self.tell_sessions(key, true);
             }
             BackendEffect::NewEpoch(epoch) => endpoint.begin_epoch(epoch),
             BackendEffect::ProbeNow => member.prober.now(),

@@ -4,6 +4,7 @@
 
 mod collect;
 mod families;
+mod sessions;
 mod states;
 
 use std::collections::BTreeMap;

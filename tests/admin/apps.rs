@@ -277,6 +277,7 @@ async fn registrations_of_one_user_have_a_bound() {
     let registry = registry::spawn(
         Arc::new(config),
         persist::KeptState::default(),
+        persist::OwnKeySource::default(),
         |_| Box::new(NoProbes),
         Box::new(NoObserver),
     );

@@ -98,6 +98,7 @@ impl Server {
         let registry = registry::spawn(
             Arc::new(config),
             persist::KeptState::default(),
+            persist::OwnKeySource::default(),
             |handle| Box::new(Fit(handle.clone())),
             Box::new(NoObserver),
         );

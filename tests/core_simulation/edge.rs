@@ -113,6 +113,7 @@ impl World {
                 BackendEffect::CloseGate => {
                     self.slots[slot].gate.close();
                 }
+                BackendEffect::CloseGateToNew => self.slots[slot].gate.close_to_new(),
                 BackendEffect::NewEpoch(epoch) => {
                     assert!(epoch > self.slots[slot].epoch);
                     self.slots[slot].epoch = epoch;

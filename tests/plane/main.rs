@@ -51,6 +51,7 @@ mod room;
 mod routes;
 mod shutdown;
 mod split;
+mod sticky;
 mod threads;
 mod timeouts;
 mod total;

@@ -19,6 +19,9 @@ pub enum Act {
     Lost(u32),
     Enter,
     Leave,
+    EnterWithSession,
+    /// So many sessions are there from now on.
+    Sessions(u32),
     Drain {
         actor: Actor,
         id: u8,
@@ -62,6 +65,8 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (1..4_u32).prop_map(Act::Lost),
         4 => Just(Act::Enter),
         4 => Just(Act::Leave),
+        2 => Just(Act::EnterWithSession),
+        2 => (0..3_u32).prop_map(Act::Sessions),
         2 => (actor.clone(), 0..2_u8, deadline, any::<bool>(), expires).prop_map(
             |(actor, id, deadline, restarted, expires)| Act::Drain { actor, id, deadline, restarted, expires }
         ),
@@ -78,8 +83,9 @@ pub fn acts() -> impl Strategy<Value = Vec<Act>> {
 /// Any numbers; what an app's 503 does stays the default.
 pub fn policies() -> impl Strategy<Value = Policy> {
     let seconds = (1..40_u64, 0..10_u64);
-    (1..4_u32, 1..4_u32, 1..6_u32, seconds).prop_map(
-        |(rise, fall, fall_timeout, (absent, spread))| Policy {
+    (1..4_u32, 1..4_u32, 1..6_u32, seconds, any::<bool>()).prop_map(
+        |(rise, fall, fall_timeout, (absent, spread), finishes_sessions)| Policy {
+            finishes_sessions,
             rise,
             fall,
             fall_timeout,

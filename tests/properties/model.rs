@@ -7,7 +7,7 @@ use lameduck::core::backend::{
     BackendEffect, BackendEvent, BackendState, Context, DerivedState, Health, Policy, ProbeResult,
 };
 use lameduck::core::drain::{Actor, DrainSpec, OpenDrain, Outcome, RestartSign, Until};
-use lameduck::registry::endpoint::gate::{Gate, GateLeave};
+use lameduck::registry::endpoint::gate::{Gate, GateLeave, SessionEntry};
 
 use crate::acts::Act;
 
@@ -34,6 +34,10 @@ pub struct Model {
     gate: Gate,
     now: Time,
     pub in_flight: u32,
+    /// Those that it has, where drains finish them.
+    sessions: u32,
+    /// Where a hand-over is under way: the process that it began with.
+    handed_over: Option<u64>,
     pub known: BTreeMap<(Actor, String), Known>,
     /// Somebody waits for an announcement.
     pub awaited: bool,
@@ -51,6 +55,8 @@ impl Model {
             gate: Gate::new(false),
             now,
             in_flight: 0,
+            sessions: 0,
+            handed_over: None,
             known: BTreeMap::new(),
             awaited: false,
             row: 0,
@@ -91,11 +97,20 @@ impl Model {
                 assert_eq!(entered, self.backend.is_eligible());
                 self.in_flight += u32::from(entered);
             }
+            Act::EnterWithSession => {
+                let entered = self.gate.try_enter_with_session(0) == SessionEntry::Entered;
+                let may = self.backend.is_eligible() || self.backend.hands_over();
+                assert_eq!(entered, may);
+                self.in_flight += u32::from(entered);
+            }
+            Act::Sessions(number) => self.sessions = number,
             Act::Leave => {
                 if self.in_flight > 0 {
                     self.in_flight -= 1;
                     let left = self.gate.leave();
-                    let last = self.in_flight == 0 && !self.backend.is_eligible();
+                    let last = self.in_flight == 0
+                        && !self.backend.is_eligible()
+                        && !self.backend.hands_over();
                     assert_eq!(left == GateLeave::LastOut, last);
                 }
             }
@@ -171,6 +186,7 @@ impl Model {
         let irreplaceable = before.is_eligible();
         let context = Context {
             in_flight: self.in_flight,
+            sessions: self.sessions,
             irreplaceable,
         };
         let effects = self
@@ -188,6 +204,7 @@ impl Model {
                     self.gate.open();
                 }
                 BackendEffect::CloseGate => drop(self.gate.close()),
+                BackendEffect::CloseGateToNew => self.gate.close_to_new(),
                 BackendEffect::Cut => {
                     // Whatever is cut gives its permit back.
                     for _ in 0..std::mem::take(&mut self.in_flight) {
@@ -220,6 +237,7 @@ impl Model {
             .any(|effect| matches!(effect, BackendEffect::NewEpoch(_)));
         assert_eq!(new_epoch, self.backend.epoch() != before.epoch());
         self.check_drains(&event, &before);
+        self.check_hand_over(&before);
         self.check_state();
         effects
     }
@@ -288,7 +306,7 @@ impl Model {
     fn check_announcement(&mut self, outcome: Outcome, context: Context) {
         assert!(std::mem::take(&mut self.awaited), "told twice: {outcome:?}");
         if outcome == Outcome::Drained {
-            assert!(self.gate.is_closed());
+            assert!(self.gate.is_closed_to_all());
             assert_eq!((context.in_flight, self.gate.in_flight()), (0, 0));
         }
     }
@@ -333,6 +351,27 @@ impl Model {
         }
     }
 
+    /// Those who have a session go on only where drains finish them, while there are any, the process passes its probes
+    /// and says nothing of its end, it is the one that they began with, and time is left before the deadline. What has
+    /// ended does not begin again within one drain.
+    fn check_hand_over(&mut self, before: &BackendState) {
+        if !self.backend.hands_over() {
+            self.handed_over = None;
+            return;
+        }
+        let began = before.drains().count() == 0;
+        assert!(began || before.hands_over(), "it began again");
+        let incarnation = *self.handed_over.get_or_insert(self.backend.incarnation());
+        assert!(self.policy.finishes_sessions && self.sessions > 0);
+        assert_eq!(self.backend.state(), DerivedState::Draining);
+        assert_eq!(self.backend.health(), Health::Up);
+        assert_eq!(self.backend.incarnation(), incarnation);
+        for (key, drain) in self.backend.drains() {
+            assert!(key.0 != Actor::App, "it has said itself that it stops");
+            assert!(drain.deadline.is_none_or(|at| at > self.now));
+        }
+    }
+
     fn check_state(&self) {
         let state = self.backend.state();
         let drained = self.backend.drains().count() > 0;
@@ -341,6 +380,8 @@ impl Model {
             matches!(state, DerivedState::Drained | DerivedState::Draining)
         );
         assert_eq!(self.gate.is_closed(), state != DerivedState::Ready);
+        let is_open_to_any = state == DerivedState::Ready || self.backend.hands_over();
+        assert_eq!(self.gate.is_closed_to_all(), !is_open_to_any);
         assert_eq!(self.backend.is_eligible(), state == DerivedState::Ready);
         assert_eq!(self.gate.in_flight(), self.in_flight);
         if state == DerivedState::Drained {

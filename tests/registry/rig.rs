@@ -173,7 +173,13 @@ impl Rig {
     pub fn restored(text: &str, state: persist::KeptState) -> Self {
         let (probes, told) = (Probes::default(), Told::default());
         let (double, observer) = (probes.clone(), Box::new(told.clone()));
-        let handle = registry::spawn(config(text), state, |_| Box::new(double), observer);
+        let handle = registry::spawn(
+            config(text),
+            state,
+            persist::OwnKeySource::default(),
+            |_| Box::new(double),
+            observer,
+        );
         Self {
             events: handle.subscribe(),
             handle,

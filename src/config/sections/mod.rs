@@ -18,6 +18,7 @@ mod route_guards;
 mod route_headers;
 mod server;
 mod slow_start;
+mod sticky;
 mod upstream;
 mod upstream_tls;
 
@@ -39,11 +40,13 @@ pub use route_guards::{RouteAuth, RouteHold, RouteRate, RouteRetry};
 pub use route_headers::{RequestHeaderRules, ResponseHeaderRules};
 pub use server::{DEFAULT_RATE, ServerConfig};
 pub use slow_start::SlowStart;
+pub use sticky::{MOST_KEYS, OnDrain, SHORTEST_KEY, SameSite, StickyConfig};
 pub use upstream::{ProxyProtocol, Upstream};
 pub use upstream_tls::UpstreamTls;
 
 pub(super) use compression::validate as validate_compression;
 pub(super) use health::CheckKind;
+pub(super) use sticky::validate as validate_sticky;
 
 use super::declare::section;
 use super::hidden_texts::HiddenTexts;
@@ -103,6 +106,7 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         Retry::section(),
         Hold::section(),
         SlowStart::section(),
+        StickyConfig::section(),
         Route::section(),
         RedirectAction::section(),
         RespondAction::section(),

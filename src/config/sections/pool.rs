@@ -1,6 +1,8 @@
 //! `[[pool]]` and `[[pool.backend]]`.
 
-use super::{DrainConfig, HealthConfig, Hold, Retry, SlowStart, Upstream, UpstreamTls};
+use super::{
+    DrainConfig, HealthConfig, Hold, Retry, SlowStart, StickyConfig, Upstream, UpstreamTls,
+};
 use crate::config::Address;
 use crate::config::declare::{section, words};
 use crate::config::forms::{CustomForm, custom, integer};
@@ -36,6 +38,8 @@ section! {
         hold: Hold;
         /// `[pool.slow_start]`.
         slow_start: SlowStart;
+        /// `[pool.sticky]`; `None`: each request goes to the best backend.
+        sticky: Option<StickyConfig>;
         /// `[pool.tls]`; `None`: the backends are spoken to without TLS.
         tls: Option<UpstreamTls>;
     }

@@ -2,6 +2,7 @@
 
 mod closing;
 mod dying;
+mod handing_over;
 mod probes;
 mod restarts;
 

@@ -23,6 +23,7 @@ pub mod passes;
 mod request;
 mod response;
 pub mod scratch;
+pub mod session_lines;
 pub mod tunnel;
 mod watched;
 
@@ -55,6 +56,7 @@ use crate::registry::endpoint::{IdleConnection, StreamGuard};
 use crate::rt::coop::yield_to_reactor;
 use crate::rt::shutdown_signal::Level;
 use changed_fields::ChangedFields;
+use session_lines::SessionAnswer;
 
 /// Bytes that one exchange moves before it is the others' turn: some tens of microseconds. A large body between two
 /// fast peers would else occupy its thread for milliseconds, and quick requests would wait for it.
@@ -89,6 +91,8 @@ pub struct ForwardParams<'a> {
     pub compression: Option<&'a config::CompressionConfig>,
     /// Who wants to hear how it goes, if anybody does.
     pub watch: Option<AttemptWatch<'a>>,
+    /// What the answer tells the client of its session.
+    pub session: Option<SessionAnswer<'a>>,
 }
 
 /// Those answers of the app in whose place an error page is sent.
@@ -124,6 +128,8 @@ pub struct TransferStats {
     pub ended_orderly: bool,
     /// What the answer says against the backend.
     pub error: Option<AttemptError>,
+    /// The app has ended the client's session.
+    pub ends_session: bool,
 }
 
 /// Makes one attempt on `connection`, to its end: sends the head that is in `scratch`, and then what comes from either side

@@ -386,6 +386,10 @@ impl Exchange<'_> {
         if let Some(plan) = &plan {
             plan.add_lines(self.outgoing);
         }
+        if let Some(session) = &self.order.session {
+            self.tally.ends_session =
+                session.add_lines(self.response, self.incoming.bytes(), self.outgoing);
+        }
         let head = (self.outgoing.len() - before) as u64;
         self.tally.head_out += head;
         self.incoming.consume(self.response.len);

@@ -8,6 +8,7 @@ use super::intercept::{interceptable, kept_fields};
 use super::judge::FailedAttempt;
 use super::mirror::mark_copy;
 use super::record::RequestRecord;
+use super::sticky::ClientSession;
 use crate::config::Config;
 use crate::core::Time;
 use crate::proxy::buffer::Buffer;
@@ -93,6 +94,9 @@ impl Transaction<'_> {
         self.write_head(endpoint, &mut scratch.head);
         endpoint.counters.sent();
         connection.requests += 1;
+        if self.session.is_some() {
+            self.enter_session(permit.endpoint());
+        }
         let mut params = ForwardParams {
             request: self.head,
             began,
@@ -104,6 +108,7 @@ impl Transaction<'_> {
             compression: self.config.compression.as_ref(),
             intercept: None,
             watch,
+            session: self.session.as_deref().map(ClientSession::answer),
         };
         match purpose {
             AttemptPurpose::Answer if self.account.rule.is_none() => {}

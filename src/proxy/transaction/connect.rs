@@ -45,6 +45,9 @@ impl Transaction<'_> {
             if reused.is_some() || !permit.endpoint().suspicion.is_raised() {
                 return reused;
             }
+            if self.excluded.stays_with(&self.pool, permit.endpoint()) {
+                break;
+            }
             match pick::admit_unsuspected(&self.pool, &self.excluded) {
                 Some(other) => *permit = other,
                 None => break,

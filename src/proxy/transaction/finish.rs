@@ -19,6 +19,9 @@ impl Transaction<'_> {
         if stats.status == 503 {
             endpoint.hint();
         }
+        if self.session.is_some() && stats.status > 0 {
+            self.note_session(stats.ends_session);
+        }
     }
 
     /// What becomes of the client's connection after a whole answer.

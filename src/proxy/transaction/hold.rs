@@ -62,6 +62,9 @@ pub struct HoldRequest<'a> {
     pub may_fail_open: bool,
     /// Something is eligible, and only full.
     pub for_room: bool,
+    /// And only its session's own backend will do: room on others is for others, so that it takes no place in their queue
+    /// and looks for itself.
+    pub for_home: bool,
     /// Backends that it is not sent to again.
     pub excluded: &'a ExcludedBackends,
     /// The configuration that it was routed by.
@@ -178,7 +181,8 @@ pub async fn wait(
     if let Some(ends) = wish.ends.filter(|ends| *ends < deadline) {
         (deadline, late) = (ends, HoldEnd::TooLate);
     }
-    let (mut place, first) = HoldTicket::new(shared.clone(), bytes, wish.for_room);
+    let in_queue = wish.for_room && !wish.for_home;
+    let (mut place, first) = HoldTicket::new(shared.clone(), bytes, in_queue);
     let mut reconfigured = pin!(shared.queue.reconfigured.notified());
     reconfigured.as_mut().enable();
     // Whoever publishes a snapshot looks at `held` afterwards; we counted first and look at the snapshot now.
@@ -201,14 +205,16 @@ pub async fn wait(
     {
         return HoldEnd::Admitted(permit);
     }
-    let round = if wish.for_room { ROOM_ROUND } else { 0 };
+    let round = if in_queue { ROOM_ROUND } else { 0 };
     let mut look_again = newest
-        .is_some_and(|newest| !newest.ready.is_empty())
+        .is_some_and(|newest| wish.for_home || !newest.ready.is_empty())
         .then(|| Box::pin(clock::sleep(second_look(round))));
     let mut released = Box::pin(shared.queue.release.acquire());
     let mut looks = Looks::default();
     let end = poll_fn(|cx| {
-        if let Poll::Ready(permit) = released.as_mut().poll(cx) {
+        if !wish.for_home
+            && let Poll::Ready(permit) = released.as_mut().poll(cx)
+        {
             if let Ok(permit) = permit {
                 permit.forget();
             }

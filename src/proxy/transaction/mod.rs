@@ -27,6 +27,7 @@ mod redirect;
 mod request_buffering;
 pub mod request_id;
 mod route;
+mod sticky;
 mod wait;
 
 use std::pin::pin;
@@ -37,6 +38,7 @@ use begin::{RoutedToPool, Unrouted, answer_unrouted, route_request};
 use changes::MessageChanges;
 use local_response::{after_panic, body_answer};
 use record::{RequestEnd, RequestRecord};
+use sticky::ClientSession;
 
 use crate::config::{Config, Route};
 use crate::core::Time;
@@ -73,6 +75,8 @@ struct Transaction<'a> {
     is_unrouted: bool,
     /// Why the last connect failed, if one did.
     last_fault: Option<ConnectFault>,
+    /// Its session, where the pool's stay with their backends.
+    session: Option<Box<ClientSession>>,
 }
 
 /// Answers the request whose head is at the start of the client's buffer, and writes its log line.
@@ -99,6 +103,9 @@ pub async fn handle(
             };
             let mut transaction = Transaction::new(plane, client, head, account, &id, route);
             transaction.pool.shared.budget.on_request();
+            if transaction.pool.sticky.is_some() {
+                transaction.begin_session();
+            }
             let next = transaction.answer_by_backend().await;
             // Where it is for another pool at its end, that one has it in its account.
             routed = transaction.finish();
@@ -168,6 +175,7 @@ impl<'a> Transaction<'a> {
             fresh: false,
             is_unrouted: false,
             last_fault: None,
+            session: None,
         }
     }
 }
@@ -265,6 +273,9 @@ impl Transaction<'_> {
         write_request(out, self.client.buffer.bytes(), self.head, &edit);
         if let Some(admission) = &self.account.admission {
             admission.edit_head(out);
+        }
+        if let Some(session) = &self.session {
+            session.edit_head(out);
         }
     }
 

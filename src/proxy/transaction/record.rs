@@ -102,6 +102,8 @@ pub struct RequestRecord {
     pub attempts: u32,
     /// Why it was tried again, or not again.
     pub retry_reason: Option<RetryReason>,
+    /// What has become of its session: `new`, `kept` or `moved`; empty where the pool has none.
+    pub session: &'static str,
     /// The number of the id that it was given here; `None`: it has come with one.
     pub made_id: Option<u64>,
     /// The last backend tried.
@@ -136,6 +138,7 @@ impl RequestRecord {
             held: Duration::ZERO,
             attempts: 0,
             retry_reason: None,
+            session: "",
             made_id: None,
             backend: None,
             rule: None,
@@ -305,6 +308,7 @@ impl RequestRecord {
             backend: self.backend.as_ref().map_or("", |endpoint| &endpoint.name),
             attempts: self.attempts,
             retry_reason: self.retry_reason.map_or("", RetryReason::as_str),
+            sticky: self.session,
             request_id: id.as_bytes(),
             user_agent: user_agent.unwrap_or_default(),
             referer: referer.unwrap_or_default(),

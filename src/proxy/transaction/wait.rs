@@ -48,7 +48,8 @@ impl Transaction<'_> {
             return Err(self.answer_page(&pause, page).await);
         }
         let now = clock::now();
-        let for_room = pick::waits_for_room(&self.pool, &self.excluded);
+        let for_home = self.excluded.waits_for_home(&self.pool);
+        let for_room = for_home || pick::waits_for_room(&self.pool, &self.excluded);
         // Backends that are full are no reason to try those that are down.
         let may_fail_open = !for_room && pick::has_last_resort(&self.pool, &self.excluded);
         let began = *since.get_or_insert(now);
@@ -65,6 +66,7 @@ impl Transaction<'_> {
                 ends: self.ends(),
                 may_fail_open,
                 for_room,
+                for_home,
                 excluded: &self.excluded,
                 own: self.own_settings().and_then(|route| route.hold.clone()),
                 config: &self.config,
@@ -207,6 +209,8 @@ impl Transaction<'_> {
             self.excluded = ExcludedBackends::default();
         }
         self.pool = pool;
+        // Another pool, or other keys.
+        self.begin_session();
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::core::balance::{Candidate, PickInput};
 use crate::core::retry;
-use crate::registry::endpoint::{BackendKey, Endpoint, Permit};
+use crate::registry::endpoint::{BackendKey, Endpoint, Permit, SessionPermit};
 use crate::registry::snapshot::PoolSnapshot;
 use crate::rt::clock;
 
@@ -26,6 +26,27 @@ pub struct ExcludedBackends {
     tried: Vec<(BackendKey, u64)>,
     /// A backend has died under it: see [`retry::youngest`].
     prefer_youngest: bool,
+    /// Where its session is.
+    session: Option<SessionHome>,
+}
+
+/// Where the session of a request is, by its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionHome {
+    /// The backend's id.
+    pub backend: u64,
+    /// The session's.
+    pub session: u64,
+}
+
+/// What the session of a request says of where it goes.
+enum SessionPick {
+    /// To its backend.
+    Entered(Permit),
+    /// It waits for its backend, which has `max_in_flight` requests.
+    Waits,
+    /// Anywhere.
+    Free,
 }
 
 impl ExcludedBackends {
@@ -37,6 +58,45 @@ impl ExcludedBackends {
     /// Its backend has died under it: the others may be next.
     pub fn prefer_youngest(&mut self) {
         self.prefer_youngest = true;
+    }
+
+    /// Its session is there, if it has one.
+    pub fn stay_with(&mut self, session: Option<SessionHome>) {
+        self.session = session;
+    }
+
+    /// The backend that its session is on, if it may be sent there.
+    fn home<'a>(&self, pool: &'a PoolSnapshot) -> Option<&'a Arc<Endpoint>> {
+        let session = self.session.as_ref()?;
+        let home = (pool.sticky.as_ref()?).home_of(session.backend, session.session)?;
+        (!self.has(home)).then_some(home)
+    }
+
+    /// Whether it goes nowhere else as long as this backend takes it.
+    pub fn stays_with(&self, pool: &PoolSnapshot, endpoint: &Endpoint) -> bool {
+        self.session.is_some() && self.home(pool).is_some_and(|home| home.key == endpoint.key)
+    }
+
+    /// What its session says. Slow start and suspicion are for those who have no session yet: one that has is lost
+    /// elsewhere.
+    fn pick_home(&self, pool: &PoolSnapshot) -> SessionPick {
+        let Some(home) = self.home(pool) else {
+            return SessionPick::Free;
+        };
+        match home.permit_for_session(pool.config.upstream.max_in_flight) {
+            SessionPermit::Entered(permit) => SessionPick::Entered(permit),
+            SessionPermit::Full => SessionPick::Waits,
+            SessionPermit::Closed => SessionPick::Free,
+        }
+    }
+
+    /// Whether it waits for its session's own backend, which is full.
+    pub fn waits_for_home(&self, pool: &PoolSnapshot) -> bool {
+        let limit = pool.config.upstream.max_in_flight;
+        limit > 0
+            && self
+                .home(pool)
+                .is_some_and(|home| home.gate.in_flight() >= limit && !home.gate.is_closed_to_all())
     }
 
     /// All may be tried again (the world has changed).
@@ -93,14 +153,33 @@ fn indices(pool: &PoolSnapshot, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> 
 /// those that are still warming up (slow start) or may be on their way out, and for a request whose backend has died,
 /// those that a rolling restart would come to next. Where some wait for room already, they come first.
 pub fn admit(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
+    if excluded.session.is_some() {
+        match excluded.pick_home(pool) {
+            SessionPick::Entered(permit) => return Some(permit),
+            SessionPick::Waits => return None,
+            SessionPick::Free => {}
+        }
+    }
     if pool.config.upstream.max_in_flight > 0 && pool.shared.queue.room.is_waited_for() {
         return None;
     }
-    admit_waiter(pool, excluded)
+    admit_anywhere(pool, excluded)
 }
 
 /// As [`admit`], for one whose turn it is.
 pub fn admit_waiter(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
+    if excluded.session.is_some() {
+        match excluded.pick_home(pool) {
+            SessionPick::Entered(permit) => return Some(permit),
+            SessionPick::Waits => return None,
+            SessionPick::Free => {}
+        }
+    }
+    admit_anywhere(pool, excluded)
+}
+
+/// As [`admit_waiter`], wherever its session is.
+fn admit_anywhere(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     if excluded.prefer_youngest {
         let ready = pool.ready.iter().filter(|endpoint| !excluded.has(endpoint));
         let since = ready.map(|endpoint| endpoint.ready_since());
@@ -126,7 +205,7 @@ pub fn admit_unsuspected(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Op
 /// To be asked after [`admit`]: whoever gets a permit there has nothing to do with backups.
 pub fn admit_backup(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
     let backups = pool.backups.as_ref()?;
-    if excluded.leaves_any_first(pool) {
+    if excluded.leaves_any_first(pool) || excluded.waits_for_home(pool) {
         return None;
     }
     let limit = pool.config.upstream.max_in_flight;

@@ -1,7 +1,8 @@
-//! The gate: a closed bit and the number in flight, in one atomic word.
+//! The gate: two bits that close it and the number in flight, in one atomic word.
 //!
 //! Choosing a backend and counting the request is one step, so no request can slip in after "closed" was
-//! read as "drained". Checked with loom (`cargo test --manifest-path tests/loom/Cargo.toml`).
+//! read as "drained". One bit closes it to everybody who is new; while the other one is set beside it, those who have a
+//! session still enter, and nobody who leaves is the last. Checked with loom (`cargo test --manifest-path tests/loom/Cargo.toml`).
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +10,11 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const CLOSED: u64 = 1 << 63;
+/// Never without the other one.
+const SESSIONS: u64 = 1 << 62;
+const COUNT: u64 = SESSIONS - 1;
 
-/// A closed bit and an in-flight count that change together.
+/// Bits that close it and an in-flight count, which change together.
 #[derive(Debug)]
 pub struct Gate(AtomicU64);
 
@@ -19,8 +23,19 @@ pub struct Gate(AtomicU64);
 pub enum GateLeave {
     /// Nobody waits for this one.
     Busy,
-    /// The gate is closed and this was the last in flight.
+    /// The gate is closed to everybody and this was the last in flight.
     LastOut,
+}
+
+/// What became of somebody who has a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEntry {
+    /// It has entered, and is counted.
+    Entered,
+    /// There is no room at present.
+    Full,
+    /// Nobody is let in.
+    Closed,
 }
 
 impl Gate {
@@ -51,6 +66,26 @@ impl Gate {
         }
     }
 
+    /// Enters if the gate is open, or closed only to those who are new, and fewer than `limit` are in flight (0: no limit).
+    pub fn try_enter_with_session(&self, limit: u32) -> SessionEntry {
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            if word & (CLOSED | SESSIONS) == CLOSED {
+                return SessionEntry::Closed;
+            }
+            if limit != 0 && word & COUNT >= u64::from(limit) {
+                return SessionEntry::Full;
+            }
+            match self
+                .0
+                .compare_exchange_weak(word, word + 1, Ordering::Acquire, Ordering::Relaxed)
+            {
+                Ok(_) => return SessionEntry::Entered,
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
     /// Enters whether it is open or not (`fail_open`): what is counted is still given back.
     pub fn enter_anyway(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
@@ -59,7 +94,7 @@ impl Gate {
     /// Gives one back.
     pub fn leave(&self) -> GateLeave {
         let before = self.0.fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(before & !CLOSED > 0, "left a gate that nobody had entered");
+        debug_assert!(before & COUNT > 0, "left a gate that nobody had entered");
         if before == CLOSED | 1 {
             GateLeave::LastOut
         } else {
@@ -67,23 +102,35 @@ impl Gate {
         }
     }
 
-    /// Closes it; says how many are still in flight.
+    /// Closes it to everybody; says how many are still in flight.
     pub fn close(&self) -> u32 {
-        (self.0.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED) as u32
+        // In this order it is never open in between.
+        self.0.fetch_or(CLOSED, Ordering::AcqRel);
+        (self.0.fetch_and(!SESSIONS, Ordering::AcqRel) & COUNT) as u32
+    }
+
+    /// Closes it to those who are new: those who have a session still enter.
+    pub fn close_to_new(&self) {
+        self.0.fetch_or(CLOSED | SESSIONS, Ordering::AcqRel);
     }
 
     /// Opens it.
     pub fn open(&self) {
-        self.0.fetch_and(!CLOSED, Ordering::AcqRel);
+        self.0.fetch_and(!(CLOSED | SESSIONS), Ordering::AcqRel);
     }
 
     /// How many are in flight.
     pub fn in_flight(&self) -> u32 {
-        (self.0.load(Ordering::Acquire) & !CLOSED) as u32
+        (self.0.load(Ordering::Acquire) & COUNT) as u32
     }
 
-    /// Whether it is closed.
+    /// Whether it is closed to those who are new, whoever else may enter.
     pub fn is_closed(&self) -> bool {
         self.0.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// Whether it is closed to those who have a session, too.
+    pub fn is_closed_to_all(&self) -> bool {
+        self.0.load(Ordering::Acquire) & (CLOSED | SESSIONS) == CLOSED
     }
 }

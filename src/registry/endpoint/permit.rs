@@ -1,16 +1,69 @@
-//! Leave to send one request to a backend.
+//! Permits: one request in flight each, from the gate and back to it.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use super::Endpoint;
-use super::gate::GateLeave;
+use super::gate::{GateLeave, SessionEntry};
+
+impl Endpoint {
+    /// Enters the gate: one request in flight until the permit is dropped.
+    pub fn permit(self: &Arc<Self>, max_in_flight: u32) -> Option<Permit> {
+        // Read first: a drain that begins after it is noticed by its new epoch.
+        let epoch = self.epoch();
+        self.gate.try_enter_below(max_in_flight).then(|| Permit {
+            endpoint: self.clone(),
+            epoch,
+            limited: max_in_flight > 0,
+        })
+    }
+
+    /// The same for one who has a session here: also where it is closed only to those who are new.
+    pub fn permit_for_session(self: &Arc<Self>, max_in_flight: u32) -> SessionPermit {
+        let epoch = self.epoch();
+        match self.gate.try_enter_with_session(max_in_flight) {
+            SessionEntry::Entered => SessionPermit::Entered(Permit {
+                endpoint: self.clone(),
+                epoch,
+                limited: max_in_flight > 0,
+            }),
+            SessionEntry::Full => SessionPermit::Full,
+            SessionEntry::Closed => SessionPermit::Closed,
+        }
+    }
+
+    /// Counts a request in although the gate is closed: for `fail_open`, and for nobody else. `None`: it may not
+    /// be used, not even as a last resort, because somebody other than the app has closed it meanwhile.
+    pub fn permit_anyway(self: &Arc<Self>) -> Option<Permit> {
+        self.gate.enter_anyway();
+        let permit = Permit {
+            endpoint: self.clone(),
+            epoch: self.epoch(),
+            limited: false,
+        };
+        // Counted first, looked afterwards; `set_last_resort` does it the other way round.
+        fence(Ordering::SeqCst);
+        self.last_resort.load(Ordering::Acquire).then_some(permit)
+    }
+}
 
 /// One request in flight; given back on drop.
 #[derive(Debug)]
 pub struct Permit {
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) epoch: u64,
-    pub(super) limited: bool,
+    endpoint: Arc<Endpoint>,
+    epoch: u64,
+    limited: bool,
+}
+
+/// What becomes of a request whose session is here.
+#[derive(Debug)]
+pub enum SessionPermit {
+    /// It may be sent.
+    Entered(Permit),
+    /// The backend has `max_in_flight` requests.
+    Full,
+    /// The backend takes nobody's requests.
+    Closed,
 }
 
 impl Permit {

@@ -25,6 +25,7 @@ impl PoolState {
         let transport = Transport::of(&config);
         self.core.set_policy(policy(&config));
         self.shared.budget.set_ratio(config.retry.budget);
+        self.set_sticky(&config);
         self.config = config;
         self.retired = false;
         self.dirty = true;
@@ -114,5 +115,7 @@ pub(super) fn policy(config: &config::PoolConfig) -> Policy {
         cut_on_503: config.drain.cut_on_503,
         drain_deadline: config.drain.deadline,
         close_spread: config.drain.close_spread,
+        finishes_sessions: (config.sticky.as_ref())
+            .is_some_and(|sticky| sticky.on_drain == config::OnDrain::Finish),
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn room(record: &AccessRecord<'_>) -> usize {
         record.pool.as_bytes(),
         record.backend.as_bytes(),
         record.retry_reason.as_bytes(),
+        record.sticky.as_bytes(),
         record.end.as_bytes(),
         record.cause.as_bytes(),
         record.request_id,
@@ -93,6 +94,7 @@ fn json(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<'_>)
     optional(out, b",\"user\":\"", record.user.as_bytes());
     optional(out, b",\"route\":\"", record.route.as_bytes());
     optional(out, b",\"retry_reason\":\"", record.retry_reason.as_bytes());
+    optional(out, b",\"sticky\":\"", record.sticky.as_bytes());
     optional(out, b",\"end\":\"", record.end.as_bytes());
     optional(out, b",\"cause\":\"", record.cause.as_bytes());
     optional(out, b",\"request_id\":\"", record.request_id);
@@ -174,6 +176,10 @@ fn combined(out: &mut Out<'_>, stamp: &mut TimestampText, record: &AccessRecord<
     if !record.route.is_empty() {
         out.put(b" route=");
         word(out, record.route.as_bytes());
+    }
+    if !record.sticky.is_empty() {
+        out.put(b" sticky=");
+        word(out, record.sticky.as_bytes());
     }
     out.put(b"\n");
 }

@@ -45,6 +45,8 @@ pub struct AccessRecord<'a> {
     pub attempts: u32,
     /// Why it was tried again.
     pub retry_reason: &'a str,
+    /// What has become of its session: `new`, `kept` or `moved`.
+    pub sticky: &'a str,
     /// `X-Request-Id`.
     pub request_id: &'a [u8],
     /// `User-Agent`.

@@ -39,6 +39,7 @@ fn full() -> AccessRecord<'static> {
         backend: "api-1",
         attempts: 2,
         retry_reason: "refused",
+        sticky: "moved",
         request_id: b"0123456789abcdef",
         user_agent: b"curl/8.5.0",
         referer: b"https://example.org/",
@@ -127,7 +128,7 @@ fn a_combined_line_reads_as_apache_writes_it() {
         "\"POST /orders?id=7 HTTP/1.1\" 201 1024 \"https://example.org/\" \"curl/8.5.0\" \
          host=\"shop.example.org\" pool=api backend=api-1 attempts=2 duration_ms=12.345 upstream_ms=11.007 \
          held_ms=3.000 bytes_in=42 retry_reason=refused end=client_closed cause=\"none eligible\" \
-         request_id=\"0123456789abcdef\" route=shop-api\n"
+         request_id=\"0123456789abcdef\" route=shop-api sticky=moved\n"
     );
 }
 

@@ -28,6 +28,7 @@ pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     families.extend(backends(inner, &snapshot));
     families.extend(probes(&snapshot));
     families.extend(shared_out(&snapshot));
+    families.extend(super::sessions::collect(&snapshot));
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
     families.extend(vital_signs(inner));

@@ -67,6 +67,7 @@ fn registry_of(config: Config) -> Handle {
     crate::registry::spawn(
         Arc::new(config),
         persist::KeptState::default(),
+        persist::OwnKeySource::default(),
         |_| Box::new(Silent),
         Box::new(Silent),
     )
@@ -265,6 +266,7 @@ fn ended(outcome: &str, cut: u32) -> DrainResponse {
         in_flight: 0,
         cut,
         cut_by_kind: InFlight::default(),
+        sessions: None,
         lost: 0,
         waited_ms: 5,
         warning: None,

@@ -273,6 +273,7 @@ mod tests {
             drains: vec![],
             in_flight: 500,
             in_flight_by_kind: InFlight::default(),
+            sessions: None,
             connections: 3,
             requests: 1_000_000,
             warning: None,

@@ -13,7 +13,7 @@ mod tests {
     use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use loom::thread::{self, JoinHandle};
 
-    use super::gate::{Gate, GateLeave};
+    use super::gate::{Gate, GateLeave, SessionEntry};
     use super::room::CapacityWaiters;
 
     /// Enters and leaves; what leaving found, if it got in.
@@ -65,6 +65,45 @@ mod tests {
             returned.store(true, Ordering::Release);
             late.join().unwrap();
             early.join().unwrap();
+        });
+    }
+
+    /// Enters as one who has a session, and leaves.
+    fn holder(gate: &Arc<Gate>) -> JoinHandle<Option<GateLeave>> {
+        let gate = gate.clone();
+        thread::spawn(move || {
+            (gate.try_enter_with_session(0) == SessionEntry::Entered).then(|| gate.leave())
+        })
+    }
+
+    /// A drain that finishes sessions: whoever has one is let in until it ends, and its end is told once if somebody is
+    /// in flight then.
+    #[test]
+    fn holder_enters_a_gate_that_is_closed_to_new_ones_and_is_waited_for() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(true));
+            gate.close_to_new();
+            let (holder, stranger) = (holder(&gate), visitor(&gate));
+            let busy = gate.close() > 0;
+            let left = holder.join().unwrap();
+            assert_eq!(left == Some(GateLeave::LastOut), busy);
+            assert_eq!(stranger.join().unwrap(), None, "a new one was let in");
+            assert!(gate.is_closed_to_all() && gate.in_flight() == 0);
+            assert_eq!(gate.try_enter_with_session(0), SessionEntry::Closed);
+        });
+    }
+
+    /// Between open and closed to new ones there is no moment in which a holder is turned away.
+    #[test]
+    fn holder_is_never_turned_away_while_the_gate_closes_to_new_ones() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(true));
+            let holder = holder(&gate);
+            gate.close_to_new();
+            assert_eq!(holder.join().unwrap(), Some(GateLeave::Busy));
+            let holder = self::holder(&gate);
+            gate.open();
+            assert_eq!(holder.join().unwrap(), Some(GateLeave::Busy));
         });
     }
 

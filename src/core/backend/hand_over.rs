@@ -1,0 +1,48 @@
+//! A drain under which sessions are finished: when it begins, and when it is over.
+
+use super::{Actor, BackendState, Health, Policy, Turn};
+use crate::core::Time;
+use crate::core::sticky::hand_over::{HandOver, HandOverFacts};
+
+impl BackendState {
+    /// The hand-over that a drain begins with, if the policy wants one. What speaks against it, the look at the end of the
+    /// same step finds.
+    pub(super) fn begin_hand_over(&self, policy: &Policy, now: Time) -> Option<HandOver> {
+        (policy.finishes_sessions).then(|| HandOver::new(self.incarnation, now))
+    }
+
+    /// Whether those who have a session still go there, though it is closed.
+    pub fn hands_over(&self) -> bool {
+        (self.closing.as_ref()).is_some_and(|closing| closing.hands_over())
+    }
+
+    /// Ends the hand-over where nothing is left of it.
+    pub(super) fn look_at_sessions(&mut self, turn: &mut Turn<'_>) {
+        let facts = self.hand_over_facts(turn.policy, turn.context.sessions);
+        if let Some(closing) = &mut self.closing
+            && closing.look_at_sessions(&facts, turn.now)
+        {
+            turn.shut = true;
+        }
+    }
+
+    /// When sessions are to be looked at again.
+    pub(super) fn next_session_look(&self, policy: &Policy) -> Option<Time> {
+        let closing = self.closing.as_ref()?;
+        closing.next_look(&self.hand_over_facts(policy, 0))
+    }
+
+    /// A process that says itself that it stops, that fails its probes, or that has ended, takes nobody's requests.
+    fn hand_over_facts(&self, policy: &Policy, sessions: u32) -> HandOverFacts {
+        HandOverFacts {
+            sessions,
+            can_take_requests: self.judge.health() == Health::Up
+                && !self.drains.has(Actor::App)
+                && !self.drains.any_ended(),
+            incarnation: self.incarnation,
+            deadline: self.drains.deadline(),
+            is_past_deadline: self.drains.any_spent(),
+            reserve: policy.close_spread,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What one step of a backend works with.
+
+use super::{BackendEffect, Context, Policy};
+use crate::core::Time;
+
+/// What one step collects.
+pub(super) struct Turn<'a> {
+    pub(super) context: &'a Context,
+    pub(super) policy: &'a Policy,
+    pub(super) now: Time,
+    pub(super) acts: Vec<BackendEffect>,
+    pub(super) reason: String,
+    pub(super) shut: bool,
+    pub(super) bumped: bool,
+    pub(super) probe: bool,
+    /// Somebody asked for what follows, so that nobody has to be alarmed.
+    pub(super) planned: bool,
+    pub(super) alert: bool,
+}
+
+impl Turn<'_> {
+    pub(super) fn because(&mut self, reason: impl Into<String>) {
+        self.reason = reason.into();
+    }
+}

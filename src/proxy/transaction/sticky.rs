@@ -1,0 +1,263 @@
+//! A request's session: which token its client has sent, which backend it is for, and what the client is told.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Transaction;
+use crate::config::{SameSite, StickyConfig};
+use crate::core::sticky::token::{BelievedToken, TOKEN_LENGTH};
+use crate::core::sticky::{cookie_values, remove_cookie};
+use crate::proxy::forward::session_lines::SessionAnswer;
+use crate::proxy::h1::request::RequestHead;
+use crate::proxy::upstream::pick::SessionHome;
+use crate::registry::endpoint::Endpoint;
+use crate::registry::snapshot::PoolSnapshot;
+use crate::rt::clock;
+
+/// The session of one request.
+#[derive(Debug)]
+pub(super) struct ClientSession {
+    /// The pool whose rules hold.
+    pool: Arc<PoolSnapshot>,
+    /// The token that it came with, if that is believed.
+    believed: Option<BelievedToken>,
+    /// Its id: the token's, or a new one.
+    session: u64,
+    /// The client has sent something by the name of ours, whatever it is.
+    is_in_head: bool,
+    /// What the client is told, as lines.
+    lines: Vec<u8>,
+    /// Where it is counted.
+    counted: Option<Arc<Endpoint>>,
+}
+
+/// What a request has by the name of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SentToken<'a> {
+    Nothing,
+    One(&'a [u8]),
+    /// No browser that means well sends two.
+    Several,
+}
+
+impl<'a> SentToken<'a> {
+    fn find(config: &StickyConfig, head: &RequestHead, buffer: &'a [u8]) -> Self {
+        let mut found = Self::Nothing;
+        let mut take = |value: &'a [u8]| {
+            found = match found {
+                Self::Nothing => Self::One(value),
+                _ => Self::Several,
+            };
+        };
+        let field_name = config.header.as_deref().unwrap_or("cookie");
+        let fields = head.fields.iter();
+        for field in fields.filter(|field| {
+            let name = field.name.of(buffer);
+            name.eq_ignore_ascii_case(field_name.as_bytes())
+        }) {
+            let value: &'a [u8] = field.value.of(buffer);
+            match config.header {
+                Some(_) => take(value.trim_ascii()),
+                None => {
+                    for value in cookie_values(value, config.cookie.as_bytes()) {
+                        take(value);
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Transaction<'_> {
+    /// Finds the session that the request belongs to, where the pool's stay with their backends. What a client sends that
+    /// is no token of ours counts for nothing.
+    #[cold]
+    pub(super) fn begin_session(&mut self) {
+        self.excluded.stay_with(None);
+        self.session = None;
+        self.account.session = "";
+        let pool = self.pool.clone();
+        let (Some(config), Some(backends)) = (&pool.config.sticky, &pool.sticky) else {
+            return;
+        };
+        let sent = SentToken::find(config, self.head, self.client.buffer.bytes());
+        let believed = match sent {
+            SentToken::One(text) => backends.read(&pool.name, config, text, unix_time()),
+            SentToken::Nothing | SentToken::Several => None,
+        };
+        let session = match believed {
+            Some(believed) => believed.token.session,
+            None => fastrand::u64(..),
+        };
+        self.excluded
+            .stay_with(believed.map(|believed| SessionHome {
+                backend: believed.token.backend,
+                session,
+            }));
+        self.session = Some(Box::new(ClientSession {
+            believed,
+            session,
+            is_in_head: sent != SentToken::Nothing,
+            lines: Vec::new(),
+            counted: None,
+            pool: pool.clone(),
+        }));
+    }
+
+    /// The request is about to be sent to this backend: its session is there from now on, and its client is told if it is
+    /// news.
+    #[cold]
+    pub(super) fn enter_session(&mut self, endpoint: &Arc<Endpoint>) {
+        let is_secure = self.client.origin.scheme == "https";
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        self.account.session = session.enter(&self.pool, endpoint, is_secure);
+    }
+
+    /// The backend has answered. `is_ended`: and has ended the session.
+    #[cold]
+    pub(super) fn note_session(&mut self, is_ended: bool) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        let counters = &self.pool.shared.counters;
+        counters.sessions.add(self.account.session);
+        if is_ended && let Some(endpoint) = &session.counted {
+            endpoint.holders.forget(session.session);
+        }
+    }
+}
+
+impl ClientSession {
+    /// Counts it with this backend, and with no other; makes what the client is told. Says what has become of it.
+    fn enter(
+        &mut self,
+        newest: &Arc<PoolSnapshot>,
+        endpoint: &Arc<Endpoint>,
+        is_secure: bool,
+    ) -> &'static str {
+        self.lines.clear();
+        if newest.sticky.is_some() {
+            self.pool = newest.clone();
+        }
+        let pool = self.pool.clone();
+        let (Some(config), Some(backends)) = (&pool.config.sticky, &pool.sticky) else {
+            return "";
+        };
+        let token = self.believed.map(|believed| believed.token);
+        let is_home = token.is_some_and(|token| backends.means(token.backend, endpoint.key));
+        if let Some(former) = &self.counted
+            && former.key != endpoint.key
+        {
+            former.holders.forget(self.session);
+        }
+        if let Some(token) = token {
+            let others = backends.named(token.backend);
+            for other in others.filter(|other| other.key != endpoint.key) {
+                other.holders.forget(self.session);
+            }
+        }
+        let now = clock::now();
+        (endpoint.holders).note(self.session, is_home, config.idle, now);
+        self.counted = Some(endpoint.clone());
+        let is_fresh = self
+            .believed
+            .is_some_and(|believed| !believed.is_to_be_renewed);
+        if !(is_home && is_fresh) {
+            let text = backends.write(&pool.name, &endpoint.name, self.session, unix_time());
+            self.write_lines(config, &text, is_secure);
+        }
+        match (token, is_home) {
+            (None, _) => "new",
+            (Some(_), true) => "kept",
+            (Some(_), false) => "moved",
+        }
+    }
+
+    /// A cache that keeps the answer would hand one client's token to others.
+    fn write_lines(&mut self, config: &StickyConfig, token: &[u8; TOKEN_LENGTH], is_secure: bool) {
+        let out = &mut self.lines;
+        out.reserve(256);
+        let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+        match &config.header {
+            Some(name) => put(&[name.as_bytes(), b": ", token, b"\r\n"]),
+            None => {
+                put(&[b"Set-Cookie: ", config.cookie.as_bytes(), b"=", token]);
+                put(&[b"; Path=", config.path.as_bytes()]);
+                if let Some(domain) = &config.domain {
+                    put(&[b"; Domain=", domain.as_bytes()]);
+                }
+                if !config.max_age.is_zero() {
+                    let seconds = config.max_age.as_secs().max(1);
+                    let mut digits = itoa::Buffer::new();
+                    put(&[b"; Max-Age=", digits.format(seconds).as_bytes()]);
+                }
+                put(&[b"; HttpOnly"]);
+                if config.secure.unwrap_or(is_secure) {
+                    put(&[b"; Secure"]);
+                }
+                put(&[match config.same_site {
+                    SameSite::Lax => b"; SameSite=Lax",
+                    SameSite::Strict => b"; SameSite=Strict",
+                    SameSite::None => b"; SameSite=None",
+                    SameSite::Off => b"" as &[u8],
+                }]);
+                put(&[b"\r\n"]);
+            }
+        }
+        put(&[b"Cache-Control: private\r\n"]);
+    }
+
+    /// What the answer tells.
+    pub(super) fn answer(&self) -> SessionAnswer<'_> {
+        let config = self.pool.config.sticky.as_ref();
+        let header = config.and_then(|config| config.header.as_deref());
+        let cookie = config.map_or("", |config| &config.cookie);
+        SessionAnswer {
+            name: header.unwrap_or(cookie),
+            is_header: header.is_some(),
+            lines: &self.lines,
+        }
+    }
+
+    /// Takes the token out of the head that the app gets: what it does not know, it can neither log nor lose.
+    pub(super) fn edit_head(&self, head: &mut Vec<u8>) {
+        let Some(config) = self.pool.config.sticky.as_ref().filter(|_| self.is_in_head) else {
+            return;
+        };
+        let field_name = config.header.as_deref().unwrap_or("cookie").as_bytes();
+        let mut edited = Vec::with_capacity(head.len());
+        let mut rest = &head[..];
+        while let Some(end) = memchr::memmem::find(rest, b"\r\n") {
+            let (line, after) = rest.split_at(end + 2);
+            rest = after;
+            let named = memchr::memchr(b':', line)
+                .filter(|at| line[..*at].eq_ignore_ascii_case(field_name));
+            match named {
+                None => edited.extend_from_slice(line),
+                Some(_) if config.header.is_some() => {}
+                Some(colon) => {
+                    let start = edited.len();
+                    edited.extend_from_slice(&line[..colon]);
+                    edited.extend_from_slice(b": ");
+                    let value = edited.len();
+                    remove_cookie(&line[colon + 1..end], config.cookie.as_bytes(), &mut edited);
+                    match edited.len() == value {
+                        true => edited.truncate(start),
+                        false => edited.extend_from_slice(b"\r\n"),
+                    }
+                }
+            }
+        }
+        edited.extend_from_slice(rest);
+        *head = edited;
+    }
+}
+
+/// Seconds of Unix time: tokens outlive the process, and are read by others.
+fn unix_time() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}

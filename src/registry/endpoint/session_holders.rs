@@ -1,0 +1,228 @@
+//! Sessions that a backend has: which, and when each was last seen.
+//!
+//! The count is exact as long as there is room. A process keeps [`MOST`] of them, some 64 MiB; beyond that an old one makes
+//! room for each new one, so that the count is of those seen last. A client that never comes back with its token is taken
+//! for one that keeps none, and counts for [`TRIAL`] only.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::core::Time;
+
+/// Sessions that are remembered in one process at most, of all pools together.
+pub const MOST: usize = 1 << 20;
+/// A session that was begun and has not come back counts for so long.
+pub const TRIAL: Duration = Duration::from_secs(60);
+
+const SHARDS: usize = 16;
+/// Of so many the oldest makes room.
+const SAMPLE: usize = 8;
+
+/// How many are remembered.
+static REMEMBERED: AtomicUsize = AtomicUsize::new(0);
+
+/// The sessions of one backend. Costs nothing before the first one.
+#[derive(Debug, Default)]
+pub struct SessionHolders {
+    shards: OnceLock<Box<[Mutex<Shard>; SHARDS]>>,
+    /// Without a request a session ends after so many seconds: what was said last.
+    idle: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    holders: HashMap<u64, Holder>,
+    /// With so many, those whose time is over are looked for.
+    sweep: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Holder {
+    /// In seconds.
+    seen: u32,
+    has_returned: bool,
+}
+
+impl Holder {
+    fn counts(self, now: u32, idle: u32) -> bool {
+        let most = match self.has_returned {
+            true => idle,
+            false => idle.min(TRIAL.as_secs() as u32),
+        };
+        now.saturating_sub(self.seen) <= most
+    }
+}
+
+impl Shard {
+    fn sweep(&mut self, now: u32, idle: u32) {
+        let before = self.holders.len();
+        self.holders.retain(|_, holder| holder.counts(now, idle));
+        REMEMBERED.fetch_sub(before - self.holders.len(), Ordering::Relaxed);
+        self.sweep = (2 * self.holders.len()).max(64);
+    }
+
+    fn remove(&mut self, session: u64) -> bool {
+        let was_there = self.holders.remove(&session).is_some();
+        if was_there {
+            REMEMBERED.fetch_sub(1, Ordering::Relaxed);
+        }
+        was_there
+    }
+
+    fn make_room(&mut self) {
+        let sample = self.holders.iter().take(SAMPLE);
+        let oldest = sample.min_by_key(|(_, holder)| holder.seen);
+        if let Some(session) = oldest.map(|(session, _)| *session) {
+            self.remove(session);
+        }
+    }
+}
+
+impl SessionHolders {
+    /// A request of this session has come. `has_returned`: with a token for this backend. `idle`: without requests it ends
+    /// after this time.
+    pub fn note(&self, session: u64, has_returned: bool, idle: Duration, now: Time) {
+        let (seen, idle) = (now.as_secs() as u32, seconds(idle));
+        if self.idle.load(Ordering::Relaxed) != idle {
+            self.idle.store(idle, Ordering::Relaxed);
+        }
+        let shards = self.shards.get_or_init(Box::default);
+        let mut shard = shards[shard_of(session)].lock();
+        match shard.holders.entry(session) {
+            Entry::Occupied(mut entry) => {
+                let holder = entry.get_mut();
+                holder.seen = seen;
+                holder.has_returned |= has_returned;
+                return;
+            }
+            Entry::Vacant(entry) => entry.insert(Holder { seen, has_returned }),
+        };
+        if REMEMBERED.fetch_add(1, Ordering::Relaxed) >= MOST {
+            shard.make_room();
+        }
+        if shard.holders.len() > shard.sweep {
+            shard.sweep(seen, idle);
+        }
+    }
+
+    /// The session has moved or ended.
+    pub fn forget(&self, session: u64) {
+        if let Some(shards) = self.shards.get() {
+            shards[shard_of(session)].lock().remove(session);
+        }
+    }
+
+    /// Whether this session is here.
+    pub fn has(&self, session: u64) -> bool {
+        let Some(shards) = self.shards.get() else {
+            return false;
+        };
+        let shard = shards[shard_of(session)].lock();
+        shard.holders.contains_key(&session)
+    }
+
+    /// How many there are; `None`: there has never been one.
+    pub fn count_if_any(&self, now: Time) -> Option<u32> {
+        self.shards.get().map(|_| self.count(now))
+    }
+
+    /// How many there are.
+    pub fn count(&self, now: Time) -> u32 {
+        let Some(shards) = self.shards.get() else {
+            return 0;
+        };
+        let (now, idle) = (now.as_secs() as u32, self.idle.load(Ordering::Relaxed));
+        let counts = shards.iter().map(|shard| {
+            let mut shard = shard.lock();
+            shard.sweep(now, idle);
+            shard.holders.len() as u32
+        });
+        counts.sum()
+    }
+
+    /// Another process is behind the backend: what the former one knew of sessions is gone.
+    pub fn clear(&self) {
+        for shard in self
+            .shards
+            .get()
+            .into_iter()
+            .flat_map(|shards| shards.iter())
+        {
+            let mut shard = shard.lock();
+            REMEMBERED.fetch_sub(shard.holders.len(), Ordering::Relaxed);
+            shard.holders.clear();
+        }
+    }
+}
+
+impl Drop for SessionHolders {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn shard_of(session: u64) -> usize {
+    (session >> 32) as usize % SHARDS
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(300);
+
+    fn at(seconds: u64) -> Time {
+        Time::from_secs(seconds)
+    }
+
+    #[test]
+    fn sessions_are_counted_once_until_they_are_idle() {
+        let holders = SessionHolders::default();
+        assert_eq!(holders.count(at(0)), 0);
+        for session in 0..100 {
+            holders.note(session << 30, true, IDLE, at(10));
+            holders.note(session << 30, true, IDLE, at(20));
+        }
+        assert_eq!(holders.count(at(320)), 100);
+        holders.note(5 << 30, true, IDLE, at(300));
+        assert_eq!(holders.count(at(321)), 1);
+        assert!(holders.has(5 << 30) && !holders.has(6 << 30));
+        holders.forget(5 << 30);
+        assert_eq!(holders.count(at(321)), 0);
+    }
+
+    #[test]
+    fn session_that_never_returned_counts_for_its_trial_only() {
+        let holders = SessionHolders::default();
+        holders.note(1, false, IDLE, at(10));
+        holders.note(2, false, IDLE, at(10));
+        holders.note(2, true, IDLE, at(11));
+        assert_eq!(holders.count(at(70)), 2);
+        assert_eq!(holders.count(at(71)), 1);
+        assert_eq!(holders.count(at(311)), 1);
+        assert_eq!(holders.count(at(312)), 0);
+    }
+
+    #[test]
+    fn those_whose_time_is_over_are_forgotten_as_new_ones_come() {
+        let holders = SessionHolders::default();
+        for session in 0..100_000_u64 {
+            holders.note(session << 32, false, IDLE, at(session / 100));
+        }
+        let shards = holders.shards.get().unwrap();
+        let kept: usize = shards.iter().map(|shard| shard.lock().holders.len()).sum();
+        assert!(
+            kept < 20_000,
+            "{kept} of 100,000 are remembered, and 6,000 count"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! The key that this proxy signs sessions with where none is configured: made once, and kept beside the state.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::registry::sticky::OwnKey;
+use crate::rt::files;
+
+/// The file's name in `state_dir`.
+const FILE: &str = "sticky.key";
+/// Written first, then renamed.
+const NEW: &str = "sticky.key.new";
+
+/// Where the key comes from: a file, once somebody needs it.
+#[derive(Debug, Default)]
+pub struct OwnKeySource {
+    /// Where it is kept; `None`: nowhere.
+    dir: Option<PathBuf>,
+    key: OnceLock<OwnKey>,
+}
+
+impl OwnKeySource {
+    /// From and to this directory.
+    pub fn in_directory(dir: &Path) -> Self {
+        Self {
+            dir: Some(dir.to_owned()),
+            key: OnceLock::new(),
+        }
+    }
+
+    /// The key; the first time, it is read or made.
+    pub fn key(&self) -> &OwnKey {
+        self.key.get_or_init(|| match &self.dir {
+            Some(dir) => load_own_key(dir),
+            None => OwnKey::random(),
+        })
+    }
+}
+
+/// Reads the key, or makes one and keeps it. Where that fails, sessions end with the process, and people are told.
+fn load_own_key(dir: &Path) -> OwnKey {
+    let kept = match read(dir) {
+        Ok(Some(key)) => return key,
+        Ok(None) => make(dir),
+        Err(error) => Err(error),
+    };
+    kept.unwrap_or_else(|error| {
+        tracing::warn!(
+            "can't keep {}: {error}; sessions of sticky pools without `keys` start anew when lameduck restarts",
+            dir.join(FILE).display()
+        );
+        OwnKey::random()
+    })
+}
+
+/// `None`: there is none, or something that is no key of ours.
+fn read(dir: &Path) -> io::Result<Option<OwnKey>> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(dir.join(FILE));
+    let file = match file {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(33).read_to_end(&mut bytes)?;
+    Ok(<[u8; 32]>::try_from(bytes).ok().map(OwnKey::new))
+}
+
+fn make(dir: &Path) -> io::Result<OwnKey> {
+    let key = OwnKey::random();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(dir)?;
+    let directory = files::open_directory(dir)?;
+    files::write_fresh(&directory, NEW, 0o600, &[key.bytes()])?;
+    files::rename_within(&directory, NEW, FILE)?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn own_key_is_the_same_in_the_next_run_and_nobody_elses_to_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let first = load_own_key(&state);
+        assert_eq!(load_own_key(&state).bytes(), first.bytes());
+        let mode = std::fs::metadata(state.join(FILE)).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+        std::fs::write(state.join(FILE), "short").unwrap();
+        assert_ne!(load_own_key(&state).bytes(), first.bytes());
+    }
+
+    #[test]
+    fn proxy_starts_where_the_key_can_not_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let key = load_own_key(&file);
+        assert_ne!(key.bytes(), &[0; 32]);
+    }
+}

@@ -1,0 +1,56 @@
+//! Sessions of one pool: which backend each token means, and how many sessions a drain has to wait for.
+
+use super::{PoolState, takes_requests};
+use crate::config;
+use crate::core::backend::BackendEvent;
+use crate::registry::endpoint::BackendKey;
+use crate::registry::persist::OwnKeySource;
+use crate::registry::sticky::{StickyBackends, StickyPool};
+use crate::rt::clock;
+
+/// What a pool's configuration makes of sessions.
+pub(super) fn pool(config: &config::PoolConfig, own: &OwnKeySource) -> Option<StickyPool> {
+    let sticky = config.sticky.as_ref()?;
+    Some(StickyPool::new(sticky, own.key()))
+}
+
+impl PoolState {
+    /// Takes what another configuration says of sessions, before it is in force.
+    pub(super) fn set_sticky(&mut self, new: &config::PoolConfig) {
+        if self.config.sticky != new.sticky {
+            self.sticky = pool(new, &self.own_key);
+        }
+    }
+
+    /// Which backend each token means, as the data plane sees it. While the pool is paused, none may be entered.
+    pub(super) fn index_sessions(&mut self) -> Option<Box<StickyBackends>> {
+        let mut sticky = self.sticky.take()?;
+        let is_open = self.pause.is_none();
+        let backends = self.both().map(|(member, backend)| {
+            let has_share = member.endpoint.weight() > 0;
+            let may_enter = takes_requests((member, backend)) || backend.hands_over() && has_share;
+            (&*member.base, &member.endpoint, is_open && may_enter)
+        });
+        let index = sticky.index(&self.name, backends);
+        self.sticky = Some(sticky);
+        Some(Box::new(index))
+    }
+
+    /// How many sessions a drain of this backend waits for, where one begins or is under way; else 0, uncounted.
+    pub(super) fn count_sessions(&self, key: BackendKey, event: &BackendEvent) -> u32 {
+        let Some(sticky) = &self.config.sticky else {
+            return 0;
+        };
+        let begins = matches!(event, BackendEvent::Drain(_));
+        let is_under_way = || {
+            self.core
+                .get(&key)
+                .is_some_and(|backend| backend.hands_over())
+        };
+        if sticky.on_drain != config::OnDrain::Finish || !(begins || is_under_way()) {
+            return 0;
+        }
+        let member = self.members.get(&key);
+        member.map_or(0, |member| member.endpoint.holders.count(clock::now()))
+    }
+}

@@ -1,0 +1,538 @@
+//! `[pool.sticky]`: sessions stay with their backend, and leave it when it drains.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lameduck::config::StickyConfig;
+use lameduck::core::sticky::token::{SessionToken, backend_id, write_token};
+use lameduck::registry::sticky::{OwnKey, StickyKeys};
+use lameduck_rig::proxy::{Rig, Setup};
+use lameduck_rig::wire::{Message, Wire};
+
+const KEY: &str = "a key that only tests know";
+const MOVE: &str = "[pool.sticky]\nkeys = [\"a key that only tests know\"]";
+const FINISH: &str =
+    "[pool.sticky]\nkeys = [\"a key that only tests know\"]\non_drain = \"finish\"";
+
+/// A proxy whose backends answer by themselves: with their name, and the head that they got. For `/logout` they clear the
+/// cookie, for `/slow` they wait until the connection is closed.
+struct StickyRig {
+    rig: Rig,
+    apps: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for StickyRig {
+    fn drop(&mut self) {
+        self.apps.iter().for_each(|app| app.abort());
+    }
+}
+
+impl StickyRig {
+    async fn new(backends: usize, pool: &'static str) -> Self {
+        let mut rig = Rig::new(Setup {
+            backends,
+            pool,
+            ..Setup::default()
+        })
+        .await;
+        let mut apps = Vec::new();
+        for backend in &mut rig.backends {
+            let name = backend.name.clone();
+            let listener = tokio::net::TcpListener::from_std(backend.take_listener()).unwrap();
+            apps.push(tokio::spawn(async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    tokio::spawn(serve(Wire::new(stream), name.clone()));
+                }
+            }));
+        }
+        Self { rig, apps }
+    }
+
+    /// One request on a connection of its own.
+    async fn ask(&self, fields: &str) -> Message {
+        self.ask_for("/", fields).await
+    }
+
+    async fn ask_for(&self, path: &str, fields: &str) -> Message {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        self.rig.ask(request).await.response().await
+    }
+
+    /// A new session: its `Cookie` field, and its backend.
+    async fn begin(&self) -> (String, String) {
+        let answer = self.ask("").await;
+        (cookie_of(&answer), backend_of(&answer).to_owned())
+    }
+
+    fn index_of(&self, name: &str) -> usize {
+        let mut backends = self.rig.backends.iter();
+        backends.position(|backend| backend.name == name).unwrap()
+    }
+}
+
+async fn serve(mut wire: Wire, name: String) {
+    while let Some(head) = wire.head_or_end().await {
+        if head.starts_with("GET /slow ") {
+            std::future::pending::<()>().await;
+        }
+        let clear = match head.starts_with("GET /logout ") {
+            true => "Set-Cookie: lameduck=; Path=/; Max-Age=0\r\n",
+            false => "",
+        };
+        let body = format!("{name}\n{head}");
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\n{clear}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        if wire.try_send(answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn backend_of(answer: &Message) -> &str {
+    assert_eq!(answer.status(), 200);
+    answer.text().lines().next().unwrap()
+}
+
+/// The token that an answer sets, as the client sends it back.
+fn cookie_of(answer: &Message) -> String {
+    let set = answer.field("set-cookie").expect("a new cookie");
+    let pair = set.split(';').next().unwrap();
+    assert!(pair.starts_with("lameduck=1"), "{set}");
+    format!("Cookie: {pair}\r\n")
+}
+
+fn unix_time() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
+/// A token as a proxy with this key would write it.
+fn token(key: &str, pool: &str, backend: &str, issued: u64) -> String {
+    let config = StickyConfig {
+        keys: vec![key.to_owned()],
+        ..StickyConfig::default()
+    };
+    let keys = StickyKeys::new(&config, &OwnKey::new([0; 32]));
+    let token = SessionToken {
+        backend: backend_id(&keys, 0, pool, backend),
+        issued,
+        session: 7,
+    };
+    String::from_utf8(write_token(&keys, pool, &token).to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn session_stays_with_its_backend_and_the_app_never_sees_the_cookie() {
+    let sticky = StickyRig::new(3, MOVE).await;
+    let first = sticky.ask("").await;
+    let set = first.field("set-cookie").unwrap();
+    assert!(
+        set.ends_with("; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"),
+        "{set}"
+    );
+    assert!(first.has("Cache-Control: private"), "{}", first.head);
+    let cookie = cookie_of(&first);
+    let (name, value) = (
+        backend_of(&first),
+        &cookie["Cookie: ".len()..cookie.len() - 2],
+    );
+    for _ in 0..20 {
+        let answer = sticky.ask(&format!("cookie: a=1; {value}; b=2\r\n")).await;
+        assert_eq!(backend_of(&answer), name);
+        assert_eq!(answer.field("set-cookie"), None);
+        assert_eq!(answer.field("cache-control"), None);
+        assert!(
+            answer.text().contains("\r\ncookie: a=1; b=2\r\n"),
+            "{}",
+            answer.text()
+        );
+    }
+    let alone = sticky.ask(&cookie).await;
+    assert!(
+        !alone.text().to_lowercase().contains("cookie:"),
+        "{}",
+        alone.text()
+    );
+    let log = sticky.rig.access_log(22).await;
+    assert_eq!(log[0]["sticky"], "new");
+    assert!(log[1..].iter().all(|line| line["sticky"] == "kept"));
+    let kept = "lameduck_sticky_requests_total{pool=\"app\",session=\"kept\"}";
+    assert_eq!(sticky.rig.metric(kept).await, Some(21));
+    let moved = "lameduck_sticky_moved_total{pool=\"app\"}";
+    assert_eq!(sticky.rig.metric(moved).await, Some(0));
+    let view = sticky.rig.view(sticky.index_of(name)).await;
+    assert_eq!(view.sessions, Some(1));
+}
+
+/// What a client sends by that name decides about its own backend at most, and is answered like a first request.
+#[tokio::test]
+async fn what_is_no_token_of_ours_is_replaced_without_a_word() {
+    let sticky = StickyRig::new(2, MOVE).await;
+    let (cookie, name) = sticky.begin().await;
+    let good = cookie["Cookie: lameduck=".len()..cookie.len() - 2].to_owned();
+    let now = unix_time();
+    let mut flipped = good.clone().into_bytes();
+    flipped[20] = if flipped[20] == b'A' { b'B' } else { b'A' };
+    let flipped = String::from_utf8(flipped).unwrap();
+    let lines = [
+        format!("Cookie: lameduck={flipped}"),
+        format!("Cookie: lameduck={}", &good[..good.len() - 1]),
+        format!("Cookie: lameduck={good}A"),
+        format!("Cookie: lameduck={}", "1".repeat(8192)),
+        "Cookie: lameduck=".to_owned(),
+        "Cookie: lameduck=127.0.0.1:1".to_owned(),
+        format!("Cookie: lameduck={good}; lameduck={good}"),
+        format!("Cookie: lameduck={good}\r\nCookie: lameduck={good}"),
+        format!(
+            "Cookie: lameduck={}",
+            token("another key of tests", "app", &name, now)
+        ),
+        format!("Cookie: lameduck={}", token(KEY, "other", &name, now)),
+        format!("Cookie: lameduck={}", token(KEY, "app", &name, now + 3600)),
+        format!(
+            "Cookie: lameduck={}",
+            token(KEY, "app", &name, now - 86_500)
+        ),
+        format!("Cookie: Lameduck={good}"),
+    ];
+    for line in &lines {
+        let answer = sticky.ask(&format!("{line}\r\n")).await;
+        let fresh = cookie_of(&answer);
+        assert!(!fresh.contains(&good), "{line}");
+        assert_eq!(answer.head.matches("Set-Cookie").count(), 1, "{line}");
+        assert!(
+            !answer.text().contains("lameduck=1"),
+            "{line}: the app has seen it"
+        );
+        // The one whose token it was doesn't notice.
+        let own = sticky.ask(&cookie).await;
+        assert_eq!(backend_of(&own), name, "{line}");
+        assert_eq!(own.field("set-cookie"), None, "{line}");
+    }
+    let log = sticky.rig.access_log(1 + 2 * lines.len()).await;
+    let news = log.iter().filter(|line| line["sticky"] == "new").count();
+    assert_eq!(news, 1 + lines.len());
+}
+
+#[tokio::test]
+async fn token_is_renewed_when_half_of_its_time_is_over_and_when_it_names_nobody() {
+    let sticky = StickyRig::new(2, MOVE).await;
+    let name = sticky.rig.backends[1].name.clone();
+    let ask = async |text: String| sticky.ask(&format!("Cookie: lameduck={text}\r\n")).await;
+    let now = unix_time();
+    for _ in 0..4 {
+        let young = ask(token(KEY, "app", &name, now - 40_000)).await;
+        assert_eq!(
+            (backend_of(&young), young.field("set-cookie")),
+            (&*name, None)
+        );
+        let old = ask(token(KEY, "app", &name, now - 50_000)).await;
+        assert_eq!(backend_of(&old), name);
+        cookie_of(&old);
+        let ahead = ask(token(KEY, "app", &name, now + 200)).await;
+        assert_eq!(
+            (backend_of(&ahead), ahead.field("set-cookie")),
+            (&*name, None)
+        );
+    }
+    let gone = ask(token(KEY, "app", "app-17", now)).await;
+    cookie_of(&gone);
+}
+
+/// Another key signs, and the former one still verifies: nobody moves.
+#[tokio::test]
+async fn rotated_key_keeps_sessions_and_renews_their_tokens() {
+    let sticky = StickyRig::new(3, MOVE).await;
+    let (cookie, name) = sticky.begin().await;
+    let reloaded = sticky
+        .rig
+        .reload("keys = [", "keys = [\"the next key, which signs\", ")
+        .await;
+    assert_eq!(reloaded.0, 200, "{}", reloaded.1);
+    let mut renewed = String::new();
+    for _ in 0..5 {
+        let answer = sticky.ask(&cookie).await;
+        assert_eq!(backend_of(&answer), name);
+        renewed = cookie_of(&answer);
+        assert_ne!(renewed, cookie);
+    }
+    let reloaded = sticky
+        .rig
+        .reload(", \"a key that only tests know\"", "")
+        .await;
+    assert_eq!(reloaded.0, 200, "{}", reloaded.1);
+    for _ in 0..5 {
+        let answer = sticky.ask(&renewed).await;
+        assert_eq!(
+            (backend_of(&answer), answer.field("set-cookie")),
+            (&*name, None)
+        );
+    }
+    cookie_of(&sticky.ask(&cookie).await);
+}
+
+#[tokio::test]
+async fn session_moves_once_when_its_backend_drains() {
+    let sticky = StickyRig::new(3, MOVE).await;
+    let (cookie, name) = sticky.begin().await;
+    let index = sticky.index_of(&name);
+    let ended = sticky.rig.drain(index, "5s", "resumed").await.unwrap();
+    assert_eq!(ended.outcome, "drained");
+    let answer = sticky.ask(&cookie).await;
+    let (other, moved) = (backend_of(&answer).to_owned(), cookie_of(&answer));
+    assert_ne!(other, name);
+    sticky.rig.resume(index).await;
+    for _ in 0..10 {
+        let answer = sticky.ask(&moved).await;
+        assert_eq!(
+            (backend_of(&answer), answer.field("set-cookie")),
+            (&*other, None)
+        );
+    }
+    let log = sticky.rig.access_log(12).await;
+    assert_eq!(
+        (&log[1]["sticky"], &log[2]["sticky"]),
+        (&"moved".into(), &"kept".into())
+    );
+    let moved = "lameduck_sticky_moved_total{pool=\"app\"}";
+    assert_eq!(sticky.rig.metric(moved).await, Some(1));
+}
+
+/// No waiting for a backend that is gone, whether its gate is closed or nobody listens there.
+#[tokio::test]
+async fn request_leaves_a_backend_that_is_gone_at_once() {
+    let mut sticky = StickyRig::new(2, MOVE).await;
+    let (cookie, name) = sticky.begin().await;
+    let index = sticky.index_of(&name);
+    sticky.apps[index].abort();
+    let began = Instant::now();
+    let answer = sticky.ask(&cookie).await;
+    assert_ne!(backend_of(&answer), name);
+    cookie_of(&answer);
+    assert!(began.elapsed() < Duration::from_secs(2));
+    sticky.apps.remove(index);
+}
+
+/// Where there is no other, it waits for its own, and is still known there.
+#[tokio::test]
+async fn session_of_an_only_backend_is_kept_over_its_drain() {
+    let sticky = StickyRig::new(1, MOVE).await;
+    let (cookie, _) = sticky.begin().await;
+    sticky.rig.drain(0, "5s", "resumed").await.unwrap();
+    let mut waiting = sticky
+        .rig
+        .ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{cookie}\r\n"))
+        .await;
+    sticky
+        .rig
+        .until("a held request", |pool| pool.held == 1)
+        .await;
+    sticky.rig.resume(0).await;
+    let answer = waiting.response().await;
+    assert_eq!(answer.field("set-cookie"), None);
+}
+
+#[tokio::test]
+async fn drain_finishes_sessions_and_ends_with_the_last_one() {
+    let sticky = StickyRig::new(2, FINISH).await;
+    let mut here = Vec::new();
+    let (first, name) = sticky.begin().await;
+    here.push(first);
+    while here.len() < 3 {
+        let (cookie, other) = sticky.begin().await;
+        if other == name {
+            here.push(cookie);
+        }
+    }
+    let index = sticky.index_of(&name);
+    let drain = sticky.rig.begin_drain(index, "60s", "resumed").await;
+    assert_eq!(sticky.rig.view(index).await.sessions, Some(3));
+    let gauge = format!("lameduck_sticky_sessions{{backend=\"{name}\",pool=\"app\"}}");
+    assert_eq!(sticky.rig.metric(&gauge).await, Some(3));
+    for _ in 0..5 {
+        for cookie in &here {
+            let answer = sticky.ask(cookie).await;
+            assert_eq!(
+                (backend_of(&answer), answer.field("set-cookie")),
+                (&*name, None)
+            );
+        }
+        let (_, other) = sticky.begin().await;
+        assert_ne!(other, name, "a new session on a backend that drains");
+    }
+    assert!(!drain.is_finished());
+    for (number, cookie) in here.iter().enumerate() {
+        let answer = sticky.ask_for("/logout", cookie).await;
+        assert_eq!(backend_of(&answer), name);
+        assert_eq!(
+            answer.field("set-cookie"),
+            Some("lameduck=; Path=/; Max-Age=0")
+        );
+        let left = sticky.rig.view(index).await.sessions;
+        assert_eq!(left, Some(2 - number as u32));
+    }
+    let ended = drain.await.unwrap();
+    assert_eq!(
+        (ended.outcome.as_str(), ended.sessions),
+        ("drained", Some(0))
+    );
+    assert!(ended.waited_ms < 10_000, "{ended:?}");
+    // From now on the token names a backend that takes nobody.
+    let answer = sticky.ask(&here[0]).await;
+    assert_ne!(backend_of(&answer), name);
+    let moved = "lameduck_sticky_moved_total{pool=\"app\"}";
+    assert_eq!(sticky.rig.metric(moved).await, Some(1));
+    sticky.rig.logs("3 sessions may be finished there").await;
+    sticky.rig.logs("no session is left").await;
+}
+
+#[tokio::test]
+async fn session_that_does_not_end_leaves_before_the_deadline() {
+    let sticky = StickyRig::new(2, FINISH).await;
+    let (mut cookie, name) = sticky.begin().await;
+    let index = sticky.index_of(&name);
+    let drain = sticky.rig.begin_drain(index, "3s", "resumed").await;
+    let began = Instant::now();
+    let mut moved_after = None;
+    while began.elapsed() < Duration::from_secs(3) {
+        let answer = sticky.ask(&cookie).await;
+        if backend_of(&answer) != name && moved_after.is_none() {
+            moved_after = Some(began.elapsed());
+            cookie = cookie_of(&answer);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let moved_after = moved_after.expect("it never left");
+    // At most half of the time is kept for what is in flight.
+    assert!(moved_after > Duration::from_millis(1200), "{moved_after:?}");
+    let ended = drain.await.unwrap();
+    assert_eq!((ended.outcome.as_str(), ended.cut), ("drained", 0));
+    let log = sticky.rig.access_log(2).await;
+    assert_eq!(
+        log.iter().filter(|line| line["sticky"] == "moved").count(),
+        1
+    );
+}
+
+/// An app that says itself that it stops gets nobody's requests, whatever was asked for.
+#[tokio::test]
+async fn sessions_leave_an_app_that_answers_503_to_its_health_check() {
+    let sticky = StickyRig::new(2, FINISH).await;
+    let (cookie, name) = sticky.begin().await;
+    let index = sticky.index_of(&name);
+    let drain = sticky.rig.begin_drain(index, "60s", "resumed").await;
+    assert_eq!(backend_of(&sticky.ask(&cookie).await), name);
+    sticky.rig.backends[index].set_health(503);
+    assert_eq!(drain.await.unwrap().outcome, "drained");
+    assert_ne!(backend_of(&sticky.ask(&cookie).await), name);
+}
+
+/// A second order with less time is the second signal: it counts.
+#[tokio::test]
+async fn sessions_leave_when_a_second_drain_has_no_time() {
+    let sticky = StickyRig::new(2, FINISH).await;
+    let (cookie, name) = sticky.begin().await;
+    let index = sticky.index_of(&name);
+    let first = sticky.rig.begin_drain(index, "60s", "resumed").await;
+    assert_eq!(backend_of(&sticky.ask(&cookie).await), name);
+    let second = sticky.rig.drain(index, "0s", "resumed").await.unwrap();
+    assert!(second.waited_ms < 5000, "{second:?}");
+    assert_ne!(backend_of(&sticky.ask(&cookie).await), name);
+    assert_eq!(second.cut, 0);
+    first.await.unwrap();
+}
+
+#[tokio::test]
+async fn request_waits_for_room_on_the_backend_of_its_session() {
+    const POOL: &str = "[pool.upstream]\nmax_in_flight = 1\n[pool.sticky]\nkeys = [\"a key that only tests know\"]";
+    let sticky = StickyRig::new(2, POOL).await;
+    let (cookie, name) = sticky.begin().await;
+    let slow = format!("GET /slow HTTP/1.1\r\nHost: a\r\n{cookie}\r\n");
+    let blocking = sticky.rig.ask(slow).await;
+    let index = sticky.index_of(&name);
+    sticky
+        .rig
+        .until("a request in flight", |pool| {
+            pool.backends[index].in_flight == 1
+        })
+        .await;
+    let mut waiting = sticky
+        .rig
+        .ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{cookie}\r\n"))
+        .await;
+    sticky
+        .rig
+        .until("a held request", |pool| pool.held == 1)
+        .await;
+    // The other one has room, for those who have no session.
+    let (_, other) = sticky.begin().await;
+    assert_ne!(other, name);
+    drop(blocking);
+    let answer = waiting.response().await;
+    assert_eq!(
+        (backend_of(&answer), answer.field("set-cookie")),
+        (&*name, None)
+    );
+}
+
+#[tokio::test]
+async fn token_travels_in_a_field_of_its_own_where_that_is_configured() {
+    const POOL: &str =
+        "[pool.sticky]\nheader = \"X-Session\"\nkeys = [\"a key that only tests know\"]";
+    let sticky = StickyRig::new(3, POOL).await;
+    let first = sticky.ask("Cookie: lameduck=mine\r\n").await;
+    assert_eq!(first.field("set-cookie"), None);
+    assert!(
+        first.text().contains("Cookie: lameduck=mine"),
+        "that cookie is the app's"
+    );
+    let (name, text) = (backend_of(&first), first.field("x-session").unwrap());
+    for _ in 0..10 {
+        let answer = sticky.ask(&format!("x-session: {text}\r\n")).await;
+        assert_eq!(
+            (backend_of(&answer), answer.field("x-session")),
+            (name, None)
+        );
+        assert!(!answer.text().to_lowercase().contains("x-session"));
+    }
+    let twice = format!("X-Session: {text}\r\nX-Session: {text}\r\n");
+    assert!(sticky.ask(&twice).await.field("x-session").is_some());
+}
+
+/// A WebSocket's handshake is a request like others: it goes to its session's backend, and its answer may begin one.
+#[tokio::test]
+async fn upgrade_belongs_to_a_session_like_other_requests() {
+    let rig = Rig::new(Setup {
+        backends: 2,
+        pool: MOVE,
+        ..Setup::default()
+    })
+    .await;
+    let upgrade = |fields: &str| {
+        format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: bare\r\n{fields}\r\n")
+    };
+    let mut client = rig.ask(upgrade("")).await;
+    let (index, mut app) = rig.first().await;
+    app.head().await;
+    app.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: bare\r\n\r\n")
+        .await;
+    let head = client.head().await;
+    let set = lameduck_rig::wire::field(&head, "set-cookie").unwrap();
+    let cookie = format!("Cookie: {}\r\n", set.split(';').next().unwrap());
+    for _ in 0..4 {
+        let mut again = rig.ask(upgrade(&cookie)).await;
+        let mut app = rig.backends[index].accept().await;
+        app.head().await;
+        app.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: bare\r\n\r\n",
+        )
+        .await;
+        let head = again.head().await;
+        assert!(
+            head.starts_with("HTTP/1.1 101") && !head.contains("Set-Cookie"),
+            "{head}"
+        );
+    }
+}
