@@ -29,6 +29,7 @@ mod roll;
 mod service;
 mod shutdown;
 mod soak;
+mod sticky;
 mod stuck;
 mod supervisors;
 mod unix_listener;

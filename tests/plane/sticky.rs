@@ -14,7 +14,7 @@ const FINISH: &str =
     "[pool.sticky]\nkeys = [\"a key that only tests know\"]\non_drain = \"finish\"";
 
 /// A proxy whose backends answer by themselves: with their name, and the head that they got. For `/logout` they clear the
-/// cookie, for `/slow` they wait until the connection is closed.
+/// cookie, for `/slow` they take their time.
 struct StickyRig {
     rig: Rig,
     apps: Vec<tokio::task::JoinHandle<()>>,
@@ -39,9 +39,11 @@ impl StickyRig {
             let name = backend.name.clone();
             let listener = tokio::net::TcpListener::from_std(backend.take_listener()).unwrap();
             apps.push(tokio::spawn(async move {
+                // They end with it.
+                let mut connections = tokio::task::JoinSet::new();
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
-                    tokio::spawn(serve(Wire::new(stream), name.clone()));
+                    connections.spawn(serve(Wire::new(stream), name.clone()));
                 }
             }));
         }
@@ -73,7 +75,7 @@ impl StickyRig {
 async fn serve(mut wire: Wire, name: String) {
     while let Some(head) = wire.head_or_end().await {
         if head.starts_with("GET /slow ") {
-            std::future::pending::<()>().await;
+            tokio::time::sleep(Duration::from_millis(700)).await;
         }
         let clear = match head.starts_with("GET /logout ") {
             true => "Set-Cookie: lameduck=; Path=/; Max-Age=0\r\n",
@@ -349,7 +351,7 @@ async fn drain_finishes_sessions_and_ends_with_the_last_one() {
     let index = sticky.index_of(&name);
     let drain = sticky.rig.begin_drain(index, "60s", "resumed").await;
     assert_eq!(sticky.rig.view(index).await.sessions, Some(3));
-    let gauge = format!("lameduck_sticky_sessions{{backend=\"{name}\",pool=\"app\"}}");
+    let gauge = format!("lameduck_sticky_sessions{{pool=\"app\",backend=\"{name}\"}}");
     assert_eq!(sticky.rig.metric(&gauge).await, Some(3));
     for _ in 0..5 {
         for cookie in &here {
@@ -437,6 +439,12 @@ async fn sessions_leave_when_a_second_drain_has_no_time() {
     let index = sticky.index_of(&name);
     let first = sticky.rig.begin_drain(index, "60s", "resumed").await;
     assert_eq!(backend_of(&sticky.ask(&cookie).await), name);
+    sticky
+        .rig
+        .until("nothing in flight", |pool| {
+            pool.backends[index].in_flight == 0
+        })
+        .await;
     let second = sticky.rig.drain(index, "0s", "resumed").await.unwrap();
     assert!(second.waited_ms < 5000, "{second:?}");
     assert_ne!(backend_of(&sticky.ask(&cookie).await), name);
@@ -450,7 +458,7 @@ async fn request_waits_for_room_on_the_backend_of_its_session() {
     let sticky = StickyRig::new(2, POOL).await;
     let (cookie, name) = sticky.begin().await;
     let slow = format!("GET /slow HTTP/1.1\r\nHost: a\r\n{cookie}\r\n");
-    let blocking = sticky.rig.ask(slow).await;
+    let mut blocking = sticky.rig.ask(slow).await;
     let index = sticky.index_of(&name);
     sticky
         .rig
@@ -469,7 +477,7 @@ async fn request_waits_for_room_on_the_backend_of_its_session() {
     // The other one has room, for those who have no session.
     let (_, other) = sticky.begin().await;
     assert_ne!(other, name);
-    drop(blocking);
+    assert_eq!(backend_of(&blocking.response().await), name);
     let answer = waiting.response().await;
     assert_eq!(
         (backend_of(&answer), answer.field("set-cookie")),

@@ -1,5 +1,6 @@
 //! From Ingresses to lameduck's sections. Everything that is decided is decided here.
 
+mod affinity;
 mod cors;
 mod guards;
 mod listeners;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::affinity::read_affinity;
 use super::guards::secret_path;
 use super::settings::{AnnotationReader, MirrorTarget};
 use crate::config::check_name;
@@ -23,12 +24,15 @@ pub(super) struct PoolStyle {
     /// `[pool.tls]`; empty: in cleartext.
     pub tls: DraftKeys,
     pub connect: Option<Duration>,
+    /// `[pool.sticky]`; empty: sessions don't stay.
+    pub sticky: DraftKeys,
 }
 
 /// Reads it from the annotations.
 pub(super) fn read_style(reader: &mut AnnotationReader<'_>) -> PoolStyle {
     let mut style = PoolStyle {
         connect: reader.time("proxy-connect-timeout"),
+        sticky: read_affinity(reader),
         ..PoolStyle::default()
     };
     let mut tls = false;
@@ -200,6 +204,9 @@ impl PoolBook {
         }
         if !upstream.is_empty() {
             draft.sections.push(("upstream", upstream));
+        }
+        if !style.sticky.is_empty() && !is_mirror {
+            draft.sections.push(("sticky", style.sticky.clone()));
         }
         if !style.tls.is_empty() && offered::has_key("[pool.tls]", "verify") {
             draft.sections.push(("tls", style.tls.clone()));

@@ -220,7 +220,7 @@ pub const ROWS: &[DirectiveRow] = &[
     row("random", "upstream", Carried, "`balance = \"random\"`; `random two` is `\"least_requests\"`"),
     row("ip_hash", "upstream", LeftOut, "lameduck does not keep a client at one backend"),
     row("hash", "upstream", LeftOut, "lameduck does not keep a client at one backend"),
-    row("sticky", "upstream", LeftOut, "lameduck does not keep a client at one backend"),
+    row("sticky", "upstream", Carried, "`sticky cookie` is `[pool.sticky]`; not: `route` and `learn`"),
     row("least_time", "upstream", LeftOut, "lameduck does not keep a client at one backend"),
     row("return", "rewrite and map", Carried, "`redirect` and `respond`; where a whole listener redirects to HTTPS: `redirect_https`"),
     row("rewrite", "rewrite and map", Carried, "`redirect` with `permanent` and `redirect`; `rewrite` with `break`; not: where nginx would look for a location again"),

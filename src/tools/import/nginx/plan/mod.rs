@@ -17,6 +17,7 @@ mod regexes;
 mod rewrites;
 mod routes;
 mod spread;
+mod sticky;
 mod targets;
 mod values;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::sticky::read_sticky;
 use crate::config::{Address, check_name, duration};
 use crate::tools::import::draft::{BackendDraft, DraftKeys, PoolDraft, toml_text};
 use crate::tools::import::nginx::model::NginxSite;
@@ -401,6 +402,7 @@ fn read_upstream(upstream: &NginxDirective, draft: &mut PoolDraft) {
                     draft.sections.push(("upstream", keys));
                 }
             }
+            "sticky" => read_sticky(directive, draft),
             "keepalive_requests" => {}
             _ => draft.notices.extend(super::judge(directive)),
         }
