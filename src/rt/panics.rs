@@ -199,7 +199,10 @@ pub struct Panicked;
 ///
 /// # Errors
 /// When it has panicked. Whatever it shared with others, and was changing, may be half-changed.
-pub async fn catch<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Panicked> {
+pub fn catch<F: Future>(
+    mut future: Pin<&mut F>,
+) -> impl Future<Output = Result<F::Output, Panicked>> {
+    // No state of its own around it: every request passes here.
     std::future::poll_fn(move |cx| {
         // Unwind safety is the caller's: it goes on only with what holds by itself (counters, a connection to close).
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
@@ -208,7 +211,6 @@ pub async fn catch<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Pani
             Err(_payload) => std::task::Poll::Ready(Err(Panicked)),
         }
     })
-    .await
 }
 
 /// Between a panic of a task and its next start.

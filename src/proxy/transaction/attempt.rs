@@ -1,12 +1,10 @@
 //! One attempt of a request: a connection to the backend that was entered for it, the request on that connection, and
 //! what comes back. Copies of requests are sent the same way (`mirror`).
 
-use std::time::Duration;
-
 use super::Transaction;
 use super::intercept::{interceptable, kept_fields};
 use super::judge::FailedAttempt;
-use super::mirror::mark_copy;
+use super::mirror::{LONGEST_COPY, mark_copy};
 use super::record::RequestRecord;
 use super::sticky::ClientSession;
 use crate::config::Config;
@@ -19,14 +17,15 @@ use crate::proxy::forward::{
 use crate::proxy::h1::method::Upgrade;
 use crate::proxy::h1::request::RequestHead;
 use crate::registry::endpoint::{IdleConnection, Permit};
+use crate::rt::clock;
 
 /// Whom an attempt is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttemptPurpose {
     /// The client.
     Answer,
-    /// Nobody: the request is a copy. It may take so long.
-    Copy(Duration),
+    /// Nobody: the request is a copy.
+    Copy,
 }
 
 /// What an attempt has come to.
@@ -44,38 +43,45 @@ pub(super) enum AttemptEnd {
         fields: String,
     },
     /// Both sides speak another protocol now.
-    Upgraded {
-        connection: Box<IdleConnection>,
-        /// What the backend has said already.
-        incoming: Buffer,
-        upgrade: Option<Upgrade>,
-    },
+    Upgraded(UpgradedAttempt),
     /// Nothing was sent.
     Unsent(FailedAttempt),
-    /// It broke off on this connection, which is still open.
-    Broken {
-        failure: ForwardFailure,
-        connection: Box<IdleConnection>,
-        stats: TransferStats,
-    },
+    /// It broke off.
+    Broken(BrokenAttempt),
+}
+
+/// An attempt behind whose 101 another protocol begins.
+pub(super) struct UpgradedAttempt {
+    pub(super) connection: Box<IdleConnection>,
+    /// What the backend has said of it already.
+    pub(super) incoming: Buffer,
+    pub(super) upgrade: Option<Upgrade>,
+}
+
+/// An attempt that broke off, on a connection that is still open.
+pub(super) struct BrokenAttempt {
+    pub(super) failure: ForwardFailure,
+    pub(super) connection: Box<IdleConnection>,
+    pub(super) stats: TransferStats,
+    pub(super) began: Time,
 }
 
 impl Transaction<'_> {
-    /// Makes one attempt, which begins now. The permit may be changed for that of another backend, see
+    /// Makes one attempt. The permit may be changed for that of another backend, see
     /// [`Transaction::reuse_connection`].
     pub(super) async fn attempt(
         &mut self,
         permit: &mut Permit,
-        began: Time,
         purpose: AttemptPurpose,
     ) -> AttemptEnd {
+        let began = clock::now();
         self.account.attempts += 1;
         let kept = self.reuse_connection(permit, began);
         let endpoint = permit.endpoint();
         self.account.backend = Some(endpoint.clone());
         let watch = match purpose {
             AttemptPurpose::Answer => self.watch_attempt(permit, began),
-            AttemptPurpose::Copy(_) => None,
+            AttemptPurpose::Copy => None,
         };
         // Connect.
         let mut connection = match kept {
@@ -115,9 +121,9 @@ impl Transaction<'_> {
             AttemptPurpose::Answer => {
                 follow_route(&mut params, self.account, self.head, &self.config);
             }
-            AttemptPurpose::Copy(longest) => {
+            AttemptPurpose::Copy => {
                 mark_copy(&mut scratch.head, self.account.rule.as_deref());
-                params.ends = Some(began.saturating_add(longest));
+                params.ends = Some(began.saturating_add(LONGEST_COPY));
                 params.compression = None;
             }
         }
@@ -159,20 +165,21 @@ impl Transaction<'_> {
             Ok(ForwardEnd::Upgraded) => {
                 let upgrade = scratch.response.upgrade;
                 scratch.give_back();
-                AttemptEnd::Upgraded {
+                AttemptEnd::Upgraded(UpgradedAttempt {
                     connection,
                     incoming,
                     upgrade,
-                }
+                })
             }
             Err(failure) => {
                 scratch.give_back();
                 incoming.give_back();
-                AttemptEnd::Broken {
+                AttemptEnd::Broken(BrokenAttempt {
                     failure,
                     connection,
                     stats,
-                }
+                    began,
+                })
             }
         }
     }

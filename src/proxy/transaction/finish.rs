@@ -2,12 +2,13 @@
 
 use super::super::buffer::Buffer;
 use super::Transaction;
+use super::attempt::UpgradedAttempt;
 use super::record::RequestEnd;
 use crate::proxy::client::AfterRequest;
 use crate::proxy::forward::TransferStats;
 use crate::proxy::forward::tunnel::{TunnelEnd, run_tunnel};
 use crate::proxy::h1::method::Upgrade;
-use crate::registry::endpoint::{Endpoint, IdleConnection, RequestKind};
+use crate::registry::endpoint::{Endpoint, RequestKind};
 
 impl Transaction<'_> {
     /// Takes note of what an attempt has moved, and of the status that the backend has answered with.
@@ -33,21 +34,21 @@ impl Transaction<'_> {
         }
     }
 
-    /// Both sides speak another protocol now: carries their bytes until one of them ends. `incoming` is what the backend
-    /// has said already.
-    pub(super) async fn carry_tunnel(
-        &mut self,
-        connection: &mut IdleConnection,
-        incoming: Buffer,
-        upgrade: Option<Upgrade>,
-    ) -> AfterRequest {
+    /// Both sides speak another protocol now: carries their bytes until one of them ends.
+    pub(super) async fn carry_tunnel(&mut self, upgraded: UpgradedAttempt) -> AfterRequest {
+        let UpgradedAttempt {
+            mut connection,
+            incoming,
+            upgrade,
+        } = upgraded;
         let websocket = upgrade == Some(Upgrade::WebSocket);
         // The log still wants to read the head when the tunnel has used the buffer.
         let head = self.client.buffer.bytes()[..self.head.len].to_vec();
         self.client.buffer.consume(self.upload.occupied());
         let _counted = connection.ticket.lasting(RequestKind::Upgrade);
         let timeout = self.pool.config.upstream.tunnel_timeout;
-        let (end, passed) = run_tunnel(self.client, connection, incoming, websocket, timeout).await;
+        let (end, passed) =
+            run_tunnel(self.client, &mut connection, incoming, websocket, timeout).await;
         self.client.buffer = Buffer::from(head);
         self.account
             .tunnelled(self.client.origin.switched(), passed);

@@ -4,15 +4,16 @@
 use std::sync::atomic::Ordering;
 
 use super::Transaction;
+use super::attempt::BrokenAttempt;
 use super::record::RequestEnd;
+use crate::core::retry;
 use crate::core::retry::{RetryReason, RetryVerdict};
-use crate::core::{Time, retry};
 use crate::proxy::client::AfterRequest;
-use crate::proxy::forward::{ForwardFailure, TransferStats, Truncation};
+use crate::proxy::forward::{ForwardFailure, Truncation};
 use crate::proxy::h1::request::RequestBody;
 use crate::proxy::upstream::delivery::undelivered;
 use crate::proxy::upstream::{note_refusal, outcome};
-use crate::registry::endpoint::{Endpoint, IdleConnection, Permit};
+use crate::registry::endpoint::{Endpoint, Permit};
 use crate::rt::clock;
 
 /// How an attempt failed.
@@ -26,22 +27,25 @@ pub(super) enum FailedAttempt {
 }
 
 impl Transaction<'_> {
-    /// Takes note of an exchange that failed, and says what kind of failed attempt it makes.
+    /// Takes note of an attempt that broke off, and says what kind of failed attempt it makes.
     pub(super) async fn note_failure(
         &mut self,
-        failure: ForwardFailure,
         permit: &Permit,
-        connection: &IdleConnection,
-        stats: TransferStats,
-        began: Time,
+        broken: BrokenAttempt,
     ) -> FailedAttempt {
+        let BrokenAttempt {
+            failure,
+            connection,
+            stats,
+            began,
+        } = broken;
         let endpoint = permit.endpoint();
         let proof = match failure {
-            ForwardFailure::Died { reset } => undelivered(connection, stats.bytes_up, reset).await,
+            ForwardFailure::Died { reset } => undelivered(&connection, stats.bytes_up, reset).await,
             _ => None,
         };
         if proof.is_some() {
-            note_refusal(connection, endpoint);
+            note_refusal(&connection, endpoint);
         }
         self.log_failure(failure, endpoint, proof);
         if stats.error.is_none()

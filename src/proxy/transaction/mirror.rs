@@ -41,7 +41,7 @@ const MOST_BYTES: usize = 16 << 20;
 const MOST_OF_ONE: usize = LARGE + 16 * 1024;
 
 /// A copy may take so long.
-const LONGEST: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_COPY: Duration = Duration::from_secs(30);
 
 /// A copy on its way to its task.
 struct RequestCopy {
@@ -148,17 +148,16 @@ impl Transaction<'_> {
             .map_err(|_| MirrorDrop::Body)?;
         let permit = pick::admit(&self.pool, &self.excluded);
         let mut permit = permit.ok_or(MirrorDrop::NotReady)?;
-        let purpose = AttemptPurpose::Copy(LONGEST);
-        match self.attempt(&mut permit, clock::now(), purpose).await {
+        match self.attempt(&mut permit, AttemptPurpose::Copy).await {
             AttemptEnd::Delivered { .. } | AttemptEnd::Intercepted { .. } => Ok(()),
-            AttemptEnd::Upgraded { .. } => Err(MirrorDrop::Failed),
+            AttemptEnd::Upgraded(_) => Err(MirrorDrop::Failed),
             AttemptEnd::Unsent(FailedAttempt::Final(ForwardFailure::LengthRequired)) => {
                 Err(MirrorDrop::Body)
             }
             AttemptEnd::Unsent(_) => Err(MirrorDrop::Connect),
-            AttemptEnd::Broken { failure, .. } => {
+            AttemptEnd::Broken(broken) => {
                 if matches!(
-                    failure,
+                    broken.failure,
                     ForwardFailure::Died { .. } | ForwardFailure::BadResponse(_)
                 ) {
                     permit.endpoint().hint();

@@ -1,7 +1,7 @@
 //! One request, from its parsed head to its log line.
 //!
-//! [`handle`] is its way: find the route, have a backend answer (buffer the body; pick, attempt and judge, until it has
-//! ended), and write the log line. What its steps do is in the files beside it: `begin` and `route` find the pool,
+//! [`handle`] is its way: find the route, wait for a short body, pick, attempt and judge until it has ended, and write
+//! the log line. What its steps do is in the files beside it: `begin` and `route` find the pool,
 //! `request_buffering` waits for a short body, `wait` and [`hold`] for a backend, `attempt` makes one attempt, `connect`
 //! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and `actions` answer without a backend, `changes`
 //! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, `metered` counts for plans of splits, and [`record`] is what is
@@ -96,19 +96,80 @@ pub async fn handle(
     client.is_answered = false;
     let answered = {
         let answering = pin!(async {
-            let (client, account) = (&mut *client, &mut account);
-            let route = match find_route(plane, client, head, account, &id, &mut routed).await {
-                Ok(route) => route,
-                Err(next) => return next,
+            let account = &mut account;
+            let route = loop {
+                match route_request(plane, client, head, account, &id, &mut routed) {
+                    Ok(found) => break found,
+                    // Boxed: most routes have no guards.
+                    Err(Unrouted::Guarded) => {
+                        let admitting = guards::admit(plane, client, head, account);
+                        if let Err(next) = Box::pin(admitting).await {
+                            return next;
+                        }
+                    }
+                    Err(why) => {
+                        return answer_unrouted(plane, client, head, account, &id, why).await;
+                    }
+                }
             };
             let mut transaction = Transaction::new(plane, client, head, account, &id, route);
-            transaction.pool.shared.budget.on_request();
-            if transaction.pool.sticky.is_some() {
-                transaction.begin_session();
+            let request = &mut transaction;
+            request.pool.shared.budget.on_request();
+            if request.pool.sticky.is_some() {
+                request.begin_session();
             }
-            let next = transaction.answer_by_backend().await;
+            let next = 'answered: {
+                if let Err(error) = request.upload.absorb(&request.client.buffer) {
+                    break 'answered request.answer(body_answer(error)).await;
+                }
+                if let Some(most) = request.worth_buffering()
+                    && let Err(next) = request.receive(most).await
+                {
+                    break 'answered next;
+                }
+                if request.account.rule.is_some() {
+                    request.begin_metering();
+                }
+                if let Some(rule) = &request.account.rule
+                    && let Some(mirror) = &rule.route.mirror
+                {
+                    request.mirror(rule, mirror);
+                }
+                let mut waiting_since = None;
+                loop {
+                    let mut permit = match pick::admit(&request.pool, &request.excluded) {
+                        Some(permit) => permit,
+                        None => match request.wait_for_backend(&mut waiting_since).await {
+                            Ok(Some(permit)) => permit,
+                            Ok(None) => continue,
+                            Err(next) => break 'answered next,
+                        },
+                    };
+                    let failed = match request.attempt(&mut permit, AttemptPurpose::Answer).await {
+                        AttemptEnd::Delivered { keep_alive } => {
+                            break 'answered request.after_answer(keep_alive);
+                        }
+                        AttemptEnd::Intercepted { status, fields } => {
+                            break 'answered request.answer_instead(status, fields).await;
+                        }
+                        AttemptEnd::Upgraded(upgraded) => {
+                            break 'answered request.carry_tunnel(upgraded).await;
+                        }
+                        AttemptEnd::Unsent(failed) => failed,
+                        AttemptEnd::Broken(broken) => request.note_failure(&permit, broken).await,
+                    };
+                    // The connection is closed by now; only then may the backend be called idle.
+                    request.excluded.add(permit.endpoint().key, permit.epoch());
+                    drop(permit);
+                    if let Some(next) = request.judge_failure(failed).await {
+                        break 'answered next;
+                    }
+                }
+            };
+            request.account.bytes_in += request.upload.total();
+            request.account.occupied = request.upload.occupied();
             // Where it is for another pool at its end, that one has it in its account.
-            routed = transaction.finish();
+            routed = (!transaction.is_unrouted).then_some(transaction.pool);
             next
         });
         // A mistake of ours costs this one request, and its client gets an answer.
@@ -126,28 +187,6 @@ pub async fn handle(
         client.buffer.consume(account.occupied);
     }
     next
-}
-
-/// Finds the request's pool, and asks the guards of its route; or answers it without a backend.
-#[inline]
-async fn find_route(
-    plane: &Arc<DataPlane>,
-    client: &mut ClientConnection,
-    head: &RequestHead,
-    account: &mut RequestRecord,
-    id: &RequestId,
-    routed: &mut Option<Arc<PoolSnapshot>>,
-) -> Result<RoutedToPool, AfterRequest> {
-    loop {
-        match route_request(plane, client, head, account, id, routed) {
-            Ok(found) => return Ok(found),
-            // Boxed: most routes have no guards.
-            Err(Unrouted::Guarded) => {
-                Box::pin(guards::admit(plane, client, head, account)).await?;
-            }
-            Err(why) => return Err(answer_unrouted(plane, client, head, account, id, why).await),
-        }
-    }
 }
 
 impl<'a> Transaction<'a> {
@@ -177,77 +216,6 @@ impl<'a> Transaction<'a> {
             last_fault: None,
             session: None,
         }
-    }
-}
-
-impl Transaction<'_> {
-    /// Has a backend answer: waits for a short body and for a backend, and makes attempts until one has ended well or
-    /// another would be of no use.
-    #[inline]
-    async fn answer_by_backend(&mut self) -> AfterRequest {
-        if let Err(error) = self.upload.absorb(&self.client.buffer) {
-            return self.answer(body_answer(error)).await;
-        }
-        if let Err(next) = self.buffer_body().await {
-            return next;
-        }
-        if self.account.rule.is_some() {
-            self.begin_metering();
-        }
-        if let Some(rule) = &self.account.rule
-            && let Some(mirror) = &rule.route.mirror
-        {
-            self.mirror(rule, mirror);
-        }
-        let mut waiting_since = None;
-        loop {
-            let mut permit = match pick::admit(&self.pool, &self.excluded) {
-                Some(permit) => permit,
-                None => match self.wait_for_backend(&mut waiting_since).await {
-                    Ok(Some(permit)) => permit,
-                    Ok(None) => continue,
-                    Err(next) => return next,
-                },
-            };
-            let began = clock::now();
-            let end = self
-                .attempt(&mut permit, began, AttemptPurpose::Answer)
-                .await;
-            let failed = match end {
-                AttemptEnd::Delivered { keep_alive } => return self.after_answer(keep_alive),
-                AttemptEnd::Intercepted { status, fields } => {
-                    return self.answer_instead(status, fields).await;
-                }
-                AttemptEnd::Upgraded {
-                    mut connection,
-                    incoming,
-                    upgrade,
-                } => return self.carry_tunnel(&mut connection, incoming, upgrade).await,
-                AttemptEnd::Unsent(failed) => failed,
-                AttemptEnd::Broken {
-                    failure,
-                    connection,
-                    stats,
-                } => {
-                    self.note_failure(failure, &permit, &connection, stats, began)
-                        .await
-                }
-            };
-            // The connection is closed by now; only then may the backend be called idle.
-            self.excluded.add(permit.endpoint().key, permit.epoch());
-            drop(permit);
-            if let Some(next) = self.judge_failure(failed).await {
-                return next;
-            }
-        }
-    }
-
-    /// Notes what the client has sent. Says which pool the request was for at its end.
-    #[inline]
-    fn finish(self) -> Option<Arc<PoolSnapshot>> {
-        self.account.bytes_in += self.upload.total();
-        self.account.occupied = self.upload.occupied();
-        (!self.is_unrouted).then_some(self.pool)
     }
 }
 

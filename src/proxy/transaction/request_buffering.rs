@@ -46,10 +46,17 @@ impl Transaction<'_> {
     /// Not while nothing is ready: then the request has to be held before all else, in memory that `[pool.hold]` bounds,
     /// and the rest of its body is waited for when it is let go.
     pub(super) async fn buffer_body(&mut self) -> Result<(), AfterRequest> {
-        match self.worth_waiting() {
-            Some(most) if !self.pool.ready.is_empty() => self.receive(most).await,
-            _ => Ok(()),
+        match self.worth_buffering() {
+            Some(most) => self.receive(most).await,
+            None => Ok(()),
         }
+    }
+
+    /// The same question: how large the buffer may become, if the body is waited for now.
+    #[inline]
+    pub(super) fn worth_buffering(&self) -> Option<usize> {
+        let most = self.worth_waiting()?;
+        (!self.pool.ready.is_empty()).then_some(most)
     }
 
     /// Waits for the rest of the body, whoever is ready. The buffer becomes no larger than `most`.
@@ -84,6 +91,7 @@ impl Transaction<'_> {
     ///
     /// Not if it could not be kept for another attempt anyway; nor if the client asks first whether it is wanted
     /// (RFC 9110, section 10.1.1), which is the backend's to say.
+    #[inline]
     pub(super) fn worth_waiting(&self) -> Option<usize> {
         let RequestBody::Length(length) = self.head.body else {
             return None;

@@ -20,7 +20,7 @@ pub struct AccessRecord<'a> {
     /// The `Host` field or the target's authority.
     pub host: &'a [u8],
     /// `HTTP/1.1` and so on.
-    pub version: &'a str,
+    pub version: &'static str,
     /// The status that was sent; 0: none.
     pub status: u16,
     /// Body bytes read from the client.
