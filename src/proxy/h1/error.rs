@@ -2,7 +2,12 @@
 //!
 //! Each variant is one rule of the parsers; the RFC section is with the code that applies it.
 
+use super::connection_options::TooManyOptions;
 use super::framing::FramingError;
+
+/// A line that is not ended by CR LF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LineEndError;
 
 /// Why a request is refused. The connection can't be used any more: where it ends is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,6 +83,18 @@ impl From<FramingError> for RequestError {
     }
 }
 
+impl From<TooManyOptions> for RequestError {
+    fn from(_: TooManyOptions) -> Self {
+        Self::TooManyOptions
+    }
+}
+
+impl From<LineEndError> for RequestError {
+    fn from(_: LineEndError) -> Self {
+        Self::BadLineEnd
+    }
+}
+
 /// Why a response is refused: always a 502 to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "`reason` says what each one means")]
@@ -128,5 +145,17 @@ impl std::error::Error for ResponseError {}
 impl From<FramingError> for ResponseError {
     fn from(error: FramingError) -> Self {
         Self::Framing(error)
+    }
+}
+
+impl From<TooManyOptions> for ResponseError {
+    fn from(_: TooManyOptions) -> Self {
+        Self::TooManyOptions
+    }
+}
+
+impl From<LineEndError> for ResponseError {
+    fn from(_: LineEndError) -> Self {
+        Self::BadLineEnd
     }
 }

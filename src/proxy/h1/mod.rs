@@ -1,6 +1,6 @@
 //! The HTTP/1 codec: it knows bytes and nothing else.
 //!
-//! [`request`] and [`response`] parse heads in place, and [`error`] says what is refused, with its RFC section; [`framing`]
+//! [`request`] and [`response`] parse heads in place (`head_fields` reads the fields of both), and [`error`] says what is refused, with its RFC section; [`framing`]
 //! says where a body ends, and [`chunked`] decodes it. [`fields`], [`sections`] (which field may stand where),
 //! [`connection_options`], [`method`], [`target`] and [`span`] are their parts.
 
@@ -9,6 +9,7 @@ pub mod connection_options;
 pub mod error;
 pub mod fields;
 pub mod framing;
+mod head_fields;
 pub mod method;
 pub mod request;
 pub mod response;

@@ -12,10 +12,10 @@
 
 use std::mem::MaybeUninit;
 
-use super::connection_options::{self, ConnectionOptions};
 pub use super::error::RequestError;
-use super::fields::{FieldKind, classify, tokens};
-use super::framing::{FramedBody, FramingFields};
+use super::fields::{FieldKind, tokens};
+use super::framing::FramedBody;
+use super::head_fields::{FieldReader, HopFields, read_fields};
 pub use super::method::{HttpVersion, Method, Upgrade};
 use super::span::{Field, Span};
 pub use super::target::TargetForm;
@@ -111,9 +111,8 @@ pub struct RequestHead {
 
 /// What is collected while going over the fields.
 #[derive(Default)]
-struct RequestFields {
-    framing: FramingFields,
-    options: ConnectionOptions,
+pub(super) struct RequestFields {
+    hop: HopFields,
     host: Option<Span>,
 }
 
@@ -187,87 +186,24 @@ impl RequestHead {
     fn read(&mut self, buf: &[u8], headers: &[httparse::Header<'_>]) -> Result<(), RequestError> {
         // " HTTP/1.1" and CR LF follow the target: httparse takes exactly one space and eight bytes.
         let line_end = self.target.end as usize + 9;
-        self.fields.clear();
         self.fields_start = (line_end + 2) as u32;
-        self.kinds = 0;
         self.is_grpc = false;
         self.idempotency_key = false;
         self.te_trailers = false;
         self.expect_continue = false;
         let mut seen = RequestFields::default();
-        for header in headers {
-            let (name, value) = (header.name.as_bytes(), header.value);
-            let mut field = Field {
-                name: Span::within(buf, name),
-                value: Span::within(buf, value),
-                kind: classify(name),
-            };
-            ends_in_crlf(buf, field.name.start as usize)?;
-            if field.kind != FieldKind::Other {
-                field.kind = self.act_on(field, value, &mut seen)?;
-                self.kinds |= field.kind.bit();
-            }
-            self.fields.push(field);
-        }
-        // The last line; a blank line that is a bare LF moves this by one, so it is noticed too.
-        ends_in_crlf(buf, self.len - 2)?;
+        read_fields(self, buf, self.len, headers, &mut seen)?;
         self.read_target(buf, line_end, seen.host)?;
-        self.rewrite_length = seen.framing.length_needs_rewriting();
-        self.body = match seen.framing.verdict(self.version)? {
+        self.rewrite_length = seen.hop.framing.length_needs_rewriting();
+        self.body = match seen.hop.framing.verdict(self.version)? {
             FramedBody::Unframed => RequestBody::None,
             FramedBody::Length(length) => RequestBody::Length(length),
             FramedBody::Chunked => RequestBody::Chunked,
         };
-        if seen.options.nominations > 0 {
-            connection_options::drop_nominated(buf, &mut self.fields);
-            self.kinds |= FieldKind::Dropped.bit();
-        }
-        self.keep_alive = match self.version {
-            HttpVersion::Http11 => !seen.options.close,
-            HttpVersion::Http10 => seen.options.keep_alive && !seen.options.close,
-        };
+        seen.hop.drop_nominated(buf, self.fields());
+        self.keep_alive = seen.hop.keeps_alive(self.version);
         self.read_upgrade(buf, &seen);
         Ok(())
-    }
-
-    /// Notes what a field says; returns the kind to keep it as.
-    fn act_on(
-        &mut self,
-        field: Field,
-        value: &[u8],
-        seen: &mut RequestFields,
-    ) -> Result<FieldKind, RequestError> {
-        match field.kind {
-            FieldKind::Host if seen.host.is_some() => return Err(RequestError::ManyHosts),
-            FieldKind::Host => seen.host = Some(field.value),
-            FieldKind::ContentLength => {
-                seen.framing.content_length(value)?;
-                if self.kinds & FieldKind::ContentLength.bit() != 0 {
-                    return Ok(FieldKind::Dropped);
-                }
-            }
-            FieldKind::TransferEncoding => seen.framing.transfer_encoding(value)?,
-            FieldKind::FramingImitation => return Err(RequestError::FramingImitation),
-            FieldKind::Connection => seen
-                .options
-                .read(value)
-                .map_err(|_| RequestError::TooManyOptions)?,
-            FieldKind::Expect if !value.eq_ignore_ascii_case(b"100-continue") => {
-                return Err(RequestError::BadExpectation);
-            }
-            // RFC 9110 §10.1.1: of no meaning in HTTP/1.0.
-            FieldKind::Expect if self.version == HttpVersion::Http10 => {
-                return Ok(FieldKind::Dropped);
-            }
-            FieldKind::Expect => self.expect_continue = true,
-            FieldKind::Te => {
-                self.te_trailers |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"trailers"))
-            }
-            FieldKind::IdempotencyKey => self.idempotency_key = true,
-            FieldKind::ContentType => self.is_grpc = grpc::is_grpc(value),
-            _ => {}
-        }
-        Ok(field.kind)
     }
 
     /// The target, and with it the host: that of the target wins (RFC 9112 §3.2.2), but `Host` must be right
@@ -315,7 +251,7 @@ impl RequestHead {
     /// backend that switches before it has read a body would take the rest of it for the new protocol.
     fn read_upgrade(&mut self, buf: &[u8], seen: &RequestFields) {
         self.upgrade = None;
-        if !seen.options.upgrade
+        if !seen.hop.options.upgrade
             || self.kinds & FieldKind::Upgrade.bit() == 0
             || self.version != HttpVersion::Http11
             || !self.body.is_empty()
@@ -334,6 +270,45 @@ impl RequestHead {
             .filter(|field| field.kind == FieldKind::Upgrade)
             .flat_map(|field| tokens(field.value.of(buf)))
             .filter(|token| can_be_tunnelled(token))
+    }
+}
+
+impl FieldReader for RequestHead {
+    type Seen = RequestFields;
+    type Error = RequestError;
+
+    #[inline(always)]
+    fn fields(&mut self) -> (&mut Vec<Field>, &mut u32) {
+        (&mut self.fields, &mut self.kinds)
+    }
+
+    #[inline(always)]
+    fn act_on(
+        &mut self,
+        field: Field,
+        value: &[u8],
+        seen: &mut RequestFields,
+    ) -> Result<FieldKind, RequestError> {
+        match field.kind {
+            FieldKind::Host if seen.host.is_some() => return Err(RequestError::ManyHosts),
+            FieldKind::Host => seen.host = Some(field.value),
+            FieldKind::FramingImitation => return Err(RequestError::FramingImitation),
+            FieldKind::Expect if !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(RequestError::BadExpectation);
+            }
+            // RFC 9110 §10.1.1: of no meaning in HTTP/1.0.
+            FieldKind::Expect if self.version == HttpVersion::Http10 => {
+                return Ok(FieldKind::Dropped);
+            }
+            FieldKind::Expect => self.expect_continue = true,
+            FieldKind::Te => {
+                self.te_trailers |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"trailers"))
+            }
+            FieldKind::IdempotencyKey => self.idempotency_key = true,
+            FieldKind::ContentType => self.is_grpc = grpc::is_grpc(value),
+            kind => return seen.hop.note(kind, value, self.kinds),
+        }
+        Ok(field.kind)
     }
 }
 
@@ -373,15 +348,6 @@ fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, RequestError> {
         None => Ok(None),
         Some(b'\r' | b'\n') => Err(RequestError::BadRequestLine),
         Some(_) => Ok(Some(start)),
-    }
-}
-
-/// httparse takes a bare LF for a line's end; RFC 9112 §2.2 lets us refuse it, and other readers differ on it.
-#[inline]
-pub(crate) fn ends_in_crlf(buf: &[u8], at: usize) -> Result<(), RequestError> {
-    match at.checked_sub(2).and_then(|start| buf.get(start..at)) {
-        Some(b"\r\n") => Ok(()),
-        _ => Err(RequestError::BadLineEnd),
     }
 }
 

@@ -6,12 +6,12 @@
 
 use std::mem::MaybeUninit;
 
-use super::connection_options::{self, ConnectionOptions};
 pub use super::error::ResponseError;
-use super::fields::{FieldKind, classify, tokens};
+use super::fields::{FieldKind, tokens};
 use super::framing::{FramedBody, FramingFields};
+use super::head_fields::{FieldReader, HopFields, read_fields};
 use super::method::{HttpVersion, Method, Upgrade};
-use super::request::{HeadProgress, MAX_FIELDS, RequestError, ends_in_crlf, upgrade_kind};
+use super::request::{HeadProgress, MAX_FIELDS, upgrade_kind};
 use super::span::{Field, Span};
 
 /// Where a response's body ends (RFC 9112 §6.3).
@@ -69,9 +69,8 @@ pub struct ResponseHead {
 
 /// What is collected while going over the fields.
 #[derive(Default)]
-struct ResponseFields {
-    framing: FramingFields,
-    options: ConnectionOptions,
+pub(super) struct ResponseFields {
+    hop: HopFields,
     upgrade: Span,
     upgrades: u32,
 }
@@ -150,74 +149,19 @@ impl ResponseHead {
         request_method: Method,
         upgrade_asked: bool,
     ) -> Result<(), ResponseError> {
-        self.fields.clear();
-        self.kinds = 0;
         self.keep_alive_timeout = None;
         self.is_event_stream = false;
         let mut seen = ResponseFields::default();
-        for header in headers {
-            let (name, value) = (header.name.as_bytes(), header.value);
-            let mut field = Field {
-                name: Span::within(buf, name),
-                value: Span::within(buf, value),
-                kind: classify(name),
-            };
-            line_end(buf, field.name.start as usize)?;
-            if field.kind != FieldKind::Other {
-                field.kind = self.act_on(field, value, &mut seen)?;
-                self.kinds |= field.kind.bit();
-            }
-            self.fields.push(field);
-        }
-        // The last line; a blank line that is a bare LF moves this by one, so it is noticed too.
-        line_end(buf, self.len - 2)?;
+        read_fields(self, buf, self.len, headers, &mut seen)?;
         self.fields_start = self
             .fields
             .first()
             .map_or(self.len as u32 - 2, |field| field.name.start);
-        if seen.options.nominations > 0 {
-            connection_options::drop_nominated(buf, &mut self.fields);
-            self.kinds |= FieldKind::Dropped.bit();
-        }
-        self.keep_alive = match self.version {
-            HttpVersion::Http11 => !seen.options.close,
-            HttpVersion::Http10 => seen.options.keep_alive && !seen.options.close,
-        };
-        self.rewrite_length = seen.framing.length_needs_rewriting();
-        self.read_body(&seen.framing, request_method)?;
+        seen.hop.drop_nominated(buf, self.fields());
+        self.keep_alive = seen.hop.keeps_alive(self.version);
+        self.rewrite_length = seen.hop.framing.length_needs_rewriting();
+        self.read_body(&seen.hop.framing, request_method)?;
         self.read_upgrade(buf, &seen, upgrade_asked)
-    }
-
-    /// Notes what a field says; returns the kind to keep it as.
-    fn act_on(
-        &mut self,
-        field: Field,
-        value: &[u8],
-        seen: &mut ResponseFields,
-    ) -> Result<FieldKind, ResponseError> {
-        match field.kind {
-            FieldKind::ContentLength => {
-                seen.framing.content_length(value)?;
-                if self.kinds & FieldKind::ContentLength.bit() != 0 {
-                    return Ok(FieldKind::Dropped);
-                }
-            }
-            FieldKind::TransferEncoding => seen.framing.transfer_encoding(value)?,
-            FieldKind::Connection => seen
-                .options
-                .read(value)
-                .map_err(|_| ResponseError::TooManyOptions)?,
-            FieldKind::KeepAlive => {
-                self.keep_alive_timeout = timeout(value).or(self.keep_alive_timeout)
-            }
-            FieldKind::ContentType => self.is_event_stream = is_event_stream(value),
-            FieldKind::Upgrade => {
-                seen.upgrade = field.value;
-                seen.upgrades += 1;
-            }
-            _ => {}
-        }
-        Ok(field.kind)
     }
 
     /// RFC 9112 §6.3, in its order.
@@ -263,7 +207,7 @@ impl ResponseHead {
             (Some(protocol), None)
                 if asked
                     && self.version == HttpVersion::Http11
-                    && seen.options.upgrade
+                    && seen.hop.options.upgrade
                     && seen.upgrades == 1 =>
             {
                 self.upgrade = Some(upgrade_kind(protocol));
@@ -272,6 +216,37 @@ impl ResponseHead {
             }
             _ => Err(ResponseError::UnaskedUpgrade),
         }
+    }
+}
+
+impl FieldReader for ResponseHead {
+    type Seen = ResponseFields;
+    type Error = ResponseError;
+
+    #[inline(always)]
+    fn fields(&mut self) -> (&mut Vec<Field>, &mut u32) {
+        (&mut self.fields, &mut self.kinds)
+    }
+
+    #[inline(always)]
+    fn act_on(
+        &mut self,
+        field: Field,
+        value: &[u8],
+        seen: &mut ResponseFields,
+    ) -> Result<FieldKind, ResponseError> {
+        match field.kind {
+            FieldKind::KeepAlive => {
+                self.keep_alive_timeout = timeout(value).or(self.keep_alive_timeout)
+            }
+            FieldKind::ContentType => self.is_event_stream = is_event_stream(value),
+            FieldKind::Upgrade => {
+                seen.upgrade = field.value;
+                seen.upgrades += 1;
+            }
+            kind => return seen.hop.note(kind, value, self.kinds),
+        }
+        Ok(field.kind)
     }
 }
 
@@ -291,10 +266,6 @@ fn is_event_stream(value: &[u8]) -> bool {
         .get(..TYPE.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
         && matches!(value.get(TYPE.len()), None | Some(b';' | b' ' | b'\t'))
-}
-
-fn line_end(buf: &[u8], at: usize) -> Result<(), ResponseError> {
-    ends_in_crlf(buf, at).map_err(|_: RequestError| ResponseError::BadLineEnd)
 }
 
 #[cold]
