@@ -195,6 +195,49 @@ fn text_that_would_become_too_long_is_refused() {
     assert_eq!(made, Some(Err(431)));
 }
 
+#[test]
+fn answer_to_a_text_that_became_too_long_has_whole_lines() {
+    let keys = format!(
+        "response_headers = {{ set = {{ X-A = \"{{method}}\", X-B = {:?} }} }}",
+        "{header.A}".repeat(16)
+    );
+    let line = format!("A: {}\r\n", "x".repeat(8000));
+    let lines = with_values(&keys, (b"/", line.as_bytes()), |rule, values| {
+        let changes = rule.changes.as_ref().unwrap();
+        let (kept, made) = KeptValues::make(changes, values);
+        assert_eq!(made.map_err(|answer| answer.status), Err(431));
+        let response = MessageChanges::new(changes, kept.get()).response();
+        String::from_utf8(response.unwrap().lines.to_vec()).unwrap()
+    });
+    assert_eq!(lines.as_deref(), Some("X-A: GET\r\n"));
+}
+
+#[test]
+fn memory_of_one_request_brings_nothing_into_the_next() {
+    let keys = "strip_prefix = \"/api\"\nrequest_headers = { set = { host = \"{header.A}\", X-A = \"{header.A}\" } }\nresponse_headers = { set = { X-B = \"{header.A}\" } }";
+    let made = |target: &[u8], lines: &[u8]| {
+        with_values(keys, (target, lines), |rule, values| {
+            let changes = rule.changes.as_ref().unwrap();
+            let (kept, made) = KeptValues::make(changes, values);
+            assert!(made.is_ok());
+            let changes = MessageChanges::new(changes, kept.get());
+            let (request, response) = (changes.request(), changes.response());
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            [
+                text(changes.target().unwrap_or_default()),
+                changes.host().unwrap_or_default().to_owned(),
+                text(request.fields.unwrap().lines),
+                text(response.unwrap().lines),
+            ]
+        })
+    };
+    let first = made(b"/api/long/path", b"A: first.example.org\r\n").unwrap();
+    assert_eq!(first[0], "/long/path");
+    assert_eq!(first[1], "first.example.org");
+    let next = made(b"/x", b"A: b\r\n").unwrap();
+    assert_eq!(next, ["", "b", "X-A: b\r\n", "X-B: b\r\n"]);
+}
+
 /// What a head is read as: its field lines, in lower case.
 fn lines_of(head: &[u8]) -> Vec<String> {
     let mut storage = [httparse::EMPTY_HEADER; 200];
