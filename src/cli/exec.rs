@@ -48,6 +48,9 @@ pub struct ExecArgs {
     /// Its share of the requests [default: 1]
     #[arg(long, value_name = "N", env = "LAMEDUCK_WEIGHT", value_parser = clap::value_parser!(u32).range(..=1000))]
     pub weight: Option<u32>,
+    /// It is a backup: it gets requests only while no other instance is ready
+    #[arg(long, env = "LAMEDUCK_BACKUP", value_parser = FalseyValueParser::new())]
+    pub backup: bool,
     /// The host under which the proxy reaches the app [default: loopback; for a proxy on another host, the
     /// address that it sees us by]
     #[arg(long, value_name = "HOST", env = "LAMEDUCK_ADVERTISE")]
@@ -138,6 +141,7 @@ pub fn run_exec(args: ExecArgs, chosen: bool) -> u8 {
         pool: args.pool.unwrap_or_default(),
         name: args.name,
         weight: args.weight,
+        backup: args.backup,
         port: match args.port {
             PortArg::Auto => None,
             PortArg::Number(port) => Some(port),

@@ -22,6 +22,9 @@ pub struct RegisterArgs {
     /// Its share of the requests [default: 1]
     #[arg(long, value_name = "N", env = "LAMEDUCK_WEIGHT", value_parser = clap::value_parser!(u32).range(..=1000))]
     pub weight: Option<u32>,
+    /// It is a backup: it gets requests only while no other is ready
+    #[arg(long, env = "LAMEDUCK_BACKUP", value_parser = FalseyValueParser::new())]
+    pub backup: bool,
     /// Wait up to this long until it is ready
     #[arg(long, value_name = "DURATION", env = "LAMEDUCK_WAIT", value_parser = duration)]
     pub wait: Option<String>,
@@ -46,6 +49,7 @@ pub async fn run_register(args: RegisterArgs) -> Result<(), Exit> {
     let request = RegisterRequest {
         address: args.address,
         weight: args.weight,
+        backup: args.backup,
         wait: asked,
     };
     let path = args.backend.path();

@@ -117,8 +117,9 @@ impl Writer {
             member.is_some_and(|member| member.endpoint.address == address)
         };
         if let Some(key) = old.filter(here) {
-            if let Some(member) = state.members.get(&key) {
+            if let Some(member) = state.members.get_mut(&key) {
                 member.endpoint.set_weight(weight);
+                member.is_backup = request.backup;
             }
             (state.dirty, state.unsaved) = (true, true);
             // One that is ready, or about to be, has said nothing new.
@@ -137,7 +138,7 @@ impl Writer {
                 name: name.to_owned(),
                 address,
                 weight,
-                is_backup: false,
+                is_backup: request.backup,
                 source: BackendSource::Api,
                 drains,
                 tenure: None,
@@ -258,6 +259,7 @@ impl Writer {
             let request = RegisterRequest {
                 address: kept.address,
                 weight: Some(kept.weight),
+                backup: kept.backup,
                 wait: None,
             };
             if let Err(refusal) = self.register(&kept.pool, &kept.name, &request, kept.owner) {

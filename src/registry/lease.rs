@@ -171,6 +171,7 @@ impl Writer {
         let plain = RegisterRequest {
             address: request.address.clone(),
             weight: request.weight,
+            backup: request.backup,
             wait: None,
         };
         let (address, weight) = request::registration(name, &plain, &self.handle.own)?;
@@ -193,7 +194,7 @@ impl Writer {
             name: name.to_owned(),
             address,
             weight,
-            is_backup: false,
+            is_backup: request.backup,
             source: BackendSource::Lease,
             drains,
             tenure: Some(LeaseRecord {

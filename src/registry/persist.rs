@@ -83,6 +83,9 @@ pub struct Registration {
     pub address: String,
     /// Its share.
     pub weight: u32,
+    /// It gets requests only while no other is ready.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
     /// The user whose it is, where it came through the socket for apps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
@@ -458,6 +461,7 @@ impl PoolState {
                     name: member.base.clone(),
                     address: member.endpoint.address.to_string(),
                     weight: member.endpoint.weight(),
+                    backup: member.is_backup,
                     owner: member.owner,
                 });
             }

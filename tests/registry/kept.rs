@@ -190,6 +190,7 @@ async fn a_hundred_thousand_registrations_come_back_within_seconds() {
         name: format!("api-{n}"),
         address: format!("10.{}.{}.{}:3000", n >> 16, n >> 8 & 255, n & 255),
         weight: 1,
+        backup: false,
         owner: None,
     };
     // Each has a drain of the last run, too.

@@ -18,9 +18,9 @@ async fn lease(
 ) -> (LeaseHandle, String, String, u64) {
     let request = LeaseRequest {
         address: format!("127.0.0.1:{port}"),
-        weight: None,
         pid: Some(4711),
         nonce: Some(nonce.to_owned()),
+        ..LeaseRequest::default()
     };
     let mut lease = rig.handle.lease("app", name, request).await.unwrap();
     match next(&mut lease).await {
@@ -48,6 +48,24 @@ fn without_waiting() -> LeaseDrainRequest {
         wait: Some(false),
         ..LeaseDrainRequest::default()
     }
+}
+
+#[tokio::test]
+async fn leased_backup_stands_by_until_no_other_is_ready() {
+    let rig = Rig::two().await;
+    let request = LeaseRequest {
+        address: "127.0.0.1:4000".into(),
+        backup: true,
+        ..LeaseRequest::default()
+    };
+    let _lease = rig.handle.lease("app", "spare", request).await.unwrap();
+    rig.ready("spare").await;
+    assert!(rig.view("spare").await.unwrap().backup);
+    assert_eq!(rig.snapshot().ready.len(), 2);
+    rig.drain("a").await.unwrap();
+    rig.drain("b").await.unwrap();
+    rig.settled().await;
+    assert_eq!(&*rig.snapshot().ready[0].name, "spare");
 }
 
 #[tokio::test]

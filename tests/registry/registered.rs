@@ -48,7 +48,7 @@ async fn the_same_address_again_changes_nothing_but_the_weight() {
     let request = RegisterRequest {
         address: "127.0.0.1:4000".into(),
         weight: Some(7),
-        wait: None,
+        ..RegisterRequest::default()
     };
     let view = rig.handle.register("app", "api-0", request).await.unwrap();
     assert_eq!(
@@ -56,6 +56,43 @@ async fn the_same_address_again_changes_nothing_but_the_weight() {
         ("ready", 7, 1)
     );
     assert_eq!(rig.snapshot().ready[0].weight(), 7);
+}
+
+/// A registered backup stands by, says so, and is one after a restart of the proxy; asked for without it, it is none.
+#[tokio::test]
+async fn registered_backup_stands_by_and_stays_one_until_it_is_registered_without() {
+    let rig = Rig::two().await;
+    let request = |backup| RegisterRequest {
+        address: "127.0.0.1:4000".into(),
+        backup,
+        ..RegisterRequest::default()
+    };
+    let register = async |backup| {
+        let registered = rig.handle.register("app", "spare", request(backup)).await;
+        registered.unwrap()
+    };
+    assert!(register(true).await.backup);
+    rig.ready("spare").await;
+    let snapshot = rig.snapshot();
+    assert_eq!(
+        snapshot.ready.len(),
+        2,
+        "it is no use while others are ready"
+    );
+    assert_eq!(snapshot.backups.as_ref().unwrap().ready.len(), 1);
+    rig.drain("a").await.unwrap();
+    rig.drain("b").await.unwrap();
+    rig.settled().await;
+    assert_eq!(&*rig.snapshot().ready[0].name, "spare");
+    let kept = rig.kept();
+    assert!(kept.registrations[0].backup);
+    let again = Rig::restored(&pool("", &crate::rig::TWO), kept);
+    again.settled().await;
+    assert!(again.view("spare").await.unwrap().backup);
+    assert!(!register(false).await.backup);
+    rig.settled().await;
+    assert!(!rig.kept().registrations[0].backup);
+    assert!(rig.snapshot().backups.is_none());
 }
 
 #[tokio::test]
@@ -214,7 +251,7 @@ async fn configured_names_and_wrong_values_are_refused() {
     let request = |address: &str, weight| RegisterRequest {
         address: address.into(),
         weight,
-        wait: None,
+        ..RegisterRequest::default()
     };
     for (name, request) in [
         ("c", request("nowhere", None)),
@@ -242,8 +279,8 @@ async fn registering_can_wait_until_ready() {
     let rig = Rig::new(&pool("", &[]));
     let request = RegisterRequest {
         address: "127.0.0.1:4000".into(),
-        weight: None,
         wait: Some("10s".into()),
+        ..RegisterRequest::default()
     };
     let handle = rig.handle.clone();
     let waiting = tokio::spawn(async move { handle.register("app", "api-0", request).await });

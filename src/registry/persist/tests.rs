@@ -45,6 +45,7 @@ fn state() -> KeptState {
             name: "api-7".into(),
             address: "unix:/run/api.sock".into(),
             weight: 3,
+            backup: true,
             owner: Some(1000),
         }],
         pauses: vec![KeptPause {

@@ -320,6 +320,7 @@ impl Launcher {
             pool,
             name,
             weight,
+            backup,
             advertise,
             ..
         } = &self.options;
@@ -332,6 +333,7 @@ impl Launcher {
                 name: name.unwrap_or_else(|| format!("{pool}-{port}")),
             },
             weight: *weight,
+            backup: *backup,
             advertise: advertise.clone(),
             pid,
             nonce: format!("{pid}-{:016x}", fastrand::u64(..)),

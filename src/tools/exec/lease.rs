@@ -33,6 +33,8 @@ pub struct LeasedInstance {
     pub backend: BackendName,
     /// Its share.
     pub weight: Option<u32>,
+    /// It gets requests only while no other is ready.
+    pub backup: bool,
     /// The host that the proxy is told, instead of what we find.
     pub advertise: Option<String>,
     /// The app's process.
@@ -232,6 +234,7 @@ impl Link {
         LeaseRequest {
             address,
             weight: self.instance.weight,
+            backup: self.instance.backup,
             pid: Some(self.instance.pid),
             nonce: Some(self.instance.nonce.clone()),
         }

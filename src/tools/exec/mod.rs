@@ -42,6 +42,8 @@ pub struct ExecOptions {
     pub name: Option<String>,
     /// Its share.
     pub weight: Option<u32>,
+    /// It gets requests only while no other is ready.
+    pub backup: bool,
     /// The port; `None`: a free one.
     pub port: Option<u16>,
     /// The variable that tells the app its port.
