@@ -172,7 +172,7 @@ pub(super) fn validate(config: &Config, f: &mut ConfigFindings) {
         {
             continue;
         }
-        if route.pool.is_none() {
+        if route.pool.is_none() && route.split.is_empty() {
             f.error(
                 f.place(&at("intercept")),
                 "`intercept` is about the app's answers, and no app answers this route",

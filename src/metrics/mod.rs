@@ -14,6 +14,7 @@ mod plane;
 mod pool;
 mod reasons;
 mod route_refusals;
+mod route_requests;
 mod split_meter;
 
 pub use compression::{CodingCounters, CompressionCounters, CompressionRefusal};
@@ -24,4 +25,5 @@ pub use mirror::{MirrorCounters, MirrorDrop, MirrorLoad};
 pub use plane::PlaneCounters;
 pub use pool::PoolCounters;
 pub use route_refusals::RouteRefusal;
+pub use route_requests::RouteRequests;
 pub use split_meter::{MeteredRequest, SplitMeter};

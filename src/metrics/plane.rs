@@ -1,5 +1,6 @@
 //! Counters of the whole data plane.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::compression::CompressionCounters;
@@ -8,6 +9,7 @@ use super::limit::{Limit, Limited};
 use super::local_answers::LocalAnswers;
 use super::reasons::Reasons;
 use super::route_refusals::{RouteRefusal, RouteRefusals};
+use super::route_requests::{RouteRequestTable, RouteRequests};
 
 /// What the data plane counts before a pool is known.
 #[derive(Debug, Default)]
@@ -18,6 +20,7 @@ pub struct PlaneCounters {
     pub(crate) limited: Limited,
     pub(crate) handshakes: Handshakes,
     pub(crate) routes: RouteRefusals,
+    pub(crate) route_requests: RouteRequestTable,
     pub(crate) forgotten_keys: AtomicU64,
     /// What was compressed.
     pub compression: CompressionCounters,
@@ -47,6 +50,11 @@ impl PlaneCounters {
     /// A key of a route's rate was forgotten, for want of room.
     pub fn key_forgotten(&self) {
         self.forgotten_keys.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counts of the route with this name.
+    pub fn route_requests(&self, name: &str) -> Arc<RouteRequests> {
+        self.route_requests.of_route(name)
     }
 
     /// A route has refused a request. `route`: its name, empty where it has none.

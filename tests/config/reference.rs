@@ -182,7 +182,7 @@ fn every_example_works_without_a_warning() {
     let files = files("config");
     assert_eq!(
         files.len(),
-        11,
+        12,
         "an example was added or lost: adjust the number, and docs/configuration.md"
     );
     let doc = std::fs::read_to_string(DOC).unwrap();

@@ -194,6 +194,7 @@ pool = "tcp"
 [[route]]
 path = "/strip"
 strip_prefix = "/strip"
+redirect_https = 8443
 pool = "tcp"
 [route.request_headers]
 set = { "X-b" = "q\"{client}", X-a = "", Host = "{host}:81" }

@@ -374,3 +374,83 @@ async fn preflights_and_requests_of_other_origins_get_their_fields() {
         assert_eq!(answered.has("Vary: Origin"), allowed.is_some());
     }
 }
+
+const TO_HTTPS: &str = "[headers]\ntrusted = [\"127.0.0.2\"]\n\
+     [[route]]\nhost = \"tls.test\"\npool = \"app\"\nredirect_https = true\nallow = [\"10.0.0.0/8\"]\nauth = { basic = \"users\" }\n\
+     [[route]]\nhost = \"tls.test\"\npath_prefix = \"/.well-known/acme-challenge\"\nrespond = { body = \"key\" }\n\
+     [[route]]\nhost = \"port.test\"\nrespond = { body = \"safe\" }\nredirect_https = 8443\n\
+     [[route]]\nhost = \"open.test\"\nrespond = { body = \"open\" }\n";
+
+/// Of several hosts on one listener, those that want it are sent to HTTPS, before they are asked for anything.
+#[tokio::test]
+async fn route_sends_who_comes_without_tls_to_https_and_leaves_other_hosts_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("users"), super::guards::ANN).unwrap();
+    let (backends, port) = lameduck_rig::backend::backends(1).await;
+    let pool = format!(
+        "[[pool.backend]]\naddress = \"{}\"\n[pool.health]\nport = {port}\npath = \"/health\"\nrise = 1\n",
+        backends[0].address
+    );
+    let rig = Rig::start(dir, "", TO_HTTPS, &pool, backends).await;
+    for (head, status, location) in [
+        (
+            "GET /a?b=c HTTP/1.1\r\nHost: tls.test",
+            301,
+            Some("https://tls.test/a?b=c"),
+        ),
+        (
+            "HEAD /a HTTP/1.1\r\nHost: TLS.test:8080",
+            301,
+            Some("https://TLS.test/a"),
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: tls.test\r\nContent-Length: 0",
+            308,
+            Some("https://tls.test/a"),
+        ),
+        (
+            "GET //evil.test HTTP/1.1\r\nHost: tls.test",
+            301,
+            Some("https://tls.test//evil.test"),
+        ),
+        (
+            "GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: tls.test",
+            200,
+            None,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: port.test",
+            301,
+            Some("https://port.test:8443/"),
+        ),
+        ("GET / HTTP/1.1\r\nHost: open.test", 200, None),
+        // What somebody says who is not trusted counts for nothing.
+        (
+            "GET / HTTP/1.1\r\nHost: port.test\r\nX-Forwarded-Proto: https",
+            301,
+            Some("https://port.test:8443/"),
+        ),
+    ] {
+        let mut client = rig.ask(format!("{head}\r\n\r\n")).await;
+        let answer = client.head().await;
+        let got = lameduck_rig::wire::field(&answer, "location");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{head}: {answer}"
+        );
+        assert_eq!(got, location, "{head}");
+    }
+    // By way of a proxy that is trusted, its word counts.
+    for (proto, status) in [("https", 200), ("http", 301)] {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let stream = socket.connect(rig.address).await.unwrap();
+        let mut client = Wire::new(stream);
+        client
+            .send(format!(
+                "GET / HTTP/1.1\r\nHost: port.test\r\nX-Forwarded-Proto: {proto}\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(client.response().await.status(), status, "{proto}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod heads;
+mod own;
 mod streams;
 
 use std::io::Read as _;

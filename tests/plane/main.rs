@@ -23,6 +23,7 @@ mod encrypted;
 mod error_pages;
 mod evictions;
 mod files;
+mod files_and_app;
 mod files_beside_nginx;
 mod forwarded;
 mod framing;

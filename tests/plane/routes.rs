@@ -1,7 +1,7 @@
 //! Routes by more than host and path prefix, with real requests.
 
 use lameduck_rig::backend::backends;
-use lameduck_rig::proxy::Rig;
+use lameduck_rig::proxy::{Rig, Setup};
 use lameduck_rig::wire::Wire;
 
 /// The pools that the tests' routes lead to, in this order; each has one backend, which answers with its pool's name.
@@ -204,4 +204,64 @@ async fn the_log_has_the_route_and_a_reload_changes_it() {
     assert!(route("/2", 0).is_null());
     assert_eq!(route("/1", 1), "back");
     assert!(route("/3", 0).is_null());
+}
+
+/// By the route's name and the class of the status, whoever answered; a reload goes on counting, and a route that is gone
+/// is told of no more.
+#[tokio::test]
+async fn requests_of_named_routes_are_counted_by_the_class_of_their_answer() {
+    let rig = Rig::new(Setup {
+        tables: "[[route]]\nname = \"own\"\npath_prefix = \"/own\"\nrespond = { body = \"x\" }\n\
+                 [[route]]\nname = \"gone\"\npath_prefix = \"/gone\"\nrespond = { status = 410 }\n\
+                 [[route]]\npath_prefix = \"/unnamed\"\nrespond = { body = \"x\" }\n\
+                 [[route]]\nname = \"app\"\npool = \"app\"\n",
+        ..Setup::default()
+    })
+    .await;
+    let get = async |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        rig.ask(request).await.response().await.status()
+    };
+    assert_eq!(get("/own").await, 200);
+    assert_eq!(get("/own/x").await, 200);
+    assert_eq!(get("/gone").await, 410);
+    assert_eq!(get("/unnamed").await, 200);
+    let mut client = rig.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut app = rig.backends[0].accept().await;
+    app.request().await;
+    app.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.status(), 503);
+    let series = |route: &str, class: &str| {
+        format!("lameduck_route_requests_total{{code=\"{class}\",route=\"{route}\"}}")
+    };
+    let other = |route: &str, class: &str| {
+        format!("lameduck_route_requests_total{{route=\"{route}\",code=\"{class}\"}}")
+    };
+    let count = async |route: &str, class: &str| {
+        let found = rig.metric(&series(route, class)).await;
+        found.or(rig.metric(&other(route, class)).await)
+    };
+    for _ in 0..1000 {
+        if count("app", "5xx").await.is_some() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(count("own", "2xx").await, Some(2));
+    assert_eq!(count("own", "4xx").await, None);
+    assert_eq!(count("gone", "4xx").await, Some(1));
+    assert_eq!(count("app", "5xx").await, Some(1));
+    assert_eq!(
+        rig.metrics()
+            .await
+            .matches("lameduck_route_requests_total{")
+            .count(),
+        3
+    );
+    let (status, said) = rig.reload("name = \"gone\"", "name = \"new\"").await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(get("/own").await, 200);
+    assert_eq!(count("own", "2xx").await, Some(3));
+    assert_eq!(count("gone", "4xx").await, None);
 }

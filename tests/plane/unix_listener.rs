@@ -292,3 +292,36 @@ async fn somebody_else_s_file_in_the_place_of_the_socket_is_left_alone_at_the_en
     assert!(rig.exited().await.success());
     assert_eq!(std::fs::read(&path).unwrap(), b"somebody else's");
 }
+
+/// All clients whom nobody knows are one for a route's limits; those that a trusted field tells of are counted apart.
+#[tokio::test]
+async fn unknown_clients_of_a_unix_socket_share_a_rate_and_told_ones_have_their_own() {
+    let route = "[[route]]\nrate = { limit = \"1/h\", burst = 2 }\nrespond = { body = \"x\" }\n\
+                 [[route]]\npath_prefix = \"/app\"\npool = \"app\"\n";
+    let status = async |path: &Path, field: &str| {
+        let mut client = connect(path).await;
+        client
+            .send(format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n"))
+            .await;
+        client.response().await.status()
+    };
+    let (_rig, path) = rig(route, "").await;
+    let told = "X-Forwarded-For: 192.0.2.1\r\n";
+    let untrusted = [
+        status(&path, "").await,
+        status(&path, told).await,
+        status(&path, "").await,
+        status(&path, told).await,
+    ];
+    assert_eq!(untrusted, [200, 200, 429, 429]);
+    let (_rig, path) = rig(&format!("[headers]\ntrusted = [\"unix:\"]\n{route}"), "").await;
+    let other = "X-Forwarded-For: 192.0.2.2\r\n";
+    for field in [told, other, ""] {
+        let counted = [
+            status(&path, field).await,
+            status(&path, field).await,
+            status(&path, field).await,
+        ];
+        assert_eq!(counted, [200, 200, 429], "{field}");
+    }
+}

@@ -265,7 +265,12 @@ impl Route {
             || self.request_buffering.is_some()
             || self.retry.is_some()
             || self.hold.is_some();
-        self.has_guards() || has_own_settings
+        self.is_stopped_before_pool() || has_own_settings
+    }
+
+    /// Whether something comes before its pool: guards, a redirect to HTTPS, or files.
+    pub fn is_stopped_before_pool(&self) -> bool {
+        self.has_guards() || self.redirect_https.is_some() || self.has_files_before_pool()
     }
 
     /// Whether something is asked of its clients before anything is done.

@@ -42,7 +42,7 @@ pub use template::{Placeholder, TemplatePiece, TextTemplate};
 pub(super) use template::{TemplateForm, TemplateUse};
 
 use super::reader::ConfigFindings;
-use super::{Config, PoolConfig, Route};
+use super::{Config, PoolConfig, Route, TryStep};
 use std::collections::{HashMap, HashSet};
 
 /// The keys that say what a route matches, its host left out.
@@ -178,11 +178,15 @@ fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
         return;
     }
     match route.actions()[..] {
+        // What is no file goes to the pool.
+        [pools @ ("pool" | "split"), "files"] | ["files", pools @ ("pool" | "split")] => {
+            never_asked(route, (i, pools), f);
+        }
         [] => {
             f.error(
                 f.place(&format!("route[{i}]")),
                 "a route without an action: nobody answers its requests",
-                "add `pool` with the name of a pool, `redirect`, `respond` or `files`",
+                "add `pool` with the name of a pool, or one of `split`, `redirect`, `respond` and `files`",
             );
         }
         [_] => {}
@@ -195,6 +199,21 @@ fn one_action(route: &Route, i: usize, f: &mut ConfigFindings) {
             )
             .also(first, "the other one");
         }
+    }
+}
+
+/// `files` whose last step is a status, beside a pool.
+fn never_asked(route: &Route, (i, pools): (usize, &str), f: &mut ConfigFindings) {
+    let at = |key: &str| format!("route[{i}].{key}");
+    let last = route.files.as_ref().and_then(|files| files.steps.last());
+    if matches!(last, Some(TryStep::Status(_))) && f.sound(&[&at("files.try")]) {
+        let also = f.place(&at(pools));
+        f.error(
+            f.place(&at("files.try")),
+            format!("`try` ends with a status: what is no file would never go to `{pools}`"),
+            format!("remove the status, or `{pools}`"),
+        )
+        .also(also, "this is for what is no file");
     }
 }
 

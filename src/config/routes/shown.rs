@@ -69,6 +69,7 @@ impl Route {
             error_pages: ErrorPages::default(),
             intercept: false,
             files: None,
+            redirect_https: None,
         }
     }
 
@@ -98,7 +99,8 @@ impl Route {
         }
     }
 
-    /// The keys that say what is done with its requests, as far as they are written: a sound route has one.
+    /// The keys that say what is done with its requests, as far as they are written: a sound route has one, or `files`
+    /// beside pools.
     pub(in crate::config) fn actions(&self) -> Vec<&'static str> {
         let written = [
             ("pool", self.pool.is_some()),
@@ -117,21 +119,40 @@ impl Route {
         self.pool.is_none() && self.split.is_empty() && !self.actions().is_empty()
     }
 
+    /// Whether what is no file goes to a pool.
+    pub fn has_files_before_pool(&self) -> bool {
+        self.files.is_some() && (self.pool.is_some() || !self.split.is_empty())
+    }
+
     /// Its action, in a word or two: `pool app`.
     pub fn shown_action(&self) -> String {
+        let pools = self.shown_pools();
+        match (&self.files, pools) {
+            (Some(files), Some(pools)) => {
+                format!("files of {}, else {pools}", files.root.display())
+            }
+            (None, Some(pools)) => pools,
+            (_, None) => self.shown_answer(),
+        }
+    }
+
+    fn shown_pools(&self) -> Option<String> {
         if !self.split.is_empty() {
             let shares = self.split.iter();
             let shares: Vec<_> = shares
                 .map(|share| format!("{} {}", share.pool, share.weight))
                 .collect();
-            return format!("split {}", shares.join(", "));
+            return Some(format!("split {}", shares.join(", ")));
         }
-        match (&self.pool, &self.redirect, &self.respond, &self.files) {
-            (Some(pool), ..) => format!("pool {pool}"),
-            (None, Some(redirect), ..) => format!("a redirect ({})", redirect.status),
-            (None, None, Some(respond), _) => format!("a fixed answer ({})", respond.status),
-            (None, None, None, Some(files)) => format!("files of {}", files.root.display()),
-            (None, None, None, None) => "nothing".into(),
+        self.pool.as_ref().map(|pool| format!("pool {pool}"))
+    }
+
+    fn shown_answer(&self) -> String {
+        match (&self.redirect, &self.respond, &self.files) {
+            (Some(redirect), ..) => format!("a redirect ({})", redirect.status),
+            (None, Some(respond), _) => format!("a fixed answer ({})", respond.status),
+            (None, None, Some(files)) => format!("files of {}", files.root.display()),
+            (None, None, None) => "nothing".into(),
         }
     }
 
@@ -153,6 +174,7 @@ impl Route {
             && self.name.is_none()
             && !self.is_guarded()
             && self.pool.is_some()
+            && self.files.is_none()
             && !self.has_changes()
             && self.mirror.is_none()
             && self.compression

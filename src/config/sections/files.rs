@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 section! {
     /// The route's action: GET and HEAD are answered with [files of a directory](files.md), other methods with 405. In one
-    /// line it is a table with `root` in it.
+    /// line it is a table with `root` in it. Beside `pool` or `split`, what is [no file](files.md#files-and-an-app) goes
+    /// there.
     [route.files]
     #[derive(Debug, Clone, PartialEq)]
     pub struct FilesAction {

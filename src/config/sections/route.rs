@@ -9,6 +9,7 @@ use super::{RedirectAction, RequestHeaderRules, RespondAction, ResponseHeaderRul
 use crate::config::declare::section;
 use crate::config::error_pages::{ErrorPages, PageTable};
 use crate::config::forms::{ByteSize, EmptyIsNone, OrAuto, custom, integer, list, some_time};
+use crate::config::listener::{print_redirect, read_redirect};
 use crate::config::print;
 use crate::config::routes::{
     CertificateDemand, CertificateForm, ConnectionForm, ConnectionLimit, FieldMatch, FieldMatches,
@@ -54,7 +55,7 @@ section! {
         /// Of the routes of one host that fit, those with the highest priority come first, before their paths are compared.
         /// For orders that the most specific match can't say.
         priority: i32 = 0, integer(-1000..=1000);
-        /// Its action: the pool of this name answers.
+        /// Its action: the pool of this name answers. Beside `files`: what is [no file](files.md#files-and-an-app).
         #[no_default(optional)]
         pool: Option<String> = "app", EmptyIsNone("app", name());
         /// Its action: [pools answer by weight](routes.md#split-over-several-pools), each with 0 to 1,000,000, such as
@@ -66,6 +67,12 @@ section! {
         /// Copies of its requests [go to another pool](routes.md#mirror-to-another-pool), whose answers nobody gets, such as
         /// `{ pool = "shadow", percent = 1 }`; without `percent`, of all.
         mirror: Option<MirrorConfig> = {}, MirrorForm;
+        /// Who comes without TLS is [sent to HTTPS](tls.md#from-http-to-https), on port 443 (`true`) or another, before anything
+        /// else is asked: 301 for GET and HEAD, 308 for other methods. What a trusted proxy says of its client's scheme
+        /// counts.
+        ///
+        /// `None`: requests are served either way.
+        redirect_https: Option<u16> = false, custom("true, false or port", read_redirect, print_redirect).public();
         /// Leading segments that are taken off the path before the app gets it: with `"/api"`, `/api/x` becomes `/x`.
         strip_prefix: Option<String> = "", EmptyIsNone("/api", custom("text", read_prefix, |prefix| print::text(prefix)));
         /// The app is asked for [another path](routes.md#other-paths-for-the-app): a text such as `"/v2{rest}"`, or a

@@ -36,7 +36,6 @@ use std::sync::Arc;
 
 use crate::config::{CompressionAlgorithm, CompressionConfig};
 use crate::metrics::PlaneCounters;
-use crate::proxy::h1::request::RequestHead;
 
 /// The field that says that the body depends on `Accept-Encoding`, as a line.
 pub const VARY: &[u8] = b"Vary: Accept-Encoding\r\n";
@@ -50,22 +49,26 @@ pub fn is_worthwhile(config: &CompressionConfig, content_type: &[u8], length: Op
     length.is_none_or(|length| length >= config.min_size.max(1)) && config.covers(content_type)
 }
 
-/// A body that lameduck has as a whole, compressed for the client whose request head is in `buffer`. `None`: it is sent as
-/// it is. It is for answers that are [worthwhile](is_worthwhile), and small: it doesn't yield.
-pub fn compress_whole(
+/// A body that lameduck has as a whole, compressed. `None`: it is sent as it is. Others on the thread have their turn in
+/// between.
+pub async fn compress_whole(
     config: &CompressionConfig,
-    buffer: &[u8],
-    request: &RequestHead,
+    algorithm: CompressionAlgorithm,
     counters: &Arc<PlaneCounters>,
     body: &[u8],
-) -> Option<(CompressionAlgorithm, Vec<u8>)> {
-    let algorithm = choose_coding(buffer, request, &config.algorithms)?;
+) -> Option<Vec<u8>> {
     let length = Some(body.len() as u64);
     let mut encoder = BodyEncoder::begin(config, algorithm, length, false, counters)?;
     let mut out = Vec::with_capacity(body.len() / 2);
-    encoder.push(body, &mut out).ok()?;
+    let mut pieces = body.chunks(STEP).peekable();
+    while let Some(piece) = pieces.next() {
+        encoder.push(piece, &mut out).ok()?;
+        if pieces.peek().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
     encoder.finish(&mut out).ok()?;
-    Some((algorithm, out))
+    Some(out)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::zstd::ZstdEncoder;
 use super::*;
 use crate::config::CompressionAlgorithm::{Brotli, Gzip, Zstd};
 use crate::config::ServerConfig;
-use crate::proxy::h1::request::{HeadLimits, HeadProgress};
+use crate::proxy::h1::request::{HeadLimits, HeadProgress, RequestHead};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::io::{Read as _, Write as _};
@@ -230,6 +230,10 @@ fn a_step_writes_no_more_than_a_bounded_piece() {
 
 #[test]
 fn whole_body_is_compressed_for_a_client_that_reads_it() {
+    let _turn = TURN.lock();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let head = |accepted: &str| {
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{accepted}\r\n").into_bytes();
         let mut head = RequestHead::new();
@@ -240,12 +244,15 @@ fn whole_body_is_compressed_for_a_client_that_reads_it() {
     let body = json(10_000);
     let (text, request) = head("accept-encoding: gzip;q=0.5\r\nAccept-Encoding: br\r\n");
     assert!(accepts_coding(&text, &request, Gzip) && !accepts_coding(&text, &request, Zstd));
-    let (algorithm, whole) =
-        compress_whole(&config(), &text, &request, &Arc::default(), &body).unwrap();
-    assert_eq!(algorithm, Brotli);
-    assert!(decoded(Brotli, &whole).unwrap() == body);
+    let choose = |text: &[u8], request: &RequestHead| choose_coding(text, request, &ALL);
+    assert_eq!(choose(&text, &request), Some(Brotli));
+    for algorithm in ALL {
+        let whole = compress_whole(&config(), algorithm, &Arc::default(), &body);
+        let whole = runtime.block_on(whole);
+        assert!(decoded(algorithm, &whole.unwrap()).unwrap() == body);
+    }
     let (text, request) = head("");
-    assert!(compress_whole(&config(), &text, &request, &Arc::default(), &body).is_none());
+    assert_eq!(choose(&text, &request), None);
     assert!(is_worthwhile(&config(), b"text/css", Some(1024)));
     assert!(!is_worthwhile(&config(), b"text/css", Some(1023)));
     assert!(!is_worthwhile(&config(), b"image/png", None));

@@ -1,7 +1,8 @@
 //! The way of a file's bytes to its client.
 //!
 //! Nothing of it is kept for a client that is slow: what it did not take is read again from the kernel's memory when it
-//! takes more. Only what had to be read from a disk is kept until it is written.
+//! takes more. Only what had to be read from a disk is kept until it is written, and what an encoder has made of the file
+//! ([`super::encoding`]).
 //!
 //! Where the client's stream is a plain socket and the kernel says that it has the bytes in memory, it sends them by itself
 //! (`sendfile`), and nothing is copied. All else is read and written.
@@ -17,6 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::disk::{DiskBusyError, run_on_disk};
+use super::encoding::EncodedBody;
 use crate::config;
 use crate::core::Time;
 use crate::metrics::Limit;
@@ -24,6 +26,7 @@ use crate::net::send_file::{poll_file_room, poll_send_file, takes_files};
 use crate::net::socket::unsent;
 use crate::proxy::buffer::LARGE;
 use crate::proxy::client::ClientConnection;
+use crate::proxy::compression::BodyEncoder;
 use crate::proxy::forward::min_rate::Pace;
 use crate::proxy::memory::MemoryCharge;
 use crate::rt::clock;
@@ -61,6 +64,8 @@ pub struct FileBody {
     pub parts: Vec<BodyPart>,
     /// The end.
     pub after: Vec<u8>,
+    /// What the file goes through, and its parts have nothing before them then.
+    pub encoder: Option<BodyEncoder>,
 }
 
 /// Why a file could not be sent to its end.
@@ -78,6 +83,8 @@ pub enum SendFileError {
     Unreadable,
     /// The disk takes too long, or too many wait for it.
     Slow,
+    /// It could not be compressed to its end.
+    Unencodable,
 }
 
 impl SendFileError {
@@ -90,13 +97,14 @@ impl SendFileError {
             Self::Shortened => "the file became shorter while it was sent",
             Self::Unreadable => "the file could not be read",
             Self::Slow => "the disk took too long",
+            Self::Unencodable => "the file could not be compressed",
         }
     }
 }
 
 thread_local! {
     /// What is being written at this moment.
-    static PIECE: RefCell<Box<[u8]>> = RefCell::new(vec![0; LARGE].into_boxed_slice());
+    pub(super) static PIECE: RefCell<Box<[u8]>> = RefCell::new(vec![0; LARGE].into_boxed_slice());
 }
 
 type DiskRead = Pin<Box<dyn Future<Output = Result<io::Result<Vec<u8>>, DiskBusyError>> + Send>>;
@@ -112,6 +120,7 @@ pub async fn send_file(
     let mut sending = SendingFile {
         client,
         sends,
+        encoded: body.encoder.map(EncodedBody::new),
         file: body.file,
         text: body.head,
         text_sent: 0,
@@ -134,7 +143,7 @@ pub async fn send_file(
 
 /// What was read from a disk, and where in the file it begins.
 #[derive(Debug, Default)]
-struct HeldPiece {
+pub(super) struct HeldPiece {
     bytes: Vec<u8>,
     start: u64,
     charge: MemoryCharge,
@@ -147,7 +156,7 @@ impl HeldPiece {
     }
 
     /// What there is of it from here on.
-    fn from(&self, at: u64) -> &[u8] {
+    pub(super) fn from(&self, at: u64) -> &[u8] {
         let skip = at
             .checked_sub(self.start)
             .and_then(|skip| usize::try_from(skip).ok());
@@ -156,20 +165,22 @@ impl HeldPiece {
     }
 }
 
-struct SendingFile<'a> {
+pub(super) struct SendingFile<'a> {
     client: &'a mut ClientConnection,
     /// The kernel may send the file by itself.
     sends: bool,
-    file: Arc<OwnedFd>,
+    pub(super) file: Arc<OwnedFd>,
+    /// Until its end, `range` goes into `text` only by way of it.
+    pub(super) encoded: Option<EncodedBody>,
     /// What is sent before `range`…
-    text: Vec<u8>,
-    text_sent: usize,
+    pub(super) text: Vec<u8>,
+    pub(super) text_sent: usize,
     /// …of the file, what is left of the part under way…
-    range: Range<u64>,
+    pub(super) range: Range<u64>,
     /// …and what follows it.
-    parts: std::vec::IntoIter<BodyPart>,
+    pub(super) parts: std::vec::IntoIter<BodyPart>,
     after: Vec<u8>,
-    held: HeldPiece,
+    pub(super) held: HeldPiece,
     reading: Option<DiskRead>,
     reading_since: Time,
     progress: Time,
@@ -182,7 +193,8 @@ struct SendingFile<'a> {
 }
 
 /// What a piece was written for.
-enum PieceWritten {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PieceWritten {
     /// All of it.
     Whole,
     /// The client takes no more for now.
@@ -197,10 +209,20 @@ impl SendingFile<'_> {
         loop {
             if turn == 0 {
                 yield_to_reactor(cx);
+                // It is not the client that is waited for.
+                if !self.is_stalled {
+                    self.progress = clock::now();
+                }
                 return self.poll_interrupted(cx);
             }
             if self.reading.is_some() && self.poll_disk(cx)?.is_pending() {
                 return self.poll_interrupted(cx);
+            }
+            if self.is_to_encode() {
+                if self.encode_step(&mut turn)? == PieceWritten::Unread {
+                    self.read_from_disk();
+                }
+                continue;
             }
             if self.text_sent == self.text.len() && self.range.is_empty() {
                 match self.parts.next() {
@@ -212,7 +234,8 @@ impl SendingFile<'_> {
                 continue;
             }
             // A head alone would be a packet of its own: what follows it goes along.
-            if self.range.is_empty()
+            if self.encoded.is_none()
+                && self.range.is_empty()
                 && let [part, ..] = self.parts.as_slice()
                 && part.before.is_empty()
             {
@@ -244,7 +267,7 @@ impl SendingFile<'_> {
         let wanted = usize::try_from(self.range.end - self.range.start)
             .unwrap_or(LARGE)
             .min(LARGE);
-        if wanted == 0 {
+        if wanted == 0 || self.encoded.is_some() {
             return self.write_from(cx, turn, None);
         }
         if let Some(sent) = self.send_piece(cx, turn)? {

@@ -58,28 +58,29 @@ static CODINGS: [FileCoding; 3] = [
     },
 ];
 
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct WantedFile<'a> {
+    /// Where, and under which names.
+    pub files: &'a FilesAction,
+    /// The request's path.
+    pub path: &'a ServedPath,
+    /// `Accept-Encoding`.
+    pub accepted: Option<&'a [u8]>,
+    /// A pool gets what is no file: a directory without an index, too.
+    pub has_pool: bool,
+    /// Whether a disk may be waited for.
+    pub wait: DiskWait,
+}
+
 /// Looks for the file that answers a request.
 ///
 /// # Errors
 /// The root can't be opened; or a disk would have to be waited for, and must not ([`io::ErrorKind::WouldBlock`]).
-pub fn find_file(
-    root: &ServedRoot,
-    files: &FilesAction,
-    path: &ServedPath,
-    accepted: Option<&[u8]>,
-    wait: DiskWait,
-) -> io::Result<FoundFile> {
+pub fn find_file(root: &ServedRoot, wanted: &WantedFile<'_>) -> io::Result<FoundFile> {
+    let wait = wanted.wait;
     let opened = root.open(wait)?;
-    let search = |root: &OpenedRoot| {
-        FileSearch {
-            root,
-            files,
-            path,
-            accepted,
-            wait,
-        }
-        .run()
-    };
+    let search = |root: &OpenedRoot| FileSearch { root, wanted }.run();
     match search(&opened)? {
         // It may be in a release that has just taken this one's place.
         nothing @ FoundFile::Nothing(_) => match root.reopen(&opened, wait)? {
@@ -92,20 +93,19 @@ pub fn find_file(
 
 struct FileSearch<'a> {
     root: &'a OpenedRoot,
-    files: &'a FilesAction,
-    path: &'a ServedPath,
-    accepted: Option<&'a [u8]>,
-    wait: DiskWait,
+    wanted: &'a WantedFile<'a>,
 }
 
 impl FileSearch<'_> {
     fn run(&self) -> io::Result<FoundFile> {
         let mut is_forbidden = false;
-        for step in &self.files.steps {
+        for step in &self.wanted.files.steps {
             match step {
                 TryStep::File(pattern) => {
                     // A path that ends in a slash is no file's, unless the pattern names one below it.
-                    if pattern.has_path && self.path.is_directory && !pattern.after.starts_with('/')
+                    if pattern.has_path
+                        && self.wanted.path.is_directory
+                        && !pattern.after.starts_with('/')
                     {
                         continue;
                     }
@@ -128,11 +128,17 @@ impl FileSearch<'_> {
                     match self.look_at(&relative)? {
                         Looked::Entry(state) if state.kind == EntryKind::Directory => {
                             let is_own = pattern.before.is_empty() && pattern.after.is_empty();
-                            if is_own && !self.path.is_directory {
+                            let is_bare = is_own && !self.wanted.path.is_directory;
+                            if is_bare && !self.wanted.has_pool {
                                 return Ok(FoundFile::Directory);
                             }
-                            // It is the one that is meant, with an index or without one.
-                            return self.index_of(&relative);
+                            match self.index_of(&relative)? {
+                                // It is the app's path, too, as `/` is.
+                                FoundFile::Nothing(_) if self.wanted.has_pool => {}
+                                FoundFile::File(_) if is_bare => return Ok(FoundFile::Directory),
+                                // It is the one that is meant, with an index or without one.
+                                found => return Ok(found),
+                            }
                         }
                         Looked::Forbidden => is_forbidden = true,
                         Looked::Entry(_) | Looked::Nothing => {}
@@ -146,7 +152,7 @@ impl FileSearch<'_> {
 
     fn index_of(&self, directory: &[u8]) -> io::Result<FoundFile> {
         let mut is_forbidden = true;
-        for name in &self.files.index {
+        for name in &self.wanted.files.index {
             let relative = join(directory, name.as_bytes());
             if let Some(found) = self.open_known(&relative) {
                 return Ok(FoundFile::File(found));
@@ -169,7 +175,7 @@ impl FileSearch<'_> {
             if !place.is_empty() && !place.ends_with(b"/") {
                 place.push(b'/');
             }
-            place.extend_from_slice(&self.path.relative);
+            place.extend_from_slice(&self.wanted.path.relative);
         }
         let after = match place.is_empty() || place.ends_with(b"/") {
             true => pattern.after.trim_start_matches('/'),
@@ -183,10 +189,10 @@ impl FileSearch<'_> {
     }
 
     fn look_at(&self, relative: &[u8]) -> io::Result<Looked> {
-        if !self.files.hidden && is_hidden(relative) {
+        if !self.wanted.files.hidden && is_hidden(relative) {
             return Ok(Looked::Nothing);
         }
-        match self.root.look_at(relative, self.wait) {
+        match self.root.look_at(relative, self.wanted.wait) {
             Ok(state) => Ok(Looked::Entry(state)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Looked::Forbidden),
@@ -197,10 +203,10 @@ impl FileSearch<'_> {
 
     /// The file, where it was served a moment ago. Where neighbours have to be looked for, that takes no less than ever.
     fn open_known(&self, relative: &[u8]) -> Option<OpenedFile> {
-        if self.files.precompressed || (!self.files.hidden && is_hidden(relative)) {
+        if self.wanted.files.precompressed || (!self.wanted.files.hidden && is_hidden(relative)) {
             return None;
         }
-        let (file, state) = self.root.open_known_file(relative, self.wait)?;
+        let (file, state) = self.root.open_known_file(relative, self.wanted.wait)?;
         Some(OpenedFile {
             file: Arc::new(file),
             state,
@@ -211,8 +217,8 @@ impl FileSearch<'_> {
 
     /// Opens a file, or its neighbour in the coding that the client likes best.
     fn open(&self, relative: Vec<u8>, is_forbidden: &mut bool) -> io::Result<Option<OpenedFile>> {
-        if self.files.precompressed {
-            for coding in accepted_codings(self.accepted) {
+        if self.wanted.files.precompressed {
+            for coding in accepted_codings(self.wanted.accepted) {
                 let mut neighbour = relative.clone();
                 neighbour.extend_from_slice(coding.extension.as_bytes());
                 if let Looked::Entry(state) = self.look_at(&neighbour)?
@@ -242,7 +248,7 @@ impl FileSearch<'_> {
         relative: &[u8],
         is_forbidden: &mut bool,
     ) -> io::Result<Option<(OwnedFd, EntryState)>> {
-        match self.root.open_file(relative, self.wait) {
+        match self.root.open_file(relative, self.wanted.wait) {
             Ok(opened) => Ok(Some(opened)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             // Of too many open files, the next request may be told again.

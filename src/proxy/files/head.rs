@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::body::BodyPart;
 use super::find::OpenedFile;
-use crate::config::FilesAction;
+use crate::config::{CompressionAlgorithm, FilesAction};
 use crate::core::files::pattern::fits_pattern;
 use crate::core::files::range::{RequestedRanges, read_ranges};
 use crate::core::files::validators::{FileValidators, PreconditionAnswer, Preconditions};
+use crate::proxy::compression::{VARY, is_weak_form, weaken_etag};
 use crate::proxy::h1::request::RequestHead;
 
 /// An answer with a file, as far as it is not about the connection.
@@ -22,6 +23,17 @@ pub struct FileAnswer {
     pub parts: Vec<BodyPart>,
     /// What stands behind them.
     pub after: Vec<u8>,
+    /// The coding in which the whole file is sent, as chunks.
+    pub coding: Option<CompressionAlgorithm>,
+}
+
+/// How files may be compressed while they are sent.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct FileCompression {
+    /// Somebody may get this file compressed: its answers depend on `Accept-Encoding`.
+    pub varies: bool,
+    /// The coding that this client gets.
+    pub coding: Option<CompressionAlgorithm>,
 }
 
 /// The fields of a request that are about the file.
@@ -85,7 +97,15 @@ fn write_date(out: &mut Vec<u8>, seconds: i64) {
 const LAST_DATE: u64 = 253_402_300_799;
 
 /// Decides what is answered with a file that was found.
-pub fn answer_with(found: &OpenedFile, files: &FilesAction, asked: &AskedOfFile<'_>) -> FileAnswer {
+///
+/// Parts of it are always sent as they are: of a body that is made while it is sent, nobody knows the bytes before. Its
+/// tag is weak, and its date is no strong validator either, since the plain file has the same (RFC 9110, section 8.8).
+pub fn answer_with(
+    found: &OpenedFile,
+    files: &FilesAction,
+    asked: &AskedOfFile<'_>,
+    compression: FileCompression,
+) -> FileAnswer {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     let size = found.state.size;
@@ -105,6 +125,13 @@ pub fn answer_with(found: &OpenedFile, files: &FilesAction, asked: &AskedOfFile<
         fields,
         parts: Vec::new(),
         after: Vec::new(),
+        coding: None,
+    };
+    let state = FileState {
+        found,
+        files,
+        validators: &validators,
+        varies: files.precompressed || compression.varies,
     };
     match validators.judge(&asked.preconditions) {
         PreconditionAnswer::Serve => {}
@@ -113,15 +140,21 @@ pub fn answer_with(found: &OpenedFile, files: &FilesAction, asked: &AskedOfFile<
             return empty(412, fields);
         }
         PreconditionAnswer::NotModified => {
-            write_state(&mut fields, found, files, &validators);
+            // As the client knows it (RFC 9111, section 4.3.4).
+            let is_encoded = match asked.preconditions.if_none_match {
+                _ if !compression.varies => false,
+                Some(tags) => is_weak_form(tags, validators.tag().as_bytes()),
+                None => compression.coding.is_some(),
+            };
+            state.write(&mut fields, is_encoded);
             return empty(304, fields);
         }
     }
     let holds = |value: &&[u8]| {
-        asked
-            .if_range
-            .is_none_or(|state| validators.is_current(state, read_date(state)))
-            && !value.is_empty()
+        asked.if_range.is_none_or(|state| {
+            let date = read_date(state).filter(|_| compression.coding.is_none());
+            validators.is_current(state, date)
+        }) && !value.is_empty()
     };
     let ranges = match asked.range.filter(holds) {
         Some(value) => read_ranges(value, size),
@@ -160,7 +193,28 @@ pub fn answer_with(found: &OpenedFile, files: &FilesAction, asked: &AskedOfFile<
                 &mut fields,
                 &[b"Content-Type: ", media_type.as_bytes(), b"\r\n"],
             );
-            length(&mut fields, size);
+            match compression.coding {
+                Some(coding) => {
+                    let coding = coding.as_str().as_bytes();
+                    put(
+                        &mut fields,
+                        &[
+                            b"Content-Encoding: ",
+                            coding,
+                            b"\r\nTransfer-Encoding: chunked\r\n",
+                        ],
+                    );
+                    state.write(&mut fields, true);
+                    return FileAnswer {
+                        status: 200,
+                        fields,
+                        parts: vec![part(0..size)],
+                        after: Vec::new(),
+                        coding: compression.coding,
+                    };
+                }
+                None => length(&mut fields, size),
+            }
             (200, vec![part(0..size)], Vec::new())
         }
         RequestedRanges::Parts(ranges) => match <[_; 1]>::try_from(ranges) {
@@ -197,41 +251,53 @@ pub fn answer_with(found: &OpenedFile, files: &FilesAction, asked: &AskedOfFile<
             }
         },
     };
-    write_state(&mut fields, found, files, &validators);
+    state.write(&mut fields, false);
     put(&mut fields, &[b"Accept-Ranges: bytes\r\n"]);
     FileAnswer {
         status,
         fields,
         parts,
         after,
+        coding: None,
     }
 }
 
 /// What tells of the file's state, its coding, and how long it may be kept.
-fn write_state(
-    out: &mut Vec<u8>,
-    found: &OpenedFile,
-    files: &FilesAction,
-    validators: &FileValidators,
-) {
-    put(out, &[b"Last-Modified: "]);
-    write_date(out, validators.modified);
-    put(out, &[b"\r\nETag: ", validators.tag().as_bytes(), b"\r\n"]);
-    let rule = files
-        .cache
-        .iter()
-        .find(|rule| fits_pattern(rule.pattern.as_bytes(), &found.relative));
-    if let Some(rule) = rule.filter(|rule| !rule.field.is_empty()) {
-        put(out, &[b"Cache-Control: ", rule.field.as_bytes(), b"\r\n"]);
-    }
-    if let Some(coding) = found.coding {
-        put(
-            out,
-            &[b"Content-Encoding: ", coding.name.as_bytes(), b"\r\n"],
-        );
-    }
-    if files.precompressed {
-        put(out, &[b"Vary: Accept-Encoding\r\n"]);
+struct FileState<'a> {
+    found: &'a OpenedFile,
+    files: &'a FilesAction,
+    validators: &'a FileValidators,
+    varies: bool,
+}
+
+impl FileState<'_> {
+    /// `is_encoded`: it is compressed while it is sent.
+    fn write(&self, out: &mut Vec<u8>, is_encoded: bool) {
+        put(out, &[b"Last-Modified: "]);
+        write_date(out, self.validators.modified);
+        let tag = self.validators.tag();
+        put(out, &[b"\r\n"]);
+        match is_encoded {
+            true => weaken_etag(out, tag.as_bytes()),
+            false => put(out, &[b"ETag: ", tag.as_bytes(), b"\r\n"]),
+        }
+        let rule = self
+            .files
+            .cache
+            .iter()
+            .find(|rule| fits_pattern(rule.pattern.as_bytes(), &self.found.relative));
+        if let Some(rule) = rule.filter(|rule| !rule.field.is_empty()) {
+            put(out, &[b"Cache-Control: ", rule.field.as_bytes(), b"\r\n"]);
+        }
+        if let Some(coding) = self.found.coding {
+            put(
+                out,
+                &[b"Content-Encoding: ", coding.name.as_bytes(), b"\r\n"],
+            );
+        }
+        if self.varies {
+            put(out, &[VARY]);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::Transaction;
+use super::compressed_answer::compress_answer;
 use super::record::{RequestEnd, RequestRecord};
 use super::request_id::RequestId;
 use crate::core::hold::RETRY_AFTER;
@@ -242,6 +243,7 @@ pub(super) async fn answer_locally(
         None => Cow::Borrowed(answer.cause),
     };
     account.local(answer.status, cause);
+    let out = compress_answer(plane, client, head, account, out).await;
     let next = send(client, account, out, keep_alive, body_complete).await;
     if next == AfterRequest::Abort && answer.limit.is_none() {
         account.end = RequestEnd::ClientClosed;
@@ -272,6 +274,7 @@ pub(super) async fn send_page(
         false => page.write(&mut out, !keep_alive, head.method == Method::Head),
     }
     account.local(page.status, Cow::Borrowed(PAUSED));
+    let out = compress_answer(plane, client, head, account, out).await;
     let next = send(client, account, out, keep_alive, body_complete).await;
     if next == AfterRequest::Abort {
         account.end = RequestEnd::ClientClosed;

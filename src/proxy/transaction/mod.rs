@@ -3,7 +3,8 @@
 //! [`handle`] is its way: find the route, wait for a short body, pick, attempt and judge until it has ended, and write
 //! the log line. What its steps do is in the files beside it: `begin` and `route` find the pool,
 //! `request_buffering` waits for a short body, `wait` and [`hold`] for a backend, `attempt` makes one attempt, `connect`
-//! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and `actions` answer without a backend, `changes`
+//! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and
+//! `actions` answer without a backend (through `compressed_answer`, where that is on), `changes`
 //! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, `metered` counts for plans of splits, and [`record`] is what is
 //! remembered for the log.
 
@@ -11,6 +12,7 @@ mod actions;
 mod attempt;
 mod begin;
 mod changes;
+mod compressed_answer;
 mod connect;
 mod finish;
 pub mod guards;

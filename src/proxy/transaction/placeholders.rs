@@ -44,6 +44,30 @@ pub(super) struct RequestValues<'a> {
     pub(super) rule: &'a RouteRule,
 }
 
+/// How the client reached us: `http` or `https`; behind trusted proxies, as they say.
+pub(super) fn scheme_of(request: &ReceivedRequest<'_>) -> &'static str {
+    match &*joined_lines(request, "x-forwarded-proto", b", ") {
+        b"https" if request.client.trusted => "https",
+        b"http" if request.client.trusted => "http",
+        _ => request.client.scheme,
+    }
+}
+
+/// The lines of a field as one.
+fn joined_lines<'a>(request: &ReceivedRequest<'a>, name: &str, between: &[u8]) -> Cow<'a, [u8]> {
+    let mut lines = request.lines(name);
+    let Some(first) = lines.next() else {
+        return Cow::Borrowed(b"");
+    };
+    let mut all = Cow::Borrowed(first);
+    for line in lines {
+        let all = all.to_mut();
+        all.extend_from_slice(between);
+        all.extend_from_slice(line);
+    }
+    all
+}
+
 impl RequestValues<'_> {
     /// Appends what a text becomes.
     ///
@@ -104,11 +128,7 @@ impl RequestValues<'_> {
 
     /// How the client reached us: `http` or `https`; behind trusted proxies, as they say.
     pub(super) fn scheme(&self) -> &'static str {
-        match &*self.field("x-forwarded-proto", b", ") {
-            b"https" if self.request.client.trusted => "https",
-            b"http" if self.request.client.trusted => "http",
-            _ => self.request.client.scheme,
-        }
+        scheme_of(&self.request)
     }
 
     /// The port that it was sent to.
@@ -157,19 +177,8 @@ impl RequestValues<'_> {
         }
     }
 
-    /// The lines of a field as one.
     fn field(&self, name: &str, between: &[u8]) -> Cow<'_, [u8]> {
-        let mut lines = self.request.lines(name);
-        let Some(first) = lines.next() else {
-            return Cow::Borrowed(b"");
-        };
-        let mut all = Cow::Borrowed(first);
-        for line in lines {
-            let all = all.to_mut();
-            all.extend_from_slice(between);
-            all.extend_from_slice(line);
-        }
-        all
+        joined_lines(&self.request, name, between)
     }
 
     fn cookie(&self, name: &str) -> &[u8] {

@@ -265,6 +265,14 @@ impl RequestRecord {
         } else if self.status > 0 {
             plane.counters.answered(self.status);
         }
+        if let Some(rule) = &self.rule
+            && let Some(name) = &rule.name
+        {
+            let requests = rule
+                .requests
+                .get_or_init(|| plane.counters.route_requests(name));
+            requests.answered(self.status);
+        }
         if !plane.access_log.is_on() {
             return;
         }

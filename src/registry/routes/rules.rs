@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use regex::bytes::{Regex, RegexSet};
 
@@ -26,6 +26,7 @@ use super::paths::{Normal, Path, PrefixMap};
 use super::split::PoolSplit;
 use crate::config::{MatchedPath, Route, compile_regex, compile_regexes};
 use crate::core::field_names::FieldNames;
+use crate::metrics::RouteRequests;
 use crate::rt::rooted::ServedRoot;
 
 /// What routes look at.
@@ -58,13 +59,15 @@ pub struct RouteRule {
     pub split: Option<PoolSplit>,
     /// Its name, if it has one.
     pub name: Option<Arc<str>>,
+    /// What is counted of its requests by that name; from the first one on.
+    pub requests: OnceLock<Arc<RouteRequests>>,
     /// As it is configured.
     pub route: Arc<Route>,
     /// What it changes on the way; `None`: nothing.
     pub changes: Option<Box<RouteChanges>>,
     /// Its `path_regex`, where a text of it names a group.
     pub path_groups: Option<Regex>,
-    /// Whether something is asked of its clients before anything is done.
+    /// Whether something comes before its pool or action: guards, a redirect to HTTPS, or files.
     pub is_guarded: bool,
     /// Names of fields that only it may say, those that it changes among them; `None`: its authentication says nothing.
     pub said_names: Option<Arc<FieldNames>>,
@@ -91,11 +94,12 @@ impl RouteRule {
             pool,
             split: PoolSplit::new(route, &pool_index),
             name: route.name.as_deref().map(Arc::from),
+            requests: OnceLock::new(),
             route: Arc::new(route.clone()),
             said_names: said_names(route, changes.as_deref()),
             changes,
             path_groups: path_groups(route),
-            is_guarded: route.has_guards(),
+            is_guarded: route.is_stopped_before_pool(),
             limits: RouteLimits::new(route),
             root: ServedRoot::new(files.map_or_else(PathBuf::new, |files| files.root.clone())),
             conditions: Conditions::new(route),

@@ -389,7 +389,7 @@ fn vital_signs(inner: &MetricsInner) -> [Family; 2] {
     [dropped, stalls]
 }
 
-fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 9] {
+fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 10] {
     let mut connections = Family::gauge(
         "lameduck_connections",
         "Open connections, by side: client or upstream.",
@@ -409,6 +409,10 @@ fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 9] {
     let mut routes = Family::counter(
         "lameduck_route_refused_total",
         "Requests refused by a route, by its name and reason.",
+    );
+    let mut named = Family::counter(
+        "lameduck_route_requests_total",
+        "Requests of routes that have a name, by it and the class of their answer's status.",
     );
     let mut forgotten = Family::counter(
         "lameduck_rate_keys_forgotten_total",
@@ -445,6 +449,9 @@ fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 9] {
     for (route, reason, count) in inner.plane.routes.read(is_there) {
         routes.add(&[("route", &*route), ("reason", reason)], count);
     }
+    for (route, class, count) in inner.plane.route_requests.read(is_there) {
+        named.add(&[("route", &*route), ("code", class)], count);
+    }
     forgotten.add(&[], inner.plane.forgotten_keys.load(Ordering::Relaxed));
     for (outcome, counter) in [
         ("applied", &inner.reloads_applied),
@@ -462,6 +469,7 @@ fn process(inner: &MetricsInner, snapshot: &Snapshot) -> [Family; 9] {
         refused,
         limited,
         routes,
+        named,
         forgotten,
         reloads,
         panics,

@@ -363,6 +363,7 @@ async fn documented_are_exactly_those_that_exist() {
     // Families without a series are left out: each of these gets one.
     metrics.plane().refused("reason");
     (metrics.plane()).route_refused("", crate::metrics::RouteRefusal::Rate);
+    (metrics.plane()).route_requests("shared").answered(200);
     metrics.drain_ended("api", &ended("drained", 0));
     let address = "127.0.0.1:443".parse().unwrap();
     metrics.certificates().set(vec![(address, server)]);

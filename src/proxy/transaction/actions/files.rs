@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::changes::MessageChanges;
+use super::super::compressed_answer::choose_own_coding;
 use super::super::local_response::{LocalResponse, answer_locally};
 use super::super::record::{RequestEnd, RequestRecord};
-use crate::config::{Config, FilesAction};
+use crate::config::{CompressionAlgorithm, Config, FilesAction};
 use crate::core::files::path::{PathError, ServedPath};
 use crate::core::hold::RETRY_AFTER;
 use crate::proxy::client::{AfterRequest, ClientConnection};
+use crate::proxy::compression::{BodyEncoder, is_worthwhile};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::error_response::reason_phrase;
 use crate::proxy::files::body::{FileBody, SendFileError, send_file};
 use crate::proxy::files::disk::run_on_disk;
-use crate::proxy::files::find::{FoundFile, OpenedFile, find_file};
-use crate::proxy::files::head::{AskedOfFile, FileAnswer, answer_with};
+use crate::proxy::files::find::{FoundFile, OpenedFile, WantedFile, find_file};
+use crate::proxy::files::head::{
+    AskedOfFile, FileAnswer, FileCompression, answer_with, media_type,
+};
 use crate::proxy::forward::headers::{HSTS, hsts};
 use crate::proxy::h1::method::{HttpVersion, Method};
 use crate::proxy::h1::request::RequestHead;
@@ -43,6 +47,56 @@ struct FileRequest<'a> {
     is_whole: bool,
     /// The connection stays open behind the answer.
     keeps: bool,
+}
+
+/// Answers a request on a route with `files` and a pool, if it is for a file. `None`: it is the pool's.
+pub(in crate::proxy::transaction) async fn answer_if_file(
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+    config: &Config,
+    rule: &Arc<RouteRule>,
+) -> Option<AfterRequest> {
+    let files = rule.route.files.as_ref()?;
+    if !rule.route.has_files_before_pool() || !matches!(head.method, Method::Get | Method::Head) {
+        return None;
+    }
+    let is_whole = head.body.is_empty();
+    let keeps = head.keep_alive && is_whole && !client.finished && !plane.is_lame();
+    let mut request = FileRequest {
+        plane,
+        client,
+        head,
+        account,
+        config,
+        rule,
+        is_whole,
+        keeps,
+    };
+    // Boxed, as that of files alone.
+    Box::pin(async move {
+        match request.find(files).await {
+            Ok(SoughtFile::Found(found)) => Some(request.answer_found(found, files).await),
+            Ok(SoughtFile::Directory) => Some(request.redirect().await),
+            // Whatever else it is: without the files the pool would get it as it is.
+            Ok(SoughtFile::Nothing(403)) => Some(request.answer_nothing(403).await),
+            Ok(SoughtFile::Nothing(_) | SoughtFile::Refused(_)) => None,
+            Err(cause) => Some(request.refuse_busy(cause).await),
+        }
+    })
+    .await
+}
+
+/// What the path of a request leads to.
+enum SoughtFile {
+    Found(OpenedFile),
+    /// It was asked for without the slash at its end.
+    Directory,
+    /// No file, with the status that says so.
+    Nothing(u16),
+    /// No path that a file can have, with the answer that says so.
+    Refused(LocalResponse),
 }
 
 /// Answers a request on a route with `files`.
@@ -83,6 +137,20 @@ impl FileRequest<'_> {
                 })
                 .await;
         }
+        match self.find(files).await {
+            Ok(SoughtFile::Found(found)) => self.answer_found(found, files).await,
+            Ok(SoughtFile::Directory) => self.redirect().await,
+            Ok(SoughtFile::Nothing(status)) => self.answer_nothing(status).await,
+            Ok(SoughtFile::Refused(answer)) => self.refuse(answer).await,
+            Err(cause) => self.refuse_busy(cause).await,
+        }
+    }
+
+    /// Looks for the file.
+    ///
+    /// # Errors
+    /// Why nobody can say now.
+    async fn find(&self, files: &FilesAction) -> Result<SoughtFile, &'static str> {
         let buffer = self.client.buffer.bytes();
         let changes = self.account.changes();
         let path = match changes.and_then(MessageChanges::target) {
@@ -97,56 +165,109 @@ impl FileRequest<'_> {
             Ok(path) => path,
             Err(PathError::Malformed) => {
                 let cause = "the path is malformed, or leads out of the files";
-                return self.refuse(LocalResponse::new(400, cause)).await;
+                return Ok(SoughtFile::Refused(LocalResponse::new(400, cause)));
             }
             Err(PathError::Unnamable) => {
                 let cause = "no file can have this name";
-                return self.refuse(LocalResponse::new(404, cause)).await;
+                return Ok(SoughtFile::Refused(LocalResponse::new(404, cause)));
             }
         };
         let asked = AskedOfFile::read(buffer, self.head);
-        let root = &self.rule.root;
-        let found = match find_file(root, files, &path, asked.accepted, DiskWait::Never) {
+        let wanted = WantedFile {
+            files,
+            path: &path,
+            accepted: asked.accepted,
+            has_pool: self.rule.route.has_files_before_pool(),
+            wait: DiskWait::Never,
+        };
+        let found = match find_file(&self.rule.root, &wanted) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let accepted = asked.accepted.map(<[u8]>::to_vec);
-                let (rule, path) = (self.rule.clone(), path.clone());
+                let (rule, path, has_pool) = (self.rule.clone(), path.clone(), wanted.has_pool);
                 let looking = run_on_disk(move || {
-                    let accepted = accepted.as_deref();
                     let files = rule.route.files.as_ref();
-                    let files = files.ok_or(io::ErrorKind::NotFound)?;
-                    find_file(&rule.root, files, &path, accepted, DiskWait::Allowed)
+                    let wanted = WantedFile {
+                        files: files.ok_or(io::ErrorKind::NotFound)?,
+                        path: &path,
+                        accepted: accepted.as_deref(),
+                        has_pool,
+                        wait: DiskWait::Allowed,
+                    };
+                    find_file(&rule.root, &wanted)
                 });
                 match clock::timeout(DISK_PATIENCE, looking).await {
                     Ok(Ok(found)) => found,
-                    Ok(Err(_)) => return self.refuse_busy("too many wait for the disk").await,
-                    Err(clock::Late) => return self.refuse_busy("the disk took too long").await,
+                    Ok(Err(_)) => return Err("too many wait for the disk"),
+                    Err(clock::Late) => return Err("the disk took too long"),
                 }
             }
             found => found,
         };
         match found {
-            Ok(FoundFile::File(found)) => {
-                let buffer = self.client.buffer.bytes();
-                let answer = answer_with(&found, files, &AskedOfFile::read(buffer, self.head));
-                match answer.status {
-                    412 | 416 => self.refuse_condition(answer).await,
-                    _ => self.send(found, answer).await,
-                }
+            Ok(FoundFile::File(found)) => Ok(SoughtFile::Found(found)),
+            Ok(FoundFile::Directory) => Ok(SoughtFile::Directory),
+            Ok(FoundFile::Nothing(status)) => Ok(SoughtFile::Nothing(status)),
+            // Before its first release, an app has no files.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && wanted.has_pool => {
+                Ok(SoughtFile::Nothing(404))
             }
-            Ok(FoundFile::Directory) => self.redirect().await,
-            Ok(FoundFile::Nothing(status)) => {
-                let cause = match status {
-                    403 => "this may not be read",
-                    404 => "there is no such file",
-                    _ => "",
-                };
-                self.refuse(LocalResponse::new(status, cause)).await
-            }
-            Err(_) => {
-                self.refuse_busy("the directory of the files can't be opened")
-                    .await
+            Err(_) => Err("the directory of the files can't be opened"),
+        }
+    }
+
+    async fn answer_found(&mut self, found: OpenedFile, files: &FilesAction) -> AfterRequest {
+        let buffer = self.client.buffer.bytes();
+        let asked = AskedOfFile::read(buffer, self.head);
+        let mut compression = self.choose_compression(&found);
+        let mut answer = answer_with(&found, files, &asked, compression);
+        let mut encoder = None;
+        if let Some(coding) = answer.coding
+            && self.head.method != Method::Head
+        {
+            encoder = self.begin_encoder(coding, found.state.size);
+            if encoder.is_none() {
+                compression.coding = None;
+                answer = answer_with(&found, files, &asked, compression);
             }
         }
+        match answer.status {
+            412 | 416 => self.refuse_condition(answer).await,
+            _ => self.send(found, answer, encoder).await,
+        }
+    }
+
+    /// Whether the file is compressed while it is sent.
+    fn choose_compression(&self, found: &OpenedFile) -> FileCompression {
+        let none = FileCompression::default();
+        let config = self.config.compression.as_ref();
+        let Some(config) = config.filter(|_| self.rule.route.compression) else {
+            return none;
+        };
+        let media_type = media_type(&found.relative);
+        if found.coding.is_some()
+            || !is_worthwhile(config, media_type.as_bytes(), Some(found.state.size))
+        {
+            return none;
+        }
+        let buffer = self.client.buffer.bytes();
+        FileCompression {
+            varies: true,
+            coding: choose_own_coding(config, buffer, self.head, self.account),
+        }
+    }
+
+    fn begin_encoder(&self, coding: CompressionAlgorithm, size: u64) -> Option<BodyEncoder> {
+        let config = self.config.compression.as_ref()?;
+        BodyEncoder::begin(config, coding, Some(size), false, &self.plane.counters)
+    }
+
+    async fn answer_nothing(&mut self, status: u16) -> AfterRequest {
+        let cause = match status {
+            403 => "this may not be read",
+            404 => "there is no such file",
+            _ => "",
+        };
+        self.refuse(LocalResponse::new(status, cause)).await
     }
 
     /// 412 and 416: as other answers of our own, with what the file's state adds.
@@ -210,6 +331,7 @@ impl FileRequest<'_> {
             fields,
             parts: Vec::new(),
             after: Vec::new(),
+            coding: None,
         };
         let head = self.write_head(&answer);
         let deadline = clock::now().saturating_add(self.config.server.body_timeout);
@@ -218,7 +340,12 @@ impl FileRequest<'_> {
         self.finish(301, 0, sent)
     }
 
-    async fn send(&mut self, found: OpenedFile, answer: FileAnswer) -> AfterRequest {
+    async fn send(
+        &mut self,
+        found: OpenedFile,
+        answer: FileAnswer,
+        encoder: Option<BodyEncoder>,
+    ) -> AfterRequest {
         let head = self.write_head(&answer);
         let head_length = head.len() as u64;
         let has_body = self.head.method != Method::Head && answer.status != 304;
@@ -227,6 +354,7 @@ impl FileRequest<'_> {
             head,
             parts: if has_body { answer.parts } else { Vec::new() },
             after: if has_body { answer.after } else { Vec::new() },
+            encoder,
         };
         let server = &self.config.server;
         let ends = server
@@ -286,6 +414,7 @@ impl FileRequest<'_> {
             SendFileError::CutByShutdown
             | SendFileError::Shortened
             | SendFileError::Unreadable
+            | SendFileError::Unencodable
             | SendFileError::Slow => RequestEnd::Truncated,
         };
         AfterRequest::Abort

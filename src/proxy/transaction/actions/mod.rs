@@ -6,8 +6,10 @@ mod respond;
 
 use std::borrow::Cow;
 
+pub(super) use files::answer_if_file;
 use files::answer_with_file;
 
+use super::compressed_answer::compress_answer;
 use super::local_response::{LocalResponse, answer_locally, may_be_kept, send};
 use super::placeholders::RequestValues;
 use super::record::{RequestEnd, RequestRecord};
@@ -125,6 +127,7 @@ pub(super) async fn act(
     let mut out = Vec::with_capacity(256 + answer.content.len());
     answer.write(&mut out, !keep_alive, head.method == Method::Head);
     account.local(answer.status, Cow::Borrowed(""));
+    let out = compress_answer(plane, client, head, account, out).await;
     let next = send(client, account, out, keep_alive, is_whole).await;
     if next == AfterRequest::Abort {
         account.end = RequestEnd::ClientClosed;

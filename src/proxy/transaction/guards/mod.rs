@@ -1,8 +1,9 @@
 //! What a route asks of its clients before anything is done for them.
 //!
-//! `admit` is asked once, after the route is found: in this order for networks and certificates (`access`), how many
+//! `admit` is asked once, after the route is found: first whether the client has to come by HTTPS, then, in this order, for networks and certificates (`access`), how many
 //! requests of a key are under way (`at_once`), how fast they come (`rate`), and who it is: `basic` by a password,
-//! `forward` by another server's word. `edit` is what the app then gets other than the client has sent it.
+//! `forward` by another server's word. `edit` is what the app then gets other than the client has sent it. Last
+//! come files: what is one is answered here, and what is none goes on to the route's pool.
 
 mod access;
 mod at_once;
@@ -14,9 +15,11 @@ mod rate;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::local_response::{LocalResponse, answer_locally};
+use super::actions::answer_if_file;
+use super::local_response::{self, LocalResponse, answer_locally};
+use super::placeholders::scheme_of;
 use super::record::{RequestEnd, RequestRecord};
-use super::route::client_address;
+use super::route::{ReceivedRequest, client_address};
 use crate::config::{Config, LimitKey, Route};
 use crate::metrics::RouteRefusal;
 use crate::proxy::client::{AfterRequest, ClientConnection};
@@ -61,6 +64,8 @@ fn asks_for_the_same(one: &Route, other: &Route) -> bool {
         && one.connections == other.connections
         && one.client_certificate == other.client_certificate
         && one.auth == other.auth
+        && one.redirect_https == other.redirect_https
+        && one.files == other.files
 }
 
 /// A request at its route's guards.
@@ -107,7 +112,13 @@ pub(super) async fn admit(
     // What an earlier route has let in doesn't count for this one, nor keep a place.
     account.admission = None;
     account.occupied = head.len;
-    let address = guarded_address(&plane.registry.snapshot().config, client, head);
+    let config = plane.registry.snapshot().config.clone();
+    if let Some(port) = rule.route.redirect_https
+        && scheme_of(&ReceivedRequest::new(&config, client, head)) == "http"
+    {
+        return Err(local_response::redirect(plane, client, head, account, port).await);
+    }
+    let address = guarded_address(&config, client, head);
     let mut request = GuardedRequest {
         plane,
         client,
@@ -118,8 +129,12 @@ pub(super) async fn admit(
     };
     match request.pass().await {
         Ok(admission) => {
-            request.account.admission = Some(Box::new(admission));
-            Ok(())
+            let rule = admission.rule.clone();
+            account.admission = Some(Box::new(admission));
+            match answer_if_file(plane, client, head, account, &config, &rule).await {
+                Some(next) => Err(next),
+                None => Ok(()),
+            }
         }
         Err(next) => Err(next),
     }

@@ -1,0 +1,110 @@
+//! A file on its way through an encoder: read in small pieces, and sent as chunks.
+//!
+//! A step is 8 KiB, and then it is everybody else's turn on the thread: a large file holds up nobody. No more is made ahead
+//! of the client than fits a few packets, so that one who takes nothing costs no more than that and the encoder.
+
+use std::io;
+
+use super::body::{PIECE, PieceWritten, SendFileError, SendingFile};
+use crate::proxy::compression::{BodyEncoder, EncoderError, STEP};
+use crate::proxy::h1::chunked::{LAST_CHUNK, start_chunk};
+use crate::proxy::memory::MemoryCharge;
+use crate::rt::rooted::{DiskWait, read_at};
+
+/// While less than this waits for the client, more is made.
+const AHEAD: usize = 16 * 1024;
+
+/// A byte that is compressed counts as much in a turn as so many that are sent as they are.
+const WEIGHT: usize = 16;
+
+/// A body that is made while it is sent.
+#[derive(Debug)]
+pub(super) struct EncodedBody {
+    encoder: BodyEncoder,
+    /// What it has just made, before it is known how much that is.
+    made: Vec<u8>,
+    charge: MemoryCharge,
+}
+
+impl EncodedBody {
+    pub(super) fn new(encoder: BodyEncoder) -> Self {
+        Self {
+            encoder,
+            made: Vec::new(),
+            charge: MemoryCharge::default(),
+        }
+    }
+
+    /// Appends a chunk of what was made.
+    fn emit(&mut self, out: &mut Vec<u8>) {
+        if !self.made.is_empty() {
+            start_chunk(out, self.made.len());
+            out.append(&mut self.made);
+            out.extend_from_slice(b"\r\n");
+        }
+        self.charge.set(out.capacity() + self.made.capacity());
+    }
+}
+
+impl SendingFile<'_> {
+    /// Whether more of the file is to be made into what is sent.
+    pub(super) fn is_to_encode(&self) -> bool {
+        self.encoded.is_some() && self.text.len() - self.text_sent < AHEAD
+    }
+
+    /// Compresses the next piece, or ends the body.
+    pub(super) fn encode_step(&mut self, turn: &mut usize) -> Result<PieceWritten, SendFileError> {
+        let Some(body) = &mut self.encoded else {
+            return Ok(PieceWritten::Whole);
+        };
+        if self.text_sent > 0 {
+            self.text.drain(..self.text_sent);
+            self.text_sent = 0;
+        }
+        let failed = |_: EncoderError| SendFileError::Unencodable;
+        if self.range.is_empty() {
+            if let Some(part) = self.parts.next() {
+                self.range = part.range;
+                return Ok(PieceWritten::Whole);
+            }
+            body.encoder.finish(&mut body.made).map_err(failed)?;
+            body.emit(&mut self.text);
+            self.text.extend_from_slice(LAST_CHUNK);
+            self.encoded = None;
+            return Ok(PieceWritten::Whole);
+        }
+        let start = self.range.start;
+        let wanted = usize::try_from(self.range.end - start).unwrap_or(STEP);
+        let wanted = wanted.min(STEP);
+        let held = self.held.from(start);
+        let taken = match held.is_empty() {
+            false => {
+                let piece = &held[..held.len().min(wanted)];
+                body.encoder.push(piece, &mut body.made).map_err(failed)?;
+                piece.len()
+            }
+            true => {
+                let read = PIECE.with_borrow_mut(|space| {
+                    let count = read_at(&self.file, &mut space[..wanted], start, DiskWait::Never)?;
+                    let pushed = body.encoder.push(&space[..count], &mut body.made);
+                    io::Result::Ok((count, pushed))
+                });
+                match read {
+                    Ok((0, _)) => return Err(SendFileError::Shortened),
+                    Ok((count, pushed)) => {
+                        pushed.map_err(failed)?;
+                        count
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return Ok(PieceWritten::Unread);
+                    }
+                    Err(_) => return Err(SendFileError::Unreadable),
+                }
+            }
+        };
+        body.emit(&mut self.text);
+        self.range.start += taken as u64;
+        *turn = turn.saturating_sub(taken * WEIGHT);
+        Ok(PieceWritten::Whole)
+    }
+}
