@@ -27,17 +27,35 @@ const IGNORED: [&str; 9] = [
     "alt-svc",
 ];
 
-/// What differs and was not announced, by what it is.
+/// What differs and was not announced, by what it is; and what was excused, by what excuses it.
 #[derive(Default)]
 pub struct Differences {
     found: BTreeMap<String, (usize, String)>,
+    /// By a notice, and what differed.
+    excused: BTreeMap<(String, String), usize>,
+    of_principle: usize,
 }
 
 impl Differences {
     pub fn note(&mut self, pair: &Pair<'_>, aspect: &str, theirs: &str, ours: &str) {
         let (site, request) = (pair.site, pair.request);
         let place = Place::of(site, request);
-        if is_of_principle(pair, aspect, theirs, ours) || place.announces(site, aspect, ours) {
+        if is_of_principle(pair, aspect, theirs, ours) {
+            self.of_principle += 1;
+            return;
+        }
+        let differing = Differing {
+            aspect,
+            theirs: pair.theirs.status,
+            ours,
+        };
+        if let Some(notice) = place.announcing(site, &differing) {
+            let what = match aspect {
+                "status" => format!("status {} → {ours}", pair.theirs.status),
+                aspect => aspect.to_owned(),
+            };
+            let excuse = (without_place(&notice.text, site), what);
+            *self.excused.entry(excuse).or_default() += 1;
             return;
         }
         let short = |text: &str| text.chars().take(160).collect::<String>();
@@ -52,6 +70,29 @@ impl Differences {
             short(ours)
         );
         self.found.entry(key).or_insert((0, example)).0 += 1;
+    }
+
+    /// Adds what another site's were.
+    pub fn add_excuses(&mut self, other: Self) {
+        for (excuse, count) in other.excused {
+            *self.excused.entry(excuse).or_default() += count;
+        }
+        self.of_principle += other.of_principle;
+    }
+
+    /// How often which notice has excused what, the most frequent first.
+    pub fn excuses(&self) -> String {
+        let mut rows: Vec<_> = self.excused.iter().collect();
+        rows.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let all: usize = self.excused.values().sum();
+        let rows = rows
+            .iter()
+            .map(|((notice, what), count)| format!("{count:>7}  {what}: {notice}\n"));
+        format!(
+            "{} differences of principle; {all} that were announced:\n{}",
+            self.of_principle,
+            rows.collect::<String>()
+        )
     }
 
     pub fn verdict(&self) -> Result<(), String> {
@@ -465,28 +506,78 @@ impl Place {
         Place { name, lines }
     }
 
-    /// Whether a notice about this place says that this may differ.
-    fn announces(&self, site: &PlacedSite, aspect: &str, ours: &str) -> bool {
-        let here = site.notices.iter().filter(|notice| {
+    /// The notice about this place that says that this may differ.
+    fn announcing<'s>(
+        &self,
+        site: &'s PlacedSite,
+        differing: &Differing<'_>,
+    ) -> Option<&'s ImportNotice> {
+        let mut here = site.notices.iter().filter(|notice| {
             let line = notice.place.line;
             self.lines
                 .iter()
                 .any(|(from, to)| (*from..=*to).contains(&line))
         });
-        here.into_iter()
-            .any(|notice| speaks_of(notice, aspect, ours))
+        here.find(|notice| speaks_of(notice, differing))
     }
 }
 
-fn speaks_of(notice: &ImportNotice, aspect: &str, ours: &str) -> bool {
+/// What differs.
+struct Differing<'a> {
+    aspect: &'a str,
+    /// nginx's status.
+    theirs: u16,
+    /// Our value.
+    ours: &'a str,
+}
+
+/// A notice without what is of one run: ports, and the site's own directory.
+fn without_place(text: &str, site: &PlacedSite) -> String {
+    let text = text.replace(&site.root(), "");
+    let ports = regex::Regex::new(r"(127\.0\.0\.1|0\.0\.0\.0):\d+").unwrap();
+    ports.replace_all(&text, "$1:PORT").into_owned()
+}
+
+/// Whether a notice speaks of another status: of one of both by its number, or of what makes one of them.
+fn speaks_of_status(notice: &ImportNotice, theirs: u16, ours: u16) -> bool {
+    // A place that is closed answers 503; what it would have been is not compared.
+    if ours == 503 && notice.kind == NoticeKind::LeftOut {
+        return true;
+    }
+    let text = notice.text.to_ascii_lowercase();
+    let names = |status: u16| {
+        let mut numbers = text.split(|byte: char| !byte.is_ascii_digit());
+        numbers.any(|number| number.parse() == Ok(status))
+    };
+    // Most places say 200 of something.
+    let names_one = [theirs, ours]
+        .into_iter()
+        .any(|status| status != 200 && names(status));
+    let said = |(word, statuses): &(&str, &[u16])| {
+        text.contains(word) && (statuses.contains(&theirs) || statuses.contains(&ours))
+    };
+    names_one || SAID_OF_STATUS.iter().any(said)
+}
+
+/// Words of notices, and the statuses that they speak of.
+const SAID_OF_STATUS: &[(&str, &[u16])] = &[
+    // Whom a condition on the scheme believes, where it ends in a redirect.
+    ("x_forwarded_proto", &[301, 302, 308]),
+    ("x-forwarded-proto", &[301, 302, 308]),
+];
+
+fn speaks_of(notice: &ImportNotice, differing: &Differing<'_>) -> bool {
+    let Differing {
+        aspect,
+        theirs,
+        ours,
+    } = *differing;
     let text = notice.text.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let field = aspect.trim_start_matches("seen ");
     match aspect {
-        // A place that is closed answers 503; what it would have been is not compared.
-        "status" if ours == "206" => says(&["gzip"]),
-        "status" if ours == "503" => notice.kind == NoticeKind::LeftOut,
-        "status" | "answer" | "body" => {
+        "status" => speaks_of_status(notice, theirs, ours.parse().unwrap_or(0)),
+        "answer" | "body" => {
             !says(&[
                 "add_header",
                 "proxy_set_header",

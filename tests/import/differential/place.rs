@@ -141,6 +141,11 @@ impl PlacedSite {
         has(&self.tree, text)
     }
 
+    /// The directory below which all of its files are.
+    pub fn root(&self) -> String {
+        self.dir.path().display().to_string()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -41,7 +41,7 @@ pub const ROWS: &[AnnotationRow] = &[
     row(PATHS_AND_REDIRECTS, "permanent-redirect-code", Carried, "its status; others than 301, 302, 303, 307 and 308 become 301", &[]),
     row(PATHS_AND_REDIRECTS, "temporal-redirect", Carried, "`redirect` with 302", &[]),
     row(PATHS_AND_REDIRECTS, "temporal-redirect-code", Carried, "its status, likewise", &[]),
-    row(PATHS_AND_REDIRECTS, "ssl-redirect", Carried, "`redirect_https` of the listener on port 80: for all hosts or for none", &[]),
+    row(PATHS_AND_REDIRECTS, "ssl-redirect", Carried, "`redirect_https` of the listener on port 80 where all hosts are sent there, else of the routes", &[]),
     row(PATHS_AND_REDIRECTS, "force-ssl-redirect", Carried, "likewise", &[]),
     row(PATHS_AND_REDIRECTS, "from-to-www-redirect", Carried, "`redirect` of the other name", &[]),
     row(PATHS_AND_REDIRECTS, "server-alias", Carried, "more names in `host`", &[]),

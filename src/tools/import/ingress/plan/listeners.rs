@@ -92,15 +92,15 @@ pub(super) fn plan_listeners(planned: &mut [PlannedIngress<'_>], draft: &mut Con
     draft.listeners.push(secure);
 }
 
-/// ingress-nginx sends to HTTPS by host; a listener of lameduck's does so for all or for none.
-fn plan_redirect(planned: &[PlannedIngress<'_>], has_tls: bool, open: &mut ListenerDraft) {
-    let names: Vec<&String> = planned
+/// ingress-nginx sends to HTTPS by Ingress and host: where all are sent there, the listener says so, and else their routes.
+fn plan_redirect(planned: &mut [PlannedIngress<'_>], has_tls: bool, open: &mut ListenerDraft) {
+    let names: Vec<String> = planned
         .iter()
         .flat_map(|one| &one.ingress.tls)
-        .flat_map(|tls| &tls.hosts)
+        .flat_map(|tls| tls.hosts.iter().cloned())
         .collect();
     let (mut wanting, mut others) = (Vec::new(), false);
-    for one in planned {
+    for (n, one) in planned.iter().enumerate() {
         let hosts: Vec<&str> = match one.ingress.rules.is_empty() {
             true => vec![""],
             false => one
@@ -117,7 +117,7 @@ fn plan_redirect(planned: &[PlannedIngress<'_>], has_tls: bool, open: &mut Liste
                 .text("ssl-redirect")
                 .eq_ignore_ascii_case("false");
             match one.ingress.is_on("force-ssl-redirect") || (has_certificate && !is_off) {
-                true => wanting.push((one, host)),
+                true => wanting.push((n, host.to_owned())),
                 false => others = true,
             }
         }
@@ -129,21 +129,19 @@ fn plan_redirect(planned: &[PlannedIngress<'_>], has_tls: bool, open: &mut Liste
         open.keys.push(("redirect_https", "true".into()));
         return;
     }
-    for (one, host) in wanting {
-        let why = match has_tls {
-            true => "port 80 sends all hosts to HTTPS or none, and others are served there",
-            false => {
-                "there is no `tls` in the file: give lameduck a listener with TLS, and this one `redirect_https = true`"
-            }
-        };
-        let annotation = one.settings_place("force-ssl-redirect");
-        let place = annotation.unwrap_or(&one.ingress.place);
-        open.notices.leave_out(
-            place,
-            format!(
-                "the redirect of {} to HTTPS: {why}",
-                if host.is_empty() { "any host" } else { host }
-            ),
-        );
+    for (n, host) in wanting {
+        let one = &mut planned[n];
+        if !has_tls {
+            let annotation = one.settings_place("force-ssl-redirect");
+            let place = annotation.unwrap_or(&one.ingress.place).clone();
+            let shown = if host.is_empty() { "any host" } else { &host };
+            open.notices.leave_out(
+                &place,
+                format!(
+                    "the redirect of {shown} to HTTPS: there is no `tls` in the file. Whoever ends TLS has to be in `trusted` of [headers] and say `X-Forwarded-Proto: https`; else its clients are sent round and round"
+                ),
+            );
+        }
+        one.settings.https_hosts.push(host);
     }
 }

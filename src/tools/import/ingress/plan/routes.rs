@@ -116,9 +116,12 @@ impl RoutePlanner<'_, '_> {
         &mut self,
         location: &Location<'_>,
         path: &DraftPath,
-        keys: DraftKeys,
+        mut keys: DraftKeys,
         pools: Vec<String>,
     ) {
+        if self.one.settings.https_hosts.contains(&location.host) {
+            keys.push(("redirect_https", "true".into()));
+        }
         let hosts = self.hosts[&location.host].names.clone();
         self.group.routes.push(RouteDraft {
             hosts,

@@ -53,6 +53,8 @@ pub(super) struct IngressSettings {
     pub cors: Option<CorsRules>,
     pub style: PoolStyle,
     pub mirror: Option<MirrorTarget>,
+    /// Hosts whose clients have to come by HTTPS, where not all have to.
+    pub https_hosts: Vec<String>,
 }
 
 /// Reads an Ingress's annotations.

@@ -14,6 +14,17 @@ use crate::tools::import::offered;
 /// The longest `cache`.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
+/// What is done with a request for which there is no file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FilesEnd {
+    /// It gets 404, or what `try_files` says.
+    Here,
+    /// It goes to the location that `try_files` names last.
+    Named,
+    /// `if (!-f $request_filename)` passes it on: only these are looked for.
+    Tested(&'static [&'static str]),
+}
+
 /// What serves the files of a location.
 #[derive(Debug)]
 pub(super) struct FilesPlan {
@@ -30,6 +41,7 @@ pub(super) struct FilesPlan {
 pub(super) fn read_files(
     location: &NginxLocation<'_>,
     values: &ValueReader<'_, '_>,
+    end: FilesEnd,
 ) -> Result<FilesPlan, String> {
     if !offered::has_route_key("files") {
         return Err("lameduck serves no files".into());
@@ -69,8 +81,14 @@ pub(super) fn read_files(
     fields.push(("index".to_owned(), toml_list(&names)));
     if let Some(file) = single {
         fields.push(("try".to_owned(), toml_list(&[format!("/{file}")])));
+    } else if let FilesEnd::Tested(steps) = end {
+        let steps: Vec<_> = steps.iter().map(|step| (*step).to_owned()).collect();
+        fields.push(("try".to_owned(), toml_list(&steps)));
     } else if let Some(tried) = scope.last("try_files") {
-        fields.push(("try".to_owned(), toml_list(&read_try(tried, &mut notices)?)));
+        fields.push((
+            "try".to_owned(),
+            toml_list(&read_try(tried, end, &mut notices)?),
+        ));
     }
     let packed = ["gzip_static", "brotli_static", "zstd_static"];
     let packed = packed.iter().filter_map(|name| scope.last(name));
@@ -96,8 +114,7 @@ pub(super) fn read_files(
         }
     }
     if let Some(directive) = scope.last("gzip").filter(|d| d.arg(0) == "on") {
-        let says =
-            "files go as they are: pack them ahead of time, and write `precompressed = true`";
+        let says = "a range of a file goes as it is (206); nginx sends the whole, compressed (200)";
         notices.push(directive.difference(says));
     }
     if scope.value("autoindex") == "on"
@@ -108,6 +125,9 @@ pub(super) fn read_files(
     let keys = vec![("files", toml_table(&fields))];
     offered::check_route(&keys, &[])?;
     let is_stripped = alias.is_some() && single.is_none();
+    if is_stripped && end != FilesEnd::Here {
+        return Err("`alias` changes the path for the files, and not for the app".into());
+    }
     let stripped = is_stripped.then(|| location.path.to_owned());
     Ok(FilesPlan {
         keys,
@@ -119,6 +139,7 @@ pub(super) fn read_files(
 /// `try_files`, its last word apart: that is where the request goes, or a status.
 fn read_try(
     directive: &NginxDirective,
+    end: FilesEnd,
     notices: &mut Vec<ImportNotice>,
 ) -> Result<Vec<String>, String> {
     let mut tried = Vec::new();
@@ -133,10 +154,17 @@ fn read_try(
             word if word.starts_with('=') => {
                 return Err(format!("`{word}`: only =404 is carried over"));
             }
+            word if word.starts_with('@') && is_last && end == FilesEnd::Named => {
+                let app = if tried.iter().any(|step: &String| step.ends_with('/')) {
+                    "a directory without an index goes to the app, and so does what is neither GET nor HEAD; nginx says \
+                     403 and 405"
+                } else {
+                    "what is neither GET nor HEAD goes to the app; nginx says 405 where there is such a file"
+                };
+                notices.push(directive.difference(app));
+            }
             word if word.starts_with('@') => {
-                return Err(format!(
-                    "`{word}`: files here, and the app where there is none"
-                ));
+                return Err(format!("`{word}`: it passes no requests on"));
             }
             _ if text.contains('$') => return Err(format!("`{word}` has variables")),
             word => {

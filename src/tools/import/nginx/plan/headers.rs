@@ -140,6 +140,10 @@ impl FieldChanges {
             }
         }
         if is_proxied {
+            if let Some(charset) = scope.last("charset").filter(|d| d.arg(0) != "off") {
+                let says = "an app's answers have the charset that the app gives them";
+                changes.notices.push(charset.difference(says));
+            }
             changes.expire(values);
         }
         changes

@@ -2,6 +2,7 @@
 //! different servers, only one of them is carried over.
 
 use super::headers::read_max_age;
+use super::mixed_doors::{MixedDoors, read_mixed};
 use super::redirect::{HttpsRedirect, read_redirect, turns_away};
 use crate::tools::import::draft::{ConfigDraft, ListenerDraft, toml_text};
 use crate::tools::import::nginx::listen::{ListenPlace, NginxListen};
@@ -11,13 +12,13 @@ use crate::tools::import::notice::{ImportNotice, NoticeKind, NoticeList};
 use crate::tools::import::offered;
 
 /// One address with its servers.
-struct Door<'s, 'a> {
-    address: ListenPlace,
-    directive: &'a NginxDirective,
-    listen: NginxListen,
+pub(super) struct Door<'s, 'a> {
+    pub address: ListenPlace,
+    pub directive: &'a NginxDirective,
+    pub listen: NginxListen,
     /// Index and server, in order.
-    servers: Vec<(usize, &'s NginxServer<'a>)>,
-    default: usize,
+    pub servers: Vec<(usize, &'s NginxServer<'a>)>,
+    pub default: usize,
     /// Whether the default one was named as such.
     named: bool,
 }
@@ -26,6 +27,8 @@ struct Door<'s, 'a> {
 pub(super) struct ServedServers {
     pub servers: Vec<usize>,
     pub default: Option<usize>,
+    /// Those of them whose clients have to come by HTTPS, each with its port.
+    pub redirected: Vec<(usize, u16)>,
 }
 
 /// Plans all listeners.
@@ -72,7 +75,9 @@ pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft)
     let mut served = ServedServers {
         servers: Vec::new(),
         default: None,
+        redirected: Vec::new(),
     };
+    let mut mixed: Option<MixedDoors> = None;
     if let Some(door) = serving.get(reference) {
         served.servers = door.servers.iter().map(|(index, _)| *index).collect();
         served.default = Some(door.default);
@@ -117,7 +122,18 @@ pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft)
     let wanted = serving.get(reference).map(set);
     for door in &serving {
         let mut listener = listener_of(door, trusted);
-        if Some(set(door)) != wanted {
+        let reference = serving.get(reference);
+        let read = reference.and_then(|secure| read_mixed(door, secure));
+        let is_mixed = read.is_some_and(|mut read| match &mixed {
+            _ if !offered::has_route_key("redirect_https") => false,
+            Some(known) => known.does_the_same(&read),
+            None => {
+                listener.notices.append(&mut read.notices);
+                mixed = Some(read);
+                true
+            }
+        });
+        if Some(set(door)) != wanted && !is_mixed {
             listener = ListenerDraft::default();
             listener.notices.push(left_out(
                 door,
@@ -127,6 +143,10 @@ pub(super) fn plan(site: &NginxSite<'_>, trusted: bool, draft: &mut ConfigDraft)
             plan_tls(door, &mut listener);
         }
         draft.listeners.push(listener);
+    }
+    if let Some(mixed) = mixed {
+        served.servers.extend(mixed.open);
+        served.redirected = mixed.redirected;
     }
     // Without any, nothing could be checked: a place that nobody else can reach.
     if draft

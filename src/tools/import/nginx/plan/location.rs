@@ -1,7 +1,8 @@
 //! What a location does with a request: its action, what happens on the way, and who is kept out.
 
 use super::conditions::RequestTest;
-use super::files::read_files;
+use super::fallback::tested_steps;
+use super::files::{FilesEnd, read_files};
 use super::guards::{contentless, foreign_content, read_guards};
 use super::headers::FieldChanges;
 use super::pools::{PassTarget, PoolBook};
@@ -167,6 +168,7 @@ impl<'a> LocationPlanner<'_, 'a> {
                         return Ok(plan);
                     }
                 }
+                "if" if tested_steps(directive).is_some() => {}
                 "if" => match self.read_if(directive, scope, &values) {
                     Ok(variants) => {
                         plan.notices.extend(super::rewrites::judge_trust(directive));
@@ -189,31 +191,26 @@ impl<'a> LocationPlanner<'_, 'a> {
         let (mut content, mut content_scope) = (pass_of(scope), scope.clone());
         let mut passed = guards.passed;
         let mut keys = guards.keys;
+        let mut files_before = None;
         if content.is_none()
-            && let Some((files, named)) = self.fallback(scope)
+            && let Some(behind) = self.behind_files(location, &values, head)?
         {
-            content_scope = named.scope.clone();
-            content = pass_of(&content_scope);
-            let more = read_guards(self.site, self.server, &content_scope, head)?;
-            if content.is_some() {
-                keys.extend(
-                    more.keys
-                        .into_iter()
-                        .filter(|(key, _)| !keys.iter().any(|(k, _)| k == key))
-                        .collect::<Vec<_>>(),
-                );
-                passed.extend(more.passed);
-                plan.notices.extend(more.notices);
-                plan.notices
-                    .extend(named.directive.inner().iter().filter_map(super::judge));
-                let says = format!(
-                    "no files are looked for: every request goes to {}",
-                    named.path
-                );
-                plan.notices.push(files.refusal(&says));
+            content_scope = behind.scope;
+            content = Some(behind.pass);
+            passed.extend(behind.passed);
+            plan.notices.extend(behind.notices);
+            files_before = behind.files;
+            let is_new = |(key, _): &(&str, String)| !keys.iter().any(|(known, _)| known == key);
+            let of_app: Vec<_> = behind.guards.into_iter().filter(is_new).collect();
+            if let (Some(_), Some((key, _))) = (&files_before, of_app.first()) {
+                let says =
+                    format!("what the app asks of its clients (`{key}`) is asked for files, too");
+                plan.notices.push(behind.directive.difference(&says));
             }
+            keys.extend(of_app);
         }
-        plan.adds_slash = content.is_some() || foreign_content(inner).is_some();
+        // What passes on elsewhere makes no such redirect.
+        plan.adds_slash = pass_of(scope).is_some() || foreign_content(inner).is_some();
         let choice = content.and_then(|pass| PassChoice::find(self.site, &content_scope, pass));
         let mut chosen = Vec::new();
         match (content, choice) {
@@ -227,6 +224,7 @@ impl<'a> LocationPlanner<'_, 'a> {
             (None, _) => self.serve(location, head, &values, &mut plan)?,
         }
         self.add_mirror(scope, content.is_some(), book, &mut plan);
+        plan.keys.extend(files_before.into_iter().flatten());
         plan.keys.extend(keys);
         self.add_limits(&content_scope, &mut plan);
         if content.is_some() {
@@ -243,18 +241,6 @@ impl<'a> LocationPlanner<'_, 'a> {
         super::spread::add_chosen(chosen, &mut plan);
         self.limit_methods(location, head, &mut plan)?;
         Ok(plan)
-    }
-
-    /// `try_files … @name`: where requests go for which there is no file.
-    fn fallback<'s>(
-        &'s self,
-        scope: &NginxScope<'a>,
-    ) -> Option<(&'a NginxDirective, &'s NginxLocation<'a>)> {
-        let files = scope.last("try_files")?;
-        let name = files.args().last().filter(|name| name.starts_with('@'))?;
-        let mut locations = self.server.locations.iter();
-        let named = locations.find(|other| other.path == name.as_str())?;
-        Some((files, named))
     }
 
     fn pass(
@@ -333,7 +319,7 @@ impl<'a> LocationPlanner<'_, 'a> {
             plan.notices.push(ImportNotice::differs(place, says));
             return Ok(());
         }
-        let files = read_files(location, values).map_err(|why| {
+        let files = read_files(location, values, FilesEnd::Here).map_err(|why| {
             ImportNotice::left_out(&location.directive.place, format!("{head}: {why}"))
         })?;
         plan.keys.extend(files.keys);

@@ -2,12 +2,14 @@
 
 mod compression;
 mod conditions;
+mod fallback;
 mod files;
 mod globals;
 mod guards;
 mod headers;
 mod listeners;
 mod location;
+mod mixed_doors;
 mod ordering;
 mod pages;
 mod paths;
@@ -119,13 +121,19 @@ pub fn plan_config(tree: &[NginxDirective]) -> ConfigDraft {
                 .map(|location| location.scope.clone()),
         );
         // A wildcard of another server would come before the default one's own names.
-        if !hosts.is_empty() && (!is_default || has_wildcards) {
-            let group = routes::plan_server(&site, server, &hosts, largest_body, &mut book);
+        let sent = served.redirected.iter().find(|(sent, _)| sent == index);
+        let mut plan = |hosts: &[String]| {
+            let mut group = routes::plan_server(&site, server, hosts, largest_body, &mut book);
+            if let Some((_, port)) = sent {
+                redirect::send_to_https(&mut group, *port);
+            }
             draft.routes.push(group);
+        };
+        if !hosts.is_empty() && (!is_default || has_wildcards) {
+            plan(&hosts);
         }
         if is_default {
-            let group = routes::plan_server(&site, server, &[], largest_body, &mut book);
-            draft.routes.push(group);
+            plan(&[]);
         } else if hosts.is_empty() {
             draft.notices.extend(server.notices.iter().cloned());
             draft.notices.leave_out(

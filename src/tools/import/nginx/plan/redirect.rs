@@ -1,5 +1,6 @@
 //! Servers that do nothing but send clients to HTTPS.
 
+use crate::tools::import::draft::RouteGroup;
 use crate::tools::import::nginx::model::{LocationKind, NginxServer};
 use crate::tools::import::nginx::tree::NginxDirective;
 use crate::tools::import::notice::ImportNotice;
@@ -62,6 +63,21 @@ pub(super) fn read_redirect(server: &NginxServer<'_>) -> Option<HttpsRedirect> {
     let mut redirect = redirect?;
     redirect.notices.extend(others);
     Some(redirect)
+}
+
+/// Sends all clients of a server's routes that come without TLS to HTTPS.
+pub(super) fn send_to_https(group: &mut RouteGroup, port: u16) {
+    let value = match port {
+        443 => "true".to_owned(),
+        port => port.to_string(),
+    };
+    for route in group
+        .routes
+        .iter_mut()
+        .filter(|route| !route.keys.is_empty())
+    {
+        route.keys.push(("redirect_https", value.clone()));
+    }
 }
 
 /// A server that only turns clients away: `return 444`.

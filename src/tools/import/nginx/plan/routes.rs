@@ -1,5 +1,6 @@
 //! A server's locations become routes, or are left out by name.
 
+use super::files::FilesEnd;
 use super::location::{LocationPlan, LocationPlanner};
 use super::ordering::{RouteOrder, RouteTier};
 use super::paths::{PathTier, PlannedPrefix, longest_before, prefix_routes};
@@ -272,7 +273,7 @@ impl<'a> ServerPlanner<'_, 'a> {
             path: "/",
         };
         let values = self.locations.values(&server.scope, false);
-        let files = super::files::read_files(&location, &values);
+        let files = super::files::read_files(&location, &values, FilesEnd::Here);
         let guards =
             super::guards::read_guards(self.locations.site, server, &server.scope, "server");
         match (files, guards) {
