@@ -6,6 +6,7 @@ mod changes;
 mod compression;
 mod ends;
 mod floods;
+mod front_door;
 mod heads;
 mod load;
 mod restarts;

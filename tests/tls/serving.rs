@@ -490,3 +490,39 @@ async fn a_proxy_in_front_names_the_client() {
     let stream = TcpStream::connect(rig.address()).await.unwrap();
     assert!(connector.connect(name(), stream).await.is_err());
 }
+
+/// TLS over a unix socket: the same certificate, HTTP/2 where it is agreed on, and a client that is not known.
+#[tokio::test]
+async fn unix_socket_with_tls_serves_as_an_address_does() {
+    let rig = Rig::new("").await;
+    let path = rig.dir().join("tls-socket");
+    let dir = rig.dir().display().to_string();
+    let config = std::fs::read_to_string(rig.proxy.config()).unwrap();
+    let second = format!(
+        "[[listener]]\naddress = \"unix:{}\"\n[listener.tls]\ncert = \"{dir}/cert.pem\"\nkey = \"{dir}/key.pem\"\n\n[[pool]]",
+        path.display()
+    );
+    std::fs::write(rig.proxy.config(), config.replacen("[[pool]]", &second, 1)).unwrap();
+    rig.reload().await.unwrap();
+    let shake = async |config| {
+        let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let shaking = tokio_rustls::TlsConnector::from(config).connect(name, stream);
+        tokio::time::timeout(PATIENCE, shaking).await.unwrap()
+    };
+    for kind in [HandshakeKind::Full, HandshakeKind::Full] {
+        let mut stream = shake(rig.client()).await.unwrap();
+        let answer = ask(&mut stream, &get("/")).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("X-Forwarded-Proto: https\r\n"), "{answer}");
+        assert!(answer.contains("X-Forwarded-For: unknown\r\n"), "{answer}");
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind));
+    }
+    // Whom the client doesn't trust, it doesn't trust here either; and plain text is told so.
+    let stranger = Authority::new("another authority");
+    assert!(shake(Client::default().config(&stranger)).await.is_err());
+    let mut plain = tokio::net::UnixStream::connect(&path).await.unwrap();
+    plain.write_all(get("/").as_bytes()).await.unwrap();
+    let told = read_to_end(&mut plain).await.unwrap();
+    assert!(told.starts_with("HTTP/1.1 400"), "{told}");
+}
