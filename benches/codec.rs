@@ -61,7 +61,7 @@ fn main() {
         trusted: false,
         scheme: "http",
         identity: "",
-        request_id: "0123456789abcdef01234567",
+        request_id: b"0123456789abcdef01234567",
         host_override: None,
         fallback_host: "127.0.0.1:3000",
         changes: None,

@@ -1,0 +1,158 @@
+//! What one choice of a backend costs, by algorithm and number of backends: nanoseconds, and allocations, which there
+//! must be none of. `benches/run pick` counts instructions as well.
+//!
+//! `cargo bench --bench pick` prints a line of JSON for each; with `-- --algorithm NAME --backends N --picks M` it does
+//! just so many picks and says nothing, for callgrind.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use lameduck::core::balance::{Algorithm, Balancer, Candidate, PickInput};
+
+const BACKENDS: [usize; 3] = [3, 100, 10_000];
+
+/// `nothing` is what goes round them all.
+const ALGORITHMS: [&str; 4] = ["nothing", "least_requests", "round_robin", "random"];
+
+/// Picks between two looks at the clock, and how often.
+const BATCH: u64 = 20_000;
+const BATCHES: usize = 31;
+
+/// The system's allocator, and how often it was asked.
+struct Counted;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
+// SAFETY: the system's allocator does it all.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are those that it wants.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counted = Counted;
+
+/// Numbers that look random, the same each time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// A backend as far as the balancer knows; as far from the next one in memory as real ones are.
+#[repr(align(128))]
+struct Loaded(AtomicU32);
+
+impl Candidate for Loaded {
+    fn in_flight(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+    fn weight(&self) -> u32 {
+        1
+    }
+}
+
+/// `None`: no balancer at all.
+fn balancer(algorithm: &str, backends: usize) -> Option<Balancer> {
+    let weights = vec![1; backends];
+    Some(match algorithm {
+        "least_requests" => Balancer::new(Algorithm::LeastRequests, &weights),
+        "round_robin" => Balancer::new(Algorithm::RoundRobin, &weights),
+        "random" => Balancer::new(Algorithm::Random, &weights),
+        _ => return None,
+    })
+}
+
+/// A pool, and what picks from it go by.
+struct Pool {
+    candidates: Vec<Loaded>,
+    balancer: Option<Balancer>,
+    numbers: Numbers,
+    cursor: u64,
+}
+
+impl Pool {
+    fn new(algorithm: &str, backends: usize) -> Self {
+        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        let candidates = (0..backends).map(|_| Loaded(AtomicU32::new((numbers.next() % 8) as u32)));
+        Self {
+            candidates: candidates.collect(),
+            balancer: balancer(algorithm, backends),
+            numbers,
+            cursor: 0,
+        }
+    }
+
+    fn pick(&mut self, picks: u64) {
+        for _ in 0..picks {
+            self.cursor += 1;
+            let random = self.numbers.next();
+            let input = black_box(PickInput {
+                cursor: self.cursor,
+                random,
+                key: random.rotate_left(23),
+            });
+            let picked = match &self.balancer {
+                Some(balancer) => balancer.pick(black_box(&self.candidates), input, &[]),
+                None => Some(0),
+            };
+            assert!(black_box(picked).is_some());
+        }
+    }
+}
+
+fn measure(algorithm: &str, backends: usize) {
+    let mut pool = Pool::new(algorithm, backends);
+    pool.pick(BATCH);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let mut times = [Duration::ZERO; BATCHES];
+    for time in &mut times {
+        let began = Instant::now();
+        pool.pick(BATCH);
+        *time = began.elapsed();
+    }
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    times.sort_unstable();
+    let nanos = times[BATCHES / 2].as_nanos() as f64 / BATCH as f64;
+    println!(
+        "{{\"algorithm\": \"{algorithm}\", \"backends\": {backends}, \"ns\": {nanos:.2}, \"allocations\": {allocations}}}"
+    );
+    assert_eq!(allocations, 0, "a pick allocates");
+}
+
+fn option(name: &str) -> Option<String> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != name);
+    arguments.nth(1)
+}
+
+fn main() {
+    let number = |name| option(name)?.parse().ok();
+    if let (Some(algorithm), Some(backends), Some(picks)) = (
+        option("--algorithm"),
+        number("--backends"),
+        number("--picks"),
+    ) {
+        return Pool::new(&algorithm, backends as usize).pick(picks);
+    }
+    for algorithm in ALGORITHMS {
+        for backends in BACKENDS {
+            measure(algorithm, backends);
+        }
+    }
+}
