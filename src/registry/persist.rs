@@ -5,8 +5,6 @@
 //! leaves the old one or the new one. One that can't be read is moved aside and told about; it never keeps the
 //! proxy from starting.
 
-mod own_key;
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -17,9 +15,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use own_key::OwnKeySource;
-
 use super::backend_entry::BackendSource;
+pub use super::own_key::OwnKeySource;
 use super::pause::MaintenancePage;
 use super::plan_view::{PlanRequest, PlanStepView};
 use super::pool::PoolState;

@@ -22,7 +22,7 @@ fn the_reference_is_the_schema() {
 fn the_defaults_of_the_schema_are_the_defaults_of_the_code() {
     let minimal = "[[listener]]\naddress = \"0.0.0.0:8080\"\nhttp2 = false\n\n[listener.tls]\ncert = \"a\"\nkey = \"b\"\n\n\
         [[listener.tls.certificates]]\ncert = \"c\"\nkey = \"d\"\n[[pool]]\nname = \"app\"\n\
-        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[pool.tls]\n[[route]]\npool = \"app\"\n\
+        [[pool.backend]]\naddress = \"127.0.0.1:3000\"\n[pool.health]\n[pool.sticky]\n[pool.tls]\n[[route]]\npool = \"app\"\n\
         [route.request_headers]
 [route.response_headers]
 \

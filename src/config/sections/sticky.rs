@@ -15,7 +15,7 @@ pub const SHORTEST_KEY: usize = 16;
 pub const MOST_KEYS: usize = 16;
 
 section! {
-    /// [Sessions stay with one backend](sticky.md); leave the section out and each request goes to the best one.
+    /// Each client [stays with one backend](sticky.md). Leave the section out and each request goes to the best one.
     [pool.sticky]
     #[derive(Debug, Clone, PartialEq)]
     pub struct StickyConfig {

@@ -4,7 +4,7 @@ use super::{PoolState, takes_requests};
 use crate::config;
 use crate::core::backend::BackendEvent;
 use crate::registry::endpoint::BackendKey;
-use crate::registry::persist::OwnKeySource;
+use crate::registry::own_key::OwnKeySource;
 use crate::registry::sticky::{StickyBackends, StickyPool};
 use crate::rt::clock;
 

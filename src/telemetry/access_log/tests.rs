@@ -76,7 +76,7 @@ fn a_json_line_has_every_field() {
         "duration_ms": 12.345, "upstream_ms": 11.007, "held_ms": 3.0, "route": "shop-api", "pool": "api", "backend": "api-1",
         "attempts": 2, "retry_reason": "refused", "request_id": "0123456789abcdef",
         "user_agent": "curl/8.5.0", "referer": "https://example.org/", "end": "client_closed",
-        "cause": "none eligible",
+        "cause": "none eligible", "sticky": "moved",
     });
     assert_eq!(line, expected);
     assert!(humantime::parse_rfc3339(line["time"].as_str().unwrap()).is_ok());
@@ -87,7 +87,7 @@ fn the_documentation_names_every_field() {
     let document = include_str!("../../../docs/access-log.md");
     let out = line_of(LogFormat::Json, &full());
     let line: serde_json::Map<String, Value> = serde_json::from_slice(&out).unwrap();
-    assert_eq!(line.len(), 22);
+    assert_eq!(line.len(), 23);
     for field in line.keys() {
         assert!(document.contains(&format!("| `{field}` |")), "{field}");
     }

@@ -356,7 +356,11 @@ async fn documented_are_exactly_those_that_exist() {
     let (cert, key) = (file("cert.pem"), file("key.pem"));
     let tls = format!("tls = {{ ca = {cert:?}, cert = {cert:?}, key = {key:?} }}");
     let path = directory.path().join("lameduck.toml");
-    std::fs::write(&path, format!("[compression]\n{POOL}{tls}\n{ROUTE}")).unwrap();
+    std::fs::write(
+        &path,
+        format!("[compression]\n{POOL}{tls}\nsticky = {{}}\n{ROUTE}"),
+    )
+    .unwrap();
     let registry = registry_of(crate::app::check::load(&path).unwrap().config);
     let metrics = Metrics::new(registry.clone());
     metrics.attach(AccessLog::off(), || 0);
@@ -373,6 +377,7 @@ async fn documented_are_exactly_those_that_exist() {
         let counters = &snapshot.pools[0].shared.counters;
         counters.finished(Duration::ZERO, Some(503));
         counters.retried(RetryReason::GoAway, true);
+        counters.sessions.add("moved");
         let shadow = &snapshot.pools[1].shared.counters;
         shadow
             .mirror
@@ -398,6 +403,7 @@ async fn documented_are_exactly_those_that_exist() {
     let bounded = [
         "pool", "backend", "code", "state", "result", "outcome", "reason", "side", "limit",
         "version", "le", "kind", "listener", "name", "file", "thread", "route", "coding",
+        "session",
     ];
     for (name, labels, _) in parse(&text) {
         for (label, _) in labels {

@@ -286,6 +286,14 @@ fn every_annotation_is_carried_over_or_named() {
             "auth-tls-secret" => ("default/ca", &[]),
             "auth-tls-verify-client" => ("optional", &[("auth-tls-secret", "default/ca")]),
             name if name.starts_with("cors-") => ("x-1", &[("enable-cors", "true")]),
+            "affinity" => ("cookie", &[]),
+            "session-cookie-max-age" | "session-cookie-expires" => ("7", &[("affinity", "cookie")]),
+            "session-cookie-path" => ("/x", &[("affinity", "cookie")]),
+            "session-cookie-samesite" => ("Strict", &[("affinity", "cookie")]),
+            "session-cookie-secure" => ("true", &[("affinity", "cookie")]),
+            name if name.starts_with("session-cookie-") => {
+                ("x.example.org", &[("affinity", "cookie")])
+            }
             "mirror-target" => ("http://x.example.org", &[]),
             // Of the Ingress that is one; the corpus has them.
             name if name.starts_with("canary") => continue,
