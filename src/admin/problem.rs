@@ -281,7 +281,7 @@ impl From<RegistryError> for ProblemDocument {
             ),
             RegistryError::UnknownPlan(ref route) => ProblemDocument::new(
                 ProblemKind::UnknownPlan,
-                format!("{text}. POST /v1/routes/{route}/split/plan begins one."),
+                format!("{text}; `lameduck split {route} POOL --to 100 --in 10m` begins one."),
             ),
             RegistryError::NotYours(_) => ProblemDocument::new(ProblemKind::NotYours, text),
             RegistryError::Full(_) => ProblemDocument::new(ProblemKind::LimitReached, text),

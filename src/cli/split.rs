@@ -53,16 +53,17 @@ pub struct SplitArgs {
     #[arg(long, value_name = "N", env = "LAMEDUCK_MIN_REQUESTS", requires = "to", value_parser = clap::value_parser!(u64).range(1..=1_000_000), help_heading = "Plan")]
     pub min_requests: Option<u64>,
     /// Follow the plan until its end (the default where it begins)
-    #[arg(long, env = "LAMEDUCK_WAIT", value_parser = FalseyValueParser::new(), requires = "route", help_heading = "Plan")]
+    // Its variable is that of `resume`, too, where it is a time: it must not be in the way of anything else.
+    #[arg(long, env = "LAMEDUCK_WAIT", value_parser = FalseyValueParser::new(), help_heading = "Plan")]
     pub wait: bool,
     /// Return when the plan has begun; it runs in the proxy
-    #[arg(long, env = "LAMEDUCK_DETACH", value_parser = FalseyValueParser::new(), requires = "to", conflicts_with = "wait", help_heading = "Plan")]
+    #[arg(long, env = "LAMEDUCK_DETACH", value_parser = FalseyValueParser::new(), requires = "to", help_heading = "Plan")]
     pub detach: bool,
     /// End the plan; the weights stay as they are
-    #[arg(long, env = "LAMEDUCK_STOP", value_parser = FalseyValueParser::new(), requires = "route", conflicts_with_all = ["weights", "to", "reset", "wait", "back"], help_heading = "Plan")]
+    #[arg(long, env = "LAMEDUCK_STOP", value_parser = FalseyValueParser::new(), requires = "route", conflicts_with_all = ["weights", "to", "reset", "back"], help_heading = "Plan")]
     pub stop: bool,
     /// End the plan, and put the weights from before it in force again
-    #[arg(long, env = "LAMEDUCK_BACK", value_parser = FalseyValueParser::new(), requires = "route", conflicts_with_all = ["weights", "to", "reset", "wait"], help_heading = "Plan")]
+    #[arg(long, env = "LAMEDUCK_BACK", value_parser = FalseyValueParser::new(), requires = "route", conflicts_with_all = ["weights", "to", "reset"], help_heading = "Plan")]
     pub back: bool,
     /// Print the split, or the plan's report, as JSON
     #[arg(long, env = "LAMEDUCK_JSON", value_parser = FalseyValueParser::new())]
@@ -142,7 +143,7 @@ pub async fn run_split(args: SplitArgs) -> Result<(), Exit> {
         warn(view.warning.as_deref());
         return shown(&view, args.json);
     }
-    if args.wait {
+    if args.wait && args.weights.is_empty() && !args.reset {
         return follow::follow_plan(&client, &plan_path, None, args.json).await;
     }
     let weights = weights(args.weights)?;

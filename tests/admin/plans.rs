@@ -71,7 +71,7 @@ async fn followed_plan_tells_each_step_and_ends_with_its_report() {
     assert_eq!(lines[1], "step 1 of 2: next has 27.5 %");
     assert_eq!(lines[2], "  in step 1: app 0 requests; next 0 requests");
     assert_eq!(lines[3], "step 2 of 2: next has 50 %");
-    assert!(lines[5].starts_with(" STEP  SHARE"), "{out}");
+    assert!(lines[5].trim_start().starts_with("STEP  SHARE"), "{out}");
     assert_eq!(lines.last(), Some(&"shop: next has 50 %"));
     // Somebody else ends one that is followed.
     let follow = run(&server, "split shop app --to 0 --in 1m --json");

@@ -199,7 +199,7 @@ async fn plan_goes_on_while_the_pool_that_it_moves_to_is_restarted() {
     let mut bench = Bench::start("canary", App::BuiltIn, 4).await.unwrap();
     let settings = ProxySettings {
         pool: format!(
-            "{}[[route]]\nname = \"shop\"\nsplit = {{ app = 95, next = 5 }}\n",
+            "{}[[route]]\nname = \"shop\"\nsplit = {{ app = 5, next = 95 }}\n",
             pool("next", &bench.instances[2..])
         ),
         ..ProxySettings::default()
@@ -213,7 +213,7 @@ async fn plan_goes_on_while_the_pool_that_it_moves_to_is_restarted() {
     };
     let path = "/v1/routes/shop/split/plan";
     let plan = json!({
-        "pool": "next", "to": 100, "in": format!("{}s", length().as_secs()), "steps": 4,
+        "pool": "app", "to": 100, "in": format!("{}s", length().as_secs()), "steps": 4,
         // A tenth of the requests takes 2 s.
         "abort_on": ["5xx>1%", "failed>1%", "p99>10s"],
     });
@@ -222,7 +222,7 @@ async fn plan_goes_on_while_the_pool_that_it_moves_to_is_restarted() {
     let mut plan = Value::Null;
     let mut restarts = 0;
     while plan["state"] != "reached" {
-        let instance = &mut bench.instances[2 + restarts % 2];
+        let instance = &mut bench.instances[restarts % 2];
         roll::restart(instance, proxy, DEADLINE, &|_, _| {})
             .await
             .unwrap();
