@@ -1,5 +1,543 @@
 //! Which backend does so much worse than the others that it is better left out for a while.
+//!
+//! Three things make a case against one: errors in a row, the share of errors, and answers that begin much later than the
+//! others' do. Each is a comparison: where all fail alike, what they share has failed, and leaving some out would only
+//! load the rest. However good a case is, no more than a share of the pool is left out, together with what is drained,
+//! down or starting, and never the last one that takes requests.
+//!
+//! Who is left out comes back by itself. The next time it stays away longer.
 
 mod figures;
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 pub use figures::{AttemptError, LATENCY_STEPS, OutcomeCounts, latency_step};
+
+use super::Time;
+
+/// A window has so many slices; one after the other is forgotten.
+const SLICES: usize = 5;
+
+/// Errors in a row are acted on after this time: a backend that has died or stops is found by a probe sooner, and is no
+/// outlier then.
+const PROBE_FIRST: Time = Time::from_millis(250);
+
+/// A latency that is worse by less than this is no case, whatever its factor.
+const LEAST_LAG: Time = Time::from_millis(20);
+
+/// Backends that a latency is compared with, itself included, are so many at least: of two, nobody can say which is odd.
+const LEAST_COMPARED: usize = 3;
+
+/// What makes an outlier, and what becomes of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutlierPolicy {
+    /// So many errors in a row; 0: they make no case.
+    pub consecutive_errors: u32,
+    /// Such a share of errors among the requests of the window; 0: it makes no case.
+    pub error_rate: f64,
+    /// So many times the pool's median latency; 0: it makes no case.
+    pub latency_factor: f64,
+    /// A share or a latency counts from so many requests in the window on.
+    pub min_requests: u32,
+    /// How far back shares and latencies look.
+    pub window: Time,
+    /// The share of the pool that may be left out.
+    pub max_ejected: f64,
+    /// How long the first time lasts, and by how much each further one is longer.
+    pub ejection: Time,
+    /// No time is longer.
+    pub max_ejection: Time,
+}
+
+/// Why one is left out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OutlierReason {
+    /// Errors in a row.
+    Errors {
+        /// How many.
+        row: u32,
+        /// The last one.
+        last: Option<AttemptError>,
+    },
+    /// The share of errors.
+    ErrorRate {
+        /// So many failed…
+        failed: u32,
+        /// …of so many…
+        of: u32,
+        /// …in this time.
+        window: Time,
+        /// The last error.
+        last: Option<AttemptError>,
+    },
+    /// Answers that begin late.
+    Latency {
+        /// Half of its answers take longer…
+        median: Time,
+        /// …where half of the pool's backends stay below this.
+        pool: Time,
+    },
+}
+
+impl OutlierReason {
+    /// Their names for metrics.
+    pub const NAMES: [&str; 3] = ["consecutive_errors", "error_rate", "latency"];
+
+    /// For metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Errors { .. } => Self::NAMES[0],
+            Self::ErrorRate { .. } => Self::NAMES[1],
+            Self::Latency { .. } => Self::NAMES[2],
+        }
+    }
+}
+
+impl fmt::Display for OutlierReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = |last: &Option<AttemptError>| match last {
+            Some(error) => format!(" (the last: {error})"),
+            None => String::new(),
+        };
+        match self {
+            Self::Errors {
+                row: 1,
+                last: error,
+            } => write!(f, "1 error{}", last(error)),
+            Self::Errors { row, last: error } => {
+                write!(f, "{row} errors in a row{}", last(error))
+            }
+            Self::ErrorRate {
+                failed,
+                of,
+                window,
+                last: error,
+            } => write!(
+                f,
+                "{failed} of {of} requests failed in {} s{}",
+                window.as_secs_f64().ceil(),
+                last(error)
+            ),
+            Self::Latency { median, pool } => write!(
+                f,
+                "its answers take {} ms, where the pool's take {} ms",
+                median.as_millis().max(1),
+                pool.as_millis().max(1)
+            ),
+        }
+    }
+}
+
+/// What a backend is to the pool, apart from being an outlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendStanding {
+    /// It could take requests.
+    Eligible,
+    /// It is down, starting or drained.
+    Away,
+}
+
+/// The time for which a backend is left out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ejection {
+    /// Since when.
+    pub since: Time,
+    /// Until when, if nothing happens before.
+    pub until: Time,
+    /// Why.
+    pub reason: OutlierReason,
+    /// The how manieth time it is, of those that are not forgotten.
+    pub times: u32,
+}
+
+/// Why a backend takes requests again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReturnCause {
+    /// Its time is over.
+    Over,
+    /// No other one is left.
+    LastReady,
+    /// Somebody wants it back.
+    Resumed,
+    /// Nobody is judged any more.
+    SwitchedOff,
+}
+
+impl ReturnCause {
+    /// For people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Over => "its time is over",
+            Self::LastReady => "no other backend is ready",
+            Self::Resumed => "resumed by operator",
+            Self::SwitchedOff => "[pool.outlier] is gone",
+        }
+    }
+}
+
+/// What the caller has to do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OutlierChange<K> {
+    /// It gets no new requests.
+    Ejected(K, Ejection),
+    /// It gets requests again.
+    Returned(K, ReturnCause),
+}
+
+/// What is known of one backend.
+#[derive(Debug, Clone, Default)]
+struct WatchedBackend {
+    /// The newest last.
+    slices: Vec<OutcomeCounts>,
+    /// It had so many errors in a row, and is judged for that at this time.
+    suspected: Option<(Time, u32, Option<AttemptError>)>,
+    ejection: Option<Ejection>,
+    /// Times that it was left out, and when the last one ended.
+    times: u32,
+    returned: Time,
+}
+
+impl WatchedBackend {
+    fn sum(&self) -> OutcomeCounts {
+        let mut sum = OutcomeCounts::default();
+        self.slices.iter().for_each(|slice| sum.add(slice));
+        sum
+    }
+
+    fn forget_figures(&mut self) {
+        self.slices.clear();
+        self.suspected = None;
+    }
+}
+
+/// A backend that had errors in a row.
+enum Suspicion {
+    /// A probe may say more.
+    Pending,
+    /// None did.
+    Due {
+        row: u32,
+        last: Option<AttemptError>,
+    },
+}
+
+/// A backend that takes requests, with its figures.
+struct Compared<K> {
+    key: K,
+    sum: OutcomeCounts,
+    median: Option<Time>,
+}
+
+/// The judge of one pool. Ask [`OutlierDetector::next_deadline`] after each call.
+#[derive(Debug, Clone)]
+pub struct OutlierDetector<K> {
+    policy: OutlierPolicy,
+    backends: BTreeMap<K, WatchedBackend>,
+    slice_ends: Time,
+}
+
+impl<K: Ord + Copy> OutlierDetector<K> {
+    /// One that has seen nothing.
+    pub fn new(policy: OutlierPolicy, now: Time) -> Self {
+        Self {
+            slice_ends: now.saturating_add(policy.window / SLICES as u32),
+            policy,
+            backends: BTreeMap::new(),
+        }
+    }
+
+    /// Judges by this from now on. Who is left out stays so for as long as it was told.
+    pub fn set_policy(&mut self, policy: OutlierPolicy, now: Time) {
+        self.slice_ends = now.saturating_add(policy.window / SLICES as u32);
+        self.policy = policy;
+    }
+
+    /// What it judges by.
+    pub fn policy(&self) -> &OutlierPolicy {
+        &self.policy
+    }
+
+    /// Takes what was counted of one since it was told last. Of one that is left out, that is of before, and no news.
+    pub fn note(&mut self, key: K, counts: &OutcomeCounts) {
+        let backend = self.backends.entry(key).or_default();
+        if backend.ejection.is_some() {
+            return;
+        }
+        if backend.slices.is_empty() {
+            backend.slices.push(OutcomeCounts::default());
+        }
+        if let Some(newest) = backend.slices.last_mut() {
+            newest.add(counts);
+        }
+    }
+
+    /// One has had the errors in a row that make a case. It is judged soon: until then, a probe may say more.
+    pub fn suspect(&mut self, key: K, counts: &OutcomeCounts, now: Time) {
+        let backend = self.backends.entry(key).or_default();
+        let row = counts.streak.max(self.policy.consecutive_errors);
+        if backend.ejection.is_none() && backend.suspected.is_none() {
+            backend.suspected = Some((now.saturating_add(PROBE_FIRST), row, counts.last));
+        }
+    }
+
+    /// Another process is behind it, it is drained or down, or it has left: what was known is void, and so is its
+    /// ejection. Says whether it was left out.
+    pub fn forget(&mut self, key: K) -> bool {
+        let known = self.backends.remove(&key);
+        known.is_some_and(|backend| backend.ejection.is_some())
+    }
+
+    /// Takes one back before its time. Says whether it was left out.
+    pub fn lift(&mut self, key: K, now: Time) -> bool {
+        let Some(backend) = self.backends.get_mut(&key) else {
+            return false;
+        };
+        backend.returned = now;
+        backend.ejection.take().is_some()
+    }
+
+    /// For how long it is left out, and why, if it is.
+    pub fn ejection(&self, key: K) -> Option<&Ejection> {
+        self.backends.get(&key)?.ejection.as_ref()
+    }
+
+    /// Those that are left out.
+    pub fn ejected(&self) -> impl Iterator<Item = K> + '_ {
+        let ejected = self.backends.iter();
+        ejected
+            .filter(|(_, backend)| backend.ejection.is_some())
+            .map(|(key, _)| *key)
+    }
+
+    /// When it wants [`OutlierDetector::judge`]: a few times in each window, and whenever one is suspected or may come back.
+    pub fn next_deadline(&self) -> Time {
+        let backends = self.backends.values();
+        let own = backends.filter_map(|backend| {
+            let suspected = backend.suspected.map(|(at, ..)| at);
+            suspected.or(backend.ejection.map(|ejection| ejection.until))
+        });
+        (!self.backends.is_empty()).then(|| own.min().unwrap_or(Time::MAX).min(self.slice_ends))
+    }
+
+    /// Decides who is left out and who comes back. `standings`: every backend that has a share of the requests; for each,
+    /// [`OutlierDetector::note`] has been told what there was.
+    pub fn judge(
+        &mut self,
+        standings: &[(K, BackendStanding)],
+        now: Time,
+    ) -> Vec<OutlierChange<K>> {
+        let mut changes = self.take_back(standings, now);
+        let slice_is_over = now >= self.slice_ends;
+        let compared = self.compared(standings);
+        let mut cases = self.cases(&compared, slice_is_over, now);
+        // The worst first: the room may not be enough for all.
+        cases.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let room = self.room(standings, compared.len());
+        for (key, _, reason) in cases.into_iter().take(room) {
+            if let Some(ejection) = self.eject(key, reason, now) {
+                changes.push(OutlierChange::Ejected(key, ejection));
+            }
+        }
+        if slice_is_over {
+            self.begin_slice(now);
+        }
+        changes
+    }
+
+    /// Takes everybody back where no other one is left. To be asked whenever one went away.
+    pub fn relieve(
+        &mut self,
+        standings: &[(K, BackendStanding)],
+        now: Time,
+    ) -> Vec<OutlierChange<K>> {
+        let eligible = standings
+            .iter()
+            .filter(|(_, standing)| *standing == BackendStanding::Eligible);
+        let (out, rest): (Vec<K>, Vec<K>) = eligible
+            .map(|(key, _)| *key)
+            .partition(|key| self.ejection(*key).is_some());
+        if !rest.is_empty() {
+            return Vec::new();
+        }
+        let returned = out.into_iter().filter(|key| self.lift(*key, now));
+        returned
+            .map(|key| OutlierChange::Returned(key, ReturnCause::LastReady))
+            .collect()
+    }
+
+    /// Those whose time is over.
+    fn take_back(
+        &mut self,
+        standings: &[(K, BackendStanding)],
+        now: Time,
+    ) -> Vec<OutlierChange<K>> {
+        let is_over = |backend: &WatchedBackend| {
+            backend
+                .ejection
+                .is_some_and(|ejection| ejection.until <= now)
+        };
+        let due = self.backends.iter();
+        let due: Vec<K> = due
+            .filter(|(_, backend)| is_over(backend))
+            .map(|(key, _)| *key)
+            .collect();
+        let returned = due.into_iter().filter(|key| self.lift(*key, now));
+        let mut changes: Vec<_> = returned
+            .map(|key| OutlierChange::Returned(key, ReturnCause::Over))
+            .collect();
+        changes.extend(self.relieve(standings, now));
+        changes
+    }
+
+    fn compared(&self, standings: &[(K, BackendStanding)]) -> Vec<Compared<K>> {
+        let eligible = standings.iter().filter(|(key, standing)| {
+            *standing == BackendStanding::Eligible && self.ejection(*key).is_none()
+        });
+        eligible
+            .map(|(key, _)| {
+                let sum = self.backends.get(key).map(WatchedBackend::sum);
+                let sum = sum.unwrap_or_default();
+                let median = (self.policy.latency_factor > 0.0
+                    && sum.timed() >= self.policy.min_requests)
+                    .then(|| sum.median_latency());
+                Compared {
+                    key: *key,
+                    median: median.flatten(),
+                    sum,
+                }
+            })
+            .collect()
+    }
+
+    /// The cases there are, and how bad each is.
+    fn cases(
+        &mut self,
+        compared: &[Compared<K>],
+        slice_is_over: bool,
+        now: Time,
+    ) -> Vec<(K, f64, OutlierReason)> {
+        let policy = self.policy.clone();
+        let pool_median = pool_median(compared);
+        let mut cases = Vec::new();
+        for one in compared {
+            let others = || compared.iter().filter(|other| other.key != one.key);
+            let limit = policy.consecutive_errors;
+            let row = match self.take_suspicion(one.key, now) {
+                Some(Suspicion::Pending) => None,
+                Some(Suspicion::Due { row, last }) => Some((row, last)),
+                // It was left in before, for want of room or of a better one.
+                None if slice_is_over && limit > 0 && one.sum.streak >= limit => {
+                    Some((one.sum.streak, one.sum.last))
+                }
+                None => None,
+            };
+            // Half as many errors in a row, and it is on the same way.
+            let another_is_well = || others().any(|other| other.sum.streak * 2 < limit);
+            if let Some((row, last)) = row
+                && another_is_well()
+            {
+                let badness = 2.0 + f64::from(row);
+                cases.push((one.key, badness, OutlierReason::Errors { row, last }));
+                continue;
+            }
+            if !slice_is_over {
+                continue;
+            }
+            let share = one.sum.error_share();
+            let another_is_better = || others().any(|other| other.sum.error_share() * 2.0 <= share);
+            if policy.error_rate > 0.0
+                && share >= policy.error_rate
+                && one.sum.total() >= policy.min_requests
+                && another_is_better()
+            {
+                let reason = OutlierReason::ErrorRate {
+                    failed: one.sum.failed,
+                    of: one.sum.total(),
+                    window: policy.window,
+                    last: one.sum.last,
+                };
+                cases.push((one.key, 1.0 + share, reason));
+                continue;
+            }
+            if let (Some(pool), Some(median)) = (pool_median, one.median)
+                && median.as_secs_f64() >= pool.as_secs_f64() * policy.latency_factor
+                && median >= pool.saturating_add(LEAST_LAG)
+            {
+                let lag = 1.0 - pool.as_secs_f64() / median.as_secs_f64();
+                let reason = OutlierReason::Latency { median, pool };
+                cases.push((one.key, lag, reason));
+            }
+        }
+        cases
+    }
+
+    /// What it is suspected of, and whether the time to judge it for that has come: then it is suspected no more.
+    fn take_suspicion(&mut self, key: K, now: Time) -> Option<Suspicion> {
+        let backend = self.backends.get_mut(&key)?;
+        match backend.suspected {
+            Some((at, ..)) if at > now => Some(Suspicion::Pending),
+            Some((_, row, last)) => {
+                backend.suspected = None;
+                Some(Suspicion::Due { row, last })
+            }
+            None => None,
+        }
+    }
+
+    /// How many more may be left out. `taking`: so many take requests now.
+    fn room(&self, standings: &[(K, BackendStanding)], taking: usize) -> usize {
+        // 0.29 × 100 is a bit less than 29.
+        let share = self.policy.max_ejected * standings.len() as f64 + 1e-9;
+        let allowed = (share as usize).max(1);
+        let out = standings.len() - taking;
+        allowed.saturating_sub(out).min(taking.saturating_sub(1))
+    }
+
+    fn eject(&mut self, key: K, reason: OutlierReason, now: Time) -> Option<Ejection> {
+        let (first, longest) = (self.policy.ejection, self.policy.max_ejection);
+        let backend = self.backends.get_mut(&key)?;
+        // Each such time in which it did well makes up for one that it was left out.
+        let calm = now.saturating_sub(backend.returned);
+        let forgiven = calm.as_nanos() / first.as_nanos().max(1);
+        let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+        backend.times = backend.times.saturating_sub(forgiven).saturating_add(1);
+        backend.forget_figures();
+        let lasts = first
+            .checked_mul(backend.times)
+            .unwrap_or(longest)
+            .min(longest);
+        let ejection = Ejection {
+            since: now,
+            until: now.saturating_add(lasts),
+            reason,
+            times: backend.times,
+        };
+        backend.ejection = Some(ejection);
+        Some(ejection)
+    }
+
+    fn begin_slice(&mut self, now: Time) {
+        self.slice_ends = now.saturating_add(self.policy.window / SLICES as u32);
+        for backend in self.backends.values_mut() {
+            let streak = backend.slices.last().map_or(0, |newest| newest.streak);
+            if backend.slices.len() >= SLICES {
+                backend.slices.remove(0);
+            }
+            backend.slices.push(OutcomeCounts {
+                streak,
+                ..OutcomeCounts::default()
+            });
+        }
+    }
+}
+
+/// Half of those that have a latency stay below this; `None`: they are too few to tell.
+fn pool_median<K>(compared: &[Compared<K>]) -> Option<Time> {
+    let mut medians: Vec<Time> = compared.iter().filter_map(|one| one.median).collect();
+    medians.sort_unstable();
+    (medians.len() >= LEAST_COMPARED).then(|| medians[(medians.len() - 1) / 2])
+}
+
+#[cfg(test)]
+mod tests;
