@@ -263,7 +263,7 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
     for backend in &pool.backends {
         table.add_row([
             Cell::new(printable(&backend.name)),
-            painted(&backend.state),
+            painted(shown_state(backend)),
             painted(&backend.health),
             Cell::new(in_flight(backend)),
             Cell::new(backend.connections),
@@ -348,10 +348,18 @@ fn in_flight(backend: &BackendView) -> String {
     }
 }
 
+/// What it is to the balancer: one that is ejected is ready, and gets nothing new all the same.
+fn shown_state(backend: &BackendView) -> &str {
+    match (&*backend.state, &backend.ejected) {
+        ("ready", Some(_)) => "ejected",
+        (state, _) => state,
+    }
+}
+
 fn painted(state: &str) -> Cell {
     let colour = match state {
         "ready" | "up" => Color::Green,
-        "starting" | "draining" | "drained" => Color::Yellow,
+        "starting" | "draining" | "drained" | "ejected" => Color::Yellow,
         _ => Color::Red,
     };
     Cell::new(printable(state)).fg(colour)
@@ -365,6 +373,18 @@ fn notes(backend: &BackendView, now: SystemTime) -> Vec<String> {
         .collect();
     if let Some(sessions) = backend.sessions.filter(|number| *number > 0) {
         notes.push(count(sessions.into(), "session"));
+    }
+    if let Some(ejection) = &backend.ejected {
+        let back = left(Some(&ejection.until), now);
+        let back = back.map_or_else(|| "back soon".to_owned(), |left| format!("back in {left}"));
+        let often = match ejection.times {
+            0 | 1 => String::new(),
+            times => format!(", for the {times}. time"),
+        };
+        notes.push(format!(
+            "ejected{often}: {}, {back}",
+            printable(&ejection.reason)
+        ));
     }
     if let ("starting" | "down", Some(probe)) = (&*backend.state, &backend.last_probe) {
         notes.push(format!("last probe: {}", printable(probe)));

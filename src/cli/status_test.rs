@@ -16,6 +16,7 @@ fn backend(name: &str, state: &str, health: &str) -> BackendView {
         source: "config".into(),
         last_probe: Some("connection refused".into()),
         drains: Vec::new(),
+        ejected: None,
         in_flight: 3,
         in_flight_by_kind: InFlight {
             request: 3,
@@ -153,4 +154,26 @@ fn a_note_says_how_a_drain_ends_and_cuts_nothing_where_nothing_is_left() {
     );
     drain.actor = "app".into();
     assert_eq!(text(&drain, "drained"), "drain by app: deploy 42");
+}
+
+#[test]
+fn ejected_backend_is_shown_with_its_reason_and_what_is_left() {
+    let (mut pools, now) = world();
+    pools[0].backends[0].ejected = Some(crate::registry::view::EjectionView {
+        reason: "5 errors in a row (the last: status 500)".into(),
+        cause: "consecutive_errors".into(),
+        since: "2024-12-31T23:59:54Z".into(),
+        until: "2025-01-01T00:00:23.100Z".into(),
+        times: 2,
+    });
+    let text = render(&pools, None, now, false);
+    let mut lines = text.lines().skip_while(|line| !line.contains("app-1"));
+    let row: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!(row[..3], ["app-1", "ejected", "up"]);
+    assert_eq!(
+        lines.next(),
+        Some(
+            "    - ejected, for the 2. time: 5 errors in a row (the last: status 500), back in 24s"
+        )
+    );
 }

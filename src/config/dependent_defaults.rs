@@ -3,7 +3,7 @@
 
 use super::ports::{clash, takes_all, takes_ipv4_of};
 use super::reader::ConfigFindings;
-use super::{Config, DrainConfig, HealthConfig, PoolConfig, ServerConfig};
+use super::{Config, DrainConfig, HealthConfig, OutlierConfig, PoolConfig, ServerConfig};
 
 /// The most that `max_header` may be.
 const MAX_HEADER: usize = 1 << 20;
@@ -21,6 +21,9 @@ pub(super) fn settle(config: &mut Config, found: &ConfigFindings) {
         name_backends(pool);
         settle_health(&mut pool.health, &format!("pool[{i}].health"), found);
         settle_drain(&mut pool.drain, &format!("pool[{i}].drain"), found);
+        if let Some(outlier) = &mut pool.outlier {
+            settle_outlier(outlier, &format!("pool[{i}].outlier"), found);
+        }
     }
 }
 
@@ -67,6 +70,15 @@ fn settle_health(health: &mut HealthConfig, path: &str, found: &ConfigFindings) 
         } else if !written("interval") {
             health.interval = health.fast_interval;
         }
+    }
+}
+
+fn settle_outlier(outlier: &mut OutlierConfig, path: &str, found: &ConfigFindings) {
+    let written = |key: &str| found.written(&format!("{path}.{key}"));
+    if !written("max_ejection") {
+        outlier.max_ejection = outlier.max_ejection.max(outlier.ejection);
+    } else if !written("ejection") {
+        outlier.ejection = outlier.ejection.min(outlier.max_ejection);
     }
 }
 

@@ -233,6 +233,9 @@ fn pools(config: &Config, f: &mut ConfigFindings) {
         if let Some(sticky) = &pool.sticky {
             validate_sticky(&path, sticky, f);
         }
+        if let Some(outlier) = &pool.outlier {
+            validate_outlier(&format!("{path}.outlier"), outlier, f);
+        }
     }
 }
 

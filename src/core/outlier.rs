@@ -317,7 +317,7 @@ impl<K: Ord + Copy> OutlierDetector<K> {
             let suspected = backend.suspected.map(|(at, ..)| at);
             suspected.or(backend.ejection.map(|ejection| ejection.until))
         });
-        (!self.backends.is_empty()).then(|| own.min().unwrap_or(Time::MAX).min(self.slice_ends))
+        own.min().unwrap_or(Time::MAX).min(self.slice_ends)
     }
 
     /// Decides who is left out and who comes back. `standings`: every backend that has a share of the requests; for each,

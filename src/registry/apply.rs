@@ -47,7 +47,8 @@ impl Writer {
             {
                 Some(index) => {
                     // A pool that was about to go stays the same pool: who waits in it need not know.
-                    self.pools[index].reconfigure(wanted, &*self.probing);
+                    let back = self.pools[index].reconfigure(wanted, &*self.probing);
+                    self.tell_outliers(index, back);
                     index
                 }
                 None => {

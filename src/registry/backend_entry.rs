@@ -8,10 +8,11 @@ use super::endpoint::Endpoint;
 use super::lease::LeaseRecord;
 use super::probing::{BackendProber, Cadence};
 use super::restart_watch;
-use super::view::{BackendView, DrainResponse, InFlight};
+use super::view::{BackendView, DrainResponse, EjectionView, InFlight};
 use crate::core::Time;
 use crate::core::backend::BackendState;
 use crate::core::drain::{Actor, OpenDrain, Outcome};
+use crate::core::outlier::Ejection;
 use crate::rt::clock;
 
 /// Where a backend came from.
@@ -68,6 +69,8 @@ pub struct BackendEntry {
     pub draining_since: Option<Time>,
     /// It goes when it has drained, and nothing brings it back.
     pub leaving: bool,
+    /// It gets no new requests for a while, though it is ready.
+    pub ejection: Option<Ejection>,
 }
 
 impl BackendEntry {
@@ -144,7 +147,19 @@ impl BackendEntry {
             sessions: self.endpoint.holders.count_if_any(clock::now()),
             connections: self.endpoint.connections.open(),
             requests: self.endpoint.counters.requests(),
+            ejected: self.ejection.as_ref().map(shown_ejection),
             warning: None,
         }
+    }
+}
+
+fn shown_ejection(ejection: &Ejection) -> EjectionView {
+    let shown = |at| clock::rfc3339(clock::wall(at));
+    EjectionView {
+        reason: ejection.reason.to_string(),
+        cause: ejection.reason.as_str().to_owned(),
+        since: shown(ejection.since),
+        until: shown(ejection.until),
+        times: ejection.times,
     }
 }

@@ -403,6 +403,9 @@ impl Writer {
             for event in backend.map_or_else(Vec::new, |backend| which.events(backend)) {
                 self.step(key, event);
             }
+            if which.covers_ejections() {
+                self.lift_ejection(index, key);
+            }
         }
         Ok(())
     }

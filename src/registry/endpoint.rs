@@ -73,6 +73,8 @@ pub struct EndpointEvents {
     pub hint: bool,
     /// A pooled connection was closed by its peer.
     pub peer_closed: bool,
+    /// Traffic had the errors in a row that make a case against it.
+    pub outlier: bool,
     /// In this epoch the gate was closed, nothing in flight, and no connection of ours open.
     pub quiet: Option<u64>,
 }
@@ -114,6 +116,8 @@ pub struct Endpoint {
     pub is_http10: AtomicBool,
     weight: AtomicU32,
     ready_since: AtomicU64,
+    /// Slow start counts from here: since it became ready, or came back from ejection.
+    warm_since: AtomicU64,
     resolved: ArcSwapOption<Resolved>,
     /// A connect failed: its name may lead elsewhere by now.
     pub address_doubts: Notify,
@@ -164,6 +168,7 @@ impl Endpoint {
             address,
             weight: AtomicU32::new(weight),
             ready_since: AtomicU64::new(0),
+            warm_since: AtomicU64::new(0),
             gate: Gate::new(false),
             kinds: InFlightByKind::default(),
             connections: Interrupts::default(),
@@ -202,9 +207,16 @@ impl Endpoint {
         self.weight.store(weight, Ordering::Relaxed);
     }
 
-    /// Notes that it became ready: slow start counts from here.
+    /// Notes that it became ready: slow start counts from here, too.
     pub fn mark_ready(&self, now: Time) {
         self.ready_since
+            .store(now.as_millis() as u64, Ordering::Relaxed);
+        self.warm_up(now);
+    }
+
+    /// Slow start counts from here, though it was ready before.
+    pub fn warm_up(&self, now: Time) {
+        self.warm_since
             .store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
@@ -219,7 +231,8 @@ impl Endpoint {
         if window.is_zero() {
             return false;
         }
-        let age = clock::now().saturating_sub(self.ready_since());
+        let since = Time::from_millis(self.warm_since.load(Ordering::Relaxed));
+        let age = clock::now().saturating_sub(since);
         age < window
             && age.as_secs_f64() < window.as_secs_f64() * f64::from(random) / f64::from(u32::MAX)
     }
@@ -396,6 +409,7 @@ impl Endpoint {
             lost: self.lost.swap(0, Ordering::AcqRel),
             hint: self.hinted.swap(false, Ordering::AcqRel),
             peer_closed: self.peer_closed.swap(false, Ordering::AcqRel),
+            outlier: self.outcomes.take_crossing(),
         }
     }
 }

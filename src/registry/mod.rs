@@ -13,6 +13,7 @@ mod hold_release;
 mod kept_drains;
 pub mod lease;
 pub mod names;
+mod outliers;
 mod own_key;
 pub mod own_listeners;
 mod owner;

@@ -1,12 +1,14 @@
 //! One pool as the registry keeps it: the core's backends, and each one's run-time side.
 
+mod outliers;
 mod outline;
+mod queries;
 mod reconfigure;
 mod sticky;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -22,12 +24,13 @@ use super::pause::PoolPause;
 use super::probing::{Cadence, Probing};
 use super::snapshot::{BackupBackends, HoldQueue, PoolShared, PoolSnapshot};
 use super::sticky::StickyPool;
-use super::view::{InFlight, PoolView};
+use super::view::InFlight;
 use crate::config::{self, Address};
 use crate::core::Time;
 use crate::core::backend::{BackendEffect, BackendEvent, BackendState, DerivedState};
 use crate::core::balance::{Algorithm, BackendTiers, Balancer};
 use crate::core::drain::{Actor, OpenDrain, Until};
+use crate::core::outlier::OutlierDetector;
 use crate::core::pool as core_pool;
 use crate::core::retry::{Rates, RetryBudget};
 use crate::metrics::PoolCounters;
@@ -67,6 +70,8 @@ pub struct PoolState {
     own_key: Arc<OwnKeySource>,
     /// Sessions stay with their backends.
     sticky: Option<StickyPool>,
+    /// Judges how attempts end, where that matters.
+    outlier: Option<OutlierDetector<BackendKey>>,
 }
 
 /// A backend that is to be added.
@@ -114,6 +119,7 @@ impl PoolState {
             incarnations: Incarnations::default(),
             sticky: sticky::pool(&config, &own_key),
             own_key,
+            outlier: outliers::detector(&config),
             names: Names::default(),
             all: None,
             past: Vec::new(),
@@ -174,6 +180,7 @@ impl PoolState {
             self.shared.queue.clone(),
         ));
         endpoint.set_transport(&Transport::of(&self.config));
+        self.count_outcomes(&endpoint);
         self.core
             .restore(key, clock::now(), incarnation, joining.drains);
         let cadence = Cadence {
@@ -196,6 +203,7 @@ impl PoolState {
             cut: InFlight::default(),
             draining_since: None,
             leaving: false,
+            ejection: None,
         };
         self.names.join(key, &member.base, &member.endpoint.name);
         self.members.insert(key, member);
@@ -222,6 +230,7 @@ impl PoolState {
     pub fn remove(&mut self, key: BackendKey) -> Option<BackendEntry> {
         let member = self.members.remove(&key)?;
         self.all = None;
+        self.forget_outcomes(key);
         self.names.leave(&member.base, &member.endpoint.name);
         if let Some(backend) = self.core.remove(&key) {
             let nonce = member.tenure.as_ref().and_then(LeaseRecord::nonce);
@@ -272,7 +281,12 @@ impl PoolState {
             // What the former process knew of sessions is gone.
             endpoint.holders.clear();
         }
-        endpoint.set_last_resort(after.is_some_and(|outline| outline.last_resort));
+        let is_new =
+            |(_, effect): &(_, BackendEffect)| matches!(effect, BackendEffect::NewEpoch(_));
+        if effects.iter().any(is_new) {
+            self.forget_outcomes(key);
+        }
+        self.set_last_resort(key);
         if before != after {
             self.dirty = true;
             self.unsaved |= before.map(|was| was.kept) != after.map(|is| is.kept);
@@ -297,108 +311,6 @@ impl PoolState {
             ),
             in_turn: all && backend.is_eligible() && !in_doubt,
         });
-    }
-
-    /// The backends' keys.
-    pub fn keys(&self) -> Vec<BackendKey> {
-        self.members.keys().copied().collect()
-    }
-
-    /// Its state; `None` if it is not here.
-    pub fn state(&self, key: BackendKey) -> Option<DerivedState> {
-        self.core.get(&key).map(BackendState::state)
-    }
-
-    /// Whether each backend that stays has been probed once.
-    pub fn first_round_finished(&self) -> bool {
-        let mut staying = self.members.values().filter(|member| !member.leaving);
-        staying.all(|member| member.probed)
-    }
-
-    /// Whether the backend is from the configuration, and stays.
-    pub fn is_configured(&self, key: BackendKey) -> bool {
-        let member = self.members.get(&key);
-        member.is_some_and(|member| member.source == BackendSource::Config && !member.leaving)
-    }
-
-    /// Whether the configuration has a backend of that name.
-    pub fn is_configured_name(&self, name: &str) -> bool {
-        let mut backends = self.config.backends.iter();
-        backends.any(|backend| backend.name == name)
-    }
-
-    /// Whether some backend has that name, even one that leaves.
-    pub fn has_name(&self, name: &str) -> bool {
-        self.names.has(name)
-    }
-
-    /// The backends that a name as given means.
-    pub fn meant(&self, name: &str) -> Vec<BackendKey> {
-        self.names.meant(name)
-    }
-
-    /// The backend of that name that stays.
-    pub fn current(&self, name: &str) -> Option<BackendKey> {
-        if !self.has_name(name) {
-            return None;
-        }
-        let stays = |member: &BackendEntry| member.base == name && !member.leaving;
-        let mut members = self.members.iter().rev();
-        members
-            .find(|(_, member)| stays(member))
-            .map(|(key, _)| *key)
-    }
-
-    /// Who drains it, for the log; `None`: nobody does, and the log has no field for it.
-    pub fn actors(&self, key: BackendKey) -> Option<String> {
-        let drains = self
-            .core
-            .get(&key)
-            .into_iter()
-            .flat_map(BackendState::drains);
-        let actors: Vec<_> = drains.map(|(_, drain)| drain.actor.as_str()).collect();
-        (!actors.is_empty()).then(|| actors.join(","))
-    }
-
-    /// Has requests that end without a backend know what its last probe saw, and who keeps it closed even so.
-    pub fn note_last_probe(&self, key: BackendKey) {
-        let drains = self
-            .core
-            .get(&key)
-            .into_iter()
-            .flat_map(BackendState::drains);
-        let told = drains
-            .map(|(_, drain)| drain.actor)
-            .any(|actor| actor != Actor::App);
-        let actors = self.actors(key).filter(|_| told);
-        if let Some(member) = self.members.get(&key)
-            && let Some(detail) = &member.last_probe
-        {
-            member.endpoint.last_probe.note(detail, actors.as_deref());
-        }
-    }
-
-    /// How many of its backends take requests, and how many there are.
-    pub fn ready_of_all(&self) -> (usize, usize) {
-        let staying = self.members.values().filter(|member| !member.leaving);
-        (self.core.eligible(), staying.count())
-    }
-
-    /// As people see it.
-    pub fn view(&self) -> PoolView {
-        PoolView {
-            name: self.name.to_string(),
-            balance: self.config.balance.as_str().to_owned(),
-            eligible: self.both().filter(|both| takes_requests(*both)).count(),
-            held: self.shared.held.load(Ordering::Relaxed),
-            backends: self
-                .both()
-                .map(|(member, backend)| member.view(backend))
-                .collect(),
-            pause: self.pause.as_ref().map(|pause| pause.view()),
-            splits: Vec::new(),
-            unsaved: None,
-        }
     }
 
     /// As the data plane sees it; made anew only if something changed.
@@ -432,7 +344,7 @@ impl PoolState {
         for (member, backend) in open {
             if takes_requests((member, backend)) {
                 ready.push((member.endpoint.clone(), member.is_backup));
-            } else if backend.may_fail_open() && member.endpoint.weight() > 0 {
+            } else if is_last_resort((member, backend)) && member.endpoint.weight() > 0 {
                 last_resort.push(member.endpoint.clone());
             }
         }
@@ -460,7 +372,7 @@ impl PoolState {
                 })
             }),
             pause: self.pause.clone(),
-            watches_outcomes: false,
+            watches_outcomes: self.outlier.is_some(),
             shared: self.shared.clone(),
         }
     }
@@ -495,5 +407,10 @@ fn balancer(algorithm: Algorithm, candidates: &[Arc<Endpoint>]) -> Balancer {
 
 /// Whether the balancer knows it: eligible, and with a share of the requests. Weight 0 is no share at all.
 fn takes_requests((member, backend): (&BackendEntry, &BackendState)) -> bool {
-    backend.is_eligible() && member.endpoint.weight() > 0
+    backend.is_eligible() && member.ejection.is_none() && member.endpoint.weight() > 0
+}
+
+/// Whether fail-open may use it.
+fn is_last_resort((member, backend): (&BackendEntry, &BackendState)) -> bool {
+    backend.may_fail_open() || (backend.is_eligible() && member.ejection.is_some())
 }

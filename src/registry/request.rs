@@ -98,6 +98,11 @@ impl ResumeScope {
         }
     }
 
+    /// Whether a backend that is ejected comes back, too: whoever lifts one drain means that one.
+    pub fn covers_ejections(&self) -> bool {
+        matches!(self, Self::All | Self::Operators)
+    }
+
     /// What the core is told of this backend.
     pub fn events(&self, backend: &BackendState) -> Vec<BackendEvent> {
         match self {

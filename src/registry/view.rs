@@ -203,6 +203,9 @@ pub struct BackendView {
     pub last_probe: Option<String>,
     /// Open drains.
     pub drains: Vec<DrainView>,
+    /// It is ready, and gets no new requests for a while, because others do better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected: Option<EjectionView>,
     /// In flight: requests, streams and upgrades together.
     pub in_flight: u32,
     /// The same by kind.
@@ -218,6 +221,21 @@ pub struct BackendView {
     /// In an answer to a change: why that would not survive a restart of the proxy, though it is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+}
+
+/// Why a backend gets no new requests, though it is ready. Times are RFC 3339, UTC.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct EjectionView {
+    /// Why, for people.
+    pub reason: String,
+    /// `consecutive_errors`, `error_rate` or `latency`.
+    pub cause: String,
+    /// Since when.
+    pub since: String,
+    /// When it comes back, if nothing happens before.
+    pub until: String,
+    /// The how manieth time it is, of those that good times have not made up for.
+    pub times: u32,
 }
 
 /// One drain. Times are RFC 3339, UTC.
@@ -424,7 +442,7 @@ pub enum LeaseEvent {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventView {
     /// `state`, `drain`, `registered`, `deregistered`, `config`, `lame_duck`, `roll`, `pause`, `split`, `split_plan`,
-    /// `sessions`.
+    /// `sessions`, `outlier`.
     pub kind: String,
     /// RFC 3339, UTC, with milliseconds.
     pub time: String,
@@ -434,10 +452,10 @@ pub struct EventView {
     /// Where it concerns one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
-    /// Before, for `state`.
+    /// Before, for `state` and `outlier` (`ready` or `ejected`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// After, for `state`; the outcome, for `drain`; `finishing` or `over`, for `sessions`.
+    /// After, for `state`; the outcome, for `drain`; `finishing` or `over`, for `sessions`, `outlier`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Why, for people.

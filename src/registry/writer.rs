@@ -214,10 +214,14 @@ impl Writer {
     fn next_deadline(&self) -> Option<Time> {
         let pools = self.pools.iter();
         let deadlines = pools.filter_map(|pool| {
-            [pool.core.next_deadline(), pool.pause_end()]
-                .into_iter()
-                .flatten()
-                .min()
+            [
+                pool.core.next_deadline(),
+                pool.pause_end(),
+                pool.outlier_deadline(),
+            ]
+            .into_iter()
+            .flatten()
+            .min()
         });
         deadlines.chain(self.next_plan()).min()
     }
@@ -285,6 +289,9 @@ impl Writer {
         if news.hint {
             self.step(key, BackendEvent::Hint);
         }
+        if news.outlier {
+            self.suspect_outlier(key);
+        }
         if let Some(epoch) = news.quiet {
             self.step(key, BackendEvent::Quiesced { epoch });
         }
@@ -302,6 +309,7 @@ impl Writer {
         for key in due {
             self.step(key, BackendEvent::Tick);
         }
+        self.judge_outliers(now);
     }
 
     /// Steps one backend and carries out the effects. Whoever ends the last use of a backend says so, if it is
@@ -322,6 +330,7 @@ impl Writer {
         }
         if closed && let Some(endpoint) = self.endpoint(key) {
             endpoint.tell_if_quiet();
+            self.relieve_outliers(key);
         }
     }
 
@@ -350,7 +359,11 @@ impl Writer {
                 endpoint.gate.close_to_new();
                 self.tell_sessions(key, true);
             }
-            BackendEffect::NewEpoch(epoch) => endpoint.begin_epoch(epoch),
+            BackendEffect::NewEpoch(epoch) => {
+                endpoint.begin_epoch(epoch);
+                // Attempts of the epoch before tell nothing from here on.
+                endpoint.outcomes.forget();
+            }
             BackendEffect::ProbeNow => member.prober.now(),
             BackendEffect::EndStreams {
                 from,

@@ -4,6 +4,7 @@
 
 mod collect;
 mod families;
+mod outliers;
 mod sessions;
 mod states;
 

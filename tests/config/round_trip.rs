@@ -160,6 +160,15 @@ max_requests = 5
 max_bytes = "1000kB"
 [pool.slow_start]
 window = "30s"
+[pool.outlier]
+consecutive_errors = 0
+error_rate = 0.25
+latency_factor = 0
+min_requests = 7
+window = "1m"
+max_ejected = 1
+ejection = "1m"
+max_ejection = "1h"
 [[pool]]
 name = "tcp"
 balance = "round_robin"
@@ -245,7 +254,7 @@ files = { root = "/srv/other", cache = "30d" }
     let defaults = print(
         &parse(
             "y.toml",
-            "[[listener]]\naddress = \"127.0.0.1:1\"\n[[pool]]\nname = \"p\"\n[pool.health]\n[pool.tls]",
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[[pool]]\nname = \"p\"\n[pool.health]\n[pool.tls]\n[pool.outlier]",
         )
         .unwrap()
         .config,

@@ -11,7 +11,7 @@ use lameduck::tools::demo::roll::{self, DemoStep};
 use crate::harness::apps::App;
 use crate::harness::front::Front;
 use crate::harness::streams::{End, How, Streams};
-use crate::harness::{Bench, Scale, scale, turn_alone};
+use crate::harness::{Bench, Scale, scale, turn_alone, until};
 use lameduck_rig::results::{Row, record};
 
 /// Streams are ended over this long before a drain's deadline.
@@ -159,4 +159,43 @@ async fn express_with_http_terminator() {
 #[tokio::test]
 async fn fastify_with_close_with_grace() {
     rolling_restart(App::Fastify).await;
+}
+
+/// What a stopping app leaves behind is not held against its successor: with and without a drain before, nobody is lost,
+/// nobody waits, and nobody is ejected for long.
+#[tokio::test]
+async fn restarts_with_outlier_detection_lose_nothing_and_eject_no_successor() {
+    let _turn = turn_alone().await;
+    let mut bench = Bench::start("outliers", App::BuiltIn, 3).await.unwrap();
+    let Scale { rate, deadline, .. } = scale();
+    let settings = ProxySettings {
+        pool: "[pool.drain]\nclose_spread = \"1s\"\n[pool.outlier]\nconsecutive_errors = 1\nmin_requests = 5\n\
+               window = \"1s\"\nerror_rate = 0.01"
+            .into(),
+        ..ProxySettings::default()
+    };
+    let front = Front::lameduck(&bench, &settings).await;
+    let Front::Lameduck(proxy) = &front else {
+        unreachable!()
+    };
+    let load = Load::start(LoadPlan::new(front.address(), rate));
+    for drained_first in [true, false] {
+        for index in 0..3 {
+            let instance = &mut bench.instances[index];
+            match drained_first {
+                true => roll::restart(instance, proxy, deadline, &|_, _| ()).await,
+                false => roll::stop_and_start(instance, &|_, _| ()).await,
+            }
+            .unwrap();
+            until("three ready and none ejected", deadline * 4, async || {
+                let pool = proxy.pool().await.unwrap();
+                assert!(pool.backends.iter().all(|one| one.ejected.is_none()));
+                pool.eligible == 3
+            })
+            .await;
+        }
+    }
+    let account = bench.account(load.stop().await, &front).await;
+    assert!(account.is_clean(), "{account}");
+    assert_eq!((account.delivered_twice, account.app_errors), (0, 0));
 }

@@ -41,6 +41,7 @@ mod leaving;
 mod limits;
 mod mirror;
 mod offers;
+mod outlier;
 mod pause;
 mod proxy_protocol;
 mod queue;

@@ -10,6 +10,7 @@ mod health;
 mod hold;
 mod listener;
 mod listener_tls;
+mod outlier;
 mod pool;
 mod retry;
 mod route;
@@ -32,6 +33,7 @@ pub use health::{HealthCheck, HealthConfig};
 pub use hold::{Hold, OnEmptyConfig};
 pub use listener::ListenerConfig;
 pub use listener_tls::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion};
+pub use outlier::OutlierConfig;
 pub use pool::{BackendConfig, Balance, PoolConfig};
 pub use retry::Retry;
 pub use route::Route;
@@ -46,6 +48,7 @@ pub use upstream_tls::UpstreamTls;
 
 pub(super) use compression::validate as validate_compression;
 pub(super) use health::CheckKind;
+pub(super) use outlier::validate as validate_outlier;
 pub(super) use sticky::validate as validate_sticky;
 
 use super::declare::section;
@@ -107,6 +110,7 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         Hold::section(),
         SlowStart::section(),
         StickyConfig::section(),
+        OutlierConfig::section(),
         Route::section(),
         RedirectAction::section(),
         RespondAction::section(),

@@ -1,7 +1,8 @@
 //! `[[pool]]` and `[[pool.backend]]`.
 
 use super::{
-    DrainConfig, HealthConfig, Hold, Retry, SlowStart, StickyConfig, Upstream, UpstreamTls,
+    DrainConfig, HealthConfig, Hold, OutlierConfig, Retry, SlowStart, StickyConfig, Upstream,
+    UpstreamTls,
 };
 use crate::config::Address;
 use crate::config::declare::{section, words};
@@ -40,6 +41,8 @@ section! {
         slow_start: SlowStart;
         /// `[pool.sticky]`; `None`: each request goes to the best backend.
         sticky: Option<StickyConfig>;
+        /// `[pool.outlier]`; `None`: how attempts end is no reason to leave a backend out.
+        outlier: Option<OutlierConfig>;
         /// `[pool.tls]`; `None`: the backends are spoken to without TLS.
         tls: Option<UpstreamTls>;
     }

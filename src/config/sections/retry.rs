@@ -21,7 +21,8 @@ section! {
     }
 }
 
-fn read_share(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<f64> {
+/// A share, from 0 to 1.
+pub(super) fn read_share(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<f64> {
     let key = key.name;
     let written = match value {
         DeValue::Float(float) => float.as_str(),

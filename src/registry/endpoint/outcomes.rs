@@ -5,12 +5,14 @@
 //! have: these read no clock for it and count nothing.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Endpoint;
 use crate::core::Time;
-use crate::core::outlier::{AttemptError, LATENCY_STEPS, OutcomeCounts, latency_step};
+use crate::core::outlier::{
+    AttemptError, LATENCY_STEPS, OutcomeCounts, OutlierReason, latency_step,
+};
 
 /// What is learned of a backend by one attempt. An answer is told of twice: when its head comes, and when it is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,10 @@ pub struct Outcomes {
     is_timed: AtomicBool,
     /// Whether anything is counted.
     is_on: AtomicBool,
+    /// It gets no new requests.
+    is_ejected: AtomicBool,
+    /// How often it was ejected, for each of [`OutlierReason::NAMES`].
+    ejections: [AtomicU64; OutlierReason::NAMES.len()],
 }
 
 impl Outcomes {
@@ -111,6 +117,32 @@ impl Outcomes {
     /// Whether the limit of errors in a row was reached; once.
     pub fn take_crossing(&self) -> bool {
         self.crossed.swap(false, Ordering::AcqRel)
+    }
+
+    /// It was ejected for this reason.
+    pub fn ejected(&self, reason: &OutlierReason) {
+        let names = OutlierReason::NAMES.iter();
+        let counts = names.zip(&self.ejections);
+        for (_, count) in counts.filter(|(name, _)| **name == reason.as_str()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often it was ejected, by reason.
+    pub fn ejections(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.ejections.iter();
+        let counts = counts.map(|count| count.load(Ordering::Relaxed));
+        OutlierReason::NAMES.into_iter().zip(counts)
+    }
+
+    /// Whether it is left out now.
+    pub fn is_ejected(&self) -> bool {
+        self.is_ejected.load(Ordering::Relaxed)
+    }
+
+    /// From now on it is left out, or isn't.
+    pub fn set_ejected(&self, is_ejected: bool) {
+        self.is_ejected.store(is_ejected, Ordering::Relaxed);
     }
 
     /// Takes what was counted; the errors in a row stay. Counts that come meanwhile are in this one or the next.

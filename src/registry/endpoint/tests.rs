@@ -112,6 +112,7 @@ async fn news_is_told_once_and_losses_come_no_later_than_quiet() {
         lost: 2,
         hint: true,
         peer_closed: false,
+        outlier: false,
         quiet: Some(7),
     };
     assert_eq!(endpoint.take_news(), news);

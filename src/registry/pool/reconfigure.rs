@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Joining, PoolState};
 use crate::config;
 use crate::core::backend::Policy;
+use crate::core::outlier::OutlierChange;
 use crate::registry::backend_entry::{BackendEntry, BackendSource};
 use crate::registry::endpoint::{BackendKey, Transport};
 use crate::registry::probing::Probing;
@@ -20,8 +21,13 @@ pub struct Difference {
 }
 
 impl PoolState {
-    /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to.
-    pub fn reconfigure(&mut self, config: Arc<config::PoolConfig>, probing: &dyn Probing) {
+    /// Takes new settings; probers are started anew only if the check itself changed, or how backends are spoken to. Says
+    /// who is ejected no more, because nobody is judged.
+    pub fn reconfigure(
+        &mut self,
+        config: Arc<config::PoolConfig>,
+        probing: &dyn Probing,
+    ) -> Vec<OutlierChange<BackendKey>> {
         let transport = Transport::of(&config);
         self.core.set_policy(policy(&config));
         self.shared.budget.set_ratio(config.retry.budget);
@@ -29,6 +35,8 @@ impl PoolState {
         self.config = config;
         self.retired = false;
         self.dirty = true;
+        let changes = self.reconfigure_outliers();
+        self.take_over(&changes);
         let keys: Vec<_> = self.members.keys().copied().collect();
         for key in keys {
             self.refresh_cadence(key, true);
@@ -43,6 +51,7 @@ impl PoolState {
                     probing.start(member.endpoint.clone(), self.health.clone(), member.cadence);
             }
         }
+        changes
     }
 
     /// Takes what its files for TLS hold now; says whether that is something else.

@@ -9,6 +9,7 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 
 use super::families::Family;
+use super::outliers::outliers;
 use super::{EndedDrains, MetricsInner};
 use crate::config::BuiltClient;
 use crate::registry::Endpoint;
@@ -29,6 +30,7 @@ pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     families.extend(probes(&snapshot));
     families.extend(shared_out(&snapshot));
     families.extend(super::sessions::collect(&snapshot));
+    families.extend(outliers(&snapshot));
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
     families.extend(vital_signs(inner));

@@ -271,6 +271,7 @@ mod tests {
             source: "config".into(),
             last_probe: None,
             drains: vec![],
+            ejected: None,
             in_flight: 500,
             in_flight_by_kind: InFlight::default(),
             sessions: None,

@@ -1,0 +1,76 @@
+//! Backends that are left out because of how their attempts ended: carried out, and told.
+
+use tracing::{info, warn};
+
+use super::endpoint::BackendKey;
+use super::writer::Writer;
+use crate::core::Time;
+use crate::core::backend::BackendEvent;
+use crate::core::outlier::OutlierChange;
+use crate::rt::clock;
+
+impl Writer {
+    /// A backend has had its errors in a row. A probe may know why: it is asked first.
+    pub(super) fn suspect_outlier(&mut self, key: BackendKey) {
+        if let Some(pool) = self.home_mut(key) {
+            pool.suspect_outlier(key);
+        }
+        self.step(key, BackendEvent::Hint);
+    }
+
+    /// Judges every pool whose time has come.
+    pub(super) fn judge_outliers(&mut self, now: Time) {
+        for index in 0..self.pools.len() {
+            let pool = &mut self.pools[index];
+            if pool.outlier_deadline().is_some_and(|at| at <= now) {
+                let changes = pool.judge_outliers(now);
+                self.tell_outliers(index, changes);
+            }
+        }
+    }
+
+    /// After a step: takes back those that were left out where nobody else is left.
+    pub(super) fn relieve_outliers(&mut self, key: BackendKey) {
+        if let Some(index) = self.homes.get(&key).copied()
+            && let Some(pool) = self.pools.get_mut(index)
+        {
+            let changes = pool.relieve_outliers(clock::now());
+            self.tell_outliers(index, changes);
+        }
+    }
+
+    /// Takes one back that somebody wants back.
+    pub(super) fn lift_ejection(&mut self, index: usize, key: BackendKey) {
+        let changes = self.pools[index].lift_ejection(key);
+        self.tell_outliers(index, changes);
+    }
+
+    /// Tells people.
+    pub(super) fn tell_outliers(&mut self, index: usize, changes: Vec<OutlierChange<BackendKey>>) {
+        for change in changes {
+            let pool = &self.pools[index];
+            let name = pool.name.clone();
+            let (OutlierChange::Ejected(key, _) | OutlierChange::Returned(key, _)) = change;
+            let Some(endpoint) = pool.endpoint_of(key) else {
+                continue;
+            };
+            let backend = endpoint.name.clone();
+            let whom = Some((&*name, &*backend));
+            match change {
+                OutlierChange::Ejected(_, ejection) => {
+                    let lasts = ejection.until.saturating_sub(ejection.since);
+                    let reason = ejection.reason.to_string();
+                    warn!(pool = %name, backend = %backend, reason, times = ejection.times,
+                          seconds = lasts.as_secs_f64(), "ejected: it gets no new requests");
+                    self.event("outlier", whom, Some("ready"), Some("ejected"), reason);
+                }
+                OutlierChange::Returned(_, cause) => {
+                    let reason = cause.as_str();
+                    info!(pool = %name, backend = %backend, reason, "back from ejection");
+                    let reason = reason.to_owned();
+                    self.event("outlier", whom, Some("ejected"), Some("ready"), reason);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What can be asked of a pool.
+
+use std::sync::atomic::Ordering;
+
+use super::PoolState;
+use crate::core::backend::{BackendState, DerivedState};
+use crate::core::drain::Actor;
+use crate::registry::backend_entry::{BackendEntry, BackendSource};
+use crate::registry::endpoint::BackendKey;
+use crate::registry::view::PoolView;
+
+impl PoolState {
+    /// The backends' keys.
+    pub fn keys(&self) -> Vec<BackendKey> {
+        self.members.keys().copied().collect()
+    }
+
+    /// Its state; `None` if it is not here.
+    pub fn state(&self, key: BackendKey) -> Option<DerivedState> {
+        self.core.get(&key).map(BackendState::state)
+    }
+
+    /// Whether each backend that stays has been probed once.
+    pub fn first_round_finished(&self) -> bool {
+        let mut staying = self.members.values().filter(|member| !member.leaving);
+        staying.all(|member| member.probed)
+    }
+
+    /// Whether the backend is from the configuration, and stays.
+    pub fn is_configured(&self, key: BackendKey) -> bool {
+        let member = self.members.get(&key);
+        member.is_some_and(|member| member.source == BackendSource::Config && !member.leaving)
+    }
+
+    /// Whether the configuration has a backend of that name.
+    pub fn is_configured_name(&self, name: &str) -> bool {
+        let mut backends = self.config.backends.iter();
+        backends.any(|backend| backend.name == name)
+    }
+
+    /// Whether some backend has that name, even one that leaves.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.has(name)
+    }
+
+    /// The backends that a name as given means.
+    pub fn meant(&self, name: &str) -> Vec<BackendKey> {
+        self.names.meant(name)
+    }
+
+    /// The backend of that name that stays.
+    pub fn current(&self, name: &str) -> Option<BackendKey> {
+        if !self.has_name(name) {
+            return None;
+        }
+        let stays = |member: &BackendEntry| member.base == name && !member.leaving;
+        let mut members = self.members.iter().rev();
+        members
+            .find(|(_, member)| stays(member))
+            .map(|(key, _)| *key)
+    }
+
+    /// Who drains it, for the log; `None`: nobody does, and the log has no field for it.
+    pub fn actors(&self, key: BackendKey) -> Option<String> {
+        let drains = self
+            .core
+            .get(&key)
+            .into_iter()
+            .flat_map(BackendState::drains);
+        let actors: Vec<_> = drains.map(|(_, drain)| drain.actor.as_str()).collect();
+        (!actors.is_empty()).then(|| actors.join(","))
+    }
+
+    /// Has requests that end without a backend know what its last probe saw, and who keeps it closed even so.
+    pub fn note_last_probe(&self, key: BackendKey) {
+        let drains = self
+            .core
+            .get(&key)
+            .into_iter()
+            .flat_map(BackendState::drains);
+        let told = drains
+            .map(|(_, drain)| drain.actor)
+            .any(|actor| actor != Actor::App);
+        let actors = self.actors(key).filter(|_| told);
+        if let Some(member) = self.members.get(&key)
+            && let Some(detail) = &member.last_probe
+        {
+            member.endpoint.last_probe.note(detail, actors.as_deref());
+        }
+    }
+
+    /// How many of its backends take requests, and how many there are.
+    pub fn ready_of_all(&self) -> (usize, usize) {
+        let staying = self.members.values().filter(|member| !member.leaving);
+        (self.core.eligible(), staying.count())
+    }
+
+    /// As people see it.
+    pub fn view(&self) -> PoolView {
+        PoolView {
+            name: self.name.to_string(),
+            balance: self.config.balance.as_str().to_owned(),
+            eligible: self
+                .both()
+                .filter(|both| super::takes_requests(*both))
+                .count(),
+            held: self.shared.held.load(Ordering::Relaxed),
+            backends: self
+                .both()
+                .map(|(member, backend)| member.view(backend))
+                .collect(),
+            pause: self.pause.as_ref().map(|pause| pause.view()),
+            splits: Vec::new(),
+            unsaved: None,
+        }
+    }
+}
