@@ -204,6 +204,8 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
+    // Made where it stays: it is large.
+    #[inline(always)]
     fn new(
         order: ForwardParams<'a>,
         plane: &'a DataPlane,

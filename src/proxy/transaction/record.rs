@@ -277,18 +277,16 @@ impl RequestRecord {
             return;
         }
         let buffer = client.buffer.bytes();
-        // Once over the fields for both.
+        // Once over the fields for both. Each name is a constant where it is compared: that is a few wide compares.
         let (mut user_agent, mut referer) = (None, None);
         for field in &head.fields {
-            let (place, name): (_, &[u8]) = match field.name.len() {
-                10 => (&mut user_agent, b"user-agent"),
-                7 => (&mut referer, b"referer"),
+            let name = field.name.of(buffer);
+            let place = match name.len() {
+                10 if name.eq_ignore_ascii_case(b"user-agent") => &mut user_agent,
+                7 if name.eq_ignore_ascii_case(b"referer") => &mut referer,
                 _ => continue,
             };
-            if place.is_none()
-                && field.kind == FieldKind::Other
-                && field.name.of(buffer).eq_ignore_ascii_case(name)
-            {
+            if place.is_none() && field.kind == FieldKind::Other {
                 *place = Some(field.value.of(buffer));
             }
         }
