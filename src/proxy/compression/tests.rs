@@ -247,8 +247,8 @@ fn whole_body_is_compressed_for_a_client_that_reads_it() {
     let choose = |text: &[u8], request: &RequestHead| choose_coding(text, request, &ALL);
     assert_eq!(choose(&text, &request), Some(Brotli));
     for algorithm in ALL {
-        let whole = compress_whole(&config(), algorithm, &Arc::default(), &body);
-        let whole = runtime.block_on(whole);
+        let (config, counters) = (config(), Arc::default());
+        let whole = runtime.block_on(compress_whole(&config, algorithm, &counters, &body));
         assert!(decoded(algorithm, &whole.unwrap()).unwrap() == body);
     }
     let (text, request) = head("");
