@@ -13,8 +13,11 @@ use divan::Bencher;
 use lameduck::config;
 use lameduck::core::Time;
 use lameduck::core::backend::{BackendEvent, Policy, ProbeResult};
+use lameduck::core::balance::hash_ring::{RingMember, RingPoints};
+use lameduck::core::balance::ketama::{KetamaPoints, KetamaServer};
 use lameduck::core::balance::{Algorithm, Balancer, Candidate, PickInput};
 use lameduck::core::pool::BackendSet;
+use lameduck::core::split;
 use lameduck::proxy::h1::request::{HeadLimits, RequestHead};
 use lameduck::registry::endpoint::gate::Gate;
 use lameduck::registry::routes::{RouteTable, RouteTarget};
@@ -54,14 +57,28 @@ impl Candidate for Loaded {
     fn weight(&self) -> u32 {
         1
     }
+    fn latency(&self) -> Option<Duration> {
+        Some(Duration::from_micros(500))
+    }
+}
+
+fn loaded(backends: usize) -> Vec<Loaded> {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let load = |_| Loaded(AtomicU32::new((numbers.next() % 8) as u32));
+    (0..backends).map(load).collect()
 }
 
 fn pick(bencher: Bencher<'_, '_>, algorithm: Algorithm, backends: usize) {
+    let candidates = loaded(backends);
+    pick_by(
+        bencher,
+        &Balancer::new(algorithm, &vec![1; backends]),
+        &candidates,
+    );
+}
+
+fn pick_by(bencher: Bencher<'_, '_>, balancer: &Balancer, candidates: &[Loaded]) {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-    let candidates: Vec<_> = (0..backends)
-        .map(|_| Loaded(AtomicU32::new((numbers.next() % 8) as u32)))
-        .collect();
-    let balancer = Balancer::new(algorithm, &vec![1; backends]);
     let mut cursor = 0;
     bencher.bench_local(|| {
         cursor += 1;
@@ -71,7 +88,7 @@ fn pick(bencher: Bencher<'_, '_>, algorithm: Algorithm, backends: usize) {
             random,
             key,
         };
-        balancer.pick(black_box(&candidates), input, &[])
+        balancer.pick(black_box(candidates), input, &[])
     });
 }
 
@@ -88,6 +105,38 @@ fn pick_round_robin(bencher: Bencher<'_, '_>, backends: usize) {
 #[divan::bench(args = BACKENDS)]
 fn pick_random(bencher: Bencher<'_, '_>, backends: usize) {
     pick(bencher, Algorithm::Random, backends);
+}
+
+#[divan::bench(args = BACKENDS)]
+fn pick_peak_ewma(bencher: Bencher<'_, '_>, backends: usize) {
+    pick(bencher, Algorithm::PeakEwma, backends);
+}
+
+/// With the bound that it has by default: where a backend is busy, the load of others is looked at, too.
+#[divan::bench(args = BACKENDS)]
+fn pick_hash(bencher: Bencher<'_, '_>, backends: usize) {
+    let members: Vec<_> = (0..backends as u32)
+        .map(|n| RingMember {
+            name: split::hash(format!("app-{n}").as_bytes()),
+            weight: 1,
+            place: Some(n),
+        })
+        .collect();
+    let ring = RingPoints::default().prepare(&members, 125);
+    pick_by(bencher, &Balancer::Hash(ring), &loaded(backends));
+}
+
+#[divan::bench(args = BACKENDS)]
+fn pick_ketama_nginx(bencher: Bencher<'_, '_>, backends: usize) {
+    let servers: Vec<_> = (0..backends)
+        .map(|n| KetamaServer {
+            address: format!("10.0.{}.{}:80", n / 250, n % 250).into(),
+            weight: 1,
+        })
+        .collect();
+    let places: Vec<_> = (0..backends as u32).map(Some).collect();
+    let ring = KetamaPoints::default().prepare(&servers, &places);
+    pick_by(bencher, &Balancer::KetamaNginx(ring), &loaded(backends));
 }
 
 /// In through the gate and out again.

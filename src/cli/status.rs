@@ -327,9 +327,12 @@ fn paused(pause: &PauseView, now: SystemTime) -> String {
 /// Where it is, and whether it only stands by there.
 fn address(backend: &BackendView) -> String {
     let address = printable(&backend.address);
-    match backend.backup {
-        true => format!("{address} (backup)"),
-        false => address,
+    let zone = backend.zone.as_deref().map(printable);
+    match (zone, backend.backup) {
+        (Some(zone), true) => format!("{address} (zone {zone}, backup)"),
+        (Some(zone), false) => format!("{address} (zone {zone})"),
+        (None, true) => format!("{address} (backup)"),
+        (None, false) => address,
     }
 }
 

@@ -10,6 +10,7 @@ fn backend(name: &str, state: &str, health: &str) -> BackendView {
         address: "127.0.0.1:3001".into(),
         weight: 1,
         backup: false,
+        zone: None,
         incarnation: 1,
         state: state.into(),
         health: health.into(),

@@ -72,6 +72,13 @@ pub enum ConfigChange {
         name: String,
         backup: bool,
     },
+    /// Same backend, said to be somewhere else.
+    BackendZone {
+        pool: String,
+        name: String,
+        from: Option<String>,
+        to: Option<String>,
+    },
     /// A route that was not there.
     RouteAdded { route: Route },
     /// A route that is gone.
@@ -298,6 +305,14 @@ fn pool(old: &PoolConfig, new: &PoolConfig, changes: &mut Vec<ConfigChange>) {
                         pool: pool(),
                         name: backend.name.clone(),
                         backup: backend.backup,
+                    });
+                }
+                if other.zone != backend.zone {
+                    changes.push(ConfigChange::BackendZone {
+                        pool: pool(),
+                        name: backend.name.clone(),
+                        from: other.zone.clone(),
+                        to: backend.zone.clone(),
                     });
                 }
             }

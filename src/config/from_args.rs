@@ -233,6 +233,7 @@ fn backend(written: &str, index: usize) -> Result<BackendConfig, ConfigError> {
         address,
         weight: 1,
         backup: false,
+        zone: None,
     })
 }
 

@@ -19,10 +19,6 @@ const ACME: (&str, &str) = (
     "certificates come from files",
     "remove it, and let an ACME client (certbot, lego) write the files of `tls`: they are read again when they change",
 );
-const BALANCE: (&str, &str) = (
-    "there are \"least_requests\", \"round_robin\" and \"random\"",
-    "use `balance = \"least_requests\"`, which also evens out backends of different speed",
-);
 const OUTLIER: (&str, &str) = (
     "only health checks take a backend out",
     "remove it; a 503 or a reset in traffic already triggers a probe at once",
@@ -44,7 +40,7 @@ const DASHBOARD: (&str, &str) = (
     "remove it, and use `lameduck status --watch`",
 );
 
-/// Section, key or value, what and what to do.
+/// Section, key, what and what to do.
 const LATER: &[(&str, &str, (&str, &str))] = &[
     ("", "discovery", DISCOVERY),
     ("", "dashboard", DASHBOARD),
@@ -62,28 +58,12 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("pool", "discovery", DISCOVERY),
 ];
 
-/// Values of a key: `section.key`, value, what and what to do.
-const LATER_VALUES: &[(&str, &str, (&str, &str))] =
-    &[("balance", "ewma", BALANCE), ("balance", "hash", BALANCE)];
-
-fn find(
-    list: &'static [(&str, &str, (&'static str, &'static str))],
-    section: &str,
-    word: &str,
-) -> Option<Later> {
-    list.iter()
-        .find(|entry| entry.0 == section && entry.1 == word)
-        .map(|&(_, _, (now, meanwhile))| Later { now, meanwhile })
-}
-
 /// A key of a section that is planned.
 pub(super) fn key(section: &str, key: &str) -> Option<Later> {
-    find(LATER, section, key)
-}
-
-/// A value of a key that is planned.
-pub(super) fn value(key: &str, value: &str) -> Option<Later> {
-    find(LATER_VALUES, key, value)
+    LATER
+        .iter()
+        .find(|entry| entry.0 == section && entry.1 == key)
+        .map(|&(_, _, (now, meanwhile))| Later { now, meanwhile })
 }
 
 #[cfg(test)]

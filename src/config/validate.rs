@@ -227,6 +227,8 @@ fn pools(config: &Config, f: &mut ConfigFindings) {
             .also(first, "the other one");
         }
         backends(&path, pool, config, f);
+        super::hash_key::validate_hash(&path, pool, f);
+        zones(&path, pool, config, f);
         health(&path, &pool.health, f);
         drain(&path, &pool.drain, f);
         super::upstream_tls::validate(&path, pool, f);
@@ -323,6 +325,23 @@ fn backends(path: &str, pool: &PoolConfig, config: &Config, f: &mut ConfigFindin
                 pool.name
             ),
             "remove `backup = true` from those that get requests first",
+        );
+    }
+}
+
+/// Zones that nothing is compared with.
+fn zones(path: &str, pool: &PoolConfig, config: &Config, f: &mut ConfigFindings) {
+    let placed = pool.backends.iter().position(|one| one.zone.is_some());
+    if let (Some(i), None) = (placed, &config.server.zone)
+        && f.sound(&["server.zone"])
+    {
+        f.warning(
+            f.place(&format!("{path}.backend[{i}].zone")),
+            format!(
+                "backends of pool \"{}\" have a zone, and the proxy has none: no zone comes first",
+                pool.name
+            ),
+            "say where the proxy is: `zone = \"${ZONE}\"` in [server], with ZONE in its environment",
         );
     }
 }

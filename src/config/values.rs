@@ -2,7 +2,7 @@
 
 use super::reader::{ValueError, describe};
 use super::{Address, ListenAddress};
-use super::{address, duration, size, suggest, unsupported};
+use super::{address, duration, size, suggest};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -138,6 +138,15 @@ pub(super) fn boolean(key: &str, value: &DeValue<'_>) -> Read<bool> {
     }
 }
 
+/// A number with or without a fraction, as it is written.
+pub(super) fn decimal<'a>(key: &str, value: &'a DeValue<'_>, remedy: &str) -> Read<&'a str> {
+    match value {
+        DeValue::Float(float) => Ok(float.as_str()),
+        DeValue::Integer(integer) => Ok(integer.as_str()),
+        other => wrong_type(key, other, "a number", remedy.into()),
+    }
+}
+
 pub(super) fn duration_of(key: &str, value: &DeValue<'_>) -> Read<Duration> {
     match value {
         DeValue::String(text) => duration::parse(text).map_err(|why| {
@@ -200,12 +209,6 @@ pub(super) fn choice<T: Copy>(key: &str, value: &DeValue<'_>, choices: &[(&str, 
     };
     if let Some((_, choice)) = choices.iter().find(|(word, _)| word == text) {
         return Ok(*choice);
-    }
-    if let Some(later) = unsupported::value(key, text) {
-        return Err(ValueError::new(
-            later.message(&format!("`{key} = \"{text}\"`")),
-            later.meanwhile,
-        ));
     }
     let near = suggest::nearest(text, choices.iter().map(|(word, _)| *word));
     Err(wrong(

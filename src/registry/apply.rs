@@ -57,6 +57,7 @@ impl Writer {
                     self.pools.len() - 1
                 }
             };
+            self.pools[index].set_zone(config.server.zone.as_deref());
             let difference = self.pools[index].compare(pool);
             // First those that come: a name must not be without a backend in between.
             for joining in difference.joining {
@@ -140,6 +141,7 @@ impl Writer {
                 address,
                 weight,
                 is_backup: request.backup,
+                zone: None,
                 source: BackendSource::Api,
                 drains,
                 tenure: None,

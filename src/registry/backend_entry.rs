@@ -49,6 +49,8 @@ pub struct BackendEntry {
     pub source: BackendSource,
     /// It gets requests only while no other is ready.
     pub is_backup: bool,
+    /// Where it is.
+    pub zone: Option<String>,
     /// The lease that it is there for.
     pub tenure: Option<LeaseRecord>,
     /// The user whose it is, where it came through the socket for apps.
@@ -131,6 +133,7 @@ impl BackendEntry {
             address: self.endpoint.address.to_string(),
             weight: self.endpoint.weight(),
             backup: self.is_backup,
+            zone: self.zone.clone(),
             incarnation: backend.incarnation(),
             state: backend.state().as_str().to_owned(),
             health: backend.health().as_str().to_owned(),

@@ -5,6 +5,7 @@ pub mod gate;
 pub mod idle;
 mod in_flight;
 mod last_probe;
+mod latency;
 pub mod outcomes;
 mod permit;
 mod session_holders;
@@ -24,6 +25,7 @@ use tokio::sync::mpsc::UnboundedSender;
 pub use connection::{IdleConnection, Ticket};
 pub use in_flight::{InFlightByKind, RequestKind, StreamGuard};
 pub use last_probe::LastProbe;
+pub use latency::Latency;
 pub use outcomes::Outcomes;
 pub use permit::{Permit, SessionPermit};
 pub use session_holders::SessionHolders;
@@ -110,6 +112,8 @@ pub struct Endpoint {
     pub suspicion: Suspicion,
     /// How attempts on it ended, where its pool judges it by that.
     pub outcomes: Outcomes,
+    /// How long its answers take, where its pool balances by that.
+    pub latency: Latency,
     /// What was seen last of it.
     pub last_probe: LastProbe,
     /// It answered the last probe in HTTP/1.0, which knows no chunks (RFC 9112, section 6.1).
@@ -178,6 +182,7 @@ impl Endpoint {
             counters: Counters::default(),
             suspicion: Suspicion::default(),
             outcomes: Outcomes::default(),
+            latency: Latency::default(),
             last_probe: LastProbe::default(),
             is_http10: AtomicBool::new(false),
             resolved: ArcSwapOption::from(resolved),
@@ -209,6 +214,7 @@ impl Endpoint {
 
     /// Notes that it became ready: slow start counts from here, too.
     pub fn mark_ready(&self, now: Time) {
+        self.latency.forget();
         self.ready_since
             .store(now.as_millis() as u64, Ordering::Relaxed);
         self.warm_up(now);

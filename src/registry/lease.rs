@@ -195,6 +195,7 @@ impl Writer {
             address,
             weight,
             is_backup: request.backup,
+            zone: None,
             source: BackendSource::Lease,
             drains,
             tenure: Some(LeaseRecord {

@@ -1,5 +1,6 @@
 //! One pool as the registry keeps it: the core's backends, and each one's run-time side.
 
+mod balancers;
 mod outliers;
 mod outline;
 mod queries;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use balancers::PoolBalancers;
 use outline::outline;
 
 use super::backend_entry::{BackendEntry, BackendSource};
@@ -22,14 +24,14 @@ use super::names::Names;
 use super::own_key::OwnKeySource;
 use super::pause::PoolPause;
 use super::probing::{Cadence, Probing};
-use super::snapshot::{BackupBackends, HoldQueue, PoolShared, PoolSnapshot};
+use super::snapshot::{HoldQueue, LowerTier, PoolShared, PoolSnapshot};
 use super::sticky::StickyPool;
 use super::view::InFlight;
 use crate::config::{self, Address};
 use crate::core::Time;
 use crate::core::backend::{BackendEffect, BackendEvent, BackendState, DerivedState};
 use crate::core::balance::{Algorithm, BackendTiers, Balancer};
-use crate::core::drain::{Actor, OpenDrain, Until};
+use crate::core::drain::{Actor, OpenDrain};
 use crate::core::outlier::OutlierDetector;
 use crate::core::pool as core_pool;
 use crate::core::retry::{Rates, RetryBudget};
@@ -72,6 +74,9 @@ pub struct PoolState {
     sticky: Option<StickyPool>,
     /// Judges how attempts end, where that matters.
     outlier: Option<OutlierDetector<BackendKey>>,
+    balancers: PoolBalancers,
+    /// Where the proxy is.
+    zone: Option<String>,
 }
 
 /// A backend that is to be added.
@@ -84,6 +89,8 @@ pub struct Joining {
     pub weight: u32,
     /// It gets requests only while no other is ready.
     pub is_backup: bool,
+    /// Where it is.
+    pub zone: Option<String>,
     /// Where it comes from.
     pub source: BackendSource,
     /// Drains that it is under from the start.
@@ -130,35 +137,19 @@ impl PoolState {
                 ready: Vec::new(),
                 last_resort: Vec::new(),
                 balancer: Balancer::new(Algorithm::Random, &[]),
+                other_zones: None,
                 backups: None,
                 sticky: None,
                 pause: None,
                 watches_outcomes: false,
                 shared: shared.clone(),
             }),
+            balancers: PoolBalancers::default(),
+            zone: None,
             name,
             shared,
             config,
         }
-    }
-
-    /// Drains that a backend hands on to the one that takes its name at another address: those that only a person
-    /// or a supervisor's hook ends. A new process is what the others wait for.
-    pub fn inheritance(&self, key: BackendKey) -> Vec<OpenDrain> {
-        let outlives = |drain: &OpenDrain| {
-            let member = self.members.get(&key);
-            member.is_some_and(|member| member.outlives(drain))
-        };
-        let drains = self
-            .core
-            .get(&key)
-            .into_iter()
-            .flat_map(BackendState::drains);
-        drains
-            .map(|(_, drain)| drain.clone())
-            .filter(|drain| matches!(drain.actor, Actor::Operator | Actor::Supervisor))
-            .filter(|drain| drain.until == Until::Resumed && outlives(drain))
-            .collect()
     }
 
     /// Adds a backend; it starts closed and is probed at once.
@@ -181,6 +172,7 @@ impl PoolState {
         ));
         endpoint.set_transport(&Transport::of(&self.config));
         self.count_outcomes(&endpoint);
+        endpoint.latency.keep(self.watches_latency());
         self.core
             .restore(key, clock::now(), incarnation, joining.drains);
         let cadence = Cadence {
@@ -194,6 +186,7 @@ impl PoolState {
             base: joining.name,
             source: joining.source,
             is_backup: joining.is_backup,
+            zone: joining.zone,
             tenure: joining.tenure,
             owner: joining.owner,
             cadence,
@@ -343,36 +336,42 @@ impl PoolState {
         let open = self.both().filter(|_| self.pause.is_none());
         for (member, backend) in open {
             if takes_requests((member, backend)) {
-                ready.push((member.endpoint.clone(), member.is_backup));
+                ready.push((member.endpoint.clone(), self.rank(member)));
             } else if is_last_resort((member, backend)) && member.endpoint.weight() > 0 {
                 last_resort.push(member.endpoint.clone());
             }
         }
         let BackendTiers {
             serving: ready,
+            other_zones,
             standing_by: backups,
         } = BackendTiers::new(ready);
-        let algorithm = match self.config.balance {
-            config::Balance::LeastRequests => Algorithm::LeastRequests,
-            config::Balance::RoundRobin => Algorithm::RoundRobin,
-            config::Balance::Random => Algorithm::Random,
+        let mut balancers = std::mem::take(&mut self.balancers);
+        let mut prepare =
+            |ready: &[Arc<Endpoint>]| balancers.prepare(&self.config, self.members.values(), ready);
+        let balancer = prepare(&ready);
+        let mut lower = |ready: Vec<Arc<Endpoint>>| {
+            (!ready.is_empty()).then(|| {
+                Box::new(LowerTier {
+                    balancer: prepare(&ready),
+                    ready,
+                })
+            })
         };
+        let (other_zones, backups) = (lower(other_zones), lower(backups));
+        self.balancers = balancers;
         PoolSnapshot {
             name: self.name.clone(),
             config: self.config.clone(),
             sticky: self.index_sessions(),
             backends: self.all.insert(all).clone(),
             last_resort,
-            balancer: balancer(algorithm, &ready),
+            balancer,
             ready,
-            backups: (!backups.is_empty()).then(|| {
-                Box::new(BackupBackends {
-                    balancer: balancer(algorithm, &backups),
-                    ready: backups,
-                })
-            }),
+            other_zones,
+            backups,
             pause: self.pause.clone(),
-            watches_outcomes: self.outlier.is_some(),
+            watches_outcomes: self.outlier.is_some() || self.watches_latency(),
             shared: self.shared.clone(),
         }
     }
@@ -395,14 +394,6 @@ impl PoolState {
             self.shared.queue.reconfigured.notify_waiters();
         }
     }
-}
-
-fn balancer(algorithm: Algorithm, candidates: &[Arc<Endpoint>]) -> Balancer {
-    let weights: Vec<u32> = candidates
-        .iter()
-        .map(|endpoint| endpoint.weight())
-        .collect();
-    Balancer::new(algorithm, &weights)
 }
 
 /// Whether the balancer knows it: eligible, and with a share of the requests. Weight 0 is no share at all.

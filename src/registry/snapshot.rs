@@ -41,8 +41,10 @@ pub struct PoolSnapshot {
     pub last_resort: Vec<Arc<Endpoint>>,
     /// Chooses among `ready`.
     pub balancer: Balancer,
+    /// The eligible ones of other zones, where there are some in the proxy's: for requests that these have no room for.
+    pub other_zones: Option<Box<LowerTier>>,
     /// The eligible backups, where others are eligible: for requests that none of those takes.
-    pub backups: Option<Box<BackupBackends>>,
+    pub backups: Option<Box<LowerTier>>,
     /// Which backend a session's token means; `None`: sessions don't stay.
     pub sticky: Option<Box<StickyBackends>>,
     /// Nothing new goes to any of them.
@@ -53,9 +55,9 @@ pub struct PoolSnapshot {
     pub shared: Arc<PoolShared>,
 }
 
-/// Eligible backups, while others are eligible.
+/// Eligible backends whose turn comes after others.
 #[derive(Debug)]
-pub struct BackupBackends {
+pub struct LowerTier {
     /// All of them.
     pub ready: Vec<Arc<Endpoint>>,
     /// Chooses among them.

@@ -11,7 +11,7 @@ use super::plan_view::PlanView;
 pub struct PoolView {
     /// Its name.
     pub name: String,
-    /// `least_requests`, `round_robin` or `random`.
+    /// As `balance` in the configuration.
     pub balance: String,
     /// Backends that take requests now.
     pub eligible: usize,
@@ -191,6 +191,9 @@ pub struct BackendView {
     /// It gets requests only while no other is ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// Where it is; absent where nobody has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Counts the processes that were behind this backend.
     pub incarnation: u64,
     /// `ready`, `starting`, `down`, `draining` or `drained`.

@@ -4,7 +4,9 @@ use super::messages::files;
 use lameduck::app::check::load;
 use lameduck::config::print::print;
 use lameduck::config::schema::{SECTIONS, reference};
-use lameduck::config::{CompressionConfig, OutlierConfig, StickyConfig, UpstreamTls, duration, parse};
+use lameduck::config::{
+    CompressionConfig, OutlierConfig, StickyConfig, UpstreamTls, duration, parse,
+};
 use lameduck_rig::pages::check_generated;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

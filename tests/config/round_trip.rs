@@ -58,6 +58,7 @@ max_uri = "4KiB"
 max_body = 1000001
 max_memory = "100MiB"
 max_memory_per_connection = "1MiB"
+zone = "eu-1a"
 error_pages = { "5xx" = "/e/5xx.html", "404" = "/e/404.html" }
 [admin]
 socket = "/tmp/with\\backslash\u0022.sock"
@@ -106,14 +107,18 @@ redirect_https = 8443
 http2 = true
 [[pool]]
 name = "a.B-c_1"
-balance = "random"
+balance = "hash"
+hash_on = "cookie:sid"
+hash_load = 1.5
 [[pool.backend]]
 name = "x"
 address = "unix:/run/a b.sock"
 weight = 0
+zone = "eu-1a"
 [[pool.backend]]
 address = "App.internal:80"
 weight = 1000
+zone = "eu-1b"
 [pool.health]
 host = "x:80"
 path = "/up?deep=1"

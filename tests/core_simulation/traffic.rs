@@ -87,7 +87,8 @@ impl World {
             Algorithm::LeastRequests,
             Algorithm::RoundRobin,
             Algorithm::Random,
-        ][request % 3];
+            Algorithm::PeakEwma,
+        ][request % 4];
         let balancer = Balancer::new(algorithm, &vec![1; seats.len()]);
         let input = PickInput {
             cursor: request as u64,

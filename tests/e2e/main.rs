@@ -7,6 +7,7 @@
 
 mod alone;
 mod app;
+mod balances;
 mod broken;
 mod cli;
 mod coordinated;

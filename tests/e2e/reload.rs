@@ -81,7 +81,7 @@ async fn no_reload_loses_a_request() {
 }
 
 /// The pool's own keys come before its sub-tables in TOML.
-fn reordered(
+pub(super) fn reordered(
     settings: &ProxySettings,
     socket: &std::path::Path,
     backends: &[(String, SocketAddr)],
@@ -98,7 +98,7 @@ fn reordered(
     )
 }
 
-async fn reloaded(socket: &std::path::Path) -> u64 {
+pub(super) async fn reloaded(socket: &std::path::Path) -> u64 {
     let (_, text) = admin::request(socket, "GET", "/metrics", None)
         .await
         .unwrap();

@@ -17,7 +17,7 @@ use lameduck_rig::results::{Row, record};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn start(socket: &Path, options: &[&str], command: &[String]) -> Child {
+pub(super) fn start(socket: &Path, options: &[&str], command: &[String]) -> Child {
     let mut roll = Command::new(exe());
     roll.args(["roll", "app"]).args(options).arg("--");
     roll.args(command)
@@ -30,7 +30,7 @@ fn start(socket: &Path, options: &[&str], command: &[String]) -> Child {
 }
 
 /// Exit code, standard output, standard error.
-async fn end(roll: Child) -> (i32, String, String) {
+pub(super) async fn end(roll: Child) -> (i32, String, String) {
     let output = tokio::time::timeout(PATIENCE, roll.wait_with_output());
     let output = output.await.unwrap().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -128,6 +128,96 @@ fn mirror_becomes_the_route_s_and_nothing_of_it_is_dropped_in_silence() {
 }
 
 #[test]
+fn hash_of_an_upstream_becomes_the_pool_s_and_says_what_moves() {
+    let place = "location / { proxy_pass http://app2; proxy_set_header Host $host; }";
+    let servers = "server 127.0.0.1:1; server 127.0.0.1:2;";
+    for (directive, balance, hash_on, says) in [
+        (
+            "hash $request_uri consistent;",
+            "ketama_nginx",
+            Some("uri"),
+            None,
+        ),
+        (
+            "hash $remote_addr consistent;",
+            "ketama_nginx",
+            Some("client"),
+            None,
+        ),
+        (
+            "hash ${cookie_sid} consistent;",
+            "ketama_nginx",
+            Some("cookie:sid"),
+            None,
+        ),
+        (
+            "hash $http_x_tenant consistent;",
+            "ketama_nginx",
+            Some("header:X-Tenant"),
+            None,
+        ),
+        (
+            "hash $binary_remote_addr consistent;",
+            "ketama_nginx",
+            Some("client"),
+            Some("hashed as text"),
+        ),
+        (
+            "hash $scheme$proxy_host$request_uri consistent;",
+            "ketama_nginx",
+            Some("uri"),
+            Some("shared out anew"),
+        ),
+        ("hash $uri;", "hash", Some("path"), Some("shared out anew")),
+        ("ip_hash;", "hash", Some("client"), Some("shared out anew")),
+        (
+            "hash $arg_id consistent;",
+            "round_robin",
+            None,
+            Some("`hash_on`"),
+        ),
+        (
+            "hash $remote_addr$arg_id;",
+            "round_robin",
+            None,
+            Some("`hash_on`"),
+        ),
+        (
+            "least_time header;",
+            "peak_ewma",
+            None,
+            Some("head of the answer"),
+        ),
+    ] {
+        let (out, err) = imported(&format!("upstream app2 {{ {directive} {servers} }}"), place);
+        assert!(
+            out.contains(&format!("balance = \"{balance}\"")),
+            "{directive}: {out}"
+        );
+        let hashed = hash_on.map(|key| format!("hash_on = \"{key}\""));
+        assert_eq!(
+            hashed.is_some(),
+            out.contains("hash_on = "),
+            "{directive}: {out}"
+        );
+        assert!(
+            hashed.is_none_or(|key| out.contains(&key)),
+            "{directive}: {out}"
+        );
+        match says {
+            Some(says) => assert!(err.contains(says), "{directive}: {err}"),
+            None => assert!(!err.contains("hash"), "{directive}: {err}"),
+        }
+    }
+    // nginx hashes the name alone where there is no port.
+    let (_, err) = imported(
+        "upstream app2 { hash $request_uri consistent; server 10.0.0.1; server unix:/run/a.sock; }",
+        place,
+    );
+    assert_eq!(err.matches("nginx hashes it without").count(), 1, "{err}");
+}
+
+#[test]
 fn backups_stand_by_and_are_the_only_ones_where_nobody_else_is() {
     let app = "location / { proxy_pass http://app2; proxy_set_header Host $host; }";
     let (out, err) = imported(

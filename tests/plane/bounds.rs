@@ -244,7 +244,14 @@ async fn listener_keys_at_their_bounds_run_without_a_panic() {
 #[tokio::test]
 async fn very_many_backends_of_the_greatest_weight_are_balanced() {
     let app = app().await;
-    for balance in ["least_requests", "round_robin", "random"] {
+    for balance in [
+        "least_requests",
+        "round_robin",
+        "random",
+        "peak_ewma",
+        "hash",
+        "ketama_nginx",
+    ] {
         let mut pool = format!("balance = \"{balance}\"\n");
         for _ in 0..300 {
             let _ = writeln!(pool, "[[pool.backend]]\naddress = \"{app}\"\nweight = 1000");

@@ -94,6 +94,16 @@ impl fmt::Display for ConfigChange {
                 let before = !backup;
                 write!(f, "backend {pool}/{name}: backup {before} → {backup}")
             }
+            ConfigChange::BackendZone {
+                pool,
+                name,
+                from,
+                to,
+            } => {
+                let zone = |zone: &Option<String>| shown(zone.as_deref().unwrap_or("")).to_owned();
+                let (from, to) = (zone(from), zone(to));
+                write!(f, "backend {pool}/{name}: zone {from} → {to}")
+            }
             ConfigChange::RouteAdded { route } => {
                 write!(f, "route {route}: added, to {}", route.shown_action())
             }

@@ -121,13 +121,26 @@ impl std::fmt::Display for LimitKey {
 }
 
 fn read_limit_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<LimitKey> {
+    read_request_key(
+        key,
+        value,
+        "write \"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
+    )
+}
+
+/// Something that requests have in common. `ways`: what may be written.
+pub(in crate::config) fn read_request_key(
+    key: &KeyContext<'_>,
+    value: &DeValue<'_>,
+    ways: &str,
+) -> Read<LimitKey> {
     let written = text(key.name, value, "client")?;
     let wrong = |why: &str, remedy: &str| Err(wrong(key.name, quoted(written), why, remedy));
     match written.split_once(':') {
         None if written == "client" => Ok(LimitKey::Client),
         None if written == "route" => Ok(LimitKey::Route),
         Some(("header", name)) if name.eq_ignore_ascii_case("cookie") => {
-            wrong("cookies are counted by name", "write \"cookie:NAME\"")
+            wrong("cookies are told apart by name", "write \"cookie:NAME\"")
         }
         Some(("header", name)) if is_token(name) => match check_header_name(name) {
             Ok(()) => Ok(LimitKey::Header(name.into())),
@@ -144,10 +157,7 @@ fn read_limit_key(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<LimitKey> {
         None if ["ip", "address", "remote_addr", "client_ip"].contains(&written) => {
             wrong("that is no key", "write \"client\"")
         }
-        _ => wrong(
-            "that is no key",
-            "write \"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
-        ),
+        _ => wrong("that is no key", ways),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) use conditions::{FieldMatches, MatchedPlace, read_method, read_regex}
 pub use field_rules::FieldRule;
 pub(crate) use field_rules::MAX_RULES;
 pub(super) use field_rules::{FieldRules, MessageSide, RemovedFields};
-pub(super) use guards::{ConnectionForm, limit_key, request_rate};
+pub(super) use guards::{ConnectionForm, limit_key, read_request_key, request_rate};
 pub use guards::{ConnectionLimit, LimitKey, RequestRate};
 pub use regexes::{compile_regex, compile_regexes};
 pub use rewrite::PathRewrite;

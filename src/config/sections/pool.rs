@@ -6,7 +6,8 @@ use super::{
 };
 use crate::config::Address;
 use crate::config::declare::{section, words};
-use crate::config::forms::{CustomForm, custom, integer};
+use crate::config::forms::{CustomForm, EmptyIsNone, custom, integer};
+use crate::config::hash_key::{HashKey, hash_key, hash_load};
 use crate::config::print;
 use crate::config::section_traits::ConfigSection as _;
 use crate::config::values;
@@ -19,9 +20,16 @@ section! {
         /// Unique. Letters, digits, `.`, `_` and `-`.
         #[no_default(needed)]
         name: String = "app", name();
-        /// How to choose among backends that are ready: fewest requests in flight, in turn, or by chance; all by
-        /// weight.
+        /// How to [choose among backends](balancing.md) that are ready: fewest requests in flight, in turn, by chance,
+        /// lowest latency × requests in flight, or by hash, also as nginx does it; all by weight.
         balance: Balance = "least_requests";
+        /// With `"hash"` and `"ketama_nginx"`: what requests have in common that the same backend gets. The path with its
+        /// query (`"uri"`) or without (`"path"`), as it was sent. A request without that header field or cookie goes
+        /// anywhere.
+        hash_on: HashKey = "client", hash_key();
+        /// With `"hash"`: a backend that has more than this times its part of what is in flight is passed over. `0`: none
+        /// is.
+        hash_load: f64 = 1.25, hash_load();
     }
     sections {
         /// `[[pool.backend]]`.
@@ -57,6 +65,12 @@ words! {
         RoundRobin = "round_robin",
         /// Weighted random.
         Random = "random",
+        /// Lowest latency × requests in flight, per weight, of two.
+        PeakEwma = "peak_ewma",
+        /// The same for the same key, by the backends' names.
+        Hash = "hash",
+        /// The same for the same key, as nginx's `hash … consistent` has it.
+        KetamaNginx = "ketama_nginx",
     }
 }
 
@@ -89,6 +103,9 @@ section! {
         /// Whether it [stands by](upstreams.md#backup-backends): it gets requests only while no other backend is ready. It
         /// is health-checked and drained like the others.
         backup: bool = false;
+        /// Where it is, such as a data centre: backends in the [zone](balancing.md#zones) of `[server]` come first. Letters,
+        /// digits, `.`, `_` and `-`.
+        zone: Option<String> = "", EmptyIsNone("eu-1a", name());
     }
     state {
         /// Whether the file gives the name. Equal backends may differ in it: writing a default down changes nothing.
@@ -104,11 +121,13 @@ impl PartialEq for BackendConfig {
             address,
             weight,
             backup,
+            zone,
         } = self;
         *name == other.name
             && *address == other.address
             && *weight == other.weight
             && *backup == other.backup
+            && *zone == other.zone
     }
 }
 

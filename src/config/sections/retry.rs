@@ -2,8 +2,7 @@
 
 use crate::config::declare::section;
 use crate::config::forms::{KeyContext, custom, integer};
-use crate::config::reader::{ValueError, describe};
-use crate::config::values::{Read, wrong};
+use crate::config::values::{self, Read, wrong};
 use toml::de::DeValue;
 
 section! {
@@ -24,16 +23,8 @@ section! {
 /// A share, from 0 to 1.
 pub(super) fn read_share(key: &KeyContext<'_>, value: &DeValue<'_>) -> Read<f64> {
     let key = key.name;
-    let written = match value {
-        DeValue::Float(float) => float.as_str(),
-        DeValue::Integer(integer) => integer.as_str(),
-        other => {
-            return Err(ValueError::new(
-                format!("`{key}` is {}, but must be a number", describe(other)),
-                format!("write a share from 0 to 1, without quotes: `{key} = 0.2` is 20 %"),
-            ));
-        }
-    };
+    let remedy = format!("write a share from 0 to 1, without quotes: `{key} = 0.2` is 20 %");
+    let written = values::decimal(key, value, &remedy)?;
     let why = "it is a share of the requests, from 0 to 1";
     match written.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share.abs()),

@@ -1,9 +1,11 @@
 //! `[server]`.
 
+use super::pool::name;
 use crate::config::declare::section;
 use crate::config::error_pages::{ErrorPages, PageTable};
 use crate::config::forms::{
-    ByteSize, COUNT, FilePath, HeadSize, NamedForm, OrAuto, ZeroIsNone, integer, some_time,
+    ByteSize, COUNT, EmptyIsNone, FilePath, HeadSize, NamedForm, OrAuto, ZeroIsNone, integer,
+    some_time,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,6 +95,9 @@ section! {
         ///
         /// In bytes.
         max_memory_per_connection: u64 = "512KiB", ByteSize;
+        /// Where the proxy is, such as a data centre: backends in the same [zone](balancing.md#zones) come first. `""`:
+        /// nobody comes first.
+        zone: Option<String> = "", EmptyIsNone("eu-1a", name());
         /// Pages for browsers in the place of lameduck's own errors: files by status or class, such as `"502"` or `"5xx"`.
         /// Routes may have others. See [error pages](error-pages.md).
         error_pages: ErrorPages = {}, PageTable;

@@ -4,14 +4,22 @@
 //! changes from pick to pick (a cursor, a random number) is the caller's.
 //!
 //! The caller is `enter` in `src/proxy/upstream/pick.rs`. It decides what retries, slow start, suspicion and
-//! `max_in_flight` rule out, and says so in `excluded`, pick after pick. Nothing of the request comes here.
+//! `max_in_flight` rule out, and says so in `excluded`, pick after pick. Of the request, only the hash of its key comes
+//! here ([`PickInput`]).
 
 mod backups;
+pub mod hash_ring;
+pub mod ketama;
+mod latency;
 mod least_requests;
+mod peak_ewma;
 mod random;
 mod round_robin;
 
-pub use backups::BackendTiers;
+use std::time::Duration;
+
+pub use backups::{BackendRank, BackendTiers};
+pub use latency::LatencyFigure;
 
 /// How to choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,6 +31,8 @@ pub enum Algorithm {
     RoundRobin,
     /// Weighted random.
     Random,
+    /// Lowest latency times requests in flight, per weight, of two.
+    PeakEwma,
 }
 
 /// An eligible backend, as the balancer sees it. For requests, it is implemented in `src/proxy/upstream/pick.rs`; the
@@ -32,6 +42,10 @@ pub trait Candidate {
     fn in_flight(&self) -> u32;
     /// Its share. 0: none; it is never picked.
     fn weight(&self) -> u32;
+    /// How long its answers take, as far as that is known. Only [`Algorithm::PeakEwma`] asks.
+    fn latency(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What one pick goes by besides the candidates: numbers of the caller's.
@@ -55,16 +69,30 @@ pub enum Balancer {
     RoundRobin(round_robin::Schedule),
     /// Draws from a table.
     Random(random::AliasTable),
+    /// Looks at loads and latencies as they are.
+    PeakEwma,
+    /// Follows the request's key: see [`hash_ring::RingPoints::prepare`].
+    Hash(hash_ring::HashRing),
+    /// The same as nginx does it: see [`ketama::KetamaPoints::prepare`].
+    KetamaNginx(ketama::KetamaRing),
 }
 
 impl Balancer {
-    /// Prepares `algorithm` for candidates of these weights, in this order.
+    /// Prepares `algorithm` for candidates of these weights, in this order. Those that hash need names, too, and are
+    /// prepared by what keeps their points from one snapshot to the next.
     pub fn new(algorithm: Algorithm, weights: &[u32]) -> Self {
         match algorithm {
             Algorithm::LeastRequests => Self::LeastRequests,
             Algorithm::RoundRobin => Self::RoundRobin(round_robin::Schedule::new(weights)),
             Algorithm::Random => Self::Random(random::AliasTable::new(weights)),
+            Algorithm::PeakEwma => Self::PeakEwma,
         }
+    }
+
+    /// Whether picks go by [`PickInput::key`].
+    #[inline]
+    pub fn hashes(&self) -> bool {
+        matches!(self, Self::Hash(_) | Self::KetamaNginx(_))
     }
 
     /// The index of the candidate to use, none of `excluded`; `None` where nothing is left.
@@ -80,6 +108,9 @@ impl Balancer {
             Self::LeastRequests => least_requests::pick(candidates, input.random, excluded),
             Self::RoundRobin(schedule) => schedule.pick(candidates, input.cursor, excluded),
             Self::Random(table) => table.pick(candidates, input.random, excluded),
+            Self::PeakEwma => peak_ewma::pick(candidates, input.random, excluded),
+            Self::Hash(ring) => ring.pick(candidates, input, excluded),
+            Self::KetamaNginx(ring) => ring.pick(candidates, input, excluded),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 struct Fake {
     in_flight: u32,
     weight: u32,
+    latency: Option<Duration>,
 }
 
 impl Candidate for Fake {
@@ -13,12 +14,16 @@ impl Candidate for Fake {
     fn weight(&self) -> u32 {
         self.weight
     }
+    fn latency(&self) -> Option<Duration> {
+        self.latency
+    }
 }
 
-const ALL: [Algorithm; 3] = [
+const ALL: [Algorithm; 4] = [
     Algorithm::LeastRequests,
     Algorithm::RoundRobin,
     Algorithm::Random,
+    Algorithm::PeakEwma,
 ];
 
 fn input(cursor: u64, random: u64) -> PickInput {
@@ -35,6 +40,7 @@ fn fakes(weights: &[u32]) -> Vec<Fake> {
         .map(|weight| Fake {
             in_flight: 0,
             weight: *weight,
+            latency: Some(Duration::from_millis(10)),
         })
         .collect()
 }
@@ -185,4 +191,50 @@ fn a_random_draw_after_exclusions_heeds_weights() {
     }
     assert_eq!(counts[0], 0);
     assert!(counts[2].abs_diff(3000) < 150, "{counts:?}");
+}
+
+#[test]
+fn peak_ewma_prefers_the_lower_expected_wait() {
+    let ms = Duration::from_millis;
+    let peak = |candidates: &[Fake]| {
+        let pick = |random| {
+            let balancer = Balancer::new(Algorithm::PeakEwma, &[]);
+            balancer.pick(candidates, input(0, remix(random)), &[])
+        };
+        let mut counts = vec![0_u32; candidates.len()];
+        (0..2000).for_each(|random| counts[pick(random).unwrap()] += 1);
+        counts
+    };
+    let fake = |in_flight, weight, latency| Fake {
+        in_flight,
+        weight,
+        latency,
+    };
+    // Ten times slower and idle, it waits until the others have ten times as much to do.
+    let mut all = [fake(8, 1, Some(ms(10))), fake(0, 1, Some(ms(100)))];
+    assert_eq!(peak(&all), [2000, 0]);
+    all[0].in_flight = 10;
+    assert_eq!(peak(&all), [0, 2000]);
+    // Weight counts as so many of it.
+    let all = [fake(2, 3, Some(ms(10))), fake(1, 1, Some(ms(10)))];
+    assert_eq!(peak(&all), [2000, 0]);
+    // One that is new gets a request at once, and the next when it has answered.
+    let all = [fake(0, 1, Some(ms(1))), fake(0, 1, None)];
+    assert_eq!(peak(&all), [0, 2000]);
+    let all = [fake(50, 1, Some(ms(500))), fake(1, 1, None)];
+    assert_eq!(peak(&all), [2000, 0]);
+    // Where all are new, they fill evenly.
+    let all = [fake(1, 1, None), fake(2, 1, None)];
+    assert_eq!(peak(&all), [2000, 0]);
+}
+
+#[test]
+fn peak_ewma_avoids_one_slow_among_many() {
+    let mut all = fakes(&[1; 100]);
+    all[42].latency = Some(Duration::from_secs(1));
+    for random in 0..10_000 {
+        let balancer = Balancer::new(Algorithm::PeakEwma, &[]);
+        let picked = balancer.pick(&all, input(0, remix(random)), &[]);
+        assert_ne!(picked, Some(42), "two different ones are compared");
+    }
 }

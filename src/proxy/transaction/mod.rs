@@ -4,7 +4,8 @@
 //! the log line. What its steps do is in the files beside it: `begin` and `route` find the pool,
 //! `request_buffering` waits for a short body, `wait` and [`hold`] for a backend, `attempt` makes one attempt, `connect`
 //! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and
-//! `actions` answer without a backend (through `compressed_answer`, where that is on), `changes`
+//! `actions` answer without a backend (through `compressed_answer`, where that is on), `hash_key` has what
+//! balancing by hash goes by, `changes`
 //! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, `metered` counts for plans of splits, and [`record`] is what is
 //! remembered for the log.
 
@@ -16,6 +17,7 @@ mod compressed_answer;
 mod connect;
 mod finish;
 pub mod guards;
+mod hash_key;
 pub mod hold;
 mod intercept;
 mod judge;
@@ -202,7 +204,7 @@ impl<'a> Transaction<'a> {
         id: &'a RequestId,
         route: RoutedToPool,
     ) -> Self {
-        Self {
+        let mut transaction = Self {
             plane,
             client,
             head,
@@ -217,7 +219,9 @@ impl<'a> Transaction<'a> {
             is_unrouted: false,
             last_fault: None,
             session: None,
-        }
+        };
+        transaction.note_hash_key();
+        transaction
     }
 }
 
@@ -275,6 +279,7 @@ impl Transaction<'_> {
         match newest {
             Some(pool) if !Arc::ptr_eq(pool, &self.pool) => {
                 self.pool = pool.clone();
+                self.note_hash_key();
                 true
             }
             _ => false,

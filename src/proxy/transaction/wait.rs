@@ -211,6 +211,7 @@ impl Transaction<'_> {
         self.pool = pool;
         // Another pool, or other keys.
         self.begin_session();
+        self.note_hash_key();
         Ok(())
     }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::core::balance::{Candidate, PickInput};
 use crate::core::retry;
 use crate::registry::endpoint::{BackendKey, Endpoint, Permit, SessionPermit};
-use crate::registry::snapshot::PoolSnapshot;
+use crate::registry::snapshot::{LowerTier, PoolSnapshot};
 use crate::rt::clock;
 
 impl Candidate for Arc<Endpoint> {
@@ -17,9 +18,13 @@ impl Candidate for Arc<Endpoint> {
     fn weight(&self) -> u32 {
         Endpoint::weight(self)
     }
+
+    fn latency(&self) -> Option<Duration> {
+        self.latency.expected(clock::now())
+    }
 }
 
-/// What a request's failed attempts say about where it should go next.
+/// What a request, and its failed attempts, say about where it should go next.
 #[derive(Debug, Default)]
 pub struct ExcludedBackends {
     /// Backends that it is not sent to again, and in which epoch: a process that was restarted meanwhile is another.
@@ -28,6 +33,8 @@ pub struct ExcludedBackends {
     prefer_youngest: bool,
     /// Where its session is.
     session: Option<SessionHome>,
+    /// See [`PickInput::key`].
+    hash_key: u64,
 }
 
 /// Where the session of a request is, by its token.
@@ -50,6 +57,11 @@ enum SessionPick {
 }
 
 impl ExcludedBackends {
+    /// Takes the hash of what the request has in common with those that should meet the same backend.
+    pub fn set_hash_key(&mut self, key: u64) {
+        self.hash_key = key;
+    }
+
     /// Adds one that was entered in this epoch.
     pub fn add(&mut self, key: BackendKey, epoch: u64) {
         self.tried.push((key, epoch));
@@ -120,13 +132,15 @@ impl ExcludedBackends {
     /// Whether something eligible is left, backups included.
     pub fn leaves_any(&self, pool: &PoolSnapshot) -> bool {
         let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
-        pool.ready.iter().any(left) || backups(pool).iter().any(left)
+        pool.ready.iter().chain(lower(pool)).any(left)
     }
 
     /// Whether something eligible is left that is no backup.
     fn leaves_any_first(&self, pool: &PoolSnapshot) -> bool {
         let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
-        pool.ready.iter().any(left)
+        let others = pool.other_zones.iter();
+        let others = others.flat_map(|others| &others.ready);
+        pool.ready.iter().chain(others).any(left)
     }
 
     /// Whether something eligible is left besides this one.
@@ -134,13 +148,14 @@ impl ExcludedBackends {
         let left = |endpoint: &Arc<Endpoint>| {
             endpoint.key != one.key && !self.has(endpoint) && !endpoint.gate.is_closed()
         };
-        pool.ready.iter().any(left) || backups(pool).iter().any(left)
+        pool.ready.iter().chain(lower(pool)).any(left)
     }
 }
 
-/// The backups that stand by while others are ready.
-fn backups(pool: &PoolSnapshot) -> &[Arc<Endpoint>] {
-    pool.backups.as_ref().map_or(&[], |backups| &backups.ready)
+/// Eligible ones that come after those that are ready.
+fn lower(pool: &PoolSnapshot) -> impl Iterator<Item = &Arc<Endpoint>> {
+    let tiers = pool.other_zones.iter().chain(&pool.backups);
+    tiers.flat_map(|tier| &tier.ready)
 }
 
 fn indices(pool: &PoolSnapshot, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> {
@@ -186,17 +201,20 @@ fn admit_anywhere(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Pe
         if let Some(young) = retry::youngest(since, clock::now()) {
             let older = |endpoint: &Endpoint| endpoint.ready_since() < young;
             let out = indices(pool, |endpoint| excluded.has(endpoint) || older(endpoint));
-            if let Some(permit) = enter(pool, out, Choice::Best) {
+            if let Some(permit) = enter(pool, excluded, out, Choice::Best) {
                 return Some(permit);
             }
         }
     }
-    enter(pool, excluded.indices(pool), Choice::Any)
+    enter(pool, excluded, excluded.indices(pool), Choice::Any).or_else(|| {
+        let others = pool.other_zones.as_ref()?;
+        enter_lower(pool, others, excluded)
+    })
 }
 
 /// The same, but none that may be on its way out.
 pub fn admit_unsuspected(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
-    enter(pool, excluded.indices(pool), Choice::Best)
+    enter(pool, excluded, excluded.indices(pool), Choice::Best)
 }
 
 /// Enters a backup of a request that none of the others takes: it has tried all of them, or they have just closed. As
@@ -208,13 +226,22 @@ pub fn admit_backup(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<
     if excluded.leaves_any_first(pool) || excluded.waits_for_home(pool) {
         return None;
     }
+    enter_lower(pool, backups, excluded)
+}
+
+/// Enters one of those that come after others.
+fn enter_lower(
+    pool: &PoolSnapshot,
+    tier: &LowerTier,
+    excluded: &ExcludedBackends,
+) -> Option<Permit> {
     let limit = pool.config.upstream.max_in_flight;
-    let mut out: Vec<usize> = (0..backups.ready.len())
-        .filter(|index| excluded.has(&backups.ready[*index]))
+    let candidates = &tier.ready;
+    let mut out: Vec<usize> = (0..candidates.len())
+        .filter(|index| excluded.has(&candidates[*index]))
         .collect();
-    for _ in 0..backups.ready.len() {
-        let candidates = &backups.ready;
-        let index = (backups.balancer).pick(candidates, next_input(pool), &out)?;
+    for _ in 0..candidates.len() {
+        let index = (tier.balancer).pick(candidates, next_input(pool, excluded), &out)?;
         if let Some(permit) = candidates[index].permit(limit) {
             return Some(permit);
         }
@@ -232,17 +259,24 @@ enum Choice {
     Any,
 }
 
-fn enter(pool: &PoolSnapshot, mut out: Vec<usize>, choice: Choice) -> Option<Permit> {
+fn enter(
+    pool: &PoolSnapshot,
+    excluded: &ExcludedBackends,
+    mut out: Vec<usize>,
+    choice: Choice,
+) -> Option<Permit> {
     let limit = pool.config.upstream.max_in_flight;
     let warm_up = pool.config.slow_start.window;
     let mut second: Vec<usize> = Vec::new();
     for _ in 0..pool.ready.len() {
-        let input = next_input(pool);
+        let input = next_input(pool, excluded);
         let Some(index) = pool.balancer.pick(&pool.ready, input, &out) else {
             break;
         };
         let endpoint = &pool.ready[index];
-        if endpoint.is_warming(warm_up, input.random as u32) || endpoint.suspicion.is_raised() {
+        let is_warming =
+            !warm_up.is_zero() && endpoint.is_warming(warm_up, warm_up_chance(pool, input));
+        if is_warming || endpoint.suspicion.is_raised() {
             second.push(index);
         } else if let Some(permit) = endpoint.permit(limit) {
             return Some(permit);
@@ -258,17 +292,28 @@ fn enter(pool: &PoolSnapshot, mut out: Vec<usize>, choice: Choice) -> Option<Per
 }
 
 /// The numbers of the next pick.
-fn next_input(pool: &PoolSnapshot) -> PickInput {
+#[inline]
+fn next_input(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> PickInput {
     PickInput {
         cursor: pool.shared.cursor.fetch_add(1, Ordering::Relaxed),
         random: fastrand::u64(..),
-        key: 0,
+        key: excluded.hash_key,
+    }
+}
+
+/// What says whether a backend that warms up takes a request: chance, or the request's key. Then it takes ever more keys,
+/// and each of them once and for all.
+fn warm_up_chance(pool: &PoolSnapshot, input: PickInput) -> u32 {
+    match pool.balancer.hashes() {
+        true => input.key as u32,
+        false => input.random as u32,
     }
 }
 
 /// Whether something is eligible that this request has not tried: if it got no permit, all of that is full.
 pub fn waits_for_room(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> bool {
-    let mut ready = pool.ready.iter();
+    let others = pool.other_zones.iter();
+    let mut ready = (pool.ready.iter()).chain(others.flat_map(|others| &others.ready));
     pool.config.upstream.max_in_flight > 0 && ready.any(|endpoint| !excluded.has(endpoint))
 }
 

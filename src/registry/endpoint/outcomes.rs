@@ -49,14 +49,15 @@ impl AttemptWatch<'_> {
         if self.endpoint.epoch() == self.epoch {
             let took = now.saturating_sub(self.began);
             self.endpoint
-                .note_outcome(outcome, self.is_prompt.then_some(took));
+                .note_outcome(outcome, self.is_prompt.then_some(took), now);
         }
     }
 }
 
 impl Endpoint {
     /// Takes note of how an attempt in this epoch went. `took`: the time since it began, where that is the backend's own.
-    fn note_outcome(&self, outcome: AttemptOutcome, took: Option<Duration>) {
+    fn note_outcome(&self, outcome: AttemptOutcome, took: Option<Duration>, now: Time) {
+        self.latency.note(outcome, took, now);
         if self.outcomes.note(outcome, took) {
             self.tell();
         }

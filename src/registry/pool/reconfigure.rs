@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::{Joining, PoolState};
 use crate::config;
-use crate::core::backend::Policy;
+use crate::core::backend::{BackendState, Policy};
+use crate::core::balance::BackendRank;
+use crate::core::drain::{Actor, OpenDrain, Until};
 use crate::core::outlier::OutlierChange;
 use crate::registry::backend_entry::{BackendEntry, BackendSource};
 use crate::registry::endpoint::{BackendKey, Transport};
@@ -45,13 +47,56 @@ impl PoolState {
         if *self.health != self.config.health {
             self.health = Arc::new(self.config.health.clone());
         }
+        let watches_latency = self.watches_latency();
         for member in self.members.values_mut() {
+            member.endpoint.latency.keep(watches_latency);
             if member.endpoint.set_transport(&transport) || other_check {
                 member.prober =
                     probing.start(member.endpoint.clone(), self.health.clone(), member.cadence);
             }
         }
         changes
+    }
+
+    /// Drains that a backend hands on to the one that takes its name at another address: those that only a person
+    /// or a supervisor's hook ends. A new process is what the others wait for.
+    pub fn inheritance(&self, key: BackendKey) -> Vec<OpenDrain> {
+        let outlives = |drain: &OpenDrain| {
+            let member = self.members.get(&key);
+            member.is_some_and(|member| member.outlives(drain))
+        };
+        let drains = self
+            .core
+            .get(&key)
+            .into_iter()
+            .flat_map(BackendState::drains);
+        drains
+            .map(|(_, drain)| drain.clone())
+            .filter(|drain| matches!(drain.actor, Actor::Operator | Actor::Supervisor))
+            .filter(|drain| drain.until == Until::Resumed && outlives(drain))
+            .collect()
+    }
+
+    /// Takes where the proxy is.
+    pub fn set_zone(&mut self, zone: Option<&str>) {
+        if self.zone.as_deref() != zone {
+            self.zone = zone.map(str::to_owned);
+            self.dirty = true;
+        }
+    }
+
+    /// When a backend's turn comes.
+    pub(super) fn rank(&self, member: &BackendEntry) -> BackendRank {
+        match &self.zone {
+            _ if member.is_backup => BackendRank::Backup,
+            Some(zone) if member.zone.as_ref() != Some(zone) => BackendRank::OtherZone,
+            _ => BackendRank::Local,
+        }
+    }
+
+    /// Whether its balancer goes by how long answers take.
+    pub(super) fn watches_latency(&self) -> bool {
+        self.config.balance == config::Balance::PeakEwma
     }
 
     /// Takes what its files for TLS hold now; says whether that is something else.
@@ -86,6 +131,7 @@ impl PoolState {
                     member.source = BackendSource::Config;
                     member.endpoint.set_weight(backend.weight);
                     member.is_backup = backend.backup;
+                    member.zone.clone_from(&backend.zone);
                     continue;
                 }
                 let reason = format!("moved to {}", backend.address);
@@ -97,6 +143,7 @@ impl PoolState {
                 address: backend.address.clone(),
                 weight: backend.weight,
                 is_backup: backend.backup,
+                zone: backend.zone.clone(),
                 source: BackendSource::Config,
                 drains,
                 tenure: None,

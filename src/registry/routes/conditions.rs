@@ -125,7 +125,7 @@ impl NamedTest {
 }
 
 /// The value of a cookie in a line of `Cookie`, if that has it.
-pub(super) fn cookie_value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub fn cookie_value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let pairs = line.split(|byte| *byte == b';');
     let mut pairs = pairs.map(|pair| split_at_equals(pair.trim_ascii()));
     let found = pairs.find(|(other, _)| *other == name.as_bytes())?;

@@ -265,6 +265,7 @@ mod tests {
             address: "127.0.0.1:1".into(),
             weight: 1,
             backup: false,
+            zone: None,
             incarnation: 1,
             state: "draining".into(),
             health: "up".into(),

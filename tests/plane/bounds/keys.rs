@@ -61,7 +61,7 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
 /// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 42] = [
+pub(super) const WITHOUT_NUMBER: [&str; 44] = [
     "\"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
     "\"hold\", \"fail\" or \"fail_open\", or `auto`",
     "\"http\" or \"https\"",
@@ -83,7 +83,9 @@ pub(super) const WITHOUT_NUMBER: [&str; 42] = [
     "\"hold\", \"fail\" or \"fail_open\"",
     "\"http\", \"tcp\" or \"grpc\"",
     "\"json\" or \"combined\"",
-    "\"least_requests\", \"round_robin\" or \"random\"",
+    "factor, 1 to 100, or 0",
+    "\"client\", \"uri\", \"path\", \"header:NAME\" or \"cookie:NAME\"",
+    "\"least_requests\", \"round_robin\", \"random\", \"peak_ewma\", \"hash\" or \"ketama_nginx\"",
     "\"off\", \"optional\" or \"required\"",
     "\"off\", \"v1\" or \"v2\"",
     "\"stdout\", \"off\" or path",

@@ -1,5 +1,6 @@
 //! From nginx's model to lameduck's sections. Everything that is decided is decided here.
 
+mod balance;
 mod compression;
 mod conditions;
 mod fallback;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::balance::read_balance;
 use super::sticky::read_sticky;
 use crate::config::{Address, check_name, duration};
 use crate::tools::import::draft::{BackendDraft, DraftKeys, PoolDraft, toml_text};
@@ -383,16 +384,7 @@ fn backend_address(text: &str, port: u16) -> Result<String, String> {
 }
 
 fn read_upstream(upstream: &NginxDirective, draft: &mut PoolDraft) {
-    draft.keys.push(("balance", toml_text("round_robin")));
-    let mut balance = |word: &str| draft.keys[0].1 = toml_text(word);
-    for directive in upstream.inner() {
-        match directive.name() {
-            "least_conn" => balance("least_requests"),
-            "random" if directive.arg(0) == "two" => balance("least_requests"),
-            "random" => balance("random"),
-            _ => {}
-        }
-    }
+    read_balance(upstream, draft);
     for directive in upstream.inner() {
         match directive.name() {
             "server" => draft.backends.push(read_backend(directive)),

@@ -1,0 +1,65 @@
+//! Lowest expected wait: power of two choices over latency × (requests in flight + 1) / weight.
+//!
+//! The latency is a moving average that jumps to what is slower and forgets it over some 10 s ("peak EWMA", as in
+//! Finagle), kept by [`LatencyFigure`](super::LatencyFigure) of `src/registry/endpoint/latency.rs`. A candidate that has
+//! none yet gets one request at once: it is preferred while it is idle, and passed over until that one is answered.
+
+use super::{Candidate, around, below, remix};
+
+/// Draws for each of the two choices before any candidate is taken that is left: only excluded ones cost a draw.
+const DRAWS: usize = 6;
+
+/// What speaks against a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+enum Cost {
+    /// It has no figures and nothing to do.
+    Untried,
+    /// The expected wait, by weight.
+    Wait(f64),
+    /// It has no figures, and has not answered what it was given: by how much that is.
+    Unanswered(f64),
+}
+
+pub(super) fn pick<C: Candidate>(
+    candidates: &[C],
+    random: u64,
+    excluded: &[usize],
+) -> Option<usize> {
+    let usable = |index: &usize| candidates[*index].weight() > 0 && !excluded.contains(index);
+    let mut random = random;
+    let mut drawn = std::iter::from_fn(|| {
+        let index = below(random, candidates.len());
+        random = remix(random);
+        Some(index)
+    });
+    let first = match candidates.is_empty() {
+        true => return None,
+        false => drawn.by_ref().take(DRAWS).find(usable),
+    };
+    let Some(first) = first.or_else(|| {
+        let start = drawn.next().unwrap_or_default();
+        around(candidates.len(), start).find(usable)
+    }) else {
+        return None;
+    };
+    let other = |index: &usize| *index != first && usable(index);
+    let second = drawn.by_ref().take(DRAWS).find(other);
+    let second = second.or_else(|| {
+        let start = drawn.next().unwrap_or_default();
+        around(candidates.len(), start).find(other)
+    });
+    Some(match second {
+        Some(second) if cost(&candidates[second]) < cost(&candidates[first]) => second,
+        _ => first,
+    })
+}
+
+fn cost<C: Candidate>(candidate: &C) -> Cost {
+    let in_flight = candidate.in_flight();
+    let load = (f64::from(in_flight) + 1.0) / f64::from(candidate.weight().max(1));
+    match candidate.latency() {
+        Some(latency) => Cost::Wait(latency.as_secs_f64() * load),
+        None if in_flight == 0 => Cost::Untried,
+        None => Cost::Unanswered(load),
+    }
+}

@@ -1,0 +1,58 @@
+//! What a pool that balances by hash goes by: `hash_on` of the pool, found in the request.
+
+use std::io::Write as _;
+
+use super::Transaction;
+use super::route::ReceivedRequest;
+use crate::config::HashKey;
+use crate::core::balance::{Balancer, ketama};
+use crate::core::split;
+use crate::registry::routes::{RoutedRequest as _, cookie_value};
+
+/// Longer than any address is written.
+const ADDRESS: usize = 64;
+
+impl Transaction<'_> {
+    /// Takes the key from the request, where its pool's balancer hashes.
+    #[inline]
+    pub(super) fn note_hash_key(&mut self) {
+        if self.pool.balancer.hashes() {
+            // A request that lacks what is hashed goes anywhere, and a second attempt goes on from there.
+            let key = self.find_hash_key().unwrap_or_else(|| fastrand::u64(..));
+            self.excluded.set_hash_key(key);
+        }
+    }
+
+    #[inline(never)]
+    fn find_hash_key(&self) -> Option<u64> {
+        let request = ReceivedRequest::new(&self.config, self.client, self.head);
+        let buffer = self.client.buffer.bytes();
+        let is_nginx = matches!(self.pool.balancer, Balancer::KetamaNginx(_));
+        let mut key = None;
+        let mut note = |value: &[u8]| {
+            if !value.is_empty() {
+                key = Some(match is_nginx {
+                    true => ketama::hash(value).into(),
+                    false => split::hash(value),
+                });
+            }
+            !value.is_empty()
+        };
+        match &self.pool.config.hash_on {
+            HashKey::Client => {
+                let mut text = [0; ADDRESS];
+                let mut rest = &mut text[..];
+                let written = request.client().map(|client| write!(rest, "{client}"));
+                let left = rest.len();
+                matches!(written, Some(Ok(()))) && note(&text[..ADDRESS - left])
+            }
+            HashKey::Uri => note(self.head.origin.of(buffer)),
+            HashKey::Path => note(request.path()),
+            HashKey::Header(name) => request.has_field(name, &mut note),
+            HashKey::Cookie(name) => request.has_field("cookie", &mut |line| {
+                cookie_value(line, name).is_some_and(&mut note)
+            }),
+        };
+        key
+    }
+}

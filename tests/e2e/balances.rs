@@ -1,0 +1,105 @@
+//! Rolling restarts with each balance.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lameduck::tools::demo::load::{Load, LoadPlan};
+use lameduck::tools::demo::proxy::ProxySettings;
+
+use crate::harness::apps::App;
+use crate::harness::front::Front;
+use crate::harness::supervisor::Supervisor;
+use crate::harness::{Bench, proving, scale, turn, until};
+use crate::reload::{reloaded, reordered};
+use crate::roll::{end, start};
+use lameduck_rig::results::{Row, record};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Each, with what it is set to: a slow start for those that treat it in a way of their own.
+const BALANCES: [&str; 6] = [
+    "balance = \"least_requests\"",
+    "balance = \"round_robin\"",
+    "balance = \"random\"",
+    "balance = \"peak_ewma\"\nslow_start = { window = \"1s\" }",
+    "balance = \"hash\"\nhash_on = \"uri\"\nslow_start = { window = \"1s\" }",
+    "balance = \"ketama_nginx\"\nhash_on = \"uri\"",
+];
+
+#[tokio::test]
+async fn rolls_cost_no_request_whatever_the_balance() {
+    let _turn = turn().await;
+    let mut bench = Bench::start("balances", App::BuiltIn, 2).await.unwrap();
+    let mut front = Front::lameduck(&bench, &ProxySettings::default()).await;
+    let supervisor = Supervisor::start(&mut bench);
+    let command = supervisor.restart("0");
+    let Front::Lameduck(proxy) = &mut front else {
+        unreachable!()
+    };
+    let names: Vec<String> = proxy
+        .pool()
+        .await
+        .unwrap()
+        .backends
+        .iter()
+        .map(|one| one.name.clone())
+        .collect();
+    let addresses: Vec<String> = proxy
+        .pool()
+        .await
+        .unwrap()
+        .backends
+        .iter()
+        .map(|one| one.address.clone())
+        .collect();
+    let backends: Vec<(String, SocketAddr)> = names
+        .into_iter()
+        .zip(addresses.iter().map(|address| address.parse().unwrap()))
+        .collect();
+    let load = Load::start(LoadPlan::new(proxy.address(), scale().rate));
+    let rounds = if proving() { 5 } else { 1 };
+    for balance in BALANCES {
+        let settings = ProxySettings {
+            pool: balance.into(),
+            ..ProxySettings::default()
+        };
+        let text = reordered(&settings, proxy.socket(), &backends);
+        std::fs::write(proxy.config(), text).unwrap();
+        let before = reloaded(proxy.socket()).await;
+        proxy.process().signal(libc::SIGHUP).unwrap();
+        until("the reload", PATIENCE, async || {
+            reloaded(proxy.socket()).await > before
+        })
+        .await;
+        let pool = proxy.pool().await.unwrap();
+        assert!(
+            balance.contains(&format!("\"{}\"", pool.balance)),
+            "{balance}"
+        );
+        for _ in 0..rounds {
+            let rolling = start(proxy.socket(), &["--drain-timeout", "10s"], &command);
+            let (code, lines, errors) = end(rolling).await;
+            assert_eq!(code, 0, "{balance}: {lines}{errors}");
+            let (sent, lost) = (load.progress().sent, load.progress().lost);
+            assert_eq!(lost, 0, "{balance}");
+            until("requests", PATIENCE, async || {
+                load.progress().sent >= sent + 40
+            })
+            .await;
+        }
+    }
+    let sent = load.stop().await;
+    supervisor.end(&mut bench).await;
+    let account = bench.account(sent, &front).await;
+    assert!(
+        account.is_clean() && account.delivered_twice == 0,
+        "{account}"
+    );
+    record(Row {
+        test: "balances",
+        proxy: "lameduck".into(),
+        app: App::BuiltIn.name().into(),
+        account,
+        notes: vec![format!("{} balances", BALANCES.len())],
+    });
+}
