@@ -9,12 +9,25 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use lameduck::core::balance::hash_ring::{RingMember, RingPoints};
+use lameduck::core::balance::ketama::{KetamaPoints, KetamaServer};
 use lameduck::core::balance::{Algorithm, Balancer, Candidate, PickInput};
 
 const BACKENDS: [usize; 3] = [3, 100, 10_000];
 
 /// `nothing` is what goes round them all.
-const ALGORITHMS: [&str; 4] = ["nothing", "least_requests", "round_robin", "random"];
+const ALGORITHMS: [&str; 7] = [
+    "nothing",
+    "least_requests",
+    "round_robin",
+    "random",
+    "peak_ewma",
+    "hash",
+    "ketama_nginx",
+];
+
+/// As `hash_load = 1.25`.
+const HASH_LOAD: u32 = 125;
 
 /// Picks between two looks at the clock, and how often.
 const BATCH: u64 = 20_000;
@@ -57,24 +70,51 @@ impl Numbers {
 
 /// A backend as far as the balancer knows; as far from the next one in memory as real ones are.
 #[repr(align(128))]
-struct Loaded(AtomicU32);
+struct Loaded {
+    in_flight: AtomicU32,
+    latency: AtomicU64,
+}
 
 impl Candidate for Loaded {
     fn in_flight(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::Relaxed)
     }
     fn weight(&self) -> u32 {
         1
+    }
+    fn latency(&self) -> Option<Duration> {
+        Some(Duration::from_nanos(self.latency.load(Ordering::Relaxed)))
     }
 }
 
 /// `None`: no balancer at all.
 fn balancer(algorithm: &str, backends: usize) -> Option<Balancer> {
     let weights = vec![1; backends];
+    let places = (0..backends as u32).map(Some);
     Some(match algorithm {
         "least_requests" => Balancer::new(Algorithm::LeastRequests, &weights),
         "round_robin" => Balancer::new(Algorithm::RoundRobin, &weights),
         "random" => Balancer::new(Algorithm::Random, &weights),
+        "peak_ewma" => Balancer::new(Algorithm::PeakEwma, &weights),
+        "hash" => {
+            let mut names = Numbers(0x1234_5678_9abc_def1);
+            let member = |place| RingMember {
+                name: names.next(),
+                weight: 1,
+                place,
+            };
+            let members: Vec<_> = places.map(member).collect();
+            Balancer::Hash(RingPoints::default().prepare(&members, HASH_LOAD))
+        }
+        "ketama_nginx" => {
+            let server = |n: usize| KetamaServer {
+                address: format!("10.0.{}.{}:3000", n / 250, n % 250 + 1).into(),
+                weight: 1,
+            };
+            let servers: Vec<_> = (0..backends).map(server).collect();
+            let places: Vec<_> = places.collect();
+            Balancer::KetamaNginx(KetamaPoints::default().prepare(&servers, &places))
+        }
         _ => return None,
     })
 }
@@ -90,7 +130,10 @@ struct Pool {
 impl Pool {
     fn new(algorithm: &str, backends: usize) -> Self {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-        let candidates = (0..backends).map(|_| Loaded(AtomicU32::new((numbers.next() % 8) as u32)));
+        let candidates = (0..backends).map(|_| Loaded {
+            in_flight: AtomicU32::new((numbers.next() % 8) as u32),
+            latency: AtomicU64::new(1_000_000 + numbers.next() % 4_000_000),
+        });
         Self {
             candidates: candidates.collect(),
             balancer: balancer(algorithm, backends),

@@ -36,12 +36,10 @@ pub(super) fn pick<C: Candidate>(
         true => return None,
         false => drawn.by_ref().take(DRAWS).find(usable),
     };
-    let Some(first) = first.or_else(|| {
+    let first = first.or_else(|| {
         let start = drawn.next().unwrap_or_default();
         around(candidates.len(), start).find(usable)
-    }) else {
-        return None;
-    };
+    })?;
     let other = |index: &usize| *index != first && usable(index);
     let second = drawn.by_ref().take(DRAWS).find(other);
     let second = second.or_else(|| {

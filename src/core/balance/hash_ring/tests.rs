@@ -1,4 +1,5 @@
-//! What the ring promises: shares by weight, no more moves than needed, bounded load. Seeds are printed.
+//! What the ring promises: shares by weight, no more moves than needed, bounded load. `LAMEDUCK_SEED` gives other names and
+//! keys than the usual ones.
 
 use super::*;
 use crate::core::split;
@@ -17,15 +18,10 @@ impl Candidate for Fake {
     }
 }
 
-/// A seed of this run, printed; `LAMEDUCK_SEED` gives it again.
+/// What names and keys are made of.
 fn seed() -> u64 {
     let given = std::env::var("LAMEDUCK_SEED").ok();
-    let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
-        remix(now.unwrap_or_default().as_nanos() as u64)
-    });
-    println!("LAMEDUCK_SEED={seed}");
-    seed
+    given.map_or(1, |seed| seed.parse().unwrap())
 }
 
 fn name(seed: u64, number: usize) -> u64 {
@@ -98,10 +94,6 @@ fn share_is_within_5_percent_of_the_weight() {
         assert!((sum - 1.0).abs() < 1e-6, "{sum}");
         let off = |share: &f64| (share * count as f64 - 1.0).abs();
         let worst = shares.iter().map(off).fold(0.0, f64::max);
-        println!(
-            "{count} backends: a share is off by {:.2} % at most",
-            worst * 100.0
-        );
         // At 10,000, the worst is five standard deviations off.
         assert!(worst < 0.05, "{count} backends: {worst}");
     }
@@ -159,16 +151,10 @@ fn change_moves_only_keys_of_the_name_that_changes() {
         grown[changed].1 = weight + 2;
         for (what, other) in [("removed", removed), ("grown", grown)] {
             let after = assign(&mut points, &other, &keys);
-            let mut moved = 0;
             for (from, to) in before.iter().zip(&after).filter(|(from, to)| from != to) {
                 let only = if what == "removed" { from } else { to };
                 assert_eq!(*only, one, "{what} of {count}");
-                moved += 1;
             }
-            println!(
-                "{what}, {count} backends: {moved} of {} keys moved",
-                keys.len()
-            );
             // A ring that never saw the other names says the same: history counts for nothing.
             assert_eq!(after, assign(&mut RingPoints::default(), &other, &keys));
             // Added again, it takes the same keys.
