@@ -77,6 +77,10 @@ async fn rolls_cost_no_request_whatever_the_balance() {
             "{balance}"
         );
         for _ in 0..rounds {
+            until("both ready", PATIENCE, async || {
+                proxy.pool().await.unwrap().eligible == 2
+            })
+            .await;
             let rolling = start(proxy.socket(), &["--drain-timeout", "10s"], &command);
             let (code, lines, errors) = end(rolling).await;
             assert_eq!(code, 0, "{balance}: {lines}{errors}");
