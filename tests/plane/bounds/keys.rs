@@ -61,7 +61,7 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
 /// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 44] = [
+pub(super) const WITHOUT_NUMBER: [&str; 45] = [
     "\"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
     "\"hold\", \"fail\" or \"fail_open\", or `auto`",
     "\"http\" or \"https\"",
@@ -77,6 +77,7 @@ pub(super) const WITHOUT_NUMBER: [&str; 44] = [
     "301, 302, 303, 307 or 308",
     "table of texts with placeholders",
     "text with placeholders",
+    "token",
     "text with placeholders, or table of `regex` and `to`",
     "true or false, or `auto`",
     "\"1.2\" or \"1.3\"",
