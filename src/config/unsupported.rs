@@ -19,10 +19,6 @@ const ACME: (&str, &str) = (
     "certificates come from files",
     "remove it, and let an ACME client (certbot, lego) write the files of `tls`: they are read again when they change",
 );
-const OUTLIER: (&str, &str) = (
-    "only health checks take a backend out",
-    "remove it; a 503 or a reset in traffic already triggers a probe at once",
-);
 const HEADERS: (&str, &str) = (
     "[headers] has the fields that every request gets",
     "remove it, and set fields on a route: `request_headers = { set = { … } }` or `response_headers`",
@@ -53,8 +49,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("headers", "response", HEADERS),
     ("listener", "acme", ACME),
     ("listener.tls", "acme", ACME),
-    ("pool", "outlier", OUTLIER),
-    ("pool", "outlier_detection", OUTLIER),
     ("pool", "discovery", DISCOVERY),
 ];
 

@@ -358,7 +358,7 @@ async fn documented_are_exactly_those_that_exist() {
     let path = directory.path().join("lameduck.toml");
     std::fs::write(
         &path,
-        format!("[compression]\n{POOL}{tls}\nsticky = {{}}\n{ROUTE}"),
+        format!("[compression]\n{POOL}{tls}\nsticky = {{}}\noutlier = {{}}\n{ROUTE}"),
     )
     .unwrap();
     let registry = registry_of(crate::app::check::load(&path).unwrap().config);

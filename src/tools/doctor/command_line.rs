@@ -11,7 +11,7 @@ use crate::core::launch::DEFAULT_DRAIN;
 
 /// Options of `exec` and of the hooks that take no value. The command line's own tests hold this against what clap
 /// knows: clap itself would refuse values that are still to be filled in, such as `%(program_name)s`.
-pub(crate) const FLAGS: [&str; 5] = ["no-port", "no-wait", "json", "all", "wait-ready"];
+pub(crate) const FLAGS: [&str; 6] = ["no-port", "no-wait", "json", "all", "wait-ready", "backup"];
 
 /// One command line: the commands in it, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -54,14 +54,15 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
         _ => {}
     }
     if form.starts_with("number") {
-        return ["0", "0.000000001", "1"].map(str::to_owned).into();
+        let most = ["0", "0.000000001", "1", "1.5", "1000"];
+        return most.map(str::to_owned).into();
     }
     Vec::new()
 }
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
 /// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 45] = [
+pub(super) const WITHOUT_NUMBER: [&str; 48] = [
     "\"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
     "\"hold\", \"fail\" or \"fail_open\", or `auto`",
     "\"http\" or \"https\"",
@@ -78,6 +79,9 @@ pub(super) const WITHOUT_NUMBER: [&str; 45] = [
     "table of texts with placeholders",
     "text with placeholders",
     "token",
+    "field name",
+    "host name",
+    "list of texts",
     "text with placeholders, or table of `regex` and `to`",
     "true or false, or `auto`",
     "\"1.2\" or \"1.3\"",
