@@ -62,7 +62,7 @@ pub(super) fn candidates(key: &KeySchema) -> Vec<String> {
 
 /// Forms without a number, and numbers that nothing is counted or timed by. A key of any other form is tried here, or
 /// `every_key_with_a_number_is_tried` fails.
-pub(super) const WITHOUT_NUMBER: [&str; 48] = [
+pub(super) const WITHOUT_NUMBER: [&str; 50] = [
     "\"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
     "\"hold\", \"fail\" or \"fail_open\", or `auto`",
     "\"http\" or \"https\"",
@@ -78,6 +78,8 @@ pub(super) const WITHOUT_NUMBER: [&str; 48] = [
     "301, 302, 303, 307 or 308",
     "table of texts with placeholders",
     "text with placeholders",
+    "\"move\" or \"finish\"",
+    "\"lax\", \"strict\", \"none\" or \"off\"",
     "token",
     "field name",
     "host name",
