@@ -1,6 +1,6 @@
 //! By hash: requests of one key meet the same candidate, as long as it is there.
 //!
-//! Each name has [`POINTS`] places on a circle. A key looks at [`PROBES`] of them, in a scatter of its own, and takes the
+//! Each name has `POINTS` places on a circle. A key looks at `PROBES` of them, in a scatter of its own, and takes the
 //! name that follows one of these most closely, its distance divided by the name's weight (multi-probe consistent
 //! hashing: Appleton and O'Reilly; by weight as in weighted rendezvous hashing). What follows from that:
 //!

@@ -2,7 +2,7 @@
 //!
 //! Nothing of it is kept for a client that is slow: what it did not take is read again from the kernel's memory when it
 //! takes more. Only what had to be read from a disk is kept until it is written, and what an encoder has made of the file
-//! ([`super::encoding`]).
+//! (`encoding.rs`).
 //!
 //! Where the client's stream is a plain socket and the kernel says that it has the bytes in memory, it sends them by itself
 //! (`sendfile`), and nothing is copied. All else is read and written.

@@ -2,7 +2,7 @@
 //!
 //! Nothing here waits for a disk on a data thread. What the kernel has in memory is opened and read at once; for anything
 //! else, [`disk`] has a bounded number of other threads. [`find`] looks for the file, [`head`] says which bytes of it are
-//! sent and how, [`body`] sends them, and [`encoding`]
+//! sent and how, [`body`] sends them, and `encoding`
 //! compresses them on the way.
 
 pub mod body;

@@ -1,6 +1,6 @@
 //! How attempts on a backend ended, for pools that judge their backends by that.
 //!
-//! [`Endpoint::note_outcome`] is the one place where such a pool hears of an attempt: when the head of its answer has come,
+//! `Endpoint::note_outcome` is the one place where such a pool hears of an attempt: when the head of its answer has come,
 //! when it is over, and when it has failed. It is called through an [`AttemptWatch`], which attempts on other pools don't
 //! have: these read no clock for it and count nothing.
 
