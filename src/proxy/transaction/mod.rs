@@ -131,13 +131,14 @@ pub async fn handle(
                 {
                     break 'answered next;
                 }
-                if request.account.rule.is_some() {
-                    request.begin_metering();
-                }
-                if let Some(rule) = &request.account.rule
-                    && let Some(mirror) = &rule.route.mirror
-                {
-                    request.mirror(rule, mirror);
+                if let Some(rule) = &request.account.rule {
+                    let is_split = rule.split.is_some();
+                    if let Some(mirror) = &rule.route.mirror {
+                        request.mirror(rule, mirror);
+                    }
+                    if is_split {
+                        request.begin_metering();
+                    }
                 }
                 let mut waiting_since = None;
                 loop {
@@ -184,8 +185,8 @@ pub async fn handle(
         Err(Panicked) => after_panic(plane, client, head, &mut account).await,
     };
     account.close(plane, client, head, &id, routed.as_deref());
-    if let Some(metered) = client.metered.take() {
-        metered::end_metering(*metered, &account);
+    if client.metered.is_some() {
+        metered::end_metering(client, &account);
     }
     if next == AfterRequest::KeepAlive {
         client.buffer.consume(account.occupied);

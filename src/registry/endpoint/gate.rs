@@ -104,9 +104,11 @@ impl Gate {
 
     /// Closes it to everybody; says how many are still in flight.
     pub fn close(&self) -> u32 {
-        // In this order it is never open in between.
-        self.0.fetch_or(CLOSED, Ordering::AcqRel);
-        (self.0.fetch_and(!SESSIONS, Ordering::AcqRel) & COUNT) as u32
+        // In one step: whoever leaves meanwhile is in this count, or has left an open gate.
+        let closed = |word: u64| Some((word | CLOSED) & !SESSIONS);
+        match (self.0).fetch_update(Ordering::AcqRel, Ordering::Acquire, closed) {
+            Ok(before) | Err(before) => (before & COUNT) as u32,
+        }
     }
 
     /// Closes it to those who are new: those who have a session still enter.
