@@ -46,6 +46,7 @@ pub mod proxy {
         pub mod error;
         pub mod fields;
         pub mod framing;
+        pub mod head_fields;
         pub mod method;
         pub mod request;
         pub mod response;

@@ -16,7 +16,10 @@ impl Exchange<'_> {
         };
         let error = match self.order.request.is_grpc && self.response.status == 200 {
             // A call that failed at once has its status in the head, and nothing follows.
-            true => self.field(b"grpc-status").and_then(grpc::fault),
+            true => self
+                .field(b"grpc-status")
+                .and_then(grpc::status)
+                .and_then(call_error),
             false => AttemptError::of_status(self.response.status)
                 // Its answer for now, by plan: it says itself when it will be back.
                 .filter(|_| self.response.status != 503 || self.field(b"retry-after").is_none()),
@@ -40,7 +43,7 @@ impl Exchange<'_> {
     /// The trailers of a call are here: they have its status.
     pub(super) fn note_trailers(&mut self, status: Option<u8>) {
         if let (Some(watch), None) = (self.order.watch, self.tally.error)
-            && let Some(error) = status.and_then(grpc::fault_of)
+            && let Some(error) = status.and_then(call_error)
         {
             self.tally.error = Some(error);
             watch.note(AttemptOutcome::Failed(error), clock::now());
@@ -54,4 +57,9 @@ impl Exchange<'_> {
         let field = fields.find(|field| field.name.of(bytes).eq_ignore_ascii_case(name))?;
         Some(field.value.of(bytes))
     }
+}
+
+/// What the status of a call says against the backend, if anything.
+fn call_error(status: u8) -> Option<AttemptError> {
+    grpc::is_backend_fault(status).then_some(AttemptError::CallStatus(status))
 }

@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use crate::core::outlier::AttemptError;
-
 /// DEADLINE_EXCEEDED.
 pub const DEADLINE_EXCEEDED: u8 = 4;
 
@@ -15,22 +13,17 @@ pub const UNAVAILABLE: u8 = 14;
 /// What a client is told whose call is ended because the backend is about to stop.
 pub const STOPPING: &str = "the backend is stopping; try again";
 
-/// What a status says against the backend that has sent it: its process failed, or it can't serve. That a call was
+/// Whether a status speaks against the backend that has sent it: its process failed, or it can't serve. That a call was
 /// cancelled, took too long for its client or asked for what isn't there is no fault of the backend.
-pub fn fault_of(status: u8) -> Option<AttemptError> {
+pub fn is_backend_fault(status: u8) -> bool {
     const UNKNOWN: u8 = 2;
     const INTERNAL: u8 = 13;
     const DATA_LOSS: u8 = 15;
     matches!(status, UNKNOWN | INTERNAL | UNAVAILABLE | DATA_LOSS)
-        .then_some(AttemptError::CallStatus(status))
 }
 
-/// The same of the value of a `grpc-status` field.
-pub fn fault(value: &[u8]) -> Option<AttemptError> {
-    status(value).and_then(fault_of)
-}
-
-fn status(value: &[u8]) -> Option<u8> {
+/// The value of a `grpc-status` field.
+pub fn status(value: &[u8]) -> Option<u8> {
     std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
