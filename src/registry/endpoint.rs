@@ -421,4 +421,4 @@ impl Endpoint {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

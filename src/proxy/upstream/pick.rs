@@ -129,27 +129,34 @@ impl ExcludedBackends {
         }
     }
 
+    /// Whether it may still be sent there.
+    fn leaves(&self, endpoint: &Endpoint) -> bool {
+        !self.has(endpoint) && !endpoint.gate.is_closed()
+    }
+
     /// Whether something eligible is left, backups included.
     pub fn leaves_any(&self, pool: &PoolSnapshot) -> bool {
-        let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
-        pool.ready.iter().chain(lower(pool)).any(left)
+        let mut all = pool.ready.iter().chain(lower(pool));
+        all.any(|endpoint| self.leaves(endpoint))
     }
 
     /// Whether something eligible is left that is no backup.
     fn leaves_any_first(&self, pool: &PoolSnapshot) -> bool {
-        let left = |endpoint: &Arc<Endpoint>| !self.has(endpoint) && !endpoint.gate.is_closed();
-        let others = pool.other_zones.iter();
-        let others = others.flat_map(|others| &others.ready);
-        pool.ready.iter().chain(others).any(left)
+        before_backups(pool).any(|endpoint| self.leaves(endpoint))
     }
 
     /// Whether something eligible is left besides this one.
     pub fn leaves_any_but(&self, pool: &PoolSnapshot, one: &Endpoint) -> bool {
-        let left = |endpoint: &Arc<Endpoint>| {
-            endpoint.key != one.key && !self.has(endpoint) && !endpoint.gate.is_closed()
-        };
-        pool.ready.iter().chain(lower(pool)).any(left)
+        let mut all = pool.ready.iter().chain(lower(pool));
+        all.any(|endpoint| endpoint.key != one.key && self.leaves(endpoint))
     }
+}
+
+/// Eligible ones that are no backups, while others than backups are eligible.
+fn before_backups(pool: &PoolSnapshot) -> impl Iterator<Item = &Arc<Endpoint>> {
+    let others = pool.other_zones.iter();
+    let others = others.flat_map(|others| &others.ready);
+    pool.ready.iter().chain(others)
 }
 
 /// Eligible ones that come after those that are ready.
@@ -168,29 +175,23 @@ fn indices(pool: &PoolSnapshot, test: impl Fn(&Endpoint) -> bool) -> Vec<usize> 
 /// those that are still warming up (slow start) or may be on their way out, and for a request whose backend has died,
 /// those that a rolling restart would come to next. Where some wait for room already, they come first.
 pub fn admit(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
-    if excluded.session.is_some() {
-        match excluded.pick_home(pool) {
-            SessionPick::Entered(permit) => return Some(permit),
-            SessionPick::Waits => return None,
-            SessionPick::Free => {}
-        }
+    let has_waiters =
+        || pool.config.upstream.max_in_flight > 0 && pool.shared.queue.room.is_waited_for();
+    match excluded.pick_home(pool) {
+        SessionPick::Entered(permit) => Some(permit),
+        SessionPick::Waits => None,
+        SessionPick::Free if has_waiters() => None,
+        SessionPick::Free => admit_anywhere(pool, excluded),
     }
-    if pool.config.upstream.max_in_flight > 0 && pool.shared.queue.room.is_waited_for() {
-        return None;
-    }
-    admit_anywhere(pool, excluded)
 }
 
 /// As [`admit`], for one whose turn it is.
 pub fn admit_waiter(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> Option<Permit> {
-    if excluded.session.is_some() {
-        match excluded.pick_home(pool) {
-            SessionPick::Entered(permit) => return Some(permit),
-            SessionPick::Waits => return None,
-            SessionPick::Free => {}
-        }
+    match excluded.pick_home(pool) {
+        SessionPick::Entered(permit) => Some(permit),
+        SessionPick::Waits => None,
+        SessionPick::Free => admit_anywhere(pool, excluded),
     }
-    admit_anywhere(pool, excluded)
 }
 
 /// As [`admit_waiter`], wherever its session is.
@@ -312,9 +313,8 @@ fn warm_up_chance(pool: &PoolSnapshot, input: PickInput) -> u32 {
 
 /// Whether something is eligible that this request has not tried: if it got no permit, all of that is full.
 pub fn waits_for_room(pool: &PoolSnapshot, excluded: &ExcludedBackends) -> bool {
-    let others = pool.other_zones.iter();
-    let mut ready = (pool.ready.iter()).chain(others.flat_map(|others| &others.ready));
-    pool.config.upstream.max_in_flight > 0 && ready.any(|endpoint| !excluded.has(endpoint))
+    let has_untried = || before_backups(pool).any(|endpoint| !excluded.has(endpoint));
+    pool.config.upstream.max_in_flight > 0 && has_untried()
 }
 
 /// Whether there is a backend that fail-open may try.

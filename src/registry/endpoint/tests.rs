@@ -1,17 +1,21 @@
 use super::*;
 
-fn endpoint() -> Endpoint {
+/// One at this address. Nobody hears of its news.
+pub fn endpoint_at(address: std::net::SocketAddr) -> Endpoint {
     let (signals, _) = tokio::sync::mpsc::unbounded_channel();
-    let address = Address::Socket(([127, 0, 0, 1], 9).into());
     Endpoint::new(
         BackendKey(0),
         "pool".into(),
         "one".into(),
-        address,
+        Address::Socket(address),
         1,
         signals,
         Arc::default(),
     )
+}
+
+fn endpoint() -> Endpoint {
+    endpoint_at(([127, 0, 0, 1], 9).into())
 }
 
 #[test]

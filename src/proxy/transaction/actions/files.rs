@@ -63,17 +63,7 @@ pub(in crate::proxy::transaction) async fn answer_if_file(
         return None;
     }
     let is_whole = head.body.is_empty();
-    let keeps = head.keep_alive && is_whole && !client.finished && !plane.is_lame();
-    let mut request = FileRequest {
-        plane,
-        client,
-        head,
-        account,
-        config,
-        rule,
-        is_whole,
-        keeps,
-    };
+    let mut request = FileRequest::new(plane, client, head, account, config, rule, is_whole);
     // Boxed, as that of files alone.
     Box::pin(async move {
         match request.find(files).await {
@@ -109,20 +99,34 @@ pub(super) async fn answer_with_file(
     rule: &Arc<RouteRule>,
     is_whole: bool,
 ) -> AfterRequest {
-    let keeps = head.keep_alive && is_whole && !client.finished && !plane.is_lame();
-    let mut request = FileRequest {
-        plane,
-        client,
-        head,
-        account,
-        config,
-        rule,
-        is_whole,
-        keeps,
-    };
+    let mut request = FileRequest::new(plane, client, head, account, config, rule, is_whole);
     match rule.route.files.as_ref() {
         Some(files) => request.answer(files).await,
         None => request.refuse(LocalResponse::NO_ROUTE).await,
+    }
+}
+
+impl<'a> FileRequest<'a> {
+    fn new(
+        plane: &'a DataPlane,
+        client: &'a mut ClientConnection,
+        head: &'a RequestHead,
+        account: &'a mut RequestRecord,
+        config: &'a Config,
+        rule: &'a Arc<RouteRule>,
+        is_whole: bool,
+    ) -> Self {
+        let keeps = head.keep_alive && is_whole && !client.finished && !plane.is_lame();
+        Self {
+            plane,
+            client,
+            head,
+            account,
+            config,
+            rule,
+            is_whole,
+            keeps,
+        }
     }
 }
 

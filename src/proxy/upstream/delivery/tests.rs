@@ -10,10 +10,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::config::Address;
 use crate::core::Time;
 use crate::net::accept_queue::AcceptState;
-use crate::registry::endpoint::{BackendKey, Endpoint};
+use crate::registry::endpoint::tests::endpoint_at;
 
 const FIRST: &[u8] = b"POST /first HTTP/1.1\r\n\r\n";
 /// For a write that may never end.
@@ -34,19 +33,6 @@ async fn kept() -> (Box<IdleConnection>, TcpStream) {
     (connection, theirs)
 }
 
-fn endpoint(address: std::net::SocketAddr) -> Arc<Endpoint> {
-    let (signals, _) = tokio::sync::mpsc::unbounded_channel();
-    Arc::new(Endpoint::new(
-        BackendKey(0),
-        "pool".into(),
-        "one".into(),
-        Address::Socket(address),
-        1,
-        signals,
-        Arc::default(),
-    ))
-}
-
 async fn open(address: std::net::SocketAddr) -> Box<IdleConnection> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -60,7 +46,7 @@ async fn open(address: std::net::SocketAddr) -> Box<IdleConnection> {
         requests: 0,
         sent: 0,
         accepted: false,
-        ticket: endpoint(address).connection_opened(),
+        ticket: Arc::new(endpoint_at(address)).connection_opened(),
     })
 }
 

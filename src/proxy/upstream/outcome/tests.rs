@@ -1,22 +1,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::config::Address;
 use crate::net::connect_fault::ConnectFault;
-use crate::registry::endpoint::{BackendKey, Endpoint};
+use crate::registry::endpoint::Endpoint;
+use crate::registry::endpoint::tests::endpoint_at;
 
 fn endpoint() -> Arc<Endpoint> {
-    let (signals, _) = tokio::sync::mpsc::unbounded_channel();
-    let address = Address::Socket(([127, 0, 0, 1], 9).into());
-    let endpoint = Endpoint::new(
-        BackendKey(0),
-        "pool".into(),
-        "one".into(),
-        address,
-        1,
-        signals,
-        Arc::default(),
-    );
+    let endpoint = endpoint_at(([127, 0, 0, 1], 9).into());
     endpoint.outcomes.turn_on(0, false);
     Arc::new(endpoint)
 }

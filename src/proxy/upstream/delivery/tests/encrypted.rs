@@ -48,7 +48,7 @@ async fn opened() -> (Box<IdleConnection>, Theirs) {
     };
     let opening = async {
         let plain = open(address).await;
-        let endpoint = endpoint(address);
+        let endpoint = Arc::new(endpoint_at(address));
         let behalf = ProxiedAddrs {
             client: Some(address),
             local: None,
