@@ -37,9 +37,7 @@ async fn restarted(how: How, rate: u32) {
         ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let (restarts, pause, slow) = match proving() {
         true => (5, Duration::from_secs(5), Duration::from_secs(2)),
         false => (1, Duration::from_millis(2_500), Duration::from_millis(300)),

@@ -35,9 +35,7 @@ async fn rolling_restart(app: App) {
         ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let load = Load::start(LoadPlan::new(front.address(), rate));
     let streams = Streams::open(front.address(), streams).await;
     let drains = RefCell::new(Vec::new());
@@ -175,9 +173,7 @@ async fn restarts_with_outlier_detection_lose_nothing_and_eject_no_successor() {
         ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let load = Load::start(LoadPlan::new(front.address(), rate));
     for drained_first in [true, false] {
         for index in 0..3 {

@@ -83,9 +83,7 @@ async fn rolled(how: How, http: Http) {
     let Some((mut bench, front, _dir)) = stand(http).await else {
         return;
     };
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let load = Load::start(LoadPlan {
         slow: Duration::from_millis(500),
         ..LoadPlan::new(front.address(), 150)
@@ -154,9 +152,7 @@ async fn swapped(http: Http) {
     let Some((bench, front, dir)) = stand(http).await else {
         return;
     };
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let ca = dir.path().join("ca.pem");
     let one = std::fs::read_to_string(&ca).unwrap();
     let other = tempfile::tempdir().unwrap();

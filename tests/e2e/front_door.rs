@@ -13,10 +13,9 @@ use lameduck::tools::demo::roll;
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, exe, scale, turn, turn_alone, until};
+use crate::harness::{Bench, scale, turn, turn_alone, until};
 use lameduck::tools::demo::instance::DemoInstance;
 use lameduck::tools::demo::oracle::{DemoRequestKind, LoadAccount, Sent};
-use lameduck::tools::demo::proxy::DemoProxy;
 use lameduck_rig::oracle;
 use lameduck_rig::results::{Row, record};
 use lameduck_rig::wire::Wire;
@@ -59,9 +58,7 @@ async fn rolling_restart_under_header_rules_and_rewrites_loses_nothing() {
         ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let load = Load::start(LoadPlan::new(front.address(), scale().rate));
     for instance in &mut bench.instances {
         let sent = load.progress().sent;
@@ -99,9 +96,7 @@ async fn reloads_that_change_every_route_lose_nothing() {
         ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings(0)).await;
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let backends: Vec<(String, SocketAddr)> = bench
         .instances
         .iter()
@@ -240,12 +235,8 @@ async fn rolling_restart_of_a_whole_site_loses_nothing_and_nobody_waits() {
         pool: pool("next", &bench.instances[3..5]) + &pool("shadow", &bench.instances[5..]),
         ..ProxySettings::default()
     };
-    let first = &bench.instances[..3];
-    let proxy = DemoProxy::start(exe(), "proxy", &scratch, &settings, first).await;
-    let front = Front::Lameduck(proxy.unwrap());
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let front = Front::lameduck_before(&bench, &bench.instances[..3], &settings).await;
+    let proxy = front.proxy();
     let plan = LoadPlan {
         slow: Duration::from_millis(500),
         ..LoadPlan::new(front.address(), scale().rate)

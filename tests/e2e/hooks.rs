@@ -71,9 +71,7 @@ async fn rolled_by(hook: Hook) {
     let _turn = turn().await;
     let mut bench = Bench::start("hooks", App::BuiltIn, 2).await.unwrap();
     let front = Front::lameduck(&bench, &settings()).await;
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     for instance in &bench.instances {
         ready(proxy, instance.name()).await;
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::harness::apps::App;
 use crate::harness::front::Front;
-use crate::harness::{Bench, exe, proving, scale, turn};
+use crate::harness::{Bench, proving, scale, turn};
 use lameduck_rig::oracle;
 use lameduck_rig::results::{Row, record};
 
@@ -77,9 +77,7 @@ async fn pause_in_the_middle_of_a_restart_loses_nothing() {
         ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let load = Load::start(LoadPlan::new(front.address(), scale().rate));
     let began = Instant::now();
     let paused = Cell::new(0);
@@ -116,13 +114,8 @@ async fn backup_takes_over_while_the_only_other_instance_is_restarted() {
         ),
         ..ProxySettings::default()
     };
-    let scratch = bench.scratch.path().to_owned();
-    let first = &bench.instances[..1];
-    let proxy = DemoProxy::start(exe(), "proxy", &scratch, &settings, first).await;
-    let front = Front::Lameduck(proxy.unwrap());
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let front = Front::lameduck_before(&bench, &bench.instances[..1], &settings).await;
+    let proxy = front.proxy();
     crate::harness::until("both", Duration::from_secs(20), async || {
         proxy.pool().await.unwrap().eligible == 2
     })
@@ -160,13 +153,8 @@ async fn split_moved_during_a_roll_loses_nothing() {
         ),
         ..ProxySettings::default()
     };
-    let scratch = bench.scratch.path().to_owned();
-    let first = &bench.instances[..2];
-    let proxy = DemoProxy::start(exe(), "proxy", &scratch, &settings, first).await;
-    let front = Front::Lameduck(proxy.unwrap());
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let front = Front::lameduck_before(&bench, &bench.instances[..2], &settings).await;
+    let proxy = front.proxy();
     let load = Load::start(LoadPlan::new(front.address(), scale().rate));
     let began = Instant::now();
     while began.elapsed() < length() {
@@ -204,13 +192,8 @@ async fn plan_goes_on_while_the_pool_that_it_moves_to_is_restarted() {
         ),
         ..ProxySettings::default()
     };
-    let scratch = bench.scratch.path().to_owned();
-    let first = &bench.instances[..2];
-    let proxy = DemoProxy::start(exe(), "proxy", &scratch, &settings, first).await;
-    let front = Front::Lameduck(proxy.unwrap());
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let front = Front::lameduck_before(&bench, &bench.instances[..2], &settings).await;
+    let proxy = front.proxy();
     let path = "/v1/routes/shop/split/plan";
     let plan = json!({
         "pool": "app", "to": 100, "in": format!("{}s", length().as_secs()), "steps": 4,
@@ -257,13 +240,8 @@ async fn restarts_and_deaths_of_a_shadow_have_no_effect_on_the_app_s_requests() 
         ),
         ..ProxySettings::default()
     };
-    let scratch = bench.scratch.path().to_owned();
-    let (app, _) = bench.instances.split_at(2);
-    let proxy = DemoProxy::start(exe(), "proxy", &scratch, &settings, app).await;
-    let front = Front::Lameduck(proxy.unwrap());
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let front = Front::lameduck_before(&bench, &bench.instances[..2], &settings).await;
+    let proxy = front.proxy();
     let load = Load::start(LoadPlan::new(front.address(), scale().rate));
     let began = Instant::now();
     let mut kills = 0;

@@ -27,9 +27,7 @@ async fn outage_of_all_instances_cuts_no_stream_and_all_come_back() {
         ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let load = Load::start(LoadPlan::new(front.address(), scale().rate));
     let streams = Streams::open(front.address(), 3).await;
     until("requests", PATIENCE, async || {

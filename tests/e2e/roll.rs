@@ -98,9 +98,7 @@ async fn a_roll_under_load_costs_no_request() {
     let _turn = turn().await;
     let mut bench = Bench::start("roll", App::BuiltIn, 3).await.unwrap();
     let front = Front::lameduck(&bench, &ProxySettings::default()).await;
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let socket = proxy.socket().to_owned();
     let supervisor = Supervisor::start(&mut bench);
     let command = supervisor.restart("0");

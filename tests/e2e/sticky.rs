@@ -78,9 +78,7 @@ async fn roll_under_load<F: Future<Output = Vec<Stay>> + Send + 'static>(
         ..ProxySettings::default()
     };
     let front = Front::lameduck(&bench, &settings).await;
-    let Front::Lameduck(proxy) = &front else {
-        unreachable!()
-    };
+    let proxy = front.proxy();
     let plan = LoadPlan {
         slow: Duration::from_millis(500),
         ..LoadPlan::new(front.address(), 100)

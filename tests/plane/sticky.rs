@@ -55,6 +55,16 @@ impl StickyRig {
         self.ask_for("/", fields).await
     }
 
+    /// One request that is held. Its answer is still to come.
+    async fn ask_and_be_held(&self, fields: &str) -> Wire {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let waiting = self.rig.ask(request).await;
+        self.rig
+            .until("a held request", |pool| pool.held == 1)
+            .await;
+        waiting
+    }
+
     async fn ask_for(&self, path: &str, fields: &str) -> Message {
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         self.rig.ask(request).await.response().await
@@ -323,14 +333,7 @@ async fn session_of_an_only_backend_is_kept_over_its_drain() {
     let sticky = StickyRig::new(1, MOVE).await;
     let (cookie, _) = sticky.begin().await;
     sticky.rig.drain(0, "5s", "resumed").await.unwrap();
-    let mut waiting = sticky
-        .rig
-        .ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{cookie}\r\n"))
-        .await;
-    sticky
-        .rig
-        .until("a held request", |pool| pool.held == 1)
-        .await;
+    let mut waiting = sticky.ask_and_be_held(&cookie).await;
     sticky.rig.resume(0).await;
     let answer = waiting.response().await;
     assert_eq!(answer.field("set-cookie"), None);
@@ -466,14 +469,7 @@ async fn request_waits_for_room_on_the_backend_of_its_session() {
             pool.backends[index].in_flight == 1
         })
         .await;
-    let mut waiting = sticky
-        .rig
-        .ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{cookie}\r\n"))
-        .await;
-    sticky
-        .rig
-        .until("a held request", |pool| pool.held == 1)
-        .await;
+    let mut waiting = sticky.ask_and_be_held(&cookie).await;
     // The other one has room, for those who have no session.
     let (_, other) = sticky.begin().await;
     assert_ne!(other, name);

@@ -26,15 +26,25 @@ pub enum Front {
 impl Front {
     /// lameduck with these settings.
     pub async fn lameduck(bench: &Bench, settings: &ProxySettings) -> Self {
-        let proxy = DemoProxy::start(
-            exe(),
-            "proxy",
-            bench.scratch.path(),
-            settings,
-            &bench.instances,
-        )
-        .await;
+        Self::lameduck_before(bench, &bench.instances, settings).await
+    }
+
+    /// lameduck whose first pool has these of the instances; what leads to the others is in the settings.
+    pub async fn lameduck_before(
+        bench: &Bench,
+        first: &[DemoInstance],
+        settings: &ProxySettings,
+    ) -> Self {
+        let proxy = DemoProxy::start(exe(), "proxy", bench.scratch.path(), settings, first).await;
         Self::Lameduck(proxy.unwrap())
+    }
+
+    /// lameduck, where it is lameduck.
+    pub fn proxy(&self) -> &DemoProxy {
+        match self {
+            Self::Lameduck(proxy) => proxy,
+            Self::Peer { .. } | Self::Direct(_) => panic!("that is no lameduck"),
+        }
     }
 
     /// A peer, tuned; `None` if it isn't installed.
