@@ -20,7 +20,7 @@ setup: ## Install what the build and the tests need, or say what to install
 	    echo "Please install:$$missing (Pingora compiles zlib-ng with them), then try again." >&2; exit 1; \
 	  fi; \
 	fi
-	@command -v $(CARGO) >/dev/null || { echo "Please install Rust 1.88 or later: https://rustup.rs" >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "Please install Rust 1.89 or later: https://rustup.rs" >&2; exit 1; }
 
 # What it shows needs no optimiser: it is built in half of the release's time.
 demo: setup ## Roll a demo app twice under load, and count what was lost
