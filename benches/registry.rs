@@ -6,35 +6,10 @@ use std::time::{Duration, Instant};
 
 use lameduck::config;
 use lameduck::core::backend::{BackendEvent, ProbeResult};
-use lameduck::registry::probing::{BackendProber, Cadence, Probing};
-use lameduck::registry::view::{DrainRequest, DrainResponse, ResumeRequest};
-use lameduck::registry::{self, Endpoint, Handle, Observer, persist};
+use lameduck::registry::unattended::{NoObserver, NoProbes};
+use lameduck::registry::view::{DrainRequest, ResumeRequest};
+use lameduck::registry::{self, Handle, persist};
 use lameduck::rt::clock;
-
-struct Nothing;
-
-impl Probing for Nothing {
-    fn start(
-        &self,
-        _: Arc<Endpoint>,
-        _: Arc<config::HealthConfig>,
-        _: Cadence,
-    ) -> Box<dyn BackendProber> {
-        Box::new(Nothing)
-    }
-}
-
-impl BackendProber for Nothing {
-    fn now(&self) {}
-    fn set(&self, _: Cadence) {}
-}
-
-impl Observer for Nothing {
-    fn first_round_finished(&self, _ready: usize, _all: usize) {}
-    fn registered(&self) {}
-    fn persist(&self, _: persist::KeptState) {}
-    fn drain_ended(&self, _: &str, _: &DrainResponse) {}
-}
 
 fn option(name: &str) -> Option<u32> {
     let mut arguments = std::env::args().skip_while(|argument| argument != name);
@@ -78,8 +53,8 @@ async fn main() {
         config.clone(),
         persist::KeptState::default(),
         persist::OwnKeySource::default(),
-        |_| Box::new(Nothing),
-        Box::new(Nothing),
+        |_| Box::new(NoProbes),
+        Box::new(NoObserver),
     );
     println!("start: {:?}", start.elapsed());
     pass_all(&handle);

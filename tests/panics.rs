@@ -17,10 +17,10 @@ use lameduck::proxy::client_info::ClientInfo;
 use lameduck::proxy::connection::serve_one::{WrittenHead, serve_one};
 use lameduck::proxy::data_plane::DataPlane;
 use lameduck::proxy::memory::ConnectionMemory;
+use lameduck::registry::unattended::{NoObserver, NoProbes};
 use lameduck::registry::{self, persist};
 use lameduck::rt::panics::{self, ThreadRole};
 use lameduck::telemetry::access_log::AccessLog;
-use lameduck_rig::stubs::{NoObserver, NoProbes};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,

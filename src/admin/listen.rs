@@ -5,10 +5,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
+use super::reserve::Reserve;
 use crate::config::{self, Config};
 use crate::net::activation::{ADMIN, APPS, Inherited};
 use crate::net::keepalive::{Keepalive, set_keepalive};
@@ -30,6 +32,8 @@ pub struct BoundDoors {
     pub(super) http: Option<TcpListener>,
     /// `admin.probes`.
     pub(super) probes: Option<TcpListener>,
+    /// Taken before traffic can have come: a flood at the start must not shut the doors.
+    pub(super) reserve: Arc<Reserve>,
     /// What works, but not as one would expect; for the log.
     pub warnings: Vec<String>,
     /// What is usual beside another lameduck on the same host; for the log.
@@ -147,6 +151,7 @@ pub fn bind_or_inherit(
         apps,
         http,
         probes,
+        reserve: Reserve::new(),
         warnings,
         note,
     })

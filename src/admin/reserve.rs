@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 const KEPT_BACK: usize = 16;
 
 /// Descriptors that stand for nothing, until one is needed.
+#[derive(Debug)]
 pub(super) struct Reserve {
     nothing: Option<File>,
     spare: Mutex<Vec<OwnedFd>>,

@@ -79,7 +79,7 @@ pub async fn serve(
         door,
         ..admin.clone()
     };
-    let reserve = Reserve::new();
+    let reserve = bound.reserve;
     let mut doors = JoinSet::new();
     // Held until the end: dropping them removes the files.
     let mut socket_files = Vec::new();

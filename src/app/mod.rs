@@ -195,6 +195,11 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         let clients = plane.clone();
         metrics.attach(access_log.clone(), move || clients.clients.open());
 
+        let vitals = lifecycle.vitals().clone();
+        // Before traffic can come, which may take every descriptor: without these there would be no start.
+        signals::watch(lifecycle.clone(), vitals.clone())?;
+        reap::reap_orphans();
+
         let mut listeners =
             Listeners::new(threads.clone(), plane.clone()).inheriting(inherited.clone());
         let change = listeners.prepare(&config)?;
@@ -207,7 +212,6 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
             warn!("{warning}");
         }
         // Not on the data plane's threads: what runs there is connections, and the shutdown counts them.
-        let vitals = lifecycle.vitals().clone();
         wiring::keep_tasks(&vitals, &lifecycle, &handle, &plane);
         let of = threads.clone();
         let collect = move || collector::collect_memory(of.clone());
@@ -230,8 +234,6 @@ pub fn run_proxy(options: RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         );
         let admin = vitals.watch("the admin API", serving);
 
-        signals::watch(lifecycle.clone(), vitals.clone())?;
-        reap::reap_orphans();
         let service = Service::default();
         service.ready(&handle, threads.data(), vitals);
         while let Some(order) = order_queue.recv().await {

@@ -190,9 +190,8 @@ async fn watchdog(pulse: Pulse, every: Duration) {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::registry::probing::{BackendProber, Cadence, Probing};
-    use crate::registry::view::DrainResponse;
-    use crate::registry::{Endpoint, Observer, persist, spawn};
+    use crate::registry::unattended::{NoObserver, NoProbes};
+    use crate::registry::{persist, spawn};
 
     fn pool(name: &str, states: &[&str]) -> PoolView {
         let backends: Vec<_> = states
@@ -209,27 +208,6 @@ mod tests {
             "name": name, "balance": "random", "eligible": 0, "held": 0, "backends": backends,
         }))
         .unwrap()
-    }
-
-    /// A registry without a backend needs neither probes nor anybody to tell.
-    struct Nothing;
-
-    impl Probing for Nothing {
-        fn start(
-            &self,
-            _: Arc<Endpoint>,
-            _: Arc<config::HealthConfig>,
-            _: Cadence,
-        ) -> Box<dyn BackendProber> {
-            unreachable!("there is no backend")
-        }
-    }
-
-    impl Observer for Nothing {
-        fn first_round_finished(&self, _ready: usize, _all: usize) {}
-        fn registered(&self) {}
-        fn persist(&self, _: persist::KeptState) {}
-        fn drain_ended(&self, _: &str, _: &DrainResponse) {}
     }
 
     #[tokio::test]
@@ -251,8 +229,8 @@ mod tests {
                 config,
                 kept,
                 persist::OwnKeySource::default(),
-                |_| Box::new(Nothing),
-                Box::new(Nothing),
+                |_| Box::new(NoProbes),
+                Box::new(NoObserver),
             )
         });
         let registry = started.await.unwrap();

@@ -3,11 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use lameduck::registry::unattended::{NoObserver, NoProbes};
 use lameduck::registry::view::{DrainRequest, LeaseRequest, RegisterRequest, ResumeRequest};
 use lameduck::registry::{Handle, RegistryError};
 use lameduck::registry::{bounds, persist};
 use lameduck::{config, registry};
-use lameduck_rig::stubs::{NoObserver, NoProbes};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Http};

@@ -258,13 +258,19 @@ async fn probes_are_answered_when_traffic_has_taken_every_descriptor() {
         .arg(&config)
         .env_remove("LAMEDUCK_ADMIN")
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
         .spawn()
         .unwrap();
+    let lives = |proxy: &mut std::process::Child| {
+        let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+        assert_eq!(proxy.try_wait().unwrap(), None, "it has ended: {log}");
+    };
     let begun = Instant::now();
+    // The flood begins with the first socket that listens: the rest of the start must not need what it takes.
     while TcpStream::connect(traffic).await.is_err() {
         assert!(begun.elapsed() < PATIENCE, "it does not start");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        lives(&mut proxy);
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let mut clients = Vec::new();
     let descriptors = format!("/proc/{}/fd", proxy.id());
@@ -283,6 +289,7 @@ async fn probes_are_answered_when_traffic_has_taken_every_descriptor() {
         if open() == LIMIT - 1 {
             idle.push(TcpStream::connect(probes).await.unwrap());
         }
+        lives(&mut proxy);
         assert!(
             begun.elapsed() < PATIENCE,
             "{} of {LIMIT} are taken",

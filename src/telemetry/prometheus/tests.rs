@@ -4,32 +4,16 @@ use super::*;
 use crate::config::{self, CertificateFiles, ClientAuth, Config, ListenerTls, TlsVersion};
 use crate::core::backend::{BackendEvent, ProbeResult};
 use crate::core::retry::RetryReason;
-use crate::registry::probing::{BackendProber, Cadence, Probing};
 use crate::registry::saves::Saves;
+use crate::registry::unattended::NoProbes;
 use crate::registry::view::{DrainRequest, InFlight, RegisterRequest};
-use crate::registry::{Endpoint, Observer, persist};
+use crate::registry::{Observer, persist};
 use crate::tls::server::ServerTls;
 use crate::tls::server_files::ServerFiles;
 
 const SOON: Duration = Duration::from_secs(10);
 
 struct Silent;
-
-impl Probing for Silent {
-    fn start(
-        &self,
-        _: Arc<Endpoint>,
-        _: Arc<config::HealthConfig>,
-        _: Cadence,
-    ) -> Box<dyn BackendProber> {
-        Box::new(Silent)
-    }
-}
-
-impl BackendProber for Silent {
-    fn now(&self) {}
-    fn set(&self, _: Cadence) {}
-}
 
 impl Observer for Silent {
     fn first_round_finished(&self, _ready: usize, _all: usize) {}
@@ -68,7 +52,7 @@ fn registry_of(config: Config) -> Handle {
         Arc::new(config),
         persist::KeptState::default(),
         persist::OwnKeySource::default(),
-        |_| Box::new(Silent),
+        |_| Box::new(NoProbes),
         Box::new(Silent),
     )
 }

@@ -8,7 +8,6 @@
 //! * [`ports`]: addresses for programs that can't bind to port 0;
 //! * [`oracle`]: instances of the demo's app, and the account of a load on them or on apps that somebody else started;
 //! * [`process`]: what `/proc` says of a process;
-//! * [`stubs`]: a prober and an observer that do nothing, for a registry in the test's own process;
 //! * [`setting`]: whether the run is a short one or for the figures, and what to do about what is missing;
 //! * [`place`]: the binary under test, and what `tests/setup.sh` has fetched;
 //! * [`wait`]: waits for what nothing announces.
@@ -36,6 +35,5 @@ pub mod process;
 pub mod proxy;
 pub mod results;
 pub mod setting;
-pub mod stubs;
 pub mod wait;
 pub mod wire;

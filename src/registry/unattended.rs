@@ -1,13 +1,14 @@
-//! Parts of a registry's surroundings for tests that need none of them.
+//! The surroundings of a registry that nobody attends: for benchmarks, tests, and whoever embeds one alone.
 
 use std::sync::Arc;
 
-use lameduck::config::HealthConfig;
-use lameduck::registry::probing::{BackendProber, Cadence, Probing};
-use lameduck::registry::view::DrainResponse;
-use lameduck::registry::{Endpoint, Observer, persist};
+use super::probing::{BackendProber, Cadence, Probing};
+use super::view::DrainResponse;
+use super::{Endpoint, Observer, persist};
+use crate::config::HealthConfig;
 
-/// Probes nothing: backends stay unknown, and thousands of them cost nothing but their registration.
+/// Probes nothing: backends stay as they are, and thousands of them cost nothing but their registration.
+#[derive(Debug, Clone, Copy)]
 pub struct NoProbes;
 
 impl Probing for NoProbes {
@@ -22,6 +23,7 @@ impl BackendProber for NoProbes {
 }
 
 /// Takes no notice of anything, and saves nothing.
+#[derive(Debug, Clone, Copy)]
 pub struct NoObserver;
 
 impl Observer for NoObserver {
