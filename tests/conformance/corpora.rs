@@ -6,65 +6,66 @@ use std::fmt;
 
 use futures_util::future::join_all;
 
+use super::comparison::{Comparison, Evidence, Story};
 use super::front::{Lane, Protocol, Target};
 use lameduck_rig::setting::{is_ci, say, skip};
 
 /// Proxies of a kind, each with its backend: cases that wait don't hold up the others.
 const LANES: usize = 6;
 
+/// What a case says of itself.
+pub struct AboutCase {
+    /// The file that it is in, as a heading.
+    pub theme: &'static str,
+    pub name: &'static str,
+    /// The section that decides it.
+    pub rule: &'static str,
+    /// Why nginx or HAProxy does something else.
+    pub differs: &'static str,
+}
+
 /// A case of one of them.
-pub trait Case {
-    /// What came of it.
-    type Evidence: Clone + fmt::Display;
-    /// How the cases come out with each proxy.
-    type Table: Table<Self>
-    where
-        Self: Sized;
+pub trait Case: Sized {
+    /// What the client saw.
+    type Got: Clone + fmt::Display;
     /// What clients speak.
     const PROTOCOL: Protocol;
     /// Where differences are explained.
     const REASONS: &str;
+    /// The page, and what is kept in `target/`, without the ending.
+    const PAGE: &str;
+    /// The most of a table's cell that is shown.
+    const SHOWN: usize;
 
-    fn name(&self) -> &'static str;
-    /// The section that decides it.
-    fn rule(&self) -> &'static str;
-    async fn play(&self, lane: &Lane, index: usize) -> Self::Evidence;
+    fn about(&self) -> AboutCase;
+    async fn play(&self, lane: &Lane, index: usize) -> Evidence<Self::Got>;
     /// Whether it came out as it says.
-    fn judge(&self, evidence: &Self::Evidence) -> Result<(), String>;
+    fn judge(&self, evidence: &Evidence<Self::Got>) -> Result<(), String>;
+    /// What became of it, in words.
+    fn story(&self, evidence: &Evidence<Self::Got>) -> Story;
+    /// Whether what another did is no difference.
+    fn is_the_same(ours: &Story, other: &Story) -> bool;
     /// Whether what comes next needs a proxy of its own.
     fn straggles(&self) -> bool {
         false
     }
-}
-
-/// All cases beside each other.
-pub trait Table<C: Case> {
-    fn new(
-        cases: &[C],
-        ours: &Run<C::Evidence>,
-        nginx: Option<&Run<C::Evidence>>,
-        haproxy: Option<&Run<C::Evidence>>,
-    ) -> Self;
-    /// The cases in which somebody differs and nobody says why: their places.
-    fn unexplained(&self) -> Vec<usize>;
-    /// One case, with what all did.
-    fn row(&self, at: usize) -> String;
-    /// Whether all that are there are versions whose differences were looked at.
-    fn has_known_peers(&self) -> bool;
-    fn write(&self);
+    /// The differences, as the page shows them.
+    fn differences(comparison: &Comparison) -> String;
+    /// The page.
+    fn page(differences: &str) -> String;
 }
 
 /// What came of all cases.
-pub struct Run<E> {
+pub struct Run<C: Case> {
     /// Name and version.
     pub title: String,
     /// In the order of the cases.
-    pub evidence: Vec<E>,
+    pub evidence: Vec<Evidence<C::Got>>,
 }
 
-impl<E: Clone + fmt::Display> Run<E> {
+impl<C: Case> Run<C> {
     /// Plays some cases once more, and keeps what comes of them now.
-    async fn again<C: Case<Evidence = E>>(&mut self, target: Target, cases: &[C], some: &[usize]) {
+    async fn again(&mut self, target: Target, cases: &[C], some: &[usize]) {
         let evidence = play_some(target, cases, some).await;
         for (index, evidence) in some.iter().zip(evidence) {
             self.evidence[*index] = evidence;
@@ -72,8 +73,24 @@ impl<E: Clone + fmt::Display> Run<E> {
     }
 }
 
+/// Writes `target/….md` and, with all that was received, `target/….txt`; and the page itself if that was asked for.
+fn write_pages<C: Case>(comparison: &Comparison) {
+    let kept = lameduck_rig::place::target().join(C::PAGE);
+    let differences = C::differences(comparison);
+    std::fs::write(kept.with_extension("md"), &differences).unwrap();
+    std::fs::write(kept.with_extension("txt"), &comparison.evidence).unwrap();
+    if std::env::var_os("LAMEDUCK_BLESS").is_some_and(|value| value == "1") {
+        std::fs::write(page_of::<C>(), C::page(&differences)).unwrap();
+    }
+}
+
+/// Where the page of these cases is kept.
+pub fn page_of<C: Case>() -> String {
+    format!("docs/{}.md", C::PAGE)
+}
+
 /// Plays all cases; `None`, aloud, where the proxy isn't installed.
-async fn play_all<C: Case>(target: Target, cases: &[C]) -> Option<Run<C::Evidence>> {
+async fn play_all<C: Case>(target: Target, cases: &[C]) -> Option<Run<C>> {
     let Some(title) = target.title() else {
         skip("conformance", target.name());
         return None;
@@ -83,7 +100,7 @@ async fn play_all<C: Case>(target: Target, cases: &[C]) -> Option<Run<C::Evidenc
     Some(Run { title, evidence })
 }
 
-async fn play_some<C: Case>(target: Target, cases: &[C], some: &[usize]) -> Vec<C::Evidence> {
+async fn play_some<C: Case>(target: Target, cases: &[C], some: &[usize]) -> Vec<Evidence<C::Got>> {
     let next = Cell::new(0);
     let evidence = RefCell::new(vec![None; some.len()]);
     join_all((0..LANES.min(some.len())).map(async |_| {
@@ -116,11 +133,11 @@ pub async fn hold<C: Case>(cases: &[C]) {
     let mut wrong = Vec::new();
     for (case, evidence) in cases.iter().zip(&ours.evidence) {
         if let Err(why) = case.judge(evidence) {
-            let (name, rule) = (case.name(), case.rule());
+            let AboutCase { name, rule, .. } = case.about();
             wrong.push(format!("== {name} ({rule})\n{why}\n{evidence}"));
         }
     }
-    let mut table = C::Table::new(cases, &ours, nginx.as_ref(), haproxy.as_ref());
+    let mut table = Comparison::new(cases, &ours, nginx.as_ref(), haproxy.as_ref());
     // On a machine that stands still for seconds, the others' timeouts pass; what differs then doesn't twice.
     let unexplained = table.unexplained();
     if !unexplained.is_empty() {
@@ -129,9 +146,9 @@ pub async fn hold<C: Case>(cases: &[C]) {
                 run.again(target, cases, &unexplained).await;
             }
         }
-        table = C::Table::new(cases, &ours, nginx.as_ref(), haproxy.as_ref());
+        table = Comparison::new(cases, &ours, nginx.as_ref(), haproxy.as_ref());
     }
-    table.write();
+    write_pages::<C>(&table);
     assert!(
         wrong.is_empty(),
         "{} of {} cases are not as stated\n{}",
@@ -140,7 +157,10 @@ pub async fn hold<C: Case>(cases: &[C]) {
         wrong.join("\n")
     );
     let unexplained = table.unexplained();
-    let rows: Vec<_> = unexplained.iter().map(|at| table.row(*at)).collect();
+    let rows: Vec<_> = unexplained
+        .iter()
+        .map(|at| format!("   {}", table.rows[*at]))
+        .collect();
     let message = format!(
         "{} differences without a word in {}\n{}",
         rows.len(),
@@ -161,7 +181,7 @@ pub fn are_named<C: Case>(cases: &[C]) {
     assert!(cases.len() >= 150, "only {} cases", cases.len());
     let mut names = BTreeSet::new();
     for case in cases {
-        let (name, rule) = (case.name(), case.rule());
+        let AboutCase { name, rule, .. } = case.about();
         assert!(names.insert(name), "twice: {name}");
         assert!(rule.starts_with("RFC "), "{name}: {rule}");
     }

@@ -2,12 +2,12 @@
 
 use super::backend::Received;
 use super::case::{Case, Downstream, End, Upstream, echo};
-use super::client::Ended;
+use super::client::{Ended, Got};
+use super::comparison::Evidence;
 use super::message::{Body, Head, shown};
-use super::run::Evidence;
 
 /// Compares; what is otherwise, in words.
-pub fn judge(case: &Case, evidence: &Evidence) -> Result<(), String> {
+pub fn judge(case: &Case, evidence: &Evidence<Got>) -> Result<(), String> {
     evidence.canary.clone()?;
     upstream(case, evidence)?;
     downstream(case, evidence)?;
@@ -20,7 +20,7 @@ pub fn judge(case: &Case, evidence: &Evidence) -> Result<(), String> {
     }
 }
 
-fn upstream(case: &Case, evidence: &Evidence) -> Result<(), String> {
+fn upstream(case: &Case, evidence: &Evidence<Got>) -> Result<(), String> {
     let received: Vec<u8> = evidence
         .received
         .iter()
@@ -42,7 +42,7 @@ fn upstream(case: &Case, evidence: &Evidence) -> Result<(), String> {
     ))
 }
 
-fn downstream(case: &Case, evidence: &Evidence) -> Result<(), String> {
+fn downstream(case: &Case, evidence: &Evidence<Got>) -> Result<(), String> {
     let (bytes, ended) = (&evidence.got.bytes, evidence.got.ended);
     let after = echo("GET", super::backend::OWN, "Connection: close\r\n");
     let next: &[u8] = if case.end == End::Kept && case.goes_on {

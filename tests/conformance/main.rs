@@ -15,6 +15,7 @@
 mod backend;
 mod case;
 mod client;
+mod comparison;
 mod corpora;
 mod corpus;
 mod front;
@@ -42,12 +43,12 @@ fn cases_have_names_of_their_own_and_name_their_rule() {
 /// The page lists every case with what the corpus says of it.
 #[test]
 fn the_page_is_up_to_date() {
-    let page = std::fs::read_to_string(table::PAGE).unwrap_or_default();
+    let page = std::fs::read_to_string(corpora::page_of::<case::Case>()).unwrap_or_default();
     let cases = corpus::all();
     let list = table::list(&cases);
     assert!(
         page.ends_with(&list),
         "{} doesn't list the cases as they are; write it anew: LAMEDUCK_BLESS=1 cargo test --test conformance",
-        table::PAGE
+        corpora::page_of::<case::Case>()
     );
 }

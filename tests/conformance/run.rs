@@ -2,88 +2,68 @@
 
 use std::fmt;
 
-use super::backend::{CANARY, OWN, Received};
+use super::backend::{CANARY, OWN};
 use super::case::Case;
 use super::client::{self, Ended, Got};
-use super::corpora;
+use super::comparison::{Comparison, Evidence, Story};
+use super::corpora::{self, AboutCase};
 use super::front::{Lane, Protocol};
 use super::judge;
 use super::message::{Body, Head, shown};
-use super::table::Table;
+use super::table;
 
-/// What came of one.
-#[derive(Debug, Clone)]
-pub struct Evidence {
-    /// What the backend got of the case.
-    pub received: Vec<Received>,
-    pub got: Got,
-    /// Whether the request behind it, on the same connection, reached the backend.
-    pub went_on: bool,
-    /// What the canary got instead of its own answer.
-    pub canary: Result<(), String>,
-    /// Whether the next request came on the same upstream connection.
-    pub reused: Option<bool>,
-}
-
-impl fmt::Display for Evidence {
+impl fmt::Display for Got {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for request in &self.received {
-            writeln!(
-                f,
-                "   backend ({}): {}",
-                request.connection,
-                shown(&request.raw)
-            )?;
-        }
-        writeln!(
-            f,
-            "   client: {} ({:?})",
-            shown(&self.got.bytes),
-            self.got.ended
-        )
+        writeln!(f, "   client: {} ({:?})", shown(&self.bytes), self.ended)
     }
 }
 
 impl corpora::Case for Case {
-    type Evidence = Evidence;
-    type Table = Table;
+    type Got = Got;
     const PROTOCOL: Protocol = Protocol::H1;
     const REASONS: &str = "corpus/why/";
+    const PAGE: &str = "conformance";
+    const SHOWN: usize = 4 * table::SHOWN;
 
-    fn name(&self) -> &'static str {
-        self.name
+    fn about(&self) -> AboutCase {
+        AboutCase {
+            theme: self.theme,
+            name: self.name,
+            rule: self.rule,
+            differs: self.differs,
+        }
     }
 
-    fn rule(&self) -> &'static str {
-        self.rule
+    async fn play(&self, lane: &Lane, index: usize) -> Evidence<Got> {
+        lane.backend.begin(&self.backend);
+        let got = client::play(lane.address, &lane.backend, self).await;
+        let path = format!("{CANARY}{index}");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = client::ask(lane.address, request.as_bytes()).await;
+        Evidence::gather(lane, got, own_answer(&answer, &path), |own, _| {
+            own.iter().any(|request| request.head.line[1] == OWN)
+        })
     }
 
-    async fn play(&self, lane: &Lane, index: usize) -> Evidence {
-        play(lane, self, index).await
-    }
-
-    fn judge(&self, evidence: &Evidence) -> Result<(), String> {
+    fn judge(&self, evidence: &Evidence<Got>) -> Result<(), String> {
         judge::judge(self, evidence)
     }
-}
 
-async fn play(lane: &Lane, case: &Case, index: usize) -> Evidence {
-    lane.backend.begin(&case.backend);
-    let got = client::play(lane.address, &lane.backend, case).await;
-    let path = format!("{CANARY}{index}");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    let answer = client::ask(lane.address, request.as_bytes()).await;
-    let canary = own_answer(&answer, &path);
-    let all = lane.backend.received();
-    let (own, received): (Vec<_>, Vec<_>) = all.into_iter().partition(Received::is_own);
-    let last = received.last().map(|request| request.connection);
-    let next = own.first().map(|request| request.connection);
-    Evidence {
-        went_on: own.iter().any(|request| request.head.line[1] == OWN),
-        reused: last.zip(next).map(|(last, next)| last == next),
-        received,
-        got,
-        canary,
+    fn story(&self, evidence: &Evidence<Got>) -> Story {
+        table::story(evidence)
+    }
+
+    fn is_the_same(ours: &Story, other: &Story) -> bool {
+        other.heard == ours.heard && other.essence == ours.essence
+    }
+
+    fn differences(comparison: &Comparison) -> String {
+        table::differences(comparison)
+    }
+
+    fn page(differences: &str) -> String {
+        let list = table::list(&super::corpus::all());
+        format!("{}\n{differences}\n{list}", include_str!("page.md"))
     }
 }
 

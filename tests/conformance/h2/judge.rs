@@ -1,15 +1,15 @@
 //! Whether the evidence is what the case says, and whether what the backend got means one thing to everybody.
 
 use super::case::{Case, Outcome, STREAM, Upstream};
-use super::client::End;
-use super::run::Evidence;
+use super::client::{End, Got};
 use crate::backend::Received;
+use crate::comparison::Evidence;
 use crate::message::{Head, shown};
 use crate::table::request;
 use lameduck_rig::frames::{NO_ERROR, code_name};
 
 /// Compares; what is otherwise, in words.
-pub fn judge(case: &Case, evidence: &Evidence) -> Result<(), String> {
+pub fn judge(case: &Case, evidence: &Evidence<Got>) -> Result<(), String> {
     evidence.canary.clone()?;
     for received in &evidence.received {
         unambiguous(received)?;
@@ -22,7 +22,7 @@ pub fn judge(case: &Case, evidence: &Evidence) -> Result<(), String> {
     Ok(())
 }
 
-fn upstream(case: &Case, evidence: &Evidence) -> Result<(), String> {
+fn upstream(case: &Case, evidence: &Evidence<Got>) -> Result<(), String> {
     let got = requests(&evidence.received);
     let fine = match &case.upstream {
         Upstream::Any => true,
@@ -50,7 +50,7 @@ pub fn requests(received: &[Received]) -> String {
     requests.collect::<Vec<_>>().join(", then ")
 }
 
-fn outcome(case: &Case, evidence: &Evidence) -> Result<(), String> {
+fn outcome(case: &Case, evidence: &Evidence<Got>) -> Result<(), String> {
     let got = &evidence.got;
     let answer = got.answer(case.stream.unwrap_or(STREAM));
     if !answer.faults.is_empty() {
