@@ -17,7 +17,7 @@
 //!    [`registry::endpoint::gate`], which makes "still open?" and "one more in flight" a single step.
 //!
 //! **The proxy**
-//! 6. [`probe`]: how backends are. [`telemetry`]: the access log, what Prometheus scrapes, lameduck's own log.
+//! 6. [`probe`]: how backends are. [`discovery`]: which there are. [`telemetry`]: the access log, what Prometheus scrapes, lameduck's own log.
 //! 7. [`proxy`]: a request's way, from accept to the last byte; its folders are the stations.
 //! 8. [`server`]: threads, listeners, shutdown. [`admin`]: the admin API.
 //!
@@ -36,6 +36,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod core;
+pub mod discovery;
 pub mod metrics;
 pub mod net;
 pub mod probe;

@@ -17,18 +17,32 @@ const ROWS: [(&str, &[&str]); 6] = [
     ("state", &["registry"]),
     (
         "the proxy",
-        &["telemetry", "probe", "proxy", "server", "admin"],
+        &[
+            "telemetry",
+            "probe",
+            "discovery",
+            "proxy",
+            "server",
+            "admin",
+        ],
     ),
     ("wiring", &["app"]),
     ("beside it", &["client", "tools", "cli"]),
 ];
 
 /// What stands in one row, or beside it, and must not know its neighbours all the same.
-const STRANGERS: [(&str, &[&str]); 5] = [
-    ("telemetry", &["probe", "proxy", "server", "admin"]),
-    ("proxy", &["probe"]),
-    ("server", &["probe", "registry"]),
-    ("admin", &["probe", "proxy", "server", "telemetry"]),
+const STRANGERS: [(&str, &[&str]); 6] = [
+    (
+        "telemetry",
+        &["probe", "discovery", "proxy", "server", "admin"],
+    ),
+    ("discovery", &["telemetry", "probe"]),
+    ("proxy", &["probe", "discovery"]),
+    ("server", &["probe", "discovery", "registry"]),
+    (
+        "admin",
+        &["probe", "discovery", "proxy", "server", "telemetry"],
+    ),
     (
         "tools",
         &["probe", "proxy", "server", "admin", "telemetry", "app"],

@@ -8,6 +8,7 @@ use super::keeper::Keeper;
 use super::lifecycle::Lifecycle;
 use super::renewal;
 use crate::config::{self, Config};
+use crate::discovery;
 use crate::probe;
 use crate::proxy::data_plane::DataPlane;
 use crate::registry::persist;
@@ -118,6 +119,9 @@ pub fn keep_tasks(
         of.ended().await;
         ended.lost("the registry", "its task has ended");
     });
+    let of = registry.clone();
+    let follow = move || discovery::keep_sources(of.clone());
+    tokio::spawn(panics::restart("the discovery of backends", follow));
     let of = plane.clone();
     let reap = move || reaper::reap_idle(of.clone());
     tokio::spawn(panics::restart("the reaper of idle connections", reap));

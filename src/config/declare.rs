@@ -153,7 +153,7 @@ macro_rules! section {
                 }
 
                 fn read(table: &ConfigTable<'_>, found: &mut ConfigFindings) -> Self {
-                    let unwritten = Self::unwritten();
+                    let unwritten = <Self as ConfigSection>::unwritten();
                     Self {
                         $($($group: <$group_type as KeyGroup>::read(table, found),)+)?
                         $($key: table.value(
@@ -181,7 +181,7 @@ macro_rules! section {
                 }
 
                 fn print(&self, extent: PrintExtent, out: &mut PrintedSections) {
-                    out.push((Self::section().header, self.entries()));
+                    out.push((Self::section().header, ConfigSection::entries(self)));
                     $($(KeyGroup::print_below(&self.$group, out);)+)?
                     $($(Subsection::print_below(&self.$child, extent, out);)+)?
                 }

@@ -18,6 +18,7 @@ mod declare;
 mod dependent_defaults;
 pub mod diagnostics;
 pub mod diff;
+mod discovery;
 pub mod duration;
 mod error_pages;
 pub mod example;

@@ -24,8 +24,8 @@ const HEADERS: (&str, &str) = (
     "remove it, and set fields on a route: `request_headers = { set = { … } }` or `response_headers`",
 );
 const DISCOVERY: (&str, &str) = (
-    "backends come from the file, the admin API and launchers",
-    "list backends as [[pool.backend]], or add them at run time with `lameduck register`",
+    "each pool has its own sources of backends",
+    "write [[pool.discovery]] below the [[pool]]",
 );
 const UPGRADE: (&str, &str) = (
     "the binary can't be replaced in place",
@@ -49,7 +49,6 @@ const LATER: &[(&str, &str, (&str, &str))] = &[
     ("headers", "response", HEADERS),
     ("listener", "acme", ACME),
     ("listener.tls", "acme", ACME),
-    ("pool", "discovery", DISCOVERY),
 ];
 
 /// A key of a section that is planned.

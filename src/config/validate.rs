@@ -227,6 +227,7 @@ fn pools(config: &Config, f: &mut ConfigFindings) {
             .also(first, "the other one");
         }
         backends(&path, pool, config, f);
+        super::discovery::validate(&path, pool, f);
         super::hash_key::validate_hash(&path, pool, f);
         zones(&path, pool, config, f);
         health(&path, &pool.health, f);

@@ -19,6 +19,8 @@ pub enum Actor {
     Operator,
     /// The configuration: the backend is no longer in the file.
     Config,
+    /// A source of backends: it no longer names this one.
+    Discovery,
 }
 
 /// What ends a drain by itself.
@@ -76,6 +78,7 @@ impl Actor {
             Self::Supervisor => "supervisor",
             Self::Operator => "operator",
             Self::Config => "config",
+            Self::Discovery => "discovery",
         }
     }
 }

@@ -5,12 +5,14 @@
 //! deadlines. [`balance`] picks, and [`outlier`] says who is left out for a while; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
 //! that lost its backend or found none, and [`pause`] what a paused pool does with it; [`rate`] says which requests
 //! come too fast, [`sticky`] keeps sessions with their backend, [`split`] shares requests out over pools ([`split_plan`] moves the shares, and goes back), and [`field_names`] knows a header field in any spelling. Two more sit beside the proxy: [`roll`] restarts backends
-//! one after the other, and [`launch`] is what a launcher does about its app.
+//! one after the other, and [`launch`] is what a launcher does about its app. [`discovery`] judges what sources outside say of
+//! which backends there are.
 
 pub mod backend;
 pub mod balance;
 pub mod budget;
 mod closing;
+pub mod discovery;
 pub mod drain;
 pub mod event;
 pub mod field_names;

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::backend_entry::BackendSource;
 use super::bounds;
+use super::discovery;
 use super::endpoint::BackendKey;
 use super::handle::RegistryError;
 use super::lease;
@@ -19,7 +20,7 @@ use super::writer::Writer;
 use crate::config::Config;
 use crate::core::Time;
 use crate::core::backend::{BackendEvent, DerivedState};
-use crate::core::drain::OpenDrain;
+use crate::core::drain::{Actor, OpenDrain};
 use crate::registry::routes::RouteTable;
 use crate::rt::clock::{self, Reading};
 
@@ -113,6 +114,9 @@ impl Writer {
         if state.is_leased(name) {
             return Err(lease::held(pool, name));
         }
+        if let Some(source) = state.source_of(name) {
+            return Err(discovery::is_discovered(pool, name, Some(&source)));
+        }
         let old = state.current(name);
         let here = |key: &BackendKey| {
             let member = state.members.get(key);
@@ -143,6 +147,7 @@ impl Writer {
                 is_backup: request.backup,
                 zone: None,
                 source: BackendSource::Api,
+                discovery: None,
                 drains,
                 tenure: None,
                 // Who may change all takes nothing away from whose it is.
@@ -179,13 +184,25 @@ impl Writer {
 
     /// Drains a backend and removes it afterwards.
     pub(super) fn leave(&mut self, key: BackendKey, deadline: Time, reason: String) {
+        self.leave_by(Actor::Config, key, deadline, reason);
+    }
+
+    /// The same, as `actor` wants it.
+    pub(super) fn leave_by(
+        &mut self,
+        actor: Actor,
+        key: BackendKey,
+        deadline: Time,
+        reason: String,
+    ) {
         if let Some(pool) = self.home_mut(key) {
             pool.unsaved = true;
             if let Some(member) = pool.members.get_mut(&key) {
                 member.leaving = true;
             }
         }
-        self.step(key, BackendEvent::Drain(request::leaving(reason, deadline)));
+        let order = discovery::leaving_by(actor, reason, deadline);
+        self.step(key, BackendEvent::Drain(order));
         self.answer_if_drained(key);
     }
 

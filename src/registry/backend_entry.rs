@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::discovery::is_word_of_source;
 use super::endpoint::Endpoint;
 use super::lease::LeaseRecord;
 use super::probing::{BackendProber, Cadence};
@@ -24,6 +25,8 @@ pub enum BackendSource {
     Api,
     /// A launcher's lease.
     Lease,
+    /// A source of `[[pool.discovery]]`.
+    Discovery,
 }
 
 impl BackendSource {
@@ -32,6 +35,7 @@ impl BackendSource {
             BackendSource::Config => "config",
             BackendSource::Api => "api",
             BackendSource::Lease => "lease",
+            BackendSource::Discovery => "discovery",
         }
     }
 }
@@ -47,6 +51,8 @@ pub struct BackendEntry {
     pub base: String,
     /// Where it came from.
     pub source: BackendSource,
+    /// The source that names it, where one does.
+    pub discovery: Option<Arc<str>>,
     /// It gets requests only while no other is ready.
     pub is_backup: bool,
     /// Where it is.
@@ -108,11 +114,12 @@ impl BackendEntry {
     }
 
     /// Whether a drain concerns the backend's name, and not only what is behind it now: the app's own word and
-    /// a lease's drain end with the process.
+    /// a lease's drain end with the process, and so does what its source says of it.
     pub fn outlives(&self, drain: &OpenDrain) -> bool {
         let leases =
             |tenure: &LeaseRecord| drain.actor == Actor::Supervisor && drain.id == tenure.id();
-        drain.actor != Actor::App && !self.tenure.as_ref().is_some_and(leases)
+        let is_of_source = self.source == BackendSource::Discovery && is_word_of_source(drain);
+        drain.actor != Actor::App && !is_of_source && !self.tenure.as_ref().is_some_and(leases)
     }
 
     /// Passes a changed cadence on.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use super::discovery::{self, SourceSet};
 use super::endpoint::BackendKey;
 use super::handle::RegistryError;
 use super::lease::{self, LeaseHandle};
@@ -90,6 +91,7 @@ pub(super) enum RegistryCommand {
         owner: Option<u32>,
         reply: oneshot::Sender<Result<Vec<BackendView>, RegistryError>>,
     },
+    Discovered(SourceSet),
     Apply {
         config: Arc<Config>,
         reply: oneshot::Sender<Vec<String>>,
@@ -283,6 +285,7 @@ impl Writer {
                     .is_ok_and(|index| self.pools[index].renew(tls, &*self.probing));
                 self.reply(reply, renewed);
             }
+            RegistryCommand::Discovered(news) => self.take_source_set(news),
             RegistryCommand::Apply { config, reply } => {
                 let changes = self.apply(config);
                 self.event(
@@ -331,6 +334,9 @@ impl Writer {
                 return Err(RegistryError::Conflict(format!(
                     "`{pool}/{name}` is in the configuration file: remove it there and reload, or `lameduck drain` it"
                 )));
+            }
+            if let Some(source) = state.source_of(name) {
+                return Err(discovery::is_discovered(pool, name, Some(&source)));
             }
             keys.retain(|key| !state.is_lease(*key));
             if keys.is_empty() {

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::command::RegistryCommand;
 use super::endpoint::BackendKey;
+use super::live_figures::LiveFigures;
 use super::names;
 use super::own_listeners::OwnListeners;
 use super::owner;
@@ -104,6 +105,7 @@ pub struct Handle {
     pub(super) owner: Option<u32>,
     pub(super) own: OwnListeners,
     pub(super) saves: Option<Arc<Saves>>,
+    pub(super) live: LiveFigures,
 }
 
 impl Handle {
@@ -131,6 +133,11 @@ impl Handle {
             clock::rfc3339(clock::wall(trouble.since)),
             trouble.why
         ))
+    }
+
+    /// Sources of backends, and what has changed lately.
+    pub fn live_figures(&self) -> &LiveFigures {
+        &self.live
     }
 
     /// Where this process listens: no backend may be there.
@@ -176,6 +183,7 @@ impl Handle {
         let mut pools = self.ask(|reply| RegistryCommand::Pools { reply }).await?;
         for pool in &mut pools {
             pool.unsaved = self.trouble();
+            pool.discovery = self.live.of_pool(&pool.name);
         }
         Ok(pools)
     }
@@ -190,6 +198,9 @@ impl Handle {
             .ask(|reply| RegistryCommand::Pool { name, owner, reply })
             .await??;
         pool.unsaved = self.trouble();
+        if owner.is_none() {
+            pool.discovery = self.live.of_pool(&pool.name);
+        }
         Ok(pool)
     }
 

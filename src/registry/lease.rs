@@ -9,6 +9,7 @@ use tracing::warn;
 use super::backend_entry::{BackendEntry, BackendSource};
 use super::bounds;
 use super::command::RegistryCommand;
+use super::discovery;
 use super::endpoint::BackendKey;
 use super::handle::{Handle, RegistryError};
 use super::persist::{self, KeptDrain};
@@ -184,6 +185,9 @@ impl Writer {
                 "`{pool}/{name}` is in the configuration file; launchers need names of their own (--name)"
             )));
         }
+        if let Some(source) = state.source_of(name) {
+            return Err(discovery::is_discovered(pool, name, Some(&source)));
+        }
         let deadline = clock::now() + state.config.drain.deadline;
         let earlier = state.leases_of(name, request.nonce.as_deref());
         let heir = state.current(name);
@@ -197,6 +201,7 @@ impl Writer {
             is_backup: request.backup,
             zone: None,
             source: BackendSource::Lease,
+            discovery: None,
             drains,
             tenure: Some(LeaseRecord {
                 id: id.clone(),
@@ -379,7 +384,7 @@ impl PoolState {
         members.map(|(key, _)| *key).collect()
     }
 
-    /// What a leased backend leaves behind for the next one of its name: what an operator has closed stays closed
+    /// What a leased or discovered backend leaves behind for the next one of its name: what an operator has closed stays closed
     /// when the app is restarted, as it does for a configured backend.
     pub(super) fn bequest(&self, key: BackendKey) -> Vec<KeptDrain> {
         let Some(member) = self.members.get(&key) else {
@@ -388,7 +393,8 @@ impl PoolState {
         let heir = |(other, others): (&BackendKey, &BackendEntry)| {
             *other != key && others.base == member.base && !others.leaving
         };
-        if member.source != BackendSource::Lease || self.members.iter().any(heir) {
+        let comes_again = [BackendSource::Lease, BackendSource::Discovery];
+        if !comes_again.contains(&member.source) || self.members.iter().any(heir) {
             return Vec::new();
         }
         let drains = self.inheritance(key).into_iter();

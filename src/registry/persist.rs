@@ -168,6 +168,7 @@ enum KeptActor {
     Supervisor,
     Operator,
     Config,
+    Discovery,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,6 +216,7 @@ impl DrainRecord {
                 drain::Actor::Supervisor => KeptActor::Supervisor,
                 drain::Actor::Operator => KeptActor::Operator,
                 drain::Actor::Config => KeptActor::Config,
+                drain::Actor::Discovery => KeptActor::Discovery,
             },
             id: drain.id.clone(),
             reason: drain.reason.clone(),
@@ -238,6 +240,7 @@ impl DrainRecord {
                 KeptActor::Supervisor => drain::Actor::Supervisor,
                 KeptActor::Operator => drain::Actor::Operator,
                 KeptActor::Config => drain::Actor::Config,
+                KeptActor::Discovery => drain::Actor::Discovery,
             },
             id: self.id.clone(),
             reason: self.reason.clone(),

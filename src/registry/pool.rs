@@ -93,6 +93,8 @@ pub struct Joining {
     pub zone: Option<String>,
     /// Where it comes from.
     pub source: BackendSource,
+    /// With [`BackendSource::Discovery`]: the source's label.
+    pub discovery: Option<Arc<str>>,
     /// Drains that it is under from the start.
     pub drains: Vec<OpenDrain>,
     /// The lease that it is there for.
@@ -185,6 +187,7 @@ impl PoolState {
             endpoint,
             base: joining.name,
             source: joining.source,
+            discovery: joining.discovery,
             is_backup: joining.is_backup,
             zone: joining.zone,
             tenure: joining.tenure,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::discovery_view::{ChangeView, ChangedValue, DiscoveryView};
 use super::plan_view::PlanView;
 
 /// One pool.
@@ -29,6 +30,9 @@ pub struct PoolView {
     /// written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsaved: Option<String>,
+    /// Where its backends come from by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discovery: Vec<DiscoveryView>,
 }
 
 /// A pool's pause. Times are RFC 3339, UTC.

@@ -14,6 +14,7 @@ use super::command::RegistryCommand;
 use super::endpoint::{BackendKey, Endpoint, Wakeup};
 use super::handle::Handle;
 use super::kept_drains::KeptDrains;
+use super::live_figures::LiveFigures;
 use super::own_listeners::OwnListeners;
 use super::persist;
 use super::pool::PoolState;
@@ -81,6 +82,7 @@ pub fn spawn(
         owner: None,
         own: OwnListeners::default(),
         saves: observer.saves(),
+        live: LiveFigures::default(),
     };
     let mut writer = Writer {
         pools: Vec::new(),
@@ -246,7 +248,10 @@ impl Writer {
             message();
         }
         let mut pools = self.pools.iter().filter(|pool| !pool.retired);
-        if self.first_round && pools.all(PoolState::first_round_finished) {
+        if self.first_round
+            && pools.all(PoolState::first_round_finished)
+            && self.has_heard_all_sources()
+        {
             self.first_round = false;
             let pools = self.pools.iter().filter(|pool| !pool.retired);
             let counts = pools.map(PoolState::ready_of_all);

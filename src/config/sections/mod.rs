@@ -3,6 +3,7 @@
 mod access_log;
 mod admin;
 mod compression;
+mod discovery;
 mod drain;
 mod files;
 mod headers;
@@ -26,6 +27,9 @@ mod upstream_tls;
 pub use access_log::{AccessLogConfig, LogFormat, LogSink};
 pub use admin::AdminConfig;
 pub use compression::{CompressionAlgorithm, CompressionConfig};
+pub use discovery::{
+    DiscoveryConfig, DiscoveryKind, DiscoveryPort, DiscoverySourceConfig, DnsRecord,
+};
 pub use drain::DrainConfig;
 pub use files::FilesAction;
 pub use headers::{Headers, TrustedClient};
@@ -102,6 +106,7 @@ pub(super) fn all() -> Vec<&'static SectionSchema> {
         CertificateFiles::section(),
         PoolConfig::section(),
         BackendConfig::section(),
+        DiscoveryConfig::section(),
         HealthConfig::section(),
         DrainConfig::section(),
         Upstream::section(),

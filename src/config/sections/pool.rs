@@ -1,8 +1,8 @@
 //! `[[pool]]` and `[[pool.backend]]`.
 
 use super::{
-    DrainConfig, HealthConfig, Hold, OutlierConfig, Retry, SlowStart, StickyConfig, Upstream,
-    UpstreamTls,
+    DiscoveryConfig, DrainConfig, HealthConfig, Hold, OutlierConfig, Retry, SlowStart,
+    StickyConfig, Upstream, UpstreamTls,
 };
 use crate::config::Address;
 use crate::config::declare::{section, words};
@@ -35,6 +35,8 @@ section! {
         /// `[[pool.backend]]`.
         #[key = "backend"]
         backends: Vec<BackendConfig>;
+        /// `[[pool.discovery]]`: where further backends come from.
+        discovery: Vec<DiscoveryConfig>;
         /// `[pool.health]`.
         health: HealthConfig;
         /// `[pool.drain]`.

@@ -112,6 +112,7 @@ impl PoolState {
             pause: self.pause.as_ref().map(|pause| pause.view()),
             splits: Vec::new(),
             unsaved: None,
+            discovery: Vec::new(),
         }
     }
 }

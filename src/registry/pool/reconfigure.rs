@@ -129,6 +129,7 @@ impl PoolState {
             {
                 if member.endpoint.address == backend.address {
                     member.source = BackendSource::Config;
+                    member.discovery = None;
                     member.endpoint.set_weight(backend.weight);
                     member.is_backup = backend.backup;
                     member.zone.clone_from(&backend.zone);
@@ -145,6 +146,7 @@ impl PoolState {
                 is_backup: backend.backup,
                 zone: backend.zone.clone(),
                 source: BackendSource::Config,
+                discovery: None,
                 drains,
                 tenure: None,
                 owner: None,

@@ -1,0 +1,294 @@
+//! One source of one pool: followed, judged, and handed to the registry.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use super::backoff::GrowingPause;
+use super::{SourceError, SourceReport, SourceReporter, open_source};
+use crate::config::{Address, DiscoveryConfig};
+use crate::core::Time;
+use crate::core::discovery::{AnswerJudge, DoubtPolicy, SourceAnswer};
+use crate::registry::live_figures::SourceStatus;
+use crate::registry::{AppliedSet, Handle, RegistryError};
+use crate::rt::{clock, panics};
+
+/// Backends that one source may name. Nobody has so many, and a file that has gone wrong must not fill the memory.
+pub const MOST_BACKENDS: usize = 20_000;
+
+/// Where somebody goes as soon as another one is ready, this is how often that is looked for.
+const SUCCESSOR: Duration = Duration::from_millis(200);
+/// A name that was refused may be free later: this is how often it is tried again.
+const REFUSED: Duration = Duration::from_secs(5);
+/// A source that was followed for so long before it failed is asked again soon.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// What is in force of a source: it outlives a change of the source's section.
+pub type SharedJudge = Arc<Mutex<AnswerJudge<Address>>>;
+
+/// A source, and what is known of it.
+pub struct FollowedSource {
+    registry: Handle,
+    pool: String,
+    label: Arc<str>,
+    config: DiscoveryConfig,
+    policy: DoubtPolicy,
+    judge: SharedJudge,
+    /// The last one. It holds for as long as the source doesn't fail.
+    answer: Option<SourceAnswer<Address>>,
+    fails: bool,
+    /// What the registry made of it.
+    applied: AppliedSet,
+    /// Since when some wait for a successor.
+    waits_since: Option<Time>,
+}
+
+impl FollowedSource {
+    /// A source of which nothing has been heard yet; `judge` may know what it said before its section was changed.
+    pub fn new(
+        registry: Handle,
+        pool: String,
+        config: DiscoveryConfig,
+        judge: SharedJudge,
+    ) -> Self {
+        let label: Arc<str> = config.label().into();
+        registry.live_figures().note_source(&pool, &label, |_| {});
+        Self {
+            policy: DoubtPolicy {
+                min_healthy: config.min_healthy as usize,
+                confirm_after: config.confirm_after,
+            },
+            registry,
+            pool,
+            label,
+            config,
+            judge,
+            answer: None,
+            fails: false,
+            applied: AppliedSet::default(),
+            waits_since: None,
+        }
+    }
+
+    /// Follows it for ever. `again`: what the registry would make of it may be another now. `heard` is told whenever
+    /// something was heard of it, and is in force.
+    pub async fn follow(mut self, again: Arc<Notify>, heard: Arc<Notify>) {
+        let (reporter, mut reports) = SourceReporter::new();
+        let (pool, config) = (self.pool.clone(), self.config.clone());
+        let mut source = pin!(keep_following(&pool, &config, &reporter));
+        loop {
+            let due = self.next_look();
+            let look = async {
+                match due {
+                    Some(at) => clock::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                report = reports.recv() => match report {
+                    Some(SourceReport::Answer(answer)) => self.take_answer(answer).await,
+                    Some(SourceReport::Failure(error)) => self.take_failure(&error).await,
+                    None => {}
+                },
+                () = again.notified() => self.hand_over().await,
+                () = look => self.look_again().await,
+                () = &mut source => {}
+            }
+            if self.answer.is_some() || self.fails {
+                heard.notify_one();
+            }
+        }
+    }
+
+    /// When something has to be done though nothing is heard.
+    fn next_look(&self) -> Option<Time> {
+        let now = clock::now();
+        let judge = self.judge.lock();
+        let doubt = judge.doubt().filter(|_| !self.fails);
+        let confirmed = doubt.and_then(|doubt| doubt.until);
+        drop(judge);
+        let successor = (self.applied.waiting > 0).then(|| now + SUCCESSOR);
+        let refused = (!self.applied.refused.is_empty()).then(|| now + REFUSED);
+        let due = [confirmed, successor, refused].into_iter().flatten();
+        due.min()
+    }
+
+    /// The last answer still holds, as the source would have told otherwise.
+    async fn look_again(&mut self) {
+        if let Some(answer) = self.answer.clone().filter(|_| !self.fails) {
+            let mut judge = self.judge.lock();
+            judge.take(answer, &self.policy, clock::now());
+        }
+        self.hand_over().await;
+    }
+
+    async fn take_answer(&mut self, answer: SourceAnswer<Address>) {
+        let named = answer.set.len();
+        if named > MOST_BACKENDS {
+            let why = format!("it names {named} backends, and {MOST_BACKENDS} are the most");
+            return self.take_failure(&SourceError::new(why)).await;
+        }
+        if std::mem::take(&mut self.fails) {
+            info!(
+                pool = self.pool,
+                source = &*self.label,
+                "the source answers again"
+            );
+        }
+        let (was_doubted, doubt) = {
+            let mut judge = self.judge.lock();
+            let was_doubted = judge.doubt().is_some();
+            judge.take(answer.clone(), &self.policy, clock::now());
+            (was_doubted, judge.doubt().cloned())
+        };
+        self.answer = Some(answer);
+        self.note(|status, is_doubted| {
+            status.failing = None;
+            status.answered = Some(clock::now());
+            match is_doubted {
+                true => status.counts.doubted += 1,
+                false => status.counts.taken += 1,
+            }
+        });
+        match doubt {
+            Some(doubt) if !was_doubted => {
+                let then = match doubt.until {
+                    Some(_) => format!(
+                        "they go when all answers have lacked them for {}",
+                        humantime::format_duration(self.policy.confirm_after)
+                    ),
+                    None => format!(
+                        "fewer than `min_healthy` ({}) are left only where the source says itself that they stop",
+                        self.policy.min_healthy
+                    ),
+                };
+                warn!(
+                    pool = self.pool,
+                    source = &*self.label,
+                    "an answer is doubted: {doubt}; these are kept, and {then}"
+                );
+            }
+            None if was_doubted => {
+                info!(
+                    pool = self.pool,
+                    source = &*self.label,
+                    "the source's answer is no longer doubted"
+                );
+            }
+            _ => {}
+        }
+        self.hand_over().await;
+    }
+
+    /// What is known stays.
+    async fn take_failure(&mut self, error: &SourceError) {
+        if !std::mem::replace(&mut self.fails, true) {
+            let kept = self.judge.lock().in_force().len();
+            warn!(
+                pool = self.pool,
+                source = &*self.label,
+                kept,
+                "the source can't be asked, what is known stays: {error}"
+            );
+        }
+        self.note(|status, _| {
+            let since = status.failing.as_ref().map(|(since, _)| *since);
+            status.failing = Some((since.unwrap_or_else(clock::now), error.to_string()));
+            status.counts.failed += 1;
+        });
+        // The end of the first round of probes may wait for a word of it.
+        let _ = self.registry.answers().await;
+    }
+
+    /// Has the registry agree with what is in force.
+    async fn hand_over(&mut self) {
+        if self.answer.is_none() {
+            return;
+        }
+        let now = clock::now();
+        let waits_since = self.waits_since.unwrap_or(now);
+        let is_patient = now.saturating_sub(waits_since) < self.policy.confirm_after;
+        let set = Arc::new(self.judge.lock().in_force().clone());
+        let outcome = self
+            .registry
+            .discovered(&self.pool, &self.label, set, is_patient)
+            .await;
+        let applied = match outcome {
+            Ok(applied) => applied,
+            // About to be dropped: the configuration no longer has it, or the process ends.
+            Err(RegistryError::Conflict(_) | RegistryError::UnknownPool { .. }) => return,
+            Err(RegistryError::ShuttingDown) => return,
+            Err(error) => {
+                warn!(pool = self.pool, source = &*self.label, %error, "the source's backends were not taken");
+                return;
+            }
+        };
+        self.waits_since = (applied.waiting > 0).then_some(waits_since);
+        let news = |(name, _): &&(String, String)| {
+            !self.applied.refused.iter().any(|(known, _)| known == name)
+        };
+        let refused: Vec<_> = applied.refused.iter().filter(news).collect();
+        for (name, why) in refused.iter().take(TOLD) {
+            warn!(
+                pool = self.pool,
+                source = &*self.label,
+                backend = name,
+                "a backend of the source is not taken: {why}"
+            );
+        }
+        if refused.len() > TOLD {
+            warn!(
+                pool = self.pool,
+                source = &*self.label,
+                all = refused.len(),
+                "further backends of the source are not taken"
+            );
+        }
+        self.applied = applied;
+        self.note(|_, _| {});
+        // The end of the first round of probes may have waited for it.
+        let _ = self.registry.answers().await;
+    }
+
+    /// Brings what people can look up up to date.
+    fn note(&self, note: impl FnOnce(&mut SourceStatus, bool)) {
+        let figures = self.registry.live_figures();
+        let doubt = self.judge.lock().doubt().cloned();
+        figures.note_source(&self.pool, &self.label, |status| {
+            note(status, doubt.is_some());
+            status.backends = self.applied.backends;
+            status.refused.clone_from(&self.applied.refused);
+            status.doubt = doubt;
+        });
+    }
+}
+
+/// So many refused names are told each time.
+const TOLD: usize = 10;
+
+/// Follows a source again and again, with pauses where it fails.
+async fn keep_following(pool: &str, config: &DiscoveryConfig, reporter: &SourceReporter) {
+    let mut pause = GrowingPause::default();
+    loop {
+        let began = clock::now();
+        let error = match open_source(pool, config) {
+            Ok(source) => match panics::catch(pin!(source.follow(reporter))).await {
+                Ok(error) => error,
+                Err(panics::Panicked) => {
+                    SourceError::new("a mistake in lameduck (a panic: its log names the place)")
+                }
+            },
+            Err(error) => error,
+        };
+        reporter.fail(error).await;
+        if clock::now().saturating_sub(began) > STABLE {
+            pause.reset();
+        }
+        clock::sleep(pause.next(fastrand::f64())).await;
+    }
+}

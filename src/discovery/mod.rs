@@ -1,0 +1,68 @@
+//! Backends that come by themselves: sources outside (a file, DNS, Docker, Kubernetes) are followed, and what they say
+//! goes to the registry.
+//!
+//! A source is a [`DiscoverySource`]: it follows whoever knows the backends, and reports each answer as a whole, through a
+//! [`SourceReporter`]. It decides nothing. [`follow`] judges the answers ([`core::discovery`](crate::core::discovery)),
+//! hands what is in force to the registry, and starts a source again that has failed or panicked; what was known stays.
+//! [`sources`] starts and stops them as the configuration has it.
+
+mod backoff;
+mod follow;
+mod reporter;
+mod sources;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+pub use reporter::{SourceReport, SourceReporter};
+pub use sources::keep_sources;
+
+use crate::config::{DiscoveryConfig, DiscoveryKind};
+
+/// Longest reason of a source that is kept and shown, in characters: it may hold what a stranger has sent.
+const MAX_REASON: usize = 500;
+
+/// Why a source can't say which backends there are: what, where and why, in one line for people.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct SourceError(String);
+
+impl SourceError {
+    /// With this reason.
+    pub fn new(reason: impl std::fmt::Display) -> Self {
+        let reason = reason.to_string();
+        let plain = reason.chars().map(|c| if c.is_control() { ' ' } else { c });
+        Self(plain.take(MAX_REASON).collect())
+    }
+}
+
+/// Whoever knows which backends there are.
+#[async_trait]
+pub trait DiscoverySource: Send + Sync {
+    /// Follows the source for as long as it can be followed, and reports each answer: all backends that there are, each
+    /// time. What can't be asked for a moment is reported with [`SourceReporter::fail`], and asked again.
+    ///
+    /// Returns only when it can't go on, with the reason; it is called again after a pause that grows, with jitter. It is
+    /// dropped when the configuration no longer has it: every await is a place where it may end. A panic is as good as a
+    /// return.
+    async fn follow(&self, reports: &SourceReporter) -> SourceError;
+}
+
+/// The source that a section names, in the pool of this name.
+///
+/// # Errors
+/// When it can't be made of what the section says, or is not built in.
+pub fn open_source(
+    pool: &str,
+    config: &DiscoveryConfig,
+) -> Result<Box<dyn DiscoverySource>, SourceError> {
+    let _ = pool;
+    match config.source.kind {
+        kind @ (DiscoveryKind::File
+        | DiscoveryKind::Dns
+        | DiscoveryKind::Docker
+        | DiscoveryKind::Kubernetes) => Err(SourceError::new(format!(
+            "this lameduck was built without `type = \"{kind}\"`"
+        ))),
+    }
+}

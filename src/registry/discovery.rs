@@ -1,0 +1,409 @@
+//! Backends of sources outside: one command makes a source's backends agree with what is in force of it.
+//!
+//! Who owns which backend is plain: a source changes its own ones only. A name that the configuration, a registration, a
+//! lease or another source has is refused to it, for as long as that one stays. A source that the configuration no longer
+//! has leaves its backends behind until they are withdrawn, or another source of the pool names them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::backend_entry::BackendSource;
+use super::command::RegistryCommand;
+use super::endpoint::BackendKey;
+use super::handle::{Handle, RegistryError};
+use super::pool::{Joining, PoolState};
+use super::request;
+use super::view::{ChangeView, ChangedValue};
+use super::writer::Writer;
+use crate::config::{Address, check_name};
+use crate::core::backend::BackendEvent;
+use crate::core::discovery::{DiscoveredBackend, DiscoveredSet};
+use crate::core::drain::{Actor, DrainSpec, OpenDrain, Until};
+use crate::rt::clock;
+
+/// The id of the drain of a backend that terminates, by its source's word.
+pub(super) const TERMINATING: &str = "discovery";
+
+/// What is in force of a source.
+#[derive(Debug)]
+pub(super) struct SourceSet {
+    pub pool: String,
+    pub source: Arc<str>,
+    pub set: Arc<DiscoveredSet<Address>>,
+    /// Whether those that go may stay until one that has come is ready, where nobody else is.
+    pub is_patient: bool,
+    pub reply: oneshot::Sender<Result<AppliedSet, RegistryError>>,
+}
+
+/// What has become of a source's set.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AppliedSet {
+    /// Backends of the source that are there now.
+    pub backends: usize,
+    /// Backends that are to go, and stay until one that has come is ready: the set is to be sent again.
+    pub waiting: usize,
+    /// Names that the source can't have, each with the reason: it may be over later.
+    pub refused: Vec<(String, String)>,
+}
+
+impl Handle {
+    /// Makes a source's backends agree with `set`. Those that come are probed before they get requests; those that go
+    /// drain first; one at another address is another process. With `is_patient`, those that go stay where nobody else is
+    /// ready, until one that has come is.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownPool`]; [`RegistryError::Conflict`] if the pool's configuration doesn't have the source (any
+    /// more): then only an empty set is taken; those of [`Handle::pools`].
+    pub async fn discovered(
+        &self,
+        pool: &str,
+        source: &Arc<str>,
+        set: Arc<DiscoveredSet<Address>>,
+        is_patient: bool,
+    ) -> Result<AppliedSet, RegistryError> {
+        let (pool, source) = (pool.to_owned(), source.clone());
+        self.ask(|reply| {
+            RegistryCommand::Discovered(SourceSet {
+                pool,
+                source,
+                set,
+                is_patient,
+                reply,
+            })
+        })
+        .await?
+    }
+}
+
+/// Whose a name is that a source would like to have.
+fn holder(source: BackendSource, of: Option<&Arc<str>>) -> String {
+    match (source, of) {
+        (BackendSource::Config, _) => {
+            "the configuration file has a backend of this name".to_owned()
+        }
+        (BackendSource::Api, _) => "a registered backend has this name".to_owned(),
+        (BackendSource::Lease, _) => "a launcher holds a backend of this name".to_owned(),
+        (BackendSource::Discovery, Some(other)) => format!("`{other}` has a backend of this name"),
+        (BackendSource::Discovery, None) => "another source has a backend of this name".to_owned(),
+    }
+}
+
+/// Why somebody else can't change a backend of a source.
+pub(super) fn is_discovered(pool: &str, name: &str, source: Option<&Arc<str>>) -> RegistryError {
+    let source = source.map_or("discovery", |source| source);
+    RegistryError::Conflict(format!(
+        "`{pool}/{name}` comes from `{source}`: change it there, or `lameduck drain` it; registered backends need a \
+         name of their own"
+    ))
+}
+
+impl PoolState {
+    /// Whether the configuration has this source.
+    fn has_source(&self, source: &str) -> bool {
+        let mut all = self.config.discovery.iter();
+        !self.retired && all.any(|one| one.label() == source)
+    }
+
+    /// The source of the backend of this name that stays, if it has one.
+    pub(super) fn source_of(&self, name: &str) -> Option<Arc<str>> {
+        let member = self.members.get(&self.current(name)?)?;
+        member.discovery.clone()
+    }
+}
+
+impl Writer {
+    pub(super) fn take_source_set(&mut self, news: SourceSet) {
+        let SourceSet {
+            pool,
+            source,
+            set,
+            is_patient,
+            reply,
+        } = news;
+        let outcome = self.discovered(&pool, &source, &set, is_patient);
+        self.reply(reply, outcome);
+    }
+
+    fn discovered(
+        &mut self,
+        pool: &str,
+        source: &Arc<str>,
+        set: &DiscoveredSet<Address>,
+        is_patient: bool,
+    ) -> Result<AppliedSet, RegistryError> {
+        let index = self.index(pool)?;
+        let state = &self.pools[index];
+        if !set.is_empty() && !state.has_source(source) {
+            return Err(RegistryError::Conflict(format!(
+                "pool `{pool}` has no `{source}` (any more)"
+            )));
+        }
+        let deadline = clock::now() + state.config.drain.deadline;
+        let others: HashSet<String> = state
+            .config
+            .discovery
+            .iter()
+            .map(|one| one.label())
+            .collect();
+        let staying = state.members.iter().filter(|(_, member)| !member.leaving);
+        let staying: HashMap<String, BackendKey> = staying
+            .map(|(key, member)| (member.base.clone(), *key))
+            .collect();
+        let mut applied = AppliedSet::default();
+        let mut change = ChangeView::default();
+        let mut leaving: Vec<(BackendKey, String)> = Vec::new();
+        for (name, backend) in set.iter() {
+            let Some(key) = staying.get(name).copied() else {
+                if backend.is_serving() {
+                    match self.add_discovered(index, source, name, backend, Vec::new()) {
+                        Ok(()) => change.added.push(place(pool, name, &backend.address)),
+                        Err(why) => applied.refused.push((name.to_owned(), why)),
+                    }
+                }
+                continue;
+            };
+            let Some(member) = self.pools[index].members.get_mut(&key) else {
+                continue;
+            };
+            let held = member.discovery.as_ref();
+            let is_free = member.source == BackendSource::Discovery
+                && held.is_none_or(|other| other == source || !others.contains(&**other));
+            if !is_free {
+                let why = holder(member.source, held);
+                applied.refused.push((name.to_owned(), why));
+                continue;
+            }
+            member.discovery = Some(source.clone());
+            if member.endpoint.address == backend.address {
+                self.adjust_discovered(index, key, name, backend, deadline, &mut change);
+                continue;
+            }
+            // Another process under the same name, as if it had been registered again.
+            let from = member.endpoint.address.to_string();
+            if backend.is_serving() {
+                let drains = self.pools[index].inheritance(key);
+                if let Err(why) = self.add_discovered(index, source, name, backend, drains) {
+                    applied.refused.push((name.to_owned(), why));
+                    continue;
+                }
+            }
+            change.changed.push(ChangedValue {
+                what: format!("{pool}/{name}: address"),
+                from,
+                to: backend.address.to_string(),
+            });
+            let reason = format!("`{source}` has it at {} now", backend.address);
+            self.leave_by(Actor::Discovery, key, deadline, reason);
+        }
+        for (name, key) in staying {
+            let Some(member) = self.pools[index].members.get(&key) else {
+                continue;
+            };
+            let is_own = member.source == BackendSource::Discovery
+                && member.discovery.as_ref() == Some(source);
+            if is_own && set.get(&name).is_none() {
+                leaving.push((key, place(pool, &name, &member.endpoint.address)));
+            }
+        }
+        if is_patient && self.has_no_successor_yet(index, source, &leaving) {
+            applied.waiting = leaving.len();
+            leaving.clear();
+        }
+        leaving.sort_unstable_by(|one, other| one.1.cmp(&other.1));
+        for (key, shown) in leaving {
+            change.removed.push(shown);
+            let reason = format!("`{source}` no longer names it");
+            self.leave_by(Actor::Discovery, key, deadline, reason);
+        }
+        let members = self.pools[index].members.values();
+        let own =
+            members.filter(|member| !member.leaving && member.discovery.as_ref() == Some(source));
+        applied.backends = own.count();
+        if !change.is_empty() {
+            change.by = "discovery".to_owned();
+            change.source = Some(source.to_string());
+            change.pool = Some(pool.to_owned());
+            self.tell_change("discovery", change);
+        }
+        Ok(applied)
+    }
+
+    /// A backend that was not there. The error says why it can't be.
+    fn add_discovered(
+        &mut self,
+        index: usize,
+        source: &Arc<str>,
+        name: &str,
+        backend: &DiscoveredBackend<Address>,
+        drains: Vec<OpenDrain>,
+    ) -> Result<(), String> {
+        check_name(name)?;
+        let own = self.handle.own_listeners();
+        own.check_address(&backend.address)
+            .map_err(|error| format!("`{}`: {error}", backend.address))?;
+        self.check_room(None).map_err(|error| error.to_string())?;
+        let joining = Joining {
+            name: name.to_owned(),
+            address: backend.address.clone(),
+            weight: backend.weight,
+            is_backup: backend.is_backup,
+            zone: backend.zone.clone(),
+            source: BackendSource::Discovery,
+            discovery: Some(source.clone()),
+            drains,
+            tenure: None,
+            owner: None,
+        };
+        self.add(index, joining);
+        Ok(())
+    }
+
+    /// A backend that is there already, at the same address.
+    fn adjust_discovered(
+        &mut self,
+        index: usize,
+        key: BackendKey,
+        name: &str,
+        backend: &DiscoveredBackend<Address>,
+        deadline: crate::core::Time,
+        change: &mut ChangeView,
+    ) {
+        let state = &mut self.pools[index];
+        let Some(member) = state.members.get_mut(&key) else {
+            return;
+        };
+        let pool = state.name.clone();
+        let mut changed = |what: &str, from: String, to: String| {
+            if from != to {
+                let what = format!("{pool}/{name}: {what}");
+                change.changed.push(ChangedValue { what, from, to });
+            }
+        };
+        let zone = |zone: &Option<String>| zone.clone().unwrap_or_else(|| "(none)".to_owned());
+        changed(
+            "weight",
+            member.endpoint.weight().to_string(),
+            backend.weight.to_string(),
+        );
+        changed(
+            "backup",
+            member.is_backup.to_string(),
+            backend.is_backup.to_string(),
+        );
+        changed("zone", zone(&member.zone), zone(&backend.zone));
+        if member.endpoint.weight() != backend.weight
+            || member.is_backup != backend.is_backup
+            || member.zone != backend.zone
+        {
+            member.endpoint.set_weight(backend.weight);
+            member.is_backup = backend.is_backup;
+            member.zone.clone_from(&backend.zone);
+            state.dirty = true;
+        }
+        let drains = state.core.get(&key).into_iter();
+        let was_terminating = drains
+            .flat_map(|backend| backend.drains())
+            .any(|((actor, id), _)| (*actor, &**id) == (Actor::Supervisor, TERMINATING));
+        let word = |terminates: bool| match terminates {
+            true => "terminating".to_owned(),
+            false => "serving".to_owned(),
+        };
+        changed("state", word(was_terminating), word(!backend.is_serving()));
+        match (was_terminating, backend.is_serving()) {
+            (false, false) => {
+                let order = DrainSpec {
+                    actor: Actor::Supervisor,
+                    id: TERMINATING.to_owned(),
+                    reason: "its source says that it is terminating".to_owned(),
+                    deadline: Some(deadline),
+                    until: Until::Resumed,
+                    // The source's next word ends it.
+                    expires: None,
+                };
+                self.step(key, BackendEvent::Drain(order));
+            }
+            (true, true) => {
+                let withdrawn = BackendEvent::Withdrawn {
+                    actor: Actor::Supervisor,
+                    id: TERMINATING.to_owned(),
+                };
+                self.step(key, withdrawn);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether nobody would be left that takes requests if those that leave did, while somebody of the same source is
+    /// about to.
+    fn has_no_successor_yet(
+        &self,
+        index: usize,
+        source: &Arc<str>,
+        leaving: &[(BackendKey, String)],
+    ) -> bool {
+        let state = &self.pools[index];
+        let goes: HashSet<BackendKey> = leaving.iter().map(|(key, _)| *key).collect();
+        let is_eligible =
+            |key: &BackendKey| state.core.get(key).is_some_and(|one| one.is_eligible());
+        if leaving.is_empty() || !goes.iter().any(is_eligible) {
+            return false;
+        }
+        let mut others = state.members.iter().filter(|(key, _)| !goes.contains(key));
+        if others.clone().any(|(key, _)| is_eligible(key)) {
+            return false;
+        }
+        others.any(|(_, member)| !member.leaving && member.discovery.as_ref() == Some(source))
+    }
+
+    /// Logs a change, remembers it, and tells everybody who listens, when the snapshot is out.
+    pub(super) fn tell_change(&mut self, kind: &str, mut change: ChangeView) {
+        change.time = clock::rfc3339(clock::wall(clock::now()));
+        let summary = change.summary();
+        let reason = match &change.source {
+            Some(source) => format!("{source}: {summary}"),
+            None => summary.clone(),
+        };
+        tracing::info!(
+            pool = change.pool.as_deref(),
+            by = change.by,
+            source = change.source.as_deref(),
+            "changed: {summary}"
+        );
+        let pool = change.pool.clone();
+        let whom = pool.as_deref().map(|pool| (pool, ""));
+        self.event(kind, whom, None, None, reason);
+        let figures = self.handle.live.clone();
+        self.outbox.push(Box::new(move || {
+            figures.note_change(change);
+        }));
+    }
+
+    /// Whether each source of the configuration has been heard of: it has answered, or can't.
+    pub(super) fn has_heard_all_sources(&self) -> bool {
+        let mut pools = self.config.pools.iter();
+        pools.all(|pool| {
+            let heard = self.handle.live.heard_of_pool(&pool.name);
+            let mut sources = pool.discovery.iter();
+            sources.all(|source| heard.contains(&source.label()))
+        })
+    }
+}
+
+fn place(pool: &str, name: &str, address: &Address) -> String {
+    format!("{pool}/{name} at {address}")
+}
+
+/// Whether a drain is the word of a backend's source. It ends with what it was said of.
+pub(super) fn is_word_of_source(drain: &OpenDrain) -> bool {
+    drain.actor == Actor::Supervisor && drain.id == TERMINATING
+}
+
+/// The order that ends with the backend's leaving, as `actor` wants it.
+pub(super) fn leaving_by(actor: Actor, reason: String, deadline: crate::core::Time) -> DrainSpec {
+    DrainSpec {
+        actor,
+        ..request::leaving(reason, deadline)
+    }
+}

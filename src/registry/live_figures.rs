@@ -1,0 +1,190 @@
+//! What people can look up without asking the registry's task: the sources of discovered backends, and what has changed
+//! lately.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::view::{ChangeView, DiscoveryView};
+use crate::core::Time;
+use crate::core::discovery::AnswerDoubt;
+use crate::rt::clock;
+
+/// Changes that are remembered; the oldest makes room.
+pub const MOST_CHANGES: usize = 256;
+/// Lines of one change that are remembered: what was added, removed and changed, each.
+pub const MOST_LINES: usize = 100;
+/// Refused names of a source that are shown.
+const SHOWN_REFUSALS: usize = 10;
+
+/// How the answers of a source were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AnswerCounts {
+    /// Believed as a whole.
+    pub taken: u64,
+    /// Doubted: what they lack was kept.
+    pub doubted: u64,
+    /// None came.
+    pub failed: u64,
+}
+
+/// How a source is.
+#[derive(Debug, Clone, Default)]
+pub struct SourceStatus {
+    /// Backends of it that are in force.
+    pub backends: usize,
+    /// When the last answer came.
+    pub answered: Option<Time>,
+    /// Since when it fails, and why, in its last words.
+    pub failing: Option<(Time, String)>,
+    /// Why the last answer was not believed as a whole.
+    pub doubt: Option<AnswerDoubt>,
+    /// Names that it can't have, and why.
+    pub refused: Vec<(String, String)>,
+    /// How its answers were.
+    pub counts: AnswerCounts,
+}
+
+/// Sources by pool and label, and the last changes.
+#[derive(Debug, Clone, Default)]
+pub struct LiveFigures(Arc<Figures>);
+
+#[derive(Debug, Default)]
+struct Figures {
+    sources: Mutex<BTreeMap<(String, Arc<str>), SourceStatus>>,
+    changes: Mutex<ChangeRing>,
+}
+
+#[derive(Debug, Default)]
+struct ChangeRing {
+    next: u64,
+    kept: VecDeque<ChangeView>,
+}
+
+impl LiveFigures {
+    /// Changes what is known of a source, which may be new.
+    pub fn note_source(&self, pool: &str, source: &Arc<str>, note: impl FnOnce(&mut SourceStatus)) {
+        let mut sources = self.0.sources.lock();
+        note(
+            sources
+                .entry((pool.to_owned(), source.clone()))
+                .or_default(),
+        );
+    }
+
+    /// It is followed no more.
+    pub fn forget_source(&self, pool: &str, source: &Arc<str>) {
+        let key = (pool.to_owned(), source.clone());
+        self.0.sources.lock().remove(&key);
+    }
+
+    /// All sources, with pool and label.
+    pub fn sources(&self) -> Vec<(String, Arc<str>, SourceStatus)> {
+        let sources = self.0.sources.lock();
+        let all = sources.iter();
+        all.map(|((pool, source), status)| (pool.clone(), source.clone(), status.clone()))
+            .collect()
+    }
+
+    /// A pool's sources, as people see them.
+    pub fn of_pool(&self, pool: &str) -> Vec<DiscoveryView> {
+        let sources = self.0.sources.lock();
+        let own = sources.iter().filter(|((of, _), _)| of == pool);
+        own.map(|((_, source), status)| status.view(source))
+            .collect()
+    }
+
+    /// The pool's sources that have answered, or can't.
+    pub fn heard_of_pool(&self, pool: &str) -> Vec<String> {
+        let sources = self.0.sources.lock();
+        let own = sources.iter().filter(|((of, _), _)| of == pool);
+        own.filter(|(_, status)| status.answered.is_some() || status.failing.is_some())
+            .map(|((_, source), _)| source.to_string())
+            .collect()
+    }
+
+    /// Remembers a change; says its number.
+    pub fn note_change(&self, mut change: ChangeView) -> u64 {
+        for list in [&mut change.added, &mut change.removed] {
+            change.more += list.len().saturating_sub(MOST_LINES);
+            list.truncate(MOST_LINES);
+        }
+        change.more += change.changed.len().saturating_sub(MOST_LINES);
+        change.changed.truncate(MOST_LINES);
+        let mut ring = self.0.changes.lock();
+        ring.next += 1;
+        change.id = ring.next;
+        if ring.kept.len() >= MOST_CHANGES {
+            ring.kept.pop_front();
+        }
+        ring.kept.push_back(change);
+        ring.next
+    }
+
+    /// The last changes, so many at most, the oldest first.
+    pub fn changes(&self, last: usize) -> Vec<ChangeView> {
+        let ring = self.0.changes.lock();
+        let skipped = ring.kept.len().saturating_sub(last);
+        ring.kept.iter().skip(skipped).cloned().collect()
+    }
+}
+
+impl SourceStatus {
+    /// `ok`, `waiting` for the first answer, `doubted` or `failing`.
+    pub fn state(&self) -> &'static str {
+        match (&self.failing, &self.doubt, self.answered) {
+            (Some(_), _, _) => "failing",
+            (None, Some(_), _) => "doubted",
+            (None, None, None) => "waiting",
+            (None, None, Some(_)) => "ok",
+        }
+    }
+
+    fn view(&self, source: &str) -> DiscoveryView {
+        let now = clock::now();
+        let shown = |at| clock::rfc3339(clock::wall(at));
+        let age = |at: Time| now.saturating_sub(at).as_millis() as u64;
+        DiscoveryView {
+            source: source.to_owned(),
+            state: self.state().to_owned(),
+            backends: self.backends,
+            answered: self.answered.map(shown),
+            answer_age_ms: self.answered.map(age),
+            failing_since: self.failing.as_ref().map(|(since, _)| shown(*since)),
+            failure: self.failing.as_ref().map(|(_, why)| why.clone()),
+            doubt: self.doubt.as_ref().map(|doubt| doubt.to_string()),
+            kept: self.doubt.as_ref().map_or(0, |doubt| doubt.kept),
+            kept_until: self.doubt.as_ref().and_then(|doubt| doubt.until).map(shown),
+            refused: self.refused.len(),
+            refusals: self
+                .refused
+                .iter()
+                .take(SHOWN_REFUSALS)
+                .map(|(name, why)| format!("{name}: {why}"))
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_changes_are_bounded_in_number_and_length() {
+        let figures = LiveFigures::default();
+        for _ in 0..MOST_CHANGES + 10 {
+            figures.note_change(ChangeView {
+                added: vec!["app/a".to_owned(); MOST_LINES + 5],
+                ..ChangeView::default()
+            });
+        }
+        let all = figures.changes(usize::MAX);
+        assert_eq!(all.len(), MOST_CHANGES);
+        assert_eq!((all[0].id, all[0].more), (11, 5));
+        assert_eq!(all[0].added.len(), MOST_LINES);
+        let last = figures.changes(1);
+        assert_eq!(last[0].id, MOST_CHANGES as u64 + 10);
+    }
+}
