@@ -7,7 +7,11 @@
 //! [`sources`] starts and stops them as the configuration has it.
 
 mod backoff;
+#[cfg(feature = "dns")]
+mod dns;
+pub mod file;
 mod follow;
+mod names;
 mod reporter;
 mod sources;
 
@@ -58,11 +62,23 @@ pub fn open_source(
 ) -> Result<Box<dyn DiscoverySource>, SourceError> {
     let _ = pool;
     match config.source.kind {
-        kind @ (DiscoveryKind::File
-        | DiscoveryKind::Dns
-        | DiscoveryKind::Docker
-        | DiscoveryKind::Kubernetes) => Err(SourceError::new(format!(
-            "this lameduck was built without `type = \"{kind}\"`"
-        ))),
+        DiscoveryKind::File => {
+            let path = config.source.path.clone();
+            let path = path.ok_or_else(|| SourceError::new("it has no `path`"))?;
+            Ok(Box::new(file::FileSource::new(path)))
+        }
+        #[cfg(feature = "dns")]
+        DiscoveryKind::Dns => Ok(Box::new(dns::DnsSource::new(&config.source)?)),
+        #[cfg(not(feature = "dns"))]
+        DiscoveryKind::Dns => Err(not_built(config)),
+        DiscoveryKind::Docker | DiscoveryKind::Kubernetes => Err(not_built(config)),
     }
+}
+
+/// Nobody gets this far: such a configuration is refused.
+fn not_built(config: &DiscoveryConfig) -> SourceError {
+    let kind = config.source.kind;
+    SourceError::new(format!(
+        "this lameduck was built without `type = \"{kind}\"`"
+    ))
 }

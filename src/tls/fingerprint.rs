@@ -1,7 +1,7 @@
 //! Files that are looked at again and again: whether they have changed, and whom to tell that they are bad.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A file that changed so short a time ago may be in the middle of being written, and a second change may leave no trace
@@ -10,7 +10,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// What tells one version of a file from another: number, size and time of the last change. The change time and not
 /// the modification time, which those who copy files set as they like.
-type FileFingerprint = Option<(u64, u64, u64, i64, i64)>;
+pub type FileFingerprint = Option<(u64, u64, u64, i64, i64)>;
 
 /// Some files that belong together.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Files {
 impl Files {
     /// As they are now. They may have changed since somebody read them, so the first look finds something.
     pub fn new(paths: Vec<PathBuf>) -> Self {
-        let stamps = paths.iter().map(stamp).collect();
+        let stamps = paths.iter().map(|path| fingerprint_file(path)).collect();
         Self {
             paths,
             stamps,
@@ -37,7 +37,11 @@ impl Files {
 
     /// Whether they are worth reading. May wait for the disk.
     pub fn have_changed(&mut self) -> bool {
-        let stamps: Vec<_> = self.paths.iter().map(stamp).collect();
+        let stamps: Vec<_> = self
+            .paths
+            .iter()
+            .map(|path| fingerprint_file(path))
+            .collect();
         if stamps == self.stamps && !self.unsettled {
             return false;
         }
@@ -65,7 +69,8 @@ impl Files {
     }
 }
 
-fn stamp(file: &PathBuf) -> FileFingerprint {
+/// The version of a file that is there now; `None`: there is none. May wait for the disk.
+pub fn fingerprint_file(file: &Path) -> FileFingerprint {
     // Follows links: Kubernetes and certbot change where they lead to.
     let data = std::fs::metadata(file).ok()?;
     Some((
@@ -77,7 +82,8 @@ fn stamp(file: &PathBuf) -> FileFingerprint {
     ))
 }
 
-fn is_fresh(stamps: &[FileFingerprint], now: SystemTime) -> bool {
+/// Whether one of them may have changed again without a trace in its times.
+pub fn is_fresh(stamps: &[FileFingerprint], now: SystemTime) -> bool {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     stamps.iter().flatten().any(|(_, _, _, seconds, _)| {
         let changed = Duration::from_secs(u64::try_from(*seconds).unwrap_or(0));

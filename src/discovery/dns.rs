@@ -1,0 +1,218 @@
+//! `type = "dns"`: A and AAAA, or SRV, asked again when the answer's TTL is over.
+//!
+//! An answer without records, and NXDOMAIN, are answers: no backend. Whether they are believed is not decided here. A
+//! look-up that fails (no answer, SERVFAIL, a wrong answer) is none: what is known stays.
+
+mod lookup;
+mod records;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use lookup::{FoundRecords, RecordClient};
+use records::{ServiceTarget, address_backends, service_backends};
+
+use super::backoff::{GrowingPause, jittered_period};
+use super::{DiscoverySource, SourceError, SourceReporter};
+use crate::config::{Address, DiscoveryPort, DiscoverySourceConfig, DnsRecord};
+use crate::core::discovery::DiscoveredSet;
+use crate::rt::clock;
+
+/// Targets of a service that are asked for at a time.
+const AT_A_TIME: usize = 16;
+
+/// What is asked for.
+enum Question {
+    /// Addresses, where the app listens on this port.
+    Addresses { name: String, port: u16 },
+    /// A service.
+    Service { name: String },
+}
+
+/// A name of the domain name system.
+pub struct DnsSource {
+    question: Question,
+    config: DiscoverySourceConfig,
+}
+
+/// What was found in earlier rounds, for what can't be found in this one.
+#[derive(Default)]
+struct KnownRecords {
+    /// Addresses by family: a server that fails for the one may answer for the other.
+    v4: Option<Vec<IpAddr>>,
+    v6: Option<Vec<IpAddr>>,
+    /// Addresses of a service's targets.
+    targets: HashMap<String, Vec<IpAddr>>,
+}
+
+/// One round's answer, and for how long it holds.
+struct FoundBackends {
+    set: DiscoveredSet<Address>,
+    ttl: Duration,
+    /// Something of it is of an earlier round.
+    failure: Option<SourceError>,
+}
+
+impl DnsSource {
+    /// As the section has it.
+    ///
+    /// # Errors
+    /// When it lacks a key that `check` asks for.
+    pub fn new(config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
+        let lacks = |key: &str| SourceError::new(format!("it has no `{key}`"));
+        let name = config.name.clone().ok_or_else(|| lacks("name"))?;
+        let question = match (config.record, &config.port) {
+            (DnsRecord::Service, _) => Question::Service { name },
+            (DnsRecord::Address, Some(DiscoveryPort::Number(port))) => {
+                Question::Addresses { name, port: *port }
+            }
+            (DnsRecord::Address, _) => return Err(lacks("port")),
+        };
+        Ok(Self {
+            question,
+            config: config.clone(),
+        })
+    }
+
+    async fn look_up(&self, known: &mut KnownRecords) -> Result<FoundBackends, SourceError> {
+        let client = RecordClient::open(&self.config).await?;
+        match &self.question {
+            Question::Addresses { name, port } => {
+                let (v4, v6) = tokio::join!(client.addresses_v4(name), client.addresses_v6(name));
+                let (found, failure) = both_families(v4, v6, known)?;
+                Ok(FoundBackends {
+                    set: address_backends(&found.records, *port),
+                    ttl: found.ttl,
+                    failure,
+                })
+            }
+            Question::Service { name } => {
+                let found = client.services(name).await?;
+                self.look_up_targets(&client, found, known).await
+            }
+        }
+    }
+
+    /// Where the targets of a service are. One that can't be found at the moment is where it was; one of which nothing is
+    /// known is left out.
+    async fn look_up_targets(
+        &self,
+        client: &RecordClient,
+        found: FoundRecords<ServiceTarget>,
+        known: &mut KnownRecords,
+    ) -> Result<FoundBackends, SourceError> {
+        let mut hosts: Vec<String> = found.records.iter().map(|one| one.host.clone()).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        let given = &found.given;
+        let asked = stream::iter(hosts).map(|host| async move {
+            if let Some(addresses) = given.get(&host) {
+                return (host, Ok((addresses.clone(), None)), None);
+            }
+            let (v4, v6) = tokio::join!(client.addresses_v4(&host), client.addresses_v6(&host));
+            let mut unknown = KnownRecords::default();
+            match both_families(v4, v6, &mut unknown) {
+                // Half an answer is none: it could name another address than before.
+                Ok((_, Some(error))) | Err(error) => (host, Err(error), None),
+                Ok((found, None)) => (host, Ok((found.records, Some(found.ttl))), Some(())),
+            }
+        });
+        let mut asked = asked.buffer_unordered(AT_A_TIME);
+        let (mut targets, mut ttl, mut failure) = (HashMap::new(), found.ttl, None);
+        while let Some((host, addresses, _)) = asked.next().await {
+            match addresses {
+                Ok((addresses, own)) => {
+                    ttl = ttl.min(own.unwrap_or(ttl));
+                    targets.insert(host, addresses);
+                }
+                Err(error) => {
+                    if let Some(addresses) = known.targets.get(&host) {
+                        targets.insert(host, addresses.clone());
+                    }
+                    failure = Some(error);
+                }
+            }
+        }
+        if targets.is_empty()
+            && let Some(error) = failure
+        {
+            return Err(error);
+        }
+        let set = service_backends(&found.records, &targets);
+        known.targets = targets;
+        Ok(FoundBackends { set, ttl, failure })
+    }
+}
+
+/// The addresses of both families. Where one can't be asked for, it has those that it had.
+fn both_families(
+    v4: Result<FoundRecords<IpAddr>, SourceError>,
+    v6: Result<FoundRecords<IpAddr>, SourceError>,
+    known: &mut KnownRecords,
+) -> Result<(FoundRecords<IpAddr>, Option<SourceError>), SourceError> {
+    let (v4, v6) = match (v4, v6) {
+        (Err(error), Err(_)) => return Err(error),
+        both => both,
+    };
+    let (mut all, mut failure) = (FoundRecords::none(), None);
+    for (found, kept) in [(v4, &mut known.v4), (v6, &mut known.v6)] {
+        match found {
+            Ok(found) => {
+                // A family without addresses says nothing of how long the other's hold.
+                if !found.records.is_empty() {
+                    all.ttl = all.ttl.min(found.ttl);
+                }
+                all.records.extend(&found.records);
+                *kept = Some(found.records);
+            }
+            Err(error) => {
+                all.records.extend(kept.iter().flatten());
+                failure = Some(error);
+            }
+        }
+    }
+    Ok((all, failure))
+}
+
+#[async_trait]
+impl DiscoverySource for DnsSource {
+    async fn follow(&self, reports: &SourceReporter) -> SourceError {
+        let mut known = KnownRecords::default();
+        let mut pause = GrowingPause::default();
+        let (shortest, longest) = (self.config.min_ttl, self.config.max_ttl);
+        loop {
+            let next = match self.look_up(&mut known).await {
+                Ok(found) => {
+                    // A family that a server can't be asked for is no failure of the source, unless nothing is found.
+                    let is_whole = found.failure.is_none();
+                    let is_empty = found.set.is_empty();
+                    match found.failure {
+                        Some(error) if is_empty => reports.fail(error).await,
+                        _ => reports.answer(found.set).await,
+                    }
+                    if is_whole && !is_empty {
+                        pause.reset();
+                        jittered_period(found.ttl.clamp(shortest, longest))
+                    } else if is_empty {
+                        pause.next(fastrand::f64()).clamp(shortest, longest)
+                    } else {
+                        jittered_period(found.ttl.clamp(shortest, longest))
+                    }
+                }
+                Err(error) => {
+                    reports.fail(error).await;
+                    pause.next(fastrand::f64()).clamp(shortest, longest)
+                }
+            };
+            clock::sleep(next).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

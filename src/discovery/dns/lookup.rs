@@ -1,0 +1,189 @@
+//! One question to the domain name system.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::{TokioResolver, system_conf};
+
+use super::records::ServiceTarget;
+use crate::config::{DiscoverySourceConfig, duration};
+use crate::discovery::SourceError;
+use crate::rt::clock;
+
+/// An answer without records holds for so long, within the bounds of the section.
+const NOTHING_HOLDS: Duration = Duration::from_secs(5);
+
+/// Records of one kind.
+#[derive(Debug, Clone)]
+pub struct FoundRecords<T> {
+    pub records: Vec<T>,
+    /// For how long they hold.
+    pub ttl: Duration,
+    /// Addresses of hosts that came along.
+    pub given: HashMap<String, Vec<IpAddr>>,
+}
+
+impl<T> FoundRecords<T> {
+    /// No records.
+    pub fn none() -> Self {
+        Self {
+            records: Vec::new(),
+            ttl: Duration::MAX,
+            given: HashMap::new(),
+        }
+    }
+}
+
+/// Asks, and keeps nothing.
+pub struct RecordClient {
+    resolver: TokioResolver,
+    server: String,
+    patience: Duration,
+}
+
+impl RecordClient {
+    /// For the servers of the section, or those of /etc/resolv.conf, which is read anew: it may have changed.
+    pub async fn open(config: &DiscoverySourceConfig) -> Result<Self, SourceError> {
+        let (servers, options, shown) = match config.server {
+            Some(server) => (only(server), ResolverOpts::default(), server.to_string()),
+            None => {
+                // A disk may be slow.
+                let read = tokio::task::spawn_blocking(system_conf::read_system_conf).await;
+                let read = read.map_err(SourceError::new)?;
+                let (servers, options) =
+                    read.map_err(|error| SourceError::new(format!("/etc/resolv.conf: {error}")))?;
+                let first = servers.name_servers().first().map(|one| one.ip.to_string());
+                (
+                    servers,
+                    options,
+                    first.unwrap_or_else(|| "nobody".to_owned()),
+                )
+            }
+        };
+        let provider = TokioRuntimeProvider::default();
+        let mut builder = TokioResolver::builder_with_config(servers, provider);
+        let patience = config.timeout;
+        *builder.options_mut() = options;
+        let options = builder.options_mut();
+        // Twice within the time that a look-up may take.
+        options.timeout = patience.mul_f64(0.45);
+        options.attempts = 1;
+        // What holds for how long is decided here, once.
+        options.cache_size = 0;
+        options.edns0 = true;
+        if config.server.is_some() {
+            options.use_hosts_file = ResolveHosts::Never;
+        }
+        let resolver = builder.build().map_err(SourceError::new)?;
+        Ok(Self {
+            resolver,
+            server: shown,
+            patience,
+        })
+    }
+
+    /// The A records of a name.
+    pub async fn addresses_v4(&self, name: &str) -> Result<FoundRecords<IpAddr>, SourceError> {
+        let found = self.ask(name, RecordType::A).await?;
+        Ok(found.map_or_else(nothing, |lookup| addresses(&lookup)))
+    }
+
+    /// The AAAA records of a name.
+    pub async fn addresses_v6(&self, name: &str) -> Result<FoundRecords<IpAddr>, SourceError> {
+        let found = self.ask(name, RecordType::AAAA).await?;
+        Ok(found.map_or_else(nothing, |lookup| addresses(&lookup)))
+    }
+
+    /// The SRV records of a service.
+    pub async fn services(&self, name: &str) -> Result<FoundRecords<ServiceTarget>, SourceError> {
+        let Some(lookup) = self.ask(name, RecordType::SRV).await? else {
+            return Ok(nothing());
+        };
+        let mut found = FoundRecords::none();
+        for record in lookup.answers() {
+            let RData::SRV(service) = &record.data else {
+                continue;
+            };
+            found.ttl = found.ttl.min(seconds(record.ttl));
+            // RFC 2782: a target that is the root says that there is no such service.
+            if service.target.is_root() {
+                continue;
+            }
+            found.records.push(ServiceTarget {
+                host: plain_host(&service.target.to_ascii()),
+                port: service.port,
+                priority: service.priority,
+                weight: service.weight,
+            });
+        }
+        for record in lookup.additionals() {
+            if let Some(ip) = record.data.ip_addr() {
+                let host = plain_host(&record.name.to_ascii());
+                found.ttl = found.ttl.min(seconds(record.ttl));
+                found.given.entry(host).or_default().push(ip);
+            }
+        }
+        Ok(found)
+    }
+
+    /// `None`: there are no such records.
+    async fn ask(&self, name: &str, kind: RecordType) -> Result<Option<Lookup>, SourceError> {
+        let looked = clock::timeout(self.patience, self.resolver.lookup(name, kind)).await;
+        let why = match looked {
+            Ok(Ok(lookup)) => return Ok(Some(lookup)),
+            Ok(Err(error)) if error.is_no_records_found() => return Ok(None),
+            Ok(Err(NetError::Timeout)) | Err(clock::Late) => {
+                format!("no answer within {}", duration::format(self.patience))
+            }
+            Ok(Err(error)) => error.to_string(),
+        };
+        let server = &self.server;
+        Err(SourceError::new(format!(
+            "{kind} of {name}, asked of {server}: {why}"
+        )))
+    }
+}
+
+fn only(server: SocketAddr) -> ResolverConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    let connections = connections.map(|mut connection| {
+        connection.port = server.port();
+        connection
+    });
+    let mut one = NameServerConfig::udp_and_tcp(server.ip());
+    one.connections = connections.into();
+    ResolverConfig::from_parts(None, Vec::new(), vec![one])
+}
+
+fn nothing<T>() -> FoundRecords<T> {
+    FoundRecords {
+        ttl: NOTHING_HOLDS,
+        ..FoundRecords::none()
+    }
+}
+
+fn addresses(lookup: &Lookup) -> FoundRecords<IpAddr> {
+    let mut found = FoundRecords::none();
+    for record in lookup.answers() {
+        // Aliases on the way hold for no longer than they say, either.
+        found.ttl = found.ttl.min(seconds(record.ttl));
+        found.records.extend(record.data.ip_addr());
+    }
+    found
+}
+
+fn seconds(ttl: u32) -> Duration {
+    Duration::from_secs(ttl.into())
+}
+
+fn plain_host(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
+}
