@@ -50,7 +50,7 @@ const STRANGERS: [(&str, &[&str]); 6] = [
 ];
 
 /// A request's way through `src/proxy`, from its end to its beginning: each station knows those before it in this list.
-const STATIONS: [&str; 20] = [
+const STATIONS: [&str; 21] = [
     "memory",
     "buffer",
     "error_response",
@@ -62,6 +62,7 @@ const STATIONS: [&str; 20] = [
     "compression",
     "h2",
     "refusal",
+    "moving",
     "data_plane",
     "client",
     "forward",

@@ -4,9 +4,14 @@
 //! words that it speaks are in [`event`] and [`drain`]. [`pool`] holds the backends of one app and their
 //! deadlines. [`balance`] picks, and [`outlier`] says who is left out for a while; [`retry`] (with its [`budget`]) and [`hold`] judge what becomes of a request
 //! that lost its backend or found none, and [`pause`] what a paused pool does with it; [`rate`] says which requests
-//! come too fast, [`sticky`] keeps sessions with their backend, [`split`] shares requests out over pools ([`split_plan`] moves the shares, and goes back), and [`field_names`] knows a header field in any spelling. Two more sit beside the proxy: [`roll`] restarts backends
-//! one after the other, and [`launch`] is what a launcher does about its app. [`discovery`] judges what sources outside say of
-//! which backends there are.
+//! come too fast, [`sticky`] keeps sessions with their backend, [`split`] shares requests out over pools
+//! ([`split_plan`] moves the shares, and goes back), and [`field_names`] knows a header field in any spelling.
+//!
+//! Beside the proxy:
+//! * [`roll`] restarts backends one after the other;
+//! * [`launch`] is what a launcher does about its app;
+//! * [`discovery`] judges what sources outside say of which backends there are;
+//! * [`moving`] says who goes on with a connection that changes its process.
 
 pub mod backend;
 pub mod balance;
@@ -21,6 +26,7 @@ mod health;
 pub mod hold;
 pub mod launch;
 mod losses;
+pub mod moving;
 pub mod outlier;
 pub mod pause;
 pub mod pool;

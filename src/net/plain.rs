@@ -63,6 +63,14 @@ pub fn descriptor_of(stream: &Stream) -> Option<BorrowedFd<'_>> {
     Some(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
+/// The socket that a stream is, and nothing more: `None` where something stands on it that keeps bytes or a state of its
+/// own, as TLS does.
+pub fn bare_socket(stream: &Stream) -> Option<BorrowedFd<'_>> {
+    let any = stream.as_any();
+    let is_bare = any.is::<Plain<TcpStream>>() || any.is::<Plain<UnixStream>>();
+    is_bare.then(|| descriptor_of(stream)).flatten()
+}
+
 /// What is no socket answers with a lower number: ours with -1, Pingora's streams in memory with that of standard input.
 const FIRST_SOCKET: RawFd = 3;
 

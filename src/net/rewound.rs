@@ -27,6 +27,14 @@ pub fn rewound(stream: Stream, seen: &[u8]) -> Stream {
     }
 }
 
+/// The stream below, where all was read that was to be read first; another stream as it is.
+pub fn below(stream: &Stream) -> Option<&Stream> {
+    match stream.as_any().downcast_ref::<Rewound>() {
+        None => Some(stream),
+        Some(rewound) => (rewound.seen.left().is_empty()).then_some(&rewound.stream),
+    }
+}
+
 impl AsyncRead for Rewound {
     fn poll_read(
         mut self: Pin<&mut Self>,

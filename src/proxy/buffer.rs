@@ -127,6 +127,15 @@ impl Buffer {
         })
     }
 
+    /// A buffer with bytes that were in another process's.
+    pub fn of_carried(bytes: &[u8]) -> Self {
+        match bytes.is_empty() {
+            true => Self::default(),
+            false => Self::holding(|out| out.extend_from_slice(bytes), |_| true)
+                .map_or_else(Self::default, |(buffer, ())| buffer),
+        }
+    }
+
     /// Drops the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         self.start += count;

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::guard_state::GuardState;
+use super::moving::{MoveOut, MoveUnderWay, OfferedConnection};
 use super::per_client::PerClient;
 use crate::config;
 use crate::metrics::{MirrorLoad, PlaneCounters};
@@ -28,6 +31,8 @@ pub struct DataPlane {
     pub per_client: PerClient,
     /// What routes ask of their clients, across reloads.
     pub guards: GuardState,
+    /// Where connections go that move to another process.
+    pub moving: MoveOut,
     /// What is counted for the whole plane.
     pub counters: Arc<PlaneCounters>,
     /// Copies of requests that are under way.
@@ -63,6 +68,7 @@ impl DataPlane {
             clients: Interrupts::default(),
             per_client: PerClient::default(),
             guards: GuardState::default(),
+            moving: MoveOut::default(),
             counters,
             mirrors: MirrorLoad::default(),
             certificates: Arc::default(),
@@ -108,6 +114,18 @@ impl DataPlane {
         let served = ServedConnection(self);
         let most = limits.max_connections.unwrap_or(self.default_connections);
         (most == 0 || others < most).then_some(served)
+    }
+
+    /// The same for one that another process has served before: it is never one too many.
+    pub fn admit_moved(&self) -> ServedConnection<'_> {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        ServedConnection(self)
+    }
+
+    /// Has open connections move to another process: each is offered to `offers` at its next still point, until what is
+    /// returned is dropped. See [`super::moving`].
+    pub fn move_out(&self, offers: UnboundedSender<OfferedConnection>) -> MoveUnderWay<'_> {
+        self.moving.begin(&self.clients, offers)
     }
 
     /// Counts a connection that is told to go away, for as long as that takes.

@@ -11,6 +11,7 @@
 //! backends, as HTTP/1, and [`messages`] knows where a stream may end. [`data_plane`] is what all connections share;
 //! [`compression`] makes bodies smaller for clients that can read that, [`guard_state`] is what routes know of their clients
 //! across requests, [`memory`] bounds what strangers make the process keep, and [`per_client`] what one of them may have.
+//! [`moving`] is how open connections go on in another process.
 
 pub mod accept;
 pub mod buffer;
@@ -28,6 +29,7 @@ pub mod h1;
 pub mod h2;
 pub mod memory;
 pub mod messages;
+pub mod moving;
 pub mod per_client;
 pub mod refusal;
 pub mod transaction;

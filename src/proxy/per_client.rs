@@ -70,6 +70,13 @@ impl PerClient {
         let who = ClientKey::from(address);
         self.add(who, limit).then(|| OneOf { all: self, who })
     }
+
+    /// Counts one in that another process has admitted, however many this client has.
+    pub fn enter_moved(&self, address: IpAddr) -> OneOf<'_> {
+        let who = ClientKey::from(address);
+        self.add(who, usize::MAX);
+        OneOf { all: self, who }
+    }
 }
 
 impl<K: Copy + Eq + Hash> KeyCounts<K> {

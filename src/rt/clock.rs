@@ -43,6 +43,30 @@ pub fn now() -> Time {
     Time::from_nanos(monotonic_ns().saturating_sub(began))
 }
 
+/// A time of this clock as the machine's monotonic one, which all of its processes share, in nanoseconds.
+pub fn to_machine(at: Time) -> u64 {
+    let since = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+    origin().ns.saturating_add(since)
+}
+
+/// The reverse of [`to_machine`]; times before this clock's origin become zero.
+pub fn from_machine(ns: u64) -> Time {
+    Time::from_nanos(ns.saturating_sub(origin().ns))
+}
+
+/// Has this clock begin when that of another process of this machine did (its [`to_machine`] of zero): for one that takes
+/// over what the other has begun, so that times before its own start are times all the same. Says whether it does:
+/// too late, once somebody has read the clock.
+pub fn begin_as(ns: u64) -> bool {
+    let now = monotonic_ns();
+    let Some(instant) = Instant::now().checked_sub(Duration::from_nanos(now.saturating_sub(ns)))
+    else {
+        return false;
+    };
+    let ns = ns.min(now);
+    ORIGIN.set(ClockOrigin { ns, instant }).is_ok()
+}
+
 /// What stands for every later moment: timers, and the notation of dates, go no further than some thousand years.
 const FAR: Time = Time::from_secs(100 * 365 * 86_400);
 

@@ -12,29 +12,32 @@ use parking_lot::Mutex;
 
 use crate::core::Time;
 
-/// How urgent it is. Levels only rise.
+/// How urgent it is. Levels only rise, save that a move is no longer asked for when it has come to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
     /// Go on.
     Run = 0,
+    /// Go on, and move to another process at the next still point. The one level that is taken back.
+    Move = 1,
     /// Finish what is in flight, then close; an idle connection closes now.
-    Finish = 1,
+    Finish = 2,
     /// Streams and upgrades end in their orderly way at [`Interrupt::at`].
-    End = 2,
+    End = 3,
     /// As [`Level::End`], for a backend that is about to be restarted (WebSocket code 1012 instead of 1001).
-    EndRestart = 3,
+    EndRestart = 4,
     /// Drop it now.
-    Cut = 4,
+    Cut = 5,
 }
 
 impl Level {
     fn from_u8(value: u8) -> Self {
         match value {
             0 => Level::Run,
-            1 => Level::Finish,
-            2 => Level::End,
-            3 => Level::EndRestart,
+            1 => Level::Move,
+            2 => Level::Finish,
+            3 => Level::End,
+            4 => Level::EndRestart,
             _ => Level::Cut,
         }
     }
@@ -44,6 +47,8 @@ impl Level {
 #[derive(Debug, Default)]
 pub struct Interrupt {
     level: AtomicU8,
+    /// What was answered to [`Level::Move`]: a number of the caller's choosing, with the flags below; 0: nothing yet.
+    answer: AtomicU8,
     at: AtomicU64,
     /// Its place in the set, kept under the set's lock: leaving must not search among ten thousand.
     slot: AtomicUsize,
@@ -75,6 +80,54 @@ impl Interrupt {
         self.at.store(at, Ordering::Release);
         self.level.store(level as u8, Ordering::Release);
         self.waker.wake();
+    }
+}
+
+/// In an answer: this one is asked no more in the hand-over under way…
+const DECLINED: u8 = 0x40;
+/// …nor in any later one.
+const LASTING: u8 = 0x80;
+
+impl Interrupt {
+    /// Answers to [`Level::Move`] with a number between 1 and 63. It is still asked.
+    pub fn answer(&self, answer: u8) {
+        self.answer.store(answer, Ordering::Release);
+    }
+
+    /// Answers, and is asked no more: in this hand-over, or (`is_lasting`) never.
+    pub fn decline(&self, answer: u8, is_lasting: bool) {
+        let flag = if is_lasting { LASTING } else { DECLINED };
+        self.answer.store(answer | flag, Ordering::SeqCst);
+        self.take_back();
+    }
+
+    /// Asks it to move, unless it has declined, or has to end.
+    fn ask_to_move(&self) {
+        let has_declined = || self.answer.load(Ordering::SeqCst) & (DECLINED | LASTING) != 0;
+        let (from, to) = (Level::Run as u8, Level::Move as u8);
+        let is_news = !has_declined()
+            && (self.level)
+                .compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok();
+        if !is_news {
+            return;
+        }
+        // It may have declined in between: of the two, one sees the other.
+        match has_declined() {
+            true => self.take_back(),
+            false => self.waker.wake(),
+        }
+    }
+
+    /// It is no longer asked to move.
+    fn take_back(&self) {
+        let (from, to) = (Level::Move as u8, Level::Run as u8);
+        let _ = (self.level).compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed);
+    }
+
+    fn forget_answer(&self) {
+        let lasting = |answer: u8| (answer & LASTING == 0 && answer != 0).then_some(0);
+        let _ = (self.answer).fetch_update(Ordering::SeqCst, Ordering::Relaxed, lasting);
     }
 }
 
@@ -128,6 +181,35 @@ impl Interrupts {
         }
     }
 
+    /// Begins to ask all to move: what they answered to an earlier hand-over counts no more.
+    pub fn begin_move(&self) {
+        for member in self.members.lock().iter() {
+            member.forget_answer();
+            member.ask_to_move();
+        }
+    }
+
+    /// Asks all to move who have come since.
+    pub fn ask_to_move(&self) {
+        for member in self.members.lock().iter() {
+            member.ask_to_move();
+        }
+    }
+
+    /// Asks nobody to move any more.
+    pub fn end_move(&self) {
+        for member in self.members.lock().iter() {
+            member.take_back();
+        }
+    }
+
+    /// What each has answered; 0: nothing yet.
+    pub fn for_each_answer(&self, mut take: impl FnMut(u8)) {
+        for member in self.members.lock().iter() {
+            take(member.answer.load(Ordering::Acquire) & !(DECLINED | LASTING));
+        }
+    }
+
     /// Raises everybody's level, each to be obeyed at its own moment, evenly spread from `from` to `until`.
     pub fn raise_spread(&self, level: Level, from: Time, until: Time) {
         let members = self.members.lock();
@@ -174,6 +256,39 @@ mod tests {
         assert_eq!(woken_by(Level::Finish, 0), (0, 10));
         assert_eq!(woken_by(Level::End, 10), (0, 10));
         assert_eq!(woken_by(Level::End, 20), (1, 20));
+    }
+
+    #[test]
+    fn move_is_asked_for_and_taken_back_and_hides_no_higher_level() {
+        let set = Interrupts::default();
+        let (one, two, three) = (set.join(), set.join(), set.join());
+        two.raise(Level::Finish, Time::ZERO);
+        three.decline(5, true);
+        set.begin_move();
+        let levels = || [&one, &two, &three].map(|member| member.level());
+        assert_eq!(levels(), [Level::Move, Level::Finish, Level::Run]);
+        one.raise(Level::End, Time::ZERO);
+        set.end_move();
+        assert_eq!(levels(), [Level::End, Level::Finish, Level::Run]);
+    }
+
+    #[test]
+    fn one_who_has_declined_is_asked_again_by_the_next_hand_over_only() {
+        let set = Interrupts::default();
+        let one = set.join();
+        set.begin_move();
+        one.decline(7, false);
+        set.ask_to_move();
+        assert_eq!(one.level(), Level::Run);
+        let answers = |set: &Interrupts| {
+            let mut answers = Vec::new();
+            set.for_each_answer(|answer| answers.push(answer));
+            answers
+        };
+        assert_eq!(answers(&set), [7]);
+        set.end_move();
+        set.begin_move();
+        assert_eq!((one.level(), answers(&set)), (Level::Move, vec![0]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Each step takes a stream and leaves one behind, so that what follows needs not know of it. From here on a client is
 //! a stream of HTTP/1 messages with an [`ClientInfo`].
 
+pub mod adopt;
 pub mod preface;
 pub mod proxy_protocol;
 mod tls;
@@ -19,6 +20,7 @@ use crate::config;
 use crate::metrics::Limit;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::connection::{http2, serve};
+use crate::proxy::moving::{StayReason, note_stay};
 use crate::proxy::refusal::ClientRefusal;
 use crate::rt::shutdown_signal::Interrupt;
 
@@ -71,6 +73,7 @@ pub async fn receive(front: &ListenerContext, stream: Stream, peer: Option<Socke
         // Boxed: only these listeners pay for it.
         Ok(_held_until_closed) => match &settings.tls {
             Some(server) => {
+                note_stay(&interrupt, StayReason::Tls);
                 origin.hsts = settings.listener.hsts.as_secs();
                 let served = tls::serve(plane, server, stream, origin, interrupt, &config);
                 Box::pin(served).await;
@@ -100,6 +103,7 @@ async fn either(
 ) {
     match preface::choose(plane, stream, &interrupt, &config.server).await {
         Some((stream, true)) => {
+            note_stay(&interrupt, StayReason::Http2);
             http2::serve(plane, stream, origin, interrupt, config).await;
         }
         Some((stream, false)) => {

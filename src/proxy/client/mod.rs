@@ -2,12 +2,13 @@
 //!
 //! `heard` is what is heard of a client while it waits for its answer, `kept` what its request keeps of the memory for
 //! clients, [`upload`] the request's body as it comes, [`timer`] the connection's one timer, `bounded_wait` a
-//! wait for what comes before its first request, `discarding` the client that a copied request has.
+//! wait for what comes before its first request, `moved` the client on its way to another process, `discarding` the client that a copied request has.
 
 pub(super) mod bounded_wait;
 pub(super) mod discarding;
 pub(crate) mod heard;
 mod kept;
+mod moved;
 pub mod timer;
 pub mod upload;
 
@@ -39,6 +40,8 @@ pub enum AfterRequest {
     Linger,
     /// It is cut off: the client must be able to tell that its answer is not whole.
     Abort,
+    /// It is another process's: nothing more is said on it here.
+    Moved,
 }
 
 /// A client's connection.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pingora::protocols::Stream;
 
 use super::close::close;
+use super::moved::offer_idle;
 use crate::config::{self, Config};
 use crate::core::Time;
 use crate::metrics::Limit;
@@ -61,7 +62,8 @@ pub async fn serve(
 ) {
     let mut client = ClientConnection::new(stream, origin, interrupt, config);
     let mut head = RequestHead::new();
-    let next = serve_requests(plane, &mut client, &mut head, &config.server).await;
+    let waiting = HeadWait::new(true);
+    let next = serve_requests(plane, &mut client, &mut head, &config.server, waiting).await;
     close(&mut client, next).await;
     std::mem::take(&mut client.buffer).give_back();
 }
@@ -114,13 +116,13 @@ pub fn dismiss(
 }
 
 /// Keeps a connection. While it waits for a request, it is small.
-async fn serve_requests(
+pub(super) async fn serve_requests(
     plane: &Arc<DataPlane>,
     client: &mut ClientConnection,
     head: &mut RequestHead,
     limits: &config::ServerConfig,
+    mut waiting: HeadWait,
 ) -> AfterRequest {
-    let mut waiting = HeadWait::new(true);
     loop {
         waiting.resting = true;
         if let Err(end) = next_request(plane, client, head, limits, &mut waiting).await {
@@ -163,9 +165,18 @@ async fn next_request(
     limits: &config::ServerConfig,
     waiting: &mut HeadWait,
 ) -> Result<bool, AfterRequest> {
-    client.head_began = None;
-    match poll_fn(|cx| poll_head(client, head, limits, waiting, cx)).await {
-        HeadRead::Request => {}
+    let read = loop {
+        match poll_fn(|cx| poll_head(client, head, limits, waiting, cx)).await {
+            // Boxed: an idle connection keeps no room for it.
+            HeadRead::AtRest if Box::pin(offer_idle(plane, client, waiting)).await => {
+                return Err(AfterRequest::Moved);
+            }
+            HeadRead::AtRest => {}
+            read => break read,
+        }
+    };
+    match read {
+        HeadRead::Request | HeadRead::AtRest => {}
         HeadRead::Pause => return Ok(false),
         HeadRead::Nothing => return Err(AfterRequest::Close),
         HeadRead::Idle => {
@@ -187,6 +198,8 @@ enum HeadRead {
     Request,
     /// Nothing for a moment.
     Pause,
+    /// It is to move to another process.
+    AtRest,
     /// It has gone, or is to go.
     Nothing,
     /// `idle_timeout`.
@@ -195,9 +208,9 @@ enum HeadRead {
 }
 
 /// The wait for a request.
-struct HeadWait {
+pub(super) struct HeadWait {
     /// Since when.
-    since: Time,
+    pub(super) since: Time,
     /// It is the connection's first.
     first: bool,
     /// The connection has given up all memory that it can do without.
@@ -210,8 +223,13 @@ struct HeadWait {
 
 impl HeadWait {
     fn new(first: bool) -> Self {
+        Self::continued(clock::now(), first)
+    }
+
+    /// A wait that began then.
+    pub(super) fn continued(since: Time, first: bool) -> Self {
         Self {
-            since: clock::now(),
+            since,
             first,
             resting: false,
             leaving: None,
@@ -302,8 +320,12 @@ fn poll_head(
     }
     client.interrupt.register(cx.waker());
     let level = client.interrupt.level();
-    if level == Level::Cut {
-        return Poll::Ready(HeadRead::Nothing);
+    if level != Level::Run {
+        match level {
+            Level::Cut => return Poll::Ready(HeadRead::Nothing),
+            Level::Move => return Poll::Ready(HeadRead::AtRest),
+            _ => {}
+        }
     }
     if client.poll_head_evicted(cx) {
         let detail = "the request's head was incomplete, and its memory was needed";

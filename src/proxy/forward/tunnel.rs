@@ -409,6 +409,6 @@ fn wish(client: &ClientConnection, connection: &IdleConnection) -> CloseIntent {
                 code,
             )
         }
-        Level::Run | Level::Finish => CloseIntent::GoOn,
+        Level::Run | Level::Move | Level::Finish => CloseIntent::GoOn,
     }
 }

@@ -1,0 +1,73 @@
+//! A client on its way to another process, and one that has come from there.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use pingora::protocols::Stream;
+
+use super::ClientConnection;
+use crate::config::Config;
+use crate::net::plain::bare_socket;
+use crate::net::rewound::below;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::client_info::ClientInfo;
+use crate::proxy::moving::StayReason;
+use crate::proxy::moving::state::{CarriedBytes, MovedClient};
+use crate::rt::shutdown_signal::Interrupt;
+
+impl ClientConnection {
+    /// Another descriptor of the client's socket, and what is known of the client, where it can move now.
+    ///
+    /// # Errors
+    /// Why it can't.
+    pub fn export(&self) -> Result<(OwnedFd, MovedClient), StayReason> {
+        let origin = &self.origin;
+        if origin.is_http2() || self.share.is_some() {
+            return Err(StayReason::Http2);
+        }
+        if origin.scheme != "http" {
+            return Err(StayReason::Tls);
+        }
+        // Behind a PROXY header, what has come with it is read first.
+        let socket = below(&self.stream).ok_or(StayReason::Buffers)?;
+        let socket = bare_socket(socket).ok_or(StayReason::Stream)?;
+        let socket = (socket.try_clone_to_owned()).map_err(|_| StayReason::Descriptors)?;
+        let moved = MovedClient {
+            address: origin.address,
+            known: origin.known,
+            ip: origin.ip.clone(),
+            trusted: origin.trusted,
+            redirect_https: origin.redirect_https,
+            hsts: origin.hsts,
+            requests: self.requests,
+            buffer: CarriedBytes(self.buffer.bytes().to_vec()),
+            finished: self.finished,
+        };
+        Ok((socket, moved))
+    }
+
+    /// A client that was exported.
+    pub fn import(
+        stream: Stream,
+        moved: MovedClient,
+        interrupt: Arc<Interrupt>,
+        config: &Config,
+    ) -> Self {
+        let origin = ClientInfo {
+            address: moved.address,
+            known: moved.known,
+            ip: moved.ip,
+            trusted: moved.trusted,
+            scheme: "http",
+            protocol: None,
+            identity: None,
+            redirect_https: moved.redirect_https,
+            hsts: moved.hsts,
+        };
+        let mut client = Self::new(stream, origin, interrupt, config);
+        client.buffer = Buffer::of_carried(&moved.buffer.0);
+        client.requests = moved.requests;
+        client.finished = moved.finished;
+        client
+    }
+}

@@ -1,0 +1,63 @@
+//! A kept connection between two requests that moves to another process, and one that has come from there.
+
+use std::sync::Arc;
+
+use pingora::protocols::Stream;
+
+use super::close::close;
+use super::serve::{HeadWait, serve_requests};
+use crate::config::Config;
+use crate::proxy::client::ClientConnection;
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::h1::request::RequestHead;
+use crate::proxy::moving::state::{IdleClient, MOST_CARRIED, MovedKind};
+use crate::proxy::moving::{MovedConnection, StayReason};
+use crate::rt::clock;
+use crate::rt::shutdown_signal::Interrupt;
+
+/// Offers a connection that waits for a request to the next process; says whether it is that one's now.
+pub(super) async fn offer_idle(
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    waiting: &HeadWait,
+) -> bool {
+    let exported = match client.buffer.len() <= MOST_CARRIED {
+        true => client.export(),
+        false => Err(StayReason::Buffers),
+    };
+    let (socket, moved) = match exported {
+        Ok(exported) => exported,
+        Err(reason) => {
+            // With what is left to be read it is asked again by the next hand-over.
+            client.interrupt.decline(reason.code(), reason.is_lasting());
+            return false;
+        }
+    };
+    let idle = IdleClient {
+        client: moved,
+        since_ns: clock::to_machine(waiting.since),
+        head_began_ns: client.head_began.map(clock::to_machine),
+    };
+    let moved = MovedConnection {
+        descriptors: vec![socket],
+        state: MovedKind::IdleClient(idle).into(),
+    };
+    plane.moving.offer(&client.interrupt, moved).await
+}
+
+/// Serves a client that another process has served before, from where it was between two requests.
+pub async fn serve_idle(
+    plane: &Arc<DataPlane>,
+    stream: Stream,
+    idle: IdleClient,
+    interrupt: Arc<Interrupt>,
+    config: &Config,
+) {
+    let mut client = ClientConnection::import(stream, idle.client, interrupt, config);
+    client.head_began = idle.head_began_ns.map(clock::from_machine);
+    let mut head = RequestHead::new();
+    let waiting = HeadWait::continued(clock::from_machine(idle.since_ns), client.requests == 0);
+    let next = serve_requests(plane, &mut client, &mut head, &config.server, waiting).await;
+    close(&mut client, next).await;
+    std::mem::take(&mut client.buffer).give_back();
+}

@@ -1,0 +1,31 @@
+//! Open connections that go on in another process: what they are made of while they move, and who hands them out.
+//!
+//! How it goes. [`MoveOut::begin`] (through [`DataPlane::move_out`](super::data_plane::DataPlane::move_out)) asks all
+//! connections to move. Each goes on until it comes to a still point: between two requests, or where a tunnel or a stream
+//! of events waits for bytes. There its task stops reading and writing, and offers it: copies of its descriptors, and its
+//! [`state`]. Whoever hands over carries that to the next process, which makes an
+//! [`AdoptedConnection`](super::accept::adopt::AdoptedConnection) of it, and answers whether it can. Then one word decides
+//! ([`crate::core::moving`]): when it was written, [`MoveClaim::give`] is called, and the task ends without a word on the
+//! sockets; a claim that is dropped has the task go on where it was. The next process serves the connection when it
+//! has read the word, and not before.
+//!
+//! A connection whose request is under way moves when it has been answered. What can't move says why ([`StayReason`]).
+
+mod offer;
+pub mod state;
+
+use std::os::fd::OwnedFd;
+
+pub(crate) use offer::note_stay;
+pub use offer::{MoveClaim, MoveCount, MoveOut, MoveUnderWay, OfferedConnection, StayReason};
+pub use state::MovedState;
+
+/// A connection on its way to another process.
+#[derive(Debug)]
+pub struct MovedConnection {
+    /// Its sockets: the client's first, and then, where there is one, the backend's; of a kept connection to a backend,
+    /// that one alone. At most two.
+    pub descriptors: Vec<OwnedFd>,
+    /// What is known of it.
+    pub state: MovedState,
+}
