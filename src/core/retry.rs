@@ -84,6 +84,27 @@ pub enum RetryReason {
 }
 
 impl RetryReason {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::ConnectFailed,
+        Self::StaleConnection,
+        Self::ConnectionDied,
+        Self::CutByDrain,
+        Self::RefusedStream,
+        Self::GoAway,
+        Self::TimedOut,
+        Self::ResponseBegun,
+        Self::NotIdempotent,
+        Self::BodyGone,
+        Self::Attempts,
+        Self::Budget,
+    ];
+
+    /// The reverse of [`RetryReason::as_str`].
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// For the access log and `lameduck_retries_total`.
     pub const fn as_str(self) -> &'static str {
         match self {

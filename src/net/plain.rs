@@ -13,6 +13,7 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
+use socket2::{Domain, SockRef};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -90,6 +91,18 @@ pub fn tcp(socket: impl Into<std::net::TcpStream>) -> io::Result<Stream> {
 pub fn unix(socket: OwnedFd) -> io::Result<Stream> {
     let socket = UnixStream::from_std(socket.into())?;
     Ok(Box::new(Plain::from(socket)))
+}
+
+/// A TCP or unix connection on this thread's runtime: whichever the socket is. It is non-blocking already.
+///
+/// # Errors
+/// When it is neither, or can't be watched.
+pub fn watched(socket: OwnedFd) -> io::Result<Stream> {
+    match SockRef::from(&socket).domain()? {
+        Domain::UNIX => unix(socket),
+        Domain::IPV4 | Domain::IPV6 => tcp(socket),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// The same connection on this thread's runtime, after it was another's: its wake-ups need not cross threads. What

@@ -1,49 +1,25 @@
 //! Connections that another process has accepted, and that go on here.
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use pingora::protocols::Stream;
-use socket2::{Domain, SockRef};
-use thiserror::Error;
 use tracing::warn;
 
 use super::ConnectionGuard;
-use crate::config;
+use crate::config::Config;
 use crate::core::moving::TakenConnection;
-use crate::net::plain;
-use crate::proxy::connection::moved::serve_idle;
+use crate::net::plain::watched;
+use crate::proxy::client::ClientConnection;
+use crate::proxy::connection::moved::{serve_idle, serve_resumed};
 use crate::proxy::data_plane::{DataPlane, ServedConnection};
-use crate::proxy::moving::state::{IdleClient, MovedKind, VERSION};
-use crate::proxy::moving::{MovedConnection, MovedState};
+use crate::proxy::moving::state::{IdleClient, MovedBackend, MovedClient, MovedKind, VERSION};
+use crate::proxy::moving::{AdoptError, MovedConnection, MovedState};
 use crate::proxy::per_client::OneOf;
-
-/// Why a connection can't go on here. It stays where it was.
-#[derive(Debug, Error)]
-pub enum AdoptError {
-    /// A later release has written it.
-    #[error("it is of version {0}, and this lameduck reads versions up to {VERSION}")]
-    Version(u32),
-    /// The descriptors aren't those of such a connection.
-    #[error("it came with {0} descriptors")]
-    Descriptors(usize),
-    /// The backend isn't known here, or isn't spoken to in that way any more.
-    #[error("backend {backend} of pool {pool} is not known, or is spoken to in another way by now")]
-    Backend {
-        /// The pool's name.
-        pool: String,
-        /// The backend's.
-        backend: String,
-    },
-    /// What was carried of it can't be what was sent.
-    #[error("{0}")]
-    Malformed(&'static str),
-    /// A socket can't be used.
-    #[error("its socket can't be used: {0}")]
-    Socket(#[from] io::Error),
-}
+use crate::proxy::transaction::moved::ResumedRequest;
+use crate::proxy::upstream::moved::{AdoptedSocket, find_backend, keep_moved};
+use crate::rt::shutdown_signal::Interrupt;
 
 /// A connection that stands still here until the word has come that it is ours. Dropped before that, it was never here.
 pub struct AdoptedConnection {
@@ -54,6 +30,8 @@ pub struct AdoptedConnection {
 
 enum AdoptedKind {
     Idle(OwnedFd, Box<IdleClient>),
+    Request(OwnedFd, Box<MovedClient>, Box<ResumedRequest>),
+    Kept(Box<AdoptedSocket>, MovedBackend),
 }
 
 impl DataPlane {
@@ -77,6 +55,26 @@ impl DataPlane {
             MovedKind::IdleClient(idle) => {
                 let [client] = descriptors_of(descriptors)?;
                 AdoptedKind::Idle(client, Box::new(idle))
+            }
+            MovedKind::Tunnel(tunnel) => {
+                let [client, backend] = descriptors_of(descriptors)?;
+                let (request, known) = ResumedRequest::tunnel(self, backend, *tunnel)?;
+                AdoptedKind::Request(client, Box::new(known), Box::new(request))
+            }
+            MovedKind::Events(events) => {
+                let [client, backend] = descriptors_of(descriptors)?;
+                let (request, known) = ResumedRequest::events(self, backend, *events)?;
+                AdoptedKind::Request(client, Box::new(known), Box::new(request))
+            }
+            MovedKind::IdleBackend(backend) => {
+                let [socket] = descriptors_of(descriptors)?;
+                let (_, endpoint) = find_backend(self, &backend)?;
+                let (transport, _) = endpoint.transport();
+                if !transport.is_plain() || transport.http2 {
+                    return Err(AdoptError::unknown(&backend));
+                }
+                let socket = AdoptedSocket::new(&endpoint, socket);
+                AdoptedKind::Kept(Box::new(socket), backend)
             }
         };
         Ok(AdoptedConnection {
@@ -103,40 +101,57 @@ impl AdoptedConnection {
             return;
         }
         let plane = &self.plane;
-        let config = plane.registry.snapshot().config.clone();
-        let interrupt = plane.clients.join();
-        // Before the client, so that it is dropped after the client's descriptor, even in a panic.
-        let _counted = ConnectionGuard(plane, interrupt.clone());
         match self.kind {
-            AdoptedKind::Idle(client, idle) => match stream_of(client) {
-                Ok(stream) => {
-                    // It was admitted where it came from: nobody is one too many for having moved.
-                    let _held_until_closed =
-                        admit_moved(plane, &config.server, idle.client.address);
-                    serve_idle(plane, stream, *idle, interrupt, &config).await;
+            AdoptedKind::Kept(socket, backend) => keep_moved(*socket, &backend),
+            AdoptedKind::Idle(socket, idle) => {
+                let served = MovedRoom::new(plane, idle.client.address);
+                if let Some(stream) = served.watch(socket) {
+                    let (interrupt, config) = (&served.interrupt, &served.config);
+                    serve_idle(plane, stream, *idle, interrupt.clone(), config).await;
                 }
-                Err(error) => warn!(%error, "a moved connection can't be watched"),
-            },
+            }
+            AdoptedKind::Request(socket, client, request) => {
+                let served = MovedRoom::new(plane, client.address);
+                if let Some(stream) = served.watch(socket) {
+                    let (interrupt, config) = (&served.interrupt, &served.config);
+                    let client =
+                        ClientConnection::import(stream, *client, interrupt.clone(), config);
+                    serve_resumed(plane, client, *request, config).await;
+                }
+            }
         }
     }
 }
 
-/// Counts a client in as [`super::receive`] does.
-fn admit_moved<'a>(
-    plane: &'a DataPlane,
-    limits: &config::ServerConfig,
-    address: Option<SocketAddr>,
-) -> (ServedConnection<'a>, Option<OneOf<'a>>) {
-    let address = address.filter(|_| limits.max_connections_per_client > 0);
-    let one = address.map(|address| plane.per_client.enter_moved(address.ip()));
-    (plane.admit_moved(), one)
+/// What a client's connection counts as while it is served, as in [`super::receive`]. It was admitted where it came from:
+/// nobody is one too many for having moved.
+struct MovedRoom<'a> {
+    config: Arc<Config>,
+    interrupt: Arc<Interrupt>,
+    _held_until_closed: (ServedConnection<'a>, Option<OneOf<'a>>),
+    _counted: ConnectionGuard<'a>,
 }
 
-/// The socket on this thread's runtime. It is non-blocking already: its other descriptor was.
-fn stream_of(socket: OwnedFd) -> io::Result<Stream> {
-    let domain = SockRef::from(&socket).domain()?;
-    match domain {
-        Domain::UNIX => plain::unix(socket),
-        _ => plain::tcp(socket),
+impl<'a> MovedRoom<'a> {
+    fn new(plane: &'a DataPlane, address: Option<SocketAddr>) -> Self {
+        let config = plane.registry.snapshot().config.clone();
+        let interrupt = plane.clients.join();
+        let address = address.filter(|_| config.server.max_connections_per_client > 0);
+        let one = address.map(|address| plane.per_client.enter_moved(address.ip()));
+        Self {
+            _held_until_closed: (plane.admit_moved(), one),
+            _counted: ConnectionGuard(plane, interrupt.clone()),
+            config,
+            interrupt,
+        }
+    }
+
+    /// The client's socket on this thread's runtime.
+    fn watch(&self, socket: OwnedFd) -> Option<Stream> {
+        let stream = watched(socket);
+        if let Err(error) = &stream {
+            warn!(%error, "a moved connection can't be watched");
+        }
+        stream.ok()
     }
 }

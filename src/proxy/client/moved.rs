@@ -1,6 +1,6 @@
 //! A client on its way to another process, and one that has come from there.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use pingora::protocols::Stream;
@@ -12,25 +12,37 @@ use crate::net::rewound::below;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::moving::StayReason;
-use crate::proxy::moving::state::{CarriedBytes, MovedClient};
+use crate::proxy::moving::state::{CarriedBytes, MOST_CARRIED, MovedClient};
 use crate::rt::shutdown_signal::Interrupt;
 
 impl ClientConnection {
+    /// Why the client can't move now; `None`: it can.
+    pub fn stays(&self) -> Option<StayReason> {
+        self.movable_socket().err()
+    }
+
+    fn movable_socket(&self) -> Result<BorrowedFd<'_>, StayReason> {
+        if self.origin.is_http2() || self.share.is_some() {
+            return Err(StayReason::Http2);
+        }
+        if self.origin.scheme != "http" {
+            return Err(StayReason::Tls);
+        }
+        if self.buffer.len() > MOST_CARRIED {
+            return Err(StayReason::Buffers);
+        }
+        // Behind a PROXY header, what has come with it is read first.
+        let socket = below(&self.stream).ok_or(StayReason::Buffers)?;
+        bare_socket(socket).ok_or(StayReason::Stream)
+    }
+
     /// Another descriptor of the client's socket, and what is known of the client, where it can move now.
     ///
     /// # Errors
     /// Why it can't.
     pub fn export(&self) -> Result<(OwnedFd, MovedClient), StayReason> {
         let origin = &self.origin;
-        if origin.is_http2() || self.share.is_some() {
-            return Err(StayReason::Http2);
-        }
-        if origin.scheme != "http" {
-            return Err(StayReason::Tls);
-        }
-        // Behind a PROXY header, what has come with it is read first.
-        let socket = below(&self.stream).ok_or(StayReason::Buffers)?;
-        let socket = bare_socket(socket).ok_or(StayReason::Stream)?;
+        let socket = self.movable_socket()?;
         let socket = (socket.try_clone_to_owned()).map_err(|_| StayReason::Descriptors)?;
         let moved = MovedClient {
             address: origin.address,

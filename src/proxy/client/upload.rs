@@ -73,6 +73,20 @@ impl RequestUpload {
         })
     }
 
+    /// A body that was here and has been sent, behind a head of `head` bytes.
+    pub fn sent(head: usize) -> Self {
+        Self {
+            framing: UploadFraming::Length(0),
+            base: head,
+            here: 0,
+            sent: 0,
+            complete: true,
+            replayable: false,
+            total: 0,
+            limit: 0,
+        }
+    }
+
     /// Refuses a body whose trailers have one of these names.
     pub fn forbid_trailers(&mut self, names: &Arc<FieldNames>) {
         if let UploadFraming::Chunked(decoder) = &mut self.framing {

@@ -7,11 +7,12 @@ use pingora::protocols::Stream;
 use super::close::close;
 use super::serve::{HeadWait, serve_requests};
 use crate::config::Config;
-use crate::proxy::client::ClientConnection;
+use crate::proxy::client::{AfterRequest, ClientConnection};
 use crate::proxy::data_plane::DataPlane;
 use crate::proxy::h1::request::RequestHead;
-use crate::proxy::moving::state::{IdleClient, MOST_CARRIED, MovedKind};
-use crate::proxy::moving::{MovedConnection, StayReason};
+use crate::proxy::moving::MovedConnection;
+use crate::proxy::moving::state::{IdleClient, MovedKind};
+use crate::proxy::transaction::moved::ResumedRequest;
 use crate::rt::clock;
 use crate::rt::shutdown_signal::Interrupt;
 
@@ -21,11 +22,7 @@ pub(super) async fn offer_idle(
     client: &mut ClientConnection,
     waiting: &HeadWait,
 ) -> bool {
-    let exported = match client.buffer.len() <= MOST_CARRIED {
-        true => client.export(),
-        false => Err(StayReason::Buffers),
-    };
-    let (socket, moved) = match exported {
+    let (socket, moved) = match client.export() {
         Ok(exported) => exported,
         Err(reason) => {
             // With what is left to be read it is asked again by the next hand-over.
@@ -58,6 +55,27 @@ pub async fn serve_idle(
     let mut head = RequestHead::new();
     let waiting = HeadWait::continued(clock::from_machine(idle.since_ns), client.requests == 0);
     let next = serve_requests(plane, &mut client, &mut head, &config.server, waiting).await;
+    close(&mut client, next).await;
+    std::mem::take(&mut client.buffer).give_back();
+}
+
+/// The same from within a request.
+pub async fn serve_resumed(
+    plane: &Arc<DataPlane>,
+    mut client: ClientConnection,
+    request: ResumedRequest,
+    config: &Arc<Config>,
+) {
+    let mut head = RequestHead::new();
+    // Boxed: it is given back before the connection rests.
+    let resuming = Box::pin(request.resume(plane, &mut client, &mut head, config));
+    let next = match resuming.await {
+        AfterRequest::KeepAlive => {
+            let waiting = HeadWait::continued(clock::now(), false);
+            serve_requests(plane, &mut client, &mut head, &config.server, waiting).await
+        }
+        next => next,
+    };
     close(&mut client, next).await;
     std::mem::take(&mut client.buffer).give_back();
 }

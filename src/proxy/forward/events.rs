@@ -2,19 +2,66 @@
 
 use std::task::Context;
 
-use super::response::{MALFORMED_CHUNK, Receiving, RemainingBody};
-use super::{Exchange, ForwardFailure};
-use crate::proxy::h1::chunked::{ChunkDecoder, LAST_CHUNK, start_chunk};
+use super::response::{MALFORMED_CHUNK, MAX_TRAILER, Receiving, RemainingBody};
+use super::{Exchange, ForwardEnd, ForwardFailure, Sending, TransferStats};
+use crate::net::plain::bare_socket;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::h1::chunked::{ChunkDecoder, ChunkPosition, LAST_CHUNK, start_chunk};
 use crate::proxy::messages::sse::EventTracker;
+use crate::proxy::moving::state::MOST_CARRIED;
+use crate::proxy::moving::{StayReason, note_stay};
+use crate::registry::endpoint::RequestKind;
+use crate::rt::clock;
 use crate::rt::shutdown_signal::Level;
 
 /// A stream of events under way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct EventStream {
     /// `None`: the backend sends until it closes.
     pub(super) decoder: Option<ChunkDecoder>,
     pub(super) data: Vec<u8>,
     pub(super) tracker: EventTracker,
+}
+
+/// A stream of events at a still point.
+#[derive(Debug, Default)]
+pub struct RestingEvents {
+    stream: Box<EventStream>,
+    /// Whether the client's connection may carry another request.
+    keep_alive: bool,
+}
+
+impl RestingEvents {
+    /// Where the backend's chunks stand (`None`: it sends none), where the events stand, and whether the client's
+    /// connection may carry another request.
+    pub fn export(&self) -> (Option<ChunkPosition>, EventTracker, bool) {
+        let decoder = self.stream.decoder.as_ref();
+        let chunks = decoder.and_then(ChunkDecoder::position);
+        (chunks, self.stream.tracker, self.keep_alive)
+    }
+
+    /// The reverse.
+    pub fn import(chunks: Option<ChunkPosition>, events: EventTracker, keep_alive: bool) -> Self {
+        let decoder = chunks.map(|chunks| ChunkDecoder::of_response_at(chunks, MAX_TRAILER));
+        Self {
+            stream: Box::new(EventStream {
+                decoder,
+                data: Vec::new(),
+                tracker: events,
+            }),
+            keep_alive,
+        }
+    }
+}
+
+/// What becomes of a stream in this turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamTurn {
+    GoesOn,
+    /// It is to end in its orderly way.
+    Ends,
+    /// It stands still, and may move to another process.
+    Rests,
 }
 
 impl Exchange<'_> {
@@ -58,7 +105,7 @@ impl Exchange<'_> {
     }
 
     /// A drain or a shutdown wants streams to end: between two events, at this connection's own moment.
-    pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> StreamTurn {
         if !matches!(
             self.receiving,
             Receiving::Body(
@@ -66,7 +113,7 @@ impl Exchange<'_> {
             )
         ) || !self.may_last()
         {
-            return false;
+            return StreamTurn::GoesOn;
         }
         let upstream = self.connection.ticket.interrupt();
         let at = if upstream.level() >= Level::End {
@@ -74,10 +121,13 @@ impl Exchange<'_> {
         } else if self.client.interrupt.level() >= Level::End {
             self.client.interrupt.at()
         } else {
-            return false;
+            return match self.client.interrupt.level() == Level::Move && self.is_at_rest() {
+                true => StreamTurn::Rests,
+                false => StreamTurn::GoesOn,
+            };
         };
         if self.ending || self.client.timer.poll(cx, at).is_pending() {
-            return false;
+            return StreamTurn::GoesOn;
         }
         self.ending = true;
         self.end_compressed_events();
@@ -89,6 +139,72 @@ impl Exchange<'_> {
             self.receiving = Receiving::Done;
             self.tally.ended_orderly = true;
         }
-        true
+        StreamTurn::Ends
+    }
+
+    /// Whether the stream stands where another process can go on with it. All that was read of the backend is written down
+    /// for the client by now, and neither peer has more to say for the moment.
+    fn is_at_rest(&self) -> bool {
+        let reason = match &self.receiving {
+            Receiving::Body(RemainingBody::Events(events)) => self.stays(events),
+            _ => Some(StayReason::Stream),
+        };
+        if let Some(reason) = reason {
+            note_stay(&self.client.interrupt, reason);
+        }
+        reason.is_none()
+    }
+
+    fn stays(&self, events: &EventStream) -> Option<StayReason> {
+        let position = events.decoder.as_ref().map(ChunkDecoder::position);
+        if self.ending || position == Some(None) {
+            return Some(StayReason::Ending);
+        }
+        if self.sending != Sending::Done || !self.upload.is_complete() {
+            return Some(StayReason::Request);
+        }
+        let unsent = self.outgoing.len() - self.outgoing_sent;
+        if unsent.max(self.incoming.len()) > MOST_CARRIED {
+            return Some(StayReason::Buffers);
+        }
+        (self.client.stays()).or_else(|| match bare_socket(&self.connection.stream) {
+            Some(_) => None,
+            None => Some(StayReason::Stream),
+        })
+    }
+
+    /// Leaves all that another exchange needs to go on with.
+    #[cold]
+    pub(super) fn into_rest(self) -> (Result<ForwardEnd, ForwardFailure>, TransferStats, Buffer) {
+        if let Receiving::Body(RemainingBody::Events(stream)) = self.receiving {
+            *self.resting = Some(Box::new(RestingEvents {
+                stream,
+                keep_alive: self.keep_alive,
+            }));
+        }
+        self.outgoing.drain(..self.outgoing_sent);
+        // What was sent of the request is of no more use.
+        self.upload.release(&mut self.client.buffer);
+        (Ok(ForwardEnd::AtRest), self.tally, self.incoming)
+    }
+
+    /// Goes on from there. The answer's head is in its place already.
+    pub(super) fn come_from_rest(
+        &mut self,
+        resting: RestingEvents,
+        outgoing: Vec<u8>,
+        incoming: Buffer,
+    ) {
+        *self.outgoing = outgoing;
+        self.incoming = incoming;
+        self.head_sent = self.head.len();
+        self.sending = Sending::Done;
+        self.begun = true;
+        self.client.is_answered = true;
+        self.keep_alive = resting.keep_alive;
+        self.tally.status = self.response.status;
+        self.receiving = Receiving::Body(RemainingBody::Events(resting.stream));
+        self.lasting = Some(self.connection.ticket.lasting(RequestKind::Stream));
+        self.progress = clock::now();
     }
 }

@@ -11,7 +11,7 @@
 pub mod changed_fields;
 mod compressed;
 mod deadline;
-mod events;
+pub mod events;
 pub mod forwarded;
 mod grpc_call;
 mod handshake;
@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use pingora::protocols::Stream;
 
+use events::{RestingEvents, StreamTurn};
 pub use grpc_call::patience;
 pub use outcome::{ForwardEnd, ForwardFailure, Truncation};
 use response::Receiving;
@@ -147,11 +148,37 @@ pub async fn forward_once(
     if exchange.outgoing_sent > 0 && end.is_err_and(ForwardFailure::is_clean) {
         end = Err(ForwardFailure::Truncated(Truncation::InterimBroken));
     }
-    if let Err(failure) = end {
-        exchange.tell_of(failure).await;
+    match end {
+        Err(failure) => exchange.tell_of(failure).await,
+        Ok(ForwardEnd::AtRest) => return exchange.into_rest(),
+        Ok(_) => {}
     }
     if exchange.order.watch.is_some() && end.is_ok() {
         exchange.note_whole();
+    }
+    (end, exchange.tally, exchange.incoming)
+}
+
+/// Goes on with a stream of events from a still point, here or in another process: `scratch` has the answer's head, and what
+/// was not yet sent of it. What was read and not looked at is `incoming`.
+pub async fn resume_events(
+    params: ForwardParams<'_>,
+    plane: &DataPlane,
+    client: &mut ClientConnection,
+    upload: &mut RequestUpload,
+    connection: &mut IdleConnection,
+    scratch: &mut AttemptScratch,
+    incoming: Buffer,
+) -> (Result<ForwardEnd, ForwardFailure>, TransferStats, Buffer) {
+    let resting = scratch.resting.take().unwrap_or_default();
+    let outgoing = std::mem::take(&mut scratch.outgoing);
+    let mut exchange = Exchange::new(params, plane, client, upload, connection, scratch);
+    exchange.come_from_rest(*resting, outgoing, incoming);
+    let end = poll_fn(|cx| exchange.poll(cx)).await;
+    match end {
+        Ok(ForwardEnd::AtRest) => return exchange.into_rest(),
+        Err(failure) => exchange.tell_of(failure).await,
+        Ok(_) => exchange.note_whole(),
     }
     (end, exchange.tally, exchange.incoming)
 }
@@ -172,6 +199,8 @@ struct Exchange<'a> {
     /// What we wrote ourselves for the client: heads, and unchunked data.
     outgoing: &'a mut Vec<u8>,
     outgoing_sent: usize,
+    /// Where a stream of events is left that comes to a still point.
+    resting: &'a mut Option<Box<RestingEvents>>,
     head_sent: usize,
     sending: Sending,
     receiving: Receiving,
@@ -218,6 +247,7 @@ impl<'a> Exchange<'a> {
             head,
             response,
             outgoing,
+            resting,
         } = scratch;
         outgoing.clear();
         let has_length = matches!(order.request.body, RequestBody::Length(_));
@@ -232,6 +262,7 @@ impl<'a> Exchange<'a> {
             passable: 0,
             outgoing,
             outgoing_sent: 0,
+            resting,
             head_sent: 0,
             sending: Sending::Active,
             receiving: Receiving::Head,
@@ -272,8 +303,10 @@ impl<'a> Exchange<'a> {
         self.watch_client(cx)?;
         self.poll_flush(cx)?;
         self.poll_interrupts(cx)?;
-        if self.poll_farewell(cx) {
-            return self.poll(cx);
+        match self.poll_farewell(cx) {
+            StreamTurn::GoesOn => {}
+            StreamTurn::Ends => return self.poll(cx),
+            StreamTurn::Rests => return Poll::Ready(Ok(ForwardEnd::AtRest)),
         }
         self.poll_deadline(cx)
     }

@@ -60,6 +60,9 @@ pub enum ForwardEnd {
     },
     /// 101: both sides now speak another protocol.
     Upgraded,
+    /// A stream of events has come to a still point, and may move to another process. What it goes on with is in the
+    /// attempt's scratch.
+    AtRest,
 }
 
 /// How an attempt failed. The first group left the client untouched, so another answer can still be given.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::events::RestingEvents;
 use crate::proxy::h1::response::ResponseHead;
 
 /// Kept per thread; attempts that overlap beyond that allocate.
@@ -24,6 +25,8 @@ pub struct AttemptScratch {
     pub response: ResponseHead,
     /// What we write to the client ourselves.
     pub outgoing: Vec<u8>,
+    /// The stream of events that has come to a still point, see [`super::ForwardEnd::AtRest`].
+    pub resting: Option<Box<RestingEvents>>,
 }
 
 impl AttemptScratch {

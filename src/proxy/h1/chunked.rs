@@ -10,6 +10,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::fields::{is_tchar, is_value_byte};
 use super::sections::{FieldSection, NAME_ROOM};
 use crate::core::field_names::FieldNames;
@@ -60,7 +62,8 @@ impl std::fmt::Display for ChunkError {
 impl std::error::Error for ChunkError {}
 
 /// What the next byte is part of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum ChunkState {
     Size,
     /// Whitespace after the size: only an extension may follow it.
@@ -76,7 +79,19 @@ enum ChunkState {
     TrailerLf,
     LastLf,
     Done,
+    #[serde(skip)]
     Failed(ChunkError),
+}
+
+/// Where a body stands that is followed by another decoder from here on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkPosition {
+    state: ChunkState,
+    digits: u8,
+    remaining: u64,
+    payload: u64,
+    extension: usize,
+    extensions: usize,
 }
 
 /// Follows one chunked body.
@@ -138,6 +153,37 @@ impl ChunkDecoder {
         Self {
             of_response: true,
             ..Self::new(max_trailer)
+        }
+    }
+
+    /// Where the body stands, for a decoder that goes on from here; `None` within the trailers, and where it has ended or
+    /// gone wrong.
+    pub fn position(&self) -> Option<ChunkPosition> {
+        use ChunkState::{Data, DataCr, DataLf, Extension, Size, SizeLf, SizePadding};
+        let is_within = matches!(
+            self.state,
+            Size | SizePadding | Extension | SizeLf | Data | DataCr | DataLf
+        );
+        is_within.then_some(ChunkPosition {
+            state: self.state,
+            digits: self.digits,
+            remaining: self.remaining,
+            payload: self.payload,
+            extension: self.extension,
+            extensions: self.extensions,
+        })
+    }
+
+    /// For a response's body that stands there.
+    pub fn of_response_at(position: ChunkPosition, max_trailer: usize) -> Self {
+        Self {
+            state: position.state,
+            digits: position.digits,
+            remaining: position.remaining,
+            payload: position.payload,
+            extension: position.extension,
+            extensions: position.extensions,
+            ..Self::of_response(max_trailer)
         }
     }
 

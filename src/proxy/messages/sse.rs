@@ -3,8 +3,10 @@
 //! WHATWG HTML §9.2.5: events are separated by a blank line; a line ends with LF, CR or CRLF. A stream that ends
 //! there loses nothing: the browser reconnects and sends `Last-Event-ID`.
 
+use serde::{Deserialize, Serialize};
+
 /// Follows the end of the data that was passed on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EventTracker {
     /// The last bytes, oldest first; before the first byte a stream counts as between events.
     tail: [u8; 4],

@@ -7,6 +7,7 @@
 //! Nothing is copied and no payload is looked at.
 
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use serde::{Deserialize, Serialize};
 
 /// What a server adds to the key (RFC 6455 §1.3).
 const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -49,7 +50,8 @@ const MAX_HEADER: usize = 14;
 const MAX_REASON: usize = 123;
 
 /// Follows the frames of one direction.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FrameTracker {
     header: [u8; MAX_HEADER],
     header_len: u8,
@@ -62,6 +64,11 @@ impl FrameTracker {
     /// Before the first frame.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether it can be a tracker's, wherever it has come from.
+    pub fn is_sound(&self) -> bool {
+        usize::from(self.header_len) < MAX_HEADER && (self.payload == 0 || self.header_len == 0)
     }
 
     /// Follows bytes that were passed on.

@@ -11,13 +11,17 @@
 //!
 //! A connection whose request is under way moves when it has been answered. What can't move says why ([`StayReason`]).
 
+mod error;
 mod offer;
 pub mod state;
 
 use std::os::fd::OwnedFd;
 
+pub use error::AdoptError;
 pub(crate) use offer::note_stay;
-pub use offer::{MoveClaim, MoveCount, MoveOut, MoveUnderWay, OfferedConnection, StayReason};
+pub use offer::{
+    CountedElsewhere, MoveClaim, MoveCount, MoveOut, MoveUnderWay, OfferedConnection, StayReason,
+};
 pub use state::MovedState;
 
 /// A connection on its way to another process.

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::MovedConnection;
 use crate::core::moving::GivenConnection;
+use crate::registry::endpoint::{Permit, Ticket};
 use crate::rt::clock;
 use crate::rt::shutdown_signal::{Interrupt, Interrupts};
 
@@ -122,6 +124,18 @@ impl fmt::Debug for MoveClaim {
 pub struct MoveOut {
     offers: ArcSwapOption<UnboundedSender<OfferedConnection>>,
     given: Arc<AtomicU64>,
+    /// What is counted of connections that were given away.
+    counted: Mutex<Vec<CountedElsewhere>>,
+}
+
+/// A connection to a backend that another process has by now: it is open, and a request may be in flight on it. As long as
+/// this process is asked whether its backend is quiet, it must not say that it is.
+#[derive(Debug)]
+pub struct CountedElsewhere {
+    /// Counts the connection. Dropped before the permit.
+    pub ticket: Ticket,
+    /// Counts the request, where there is one.
+    pub permit: Option<Permit>,
 }
 
 impl MoveOut {
@@ -143,6 +157,17 @@ impl MoveOut {
     /// Connections that were given away so far.
     pub fn given(&self) -> u64 {
         self.given.load(Ordering::Relaxed)
+    }
+
+    /// A connection was given away: it counts here until [`MoveOut::forget_given`].
+    pub fn count_given(&self, counted: CountedElsewhere) {
+        self.counted.lock().push(counted);
+    }
+
+    /// The process that had them has died, and its connections with it: nothing counts of them any more.
+    pub fn forget_given(&self) {
+        let counted = std::mem::take(&mut *self.counted.lock());
+        drop(counted);
     }
 
     /// Offers a connection that stands still, and waits for the word. True: it is another process's, and nothing more may
@@ -188,17 +213,25 @@ pub struct MoveUnderWay<'a> {
 /// Between two looks at who has answered.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// Who has not answered for so long after somebody else has is at work where nothing of it is heard.
+const SILENCE: Duration = Duration::from_millis(20);
+
 impl MoveUnderWay<'_> {
-    /// Waits until each connection has offered itself, has gone, or has said why it stays, but no longer than `patience`:
-    /// some are at work where they don't hear it.
+    /// Waits until each connection has offered itself, has gone, or has said why it stays, but no longer than `patience`,
+    /// and not for those that are at work where they don't hear it.
     pub async fn settled(&self, patience: Duration) -> MoveCount {
         let until = clock::now().saturating_add(patience);
+        let mut quiet = (0, clock::now());
         loop {
             // One may have come meanwhile.
             self.connections.ask_to_move();
-            let mut are_all_known = true;
-            (self.connections).for_each_answer(|answer| are_all_known &= answer != 0);
-            if are_all_known || clock::now() >= until {
+            let mut unheard = 0;
+            (self.connections).for_each_answer(|answer| unheard += u32::from(answer == 0));
+            let now = clock::now();
+            if unheard != quiet.0 {
+                quiet = (unheard, now);
+            }
+            if unheard == 0 || now >= until || now >= quiet.1 + SILENCE {
                 return self.count();
             }
             clock::sleep(LOOK).await;

@@ -44,6 +44,8 @@ pub(super) enum AttemptEnd {
     },
     /// Both sides speak another protocol now.
     Upgraded(UpgradedAttempt),
+    /// The answer is a stream of events that stands still, to move to another process.
+    AtRest(RestingAttempt),
     /// Nothing was sent.
     Unsent(FailedAttempt),
     /// It broke off.
@@ -56,6 +58,15 @@ pub(super) struct UpgradedAttempt {
     /// What the backend has said of it already.
     pub(super) incoming: Buffer,
     pub(super) upgrade: Option<Upgrade>,
+}
+
+/// An attempt whose answer is a stream of events at a still point.
+pub(super) struct RestingAttempt {
+    pub(super) connection: Box<IdleConnection>,
+    /// What was read of the backend and not looked at.
+    pub(super) incoming: Buffer,
+    /// The answer's head, what is left of it to be sent, and where its events stand.
+    pub(super) scratch: Box<AttemptScratch>,
 }
 
 /// An attempt that broke off, on a connection that is still open.
@@ -171,6 +182,11 @@ impl Transaction<'_> {
                     upgrade,
                 })
             }
+            Ok(ForwardEnd::AtRest) => AttemptEnd::AtRest(RestingAttempt {
+                connection,
+                incoming,
+                scratch,
+            }),
             Err(failure) => {
                 scratch.give_back();
                 incoming.give_back();

@@ -1,14 +1,15 @@
-//! What becomes of a request whose answer has arrived, and of the two connections.
+//! What becomes of a request whose answer has arrived, or goes on for long, and of the two connections.
 
 use super::super::buffer::Buffer;
 use super::Transaction;
-use super::attempt::UpgradedAttempt;
+use super::attempt::{BrokenAttempt, RestingAttempt, UpgradedAttempt};
 use super::record::RequestEnd;
 use crate::proxy::client::AfterRequest;
-use crate::proxy::forward::TransferStats;
-use crate::proxy::forward::tunnel::{TunnelEnd, run_tunnel};
+use crate::proxy::forward::tunnel::{Tunnel, TunnelEnd, run_tunnel};
+use crate::proxy::forward::{ForwardEnd, ForwardParams, TransferStats, resume_events};
 use crate::proxy::h1::method::Upgrade;
-use crate::registry::endpoint::{Endpoint, RequestKind};
+use crate::registry::endpoint::{Endpoint, IdleConnection, Permit, RequestKind};
+use crate::rt::clock;
 
 impl Transaction<'_> {
     /// Takes note of what an attempt has moved, and of the status that the backend has answered with.
@@ -35,9 +36,13 @@ impl Transaction<'_> {
     }
 
     /// Both sides speak another protocol now: carries their bytes until one of them ends.
-    pub(super) async fn carry_tunnel(&mut self, upgraded: UpgradedAttempt) -> AfterRequest {
+    pub(super) async fn carry_tunnel(
+        &mut self,
+        permit: Permit,
+        upgraded: UpgradedAttempt,
+    ) -> AfterRequest {
         let UpgradedAttempt {
-            mut connection,
+            connection,
             incoming,
             upgrade,
         } = upgraded;
@@ -45,17 +50,132 @@ impl Transaction<'_> {
         // The log still wants to read the head when the tunnel has used the buffer.
         let head = self.client.buffer.bytes()[..self.head.len].to_vec();
         self.client.buffer.consume(self.upload.occupied());
-        let _counted = connection.ticket.lasting(RequestKind::Upgrade);
         let timeout = self.pool.config.upstream.tunnel_timeout;
-        let (end, passed) =
-            run_tunnel(self.client, &mut connection, incoming, websocket, timeout).await;
+        let outgoing = std::mem::take(&mut self.client.buffer);
+        let tunnel = Tunnel::new(outgoing, incoming, websocket, timeout);
+        self.follow_tunnel(permit, connection, tunnel, head).await
+    }
+
+    /// The same from wherever the tunnel stands. `head` is the request's.
+    pub(super) async fn follow_tunnel(
+        &mut self,
+        permit: Permit,
+        mut connection: Box<IdleConnection>,
+        mut tunnel: Tunnel,
+        head: Vec<u8>,
+    ) -> AfterRequest {
+        let counted = connection.ticket.lasting(RequestKind::Upgrade);
+        let end = loop {
+            match run_tunnel(self.client, &mut connection, &mut tunnel).await {
+                Some(end) => break end,
+                None if self.offer_tunnel(&connection, &tunnel, &head).await => {
+                    drop(counted);
+                    return self.leave_to_another(connection, permit);
+                }
+                None => {}
+            }
+        };
+        drop(counted);
         self.client.buffer = Buffer::from(head);
         self.account
-            .tunnelled(self.client.origin.switched(), passed);
+            .tunnelled(self.client.origin.switched(), tunnel.finish());
         self.account.end = RequestEnd::Tunnel(end);
         match end {
             TunnelEnd::Cut | TunnelEnd::Broken => AfterRequest::Abort,
             TunnelEnd::Peers | TunnelEnd::Orderly | TunnelEnd::Idle => AfterRequest::Close,
+        }
+    }
+
+    /// The answer is a stream of events that stands still: offers it to another process, or goes on with it.
+    pub(super) async fn carry_events(
+        &mut self,
+        permit: Permit,
+        resting: RestingAttempt,
+    ) -> AfterRequest {
+        match self.offer_events(&resting).await {
+            true => self.leave_to_another(resting.connection, permit),
+            false => self.follow_events(permit, resting).await,
+        }
+    }
+
+    /// Goes on with a stream of events from a still point, here or in another process, to its end.
+    pub(super) async fn follow_events(
+        &mut self,
+        permit: Permit,
+        mut resting: RestingAttempt,
+    ) -> AfterRequest {
+        loop {
+            let began = clock::now();
+            let RestingAttempt {
+                mut connection,
+                incoming,
+                mut scratch,
+            } = resting;
+            let params = ForwardParams {
+                request: self.head,
+                began,
+                read_timeout: self.pool.config.upstream.read_timeout,
+                ends: None,
+                server: &self.config.server,
+                changes: None,
+                compression: None,
+                intercept: None,
+                watch: self.watch_attempt(&permit, began),
+                session: None,
+            };
+            let (end, mut stats, incoming) = resume_events(
+                params,
+                self.plane,
+                self.client,
+                &mut self.upload,
+                &mut connection,
+                &mut scratch,
+                incoming,
+            )
+            .await;
+            stats.answered = Some(self.account.answered());
+            self.account.tally(stats);
+            match end {
+                Ok(ForwardEnd::AtRest) => {
+                    resting = RestingAttempt {
+                        connection,
+                        incoming,
+                        scratch,
+                    };
+                    if self.offer_events(&resting).await {
+                        return self.leave_to_another(resting.connection, permit);
+                    }
+                }
+                Ok(ForwardEnd::Complete {
+                    reusable,
+                    keep_alive,
+                }) => {
+                    let promised = scratch.response.keep_alive_timeout;
+                    scratch.give_back();
+                    incoming.give_back();
+                    if reusable {
+                        self.keep_connection(permit.endpoint(), connection, promised, 0);
+                    }
+                    return self.after_answer(keep_alive);
+                }
+                // Neither can come of an answer that has begun.
+                Ok(ForwardEnd::Upgraded | ForwardEnd::Intercepted { .. }) => {
+                    return AfterRequest::Abort;
+                }
+                Err(failure) => {
+                    scratch.give_back();
+                    incoming.give_back();
+                    let broken = BrokenAttempt {
+                        failure,
+                        connection,
+                        stats,
+                        began,
+                    };
+                    let failed = self.note_failure(&permit, broken).await;
+                    let judged = self.judge_failure(failed).await;
+                    return judged.unwrap_or(AfterRequest::Abort);
+                }
+            }
         }
     }
 }

@@ -150,7 +150,7 @@ impl Transaction<'_> {
         let mut permit = permit.ok_or(MirrorDrop::NotReady)?;
         match self.attempt(&mut permit, AttemptPurpose::Copy).await {
             AttemptEnd::Delivered { .. } | AttemptEnd::Intercepted { .. } => Ok(()),
-            AttemptEnd::Upgraded(_) => Err(MirrorDrop::Failed),
+            AttemptEnd::Upgraded(_) | AttemptEnd::AtRest(_) => Err(MirrorDrop::Failed),
             AttemptEnd::Unsent(FailedAttempt::Final(ForwardFailure::LengthRequired)) => {
                 Err(MirrorDrop::Body)
             }

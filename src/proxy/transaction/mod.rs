@@ -6,7 +6,7 @@
 //! has its connection, `finish` what follows a whole answer, `judge` what follows a failed attempt, `local_response`, `redirect`, `maintenance` and
 //! `actions` answer without a backend (through `compressed_answer`, where that is on), `hash_key` has what
 //! balancing by hash goes by, `changes`
-//! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, `metered` counts for plans of splits, and [`record`] is what is
+//! and `placeholders` make what a route changes on the way, `mirror` sends copies elsewhere, [`moved`] goes on with requests of another process, `metered` counts for plans of splits, and [`record`] is what is
 //! remembered for the log.
 
 mod actions;
@@ -25,6 +25,7 @@ mod local_response;
 mod maintenance;
 mod metered;
 mod mirror;
+pub mod moved;
 mod placeholders;
 pub mod record;
 mod redirect;
@@ -158,7 +159,12 @@ pub async fn handle(
                             break 'answered request.answer_instead(status, fields).await;
                         }
                         AttemptEnd::Upgraded(upgraded) => {
-                            break 'answered request.carry_tunnel(upgraded).await;
+                            break 'answered request.carry_tunnel(permit, upgraded).await;
+                        }
+                        AttemptEnd::AtRest(resting) => {
+                            // Boxed: nothing else comes to that.
+                            let carrying = request.carry_events(permit, resting);
+                            break 'answered Box::pin(carrying).await;
                         }
                         AttemptEnd::Unsent(failed) => failed,
                         AttemptEnd::Broken(broken) => request.note_failure(&permit, broken).await,
@@ -184,6 +190,10 @@ pub async fn handle(
         Ok(next) => next,
         Err(Panicked) => after_panic(plane, client, head, &mut account).await,
     };
+    if next == AfterRequest::Moved {
+        // The process that goes on with it counts it, and writes its line.
+        return next;
+    }
     account.close(plane, client, head, &id, routed.as_deref());
     if client.metered.is_some() {
         metered::end_metering(client, &account);

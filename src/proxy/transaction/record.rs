@@ -124,9 +124,9 @@ pub struct RequestRecord {
     pub bytes_in: u64,
     /// Bytes of the client's buffer that belong to this request.
     pub occupied: usize,
-    status: u16,
-    bytes_out: u64,
-    answered: Option<Time>,
+    pub(super) status: u16,
+    pub(super) bytes_out: u64,
+    pub(super) answered: Option<Time>,
 }
 
 impl RequestRecord {

@@ -4,6 +4,7 @@
 //! - [`reuse`] takes one of its kept connections, if one is still good.
 //! - [`connect`] opens a new one, and `handshake` says on it what the backend wants to hear first.
 //! - [`h2_session`] has streams of HTTP/2 sessions instead, kept and new.
+//! - [`moved`] hands connections to another process, and takes them from one.
 //! - [`outcome`] tells what an attempt says about its backend, to pools that want to know.
 //! - [`delivery`] says whether a request on a connection that failed surely never reached the backend.
 
@@ -11,6 +12,7 @@ pub mod connect;
 pub mod delivery;
 pub mod h2_session;
 mod handshake;
+pub mod moved;
 pub mod outcome;
 pub mod pick;
 pub mod reuse;

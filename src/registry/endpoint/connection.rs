@@ -22,9 +22,23 @@ impl Ticket {
         &self.interrupt
     }
 
+    /// The backend.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
     /// The request on this connection has become something that lasts.
     pub fn lasting(&self, kind: RequestKind) -> StreamGuard {
         StreamGuard::new(self.endpoint.clone(), kind)
+    }
+}
+
+impl IdleConnection {
+    /// The connection is another process's: our descriptor is closed without a word. What is returned counts the
+    /// connection for as long as it is held.
+    pub fn hand_over(self) -> Ticket {
+        drop(self.stream);
+        self.ticket
     }
 }
 

@@ -45,6 +45,18 @@ impl Endpoint {
         fence(Ordering::SeqCst);
         self.last_resort.load(Ordering::Acquire).then_some(permit)
     }
+
+    /// Counts a request in that another process has begun, whatever the state of the backend: a drain waits for it here
+    /// as it did there.
+    pub fn permit_moved(self: &Arc<Self>, max_in_flight: u32) -> Permit {
+        let epoch = self.epoch();
+        self.gate.enter_anyway();
+        Permit {
+            endpoint: self.clone(),
+            epoch,
+            limited: max_in_flight > 0,
+        }
+    }
 }
 
 /// One request in flight; given back on drop.

@@ -5,6 +5,15 @@ use crate::metrics::RouteRefusal;
 use crate::proxy::per_client::CountedKey;
 
 impl GuardedRequest<'_> {
+    /// A place for one that has had a place in another process.
+    pub(super) fn retake_place(&self) -> Option<CountedKey<u64>> {
+        let limits = self.rule.limits.as_ref();
+        let limit = limits.and_then(|limits| limits.connections.as_ref())?;
+        self.plane
+            .guards
+            .enter(self.counted_as(limit.id, &limit.key), u32::MAX)
+    }
+
     /// A place among them, which is kept until the request is over.
     pub(super) fn take_place(&self) -> Result<Option<CountedKey<u64>>, Refusal> {
         let limits = self.rule.limits.as_ref();

@@ -140,6 +140,35 @@ pub(super) async fn admit(
     }
 }
 
+/// The same for a request that another process has let in: it takes its place among those that are served at once,
+/// however many they are, and is asked nothing more.
+pub(super) fn readmit(
+    plane: &Arc<DataPlane>,
+    client: &mut ClientConnection,
+    head: &RequestHead,
+    account: &mut RequestRecord,
+) {
+    let Some(rule) = account.rule.clone().filter(|rule| rule.limits.is_some()) else {
+        return;
+    };
+    let config = plane.registry.snapshot().config.clone();
+    let address = guarded_address(&config, client, head);
+    let request = GuardedRequest {
+        plane,
+        client,
+        head,
+        account,
+        rule: rule.clone(),
+        address,
+    };
+    let place = request.retake_place();
+    account.admission = Some(Box::new(Admission {
+        rule,
+        _place: place,
+        lines: Vec::new(),
+    }));
+}
+
 /// The client's address. Not the one of a trusted proxy that says it doesn't know whom it comes for.
 fn guarded_address(
     config: &Config,

@@ -1,0 +1,117 @@
+//! Requests that go on in another process: tunnels, and streams of events.
+//!
+//! Here they are offered, and handed out; `account` is what is remembered of them, and `resume` is how one goes on that has come from another process.
+
+mod account;
+mod resume;
+
+use std::os::fd::OwnedFd;
+
+pub use resume::ResumedRequest;
+
+use super::Transaction;
+use super::attempt::RestingAttempt;
+use crate::proxy::client::AfterRequest;
+use crate::proxy::forward::tunnel::Tunnel;
+use crate::proxy::moving::state::{
+    CarriedBytes, MovedBackend, MovedClient, MovedEvents, MovedKind, MovedTunnel,
+};
+use crate::proxy::moving::{CountedElsewhere, MovedConnection, StayReason};
+use crate::proxy::upstream::moved::export_connection;
+use crate::registry::endpoint::{IdleConnection, Permit};
+
+/// The sockets of a client and a backend, and what is known of both.
+type MovedEnds = (Vec<OwnedFd>, MovedClient, MovedBackend);
+
+impl Transaction<'_> {
+    /// Offers a tunnel that stands still to the next process; says whether it is that one's now.
+    pub(super) async fn offer_tunnel(
+        &mut self,
+        connection: &IdleConnection,
+        tunnel: &Tunnel,
+        head: &[u8],
+    ) -> bool {
+        let (descriptors, client, backend) = match self.export_ends(connection) {
+            Ok(ends) => ends,
+            Err(reason) => return self.stay(reason),
+        };
+        let (up, down, silent_since_ns) = tunnel.export();
+        // The bytes of its client are in the tunnel.
+        let mut request = self.account.export(self.id, head);
+        request.status = self.client.origin.switched();
+        let tunnel = MovedTunnel {
+            client,
+            request,
+            backend,
+            up,
+            down,
+            silent_since_ns,
+        };
+        self.offer(descriptors, MovedKind::Tunnel(Box::new(tunnel)))
+            .await
+    }
+
+    /// Offers a stream of events that stands still to the next process; says whether it is that one's now.
+    pub(super) async fn offer_events(&mut self, resting: &RestingAttempt) -> bool {
+        let (descriptors, client, backend) = match self.export_ends(&resting.connection) {
+            Ok(ends) => ends,
+            Err(reason) => return self.stay(reason),
+        };
+        let Some(events) = resting.scratch.resting.as_ref() else {
+            return self.stay(StayReason::Stream);
+        };
+        let (chunks, events, keep_alive) = events.export();
+        let head = &self.client.buffer.bytes()[..self.head.len];
+        let mut request = self.account.export(self.id, head);
+        request.bytes_in += self.upload.total();
+        let response = &resting.scratch.response;
+        let events = MovedEvents {
+            client,
+            request,
+            backend,
+            incoming: CarriedBytes(resting.incoming.bytes().to_vec()),
+            outgoing: CarriedBytes(resting.scratch.outgoing.clone()),
+            chunks,
+            events,
+            keep_alive,
+            is_reusable: response.keep_alive,
+            keep_alive_timeout: response.keep_alive_timeout,
+        };
+        self.offer(descriptors, MovedKind::Events(Box::new(events)))
+            .await
+    }
+
+    async fn offer(&self, descriptors: Vec<OwnedFd>, kind: MovedKind) -> bool {
+        let moved = MovedConnection {
+            descriptors,
+            state: kind.into(),
+        };
+        self.plane.moving.offer(&self.client.interrupt, moved).await
+    }
+
+    fn export_ends(&self, connection: &IdleConnection) -> Result<MovedEnds, StayReason> {
+        let (client_socket, client) = self.client.export()?;
+        let (backend_socket, backend) = export_connection(connection)?;
+        Ok((vec![client_socket, backend_socket], client, backend))
+    }
+
+    /// It doesn't move in this hand-over.
+    fn stay(&self, reason: StayReason) -> bool {
+        let interrupt = &self.client.interrupt;
+        interrupt.decline(reason.code(), reason.is_lasting());
+        false
+    }
+
+    /// It is another process's now. It is in flight all the same: here, too, a drain must not be told that it isn't.
+    pub(super) fn leave_to_another(
+        &self,
+        connection: Box<IdleConnection>,
+        permit: Permit,
+    ) -> AfterRequest {
+        self.plane.moving.count_given(CountedElsewhere {
+            ticket: connection.hand_over(),
+            permit: Some(permit),
+        });
+        AfterRequest::Moved
+    }
+}

@@ -1,0 +1,192 @@
+//! Connections to backends that go on in another process: those of a tunnel or a stream, and kept ones.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use pingora::protocols::Stream;
+
+use super::reuse::{IdleState, check_idle};
+use crate::core::Time;
+use crate::net::plain::{bare_socket, watched};
+use crate::proxy::data_plane::DataPlane;
+use crate::proxy::moving::state::{MovedBackend, MovedKind};
+use crate::proxy::moving::{AdoptError, CountedElsewhere, MovedConnection, StayReason};
+use crate::registry::endpoint::{Endpoint, IdleConnection, Ticket};
+use crate::registry::snapshot::PoolSnapshot;
+use crate::rt::clock;
+
+/// Kept connections that move, for each backend: the warmest. Further ones are closed with the process that has them.
+const MOST_KEPT: usize = 64;
+
+/// What no connection's transport has: it is never used again.
+const NO_TRANSPORT: u32 = u32::MAX;
+
+/// Another descriptor of a connection to a backend, and what is known of it.
+///
+/// # Errors
+/// Why it can't move.
+pub fn export_connection(
+    connection: &IdleConnection,
+) -> Result<(OwnedFd, MovedBackend), StayReason> {
+    let socket = bare_socket(&connection.stream).ok_or(StayReason::Stream)?;
+    let socket = (socket.try_clone_to_owned()).map_err(|_| StayReason::Descriptors)?;
+    let endpoint = connection.ticket.endpoint();
+    let moved = MovedBackend {
+        pool: endpoint.pool.to_string(),
+        backend: endpoint.name.to_string(),
+        address: endpoint.address.to_string(),
+        requests: connection.requests,
+        sent: connection.sent,
+        accepted: connection.accepted,
+        expires_ns: None,
+        safe_until_ns: None,
+    };
+    Ok((socket, moved))
+}
+
+/// The pool and the backend that a moved connection belongs to: the one of that name and address, or else of that
+/// address.
+///
+/// # Errors
+/// There is none.
+pub fn find_backend(
+    plane: &DataPlane,
+    moved: &MovedBackend,
+) -> Result<(Arc<PoolSnapshot>, Arc<Endpoint>), AdoptError> {
+    let snapshot = plane.registry.snapshot();
+    let mut pools = snapshot.pools.iter();
+    let found = pools
+        .find(|pool| *pool.name == *moved.pool)
+        .and_then(|pool| {
+            let mut there = (pool.backends.iter())
+                .filter(|endpoint| endpoint.address.to_string() == moved.address);
+            let by_name = there
+                .clone()
+                .find(|endpoint| *endpoint.name == *moved.backend);
+            let endpoint = by_name.or_else(|| there.next())?;
+            Some((pool.clone(), endpoint.clone()))
+        });
+    found.ok_or_else(|| AdoptError::unknown(moved))
+}
+
+/// The socket of a connection to a backend, which counts as open.
+pub struct AdoptedSocket {
+    /// Declared before the ticket: the descriptor closes first.
+    socket: OwnedFd,
+    ticket: Ticket,
+}
+
+impl AdoptedSocket {
+    /// A socket that is connected to this backend.
+    pub fn new(endpoint: &Arc<Endpoint>, socket: OwnedFd) -> Self {
+        Self {
+            ticket: endpoint.connection_opened(),
+            socket,
+        }
+    }
+
+    /// The backend.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        self.ticket.endpoint()
+    }
+}
+
+/// The connection on this thread's runtime.
+///
+/// # Errors
+/// When it can't be watched.
+pub fn import_connection(
+    socket: AdoptedSocket,
+    moved: &MovedBackend,
+) -> std::io::Result<Box<IdleConnection>> {
+    let AdoptedSocket { socket, ticket } = socket;
+    let stream: Stream = watched(socket)?;
+    let endpoint = ticket.endpoint();
+    let (transport, number) = endpoint.transport();
+    let of_machine = |ns: Option<u64>| ns.map_or(Time::MAX, clock::from_machine);
+    Ok(Box::new(IdleConnection {
+        stream,
+        epoch: endpoint.epoch(),
+        transport: match transport.is_plain() && !transport.http2 {
+            true => number,
+            false => NO_TRANSPORT,
+        },
+        expires: of_machine(moved.expires_ns),
+        safe_until: of_machine(moved.safe_until_ns),
+        requests: moved.requests,
+        sent: moved.sent,
+        accepted: moved.accepted,
+        ticket,
+    }))
+}
+
+impl DataPlane {
+    /// Offers the connections to backends that are kept for the next request, after [`DataPlane::move_out`], so that the
+    /// next process begins with warm ones. Those that are not given away are kept on. To be called on a runtime.
+    pub fn move_out_kept(self: &Arc<Self>) {
+        let pools = self.registry.snapshot().pools.clone();
+        for endpoint in pools.iter().flat_map(|pool| pool.backends.iter()) {
+            let mut offered = 0;
+            while offered < MOST_KEPT
+                && let Some(connection) = endpoint.idle.take()
+            {
+                match self.offer_kept(endpoint, connection) {
+                    true => offered += 1,
+                    false => break,
+                }
+            }
+        }
+    }
+
+    fn offer_kept(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        mut connection: Box<IdleConnection>,
+    ) -> bool {
+        let of = (connection.epoch, connection.transport);
+        if of != (endpoint.epoch(), endpoint.transports()) || connection.expires <= clock::now() {
+            return true;
+        }
+        match check_idle(&mut connection) {
+            IdleState::Quiet => {}
+            IdleState::Closed => {
+                endpoint.peer_closed();
+                return true;
+            }
+            IdleState::Talking => return true,
+        }
+        let Ok((socket, mut moved)) = export_connection(&connection) else {
+            endpoint.release(connection);
+            return false;
+        };
+        moved.expires_ns = Some(clock::to_machine(connection.expires));
+        moved.safe_until_ns = Some(clock::to_machine(connection.safe_until));
+        let moved = MovedConnection {
+            descriptors: vec![socket],
+            state: MovedKind::IdleBackend(moved).into(),
+        };
+        let Some(word) = self.moving.announce(moved) else {
+            endpoint.release(connection);
+            return false;
+        };
+        let (plane, endpoint) = (self.clone(), endpoint.clone());
+        tokio::spawn(async move {
+            match word.await {
+                Ok(()) => plane.moving.count_given(CountedElsewhere {
+                    ticket: connection.hand_over(),
+                    permit: None,
+                }),
+                Err(_) => endpoint.release(connection),
+            }
+        });
+        true
+    }
+}
+
+/// A kept connection that has come from another process, for the next request. To be called on a data thread.
+pub fn keep_moved(socket: AdoptedSocket, moved: &MovedBackend) {
+    let endpoint = socket.endpoint().clone();
+    if let Ok(connection) = import_connection(socket, moved) {
+        endpoint.release(connection);
+    }
+}
