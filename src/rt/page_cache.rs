@@ -1,12 +1,76 @@
 //! What the kernel has of a file in memory. For whoever lets the kernel send a file by itself (`sendfile`): it would wait
 //! for a disk without a word, and there is no flag against that.
 
+use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use super::rooted::{DiskWait, read_at};
+use crate::core::Time;
+
+/// A file, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// The file system.
+    pub device: u64,
+    /// The file there.
+    pub inode: u64,
+}
+
+/// What is asked for again and again is looked for once in this time: the kernel drops last what was used last.
+const LOOK_HOLDS: Duration = Duration::from_millis(250);
+
+/// Looks that a thread remembers. A later one takes the place of an earlier one.
+const LOOKS: usize = 256;
+
+/// These bytes were in memory.
+#[derive(Debug, Clone, Copy)]
+struct PageLook {
+    file: FileIdentity,
+    start: u64,
+    end: u64,
+    holds_until: Time,
+}
+
+thread_local! {
+    static LATE_LOOKS: RefCell<Box<[Option<PageLook>]>> =
+        RefCell::new(vec![None; LOOKS].into_boxed_slice());
+}
+
+/// As [`is_in_memory`], or what this thread has seen a moment before `now`.
+///
+/// # Errors
+/// As there.
+pub fn is_in_memory_lately(
+    file: &OwnedFd,
+    identity: FileIdentity,
+    range: Range<u64>,
+    now: Time,
+) -> io::Result<bool> {
+    let spread = identity.inode.rotate_left(32) ^ identity.device ^ (range.start >> 12);
+    let place = (spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % LOOKS;
+    let has = |look: &PageLook| {
+        look.file == identity && (look.start, look.end) == (range.start, range.end)
+    };
+    let seen = LATE_LOOKS.with_borrow(|looks| looks[place]);
+    if seen.is_some_and(|look| has(&look) && now < look.holds_until) {
+        return Ok(true);
+    }
+    let is_there = is_in_memory(file, range.clone())?;
+    if is_there {
+        let look = PageLook {
+            file: identity,
+            start: range.start,
+            end: range.end,
+            holds_until: now.saturating_add(LOOK_HOLDS),
+        };
+        LATE_LOOKS.with_borrow_mut(|looks| looks[place] = Some(look));
+    }
+    Ok(is_there)
+}
 
 /// Whether all of these bytes of a file can be sent without waiting for a disk.
 ///
@@ -94,6 +158,37 @@ mod tests {
     use super::*;
 
     const SIZE: u64 = 1 << 20;
+
+    #[test]
+    fn look_holds_for_a_moment_for_the_same_bytes_of_the_same_file() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(SIZE).unwrap();
+        let file = OwnedFd::from(file);
+        read_at(&file, &mut vec![0; SIZE as usize], 0, DiskWait::Allowed).unwrap();
+        let (one, other) = (
+            FileIdentity {
+                device: 1,
+                inode: 1,
+            },
+            FileIdentity {
+                device: 1,
+                inode: 2,
+            },
+        );
+        let at = |ms| Time::ZERO + Duration::from_millis(ms);
+        // Beyond the end nothing is in memory: only what was seen before can say that it is.
+        let empty = OwnedFd::from(tempfile::tempfile().unwrap());
+        let Ok(true) = is_in_memory_lately(&file, one, 0..SIZE, at(0)) else {
+            // An older kernel.
+            return;
+        };
+        let is_there =
+            |identity, range, ms| is_in_memory_lately(&empty, identity, range, at(ms)).unwrap();
+        assert!(is_there(one, 0..SIZE, 249));
+        assert!(!is_there(other, 0..SIZE, 249));
+        assert!(!is_there(one, 0..SIZE / 2, 249));
+        assert!(!is_there(one, 0..SIZE, 250));
+    }
 
     #[test]
     fn what_was_read_is_in_memory_and_what_the_kernel_has_dropped_is_not() {

@@ -24,6 +24,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::clock;
 use super::known_files::KnownFiles;
+use super::page_cache::FileIdentity;
 use crate::core::Time;
 
 /// For so long a root stays open. Where its path leads elsewhere by then, as after a release has replaced a link, the new
@@ -81,6 +82,8 @@ pub struct EntryState {
     pub modified: i64,
     /// …and what of a second follows.
     pub nanos: u32,
+    /// Which one it is, whatever its name.
+    pub identity: FileIdentity,
 }
 
 impl EntryState {
@@ -95,6 +98,10 @@ impl EntryState {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: stat.st_mtime,
             nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            identity: FileIdentity {
+                device: stat.st_dev,
+                inode: stat.st_ino,
+            },
         }
     }
 }

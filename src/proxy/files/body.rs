@@ -31,7 +31,7 @@ use crate::proxy::forward::min_rate::Pace;
 use crate::proxy::memory::MemoryCharge;
 use crate::rt::clock;
 use crate::rt::coop::yield_to_reactor;
-use crate::rt::page_cache::is_in_memory;
+use crate::rt::page_cache::{FileIdentity, is_in_memory_lately};
 use crate::rt::rooted::{DiskWait, read_at};
 use crate::rt::shutdown_signal::Level;
 
@@ -58,6 +58,10 @@ pub struct BodyPart {
 pub struct FileBody {
     /// The file.
     pub file: Arc<OwnedFd>,
+    /// Which one it is.
+    pub identity: FileIdentity,
+    /// Bytes in it.
+    pub size: u64,
     /// The head.
     pub head: Vec<u8>,
     /// The parts.
@@ -122,6 +126,8 @@ pub async fn send_file(
         sends,
         encoded: body.encoder.map(EncodedBody::new),
         file: body.file,
+        identity: body.identity,
+        size: body.size,
         text: body.head,
         text_sent: 0,
         range: 0..0,
@@ -170,6 +176,8 @@ pub(super) struct SendingFile<'a> {
     /// The kernel may send the file by itself.
     sends: bool,
     pub(super) file: Arc<OwnedFd>,
+    identity: FileIdentity,
+    size: u64,
     /// Until its end, `range` goes into `text` only by way of it.
     pub(super) encoded: Option<EncodedBody>,
     /// What is sent before `range`…
@@ -315,8 +323,11 @@ impl SendingFile<'_> {
             Poll::Ready(Err(_)) => return Err(SendFileError::ClientGone),
             Poll::Pending => return Ok(Some(PieceWritten::Stalled)),
         }
-        let count = left.min(TURN as u64);
-        match is_in_memory(&self.file, self.range.start..self.range.start + count) {
+        // By parts of the file, the same for everybody who wants it: one look serves them all.
+        let part = self.range.start - self.range.start % TURN as u64;
+        let part = part..(part + TURN as u64).min(self.size.max(self.range.end));
+        let count = left.min(part.end - self.range.start);
+        match is_in_memory_lately(&self.file, self.identity, part, clock::now()) {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             Err(_) => {

@@ -355,6 +355,8 @@ impl FileRequest<'_> {
         let has_body = self.head.method != Method::Head && answer.status != 304;
         let body = FileBody {
             file: found.file,
+            identity: found.state.identity,
+            size: found.state.size,
             head,
             parts: if has_body { answer.parts } else { Vec::new() },
             after: if has_body { answer.after } else { Vec::new() },
