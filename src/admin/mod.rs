@@ -10,6 +10,7 @@ mod apps;
 pub mod auth;
 mod backends;
 mod body;
+mod changes;
 mod config;
 mod events;
 mod leases;

@@ -6,8 +6,8 @@ use axum::{Router, middleware};
 
 use super::problem::{ProblemDocument, ProblemKind, complete};
 use super::{
-    AdminDoor, AdminState, apps, auth, backends, body, config, events, leases, lifecycle, metrics,
-    openapi, peer, places, pools, roll, split_plans, splits,
+    AdminDoor, AdminState, apps, auth, backends, body, changes, config, events, leases, lifecycle,
+    metrics, openapi, peer, places, pools, roll, split_plans, splits,
 };
 
 /// What each listener serves, the one for probes too.
@@ -64,6 +64,7 @@ fn api() -> Vec<(&'static str, MethodRouter<AdminState>)> {
         ),
         ("/v1/splits", get(splits::list)),
         ("/v1/events", get(events::stream)),
+        ("/v1/changes", get(changes::list)),
         (
             "/v1/lame-duck",
             post(lifecycle::lame_duck).merge(delete(lifecycle::end_lame_duck)),

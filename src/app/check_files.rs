@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::plain_file::read_lasting_file;
-use crate::config::{Config, ConfigFindings, ErrorPages, plain};
+use crate::config::{Config, ConfigFindings, DiscoveryKind, ErrorPages, plain};
+use crate::discovery::file::read_backends;
 
 /// The largest page, in bytes: it is kept in memory, and sent in one piece.
 const LARGEST_PAGE: u64 = 256 << 10;
@@ -13,6 +14,7 @@ const LARGEST_PAGE: u64 = 256 << 10;
 /// Checks directories, and reads pages.
 pub(super) fn check(config: &mut Config, f: &mut ConfigFindings) {
     read_pages("server.error_pages", &mut config.server.error_pages, f);
+    look_at_backend_files(config, f);
     for (i, route) in config.routes.iter_mut().enumerate() {
         read_pages(
             &format!("route[{i}].error_pages"),
@@ -85,4 +87,40 @@ fn check_root(at: &str, root: &Path, f: &mut ConfigFindings) {
         ),
     };
     f.error(f.place(at), format!("`root`: {name}: {why}"), remedy);
+}
+
+/// Looks at files of `[[pool.discovery]]`. What is wrong with one is no reason not to start: it is read again and again,
+/// and may be in the middle of being written.
+fn look_at_backend_files(config: &Config, f: &mut ConfigFindings) {
+    for (i, pool) in config.pools.iter().enumerate() {
+        for (j, discovery) in pool.discovery.iter().enumerate() {
+            let at = format!("pool[{i}].discovery[{j}].path");
+            let path = match (&discovery.source.kind, &discovery.source.path) {
+                (DiscoveryKind::File, Some(path)) if f.sound(&[&at]) => path,
+                _ => continue,
+            };
+            let set = match read_backends(path) {
+                Ok(set) => set,
+                Err(error) => {
+                    f.warning(
+                        f.place(&at),
+                        format!("`path`: {error}: the pool has no backends of it yet"),
+                        "mend it; it is read again by itself, without a reload",
+                    );
+                    continue;
+                }
+            };
+            let taken = |name: &str| pool.backends.iter().any(|backend| backend.name == name);
+            if let Some((name, _)) = set.iter().find(|(name, _)| taken(name)) {
+                f.warning(
+                    f.place(&at),
+                    format!(
+                        "`path`: {} has a backend `{name}`, and so has this file: the one of this file is used",
+                        path.display()
+                    ),
+                    "give one of them another name",
+                );
+            }
+        }
+    }
 }

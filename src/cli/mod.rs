@@ -3,6 +3,7 @@
 //! [`exit`] has the exit codes, [`client`](crate::client) talks to a running proxy's admin API and parses what people type,
 //! [`output`] prints. Commands that talk to the proxy run on a single-threaded runtime.
 
+pub mod changes;
 pub mod check;
 pub mod copy;
 pub mod demo;
@@ -53,6 +54,8 @@ enum CliCommand {
     Status(status::StatusArgs),
     /// Exit 0 if a backend is ready, or draining in good order
     Health(health::HealthArgs),
+    /// Show what has changed lately: by reloads, discovery, the API and launchers
+    Changes(changes::ChangesArgs),
     /// Take a backend out and wait until nothing is in flight on it
     Drain(drain::DrainArgs),
     /// Hold what comes to a pool, or answer it with a page
@@ -109,6 +112,7 @@ impl Cli {
             CliCommand::Check(args) => check(args),
             CliCommand::Status(args) => block_on(status::run_status(args)),
             CliCommand::Health(args) => block_on(health::run_health(args)),
+            CliCommand::Changes(args) => block_on(changes::run_changes(args)),
             CliCommand::Drain(args) => block_on(drain::run_drain(args)),
             CliCommand::Pause(args) => block_on(pause::run_pause(args)),
             CliCommand::Resume(args) => block_on(resume::run_resume(args)),
@@ -201,6 +205,8 @@ mod tests {
         for line in [
             "lameduck status",
             "lameduck status app --watch --json",
+            "lameduck changes",
+            "lameduck changes --json --last 10",
             "lameduck health app",
             "lameduck health app/app-1",
             "lameduck drain app/app-1 --timeout 30s --until restarted --expires 10m --no-wait --reason x --lame-duck 8s",
@@ -241,6 +247,7 @@ mod tests {
     fn usage_errors_are_2_and_show_an_example() {
         for (line, says) in [
             ("lameduck drain app/", "app/app-1"),
+            ("lameduck changes --last 0", "0 is not in"),
             ("lameduck drain app/a --timeout soon", "30s"),
             ("lameduck drain app/a --until never", "restarted"),
             ("lameduck pause app/app-1", "write POOL"),

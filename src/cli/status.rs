@@ -1,5 +1,7 @@
 //! `lameduck status`: pools and backends as a table, once or live.
 
+mod sources;
+
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -237,6 +239,9 @@ fn render_pool(pool: &PoolView, now: SystemTime, colour: bool) -> String {
     }
     for share in &pool.splits {
         text.push_str(&format!("\n {}", part(share, now)));
+    }
+    for line in sources::source_lines(&pool.discovery, now) {
+        text.push_str(&format!("\n {line}"));
     }
     if pool.backends.is_empty() {
         return text;

@@ -63,6 +63,7 @@ fn world() -> (Vec<PoolView>, SystemTime) {
         discovery: Vec::new(),
         splits: Vec::new(),
         unsaved: None,
+        discovery: Vec::new(),
     };
     (vec![pool], now)
 }

@@ -1,6 +1,9 @@
 //! What a reload changes. Pure: two configurations in, a list of changes out; `shown` has their lines for people.
 
+mod outline;
 mod shown;
+
+pub use outline::ChangeOutline;
 
 use super::ListenAddress;
 use super::print::print_sections;
@@ -78,6 +81,16 @@ pub enum ConfigChange {
         name: String,
         from: Option<String>,
         to: Option<String>,
+    },
+    /// A source of backends that a pool did not have.
+    DiscoveryAdded { pool: String, source: String },
+    /// A source that a pool no longer has: its backends go.
+    DiscoveryRemoved { pool: String, source: String },
+    /// A source's setting.
+    DiscoverySetting {
+        pool: String,
+        source: String,
+        setting: ChangedSetting,
     },
     /// A route that was not there.
     RouteAdded { route: Route },
@@ -166,6 +179,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     // Compared as they are, and told without what may be a secret.
     for change in &mut changes {
         if let ConfigChange::PoolSetting { setting, .. }
+        | ConfigChange::DiscoverySetting { setting, .. }
         | ConfigChange::RouteSetting { setting, .. }
         | ConfigChange::ListenerChanged { setting, .. }
         | ConfigChange::Setting(setting) = change
@@ -266,6 +280,7 @@ fn pool(old: &PoolConfig, new: &PoolConfig, changes: &mut Vec<ConfigChange>) {
         pool: pool(),
         setting,
     }));
+    discovery(old, new, changes);
     let (before, after) = (
         index(&old.backends, |backend| &*backend.name),
         index(&new.backends, |backend| &*backend.name),
@@ -315,6 +330,39 @@ fn pool(old: &PoolConfig, new: &PoolConfig, changes: &mut Vec<ConfigChange>) {
                         to: backend.zone.clone(),
                     });
                 }
+            }
+        }
+    }
+}
+
+fn discovery(old: &PoolConfig, new: &PoolConfig, changes: &mut Vec<ConfigChange>) {
+    let pool = || new.name.clone();
+    let (before, after) = (
+        index(&old.discovery, DiscoveryConfig::label),
+        index(&new.discovery, DiscoveryConfig::label),
+    );
+    for source in old.discovery.iter().map(DiscoveryConfig::label) {
+        if !after.contains_key(&source) {
+            changes.push(ConfigChange::DiscoveryRemoved {
+                pool: pool(),
+                source,
+            });
+        }
+    }
+    for one in &new.discovery {
+        let source = one.label();
+        match before.get(&source).copied() {
+            None => changes.push(ConfigChange::DiscoveryAdded {
+                pool: pool(),
+                source,
+            }),
+            Some(other) => {
+                let changed = all_settings(other, one).into_iter();
+                changes.extend(changed.map(|setting| ConfigChange::DiscoverySetting {
+                    pool: pool(),
+                    source: source.clone(),
+                    setting,
+                }));
             }
         }
     }

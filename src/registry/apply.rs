@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::backend_entry::BackendSource;
 use super::bounds;
+use super::changes::{self, ChangeAuthor};
 use super::discovery;
 use super::endpoint::BackendKey;
 use super::handle::RegistryError;
@@ -15,9 +16,9 @@ use super::persist::{self, KeptDrain};
 use super::pool::{Joining, PoolState};
 use super::request;
 use super::roll;
-use super::view::RegisterRequest;
+use super::view::{ChangedValue, RegisterRequest};
 use super::writer::Writer;
-use crate::config::Config;
+use crate::config::{Config, ConfigChange};
 use crate::core::Time;
 use crate::core::backend::{BackendEvent, DerivedState};
 use crate::core::drain::{Actor, OpenDrain};
@@ -32,7 +33,7 @@ const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Writer {
     /// Makes pools and backends agree with a configuration; says what changed.
-    pub(super) fn apply(&mut self, config: Arc<Config>) -> Vec<String> {
+    pub(super) fn apply(&mut self, config: Arc<Config>) -> Vec<ConfigChange> {
         let now = clock::now();
         // Before any is forgotten: those who wait in it have to look where they belong now.
         let queues = self.pools.iter().map(|pool| pool.queue().clone());
@@ -91,7 +92,7 @@ impl Writer {
         self.keep_splits();
         self.keep_plans();
         (self.dirty, self.unsaved) = (true, true);
-        changes.iter().map(ToString::to_string).collect()
+        changes
     }
 
     /// Registers a backend, or moves it to another address: the old one drains, under the same name.
@@ -123,7 +124,9 @@ impl Writer {
             member.is_some_and(|member| member.endpoint.address == address)
         };
         if let Some(key) = old.filter(here) {
+            let mut before = weight;
             if let Some(member) = state.members.get_mut(&key) {
+                before = member.endpoint.weight();
                 member.endpoint.set_weight(weight);
                 member.is_backup = request.backup;
             }
@@ -135,6 +138,12 @@ impl Writer {
             ) {
                 self.step(key, BackendEvent::Replaced);
             }
+            let value = ChangedValue {
+                what: format!("{pool}/{name}: weight"),
+                from: before.to_string(),
+                to: weight.to_string(),
+            };
+            self.remember_value(ChangeAuthor::Api, pool, value);
         } else {
             self.check_room(owner)?;
             let state = &mut self.pools[index];
@@ -156,6 +165,22 @@ impl Writer {
             let shown = self.add(index, joining);
             let at = format!("at {}", request.address);
             self.event("registered", Some((pool, &shown)), None, None, at);
+            let before = old.and_then(|key| self.pools[index].members.get(&key));
+            let before = before.map(|member| member.endpoint.address.to_string());
+            match before {
+                None => {
+                    let line = changes::place(pool, name, &request.address);
+                    self.remember_added(ChangeAuthor::Api, pool, line);
+                }
+                Some(from) => {
+                    let value = ChangedValue {
+                        what: format!("{pool}/{name}: address"),
+                        from,
+                        to: request.address.clone(),
+                    };
+                    self.remember_value(ChangeAuthor::Api, pool, value);
+                }
+            }
             if let Some(old) = old {
                 let reason = format!("replaced by another address ({})", request.address);
                 self.leave(old, deadline, reason);

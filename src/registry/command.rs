@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use super::changes::ChangeAuthor;
 use super::discovery::{self, SourceSet};
 use super::endpoint::BackendKey;
 use super::handle::RegistryError;
@@ -288,14 +289,8 @@ impl Writer {
             RegistryCommand::Discovered(news) => self.take_source_set(news),
             RegistryCommand::Apply { config, reply } => {
                 let changes = self.apply(config);
-                self.event(
-                    "config",
-                    None,
-                    None,
-                    None,
-                    format!("{} changes", changes.len()),
-                );
-                self.reply(reply, changes);
+                self.tell_reloaded(&changes);
+                self.reply(reply, changes.iter().map(ToString::to_string).collect());
             }
         }
     }
@@ -354,6 +349,9 @@ impl Writer {
         for key in keys {
             let (sender, receiver) = oneshot::channel();
             endings.push(receiver);
+            if remove {
+                self.remember_leaving(ChangeAuthor::Api, key);
+            }
             if let Some(member) = self.pools[index].members.get_mut(&key) {
                 member.leaving |= remove;
                 member.wait(sender);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::backend_entry::BackendSource;
+use super::changes::place;
 use super::command::RegistryCommand;
 use super::endpoint::BackendKey;
 use super::handle::{Handle, RegistryError};
@@ -221,12 +222,7 @@ impl Writer {
         let own =
             members.filter(|member| !member.leaving && member.discovery.as_ref() == Some(source));
         applied.backends = own.count();
-        if !change.is_empty() {
-            change.by = "discovery".to_owned();
-            change.source = Some(source.to_string());
-            change.pool = Some(pool.to_owned());
-            self.tell_change("discovery", change);
-        }
+        self.tell_discovered(pool, source, change);
         Ok(applied)
     }
 
@@ -357,29 +353,6 @@ impl Writer {
         others.any(|(_, member)| !member.leaving && member.discovery.as_ref() == Some(source))
     }
 
-    /// Logs a change, remembers it, and tells everybody who listens, when the snapshot is out.
-    pub(super) fn tell_change(&mut self, kind: &str, mut change: ChangeView) {
-        change.time = clock::rfc3339(clock::wall(clock::now()));
-        let summary = change.summary();
-        let reason = match &change.source {
-            Some(source) => format!("{source}: {summary}"),
-            None => summary.clone(),
-        };
-        tracing::info!(
-            pool = change.pool.as_deref(),
-            by = change.by,
-            source = change.source.as_deref(),
-            "changed: {summary}"
-        );
-        let pool = change.pool.clone();
-        let whom = pool.as_deref().map(|pool| (pool, ""));
-        self.event(kind, whom, None, None, reason);
-        let figures = self.handle.live.clone();
-        self.outbox.push(Box::new(move || {
-            figures.note_change(change);
-        }));
-    }
-
     /// Whether each source of the configuration has been heard of: it has answered, or can't.
     pub(super) fn has_heard_all_sources(&self) -> bool {
         let mut pools = self.config.pools.iter();
@@ -389,10 +362,6 @@ impl Writer {
             sources.all(|source| heard.contains(&source.label()))
         })
     }
-}
-
-fn place(pool: &str, name: &str, address: &Address) -> String {
-    format!("{pool}/{name} at {address}")
 }
 
 /// Whether a drain is the word of a backend's source. It ends with what it was said of.

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::backend_entry::{BackendEntry, BackendSource};
 use super::bounds;
+use super::changes::{self, ChangeAuthor};
 use super::command::RegistryCommand;
 use super::discovery;
 use super::endpoint::BackendKey;
@@ -222,11 +223,14 @@ impl Writer {
             state: state.state(key).map_or("", DerivedState::as_str).to_owned(),
         };
         let process = request.pid.map(|pid| format!(" (process {pid})"));
+        let line = changes::place(pool, &shown, &request.address);
+        self.remember_added(ChangeAuthor::Launcher, pool, line);
         let at = format!("at {}{}", request.address, process.unwrap_or_default());
         self.event("registered", Some((pool, &shown)), None, None, at);
         // Said before anything that happens to it later.
         let _ = sender.send(registered);
         for key in earlier {
+            self.remember_leaving(ChangeAuthor::Launcher, key);
             self.leave(key, deadline, "its launcher has come back".to_owned());
         }
         self.observer.registered();
@@ -306,6 +310,7 @@ impl Writer {
             return;
         }
         if state == Some(DerivedState::Drained) {
+            self.remember_leaving(ChangeAuthor::Launcher, key);
             self.remove(key);
             return;
         }
@@ -315,6 +320,7 @@ impl Writer {
             warn!(pool = %name, backend = %member.endpoint.name, in_flight,
                   "a launcher is gone without a drain: was it killed?");
         }
+        self.remember_leaving(ChangeAuthor::Launcher, key);
         self.leave(key, deadline, reason);
     }
 

@@ -6,6 +6,7 @@
 mod apply;
 mod backend_entry;
 pub mod bounds;
+mod changes;
 mod command;
 mod discovery;
 mod discovery_view;

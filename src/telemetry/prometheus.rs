@@ -3,6 +3,7 @@
 //! because its counters are.
 
 mod collect;
+mod discovery;
 mod families;
 mod outliers;
 mod sessions;

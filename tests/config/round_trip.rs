@@ -174,6 +174,39 @@ window = "1m"
 max_ejected = 1
 ejection = "1m"
 max_ejection = "1h"
+[[pool.discovery]]
+type = "file"
+path = "/etc/a b.json"
+min_healthy = 0
+confirm_after = "1m"
+[[pool.discovery]]
+type = "dns"
+name = "_http._tcp.App.internal"
+record = "srv"
+server = "[::1]:5353"
+timeout = "1s"
+min_ttl = "3s"
+max_ttl = "1h"
+[[pool.discovery]]
+type = "dns"
+name = "app.internal"
+port = 80
+[[pool.discovery]]
+type = "docker"
+socket = "/run/docker.sock"
+label = "a.b/c=d"
+network = "front"
+port = 8080
+[[pool.discovery]]
+type = "kubernetes"
+namespace = "shop"
+service = "api"
+port = "http"
+api_server = "https://10.0.0.1:6443"
+kubeconfig = "/root/.kube/config"
+[[pool.discovery]]
+type = "kubernetes"
+selector = "app=shop,tier!=test"
 [[pool]]
 name = "tcp"
 balance = "round_robin"

@@ -104,6 +104,20 @@ impl fmt::Display for ConfigChange {
                 let (from, to) = (zone(from), zone(to));
                 write!(f, "backend {pool}/{name}: zone {from} → {to}")
             }
+            ConfigChange::DiscoveryAdded { pool, source } => {
+                write!(f, "pool {pool}: source {source} added")
+            }
+            ConfigChange::DiscoveryRemoved { pool, source } => {
+                write!(
+                    f,
+                    "pool {pool}: source {source} removed; its backends drain first"
+                )
+            }
+            ConfigChange::DiscoverySetting {
+                pool,
+                source,
+                setting,
+            } => write!(f, "pool {pool}: source {source}: {setting}"),
             ConfigChange::RouteAdded { route } => {
                 write!(f, "route {route}: added, to {}", route.shown_action())
             }

@@ -31,6 +31,7 @@ pub(super) fn collect(inner: &MetricsInner) -> Vec<MetricFamily> {
     families.extend(shared_out(&snapshot));
     families.extend(super::sessions::collect(&snapshot));
     families.extend(outliers(&snapshot));
+    families.extend(super::discovery::discovery(&inner.registry));
     families.extend(drains(inner, &snapshot));
     families.extend(process(inner, &snapshot));
     families.extend(vital_signs(inner));

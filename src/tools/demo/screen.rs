@@ -290,6 +290,7 @@ mod tests {
             discovery: Vec::new(),
             splits: Vec::new(),
             unsaved: None,
+            discovery: Vec::new(),
         };
         Picture {
             progress: LoadProgress {

@@ -1,0 +1,26 @@
+//! `GET /v1/changes`: what has changed lately, and by whom.
+
+use axum::extract::State;
+use serde::Deserialize;
+
+use super::AdminState;
+use super::body::Params;
+use super::problem::ProblemDocument;
+use crate::registry::live_figures::MOST_CHANGES;
+use crate::registry::view::ChangeView;
+
+/// Query of `GET /v1/changes`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    last: Option<u32>,
+}
+
+/// `GET /v1/changes[?last=]`: the oldest first.
+pub(super) async fn list(
+    State(admin): State<AdminState>,
+    Params(wanted): Params<Wanted>,
+) -> Result<axum::Json<Vec<ChangeView>>, ProblemDocument> {
+    let last = wanted.last.map_or(MOST_CHANGES, |last| last as usize);
+    Ok(axum::Json(admin.registry.live_figures().changes(last)))
+}

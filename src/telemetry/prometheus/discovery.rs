@@ -1,0 +1,53 @@
+//! Sources of backends: only of pools that have one. A source is named as the configuration has it.
+
+use super::families::Family;
+use crate::registry::Handle;
+use crate::rt::clock;
+
+pub(super) fn discovery(registry: &Handle) -> [Family; 6] {
+    let mut backends = Family::gauge(
+        "lameduck_discovery_backends",
+        "Backends of a source that are in force.",
+    );
+    let mut answers = Family::counter(
+        "lameduck_discovery_answers_total",
+        "Answers of a source: taken, doubted (what they lack is kept), or failed (none came).",
+    );
+    let mut age = Family::gauge(
+        "lameduck_discovery_answer_age_seconds",
+        "Time since the last answer of a source.",
+    );
+    let mut failing = Family::gauge(
+        "lameduck_discovery_failing",
+        "1 while a source can't be asked: what is known stays.",
+    );
+    let mut kept = Family::gauge(
+        "lameduck_discovery_kept_backends",
+        "Backends that the last answer lacks, and that are kept because it is doubted.",
+    );
+    let mut refused = Family::gauge(
+        "lameduck_discovery_refused_backends",
+        "Backends of a source that are not taken, because somebody else has their name, for one.",
+    );
+    let now = clock::now();
+    for (pool, source, status) in registry.live_figures().sources() {
+        let labels = [("pool", &*pool), ("source", &*source)];
+        backends.add(&labels, status.backends as u64);
+        let counts = status.counts;
+        for (outcome, count) in [
+            ("taken", counts.taken),
+            ("doubted", counts.doubted),
+            ("failed", counts.failed),
+        ] {
+            answers.add(&[labels[0], labels[1], ("outcome", outcome)], count);
+        }
+        if let Some(at) = status.answered {
+            age.add(&labels, now.saturating_sub(at).as_secs());
+        }
+        failing.add(&labels, u64::from(status.failing.is_some()));
+        let held = status.doubt.as_ref().map_or(0, |doubt| doubt.kept);
+        kept.add(&labels, held as u64);
+        refused.add(&labels, status.refused.len() as u64);
+    }
+    [backends, answers, age, failing, kept, refused]
+}
