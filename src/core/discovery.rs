@@ -17,8 +17,38 @@ pub enum DiscoveredState {
     /// It is there to get requests, as far as the source knows; its health checks decide.
     #[default]
     Serving,
+    /// Its own readiness check fails: it drains until that passes. It doesn't end, so nothing on it is cut.
+    NotReady,
     /// It is about to end: it drains.
     Terminating,
+}
+
+impl DiscoveredState {
+    /// As changes of it are shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::NotReady => "not ready",
+            Self::Terminating => "terminating",
+        }
+    }
+
+    /// Why a backend in this state drains; `None`: it doesn't.
+    pub const fn drain_reason(self) -> Option<&'static str> {
+        match self {
+            Self::Serving => None,
+            Self::NotReady => Some("its source says that it is not ready"),
+            Self::Terminating => Some("its source says that it is terminating"),
+        }
+    }
+
+    /// The state by whose reason a backend drains.
+    pub fn of_drain_reason(reason: &str) -> Self {
+        match reason {
+            reason if Self::NotReady.drain_reason() == Some(reason) => Self::NotReady,
+            _ => Self::Terminating,
+        }
+    }
 }
 
 /// A backend as a source names it. `A` is its address.

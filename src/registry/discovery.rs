@@ -20,11 +20,11 @@ use super::view::{ChangeView, ChangedValue};
 use super::writer::Writer;
 use crate::config::{Address, check_name};
 use crate::core::backend::BackendEvent;
-use crate::core::discovery::{DiscoveredBackend, DiscoveredSet};
+use crate::core::discovery::{DiscoveredBackend, DiscoveredSet, DiscoveredState};
 use crate::core::drain::{Actor, DrainSpec, OpenDrain, Until};
 use crate::rt::clock;
 
-/// The id of the drain of a backend that terminates, by its source's word.
+/// The id of the drain of a backend that terminates or isn't ready, by its source's word.
 pub(super) const TERMINATING: &str = "discovery";
 
 /// What is in force of a source.
@@ -299,36 +299,33 @@ impl Writer {
             state.dirty = true;
         }
         let drains = state.core.get(&key).into_iter();
-        let was_terminating = drains
+        let was = drains
             .flat_map(|backend| backend.drains())
-            .any(|((actor, id), _)| (*actor, &**id) == (Actor::Supervisor, TERMINATING));
-        let word = |terminates: bool| match terminates {
-            true => "terminating".to_owned(),
-            false => "serving".to_owned(),
-        };
-        changed("state", word(was_terminating), word(!backend.is_serving()));
-        match (was_terminating, backend.is_serving()) {
-            (false, false) => {
-                let order = DrainSpec {
-                    actor: Actor::Supervisor,
-                    id: TERMINATING.to_owned(),
-                    reason: "its source says that it is terminating".to_owned(),
-                    deadline: Some(deadline),
-                    until: Until::Resumed,
-                    // The source's next word ends it.
-                    expires: None,
-                };
-                self.step(key, BackendEvent::Drain(order));
-            }
-            (true, true) => {
-                let withdrawn = BackendEvent::Withdrawn {
-                    actor: Actor::Supervisor,
-                    id: TERMINATING.to_owned(),
-                };
-                self.step(key, withdrawn);
-            }
-            _ => {}
+            .find(|((actor, id), _)| (*actor, &**id) == (Actor::Supervisor, TERMINATING))
+            .map_or(DiscoveredState::Serving, |(_, drain)| {
+                DiscoveredState::of_drain_reason(&drain.reason)
+            });
+        let is = backend.state;
+        changed("state", was.as_str().to_owned(), is.as_str().to_owned());
+        if was == is {
+            return;
         }
+        let event = match is.drain_reason() {
+            Some(reason) => BackendEvent::Drain(DrainSpec {
+                actor: Actor::Supervisor,
+                id: TERMINATING.to_owned(),
+                reason: reason.to_owned(),
+                deadline: (is == DiscoveredState::Terminating).then_some(deadline),
+                until: Until::Resumed,
+                // The source's next word ends it.
+                expires: None,
+            }),
+            None => BackendEvent::Withdrawn {
+                actor: Actor::Supervisor,
+                id: TERMINATING.to_owned(),
+            },
+        };
+        self.step(key, event);
     }
 
     /// Whether nobody would be left that takes requests if those that leave did, while somebody of the same source is
