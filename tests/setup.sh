@@ -30,6 +30,8 @@ fi
 from_pypi supervisors-venv supervisor==4.3.0 honcho==2.0.0 'setuptools<81'
 # Kubernetes' schemas, for deploy/kubernetes.
 from_pypi schemas-venv kubernetes-validate==1.37.0
+# An API server by other hands, for discovery.
+from_pypi kmock-venv kmock==0.8
 # gRPC apps, their clients, and the standard health service.
 from_pypi grpc-venv grpcio==1.85.1 grpcio-health-checking==1.85.1
 # Clients that people use, see tests/clients.

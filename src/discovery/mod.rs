@@ -11,6 +11,8 @@ mod backoff;
 mod dns;
 pub mod file;
 mod follow;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod names;
 mod reporter;
 mod sources;
@@ -71,7 +73,13 @@ pub fn open_source(
         DiscoveryKind::Dns => Ok(Box::new(dns::DnsSource::new(&config.source)?)),
         #[cfg(not(feature = "dns"))]
         DiscoveryKind::Dns => Err(not_built(config)),
-        DiscoveryKind::Docker | DiscoveryKind::Kubernetes => Err(not_built(config)),
+        #[cfg(feature = "kubernetes")]
+        DiscoveryKind::Kubernetes => Ok(Box::new(kubernetes::KubernetesSource::open(
+            &config.source,
+        )?)),
+        #[cfg(not(feature = "kubernetes"))]
+        DiscoveryKind::Kubernetes => Err(not_built(config)),
+        DiscoveryKind::Docker => Err(not_built(config)),
     }
 }
 

@@ -7,6 +7,7 @@
 //! * [`peers`]: nginx and HAProxy; [`results`]: the figures of `make prove`;
 //! * [`ports`]: addresses for programs that can't bind to port 0;
 //! * [`oracle`]: instances of the demo's app, and the account of a load on them or on apps that somebody else started;
+//! * [`kubernetes`]: an API server with EndpointSlices, and what goes wrong with one;
 //! * [`process`]: what `/proc` says of a process;
 //! * [`setting`]: whether the run is a short one or for the figures, and what to do about what is missing;
 //! * [`place`]: the binary under test, and what `tests/setup.sh` has fetched;
@@ -26,6 +27,7 @@ pub mod certificates;
 pub mod frames;
 pub mod h2_client;
 pub mod hpack;
+pub mod kubernetes;
 pub mod oracle;
 pub mod pages;
 pub mod peers;

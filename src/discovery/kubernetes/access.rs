@@ -1,0 +1,119 @@
+//! The way to the API server: as which account, by which authority.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::header::{HeaderValue, USER_AGENT};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+/// Longest wait for a connection to the API server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The API server's place, and who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiAccess {
+    /// The cluster that lameduck runs in, by the pod's service account.
+    InCluster,
+    /// As a kubeconfig says.
+    Kubeconfig(PathBuf),
+    /// This URL, as nobody in particular: `kubectl proxy`.
+    Url(String),
+}
+
+/// Why there is no way to the API server.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// No cluster around.
+    #[error(
+        "lameduck runs in no cluster ({0}); in a pod, its service account must be mounted \
+         (`automountServiceAccountToken`); elsewhere, write `kubeconfig = …`"
+    )]
+    NoCluster(String),
+    /// The kubeconfig can't be used.
+    #[error("{0}; correct the kubeconfig")]
+    Kubeconfig(String),
+    /// The token can't be read.
+    #[error(
+        "the token in {0} can't be read: {1}; correct the file's rights, or where it is mounted"
+    )]
+    Token(String, std::io::Error),
+    /// The URL is none.
+    #[error("`api_server` is no URL: {0}; write it as `https://HOST:PORT`")]
+    Url(String),
+    /// The client can't be built.
+    #[error("no client for the API server: {0}")]
+    Client(String),
+}
+
+impl ApiAccess {
+    /// Builds a client, with whatever the files say now: tokens and authorities are renewed there. The second is the
+    /// namespace that is meant where none is written.
+    ///
+    /// # Errors
+    /// See [`AccessError`].
+    pub async fn connect(&self) -> Result<(Client, String), AccessError> {
+        let access = self.clone();
+        let runtime = tokio::runtime::Handle::current();
+        // Files are read, and a kubeconfig may name a command that knows the token: neither belongs on a thread of tasks.
+        let built = tokio::task::spawn_blocking(move || {
+            let mut config = runtime.block_on(access.config())?;
+            config.connect_timeout = Some(CONNECT_TIMEOUT);
+            // Who follows has its own deadlines and pauses.
+            config.read_timeout = None;
+            config.default_retry = false;
+            let name = HeaderValue::from_static(concat!("lameduck/", env!("CARGO_PKG_VERSION")));
+            config.headers.push((USER_AGENT, name));
+            // kube would take it for a minute, and its line's end for a part of it.
+            if let Some(path) = config.auth_info.token_file.take() {
+                let token = std::fs::read_to_string(&path);
+                let token = token.map_err(|error| AccessError::Token(path, error))?;
+                config.auth_info.token = Some(token.trim().to_owned().into());
+            }
+            let namespace = config.default_namespace.clone();
+            let client = Client::try_from(config)
+                .map_err(|error| AccessError::Client(with_causes(&error)))?;
+            Ok((client, namespace))
+        });
+        built
+            .await
+            .unwrap_or_else(|error| Err(AccessError::Client(error.to_string())))
+    }
+
+    async fn config(&self) -> Result<Config, AccessError> {
+        match self {
+            Self::InCluster => {
+                Config::incluster().map_err(|error| AccessError::NoCluster(with_causes(&error)))
+            }
+            Self::Kubeconfig(path) => {
+                let broken = |error| AccessError::Kubeconfig(with_causes(&error));
+                let file = Kubeconfig::read_from(path).map_err(broken)?;
+                let options = KubeConfigOptions::default();
+                Config::from_custom_kubeconfig(file, &options)
+                    .await
+                    .map_err(broken)
+            }
+            Self::Url(url) => {
+                let url: http::Uri = url
+                    .parse()
+                    .map_err(|error| AccessError::Url(with_causes(&error)))?;
+                Ok(Config::new(url))
+            }
+        }
+    }
+}
+
+/// An error with what lies behind it, each cause once.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

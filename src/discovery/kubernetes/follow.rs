@@ -1,0 +1,364 @@
+//! Follows the EndpointSlices of a Service: a list, then a watch from there, and again a list where that is lost.
+//!
+//! kube's own `watcher` is not used: it hides the versions of lists and bookmarks, by which alone an API server that
+//! lags behind is recognised, and which of the two, a list or an event, took something away.
+
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, pin_mut};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::Status;
+use kube::{Api, Client};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::access::{AccessError, ApiAccess, with_causes};
+use super::answer_of;
+use super::join::{JoinRules, join_slices};
+use super::slice::Slice;
+use super::store::{SliceStore, StaleListError};
+use super::version::ResourceVersion;
+use crate::discovery::{SourceError, SourceReporter};
+
+/// Slices in one page of a list. A slice has 100 endpoints as a rule.
+const PAGE: u32 = 100;
+
+/// What is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowedSlices {
+    /// By which way.
+    pub access: ApiAccess,
+    /// The namespace; `None`: lameduck's own, or the kubeconfig's.
+    pub namespace: Option<String>,
+    /// The slices' labels.
+    pub selector: String,
+    /// What of the slices is taken.
+    pub rules: JoinRules,
+}
+
+/// How long what may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FollowTimes {
+    /// A watch is asked for so long, up to a quarter less, and begun again: so a connection that has died without a
+    /// word is found out, and an account that may no longer watch.
+    pub watch: Duration,
+    /// So much later than asked for, a watch that hasn't ended is given up.
+    pub grace: Duration,
+    /// Longest wait for an answer, or for a page of a list.
+    pub answer: Duration,
+    /// The first pause after a failure; each further one is twice as long…
+    pub pause: Duration,
+    /// …up to this one.
+    pub longest_pause: Duration,
+    /// An API server that lags behind for so long has been set back, and is believed.
+    pub stale: Duration,
+}
+
+impl Default for FollowTimes {
+    fn default() -> Self {
+        Self {
+            watch: Duration::from_secs(30),
+            grace: Duration::from_secs(5),
+            answer: Duration::from_secs(10),
+            pause: Duration::from_millis(250),
+            longest_pause: Duration::from_secs(15),
+            stale: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why the API server could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// No way there.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// It doesn't know the account.
+    #[error(
+        "the API server doesn't know who asks (401): {0}; is the service account's token mounted, or the kubeconfig's \
+         still valid? Both are read again each time"
+    )]
+    Unauthorized(String),
+    /// The account may not.
+    #[error(
+        "the API server forbids it (403): {0}; the service account needs `list` and `watch` on `endpointslices` of \
+         `discovery.k8s.io` in this namespace (deploy/kubernetes/discovery.yaml has the Role and RoleBinding)"
+    )]
+    Forbidden(String),
+    /// It wants to be asked less, or is in trouble itself.
+    #[error("the API server answers {code}: {message}")]
+    Refused {
+        /// Its status.
+        code: u16,
+        /// Its words.
+        message: String,
+        /// For how long it doesn't want to be asked.
+        pause: Option<Duration>,
+    },
+    /// The version that was asked from is no longer known (410): not a fault, a list is due.
+    #[error("the API server no longer knows the version that was asked from (410): {0}")]
+    Gone(String),
+    /// It can't be reached, or the connection broke.
+    #[error("the API server can't be asked: {0}")]
+    Broken(String),
+    /// It doesn't answer.
+    #[error("the API server doesn't answer: {what} took longer than {limit:?}")]
+    Silent {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        limit: Duration,
+    },
+    /// Its answer is an older one.
+    #[error(transparent)]
+    Stale(#[from] StaleListError),
+}
+
+impl FollowError {
+    fn of(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::of_status(&status),
+            other => Self::Broken(with_causes(&other)),
+        }
+    }
+
+    fn of_status(status: &Status) -> Self {
+        let message = match status.message.is_empty() {
+            true => status.reason.clone(),
+            false => status.message.clone(),
+        };
+        match status.code {
+            401 => Self::Unauthorized(message),
+            403 => Self::Forbidden(message),
+            410 => Self::Gone(message),
+            code => Self::Refused {
+                code,
+                message,
+                pause: status
+                    .details
+                    .as_ref()
+                    .map(|details| Duration::from_secs(details.retry_after_seconds.into()))
+                    .filter(|pause| !pause.is_zero()),
+            },
+        }
+    }
+
+    /// Whether what was known must be asked for anew, and not only what has happened since. Where it is the connection
+    /// that broke, the history from the known version on is the shorter way.
+    fn needs_list(&self) -> bool {
+        !matches!(
+            self,
+            Self::Broken(_) | Self::Silent { .. } | Self::Access(_)
+        )
+    }
+
+    /// Whether it is worth a word: a version that has become too old is none of anybody's business.
+    fn is_trouble(&self) -> bool {
+        !matches!(self, Self::Gone(_))
+    }
+}
+
+/// Follows for ever, and reports the endpoints: after each list, after each event that changes a slice, and each time a
+/// watch begins. Ends only by being dropped.
+pub(super) async fn follow_slices(
+    what: &FollowedSlices,
+    times: &FollowTimes,
+    reports: &SourceReporter,
+) -> std::convert::Infallible {
+    let mut follower = Follower {
+        what,
+        times,
+        reports,
+        store: SliceStore::default(),
+        is_listed: false,
+        stale_since: None,
+        failures: 0,
+    };
+    loop {
+        if let Err(error) = follower.go_on().await {
+            if error.needs_list() {
+                follower.is_listed = false;
+            }
+            if error.is_trouble() {
+                reports.fail(SourceError::new(&error)).await;
+            }
+            follower.pause_after(&error).await;
+        }
+    }
+}
+
+struct Follower<'a> {
+    what: &'a FollowedSlices,
+    times: &'a FollowTimes,
+    reports: &'a SourceReporter,
+    store: SliceStore,
+    /// The store is the state at its version.
+    is_listed: bool,
+    /// Since when lists have been older than what is known.
+    stale_since: Option<Instant>,
+    /// In a row.
+    failures: u32,
+}
+
+impl Follower<'_> {
+    /// One list, if one is due, and one watch.
+    async fn go_on(&mut self) -> Result<(), FollowError> {
+        let api = self.connect().await?;
+        if !self.is_listed {
+            self.list(&api).await?;
+            self.report().await;
+        }
+        self.watch(&api).await
+    }
+
+    async fn report(&self) {
+        let joined = join_slices(self.store.slices(), &self.what.rules);
+        match joined.problem {
+            // A wrong `port` must not look like a Service without pods.
+            Some(problem) if joined.endpoints.is_empty() => {
+                self.reports.fail(SourceError::new(problem)).await;
+            }
+            problem => {
+                if let Some(problem) = problem {
+                    tracing::warn!("EndpointSlices of `{}`: {problem}", self.what.selector);
+                }
+                self.reports.answer(answer_of(joined.endpoints)).await;
+            }
+        }
+    }
+
+    /// A client for one round: its token and authorities are those of now, and its connection isn't one that has died.
+    async fn connect(&self) -> Result<Api<EndpointSlice>, FollowError> {
+        let connect = self.what.access.connect();
+        let (client, own): (Client, String) = self.within("the way there", connect).await??;
+        let namespace = self.what.namespace.as_deref().unwrap_or(own.trim());
+        Ok(Api::namespaced(client, namespace))
+    }
+
+    /// All slices, page by page, of one version. Without `resourceVersion` the server must not answer from a cache
+    /// that lags behind.
+    async fn list(&mut self, api: &Api<EndpointSlice>) -> Result<(), FollowError> {
+        let mut slices = Vec::new();
+        let mut page = ListParams::default()
+            .labels(&self.what.selector)
+            .limit(PAGE);
+        let version = loop {
+            let answer = self
+                .within("a list", api.list(&page))
+                .await?
+                .map_err(FollowError::of)?;
+            slices.extend(answer.items.into_iter().map(Slice::read));
+            match answer.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => break answer.metadata.resource_version.unwrap_or_default(),
+            }
+        };
+        let version = ResourceVersion::new(version);
+        let patience = self.stale_since.map(|since| since.elapsed());
+        if patience.is_some_and(|waited| waited >= self.times.stale) {
+            self.store.replace_anyway(version, slices);
+        } else if let Err(stale) = self.store.replace(version, slices) {
+            self.stale_since.get_or_insert_with(Instant::now);
+            return Err(stale.into());
+        }
+        self.stale_since = None;
+        // Where the version says nothing, nothing but another list can tell what has gone meanwhile.
+        self.is_listed = self.store.known().can_resume();
+        Ok(())
+    }
+
+    async fn watch(&mut self, api: &Api<EndpointSlice>) -> Result<(), FollowError> {
+        let asked = self.times.watch.mul_f64(0.75 + 0.25 * fastrand::f64());
+        let seconds = u32::try_from(asked.as_secs().max(1)).unwrap_or(u32::MAX);
+        let wanted = WatchParams::default()
+            .labels(&self.what.selector)
+            .timeout(seconds);
+        let from = self.store.known().as_str().to_owned();
+        let began = Instant::now();
+        let end = began + asked.max(Duration::from_secs(1)) + self.times.grace;
+        let events = self
+            .within("the beginning of a watch", api.watch(&wanted, &from))
+            .await?;
+        let events = events.map_err(FollowError::of)?;
+        self.report().await;
+        let seen = self.take_events(events, end).await?;
+        // A watch that ends as soon as it begins, again and again, must not become a loop.
+        if seen == 0 && began.elapsed() < self.times.pause {
+            self.pause().await;
+        } else {
+            self.failures = 0;
+        }
+        Ok(())
+    }
+
+    /// Takes events until the watch ends; says how many came.
+    async fn take_events(
+        &mut self,
+        events: impl Stream<Item = kube::Result<WatchEvent<EndpointSlice>>>,
+        end: Instant,
+    ) -> Result<usize, FollowError> {
+        pin_mut!(events);
+        let mut seen = 0;
+        loop {
+            let event = match timeout_at(end, events.next()).await {
+                Ok(Some(event)) => event.map_err(FollowError::of)?,
+                Ok(None) => return Ok(seen),
+                // Over its time: the connection has died, or the server doesn't know `timeoutSeconds`. The next watch,
+                // over a new connection, finds out which.
+                Err(_) => return Ok(seen),
+            };
+            self.failures = 0;
+            seen += 1;
+            let is_news = match event {
+                WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
+                    self.store.put(Slice::read(slice))
+                }
+                WatchEvent::Deleted(slice) => self.store.remove(&Slice::read(slice)),
+                WatchEvent::Bookmark(bookmark) => {
+                    let version = bookmark.metadata.resource_version;
+                    self.store.note_version(ResourceVersion::new(version));
+                    false
+                }
+                WatchEvent::Error(status) => return Err(FollowError::of_status(&status)),
+            };
+            if is_news {
+                self.report().await;
+            }
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        what: &'static str,
+        work: impl Future<Output = T>,
+    ) -> Result<T, FollowError> {
+        let limit = self.times.answer;
+        timeout(limit, work)
+            .await
+            .map_err(|_| FollowError::Silent { what, limit })
+    }
+
+    /// A 410 alone is answered by a list at once; all else waits.
+    async fn pause_after(&mut self, error: &FollowError) {
+        if matches!(error, FollowError::Gone(_)) && self.failures == 0 {
+            self.failures = 1;
+            return;
+        }
+        if let FollowError::Refused {
+            pause: Some(asked), ..
+        } = error
+        {
+            let asked = (*asked).min(self.times.longest_pause);
+            sleep(asked.mul_f64(1.0 + 0.2 * fastrand::f64())).await;
+        }
+        self.pause().await;
+    }
+
+    /// Twice as long as the last time, less up to a half: proxies that lost the same server must not come back in step.
+    async fn pause(&mut self) {
+        let doubled = self.times.pause.saturating_mul(1 << self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        let longest = doubled.min(self.times.longest_pause);
+        sleep(longest.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+    }
+}
