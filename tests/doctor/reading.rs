@@ -265,3 +265,49 @@ fn what_npm_runs_is_taken_from_its_package() {
     let line = "exec --pool app --drain-timeout 30s -- node --enable-source-maps dist/main.js";
     assert!(out.contains(line), "{out}");
 }
+
+/// The manifest of a proxy that discovers its backends, with each of its rights taken away in turn.
+#[test]
+fn missing_rights_to_discover_are_found_where_they_are_missing() {
+    let shipped = std::fs::read_to_string("deploy/kubernetes/discovery.yaml").unwrap();
+    let (code, out, _) = one("discovery.k8s.yaml", &shipped);
+    assert_eq!(code, 0, "{out}");
+    let account = "      serviceAccountName: lameduck\n";
+    let unmounted = format!("{account}      automountServiceAccountToken: false\n");
+    for (right, wrong, says) in [
+        (
+            "verbs: [\"list\", \"watch\"]",
+            "verbs: [\"get\", \"list\"]",
+            "lameduck may not watch EndpointSlices",
+        ),
+        (
+            "apiGroups: [\"discovery.k8s.io\"]",
+            "apiGroups: [\"\"]",
+            "EndpointSlices are of the group discovery.k8s.io",
+        ),
+        (
+            "resources: [\"endpointslices\"]",
+            "resources: [\"endpoints\"]",
+            "no rule lets lameduck read EndpointSlices",
+        ),
+        (account, unmounted.as_str(), "the pod has no token"),
+    ] {
+        assert_eq!(shipped.matches(right).count(), 1, "{right}");
+        let (code, out, _) = one("discovery.k8s.yaml", &shipped.replace(right, wrong));
+        assert_ne!(code, 0, "{wrong}: {out}");
+        assert!(
+            out.contains("error[discovery-rights]") && out.contains(says),
+            "{wrong}: {out}"
+        );
+        // A configuration that asks elsewhere needs no rights here.
+        let elsewhere = shipped.replace(right, wrong).replace(
+            "    service = \"app\"\n",
+            "    service = \"app\"\n    kubeconfig = \"/etc/lameduck/kubeconfig\"\n",
+        );
+        let (code, out, _) = one("discovery.k8s.yaml", &elsewhere);
+        assert_eq!(code, 0, "{out}");
+    }
+    // Rights to everything are rights to this, too.
+    let all = shipped.replace("verbs: [\"list\", \"watch\"]", "verbs: [\"*\"]");
+    assert_eq!(one("discovery.k8s.yaml", &all).0, 0);
+}

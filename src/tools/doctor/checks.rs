@@ -53,5 +53,6 @@ checks! {
     LOOPBACK = "loopback-admin": "the kubelet calls the pod's address from outside, where a loopback door doesn't open";
     LAME_DUCK = "lame-duck": "Services take seconds to forget a pod; requests that still come find the only backend drained";
     NOT_READY_ADDRESSES = "not-ready-addresses": "the Service goes on sending requests to pods that are terminating";
+    DISCOVERY_RIGHTS = "discovery-rights": "without `list` and `watch` on EndpointSlices the API server answers 403, and the pool has no backends";
     COMPOSE_PRE_STOP = "compose-pre-stop": "`docker compose up` recreates containers without running pre_stop";
 }

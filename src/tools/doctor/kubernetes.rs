@@ -3,6 +3,7 @@
 use super::checks as check;
 use super::command_line::{CommandLine, Role, seconds};
 use super::finding::DoctorFindings;
+use super::kubernetes_access::{judge_account, judge_roles};
 use super::model::{
     CommandForm, Expected, Hook, SourcePlace, SupervisedProcess, Supervisor, SupervisorProbe, kill,
 };
@@ -76,7 +77,9 @@ pub(super) fn read(
     found: &mut DoctorFindings,
 ) -> Vec<SupervisedProcess> {
     let mut all = Vec::new();
-    for object in objects(documents) {
+    let objects = objects(documents);
+    judge_roles(file, &objects, proxy, found);
+    for object in objects {
         if object.text_of("kind") == Some("Service") {
             service(file, object, found);
         }
@@ -264,6 +267,9 @@ impl<'p> Pod<'p> {
         let main = |c: &&Container<'_>| !c.init && c.role != Role::Proxy;
         let apps: Vec<_> = containers.iter().filter(main).collect();
         let sidecar = has_proxy && !apps.is_empty();
+        if has_proxy {
+            judge_account(self.file, self.spec, self.proxy, found);
+        }
         for container in &containers {
             self.loopback(container, found);
             if container.role == Role::Proxy {

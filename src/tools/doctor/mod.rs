@@ -20,6 +20,7 @@ mod include;
 mod ini;
 mod keep_alive;
 mod kubernetes;
+mod kubernetes_access;
 mod model;
 mod node;
 mod oxfile;
