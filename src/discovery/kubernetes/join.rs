@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 
 use super::slice::{AddressFamily, PodReference, Slice, SliceEndpoint, SlicePort};
 use crate::config::check_name;
+use crate::discovery::names::name_address;
 
 /// Which of the slices' ports is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,13 +238,10 @@ fn prevailing_family(slices: &[&Slice]) -> AddressFamily {
 }
 
 fn backend_name(pod: Option<&PodReference>, address: SocketAddr) -> String {
-    if let Some(pod) = pod.filter(|pod| check_name(&pod.name).is_ok()) {
-        return pod.name.clone();
+    match pod.filter(|pod| check_name(&pod.name).is_ok()) {
+        Some(pod) => pod.name.clone(),
+        None => name_address(address.ip(), address.port()),
     }
-    let ip = address.ip().to_string().replace(':', "-");
-    // `::1`: a name begins with a letter or a digit.
-    let zero = if ip.starts_with('-') { "0" } else { "" };
-    format!("{zero}{ip}-{}", address.port())
 }
 
 fn choose_port(ports: &[SlicePort], choice: &PortChoice) -> Option<u16> {

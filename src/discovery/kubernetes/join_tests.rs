@@ -133,8 +133,8 @@ fn endpoints_without_a_pod_are_named_by_their_address() {
     assert_eq!(
         shown,
         [
-            "0--1-3000 [::1]:3000 Serving",
-            "fd00--1-3000 [fd00::1]:3000 Serving"
+            "0-0-0-0-0-0-0-1-3000 [::1]:3000 Serving",
+            "fd00-0-0-0-0-0-0-1-3000 [fd00::1]:3000 Serving"
         ]
     );
     for found in join_slices(&slices, &rules()).endpoints {
