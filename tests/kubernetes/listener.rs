@@ -36,6 +36,8 @@ pub struct Listener {
     pub failure: Option<String>,
     /// Failures so far.
     pub failures: usize,
+    /// All that were said to end, in answers that may have them no longer.
+    pub ended: std::collections::BTreeSet<String>,
     /// The last answer: `pod-1 serving`.
     pub set: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Listener {
             answers: 0,
             failure: None,
             failures: 0,
+            ended: std::collections::BTreeSet::new(),
             set: Vec::new(),
         }
     }
@@ -88,6 +91,7 @@ impl Listener {
         match report.unwrap_or_else(|_| panic!("nothing was heard after {:?}", self.set)) {
             Some(SourceReport::Answer(answer)) => {
                 self.answers += 1;
+                self.ended.extend(answer.deleted);
                 let shown =
                     |(name, one): (&str, &lameduck::core::discovery::DiscoveredBackend<_>)| {
                         let state: DiscoveredState = one.state;

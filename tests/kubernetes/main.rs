@@ -3,6 +3,7 @@
 #![cfg(feature = "kubernetes")]
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+mod cluster;
 mod faults;
 mod following;
 mod kmock;

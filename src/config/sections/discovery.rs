@@ -97,7 +97,7 @@ section! {
         /// …and for so long at most.
         max_ttl: Duration = "1m", some_time();
         /// The port of the backends: a number, and in Kubernetes also the name of a port (kubernetes, docker, and dns with
-        /// `record = "a"`). `""`: the first that the slice or the container has.
+        /// `record = "a"`). `""`: the only one of the service, the first of the container.
         port: Option<DiscoveryPort> = "", custom("port", read_port, print_port).public();
         /// The namespace (kubernetes). `""`: lameduck's own.
         namespace: Option<String> = "", custom("text", read_names, |name| print::maybe(name.as_ref())).public();

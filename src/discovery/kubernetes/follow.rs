@@ -3,9 +3,10 @@
 //! kube's own `watcher` is not used: it hides the versions of lists and bookmarks, by which alone an API server that
 //! lags behind is recognised, and which of the two, a list or an event, took something away.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _, pin_mut};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, pin_mut};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::Status;
@@ -18,10 +19,14 @@ use super::join::{JoinRules, join_slices};
 use super::slice::Slice;
 use super::store::{SliceStore, StaleListError};
 use super::version::ResourceVersion;
+use crate::core::discovery::SourceAnswer;
 use crate::discovery::{SourceError, SourceReporter};
 
 /// Slices in one page of a list. A slice has 100 endpoints as a rule.
 const PAGE: u32 = 100;
+
+/// So many events that have come at once are one report.
+const MOST_UNSAID: usize = 256;
 
 /// What is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +175,7 @@ pub(super) async fn follow_slices(
         times,
         reports,
         store: SliceStore::default(),
+        ending: BTreeSet::new(),
         is_listed: false,
         stale_since: None,
         failures: 0,
@@ -192,6 +198,8 @@ struct Follower<'a> {
     times: &'a FollowTimes,
     reports: &'a SourceReporter,
     store: SliceStore,
+    /// Pods that were said to end since the last report. By the next one they may have gone: that is no reason for doubt.
+    ending: BTreeSet<String>,
     /// The store is the state at its version.
     is_listed: bool,
     /// Since when lists have been older than what is known.
@@ -211,7 +219,8 @@ impl Follower<'_> {
         self.watch(&api).await
     }
 
-    async fn report(&self) {
+    async fn report(&mut self) {
+        let deleted = std::mem::take(&mut self.ending);
         let joined = join_slices(self.store.slices(), &self.what.rules);
         match joined.problem {
             // A wrong `port` must not look like a Service without pods.
@@ -222,7 +231,8 @@ impl Follower<'_> {
                 if let Some(problem) = problem {
                     tracing::warn!("EndpointSlices of `{}`: {problem}", self.what.selector);
                 }
-                self.reports.answer(answer_of(joined.endpoints)).await;
+                let set = answer_of(joined.endpoints);
+                self.reports.answer(SourceAnswer { set, deleted }).await;
             }
         }
     }
@@ -291,40 +301,68 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Takes events until the watch ends; says how many came.
+    /// Takes events until the watch ends; says how many came. Those that have come at once are one report: a rollout of
+    /// a large Service has hundreds of them.
     async fn take_events(
         &mut self,
         events: impl Stream<Item = kube::Result<WatchEvent<EndpointSlice>>>,
         end: Instant,
     ) -> Result<usize, FollowError> {
         pin_mut!(events);
-        let mut seen = 0;
+        let (mut seen, mut unsaid) = (0, 0);
         loop {
-            let event = match timeout_at(end, events.next()).await {
-                Ok(Some(event)) => event.map_err(FollowError::of)?,
-                Ok(None) => return Ok(seen),
+            let here = match unsaid {
+                MOST_UNSAID.. => None,
+                _ => events.next().now_or_never(),
+            };
+            if unsaid > 0 && !matches!(here, Some(Some(Ok(_)))) {
+                self.report().await;
+                unsaid = 0;
+            }
+            let next = match here {
+                Some(next) => next,
                 // Over its time: the connection has died, or the server doesn't know `timeoutSeconds`. The next watch,
                 // over a new connection, finds out which.
-                Err(_) => return Ok(seen),
+                None => match timeout_at(end, events.next()).await {
+                    Ok(next) => next,
+                    Err(_) => return Ok(seen),
+                },
+            };
+            let Some(event) = next else {
+                return Ok(seen);
+            };
+            let outcome = event.map_err(FollowError::of).and_then(|event| self.take(event));
+            let is_news = match outcome {
+                Ok(is_news) => is_news,
+                Err(error) => {
+                    if unsaid > 0 {
+                        self.report().await;
+                    }
+                    return Err(error);
+                }
             };
             self.failures = 0;
             seen += 1;
-            let is_news = match event {
-                WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
-                    self.store.put(Slice::read(slice))
-                }
-                WatchEvent::Deleted(slice) => self.store.remove(&Slice::read(slice)),
-                WatchEvent::Bookmark(bookmark) => {
-                    let version = bookmark.metadata.resource_version;
-                    self.store.note_version(ResourceVersion::new(version));
-                    false
-                }
-                WatchEvent::Error(status) => return Err(FollowError::of_status(&status)),
-            };
-            if is_news {
-                self.report().await;
-            }
+            unsaid += usize::from(is_news);
         }
+    }
+
+    /// Takes one event; says whether it changes anything.
+    fn take(&mut self, event: WatchEvent<EndpointSlice>) -> Result<bool, FollowError> {
+        Ok(match event {
+            WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
+                let slice = Slice::read(slice);
+                self.ending.extend(slice.ending_pods());
+                self.store.put(slice)
+            }
+            WatchEvent::Deleted(slice) => self.store.remove(&Slice::read(slice)),
+            WatchEvent::Bookmark(bookmark) => {
+                let version = bookmark.metadata.resource_version;
+                self.store.note_version(ResourceVersion::new(version));
+                false
+            }
+            WatchEvent::Error(status) => return Err(FollowError::of_status(&status)),
+        })
     }
 
     async fn within<T>(

@@ -97,6 +97,14 @@ impl Slice {
     }
 }
 
+impl Slice {
+    /// The names of the pods in it that have been told to end.
+    pub fn ending_pods(&self) -> impl Iterator<Item = String> {
+        let ending = self.endpoints.iter().filter(|endpoint| endpoint.terminating);
+        ending.filter_map(|endpoint| Some(endpoint.pod.as_ref()?.name.clone()))
+    }
+}
+
 /// Conditions that are absent are read as the API's documentation says: `ready` as true, `serving` as `ready`,
 /// `terminating` as false.
 fn read_endpoint(endpoint: Endpoint) -> Option<SliceEndpoint> {
