@@ -411,8 +411,18 @@ fn a_file_can_be_read_in_one_sitting() {
 #[test]
 fn one_library_does_all_cryptography() {
     let lock = std::fs::read_to_string("Cargo.lock").unwrap();
-    for other in ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls", "boring-sys"] {
-        assert!(!lock.contains(&format!("name = \"{other}\"\n")), "{other} is in Cargo.lock");
+    for other in [
+        "aws-lc-rs",
+        "aws-lc-sys",
+        "openssl",
+        "openssl-sys",
+        "native-tls",
+        "boring-sys",
+    ] {
+        assert!(
+            !lock.contains(&format!("name = \"{other}\"\n")),
+            "{other} is in Cargo.lock"
+        );
     }
     assert!(lock.contains("name = \"ring\"\n"));
 }

@@ -95,7 +95,10 @@ async fn in_a_cluster_the_pods_own_account_and_namespace_are_taken() {
         .arg(dir.path())
         .output();
     if !can.is_ok_and(|output| output.status.success()) {
-        return skip("in_a_cluster", "the right to make mount namespaces, and unshare(1)");
+        return skip(
+            "in_a_cluster",
+            "the right to make mount namespaces, and unshare(1)",
+        );
     }
     let mut command = Command::new("unshare");
     command
@@ -108,7 +111,13 @@ async fn in_a_cluster_the_pods_own_account_and_namespace_are_taken() {
     let own = tempfile::tempdir().unwrap();
     let rig = Rig::start_by(command, own, "", "", pool, Vec::new()).await;
     rig.until("its pods", |pool| pool.backends.len() == 2).await;
-    let names: Vec<_> = rig.pool().await.backends.into_iter().map(|one| one.name).collect();
+    let names: Vec<_> = rig
+        .pool()
+        .await
+        .backends
+        .into_iter()
+        .map(|one| one.name)
+        .collect();
     assert_eq!(names, ["pod-1", "pod-2"]);
 }
 
@@ -120,10 +129,12 @@ async fn outside_of_a_cluster_the_failure_says_what_to_write() {
     command.env_remove("KUBERNETES_SERVICE_HOST");
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start_by(command, dir, "", "", pool, Vec::new()).await;
-    rig.until("the failure", |pool| pool.discovery[0].state == "failing").await;
+    rig.until("the failure", |pool| pool.discovery[0].state == "failing")
+        .await;
     let failure = rig.pool().await.discovery[0].failure.clone().unwrap();
     assert!(
-        failure.contains("lameduck runs in no cluster") && failure.contains("write `kubeconfig = …`"),
+        failure.contains("lameduck runs in no cluster")
+            && failure.contains("write `kubeconfig = …`"),
         "{failure}"
     );
 }

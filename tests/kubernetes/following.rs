@@ -151,14 +151,29 @@ async fn pods_that_end_and_go_in_one_burst_are_reported_as_ended() {
     let server = ApiServer::start().await;
     server.set_pods("app", 3000, &pods(4), 100);
     let mut listener = Listener::start(&server);
-    listener.until_set(&["pod-1 serving", "pod-2 serving", "pod-3 serving", "pod-4 serving"]).await;
-    server.wait_until("a watch", |asked| asked.open_watches == 1).await;
+    listener
+        .until_set(&[
+            "pod-1 serving",
+            "pod-2 serving",
+            "pod-3 serving",
+            "pod-4 serving",
+        ])
+        .await;
+    server
+        .wait_until("a watch", |asked| asked.open_watches == 1)
+        .await;
     let ending: Vec<_> = pods(3).into_iter().map(|pod| pod.terminating()).collect();
     server.set_pods("app", 3000, &[ending, vec![pod(4)]].concat(), 100);
     server.set_pods("app", 3000, &[pod(4)], 100);
     listener
         .until("three were said to end", |listener| {
-            listener.set.len() == 1 || listener.set.iter().filter(|one| one.ends_with("terminating")).count() == 3
+            listener.set.len() == 1
+                || listener
+                    .set
+                    .iter()
+                    .filter(|one| one.ends_with("terminating"))
+                    .count()
+                    == 3
         })
         .await;
     listener.until_set(&["pod-4 serving"]).await;

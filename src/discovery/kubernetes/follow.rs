@@ -331,7 +331,9 @@ impl Follower<'_> {
             let Some(event) = next else {
                 return Ok(seen);
             };
-            let outcome = event.map_err(FollowError::of).and_then(|event| self.take(event));
+            let outcome = event
+                .map_err(FollowError::of)
+                .and_then(|event| self.take(event));
             let is_news = match outcome {
                 Ok(is_news) => is_news,
                 Err(error) => {

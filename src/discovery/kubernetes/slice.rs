@@ -100,7 +100,10 @@ impl Slice {
 impl Slice {
     /// The names of the pods in it that have been told to end.
     pub fn ending_pods(&self) -> impl Iterator<Item = String> {
-        let ending = self.endpoints.iter().filter(|endpoint| endpoint.terminating);
+        let ending = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.terminating);
         ending.filter_map(|endpoint| Some(endpoint.pod.as_ref()?.name.clone()))
     }
 }

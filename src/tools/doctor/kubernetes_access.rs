@@ -59,7 +59,7 @@ pub(super) fn judge_roles(
     let is_right = |rule: &&Node| {
         has(rule, "apiGroups", GROUP) && VERBS.iter().all(|verb| has(rule, "verbs", verb))
     };
-    if about.iter().any(|rule| is_right(rule)) {
+    if about.iter().any(is_right) {
         return;
     }
     let mut tell = |entry: &TreeEntry, what: String, instead: &str| {
